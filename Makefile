@@ -1,0 +1,40 @@
+# Every target depends on .venv/.ready, so each works on a fresh machine and from any state.
+PY := .venv/bin/python
+
+.PHONY: setup demo test lint bench lock schemas clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt pyproject.toml
+	test -x $(PY) || python3 -m venv --clear .venv
+	$(PY) -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	.venv/bin/leadstream demo
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+
+test: setup lint
+	$(PY) -m pytest
+
+bench: setup
+	$(PY) -m bench
+
+# Resolves the newest versions; the file names packages and hashes, never an address.
+lock: setup
+	$(PY) -m pip install --quiet uv
+	.venv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.txt
+
+schemas: setup
+	$(PY) -m schemas.generate
+
+clean:
+	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,86 @@
+"""Records that are no events of a producer, yet change results, and so travel in the log.
+
+`events` carries these as JSON beside the events (their `type` never collides with an event's);
+`lead-activity` carries those it needs in its own encoding (see `activity`).
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.envelope import Line, Moment
+
+EVERY_TENANT = "*"
+"""Published for every tenant that has nothing of its own under that name."""
+
+PublishedFor = Annotated[
+    str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,31})$(?!\n)", description="a tenant, or * for every tenant")
+]
+LeadId = Annotated[str, Meta(max_length=512)]
+"""Also an anonymous lead's, which is longer than what a producer may send."""
+
+
+class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
+    tenant: PublishedFor
+    recorded_at: Moment
+
+
+class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
+    """A scoring model takes effect here, in every partition: the whole text, nothing by reference.
+
+    `version` is unique per (tenant, model) and higher wins: a shard ignores one that is not above
+    its own. `fire`: whether crossings found by the sweep act.
+    """
+
+    model: Line
+    version: Annotated[int, Meta(ge=1)]
+    text: Annotated[str, Meta(max_length=200_000)]
+    fire: bool = False
+
+
+class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=True):
+    """The tenant's settings that a fold reads, whole."""
+
+    version: Annotated[int, Meta(ge=1)]
+    time_zone: Line = "UTC"
+    idle_minutes: Annotated[int, Meta(ge=1, le=240)] = 30
+
+
+class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
+    """Written by stage 2 into `events`, back to the visitor that owns the identity.
+
+    Never archived and skipped when `events` is folded anew.
+    """
+
+    tenant: Line
+    recorded_at: Moment
+    identity: Annotated[str, Meta(max_length=512)]
+    epoch: int
+
+
+class Carried(Struct, array_like=True, frozen=True):
+    """What a redirected lead hands on with an identity: its stage, and when that was entered."""
+
+    stage: str
+    entered_at: int
+
+
+class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):
+    """The identity shall move: on to `to`, or, when `to` is null, back to its home to walk anew.
+
+    `path` are the redirected leads walked so far; `final` settles a cycle of redirects.
+    """
+
+    holder: LeadId
+    to: LeadId | None = None
+    path: list[LeadId] = []
+    final: bool = False
+    carried: Carried | None = None
+
+
+class Refused(Derived, tag="refused", frozen=True, kw_only=True):
+    """The lead is full: the identity parks in an anonymous lead of its own."""
+
+
+CONTROL_TYPES: tuple[type[Control], ...] = (ModelPublished, SettingsPublished)
+DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused)

@@ -1,0 +1,260 @@
+"""Bytes to messages and back: the only place where either happens.
+
+Whatever the bytes are, what comes out is a message that can be folded and stored, or a `Refusal`
+that names the field; nothing else is ever raised. `read_event` is the strict door for producers;
+`decode_source` the fast path for what already stands in the log, which a producer may have written
+past the door.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import (
+    Any,
+    Final,
+    TypeVar,
+    Union,
+)
+
+import msgspec
+from msgspec import Struct, structs
+
+from schemas.activity import ACTIVITY_TYPES, Activity
+from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
+from schemas.envelope import (
+    MAX_INTEGER,
+    Event,
+)
+from schemas.events import EVENT_TYPES
+from schemas.refusal import ECHO, Refusal, explained, short, type_in_words
+from schemas.sound import check_free, check_storable, identified, is_placeholder
+from schemas.statements import STATEMENT_TYPES, DeadLetter, Statement
+from schemas.topics import lead_key, visitor_key
+from schemas.upcast import UPCASTS, Upcasts, newest, upcast
+
+__all__ = [
+    "Refusal",
+    "decode_activity",
+    "decode_dead_letter",
+    "decode_source",
+    "decode_statement",
+    "encode_activity",
+    "encode_dead_letter",
+    "encode_source",
+    "encode_statement",
+    "is_placeholder",
+    "key_of",
+    "read_event",
+]
+
+MAX_EVENT_BYTES = 64 * 1024
+"""What the door takes, as it came and as it is written."""
+MAX_RECORD_BYTES = 2 * MAX_EVENT_BYTES
+"""What the log takes: leaves room for what the door adds."""
+MAX_EXTRA = 48
+"""Fields that are not known; leaves room in `extra` for what the door adds."""
+
+
+def read_event(raw: bytes, table: Upcasts = UPCASTS) -> Event:
+    """One event as a producer sent it; fields that its type does not know are kept in `extra`."""
+    if len(raw) > MAX_EVENT_BYTES:
+        raise _too_large(MAX_EVENT_BYTES)
+    event, unknown = _read(raw, table)
+    if unknown:
+        event = _with_extra(event, unknown)
+    if len(encode_source(event)) > MAX_EVENT_BYTES:
+        raise _too_large(MAX_EVENT_BYTES)
+    return event
+
+
+def decode_source(raw: bytes) -> Event | Control | Derived:
+    """A record of `events`. Unknown fields are ignored."""
+    try:
+        message = _SOURCE.decode(raw)
+    except _UNREADABLE as error:
+        found = _object(raw)
+        if (internal := _INTERNAL.get(str(found.get("type")))) is not None:
+            raise explained(error, found, internal) from None
+        message = None
+    if isinstance(message, Control | Derived):
+        check_storable(message, raw)
+        return message
+    if len(raw) > MAX_RECORD_BYTES:
+        raise _too_large(MAX_RECORD_BYTES)
+    if message is None or message.v != _NEWEST[type(message)]:
+        return _read(raw, UPCASTS)[0]
+    check_storable(message, raw)
+    return identified(message)
+
+
+def encode_source(message: Event | Control | Derived) -> bytes:
+    return _JSON.encode(message)
+
+
+def decode_activity(raw: bytes) -> Activity:
+    try:
+        return _ACTIVITY.decode(raw)
+    except _UNREADABLE as error:
+        raise Refusal(None, f"no activity record: {short(str(error))}") from None
+
+
+def encode_activity(activity: Activity) -> bytes:
+    return _MSGPACK.encode(activity)
+
+
+def decode_statement(raw: bytes) -> Statement:
+    try:
+        return _STATEMENT.decode(raw)
+    except _UNREADABLE as error:
+        raise Refusal(None, f"no statement: {short(str(error))}") from None
+
+
+def encode_statement(statement: Statement) -> bytes:
+    return _JSON.encode(statement)
+
+
+def decode_dead_letter(raw: bytes) -> DeadLetter:
+    try:
+        return _DEAD_LETTER.decode(raw)
+    except _UNREADABLE as error:
+        raise Refusal(None, f"no dead letter: {short(str(error))}") from None
+
+
+def encode_dead_letter(letter: DeadLetter) -> bytes:
+    return _JSON.encode(letter)
+
+
+def key_of(event: Event) -> str:
+    """The key of its record: the visitor's if it names one, so that a retry after login meets it."""
+    if event.visitor_id is not None:
+        return visitor_key(event.tenant, event.visitor_id)
+    return lead_key(event.tenant, event.lead_id or "")
+
+
+# Reading
+
+
+def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
+    """The event in its newest version, and its fields that are not known."""
+    found = _object(raw)
+    kind = _kind_of(found)
+    if upcast(found, table) is not found:
+        raw = _JSON.encode(upcast(_exact(raw), table))
+        found = _object(raw)
+    try:
+        event = _BY_KIND[kind].decode(raw)
+    except _UNREADABLE as error:
+        raise explained(error, found, kind) from None
+    if event.v > (known := newest(_tag(kind), table)):
+        raise Refusal("v", f"version {event.v} is not known here; the newest is {known}")
+    check_storable(event, raw)
+    unknown = {name: value for name, value in found.items() if name not in _NAMES[kind]}
+    return identified(event), unknown
+
+
+def _with_extra(event: Event, unknown: dict[str, Any]) -> Event:
+    for name, value in unknown.items():
+        check_free(name, name, 0)
+        check_free(value, name, 2)
+    extra = {**(event.extra or {}), **unknown}
+    if len(extra) > MAX_EXTRA:
+        raise Refusal("extra", f"more than {MAX_EXTRA} fields that are not known")
+    return structs.replace(event, extra=extra)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = _FREE.decode(raw)
+    except _UNREADABLE as error:
+        raise _unparsable(raw, error) from None
+    if not isinstance(found, dict):
+        raise Refusal(None, f"must be a JSON object, not {type_in_words(found)}")
+    return found
+
+
+def _exact(raw: bytes) -> dict[str, Any]:
+    """The object with decimals in place of floats, which would round an amount."""
+    try:
+        found: dict[str, Any] = _EXACT.decode(raw)
+    except _UNREADABLE as error:
+        raise _unparsable(raw, error) from None
+    return found
+
+
+def _kind_of(found: dict[str, Any]) -> type[Event]:
+    type_ = found.get("type")
+    if type_ is None:
+        raise Refusal("type", "missing")
+    if not isinstance(type_, str):
+        raise Refusal("type", f"must be text, not {type_in_words(type_)}")
+    if (kind := _KINDS.get(type_)) is not None:
+        return kind
+    near = get_close_matches(type_[:ECHO].lower(), _KINDS, n=1)
+    perhaps = f"perhaps {near[0]} is meant; " if near else ""
+    raise Refusal(
+        "type", f"'{short(type_)}' is not known; {perhaps}one's own events have the type custom and a name"
+    )
+
+
+def _unparsable(raw: bytes, error: Exception) -> Refusal:
+    """Python's own parser takes NaN, huge numbers and half surrogate pairs: it finds their field."""
+    if isinstance(error, RecursionError):
+        return Refusal(None, "is nested too deeply")
+    try:
+        lenient = json.loads(raw, parse_int=_bounded)
+        if isinstance(lenient, dict):
+            for name, value in lenient.items():
+                check_free(name, name, 0)
+                check_free(value, name, 1)
+    except Refusal as refusal:
+        return refusal
+    except (ValueError, RecursionError):
+        pass
+    if isinstance(error, UnicodeError):
+        return Refusal(None, "is not valid UTF-8")
+    return Refusal(None, f"is not valid JSON: {short(str(error).removeprefix('JSON is malformed: '))}")
+
+
+def _bounded(digits: str) -> float:
+    """The number, or infinity for one of so many digits that reading it would cost."""
+    return int(digits) if len(digits) <= len(str(-MAX_INTEGER)) else math.inf
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(None, f"is larger than {limit // 1024} KB")
+
+
+def _tag(kind: type[Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def _any_of(kinds: tuple[type[Struct], ...]) -> Any:
+    return Union[kinds]  # noqa: UP007  # a tuple of types cannot be joined by |
+
+
+_Message = TypeVar("_Message", bound=Struct)
+
+
+def _by_tag(kinds: Iterable[type[_Message]]) -> dict[str, type[_Message]]:
+    return {_tag(kind): kind for kind in kinds}
+
+
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
+
+_KINDS: Final = _by_tag(EVENT_TYPES)
+_INTERNAL: Final[dict[str, type[Struct]]] = {**_by_tag(CONTROL_TYPES), **_by_tag(DERIVED_TYPES)}
+_SOURCES: Final[tuple[type[Struct], ...]] = (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
+_NAMES: Final = {kind: frozenset({"type", *kind.__struct_encode_fields__}) for kind in _SOURCES}
+_NEWEST: Final = {kind: newest(_tag(kind)) for kind in EVENT_TYPES}
+
+_JSON: Final = msgspec.json.Encoder(decimal_format="number")
+_MSGPACK: Final = msgspec.msgpack.Encoder()
+_FREE: Final = msgspec.json.Decoder()
+_EXACT: Final = msgspec.json.Decoder(float_hook=Decimal)
+_SOURCE: Final[msgspec.json.Decoder[Event | Control | Derived]] = msgspec.json.Decoder(_any_of(_SOURCES))
+_BY_KIND: Final = {kind: msgspec.json.Decoder(kind) for kind in EVENT_TYPES}
+_ACTIVITY: Final[msgspec.msgpack.Decoder[Activity]] = msgspec.msgpack.Decoder(_any_of(ACTIVITY_TYPES))
+_STATEMENT: Final[msgspec.json.Decoder[Statement]] = msgspec.json.Decoder(_any_of(STATEMENT_TYPES))
+_DEAD_LETTER: Final = msgspec.json.Decoder(DeadLetter)

@@ -1,0 +1,136 @@
+"""What every event carries, whatever its type.
+
+An event is a fact that somebody reports; it is never changed after it was recorded. What depends on
+knowledge outside the log (is this a bot, which device) is decided once, at the door, and kept in
+the event, so that folding the log again gives the same result.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+DEFAULT_TENANT = "default"
+
+MAX_INTEGER = 2**53
+MAX_FLOAT = 1e15
+"""Beyond these, readers of JSON disagree on what a number in a free object is."""
+
+ANONYMOUS = "anon:"
+"""What the lead id of an anonymous visitor begins with; the rest is the visitor id."""
+
+# Python's `$` also matches before a last line feed; `(?!\n)` takes that back, here and in JSON Schema.
+EventId = Annotated[
+    str, Meta(pattern=r"^[!-~]{1,64}$(?!\n)", description="1 to 64 visible ASCII characters, no space")
+]
+"""Unique within its key (visitor or lead): what a second delivery is recognised by."""
+
+Identifier = Annotated[
+    str,
+    Meta(
+        max_length=128,
+        pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$(?!\n)",
+        description="1 to 128 characters, no control characters, no space at either end",
+    ),
+]
+Tenant = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$(?!\n)",
+        description="1 to 32 of a-z, 0-9 and -, not beginning with -",
+    ),
+]
+Source = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z][a-z0-9_-]{0,31}$(?!\n)",
+        description="1 to 32 of a-z, 0-9, _ and -, beginning with a letter",
+    ),
+]
+Moment = Annotated[datetime, Meta(tz=True)]
+Line = Annotated[str, Meta(max_length=512)]
+Text = Annotated[str, Meta(max_length=8192)]
+Url = Annotated[str, Meta(max_length=2048)]
+FieldName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z][a-z0-9_]{0,63}$(?!\n)",
+        description="1 to 64 of a-z, 0-9 and _, beginning with a letter",
+    ),
+]
+FieldValue = (
+    Annotated[str, Meta(max_length=1024)]
+    | Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+    | Annotated[float, Meta(ge=-MAX_FLOAT, le=MAX_FLOAT)]
+    | bool
+    | None
+    | Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=64)]
+)
+Fields = Annotated[dict[FieldName, FieldValue], Meta(max_length=64)]
+Properties = Annotated[dict[str, Any], Meta(max_length=64)]
+
+
+class Campaign(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """The utm_* parameters of the link that brought the visitor."""
+
+    source: Line | None = None
+    medium: Line | None = None
+    name: Line | None = None
+    term: Line | None = None
+    content: Line | None = None
+
+
+class Device(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """What the user agent says, parsed at the door."""
+
+    type: Line | None = None
+    """desktop, mobile, tablet, tv or other."""
+    os: Line | None = None
+    browser: Line | None = None
+
+
+class Context(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """Where and how the event happened, and what it is about in the words of an engagement list."""
+
+    ip: Line | None = None
+    user_agent: Annotated[str, Meta(max_length=1024)] | None = None
+    url: Url | None = None
+    referrer: Url | None = None
+    campaign: Campaign | None = None
+    title: Line | None = None
+    source_type: Line | None = None
+    source_id: Line | None = None
+    source_name: Line | None = None
+    location: Line | None = None
+    engagement_value: Annotated[int, Meta(ge=0, le=100)] | None = None
+    """Relative importance, 0 to 100, for reports; no shipped model reads it."""
+
+
+class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
+    """The envelope. At least one of `visitor_id` and `lead_id` is given.
+
+    `occurred_at` is the producer's clock, `recorded_at` the door's (imports: `occurred_at`).
+    `visitor_id` names a browser, chat or phone; `lead_id` a known person, and claims the visitor.
+    """
+
+    event_id: EventId
+    occurred_at: Moment
+    recorded_at: Moment | None = None
+    tenant: Tenant = DEFAULT_TENANT
+    visitor_id: Identifier | None = None
+    lead_id: Identifier | None = None
+    session_id: Identifier | None = None
+    source: Source = "web"
+    context: Context | None = None
+    # decided at the door
+    bot: Line | None = None
+    """The crawler's name; a bot's events are archived and never scored."""
+    device: Device | None = None
+    imported: bool = False
+    """Imported or backfilled: crossings it causes fire nothing."""
+    reply: bool = False
+    """A caller waits: an `event_applied` statement follows, whatever the event did."""
+    extra: Properties | None = None
+    """Fields that this version does not know, kept aside as they came."""
+    v: Annotated[int, Meta(ge=1)] = 1
+    """The version of the type's shape; an older one is upgraded when read (`upcast`)."""

@@ -1,0 +1,408 @@
+"""Writes what is derived from the types: JSON Schemas, the AsyncAPI document, the table of events.
+
+`python -m schemas.generate` writes, `--check` only says what is stale, `--publish` also declares the
+schemas of events published: from then on they may only widen (`breaking_changes`). The same types
+give the same bytes; nothing here is read at run time.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from schemas import examples
+from schemas.activity import ACTIVITY_TYPES
+from schemas.control import CONTROL_TYPES, DERIVED_TYPES
+from schemas.envelope import Event
+from schemas.events import ABOUT_LEADS, EVENT_TYPES
+from schemas.statements import STATEMENT_TYPES, DeadLetter
+from schemas.topics import DEFAULT_PARTITIONS, EVENTS, MSGPACK, TOPICS, Topic
+
+Schema = dict[str, Any]
+
+ROOT = Path(__file__).parent.parent
+CURRENT = "schemas/json"
+PUBLISHED = "schemas/published.json"
+ASYNCAPI = "schemas/asyncapi.json"
+PAGE = "docs/producing.md"
+BEGIN = "<!-- the table of events: written by `make schemas` -->"
+END = "<!-- end of the table of events -->"
+
+JSON_TYPES: tuple[type[Struct], ...] = (
+    *EVENT_TYPES,
+    *CONTROL_TYPES,
+    *DERIVED_TYPES,
+    *STATEMENT_TYPES,
+    DeadLetter,
+)
+
+
+# JSON Schema
+
+
+def json_schema(kind: type[Struct]) -> Schema:
+    """The schema of one message, whole."""
+    definitions = _definitions((kind,), "#/$defs/{name}")
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:leadstream:{_tag(kind)}",
+        **definitions.pop(kind.__name__),
+        "title": _tag(kind),
+    }
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _definitions(kinds: Iterable[type[Struct]], ref_template: str) -> dict[str, Schema]:
+    """The schemas of these types and of all that they are made of, by class name."""
+    kinds = tuple(kinds)
+    _, definitions = msgspec.json.schema_components(kinds, ref_template=ref_template)
+    mended = {name: _mended(schema) for name, schema in definitions.items()}
+    for kind in kinds:
+        if issubclass(kind, Event):
+            schema = mended[kind.__name__]
+            schema |= _ids_needed(kind, schema["required"])
+    return mended
+
+
+def _ids_needed(kind: type[Event], required: list[str]) -> Schema:
+    """What `decode` demands of the ids, which the types alone do not say."""
+    if kind in ABOUT_LEADS:
+        return {"required": [*required, "lead_id"]}
+    return {"anyOf": [{"required": ["visitor_id"]}, {"required": ["lead_id"]}]}
+
+
+def _mended(schema: Any) -> Any:
+    """Says the limits of amounts, which msgspec cannot, and shortens: may-be-null and descriptions."""
+    match schema:
+        case {"type": "string" | ["string", "null"] as type_, "format": "decimal", **rest}:
+            return {
+                **rest,
+                "type": ["number", *([type_] if isinstance(type_, str) else type_)],
+                "minimum": 0,
+                "maximum": 10**12,
+                "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$",
+            }
+        case {"anyOf": [{"type": str(type_), **form}, {"type": "null"}], **rest}:
+            return _mended({"type": [type_, "null"], **form, **rest})
+        case dict():
+            return {
+                name: " ".join(value.split())
+                if name == "description" and isinstance(value, str)
+                else _mended(value)
+                for name, value in schema.items()
+            }
+        case list():
+            return [_mended(entry) for entry in schema]
+        case _:
+            return schema
+
+
+# What may not happen to a published schema
+
+
+def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
+    """What producers that wrote against `old` may do no more under `new`; both are schemas by type."""
+    return [
+        problem
+        for type_, schema in old.items()
+        for problem in (
+            _narrower(_inlined(schema), _inlined(new[type_]), type_)
+            if type_ in new
+            else [f"{type_}: removed"]
+        )
+    ]
+
+
+def _inlined(schema: Schema) -> Schema:
+    """The schema with every reference followed; no type refers to itself."""
+
+    def follow(value: Any) -> Any:
+        match value:
+            case {"$ref": str(ref), **rest}:
+                return {**follow(schema["$defs"][ref.rpartition("/")[2]]), **follow(rest)}
+            case dict():
+                return {name: follow(entry) for name, entry in value.items() if name != "$defs"}
+            case list():
+                return [follow(entry) for entry in value]
+            case _:
+                return value
+
+    inlined: Schema = follow(schema)
+    return inlined
+
+
+def _narrower(old: Schema, new: Schema, at: str) -> list[str]:
+    """Where `new` takes less than `old`: each form of the old needs one in the new that is as wide."""
+    return [problem for form in _forms(old) for problem in _unmatched(form, _forms(new), at)]
+
+
+def _unmatched(form: Schema, others: list[Schema], at: str) -> list[str]:
+    """Nothing if one of the others is as wide; else what the one of the same type takes no more."""
+    attempts = [(_form_narrower(form, other, at), other.get("type") != form.get("type")) for other in others]
+    return min(attempts, key=lambda attempt: (attempt[0] != [], attempt[1]))[0]
+
+
+def _forms(schema: Schema) -> list[Schema]:
+    """The alternatives of a schema, each of one type at most."""
+    if "type" not in schema and "anyOf" in schema:
+        return [form for alternative in schema["anyOf"] for form in _forms(alternative)]
+    if isinstance(schema.get("type"), list):
+        return [
+            {"type": "null"} if type_ == "null" else {**schema, "type": type_} for type_ in schema["type"]
+        ]
+    return [schema]
+
+
+def _form_narrower(old: Schema, new: Schema, at: str) -> list[str]:
+    if (
+        "type" in new
+        and new["type"] != old.get("type")
+        and (old.get("type"), new["type"]) != ("integer", "number")
+    ):
+        return [f"{at}: no longer takes {old.get('type', 'everything')}"]
+    problems = [
+        f"{at}: {limit} fell to {new[limit]}"
+        for limit in ("maxLength", "maximum", "maxItems", "maxProperties")
+        if limit in new and new[limit] < old.get(limit, math.inf)
+    ]
+    problems += [
+        f"{at}: {limit} rose to {new[limit]}"
+        for limit in ("minLength", "minimum", "minItems", "minProperties")
+        if limit in new and new[limit] > old.get(limit, -math.inf)
+    ]
+    problems += [
+        f"{at}: another {rule}"
+        for rule in ("pattern", "format", "anyOf")
+        if new.get(rule, old.get(rule)) != old.get(rule)
+    ]
+    if "enum" in new:
+        gone = sorted(
+            {str(value) for value in old.get("enum", ["others"])} - {str(value) for value in new["enum"]}
+        )
+        problems += [f"{at}: no longer takes {value}" for value in gone]
+    problems += [
+        f"{at}.{name}: newly required"
+        for name in new.get("required", [])
+        if name not in old.get("required", [])
+    ]
+    for name, field in old.get("properties", {}).items():
+        if name not in new.get("properties", {}):
+            problems.append(f"{at}.{name}: removed")
+            continue
+        after = new["properties"][name]
+        problems += _narrower(field, after, f"{at}.{name}")
+        if "default" in field and field["default"] != after.get("default"):
+            problems.append(f"{at}.{name}: another default")
+    for part in ("items", "additionalProperties", "propertyNames"):
+        if part in new:
+            problems += _narrower(old.get(part, {}), new[part], f"{at}.{part}")
+    return problems
+
+
+# AsyncAPI
+
+
+def asyncapi() -> dict[str, Any]:
+    """Every topic, its messages and their schemas, for tools that read AsyncAPI 3."""
+    return {
+        "asyncapi": "3.0.0",
+        "id": "urn:leadstream",
+        "info": {
+            "title": "Leadstream",
+            "version": "1.0.0",
+            "description": "Events in, lead scores out. Every score is explained by the events and rules that made it.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {topic.name: _channel(topic) for topic in TOPICS},
+        "operations": {
+            f"{'receive' if topic.name == EVENTS else 'send'}-{topic.name}": {
+                "action": "receive" if topic.name == EVENTS else "send",
+                "channel": {"$ref": f"#/channels/{topic.name}"},
+            }
+            for topic in TOPICS
+        },
+        "components": {
+            "messages": {
+                **{_tag(kind): _json_message(kind) for kind in JSON_TYPES},
+                **{_tag(kind): _msgpack_message(kind) for kind in ACTIVITY_TYPES},
+            },
+            "schemas": _definitions(JSON_TYPES, "#/components/schemas/{name}"),
+        },
+    }
+
+
+def _channel(topic: Topic) -> dict[str, Any]:
+    return {
+        "address": topic.name,
+        "description": f"{topic.about} Key: {topic.key}.",
+        "messages": {type_: {"$ref": f"#/components/messages/{type_}"} for type_ in topic.types},
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": DEFAULT_PARTITIONS,
+                "topicConfiguration": {
+                    "cleanup.policy": ["compact" if topic.compacted else "delete"],
+                    "retention.ms": topic.retention_ms,
+                },
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _json_message(kind: type[Struct]) -> dict[str, Any]:
+    shown = [payload for payload in map(msgspec.json.decode, _corpus()) if payload["type"] == _tag(kind)][:1]
+    return {
+        "name": _tag(kind),
+        "summary": _about(kind),
+        "contentType": "application/json",
+        "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
+        **({"examples": [{"payload": payload} for payload in shown]} if shown else {}),
+    }
+
+
+def _msgpack_message(kind: type[Struct]) -> dict[str, Any]:
+    """Internal: the order of the array's entries is all that can be said in JSON's terms."""
+    fields = ", ".join(("type", *kind.__struct_encode_fields__))
+    return {
+        "name": _tag(kind),
+        "summary": _about(kind),
+        "contentType": MSGPACK,
+        "payload": {"type": "array", "description": f"[{fields}]"},
+    }
+
+
+def _corpus() -> list[bytes]:
+    return [*examples.events(), *examples.control(), *examples.statements()]
+
+
+# The page for producers
+
+
+def events_table() -> str:
+    """Every event type as a Markdown table; fields that must be given are bold."""
+    envelope = set(Event.__struct_fields__)
+    rows = ["| type | what it says | fields of its own |", "|---|---|---|"]
+    for kind in EVENT_TYPES:
+        own = [
+            f"**`{field.encode_name}`**" if field.required else f"`{field.encode_name}`"
+            for field in structs.fields(kind)
+            if field.name not in envelope
+        ]
+        if kind in ABOUT_LEADS:
+            own.insert(0, "**`lead_id`**")
+        rows.append(f"| `{_tag(kind)}` | {_about(kind)} | {', '.join(own)} |")
+    return "\n".join(rows)
+
+
+def with_table(page: str) -> str:
+    """The page with the table between its marks as it is now."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE} must hold the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{events_table()}\n{END}{after}"
+
+
+# Writing
+
+
+def documents(root: Path) -> dict[str, str]:
+    """Everything that is generated, by its path under `root`."""
+    return {
+        **{f"{CURRENT}/{_tag(kind)}.schema.json": _text(json_schema(kind)) for kind in JSON_TYPES},
+        ASYNCAPI: _text(asyncapi()),
+        PAGE: with_table((root / PAGE).read_text(encoding="utf-8")),
+    }
+
+
+def stale(root: Path) -> list[str]:
+    """The paths whose contents are not what the types say, or that belong to no type."""
+    wanted = documents(root)
+    missing = [path for path, text in wanted.items() if _read(root / path) != text]
+    return missing + [path for path in _present(root, CURRENT) if path not in wanted]
+
+
+def published(root: Path) -> dict[str, Schema]:
+    """The schemas of events that producers may rely on, by type."""
+    text = _read(root / PUBLISHED)
+    return {} if text is None else msgspec.json.decode(text, type=dict[str, Schema])
+
+
+def current() -> dict[str, Schema]:
+    """The schemas of events as the types say now, by type."""
+    return {_tag(kind): json_schema(kind) for kind in EVENT_TYPES}
+
+
+def write(root: Path) -> list[str]:
+    """Writes what is stale; returns the paths."""
+    wanted, paths = documents(root), stale(root)
+    for path in paths:
+        if path in wanted:
+            _write(root / path, wanted[path])
+        else:
+            (root / path).unlink()
+    return paths
+
+
+def publish(root: Path) -> None:
+    """Declares the schemas of events published, as they are now: a line each, so that a change shows."""
+    lines = (f"{_compact(type_)}: {_compact(schema)}" for type_, schema in current().items())
+    _write(root / PUBLISHED, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(prog="python -m schemas.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say what is stale; fail if anything is")
+    parser.add_argument("--publish", action="store_true", help="also declare the schemas of events published")
+    options = parser.parse_args(arguments)
+    if problems := breaking_changes(published(root), current()):
+        sys.stderr.write("\n".join(["Published schemas may only gain optional fields:", *problems, ""]))
+        return 1
+    if options.check:
+        paths = stale(root)
+        sys.stderr.writelines(f"{path} is stale: run `make schemas`\n" for path in paths)
+        return 1 if paths else 0
+    sys.stdout.writelines(f"{path}\n" for path in write(root))
+    if options.publish:
+        publish(root)
+    return 0
+
+
+def _tag(kind: type[Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def _about(kind: type[Struct]) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+def _text(document: Any) -> str:
+    return f"{msgspec.json.format(msgspec.json.encode(document), indent=2).decode()}\n"
+
+
+def _compact(document: Any) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+def _present(root: Path, folder: str) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in (root / folder).glob("*.json"))
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A refusal and its words: msgspec's messages, put so that a producer's developer understands them.
+
+It names the field by its dotted path and repeats no more than `ECHO` characters of what was sent.
+"""
+
+import re
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from schemas.control import PublishedFor
+from schemas.envelope import EventId, FieldName, Identifier, Source, Tenant
+from schemas.events import Currency
+
+ECHO = 80
+CANDIDATES = 48
+"""Comparing words is slow: no more unknown fields than these may be what was meant."""
+
+
+class Refusal(ValueError):
+    """Why a message is not taken: `field` is a dotted path (None: the whole), `reason` plain English."""
+
+    def __init__(self, field: str | None, reason: str) -> None:
+        self.field = None if field is None else short(field)
+        self.reason = reason
+        super().__init__(reason if field is None else f"{self.field}: {reason}")
+
+
+def short(text: str) -> str:
+    """At most `ECHO` characters, safe to print and to store."""
+    start = text[: ECHO + 1]
+    shown = start if start.isprintable() else start.encode("unicode_escape").decode()
+    return shown if len(shown) <= ECHO else f"{shown[: ECHO - 3]}..."
+
+
+def type_in_words(value: Any) -> str:
+    """What a decoded JSON value is, in a producer's words."""
+    return _WORDS[_JSON_TYPES.get(type(value), "object")]
+
+
+def explained(error: Exception, found: dict[str, Any], kind: type[Struct]) -> Refusal:
+    """Says msgspec's message, such as "Expected `str`, got `int` - at `$.context.ip`", to a producer."""
+    parted = _LOCATED.match(str(error))
+    what, in_key, path = parted.groups() if parted else (str(error), None, "")
+    steps = re.findall(r"\.\.\.|[^.\[\]]+", path)
+    if what.startswith("Object missing required field"):
+        name = what.split("`")[1]
+        return Refusal(".".join([*steps, name]), "missing" + _perhaps_misspelt(name, found, kind))
+    if in_key or "..." in steps:
+        steps[1:2] = [_offending_key(found, kind, steps[0])]
+    field = ".".join(steps) or None
+    return Refusal(field, _reason(what, kind, steps))
+
+
+def _perhaps_misspelt(name: str, found: dict[str, Any], kind: type[Struct]) -> str:
+    known = {"type", *kind.__struct_encode_fields__}
+    unknown = {key.lower(): key for key in islice(found, CANDIDATES) if key not in known}
+    near = get_close_matches(name, unknown, n=1)
+    return f"; perhaps '{short(unknown[near[0]])}' is meant to be it" if near else ""
+
+
+def _offending_key(found: dict[str, Any], kind: type[Struct], name: str) -> str:
+    """Finds the entry of a dictionary that msgspec complains about without naming it."""
+    wanted = get_type_hints(kind, include_extras=True)[name]
+    for key in found[name]:
+        try:
+            msgspec.convert({key: found[name][key]}, wanted)
+        except msgspec.ValidationError:
+            return str(key)
+    return "..."
+
+
+def _reason(what: str, kind: type[Struct], steps: list[str]) -> str:
+    if mistyped := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", what):
+        wanted, got = (" or ".join(_WORDS.get(w, w) for w in g.split(" | ")) for g in mistyped.groups())
+        return f"must be {wanted}, not {got}"
+    if bounded := re.fullmatch(r"Expected `(\w+)` (of length )?([<>]=) (\S+)", what):
+        type_, of_length, sign, limit = bounded.groups()
+        unit = "" if not of_length else " characters" if type_ == "str" else " entries"
+        return f"must {'have' if unit else 'be'} at {'most' if sign == '<=' else 'least'} {limit}{unit}"
+    if pattern := re.fullmatch(r"(?s)Expected `str` matching regex '(.*)'", what):
+        return (
+            f"must be {_PATTERNS.get(pattern[1].encode().decode('unicode_escape'), 'text of another form')}"
+        )
+    if what.startswith("Invalid enum value"):
+        return f"must be one of {', '.join(_choices(kind, steps[-1]))}"
+    if what in _PLAIN:
+        return _PLAIN[what]
+    return short(what)
+
+
+def _choices(kind: type[Struct], name: str) -> list[str]:
+    hint = get_type_hints(kind).get(name)
+    return [str(choice) for choice in get_args(hint)] if get_origin(hint) is Literal else ["its known values"]
+
+
+_LOCATED: Final = re.compile(r"(?s)(.*) - at (`key` in )?`\$([^`]*)`")
+
+_PATTERNS: Final = {
+    meta.pattern: meta.description
+    for meta in (
+        get_args(alias)[1]
+        for alias in (EventId, Identifier, Tenant, Source, FieldName, Currency, PublishedFor)
+    )
+}
+_WORDS: Final = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "null": "null",
+    "object": "an object",
+    "array": "a list",
+    "datetime": "a time such as 2026-01-31T09:30:00Z",
+}
+_JSON_TYPES: Final = {
+    str: "str",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    type(None): "null",
+    list: "array",
+}
+_PLAIN: Final = {
+    "Expected `datetime` with a timezone component": "must say its time zone, such as 2026-01-31T09:30:00Z",
+    "Invalid RFC3339 encoded datetime": "must be a time such as 2026-01-31T09:30:00Z, in the years 1 to 9999",
+    "Invalid decimal string": "must be a number such as 12.50",
+    "Number out of range": "must be a smaller number",
+}

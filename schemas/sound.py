@@ -1,0 +1,195 @@
+"""Whether a message that decoded is sound: what msgspec's types cannot say.
+
+Amounts and numbers within limits, moments that exist in UTC, text that can be stored, ids under which
+an event may be filed. Cheap, since each record of the log passes here, too.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, NoReturn, get_type_hints
+
+import msgspec
+from msgspec import Struct, inspect, structs
+
+from schemas.control import CONTROL_TYPES, DERIVED_TYPES
+from schemas.envelope import ANONYMOUS, MAX_FLOAT, MAX_INTEGER, Event, Identifier
+from schemas.events import ABOUT_LEADS, EVENT_TYPES, LeadsMerged, MergeUndone
+from schemas.refusal import ECHO, Refusal, short
+
+MAX_DEPTH = 8
+"""Levels of `properties` and of `extra`, into which unknown fields go."""
+MAX_AMOUNT = Decimal(10**12)
+
+PLACEHOLDERS: Final = frozenset(
+    {
+        "(null)",
+        "[object object]",
+        "anonymous",
+        "false",
+        "nan",
+        "nil",
+        "none",
+        "null",
+        "true",
+        "undefined",
+        "unknown",
+    }
+)
+"""What broken producers send in place of an id; as an id it would join strangers into one lead."""
+
+
+def is_placeholder(lead_id: str) -> bool:
+    """Whether this is what a broken producer sends in place of an id: null, undefined, zeros ..."""
+    return lead_id.lower() in PLACEHOLDERS or not lead_id.strip("0-")
+
+
+def check_storable(message: Struct, raw: bytes) -> None:
+    """Refuses what decodes but could not be stored, counted or folded."""
+    moments, amounts, free = _FACETS[type(message)]
+    for name in moments:
+        if (at := getattr(message, name)) is not None and at.year in _EDGE_YEARS:
+            _check_moment(name, at)
+    for name in amounts:
+        if (amount := getattr(message, name)) is not None:
+            _check_amount(name, amount)
+    for name in free:
+        if (value := getattr(message, name)) is not None:
+            check_free(value, name, 1)
+    if b"\\u0000" in raw:
+        for name, value in msgspec.to_builtins(message).items():
+            check_free(value, name, 1)
+
+
+def _check_moment(name: str, at: datetime) -> None:
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        raise Refusal(name, "must lie in the years 1 to 9999 in UTC") from None
+
+
+def _check_amount(name: str, amount: Decimal) -> None:
+    exponent = amount.as_tuple().exponent
+    if not isinstance(exponent, int):
+        raise Refusal(name, "must be a number")
+    if amount.is_signed():
+        raise Refusal(name, "must not be negative")
+    if amount > MAX_AMOUNT or exponent > MAX_AMOUNT.adjusted():
+        raise Refusal(name, f"must not be above {MAX_AMOUNT}")
+    if exponent < -6:
+        raise Refusal(name, "must have at most six decimals")
+
+
+def check_free(value: Any, path: str, depth: int) -> None:
+    """Refuses text that cannot be stored, numbers that JSON readers disagree on, and deep nesting."""
+    match value:
+        case str():
+            if "\0" in value:
+                raise Refusal(path, "contains a NUL character (\\u0000), which cannot be stored")
+            if not value.isascii() and _SURROGATE.search(value):
+                raise Refusal(path, "contains half a surrogate pair, which is no character")
+        case bool() | None:
+            pass
+        case int():
+            if abs(value) > MAX_INTEGER:
+                raise Refusal(path, f"must be a whole number within +-{MAX_INTEGER}")
+        case float():
+            if not abs(value) <= MAX_FLOAT:
+                raise Refusal(path, f"must be a number within +-{MAX_FLOAT:.0e}")
+        case dict() | list():
+            if depth > MAX_DEPTH:
+                raise Refusal(path, f"is nested more than {MAX_DEPTH} levels deep")
+            entries: Iterable[tuple[Any, Any]] = (
+                value.items() if isinstance(value, dict) else enumerate(value)
+            )
+            for key, entry in entries:
+                at = f"{path}.{key}"[: 2 * ECHO]
+                check_free(key, at, depth)
+                check_free(entry, at, depth + 1)
+        case _:
+            pass
+
+
+def identified(event: Event) -> Event:
+    """The event under the ids it may be filed by; `anon:V` is visitor V."""
+    lead_id, visitor_id, kind = event.lead_id, event.visitor_id, type(event)
+    if lead_id is None:
+        if kind in ABOUT_LEADS:
+            raise Refusal("lead_id", f"missing: {kind.__struct_config__.tag} is said of a lead")
+        if visitor_id is None:
+            raise Refusal("visitor_id", "missing: an event names a visitor_id, a lead_id or both")
+    elif kind in ABOUT_LEADS:
+        _check_known(event, lead_id)
+    elif lead_id.startswith(ANONYMOUS):
+        return identified(_as_visitor(event, lead_id.removeprefix(ANONYMOUS)))
+    elif is_placeholder(lead_id):
+        _refuse_placeholder("lead_id", lead_id)
+    if visitor_id is not None and is_placeholder(visitor_id):
+        _refuse_placeholder("visitor_id", visitor_id)
+    return event
+
+
+def _check_known(event: Event, lead_id: str) -> None:
+    _check_person("lead_id", lead_id)
+    if isinstance(event, LeadsMerged | MergeUndone) and event.visitor_id is not None:
+        raise Refusal(
+            "visitor_id",
+            f"must be absent: {type(event).__struct_config__.tag} is said of leads, not of a visitor",
+        )
+    if isinstance(event, LeadsMerged):
+        _check_person("into", event.into)
+        if event.into == lead_id:
+            raise Refusal("into", "must be another lead than lead_id")
+
+
+def _check_person(field: str, lead_id: str) -> None:
+    if lead_id.startswith(ANONYMOUS):
+        raise Refusal(field, f"'{short(lead_id)}' is an anonymous visitor, not a known lead")
+    if is_placeholder(lead_id):
+        _refuse_placeholder(field, lead_id)
+
+
+def _as_visitor(event: Event, visitor_id: str) -> Event:
+    if event.visitor_id not in {None, visitor_id}:
+        raise Refusal("lead_id", "names an anonymous visitor other than visitor_id")
+    try:
+        return structs.replace(event, visitor_id=msgspec.convert(visitor_id, Identifier), lead_id=None)
+    except msgspec.ValidationError:
+        raise Refusal("lead_id", f"'{ANONYMOUS}' must be followed by a visitor id") from None
+
+
+def _refuse_placeholder(field: str, value: str) -> NoReturn:
+    raise Refusal(field, f"'{short(value)}' is a placeholder, not an id; leave the field out instead")
+
+
+class _Facets(NamedTuple):
+    """The names of a type's fields that need more than msgspec's checks."""
+
+    moments: tuple[str, ...]
+    amounts: tuple[str, ...]
+    free: tuple[str, ...]
+
+
+def _facets(kind: type[Struct]) -> _Facets:
+    def named(wanted: type[inspect.Type]) -> tuple[str, ...]:
+        return tuple(name for name, hint in hints.items() if wanted in _parts(inspect.type_info(hint)))
+
+    hints = get_type_hints(kind, include_extras=True)
+    return _Facets(named(inspect.DateTimeType), named(inspect.DecimalType), named(inspect.DictType))
+
+
+def _parts(type_: inspect.Type) -> set[type[inspect.Type]]:
+    """What a field may hold, with unions and annotations taken apart."""
+    match type_:
+        case inspect.UnionType(types):
+            return {part for member in types for part in _parts(member)}
+        case inspect.Metadata(inner):
+            return _parts(inner)
+        case _:
+            return {type(type_)}
+
+
+_EDGE_YEARS: Final = (1, 9999)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_FACETS: Final = {kind: _facets(kind) for kind in (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)}

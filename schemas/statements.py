@@ -1,0 +1,155 @@
+"""What Leadstream concludes: statements, for consumers, projections and delivery.
+
+JSON. Each carries a deterministic id, so that a consumer can drop a repetition, and says what
+caused it: `event:ID`, `due:MOMENT` (time alone), `model:NAME:VERSION` (a publication),
+`attached:IDENTITY`, `detached:IDENTITY`, `redirect:EVENT_ID`.
+Points are JSON numbers with at most six decimals: millionths of a point are exact.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from schemas.envelope import Moment
+
+
+class Line(Struct, array_like=True, frozen=True):
+    """One line of a breakdown or of a ledger: [group, rule, kind, points].
+
+    `kind` is points, rule cap, group cap, limit, decay, mean or rounding.
+    """
+
+    group: str
+    rule: str
+    kind: str
+    points: float
+
+
+class Statement(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
+    statement_id: str
+    tenant: str
+    lead_id: str
+    at: Moment
+    """The lead's clock when it was concluded."""
+    caused_by: str
+
+
+class SessionScored(Statement, tag="session_scored", frozen=True, kw_only=True):
+    """A session's score by the model that reads sessions; said whenever the session changes."""
+
+    identity: str
+    session_id: str
+    producer_id: str | None = None
+    model: str
+    version: int
+    score: float
+    lines: list[Line]
+    ended: bool
+    started_at: Moment
+    last_at: Moment
+    pages: int
+    clicks: int
+    important_clicks: int
+
+
+class SessionRetracted(Statement, tag="session_retracted", frozen=True, kw_only=True):
+    """A late event joined this session to another: it never was one."""
+
+    identity: str
+    session_id: str
+
+
+class ScoreChanged(Statement, tag="score_changed", frozen=True, kw_only=True):
+    """A total or a band changed. `lines` are all differences since the last one said, and sum to
+    `change`; the lines of all statements of a lead and model sum to its total.
+    """
+
+    model: str
+    version: int
+    total: float
+    previous: float
+    change: float
+    bands: dict[str, str | None]
+    lines: list[Line]
+
+
+class BandChanged(Statement, tag="band_changed", frozen=True, kw_only=True):
+    """`crossed` are the bands whose thresholds the rounded total rose through, while armed.
+
+    `silent`: nothing acts on it (an import, a sweep that was told not to fire).
+    """
+
+    model: str
+    version: int
+    scale: str
+    """The set of bands: temperature, grade, stage ..."""
+    band: str | None
+    previous: str | None
+    crossed: list[str] = []
+    silent: bool = False
+
+
+class StageEntered(Statement, tag="stage_entered", frozen=True, kw_only=True):
+    """The lead's stage changed; `reason` says by which rule or whom."""
+
+    stage: str
+    previous: str
+    reason: str
+
+
+class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):
+    """The answer to an event whose producer waits. `outcome`: applied, duplicate, bot."""
+
+    event_id: str
+    outcome: str
+    scores: dict[str, float]
+
+
+class ModelScore(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    version: int
+    total: float
+    bands: dict[str, str | None]
+    as_of: Moment
+    next_due: Moment | None = None
+    """A lower bound of when time alone next changes it."""
+
+
+class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
+    """The lead as it is now, whole; the newest per lead is kept (compacted). A tombstone says that
+    the lead is no more.
+    """
+
+    identified: bool
+    created_at: Moment
+    last_interaction_at: Moment | None = None
+    stage: str
+    redirect: str | None = None
+    identities: int = 0
+    counts: dict[str, int] = {}
+    """Signals counted so far: qr_scanned, page_viewed, interaction ..."""
+    fields: dict[str, Any] = {}
+    scores: dict[str, ModelScore] = {}
+
+
+class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):
+    """A record that could not be read or applied, with everything needed to mend and retry it."""
+
+    topic: str
+    partition: int
+    position: int
+    reason: str
+    field: str | None = None
+    key: str | None = None
+    original: bytes
+    """The bytes as they came (base64 in JSON)."""
+
+
+STATEMENT_TYPES: tuple[type[Statement], ...] = (
+    SessionScored,
+    SessionRetracted,
+    ScoreChanged,
+    BandChanged,
+    StageEntered,
+    EventApplied,
+    LeadScored,
+)

@@ -1,0 +1,162 @@
+"""The topics: what each carries, how it is keyed and how long it is kept. The only list of them."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from schemas.activity import ACTIVITY_TYPES
+from schemas.control import CONTROL_TYPES, DERIVED_TYPES
+from schemas.events import EVENT_TYPES
+from schemas.statements import (
+    BandChanged,
+    DeadLetter,
+    EventApplied,
+    LeadScored,
+    ScoreChanged,
+    SessionRetracted,
+    SessionScored,
+    StageEntered,
+    Statement,
+)
+
+DAYS = 86_400_000
+FOREVER = -1
+"""As Kafka writes it."""
+
+DEFAULT_PARTITIONS = 24
+"""Fixed from the first start: the number decides where a key's state lives."""
+
+
+class Topic(Struct, frozen=True, kw_only=True):
+    """`about` and `key` are for readers; `types` are the tags of what it may carry."""
+
+    name: str
+    about: str
+    key: str
+    encoding: str
+    types: tuple[str, ...]
+    compacted: bool = False
+    retention_ms: int = 30 * DAYS
+
+
+EVENTS = "events"
+LEAD_ACTIVITY = "lead-activity"
+SESSION_SCORES = "session-scores"
+SCORE_CHANGED = "score-changed"
+LEAD_SCORES = "lead-scores"
+LEAD_CHANGES = "lead-changes"
+DEAD_LETTERS = "dead-letters"
+
+STATEMENT_TOPICS: Mapping[type[Statement], str] = {
+    SessionScored: SESSION_SCORES,
+    SessionRetracted: SESSION_SCORES,
+    ScoreChanged: SCORE_CHANGED,
+    LeadScored: LEAD_SCORES,
+    BandChanged: LEAD_CHANGES,
+    StageEntered: LEAD_CHANGES,
+    EventApplied: LEAD_CHANGES,
+}
+"""Where each statement is said."""
+
+
+def _tags(kinds: Iterable[type[Struct]]) -> tuple[str, ...]:
+    return tuple(str(kind.__struct_config__.tag) for kind in kinds)
+
+
+def _said_on(topic: str) -> tuple[str, ...]:
+    return _tags(kind for kind, said_on in STATEMENT_TOPICS.items() if said_on == topic)
+
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+BY_LEAD = "TENANT/l/LEAD_ID"
+BY_VISITOR = "TENANT/v/VISITOR_ID, or TENANT/l/LEAD_ID for an event without visitor_id"
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(
+        name=EVENTS,
+        about="What happened, as producers report it, and what changes how it is understood: models, settings.",
+        key=BY_VISITOR,
+        encoding=JSON,
+        types=_tags((*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)),
+    ),
+    Topic(
+        name=LEAD_ACTIVITY,
+        about="Internal: the order in which scores are made. Folded again, it gives the same scores.",
+        key=BY_LEAD,
+        encoding=MSGPACK,
+        types=_tags(ACTIVITY_TYPES),
+    ),
+    Topic(
+        name=SESSION_SCORES,
+        about="The score of each web session, said anew whenever the session changes.",
+        key=BY_LEAD,
+        encoding=JSON,
+        types=_said_on(SESSION_SCORES),
+        retention_ms=90 * DAYS,
+    ),
+    Topic(
+        name=SCORE_CHANGED,
+        about="The history of scores: every change with the lines that explain it.",
+        key=BY_LEAD,
+        encoding=JSON,
+        types=_said_on(SCORE_CHANGED),
+        retention_ms=365 * DAYS,
+    ),
+    Topic(
+        name=LEAD_SCORES,
+        about="Each lead as it is now, the newest per lead; without a value: the lead is no more.",
+        key=BY_LEAD,
+        encoding=JSON,
+        types=_said_on(LEAD_SCORES),
+        compacted=True,
+        retention_ms=FOREVER,
+    ),
+    Topic(
+        name=LEAD_CHANGES,
+        about="Bands and stages that leads entered, and answers to producers that wait.",
+        key=BY_LEAD,
+        encoding=JSON,
+        types=_said_on(LEAD_CHANGES),
+        retention_ms=365 * DAYS,
+    ),
+    Topic(
+        name=DEAD_LETTERS,
+        about="Records that could not be read or applied, with the cause and the original bytes.",
+        key="the key of the original record",
+        encoding=JSON,
+        types=_tags((DeadLetter,)),
+        retention_ms=90 * DAYS,
+    ),
+)
+
+
+def visitor_key(tenant: str, visitor_id: str) -> str:
+    """The key of events of an anonymous or claimed visitor."""
+    return f"{tenant}/v/{visitor_id}"
+
+
+def lead_key(tenant: str, lead_id: str) -> str:
+    """The key of events that name only a lead, and of everything said about a lead."""
+    return f"{tenant}/l/{lead_id}"
+
+
+def murmur2(data: bytes) -> int:
+    """The hash by which every Kafka client partitions (Austin Appleby's MurmurHash2, seed as Kafka's)."""
+    m, length = 0x5BD1E995, len(data)
+    h = (0x9747B28C ^ length) & 0xFFFFFFFF
+    whole = length & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & 0xFFFFFFFF
+        k = (k ^ (k >> 24)) * m & 0xFFFFFFFF
+        h = (h * m & 0xFFFFFFFF) ^ k
+    rest = length & 3
+    if rest:
+        h = (h ^ int.from_bytes(data[whole:], "little")) * m & 0xFFFFFFFF
+    h = (h ^ (h >> 13)) * m & 0xFFFFFFFF
+    return h ^ (h >> 15)
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key, as Kafka's own clients choose it."""
+    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,87 @@
+"""Local calendar days of a time zone: which day a moment falls on, and when a day starts.
+
+Windows ("in 30 days") count local days. Days are numbered from 1970-01-01 and never run backwards: a
+day starts at the first moment whose local date has reached it, even where clocks are turned back over
+midnight or a date was skipped. Total for every moment of the years 1 to 9999; beyond, it clamps.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from schemas.moment import EARLIEST, LATEST
+
+DAY = 86_400_000
+HOUR = 3_600_000
+
+_EPOCH_ORDINAL = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+_MILLISECOND = timedelta(milliseconds=1)
+_MARGIN = 2 * DAY
+_REACH = 18 * HOUR  # more than any zone has ever been away from UTC
+
+
+class Calendar:
+    """The days of one time zone; get it from `calendar`."""
+
+    __slots__ = ("_epoch", "_zone", "time_zone")
+
+    def __init__(self, time_zone: str, zone: ZoneInfo | None) -> None:
+        self.time_zone = time_zone
+        self._zone = zone
+        self._epoch = datetime(1970, 1, 1, tzinfo=zone)
+
+    def __repr__(self) -> str:
+        return f"calendar({self.time_zone!r})"
+
+    def day_of(self, at_ms: int) -> int:
+        """The local day that the moment falls on."""
+        at = min(max(at_ms, EARLIEST), LATEST)
+        if self._zone is None:
+            return at // DAY
+        day = (at + self._offset(at)) // DAY
+        return day + 1 if _start_of(self, day + 1) <= at else day
+
+    def start_of(self, day: int) -> int:
+        """The first moment of the local day."""
+        return day * DAY if self._zone is None else _start_of(self, day)
+
+    def _offset(self, at_ms: int) -> int:
+        """How far local time is ahead of UTC then."""
+        if self._zone is None:
+            return 0
+        inside = min(max(at_ms, EARLIEST + _MARGIN), LATEST - _MARGIN)
+        utc = self._epoch + timedelta(milliseconds=inside)
+        ahead = self._zone.fromutc(utc).utcoffset()
+        return 0 if ahead is None else ahead // _MILLISECOND
+
+
+@lru_cache(maxsize=16_384)
+def _start_of(days: Calendar, day: int) -> int:
+    """Around one midnight a zone changes its offset at most once."""
+    midnight = day * DAY
+    before, after = midnight - _REACH, midnight + _REACH
+    old, new = days._offset(before), days._offset(after)  # noqa: SLF001 - the cached half of Calendar
+    if old == new:
+        return midnight - old
+    while after - before > 1:
+        middle = (before + after) // 2
+        if days._offset(middle) == old:  # noqa: SLF001 - as above
+            before = middle
+        else:
+            after = middle
+    started = midnight - old
+    return started if started < after else max(after, midnight - new)
+
+
+@lru_cache(maxsize=1024)
+def calendar(time_zone: str) -> Calendar:
+    """The calendar of an IANA time zone; ValueError names an unknown one."""
+    if time_zone in {"UTC", "Etc/UTC"}:
+        return Calendar(time_zone, None)
+    try:
+        zone = ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError) as unknown:
+        raise ValueError(
+            f"time_zone: {time_zone!r} is no time zone; use an IANA name such as Europe/Berlin"
+        ) from unknown
+    return Calendar(time_zone, zone)

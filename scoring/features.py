@@ -1,0 +1,292 @@
+"""What an identity has done, as much of it as scores need: a commutative monoid.
+
+`evolve` takes one event's `Lift` into the features in place; `merge` adds whole feature sets up; in any
+order and grouping the result is the same. Counting is not idempotent: deduplicate before the fold.
+Everything is bounded, by rules that do not depend on order: beyond a cap, what ranks lowest by name
+goes. A tie between writers of a field is broken by its value, since event ids are unique per key only.
+Measured: 0.5 KB after 10 events of a lively lead, 1.2 KB after 1,000 and after 100,000, 0.05 KB more per
+session kept; 82 KB, of it 22 of sessions, if somebody makes everything as long as it can be.
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+from msgspec import Struct
+from msgspec.msgpack import Decoder, Encoder
+from msgspec.structs import astuple
+
+DAYS_KEPT = 100
+FIELDS_KEPT = 64
+ITEMS_KEPT = 128
+CUSTOM_KEPT = 128
+SUMS_KEPT = 32
+LARGEST_SUM = 2**62
+
+CUSTOM = "custom:"
+
+STANDING_FIELDS = frozenset(
+    """
+    email phone name first_name last_name company title industry company_size location country status source
+    customer_type budget budget_min budget_max transaction_type property_type payment_method email_consent
+    sms_consent assigned_to manual_stage
+    """.split()  # noqa: SIM905 - words read better than a column of quotes
+)
+"""Profile fields that no flood of others displaces."""
+
+Value = str | int | float | bool | list[str] | None
+Written = tuple[int, str, Value]
+"""A profile field: (occurred_at, event_id, value); the greatest wins."""
+
+
+class NewerCodec(ValueError):
+    """The bytes were written by a newer version of Leadstream, which this one cannot read."""
+
+
+class Signal(Struct, array_like=True, gc=False, frozen=True):
+    """How often something happened, and when."""
+
+    count: int
+    first: int
+    last: int
+    last_day: int
+    days: bytes
+    """One byte per local day, ending at `last_day`; 255 says 255 or more; starts with a day that counts."""
+
+
+class Session(Struct, array_like=True, gc=False, frozen=True):
+    """One visit, as stage 1 cuts it."""
+
+    revision: int
+    opened_at: int
+    last_at: int
+    closed: bool
+    pages: int
+    clicks: int
+    """Those that are not important clicks."""
+    important_clicks: int
+
+    @property
+    def seconds(self) -> int:
+        return (self.last_at - self.opened_at) // 1000
+
+
+class Features(Struct, array_like=True):
+    signals: dict[str, Signal] = {}
+    fields: dict[str, Written] = {}
+    sets: dict[str, list[str]] = {}
+    """Distinct things, such as questions answered; each list in the order of `_rank`."""
+    sessions: dict[str, Session] = {}
+    sums: dict[str, int] = {}
+    first_touch: tuple[int, str, str] | None = None
+    """(occurred_at, event_id, category); the least wins."""
+
+
+class Lift(Struct, array_like=True):
+    """What one event adds, worked out once."""
+
+    at: int
+    day: int
+    event_id: str
+    signals: list[str] = []
+    fields: dict[str, Value] = {}
+    items: list[tuple[str, str]] = []
+    """(set, item)"""
+    sums: list[tuple[str, int]] = []
+    touch: str | None = None
+
+
+def evolve(features: Features, lift: Lift) -> None:
+    """Take one event in, in place."""
+    at, day, signals = lift.at, lift.day, features.signals
+    for name in lift.signals:
+        old = signals.get(name)
+        if old is not None:
+            signals[name] = _counted(old, at, day)
+            continue
+        signals[name] = Signal(1, at, at, day, b"\x01")
+        if name.startswith(CUSTOM):
+            _keep_custom(signals)
+    for name, value in lift.fields.items():
+        _write(features.fields, name, (at, lift.event_id, value))
+    for name, item in lift.items:
+        _add(features.sets.setdefault(name, []), item)
+    for name, amount in lift.sums:
+        features.sums[name] = min(features.sums.get(name, 0) + amount, LARGEST_SUM)
+        _keep(features.sums, SUMS_KEPT)
+    if lift.touch is not None:
+        touch = (at, lift.event_id, lift.touch)
+        if features.first_touch is None or touch < features.first_touch:
+            features.first_touch = touch
+
+
+def put_session(features: Features, session_id: str, session: Session) -> None:
+    """The higher revision of a session stands."""
+    old = features.sessions.get(session_id)
+    if old is None or astuple(session) > astuple(old):
+        features.sessions[session_id] = session
+
+
+def retract_session(features: Features, session_id: str) -> None:
+    """A later cut no longer has this session."""
+    features.sessions.pop(session_id, None)
+
+
+def merge(parts: Sequence[Features]) -> Features:
+    """All of them together, as a new object that shares no mutable part with them."""
+    whole = Features()
+    for part in parts:
+        for name, signal in part.signals.items():
+            old = whole.signals.get(name)
+            whole.signals[name] = signal if old is None else _together(old, signal)
+        for name, written in part.fields.items():
+            _write(whole.fields, name, written)
+        for name, items in part.sets.items():
+            both = {*whole.sets.get(name, ()), *items}
+            whole.sets[name] = sorted(both, key=_rank)[:ITEMS_KEPT]
+        for session_id, session in part.sessions.items():
+            put_session(whole, session_id, session)
+        for name, amount in part.sums.items():
+            whole.sums[name] = min(whole.sums.get(name, 0) + amount, LARGEST_SUM)
+        if part.first_touch is not None and (
+            whole.first_touch is None or part.first_touch < whole.first_touch
+        ):
+            whole.first_touch = part.first_touch
+    _keep_custom(whole.signals)
+    _keep(whole.sums, SUMS_KEPT)
+    return whole
+
+
+def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, Written]:
+    """Profile fields of a lead: those given to identities at home (True) stand before those that were
+    merged in; among equals the last writer.
+    """
+    fields = _last_written(part.fields for at_home, part in parts if not at_home)
+    fields |= _last_written(part.fields for at_home, part in parts if at_home)
+    _keep(fields, FIELDS_KEPT)
+    return fields
+
+
+def count_in(signal: Signal, after: int, until: int) -> int:
+    """How often on the days after `after`, up to and including `until`."""
+    return sum(days_in(signal, after, until))
+
+
+def days_in(signal: Signal, after: int, until: int) -> bytes:
+    """The kept days of `after` < day <= `until`, oldest first; may be shorter than the span."""
+    before_kept = signal.last_day - len(signal.days)
+    return signal.days[max(after - before_kept, 0) : max(until - before_kept, 0)]
+
+
+def encode(features: Features) -> bytes:
+    """Equal features have equal bytes."""
+    return _CODEC + _encoder.encode(features)
+
+
+def decode(raw: bytes) -> Features:
+    return _features.decode(_payload(raw))
+
+
+def encode_lift(lift: Lift) -> bytes:
+    return _CODEC + _encoder.encode(lift)
+
+
+def decode_lift(raw: bytes) -> Lift:
+    return _lift.decode(_payload(raw))
+
+
+_CODEC = b"\x01"
+_encoder = Encoder(order="deterministic")
+_features = Decoder(Features)
+_lift = Decoder(Lift)
+
+
+def _payload(raw: bytes) -> memoryview:
+    if not raw:
+        raise ValueError("features: no bytes at all")
+    if raw[0] > _CODEC[0]:
+        raise NewerCodec(
+            f"features: written by codec {raw[0]}, this version of Leadstream reads up to {_CODEC[0]}; "
+            "start the newer version"
+        )
+    if raw[0] != _CODEC[0]:
+        raise ValueError(f"features: unknown codec {raw[0]}")
+    return memoryview(raw)[1:]
+
+
+def _counted(signal: Signal, at: int, day: int) -> Signal:
+    days, last_day = signal.days, signal.last_day
+    if day > last_day:
+        gap = day - last_day
+        days = b"\x01" if gap >= DAYS_KEPT else _recent(days + bytes(gap - 1) + b"\x01")
+        last_day = day
+    else:
+        back = last_day - day
+        if back < len(days):
+            i = len(days) - 1 - back
+            days = days[:i] + bytes((min(days[i] + 1, 255),)) + days[i + 1 :]
+        elif back < DAYS_KEPT:
+            days = b"\x01" + bytes(back - len(days)) + days
+    return Signal(signal.count + 1, min(signal.first, at), max(signal.last, at), last_day, days)
+
+
+def _together(a: Signal, b: Signal) -> Signal:
+    early, late = (a, b) if a.last_day <= b.last_day else (b, a)
+    gap = late.last_day - early.last_day
+    shifted = early.days + bytes(gap) if gap < DAYS_KEPT else b""
+    length = max(len(shifted), len(late.days))
+    days = bytes(
+        min(x + y, 255)
+        for x, y in zip(shifted.rjust(length, b"\0"), late.days.rjust(length, b"\0"), strict=True)
+    )
+    return Signal(a.count + b.count, min(a.first, b.first), max(a.last, b.last), late.last_day, _recent(days))
+
+
+def _recent(days: bytes) -> bytes:
+    return days[-DAYS_KEPT:].lstrip(b"\0")
+
+
+def _write(fields: dict[str, Written], name: str, written: Written) -> None:
+    old = fields.get(name)
+    if old is None:
+        fields[name] = written
+        _keep(fields, FIELDS_KEPT)
+    elif _later(written, old):
+        fields[name] = written
+
+
+def _last_written(several: Iterable[Mapping[str, Written]]) -> dict[str, Written]:
+    fields: dict[str, Written] = {}
+    for some in several:
+        for name, written in some.items():
+            if name not in fields or _later(written, fields[name]):
+                fields[name] = written
+    return fields
+
+
+def _later(a: Written, b: Written) -> bool:
+    return (a[0], a[1], repr(a[2])) > (b[0], b[1], repr(b[2]))
+
+
+def _add(items: list[str], item: str) -> None:
+    if item in items:
+        return
+    insort(items, item, key=_rank)
+    del items[ITEMS_KEPT:]
+
+
+def _keep_custom(signals: dict[str, Signal]) -> None:
+    custom = [name for name in signals if name.startswith(CUSTOM)]
+    for name in sorted(custom, key=_rank)[CUSTOM_KEPT:]:
+        del signals[name]
+
+
+def _keep(named: dict[str, Any], limit: int) -> None:
+    while len(named) > limit:
+        del named[max(named, key=_rank)]
+
+
+def _rank(name: str) -> tuple[bool, int, str]:
+    """Who stays when there are too many: a property of the name alone, so that order cannot matter."""
+    return (name not in STANDING_FIELDS, crc32(name.encode()), name)

@@ -1,0 +1,52 @@
+"""Points, exactly: models say thousandths, scores count millionths, nothing is ever a float.
+
+A rule's points times its group's weight, both in thousandths, are millionths without a remainder.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+Micro = int
+"""Millionths of a point."""
+
+Milli = int
+"""Thousandths: of a point, or of a weight."""
+
+U: Micro = 1_000_000
+"""One point."""
+
+INF = 1 << 62
+"""Never, as a moment."""
+
+LARGEST = 1_000_000
+
+
+class PointsError(ValueError):
+    """Not a number that points can be."""
+
+
+def milli(value: Any) -> Milli:
+    """A number of a model file in thousandths."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise PointsError(f"{value!r} is not a number")
+    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not exact.is_finite():
+        raise PointsError(f"{value} is not a number")
+    if abs(exact) > LARGEST:
+        raise PointsError(f"{value} is beyond {LARGEST:,}")
+    thousandths = exact * 1000
+    if thousandths != int(thousandths):
+        raise PointsError(f"{value} has more than three decimals")
+    return int(thousandths)
+
+
+def rounded(total: Micro) -> int:
+    """Whole points, half up."""
+    return (2 * total + U) // (2 * U)
+
+
+def spoken(points: Micro) -> str:
+    """The points as a person writes them: 3, 0.25, -15."""
+    whole, rest = divmod(abs(points), U)
+    sign = "-" if points < 0 else ""
+    return f"{sign}{whole}" + (f".{rest:06}".rstrip("0") if rest else "")

@@ -1,0 +1,71 @@
+"""The real caps, against somebody who tries to make a lead grow."""
+
+from decimal import Decimal
+
+from leads_given import DAY, T0, features_of, happened, shipped, visit
+
+from scoring.features import (
+    CUSTOM_KEPT,
+    FIELDS_KEPT,
+    ITEMS_KEPT,
+    SUMS_KEPT,
+    Features,
+    encode,
+    put_session,
+)
+from scoring.signals import LARGEST_FIELD
+
+
+def hostile() -> Features:
+    """Everything at its longest and more of it than is kept."""
+    long = "x" * 1024
+    models = [shipped("chatbot"), shipped("temperature")]
+    features = features_of(
+        (
+            happened("custom", T0 - back * DAY, name=f"c{number:063}")
+            for number in range(2 * CUSTOM_KEPT)
+            for back in (0, 99)
+        ),
+        models,
+    )
+    more = [
+        happened("profile_updated", event_id=f"{number:064}", fields={f"f{number:063}": long})
+        for number in range(3 * FIELDS_KEPT)
+    ]
+    more += [
+        happened(
+            "question_answered", source="chatbot", question_id=f"{number:0128}", text=long, time_taken_s=1.0
+        )
+        for number in range(2 * ITEMS_KEPT)
+    ]
+    more += [
+        happened("purchase_made", value=Decimal("1e12"), currency=a + b + "X")
+        for a in "ABCDEFGH"
+        for b in "ABCDEFGH"
+    ]
+    features_of(more, models, into=features)
+    for number in range(200):
+        put_session(features, f"{number:064}", visit(86_400, 10**6, 10**6, 10**6, T0 - number * DAY))
+    return features
+
+
+def test_a_hostile_identity_is_bounded():
+    features = hostile()
+    assert sum(name.startswith("custom:") for name in features.signals) == CUSTOM_KEPT
+    assert len(features.fields) == FIELDS_KEPT
+    assert {len(items) for items in features.sets.values()} == {ITEMS_KEPT}
+    assert len(features.sums) == SUMS_KEPT
+    assert len(encode(features)) < 84_000
+
+
+def test_a_long_value_is_cut_at_a_whole_character():
+    features = features_of([happened("profile_updated", fields={"name": "ä" * 600, "tags": ["é" * 100] * 9})])
+    assert features.fields["name"][2] == "ä" * (LARGEST_FIELD // 2)
+    assert features.fields["tags"][2] == ["é" * 100]
+
+
+def test_a_long_item_is_told_apart_by_its_hash():
+    asked = [happened("question_answered", question_id="q" * 60 + str(number)) for number in (1, 2, 2)]
+    items = features_of(asked).sets["questions"]
+    assert len(items) == 2
+    assert all(len(item) == 17 and item.startswith("#") for item in items)

@@ -1,0 +1,191 @@
+"""Sessions are a function of the sorted acts, never of their arrival."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scoring.features import Features, put_session, retract_session
+from scoring.sessions import ACT, END, HEARTBEAT, HOUR, KEPT_ACTS, MINUTE, REMEMBERED, Act, Kept, cut, track
+
+IDLE = 30 * MINUTE
+DAY = 24 * HOUR
+
+
+def at(minutes, event_id=None, **rest):
+    t = int(minutes * MINUTE)
+    return Act(t, event_id or f"e{minutes:07.2f}", t, **rest)
+
+
+def fold(acts, clock=None):
+    """The sessions a segment's features hold after the acts came in this order."""
+    kept, features, highest = Kept(), Features(), 0
+    for act in acts:
+        highest = max(highest, act.last)
+        changes = track(kept, features.sessions, act, clock or highest, IDLE)
+        for c, session in changes.put:
+            put_session(features, c.session_id, session)
+        for session_id in (*changes.retracted, *changes.forgotten):
+            retract_session(features, session_id)
+    return {
+        i: (s.opened_at // MINUTE, s.last_at // MINUTE, s.closed, s.pages, s.clicks, s.important_clicks)
+        for i, s in features.sessions.items()
+    }
+
+
+def rows(acts):
+    return list(fold(acts).values())
+
+
+def test_a_gap_of_exactly_thirty_minutes_splits_and_one_less_does_not():
+    assert rows([at(0), at(30)]) == [(0, 0, False, 0, 0, 0), (30, 30, False, 0, 0, 0)]
+    assert rows([at(0), Act(30 * MINUTE - 1, "b", 30 * MINUTE - 1)]) == [(0, 29, False, 0, 0, 0)]
+
+
+def test_a_change_of_campaign_splits_and_an_empty_one_never_does():
+    assert rows([at(0, campaign="x"), at(1), at(2, campaign="x"), at(3, campaign="y")]) == [
+        (0, 2, True, 0, 0, 0),
+        (3, 3, False, 0, 0, 0),
+    ]
+
+
+def test_a_change_of_the_producers_session_id_splits_and_a_missing_one_never_does():
+    assert rows([at(0), at(1, producer_id="p"), at(2), at(3, producer_id="q")]) == [
+        (0, 2, True, 0, 0, 0),
+        (3, 3, False, 0, 0, 0),
+    ]
+
+
+def test_a_session_lasts_twenty_four_hours_at_most():
+    acts = [at(20 * i) for i in range(73)]
+    assert rows(acts) == [(0, 1420, True, 0, 0, 0), (1440, 1440, False, 0, 0, 0)]
+
+
+def test_the_end_closes_and_its_moment_counts_into_the_duration():
+    assert rows([at(0, pages=1), at(8, kind=END), at(9)]) == [(0, 8, True, 1, 0, 0), (9, 9, False, 0, 0, 0)]
+
+
+def test_an_end_after_the_idle_time_changes_nothing():
+    assert rows([at(0), at(31, kind=END)]) == [(0, 0, False, 0, 0, 0)]
+
+
+def test_a_heartbeat_lengthens_a_session_and_never_opens_one():
+    assert rows([at(0, kind=HEARTBEAT), at(1), at(20, kind=HEARTBEAT), at(40)]) == [(1, 40, False, 0, 0, 0)]
+
+
+def test_a_late_act_joins_two_sessions_and_the_later_is_retracted():
+    kept, features = Kept(), Features()
+    for act in (at(0, "a"), at(40, "c"), at(20, "b")):
+        changes = track(kept, features.sessions, act, 40 * MINUTE, IDLE)
+        for c, session in changes.put:
+            put_session(features, c.session_id, session)
+        for session_id in changes.retracted:
+            retract_session(features, session_id)
+    assert changes.retracted == ["c"]
+    assert list(features.sessions) == ["a"]
+
+
+def test_an_earlier_act_gives_the_session_its_id():
+    assert list(fold([at(10, "b"), at(5, "a")])) == ["a"]
+
+
+def test_only_the_two_hundred_latest_sessions_are_remembered():
+    acts = [at(31 * i, f"e{i:05d}") for i in range(600)]
+    held = fold(acts)
+    recent = {a.event_id for a in acts if a.last >= acts[-1].last - DAY - IDLE}
+    assert recent <= set(held)
+    assert len(held) == len(recent) + REMEMBERED
+    assert min(held) == f"e{600 - len(held):05d}"
+
+
+def test_what_is_kept_of_a_tireless_visitor_stays_small_and_counts_every_act():
+    kept, features = Kept(), Features()
+    for i in range(5000):
+        changes = track(kept, features.sessions, at(i / 60, f"e{i:05d}", pages=1), i * MINUTE // 60, IDLE)
+        for c, session in changes.put:
+            put_session(features, c.session_id, session)
+        assert len(kept.acts) <= KEPT_ACTS
+    (session,) = features.sessions.values()
+    assert session.pages == 5000
+
+
+def test_more_sessions_than_are_kept_freeze_the_oldest():
+    kept = Kept()
+    for i in range(KEPT_ACTS + 50):
+        track(kept, {}, at(i / 60, f"e{i:05d}", campaign=str(i)), i, IDLE)
+    assert len(kept.acts) <= KEPT_ACTS
+    assert kept.remembered[0] == "e00000"
+
+
+acts_strategy = st.lists(
+    st.builds(
+        lambda t, kind, camp, pid: Act(
+            t * MINUTE,
+            f"{t}{kind}{camp}{pid}",
+            t * MINUTE,
+            kind,
+            int(kind == ACT),
+            campaign=camp,
+            producer_id=pid,
+        ),
+        st.integers(0, 900),
+        st.sampled_from([ACT, ACT, ACT, ACT, END, HEARTBEAT]),
+        st.sampled_from(["", "", "x", "y"]),
+        st.sampled_from(["", "", "", "p", "q"]),
+    ),
+    max_size=40,
+    unique_by=lambda a: a.event_id,
+)
+
+
+@settings(max_examples=100)
+@given(acts_strategy, st.randoms(use_true_random=False))
+def test_any_order_of_arrival_equals_sorting_first(acts, rnd):
+    in_order = sorted(acts, key=lambda a: (a.first, a.event_id))
+    shuffled = acts[:]
+    rnd.shuffle(shuffled)
+    assert fold(shuffled, clock=900 * MINUTE) == fold(in_order, clock=900 * MINUTE)
+    whole = {
+        c.session_id: (
+            c.opened_at // MINUTE,
+            c.last_at // MINUTE,
+            c.closed,
+            c.pages,
+            c.clicks,
+            c.important_clicks,
+        )
+        for c in cut(in_order, IDLE)
+        if c.session_id
+    }
+    assert fold(shuffled, clock=900 * MINUTE) == whole
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_long_life_with_late_acts_equals_cutting_it_whole(seed, monkeypatch):
+    """Whole sessions are let go 24 hours and the idle time after their last act; nothing differs."""
+    monkeypatch.setattr("scoring.sessions.KEPT_ACTS", 10_000)
+    rng = random.Random(seed)
+    gap = rng.choice([(5, 20), (5, 29), (1, 45), (10, 31), (20, 29)])
+    now, arrived = 10 * 1440, []
+    for i in range(rng.randint(20, 200)):
+        now += rng.randint(*gap)
+        late = rng.choice([3, 25, 200, 1400, 1425, 1439]) if rng.random() < 0.12 else 0
+        kind = END if rng.random() < 0.05 else ACT
+        arrived.append((now, at(now - late, f"e{i:04d}", kind=kind, pages=1 if kind == ACT else 0)))
+    kept, features = Kept(), Features()
+    for clock, act in arrived:
+        changes = track(kept, features.sessions, act, clock * MINUTE, IDLE)
+        for c, session in changes.put:
+            put_session(features, c.session_id, session)
+        for session_id in (*changes.retracted, *changes.forgotten):
+            retract_session(features, session_id)
+    whole = [
+        c
+        for c in cut(sorted((a for _, a in arrived), key=lambda a: (a.first, a.event_id)), IDLE)
+        if c.session_id
+    ]
+    expected = {c.session_id: (c.opened_at, c.last_at, c.closed, c.pages) for c in whole}
+    got = {i: (s.opened_at, s.last_at, s.closed, s.pages) for i, s in features.sessions.items()}
+    assert got == dict(list(expected.items())[-len(got) :])
+    assert len(got) >= min(len(expected), REMEMBERED)

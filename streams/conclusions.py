@@ -1,0 +1,355 @@
+"""From a lead's state to statements: score, lifecycle, one rescore, and say what changed.
+
+Time first: whatever time alone changes up to a record's moment is concluded at the very moments it
+changes, so that the ledger is the same whether a timer came in time, late, twice or never.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from typing import TypedDict
+
+from schemas import statements as say
+from schemas.decode import encode_statement
+from schemas.moment import moment
+from schemas.topics import LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
+from scoring import lifecycle
+from scoring.crossings import cross
+from scoring.features import Features, Session
+from scoring.model import (
+    INF,
+    Conclusion,
+    Model,
+    Subject,
+    U,
+    conclude,
+    difference,
+    next_due,
+    next_edge,
+    rounded,
+    score_session,
+)
+from streams.engine.shard import Emit
+from streams.lead_rules import Rules
+from streams.lead_state import SESSIONS, STAGE, Head, LeadState, Said
+
+QUALIFYING = ("rules", "stage", ("mql", "sql", "hot"))
+"""The model, its scale and the bands that make a lead qualified."""
+
+
+class Envelope(TypedDict):
+    """What every statement begins with."""
+
+    statement_id: str
+    tenant: str
+    lead_id: str
+    at: datetime
+    caused_by: str
+
+
+class Step:
+    """One record of one lead: its statements, numbered, so that their ids are deterministic."""
+
+    def __init__(self, rules: Rules, state: LeadState, origin: str, emit: Emit) -> None:
+        self.rules = self.before = rules
+        self.state = state
+        self.head = state.head
+        self.emit = emit
+        self._origin = origin
+        self._number = 0
+
+    def turn_to(self, rules: Rules) -> None:
+        """From here on these rules hold; `before` keeps those that the last statements were made by."""
+        self.before, self.rules = self.rules, rules
+
+    def envelope(self, caused_by: str) -> Envelope:
+        self._number += 1
+        return {
+            "statement_id": f"{self._origin}:{self._number}",
+            "tenant": self.state.tenant,
+            "lead_id": self.state.lead_id,
+            "at": moment(self.head.clock),
+            "caused_by": caused_by,
+        }
+
+    def say(self, topic: str, statement: say.Statement) -> None:
+        self.emit(topic, self.state.key, encode_statement(statement))
+
+
+# -- time
+
+
+def _ends(state: LeadState, idle_ms: int) -> int:
+    """The next moment after the lead's clock at which an open session falls idle."""
+    clock = state.head.clock
+    return min(
+        (
+            session.last_at + idle_ms
+            for held in state.held.values()
+            for session in held.features.sessions.values()
+            if not session.closed and session.last_at + idle_ms > clock
+        ),
+        default=INF,
+    )
+
+
+def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
+    """Work out anew when time next matters to these models, to the sessions and to the stage.
+
+    After an event a cheap bound will do; when time passes, the `exact` moment spares a lead that was
+    quiet for years a look at every day of them.
+    """
+    rules, state, head = step.rules, step.state, step.head
+    edges = dict.fromkeys(models, INF)
+    if state.held:
+        subject = Subject(state.features, head.position.stage)
+        turn = next_due if exact else next_edge
+        for name in edges:
+            edges[name] = turn(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
+    edges[SESSIONS] = _ends(state, rules.idle_ms)
+    edges[STAGE] = lifecycle.churns_at(head.position, state.features) if state.held else INF
+    for name, edge in edges.items():
+        if edge < INF:
+            # Never at or before the clock: what is due by now has been concluded.
+            head.edges[name] = max(edge, head.clock + 1)
+        else:
+            head.edges.pop(name, None)
+
+
+def next_change(rules: Rules, state: LeadState) -> int:
+    """The next moment at which time alone makes the lead say something; exact."""
+    if not state.held:
+        return INF
+    subject = Subject(state.features, state.head.position.stage)
+    clock = state.head.clock
+    at = min(_ends(state, rules.idle_ms), lifecycle.churns_at(state.head.position, state.features))
+    for model in rules.models.values():
+        at = min(at, next_due(model, subject, clock, rules.zone, rules.idle_ms))
+    return at
+
+
+def advance(step: Step, to: int) -> None:
+    """Bring the lead's clock to `to`, concluding at every moment on the way that may matter."""
+    state, head = step.state, step.head
+    if to <= head.clock:
+        return
+    while state.exists and (due := state.edge) <= to:
+        head.clock = due
+        at_hand = {name for name, edge in head.edges.items() if edge == due}
+        cause = f"due:{due}"
+        affects = partial(_is_among, at_hand)
+        evaluate(step, cause, moved=False, silent=head.silent, time_only=True, affects=affects)
+        if SESSIONS in at_hand:
+            for name, held in state.held.items():
+                for session_id, session in held.features.sessions.items():
+                    if not session.closed and session.last_at + step.rules.idle_ms == due:
+                        say_session(step, name, session_id, None, cause)
+    head.clock = to
+
+
+# -- conclusions
+
+
+def _is_among(names: set[str], model: Model) -> bool:
+    return model.name in names
+
+
+def every(_: Model) -> bool:
+    """Any model may be affected."""
+    return True
+
+
+def evaluate(
+    step: Step,
+    cause: str,
+    *,
+    moved: bool,
+    silent: bool,
+    time_only: bool = False,
+    affects: Callable[[Model], bool] = every,
+) -> None:
+    """Score, run the lifecycle to its fixpoint, score once more if it moved, say what changed.
+
+    `moved`: an identity came or went. Models that nothing `affects` wait for their own moment.
+    """
+    rules, state, head = step.rules, step.state, step.head
+    concluded = {
+        name: _conclude(rules, state, model)
+        for name, model in rules.models.items()
+        if name not in head.said or affects(model)
+    }
+    if state.held:
+        stage = head.position.stage
+        reason = _run_lifecycle(head, state.features, _is_qualified(head, concluded), merged=moved)
+        if head.position.stage != stage:
+            entered = say.StageEntered(
+                **step.envelope(cause), stage=head.position.stage, previous=stage, reason=reason
+            )
+            step.say(LEAD_CHANGES, entered)
+            for name, model in rules.models.items():
+                if name in concluded or model.reads.stage:
+                    concluded[name] = _conclude(rules, state, model)
+            state.touch()
+    for name, conclusion in concluded.items():
+        _say_score(step, name, conclusion, cause, moved=moved, silent=silent, time_only=time_only)
+    _set_edges(step, concluded, exact=time_only)
+
+
+def _conclude(rules: Rules, state: LeadState, model: Model) -> Conclusion:
+    """A lead without identities scores 0 and is in no band."""
+    if not state.held:
+        return Conclusion(0, [0] * len(model.slots), dict.fromkeys(model.scales))
+    subject = Subject(state.features, state.head.position.stage)
+    return conclude(model, subject, state.head.clock, rules.zone, rules.idle_ms)
+
+
+def _is_qualified(head: Head, concluded: dict[str, Conclusion]) -> bool:
+    name, scale, bands = QUALIFYING
+    latest = concluded.get(name) or head.said.get(name)
+    return latest is not None and latest.bands.get(scale) in bands
+
+
+def _run_lifecycle(head: Head, features: Features, qualified: bool, *, merged: bool) -> str:  # noqa: FBT001 - a fact
+    """Move the lead to the stage where nothing moves it further; the reason of the last step."""
+    position, reason = head.position, ""
+    for _ in range(2 * len(lifecycle.FUNNEL)):
+        moved = lifecycle.obey(position, features, merged=merged) or lifecycle.advance(
+            position, features, qualified=qualified, as_of=head.clock
+        )
+        if moved is None:
+            break
+        position.stage, reason = moved
+        position.entered_at = head.clock
+        if position.qualified_at < 0 and lifecycle.RANK[position.stage] >= lifecycle.RANK["qualified"]:
+            position.qualified_at = head.clock
+    return reason
+
+
+def _say_score(
+    step: Step, name: str, new: Conclusion, cause: str, *, moved: bool, silent: bool, time_only: bool
+) -> None:
+    """The total or a band changed: say so, with every line that differs from what was said last."""
+    head, model, version = step.head, step.rules.models[name], step.rules.versions[name]
+    said = head.said.get(name)
+    if said is None:
+        said = Said(version, 0, [0] * len(model.slots), dict.fromkeys(model.scales), [])
+        head.said[name] = said
+        old_model = model
+    else:
+        old_model = step.before.models[name]
+        same = new.total == said.total or (time_only and rounded(new.total) == rounded(said.total))
+        if same and new.bands == said.bands and said.version == version:
+            return
+    lines = difference(old_model, said.vector, model, new.vector)
+    disarmed = said.disarmed
+    if lines or new.bands != said.bands:
+        step.say(
+            SCORE_CHANGED,
+            say.ScoreChanged(
+                **step.envelope(cause),
+                model=name,
+                version=version,
+                total=new.total / U,
+                previous=said.total / U,
+                change=(new.total - said.total) / U,
+                bands=new.bands,
+                lines=[say.Line(group, rule, kind, points / U) for group, rule, kind, points in lines],
+            ),
+        )
+        disarmed = _say_bands(step, model, version, said, new, cause, moved=moved, silent=silent)
+    head.said[name] = Said(version, new.total, new.vector, new.bands, disarmed)
+    step.state.touch()
+
+
+def _say_bands(
+    step: Step,
+    model: Model,
+    version: int,
+    said: Said,
+    new: Conclusion,
+    cause: str,
+    *,
+    moved: bool,
+    silent: bool,
+) -> list[str]:
+    """Say bands that changed and thresholds that fired; the thresholds disarmed afterwards."""
+    disarmed = []
+    before, after = rounded(said.total), rounded(new.total)
+    for scale, thresholds in model.scales.items():
+        marks = [(rounded(at), f"{scale}:{band}") for at, band in thresholds if at > 0]
+        mine = [mark for mark in said.disarmed if mark.startswith(f"{scale}:")]
+        crossed = cross(marks, before, after, mine, moved=moved)
+        disarmed += crossed.disarmed
+        band, previous = new.bands.get(scale), said.bands.get(scale)
+        if band != previous or crossed.names:
+            step.say(
+                LEAD_CHANGES,
+                say.BandChanged(
+                    **step.envelope(cause),
+                    model=model.name,
+                    version=version,
+                    scale=scale,
+                    band=band,
+                    previous=previous,
+                    crossed=[mark.partition(":")[2] for mark in crossed.names],
+                    silent=silent,
+                ),
+            )
+    return sorted(disarmed)
+
+
+def say_session(
+    step: Step,
+    identity: str,
+    session_id: str,
+    producer_id: str | None,
+    cause: str,
+    before: Session | None = None,
+) -> None:
+    """The session's score by each model that reads sessions, if it or the session's end is news."""
+    session = step.state.held[identity].features.sessions.get(session_id)
+    if session is None:
+        return
+    ended = session.closed or step.head.clock >= session.last_at + step.rules.idle_ms
+    for name in step.rules.reading_sessions:
+        model = step.rules.models[name]
+        scored = score_session(model, session)
+        if before is not None and before.closed == session.closed and not ended:
+            was = score_session(model, before)
+            if was.total == scored.total and was.vector == scored.vector:
+                continue
+        step.say(
+            SESSION_SCORES,
+            say.SessionScored(
+                **step.envelope(cause),
+                identity=identity,
+                session_id=session_id,
+                producer_id=producer_id,
+                model=name,
+                version=step.rules.versions[name],
+                score=scored.total / U,
+                lines=[
+                    say.Line(slot.group, slot.rule, slot.kind, points / U)
+                    for slot, points in zip(model.slots, scored.vector, strict=False)
+                    if points
+                ],
+                ended=ended,
+                started_at=moment(session.opened_at),
+                last_at=moment(session.last_at),
+                pages=session.pages,
+                clicks=session.clicks,
+                important_clicks=session.important_clicks,
+            ),
+        )
+
+
+def answer(step: Step, event_id: str, outcome: str) -> None:
+    step.say(
+        LEAD_CHANGES,
+        say.EventApplied(
+            **step.envelope(f"event:{event_id}"),
+            event_id=event_id,
+            outcome=outcome,
+            scores={name: said.total / U for name, said in step.head.said.items()},
+        ),
+    )

@@ -1,0 +1,46 @@
+"""What a tenant's leads are scored by: the shared state of a stage-2 shard, compiled.
+
+Nothing here is a default: it all came as control records in the shard's own partition.
+"""
+
+from streams.published import Active, PublishedState, Settings, Underway, compiled
+
+
+class Rules:
+    """What a tenant's leads are scored by."""
+
+    def __init__(self, settings: Settings, active: dict[str, Active]) -> None:
+        self.zone = settings.zone
+        self.idle_ms = settings.idle_ms
+        self.models = {name: compiled(a.text) for name, a in active.items()}
+        self.versions = {name: a.version for name, a in active.items()}
+        self.reading_sessions = [name for name, model in self.models.items() if model.reads_sessions]
+
+
+class ActivityShared(PublishedState):
+    """What is published, compiled per tenant; during a sweep also what was before it."""
+
+    def __init__(self, parts: dict[str, bytes]) -> None:
+        super().__init__(parts)
+        self._rules: dict[tuple[str, bool], Rules] = {}
+
+    def rules(self, tenant: str, *, before_sweep: bool = False) -> Rules:
+        found = self._rules.get((tenant, before_sweep))
+        if found is None:
+            published = self.published.before_sweep() if before_sweep else self.published
+            found = Rules(published.settings_of(tenant), published.models_of(tenant))
+            self._rules[tenant, before_sweep] = found
+        return found
+
+    def begin(self, sweep: Underway) -> None:
+        self.published.sweep = sweep
+        self.touch()
+        self._rules.clear()
+
+    def visited(self, cursor: str | None) -> None:
+        if cursor is None:
+            self.published.sweep = None
+            self._rules.clear()
+        elif self.published.sweep is not None:
+            self.published.sweep.cursor = cursor
+        self.touch()

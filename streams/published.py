@@ -1,0 +1,164 @@
+"""What is published for the tenants of a shard: models and settings, as the log said it.
+
+Both stages keep this in their shard's shared state and change it only by control records, so that
+no fold depends on a side table, a setting or a default in the code.
+"""
+
+from functools import lru_cache
+from typing import TypeVar
+
+from msgspec import Struct, msgpack
+
+from schemas.control import EVERY_TENANT
+from schemas.decode import Refusal
+from scoring.calendar import Calendar, calendar
+from scoring.model import ModelError, compile_model
+
+T = TypeVar("T")
+
+CODEC = 1
+MINUTE = 60_000
+
+compiled = lru_cache(maxsize=256)(compile_model)
+"""The model of a text; texts are few and models immutable."""
+
+
+def check_model(name: str, text: str) -> None:
+    """Raises Refusal for a model that no fold could apply: it becomes a dead letter, never a crash."""
+    try:
+        model = compiled(text)
+    except ModelError as error:
+        raise Refusal("text", str(error)) from error
+    if model.name != name:
+        raise Refusal("model", f"the text is of the model {model.name!r}, not of {name!r}")
+
+
+def check_settings(time_zone: str) -> None:
+    """Raises Refusal for settings that no fold could apply."""
+    try:
+        calendar(time_zone)
+    except ValueError as error:
+        raise Refusal("time_zone", str(error)) from error
+
+
+class Active(Struct, array_like=True, frozen=True):
+    """A model in force."""
+
+    version: int
+    text: str
+
+
+class Settings(Struct, array_like=True, frozen=True):
+    version: int = 0
+    time_zone: str = "UTC"
+    idle_minutes: int = 30
+
+    @property
+    def zone(self) -> Calendar:
+        return calendar(self.time_zone)
+
+    @property
+    def idle_ms(self) -> int:
+        return self.idle_minutes * MINUTE
+
+
+class Underway(Struct, array_like=True):
+    """The sweep of one control record: `what` names it, `cursor` is the last key visited. `before`
+    is what it replaced: a lead that was not visited yet lives under that.
+    """
+
+    what: str
+    cursor: str
+    tenant: str
+    model: str | None
+    """None: settings."""
+    model_before: Active | None = None
+    settings_before: Settings | None = None
+
+
+class Published(Struct, array_like=True):
+    """Per tenant (`*`: every tenant without its own)."""
+
+    models: dict[str, dict[str, Active]] = {}
+    settings: dict[str, Settings] = {}
+    sweep: Underway | None = None
+
+    def settings_of(self, tenant: str) -> Settings:
+        return self.settings.get(tenant) or self.settings.get(EVERY_TENANT) or Settings()
+
+    def models_of(self, tenant: str) -> dict[str, Active]:
+        """The models that score a tenant's leads, by name, in the order of names."""
+        found = {**self.models.get(EVERY_TENANT, {}), **self.models.get(tenant, {})}
+        return {name: found[name] for name in sorted(found)}
+
+    def publish_model(self, tenant: str, name: str, new: Active, what: str = "") -> Underway | None:
+        """Put a model in force; the sweep that this asks for. None if the version is not above the
+        one in force: two publishers must not make shards differ.
+        """
+        held = self.models.setdefault(tenant, {}).get(name)
+        if held is not None and held.version >= new.version:
+            return None
+        self.models[tenant][name] = new
+        return Underway(what, "", tenant, name, model_before=held)
+
+    def publish_settings(self, tenant: str, new: Settings, what: str = "") -> Underway | None:
+        """Put settings in force; as `publish_model`."""
+        held = self.settings.get(tenant)
+        if held is not None and held.version >= new.version:
+            return None
+        self.settings[tenant] = new
+        return Underway(what, "", tenant, None, settings_before=held)
+
+    def before_sweep(self) -> "Published":
+        """As it was before the sweep under way began."""
+        sweep = self.sweep
+        if sweep is None:
+            return self
+        models = {tenant: dict(own) for tenant, own in self.models.items()}
+        settings = dict(self.settings)
+        if sweep.model is None:
+            _put_back(settings, sweep.tenant, sweep.settings_before)
+        else:
+            _put_back(models[sweep.tenant], sweep.model, sweep.model_before)
+        return Published(models, settings)
+
+
+def _put_back(table: dict[str, T], key: str, before: T | None) -> None:
+    if before is None:
+        table.pop(key, None)
+    else:
+        table[key] = before
+
+
+class PublishedState:
+    """`Published` as the shared state of a shard; stages cache what they derive from it."""
+
+    PART = "published"
+
+    def __init__(self, parts: dict[str, bytes]) -> None:
+        stored = parts.get(self.PART)
+        self.published = msgpack.decode(read_codec(stored, CODEC), type=Published) if stored else Published()
+        self._changed = False
+
+    def touch(self) -> None:
+        self._changed = True
+
+    def changes(self) -> dict[str, bytes | None]:
+        if not self._changed:
+            return {}
+        self._changed = False
+        return {self.PART: bytes([CODEC]) + msgpack.encode(self.published)}
+
+
+class NewerState(RuntimeError):
+    """The stored state was written by a newer version of Leadstream."""
+
+
+def read_codec(stored: bytes, newest: int) -> bytes:
+    """The body of a stored part behind its codec version. Raises NewerState."""
+    if stored[0] > newest:
+        raise NewerState(
+            f"the state was written by a newer version (codec {stored[0]}, this one reads up to {newest}): "
+            "start that version again, or rebuild the state with this one"
+        )
+    return stored[1:]

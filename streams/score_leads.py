@@ -1,0 +1,294 @@
+"""Stage 2, keyed by lead: merge features, score by every active model, say what changed.
+
+From `lead-activity` to the score topics. The recorded order of `lead-activity` decides everything:
+folding it again says the same statements with the same ids. It evaluates no signal and never looks
+at a clock; a lead's own clock is the highest `recorded_at` of its records.
+"""
+
+from collections.abc import Sequence
+
+from schemas import statements as say
+from schemas.activity import (
+    Activity,
+    EventNoted,
+    IdentityAttached,
+    IdentityDelta,
+    IdentityDetached,
+    ModelChanged,
+    RedirectChanged,
+    SettingsChanged,
+    TimePassed,
+)
+from schemas.control import EVERY_TENANT, Carried, Reassigned, Refused
+from schemas.decode import decode_activity, encode_activity, encode_source, encode_statement
+from schemas.moment import moment
+from schemas.record import Outgoing
+from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SESSION_SCORES, lead_key
+from scoring import lifecycle
+from scoring.features import decode as decode_features
+from scoring.features import decode_lift
+from scoring.holding import Held
+from scoring.identity import IDENTITIES, is_anonymous, key_of_identity, onward
+from scoring.model import INF, touched
+from streams.conclusions import Step, advance, answer, evaluate, next_change, say_session
+from streams.engine.shard import Emit
+from streams.lead_rules import ActivityShared
+from streams.lead_state import LeadState, card
+from streams.published import Active, Settings, check_model, check_settings
+
+
+class ScoreLeads:
+    """The stage; see the module's docstring."""
+
+    name = "score_leads"
+    source = LEAD_ACTIVITY
+
+    def decode(self, value: bytes) -> Activity:
+        activity = decode_activity(value)
+        match activity:
+            case ModelChanged(model=model, text=text):
+                check_model(model, text)
+            case SettingsChanged(time_zone=time_zone):
+                check_settings(time_zone)
+        return activity
+
+    def key_of(self, message: Activity) -> str | None:
+        if isinstance(message, ModelChanged | SettingsChanged):
+            return None
+        return lead_key(message.tenant, message.lead_id)
+
+    def open_shared(self, parts: dict[str, bytes]) -> ActivityShared:
+        return ActivityShared(parts)
+
+    def open(self, key: str, parts: dict[str, bytes]) -> LeadState:
+        return LeadState(key, parts)
+
+    def begin(self, shared: ActivityShared, message: Activity) -> str | None:
+        published = shared.published
+        what = _sweep_of(message)
+        if published.sweep is not None and published.sweep.what == what:
+            return published.sweep.cursor
+        match message:
+            case ModelChanged(tenant=tenant, model=model, version=version, text=text):
+                sweep = published.publish_model(tenant, model, Active(version, text), what)
+            case SettingsChanged(tenant=tenant, version=version, time_zone=zone, idle_minutes=idle):
+                sweep = published.publish_settings(tenant, Settings(version, zone, idle), what)
+            case _:
+                sweep = None
+        if sweep is None:
+            return None
+        shared.begin(sweep)
+        return ""
+
+    def visited(self, shared: ActivityShared, message: Activity, cursor: str | None) -> None:
+        shared.visited(cursor)
+
+    def visit(
+        self, shared: ActivityShared, state: LeadState, message: Activity, origin: str, emit: Emit
+    ) -> None:
+        if not state.exists or message.tenant not in (EVERY_TENANT, state.tenant):
+            return
+        # Up to here the lead lived under what was in force before; only now does the new text hold.
+        before = shared.rules(state.tenant, before_sweep=True)
+        step = Step(before, state, origin, emit)
+        advance(step, message.recorded_at)
+        step.turn_to(shared.rules(state.tenant))
+        fire = isinstance(message, ModelChanged) and message.fire
+        evaluate(step, _sweep_of(message), moved=False, silent=not fire)
+        state.touch()
+
+    def settle(self, state: LeadState, emit: Emit) -> None:
+        """Once per chunk: the lead's card, whole, or a tombstone."""
+        if not state.spoken:
+            return
+        state.spoken = False
+        emit(LEAD_SCORES, state.key, encode_statement(card(state)) if state.exists else None)
+
+    def timer(self, shared: ActivityShared, state: LeadState, now: int) -> tuple[bool, int | None]:
+        if not state.exists:
+            return False, None
+        at = next_change(shared.rules(state.tenant), state)
+        return (True, None) if at <= now else (False, at if at < INF else None)
+
+    def wake(self, state: LeadState, now: int) -> Outgoing:
+        activity = TimePassed(state.tenant, state.lead_id, now)
+        return Outgoing(LEAD_ACTIVITY, state.key, encode_activity(activity))
+
+    def evolve(
+        self, shared: ActivityShared, state: LeadState, message: Activity, origin: str, emit: Emit
+    ) -> None:
+        step = Step(shared.rules(state.tenant), state, origin, emit)
+        advance(step, message.recorded_at)
+        match message:
+            case IdentityAttached():
+                _attached(step, message)
+            case IdentityDetached():
+                _detached(step, message)
+            case IdentityDelta():
+                _delta(step, message)
+            case RedirectChanged():
+                _redirected(step, message)
+            case EventNoted(event_id=event_id, outcome=outcome):
+                answer(step, event_id, outcome)
+            case TimePassed():
+                pass
+        head = state.head
+        if is_anonymous(state.lead_id) and not state.held and not head.passed and head.redirect is None:
+            state.spoken = state.spoken or state.exists
+            state.vanish()
+        elif state.exists:
+            state.touch()
+        else:
+            state.vanish()
+
+
+def _sweep_of(message: Activity) -> str:
+    match message:
+        case ModelChanged(tenant=tenant, model=model, version=version):
+            return f"model:{tenant}:{model}:{version}"
+        case SettingsChanged(tenant=tenant, version=version):
+            return f"settings:{tenant}:{version}"
+        case _:
+            return ""
+
+
+# -- records of identities
+
+
+def _attached(step: Step, a: IdentityAttached) -> None:
+    state, head = step.state, step.head
+    cause = f"event:{a.event_id}" if a.event_id else f"attached:{a.identity}:{a.epoch}"
+    held = state.held.get(a.identity)
+    if held is not None and held.epoch >= a.epoch:
+        return
+    head.silent = a.silent
+    # The first attach is an event's doing; a later one is a move and arms nothing again.
+    moved = a.epoch > 1
+    if head.redirect is not None and not a.final:
+        if a.identity not in head.passed:
+            head.passed = sorted([*head.passed, a.identity])
+        state.drop(a.identity)
+        state.touch()
+        if _forward(step, a, head.redirect):
+            evaluate(step, cause, moved=True, silent=a.silent)
+            if a.reply and a.event_id:
+                answer(step, a.event_id, "applied")
+            return
+    if held is None and len(state.held) >= IDENTITIES:
+        step.emit(
+            EVENTS,
+            key_of_identity(a.identity)[0],
+            encode_source(
+                Refused(
+                    tenant=state.tenant,
+                    recorded_at=moment(head.clock),
+                    identity=a.identity,
+                    epoch=a.epoch,
+                )
+            ),
+        )
+        return
+    state.hold(a.identity, Held(a.epoch, a.home, decode_features(a.features)))
+    if head.redirect is None and a.identity in head.passed:
+        head.passed = [name for name in head.passed if name != a.identity]
+    if a.carried is not None:
+        stage = lifecycle.further(head.position.stage, a.carried.stage)
+        if stage != head.position.stage:
+            head.position.stage, head.position.entered_at = stage, a.carried.entered_at
+    evaluate(step, cause, moved=moved, silent=a.silent)
+    for put in a.sessions:
+        say_session(step, a.identity, put.session_id, put.producer_id, cause)
+    if a.reply and a.event_id:
+        answer(step, a.event_id, "applied")
+
+
+def _forward(step: Step, a: IdentityAttached, redirect: str) -> bool:
+    """Send an identity along the redirect; False if a cycle settles it here."""
+    way = onward(step.state.lead_id, redirect, a.path)
+    if way.settles:
+        return False
+    _reassign(step, a.identity, a.epoch, to=way.to, path=way.path, final=way.final)
+    return True
+
+
+def _reassign(
+    step: Step, name: str, epoch: int, *, to: str | None, path: Sequence[str] = (), final: bool = False
+) -> None:
+    position = step.head.position
+    step.emit(
+        EVENTS,
+        key_of_identity(name)[0],
+        encode_source(
+            Reassigned(
+                tenant=step.state.tenant,
+                recorded_at=moment(step.head.clock),
+                identity=name,
+                epoch=epoch,
+                holder=step.state.lead_id,
+                to=to,
+                path=list(path),
+                final=final,
+                carried=Carried(position.stage, position.entered_at) if to is not None else None,
+            )
+        ),
+    )
+
+
+def _detached(step: Step, d: IdentityDetached) -> None:
+    state, head = step.state, step.head
+    if d.gone and d.identity in head.passed:
+        head.passed = [name for name in head.passed if name != d.identity]
+        state.touch()
+    held = state.held.get(d.identity)
+    if held is not None and held.epoch < d.epoch:
+        state.drop(d.identity)
+        evaluate(step, f"detached:{d.identity}:{d.epoch}", moved=True, silent=head.silent)
+
+
+def _delta(step: Step, d: IdentityDelta) -> None:
+    state, head = step.state, step.head
+    held = state.held.get(d.identity)
+    cause = f"event:{d.event_id}"
+    if held is not None and held.epoch == d.epoch:
+        head.silent = d.silent
+        before = {put.session_id: held.features.sessions.get(put.session_id) for put in d.sessions}
+        lift = decode_lift(d.lift)
+        state.apply(d.identity, lift, d)
+        recut = bool(d.sessions or d.retracted or d.forgotten)
+        evaluate(
+            step,
+            cause,
+            moved=False,
+            silent=d.silent,
+            affects=lambda model: touched(model, lift, recut, False),
+        )
+        for put in d.sessions:
+            old = before[put.session_id]
+            say_session(step, d.identity, put.session_id, put.producer_id, cause, old)
+        for session_id in d.retracted:
+            step.say(
+                SESSION_SCORES,
+                say.SessionRetracted(**step.envelope(cause), identity=d.identity, session_id=session_id),
+            )
+    if d.reply:
+        answer(step, d.event_id, "applied")
+
+
+def _redirected(step: Step, r: RedirectChanged) -> None:
+    state, head = step.state, step.head
+    to = r.to if r.to != state.lead_id else None
+    if to == head.redirect:
+        return
+    head.redirect = to
+    for name in sorted({*head.passed, *state.held}):
+        held = state.held.get(name)
+        _reassign(step, name, held.epoch if held else 0, to=None)
+    if to is not None:
+        head.passed = sorted({*head.passed, *state.held})
+        for name in list(state.held):
+            state.drop(name)
+    state.touch()
+    evaluate(step, f"redirect:{r.event_id}", moved=True, silent=head.silent)
+
+
+SCORE_LEADS = ScoreLeads()

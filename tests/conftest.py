@@ -1,0 +1,38 @@
+"""Shared fixtures: one real PostgreSQL per test session, a fresh database per test."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from leadstream.postgres import create_database, start_postgres, stop_postgres
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The server's own database; fsync is off, since no test pulls the plug on this one."""
+    data_dir = Path(tempfile.mkdtemp(prefix="leadstream-tests-"))
+    try:
+        yield start_postgres(data_dir, {"fsync": "off", "full_page_writes": "off"})
+    finally:
+        stop_postgres(data_dir)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh, empty database, dropped after the test."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(create_database(name))
+    yield postgres_url.replace("/leadstream?", f"/{name}?")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name))
+        )

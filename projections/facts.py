@@ -1,0 +1,468 @@
+"""Records to rows: pure functions, one per kind of record. What each table says is decided here.
+
+Total: every record that decodes gives rows that PostgreSQL takes. Who a lead is never shows in a
+fact: facts name the identity, so a merge or a split moves none of them.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from projections.rows import (
+    AppliedEvent,
+    BandChange,
+    Change,
+    DeadLetterRow,
+    Engagement,
+    Identity,
+    Lead,
+    LeadScore,
+    ScoreChange,
+    Session,
+    SessionScore,
+    StageEntry,
+    Superseded,
+)
+from projections.tables import (
+    event_row_key,
+    key_of,
+    lead_row_key,
+    lead_scores,
+    leads,
+    session_row_key,
+    session_scores,
+)
+from schemas import topics
+from schemas.activity import Activity, IdentityAttached, IdentityDelta, SessionPut
+from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
+from schemas.envelope import Campaign, Context, Device, Event
+from schemas.events import EVENT_TYPES, PurchaseMade
+from schemas.moment import millis, moment
+from schemas.record import Record
+from schemas.statements import (
+    BandChanged,
+    DeadLetter,
+    EventApplied,
+    LeadScored,
+    ScoreChanged,
+    SessionRetracted,
+    SessionScored,
+    StageEntered,
+    Statement,
+)
+from scoring.points import U, rounded
+from scoring.signals import minor_units
+
+LARGEST_INT: Final = 2**31 - 1
+
+
+class UnreadableRecordError(ValueError):
+    """A record of one of our own topics that cannot be read: the log or this program is broken."""
+
+
+def changes(record: Record) -> Iterable[Change]:
+    """What one record changes. Raises UnreadableRecordError."""
+    topic, partition, position, key, value = record
+    if value is None:
+        return _gone(key, position) if topic == topics.LEAD_SCORES else ()
+    try:
+        match topic:
+            case topics.LEAD_ACTIVITY:
+                return list(_activity(decode_activity(value), record))
+            case topics.DEAD_LETTERS:
+                return [_dead_letter(decode_dead_letter(value), position)]
+            case _:
+                return list(_statement(decode_statement(value), position))
+    except Refusal as refusal:
+        raise UnreadableRecordError(f"{topic}/{partition} at position {position}: {refusal}") from refusal
+
+
+# Activity
+
+
+def _activity(said: Activity, record: Record) -> Iterator[Change]:
+    match said:
+        case IdentityAttached():
+            yield Identity(
+                key_of(said.identity),
+                said.tenant,
+                storable(said.identity),
+                lead_row_key(said.tenant, said.lead_id),
+                storable(said.lead_id),
+                said.epoch,
+                storable(said.home),
+                moment(said.recorded_at),
+            )
+            if said.event is not None:
+                yield _engagement(said.event, said, record, late=False)
+            yield from (_session(put, said) for put in said.sessions)
+        case IdentityDelta():
+            yield _engagement(said.event, said, record, late=said.late)
+            yield from (_session(put, said) for put in said.sessions)
+            yield from (_retracted(session_id, said) for session_id in said.retracted)
+        case _:
+            return
+
+
+def _engagement(
+    raw: bytes, said: IdentityAttached | IdentityDelta, record: Record, *, late: bool
+) -> Engagement:
+    event = decode_source(raw)
+    if not isinstance(event, Event):
+        raise Refusal("event", "is no event of a producer")
+    context = event.context or _NO_CONTEXT
+    campaign = context.campaign or _NO_CAMPAIGN
+    device = event.device or _NO_DEVICE
+    bought = event if isinstance(event, PurchaseMade) else None
+    return Engagement(
+        identity_key=key_of(said.identity),
+        occurred_at=moment(millis(event.occurred_at)),
+        partition=record.partition,
+        position=record.position,
+        tenant=event.tenant,
+        event_id=event.event_id,
+        type=TAGS[type(event)],
+        channel=channel_of(event),
+        source=event.source,
+        recorded_at=moment(millis(event.recorded_at or event.occurred_at)),
+        session_id=_text(event.session_id),
+        late=late,
+        imported=event.imported,
+        title=_text(getattr(event, "title", None) or context.title),
+        url=_text(getattr(event, "url", None) or context.url),
+        referrer=_text(context.referrer),
+        engagement_value=context.engagement_value,
+        revenue_minor=minor_units(bought.value, bought.currency) if bought else None,
+        currency=bought.currency if bought else None,
+        source_type=_text(context.source_type),
+        source_id=_text(context.source_id),
+        source_name=_text(context.source_name),
+        campaign_source=_text(campaign.source),
+        campaign_medium=_text(campaign.medium),
+        campaign_name=_text(campaign.name),
+        campaign_term=_text(campaign.term),
+        campaign_content=_text(campaign.content),
+        device_type=_text(device.type),
+        os=_text(device.os),
+        browser=_text(device.browser),
+        location=_text(context.location),
+        ip=_text(context.ip),
+        details=_details(event),
+    )
+
+
+def _details(event: Event) -> str | None:
+    """The type's own fields as far as they are given."""
+    own = {}
+    for name in _OWN_FIELDS[type(event)]:
+        value = getattr(event, name)
+        if value is not None and value != "":
+            own[name] = value
+    if event.extra:
+        own["extra"] = event.extra
+    return as_json(own) if own else None
+
+
+def _session(put: SessionPut, said: IdentityAttached | IdentityDelta) -> Session:
+    return Session(
+        session_key=session_row_key(said.identity, put.session_id),
+        identity_key=key_of(said.identity),
+        tenant=said.tenant,
+        session_id=put.session_id,
+        producer_id=_text(put.producer_id),
+        campaign=_text(put.campaign),
+        revision=put.revision,
+        retracted=False,
+        opened_at=moment(put.opened_at),
+        last_at=moment(put.last_at),
+        closed=put.closed,
+        pages=put.pages,
+        clicks=put.clicks,
+        important_clicks=put.important_clicks,
+    )
+
+
+def _retracted(session_id: str, said: IdentityDelta) -> Session:
+    """Kept as a row: an older record of another partition may come after this one."""
+    return Session(
+        session_key=session_row_key(said.identity, session_id),
+        identity_key=key_of(said.identity),
+        tenant=said.tenant,
+        session_id=session_id,
+        producer_id=None,
+        campaign=None,
+        revision=said.revision,
+        retracted=True,
+        opened_at=None,
+        last_at=None,
+        closed=True,
+        pages=0,
+        clicks=0,
+        important_clicks=0,
+    )
+
+
+# Statements
+
+
+def _statement(said: Statement, position: int) -> Iterator[Change]:
+    lead_key = lead_row_key(said.tenant, said.lead_id)
+    at = moment(millis(said.at))
+    match said:
+        case SessionScored():
+            yield SessionScore(
+                session_row_key(said.identity, said.session_id),
+                lead_key,
+                said.model,
+                said.version,
+                points(said.score),
+                as_json(said.lines),
+                said.ended,
+                at,
+                position,
+            )
+        case SessionRetracted():
+            key = session_row_key(said.identity, said.session_id), lead_key
+            yield Superseded(session_scores, key, position)
+        case ScoreChanged():
+            yield ScoreChange(
+                lead_key,
+                said.model,
+                at,
+                position,
+                said.statement_id,
+                said.version,
+                points(said.total),
+                points(said.previous),
+                points(said.change),
+                as_json(said.bands),
+                as_json(said.lines),
+                storable(said.caused_by),
+            )
+        case BandChanged():
+            yield BandChange(
+                lead_key,
+                at,
+                position,
+                said.model,
+                said.version,
+                said.scale,
+                said.band,
+                said.previous,
+                as_json(said.crossed),
+                said.silent,
+                storable(said.caused_by),
+            )
+        case StageEntered():
+            yield StageEntry(
+                lead_key,
+                at,
+                position,
+                said.stage,
+                said.previous,
+                storable(said.reason),
+                storable(said.caused_by),
+            )
+        case EventApplied():
+            yield AppliedEvent(
+                event_row_key(said.tenant, said.event_id),
+                lead_key,
+                said.tenant,
+                said.event_id,
+                storable(said.lead_id),
+                at,
+                said.outcome,
+                as_json(said.scores),
+                position,
+            )
+        case LeadScored():
+            yield _lead(said, lead_key, position)
+            yield from (
+                LeadScore(
+                    lead_key,
+                    model,
+                    score.version,
+                    points(score.total),
+                    whole_points(score.total),
+                    as_json(score.bands),
+                    moment(millis(score.as_of)),
+                    None if score.next_due is None else moment(millis(score.next_due)),
+                    position,
+                )
+                for model, score in said.scores.items()
+            )
+            yield Superseded(lead_scores, (lead_key,), position)
+        case _:
+            raise Refusal("type", f"{type(said).__name__} has no table")
+
+
+def _lead(said: LeadScored, lead_key: int, position: int) -> Lead:
+    fields = said.fields
+    name = _field(fields, "name") or " ".join(
+        filter(None, (_field(fields, "first_name"), _field(fields, "last_name")))
+    )
+    email, phone = _field(fields, "email"), _field(fields, "phone")
+    lead_id = storable(said.lead_id)
+    return Lead(
+        lead_key=lead_key,
+        tenant=said.tenant,
+        lead_id=lead_id,
+        identified=said.identified,
+        created_at=moment(millis(said.created_at)),
+        last_interaction_at=None
+        if said.last_interaction_at is None
+        else moment(millis(said.last_interaction_at)),
+        stage=said.stage,
+        redirect=_text(said.redirect),
+        identities=said.identities,
+        as_of=moment(millis(said.at)),
+        name=name or None,
+        email=email,
+        phone=phone,
+        company=_field(fields, "company"),
+        assigned_to=_field(fields, "assigned_to"),
+        search="\n".join(filter(None, (name, email, phone, lead_id))).casefold(),
+        counts=as_json(said.counts),
+        fields=as_json(fields),
+        position=position,
+    )
+
+
+def _gone(key: str, position: int) -> tuple[Change, ...]:
+    lead_key = key_of(key)
+    return Superseded(leads, (lead_key,), position), Superseded(lead_scores, (lead_key,), position)
+
+
+def _dead_letter(letter: DeadLetter, position: int) -> DeadLetterRow:
+    return DeadLetterRow(
+        storable(letter.topic),
+        letter.partition,
+        letter.position,
+        storable(letter.reason),
+        _text(letter.field),
+        _text(letter.key),
+        letter.original,
+        position,
+    )
+
+
+# Values
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL cannot hold."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def as_json(value: Any) -> str:
+    """JSON text that `jsonb` takes."""
+    try:
+        encoded = _JSON.encode(value)
+    except UnicodeEncodeError:
+        encoded = _JSON.encode(_storable_all(value))
+    if b"\\u0000" in encoded:
+        encoded = _JSON.encode(_storable_all(msgspec.json.decode(encoded)))
+    return encoded.decode()
+
+
+def _storable_all(value: Any) -> Any:
+    match value:
+        case str():
+            return storable(value)
+        case dict():
+            return {storable(str(name)): _storable_all(entry) for name, entry in value.items()}
+        case list() | tuple():
+            return [_storable_all(entry) for entry in value]
+        case _:
+            return value
+
+
+def points(value: float) -> Decimal:
+    """The number as the statement wrote it: its shortest decimal form is exact."""
+    return Decimal(repr(value))
+
+
+def whole_points(total: float) -> int:
+    """As boards and thresholds count, within what the column holds."""
+    return max(-LARGEST_INT, min(rounded(int(points(total) * U)), LARGEST_INT))
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else storable(value)
+
+
+def _field(fields: dict[str, Any], name: str) -> str | None:
+    """A profile field as text; empty is absent."""
+    value = fields.get(name)
+    return None if value is None or value == "" else storable(str(value))
+
+
+# Channels
+
+
+def channel_of(event: Event) -> str:
+    """The channel of an engagement: by its type where that decides, else by who reported it."""
+    tag = TAGS[type(event)]
+    return CHANNEL_OF_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or OTHERWISE[tag]
+
+
+TAGS: Final[dict[type[Event], str]] = {kind: str(kind.__struct_config__.tag) for kind in EVENT_TYPES}
+
+CHANNEL_OF_TYPE: Final = {
+    tag: channel
+    for channel, tags in {
+        "ads": "ad_clicked",
+        "email": "email_clicked email_opened email_replied email_sent",
+        "phone": "call_made",
+        "qr": "qr_scanned",
+        "sales": "lead_assigned note_added stage_changed task_created",
+        "sms": "sms_replied sms_sent",
+        "social": "social_interaction",
+    }.items()
+    for tag in tags.split()
+}
+CHANNEL_OF_SOURCE: Final = {
+    "ads": "ads",
+    "chatbot": "chat",
+    "crm": "sales",
+    "email": "email",
+    "phone": "phone",
+    "qr": "qr",
+    "sms": "sms",
+    "social": "social",
+    "telegram": "telegram",
+    "web": "web",
+}
+OTHERWISE: Final = {
+    tag: channel
+    for channel, tags in {
+        "chat": "contact_shared greeting_replied message_received question_answered questions_completed",
+        "sales": "campaign_joined conversion_recorded meeting_scheduled purchase_made",
+        "web": "catalog_viewed content_downloaded cta_clicked demo_requested element_clicked form_submitted "
+        "link_clicked page_viewed product_clicked session_ended session_heartbeat session_started",
+        "other": "consent_changed custom experiment_exposed lead_erased lead_identified leads_merged "
+        "merge_undone profile_updated",
+    }.items()
+    for tag in tags.split()
+}
+"""For events whose source says nothing of the channel, such as an import; every type without a
+channel of its own stands here.
+"""
+
+_NO_CONTEXT: Final = Context()
+_NO_CAMPAIGN: Final = Campaign()
+_NO_DEVICE: Final = Device()
+_OWN_COLUMNS: Final = frozenset({"title", "url"})
+_OWN_FIELDS: Final = {
+    kind: tuple(
+        name
+        for name in kind.__struct_fields__
+        if name not in Event.__struct_fields__ and name not in _OWN_COLUMNS
+    )
+    for kind in EVENT_TYPES
+}
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_JSON: Final = msgspec.json.Encoder(decimal_format="number")

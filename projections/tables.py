@@ -1,0 +1,340 @@
+"""The read models' tables: the only definition of them.
+
+Tables without a schema stand in `live`, which a rebuild replaces as a whole by `shadow`: readers
+connect with `READ_OPTIONS` and name no schema, writers name the schema they mean. What no rebuild
+may touch stands in `public`. Text compares by bytes. Keys are hashes and places in the log, never
+serials, so that a rebuild gives identical rows.
+
+`newest_by` in a table's `info` makes it mutable: the row whose version is higher wins. A table
+without it is append-only, and its key holds the place of the record that told the fact.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from schemas.topics import (
+    DEAD_LETTERS,
+    LEAD_ACTIVITY,
+    LEAD_CHANGES,
+    LEAD_SCORES,
+    SCORE_CHANGED,
+    SESSION_SCORES,
+    lead_key,
+)
+
+LIVE: Final = "live"
+SHADOW: Final = "shadow"
+PUBLIC: Final = "public"
+
+READ_OPTIONS: Final = f"-c search_path={LIVE} -c timezone=UTC"
+"""What a reader's connection is opened with: `psycopg.connect(url, options=READ_OPTIONS)`."""
+
+PROJECTED: Final = (LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_SCORES, LEAD_CHANGES, DEAD_LETTERS)
+"""The topics that the tables are made from."""
+
+NEWEST_BY: Final = "newest_by"
+
+metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
+
+
+def key_of(text: str) -> int:
+    """The eight-byte key of a text: the same on every machine and after every rebuild."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def lead_row_key(tenant: str, lead_id: str) -> int:
+    return key_of(lead_key(tenant, lead_id))
+
+
+def session_row_key(identity: str, session_id: str) -> int:
+    """Session ids hold no space, so no two pairs share a text."""
+    return key_of(f"{identity} {session_id}")
+
+
+def event_row_key(tenant: str, event_id: str) -> int:
+    return key_of(f"{tenant}/{event_id}")
+
+
+def _text(name: str, *, null: bool = False, key: bool = False) -> Column[str]:
+    return Column(name, Text(collation="C"), nullable=null, primary_key=key)
+
+
+def _of(type_: Any, name: str, *, null: bool = False, key: bool = False) -> Column[Any]:
+    return Column(name, type_, nullable=null, primary_key=key, autoincrement=False)
+
+
+def _big(name: str, *, null: bool = False, key: bool = False) -> Column[int]:
+    return _of(BigInteger(), name, null=null, key=key)
+
+
+def _int(name: str, *, null: bool = False, key: bool = False) -> Column[int]:
+    return _of(Integer(), name, null=null, key=key)
+
+
+def _at(name: str, *, null: bool = False, key: bool = False) -> Column[Any]:
+    return _of(DateTime(timezone=True), name, null=null, key=key)
+
+
+def _mutable(*newest_by: str) -> dict[str, Any]:
+    """Room on each page lets an update stay on it and leave the indexes alone."""
+    return {"info": {NEWEST_BY: newest_by}, "postgresql_with": {"fillfactor": 75}}
+
+
+identities = Table(
+    "identities",
+    metadata,
+    _big("identity_key", key=True),
+    _text("tenant"),
+    _text("identity"),
+    _big("lead_key"),
+    _text("lead_id"),
+    _int("epoch"),
+    _text("home"),
+    _at("attached_at"),
+    Index("identities_lead", "lead_key"),
+    comment="who is behind a key, and which lead has them now: the highest epoch",
+    **_mutable("epoch"),
+)
+
+engagement_history = Table(
+    "engagement_history",
+    metadata,
+    _big("identity_key", key=True),
+    _at("occurred_at", key=True),
+    _int("partition", key=True),
+    _big("position", key=True),
+    _text("tenant"),
+    _text("event_id"),
+    _text("type"),
+    _text("channel"),
+    _text("source"),
+    _at("recorded_at"),
+    _text("session_id", null=True),
+    _of(Boolean(), "late"),
+    _of(Boolean(), "imported"),
+    _text("title", null=True),
+    _text("url", null=True),
+    _text("referrer", null=True),
+    _int("engagement_value", null=True),
+    _big("revenue_minor", null=True),
+    _text("currency", null=True),
+    _text("source_type", null=True),
+    _text("source_id", null=True),
+    _text("source_name", null=True),
+    _text("campaign_source", null=True),
+    _text("campaign_medium", null=True),
+    _text("campaign_name", null=True),
+    _text("campaign_term", null=True),
+    _text("campaign_content", null=True),
+    _text("device_type", null=True),
+    _text("os", null=True),
+    _text("browser", null=True),
+    _text("location", null=True),
+    _text("ip", null=True),
+    _of(JSONB(), "details", null=True),
+    Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
+    comment="every event that counted, by identity: a merge or a split moves no row",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _big("session_key", key=True),
+    _big("identity_key"),
+    _text("tenant"),
+    _text("session_id"),
+    _text("producer_id", null=True),
+    _text("campaign", null=True),
+    _big("revision"),
+    _of(Boolean(), "retracted"),
+    _at("opened_at", null=True),
+    _at("last_at", null=True),
+    _of(Boolean(), "closed"),
+    _int("pages"),
+    _int("clicks"),
+    _int("important_clicks"),
+    Index("sessions_identity", "identity_key", "opened_at"),
+    Index("sessions_session_id", "session_id"),
+    Index("sessions_producer_id", "producer_id"),
+    comment="web sessions as the latest cut has them; one that no longer is one stays as retracted",
+    **_mutable("revision"),
+)
+
+session_scores = Table(
+    "session_scores",
+    metadata,
+    _big("session_key", key=True),
+    _big("lead_key", key=True),
+    _text("model", key=True),
+    _big("version"),
+    _of(Numeric(), "score"),
+    _of(JSONB(), "lines"),
+    _of(Boolean(), "ended"),
+    _at("scored_at"),
+    _big("position"),
+    comment="a session's score, as the lead that had it said",
+    **_mutable("position"),
+)
+
+leads = Table(
+    "leads",
+    metadata,
+    _big("lead_key", key=True),
+    _text("tenant"),
+    _text("lead_id"),
+    _of(Boolean(), "identified"),
+    _at("created_at"),
+    _at("last_interaction_at", null=True),
+    _text("stage"),
+    _text("redirect", null=True),
+    _int("identities"),
+    _at("as_of"),
+    _text("name", null=True),
+    _text("email", null=True),
+    _text("phone", null=True),
+    _text("company", null=True),
+    _text("assigned_to", null=True),
+    _text("search"),
+    _of(JSONB(), "counts"),
+    _of(JSONB(), "fields"),
+    _big("position"),
+    Index("leads_tenant", "tenant", "identified"),
+    comment="every lead as it is now; `search` is what a search looks in, case folded",
+    **_mutable("position"),
+)
+
+lead_scores = Table(
+    "lead_scores",
+    metadata,
+    _big("lead_key", key=True),
+    _text("model", key=True),
+    _big("version"),
+    _of(Numeric(), "total"),
+    _int("rounded"),
+    _of(JSONB(), "bands"),
+    _at("as_of"),
+    _at("next_due", null=True),
+    _big("position"),
+    comment="each lead's current scores; no index on the total, which would cost every update",
+    **_mutable("position"),
+)
+
+score_history = Table(
+    "score_history",
+    metadata,
+    _big("lead_key", key=True),
+    _text("model", key=True),
+    _at("at", key=True),
+    _big("position", key=True),
+    _text("statement_id"),
+    _big("version"),
+    _of(Numeric(), "total"),
+    _of(Numeric(), "previous"),
+    _of(Numeric(), "change"),
+    _of(JSONB(), "bands"),
+    _of(JSONB(), "lines"),
+    _text("caused_by"),
+    comment="the ledger: every change of a score, with the lines that changed",
+)
+
+stage_history = Table(
+    "stage_history",
+    metadata,
+    _big("lead_key", key=True),
+    _at("at", key=True),
+    _big("position", key=True),
+    _text("stage"),
+    _text("previous"),
+    _text("reason"),
+    _text("caused_by"),
+    comment="every stage that a lead entered",
+)
+
+band_changes = Table(
+    "band_changes",
+    metadata,
+    _big("lead_key", key=True),
+    _at("at", key=True),
+    _big("position", key=True),
+    _text("model"),
+    _big("version"),
+    _text("scale"),
+    _text("band", null=True),
+    _text("previous", null=True),
+    _of(JSONB(), "crossed"),
+    _of(Boolean(), "silent"),
+    _text("caused_by"),
+    comment="every band that a lead left or entered",
+)
+
+applied_events = Table(
+    "applied_events",
+    metadata,
+    _big("event_key", key=True),
+    _big("lead_key", key=True),
+    _text("tenant"),
+    _text("event_id"),
+    _text("lead_id"),
+    _at("at"),
+    _text("outcome"),
+    _of(JSONB(), "scores"),
+    _big("position"),
+    comment="what became of the events that a caller waits for",
+    **_mutable("position"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    _text("topic", key=True),
+    _int("partition", key=True),
+    _big("position", key=True),
+    _text("reason"),
+    _text("field", null=True),
+    _text("key", null=True),
+    _of(LargeBinary(), "original"),
+    _big("letter"),
+    comment="records that could not be read or applied; `letter` is the position of the dead letter",
+    **_mutable("letter"),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    _text("generation", key=True),
+    _text("topic", key=True),
+    _int("partition", key=True),
+    _big("position"),
+    schema=PUBLIC,
+    comment="the last record that each schema's tables contain, per partition",
+    postgresql_with={"fillfactor": 50},
+)
+
+retried_letters = Table(
+    "retried_letters",
+    metadata,
+    _text("topic", key=True),
+    _int("partition", key=True),
+    _big("position", key=True),
+    _at("at"),
+    schema=PUBLIC,
+    comment="when an operator sent a dead letter's record in again; no fold of the log knows",
+)
+
+READ_MODELS: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
+FACTS: Final = tuple(table for table in READ_MODELS if NEWEST_BY not in table.info)

@@ -1,0 +1,93 @@
+"""Projects records into the read models, inside the caller's transaction.
+
+Rows and positions go in together or not at all; a record that comes again changes nothing; however
+a stream of records is cut into batches, the tables end the same. Never commits. Raises
+UnreadableRecordError and PositionGapError, which a retry does not mend; the caller must roll back.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg.types.json import set_json_dumps
+from psycopg.types.numeric import Int8BinaryDumper
+from sqlalchemy import Table
+
+from projections import derived, positions
+from projections.facts import changes
+from projections.rows import AppliedEvent, Row
+from projections.tables import LIVE, NEWEST_BY, PROJECTED, applied_events
+from schemas.record import Record
+
+Connection = psycopg.Connection[Any]
+
+CHANNEL: Final = "leadstream"
+"""LISTEN here: one notification per batch, {"applied": [event ids]}, or {} if they do not fit."""
+
+FEW: Final = 8
+"""Up to so many rows of a table, single inserts in a pipeline are the fastest."""
+CHUNK: Final = 1_000
+"""Rows per statement: larger arrays cost more per row."""
+
+_LONGEST_PAYLOAD = 7_500
+_NOTIFY = "select pg_notify(%s, %s)"
+
+
+def project(connection: Connection, records: Sequence[Record], *, schema: str = LIVE) -> None:
+    """Every row that `records` (of any topics, in order per partition) make, and their positions."""
+    if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+        raise RuntimeError("project() needs a transaction, so that rows and positions stand or fall together")
+    wanted = [record for record in records if record.topic in PROJECTED]
+    if not wanted:
+        return
+    with open_cursor(connection) as cursor:
+        slots = sorted({(record.topic, record.partition) for record in wanted})
+        new, reached = positions.fresh(wanted, positions.lock(cursor, schema, slots))
+        if not new:
+            return
+        rows = write(connection, cursor, schema, new)
+        positions.advance(cursor, schema, reached)
+        if schema == LIVE:
+            cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
+
+
+def open_cursor(connection: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
+    """A cursor that sends integers in one width, so that statements stay prepared, and JSON as it is."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.adapters.register_dumper(int, Int8BinaryDumper)
+    set_json_dumps(lambda encoded: encoded, cursor)
+    return cursor
+
+
+def write(
+    connection: Connection, cursor: psycopg.Cursor[Any], schema: str, records: Iterable[Record]
+) -> dict[Table, list[Row]]:
+    """What the records say, into the tables of `schema`; the caller holds the fence."""
+    rows, superseded = derived.collapse(change for record in records for change in changes(record))
+    large = [table for table, made in rows.items() if len(made) > FEW]
+    for table in large:
+        if NEWEST_BY not in table.info:
+            with cursor.copy(derived.copy(schema, table)) as copy:
+                copy.set_types(derived.types_of(table))
+                for row in rows[table]:
+                    copy.write_row(row)
+    with connection.pipeline():
+        for table, made in rows.items():
+            if table not in large:
+                cursor.executemany(derived.insert_one(schema, table), made)
+            elif NEWEST_BY in table.info:
+                for start in range(0, len(made), CHUNK):
+                    chunk = derived.transposed(made[start : start + CHUNK])
+                    cursor.execute(derived.insert_many(schema, table), chunk)
+        for table, ends in superseded.items():
+            cursor.execute(derived.delete(schema, table, len(ends[0]) - 1), derived.transposed(ends))
+    return rows
+
+
+def _payload(applied: Iterable[Row]) -> str:
+    ids = [row.event_id for row in applied if isinstance(row, AppliedEvent)]
+    payload = msgspec.json.encode({"applied": ids})
+    return payload.decode() if len(payload) <= _LONGEST_PAYLOAD else "{}"

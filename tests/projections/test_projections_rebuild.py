@@ -1,0 +1,311 @@
+"""A rebuild gives the rows that the live writer gave, while it goes on writing."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from projection_records import (
+    append,
+    attached,
+    contents,
+    dead_letter,
+    definitions,
+    delta,
+    lead_scored,
+    open_log,
+    page_view,
+    put,
+    recorded,
+    score_changed,
+    session_scored,
+    statement,
+    tombstone,
+)
+
+from projections import rebuild as rebuilding
+from projections import worker
+from projections.migrate import migrate
+from projections.positions import PositionGapError
+from projections.rebuild import NothingToRebuildError, RebuildRunsError, rebuild
+from projections.tables import READ_OPTIONS
+from projections.worker import project
+from schemas import statements as say
+from schemas.record import Outgoing, Record
+
+pytestmark = pytest.mark.postgres
+Ends = dict[tuple[str, int], int]
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    open_log(database_url)
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(url) as connection:
+        yield connection
+
+
+def batch(n: int) -> list[Outgoing]:
+    """What one visitor's event leads to; leads come, merge and go."""
+    identity, lead = f"default/v/{n % 7}#0", f"lead-{n % 5}"
+    epoch = 1 + n // 7
+    said = [
+        attached(identity, lead, epoch, page_view(f"a{n}", n), sessions=[put(f"a{n}", 2 * n)]),
+        delta(identity, lead, epoch, page_view(f"d{n}", n), sessions=[put(f"a{n}", 2 * n + 1, pages=2)]),
+        session_scored(identity, f"a{n}", lead, n % 90, n),
+        score_changed(lead, n, [("g", "r", n / 10)], n / 10),
+        lead_scored(lead, n, {"temperature": n / 10, "rules": 1.5}),
+        statement(say.EventApplied, lead, n, event_id=f"a{n}", outcome="applied", scores={}),
+        statement(say.StageEntered, lead, n, stage="qualified", previous="new", reason="mql"),
+    ]
+    if n % 4 == 0:
+        said.append(delta(identity, lead, epoch, page_view(f"r{n}"), retracted=[f"a{n}"], revision=2 * n + 2))
+    if n % 3 == 0:
+        said.append(tombstone(lead))
+    if n % 10 == 0:
+        said.append(dead_letter(n))
+    return said
+
+
+def write(connection: psycopg.Connection[Any], said: Sequence[Outgoing], ends: Ends) -> None:
+    """As the embedded driver does: log and rows in one transaction."""
+    records = recorded(said, ends)
+    append(connection, records)
+    project(connection, records)
+    connection.commit()
+
+
+def folded_anew(url: str, connection: psycopg.Connection[Any]) -> dict[str, list[str]]:
+    rebuild(url)
+    return contents(connection)
+
+
+def test_rows_are_identical(url, db):
+    ends: Ends = {}
+    for n in range(40):
+        write(db, batch(n), ends)
+    before = contents(db)
+    assert all(before[table] for table in before if table != "band_changes")
+    assert folded_anew(url, db) == before
+    assert folded_anew(url, db) == before
+
+
+def test_definitions_are_identical(url, db):
+    write(db, batch(0), {})
+    before = definitions(db)
+    rebuild(url)
+    assert definitions(db) == before
+
+
+def test_a_live_writer_goes_on_before_during_and_after_the_swap(url, db):
+    """One writer writes all the time, a reader reads all the time, three rebuilds come and go."""
+    ends: Ends = {}
+    for n in range(30):
+        write(db, batch(n), ends)
+    stop = threading.Event()
+
+    def writer() -> None:
+        with psycopg.connect(url) as connection:
+            for n in itertools.count(30):
+                if stop.is_set():
+                    return
+                write(connection, batch(n), ends)
+
+    def reader() -> None:
+        seen = 0
+        with psycopg.connect(url, options=READ_OPTIONS, autocommit=True) as connection:
+            while not stop.is_set():
+                (facts,) = connection.execute("select count(*) from engagement_history").fetchone()
+                assert facts >= seen
+                seen = facts
+
+    with ThreadPoolExecutor() as threads:
+        running = [threads.submit(writer), threads.submit(reader)]
+        try:
+            for _ in range(3):
+                rebuild(url)
+                time.sleep(0.1)
+        finally:
+            stop.set()
+        for each in running:
+            each.result(30)
+
+    after = contents(db)
+    assert len(after["engagement_history"]) > 60
+    assert folded_anew(url, db) == after
+    (positions,) = db.execute("select array_agg(distinct generation) from public.positions").fetchone()
+    assert positions == ["live"]
+
+
+def test_a_writer_that_waited_for_the_swap_goes_on_from_the_new_positions(url, db, monkeypatch):
+    """Its records are in the log, but not in its tables yet: the swap folds them, so it must not."""
+    ends: Ends = {}
+    write(db, batch(0), ends)
+    behind = recorded(batch(1), ends)
+    append(db, behind)
+    db.commit()
+    original = rebuilding._fold_compacted
+    waiting: list[Future[None]] = []
+
+    def late() -> None:
+        with psycopg.connect(url) as connection:
+            project(connection, behind)
+
+    def in_the_swap(connection: psycopg.Connection[Any]) -> None:
+        original(connection)
+        if connection.execute("select from pg_locks where mode = 'ExclusiveLock' and relation > 0").rowcount:
+            waiting.append(threads.submit(late))
+            with pytest.raises(TimeoutError):
+                waiting[0].result(0.5)
+
+    with ThreadPoolExecutor() as threads:
+        monkeypatch.setattr(rebuilding, "_fold_compacted", in_the_swap)
+        rebuild(url)
+        (late_writer,) = waiting
+        late_writer.result(10)
+    monkeypatch.undo()
+    write(db, batch(2), ends)
+    live = contents(db)
+    assert len(live["stage_history"]) == 3
+    assert folded_anew(url, db) == live
+
+
+@pytest.mark.parametrize("step", ["_fold", "_complete", "_swap"])
+def test_an_interrupted_rebuild_leaves_the_live_tables_and_can_be_run_again(url, db, monkeypatch, step):
+    ends: Ends = {}
+    for n in range(5):
+        write(db, batch(n), ends)
+    before = contents(db)
+
+    class Killed(BaseException):
+        pass
+
+    original = getattr(rebuilding, step)
+
+    def dies(*given: Any) -> None:
+        original(*given)
+        raise Killed
+
+    monkeypatch.setattr(rebuilding, step, dies)
+    with pytest.raises(Killed):
+        rebuild(url)
+    monkeypatch.undo()
+    assert contents(db) == before
+    write(db, batch(5), ends)
+    after = contents(db)
+    assert folded_anew(url, db) == after
+    schemas = db.execute("select nspname from pg_namespace where nspname in ('live', 'shadow', 'retired')")
+    assert schemas.fetchall() == [("live",)]
+
+
+def test_a_lead_that_goes_while_it_runs_is_gone_afterwards(url, db, monkeypatch):
+    """The compacted topic keeps no trace of it: the catching up must notice."""
+    ends: Ends = {}
+    write(db, [lead_scored("stays", 1, {"rules": 1}), lead_scored("goes", 1, {"rules": 1})], ends)
+    original = rebuilding._complete
+
+    def meanwhile(connection: Any) -> None:
+        original(connection)
+        write(db, [tombstone("goes"), lead_scored("comes", 1, {"rules": 1})], ends)
+
+    monkeypatch.setattr(rebuilding, "_complete", meanwhile)
+    rebuild(url)
+    leads = db.execute("select lead_id from live.leads order by 1").fetchall()
+    assert leads == [("comes",), ("stays",)]
+    assert len(db.execute("select from live.lead_scores").fetchall()) == 2
+    write(db, [tombstone("comes"), tombstone("stays")], ends)
+    assert db.execute("select from live.leads").fetchall() == []
+
+
+def test_a_log_whose_beginning_was_let_go_is_folded_from_where_it_begins(url, db):
+    ends: Ends = {}
+    for n in range(10):
+        write(db, batch(n), ends)
+    db.execute("delete from public.records where topic = 'score-changed' and position < 2")
+    db.commit()
+    before = contents(db)["score_history"]
+    rebuild(url)
+    after = contents(db)["score_history"]
+    assert set(after) < set(before)
+    assert after
+    write(db, batch(10), ends)
+
+
+def test_a_hole_in_the_log_is_named(url, db):
+    ends: Ends = {}
+    for n in range(10):
+        write(db, batch(n), ends)
+    db.execute("delete from public.records where topic = 'score-changed' and position = 1")
+    db.commit()
+    with pytest.raises(PositionGapError, match=r"score-changed/\d: .*records 1 to 1 are missing"):
+        rebuild(url)
+
+
+def test_progress_ends_with_everything(url, db):
+    ends: Ends = {}
+    for n in range(10):
+        write(db, batch(n), ends)
+    told: list[tuple[int, int]] = []
+    rebuild(url, progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1] == (sum(ends.values()), sum(ends.values()))
+
+
+def test_an_empty_log_gives_empty_tables(url, db):
+    rebuild(url)
+    assert not any(contents(db).values())
+    write(db, batch(1), {})
+    assert contents(db)["leads"]
+
+
+def test_listeners_are_told_to_look_again(url, db):
+    with psycopg.connect(url, autocommit=True) as listener:
+        listener.execute(f"listen {worker.CHANNEL}")
+        rebuild(url)
+        (notification,) = listener.notifies(timeout=2, stop_after=1)
+        assert notification.payload == "{}"
+
+
+def test_two_at_once_are_refused(url, monkeypatch):
+    original = rebuilding._begin
+
+    def meanwhile(connection: Any) -> None:
+        with pytest.raises(RebuildRunsError):
+            rebuild(url)
+        original(connection)
+
+    monkeypatch.setattr(rebuilding, "_begin", meanwhile)
+    rebuild(url)
+
+
+def test_without_a_log_it_says_so(database_url):
+    migrate(database_url)
+    with pytest.raises(NothingToRebuildError, match="no embedded log"):
+        rebuild(database_url)
+
+
+def test_many_pages_are_folded_like_one(url, db, monkeypatch):
+    ends: Ends = {}
+    for n in range(30):
+        write(db, batch(n), ends)
+    before = contents(db)
+    monkeypatch.setattr(rebuilding, "PAGE", 3)
+    monkeypatch.setattr(worker, "CHUNK", 2)
+    monkeypatch.setattr(worker, "FEW", 1)
+    assert folded_anew(url, db) == before
+
+
+def test_records_of_a_topic_that_makes_no_rows_are_not_folded(url, db):
+    append(db, [Record("events", 0, 0, "k", b"{")])
+    db.commit()
+    rebuild(url)
+    assert db.execute("select * from public.positions where topic = 'events'").fetchall() == []

@@ -1,0 +1,248 @@
+"""/api/lead-score/*: the session and user scores of web analytics, in the shapes its callers know.
+
+`lead_score` here is the model `web_session`. A session is found by the producer's id or by the
+canonical one; a user is a lead, or a visitor by the visitor's id. "Calculate" evaluates now and
+changes nothing; "update" also sends the lead's clock forward through the log.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Request
+from msgspec import DecodeError, Meta, Struct, ValidationError, json
+from starlette.responses import Response
+
+from gateway.access import READ, WRITE, api_caller
+from gateway.answers import Json
+from gateway.api import questions
+from gateway.api.leads import SESSION_MODEL
+from gateway.body import read_body
+from gateway.ports import Ports
+from gateway.store import Row, Store
+from gateway.subject import subject_of
+from projections import queries
+from schemas.activity import TimePassed
+from schemas.decode import encode_activity
+from schemas.envelope import DEFAULT_TENANT, Identifier
+from schemas.moment import millis
+from schemas.record import Outgoing
+from schemas.topics import LEAD_ACTIVITY, lead_key
+from scoring.features import Session
+from scoring.identity import anonymous
+from scoring.model import Conclusion, Model, conclude, rounded, score_session
+from scoring.points import spoken
+
+T = TypeVar("T")
+LARGEST_BODY = 10_000
+Id = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PARTS = {"duration_score": "duration", "page_score": "pages", "click_score": "clicks"}
+"""The breakdown's fields, and the groups of the model that they show."""
+
+
+class OfSession(Struct, rename={"session_id": "sessionId"}):
+    session_id: Id
+
+
+class OfUser(Struct, rename={"user_id": "userId"}):
+    user_id: Id
+
+
+class Unanswerable(Exception):
+    """Told as `{"success": false, "error": ...}`, the way this API tells everything."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+
+
+_read_session = json.Decoder(OfSession).decode
+_read_user = json.Decoder(OfUser).decode
+
+
+def lead_score_api(ports: Ports, store: Store) -> APIRouter:
+    router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
+
+    def tenant_of(request: Request, scope: str) -> str:
+        return api_caller(request, ports.access, scope).tenant or DEFAULT_TENANT
+
+    async def model_of(tenant: str) -> Model:
+        model = (await ports.published(tenant)).models.get(SESSION_MODEL)
+        if model is None:
+            raise Unanswerable(503, f"no model {SESSION_MODEL} is in force")
+        return model
+
+    async def session_of(tenant: str, session_id: str) -> Row:
+        found = await store.rows(queries.session(tenant, session_id, model=SESSION_MODEL))
+        if not found:
+            raise Unanswerable(404, "Session not found")
+        return found[0]
+
+    async def lead_of(tenant: str, user_id: str) -> Row:
+        async with store.moment() as ask:
+            for lead_id in (user_id, anonymous(user_id)):
+                if found := await ask(queries.lead(tenant, lead_id)):
+                    return found[0]
+            if known := await ask(questions.lead_of_visitor(tenant, user_id)):
+                (lead,) = await ask(queries.lead(tenant, known[0]["lead_id"]))
+                return lead
+        raise Unanswerable(404, "User not found")
+
+    async def pass_time(tenant: str, lead_id: str) -> None:
+        key = lead_key(tenant, lead_id)
+        said = TimePassed(tenant, lead_id, millis(ports.now()))
+        await ports.append([Outgoing(LEAD_ACTIVITY, key, encode_activity(said))])
+
+    async def session_score(request: Request, *, update: bool) -> Response:
+        tenant = tenant_of(request, WRITE if update else READ)
+        session_id = str((await _asked(request, _read_session)).session_id)
+        session = await session_of(tenant, session_id)
+        if update:
+            await pass_time(tenant, session["lead_id"])
+        score = rounded(_concluded(await model_of(tenant), session).total)
+        return Json({"success": True, "session_id": session_id, "lead_score": score})
+
+    async def user_score(request: Request, *, update: bool) -> Response:
+        tenant = tenant_of(request, WRITE if update else READ)
+        user_id = str((await _asked(request, _read_user)).user_id)
+        lead = await lead_of(tenant, user_id)
+        if update:
+            await pass_time(tenant, lead["lead_id"])
+        return Json({"success": True, "user_id": user_id, "lead_score": await mean_of(tenant, lead)})
+
+    async def mean_of(tenant: str, lead: Row) -> int:
+        """The mean of the ended sessions now; the stored one where the features are not at hand."""
+        lead_id = lead["lead_id"]
+        subject = await subject_of(store, tenant, lead_id, lead["stage"])
+        if subject is None:
+            stored = await store.rows(queries.scores(tenant, lead_id))
+            return next((row["rounded"] for row in stored if row["model"] == SESSION_MODEL), 0)
+        in_force = await ports.published(tenant)
+        now = millis(ports.now())
+        return rounded(conclude(await model_of(tenant), subject, now, in_force.zone, in_force.idle_ms).total)
+
+    @router.post("/session", summary="Calculate a session's score", openapi_extra=_documented("sessionId"))
+    async def calculate_session(request: Request) -> Response:
+        return await _told(session_score(request, update=False))
+
+    @router.post(
+        "/session/update", summary="Update a session's score", openapi_extra=_documented("sessionId")
+    )
+    async def update_session(request: Request) -> Response:
+        return await _told(session_score(request, update=True))
+
+    @router.post("/user", summary="Calculate a user's score", openapi_extra=_documented("userId"))
+    async def calculate_user(request: Request) -> Response:
+        return await _told(user_score(request, update=False))
+
+    @router.post("/user/update", summary="Update a user's score", openapi_extra=_documented("userId"))
+    async def update_user(request: Request) -> Response:
+        return await _told(user_score(request, update=True))
+
+    @router.get("/session/{session_id:path}", summary="A session's analytics and score breakdown")
+    async def session_analytics(request: Request, session_id: str) -> Response:
+        async def answer() -> Response:
+            tenant = tenant_of(request, READ)
+            if "\0" in session_id:
+                raise Unanswerable(404, "Session not found")
+            session = await session_of(tenant, session_id)
+            return Json(_analytics(session_id, session, await model_of(tenant)))
+
+        return await _told(answer())
+
+    return router
+
+
+async def _told(answer: Awaitable[Response]) -> Response:
+    try:
+        return await answer
+    except Unanswerable as problem:
+        return Json({"success": False, "error": problem.error}, problem.status)
+
+
+async def _asked(request: Request, read: Callable[[bytes], T]) -> T:
+    body = await read_body(request, LARGEST_BODY)
+    try:
+        return read(body)
+    except ValidationError as error:
+        raise Unanswerable(422, str(error)) from None
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unanswerable(400, f"the body is no JSON: {error}") from None
+
+
+def _analytics(session_id: str, session: Row, model: Model) -> dict[str, Any]:
+    concluded, most = _concluded(model, session), _most(model)
+    groups = _by_group(model, concluded)
+    return {
+        "success": True,
+        "session_id": session_id,
+        "analytics": {
+            "duration_seconds": _shape(session).seconds,
+            "page_views_count": session["pages"],
+            "regular_clicks": session["clicks"],
+            "important_clicks": session["important_clicks"],
+        },
+        "score_breakdown": {
+            **{part: _of(groups.get(group, 0), most.get(group)) for part, group in PARTS.items()},
+            "total_score": _of(concluded.total, most.get("")),
+        },
+    }
+
+
+def _of(points: int, most: int | None) -> str:
+    """35/40; only 35 where there is no most."""
+    return spoken(points) if most is None else f"{spoken(points)}/{spoken(most)}"
+
+
+def _concluded(model: Model, session: Row) -> Conclusion:
+    return score_session(model, _shape(session))
+
+
+def _shape(session: Row) -> Session:
+    return Session(
+        revision=session["revision"],
+        opened_at=millis(session["opened_at"]),
+        last_at=millis(session["last_at"]),
+        closed=session["closed"],
+        pages=session["pages"],
+        clicks=session["clicks"],
+        important_clicks=session["important_clicks"],
+    )
+
+
+def _by_group(model: Model, concluded: Conclusion) -> dict[str, int]:
+    """Points per group, its caps taken off."""
+    groups: dict[str, int] = {}
+    for slot, points in zip(model.slots, concluded.vector, strict=True):
+        if slot.group:
+            groups[slot.group] = groups.get(slot.group, 0) + points
+    return groups
+
+
+@lru_cache(maxsize=64)
+def _most(model: Model) -> dict[str, int | None]:
+    """The most that each group, and "" for all together, can give, found by trying visits of every
+    length; None where more pages or clicks always give more.
+    """
+    tried = [
+        [
+            score_session(
+                model, Session(0, 0, seconds * 1000, closed=True, pages=n, clicks=n, important_clicks=n)
+            )
+            for seconds in (*range(0, 7_200, 5), 86_400)
+        ]
+        for n in (10_000, 20_000)
+    ]
+    some, more = ([{**_by_group(model, one), "": one.total} for one in each] for each in tried)
+    most = {group: max(each[group] for each in some) for group in some[0]}
+    return {
+        group: points if max(each[group] for each in more) == points else None
+        for group, points in most.items()
+    }
+
+
+def _documented(name: str) -> dict[str, Any]:
+    schema = {"type": "object", "required": [name], "properties": {name: {"type": "string"}}}
+    content = {"application/json": {"schema": schema, "example": {name: "3f0c"}}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,487 @@
+"""/api/leads: the board, one lead with the reason for every point, its ledger; /api/events/{id}.
+
+Reads only. What a score is made of is what its ledger says: the lines add up to the total. The past
+comes from the history; the future is evaluated from the lead's features, and says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from gateway.access import READ, api_caller
+from gateway.answers import Json, Problem
+from gateway.api import questions
+from gateway.ports import EventKey, Outcome, Ports
+from gateway.published import InForce
+from gateway.store import Ask, Row, Store
+from gateway.subject import subject_of
+from gateway.wait import Look
+from projections import queries
+from schemas.envelope import DEFAULT_TENANT, Moment
+from schemas.moment import millis, moment
+from scoring.identity import key_of_identity
+from scoring.model import Subject, U, conclude, explain, rounded
+
+BOARD_MODEL = "temperature"
+SESSION_MODEL = "web_session"
+PAGE = 50
+LARGEST_PAGE = 500
+DEEPEST = 100_000
+LEDGER_PAGE = 100
+ENGAGEMENTS = 30
+SESSIONS = 20
+NO_NUL = r"^[^\x00]*$"
+
+ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
+
+
+def leads_api(ports: Ports, store: Store) -> APIRouter:
+    router = APIRouter(tags=["leads"])
+
+    def tenant_of(request: Request) -> str:
+        return api_caller(request, ports.access, READ).tenant or DEFAULT_TENANT
+
+    @router.get("/api/leads", summary="The board: leads, the highest score first", responses=BOARD_EXAMPLE)
+    async def board(
+        request: Request,
+        sort: ModelName = BOARD_MODEL,
+        include_anonymous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+        stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
+        band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
+        q: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
+        limit: Limit = PAGE,
+        offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
+    ) -> Response:
+        tenant = tenant_of(request)
+        in_force = await ports.published(tenant)
+        filters = queries.Filters(
+            anonymous=include_anonymous, stage=stage, band=_band(in_force, sort, band), search=q or None
+        )
+        async with store.moment() as ask:
+            found = await ask(
+                queries.leads(tenant, model=sort, filters=filters, limit=limit + 1, offset=offset)
+            )
+            shown = found[:limit]
+            scores = await _scores(ask, [row["lead_key"] for row in shown])
+        return Json(
+            {
+                "leads": [_listed(row, _shaped(scores.get(row["lead_key"], {}))) for row in shown],
+                "models": sorted(in_force.models, key=lambda name: (name != BOARD_MODEL, name)),
+                "next_offset": offset + limit if len(found) > limit else None,
+                "as_of": ports.now(),
+            }
+        )
+
+    @router.get("/api/leads/{lead_id:path}/ledger", summary="Every change of a lead's scores, newest first")
+    async def ledger(
+        request: Request,
+        lead_id: str,
+        model: ModelName | None = None,
+        cursor: Annotated[str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$")] = None,
+        limit: Limit = LEDGER_PAGE,
+    ) -> Response:
+        tenant = tenant_of(request)
+        async with store.moment() as ask:
+            await _known(ask, tenant, lead_id)
+            return Json(await _ledger(ask, tenant, lead_id, model=model, limit=limit, before=_place(cursor)))
+
+    @router.get(
+        "/api/leads/{lead_id:path}", summary="A lead: profile, scores line by line, ledger, identities"
+    )
+    async def lead(
+        request: Request,
+        lead_id: str,
+        as_of: Annotated[str | None, Query(description="A moment, past or future (RFC 3339).")] = None,
+    ) -> Response:
+        tenant = tenant_of(request)
+        now = ports.now()
+        at = now if as_of is None else _moment(as_of)
+        in_force = await ports.published(tenant)
+        async with store.moment() as ask:
+            row = await _known(ask, tenant, lead_id)
+            current = (await _scores(ask, [row["lead_key"]])).get(row["lead_key"], {})
+            past = as_of is not None and at <= now
+            scores = await _scores_at(ask, tenant, lead_id, at) if past else _shaped(current)
+            await _add_lines(ask, tenant, lead_id, scores, at if past else None)
+            ledger = await _ledger(
+                ask, tenant, lead_id, model=None, limit=LEDGER_PAGE, until=at if past else None
+            )
+            said = {
+                "profile": row["fields"],
+                "counts": row["counts"],
+                "merged_into": row["redirect"],
+                **ledger,
+                "identities": [_identity(each) for each in await ask(queries.identities_of(tenant, lead_id))],
+                "sessions": [
+                    session_row(each)
+                    for each in await ask(
+                        queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS)
+                    )
+                ],
+                "engagements": [
+                    _engagement(each)
+                    for each in await ask(queries.engagements(tenant, lead_id, limit=ENGAGEMENTS))
+                ],
+                "stages": [_stage(each) for each in await ask(queries.stages(tenant, lead_id))],
+            }
+        subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
+        if at > now:
+            scores = _scores_to_come(in_force, subject, at)
+        elif subject is not None:
+            _add_evidence(scores, in_force, subject)
+        return Json({"as_of": at, "lead": _lead(row, scores), **said, "scores": scores})
+
+    @router.get("/api/events/{event_id}", summary="What became of an event that was sent with ?wait=")
+    async def event(request: Request, event_id: str) -> Response:
+        tenant = tenant_of(request)
+        found = await outcomes_from(store)([EventKey(tenant, event_id)])
+        if not found:
+            raise Problem(
+                404, "not applied yet, or it was sent without ?wait=", field="event_id", retry_after_s=1
+            )
+        (outcome,) = found.values()
+        return Json({"event_id": event_id, **outcome._asdict()})
+
+    return router
+
+
+def outcomes_from(store: Store) -> Look:
+    """Looks up what became of events that a caller waits for."""
+
+    async def look(events: Sequence[EventKey]) -> Mapping[EventKey, Outcome]:
+        rows = await store.rows(questions.applied(events))
+        return {
+            EventKey(row["tenant"], row["event_id"]): Outcome(row["outcome"], row["lead_id"], row["scores"])
+            for row in rows
+        }
+
+    return look
+
+
+# Questions
+
+
+async def _known(ask: Ask, tenant: str, lead_id: str) -> Row:
+    found = await ask(queries.lead(tenant, lead_id))
+    if not found:
+        raise Problem(404, "no lead has this id", field="lead_id")
+    return found[0]
+
+
+async def _scores(ask: Ask, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:
+    """Lead key -> model -> its current score."""
+    scores: dict[int, dict[str, Row]] = {}
+    for row in await ask(questions.scores_of(lead_keys)) if lead_keys else ():
+        scores.setdefault(row["lead_key"], {})[row["model"]] = row
+    return scores
+
+
+async def _scores_at(ask: Ask, tenant: str, lead_id: str, at: datetime) -> dict[str, dict[str, Any]]:
+    """What each model said at a past moment; a model that had said nothing yet is not there."""
+    return {
+        change["model"]: {
+            "total": plain(change["total"]),
+            "rounded": rounded(int(change["total"] * U)),
+            "version": change["version"],
+            "bands": change["bands"],
+            "as_of": change["at"],
+        }
+        for change in await ask(queries.last_changes(tenant, lead_id, at))
+    }
+
+
+async def _add_lines(
+    ask: Ask, tenant: str, lead_id: str, scores: dict[str, dict[str, Any]], until: datetime | None
+) -> None:
+    for score in scores.values():
+        score["lines"] = []
+    for line in await ask(queries.breakdowns(tenant, lead_id, until)):
+        if line["model"] in scores:
+            told = {name: line[name] for name in ("group", "rule", "kind")}
+            scores[line["model"]]["lines"].append({**told, "points": plain(line["points"])})
+
+
+async def _ledger(
+    ask: Ask,
+    tenant: str,
+    lead_id: str,
+    *,
+    model: str | None,
+    limit: int,
+    until: datetime | None = None,
+    before: queries.Place | None = None,
+) -> dict[str, Any]:
+    found = await ask(
+        queries.ledger(tenant, lead_id, model=model, limit=limit + 1, until=until, before=before)
+    )
+    entries = found[:limit]
+    ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
+    events = {
+        row["event_id"]: row
+        for row in (await ask(questions.events_named(tenant, lead_id, ids)) if ids else ())
+    }
+    last = entries[-1] if len(found) > limit else None
+    return {
+        "ledger": [_entry(entry, events) for entry in entries],
+        "next_cursor": None if last is None else f"{millis(last['at'])}_{last['position']}",
+    }
+
+
+# Evaluation
+
+
+def _scores_to_come(in_force: InForce, subject: Subject | None, at: datetime) -> dict[str, Any]:
+    """What each model will say then, if nothing happens until then."""
+    if subject is None:
+        raise Problem(
+            422, "the future needs the lead's features, which this store does not keep", field="as_of"
+        )
+    scores: dict[str, Any] = {}
+    for name, model in in_force.models.items():
+        concluded = conclude(model, subject, millis(at), in_force.zone, in_force.idle_ms)
+        scores[name] = {
+            "total": points(concluded.total),
+            "rounded": rounded(concluded.total),
+            "bands": concluded.bands,
+            "as_of": at,
+            "lines": [
+                {
+                    "group": line.group,
+                    "rule": line.rule,
+                    "kind": line.kind,
+                    "points": points(line.points),
+                    "text": line.text,
+                }
+                for line in explain(model, subject, millis(at), in_force.zone, in_force.idle_ms)
+                if line.points
+            ],
+        }
+    return scores
+
+
+def _add_evidence(scores: dict[str, Any], in_force: InForce, subject: Subject) -> None:
+    """To each line of a current score, in words, why it is there; lines in the model's order."""
+    for name, score in scores.items():
+        model = in_force.models.get(name)
+        if model is None:
+            continue
+        texts = {
+            (line.group, line.rule, line.kind): line.text
+            for line in explain(model, subject, millis(score["as_of"]), in_force.zone, in_force.idle_ms)
+        }
+        order = {tuple(slot): place for place, slot in enumerate(model.slots)}
+        for line in score["lines"]:
+            line["text"] = texts.get((line["group"], line["rule"], line["kind"]))
+        score["lines"].sort(
+            key=lambda line: order.get((line["group"], line["rule"], line["kind"]), len(order))
+        )
+
+
+# Shapes
+
+
+def plain(number: Decimal) -> int | float:
+    """A JSON number without needless decimals."""
+    return int(number) if number == number.to_integral_value() else float(number)
+
+
+def points(micro: int) -> int | float:
+    return plain(Decimal(micro) / U)
+
+
+def _listed(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {**_lead(row, scores), "scores": scores}
+
+
+def _lead(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The lead as it is now, with the temperature that `scores` tell."""
+    counts = row["counts"]
+    scans, views, messages = (
+        counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
+    )
+    warmth = scores.get(BOARD_MODEL)
+    return {
+        **{name: row[name] for name in LEAD_FIELDS},
+        "lead_score": warmth["rounded"] if warmth else 0,
+        "temperature": warmth["bands"].get(BOARD_MODEL) if warmth else None,
+        "qr_scan_count": scans,
+        "catalog_views": views,
+        "messages_count": messages,
+        "total_interactions": scans + views + messages,
+    }
+
+
+LEAD_FIELDS = (
+    "lead_id",
+    "identified",
+    "name",
+    "phone",
+    "email",
+    "company",
+    "assigned_to",
+    "stage",
+    "created_at",
+    "last_interaction_at",
+)
+
+
+def _shaped(scores: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
+    return {model: _score(row) for model, row in scores.items()}
+
+
+def _score(row: Row) -> dict[str, Any]:
+    return {
+        "total": plain(row["total"]),
+        "rounded": row["rounded"],
+        "version": row["version"],
+        "bands": row["bands"],
+        "as_of": row["as_of"],
+        "next_due": row["next_due"],
+    }
+
+
+def _entry(row: Row, events: Mapping[str, Row]) -> dict[str, Any]:
+    cause = _event_of(row["caused_by"])
+    event = events.get(cause) if cause is not None else None
+    return {
+        "at": row["at"],
+        "model": row["model"],
+        "version": row["version"],
+        "change": plain(row["change"]),
+        "previous": plain(row["previous"]),
+        "total": plain(row["total"]),
+        "bands": row["bands"],
+        "lines": [
+            {"group": group, "rule": rule, "kind": kind, "points": given}
+            for group, rule, kind, given in row["lines"]
+        ],
+        "caused_by": row["caused_by"],
+        "event": None
+        if event is None
+        else {
+            "event_id": event["event_id"],
+            "type": event["type"],
+            "occurred_at": event["occurred_at"],
+            "source": event["source"],
+            "about": event["title"] or (event["details"] or {}).get("text") or event["url"],
+        },
+    }
+
+
+def _event_of(caused_by: str) -> str | None:
+    kind, _, event_id = caused_by.partition(":")
+    return event_id if kind == "event" else None
+
+
+def _identity(row: Row) -> dict[str, Any]:
+    key, _ = key_of_identity(row["identity"])
+    _, kind, name = key.split("/", 2)
+    return {
+        "identity": row["identity"],
+        "kind": "visitor" if kind == "v" else "lead",
+        "name": name,
+        "home": row["home"],
+        "attached_at": row["attached_at"],
+    }
+
+
+def session_row(row: Row) -> dict[str, Any]:
+    return {
+        "session_id": row["producer_id"] or row["session_id"],
+        "started_at": row["opened_at"],
+        "last_at": row["last_at"],
+        "duration_seconds": int((row["last_at"] - row["opened_at"]).total_seconds()),
+        "pages": row["pages"],
+        "clicks": row["clicks"] + row["important_clicks"],
+        "score": None if row["score"] is None else plain(row["score"]),
+        "ended": bool(row["ended"]),
+    }
+
+
+def _engagement(row: Row) -> dict[str, Any]:
+    return {
+        "event_id": row["event_id"],
+        "type": row["type"],
+        "occurred_at": row["occurred_at"],
+        "source": row["source"],
+        "channel": row["channel"],
+        "title": row["title"],
+        "url": row["url"],
+        "details": row["details"],
+        "late": row["late"],
+    }
+
+
+def _stage(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("stage", "previous", "reason", "at", "caused_by")}
+
+
+# Parameters
+
+
+def _band(in_force: InForce, model: str, band: str | None) -> tuple[str, str] | None:
+    """`hot`, or `temperature:hot` if several of the model's scales have a band of that name."""
+    if band is None:
+        return None
+    scale, colon, name = band.rpartition(":")
+    known = in_force.models.get(model)
+    scales = {} if known is None else known.scales
+    for each, thresholds in scales.items():
+        if (not colon or each == scale) and name in {band for _, band in thresholds}:
+            return each, name
+    names = sorted({band for thresholds in scales.values() for _, band in thresholds})
+    raise Problem(422, f"{model} has no such band; it has {', '.join(names) or 'none'}", field="band")
+
+
+def _place(cursor: str | None) -> queries.Place | None:
+    if cursor is None:
+        return None
+    at, _, position = cursor.partition("_")
+    return queries.Place(moment(int(at)), int(position))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return msgspec.convert(text, Moment)
+    except msgspec.ValidationError:
+        raise Problem(422, "a time like 2030-01-31T12:00:00Z is needed", field="as_of") from None
+
+
+BOARD_EXAMPLE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The page of leads, highest score first.",
+        "content": {
+            "application/json": {
+                "example": {
+                    "leads": [
+                        {
+                            "lead_id": "ahmad",
+                            "identified": True,
+                            "name": "Ahmad Rezaei",
+                            "phone": "+971501234567",
+                            "lead_score": 67,
+                            "temperature": "hot",
+                            "qr_scan_count": 1,
+                            "catalog_views": 1,
+                            "messages_count": 2,
+                            "total_interactions": 4,
+                            "last_interaction_at": "2030-01-31T10:25:00Z",
+                            "scores": {
+                                "temperature": {"total": 67, "rounded": 67, "bands": {"temperature": "hot"}}
+                            },
+                        }
+                    ],
+                    "models": ["temperature", "chatbot"],
+                    "next_offset": None,
+                    "as_of": "2030-01-31T10:26:00Z",
+                }
+            }
+        },
+    }
+}

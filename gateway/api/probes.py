@@ -1,0 +1,51 @@
+"""/health says that the process lives, /ready whether to send work here, /metrics what it does.
+
+/health always answers 200 and tells the rest in its body; only /ready turns work away.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from gateway.access import READ, api_caller
+from gateway.answers import Json
+from gateway.metrics import exposition
+from gateway.ports import Ports
+from gateway.store import Store
+
+
+def probes(ports: Ports, store: Store) -> APIRouter:
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/health", summary="Whether the process lives")
+    async def health() -> Json:
+        connected = await store.answers()
+        return Json(
+            {
+                "status": "healthy" if connected else "degraded",
+                "database": "connected" if connected else "disconnected",
+                "timestamp": ports.now(),
+            }
+        )
+
+    @router.get("/ready", summary="Whether events are taken and scores follow")
+    async def ready() -> Json:
+        status = dict(ports.status())
+        reasons = [str(status["reason"])] if status.get("reason") else []
+        if not await store.answers():
+            reasons.append("the database does not answer")
+        is_ready = bool(status.get("ready")) and not reasons
+        said: dict[str, Any] = {**status, "ready": is_ready, "reason": "; ".join(reasons) or None}
+        return Json(said, 200 if is_ready else 503)
+
+    @router.get("/metrics", summary="Prometheus metrics (scope read, unless the house is open)")
+    async def metrics(request: Request) -> Response:
+        api_caller(request, ports.access, READ)
+        status = ports.status()
+        backlog = status.get("backlog")
+        body = exposition(ready=bool(status.get("ready")), backlog=backlog if isinstance(backlog, int) else 0)
+        return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,56 @@
+"""What the API asks beyond `projections.queries`: statements, no I/O."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from gateway.ports import EventKey
+from projections.tables import (
+    applied_events,
+    engagement_history,
+    event_row_key,
+    identities,
+    key_of,
+    lead_row_key,
+    lead_scores,
+)
+from schemas.topics import visitor_key
+from scoring.identity import SEGMENTS, identity_id
+
+
+def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
+    """The current scores of several leads, by every model."""
+    return select(lead_scores).where(lead_scores.c.lead_key.in_(lead_keys)).order_by(lead_scores.c.model)
+
+
+def events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:
+    """The lead's events with these ids: what caused its changes."""
+    told = engagement_history.c
+    return (
+        select(told.event_id, told.type, told.occurred_at, told.source, told.title, told.url, told.details)
+        .select_from(engagement_history.join(identities, identities.c.identity_key == told.identity_key))
+        .where(identities.c.lead_key == lead_row_key(tenant, lead_id), told.event_id.in_(event_ids))
+    )
+
+
+def applied(events: Sequence[EventKey]) -> Select[Any]:
+    """What became of several events."""
+    keys = [event_row_key(event.tenant, event.event_id) for event in events]
+    return (
+        select(applied_events)
+        .where(applied_events.c.event_key.in_(keys))
+        .order_by(applied_events.c.at, applied_events.c.lead_id)
+    )
+
+
+def lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
+    """The lead that the visitor came to be last."""
+    key = visitor_key(tenant, visitor_id)
+    mine = [key_of(identity_id(key, segment)) for segment in range(SEGMENTS)]
+    return (
+        select(identities.c.lead_id)
+        .where(identities.c.identity_key.in_(mine))
+        .order_by(identities.c.attached_at.desc())
+        .limit(1)
+    )

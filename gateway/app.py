@@ -1,0 +1,85 @@
+"""The gateway as one ASGI application, assembled from its ports.
+
+It starts, takes events and answers /health while Postgres is away; what needs Postgres is answered
+503 until it is back. Every wrong request gets the one error shape, and no stack trace leaves.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from dashboard.pages import pages
+from gateway.answers import Problem, answer_to
+from gateway.api.lead_score import lead_score_api
+from gateway.api.leads import leads_api, outcomes_from
+from gateway.api.probes import probes
+from gateway.collect import collector
+from gateway.observe import observed
+from gateway.ports import Ports
+from gateway.store import Store
+from gateway.wait import Applied
+
+ABOUT = (
+    "Send events to /v1/events; read leads, their scores and the reason for every point from /api/leads. "
+    'Answers to wrong requests look like {"error": {"field": ..., "reason": ...}}.'
+)
+
+
+def create_app(ports: Ports) -> FastAPI:
+    store = Store(ports.database_url)
+    applied = Applied(ports.database_url, outcomes_from(store))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await store.open()
+        listening = asyncio.create_task(applied.run(), name="listen for applied events")
+        try:
+            yield
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await store.close()
+
+    app = FastAPI(
+        title="Leadstream",
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        servers=[{"url": ports.public_url}],
+    )
+    app.include_router(collector(ports, applied.wait))
+    app.include_router(leads_api(ports, store))
+    app.include_router(lead_score_api(ports, store))
+    app.include_router(probes(ports, store))
+    app.include_router(pages())
+    app.add_middleware(observed)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    return app
+
+
+def _problem(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, Problem):
+        raise error
+    return answer_to(error)
+
+
+def _http(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return answer_to(Problem(error.status_code, str(error.detail)), error.headers)
+
+
+def _invalid(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    return answer_to(Problem(422, first["msg"], field=str(first["loc"][-1]) if first["loc"] else None))

@@ -1,0 +1,192 @@
+"""From a request's body to the raw events in it, never larger in memory than the limit allows.
+
+Accepted: one event, a list, `{"events": [...], "sent_at": ...}`, or a line each (NDJSON); gzip.
+Each event's bytes are cut out, not parsed: that happens once, at the door.
+"""
+
+import asyncio
+import re
+import zlib
+from datetime import datetime
+from typing import NamedTuple
+
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, ValidationError, json
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.answers import Problem
+from schemas.decode import Refusal, read_event
+from schemas.envelope import Moment
+
+READ_SECONDS = 30.0
+NDJSON = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+)
+GZIP_WINDOW = 31
+"""zlib's word for: a gzip header is required."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+
+
+class Batch(NamedTuple):
+    raws: list[bytes]
+    sent_at: datetime | None
+
+
+class _Wrapped(Struct):
+    """The two keys that tell a wrapped batch from an event; all others are stepped over."""
+
+    events: list[Raw] | UnsetType = UNSET
+    sent_at: Moment | None = None
+
+
+_decode_object = json.Decoder(_Wrapped).decode
+_decode_list = json.Decoder(list[Raw]).decode
+_decode_moment = json.Decoder(Moment).decode
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, unpacked; Problem 413, 415, 400 or 408 if it is too large, strange, broken or slow."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip", ""}:
+        raise Problem(415, "send it plain or with gzip", field="Content-Encoding")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Problem(408, f"the body did not come within {READ_SECONDS:g} s") from None
+    except ClientDisconnect:
+        raise Problem(400, "the body ended early") from None
+    body = b"".join(chunks)
+    return gunzip(body, limit) if encoding.endswith("gzip") else body
+
+
+def gunzip(packed: bytes, limit: int) -> bytes:
+    """The unpacked bytes of one or several gzip members; never unpacks beyond the limit."""
+    parts: list[bytes] = []
+    left = limit
+    while packed:
+        member = zlib.decompressobj(GZIP_WINDOW)
+        try:
+            part = member.decompress(packed, left + 1)
+        except zlib.error as error:
+            raise Problem(400, f"broken gzip: {error}", field="Content-Encoding") from None
+        if len(part) > left:
+            raise _too_large(limit)
+        if not member.eof:
+            raise Problem(400, "the gzip data ended early", field="Content-Encoding")
+        left -= len(part)
+        parts.append(part)
+        packed = member.unused_data
+    return b"".join(parts)
+
+
+def split(body: bytes, content_type: str, max_events: int) -> Batch:
+    """The events' bytes, in their order. Problem 400 if the whole cannot be read, 413 if too many."""
+    batch = _lines(body) if content_type.partition(";")[0].strip().lower() in NDJSON else _json(body)
+    if len(batch.raws) > max_events:
+        raise Problem(413, f"at most {max_events} events in one request", field="events")
+    return batch
+
+
+def sent_at_of(header: str | None) -> datetime | None:
+    """The producer's clock, from the header X-Sent-At."""
+    if header is None:
+        return None
+    try:
+        return _decode_moment(json.encode(header))
+    except DecodeError:
+        raise Problem(400, "a time like 2030-01-31T12:00:00Z is needed", field="X-Sent-At") from None
+
+
+def _json(body: bytes) -> Batch:
+    text = body.removeprefix(BYTE_ORDER_MARK).strip()
+    if text.startswith(b"["):
+        return Batch(_elements(text), None)
+    if text.startswith(b"{"):
+        return _object(text)
+    reason = "send an event, a list of events or a line each" if text else "the body is empty"
+    raise Problem(400, reason, field="body")
+
+
+def _elements(text: bytes) -> list[bytes]:
+    """The elements of a list; if one of them is broken, the others are found all the same."""
+    try:
+        return [bytes(raw) for raw in _decode_list(text)]
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        elements = torn(text)
+        if elements is None:
+            raise Problem(400, f"no JSON: {error}", field="body") from None
+        return elements
+
+
+def torn(text: bytes) -> list[bytes] | None:
+    """A list cut at its commas by brackets and quotes alone, however broken or deep what stands
+    between them; None if the list is never closed.
+    """
+    elements: list[bytes] = []
+    depth, begin = 0, 1
+    for token in _STRUCTURE.finditer(text):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+            case b"]" | b"}":
+                depth -= 1
+            case b"," if depth == 1:
+                elements.append(text[begin : token.start()])
+                begin = token.end()
+            case _:
+                pass  # a string, or a comma further down
+        if depth == 0:
+            elements.append(text[begin : token.start()])
+            return elements if token.end() == len(text) else None
+    return None
+
+
+def _object(text: bytes) -> Batch:
+    try:
+        found = _decode_object(text)
+    except ValidationError as error:
+        raise Problem(400, str(error), field="body") from None
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        lines = _lines(text)
+        if len(lines.raws) > 1 and _is_json(lines.raws[0]):
+            return lines
+        raise _explained(text) from None
+    if found.events is UNSET:
+        return Batch([text], None)
+    return Batch([bytes(raw) for raw in found.events], found.sent_at)
+
+
+def _explained(text: bytes) -> Problem:
+    """Why this is no object, in the words and with the field of the one who reads events."""
+    try:
+        read_event(text)
+    except Refusal as refusal:
+        return Problem(400, refusal.reason, field=refusal.field or "body")
+    return Problem(400, "no JSON", field="body")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.decode(line, type=Raw)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _lines(body: bytes) -> Batch:
+    lines = body.removeprefix(BYTE_ORDER_MARK).split(b"\n")
+    return Batch([line for line in lines if line.strip()], None)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"a body has at most {limit} bytes, unpacked", field="body")

@@ -1,0 +1,42 @@
+"""Logs name no person: a structlog processor that masks e-mail addresses and phone numbers.
+
+It belongs into the processor chain before the renderer, for every logger of the program.
+"""
+
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+PERSONAL = frozenset(
+    {"email", "phone", "name", "first_name", "last_name", "authorization", "write_key", "token"}
+)
+"""Keys whose values are never shown."""
+EXEMPT = frozenset({"timestamp", "level", "logger"})
+MASK = "***"
+_EMAIL = re.compile(r"([^\s@/:<>\"'=&?,;]{1,64})@((?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24})")
+_PHONE = re.compile(r"(?<![\w.-])(?:\+|00)?\d(?:[ ().-]?\d){8,16}(?![\w-])")
+
+
+def masked_text(text: str) -> str:
+    """`ada@example.com` becomes `a***@example.com`, `+971501234567` becomes `***67`."""
+    text = _EMAIL.sub(lambda found: f"{found[1][0]}{MASK}@{found[2]}", text)
+    return _PHONE.sub(lambda found: MASK + found[0][-2:], text)
+
+
+def mask_personal(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """The processor."""
+    return {key: value if key in EXEMPT else _masked(key, value) for key, value in entry.items()}
+
+
+def _masked(key: object, value: Any) -> Any:
+    if key in PERSONAL and value is not None:
+        return MASK
+    match value:
+        case str():
+            return masked_text(value)
+        case Mapping():
+            return {each: _masked(each, of) for each, of in value.items()}
+        case list() | tuple():
+            return [_masked(None, each) for each in value]
+        case _:
+            return value

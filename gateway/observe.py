@@ -1,0 +1,71 @@
+"""Around every request: it is counted, timed and logged, carries the security headers, and whatever
+breaks is answered with a plain 500 and logged with its trace, which the caller never sees.
+
+Query strings are not logged: they may carry a write key.
+"""
+
+import time
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import metrics
+from gateway.answers import Problem, answer_to
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+QUIET = frozenset({"/health", "/ready", "/metrics"})
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+PAGES = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Pages load nothing from elsewhere and run no inline script, so no data can become one."""
+
+log = structlog.get_logger("gateway")
+
+
+def observed(app: ASGIApp) -> ASGIApp:
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message["headers"])
+                for name, value in SECURITY.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Content-Security-Policy", PAGES)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await app(scope, receive, sending)
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if status:
+                raise
+            await answer_to(Problem(500, "something broke here; the log says what"))(scope, receive, sending)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+
+    return watched
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "other")
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    metrics.REQUESTS.labels(method, route, str(status)).inc()
+    metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+    if scope["path"] not in QUIET:
+        log.debug("request", method=method, path=scope["path"], status=status, ms=round(seconds * 1000, 1))

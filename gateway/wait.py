@@ -1,0 +1,120 @@
+"""Lets a caller wait until its events show in Postgres: one LISTEN connection per process.
+
+A waiter is registered first and looks into the table then, so a notification between the two is
+not missed; a slow poll covers whatever was missed while the connection was away. Waiting ends
+with what was seen: a caller never waits longer than it asked to, and never gets an error from here
+for a database that is away.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+import psycopg
+import stamina
+from psycopg import sql
+
+from gateway import metrics
+from gateway.ports import EventKey, Outcome
+from projections.worker import CHANNEL
+
+POLL_SECONDS = 0.5
+LONGEST_PAUSE = 5.0
+
+Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, Outcome]]]
+"""Which of these events are applied by now. Raises ConnectionError while the database is away."""
+
+
+class _Notified(msgspec.Struct):
+    applied: list[str] | None = None
+
+
+_decode_payload = msgspec.json.Decoder(_Notified).decode
+
+
+class Applied:
+    """The waiters of this process. `run` listens for as long as the process lives."""
+
+    def __init__(self, database_url: str, look: Look) -> None:
+        self._database_url = database_url
+        self._look = look
+        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    async def wait(self, events: Sequence[EventKey], seconds: float) -> Mapping[EventKey, Outcome]:
+        """Those of the events that are applied within so many seconds."""
+        woken = asyncio.Event()
+        for event in events:
+            self._waiters[event.event_id].add(woken)
+        seen: dict[EventKey, Outcome] = {}
+        try:
+            with metrics.WAITING.track_inprogress():
+                async with asyncio.timeout(seconds):
+                    while missing := [event for event in events if event not in seen]:
+                        woken.clear()
+                        seen.update(await self._looked(missing))
+                        if len(seen) < len(set(events)):
+                            await _woken_or(woken, POLL_SECONDS)
+        except TimeoutError:
+            pass
+        finally:
+            for event in events:
+                self._forget(event.event_id, woken)
+        return seen
+
+    async def run(self) -> None:
+        """Listens, and listens again whenever the connection breaks."""
+        while True:
+            async for attempt in stamina.retry_context(
+                on=psycopg.OperationalError, attempts=None, timeout=None, wait_max=LONGEST_PAUSE
+            ):
+                with attempt:
+                    await self._listen()
+
+    async def _listen(self) -> None:
+        async with await psycopg.AsyncConnection.connect(
+            self._database_url, autocommit=True, connect_timeout=10, application_name="leadstream listen"
+        ) as connection:
+            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
+            self._wake_all()
+            metrics.LISTENING.set(1)
+            try:
+                async for notification in connection.notifies():
+                    self.notified(notification.payload)
+            finally:
+                metrics.LISTENING.set(0)
+
+    def notified(self, payload: str) -> None:
+        """Wakes who waits for the ids in the payload; everybody, if it could not name them."""
+        applied = _decode_payload(payload).applied
+        if applied is None:
+            self._wake_all()
+        for event_id in applied or ():
+            for woken in self._waiters.get(event_id, ()):
+                woken.set()
+
+    async def _looked(self, events: Sequence[EventKey]) -> Mapping[EventKey, Outcome]:
+        try:
+            return await self._look(events)
+        except ConnectionError:
+            return {}
+
+    def _wake_all(self) -> None:
+        for waiters in self._waiters.values():
+            for woken in waiters:
+                woken.set()
+
+    def _forget(self, event_id: str, woken: asyncio.Event) -> None:
+        waiters = self._waiters.get(event_id)
+        if waiters is not None:
+            waiters.discard(woken)
+            if not waiters:
+                del self._waiters[event_id]
+
+
+async def _woken_or(woken: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    except TimeoutError:
+        pass

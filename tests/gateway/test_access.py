@@ -1,0 +1,91 @@
+"""Keys, tokens, proxies and the token bucket."""
+
+import pytest
+from starlette.requests import HTTPConnection
+
+from gateway.access import Buckets, Denied, Grant, Rate, api_caller, client_of, digest, read_access
+
+
+def request(peer="203.0.113.9", **headers):
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return HTTPConnection({"type": "http", "client": (peer, 1), "headers": named, "query_string": b""})
+
+
+def test_secrets_are_kept_as_digests_only():
+    access = read_access(["acme:a-write-key"], ["acme:read:a-token-of-ours"])
+    assert access.write_keys == {digest("a-write-key"): "acme"}
+    assert access.tokens == {digest("a-token-of-ours"): Grant("acme", frozenset({"read"}))}
+    assert "a-write-key" not in repr(access)
+
+
+def test_a_secret_may_be_given_as_its_digest():
+    assert read_access([f"acme:sha256:{digest('a-write-key')}"]) == read_access(["acme:a-write-key"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "tokens", "said"),
+    [
+        (["justakey"], [], "write key 1: it must begin with its tenant"),
+        (["Acme:long-enough"], [], "write key 1: it must begin with its tenant"),
+        (["acme:short"], [], "write key 1: give at least 8 characters"),
+        ([], ["acme:admin:long-enough"], "API token 1: scopes are"),
+        ([], ["acme:read:"], "API token 1: give at least 8 characters"),
+    ],
+)
+def test_a_wrong_setting_says_which_and_why_and_keeps_the_secret(keys, tokens, said):
+    with pytest.raises(ValueError, match=said) as wrong:
+        read_access(keys, tokens)
+    assert "long-enough" not in str(wrong.value)
+
+
+def test_a_proxys_word_counts_only_if_it_is_trusted():
+    trusting = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8"])
+    told = {"x_forwarded_for": "1.2.3.4, 198.51.100.7, 10.0.0.9"}
+    assert client_of(request("10.0.0.1", **told), trusting) == "198.51.100.7"
+    assert client_of(request("203.0.113.9", **told), trusting) == "203.0.113.9"
+    assert client_of(request("10.0.0.1", **told), read_access(["acme:a-write-key"])) == "10.0.0.1"
+
+
+@pytest.mark.parametrize("told", ["", "nonsense", ", ,", "10.0.0.2"])
+def test_a_trusted_proxy_that_names_nobody_is_the_client(told):
+    trusting = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8"])
+    assert client_of(request("10.0.0.1", x_forwarded_for=told), trusting) == "10.0.0.1"
+
+
+def test_the_api_takes_no_write_key():
+    access = read_access(["acme:a-write-key"], ["acme:read:a-token-of-ours"])
+    with pytest.raises(Denied) as denied:
+        api_caller(request(authorization="Bearer a-write-key"), access, "read")
+    assert denied.value.status == 401
+
+
+def test_a_read_token_may_not_write():
+    access = read_access([], ["acme:read:a-token-of-ours"])
+    headers = {"authorization": "bearer a-token-of-ours"}
+    assert api_caller(request(**headers), access, "read").tenant == "acme"
+    with pytest.raises(Denied) as denied:
+        api_caller(request(**headers), access, "write")
+    assert denied.value.status == 403
+
+
+def test_keys_alone_do_not_open_the_api():
+    with pytest.raises(Denied) as denied:
+        api_caller(request("127.0.0.1"), read_access(["acme:a-write-key"]), "read")
+    assert denied.value.status == 401
+
+
+def test_a_bucket_refills_with_time():
+    buckets = Buckets(Rate(per_second=10, burst=20))
+    buckets.take("k", 20, at=100.0)
+    with pytest.raises(Denied) as denied:
+        buckets.take("k", 5, at=100.1)
+    assert denied.value.retry_after_s == pytest.approx(0.4)
+    buckets.take("k", 5, at=100.5)
+
+
+def test_a_batch_larger_than_the_bucket_needs_a_full_one():
+    buckets = Buckets(Rate(per_second=10, burst=20))
+    buckets.take("k", 1_000, at=0.0)
+    with pytest.raises(Denied):
+        buckets.take("k", 1, at=0.05)
+    buckets.take("k", 1_000, at=2.0)

@@ -1,0 +1,119 @@
+"""Read-your-writes: notifications of a real PostgreSQL, and what covers for a lost one."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from gateway.ports import EventKey, Outcome
+from gateway.wait import Applied
+
+pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
+
+ONE, TWO = EventKey("default", "e1"), EventKey("default", "e2")
+DONE = Outcome("applied", "ahmad", {"temperature": 23.0})
+
+
+class Table:
+    """What has been applied, and how often somebody looked."""
+
+    def __init__(self):
+        self.rows = {}
+        self.looks = 0
+
+    async def look(self, events):
+        self.looks += 1
+        return {event: self.rows[event] for event in events if event in self.rows}
+
+
+@asynccontextmanager
+async def listening(url, table):
+    applied = Applied(url, table.look)
+    task = asyncio.create_task(applied.run())
+    await asyncio.sleep(0.2)
+    try:
+        yield applied
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def notify(url, payload):
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("select pg_notify('leadstream', %s)", (payload,))
+
+
+@pytest.mark.parametrize("payload", ['{"applied": ["other", "e1"]}', "{}"])
+async def test_a_notification_wakes_the_waiter_before_it_polls(database_url, payload):
+    table = Table()
+    async with listening(database_url, table) as applied:
+        waiting = asyncio.create_task(applied.wait([ONE], 5))
+        await asyncio.sleep(0.1)
+        table.rows[ONE] = DONE
+        started = time.monotonic()
+        await notify(database_url, payload)
+        assert await waiting == {ONE: DONE}
+    assert time.monotonic() - started < 0.3
+    assert table.looks == 2
+
+
+async def test_somebody_elses_event_wakes_nobody(database_url):
+    table = Table()
+    async with listening(database_url, table) as applied:
+        waiting = asyncio.create_task(applied.wait([ONE], 0.4))
+        await asyncio.sleep(0.1)
+        await notify(database_url, '{"applied": ["other"]}')
+        assert await waiting == {}
+    assert table.looks == 1
+
+
+async def test_what_was_applied_before_is_seen_at_once(database_url):
+    table = Table()
+    table.rows[ONE] = DONE
+    assert await Applied(database_url, table.look).wait([ONE, ONE], 5) == {ONE: DONE}
+
+
+async def test_a_lost_notification_is_covered_by_polling(database_url):
+    table = Table()
+    applied = Applied(database_url, table.look)
+    waiting = asyncio.create_task(applied.wait([ONE], 5))
+    await asyncio.sleep(0.1)
+    table.rows[ONE] = DONE
+    started = time.monotonic()
+    assert await waiting == {ONE: DONE}
+    assert time.monotonic() - started < 1
+
+
+async def test_what_was_seen_in_time_is_told_and_the_rest_is_not(database_url):
+    table = Table()
+    table.rows[TWO] = DONE
+    applied = Applied(database_url, table.look)
+    started = time.monotonic()
+    assert await applied.wait([ONE, TWO], 0.3) == {TWO: DONE}
+    assert time.monotonic() - started < 0.6
+
+
+async def test_no_waiter_is_left_behind(database_url):
+    applied = Applied(database_url, Table().look)
+    await asyncio.gather(*(applied.wait([ONE, TWO], 0.05) for _ in range(20)))
+    assert not applied._waiters
+
+
+async def test_a_broken_connection_is_made_again(database_url):
+    table = Table()
+    async with listening(database_url, table) as applied:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'leadstream listen' "
+                "and datname = current_database()"
+            )
+        await asyncio.sleep(1.2)
+        waiting = asyncio.create_task(applied.wait([ONE], 5))
+        await asyncio.sleep(0.1)
+        table.rows[ONE] = DONE
+        started = time.monotonic()
+        await notify(database_url, '{"applied": ["e1"]}')
+        assert await waiting == {ONE: DONE}
+    assert time.monotonic() - started < 0.3

@@ -1,0 +1,5 @@
+"""`python -m leadstream` is `leadstream`."""
+
+from leadstream.cli import main
+
+main()

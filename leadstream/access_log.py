@@ -1,0 +1,176 @@
+"""A web server's access log (combined format) read as page views.
+
+Pure: lines in, events and reasons out. The same line gives the same event id, so importing a log
+twice counts once; the n-th of several identical lines is told apart by its number. The order of the
+file is kept: it is the order in which the server recorded. Whether a user agent is a crawler's, the door
+decides; a request without any is no browser's, and said so here.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from schemas.envelope import Campaign, Context, Event
+from schemas.events import PageViewed
+
+_LINE = re.compile(
+    r"(?P<ip>\S+) \S+ \S+ \[(?P<at>[^\]]{20,32})\] "
+    r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?:\d+|-) '
+    r'"(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
+)
+_TIME = re.compile(r"(\d{2})/([A-Z][a-z]{2})/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_ASSET_ENDINGS = """
+    css js mjs map json wasm webmanifest
+    png jpg jpeg gif svg ico webp avif bmp
+    woff woff2 ttf otf eot
+    mp3 mp4 webm ogg wav swf
+    xml rss atom xsl txt
+"""
+ASSETS = frozenset(_ASSET_ENDINGS.split())
+"""What a page brings along, and what only machines fetch, by the end of its path."""
+
+MALFORMED = "malformed"
+NOT_A_VISIT = "not GET"
+FAILED = "error answer"
+REDIRECTED = "redirect"
+ASSET = "asset"
+TOO_LONG = "address too long"
+REASONS = (ASSET, NOT_A_VISIT, REDIRECTED, FAILED, TOO_LONG, MALFORMED)
+"""Why a line is no page view."""
+
+NO_AGENT = "no user agent"
+"""The bot that sends none."""
+
+_LONGEST_URL = 2048
+_LONGEST_AGENT = 1024
+_LONGEST_IP = 64
+_IDENTICAL_WITHIN = timedelta(days=2)
+
+
+class Line(NamedTuple):
+    """One line of the log: the event, or why there is none."""
+
+    number: int
+    event: Event | None
+    reason: str | None = None
+
+
+def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> Iterator[Line]:
+    """Each line as it stands. `site` (https://www.shop.example) is put before the paths."""
+    repeated = _Repetitions()
+    for number, raw in enumerate(lines, 1):
+        text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        if not text.strip():
+            continue
+        found = _LINE.match(text)
+        at = _moment(found["at"]) if found else None
+        if found is None or at is None:
+            yield Line(number, None, MALFORMED)
+            continue
+        path, reason = _visited(found["request"], int(found["status"]))
+        if reason is None and (len(site) + len(path) > _LONGEST_URL or len(found["ip"]) > _LONGEST_IP):
+            reason = TOO_LONG
+        if reason is not None:
+            yield Line(number, None, reason)
+            continue
+        event_id = repeated.name(text, at)
+        yield Line(number, _page_view(found, at, path, event_id, tenant, site))
+
+
+def _visited(request: str, status: int) -> tuple[str, str | None]:
+    """The path that was seen, and why it was not."""
+    method, _, rest = request.partition(" ")
+    path, _, protocol = rest.rpartition(" ")
+    if method != "GET" or not path or not protocol.startswith("HTTP/"):
+        return path, NOT_A_VISIT
+    if status >= 400:
+        return path, FAILED
+    if status >= 300 and status != 304:
+        return path, REDIRECTED
+    if status < 200:
+        return path, FAILED
+    name = path.partition("?")[0].rpartition("/")[2]
+    _, dot, ending = name.rpartition(".")
+    return path, ASSET if dot and ending.lower() in ASSETS else None
+
+
+def _page_view(found: re.Match[str], at: datetime, path: str, event_id: str, tenant: str, site: str) -> Event:
+    agent, referrer = _given(found["agent"]), _given(found["referrer"])
+    url = site + path
+    return PageViewed(
+        event_id=event_id,
+        occurred_at=at,
+        recorded_at=at,
+        tenant=tenant,
+        visitor_id=visitor_of(found["ip"], agent or ""),
+        source="web",
+        imported=True,
+        bot=None if agent else NO_AGENT,
+        context=Context(
+            ip=found["ip"],
+            user_agent=agent[:_LONGEST_AGENT] if agent else None,
+            url=url,
+            referrer=referrer if referrer and len(referrer) <= _LONGEST_URL else None,
+            campaign=campaign_of(path),
+        ),
+        url=url,
+    )
+
+
+def visitor_of(ip: str, user_agent: str) -> str:
+    """Who it was, as far as a log can tell: one browser at one address."""
+    return "log-" + hashlib.sha256(f"{ip}\0{user_agent}".encode()).hexdigest()[:16]
+
+
+def campaign_of(path: str) -> Campaign | None:
+    """The utm_* parameters of an address."""
+    query = parse_qs(urlsplit(path).query) if "utm_" in path else {}
+    told = {field: query[f"utm_{name}"][0][:512] for name, field in _UTM.items() if f"utm_{name}" in query}
+    return Campaign(**told) if told else None
+
+
+_UTM = {"source": "source", "medium": "medium", "campaign": "name", "term": "term", "content": "content"}
+
+
+def _given(text: str) -> str | None:
+    return None if text in {"", "-"} else text
+
+
+def _moment(text: str) -> datetime | None:
+    found = _TIME.fullmatch(text)
+    if found is None or found[2] not in _MONTHS:
+        return None
+    day, month, year, hour, minute, second, sign, off_hours, off_minutes = found.groups()
+    offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
+    try:
+        zone = timezone(-offset if sign == "-" else offset)
+        local = datetime(
+            int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=zone
+        )
+        return local.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+class _Repetitions:
+    """How often an identical line was seen. Identical lines bear the same second, so what is days older
+    than the newest line is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._days: dict[int, dict[bytes, int]] = {}
+
+    def name(self, text: str, at: datetime) -> str:
+        digest = hashlib.sha256(text.encode()).digest()[:16]
+        today = at.toordinal()
+        if today not in self._days:
+            oldest = max([today, *self._days]) - _IDENTICAL_WITHIN.days
+            self._days = {day: seen for day, seen in self._days.items() if day >= oldest}
+        seen = self._days.setdefault(today, {})
+        nth = seen[digest] = seen.get(digest, 0) + 1
+        return f"log-{digest.hex()}-{nth}"

@@ -1,0 +1,51 @@
+"""What is in force, read from the folds' own state: models and settings as the shards have them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import psycopg
+
+from gateway.ports import Unavailable
+from gateway.published import InForce, Published
+from streams.engine.shard import SHARED
+from streams.published import Published as HeldByShard
+from streams.published import PublishedState, compiled
+from streams.score_leads import ScoreLeads
+
+FRESH_SECONDS = 1.0
+"""How old an answer may be."""
+
+
+def held_by_shards(database_url: str, *, first_only: bool = False) -> list[HeldByShard]:
+    """What each shard of each stage has in force; or only the first that scores leads."""
+    with psycopg.connect(database_url, connect_timeout=5) as connection:
+        rows: Sequence[tuple[bytes]] = connection.execute(
+            """select value from state where key = %s and part = %s
+               and (not %s or (stage = %s and partition = 0))""",
+            (SHARED, PublishedState.PART, first_only, ScoreLeads.name),
+        ).fetchall()
+    return [PublishedState({PublishedState.PART: bytes(value)}).published for (value,) in rows]
+
+
+def published_port(database_url: str) -> Published:
+    """For the gateway, asked once a second at most."""
+    held = HeldByShard()
+    read_at = -FRESH_SECONDS
+    reading = asyncio.Lock()
+
+    async def published(tenant: str) -> InForce:
+        nonlocal held, read_at
+        async with reading:
+            if time.monotonic() - read_at >= FRESH_SECONDS:
+                try:
+                    found = await asyncio.to_thread(held_by_shards, database_url, first_only=True)
+                except psycopg.OperationalError as cause:
+                    raise Unavailable("the database does not answer; events are still taken") from cause
+                held = found[0] if found else held
+                read_at = time.monotonic()
+        settings = held.settings_of(tenant)
+        models = {name: compiled(active.text) for name, active in held.models_of(tenant).items()}
+        return InForce(models, settings.zone, settings.idle_ms)
+
+    return published

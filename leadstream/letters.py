@@ -1,0 +1,74 @@
+"""Dead letters for an operator: what could not be read or applied, and sending it in again.
+
+A retried record re-enters through `events`, as it came or mended; nothing is ever deleted here.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select
+
+from leadstream.reach import Store
+from leadstream.show import Failure
+from projections import queries
+from projections.migrate import connected
+from schemas.decode import Refusal, decode_source, key_of
+from schemas.envelope import Event
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+LISTED = 100
+
+Letter = Row[Any]
+"""A row of `queries.letters`."""
+
+
+def waiting_letters(database_url: str, *, also_retried: bool = False) -> list[Letter]:
+    """Dead letters in the order of the log; those sent in again only if asked for."""
+    return _asked(database_url, queries.letters(limit=LISTED, retried=None if also_retried else False))
+
+
+def one_letter(database_url: str, topic: str, partition: int, position: int) -> Letter:
+    """Raises Failure."""
+    found = _asked(database_url, queries.letter(topic, partition, position))
+    if not found:
+        raise Failure(
+            f"There is no dead letter {topic} {partition} {position}: `leadstream dead-letters list`."
+        )
+    return found[0]
+
+
+def place_of(letter: Letter) -> str:
+    return f"{letter.topic} {letter.partition} {letter.position}"
+
+
+def retry(store: Store, chosen: Sequence[Letter], now: datetime, mended: bytes | None = None) -> None:
+    """Sends the records in again, `mended` in place of the only one's own bytes. Raises Failure."""
+    store.append([_again(letter, letter.original if mended is None else mended) for letter in chosen])
+    store.settle(lambda _: None)
+    with connected(store.database_url) as connection:
+        for letter in chosen:
+            connection.execute(queries.mark_retried(letter.topic, letter.partition, letter.position, now))
+
+
+def _again(letter: Letter, value: bytes) -> Outgoing:
+    if letter.topic != EVENTS:
+        raise Failure(
+            f"{place_of(letter)} is an internal record and cannot be sent in again: "
+            "send the event that caused it, under a new event_id."
+        )
+    try:
+        message = decode_source(value)
+    except Refusal as refusal:
+        raise Failure(
+            f"{place_of(letter)} still cannot be read ({refusal}): `leadstream dead-letters show` prints it; "
+            "mend a copy and retry with --mended FILE."
+        ) from refusal
+    key = key_of(message) if isinstance(message, Event) else letter.key or ""
+    return Outgoing(EVENTS, key, value)
+
+
+def _asked(database_url: str, query: Select[Any]) -> list[Letter]:
+    with connected(database_url) as connection:
+        return list(connection.execute(query))

@@ -1,0 +1,57 @@
+"""What an import did, told afterwards: what was taken, what was not and why, and how it scored."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import psycopg
+
+from leadstream.imports import Tally
+from leadstream.show import rows, warn
+from projections.tables import READ_OPTIONS, lead_row_key
+
+BANDS = ((0, 20), (20, 40), (40, 60), (60, 80), (80, 101))
+_AT_ONCE = 10_000
+
+
+def count_leads(database_url: str) -> int:
+    """Leads of every tenant that somebody is behind."""
+    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+        row = connection.execute("select count(*) from leads where identities > 0").fetchone()
+    return row[0] if row else 0
+
+
+def distribution(database_url: str, people: Iterable[tuple[str, str]], model: str) -> dict[str, int]:
+    """How many of these leads score how much by a model."""
+    keys = [lead_row_key(tenant, lead_id) for tenant, lead_id in people]
+    found: Counter[int] = Counter()
+    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+        for begin in range(0, len(keys), _AT_ONCE):
+            found.update(
+                dict(
+                    connection.execute(
+                        """select least(floor(greatest(total, 0) / 20), 4)::int, count(*) from lead_scores
+                           where model = %s and lead_key = any(%s) group by 1""",
+                        (model, keys[begin : begin + _AT_ONCE]),
+                    ).fetchall()
+                )
+            )
+    return {f"{low} to {high - 1}": found[number] for number, (low, high) in enumerate(BANDS)}
+
+
+def tell_import(tally: Tally, *, unit: str, new_leads: int, scores: dict[str, int], model: str) -> None:
+    rows(
+        "Import",
+        {
+            "Lines": tally.lines,
+            f"{unit} imported": tally.taken,
+            "Visitors and leads among them": len(tally.people),
+            "By bots (kept, never scored)": tally.bots.total(),
+            **{f"  {name}": times for name, times in tally.bots.most_common(5)},
+            "Skipped": tally.skipped.total(),
+            **{f"  {reason}": times for reason, times in tally.skipped.most_common()},
+            "New leads": new_leads,
+            **{f"{model} {band}": leads for band, leads in scores.items()},
+        },
+    )
+    for complaint in tally.complaints:
+        warn(f"line {complaint.line}: {complaint.reason}")

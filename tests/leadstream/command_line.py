@@ -1,0 +1,131 @@
+"""The command line as a user meets it: a process with arguments, an environment and three streams."""
+
+import contextlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import httpx
+
+from leadstream.cli import main
+
+STARTING_SECONDS = 120
+
+
+def environment(**given: str) -> dict[str, str]:
+    """Ours, without any setting but those given."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
+    return {**mine, "COLUMNS": "100", **given}
+
+
+def leadstream(
+    *arguments: object, stdin: bytes = b"", **settings: str
+) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-m", "leadstream", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env=environment(**settings),
+    )
+
+
+def leadstream_here(*arguments: object, **settings: str) -> "subprocess.CompletedProcess[bytes]":
+    """The same in this process: for commands that end before anything is started."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        mock.patch.dict(os.environ, environment(**settings), clear=True),
+        mock.patch.object(sys, "argv", ["leadstream", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(arguments, code, out.buffer.getvalue(), err.buffer.getvalue())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`leadstream serve` on a data directory; it may be killed and started again."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self._settings = settings
+        self.said = data_dir.with_name(data_dir.name + ".said")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.client = httpx.Client(timeout=30)
+
+    def start(self) -> None:
+        port = free_port()
+        with self.said.open("ab") as said:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "leadstream",
+                    "serve",
+                    "--port",
+                    str(port),
+                    "--data-dir",
+                    str(self.data_dir),
+                ],
+                stdout=said,
+                stderr=said,
+                env=environment(**self._settings),
+            )
+        self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+        deadline = time.monotonic() + STARTING_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if self.client.get("/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"the server did not get ready: {self.said.read_text()}")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.client.close()
+
+
+@contextmanager
+def serving(data_dir: Path, **settings: str) -> Iterator[Server]:
+    server = Server(data_dir, **settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

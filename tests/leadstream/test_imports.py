@@ -1,0 +1,165 @@
+"""Archives into the log: what is taken, what is refused, and when it counts as recorded."""
+
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leadstream.imports import archived, import_access_log, import_events, open_source
+from leadstream.show import Failure
+from leadstream.simulate import simulate
+from schemas.decode import MAX_EVENT_BYTES, Refusal, decode_source, encode_source, key_of, read_event
+from schemas.envelope import Event
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+
+class Log:
+    def __init__(self) -> None:
+        self.records: list[Outgoing] = []
+        self.requests = 0
+
+    def append(self, records: Sequence[Outgoing]) -> None:
+        self.records += records
+        self.requests += 1
+
+    @property
+    def events(self) -> list[Event]:
+        return [decode_source(record.value) for record in self.records]
+
+
+def told(**fields: Any) -> bytes:
+    said = {"type": "page_viewed", "event_id": "e1", "occurred_at": "2026-06-01T10:00:00Z", "visitor_id": "v"}
+    return json.dumps(said | fields).encode()
+
+
+def test_an_archived_event_is_recorded_when_it_happened_and_fires_nothing():
+    log = Log()
+    import_events([told(reply=True)], log.append, NOW)
+    [event] = log.events
+    assert event.recorded_at == event.occurred_at == datetime(2026, 6, 1, 10, tzinfo=UTC)
+    assert event.imported
+    assert not event.reply
+    assert log.records[0].topic == EVENTS
+    assert log.records[0].key == key_of(event)
+
+
+def test_when_it_was_recorded_is_kept_if_the_archive_says_so():
+    log = Log()
+    import_events([told(recorded_at="2026-06-01T11:30:00Z")], log.append, NOW)
+    assert log.events[0].recorded_at == datetime(2026, 6, 1, 11, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "recorded_at", ["2026-06-01T09:59:59Z", "9999-12-31T00:00:00Z", "0001-01-01T00:00:00Z"]
+)
+def test_a_recording_before_the_event_or_after_today_is_not_believed(recorded_at: str):
+    log = Log()
+    import_events([told(recorded_at=recorded_at)], log.append, NOW)
+    assert log.events[0].recorded_at == datetime(2026, 6, 1, 10, tzinfo=UTC)
+
+
+def test_the_future_is_refused():
+    with pytest.raises(Refusal, match="occurred_at: lies in the future"):
+        archived(read_event(told(occurred_at="9999-12-31T23:59:59Z")), NOW)
+
+
+def test_a_bad_line_costs_only_itself_and_is_named():
+    log = Log()
+    lines = [told(event_id="a"), b"{", told(type="page_seen"), b"", told(visitor_id=7), told(event_id="b")]
+    tally = import_events(lines, log.append, NOW)
+    assert [event.event_id for event in log.events] == ["a", "b"]
+    assert (tally.lines, tally.taken, tally.skipped.total()) == (5, 2, 3)
+    assert [complaint.line for complaint in tally.complaints] == [2, 3, 5]
+    assert tally.complaints[2].reason.startswith("visitor_id: ")
+
+
+def test_only_the_first_complaints_are_kept():
+    tally = import_events([b"{"] * 1000, Log().append, NOW)
+    assert tally.skipped["refused"] == 1000
+    assert len(tally.complaints) == 5
+
+
+def test_a_bot_is_flagged_and_counted_by_name():
+    log = Log()
+    tally = import_events([told(context={"user_agent": GOOGLEBOT}), told(event_id="e2")], log.append, NOW)
+    assert [event.bot for event in log.events] == ["Googlebot", None]
+    assert tally.bots == {"Googlebot": 1}
+    assert tally.people == {("default", "anon:v")}
+
+
+def test_order_is_kept_and_the_log_gets_handfuls():
+    log = Log()
+    import_events((told(event_id=f"e{number}") for number in range(2_500)), log.append, NOW)
+    assert [event.event_id for event in log.events] == [f"e{number}" for number in range(2_500)]
+    assert log.requests == 3
+
+
+def test_a_simulated_company_is_taken_whole():
+    events = list(simulate(5, 20, 30, NOW))
+    log = Log()
+    tally = import_events(map(encode_source, events), log.append, NOW)
+    assert tally.taken == len(events) == tally.lines
+    assert [event.recorded_at for event in log.events] == [event.recorded_at for event in events]
+    assert [event.bot for event in log.events] == [event.bot for event in events]
+
+
+def test_an_access_log_is_told_apart_by_reason():
+    log = Log()
+    row = b'203.0.113.9 - - [17/May/2015:10:05:03 +0000] "GET %s HTTP/1.1" 200 5 "-" "%s"\n'
+    lines = [
+        row % (b"/", b"Mozilla/5.0"),
+        row % (b"/a.css", b"x"),
+        b"junk\n",
+        row % (b"/", GOOGLEBOT.encode()),
+    ]
+    tally = import_access_log(lines, log.append, NOW, tenant="acme")
+    assert (tally.lines, tally.taken) == (4, 2)
+    assert tally.skipped == {"asset": 1, "malformed": 1}
+    assert [complaint.line for complaint in tally.complaints] == [3]
+    assert [event.tenant for event in log.events] == ["acme", "acme"]
+    assert tally.bots == {"Googlebot": 1}
+
+
+def lines_of(name: object) -> list[bytes]:
+    with open_source(str(name)) as source:
+        return list(source.lines(lambda _: None))
+
+
+def test_a_packed_file_is_unpacked_whatever_its_name(tmp_path: Path):
+    (tmp_path / "plain").write_bytes(b"a\nb\n")
+    (tmp_path / "packed.log").write_bytes(gzip.compress(b"a\nb\n"))
+    assert lines_of(tmp_path / "plain") == lines_of(tmp_path / "packed.log") == [b"a\n", b"b\n"]
+
+
+def test_an_empty_file_has_no_lines(tmp_path: Path):
+    (tmp_path / "empty").touch()
+    assert lines_of(tmp_path / "empty") == []
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path):
+    packed = gzip.compress(b"".join(b"%d\n" % number for number in range(100_000)))
+    (tmp_path / "cut.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(Failure, match=r"cut\.gz is damaged"):
+        lines_of(tmp_path / "cut.gz")
+
+
+def test_standard_input_is_a_file_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb")))
+    assert lines_of("-") == [b"a\n", b"b"]
+
+
+def test_a_line_without_end_costs_no_memory_and_is_one_line(tmp_path: Path):
+    """Of an endless line just enough is read to refuse it as too large."""
+    (tmp_path / "endless").write_bytes(b"x" * 5_000_000 + b"\nnext\n")
+    first, second = lines_of(tmp_path / "endless")
+    assert len(first) == MAX_EVENT_BYTES + 1
+    assert second == b"next\n"

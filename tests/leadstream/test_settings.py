@@ -1,0 +1,115 @@
+"""Settings: a wrong one names itself and the remedy, and none is undocumented."""
+
+from pathlib import Path
+
+import pytest
+
+from leadstream.settings import SettingError, Settings, read_settings, settings_page, unknown_variables
+
+DOCS = Path(__file__).parents[2] / "docs/settings.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_mine(monkeypatch: pytest.MonkeyPatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"LEADSTREAM_{name.upper()}", raising=False)
+
+
+def test_without_any_setting_the_house_is_open_to_this_machine_only():
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 8000, Path(".leadstream"))
+    assert settings.access.open
+
+
+def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEADSTREAM_PORT", "9000")
+    assert read_settings().port == 9000
+    assert read_settings(port=9001).port == 9001
+    assert read_settings(port=None).port == 9000
+
+
+def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEADSTREAM_PORT", "")
+    assert read_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("port", "eighty", "1 to 65535"),
+        ("port", "70000", "1 to 65535"),
+        ("partitions", "0", "1 to 1024"),
+        ("database_url", "mysql://h/d", "postgresql://"),
+        ("trusted_proxies", "here", "10.0.0.0/8"),
+        ("default_phone_region", "germany", "two capital letters"),
+        ("log_level", "loud", "debug, info, warning or error"),
+        ("max_body_bytes", "-1", "1000 to 100000000"),
+        ("public_url", "example.com", "http://HOST:PORT"),
+        ("write_keys", "no-tenant", "TENANT:KEY"),
+        ("api_tokens", "default:everything:12345678", "read+write"),
+    ],
+)
+def test_a_wrong_setting_names_itself_and_the_remedy_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
+):
+    monkeypatch.setenv(f"LEADSTREAM_{name.upper()}", value)
+    with pytest.raises(SettingError) as refusal:
+        read_settings()
+    said = str(refusal.value)
+    assert said.startswith(f"LEADSTREAM_{name.upper()}: ")
+    assert remedy in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["write_keys", "api_tokens", "database_url"])
+def test_a_secret_is_never_repeated(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(f"LEADSTREAM_{name.upper()}", "BAD.TENANT:everything:hunter2hunter2")
+    with pytest.raises(SettingError) as refusal:
+        read_settings()
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_secrets_do_not_show_in_the_settings_themselves():
+    settings = read_settings(write_keys="default:hunter2hunter2", database_url="postgresql://u:hunter2@h/d")
+    assert "hunter2" not in repr(settings)
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == "postgresql://u:hunter2@h/d"
+
+
+def test_keys_are_read_as_lists(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEADSTREAM_WRITE_KEYS", "default:abcdefgh, acme:ijklmnop")
+    assert sorted(read_settings().access.write_keys.values()) == ["acme", "default"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "leads.example"])
+def test_without_keys_no_address_is_opened_to_others(host: str):
+    with pytest.raises(SettingError, match=r"LEADSTREAM_HOST: .*LEADSTREAM_WRITE_KEYS=TENANT:KEY"):
+        read_settings(host=host)
+    assert read_settings(host=host, write_keys="default:abcdefgh").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_this_machine_itself_needs_no_keys(host: str):
+    assert read_settings(host=host).host == host
+
+
+def test_a_misspelt_variable_is_pointed_out():
+    [said] = unknown_variables({"LEADSTREAM_PROT": "1", "LEADSTREAM_PORT": "1", "PATH": "/bin"})
+    assert said.startswith("LEADSTREAM_PROT is no setting")
+    assert "did you mean LEADSTREAM_PORT?" in said
+
+
+def test_a_variable_like_no_setting_is_pointed_out_too():
+    [said] = unknown_variables({"LEADSTREAM_XYZZY": "1"})
+    assert "did you mean" not in said
+
+
+def test_every_setting_is_described_in_a_sentence():
+    for name, setting in Settings.model_fields.items():
+        assert (setting.description or "").endswith("."), name
+
+
+def test_the_page_of_settings_is_current():
+    assert DOCS.read_text(encoding="utf-8") == settings_page(), (
+        "run: .venv/bin/python -m leadstream.settings > docs/settings.md"
+    )

@@ -1,0 +1,221 @@
+"""Commands on a stopped store: imports, dead letters, skipping, publishing, rebuilding, the doctor."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+from command_line import leadstream_here
+
+from gateway.useragent import crawler_of
+from leadstream.access_log import visitor_of
+from leadstream.reach import reach_store
+from leadstream.settings import read_settings
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+pytestmark = pytest.mark.postgres
+
+REAL_LOG = Path(__file__).parents[2] / "../shared/data/access-log/access.log"
+
+
+@pytest.fixture
+def store(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LEADSTREAM_DATABASE_URL", database_url)
+    monkeypatch.setenv("LEADSTREAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("LEADSTREAM_PARTITIONS", "4")
+    return database_url
+
+
+def command(*arguments: object, store: str, code: int = 0) -> str:
+    """What it writes to standard output."""
+    done = leadstream_here(*arguments, LEADSTREAM_DATABASE_URL=store)
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done.stdout.decode() if code == 0 else done.stderr.decode()
+
+
+def dead_letter_in(store: str) -> str:
+    """A record that nobody can read; returns its place as it is listed."""
+    with reach_store(read_settings()) as reached:
+        reached.append([Outgoing(EVENTS, "default/v/x", b"not an event", 1)])
+        reached.settle(lambda _: None)
+    [line] = command("dead-letters", "list", store=store).splitlines()
+    found = re.match(r"(events 1 \d+)  ", line)
+    assert found, line
+    return found[1]
+
+
+def test_a_dead_letter_is_listed_shown_mended_and_sent_in_again(store: str, tmp_path: Path):
+    place = dead_letter_in(store).split()
+    assert command("dead-letters", "show", *place, store=store) == "not an event"
+    assert "still cannot be read" in command("dead-letters", "retry", *place, store=store, code=1)
+    mended = tmp_path / "mended.json"
+    said = {
+        "type": "qr_scanned",
+        "event_id": "e",
+        "occurred_at": "2026-06-01T00:00:00Z",
+        "lead_id": "ada",
+        "source": "web",
+    }
+    mended.write_text(json.dumps(said), encoding="utf-8")
+    assert "1 sent in again" in command("dead-letters", "retry", *place, "--mended", mended, store=store)
+    assert command("dead-letters", "list", store=store) == ""
+    assert "(retried)" in command("dead-letters", "list", "--all", store=store)
+    with psycopg.connect(store, options="-c search_path=live") as connection:
+        [counts] = connection.execute("select counts from leads where lead_id = 'ada'").fetchone()
+    assert counts["qr_scanned"] == 1
+
+
+def test_a_dead_letter_that_is_none_is_named(store: str):
+    dead_letter_in(store)
+    assert "no dead letter events 0 999" in command(
+        "dead-letters", "show", "events", 0, 999, store=store, code=1
+    )
+
+
+def test_a_record_that_was_folded_cannot_be_skipped(store: str):
+    dead_letter_in(store)
+    said = command("skip", "events", 0, 0, "--reason", "why not", store=store, code=1)
+    assert "was folded already" in said
+
+
+def test_publishing_counts_versions_and_the_doctor_tells_what_is_not_the_shipped_one(
+    store: str, tmp_path: Path
+):
+    dead_letter_in(store)
+    model = tmp_path / "changed.toml"
+    shipped = (Path(__file__).parents[2] / "scoring/models/temperature.toml").read_text(encoding="utf-8")
+    model.write_text(f"{shipped}\n# mine\n", encoding="utf-8")
+    assert "Model temperature, version 2, is in force." in command("publish", model, store=store)
+    assert "warn Model temperature: differs" in command("doctor", store=store)
+    assert "Model temperature, version 3, is in force." in command("publish", "temperature", store=store)
+    assert "ok   Model temperature: version 3" in command("doctor", store=store)
+
+
+def test_a_tenant_s_own_model_has_versions_of_its_own(store: str):
+    assert "version 1," in command("publish", "rules", "--tenant", "acme", store=store)
+    assert "version 2," in command("publish", "rules", "--tenant", "acme", store=store)
+    assert "version 2," in command("publish", "rules", store=store)
+
+
+def test_another_number_of_partitions_is_refused_with_the_number_to_set(
+    store: str, monkeypatch: pytest.MonkeyPatch
+):
+    dead_letter_in(store)
+    monkeypatch.setenv("LEADSTREAM_PARTITIONS", "8")
+    done = leadstream_here(
+        "simulate", "--leads", 1, "--into", LEADSTREAM_DATABASE_URL=store, LEADSTREAM_PARTITIONS="8"
+    )
+    assert done.returncode == 1
+    assert b"LEADSTREAM_PARTITIONS=4" in done.stderr
+    done = leadstream_here("doctor", LEADSTREAM_DATABASE_URL=store, LEADSTREAM_PARTITIONS="8")
+    assert b"Set LEADSTREAM_PARTITIONS=4" in done.stdout
+
+
+def test_a_simulated_company_is_scored_and_a_rebuild_gives_the_same_leads(store: str):
+    command("simulate", "--leads", 15, "--days", 20, "--into", store=store)
+    before = rows(store)
+    assert len(before) > 10
+    assert "built anew" in command("rebuild", store=store)
+    assert rows(store) == before
+
+
+def rows(store: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(store, options="-c search_path=live") as connection:
+        return connection.execute(
+            """select l.lead_id, l.stage, s.model, s.total, s.bands from leads l join lead_scores s using (lead_key)
+               order by 1, 3"""
+        ).fetchall()
+
+
+def test_rebuilding_where_nothing_is_says_so(store: str):
+    assert "nothing to rebuild from" in command("rebuild", store=store, code=1)
+
+
+def test_an_import_where_nothing_can_be_taken_fails(store: str, tmp_path: Path):
+    (tmp_path / "junk").write_text("junk\njunk\n", encoding="utf-8")
+    said = command("import", "access-log", tmp_path / "junk", store=store, code=1)
+    assert "line 1: not in combined log format" in said
+    assert "Nothing in" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL_LOG.exists(), reason=f"{REAL_LOG} is not there")
+def test_real_log_every_visitor_has_the_score_that_the_formula_gives(store: str, tmp_path: Path):
+    """Against a count of our own, from the lines. The log is moved to last week; imported twice, it counts once."""
+    lines = list(moved_to_last_week(REAL_LOG.read_text(encoding="utf-8").splitlines()))
+    recent = tmp_path / "recent.log"
+    recent.write_text("\n".join(lines), encoding="utf-8")
+    expected = {visitor: score(times) for visitor, times in visits(lines).items()}
+    assert len(expected) > 900
+    for new_leads in (len(expected), 0):
+        told = command("import", "access-log", recent, store=store)
+        assert "Lines: 10,000" in told
+        assert re.search(r"^  Googlebot: 4\d\d$", told, re.MULTILINE)
+        assert f"New leads: {new_leads}\n" in told
+        low = sum(total < 20 for total in expected.values())
+        assert f"web_session 0 to 19: {low}\n" in told
+    with psycopg.connect(store, options="-c search_path=live") as connection:
+        found = connection.execute(
+            "select lead_id, rounded from leads join lead_scores using (lead_key) where model = 'web_session'"
+        ).fetchall()
+    assert dict(found) == {f"anon:{visitor_of(*visitor)}": total for visitor, total in expected.items()}
+
+
+def moved_to_last_week(lines: Iterable[str]) -> Iterable[str]:
+    """The same lines, as if the log had ended two days ago."""
+    delta = datetime.now(UTC).date() - timedelta(days=2) - datetime(2015, 5, 20, tzinfo=UTC).date()
+
+    def moved(found: re.Match[str]) -> str:
+        return (datetime.strptime(found[1], "%d/%b/%Y").replace(tzinfo=UTC) + delta).strftime("[%d/%b/%Y:")
+
+    return (re.sub(r"\[(\d\d/\w{3}/\d{4}):", moved, line, count=1) for line in lines)
+
+
+def visits(lines: Iterable[str]) -> dict[tuple[str, str], list[datetime]]:
+    """When each (address, browser) that is no bot saw a page, by splitting lines at their quotes."""
+    seen: dict[tuple[str, str], list[datetime]] = {}
+    for line in lines:
+        parts = line.split('"')
+        if len(parts) < 7:
+            continue
+        method, path = parts[1].split()[:2]
+        asset = re.search(
+            r"\.(css|js|json|png|jpe?g|gif|svg|ico|ttf|woff|swf|xml|xsl|txt)$",
+            path.split("?")[0],
+            re.IGNORECASE,
+        )
+        agent = parts[5]
+        if (
+            method != "GET"
+            or parts[2].split()[0] not in {"200", "206", "304"}
+            or asset
+            or agent == "-"
+            or crawler_of(agent)
+        ):
+            continue
+        at = datetime.strptime(line.split("[")[1].split("]")[0], "%d/%b/%Y:%H:%M:%S %z")
+        seen.setdefault((line.split()[0], agent), []).append(at)
+    return seen
+
+
+def score(times: list[datetime]) -> int:
+    """The mean of the visits' scores: 5 points a page up to 30, and those for the time between first and last."""
+    sessions: list[list[datetime]] = []
+    for at in sorted(times):
+        if sessions and at - sessions[-1][-1] < timedelta(minutes=30):
+            sessions[-1].append(at)
+        else:
+            sessions.append([at])
+    scores = []
+    for session in sessions:
+        seconds = (session[-1] - session[0]).total_seconds()
+        steps = ((60, 5), (180, 15), (300, 25), (600, 35), (float("inf"), 40))
+        duration = min(points for below, points in steps if seconds < below)
+        scores.append(duration + min(30, 5 * len(session)))
+    return int((Decimal(sum(scores)) / len(scores)).quantize(Decimal(1), ROUND_HALF_UP))

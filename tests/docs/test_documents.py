@@ -1,0 +1,103 @@
+"""What the documents claim is true."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from leadstream.cli import app
+from schemas.decode import MAX_EVENT_BYTES
+from scoring import identity, sessions
+from streams import track_sessions
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_path_that_a_document_names_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-zA-Z_.]*)`", text)) | set(re.findall(r"\]\(([^)#:]+)\)", text))
+    missing = [p for p in named if not (ROOT / p).exists() and not ((ROOT / name).parent / p).exists()]
+    assert not missing
+
+
+def test_the_map_has_every_package_and_only_those():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "root_packages"
+    ]
+    table = re.findall(r"^\| `(\w+)` \|", ARCHITECTURE, re.MULTILINE)
+    assert table == packages
+
+
+@pytest.mark.parametrize(
+    ("what", "figure"),
+    [
+        ("one event", f"{MAX_EVENT_BYTES // 1024} KB"),
+        ("repetitions recognised", f"{track_sessions.SEEN_PER_BUCKET * track_sessions.SEEN_BUCKETS:,}"),
+        ("acts kept per visitor", str(sessions.KEPT_ACTS)),
+        ("sessions in a lead's features", str(sessions.REMEMBERED)),
+        ("persons behind one visitor key", str(identity.SEGMENTS)),
+        ("identities of one lead", str(identity.IDENTITIES)),
+    ],
+)
+def test_bounds_in_the_architecture_page_are_those_of_the_code(what, figure):
+    (row,) = re.findall(rf"^\| {re.escape(what)}[^|]*\|([^|]*)\|", ARCHITECTURE, re.MULTILINE)
+    assert figure in row
+
+
+def test_readme_names_every_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = {c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands}
+    commands |= {g.name for g in app.registered_groups if g.name}
+    assert not {c for c in commands - {"version"} if f"leadstream {c}" not in readme}
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_holds_a_machine_path_or_the_address_of_a_package_registry():
+    found = []
+    forbidden = re.compile(
+        r"(?<![\w.])/(work|root|home)/|pypi\.org|pythonhosted|registry\.npmjs|repo1?\.maven"
+    )
+    for path in tracked():
+        if path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if forbidden.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not found
+
+
+def test_no_module_is_a_drawer():
+    drawers = {
+        "utils",
+        "util",
+        "helpers",
+        "common",
+        "misc",
+        "base",
+        "manager",
+        "service",
+        "handler",
+        "processor",
+    }
+    assert not [p for p in tracked() if p.suffix == ".py" and p.stem in drawers]
+
+
+def test_every_module_says_what_it_promises():
+    modules = [p for p in tracked() if p.suffix == ".py" and p.stat().st_size and "tests" not in p.parts]
+    assert not [p for p in modules if not p.read_text(encoding="utf-8").lstrip().startswith(('"""', "#!"))]

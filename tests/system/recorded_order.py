@@ -1,0 +1,176 @@
+"""The oracle of crash tests: fold the recorded `lead-activity` once more, from nothing, in memory, and
+hold everything that the database has against it.
+"""
+
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import msgspec
+import psycopg
+
+from schemas import statements as say
+from schemas.activity import IdentityAttached, IdentityDelta, TimePassed
+from schemas.decode import decode_activity, decode_source, decode_statement, key_of
+from schemas.envelope import Event
+from schemas.record import Record
+from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, LEAD_SCORES, SCORE_CHANGED, SESSION_SCORES
+from streams.engine.shard import Shard
+from streams.score_leads import SCORE_LEADS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "streams"))
+from stream_simulator import Store  # the simulator's store serves here, too
+
+
+def read_log(url, topic):
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "select topic, partition, position, key, value from records where topic = %s order by partition, position",
+            (topic,),
+        ).fetchall()
+    log = defaultdict(list)
+    for row in rows:
+        log[row[1]].append(Record(*row))
+    return log
+
+
+def folded_activity(url):
+    """The recorded order as far as it is folded: a timer may just have written more."""
+    with psycopg.connect(url) as connection:
+        reached = dict(
+            connection.execute(
+                "select partition, position from checkpoints where stage = 'score_leads'"
+            ).fetchall()
+        )
+    log = read_log(url, LEAD_ACTIVITY)
+    return {partition: records[: reached.get(partition, 0)] for partition, records in log.items()}
+
+
+def refold(activity):
+    """Outputs per (topic, key) in order, and the cards, of folding the recorded order."""
+    said, cards = defaultdict(list), {}
+    for partition, records in activity.items():
+        store = Store()
+        shard = Shard(SCORE_LEADS, partition, store)
+        at = 0
+        while at < len(records):
+            outcome = shard.fold(records[at : at + 777])
+            store.write(outcome.parts)
+            at += outcome.applied
+            for out in outcome.outputs:
+                if out.topic == LEAD_SCORES:
+                    cards[out.key] = None if out.value is None else decode_statement(out.value)
+                elif out.topic != EVENTS:
+                    said[out.topic, out.key].append(decode_statement(out.value))
+    return said, {key: card for key, card in cards.items() if card is not None}
+
+
+def assert_equals_the_fold(url):
+    """Statements, ledgers and rows equal the pure fold of the recorded order; each statement once."""
+    activity = folded_activity(url)
+    said, cards = refold(activity)
+    for topic in (SCORE_CHANGED, LEAD_CHANGES, SESSION_SCORES):
+        recorded = defaultdict(list)
+        for records in read_log(url, topic).values():
+            for record in records:
+                recorded[topic, record.key].append(decode_statement(record.value))
+        expected = {key: rows for key, rows in said.items() if key[0] == topic}
+        assert recorded.keys() == expected.keys()
+        for key, rows in expected.items():
+            assert recorded[key] == rows, key
+    with psycopg.connect(url) as connection:
+        assert_rows(connection, said, cards)
+        assert_facts(connection, url, activity)
+    return cards
+
+
+def assert_rows(connection, said, cards):
+    leads = {
+        f"{tenant}/l/{lead}": row
+        for tenant, lead, *row in connection.execute(
+            "select tenant, lead_id, identified, stage, identities, counts, fields, redirect from live.leads"
+        )
+    }
+    assert leads == {
+        key: [c.identified, c.stage, c.identities, c.counts, msgspec.to_builtins(c.fields), c.redirect]
+        for key, c in cards.items()
+    }
+    scores = {
+        (f"{tenant}/l/{lead}", model): (round(total * 1_000_000), bands)
+        for tenant, lead, model, total, bands in connection.execute(
+            """select l.tenant, l.lead_id, s.model, s.total, s.bands
+               from live.lead_scores s join live.leads l using (lead_key)"""
+        )
+    }
+    assert scores == {
+        (key, model): (round(score.total * 1e6), score.bands)
+        for key, card in cards.items()
+        for model, score in card.scores.items()
+    }
+    changes = [s for rows in said.values() for s in rows if isinstance(s, say.ScoreChanged)]
+    sums = Counter()
+    for statement in changes:
+        sums[f"{statement.tenant}/l/{statement.lead_id}", statement.model] += sum(
+            round(line.points * 1e6) for line in statement.lines
+        )
+    assert {key: sums[key] for key in scores} == {key: total for key, (total, _) in scores.items()}
+    (rows,) = connection.execute("select count(*) from live.score_history").fetchone()
+    assert rows == len(changes) == len({s.statement_id for s in changes})
+
+
+def assert_facts(connection, url, activity):
+    """Every event that counts is one engagement, under the identity that holds it now."""
+    unique = {
+        (key_of(event), event.event_id)
+        for records in read_log(url, EVENTS).values()
+        for event in (decode_source(record.value) for record in records)
+        if isinstance(event, Event) and event.bot is None
+    }
+    (facts,) = connection.execute("select count(*) from live.engagement_history").fetchone()
+    assert facts == len(unique)
+    holders = {}
+    counted = set()
+    for records in activity.values():
+        for record in records:
+            said = decode_activity(record.value)
+            if isinstance(said, IdentityAttached) and said.epoch > holders.get(said.identity, (0, ""))[0]:
+                holders[said.identity] = (said.epoch, said.lead_id)
+            if isinstance(said, IdentityAttached | IdentityDelta) and said.event_id:
+                assert (said.identity, said.event_id) not in counted, "an event counted twice"
+                counted.add((said.identity, said.event_id))
+    assert len(counted) == len(unique)
+    rows = {
+        identity: (epoch, lead)
+        for identity, epoch, lead in connection.execute(
+            "select identity, epoch, lead_id from live.identities"
+        )
+    }
+    assert rows == holders
+
+
+def timers(url):
+    return sum(
+        isinstance(decode_activity(r.value), TimePassed)
+        for rs in read_log(url, LEAD_ACTIVITY).values()
+        for r in rs
+    )
+
+
+def digest(url, schema="live"):
+    """One figure per table: equal tables have equal rows, in whatever order they stand."""
+    with psycopg.connect(url) as connection:
+        tables = [
+            name
+            for (name,) in connection.execute(
+                "select table_name from information_schema.tables where table_schema = %s and table_type = 'BASE TABLE'",
+                (schema,),
+            )
+        ]
+        return {
+            name: connection.execute(
+                psycopg.sql.SQL(
+                    "select count(*), coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint::numeric), 0) from {} t"
+                ).format(psycopg.sql.Identifier(schema, name))
+            ).fetchone()
+            for name in sorted(tables)
+        }

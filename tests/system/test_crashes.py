@@ -1,0 +1,163 @@
+"""An operator kills the process at any moment and loses nothing."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from recorded_order import assert_equals_the_fold, digest
+
+from leadstream.simulate import simulate
+from projections.rebuild import rebuild
+from schemas.decode import encode_source
+from schemas.events import LeadIdentified, PageViewed
+from schemas.moment import moment
+from scoring.model import shipped_models
+
+PROCESS = Path(__file__).with_name("embedded_process.py")
+EVENTS = 20_000
+KILLS = 12
+
+
+class Running:
+    """The process under test; a thread notes how far it says it is."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROCESS), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith("LEADSTREAM_")},
+        )
+        self.acknowledged, self.words = 0, []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            word = line.strip()
+            if word.isdigit():
+                self.acknowledged = int(word)
+            else:
+                self.words.append(word)
+
+    def wait_for(self, word, seconds=120):
+        end = time.monotonic() + seconds
+        while word not in self.words:
+            assert self.process.poll() is None or word in self.words, "the process ended by itself"
+            assert time.monotonic() < end, f"no word of {word!r}"
+            time.sleep(0.005)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        return self.finish()
+
+    def finish(self):
+        self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()
+        return self.acknowledged
+
+
+def write_events(path, events):
+    with path.open("wb") as file:
+        for event in events:
+            file.write(encode_source(event) + b"\n")
+
+
+def recorded(event):
+    """Simulated events as the door would have recorded them."""
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    return type(event)(**(fields | {"recorded_at": event.recorded_at or event.occurred_at}))
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database_url, tmp_path):
+    seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**31)))
+    print(f"CHAOS_SEED={seed}")
+    rng = random.Random(seed)
+    file = tmp_path / "events.ndjson"
+    events = []
+    for event in simulate(seed=7, leads=2_000, days=60, until=datetime.now(UTC)):
+        events.append(recorded(event))
+        if len(events) == EVENTS:
+            break
+    assert len(events) == EVENTS
+    write_events(file, events)
+
+    kills, at, stride = 0, 0, EVENTS // (KILLS + 2)
+    while kills < KILLS:
+        running = Running(database_url, file, at)
+        goal = at + rng.randint(1, stride)
+        if rng.random() < 0.2:
+            time.sleep(rng.random())  # while it starts
+        else:
+            running.wait_for("ready")
+            while running.acknowledged < goal and "folded" not in running.words:
+                time.sleep(0.001)
+            time.sleep(rng.random() * 0.05)
+        at = max(at, running.kill())
+        kills += 1
+    last = Running(database_url, file, at)
+    last.wait_for("folded", 300)
+    last.finish()
+
+    cards = assert_equals_the_fold(database_url)
+    assert len(cards) > 500
+
+
+@pytest.mark.slow
+def test_a_publication_over_twenty_thousand_leads_survives_a_kill_in_mid_sweep(database_url, tmp_path):
+    leads, now = 20_000, int(time.time() * 1000)
+    first, more, model = tmp_path / "first.ndjson", tmp_path / "more.ndjson", tmp_path / "temperature.toml"
+    write_events(first, (visit(i, f"e{i}", now - 3_600_000) for i in range(leads)))
+    write_events(more, (visit(i * 7 % leads, f"f{i}", now) for i in range(2_000)))
+    text = shipped_models()["temperature"]
+    changed = text.replace("points = 10", "points = 9")
+    assert changed != text
+    model.write_text(changed, encoding="utf-8")
+
+    running = Running(database_url, first, 0)
+    running.wait_for("folded", 300)
+    running.finish()
+    running = Running(database_url, more, 0, model, 5)
+    running.wait_for("published")
+    time.sleep(0.3)
+    at = running.kill()
+    assert swept(database_url) < leads, "the kill came too late to mean anything"
+    running = Running(database_url, more, at)
+    running.wait_for("folded", 300)
+    running.finish()
+
+    assert swept(database_url) >= leads
+    cards = assert_equals_the_fold(database_url)
+    assert {card.scores["temperature"].version for card in cards.values()} == {5}
+    before = digest(database_url)
+    rebuild(database_url)
+    assert digest(database_url) == before
+
+
+def visit(number, event_id, at):
+    envelope = {
+        "event_id": event_id,
+        "occurred_at": moment(at + number),
+        "recorded_at": moment(at + number),
+        "visitor_id": f"v{number}",
+        "lead_id": f"L{number:05d}",
+    }
+    return PageViewed(**envelope) if number % 3 else LeadIdentified(**envelope)
+
+
+def swept(url):
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "select count(*) from live.lead_scores where model = 'temperature' and version = 5"
+        ).fetchone()[0]

@@ -163,7 +163,7 @@ def track(kept: Kept, held: dict[str, Session], act: Act | None, clock: int, idl
             old.opened_at, old.last_at, old.closed, old.pages, old.clicks, old.important_clicks
         ):  # fmt: skip
             put.append((c, Session(kept.revision, *new)))
-    retracted = [s for s in held if s not in live and s not in known]
+    retracted = sorted(s for s in held if s not in live and s not in known)
     forgotten = _forget(kept, cuts, clock - LATENESS - idle_ms)
     return Changes(put, retracted, forgotten)
 

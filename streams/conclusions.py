@@ -93,6 +93,18 @@ def _ends(state: LeadState, idle_ms: int) -> int:
     )
 
 
+def _ended_at(state: LeadState, last_at: int) -> list[tuple[str, str]]:
+    """(identity, session) of open sessions whose last act was then; sorted, since what is stored
+    comes back in another order than it was made in.
+    """
+    return sorted(
+        (name, session_id)
+        for name, held in state.held.items()
+        for session_id, session in held.features.sessions.items()
+        if not session.closed and session.last_at == last_at
+    )
+
+
 def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
     """Work out anew when time next matters to these models, to the sessions and to the stage.
 
@@ -140,10 +152,8 @@ def advance(step: Step, to: int) -> None:
         affects = partial(_is_among, at_hand)
         evaluate(step, cause, moved=False, silent=head.silent, time_only=True, affects=affects)
         if SESSIONS in at_hand:
-            for name, held in state.held.items():
-                for session_id, session in held.features.sessions.items():
-                    if not session.closed and session.last_at + step.rules.idle_ms == due:
-                        say_session(step, name, session_id, None, cause)
+            for name, session_id in _ended_at(state, due - step.rules.idle_ms):
+                say_session(step, name, session_id, None, cause)
     head.clock = to
 
 

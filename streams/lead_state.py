@@ -126,7 +126,7 @@ class LeadState:
 
     def changes(self) -> dict[str, bytes | None]:
         changed: dict[str, bytes | None] = {}
-        for part in self._changed:
+        for part in sorted(self._changed):
             if part == "head":
                 changed[part] = bytes([CODEC]) + msgpack.encode(self.head) if self.exists else None
             else:

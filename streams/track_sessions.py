@@ -34,7 +34,7 @@ from scoring.features import Features, Session, encode_lift, evolve, put_session
 from scoring.features import decode as decode_features
 from scoring.features import encode as encode_features
 from scoring.identity import Moved, Visitor
-from scoring.sessions import ACT, END, HEARTBEAT, Act, Cut, Kept
+from scoring.sessions import END, HEARTBEAT, Act, Cut, Kept
 from scoring.signals import Catalogue, is_interaction
 from streams.engine.shard import Emit
 from streams.published import (
@@ -125,7 +125,7 @@ class VisitorState:
 
     def changes(self) -> dict[str, bytes | None]:
         changed: dict[str, bytes | None] = {}
-        for part in self._changed:
+        for part in sorted(self._changed):
             if part == "head":
                 changed[part] = bytes([CODEC]) + msgpack.encode(self.visitor)
             elif part.startswith("seen:"):
@@ -405,21 +405,20 @@ def _session_put(cut: Cut, session: Session) -> SessionPut:
 
 
 def _act(event: Event, occurred: int, is_important: Callable[[Event], bool]) -> Act | None:
-    """The event as an act of a web session; None if it is none (SEMANTICS: only a visitor's own
-    acts on the web make or lengthen a session).
+    """The event as an act of a web session; None if it is none: only a visitor's own acts on the web
+    make or lengthen a session. Ends and heartbeats belong to whatever session is open, so they
+    bring no campaign.
     """
     if event.source != "web" or event.visitor_id is None:
         return None
-    campaign = ""
-    if event.context is not None and event.context.campaign is not None:
-        c = event.context.campaign
-        campaign = "/".join(part or "" for part in (c.source, c.medium, c.name))[:96].strip("/")
-    act = Act(occurred, event.event_id, occurred, ACT, 0, 0, 0, campaign, event.session_id or "")
+    act = Act(occurred, event.event_id, occurred, producer_id=event.session_id or "")
     match event:
         case e.SessionEnded():
             act.kind = END
+            return act
         case e.SessionHeartbeat():
             act.kind = HEARTBEAT
+            return act
         case e.PageViewed():
             act.pages = 1
         case e.ElementClicked() | e.LinkClicked() if is_important(event):
@@ -430,7 +429,16 @@ def _act(event: Event, occurred: int, is_important: Callable[[Event], bool]) -> 
             pass
         case _ if not is_interaction(event):
             return None
+    act.campaign = _campaign(event)
     return act
+
+
+def _campaign(event: Event) -> str:
+    """What tells one campaign from another; empty if the event names none."""
+    if event.context is None or event.context.campaign is None:
+        return ""
+    c = event.context.campaign
+    return "/".join(part or "" for part in (c.source, c.medium, c.name))[:96].strip("/")
 
 
 TRACK_SESSIONS = TrackSessions()

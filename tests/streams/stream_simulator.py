@@ -7,8 +7,8 @@ tested is what would be stored.
 import random
 from collections import defaultdict
 
-from schemas.activity import Activity, ModelChanged, TimePassed
-from schemas.control import ModelPublished
+from schemas.activity import Activity, ModelChanged, SettingsChanged, TimePassed
+from schemas.control import ModelPublished, SettingsPublished
 from schemas.decode import decode_activity, decode_statement, encode_activity, encode_source, key_of
 from schemas.moment import millis, moment
 from schemas.record import Outgoing, Record
@@ -94,6 +94,15 @@ class Pipeline:
             self.append(Outgoing(EVENTS, "", encode_source(published), p))
             self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
 
+    def publish_settings(self, tenant, version, at, *, time_zone="UTC", idle_minutes=30):
+        published = SettingsPublished(
+            tenant=tenant, recorded_at=moment(at), version=version, time_zone=time_zone, idle_minutes=idle_minutes
+        )
+        changed = SettingsChanged(tenant, "", at, version, time_zone, idle_minutes)
+        for p in range(PARTITIONS):
+            self.append(Outgoing(EVENTS, "", encode_source(published), p))
+            self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
+
     def shard(self, topic, partition):
         stage = TRACK_SESSIONS if topic == EVENTS else SCORE_LEADS
         shard = Shard(stage, partition, self.stores[topic][partition])
@@ -142,6 +151,12 @@ class Pipeline:
             if check is not None:
                 check(self)
         raise AssertionError("the pipeline never comes to rest")
+
+    def rest(self, size=1_000):
+        """Fold in order until nothing is pending."""
+        while pending := [(topic, p) for topic in self.logs for p in self.pending(topic)]:
+            self.step(*pending[0], size)
+        return self
 
     def time_passes(self, rng):
         leads = sorted(self.leads())

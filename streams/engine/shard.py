@@ -125,7 +125,7 @@ class Shard(Generic[SharedT, StateT]):
     """Keys that one call of `fold` visits at most."""
 
     def __init__(
-        self, stage: Stage[SharedT, StateT], partition: int, parts: Parts, *, cache_size: int = 20_000
+        self, stage: Stage[SharedT, StateT], partition: int, parts: Parts, *, cache_size: int = 1_000
     ) -> None:
         self.stage = stage
         self.partition = partition

@@ -25,6 +25,8 @@ from streams.score_leads import SCORE_LEADS, LeadState
 from streams.track_sessions import TRACK_SESSIONS
 
 PARTITIONS = 3
+SETTINGS = "settings"
+"""In a list of publications, instead of a model's name."""
 
 
 class Store:
@@ -96,10 +98,23 @@ class Pipeline:
 
     def publish_settings(self, tenant, version, at, *, time_zone="UTC", idle_minutes=30):
         published = SettingsPublished(
-            tenant=tenant, recorded_at=moment(at), version=version, time_zone=time_zone, idle_minutes=idle_minutes
+            tenant=tenant,
+            recorded_at=moment(at),
+            version=version,
+            time_zone=time_zone,
+            idle_minutes=idle_minutes,
         )
         changed = SettingsChanged(tenant, "", at, version, time_zone, idle_minutes)
         for p in range(PARTITIONS):
+            self.append(Outgoing(EVENTS, "", encode_source(published), p))
+            self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
+
+    def publish_settings(self, version, zone, idle, at, *, partitions=range(PARTITIONS), tenant="*"):
+        published = SettingsPublished(
+            tenant=tenant, recorded_at=moment(at), version=version, time_zone=zone, idle_minutes=idle
+        )
+        changed = SettingsChanged(tenant, "", at, version, zone, idle)
+        for p in partitions:
             self.append(Outgoing(EVENTS, "", encode_source(published), p))
             self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
 
@@ -144,8 +159,11 @@ class Pipeline:
                 if not queues[key]:
                     del queues[key]
             elif act[0] == "publish":
-                name, version, text = publications[act[1]].pop(0)
-                self.publish(name, version, text, self.latest, partitions=[act[1]])
+                name, version, *what = publications[act[1]].pop(0)
+                if name == SETTINGS:
+                    self.publish_settings(version, *what, self.latest, partitions=[act[1]])
+                else:
+                    self.publish(name, version, *what, self.latest, partitions=[act[1]])
             else:
                 self.step(*act, rng.randint(1, burst), crash=rng.random() < crash)
             if check is not None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_histories import DAY, MINUTE, history, key_of_lead, specs
 from stream_reference import reference
-from stream_simulator import PARTITIONS, Pipeline, refold
+from stream_simulator import PARTITIONS, SETTINGS, Pipeline, refold
 
 from schemas import events as e
 from schemas import statements as say
@@ -80,6 +80,8 @@ LATER = (
     ("m", 12, model(2, 12, '{ name = "Sent", each = "email_sent", points = 1 },')),
     ("m", 13, model(6, 0)),
 )
+
+SETTINGS_LATER = ((SETTINGS, 21, "Asia/Kolkata", 10), (SETTINGS, 22, "America/New_York", 45))
 
 
 def started(**kwargs):
@@ -198,11 +200,9 @@ def test_after_a_split_a_lead_is_as_if_never_merged(spec, seed, cycles):
 
 
 @EXAMPLES
-@given(specs(), seeds, st.integers(0, 3))
+@given(specs(), seeds, st.lists(st.sampled_from(LATER + SETTINGS_LATER), max_size=4, unique=True))
 def test_folding_the_recorded_activity_again_says_the_same(spec, seed, publications):
-    recorded = started().run(
-        seed, history(spec, cycles=True), timers=6, models=LATER[:publications], crash=0.3
-    )
+    recorded = started().run(seed, history(spec, cycles=True), timers=6, models=publications, crash=0.3)
     for again in (refold(recorded, 1, crash=0, burst=1000), refold(recorded, 2, crash=0.35, sweep_step=1)):
         assert sorted(map(plain, again.said)) == sorted(map(plain, recorded.said))
         assert {k: plain(c) for k, c in again.cards.items()} == {
@@ -226,7 +226,8 @@ def test_whatever_the_order_of_publication_every_shard_ends_on_the_highest_versi
 @EXAMPLES
 @given(specs(), seeds)
 def test_ledger_lines_sum_to_the_score_and_the_chain_of_previous_scores_is_unbroken(spec, seed):
-    pipeline = started().run(seed, history(spec, cycles=True), timers=5, models=LATER)
+    publications = LATER + SETTINGS_LATER
+    pipeline = started().run(seed, history(spec, cycles=True), timers=5, models=publications)
     totals, identities = {}, set()
     for statement in pipeline.statements(say.ScoreChanged):
         key = (statement.lead_id, statement.model)
@@ -309,9 +310,10 @@ def ledgers(pipeline):
 
 
 @EXAMPLES
-@given(specs(), seeds)
-def test_lost_late_and_doubled_timers_leave_every_ledger_identical(spec, seed):
-    recorded = started().run(seed, history(spec), models=LATER[:1])
+@given(specs(), seeds, st.booleans())
+def test_lost_late_and_doubled_timers_leave_every_ledger_identical(spec, seed, settings_too):
+    models = LATER[:1] + (SETTINGS_LATER[:1] if settings_too else ())
+    recorded = started().run(seed, history(spec), models=models)
 
     class Never(random.Random):
         def choice(self, seq):

@@ -96,7 +96,9 @@ class Pipeline:
             self.append(Outgoing(EVENTS, "", encode_source(published), p))
             self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
 
-    def publish_settings(self, tenant, version, at, *, time_zone="UTC", idle_minutes=30):
+    def publish_settings(
+        self, tenant, version, at, *, time_zone="UTC", idle_minutes=30, partitions=range(PARTITIONS)
+    ):
         published = SettingsPublished(
             tenant=tenant,
             recorded_at=moment(at),
@@ -105,15 +107,6 @@ class Pipeline:
             idle_minutes=idle_minutes,
         )
         changed = SettingsChanged(tenant, "", at, version, time_zone, idle_minutes)
-        for p in range(PARTITIONS):
-            self.append(Outgoing(EVENTS, "", encode_source(published), p))
-            self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
-
-    def publish_settings(self, version, zone, idle, at, *, partitions=range(PARTITIONS), tenant="*"):
-        published = SettingsPublished(
-            tenant=tenant, recorded_at=moment(at), version=version, time_zone=zone, idle_minutes=idle
-        )
-        changed = SettingsChanged(tenant, "", at, version, zone, idle)
         for p in partitions:
             self.append(Outgoing(EVENTS, "", encode_source(published), p))
             self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
@@ -161,7 +154,10 @@ class Pipeline:
             elif act[0] == "publish":
                 name, version, *what = publications[act[1]].pop(0)
                 if name == SETTINGS:
-                    self.publish_settings(version, *what, self.latest, partitions=[act[1]])
+                    zone, idle = what
+                    self.publish_settings(
+                        "*", version, self.latest, time_zone=zone, idle_minutes=idle, partitions=[act[1]]
+                    )
                 else:
                     self.publish(name, version, *what, self.latest, partitions=[act[1]])
             else:

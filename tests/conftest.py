@@ -9,14 +9,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from leadstream.postgres import create_database, start_postgres, stop_postgres
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("desk", PATIENT)
+settings.register_profile("ci", PATIENT, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 _numbers = itertools.count(1)
 

@@ -8,13 +8,24 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from schemas.envelope import Line, Moment
+from schemas.envelope import MAX_INTEGER, Line, Moment
+from schemas.events import Stage
 
 EVERY_TENANT = "*"
 """Published for every tenant that has nothing of its own under that name."""
 
 PublishedFor = Annotated[
     str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,31})$(?!\n)", description="a tenant, or * for every tenant")
+]
+Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+"""Of a publication: unique under its name, and the highest wins."""
+Identity = Annotated[
+    str,
+    Meta(
+        max_length=512,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}/[vl]/.+#[0-9]{1,3}$(?!\n)",
+        description="the key of a visitor or lead, and the number of the person behind it",
+    ),
 ]
 LeadId = Annotated[str, Meta(max_length=512)]
 """Also an anonymous lead's, which is longer than what a producer may send."""
@@ -28,12 +39,11 @@ class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen
 class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
     """A scoring model takes effect here, in every partition: the whole text, nothing by reference.
 
-    `version` is unique per (tenant, model) and higher wins: a shard ignores one that is not above
-    its own. `fire`: whether crossings found by the sweep act.
+    A shard ignores a `version` that is not above its own. `fire`: whether crossings found by the sweep act.
     """
 
     model: Line
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     text: Annotated[str, Meta(max_length=200_000)]
     fire: bool = False
 
@@ -41,7 +51,7 @@ class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
 class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=True):
     """The tenant's settings that a fold reads, whole."""
 
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     time_zone: Line = "UTC"
     idle_minutes: Annotated[int, Meta(ge=1, le=240)] = 30
 
@@ -54,15 +64,15 @@ class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen
 
     tenant: Line
     recorded_at: Moment
-    identity: Annotated[str, Meta(max_length=512)]
-    epoch: int
+    identity: Identity
+    epoch: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
 
 class Carried(Struct, array_like=True, frozen=True):
     """What a redirected lead hands on with an identity: its stage, and when that was entered."""
 
-    stage: str
-    entered_at: int
+    stage: Stage
+    entered_at: Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 
 class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from msgspec.structs import astuple
 DAYS_KEPT = 100
 FIELDS_KEPT = 64
 ITEMS_KEPT = 128
-CUSTOM_KEPT = 128
+CUSTOM_KEPT = 64
 SUMS_KEPT = 32
 LARGEST_SUM = 2**62
 

@@ -13,7 +13,9 @@ from msgspec import Struct
 from schemas.envelope import ANONYMOUS
 
 SEGMENTS = 20
-"""Persons behind one key; a claim beyond it opens no segment."""
+"""Persons behind one key; those beyond it share one more segment, in an anonymous lead of its own."""
+LONGEST_PATH = 20
+"""Redirected leads that an identity walks; then it settles where it is."""
 IDENTITIES = 50
 """Identities that one lead holds; more are refused and park in anonymous leads."""
 
@@ -86,7 +88,9 @@ def open_visitor(key: str) -> Visitor:
     return Visitor(segments=[Segment(home, home)])
 
 
-def claim(visitor: Visitor, lead_id: str, occurred_at: int, event_id: str) -> tuple[int, Moved | None]:
+def claim(
+    visitor: Visitor, key: str, lead_id: str, occurred_at: int, event_id: str
+) -> tuple[int, Moved | None]:
     """An event names a known lead: the segment it belongs to, and the move it causes, if any.
 
     Handled also for repeated deliveries, since a retry after log-in claims, too. An anonymous
@@ -101,16 +105,23 @@ def claim(visitor: Visitor, lead_id: str, occurred_at: int, event_id: str) -> tu
             moved = rehome(visitor, at, lead_id)
         else:
             found = next((i for i, s in enumerate(visitor.segments) if s.home == lead_id), None)
-            if found is None and len(visitor.segments) < SEGMENTS:
-                visitor.segments.append(Segment(lead_id, lead_id))
-                found = len(visitor.segments) - 1
-            if found is not None:
-                at = found
-                if stamp > tuple(visitor.claim):
-                    visitor.current = at
+            at = _open_segment(visitor, key, lead_id) if found is None else found
+            if at < SEGMENTS and stamp > tuple(visitor.claim):
+                visitor.current = at
     if stamp > tuple(visitor.claim):
         visitor.claim = stamp
     return at, moved
+
+
+def _open_segment(visitor: Visitor, key: str, lead_id: str) -> int:
+    """One more person behind the key; beyond `SEGMENTS` everybody shares the last, so that nobody is
+    taken for another known lead.
+    """
+    if len(visitor.segments) > SEGMENTS:
+        return SEGMENTS
+    home = lead_id if len(visitor.segments) < SEGMENTS else anonymous(identity_id(key, SEGMENTS))
+    visitor.segments.append(Segment(home, home))
+    return len(visitor.segments) - 1
 
 
 def rehome(visitor: Visitor, at: int, home: str) -> Moved | None:
@@ -174,8 +185,10 @@ class Onward(NamedTuple):
 
 
 def onward(lead_id: str, redirect: str, path: list[str]) -> Onward:
-    """The next step along redirects; a cycle settles on the smallest id in it."""
+    """The next step along redirects; a cycle settles on the smallest id in it, a long chain here."""
     walked = [*path, lead_id]
+    if len(path) >= LONGEST_PATH:
+        return Onward(lead_id, walked, final=True, settles=True)
     if redirect == lead_id or redirect in path:
         cycle = [*path[path.index(redirect) :], lead_id] if redirect in path else [lead_id]
         smallest = min(cycle)

@@ -21,7 +21,7 @@ LATENESS = 24 * HOUR
 LONGEST = 24 * HOUR
 REMEMBERED = 200
 """Forgotten sessions that still count in a lead's mean."""
-KEPT_ACTS = 128
+KEPT_ACTS = 64
 """Acts kept one by one; beyond it the older ones of a session coalesce."""
 
 ACT, HEARTBEAT, END = 0, 1, 2

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypedDict
 
 from schemas import statements as say
+from schemas.control import Carried
 from schemas.decode import encode_statement
 from schemas.moment import moment
 from schemas.topics import LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
@@ -93,16 +94,19 @@ def _ends(state: LeadState, idle_ms: int) -> int:
     )
 
 
-def _ended_at(state: LeadState, last_at: int) -> list[tuple[str, str]]:
-    """(identity, session) of open sessions whose last act was then; sorted, since what is stored
-    comes back in another order than it was made in.
+def say_ended(step: Step, cause: str, after: int, until: int) -> None:
+    """Say that the open sessions have ended whose last act was after `after`, until `until`.
+
+    Sorted, since what is stored comes back in another order than it was made in.
     """
-    return sorted(
+    ended = sorted(
         (name, session_id)
-        for name, held in state.held.items()
+        for name, held in step.state.held.items()
         for session_id, session in held.features.sessions.items()
-        if not session.closed and session.last_at == last_at
+        if not session.closed and after < session.last_at <= until
     )
+    for name, session_id in ended:
+        say_session(step, name, session_id, None, cause)
 
 
 def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
@@ -121,9 +125,8 @@ def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
     edges[SESSIONS] = _ends(state, rules.idle_ms)
     edges[STAGE] = lifecycle.churns_at(head.position, state.features) if state.held else INF
     for name, edge in edges.items():
-        if edge < INF:
-            # Never at or before the clock: what is due by now has been concluded.
-            head.edges[name] = max(edge, head.clock + 1)
+        if head.clock < edge < INF:  # what is due by now has been concluded
+            head.edges[name] = edge
         else:
             head.edges.pop(name, None)
 
@@ -152,8 +155,8 @@ def advance(step: Step, to: int) -> None:
         affects = partial(_is_among, at_hand)
         evaluate(step, cause, moved=False, silent=head.silent, time_only=True, affects=affects)
         if SESSIONS in at_hand:
-            for name, session_id in _ended_at(state, due - step.rules.idle_ms):
-                say_session(step, name, session_id, None, cause)
+            last_at = due - step.rules.idle_ms
+            say_ended(step, cause, last_at - 1, last_at)
     head.clock = to
 
 
@@ -177,10 +180,11 @@ def evaluate(
     silent: bool,
     time_only: bool = False,
     affects: Callable[[Model], bool] = every,
+    carried: Carried | None = None,
 ) -> None:
     """Score, run the lifecycle to its fixpoint, score once more if it moved, say what changed.
 
-    `moved`: an identity came or went. Models that nothing `affects` wait for their own moment.
+    `moved`: an identity came or went; `carried` is the stage it brought along. Models that nothing `affects` wait for their own moment.
     """
     rules, state, head = step.rules, step.state, step.head
     concluded = {
@@ -190,7 +194,8 @@ def evaluate(
     }
     if state.held:
         stage = head.position.stage
-        reason = _run_lifecycle(head, state.features, _is_qualified(head, concluded), merged=moved)
+        qualified = _is_qualified(head, concluded)
+        reason = _run_lifecycle(head, state.features, carried, qualified=qualified, merged=moved)
         if head.position.stage != stage:
             entered = say.StageEntered(
                 **step.envelope(cause), stage=head.position.stage, previous=stage, reason=reason
@@ -219,19 +224,22 @@ def _is_qualified(head: Head, concluded: dict[str, Conclusion]) -> bool:
     return latest is not None and latest.bands.get(scale) in bands
 
 
-def _run_lifecycle(head: Head, features: Features, qualified: bool, *, merged: bool) -> str:  # noqa: FBT001 - a fact
+def _run_lifecycle(
+    head: Head, features: Features, carried: Carried | None, *, qualified: bool, merged: bool
+) -> str:
     """Move the lead to the stage where nothing moves it further; the reason of the last step."""
     position, reason = head.position, ""
+    if carried is not None and lifecycle.further(position.stage, carried.stage) != position.stage:
+        lifecycle.enter(position, carried.stage, carried.entered_at)
+        reason = "came with a merged lead"
     for _ in range(2 * len(lifecycle.FUNNEL)):
-        moved = lifecycle.obey(position, features, merged=merged) or lifecycle.advance(
+        step = lifecycle.obey(position, features, merged=merged) or lifecycle.advance(
             position, features, qualified=qualified, as_of=head.clock
         )
-        if moved is None:
+        if step is None:
             break
-        position.stage, reason = moved
-        position.entered_at = head.clock
-        if position.qualified_at < 0 and lifecycle.RANK[position.stage] >= lifecycle.RANK["qualified"]:
-            position.qualified_at = head.clock
+        stage, reason = step
+        lifecycle.enter(position, stage, head.clock)
     return reason
 
 
@@ -242,7 +250,7 @@ def _say_score(
     head, model, version = step.head, step.rules.models[name], step.rules.versions[name]
     said = head.said.get(name)
     if said is None:
-        said = Said(version, 0, [0] * len(model.slots), dict.fromkeys(model.scales), [])
+        said = Said(version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.scales), [])
         head.said[name] = said
         old_model = model
     else:
@@ -267,7 +275,7 @@ def _say_score(
             ),
         )
         disarmed = _say_bands(step, model, version, said, new, cause, moved=moved, silent=silent)
-    head.said[name] = Said(version, new.total, new.vector, new.bands, disarmed)
+    head.said[name] = Said(version, head.clock, new.total, new.vector, new.bands, disarmed)
     step.state.touch()
 
 

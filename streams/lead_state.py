@@ -45,6 +45,8 @@ class Said(Struct, array_like=True):
     """What was last said of a lead by a model: the lines since then are differences to this."""
 
     version: int
+    at: int
+    """The lead's clock then."""
     total: int
     vector: list[int]
     bands: dict[str, str | None]
@@ -190,7 +192,7 @@ def card(state: LeadState) -> say.LeadScored:
                 version=said.version,
                 total=said.total / U,
                 bands=said.bands,
-                as_of=moment(head.clock),
+                as_of=moment(said.at),
                 next_due=moment(head.edges[name]) if name in head.edges else None,
             )
             for name, said in sorted(head.said.items())

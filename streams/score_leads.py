@@ -6,6 +6,7 @@ at a clock; a lead's own clock is the highest `recorded_at` of its records.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from schemas import statements as say
 from schemas.activity import (
@@ -24,13 +25,12 @@ from schemas.decode import decode_activity, encode_activity, encode_source, enco
 from schemas.moment import moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SESSION_SCORES, lead_key
-from scoring import lifecycle
 from scoring.features import decode as decode_features
 from scoring.features import decode_lift
 from scoring.holding import Held
 from scoring.identity import IDENTITIES, is_anonymous, key_of_identity, onward
-from scoring.model import INF, touched
-from streams.conclusions import Step, advance, answer, evaluate, next_change, say_session
+from scoring.model import INF, Model, touched
+from streams.conclusions import Step, advance, answer, evaluate, next_change, say_ended, say_session
 from streams.engine.shard import Emit
 from streams.lead_rules import ActivityShared
 from streams.lead_state import LeadState, card
@@ -92,9 +92,16 @@ class ScoreLeads:
         before = shared.rules(state.tenant, before_sweep=True)
         step = Step(before, state, origin, emit)
         advance(step, message.recorded_at)
-        step.turn_to(shared.rules(state.tenant))
-        fire = isinstance(message, ModelChanged) and message.fire
-        evaluate(step, _sweep_of(message), moved=False, silent=not fire)
+        after = shared.rules(state.tenant)
+        step.turn_to(after)
+        what, clock = _sweep_of(message), state.head.clock
+        match message:
+            case ModelChanged(model=name, fire=fire):
+                published = partial(_is, name)
+                evaluate(step, what, moved=False, silent=not fire, affects=published)
+            case _:
+                evaluate(step, what, moved=False, silent=True)
+                say_ended(step, what, clock - before.idle_ms, clock - after.idle_ms)
         state.touch()
 
     def settle(self, state: LeadState, emit: Emit) -> None:
@@ -142,6 +149,10 @@ class ScoreLeads:
             state.vanish()
 
 
+def _is(name: str, model: Model) -> bool:
+    return model.name == name
+
+
 def _sweep_of(message: Activity) -> str:
     match message:
         case ModelChanged(tenant=tenant, model=model, version=version):
@@ -164,9 +175,13 @@ def _attached(step: Step, a: IdentityAttached) -> None:
     head.silent = a.silent
     # The first attach is an event's doing; a later one is a move and arms nothing again.
     moved = a.epoch > 1
-    if head.redirect is not None and not a.final:
-        if a.identity not in head.passed:
-            head.passed = sorted([*head.passed, a.identity])
+    redirected = head.redirect is not None and not a.final
+    company = head.passed if redirected else state.held
+    if a.identity not in company and len(company) >= IDENTITIES:
+        _refuse(step, a)
+        return
+    if head.redirect is not None and redirected:
+        head.passed = sorted({*head.passed, a.identity})
         state.drop(a.identity)
         state.touch()
         if _forward(step, a, head.redirect):
@@ -174,30 +189,22 @@ def _attached(step: Step, a: IdentityAttached) -> None:
             if a.reply and a.event_id:
                 answer(step, a.event_id, "applied")
             return
-    if held is None and len(state.held) >= IDENTITIES:
-        step.emit(
-            EVENTS,
-            key_of_identity(a.identity)[0],
-            encode_source(
-                Refused(
-                    tenant=state.tenant,
-                    recorded_at=moment(head.clock),
-                    identity=a.identity,
-                    epoch=a.epoch,
-                )
-            ),
-        )
-        return
     state.hold(a.identity, Held(a.epoch, a.home, decode_features(a.features)))
     if head.redirect is None and a.identity in head.passed:
         head.passed = [name for name in head.passed if name != a.identity]
-    if a.carried is not None:
-        stage = lifecycle.further(head.position.stage, a.carried.stage)
-        if stage != head.position.stage:
-            head.position.stage, head.position.entered_at = stage, a.carried.entered_at
-    evaluate(step, cause, moved=moved, silent=a.silent)
+    evaluate(step, cause, moved=moved, silent=a.silent, carried=a.carried)
     for put in a.sessions:
         say_session(step, a.identity, put.session_id, put.producer_id, cause)
+    if a.reply and a.event_id:
+        answer(step, a.event_id, "applied")
+
+
+def _refuse(step: Step, a: IdentityAttached) -> None:
+    """The lead is full: the identity shall park in an anonymous lead of its own."""
+    refused = Refused(
+        tenant=step.state.tenant, recorded_at=moment(step.head.clock), identity=a.identity, epoch=a.epoch
+    )
+    step.emit(EVENTS, key_of_identity(a.identity)[0], encode_source(refused))
     if a.reply and a.event_id:
         answer(step, a.event_id, "applied")
 

@@ -3,7 +3,7 @@
 From `events` to `lead-activity`. For each event that counts, the lead that owns the visitor's
 current segment is told: the first time by an attach, then by deltas. It never scores.
 
-Cost per event is flat: at most 128 acts are re-cut, and only the visitor's head, one segment's body
+Cost per event is flat: at most 64 acts are re-cut, and only the visitor's head, one segment's parts
 and one bucket of seen ids are written. State per visitor is bounded: 20 segments, 16,384 seen ids.
 """
 
@@ -35,7 +35,7 @@ from scoring.features import decode as decode_features
 from scoring.features import encode as encode_features
 from scoring.identity import Moved, Visitor
 from scoring.sessions import END, HEARTBEAT, Act, Cut, Kept
-from scoring.signals import Catalogue, is_interaction
+from scoring.signals import Catalogue
 from streams.engine.shard import Emit
 from streams.published import (
     Active,
@@ -57,6 +57,24 @@ SEEN_FOR = 7 * 86_400_000
 be let go earlier."""
 
 
+WEB_ACTS = (
+    e.SessionStarted,
+    e.FormSubmitted,
+    e.ContentDownloaded,
+    e.AdClicked,
+    e.SocialInteraction,
+    e.ProductClicked,
+    e.DemoRequested,
+    e.CtaClicked,
+    e.ContactShared,
+    e.MeetingScheduled,
+    e.PurchaseMade,
+    e.Custom,
+)
+"""What makes and lengthens web sessions beside pages and clicks: chats, scans, e-mails and calls never
+do, also where their producer leaves the source out."""
+
+
 class Body(Struct, array_like=True):
     """A segment's features and what it keeps of its sessions."""
 
@@ -64,13 +82,11 @@ class Body(Struct, array_like=True):
     kept: Kept
 
 
-class StoredBody(Struct, array_like=True):
-    features: bytes
-    kept: Kept
+_decode_kept = msgpack.Decoder(Kept).decode
 
 
 class VisitorState:
-    """One key: head, a body per segment, and buckets of the ids it has seen."""
+    """One key: head, per segment its features and what it keeps of its sessions, and buckets of the ids it has seen."""
 
     def __init__(self, key: str, parts: dict[str, bytes]) -> None:
         self.key = key
@@ -79,11 +95,13 @@ class VisitorState:
         self.visitor = (
             msgpack.decode(read_codec(head, CODEC), type=Visitor) if head else identity.open_visitor(key)
         )
-        self.bodies: dict[int, Body] = {}
-        for name, value in parts.items():
-            if name.startswith("body:"):
-                stored = msgpack.decode(read_codec(value, CODEC), type=StoredBody)
-                self.bodies[int(name[5:])] = Body(decode_features(stored.features), stored.kept)
+        self.bodies = {
+            int(name[9:]): Body(
+                decode_features(value), _decode_kept(read_codec(parts["kept:" + name[9:]], CODEC))
+            )
+            for name, value in parts.items()
+            if name.startswith("features:")
+        }
         self._buckets = {int(name[5:]): value for name, value in parts.items() if name.startswith("seen:")}
         self._seen = {value[i : i + 8] for value in self._buckets.values() for i in range(8, len(value), 8)}
         self._changed: set[str] = set()
@@ -94,7 +112,7 @@ class VisitorState:
         return self.bodies[segment]
 
     def touch(self, segment: int | None = None) -> None:
-        self._changed.add("head" if segment is None else f"body:{segment}")
+        self._changed.update(["head"] if segment is None else [f"features:{segment}", f"kept:{segment}"])
 
     def see(self, event_id: str) -> bool:
         """Remember the id; False if it was seen before."""
@@ -130,11 +148,10 @@ class VisitorState:
                 changed[part] = bytes([CODEC]) + msgpack.encode(self.visitor)
             elif part.startswith("seen:"):
                 changed[part] = self._buckets.get(int(part[5:]))
+            elif part.startswith("features:"):
+                changed[part] = encode_features(self.bodies[int(part[9:])].features)
             else:
-                body = self.bodies[int(part[5:])]
-                changed[part] = bytes([CODEC]) + msgpack.encode(
-                    StoredBody(encode_features(body.features), body.kept)
-                )
+                changed[part] = bytes([CODEC]) + msgpack.encode(self.bodies[int(part[5:])].kept)
         self._changed.clear()
         return changed
 
@@ -339,7 +356,7 @@ def _event(shared: SourceShared, step: _Step, event: Event, raw: bytes) -> None:
     silent = event.imported or late
     at = visitor.current
     if event.visitor_id is not None and event.lead_id is not None:
-        at, moved = identity.claim(visitor, event.lead_id, occurred, event.event_id)
+        at, moved = identity.claim(visitor, state.key, event.lead_id, occurred, event.event_id)
         step.carry_out(moved, silent=silent)
     segment = visitor.segments[at]
     if not state.see(event.event_id):
@@ -425,9 +442,7 @@ def _act(event: Event, occurred: int, is_important: Callable[[Event], bool]) -> 
             act.important_clicks = 1
         case e.ElementClicked() | e.LinkClicked():
             act.clicks = 1
-        case e.SessionStarted():
-            pass
-        case _ if not is_interaction(event):
+        case _ if not isinstance(event, WEB_ACTS):
             return None
     act.campaign = _campaign(event)
     return act
@@ -438,7 +453,12 @@ def _campaign(event: Event) -> str:
     if event.context is None or event.context.campaign is None:
         return ""
     c = event.context.campaign
-    return "/".join(part or "" for part in (c.source, c.medium, c.name))[:96].strip("/")
+    return (
+        "/".join(part or "" for part in (c.source, c.medium, c.name))
+        .encode()[:64]
+        .decode(errors="ignore")
+        .strip("/")
+    )
 
 
 TRACK_SESSIONS = TrackSessions()

@@ -166,11 +166,14 @@ class Pipeline:
                 check(self)
         raise AssertionError("the pipeline never comes to rest")
 
-    def rest(self, size=1_000):
+    def rest(self, size=1_000, *, limit=50_000):
         """Fold in order until nothing is pending."""
-        while pending := [(topic, p) for topic in self.logs for p in self.pending(topic)]:
+        for _ in range(limit):
+            pending = [(topic, p) for topic in self.logs for p in self.pending(topic)]
+            if not pending:
+                return self
             self.step(*pending[0], size)
-        return self
+        raise AssertionError("the pipeline never comes to rest")
 
     def time_passes(self, rng):
         leads = sorted(self.leads())

@@ -135,7 +135,9 @@ def told(statement):
             return f"{lead}: {model} {previous:g} -> {total:g}: {', '.join(map(_line, lines))}"
         case say.BandChanged(lead_id=lead, model=model, band=band, previous=previous, crossed=crossed):
             fired = f", fires {' and '.join(crossed)}" if crossed else ""
-            return f"{lead}: {model} is {band}, was {previous}{fired}{' silently' if statement.silent else ''}"
+            return (
+                f"{lead}: {model} is {band}, was {previous}{fired}{' silently' if statement.silent else ''}"
+            )
         case say.StageEntered(lead_id=lead, stage=stage, previous=previous, reason=reason):
             return f"{lead}: {previous} -> {stage}: {reason}"
         case say.SessionScored(lead_id=lead, session_id=session, score=score, ended=ended):

@@ -1,0 +1,454 @@
+"""Whatever decodes is folded: no event, publication or activity makes a fold raise or a score unsound."""
+
+import string
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stream_simulator import PARTITIONS, Pipeline
+from stream_stories import DAY, MINUTE, NOON, SHIPPED, happened
+
+from schemas import activity as a
+from schemas import events as e
+from schemas import examples
+from schemas import statements as say
+from schemas.control import Carried
+from schemas.decode import Refusal, encode_activity, encode_source, key_of, read_event
+from schemas.envelope import Campaign, Context, Event
+from schemas.moment import EARLIEST, LATEST, moment
+from schemas.record import Outgoing
+from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
+from scoring.features import Features, Session, encode, encode_lift, evolve, put_session
+from scoring.signals import Catalogue, is_interaction
+from streams.published import compiled
+from streams.track_sessions import VisitorState
+
+EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+# -- what producers may say, at its extremes, for any type of the catalogue
+
+YEARS = [
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC),
+    moment(-1),
+    moment(0),
+]
+moments = st.one_of(
+    st.integers(-3, 3).map(lambda days: moment(NOON + days * DAY)),
+    st.integers(-2_000, 2_000).map(lambda minutes: moment(NOON + minutes * MINUTE)),
+    st.integers(EARLIEST, LATEST).map(moment),
+    st.sampled_from(YEARS),
+)
+ODD = [
+    "",
+    " ",
+    "\u202e",
+    "e\u0301",
+    "👩‍👩‍👧",
+    "ß",
+    "İ",
+    "٣",
+    "12",
+    "1e999",
+    "-0",
+    "NaN",
+    "true",
+    "\ufffd",
+    "\U0010ffff",
+    "%s{0}",
+]
+TEXTS = {  # by pattern: what an id or a name may look like
+    e.Event.__annotations__["event_id"].__metadata__[0].pattern: ["a", "b", "c", "d", "~" * 64, "#"],
+    e.Identifier.__metadata__[0].pattern: [
+        "v",
+        "w",
+        "anon:v",
+        "anon:",
+        "L",
+        "M",
+        "a/b#c",
+        "é" * 128,
+        "👻",
+        "0x",
+    ],
+    e.Event.__annotations__["tenant"].__metadata__[0].pattern: ["default", "default", "x"],
+    e.Event.__annotations__["source"].__metadata__[0].pattern: [
+        "web",
+        "web",
+        "chatbot",
+        "telegram",
+        "import",
+    ],
+    e.FieldName.__metadata__[0].pattern: [
+        *string.ascii_lowercase,
+        "manual_stage",
+        "stage",
+        "email",
+        "f" * 64,
+    ],
+    e.Currency.__metadata__[0].pattern: ["EUR", "JPY", "KWD", "XXX"],
+}
+
+
+def values(type_):
+    """Anything that a field of this type may hold."""
+    match type_:
+        case msgspec.inspect.Metadata(inner):
+            return values(inner)
+        case msgspec.inspect.StrType(max_length=longest, pattern=None):
+            longest = longest or 300
+            return st.sampled_from([text[:longest] for text in [*ODD, "x" * longest, "é" * longest]])
+        case msgspec.inspect.StrType(pattern=pattern):
+            return st.sampled_from(TEXTS[pattern])
+        case msgspec.inspect.BoolType():
+            return st.booleans()
+        case msgspec.inspect.IntType(ge=low, le=high):
+            low, high = low if low is not None else -(2**53), high if high is not None else 2**53
+            return st.sampled_from(sorted({low, high, min(max(0, low), high)}))
+        case msgspec.inspect.FloatType(ge=low, le=high):
+            return st.sampled_from([low or 0.0, high or 1e15, 0.1 + 0.2, 1e-300])
+        case msgspec.inspect.DecimalType():
+            return st.sampled_from([Decimal(text) for text in ("0", "0.000001", "12.345", "1000000000000")])
+        case msgspec.inspect.DateTimeType():
+            return moments
+        case msgspec.inspect.LiteralType(values=choices):
+            return st.sampled_from(choices)
+        case msgspec.inspect.NoneType():
+            return st.none()
+        case msgspec.inspect.UnionType(types):
+            return st.one_of(*map(values, types))
+        case msgspec.inspect.ListType(item_type=item, max_length=most):
+            return st.one_of(st.lists(values(item), max_size=3), st.just(["x" * 256] * (most or 3)))
+        case msgspec.inspect.DictType(key_type=key, value_type=value):
+            few = st.dictionaries(values(key), values(value), max_size=4)
+            return st.one_of(few, st.just({f"field_{number}": "y" * 200 for number in range(64)}))
+        case msgspec.inspect.AnyType():
+            return st.sampled_from(
+                [None, True, 2**53, -1e15, "x", ["y", [{"z": "👻"}]], {"deep": {"er": [1]}}]
+            )
+        case msgspec.inspect.StructType(cls=kind):
+            return structs(kind)
+    raise AssertionError(type_)
+
+
+def structs(kind, **fixed):
+    """Any message of a type: required fields, and some of the others."""
+    fields = {f.name: f for f in msgspec.inspect.type_info(kind).fields}
+    given_values = {
+        name: values(field.type) if field.required else st.none() | values(field.type)
+        for name, field in fields.items()
+        if name not in fixed
+    }
+    defaults = {f.name: f.default for f in msgspec.structs.fields(kind) if not f.required}
+
+    def built(drawn):
+        return kind(**{n: defaults[n] if v is None and n in defaults else v for n, v in drawn.items()})
+
+    return st.fixed_dictionaries(given_values | {name: st.just(value) for name, value in fixed.items()}).map(
+        built
+    )
+
+
+def accepted(event):
+    """Whether the log takes it; a few combinations of fields are refused."""
+    try:
+        read_event(encode_source(event))
+    except Refusal:
+        return False
+    return True
+
+
+events = st.one_of(*(structs(kind, v=1) for kind in e.EVENT_TYPES)).filter(accepted)
+
+
+def check_sound(pipeline):
+    """The lines of every ledger sum to the score, exactly."""
+    totals = {}
+    for statement in pipeline.statements(say.ScoreChanged):
+        key = statement.tenant, statement.lead_id, statement.model
+        totals[key] = totals.get(key, 0) + sum(round(line.points * 1e6) for line in statement.lines)
+        assert totals[key] == round(statement.total * 1e6)
+    for state in pipeline.leads().values():
+        for name, said in state.head.said.items():
+            assert totals.get((state.tenant, state.lead_id, name), 0) == said.total == sum(said.vector)
+
+
+def as_recorded(event):
+    return Outgoing(EVENTS, key_of(event), encode_source(event))
+
+
+# -- events
+
+
+def test_the_golden_corpus_folds():
+    pipeline = Pipeline(SHIPPED)
+    for raw in examples.events():
+        event = read_event(raw)
+        pipeline.append(
+            as_recorded(msgspec.structs.replace(event, recorded_at=event.recorded_at or event.occurred_at))
+        )
+        pipeline.rest()
+    assert pipeline.dead == []
+    check_sound(pipeline)
+    assert {s.lead_id for s in pipeline.leads().values()} >= {"lead-1001", "anon:chat-42", "anon:tg-5550001"}
+
+
+def test_the_golden_control_records_fold_or_are_dead_letters():
+    """The models in them are no models; nothing else is refused."""
+    pipeline = Pipeline(SHIPPED)
+    for raw in examples.control():
+        for partition in range(PARTITIONS):
+            pipeline.append(Outgoing(EVENTS, "", raw, partition))
+    pipeline.rest()
+    assert len(pipeline.dead) == PARTITIONS * sum(b'"model_published"' in raw for raw in examples.control())
+
+
+@pytest.mark.parametrize("kind", e.EVENT_TYPES, ids=lambda kind: kind.__name__)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_every_type_of_event_folds_whatever_it_holds(kind, data):
+    pipeline = Pipeline(SHIPPED)
+    for event in data.draw(st.lists(structs(kind, v=1).filter(accepted), min_size=1, max_size=4)):
+        pipeline.append(as_recorded(event))
+    pipeline.rest()
+    assert pipeline.dead == []
+    check_sound(pipeline)
+
+
+@EXAMPLES
+@given(st.lists(events, min_size=1, max_size=25), st.integers(1, 7), st.booleans())
+def test_events_of_all_types_fold_together_whatever_they_hold(several, chunk, timers):
+    pipeline = Pipeline(SHIPPED)
+    for event in several:
+        pipeline.append(as_recorded(event))
+    pipeline.rest(chunk)
+    if timers:
+        for key in sorted(pipeline.leads()):
+            pipeline.wake(key, NOON + 400 * DAY)
+            pipeline.wake(key, LATEST)
+        pipeline.rest(chunk)
+    assert pipeline.dead == []
+    check_sound(pipeline)
+
+
+@EXAMPLES
+@given(events)
+def test_every_event_that_decoded_lifts_something(event):
+    """At least its own name, and `interaction` only for an act of the person."""
+    lift = CATALOGUE.lift(event, NOON, NOON // DAY)
+    assert lift.signals
+    assert ("interaction" in lift.signals) is is_interaction(event)
+
+
+def test_the_strategies_know_every_type_of_event():
+    assert all(issubclass(kind, Event) for kind in e.EVENT_TYPES)
+    for kind in e.EVENT_TYPES:
+        structs(kind)
+
+
+# -- activity, in any order and for anybody
+
+leads = st.sampled_from(["L", "M", "anon:v", "anon:default/v/v#0"])
+identities = st.sampled_from(
+    ["default/v/v#0", "default/v/v#1", "default/l/L#0", "x/v/a/b#c#2", "default/v/é#0"]
+)
+epochs = st.sampled_from([0, 1, 1, 2, 3, 7, 2**31])
+clocks = st.one_of(
+    st.integers(0, 400).map(lambda hours: NOON + hours * 3_600_000),
+    st.sampled_from([EARLIEST, -1, 0, 1, LATEST]),
+)
+CATALOGUE = Catalogue.of([compiled(text) for _, text in SHIPPED])
+occurred = st.sampled_from([EARLIEST, -1, 0, NOON - 99 * DAY, NOON, NOON + DAY, LATEST])
+lifts = st.builds(lambda event, when: CATALOGUE.lift(event, when, when // DAY), events, occurred)
+"""What stage 1 may say of an event: of any, at any time."""
+puts = st.builds(
+    a.SessionPut,
+    st.sampled_from(["s", "t", ""]),
+    st.integers(0, 3),
+    clocks,
+    clocks,
+    st.booleans(),
+    st.sampled_from([0, 1, 10**9]),
+    st.sampled_from([0, 1, 10**9]),
+    st.sampled_from([0, 1, 10**9]),
+)
+several_puts = st.lists(puts, max_size=2, unique_by=lambda put: put.session_id)
+
+
+@st.composite
+def features(draw):
+    found = Features()
+    for lift in draw(st.lists(lifts, max_size=4)):
+        evolve(found, lift)
+    for p in draw(several_puts):
+        put_session(
+            found, p.session_id, Session(p.revision, p.opened_at, p.last_at, p.closed, p.pages, p.clicks, 0)
+        )
+    return encode(found)
+
+
+carried = st.none() | st.builds(Carried, st.sampled_from(["new", "customer", "lost"]), clocks)
+paths = st.lists(leads, max_size=4)
+event_ids = st.sampled_from(["a", "b", "c"])
+flags = st.booleans()
+to_whom = {"tenant": st.just("default"), "lead_id": leads, "recorded_at": clocks}
+activities = st.one_of(
+    st.builds(
+        a.IdentityAttached, **to_whom, identity=identities, epoch=epochs, home=leads, features=features(), path=paths,
+        final=flags, carried=carried, event_id=st.none() | event_ids, sessions=several_puts, silent=flags, reply=flags,
+    ),
+    st.builds(a.IdentityDetached, **to_whom, identity=identities, epoch=epochs, gone=flags),
+    st.builds(
+        a.IdentityDelta, **to_whom, identity=identities, epoch=epochs, event=st.just(b"{}"), event_id=event_ids,
+        lift=lifts.map(encode_lift), sessions=several_puts, retracted=st.lists(st.sampled_from(["s", "t", "u"]), max_size=2),
+        late=flags, silent=flags, reply=flags, forgotten=st.lists(st.sampled_from(["s", "u"]), max_size=1),
+    ),
+    st.builds(a.EventNoted, **to_whom, event_id=event_ids, outcome=st.sampled_from(["duplicate", "bot", "?"])),
+    st.builds(a.RedirectChanged, **to_whom, to=st.none() | leads, event_id=event_ids),
+    st.builds(a.TimePassed, **to_whom),
+)  # fmt: skip
+
+
+@EXAMPLES
+@given(st.lists(activities, min_size=1, max_size=30), st.integers(1, 9))
+def test_activity_folds_in_any_order_from_anybody(several, chunk):
+    pipeline = Pipeline(SHIPPED)
+    for one in several:
+        key = lead_key(one.tenant, one.lead_id)
+        pipeline.append(Outgoing(LEAD_ACTIVITY, key, encode_activity(one), partition_of(key, PARTITIONS)))
+    while pending := pipeline.pending(LEAD_ACTIVITY):
+        pipeline.step(LEAD_ACTIVITY, pending[0], chunk)
+    assert pipeline.dead == []
+    check_sound(pipeline)
+    # What it sent back is for visitors who may never have been; they, too, take it.
+    pipeline.rest(chunk, limit=2_000)
+
+
+def test_every_kind_of_activity_is_drawn():
+    drawn = {
+        a.IdentityAttached,
+        a.IdentityDetached,
+        a.IdentityDelta,
+        a.EventNoted,
+        a.RedirectChanged,
+        a.TimePassed,
+    }
+    assert drawn | {a.ModelChanged, a.SettingsChanged} == set(a.ACTIVITY_TYPES)
+
+
+# -- sizes
+
+KILOBYTE = 1024
+
+
+def parts_of(pipeline):
+    """(topic, part without its number) -> its longest stored value."""
+    longest = {}
+    for topic, stores in pipeline.stores.items():
+        for store in stores:
+            for parts in store.parts.values():
+                for part, value in parts.items():
+                    name = topic, part.partition(":")[0]
+                    longest[name] = max(longest.get(name, 0), len(value))
+    return longest
+
+
+def folded(*produced):
+    pipeline = Pipeline(SHIPPED)
+    for event in produced:
+        pipeline.append(as_recorded(read_event(encode_source(event))))
+    pipeline.rest()
+    assert pipeline.dead == []
+    return pipeline
+
+
+def busy(count):
+    """A customer of many years with a browser, a phone number and a job."""
+    session = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    for number in range(count):
+        when = number * 37 * MINUTE + number % 5 * MINUTE
+        campaign = Campaign(source="newsletter", medium="email", name=f"spring-launch-{number // 40}")
+        event_id = f"{number:08}-0000-4000-8000-000000000000"
+        given_to = {
+            "visitor_id": "b8b7c1d2-3f4e-4a5b-8c6d-7e8f9a0b1c2d",
+            "session_id": f"{session}{number // 3}",
+        }
+        if number % 50 == 49:
+            fields = {
+                f"answer_{number % 31}": "a sentence of a usual length, as people write",
+                "email": "a@b.example",
+            }
+            yield happened("form_submitted", event_id, when, fields=fields, **given_to)
+        elif number % 5 == 4:
+            yield happened("custom", event_id, when, name=f"feature_{number % 60}_used", **given_to)
+        else:
+            context = Context(campaign=campaign, url="https://acme.example/")
+            yield happened("page_viewed", event_id, when, context=context, **given_to)
+
+
+def test_no_stored_part_of_a_busy_customer_exceeds_64_kilobytes():
+    parts = parts_of(folded(*busy(2_500)))
+    assert max(parts.values()) < 64 * KILOBYTE, parts
+
+
+def hostile(rounds):
+    """All that the door lets through, at its longest, and more of it than is kept."""
+    ghosts = "\U0001f47b" * 128
+    number = 0
+
+    def event(kind, when, **fields):
+        nonlocal number
+        number += 1
+        return happened(kind, f"{number:~>64}", when, recorded=max(when, 0), visitor_id=ghosts, **fields)
+
+    for name in range(rounds * 100):
+        for back in (0, 50, 99):
+            yield event("custom", -back * DAY, name=f"c{name:063}")
+        yield event("profile_updated", 0, fields={f"f{name:063}": ghosts})
+        yield event(
+            "question_answered",
+            0,
+            source="chatbot",
+            question_id=f"{name:0128}",
+            text=ghosts,
+            time_taken_s=1.0,
+        )
+        currency = chr(65 + name % 26) + chr(65 + name // 26 % 26) + "X"
+        yield event("purchase_made", 0, value=Decimal(10**12), currency=currency)
+    for act in range(rounds * 200):
+        campaign = Campaign(source=ghosts[:90] + str(act % 3), medium=ghosts[:60])
+        yield event(
+            "element_clicked",
+            act * 1_000,
+            session_id=f"{ghosts[:126]}{act % 2}",
+            text="Get a Demo",
+            context=Context(campaign=campaign),
+        )
+
+
+def test_a_hostile_producer_reaches_a_bound_and_no_further():
+    """By twice the effort nothing grows but the ids that are remembered (512 bytes more of them)."""
+    once, twice = parts_of(folded(*hostile(2))), parts_of(folded(*hostile(4)))
+    for name, size in once.items():
+        assert twice[name] <= size * 1.02 + KILOBYTE, name
+    sizes = {part: twice[part] // KILOBYTE for part in twice}
+    hostile_features = {sizes.pop((EVENTS, "features")), sizes.pop((LEAD_ACTIVITY, "id"))}
+    assert max(hostile_features) < 72
+    assert max(sizes.values()) < 64, sizes
+    assert sizes[EVENTS, "seen"] < 3
+    assert sizes[LEAD_ACTIVITY, "head"] < 4
+
+
+def test_a_flood_of_ids_is_recognised_in_a_bounded_memory():
+    """64 buckets of 256: the last 16,128 ids at least, and no more than 16,384 are kept."""
+    state = VisitorState("default/v/v", {})
+    for number in range(20_000):
+        assert state.see(f"e{number}")
+    assert not any(state.see(f"e{number}") for number in range(20_000 - 16_128, 20_000))
+    assert state.see("e0")
+    kept = [value for part, value in state.changes().items() if part.startswith("seen:") and value]
+    assert len(kept) <= 64
+    assert max(map(len, kept)) == 8 * 257

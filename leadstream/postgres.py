@@ -69,6 +69,9 @@ _STARTING_SECONDS = 600.0
 _RETRY_SECONDS = 10.0
 """How long a failing start is repeated: backends of a killed server hold its memory for a moment."""
 
+_LONGEST_LOG = 2**20
+"""The server's own log begins anew, and one old one is kept, at the first start that finds it longer."""
+
 _log = structlog.get_logger(__name__)
 _owned: dict[Path, IO[str]] = {}
 _changing = threading.RLock()
@@ -184,7 +187,7 @@ def _require_version(cluster: Path) -> None:
         remedy = (
             "upgrade Leadstream, or choose another directory with --data-dir"
             if found.isdecimal() and int(found) > VERSION
-            else "export it with the Leadstream version that wrote it and import it here"
+            else "write its events to a file with the Leadstream version that wrote it (docs/upgrading.md) and import it here"
         )
         raise PostgresUnavailable(
             f"{cluster} was written by PostgreSQL {found}, this Leadstream brings {VERSION}: {remedy}."
@@ -291,9 +294,11 @@ def _start(
         _make_socket_dir(socket_dir, user)
     given = dict(settings) | {"unix_socket_directories": str(socket_dir)}
     options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in given.items())
-    log = str(cluster / "log")
+    log = cluster / "log"
+    if log.exists() and log.stat().st_size > _LONGEST_LOG:
+        log.replace(cluster / "log.old")
     wait = str(int(_STARTING_SECONDS))
-    return _run(user, "pg_ctl", "-D", str(cluster), "-l", log, "-o", options, "-w", "-t", wait, "start")
+    return _run(user, "pg_ctl", "-D", str(cluster), "-l", str(log), "-o", options, "-w", "-t", wait, "start")
 
 
 def _declare_dead(pid_file: Path) -> None:

@@ -5,12 +5,13 @@ fact: facts name the identity, so a merge or a split moves none of them.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
+from projections.channels import channel_of
 from projections.rows import (
     AppliedEvent,
     BandChange,
@@ -38,7 +39,7 @@ from projections.tables import (
 from schemas import topics
 from schemas.activity import Activity, IdentityAttached, IdentityDelta, SessionPut
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
-from schemas.envelope import Campaign, Context, Device, Event
+from schemas.envelope import Campaign, Context, Device, Event, tag_of
 from schemas.events import EVENT_TYPES, PurchaseMade
 from schemas.moment import millis, moment
 from schemas.record import Record
@@ -75,7 +76,8 @@ def changes(record: Record) -> Iterable[Change]:
             case topics.DEAD_LETTERS:
                 return [_dead_letter(decode_dead_letter(value), position)]
             case _:
-                return list(_statement(decode_statement(value), position))
+                said = decode_statement(value)
+                return STATED[type(said)](said, lead_row_key(said.tenant, said.lead_id), record)
     except Refusal as refusal:
         raise UnreadableRecordError(f"{topic}/{partition} at position {position}: {refusal}") from refusal
 
@@ -124,7 +126,7 @@ def _engagement(
         position=record.position,
         tenant=event.tenant,
         event_id=event.event_id,
-        type=TAGS[type(event)],
+        type=tag_of(type(event)),
         channel=channel_of(event),
         source=event.source,
         recorded_at=moment(millis(event.recorded_at or event.occurred_at)),
@@ -208,95 +210,126 @@ def _retracted(session_id: str, said: IdentityDelta) -> Session:
 # Statements
 
 
-def _statement(said: Statement, position: int) -> Iterator[Change]:
-    lead_key = lead_row_key(said.tenant, said.lead_id)
-    at = moment(millis(said.at))
-    match said:
-        case SessionScored():
-            yield SessionScore(
-                session_row_key(said.identity, said.session_id),
-                lead_key,
-                said.model,
-                said.version,
-                points(said.score),
-                as_json(said.lines),
-                said.ended,
-                at,
-                position,
-            )
-        case SessionRetracted():
-            key = session_row_key(said.identity, said.session_id), lead_key
-            yield Superseded(session_scores, key, position)
-        case ScoreChanged():
-            yield ScoreChange(
-                lead_key,
-                said.model,
-                at,
-                position,
-                said.statement_id,
-                said.version,
-                points(said.total),
-                points(said.previous),
-                points(said.change),
-                as_json(said.bands),
-                as_json(said.lines),
-                storable(said.caused_by),
-            )
-        case BandChanged():
-            yield BandChange(
-                lead_key,
-                at,
-                position,
-                said.model,
-                said.version,
-                said.scale,
-                said.band,
-                said.previous,
-                as_json(said.crossed),
-                said.silent,
-                storable(said.caused_by),
-            )
-        case StageEntered():
-            yield StageEntry(
-                lead_key,
-                at,
-                position,
-                said.stage,
-                said.previous,
-                storable(said.reason),
-                storable(said.caused_by),
-            )
-        case EventApplied():
-            yield AppliedEvent(
-                event_row_key(said.tenant, said.event_id),
-                lead_key,
-                said.tenant,
-                said.event_id,
-                storable(said.lead_id),
-                at,
-                said.outcome,
-                as_json(said.scores),
-                position,
-            )
-        case LeadScored():
-            yield _lead(said, lead_key, position)
-            yield from (
-                LeadScore(
-                    lead_key,
-                    model,
-                    score.version,
-                    points(score.total),
-                    whole_points(score.total),
-                    as_json(score.bands),
-                    moment(millis(score.as_of)),
-                    None if score.next_due is None else moment(millis(score.next_due)),
-                    position,
-                )
-                for model, score in said.scores.items()
-            )
-            yield Superseded(lead_scores, (lead_key,), position)
-        case _:
-            raise Refusal("type", f"{type(said).__name__} has no table")
+def _session_score(said: SessionScored, lead_key: int, record: Record) -> list[Change]:
+    return [
+        SessionScore(
+            session_row_key(said.identity, said.session_id),
+            lead_key,
+            said.model,
+            said.version,
+            points(said.score),
+            as_json(said.lines),
+            said.ended,
+            said.at,
+            record.position,
+        )
+    ]
+
+
+def _no_session_score(said: SessionRetracted, lead_key: int, record: Record) -> list[Change]:
+    key = session_row_key(said.identity, said.session_id), lead_key
+    return [Superseded(session_scores, key, record.position)]
+
+
+def _score_change(said: ScoreChanged, lead_key: int, record: Record) -> list[Change]:
+    return [
+        ScoreChange(
+            lead_key,
+            said.model,
+            said.at,
+            record.position,
+            said.version,
+            points(said.total),
+            points(said.previous),
+            points(said.change),
+            as_json(said.bands),
+            as_json(said.lines),
+            storable(said.caused_by),
+        )
+    ]
+
+
+def _band_change(said: BandChanged, lead_key: int, record: Record) -> list[Change]:
+    return [
+        BandChange(
+            lead_key,
+            said.at,
+            record.position,
+            said.model,
+            said.version,
+            said.scale,
+            _text(said.band),
+            _text(said.previous),
+            as_json(said.crossed),
+            said.silent,
+            storable(said.caused_by),
+        )
+    ]
+
+
+def _stage_entry(said: StageEntered, lead_key: int, record: Record) -> list[Change]:
+    return [
+        StageEntry(
+            lead_key,
+            said.at,
+            record.position,
+            storable(said.stage),
+            storable(said.previous),
+            storable(said.reason),
+            storable(said.caused_by),
+        )
+    ]
+
+
+def _applied_event(said: EventApplied, lead_key: int, record: Record) -> list[Change]:
+    return [
+        AppliedEvent(
+            event_row_key(said.tenant, said.event_id),
+            lead_key,
+            said.tenant,
+            said.event_id,
+            storable(said.lead_id),
+            said.at,
+            said.outcome,
+            as_json(said.scores),
+            record.position,
+            record.partition,
+        )
+    ]
+
+
+def _card(said: LeadScored, lead_key: int, record: Record) -> list[Change]:
+    scores = [
+        LeadScore(
+            lead_key,
+            model,
+            score.version,
+            points(score.total),
+            whole_points(score.total),
+            as_json(score.bands),
+            score.as_of,
+            score.next_due,
+            record.position,
+        )
+        for model, score in said.scores.items()
+    ]
+    return [
+        _lead(said, lead_key, record.position),
+        *scores,
+        Superseded(lead_scores, (lead_key,), record.position),
+    ]
+
+
+STATED: Final[dict[type[Statement], Callable[[Any, int, Record], list[Change]]]] = {
+    SessionScored: _session_score,
+    SessionRetracted: _no_session_score,
+    ScoreChanged: _score_change,
+    BandChanged: _band_change,
+    StageEntered: _stage_entry,
+    EventApplied: _applied_event,
+    LeadScored: _card,
+}
+"""What each statement changes, by (statement, key of its lead, record)."""
 
 
 def _lead(said: LeadScored, lead_key: int, position: int) -> Lead:
@@ -311,14 +344,12 @@ def _lead(said: LeadScored, lead_key: int, position: int) -> Lead:
         tenant=said.tenant,
         lead_id=lead_id,
         identified=said.identified,
-        created_at=moment(millis(said.created_at)),
-        last_interaction_at=None
-        if said.last_interaction_at is None
-        else moment(millis(said.last_interaction_at)),
+        created_at=said.created_at,
+        last_interaction_at=said.last_interaction_at,
         stage=said.stage,
         redirect=_text(said.redirect),
         identities=said.identities,
-        as_of=moment(millis(said.at)),
+        as_of=said.at,
         name=name or None,
         email=email,
         phone=phone,
@@ -354,6 +385,8 @@ def _dead_letter(letter: DeadLetter, position: int) -> DeadLetterRow:
 
 def storable(text: str) -> str:
     """The text without what PostgreSQL cannot hold."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
@@ -399,58 +432,6 @@ def _field(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     return None if value is None or value == "" else storable(str(value))
 
-
-# Channels
-
-
-def channel_of(event: Event) -> str:
-    """The channel of an engagement: by its type where that decides, else by who reported it."""
-    tag = TAGS[type(event)]
-    return CHANNEL_OF_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or OTHERWISE[tag]
-
-
-TAGS: Final[dict[type[Event], str]] = {kind: str(kind.__struct_config__.tag) for kind in EVENT_TYPES}
-
-CHANNEL_OF_TYPE: Final = {
-    tag: channel
-    for channel, tags in {
-        "ads": "ad_clicked",
-        "email": "email_clicked email_opened email_replied email_sent",
-        "phone": "call_made",
-        "qr": "qr_scanned",
-        "sales": "lead_assigned note_added stage_changed task_created",
-        "sms": "sms_replied sms_sent",
-        "social": "social_interaction",
-    }.items()
-    for tag in tags.split()
-}
-CHANNEL_OF_SOURCE: Final = {
-    "ads": "ads",
-    "chatbot": "chat",
-    "crm": "sales",
-    "email": "email",
-    "phone": "phone",
-    "qr": "qr",
-    "sms": "sms",
-    "social": "social",
-    "telegram": "telegram",
-    "web": "web",
-}
-OTHERWISE: Final = {
-    tag: channel
-    for channel, tags in {
-        "chat": "contact_shared greeting_replied message_received question_answered questions_completed",
-        "sales": "campaign_joined conversion_recorded meeting_scheduled purchase_made",
-        "web": "catalog_viewed content_downloaded cta_clicked demo_requested element_clicked form_submitted "
-        "link_clicked page_viewed product_clicked session_ended session_heartbeat session_started",
-        "other": "consent_changed custom experiment_exposed lead_erased lead_identified leads_merged "
-        "merge_undone profile_updated",
-    }.items()
-    for tag in tags.split()
-}
-"""For events whose source says nothing of the channel, such as an import; every type without a
-channel of its own stands here.
-"""
 
 _NO_CONTEXT: Final = Context()
 _NO_CAMPAIGN: Final = Campaign()

@@ -28,10 +28,11 @@ class OutdatedError(RuntimeError):
 
 
 def migrate(url: str) -> None:
-    """Runs every migration that is missing, then makes the views anew."""
+    """Runs every migration that is missing, then makes the views anew. Raises OutdatedError."""
     with connected(url) as connection:
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         connection.execute(text(f"create schema if not exists {LIVE}"))
+        _revision(connection)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -41,12 +42,12 @@ def migrate(url: str) -> None:
 def check_current(url: str) -> None:
     """Raises OutdatedError unless the database is at the newest migration."""
     with connected(url) as connection:
-        found = _context(connection).get_current_revision()
+        found = _revision(connection)
     wanted = ScriptDirectory.from_config(_config()).get_current_head()
     if found != wanted:
         raise OutdatedError(
             f"The read models are at {found or 'nothing'}, this version needs {wanted}: run `leadstream serve` "
-            "once with the newest version, which migrates them."
+            "once, which migrates them."
         )
 
 
@@ -67,9 +68,16 @@ def configured(connection: Connection) -> dict[str, Any]:
     return {"connection": connection, "version_table": VERSION_TABLE, "version_table_schema": PUBLIC}
 
 
-def _context(connection: Connection) -> MigrationContext:
+def _revision(connection: Connection) -> str | None:
+    """The newest migration that was run; None: none was. Raises OutdatedError for one unknown here."""
     options = configured(connection)
-    return MigrationContext.configure(options.pop("connection"), opts=options)
+    found = MigrationContext.configure(options.pop("connection"), opts=options).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise OutdatedError(
+            f"A newer Leadstream made these read models (at {found}, unknown here): upgrade Leadstream."
+        )
+    return found
 
 
 def _config() -> Config:

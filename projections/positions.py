@@ -10,10 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from schemas.record import Record
-
-Slot = tuple[str, int]
-"""(topic, partition)"""
+from schemas.record import Record, Slot
 
 _ENTER: LiteralString = "lock table public.positions in row exclusive mode"
 _LOCK: LiteralString = """

@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.sql.dml import Insert
 
 from projections.tables import (
+    LIVE,
     applied_events,
     band_changes,
     dead_letters,
@@ -398,7 +399,7 @@ def letter_count() -> Select[Any]:
     return select(func.count().label("dead_letters")).select_from(dead_letters)
 
 
-def reached(generation: str = "live") -> Select[Any]:
+def reached(generation: str = LIVE) -> Select[Any]:
     """The last position contained, per topic and partition."""
     c = positions.c
     return (

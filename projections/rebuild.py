@@ -16,10 +16,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
 from projections import positions, worker
-from projections.positions import Slot
 from projections.tables import FACTS, LIVE, PROJECTED, READ_MODELS, SHADOW
 from projections.views import create_views
-from schemas.record import Record
+from schemas.record import Record, Slot
 from schemas.topics import LEAD_SCORES
 
 Connection = psycopg.Connection[Any]
@@ -63,8 +62,6 @@ _VANISHED: LiteralString = """
   where t.lead_key = l.lead_key and not exists (
     select from public.compacted c where c.topic = %b and c.key = l.tenant || '/l/' || l.lead_id)
 """
-
-
 _HELD: LiteralString = "select topic, partition, position from public.positions where generation = %b"
 _OPTIONS: Final = "-c timezone=UTC -c jit=off -c maintenance_work_mem=256MB"
 
@@ -161,8 +158,7 @@ def _fold_page(connection: Connection, slot: Slot, end: int) -> bool:
                 f"{slot[0]}/{slot[1]}: the log ends at {end}, but holds no record after {held}."
             )
         new, reached = positions.fresh(records, {slot: held})
-        worker.write(connection, cursor, SHADOW, new)
-        positions.advance(cursor, SHADOW, reached)
+        worker.write(connection, cursor, SHADOW, new, reached)
         return reached[slot] < end
 
 
@@ -172,7 +168,7 @@ def _fold_compacted(connection: Connection) -> None:
     with connection.cursor("newest", binary=True) as newest, worker.open_cursor(connection) as cursor:
         newest.execute(_NEWEST, (SHADOW, COMPACTED))
         while page := newest.fetchmany(PAGE):
-            worker.write(connection, cursor, SHADOW, map(Record._make, page))
+            worker.write(connection, cursor, SHADOW, map(Record._make, page), {})
         for table in ("lead_scores", "leads"):
             cursor.execute(SQL(_VANISHED).format(table=Identifier(SHADOW, table)), (COMPACTED,))
         positions.lock(cursor, SHADOW, sorted(ends))

@@ -128,7 +128,6 @@ class ScoreChange(NamedTuple):
     model: str
     at: datetime
     position: int
-    statement_id: str
     version: int
     total: Decimal
     previous: Decimal
@@ -172,6 +171,7 @@ class AppliedEvent(NamedTuple):
     outcome: str
     scores: str
     position: int
+    partition: int
 
 
 class DeadLetterRow(NamedTuple):

@@ -9,6 +9,7 @@ serials, so that a rebuild gives identical rows.
 without it is append-only, and its key holds the place of the record that told the fact.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -49,9 +50,15 @@ PROJECTED: Final = (LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_SCORES, L
 
 NEWEST_BY: Final = "newest_by"
 
+ANSWERS_KEPT: Final = 10_000
+"""`applied_events` holds those among so many last records of a partition of `lead-changes`: by place,
+not by age, so that a rebuild ends with the same rows. Who waits does so for seconds.
+"""
+
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
+@lru_cache(maxsize=16_384)  # a batch names the same leads and identities again and again
 def key_of(text: str) -> int:
     """The eight-byte key of a text: the same on every machine and after every rebuild."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
@@ -238,10 +245,9 @@ score_history = Table(
     "score_history",
     metadata,
     _big("lead_key", key=True),
-    _text("model", key=True),
+    _text("model"),
     _at("at", key=True),
     _big("position", key=True),
-    _text("statement_id"),
     _big("version"),
     _of(Numeric(), "total"),
     _of(Numeric(), "previous"),
@@ -294,7 +300,9 @@ applied_events = Table(
     _text("outcome"),
     _of(JSONB(), "scores"),
     _big("position"),
-    comment="what became of the events that a caller waits for",
+    _int("partition"),
+    Index("applied_events_place", "partition", "position"),
+    comment="what became of the events that a caller waits for; only the latest are kept",
     **_mutable("position"),
 )
 

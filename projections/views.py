@@ -12,6 +12,7 @@ from sqlalchemy import column, table
 
 from projections.tables import PUBLIC
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
+from schemas.envelope import tag_of
 from schemas.topics import EVENTS
 
 state = table("state", column("stage"), column("key"), column("part"), column("value"), schema=PUBLIC)
@@ -31,7 +32,7 @@ lead_features = table(
 )
 """Each lead's features per identity: a codec version, then MessagePack [epoch, home, features]."""
 
-_OURS: Final = tuple(f'{{"type":"{kind.__struct_config__.tag}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES))
+_OURS: Final = tuple(f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES))
 """How records begin that are no facts of a producer. Only this program writes them, tag first."""
 
 

@@ -5,7 +5,7 @@ a stream of records is cut into batches, the tables end the same. Never commits.
 UnreadableRecordError and PositionGapError, which a retry does not mend; the caller must roll back.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,11 +16,12 @@ from psycopg.types.json import set_json_dumps
 from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import Table
 
-from projections import derived, positions
+from projections import positions, upserts
 from projections.facts import changes
 from projections.rows import AppliedEvent, Row
-from projections.tables import LIVE, NEWEST_BY, PROJECTED, applied_events
-from schemas.record import Record
+from projections.tables import ANSWERS_KEPT, LIVE, NEWEST_BY, PROJECTED, applied_events
+from schemas.record import Record, Slot
+from schemas.topics import LEAD_CHANGES
 
 Connection = psycopg.Connection[Any]
 
@@ -48,8 +49,7 @@ def project(connection: Connection, records: Sequence[Record], *, schema: str = 
         new, reached = positions.fresh(wanted, positions.lock(cursor, schema, slots))
         if not new:
             return
-        rows = write(connection, cursor, schema, new)
-        positions.advance(cursor, schema, reached)
+        rows = write(connection, cursor, schema, new, reached)
         if schema == LIVE:
             cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
 
@@ -63,27 +63,38 @@ def open_cursor(connection: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
 
 
 def write(
-    connection: Connection, cursor: psycopg.Cursor[Any], schema: str, records: Iterable[Record]
+    connection: Connection,
+    cursor: psycopg.Cursor[Any],
+    schema: str,
+    records: Iterable[Record],
+    reached: Mapping[Slot, int],
 ) -> dict[Table, list[Row]]:
-    """What the records say, into the tables of `schema`; the caller holds the fence."""
-    rows, superseded = derived.collapse(change for record in records for change in changes(record))
+    """What the records say, into the tables of `schema`, and how far they reach; the caller holds the
+    fence.
+    """
+    rows, superseded = upserts.collapse(change for record in records for change in changes(record))
     large = [table for table, made in rows.items() if len(made) > FEW]
     for table in large:
         if NEWEST_BY not in table.info:
-            with cursor.copy(derived.copy(schema, table)) as copy:
-                copy.set_types(derived.types_of(table))
+            with cursor.copy(upserts.copy(schema, table)) as copy:
+                copy.set_types(upserts.types_of(table))
                 for row in rows[table]:
                     copy.write_row(row)
     with connection.pipeline():
         for table, made in rows.items():
             if table not in large:
-                cursor.executemany(derived.insert_one(schema, table), made)
+                cursor.executemany(upserts.insert_one(schema, table), made)
             elif NEWEST_BY in table.info:
                 for start in range(0, len(made), CHUNK):
-                    chunk = derived.transposed(made[start : start + CHUNK])
-                    cursor.execute(derived.insert_many(schema, table), chunk)
+                    chunk = upserts.transposed(made[start : start + CHUNK])
+                    cursor.execute(upserts.insert_many(schema, table), chunk)
         for table, ends in superseded.items():
-            cursor.execute(derived.delete(schema, table, len(ends[0]) - 1), derived.transposed(ends))
+            cursor.execute(upserts.delete(schema, table, len(ends[0]) - 1), upserts.transposed(ends))
+        if answered := {part: at for (topic, part), at in reached.items() if topic == LEAD_CHANGES}:
+            forgotten = [at - ANSWERS_KEPT for at in answered.values()]
+            cursor.execute(upserts.forget_answers(schema), (list(answered), forgotten))
+        if reached:
+            positions.advance(cursor, schema, reached)
     return rows
 
 

@@ -7,7 +7,7 @@ at the end, with a default. Times are milliseconds since the epoch.
 
 from msgspec import Struct
 
-from schemas.control import Carried
+from schemas.control import Carried, Version
 
 
 class Activity(Struct, array_like=True, tag_field="type", frozen=True):
@@ -107,7 +107,7 @@ class ModelChanged(Activity, tag="model", frozen=True):
     """`control.ModelPublished` in this partition."""
 
     model: str
-    version: int
+    version: Version
     text: str
     fire: bool = False
 
@@ -115,7 +115,7 @@ class ModelChanged(Activity, tag="model", frozen=True):
 class SettingsChanged(Activity, tag="settings", frozen=True):
     """`control.SettingsPublished` in this partition."""
 
-    version: int
+    version: Version
     time_zone: str
     idle_minutes: int
 

@@ -11,22 +11,14 @@ import math
 from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import (
-    Any,
-    Final,
-    TypeVar,
-    Union,
-)
+from typing import Any, Final, TypeVar, Union
 
 import msgspec
 from msgspec import Struct, structs
 
 from schemas.activity import ACTIVITY_TYPES, Activity
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
-from schemas.envelope import (
-    MAX_INTEGER,
-    Event,
-)
+from schemas.envelope import MAX_INTEGER, Event, tag_of
 from schemas.events import EVENT_TYPES
 from schemas.refusal import ECHO, Refusal, explained, short, type_in_words
 from schemas.sound import check_free, check_storable, identified, is_placeholder
@@ -147,7 +139,7 @@ def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
         event = _BY_KIND[kind].decode(raw)
     except _UNREADABLE as error:
         raise explained(error, found, kind) from None
-    if event.v > (known := newest(_tag(kind), table)):
+    if event.v > (known := newest(tag_of(kind), table)):
         raise Refusal("v", f"version {event.v} is not known here; the newest is {known}")
     check_storable(event, raw)
     unknown = {name: value for name, value in found.items() if name not in _NAMES[kind]}
@@ -226,10 +218,6 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(None, f"is larger than {limit // 1024} KB")
 
 
-def _tag(kind: type[Struct]) -> str:
-    return str(kind.__struct_config__.tag)
-
-
 def _any_of(kinds: tuple[type[Struct], ...]) -> Any:
     return Union[kinds]  # noqa: UP007  # a tuple of types cannot be joined by |
 
@@ -238,7 +226,7 @@ _Message = TypeVar("_Message", bound=Struct)
 
 
 def _by_tag(kinds: Iterable[type[_Message]]) -> dict[str, type[_Message]]:
-    return {_tag(kind): kind for kind in kinds}
+    return {tag_of(kind): kind for kind in kinds}
 
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
@@ -247,7 +235,7 @@ _KINDS: Final = _by_tag(EVENT_TYPES)
 _INTERNAL: Final[dict[str, type[Struct]]] = {**_by_tag(CONTROL_TYPES), **_by_tag(DERIVED_TYPES)}
 _SOURCES: Final[tuple[type[Struct], ...]] = (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
 _NAMES: Final = {kind: frozenset({"type", *kind.__struct_encode_fields__}) for kind in _SOURCES}
-_NEWEST: Final = {kind: newest(_tag(kind)) for kind in EVENT_TYPES}
+_NEWEST: Final = {kind: newest(tag_of(kind)) for kind in EVENT_TYPES}
 
 _JSON: Final = msgspec.json.Encoder(decimal_format="number")
 _MSGPACK: Final = msgspec.msgpack.Encoder()

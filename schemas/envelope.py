@@ -70,6 +70,11 @@ Fields = Annotated[dict[FieldName, FieldValue], Meta(max_length=64)]
 Properties = Annotated[dict[str, Any], Meta(max_length=64)]
 
 
+def tag_of(kind: type[Struct]) -> str:
+    """What stands in the field `type` of messages of this kind."""
+    return str(kind.__struct_config__.tag)
+
+
 class Campaign(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """The utm_* parameters of the link that brought the visitor."""
 

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from schemas import examples
 from schemas.activity import ACTIVITY_TYPES
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
-from schemas.envelope import Event
+from schemas.envelope import Event, tag_of
 from schemas.events import ABOUT_LEADS, EVENT_TYPES
 from schemas.statements import STATEMENT_TYPES, DeadLetter
 from schemas.topics import DEFAULT_PARTITIONS, EVENTS, MSGPACK, TOPICS, Topic
@@ -50,9 +50,9 @@ def json_schema(kind: type[Struct]) -> Schema:
     definitions = _definitions((kind,), "#/$defs/{name}")
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:leadstream:{_tag(kind)}",
+        "$id": f"urn:leadstream:{tag_of(kind)}",
         **definitions.pop(kind.__name__),
-        "title": _tag(kind),
+        "title": tag_of(kind),
     }
     return {**schema, "$defs": definitions} if definitions else schema
 
@@ -229,8 +229,8 @@ def asyncapi() -> dict[str, Any]:
         },
         "components": {
             "messages": {
-                **{_tag(kind): _json_message(kind) for kind in JSON_TYPES},
-                **{_tag(kind): _msgpack_message(kind) for kind in ACTIVITY_TYPES},
+                **{tag_of(kind): _json_message(kind) for kind in JSON_TYPES},
+                **{tag_of(kind): _msgpack_message(kind) for kind in ACTIVITY_TYPES},
             },
             "schemas": _definitions(JSON_TYPES, "#/components/schemas/{name}"),
         },
@@ -257,9 +257,11 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 
 def _json_message(kind: type[Struct]) -> dict[str, Any]:
-    shown = [payload for payload in map(msgspec.json.decode, _corpus()) if payload["type"] == _tag(kind)][:1]
+    shown = [payload for payload in map(msgspec.json.decode, _corpus()) if payload["type"] == tag_of(kind)][
+        :1
+    ]
     return {
-        "name": _tag(kind),
+        "name": tag_of(kind),
         "summary": _about(kind),
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
@@ -271,7 +273,7 @@ def _msgpack_message(kind: type[Struct]) -> dict[str, Any]:
     """Internal: the order of the array's entries is all that can be said in JSON's terms."""
     fields = ", ".join(("type", *kind.__struct_encode_fields__))
     return {
-        "name": _tag(kind),
+        "name": tag_of(kind),
         "summary": _about(kind),
         "contentType": MSGPACK,
         "payload": {"type": "array", "description": f"[{fields}]"},
@@ -297,7 +299,7 @@ def events_table() -> str:
         ]
         if kind in ABOUT_LEADS:
             own.insert(0, "**`lead_id`**")
-        rows.append(f"| `{_tag(kind)}` | {_about(kind)} | {', '.join(own)} |")
+        rows.append(f"| `{tag_of(kind)}` | {_about(kind)} | {', '.join(own)} |")
     return "\n".join(rows)
 
 
@@ -316,7 +318,7 @@ def with_table(page: str) -> str:
 def documents(root: Path) -> dict[str, str]:
     """Everything that is generated, by its path under `root`."""
     return {
-        **{f"{CURRENT}/{_tag(kind)}.schema.json": _text(json_schema(kind)) for kind in JSON_TYPES},
+        **{f"{CURRENT}/{tag_of(kind)}.schema.json": _text(json_schema(kind)) for kind in JSON_TYPES},
         ASYNCAPI: _text(asyncapi()),
         PAGE: with_table((root / PAGE).read_text(encoding="utf-8")),
     }
@@ -337,7 +339,7 @@ def published(root: Path) -> dict[str, Schema]:
 
 def current() -> dict[str, Schema]:
     """The schemas of events as the types say now, by type."""
-    return {_tag(kind): json_schema(kind) for kind in EVENT_TYPES}
+    return {tag_of(kind): json_schema(kind) for kind in EVENT_TYPES}
 
 
 def write(root: Path) -> list[str]:
@@ -373,10 +375,6 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     if options.publish:
         publish(root)
     return 0
-
-
-def _tag(kind: type[Struct]) -> str:
-    return str(kind.__struct_config__.tag)
 
 
 def _about(kind: type[Struct]) -> str:

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+Slot = tuple[str, int]
+"""(topic, partition)"""
+
 
 class Record(NamedTuple):
     """Where it stands and what it says. `value` None is a tombstone."""

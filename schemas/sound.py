@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, inspect, structs
 
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
-from schemas.envelope import ANONYMOUS, MAX_FLOAT, MAX_INTEGER, Event, Identifier
+from schemas.envelope import ANONYMOUS, MAX_FLOAT, MAX_INTEGER, Event, Identifier, tag_of
 from schemas.events import ABOUT_LEADS, EVENT_TYPES, LeadsMerged, MergeUndone
 from schemas.refusal import ECHO, Refusal, short
 
@@ -116,7 +116,7 @@ def identified(event: Event) -> Event:
     lead_id, visitor_id, kind = event.lead_id, event.visitor_id, type(event)
     if lead_id is None:
         if kind in ABOUT_LEADS:
-            raise Refusal("lead_id", f"missing: {kind.__struct_config__.tag} is said of a lead")
+            raise Refusal("lead_id", f"missing: {tag_of(kind)} is said of a lead")
         if visitor_id is None:
             raise Refusal("visitor_id", "missing: an event names a visitor_id, a lead_id or both")
     elif kind in ABOUT_LEADS:
@@ -135,7 +135,7 @@ def _check_known(event: Event, lead_id: str) -> None:
     if isinstance(event, LeadsMerged | MergeUndone) and event.visitor_id is not None:
         raise Refusal(
             "visitor_id",
-            f"must be absent: {type(event).__struct_config__.tag} is said of leads, not of a visitor",
+            f"must be absent: {tag_of(type(event))} is said of leads, not of a visitor",
         )
     if isinstance(event, LeadsMerged):
         _check_person("into", event.into)

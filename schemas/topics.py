@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from schemas.activity import ACTIVITY_TYPES
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
+from schemas.envelope import tag_of
 from schemas.events import EVENT_TYPES
 from schemas.statements import (
     BandChanged,
@@ -60,7 +61,7 @@ STATEMENT_TOPICS: Mapping[type[Statement], str] = {
 
 
 def _tags(kinds: Iterable[type[Struct]]) -> tuple[str, ...]:
-    return tuple(str(kind.__struct_config__.tag) for kind in kinds)
+    return tuple(map(tag_of, kinds))
 
 
 def _said_on(topic: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import fields as struct_fields
 
 from schemas import events
-from schemas.envelope import Event
+from schemas.envelope import Event, tag_of
 from scoring.features import CUSTOM, Lift, Value
 from scoring.operators import OPERATORS, OperandError, Test
 from scoring.touches import touch_of
@@ -136,10 +136,6 @@ EFFECTS: dict[type[Event], Effect] = {
     events.Custom: _ACT,
 }
 """Every event type, with nothing left to a default."""
-
-
-def tag_of(event_type: type[Event]) -> str:
-    return str(event_type.__struct_config__.tag)
 
 
 EVENT_NAMES: dict[str, type[Event]] = {tag_of(event_type): event_type for event_type in EFFECTS}

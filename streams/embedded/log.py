@@ -7,31 +7,22 @@ Only who holds the appender's lock may write; reading needs no lock. Nothing her
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import LiteralString
 
 from psycopg.sql import SQL, Identifier, Literal
 
-from schemas.record import Outgoing, Record
-from schemas.topics import (
-    DEAD_LETTERS,
-    DEFAULT_PARTITIONS,
-    EVENTS,
-    LEAD_ACTIVITY,
-    LEAD_CHANGES,
-    LEAD_SCORES,
-    SCORE_CHANGED,
-    SESSION_SCORES,
-)
+from schemas.record import Record, Slot
+from schemas.topics import DEFAULT_PARTITIONS, TOPICS
 from streams.embedded.rows import MANY, Connection, copy_rows, upsert, upsert_into
 
-Slot = tuple[str, int]
-"""(topic, partition)"""
-
-KEPT = (EVENTS, LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_CHANGES, DEAD_LETTERS)
-COMPACTED = (LEAD_SCORES,)
+KEPT = tuple(topic.name for topic in TOPICS if not topic.compacted)
+COMPACTED = tuple(topic.name for topic in TOPICS if topic.compacted)
 
 FORMAT = 1
 """Raised when tables or their meaning change; a log of a higher format is refused."""
+_UPGRADES: Mapping[int, LiteralString] = {}
+"""Format n -> the statements that make n + 1 of it. A log without such a step is refused."""
 
 PAGE = 5_000
 
@@ -40,19 +31,19 @@ _LOCK_SECONDS = 10.0
 """The backend of a killed appender holds its lock until it notices."""
 
 _TABLES = """
-create table if not exists format (
+create table format (
   only_row boolean primary key default true check (only_row),
   version integer not null,
   partitions integer not null
 );
-create table if not exists records (
+create table records (
   topic text collate "C" not null,
   partition integer not null,
   position bigint not null,
   key text collate "C" not null,
   value bytea
 ) partition by list (topic);
-create table if not exists compacted (
+create table compacted (
   topic text collate "C" not null,
   key text collate "C" not null,
   partition integer not null,
@@ -60,33 +51,33 @@ create table if not exists compacted (
   value bytea not null,
   primary key (topic, key)
 ) with (fillfactor = 75);
-create index if not exists compacted_by_position on compacted (topic, partition, position);
-create table if not exists heads (
+create index compacted_by_position on compacted (topic, partition, position);
+create table heads (
   topic text collate "C" not null,
   partition integer not null,
   position bigint not null,
   primary key (topic, partition)
 ) with (fillfactor = 50);
-create table if not exists checkpoints (
+create table checkpoints (
   stage text collate "C" not null,
   partition integer not null,
   position bigint not null,
   primary key (stage, partition)
 ) with (fillfactor = 50);
-create table if not exists unprojected (
+create table unprojected (
   topic text collate "C" not null,
   partition integer not null,
   position bigint not null,
   primary key (topic, partition)
 );
-create table if not exists skips (
+create table skips (
   topic text collate "C" not null,
   partition integer not null,
   position bigint not null,
   reason text not null,
   primary key (topic, partition, position)
 );
-create table if not exists state (
+create table state (
   stage text collate "C" not null,
   partition integer not null,
   key text collate "C" not null,
@@ -94,23 +85,22 @@ create table if not exists state (
   value bytea not null,
   primary key (stage, partition, key, part)
 ) with (fillfactor = 75);
-create table if not exists dues (
+create table dues (
   stage text collate "C" not null,
   partition integer not null,
   key text collate "C" not null,
   due_at bigint not null,
   primary key (stage, partition, key)
 );
-create index if not exists dues_by_moment on dues (due_at);
+create index dues_by_moment on dues (due_at);
 """
 
 # Its own key leaves the topic out: one table is one topic.
 _TOPIC_TABLE = """
-create table if not exists {table} partition of records (primary key (partition, position))
+create table {table} partition of records (primary key (partition, position))
   for values in ({topic}) with (autovacuum_vacuum_insert_scale_factor = 0.5);
 alter table {table} alter column value set storage external;
 """
-
 
 _POSITION = {"partition": "int4", "position": "int8"}
 _HEADS = upsert_into("heads", {"topic": "text", **_POSITION}, ("topic", "partition"))
@@ -160,33 +150,64 @@ def _lock_holder(connection: Connection) -> str:
 def open_log(connection: Connection, partitions: int | None = None) -> int:
     """Makes the tables if there are none, and returns the number of partitions, fixed from then on.
 
-    `partitions` None takes what is there. Raises LogRefused for a log of another shape.
+    `partitions` None takes what is there. A log of an older format is upgraded, in one transaction.
+    Raises LogRefused for a log of another shape.
     """
-    connection.execute(_TABLES)
-    stored = connection.execute("select version, partitions from format").fetchone()
-    if stored is None:
-        stored = (FORMAT, partitions or DEFAULT_PARTITIONS)
-        connection.execute("insert into format (version, partitions) values (%s, %s)", stored)
-        for topic in KEPT:
-            name = Identifier("records_" + topic.replace("-", "_"))
-            connection.execute(SQL(_TOPIC_TABLE).format(table=name, topic=Literal(topic)))
+    found = _shape(connection)
+    if found is None:
+        found = partitions or DEFAULT_PARTITIONS
+        _make_tables(connection, found)
     connection.commit()
-    version, found = stored
+    if partitions not in {None, found}:
+        raise LogRefused(
+            f"This log has {found} partitions and cannot change to {partitions}, since the number decides where "
+            f"each key's state lives: set LEADSTREAM_PARTITIONS={found}, or carry the events over into a new "
+            "database (docs/upgrading.md)."
+        )
+    return found
+
+
+def _shape(connection: Connection) -> int | None:
+    """The number of partitions of a log in today's format; None: there is none yet."""
+    if not _exists(connection):
+        return None
+    version, partitions = _stored(connection)
     if version > FORMAT:
         raise LogRefused(
             f"A newer Leadstream wrote this log (format {version}, this one reads up to {FORMAT}): upgrade Leadstream."
         )
-    if partitions not in {None, found}:
+    if not _UPGRADES.keys() >= set(range(version, FORMAT)):
         raise LogRefused(
-            f"This log has {found} partitions and cannot change to {partitions}, since the number decides where "
-            f"each key's state lives: set LEADSTREAM_PARTITIONS={found}, or export the log and import it into a "
-            "new database."
+            f"This log has format {version}, which this Leadstream can no longer upgrade: start the last version "
+            "that can (the changelog names it) once, then this one."
         )
-    return int(found)
+    for older in range(version, FORMAT):
+        connection.execute(_UPGRADES[older])
+        connection.execute("update format set version = %s", (older + 1,))
+    return partitions
 
 
-def to_every_partition(topic: str, key: str, value: bytes, partitions: int) -> list[Outgoing]:
-    return [Outgoing(topic, key, value, partition) for partition in range(partitions)]
+def _make_tables(connection: Connection, partitions: int) -> None:
+    connection.execute(_TABLES)
+    connection.execute("insert into format (version, partitions) values (%s, %s)", (FORMAT, partitions))
+    for topic in KEPT:
+        name = Identifier("records_" + topic.replace("-", "_"))
+        connection.execute(SQL(_TOPIC_TABLE).format(table=name, topic=Literal(topic)))
+
+
+def _exists(connection: Connection) -> bool:
+    return connection.execute("select to_regclass('format') is not null").fetchone() == (True,)
+
+
+def _stored(connection: Connection) -> tuple[int, int]:
+    """(format, partitions)"""
+    row = connection.execute("select version, partitions from format").fetchone()
+    if row is None:
+        raise LogRefused(
+            "This log does not say its format: its table `format` has lost its row. Restore a backup."
+        )
+    version, partitions = row
+    return version, partitions
 
 
 def write_records(connection: Connection, records: Sequence[Record]) -> None:
@@ -236,7 +257,7 @@ def read(connection: Connection, topic: str, partition: int, from_position: int,
 
 
 def scan(connection: Connection, topic: str) -> Iterator[Record]:
-    """Every record of a topic, partition by partition, in order: for export and rebuild."""
+    """Every record of a topic, partition by partition, in order."""
     for partition in range(partitions_of(connection)):
         position = 0
         while page := read(connection, topic, partition, position, PAGE):
@@ -245,11 +266,9 @@ def scan(connection: Connection, topic: str) -> Iterator[Record]:
 
 
 def partitions_of(connection: Connection) -> int:
-    there = connection.execute("select to_regclass('format') is not null").fetchone()
-    row = connection.execute("select partitions from format").fetchone() if there == (True,) else None
-    if row is None:
+    if not _exists(connection):
         raise LogRefused("There is no log in this database yet: start `leadstream serve` once.")
-    return int(row[0])
+    return _stored(connection)[1]
 
 
 def heads(connection: Connection) -> dict[Slot, int]:

@@ -7,7 +7,7 @@ each row once, however often a key changed. Nothing survives `forget`; nothing h
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from streams.embedded.log import Slot
+from schemas.record import Slot
 from streams.embedded.rows import Connection, upsert, upsert_into
 from streams.engine.shard import SHARED
 

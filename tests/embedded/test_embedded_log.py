@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from schemas.record import Outgoing, Record
+from schemas.record import Record
 from schemas.topics import DEFAULT_PARTITIONS, EVENTS, LEAD_SCORES
 from streams.embedded import log
 
@@ -83,6 +83,45 @@ def test_a_log_of_a_newer_format_is_refused(connection):
     connection.commit()
     with pytest.raises(log.LogRefused, match="upgrade Leadstream"):
         log.open_log(connection)
+    connection.rollback()
+    assert connection.execute("select version from format").fetchall() == [(log.FORMAT + 1,)]
+
+
+@pytest.fixture
+def two_formats_later(connection, monkeypatch):
+    log.write_records(connection, records(3))
+    connection.commit()
+    monkeypatch.setattr(log, "FORMAT", log.FORMAT + 2)
+    return connection
+
+
+def test_a_log_of_an_older_format_is_upgraded_step_by_step(two_formats_later, monkeypatch):
+    steps = {
+        log.FORMAT - 2: "alter table records add column headers bytea",
+        log.FORMAT - 1: "alter table records rename column headers to head",
+    }
+    monkeypatch.setattr(log, "_UPGRADES", steps)
+    assert log.open_log(two_formats_later) == 4
+    assert two_formats_later.execute("select version, partitions from format").fetchall() == [(log.FORMAT, 4)]
+    assert two_formats_later.execute("select head from records").fetchall() == [(None,)] * 3
+    assert log.open_log(two_formats_later) == 4, "upgraded once"
+
+
+@pytest.mark.parametrize("second", [None, "no such statement"])
+def test_a_log_that_cannot_be_upgraded_stays_as_it_was(two_formats_later, monkeypatch, second):
+    first, last = log.FORMAT - 2, log.FORMAT - 1
+    steps = {first: "alter table records add column headers bytea"} | ({last: second} if second else {})
+    monkeypatch.setattr(log, "_UPGRADES", steps)
+    with pytest.raises(log.LogRefused if second is None else psycopg.errors.SyntaxError):
+        log.open_log(two_formats_later)
+    two_formats_later.rollback()
+    assert two_formats_later.execute("select version from format").fetchall() == [(first,)]
+    assert log.read(two_formats_later, EVENTS, 0, 0, 10) == records(3)
+
+
+def test_a_log_that_is_too_old_names_the_remedy(two_formats_later):
+    with pytest.raises(log.LogRefused, match="changelog"):
+        log.open_log(two_formats_later)
 
 
 def test_a_database_without_a_log_says_so(database_url):
@@ -104,13 +143,6 @@ def test_the_lock_is_had_once_its_holder_is_gone(connection, database_url):
     connection.close()
     with psycopg.connect(database_url) as second:
         log.take_lock(second)
-
-
-def test_every_partition_gets_its_own_copy():
-    assert log.to_every_partition(EVENTS, "~", b"x", 2) == [
-        Outgoing(EVENTS, "~", b"x", 0),
-        Outgoing(EVENTS, "~", b"x", 1),
-    ]
 
 
 def test_only_a_record_that_waits_to_be_folded_can_be_skipped(connection):

@@ -11,12 +11,15 @@ from projection_records import TENANT, at, attached, delta, lead_scored, page_vi
 
 import schemas
 from projections import facts
-from projections.facts import CHANNEL_OF_SOURCE, CHANNEL_OF_TYPE, OTHERWISE, TAGS, changes, channel_of
+from projections.channels import CHANNEL_OF_SOURCE, CHANNEL_OF_TYPE, OTHERWISE, channel_of
+from projections.facts import STATED, changes
 from projections.rows import Engagement, Lead, LeadScore
 from projections.tables import key_of
 from schemas import events as e
 from schemas.decode import decode_source
-from schemas.envelope import Campaign, Context, Device, Event
+from schemas.envelope import Campaign, Context, Device, Event, tag_of
+from schemas.events import EVENT_TYPES
+from schemas.statements import STATEMENT_TYPES
 
 WHEN = {"event_id": "e", "occurred_at": at(0), "visitor_id": "v"}
 
@@ -153,8 +156,12 @@ def test_every_example_event_becomes_a_row(example):
 # Channels
 
 
+def test_every_statement_changes_something():
+    assert STATED.keys() == set(STATEMENT_TYPES)
+
+
 def test_every_event_type_has_a_channel():
-    assert CHANNEL_OF_TYPE.keys() | OTHERWISE.keys() == set(TAGS.values())
+    assert CHANNEL_OF_TYPE.keys() | OTHERWISE.keys() == set(map(tag_of, EVENT_TYPES))
     assert not CHANNEL_OF_TYPE.keys() & OTHERWISE.keys()
 
 

@@ -4,14 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from projection_records import contents, definitions, open_log
 
 from projections import rows, tables
-from projections.derived import types_of
-from projections.migrate import OutdatedError, check_current, connected, migrate
+from projections.migrate import OutdatedError, _config, check_current, connected, migrate
 from projections.rebuild import rebuild
+from projections.upserts import types_of
 
 pytestmark = pytest.mark.postgres
 
@@ -60,6 +61,36 @@ def test_a_database_is_current_only_after_migrating(database_url):
     check_current(database_url)
     migrate(database_url)
     check_current(database_url)
+
+
+def test_a_store_of_the_first_shape_is_brought_to_the_newest(database_url):
+    """Its ledger stays; answers, for which nobody waits any more, go."""
+    with connected(database_url) as connection:
+        connection.exec_driver_sql("create schema live")
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "insert into score_history values (1, 'rules', now(), 7, 's', 1, 5, 0, 5, '{}', '[]', 'event:e')"
+        )
+        connection.exec_driver_sql(
+            "insert into applied_events values (1, 1, 'default', 'e', 'L', now(), 'applied', '{}', 9)"
+        )
+    migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        ledger = connection.execute("select lead_key, model, position, total from live.score_history")
+        assert ledger.fetchall() == [(1, "rules", 7, 5)]
+        assert connection.execute("select * from live.applied_events").fetchall() == []
+    check_current(database_url)
+
+
+@pytest.mark.parametrize("meet", [migrate, check_current])
+def test_a_store_of_a_newer_version_is_refused_with_the_remedy(database_url, meet):
+    migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update public.alembic_version set version_num = '9999'")
+    with pytest.raises(OutdatedError, match=r"9999.*upgrade Leadstream"):
+        meet(database_url)
 
 
 def test_several_may_migrate_at_once(database_url):

@@ -84,18 +84,32 @@ def write(connection: psycopg.Connection[Any], said: Sequence[Outgoing], ends: E
     connection.commit()
 
 
+def write_batches(connection: psycopg.Connection[Any], count: int) -> Ends:
+    """The first so many batches; returns where each partition ends."""
+    ends: Ends = {}
+    for n in range(count):
+        write(connection, batch(n), ends)
+    return ends
+
+
 def folded_anew(url: str, connection: psycopg.Connection[Any]) -> dict[str, list[str]]:
     rebuild(url)
     return contents(connection)
 
 
 def test_rows_are_identical(url, db):
-    ends: Ends = {}
-    for n in range(40):
-        write(db, batch(n), ends)
+    write_batches(db, 40)
     before = contents(db)
     assert all(before[table] for table in before if table != "band_changes")
     assert folded_anew(url, db) == before
+    assert folded_anew(url, db) == before
+
+
+def test_answers_that_were_let_go_stay_gone(url, db, monkeypatch):
+    monkeypatch.setattr(worker, "ANSWERS_KEPT", 4)
+    write_batches(db, 30)
+    before = contents(db)
+    assert 0 < len(before["applied_events"]) < 30
     assert folded_anew(url, db) == before
 
 
@@ -108,9 +122,7 @@ def test_definitions_are_identical(url, db):
 
 def test_a_live_writer_goes_on_before_during_and_after_the_swap(url, db):
     """One writer writes all the time, a reader reads all the time, three rebuilds come and go."""
-    ends: Ends = {}
-    for n in range(30):
-        write(db, batch(n), ends)
+    ends = write_batches(db, 30)
     stop = threading.Event()
 
     def writer() -> None:
@@ -181,9 +193,7 @@ def test_a_writer_that_waited_for_the_swap_goes_on_from_the_new_positions(url, d
 
 @pytest.mark.parametrize("step", ["_fold", "_complete", "_swap"])
 def test_an_interrupted_rebuild_leaves_the_live_tables_and_can_be_run_again(url, db, monkeypatch, step):
-    ends: Ends = {}
-    for n in range(5):
-        write(db, batch(n), ends)
+    ends = write_batches(db, 5)
     before = contents(db)
 
     class Killed(BaseException):
@@ -227,9 +237,7 @@ def test_a_lead_that_goes_while_it_runs_is_gone_afterwards(url, db, monkeypatch)
 
 
 def test_a_log_whose_beginning_was_let_go_is_folded_from_where_it_begins(url, db):
-    ends: Ends = {}
-    for n in range(10):
-        write(db, batch(n), ends)
+    ends = write_batches(db, 10)
     db.execute("delete from public.records where topic = 'score-changed' and position < 2")
     db.commit()
     before = contents(db)["score_history"]
@@ -241,9 +249,7 @@ def test_a_log_whose_beginning_was_let_go_is_folded_from_where_it_begins(url, db
 
 
 def test_a_hole_in_the_log_is_named(url, db):
-    ends: Ends = {}
-    for n in range(10):
-        write(db, batch(n), ends)
+    write_batches(db, 10)
     db.execute("delete from public.records where topic = 'score-changed' and position = 1")
     db.commit()
     with pytest.raises(PositionGapError, match=r"score-changed/\d: .*records 1 to 1 are missing"):
@@ -251,9 +257,7 @@ def test_a_hole_in_the_log_is_named(url, db):
 
 
 def test_progress_ends_with_everything(url, db):
-    ends: Ends = {}
-    for n in range(10):
-        write(db, batch(n), ends)
+    ends = write_batches(db, 10)
     told: list[tuple[int, int]] = []
     rebuild(url, progress=lambda done, total: told.append((done, total)))
     assert told == sorted(told)
@@ -294,9 +298,7 @@ def test_without_a_log_it_says_so(database_url):
 
 
 def test_many_pages_are_folded_like_one(url, db, monkeypatch):
-    ends: Ends = {}
-    for n in range(30):
-        write(db, batch(n), ends)
+    write_batches(db, 30)
     before = contents(db)
     monkeypatch.setattr(rebuilding, "PAGE", 3)
     monkeypatch.setattr(worker, "CHUNK", 2)

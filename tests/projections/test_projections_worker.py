@@ -1,7 +1,7 @@
 """The worker against a real PostgreSQL: every record counts once, however the records come."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projection_records import (
+    PARTITIONS,
     attached,
     by_partition,
     contents,
@@ -29,8 +30,8 @@ from projection_records import (
 )
 from psycopg.rows import dict_row
 
+from projections import worker
 from projections.facts import UnreadableRecordError
-from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.tables import key_of, lead_row_key, session_row_key
 from projections.worker import CHANNEL, FEW, project
@@ -45,13 +46,6 @@ pytestmark = pytest.mark.postgres
 PROPERTY = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    migrate(database_url)
-    with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
-        yield connection
 
 
 def rows(db: psycopg.Connection[Any], query: str) -> list[dict[str, Any]]:
@@ -519,6 +513,29 @@ def test_the_latest_word_on_an_event_stands(db):
     commit(db, recorded(said))
     assert rows(db, "select outcome, scores from live.applied_events") == [
         {"outcome": "duplicate", "scores": {"rules": 1}}
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_only_answers_among_the_last_records_of_a_partition_are_kept(db, monkeypatch, size):
+    """Each lead has a partition to itself: of 30 records a lead the last 5 are looked back on."""
+    monkeypatch.setattr(worker, "ANSWERS_KEPT", 5)
+    said = [
+        statement(say.EventApplied, f"L{lead}", n, event_id=f"e{n}", outcome="applied", scores={})
+        if n % 2 == 0
+        else statement(say.StageEntered, f"L{lead}", n, stage="new", previous="new", reason="")
+        for n in range(30)
+        for lead in range(PARTITIONS)
+    ]
+    placed = [each._replace(partition=int(each.key[-1])) for each in said]
+    records = recorded(placed)
+    for start in range(0, len(records), size):
+        project(db, records[start : start + size])
+    kept = rows(db, "select partition, event_id from live.applied_events order by 1, 2")
+    assert kept == [
+        {"partition": partition, "event_id": event_id}
+        for partition in range(PARTITIONS)
+        for event_id in ("e26", "e28")
     ]
 
 

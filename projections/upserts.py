@@ -5,8 +5,10 @@ batch may be cut anywhere without changing a result. Few rows go one by one in a
 by COPY, many mutable rows as one array per column: each is the fastest where it is used.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from psycopg.sql import SQL, Composed, Identifier
@@ -15,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from projections.rows import TABLE_OF, Change, Row, Superseded
-from projections.tables import NEWEST_BY, READ_MODELS
+from projections.tables import NEWEST_BY, READ_MODELS, applied_events
 
 Values = tuple[Any, ...]
 
@@ -40,23 +42,39 @@ class Collapsed(NamedTuple):
     superseded: dict[Table, list[Values]]
 
 
+class _Form(NamedTuple):
+    """How rows of one kind are told apart: by key, and by version if the table is mutable."""
+
+    table: Table
+    key: Callable[[Row], Any]
+    version: Callable[[Row], Any] | None
+
+
+def _form(table: Table) -> _Form:
+    names = list(table.columns.keys())
+    places = [names.index(column.name) for column in table.primary_key]
+    versions = [names.index(name) for name in table.info.get(NEWEST_BY, ())]
+    return _Form(table, itemgetter(*places), itemgetter(*versions) if versions else None)
+
+
+_FORMS: Final = {kind: _form(table) for kind, table in TABLE_OF.items()}
+
+
 def collapse(changes: Iterable[Change]) -> Collapsed:
-    facts: dict[Table, list[Row]] = {}
-    newest: dict[Table, dict[Values, Row]] = {}
-    superseded: dict[Table, dict[Values, int]] = {}
+    facts: defaultdict[Table, list[Row]] = defaultdict(list)
+    newest: defaultdict[Table, dict[Any, Row]] = defaultdict(dict)
+    superseded: defaultdict[Table, dict[Values, int]] = defaultdict(dict)
     for change in changes:
         if isinstance(change, Superseded):
-            superseded.setdefault(change.table, {})[change.key] = change.position
+            superseded[change.table][change.key] = change.position
             continue
-        table = TABLE_OF[type(change)]
-        if NEWEST_BY not in table.info:
-            facts.setdefault(table, []).append(change)
+        table, key_of, version_of = _FORMS[type(change)]
+        if version_of is None:
+            facts[table].append(change)
             continue
-        key, version = _picked(table)
-        held = newest.setdefault(table, {})
-        place = tuple(change[at] for at in key)
-        if (old := held.get(place)) is None or _version(old, version) < _version(change, version):
-            held[place] = change
+        held, key = newest[table], key_of(change)
+        if (old := held.get(key)) is None or version_of(old) < version_of(change):
+            held[key] = change
     mutable = {table: [rows[key] for key in sorted(rows)] for table, rows in newest.items()}
     ended = {
         table: [(*key, position) for key, position in sorted(ends.items())]
@@ -64,20 +82,6 @@ def collapse(changes: Iterable[Change]) -> Collapsed:
     }
     merged = {**facts, **mutable}
     return Collapsed({table: merged[table] for table in READ_MODELS if table in merged}, ended)
-
-
-def _version(row: Row, version: tuple[int, ...]) -> Values:
-    return tuple(row[at] for at in version)
-
-
-@lru_cache
-def _picked(table: Table) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where a row holds its key and its version."""
-    names = list(table.columns.keys())
-    return (
-        tuple(names.index(column.name) for column in table.primary_key),
-        tuple(names.index(name) for name in table.info[NEWEST_BY]),
-    )
 
 
 def types_of(table: Table) -> list[str]:
@@ -170,6 +174,19 @@ def delete(schema: str, table: Table, length: int) -> bytes:
                 SQL("t.{} = n.{}").format(Identifier(name), Identifier(name)) for name in key
             ),
         )
+        .as_bytes(None)
+    )
+
+
+@lru_cache
+def forget_answers(schema: str) -> bytes:
+    """Answers that stand no higher in their partition than the position given for it."""
+    return (
+        SQL(
+            "delete from {} t using unnest(%b::int4[], %b::int8[]) as n (partition, position) "
+            "where t.partition = n.partition and t.position <= n.position"
+        )
+        .format(Identifier(schema, applied_events.name))
         .as_bytes(None)
     )
 

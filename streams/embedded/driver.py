@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import psycopg
 import structlog
 
-from schemas.record import Outgoing, Record
+from schemas.record import Outgoing, Record, Slot
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from streams.embedded import log
-from streams.embedded.log import Slot
 from streams.embedded.waiting import Request, Waiting
 from streams.embedded.writer import AnyStage, Project, Writer
 from streams.engine.shard import SHARED, FoldFailed
@@ -207,7 +206,7 @@ class Driver:
                 self._lose(writer, outgoing, error)
             else:
                 self._fail(error)
-                self._append_alone(writer, outgoing)
+                self._append_alone(writer, outgoing, error)
         else:
             self._resolve(appended)
             self._observe(writer)
@@ -221,10 +220,15 @@ class Driver:
         appended = writer.commit(outgoing, now) if outgoing or writer.behind or now is not None else []
         if now is not None:
             self._tick_at = 0.0 if writer.more_due else time.monotonic() + TICK_SECONDS
-        if self._failing is not None:
+        if self._failing is not None and not self._stands_still(writer):
             _log.info("folding goes on", after=self._failing.cause)
             self._failing = None
         return appended
+
+    def _stands_still(self, writer: Writer) -> bool:
+        """Whether the record that failed is still to be folded: a short commit may not have come to it."""
+        record = self._failing.record if self._failing is not None else None
+        return record is not None and writer.has(record) and not writer.folded(record)
 
     def _patience(self, writer: Writer) -> float:
         """How long to wait for requests before doing something else."""
@@ -234,11 +238,19 @@ class Driver:
             return 0.0
         return max(0.0, self._tick_at - time.monotonic())
 
-    def _append_alone(self, writer: Writer, outgoing: Sequence[Outgoing]) -> None:
-        if not outgoing:
+    def _append_alone(self, writer: Writer, outgoing: Sequence[Outgoing], failure: Exception) -> None:
+        """Keeps what producers said. If a fold failed on a record that this very transaction made, the
+        stages before it fold once more, so that the record stands in the log and can be skipped.
+        """
+        made = isinstance(failure, FoldFailed) and not writer.has(failure.record)
+        if not outgoing and not made:
             return
         try:
-            appended = writer.commit_unfolded(outgoing)
+            if isinstance(failure, FoldFailed) and made:
+                appended = writer.commit(outgoing, before=failure.stage)
+                self._retry_at = 0.0
+            else:
+                appended = writer.commit_unfolded(outgoing)
         except Exception as error:  # noqa: BLE001 - told to everybody who waits
             if writer.lost:
                 self._lose(writer, outgoing, error)

@@ -17,10 +17,9 @@ from typing import Any
 
 import psycopg
 
-from schemas.record import Outgoing, Record
+from schemas.record import Outgoing, Record, Slot
 from schemas.topics import DEAD_LETTERS, partition_of
 from streams.embedded import log
-from streams.embedded.log import Slot
 from streams.embedded.rows import MANY, Connection
 from streams.embedded.state import StateStore
 from streams.engine.shard import Shard, Stage, dead_letter
@@ -187,10 +186,21 @@ class Writer:
         """Whether another `commit` would find something to do."""
         return bool(self._unprojected) or any(self.backlog.values())
 
-    def commit(self, outgoing: Sequence[Outgoing], now: int | None = None) -> list[Record]:
+    def has(self, record: Record) -> bool:
+        """Whether a record stands at this place in the log."""
+        return record.position < self._stored.get((record.topic, record.partition), 0)
+
+    def folded(self, record: Record) -> bool:
+        """Whether the stage that reads its topic has passed this place."""
+        return record.position < self._lanes[record.topic][record.partition].committed
+
+    def commit(
+        self, outgoing: Sequence[Outgoing], now: int | None = None, *, before: str | None = None
+    ) -> list[Record]:
         """Appends, folds a bounded amount, projects; returns the appended records with their positions.
 
-        With `now`, the passing of time until then is folded into keys whose due has come.
+        With `now`, the passing of time until then is folded into keys whose due has come. With
+        `before`, only the stages before that one fold, so that what it fails on stands in the log.
         """
         with self._transaction():
             appended = self._append(outgoing)
@@ -201,7 +211,7 @@ class Writer:
             else:
                 if now is not None:
                     self._wake(now)
-                self._fold()
+                self._fold(before)
                 self._store()
                 if self._project is not None and self._written:
                     self._project(self._connection, self._written)
@@ -281,10 +291,11 @@ class Writer:
             self._state.put(slot, {}, dues)
             self._append(records)
 
-    def _fold(self) -> None:
+    def _fold(self, before: str | None) -> None:
         """Every stage in turn, until nothing is left or the transaction is long enough."""
+        sources = list(takewhile(lambda source: self._lanes[source][0].stage != before, self._lanes))
         deadline = time.monotonic() + COMMIT_SECONDS
-        while any([self._fold_stage(source) for source in self._lanes]):  # noqa: C419 - all have their turn
+        while any([self._fold_stage(source) for source in sources]):  # noqa: C419 - all have their turn
             if time.monotonic() > deadline:
                 return
 

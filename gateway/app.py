@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -31,6 +32,7 @@ ABOUT = (
 
 
 def create_app(ports: Ports) -> FastAPI:
+    """`app.state.end_waiting()` lets go of callers that wait, so that the server can stop."""
     store = Store(ports.database_url)
     applied = Applied(ports.database_url, outcomes_from(store))
 
@@ -52,11 +54,13 @@ def create_app(ports: Ports) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         servers=[{"url": ports.public_url}],
     )
+    app.state.end_waiting = applied.end
     app.include_router(collector(ports, applied.wait))
     app.include_router(leads_api(ports, store))
-    app.include_router(lead_score_api(ports, store))
+    app.include_router(lead_score_api(ports, store, applied.wait))
     app.include_router(probes(ports, store))
     app.include_router(pages())
     app.add_middleware(observed)
@@ -75,7 +79,15 @@ def _problem(_request: Request, error: Exception) -> Response:
 def _http(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return answer_to(Problem(error.status_code, str(error.detail)), error.headers)
+    match error.status_code:
+        case 404:
+            reason = "nothing is here: /docs lists every address"
+        case 405:
+            allowed = Headers(error.headers or {}).get("allow")
+            reason = f"only {allowed} here: see /docs" if allowed else "not by this method: see /docs"
+        case _:
+            reason = str(error.detail)
+    return answer_to(Problem(error.status_code, reason), error.headers)
 
 
 def _invalid(_request: Request, error: Exception) -> Response:

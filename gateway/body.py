@@ -23,6 +23,8 @@ NDJSON = frozenset(
 )
 GZIP_WINDOW = 31
 """zlib's word for: a gzip header is required."""
+GZIP_MARK = b"\x1f\x8b"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
 
@@ -78,7 +80,7 @@ def gunzip(packed: bytes, limit: int) -> bytes:
         try:
             part = member.decompress(packed, left + 1)
         except zlib.error as error:
-            raise Problem(400, f"broken gzip: {error}", field="Content-Encoding") from None
+            raise Problem(400, f"this is no gzip, or damaged: {error}", field="Content-Encoding") from None
         if len(part) > left:
             raise _too_large(limit)
         if not member.eof:
@@ -113,7 +115,11 @@ def _json(body: bytes) -> Batch:
         return Batch(_elements(text), None)
     if text.startswith(b"{"):
         return _object(text)
-    reason = "send an event, a list of events or a line each" if text else "the body is empty"
+    if text.startswith(GZIP_MARK):
+        raise Problem(400, "this is gzip: say so with Content-Encoding: gzip", field="Content-Encoding")
+    if text.startswith(UTF_16_MARKS):
+        raise Problem(400, "this is UTF-16: send UTF-8", field="body")
+    reason = "no JSON: send an event {...}, a list of them, or one a line" if text else "the body is empty"
     raise Problem(400, reason, field="body")
 
 
@@ -124,7 +130,8 @@ def _elements(text: bytes) -> list[bytes]:
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         elements = torn(text)
         if elements is None:
-            raise Problem(400, f"no JSON: {error}", field="body") from None
+            why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise Problem(400, f"no JSON: {why}", field="body") from None
         return elements
 
 

@@ -8,23 +8,35 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import READ, Buckets, Caller, Denied, client_of, collector_caller
+from gateway.access import READ, WRITE, Buckets, Caller, Denied, client_of, collector_caller
 from gateway.answers import Json, Problem, answer_to
 from gateway.body import Batch, read_body, sent_at_of, split
-from gateway.door import Facts, admit, read
+from gateway.door import Facts, admit, hint, read
 from gateway.ports import Await, EventKey, Outcome, Ports, Unavailable
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
+from schemas.events import (
+    LeadAssigned,
+    LeadErased,
+    LeadsMerged,
+    MergeUndone,
+    NoteAdded,
+    StageChanged,
+    TaskCreated,
+)
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
 LONGEST_WAIT = 10.0
+BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
+"""What colleagues decide about leads: no visitor's browser may."""
 BREATH = 100
 """After so many events of a batch, other requests have their turn."""
 CORS = {"Access-Control-Allow-Origin": "*", "Vary": "Origin"}
@@ -112,7 +124,8 @@ async def _take(request: Request, ports: Ports, buckets: Buckets, applied: Await
     body = await read_body(request, ports.max_body_bytes)
     batch = split(body, request.headers.get("content-type", ""), ports.max_batch)
     buckets.take(caller.key, len(batch.raws), time.monotonic())
-    admitted, answers = await _admit_all(batch, _facts(request, ports, caller, batch, reply=wait > 0), ports)
+    facts = _facts(request, ports, caller, batch, reply=wait > 0)
+    admitted, answers = await _admit_all(batch, facts, ports, staff=WRITE in caller.scopes)
     if admitted:
         await _append(admitted, ports)
     refused = len(answers) - len(admitted)
@@ -126,7 +139,9 @@ async def _take(request: Request, ports: Ports, buckets: Buckets, applied: Await
     return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
 
 
-async def _admit_all(batch: Batch, facts: Facts, ports: Ports) -> tuple[list[Event], list[dict[str, Any]]]:
+async def _admit_all(
+    batch: Batch, facts: Facts, ports: Ports, *, staff: bool
+) -> tuple[list[Event], list[dict[str, Any]]]:
     now = ports.now()
     admitted: list[Event] = []
     answers: list[dict[str, Any]] = []
@@ -134,15 +149,25 @@ async def _admit_all(batch: Batch, facts: Facts, ports: Ports) -> tuple[list[Eve
         if index % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         try:
-            event = admit(read(raw, str(uuid.uuid4()), now), facts, now)
+            event = admit(_read(raw, now, staff=staff), facts, now)
         except Refusal as refusal:
             answers.append(
                 {"index": index, "status": "refused", "field": refusal.field, "reason": refusal.reason}
             )
         else:
             admitted.append(event)
-            answers.append({"index": index, "event_id": event.event_id, "status": "accepted"})
+            answer = {"index": index, "event_id": event.event_id, "status": "accepted"}
+            if (unread := hint(event)) is not None:
+                answer["hint"] = unread
+            answers.append(answer)
     return admitted, answers
+
+
+def _read(raw: bytes, now: datetime, *, staff: bool) -> Event:
+    event = read(raw, str(uuid.uuid4()), now)
+    if isinstance(event, BY_STAFF) and not staff:
+        raise Refusal("type", "only an API token with the scope write may say this: write keys are public")
+    return event
 
 
 async def _append(events: list[Event], ports: Ports) -> None:

@@ -5,6 +5,7 @@ mends the producer's clock. A fold that reads the event again later must find ev
 nothing here is ever repeated for a recorded event. No database is known to this module.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ BROWSER = "Mozilla/"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
 """What the door can say in the producer's stead."""
 
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
 _decode_keys = json.Decoder(dict[str, Raw]).decode
 
 
@@ -45,25 +47,58 @@ def read(raw: bytes, event_id: str, now: datetime) -> Event:
     """The event; a simple producer may leave out `event_id` and `occurred_at` (and gives up being
     deduplicated). Raises Refusal.
     """
+    if not raw or raw.isspace():
+        raise Refusal(None, "is empty: there is a comma too many")
     try:
         return read_event(raw)
     except Refusal as refusal:
-        completed = _completed(raw, event_id, now) if refusal.field in OPTIONAL else None
-        if completed is None:
-            raise
-    return read_event(completed)
-
-
-def _completed(raw: bytes, event_id: str, now: datetime) -> bytes | None:
-    """The same object with what may be left out; None if nothing is."""
-    try:
-        given = _decode_keys(raw)
-    except (DecodeError, RecursionError):
-        return None
-    if given.keys() >= OPTIONAL:
-        return None
+        given = _given(raw)
+        if refusal.field not in OPTIONAL or given.keys() >= OPTIONAL:
+            raise _advised(refusal, given) from None
     defaults = {"event_id": Raw(json.encode(event_id)), "occurred_at": Raw(json.encode(now))}
-    return json.encode(defaults | given)
+    try:
+        return read_event(json.encode(defaults | given))
+    except Refusal as refusal:
+        raise _advised(refusal, given) from None
+
+
+def _given(raw: bytes) -> dict[str, Raw]:
+    """The fields of an object, unread; none, if it is no object."""
+    try:
+        return _decode_keys(raw)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _advised(refusal: Refusal, given: dict[str, Raw]) -> Refusal:
+    """The refusal of a field that is missing, with the one that was given in its stead: visitorId."""
+    if refusal.field is None or refusal.field in given:
+        return refusal
+    meant = {refusal.field, "lead_id"} if refusal.field == "visitor_id" else {refusal.field}
+    for key in given:
+        for field in meant:
+            if _snake(key) != key and _snake(key).endswith(field):
+                return Refusal(refusal.field, f"{refusal.reason}; {_unread(key, field)}")
+    return refusal
+
+
+def hint(event: Event) -> str | None:
+    """What the producer should know of an event that is taken: fields that are kept, but were probably
+    meant to be read (eventId).
+    """
+    fields = type(event).__struct_fields__
+    unread = [
+        _unread(key, meant) for key in event.extra or () if (meant := _snake(key)) != key and meant in fields
+    ]
+    return "; ".join(unread) or None
+
+
+def _unread(key: str, meant: str) -> str:
+    return f"{key[:64]} is not read, perhaps {meant} is meant"
+
+
+def _snake(name: str) -> str:
+    return _HUMP.sub("_", name).lower()
 
 
 def admit(event: Event, facts: Facts, now: datetime) -> Event:

@@ -1,19 +1,20 @@
 """The gateway's way into the read models: pooled connections that can only read, and give up in time.
 
-While Postgres is away every question raises Problem 503; nothing is cached in its stead.
+While Postgres is away every question raises Problem 503; no answer is cached in its stead.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import Select, literal, select
+from sqlalchemy import Compiled, Select, literal, select
+from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from gateway.answers import Problem
-from projections.queries import compiled
 from projections.tables import READ_OPTIONS
 
 STATEMENT_SECONDS = 15
@@ -26,8 +27,11 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database is away, or every connection busy; a statement that took too long counts, too."""
 
 Row = Mapping[str, Any]
-Ask = Callable[[Select[Any]], Awaitable[Sequence[Row]]]
 Connection = psycopg.AsyncConnection[DictRow]
+
+_DIALECT = dialect.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call] # SQLAlchemy leaves its dialects untyped
+_compiled: dict[Any, Compiled] = {}
+"""Each form of question, without its values; the code has a fixed number of them."""
 
 
 class Missing(Problem):
@@ -35,6 +39,34 @@ class Missing(Problem):
 
     def __init__(self) -> None:
         super().__init__(503, "the tables are not made yet", retry_after_s=2)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Questions of one and the same moment."""
+
+    connection: Connection
+
+    async def __call__(self, question: Select[Any]) -> Sequence[Row]:
+        (rows,) = await self.all(question)
+        return rows
+
+    async def all(self, *questions: Select[Any]) -> list[Sequence[Row]]:
+        """The answers to several questions, which travel together."""
+        async with self.connection.pipeline():
+            asked = [await self.connection.execute(*_worded(question)) for question in questions]
+            return [await each.fetchall() for each in asked]
+
+
+def _worded(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
+    """SQL text and parameters. Compiling costs far more than looking up the form."""
+    form = question._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own engine finds compiled text by
+    if form is None:
+        raise TypeError("a question that cannot be told apart by its form would be compiled each time")
+    compiled = _compiled.get(form.key)
+    if compiled is None:
+        compiled = _compiled[form.key] = question.compile(dialect=_DIALECT, cache_key=form)
+    return str(compiled).encode(), compiled.construct_params(extracted_parameters=form.bindparams) or {}
 
 
 class Store:
@@ -70,12 +102,7 @@ class Store:
         """A way to ask several questions of one and the same moment."""
         try:
             async with self._pool.connection(timeout=patience) as connection:
-
-                async def ask(question: Select[Any]) -> Sequence[Row]:
-                    text, parameters = compiled(question)
-                    return await (await connection.execute(text.encode(), parameters)).fetchall()
-
-                yield ask
+                yield Ask(connection)
         except psycopg.errors.UndefinedTable as error:
             raise Missing from error
         except AWAY as error:

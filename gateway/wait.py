@@ -40,6 +40,7 @@ class Applied:
         self._database_url = database_url
         self._look = look
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._ended = False
 
     async def wait(self, events: Sequence[EventKey], seconds: float) -> Mapping[EventKey, Outcome]:
         """Those of the events that are applied within so many seconds."""
@@ -53,6 +54,8 @@ class Applied:
                     while missing := [event for event in events if event not in seen]:
                         woken.clear()
                         seen.update(await self._looked(missing))
+                        if self._ended:
+                            break
                         if len(seen) < len(set(events)):
                             await _woken_or(woken, POLL_SECONDS)
         except TimeoutError:
@@ -61,6 +64,11 @@ class Applied:
             for event in events:
                 self._forget(event.event_id, woken)
         return seen
+
+    def end(self) -> None:
+        """The process stops: whoever waits is answered with what was seen so far."""
+        self._ended = True
+        self._wake_all()
 
     async def run(self) -> None:
         """Listens, and listens again whenever the connection breaks."""

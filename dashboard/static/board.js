@@ -3,6 +3,7 @@
 
 const REFRESH_MS = 2000;
 const PAGE = 50;
+const MOST = 500;
 const SHOWN_MS = 6000;
 const TEMPERATURES = {
   burning: ["🔥", "Burning"],
@@ -10,13 +11,16 @@ const TEMPERATURES = {
   warm: ["☀️", "Warm"],
   cold: ["❄️", "Cold"],
 };
+const NAMES = ["name", "first_name", "last_name"]; // the panel's title says them
+const REACHED_BY = { phone: "tel:", email: "mailto:" };
+const KINDS = { limit: "limit of the score", decay: "fading", mean: "mean of the visits" };
 const MOTION = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const by = (id) => document.getElementById(id);
 const view = { q: "", model: "temperature", anonymous: false, band: "", limit: PAGE, lead: null, asOf: null };
 const rows = new Map(); // lead id -> its element, what it showed, the running movement
 let sequence = 0;
-let shownDetail = "";
+let shownTag = null; // names the state of the lead that the panel shows
 let clockSkew = 0;
 
 function el(tag, properties = {}, ...children) {
@@ -38,13 +42,14 @@ class Refused extends Error {
   }
 }
 
-async function ask(path) {
+async function ask(path, tag = null) {
   const token = sessionStorage.getItem("token");
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(tag && { "If-None-Match": tag }) };
   const response = await fetch(path, { headers, signal: AbortSignal.timeout(15000) });
+  if (response.status === 304) return null;
   const answer = await response.json().catch(() => null);
   if (!response.ok) throw new Refused(response.status, answer?.error?.reason ?? `the server answered ${response.status}`);
-  return answer;
+  return { ...answer, tag: response.headers.get("ETag") };
 }
 
 // Words
@@ -53,7 +58,7 @@ const signed = (points) => `${points < 0 ? "−" : "+"}${number(Math.abs(points)
 const number = (points) => String(Math.round(points * 100) / 100);
 const direction = (points) => (points < 0 ? "down" : "up");
 const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-const words = (text) => String(text).replaceAll("_", " ").replace(/\bqr\b/, "QR");
+const words = (text) => String(text).replaceAll("_", " ").replace(/\b(qr|sms)\b/, (found) => found.toUpperCase());
 
 function ago(moment) {
   if (!moment) return "never";
@@ -72,7 +77,13 @@ const time = (moment) => el("time", { datetime: moment, title: exactly(moment) }
 function shown(value) {
   if (Array.isArray(value)) return value.join(", ");
   if (value !== null && typeof value === "object") return JSON.stringify(value);
-  return String(value);
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return typeof value === "number" ? value.toLocaleString() : String(value);
+}
+
+function factOf([name, value]) {
+  const way = REACHED_BY[name];
+  return [words(name), way ? el("a", { href: way + value }, value) : shown(value)];
 }
 
 function badge(band) {
@@ -138,7 +149,9 @@ function showLeads(answer) {
   if (MOTION) elements.forEach((each) => slide(each, before.get(each)));
   const present = new Set(answer.leads.map((lead) => lead.lead_id));
   for (const id of rows.keys()) if (!present.has(id)) rows.delete(id);
-  by("more").hidden = answer.next_offset === null || view.limit >= 500;
+  by("more").hidden = answer.next_offset === null;
+  by("more").disabled = view.limit >= MOST;
+  by("more").textContent = view.limit >= MOST ? `The first ${MOST} are shown: search to find others` : "Show more";
   showModels(answer.models);
   showEmpty(answer.leads.length === 0);
 }
@@ -188,7 +201,7 @@ function route() {
   try { id = found ? decodeURIComponent(found[1]) : null; } catch { id = null; }
   const left = view.lead;
   view.lead = id;
-  shownDetail = "";
+  shownTag = null;
   for (const [each, { element }] of rows) element.setAttribute("aria-current", String(each === id));
   by("panel").hidden = id === null;
   document.body.classList.toggle("reading", id !== null);
@@ -204,26 +217,28 @@ async function refreshDetail() {
   const id = view.lead;
   if (id === null) return;
   try {
-    const detail = await ask(`/api/leads/${encodeURIComponent(id)}`);
-    const print = JSON.stringify({ ...detail, as_of: null });
-    if (view.lead !== id || print === shownDetail) return;
-    shownDetail = print;
-    showDetail(detail);
+    const detail = await ask(`/api/leads/${encodeURIComponent(id)}`, shownTag);
+    if (view.lead !== id) return;
+    if (detail) showDetail(detail);
+    else for (const each of document.querySelectorAll("#panel time")) each.textContent = ago(each.dateTime);
   } catch (error) {
     if (view.lead === id && error.status === 404) by("panel-body").replaceChildren(el("p", {}, "This lead is not known."));
-    else if (view.lead === id && !shownDetail) by("panel-body").replaceChildren(el("p", {}, error.message));
+    else if (view.lead === id && !shownTag) by("panel-body").replaceChildren(el("p", {}, error.message));
   }
 }
 
 function showDetail(detail) {
-  const { lead } = detail;
+  const { lead, tag } = detail;
+  shownTag = tag;
   const opened = new Map([...document.querySelectorAll("#panel details")].map((each) => [each.dataset.model, each.open]));
   by("panel-title").textContent = titleOf(lead);
+  const profile = Object.entries(detail.profile).filter(([name]) => !NAMES.includes(name));
   const facts = [
-    ["Lead", lead.lead_id],
+    ...profile.filter(([name]) => name in REACHED_BY).map(factOf),
     ["Stage", words(lead.stage)],
-    ...Object.entries(detail.profile).map(([name, value]) => [words(name), shown(value)]),
-    ["Last interaction", lead.last_interaction_at ? `${ago(lead.last_interaction_at)} (${exactly(lead.last_interaction_at)})` : "never"],
+    ["Last interaction", lead.last_interaction_at ? time(lead.last_interaction_at) : "never"],
+    ...profile.filter(([name]) => !(name in REACHED_BY)).map(factOf),
+    ["Lead", lead.lead_id],
   ];
   by("panel-body").replaceChildren(
     detail.merged_into ? el("p", { class: "notice" }, "Merged into ", el("a", { href: `#lead=${encodeURIComponent(detail.merged_into)}` }, detail.merged_into)) : "",
@@ -233,7 +248,7 @@ function showDetail(detail) {
       .map(([model, score]) => modelOf(model, score, opened.get(model) ?? model === view.model)),
     el("h3", {}, "What happened"),
     detail.ledger.length ? el("ol", { class: "entries" }, ...grouped(detail.ledger).map(entryOf)) : el("p", { class: "muted" }, "No score has changed yet."),
-    el("h3", {}, plural(detail.identities.length, "identity", "identities")),
+    el("h3", {}, "Known as"),
     el("ul", { class: "entries" }, ...detail.identities.map((each) => el("li", { class: "entry" },
       el("span", { class: "muted" }, each.kind), el("p", {}, each.name)))),
     detail.sessions.length ? el("h3", {}, "Visits") : "",
@@ -241,15 +256,25 @@ function showDetail(detail) {
   );
 }
 
+// What each rule gives after its own cap, which the evidence names.
+function netted(lines) {
+  const net = [];
+  for (const line of lines) {
+    const capped = line.kind === "rule cap" && net.find((each) => each.group === line.group && each.rule === line.rule);
+    if (capped) capped.points += line.points;
+    else net.push({ ...line });
+  }
+  return net.filter((line) => Math.abs(line.points) >= 0.005);
+}
+
 function modelOf(model, score, open) {
   const groups = new Map();
-  for (const line of score.lines) groups.set(line.group, [...(groups.get(line.group) ?? []), line]);
+  for (const line of netted(score.lines)) groups.set(line.group, [...(groups.get(line.group) ?? []), line]);
   const body = [...groups].flatMap(([group, lines]) => [
-    group ? el("tr", {}, el("th", { class: "group", scope: "colgroup" }, words(group)),
-      el("td", { class: "points" }, number(lines.reduce((sum, line) => sum + line.points, 0)))) : "",
+    el("tr", {}, el("th", { class: "group", scope: "colgroup" }, group ? words(group) : "In all"),
+      el("td", { class: "points" }, number(lines.reduce((sum, line) => sum + line.points, 0)))),
     ...lines.map((line) => el("tr", {},
-      el("th", { scope: "row" }, line.kind === "points" ? line.rule : el("span", { class: "kind" }, [line.rule, line.kind].filter(Boolean).join(" · ")),
-        evidenceOf(line)),
+      el("th", { scope: "row" }, line.kind === "points" ? line.rule : el("span", { class: "kind" }, nameOf(line)), evidenceOf(line)),
       el("td", { class: `points ${direction(line.points)}` }, signed(line.points)))),
   ]);
   return el("details", { class: "model", "data-model": model, open },
@@ -257,10 +282,15 @@ function modelOf(model, score, open) {
     body.length ? el("table", {}, el("tbody", {}, ...body)) : el("p", { class: "muted" }, "No points yet."));
 }
 
+function nameOf({ group, rule, kind }) {
+  if (kind === "points") return rule;
+  return kind.endsWith(" cap") ? `cap on ${rule || words(group)}` : KINDS[kind] ?? kind;
+}
+
 function evidenceOf(line) {
-  if (!line.text || line.kind !== "points") return null;
+  if (!line.text) return null;
   const text = line.text.startsWith(`${line.rule}: `) ? line.text.slice(line.rule.length + 2) : line.text;
-  return el("span", { class: "evidence" }, text);
+  return el("span", { class: "evidence" }, words(text));
 }
 
 function causeOf(entry) {
@@ -269,7 +299,7 @@ function causeOf(entry) {
     return about ? `${words(type)}: ${about}` : words(type);
   }
   const [kind, ...rest] = entry.caused_by.split(":");
-  const told = { due: "time passed", model: `model ${rest.join(" ")} was published`, attached: "an identity joined", detached: "an identity left", redirect: "leads were merged or split" };
+  const told = { due: "time passed", model: `model ${rest.join(" ")} was published`, attached: "a visitor was recognised as this lead", detached: "a visitor turned out to be somebody else", redirect: "leads were merged or parted" };
   return told[kind] ?? entry.caused_by;
 }
 
@@ -284,19 +314,19 @@ function grouped(ledger) {
 }
 
 function entryOf(entries) {
-  const main = entries.find((each) => each.model === view.model) ?? entries[0];
+  const main = entries.find((each) => each.model === view.model) ?? entries.find((each) => each.change) ?? entries[0];
   const told = [main, ...entries.filter((each) => each !== main)];
   return el("li", { class: "entry" },
-    el("span", { class: `change ${direction(main.change)}` }, signed(main.change)),
+    el("span", { class: main.change ? `change ${direction(main.change)}` : "change" }, main.change ? signed(main.change) : "="),
     el("div", {},
       el("p", {}, causeOf(main)),
       ...told.map((entry) => el("p", { class: "why" },
-        `${words(entry.model)} ${number(entry.previous)} → ${number(entry.total)}`,
-        entry.lines.length ? ` (${entry.lines.map(lineOf).join(", ")})` : "")),
+        entry.change ? `${words(entry.model)} ${number(entry.previous)} → ${number(entry.total)}` : `${words(entry.model)}: ${words(bandOf(entry.bands) ?? number(entry.total))}`,
+        entry.change ? ` (${netted(entry.lines).map(lineOf).join(", ")})` : "")),
       time(main.at)));
 }
 
-const lineOf = (line) => `${signed(line.points)} ${line.kind === "points" ? line.rule : [line.rule || words(line.group), line.kind].filter(Boolean).join(" ")}`;
+const lineOf = (line) => `${signed(line.points)} ${nameOf(line)}`;
 
 function sessionOf(session) {
   const minutes = Math.floor(session.duration_seconds / 60);
@@ -359,7 +389,7 @@ by("q").addEventListener("input", (event) => {
 by("controls").addEventListener("submit", (event) => event.preventDefault());
 by("model").addEventListener("change", (event) => change({ model: event.target.value, band: "" }));
 by("anonymous").addEventListener("change", (event) => change({ anonymous: event.target.checked }));
-by("more").addEventListener("click", () => change({ limit: Math.min(view.limit + PAGE, 500) }));
+by("more").addEventListener("click", () => change({ limit: Math.min(view.limit + PAGE, MOST) }));
 by("close").addEventListener("click", () => go(null));
 by("copy").addEventListener("click", () => navigator.clipboard?.writeText(by("curl").textContent));
 by("gate").addEventListener("submit", (event) => {

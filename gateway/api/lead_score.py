@@ -2,9 +2,11 @@
 
 `lead_score` here is the model `web_session`. A session is found by the producer's id or by the
 canonical one; a user is a lead, or a visitor by the visitor's id. "Calculate" evaluates now and
-changes nothing; "update" also sends the lead's clock forward through the log.
+changes nothing; "update" sends the lead's clock forward through the log and answers with what is stored
+then (or, 202, with what was stored before, if the folds have not come to it in time).
 """
 
+import uuid
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -18,11 +20,11 @@ from gateway.answers import Json
 from gateway.api import questions
 from gateway.api.leads import SESSION_MODEL
 from gateway.body import read_body
-from gateway.ports import Ports
+from gateway.ports import Await, EventKey, Ports
 from gateway.store import Row, Store
 from gateway.subject import subject_of
 from projections import queries
-from schemas.activity import TimePassed
+from schemas.activity import EventNoted
 from schemas.decode import encode_activity
 from schemas.envelope import DEFAULT_TENANT, Identifier
 from schemas.moment import millis
@@ -35,6 +37,7 @@ from scoring.points import spoken
 
 T = TypeVar("T")
 LARGEST_BODY = 10_000
+UPDATE_SECONDS = 5.0
 Id = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
 PARTS = {"duration_score": "duration", "page_score": "pages", "click_score": "clicks"}
 """The breakdown's fields, and the groups of the model that they show."""
@@ -61,7 +64,7 @@ _read_session = json.Decoder(OfSession).decode
 _read_user = json.Decoder(OfUser).decode
 
 
-def lead_score_api(ports: Ports, store: Store) -> APIRouter:
+def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
     router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
 
     def tenant_of(request: Request, scope: str) -> str:
@@ -89,35 +92,44 @@ def lead_score_api(ports: Ports, store: Store) -> APIRouter:
                 return lead
         raise Unanswerable(404, "User not found")
 
-    async def pass_time(tenant: str, lead_id: str) -> None:
-        key = lead_key(tenant, lead_id)
-        said = TimePassed(tenant, lead_id, millis(ports.now()))
-        await ports.append([Outgoing(LEAD_ACTIVITY, key, encode_activity(said))])
+    async def brought_up(tenant: str, lead_id: str) -> bool:
+        """Whether the lead is stored as of now: a record that only asks for an answer, and its answer."""
+        asked = EventKey(tenant, f"update-{uuid.uuid4()}")
+        noted = EventNoted(tenant, lead_id, millis(ports.now()), asked.event_id, "applied")
+        await ports.append([Outgoing(LEAD_ACTIVITY, lead_key(tenant, lead_id), encode_activity(noted))])
+        return asked in await applied([asked], UPDATE_SECONDS)
 
     async def session_score(request: Request, *, update: bool) -> Response:
         tenant = tenant_of(request, WRITE if update else READ)
         session_id = str((await _asked(request, _read_session)).session_id)
-        session = await session_of(tenant, session_id)
+        session, status = await session_of(tenant, session_id), 200
         if update:
-            await pass_time(tenant, session["lead_id"])
+            status = 200 if await brought_up(tenant, session["lead_id"]) else 202
+            session = await session_of(tenant, session_id)
         score = rounded(_concluded(await model_of(tenant), session).total)
-        return Json({"success": True, "session_id": session_id, "lead_score": score})
+        return Json({"success": True, "session_id": session_id, "lead_score": score}, status)
 
     async def user_score(request: Request, *, update: bool) -> Response:
         tenant = tenant_of(request, WRITE if update else READ)
         user_id = str((await _asked(request, _read_user)).user_id)
-        lead = await lead_of(tenant, user_id)
+        lead, status = await lead_of(tenant, user_id), 200
         if update:
-            await pass_time(tenant, lead["lead_id"])
-        return Json({"success": True, "user_id": user_id, "lead_score": await mean_of(tenant, lead)})
+            status = 200 if await brought_up(tenant, lead["lead_id"]) else 202
+            score = await stored_mean(tenant, lead["lead_id"])
+        else:
+            score = await mean_of(tenant, lead)
+        return Json({"success": True, "user_id": user_id, "lead_score": score}, status)
+
+    async def stored_mean(tenant: str, lead_id: str) -> int:
+        stored = await store.rows(queries.scores(tenant, lead_id))
+        return next((row["rounded"] for row in stored if row["model"] == SESSION_MODEL), 0)
 
     async def mean_of(tenant: str, lead: Row) -> int:
         """The mean of the ended sessions now; the stored one where the features are not at hand."""
         lead_id = lead["lead_id"]
         subject = await subject_of(store, tenant, lead_id, lead["stage"])
         if subject is None:
-            stored = await store.rows(queries.scores(tenant, lead_id))
-            return next((row["rounded"] for row in stored if row["model"] == SESSION_MODEL), 0)
+            return await stored_mean(tenant, lead_id)
         in_force = await ports.published(tenant)
         now = millis(ports.now())
         return rounded(conclude(await model_of(tenant), subject, now, in_force.zone, in_force.idle_ms).total)

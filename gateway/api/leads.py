@@ -5,7 +5,7 @@ comes from the history; the future is evaluated from the lead's features, and sa
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from projections import queries
 from schemas.envelope import DEFAULT_TENANT, Moment
 from schemas.moment import millis, moment
 from scoring.identity import key_of_identity
-from scoring.model import Subject, U, conclude, explain, rounded
+from scoring.model import Model, Subject, U, conclude, explain, rounded
 
 BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
@@ -35,6 +35,7 @@ DEEPEST = 100_000
 LEDGER_PAGE = 100
 ENGAGEMENTS = 30
 SESSIONS = 20
+INSTANT = timedelta(microseconds=1)
 NO_NUL = r"^[^\x00]*$"
 
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -60,6 +61,10 @@ def leads_api(ports: Ports, store: Store) -> APIRouter:
     ) -> Response:
         tenant = tenant_of(request)
         in_force = await ports.published(tenant)
+        if sort not in {BOARD_MODEL, *in_force.models}:
+            raise Problem(
+                422, f"no such model; in force are {', '.join(sorted(in_force.models))}", field="sort"
+            )
         filters = queries.Filters(
             anonymous=include_anonymous, stage=stage, band=_band(in_force, sort, band), search=q or None
         )
@@ -89,7 +94,10 @@ def leads_api(ports: Ports, store: Store) -> APIRouter:
         tenant = tenant_of(request)
         async with store.moment() as ask:
             await _known(ask, tenant, lead_id)
-            return Json(await _ledger(ask, tenant, lead_id, model=model, limit=limit, before=_place(cursor)))
+            entries = await ask(
+                queries.ledger(tenant, lead_id, model=model, limit=limit + 1, before=_place(cursor))
+            )
+            return Json(await _ledger(ask, tenant, lead_id, entries, limit=limit))
 
     @router.get(
         "/api/leads/{lead_id:path}", summary="A lead: profile, scores line by line, ledger, identities"
@@ -103,39 +111,46 @@ def leads_api(ports: Ports, store: Store) -> APIRouter:
         now = ports.now()
         at = now if as_of is None else _moment(as_of)
         in_force = await ports.published(tenant)
+        past = as_of is not None and at <= now
+        until = at if past else None
         async with store.moment() as ask:
             row = await _known(ask, tenant, lead_id)
-            current = (await _scores(ask, [row["lead_key"]])).get(row["lead_key"], {})
-            past = as_of is not None and at <= now
-            scores = await _scores_at(ask, tenant, lead_id, at) if past else _shaped(current)
-            await _add_lines(ask, tenant, lead_id, scores, at if past else None)
-            ledger = await _ledger(
-                ask, tenant, lead_id, model=None, limit=LEDGER_PAGE, until=at if past else None
+            tag = None if as_of is not None else _tag(row)
+            if tag is not None and request.headers.get("if-none-match") == tag:
+                return Response(status_code=304, headers={"ETag": tag})
+            found, lines, entries, held, visits, acts, stages = await ask.all(
+                queries.scores(tenant, lead_id)
+                if until is None
+                else queries.last_changes(tenant, lead_id, until),
+                queries.breakdowns(tenant, lead_id, until),
+                queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
+                queries.identities_of(tenant, lead_id),
+                queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS),
+                queries.engagements(tenant, lead_id, limit=ENGAGEMENTS, before=until and until + INSTANT),
+                queries.stages(tenant, lead_id),
             )
-            said = {
-                "profile": row["fields"],
-                "counts": row["counts"],
-                "merged_into": row["redirect"],
-                **ledger,
-                "identities": [_identity(each) for each in await ask(queries.identities_of(tenant, lead_id))],
-                "sessions": [
-                    session_row(each)
-                    for each in await ask(
-                        queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS)
-                    )
-                ],
-                "engagements": [
-                    _engagement(each)
-                    for each in await ask(queries.engagements(tenant, lead_id, limit=ENGAGEMENTS))
-                ],
-                "stages": [_stage(each) for each in await ask(queries.stages(tenant, lead_id))],
-            }
+            ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
+        scores = {each["model"]: (_past_score if past else _score)(each) for each in found}
+        _add_lines(scores, lines)
         subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
         if at > now:
             scores = _scores_to_come(in_force, subject, at)
         elif subject is not None:
             _add_evidence(scores, in_force, subject)
-        return Json({"as_of": at, "lead": _lead(row, scores), **said, "scores": scores})
+        said = {
+            "as_of": at,
+            "lead": _lead(row, scores),
+            "profile": row["fields"],
+            "counts": row["counts"],
+            "merged_into": row["redirect"],
+            **ledger,
+            "identities": [_identity(each) for each in held],
+            "sessions": [session_row(each) for each in visits if each["opened_at"] <= at],
+            "engagements": [_engagement(each) for each in acts],
+            "stages": [_stage(each) for each in stages if each["at"] <= at],
+            "scores": scores,
+        }
+        return Json(said, headers={"ETag": tag} if tag else None)
 
     @router.get("/api/events/{event_id}", summary="What became of an event that was sent with ?wait=")
     async def event(request: Request, event_id: str) -> Response:
@@ -182,44 +197,13 @@ async def _scores(ask: Ask, lead_keys: Sequence[int]) -> dict[int, dict[str, Row
     return scores
 
 
-async def _scores_at(ask: Ask, tenant: str, lead_id: str, at: datetime) -> dict[str, dict[str, Any]]:
-    """What each model said at a past moment; a model that had said nothing yet is not there."""
-    return {
-        change["model"]: {
-            "total": plain(change["total"]),
-            "rounded": rounded(int(change["total"] * U)),
-            "version": change["version"],
-            "bands": change["bands"],
-            "as_of": change["at"],
-        }
-        for change in await ask(queries.last_changes(tenant, lead_id, at))
-    }
+def _tag(row: Row) -> str:
+    """Whatever changes a lead writes its row anew, from a later record of the log."""
+    return f'"{row["position"]}-{millis(row["as_of"])}"'
 
 
-async def _add_lines(
-    ask: Ask, tenant: str, lead_id: str, scores: dict[str, dict[str, Any]], until: datetime | None
-) -> None:
-    for score in scores.values():
-        score["lines"] = []
-    for line in await ask(queries.breakdowns(tenant, lead_id, until)):
-        if line["model"] in scores:
-            told = {name: line[name] for name in ("group", "rule", "kind")}
-            scores[line["model"]]["lines"].append({**told, "points": plain(line["points"])})
-
-
-async def _ledger(
-    ask: Ask,
-    tenant: str,
-    lead_id: str,
-    *,
-    model: str | None,
-    limit: int,
-    until: datetime | None = None,
-    before: queries.Place | None = None,
-) -> dict[str, Any]:
-    found = await ask(
-        queries.ledger(tenant, lead_id, model=model, limit=limit + 1, until=until, before=before)
-    )
+async def _ledger(ask: Ask, tenant: str, lead_id: str, found: Sequence[Row], *, limit: int) -> dict[str, Any]:
+    """A page of the ledger, from one entry more than it has if there are more."""
     entries = found[:limit]
     ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
     events = {
@@ -250,37 +234,33 @@ def _scores_to_come(in_force: InForce, subject: Subject | None, at: datetime) ->
             "rounded": rounded(concluded.total),
             "bands": concluded.bands,
             "as_of": at,
-            "lines": [
-                {
-                    "group": line.group,
-                    "rule": line.rule,
-                    "kind": line.kind,
-                    "points": points(line.points),
-                    "text": line.text,
-                }
-                for line in explain(model, subject, millis(at), in_force.zone, in_force.idle_ms)
-                if line.points
-            ],
+            "lines": _explained(in_force, model, subject, at),
         }
     return scores
 
 
 def _add_evidence(scores: dict[str, Any], in_force: InForce, subject: Subject) -> None:
-    """To each line of a current score, in words, why it is there; lines in the model's order."""
+    """To each line of a current score, in words, why it is there.
+
+    The ledger is silent about what changes no total (a sixteenth message where ten count), so the
+    lines are those of the features, if they sum to the score; else (time went on a little) the ledger's.
+    """
     for name, score in scores.items():
         model = in_force.models.get(name)
         if model is None:
             continue
-        texts = {
-            (line.group, line.rule, line.kind): line.text
-            for line in explain(model, subject, millis(score["as_of"]), in_force.zone, in_force.idle_ms)
-        }
-        order = {tuple(slot): place for place, slot in enumerate(model.slots)}
-        for line in score["lines"]:
-            line["text"] = texts.get((line["group"], line["rule"], line["kind"]))
-        score["lines"].sort(
-            key=lambda line: order.get((line["group"], line["rule"], line["kind"]), len(order))
-        )
+        lines = _explained(in_force, model, subject, score["as_of"])
+        if abs(sum(line["points"] for line in lines) - score["total"]) < 1 / U:
+            score["lines"] = lines
+            continue
+        for told in score["lines"]:
+            told["text"] = next((line["text"] for line in lines if line.items() >= told.items()), None)
+
+
+def _explained(in_force: InForce, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
+    """Lines that give or take something, in the model's order."""
+    lines = explain(model, subject, millis(at), in_force.zone, in_force.idle_ms)
+    return [{**line._asdict(), "points": points(line.points)} for line in lines if line.points]
 
 
 # Shapes
@@ -331,6 +311,15 @@ LEAD_FIELDS = (
 )
 
 
+def _add_lines(scores: dict[str, dict[str, Any]], lines: Sequence[Row]) -> None:
+    for score in scores.values():
+        score["lines"] = []
+    for line in lines:
+        if line["model"] in scores:
+            told = {name: line[name] for name in ("group", "rule", "kind")}
+            scores[line["model"]]["lines"].append({**told, "points": plain(line["points"])})
+
+
 def _shaped(scores: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
     return {model: _score(row) for model, row in scores.items()}
 
@@ -343,6 +332,17 @@ def _score(row: Row) -> dict[str, Any]:
         "bands": row["bands"],
         "as_of": row["as_of"],
         "next_due": row["next_due"],
+    }
+
+
+def _past_score(change: Row) -> dict[str, Any]:
+    """What the model said at that moment; one that had said nothing yet is not there."""
+    return {
+        "total": plain(change["total"]),
+        "rounded": rounded(int(change["total"] * U)),
+        "version": change["version"],
+        "bands": change["bands"],
+        "as_of": change["at"],
     }
 
 

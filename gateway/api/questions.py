@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from gateway.ports import EventKey
 from projections.tables import (
@@ -21,7 +22,7 @@ from scoring.identity import SEGMENTS, identity_id
 
 def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
     """The current scores of several leads, by every model."""
-    return select(lead_scores).where(lead_scores.c.lead_key.in_(lead_keys)).order_by(lead_scores.c.model)
+    return select(lead_scores).where(_among(lead_scores.c.lead_key, lead_keys)).order_by(lead_scores.c.model)
 
 
 def events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:
@@ -30,8 +31,14 @@ def events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[
     return (
         select(told.event_id, told.type, told.occurred_at, told.source, told.title, told.url, told.details)
         .select_from(engagement_history.join(identities, identities.c.identity_key == told.identity_key))
-        .where(identities.c.lead_key == lead_row_key(tenant, lead_id), told.event_id.in_(event_ids))
+        .where(identities.c.lead_key == lead_row_key(tenant, lead_id), _among(told.event_id, event_ids))
     )
+
+
+def _among(column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) -> ColumnElement[bool]:
+    """As an array, so that the statement's text is the same for any number of values."""
+    kind = Text() if isinstance(column.type, Text) else BigInteger()
+    return column == any_(literal(list(values), ARRAY(kind)))
 
 
 def applied(events: Sequence[EventKey]) -> Select[Any]:
@@ -39,7 +46,7 @@ def applied(events: Sequence[EventKey]) -> Select[Any]:
     keys = [event_row_key(event.tenant, event.event_id) for event in events]
     return (
         select(applied_events)
-        .where(applied_events.c.event_key.in_(keys))
+        .where(_among(applied_events.c.event_key, keys))
         .order_by(applied_events.c.at, applied_events.c.lead_id)
     )
 
@@ -50,7 +57,7 @@ def lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
     mine = [key_of(identity_id(key, segment)) for segment in range(SEGMENTS)]
     return (
         select(identities.c.lead_id)
-        .where(identities.c.identity_key.in_(mine))
+        .where(_among(identities.c.identity_key, mine))
         .order_by(identities.c.attached_at.desc())
         .limit(1)
     )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -13,7 +14,7 @@ from gateway.app import create_app
 from gateway.ports import Ports
 from projections.migrate import migrate
 from projections.worker import project
-from schemas.activity import IdentityAttached, IdentityDelta, SessionPut, TimePassed
+from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
 from schemas.decode import decode_activity, encode_activity, encode_source, encode_statement
 from schemas.events import MessageReceived, QrScanned
 from schemas.moment import millis
@@ -271,6 +272,7 @@ async def test_pages_of_the_board_meet_without_gap_or_overlap(house):
         ("limit=many", "limit"),
         ("offset=-1", "offset"),
         ("sort=DROP%20TABLE", "sort"),
+        ("sort=temprature", "sort"),
         ("band=boiling", "band"),
         ("q=a%00b", "q"),
         (f"q={'a' * 101}", "q"),
@@ -320,6 +322,20 @@ async def test_the_past_is_what_the_history_says(house, minutes, total, entries)
     score = said["scores"]["temperature"]
     assert (score["total"], said["lead"]["lead_score"], len(said["ledger"])) == (total, total, entries)
     assert sum(line["points"] for line in score["lines"]) == total
+    told = [*(each["occurred_at"] for each in said["engagements"]), *(each["at"] for each in said["stages"])]
+    assert all(datetime.fromisoformat(each) <= at(minutes) for each in told)
+
+
+async def test_who_asks_again_is_told_that_nothing_changed_until_something_did(house):
+    ahmad(house)
+    async with house.visited() as http:
+        first = await http.get("/api/leads/ahmad")
+        again = await http.get("/api/leads/ahmad", headers={"If-None-Match": first.headers["ETag"]})
+        house.write(lead("ahmad", 77))
+        later = await http.get("/api/leads/ahmad", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (later.status_code, later.json()["lead"]["lead_score"]) == (200, 77)
+    assert later.headers["ETag"] != first.headers["ETag"]
 
 
 async def test_before_its_first_event_a_lead_had_no_score(house):
@@ -491,17 +507,49 @@ async def test_a_visitor_that_became_known_is_found_by_the_visitors_id(house):
     assert said == {"success": True, "user_id": "v1", "lead_score": 66}
 
 
-async def test_an_update_moves_the_leads_clock_through_the_log(house):
-    visit(house)
+async def test_an_update_answers_with_what_is_stored_once_the_log_was_folded(house):
+    visit(house, score=40.0)
+
+    async def folded(records):
+        """What stage 2 would say: the session has ended meanwhile, and here is the answer asked for."""
+        await House.append(house, records)
+        noted = decode_activity(records[0].value)
+        score = ModelScore(version=1, total=66.4, bands={}, as_of=NOW)
+        house.write(
+            lead("anon:v1", 0, scores={"web_session": score}),
+            EventApplied(
+                statement_id="u",
+                tenant="default",
+                lead_id=noted.lead_id,
+                at=NOW,
+                caused_by=f"event:{noted.event_id}",
+                event_id=noted.event_id,
+                outcome=noted.outcome,
+                scores={},
+            ),
+        )
+
+    house.ports = replace(house.ports, append=folded)
     async with house.visited() as http:
         session = await http.post("/api/lead-score/session/update", json={"sessionId": "s-canonical"})
         user = await http.post("/api/lead-score/user/update", json={"userId": "v1"})
     assert session.json() == {"success": True, "session_id": "s-canonical", "lead_score": 66}
     assert user.json() == {"success": True, "user_id": "v1", "lead_score": 66}
+    assert (session.status_code, user.status_code) == (200, 200)
     assert [(record.topic, record.key) for record in house.appended] == [
         (LEAD_ACTIVITY, "default/l/anon:v1")
     ] * 2
-    assert decode_activity(house.appended[0].value) == TimePassed("default", "anon:v1", millis(NOW))
+    noted = decode_activity(house.appended[0].value)
+    assert (noted.lead_id, noted.recorded_at) == ("anon:v1", millis(NOW))
+
+
+async def test_an_update_that_is_not_folded_in_time_is_202_with_what_is_stored(house, monkeypatch):
+    monkeypatch.setattr("gateway.api.lead_score.UPDATE_SECONDS", 0.2)
+    visit(house, score=40.0)
+    async with house.visited() as http:
+        user = await http.post("/api/lead-score/user/update", json={"userId": "v1"})
+    assert (user.status_code, user.json()["lead_score"]) == (202, 40)
+    assert len(house.appended) == 1
 
 
 @pytest.mark.parametrize(
@@ -633,5 +681,10 @@ async def test_every_answer_to_a_wrong_path_or_method_has_the_one_shape(house):
     async with house.visited() as http:
         missing = await http.get("/nothing")
         wrong = await http.delete("/api/leads")
-    assert (missing.status_code, missing.json()["error"]["reason"]) == (404, "Not Found")
-    assert (wrong.status_code, wrong.json()["error"]["reason"]) == (405, "Method Not Allowed")
+        slash = await http.post("/v1/events/", json={})
+    assert (missing.status_code, missing.json()["error"]["reason"]) == (
+        404,
+        "nothing is here: /docs lists every address",
+    )
+    assert (wrong.status_code, wrong.json()["error"]["reason"]) == (405, "only GET here: see /docs")
+    assert slash.status_code == 404

@@ -124,6 +124,13 @@ async def test_a_batch_of_only_bad_events_is_422_and_writes_nothing(house):
 
 
 @pytest.mark.anyio
+async def test_an_event_that_is_taken_may_carry_a_hint(house):
+    status, said = answer(await house.send({**ONE, "occurredAt": "2030-01-31T11:59:00Z"}))
+    assert status == 200
+    assert said["events"][0]["hint"] == "occurredAt is not read, perhaps occurred_at is meant"
+
+
+@pytest.mark.anyio
 async def test_an_empty_list_is_fine(house):
     assert answer(await house.send([])) == (200, {"accepted": 0, "refused": 0, "events": []})
 
@@ -167,6 +174,7 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
         (b"not gzip", {"content_encoding": "gzip"}, 400, "Content-Encoding"),
         (gzip.compress(b"{}")[:-4], {"content_encoding": "gzip"}, 400, "Content-Encoding"),
         (b"{}", {"content_encoding": "br"}, 415, "Content-Encoding"),
+        (gzip.compress(b"{}"), {}, 400, "Content-Encoding"),
         (b"{}", {"x_sent_at": "yesterday"}, 400, "X-Sent-At"),
     ],
 )
@@ -351,6 +359,20 @@ async def test_a_write_key_opens_the_door_of_its_tenant_from_anywhere(headers, p
     response = await house.send(ONE, client=("203.0.113.9", 1), path=path, **headers)
     assert response.status_code == 200
     assert house.events[0].tenant == "acme"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "kind", ["leads_merged", "merge_undone", "stage_changed", "lead_erased", "note_added"]
+)
+async def test_what_colleagues_decide_needs_a_token_and_no_public_key(kind):
+    said = {"type": kind, "lead_id": "ada", "into": "bob", "stage": "lost", "text": "x", "event_id": "s1"}
+    house = House(access=KEYS)
+    refused = await house.send(said, x_write_key="acme-write-key")
+    assert refused.status_code == 422
+    assert refused.json()["events"][0]["field"] == "type"
+    taken = await house.send(said, authorization="Bearer acme-both")
+    assert taken.status_code == 200
 
 
 @pytest.mark.anyio

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.addresses import email_of, phone_of
-from gateway.door import Facts, admit, admit_import, read
+from gateway.door import Facts, admit, admit_import, hint, read
 from gateway.useragent import crawler_of, device_of
 from schemas.decode import Refusal, decode_source, encode_source
 from schemas.envelope import Context
@@ -232,6 +232,33 @@ def test_what_is_given_is_never_replaced():
 def test_a_completed_amount_stays_exact():
     event = read(b'{"type":"purchase_made","lead_id":"a","value":0.100001,"currency":"EUR"}', "x", NOW)
     assert str(event.value) == "0.100001"
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "advice"),
+    [
+        (b'{"eventType": "page_viewed", "visitor_id": "v"}', "type", "eventType is not read, perhaps type"),
+        (
+            b'{"type": "page_viewed", "visitorId": "v"}',
+            "visitor_id",
+            "visitorId is not read, perhaps visitor_id",
+        ),
+        (b'{"type": "page_viewed", "lead-id": "v"}', "visitor_id", "lead-id is not read, perhaps lead_id"),
+        (b'{"type": "lead_identified", "visitor_id": "v", "leadId": "l"}', "lead_id", "leadId is not read"),
+        (b"  ", None, "a comma too many"),
+    ],
+)
+def test_a_careless_producer_is_told_what_was_probably_meant(raw, field, advice):
+    with pytest.raises(Refusal) as refusal:
+        read(raw, "e1", NOW)
+    assert refusal.value.field == field
+    assert advice in refusal.value.reason
+
+
+def test_a_field_that_is_kept_but_probably_meant_to_be_read_is_pointed_out():
+    event = read(b'{"type": "page_viewed", "visitor_id": "v", "eventId": "e", "Shoe size": 44}', "e1", NOW)
+    assert hint(event) == "eventId is not read, perhaps event_id is meant"
+    assert hint(viewed(extra={"colour": "red"})) is None
 
 
 def test_an_empty_id_is_refused_not_replaced():

@@ -95,6 +95,37 @@ async def test_web_session_scoring_golden_values(database_url):
     assert user == {"success": True, "user_id": "browser-7", "lead_score": 66}
 
 
+async def test_what_changes_no_total_is_in_the_breakdown_all_the_same(database_url):
+    """Ten messages count; the ledger is silent about the two more, and the lines still say twelve."""
+    said = [
+        {
+            "type": "message_received",
+            "event_id": f"m{number}",
+            "lead_id": "ahmad",
+            "occurred_at": ago(minutes=1),
+        }
+        for number in range(12)
+    ]
+    async with gateway(database_url) as http:
+        assert (await http.post("/v1/events?wait=10", json=said)).status_code == 200
+        score = (await http.get("/api/leads/ahmad")).json()["scores"]["temperature"]
+    lines = {(line["rule"], line["kind"]): (line["points"], line["text"]) for line in score["lines"]}
+    assert lines["Messages", "points"] == (12, "Messages: 12 x 1 point, capped at 10")
+    assert lines["Messages", "rule cap"][0] == -2
+    assert sum(points for points, _ in lines.values()) == score["total"] == 30
+
+
+async def test_an_updated_user_has_the_mean_of_the_visits_that_ended_by_now(database_url):
+    """The visit has been idle for two hours, and no timer has said so yet."""
+    seen = {"type": "page_viewed", "event_id": "p", "visitor_id": "browser-8", "occurred_at": ago(hours=2)}
+    async with gateway(database_url) as http:
+        assert (await http.post("/v1/events?wait=10", json=seen)).status_code == 200
+        updated = await http.post("/api/lead-score/user/update", json={"userId": "browser-8"})
+        calculated = await http.post("/api/lead-score/user", json={"userId": "browser-8"})
+    assert (updated.status_code, updated.json()["lead_score"]) == (200, 10)
+    assert calculated.json() == updated.json()
+
+
 async def test_a_crawler_is_taken_and_not_scored(database_url):
     async with gateway(database_url) as http:
         sent = await http.post(

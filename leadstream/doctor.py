@@ -4,6 +4,7 @@ It reads and repairs nothing. It starts the embedded PostgreSQL only if no serve
 again. Works beside a running server.
 """
 
+import os
 import platform
 import shutil
 import sys
@@ -16,9 +17,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import psycopg
 
 from leadstream.in_force import held_by_shards
-from leadstream.inlet import running_server
+from leadstream.inlet import Note, running_server
 from leadstream.postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
+from leadstream.reach import status_of
 from leadstream.settings import Settings, unknown_variables
+from leadstream.show import Failure
 from projections.migrate import OutdatedError, check_current
 from projections.tables import LIVE, PROJECTED
 from schemas.control import EVERY_TENANT
@@ -86,7 +89,7 @@ def _time_zones() -> Finding:
 
 
 def _data_directory(path: Path) -> Finding:
-    if not path.exists():
+    if not path.exists() and os.access(_existing(path), os.W_OK):
         return Finding("warn", "Data directory", f"{path} does not exist yet", "`leadstream serve` makes it.")
     try:
         probe = path / ".doctor"
@@ -103,16 +106,20 @@ def _data_directory(path: Path) -> Finding:
 
 
 def _disk(path: Path) -> Finding:
-    there = next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(_existing(path)).free
     said = f"{free / GIGABYTE:.1f} GB free"
     if free < FULL_DISK:
         return Finding(
-            "fail", "Disk", said, "Make room: an event takes about 1.5 kB, and PostgreSQL stops when full."
+            "fail", "Disk", said, "Make room: an event takes about 4 kB, and PostgreSQL stops when full."
         )
     if free < LOW_DISK:
         return Finding("warn", "Disk", said, "Make room soon: a million events take about 1.5 GB.")
     return Finding("ok", "Disk", said)
+
+
+def _existing(path: Path) -> Path:
+    """The directory, or the nearest one above it that is there."""
+    return next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
 
 
 class _Found(NamedTuple):
@@ -123,11 +130,9 @@ class _Found(NamedTuple):
 def _database(settings: Settings, closing: ExitStack) -> _Found:
     """The database, started if need be and stopped on closing."""
     note = running_server(settings.data_dir)
-    server = [
-        Finding("ok", "Server", f"runs at {note.address} (pid {note.pid})")
-        if note
-        else Finding("ok", "Server", f"none runs on {settings.data_dir}")
-    ]
+    server = (
+        _server(note) if note else [Finding("ok", "Server", f"none runs on {settings.data_dir.resolve()}")]
+    )
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
         return _connected(url, server, "Check LEADSTREAM_DATABASE_URL, and that this server runs.")
@@ -148,6 +153,26 @@ def _database(settings: Settings, closing: ExitStack) -> _Found:
         return _Found(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     closing.callback(stop_postgres, settings.data_dir)
     return _connected(url, server, "See the file postgres/log in the data directory.")
+
+
+def _server(note: Note) -> list[Finding]:
+    runs = Finding("ok", "Server", f"runs at {note.address} (pid {note.pid})")
+    try:
+        status = status_of(note)
+    except Failure as cause:
+        return [runs, Finding("fail", "Scoring", str(cause))]
+    if status.get("ready"):
+        return [runs]
+    return [
+        runs,
+        Finding(
+            "fail",
+            "Scoring",
+            f"stands still: {status.get('reason')}",
+            "Events are still taken. If a record is named, `leadstream skip TOPIC PARTITION POSITION --reason WHY` "
+            "passes over it; else see the server's log.",
+        ),
+    ]
 
 
 def _connected(url: str, before: list[Finding], remedy: str) -> _Found:

@@ -1,4 +1,4 @@
-"""Publishing a scoring model: compiled, given the next version, appended to every partition at once.
+"""Publishing a scoring model, or settings: checked, given the next version, appended to every partition at once.
 
 What is published is the whole text, so every later replay finds it in the log.
 """
@@ -10,9 +10,11 @@ from pathlib import Path
 from leadstream.in_force import held_by_shards
 from leadstream.reach import Store
 from leadstream.show import Failure
-from leadstream.wiring import in_every_partition, model_records
-from schemas.control import EVERY_TENANT, ModelPublished
+from leadstream.wiring import in_every_partition, model_records, settings_records
+from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
+from scoring.calendar import calendar
 from scoring.model import ModelError, compile_model, shipped_models
+from streams.published import Settings as Held
 
 
 def model_text(source: str) -> str:
@@ -49,6 +51,38 @@ def publish(
     version = max((held for held, _ in published(store.database_url, tenant, name)), default=0) + 1
     said = ModelPublished(tenant=tenant, recorded_at=now, model=name, version=version, text=text, fire=fire)
     store.append(in_every_partition(model_records(said), store.partitions))
+    store.settle(lambda _: None)
+    return said
+
+
+def publish_settings(
+    store: Store,
+    now: datetime,
+    *,
+    tenant: str = EVERY_TENANT,
+    time_zone: str | None = None,
+    idle_minutes: int | None = None,
+) -> SettingsPublished:
+    """Returns what was published, once every lead is rescored by it; what is not given stays as it is.
+
+    Raises Failure.
+    """
+    store.settle(lambda _: None)
+    shards = held_by_shards(store.database_url)
+    held = max((shard.settings_of(tenant) for shard in shards), key=lambda s: s.version, default=Held())
+    zone = held.time_zone if time_zone is None else time_zone
+    try:
+        calendar(zone)
+    except ValueError as cause:
+        raise Failure(f"{cause}: give a name such as Europe/Berlin.") from cause
+    said = SettingsPublished(
+        tenant=tenant,
+        recorded_at=now,
+        version=max((s.settings[tenant].version for s in shards if tenant in s.settings), default=0) + 1,
+        time_zone=zone,
+        idle_minutes=held.idle_minutes if idle_minutes is None else idle_minutes,
+    )
+    store.append(in_every_partition(settings_records(said), store.partitions))
     store.settle(lambda _: None)
     return said
 

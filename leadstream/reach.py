@@ -86,7 +86,7 @@ def _beside(note: Note, database_url: str) -> Store:
             raise Failure(str(cause)) from cause
 
     def settle(report: Callable[[int], None]) -> None:
-        _wait(lambda: _status_of(note), database_url, report)
+        _wait(lambda: status_of(note), database_url, report)
 
     return Store(append, settle, database_url, _partitions(database_url), note.address)
 
@@ -101,7 +101,8 @@ def _partitions(database_url: str) -> int:
         raise Failure(f"The database cannot be reached: {' '.join(str(cause).split())}.") from cause
 
 
-def _status_of(note: Note) -> Mapping[str, object]:
+def status_of(note: Note) -> Mapping[str, object]:
+    """What the server says at /ready. Raises Failure."""
     try:
         with urlopen(f"{note.address}/ready", timeout=30) as answer:  # noqa: S310 - our own note, http only
             return json.decode(answer.read(), type=dict[str, object])

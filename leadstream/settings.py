@@ -17,13 +17,16 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
+from leadstream.show import Failure
 from schemas.topics import DEFAULT_PARTITIONS
 
 PREFIX = "LEADSTREAM_"
 
 
-class SettingError(ValueError):
-    """A setting that cannot be used; the message names it and the remedy, on one line."""
+class SettingError(Failure):
+    """A setting that cannot be used; the message names it and the remedy."""
+
+    code = 2
 
 
 class Settings(BaseSettings):
@@ -185,7 +188,7 @@ def _explained(cause: ValidationError) -> str:
 
 
 def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -28,6 +28,9 @@ Report = Callable[[float], None]
 class Failure(Exception):
     """Something the user can mend: said on one line, without a trace."""
 
+    code = 1
+    """What the command exits with."""
+
 
 def say(text: str) -> None:
     err.print(escape(text), soft_wrap=True)

@@ -1,4 +1,6 @@
-"""What an import did, told afterwards: what was taken, what was not and why, and how it scored."""
+"""What a command did, told afterwards: what an import took, what not and why, and how it scored; whom a
+publication moved.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,8 +10,11 @@ import psycopg
 from leadstream.imports import Tally
 from leadstream.show import rows, warn
 from projections.tables import READ_OPTIONS, lead_row_key
+from schemas.control import ModelPublished
+from schemas.envelope import DEFAULT_TENANT
 
 BANDS = ((0, 20), (20, 40), (40, 60), (60, 80), (80, 101))
+MOVERS = 10
 _AT_ONCE = 10_000
 
 
@@ -38,6 +43,29 @@ def distribution(database_url: str, people: Iterable[tuple[str, str]], model: st
     return {f"{low} to {high - 1}": found[number] for number, (low, high) in enumerate(BANDS)}
 
 
+def tell_moved(database_url: str, said: ModelPublished) -> None:
+    """Whose score a publication changed, most first."""
+    cause = f"model:{said.tenant}:{said.model}:{said.version}"
+    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+        moved = connection.execute(
+            """select l.tenant, l.lead_id, h.previous, h.total from score_history h join leads l using (lead_key)
+               where h.model = %s and h.version = %s and h.caused_by = %s and h.change <> 0
+               order by abs(h.change) desc, l.lead_id""",
+            (said.model, said.version, cause),
+        ).fetchall()
+    rows(
+        "Moved",
+        {
+            "Leads that rose": sum(total > previous for *_, previous, total in moved),
+            "Leads that fell": sum(total < previous for *_, previous, total in moved),
+            **{
+                f"  {lead_id if tenant == DEFAULT_TENANT else f'{tenant}/{lead_id}'}": f"{float(previous):g} to {float(total):g}"
+                for tenant, lead_id, previous, total in moved[:MOVERS]
+            },
+        },
+    )
+
+
 def tell_import(tally: Tally, *, unit: str, new_leads: int, scores: dict[str, int], model: str) -> None:
     rows(
         "Import",
@@ -50,7 +78,7 @@ def tell_import(tally: Tally, *, unit: str, new_leads: int, scores: dict[str, in
             "Skipped": tally.skipped.total(),
             **{f"  {reason}": times for reason, times in tally.skipped.most_common()},
             "New leads": new_leads,
-            **{f"{model} {band}": leads for band, leads in scores.items()},
+            **{f"{model} {band}": leads for band, leads in scores.items() if tally.taken},
         },
     )
     for complaint in tally.complaints:

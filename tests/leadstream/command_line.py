@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -64,8 +64,9 @@ def free_port() -> int:
 class Server:
     """`leadstream serve` on a data directory; it may be killed and started again."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *, program: Sequence[str], **settings: str) -> None:
         self.data_dir = data_dir
+        self._program = program
         self._settings = settings
         self.said = data_dir.with_name(data_dir.name + ".said")
         self.process: subprocess.Popen[bytes] | None = None
@@ -77,8 +78,7 @@ class Server:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "leadstream",
+                    *self._program,
                     "serve",
                     "--port",
                     str(port),
@@ -122,8 +122,10 @@ class Server:
 
 
 @contextmanager
-def serving(data_dir: Path, **settings: str) -> Iterator[Server]:
-    server = Server(data_dir, **settings)
+def serving(
+    data_dir: Path, *, program: Sequence[str] = ("-m", "leadstream"), **settings: str
+) -> Iterator[Server]:
+    server = Server(data_dir, program=program, **settings)
     try:
         server.start()
         yield server

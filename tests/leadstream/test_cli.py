@@ -2,6 +2,9 @@
 
 import gzip
 import re
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,17 @@ def test_the_readme_tells_of_every_command():
     for (*group,), names in COMMANDS.items():
         for name in names:
             assert name in readme, [*group, name]
+
+
+def test_the_manual_and_the_version_load_nothing_heavy():
+    asked = (
+        "import sys; from leadstream.cli import app; app(['--help'], standalone_mode=False); "
+        "print(*(name for name in ('fastapi', 'sqlalchemy', 'psycopg', 'uvicorn', 'pydantic') if name in sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert "Usage: " in told.stdout
+    assert told.stdout.splitlines()[-1] == ""
+    assert leadstream_here("--version").stdout == f"leadstream {version('leadstream')}\n".encode()
 
 
 def test_a_wrong_option_is_a_usage_error():

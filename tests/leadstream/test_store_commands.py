@@ -97,10 +97,62 @@ def test_publishing_counts_versions_and_the_doctor_tells_what_is_not_the_shipped
     assert "ok   Model temperature: version 3" in command("doctor", store=store)
 
 
+def test_publishing_tells_who_moved(store: str, tmp_path: Path):
+    events = tmp_path / "events.ndjson"
+    events.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "type": "qr_scanned",
+                    "event_id": f"{lead}-{number}",
+                    "occurred_at": "2026-01-01T00:00:00Z",
+                    "lead_id": lead,
+                }
+            )
+            + "\n"
+            for lead, scans in (("ada", 2), ("berta", 1))
+            for number in range(scans)
+        ),
+        encoding="utf-8",
+    )
+    command("import", "events", events, store=store)
+    model = tmp_path / "changed.toml"
+    shipped = (Path(__file__).parents[2] / "scoring/models/temperature.toml").read_text(encoding="utf-8")
+    assert "points = 3, max = 15" in shipped
+    model.write_text(shipped.replace("points = 3, max = 15", "points = 4, max = 15"), encoding="utf-8")
+    told = command("publish", model, store=store).splitlines()
+    assert told[1:] == ["Leads that rose: 2", "Leads that fell: 0", "  ada: 6 to 8", "  berta: 3 to 4"]
+
+
+def test_a_mistyped_directory_is_no_new_store(tmp_path: Path):
+    for asked in (["rebuild"], ["dead-letters", "list"], ["skip", "events", "0", "0", "--reason", "x"]):
+        done = leadstream_here(*asked, "--data-dir", tmp_path / "mistyped")
+        assert done.returncode == 1
+        assert b"There is no store in" in done.stderr
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_a_tenant_s_own_model_has_versions_of_its_own(store: str):
     assert "version 1," in command("publish", "rules", "--tenant", "acme", store=store)
     assert "version 2," in command("publish", "rules", "--tenant", "acme", store=store)
     assert "version 2," in command("publish", "rules", store=store)
+
+
+def test_settings_are_published_whole_and_keep_what_is_not_given(store: str):
+    command("simulate", "--leads", 3, "--days", 5, "--into", store=store)
+    said = command("publish-settings", "--time-zone", "Asia/Kolkata", store=store)
+    assert "version 2," in said
+    assert "midnight in Asia/Kolkata" in said
+    assert "30 idle minutes" in said
+    again = command("publish-settings", "--idle-minutes", 45, store=store)
+    assert "version 3," in again
+    assert "Asia/Kolkata" in again
+    refused = leadstream_here(
+        "publish-settings", "--time-zone", "Mars/Olympus", LEADSTREAM_DATABASE_URL=store
+    )
+    assert refused.returncode == 1
+    assert b"Mars/Olympus" in refused.stderr
+    assert b"Traceback" not in refused.stderr
 
 
 def test_another_number_of_partitions_is_refused_with_the_number_to_set(

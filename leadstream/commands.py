@@ -1,0 +1,300 @@
+"""What each command does, once its words are understood: it does one thing and says what it did.
+
+Raises Failure for what the user can mend. The manual pages are in `leadstream.cli`.
+"""
+
+import gzip
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import psycopg
+
+from gateway.access import TENANT
+from gateway.ports import Append
+from leadstream import doctor as checks
+from leadstream import letters, publishing, summary
+from leadstream.demo import run_demo
+from leadstream.imports import (
+    Tally,
+    append_all,
+    archived,
+    counted,
+    import_access_log,
+    import_events,
+    open_source,
+)
+from leadstream.inlet import running_server
+from leadstream.logs import log_from
+from leadstream.reach import Store, database_beside, reach_store, settle
+from leadstream.settings import Settings, read_settings, unknown_variables, variable
+from leadstream.show import Failure, out, progress, say, warn
+from leadstream.simulate import simulate as simulated
+from leadstream.wiring import (
+    STAGES,
+    ensure_directory,
+    explained,
+    listening,
+    open_database,
+    open_system,
+    run_gateway,
+    utc_now,
+)
+from projections.rebuild import NothingToRebuildError, RebuildRunsError
+from projections.rebuild import rebuild as rebuild_read_models
+from schemas.control import EVERY_TENANT
+from schemas.decode import encode_source
+from streams.embedded import log
+
+
+def settings_from(**given: object) -> Settings:
+    for stray in unknown_variables():
+        warn(stray)
+    return read_settings(**given)
+
+
+def is_tenant(value: str) -> bool:
+    return value == EVERY_TENANT or TENANT.fullmatch(value) is not None
+
+
+# Run
+
+
+def serve(settings: Settings) -> None:
+    log_from(settings.log_level)
+    ensure_directory(settings.data_dir)
+
+    async def announce(_append: Append) -> None:
+        where = variable("database_url") if settings.database_url else str(settings.data_dir)
+        say(f"Leadstream serves {settings.address} (store: {where}). Ctrl-C stops it.")
+
+    with _until_told(), listening(settings) as taken, open_system(settings) as system:
+        run_gateway(system, settings, taken, announce)
+
+
+def demo(settings: Settings, *, leads: int, browser: bool) -> None:
+    log_from("warning")
+    with _until_told():
+        run_demo(settings, leads=leads, browser=browser)
+
+
+@contextmanager
+def _until_told() -> Iterator[None]:
+    """Being told to stop is how this command ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("Stopped.")
+
+
+# Bring events in
+
+
+def import_access_log_from(file: str, settings: Settings, *, tenant: str, site: str) -> None:
+    _import(
+        file,
+        settings,
+        lambda lines, store: import_access_log(lines, store.append, utc_now(), tenant=tenant, site=site),
+        unit="Page views",
+        model="web_session",
+    )
+
+
+def import_events_from(file: str, settings: Settings) -> None:
+    region = settings.default_phone_region
+    _import(
+        file,
+        settings,
+        lambda lines, store: import_events(lines, store.append, utc_now(), phone_region=region),
+        unit="Events",
+        model="temperature",
+    )
+
+
+def _import(
+    file: str,
+    settings: Settings,
+    take: Callable[[Iterator[bytes], Store], Tally],
+    *,
+    unit: str,
+    model: str,
+) -> None:
+    log_from("warning")
+    with open_source(file) as source, reach_store(settings) as store:
+        before = summary.count_leads(store.database_url)
+        with progress(f"Reading {file}", source.size) as report:
+            tally = take(source.lines(report), store)
+        settle(store)
+        summary.tell_import(
+            tally,
+            unit=unit,
+            new_leads=summary.count_leads(store.database_url) - before,
+            scores=summary.distribution(store.database_url, tally.people, model),
+            model=model,
+        )
+    if tally.lines and not tally.taken:
+        raise Failure(f"Nothing in {file} could be imported: see the warnings above.")
+
+
+def simulate(
+    leads: int,
+    days: int,
+    seed: int,
+    until: datetime | None,
+    output: Path | None,
+    into: Settings | None,
+) -> None:
+    end = (until or utc_now()).replace(second=0, microsecond=0, tzinfo=UTC)
+    events = simulated(seed, leads, days, end)
+    if into is None:
+        with _opened(output) as file:
+            for event in events:
+                file.write(encode_source(event) + b"\n")
+        return
+    log_from("warning")
+    now = utc_now()
+    with reach_store(into) as store:
+        with progress(f"Recording {days} days of {leads} leads", None) as report:
+            append_all(counted((archived(event, now) for event in events), report), store.append)
+        settle(store)
+        say(f"The store has {summary.count_leads(store.database_url):,} leads now.")
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with path.open("wb") as plain:
+            if path.suffix != ".gz":
+                yield plain
+                return
+            # No name and no time in it: the same events give the same file.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0) as packed:
+                yield packed  # type: ignore[misc] # it takes bytes like any file
+    except OSError as cause:
+        raise Failure(f"{path} cannot be written ({cause.strerror}).") from cause
+
+
+# Look after it
+
+
+def publish(model: str, settings: Settings, *, tenant: str, fire: bool) -> None:
+    publishing.compiled(model)  # before anything is started
+    with reach_store(settings) as store:
+        with progress("Rescoring", None):
+            said = publishing.publish(store, model, utc_now(), tenant=tenant, fire=fire)
+        out.print(f"Model {said.model}, version {said.version}, is in force.")
+        summary.tell_moved(store.database_url, said)
+
+
+def publish_settings(
+    settings: Settings, *, tenant: str, time_zone: str | None, idle_minutes: int | None
+) -> None:
+    with reach_store(settings) as store:
+        with progress("Rescoring", None):
+            said = publishing.publish_settings(
+                store, utc_now(), tenant=tenant, time_zone=time_zone, idle_minutes=idle_minutes
+            )
+        out.print(
+            f"Settings, version {said.version}, are in force: days end at midnight in {said.time_zone}, "
+            f"sessions after {said.idle_minutes} idle minutes.",
+            soft_wrap=True,
+        )
+
+
+def rebuild(settings: Settings) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        try:
+            with progress("Rebuilding", 1.0) as report:
+                rebuild_read_models(url, progress=lambda done, total: report(done / max(total, 1)))
+        except (NothingToRebuildError, RebuildRunsError) as cause:
+            raise Failure(str(cause)) from cause
+    out.print("The read models were built anew.")
+
+
+def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
+    with _database(settings) as url:
+        found = letters.waiting_letters(url, also_retried=also_retried)
+    for letter in found:
+        retried = " (retried)" if letter.retried_at else ""
+        why = f"{letter.field}: {letter.reason}" if letter.field else letter.reason
+        out.print(f"{letters.place_of(letter)}  {why}{retried}", markup=False, soft_wrap=True)
+    if not found:
+        say("No dead letters.")
+    if len(found) == letters.LISTED:
+        say(f"Only the first {letters.LISTED} are shown: retry or mend them, and list again.")
+
+
+def show_dead_letter(settings: Settings, topic: str, partition: int, position: int) -> None:
+    with _database(settings) as url:
+        letter = letters.one_letter(url, topic, partition, position)
+    sys.stdout.buffer.write(letter.original)
+    sys.stdout.buffer.flush()
+
+
+def retry_dead_letters(settings: Settings, place: tuple[str, int, int] | None, mended: Path | None) -> None:
+    """The one at that place; all, if none is named."""
+    try:
+        value = mended.read_bytes() if mended else None
+    except OSError as cause:
+        raise Failure(f"{mended} cannot be read ({cause.strerror}).") from cause
+    with reach_store(settings) as store:
+        chosen = (
+            letters.waiting_letters(store.database_url)
+            if place is None
+            else [letters.one_letter(store.database_url, *place)]
+        )
+        letters.retry(store, chosen, utc_now(), value)
+    out.print(f"{len(chosen)} sent in again.")
+
+
+def skip(settings: Settings, topic: str, partition: int, position: int, reason: str) -> None:
+    stages = {stage.source: stage.name for stage in STAGES}
+    if topic not in stages:
+        raise Failure(f"No stage folds {topic}: only records of {' and '.join(stages)} can be skipped.")
+    with _database(settings) as url, psycopg.connect(url) as connection:
+        try:
+            log.skip(connection, stages[topic], topic, partition, position, reason)
+        except log.LogRefused as cause:
+            raise Failure(str(cause)) from cause
+    out.print(f"{topic} {partition} {position} will be passed over.")
+
+
+def doctor(settings: Settings) -> bool:
+    """False if something fails."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    failed = False
+    for found in checks.findings(settings):
+        failed = failed or found.health == "fail"
+        out.print(f"[{colours[found.health]}]{found.health:4}[/] ", end="")
+        remedy = f"  {found.remedy}" if found.remedy else ""
+        out.print(f"{found.what}: {found.said}.{remedy}".replace("..", "."), markup=False, soft_wrap=True)
+    return not failed
+
+
+def show_settings(settings: Settings) -> None:
+    for name, setting in Settings.model_fields.items():
+        value = getattr(settings, name)
+        shown = "(not set)" if value in {None, ()} else str(value)
+        out.print(f"{variable(name)} = {shown}", markup=False, soft_wrap=True)
+        out.print(f"    {setting.description}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    """The URL of the store, whether a server runs or not."""
+    with explained(settings):
+        if settings.database_url is not None or running_server(settings.data_dir) is not None:
+            yield database_beside(settings)
+            return
+        if not (settings.data_dir / "postgres").exists():
+            raise Failure(f"There is no store in {settings.data_dir.resolve()}: give the right --data-dir.")
+        with open_database(settings) as database:
+            yield database()

@@ -25,9 +25,9 @@ from leadstream.show import Failure
 from projections.migrate import OutdatedError, check_current
 from projections.tables import LIVE, PROJECTED
 from schemas.control import EVERY_TENANT
+from scoring.features import NewerCodec
 from scoring.model import shipped_models
 from streams.embedded import log
-from streams.published import NewerState
 
 Health = Literal["ok", "warn", "fail"]
 
@@ -271,7 +271,7 @@ def _letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
 def _models(url: str) -> Iterator[Finding]:
     try:
         states = held_by_shards(url)
-    except NewerState as cause:
+    except NewerCodec as cause:
         yield Finding("fail", "State", str(cause))
         return
     for name, text in shipped_models().items():

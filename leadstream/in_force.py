@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import defaultdict
 
 import psycopg
 
@@ -19,13 +19,15 @@ FRESH_SECONDS = 1.0
 
 def held_by_shards(database_url: str, *, first_only: bool = False) -> list[HeldByShard]:
     """What each shard of each stage has in force; or only the first that scores leads."""
+    shards: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
     with psycopg.connect(database_url, connect_timeout=5) as connection:
-        rows: Sequence[tuple[bytes]] = connection.execute(
-            """select value from state where key = %s and part = %s
-               and (not %s or (stage = %s and partition = 0))""",
-            (SHARED, PublishedState.PART, first_only, ScoreLeads.name),
-        ).fetchall()
-    return [PublishedState({PublishedState.PART: bytes(value)}).published for (value,) in rows]
+        for stage, partition, part, value in connection.execute(
+            """select stage, partition, part, value from state
+               where key = %s and (not %s or (stage = %s and partition = 0))""",
+            (SHARED, first_only, ScoreLeads.name),
+        ):
+            shards[stage, partition][part] = bytes(value)
+    return [PublishedState(parts).published for parts in shards.values()]
 
 
 def published_port(database_url: str) -> Published:

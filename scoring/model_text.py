@@ -51,7 +51,8 @@ def compile_model(text: str) -> Model:
         raise _refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
     name = document.get("model")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _refusal(text, "model", f"{name!r} is not a name of small letters, digits and _")
+        problem = "missing: give the model a name" if name is None else f"{name!r} is not a name"
+        raise _refusal(text, "model", f"{problem} of small letters, digits and _")
     if not isinstance(document.get("about", ""), str):
         raise _refusal(text, "about", "wants a text")
     mean = _mean(text, document)

@@ -139,7 +139,7 @@ def _steps(subject: Any, given: Table, defined: Defined) -> Body:
 
     def says(view: View) -> str:
         value = number(read(view))
-        return f"never any {phrase.text}" if value is None else f"{value} {phrase.text}"
+        return f"never any {phrase.text}" if value is None else _so_many(value, phrase.text)
 
     return _body(award, says, [phrase], [int(limit) for limit, _ in steps])
 
@@ -189,7 +189,8 @@ def _value(subject: Any, given: Table, defined: Defined) -> Body:
             if number(each) is None:
                 raise RuleError(f"{operator}: {each!r} is not a number, and {subject!r} is")
     read = phrase.read
-    wanted = WORDS[operator] if operand is True else f"{WORDS[operator]} {_listed(operand)}".strip()
+    bare = operator in {"is_set", "is_not_set"}
+    wanted = WORDS[operator] if bare else f"{WORDS[operator]} {_listed(operand)}".strip()
     return _body(
         lambda view: points if holds(read(view)) else 0,
         lambda view: f"{_is(phrase, read(view))} (wanted: {wanted})",
@@ -275,7 +276,17 @@ def _is(phrase: Phrase, value: Any) -> str:
     return f"no {name}" if is_blank(value) else f"{name} is {_listed(value)}"
 
 
+def _so_many(value: Number, text: str) -> str:
+    """3 hours since interaction, 1 hour since ..., less than 1 hour since ..."""
+    unit, since, rest = text.partition("s since ")
+    if not since or value > 1:
+        return f"{value} {text}"
+    return f"{'less than ' if value < 1 else ''}1 {unit} since {rest}"
+
+
 def _listed(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(str(item) for item in value[:5]) + (", ..." if len(value) > 5 else "")
     return str(value)

@@ -99,7 +99,8 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
             if model.mean is None:
                 evidence = rule.body.says(view)
             else:
-                evidence = f"mean of {min(sessions, model.mean.latest)} ended sessions"
+                latest = min(sessions, model.mean.latest)
+                evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
             over = model.mean is None and rule.cap is not None and rule.body.points(view) > rule.cap
             capped = f", capped at {spoken((rule.cap or 0) * 1000)}" if over else ""
             texts[Slot(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{capped}{weighted}"

@@ -33,14 +33,17 @@ class ActivityShared(PublishedState):
         return found
 
     def begin(self, sweep: Underway) -> None:
-        self.published.sweep = sweep
-        self.touch()
-        self._rules.clear()
+        self.sweep(sweep)
+        self.refresh()
 
     def visited(self, cursor: str | None) -> None:
-        if cursor is None:
-            self.published.sweep = None
-            self._rules.clear()
-        elif self.published.sweep is not None:
-            self.published.sweep.cursor = cursor
-        self.touch()
+        under_way = self.published.sweep
+        if under_way is not None and cursor is not None:
+            under_way.cursor = cursor
+            self.sweep(under_way)
+        else:
+            self.sweep(None)
+            self.refresh()
+
+    def refresh(self) -> None:
+        self._rules.clear()

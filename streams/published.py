@@ -12,6 +12,7 @@ from msgspec import Struct, msgpack
 from schemas.control import EVERY_TENANT
 from schemas.decode import Refusal
 from scoring.calendar import Calendar, calendar
+from scoring.features import NewerCodec
 from scoring.model import ModelError, compile_model
 
 T = TypeVar("T")
@@ -131,33 +132,69 @@ def _put_back(table: dict[str, T], key: str, before: T | None) -> None:
 
 
 class PublishedState:
-    """`Published` as the shared state of a shard; stages cache what they derive from it."""
+    """`Published` as the shared state of a shard, each text a part of its own. Stages cache what they
+    derive from it and forget that in `refresh`.
+    """
 
-    PART = "published"
+    SWEEP = "sweep"
 
     def __init__(self, parts: dict[str, bytes]) -> None:
-        stored = parts.get(self.PART)
-        self.published = msgpack.decode(read_codec(stored, CODEC), type=Published) if stored else Published()
-        self._changed = False
+        self.published = Published()
+        self._changed: set[str] = set()
+        for part, stored in parts.items():
+            body = read_codec(stored, CODEC)
+            match part.split(":"):
+                case ["model", tenant, name]:
+                    model = msgpack.decode(body, type=Active)
+                    self.published.models.setdefault(tenant, {})[name] = model
+                case ["settings", tenant]:
+                    self.published.settings[tenant] = msgpack.decode(body, type=Settings)
+                case [self.SWEEP]:
+                    self.published.sweep = msgpack.decode(body, type=Underway)
 
-    def touch(self) -> None:
-        self._changed = True
+    def refresh(self) -> None:
+        """Something else holds now."""
+
+    def publish_model(self, tenant: str, name: str, new: Active, what: str = "") -> Underway | None:
+        sweep = self.published.publish_model(tenant, name, new, what)
+        return self._published(f"model:{tenant}:{name}", sweep)
+
+    def publish_settings(self, tenant: str, new: Settings, what: str = "") -> Underway | None:
+        sweep = self.published.publish_settings(tenant, new, what)
+        return self._published(f"settings:{tenant}", sweep)
+
+    def _published(self, part: str, sweep: Underway | None) -> Underway | None:
+        if sweep is not None:
+            self._changed.add(part)
+            self.refresh()
+        return sweep
+
+    def sweep(self, sweep: Underway | None) -> None:
+        """Where the sweep stands now; None: it is complete, or there is none."""
+        self.published.sweep = sweep
+        self._changed.add(self.SWEEP)
 
     def changes(self) -> dict[str, bytes | None]:
-        if not self._changed:
-            return {}
-        self._changed = False
-        return {self.PART: bytes([CODEC]) + msgpack.encode(self.published)}
+        changed = {part: self._encoded(part) for part in sorted(self._changed)}
+        self._changed.clear()
+        return changed
 
-
-class NewerState(RuntimeError):
-    """The stored state was written by a newer version of Leadstream."""
+    def _encoded(self, part: str) -> bytes | None:
+        value: Active | Settings | Underway | None
+        match part.split(":"):
+            case ["model", tenant, name]:
+                value = self.published.models[tenant][name]
+            case ["settings", tenant]:
+                value = self.published.settings[tenant]
+            case _:
+                value = self.published.sweep
+        return None if value is None else bytes([CODEC]) + msgpack.encode(value)
 
 
 def read_codec(stored: bytes, newest: int) -> bytes:
-    """The body of a stored part behind its codec version. Raises NewerState."""
+    """The body of a stored part behind its codec version. Raises NewerCodec."""
     if stored[0] > newest:
-        raise NewerState(
+        raise NewerCodec(
             f"the state was written by a newer version (codec {stored[0]}, this one reads up to {newest}): "
             "start that version again, or rebuild the state with this one"
         )

@@ -64,15 +64,15 @@ class ScoreLeads:
         return LeadState(key, parts)
 
     def begin(self, shared: ActivityShared, message: Activity) -> str | None:
-        published = shared.published
+        under_way = shared.published.sweep
         what = _sweep_of(message)
-        if published.sweep is not None and published.sweep.what == what:
-            return published.sweep.cursor
+        if under_way is not None and under_way.what == what:
+            return under_way.cursor
         match message:
             case ModelChanged(tenant=tenant, model=model, version=version, text=text):
-                sweep = published.publish_model(tenant, model, Active(version, text), what)
+                sweep = shared.publish_model(tenant, model, Active(version, text), what)
             case SettingsChanged(tenant=tenant, version=version, time_zone=zone, idle_minutes=idle):
-                sweep = published.publish_settings(tenant, Settings(version, zone, idle), what)
+                sweep = shared.publish_settings(tenant, Settings(version, zone, idle), what)
             case _:
                 sweep = None
         if sweep is None:

@@ -174,8 +174,7 @@ class SourceShared(PublishedState):
             self._catalogues[tenant] = found
         return found
 
-    def touch(self) -> None:
-        super().touch()
+    def refresh(self) -> None:
         self._catalogues.clear()
 
 
@@ -283,15 +282,11 @@ class TrackSessions:
 
     def begin(self, shared: SourceShared, message: tuple[bytes, Event | Control | Derived]) -> str | None:
         """Signals and settings hold from here on; what was counted stays counted: no sweep."""
-        published = shared.published
         match message[1]:
             case ModelPublished() as m:
-                if published.publish_model(m.tenant, m.model, Active(m.version, m.text)):
-                    shared.touch()
+                shared.publish_model(m.tenant, m.model, Active(m.version, m.text))
             case SettingsPublished() as s:
-                settings = Settings(s.version, s.time_zone, s.idle_minutes)
-                if published.publish_settings(s.tenant, settings):
-                    shared.touch()
+                shared.publish_settings(s.tenant, Settings(s.version, s.time_zone, s.idle_minutes))
         return None
 
     def visit(self, *_: object) -> None:

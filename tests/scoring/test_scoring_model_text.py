@@ -111,7 +111,7 @@ def test_a_bad_rule_is_refused_by_line_group_name_and_reason(rule, reason):
     [
         ("model = ", "line 1: Invalid value"),
         (HEAD + "x = 1\n[groups.g]\nrules = []", "line 2, x: unknown; a model has about, band_on"),
-        ("[groups.g]\nrules = []", "model: None is not a name"),
+        ("[groups.g]\nrules = []", "model: missing: give the model a name"),
         ('model = "My model"\n[groups.g]\nrules = []', "line 1, model: 'My model' is not a name"),
         (HEAD, "groups: missing"),
         (HEAD + "groups = 3", "line 2, groups: wants a table, not 3"),
@@ -309,6 +309,15 @@ def test_an_explanation_reads_like_a_sentence():
         "Last interaction: 3 hours since interaction",
         "Voice message: not yet",
     }
+    moments = {0: "less than 1 hour", 1: "1 hour", 2: "2 hours"}
+    for hours, words in moments.items():
+        at = T0 + hours * 3_600_000
+        texts = {line.text for line in explain(model, Subject(features_of(events, [model])), at, UTC, 0)}
+        assert f"Last interaction: {words} since interaction" in texts
+    composite = compile_model(shipped_models()["composite"])
+    agreed = [happened("consent_changed", email=True)]
+    texts = {line.text for line in explain(composite, Subject(features_of(agreed)), T0, UTC, 0)}
+    assert "Email consent: email consent is yes (wanted: yes), weighted 0.25" in texts
     rules = compile_model(shipped_models()["rules"])
     events = [happened("profile_updated", fields={"industry": "SaaS", "title": "Chef"})]
     said = {line.text for line in explain(rules, Subject(features_of(events)), T0, UTC, 0)}

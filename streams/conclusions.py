@@ -151,6 +151,8 @@ def advance(step: Step, to: int) -> None:
     while state.exists and (due := state.edge) <= to:
         head.clock = due
         at_hand = {name for name, edge in head.edges.items() if edge == due}
+        if SESSIONS in at_hand:
+            at_hand.update(step.rules.reading_sessions)
         cause = f"due:{due}"
         affects = partial(_is_among, at_hand)
         evaluate(step, cause, moved=False, silent=head.silent, time_only=True, affects=affects)

@@ -25,8 +25,8 @@ from schemas.decode import decode_activity, encode_activity, encode_source, enco
 from schemas.moment import moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SESSION_SCORES, lead_key
+from scoring.features import Session, decode_lift
 from scoring.features import decode as decode_features
-from scoring.features import decode_lift
 from scoring.holding import Held
 from scoring.identity import IDENTITIES, is_anonymous, key_of_identity, onward
 from scoring.model import INF, Model, touched
@@ -261,13 +261,17 @@ def _delta(step: Step, d: IdentityDelta) -> None:
         before = {put.session_id: held.features.sessions.get(put.session_id) for put in d.sessions}
         lift = decode_lift(d.lift)
         state.apply(d.identity, lift, d)
-        recut = bool(d.sessions or d.retracted or d.forgotten)
+        ended = (d.retracted or d.forgotten) or any(
+            _has_ended(session, step)
+            for put in d.sessions
+            for session in (before[put.session_id], held.features.sessions.get(put.session_id))
+        )
         evaluate(
             step,
             cause,
             moved=False,
             silent=d.silent,
-            affects=lambda model: touched(model, lift, recut, False),
+            affects=lambda model: touched(model, lift, bool(ended), False),
         )
         for put in d.sessions:
             old = before[put.session_id]
@@ -279,6 +283,11 @@ def _delta(step: Step, d: IdentityDelta) -> None:
             )
     if d.reply:
         answer(step, d.event_id, "applied")
+
+
+def _has_ended(session: Session | None, step: Step) -> bool:
+    """Only ended sessions are in a lead's mean; an open one may grow without touching it."""
+    return session is not None and (session.closed or step.head.clock >= session.last_at + step.rules.idle_ms)
 
 
 def _redirected(step: Step, r: RedirectChanged) -> None:

@@ -40,6 +40,7 @@ def run() -> None:
             imported, cpu = time.perf_counter() - started, time.process_time() - cpu
             with psycopg.connect(system.database_url) as connection:
                 connection.execute("drop table bench_rows")
+                connection.commit()
                 said = count(connection, "select count(*) from records where topic <> 'events'")
                 size = count(connection, "select pg_database_size(current_database())")
     table = Table(title=f"{len(rows):,} events of {LEADS:,} leads, durable")

@@ -3,62 +3,56 @@
 Labels take few, fixed values: never an id, a path as it was typed, or anything a producer sent.
 """
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 REGISTRY = CollectorRegistry()
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_counter = partial(Counter, registry=REGISTRY)
+_gauge = partial(Gauge, registry=REGISTRY)
+_histogram = partial(Histogram, registry=REGISTRY, buckets=_SECONDS)
 
-REQUESTS = Counter(
+REQUESTS = _counter(
     "leadstream_http_requests_total",
     "Requests answered, by method, route and status.",
     ["method", "route", "status"],
-    registry=REGISTRY,
 )
-REQUEST_SECONDS = Histogram(
+REQUEST_SECONDS = _histogram(
     "leadstream_http_request_seconds",
     "Time from a request's first byte to the end of its answer, by route.",
     ["route"],
-    buckets=_SECONDS,
-    registry=REGISTRY,
 )
-ACCEPTED = Counter(
+ACCEPTED = _counter(
     "leadstream_events_accepted_total",
     "Events that the log has taken from the collector, by whether a crawler made them.",
     ["bot"],
-    registry=REGISTRY,
 )
-REFUSED = Counter(
+REFUSED = _counter(
     "leadstream_events_refused_total",
     "Refusals at the collector. event: one event was wrong; body: a whole body could not be read; "
     "access: no or wrong key; rate: too many; log: the log could not take them.",
     ["reason"],
-    registry=REGISTRY,
 )
-APPEND_SECONDS = Histogram(
+APPEND_SECONDS = _histogram(
     "leadstream_append_seconds",
     "Time until the log confirmed a request's events.",
-    buckets=_SECONDS,
-    registry=REGISTRY,
 )
-WAITING = Gauge(
+WAITING = _gauge(
     "leadstream_waiting_callers",
     "Callers that wait until their events show in the scores.",
-    registry=REGISTRY,
 )
-BACKLOG = Gauge(
+BACKLOG = _gauge(
     "leadstream_backlog_records",
     "Records in the log that are not yet folded into scores.",
-    registry=REGISTRY,
 )
-READY = Gauge(
+READY = _gauge(
     "leadstream_ready",
     "1 if events are taken and scores follow, else 0; /ready says why.",
-    registry=REGISTRY,
 )
-LISTENING = Gauge(
+LISTENING = _gauge(
     "leadstream_listening",
     "1 while this process hears from Postgres which events were applied; else it polls.",
-    registry=REGISTRY,
 )
 
 

@@ -85,11 +85,11 @@ class IdentityDelta(Activity, tag="delta", frozen=True):
 
 
 class EventNoted(Activity, tag="noted", frozen=True):
-    """An event that changes nothing, whose caller waits: `outcome` says why."""
+    """Nothing but an answer: somebody waits to hear that the lead has come this far."""
 
     event_id: str
     outcome: str
-    """duplicate or bot."""
+    """duplicate or bot, of an event that changes nothing; applied, of a wish to look."""
 
 
 class RedirectChanged(Activity, tag="redirect", frozen=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from schemas.events import Stage
 from scoring.features import Features
+from scoring.points import INF
 
 FUNNEL: tuple[Stage, ...] = ("new", "contacted", "qualified", "engaged", "opportunity", "customer")
 RANK: dict[Stage, int] = {stage: rank for rank, stage in enumerate(FUNNEL)} | {
@@ -21,7 +22,6 @@ CONTACTS = ("email_sent", "sms_sent", "call_made")
 REPLIES = ("email_replied", "sms_replied", "message_received", "form_submitted")
 MEETINGS = ("meeting_scheduled", "demo_requested")
 PURCHASES = ("purchase_made",)
-NEVER = 1 << 62
 
 
 class Position(Struct, array_like=True, gc=False):
@@ -99,8 +99,8 @@ def advance(
 
 
 def churns_at(position: Position, features: Features) -> int:
-    """When time alone moves the lead on; NEVER if it does not."""
+    """When time alone moves the lead on; INF if it does not."""
     if position.stage != "customer":
-        return NEVER
+        return INF
     interaction = features.signals.get("interaction")
     return (interaction.last if interaction else position.entered_at) + CHURN_AFTER

@@ -186,7 +186,8 @@ def evaluate(
 ) -> None:
     """Score, run the lifecycle to its fixpoint, score once more if it moved, say what changed.
 
-    `moved`: an identity came or went; `carried` is the stage it brought along. Models that nothing `affects` wait for their own moment.
+    `moved`: an identity came or went; `carried` is the stage it brought along. Models that nothing
+    `affects` wait for their own moment.
     """
     rules, state, head = step.rules, step.state, step.head
     concluded = {

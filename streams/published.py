@@ -14,11 +14,11 @@ from schemas.decode import Refusal
 from scoring.calendar import Calendar, calendar
 from scoring.features import NewerCodec
 from scoring.model import ModelError, compile_model
+from scoring.sessions import MINUTE
 
 T = TypeVar("T")
 
 CODEC = 1
-MINUTE = 60_000
 
 compiled = lru_cache(maxsize=256)(compile_model)
 """The model of a text; texts are few and models immutable."""
@@ -77,7 +77,7 @@ class Underway(Struct, array_like=True):
     settings_before: Settings | None = None
 
 
-class Published(Struct, array_like=True):
+class Published(Struct):
     """Per tenant (`*`: every tenant without its own)."""
 
     models: dict[str, dict[str, Active]] = {}

@@ -4,7 +4,7 @@ From `events` to `lead-activity`. For each event that counts, the lead that owns
 current segment is told: the first time by an attach, then by deltas. It never scores.
 
 Cost per event is flat: at most 64 acts are re-cut, and only the visitor's head, one segment's parts
-and one bucket of seen ids are written. State per visitor is bounded: 20 segments, 16,384 seen ids.
+and one bucket of seen ids are written. State per visitor is bounded: 21 segments, 16,384 seen ids.
 """
 
 from collections.abc import Callable
@@ -53,9 +53,8 @@ ALLOWED_SKEW = 5 * 60_000
 SEEN_PER_BUCKET = 256
 SEEN_BUCKETS = 64
 SEEN_FOR = 7 * 86_400_000
-"""Repetitions are recognised among the last 16,384 events of a key; ids older than seven days may
-be let go earlier."""
-
+"""Repetitions are recognised among at least the last 16,128 events of a key (all buckets but the one
+just opened); ids older than seven days may be let go earlier."""
 
 WEB_ACTS = (
     e.SessionStarted,
@@ -75,7 +74,7 @@ WEB_ACTS = (
 do, also where their producer leaves the source out."""
 
 
-class Body(Struct, array_like=True):
+class Body(Struct):
     """A segment's features and what it keeps of its sessions."""
 
     features: Features
@@ -86,7 +85,7 @@ _decode_kept = msgpack.Decoder(Kept).decode
 
 
 class VisitorState:
-    """One key: head, per segment its features and what it keeps of its sessions, and buckets of the ids it has seen."""
+    """One key: head, per segment its features and what it keeps of its sessions, buckets of seen ids."""
 
     def __init__(self, key: str, parts: dict[str, bytes]) -> None:
         self.key = key

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_histories import DAY, MINUTE, history, key_of_lead, specs
 from stream_reference import reference
-from stream_simulator import PARTITIONS, SETTINGS, Pipeline, refold
+from stream_simulator import SETTINGS, Pipeline, refold
 
 from schemas import events as e
 from schemas import statements as say
@@ -426,4 +426,3 @@ def test_a_crash_in_the_middle_of_a_sweep_is_resumed_at_its_cursor():
         assert state.head.said["m"].version == 20
     swept = [s for s in pipeline.statements(say.ScoreChanged) if s.caused_by == "model:*:m:20"]
     assert len({s.lead_id for s in swept}) == len(swept) == 30
-    assert PARTITIONS > 1

@@ -66,7 +66,7 @@ class UnreadableRecordError(ValueError):
 
 def changes(record: Record) -> Iterable[Change]:
     """What one record changes. Raises UnreadableRecordError."""
-    topic, partition, position, key, value = record
+    topic, partition, position, key, value, _ = record
     if value is None:
         return _gone(key, position) if topic == topics.LEAD_SCORES else ()
     try:

@@ -152,7 +152,7 @@ def _fold_page(connection: Connection, slot: Slot, end: int) -> bool:
         if held >= end:
             return False
         cursor.execute(_PAGE, (*slot, held, min(PAGE, end - held)))
-        records = list(map(Record._make, cursor))
+        records = [Record(*row) for row in cursor]
         if not records:
             raise positions.PositionGapError(
                 f"{slot[0]}/{slot[1]}: the log ends at {end}, but holds no record after {held}."
@@ -168,7 +168,7 @@ def _fold_compacted(connection: Connection) -> None:
     with connection.cursor("newest", binary=True) as newest, worker.open_cursor(connection) as cursor:
         newest.execute(_NEWEST, (SHADOW, COMPACTED))
         while page := newest.fetchmany(PAGE):
-            worker.write(connection, cursor, SHADOW, map(Record._make, page), {})
+            worker.write(connection, cursor, SHADOW, (Record(*row) for row in page), {})
         for table in ("lead_scores", "leads"):
             cursor.execute(SQL(_VANISHED).format(table=Identifier(SHADOW, table)), (COMPACTED,))
         positions.lock(cursor, SHADOW, sorted(ends))

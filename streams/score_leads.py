@@ -23,7 +23,7 @@ from schemas.activity import (
 from schemas.control import EVERY_TENANT, Carried, Reassigned, Refused
 from schemas.decode import decode_activity, encode_activity, encode_source, encode_statement
 from schemas.moment import moment
-from schemas.record import Outgoing
+from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SESSION_SCORES, lead_key
 from scoring.features import Session, decode_lift
 from scoring.features import decode as decode_features
@@ -43,8 +43,8 @@ class ScoreLeads:
     name = "score_leads"
     source = LEAD_ACTIVITY
 
-    def decode(self, value: bytes) -> Activity:
-        activity = decode_activity(value)
+    def decode(self, record: Record) -> Activity:
+        activity = decode_activity(record.value or b"")
         match activity:
             case ModelChanged(model=model, text=text):
                 check_model(model, text)

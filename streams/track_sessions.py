@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 
-from msgspec import Struct, msgpack
+from msgspec import Struct, msgpack, structs
 
 from schemas import events as e
 from schemas.activity import (
@@ -24,10 +24,11 @@ from schemas.activity import (
     SessionPut,
 )
 from schemas.control import Carried, Control, Derived, ModelPublished, Reassigned, Refused, SettingsPublished
-from schemas.decode import decode_source, encode_activity, key_of
+from schemas.decode import decode_source, encode_activity, encode_source, key_of
 from schemas.envelope import Event
-from schemas.moment import millis
-from schemas.record import Outgoing
+from schemas.moment import millis, moment
+from schemas.record import Outgoing, Record
+from schemas.refusal import Refusal, short
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring import identity, sessions
 from scoring.features import Features, Session, encode_lift, evolve, put_session, retract_session
@@ -255,13 +256,16 @@ class TrackSessions:
     name = "track_sessions"
     source = EVENTS
 
-    def decode(self, value: bytes) -> tuple[bytes, Event | Control | Derived]:
+    def decode(self, record: Record) -> tuple[bytes, Event | Control | Derived]:
+        value = record.value or b""
         said = decode_source(value)
         match said:
             case ModelPublished(model=model, text=text):
                 check_model(model, text)
             case SettingsPublished(time_zone=time_zone):
                 check_settings(time_zone)
+            case Event() if record.appended_at is not None:
+                return _from_broker(said, value, record.key, record.appended_at)
         return value, said
 
     def key_of(self, message: tuple[bytes, Event | Control | Derived]) -> str | None:
@@ -333,6 +337,20 @@ def _reassigned(step: _Step, said: Derived) -> None:
             step.carry_out(moved, carried)
         case Refused(identity=name, epoch=epoch):
             step.carry_out(identity.park(visitor, at, name, epoch))
+
+
+def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tuple[bytes, Event]:
+    """An event that may not have passed the door. Raises Refusal for one under another's key: its
+    repetitions and its sessions would be counted apart.
+    """
+    if key != key_of(event):
+        raise Refusal(
+            "key", f"the record's key is {short(repr(key))}; for this event it must be {key_of(event)!r}"
+        )
+    if event.recorded_at is None:
+        event = structs.replace(event, recorded_at=moment(appended_at))
+        value = encode_source(event)
+    return value, event
 
 
 def _event(shared: SourceShared, step: _Step, event: Event, raw: bytes) -> None:

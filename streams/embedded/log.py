@@ -216,14 +216,14 @@ def write_records(connection: Connection, records: Sequence[Record]) -> None:
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into records (topic, partition, position, key, value) values (%s, %s, %s, %s, %s)",
-                records,
+                [record[:5] for record in records],
             )
         return
     copy_rows(
         connection,
         b"copy records (topic, partition, position, key, value) from stdin (format binary)",
         ("text", "int4", "int8", "text", "bytea"),
-        records,
+        [record[:5] for record in records],
     )
 
 
@@ -253,7 +253,7 @@ def read(connection: Connection, topic: str, partition: int, from_position: int,
             ).format(table),
             (topic, partition, from_position, limit),
         )
-        return list(map(Record._make, cursor))
+        return [Record(*row) for row in cursor]
 
 
 def scan(connection: Connection, topic: str) -> Iterator[Record]:

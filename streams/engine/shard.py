@@ -61,7 +61,7 @@ class Stage(Protocol[SharedT, StateT]):
     name: str
     source: str
 
-    def decode(self, value: bytes) -> Message:
+    def decode(self, record: Record) -> Message:
         """Raises Refusal."""
 
     def key_of(self, message: Message) -> str | None:
@@ -183,7 +183,7 @@ class Shard(Generic[SharedT, StateT]):
 
     def _read(self, record: Record) -> Message | Refusal:
         try:
-            return self.stage.decode(record.value or b"")
+            return self.stage.decode(record)
         except Refusal as refusal:
             return refusal
 

@@ -52,8 +52,8 @@ class Counting:
         self.name = name
         self.source = source
 
-    def decode(self, value):
-        key, separator, word = value.decode().partition("|")
+    def decode(self, record):
+        key, separator, word = (record.value or b"").decode().partition("|")
         if not separator:
             raise Refusal(None, "no separator")
         return key, word

@@ -31,6 +31,11 @@ class ChunkReader:
         self._consumer.seek(partition, position)
         self._next[partition] = position
 
+    @property
+    def slots(self) -> list[Slot]:
+        """What is read."""
+        return [self._slot(partition) for partition in self._next]
+
     def forget(self) -> None:
         """The partitions were taken away."""
         self._next.clear()

@@ -1,0 +1,183 @@
+"""A bucket of lanes: the unit of assignment, of fencing and of transactions.
+
+A round folds what waits in its lanes, for a bounded time, and makes all of it durable in one
+transaction: outputs, changed state, positions. Rounds follow each other; while one is being committed
+nothing of its lanes is folded. Whatever goes wrong is told to `fail`, once, and nothing more is written.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from schemas.record import Outgoing, Slot
+from streams.engine.lane import Lane, Said
+from streams.engine.memory import Change
+
+CHUNK = 500
+"""Records that one call of a shard's `fold` gets at most; in between, others have the event loop."""
+ROUND_RECORDS = 20_000
+ROUND_SECONDS = 0.25
+LINGER_SECONDS = 0.002
+"""A pause after a small round: fewer, fuller transactions."""
+SMALL = 100
+
+
+Place = tuple[str, int]
+"""(stage, partition)"""
+
+
+class Round(NamedTuple):
+    """What one transaction makes durable."""
+
+    outputs: Sequence[Outgoing]
+    changes: Mapping[Place, Sequence[Change]]
+    """Records of changelogs."""
+    checkpoints: Mapping[Slot, int]
+    """Positions in the sources."""
+
+
+class Transactions(Protocol):
+    """What a bucket writes through."""
+
+    async def open(self) -> None:
+        """Shuts out whoever wrote for this bucket before; what they had not committed is undone."""
+
+    async def commit(self, made: Round) -> Mapping[Place, int]:
+        """All of it or nothing; returns up to where changelogs contain it, at least. Raises if it is not
+        durable, or no longer ours to write.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Bucket:
+    """`observe` is told (records, seconds) of each round."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        lanes: Sequence[Lane],
+        *,
+        now: Callable[[], int],
+        drained: Callable[[Lane], None],
+        fail: Callable[[BaseException], None],
+        observe: Callable[[int, float], None],
+    ) -> None:
+        self.lanes = lanes
+        self._transactions = transactions
+        self._turns = deque(lanes)
+        self._now = now
+        self._drained = drained
+        self._fail = fail
+        self._observe = observe
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._tick = False
+
+    async def open(self) -> None:
+        await self._transactions.open()
+
+    async def close(self) -> None:
+        """Ends the round under way: what it has folded is committed. Then nothing is written any more."""
+        self._closed = True
+        if self._task is not None:
+            await asyncio.shield(self._task)
+        for lane in self.lanes:
+            lane.close()
+        await self._transactions.close()
+
+    def wake(self) -> None:
+        """Something waits."""
+        if self._task is None and not self._closed:
+            self._task = asyncio.create_task(self._run(), name="rounds")
+
+    def tick(self) -> None:
+        """Time has passed: look at what is due, and commit positions that moved without a record."""
+        self._tick = True
+        self.wake()
+
+    async def _run(self) -> None:
+        try:
+            while not self._closed:
+                begun = time.perf_counter()
+                made, records = await self._fold()
+                if made is None:
+                    return
+                contained = await self._transactions.commit(made)
+                for lane in self.lanes:
+                    if (position := contained.get(lane.place)) is not None:
+                        lane.memory.changelog_position = position
+                self._observe(records, time.perf_counter() - begun)
+                if records < SMALL:
+                    await asyncio.sleep(LINGER_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing more may be written
+            self._closed = True
+            self._fail(error)
+        finally:
+            self._task = None
+
+    async def _fold(self) -> tuple[Round | None, int]:
+        """What the lanes make of what waits; lanes take turns, chunk by chunk."""
+        gathered = _Gathered()
+        ticking, self._tick = self._tick, False
+        if ticking:
+            self._wake_due(gathered)
+        records, deadline = 0, time.monotonic() + ROUND_SECONDS
+        idle = 0
+        while idle < len(self._turns) and records < ROUND_RECORDS and time.monotonic() < deadline:
+            if self._closed:
+                break
+            lane = self._turns[0]
+            self._turns.rotate(-1)
+            worked, said = lane.fold(CHUNK)
+            if not worked:
+                idle += 1
+                continue
+            idle = 0
+            records += worked
+            gathered.take(lane, said)
+            self._drained(lane)
+            await asyncio.sleep(0)
+        for lane in self.lanes:
+            if lane.dirty and (lane in gathered or ticking):
+                gathered.checkpoint(lane)
+        return gathered.round(), records
+
+    def _wake_due(self, gathered: "_Gathered") -> None:
+        now = self._now()
+        for lane in self.lanes:
+            said = lane.timers(now)
+            if said.outputs or said.changes:
+                gathered.take(lane, said)
+
+
+class _Gathered:
+    def __init__(self) -> None:
+        self._outputs: list[Outgoing] = []
+        self._changes: dict[Place, list[Change]] = {}
+        self._checkpoints: dict[Slot, int] = {}
+        self._lanes: set[int] = set()
+
+    def __contains__(self, lane: Lane) -> bool:
+        return id(lane) in self._lanes
+
+    def take(self, lane: Lane, said: Said) -> None:
+        self._lanes.add(id(lane))
+        self._outputs += said.outputs
+        if said.changes:
+            self._changes_of(lane).extend(said.changes)
+
+    def checkpoint(self, lane: Lane) -> None:
+        self._checkpoints[lane.slot] = lane.checkpoint()
+        self._changes_of(lane).append(lane.memory.at_position())
+
+    def round(self) -> Round | None:
+        """None: there is nothing to write."""
+        if not (self._outputs or self._changes or self._checkpoints):
+            return None
+        return Round(self._outputs, self._changes, self._checkpoints)
+
+    def _changes_of(self, lane: Lane) -> list[Change]:
+        return self._changes.setdefault(lane.place, [])

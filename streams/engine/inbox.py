@@ -1,0 +1,60 @@
+"""What waits to be folded of one partition: bounded, in order, without a gap, nothing twice.
+
+The inbox, not its host's consumer, decides which record comes next: repeats are dropped, and a gap is
+refused, so that the host seeks back. It opens at the position that the shard's state contains.
+"""
+
+from collections import deque
+from itertools import islice
+
+from schemas.record import Chunk, Record
+
+MOST_RECORDS = 10_000
+MOST_BYTES = 4 * 1024 * 1024
+"""About: the chunk that passes a bound is kept whole."""
+
+
+class Inbox:
+    def __init__(self, position: int) -> None:
+        self.end = position
+        """Up to here everything was offered."""
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def position(self) -> int:
+        """Of the next record to fold; whatever lies before it is folded, or holds no record."""
+        return self._records[0].position if self._records else self.end
+
+    @property
+    def full(self) -> bool:
+        return len(self._records) >= MOST_RECORDS or self._bytes >= MOST_BYTES
+
+    def offer(self, chunk: Chunk) -> bool:
+        """False: records are missing between `end` and this chunk, and it was not taken."""
+        if chunk.start > self.end:
+            return False
+        if chunk.next > self.end:
+            new = chunk.records
+            if chunk.start < self.end:
+                new = [record for record in new if record.position >= self.end]
+            self._records.extend(new)
+            self._bytes += sum(map(_size, new))
+            self.end = chunk.next
+        return True
+
+    def first(self, most: int) -> list[Record]:
+        """The next records; they stay until `drop`."""
+        return list(islice(self._records, most))
+
+    def drop(self, count: int) -> None:
+        """The first `count` records are folded."""
+        for _ in range(count):
+            self._bytes -= _size(self._records.popleft())
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"")

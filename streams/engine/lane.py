@@ -1,0 +1,130 @@
+"""A lane: one shard at work, its memory, and what waits for it. No I/O.
+
+Folding a lane changes its memory at once, and gives what one transaction must make durable. If that
+transaction fails, the process ends: no lane is ever taken back.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from schemas.record import Chunk, Outgoing, Record, Slot
+from schemas.topics import DEAD_LETTERS
+from streams.engine.inbox import Inbox
+from streams.engine.memory import Change, Memory
+from streams.engine.shard import Shard, Stage, dead_letter
+
+DUE_AT_ONCE = 500
+LATELY_MS = 2_000
+"""A lane that folds older records than this is catching up."""
+
+
+class Said(NamedTuple):
+    """What is to be written."""
+
+    outputs: Sequence[Outgoing] = ()
+    changes: Sequence[Change] = ()
+
+
+NOTHING = Said()
+
+
+class Lane:
+    """`memory` may come from an earlier ownership; `restored` says that the changelog is contained."""
+
+    def __init__(self, stage: Stage[Any, Any], partition: int, memory: Memory) -> None:
+        self.stage = stage
+        self.slot: Slot = (stage.source, partition)
+        self.place = (stage.name, partition)
+        self.memory = memory
+        self.inbox: Inbox | None = None
+        """None: restoring."""
+        self.folded = 0
+        self.to_restore = 0
+        self.dirty = False
+        """The position has moved and the changelog has not learnt it."""
+        self._shard = Shard(stage, partition, memory)
+        self._skips: Mapping[int, str] = {}
+        self._sweeping = False
+        self._newest = 0
+        """When the record folded last was appended, if a broker said so."""
+        self._counted = -1
+        self._quiet_since = 0
+        """Since when `folded` stands at `_counted`."""
+
+    def restored(self, begin: int, skips: Mapping[int, str]) -> int:
+        """The memory contains the changelog: opens the inbox, at `begin` if nothing was ever folded."""
+        if self.memory.position is None:
+            self.memory.position = begin
+        self._skips = {at: why for at, why in skips.items() if at >= self.memory.position}
+        self.inbox = Inbox(self.memory.position)
+        return self.memory.position
+
+    def offer(self, chunk: Chunk) -> bool:
+        """False: there is a gap before it; read again from `inbox.end`."""
+        if self.inbox is None:
+            return True
+        taken = self.inbox.offer(chunk)
+        if self.inbox.position != self.memory.position:
+            self.dirty = True
+        return taken
+
+    def fold(self, most: int) -> tuple[int, Said]:
+        """(how much work it was, in records; what came of it). Raises FoldFailed."""
+        inbox = self.inbox
+        if not inbox:
+            return 0, NOTHING
+        records = inbox.first(1 if self._sweeping else most)
+        if self._skips:
+            if (reason := self._skips.get(records[0].position)) is not None:
+                return 1, self._pass_over(inbox, records[0], reason)
+            records = list(takewhile(lambda record: record.position not in self._skips, records))
+        self._newest = records[-1].appended_at or 0
+        outcome = self._shard.fold(records)
+        inbox.drop(outcome.applied)
+        self._sweeping = outcome.applied < len(records)
+        self.folded += outcome.applied
+        self.dirty = True
+        changes = list(self.memory.put(outcome, inbox.position))
+        return (most if self._sweeping else outcome.applied), Said(outcome.outputs, changes)
+
+    def timers(self, now: int) -> Said:
+        """Wakes the keys that time has changed. Quiet until the lane has caught up: what is still to be
+        folded may have been recorded before what a timer would say.
+        """
+        if self.inbox is None or len(self.inbox) or not self._caught_up(now):
+            return NOTHING
+        keys = self.memory.due(now, DUE_AT_ONCE)
+        if not keys:
+            return NOTHING
+        wake, dues = self._shard.timers(keys, now)
+        self.memory.wake([key for key in keys if key not in dues])
+        return Said(wake, list(self.memory.put_dues(dues)))
+
+    def checkpoint(self) -> int:
+        """The position that a transaction commits now."""
+        if self.inbox is None:
+            raise RuntimeError(f"{self.slot} is restoring and has no checkpoint")
+        self.dirty = False
+        self.memory.position = self.inbox.position
+        return self.memory.position
+
+    def reread(self) -> None:
+        """Its memory has changed under it."""
+        self._shard.forget()
+
+    def close(self) -> None:
+        """What waits is dropped; the next owner reads it."""
+        self.inbox = None
+
+    def _caught_up(self, now: int) -> bool:
+        """What it folded last is new, or nothing has come for a while."""
+        if self.folded != self._counted:
+            self._counted, self._quiet_since = self.folded, now
+        return self._newest >= now - LATELY_MS or now - self._quiet_since >= LATELY_MS
+
+    def _pass_over(self, inbox: Inbox, record: Record, reason: str) -> Said:
+        inbox.drop(1)
+        self.dirty = True
+        letter = dead_letter(record, f"skipped: {reason}")
+        return Said([Outgoing(DEAD_LETTERS, record.key, letter)])

@@ -1,0 +1,236 @@
+"""A worker: the lanes of the partitions that it owns, in buckets, through assignments and revocations.
+
+Its host (Faust, or a bare consumer) tells it what it owns and hands it chunks; the worker says where to
+read from and when there is room. Knows no Kafka client. Crash-only: an unexpected exception goes to
+`fail` once, and nothing more is written; whoever opens the buckets next goes on from what is durable.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol
+
+import structlog
+
+from schemas.record import Chunk, Slot
+from streams.engine.bucket import Bucket, Place, Transactions
+from streams.engine.lane import Lane
+from streams.engine.memory import Memory
+from streams.engine.shard import Stage
+
+_log = structlog.get_logger(__name__)
+
+
+class Backing(Protocol):
+    """Where changelogs are kept, and what else a worker must be told when it opens."""
+
+    def transactions(self, bucket: int) -> Transactions: ...
+
+    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place, int], None]) -> None:
+        """Brings each memory up to the end of its changelog, from its `changelog_position` on; tells
+        `opened(place, gained)` for each one when it is there. May be cancelled and called again.
+        """
+
+    async def beginnings(self, slots: Collection[Slot]) -> Mapping[Slot, int]:
+        """The first position that each source partition holds."""
+
+    async def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
+        """Where each changelog ends now."""
+
+    async def skips(self, slots: Collection[Slot]) -> Mapping[Slot, Mapping[int, str]]:
+        """Which records are to be passed over, and why."""
+
+
+class ShardStatus(NamedTuple):
+    stage: str
+    topic: str
+    partition: int
+    bucket: int
+    ready: bool
+    """False: restoring."""
+    restored: int
+    to_restore: int
+    """Positions of its changelog."""
+    position: int | None
+    """Of the next record to fold."""
+    queued: int
+    """Records that wait in memory."""
+    folded: int
+    """Records, since it was opened."""
+    keys: int
+    size: int
+    """Bytes of encoded state."""
+
+
+def _nothing(*_: Any) -> None: ...
+
+
+class Worker:
+    """`seek` is told where to read a partition from; `room`, that a full one has room again."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage[Any, Any]],
+        backing: Backing,
+        *,
+        buckets: int = 2,
+        now: Callable[[], int],
+        seek: Callable[[Slot, int], None],
+        room: Callable[[Slot], None] = _nothing,
+        fail: Callable[[BaseException], None],
+        observe: Callable[[int, float], None] = _nothing,
+    ) -> None:
+        self._stages = {stage.source: stage for stage in stages}
+        self._backing = backing
+        self._count = buckets
+        self._now = now
+        self._seek = seek
+        self._room = room
+        self._fail = fail
+        self._observe = observe
+        self._lanes: dict[Slot, Lane] = {}
+        self._buckets: dict[int, Bucket] = {}
+        self._kept: dict[Slot, Lane] = {}
+        """Lanes of the last assignment: what they remember is true, if no longer complete."""
+        self._waiting: dict[Slot, asyncio.Future[None]] = {}
+        self._restoring: asyncio.Task[None] | None = None
+        self._failed = False
+
+    async def assign(self, slots: Collection[Slot]) -> None:
+        """Opens the buckets of `slots`, all that is owned now, and begins to restore them.
+
+        To be called after `revoke`, while the group waits for this member: restoring goes on behind.
+        """
+        if self._buckets:
+            await self.revoke()
+        owned = sorted((slot for slot in slots if slot[0] in self._stages), key=lambda slot: slot[1])
+        self._lanes = {slot: self._lane(slot) for slot in owned}
+        self._kept = {}
+        by_bucket = sorted(owned, key=lambda slot: slot[1] % self._count)
+        for number, members in groupby(by_bucket, key=lambda slot: slot[1] % self._count):
+            self._buckets[number] = Bucket(
+                self._backing.transactions(number),
+                [self._lanes[slot] for slot in members],
+                now=self._now,
+                drained=self._make_room,
+                fail=self._failed_once,
+                observe=self._observe,
+            )
+        await asyncio.gather(*(bucket.open() for bucket in self._buckets.values()))
+        if self._lanes:
+            self._restoring = asyncio.create_task(self._restore(dict(self._lanes)), name="restore")
+
+    async def revoke(self) -> None:
+        """Ends the rounds under way and gives the buckets up. Waiting offers are let go first."""
+        self._let_go()
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.gather(self._restoring, return_exceptions=True)
+            self._restoring = None
+        buckets, self._buckets = self._buckets, {}
+        await asyncio.gather(*(bucket.close() for bucket in buckets.values()))
+        self._let_go()
+        self._kept, self._lanes = self._lanes, {}
+
+    async def stop(self) -> None:
+        await self.revoke()
+        self._kept = {}
+
+    def offer(self, chunk: Chunk) -> "asyncio.Future[None] | None":
+        """Hands over what was read. A future: there is no room for more of this partition until it is
+        done. What is not owned is not taken.
+        """
+        slot = chunk.topic, chunk.partition
+        lane = self._lanes.get(slot)
+        if lane is None or lane.inbox is None or self._failed:
+            return None
+        if not lane.offer(chunk):
+            _log.info("reading again after a gap", topic=slot[0], partition=slot[1], position=lane.inbox.end)
+            self._seek(slot, lane.inbox.end)
+            return None
+        if len(lane.inbox) and (bucket := self._buckets.get(slot[1] % self._count)) is not None:
+            bucket.wake()
+        if not lane.inbox.full:
+            return None
+        return self._waiting.setdefault(slot, asyncio.get_running_loop().create_future())
+
+    def full(self, slot: Slot) -> bool:
+        """Whether nothing is to be read of it now: too much waits, or it is restoring."""
+        lane = self._lanes.get(slot)
+        return lane is not None and (lane.inbox is None or lane.inbox.full)
+
+    def tick(self) -> None:
+        """About once a second."""
+        for bucket in self._buckets.values():
+            bucket.tick()
+
+    def status(self) -> list[ShardStatus]:
+        return [
+            ShardStatus(
+                lane.stage.name,
+                *slot,
+                bucket=slot[1] % self._count,
+                ready=lane.inbox is not None,
+                restored=lane.memory.changelog_position,
+                to_restore=lane.to_restore,
+                position=lane.memory.position if lane.inbox is None else lane.inbox.position,
+                queued=0 if lane.inbox is None else len(lane.inbox),
+                folded=lane.folded,
+                keys=len(lane.memory),
+                size=lane.memory.size,
+            )
+            for slot, lane in self._lanes.items()
+        ]
+
+    def _lane(self, slot: Slot) -> Lane:
+        return self._kept.get(slot) or Lane(self._stages[slot[0]], slot[1], Memory())
+
+    async def _restore(self, lanes: Mapping[Slot, Lane]) -> None:
+        """Behind the assignment: nobody's heartbeat waits for it."""
+        try:
+            by_place = {lane.place: (slot, lane) for slot, lane in lanes.items()}
+            for place, end in (await self._backing.ends(by_place)).items():
+                by_place[place][1].to_restore = end
+            beginnings = await self._backing.beginnings(lanes)
+            skips = await self._backing.skips(lanes)
+
+            def opened(place: Place, gained: int) -> None:
+                slot, lane = by_place[place]
+                if gained:
+                    lane.reread()
+                position = lane.restored(beginnings[slot], skips.get(slot, {}))
+                if position < beginnings[slot]:
+                    _log.error(
+                        "the log no longer holds what was not folded yet; going on with what it holds",
+                        topic=slot[0],
+                        partition=slot[1],
+                        missing=f"{position} to {beginnings[slot] - 1}",
+                    )
+                lane.to_restore = lane.memory.changelog_position
+                self._seek(slot, position)
+                self._room(slot)
+
+            await self._backing.restore({place: lane.memory for place, (_, lane) in by_place.items()}, opened)
+            gc.freeze()  # what was restored stays: the collector need not walk it again and again
+        except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
+            self._failed_once(error)
+
+    def _make_room(self, lane: Lane) -> None:
+        waiting = self._waiting.get(lane.slot)
+        if waiting is not None and lane.inbox is not None and not lane.inbox.full:
+            del self._waiting[lane.slot]
+            if not waiting.done():
+                waiting.set_result(None)
+            self._room(lane.slot)
+
+    def _let_go(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_result(None)
+
+    def _failed_once(self, error: BaseException) -> None:
+        if not self._failed:
+            self._failed = True
+            self._fail(error)

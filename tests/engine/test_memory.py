@@ -1,0 +1,92 @@
+"""The memory of a shard against a plain reading of what a state store must do."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.engine.memory import Memory
+from streams.engine.shard import SHARED, Outcome
+
+keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
+parts = st.dictionaries(
+    st.tuples(keys | st.just(SHARED), st.sampled_from(["head", "id:x", "seen:3"])),
+    st.none() | st.binary(min_size=1, max_size=5),
+    max_size=6,
+)
+dues = st.dictionaries(keys, st.none() | st.integers(0, 50), max_size=4)
+histories = st.lists(st.tuples(parts, dues), max_size=12)
+
+
+def played(history):
+    """A memory that took these outcomes, with its changelog and the plain reading of both."""
+    memory, changelog, stored, due = Memory(), [], {}, {}
+    for position, (changed, moments) in enumerate(history, 1):
+        changelog += memory.put(Outcome([], changed, moments, 1), position)
+        changelog.append(memory.at_position())
+        for (key, part), value in changed.items():
+            stored.setdefault(key, {})[part] = value
+        due |= moments
+    stored = {
+        key: kept for key, held in stored.items() if (kept := {p: v for p, v in held.items() if v is not None})
+    }
+    return memory, changelog, stored, {key: at for key, at in due.items() if at is not None}
+
+
+def assert_holds(memory, history, stored, due):
+    assert memory.load([*stored, "nobody"]) == stored
+    assert len(memory) == len(stored)
+    assert memory.size == sum(len(value) for held in stored.values() for value in held.values())
+    assert memory.position == (len(history) or None)
+    for now in (0, 25, 50):
+        assert sorted(memory.due(now, 100)) == sorted(key for key, at in due.items() if at <= now)
+
+
+@given(histories)
+def test_a_memory_gives_back_what_it_was_given(history):
+    memory, _, stored, due = played(history)
+    assert_holds(memory, history, stored, due)
+
+
+@given(histories, st.integers(0, 40))
+def test_a_changelog_read_from_any_known_place_gives_the_memory_again(history, known):
+    _, changelog, stored, due = played(history)
+    memory = Memory()
+    for change in changelog[:known]:
+        memory.restore(*change)
+    for change in changelog[known:]:
+        memory.restore(*change)
+    assert_holds(memory, history, stored, due)
+
+
+@given(histories)
+def test_only_the_newest_record_of_each_changelog_key_is_needed(history):
+    _, changelog, stored, due = played(history)
+    memory = Memory()
+    for change in {change.key: change for change in changelog}.values():
+        memory.restore(*change)
+    assert_holds(memory, history, stored, due)
+
+
+@given(histories, st.integers(1, 3))
+def test_keys_come_page_by_page_in_the_order_of_their_bytes_without_the_shared_one(history, limit):
+    memory, _, stored, _ = played(history)
+    found, after = [], ""
+    while page := memory.keys_after(after, limit):
+        found += page
+        after = page[-1]
+    assert found == sorted((key for key in stored if key != SHARED), key=str.encode)
+
+
+def test_who_was_woken_is_not_woken_again_until_it_has_folded_that():
+    memory = Memory()
+    list(memory.put_dues({"a": 10, "b": 20}))
+    memory.wake(["a"])
+    assert memory.due(30, 10) == ["b"]
+    list(memory.put_dues({"a": 25}))
+    assert memory.due(30, 10) == ["b", "a"]
+
+
+def test_the_longest_overdue_come_first_and_the_rest_stay_due():
+    memory = Memory()
+    list(memory.put_dues({"late": 30, "first": 10, "second": 20}))
+    assert memory.due(40, 2) == ["first", "second"]
+    assert memory.due(40, 9) == ["first", "second", "late"]

@@ -19,6 +19,8 @@ class Inbox:
         self.end = position
         """Up to here everything was offered."""
         self._records: deque[Record] = deque()
+        self._sizes: deque[tuple[int, int]] = deque()
+        """Of each chunk of which something waits: (where it ends, its bytes)."""
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -41,8 +43,10 @@ class Inbox:
             new = chunk.records
             if chunk.start < self.end:
                 new = [record for record in new if record.position >= self.end]
+            size = sum([len(record.value) for record in new if record.value])
             self._records.extend(new)
-            self._bytes += sum(map(_size, new))
+            self._sizes.append((chunk.next, size))
+            self._bytes += size
             self.end = chunk.next
         return True
 
@@ -52,9 +56,8 @@ class Inbox:
 
     def drop(self, count: int) -> None:
         """The first `count` records are folded."""
+        take = self._records.popleft
         for _ in range(count):
-            self._bytes -= _size(self._records.popleft())
-
-
-def _size(record: Record) -> int:
-    return len(record.value or b"")
+            take()
+        while self._sizes and self._sizes[0][0] <= self.position:
+            self._bytes -= self._sizes.popleft()[1]

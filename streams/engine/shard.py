@@ -9,6 +9,7 @@ only the parts that it touched. Decoded states of hot keys stay in a bounded cac
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.decode import Refusal, encode_dead_letter
@@ -143,17 +144,20 @@ class Shard(Generic[SharedT, StateT]):
         """Fold the records in order. Raises FoldFailed, naming the record; call `forget` then."""
         run = _Run(self.stage.settle)
         shared = self._open_shared()
-        messages = [self._read(record) for record in records]
-        keys = (self.stage.key_of(m) for m in messages if not isinstance(m, Refusal))
-        self._load({key for key in keys if key is not None})
+        read = [self._read(record) for record in records]
+        self._load({key for _, key in read if key is not None})
+        states, touched, emit, evolve = self._states, run.touched, run.emit, self.stage.evolve
+        origin_of = f"{self.partition}:%d"
         applied = 0
-        for record, message in zip(records, messages, strict=True):
+        for record, (message, key) in zip(records, read, strict=True):
             try:
-                finished = self._apply(shared, message, record, run)
+                if key is not None:
+                    touched[key] = state = states[key]
+                    evolve(shared, state, message, origin_of % record.position, emit)
+                elif not self._apply_to_all(shared, message, record, run):
+                    break
             except Exception as error:
                 raise FoldFailed(record, self.stage.name) from error
-            if not finished:
-                break
             applied += 1
         outcome = run.outcome(shared, applied)
         self._trim()
@@ -181,24 +185,22 @@ class Shard(Generic[SharedT, StateT]):
         self._load({key})
         return self._states[key]
 
-    def _read(self, record: Record) -> Message | Refusal:
+    def _read(self, record: Record) -> tuple[Message | Refusal, str | None]:
+        """(what it says, whose state it concerns)"""
         try:
-            return self.stage.decode(record)
+            message = self.stage.decode(record)
+            return message, self.stage.key_of(message)
         except Refusal as refusal:
-            return refusal
+            return refusal, None
+        except Exception as error:
+            raise FoldFailed(record, self.stage.name) from error
 
-    def _apply(self, shared: SharedT, message: Message | Refusal, record: Record, run: "_Run") -> bool:
-        """Whether the record is consumed: false while its sweep is under way."""
+    def _apply_to_all(self, shared: SharedT, message: Message | Refusal, record: Record, run: "_Run") -> bool:
+        """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
         if isinstance(message, Refusal):
             run.emit(DEAD_LETTERS, record.key, dead_letter(record, message.reason, message.field))
             return True
         origin = f"{record.partition}:{record.position}"
-        key = self.stage.key_of(message)
-        if key is not None:
-            state = self.state(key)
-            run.touched[key] = state
-            self.stage.evolve(shared, state, message, origin, run.emit)
-            return True
         cursor = self.stage.begin(shared, message)
         if cursor is None:
             return True
@@ -236,8 +238,10 @@ class Shard(Generic[SharedT, StateT]):
                 self._states[key] = self.stage.open(key, found.get(key, {}))
 
     def _trim(self) -> None:
-        for key in list(self._states)[: max(0, len(self._states) - self._cache_size)]:
-            del self._states[key]
+        surplus = len(self._states) - self._cache_size
+        if surplus > 0:
+            for key in list(islice(self._states, surplus)):
+                del self._states[key]
 
 
 class _Run:
@@ -256,7 +260,8 @@ class _Run:
         dues = {}
         for key, state in self.touched.items():
             self._settle(state, self.emit)
-            parts.update({(key, part): value for part, value in state.changes().items()})
+            for part, value in state.changes().items():
+                parts[key, part] = value
             dues[key] = state.due()
         return Outcome(self.outputs, parts, dues, applied)
 

@@ -21,7 +21,7 @@ from streams.kafka.cluster import Cluster
 BATCH_BYTES = 900_000
 """Below the broker's limit for a batch; a larger record is a batch of its own."""
 REQUEST_BYTES = 16 * 1024 * 1024
-TRANSACTION_MS = 60_000
+TRANSACTION_MS = 30_000
 """After so long the broker ends a transaction that nobody ended."""
 
 _partition_of = lru_cache(maxsize=131_072)(partition_of)

@@ -26,7 +26,9 @@ def played(history):
             stored.setdefault(key, {})[part] = value
         due |= moments
     stored = {
-        key: kept for key, held in stored.items() if (kept := {p: v for p, v in held.items() if v is not None})
+        key: kept
+        for key, held in stored.items()
+        if (kept := {p: v for p, v in held.items() if v is not None})
     }
     return memory, changelog, stored, {key: at for key, at in due.items() if at is not None}
 

@@ -19,6 +19,11 @@ LATELY_MS = 2_000
 """A lane that folds older records than this is catching up."""
 
 
+CACHE_BYTES = 1024 * 1024
+"""Of encoded state whose keys are kept decoded, about; decoded it is some ten times as large."""
+CACHED_KEYS = range(200, 20_000)
+
+
 class Said(NamedTuple):
     """What is to be written."""
 
@@ -80,6 +85,7 @@ class Lane:
                 return 1, self._pass_over(inbox, records[0], reason)
             records = list(takewhile(lambda record: record.position not in self._skips, records))
         self._newest = records[-1].appended_at or 0
+        self._shard.cache_size = cache_size(self.memory)
         outcome = self._shard.fold(records)
         inbox.drop(outcome.applied)
         self._sweeping = outcome.applied < len(records)
@@ -128,3 +134,9 @@ class Lane:
         self.dirty = True
         letter = dead_letter(record, f"skipped: {reason}")
         return Said([Outgoing(DEAD_LETTERS, record.key, letter)])
+
+
+def cache_size(memory: Memory) -> int:
+    """How many keys to keep decoded: more of small ones."""
+    size = CACHE_BYTES * len(memory) // max(memory.size, 1)
+    return min(max(size, CACHED_KEYS.start), CACHED_KEYS.stop)

@@ -131,7 +131,7 @@ class Shard(Generic[SharedT, StateT]):
         self.stage = stage
         self.partition = partition
         self._parts = parts
-        self._cache_size = cache_size
+        self.cache_size = cache_size
         self._states: dict[str, StateT] = {}
         self._shared: SharedT | None = None
 
@@ -238,7 +238,7 @@ class Shard(Generic[SharedT, StateT]):
                 self._states[key] = self.stage.open(key, found.get(key, {}))
 
     def _trim(self) -> None:
-        surplus = len(self._states) - self._cache_size
+        surplus = len(self._states) - self.cache_size
         if surplus > 0:
             for key in list(islice(self._states, surplus)):
                 del self._states[key]

@@ -1,7 +1,7 @@
 # Every target depends on .venv/.ready, so each works on a fresh machine and from any state.
 PY := .venv/bin/python
 
-.PHONY: setup demo test lint bench lock schemas clean
+.PHONY: setup demo kafka test lint bench lock schemas clean
 
 setup: .venv/.ready
 
@@ -14,6 +14,10 @@ setup: .venv/.ready
 
 demo: setup
 	.venv/bin/leadstream demo
+
+# A real Kafka broker at 127.0.0.1:9092, until Ctrl-C; needs Java, and Maven once.
+kafka: setup
+	@$(PY) deploy/kafka/broker.py
 
 lint: setup
 	.venv/bin/ruff check .

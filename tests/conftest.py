@@ -1,17 +1,23 @@
-"""Shared fixtures: one real PostgreSQL per test session, a fresh database per test."""
+"""Shared fixtures: one real PostgreSQL and one real Kafka per test session, started when first asked for;
+a fresh database, and topics under a prefix of its own, per test.
+"""
 
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from deploy.kafka.broker import Broker, free_port
+from deploy.kafka.broker import start as start_broker
 from leadstream.postgres import create_database, start_postgres, stop_postgres
+from streams.kafka.cluster import Cluster
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,3 +50,36 @@ def database_url(postgres_url: str) -> Iterator[str]:
         connection.execute(
             psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name))
         )
+
+
+@contextmanager
+def _broker() -> Iterator[Broker]:
+    data_dir = Path(tempfile.mkdtemp(prefix="leadstream-kafka-"))
+    try:
+        broker = start_broker(data_dir, free_port())
+        try:
+            yield broker
+        finally:
+            broker.kill()
+    finally:
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[Broker]:
+    """A real broker, started by the first test that asks for it; no test may stop it."""
+    with _broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A broker that the test may kill and restart."""
+    with _broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def cluster(kafka_broker: Broker) -> Cluster:
+    """A part of the broker that no other test uses."""
+    return Cluster(kafka_broker.address, prefix=f"test-{next(_numbers)}-")

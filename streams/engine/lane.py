@@ -5,6 +5,7 @@ transaction fails, the process ends: no lane is ever taken back.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -34,11 +35,22 @@ class Said(NamedTuple):
 NOTHING = Said()
 
 
+@dataclass(slots=True)
+class Tally:
+    """What the lanes of a stage have done since the process began."""
+
+    folded: int = 0
+    """Records."""
+    dead_letters: int = 0
+    """Of them, those that could not be read or were passed over."""
+
+
 class Lane:
     """`memory` may come from an earlier ownership; `restored` says that the changelog is contained."""
 
-    def __init__(self, stage: Stage[Any, Any], partition: int, memory: Memory) -> None:
+    def __init__(self, stage: Stage[Any, Any], partition: int, memory: Memory, tally: Tally) -> None:
         self.stage = stage
+        self._tally = tally
         self.slot: Slot = (stage.source, partition)
         self.place = (stage.name, partition)
         self.memory = memory
@@ -90,6 +102,8 @@ class Lane:
         inbox.drop(outcome.applied)
         self._sweeping = outcome.applied < len(records)
         self.folded += outcome.applied
+        self._tally.folded += outcome.applied
+        self._tally.dead_letters += sum([out.topic == DEAD_LETTERS for out in outcome.outputs])
         self.dirty = True
         changes = list(self.memory.put(outcome, inbox.position))
         return (most if self._sweeping else outcome.applied), Said(outcome.outputs, changes)
@@ -132,6 +146,8 @@ class Lane:
     def _pass_over(self, inbox: Inbox, record: Record, reason: str) -> Said:
         inbox.drop(1)
         self.dirty = True
+        self._tally.folded += 1
+        self._tally.dead_letters += 1
         letter = dead_letter(record, f"skipped: {reason}")
         return Said([Outgoing(DEAD_LETTERS, record.key, letter)])
 

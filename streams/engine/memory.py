@@ -68,6 +68,7 @@ class Memory:
             return
         name, _, part = key.decode().partition(SEPARATOR)
         if part == DUE:
+            self._woken.discard(name)  # whoever wrote this has folded what we told
             self._set_due(name, None if value is None else int(value))
         else:
             self._set(name, part, value)

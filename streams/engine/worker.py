@@ -15,7 +15,7 @@ import structlog
 
 from schemas.record import Chunk, Slot
 from streams.engine.bucket import Bucket, Place, Transactions
-from streams.engine.lane import Lane
+from streams.engine.lane import Lane, Tally
 from streams.engine.memory import Memory
 from streams.engine.shard import Stage
 
@@ -63,6 +63,11 @@ class ShardStatus(NamedTuple):
     """Bytes of encoded state."""
 
 
+KEPT_MS = 3_600_000
+"""How long memories are kept between two assignments: far shorter than changelogs keep tombstones, without
+which a memory that reads on would keep what is gone."""
+
+
 def _nothing(*_: Any) -> None: ...
 
 
@@ -89,22 +94,32 @@ class Worker:
         self._room = room
         self._fail = fail
         self._observe = observe
+        self.tallies = {stage.name: Tally() for stage in stages}
+        """Per stage, of all its lanes ever."""
         self._lanes: dict[Slot, Lane] = {}
         self._buckets: dict[int, Bucket] = {}
         self._kept: dict[Slot, Lane] = {}
         """Lanes of the last assignment: what they remember is true, if no longer complete."""
+        self._kept_at = 0
         self._waiting: dict[Slot, asyncio.Future[None]] = {}
+        self._opening: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._failed = False
+        self._stopped = False
 
     async def assign(self, slots: Collection[Slot]) -> None:
         """Opens the buckets of `slots`, all that is owned now, and begins to restore them.
 
-        To be called after `revoke`, while the group waits for this member: restoring goes on behind.
+        To be called after `revoke`, while the group waits for this member: restoring goes on behind. A
+        `revoke` or `stop` meanwhile ends it.
         """
         if self._buckets:
             await self.revoke()
+        if self._stopped:
+            return
         owned = sorted((slot for slot in slots if slot[0] in self._stages), key=lambda slot: slot[1])
+        if self._now() - self._kept_at > KEPT_MS:
+            self._kept = {}
         self._lanes = {slot: self._lane(slot) for slot in owned}
         self._kept = {}
         by_bucket = sorted(owned, key=lambda slot: slot[1] % self._count)
@@ -117,23 +132,29 @@ class Worker:
                 fail=self._failed_once,
                 observe=self._observe,
             )
-        await asyncio.gather(*(bucket.open() for bucket in self._buckets.values()))
-        if self._lanes:
-            self._restoring = asyncio.create_task(self._restore(dict(self._lanes)), name="restore")
+        self._opening = opening = asyncio.create_task(self._open(list(self._buckets.values())), name="open")
+        try:
+            await asyncio.wait({opening})
+        finally:
+            opening.cancel()  # if the host has given up
 
     async def revoke(self) -> None:
         """Ends the rounds under way and gives the buckets up. Waiting offers are let go first."""
         self._let_go()
-        if self._restoring is not None:
-            self._restoring.cancel()
-            await asyncio.gather(self._restoring, return_exceptions=True)
-            self._restoring = None
+        for task in (self._opening, self._restoring):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        self._opening = self._restoring = None
         buckets, self._buckets = self._buckets, {}
         await asyncio.gather(*(bucket.close() for bucket in buckets.values()))
         self._let_go()
-        self._kept, self._lanes = self._lanes, {}
+        if self._lanes:
+            self._kept, self._kept_at, self._lanes = self._lanes, self._now(), {}
 
     async def stop(self) -> None:
+        """For good: what is assigned from now on is not opened."""
+        self._stopped = True
         await self.revoke()
         self._kept = {}
 
@@ -184,7 +205,19 @@ class Worker:
         ]
 
     def _lane(self, slot: Slot) -> Lane:
-        return self._kept.get(slot) or Lane(self._stages[slot[0]], slot[1], Memory())
+        if (kept := self._kept.get(slot)) is not None:
+            return kept
+        stage = self._stages[slot[0]]
+        return Lane(stage, slot[1], Memory(), self.tallies[stage.name])
+
+    async def _open(self, buckets: Sequence[Bucket]) -> None:
+        try:
+            await asyncio.gather(*(bucket.open() for bucket in buckets))
+        except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
+            self._failed_once(error)
+            return
+        if self._lanes:
+            self._restoring = asyncio.create_task(self._restore(dict(self._lanes)), name="restore")
 
     async def _restore(self, lanes: Mapping[Slot, Lane]) -> None:
         """Behind the assignment: nobody's heartbeat waits for it."""

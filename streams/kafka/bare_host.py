@@ -61,6 +61,7 @@ async def run(
         max_partition_fetch_bytes=2 * 1024 * 1024,
         session_timeout_ms=10_000,
         heartbeat_interval_ms=3_000,
+        max_poll_interval_ms=2**31 - 1,  # while everything restores or is full, nothing is read
     )
     reader = ChunkReader(consumer, cluster)
     worker = Worker(stages, backing, buckets=buckets, now=now, seek=reader.seek, fail=failure.set_exception)

@@ -56,9 +56,10 @@ class ChunkReader:
         for partition in chosen:
             state = self._consumer._subscription.subscription  # noqa: SLF001 - position() would wait for a broker
             assigned = state.assignment.state_value(partition) if state and state.assignment else None
-            if assigned is None or not assigned.has_valid_position:
+            start = self._next.get(partition)  # None: taken away while we waited
+            if start is None or assigned is None or not assigned.has_valid_position:
                 continue
-            start, position = self._next[partition], assigned.position
+            position = assigned.position
             records = found.get(partition, ())
             if position <= start and not records:
                 continue

@@ -51,7 +51,7 @@ class KafkaTransactions:
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
-        self._producer = AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             **self._cluster.client(),
             transactional_id=self._cluster.transactional_id(self._bucket),
             transaction_timeout_ms=TRANSACTION_MS,
@@ -59,10 +59,15 @@ class KafkaTransactions:
             max_request_size=REQUEST_BYTES,
             linger_ms=0,
         )
-        await self._producer.start()
-        # The public way to wait until the broker has fenced the one before.
-        await self._producer.begin_transaction()
-        await self._producer.abort_transaction()
+        try:
+            await producer.start()
+            # The public way to wait until the broker has fenced the one before.
+            await producer.begin_transaction()
+            await producer.abort_transaction()
+        except BaseException:  # also when it is called off
+            await producer.stop()
+            raise
+        self._producer = producer
 
     async def commit(self, made: Round) -> Mapping[Place, int]:
         producer = self._producer

@@ -1,0 +1,53 @@
+"""The worker as Faust's users expect it: `faust -A leadstream.worker worker|agents|tables`.
+
+Settings come from the environment, as everywhere; the app is made when somebody asks for `app`, so that
+importing this module neither reads settings nor needs Kafka.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from leadstream.logs import log_from
+from leadstream.settings import Settings, read_settings
+from leadstream.show import Failure, complain
+from leadstream.wiring import STAGES, now_ms
+from streams.kafka.faust_host import LeadstreamApp, create_app
+
+if TYPE_CHECKING:
+    app: LeadstreamApp
+
+
+def worker_app(settings: Settings) -> LeadstreamApp:
+    """The worker of these settings, not yet started."""
+
+    def logs(level: str) -> None:
+        """Faust's level, in our words; where it asks for none (its WARN), the one of the settings."""
+        log_from({"warn": settings.log_level, "crit": "critical"}.get(level, level))
+
+    return create_app(
+        settings.cluster,
+        [stage() for stage in STAGES],
+        buckets=settings.buckets,
+        worker_id=settings.worker_id,
+        port=settings.worker_port,
+        host=settings.host,
+        data_dir=settings.data_dir / "worker",
+        now=now_ms,
+        logs=logs,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, for Faust's command line; it is the first to ask."""
+    if name != "app":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    try:
+        settings = read_settings()
+    except Failure as failure:
+        complain(str(failure))
+        raise SystemExit(failure.code) from None
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    globals()["app"] = worker_app(settings)
+    return globals()["app"]

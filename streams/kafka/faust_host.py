@@ -1,0 +1,554 @@
+"""Faust as the thin host of the engine: app, agents, membership, timer, pages, life and death of a worker.
+
+Faust carries chunks, never records, and no state: `track_sessions` and `score_leads` hand what they get to
+the engine's worker, which alone folds, writes and knows positions. Nothing is restored in a rebalance, no
+exception is swallowed (`fail` ends the process by default), and a stop takes at most ten seconds.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faust
+import structlog
+import uvloop
+from aiokafka.errors import InconsistentGroupProtocolError, OffsetOutOfRangeError
+from faust.types import StreamT
+from yarl import URL
+
+from schemas.record import Chunk, Slot
+from streams.engine.lane import Tally
+from streams.engine.shard import FoldFailed, Stage
+from streams.engine.worker import ShardStatus, Worker
+from streams.kafka import pages
+from streams.kafka.cluster import Cluster
+from streams.kafka.faust_seams import (
+    PINNED,
+    Boot,
+    ChunkConsumer,
+    ChunkSchema,
+    ChunkTransport,
+    NoTables,
+    OwnPages,
+    PortTakenError,
+    gone,
+)
+from streams.kafka.metrics import WorkerMetrics
+from streams.kafka.restoring import KafkaBacking
+from streams.kafka.topics import BrokerAway, TopicsMissing, TopicsRefused, check_topics, partitions_of
+
+_log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 1.0
+PROGRESS_SECONDS = 5.0
+"""Between two words on how far restoring is."""
+AWAY_SECONDS = 2.0
+"""Between two attempts to find a broker at the start."""
+AWAY_TOLD = 15
+"""Attempts from one word on it to the next."""
+LETTING_GO_SECONDS = 6.0
+"""For the rounds under way, when stopping."""
+STOPPING_SECONDS = 9.0
+"""After so long a process that is to stop ends as it is: what was not committed, the next one does."""
+NO_PAGES = 6066
+"""Faust wants a port even of an app that opens none."""
+FAILED = 3
+"""What a process exits with that could not go on."""
+
+Fail = Callable[[BaseException], None]
+SetLogs = Callable[[str], None]
+
+
+def end_process(error: BaseException) -> NoReturn:
+    """The default `fail`: crash-only. Nothing more is written; a restarted worker goes on from what is."""
+    explained = explain(error)
+    if explained is None:
+        _log.critical("the worker ends", error=repr(error), exc_info=error)
+    else:
+        _log.critical("the worker ends", reason=explained)
+    sys.stderr.flush()
+    os._exit(FAILED)
+
+
+def explain(error: BaseException) -> str | None:
+    """What a known failure means and what helps; None: nothing is known of it but its trace."""
+    if isinstance(error, FoldFailed):
+        cause = f" ({error.__cause__!r})" if error.__cause__ else ""
+        return f"{error}{cause}; nothing of it is stored. `leadstream skip` passes over the record."
+    if isinstance(error, InconsistentGroupProtocolError):
+        return "Another worker of this app counts buckets differently: LEADSTREAM_BUCKETS must be the same for all."
+    if isinstance(error, OffsetOutOfRangeError):
+        return f"The log no longer holds what is next to be folded ({error}): records were deleted before."
+    if isinstance(error, TopicsRefused | PortTakenError | SeamsGoneError):
+        return str(error)
+    return None
+
+
+class SeamsGoneError(Exception):
+    """Faust, mode or aiokafka are not what this was written for."""
+
+
+class LeadstreamWorker(faust.Worker):
+    """Faust's worker process, quiet: logs stay as the program has set them."""
+
+    def __init__(self, app: Any, *services: Any, **options: Any) -> None:
+        options |= {"redirect_stdouts": False, "override_logging": False}
+        super().__init__(app, *services, **options)
+        self.spinner = None
+        if isinstance(app, LeadstreamApp):
+            app.set_logs(str(self.loglevel or "warn").lower())
+
+    async def on_first_start(self) -> None:
+        gc.set_threshold(200_000, 20, 50)  # folds make many small lasting objects
+        await super().on_first_start()
+
+    async def on_stop(self) -> None:
+        ending = threading.Timer(STOPPING_SECONDS, _end_unstopped)
+        ending.daemon = True
+        ending.start()
+        await super().on_stop()
+
+
+def _end_unstopped() -> NoReturn:
+    _log.critical("the worker did not stop in time and ends; what was not committed is done again")
+    os._exit(FAILED)
+
+
+class LeadstreamApp(faust.App):
+    """`faust.App` with the engine's worker in it. Made by `create_app`."""
+
+    BootStrategy = Boot
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stages: Sequence[Stage[Any, Any]],
+        *,
+        buckets: int,
+        worker_id: str | None,
+        port: int | None,
+        host: str,
+        data_dir: Path,
+        now: Callable[[], int],
+        fail: Fail | None,
+        logs: SetLogs | None,
+    ) -> None:
+        super().__init__(
+            cluster.group,
+            broker=[URL(f"kafka://{broker}") for broker in cluster.brokers.split(",")],
+            store="memory://",
+            datadir=data_dir,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            stream_wait_empty=False,
+            web_enabled=port is not None,
+            web_port=port or NO_PAGES,
+            web_bind=host,
+            web_host=host,
+            worker_redirect_stdouts=False,
+            Worker=LeadstreamWorker,
+            TableManager=NoTables,
+        )
+        self.cluster = cluster
+        self.stages = stages
+        self.buckets = buckets
+        self.worker_id = worker_id
+        self.on_failure: Fail = fail or end_process
+        self.failed: BaseException | None = None
+        self.metrics = WorkerMetrics([stage.name for stage in stages], self.status, self.ends, self.tallies)
+        self._data_dir = data_dir
+        self._now = now
+        self._logs = logs
+        self._backing: KafkaBacking | None = None
+        self._worker: Worker | None = None
+        self._assigned = False
+        self._changing = asyncio.Lock()
+        self._restoring_since: float | None = None
+        self._told_at = 0.0
+        self.transport = ChunkTransport([URL("kafka://")], self)
+        self.web = OwnPages(self)
+        for stage in stages:
+            self._add_agent(stage)
+        self._add_pages()
+        self._add_commands()
+        self.timer(interval=TICK_SECONDS, name="tick", traced=False)(self._tick)
+
+    # -- for others ---------------------------------------------------------------------------------
+
+    def status(self) -> list[ShardStatus]:
+        return [] if self._worker is None else self._worker.status()
+
+    def tallies(self) -> Mapping[str, Tally]:
+        return {} if self._worker is None else self._worker.tallies
+
+    def ends(self) -> Mapping[Slot, int]:
+        """Up to where the log is known to hold what is committed."""
+        consumer = self._consumer
+        return consumer.ends() if isinstance(consumer, ChunkConsumer) else {}
+
+    def unready(self) -> str | None:
+        """Why the worker does not fold yet; None: it does."""
+        return pages.reason(self.status(), assigned=self._assigned)
+
+    def fail(self, error: BaseException) -> None:
+        """The first failure counts; whatever follows it is noise."""
+        if self.failed is None:
+            self.failed = error
+            self.on_failure(error)
+
+    def set_logs(self, level: str) -> None:
+        """Ours as the program sets them; the libraries' as `quieten` does, unless all is asked for."""
+        if self._logs is not None:
+            self._logs(level)
+        if level != "debug":
+            quieten()
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def on_first_start(self) -> None:
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        try:
+            await self._open()
+        except Exception as error:
+            self.fail(error)
+            raise
+
+    async def _open(self) -> None:
+        if found := gone():
+            pinned = ", ".join(f"{package}=={number}" for package, number in PINNED.items())
+            raise SeamsGoneError(f"{'; '.join(found)}. Install {pinned}.")
+        partitions = await self._find_topics()
+        if partitions is None:
+            return
+        self._backing = KafkaBacking(self.cluster, partitions)
+        await self._backing.start()
+        consumer = self._chunks()
+        self._worker = Worker(
+            self.stages,
+            self._backing,
+            buckets=self.buckets,
+            now=self._now,
+            seek=consumer.read_from,
+            room=self._has_room,
+            fail=self.fail,
+            observe=self.metrics.round,
+        )
+        _log.info(
+            "worker started",
+            stages=[stage.name for stage in self.stages],
+            group=self.cluster.group,
+            worker=self.worker_id,
+            buckets=self.buckets,
+            partitions=partitions,
+            kafka=self.cluster.brokers,
+            pages=f"http://{self.conf.web_bind}:{self.conf.web_port}/" if self.conf.web_enabled else None,
+        )
+
+    async def _find_topics(self) -> int | None:
+        """How many partitions the topics have, once a broker answers. None: the app stops before."""
+        for attempt in count():
+            if self.should_stop:
+                return None
+            try:
+                partitions = await partitions_of(self.cluster)
+                names = [stage.name for stage in self.stages]
+                problems = await check_topics(self.cluster, partitions=partitions, stages=names)
+            except BrokerAway as away:
+                if attempt % AWAY_TOLD == 0:
+                    _log.warning("waiting for Kafka", reason=str(away))
+                await self.sleep(AWAY_SECONDS)
+                continue
+            tolerable = [problem for problem in problems if problem.said.startswith("has retention.ms")]
+            for problem in tolerable:
+                _log.warning("a topic keeps less than it should", reason=str(problem))
+            if severe := [str(problem) for problem in problems if problem not in tolerable]:
+                raise TopicsMissing(" ".join(severe))
+            return partitions
+        return None
+
+    async def on_stop(self) -> None:
+        owned = len(self.status())
+        await self._let_go()
+        await super().on_stop()
+        if self._backing is not None:
+            await self._backing.stop()
+        _log.info("worker stopped", shards=owned)
+
+    async def _let_go(self) -> None:
+        """The rounds under way are committed, unless that takes too long: then they are not."""
+        try:
+            async with asyncio.timeout(LETTING_GO_SECONDS), self._changing:
+                if self._worker is not None:
+                    await self._worker.stop()
+        except TimeoutError:
+            _log.warning("the rounds under way did not end in time; the next owner does them again")
+        except Exception as error:  # noqa: BLE001 - a stop goes on; what was not committed is done again
+            _log.warning("the rounds under way failed; the next owner does them again", error=repr(error))
+
+    # -- the group's word (from the consumer) -------------------------------------------------------
+
+    async def revoked(self) -> None:
+        async with self._changing:
+            self._assigned = False
+            if self._worker is None:
+                return
+            try:
+                await self._worker.revoke()
+            except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
+                self.fail(error)
+
+    async def assigned(self, slots: Collection[Slot]) -> None:
+        """Opens what is owned now; restoring goes on behind, so the group does not wait for it."""
+        async with self._changing:
+            if self._worker is None or self.should_stop:
+                return
+            try:
+                await self._worker.assign(slots)
+            except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
+                self.fail(error)
+                return
+            self._assigned = True
+            self._restoring_since = self._told_at = asyncio.get_running_loop().time()
+            _log.info("partitions assigned", shards=len(self.status()), buckets=_buckets(self.status()))
+            if not slots:
+                _log.warning("this worker owns nothing: there are as many workers as buckets without it")
+
+    def _has_room(self, _slot: Slot) -> None:
+        """A shard is restored, or a full one has folded."""
+        self._chunks().has_room()
+        if self._restoring_since is not None:
+            self._tell_restoring(asyncio.get_running_loop().time())
+
+    def full(self, slot: Slot) -> bool:
+        return self._worker is None or self._worker.full(slot)
+
+    # -- the clock ----------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        try:
+            if self._worker is not None and self._assigned:
+                self._worker.tick()
+                self._tell_restoring(asyncio.get_running_loop().time())
+        except Exception as error:  # noqa: BLE001 - Faust would end this timer and go on
+            self.fail(error)
+
+    def _tell_restoring(self, now: float) -> None:
+        since, shards = self._restoring_since, self.status()
+        if since is None or not shards:
+            return
+        restoring = [shard for shard in shards if not shard.ready]
+        if not restoring:
+            self._restoring_since = None
+            _log.info(
+                "state restored",
+                shards=len(shards),
+                keys=sum(shard.keys for shard in shards),
+                bytes=sum(shard.size for shard in shards),
+                seconds=round(now - since, 1),
+            )
+        elif now - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = now
+            whole = sum(shard.to_restore for shard in shards) or 1
+            done = sum(shard.restored for shard in shards)
+            _log.info(
+                "restoring state", shards=len(restoring), of=len(shards), percent=min(99, done * 100 // whole)
+            )
+
+    # -- agents, pages, commands --------------------------------------------------------------------
+
+    def _add_agent(self, stage: Stage[Any, Any]) -> None:
+        async def hand_over(chunks: StreamT[Chunk]) -> None:
+            try:
+                async for chunk in chunks:
+                    if self._worker is not None:
+                        self._worker.offer(chunk)  # what is full is not read until it has room
+            except Exception as error:
+                self.fail(error)  # Faust would log it, restart the agent and go on without the chunk
+                raise
+
+        hand_over.__doc__ = f"Folds {stage.source}; state in {self.cluster.changelog(stage.name)}."
+        topic = self.topic(self.cluster.topic(stage.source), schema=ChunkSchema(), acks=False)
+        self.agent(topic, name=stage.name)(hand_over)
+
+    def _add_pages(self) -> None:
+        def about() -> pages.Worker:
+            return pages.Worker(self.cluster.group, self.worker_id, self.buckets, self.unready())
+
+        async def tables(view: Any, _request: Any) -> Any:
+            return view.html(pages.as_html(about(), self.status(), self.ends()))
+
+        async def tables_json(view: Any, _request: Any) -> Any:
+            return view.json(pages.as_json(about(), self.status(), self.ends()))
+
+        async def metrics(view: Any, _request: Any) -> Any:
+            return view.bytes(self.metrics.exposition(), content_type="text/plain")
+
+        async def ready(view: Any, _request: Any) -> Any:
+            why = self.unready()
+            return view.json({"ready": why is None, "reason": why}, status=200 if why is None else 503)
+
+        self.page("/", name="index")(tables)
+        self.page("/tables", name="tables")(tables)
+        self.page("/tables.json", name="tables_json")(tables_json)
+        self.page("/metrics", name="metrics")(metrics)
+        self.page("/ready", name="ready")(ready)
+
+    def _add_commands(self) -> None:
+        """`faust tables` lists the tables of Faust, and we have none: it lists ours in their place."""
+
+        async def tables(command: Any) -> None:
+            """List the tables: the state of each stage, and the topic that keeps it."""
+            rows = [
+                (
+                    stage.name,
+                    self.cluster.changelog(stage.name),
+                    f"State of {stage.name}, by key of {stage.source}",
+                )
+                for stage in self.stages
+            ]
+            command.say(command.tabulate(rows, headers=["name", "changelog", "help"], title="Tables"))
+
+        self.command()(tables)
+
+    def _chunks(self) -> ChunkConsumer:
+        consumer = self.consumer
+        if not isinstance(consumer, ChunkConsumer):
+            raise TypeError(f"{consumer!r} is not the consumer of our transport")
+        return consumer
+
+
+def create_app(
+    cluster: Cluster,
+    stages: Sequence[Stage[Any, Any]],
+    *,
+    buckets: int,
+    worker_id: str | None = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    data_dir: Path,
+    now: Callable[[], int],
+    fail: Fail | None = None,
+    logs: SetLogs | None = None,
+) -> LeadstreamApp:
+    """`worker_id`: static membership. `port` None: no pages. `fail` None: the process ends. `logs` sets the
+    program's logs to a level, when a process of Faust's own starts.
+    """
+    return LeadstreamApp(
+        cluster,
+        stages,
+        buckets=buckets,
+        worker_id=worker_id,
+        port=port,
+        host=host,
+        data_dir=data_dir,
+        now=now,
+        fail=fail,
+        logs=logs,
+    )
+
+
+def quieten() -> None:
+    """Libraries speak from WARNING on: the records that aiokafka makes below it cost a quiet worker a fifth
+    of its time.
+    """
+    for library in ("aiokafka", "faust", "mode", "aiohttp"):
+        logger = logging.getLogger(library)
+        logger.setLevel(max(logger.level, logging.WARNING))
+
+
+def run_worker(app: LeadstreamApp, *, log_level: str) -> NoReturn:
+    """In a process of its own, until SIGTERM or SIGINT; exits it."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app.finalize()
+    LeadstreamWorker(app, loglevel=log_level, loop=loop).execute_from_commandline()
+
+
+class WorkerThread:
+    """Such an app in a thread, with an event loop of its own, in a process that does other things too."""
+
+    def __init__(self, app: LeadstreamApp) -> None:
+        self._app = app
+        self._others: Fail | None = None if app.on_failure is end_process else app.on_failure
+        app.on_failure = self._fail
+        self.failed: BaseException | None = None
+        """Why it ended by itself."""
+        self._loop = uvloop.new_event_loop()
+        self._ending = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        quieten()
+        self._app.finalize()
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Whether it has stopped within that time; if not, it dies with the process, and nothing is lost."""
+        with suppress(RuntimeError):  # the loop is closed: it has ended
+            self._loop.call_soon_threadsafe(self._ending.set)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def status(self) -> list[ShardStatus]:
+        """Of each shard, as it was a moment ago."""
+        for _ in range(3):
+            with suppress(RuntimeError):  # an assignment changed it while we looked
+                return self._app.status()
+        return []
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._live())
+        except BaseException as error:  # noqa: BLE001 - nobody else hears of it in a thread
+            self._fail(error)
+        finally:
+            with suppress(OSError):  # what a stop that failed left open dies with the process
+                self._loop.close()
+
+    async def _live(self) -> None:
+        app = self._app
+        app.in_worker = True
+        starting = asyncio.ensure_future(app.start())
+        ending = asyncio.ensure_future(self._ending.wait())
+        crashed = asyncio.ensure_future(app.wait_until_stopped())
+        try:
+            await asyncio.wait({starting, ending, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await asyncio.wait({ending, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            if app.crash_reason is not None:
+                app.fail(app.crash_reason)
+        finally:
+            await app.stop()
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _fail(self, error: BaseException) -> None:
+        """In its loop. The thread ends; what is not committed stays so."""
+        if self.failed is not None:
+            return
+        self.failed = error
+        _log.critical("the worker ends", reason=explain(error) or repr(error))
+        self._ending.set()
+        if self._others is not None:
+            self._others(error)
+
+
+def _buckets(shards: Sequence[ShardStatus]) -> list[int]:
+    return sorted({shard.bucket for shard in shards})

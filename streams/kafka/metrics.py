@@ -1,0 +1,116 @@
+"""Every metric that a worker gives at /metrics, with a help text that an operator understands.
+
+Labels take few, fixed values: topics, partitions and stages, never a key or anything a producer sent.
+Nothing is counted per record: totals are read from the engine's status when somebody looks.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from schemas.record import Slot
+from streams.engine.lane import Tally
+from streams.engine.worker import ShardStatus
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+Status = Callable[[], Sequence[ShardStatus]]
+Ends = Callable[[], Mapping[Slot, int]]
+Tallies = Callable[[], Mapping[str, Tally]]
+
+
+class WorkerMetrics:
+    """Of one worker. `stages` show with zeros while nothing of theirs is owned."""
+
+    def __init__(self, stages: Iterable[str], status: Status, ends: Ends, tallies: Tallies) -> None:
+        self._registry = CollectorRegistry()
+        self._rounds = Histogram(
+            "leadstream_worker_round_seconds",
+            "Time of one round: folding what waited and committing it, in one transaction.",
+            registry=self._registry,
+            buckets=_SECONDS,
+        )
+        self._shards = _Shards(tuple(stages), status, ends, tallies)
+        self._registry.register(self._shards)
+
+    def round(self, _records: int, seconds: float) -> None:
+        """`observe` of the engine's worker."""
+        self._rounds.observe(seconds)
+
+    def exposition(self) -> bytes:
+        """What Prometheus scrapes."""
+        return generate_latest(self._registry)
+
+
+class _Shards(Collector):
+    def __init__(self, stages: Sequence[str], status: Status, ends: Ends, tallies: Tallies) -> None:
+        self._stages = stages
+        self._status = status
+        self._ends = ends
+        self._tallies = tallies
+
+    def collect(self) -> Iterator[Metric]:
+        shards = self._status()
+        yield self._lags(shards)
+        yield self._counted(
+            "folded", "Records folded into scores by this worker, by stage.", lambda tally: tally.folded
+        )
+        yield self._counted(
+            "dead_letters",
+            "Records that this worker could not read or was told to pass over, by stage.",
+            lambda tally: tally.dead_letters,
+        )
+        yield GaugeMetricFamily(
+            "leadstream_worker_restoring_shards",
+            "Shards whose state is being read back; nothing of theirs is folded until then.",
+            value=sum(not shard.ready for shard in shards),
+        )
+        yield self._by_stage("shards", "Shards that this worker owns, by stage.", shards, lambda _: 1)
+        yield self._by_stage(
+            "keys", "Visitors or leads whose state is held, by stage.", shards, lambda shard: shard.keys
+        )
+        yield self._by_stage(
+            "state_bytes",
+            "Bytes of encoded state held in memory, by stage.",
+            shards,
+            lambda shard: shard.size,
+        )
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: so that registering asks for no status."""
+        return iter(())
+
+    def _lags(self, shards: Sequence[ShardStatus]) -> Metric:
+        lags = GaugeMetricFamily(
+            "leadstream_worker_lag_records",
+            "Positions between what is committed in the log and what is folded, by topic and partition.",
+            labels=["topic", "partition"],
+        )
+        ends = self._ends()
+        for shard in shards:
+            if (behind := lag(shard, ends)) is not None:
+                lags.add_metric([shard.topic, str(shard.partition)], behind)
+        return lags
+
+    def _counted(self, name: str, about: str, value: Callable[[Tally], int]) -> Metric:
+        tallies = self._tallies()
+        family = CounterMetricFamily(f"leadstream_worker_{name}", about, labels=["stage"])
+        for stage in self._stages:
+            family.add_metric([stage], value(tallies[stage]) if stage in tallies else 0)
+        return family
+
+    def _by_stage(
+        self, name: str, about: str, shards: Sequence[ShardStatus], value: Callable[[ShardStatus], int]
+    ) -> Metric:
+        family = GaugeMetricFamily(f"leadstream_worker_{name}", about, labels=["stage"])
+        for stage in self._stages:
+            family.add_metric([stage], sum(value(shard) for shard in shards if shard.stage == stage))
+        return family
+
+
+def lag(shard: ShardStatus, ends: Mapping[Slot, int]) -> int | None:
+    """None: not known yet."""
+    end = ends.get((shard.topic, shard.partition))
+    return None if end is None or shard.position is None else max(0, end - shard.position)

@@ -1,0 +1,101 @@
+"""`faust -A leadstream.worker`: what Faust's users expect of an app's module."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from faust_counting import make_topics, until
+
+from deploy.kafka.broker import free_port
+from leadstream.wiring import STAGES, genesis
+
+ROOT = Path(__file__).parents[2]
+
+
+def faust(*command, **settings):
+    """The program, started; `settings` are variables without their prefix."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
+    environment |= {f"LEADSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "faust", "-A", "leadstream.worker", *command],
+        env=environment | {"COLUMNS": "200"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process):
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_agents_and_tables_are_listed_without_a_broker(tmp_path):
+    settings = {"kafka": "127.0.0.1:1", "kafka_prefix": "x-", "data_dir": tmp_path}
+    lists = [faust(command, **settings) for command in ("agents", "tables")]
+    (code, agents, _), (other, tables, _) = map(ended, lists)
+    assert (code, other) == (0, 0)
+    for name, topic in (("@track_sessions", "x-events"), ("@score_leads", "x-lead-activity")):
+        assert any(name in line and topic in line for line in agents.splitlines())
+    for name in ("track-sessions", "score-leads"):
+        changelog = f"x-leadstream-{name}-changelog"
+        assert any(name.replace("-", "_") in line and changelog in line for line in tables.splitlines())
+
+
+def test_a_wrong_setting_is_named_without_a_trace(tmp_path):
+    code, _, err = ended(faust("agents", buckets="many", data_dir=tmp_path))
+    assert code == 2
+    assert "LEADSTREAM_BUCKETS" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.kafka
+def test_a_worker_works_until_it_is_told_to_stop(cluster, tmp_path):
+    stages = [stage() for stage in STAGES]
+    make_topics(cluster, stages, genesis=genesis(datetime.now(UTC)))
+    port = free_port()
+    worker = faust(
+        "worker",
+        kafka=cluster.brokers,
+        kafka_prefix=cluster.prefix,
+        data_dir=tmp_path,
+        worker_port=port,
+    )
+    try:
+
+        def answers():
+            assert worker.poll() is None
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+                    return answer.status == 200
+            except OSError:
+                return False
+
+        until(answers, "it is ready")
+        begun = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        code, _, err = ended(worker)
+        assert time.monotonic() - begun < 10
+    finally:
+        worker.kill()
+    assert code == 0
+    said = [line for line in err.splitlines() if line]
+    assert all(line.startswith("{") for line in said), "quiet: only our own words, one JSON object a line"
+    for word in ("worker started", "partitions assigned", "state restored", "worker stopped"):
+        assert sum(word in line for line in said) == 1
+
+
+@pytest.mark.kafka
+def test_without_its_topics_a_worker_ends_and_says_what_to_do(cluster, tmp_path):
+    settings = {"kafka": cluster.brokers, "kafka_prefix": cluster.prefix, "worker_port": free_port()}
+    code, _, err = ended(faust("worker", **settings, data_dir=tmp_path))
+    assert code == 3
+    assert "leadstream topics create" in err
+    assert "Traceback" not in err

@@ -26,7 +26,9 @@ from projections.rows import (
     SessionScore,
     StageEntry,
     Superseded,
+    UnreadableRecordError,
 )
+from projections.state_rows import changes_of_state, stage_of
 from projections.tables import (
     event_row_key,
     key_of,
@@ -60,13 +62,12 @@ from scoring.signals import minor_units
 LARGEST_INT: Final = 2**31 - 1
 
 
-class UnreadableRecordError(ValueError):
-    """A record of one of our own topics that cannot be read: the log or this program is broken."""
-
-
 def changes(record: Record) -> Iterable[Change]:
     """What one record changes. Raises UnreadableRecordError."""
     topic, partition, position, key, value, _ = record
+    stage = stage_of(topic)
+    if stage is not None:
+        return changes_of_state(stage, record)
     if value is None:
         return _gone(key, position) if topic == topics.LEAD_SCORES else ()
     try:

@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from projections.tables import LIVE, PUBLIC
 from projections.views import create_views
@@ -53,14 +54,19 @@ def check_current(url: str) -> None:
 
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
-    """One transaction that sees `live` alone as its default schema."""
+    """One transaction that sees `live` alone as its default schema. Raises psycopg's errors as they are."""
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(url, options=f"-c search_path={LIVE} -c timezone=UTC"),
         poolclass=NullPool,
     )
-    with engine.begin() as connection:
-        yield connection
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise error.orig from error
+        raise
 
 
 def configured(connection: Connection) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from schemas.record import Record, Slot
+from schemas.record import Chunk, Record, Slot
 
 _ENTER: LiteralString = "lock table public.positions in row exclusive mode"
 _LOCK: LiteralString = """
@@ -22,6 +22,12 @@ _OPEN: LiteralString = """
   insert into public.positions (generation, topic, partition, position)
   select %b, topic, partition, -1 -- the first position is 0
   from unnest(%b::text[], %b::int4[]) as s (topic, partition)
+  order by topic, partition on conflict do nothing
+"""
+_BEGIN: LiteralString = """
+  insert into public.positions (generation, topic, partition, position)
+  select %b, topic, partition, position
+  from unnest(%b::text[], %b::int4[], %b::int8[]) as s (topic, partition, position)
   order by topic, partition on conflict do nothing
 """
 _ADVANCE: LiteralString = """
@@ -53,16 +59,18 @@ def _locked(
     return {(topic, partition): position for topic, partition, position in cursor}
 
 
+def begin(cursor: psycopg.Cursor[Any], generation: str, last: Mapping[Slot, int]) -> None:
+    """Where partitions begin of which the tables contain nothing yet; the others stay where they are."""
+    cursor.execute(_ENTER)
+    cursor.execute(_BEGIN, (generation, *_arrays(last)))
+
+
 def advance(cursor: psycopg.Cursor[Any], generation: str, reached: Mapping[Slot, int]) -> None:
-    cursor.execute(
-        _ADVANCE,
-        (
-            [slot[0] for slot in reached],
-            [slot[1] for slot in reached],
-            list(reached.values()),
-            generation,
-        ),
-    )
+    cursor.execute(_ADVANCE, (*_arrays(reached), generation))
+
+
+def _arrays(reached: Mapping[Slot, int]) -> tuple[list[str], list[int], list[int]]:
+    return [slot[0] for slot in reached], [slot[1] for slot in reached], list(reached.values())
 
 
 def fresh(records: Sequence[Record], held: Mapping[Slot, int]) -> tuple[list[Record], dict[Slot, int]]:
@@ -82,4 +90,22 @@ def fresh(records: Sequence[Record], held: Mapping[Slot, int]) -> tuple[list[Rec
             )
         reached[slot] = record.position
         new.append(record)
+    return new, {slot: position for slot, position in reached.items() if position != held[slot]}
+
+
+def uncovered(chunks: Sequence[Chunk], held: Mapping[Slot, int]) -> tuple[list[Record], dict[Slot, int]]:
+    """As `fresh`, of chunks: positions that hold no record count as contained too."""
+    reached = dict(held)
+    new: list[Record] = []
+    for chunk in chunks:
+        slot = chunk.topic, chunk.partition
+        last = reached[slot]
+        if chunk.start > last + 1:
+            raise PositionGapError(
+                f"{chunk.topic}/{chunk.partition}: the read models contain positions up to {last}, and the next ones "
+                f"brought begin at {chunk.start}: {last + 1} to {chunk.start - 1} are missing. Run `leadstream rebuild`."
+            )
+        if chunk.next - 1 > last:
+            new.extend(record for record in chunk.records if record.position > last)
+            reached[slot] = chunk.next - 1
     return new, {slot: position for slot, position in reached.items() if position != held[slot]}

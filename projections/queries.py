@@ -32,6 +32,7 @@ from sqlalchemy.sql.dml import Insert
 
 from projections.tables import (
     LIVE,
+    PUBLIC,
     applied_events,
     band_changes,
     dead_letters,
@@ -48,7 +49,7 @@ from projections.tables import (
     stage_history,
 )
 from projections.tables import leads as lead_rows
-from projections.views import IDENTITY_PART, SCORE_LEADS, state
+from projections.views import lead_features
 from schemas.topics import lead_key
 
 
@@ -190,16 +191,12 @@ def bands(tenant: str, lead_id: str) -> Select[Any]:
 
 
 def feature_parts(tenant: str, lead_id: str) -> Select[Any]:
-    """(identity, encoded) of each identity that the lead holds, from the embedded state."""
-    identity = func.substr(state.c.part, len(IDENTITY_PART) + 1)
+    """(identity, encoded) of each identity that the lead holds, from the folds' own state."""
+    held = lead_features.c
     return (
-        select(identity.label("identity"), state.c.value.label("encoded"))
-        .where(
-            state.c.stage == SCORE_LEADS,
-            state.c.key == lead_key(tenant, lead_id),
-            state.c.part.startswith(IDENTITY_PART, autoescape=True),
-        )
-        .order_by(identity)
+        select(held.identity, held.encoded)
+        .where(held.key == lead_key(tenant, lead_id))
+        .order_by(held.identity)
     )
 
 
@@ -400,11 +397,11 @@ def letter_count() -> Select[Any]:
 
 
 def reached(generation: str = LIVE) -> Select[Any]:
-    """The last position contained, per topic and partition."""
+    """The last position contained, per topic and partition; those of `events` are in the archive."""
     c = positions.c
     return (
         select(c.topic, c.partition, c.position)
-        .where(c.generation == generation)
+        .where(c.generation.in_((generation, PUBLIC)))
         .order_by(c.topic, c.partition)
     )
 

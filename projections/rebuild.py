@@ -1,13 +1,13 @@
-"""Builds the read models anew from the embedded log, beside the live ones, and swaps them in.
+"""Builds the read models anew from a log, beside the live ones, and swaps them in.
 
 Live writers go on meanwhile. Every statement of a reader sees the old tables or the new ones; a
 writer that waits for the swap goes on from the new tables' positions. Interrupted at any moment
-before the swap, it leaves the live tables untouched and can be run again.
+before the swap, it leaves the live tables untouched and can be run again. Archives stay as they are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -16,10 +16,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
 from projections import positions, worker
-from projections.tables import FACTS, LIVE, PROJECTED, READ_MODELS, SHADOW
+from projections.embedded_log import EmbeddedLog, NothingToRebuildError
+from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
 from projections.views import create_views
-from schemas.record import Record, Slot
-from schemas.topics import LEAD_SCORES
+from schemas.record import Chunk, Slot
+
+__all__ = ["Log", "NothingToRebuildError", "Progress", "RebuildRunsError", "rebuild"]
 
 Connection = psycopg.Connection[Any]
 Progress = Callable[[int, int], None]
@@ -32,62 +34,50 @@ CLOSE: Final = 1_000
 ROUNDS: Final = 20
 """Of catching up; a log that outruns them all is caught up with while writers wait."""
 
-KEPT: Final = tuple(topic for topic in PROJECTED if topic != LEAD_SCORES)
-COMPACTED: Final = LEAD_SCORES
-
 _LOCK = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per database
 
-_ENDS: LiteralString = """
-  select topic, partition, position - 1 from public.heads where topic = any(%b::text[])
-"""
-_STARTS: LiteralString = """
-  select h.topic, h.partition, coalesce(first.position, h.position) - 1
-  from public.heads h left join lateral (
-    select r.position from public.records r where r.topic = h.topic and r.partition = h.partition
-    order by r.position limit 1) first on true
-  where h.topic = any(%b::text[])
-"""
-_PAGE: LiteralString = """
-  select topic, partition, position, key, value from public.records
-  where topic = %b and partition = %b and position > %b order by position limit %b
-"""
-_NEWEST: LiteralString = """
-  select c.topic, c.partition, c.position, c.key, c.value
-  from public.compacted c left join public.positions p
-    on p.generation = %b and p.topic = c.topic and p.partition = c.partition
-  where c.topic = %b and c.position > coalesce(p.position, -1)
-"""
-_VANISHED: LiteralString = """
-  delete from {table} t using shadow.leads l
-  where t.lead_key = l.lead_key and not exists (
-    select from public.compacted c where c.topic = %b and c.key = l.tenant || '/l/' || l.lead_id)
-"""
-_HELD: LiteralString = "select topic, partition, position from public.positions where generation = %b"
+
+class Log(Protocol):
+    """Where the records are. It is given the rebuild's connection, for a log in the same database."""
+
+    def starts(self, connection: Connection) -> Mapping[Slot, int]:
+        """The first position held of every partition that the read models are made from; one that is
+        left out begins at 0. Raises NothingToRebuildError.
+        """
+
+    def ends(self, connection: Connection) -> Mapping[Slot, int]:
+        """The next position of every partition that has one: what stands before it can be read."""
+
+    def read(self, connection: Connection, slot: Slot, start: int, end: int, most: int) -> Chunk:
+        """What stands from `start` on: never nothing, at most so many records, and up to `end` if there
+        are fewer. Raises PositionGapError for records that should be there.
+        """
+
+    def forget(self, connection: Connection) -> None:
+        """Takes out of the shadow what the log let go without a record that says so."""
+
+
 _OPTIONS: Final = "-c timezone=UTC -c jit=off -c maintenance_work_mem=256MB"
-
-
-class NothingToRebuildError(RuntimeError):
-    """The database holds no embedded log."""
 
 
 class RebuildRunsError(RuntimeError):
     """Another process rebuilds the database now."""
 
 
-def rebuild(url: str, *, progress: Progress | None = None) -> None:
-    """Replaces every read model by one folded from the log. Raises NothingToRebuildError."""
+def rebuild(url: str, *, progress: Progress | None = None, source: Log | None = None) -> None:
+    """Replaces every read model by one folded from the log: `source`, or the one embedded in this very
+    database. Raises NothingToRebuildError, RebuildRunsError.
+    """
+    log = source or EmbeddedLog()
     tell = progress or (lambda _done, _total: None)
     with psycopg.connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
-        _begin(connection)
-        _fold(connection, tell)
+        _begin(connection, log)
+        _fold(connection, log, tell)
         _complete(connection)
         for _ in range(ROUNDS):
-            done, total = _counts(connection, SHADOW)
-            if total - done <= CLOSE:
+            if _fold(connection, log, tell) <= CLOSE:
                 break
-            _fold(connection, tell)
-        _swap(connection)
-        tell(*_counts(connection, LIVE))
+        _swap(connection, log, tell)
         _discard(connection, RETIRED)
 
 
@@ -102,14 +92,9 @@ def _alone(connection: Connection) -> Iterator[None]:
         connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: Connection, log: Log) -> None:
     """Empty tables without the facts' keys; what an interrupted rebuild left is dropped."""
-    row = connection.execute("select to_regclass('public.records') is not null").fetchone()
-    if row is None or not row[0]:
-        raise NothingToRebuildError(
-            "There is no embedded log in this database, so there is nothing to rebuild from: name the database of "
-            "`leadstream serve`."
-        )
+    starts = log.starts(connection)
     for schema in (SHADOW, RETIRED):
         _discard(connection, schema)
     with connection.transaction():
@@ -126,53 +111,30 @@ def _begin(connection: Connection) -> None:
                 _define_indexes(connection, table)
         create_views(connection, SHADOW)
         with worker.open_cursor(connection) as cursor:
-            starts = _positions(connection, _STARTS, list(KEPT))
-            positions.lock(cursor, SHADOW, sorted(starts))
-            positions.advance(cursor, SHADOW, starts)
+            positions.begin(cursor, SHADOW, {slot: start - 1 for slot, start in starts.items()})
 
 
-def _fold(connection: Connection, tell: Progress) -> None:
-    """Everything that the log holds now, a page a transaction."""
-    for slot, end in sorted(_ends(connection, KEPT).items()):
-        more = True
-        while more:
+def _fold(connection: Connection, log: Log, tell: Progress) -> int:
+    """Everything that the log holds now, a page a transaction; returns how much there was to fold."""
+    ends = log.ends(connection)
+    held = _held(connection)
+    found = sum(ends.values()) - sum(held.values())
+    for slot, end in sorted(ends.items()):
+        while held.get(slot, 0) < end:
             with connection.transaction():
-                more = _fold_page(connection, slot, end)
-            tell(*_counts(connection, SHADOW))
-    with connection.transaction():
-        # One moment for all that is read: a lead that goes meanwhile is seen to go the next time.
-        connection.execute("set transaction isolation level repeatable read")
-        _fold_compacted(connection)
+                held[slot] = _fold_page(connection, log, slot, end)
+            tell(sum(held.values()), sum(ends.values()))
+    log.forget(connection)
+    tell(sum(held.values()), sum(ends.values()))
+    return found
 
 
-def _fold_page(connection: Connection, slot: Slot, end: int) -> bool:
-    """The next page of one partition; False when there is no more up to `end`."""
+def _fold_page(connection: Connection, log: Log, slot: Slot, end: int) -> int:
+    """The next page of one partition; returns where the next one begins."""
     with worker.open_cursor(connection) as cursor:
-        held = positions.lock(cursor, SHADOW, [slot])[slot]
-        if held >= end:
-            return False
-        cursor.execute(_PAGE, (*slot, held, min(PAGE, end - held)))
-        records = [Record(*row) for row in cursor]
-        if not records:
-            raise positions.PositionGapError(
-                f"{slot[0]}/{slot[1]}: the log ends at {end}, but holds no record after {held}."
-            )
-        new, reached = positions.fresh(records, {slot: held})
-        worker.write(connection, cursor, SHADOW, new, reached)
-        return reached[slot] < end
-
-
-def _fold_compacted(connection: Connection) -> None:
-    """The newest record of every lead, and the end of those that are no more."""
-    ends = _ends(connection, (COMPACTED,))
-    with connection.cursor("newest", binary=True) as newest, worker.open_cursor(connection) as cursor:
-        newest.execute(_NEWEST, (SHADOW, COMPACTED))
-        while page := newest.fetchmany(PAGE):
-            worker.write(connection, cursor, SHADOW, (Record(*row) for row in page), {})
-        for table in ("lead_scores", "leads"):
-            cursor.execute(SQL(_VANISHED).format(table=Identifier(SHADOW, table)), (COMPACTED,))
-        positions.lock(cursor, SHADOW, sorted(ends))
-        positions.advance(cursor, SHADOW, ends)
+        start = positions.lock(cursor, SHADOW, [slot])[slot] + 1
+    chunk = log.read(connection, slot, start, end, PAGE)
+    return worker.project_chunks(connection, [chunk], schema=SHADOW)[slot]
 
 
 def _complete(connection: Connection) -> None:
@@ -192,14 +154,11 @@ def _complete(connection: Connection) -> None:
         connection.execute(SQL("analyze {}").format(Identifier(SHADOW, table.name)))
 
 
-def _swap(connection: Connection) -> None:
+def _swap(connection: Connection, log: Log, tell: Progress) -> None:
     """While no writer is inside a transaction: the rest of the log, then the new name."""
     with connection.transaction():
         connection.execute("lock table public.positions in exclusive mode")
-        for slot, end in sorted(_ends(connection, KEPT).items()):
-            while _fold_page(connection, slot, end):
-                pass
-        _fold_compacted(connection)
+        _fold(connection, log, tell)
         connection.execute("delete from public.positions where generation = %s", (LIVE,))
         connection.execute(
             "update public.positions set generation = %s where generation = %s", (LIVE, SHADOW)
@@ -212,24 +171,16 @@ def _swap(connection: Connection) -> None:
 def _discard(connection: Connection, schema: str) -> None:
     """Table by table: a reader of one keeps nobody from the others."""
     for table in READ_MODELS:
-        connection.execute(SQL("drop table if exists {}").format(Identifier(schema, table.name)))
+        connection.execute(SQL("drop table if exists {} cascade").format(Identifier(schema, table.name)))
     connection.execute(SQL("drop schema if exists {} cascade").format(Identifier(schema)))
 
 
-def _ends(connection: Connection, topics: Sequence[str]) -> dict[Slot, int]:
-    """The last position of every partition that has one."""
-    return _positions(connection, _ENDS, list(topics))
-
-
-def _positions(connection: Connection, query: LiteralString, given: object) -> dict[Slot, int]:
-    with worker.open_cursor(connection) as cursor:
-        cursor.execute(query, (given,))
-        return {(topic, partition): position for topic, partition, position in cursor}
-
-
-def _counts(connection: Connection, generation: str) -> tuple[int, int]:
-    ends, held = _ends(connection, PROJECTED), _positions(connection, _HELD, generation)
-    return sum(position + 1 for position in held.values()), sum(end + 1 for end in ends.values())
+def _held(connection: Connection) -> dict[Slot, int]:
+    """The next position that the shadow needs of every partition that it knows."""
+    rows = connection.execute(
+        "select topic, partition, position + 1 from public.positions where generation = %s", (SHADOW,)
+    )
+    return {(topic, partition): position for topic, partition, position in rows}
 
 
 def _define(connection: Connection, definition: ExecutableDDLElement) -> None:

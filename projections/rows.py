@@ -13,6 +13,10 @@ from sqlalchemy import Table
 from projections import tables
 
 
+class UnreadableRecordError(ValueError):
+    """A record of one of our own topics that cannot be read: the log or this program is broken."""
+
+
 class Identity(NamedTuple):
     identity_key: int
     tenant: str
@@ -185,11 +189,30 @@ class DeadLetterRow(NamedTuple):
     letter: int
 
 
+class WorkerPart(NamedTuple):
+    stage: str
+    partition: int
+    key: str
+    part: str
+    value: bytes
+    position: int
+
+
+class WorkerDue(NamedTuple):
+    stage: str
+    partition: int
+    key: str
+    due_at: int
+    position: int
+
+
 class Superseded(NamedTuple):
-    """Not a row: every row of the table under this key that an older record wrote is no more."""
+    """Not a row: every row of the table under this key, or its first columns, that an older record
+    wrote is no more.
+    """
 
     table: Table
-    key: tuple[int, ...]
+    key: tuple[int | str, ...]
     position: int
 
 
@@ -205,6 +228,8 @@ Row = (
     | BandChange
     | AppliedEvent
     | DeadLetterRow
+    | WorkerPart
+    | WorkerDue
 )
 Change = Row | Superseded
 
@@ -220,4 +245,6 @@ TABLE_OF: Final[dict[type[Row], Table]] = {
     BandChange: tables.band_changes,
     AppliedEvent: tables.applied_events,
     DeadLetterRow: tables.dead_letters,
+    WorkerPart: tables.worker_state,
+    WorkerDue: tables.worker_dues,
 }

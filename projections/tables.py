@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     Index,
@@ -321,6 +322,32 @@ dead_letters = Table(
     **_mutable("letter"),
 )
 
+worker_state = Table(
+    "worker_state",
+    metadata,
+    _text("stage", key=True),
+    _int("partition", key=True),
+    _text("key", key=True),
+    _text("part", key=True),
+    _of(LargeBinary(), "value"),
+    _big("position"),
+    comment="what readers need of the state that workers keep in Kafka; empty beside an embedded log",
+    **_mutable("position"),
+)
+
+worker_dues = Table(
+    "worker_dues",
+    metadata,
+    _text("stage", key=True),
+    _int("partition", key=True),
+    _text("key", key=True),
+    _big("due_at"),
+    _big("position"),
+    Index("worker_dues_moment", "due_at"),
+    comment="when time alone may next change a key (ms), as workers keep it in Kafka",
+    **_mutable("position"),
+)
+
 positions = Table(
     "positions",
     metadata,
@@ -331,6 +358,33 @@ positions = Table(
     schema=PUBLIC,
     comment="the last record that each schema's tables contain, per partition",
     postgresql_with={"fillfactor": 50},
+)
+
+event_archive = Table(
+    "event_archive",
+    metadata,
+    _int("partition", key=True),
+    _big("position", key=True),
+    _at("recorded_at", key=True),
+    _text("key"),
+    _of(LargeBinary(), "value"),
+    Index("event_archive_key", "key"),
+    schema=PUBLIC,
+    comment="every event that a producer sent to Kafka, which keeps them for a while only",
+    postgresql_partition_by="RANGE (recorded_at)",
+)
+"""Partitioned by month, which `projections.archive` sees to."""
+
+log_source = Table(
+    "log_source",
+    metadata,
+    Column("only_row", Boolean(), primary_key=True, server_default="true"),
+    _text("cluster_id"),
+    _text("prefix"),
+    _text("app"),
+    CheckConstraint("only_row", name="log_source_one"),
+    schema=PUBLIC,
+    comment="the Kafka cluster whose topics this database follows; no row: none",
 )
 
 retried_letters = Table(

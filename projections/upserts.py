@@ -162,13 +162,14 @@ def _conflict(table: Table) -> Composed:
 def delete(schema: str, table: Table, length: int) -> bytes:
     """Rows under the first `length` columns of the key that a record before `position` wrote."""
     key = [column.name for column in table.primary_key][:length]
+    types = dict(zip(table.columns.keys(), types_of(table), strict=True))
     return (
         SQL(
             "delete from {table} t using unnest({arrays}) as n ({columns}) where {same} and t.position < n.position"
         )
         .format(
             table=Identifier(schema, table.name),
-            arrays=SQL(", ").join(SQL("%b::int8[]") for _ in (*key, "position")),
+            arrays=SQL(", ").join(SQL("%b::{}[]").format(SQL(types[name])) for name in (*key, "position")),
             columns=_list([*key, "position"]),
             same=SQL(" and ").join(
                 SQL("t.{} = n.{}").format(Identifier(name), Identifier(name)) for name in key

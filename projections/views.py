@@ -1,67 +1,90 @@
-"""Views of the embedded log and state, as readers of the read models see them.
+"""Views of the log and of the folds' state, the same in both modes, so that readers need not know it.
 
-They stand inside the schema of the read models, so a rebuild brings its own. Without the embedded
-log's tables there is nothing to view, and no view is made.
+They stand inside the schema of the read models (`live`), so a rebuild brings its own. Beside an
+embedded log they show its tables; otherwise what the projection of Kafka keeps.
+
+  event_archive(partition, position, key, value)
+      Every record of `events` that a producer sent, `recorded_at` filled in where Kafka's append time
+      stands for it. One that cannot be decoded may be among them: it is a dead letter as well.
+  lead_features(key, tenant, lead_id, identity, encoded)
+      Each lead's features per identity: a codec version, then MessagePack [epoch, home, features].
+  shard_state(stage, partition, part, value)
+      The parts of what concerns a whole partition: models, settings, a sweep under way.
+  lead_dues(key, due_at)
+      When (ms) time alone may next change a lead.
 """
 
 from typing import Any, Final
 
 import psycopg
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 from sqlalchemy import column, table
 
-from projections.tables import PUBLIC
+from projections.state_rows import IDENTITY_PART, SCORE_LEADS, SHARED
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import tag_of
 from schemas.topics import EVENTS
 
-state = table("state", column("stage"), column("key"), column("part"), column("value"), schema=PUBLIC)
-"""The embedded state of every stage, in parts; another package's table, so read and nothing else."""
-
-SCORE_LEADS: Final = "score_leads"
-IDENTITY_PART: Final = "id:"
-"""What a lead's parts that hold an identity's features begin with."""
-
 event_archive = table(
     "event_archive", column("partition"), column("position"), column("key"), column("value")
 )
-"""Every record of `events` that a producer sent; one that cannot be decoded is also a dead letter."""
-
 lead_features = table(
-    "lead_features", column("tenant"), column("lead_id"), column("identity"), column("encoded")
+    "lead_features",
+    column("key"),
+    column("tenant"),
+    column("lead_id"),
+    column("identity"),
+    column("encoded"),
 )
-"""Each lead's features per identity: a codec version, then MessagePack [epoch, home, features]."""
+shard_state = table("shard_state", column("stage"), column("partition"), column("part"), column("value"))
+lead_dues = table("lead_dues", column("key"), column("due_at"))
 
 _OURS: Final = tuple(f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES))
 """How records begin that are no facts of a producer. Only this program writes them, tag first."""
 
 
 def create_views(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Makes or replaces the views whose tables are there."""
-    if _exists(connection, "public.records"):
-        ours = SQL(" and ").join(
-            SQL("substr(value, 1, {}) <> {}").format(Literal(len(prefix)), Literal(prefix.encode()))
-            for prefix in _OURS
-        )
+    """Makes or replaces them, over an embedded log if there is one."""
+    embedded = _exists(connection, "public.format")
+    state = Identifier("public", "state") if embedded else Identifier(schema, "worker_state")
+    dues = Identifier("public", "dues") if embedded else Identifier(schema, "worker_dues")
+    for view, query in (
+        (event_archive, _embedded_events() if embedded else _ARCHIVE),
+        (lead_features, _features(state)),
+        (shard_state, _shared(state)),
+        (lead_dues, _dues(dues)),
+    ):
         connection.execute(
-            SQL(
-                "create or replace view {} as select partition, position, key, value "
-                "from public.records where topic = {} and {}"
-            ).format(Identifier(schema, event_archive.name), Literal(EVENTS), ours)
+            SQL("create or replace view {} as {}").format(Identifier(schema, view.name), query)
         )
-    if _exists(connection, "public.state"):
-        connection.execute(
-            SQL(
-                "create or replace view {} as select key, split_part(key, '/', 1) as tenant, "
-                "substr(key, strpos(key, '/l/') + 3) as lead_id, substr(part, {}) as identity, value as encoded "
-                "from public.state where stage = {} and starts_with(part, {})"
-            ).format(
-                Identifier(schema, lead_features.name),
-                Literal(len(IDENTITY_PART) + 1),
-                Literal(SCORE_LEADS),
-                Literal(IDENTITY_PART),
-            )
-        )
+
+
+_ARCHIVE: Final = SQL("select partition, position, key, value from public.event_archive").format()
+
+
+def _embedded_events() -> Composed:
+    ours = SQL(" and ").join(
+        SQL("substr(value, 1, {}) <> {}").format(Literal(len(prefix)), Literal(prefix.encode()))
+        for prefix in _OURS
+    )
+    return SQL("select partition, position, key, value from public.records where topic = {} and {}").format(
+        Literal(EVENTS), ours
+    )
+
+
+def _features(state: Identifier) -> Composed:
+    return SQL(
+        "select key, split_part(key, '/', 1) as tenant, substr(key, strpos(key, '/l/') + 3) as lead_id, "
+        "substr(part, {}) as identity, value as encoded from {} where stage = {} and starts_with(part, {})"
+    ).format(Literal(len(IDENTITY_PART) + 1), state, Literal(SCORE_LEADS), Literal(IDENTITY_PART))
+
+
+def _shared(state: Identifier) -> Composed:
+    return SQL("select stage, partition, part, value from {} where key = {}").format(state, Literal(SHARED))
+
+
+def _dues(dues: Identifier) -> Composed:
+    return SQL("select key, due_at from {} where stage = {}").format(dues, Literal(SCORE_LEADS))
 
 
 def _exists(connection: psycopg.Connection[Any], name: str) -> bool:

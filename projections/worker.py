@@ -3,6 +3,8 @@
 Rows and positions go in together or not at all; a record that comes again changes nothing; however
 a stream of records is cut into batches, the tables end the same. Never commits. Raises
 UnreadableRecordError and PositionGapError, which a retry does not mend; the caller must roll back.
+
+`project` takes the dense positions of an embedded log, `project_chunks` what Kafka holds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +19,13 @@ from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import Table
 
 from projections import positions, upserts
+from projections.archive import archived, store
 from projections.facts import changes
 from projections.rows import AppliedEvent, Row
-from projections.tables import ANSWERS_KEPT, LIVE, NEWEST_BY, PROJECTED, applied_events
-from schemas.record import Record, Slot
-from schemas.topics import LEAD_CHANGES
+from projections.state_rows import stage_of
+from projections.tables import ANSWERS_KEPT, LIVE, NEWEST_BY, PROJECTED, PUBLIC, applied_events
+from schemas.record import Chunk, Record, Slot
+from schemas.topics import EVENTS, LEAD_CHANGES
 
 Connection = psycopg.Connection[Any]
 
@@ -35,12 +39,12 @@ CHUNK: Final = 1_000
 
 _LONGEST_PAYLOAD = 7_500
 _NOTIFY = "select pg_notify(%s, %s)"
+_FOLLOWED = "select topic, partition, position from public.positions where generation = any(%s)"
 
 
 def project(connection: Connection, records: Sequence[Record], *, schema: str = LIVE) -> None:
     """Every row that `records` (of any topics, in order per partition) make, and their positions."""
-    if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
-        raise RuntimeError("project() needs a transaction, so that rows and positions stand or fall together")
+    _check_transaction(connection)
     wanted = [record for record in records if record.topic in PROJECTED]
     if not wanted:
         return
@@ -52,6 +56,82 @@ def project(connection: Connection, records: Sequence[Record], *, schema: str = 
         rows = write(connection, cursor, schema, new, reached)
         if schema == LIVE:
             cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
+
+
+def project_chunks(connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE) -> dict[Slot, int]:
+    """As `project`, of chunks in order per partition: their positions may hold no record. Takes events
+    and changelogs too, which an embedded log needs not; events go into the archive, whatever `schema`.
+
+    Returns for each slot given the next position that the tables need now; it is beyond what was
+    brought where another writer was ahead.
+    """
+    _check_transaction(connection)
+    wanted = [chunk for chunk in chunks if is_followed(chunk.topic)]
+    if not wanted:
+        return {}
+    events = [chunk for chunk in wanted if chunk.topic == EVENTS]
+    others = [chunk for chunk in wanted if chunk.topic != EVENTS]
+    with open_cursor(connection) as cursor:
+        archive = positions.lock(cursor, PUBLIC, _slots_of(events))
+        held = positions.lock(cursor, schema, _slots_of(others))
+        told, told_to = positions.uncovered(events, archive)
+        new, reached = positions.uncovered(others, held)
+        if told_to:
+            store(cursor, list(archived(told)))
+            positions.advance(cursor, PUBLIC, told_to)
+        if reached:
+            rows = write(connection, cursor, schema, new, reached)
+            if schema == LIVE:
+                cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
+    return {slot: position + 1 for slot, position in {**archive, **held, **told_to, **reached}.items()}
+
+
+def next_positions(connection: Connection, starts: Mapping[Slot, int]) -> dict[Slot, int]:
+    """Where a follower of these slots goes on; one that is new to the tables begins where its log does.
+    Never commits.
+    """
+    with open_cursor(connection) as cursor:
+        for generation in (PUBLIC, LIVE):
+            first = {
+                slot: at - 1 for slot, at in starts.items() if (slot[0] == EVENTS) == (generation == PUBLIC)
+            }
+            positions.begin(cursor, generation, first)
+    held = contained(connection)
+    return {slot: held[slot] for slot in starts}
+
+
+def contained(connection: Connection) -> dict[Slot, int]:
+    """The next position that the live tables and the archive need of every partition that they know."""
+    with open_cursor(connection) as cursor:
+        cursor.execute(_FOLLOWED, ([LIVE, PUBLIC],))
+        return {(topic, partition): position + 1 for topic, partition, position in cursor}
+
+
+def give_up_lost(connection: Connection, held: Mapping[Slot, tuple[int, int]]) -> list[Slot]:
+    """Lets the archive go on where the log does, given (first, next) position of each partition of
+    `events`; returns those of which it will lack records. Never commits.
+    """
+    with open_cursor(connection) as cursor:
+        archive = {slot: last + 1 for slot, last in positions.lock(cursor, PUBLIC, sorted(held)).items()}
+        lost = {slot: first - 1 for slot, (first, end) in held.items() if not first <= archive[slot] <= end}
+        positions.advance(cursor, PUBLIC, lost)
+    return sorted(lost)
+
+
+def is_followed(topic: str) -> bool:
+    """Whether Kafka's topic of this name goes into any table."""
+    return topic in PROJECTED or topic == EVENTS or stage_of(topic) is not None
+
+
+def _slots_of(chunks: Iterable[Chunk]) -> list[Slot]:
+    return sorted({(chunk.topic, chunk.partition) for chunk in chunks})
+
+
+def _check_transaction(connection: Connection) -> None:
+    if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+        raise RuntimeError(
+            "projecting needs a transaction, so that rows and positions stand or fall together"
+        )
 
 
 def open_cursor(connection: Connection) -> psycopg.Cursor[tuple[Any, ...]]:

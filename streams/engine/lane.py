@@ -70,8 +70,10 @@ class Lane:
         """Since when `folded` stands at `_counted`."""
 
     def restored(self, begin: int, skips: Mapping[int, str]) -> int:
-        """The memory contains the changelog: opens the inbox, at `begin` if nothing was ever folded."""
-        if self.memory.position is None:
+        """The memory contains the changelog: opens the inbox. `begin` is where the source begins now:
+        nothing was folded ever, or what lay before it is gone.
+        """
+        if self.memory.position is None or self.memory.position < begin:
             self.memory.position = begin
         self._skips = {at: why for at, why in skips.items() if at >= self.memory.position}
         self.inbox = Inbox(self.memory.position)

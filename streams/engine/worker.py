@@ -232,14 +232,15 @@ class Worker:
                 slot, lane = by_place[place]
                 if gained:
                     lane.reread()
-                position = lane.restored(beginnings[slot], skips.get(slot, {}))
-                if position < beginnings[slot]:
+                begin, reached = beginnings[slot], lane.memory.position
+                if reached is not None and reached < begin:
                     _log.error(
                         "the log no longer holds what was not folded yet; going on with what it holds",
                         topic=slot[0],
                         partition=slot[1],
-                        missing=f"{position} to {beginnings[slot] - 1}",
+                        missing=f"{reached} to {begin - 1}",
                     )
+                position = lane.restored(begin, skips.get(slot, {}))
                 lane.to_restore = lane.memory.changelog_position
                 self._seek(slot, position)
                 self._room(slot)

@@ -56,7 +56,7 @@ async def run(
         partition_assignment_strategy=(bucket_assignor(buckets),),
         enable_auto_commit=False,
         isolation_level=COMMITTED,
-        auto_offset_reset="earliest",  # for the moment before the worker says where to read
+        auto_offset_reset="none",  # where to read is the worker's to say; a lost position must show
         fetch_max_wait_ms=int(READ_SECONDS * 1000),
         max_partition_fetch_bytes=2 * 1024 * 1024,
         session_timeout_ms=10_000,

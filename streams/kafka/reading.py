@@ -37,8 +37,8 @@ class ChunkReader:
         return [self._slot(partition) for partition in self._next]
 
     def forget(self) -> None:
-        """The partitions were taken away."""
-        self._next.clear()
+        """The partitions were taken away; what a read under way finds is not given any more."""
+        self._next = {}
 
     async def read(
         self, *, seconds: float, most: int | None = None, of: Collection[Slot] | None = None
@@ -56,7 +56,8 @@ class ChunkReader:
         for partition in chosen:
             state = self._consumer._subscription.subscription  # noqa: SLF001 - position() would wait for a broker
             assigned = state.assignment.state_value(partition) if state and state.assignment else None
-            start = self._next.get(partition)  # None: taken away while we waited
+            # As it is now: who was placed anew while we waited was read from there; None: taken away.
+            start = self._next.get(partition)
             if start is None or assigned is None or not assigned.has_valid_position:
                 continue
             position = assigned.position

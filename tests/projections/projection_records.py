@@ -182,6 +182,28 @@ def dead_letter(position: int, reason: str = "type: missing", **fields: Any) -> 
     return Outgoing(DEAD_LETTERS, letter.key or "", encode_dead_letter(letter))
 
 
+def batch(n: int) -> list[Outgoing]:
+    """What one visitor's event leads to; leads come, merge and go."""
+    identity, lead = f"default/v/{n % 7}#0", f"lead-{n % 5}"
+    epoch = 1 + n // 7
+    said = [
+        attached(identity, lead, epoch, page_view(f"a{n}", n), sessions=[put(f"a{n}", 2 * n)]),
+        delta(identity, lead, epoch, page_view(f"d{n}", n), sessions=[put(f"a{n}", 2 * n + 1, pages=2)]),
+        session_scored(identity, f"a{n}", lead, n % 90, n),
+        score_changed(lead, n, [("g", "r", n / 10)], n / 10),
+        lead_scored(lead, n, {"temperature": n / 10, "rules": 1.5}),
+        statement(say.EventApplied, lead, n, event_id=f"a{n}", outcome="applied", scores={}),
+        statement(say.StageEntered, lead, n, stage="qualified", previous="new", reason="mql"),
+    ]
+    if n % 4 == 0:
+        said.append(delta(identity, lead, epoch, page_view(f"r{n}"), retracted=[f"a{n}"], revision=2 * n + 2))
+    if n % 3 == 0:
+        said.append(tombstone(lead))
+    if n % 10 == 0:
+        said.append(dead_letter(n))
+    return said
+
+
 def recorded(outgoing: Iterable[Outgoing], ends: dict[tuple[str, int], int] | None = None) -> list[Record]:
     """In the log: `ends` holds the next position of each partition, and is moved on."""
     ends = defaultdict(int) if ends is None else ends
@@ -222,9 +244,23 @@ def contents(connection: psycopg.Connection[Any], schema: str = LIVE) -> Rows:
     return found
 
 
+def contents_without_places(connection: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
+    """As `contents`, but for where in the log the records stand, which another log says otherwise."""
+    found = {}
+    for table in READ_MODELS:
+        names = [name for name in table.columns.keys() if name not in {"position", "letter"}]  # noqa: SIM118 - a column collection iterates over columns
+        columns = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in names)
+        query = SQL("select {columns} from {table} order by {columns}")
+        rows = connection.execute(query.format(columns=columns, table=Identifier(LIVE, table.name)))
+        found[table.name] = rows.fetchall()
+    connection.rollback()
+    return found
+
+
 def empty(connection: psycopg.Connection[Any]) -> None:
     """Faster than truncating: the tables are small."""
     connection.execute("delete from public.positions")
+    connection.execute("delete from public.event_archive")
     for table in READ_MODELS:
         connection.execute(SQL("delete from {}").format(Identifier(LIVE, table.name)))
     connection.commit()

@@ -1,0 +1,239 @@
+"""Projects the topics of a Kafka cluster into Postgres, and rebuilds the read models from them.
+
+Blocking calls for a thread or a process of their own. Positions stand in Postgres, so whatever ends
+when, every record counts once. What is away is waited for; what a retry cannot mend is raised.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+import structlog
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+
+from leadstream.postgres import PostgresUnavailable
+from projections.migrate import migrate
+from projections.positions import PositionGapError
+from projections.rebuild import Progress, rebuild
+from projections.source import Source, follow_app, followed, refuse_embedded
+from projections.source import follow as bind
+from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
+from projections.tables import PROJECTED
+from projections.worker import contained, give_up_lost, next_positions, project_chunks
+from schemas.record import Chunk, Slot
+from schemas.topics import EVENTS
+from streams.kafka.cluster import Cluster
+from streams.kafka.following import KafkaAway, describe, follow
+from streams.kafka.scanning import Scanner
+
+SHORTEST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+
+_CONNECTION: dict[str, Any] = {
+    "options": "-c timezone=UTC -c jit=off",
+    "application_name": "leadstream project",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
+_log = structlog.get_logger(__name__)
+
+
+def run_projection(
+    cluster: Cluster,
+    database: Callable[[], str],
+    *,
+    stop: threading.Event,
+    failing: Callable[[str | None], None],
+) -> None:
+    """Follows the topics until `stop` is set; then returns within a few seconds, the batch under way done.
+
+    Migrates the read models first, and makes the views. `database` gives the URL, again after every
+    loss. `failing(reason)` says, in words for people, that it waits for Postgres or Kafka, and
+    `failing(None)` that it goes on (also once at the beginning, when it has begun to follow); both are
+    called from this thread, and only when something changes.
+
+    Any number of these may run at once, on one database: they share the partitions.
+    Raises projections.source.SourceError (the database belongs to another log; names the remedy),
+    streams.kafka.following.PositionLost (Kafka no longer holds what is next; names `leadstream rebuild`),
+    UnreadableRecordError, PositionGapError, OutdatedError, and any unexpected error.
+    """
+    say = _Saying(failing)
+    pause = SHORTEST_PAUSE
+    while not stop.is_set():
+        say.heard = False
+        try:
+            asyncio.run(_follow(cluster, database, stop, say))
+        except (psycopg.OperationalError, PostgresUnavailable) as cause:
+            say.failing("The database does not answer.", cause)
+        except KafkaAway as cause:
+            say.failing(str(cause), cause.__cause__)
+        except _FORBIDDEN:
+            raise
+        except KafkaError as cause:
+            say.failing(f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
+        else:
+            return
+        pause = SHORTEST_PAUSE if say.heard else min(2 * pause, LONGEST_PAUSE)
+        stop.wait(pause)
+
+
+def rebuild_from_kafka(cluster: Cluster, database_url: str, *, progress: Progress | None = None) -> None:
+    """`projections.rebuild.rebuild` from the cluster's topics, beside live workers; blocks.
+
+    Also what Kafka no longer holds is given up, and the state shown is that of `cluster.app` from now on.
+    Raises RebuildRunsError, SourceError, OutdatedError, KafkaAway, PositionLost, psycopg.OperationalError.
+    """
+    with Scanner(cluster, followed_topics(cluster)) as scanner:
+        source = Source(scanner.described.cluster_id, cluster.prefix, cluster.app)
+        with psycopg.connect(database_url) as connection:
+            refuse_embedded(connection)
+            migrate(database_url)
+            bound = followed(connection)
+            bind(connection, source if bound is None else source._replace(app=bound.app))
+        rebuild(database_url, progress=progress, source=_Topics(scanner))
+        ends = scanner.ends()
+        held = {slot: (start, ends[slot]) for slot, start in scanner.starts().items() if slot[0] == EVENTS}
+        with psycopg.connect(database_url) as connection:
+            follow_app(connection, cluster.app)
+            for topic, partition in give_up_lost(connection, held):
+                _log.warning("the archive lacks events that Kafka let go", topic=topic, partition=partition)
+
+
+def followed_topics(cluster: Cluster) -> list[str]:
+    """The logical topics that a projection reads, the changelogs included."""
+    changelogs = (cluster.name_of(cluster.changelog(stage)) for stage in (TRACK_SESSIONS, SCORE_LEADS))
+    return [EVENTS, *PROJECTED, *changelogs]
+
+
+def projection_positions(database_url: str) -> dict[Slot, int]:
+    """The next position that the read models need of every partition, by logical topic
+    (`cluster.name_of(...)`; the changelogs included, without the prefix); absent: nothing was read yet.
+
+    Lag = end offset (read_committed) - this. Opens a connection of its own; raises psycopg.OperationalError.
+    """
+    with psycopg.connect(database_url, connect_timeout=5) as connection:
+        try:
+            return contained(connection)
+        except psycopg.errors.UndefinedTable:
+            return {}
+
+
+class _Saying:
+    """Tells only what changes."""
+
+    def __init__(self, failing: Callable[[str | None], None]) -> None:
+        self._tell = failing
+        self._told: str | None = ""
+        self.heard = False
+
+    def failing(self, reason: str, cause: BaseException | None) -> None:
+        if self._told != reason:
+            _log.warning("projecting pauses", reason=reason, cause=cause and " ".join(str(cause).split()))
+            self._said(reason)
+
+    def going(self) -> None:
+        self.heard = True
+        if self._told is not None:
+            _log.info("projecting", after=self._told or None)
+            self._said(None)
+
+    def _said(self, reason: str | None) -> None:
+        self._told = reason
+        self._tell(reason)
+
+
+async def _follow(cluster: Cluster, database: Callable[[], str], stop: threading.Event, say: _Saying) -> None:
+    """Until `stop` is set, or something is away."""
+    topics = followed_topics(cluster)
+    found = await describe(cluster, topics)
+    source = Source(found.cluster_id, cluster.prefix, cluster.app)
+    taker = await asyncio.to_thread(_Taker.opened, database, source)
+    try:
+        await follow(cluster, topics, stop=stop, positions=taker.positions, take=taker.take, going=say.going)
+    finally:
+        await asyncio.to_thread(taker.close)
+
+
+class _Taker:
+    """The tables, over one connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._gap = False
+
+    @classmethod
+    def opened(cls, database: Callable[[], str], source: Source) -> "_Taker":
+        url = database()
+        connection = psycopg.connect(url, **_CONNECTION)
+        try:
+            refuse_embedded(connection)
+            connection.commit()
+            migrate(url)
+            bind(connection, source)
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def positions(self, starts: Mapping[Slot, int]) -> Mapping[Slot, int]:
+        with self._connection.transaction():
+            return next_positions(self._connection, starts)
+
+    def take(self, chunks: Sequence[Chunk]) -> bool:
+        """False: another worker is ahead, or the positions were moved back (a restored backup)."""
+        try:
+            with self._connection.transaction():
+                held = project_chunks(self._connection, chunks)
+        except PositionGapError:
+            if self._gap:  # again, though the positions were read anew
+                raise
+            self._gap = True
+            return False
+        self._gap = False
+        return all(held[chunk.topic, chunk.partition] == chunk.next for chunk in chunks)
+
+
+class _Topics:
+    """A `projections.rebuild.Log`. Compacted topics are read like the others: what a key lost stands
+    there as a record without a value.
+    """
+
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner = scanner
+
+    def starts(self, _connection: object) -> dict[Slot, int]:
+        return _without_events(self._scanner.starts())
+
+    def ends(self, _connection: object) -> dict[Slot, int]:
+        return _without_events(self._scanner.ends())
+
+    def read(self, _connection: object, slot: Slot, start: int, _end: int, most: int) -> Chunk:
+        return self._scanner.read(slot, start, most)
+
+    def forget(self, _connection: object) -> None:
+        """A record says it all."""
+
+
+def _without_events(positions: Mapping[Slot, int]) -> dict[Slot, int]:
+    return {slot: position for slot, position in positions.items() if slot[0] != EVENTS}
+
+
+_FORBIDDEN = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)

@@ -1,0 +1,97 @@
+"""The archive of events that came over Kafka: which records it takes, and its tables by month.
+
+Takes what a producer sent and stage 1 takes; what cannot be read, or stands under another's key, is
+a dead letter and stands there. Kafka's own copy ends with its retention, so no rebuild touches this.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from msgspec import structs
+from psycopg.sql import SQL, Identifier, Literal
+
+from projections.tables import PUBLIC, event_archive
+from schemas.decode import Refusal, decode_source, encode_source, key_of
+from schemas.envelope import Event
+from schemas.moment import millis, moment
+from schemas.record import Record
+
+FIRST_YEAR: Final = 2000
+LAST_YEAR: Final = 2099
+"""Moments of other years share a table at either end: a producer may claim any, and makes few tables."""
+
+_LOCK = 0x6C656164_61726368  # "leadarch": advisory locks are numbered per database
+_COPY = SQL("copy {} (partition, position, recorded_at, key, value) from stdin (format binary)").format(
+    Identifier(PUBLIC, event_archive.name)
+)
+_TYPES: Final = ("int4", "int8", "timestamptz", "text", "bytea")
+
+
+class Archived(NamedTuple):
+    partition: int
+    position: int
+    recorded_at: datetime
+    """In UTC, to the millisecond."""
+    key: str
+    value: bytes
+
+
+def archived(records: Iterable[Record]) -> Iterator[Archived]:
+    """The events among records of `events`, each with `recorded_at` filled in as stage 1 does it."""
+    for record in records:
+        try:
+            event = decode_source(record.value or b"")
+        except Refusal:
+            continue
+        if isinstance(event, Event) and record.key == key_of(event):
+            yield _archived(record, event)
+
+
+def _archived(record: Record, event: Event) -> Archived:
+    value, recorded_at = record.value or b"", event.recorded_at
+    if recorded_at is None:
+        recorded_at = event.occurred_at if record.appended_at is None else moment(record.appended_at)
+        value = encode_source(structs.replace(event, recorded_at=recorded_at))
+    return Archived(record.partition, record.position, moment(millis(recorded_at)), record.key, value)
+
+
+def store(cursor: psycopg.Cursor[Any], rows: Sequence[Archived]) -> None:
+    """In the caller's transaction, whose first writing this is: tables are made before any is locked."""
+    if not rows:
+        return
+    for year, month in sorted({(row.recorded_at.year, row.recorded_at.month) for row in rows}):
+        if FIRST_YEAR <= year <= LAST_YEAR:
+            _make_month(cursor, year, month)
+    with cursor.copy(_COPY) as copy:
+        copy.set_types(_TYPES)
+        for row in rows:
+            copy.write_row(row)
+
+
+def _make_month(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:
+    """Made apart and then attached, which readers and other writers need not wait for."""
+    name = f"{event_archive.name}_{year}_{month:02}"
+    if _exists(cursor, name):
+        return
+    cursor.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+    if _exists(cursor, name):
+        return
+    following = (year + 1, 1) if month == 12 else (year, month + 1)
+    table, archive = Identifier(PUBLIC, name), Identifier(PUBLIC, event_archive.name)
+    cursor.execute(SQL("create table {} (like {} including all)").format(table, archive))
+    cursor.execute(
+        SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
+            archive, table, *(Literal(f"{y}-{m:02}-01 00:00:00+00") for y, m in ((year, month), following))
+        )
+    )
+
+
+def _exists(cursor: psycopg.Cursor[Any], name: str) -> bool:
+    """Asked of the catalogue itself: `to_regclass` may still believe what it saw before the lock."""
+    row = cursor.execute(
+        "select exists (select from pg_class where relname = %s and relnamespace = %s::regnamespace)",
+        (name, PUBLIC),
+    ).fetchone()
+    return row is not None and bool(row[0])

@@ -1,0 +1,90 @@
+"""The embedded log as a rebuild reads it: the tables `records`, `compacted` and `heads` of schema public.
+
+They are another package's, so read and nothing else. The compacted topic keeps each key's newest
+record and nothing of a key that is gone.
+"""
+
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from projections import positions, worker
+from projections.tables import PROJECTED, SHADOW
+from schemas.record import Chunk, Record, Slot
+from schemas.topics import LEAD_SCORES
+
+Connection = psycopg.Connection[Any]
+
+COMPACTED: Final = LEAD_SCORES
+KEPT: Final = tuple(topic for topic in PROJECTED if topic != COMPACTED)
+
+_ENDS: LiteralString = "select topic, partition, position from public.heads where topic = any(%b::text[])"
+_STARTS: LiteralString = """
+  select h.topic, h.partition, coalesce(first.position, h.position)
+  from public.heads h left join lateral (
+    select r.position from public.records r where r.topic = h.topic and r.partition = h.partition
+    order by r.position limit 1) first on true
+  where h.topic = any(%b::text[])
+"""
+_PAGE: LiteralString = """
+  select topic, partition, position, key, value from public.{table}
+  where topic = %b and partition = %b and position >= %b and position < %b order by position limit %b
+"""
+_VANISHED: LiteralString = """
+  delete from {table} t using {leads} l
+  where t.lead_key = l.lead_key and not exists (
+    select from public.compacted c where c.topic = %b and c.key = l.tenant || '/l/' || l.lead_id)
+"""
+
+
+class NothingToRebuildError(RuntimeError):
+    """There is no log to rebuild from; the message names the remedy."""
+
+
+class EmbeddedLog:
+    """A `projections.rebuild.Log`."""
+
+    def starts(self, connection: Connection) -> dict[Slot, int]:
+        row = connection.execute("select to_regclass('public.records') is not null").fetchone()
+        if row is None or not row[0]:
+            raise NothingToRebuildError(
+                "There is no embedded log in this database, so there is nothing to rebuild from: name the database of "
+                "`leadstream serve`."
+            )
+        return _positions(connection, _STARTS, list(KEPT))
+
+    def ends(self, connection: Connection) -> dict[Slot, int]:
+        return _positions(connection, _ENDS, list(PROJECTED))
+
+    def read(self, connection: Connection, slot: Slot, start: int, end: int, most: int) -> Chunk:
+        topic, partition = slot
+        table = "compacted" if topic == COMPACTED else "records"
+        with worker.open_cursor(connection) as cursor:
+            cursor.execute(SQL(_PAGE).format(table=Identifier(table)), (topic, partition, start, end, most))
+            records = [Record(*row) for row in cursor]
+        if topic == COMPACTED:
+            return Chunk(
+                topic, partition, start, records[-1].position + 1 if len(records) == most else end, records
+            )
+        if not records:
+            raise positions.PositionGapError(
+                f"{topic}/{partition}: the log ends at {end - 1}, but holds no record after {start - 1}."
+            )
+        positions.fresh(records, {slot: start - 1})
+        return Chunk(topic, partition, start, records[-1].position + 1, records)
+
+    def forget(self, connection: Connection) -> None:
+        """Leads of which the compacted topic keeps nothing any more."""
+        with worker.open_cursor(connection) as cursor:
+            for table in ("lead_scores", "leads"):
+                cursor.execute(
+                    SQL(_VANISHED).format(table=Identifier(SHADOW, table), leads=Identifier(SHADOW, "leads")),
+                    (COMPACTED,),
+                )
+
+
+def _positions(connection: Connection, query: LiteralString, topics: list[str]) -> dict[Slot, int]:
+    with worker.open_cursor(connection) as cursor:
+        cursor.execute(query, (topics,))
+        return {(topic, partition): position for topic, partition, position in cursor}

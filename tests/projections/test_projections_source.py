@@ -1,0 +1,83 @@
+"""A database belongs to one log, and says whose it is when another one comes."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from projection_records import open_log
+
+from projections.source import (
+    Source,
+    SourceError,
+    follow,
+    follow_app,
+    followed,
+    refuse_embedded,
+    refuse_kafka,
+)
+
+pytestmark = pytest.mark.postgres
+OURS = Source("cluster-1", "p-", "leadstream")
+
+
+def test_a_fresh_database_follows_nothing(database_url):
+    with psycopg.connect(database_url) as connection:
+        assert followed(connection) is None
+        refuse_embedded(connection)
+        refuse_kafka(connection)
+
+
+def test_the_first_to_come_decides(db):
+    assert followed(db) is None
+    follow(db, OURS)
+    db.commit()
+    assert followed(db) == OURS
+    follow(db, OURS)
+
+
+@pytest.mark.parametrize(
+    "other", [OURS._replace(cluster_id="cluster-2"), OURS._replace(prefix=""), Source("c", "", "other")]
+)
+def test_another_cluster_or_prefix_is_refused_with_the_remedy(db, other):
+    follow(db, OURS)
+    with pytest.raises(SourceError, match=r"cluster-1 \(prefix 'p-'\).*LEADSTREAM_DATABASE_URL"):
+        follow(db, other)
+    assert followed(db) == OURS
+
+
+def test_another_app_is_refused_until_a_rebuild_says_otherwise(db):
+    follow(db, OURS)
+    other = OURS._replace(app="next")
+    with pytest.raises(SourceError, match=r"'leadstream', not of 'next': run `leadstream rebuild`"):
+        follow(db, other)
+    follow_app(db, "next")
+    follow(db, other)
+
+
+def test_a_database_with_an_embedded_log_never_follows_kafka(database_url, db):
+    open_log(database_url)
+    for refused in (refuse_embedded, lambda connection: follow(connection, OURS)):
+        with pytest.raises(SourceError, match=r"embedded log.*LEADSTREAM_DATABASE_URL.*leadstream export"):
+            refused(db)
+    assert followed(db) is None
+
+
+def test_a_database_that_follows_kafka_takes_no_embedded_log(db):
+    follow(db, OURS)
+    with pytest.raises(SourceError, match=r"cluster-1.*--kafka"):
+        refuse_kafka(db)
+
+
+def test_of_two_that_come_at_once_one_is_refused(database_url, db):
+    def second() -> None:
+        with psycopg.connect(database_url) as connection:
+            follow(connection, OURS._replace(prefix="other-"))
+
+    follow(db, OURS)
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(second)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        db.commit()
+        with pytest.raises(SourceError, match="cluster-1"):
+            waiting.result(20)

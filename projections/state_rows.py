@@ -38,7 +38,7 @@ def changes_of_state(stage: str, record: Record) -> Iterable[Change]:
     key, _, part = record.key.rpartition("\0")
     if key == SHARED or (stage == SCORE_LEADS and part.startswith(IDENTITY_PART)):
         return [_part(stage, record, key, part)]
-    if stage == SCORE_LEADS and part == DUE_PART:
+    if stage == SCORE_LEADS and part == DUE_PART and key:  # without a key: the shard's position
         return [_due(stage, record, key)]
     return ()
 

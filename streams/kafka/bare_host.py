@@ -4,6 +4,7 @@ Reads what the group gives it and hands it to the worker; everything else is the
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -48,6 +49,7 @@ async def run(
     ready: Callable[[Worker], None] | None = None,
 ) -> None:
     """Until `stop` is set. Raises what the worker failed with; `ready` is given the worker at the start."""
+    gc.set_threshold(200_000, 20, 50)  # folds make many small lasting objects
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     backing = KafkaBacking(cluster, partitions)
     consumer = AIOKafkaConsumer(

@@ -345,6 +345,7 @@ CHANGELOG = [
     state(LEADS_LOG, 9, "default/l/a", "", b"17"),
     state(LEADS_LOG, 10, SHARED, "sweep", b"s"),
     state(LEADS_LOG, 11, SHARED, "sweep", None),
+    state(LEADS_LOG, 12, "", "", b"4711"),  # how far the shard has come
     state(VISITORS_LOG, 0, SHARED, "settings", b"t"),
     state(VISITORS_LOG, 1, "default/v/x", "id:no", b"not shown"),
     state(VISITORS_LOG, 2, "default/v/x", "", b"5"),

@@ -3,6 +3,7 @@
 Labels take few, fixed values: never an id, a path as it was typed, or anything a producer sent.
 """
 
+import math
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -44,7 +45,7 @@ WAITING = _gauge(
 )
 BACKLOG = _gauge(
     "leadstream_backlog_records",
-    "Records in the log that are not yet folded into scores.",
+    "Records in the log that do not show in the scores yet; NaN while the log cannot be asked.",
 )
 READY = _gauge(
     "leadstream_ready",
@@ -56,8 +57,8 @@ LISTENING = _gauge(
 )
 
 
-def exposition(*, ready: bool, backlog: int) -> bytes:
+def exposition(*, ready: bool, backlog: int | None) -> bytes:
     """What Prometheus scrapes."""
     READY.set(ready)
-    BACKLOG.set(backlog)
+    BACKLOG.set(math.nan if backlog is None else backlog)
     return generate_latest(REGISTRY)

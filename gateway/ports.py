@@ -16,7 +16,9 @@ from schemas.record import Outgoing
 
 
 class Unavailable(Problem):
-    """The log cannot take records now; nothing of the call was kept."""
+    """The log cannot take records now. What of the call is kept all the same, counts once when it is sent
+    again under its event ids.
+    """
 
     def __init__(self, reason: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(503, reason, retry_after_s=retry_after_s)
@@ -40,8 +42,18 @@ Await = Callable[[Sequence[EventKey], float], Awaitable[Mapping[EventKey, Outcom
 """(events, seconds) -> those that became visible in that time."""
 
 
+Status = Mapping[str, object]
+"""`ready`: events are taken and scores follow; `reason`: why not; `backlog`: records not yet scored, None
+if that is not known; and what else an operator may want to see at /ready.
+"""
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _all_well() -> Status:
+    return {"ready": True, "reason": None, "backlog": 0}
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,8 @@ class Ports:
     append: Append
     database_url: str
     access: Access = field(default_factory=Access)
-    status: Callable[[], Mapping[str, object]] = lambda: {"ready": True, "reason": None, "backlog": 0}
+    status: Callable[[], Awaitable[Status]] = _all_well
+    """As it is when it is asked for, never earlier."""
     now: Callable[[], datetime] = utc_now
     published: Published = shipped
     """What a tenant's leads are scored by now."""

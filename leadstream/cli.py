@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 else:
     commands = _when_needed("leadstream.commands")
 
-RUN, FILL, TEND = "Run", "Bring events in", "Look after it"
+RUN, FILL, TEND, KAFKA = "Run", "Bring events in, take them out", "Look after it", "Run on Kafka"
 
 ABOUT = """
 Lead scores that can be trusted: every event is a fact in a log, every score is folded from it, and every point can be
@@ -54,14 +54,17 @@ explained.
 
   leadstream simulate --leads 9 | head          events to try things with
 
+  leadstream serve --kafka                      the same on Apache Kafka, still in one process
+
 [bold]Environment[/]
 
   Every setting is a variable LEADSTREAM_...; `leadstream settings` shows them all. Most wanted: LEADSTREAM_DATA_DIR,
-  LEADSTREAM_DATABASE_URL, LEADSTREAM_WRITE_KEYS, LEADSTREAM_API_TOKENS.
+  LEADSTREAM_DATABASE_URL, LEADSTREAM_WRITE_KEYS, LEADSTREAM_API_TOKENS, LEADSTREAM_KAFKA.
 
 [bold]Exit codes[/]
 
-  0 done; 1 it could not be done, and one line says why; 2 the command or a setting is wrong.
+  0 done; 1 it could not be done, and one line says why; 2 the command or a setting is wrong; 3 a part of a running
+  system has failed, and it is to be started again.
 """
 
 app = typer.Typer(
@@ -75,8 +78,10 @@ app = typer.Typer(
 )
 bring_in = typer.Typer(no_args_is_help=True, help="Import a web server's access log, or events from a file.")
 dead = typer.Typer(no_args_is_help=True, help="Records that could not be read or applied: list, show, retry.")
+topics = typer.Typer(no_args_is_help=True, help="Leadstream's topics in Kafka: create, check.")
 app.add_typer(bring_in, name="import", rich_help_panel=FILL)
 app.add_typer(dead, name="dead-letters", rich_help_panel=TEND)
+app.add_typer(topics, name="topics", rich_help_panel=KAFKA)
 
 DataDir = Annotated[
     Path | None,
@@ -128,13 +133,24 @@ def leadstream(
 
 @app.command(rich_help_panel=RUN)
 def serve(
-    host: Host = None, port: Port = None, data_dir: DataDir = None, database_url: DatabaseUrl = None
+    kafka: Annotated[  # noqa: FBT002 - a switch
+        bool,
+        typer.Option(
+            "--kafka", help="Keep log and state in Kafka: at LEADSTREAM_KAFKA, else 127.0.0.1:9092."
+        ),
+    ] = False,
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Run everything in this process: collector, log, scoring, read models, API and pages.
 
-    Stops on Ctrl-C or SIGTERM, letting running requests end. Everything answered 2xx is on disk.
+    Stops on Ctrl-C or SIGTERM, letting running requests end. Everything answered 2xx is on disk. With --kafka, missing
+    topics are made; the worker shows its pages on LEADSTREAM_WORKER_PORT.
     """
-    commands.serve(_settings(host=host, port=port, data_dir=data_dir, database_url=database_url))
+    settings = _settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    commands.serve(settings, kafka=kafka)
 
 
 @app.command(rich_help_panel=RUN)
@@ -205,6 +221,70 @@ def simulate(
     """
     settings = _settings(data_dir=data_dir, database_url=database_url) if into else None
     commands.simulate(leads, days, seed, until, output, settings)
+
+
+@app.command(rich_help_panel=FILL)
+def export(
+    file: Annotated[
+        str | None, typer.Argument(help="Write to this file (.gz packs it); - is stdout.", show_default=False)
+    ] = None,
+    to_kafka: Annotated[  # noqa: FBT002 - a switch
+        bool,
+        typer.Option("--to-kafka", help="Carry an embedded log into new topics of LEADSTREAM_KAFKA instead."),
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write every event, one JSON object a line, as `import events` takes them.
+
+    Of an embedded log and of Kafka alike, also beside a running server; the time of recording is kept. --to-kafka
+    carries models and settings along at their places, so that workers there come to the same scores; the server is
+    stopped first.
+    """
+    if (file is None) != to_kafka:
+        raise typer.BadParameter("give a FILE (- is stdout), or --to-kafka")
+    commands.export(_settings(data_dir=data_dir, database_url=database_url), file, to_kafka=to_kafka)
+
+
+@app.command(rich_help_panel=KAFKA)
+def worker() -> None:
+    """Score: one of any number of workers, which share the partitions among them.
+
+    The state of each is kept in Kafka, and folded exactly once whatever dies. Its pages on LEADSTREAM_WORKER_PORT show
+    what it holds, how far it is, and /metrics. Ctrl-C or SIGTERM stops it within ten seconds.
+    """
+    commands.worker(_settings())
+
+
+@app.command(rich_help_panel=KAFKA)
+def project(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Make the read models in PostgreSQL from Kafka. Several share the work."""
+    commands.project(_settings(data_dir=data_dir, database_url=database_url))
+
+
+@app.command(rich_help_panel=KAFKA)
+def gateway(
+    host: Host = None, port: Port = None, data_dir: DataDir = None, database_url: DatabaseUrl = None
+) -> None:
+    """Take events into Kafka, and serve API and pages from PostgreSQL.
+
+    Events are taken while PostgreSQL is away. While Kafka is away the answer is 503, at once; /ready says what is
+    missing.
+    """
+    commands.gateway(_settings(host=host, port=port, data_dir=data_dir, database_url=database_url))
+
+
+@topics.command("create")
+def topics_create() -> None:
+    """Make what topics are missing, and begin the log with the shipped models. Again, it changes nothing."""
+    commands.create_topics(_settings())
+
+
+@topics.command("check")
+def topics_check() -> None:
+    """Say what is wrong with the topics, and how to mend it. Exit code 1 if something is."""
+    if not commands.check_topics(_settings()):
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=TEND)

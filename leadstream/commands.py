@@ -15,9 +15,11 @@ import psycopg
 
 from gateway.access import TENANT
 from gateway.ports import Append
+from leadstream import commands_kafka, letters, publishing, summary
 from leadstream import doctor as checks
-from leadstream import letters, publishing, summary
+from leadstream.carry import carry
 from leadstream.demo import run_demo
+from leadstream.export import write_events
 from leadstream.imports import (
     Tally,
     append_all,
@@ -29,22 +31,22 @@ from leadstream.imports import (
 )
 from leadstream.inlet import running_server
 from leadstream.logs import log_from
-from leadstream.reach import Store, database_beside, reach_store, settle
+from leadstream.reach import Store, as_served, database_beside, reach_store, settle
+from leadstream.serving import Beside, ensure_directory, listening, run_gateway
 from leadstream.settings import Settings, read_settings, unknown_variables, variable
 from leadstream.show import Failure, out, progress, say, warn
 from leadstream.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
-    ensure_directory,
     explained,
-    listening,
     open_database,
     open_system,
-    run_gateway,
+    ports_open,
     utc_now,
 )
-from projections.rebuild import NothingToRebuildError, RebuildRunsError
+from projections.rebuild import NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
+from projections.source import followed
 from schemas.control import EVERY_TENANT
 from schemas.decode import encode_source
 from streams.embedded import log
@@ -63,16 +65,24 @@ def is_tenant(value: str) -> bool:
 # Run
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, kafka: bool) -> None:
+    settings = commands_kafka.on_kafka(settings) if kafka else settings
     log_from(settings.log_level)
     ensure_directory(settings.data_dir)
+    with _until_told(), listening(settings) as taken:
+        if settings.kafka is not None:
+            commands_kafka.serve(settings, taken)
+            return
+        with open_system(settings) as system:
+            run_gateway(settings, taken, lambda: ports_open(system, settings), _announce(settings))
 
+
+def _announce(settings: Settings) -> Beside:
     async def announce(_append: Append) -> None:
         where = variable("database_url") if settings.database_url else str(settings.data_dir)
         say(f"Leadstream serves {settings.address} (store: {where}). Ctrl-C stops it.")
 
-    with _until_told(), listening(settings) as taken, open_system(settings) as system:
-        run_gateway(system, settings, taken, announce)
+    return announce
 
 
 def demo(settings: Settings, *, leads: int, browser: bool) -> None:
@@ -88,6 +98,37 @@ def _until_told() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         say("Stopped.")
+
+
+# Run on Kafka
+
+
+def worker(settings: Settings) -> None:
+    log_from(settings.log_level)
+    commands_kafka.worker(commands_kafka.on_kafka(settings))
+
+
+def project(settings: Settings) -> None:
+    log_from(settings.log_level)
+    with _until_told():
+        commands_kafka.project(commands_kafka.on_kafka(settings))
+
+
+def gateway(settings: Settings) -> None:
+    log_from(settings.log_level)
+    with _until_told():
+        commands_kafka.gateway(commands_kafka.on_kafka(settings))
+
+
+def create_topics(settings: Settings) -> None:
+    log_from("warning")
+    commands_kafka.create_topics(commands_kafka.on_kafka(settings))
+
+
+def check_topics(settings: Settings) -> bool:
+    """False if something is wrong."""
+    log_from("warning")
+    return commands_kafka.check_topics(commands_kafka.on_kafka(settings))
 
 
 # Bring events in
@@ -181,6 +222,35 @@ def _opened(path: Path | None) -> Iterator[BinaryIO]:
         raise Failure(f"{path} cannot be written ({cause.strerror}).") from cause
 
 
+# Take events out
+
+
+def export(settings: Settings, file: str | None, *, to_kafka: bool) -> None:
+    log_from("warning")
+    if to_kafka:
+        _carry(settings)
+        return
+    with _database(settings) as url, _opened(None if file in {None, "-"} else Path(file or "-")) as to:
+        tally = write_events(url, to.write)
+    say(f"{tally.events:,} events were written.")
+    if tally.left_out:
+        warn(f"{tally.left_out:,} records cannot be read and were left out: `leadstream dead-letters list`.")
+
+
+def _carry(settings: Settings) -> None:
+    note = running_server(settings.data_dir)
+    if note is not None:
+        raise Failure(
+            f"A server takes events at {note.address} (pid {note.pid}): stop it first, so that none is left behind."
+        )
+    with _database(settings) as url:
+        _require_embedded(url)
+        with progress("Carrying events to Kafka", None) as report:
+            carried = carry(commands_kafka.on_kafka(settings), url, report)
+    out.print(f"{carried:,} events are in Kafka.")
+    say("Go on with LEADSTREAM_KAFKA set, and another database for the read models.")
+
+
 # Look after it
 
 
@@ -210,10 +280,16 @@ def publish_settings(
 
 def rebuild(settings: Settings) -> None:
     log_from("warning")
+    settings = as_served(settings)
     with _database(settings) as url:
         try:
             with progress("Rebuilding", 1.0) as report:
-                rebuild_read_models(url, progress=lambda done, total: report(done / max(total, 1)))
+                told: Progress = lambda done, total: report(done / max(total, 1))  # noqa: E731 - it is handed on
+                if settings.kafka is None:
+                    _require_embedded(url)
+                    rebuild_read_models(url, progress=told)
+                else:
+                    commands_kafka.rebuild(settings, url, told)
         except (NothingToRebuildError, RebuildRunsError) as cause:
             raise Failure(str(cause)) from cause
     out.print("The read models were built anew.")
@@ -259,7 +335,13 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
     stages = {stage.source: stage.name for stage in STAGES}
     if topic not in stages:
         raise Failure(f"No stage folds {topic}: only records of {' and '.join(stages)} can be skipped.")
+    settings = as_served(settings)
+    if settings.kafka is not None:
+        commands_kafka.skip(settings, topic, partition, position, reason)
+        out.print(f"{topic} {partition} {position} will be passed over when the worker starts again.")
+        return
     with _database(settings) as url, psycopg.connect(url) as connection:
+        _require_embedded(url)
         try:
             log.skip(connection, stages[topic], topic, partition, position, reason)
         except log.LogRefused as cause:
@@ -282,9 +364,19 @@ def doctor(settings: Settings) -> bool:
 def show_settings(settings: Settings) -> None:
     for name, setting in Settings.model_fields.items():
         value = getattr(settings, name)
-        shown = "(not set)" if value in {None, ()} else str(value)
+        shown = "(not set)" if value in {None, (), ""} else str(value)
         out.print(f"{variable(name)} = {shown}", markup=False, soft_wrap=True)
         out.print(f"    {setting.description}", markup=False, soft_wrap=True)
+
+
+def _require_embedded(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        source = followed(connection)
+    if source is not None:
+        raise Failure(
+            f"The log of this store is in Kafka (prefix {source.prefix!r}): set LEADSTREAM_KAFKA to its brokers "
+            "(127.0.0.1:9092 if one is on this machine), and LEADSTREAM_KAFKA_PREFIX if there is a prefix."
+        )
 
 
 @contextmanager

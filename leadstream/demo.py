@@ -22,10 +22,11 @@ from leadstream.imports import append_all, archived, counted
 from leadstream.inlet import running_server
 from leadstream.postgres import DATABASE, create_database, start_postgres
 from leadstream.reach import own_store, settle
+from leadstream.serving import listening, run_gateway
 from leadstream.settings import Settings
 from leadstream.show import Failure, progress, say
 from leadstream.simulate import live, simulate
-from leadstream.wiring import explained, listening, open_system, run_gateway, utc_now
+from leadstream.wiring import explained, open_system, ports_open, utc_now
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -41,7 +42,9 @@ _CARELESS = {"fsync": "off", "full_page_writes": "off"}
 def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
     """Until told to stop."""
     insist = "port" in settings.model_fields_set
-    settings = settings.model_copy(update={"data_dir": settings.data_dir / "demo", "database_url": None})
+    settings = settings.model_copy(
+        update={"data_dir": settings.data_dir / "demo", "database_url": None, "kafka": None}
+    )
     if (note := running_server(settings.data_dir)) is not None:
         raise Failure(
             f"A demo runs already, at {note.address} (pid {note.pid}): open that, or stop it first."
@@ -58,7 +61,8 @@ def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
             ) as report:
                 append_all(counted((archived(event, until) for event in events), report), store.append)
             settle(store)
-            run_gateway(system, settings, port, _going_on(settings, leads, browser=browser))
+            going_on = _going_on(settings, leads, browser=browser)
+            run_gateway(settings, port, lambda: ports_open(system, settings), going_on)
 
 
 @contextmanager

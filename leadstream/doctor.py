@@ -11,37 +11,29 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 
+from leadstream.finding import Finding, lag_finding
 from leadstream.in_force import held_by_shards
 from leadstream.inlet import Note, running_server
 from leadstream.postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
-from leadstream.reach import status_of
+from leadstream.reach import as_served, status_of
 from leadstream.settings import Settings, unknown_variables
 from leadstream.show import Failure
 from projections.migrate import OutdatedError, check_current
+from projections.source import followed
 from projections.tables import LIVE, PROJECTED
 from schemas.control import EVERY_TENANT
 from scoring.features import NewerCodec
 from scoring.model import shipped_models
 from streams.embedded import log
 
-Health = Literal["ok", "warn", "fail"]
-
 GIGABYTE = 2**30
 LOW_DISK = 2 * GIGABYTE
 FULL_DISK = GIGABYTE // 4
-LARGE_LAG = 10_000
-
-
-class Finding(NamedTuple):
-    health: Health
-    what: str
-    said: str
-    remedy: str = ""
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
@@ -50,9 +42,14 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield _time_zones()
     yield _data_directory(settings.data_dir)
     yield _disk(settings.data_dir)
+    settings = as_served(settings)
     with ExitStack() as closing:
         found = _database(settings, closing)
         yield from found.findings
+        if settings.kafka is not None:
+            from leadstream.doctor_kafka import kafka_findings  # noqa: PLC0415 - most need no Kafka
+
+            yield from kafka_findings(settings, found.url)
         if found.url is not None:
             with psycopg.connect(found.url, autocommit=True) as connection:
                 yield from _store(connection, found.url, settings)
@@ -163,6 +160,8 @@ def _server(note: Note) -> list[Finding]:
         return [runs, Finding("fail", "Scoring", str(cause))]
     if status.get("ready"):
         return [runs]
+    if note.kafka is not None:
+        return [runs, Finding("warn", "Scoring", f"waits: {status.get('reason')}", "Ask again in a moment.")]
     return [
         runs,
         Finding(
@@ -185,11 +184,21 @@ def _connected(url: str, before: list[Finding], remedy: str) -> _Found:
 
 
 def _store(connection: psycopg.Connection[Any], url: str, settings: Settings) -> Iterator[Finding]:
-    if not _has(connection, "public.format"):
-        yield Finding("warn", "Log", "is not there yet", "`leadstream serve` makes it.")
+    if settings.kafka is None:
+        yield from _log(connection, settings)
+        if not _has(connection, "public.format"):
+            return
+    elif not _has(connection, "public.log_source"):
+        yield Finding("warn", "Read models", "are not there yet", "`leadstream project` makes them.")
         return
-    yield from _log(connection, settings)
-    yield from _read_models(connection, url)
+    try:
+        check_current(url)
+    except OutdatedError as cause:
+        yield Finding("fail", "Read models", str(cause))
+        return
+    yield Finding("ok", "Read models", "have the newest shape")
+    if settings.kafka is None:
+        yield _projection(connection)
     yield from _letters(connection)
     yield from _models(url)
 
@@ -200,6 +209,17 @@ def _has(connection: psycopg.Connection[Any], table: str) -> bool:
 
 
 def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
+    if (bound := followed(connection)) is not None:
+        yield Finding(
+            "fail",
+            "Log",
+            f"this database follows Kafka (prefix {bound.prefix!r}), which no setting names",
+            "Set LEADSTREAM_KAFKA, or choose another database.",
+        )
+        return
+    if not _has(connection, "public.format"):
+        yield Finding("warn", "Log", "is not there yet", "`leadstream serve` makes it.")
+        return
     partitions, heads = log.partitions_of(connection), log.heads(connection)
     wanted = settings.partitions if "partitions" in settings.model_fields_set else partitions
     if wanted == partitions:
@@ -218,7 +238,7 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
             for (topic, partition), head in heads.items()
             if topic == source
         )
-        yield _lag(
+        yield lag_finding(
             f"Stage {stage}",
             lag,
             "records not folded yet",
@@ -229,18 +249,7 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
         yield Finding("ok", "Skips", f"{len(waiting)} records were asked to be skipped")
 
 
-def _lag(what: str, lag: int, unit: str, remedy: str) -> Finding:
-    said = f"{lag:,} {unit}" if lag else "is up to date"
-    return Finding("warn", what, said, remedy) if lag > LARGE_LAG else Finding("ok", what, said)
-
-
-def _read_models(connection: psycopg.Connection[Any], url: str) -> Iterator[Finding]:
-    try:
-        check_current(url)
-    except OutdatedError as cause:
-        yield Finding("fail", "Read models", str(cause))
-        return
-    yield Finding("ok", "Read models", "have the newest shape")
+def _projection(connection: psycopg.Connection[Any]) -> Finding:
     rows = connection.execute(
         """select coalesce(sum(h.position - 1 - coalesce(p.position, -1)), 0)::bigint
            from public.heads h left join public.positions p
@@ -248,7 +257,7 @@ def _read_models(connection: psycopg.Connection[Any], url: str) -> Iterator[Find
            where h.topic = any(%s)""",
         (LIVE, list(PROJECTED)),
     ).fetchone()
-    yield _lag(
+    return lag_finding(
         "Projection",
         rows[0] if rows else 0,
         "records not projected yet",

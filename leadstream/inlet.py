@@ -34,10 +34,20 @@ _PATIENCE = 60.0
 _read_records = msgpack.Decoder(list[Outgoing]).decode
 
 
+class KafkaThere(Struct, frozen=True):
+    """Where the server's log is, without what lets one in."""
+
+    brokers: str
+    prefix: str
+    app: str
+
+
 class Note(Struct, frozen=True):
     address: str
     secret: str
     pid: int
+    kafka: KafkaThere | None = None
+    """None: its log is in its database."""
 
 
 class InletError(RuntimeError):
@@ -49,8 +59,8 @@ class Answer(NamedTuple):
     reason: str
 
 
-def write_note(data_dir: Path, address: str) -> Note:
-    note = Note(address, secrets.token_urlsafe(32), os.getpid())
+def write_note(data_dir: Path, address: str, kafka: KafkaThere | None = None) -> Note:
+    note = Note(address, secrets.token_urlsafe(32), os.getpid(), kafka)
     path = data_dir / NOTE
     draft = data_dir / f".{NOTE}.{note.pid}"
     draft.unlink(missing_ok=True)

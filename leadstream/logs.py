@@ -1,12 +1,35 @@
-"""What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked."""
+"""What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked.
+
+What a library repeats many times a second while a broker is away is told once in a while.
+"""
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from gateway.masking import mask_personal
+
+_REPETITIVE = ("aiokafka", "faust", "mode")
+_WHILE_SECONDS = 30.0
+
+
+def _once_in_a_while(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
+    told: dict[tuple[str, str], float] = {}
+
+    def passes(record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_REPETITIVE):
+            return True
+        kind, now = (record.name, str(record.msg)), clock()
+        if now - told.get(kind, -_WHILE_SECONDS) < _WHILE_SECONDS:
+            return False
+        told[kind] = now
+        return True
+
+    return passes
 
 
 def log_from(level: str) -> None:
@@ -32,7 +55,8 @@ def log_from(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
         )
     )
+    handler.addFilter(_once_in_a_while(time.monotonic))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     if level == "info":
-        for talkative in ("uvicorn.error", "alembic"):
+        for talkative in ("uvicorn.error", "alembic", *_REPETITIVE):
             logging.getLogger(talkative).setLevel("WARNING")

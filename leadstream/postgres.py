@@ -114,6 +114,11 @@ def find_postgres(data_dir: Path) -> str | None:
     return _url(cluster, DATABASE) if running else None
 
 
+def postgres_url(data_dir: Path) -> str:
+    """The URL that a server in `data_dir` has or would have, whether it runs or not."""
+    return _url(data_dir.expanduser().resolve() / "postgres", DATABASE)
+
+
 def stop_postgres(data_dir: Path) -> None:
     """Stops the server that this process owns, and gives the directory free."""
     data_dir = data_dir.expanduser().resolve()

@@ -54,6 +54,7 @@ def run_projection(
     *,
     stop: threading.Event,
     failing: Callable[[str | None], None],
+    member: str | None = None,
 ) -> None:
     """Follows the topics until `stop` is set; then returns within a few seconds, the batch under way done.
 
@@ -72,7 +73,7 @@ def run_projection(
     while not stop.is_set():
         say.heard = False
         try:
-            asyncio.run(_follow(cluster, database, stop, say))
+            asyncio.run(_follow(cluster, database, stop, say, member))
         except (psycopg.OperationalError, PostgresUnavailable) as cause:
             say.failing("The database does not answer.", cause)
         except KafkaAway as cause:
@@ -152,14 +153,24 @@ class _Saying:
         self._tell(reason)
 
 
-async def _follow(cluster: Cluster, database: Callable[[], str], stop: threading.Event, say: _Saying) -> None:
+async def _follow(
+    cluster: Cluster, database: Callable[[], str], stop: threading.Event, say: _Saying, member: str | None
+) -> None:
     """Until `stop` is set, or something is away."""
     topics = followed_topics(cluster)
     found = await describe(cluster, topics)
     source = Source(found.cluster_id, cluster.prefix, cluster.app)
     taker = await asyncio.to_thread(_Taker.opened, database, source)
     try:
-        await follow(cluster, topics, stop=stop, positions=taker.positions, take=taker.take, going=say.going)
+        await follow(
+            cluster,
+            topics,
+            stop=stop,
+            positions=taker.positions,
+            take=taker.take,
+            going=say.going,
+            member=member,
+        )
     finally:
         await asyncio.to_thread(taker.close)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from leadstream.in_force import held_by_shards
 from leadstream.reach import Store
 from leadstream.show import Failure
-from leadstream.wiring import in_every_partition, model_records, settings_records
+from leadstream.wiring import model_records, settings_records
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from scoring.calendar import calendar
 from scoring.model import ModelError, compile_model, shipped_models
@@ -50,7 +50,7 @@ def publish(
     store.settle(lambda _: None)
     version = max((held for held, _ in published(store.database_url, tenant, name)), default=0) + 1
     said = ModelPublished(tenant=tenant, recorded_at=now, model=name, version=version, text=text, fire=fire)
-    store.append(in_every_partition(model_records(said), store.partitions))
+    store.append(model_records(said))
     store.settle(lambda _: None)
     return said
 
@@ -82,7 +82,7 @@ def publish_settings(
         time_zone=zone,
         idle_minutes=held.idle_minutes if idle_minutes is None else idle_minutes,
     )
-    store.append(in_every_partition(settings_records(said), store.partitions))
+    store.append(settings_records(said))
     store.settle(lambda _: None)
     return said
 

@@ -1,44 +1,49 @@
 """The store as a command finds it: beside a running server through its inlet, else opened by itself.
 
-Commands say what to append and wait until it is scored; they never care which of the two it is.
+With settings that say Kafka and no server, it appends to Kafka itself, and workers elsewhere score.
+Commands say what to append and wait until it is scored; they never care which of these it is.
 """
 
 import http.client
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import psycopg
 from msgspec import json
 
+from gateway.ports import Status
 from leadstream.inlet import InletError, Note, append_to, running_server
 from leadstream.postgres import find_postgres
 from leadstream.settings import Settings
 from leadstream.show import Failure, progress
-from leadstream.wiring import System, now_ms, open_system, status_port
+from leadstream.wiring import System, in_every_partition, now_ms, open_system, status_of_driver
+from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
 from streams.embedded.driver import NotStored
-from streams.embedded.log import LogRefused, partitions_of
 from streams.embedded.waiting import Busy, Stopped
 
 _AHEAD = 8
 """Appends that may be on their way to the disk."""
 _POLL_SECONDS = 0.2
+_RECOVERING_SECONDS = 60.0
+"""How long parts of a system on Kafka may be away or restoring, until scoring is said to stand still."""
 
 
 class Store(NamedTuple):
     append: Callable[[Sequence[Outgoing]], None]
-    """Takes records in order; they may still be on their way when it returns."""
+    """Takes records in order; they may still be on their way when it returns. One that concerns whole
+    shards and names no partition goes into every one.
+    """
     settle: Callable[[Callable[[int], None]], None]
     """Returns when everything appended is durable and scored, also as of now where time alone changes a
     score; tells how many records and leads are left."""
     database_url: str
-    partitions: int
     address: str | None
     """Of the running server."""
 
@@ -48,9 +53,25 @@ def reach_store(settings: Settings) -> Iterator[Store]:
     note = running_server(settings.data_dir)
     if note is not None:
         yield _beside(note, database_beside(settings))
-        return
-    with open_system(settings) as system:
-        yield own_store(system)
+    elif settings.kafka is not None:
+        from leadstream.reach_kafka import kafka_store  # noqa: PLC0415 - most commands need no Kafka
+
+        with kafka_store(settings, database_beside(settings)) as store:
+            yield store
+    else:
+        with open_system(settings) as system:
+            yield own_store(system)
+
+
+def as_served(settings: Settings) -> Settings:
+    """The settings, with Kafka where the server on the same data directory has it, if one runs."""
+    note = running_server(settings.data_dir)
+    if note is None or note.kafka is None:
+        return settings
+    where = note.kafka
+    return settings.model_copy(
+        update={"kafka": where.brokers, "kafka_prefix": where.prefix, "kafka_app": where.app}
+    )
 
 
 def settle(store: Store) -> None:
@@ -86,22 +107,13 @@ def _beside(note: Note, database_url: str) -> Store:
             raise Failure(str(cause)) from cause
 
     def settle(report: Callable[[int], None]) -> None:
-        _wait(lambda: status_of(note), database_url, report)
+        patience = 0.0 if note.kafka is None else _RECOVERING_SECONDS
+        wait_until_scored(lambda: status_of(note), database_url, report, patience=patience)
 
-    return Store(append, settle, database_url, _partitions(database_url), note.address)
-
-
-def _partitions(database_url: str) -> int:
-    try:
-        with psycopg.connect(database_url) as connection:
-            return partitions_of(connection)
-    except LogRefused as cause:
-        raise Failure(str(cause)) from cause
-    except psycopg.OperationalError as cause:
-        raise Failure(f"The database cannot be reached: {' '.join(str(cause).split())}.") from cause
+    return Store(append, settle, database_url, note.address)
 
 
-def status_of(note: Note) -> Mapping[str, object]:
+def status_of(note: Note) -> Status:
     """What the server says at /ready. Raises Failure."""
     try:
         with urlopen(f"{note.address}/ready", timeout=30) as answer:  # noqa: S310 - our own note, http only
@@ -118,14 +130,15 @@ def status_of(note: Note) -> Mapping[str, object]:
 
 def own_store(system: System) -> Store:
     under_way: deque[Future[list[Record]]] = deque()
-    status = status_port(system.driver)
+    driver = system.driver
 
     def append(records: Sequence[Outgoing]) -> None:
         while len(under_way) >= _AHEAD:
             _stored(under_way.popleft())
+        placed = in_every_partition(records, driver.partitions)
         while True:
             try:
-                under_way.append(system.driver.append(records))
+                under_way.append(driver.append(placed))
             except Busy:
                 time.sleep(0.05)
             except Stopped as cause:
@@ -136,9 +149,9 @@ def own_store(system: System) -> Store:
     def settle(report: Callable[[int], None]) -> None:
         while under_way:
             _stored(under_way.popleft())
-        _wait(status, system.database_url, report)
+        wait_until_scored(lambda: status_of_driver(driver), system.database_url, report)
 
-    return Store(append, settle, system.database_url, system.driver.partitions, None)
+    return Store(append, settle, system.database_url, None)
 
 
 def _stored(appended: "Future[list[Record]]") -> None:
@@ -148,26 +161,37 @@ def _stored(appended: "Future[list[Record]]") -> None:
         raise Failure(f"{cause}. Mend that and repeat the command: nothing is counted twice.") from cause
 
 
-def _wait(
-    status: Callable[[], Mapping[str, object]], database_url: str, report: Callable[[int], None]
+def wait_until_scored(
+    status: Callable[[], Status], database_url: str, report: Callable[[int], None], *, patience: float = 0.0
 ) -> None:
     """Until nothing is left to fold, nor any lead to be looked at whose time had come when this began.
 
-    Raises Failure when folding stands still.
+    Raises Failure when scoring stands still, without getting on for longer than `patience`.
     """
-    begun = now_ms()
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    begun, moved_at = now_ms(), time.monotonic()
+    least: int | None = None
+    with psycopg.connect(database_url, autocommit=True, options=READ_OPTIONS) as connection:
         while True:
             told = status()
-            if told.get("ready") is False:
+            left = _left(told, connection, begun)
+            if left is not None and (least is None or left < least):
+                least, moved_at = left, time.monotonic()
+            if told.get("ready") is False and time.monotonic() - moved_at >= patience:
                 raise Failure(
                     f"Scoring stands still ({told.get('reason')}); the events are stored. `leadstream doctor` says "
                     "more, and `leadstream skip` passes over a record that cannot be folded."
                 )
-            backlog = told.get("backlog")
-            overdue = connection.execute("select count(*) from dues where due_at <= %s", (begun,)).fetchone()
-            left = (backlog if isinstance(backlog, int) else 0) + (overdue[0] if overdue else 0)
-            report(left)
+            if left is not None:
+                report(left)
             if left == 0:
                 return
             time.sleep(_POLL_SECONDS)
+
+
+def _left(told: Status, connection: psycopg.Connection[Any], moment: int) -> int | None:
+    """Records to be scored and leads that are overdue; None: that is not known now."""
+    backlog = told.get("backlog")
+    if not isinstance(backlog, int):
+        return None
+    row = connection.execute("select count(*) from lead_dues where due_at <= %s", (moment,)).fetchone()
+    return backlog + (row[0] if row else 0)

@@ -8,6 +8,7 @@ score is in the log. Secrets never appear in messages.
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,8 +20,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gateway.access import Access, read_access
 from leadstream.show import Failure
 from schemas.topics import DEFAULT_PARTITIONS
+from streams.kafka.cluster import Cluster, Mechanism, Protocol, Security
 
 PREFIX = "LEADSTREAM_"
+LOCAL_KAFKA = "127.0.0.1:9092"
+_BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class SettingError(Failure):
@@ -94,6 +98,68 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
+    kafka: str | None = Field(
+        None,
+        description="Brokers of Apache Kafka, HOST:PORT, several separated by commas. Set, the log is there and "
+        "not in PostgreSQL. Commands that need Kafka anyway take 127.0.0.1:9092 without it.",
+    )
+    kafka_prefix: str = Field(
+        "",
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Put before the name of every topic and group in Kafka (letters, digits, . _ -), so that "
+        "several installations share a cluster.",
+    )
+    kafka_app: str = Field(
+        "leadstream",
+        max_length=60,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the workers' state in Kafka: their group, changelogs, transactions (letters, digits, "
+        ". _ -). All workers of one state share it.",
+    )
+    kafka_security: Protocol = Field(
+        "PLAINTEXT", description="How to speak to Kafka: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+    )
+    kafka_mechanism: Mechanism = Field(
+        "SCRAM-SHA-512",
+        description="How SASL checks the password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+    )
+    kafka_username: str | None = Field(None, description="User name at Kafka, for SASL.")
+    kafka_password: SecretStr | None = Field(None, description="Password at Kafka, for SASL.")
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="File with the certificates (PEM) of who vouches for the brokers, for SSL; without it, whom "
+        "this machine trusts.",
+    )
+    kafka_replication: int | None = Field(
+        None,
+        ge=1,
+        le=32,
+        description="Copies of every topic that is created, 1 to 32. Without it: 1 with one broker, else 3, or 2 of "
+        "two brokers.",
+    )
+    buckets: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Shares into which the partitions are divided among workers, 1 to 64: at least as many as "
+        "workers, few for the best speed. The same for all workers of an app.",
+    )
+    worker_id: str | None = Field(
+        None,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="A name of its own for this worker or projection, kept when it restarts (letters, digits, . _ -): it "
+        "then goes on within two seconds, instead of ten.",
+    )
+    worker_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address on which a worker's pages and /metrics listen. They show no personal data, and ask for no key.",
+    )
+    worker_port: int = Field(
+        6066, ge=1, le=65_535, description="TCP port of a worker's pages and /metrics, 1 to 65535."
+    )
 
     @field_validator("write_keys", "api_tokens", "trusted_proxies", mode="before")
     @classmethod
@@ -127,12 +193,60 @@ class Settings(BaseSettings):
             raise PydanticCustomError("scheme", "it must begin with postgresql://")
         return value
 
+    @field_validator("kafka")
+    @classmethod
+    def _are_brokers(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        brokers = [part.strip() for part in value.split(",")]
+        for broker in brokers:
+            found = _BROKER.fullmatch(broker)
+            if found is None or not 1 <= int(found[1]) <= 65_535:
+                raise PydanticCustomError(
+                    "brokers", "{broker} is no HOST:PORT", {"broker": repr(broker) if broker else "nothing"}
+                )
+        return ",".join(brokers)
+
+    @field_validator("kafka_ca_file")
+    @classmethod
+    def _is_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise PydanticCustomError("file", "there is no such file")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_the_protocol(self) -> "Settings":
+        sasl = self.kafka_security.startswith("SASL")
+        for name in ("kafka_username", "kafka_password"):
+            given = getattr(self, name) is not None
+            if sasl and not given:
+                raise _conflict(
+                    "{name} is not set, and {protocol} needs it: set it, or LEADSTREAM_KAFKA_SECURITY=SSL",
+                    name,
+                    self.kafka_security,
+                )
+            if given and not sasl:
+                raise _conflict(
+                    "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SASL_SSL, "
+                    "or unset it",
+                    name,
+                    self.kafka_security,
+                )
+        if self.kafka_ca_file is not None and not self.kafka_security.endswith("SSL"):
+            raise _conflict(
+                "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SSL or SASL_SSL, "
+                "or unset it",
+                "kafka_ca_file",
+                self.kafka_security,
+            )
+        return self
+
     @model_validator(mode="after")
     def _has_keys_if_open_to_others(self) -> "Settings":
         if not (is_loopback(self.host) or self.write_keys or self.api_tokens):
             raise PydanticCustomError(
-                "open_house",
-                "{host} can be reached by others, and no keys are configured: set "
+                "conflict",
+                "LEADSTREAM_HOST: {host} can be reached by others, and no keys are configured: set "
                 "LEADSTREAM_WRITE_KEYS=TENANT:KEY and LEADSTREAM_API_TOKENS=TENANT:read+write:TOKEN, "
                 "or leave LEADSTREAM_HOST at 127.0.0.1",
                 {"host": self.host},
@@ -148,10 +262,32 @@ class Settings(BaseSettings):
         )
 
     @property
+    def cluster(self) -> Cluster:
+        """Where Kafka is; without a setting, on this machine."""
+        password = self.kafka_password
+        return Cluster(
+            self.kafka or LOCAL_KAFKA,
+            self.kafka_prefix,
+            self.kafka_app,
+            Security(
+                self.kafka_security,
+                self.kafka_mechanism,
+                self.kafka_username,
+                password.get_secret_value() if password else None,
+                str(self.kafka_ca_file) if self.kafka_ca_file else None,
+            ),
+        )
+
+    @property
     def address(self) -> str:
         """Where this very machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _conflict(words: str, name: str, protocol: str) -> PydanticCustomError:
+    """Of two settings that do not go together; `words` are a template of the library's."""
+    return PydanticCustomError("conflict", words, {"name": variable(name), "protocol": protocol})
 
 
 def is_loopback(host: str) -> bool:
@@ -177,7 +313,7 @@ def _explained(cause: ValidationError) -> str:
     """The first complaint, as a sentence with the variable's name; secrets are not repeated."""
     first = cause.errors(include_url=False)[0]
     if not first["loc"]:
-        return f"{variable('host')}: {first['msg']}."
+        return f"{first['msg']}."
     name = str(first["loc"][0])
     setting = Settings.model_fields.get(name)
     if setting is None:
@@ -216,7 +352,7 @@ def settings_page() -> str:
     ]
     for name, setting in Settings.model_fields.items():
         default = setting.default
-        shown = f"`{default}`" if default not in {None, ()} else "none"
+        shown = f"`{default}`" if default not in {None, (), ""} else "none"
         lines.append(
             f"| `{variable(name)}` | {shown} | {(setting.description or '').replace('|', '&#124;')} |"
         )

@@ -1,32 +1,28 @@
 """The composition root: where log, folds, read models and gateway are put together, and nowhere else.
 
-Embedded mode: one process, one PostgreSQL (its own, or any by URL). What is opened here is closed in
-the opposite order, also when the process is told to stop. The clock is read here and handed in.
+Embedded mode: one process, one PostgreSQL (its own, or any by URL); and what Kafka mode shares with it.
+What is opened here is closed in the opposite order, also when the process is told to stop. The clock is
+read here and handed in.
 """
 
 import asyncio
-import contextlib
 import gc
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
-import uvicorn
 
 from gateway.access import Rate
-from gateway.app import create_app
-from gateway.ports import Append, Ports, Unavailable
+from gateway.ports import Append, Ports, Status, Unavailable
 from leadstream.in_force import published_port
-from leadstream.inlet import remove_note, with_inlet, write_note
 from leadstream.postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from projections.migrate import OutdatedError, migrate
+from projections.source import SourceError, refuse_kafka
 from projections.tables import LIVE
 from projections.views import create_views
 from projections.worker import project
@@ -44,8 +40,6 @@ from streams.engine.shard import SHARED
 from streams.score_leads import ScoreLeads
 from streams.track_sessions import TrackSessions
 
-STOPPING_SECONDS = 5
-"""For requests under way, of the ten seconds that a supervisor gives before it kills."""
 STAGES = (TrackSessions, ScoreLeads)
 
 
@@ -102,13 +96,24 @@ def _control(source: bytes, activity: bytes) -> list[Outgoing]:
     return [Outgoing(EVENTS, SHARED, source), Outgoing(LEAD_ACTIVITY, SHARED, activity)]
 
 
-def in_every_partition(records: Sequence[Outgoing], partitions: int) -> list[Outgoing]:
-    return [record._replace(partition=partition) for record in records for partition in range(partitions)]
+def in_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Outgoing]:
+    """The records, each one of a whole shard once for every partition that there is."""
+    return [
+        each
+        for record in records
+        for each in (
+            [record._replace(partition=partition) for partition in range(partitions)]
+            if record.key == SHARED and record.partition is None
+            else [record]
+        )
+    ]
 
 
 @contextmanager
-def open_database(settings: Settings, server: Mapping[str, str] | None = None) -> Iterator[Callable[[], str]]:
-    """The database with its tables current; what is yielded gives its URL, again after every loss.
+def database_server(
+    settings: Settings, server: Mapping[str, str] | None = None
+) -> Iterator[Callable[[], str]]:
+    """The database; what is yielded gives its URL, again after every loss.
 
     `server` are settings for an embedded PostgreSQL. Raises Failure for what the user can mend.
     """
@@ -120,11 +125,20 @@ def open_database(settings: Settings, server: Mapping[str, str] | None = None) -
 
     try:
         with explained(settings):
-            migrate(database())
+            database()
         yield database
     finally:
         if settings.database_url is None:
             stop_postgres(settings.data_dir)
+
+
+@contextmanager
+def open_database(settings: Settings, server: Mapping[str, str] | None = None) -> Iterator[Callable[[], str]]:
+    """`database_server`, with its tables current."""
+    with database_server(settings, server) as database:
+        with explained(settings):
+            migrate(database())
+        yield database
 
 
 @contextmanager
@@ -135,6 +149,7 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
     )  # folds make many small lasting objects: fewer rounds cost a tenth less CPU
     with open_database(settings, server) as database:
         with explained(settings):
+            refuse_follower(database())
             driver = Driver(
                 database,
                 [stage() for stage in STAGES],
@@ -152,12 +167,18 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
             driver.stop()
 
 
+def refuse_follower(database_url: str) -> None:
+    """No embedded log where the read models are made from Kafka. Raises SourceError."""
+    with psycopg.connect(database_url) as connection:
+        refuse_kafka(connection)
+
+
 @contextmanager
 def explained(settings: Settings) -> Iterator[None]:
     """What goes wrong with the database and can be mended becomes a Failure that says how."""
     try:
         yield
-    except (PostgresUnavailable, LogRefused, OutdatedError) as cause:
+    except (PostgresUnavailable, LogRefused, OutdatedError, SourceError) as cause:
         raise Failure(str(cause)) from cause
     except psycopg.OperationalError as cause:
         where = "LEADSTREAM_DATABASE_URL" if settings.database_url else str(settings.data_dir)
@@ -177,7 +198,7 @@ def append_port(driver: Driver) -> Append:
 
     async def append(records: Sequence[Outgoing]) -> None:
         try:
-            await asyncio.wrap_future(driver.append(records))
+            await asyncio.wrap_future(driver.append(in_every_partition(records, driver.partitions)))
         except Busy as busy:
             raise Unavailable(str(busy), retry_after_s=busy.retry_after) from busy
         except (Stopped, NotStored) as cause:
@@ -186,119 +207,41 @@ def append_port(driver: Driver) -> Append:
     return append
 
 
-def status_port(driver: Driver) -> Callable[[], Mapping[str, object]]:
-    def status() -> Mapping[str, object]:
-        now = driver.status()
-        reason = now.failing.cause if now.failing else None if now.alive else "the log has stopped"
-        return {
-            "ready": now.alive and now.failing is None,
-            "reason": reason,
-            "backlog": now.waiting + sum(now.backlog.values()),
-        }
-
-    return status
+def status_of_driver(driver: Driver) -> Status:
+    now = driver.status()
+    reason = now.failing.cause if now.failing else None if now.alive else "the log has stopped"
+    return {
+        "ready": now.alive and now.failing is None,
+        "reason": reason,
+        "backlog": now.waiting + sum(now.backlog.values()),
+    }
 
 
 def ports_of(system: System, settings: Settings) -> Ports:
+    async def status() -> Status:
+        return status_of_driver(system.driver)
+
+    return make_ports(settings, append_port(system.driver), system.database_url, status)
+
+
+@asynccontextmanager
+async def ports_open(system: System, settings: Settings) -> AsyncIterator[Ports]:
+    """`ports_of`, for `run_gateway`: there is nothing to open or to close."""
+    yield ports_of(system, settings)
+
+
+def make_ports(
+    settings: Settings, append: Append, database_url: str, status: Callable[[], Awaitable[Status]]
+) -> Ports:
     return Ports(
-        append=append_port(system.driver),
-        database_url=system.database_url,
+        append=append,
+        database_url=database_url,
         access=settings.access,
-        status=status_port(system.driver),
-        published=published_port(system.database_url),
+        status=status,
+        published=published_port(database_url),
         public_url=settings.public_url or settings.address,
         rate=Rate(settings.events_per_second, 5 * settings.events_per_second),
         max_body_bytes=settings.max_body_bytes,
         max_batch=settings.max_batch,
         phone_region=settings.default_phone_region,
     )
-
-
-@contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The port, taken before anything slow begins; who comes early is answered once all is up."""
-    try:
-        family, *_, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        taken = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as cause:
-        raise Failure(f"LEADSTREAM_HOST: {settings.host} is no address of this machine ({cause}).") from cause
-    with taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(address)
-            taken.listen(2048)
-        except OSError as cause:
-            raise Failure(
-                f"Port {settings.port} on {settings.host} cannot be opened ({cause.strerror}): "
-                "choose another with --port or LEADSTREAM_PORT."
-            ) from cause
-        yield taken
-
-
-Beside = Callable[[Append], Awaitable[None]]
-"""What runs beside the server, once it answers."""
-
-
-def run_gateway(system: System, settings: Settings, port: socket.socket, beside: Beside) -> None:
-    """Serves until told to stop (SIGINT, SIGTERM), then lets running requests end."""
-    ports = ports_of(system, settings)
-    note = write_note(settings.data_dir, settings.address)
-    try:
-        app = create_app(ports)
-        config = uvicorn.Config(
-            with_inlet(app, note.secret, ports.append),
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=STOPPING_SECONDS,
-        )
-        server = uvicorn.Server(config)
-        asyncio.run(_serve(server, port, lambda: beside(ports.append), app.state.end_waiting))
-    finally:
-        remove_note(settings.data_dir)
-
-
-async def _serve(
-    server: uvicorn.Server,
-    port: socket.socket,
-    beside: Callable[[], Awaitable[None]],
-    end_waiting: Callable[[], None],
-) -> None:
-    async def once_started() -> None:
-        while not server.started:  # noqa: ASYNC110 - uvicorn says it no other way
-            await asyncio.sleep(0.02)
-        await beside()
-
-    async def once_told_to_stop() -> None:
-        while not server.should_exit:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.1)
-        end_waiting()
-
-    companion = asyncio.create_task(once_started(), name="beside the server")
-    companion.add_done_callback(lambda task: _stop_if_broken(task, server))
-    release = asyncio.create_task(once_told_to_stop(), name="let waiting callers go")
-    try:
-        await server.serve(sockets=[port])
-    finally:
-        for task in (companion, release):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-
-def _stop_if_broken(task: "asyncio.Task[None]", server: uvicorn.Server) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        server.should_exit = True
-
-
-def ensure_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise Failure(
-            f"The data directory {path} cannot be made ({cause.strerror}): choose another with --data-dir."
-        ) from cause

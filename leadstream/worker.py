@@ -32,7 +32,7 @@ def worker_app(settings: Settings) -> LeadstreamApp:
         buckets=settings.buckets,
         worker_id=settings.worker_id,
         port=settings.worker_port,
-        host=settings.host,
+        host=settings.worker_host,
         data_dir=settings.data_dir / "worker",
         now=now_ms,
         logs=logs,

@@ -32,7 +32,7 @@ def probes(ports: Ports, store: Store) -> APIRouter:
 
     @router.get("/ready", summary="Whether events are taken and scores follow")
     async def ready() -> Json:
-        status = dict(ports.status())
+        status = dict(await ports.status())
         reasons = [str(status["reason"])] if status.get("reason") else []
         if not await store.answers():
             reasons.append("the database does not answer")
@@ -43,9 +43,10 @@ def probes(ports: Ports, store: Store) -> APIRouter:
     @router.get("/metrics", summary="Prometheus metrics (scope read, unless the house is open)")
     async def metrics(request: Request) -> Response:
         api_caller(request, ports.access, READ)
-        status = ports.status()
+        status = await ports.status()
         backlog = status.get("backlog")
-        body = exposition(ready=bool(status.get("ready")), backlog=backlog if isinstance(backlog, int) else 0)
+        known = backlog if isinstance(backlog, int) else None
+        body = exposition(ready=bool(status.get("ready")), backlog=known)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     return router

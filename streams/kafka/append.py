@@ -25,6 +25,7 @@ MOST_BYTES = 64_000_000
 PROBE_SECONDS = 2.0
 """How often an idle connection is tried."""
 RETRY_SECONDS = 0.5
+CLOSING_SECONDS = 1.0
 BATCH_BYTES = 256_000
 LARGEST_RECORD = 1_000_000
 """What brokers take, unless they are told otherwise."""
@@ -76,9 +77,9 @@ class KafkaAppend:
         while self._deadlines:  # noqa: ASYNC110 - they end by themselves, and soon
             await asyncio.sleep(0.01)
         if producer is not None:
-            await _discard(producer)
+            await _discard(producer, CLOSING_SECONDS)
         if self._leaving:
-            await asyncio.wait(self._leaving, timeout=PATIENCE)
+            await asyncio.wait(self._leaving, timeout=CLOSING_SECONDS)
 
     async def __call__(self, records: Sequence[Outgoing]) -> None:
         """In the order given, partition by partition. Raises Away, or ValueError for what no log takes."""
@@ -150,7 +151,7 @@ class KafkaAppend:
                 await producer.start()
                 partitions = await _partitions(producer, self._cluster.topic(EVENTS))
         except BaseException:
-            await _discard(producer)
+            await _discard(producer, CLOSING_SECONDS)
             raise
         self._lost.clear()
         self._producer, self._partitions = producer, partitions
@@ -182,17 +183,17 @@ class KafkaAppend:
         for deadline in self._deadlines:
             if not deadline.expired():
                 deadline.reschedule(now)
-        leaving = asyncio.create_task(_discard(producer), name="let a producer go")
+        leaving = asyncio.create_task(_discard(producer, PATIENCE), name="let a producer go")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
 
 
-async def _discard(producer: AIOKafkaProducer) -> None:
+async def _discard(producer: AIOKafkaProducer, patience: float) -> None:
     """Ends a producer without writing what it still holds, which its own `stop` would wait to do."""
     sender = producer._sender.sender_task  # noqa: SLF001 - nothing public ends it without a flush
     if sender is not None:
         sender.cancel()
-        await asyncio.wait([sender], timeout=PATIENCE)  # for the answers to what is on the wire
+        await asyncio.wait([sender], timeout=patience)  # for the answers to what is on the wire
     producer._closed = True  # noqa: SLF001 - else it complains when it is collected
     await producer.client.close()
 

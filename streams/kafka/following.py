@@ -90,8 +90,10 @@ async def follow(
     positions: Positions,
     take: Take,
     going: Callable[[], None],
+    member: str | None = None,
 ) -> None:
-    """Until `stop` is set; `going` is called whenever the cluster has been heard.
+    """Until `stop` is set; `going` is called whenever the cluster has been heard. `member` names who
+    follows across restarts: the group waits for it instead of sharing its partitions out.
 
     Raises KafkaAway, PositionLost, whatever `positions` and `take` raise, and aiokafka's errors.
     """
@@ -99,6 +101,7 @@ async def follow(
     consumer = AIOKafkaConsumer(
         **cluster.client(),
         group_id=cluster.projections_group,
+        group_instance_id=member,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level=COMMITTED,

@@ -64,9 +64,12 @@ def free_port() -> int:
 class Server:
     """`leadstream serve` on a data directory; it may be killed and started again."""
 
-    def __init__(self, data_dir: Path, *, program: Sequence[str], **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, program: Sequence[str], arguments: Sequence[str] = (), **settings: str
+    ) -> None:
         self.data_dir = data_dir
         self._program = program
+        self._arguments = arguments
         self._settings = settings
         self.said = data_dir.with_name(data_dir.name + ".said")
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,6 +83,7 @@ class Server:
                     sys.executable,
                     *self._program,
                     "serve",
+                    *self._arguments,
                     "--port",
                     str(port),
                     "--data-dir",
@@ -123,9 +127,14 @@ class Server:
 
 @contextmanager
 def serving(
-    data_dir: Path, *, program: Sequence[str] = ("-m", "leadstream"), **settings: str
+    data_dir: Path,
+    *,
+    program: Sequence[str] = ("-m", "leadstream"),
+    arguments: Sequence[str] = (),
+    **settings: str,
 ) -> Iterator[Server]:
-    server = Server(data_dir, program=program, **settings)
+    """`arguments` of `serve`; `settings` are environment variables."""
+    server = Server(data_dir, program=program, arguments=arguments, **settings)
     try:
         server.start()
         yield server

@@ -47,6 +47,18 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch):
         ("public_url", "example.com", "http://HOST:PORT"),
         ("write_keys", "no-tenant", "TENANT:KEY"),
         ("api_tokens", "default:everything:12345678", "read+write"),
+        ("kafka", "kafka-1", "HOST:PORT"),
+        ("kafka", "kafka-1:9092,kafka-2:99999", "'kafka-2:99999' is no HOST:PORT"),
+        ("kafka", "kafka-1:9092,", "HOST:PORT"),
+        ("kafka_prefix", "a/b", "letters, digits, . _ -"),
+        ("kafka_app", "-x", "letters, digits, . _ -"),
+        ("kafka_security", "TLS", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+        ("kafka_mechanism", "GSSAPI", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+        ("kafka_ca_file", "/nowhere/ca.pem", "there is no such file"),
+        ("kafka_replication", "0", "1 to 32"),
+        ("buckets", "0", "1 to 64"),
+        ("worker_id", "worker one", "letters, digits, . _ -"),
+        ("worker_port", "0", "1 to 65535"),
     ],
 )
 def test_a_wrong_setting_names_itself_and_the_remedy_on_one_line(
@@ -59,6 +71,39 @@ def test_a_wrong_setting_names_itself_and_the_remedy_on_one_line(
     assert said.startswith(f"LEADSTREAM_{name.upper()}: ")
     assert remedy in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"kafka_security": "SASL_SSL"}, "LEADSTREAM_KAFKA_USERNAME is not set"),
+        ({"kafka_security": "SASL_SSL", "kafka_username": "ann"}, "LEADSTREAM_KAFKA_PASSWORD is not set"),
+        ({"kafka_username": "ann"}, "LEADSTREAM_KAFKA_USERNAME is set, and PLAINTEXT has no use for it"),
+        ({"kafka_security": "SSL", "kafka_password": "secret"}, "LEADSTREAM_KAFKA_SECURITY=SASL_SSL"),
+        ({"kafka_ca_file": __file__}, "LEADSTREAM_KAFKA_CA_FILE is set, and PLAINTEXT has no use for it"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named_with_the_remedy(given: dict[str, str], complaint: str):
+    with pytest.raises(SettingError) as refusal:
+        read_settings(**given)
+    assert complaint in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_kafka_is_on_this_machine_unless_it_is_said_where():
+    assert read_settings().kafka is None
+    assert read_settings().cluster.brokers == "127.0.0.1:9092"
+    several = read_settings(kafka="kafka-1:9092, [::1]:9093", kafka_prefix="test-", kafka_app="next")
+    assert several.cluster.client()["bootstrap_servers"] == ["kafka-1:9092", "[::1]:9093"]
+    assert several.cluster.group == "test-next"
+
+
+def test_the_password_reaches_the_client_and_nothing_else():
+    settings = read_settings(
+        kafka_security="SASL_PLAINTEXT", kafka_username="ann", kafka_password="tell-nobody"
+    )
+    assert settings.cluster.client()["sasl_plain_password"] == "tell-nobody"
+    assert "tell-nobody" not in repr(settings) + repr(settings.cluster)
 
 
 @pytest.mark.parametrize("name", ["write_keys", "api_tokens", "database_url"])

@@ -13,6 +13,7 @@ from command_line import leadstream_here
 
 from gateway.useragent import crawler_of
 from leadstream.access_log import visitor_of
+from leadstream.postgres import create_database
 from leadstream.reach import reach_store
 from leadstream.settings import read_settings
 from schemas.record import Outgoing
@@ -271,3 +272,36 @@ def score(times: list[datetime]) -> int:
         duration = min(points for below, points in steps if seconds < below)
         scores.append(duration + min(30, 5 * len(session)))
     return int((Decimal(sum(scores)) / len(scores)).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def test_an_export_holds_every_event_and_is_imported_to_the_same_scores(
+    store: str, postgres_url: str, tmp_path: Path
+):
+    dead_letter_in(store)
+    command("simulate", "--leads", 12, "--days", 20, "--until", "2026-06-01", "--into", store=store)
+    file = tmp_path / "events.ndjson.gz"
+    done = leadstream_here("export", file, LEADSTREAM_DATABASE_URL=store)
+    assert done.returncode == 0, done.stderr.decode()
+    with psycopg.connect(store, options="-c search_path=live") as connection:
+        [events] = connection.execute("select count(*) from event_archive").fetchone()
+        expected = connection.execute(SCORES).fetchall()
+    assert f"{events - 1:,} events were written." in done.stderr.decode()
+    assert "1 records cannot be read" in done.stderr.decode()
+    name = "exported"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(create_database(name))
+        other = postgres_url.replace("/leadstream?", f"/{name}?")
+        try:
+            command("import", "events", file, store=other)
+            with psycopg.connect(other, options="-c search_path=live") as there:
+                assert there.execute(SCORES).fetchall() == expected
+        finally:
+            connection.execute("drop database exported with (force)")
+    assert len(expected) > 12
+
+
+SCORES = "select lead_key, model, total from lead_scores order by 1, 2"
+
+
+def test_an_export_says_where_to(store: str):
+    assert "give a FILE" in command("export", store=store, code=2)

@@ -1,0 +1,97 @@
+"""`serve --kafka`: gateway, worker and projection in one process, the last two on threads of their own.
+
+When one of these ends by itself, the whole process does, with exit code 3, so that a supervisor starts
+it anew; nothing is stored half, and what was not committed is done again. Told to stop, all stop at once.
+"""
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+
+from leadstream.settings import Settings
+from leadstream.wiring import database_server
+from leadstream.wiring_kafka import Broken, Projection, kafka_explained, make_topics
+from leadstream.worker import worker_app
+from streams.kafka.faust_host import WorkerThread, explain
+
+STOPPING_SECONDS = 8.0
+"""For the worker and the projection together, of the ten that a supervisor gives."""
+
+_log = structlog.get_logger(__name__)
+
+
+class KafkaSystem:
+    """Everything but the gateway."""
+
+    def __init__(self, settings: Settings, database: Callable[[], str]) -> None:
+        self.database_url = database()
+        settings = named(settings)
+        self._app = worker_app(settings)
+        self._worker = WorkerThread(self._app)
+        self._projection = Projection(settings, database)
+        self._deadline: float | None = None
+
+    def start(self) -> None:
+        self._projection.start()
+        self._worker.start()
+
+    def missing(self) -> list[str]:
+        """What is not in order, in words."""
+        return [reason for reason in (self._unready(), self._projection.reason) if reason]
+
+    def _unready(self) -> str | None:
+        with suppress(RuntimeError):  # an assignment changed what is counted, in its thread
+            return self._app.unready()
+        return "partitions are being assigned"
+
+    def raise_if_broken(self) -> None:
+        """Raises Broken, or Failure for what the user can mend."""
+        if (failed := self._worker.failed) is not None:
+            if (reason := explain(failed)) is None:
+                _log.critical("the worker has failed", exc_info=failed)
+            raise Broken(reason or f"The worker has failed: {failed!r}.") from failed
+        self._projection.raise_if_failed()
+
+    def tell_to_stop(self) -> None:
+        """At once, while the gateway still lets requests end."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + STOPPING_SECONDS
+            self._projection.tell_to_stop()
+            threading.Thread(target=self._worker.stop, args=(STOPPING_SECONDS,), daemon=True).start()
+
+    def stop(self) -> None:
+        """What has not ended in time dies with the process; nothing is lost."""
+        self.tell_to_stop()
+        self._worker.stop(self._left())
+        self._projection.stop(self._left())
+
+    def _left(self) -> float:
+        return max(0.1, (self._deadline or 0.0) - time.monotonic())
+
+
+def named(settings: Settings) -> Settings:
+    """With a worker id, so that a restart goes on at once: this machine and port serve once at a time."""
+    if settings.worker_id is not None:
+        return settings
+    machine = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:80]
+    return settings.model_copy(update={"worker_id": f"{machine}-{settings.port}"})
+
+
+@contextmanager
+def open_kafka_system(settings: Settings) -> Iterator[KafkaSystem]:
+    """Raises Failure for what the user can mend."""
+    with kafka_explained():
+        asyncio.run(make_topics(settings))
+    with database_server(settings) as database:
+        system = KafkaSystem(settings, database)
+        try:
+            system.start()
+            yield system
+        finally:
+            system.stop()

@@ -1,0 +1,140 @@
+"""What the commands for Kafka do, once their words are understood; the others are in `leadstream.commands`.
+
+Raises Failure for what the user can mend. Loaded only when one runs: Kafka's clients take time to load.
+"""
+
+import asyncio
+import socket
+from typing import NoReturn
+
+from aiokafka import TopicPartition
+
+from gateway.ports import Append
+from leadstream.lag import asking, committed, partition_count
+from leadstream.postgres import postgres_url
+from leadstream.projecting import rebuild_from_kafka
+from leadstream.serving import ensure_directory, listening, run_gateway
+from leadstream.settings import LOCAL_KAFKA, Settings
+from leadstream.show import Failure, out, say
+from leadstream.wiring import database_server, explained
+from leadstream.wiring_kafka import Projection, kafka_explained, kafka_ports, make_topics
+from projections.rebuild import Progress
+from schemas.record import Outgoing, Slot
+from streams.kafka import topics
+from streams.kafka.cluster import Cluster
+
+_WATCH_SECONDS = 0.2
+_STOPPING_SECONDS = 8.0
+
+
+def on_kafka(settings: Settings) -> Settings:
+    """The settings in Kafka mode, on this machine unless they say where."""
+    return settings.model_copy(update={"kafka": settings.kafka or LOCAL_KAFKA})
+
+
+def serve(settings: Settings, port: socket.socket) -> None:
+    from leadstream.all_in_one import open_kafka_system  # noqa: PLC0415 - Faust takes long to load
+
+    with open_kafka_system(settings) as system:
+
+        async def watch(_append: Append) -> None:
+            say(
+                f"Leadstream serves {settings.address} (Kafka: {settings.kafka}; worker: port {settings.worker_port}). "
+                "Ctrl-C stops it."
+            )
+            while True:
+                system.raise_if_broken()
+                await asyncio.sleep(_WATCH_SECONDS)
+
+        run_gateway(
+            settings,
+            port,
+            lambda: kafka_ports(settings, system.database_url, system.missing),
+            watch,
+            stopping=system.tell_to_stop,
+        )
+
+
+def worker(settings: Settings) -> NoReturn:
+    from leadstream.worker import worker_app  # noqa: PLC0415 - as above
+    from streams.kafka.faust_host import run_worker  # noqa: PLC0415 - as above
+
+    run_worker(worker_app(settings), log_level=settings.log_level)
+
+
+def project(settings: Settings) -> None:
+    ensure_directory(settings.data_dir)
+    with database_server(settings) as database:
+        projection = Projection(settings, database)
+        projection.start()
+        say(f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this.")
+        try:
+            projection.wait()
+        finally:
+            projection.stop(_STOPPING_SECONDS)
+
+
+def gateway(settings: Settings) -> None:
+    """Opens while Kafka and Postgres are away, too."""
+    url = (
+        settings.database_url.get_secret_value() if settings.database_url else postgres_url(settings.data_dir)
+    )
+
+    async def announce(_append: Append) -> None:
+        say(f"The gateway serves {settings.address} (Kafka: {settings.kafka}). Ctrl-C stops it.")
+
+    with listening(settings) as taken:
+        run_gateway(settings, taken, lambda: kafka_ports(settings, url), announce, inlet=False)
+
+
+def create_topics(settings: Settings) -> None:
+    with kafka_explained():
+        made = asyncio.run(make_topics(settings))
+    for name in made:
+        out.print(name, markup=False, soft_wrap=True)
+    say(f"{len(made)} topics were made." if made else "All topics are there already.")
+
+
+def check_topics(settings: Settings) -> bool:
+    """False if something is wrong."""
+    partitions = settings.partitions if "partitions" in settings.model_fields_set else None
+    with kafka_explained():
+        problems = asyncio.run(topics.check_topics(settings.cluster, partitions=partitions))
+    for problem in problems:
+        out.print(str(problem), markup=False, soft_wrap=True)
+    if not problems:
+        say("The topics are as they should be.")
+    return not problems
+
+
+def skip(settings: Settings, topic: str, partition: int, position: int, reason: str) -> None:
+    """Raises Failure for a record that was folded already or does not exist."""
+    cluster = settings.cluster
+    said = Outgoing(cluster.name_of(cluster.skips), f"{topic}/{position}", reason.encode(), partition)
+    with kafka_explained():
+        folded, end = asyncio.run(_unfolded(cluster, (topic, partition)))
+        if not folded <= position < end:
+            state = "was folded already" if position < folded else "does not exist"
+            raise Failure(
+                f"{topic}/{partition} at position {position} {state}: only positions {folded} to {end - 1} can be "
+                "skipped."
+            )
+        asyncio.run(topics.publish(cluster, [said]))
+
+
+def rebuild(settings: Settings, database_url: str, progress: Progress) -> None:
+    with kafka_explained(), explained(settings):
+        rebuild_from_kafka(settings.cluster, database_url, progress=progress)
+
+
+async def _unfolded(cluster: Cluster, slot: Slot) -> tuple[int, int]:
+    """From which position on a partition is not folded, and where it ends."""
+    async with asking(cluster) as (consumer, admin):
+        number = await partition_count(admin, cluster)
+        if not slot[1] < number:
+            raise Failure(f"{slot[0]} has {number} partitions: there is no partition {slot[1]}.")
+        partition = TopicPartition(cluster.topic(slot[0]), slot[1])
+        folded = (await committed(admin, cluster.group, [partition])).get(partition, 0)
+        begins = await consumer.beginning_offsets([partition])
+        ends = await consumer.end_offsets([partition])
+        return max(folded, begins[partition]), ends[partition]

@@ -1,0 +1,144 @@
+"""What the doctor looks at in Kafka: brokers, topics, who is at work, and how far behind that is.
+
+It only asks, and waits a few seconds at most.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psycopg
+from aiokafka.errors import KafkaError
+from msgspec import DecodeError, Struct, json
+
+from leadstream.finding import Finding, lag_finding
+from leadstream.lag import Group, Lag, lag_of
+from leadstream.settings import Settings
+from leadstream.wiring_kafka import SOURCES
+from projections.source import Source, followed
+from streams.kafka.topics import BrokerAway, check_topics
+
+_PAGE_SECONDS = 5
+
+
+class _Tables(Struct):
+    """Of a worker's page, what is asked for here."""
+
+    reason: str | None = None
+
+
+def kafka_findings(settings: Settings, database_url: str | None) -> Iterator[Finding]:
+    async def found() -> list[Finding]:
+        return [finding async for finding in _findings(settings, database_url)]
+
+    yield from asyncio.run(found())
+    yield from _worker_here(settings)
+
+
+async def _findings(settings: Settings, database_url: str | None) -> AsyncIterator[Finding]:
+    cluster = settings.cluster
+    partitions = settings.partitions if "partitions" in settings.model_fields_set else None
+    try:
+        problems = await check_topics(cluster, partitions=partitions)
+    except BrokerAway as away:
+        yield Finding("fail", "Kafka", str(away).rstrip("."))
+        return
+    except (KafkaError, TimeoutError) as cause:
+        yield Finding(
+            "fail",
+            "Kafka",
+            f"{cluster.brokers} does not let us in ({cause!r})",
+            "Check LEADSTREAM_KAFKA_SECURITY, LEADSTREAM_KAFKA_USERNAME and LEADSTREAM_KAFKA_PASSWORD.",
+        )
+        return
+    yield Finding("ok", "Kafka", f"answers at {cluster.brokers}")
+    for problem in problems:
+        yield Finding("fail", f"Topic {problem.topic}", problem.said, f"{_capital(problem.remedy)}.")
+    if any(problem.topic == cluster.topic("events") for problem in problems):
+        return
+    try:
+        async with lag_of(cluster, SOURCES, database_url or "") as lag:
+            if not problems:
+                yield Finding(
+                    "ok", "Topics", f"are as they should be, {await lag.partitions()} partitions each"
+                )
+            async for finding in _at_work(settings, lag, asked_database=database_url is not None):
+                yield finding
+            if database_url is not None:
+                yield _source(database_url, Source(await lag.cluster_id(), cluster.prefix, cluster.app))
+    except (KafkaError, TimeoutError) as cause:
+        yield Finding("fail", "Kafka", f"stopped answering ({cause!r})", "Ask again; see the broker's log.")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> AsyncIterator[Finding]:
+    cluster = settings.cluster
+    yield _group(
+        "Workers",
+        cluster.group,
+        await lag.workers(),
+        "Start `leadstream worker`. If it runs: its log says why it is no member; one that fails ends and is started "
+        "again by its supervisor, and `leadstream skip` passes over a record that no fold survives.",
+    )
+    backlog = await lag.measure()
+    for stage, left in backlog.stages.items():
+        yield lag_finding(
+            f"Stage {stage}", left, "positions not folded yet", "If it grows: start more workers."
+        )
+    yield _group(
+        "Projections",
+        cluster.projections_group,
+        await lag.projections(),
+        "Start `leadstream project`. If it runs: its log says what it waits for.",
+    )
+    if backlog.projection is not None:
+        yield lag_finding(
+            "Projection", backlog.projection, "positions not projected yet", "If it grows: see its log."
+        )
+    elif asked_database:
+        yield Finding("warn", "Projection", "has not begun: the database has none of its tables")
+
+
+def _group(what: str, name: str, group: Group, remedy: str) -> Finding:
+    if not group.members:
+        return Finding("fail", what, f"nobody is in the group {name}", remedy)
+    count = f"{len(group.members)} in the group {name}"
+    who = ", ".join(sorted({member.host for member in group.members}))
+    if group.state != "Stable":
+        return Finding("warn", what, f"{count} ({who}), sharing out partitions", "Ask again in a moment.")
+    return Finding("ok", what, f"{count} ({who})")
+
+
+def _source(database_url: str, asked: Source) -> Finding:
+    with psycopg.connect(database_url) as connection:
+        bound = followed(connection)
+    if bound is None:
+        return Finding("warn", "Read models", "follow no log yet", "`leadstream project` makes them.")
+    if bound == asked:
+        return Finding("ok", "Read models", f"follow this cluster ({bound.cluster_id})")
+    return Finding(
+        "fail",
+        "Read models",
+        f"follow the cluster {bound.cluster_id}, prefix {bound.prefix!r}, app {bound.app!r}; this is "
+        f"{asked.cluster_id}, prefix {asked.prefix!r}, app {asked.app!r}",
+        "Set LEADSTREAM_KAFKA, LEADSTREAM_KAFKA_PREFIX and LEADSTREAM_KAFKA_APP back, or LEADSTREAM_DATABASE_URL to "
+        "another database.",
+    )
+
+
+def _worker_here(settings: Settings) -> Iterator[Finding]:
+    """What a worker on this machine says of itself, if there is one."""
+    page = f"{settings.address.rpartition(':')[0]}:{settings.worker_port}/tables.json"
+    try:
+        with urlopen(page, timeout=_PAGE_SECONDS) as answer:  # noqa: S310 - our own worker, http only
+            reason = json.decode(answer.read(), type=_Tables).reason
+    except (URLError, OSError, DecodeError):
+        return
+    if reason is None:
+        yield Finding("ok", "Worker here", f"is ready ({page})")
+    else:
+        yield Finding("warn", "Worker here", reason, f"{page} shows how far it is.")

@@ -1,0 +1,92 @@
+"""The events of a log as lines that `import events` takes, in either mode.
+
+What producers sent, in the order of its recording; a key's own order is kept. Reads one moment of the
+archive, beside a running server, in bounded memory.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, LiteralString, NamedTuple
+
+import psycopg
+from msgspec import DecodeError, Struct, json
+
+from projections.tables import READ_OPTIONS
+
+_PAGE = 2_000
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+Connection = psycopg.Connection[Any]
+
+
+class Stored(NamedTuple):
+    key: str
+    value: bytes
+    recorded_at: datetime
+    """Of what cannot be read, long ago."""
+    readable: bool
+
+
+class Tally(NamedTuple):
+    events: int
+    left_out: int
+    """What cannot be read; it is a dead letter."""
+
+
+class _Recorded(Struct):
+    recorded_at: datetime | None = None
+
+
+_read = json.Decoder(_Recorded).decode
+
+
+def write_events(database_url: str, write: Callable[[bytes], object]) -> Tally:
+    """Every event as one line of JSON, with the time of its recording."""
+    events = left_out = 0
+    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        numbers = connection.execute("select distinct partition from event_archive order by 1").fetchall()
+        partitions = [
+            stored(
+                connection,
+                "select key, value from event_archive where partition = %s order by position",
+                number,
+            )
+            for (number,) in numbers
+        ]
+        for each in by_recording(partitions):
+            if each.readable:
+                write(_on_one_line(each.value) + b"\n")
+                events += 1
+            else:
+                left_out += 1
+    return Tally(events, left_out)
+
+
+def stored(connection: Connection, query: LiteralString, partition: int) -> Iterator[Stored]:
+    """A partition's records as the query gives them, a page at a time; the transaction must stay open."""
+    with connection.cursor(name=f"partition_{partition}") as cursor:
+        cursor.itersize = _PAGE
+        cursor.execute(query, (partition,))
+        for key, value in cursor:
+            yield _stored(key, bytes(value or b""))
+
+
+def _stored(key: str, value: bytes) -> Stored:
+    try:
+        found = _read(value).recorded_at
+    except DecodeError:
+        return Stored(key, value, _LONG_AGO, readable=False)
+    if found is None or found.tzinfo is None:
+        return Stored(key, value, _LONG_AGO, readable=found is None)
+    return Stored(key, value, found, readable=True)
+
+
+def by_recording(partitions: "list[Iterator[Stored]]") -> Iterator[Stored]:
+    """Each partition in its own order, and all of them merged by when their records were recorded."""
+    return heapq.merge(*partitions, key=lambda each: each.recorded_at)
+
+
+def _on_one_line(value: bytes) -> bytes:
+    return json.format(value, indent=-1) if b"\n" in value or b"\r" in value else value

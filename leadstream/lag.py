@@ -1,0 +1,182 @@
+"""How far the stages and the read models are behind the log in Kafka, asked anew each time.
+
+What is counted are positions: a few hold marks of transactions and no record, and when all is done,
+nothing is left. A mark that is still to come counts as well, so that zero is never said too early.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
+
+from leadstream.projecting import followed_topics, projection_positions
+from schemas.record import Slot
+from schemas.topics import EVENTS
+from streams.kafka.cluster import Cluster
+
+_REQUEST_MS = 5_000
+_RETRY_SECONDS = 0.2
+SECONDS = 15.0
+"""Until asking is given up."""
+
+
+class Backlog(NamedTuple):
+    stages: Mapping[str, int]
+    """By stage, positions of its source that it has not passed."""
+    projection: int | None
+    """Positions that the read models do not show; None while the database cannot be asked."""
+
+    @property
+    def total(self) -> int | None:
+        return None if self.projection is None else sum(self.stages.values()) + self.projection
+
+
+class Member(NamedTuple):
+    client: str
+    host: str
+
+
+class Group(NamedTuple):
+    """Of consumers."""
+
+    state: str
+    """As Kafka calls it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead."""
+    members: Sequence[Member]
+
+
+class Lag:
+    """For one event loop; `lag_of` opens and closes it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sources: Mapping[str, str],
+        database_url: str,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+    ) -> None:
+        self._cluster = cluster
+        self._sources = sources
+        self._database_url = database_url
+        self._consumer = consumer
+        self._admin = admin
+        self._partitions = 0
+        self._projected = [cluster.topic(name) for name in followed_topics(cluster)]
+
+    async def measure(self) -> Backlog:
+        """In the order of the flow, so that what a stage had yet to write is seen behind it.
+
+        Raises KafkaError or TimeoutError; an unreachable database leaves `projection` unknown.
+        """
+        async with asyncio.timeout(SECONDS):
+            return Backlog(await self.stages(), await self._projection())
+
+    async def stages(self) -> dict[str, int]:
+        """`measure`, of the stages alone."""
+        async with asyncio.timeout(SECONDS):
+            await self.partitions()
+            return {stage: await self._stage(topic) for stage, topic in self._sources.items()}
+
+    async def workers(self) -> Group:
+        return await _group(self._admin, self._cluster.group)
+
+    async def projections(self) -> Group:
+        return await _group(self._admin, self._cluster.projections_group)
+
+    async def cluster_id(self) -> str:
+        return str((await self._admin.describe_cluster())["cluster_id"])
+
+    async def partitions(self) -> int:
+        """Of every topic."""
+        if not self._partitions:
+            self._partitions = await partition_count(self._admin, self._cluster)
+        return self._partitions
+
+    async def _stage(self, source: str) -> int:
+        partitions = self._slots([self._cluster.topic(source)])
+        ends = await self._consumer.end_offsets(partitions)
+        return await self._behind(ends, await committed(self._admin, self._cluster.group, partitions))
+
+    async def _projection(self) -> int | None:
+        partitions = self._slots(self._projected)
+        ends = await self._consumer.end_offsets(partitions)
+        try:
+            positions = await asyncio.to_thread(projection_positions, self._database_url)
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+            return None
+        return await self._behind(ends, {self._partition(slot): next_ for slot, next_ in positions.items()})
+
+    async def _behind(self, ends: Mapping[TopicPartition, int], passed: Mapping[TopicPartition, int]) -> int:
+        """What nobody has read yet begins where the log does."""
+        unread = [partition for partition in ends if partition not in passed]
+        begins = await self._consumer.beginning_offsets(unread) if unread else {}
+        return sum(
+            max(0, end - (passed[partition] if partition in passed else begins[partition]))
+            for partition, end in ends.items()
+        )
+
+    def _slots(self, topics: Iterable[str]) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
+
+    def _partition(self, slot: Slot) -> TopicPartition:
+        return TopicPartition(self._cluster.topic(slot[0]), slot[1])
+
+
+@asynccontextmanager
+async def lag_of(cluster: Cluster, sources: Mapping[str, str], database_url: str) -> AsyncIterator[Lag]:
+    """`sources`: stage -> the topic that it folds. Raises KafkaError if no broker answers."""
+    async with asking(cluster) as (consumer, admin):
+        yield Lag(cluster, sources, database_url, consumer, admin)
+
+
+@asynccontextmanager
+async def asking(cluster: Cluster) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
+    """Clients that ask a broker and read nothing; ends count what is not committed yet."""
+    consumer = AIOKafkaConsumer(
+        **cluster.client(), request_timeout_ms=_REQUEST_MS, isolation_level="read_uncommitted"
+    )
+    admin = AIOKafkaAdminClient(**cluster.client(), request_timeout_ms=_REQUEST_MS)
+    try:
+        await consumer.start()
+        await admin.start()
+        yield consumer, admin
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def partition_count(admin: AIOKafkaAdminClient, cluster: Cluster) -> int:
+    """0: there is no topic. Asked for among all, since a question for one may make it."""
+    for topic in await admin.describe_topics():
+        if topic["topic"] == cluster.topic(EVENTS):
+            return len(topic["partitions"])
+    return 0
+
+
+async def committed(
+    admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """How far a group has come; partitions of which it never said so are missing."""
+    found = await _coordinated(lambda: admin.list_consumer_group_offsets(group, partitions=partitions))
+    return {partition: offset.offset for partition, offset in found.items() if offset.offset >= 0}
+
+
+async def _group(admin: AIOKafkaAdminClient, name: str) -> Group:
+    (answer,) = await _coordinated(lambda: admin.describe_consumer_groups([name]))
+    ((_, _, state, _, _, members, *_),) = answer.groups
+    return Group(state, [Member(client, host.lstrip("/")) for _, client, host, *_ in members])
+
+
+async def _coordinated(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """The answer of a group's coordinator, which a broker may be about to appoint."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            try:
+                return await ask()
+            except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+                await asyncio.sleep(_RETRY_SECONDS)

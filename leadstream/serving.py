@@ -1,0 +1,144 @@
+"""The gateway as a server: a port of this machine, and the application on it until it is told to stop.
+
+The same in every mode; what it is made of comes in as ports. Whoever waits is let go at once when the
+process is told to stop, and requests under way end, within the time that a supervisor gives.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.ports import Append, Ports
+from leadstream.inlet import KafkaThere, Note, remove_note, with_inlet, write_note
+from leadstream.settings import Settings
+from leadstream.show import Failure
+
+STOPPING_SECONDS = 5
+"""For requests under way, of the ten seconds that a supervisor gives before it kills."""
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The port, taken before anything slow begins; who comes early is answered once all is up."""
+    try:
+        family, *_, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # By its name: asyncio sets TCP_NODELAY only where the protocol says that it is TCP.
+        taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as cause:
+        raise Failure(f"LEADSTREAM_HOST: {settings.host} is no address of this machine ({cause}).") from cause
+    with taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(address)
+            taken.listen(2048)
+        except OSError as cause:
+            raise Failure(
+                f"Port {settings.port} on {settings.host} cannot be opened ({cause.strerror}): "
+                "choose another with --port or LEADSTREAM_PORT."
+            ) from cause
+        yield taken
+
+
+Opening = Callable[[], AbstractAsyncContextManager[Ports]]
+"""Opens what the gateway needs, on the loop that it runs on."""
+Beside = Callable[[Append], Awaitable[None]]
+"""What runs beside the server, once it answers; if it raises, the server stops and so does the process."""
+
+
+def run_gateway(
+    settings: Settings,
+    port: socket.socket,
+    opening: Opening,
+    beside: Beside,
+    *,
+    inlet: bool = True,
+    stopping: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves until told to stop (SIGINT, SIGTERM), then calls `stopping` and lets running requests end.
+
+    With an `inlet`, commands on this machine find the server by its note in the data directory.
+    """
+    note = write_note(settings.data_dir, settings.address, _kafka_of(settings)) if inlet else None
+    try:
+        asyncio.run(_run(port, opening, beside, note, stopping))
+    finally:
+        if note is not None:
+            remove_note(settings.data_dir)
+
+
+def _kafka_of(settings: Settings) -> KafkaThere | None:
+    if settings.kafka is None:
+        return None
+    return KafkaThere(settings.kafka, settings.kafka_prefix, settings.kafka_app)
+
+
+async def _run(
+    port: socket.socket, opening: Opening, beside: Beside, note: Note | None, stopping: Callable[[], None]
+) -> None:
+    async with opening() as ports:
+        app = create_app(ports)
+
+        def told_to_stop() -> None:
+            app.state.end_waiting()
+            stopping()
+
+        config = uvicorn.Config(
+            app if note is None else with_inlet(app, note.secret, ports.append),
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOPPING_SECONDS,
+        )
+        await _serve(uvicorn.Server(config), port, lambda: beside(ports.append), told_to_stop)
+
+
+async def _serve(
+    server: uvicorn.Server,
+    port: socket.socket,
+    beside: Callable[[], Awaitable[None]],
+    told_to_stop: Callable[[], None],
+) -> None:
+    async def once_started() -> None:
+        while not server.started:  # noqa: ASYNC110 - uvicorn says it no other way
+            await asyncio.sleep(0.02)
+        await beside()
+
+    async def once_told_to_stop() -> None:
+        while not server.should_exit:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.1)
+        told_to_stop()
+
+    companion = asyncio.create_task(once_started(), name="beside the server")
+    companion.add_done_callback(lambda task: _stop_if_broken(task, server))
+    release = asyncio.create_task(once_told_to_stop(), name="let waiting callers go")
+    try:
+        await server.serve(sockets=[port])
+    finally:
+        for task in (companion, release):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def _stop_if_broken(task: "asyncio.Task[None]", server: uvicorn.Server) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        server.should_exit = True
+
+
+def ensure_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise Failure(
+            f"The data directory {path} cannot be made ({cause.strerror}): choose another with --data-dir."
+        ) from cause

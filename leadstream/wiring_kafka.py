@@ -1,0 +1,216 @@
+"""Kafka mode, put together: the topics, the gateway's way into Kafka, and the projection.
+
+The gateway opens while Kafka and Postgres are away, and says so. The worker is in `all_in_one`, for it
+needs Faust, which takes long to load. What is away is waited for; what has failed ends the process.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from gateway.ports import Append, Ports, Status, Unavailable
+from leadstream.lag import Backlog, Lag, lag_of
+from leadstream.projecting import run_projection
+from leadstream.settings import Settings
+from leadstream.show import Failure
+from leadstream.wiring import STAGES, genesis, make_ports, utc_now
+from projections.migrate import OutdatedError
+from projections.source import SourceError
+from schemas.record import Outgoing
+from streams.engine.shard import SHARED
+from streams.kafka.append import Away, KafkaAppend
+from streams.kafka.cluster import Cluster
+from streams.kafka.following import KafkaAway, PositionLost
+from streams.kafka.topics import (
+    BrokerAway,
+    TopicsMissing,
+    TopicsRefused,
+    create_topics,
+    partitions_of,
+    publish,
+)
+
+SOURCES = {stage.name: stage.source for stage in STAGES}
+"""Stage -> the topic that it folds."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Broken(Failure):
+    """A part of the process has ended by itself, and so does the process: a supervisor starts it anew."""
+
+    code = 3
+
+
+@contextmanager
+def kafka_explained() -> Iterator[None]:
+    """What goes wrong with Kafka and can be mended becomes a Failure that says how."""
+    try:
+        yield
+    except (BrokerAway, TopicsRefused, KafkaAway, PositionLost) as cause:
+        raise Failure(str(cause)) from cause
+    except (KafkaError, TimeoutError) as cause:
+        raise Failure(
+            f"Kafka does not answer as it should ({cause!r}): `leadstream doctor` says more."
+        ) from cause
+
+
+async def make_topics(settings: Settings) -> list[str]:
+    """The topics and the beginning of the log, if they are missing; names of the topics that were made.
+
+    Unless it is set, their number of partitions is what it is. Raises BrokerAway, TopicsRefused.
+    """
+    cluster, partitions = settings.cluster, settings.partitions
+    if "partitions" not in settings.model_fields_set:
+        with suppress(TopicsMissing):
+            partitions = await partitions_of(cluster)
+    return await create_topics(
+        cluster, partitions=partitions, replication=settings.kafka_replication, genesis=genesis(utc_now())
+    )
+
+
+# The gateway
+
+
+def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
+    """For everybody's events; what concerns whole shards goes into every partition at once."""
+
+    async def append_or_publish(records: Sequence[Outgoing]) -> None:
+        try:
+            if any(record.key == SHARED for record in records):
+                await publish(cluster, records)
+            else:
+                await append(records)
+        except Away as away:
+            raise Unavailable(str(away), retry_after_s=away.retry_after) from away
+        except (BrokerAway, TopicsRefused) as cause:
+            raise Unavailable(str(cause)) from cause
+
+    return append_or_publish
+
+
+class _Asked:
+    """The backlog as it is after the question: whoever asks while one is measured shares the next."""
+
+    def __init__(self, cluster: Cluster, database_url: str) -> None:
+        self._cluster = cluster
+        self._database_url = database_url
+        self._open = AsyncExitStack()
+        self._lag: Lag | None = None
+        self._running: asyncio.Task[Backlog | None] | None = None
+        self._next: asyncio.Task[Backlog | None] | None = None
+
+    async def __call__(self) -> Backlog | None:
+        """None while Kafka does not answer."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._after(self._running), name="measure the backlog")
+        return await asyncio.shield(self._next)
+
+    async def _after(self, running: "asyncio.Task[Backlog | None] | None") -> Backlog | None:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        try:
+            if self._lag is None:
+                self._lag = await self._open.enter_async_context(
+                    lag_of(self._cluster, SOURCES, self._database_url)
+                )
+            return await self._lag.measure()
+        except (KafkaError, TimeoutError):
+            await self.close()
+            return None
+
+    async def close(self) -> None:
+        self._lag = None
+        with suppress(KafkaError, TimeoutError):
+            await self._open.aclose()
+
+
+def _nothing() -> list[str]:
+    return []
+
+
+@asynccontextmanager
+async def kafka_ports(
+    settings: Settings, database_url: str, missing: Callable[[], Sequence[str]] = _nothing
+) -> AsyncIterator[Ports]:
+    """What the gateway needs; `missing` names what else of this process is not in order."""
+    cluster = settings.cluster
+    append, backlog = KafkaAppend(cluster), _Asked(cluster, database_url)
+
+    async def status() -> Status:
+        reasons = [*([append.away] if append.away else []), *missing()]
+        behind = None if append.away else await backlog()
+        return {
+            "ready": not reasons,
+            "reason": "; ".join(reasons) or None,
+            "backlog": behind.total if behind else None,
+            "behind": None if behind is None else {**behind.stages, "projection": behind.projection},
+        }
+
+    await append.start()
+    try:
+        yield make_ports(settings, append_port(append, cluster), database_url, status)
+    finally:
+        await append.stop()
+        await backlog.close()
+
+
+# The projection
+
+_MENDABLE = (SourceError, PositionLost, OutdatedError)
+
+
+class Projection:
+    """`run_projection` on a thread. `reason` says why it does not go on just now; `failed`, what ended it."""
+
+    def __init__(self, settings: Settings, database: Callable[[], str]) -> None:
+        self._settings = settings
+        self._database = database
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="projection", daemon=True)
+        self.reason: str | None = "the read models are being opened"
+        self.failed: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def tell_to_stop(self) -> None:
+        self._stop.set()
+
+    def stop(self, timeout: float) -> None:
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def wait(self) -> None:
+        """Until it ends. Raises Failure or Broken if it did so by itself."""
+        while self._thread.is_alive():
+            self._thread.join(0.5)
+        self.raise_if_failed()
+
+    def raise_if_failed(self) -> None:
+        if isinstance(self.failed, _MENDABLE):
+            raise Failure(str(self.failed)) from self.failed
+        if self.failed is not None:
+            raise Broken(f"The read models cannot be made ({self.failed!r}).") from self.failed
+
+    def _run(self) -> None:
+        try:
+            run_projection(
+                self._settings.cluster,
+                self._database,
+                stop=self._stop,
+                failing=self._tell,
+                member=self._settings.worker_id,
+            )
+        except BaseException as error:  # noqa: BLE001 - told to whoever supervises this thread
+            if not isinstance(error, _MENDABLE):
+                _log.critical("the projection has failed", exc_info=error)
+            self.failed = error
+
+    def _tell(self, reason: str | None) -> None:
+        self.reason = reason

@@ -1,0 +1,334 @@
+"""`leadstream serve --kafka` as its users meet it: a process on a real broker and an embedded PostgreSQL,
+commands beside it, killed, broken, stopped; the scores are those of an embedded store.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import psycopg
+import pytest
+
+from deploy.kafka.broker import free_port
+from leadstream.postgres import find_postgres
+from projections.tables import READ_OPTIONS
+from tests.leadstream.command_line import Server, leadstream, serving
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
+
+SECONDS = 60.0
+STOPPING_SECONDS = 10.0
+LINES = 200
+PRODUCING = Path(__file__).parents[2] / "docs/producing.md"
+REAL_LOG = Path(__file__).parents[2] / "../shared/data/access-log/access.log"
+BROKEN = """
+from streams.score_leads import ScoreLeads
+sound = ScoreLeads.evolve
+def evolve(self, shared, state, message, origin, emit):
+    if state.key.endswith("/poison"):
+        raise ZeroDivisionError("a bug")
+    return sound(self, shared, state, message, origin, emit)
+ScoreLeads.evolve = evolve
+from leadstream.cli import main
+main()
+"""
+
+
+def settings_for(address: str, prefix: str) -> dict[str, str]:
+    return {
+        "LEADSTREAM_KAFKA": address,
+        "LEADSTREAM_KAFKA_PREFIX": prefix,
+        "LEADSTREAM_PARTITIONS": "3",
+        "LEADSTREAM_WORKER_PORT": str(free_port()),
+        "LEADSTREAM_WORKER_ID": "only",  # restarted, it is let in at once
+    }
+
+
+@pytest.fixture(scope="module")
+def settings(kafka_broker) -> dict[str, str]:
+    return settings_for(kafka_broker.address, "serve-")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, settings) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("served") / "store", arguments=("--kafka",), **settings) as running:
+        yield running
+
+
+def access_log() -> bytes:
+    """Visits of people and a crawler, in combined format."""
+    chance = Random(7)
+    begin = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    pages = ["/", "/pricing", "/features", "/demo", "/blog/1", "/blog/2", "/static/site.css"]
+    lines = []
+    for number in range(LINES):
+        who = chance.randrange(23)
+        agent = (
+            "Googlebot/2.1 (+http://www.google.com/bot.html)"
+            if who == 0
+            else f"Mozilla/5.0 (X11; {who}) Gecko"
+        )
+        at = (begin + timedelta(seconds=40 * number)).strftime("%d/%b/%Y:%H:%M:%S +0000")
+        lines.append(
+            f'198.51.100.{who} - - [{at}] "GET {chance.choice(pages)} HTTP/1.1" 200 512 "-" "{agent}"\n'
+        )
+    return "".join(lines).encode()
+
+
+def scores_in(database_url: str, prefix: str) -> dict[tuple[str, str], tuple[float, ...]]:
+    """(lead, model) -> total, rounded total."""
+    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+        rows = connection.execute(
+            """select l.lead_id, s.model, s.total from lead_scores s join leads l using (lead_key)
+               where l.tenant = %s""",
+            (prefix,),
+        ).fetchall()
+    return {(lead, model): (float(total),) for lead, model, total in rows}
+
+
+def database_of(server: Server) -> str:
+    url = find_postgres(server.data_dir)
+    assert url is not None
+    return url
+
+
+def import_log(tenant: str, log: bytes, *where: object, **settings: str) -> str:
+    done = leadstream("import", "access-log", "-", "--tenant", tenant, *where, stdin=log, **settings)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("which", ["generated", "real"])
+def test_an_import_beside_it_gives_the_scores_of_an_embedded_store(
+    server: Server, database_url: str, tmp_path: Path, which: str
+):
+    if which == "real" and not REAL_LOG.exists():
+        pytest.skip(f"{REAL_LOG.name} is not there")
+    log = (
+        access_log()
+        if which == "generated"
+        else b"".join(REAL_LOG.read_bytes().splitlines(keepends=True)[:1000])
+    )
+    told = import_log(which, log, "--data-dir", server.data_dir)
+    reference = import_log(
+        which, log, "--data-dir", tmp_path, LEADSTREAM_DATABASE_URL=database_url, LEADSTREAM_PARTITIONS="4"
+    )
+    assert told == reference
+    scores = scores_in(database_of(server), which)
+    assert len(scores) > 20
+    assert any(total > 0 for (total,) in scores.values())
+    assert scores == scores_in(database_url, which)
+
+
+def test_who_waits_is_answered_with_the_score(server: Server):
+    said = {"type": "qr_scanned", "lead_id": "ahmad", "source": "telegram", "event_id": "scan-1"}
+    answer = server.client.post("/v1/events", params={"wait": 10}, json=said)
+    assert answer.status_code == 200, answer.text
+    [event] = answer.json()["events"]
+    assert event["outcome"] == "applied"
+    assert event["scores"]["temperature"] == 23
+    again = server.client.post("/v1/events", params={"wait": 10}, json=said)
+    assert again.json()["events"][0]["scores"]["temperature"] == 23
+
+
+def test_ready_tells_how_far_it_is_and_the_worker_shows_its_pages(server: Server, settings):
+    told = server.client.get("/ready").json()
+    assert told["ready"] is True
+    assert set(told["behind"]) == {"track_sessions", "score_leads", "projection"}
+    page = server.client.get(f"http://127.0.0.1:{settings['LEADSTREAM_WORKER_PORT']}/tables.json").json()
+    assert page["ready"] is True
+    assert len(page["tables"]) == 6
+    assert 'leadstream_events_accepted_total{bot="no"}' in server.client.get("/metrics").text
+
+
+def test_a_model_published_beside_it_rescores_every_lead(server: Server, tmp_path: Path):
+    said = {"type": "qr_scanned", "lead_id": "zoe", "event_id": "scan-2"}
+    assert server.client.post("/v1/events", params={"wait": 10}, json=said).status_code == 200
+    changed = tmp_path / "temperature.toml"
+    shipped = (Path(__file__).parents[2] / "scoring/models/temperature.toml").read_text(encoding="utf-8")
+    assert "points = 3, max = 15" in shipped
+    changed.write_text(shipped.replace("points = 3, max = 15", "points = 4, max = 15"), encoding="utf-8")
+    done = leadstream("publish", changed, "--data-dir", server.data_dir)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Model temperature, version 2, is in force." in done.stdout
+    assert scores_in(database_of(server), "default")["zoe", "temperature"] == (24,)
+    back = leadstream("publish", "temperature", "--data-dir", server.data_dir)
+    assert b"version 3" in back.stdout
+    assert scores_in(database_of(server), "default")["zoe", "temperature"] == (23,)
+
+
+def test_what_it_exports_an_embedded_store_imports_and_scores_alike(
+    server: Server, database_url: str, tmp_path: Path
+):
+    import_log("carried", access_log(), "--data-dir", server.data_dir)
+    exported = leadstream("export", "-", "--data-dir", server.data_dir)
+    assert exported.returncode == 0, exported.stderr.decode()
+    lines = [json.loads(line) for line in exported.stdout.splitlines()]
+    carried = [line for line in lines if line.get("tenant") == "carried"]
+    assert len(carried) == access_log().count(b"GET") - access_log().count(b".css")
+    for visitor in {line["visitor_id"] for line in carried}:
+        moments = [line["recorded_at"] for line in carried if line["visitor_id"] == visitor]
+        assert moments == sorted(moments)
+    done = leadstream(
+        "import",
+        "events",
+        "-",
+        "--data-dir",
+        tmp_path,
+        stdin=exported.stdout,
+        LEADSTREAM_DATABASE_URL=database_url,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert scores_in(database_url, "carried") == scores_in(database_of(server), "carried")
+
+
+def test_the_example_of_a_direct_producer_works_as_it_stands(server: Server, settings):
+    page = PRODUCING.read_text(encoding="utf-8")
+    [example] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    topic = settings["LEADSTREAM_KAFKA_PREFIX"] + "events"
+    example = example.replace("localhost:9092", settings["LEADSTREAM_KAFKA"]).replace(
+        '"events"', f'"{topic}"'
+    )
+    subprocess.run([sys.executable, "-c", example], check=True, timeout=SECONDS)
+    assert _eventually(lambda: _lead(server, "anon:w-7f31c2"))
+    assert _listed(server) is None
+
+
+def _lead(server: Server, lead_id: str) -> bool:
+    return server.client.get(f"/api/leads/{lead_id}").status_code == 200
+
+
+def test_a_dead_letter_is_listed_and_sent_in_again_mended(server: Server, settings, tmp_path: Path):
+    said = {"type": "qr_scanned", "lead_id": "mia", "event_id": "scan-3"}
+    _append_to_kafka(settings, "default/l/mia", b"not an event")
+    place = _eventually(lambda: _listed(server))
+    mended = tmp_path / "mended.json"
+    mended.write_text(json.dumps({**said, "occurred_at": "2026-06-01T00:00:00Z"}), encoding="utf-8")
+    done = leadstream(
+        "dead-letters", "retry", *place.split(), "--mended", mended, "--data-dir", server.data_dir
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert ("mia", "temperature") in scores_in(database_of(server), "default")
+
+
+def _append_to_kafka(settings: dict[str, str], key: str, value: bytes) -> None:
+    import asyncio
+
+    from aiokafka import AIOKafkaProducer
+
+    async def append() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=settings["LEADSTREAM_KAFKA"]) as producer:
+            await producer.send_and_wait(settings["LEADSTREAM_KAFKA_PREFIX"] + "events", value, key.encode())
+
+    asyncio.run(append())
+
+
+def _listed(server: Server) -> str | None:
+    told = leadstream("dead-letters", "list", "--data-dir", server.data_dir).stdout.decode()
+    found = re.match(r"(\S+ \d+ \d+)  ", told)
+    return found[1] if found else None
+
+
+def _eventually(found):
+    deadline = time.monotonic() + SECONDS
+    while not (answer := found()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer
+
+
+def test_the_doctor_finds_it_healthy(server: Server):
+    done = leadstream("doctor", "--data-dir", server.data_dir)
+    told = done.stdout.decode()
+    assert done.returncode == 0, told
+    for line in (
+        "ok   Kafka: answers",
+        "ok   Topics: are as they should be, 3 partitions each",
+        "ok   Workers: 1 in the group serve-leadstream",
+        "ok   Stage track_sessions: is up to date",
+        "ok   Stage score_leads: is up to date",
+        "ok   Projections: 1 in the group serve-leadstream-projections",
+        "ok   Projection: is up to date",
+        "ok   Read models: follow this cluster",
+    ):
+        assert line in told, told
+
+
+def test_a_rebuild_beside_it_changes_nothing_that_is_seen(server: Server):
+    before = scores_in(database_of(server), "default")
+    done = leadstream("rebuild", "--data-dir", server.data_dir)
+    assert done.returncode == 0, done.stderr.decode()
+    assert scores_in(database_of(server), "default") == before
+    assert before
+
+
+def test_everything_answered_is_there_once_after_a_kill(server: Server):
+    said = [
+        {
+            "type": "qr_scanned",
+            "lead_id": "kim",
+            "event_id": f"kim-{number}",
+            "occurred_at": "2026-05-01T00:00:00Z",
+        }
+        for number in range(20)
+    ]
+    for event in said:
+        assert server.client.post("/v1/events", json=event).status_code == 200
+    server.kill()
+    server.start()
+    answer = server.client.post("/v1/events", params={"wait": 10}, json=said)
+    assert {each["outcome"] for each in answer.json()["events"]} == {"duplicate"}
+    with psycopg.connect(database_of(server), options=READ_OPTIONS) as connection:
+        [counts] = connection.execute("select counts from leads where lead_id = 'kim'").fetchone()
+    assert counts["qr_scanned"] == 20
+
+
+def test_being_told_to_stop_is_no_error_and_is_done_in_time(server: Server, settings):
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < STOPPING_SECONDS
+    assert not (server.data_dir / "server.json").exists()
+    assert not (server.data_dir / "postgres/postmaster.pid").exists()
+    assert "Traceback" not in server.said.read_text()
+    embedded = leadstream("serve", "--port", free_port(), "--data-dir", server.data_dir)
+    assert embedded.returncode == 1
+    assert b"follows the Kafka cluster" in embedded.stderr
+    skipped = leadstream("skip", "events", 0, 0, "--reason", "x", "--data-dir", server.data_dir)
+    assert skipped.returncode == 1
+    assert b"set LEADSTREAM_KAFKA" in skipped.stderr
+
+
+def test_a_fold_with_a_bug_ends_the_process_until_the_record_is_skipped(cluster, tmp_path: Path):
+    settings = settings_for(cluster.brokers, cluster.prefix)
+    with serving(tmp_path / "store", program=("-c", BROKEN), arguments=("--kafka",), **settings) as server:
+        ok = server.client.post(
+            "/v1/events", params={"wait": 10}, json={"type": "qr_scanned", "lead_id": "ada"}
+        )
+        assert ok.status_code == 200
+        poison = server.client.post("/v1/events", json={"type": "qr_scanned", "lead_id": "poison"})
+        assert poison.status_code == 200
+        assert server.process is not None
+        assert server.process.wait(SECONDS) == 3
+        said = server.said.read_text()
+        place = re.search(r"(lead-activity)/(\d+) at position (\d+)", said)
+        assert place, said
+        assert "leadstream skip" in said
+        done = leadstream(
+            "skip", *place.groups(), "--reason", "known bug", "--data-dir", server.data_dir, **settings
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        again = leadstream(
+            "skip", place[1], place[2], "999", "--reason", "none", "--data-dir", server.data_dir, **settings
+        )
+        assert again.returncode == 1
+        assert b"can be skipped" in again.stderr
+        server.start()
+        assert _eventually(lambda: _listed(server)) == " ".join(place.groups())
+        leads = server.client.get("/api/leads").json()["leads"]
+        assert [lead["lead_id"] for lead in leads] == ["ada"]

@@ -1,0 +1,123 @@
+"""Prometheus and Grafana: files that they take, alerts that fire, and metrics that really are given."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import REGISTRY
+from leadstream.settings import Settings
+from streams.kafka.metrics import WorkerMetrics
+from streams.kafka.topics import STAGES
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+GRAFANA = ROOT / "deploy" / "grafana"
+DASHBOARD = json.loads((GRAFANA / "dashboards" / "leadstream.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+
+def promtool(*arguments):
+    program = shutil.which("promtool")
+    assert program, "install promtool (Debian: apt-get install prometheus)"
+    answer = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+def given():
+    """Every series that a gateway and a worker give, as Prometheus reads them."""
+    pages = (generate_latest(REGISTRY), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    families = [family for page in pages for family in text_string_to_metric_families(page.decode())]
+    return {family.name + part for family in families for part in SERIES[family.type]}
+
+
+def asked():
+    alerts = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
+    rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
+    assert len(rules) == 9
+    assert len(queries) > 15
+    return sorted({name for text in rules + queries for name in re.findall(r"\bleadstream_\w+", text)})
+
+
+@pytest.mark.parametrize("metric", asked())
+def test_every_metric_that_is_asked_for_is_given(metric):
+    assert metric in given()
+
+
+def test_prometheus_takes_its_configuration_and_rules():
+    promtool("check", "config", "--syntax-only", str(PROMETHEUS / "prometheus.yml"))
+    promtool("check", "rules", str(PROMETHEUS / "alerts.yml"))
+
+
+def test_every_alert_fires_when_it_should_and_not_before():
+    promtool("test", "rules", str(Path(__file__).with_name("alerts_fire.yml")))
+    tried = (Path(__file__).with_name("alerts_fire.yml")).read_text()
+    alerts = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
+    for rule in (rule for group in alerts["groups"] for rule in group["rules"]):
+        assert f"alertname: {rule['alert']}\n        exp_alerts:" in tried
+
+
+def test_prometheus_looks_where_the_services_listen():
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    found = {
+        job["job_name"]: (each["names"], each["port"])
+        for job in config["scrape_configs"]
+        for each in job["dns_sd_configs"]
+    }
+    fields = Settings.model_fields
+    assert found == {
+        "gateway": (["gateway"], fields["port"].default),
+        "worker": (["worker"], fields["worker_port"].default),
+    }
+    assert set(found) <= set(SERVICES)
+
+
+def test_the_token_of_prometheus_is_where_it_looks_for_it():
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    (gateway,) = (job for job in config["scrape_configs"] if job["job_name"] == "gateway")
+    (secret,) = SERVICES["prometheus"]["secrets"]
+    assert gateway["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
+
+
+def test_grafana_finds_prometheus_and_its_dashboard():
+    (source,) = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+    used = {panel["datasource"]["uid"] for panel in PANELS}
+    used |= {target["datasource"]["uid"] for panel in PANELS for target in panel["targets"]}
+    assert used == {source["uid"]}
+
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "leadstream.yml").read_text())[
+        "providers"
+    ]
+    mounts = dict(reversed(volume.split(":")[:2]) for volume in SERVICES["grafana"]["volumes"])
+    where = provider["options"]["path"]
+    assert mounts[where] == "./deploy/grafana/dashboards"
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{where}/leadstream.json"
+
+
+def test_panels_have_their_own_places_and_say_what_they_show():
+    places = [
+        (x, y)
+        for panel in DASHBOARD["panels"]
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(places) == len(set(places))
+    assert max(x for x, _ in places) < 24
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert all(panel["title"] and panel["description"] for panel in PANELS)

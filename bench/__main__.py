@@ -1,21 +1,57 @@
-"""Ratios, measured side by side in one run: `make bench`, or `python -m bench NAME ...`.
+"""Ratios, measured side by side in one run: `python -m bench [NAME [options]]`, or `make bench` for all.
+
+import      events imported durably, folded and projected, as a ratio to COPY of the same rows
+one-lead    what one more event of a lead costs after 10, 1,000 and 100,000 of them
+engine      a small two-stage job on our engine, on Kafka Streams, and on Faust as shipped
+pipeline    the real folds: from `events` to scores and to rows, on Kafka and in embedded mode
+latency     from an event's acknowledgement to its score in the database, on Kafka and in embedded mode
+restart     from the start of a killed worker until it is ready again
 
 Absolute times mean little on a shared machine; what counts is a ratio to something known, taken in
-the same minute.
+the same run. `python -m bench NAME --help` says what can be chosen; bench/README.md how to read it.
 """
 
+import argparse
+import logging
+import signal
 import sys
+from importlib import import_module
 
-from bench import durable_import, one_lead
+from bench.engine.java import NotBuilt
+from bench.processes import Failed
+from deploy.kafka.broker import BrokerFailed
+from leadstream.logs import log_from
 
-BENCHMARKS = {"import": durable_import.run, "one-lead": one_lead.run}
+BENCHMARKS = {
+    "import": "bench.durable_import",
+    "one-lead": "bench.one_lead",
+    "engine": "bench.engine.run",
+    "pipeline": "bench.pipeline",
+    "latency": "bench.latency",
+    "restart": "bench.restart",
+}
 
 
-def main(names: list[str]) -> None:
-    for name in names or BENCHMARKS:
-        if name not in BENCHMARKS:
-            raise SystemExit(f"no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
-        BENCHMARKS[name]()
+def main(words: list[str]) -> None:
+    if words and words[0] not in BENCHMARKS:
+        asked = words[0] in {"-h", "--help"}
+        print(__doc__ if asked else f"There is no {words[0]!r}, only {', '.join(BENCHMARKS)}.")
+        raise SystemExit(0 if asked else 2)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is stopped
+    log_from("error")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a fresh topic's leader takes a moment
+    for name in words[:1] or BENCHMARKS:
+        module = import_module(BENCHMARKS[name])
+        parser = argparse.ArgumentParser(
+            prog=f"python -m bench {name}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.options(parser)
+        try:
+            module.run(parser.parse_args(words[1:]))
+        except (Failed, BrokerFailed, NotBuilt) as failure:
+            raise SystemExit(str(failure)) from failure
 
 
 if __name__ == "__main__":

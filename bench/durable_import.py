@@ -4,6 +4,7 @@ Both end with everything on disk, in the same PostgreSQL. COPY writes the events
 the ratio is the price of scoring: dedupe, identity, sessions, five models, ledger, read models.
 """
 
+import argparse
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -24,7 +25,11 @@ LEADS = 1_000
 DAYS = 60
 
 
-def run() -> None:
+def options(_parser: argparse.ArgumentParser) -> None:
+    """There is nothing to choose."""
+
+
+def run(_given: argparse.Namespace) -> None:
     now = datetime.now(UTC)
     events = [archived(event, now) for event in simulate(seed=3, leads=LEADS, days=DAYS, until=now)]
     rows = [(key_of(event), encode_source(event)) for event in events]

@@ -4,6 +4,7 @@ The two folds in memory, with their codecs at every chunk of 100: CPU time, the 
 stretches. Flat means that a lead's past costs nothing.
 """
 
+import argparse
 import time
 from collections import defaultdict
 from collections.abc import Collection
@@ -94,7 +95,11 @@ def event(number: int) -> Event:
             return PageViewed(**envelope, url=f"https://shop.example/{number % 50}")
 
 
-def run() -> None:
+def options(_parser: argparse.ArgumentParser) -> None:
+    """There is nothing to choose."""
+
+
+def run(_given: argparse.Namespace) -> None:
     pipeline, number, rows = Pipeline(), 0, []
     for after in AFTER:
         while number < after:

@@ -1,0 +1,28 @@
+"""The common job's stages in our engine, hosted by Faust."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from bench.engine.job import Leads, Sessions
+from bench.processes import now_ms, say_first
+from streams.kafka.cluster import Cluster
+from streams.kafka.faust_host import create_app, run_worker
+
+if __name__ == "__main__":
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("brokers")
+    asked.add_argument("prefix")
+    asked.add_argument("buckets", type=int)
+    given = asked.parse_args()
+    with tempfile.TemporaryDirectory(prefix="leadstream-bench-faust-") as data:
+        app = create_app(
+            Cluster(given.brokers, given.prefix),
+            [Sessions(say_first), Leads()],
+            buckets=given.buckets,
+            worker_id=None,
+            port=None,
+            data_dir=Path(data),
+            now=now_ms,
+        )
+        run_worker(app, log_level="warning")

@@ -74,10 +74,15 @@ class Bucket:
         self._observe = observe
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._halted = False
         self._tick = False
 
     async def open(self) -> None:
         await self._transactions.open()
+
+    def halt(self) -> None:
+        """Begins no round any more, and commits none that has not begun to be committed."""
+        self._closed = self._halted = True
 
     async def close(self) -> None:
         """Ends the round under way: what it has folded is committed. Then nothing is written any more."""
@@ -103,7 +108,7 @@ class Bucket:
             while not self._closed:
                 begun = time.perf_counter()
                 made, records = await self._fold()
-                if made is None:
+                if made is None or self._halted:
                     return
                 contained = await self._transactions.commit(made)
                 for lane in self.lanes:
@@ -122,8 +127,6 @@ class Bucket:
         """What the lanes make of what waits; lanes take turns, chunk by chunk."""
         gathered = _Gathered()
         ticking, self._tick = self._tick, False
-        if ticking:
-            self._wake_due(gathered)
         records, deadline = 0, time.monotonic() + ROUND_SECONDS
         idle = 0
         while idle < len(self._turns) and records < ROUND_RECORDS and time.monotonic() < deadline:
@@ -140,8 +143,10 @@ class Bucket:
             gathered.take(lane, said)
             self._drained(lane)
             await asyncio.sleep(0)
+        if ticking:  # now: a lane that keeps up is empty at the end of a round, seldom at its beginning
+            self._wake_due(gathered)
         for lane in self.lanes:
-            if lane.dirty and (lane in gathered or ticking):
+            if lane.inbox is not None and lane.dirty and (lane in gathered or ticking):
                 gathered.checkpoint(lane)
         return gathered.round(), records
 

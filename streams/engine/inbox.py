@@ -12,6 +12,8 @@ from schemas.record import Chunk, Record
 MOST_RECORDS = 10_000
 MOST_BYTES = 4 * 1024 * 1024
 """About: the chunk that passes a bound is kept whole."""
+RECORD_BYTES = 250
+"""What a record takes beside its key and value, about."""
 
 
 class Inbox:
@@ -43,10 +45,11 @@ class Inbox:
             new = chunk.records
             if chunk.start < self.end:
                 new = [record for record in new if record.position >= self.end]
-            size = sum([len(record.value) for record in new if record.value])
-            self._records.extend(new)
-            self._sizes.append((chunk.next, size))
-            self._bytes += size
+            if new:
+                size = sum([len(record.value or b"") + len(record.key) + RECORD_BYTES for record in new])
+                self._records.extend(new)
+                self._sizes.append((chunk.next, size))
+                self._bytes += size
             self.end = chunk.next
         return True
 

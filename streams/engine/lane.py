@@ -13,7 +13,7 @@ from schemas.record import Chunk, Outgoing, Record, Slot
 from schemas.topics import DEAD_LETTERS
 from streams.engine.inbox import Inbox
 from streams.engine.memory import Change, Memory
-from streams.engine.shard import Shard, Stage, dead_letter
+from streams.engine.shard import KEPT_KEY, Shard, Stage, dead_letter
 
 DUE_AT_ONCE = 500
 LATELY_MS = 2_000
@@ -76,7 +76,9 @@ class Lane:
         if self.memory.position is None or self.memory.position < begin:
             self.memory.position = begin
         self._skips = {at: why for at, why in skips.items() if at >= self.memory.position}
+        self._newest, self._counted = 0, -1  # what another owner left unread may be older than the clock
         self.inbox = Inbox(self.memory.position)
+        self.dirty = True  # the group's offset is said anew: it may have expired, or been reset
         return self.memory.position
 
     def offer(self, chunk: Chunk) -> bool:
@@ -131,13 +133,13 @@ class Lane:
         self.memory.position = self.inbox.position
         return self.memory.position
 
-    def reread(self) -> None:
-        """Its memory has changed under it."""
-        self._shard.forget()
-
     def close(self) -> None:
-        """What waits is dropped; the next owner reads it."""
+        """What waits is dropped; the next owner reads it. Decoded states go, too: their memory may learn
+        what another owner did.
+        """
         self.inbox = None
+        self.dirty = False
+        self._shard.forget()
 
     def _caught_up(self, now: int) -> bool:
         """What it folded last is new, or nothing has come for a while."""
@@ -150,8 +152,9 @@ class Lane:
         self.dirty = True
         self._tally.folded += 1
         self._tally.dead_letters += 1
-        letter = dead_letter(record, f"skipped: {reason}")
-        return Said([Outgoing(DEAD_LETTERS, record.key, letter)])
+        letter = Outgoing(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, f"skipped: {reason}"))
+        # If a timer wrote it, the same would come of it again: the key's next event says when it is due.
+        return Said([letter], list(self.memory.put_dues({record.key: None})))
 
 
 def cache_size(memory: Memory) -> int:

@@ -20,6 +20,11 @@ from schemas.topics import DEAD_LETTERS
 SHARED = "~"
 """The key of what concerns the whole shard: models, settings, a sweep under way."""
 
+KEPT_BYTES = 1_000_000
+"""Of a record that cannot be read: its letter, in base64, must fit where any producer's record did."""
+KEPT_KEY = 1_024
+"""Characters."""
+
 StateT = TypeVar("StateT", bound="State")
 SharedT = TypeVar("SharedT", bound="SharedState")
 Message = Any
@@ -112,9 +117,7 @@ class FoldFailed(Exception):
     """A fold raised on a record that had decoded: a bug. Nothing of the chunk may be stored."""
 
     def __init__(self, record: Record, stage: str) -> None:
-        super().__init__(
-            f"{stage} failed on {record.topic}/{record.partition} at position {record.position} (key {record.key})"
-        )
+        super().__init__(f"{stage} failed on {record.topic}/{record.partition} at position {record.position}")
         self.record = record
         self.stage = stage
 
@@ -198,7 +201,7 @@ class Shard(Generic[SharedT, StateT]):
     def _apply_to_all(self, shared: SharedT, message: Message | Refusal, record: Record, run: "_Run") -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
         if isinstance(message, Refusal):
-            run.emit(DEAD_LETTERS, record.key, dead_letter(record, message.reason, message.field))
+            run.emit(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, message.reason, message.field))
             return True
         origin = f"{record.partition}:{record.position}"
         cursor = self.stage.begin(shared, message)
@@ -268,6 +271,9 @@ class _Run:
 
 def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
     """The dead letter of a record, encoded for the topic `dead-letters`."""
+    original = record.value or b""
+    if len(original) > KEPT_BYTES:
+        reason = f"{reason} (only the first {KEPT_BYTES:,} of its {len(original):,} bytes are kept)"
     return encode_dead_letter(
         DeadLetter(
             topic=record.topic,
@@ -275,7 +281,7 @@ def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
             position=record.position,
             reason=reason,
             field=field,
-            key=record.key,
-            original=record.value or b"",
+            key=record.key[:KEPT_KEY],
+            original=original[:KEPT_BYTES],
         )
     )

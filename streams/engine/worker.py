@@ -27,9 +27,9 @@ class Backing(Protocol):
 
     def transactions(self, bucket: int) -> Transactions: ...
 
-    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place, int], None]) -> None:
+    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place], None]) -> None:
         """Brings each memory up to the end of its changelog, from its `changelog_position` on; tells
-        `opened(place, gained)` for each one when it is there. May be cancelled and called again.
+        `opened` of each one when it is there. May be cancelled and called again.
         """
 
     async def beginnings(self, slots: Collection[Slot]) -> Mapping[Slot, int]:
@@ -57,7 +57,7 @@ class ShardStatus(NamedTuple):
     queued: int
     """Records that wait in memory."""
     folded: int
-    """Records, since it was opened."""
+    """Records, since this worker first owned it."""
     keys: int
     size: int
     """Bytes of encoded state."""
@@ -72,7 +72,7 @@ def _nothing(*_: Any) -> None: ...
 
 
 class Worker:
-    """`seek` is told where to read a partition from; `room`, that a full one has room again."""
+    """`seek` is told where to read a partition from; `room`, that there is room (again) to read it."""
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class Worker:
         self._kept: dict[Slot, Lane] = {}
         """Lanes of the last assignment: what they remember is true, if no longer complete."""
         self._kept_at = 0
-        self._waiting: dict[Slot, asyncio.Future[None]] = {}
+        self._full: set[Slot] = set()
+        """What was full when it was last offered."""
         self._opening: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._failed = False
@@ -115,7 +116,7 @@ class Worker:
         """
         if self._buckets:
             await self.revoke()
-        if self._stopped:
+        if self._stopped or self._failed:
             return
         owned = sorted((slot for slot in slots if slot[0] in self._stages), key=lambda slot: slot[1])
         if self._now() - self._kept_at > KEPT_MS:
@@ -139,8 +140,7 @@ class Worker:
             opening.cancel()  # if the host has given up
 
     async def revoke(self) -> None:
-        """Ends the rounds under way and gives the buckets up. Waiting offers are let go first."""
-        self._let_go()
+        """Ends the rounds under way and gives the buckets up."""
         for task in (self._opening, self._restoring):
             if task is not None:
                 task.cancel()
@@ -148,8 +148,8 @@ class Worker:
         self._opening = self._restoring = None
         buckets, self._buckets = self._buckets, {}
         await asyncio.gather(*(bucket.close() for bucket in buckets.values()))
-        self._let_go()
-        if self._lanes:
+        self._full.clear()
+        if self._lanes and not self._failed:  # what failed may remember what is not durable
             self._kept, self._kept_at, self._lanes = self._lanes, self._now(), {}
 
     async def stop(self) -> None:
@@ -158,23 +158,20 @@ class Worker:
         await self.revoke()
         self._kept = {}
 
-    def offer(self, chunk: Chunk) -> "asyncio.Future[None] | None":
-        """Hands over what was read. A future: there is no room for more of this partition until it is
-        done. What is not owned is not taken.
-        """
+    def offer(self, chunk: Chunk) -> None:
+        """Hands over what was read; what is not owned is not taken. Ask `full` before reading more."""
         slot = chunk.topic, chunk.partition
         lane = self._lanes.get(slot)
         if lane is None or lane.inbox is None or self._failed:
-            return None
+            return
         if not lane.offer(chunk):
             _log.info("reading again after a gap", topic=slot[0], partition=slot[1], position=lane.inbox.end)
             self._seek(slot, lane.inbox.end)
-            return None
+            return
         if len(lane.inbox) and (bucket := self._buckets.get(slot[1] % self._count)) is not None:
             bucket.wake()
-        if not lane.inbox.full:
-            return None
-        return self._waiting.setdefault(slot, asyncio.get_running_loop().create_future())
+        if lane.inbox.full:
+            self._full.add(slot)
 
     def full(self, slot: Slot) -> bool:
         """Whether nothing is to be read of it now: too much waits, or it is restoring."""
@@ -183,6 +180,8 @@ class Worker:
 
     def tick(self) -> None:
         """About once a second."""
+        if self._failed:
+            return
         for bucket in self._buckets.values():
             bucket.tick()
 
@@ -228,10 +227,8 @@ class Worker:
             beginnings = await self._backing.beginnings(lanes)
             skips = await self._backing.skips(lanes)
 
-            def opened(place: Place, gained: int) -> None:
+            def opened(place: Place) -> None:
                 slot, lane = by_place[place]
-                if gained:
-                    lane.reread()
                 begin, reached = beginnings[slot], lane.memory.position
                 if reached is not None and reached < begin:
                     _log.error(
@@ -251,20 +248,14 @@ class Worker:
             self._failed_once(error)
 
     def _make_room(self, lane: Lane) -> None:
-        waiting = self._waiting.get(lane.slot)
-        if waiting is not None and lane.inbox is not None and not lane.inbox.full:
-            del self._waiting[lane.slot]
-            if not waiting.done():
-                waiting.set_result(None)
+        if lane.slot in self._full and lane.inbox is not None and not lane.inbox.full:
+            self._full.remove(lane.slot)
             self._room(lane.slot)
 
-    def _let_go(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_result(None)
-
     def _failed_once(self, error: BaseException) -> None:
+        """Whatever was folded and not committed may be in memory, so nothing more is written at all."""
+        for bucket in self._buckets.values():
+            bucket.halt()
         if not self._failed:
             self._failed = True
             self._fail(error)

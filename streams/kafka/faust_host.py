@@ -20,7 +20,12 @@ from typing import Any, NoReturn
 import faust
 import structlog
 import uvloop
-from aiokafka.errors import InconsistentGroupProtocolError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    InconsistentGroupProtocolError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    ProducerFenced,
+)
 from faust.types import StreamT
 from yarl import URL
 
@@ -44,6 +49,7 @@ from streams.kafka.faust_seams import (
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.restoring import KafkaBacking
 from streams.kafka.topics import BrokerAway, TopicsMissing, TopicsRefused, check_topics, partitions_of
+from streams.kafka.transactions import BucketUnopened
 
 _log = structlog.get_logger(__name__)
 
@@ -86,8 +92,19 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, InconsistentGroupProtocolError):
         return "Another worker of this app counts buckets differently: LEADSTREAM_BUCKETS must be the same for all."
     if isinstance(error, OffsetOutOfRangeError):
-        return f"The log no longer holds what is next to be folded ({error}): records were deleted before."
-    if isinstance(error, TopicsRefused | PortTakenError | SeamsGoneError):
+        return (
+            f"The log does not hold what is next to be folded ({error}). If retention deleted it, a restart goes on "
+            "with what is there; if the topic was made anew, delete the changelogs, too, or set another "
+            "LEADSTREAM_KAFKA_APP."
+        )
+    if isinstance(error, ProducerFenced):
+        return (
+            "Another worker has taken over these partitions, as this one stood still for too long, or was believed "
+            "to. Started again, it takes its share. If this comes often, it has too little CPU."
+        )
+    if isinstance(error, MessageSizeTooLargeError):
+        return f"A record is larger than its topic takes ({error}): `leadstream topics check` says which setting is wrong."
+    if isinstance(error, TopicsRefused | PortTakenError | SeamsGoneError | BucketUnopened):
         return str(error)
     return None
 
@@ -270,7 +287,7 @@ class LeadstreamApp(faust.App):
                     _log.warning("waiting for Kafka", reason=str(away))
                 await self.sleep(AWAY_SECONDS)
                 continue
-            tolerable = [problem for problem in problems if problem.said.startswith("has retention.ms")]
+            tolerable = [problem for problem in problems if problem.tolerable]
             for problem in tolerable:
                 _log.warning("a topic keeps less than it should", reason=str(problem))
             if severe := [str(problem) for problem in problems if problem not in tolerable]:
@@ -289,7 +306,7 @@ class LeadstreamApp(faust.App):
     async def _let_go(self) -> None:
         """The rounds under way are committed, unless that takes too long: then they are not."""
         try:
-            async with asyncio.timeout(LETTING_GO_SECONDS), self._changing:
+            async with asyncio.timeout(LETTING_GO_SECONDS):  # it may end an assignment under way
                 if self._worker is not None:
                     await self._worker.stop()
         except TimeoutError:

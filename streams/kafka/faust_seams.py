@@ -7,7 +7,8 @@ seam that is no longer as it was; a worker refuses to start on other versions th
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -72,10 +73,12 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is 
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._consumer.give_up({TP(*partition) for partition in revoked})
+        with self._consumer.failing():
+            await self._consumer.give_up({TP(*partition) for partition in revoked})
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._consumer.take_up({TP(*partition) for partition in assigned})
+        with self._consumer.failing():
+            await self._consumer.take_up({TP(*partition) for partition in assigned})
 
 
 class ChunkConsumer(Consumer):
@@ -135,6 +138,14 @@ class ChunkConsumer(Consumer):
             except Exception as error:  # noqa: BLE001 - whatever it is, we are no member any more
                 if not self.app.should_stop:
                     self._host.fail(error)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Aiokafka would log what a listener raises and go on, with a member that owns and folds nothing."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - as said
+            self._host.fail(error)
 
     async def give_up(self, revoked: set[TP]) -> None:
         """The engine first: Faust then waits for its agents, and must find nothing that waits."""

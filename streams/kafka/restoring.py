@@ -58,12 +58,11 @@ class KafkaBacking:
         found = await self._started.end_offsets(list(partitions))
         return {partitions[partition]: offset for partition, offset in found.items()}
 
-    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place, int], None]) -> None:
+    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place], None]) -> None:
         consumer = self._started
         places = {self._changelog(place): place for place in memories}
         ends = await consumer.end_offsets(list(places))
         consumer.assign(list(places))
-        gained = dict.fromkeys(places, 0)
         for partition, place in places.items():
             consumer.seek(partition, memories[place].changelog_position)
         left = set(places)
@@ -73,13 +72,12 @@ class KafkaBacking:
                 memory.changelog_position = max(memory.changelog_position, await consumer.position(partition))
                 if memory.changelog_position >= ends[partition]:
                     left.remove(partition)
-                    opened(places[partition], gained[partition])
+                    opened(places[partition])
             if not left:
                 break
             found = await consumer.getmany(*left, timeout_ms=WAIT_MS, max_records=AT_ONCE)
             for partition, records in found.items():
                 memory = memories[places[partition]]
-                gained[partition] += len(records)
                 for record in records:
                     memory.restore(record.key, record.value)
                 memory.changelog_position = records[-1].offset + 1
@@ -99,10 +97,11 @@ class KafkaBacking:
             for partition, records in (await consumer.getmany(*left, timeout_ms=WAIT_MS)).items():
                 for record in records:
                     topic, _, position = record.key.decode().rpartition("/")
-                    if record.value is not None:
-                        found.setdefault((topic, partition.partition), {})[int(position)] = (
-                            record.value.decode()
-                        )
+                    of_slot = found.setdefault((topic, partition.partition), {})
+                    if record.value is None:
+                        of_slot.pop(int(position), None)
+                    else:
+                        of_slot[int(position)] = record.value.decode()
             left = {p for p in left if await consumer.position(p) < ends[p]}
         return found
 

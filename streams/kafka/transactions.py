@@ -24,6 +24,10 @@ REQUEST_BYTES = 16 * 1024 * 1024
 TRANSACTION_MS = 30_000
 """After so long the broker ends a transaction that nobody ended."""
 
+OPEN_SECONDS = 45.0
+"""Longer than the broker takes to end what the one before left open."""
+STOP_SECONDS = 5.0
+
 _partition_of = lru_cache(maxsize=131_072)(partition_of)
 
 Keyed = Collection[tuple[bytes, bytes | None]]
@@ -33,6 +37,16 @@ def reached(step: str) -> None:
     """Called at each step of a transaction: begun, sent, acknowledged, offsets, committing, committed.
     Does nothing; crash tests put something in its place.
     """
+
+
+class BucketUnopened(Exception):
+    """The brokers do not say whose turn it is; the message says where to look."""
+
+    def __init__(self, bucket: int) -> None:
+        super().__init__(
+            f"Kafka did not open bucket {bucket} within {OPEN_SECONDS:.0f} s: its transaction coordinator does not "
+            "answer. Look at the topic __transaction_state (is it replicated enough?) and at the brokers' logs."
+        )
 
 
 class Sent(NamedTuple):
@@ -60,12 +74,15 @@ class KafkaTransactions:
             linger_ms=0,
         )
         try:
-            await producer.start()
-            # The public way to wait until the broker has fenced the one before.
-            await producer.begin_transaction()
-            await producer.abort_transaction()
-        except BaseException:  # also when it is called off
-            await producer.stop()
+            async with asyncio.timeout(OPEN_SECONDS):
+                await producer.start()
+                # The public way to wait until the broker has fenced the one before.
+                await producer.begin_transaction()
+                await producer.abort_transaction()
+        except BaseException as error:  # also when it is called off
+            await _stopped(producer)
+            if isinstance(error, TimeoutError):
+                raise BucketUnopened(self._bucket) from error
             raise
         self._producer = producer
 
@@ -96,14 +113,14 @@ class KafkaTransactions:
         reached("committing")
         await committed
         reached("committed")
-        return {
-            place: last.acknowledged.result().offset + last.records for place, last in of_changelogs.items()
-        }
+        begun = {place: (last.acknowledged.result().offset, last) for place, last in of_changelogs.items()}
+        # A batch that the broker had already is acknowledged without an offset.
+        return {place: offset + last.records for place, (offset, last) in begun.items() if offset >= 0}
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await _stopped(producer)
 
     def _batches(self, made: Round) -> Iterator[tuple[TopicPartition, Place | None, Keyed]]:
         outputs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = defaultdict(list)
@@ -139,3 +156,10 @@ async def _send(producer: AIOKafkaProducer, to: TopicPartition, records: Keyed) 
 async def _hand_over(producer: AIOKafkaProducer, to: TopicPartition, batch: BatchBuilder) -> "Sent":
     count = batch.record_count()
     return Sent(await producer.send_batch(batch, to.topic, partition=to.partition), count)
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """Without a coordinator it would wait for ever; what it leaves open, the next owner ends."""
+    stopping = asyncio.ensure_future(producer.stop())
+    await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    stopping.cancel()

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from leadstream.settings import Settings
-from leadstream.wiring import database_server
+from leadstream.wiring import database_server, explained, refuse_log
 from leadstream.wiring_kafka import Broken, Projection, kafka_explained, make_topics
 from leadstream.worker import worker_app
 from streams.kafka.faust_host import WorkerThread, explain
@@ -86,9 +86,11 @@ def named(settings: Settings) -> Settings:
 @contextmanager
 def open_kafka_system(settings: Settings) -> Iterator[KafkaSystem]:
     """Raises Failure for what the user can mend."""
-    with kafka_explained():
-        asyncio.run(make_topics(settings))
     with database_server(settings) as database:
+        with explained(settings):
+            refuse_log(database())
+        with kafka_explained():
+            asyncio.run(make_topics(settings))
         system = KafkaSystem(settings, database)
         try:
             system.start()

@@ -396,7 +396,7 @@ def skip(
 ) -> None:
     """Pass over a record that stops scoring: it becomes a dead letter. A running server goes on at once.
 
-    The server's log and `leadstream doctor` name the record.
+    On Kafka the worker (or `serve --kafka`) must be started again. The server's log and `leadstream doctor` name the record.
     """
     settings = _settings(data_dir=data_dir, database_url=database_url)
     commands.skip(settings, topic, partition, position, reason)

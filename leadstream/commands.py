@@ -44,12 +44,17 @@ from leadstream.wiring import (
     ports_open,
     utc_now,
 )
+from projections.positions import PositionGapError
 from projections.rebuild import NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
+from projections.rows import UnreadableRecordError
 from projections.source import followed
 from schemas.control import EVERY_TENANT
 from schemas.decode import encode_source
 from streams.embedded import log
+
+_REASONS = 3
+"""Of many, so many are told."""
 
 
 def settings_from(**given: object) -> Settings:
@@ -230,7 +235,10 @@ def export(settings: Settings, file: str | None, *, to_kafka: bool) -> None:
     if to_kafka:
         _carry(settings)
         return
+    settings = as_served(settings)
     with _database(settings) as url, _opened(None if file in {None, "-"} else Path(file or "-")) as to:
+        if settings.kafka is not None:
+            commands_kafka.tell_unarchived(settings, url)
         tally = write_events(url, to.write)
     say(f"{tally.events:,} events were written.")
     if tally.left_out:
@@ -255,6 +263,7 @@ def _carry(settings: Settings) -> None:
 
 
 def publish(model: str, settings: Settings, *, tenant: str, fire: bool) -> None:
+    log_from("warning")
     publishing.compiled(model)  # before anything is started
     with reach_store(settings) as store:
         with progress("Rescoring", None):
@@ -266,6 +275,7 @@ def publish(model: str, settings: Settings, *, tenant: str, fire: bool) -> None:
 def publish_settings(
     settings: Settings, *, tenant: str, time_zone: str | None, idle_minutes: int | None
 ) -> None:
+    log_from("warning")
     with reach_store(settings) as store:
         with progress("Rescoring", None):
             said = publishing.publish_settings(
@@ -290,12 +300,13 @@ def rebuild(settings: Settings) -> None:
                     rebuild_read_models(url, progress=told)
                 else:
                     commands_kafka.rebuild(settings, url, told)
-        except (NothingToRebuildError, RebuildRunsError) as cause:
+        except (NothingToRebuildError, RebuildRunsError, PositionGapError, UnreadableRecordError) as cause:
             raise Failure(str(cause)) from cause
     out.print("The read models were built anew.")
 
 
 def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
+    log_from("warning")
     with _database(settings) as url:
         found = letters.waiting_letters(url, also_retried=also_retried)
     for letter in found:
@@ -309,6 +320,7 @@ def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
 
 
 def show_dead_letter(settings: Settings, topic: str, partition: int, position: int) -> None:
+    log_from("warning")
     with _database(settings) as url:
         letter = letters.one_letter(url, topic, partition, position)
     sys.stdout.buffer.write(letter.original)
@@ -317,21 +329,28 @@ def show_dead_letter(settings: Settings, topic: str, partition: int, position: i
 
 def retry_dead_letters(settings: Settings, place: tuple[str, int, int] | None, mended: Path | None) -> None:
     """The one at that place; all, if none is named."""
+    log_from("warning")
     try:
         value = mended.read_bytes() if mended else None
     except OSError as cause:
         raise Failure(f"{mended} cannot be read ({cause.strerror}).") from cause
     with reach_store(settings) as store:
         chosen = (
-            letters.waiting_letters(store.database_url)
+            letters.all_waiting(store.database_url)
             if place is None
             else [letters.one_letter(store.database_url, *place)]
         )
-        letters.retry(store, chosen, utc_now(), value)
-    out.print(f"{len(chosen)} sent in again.")
+        sent, stay = letters.retry(store, chosen, utc_now(), value)
+    why = "\n".join(stay[:_REASONS])
+    if stay and not sent:
+        raise Failure(why if len(stay) == 1 else f"None of the {len(stay)} can be sent in again:\n{why}")
+    out.print(f"{sent} sent in again.")
+    if stay:
+        warn(f"{len(stay)} stay:\n{why}")
 
 
 def skip(settings: Settings, topic: str, partition: int, position: int, reason: str) -> None:
+    log_from("warning")
     stages = {stage.source: stage.name for stage in STAGES}
     if topic not in stages:
         raise Failure(f"No stage folds {topic}: only records of {' and '.join(stages)} can be skipped.")
@@ -351,6 +370,7 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
 
 def doctor(settings: Settings) -> bool:
     """False if something fails."""
+    log_from("warning")
     colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     failed = False
     for found in checks.findings(settings):

@@ -10,14 +10,14 @@ from typing import NoReturn
 from aiokafka import TopicPartition
 
 from gateway.ports import Append
-from leadstream.lag import asking, committed, partition_count
+from leadstream.lag import asking, committed, lag_of, partition_count
 from leadstream.postgres import postgres_url
 from leadstream.projecting import rebuild_from_kafka
 from leadstream.serving import ensure_directory, listening, run_gateway
 from leadstream.settings import LOCAL_KAFKA, Settings
-from leadstream.show import Failure, out, say
-from leadstream.wiring import database_server, explained
-from leadstream.wiring_kafka import Projection, kafka_explained, kafka_ports, make_topics
+from leadstream.show import Failure, out, say, warn
+from leadstream.wiring import database_server, explained, refuse_log
+from leadstream.wiring_kafka import SOURCES, Projection, kafka_explained, kafka_ports, make_topics
 from projections.rebuild import Progress
 from schemas.record import Outgoing, Slot
 from streams.kafka import topics
@@ -65,11 +65,14 @@ def worker(settings: Settings) -> NoReturn:
 def project(settings: Settings) -> None:
     ensure_directory(settings.data_dir)
     with database_server(settings) as database:
+        with explained(settings):
+            refuse_log(database())
         projection = Projection(settings, database)
         projection.start()
-        say(f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this.")
         try:
-            projection.wait()
+            projection.wait(
+                lambda: say(f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this.")
+            )
         finally:
             projection.stop(_STOPPING_SECONDS)
 
@@ -115,16 +118,37 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
         folded, end = asyncio.run(_unfolded(cluster, (topic, partition)))
         if not folded <= position < end:
             state = "was folded already" if position < folded else "does not exist"
-            raise Failure(
-                f"{topic}/{partition} at position {position} {state}: only positions {folded} to {end - 1} can be "
-                "skipped."
+            left = (
+                f"only positions {folded} to {end - 1} can be skipped"
+                if folded < end
+                else "every record there is folded already"
             )
+            raise Failure(f"{topic}/{partition} at position {position} {state}: {left}.")
         asyncio.run(topics.publish(cluster, [said]))
 
 
 def rebuild(settings: Settings, database_url: str, progress: Progress) -> None:
     with kafka_explained(), explained(settings):
         rebuild_from_kafka(settings.cluster, database_url, progress=progress)
+
+
+def tell_unarchived(settings: Settings, database_url: str) -> None:
+    """Warns if the archive of events is not complete."""
+    try:
+        with kafka_explained():
+            left = asyncio.run(_unarchived(settings.cluster, database_url))
+    except Failure as cause:
+        warn(f"Whether every event is archived is not known: {cause}")
+        return
+    if left is None:
+        warn("Whether every event is archived is not known: `leadstream doctor` says more.")
+    elif left:
+        warn(f"{left:,} positions are not archived yet: `leadstream project` is to be there.")
+
+
+async def _unarchived(cluster: Cluster, database_url: str) -> int | None:
+    async with lag_of(cluster, SOURCES, database_url) as lag:
+        return await lag.unarchived()
 
 
 async def _unfolded(cluster: Cluster, slot: Slot) -> tuple[int, int]:

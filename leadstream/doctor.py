@@ -42,7 +42,10 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield _time_zones()
     yield _data_directory(settings.data_dir)
     yield _disk(settings.data_dir)
-    settings = as_served(settings)
+    try:
+        settings = as_served(settings)
+    except Failure as cause:
+        yield Finding("warn", "Settings", str(cause))
     with ExitStack() as closing:
         found = _database(settings, closing)
         yield from found.findings

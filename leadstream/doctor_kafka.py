@@ -100,7 +100,7 @@ async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> Asy
             "Projection", backlog.projection, "positions not projected yet", "If it grows: see its log."
         )
     elif asked_database:
-        yield Finding("warn", "Projection", "has not begun: the database has none of its tables")
+        yield Finding("fail", "Projection", backlog.unknown or "is not known")
 
 
 def _group(what: str, name: str, group: Group, remedy: str) -> Finding:

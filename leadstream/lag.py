@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from leadstream.projecting import followed_topics, projection_positions
+from projections.source import ANEW
 from schemas.record import Slot
 from schemas.topics import EVENTS
 from streams.kafka.cluster import Cluster
@@ -29,7 +30,9 @@ class Backlog(NamedTuple):
     stages: Mapping[str, int]
     """By stage, positions of its source that it has not passed."""
     projection: int | None
-    """Positions that the read models do not show; None while the database cannot be asked."""
+    """Positions that the read models do not show; None if that is not known."""
+    unknown: str | None = None
+    """Why not."""
 
     @property
     def total(self) -> int | None:
@@ -74,13 +77,29 @@ class Lag:
         Raises KafkaError or TimeoutError; an unreachable database leaves `projection` unknown.
         """
         async with asyncio.timeout(SECONDS):
-            return Backlog(await self.stages(), await self._projection())
+            return Backlog(await self.stages(), *await self._projection())
 
     async def stages(self) -> dict[str, int]:
         """`measure`, of the stages alone."""
         async with asyncio.timeout(SECONDS):
             await self.partitions()
             return {stage: await self._stage(topic) for stage, topic in self._sources.items()}
+
+    async def unarchived(self) -> int | None:
+        """Positions of `events` that the archive lacks; None if that is not known."""
+        async with asyncio.timeout(SECONDS):
+            await self.partitions()
+            return (await self._projected_behind([self._cluster.topic(EVENTS)]))[0]
+
+    async def standstill(self, backlog: Backlog) -> str | None:
+        """Why nobody does what is left, in words; None: somebody is there."""
+        if any(backlog.stages.values()) and not (await self.workers()).members:
+            return "no worker is there: start `leadstream worker`"
+        if backlog.projection is None:
+            return backlog.unknown
+        if backlog.projection and not (await self.projections()).members:
+            return "nobody makes the read models: start `leadstream project`"
+        return None
 
     async def workers(self) -> Group:
         return await _group(self._admin, self._cluster.group)
@@ -102,14 +121,20 @@ class Lag:
         ends = await self._consumer.end_offsets(partitions)
         return await self._behind(ends, await committed(self._admin, self._cluster.group, partitions))
 
-    async def _projection(self) -> int | None:
-        partitions = self._slots(self._projected)
-        ends = await self._consumer.end_offsets(partitions)
+    async def _projection(self) -> tuple[int | None, str | None]:
+        return await self._projected_behind(self._projected)
+
+    async def _projected_behind(self, topics: Iterable[str]) -> tuple[int | None, str | None]:
+        partitions = self._slots(topics)
         try:
             positions = await asyncio.to_thread(projection_positions, self._database_url)
-        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-            return None
-        return await self._behind(ends, {self._partition(slot): next_ for slot, next_ in positions.items()})
+        except psycopg.OperationalError:
+            return None, "the database does not answer"
+        ends = await self._consumer.end_offsets(partitions)  # last: no position is beyond them
+        passed = {self._partition(slot): next_ for slot, next_ in positions.items()}
+        if any(passed.get(partition, 0) > end for partition, end in ends.items()):
+            return None, f"the read models are of topics that were made anew since: {ANEW}"
+        return await self._behind(ends, passed), None
 
     async def _behind(self, ends: Mapping[TopicPartition, int], passed: Mapping[TopicPartition, int]) -> int:
         """What nobody has read yet begins where the log does."""

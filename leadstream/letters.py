@@ -29,6 +29,17 @@ def waiting_letters(database_url: str, *, also_retried: bool = False) -> list[Le
     return _asked(database_url, queries.letters(limit=LISTED, retried=None if also_retried else False))
 
 
+def all_waiting(database_url: str) -> list[Letter]:
+    """Every one that was not sent in again."""
+    found, page = list[Letter](), waiting_letters(database_url)
+    while page:
+        found += page
+        last = page[-1]
+        after = last.topic, last.partition, last.position
+        page = _asked(database_url, queries.letters(limit=LISTED, retried=False, after=after))
+    return found
+
+
 def one_letter(database_url: str, topic: str, partition: int, position: int) -> Letter:
     """Raises Failure."""
     found = _asked(database_url, queries.letter(topic, partition, position))
@@ -43,13 +54,28 @@ def place_of(letter: Letter) -> str:
     return f"{letter.topic} {letter.partition} {letter.position}"
 
 
-def retry(store: Store, chosen: Sequence[Letter], now: datetime, mended: bytes | None = None) -> None:
-    """Sends the records in again, `mended` in place of the only one's own bytes. Raises Failure."""
-    store.append([_again(letter, letter.original if mended is None else mended) for letter in chosen])
-    store.settle(lambda _: None)
-    with connected(store.database_url) as connection:
-        for letter in chosen:
-            connection.execute(queries.mark_retried(letter.topic, letter.partition, letter.position, now))
+def retry(
+    store: Store, chosen: Sequence[Letter], now: datetime, mended: bytes | None = None
+) -> tuple[int, list[str]]:
+    """Sends in again what can be, `mended` in place of the only one's own bytes: how many, and why each
+    of the others stays.
+    """
+    sent, stay = list[Letter](), list[str]()
+    records = []
+    for letter in chosen:
+        try:
+            records.append(_again(letter, letter.original if mended is None else mended))
+        except Failure as cause:
+            stay.append(str(cause))
+        else:
+            sent.append(letter)
+    if sent:
+        store.append(records)
+        store.settle(lambda _: None)
+        with connected(store.database_url) as connection:
+            for letter in sent:
+                connection.execute(queries.mark_retried(letter.topic, letter.partition, letter.position, now))
+    return len(sent), stay
 
 
 def _again(letter: Letter, value: bytes) -> Outgoing:

@@ -1,6 +1,7 @@
 """What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked.
 
-What a library repeats many times a second while a broker is away is told once in a while.
+What a library repeats many times a second while a broker is away is told once in a while. What events
+hold is never logged.
 """
 
 import logging
@@ -57,6 +58,8 @@ def log_from(level: str) -> None:
     )
     handler.addFilter(_once_in_a_while(time.monotonic))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    severity = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger("aiokafka").setLevel(max(severity, logging.INFO))  # below, it logs what records hold
     if level == "info":
         for talkative in ("uvicorn.error", "alembic", *_REPETITIVE):
             logging.getLogger(talkative).setLevel("WARNING")

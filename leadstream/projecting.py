@@ -7,6 +7,7 @@ when, every record counts once. What is away is waited for; what a retry cannot 
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -22,22 +23,31 @@ from leadstream.postgres import PostgresUnavailable
 from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import Progress, rebuild
-from projections.source import Source, follow_app, followed, refuse_embedded
-from projections.source import follow as bind
+from projections.source import (
+    MadeAnewError,
+    Source,
+    bind,
+    follow_app,
+    followed,
+    refuse_embedded,
+    require,
+)
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
 from projections.tables import PROJECTED
 from projections.worker import contained, give_up_lost, next_positions, project_chunks
 from schemas.record import Chunk, Slot
 from schemas.topics import EVENTS
 from streams.kafka.cluster import Cluster
-from streams.kafka.following import KafkaAway, describe, follow
+from streams.kafka.following import READ_SECONDS, KafkaAway, describe, follow
 from streams.kafka.scanning import Scanner
 
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
+STATEMENT_SECONDS = 3.0
+"""For the statement under way when it is told to stop; then it is cancelled, and its batch undone."""
 
 _CONNECTION: dict[str, Any] = {
-    "options": "-c timezone=UTC -c jit=off",
+    "options": "-c timezone=UTC -c jit=off -c lock_timeout=30s",
     "application_name": "leadstream project",
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -66,7 +76,7 @@ def run_projection(
     Any number of these may run at once, on one database: they share the partitions.
     Raises projections.source.SourceError (the database belongs to another log; names the remedy),
     streams.kafka.following.PositionLost (Kafka no longer holds what is next; names `leadstream rebuild`),
-    UnreadableRecordError, PositionGapError, OutdatedError, and any unexpected error.
+    PositionGapError, OutdatedError, and any unexpected error.
     """
     say = _Saying(failing)
     pause = SHORTEST_PAUSE
@@ -75,6 +85,8 @@ def run_projection(
         try:
             asyncio.run(_follow(cluster, database, stop, say, member))
         except (psycopg.OperationalError, PostgresUnavailable) as cause:
+            if stop.is_set():
+                return
             say.failing("The database does not answer.", cause)
         except KafkaAway as cause:
             say.failing(str(cause), cause.__cause__)
@@ -101,13 +113,19 @@ def rebuild_from_kafka(cluster: Cluster, database_url: str, *, progress: Progres
             migrate(database_url)
             bound = followed(connection)
             bind(connection, source if bound is None else source._replace(app=bound.app))
-        rebuild(database_url, progress=progress, source=_Topics(scanner))
+            _refuse_made_anew(contained(connection), scanner.ends())
+        rebuild(database_url, progress=progress, source=_Topics(scanner, cluster.app))
         ends = scanner.ends()
         held = {slot: (start, ends[slot]) for slot, start in scanner.starts().items() if slot[0] == EVENTS}
         with psycopg.connect(database_url) as connection:
-            follow_app(connection, cluster.app)
             for topic, partition in give_up_lost(connection, held):
                 _log.warning("the archive lacks events that Kafka let go", topic=topic, partition=partition)
+
+
+def _refuse_made_anew(held: Mapping[Slot, int], ends: Mapping[Slot, int]) -> None:
+    for slot, position in held.items():
+        if slot in ends and position > ends[slot]:
+            raise MadeAnewError(*slot, f"positions up to {position - 1}, and it ends at {ends[slot]}")
 
 
 def followed_topics(cluster: Cluster) -> list[str]:
@@ -161,6 +179,7 @@ async def _follow(
     found = await describe(cluster, topics)
     source = Source(found.cluster_id, cluster.prefix, cluster.app)
     taker = await asyncio.to_thread(_Taker.opened, database, source)
+    cancelling = asyncio.create_task(_cancel_when_late(taker, stop))
     try:
         await follow(
             cluster,
@@ -172,14 +191,25 @@ async def _follow(
             member=member,
         )
     finally:
+        cancelling.cancel()
         await asyncio.to_thread(taker.close)
+
+
+async def _cancel_when_late(taker: "_Taker", stop: threading.Event) -> None:
+    while not stop.is_set():  # noqa: ASYNC110 - it is a thread's
+        await asyncio.sleep(READ_SECONDS)
+    await asyncio.sleep(STATEMENT_SECONDS)
+    while True:
+        await asyncio.to_thread(taker.cancel)
+        await asyncio.sleep(READ_SECONDS)
 
 
 class _Taker:
     """The tables, over one connection."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], source: Source) -> None:
         self._connection = connection
+        self._source = source
         self._gap = False
 
     @classmethod
@@ -195,20 +225,29 @@ class _Taker:
         except BaseException:
             connection.close()
             raise
-        return cls(connection)
+        return cls(connection, source)
 
     def close(self) -> None:
         self._connection.close()
 
+    def cancel(self) -> None:
+        """What runs on the connection in another thread."""
+        with suppress(psycopg.Error):
+            self._connection.cancel_safe(timeout=STATEMENT_SECONDS)
+
     def positions(self, starts: Mapping[Slot, int]) -> Mapping[Slot, int]:
         with self._connection.transaction():
+            require(self._connection, self._source)
             return next_positions(self._connection, starts)
 
     def take(self, chunks: Sequence[Chunk]) -> bool:
-        """False: another worker is ahead, or the positions were moved back (a restored backup)."""
+        """False: another worker is ahead, or the positions were moved back (a restored backup). Raises
+        SourceError once a rebuild has made the tables another app's.
+        """
         try:
             with self._connection.transaction():
                 held = project_chunks(self._connection, chunks)
+                require(self._connection, self._source)  # last: until here a rebuild may have been waited for
         except PositionGapError:
             if self._gap:  # again, though the positions were read anew
                 raise
@@ -223,8 +262,11 @@ class _Topics:
     there as a record without a value.
     """
 
-    def __init__(self, scanner: Scanner) -> None:
+    strict = False
+
+    def __init__(self, scanner: Scanner, app: str) -> None:
         self._scanner = scanner
+        self._app = app
 
     def starts(self, _connection: object) -> dict[Slot, int]:
         return _without_events(self._scanner.starts())
@@ -237,6 +279,9 @@ class _Topics:
 
     def forget(self, _connection: object) -> None:
         """A record says it all."""
+
+    def swapped(self, connection: psycopg.Connection[Any]) -> None:
+        follow_app(connection, self._app)
 
 
 def _without_events(positions: Mapping[Slot, int]) -> dict[Slot, int]:

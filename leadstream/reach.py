@@ -20,9 +20,9 @@ from msgspec import json
 from gateway.ports import Status
 from leadstream.inlet import InletError, Note, append_to, running_server
 from leadstream.postgres import find_postgres
-from leadstream.settings import Settings
+from leadstream.settings import Settings, variable
 from leadstream.show import Failure, progress
-from leadstream.wiring import System, in_every_partition, now_ms, open_system, status_of_driver
+from leadstream.wiring import System, explained, in_every_partition, now_ms, open_system, status_of_driver
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
 from streams.embedded.driver import NotStored
@@ -50,28 +50,37 @@ class Store(NamedTuple):
 
 @contextmanager
 def reach_store(settings: Settings) -> Iterator[Store]:
+    """Raises Failure."""
     note = running_server(settings.data_dir)
-    if note is not None:
-        yield _beside(note, database_beside(settings))
-    elif settings.kafka is not None:
-        from leadstream.reach_kafka import kafka_store  # noqa: PLC0415 - most commands need no Kafka
+    with explained(settings):
+        if note is not None:
+            yield _beside(note, database_beside(settings))
+        elif settings.kafka is not None:
+            from leadstream.reach_kafka import kafka_store  # noqa: PLC0415 - most commands need no Kafka
 
-        with kafka_store(settings, database_beside(settings)) as store:
-            yield store
-    else:
-        with open_system(settings) as system:
-            yield own_store(system)
+            with kafka_store(settings, database_beside(settings)) as store:
+                yield store
+        else:
+            with open_system(settings) as system:
+                yield own_store(system)
 
 
 def as_served(settings: Settings) -> Settings:
-    """The settings, with Kafka where the server on the same data directory has it, if one runs."""
+    """The settings, with Kafka where the server on the same data directory has it, if one runs. Raises
+    Failure if they name another one.
+    """
     note = running_server(settings.data_dir)
     if note is None or note.kafka is None:
         return settings
-    where = note.kafka
-    return settings.model_copy(
-        update={"kafka": where.brokers, "kafka_prefix": where.prefix, "kafka_app": where.app}
-    )
+    where = {"kafka": note.kafka.brokers, "kafka_prefix": note.kafka.prefix, "kafka_app": note.kafka.app}
+    for name, there in where.items():
+        given = getattr(settings, name)
+        if name in settings.model_fields_set and given != there:
+            raise Failure(
+                f"{variable(name)} is {given!r}, and the server at {note.address} (pid {note.pid}) has {there!r}: unset "
+                "it, stop that server, or give another --data-dir."
+            )
+    return settings.model_copy(update=where)
 
 
 def settle(store: Store) -> None:
@@ -94,7 +103,8 @@ def database_beside(settings: Settings) -> str:
     url = find_postgres(settings.data_dir)
     if url is None:
         raise Failure(
-            f"No database runs in {settings.data_dir}: start `leadstream serve` on it, or give --data-dir."
+            f"No database runs in {settings.data_dir}: start `leadstream serve"
+            f"{' --kafka` (or `project` and `worker`)' if settings.kafka else '`'} on it, or give --data-dir."
         )
     return url
 
@@ -170,6 +180,7 @@ def wait_until_scored(
     """
     begun, moved_at = now_ms(), time.monotonic()
     least: int | None = None
+    done = False
     with psycopg.connect(database_url, autocommit=True, options=READ_OPTIONS) as connection:
         while True:
             told = status()
@@ -183,8 +194,9 @@ def wait_until_scored(
                 )
             if left is not None:
                 report(left)
-            if left == 0:
+            if left == 0 and done:  # twice: what one part has done may be on its way to the next
                 return
+            done = left == 0
             time.sleep(_POLL_SECONDS)
 
 

@@ -61,12 +61,5 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[Store]:
 async def _status(lag: Lag) -> Status:
     """Ready, if somebody is there to do what is left."""
     backlog = await lag.measure()
-    left_by = [stage for stage, count in backlog.stages.items() if count]
-    reason = None
-    if left_by and not (await lag.workers()).members:
-        reason = "no worker is there: start `leadstream worker`"
-    elif backlog.projection is None:
-        reason = "the database does not answer"
-    elif backlog.projection and not (await lag.projections()).members:
-        reason = "nobody makes the read models: start `leadstream project`"
+    reason = await lag.standstill(backlog)
     return {"ready": reason is None, "reason": reason, "backlog": backlog.total}

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -207,6 +209,16 @@ class Settings(BaseSettings):
                 )
         return ",".join(brokers)
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_conninfo(value.get_secret_value()):
+            raise PydanticCustomError(
+                "conninfo",
+                "it is no address of a PostgreSQL (write % as %25 and @ as %40 in a password)",
+            )
+        return value
+
     @field_validator("kafka_ca_file")
     @classmethod
     def _is_file(cls, value: Path | None) -> Path | None:
@@ -283,6 +295,14 @@ class Settings(BaseSettings):
         """Where this very machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _is_conninfo(address: str) -> bool:
+    try:
+        parts = conninfo_to_dict(address)
+    except ProgrammingError:
+        return False
+    return "@" not in str(parts.get("host", ""))
 
 
 def _conflict(words: str, name: str, protocol: str) -> PydanticCustomError:

@@ -22,7 +22,7 @@ from leadstream.postgres import PostgresUnavailable, start_postgres, stop_postgr
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from projections.migrate import OutdatedError, migrate
-from projections.source import SourceError, refuse_kafka
+from projections.source import SourceError, refuse_embedded, refuse_kafka
 from projections.tables import LIVE
 from projections.views import create_views
 from projections.worker import project
@@ -173,6 +173,12 @@ def refuse_follower(database_url: str) -> None:
         refuse_kafka(connection)
 
 
+def refuse_log(database_url: str) -> None:
+    """No read models from Kafka where an embedded log is. Raises SourceError."""
+    with psycopg.connect(database_url) as connection:
+        refuse_embedded(connection)
+
+
 @contextmanager
 def explained(settings: Settings) -> Iterator[None]:
     """What goes wrong with the database and can be mended becomes a Failure that says how."""
@@ -180,6 +186,11 @@ def explained(settings: Settings) -> Iterator[None]:
         yield
     except (PostgresUnavailable, LogRefused, OutdatedError, SourceError) as cause:
         raise Failure(str(cause)) from cause
+    except psycopg.errors.LockNotAvailable as cause:
+        raise Failure(
+            f"The database is in use ({cause.diag.message_primary}): somebody reads or changes its tables for long. Try "
+            "again when that is done."
+        ) from cause
     except psycopg.OperationalError as cause:
         where = "LEADSTREAM_DATABASE_URL" if settings.database_url else str(settings.data_dir)
         raise Failure(

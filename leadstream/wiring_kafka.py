@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import NamedTuple
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -19,6 +20,8 @@ from leadstream.settings import Settings
 from leadstream.show import Failure
 from leadstream.wiring import STAGES, genesis, make_ports, utc_now
 from projections.migrate import OutdatedError
+from projections.positions import PositionGapError
+from projections.rows import UnreadableRecordError
 from projections.source import SourceError
 from schemas.record import Outgoing
 from streams.engine.shard import SHARED
@@ -37,6 +40,9 @@ from streams.kafka.topics import (
 SOURCES = {stage.name: stage.source for stage in STAGES}
 """Stage -> the topic that it folds."""
 
+_ANSWER_SECONDS = 4.0
+"""Until Kafka is said not to answer."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -51,7 +57,14 @@ def kafka_explained() -> Iterator[None]:
     """What goes wrong with Kafka and can be mended becomes a Failure that says how."""
     try:
         yield
-    except (BrokerAway, TopicsRefused, KafkaAway, PositionLost) as cause:
+    except (
+        BrokerAway,
+        TopicsRefused,
+        KafkaAway,
+        PositionLost,
+        PositionGapError,
+        UnreadableRecordError,
+    ) as cause:
         raise Failure(str(cause)) from cause
     except (KafkaError, TimeoutError) as cause:
         raise Failure(
@@ -93,6 +106,12 @@ def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
     return append_or_publish
 
 
+class _Known(NamedTuple):
+    backlog: Backlog
+    standstill: str | None
+    """Why nobody does what is left."""
+
+
 class _Asked:
     """The backlog as it is after the question: whoever asks while one is measured shares the next."""
 
@@ -101,25 +120,27 @@ class _Asked:
         self._database_url = database_url
         self._open = AsyncExitStack()
         self._lag: Lag | None = None
-        self._running: asyncio.Task[Backlog | None] | None = None
-        self._next: asyncio.Task[Backlog | None] | None = None
+        self._running: asyncio.Task[_Known | None] | None = None
+        self._next: asyncio.Task[_Known | None] | None = None
 
-    async def __call__(self) -> Backlog | None:
+    async def __call__(self) -> _Known | None:
         """None while Kafka does not answer."""
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._running), name="measure the backlog")
         return await asyncio.shield(self._next)
 
-    async def _after(self, running: "asyncio.Task[Backlog | None] | None") -> Backlog | None:
+    async def _after(self, running: "asyncio.Task[_Known | None] | None") -> _Known | None:
         if running is not None:
             await asyncio.wait([running])
         self._running, self._next = self._next, None
         try:
-            if self._lag is None:
-                self._lag = await self._open.enter_async_context(
-                    lag_of(self._cluster, SOURCES, self._database_url)
-                )
-            return await self._lag.measure()
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                if self._lag is None:
+                    self._lag = await self._open.enter_async_context(
+                        lag_of(self._cluster, SOURCES, self._database_url)
+                    )
+                backlog = await self._lag.measure()
+                return _Known(backlog, await self._lag.standstill(backlog))
         except (KafkaError, TimeoutError):
             await self.close()
             return None
@@ -130,21 +151,24 @@ class _Asked:
             await self._open.aclose()
 
 
-def _nothing() -> list[str]:
-    return []
-
-
 @asynccontextmanager
 async def kafka_ports(
-    settings: Settings, database_url: str, missing: Callable[[], Sequence[str]] = _nothing
+    settings: Settings, database_url: str, missing: Callable[[], Sequence[str]] | None = None
 ) -> AsyncIterator[Ports]:
-    """What the gateway needs; `missing` names what else of this process is not in order."""
+    """What the gateway needs; `missing` names what else of this process is not in order. Without it
+    others do the work, and it is told whether they are there.
+    """
     cluster = settings.cluster
-    append, backlog = KafkaAppend(cluster), _Asked(cluster, database_url)
+    append, asked = KafkaAppend(cluster), _Asked(cluster, database_url)
 
     async def status() -> Status:
-        reasons = [*([append.away] if append.away else []), *missing()]
-        behind = None if append.away else await backlog()
+        known = None if append.away else await asked()
+        reasons = [append.away or f"Kafka at {cluster.brokers} does not answer"] if known is None else []
+        if missing is not None:
+            reasons += missing()
+        elif known is not None and known.standstill:
+            reasons.append(known.standstill)
+        behind = known and known.backlog
         return {
             "ready": not reasons,
             "reason": "; ".join(reasons) or None,
@@ -157,12 +181,12 @@ async def kafka_ports(
         yield make_ports(settings, append_port(append, cluster), database_url, status)
     finally:
         await append.stop()
-        await backlog.close()
+        await asked.close()
 
 
 # The projection
 
-_MENDABLE = (SourceError, PositionLost, OutdatedError)
+_MENDABLE = (SourceError, PositionLost, OutdatedError, PositionGapError, UnreadableRecordError)
 
 
 class Projection:
@@ -186,10 +210,14 @@ class Projection:
         self._stop.set()
         self._thread.join(timeout)
 
-    def wait(self) -> None:
-        """Until it ends. Raises Failure or Broken if it did so by itself."""
+    def wait(self, follows: Callable[[], None]) -> None:
+        """Until it ends; `follows` is called once it goes on. Raises Failure or Broken if it ended by itself."""
+        told = False
         while self._thread.is_alive():
-            self._thread.join(0.5)
+            self._thread.join(0.2)
+            if self.reason is None and not told:
+                told = True
+                follows()
         self.raise_if_failed()
 
     def raise_if_failed(self) -> None:

@@ -12,11 +12,13 @@ import psycopg
 from msgspec import structs
 from psycopg.sql import SQL, Identifier, Literal
 
+from projections.source import MadeAnewError
 from projections.tables import PUBLIC, event_archive
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
 from schemas.moment import millis, moment
 from schemas.record import Record
+from schemas.topics import EVENTS
 
 FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2099
@@ -58,16 +60,24 @@ def _archived(record: Record, event: Event) -> Archived:
 
 
 def store(cursor: psycopg.Cursor[Any], rows: Sequence[Archived]) -> None:
-    """In the caller's transaction, whose first writing this is: tables are made before any is locked."""
+    """In the caller's transaction, whose first writing this is: tables are made before any is locked.
+    Raises SourceError for a place that another record has.
+    """
     if not rows:
         return
     for year, month in sorted({(row.recorded_at.year, row.recorded_at.month) for row in rows}):
         if FIRST_YEAR <= year <= LAST_YEAR:
             _make_month(cursor, year, month)
-    with cursor.copy(_COPY) as copy:
-        copy.set_types(_TYPES)
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with cursor.copy(_COPY) as copy:
+            copy.set_types(_TYPES)
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.errors.UniqueViolation as cause:
+        first = rows[0]
+        raise MadeAnewError(
+            EVENTS, first.partition, f"another record about position {first.position}"
+        ) from cause
 
 
 def _make_month(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:

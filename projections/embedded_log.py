@@ -45,6 +45,8 @@ class NothingToRebuildError(RuntimeError):
 class EmbeddedLog:
     """A `projections.rebuild.Log`."""
 
+    strict = True
+
     def starts(self, connection: Connection) -> dict[Slot, int]:
         row = connection.execute("select to_regclass('public.records') is not null").fetchone()
         if row is None or not row[0]:
@@ -82,6 +84,9 @@ class EmbeddedLog:
                     SQL(_VANISHED).format(table=Identifier(SHADOW, table), leads=Identifier(SHADOW, "leads")),
                     (COMPACTED,),
                 )
+
+    def swapped(self, _connection: Connection) -> None:
+        """The database is the log's own."""
 
 
 def _positions(connection: Connection, query: LiteralString, topics: list[str]) -> dict[Slot, int]:

@@ -60,11 +60,13 @@ from scoring.points import U, rounded
 from scoring.signals import minor_units
 
 LARGEST_INT: Final = 2**31 - 1
+NOWHERE: Final = -1
+"""Before every position."""
 
 
 def changes(record: Record) -> Iterable[Change]:
     """What one record changes. Raises UnreadableRecordError."""
-    topic, partition, position, key, value, _ = record
+    topic, _, position, key, value, _ = record
     stage = stage_of(topic)
     if stage is not None:
         return changes_of_state(stage, record)
@@ -80,7 +82,21 @@ def changes(record: Record) -> Iterable[Change]:
                 said = decode_statement(value)
                 return STATED[type(said)](said, lead_row_key(said.tenant, said.lead_id), record)
     except Refusal as refusal:
-        raise UnreadableRecordError(f"{topic}/{partition} at position {position}: {refusal}") from refusal
+        raise UnreadableRecordError(record, str(refusal)) from refusal
+
+
+def foreign(record: Record, reason: str) -> DeadLetterRow:
+    """A record that is none of ours, as a dead letter that stands in no topic."""
+    return DeadLetterRow(
+        record.topic,
+        record.partition,
+        record.position,
+        storable(reason),
+        None,
+        _text(record.key),
+        record.value or b"",
+        NOWHERE,
+    )
 
 
 # Activity

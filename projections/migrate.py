@@ -21,6 +21,8 @@ from projections.views import create_views
 
 VERSION_TABLE = "alembic_version"
 
+_OPTIONS = f"-c search_path={LIVE} -c timezone=UTC -c lock_timeout=5s"
+"""Whoever waits for a table keeps all others from it: a long reader is not waited for long."""
 _LOCK = 0x6C656164_6D696772  # "leadmigr": advisory locks are numbered per database
 
 
@@ -31,7 +33,9 @@ class OutdatedError(RuntimeError):
 def migrate(url: str) -> None:
     """Runs every migration that is missing, then makes the views anew. Raises OutdatedError."""
     with connected(url) as connection:
+        connection.execute(text("set local lock_timeout = 0"))  # for another process that migrates
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text("set local lock_timeout to default"))
         connection.execute(text(f"create schema if not exists {LIVE}"))
         _revision(connection)
         config = _config()
@@ -57,7 +61,7 @@ def connected(url: str) -> Iterator[Connection]:
     """One transaction that sees `live` alone as its default schema. Raises psycopg's errors as they are."""
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(url, options=f"-c search_path={LIVE} -c timezone=UTC"),
+        creator=lambda: psycopg.connect(url, options=_OPTIONS),
         poolclass=NullPool,
     )
     try:

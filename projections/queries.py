@@ -31,8 +31,6 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.sql.dml import Insert
 
 from projections.tables import (
-    LIVE,
-    PUBLIC,
     applied_events,
     band_changes,
     dead_letters,
@@ -41,7 +39,6 @@ from projections.tables import (
     identities,
     lead_row_key,
     lead_scores,
-    positions,
     retried_letters,
     score_history,
     session_scores,
@@ -394,16 +391,6 @@ def band_counts(tenant: str, model: str, scale: str) -> Select[Any]:
 
 def letter_count() -> Select[Any]:
     return select(func.count().label("dead_letters")).select_from(dead_letters)
-
-
-def reached(generation: str = LIVE) -> Select[Any]:
-    """The last position contained, per topic and partition; those of `events` are in the archive."""
-    c = positions.c
-    return (
-        select(c.topic, c.partition, c.position)
-        .where(c.generation.in_((generation, PUBLIC)))
-        .order_by(c.topic, c.partition)
-    )
 
 
 _DIALECT: Final = dialect.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped

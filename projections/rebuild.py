@@ -40,6 +40,9 @@ _LOCK = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per datab
 class Log(Protocol):
     """Where the records are. It is given the rebuild's connection, for a log in the same database."""
 
+    strict: bool
+    """Only this program writes into it: a record that cannot be read ends the rebuild."""
+
     def starts(self, connection: Connection) -> Mapping[Slot, int]:
         """The first position held of every partition that the read models are made from; one that is
         left out begins at 0. Raises NothingToRebuildError.
@@ -55,6 +58,9 @@ class Log(Protocol):
 
     def forget(self, connection: Connection) -> None:
         """Takes out of the shadow what the log let go without a record that says so."""
+
+    def swapped(self, connection: Connection) -> None:
+        """Within the transaction from which on readers and writers see the new tables."""
 
 
 _OPTIONS: Final = "-c timezone=UTC -c jit=off -c maintenance_work_mem=256MB"
@@ -134,7 +140,7 @@ def _fold_page(connection: Connection, log: Log, slot: Slot, end: int) -> int:
     with worker.open_cursor(connection) as cursor:
         start = positions.lock(cursor, SHADOW, [slot])[slot] + 1
     chunk = log.read(connection, slot, start, end, PAGE)
-    return worker.project_chunks(connection, [chunk], schema=SHADOW)[slot]
+    return worker.project_chunks(connection, [chunk], schema=SHADOW, strict=log.strict)[slot]
 
 
 def _complete(connection: Connection) -> None:
@@ -165,6 +171,7 @@ def _swap(connection: Connection, log: Log, tell: Progress) -> None:
         )
         for old, new in ((LIVE, RETIRED), (SHADOW, LIVE)):
             connection.execute(SQL("alter schema {} rename to {}").format(Identifier(old), Identifier(new)))
+        log.swapped(connection)
         connection.execute("select pg_notify(%s, '{}')", (worker.CHANNEL,))
 
 

@@ -11,10 +11,17 @@ from typing import Final, NamedTuple
 from sqlalchemy import Table
 
 from projections import tables
+from schemas.record import Record
 
 
 class UnreadableRecordError(ValueError):
-    """A record of one of our own topics that cannot be read: the log or this program is broken."""
+    """A record of one of our own topics that cannot be read: the log or this program is broken, or
+    somebody else wrote it.
+    """
+
+    def __init__(self, record: Record, reason: str) -> None:
+        super().__init__(f"{record.topic}/{record.partition} at position {record.position}: {reason}")
+        self.reason = reason
 
 
 class Identity(NamedTuple):

@@ -3,11 +3,15 @@
 Positions mean something in one log only, so a database never follows another one. Never commits.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
 Connection = psycopg.Connection[Any]
+
+
+ANEW: Final = "set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
+"""What helps when the topics of a database were deleted and made anew."""
 
 
 class Source(NamedTuple):
@@ -22,12 +26,21 @@ class SourceError(RuntimeError):
     """The database belongs to another log; the message names the remedy."""
 
 
+class MadeAnewError(SourceError):
+    """The same cluster and the same names, but not the topics that the database was filled from."""
+
+    def __init__(self, topic: str, partition: int, contained: str) -> None:
+        super().__init__(
+            f"{topic}/{partition}: the database contains {contained}, so Kafka's topics were made anew since: {ANEW}."
+        )
+
+
 def refuse_embedded(connection: Connection) -> None:
     """Raises SourceError for a database that holds an embedded log. Needs no tables of ours."""
     if _exists(connection, "public.format"):
         raise SourceError(
             "This database holds an embedded log, and cannot follow Kafka as well: set LEADSTREAM_DATABASE_URL "
-            "to another database, and carry the events over with `leadstream export`."
+            "to another database, and carry the events over with `leadstream export --to-kafka`."
         )
 
 
@@ -37,7 +50,8 @@ def refuse_kafka(connection: Connection) -> None:
     if bound is not None:
         raise SourceError(
             f"This database follows the Kafka cluster {bound.cluster_id} (prefix {bound.prefix!r}), and cannot hold an "
-            "embedded log as well: start with --kafka, or set LEADSTREAM_DATABASE_URL to another database."
+            "embedded log as well: set LEADSTREAM_KAFKA (or `serve --kafka`), or LEADSTREAM_DATABASE_URL to another "
+            "database."
         )
 
 
@@ -49,13 +63,18 @@ def followed(connection: Connection) -> Source | None:
     return None if row is None else Source(*row)
 
 
-def follow(connection: Connection, source: Source) -> None:
+def bind(connection: Connection, source: Source) -> None:
     """Binds the database to the source; the first to come decides. Raises SourceError."""
     refuse_embedded(connection)
     connection.execute(
         "insert into public.log_source (cluster_id, prefix, app) values (%s, %s, %s) on conflict do nothing",
         source,
     )
+    require(connection, source)
+
+
+def require(connection: Connection, source: Source) -> None:
+    """Raises SourceError if the database has been bound to another one."""
     bound = followed(connection)
     if bound is None or bound == source:
         return

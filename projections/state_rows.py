@@ -55,6 +55,4 @@ def _due(stage: str, record: Record, key: str) -> Change:
     try:
         return WorkerDue(stage, record.partition, key, int(record.value), record.position)
     except ValueError:
-        raise UnreadableRecordError(
-            f"{record.topic}/{record.partition} at position {record.position}: the moment is no number"
-        ) from None
+        raise UnreadableRecordError(record, "the moment is no number") from None

@@ -21,6 +21,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from sqlalchemy import column, table
 
 from projections.state_rows import IDENTITY_PART, SCORE_LEADS, SHARED
+from projections.tables import LIVE
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import tag_of
 from schemas.topics import EVENTS
@@ -44,19 +45,30 @@ _OURS: Final = tuple(f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, 
 
 
 def create_views(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Makes or replaces them, over an embedded log if there is one."""
+    """Makes them over an embedded log if there is one, and replaces those that are others: replacing
+    waits for readers. What a view was made from is its comment, as of the live schema.
+    """
     embedded = _exists(connection, "public.format")
+    texts = _queries(LIVE, embedded=embedded)
+    for name, query in _queries(schema, embedded=embedded).items():
+        view, text = Identifier(schema, name), texts[name].as_string(connection)
+        row = connection.execute(
+            "select obj_description(to_regclass(%s), 'pg_class')", (view.as_string(connection),)
+        ).fetchone()
+        if row is None or row[0] != text:
+            connection.execute(SQL("create or replace view {} as {}").format(view, query))
+            connection.execute(SQL("comment on view {} is {}").format(view, Literal(text)))
+
+
+def _queries(schema: str, *, embedded: bool) -> dict[str, Composed]:
     state = Identifier("public", "state") if embedded else Identifier(schema, "worker_state")
     dues = Identifier("public", "dues") if embedded else Identifier(schema, "worker_dues")
-    for view, query in (
-        (event_archive, _embedded_events() if embedded else _ARCHIVE),
-        (lead_features, _features(state)),
-        (shard_state, _shared(state)),
-        (lead_dues, _dues(dues)),
-    ):
-        connection.execute(
-            SQL("create or replace view {} as {}").format(Identifier(schema, view.name), query)
-        )
+    return {
+        event_archive.name: _embedded_events() if embedded else _ARCHIVE,
+        lead_features.name: _features(state),
+        shard_state.name: _shared(state),
+        lead_dues.name: _dues(dues),
+    }
 
 
 _ARCHIVE: Final = SQL("select partition, position, key, value from public.event_archive").format()

@@ -4,14 +4,16 @@ Rows and positions go in together or not at all; a record that comes again chang
 a stream of records is cut into batches, the tables end the same. Never commits. Raises
 UnreadableRecordError and PositionGapError, which a retry does not mend; the caller must roll back.
 
-`project` takes the dense positions of an embedded log, `project_chunks` what Kafka holds.
+`project` takes the dense positions of an embedded log, which only this program writes; `project_chunks`
+what Kafka holds, where a record that somebody else wrote becomes a dead letter.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import psycopg
+import structlog
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_dumps
@@ -20,12 +22,12 @@ from sqlalchemy import Table
 
 from projections import positions, upserts
 from projections.archive import archived, store
-from projections.facts import changes
-from projections.rows import AppliedEvent, Row
+from projections.facts import changes, foreign
+from projections.rows import AppliedEvent, Change, Row, UnreadableRecordError
 from projections.state_rows import stage_of
 from projections.tables import ANSWERS_KEPT, LIVE, NEWEST_BY, PROJECTED, PUBLIC, applied_events
 from schemas.record import Chunk, Record, Slot
-from schemas.topics import EVENTS, LEAD_CHANGES
+from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 
 Connection = psycopg.Connection[Any]
 
@@ -40,6 +42,9 @@ CHUNK: Final = 1_000
 _LONGEST_PAYLOAD = 7_500
 _NOTIFY = "select pg_notify(%s, %s)"
 _FOLLOWED = "select topic, partition, position from public.positions where generation = any(%s)"
+
+
+_log = structlog.get_logger(__name__)
 
 
 def project(connection: Connection, records: Sequence[Record], *, schema: str = LIVE) -> None:
@@ -58,9 +63,12 @@ def project(connection: Connection, records: Sequence[Record], *, schema: str = 
             cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
 
 
-def project_chunks(connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE) -> dict[Slot, int]:
+def project_chunks(
+    connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE, strict: bool = False
+) -> dict[Slot, int]:
     """As `project`, of chunks in order per partition: their positions may hold no record. Takes events
     and changelogs too, which an embedded log needs not; events go into the archive, whatever `schema`.
+    What cannot be read becomes a dead letter, unless `strict`.
 
     Returns for each slot given the next position that the tables need now; it is beyond what was
     brought where another writer was ahead.
@@ -80,7 +88,7 @@ def project_chunks(connection: Connection, chunks: Sequence[Chunk], *, schema: s
             store(cursor, list(archived(told)))
             positions.advance(cursor, PUBLIC, told_to)
         if reached:
-            rows = write(connection, cursor, schema, new, reached)
+            rows = write(connection, cursor, schema, new, reached, changes if strict else _changes_or_letter)
             if schema == LIVE:
                 cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
     return {slot: position + 1 for slot, position in {**archive, **held, **told_to, **reached}.items()}
@@ -148,11 +156,12 @@ def write(
     schema: str,
     records: Iterable[Record],
     reached: Mapping[Slot, int],
+    changes_of: Callable[[Record], Iterable[Change]] = changes,
 ) -> dict[Table, list[Row]]:
     """What the records say, into the tables of `schema`, and how far they reach; the caller holds the
     fence.
     """
-    rows, superseded = upserts.collapse(change for record in records for change in changes(record))
+    rows, superseded = upserts.collapse(change for record in records for change in changes_of(record))
     large = [table for table, made in rows.items() if len(made) > FEW]
     for table in large:
         if NEWEST_BY not in table.info:
@@ -176,6 +185,20 @@ def write(
         if reached:
             positions.advance(cursor, schema, reached)
     return rows
+
+
+def _changes_or_letter(record: Record) -> Iterable[Change]:
+    """A rebuild makes the same letter. Of what the worker reads, it writes one about the same place."""
+    try:
+        return changes(record)
+    except UnreadableRecordError as error:
+        _log.warning(
+            "a record is none of ours",
+            topic=record.topic,
+            partition=record.partition,
+            position=record.position,
+        )
+        return () if record.topic == LEAD_ACTIVITY else (foreign(record, error.reason),)
 
 
 def _payload(applied: Iterable[Row]) -> str:

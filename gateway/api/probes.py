@@ -34,8 +34,9 @@ def probes(ports: Ports, store: Store) -> APIRouter:
     async def ready() -> Json:
         status = dict(await ports.status())
         reasons = [str(status["reason"])] if status.get("reason") else []
-        if not await store.answers():
-            reasons.append("the database does not answer")
+        away = "the database does not answer"
+        if not await store.answers() and not any(away in reason for reason in reasons):
+            reasons.append(away)
         is_ready = bool(status.get("ready")) and not reasons
         said: dict[str, Any] = {**status, "ready": is_ready, "reason": "; ".join(reasons) or None}
         return Json(said, 200 if is_ready else 503)

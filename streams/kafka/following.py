@@ -48,9 +48,13 @@ class PositionLost(RuntimeError):
     """Kafka does not hold what comes next; the message names the remedy."""
 
     def __init__(self, slot: Slot, position: int, first: int, end: int) -> None:
+        place = f"{slot[0]}/{slot[1]}"
         super().__init__(
-            f"{slot[0]}/{slot[1]}: Kafka no longer holds position {position}, which comes next: it holds {first} to "
-            f"{end - 1}. Run `leadstream rebuild`, which makes the read models anew from what Kafka holds."
+            f"{place}: Kafka no longer holds position {position}, which comes next: it holds {first} to {end - 1}. "
+            "Run `leadstream rebuild`, which makes the read models anew from what Kafka holds."
+            if position < first
+            else f"{place}: position {position} comes next, and Kafka's topic ends at {end}, so the topics were made anew "
+            "since: set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX."
         )
 
 

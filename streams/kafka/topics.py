@@ -81,6 +81,8 @@ class Problem(NamedTuple):
     topic: str
     said: str
     remedy: str
+    tolerable: bool = False
+    """Nothing goes wrong at once."""
 
     def __str__(self) -> str:
         return f"Topic {self.topic} {self.said}: {self.remedy}."
@@ -302,17 +304,22 @@ async def _has_genesis(cluster: Cluster) -> bool:
     """
     slot = TopicPartition(cluster.topic(EVENTS), 0)
     key = SHARED.encode()
-    async with _reader(cluster) as consumer:
-        consumer.assign([slot])
-        if (await consumer.beginning_offsets([slot]))[slot] > 0:
-            return True
-        consumer.seek(slot, 0)
-        end = None
-        while end is None or await consumer.position(slot) < end:
-            for records in (await consumer.getmany(timeout_ms=_FETCH_MS)).values():
-                if any(record.key == key for record in records):
-                    return True
-            end = consumer.highwater(slot)
+    try:
+        async with asyncio.timeout(_READY_SECONDS), _reader(cluster) as consumer:
+            consumer.assign([slot])
+            if (await consumer.beginning_offsets([slot]))[slot] > 0:
+                return True
+            consumer.seek(slot, 0)
+            end = None
+            while end is None or await consumer.position(slot) < end:
+                for records in (await consumer.getmany(timeout_ms=_FETCH_MS)).values():
+                    if any(record.key == key for record in records):
+                        return True
+                end = consumer.highwater(slot)
+    except TimeoutError as cause:
+        raise BrokerAway(
+            f"Kafka at {cluster.brokers} does not give the beginning of {slot.topic}: try again when it answers."
+        ) from cause
     return False
 
 
@@ -407,17 +414,34 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
 
 
 def _miscounted(cluster: Cluster, found: Mapping[str, int], partitions: int) -> list[Problem]:
-    return [
-        Problem(
-            name,
-            f"has {count} partitions instead of {partitions}",
-            f"set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to begin anew beside it"
-            if name == cluster.topic(EVENTS)
-            else "delete it if nothing is lost with it, or set another LEADSTREAM_KAFKA_PREFIX to begin anew beside it",
-        )
-        for name, count in found.items()
-        if count != partitions
-    ]
+    """One problem, if all agree on another number."""
+    events = cluster.topic(EVENTS)
+    wrong = {name: count for name, count in found.items() if count != partitions}
+    if len(wrong) > 1 and len(wrong) == len(found) and len(set(wrong.values())) == 1:
+        name = events if events in wrong else next(iter(wrong))
+        return [_differs(name, wrong[name], partitions, _SET, ", as the other topics have")]
+    odd = [name for name in wrong if wrong[name] != found.get(events)]
+    problems = []
+    for name, count in wrong.items():
+        if name == events or count == found.get(events):
+            remedy = _SET
+        elif odd == [name] and name in map(cluster.topic, _TOPIC_NAMES):
+            remedy = f"delete it if nothing is lost with it, or {_BESIDE}"
+        else:
+            remedy = _BESIDE
+        problems.append(_differs(name, count, partitions, remedy))
+    return problems
+
+
+def _differs(name: str, count: int, partitions: int, remedy: str, others: str = "") -> Problem:
+    return Problem(
+        name, f"has {count} partitions instead of {partitions}{others}", remedy.format(count=count)
+    )
+
+
+_BESIDE = "set another LEADSTREAM_KAFKA_PREFIX to begin anew beside it"
+_SET = "set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to begin anew beside it"
+_TOPIC_NAMES = tuple(topic.name for topic in TOPICS)
 
 
 def _misconfigured(name: str, wanted: Mapping[str, str], configs: Mapping[str, str]) -> Iterator[Problem]:
@@ -432,6 +456,7 @@ def _misconfigured(name: str, wanted: Mapping[str, str], configs: Mapping[str, s
                 name,
                 f"has {key}={has} instead of {need}",
                 f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={need}` mends it",
+                tolerable=key == "retention.ms",
             )
 
 

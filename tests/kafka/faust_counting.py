@@ -143,6 +143,18 @@ def flood(cluster, key, count):
     asyncio.run(run())
 
 
+async def high_watermarks(cluster, partitions):
+    """Where partitions end, whoever can read that already: the mark that ends a transaction comes to each
+    partition in its own time, after the commit.
+    """
+    consumer = AIOKafkaConsumer(**cluster.client(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        return await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+
+
 def read(cluster, topic=SCORE_CHANGED):
     """Key -> values, of everything that is committed by now."""
 
@@ -156,8 +168,7 @@ def read(cluster, topic=SCORE_CHANGED):
             partitions = [TopicPartition(cluster.topic(topic), number) for number in range(PARTITIONS)]
             consumer.assign(partitions)
             await consumer.seek_to_beginning()
-            ends = await consumer.end_offsets(partitions)
-            for partition, end in ends.items():
+            for partition, end in (await high_watermarks(cluster, partitions)).items():
                 while await consumer.position(partition) < end:
                     for records in (await consumer.getmany(partition, timeout_ms=200)).values():
                         for record in records:
@@ -182,7 +193,7 @@ def backlog(cluster, topic=EVENTS):
         await consumer.start()
         try:
             partitions = [TopicPartition(cluster.topic(topic), number) for number in range(PARTITIONS)]
-            ends = await consumer.end_offsets(partitions)
+            ends = await high_watermarks(cluster, partitions)
             return sum([end - (await consumer.committed(p) or 0) for p, end in ends.items()])
         finally:
             await consumer.stop()

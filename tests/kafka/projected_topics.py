@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from leadstream.projecting import followed_topics, projection_positions, run_projection
 from schemas.record import Outgoing, Slot
@@ -37,6 +37,7 @@ class Writer:
         self._name = name
         self._runner = asyncio.Runner()
         self._producer: AIOKafkaProducer | None = None
+        self._watchers: list[AIOKafkaConsumer] = []
 
     def __enter__(self) -> Self:
         self._runner.__enter__()
@@ -44,7 +45,7 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._runner.run(self._producer.stop())
+        self._runner.run(self._stop())
         self._runner.__exit__(None, None, None)
 
     def write(self, said: Sequence[Outgoing], *, abort: bool = False) -> None:
@@ -57,6 +58,16 @@ class Writer:
             request_timeout_ms=20_000,
         )
         await self._producer.start()
+        for isolation in ("read_committed", "read_uncommitted"):
+            watcher = AIOKafkaConsumer(
+                **self._cluster.client(), enable_auto_commit=False, isolation_level=isolation
+            )
+            await watcher.start()
+            self._watchers.append(watcher)
+
+    async def _stop(self) -> None:
+        for client in (self._producer, *self._watchers):
+            await client.stop()
 
     async def _write(self, said: Sequence[Outgoing], *, abort: bool) -> None:
         await self._producer.begin_transaction()
@@ -74,6 +85,16 @@ class Writer:
             await self._producer.abort_transaction()
         else:
             await self._producer.commit_transaction()
+        await self._marked({self._cluster.topic(topic) for topic, *_ in said})
+
+    async def _marked(self, topics: set[str]) -> None:
+        """Until all of it can be read: the mark that ends a transaction comes to each partition in its own
+        time, after the commit.
+        """
+        places = [TopicPartition(topic, partition) for topic in topics for partition in range(PARTITIONS)]
+        readable, written = self._watchers
+        while await readable.end_offsets(places) != await written.end_offsets(places):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Projection:
@@ -127,8 +148,13 @@ def ends_of(cluster: Cluster, topics: Iterable[str]) -> dict[Slot, int]:
 def await_all(cluster: Cluster, url: str, projection: Projection | None = None) -> None:
     """Until everything that can be read is in the tables."""
     ends = ends_of(cluster, followed_topics(cluster))
+
+    def reached() -> bool:
+        positions = projection_positions(url)
+        return all(positions.get(slot, 0) >= end for slot, end in ends.items())
+
     wait_until(
-        lambda: projection_positions(url).items() >= ends.items(),
+        reached,
         f"the tables contain {ends}",
         projection,
     )

@@ -295,13 +295,16 @@ def test_who_waits_for_scores_is_told_when_nobody_makes_them(
     [("topics", "check"), ("topics", "create"), ("serve", "--kafka"), ("import", "events", "-")],
     ids=lambda words: words[0],
 )
-def test_without_a_broker_a_command_names_the_address_and_the_remedy(command, tmp_path: Path):
+@pytest.mark.postgres
+def test_without_a_broker_a_command_names_the_address_and_the_remedy(
+    command, database_url: str, tmp_path: Path
+):
     nowhere = f"127.0.0.1:{free_port()}"
     told = leadstream_here(
         *command,
         LEADSTREAM_KAFKA=nowhere,
         LEADSTREAM_DATA_DIR=str(tmp_path),
-        LEADSTREAM_DATABASE_URL=NOWHERE,
+        LEADSTREAM_DATABASE_URL=database_url,
         LEADSTREAM_PORT=str(free_port()),
     )
     said = told.stderr.decode()

@@ -354,13 +354,50 @@ def test_a_gap_that_stays_is_told(topics, writer, database_url, monkeypatch):
         run_projection(topics, lambda: database_url, stop=threading.Event(), failing=lambda _: None)
 
 
-def test_a_record_of_ours_that_cannot_be_read_stops_it(topics, writer, database_url):
-    from projections.facts import UnreadableRecordError
+def test_a_foreign_record_stops_nothing_and_a_rebuild_makes_the_same_row(topics, writer, database_url):
+    hello = b'{"hello":1}'
+    writer.write([Outgoing(LEAD_ACTIVITY, "k", hello, 1), Outgoing(LEAD_SCORES, "k", hello, 2)])
+    with projecting(topics, lambda: database_url) as projection:
+        await_all(topics, database_url, projection)
+        projection.stop()
+    before = rows_of(database_url)
+    assert len(before["dead_letters"]) == 1
+    rebuild_from_kafka(topics, database_url)
+    assert rows_of(database_url) == before
 
-    writer.write([Outgoing(LEAD_ACTIVITY, "k", b"\xc1", 1)])
-    with pytest.raises(UnreadableRecordError, match="lead-activity/1 at position 0"):
+
+def test_a_position_beyond_the_end_says_that_the_topics_were_made_anew(topics, writer, database_url):
+    writer.write(batches(0, 3))
+    with projecting(topics, lambda: database_url) as projection:
+        await_all(topics, database_url, projection)
+        projection.stop()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update public.positions set position = position + 1000")
+    remedy = (
+        "made anew since: set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
+    )
+    with pytest.raises(PositionLost, match=remedy):
         run_projection(topics, lambda: database_url, stop=threading.Event(), failing=lambda _: None)
-    assert projection_positions(database_url)[LEAD_ACTIVITY, 1] == 0
+    before = rows_of(database_url)
+    with pytest.raises(SourceError, match=remedy):
+        rebuild_from_kafka(topics, database_url)
+    assert rows_of(database_url) == before
+
+
+def test_a_projection_ends_when_a_rebuild_makes_the_tables_another_apps(
+    topics, writer, kafka_broker, database_url
+):
+    new = Cluster(kafka_broker.address, prefix=topics.prefix, app="next")
+    make_topics(new)
+    with projecting(topics, lambda: database_url) as projection:
+        writer.write(batches(0, 3))
+        await_all(topics, database_url, projection)
+        rebuild_from_kafka(new, database_url)
+        before = rows_of(database_url)
+        writer.write(batches(3, 6))
+        with pytest.raises(SourceError, match="'next', not of 'leadstream'"):
+            projection.running.result(60)
+    assert rows_of(database_url) == before
 
 
 def test_another_prefix_is_refused(topics, kafka_broker, database_url):

@@ -25,6 +25,7 @@ from test_projections_worker import histories
 
 from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
+from projections.source import SourceError
 from projections.state_rows import SCORE_LEADS, SHARED, TRACK_SESSIONS, stage_of
 from projections.tables import SHADOW
 from projections.worker import CHANNEL, FEW, contained, give_up_lost, next_positions, project, project_chunks
@@ -388,9 +389,50 @@ def test_the_same_part_of_two_partitions_is_two(db):
     assert [row[1] for row in held(db)["shard_state"]] == [0, 1]
 
 
-def test_a_due_moment_that_is_no_number_is_named(db):
+# What somebody else wrote
+
+
+def test_a_foreign_record_becomes_a_dead_letter_and_what_comes_after_it_is_taken(db):
+    """Of what the worker reads it writes a letter about the same place itself."""
+    hello = b'{"hello":1}'
+    (known,) = recorded([attached("default/v/a#0", "l")])
+    lanes = [
+        chunk([Record(LEAD_SCORES, 0, 4, "k\0", hello)], start=0),
+        chunk([state(LEADS_LOG, 4, "k", "", b"soon")], start=0),
+        chunk([Record(DEAD_LETTERS, 1, 0, "k", hello)]),
+        chunk(
+            [Record(LEAD_ACTIVITY, 0, 0, "k", hello), known._replace(partition=0, position=1)],
+        ),
+    ]
+    for _ in range(2):
+        assert commit(db, *lanes) == {
+            (LEAD_SCORES, 0): 5,
+            (LEADS_LOG, 0): 5,
+            (DEAD_LETTERS, 1): 1,
+            (LEAD_ACTIVITY, 0): 2,
+        }
+    assert len(rows(db, "select from live.identities")) == 1
+    found = rows(
+        db, "select topic, partition, position, key, original, letter from live.dead_letters order by 1"
+    )
+    assert found == [
+        (DEAD_LETTERS, 1, 0, "k", hello, -1),
+        (LEAD_SCORES, 0, 4, "k\ufffd", hello, -1),
+        (LEADS_LOG, 0, 4, "k\ufffd", b"soon", -1),
+    ]
+
+
+def test_a_log_that_only_this_program_writes_must_be_readable(db):
     with pytest.raises(UnreadableRecordError, match=f"{LEADS_LOG}/0 at position 4: the moment is no number"):
-        project_chunks(db, [chunk([state(LEADS_LOG, 4, "k", "", b"soon")], start=0)])
+        project_chunks(db, [chunk([state(LEADS_LOG, 4, "k", "", b"soon")], start=0)], strict=True)
+
+
+def test_a_place_of_the_archive_that_another_record_has_is_refused(db):
+    """The topics were deleted and made anew, and the positions did not say so."""
+    commit(db, chunk([event_record(0, page_view("e1"))]))
+    db.execute("update public.positions set position = -1")
+    with pytest.raises(SourceError, match=r"events/0: .*made anew.*LEADSTREAM_KAFKA_PREFIX"):
+        project_chunks(db, [chunk([event_record(0, page_view("e2"))])])
 
 
 def test_changelogs_are_known_by_the_names_that_workers_give_them():

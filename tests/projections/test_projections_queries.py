@@ -346,11 +346,6 @@ def test_leads_are_counted_by_stage_and_band(tell, ask):
     assert ask(queries.band_counts("default", "temperature", "temperature")) == [{"band": "hot", "leads": 2}]
 
 
-def test_the_positions_reached_are_told(tell, ask):
-    tell(lead_scored("a", 1), lead_scored("a", 2))
-    assert [row["position"] for row in ask(queries.reached())] == [1]
-
-
 # The embedded log and state
 
 

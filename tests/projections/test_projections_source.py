@@ -9,7 +9,7 @@ from projection_records import open_log
 from projections.source import (
     Source,
     SourceError,
-    follow,
+    bind,
     follow_app,
     followed,
     refuse_embedded,
@@ -29,41 +29,43 @@ def test_a_fresh_database_follows_nothing(database_url):
 
 def test_the_first_to_come_decides(db):
     assert followed(db) is None
-    follow(db, OURS)
+    bind(db, OURS)
     db.commit()
     assert followed(db) == OURS
-    follow(db, OURS)
+    bind(db, OURS)
 
 
 @pytest.mark.parametrize(
     "other", [OURS._replace(cluster_id="cluster-2"), OURS._replace(prefix=""), Source("c", "", "other")]
 )
 def test_another_cluster_or_prefix_is_refused_with_the_remedy(db, other):
-    follow(db, OURS)
+    bind(db, OURS)
     with pytest.raises(SourceError, match=r"cluster-1 \(prefix 'p-'\).*LEADSTREAM_DATABASE_URL"):
-        follow(db, other)
+        bind(db, other)
     assert followed(db) == OURS
 
 
 def test_another_app_is_refused_until_a_rebuild_says_otherwise(db):
-    follow(db, OURS)
+    bind(db, OURS)
     other = OURS._replace(app="next")
     with pytest.raises(SourceError, match=r"'leadstream', not of 'next': run `leadstream rebuild`"):
-        follow(db, other)
+        bind(db, other)
     follow_app(db, "next")
-    follow(db, other)
+    bind(db, other)
 
 
 def test_a_database_with_an_embedded_log_never_follows_kafka(database_url, db):
     open_log(database_url)
-    for refused in (refuse_embedded, lambda connection: follow(connection, OURS)):
-        with pytest.raises(SourceError, match=r"embedded log.*LEADSTREAM_DATABASE_URL.*leadstream export"):
+    for refused in (refuse_embedded, lambda connection: bind(connection, OURS)):
+        with pytest.raises(
+            SourceError, match=r"embedded log.*LEADSTREAM_DATABASE_URL.*leadstream export --to-kafka"
+        ):
             refused(db)
     assert followed(db) is None
 
 
 def test_a_database_that_follows_kafka_takes_no_embedded_log(db):
-    follow(db, OURS)
+    bind(db, OURS)
     with pytest.raises(SourceError, match=r"cluster-1.*--kafka"):
         refuse_kafka(db)
 
@@ -71,9 +73,9 @@ def test_a_database_that_follows_kafka_takes_no_embedded_log(db):
 def test_of_two_that_come_at_once_one_is_refused(database_url, db):
     def second() -> None:
         with psycopg.connect(database_url) as connection:
-            follow(connection, OURS._replace(prefix="other-"))
+            bind(connection, OURS._replace(prefix="other-"))
 
-    follow(db, OURS)
+    bind(db, OURS)
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(second)
         with pytest.raises(TimeoutError):

@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 
 from schemas import statements as say
-from schemas.activity import IdentityAttached, IdentityDelta, TimePassed
+from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity, decode_source, decode_statement, key_of
 from schemas.envelope import Event
 from schemas.record import Record
@@ -22,28 +22,42 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "streams"))
 from stream_simulator import Store  # the simulator's store serves here, too
 
 
-def read_log(url, topic):
-    with psycopg.connect(url) as connection:
-        rows = connection.execute(
-            "select topic, partition, position, key, value from records where topic = %s order by partition, position",
-            (topic,),
-        ).fetchall()
-    log = defaultdict(list)
-    for row in rows:
-        log[row[1]].append(Record(*row))
-    return log
+class EmbeddedLog:
+    """An embedded log as it stands."""
 
+    def __init__(self, url):
+        self._url = url
 
-def folded_activity(url):
-    """The recorded order as far as it is folded: a timer may just have written more."""
-    with psycopg.connect(url) as connection:
-        reached = dict(
-            connection.execute(
-                "select partition, position from checkpoints where stage = 'score_leads'"
+    def read(self, topic):
+        """Partition -> its records in order."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute(
+                """select topic, partition, position, key, value from records
+                   where topic = %s order by partition, position""",
+                (topic,),
             ).fetchall()
-        )
-    log = read_log(url, LEAD_ACTIVITY)
-    return {partition: records[: reached.get(partition, 0)] for partition, records in log.items()}
+        log = defaultdict(list)
+        for row in rows:
+            log[row[1]].append(Record(*row))
+        return log
+
+    def folded(self):
+        """Partition -> up to which position of `lead-activity` stage 2 has come."""
+        with psycopg.connect(self._url) as connection:
+            return dict(
+                connection.execute(
+                    "select partition, position from checkpoints where stage = 'score_leads'"
+                ).fetchall()
+            )
+
+
+def folded_activity(log):
+    """The recorded order as far as it is folded: a timer may just have written more."""
+    reached = log.folded()
+    return {
+        partition: [record for record in records if record.position < reached.get(partition, 0)]
+        for partition, records in log.read(LEAD_ACTIVITY).items()
+    }
 
 
 def refold(activity):
@@ -65,23 +79,42 @@ def refold(activity):
     return said, {key: card for key, card in cards.items() if card is not None}
 
 
-def assert_equals_the_fold(url):
+def assert_equals_the_fold(url, log=None):
     """Statements, ledgers and rows equal the pure fold of the recorded order; each statement once."""
-    activity = folded_activity(url)
-    said, cards = refold(activity)
+    log = log or EmbeddedLog(url)
+    said, cards = refold(folded_activity(log))
+    assert_statements(log, said)
+    with psycopg.connect(url) as connection:
+        assert_rows(connection, said, cards)
+        assert_facts(connection, log)
+    return cards
+
+
+def assert_statements(log, said):
+    ids = Counter()
     for topic in (SCORE_CHANGED, LEAD_CHANGES, SESSION_SCORES):
         recorded = defaultdict(list)
-        for records in read_log(url, topic).values():
+        for records in log.read(topic).values():
             for record in records:
                 recorded[topic, record.key].append(decode_statement(record.value))
         expected = {key: rows for key, rows in said.items() if key[0] == topic}
         assert recorded.keys() == expected.keys()
         for key, rows in expected.items():
             assert recorded[key] == rows, key
-    with psycopg.connect(url) as connection:
-        assert_rows(connection, said, cards)
-        assert_facts(connection, url, activity)
-    return cards
+            ids.update(row.statement_id for row in rows)
+        if topic == SCORE_CHANGED:
+            assert_unbroken(recorded)
+    assert not [name for name, count in ids.items() if count > 1], "a statement was made twice"
+
+
+def assert_unbroken(changes):
+    """Each change of a lead's score by a model begins where the one before it ended."""
+    last = {}
+    for rows in changes.values():
+        for row in rows:
+            place = row.tenant, row.lead_id, row.model
+            assert row.previous == last.get(place, 0.0), row
+            last[place] = row.total
 
 
 def assert_rows(connection, said, cards):
@@ -118,19 +151,24 @@ def assert_rows(connection, said, cards):
     assert rows == len(changes) == len({s.statement_id for s in changes})
 
 
-def assert_facts(connection, url, activity):
-    """Every event that counts is one engagement, under the identity that holds it now."""
-    unique = {
+def counting_events(log):
+    """(key, id) of every event that must count."""
+    return {
         (key_of(event), event.event_id)
-        for records in read_log(url, EVENTS).values()
+        for records in log.read(EVENTS).values()
         for event in (decode_source(record.value) for record in records)
         if isinstance(event, Event) and event.bot is None
     }
+
+
+def assert_facts(connection, log):
+    """Every event that counts is one engagement, under the identity that holds it now."""
+    unique = counting_events(log)
     (facts,) = connection.execute("select count(*) from live.engagement_history").fetchone()
     assert facts == len(unique)
     holders = {}
     counted = set()
-    for records in activity.values():
+    for records in log.read(LEAD_ACTIVITY).values():
         for record in records:
             said = decode_activity(record.value)
             if isinstance(said, IdentityAttached) and said.epoch > holders.get(said.identity, (0, ""))[0]:
@@ -146,14 +184,6 @@ def assert_facts(connection, url, activity):
         )
     }
     assert rows == holders
-
-
-def timers(url):
-    return sum(
-        isinstance(decode_activity(r.value), TimePassed)
-        for rs in read_log(url, LEAD_ACTIVITY).values()
-        for r in rs
-    )
 
 
 def digest(url, schema="live"):

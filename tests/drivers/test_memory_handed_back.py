@@ -1,0 +1,14 @@
+"""A memory that was kept while another worker owned its shard, and has read on in the changelog."""
+
+from streams.engine.memory import Memory
+
+
+def test_who_was_woken_before_is_woken_again_once_the_other_owner_has_folded_that():
+    mine, other = Memory(), Memory()
+    for change in mine.put_dues({"a": 10}):
+        other.restore(*change)
+    mine.wake(["a"])
+    assert mine.due(20, 10) == []
+    for change in other.put_dues({"a": 15}):  # the other one has folded the wake-up record
+        mine.restore(*change)
+    assert mine.due(20, 10) == ["a"]

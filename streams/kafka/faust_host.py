@@ -64,6 +64,8 @@ LETTING_GO_SECONDS = 6.0
 """For the rounds under way, when stopping."""
 STOPPING_SECONDS = 9.0
 """After so long a process that is to stop ends as it is: what was not committed, the next one does."""
+STARTING_SECONDS = 5.0
+"""For a start under way, when stopping."""
 NO_PAGES = 6066
 """Faust wants a port even of an app that opens none."""
 FAILED = 3
@@ -550,6 +552,7 @@ class WorkerThread:
             if app.crash_reason is not None:
                 app.fail(app.crash_reason)
         finally:
+            await asyncio.wait({starting}, timeout=STARTING_SECONDS)  # stopped amid its start, Faust hangs
             await app.stop()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:

@@ -245,7 +245,9 @@ def test_what_is_wrong_with_topics_is_said_with_its_remedy(cluster):
     missing = cluster.changelog("track_sessions")
     assert problems.pop((missing, "is missing")) == "`leadstream topics create` makes it"
     wrong = cluster.changelog("score_leads")
-    assert "delete it if nothing is lost" in problems.pop((wrong, "has 3 partitions instead of 2"))
+    remedy = problems.pop((wrong, "has 3 partitions instead of 2"))
+    assert "LEADSTREAM_KAFKA_PREFIX" in remedy
+    assert "delete" not in remedy, "a changelog is the workers' state"
     remedy = problems.pop((wrong, "has cleanup.policy=delete instead of compact"))
     assert f"--entity-name {wrong} --add-config cleanup.policy=compact" in remedy
     assert (wrong, "has message.timestamp.type=CreateTime instead of LogAppendTime") in problems

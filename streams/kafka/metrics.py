@@ -26,11 +26,9 @@ class WorkerMetrics:
 
     def __init__(self, stages: Iterable[str], status: Status, ends: Ends, tallies: Tallies) -> None:
         self._registry = CollectorRegistry()
+        about = "Time of one round: folding what waited and committing it, in one transaction."
         self._rounds = Histogram(
-            "leadstream_worker_round_seconds",
-            "Time of one round: folding what waited and committing it, in one transaction.",
-            registry=self._registry,
-            buckets=_SECONDS,
+            "leadstream_worker_round_seconds", about, buckets=_SECONDS, registry=self._registry
         )
         self._shards = _Shards(tuple(stages), status, ends, tallies)
         self._registry.register(self._shards)

@@ -18,8 +18,8 @@ from schemas.decode import encode_source, key_of
 from schemas.events import ElementClicked, Event, MessageReceived, PageViewed
 from schemas.moment import moment
 from schemas.record import Record
-from schemas.topics import EVENTS, LEAD_ACTIVITY
-from streams.engine.shard import SHARED, Shard
+from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
+from streams.engine.shard import Shard
 from streams.score_leads import ScoreLeads
 from streams.track_sessions import TrackSessions
 

@@ -17,15 +17,14 @@ from leadstream.lag import Lag, lag_of
 from leadstream.loop import Loop, event_loop
 from leadstream.settings import Settings
 from leadstream.show import Failure, say
-from leadstream.wiring import model_records, settings_records
 from leadstream.wiring_kafka import SOURCES, kafka_explained
-from schemas.control import DERIVED_TYPES, ModelPublished, SettingsPublished
+from schemas.control import DERIVED_TYPES, SettingsPublished
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
+from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, SHARED
 from streams.embedded.log import partitions_of
-from streams.engine.shard import SHARED
 from streams.kafka import topics
 from streams.kafka.append import Away, KafkaAppend
 
@@ -35,8 +34,6 @@ _PATIENCE = 60.0
 
 _DERIVED = tuple(f'{{"type":"{tag_of(kind)}",'.encode() for kind in DERIVED_TYPES)
 _LOG = "select key, value from public.records where topic = 'events' and partition = %s order by position"
-
-Publication = SettingsPublished | ModelPublished
 
 
 def carry(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
@@ -56,7 +53,7 @@ def carry(settings: Settings, database_url: str, report: Callable[[int], None]) 
 def _carry(log: "_Log", target: "_Target", partitions: int, report: Callable[[int], None]) -> None:
     genesis: list[Publication] = []
     for part in log.parts():
-        if isinstance(part, SettingsPublished | ModelPublished):
+        if isinstance(part, Publication):
             if target.opened:
                 target.publish(part)
             else:
@@ -86,7 +83,7 @@ class _Log:
             if found == [None]:
                 return
             message = decode_source(found[0] or b"") if len(found) == 1 else None
-            if not isinstance(message, SettingsPublished | ModelPublished):
+            if not isinstance(message, Publication):
                 raise Failure(
                     "The partitions of this log disagree on what was published between the events: it is damaged. "
                     "`leadstream export FILE` still writes its events."
@@ -137,7 +134,7 @@ class _Target:
                 self._cluster,
                 partitions=partitions,
                 replication=self._settings.kafka_replication,
-                genesis=[record for said in genesis for record in _records(said)],
+                genesis=[record for said in genesis for record in publication_records(said)],
             )
         )
         self._loop.run(self._append.start())
@@ -163,7 +160,7 @@ class _Target:
 
     def publish(self, said: Publication) -> None:
         self._wait_for_workers(said)
-        self._loop.run(topics.publish(self._cluster, _records(said)))
+        self._loop.run(topics.publish(self._cluster, publication_records(said)))
 
     def _wait_for_workers(self, said: Publication) -> None:
         if self._lag is None:
@@ -181,10 +178,6 @@ class _Target:
     def close(self) -> None:
         self._loop.run(self._stack.aclose())
         self._loop.run(self._append.stop())
-
-
-def _records(said: Publication) -> list[Outgoing]:
-    return settings_records(said) if isinstance(said, SettingsPublished) else model_records(said)
 
 
 def _name(said: Publication) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from leadstream.in_force import held_by_shards
 from leadstream.reach import Store
 from leadstream.show import Failure
-from leadstream.wiring import model_records, settings_records
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
+from schemas.publications import publication_records
 from scoring.calendar import calendar
 from scoring.model import ModelError, compile_model, shipped_models
 from streams.published import Settings as Held
@@ -50,7 +50,7 @@ def publish(
     store.settle(lambda _: None)
     version = max((held for held, _ in published(store.database_url, tenant, name)), default=0) + 1
     said = ModelPublished(tenant=tenant, recorded_at=now, model=name, version=version, text=text, fire=fire)
-    store.append(model_records(said))
+    store.append(publication_records(said))
     store.settle(lambda _: None)
     return said
 
@@ -81,8 +81,9 @@ def publish_settings(
         version=max((s.settings[tenant].version for s in shards if tenant in s.settings), default=0) + 1,
         time_zone=zone,
         idle_minutes=held.idle_minutes if idle_minutes is None else idle_minutes,
+        lifecycle=held.lifecycle,
     )
-    store.append(settings_records(said))
+    store.append(publication_records(said))
     store.settle(lambda _: None)
     return said
 

@@ -26,17 +26,14 @@ from projections.source import SourceError, refuse_embedded, refuse_kafka
 from projections.tables import LIVE
 from projections.views import create_views
 from projections.worker import project
-from schemas.activity import ModelChanged, SettingsChanged
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
-from schemas.decode import encode_activity, encode_source
-from schemas.moment import millis
+from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, LEAD_ACTIVITY
+from schemas.topics import SHARED
 from scoring.model import shipped_models
 from streams.embedded.driver import Driver, NotStored
 from streams.embedded.log import LogRefused
 from streams.embedded.waiting import Busy, Stopped
-from streams.engine.shard import SHARED
 from streams.score_leads import ScoreLeads
 from streams.track_sessions import TrackSessions
 
@@ -63,37 +60,14 @@ def genesis(now: datetime) -> list[Outgoing]:
     """What an empty log begins with, in every partition: settings and models, so that no result ever
     depends on a default in the code.
     """
-    settings = SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1)
-    return [
-        *settings_records(settings),
+    published: list[Publication] = [
+        SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1),
         *(
-            record
+            ModelPublished(tenant=EVERY_TENANT, recorded_at=now, model=name, version=1, text=text)
             for name, text in shipped_models().items()
-            for record in model_records(
-                ModelPublished(tenant=EVERY_TENANT, recorded_at=now, model=name, version=1, text=text)
-            )
         ),
     ]
-
-
-def settings_records(said: SettingsPublished) -> list[Outgoing]:
-    """The publication as each stage reads it."""
-    changed = SettingsChanged(
-        said.tenant, "", millis(said.recorded_at), said.version, said.time_zone, said.idle_minutes
-    )
-    return _control(encode_source(said), encode_activity(changed))
-
-
-def model_records(said: ModelPublished) -> list[Outgoing]:
-    """As `settings_records`, of a model."""
-    changed = ModelChanged(
-        said.tenant, "", millis(said.recorded_at), said.model, said.version, said.text, said.fire
-    )
-    return _control(encode_source(said), encode_activity(changed))
-
-
-def _control(source: bytes, activity: bytes) -> list[Outgoing]:
-    return [Outgoing(EVENTS, SHARED, source), Outgoing(LEAD_ACTIVITY, SHARED, activity)]
+    return [record for said in published for record in publication_records(said)]
 
 
 def in_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Outgoing]:

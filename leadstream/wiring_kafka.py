@@ -24,7 +24,7 @@ from projections.positions import PositionGapError
 from projections.rows import UnreadableRecordError
 from projections.source import SourceError
 from schemas.record import Outgoing
-from streams.engine.shard import SHARED
+from schemas.topics import SHARED
 from streams.kafka.append import Away, KafkaAppend
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import KafkaAway, PositionLost

@@ -10,9 +10,8 @@ from typing import Final
 from projections.rows import Change, Superseded, UnreadableRecordError, WorkerDue, WorkerPart
 from projections.tables import worker_dues, worker_state
 from schemas.record import Record
+from schemas.topics import SHARED
 
-SHARED: Final = "~"
-"""The key of what concerns every key of a partition."""
 IDENTITY_PART: Final = "id:"
 """What a lead's parts that hold an identity's features begin with."""
 DUE_PART: Final = ""

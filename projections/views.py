@@ -20,11 +20,11 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 from sqlalchemy import column, table
 
-from projections.state_rows import IDENTITY_PART, SCORE_LEADS, SHARED
+from projections.state_rows import IDENTITY_PART, SCORE_LEADS
 from projections.tables import LIVE
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import tag_of
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, SHARED
 
 event_archive = table(
     "event_archive", column("partition"), column("position"), column("key"), column("value")

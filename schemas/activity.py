@@ -110,6 +110,18 @@ class ModelChanged(Activity, tag="model", frozen=True):
     version: Version
     text: str
     fire: bool = False
+    by: str | None = None
+    note: str | None = None
+    change: str | None = None
+
+
+class ModelRemoved(Activity, tag="unmodel", frozen=True):
+    """`control.ModelRetired` in this partition."""
+
+    model: str
+    version: Version
+    by: str | None = None
+    note: str | None = None
 
 
 class SettingsChanged(Activity, tag="settings", frozen=True):
@@ -118,6 +130,8 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     version: Version
     time_zone: str
     idle_minutes: int
+    lifecycle: str = ""
+    by: str | None = None
 
 
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (
@@ -128,5 +142,6 @@ ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     RedirectChanged,
     TimePassed,
     ModelChanged,
+    ModelRemoved,
     SettingsChanged,
 )

@@ -17,6 +17,7 @@ EVERY_TENANT = "*"
 PublishedFor = Annotated[
     str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,31})$(?!\n)", description="a tenant, or * for every tenant")
 ]
+WholeText = Annotated[str, Meta(max_length=200_000)]
 Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 """Of a publication: unique under its name, and the highest wins."""
 Identity = Annotated[
@@ -44,8 +45,23 @@ class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
 
     model: Line
     version: Version
-    text: Annotated[str, Meta(max_length=200_000)]
+    text: WholeText
     fire: bool = False
+    by: Line | None = None
+    """Who published it."""
+    note: Line | None = None
+    """Why, in their words."""
+    change: Line | None = None
+    """What they did, where that was less than a whole text: rule_created 5."""
+
+
+class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):
+    """The model scores the tenant's leads no more, from here on; retired under its next version."""
+
+    model: Line
+    version: Version
+    by: Line | None = None
+    note: Line | None = None
 
 
 class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=True):
@@ -54,6 +70,9 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     version: Version
     time_zone: Line = "UTC"
     idle_minutes: Annotated[int, Meta(ge=1, le=240)] = 30
+    lifecycle: WholeText = ""
+    """How leads move from stage to stage; without a text, as the lifecycle that comes with Leadstream."""
+    by: Line | None = None
 
 
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
@@ -92,5 +111,5 @@ class Refused(Derived, tag="refused", frozen=True, kw_only=True):
     """The lead is full: the identity parks in an anonymous lead of its own."""
 
 
-CONTROL_TYPES: tuple[type[Control], ...] = (ModelPublished, SettingsPublished)
+CONTROL_TYPES: tuple[type[Control], ...] = (ModelPublished, ModelRetired, SettingsPublished)
 DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused)

@@ -40,6 +40,9 @@ class Topic(Struct, frozen=True, kw_only=True):
     retention_ms: int = 30 * DAYS
 
 
+SHARED = "~"
+"""The key of records, and of state, that concern a whole partition: models, settings, a sweep."""
+
 EVENTS = "events"
 LEAD_ACTIVITY = "lead-activity"
 SESSION_SCORES = "session-scores"

@@ -282,6 +282,50 @@ def _say_score(
     step.state.touch()
 
 
+def end_model(step: Step, name: str, version: int, cause: str) -> None:
+    """The model scores the lead no more: its points go, line by line, and the lead leaves its bands."""
+    head = step.head
+    said = head.said.pop(name, None)
+    head.edges.pop(name, None)
+    if said is None:
+        return
+    model, bands = step.before.models[name], dict.fromkeys(said.bands)
+    lines = [
+        say.Line(group, rule, kind, -points / U)
+        for (group, rule, kind), points in zip(model.slots, said.vector, strict=True)
+        if points
+    ]
+    if lines or said.bands != bands:
+        step.say(
+            SCORE_CHANGED,
+            say.ScoreChanged(
+                **step.envelope(cause),
+                model=name,
+                version=version,
+                total=0,
+                previous=said.total / U,
+                change=-said.total / U,
+                bands=bands,
+                lines=lines,
+            ),
+        )
+    for scale, band in said.bands.items():
+        if band is not None:
+            step.say(
+                LEAD_CHANGES,
+                say.BandChanged(
+                    **step.envelope(cause),
+                    model=name,
+                    version=version,
+                    scale=scale,
+                    band=None,
+                    previous=band,
+                    silent=True,
+                ),
+            )
+    step.state.touch()
+
+
 def _say_bands(
     step: Step,
     model: Model,

@@ -42,8 +42,12 @@ def check_settings(time_zone: str) -> None:
         raise Refusal("time_zone", str(error)) from error
 
 
+RETIRED = ""
+"""The text of a model that is in force no more; its version goes on counting."""
+
+
 class Active(Struct, array_like=True, frozen=True):
-    """A model in force."""
+    """A model in force, or RETIRED."""
 
     version: int
     text: str
@@ -53,6 +57,8 @@ class Settings(Struct, array_like=True, frozen=True):
     version: int = 0
     time_zone: str = "UTC"
     idle_minutes: int = 30
+    lifecycle: str = ""
+    """Its text; none: that of the lifecycle which comes with Leadstream."""
 
     @property
     def zone(self) -> Calendar:
@@ -88,9 +94,11 @@ class Published(Struct):
         return self.settings.get(tenant) or self.settings.get(EVERY_TENANT) or Settings()
 
     def models_of(self, tenant: str) -> dict[str, Active]:
-        """The models that score a tenant's leads, by name, in the order of names."""
+        """The models that score a tenant's leads, by name, in the order of names. What a tenant has
+        retired scores its leads no more, also where every other tenant has it.
+        """
         found = {**self.models.get(EVERY_TENANT, {}), **self.models.get(tenant, {})}
-        return {name: found[name] for name in sorted(found)}
+        return {name: found[name] for name in sorted(found) if found[name].text != RETIRED}
 
     def publish_model(self, tenant: str, name: str, new: Active, what: str = "") -> Underway | None:
         """Put a model in force; the sweep that this asks for. None if the version is not above the

@@ -16,6 +16,7 @@ from schemas.activity import (
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
+    ModelRemoved,
     RedirectChanged,
     SettingsChanged,
     TimePassed,
@@ -30,11 +31,20 @@ from scoring.features import decode as decode_features
 from scoring.holding import Held
 from scoring.identity import IDENTITIES, is_anonymous, key_of_identity, onward
 from scoring.model import INF, Model, touched
-from streams.conclusions import Step, advance, answer, evaluate, next_change, say_ended, say_session
+from streams.conclusions import (
+    Step,
+    advance,
+    answer,
+    end_model,
+    evaluate,
+    next_change,
+    say_ended,
+    say_session,
+)
 from streams.engine.shard import Emit
 from streams.lead_rules import ActivityShared
 from streams.lead_state import LeadState, card
-from streams.published import Active, Settings, check_model, check_settings
+from streams.published import RETIRED, Active, Settings, check_model, check_settings
 
 
 class ScoreLeads:
@@ -53,7 +63,7 @@ class ScoreLeads:
         return activity
 
     def key_of(self, message: Activity) -> str | None:
-        if isinstance(message, ModelChanged | SettingsChanged):
+        if isinstance(message, ModelChanged | ModelRemoved | SettingsChanged):
             return None
         return lead_key(message.tenant, message.lead_id)
 
@@ -71,8 +81,11 @@ class ScoreLeads:
         match message:
             case ModelChanged(tenant=tenant, model=model, version=version, text=text):
                 sweep = shared.publish_model(tenant, model, Active(version, text), what)
-            case SettingsChanged(tenant=tenant, version=version, time_zone=zone, idle_minutes=idle):
-                sweep = shared.publish_settings(tenant, Settings(version, zone, idle), what)
+            case ModelRemoved(tenant=tenant, model=model, version=version):
+                sweep = shared.publish_model(tenant, model, Active(version, RETIRED), what)
+            case SettingsChanged(tenant=tenant) as s:
+                settings = Settings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
+                sweep = shared.publish_settings(tenant, settings, what)
             case _:
                 sweep = None
         if sweep is None:
@@ -99,6 +112,10 @@ class ScoreLeads:
             case ModelChanged(model=name, fire=fire):
                 published = partial(_is, name)
                 evaluate(step, what, moved=False, silent=not fire, affects=published)
+            case ModelRemoved(model=name) if name in after.models:
+                pass  # it was everybody's, and this tenant has its own
+            case ModelRemoved(model=name, version=version):
+                end_model(step, name, version, what)
             case _:
                 evaluate(step, what, moved=False, silent=True)
                 say_ended(step, what, clock - before.idle_ms, clock - after.idle_ms)
@@ -155,8 +172,8 @@ def _is(name: str, model: Model) -> bool:
 
 def _sweep_of(message: Activity) -> str:
     match message:
-        case ModelChanged(tenant=tenant, model=model, version=version):
-            return f"model:{tenant}:{model}:{version}"
+        case ModelChanged() | ModelRemoved():
+            return f"model:{message.tenant}:{message.model}:{message.version}"
         case SettingsChanged(tenant=tenant, version=version):
             return f"settings:{tenant}:{version}"
         case _:

@@ -23,7 +23,16 @@ from schemas.activity import (
     RedirectChanged,
     SessionPut,
 )
-from schemas.control import Carried, Control, Derived, ModelPublished, Reassigned, Refused, SettingsPublished
+from schemas.control import (
+    Carried,
+    Control,
+    Derived,
+    ModelPublished,
+    ModelRetired,
+    Reassigned,
+    Refused,
+    SettingsPublished,
+)
 from schemas.decode import decode_source, encode_activity, encode_source, key_of
 from schemas.envelope import Event
 from schemas.moment import millis, moment
@@ -39,6 +48,7 @@ from scoring.sessions import END, HEARTBEAT, Act, Cut, Kept
 from scoring.signals import Catalogue
 from streams.engine.shard import Emit
 from streams.published import (
+    RETIRED,
     Active,
     PublishedState,
     Settings,
@@ -288,8 +298,11 @@ class TrackSessions:
         match message[1]:
             case ModelPublished() as m:
                 shared.publish_model(m.tenant, m.model, Active(m.version, m.text))
+            case ModelRetired() as m:
+                shared.publish_model(m.tenant, m.model, Active(m.version, RETIRED))
             case SettingsPublished() as s:
-                shared.publish_settings(s.tenant, Settings(s.version, s.time_zone, s.idle_minutes))
+                settings = Settings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
+                shared.publish_settings(s.tenant, settings)
         return None
 
     def visit(self, *_: object) -> None:

@@ -16,11 +16,11 @@ import psycopg
 import structlog
 
 from schemas.record import Outgoing, Record, Slot
-from schemas.topics import EVENTS, LEAD_ACTIVITY
+from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
 from streams.embedded import log
 from streams.embedded.waiting import Request, Waiting
 from streams.embedded.writer import AnyStage, Project, Writer
-from streams.engine.shard import SHARED, FoldFailed
+from streams.engine.shard import FoldFailed
 
 BATCH = 2_000
 """Records appended in one transaction, about."""

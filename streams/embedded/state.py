@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.record import Slot
+from schemas.topics import SHARED
 from streams.embedded.rows import Connection, upsert, upsert_into
-from streams.engine.shard import SHARED
 
 _KEY = {"stage": "text", "partition": "int4", "key": "text"}
 _PARTS = upsert_into("state", {**_KEY, "part": "text", "value": "bytea"}, (*_KEY, "part"))

@@ -11,7 +11,8 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import NamedTuple
 
-from streams.engine.shard import SHARED, Outcome
+from schemas.topics import SHARED
+from streams.engine.shard import Outcome
 
 SEPARATOR = "\0"
 """Between key and part in a changelog record's key; no key of ours contains it."""

@@ -15,10 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from schemas.decode import Refusal, encode_dead_letter
 from schemas.record import Outgoing, Record
 from schemas.statements import DeadLetter
-from schemas.topics import DEAD_LETTERS
-
-SHARED = "~"
-"""The key of what concerns the whole shard: models, settings, a sweep under way."""
+from schemas.topics import DEAD_LETTERS, SHARED
 
 KEPT_BYTES = 1_000_000
 """Of a record that cannot be read: its letter, in base64, must fit where any producer's record did."""

@@ -14,8 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, partition_of
-from streams.engine.shard import SHARED
+from schemas.topics import EVENTS, SHARED, partition_of
 from streams.kafka.cluster import Cluster
 
 PATIENCE = 5.0

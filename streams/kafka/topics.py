@@ -25,8 +25,7 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 
 from schemas.record import Outgoing
-from schemas.topics import DAYS, EVENTS, FOREVER, TOPICS, partition_of
-from streams.engine.shard import SHARED
+from schemas.topics import DAYS, EVENTS, FOREVER, SHARED, TOPICS, partition_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.reading import COMMITTED
 

@@ -18,11 +18,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from schemas.record import Chunk, Outgoing, Record
-from schemas.topics import EVENTS, LEAD_ACTIVITY, partition_of
+from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
 from streams.embedded import log
 from streams.embedded.driver import Driver
 from streams.engine.memory import POSITION, SEPARATOR
-from streams.engine.shard import SHARED, FoldFailed
+from streams.engine.shard import FoldFailed
 from streams.kafka import bare_host
 from streams.kafka.faust_host import WorkerThread, create_app
 from streams.kafka.reading import COMMITTED

@@ -8,8 +8,15 @@ from driven import PARTITIONS, eventually
 
 from schemas.decode import decode_dead_letter
 from schemas.record import Outgoing
-from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED, partition_of
-from streams.engine.shard import SHARED
+from schemas.topics import (
+    DEAD_LETTERS,
+    EVENTS,
+    LEAD_ACTIVITY,
+    LEAD_SCORES,
+    SCORE_CHANGED,
+    SHARED,
+    partition_of,
+)
 
 MINUTE = 60_000
 

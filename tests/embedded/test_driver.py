@@ -10,12 +10,20 @@ from counting import stages, visit
 
 from schemas.decode import decode_dead_letter
 from schemas.record import Outgoing, Record
-from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED, partition_of
+from schemas.topics import (
+    DEAD_LETTERS,
+    EVENTS,
+    LEAD_ACTIVITY,
+    LEAD_SCORES,
+    SCORE_CHANGED,
+    SHARED,
+    partition_of,
+)
 from streams.embedded import driver as driver_module
 from streams.embedded import log, writer
 from streams.embedded.driver import Driver, NotStored
 from streams.embedded.waiting import Busy, Stopped
-from streams.engine.shard import SHARED, Shard
+from streams.engine.shard import Shard
 
 PARTITIONS = 4
 NOON = 1_800_000_000_000

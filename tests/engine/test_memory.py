@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.topics import SHARED
 from streams.engine.memory import Memory
-from streams.engine.shard import SHARED, Outcome
+from streams.engine.shard import Outcome
 
 keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
 parts = st.dictionaries(

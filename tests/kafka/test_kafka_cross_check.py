@@ -25,10 +25,9 @@ from leadstream.wiring import STAGES, genesis
 from schemas.decode import decode_statement
 from schemas.moment import millis
 from schemas.statements import SessionRetracted
-from schemas.topics import SESSION_SCORES
+from schemas.topics import SESSION_SCORES, SHARED
 from scoring.calendar import calendar
 from scoring.model import Subject, conclude, shipped_models
-from streams.engine.shard import SHARED
 from streams.lead_state import LeadState
 from streams.published import compiled
 

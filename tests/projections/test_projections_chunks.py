@@ -26,14 +26,14 @@ from test_projections_worker import histories
 from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
 from projections.source import SourceError
-from projections.state_rows import SCORE_LEADS, SHARED, TRACK_SESSIONS, stage_of
+from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS, stage_of
 from projections.tables import SHADOW
 from projections.worker import CHANNEL, FEW, contained, give_up_lost, next_positions, project, project_chunks
 from schemas.control import Refused, SettingsPublished
 from schemas.decode import decode_source, encode_source, key_of
 from schemas.moment import millis, moment
 from schemas.record import Chunk, Record
-from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES
+from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SHARED
 from streams.engine import shard
 from streams.kafka.cluster import Cluster
 from streams.score_leads import ScoreLeads

@@ -20,6 +20,7 @@ from schemas.activity import (
     IdentityDelta,
     IdentityDetached,
     ModelChanged,
+    ModelRemoved,
     RedirectChanged,
     SessionPut,
     SettingsChanged,
@@ -472,7 +473,10 @@ ACTIVITIES: list[Activity] = [
     RedirectChanged(tenant="t", lead_id="l", recorded_at=1, to=None, event_id="e"),
     TimePassed(tenant="t", lead_id="l", recorded_at=2**53),
     ModelChanged(tenant="*", lead_id="", recorded_at=1, model="m", version=1, text="é", fire=True),
-    SettingsChanged(tenant="*", lead_id="", recorded_at=1, version=1, time_zone="UTC", idle_minutes=30),
+    ModelRemoved(tenant="t", lead_id="", recorded_at=1, model="m", version=2, by="x", note="é"),
+    SettingsChanged(
+        tenant="*", lead_id="", recorded_at=1, version=1, time_zone="UTC", idle_minutes=30, lifecycle="l"
+    ),
 ]
 
 

@@ -7,20 +7,22 @@ tested is what would be stored.
 import random
 from collections import defaultdict
 
-from schemas.activity import Activity, ModelChanged, SettingsChanged, TimePassed
-from schemas.control import ModelPublished, SettingsPublished
+from schemas.activity import Activity, TimePassed
+from schemas.control import ModelPublished, ModelRetired, SettingsPublished
 from schemas.decode import decode_activity, decode_statement, encode_activity, encode_source, key_of
 from schemas.moment import millis, moment
+from schemas.publications import publication_records
 from schemas.record import Outgoing, Record
 from schemas.topics import (
     DEAD_LETTERS,
     EVENTS,
     LEAD_ACTIVITY,
     LEAD_SCORES,
+    SHARED,
     lead_key,
     partition_of,
 )
-from streams.engine.shard import SHARED, Shard
+from streams.engine.shard import Shard
 from streams.score_leads import SCORE_LEADS, LeadState
 from streams.track_sessions import TRACK_SESSIONS
 
@@ -88,28 +90,19 @@ class Pipeline:
         self.append(Outgoing(EVENTS, key_of(event), encode_source(event)))
 
     def publish(self, name, version, text, at, *, partitions=range(PARTITIONS), fire=False, tenant="*"):
-        published = ModelPublished(
-            tenant=tenant, recorded_at=moment(at), model=name, version=version, text=text, fire=fire
-        )
-        changed = ModelChanged(tenant, "", at, name, version, text, fire)
-        for p in partitions:
-            self.append(Outgoing(EVENTS, "", encode_source(published), p))
-            self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
+        """Without a text the model is retired."""
+        what = {"tenant": tenant, "recorded_at": moment(at), "model": name, "version": version}
+        said = ModelPublished(**what, text=text, fire=fire) if text else ModelRetired(**what)
+        self.say_everywhere(said, partitions)
 
-    def publish_settings(
-        self, tenant, version, at, *, time_zone="UTC", idle_minutes=30, partitions=range(PARTITIONS)
-    ):
-        published = SettingsPublished(
-            tenant=tenant,
-            recorded_at=moment(at),
-            version=version,
-            time_zone=time_zone,
-            idle_minutes=idle_minutes,
-        )
-        changed = SettingsChanged(tenant, "", at, version, time_zone, idle_minutes)
-        for p in partitions:
-            self.append(Outgoing(EVENTS, "", encode_source(published), p))
-            self.append(Outgoing(LEAD_ACTIVITY, "", encode_activity(changed), p))
+    def publish_settings(self, tenant, version, at, *, partitions=range(PARTITIONS), **settings):
+        said = SettingsPublished(tenant=tenant, recorded_at=moment(at), version=version, **settings)
+        self.say_everywhere(said, partitions)
+
+    def say_everywhere(self, said, partitions):
+        for record in publication_records(said):
+            for p in partitions:
+                self.append(record._replace(partition=p))
 
     def shard(self, topic, partition):
         stage = TRACK_SESSIONS if topic == EVENTS else SCORE_LEADS
@@ -156,7 +149,7 @@ class Pipeline:
                 if name == SETTINGS:
                     zone, idle = what
                     self.publish_settings(
-                        "*", version, self.latest, time_zone=zone, idle_minutes=idle, partitions=[act[1]]
+                        "*", version, self.latest, partitions=[act[1]], time_zone=zone, idle_minutes=idle
                     )
                 else:
                     self.publish(name, version, *what, self.latest, partitions=[act[1]])

@@ -41,7 +41,7 @@ class Time:
 
 
 class Publish:
-    """A model comes into force."""
+    """A model comes into force; without a text it is retired."""
 
     def __init__(self, name, text, version, when, *, tenant=EVERY_TENANT, fire=False):
         self.name, self.text, self.version, self.when = name, text, version, when
@@ -51,9 +51,8 @@ class Publish:
 class Settings:
     """Settings come into force."""
 
-    def __init__(self, version, when, *, time_zone="UTC", idle_minutes=30, tenant=EVERY_TENANT):
-        self.version, self.when, self.tenant = version, when, tenant
-        self.time_zone, self.idle_minutes = time_zone, idle_minutes
+    def __init__(self, version, when, *, tenant=EVERY_TENANT, **settings):
+        self.version, self.when, self.tenant, self.settings = version, when, tenant, settings
 
 
 class Story:
@@ -84,8 +83,7 @@ class Story:
                         happening.tenant,
                         happening.version,
                         NOON + happening.when,
-                        time_zone=happening.time_zone,
-                        idle_minutes=happening.idle_minutes,
+                        **happening.settings,
                     )
                 case event:
                     self.pipeline.produce(event)

@@ -336,7 +336,7 @@ def test_every_kind_of_activity_is_drawn():
         a.RedirectChanged,
         a.TimePassed,
     }
-    assert drawn | {a.ModelChanged, a.SettingsChanged} == set(a.ACTIVITY_TYPES)
+    assert drawn | {a.ModelChanged, a.ModelRemoved, a.SettingsChanged} == set(a.ACTIVITY_TYPES)
 
 
 # -- sizes

@@ -4,6 +4,7 @@ import pytest
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Settings, Story, Time, given, happened
 
 from schemas import statements as say
+from scoring.model import shipped_models
 
 TELEGRAM = {"visitor_id": "tg", "source": "telegram"}
 EVERYTHING = {
@@ -334,6 +335,47 @@ def test_a_publication_changes_every_lead_once_and_its_lines_say_by_what():
         assert sum(line.points for line in statement.lines) == statement.change
     story.when(Publish("temperature", dict(SHIPPED)["temperature"], 98, MINUTE)).then()
     assert [s.version for s in story.card("L3").scores.values() if s.version == 99] == [99]
+
+
+def test_a_model_that_is_retired_takes_its_points_and_bands_away_line_by_line():
+    story = given(
+        happened("qr_scanned", "e1", 0, lead_id="L", source="telegram"),
+        happened("qr_scanned", "e2", MINUTE, lead_id="L", source="telegram"),
+    )
+    story.when(Publish("temperature", "", 12, 2 * MINUTE)).then(
+        "L: temperature 26 -> 0: QR scans -6, Last interaction -20",
+        "L: temperature is None, was warm silently",
+    )
+    assert "temperature" not in story.scores("L")
+    story.when(happened("qr_scanned", "e3", 3 * MINUTE, lead_id="L", source="telegram"))
+    assert story.said(model="temperature") == []
+    story.when(Publish("temperature", shipped_models()["temperature"], 13, 4 * MINUTE)).then(
+        "L: temperature 0 -> 29: QR scans +9, Last interaction +20",
+        "L: temperature is warm, was None, fires warm silently",
+        about="temperature",
+    )
+
+
+def test_a_tenant_may_retire_a_model_that_others_keep():
+    story = given(
+        happened("qr_scanned", "e1", 0, lead_id="L"),
+        happened("qr_scanned", "e2", 0, lead_id="L", tenant="acme"),
+        Publish("temperature", "", 12, MINUTE, tenant="acme"),
+    )
+    assert "temperature" in story.scores("L")
+    assert "temperature" not in story.scores("L", tenant="acme")
+
+
+def test_a_model_retired_for_everybody_stays_with_who_has_its_own():
+    mine = shipped_models()["temperature"].replace("points = 3, max = 15", "points = 4")
+    story = given(
+        happened("qr_scanned", "e1", 0, lead_id="L"),
+        happened("qr_scanned", "e2", 0, lead_id="L", tenant="acme"),
+        Publish("temperature", mine, 12, MINUTE, tenant="acme"),
+        Publish("temperature", "", 13, MINUTE),
+    )
+    assert "temperature" not in story.scores("L")
+    assert story.scores("L", tenant="acme")["temperature"] == 4 + 20
 
 
 @pytest.mark.parametrize(("fire", "silently"), [(True, ""), (False, " silently")])

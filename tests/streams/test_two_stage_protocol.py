@@ -20,11 +20,10 @@ from schemas.activity import TimePassed
 from schemas.decode import decode_activity, encode_activity
 from schemas.moment import millis, moment
 from schemas.record import Record
-from schemas.topics import LEAD_ACTIVITY
+from schemas.topics import LEAD_ACTIVITY, SHARED
 from scoring.calendar import calendar
 from scoring.identity import is_anonymous
 from scoring.model import Subject, conclude, rounded
-from streams.engine.shard import SHARED
 from streams.published import compiled
 from streams.track_sessions import VisitorState
 
@@ -80,6 +79,9 @@ LATER = (
     ("m", 12, model(2, 12, '{ name = "Sent", each = "email_sent", points = 1 },')),
     ("m", 13, model(6, 0)),
 )
+
+RETIRED_LATER = (("m", 14, ""), ("m", 15, model(3, 4)), ("s", 16, ""))
+"""Retired, and one of them put in force again."""
 
 SETTINGS_LATER = ((SETTINGS, 21, "Asia/Kolkata", 10), (SETTINGS, 22, "America/New_York", 45))
 
@@ -200,7 +202,9 @@ def test_after_a_split_a_lead_is_as_if_never_merged(spec, seed, cycles):
 
 
 @EXAMPLES
-@given(specs(), seeds, st.lists(st.sampled_from(LATER + SETTINGS_LATER), max_size=4, unique=True))
+@given(
+    specs(), seeds, st.lists(st.sampled_from(LATER + SETTINGS_LATER + RETIRED_LATER), max_size=4, unique=True)
+)
 def test_folding_the_recorded_activity_again_says_the_same(spec, seed, publications):
     recorded = started().run(seed, history(spec, cycles=True), timers=6, models=publications, crash=0.3)
     for again in (refold(recorded, 1, crash=0, burst=1000), refold(recorded, 2, crash=0.35, sweep_step=1)):
@@ -226,7 +230,7 @@ def test_whatever_the_order_of_publication_every_shard_ends_on_the_highest_versi
 @EXAMPLES
 @given(specs(), seeds)
 def test_ledger_lines_sum_to_the_score_and_the_chain_of_previous_scores_is_unbroken(spec, seed):
-    publications = LATER + SETTINGS_LATER
+    publications = LATER + SETTINGS_LATER + RETIRED_LATER
     pipeline = started().run(seed, history(spec, cycles=True), timers=5, models=publications)
     totals, identities = {}, set()
     for statement in pipeline.statements(say.ScoreChanged):
@@ -239,7 +243,8 @@ def test_ledger_lines_sum_to_the_score_and_the_chain_of_previous_scores_is_unbro
         assert totals[key] == round(statement.total * 1e6) == before + round(statement.change * 1e6)
     for state in pipeline.leads().values():
         for name, said in state.head.said.items():
-            assert totals.get((state.lead_id, name), 0) == said.total == sum(said.vector)
+            assert totals.pop((state.lead_id, name), 0) == said.total == sum(said.vector)
+    assert not any(totals.values()), "points of a model that scores no more"
 
 
 @EXAMPLES

@@ -1,4 +1,4 @@
-"""When time alone next changes a score: days leave windows, hours pass, sessions end, totals fade.
+"""When time alone next changes a score: days age in windows, hours pass, sessions end, totals fade.
 
 `next_edge` is cheap and may be early. `next_due` is exact: nothing a reader sees (the rounded total, a
 band) changes before it, and something does at it. Both are after `as_of`; INF means never.
@@ -92,8 +92,8 @@ def _next_turn(model: Model, features: Features, at: int, zone: Calendar, idle_m
         today = zone.day_of(at)
         day = min(
             [
-                _next_day(found, today, lengths)
-                for name, lengths in model.windows
+                _next_day(found, today, lengths, fading)
+                for name, lengths, fading in model.windows
                 if (found := signals.get(name)) is not None
             ],
             default=INF,
@@ -103,8 +103,10 @@ def _next_turn(model: Model, features: Features, at: int, zone: Calendar, idle_m
     return turn
 
 
-def _next_day(signal: Signal, today: int, lengths: tuple[int, ...]) -> int:
-    """The next day on which a day that counts enters a window (it lay ahead) or leaves one."""
+def _next_day(signal: Signal, today: int, lengths: tuple[int, ...], fading: int) -> int:
+    """The next day on which a day that counts enters a window (it lay ahead), ages in one or leaves one."""
+    if fading and days_in(signal, today - fading, today).lstrip(b"\0"):
+        return today + 1
     best = INF
     if signal.last_day > today:
         ahead = days_in(signal, today, signal.last_day).lstrip(b"\0")

@@ -5,12 +5,14 @@ A model is a text; `compile_model` makes it a plan, `conclude` applies that to a
 """
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from scoring.due import next_due, next_edge
-from scoring.model_text import ModelError, compile_model
+from scoring.model_text import compile_model
 from scoring.phrases import Reads
 from scoring.plan import Model, Need, Slot, touched
 from scoring.points import INF, Micro, U, rounded
+from scoring.refusals import ModelError
 from scoring.score import Conclusion, Explained, conclude, difference, explain, score_session
 from scoring.view import Subject
 
@@ -26,12 +28,14 @@ __all__ = [
     "Slot",
     "Subject",
     "U",
+    "all_models",
     "compile_model",
     "conclude",
     "difference",
     "explain",
     "next_due",
     "next_edge",
+    "optional_models",
     "rounded",
     "score_session",
     "shipped_models",
@@ -40,7 +44,20 @@ __all__ = [
 
 
 def shipped_models() -> dict[str, str]:
-    """The texts of the models that come with Leadstream, by name."""
-    folder = files("scoring") / "models"
+    """The texts of the models that come with Leadstream and score from the first start, by name."""
+    return _texts(files("scoring") / "models")
+
+
+def optional_models() -> dict[str, str]:
+    """The texts of the models that come with Leadstream, and score once somebody publishes them."""
+    return _texts(files("scoring") / "models" / "optional")
+
+
+def all_models() -> dict[str, str]:
+    """The texts of all models that can be published by name."""
+    return shipped_models() | optional_models()
+
+
+def _texts(folder: Traversable) -> dict[str, str]:
     found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
     return {name.removesuffix(".toml"): (folder / name).read_text(encoding="utf-8") for name in found}

@@ -10,37 +10,27 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from scoring.calendar import DAY
-from scoring.features import FIELDS_KEPT
-from scoring.operators import number
-from scoring.phrases import PhraseError, Reads, joined, parse
-from scoring.plan import Decay, Group, Mean, Model, Need, half_life, lines_of, slots_of
+from scoring.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
+from scoring.fading import HalfLifeError, half_life, half_life_days
+from scoring.phrases import Reads, Windows, joined, parse
+from scoring.plan import Decay, Group, Mean, Model, Need, lines_of, slots_of
 from scoring.points import Micro, PointsError, milli
-from scoring.rules import LONGEST_NAME, Rule, RuleError, compile_rule
+from scoring.refusals import ModelError, Table, as_table, deep_key, is_whole, line_of, refusal
+from scoring.rules import LARGEST_ID, LONGEST_NAME, Rule, RuleError, bounds, compile_rule
 from scoring.signals import INTERACTION, Definition, SignalError, define
 
 LONGEST_TEXT = 200_000
 MOST_RULES = 200
 MOST_GROUPS = 32
 MOST_SIGNALS = 64
-MOST_SCALES = 8
-MOST_BANDS = 32
-MOST_NEEDS = 8
-LONGEST_NEED_DAYS = 3_650
 MOST_SESSIONS = 200
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _KEYS = frozenset(
     {"model", "about", "reads", "lead", "min", "max", "decay", "round", "bands", "band_on"}
-    | {"needs", "signals", "groups"}
+    | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id"}
 )
 
-Table = dict[str, Any]
 Defined = Mapping[str, Definition]
-
-
-class ModelError(ValueError):
-    """The model text is refused; the message says where and why."""
 
 
 def compile_model(text: str) -> Model:
@@ -48,24 +38,28 @@ def compile_model(text: str) -> Model:
     document = _document(text)
     unknown = sorted(document.keys() - _KEYS)
     if unknown:
-        raise _refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
+        raise refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
     name = document.get("model")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         problem = "missing: give the model a name" if name is None else f"{name!r} is not a name"
-        raise _refusal(text, "model", f"{problem} of small letters, digits and _")
+        raise refusal(text, "model", f"{problem} of small letters, digits and _")
     if not isinstance(document.get("about", ""), str):
-        raise _refusal(text, "about", "wants a text")
+        raise refusal(text, "about", "wants a text")
+    for key in ("highest_rule_id", "highest_criterion_id"):
+        if not is_whole(document.get(key, 0), 0, LARGEST_ID):
+            raise refusal(text, key, "wants a whole number, 0 or above")
     mean = _mean(text, document)
     defined = _signals(text, document)
     groups = _groups(text, document, defined, by_session=mean is not None)
-    scales = _scales(text, document)
-    needs = _needs(text, document, defined, scales)
+    scales = scales_of(text, document)
+    needs = needs_of(text, document, defined, scales)
     lowest, highest = (_bound(text, document, key) for key in ("min", "max"))
     if lowest is not None and highest is not None and lowest > highest:
-        raise _refusal(text, "min", "above max")
+        raise refusal(text, "min", "above max")
     decay = _decay(text, document)
-    if mean is not None and (decay or needs):
-        raise _refusal(text, "decay" if decay else "needs", 'a model that reads = "session" has none')
+    for key in ("decay", "needs", "matrix"):
+        if mean is not None and document.get(key):
+            raise refusal(text, key, 'a model that reads = "session" has none')
     rounding = _one_of(text, document, "round", "half up") is not None
     limited = lowest is not None or highest is not None
     bodies = [rule.body for group in groups for rule in group.rules]
@@ -79,14 +73,17 @@ def compile_model(text: str) -> Model:
         for action in need.actions
         if need.within is not None
     ]
-    windows = [(w.signal, length) for body in bodies for w in body.windows for length in w.lengths]
+    slots = slots_of(
+        groups, limited=limited, decays=decay is not None, mean=mean is not None, rounding=rounding
+    )
+    matrices = matrices_of(text, document, groups, slots, scales)
     return Model(
         name=name,
         groups=groups,
-        slots=slots_of(
-            groups, limited=limited, decays=decay is not None, mean=mean is not None, rounding=rounding
-        ),
+        slots=slots,
         scales=scales,
+        matrices=matrices,
+        band_sets=band_sets_of(scales, matrices),
         band_on_rounded=_one_of(text, document, "band_on", "rounded", "total") == "rounded",
         needs=needs,
         lowest=lowest,
@@ -96,7 +93,7 @@ def compile_model(text: str) -> Model:
         rounding=rounding,
         signals=tuple(defined.values()),
         reads=reads,
-        windows=_gathered(windows),
+        windows=_windows([windows for body in bodies for windows in body.windows]),
         moments=_gathered(moments),
         lines=lines_of(groups),
     )
@@ -105,6 +102,8 @@ def compile_model(text: str) -> Model:
 def _document(text: str) -> Table:
     if len(text) > LONGEST_TEXT:
         raise ModelError(f"a model has at most {LONGEST_TEXT:,} characters, not {len(text):,}")
+    if (deep := deep_key(text)) is not None:
+        raise ModelError(f"line {deep}: nested too deeply")
     try:
         return tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as broken:
@@ -120,27 +119,27 @@ def _document(text: str) -> Table:
 def _mean(text: str, document: Table) -> Mean | None:
     if _one_of(text, document, "reads", "session") is None:
         if "lead" in document:
-            raise _refusal(text, "lead", 'only a model that reads = "session" has it')
+            raise refusal(text, "lead", 'only a model that reads = "session" has it')
         return None
-    given = _table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
+    given = as_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
     if given.pop("mean_of", None) != "ended sessions":
-        raise _refusal(text, "lead", 'mean_of = "ended sessions" is missing')
+        raise refusal(text, "lead", 'mean_of = "ended sessions" is missing')
     latest, half = given.pop("latest", MOST_SESSIONS), given.pop("half_life_days", None)
-    if not _is_whole(latest, 1, MOST_SESSIONS):
-        raise _refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
+    if not is_whole(latest, 1, MOST_SESSIONS):
+        raise refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
     if given:
-        raise _refusal(text, "lead", f"unknown: {', '.join(given)}")
-    return Mean(latest, () if half is None else half_life(_half_life_days(text, "lead", half)))
+        raise refusal(text, "lead", f"unknown: {', '.join(given)}")
+    return Mean(latest, () if half is None else _shares(text, "lead", half))
 
 
 def _signals(text: str, document: Table) -> dict[str, Definition]:
-    given = _table(text, "signals", document.get("signals", {}))
+    given = as_table(text, "signals", document.get("signals", {}))
     if len(given) > MOST_SIGNALS:
-        raise _refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(given)}")
+        raise refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(given)}")
     defined = {}
     for name, table in given.items():
-        where = _line(text, rf"^\s*(signals\.)?[\"']?{re.escape(name)}\b", r"^\s*\[signals")
-        if not _NAME.fullmatch(name) or not isinstance(table, dict):
+        where = line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
+        if not NAME.fullmatch(name) or not isinstance(table, dict):
             raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
         try:
             defined[name] = define(name, table)
@@ -150,22 +149,26 @@ def _signals(text: str, document: Table) -> dict[str, Definition]:
 
 
 def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[Group, ...]:
-    given = _table(text, "groups", document.get("groups"))
+    given = as_table(text, "groups", document.get("groups"))
     if not 1 <= len(given) <= MOST_GROUPS:
-        raise _refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
-    groups = tuple(_group(text, name, table, defined, by_session=by_session) for name, table in given.items())
+        raise refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
+    ids: set[int] = set()
+    groups = tuple(
+        _group(text, name, table, defined, ids, by_session=by_session) for name, table in given.items()
+    )
     count = sum(len(group.rules) for group in groups)
     if count > MOST_RULES:
-        raise _refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
+        raise refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
     return groups
 
 
-def _group(text: str, name: str, table: Any, defined: Defined, *, by_session: bool) -> Group:
-    header = rf"^\s*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
-    where = f"line {_line(text, header)}, group {name!r}"
+def _group(text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool) -> Group:
+    """`ids` are those of the rules before it, and gain those of its own."""
+    header = rf"^[ \t]*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
+    where = f"line {line_of(text, header)}, group {name!r}"
     if not isinstance(table, dict) or not 1 <= len(name) <= LONGEST_NAME:
         raise ModelError(f"{where}: wants rules = [...]")
-    unknown = sorted(table.keys() - {"weight", "max", "rules"})
+    unknown = sorted(table.keys() - {"weight", "min", "max", "rules"})
     if unknown:
         raise ModelError(f"{where}: unknown: {', '.join(unknown)}")
     given = table.get("rules", [])
@@ -173,31 +176,33 @@ def _group(text: str, name: str, table: Any, defined: Defined, *, by_session: bo
         raise ModelError(f"{where}: rules wants a list of {{ name = ..., ... }}")
     try:
         weight = milli(table.get("weight", 1))
-        cap = milli(table["max"]) if "max" in table else None
+        floor, cap = bounds(dict(table))
     except PointsError as wrong:
         raise ModelError(f"{where}: {wrong}") from None
     if not 0 <= weight <= 100_000:
         raise ModelError(f"{where}: weight is 0 to 100, not {table['weight']}")
-    if cap is not None and cap < 0:
-        raise ModelError(f"{where}: max is below 0")
     rules: list[Rule] = []
     for rule in given:
         try:
-            compiled = _rule(rule, defined, {other.name for other in rules}, by_session=by_session)
+            compiled = _rule(rule, defined, {other.name for other in rules}, ids, by_session=by_session)
         except RuleError as wrong:
             named = rule.get("name")
-            line = _line(text, rf"\bname\s*=\s*[\"']{re.escape(str(named))}[\"']", header)
+            line = line_of(text, rf"\bname\s*=\s*[\"']{re.escape(str(named))}[\"']", header)
             raise ModelError(f"line {line}, group {name!r}, rule {named!r}: {wrong}") from None
         if compiled is not None:
             rules.append(compiled)
-    return Group(name, tuple(rules), cap, weight)
+    return Group(name, tuple(rules), cap, weight, floor)
 
 
-def _rule(table: Table, defined: Defined, taken: set[str], *, by_session: bool) -> Rule | None:
+def _rule(table: Table, defined: Defined, taken: set[str], ids: set[int], *, by_session: bool) -> Rule | None:
     """None if it is switched off; even then it has to make sense."""
     compiled = compile_rule(table, defined)
     if compiled.name in taken:
         raise RuleError("two rules of the group have this name")
+    if compiled.id is not None:
+        if compiled.id in ids:
+            raise RuleError(f"two rules of the model have the id {compiled.id}")
+        ids.add(compiled.id)
     reads = compiled.body.reads
     if by_session and reads._replace(sessions=False) != Reads():
         raise RuleError("the model reads one session at a time: session.seconds, session.pages ...")
@@ -209,99 +214,30 @@ def _rule(table: Table, defined: Defined, taken: set[str], *, by_session: bool) 
     return compiled if active else None
 
 
-def _scales(text: str, document: Table) -> dict[str, list[tuple[Micro, str]]]:
-    given = _table(text, "bands", document.get("bands", {}))
-    if len(given) > MOST_SCALES:
-        raise _refusal(text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(given)}")
-    scales = {}
-    for scale, bands in given.items():
-        if not _NAME.fullmatch(scale) or not isinstance(bands, dict) or not 1 <= len(bands) <= MOST_BANDS:
-            raise _refusal(
-                text, "bands", f"{scale!r} wants 1 to {MOST_BANDS} bands: {{ name = threshold, ... }}"
-            )
-        try:
-            thresholds = [(milli(threshold) * 1000, band) for band, threshold in bands.items()]
-        except PointsError as wrong:
-            raise _refusal(text, "bands", f"{scale!r}: {wrong}") from None
-        if len({threshold for threshold, _ in thresholds}) != len(thresholds):
-            raise _refusal(text, "bands", f"{scale!r} has two bands at one threshold")
-        if not all(1 <= len(band) <= LONGEST_NAME for band in bands):
-            raise _refusal(text, "bands", f"{scale!r}: a band's name has 1 to {LONGEST_NAME} characters")
-        scales[scale] = sorted(thresholds, reverse=True)
-    return scales
-
-
-def _needs(
-    text: str, document: Table, defined: Defined, scales: dict[str, list[tuple[Micro, str]]]
-) -> dict[str, tuple[Need, ...]]:
-    given = _table(text, "needs", document.get("needs", {}))
-    bands = {band for thresholds in scales.values() for _, band in thresholds}
-    needs = {}
-    for band, wanted in given.items():
-        header = rf"^\s*\[+needs\.[\"']?{re.escape(band)}"
-        where = f"line {_line(text, header)}, needs.{band}"
-        if band not in bands:
-            raise ModelError(f"{where}: there is no band of this name")
-        several = wanted if isinstance(wanted, list) else [wanted]
-        if not 1 <= len(several) <= MOST_NEEDS or not all(isinstance(need, dict) for need in several):
-            raise ModelError(f"{where}: wants 1 to {MOST_NEEDS} tables")
-        try:
-            needs[band] = tuple(_need(need, defined) for need in several)
-        except (RuleError, PhraseError, PointsError) as wrong:
-            raise ModelError(f"{where}: {wrong}") from None
-    return needs
-
-
-def _need(table: Table, defined: Defined) -> Need:
-    given = dict(table)
-    fields, actions = given.pop("fields", []), given.pop("actions", [])
-    within, minimum = given.pop("within_days", None), milli(given.pop("minimum", -1_000_000))
-    if given:
-        raise RuleError(f"unknown: {', '.join(given)}")
-    for names in (fields, actions):
-        if (
-            not isinstance(names, list)
-            or len(names) > FIELDS_KEPT
-            or not all(isinstance(n, str) for n in names)
-        ):
-            raise RuleError(f"wants a list of names, not {names!r}")
-    if within is not None and not _is_whole(within, 1, LONGEST_NEED_DAYS):
-        raise RuleError(f"within_days is 1 to {LONGEST_NEED_DAYS}, not {within!r}")
-    for field in fields:
-        parse(f"profile.{field}", defined)
-    stored = []
-    for action in actions:
-        elapsed = parse(f"days since {action}", defined).elapsed
-        if elapsed is None or elapsed.signal not in parse(action, defined).reads.signals:
-            raise RuleError(f"{action!r} is no action")
-        stored.append(elapsed.signal)
-    return Need(tuple(fields), tuple(stored), None if within is None else within * DAY, minimum * 1000)
-
-
 def _decay(text: str, document: Table) -> Decay | None:
     if "decay" not in document:
         return None
-    given = _table(text, "decay", document["decay"])
+    given = as_table(text, "decay", document["decay"])
     if given.pop("per", "inactive day") != "inactive day":
-        raise _refusal(text, "decay", 'per = "inactive day" is all there is')
+        raise refusal(text, "decay", 'per = "inactive day" is all there is')
     if len(given) != 1 or not given.keys() <= {"points", "half_life_days"}:
-        raise _refusal(text, "decay", "wants points = ... or half_life_days = ...")
+        raise refusal(text, "decay", "wants points = ... or half_life_days = ...")
     if "half_life_days" in given:
-        return Decay(0, half_life(_half_life_days(text, "decay", given["half_life_days"])))
+        return Decay(0, _shares(text, "decay", given["half_life_days"]))
     try:
         points = milli(given["points"]) * 1000
     except PointsError as wrong:
-        raise _refusal(text, "decay", str(wrong)) from None
+        raise refusal(text, "decay", str(wrong)) from None
     if points <= 0:
-        raise _refusal(text, "decay", "points is above 0: what an inactive day takes")
+        raise refusal(text, "decay", "points is above 0: what an inactive day takes")
     return Decay(points, ())
 
 
-def _half_life_days(text: str, key: str, value: Any) -> Decimal:
-    days = number(value) if not isinstance(value, str) else None
-    if days is None or not Decimal("0.1") <= days <= 36_500:
-        raise _refusal(text, key, f"half_life_days is 0.1 to 36500, not {value!r}")
-    return Decimal(days)
+def _shares(text: str, key: str, days: Any) -> tuple[int, ...]:
+    try:
+        return half_life(half_life_days(days))
+    except HalfLifeError as wrong:
+        raise refusal(text, key, str(wrong)) from None
 
 
 def _bound(text: str, document: Table, key: str) -> Micro | None:
@@ -310,7 +246,7 @@ def _bound(text: str, document: Table, key: str) -> Micro | None:
     try:
         return milli(document[key]) * 1000
     except PointsError as wrong:
-        raise _refusal(text, key, str(wrong)) from None
+        raise refusal(text, key, str(wrong)) from None
 
 
 def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
@@ -318,18 +254,8 @@ def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
     if value is None:
         return None
     if value not in allowed:
-        raise _refusal(text, key, f"wants {' or '.join(allowed)}, not {value!r}")
+        raise refusal(text, key, f"wants {' or '.join(allowed)}, not {value!r}")
     return str(value)
-
-
-def _table(text: str, key: str, value: Any) -> Table:
-    if not isinstance(value, dict):
-        raise _refusal(text, key, "missing" if value is None else f"wants a table, not {value!r}")
-    return dict(value)
-
-
-def _is_whole(value: Any, lowest: int, highest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
 def _needed(needs: dict[str, tuple[Need, ...]]) -> Reads:
@@ -338,22 +264,15 @@ def _needed(needs: dict[str, tuple[Need, ...]]) -> Reads:
     return joined([*fields, *(Reads(signals=frozenset(need.actions)) for need in every)])
 
 
+def _windows(several: list[Windows]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+    lengths = _gathered((windows.signal, length) for windows in several for length in windows.lengths)
+    fading = _gathered((w.signal, length) for w in several if w.fading for length in w.lengths)
+    longest = {signal: each[-1] for signal, each in fading}
+    return tuple((signal, each, longest.get(signal, 0)) for signal, each in lengths)
+
+
 def _gathered(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     found: dict[str, set[int]] = {}
     for name, value in pairs:
         found.setdefault(name, set()).add(value)
     return tuple((name, tuple(sorted(values))) for name, values in found.items())
-
-
-def _refusal(text: str, key: str, reason: str) -> ModelError:
-    line = _line(text, rf"^\s*\[*{re.escape(key)}\b")
-    return ModelError(f"line {line}, {key}: {reason}")
-
-
-def _line(text: str, pattern: str, after: str | None = None) -> int:
-    """The line that the pattern is first found on, from the one that matches `after`; 1 if on none."""
-    start = 0
-    if after is not None and (header := re.search(after, text, re.MULTILINE)):
-        start = header.start()
-    found = re.compile(pattern, re.MULTILINE).search(text, start)
-    return 1 if found is None else text.count("\n", 0, found.start() + len(found[0])) + 1

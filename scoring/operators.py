@@ -21,7 +21,9 @@ LONGEST_LIST = 1_000
 LONGEST_PATTERN = 1_000
 LONGEST_TEXT = 1_024
 
-_DIGITS = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?", re.ASCII)
+DIGITS = 30
+"""Of a number, before its point and behind it."""
+_DIGITS = re.compile(rf"[+-]?\d{{1,{DIGITS}}}(\.\d{{1,{DIGITS}}})?", re.ASCII)
 
 
 class OperandError(ValueError):
@@ -43,7 +45,15 @@ def number(value: Any) -> Number | None:
         return None
     if isinstance(value, float):
         return Decimal(repr(value)) if math.isfinite(value) else None
-    return value if isinstance(value, int) or value.is_finite() else None
+    return value if isinstance(value, int) or is_sane(value) else None
+
+
+def is_sane(value: Decimal) -> bool:
+    """Is it finite, and has no more digits on either side than a text may have that spells a number? What
+    `1e999999999` means could not even be written down.
+    """
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -DIGITS and value.adjusted() < DIGITS
 
 
 def folded(value: Any) -> Any:

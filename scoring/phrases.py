@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from schemas.moment import moment
 from scoring.calendar import DAY, HOUR
 from scoring.features import CUSTOM, count_in, days_in
 from scoring.signals import (
@@ -21,7 +22,13 @@ from scoring.signals import (
 from scoring.view import View, created_at, profile_value
 
 CREATED = "created"
+CREATED_ON = "created_at"
+"""The day of the creation in UTC, as the number that its digits make: 20250131."""
+
 LONGEST_WINDOW = 90
+MOST_A_DAY = 255
+"""What features keep of a day."""
+
 UNITS = {"seconds": 1_000, "minutes": 60_000, "hours": HOUR, "days": DAY}
 
 ALIASES = {
@@ -72,6 +79,17 @@ class Windows(NamedTuple):
 
     signal: str
     lengths: frozenset[int]
+    fading: bool = False
+    """And on every day in between: what lies in them counts by its age."""
+
+
+class Days(NamedTuple):
+    """A count is the sum over the days of a window."""
+
+    signal: str
+    length: int
+    most: int
+    """How often one day counts at most."""
 
 
 class Elapsed(NamedTuple):
@@ -91,6 +109,7 @@ class Phrase(NamedTuple):
     reads: Reads
     windows: Windows | None = None
     elapsed: Elapsed | None = None
+    days: Days | None = None
 
 
 def trend(recent: int, before: int) -> str:
@@ -133,7 +152,12 @@ def _window(text: str, defined: Mapping[str, Definition], name: str, days: str) 
         return 0 if found is None else count_in(found, view.day - length, view.day)
 
     return Phrase(
-        text, "count", read, Reads(signals=frozenset({stored})), Windows(stored, frozenset({length}))
+        text,
+        "count",
+        read,
+        Reads(signals=frozenset({stored})),
+        Windows(stored, frozenset({length})),
+        days=Days(stored, length, MOST_A_DAY),
     )
 
 
@@ -153,6 +177,7 @@ def _active_days(text: str, _: Mapping[str, Definition], days: str) -> Phrase:
         read,
         Reads(signals=frozenset({INTERACTION})),
         Windows(INTERACTION, frozenset({length})),
+        days=Days(INTERACTION, length, 1),
     )
 
 
@@ -186,6 +211,17 @@ def _since(text: str, defined: Mapping[str, Definition], unit_name: str, name: s
         return None if found is None else (view.at - found.last) // unit
 
     return Phrase(text, "number", read, Reads(signals=frozenset({stored})), elapsed=Elapsed(stored, unit))
+
+
+def _created_on(text: str, _: Mapping[str, Definition]) -> Phrase:
+    def read(view: View) -> int | None:
+        created = created_at(view.signals)
+        if created is None:
+            return None
+        on = moment(created)
+        return on.year * 10_000 + on.month * 100 + on.day
+
+    return Phrase(text, "number", read, Reads(created=True))
 
 
 def _distinct(text: str, defined: Mapping[str, Definition], name: str) -> Phrase:
@@ -245,6 +281,7 @@ _DAYS = r"(\d{1,9}) days?"
 _FORMS: tuple[tuple[re.Pattern[str], Callable[..., Phrase]], ...] = tuple(
     (re.compile(form, re.ASCII), build)
     for form, build in (
+        (CREATED_ON, _created_on),
         (r"distinct ([a-z][a-z0-9_]*)", _distinct),
         (rf"active days in {_DAYS}", _active_days),
         (rf"({'|'.join(UNITS)}) since {_NAME}", _since),

@@ -4,21 +4,23 @@ A score is a vector with one slot per line of the breakdown, fixed by the model.
 always sums to the total, so a ledger entry is the difference between two vectors.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from scoring.fading import FADED_AFTER, SHARES
 from scoring.features import CUSTOM, Lift
 from scoring.phrases import Reads
 from scoring.points import Micro, Milli, U
 from scoring.rules import Rule
 from scoring.signals import Definition
+from scoring.view import View
 
-FADED_AFTER = 3_650
-"""Days after which a half-life takes no more."""
+UNBOUNDED: Milli = 1 << 200
+"""More than any points."""
 
-SHARES = 10**12
+Line = tuple[tuple[tuple[Callable[[View], Milli], Milli | None, Milli], ...], Milli | None, Milli, Milli]
+"""A group: ((award, cap, floor) ...), cap, floor, weight."""
 
 
 class Slot(NamedTuple):
@@ -35,6 +37,7 @@ class Group(NamedTuple):
     rules: tuple[Rule, ...]
     cap: Milli | None
     weight: Milli
+    floor: Milli | None = None
 
 
 class Need(NamedTuple):
@@ -45,6 +48,24 @@ class Need(NamedTuple):
     within: int | None
     """Milliseconds; None: ever."""
     minimum: Micro
+
+
+class Axis(NamedTuple):
+    """One side of a matrix: bands of what a group adds, after caps and floors, before its weight."""
+
+    group: str
+    thresholds: list[tuple[Micro, str]]
+    """The highest first."""
+    lines: slice
+    """The group's, in a vector."""
+    weight: Milli
+
+
+class Matrix(NamedTuple):
+    """A set of bands, each made of a row's and a column's."""
+
+    rows: Axis
+    columns: Axis
 
 
 class Decay(NamedTuple):
@@ -69,7 +90,11 @@ class Model:
     groups: tuple[Group, ...]
     slots: tuple[Slot, ...]
     scales: dict[str, list[tuple[Micro, str]]]
-    """Per set of bands: (threshold, band), the highest first."""
+    """Per set of bands of the total: (threshold, band), the highest first."""
+    matrices: dict[str, Matrix]
+    """The sets of bands that two groups make together."""
+    band_sets: Mapping[str, tuple[str, ...]]
+    """All sets of bands, of both sorts: what a conclusion names, and which bands each has."""
     band_on_rounded: bool
     needs: dict[str, tuple[Need, ...]]
     """Per band: any one of them is enough."""
@@ -80,12 +105,13 @@ class Model:
     rounding: bool
     signals: tuple[Definition, ...]
     reads: Reads
-    windows: tuple[tuple[str, tuple[int, ...]], ...]
-    """(signal, lengths in days): when days enter or leave them, the score may change."""
+    windows: tuple[tuple[str, tuple[int, ...], int], ...]
+    """(signal, lengths in days, fading): when days enter or leave them, the score may change; while one
+    is among the latest `fading`, every day."""
     moments: tuple[tuple[str, tuple[int, ...]], ...]
     """(signal, milliseconds after it, rising): then, too."""
-    lines: tuple[tuple[tuple[tuple[Any, Milli | None], ...], Milli | None, Milli], ...]
-    """The groups once more, as the innermost loop wants them: ((award, cap) ...), cap, weight."""
+    lines: tuple[Line, ...]
+    """The groups once more, as the innermost loop wants them."""
 
     @property
     def reads_sessions(self) -> bool:
@@ -101,31 +127,31 @@ def slots_of(
     for group in groups:
         for rule in group.rules:
             slots.append(Slot(group.name, rule.name, "points"))
-            if rule.cap is not None:
+            if is_limited(rule):
                 slots.append(Slot(group.name, rule.name, "rule cap"))
-        if group.cap is not None:
+        if is_limited(group):
             slots.append(Slot(group.name, "", "group cap"))
     last = (("limit", limited), ("decay", decays), ("mean", mean), ("rounding", rounding))
     return (*slots, *(Slot("", "", kind) for kind, present in last if present))
 
 
-def lines_of(groups: tuple[Group, ...]) -> tuple[Any, ...]:
+def lines_of(groups: tuple[Group, ...]) -> tuple[Line, ...]:
     return tuple(
-        (tuple((rule.body.points, rule.cap) for rule in group.rules), group.cap, group.weight)
+        (tuple((rule.body.points, *_limits(rule)) for rule in group.rules), *_limits(group), group.weight)
         for group in groups
     )
 
 
-@lru_cache(maxsize=64)
-def half_life(days: Decimal) -> tuple[int, ...]:
-    """What is left after 0, 1, 2 ... days, of SHARES: exact decimals, the same on every machine."""
-    with localcontext() as exact:
-        exact.prec = 60
-        daily, left, shares = Decimal(2) ** (-1 / days), Decimal(SHARES), []
-        for _ in range(FADED_AFTER + 1):
-            shares.append(int(left))
-            left *= daily
-    return tuple(shares)
+def is_limited(held: Rule | Group) -> bool:
+    """Has it a cap or a floor, and so a line for what that changes?"""
+    return held.cap is not None or held.floor is not None
+
+
+def _limits(held: Rule | Group) -> tuple[Milli | None, Milli]:
+    """As the innermost loop wants them: (cap, floor), the cap being None only if there is neither."""
+    if not is_limited(held):
+        return None, 0
+    return UNBOUNDED if held.cap is None else held.cap, -UNBOUNDED if held.floor is None else held.floor
 
 
 def touched(

@@ -19,6 +19,8 @@ INF = 1 << 62
 """Never, as a moment."""
 
 LARGEST = 1_000_000
+MOST_DECIMALS = 20
+"""Also of zeros."""
 
 
 class PointsError(ValueError):
@@ -34,8 +36,10 @@ def milli(value: Any) -> Milli:
         raise PointsError(f"{value} is not a number")
     if abs(exact) > LARGEST:
         raise PointsError(f"{value} is beyond {LARGEST:,}")
-    thousandths = exact * 1000
-    if thousandths != int(thousandths):
+    # With so many decimals the product is exact, and nobody writes more of them to say a thousandth.
+    thousandths, exponent = exact * 1000, exact.as_tuple().exponent
+    endless = not isinstance(exponent, int) or exponent < -MOST_DECIMALS
+    if endless or thousandths != int(thousandths):
         raise PointsError(f"{value} has more than three decimals")
     return int(thousandths)
 

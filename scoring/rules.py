@@ -1,6 +1,6 @@
 """The seven kinds of rule: each, once, has, steps, choose, value, base.
 
-A rule is compiled once into a function from a `View` to points, in thousandths and before its cap;
+A rule is compiled once into a function from a `View` to points, in thousandths, before its cap and floor;
 beside it stand what it reads, when time alone may change it, and how to say in words what it found.
 Unknown keys and operands that make no sense are refused here, with the reason.
 """
@@ -8,17 +8,20 @@ Unknown keys and operands that make no sense are refused here, with the reason.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from scoring.counting import KEYS, Counting, CountingError, counting
 from scoring.operators import OPERATORS, WORDS, Number, OperandError, folded, is_blank, is_scalar, number
 from scoring.phrases import Phrase, PhraseError, Reads, Windows, joined, parse
 from scoring.points import Milli, PointsError, milli, spoken
+from scoring.refusals import Table, is_whole, shown
 from scoring.signals import Definition
 from scoring.view import View
 
 LONGEST_NAME = 100
 LONGEST_LIST = 64
+LARGEST_ID = 2**53 - 1
+"""What every reader of JSON keeps exactly."""
 
 Defined = Mapping[str, Definition]
-Table = dict[str, Any]
 
 
 class RuleError(ValueError):
@@ -40,6 +43,11 @@ class Rule(NamedTuple):
     name: str
     cap: Milli | None
     body: Body
+    floor: Milli | None = None
+    id: int | None = None
+    """What the API calls it; rules without one are only written in files."""
+    priority: int = 0
+    """Where the API lists it; points do not depend on it."""
 
 
 def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
@@ -48,21 +56,36 @@ def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
     name = given.pop("name", None)
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
-    for inert in ("active", "id", "priority"):
-        given.pop(inert, None)
+    given.pop("active", None)
+    rule_id, priority = given.pop("id", None), given.pop("priority", 0)
+    if rule_id is not None and not is_whole(rule_id, 1, LARGEST_ID):
+        raise RuleError(f"id is a whole number from 1 to {LARGEST_ID}, not {shown(rule_id)}")
+    if not is_whole(priority, -LARGEST_ID, LARGEST_ID):
+        raise RuleError(f"priority is a whole number, not {shown(priority)}")
     kinds = [kind for kind in KINDS if kind in given]
     if len(kinds) != 1:
         raise RuleError(f"wants one of {', '.join(KINDS)}, not {' and '.join(kinds) or 'none'}")
+    if kinds != ["each"] and (repeats := [key for key in KEYS if key in given]):
+        raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
     try:
-        cap = None if "max" not in given else milli(given.pop("max"))
-        if cap is not None and cap < 0:
-            raise RuleError("max is below 0")
+        floor, cap = bounds(given)
         body = KINDS[kinds[0]](given.pop(kinds[0]), given, defined)
-    except (PhraseError, PointsError) as wrong:
+    except (PhraseError, PointsError, CountingError) as wrong:
         raise RuleError(str(wrong)) from None
     if given:
         raise RuleError(f"unknown: {', '.join(given)}")
-    return Rule(name, cap, body)
+    return Rule(name, cap, body, floor, rule_id, priority)
+
+
+def bounds(given: Table) -> tuple[Milli | None, Milli | None]:
+    """Take `min` and `max` of a rule or a group; PointsError if they are on the wrong side of 0."""
+    floor = milli(given.pop("min")) if "min" in given else None
+    cap = milli(given.pop("max")) if "max" in given else None
+    if floor is not None and floor > 0:
+        raise PointsError("min is above 0: it limits what negative points take")
+    if cap is not None and cap < 0:
+        raise PointsError("max is below 0: it limits what points add")
+    return floor, cap
 
 
 def worth(points: Milli) -> str:
@@ -71,13 +94,35 @@ def worth(points: Milli) -> str:
 
 def _each(subject: Any, given: Table, defined: Defined) -> Body:
     points, phrases = _points(given), _counts(subject, "each", defined)
-    count = _counter(phrases)
+    count, limited = _counter(phrases), counting(given, phrases)
+    if limited is not None:
+        return _limited(points, phrases, limited)
     if len(phrases) == 1:
         read = phrases[0].read
         award = lambda view: points * read(view)  # noqa: E731 - one call less on the hottest path
     else:
         award = lambda view: points * count(view)  # noqa: E731 - as above
     return _body(award, lambda view: f"{count(view)} x {worth(points)}", phrases)
+
+
+def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> Body:
+    """An `each` rule that does not count every act in full."""
+    count = _counter(phrases)
+
+    def says(view: View) -> str:
+        acts, counted = count(view), limited.tally(view).acts
+        only = "" if acts == counted else f", counted {counted} x"
+        fading = f", {limited.fading}" if limited.fading and counted else ""
+        return f"{acts} x{only} {worth(points)}{fading}"
+
+    if limited.fading:
+        phrases = [
+            phrase
+            if phrase.windows is None
+            else phrase._replace(windows=phrase.windows._replace(fading=True))
+            for phrase in phrases
+        ]
+    return _body(lambda view: limited.award(points, view), says, phrases)
 
 
 def _once(subject: Any, given: Table, defined: Defined) -> Body:

@@ -3,14 +3,16 @@
 Pure, exact and total: integers only, `sum(vector) == total` always, no features make it raise.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from scoring.calendar import DAY, Calendar
 from scoring.features import Features, Session
 from scoring.operators import is_blank
-from scoring.plan import Mean, Model, Need, Slot, faded, whole
+from scoring.plan import Axis, Group, Mean, Model, Need, Slot, faded, whole
 from scoring.points import Micro, U, spoken
+from scoring.rules import Rule
 from scoring.signals import INTERACTION
 from scoring.view import Subject, View, profile_value, view_of, view_of_session
 
@@ -20,7 +22,7 @@ class Conclusion(NamedTuple):
     vector: list[Micro]
     """One element per slot of the model."""
     bands: dict[str, str | None]
-    """Per set of bands, the one that the lead is in."""
+    """Per set of bands, matrices among them, the one that the lead is in."""
 
 
 class Explained(NamedTuple):
@@ -41,7 +43,7 @@ def conclude(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms
     else:
         vector = _vector(model, view)
     total = sum(vector)
-    return Conclusion(total, vector, _bands(model, view, total))
+    return Conclusion(total, vector, _bands(model, view, vector, total))
 
 
 def score_session(model: Model, session: Session) -> Conclusion:
@@ -50,7 +52,7 @@ def score_session(model: Model, session: Session) -> Conclusion:
         raise ValueError(f"{model.name} does not read sessions")
     vector = [*_session_vector(model, *_shape(session)), *([0] * (2 if model.rounding else 1))]
     total = sum(vector)
-    return Conclusion(total, vector, _bands(model, view_of_session(session), total))
+    return Conclusion(total, vector, _bands(model, view_of_session(session), vector, total))
 
 
 def ended(features: Features, as_of: int, idle_ms: int) -> list[tuple[str, Session]]:
@@ -86,30 +88,43 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
     view = view_of(subject, as_of, zone)
     sessions = len(ended(subject.features, as_of, idle_ms))
     texts: dict[Slot, str] = {
-        Slot("", "", "decay"): f"{inactive_days(view)} inactive days",
+        Slot("", "", "decay"): _so_many(inactive_days(view), "inactive day"),
         Slot("", "", "mean"): "what the division leaves",
         Slot("", "", "rounding"): "rounded half up",
         Slot("", "", "limit"): _limits(model),
     }
+    points_of = dict(zip(model.slots, concluded.vector, strict=True))
     for group in model.groups:
         weighted = "" if group.weight == 1000 else f", weighted {spoken(group.weight * 1000)}"
-        if group.cap is not None:
-            texts[Slot(group.name, "", "group cap")] = f"{group.name} is capped at {spoken(group.cap * 1000)}"
+        slot = Slot(group.name, "", "group cap")
+        texts[slot] = f"{group.name} {_held(group, points_of.get(slot, 0))}"
         for rule in group.rules:
             if model.mean is None:
                 evidence = rule.body.says(view)
             else:
                 latest = min(sessions, model.mean.latest)
                 evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
-            over = model.mean is None and rule.cap is not None and rule.body.points(view) > rule.cap
-            capped = f", capped at {spoken((rule.cap or 0) * 1000)}" if over else ""
-            texts[Slot(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{capped}{weighted}"
-            texts[Slot(group.name, rule.name, "rule cap")] = f"{rule.name} is capped"
+            slot = Slot(group.name, rule.name, "rule cap")
+            changed = points_of.get(slot, 0)
+            texts[slot] = f"{rule.name} {'is capped' if changed < 0 else _held(rule, changed)}"
+            held = f", {_held(rule, changed).removeprefix('is ')}" if changed and model.mean is None else ""
+            texts[Slot(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{held}{weighted}"
     return [
         Explained(*slot, points, texts[slot])
         for slot, points in zip(model.slots, concluded.vector, strict=True)
         if points or slot.kind == "points"
     ]
+
+
+def _so_many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _held(bounded: Group | Rule, change: Micro) -> str:
+    """What a cap, or a floor, did to the points of a group or a rule: it took some, or gave some back."""
+    if change < 0:
+        return f"is capped at {spoken((bounded.cap or 0) * 1000)}"
+    return f"takes at most {spoken(-(bounded.floor or 0) * 1000)}"
 
 
 def inactive_days(view: View) -> int:
@@ -135,23 +150,29 @@ def _vector(model: Model, view: View) -> list[Micro]:
 
 
 def _points(model: Model, view: View) -> list[Micro]:
-    """Rules and caps: everything that does not depend on the total."""
+    """Rules, caps and floors: everything that does not depend on the total."""
     vector: list[Micro] = []
     add = vector.append
-    for rules, cap, weight in model.lines:
+    for rules, cap, floor, weight in model.lines:
         reached = 0
-        for award, limit in rules:
+        for award, most, least in rules:
             points = award(view)
             add(points * weight)
-            if limit is not None:
-                if points > limit:
-                    add((limit - points) * weight)
-                    points = limit
+            if most is not None:
+                if points > most:
+                    add((most - points) * weight)
+                    points = most
+                elif points < least:
+                    add((least - points) * weight)
+                    points = least
                 else:
                     add(0)
             reached += points
         if cap is not None:
-            add((cap - reached) * weight if reached > cap else 0)
+            if reached > cap:
+                add((cap - reached) * weight)
+            else:
+                add((floor - reached) * weight if reached < floor else 0)
     return vector
 
 
@@ -208,7 +229,7 @@ def _session_vector(
     return tuple(vector)
 
 
-def _bands(model: Model, view: View, total: Micro) -> dict[str, str | None]:
+def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> dict[str, str | None]:
     reached = whole(total) if model.band_on_rounded else total
     bands: dict[str, str | None] = {}
     for scale, thresholds in model.scales.items():
@@ -219,17 +240,30 @@ def _bands(model: Model, view: View, total: Micro) -> dict[str, str | None]:
             ):
                 bands[scale] = band
                 break
+    for name, matrix in model.matrices.items():
+        row = _on_axis(matrix.rows, vector, rounds=model.band_on_rounded)
+        column = _on_axis(matrix.columns, vector, rounds=model.band_on_rounded)
+        bands[name] = None if row is None or column is None else row + column
     return bands
+
+
+def _on_axis(axis: Axis, vector: Sequence[Micro], *, rounds: bool) -> str | None:
+    """The band of what the group adds; weighed lines are thousandths times the weight, so this is exact."""
+    points = sum(vector[axis.lines]) * 1000 // axis.weight
+    reached = whole(points) if rounds else points
+    return next((band for threshold, band in axis.thresholds if reached >= threshold), None)
 
 
 def _met(need: Need, view: View, reached: Micro) -> bool:
     if reached < need.minimum or any(is_blank(profile_value(view, name)) for name in need.fields):
         return False
-    for action in need.actions:
-        done = view.signals.get(action)
-        if done is None or (need.within is not None and view.at - done.last >= need.within):
-            return False
-    return True
+    return all(done_within(view, action, need.within) for action in need.actions)
+
+
+def done_within(view: View, action: str, within: int | None) -> bool:
+    """Did the lead do it, and in so many milliseconds back from now? None: ever."""
+    done = view.signals.get(action)
+    return done is not None and (within is None or view.at - done.last < within)
 
 
 def _limits(model: Model) -> str:

@@ -53,11 +53,11 @@ OF_TYPE = {
 
 
 @st.composite
-def histories(draw, max_size=25):
+def histories(draw, max_size=25, min_size=0, acts=tuple(ACTS)):
     """Events in any order."""
     events = []
-    for number in range(draw(st.integers(0, max_size))):
-        kind = draw(st.sampled_from(ACTS))
+    for number in range(draw(st.integers(min_size, max_size))):
+        kind = draw(st.sampled_from(acts))
         fields = draw(OF_TYPE.get(kind, st.just({})))
         source = draw(st.sampled_from(["web", "chatbot"]))
         events.append(happened(kind, draw(MOMENTS), event_id=f"e{number}", source=source, **fields))
@@ -78,6 +78,7 @@ def some_sessions(draw, max_size=12):
 
 POINTS = st.integers(-50_000, 50_000).map(lambda n: Decimal(n) / 1000)
 CAPS = st.integers(0, 60_000).map(lambda n: Decimal(n) / 1000)
+FLOORS = CAPS.map(lambda cap: -cap)
 COUNTS = st.sampled_from(
     [
         "email_opened", "interaction", "high_intent", "email_opened in 3 days", "page_viewed in 30 days",
@@ -85,6 +86,19 @@ COUNTS = st.sampled_from(
         "custom:trial", "voice", "answers", "plan", "plan in 14 days", "email_opened in 1 day",
     ]
 )  # fmt: skip
+WINDOWS = st.sampled_from(
+    [
+        "interaction in 90 days", "interaction in 4 days", "high_intent in 30 days", "active days in 30 days",
+        "email_opened in 1 day", "page_viewed in 30 days", "plan in 14 days", "voice in 90 days",
+    ]
+)  # fmt: skip
+OF_ONE_LENGTH = st.sampled_from(
+    [
+        "interaction in 90 days", "email_opened in 1 day", "active days in 7 days",
+        ["interaction in 30 days", "high_intent in 30 days"], ["active days in 5 days", "page_viewed in 5 days"],
+    ]
+)  # fmt: skip
+HALF_LIVES = st.sampled_from([Decimal("0.5"), 3, 14, Decimal("7.25")])
 SINCES = st.sampled_from(
     ["days since created", "hours since interaction", "days since voice", "days since purchase_made"]
 )
@@ -121,16 +135,49 @@ TEXT_TESTS = st.sampled_from(
 
 
 @st.composite
+def repeated(draw, *, session):
+    """An `each` rule that limits how often it counts, or lets what it counts fade."""
+    rule = {"points": draw(POINTS)}
+    fading = "" if session else draw(st.sampled_from(["", "by day", "half-life", "linear"]))
+    if fading == "linear":
+        rule |= {"each": draw(OF_ONE_LENGTH), "fades": "linear"}
+    elif fading:
+        rule |= {"each": draw(WINDOWS | st.lists(WINDOWS, min_size=2, max_size=3))}
+        rule |= {"half_life_days": draw(HALF_LIVES)} if fading == "half-life" else {}
+    else:
+        rule |= {"each": draw(IN_SESSION if session else COUNTS)}
+    if fading and (fading == "by day" or draw(st.booleans())):
+        rule["times_a_day"] = draw(st.integers(1, 3))
+    if not fading or draw(st.booleans()):
+        rule["times"] = draw(st.integers(1, 5))
+    return rule
+
+
+@st.composite
 def rules(draw, name, *, session):
     counts = IN_SESSION if session else COUNTS
     kinds = (
-        ["each", "once", "steps", "base", "value"]
+        ["each", "repeated", "once", "steps", "base", "value"]
         if session
-        else ["each", "once", "has", "steps", "choose", "base", "value", "text"]
+        else [
+            "each",
+            "repeated",
+            "repeated",
+            "once",
+            "has",
+            "steps",
+            "choose",
+            "base",
+            "value",
+            "text",
+            "day",
+        ]
     )
     kind, rule = draw(st.sampled_from(kinds)), {"name": name}
     if kind in {"each", "once"}:
         rule |= {kind: draw(counts | st.lists(counts, min_size=2, max_size=3)), "points": draw(POINTS)}
+    elif kind == "repeated":
+        rule |= draw(repeated(session=session))
     elif kind == "has":
         rule |= {"has": draw(NAMES | st.lists(NAMES, min_size=2, max_size=2)), "points": draw(POINTS)}
     elif kind == "steps":
@@ -151,6 +198,10 @@ def rules(draw, name, *, session):
         rule |= draw(st.sampled_from([{}, {"otherwise": 4}]))
     elif kind == "base":
         rule |= {"base": draw(POINTS)}
+    elif kind == "day":
+        operator = draw(st.sampled_from(["greater_than", "less_or_equal", "equals"]))
+        day = draw(st.sampled_from([20251009, 20251008, 20250911, 20250601]))
+        rule |= {"value": "created_at", operator: day, "points": draw(POINTS)}
     elif kind == "text":
         operator, operand = draw(TEXT_TESTS)
         rule |= {"value": draw(FIELDS), operator: operand, "points": draw(POINTS)}
@@ -163,6 +214,10 @@ def rules(draw, name, *, session):
         }
     if draw(st.booleans()):
         rule["max"] = draw(CAPS)
+    if draw(st.booleans()):
+        rule["min"] = draw(FLOORS)
+    if draw(st.booleans()):
+        rule |= {"id": int(name[1:]) + 1, "priority": draw(st.integers(-9, 9))}
     if draw(st.integers(0, 9)) == 0:
         rule["active"] = False
     return rule
@@ -178,6 +233,24 @@ def toml(value):
     if isinstance(value, dict):
         return "{ " + ", ".join(f'"{key}" = {toml(each)}' for key, each in value.items()) + " }"
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+@st.composite
+def repeating_models(draw):
+    """Nothing but rules that limit how often they count, or let it fade."""
+    drawn = [{"name": f"r{number}"} | draw(repeated(session=False)) for number in range(3)]
+    return f'model = "m"\n{SIGNALS}\n[groups.g]\nrules = [{", ".join(map(toml, drawn))}]'
+
+
+@st.composite
+def matrices(draw, groups):
+    sides = draw(st.permutations(range(groups)))
+    text = ["[matrix.priority]"]
+    for side, group, names in zip(("rows", "columns"), sides, ("ABC", "123"), strict=False):
+        thresholds = draw(st.lists(st.integers(-60, 60), min_size=1, max_size=3, unique=True))
+        bands = dict(zip(names, thresholds, strict=False))
+        text += [f"{side} = {toml({'group': f'g{group}', 'bands': bands})}"]
+    return text
 
 
 @st.composite
@@ -209,18 +282,25 @@ def model_texts(draw, *, session=None, half_life=True):
                 [
                     [],
                     ['needs.hot = { fields = ["email"], actions = ["interaction"], within_days = 30 }'],
+                    ['needs.hot = { name = "Hot", id = 3, active = false }'],
+                    [
+                        'needs.cold = [{ fields = ["email"], id = 1, active = false }, { minimum = 2, id = 2 }]'
+                    ],
                     [
                         'needs.warm = [{ fields = ["phone"], minimum = 20 }, { actions = ["voice", "email_opened"], within_days = 7 }]'
                     ],
                 ]
             )
         )
-        text += [SIGNALS]
-    number = 0
-    for group in range(draw(st.integers(1, 3))):
+    text += draw(st.sampled_from([[], ["highest_rule_id = 99"]]))
+    text += [] if session else [SIGNALS]
+    number, groups = 0, draw(st.integers(1, 3))
+    text += draw(matrices(groups)) if not session and groups > 1 and draw(st.booleans()) else []
+    for group in range(groups):
         text += [f"[groups.g{group}]"]
         text += [f"weight = {draw(st.integers(1, 1000)) / 1000}"] if draw(st.booleans()) else []
         text += [f"max = {draw(CAPS):f}"] if draw(st.booleans()) else []
+        text += [f"min = {draw(FLOORS):f}"] if draw(st.booleans()) else []
         drawn = []
         for _ in range(draw(st.integers(1, 4))):
             drawn.append(toml(draw(rules(f"r{number}", session=session))))

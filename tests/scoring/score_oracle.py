@@ -7,9 +7,10 @@ rules, no windows of bytes, dates from the standard library. Slow and plain on p
 import re
 import tomllib
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from leads_given import at_of
@@ -30,6 +31,25 @@ def fraction(number):
 
 def half_up(number):
     return (2 * number + 1) // 2
+
+
+def between(points, limits):
+    """The points with the max and min of a rule or a group."""
+    if "max" in limits:
+        points = min(points, fraction(limits["max"]))
+    return max(points, fraction(limits["min"])) if "min" in limits else points
+
+
+@lru_cache(maxsize=4096)
+def halved(age, days):
+    """2 to the power of -age/days, cut after twelve decimals: in whole numbers, by bisecting for the root."""
+    root, power = days.numerator, age * days.denominator
+    inside = 10 ** (12 * root) // 2**power
+    low, high = 0, 10**12 + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**root <= inside else (low, middle)
+    return Fraction(low, 10**12)
 
 
 class Oracle:
@@ -118,6 +138,9 @@ class Oracle:
             else:
                 since = max(self.named(found[2]), default=None)
             return None if since is None else (self.as_of - since) // UNIT[found[1]]
+        if phrase == "created_at":
+            created = min(map(at_of, self.events), default=None)
+            return None if created is None else int(f"{datetime.fromtimestamp(created / 1000, UTC):%Y%m%d}")
         if found := re.fullmatch(r"trend of (\S+) over (\d+) days?", phrase):
             days = int(found[2])
             recent, before = len(self.within(found[1], days)), len(self.within(found[1], days, days))
@@ -170,7 +193,10 @@ class Oracle:
         points = fraction(rule["points"])
         if "each" in rule:
             sources = rule["each"] if isinstance(rule["each"], list) else [rule["each"]]
-            return points * sum(read(source) for source in sources)
+            if rule.keys() & {"times_a_day", "half_life_days", "fades"}:
+                return self.by_age(rule, sources)
+            count = sum(read(source) for source in sources)
+            return points * min(count, rule.get("times", count))
         if "once" in rule:
             sources = rule["once"] if isinstance(rule["once"], list) else [rule["once"]]
             return points if any(read(source) for source in sources) else Fraction(0)
@@ -178,9 +204,31 @@ class Oracle:
             names = rule["has"] if isinstance(rule["has"], list) else [rule["has"]]
             return points if any(given(read(f"profile.{name}")) for name in names) else Fraction(0)
         ((operator, operand),) = (
-            (k, v) for k, v in rule.items() if k not in {"name", "value", "points", "max", "active", "id"}
+            (k, v)
+            for k, v in rule.items()
+            if k not in {"name", "value", "points", "max", "min", "active", "id", "priority"}
         )
         return points if asked(operator, read(rule["value"]), operand) else Fraction(0)
+
+    def by_age(self, rule, sources):
+        """The latest acts first, so many of each day, so many in all; each counts less with its age."""
+        ages, today = [], self.day(self.as_of)
+        for source in sources:
+            name, window = re.fullmatch(r"(.+) in (\d+) days?", source).groups()
+            days = self.within("interaction" if name == "active days" else name, int(window))
+            ages += [(today - day).days for day in (set(days) if name == "active days" else days)]
+        counted, of_day = [], Counter()
+        for age in sorted(ages):
+            of_day[age] += 1
+            if of_day[age] <= rule.get("times_a_day", len(ages)) and len(counted) < rule.get("times", 10**9):
+                counted.append(age)
+        if "half_life_days" in rule:
+            counts = [halved(age, fraction(rule["half_life_days"])) for age in counted]
+        elif "fades" in rule:
+            counts = [1 - Fraction(age, int(window)) for age in counted]
+        else:
+            counts = [1] * len(counted)
+        return Fraction(int(1000 * fraction(rule["points"]) * sum(counts)), 1000)
 
     def rule_lines(self, session=None):
         out = Counter()
@@ -190,12 +238,11 @@ class Oracle:
                 if rule.get("active") is False:
                     continue
                 points = self.points(rule, session)
-                kept = min(points, fraction(rule["max"])) if "max" in rule else points
+                kept = between(points, rule)
                 out[name, rule["name"], "points"] += weight * points
                 out[name, rule["name"], "rule cap"] += weight * (kept - points)
                 reached += kept
-            if "max" in group and reached > fraction(group["max"]):
-                out[name, "", "group cap"] += weight * (fraction(group["max"]) - reached)
+            out[name, "", "group cap"] += weight * (between(reached, group) - reached)
         total = sum(out.values())
         low, high = self.model.get("min"), self.model.get("max")
         if high is not None and total > fraction(high):
@@ -261,13 +308,28 @@ class Oracle:
                 if total >= fraction(threshold) and self.meets(band, total)
             ]
             out[scale] = max(reached)[1] if reached else None
+        for name, matrix in self.model.get("matrix", {}).items():
+            sides = [self.side(matrix[side]) for side in ("rows", "columns")]
+            out[name] = None if None in sides else "".join(sides)
         return out
+
+    def side(self, axis):
+        """Which band of one group's own points, before its weight."""
+        group = self.model["groups"][axis["group"]]
+        rules = [rule for rule in group["rules"] if rule.get("active", True)]
+        reached = between(sum(between(self.points(rule, None), rule) for rule in rules), group)
+        if self.model.get("band_on") == "rounded":
+            reached = half_up(reached)
+        under = [(fraction(t), band) for band, t in axis["bands"].items() if fraction(t) <= reached]
+        return max(under)[1] if under else None
 
     def meets(self, band, total):
         needs = self.model.get("needs", {}).get(band)
         if needs is None:
             return True
         for need in needs if isinstance(needs, list) else [needs]:
+            if not need.get("active", True):
+                continue
             after = self.as_of - need["within_days"] * DAY if "within_days" in need else -(1 << 60)
             if (
                 total >= fraction(need.get("minimum", -(10**9)))

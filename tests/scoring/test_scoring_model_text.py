@@ -95,7 +95,65 @@ def refusal(text):
         ('choose = "days since created", points = { a = 2 }', "choose wants"),
         ("points = 1", "wants one of each, once, has, steps, choose, value, base, not none"),
         ('each = "email_opened", once = "email_opened", points = 1', "not each and once"),
-        ('each = "email_opened", points = 1, max = -1', "max is below 0"),
+        ('each = "email_opened", points = 1, max = -1', "max is below 0: it limits what points add"),
+        ('each = "email_opened", points = 1, min = 1', "min is above 0: it limits what negative points take"),
+        ('each = "email_opened", points = 1, min = "x"', "'x' is not a number"),
+        ('each = "email_opened", points = 1, min = 0.0001', "0.0001 has more than three decimals"),
+        (
+            'each = "email_opened", points = 1, times = 0',
+            "times is a whole number from 1 to 1,000,000, not 0",
+        ),
+        ('each = "email_opened", points = 1, times = 1000001', "from 1 to 1,000,000, not 1000001"),
+        ('each = "email_opened", points = 1, times = true', "times is a whole number from 1 to 1,000,000"),
+        ('each = "email_opened", points = 1, times = 1.5', "times is a whole number from 1 to 1,000,000"),
+        ('once = "email_opened", points = 1, times = 1', "times is for each rules, and this one is once"),
+        ("base = 1, half_life_days = 14", "half_life_days is for each rules, and this one is base"),
+        (
+            'each = "email_opened in 3 days", points = 1, times_a_day = 256',
+            "times_a_day is a whole number from 1 to 255, not 256",
+        ),
+        (
+            'each = "email_opened in 3 days", points = 1, times_a_day = "1"',
+            "times_a_day is a whole number from 1 to 255, not '1'",
+        ),
+        (
+            'each = "email_opened", points = 1, times = 1, times_a_day = 1',
+            "times_a_day wants a window, x in N days, and 'email_opened' is none",
+        ),
+        (
+            'each = ["email_opened in 3 days", "distinct questions"], points = 1, half_life_days = 3',
+            "half_life_days wants a window, x in N days, and 'distinct questions' is none",
+        ),
+        (
+            'each = "sum of purchase:EUR", points = 1, fades = "linear"',
+            "fades wants a window, x in N days, and 'sum of purchase:EUR' is none",
+        ),
+        (
+            'each = "email_opened in 3 days", points = 1, fades = "slowly"',
+            "fades = \"linear\" is all there is, not 'slowly'",
+        ),
+        (
+            'each = ["email_opened in 4 days", "active days in 3 days"], points = 1, fades = "linear"',
+            'fades = "linear" wants windows of one length, not 3 and 4 days',
+        ),
+        (
+            'each = "email_opened in 3 days", points = 1, fades = "linear", half_life_days = 3',
+            "half_life_days or fades, not both",
+        ),
+        (
+            'each = "email_opened in 3 days", points = 1, half_life_days = 0.09',
+            "half_life_days is 0.1 to 36500, not 0.09",
+        ),
+        (
+            'each = "email_opened in 3 days", points = 1, half_life_days = "3"',
+            "half_life_days is 0.1 to 36500, not '3'",
+        ),
+        ("base = 1, id = 0", "id is a whole number from 1 to 9007199254740991, not 0"),
+        ('base = 1, id = "7"', "id is a whole number from 1 to 9007199254740991, not '7'"),
+        ("base = 1, id = true", "id is a whole number"),
+        ("base = 1, id = 9007199254740992", "id is a whole number"),
+        ("base = 1, priority = 1.5", "priority is a whole number, not 1.5"),
+        ("base = 1, priority = true", "priority is a whole number, not True"),
         ('each = "email_opened", points = 1, active = "no"', "active is true or false, not 'no'"),
         ('each = "email_opened", points = 1, active = false, max = "x"', "'x' is not a number"),
     ],
@@ -119,6 +177,20 @@ def test_a_bad_rule_is_refused_by_line_group_name_and_reason(rule, reason):
         (HEAD + "[groups.g]\nweight = -1\nrules = []", "line 2, group 'g': weight is 0 to 100, not -1"),
         (HEAD + "[groups.g]\nmax = 0.00001\nrules = []", "line 2, group 'g': 0.00001 has more than three"),
         (HEAD + "[groups.g]\nmax = -5\nrules = []", "line 2, group 'g': max is below 0"),
+        (HEAD + "[groups.g]\nmin = 5\nrules = []", "line 2, group 'g': min is above 0"),
+        (HEAD + "[groups.g]\nmin = true\nrules = []", "line 2, group 'g': True is not a number"),
+        (HEAD + "highest_rule_id = -1\n[groups.g]\nrules = []", "line 2, highest_rule_id: wants a whole"),
+        (HEAD + "highest_rule_id = '9'\n[groups.g]\nrules = []", "line 2, highest_rule_id: wants a whole"),
+        (
+            HEAD
+            + """[groups.g]
+rules = [{ name = "a", base = 1, id = 7, active = false }]
+[groups.h]
+rules = [
+  { name = "b", base = 2, id = 7 },
+]""",
+            "line 6, group 'h', rule 'b': two rules of the model have the id 7",
+        ),
         (HEAD + "[groups.g]\nrules = [3]", "line 2, group 'g': rules wants a list"),
         (HEAD + "[groups.g]\nrules = [{ base = 1 }]", "group 'g', rule None: name = None is not a text"),
         (
@@ -217,8 +289,21 @@ rules = [
         (one_rule(f'value = "profile.x", in_list = [{", ".join(["1"] * 1001)}], points = 1'), "at most 1000 items"),
         (one_rule(f'value = "profile.x", matches = "{"a" * 1001}", points = 1'), "at most 1000 characters"),
         (one_rule('value = "profile.x", matches = "((a{100}){100}){100}", points = 1'), "RE2"),
+        (HEAD + "\n" * 190_000 + "min = 1\nx = 1", "line 190003, x: unknown"),
+        (HEAD + "min" + ".a" * 90_000 + " = 1", "line 2: nested too deeply"),
+        (HEAD + "[" + '"a" . ' * 30_000 + "b]", "line 2: nested too deeply"),
+        (one_rule('steps = "profile.x", below = [[1e999999999, 1]]'), "below wants [limit, points]"),
+        (one_rule('value = "profile.x", greater_than = 1e999999999, points = 1'), "is not a number"),
+        (one_rule('value = "days since created", less_than = 1e-999999999, points = 1'), "is not a number"),
+        (one_rule("base = 1e-999999999"), "more than three decimals"),
+        (one_rule("base = 0e-999999999"), "more than three decimals"),
+        (one_rule('each = "page_viewed in 9 days", points = 1, half_life_days = 1e999999'), "not 1E+999999"),
     ],
-    ids=["text", "nesting", "digits", "rules", "groups", "signals", "list", "pattern", "regex bomb"],
+    ids=[
+        "text", "nesting", "digits", "rules", "groups", "signals", "list", "pattern", "regex bomb", "blank lines",
+        "dots", "dots in a header", "large limit", "large operand", "small operand", "small points", "small zero",
+        "large half-life",
+    ],
 )  # fmt: skip
 def test_a_text_that_would_cost_too_much_is_refused(text, reason):
     assert reason in refusal(text)
@@ -236,11 +321,35 @@ def test_any_text_compiles_or_is_refused(text):
         return
 
 
+def test_a_refusal_repeats_no_more_than_a_little_of_the_text():
+    assert len(refusal(f'{HEAD}[groups.g]\nrules = [{{ name = "{"n" * 150_000}", base = 1 }}]')) < 1_100
+
+
+@pytest.mark.parametrize("criteria", [1, 2])
+def test_a_band_whose_criteria_are_all_switched_off_is_reached_by_nobody(criteria):
+    """Switching a criterion off never qualifies anybody."""
+    off = "[[needs.mql]]\nactive = false\n" * criteria
+    text = f"{HEAD}bands = {{ stage = {{ mql = 5, none = 0 }} }}\n{off}[groups.g]\nrules = [{{ name = 'a', base = 5 }}]"
+    assert scored(compile_model(text), []).bands == {"stage": "none"}
+    on_again = text.replace("active = false", "active = true", 1)
+    assert scored(compile_model(on_again), []).bands == {"stage": "mql"}
+
+
 def test_a_rule_that_is_switched_off_has_no_line():
     model = compile_model(
         one_rule('each = "email_opened", points = 1, active = false, id = 7, priority = 10')
     )
     assert model.slots == ()
+
+
+def test_the_keys_of_the_rules_api_change_no_points():
+    text = one_rule('each = "email_opened", points = 1, id = 7, priority = -10', head="highest_rule_id = 9")
+    model = compile_model(text)
+    assert lines(model, scored(model, [happened("email_opened")])) == {"R": 1_000_000}
+    (rule,) = model.groups[0].rules
+    assert (rule.id, rule.priority) == (7, -10)
+    (bare,) = compile_model(one_rule("base = 1")).groups[0].rules
+    assert (bare.id, bare.priority) == (None, 0)
 
 
 def test_a_model_says_what_it_reads():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from leads_given import DAY, HOUR, IDLE, MINUTE, T0, features_of, shipped, visits
-from random_scoring import histories, model_texts, some_sessions
+from random_scoring import histories, model_texts, repeating_models, some_sessions
 from score_oracle import Oracle
 
 from scoring.calendar import calendar
@@ -15,6 +15,7 @@ from scoring.model import (
     INF,
     Subject,
     U,
+    all_models,
     compile_model,
     conclude,
     difference,
@@ -83,11 +84,20 @@ def test_breakdown_total_and_bands_equal_an_independent_oracle(text, events, ses
     assert_as_the_oracle_says(text, events, sessions, stage, T0 + after, zone)
 
 
+LIVELY = histories(60, 10, ("page_viewed", "email_opened", "message_received", "custom", "form_submitted"))
+
+
+@few
+@given(repeating_models(), LIVELY, OFFSETS, ZONES)
+def test_repeat_limits_and_fading_equal_an_independent_oracle(text, events, after, zone):
+    assert_as_the_oracle_says(text, events, {}, "new", T0 + after, zone)
+
+
 @settings(few, max_examples=20)
-@given(st.sampled_from(sorted(shipped_models())), histories(), some_sessions(), STAGES, OFFSETS, ZONES)
+@given(st.sampled_from(sorted(all_models())), histories(), some_sessions(), STAGES, OFFSETS, ZONES)
 def test_shipped_models_equal_an_independent_oracle(name, events, sessions, stage, after, zone):
     assume(name != "composite" or not any(e.context for e in events))
-    text = shipped_models()[name]
+    text = all_models()[name]
     for phrase, means in {
         '"email_opens_count"': '"email_opened"',
         '"days_since_creation"': '"days since created"',
@@ -135,7 +145,7 @@ def seen(model, subject, at, days):
 
 @few
 @given(
-    model_texts() | st.sampled_from(sorted(shipped_models().values())),
+    model_texts() | repeating_models() | st.sampled_from(sorted(all_models().values())),
     histories(15),
     some_sessions(5),
     STAGES,
@@ -174,9 +184,7 @@ def test_nothing_changes_before_next_due_and_something_does_at_it(
 
 
 @few
-@given(
-    model_texts() | st.sampled_from(sorted(shipped_models().values())), histories(), some_sessions(), STAGES
-)
+@given(model_texts() | st.sampled_from(sorted(all_models().values())), histories(), some_sessions(), STAGES)
 def test_an_explanation_has_the_lines_of_the_score_and_words_for_each(text, events, sessions, stage):
     model, days = compile_model(text), calendar("UTC")
     subject = Subject(lead_of(events, sessions, model, "UTC"), stage)

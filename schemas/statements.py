@@ -95,6 +95,9 @@ class StageEntered(Statement, tag="stage_entered", frozen=True, kw_only=True):
     stage: str
     previous: str
     reason: str
+    by: str | None = None
+    """Who moved it, if a person did and said so; `note` is the reason that they gave."""
+    note: str | None = None
 
 
 class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):

@@ -148,6 +148,11 @@ def is_interaction(event: Event) -> bool:
     return EFFECTS[type(event)].acts(event)
 
 
+def may_be_interaction(kind: type[Event]) -> bool:
+    """Can an event of this type be something that the person did?"""
+    return EFFECTS[kind].acts is not _never
+
+
 def is_counted_always(signal: str) -> bool:
     """Is it a signal of every lead, whatever the models define?"""
     return signal in EVENT_NAMES or signal in {INTERACTION, HIGH_INTENT} or signal.startswith(CUSTOM)

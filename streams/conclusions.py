@@ -4,7 +4,7 @@ Time first: whatever time alone changes up to a record's moment is concluded at 
 changes, so that the ledger is the same whether a timer came in time, late, twice or never.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import TypedDict
@@ -14,9 +14,8 @@ from schemas.control import Carried
 from schemas.decode import encode_statement
 from schemas.moment import moment
 from schemas.topics import LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
-from scoring import lifecycle
-from scoring.crossings import cross
-from scoring.features import Features, Session
+from scoring.crossings import cross, marks_of
+from scoring.features import Session
 from scoring.model import (
     INF,
     Conclusion,
@@ -32,10 +31,8 @@ from scoring.model import (
 )
 from streams.engine.shard import Emit
 from streams.lead_rules import Rules
-from streams.lead_state import SESSIONS, STAGE, Head, LeadState, Said
-
-QUALIFYING = ("rules", "stage", ("mql", "sql", "hot"))
-"""The model, its scale and the bands that make a lead qualified."""
+from streams.lead_state import SESSIONS, STAGE, LeadState, Said
+from streams.stages import next_stage, run_lifecycle, why
 
 
 class Envelope(TypedDict):
@@ -123,7 +120,7 @@ def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
         for name in edges:
             edges[name] = turn(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
     edges[SESSIONS] = _ends(state, rules.idle_ms)
-    edges[STAGE] = lifecycle.churns_at(head.position, state.features) if state.held else INF
+    edges[STAGE] = next_stage(rules, state) if state.held else INF
     for name, edge in edges.items():
         if head.clock < edge < INF:  # what is due by now has been concluded
             head.edges[name] = edge
@@ -137,7 +134,7 @@ def next_change(rules: Rules, state: LeadState) -> int:
         return INF
     subject = Subject(state.features, state.head.position.stage)
     clock = state.head.clock
-    at = min(_ends(state, rules.idle_ms), lifecycle.churns_at(state.head.position, state.features))
+    at = min(_ends(state, rules.idle_ms), next_stage(rules, state))
     for model in rules.models.values():
         at = min(at, next_due(model, subject, clock, rules.zone, rules.idle_ms))
     return at
@@ -183,11 +180,13 @@ def evaluate(
     time_only: bool = False,
     affects: Callable[[Model], bool] = every,
     carried: Carried | None = None,
+    event: bytes | None = None,
 ) -> None:
     """Score, run the lifecycle to its fixpoint, score once more if it moved, say what changed.
 
     `moved`: an identity came or went; `carried` is the stage it brought along. Models that nothing
-    `affects` wait for their own moment.
+    `affects` wait for their own moment. `event` is what happened, if anything did: it may tell who moved
+    the lead, and why.
     """
     rules, state, head = step.rules, step.state, step.head
     concluded = {
@@ -197,11 +196,17 @@ def evaluate(
     }
     if state.held:
         stage = head.position.stage
-        qualified = _is_qualified(head, concluded)
-        reason = _run_lifecycle(head, state.features, carried, qualified=qualified, merged=moved)
-        if head.position.stage != stage:
+        merged = moved and len(state.held) > 1  # whoever came alone is the same person under another name
+        last = run_lifecycle(rules, state, concluded, merged=merged, carried=carried)
+        if last is not None and head.position.stage != stage:
+            reason, by, note = why(head.position, last, event)
             entered = say.StageEntered(
-                **step.envelope(cause), stage=head.position.stage, previous=stage, reason=reason
+                **step.envelope(cause),
+                stage=head.position.stage,
+                previous=stage,
+                reason=reason,
+                by=by,
+                note=note,
             )
             step.say(LEAD_CHANGES, entered)
             for name, model in rules.models.items():
@@ -216,34 +221,9 @@ def evaluate(
 def _conclude(rules: Rules, state: LeadState, model: Model) -> Conclusion:
     """A lead without identities scores 0 and is in no band."""
     if not state.held:
-        return Conclusion(0, [0] * len(model.slots), dict.fromkeys(model.scales))
+        return Conclusion(0, [0] * len(model.slots), dict.fromkeys(model.band_sets))
     subject = Subject(state.features, state.head.position.stage)
     return conclude(model, subject, state.head.clock, rules.zone, rules.idle_ms)
-
-
-def _is_qualified(head: Head, concluded: dict[str, Conclusion]) -> bool:
-    name, scale, bands = QUALIFYING
-    latest = concluded.get(name) or head.said.get(name)
-    return latest is not None and latest.bands.get(scale) in bands
-
-
-def _run_lifecycle(
-    head: Head, features: Features, carried: Carried | None, *, qualified: bool, merged: bool
-) -> str:
-    """Move the lead to the stage where nothing moves it further; the reason of the last step."""
-    position, reason = head.position, ""
-    if carried is not None and lifecycle.further(position.stage, carried.stage) != position.stage:
-        lifecycle.enter(position, carried.stage, carried.entered_at)
-        reason = "came with a merged lead"
-    for _ in range(2 * len(lifecycle.FUNNEL)):
-        step = lifecycle.obey(position, features, merged=merged) or lifecycle.advance(
-            position, features, qualified=qualified, as_of=head.clock
-        )
-        if step is None:
-            break
-        stage, reason = step
-        lifecycle.enter(position, stage, head.clock)
-    return reason
 
 
 def _say_score(
@@ -253,13 +233,14 @@ def _say_score(
     head, model, version = step.head, step.rules.models[name], step.rules.versions[name]
     said = head.said.get(name)
     if said is None:
-        said = Said(version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.scales), [])
+        said = Said(version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.band_sets), [])
         head.said[name] = said
         old_model = model
     else:
         old_model = step.before.models[name]
         same = new.total == said.total or (time_only and rounded(new.total) == rounded(said.total))
-        if same and new.bands == said.bands and said.version == version:
+        # A version does not name a text: a tenant's own may have the number of everybody's.
+        if same and new.bands == said.bands and said.version == version and old_model is model:
             return
     lines = difference(old_model, said.vector, model, new.vector)
     disarmed = said.disarmed
@@ -309,13 +290,19 @@ def end_model(step: Step, name: str, version: int, cause: str) -> None:
                 lines=lines,
             ),
         )
-    for scale, band in said.bands.items():
+    _leave_bands(step, name, version, said.bands, cause)
+    step.state.touch()
+
+
+def _leave_bands(step: Step, model: str, version: int, left: Mapping[str, str | None], cause: str) -> None:
+    """The model has these sets of bands no more."""
+    for scale, band in left.items():
         if band is not None:
             step.say(
                 LEAD_CHANGES,
                 say.BandChanged(
                     **step.envelope(cause),
-                    model=name,
+                    model=model,
                     version=version,
                     scale=scale,
                     band=None,
@@ -323,7 +310,6 @@ def end_model(step: Step, name: str, version: int, cause: str) -> None:
                     silent=True,
                 ),
             )
-    step.state.touch()
 
 
 def _say_bands(
@@ -340,10 +326,10 @@ def _say_bands(
     """Say bands that changed and thresholds that fired; the thresholds disarmed afterwards."""
     disarmed = []
     before, after = rounded(said.total), rounded(new.total)
-    for scale, thresholds in model.scales.items():
-        marks = [(rounded(at), f"{scale}:{band}") for at, band in thresholds if at > 0]
+    for scale in model.band_sets:
+        thresholds = model.scales.get(scale, ())  # a matrix has none
         mine = [mark for mark in said.disarmed if mark.startswith(f"{scale}:")]
-        crossed = cross(marks, before, after, mine, moved=moved)
+        crossed = cross(marks_of(scale, thresholds), before, after, mine, moved=moved)
         disarmed += crossed.disarmed
         band, previous = new.bands.get(scale), said.bands.get(scale)
         if band != previous or crossed.names:
@@ -360,6 +346,8 @@ def _say_bands(
                     silent=silent,
                 ),
             )
+    gone = {scale: band for scale, band in said.bands.items() if scale not in model.band_sets}
+    _leave_bands(step, model.name, version, gone, cause)
     return sorted(disarmed)
 
 

@@ -3,7 +3,7 @@
 Nothing here is a default: it all came as control records in the shard's own partition.
 """
 
-from streams.published import Active, PublishedState, Settings, Underway, compiled
+from streams.published import Active, PublishedState, Settings, Underway, compiled, compiled_lifecycle
 
 
 class Rules:
@@ -12,6 +12,7 @@ class Rules:
     def __init__(self, settings: Settings, active: dict[str, Active]) -> None:
         self.zone = settings.zone
         self.idle_ms = settings.idle_ms
+        self.lifecycle = compiled_lifecycle(settings.lifecycle)
         self.models = {name: compiled(a.text) for name, a in active.items()}
         self.versions = {name: a.version for name, a in active.items()}
         self.reading_sessions = [name for name, model in self.models.items() if model.reads_sessions]

@@ -13,6 +13,7 @@ from schemas.control import EVERY_TENANT
 from schemas.decode import Refusal
 from scoring.calendar import Calendar, calendar
 from scoring.features import NewerCodec
+from scoring.lifecycle import Lifecycle, LifecycleError, compile_lifecycle, shipped_lifecycle
 from scoring.model import ModelError, compile_model
 from scoring.sessions import MINUTE
 
@@ -22,6 +23,12 @@ CODEC = 1
 
 compiled = lru_cache(maxsize=256)(compile_model)
 """The model of a text; texts are few and models immutable."""
+
+
+@lru_cache(maxsize=64)
+def compiled_lifecycle(text: str) -> Lifecycle:
+    """The lifecycle of a text; without a text, the one that comes with Leadstream."""
+    return compile_lifecycle(text or shipped_lifecycle())
 
 
 def check_model(name: str, text: str) -> None:
@@ -34,12 +41,16 @@ def check_model(name: str, text: str) -> None:
         raise Refusal("model", f"the text is of the model {model.name!r}, not of {name!r}")
 
 
-def check_settings(time_zone: str) -> None:
+def check_settings(time_zone: str, lifecycle: str = "") -> None:
     """Raises Refusal for settings that no fold could apply."""
     try:
         calendar(time_zone)
     except ValueError as error:
         raise Refusal("time_zone", str(error)) from error
+    try:
+        compiled_lifecycle(lifecycle)
+    except LifecycleError as error:
+        raise Refusal("lifecycle", str(error)) from error
 
 
 RETIRED = ""

@@ -58,8 +58,8 @@ class ScoreLeads:
         match activity:
             case ModelChanged(model=model, text=text):
                 check_model(model, text)
-            case SettingsChanged(time_zone=time_zone):
-                check_settings(time_zone)
+            case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle):
+                check_settings(time_zone, lifecycle)
         return activity
 
     def key_of(self, message: Activity) -> str | None:
@@ -209,7 +209,7 @@ def _attached(step: Step, a: IdentityAttached) -> None:
     state.hold(a.identity, Held(a.epoch, a.home, decode_features(a.features)))
     if head.redirect is None and a.identity in head.passed:
         head.passed = [name for name in head.passed if name != a.identity]
-    evaluate(step, cause, moved=moved, silent=a.silent, carried=a.carried)
+    evaluate(step, cause, moved=moved, silent=a.silent, carried=a.carried, event=a.event)
     for put in a.sessions:
         say_session(step, a.identity, put.session_id, put.producer_id, cause)
     if a.reply and a.event_id:
@@ -289,6 +289,7 @@ def _delta(step: Step, d: IdentityDelta) -> None:
             moved=False,
             silent=d.silent,
             affects=lambda model: touched(model, lift, bool(ended), False),
+            event=d.event,
         )
         for put in d.sessions:
             old = before[put.session_id]

@@ -272,8 +272,8 @@ class TrackSessions:
         match said:
             case ModelPublished(model=model, text=text):
                 check_model(model, text)
-            case SettingsPublished(time_zone=time_zone):
-                check_settings(time_zone)
+            case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle):
+                check_settings(time_zone, lifecycle)
             case Event() if record.appended_at is not None:
                 return _from_broker(said, value, record.key, record.appended_at)
         return value, said

@@ -4,7 +4,7 @@ import pytest
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Settings, Story, Time, given, happened
 
 from schemas import statements as say
-from scoring.model import shipped_models
+from scoring.model import optional_models, shipped_models
 
 TELEGRAM = {"visitor_id": "tg", "source": "telegram"}
 EVERYTHING = {
@@ -356,6 +356,22 @@ def test_a_model_that_is_retired_takes_its_points_and_bands_away_line_by_line():
     )
 
 
+def test_a_set_of_bands_that_a_publication_drops_is_left():
+    """The lines stay as they are; only the words for them change."""
+    rest = '[groups.g]\nrules = [{ name = "Scan", each = "qr_scanned", points = 25 }]\n'
+    heat, level = (
+        f'model = "own"\nbands = {{ {scale} = {{ warm = 20, cold = 0 }} }}\n{rest}'
+        for scale in ("heat", "level")
+    )
+    story = given(happened("qr_scanned", "e1", 0, lead_id="L"), models=[("own", heat)])
+    story.when(Publish("own", level, 2, MINUTE)).then(
+        "L: own 25 -> 25: ", "L: own is warm, was None silently", "L: own is None, was warm silently"
+    )
+    left = [(s.scale, s.band) for s in story.statements(say.BandChanged)]
+    assert left == [("level", "warm"), ("heat", None)]
+    assert story.card("L").scores["own"].bands == {"level": "warm"}
+
+
 def test_a_tenant_may_retire_a_model_that_others_keep():
     story = given(
         happened("qr_scanned", "e1", 0, lead_id="L"),
@@ -494,3 +510,11 @@ def test_the_later_of_two_persons_moves_stands_in_whatever_order_they_come():
         crm("stage_changed", "e1", 0, stage="contacted", recorded=2 * HOUR),
     )
     assert story.stage("L") == "opportunity"
+
+
+def test_a_band_of_a_matrix_that_a_lead_enters_is_said():
+    story = given(Publish("fit_engagement", optional_models()["fit_engagement"], 12, 0))
+    story.when(happened("form_submitted", "e1", MINUTE, lead_id="L"))
+    (entered,) = [s for s in story.statements(say.BandChanged) if s.scale == "priority"]
+    assert (entered.model, entered.previous, entered.crossed) == ("fit_engagement", None, [])
+    assert entered.band == "C3"  # fit 0, engagement 20

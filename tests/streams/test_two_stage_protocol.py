@@ -286,7 +286,7 @@ def with_timers(rng, *, early=False):
                 mine = [
                     a.recorded_at
                     for r, a in zip(kept[i + 1 :], said[i + 1 :], strict=True)
-                    if r.key in (key, "")
+                    if r.key in (key, SHARED)
                 ]
                 latest = (
                     max(a.recorded_at for a in said)

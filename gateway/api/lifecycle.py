@@ -1,0 +1,285 @@
+"""/api/lead-tracking/lifecycle: where a lead stands, how it came there, and moving it by hand.
+
+A move is an event in the log like any other: it is answered once it is applied, with what is stored then
+(202: the folds have not come to it in time). It decides nothing that the lifecycle's rules say.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from fastapi import APIRouter, Request
+from msgspec import DecodeError, Struct, ValidationError, convert, json
+from starlette.responses import Response
+
+from gateway.access import READ, WRITE, api_caller
+from gateway.answers import Json, Problem
+from gateway.api.leads import plain
+from gateway.body import read_body
+from gateway.ports import Await, EventKey, Ports
+from gateway.store import Ask, Row, Store
+from projections import queries
+from projections.lifecycle import ENGAGEMENT, stage_spans
+from schemas.decode import Refusal, decode_source, encode_source, key_of
+from schemas.envelope import ANONYMOUS, DEFAULT_TENANT, Line
+from schemas.events import Stage, StageChanged
+from schemas.record import Outgoing
+from schemas.refusal import explained, type_in_words
+from schemas.topics import EVENTS
+from scoring.calendar import DAY
+from scoring.identity import is_anonymous
+from scoring.lifecycle import Transition, compile_lifecycle
+from scoring.model import Model, compile_model, shipped_models
+
+LARGEST_BODY = 10_000
+APPLY_SECONDS = 5.0
+DAY_SECONDS = DAY // 1000
+LARGEST_ID = 2**53
+
+
+class Move(Struct):
+    """`reason` and `by` go into the lead's history."""
+
+    stage: Stage
+    reason: Line | None = None
+    by: Line | None = None
+
+
+def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
+    router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
+
+    def tenant_of(request: Request, scope: str) -> str:
+        return api_caller(request, ports.access, scope).tenant or DEFAULT_TENANT
+
+    async def spans_of(tenant: str, lead_id: str) -> tuple[Row, list[dict[str, Any]]]:
+        async with store.moment() as ask:
+            lead = await _known(ask, tenant, lead_id)
+            spans = await ask(stage_spans(tenant, lead_id))
+        now, weight = ports.now(), _weight_of_engagement((await ports.published(tenant)).models)
+        return lead, [_span(each, now, weight) for each in spans]
+
+    @router.get("/rules", summary="What moves leads from stage to stage: text and table", responses=RULES)
+    async def rules(request: Request) -> Response:
+        text = (await ports.published(tenant_of(request, READ))).lifecycle
+        lifecycle = compile_lifecycle(text)
+        transitions = [_listed(each) for each in lifecycle.transitions]
+        return Json({"lifecycle": lifecycle.name, "transitions": transitions, "text": text})
+
+    @router.post(
+        "/{lead_id:path}/transition",
+        summary="Move a lead to a stage",
+        openapi_extra=MOVE_BODY,
+        responses=CURRENT,
+    )
+    async def transition(request: Request, lead_id: str) -> Response:
+        tenant = tenant_of(request, WRITE)
+        move = _read(await read_body(request, LARGEST_BODY))
+        async with store.moment() as ask:
+            lead = await _known(ask, tenant, lead_id)
+        if lead["redirect"] is not None:
+            raise Problem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
+        event = _event(tenant, lead_id, move, ports.now())
+        await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
+        asked = EventKey(tenant, event.event_id)
+        outcome = (await applied([asked], APPLY_SECONDS)).get(asked)
+        held_by = lead_id if outcome is None else outcome.lead_id
+        lead, spans = await spans_of(tenant, held_by)
+        return Json(
+            {"event_id": event.event_id, "applied": outcome is not None, **_current(lead, spans)},
+            202 if outcome is None else 200,
+        )
+
+    @router.get(
+        "/{lead_id:path}/history",
+        summary="Every stage that a lead was in, with what happened there",
+        responses=HISTORY,
+    )
+    async def history(request: Request, lead_id: str) -> Response:
+        lead, spans = await spans_of(tenant_of(request, READ), lead_id)
+        return Json(
+            {
+                "lead_id": echoed(lead["lead_id"]),
+                "merged_into": lead["redirect"],
+                "current_stage": spans[-1]["stage"],
+                "history": spans,
+            }
+        )
+
+    @router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT)
+    async def current(request: Request, lead_id: str) -> Response:
+        return Json(_current(*await spans_of(tenant_of(request, READ), lead_id)))
+
+    return router
+
+
+async def _known(ask: Ask, tenant: str, lead_id: str) -> Row:
+    found = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
+    if not found:
+        raise Problem(404, "no lead has this id", field="lead_id")
+    return found[0]
+
+
+def _read(body: bytes) -> Move:
+    try:
+        given = json.decode(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"the body is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise Problem(422, f"the body must be an object, not {type_in_words(given)}")
+    try:
+        return convert(given, Move)
+    except ValidationError as error:
+        refusal = explained(error, given, Move)
+        raise Problem(422, refusal.reason, field=refusal.field) from None
+
+
+def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:
+    """An anonymous lead is told through its visitor."""
+    event = StageChanged(
+        event_id=f"stage-{uuid.uuid4()}",
+        occurred_at=now,
+        recorded_at=now,
+        tenant=tenant,
+        visitor_id=lead_id.removeprefix(ANONYMOUS) if is_anonymous(lead_id) else None,
+        lead_id=None if is_anonymous(lead_id) else lead_id,
+        source="crm",
+        reply=True,
+        stage=move.stage,
+        reason=move.reason,
+        by=move.by,
+    )
+    try:
+        decode_source(encode_source(event))
+    except Refusal as refusal:
+        raise Problem(422, refusal.reason, field=refusal.field) from None
+    return event
+
+
+# Shapes
+
+
+def echoed(lead_id: str) -> str | int:
+    """A lead's id as callers who count their leads know it: a number, where it is one and nothing is lost."""
+    number = int(lead_id) if lead_id.isascii() and lead_id.isdigit() and len(lead_id) <= 16 else None
+    return lead_id if number is None or number > LARGEST_ID or str(number) != lead_id else number
+
+
+def _current(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"lead_id": echoed(lead["lead_id"]), "merged_into": lead["redirect"], **spans[-1]}
+
+
+def _weight_of_engagement(models: Mapping[str, Model]) -> Decimal:
+    """What a point of the component counts in the total, in the model in force, else in the shipped one."""
+    name, group = ENGAGEMENT
+    model = models.get(name) or compile_model(shipped_models()[name])
+    milli = next((each.weight for each in model.groups if each.name == group), 1000)
+    return Decimal(milli or 1000) / 1000
+
+
+def _span(row: Row, now: datetime, weight: Decimal) -> dict[str, Any]:
+    until = row["exited_at"] or max(now, row["entered_at"])
+    return {
+        "stage": row["stage"],
+        "previous_stage": row["previous_stage"],
+        "entered_at": row["entered_at"],
+        "exited_at": row["exited_at"],
+        "duration_days": round((until - row["entered_at"]).total_seconds() / DAY_SECONDS, 2),
+        "touchpoints_count": row["touches"],
+        "engagement_score": plain(round(row["engagement"] / weight, 6)),
+        "transition_reason": row["note"] or row["reason"] or None,
+        "by": row["by"],
+        "is_current_stage": row["exited_at"] is None,
+    }
+
+
+def _listed(transition: Transition) -> dict[str, Any]:
+    wanted = transition.qualified_by
+    return {
+        "to": transition.to,
+        "from": transition.sources,
+        "when": transition.signals,
+        "since": transition.since,
+        "qualified_by": wanted and {"model": wanted.model, "set": wanted.scale, "bands": wanted.bands},
+        "inactive_days": None if transition.inactive is None else transition.inactive // DAY,
+        "reason": transition.reason,
+    }
+
+
+# Examples
+
+
+def _example(description: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": description, "content": {"application/json": {"example": example}}}}
+
+
+_CONTACTED = {
+    "stage": "contacted",
+    "previous_stage": "new",
+    "entered_at": "2030-01-07T09:30:00Z",
+    "exited_at": "2030-01-12T15:00:00Z",
+    "duration_days": 5.23,
+    "touchpoints_count": 4,
+    "engagement_score": 5,
+    "transition_reason": "e-mail, SMS or call to the lead",
+    "by": None,
+    "is_current_stage": False,
+}
+_QUALIFIED = {
+    "stage": "qualified",
+    "previous_stage": "contacted",
+    "entered_at": "2030-01-12T15:00:00Z",
+    "exited_at": None,
+    "duration_days": 2.5,
+    "touchpoints_count": 7,
+    "engagement_score": 10,
+    "transition_reason": "budget is confirmed",
+    "by": "maria",
+    "is_current_stage": True,
+}
+CURRENT = _example(
+    "The stage that the lead is in.", {"lead_id": "lead-1001", "merged_into": None, **_QUALIFIED}
+)
+HISTORY = _example(
+    "The stages in order; the last one is the current one.",
+    {
+        "lead_id": "lead-1001",
+        "merged_into": None,
+        "current_stage": "qualified",
+        "history": [_CONTACTED, _QUALIFIED],
+    },
+)
+RULES = _example(
+    "The transitions in force.",
+    {
+        "lifecycle": "default",
+        "transitions": [
+            {
+                "to": "engaged",
+                "from": ["qualified"],
+                "when": ["email_replied", "form_submitted"],
+                "since": "qualifying",
+                "qualified_by": None,
+                "inactive_days": None,
+                "reason": "reply or form after qualifying",
+            }
+        ],
+        "text": 'lifecycle = "default"\n...',
+    },
+)
+MOVE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["stage"],
+                    "properties": {name: {"type": "string"} for name in ("stage", "reason", "by")},
+                },
+                "example": {"stage": "opportunity", "reason": "budget is confirmed", "by": "maria"},
+            }
+        },
+    }
+}

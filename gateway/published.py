@@ -4,11 +4,14 @@ The truth is in the log; `leadstream` hands it in. Without that, the shipped mod
 what an untouched log begins with.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
+from schemas.control import EVERY_TENANT
 from scoring.calendar import Calendar, calendar
+from scoring.lifecycle import shipped_lifecycle
 from scoring.model import Model, compile_model, shipped_models
 
 MINUTE = 60_000
@@ -18,6 +21,8 @@ class InForce(NamedTuple):
     models: Mapping[str, Model]
     zone: Calendar
     idle_ms: int
+    lifecycle: str
+    """Its text."""
 
 
 Published = Callable[[str], Awaitable[InForce]]
@@ -27,8 +32,66 @@ Published = Callable[[str], Awaitable[InForce]]
 @lru_cache(maxsize=1)
 def _shipped() -> InForce:
     models = {name: compile_model(text) for name, text in shipped_models().items()}
-    return InForce(models, calendar("UTC"), 30 * MINUTE)
+    return InForce(models, calendar("UTC"), 30 * MINUTE, shipped_lifecycle())
 
 
 async def shipped(_tenant: str) -> InForce:
     return _shipped()
+
+
+class Held(NamedTuple):
+    """A model as a shard has it."""
+
+    version: int
+    text: str | None
+    """None: it is retired."""
+
+
+class Sweep(NamedTuple):
+    """A publication with which a shard visits its leads, one after the other in the order of their keys."""
+
+    tenant: str
+    model: str | None
+    """None: settings."""
+    cursor: str
+    """The last key visited."""
+
+
+class Shard(NamedTuple):
+    """How far one partition of scoring has come with publications."""
+
+    models: Mapping[str, Mapping[str, Held]]
+    """Per tenant, by name."""
+    sweep: Sweep | None = None
+    lifecycles: Mapping[str, str] = MappingProxyType({})
+    """Per tenant with settings of its own, its lifecycle's text; empty: that of the shipped one."""
+
+    def readers(self, tenant: str, model: str) -> Iterator[str]:
+        """The lifecycles, as texts, of whoever is scored by the tenant's model of this name: of the tenant,
+        or, if it is everybody's, of each who has none of its own.
+        """
+        everybodys = self.lifecycles.get(EVERY_TENANT, "")
+        if tenant != EVERY_TENANT:
+            yield self.lifecycles.get(tenant, everybodys) or shipped_lifecycle()
+            return
+        for each, text in {EVERY_TENANT: everybodys, **self.lifecycles}.items():
+            if each == EVERY_TENANT or model not in self.models.get(each, {}):
+                yield text or shipped_lifecycle()
+
+
+class Wanted(NamedTuple):
+    """What is to be told of each shard, beside its sweep."""
+
+    tenants: Collection[str] | None = None
+    """Whose models; None: everyone's."""
+    model: str | None = None
+    """Of this name; None: all."""
+    lifecycles: bool = False
+
+
+Shards = Callable[[Wanted], Awaitable[Sequence[Shard]]]
+"""Every partition of scoring; none while nothing is known of them."""
+
+
+async def shipped_shards(_wanted: Wanted) -> Sequence[Shard]:
+    return [Shard({EVERY_TENANT: {name: Held(1, text) for name, text in shipped_models().items()}})]

@@ -3,31 +3,127 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 
 import psycopg
 
 from gateway.ports import Unavailable
-from gateway.published import InForce, Published
+from gateway.published import Held, InForce, Published, Shard, Shards, Sweep, Wanted
 from projections.tables import READ_OPTIONS
+from scoring.lifecycle import shipped_lifecycle
+from streams.published import RETIRED, Active, PublishedState, Underway, compiled
 from streams.published import Published as HeldByShard
-from streams.published import PublishedState, compiled
 from streams.score_leads import ScoreLeads
 
 FRESH_SECONDS = 1.0
 """How old an answer may be."""
 
 
-def held_by_shards(database_url: str, *, first_only: bool = False) -> list[HeldByShard]:
-    """What each shard of each stage has in force; or only the first that scores leads."""
+def held_by_shards(
+    database_url: str, *, stage: str | None = None, first_only: bool = False
+) -> list[HeldByShard]:
+    """What each shard has in force, of each stage or of one; or only the first that scores leads."""
     shards: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
     with psycopg.connect(database_url, connect_timeout=5, options=READ_OPTIONS) as connection:
-        for stage, partition, part, value in connection.execute(
+        for name, partition, part, value in connection.execute(
             """select stage, partition, part, value from shard_state
-               where not %s or (stage = %s and partition = 0)""",
-            (first_only, ScoreLeads.name),
+               where (%s::text is null or stage = %s) and (not %s or (stage = %s and partition = 0))
+               order by stage, partition""",
+            (stage, stage, first_only, ScoreLeads.name),
         ):
-            shards[stage, partition][part] = bytes(value)
+            shards[name, partition][part] = bytes(value)
     return [PublishedState(parts).published for parts in shards.values()]
+
+
+BEGINNING = 24
+"""Bytes that have the codec and the version of whatever is published."""
+
+_WANTED = """
+with wanted as (
+    select partition, part, value, case part when %(sweep)s then value else substr(value, 1, %(beginning)s) end as beginning
+    from shard_state, string_to_array(part, ':') as named
+    where stage = %(stage)s
+      and case named[1]
+          when 'model' then (%(tenants)s::text[] is null or named[2] = any(%(tenants)s))
+                        and (%(model)s::text is null or named[3] = %(model)s)
+          when 'settings' then %(lifecycles)s
+          else part = %(sweep)s end
+)
+select partition, part, beginning,
+       case when row_number() over (partition by part, beginning order by partition) = 1 then value end
+from (select distinct partition from shard_state where stage = %(stage)s) every left join wanted using (partition)
+order by partition, part"""
+
+
+def shards_of(database_url: str, wanted: Wanted) -> list[Shard]:
+    """How far each partition of scoring has come, in their order.
+
+    A publication is read whole from one of the partitions that have it: of the others its beginning, which
+    has the version, says that it is the same.
+    """
+    asked = {
+        "stage": ScoreLeads.name,
+        "tenants": None if wanted.tenants is None else list(wanted.tenants),
+        "model": wanted.model,
+        "lifecycles": wanted.lifecycles,
+        "sweep": PublishedState.SWEEP,
+        "beginning": BEGINNING,
+    }
+    wholes: dict[tuple[str, bytes], bytes] = {}
+    partitions: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
+    with psycopg.connect(database_url, connect_timeout=5, options=READ_OPTIONS) as connection:
+        for partition, part, beginning, whole in connection.execute(_WANTED, asked):
+            held = partitions[partition]
+            if part is not None:
+                held.append((part, beginning))
+            if whole is not None:
+                wholes[part, beginning] = whole
+
+    @cache
+    def shard(parts: tuple[tuple[str, bytes], ...]) -> Shard:
+        return _shard({place[0]: wholes[place] for place in parts})
+
+    return [shard(tuple(parts)) for parts in partitions.values()]
+
+
+def _shard(parts: dict[str, bytes]) -> Shard:
+    held = PublishedState(parts).published
+    models = {
+        tenant: {name: _held(active) for name, active in own.items()} for tenant, own in held.models.items()
+    }
+    lifecycles = {tenant: settings.lifecycle for tenant, settings in held.settings.items()}
+    return Shard(models, None if held.sweep is None else _sweep(held.sweep), lifecycles)
+
+
+def _held(active: Active) -> Held:
+    return Held(active.version, None if active.text == RETIRED else active.text)
+
+
+def _sweep(under_way: Underway) -> Sweep:
+    return Sweep(under_way.tenant, under_way.model, under_way.cursor)
+
+
+def shards_port(database_url: str) -> Shards:
+    """For the gateway."""
+
+    async def shards(wanted: Wanted) -> Sequence[Shard]:
+        with _answering():
+            return await asyncio.to_thread(shards_of, database_url, wanted)
+
+    return shards
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raises Unavailable where the database does not answer."""
+    try:
+        yield
+    except psycopg.OperationalError as cause:
+        raise Unavailable("the database does not answer; events are still taken") from cause
+    except psycopg.errors.UndefinedTable as cause:
+        raise Unavailable("the tables are not made yet; events are still taken") from cause
 
 
 def published_port(database_url: str) -> Published:
@@ -40,16 +136,12 @@ def published_port(database_url: str) -> Published:
         nonlocal held, read_at
         async with reading:
             if time.monotonic() - read_at >= FRESH_SECONDS:
-                try:
+                with _answering():
                     found = await asyncio.to_thread(held_by_shards, database_url, first_only=True)
-                except psycopg.OperationalError as cause:
-                    raise Unavailable("the database does not answer; events are still taken") from cause
-                except psycopg.errors.UndefinedTable as cause:
-                    raise Unavailable("the tables are not made yet; events are still taken") from cause
                 held = found[0] if found else held
                 read_at = time.monotonic()
         settings = held.settings_of(tenant)
         models = {name: compiled(active.text) for name, active in held.models_of(tenant).items()}
-        return InForce(models, settings.zone, settings.idle_ms)
+        return InForce(models, settings.zone, settings.idle_ms, settings.lifecycle or shipped_lifecycle())
 
     return published

@@ -3,18 +3,41 @@
 What is published is the whole text, so every later replay finds it in the log.
 """
 
-from collections.abc import Iterator
+import asyncio
+import getpass
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
-from leadstream.in_force import held_by_shards
+import psycopg
+
+from gateway.answers import Problem
+from gateway.authoring import Authoring, Publication
+from gateway.published import Wanted
+from gateway.revisions import Overtaken, ScheduledAlready
+from gateway.sweeps import partitions_of
+from leadstream.in_force import held_by_shards, shards_of, shards_port
 from leadstream.reach import Store
 from leadstream.show import Failure
-from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
+from leadstream.wiring import utc_now
+from projections.authoring import WAITING_MOST, Draft
+from projections.tables import key_of
+from schemas.control import EVERY_TENANT, SettingsPublished
 from schemas.publications import publication_records
+from schemas.record import Outgoing
 from scoring.calendar import calendar
-from scoring.model import ModelError, compile_model, shipped_models
+from scoring.lifecycle import Lifecycle, LifecycleError, compile_lifecycle, shipped_lifecycle
+from scoring.model import ModelError, all_models, compile_model
+from streams.published import Published
 from streams.published import Settings as Held
+from streams.published import compiled as compiled_model
+
+SHIPPED = "default"
+"""What stands for the lifecycle that comes with Leadstream."""
+
+T = TypeVar("T")
 
 
 def model_text(source: str) -> str:
@@ -23,7 +46,7 @@ def model_text(source: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        shipped = shipped_models()
+        shipped = all_models()
         if source in shipped:
             return shipped[source]
         raise Failure(
@@ -43,16 +66,107 @@ def compiled(source: str) -> tuple[str, str]:
 
 
 def publish(
-    store: Store, source: str, now: datetime, *, tenant: str = EVERY_TENANT, fire: bool = False
-) -> ModelPublished:
-    """Returns what was published, once every lead is rescored by it. Raises Failure."""
+    store: Store,
+    source: str,
+    *,
+    tenant: str = EVERY_TENANT,
+    fire: bool = False,
+    by: str | None = None,
+    note: str | None = None,
+    at: datetime | None = None,
+    based_on: int | None = None,
+) -> Publication | Draft:
+    """What was published, once the log has it; or what is to be, if that is for later. Raises Failure, also if
+    it is `based_on` another version than the newest.
+    """
     name, text = compiled(source)
     store.settle(lambda _: None)
-    version = max((held for held, _ in published(store.database_url, tenant, name)), default=0) + 1
-    said = ModelPublished(tenant=tenant, recorded_at=now, model=name, version=version, text=text, fire=fire)
-    store.append(publication_records(said))
+    authoring, by = authoring_of(store), by or operator()
+    if at is not None and at > utc_now():
+        return done(
+            authoring.schedule(tenant, name, text, at, by=by, note=note, fire=fire, based_on=based_on)
+        )
+    return done(
+        authoring.publish(tenant, name, lambda _: text, by=by, note=note, fire=fire, based_on=based_on)
+    )
+
+
+def retire(
+    store: Store,
+    model: str,
+    *,
+    tenant: str = EVERY_TENANT,
+    by: str | None = None,
+    note: str | None = None,
+    force: bool = False,
+) -> Publication:
+    """As `publish`: the model scores no more."""
     store.settle(lambda _: None)
-    return said
+    return done(authoring_of(store).retire(tenant, model, by=by or operator(), note=note, force=force))
+
+
+def settle_sweep(store: Store, said: Publication, report: Callable[[float], None]) -> None:
+    """Returns once every lead is rescored; tells which share of the partitions are done."""
+
+    def told(_left: int) -> None:
+        shards = shards_of(store.database_url, Wanted([said.tenant], said.model))
+        partitions = partitions_of(shards, said.tenant, said.model, said.version)
+        report(sum(each.state == "done" for each in partitions) / max(len(partitions), 1))
+
+    store.settle(told)
+
+
+def authoring_of(store: Store) -> Authoring:
+    """The gateway's authoring, at the hands of a command."""
+
+    async def append(records: Sequence[Outgoing]) -> None:
+        await asyncio.to_thread(store.append, records)
+
+    return Authoring(store.database_url, append, shards_port(store.database_url), utc_now)
+
+
+def reading(database_url: str) -> Authoring:
+    """As `authoring_of`, for what is none of the log's business."""
+
+    async def append(_records: Sequence[Outgoing]) -> None:
+        raise Failure("This command publishes nothing.")
+
+    return Authoring(database_url, append, shards_port(database_url), utc_now)
+
+
+def done(asked: Coroutine[Any, Any, T]) -> T:
+    """What comes of it. Raises Failure."""
+    with refusals():
+        return asyncio.run(asked)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the gateway would answer, said on one line."""
+    try:
+        yield
+    except Overtaken as late:
+        raise Failure(
+            f"This is based on version {late.based_on} of {late.model}, and version {late.newest} is the newest: see "
+            f"`leadstream models diff {late.model} {late.based_on} {late.newest}`, bring that into the text, and "
+            f"publish it with --based-on {late.newest}."
+        ) from late
+    except ScheduledAlready as second:
+        other = second.other
+        raise Failure(
+            f"Draft {other.id} of {other.model} is scheduled already, for {other.effective_from}, and of two the later "
+            f"one would undo the other: `leadstream models discard {other.id}` makes room for this one."
+        ) from second
+    except Problem as problem:
+        raise Failure(f"{problem.reason[:1].upper()}{problem.reason[1:]}.") from problem
+
+
+def operator() -> str:
+    """Who sits at the command line."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return "command line"
 
 
 def publish_settings(
@@ -62,11 +176,38 @@ def publish_settings(
     tenant: str = EVERY_TENANT,
     time_zone: str | None = None,
     idle_minutes: int | None = None,
+    lifecycle: str | None = None,
 ) -> SettingsPublished:
     """Returns what was published, once every lead is rescored by it; what is not given stays as it is.
-
-    Raises Failure.
+    `lifecycle` is a file, or SHIPPED. Raises Failure.
     """
+    text = None if lifecycle is None else lifecycle_text(lifecycle)
+    with _alone_with_settings(store.database_url):
+        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text)
+
+
+@contextmanager
+def _alone_with_settings(database_url: str) -> Iterator[None]:
+    """Until what is published now is in force, nobody else publishes settings, of whatever tenant."""
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+            connection.execute("select set_config('lock_timeout', %s, false)", (WAITING_MOST,))
+            connection.execute("select pg_advisory_lock(%s)", (key_of("author of settings"),))
+            yield
+    except psycopg.errors.LockNotAvailable as cause:
+        raise Failure(
+            "Somebody else publishes settings just now: nothing was changed. Try again when their leads are rescored."
+        ) from cause
+
+
+def _publish_settings(
+    store: Store,
+    now: datetime,
+    tenant: str,
+    time_zone: str | None,
+    idle_minutes: int | None,
+    text: str | None,
+) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = held_by_shards(store.database_url)
     held = max((shard.settings_of(tenant) for shard in shards), key=lambda s: s.version, default=Held())
@@ -75,21 +216,49 @@ def publish_settings(
         calendar(zone)
     except ValueError as cause:
         raise Failure(f"{cause}: give a name such as Europe/Berlin.") from cause
+    if text is not None:
+        check_bands(compile_lifecycle(text), shards[:1], tenant)
     said = SettingsPublished(
         tenant=tenant,
         recorded_at=now,
         version=max((s.settings[tenant].version for s in shards if tenant in s.settings), default=0) + 1,
         time_zone=zone,
         idle_minutes=held.idle_minutes if idle_minutes is None else idle_minutes,
-        lifecycle=held.lifecycle,
+        lifecycle=text or held.lifecycle or shipped_lifecycle(),
+        by=operator(),
     )
     store.append(publication_records(said))
     store.settle(lambda _: None)
     return said
 
 
-def published(database_url: str, tenant: str, model: str) -> Iterator[tuple[int, str]]:
-    """(version, text) of the model in force for a tenant, of each shard of each stage."""
-    for each in held_by_shards(database_url):
-        if (active := each.models.get(tenant, {}).get(model)) is not None:
-            yield active.version, active.text
+def lifecycle_text(source: str) -> str:
+    """The text of a lifecycle without a mistake: of a file, or the shipped one. Raises Failure."""
+    if source == SHIPPED:
+        return shipped_lifecycle()
+    try:
+        text = Path(source).read_text(encoding="utf-8")
+        compile_lifecycle(text)
+    except FileNotFoundError:
+        raise Failure(
+            f"{source} is no file: give a .toml file, or {SHIPPED} for the shipped lifecycle."
+        ) from None
+    except LifecycleError as refusal:
+        raise Failure(f"{source}: {refusal}") from refusal
+    except (OSError, UnicodeDecodeError) as cause:
+        raise Failure(f"{source} cannot be read as a text file ({cause}).") from cause
+    return text
+
+
+def check_bands(lifecycle: Lifecycle, shards: Sequence[Published], tenant: str) -> None:
+    """Whoever waits for a band that no model has would wait for ever. Raises Failure."""
+    for held in shards:
+        models = held.models_of(tenant)
+        for wanted in lifecycle.qualifications:
+            sets = compiled_model(models[wanted.model].text).band_sets if wanted.model in models else {}
+            unknown = [band for band in wanted.bands if band not in sets.get(wanted.scale, ())]
+            if unknown:
+                raise Failure(
+                    f"The lifecycle waits for {wanted.model}, {wanted.scale}: {', '.join(unknown)}, and no model "
+                    "in force has such bands: correct it, or publish the model first."
+                )

@@ -25,6 +25,7 @@ from leadstream.show import Failure, progress
 from leadstream.wiring import System, explained, in_every_partition, now_ms, open_system, status_of_driver
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
+from schemas.topics import SHARED
 from streams.embedded.driver import NotStored
 from streams.embedded.waiting import Busy, Stopped
 
@@ -38,7 +39,7 @@ _RECOVERING_SECONDS = 60.0
 class Store(NamedTuple):
     append: Callable[[Sequence[Outgoing]], None]
     """Takes records in order; they may still be on their way when it returns. One that concerns whole
-    shards and names no partition goes into every one.
+    shards and names no partition goes into every one, and is durable when it returns.
     """
     settle: Callable[[Callable[[int], None]], None]
     """Returns when everything appended is durable and scored, also as of now where time alone changes a
@@ -149,6 +150,8 @@ def own_store(system: System) -> Store:
         while True:
             try:
                 under_way.append(driver.append(placed))
+                if any(record.key == SHARED for record in records):
+                    _stored(under_way.pop())
             except Busy:
                 time.sleep(0.05)
             except Stopped as cause:

@@ -7,7 +7,7 @@ process is told to stop, and requests under way end, within the time that a supe
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.ports import Append, Ports
 from leadstream.inlet import KafkaThere, Note, remove_note, with_inlet, write_note
+from leadstream.scheduling import keep_schedule
 from leadstream.settings import Settings
 from leadstream.show import Failure
 
@@ -99,32 +100,34 @@ async def _run(
             proxy_headers=False,
             timeout_graceful_shutdown=STOPPING_SECONDS,
         )
-        await _serve(uvicorn.Server(config), port, lambda: beside(ports.append), told_to_stop)
+        companions = (lambda: beside(ports.append), lambda: keep_schedule(app.state.authoring))
+        await _serve(uvicorn.Server(config), port, companions, told_to_stop)
 
 
 async def _serve(
     server: uvicorn.Server,
     port: socket.socket,
-    beside: Callable[[], Awaitable[None]],
+    companions: Iterable[Callable[[], Awaitable[None]]],
     told_to_stop: Callable[[], None],
 ) -> None:
-    async def once_started() -> None:
+    async def once_started(companion: Callable[[], Awaitable[None]]) -> None:
         while not server.started:  # noqa: ASYNC110 - uvicorn says it no other way
             await asyncio.sleep(0.02)
-        await beside()
+        await companion()
 
     async def once_told_to_stop() -> None:
         while not server.should_exit:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.1)
         told_to_stop()
 
-    companion = asyncio.create_task(once_started(), name="beside the server")
-    companion.add_done_callback(lambda task: _stop_if_broken(task, server))
+    beside = [asyncio.create_task(once_started(each), name="beside the server") for each in companions]
+    for task in beside:
+        task.add_done_callback(lambda task: _stop_if_broken(task, server))
     release = asyncio.create_task(once_told_to_stop(), name="let waiting callers go")
     try:
         await server.serve(sockets=[port])
     finally:
-        for task in (companion, release):
+        for task in (*beside, release):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import psycopg
 
+from gateway.authoring import Publication
 from leadstream.imports import Tally
 from leadstream.show import rows, warn
 from projections.tables import READ_OPTIONS, lead_row_key
-from schemas.control import ModelPublished
 from schemas.envelope import DEFAULT_TENANT
 
 BANDS = ((0, 20), (20, 40), (40, 60), (60, 80), (80, 101))
@@ -43,24 +43,28 @@ def distribution(database_url: str, people: Iterable[tuple[str, str]], model: st
     return {f"{low} to {high - 1}": found[number] for number, (low, high) in enumerate(BANDS)}
 
 
-def tell_moved(database_url: str, said: ModelPublished) -> None:
-    """Whose score a publication changed, most first."""
+def tell_moved(database_url: str, said: Publication) -> None:
+    """Whose score a publication changed, most first; anonymous visitors apart, as a what-if tells them."""
     cause = f"model:{said.tenant}:{said.model}:{said.version}"
     with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
         moved = connection.execute(
-            """select l.tenant, l.lead_id, h.previous, h.total from score_history h join leads l using (lead_key)
+            """select l.identified, l.tenant, l.lead_id, h.previous, h.total
+               from score_history h join leads l using (lead_key)
                where h.model = %s and h.version = %s and h.caused_by = %s and h.change <> 0
                order by abs(h.change) desc, l.lead_id""",
             (said.model, said.version, cause),
         ).fetchall()
+    leads = [row[1:] for row in moved if row[0]]
+    anonymous = len(moved) - len(leads)
     rows(
         "Moved",
         {
-            "Leads that rose": sum(total > previous for *_, previous, total in moved),
-            "Leads that fell": sum(total < previous for *_, previous, total in moved),
+            "Leads that rose": sum(total > previous for *_, previous, total in leads),
+            "Leads that fell": sum(total < previous for *_, previous, total in leads),
+            **({"Anonymous visitors that rose or fell": anonymous} if anonymous else {}),
             **{
                 f"  {lead_id if tenant == DEFAULT_TENANT else f'{tenant}/{lead_id}'}": f"{float(previous):g} to {float(total):g}"
-                for tenant, lead_id, previous, total in moved[:MOVERS]
+                for tenant, lead_id, previous, total in leads[:MOVERS]
             },
         },
     )

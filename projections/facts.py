@@ -21,6 +21,7 @@ from projections.rows import (
     Identity,
     Lead,
     LeadScore,
+    Publication,
     ScoreChange,
     Session,
     SessionScore,
@@ -39,7 +40,14 @@ from projections.tables import (
     session_scores,
 )
 from schemas import topics
-from schemas.activity import Activity, IdentityAttached, IdentityDelta, SessionPut
+from schemas.activity import (
+    Activity,
+    IdentityAttached,
+    IdentityDelta,
+    ModelChanged,
+    ModelRemoved,
+    SessionPut,
+)
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
 from schemas.envelope import Campaign, Context, Device, Event, tag_of
 from schemas.events import EVENT_TYPES, PurchaseMade
@@ -122,8 +130,25 @@ def _activity(said: Activity, record: Record) -> Iterator[Change]:
             yield _engagement(said.event, said, record, late=said.late)
             yield from (_session(put, said) for put in said.sessions)
             yield from (_retracted(session_id, said) for session_id in said.retracted)
+        case ModelChanged() | ModelRemoved() if record.partition == 0:  # it stands in all of them
+            yield _publication(said)
         case _:
             return
+
+
+def _publication(said: ModelChanged | ModelRemoved) -> Publication:
+    published = said if isinstance(said, ModelChanged) else None
+    return Publication(
+        tenant=storable(said.tenant),
+        model=storable(said.model),
+        version=said.version,
+        text=None if published is None else storable(published.text),
+        fire=published is not None and published.fire,
+        by=_text(said.by),
+        note=_text(said.note),
+        change="retired" if published is None else _text(published.change),
+        recorded_at=moment(said.recorded_at),
+    )
 
 
 def _engagement(

@@ -213,6 +213,18 @@ class WorkerDue(NamedTuple):
     position: int
 
 
+class Publication(NamedTuple):
+    tenant: str
+    model: str
+    version: int
+    text: str | None
+    fire: bool
+    by: str | None
+    note: str | None
+    change: str | None
+    recorded_at: datetime
+
+
 class Superseded(NamedTuple):
     """Not a row: every row of the table under this key, or its first columns, that an older record
     wrote is no more.
@@ -237,6 +249,7 @@ Row = (
     | DeadLetterRow
     | WorkerPart
     | WorkerDue
+    | Publication
 )
 Change = Row | Superseded
 
@@ -254,4 +267,5 @@ TABLE_OF: Final[dict[type[Row], Table]] = {
     DeadLetterRow: tables.dead_letters,
     WorkerPart: tables.worker_state,
     WorkerDue: tables.worker_dues,
+    Publication: tables.publications,
 }

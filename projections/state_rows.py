@@ -1,7 +1,7 @@
 """Records of the workers' changelogs to rows: what readers need of the state that lives in Kafka.
 
-That is what concerns every key (models, settings), leads' features, and when leads are due; nothing
-else of the state leaves Kafka. Pure.
+That is what concerns every key (models, settings), a lead's head and features, and when leads are due;
+nothing else of the state leaves Kafka. Pure.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,8 @@ from schemas.topics import SHARED
 
 IDENTITY_PART: Final = "id:"
 """What a lead's parts that hold an identity's features begin with."""
+HEAD_PART: Final = "head"
+"""A lead's part that holds its stage and what was last said of it."""
 DUE_PART: Final = ""
 """In a changelog: the moment (ms) at which time alone may next change the key."""
 
@@ -35,7 +37,7 @@ def stage_of(topic: str) -> str | None:
 def changes_of_state(stage: str, record: Record) -> Iterable[Change]:
     """Raises UnreadableRecordError."""
     key, _, part = record.key.rpartition("\0")
-    if key == SHARED or (stage == SCORE_LEADS and part.startswith(IDENTITY_PART)):
+    if key == SHARED or (stage == SCORE_LEADS and (part == HEAD_PART or part.startswith(IDENTITY_PART))):
         return [_part(stage, record, key, part)]
     if stage == SCORE_LEADS and part == DUE_PART and key:  # without a key: the shard's position
         return [_due(stage, record, key)]

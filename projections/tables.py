@@ -19,6 +19,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Numeric,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -56,13 +58,19 @@ ANSWERS_KEPT: Final = 10_000
 not by age, so that a rebuild ends with the same rows. Who waits does so for seconds.
 """
 
+KNOWN: Final = "identified and identities > 0"
+"""Leads who may be found by an e-mail or a phone: known, and not merged into another."""
+
+EXPOSED: Final = "type = 'experiment_exposed'"
+"""Which engagements are exposures to experiments: few among very many."""
+
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
 @lru_cache(maxsize=16_384)  # a batch names the same leads and identities again and again
-def key_of(text: str) -> int:
+def key_of(name: str) -> int:
     """The eight-byte key of a text: the same on every machine and after every rebuild."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def lead_row_key(tenant: str, lead_id: str) -> int:
@@ -156,6 +164,7 @@ engagement_history = Table(
     _text("ip", null=True),
     _of(JSONB(), "details", null=True),
     Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
+    Index("engagement_history_exposures", "tenant", postgresql_where=text(EXPOSED)),
     comment="every event that counted, by identity: a merge or a split moves no row",
 )
 
@@ -222,6 +231,8 @@ leads = Table(
     _of(JSONB(), "fields"),
     _big("position"),
     Index("leads_tenant", "tenant", "identified"),
+    Index("leads_email", "tenant", "email", postgresql_where=text(f"{KNOWN} and email is not null")),
+    Index("leads_phone", "tenant", "phone", postgresql_where=text(f"{KNOWN} and phone is not null")),
     comment="every lead as it is now; `search` is what a search looks in, case folded",
     **_mutable("position"),
 )
@@ -348,6 +359,23 @@ worker_dues = Table(
     **_mutable("position"),
 )
 
+publications = Table(
+    "publications",
+    metadata,
+    _text("tenant", key=True),
+    _text("model", key=True),
+    _big("version", key=True),
+    _text("text", null=True),
+    _of(Boolean(), "fire"),
+    _text("by", null=True),
+    _text("note", null=True),
+    _text("change", null=True),
+    _at("recorded_at"),
+    comment="every model that was published, whole; without a text it was retired",
+    **_mutable("version"),
+)
+"""Mutable only so that a publication which comes again, as it may, changes nothing."""
+
 positions = Table(
     "positions",
     metadata,
@@ -396,6 +424,39 @@ retried_letters = Table(
     _at("at"),
     schema=PUBLIC,
     comment="when an operator sent a dead letter's record in again; no fold of the log knows",
+)
+
+model_drafts = Table(
+    "model_drafts",
+    metadata,
+    Column("id", BigInteger(), Identity(always=True), primary_key=True),
+    _text("tenant"),
+    _text("model"),
+    _text("state"),
+    _text("text", null=True),
+    _big("based_on", null=True),
+    _text("based_on_tenant", null=True),
+    _text("by", null=True),
+    _text("note", null=True),
+    _text("change", null=True),
+    _of(Boolean(), "fire"),
+    _at("effective_from", null=True),
+    _text("problem", null=True),
+    _at("created_at"),
+    _at("changed_at"),
+    _big("version", null=True),
+    _at("published_at", null=True),
+    CheckConstraint(
+        "state in ('draft', 'scheduled', 'publishing', 'published', 'discarded')", name="model_drafts_state"
+    ),
+    Index("model_drafts_version", "tenant", "model", "version", unique=True),
+    Index(
+        "model_drafts_waiting",
+        "state",
+        postgresql_where=text("state in ('scheduled', 'publishing')"),
+    ),
+    schema=PUBLIC,
+    comment="models as authors write them, and what is published of them, on its way to the log",
 )
 
 READ_MODELS: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)

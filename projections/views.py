@@ -8,6 +8,9 @@ embedded log they show its tables; otherwise what the projection of Kafka keeps.
       stands for it. One that cannot be decoded may be among them: it is a dead letter as well.
   lead_features(key, tenant, lead_id, identity, encoded)
       Each lead's features per identity: a codec version, then MessagePack [epoch, home, features].
+  lead_parts(partition, key, part, value)
+      Each lead's stored parts: its head, and `id:IDENTITY`. Read in the order of (partition, key) they cost
+      no sort.
   shard_state(stage, partition, part, value)
       The parts of what concerns a whole partition: models, settings, a sweep under way.
   lead_dues(key, due_at)
@@ -37,6 +40,7 @@ lead_features = table(
     column("identity"),
     column("encoded"),
 )
+lead_parts = table("lead_parts", column("partition"), column("key"), column("part"), column("value"))
 shard_state = table("shard_state", column("stage"), column("partition"), column("part"), column("value"))
 lead_dues = table("lead_dues", column("key"), column("due_at"))
 
@@ -66,6 +70,7 @@ def _queries(schema: str, *, embedded: bool) -> dict[str, Composed]:
     return {
         event_archive.name: _embedded_events() if embedded else _ARCHIVE,
         lead_features.name: _features(state),
+        lead_parts.name: _parts(state),
         shard_state.name: _shared(state),
         lead_dues.name: _dues(dues),
     }
@@ -89,6 +94,12 @@ def _features(state: Identifier) -> Composed:
         "select key, split_part(key, '/', 1) as tenant, substr(key, strpos(key, '/l/') + 3) as lead_id, "
         "substr(part, {}) as identity, value as encoded from {} where stage = {} and starts_with(part, {})"
     ).format(Literal(len(IDENTITY_PART) + 1), state, Literal(SCORE_LEADS), Literal(IDENTITY_PART))
+
+
+def _parts(state: Identifier) -> Composed:
+    return SQL("select partition, key, part, value from {} where stage = {} and key <> {}").format(
+        state, Literal(SCORE_LEADS), Literal(SHARED)
+    )
 
 
 def _shared(state: Identifier) -> Composed:

@@ -107,11 +107,11 @@ def test_publishing_tells_who_moved(store: str, tmp_path: Path):
                     "type": "qr_scanned",
                     "event_id": f"{lead}-{number}",
                     "occurred_at": "2026-01-01T00:00:00Z",
-                    "lead_id": lead,
                 }
+                | ({"visitor_id": "stranger"} if lead == "stranger" else {"lead_id": lead})
             )
             + "\n"
-            for lead, scans in (("ada", 2), ("berta", 1))
+            for lead, scans in (("ada", 2), ("berta", 1), ("stranger", 3))
             for number in range(scans)
         ),
         encoding="utf-8",
@@ -122,7 +122,13 @@ def test_publishing_tells_who_moved(store: str, tmp_path: Path):
     assert "points = 3, max = 15" in shipped
     model.write_text(shipped.replace("points = 3, max = 15", "points = 4, max = 15"), encoding="utf-8")
     told = command("publish", model, store=store).splitlines()
-    assert told[1:] == ["Leads that rose: 2", "Leads that fell: 0", "  ada: 6 to 8", "  berta: 3 to 4"]
+    assert told[1:] == [
+        "Leads that rose: 2",
+        "Leads that fell: 0",
+        "Anonymous visitors that rose or fell: 1",
+        "  ada: 6 to 8",
+        "  berta: 3 to 4",
+    ]
 
 
 def test_a_mistyped_directory_is_no_new_store(tmp_path: Path):
@@ -134,8 +140,8 @@ def test_a_mistyped_directory_is_no_new_store(tmp_path: Path):
 
 
 def test_a_tenant_s_own_model_has_versions_of_its_own(store: str):
-    assert "version 1," in command("publish", "rules", "--tenant", "acme", store=store)
     assert "version 2," in command("publish", "rules", "--tenant", "acme", store=store)
+    assert "version 2, is unchanged" in command("publish", "rules", "--tenant", "acme", store=store)
     assert "version 2," in command("publish", "rules", store=store)
 
 

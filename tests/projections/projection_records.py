@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from projections.tables import LIVE, READ_MODELS
 from schemas import statements as say
-from schemas.activity import Activity, IdentityAttached, IdentityDelta, SessionPut
+from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, ModelRemoved, SessionPut
 from schemas.decode import encode_activity, encode_dead_letter, encode_source, encode_statement
 from schemas.envelope import Event
 from schemas.events import PageViewed
@@ -182,6 +182,11 @@ def dead_letter(position: int, reason: str = "type: missing", **fields: Any) -> 
     return Outgoing(DEAD_LETTERS, letter.key or "", encode_dead_letter(letter))
 
 
+def published(said: ModelChanged | ModelRemoved) -> list[Outgoing]:
+    """In every partition, as it is appended."""
+    return [activity(said)._replace(partition=partition) for partition in range(PARTITIONS)]
+
+
 def batch(n: int) -> list[Outgoing]:
     """What one visitor's event leads to; leads come, merge and go."""
     identity, lead = f"default/v/{n % 7}#0", f"lead-{n % 5}"
@@ -201,6 +206,7 @@ def batch(n: int) -> list[Outgoing]:
         said.append(tombstone(lead))
     if n % 10 == 0:
         said.append(dead_letter(n))
+        said += published(ModelChanged(TENANT, "", START + n, "rules", n + 1, f"text {n}", by="ada"))
     return said
 
 

@@ -329,14 +329,14 @@ def state(topic: str, position: int, key: str, part: str, value: bytes | None, p
 def held(db: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
     return {
         view: rows(db, f"select * from live.{view} order by 1, 2, 3")
-        for view in ("lead_features", "shard_state")
+        for view in ("lead_features", "lead_parts", "shard_state")
     } | {"lead_dues": rows(db, "select * from live.lead_dues order by 1")}
 
 
 CHANGELOG = [
     state(LEADS_LOG, 0, SHARED, "models", b"m"),
     state(LEADS_LOG, 1, "default/l/a/l/b", "id:default/v/x#0", b"one"),
-    state(LEADS_LOG, 2, "default/l/a/l/b", "head", b"not shown"),
+    state(LEADS_LOG, 2, "default/l/a/l/b", "head", b"stage"),
     state(LEADS_LOG, 3, "default/l/a/l/b", "", b"1790000000123"),
     state(LEADS_LOG, 4, "default/l/a", "id:default/v/y#0", b"two"),
     state(LEADS_LOG, 5, "default/l/a", "", b"-5"),
@@ -353,6 +353,10 @@ CHANGELOG = [
 ]
 SHOWN = {
     "lead_features": [("default/l/a/l/b", "default", "a/l/b", "default/v/x#0", b"three")],
+    "lead_parts": [
+        (0, "default/l/a/l/b", "head", b"stage"),
+        (0, "default/l/a/l/b", "id:default/v/x#0", b"three"),
+    ],
     "lead_dues": [("default/l/a", 17), ("default/l/a/l/b", 1_790_000_000_123)],
     "shard_state": [(SCORE_LEADS, 0, "models", b"m"), (TRACK_SESSIONS, 0, "settings", b"t")],
 }
@@ -366,6 +370,7 @@ def test_the_state_that_readers_need_is_the_newest_of_each_part(db, size):
             commit(db, chunk(lane[: n + size]))
     assert held(db) == SHOWN
     assert rows(db, "select stage, key, part from live.worker_state order by 1, 2") == [
+        (SCORE_LEADS, "default/l/a/l/b", "head"),
         (SCORE_LEADS, "default/l/a/l/b", "id:default/v/x#0"),
         (SCORE_LEADS, SHARED, "models"),
         (TRACK_SESSIONS, SHARED, "settings"),

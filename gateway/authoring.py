@@ -1,0 +1,364 @@
+"""Authoring of models: from a draft to a publication, now or when its moment comes, to retirement.
+
+No edit is lost: each begins with the text before it, and a draft that somebody has overtaken is refused.
+How publishing goes is in `gateway.publisher`.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Any
+
+from gateway.answers import Problem
+from gateway.ports import Append
+from gateway.published import Shards, Wanted
+from gateway.publisher import Desk, Publisher
+from gateway.revisions import (
+    Publication,
+    ScheduledAlready,
+    basis_of,
+    changed_meanwhile,
+    check_basis,
+    checked,
+    conflict,
+    found_draft,
+    newest_of,
+    open_draft,
+    outdated,
+    text_of,
+    unchanged,
+    unknown_model,
+    unpublishable,
+)
+from gateway.sweeps import Progress, partitions_of, progress_of
+from projections import authoring as rows
+from projections.authoring import Draft, Version
+from schemas.control import EVERY_TENANT
+from scoring.lifecycle import compile_lifecycle
+
+__all__ = ["Authoring", "Edit", "Publication"]
+
+Edit = Callable[[str | None], str]
+"""The newest text (None: there is none) -> the next one."""
+
+
+class Authoring:
+    """What the gateway, its scheduler and the command line do with models; one per process."""
+
+    def __init__(
+        self, database_url: str, append: Append, shards: Shards, now: Callable[[], datetime]
+    ) -> None:
+        self._publisher = Publisher(database_url, append, shards, now)
+        self._shards = shards
+        self._now = now
+
+    # What there is
+
+    async def in_force(self, tenant: str) -> dict[str, Version]:
+        """The newest publication of each model, its own or everybody's, as far as it is not retired."""
+        async with self._publisher.connected() as connection:
+            known = await self._publisher.known(connection, tenant)
+        models = {name: each for (whose, name), each in known.items() if whose == EVERY_TENANT}
+        models |= {name: each for (whose, name), each in known.items() if whose == tenant}
+        return {name: models[name] for name in sorted(models) if models[name].text is not None}
+
+    async def everywhere(self) -> list[Version]:
+        """The newest publication of each model that anybody has, retired ones, too."""
+        async with self._publisher.connected() as connection:
+            known = await self._publisher.known(connection, None)
+        return [known[place] for place in sorted(known)]
+
+    async def coming(self, tenant: str | None) -> list[Draft]:
+        """What is scheduled, and what was and could not be published; of all tenants, if none is given."""
+        async with self._publisher.connected() as connection:
+            return await rows.coming(connection, tenant)
+
+    async def newest(self, tenant: str, model: str) -> Version | None:
+        """The newest publication of a model, its own or everybody's; None: there is none. It may be a
+        retirement.
+        """
+        async with self._publisher.connected() as connection:
+            known = await self._publisher.known(connection, tenant, model)
+        return newest_of(known, tenant, model)
+
+    async def text(self, tenant: str, model: str) -> tuple[int, str] | None:
+        """Newest version and text for the tenant; None: there is none, or it is retired."""
+        found = await self.newest(tenant, model)
+        return None if found is None or found.text is None else (found.version, found.text)
+
+    async def history(self, tenant: str, model: str, *, texts_of: Collection[int] = ()) -> list[Version]:
+        """Every publication, newest first: the tenant's own, and everybody's that came before them; with the
+        texts of these versions.
+        """
+        async with self._publisher.connected() as connection:
+            return await self._publisher.history(connection, tenant, model, texts_of)
+
+    async def drafts(self, tenant: str, model: str, *, before: int | None = None) -> list[Draft]:
+        """The newest that may still be published, newest first, without texts; of those `before` a number."""
+        async with self._publisher.connected() as connection:
+            return await rows.drafts(connection, tenant, model, before)
+
+    async def draft(self, tenant: str, model: str, number: int) -> Draft:
+        """The draft of this number, in any state."""
+        async with self._publisher.connected() as connection:
+            return found_draft(await rows.draft(connection, tenant, model, number), model, number)
+
+    async def progress(self, tenant: str, model: str) -> Progress:
+        """How far scoring has come with the newest publication; until it is complete, leads are counted, of
+        this tenant or of everybody.
+        """
+        async with self._publisher.connected() as connection:
+            newest = newest_of(await self._publisher.known(connection, tenant, model), tenant, model)
+            if newest is None:
+                raise unknown_model(model)
+            shards = await self._shards(Wanted([newest.tenant], model))
+            partitions = partitions_of(shards, newest.tenant, model, newest.version)
+            if all(each.state == "done" for each in partitions):
+                return progress_of(partitions, newest.version)
+            cursors = [each.cursor for each in partitions if each.cursor is not None]
+            leads, up_to = await rows.leads_up_to(connection, tenant, cursors)
+        return progress_of(partitions, newest.version, leads, up_to)
+
+    # Publications
+
+    async def publish(
+        self,
+        tenant: str,
+        model: str,
+        edit: Edit,
+        *,
+        by: str | None,
+        change: str | Callable[[], str] | None = None,
+        note: str | None = None,
+        fire: bool = False,
+        based_on: int | None = None,
+    ) -> Publication:
+        """What `edit` makes of the newest text (None: there is none), as the next version; returns once
+        the log has it. For a tenant without a model of its own this is its first. A callable `change` is
+        asked after the edit. What is the newest text already is not published again.
+
+        `edit` may raise a Problem; a text with a mistake is refused with 422, and one that is `based_on`
+        another version than the newest with 409.
+        """
+        async with self._publisher.alone(tenant, model) as desk:
+            check_basis(desk.newest, model, based_on)
+            text = await asyncio.to_thread(lambda: checked(model, edit(desk.text)))
+            if (said := unchanged(desk.newest, tenant, text)) is not None:
+                return said
+            done = change() if callable(change) else change
+            return await self._publisher.publish(desk, text, by=by, note=note, change=done, fire=fire)
+
+    async def roll_back(
+        self,
+        tenant: str,
+        model: str,
+        version: int,
+        *,
+        by: str | None,
+        note: str | None = None,
+        fire: bool = False,
+    ) -> Publication:
+        """The text of an earlier version, as the next one."""
+        async with self._publisher.alone(tenant, model) as desk:
+            history = await self._publisher.history(desk.connection, tenant, model, [version])
+            text = text_of(history, model, version)
+            return await self._publisher.publish(
+                desk,
+                checked(model, text),
+                by=by,
+                note=note,
+                change=f"rolled back to version {version}",
+                fire=fire,
+            )
+
+    async def retire(
+        self, tenant: str, model: str, *, by: str | None, note: str | None = None, force: bool = False
+    ) -> Publication:
+        """The model scores the tenant's leads no more, from its next version on."""
+        async with self._publisher.alone(tenant, model) as desk:
+            if desk.text is None:
+                raise unknown_model(model)
+            stages = [] if force else await self._stages_by(tenant, model)
+            if stages:
+                raise Problem(
+                    409,
+                    f"the lifecycle reads the model {model}: without it, no lead becomes "
+                    f"{' or '.join(stages)} by its score. Retire it with force if that is meant",
+                    field="force",
+                )
+            return await self._publisher.publish(desk, None, by=by, note=note, change="retired", fire=False)
+
+    async def _stages_by(self, tenant: str, model: str) -> list[str]:
+        """The stages that leads come to by the model's bands, in the lifecycles that read it."""
+        shards = await self._shards(Wanted(model=model, lifecycles=True))
+        texts = {text for shard in shards for text in shard.readers(tenant, model)}
+        moves = [transition for text in texts for transition in compile_lifecycle(text).transitions]
+        return sorted({move.to for move in moves if move.qualified_by and move.qualified_by.model == model})
+
+    # Drafts
+
+    async def write_draft(
+        self,
+        tenant: str,
+        model: str,
+        text: str,
+        *,
+        by: str | None,
+        note: str | None = None,
+        fire: bool = False,
+        effective_from: datetime | None = None,
+        based_on: int | None = None,
+    ) -> Draft:
+        """A draft on top of what is newest now; 409 if the author was `based_on` something else."""
+        checked(model, text)
+        async with self._publisher.connected() as connection:
+            known = await self._publisher.known(connection, tenant, model)
+            basis = basis_of(newest_of(known, tenant, model), tenant, model, based_on)
+            return await self._publisher.insert(
+                connection,
+                tenant=tenant,
+                model=model,
+                state=rows.DRAFT,
+                text=text,
+                by=by,
+                note=note,
+                fire=fire,
+                effective_from=effective_from,
+                **basis,
+            )
+
+    async def change_draft(
+        self, tenant: str, model: str, number: int, *, seen: datetime | None = None, **changed: Any
+    ) -> Draft:
+        """`changed`: text, note, by, effective_from, fire. `based_on`: the newest version, which the text
+        now contains; another is refused with 409, and so is a draft that was changed since it was `seen`. A
+        scheduled draft whose moment is taken away is scheduled no more.
+        """
+        if "text" in changed:
+            checked(model, changed["text"])
+        async with self._publisher.connected() as connection:
+            if "based_on" in changed:
+                known = await self._publisher.known(connection, tenant, model)
+                changed |= basis_of(newest_of(known, tenant, model), tenant, model, changed["based_on"])
+            if "effective_from" in changed and changed["effective_from"] is None:
+                changed["state"] = rows.DRAFT
+            async with connection.transaction():
+                draft = open_draft(
+                    await rows.draft(connection, tenant, model, number, locked=True), model, number
+                )
+                if seen not in {None, draft.changed_at}:
+                    raise changed_meanwhile(draft)
+                return await self._publisher.update(connection, model, number, {"problem": None, **changed})
+
+    async def discard_draft(self, tenant: str, model: str, number: int) -> Draft:
+        return await self.change_draft(tenant, model, number, state=rows.DISCARDED)
+
+    async def publish_draft(
+        self,
+        tenant: str,
+        model: str,
+        number: int,
+        *,
+        by: str | None = None,
+        note: str | None = None,
+        fire: bool | None = None,
+        effective_from: datetime | None = None,
+        force: bool = False,
+    ) -> Draft:
+        """Published, or scheduled if its moment is still to come. What is not given is as the draft has it.
+
+        409 if somebody has published since the draft was begun, or if another draft of the model waits for its
+        moment, unless by `force`.
+        """
+        async with self._publisher.alone(tenant, model) as desk:
+            async with desk.connection.transaction():
+                draft = open_draft(
+                    await rows.draft(desk.connection, tenant, model, number, locked=True), model, number
+                )
+                if not force and outdated(draft, desk.newest):
+                    raise conflict(model, draft.based_on, desk.newest)
+                moment = effective_from or draft.effective_from
+                draft = draft._replace(
+                    by=by or draft.by,
+                    note=note or draft.note,
+                    fire=draft.fire if fire is None else fire,
+                    effective_from=moment,
+                )
+                if force:
+                    draft = draft._replace(based_on=None, based_on_tenant=None)
+                ready = await self._made_ready(desk, draft, force=force)
+            return await self._sent(desk, ready)
+
+    async def _made_ready(self, desk: Desk, draft: Draft, *, force: bool) -> Draft:
+        """Scheduled, or on its way; within the caller's transaction."""
+        if draft.effective_from is None or draft.effective_from <= self._now():
+            checked(draft.model, draft.text or "")
+            return await self._publisher.claim(desk, draft)
+        other = None if force else await rows.scheduled_already(desk.connection, draft)
+        if other is not None:
+            raise ScheduledAlready(other)
+        return await self._publisher.keep(desk.connection, draft._replace(state=rows.SCHEDULED))
+
+    async def _sent(self, desk: Desk, ready: Draft) -> Draft:
+        """In the log, if it is on its way; after the transaction."""
+        if ready.state == rows.SCHEDULED:
+            return ready
+        await self._publisher.send(desk.connection, ready)
+        return ready._replace(state=rows.PUBLISHED)
+
+    async def schedule(
+        self,
+        tenant: str,
+        model: str,
+        text: str,
+        effective_from: datetime,
+        *,
+        by: str | None,
+        note: str | None = None,
+        fire: bool = False,
+        based_on: int | None = None,
+    ) -> Draft:
+        """The text, as a draft that is published when its moment has come; at once if it has. 409, and there is
+        no draft, if another one of the model waits for its moment.
+        """
+        checked(model, text)
+        async with self._publisher.alone(tenant, model) as desk:
+            async with desk.connection.transaction():
+                draft = await self._publisher.insert(
+                    desk.connection,
+                    tenant=tenant,
+                    model=model,
+                    state=rows.DRAFT,
+                    text=text,
+                    by=by,
+                    note=note,
+                    fire=fire,
+                    effective_from=effective_from,
+                    **basis_of(desk.newest, tenant, model, based_on),
+                )
+                ready = await self._made_ready(desk, draft, force=False)
+            return await self._sent(desk, ready)
+
+    # What time asks for
+
+    async def due(self) -> list[tuple[str, str]]:
+        """(tenant, model) of which something is to be published by now, or is still on its way."""
+        async with self._publisher.connected() as connection:
+            return await rows.due(connection, self._now())
+
+    async def tend(self, tenant: str, model: str) -> Publication | None:
+        """Appends what is still on its way, and publishes the first that was scheduled and is due. A draft
+        that would undo what was published since it was begun becomes a draft again, and says why.
+        """
+        async with self._publisher.alone(tenant, model) as desk:
+            async with desk.connection.transaction():
+                draft = await rows.scheduled(desk.connection, tenant, model, self._now())
+                if draft is None:
+                    return None
+                if (problem := unpublishable(draft, desk.newest)) is not None:
+                    await self._publisher.keep(
+                        desk.connection, draft._replace(state=rows.DRAFT, problem=problem)
+                    )
+                    return None
+                claimed = await self._publisher.claim(desk, draft)
+            return await self._publisher.send(desk.connection, claimed)

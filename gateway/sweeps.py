@@ -1,0 +1,74 @@
+"""How far scoring has come with a publication, partition by partition: pure.
+
+A publication takes effect in each partition by itself, and there visits one lead after the other.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from gateway.published import Shard
+
+State = Literal["waiting", "sweeping", "done"]
+
+
+class Partition(NamedTuple):
+    partition: int
+    version: int | None
+    """Of the model, as this partition has it; None: it never had one."""
+    state: State
+    cursor: str | None
+    """The key of the lead that was visited last, while a sweep is under way."""
+
+
+class Progress(NamedTuple):
+    version: int
+    partitions: tuple[Partition, ...]
+    visited: int | None
+    """Leads, an estimate. None, as `leads`: it is complete, and they were not counted."""
+    leads: int | None
+
+    @property
+    def done(self) -> int:
+        return sum(each.state == "done" for each in self.partitions)
+
+    @property
+    def complete(self) -> bool:
+        return self.done == len(self.partitions)
+
+
+def partitions_of(shards: Sequence[Shard], tenant: str, model: str, version: int) -> tuple[Partition, ...]:
+    """Where each partition stands with a version of the model that is the tenant's own (or everybody's)."""
+    return tuple(_partition(number, shard, tenant, model, version) for number, shard in enumerate(shards))
+
+
+def _partition(number: int, shard: Shard, tenant: str, model: str, version: int) -> Partition:
+    held = shard.models.get(tenant, {}).get(model)
+    if held is None or held.version < version:
+        return Partition(number, held and held.version, "waiting", None)
+    sweep = shard.sweep
+    if sweep is not None and (sweep.tenant, sweep.model) == (tenant, model):
+        return Partition(number, held.version, "sweeping", sweep.cursor)
+    return Partition(number, held.version, "done", None)
+
+
+def progress_of(
+    partitions: tuple[Partition, ...],
+    version: int,
+    leads: int | None = None,
+    up_to: Mapping[str, int] = MappingProxyType({}),
+) -> Progress:
+    """`up_to`: how many of the leads come no later than each cursor. Keys are spread evenly over the
+    partitions, so that each partition's share of them is taken to be the same.
+    """
+    if leads is None:
+        return Progress(version, partitions, None, None)
+    each = leads / max(len(partitions), 1)
+    visited = 0.0
+    for partition in partitions:
+        match partition.state:
+            case "done":
+                visited += each
+            case "sweeping":
+                visited += each * up_to.get(partition.cursor or "", 0) / max(leads, 1)
+    return Progress(version, partitions, round(visited), leads)

@@ -1,0 +1,92 @@
+"""How the gateway reads what shards have: whole in one of them, and only what is asked for."""
+
+import psycopg
+import pytest
+from msgspec import msgpack
+
+from gateway.published import Held, Sweep, Wanted
+from leadstream.in_force import shards_of
+from streams.published import CODEC, Active, Settings, Underway
+
+pytestmark = pytest.mark.postgres
+
+LONG = "ours" * 20_000
+
+
+@pytest.fixture
+def state(database_url):
+    """Writes a part of a shard's state, as scoring leaves it."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("create schema live")
+        connection.execute(
+            "create table live.shard_state (stage text, partition int, part text, value bytea)"
+        )
+
+        def write(partition, part, said, stage="score_leads"):
+            connection.execute(
+                "insert into live.shard_state values (%s, %s, %s, %s)",
+                (stage, partition, part, bytes([CODEC]) + msgpack.encode(said)),
+            )
+
+        yield write
+
+
+def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(state, database_url):
+    for partition in (0, 1, 2, 10):
+        state(partition, "model:*:rules", Active(1, "shared"))
+        state(partition, "settings:*", Settings(lifecycle="stages"))
+    state(0, "model:acme:rules", Active(2, LONG))
+    state(1, "model:acme:rules", Active(3, f"{LONG}!"))
+    state(10, "model:acme:rules", Active(3, f"{LONG}!"))
+    state(1, "model:acme:old_one", Active(4, ""))
+    state(2, "model:globex:rules", Active(1, "theirs"))
+    state(1, "sweep", Underway("what", "acme/l/x", "acme", "rules"))
+    state(10, "sweep", Underway("what", "acme/l/y", "acme", "rules"))
+    state(0, "model:acme:rules", Active(9, "of another stage"), stage="track_sessions")
+
+    mine = shards_of(database_url, Wanted(["acme"], "rules"))
+    assert [shard.models for shard in mine] == [
+        {"acme": {"rules": Held(2, LONG)}},
+        {"acme": {"rules": Held(3, f"{LONG}!")}},
+        {},
+        {"acme": {"rules": Held(3, f"{LONG}!")}},
+    ]
+    assert [shard.sweep for shard in mine] == [
+        None,
+        Sweep("acme", "rules", "acme/l/x"),
+        None,
+        Sweep("acme", "rules", "acme/l/y"),
+    ]
+    assert not any(shard.lifecycles for shard in mine)
+
+    both = shards_of(database_url, Wanted(["acme", "*"]))
+    assert both[1].models == {
+        "*": {"rules": Held(1, "shared")},
+        "acme": {"rules": Held(3, f"{LONG}!"), "old_one": Held(4, None)},
+    }
+    every = shards_of(database_url, Wanted(model="rules", lifecycles=True))
+    assert every[2].models == {"*": {"rules": Held(1, "shared")}, "globex": {"rules": Held(1, "theirs")}}
+    assert [shard.lifecycles for shard in every] == [{"*": "stages"}] * 4
+
+
+def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, monkeypatch):
+    for partition in range(24):
+        state(partition, "model:*:rules", Active(1, LONG))
+    read = []
+    connect = psycopg.connect
+
+    def listened(*given, **named):
+        connection = connect(*given, **named)
+        execute = connection.execute
+
+        def counted(*asked, **also):
+            for row in (found := execute(*asked, **also).fetchall()):
+                read.append(sum(len(field) for field in row if isinstance(field, bytes)))
+            return found
+
+        connection.execute = counted
+        return connection
+
+    monkeypatch.setattr(psycopg, "connect", listened)
+    assert len(shards_of(database_url, Wanted())) == 24
+    assert len(LONG) < sum(read) < len(LONG) + 24 * 100

@@ -1,0 +1,29 @@
+"""Publications as a read model: who published which text when, and why."""
+
+from projection_records import PARTITIONS, START, TENANT, at, published, recorded
+
+from projections.facts import changes
+from projections.rows import Publication
+from schemas.activity import ModelChanged, ModelRemoved
+
+
+def rows_of(said):
+    return [change for record in recorded(published(said)) for change in changes(record)]
+
+
+def test_a_publication_that_stands_in_every_partition_is_one_row():
+    said = ModelChanged(TENANT, "", START, "rules", 3, "text", True, "ada", "why", "rule_created 5")
+    assert len(published(said)) == PARTITIONS > 1
+    assert rows_of(said) == [
+        Publication(TENANT, "rules", 3, "text", True, "ada", "why", "rule_created 5", at(0))
+    ]
+
+
+def test_a_retirement_is_a_version_without_a_text():
+    (row,) = rows_of(ModelRemoved(TENANT, "", START, "rules", 4, "ada", "never used"))
+    assert (row.version, row.text, row.by, row.note, row.change) == (4, None, "ada", "never used", "retired")
+
+
+def test_what_postgres_cannot_hold_is_replaced():
+    (row,) = rows_of(ModelChanged(TENANT, "", START, "rules", 5, "a\0b", by="\0", note="n\0"))
+    assert (row.text, row.by, row.note) == ("a\ufffdb", "\ufffd", "n\ufffd")

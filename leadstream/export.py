@@ -70,10 +70,11 @@ def stored(connection: Connection, query: LiteralString, partition: int) -> Iter
         cursor.itersize = _PAGE
         cursor.execute(query, (partition,))
         for key, value in cursor:
-            yield _stored(key, bytes(value or b""))
+            yield as_stored(key, bytes(value or b""))
 
 
-def _stored(key: str, value: bytes) -> Stored:
+def as_stored(key: str, value: bytes) -> Stored:
+    """A record of the archive, and when it was recorded."""
     try:
         found = _read(value).recorded_at
     except DecodeError:

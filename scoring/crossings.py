@@ -8,10 +8,17 @@ merges and splits alone never fire twice.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from scoring.points import Micro, rounded
+
 
 class Crossed(NamedTuple):
     names: list[str]
     disarmed: list[str]
+
+
+def marks_of(scale: str, thresholds: Sequence[tuple[Micro, str]]) -> list[tuple[int, str]]:
+    """What of a set of bands can be crossed: (whole points, SCALE:BAND). Everybody is above 0."""
+    return [(rounded(at), f"{scale}:{band}") for at, band in thresholds if at > 0]
 
 
 def cross(

@@ -1,0 +1,160 @@
+"""What a draft would change, counted by hand."""
+
+import pytest
+from leads_given import DAY, IDLE, T0, UTC, features_of, happened
+
+from scoring.model import Subject, U, compile_model
+from scoring.score import Conclusion
+from scoring.whatif import (
+    MOVERS,
+    NOTHING_SAID,
+    Compared,
+    Said,
+    Tally,
+    When,
+    add,
+    compare,
+    distribution,
+    fires,
+    movers,
+    recuts_clicks,
+    report,
+    uncounted,
+)
+
+NOW = When(T0, UTC, IDLE)
+
+
+def model(rules, head="", tail=""):
+    return compile_model(
+        f"""
+        model = "m"
+        {head}
+        bands = {{ heat = {{ hot = 50, warm = 10, cold = 0 }} }}
+        [groups.g]
+        rules = [{rules}]
+        {tail}
+        """
+    )
+
+
+def lead(*events, stage="new"):
+    return Subject(features_of(events), stage)
+
+
+PAGES = '{ name = "Pages", each = "page_viewed", points = 5 }'
+OPENS = '{ name = "Letters", each = "email_opened", points = 30 }'
+ONE_OF_EACH = (happened("page_viewed", T0 - DAY), happened("email_opened", T0 - DAY))
+
+
+def test_a_lead_is_compared_line_by_line():
+    tally, old, new = Tally(), model(PAGES), model(f"{PAGES}, {OPENS}")
+    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, Said(5 * U, []))
+    assert (compared.before.total, compared.after.total) == (5 * U, 35 * U)
+    assert compared.fires == ["heat:warm"]
+    add(tally, ("t", "L"), compared, old, new)
+    told = report(tally)
+    assert told["movers"] == [
+        {
+            "tenant": "t",
+            "lead_id": "L",
+            "before": 5,
+            "after": 35,
+            "change": 30,
+            "bands": [{"scale": "heat", "from": "cold", "to": "warm"}],
+            "lines": [{"group": "g", "rule": "Letters", "kind": "points", "points": 30}],
+        }
+    ]
+    assert told["bands"] == [{"scale": "heat", "from": "cold", "to": "warm", "leads": 1}]
+    assert told["fires"] == [{"scale": "heat", "band": "warm", "leads": 1}]
+    assert (told["up"], told["down"], told["same"], told["change_band"]) == (1, 0, 0, 1)
+
+
+def test_a_new_model_is_compared_with_nothing():
+    compared = compare(None, model(OPENS), lead(*ONE_OF_EACH), NOW)
+    assert compared.before == Conclusion(0, [], {})
+    assert compared.after.total == 30 * U
+    assert compared.fires == ["heat:warm"]
+
+
+@pytest.mark.parametrize(
+    ("said", "total", "fired"),
+    [
+        (NOTHING_SAID, 49.5 * U, ["heat:warm", "heat:hot"]),
+        (NOTHING_SAID, 49.4 * U, ["heat:warm"]),
+        (Said(10 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),
+        (Said(9 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),  # it fired, then a merge took the points away
+        (Said(60 * U, []), 50 * U, []),
+        (Said(int(49.6 * U), []), 50 * U, []),
+    ],
+)
+def test_thresholds_fire_on_whole_points_while_armed(said, total, fired):
+    assert fires(model(PAGES), said, Conclusion(int(total), [], {})) == fired
+
+
+def test_a_lower_threshold_alone_fires_nothing():
+    """Nobody rises: the band changes, and no workflow starts."""
+    lower = f'model = "m"\nbands = {{ heat = {{ hot = 3, cold = 0 }} }}\n[groups.g]\nrules = [{PAGES}]'
+    old, new = model(PAGES), compile_model(lower)
+    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, Said(5 * U, []))
+    assert compared.after.bands == {"heat": "hot"}
+    assert compared.fires == []
+
+
+def test_a_lead_that_the_draft_moves_on_is_scored_in_its_new_stage():
+    staged = '{ name = "Stage", choose = "profile.stage", points = { qualified = 40 } }'
+    compared = compare(model(PAGES), model(staged), lead(*ONE_OF_EACH), NOW, restage=lambda _: "qualified")
+    assert compared.after.total == 40 * U
+    assert compared.stages == ("new", "qualified")
+    assert compare(model(PAGES), model(staged), lead(*ONE_OF_EACH), NOW).after.total == 0
+
+
+def one(before, after, bands=({"heat": "cold"}, {"heat": "cold"})):
+    first, second = (
+        Conclusion(round(total * U), [round(total * U)], each)
+        for total, each in zip((before, after), bands, strict=True)
+    )
+    return Compared(first, second, [], ("new", "new"))
+
+
+def test_totals_fall_into_ranges_of_twenty():
+    tally, m = Tally(), model(PAGES)
+    for number, total in enumerate([-0.1, 0, 19.999999, 20, 40, 79.5, 80, 100, 100.000001]):
+        add(tally, ("t", str(number)), one(total, 0), m, m)
+    assert distribution(tally.before) == {
+        "below 0": 1,
+        "0-20": 2,
+        "20-40": 1,
+        "40-60": 1,
+        "60-80": 1,
+        "80-100": 2,
+        "above 100": 1,
+    }
+    assert distribution(tally.after) == {"0-20": 9, "20-40": 0, "40-60": 0, "60-80": 0, "80-100": 0}
+    told = {each["from"]: each["before"] for each in report(tally)["histogram"] if each["before"]}
+    assert told == {-5: 1, 0: 1, 15: 1, 20: 1, 40: 1, 75: 1, 80: 1, 95: 1, 100: 1}
+
+
+def test_who_changes_a_band_is_told_before_who_moves_further_and_only_so_many():
+    tally, m = Tally(), model(PAGES)
+    crossing = ({"heat": "cold"}, {"heat": "warm"})
+    for number in range(3 * MOVERS):
+        add(tally, ("t", f"far{number:02}"), one(0, 200 + number), m, m)
+    add(tally, ("t", "near"), one(9, 10, crossing), m, m)
+    add(tally, ("t", "still"), one(9, 9), m, m)
+    told = [mover.lead[1] for mover in movers(tally)]
+    assert told == ["near", *(f"far{number}" for number in range(3 * MOVERS - 1, 2 * MOVERS, -1))]
+    assert len(tally.movers) == MOVERS
+
+
+def test_a_signal_is_counted_if_a_model_in_force_defines_it_just_so():
+    signals = '[signals]\n%s = { event = "message_received", field = "kind", equals = "%s" }'
+    voice = model(PAGES, tail=signals % ("voice", "voice"))
+    named_otherwise = model(PAGES, tail=signals % ("spoken", "voice"))
+    defined_otherwise = model(PAGES, tail=signals % ("voice", "text"))
+    assert uncounted(voice, [model(PAGES)]) == ("voice",)
+    assert uncounted(voice, [model(PAGES), voice]) == ()
+    assert uncounted(named_otherwise, [voice]) == ("spoken",)
+    assert uncounted(defined_otherwise, [voice]) == ("voice",)
+    assert not recuts_clicks(["voice"])
+    assert recuts_clicks(["voice", "important_click"])

@@ -1,0 +1,238 @@
+"""/api/ab-test/*: a visitor's variant of an experiment, and that a goal was reached; both go into the log.
+
+Like the collector it knows no database: variants are assigned and exposures recorded while the read
+models are away. It answers 2xx only after the log has what it says was recorded.
+"""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from msgspec import DecodeError, Struct, ValidationError, json
+from starlette.responses import Response
+
+from gateway import metrics
+from gateway.access import Buckets, Caller, client_of, collector_caller
+from gateway.answers import Json, Problem, answer_to
+from gateway.body import read_body
+from gateway.collect import CORS, PREFLIGHT
+from gateway.door import Facts, admit, read
+from gateway.ports import Ports
+from schemas.decode import Refusal, encode_source, key_of
+from schemas.envelope import tag_of
+from schemas.events import ConversionRecorded, ExperimentExposed
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+from scoring.experiments import LEAD, Experiment, assign
+
+T = TypeVar("T")
+LARGEST_BODY = 10_000
+NAMED_BY_CALLERS = {"visitor_id": "session_id"}
+"""Fields of events, and what they are called here."""
+
+
+class WhoAsks(Struct):
+    """Who is to be assigned: the session's id is the visitor's; a known person may be named beside it."""
+
+    session_id: str | None = None
+    lead_id: str | None = None
+
+
+class GoalReached(WhoAsks, kw_only=True):
+    """A conversion, in the fields of `conversion_recorded`."""
+
+    test_name: str
+    conversion_type: str | None = None
+    conversion_event: str | None = None
+    """Another word for `conversion_type`."""
+    conversion_id: str | None = None
+    value: Any = None
+    currency: str | None = None
+    event_id: str | None = None
+
+
+_read_who = json.Decoder(WhoAsks).decode
+_read_goal = json.Decoder(GoalReached).decode
+
+
+def ab_test_api(ports: Ports) -> APIRouter:
+    router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
+    buckets = Buckets(ports.rate)
+
+    def experiment_of(name: str) -> Experiment:
+        found = ports.experiments.get(name)
+        if found is None:
+            raise Problem(
+                404, "no experiment has this name: GET /api/experiments lists them", field="test_name"
+            )
+        return found
+
+    def caller_of(request: Request) -> Caller:
+        caller = collector_caller(request, ports.access)
+        buckets.take(caller.key, 1, time.monotonic())
+        return caller
+
+    async def record(request: Request, caller: Caller, said: dict[str, Any]) -> None:
+        now = ports.now()
+        facts = Facts(
+            tenant=caller.tenant,
+            client_ip=client_of(request, ports.access),
+            user_agent=request.headers.get("user-agent"),
+            phone_region=ports.phone_region,
+        )
+        given = {name: value for name, value in said.items() if value is not None}
+        try:
+            event = admit(read(json.encode(given), str(uuid.uuid4()), now), facts, now)
+        except Refusal as refusal:
+            field = NAMED_BY_CALLERS.get(refusal.field or "", refusal.field)
+            raise Problem(422, refusal.reason, field=field) from None
+        with metrics.APPEND_SECONDS.time():
+            await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
+        metrics.ACCEPTED.labels("yes" if event.bot else "no").inc()
+
+    async def variant_for(request: Request, test_name: str) -> Response:
+        caller = caller_of(request)
+        who = await _asked(request, _read_who)
+        experiment = experiment_of(test_name)
+        assigned = assign(experiment, _unit_id(experiment, who))
+        if assigned.included:
+            exposed = {
+                "type": tag_of(ExperimentExposed),
+                "event_id": _exposure_id(test_name, assigned.variant.name, who),
+                "visitor_id": who.session_id,
+                "lead_id": who.lead_id,
+                "experiment": test_name,
+                "variant": assigned.variant.name,
+            }
+            await record(request, caller, exposed)
+        return Json(
+            {
+                "test_name": test_name,
+                "variant": assigned.variant.name,
+                "config": assigned.variant.config,
+                "in_experiment": assigned.included,
+            }
+        )
+
+    async def conversion_of(request: Request) -> Response:
+        caller = caller_of(request)
+        reached = await _asked(request, _read_goal)
+        experiment = experiment_of(reached.test_name)
+        conversion = reached.conversion_type or reached.conversion_event
+        if not conversion:
+            raise Problem(422, "missing: what was reached, such as demo_request", field="conversion_type")
+        said = {
+            "type": tag_of(ConversionRecorded),
+            "event_id": reached.event_id,
+            "visitor_id": reached.session_id,
+            "lead_id": reached.lead_id,
+            "conversion_type": conversion,
+            "conversion_id": reached.conversion_id,
+            "value": reached.value,
+            "currency": reached.currency,
+            "context": {"source_type": "experiment", "source_id": reached.test_name},
+        }
+        await record(request, caller, said)
+        goals = [goal for goal in experiment.goals if goal.counts(tag_of(ConversionRecorded), conversion)]
+        answer = {
+            "success": True,
+            "test_name": reached.test_name,
+            "conversion_type": conversion,
+            "goals": [goal.name for goal in goals],
+        }
+        if not goals:
+            answer["hint"] = (
+                "recorded, but no goal of this experiment counts it: see GET /api/experiments/NAME"
+            )
+        return Json(answer)
+
+    @router.post(
+        "/variant/{test_name}", summary="A visitor's variant of an experiment", openapi_extra=VARIANT
+    )
+    async def variant(request: Request, test_name: str) -> Response:
+        return await _told(variant_for(request, test_name))
+
+    @router.post("/conversion", summary="Record that a goal was reached", openapi_extra=CONVERSION)
+    async def conversion(request: Request) -> Response:
+        return await _told(conversion_of(request))
+
+    async def preflight() -> Response:
+        return Response(status_code=204, headers=PREFLIGHT)
+
+    for path in ("/variant/{test_name}", "/conversion"):
+        router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
+    return router
+
+
+async def _told(answer: Awaitable[Response]) -> Response:
+    """As a page of another site may read it."""
+    try:
+        told = await answer
+    except Problem as problem:
+        return answer_to(problem, CORS)
+    told.headers.update(CORS)
+    return told
+
+
+async def _asked(request: Request, reader: Callable[[bytes], T]) -> T:
+    body = await read_body(request, LARGEST_BODY)
+    try:
+        return reader(body)
+    except ValidationError as error:
+        raise Problem(422, str(error), field="body") from None
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"the body is no JSON: {error}", field="body") from None
+
+
+def _unit_id(experiment: Experiment, who: WhoAsks) -> str:
+    """Whose id decides."""
+    field, given = ("lead_id", who.lead_id) if experiment.unit == LEAD else ("session_id", who.session_id)
+    if not given:
+        raise Problem(422, "missing: this experiment assigns by it", field=field)
+    return given
+
+
+def _exposure_id(experiment: str, variant: str, who: WhoAsks) -> str:
+    """The same for the same exposure, so that asking again counts once."""
+    told = json.encode([experiment, variant, who.session_id, who.lead_id])
+    return f"exposed-{blake2b(told, digest_size=16).hexdigest()}"
+
+
+def _documented(required: list[str], example: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": required, "properties": {name: {} for name in example}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        },
+        "responses": {
+            "200": {"description": "It is in the log.", "content": {"application/json": {"example": answer}}},
+            "404": {"description": "No experiment has this name."},
+            "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
+        },
+    }
+
+
+VARIANT = _documented(
+    ["session_id"],
+    {"session_id": "sess_123"},
+    {
+        "test_name": "greeting_message",
+        "variant": "A",
+        "config": {"text": "Hi! Welcome to YouShop!"},
+        "in_experiment": True,
+    },
+)
+CONVERSION = _documented(
+    ["session_id", "test_name", "conversion_type"],
+    {"session_id": "sess_123", "test_name": "greeting_message", "conversion_type": "demo_request"},
+    {
+        "success": True,
+        "test_name": "greeting_message",
+        "conversion_type": "demo_request",
+        "goals": ["demo_request"],
+    },
+)

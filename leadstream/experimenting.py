@@ -1,0 +1,140 @@
+"""Experiments on the command line: which there are, and what one has shown, as tables for people.
+
+It reads the same facts and comes to the same results as /api/experiments.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import psycopg
+from psycopg.rows import class_row
+from rich.markup import escape
+from rich.table import Table
+
+from leadstream.show import Failure, out, say, warn
+from projections import experiments as questions
+from projections.queries import compiled
+from projections.tables import READ_OPTIONS
+from scoring.experiment_results import Conversion, Exposure, Needed, Reached, Results, results
+from scoring.experiments import Experiment
+from scoring.proportions import Interval
+
+SURE = 0.05
+NOTHING = "-"
+
+
+def experiment_named(experiments: Mapping[str, Experiment], name: str) -> Experiment:
+    """Raises Failure."""
+    found = experiments.get(name)
+    if found is None:
+        raise Failure(f"No experiment is named {name!r}: there are {', '.join(sorted(experiments))}.")
+    return found
+
+
+def tell_experiments(experiments: Mapping[str, Experiment]) -> None:
+    rows = [
+        (
+            each.name,
+            each.status,
+            " / ".join(f"{variant.name} {variant.weight:.0%}" for variant in each.variants),
+            f"{each.coverage:.0%}",
+            each.about,
+        )
+        for _, each in sorted(experiments.items())
+    ]
+    _table(("experiment", "status", "variants", "coverage", "about"), rows)
+
+
+def results_of(database_url: str, tenant: str, experiment: Experiment) -> Results:
+    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+        connection.execute("set transaction isolation level repeatable read, read only")
+        exposed = connection.cursor(row_factory=class_row(Exposure))
+        exposures = exposed.execute(*compiled(questions.exposures(tenant, experiment.name))).fetchall()
+        converted = connection.cursor(row_factory=class_row(Conversion))
+        conversions = converted.execute(*compiled(questions.conversions(tenant, experiment))).fetchall()
+    return results(experiment, exposures, conversions)
+
+
+def tell_results(experiment: Experiment, shown: Results) -> None:
+    say(f"{experiment.name} ({experiment.status}): {experiment.about}".rstrip(": "))
+    if shown.since is None or shown.until is None:
+        say("No lead has been exposed to it yet.")
+    else:
+        say(
+            f"{shown.exposed:,} leads, first exposed from {shown.since:%Y-%m-%d %H:%M} to {shown.until:%Y-%m-%d %H:%M} "
+            f"(UTC); conversions count for {experiment.window_days} days."
+        )
+    rows = [
+        (
+            goal.name,
+            each.variant,
+            f"{each.exposed:,}",
+            f"{each.goals[goal.name].converted:,}",
+            *_rates(each.goals[goal.name]),
+        )
+        for goal in experiment.goals
+        for each in shown.variants
+    ]
+    _table(("goal", "variant", "leads", "reached it", "rate", "95% interval", "lift", "p"), rows)
+    for goal, needed in shown.needed.items():
+        _tell_needed(goal, needed)
+    _tell_doubts(shown)
+
+
+def _rates(reached: Reached) -> tuple[str, str, str, str]:
+    if reached.rate is None or reached.interval is None:
+        return NOTHING, NOTHING, NOTHING, NOTHING
+    against = reached.against_control
+    if against is None:
+        return f"{reached.rate:.1%}", _interval(reached.interval), NOTHING, NOTHING
+    lift = NOTHING if against.lift is None else f"{against.lift:+.1%}"
+    sure = " *" if against.p < SURE else ""
+    return f"{reached.rate:.1%}", _interval(reached.interval), lift, f"{against.p:.2g}{sure}"
+
+
+def _interval(interval: Interval) -> str:
+    low, high = interval
+    return f"{low:.1%} to {high:.1%}"
+
+
+def _tell_needed(goal: str, needed: Needed) -> None:
+    if needed.each is None:
+        return
+    more = f"{needed.more:,} more to come" if needed.more else "they are there"
+    say(f"{goal}: a lift of {needed.lift:.0%} shows with {needed.each:,} leads in each variant ({more}).")
+
+
+def _tell_doubts(shown: Results) -> None:
+    if shown.balance.verdict == "mismatch":
+        warn(
+            f"The leads are not spread as the weights say (p = {shown.balance.p:.1g}): something loses leads of one "
+            "variant. Find it before you believe any rate."
+        )
+    for each in shown.variants:
+        if each.saw_several:
+            say(
+                f"{each.saw_several:,} of the leads of {each.variant} saw another variant later, and count for {each.variant}: "
+                + "; ".join(_without_them(goal, reached) for goal, reached in each.goals.items())
+            )
+    if shown.unknown:
+        say(
+            f"{shown.unknown:,} leads first saw a variant that the experiment no longer has, and are left out."
+        )
+
+
+def _without_them(goal: str, reached: Reached) -> str:
+    rate = NOTHING if reached.pure_rate is None else f"{reached.pure_rate:.1%}"
+    return f"{goal}, reached by {reached.saw_several:,} of them, {rate} without them"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere plain lines, their columns parted by two spaces."""
+    if not out.is_terminal:
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+        for row in (head, *body):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            out.print("  ".join(cells).rstrip(), markup=False, soft_wrap=True)
+        return
+    table = Table(*head)
+    for row in body:
+        table.add_row(*map(escape, row))
+    out.print(table)

@@ -1,0 +1,119 @@
+"""The statistics of rates: intervals, differences, and how surprising they are. Pure, no tables.
+
+Where counts are small, probabilities are counted out exactly; elsewhere the normal approximation is
+close. Nothing here decides anything: it says how sure one may be.
+"""
+
+from collections.abc import Sequence
+from math import ceil, comb, erfc, exp, lgamma, log, sqrt
+from statistics import NormalDist
+
+CONFIDENCE = 0.95
+POWER = 0.8
+COCHRAN = 5
+"""Where fewer leads than this are expected in a cell of the table, the normal approximation is poor."""
+
+Interval = tuple[float, float]
+Count = tuple[int, int]
+"""(converted, of all)"""
+
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def rate(count: Count) -> float:
+    converted, everybody = count
+    return converted / everybody
+
+
+def wilson(count: tuple[float, int]) -> Interval:
+    """Wilson's 95% score interval of a rate; `converted` may be an expected value, and so no whole number."""
+    converted, everybody = count
+    middle = converted + _Z**2 / 2
+    half = _Z * sqrt(converted * (everybody - converted) / everybody + _Z**2 / 4)
+    low, high = ((middle + side) / (everybody + _Z**2) for side in (-half, half))
+    return (0.0 if converted == 0 else low, 1.0 if converted == everybody else high)
+
+
+def newcombe(control: Count, other: Count) -> Interval:
+    """Newcombe's 95% interval of how much higher the other rate is, of two Wilson intervals (his method 10)."""
+    before, after = rate(control), rate(other)
+    (low_before, high_before), (low_after, high_after) = wilson(control), wilson(other)
+    difference = after - before
+    return (
+        difference - sqrt((after - low_after) ** 2 + (high_before - before) ** 2),
+        difference + sqrt((high_after - after) ** 2 + (before - low_before) ** 2),
+    )
+
+
+def p_value(control: Count, other: Count) -> float:
+    """How likely rates at least this different are if both were one: two-sided. Fisher's exact test where
+    a cell is expected to hold fewer than five, else the pooled z test.
+    """
+    everybody, converted = control[1] + other[1], control[0] + other[0]
+    least = min(control[1], other[1]) * min(converted, everybody - converted) / everybody
+    return fisher(control, other) if least < COCHRAN else pooled_z(control, other)
+
+
+def pooled_z(control: Count, other: Count) -> float:
+    everybody, converted = control[1] + other[1], control[0] + other[0]
+    pooled = converted / everybody
+    spread = sqrt(pooled * (1 - pooled) * (1 / control[1] + 1 / other[1]))
+    return erfc(abs(rate(other) - rate(control)) / spread / sqrt(2)) if spread else 1.0
+
+
+def fisher(control: Count, other: Count) -> float:
+    """The share of all tables with these margins that are no likelier than this one, in whole numbers."""
+    everybody, converted = control[1] + other[1], control[0] + other[0]
+    if min(control[1], other[1]) < min(converted, everybody - converted):
+        # Read by columns, the same table has the smaller binomials.
+        control, other = (control[0], converted), (control[1] - control[0], everybody - converted)
+        converted = control[0] + other[0]
+    first, last = max(0, converted - other[1]), min(control[1], converted)
+    ways = [comb(control[1], first) * comb(other[1], converted - first)]
+    for n in range(first, last):  # each from the one before: a binomial of thousands is slow to make
+        ways.append(
+            ways[-1] * (control[1] - n) * (converted - n) // ((n + 1) * (other[1] - converted + n + 1))
+        )
+    seen = ways[control[0] - first]
+    return sum(way for way in ways if way <= seen) / sum(ways)
+
+
+def chi_square(observed: Sequence[int], weights: Sequence[float]) -> float:
+    """How far the counts are from shares in proportion to the weights, which are above 0."""
+    total, whole = sum(observed), sum(weights)
+    expected = [total * weight / whole for weight in weights]
+    return (
+        sum((seen - due) ** 2 / due for seen, due in zip(observed, expected, strict=True)) if total else 0.0
+    )
+
+
+def chi_square_tail(value: float, degrees: int) -> float:
+    """The probability of a chi-square of at least this value: the regularised upper incomplete gamma
+    function at half of both, which for whole degrees of freedom is a finite sum.
+    """
+    half = value / 2
+    if half <= 0:
+        return 1.0
+    step, tail = (0.5, erfc(sqrt(half))) if degrees % 2 else (1.0, exp(-half))
+    while step < degrees / 2:
+        tail += exp(step * log(half) - half - lgamma(step + 1))
+        step += 1
+    return min(tail, 1.0)
+
+
+def leads_needed(base: float, lift: float) -> int | None:
+    """In each of two equal variants, to find a rate that is `lift` higher (0.1: a tenth of the base) with
+    a power of 80% at a two-sided 5%. None where there is no such rate.
+    """
+    raised = base * (1 + lift)
+    if not (0 < base < 1 and 0 < raised < 1 and raised != base):
+        return None
+    return ceil(sample_size(base, raised))
+
+
+def sample_size(base: float, raised: float, power: float = POWER) -> float:
+    """Of each of two samples, for a two-sided test at 5% that tells the rates apart with that power."""
+    middle = (base + raised) / 2
+    certain = _Z * sqrt(2 * middle * (1 - middle))
+    found = NormalDist().inv_cdf(power) * sqrt(base * (1 - base) + raised * (1 - raised))
+    return ((certain + found) / (raised - base)) ** 2

@@ -1,0 +1,185 @@
+"""Who gets which variant: GrowthBook's published test vectors, and what must hold for every visitor."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scoring.experiment_text import compile_experiment, shipped
+from scoring.experiments import (
+    Experiment,
+    Goal,
+    Namespace,
+    Sign,
+    Variant,
+    assign,
+    bucket_ranges,
+    choose,
+    equal_weights,
+    hashed,
+    in_namespace,
+    model_for,
+)
+
+VECTORS = json.loads(Path(__file__).with_name("growthbook_vectors.json").read_text(encoding="utf-8"))
+GOALS = (Goal("demo", (Sign("demo_requested"),)),)
+
+
+def named(section):
+    return [pytest.param(*case[1:], id=case[0]) for case in VECTORS[section]]
+
+
+# GrowthBook's vectors
+
+
+@pytest.mark.parametrize(("seed", "value", "version", "expected"), VECTORS["hash"])
+def test_hashes_are_those_of_growthbook(seed, value, version, expected):
+    assert hashed(seed, value, version) == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), named("getBucketRange"))
+def test_bucket_ranges_are_those_of_growthbook(given, expected):
+    ranges = bucket_ranges(*given)
+    assert [pytest.approx(each) for each in expected] == ranges
+
+
+@pytest.mark.parametrize(("bucket", "ranges", "expected"), named("chooseVariation"))
+def test_the_range_of_a_bucket_is_that_of_growthbook(bucket, ranges, expected):
+    assert choose(bucket, ranges) == expected
+
+
+@pytest.mark.parametrize(("user", "namespace", "expected"), named("inNamespace"))
+def test_namespaces_hold_whom_they_hold_at_growthbook(user, namespace, expected):
+    assert in_namespace(user, Namespace(*namespace)) is expected
+
+
+@pytest.mark.parametrize(("count", "expected"), VECTORS["getEqualWeights"])
+def test_equal_weights_are_those_of_growthbook(count, expected):
+    assert equal_weights(count) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("user", "given", "variation", "included"), named("run"))
+def test_experiments_run_as_at_growthbook(user, given, variation, included):
+    weights = given.get("weights") or equal_weights(given["variations"])
+    experiment = Experiment(
+        name=given["key"],
+        variants=tuple(Variant(str(n), weight, None) for n, weight in enumerate(weights)),
+        goals=GOALS,
+        status="running" if given.get("active", True) else "stopped",
+        seed=given.get("seed", ""),
+        hash_version=given.get("hashVersion", 1),
+        coverage=given.get("coverage", 1),
+        namespace=Namespace(*given["namespace"]) if "namespace" in given else None,
+    )
+    assigned = assign(experiment, user)
+    assert (assigned.variant.name, assigned.included) == (str(variation), included)
+
+
+def test_a_character_beyond_the_basic_plane_is_hashed_as_two_as_a_browser_has_it():
+    """FNV-1a by hand over the UTF-16 units of U+1F525, D83D and DD25."""
+    found = 2_166_136_261
+    for unit in (0xD83D, 0xDD25):
+        found = ((found ^ unit) * 16_777_619) % 2**32
+    assert hashed("", "\N{FIRE}", 1) == found % 1000 / 1000
+
+
+# What holds for every visitor
+
+VISITORS = st.text(min_size=1, max_size=30)
+SHARES = st.lists(st.integers(1, 50), min_size=2, max_size=6)
+
+
+def experiment_of(shares, version=2, coverage=1.0, **given):
+    variants = tuple(Variant(f"v{n}", share / sum(shares), n) for n, share in enumerate(shares))
+    return Experiment("test", variants, GOALS, hash_version=version, coverage=coverage, **given)
+
+
+@given(VISITORS, SHARES, st.sampled_from([1, 2]), st.floats(0, 1))
+def test_the_same_visitor_always_gets_the_same_variant(visitor, shares, version, coverage):
+    first = assign(experiment_of(shares, version, coverage), visitor)
+    assert first == assign(experiment_of(shares, version, coverage), visitor)
+
+
+@given(SHARES, st.sampled_from([1, 2]))
+def test_every_variant_holds_its_share_of_the_buckets(shares, version):
+    """Each bucket is a thousandth (or ten-thousandth): a range that is so wide holds that many, give or take
+    the one at its edge.
+    """
+    of_all = {1: 1_000, 2: 10_000}[version]
+    weights = [share / sum(shares) for share in shares]
+    ranges = bucket_ranges(len(weights), 1, weights)
+    held = [choose(bucket / of_all, ranges) for bucket in range(of_all)]
+    assert held == sorted(held)
+    assert -1 not in held
+    assert all(abs(held.count(n) - weight * of_all) <= 1 for n, weight in enumerate(weights))
+
+
+@given(VISITORS, SHARES, st.floats(0, 1), st.floats(0, 1))
+def test_another_coverage_moves_nobody_between_variants(visitor, shares, one, other):
+    less, more = sorted((one, other))
+    before, after = (assign(experiment_of(shares, coverage=each), visitor) for each in (less, more))
+    if before.included:
+        assert after == before
+    if not after.included:
+        assert not before.included
+        assert before.variant.name == "v0"
+
+
+@given(VISITORS, st.floats(0, 1))
+def test_two_halves_of_a_namespace_never_share_a_visitor(visitor, cut):
+    sides = (Namespace("chat", 0, cut), Namespace("chat", cut, 1))
+    assert sum(assign(experiment_of([1, 1], namespace=side), visitor).included for side in sides) == 1
+
+
+def test_different_experiments_mix_independently():
+    """A thousand visitors of two even experiments: a quarter in each of the four combinations, within five
+    standard deviations (13.7) of 250.
+    """
+    flow, greeting = shipped()["question_flow"], shipped()["greeting_message"]
+    seen = [
+        (assign(flow, f"sess_{n}").variant.name, assign(greeting, f"sess_{n}").variant.name)
+        for n in range(1_000)
+    ]
+    assert all(abs(seen.count((one, other)) - 250) < 69 for one in "AB" for other in "AB")
+
+
+def test_a_stopped_experiment_shows_everybody_its_winner():
+    stopped = experiment_of([1, 1], status="stopped")
+    assert {assign(stopped, str(n)).variant.name for n in range(20)} == {"v0"}
+    won = stopped._replace(winner="v1")
+    assert {assign(won, str(n)).variant.name for n in range(20)} == {"v1"}
+    assert not assign(won, "1").included
+
+
+# Champion and challenger
+
+DUEL = """
+name = "scoring_model"
+unit = "lead"
+coverage = 0.5
+[variants.champion]
+weight = 0.8
+config = { model = "temperature" }
+[variants.challenger]
+weight = 0.2
+config = { model = "fit_engagement" }
+[goals.purchase]
+event = "purchase_made"
+"""
+
+
+@given(VISITORS)
+def test_a_lead_is_worked_by_the_model_of_its_variant_and_by_the_champion_outside(lead):
+    """By GrowthBook's ranges: the champion has 0 to 0.4, the challenger 0.8 to 0.9, nobody the rest."""
+    bucket = hashed("scoring_model", lead, 2)
+    expected = "fit_engagement" if 0.8 <= bucket < 0.9 else "temperature"
+    experiment = compile_experiment(DUEL)
+    assert model_for(experiment, lead) == expected
+    assert assign(experiment, lead).included == (bucket < 0.4 or 0.8 <= bucket < 0.9)
+
+
+def test_variants_that_name_no_model_decide_none():
+    assert model_for(shipped()["greeting_message"], "lead-1") is None
+    assert model_for(experiment_of([1, 1]), "lead-1") is None

@@ -1,7 +1,8 @@
 """POST /v1/events: the collector.
 
 It answers 2xx only after the log has what it calls accepted; a batch loses only its bad events; it
-knows no database, so that events are taken while Postgres is away.
+knows no database, so that events are taken while Postgres is away. To whom an address belongs is asked
+through a port, and no answer ever tells it: write keys are public.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from gateway.answers import Json, Problem, answer_to
 from gateway.body import Batch, read_body, sent_at_of, split
 from gateway.door import Facts, admit, hint, read
 from gateway.ports import Await, EventKey, Outcome, Ports, Unavailable
+from gateway.resolving import resolved
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import (
@@ -126,6 +128,8 @@ async def _take(request: Request, ports: Ports, buckets: Buckets, applied: Await
     buckets.take(caller.key, len(batch.raws), time.monotonic())
     facts = _facts(request, ports, caller, batch, reply=wait > 0)
     admitted, answers = await _admit_all(batch, facts, ports, staff=WRITE in caller.scopes)
+    if ports.resolve is not None:
+        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
     if admitted:
         await _append(admitted, ports)
     refused = len(answers) - len(admitted)

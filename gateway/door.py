@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from msgspec import DecodeError, Raw, json, structs
 
 from gateway.addresses import email_of, fields_of, phone_of
+from gateway.resolving import RESOLVED_BY
 from gateway.useragent import crawler_of, device_of
-from schemas.decode import Refusal, read_event
+from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
 from schemas.events import ContactShared, FormSubmitted, ProfileUpdated
 
@@ -23,6 +24,7 @@ SKEW = timedelta(minutes=1)
 """A producer's clock off by less is a slow network, and left alone."""
 STATED = "stated_occurred_at"
 """Where the producer's own time is kept when it was mended."""
+SAID_HERE = frozenset({STATED, RESOLVED_BY})
 BROWSER = "Mozilla/"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
 """What the door can say in the producer's stead."""
@@ -102,11 +104,13 @@ def _snake(name: str) -> str:
 
 
 def admit(event: Event, facts: Facts, now: datetime) -> Event:
-    """The event as it goes into the log. Raises Refusal if it is another tenant's."""
+    """The event as it goes into the log, but for the lead that its visitor may turn out to be. Raises
+    Refusal if it is another tenant's, or leaves no room for what is added here.
+    """
     if facts.tenant is not None and event.tenant not in {facts.tenant, DEFAULT_TENANT}:
         raise Refusal("tenant", f"this key belongs to the tenant {facts.tenant}")
     occurred_at = _mended(event.occurred_at, facts.sent_at, now)
-    extra = event.extra
+    extra = _unclaimed(event.extra)
     if occurred_at is not event.occurred_at:
         extra = {**(extra or {}), STATED: event.occurred_at.isoformat()}
     return structs.replace(
@@ -130,6 +134,15 @@ def admit_import(event: Event, phone_region: str | None = None) -> Event:
         reply=False,
         **_seen(event, event.context, phone_region),
     )
+
+
+def _unclaimed(extra: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the producer adds, without what only the door may say. Raises Refusal for too much."""
+    if extra is None:
+        return None
+    if len(extra) > MAX_EXTRA:
+        raise Refusal("extra", f"more than {MAX_EXTRA} fields that are not known")
+    return {name: value for name, value in extra.items() if name not in SAID_HERE} or None
 
 
 def _mended(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:

@@ -35,6 +35,12 @@ REFUSED = _counter(
     "access: no or wrong key; rate: too many; log: the log could not take them.",
     ["reason"],
 )
+RESOLVED = _counter(
+    "leadstream_contacts_asked_total",
+    "E-mails and phones of visitors whose lead was looked up. unanswered: the database did not answer in time, "
+    "and the visitor stays whom it was.",
+    ["answer"],
+)
 APPEND_SECONDS = _histogram(
     "leadstream_append_seconds",
     "Time until the log confirmed a request's events.",

@@ -25,24 +25,37 @@ MAX_AMOUNT = Decimal(10**12)
 PLACEHOLDERS: Final = frozenset(
     {
         "(null)",
+        "-1",
         "[object object]",
         "anonymous",
+        "distinct_id",
+        "distinctid",
+        "email",
         "false",
+        "guest",
+        "id",
         "nan",
         "nil",
         "none",
+        "not_authenticated",
         "null",
         "true",
         "undefined",
         "unknown",
     }
 )
-"""What broken producers send in place of an id; as an id it would join strangers into one lead."""
+"""What broken producers send in place of an id; as an id it would join strangers into one lead. Among them
+what Segment (-1) and PostHog (distinct_id, email, guest, id, not_authenticated) block.
+"""
+
+
+QUOTES: Final = "\"'`"
 
 
 def is_placeholder(lead_id: str) -> bool:
     """Whether this is what a broken producer sends in place of an id: null, undefined, zeros ..."""
-    return lead_id.lower() in PLACEHOLDERS or not lead_id.strip("0-")
+    bare = lead_id.strip(QUOTES)
+    return bare.lower() in PLACEHOLDERS or not bare.strip("0-")
 
 
 def check_storable(message: Struct, raw: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway.addresses import email_of, phone_of
 from gateway.door import Facts, admit, admit_import, hint, read
 from gateway.useragent import crawler_of, device_of
-from schemas.decode import Refusal, decode_source, encode_source
+from schemas.decode import MAX_EXTRA, Refusal, decode_source, encode_source
 from schemas.envelope import Context
 from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated
 
@@ -275,3 +275,14 @@ def test_what_the_door_lets_in_the_log_can_read():
         user_agent=IPHONE,
     )
     assert decode_source(encode_source(event)) == event
+
+
+def test_what_a_producer_adds_leaves_room_for_what_the_door_adds():
+    """Or the log would refuse what was answered to be in it."""
+    full = {f"k{number}": number for number in range(MAX_EXTRA)}
+    early = NOW + timedelta(hours=1)
+    event = admitted(viewed(extra=full, occurred_at=early))
+    assert decode_source(encode_source(event)).extra == full | {"stated_occurred_at": early.isoformat()}
+    with pytest.raises(Refusal) as refused:
+        admitted(viewed(extra=full | {"one": "more"}))
+    assert refused.value.field == "extra"

@@ -406,6 +406,14 @@ def test_the_visitor_decides_the_key_so_that_a_retry_after_login_meets_its_first
         "0",
         "000",
         "00000000-0000-0000-0000-000000000000",
+        "-1",
+        "Guest",
+        "distinct_id",
+        "not_authenticated",
+        "[object Object]",
+        '"null"',
+        "'undefined'",
+        "''",
     ],
 )
 def test_what_broken_producers_send_is_a_placeholder(lead_id):
@@ -413,7 +421,8 @@ def test_what_broken_producers_send_is_a_placeholder(lead_id):
 
 
 @pytest.mark.parametrize(
-    "lead_id", ["1", "10", "nullify", "lead-0", "00000000-0000-0000-0000-000000000001", "no"]
+    "lead_id",
+    ["1", "10", "nullify", "lead-0", "00000000-0000-0000-0000-000000000001", "no", "-10", "guest-1", "O'0"],
 )
 def test_real_ids_are_no_placeholders(lead_id):
     assert not is_placeholder(lead_id)

@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from leadstream.settings import Settings
-from leadstream.wiring import in_every_partition, model_records, open_system
+from leadstream.wiring import in_every_partition, open_system
 from schemas.control import EVERY_TENANT, ModelPublished
 from schemas.decode import decode_source, key_of
 from schemas.moment import moment
+from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
@@ -33,7 +34,7 @@ def main(url: str, events: str, start: str, model: str = "", version: str = "0")
                 version=int(version),
                 text=text,
             )
-            system.driver.append(in_every_partition(model_records(said), 6)).result()
+            system.driver.append(in_every_partition(publication_records(said), 6)).result()
             print("published", flush=True)
         at, pending = int(start), []
         rest = iter(lines[at:])

@@ -35,9 +35,21 @@ class KafkaLog:
             if record.key.encode() == POSITION
         }
 
+    async def _ends(self, partitions):
+        """Where they end, whatever is committed of it: a commit that was answered may not show everywhere
+        yet, and is waited for.
+        """
+        consumer = AIOKafkaConsumer(**self._cluster.client(), enable_auto_commit=False)
+        await consumer.start()
+        try:
+            return await consumer.end_offsets(partitions)
+        finally:
+            await consumer.stop()
+
     async def _all(self, name, topic):
         found = defaultdict(list)
         partitions = [TopicPartition(name, number) for number in range(self._partitions)]
+        ends = await self._ends(partitions)
         consumer = AIOKafkaConsumer(
             **self._cluster.client(),
             isolation_level="read_committed",
@@ -47,7 +59,6 @@ class KafkaLog:
         await consumer.start()
         try:
             begins = await consumer.beginning_offsets(partitions)
-            ends = await consumer.end_offsets(partitions)
             consumer.assign(partitions)
             for partition, begin in begins.items():
                 consumer.seek(partition, begin)

@@ -14,7 +14,15 @@ from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity, decode_source, decode_statement, key_of
 from schemas.envelope import Event
 from schemas.record import Record
-from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, LEAD_SCORES, SCORE_CHANGED, SESSION_SCORES
+from schemas.topics import (
+    EVENTS,
+    LEAD_ACTIVITY,
+    LEAD_CHANGES,
+    LEAD_SCORES,
+    SCORE_CHANGED,
+    SESSION_SCORES,
+    lead_key,
+)
 from streams.engine.shard import Shard
 from streams.score_leads import SCORE_LEADS
 
@@ -86,7 +94,8 @@ def assert_equals_the_fold(url, log=None):
     assert_statements(log, said)
     with psycopg.connect(url) as connection:
         assert_rows(connection, said, cards)
-        assert_facts(connection, log)
+        holders = assert_facts(connection, log)
+    assert_each_is_held_once(holders, cards)
     return cards
 
 
@@ -184,6 +193,16 @@ def assert_facts(connection, log):
         )
     }
     assert rows == holders
+    return holders
+
+
+def assert_each_is_held_once(holders, cards):
+    """Every move has ended: who is behind a key is with the lead that the key says, and with no other."""
+    held = Counter(
+        lead_key(identity.partition("/")[0], lead_id) for identity, (_, lead_id) in holders.items()
+    )
+    held_by_lead = Counter({key: card.identities for key, card in cards.items()})
+    assert +held_by_lead == held, (held_by_lead - held, held - held_by_lead)
 
 
 def digest(url, schema="live"):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from entangled import assert_entangled, entangled, mixed_in
 from recorded_order import assert_equals_the_fold, digest
 
 from leadstream.simulate import simulate
@@ -22,6 +23,9 @@ from scoring.model import shipped_models
 
 PROCESS = Path(__file__).with_name("embedded_process.py")
 EVENTS = 20_000
+GROUPS, CROWDS = 60, 2
+MOVING = 2_400
+"""Of them, events of people who are merged, split, and share devices."""
 KILLS = 12
 
 
@@ -86,8 +90,10 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     events = []
     for event in simulate(seed=7, leads=2_000, days=60, until=datetime.now(UTC)):
         events.append(recorded(event))
-        if len(events) == EVENTS:
+        if len(events) == EVENTS - MOVING:
             break
+    moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
+    events = mixed_in(events, moving[:MOVING])
     assert len(events) == EVENTS
     write_events(file, events)
 
@@ -110,11 +116,12 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
 
     cards = assert_equals_the_fold(database_url)
     assert len(cards) > 500
+    assert_entangled(cards)
 
 
 @pytest.mark.slow
-def test_a_publication_over_twenty_thousand_leads_survives_a_kill_in_mid_sweep(database_url, tmp_path):
-    leads, now = 20_000, int(time.time() * 1000)
+def test_a_publication_over_ten_thousand_leads_survives_a_kill_in_mid_sweep(database_url, tmp_path):
+    leads, now = 10_000, int(time.time() * 1000)
     first, more, model = tmp_path / "first.ndjson", tmp_path / "more.ndjson", tmp_path / "temperature.toml"
     write_events(first, (visit(i, f"e{i}", now - 3_600_000) for i in range(leads)))
     write_events(more, (visit(i * 7 % leads, f"f{i}", now) for i in range(2_000)))

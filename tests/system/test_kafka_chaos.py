@@ -25,6 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from chaos_producers import ToGateway, ToKafka
 from crew import Crew
+from entangled import assert_entangled, entangled, mixed_in
 from kafka_log import KafkaLog
 from recorded_order import (
     assert_equals_the_fold,
@@ -48,6 +49,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 WORKER = Path(__file__).with_name("kafka_worker.py")
 PARTITIONS = 6
 HOW_MANY = 50_000
+GROUPS, CROWDS = 100, 2
+MOVING = 3_800
+"""Of them, events of people who are merged, split, and share devices."""
 WORKERS = ("worker-0", "worker-1")
 AT_WORK = dict.fromkeys(WORKERS, "state restored") | {
     "projection": "Read models are made",
@@ -310,7 +314,9 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     print(f"CHAOS_SEED={seed}", flush=True)
     cluster = Cluster(own_broker.address, prefix="chaos-")
     make_topics(cluster)
-    events = simulated(HOW_MANY, 5_000)
+    events = simulated(HOW_MANY - MOVING, 5_000)
+    moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
+    events = mixed_in(events, moving[:MOVING])
     port = free_port()
     ports = {who: add_worker(crew, who, cluster, hold) for who in WORKERS}
     command = [sys.executable, "-m", "leadstream"]
@@ -360,13 +366,19 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     assert not any(log.read(DEAD_LETTERS).values())
     cards = assert_equals_the_fold(database_url, log)
     assert len(cards) > 1_000
+    assert_entangled(cards)
 
 
 def come_to_rest(crew, ends):
-    """All events are folded, and what came of them, too. Time goes on waking leads behind that."""
-    for topic in (EVENTS, LEAD_ACTIVITY, EVENTS, LEAD_ACTIVITY):
-        now = ends.of(topic)
-        crew.wait_for(partial(ends.passed, now), f"{topic} is folded up to {now}")
+    """All events are folded, and what came of them, too: leads send identities on along many redirects, one
+    after the other. Time goes on waking leads behind that.
+    """
+    before = None
+    while (begin := ends.of(EVENTS)) != before:
+        before = begin
+        for topic in (EVENTS, LEAD_ACTIVITY):
+            now = ends.of(topic)
+            crew.wait_for(partial(ends.passed, now), f"{topic} is folded up to {now}")
 
 
 def reached(url, ends):

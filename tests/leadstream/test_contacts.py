@@ -1,0 +1,178 @@
+"""Addresses are looked up in real read models; where there are none to ask, events are taken all the same."""
+
+import asyncio
+import json
+import socket
+import time
+from contextlib import asynccontextmanager
+
+import httpx
+import psycopg
+import pytest
+
+from gateway.app import create_app
+from gateway.resolving import Asked, Known
+from leadstream.contacts import BY_EMAIL, BY_PHONE, OPTIONS, PAUSE_SECONDS, SECONDS, Contacts
+from leadstream.settings import Settings
+from leadstream.wiring import open_system, ports_open
+from projections.migrate import migrate
+
+ANN, PHONE = "ann@acme.io", "+971501234567"
+KEYS = {
+    "write_keys": ("default:public-write-key",),
+    "api_tokens": ("default:read+write:secret-token",),
+}
+PUBLIC, STAFF = {"x-write-key": "public-write-key"}, {"authorization": "Bearer secret-token"}
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@asynccontextmanager
+async def house(database_url, **settings):
+    settings = Settings(
+        database_url=database_url, partitions=2, default_phone_region="AE", **KEYS, **settings
+    )
+    with open_system(settings) as system:
+        async with ports_open(system, settings) as ports:
+            app = create_app(ports)
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http,
+            ):
+                yield http
+
+
+async def send(http, *events, headers=STAFF, wait=10):
+    sent = await http.post(f"/v1/events?wait={wait}", json=list(events), headers=headers)
+    assert sent.status_code == 200, sent.text
+    return sent.json()["events"]
+
+
+def shared(visitor_id, **fields):
+    return {"type": "contact_shared", "visitor_id": visitor_id, **fields}
+
+
+def page(visitor_id):
+    return {"type": "page_viewed", "visitor_id": visitor_id}
+
+
+def profile(lead_id, **fields):
+    return {"type": "profile_updated", "lead_id": lead_id, "source": "crm", "fields": fields}
+
+
+def asked(*, email=None, phone=None, visitor="nobody", tenant="default"):
+    return Asked(tenant, visitor, email, phone)
+
+
+@pytest.mark.postgres
+@pytest.mark.anyio
+async def test_a_visitor_who_gives_a_known_address_is_that_lead_and_no_answer_tells_it(database_url):
+    async with house(database_url) as http:
+        await send(
+            http,
+            profile("crm-1", email=ANN, phone="050 123 4567"),
+            profile("crm-2", email="two@acme.io"),
+            profile("crm-3", email="two@acme.io"),
+            profile("crm-4", email="gone@acme.io"),
+            profile("crm-5", phone="050 765 4321"),
+        )
+        await send(http, {"type": "leads_merged", "lead_id": "crm-4", "into": "crm-5"})
+        contacts = Contacts(database_url)
+        await contacts.open()
+        try:
+            assert await contacts.resolve(
+                [
+                    asked(email=ANN),
+                    asked(phone=PHONE),
+                    asked(email="new@acme.io", phone=PHONE),
+                    asked(email="gone@acme.io"),
+                    asked(email=ANN, tenant="other"),
+                ]
+            ) == [
+                Known(by_email=("crm-1",)),
+                Known(by_phone=("crm-1",)),
+                Known(),
+                Known(by_email=("crm-5",)),
+                Known(),
+            ]
+            (both,) = await contacts.resolve([asked(email="two@acme.io")])
+            assert sorted(both.by_email) == ["crm-2", "crm-3"]
+
+            known = await send(http, page("v-1"), shared("v-1", email="Ann@Acme.io"), headers=PUBLIC)
+            unknown = await send(http, page("v-2"), shared("v-2", email="new@acme.io"), headers=PUBLIC)
+            several = await send(http, page("v-3"), shared("v-3", email="two@acme.io"), headers=PUBLIC)
+            for answers in (known, unknown, several):
+                assert [sorted(each) for each in answers] == [["event_id", "index", "outcome", "status"]] * 2
+                assert [each["outcome"] for each in answers] == ["applied"] * 2
+
+            found = await contacts.resolve([asked(visitor=visitor) for visitor in ("v-1", "v-2", "v-3")])
+            made = found[1].home
+            assert found == [Known("crm-1", "crm-1"), Known(made, made), Known()]
+            assert made.startswith("c-")
+        finally:
+            await contacts.close()
+        everybody = (await http.get("/api/leads?include_anonymous=true", headers=STAFF)).json()["leads"]
+    assert {each["lead_id"] for each in everybody} >= {"crm-1", made, "anon:v-3"}
+    assert not {"anon:v-1", "anon:v-2"} & {each["lead_id"] for each in everybody}
+
+
+@pytest.mark.postgres
+@pytest.mark.anyio
+async def test_devices_that_give_a_new_address_one_right_after_the_other_are_one_lead(database_url):
+    async with house(database_url) as http:
+        await send(http, page("phone"), page("laptop"))
+        first = http.post("/v1/events", json=shared("phone", email=ANN), headers=STAFF)
+        second = http.post("/v1/events", json=shared("laptop", email=ANN), headers=STAFF)
+        await asyncio.gather(first, second)
+        (told,) = await send(http, shared("tablet", email=ANN))
+    assert told["lead_id"].startswith("c-")
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select identity, lead_id from live.identities order by identity"
+        ).fetchall()
+        (raw,) = connection.execute(
+            "select convert_from(value, 'UTF8') from records where topic = 'events' and key = 'default/v/tablet'"
+        ).fetchone()
+    assert rows == [(f"default/v/{name}#0", told["lead_id"]) for name in ("laptop", "phone", "tablet")]
+    assert json.loads(raw)["extra"] == {"resolved_by": "email"}
+
+
+@pytest.mark.postgres
+@pytest.mark.anyio
+async def test_switched_off_a_visitor_stays_anonymous(database_url):
+    async with house(database_url, identify_by="none") as http:
+        (told,) = await send(http, shared("v-1", email=ANN))
+    assert told["lead_id"] == "anon:v-1"
+
+
+@pytest.mark.postgres
+def test_looking_up_needs_no_scan_of_all_leads(database_url):
+    migrate(database_url)
+    with psycopg.connect(database_url, options=OPTIONS) as connection:
+        connection.execute("set enable_seqscan = off")
+        for question, index, given in (
+            (BY_EMAIL, "leads_email", [[0], ["default"], [ANN]]),
+            (BY_PHONE, "leads_phone", [[0], ["default"], [PHONE], [None]]),
+        ):
+            plan = connection.execute(f"explain {question}", given).fetchall()
+            assert any(f"using {index} " in line for (line,) in plan), plan
+
+
+@pytest.mark.anyio
+async def test_a_database_that_hangs_costs_a_moment_once_and_then_none():
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        contacts = Contacts(f"postgresql://x@127.0.0.1:{hanging.getsockname()[1]}/x")
+        await contacts.open()
+        try:
+            begun = time.monotonic()
+            assert await contacts.resolve([asked(email=ANN)] * 3) == [None] * 3
+            assert time.monotonic() - begun < PAUSE_SECONDS
+            begun = time.monotonic()
+            for _ in range(40):
+                assert await contacts.resolve([asked(email=ANN)]) == [None]
+            assert time.monotonic() - begun < 40 * SECONDS / 2
+        finally:
+            await contacts.close()

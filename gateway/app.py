@@ -16,9 +16,16 @@ from starlette.responses import Response
 
 from dashboard.pages import pages
 from gateway.answers import Problem, answer_to
+from gateway.api.ab_test import ab_test_api
+from gateway.api.experiments import experiments_api
 from gateway.api.lead_score import lead_score_api
 from gateway.api.leads import leads_api, outcomes_from
+from gateway.api.lifecycle import lifecycle_api
+from gateway.api.models import models_api
 from gateway.api.probes import probes
+from gateway.api.qualification import qualification_api
+from gateway.api.whatif import whatif_api
+from gateway.authoring import Authoring
 from gateway.collect import collector
 from gateway.observe import observed
 from gateway.ports import Ports
@@ -32,8 +39,11 @@ ABOUT = (
 
 
 def create_app(ports: Ports) -> FastAPI:
-    """`app.state.end_waiting()` lets go of callers that wait, so that the server can stop."""
+    """`app.state.end_waiting()` lets go of callers that wait, so that the server can stop;
+    `app.state.authoring` publishes models.
+    """
     store = Store(ports.database_url)
+    authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
     applied = Applied(ports.database_url, outcomes_from(store))
 
     @contextlib.asynccontextmanager
@@ -58,10 +68,17 @@ def create_app(ports: Ports) -> FastAPI:
         servers=[{"url": ports.public_url}],
     )
     app.state.end_waiting = applied.end
+    app.state.authoring = authoring
     app.include_router(collector(ports, applied.wait))
+    app.include_router(ab_test_api(ports))
+    app.include_router(experiments_api(ports, store))
     app.include_router(leads_api(ports, store))
     app.include_router(lead_score_api(ports, store, applied.wait))
+    app.include_router(lifecycle_api(ports, store, applied.wait))
+    app.include_router(models_api(ports, authoring))
+    app.include_router(whatif_api(ports))
     app.include_router(probes(ports, store))
+    app.include_router(qualification_api(ports, store, authoring))
     app.include_router(pages())
     app.add_middleware(observed)
     app.add_exception_handler(Problem, _problem)

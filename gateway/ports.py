@@ -4,15 +4,18 @@ The collector knows the log only as `append`, which returns once the log has the
 waiting callers only as `Await`. So it takes events while Postgres is away, and tests need no driver.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from gateway.access import Access, Rate
 from gateway.answers import Problem
-from gateway.published import Published, shipped
+from gateway.published import Published, Shards, shipped, shipped_shards
+from gateway.resolving import IDENTIFY_BY, Resolve
 from schemas.record import Outgoing
+from scoring.experiment_text import shipped as shipped_experiments
+from scoring.experiments import Experiment
 
 
 class Unavailable(Problem):
@@ -48,6 +51,24 @@ if that is not known; and what else an operator may want to see at /ready.
 """
 
 
+class Progress(NamedTuple):
+    """Of something long: so much is done of so much, which may be a guess."""
+
+    done: int
+    of: int
+
+
+WhatIf = Callable[[str, str, str], Iterator[Progress | Mapping[str, object]]]
+"""(tenant, model, text of a draft) -> how far it is, again and again, and at the end what publishing the
+draft would change. Works in small steps, each of which blocks: not for the event loop's own thread.
+Raises ModelError.
+"""
+
+
+def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[Progress | Mapping[str, object]]:
+    raise Problem(503, "this gateway cannot try drafts")
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -66,10 +87,19 @@ class Ports:
     now: Callable[[], datetime] = utc_now
     published: Published = shipped
     """What a tenant's leads are scored by now."""
+    shards: Shards = shipped_shards
+    """How far scoring has come with what was published."""
+    what_if: WhatIf = no_what_if
+    """Tries a draft on all of a tenant's leads."""
     public_url: str = "http://127.0.0.1:8000"
     rate: Rate = Rate()  # noqa: RUF009 - an immutable tuple
     max_body_bytes: int = 1_000_000
     """Of a request, unpacked."""
     max_batch: int = 10_000
+    experiments: Mapping[str, Experiment] = field(default_factory=shipped_experiments)
+    """By name; the same for every tenant."""
+    resolve: Resolve | None = None
+    """Whose e-mail or phone it is; None: nobody is asked, and visitors stay whom they say to be."""
+    identify_by: Sequence[str] = IDENTIFY_BY
     phone_region: str | None = None
     """Two letters (AE): where a phone number without a country code is taken to be."""

@@ -5,38 +5,20 @@ A user's mistake is answered by one line that names the remedy and an exit code 
 2: the command or a setting is wrong); a trace is shown only for a fault of the program itself.
 """
 
-import importlib.util
 import os
 import signal
 import sys
 from datetime import datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from leadstream import cli_models
+from leadstream.cli_options import DatabaseUrl, DataDir, Tenant, commands, settings_from
 from leadstream.show import Failure, complain, out
-from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
-
-
-def _when_needed(name: str) -> Any:
-    """The module, loaded when something in it is first asked for."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(name)
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-if TYPE_CHECKING:
-    from leadstream import commands
-    from leadstream.settings import Settings
-else:
-    commands = _when_needed("leadstream.commands")
 
 RUN, FILL, TEND, KAFKA = "Run", "Bring events in, take them out", "Look after it", "Run on Kafka"
 
@@ -82,21 +64,8 @@ topics = typer.Typer(no_args_is_help=True, help="Leadstream's topics in Kafka: c
 app.add_typer(bring_in, name="import", rich_help_panel=FILL)
 app.add_typer(dead, name="dead-letters", rich_help_panel=TEND)
 app.add_typer(topics, name="topics", rich_help_panel=KAFKA)
+app.add_typer(cli_models.app)
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir", help="Directory of the embedded store; else LEADSTREAM_DATA_DIR.", show_default=False
-    ),
-]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        help="A PostgreSQL of your own instead; else LEADSTREAM_DATABASE_URL.",
-        show_default=False,
-    ),
-]
 Host = Annotated[
     str | None, typer.Option("--host", help="Address to listen on; else LEADSTREAM_HOST.", show_default=False)
 ]
@@ -106,13 +75,6 @@ Port = Annotated[
 ]
 
 
-def _tenant(value: str) -> str:
-    if not commands.is_tenant(value):
-        raise typer.BadParameter("lower-case letters, digits and -, at most 32")
-    return value
-
-
-Tenant = Annotated[str, typer.Option("--tenant", help="Whose they are.", callback=_tenant)]
 LeadCount = Annotated[int, typer.Option("--leads", help="How many people come.", min=0)]
 
 
@@ -149,7 +111,7 @@ def serve(
     Stops on Ctrl-C or SIGTERM, letting running requests end. Everything answered 2xx is on disk. With --kafka, missing
     topics are made; the worker shows its pages on LEADSTREAM_WORKER_PORT.
     """
-    settings = _settings(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    settings = settings_from(host=host, port=port, data_dir=data_dir, database_url=database_url)
     commands.serve(settings, kafka=kafka)
 
 
@@ -165,7 +127,7 @@ def demo(
 
     Uses a store of its own, emptied at each start; never touches your data.
     """
-    commands.demo(_settings(host=host, port=port, data_dir=data_dir), leads=leads, browser=browser)
+    commands.demo(settings_from(host=host, port=port, data_dir=data_dir), leads=leads, browser=browser)
 
 
 @bring_in.command("access-log")
@@ -181,7 +143,7 @@ def import_access_log_command(
     Bots are flagged, assets and failures are skipped and counted. Importing a file again counts nothing twice.
     Works beside a running server, and without one.
     """
-    settings = _settings(data_dir=data_dir, database_url=database_url)
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
     commands.import_access_log_from(file, settings, tenant=tenant, site=site)
 
 
@@ -196,7 +158,7 @@ def import_events_command(
     Each needs its event_id and occurred_at: they are recorded at the time they happened, and fire nothing. Works
     beside a running server, too.
     """
-    commands.import_events_from(file, _settings(data_dir=data_dir, database_url=database_url))
+    commands.import_events_from(file, settings_from(data_dir=data_dir, database_url=database_url))
 
 
 @app.command(rich_help_panel=FILL)
@@ -219,7 +181,7 @@ def simulate(
     Events come as NDJSON in the order they were recorded, with late, doubled and disordered ones among them. The same
     --seed, --leads, --days and --until give the same bytes.
     """
-    settings = _settings(data_dir=data_dir, database_url=database_url) if into else None
+    settings = settings_from(data_dir=data_dir, database_url=database_url) if into else None
     commands.simulate(leads, days, seed, until, output, settings)
 
 
@@ -243,7 +205,7 @@ def export(
     """
     if (file is None) != to_kafka:
         raise typer.BadParameter("give a FILE (- is stdout), or --to-kafka")
-    commands.export(_settings(data_dir=data_dir, database_url=database_url), file, to_kafka=to_kafka)
+    commands.export(settings_from(data_dir=data_dir, database_url=database_url), file, to_kafka=to_kafka)
 
 
 @app.command(rich_help_panel=KAFKA)
@@ -253,13 +215,13 @@ def worker() -> None:
     The state of each is kept in Kafka, and folded exactly once whatever dies. Its pages on LEADSTREAM_WORKER_PORT show
     what it holds, how far it is, and /metrics. Ctrl-C or SIGTERM stops it within ten seconds.
     """
-    commands.worker(_settings())
+    commands.worker(settings_from())
 
 
 @app.command(rich_help_panel=KAFKA)
 def project(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Make the read models in PostgreSQL from Kafka. Several share the work."""
-    commands.project(_settings(data_dir=data_dir, database_url=database_url))
+    commands.project(settings_from(data_dir=data_dir, database_url=database_url))
 
 
 @app.command(rich_help_panel=KAFKA)
@@ -271,63 +233,26 @@ def gateway(
     Events are taken while PostgreSQL is away. While Kafka is away the answer is 503, at once; /ready says what is
     missing.
     """
-    commands.gateway(_settings(host=host, port=port, data_dir=data_dir, database_url=database_url))
+    commands.gateway(settings_from(host=host, port=port, data_dir=data_dir, database_url=database_url))
 
 
 @topics.command("create")
 def topics_create() -> None:
     """Make what topics are missing, and begin the log with the shipped models. Again, it changes nothing."""
-    commands.create_topics(_settings())
+    commands.create_topics(settings_from())
 
 
 @topics.command("check")
 def topics_check() -> None:
     """Say what is wrong with the topics, and how to mend it. Exit code 1 if something is."""
-    if not commands.check_topics(_settings()):
+    if not commands.check_topics(settings_from()):
         raise typer.Exit(1)
-
-
-@app.command(rich_help_panel=TEND)
-def publish(
-    model: Annotated[str, typer.Argument(help="A .toml file, or the name of a shipped model.")],
-    tenant: Annotated[
-        str, typer.Option(help="Whose leads it scores; * is everybody's.", callback=_tenant)
-    ] = EVERY_TENANT,
-    fire: Annotated[bool, typer.Option("--fire", help="Let thresholds that it crosses act.")] = False,  # noqa: FBT002 - typer's way to say --fire
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Put a scoring model in force, as its next version, rescore every lead, and say who moved.
-
-    A model with a mistake is refused with line and reason, and nothing changes. To change a shipped one, copy it from
-    scoring/models, keep its name, and publish the copy; its name alone puts the shipped one in force again.
-    """
-    settings = _settings(data_dir=data_dir, database_url=database_url)
-    commands.publish(model, settings, tenant=tenant, fire=fire)
-
-
-@app.command(rich_help_panel=TEND)
-def publish_settings(
-    time_zone: Annotated[str | None, typer.Option(help="Where days begin and end: Europe/Berlin.")] = None,
-    idle_minutes: Annotated[
-        int | None, typer.Option(min=1, max=240, help="How long a web session may be quiet.")
-    ] = None,
-    tenant: Annotated[str, typer.Option(help="Whose; * is everybody's.", callback=_tenant)] = EVERY_TENANT,
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Put settings in force that scores depend on, and rescore every lead.
-
-    What is not given stays as it is. They are published like models, into the log, so that a replay finds them.
-    """
-    settings = _settings(data_dir=data_dir, database_url=database_url)
-    commands.publish_settings(settings, tenant=tenant, time_zone=time_zone, idle_minutes=idle_minutes)
 
 
 @app.command(rich_help_panel=TEND)
 def rebuild(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Build the read models anew from the log, and swap them in. A running server goes on meanwhile."""
-    commands.rebuild(_settings(data_dir=data_dir, database_url=database_url))
+    commands.rebuild(settings_from(data_dir=data_dir, database_url=database_url))
 
 
 @dead.command("list")
@@ -337,7 +262,7 @@ def dead_letters_list(
     database_url: DatabaseUrl = None,
 ) -> None:
     """List dead letters: topic, partition, position, why."""
-    settings = _settings(data_dir=data_dir, database_url=database_url)
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
     commands.list_dead_letters(settings, also_retried=every)
 
 
@@ -355,7 +280,7 @@ def dead_letters_show(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Write one dead letter's original bytes to standard output."""
-    settings = _settings(data_dir=data_dir, database_url=database_url)
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
     commands.show_dead_letter(settings, topic, partition, position)
 
 
@@ -382,7 +307,7 @@ def dead_letters_retry(
         raise typer.BadParameter("give TOPIC PARTITION POSITION of one dead letter, or --all")
     if every and mended:
         raise typer.BadParameter("--mended takes the place of one dead letter: name that instead of --all")
-    commands.retry_dead_letters(_settings(data_dir=data_dir, database_url=database_url), place, mended)
+    commands.retry_dead_letters(settings_from(data_dir=data_dir, database_url=database_url), place, mended)
 
 
 @app.command(rich_help_panel=TEND)
@@ -398,25 +323,21 @@ def skip(
 
     On Kafka the worker (or `serve --kafka`) must be started again. The server's log and `leadstream doctor` name the record.
     """
-    settings = _settings(data_dir=data_dir, database_url=database_url)
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
     commands.skip(settings, topic, partition, position, reason)
 
 
 @app.command(rich_help_panel=TEND)
 def doctor(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Check everything that must be in order, and say how to mend what is not. Exit code 1 if something fails."""
-    if not commands.doctor(_settings(data_dir=data_dir, database_url=database_url)):
+    if not commands.doctor(settings_from(data_dir=data_dir, database_url=database_url)):
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=TEND)
 def settings() -> None:
     """Show every setting with its value and meaning. Secrets are not shown."""
-    commands.show_settings(_settings())
-
-
-def _settings(**given: object) -> "Settings":
-    return commands.settings_from(**given)
+    commands.show_settings(settings_from())
 
 
 def main() -> None:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import psycopg
+from rich.text import Text
 
 from gateway.access import TENANT
+from gateway.authoring import Publication
 from gateway.ports import Append
-from leadstream import commands_kafka, letters, publishing, summary
+from leadstream import commands_kafka, experimenting, explaining, letters, models, publishing, summary, trying
 from leadstream import doctor as checks
 from leadstream.carry import carry
 from leadstream.demo import run_demo
+from leadstream.experiments_folder import experiments_in_force
 from leadstream.export import write_events
 from leadstream.imports import (
     Tally,
@@ -44,6 +47,7 @@ from leadstream.wiring import (
     ports_open,
     utc_now,
 )
+from projections.authoring import Draft
 from projections.positions import PositionGapError
 from projections.rebuild import NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
@@ -51,6 +55,7 @@ from projections.rows import UnreadableRecordError
 from projections.source import followed
 from schemas.control import EVERY_TENANT
 from schemas.decode import encode_source
+from scoring.lifecycle import compile_lifecycle
 from streams.embedded import log
 
 _REASONS = 3
@@ -61,6 +66,10 @@ def settings_from(**given: object) -> Settings:
     for stray in unknown_variables():
         warn(stray)
     return read_settings(**given)
+
+
+def is_span(value: str) -> bool:
+    return trying.SPAN.fullmatch(value) is not None
 
 
 def is_tenant(value: str) -> bool:
@@ -262,30 +271,173 @@ def _carry(settings: Settings) -> None:
 # Look after it
 
 
-def publish(model: str, settings: Settings, *, tenant: str, fire: bool) -> None:
+def publish(
+    model: str,
+    settings: Settings,
+    *,
+    tenant: str,
+    fire: bool,
+    by: str | None,
+    note: str | None,
+    at: datetime | None,
+    based_on: int | None,
+) -> None:
     log_from("warning")
     publishing.compiled(model)  # before anything is started
+    moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
     with reach_store(settings) as store:
-        with progress("Rescoring", None):
-            said = publishing.publish(store, model, utc_now(), tenant=tenant, fire=fire)
+        said = publishing.publish(
+            store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
+        )
+        if isinstance(said, Draft):
+            out.print(
+                f"Model {said.model} takes effect at {said.effective_from} (draft {said.id}).", soft_wrap=True
+            )
+            return
+        if said.unchanged:
+            out.print(f"Model {said.model}, version {said.version}, is unchanged: it has this text already.")
+            return
+        _rescore(store, said)
         out.print(f"Model {said.model}, version {said.version}, is in force.")
         summary.tell_moved(store.database_url, said)
+        if tenant == EVERY_TENANT:
+            models.tell_own(store.database_url, said.model)
+
+
+def retire(
+    model: str, settings: Settings, *, tenant: str, force: bool, by: str | None, note: str | None
+) -> None:
+    log_from("warning")
+    with reach_store(settings) as store:
+        said = publishing.retire(store, model, tenant=tenant, force=force, by=by, note=note)
+        _rescore(store, said)
+        out.print(f"Model {said.model} is retired, as version {said.version}.")
+
+
+def _rescore(store: Store, said: Publication) -> None:
+    with progress("Rescoring", 1.0) as report:
+        publishing.settle_sweep(store, said, report)
+
+
+def list_models(settings: Settings, tenant: str | None) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        models.tell_models(url, tenant)
+
+
+def list_versions(settings: Settings, model: str, *, tenant: str) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        models.tell_versions(url, tenant, model)
+
+
+def show_model(settings: Settings, model: str, version: int | None, *, tenant: str) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        models.show_text(url, tenant, model, version)
+
+
+def show_model_difference(settings: Settings, model: str, old: int, new: int, *, tenant: str) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        models.show_difference(url, tenant, model, old, new)
+
+
+def list_model_drafts(settings: Settings, tenant: str | None) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        models.tell_drafts(url, tenant)
+
+
+def discard_model_draft(settings: Settings, number: int) -> None:
+    log_from("warning")
+    with _database(settings) as url:
+        gone = models.discard(url, number)
+    out.print(f"Draft {gone.id} of {gone.model} is discarded.")
+
+
+def what_if(settings: Settings, model: str, *, tenant: str, replay: bool, as_json: bool) -> None:
+    log_from("warning")
+    with _database(as_served(settings)) as url:
+        trying.tell_what_if(url, model, tenant=tenant, replay=replay, as_json=as_json)
+
+
+def backtest(
+    settings: Settings,
+    models: list[str],
+    *,
+    tenant: str,
+    conversion: str,
+    every: str,
+    horizon: str,
+    capacity: int,
+    anonymous: bool,
+    as_json: bool,
+) -> None:
+    log_from("warning")
+    with _database(as_served(settings)) as url:
+        trying.tell_backtest(
+            url,
+            models,
+            tenant=tenant,
+            conversion=conversion,
+            every=trying.span(every),
+            horizon=trying.span(horizon),
+            capacity=capacity,
+            anonymous=anonymous,
+            as_json=as_json,
+        )
 
 
 def publish_settings(
-    settings: Settings, *, tenant: str, time_zone: str | None, idle_minutes: int | None
+    settings: Settings,
+    *,
+    tenant: str,
+    time_zone: str | None,
+    idle_minutes: int | None,
+    lifecycle: str | None = None,
 ) -> None:
     log_from("warning")
     with reach_store(settings) as store:
         with progress("Rescoring", None):
             said = publishing.publish_settings(
-                store, utc_now(), tenant=tenant, time_zone=time_zone, idle_minutes=idle_minutes
+                store,
+                utc_now(),
+                tenant=tenant,
+                time_zone=time_zone,
+                idle_minutes=idle_minutes,
+                lifecycle=lifecycle,
             )
         out.print(
             f"Settings, version {said.version}, are in force: days end at midnight in {said.time_zone}, "
-            f"sessions after {said.idle_minutes} idle minutes.",
+            f"sessions after {said.idle_minutes} idle minutes, and stages follow the lifecycle "
+            f"{compile_lifecycle(said.lifecycle).name}.",
             soft_wrap=True,
         )
+
+
+def tell_experiment(settings: Settings, name: str | None, *, tenant: str) -> None:
+    """One with its results; without a name, which there are."""
+    log_from("warning")
+    experiments = experiments_in_force(settings.experiments)
+    if name is None:
+        experimenting.tell_experiments(experiments)
+        return
+    experiment = experimenting.experiment_named(experiments, name)
+    with _database(settings) as url:
+        shown = experimenting.results_of(url, tenant, experiment)
+    experimenting.tell_results(experiment, shown)
+
+
+def explain(
+    settings: Settings, lead: str, *, tenant: str, model: str | None, as_of: str | None, changes: int
+) -> None:
+    log_from("warning")
+    asked = explaining.Asked(tenant, lead, model, as_of, changes)
+    with _database(as_served(settings)) as url:
+        told = explaining.explain(url, asked, utc_now())
+    for line in told:
+        out.print(Text(line, style="" if line.startswith(" ") else "bold"), soft_wrap=True)
 
 
 def rebuild(settings: Settings) -> None:

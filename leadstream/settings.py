@@ -20,8 +20,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
+from leadstream.experiments_folder import experiments_in_force
 from leadstream.show import Failure
 from schemas.topics import DEFAULT_PARTITIONS
+from scoring.experiment_text import ExperimentError
 from streams.kafka.cluster import Cluster, Mechanism, Protocol, Security
 
 PREFIX = "LEADSTREAM_"
@@ -82,6 +84,12 @@ class Settings(BaseSettings):
         pattern=r"^[A-Z]{2}$",
         description="Country (two capital letters, AE) of phone numbers that come without a country code.",
     )
+    identify_by: str = Field(
+        "email,phone",
+        pattern=r"^(none|email|phone|email,phone|phone,email)$",
+        description="What makes a visitor without lead_id known as soon as they give it: email,phone, or email, or "
+        "phone, or none.",
+    )
     max_body_bytes: int = Field(
         1_000_000,
         ge=1_000,
@@ -99,6 +107,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
+    )
+    experiments: Path | None = Field(
+        None,
+        description="A folder of experiments of one's own, one .toml file each (copy one from "
+        "scoring/experiment_files), beside the shipped ones; one of the same name takes a shipped one's place.",
     )
     kafka: str | None = Field(
         None,
@@ -217,6 +230,15 @@ class Settings(BaseSettings):
                 "conninfo",
                 "it is no address of a PostgreSQL (write % as %25 and @ as %40 in a password)",
             )
+        return value
+
+    @field_validator("experiments")
+    @classmethod
+    def _are_experiments(cls, value: Path | None) -> Path | None:
+        try:
+            experiments_in_force(value)
+        except ExperimentError as wrong:
+            raise PydanticCustomError("experiments", "{wrong}", {"wrong": str(wrong)}) from wrong
         return value
 
     @field_validator("kafka_ca_file")

@@ -17,10 +17,13 @@ import psycopg
 
 from gateway.access import Rate
 from gateway.ports import Append, Ports, Status, Unavailable
-from leadstream.in_force import published_port
+from leadstream.contacts import with_contacts
+from leadstream.experiments_folder import experiments_in_force
+from leadstream.in_force import published_port, shards_port
 from leadstream.postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.settings import Settings
 from leadstream.show import Failure
+from leadstream.whatif import what_if_port
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
 from projections.tables import LIVE
@@ -30,6 +33,7 @@ from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import SHARED
+from scoring.lifecycle import shipped_lifecycle
 from scoring.model import shipped_models
 from streams.embedded.driver import Driver, NotStored
 from streams.embedded.log import LogRefused
@@ -61,7 +65,7 @@ def genesis(now: datetime) -> list[Outgoing]:
     depends on a default in the code.
     """
     published: list[Publication] = [
-        SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1),
+        SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1, lifecycle=shipped_lifecycle()),
         *(
             ModelPublished(tenant=EVERY_TENANT, recorded_at=now, model=name, version=1, text=text)
             for name, text in shipped_models().items()
@@ -211,8 +215,9 @@ def ports_of(system: System, settings: Settings) -> Ports:
 
 @asynccontextmanager
 async def ports_open(system: System, settings: Settings) -> AsyncIterator[Ports]:
-    """`ports_of`, for `run_gateway`: there is nothing to open or to close."""
-    yield ports_of(system, settings)
+    """`ports_of`, for `run_gateway`, and addresses are looked up."""
+    async with with_contacts(ports_of(system, settings), settings) as ports:
+        yield ports
 
 
 def make_ports(
@@ -224,9 +229,12 @@ def make_ports(
         access=settings.access,
         status=status,
         published=published_port(database_url),
+        shards=shards_port(database_url),
+        what_if=what_if_port(database_url, now_ms),
         public_url=settings.public_url or settings.address,
         rate=Rate(settings.events_per_second, 5 * settings.events_per_second),
         max_body_bytes=settings.max_body_bytes,
         max_batch=settings.max_batch,
+        experiments=experiments_in_force(settings.experiments),
         phone_region=settings.default_phone_region,
     )

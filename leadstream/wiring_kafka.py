@@ -14,6 +14,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from gateway.ports import Append, Ports, Status, Unavailable
+from leadstream.contacts import with_contacts
 from leadstream.lag import Backlog, Lag, lag_of
 from leadstream.projecting import run_projection
 from leadstream.settings import Settings
@@ -178,7 +179,9 @@ async def kafka_ports(
 
     await append.start()
     try:
-        yield make_ports(settings, append_port(append, cluster), database_url, status)
+        made = make_ports(settings, append_port(append, cluster), database_url, status)
+        async with with_contacts(made, settings) as ports:
+            yield ports
     finally:
         await append.stop()
         await asked.close()

@@ -17,7 +17,8 @@ const KINDS = { limit: "limit of the score", decay: "fading", mean: "mean of the
 const MOTION = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const by = (id) => document.getElementById(id);
-const view = { q: "", model: "temperature", anonymous: false, band: "", limit: PAGE, lead: null, asOf: null };
+const BOARD_MODEL = "temperature";
+const view = { q: "", model: BOARD_MODEL, anonymous: false, band: "", limit: PAGE, lead: null, asOf: null };
 const rows = new Map(); // lead id -> its element, what it showed, the running movement
 let sequence = 0;
 let shownTag = null; // names the state of the lead that the panel shows
@@ -165,13 +166,17 @@ function slide(element, from) {
 function showModels(models) {
   const select = by("model");
   const names = models.length ? models : [view.model];
+  if (!names.includes(view.model)) { // it was retired
+    change({ model: names[0], band: "" });
+    return;
+  }
   if ([...select.options].map((each) => each.value).join() === names.join()) return;
   select.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === view.model }, words(name))));
 }
 
 function showBands() {
   const choices = [["", "All"], ...Object.entries(TEMPERATURES).map(([band, [emoji, label]]) => [band, `${emoji} ${label}`])];
-  by("bands").hidden = view.model !== "temperature";
+  by("bands").hidden = view.model !== BOARD_MODEL;
   by("bands").replaceChildren(...choices.map(([band, label]) =>
     el("button", { type: "button", "aria-pressed": String(view.band === band), onclick: () => change({ band }) }, label)));
 }
@@ -351,7 +356,7 @@ async function refresh() {
   const query = new URLSearchParams({ sort: view.model, limit: view.limit });
   if (view.q) query.set("q", view.q);
   if (view.anonymous) query.set("include_anonymous", "true");
-  if (view.band && view.model === "temperature") query.set("band", view.band);
+  if (view.band && view.model === BOARD_MODEL) query.set("band", view.band);
   try {
     const answer = await ask(`/api/leads?${query}`);
     if (mine !== sequence) return;
@@ -361,6 +366,10 @@ async function refresh() {
     await refreshDetail();
   } catch (error) {
     if (mine !== sequence) return;
+    if (error.status === 422 && (view.band || view.model !== BOARD_MODEL)) { // perhaps what was chosen was retired
+      change({ model: BOARD_MODEL, band: "" });
+      return;
+    }
     const gated = error.status === 401 || (error.status === 403 && sessionStorage.getItem("token"));
     by("gate").hidden = !gated;
     by("notice").hidden = gated || !(error instanceof Refused);

@@ -71,10 +71,10 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         return api_caller(request, ports.access, scope).tenant or DEFAULT_TENANT
 
     async def model_of(tenant: str) -> Model:
-        model = (await ports.published(tenant)).models.get(SESSION_MODEL)
-        if model is None:
-            raise Unanswerable(503, f"no model {SESSION_MODEL} is in force")
-        return model
+        models = (await ports.published(tenant)).models
+        if SESSION_MODEL not in models:  # without any, scoring has not begun yet
+            raise Unanswerable(404 if models else 503, f"no model {SESSION_MODEL} is in force")
+        return models[SESSION_MODEL]
 
     async def session_of(tenant: str, session_id: str) -> Row:
         found = await store.rows(queries.session(tenant, session_id, model=SESSION_MODEL))
@@ -102,16 +102,18 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
     async def session_score(request: Request, *, update: bool) -> Response:
         tenant = tenant_of(request, WRITE if update else READ)
         session_id = str((await _asked(request, _read_session)).session_id)
+        model = await model_of(tenant)
         session, status = await session_of(tenant, session_id), 200
         if update:
             status = 200 if await brought_up(tenant, session["lead_id"]) else 202
             session = await session_of(tenant, session_id)
-        score = rounded(_concluded(await model_of(tenant), session).total)
+        score = rounded(_concluded(model, session).total)
         return Json({"success": True, "session_id": session_id, "lead_score": score}, status)
 
     async def user_score(request: Request, *, update: bool) -> Response:
         tenant = tenant_of(request, WRITE if update else READ)
         user_id = str((await _asked(request, _read_user)).user_id)
+        await model_of(tenant)
         lead, status = await lead_of(tenant, user_id), 200
         if update:
             status = 200 if await brought_up(tenant, lead["lead_id"]) else 202

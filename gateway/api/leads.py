@@ -431,11 +431,13 @@ def _band(in_force: InForce, model: str, band: str | None) -> tuple[str, str] | 
         return None
     scale, colon, name = band.rpartition(":")
     known = in_force.models.get(model)
-    scales = {} if known is None else known.scales
-    for each, thresholds in scales.items():
-        if (not colon or each == scale) and name in {band for _, band in thresholds}:
+    if known is None:
+        raise Problem(422, f"no model {model} is in force, so nobody is in a band of it", field="band")
+    sets = known.band_sets
+    for each, bands in sets.items():
+        if (not colon or each == scale) and name in bands:
             return each, name
-    names = sorted({band for thresholds in scales.values() for _, band in thresholds})
+    names = sorted({name for bands in sets.values() for name in bands})
     raise Problem(422, f"{model} has no such band; it has {', '.join(names) or 'none'}", field="band")
 
 

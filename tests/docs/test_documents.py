@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from leadstream.cli import app
 from schemas.decode import MAX_EVENT_BYTES
@@ -56,8 +57,7 @@ def test_bounds_in_the_architecture_page_are_those_of_the_code(what, figure):
 
 def test_readme_names_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = {c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands}
-    commands |= {g.name for g in app.registered_groups if g.name}
+    commands = set(get_command(app).commands)
     assert not {c for c in commands - {"version"} if f"leadstream {c}" not in readme}
 
 

@@ -12,6 +12,7 @@ import pytest
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
+from gateway.published import shipped
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
@@ -584,6 +585,39 @@ async def test_an_unknown_session_has_no_analytics(house):
                 404,
                 {"success": False, "error": "Session not found"},
             )
+
+
+async def test_of_models_that_were_retired_everything_says_so_and_nothing_breaks(house):
+    everything = await shipped("default")
+    kept = everything._replace(
+        models={name: model for name, model in everything.models.items() if name == "rules"}
+    )
+
+    async def published(_tenant):
+        return kept
+
+    visit(house, lead_id="L")
+    house.write(lead("L", 0, scores={}))
+    house.ports = replace(house.ports, published=published)
+    async with house.visited() as http:
+        board = (await http.get("/api/leads")).json()
+        assert board["models"] == ["rules"]
+        assert [(each["lead_score"], each["temperature"]) for each in board["leads"]] == [(0, None)]
+        assert (await http.get("/api/leads/L")).json()["scores"] == {}
+        for query, reason in (
+            ({"band": "hot"}, "no model temperature is in force, so nobody is in a band of it"),
+            ({"sort": "web_session"}, "no such model; in force are rules"),
+        ):
+            refused = await http.get("/api/leads", params=query)
+            assert (refused.status_code, refused.json()["error"]["reason"]) == (422, reason)
+        gone = {"success": False, "error": "no model web_session is in force"}
+        for path, body in (("session", {"sessionId": "s-canonical"}), ("user", {"userId": "L"})):
+            for each in (path, f"{path}/update"):
+                answer = await http.post(f"/api/lead-score/{each}", json=body)
+                assert (answer.status_code, answer.json()) == (404, gone)
+        answer = await http.get("/api/lead-score/session/s-canonical")
+        assert (answer.status_code, answer.json()) == (404, gone)
+    assert house.appended == []
 
 
 # Events, probes, pages

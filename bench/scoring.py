@@ -1,0 +1,196 @@
+"""What scoring itself costs: per event by all models together, per conclusion, and per lead of a what-if.
+
+The first fold makes the activity of a simulated company; then, with everything decoded and nothing else
+going on, its second half is applied and concluded as the second fold does it: an event touches only the
+models that read it. A what-if decodes stored features and concludes by a draft. CPU time, the median of
+some rounds; the unit is what orjson takes to decode one of the same events, in the same rounds.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from statistics import median
+from typing import NamedTuple
+
+import orjson
+
+from bench.report import show, write_line
+from leadstream.simulate import simulate
+from leadstream.wiring import genesis
+from schemas.activity import Activity, IdentityAttached, IdentityDelta, IdentityDetached
+from schemas.decode import decode_activity, encode_source, key_of
+from schemas.envelope import Event
+from schemas.moment import millis
+from schemas.record import Outgoing
+from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
+from scoring.calendar import calendar
+from scoring.features import Features, Lift, decode, decode_lift, encode
+from scoring.holding import Held
+from scoring.model import Model, Subject, compile_model, conclude, next_edge, shipped_models, touched
+from scoring.signals import Catalogue
+from streams.lead_state import LeadState
+from streams.replay import Replay
+
+UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
+ZONE = calendar("UTC")
+IDLE_MS = 30 * 60_000
+FEWEST_LEADS = 2_000
+"""Of a what-if; the same leads are taken again until there are as many."""
+
+
+class Act(NamedTuple):
+    """One event as the second fold meets it, decoded."""
+
+    key: str
+    delta: IdentityDelta
+    lift: Lift
+
+
+Step = Callable[[LeadState, Act], object]
+"""What is done for an event."""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--leads", type=int, default=300, help="people who come (%(default)s)")
+    parser.add_argument("--days", type=int, default=60, help="of history (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts (%(default)s)")
+
+
+def run(given: argparse.Namespace) -> None:
+    models = [compile_model(text) for text in shipped_models().values()]
+    events = list(simulate(1, given.leads, given.days, UNTIL))
+    activities = _tracked(events)
+    begin = len(activities) // 2
+    later = sum(isinstance(activity, IdentityDelta) for activity in activities[begin:])
+    stored = [encode(state.features) for state in _states(activities).values() if state.held]
+    stored *= -(-FEWEST_LEADS // len(stored))
+    leads = [Subject(decode(features)) for features in stored]
+    encoded, catalogue = [encode_source(event) for event in events], Catalogue.of(models)
+
+    def all_of_it() -> dict[str, float]:
+        """Microseconds by what was done."""
+        decoding = _cost(lambda: [orjson.loads(event) for event in encoded], len(encoded))
+        lifting = _cost(lambda: [_lift(catalogue, event) for event in events], len(events))
+        steps: dict[str, Step] = {
+            "evolve (and merge)": _evolve,
+            "evolve, conclude what is touched": _concluding(models, skip=True),
+            "evolve, conclude, bound the next due": _concluding(models, skip=True, bound=True),
+            "evolve, conclude all models": _concluding(models, skip=False),
+        }
+        found = {"orjson decodes an event": decoding, "lift (first fold)": lifting}
+        found |= {name: _replayed(activities, begin, step) for name, step in steps.items()}
+        for model in models:
+            found[f"conclude {model.name}"] = _cost(lambda m=model: _concluded(m, leads), len(leads))
+        for name, text in shipped_models().items():
+            draft = compile_model(text)
+            found[f"what-if {name}"] = _cost(lambda d=draft: _what_if(d, stored), len(stored))
+        return found
+
+    rounds = [all_of_it() for _ in range(given.rounds)]
+    costs = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    unit = costs["orjson decodes an event"]
+    show(
+        f"Scoring {later:,} events by {len(models)} models; {len(stored):,} leads in a what-if",
+        ("what", "us", "x orjson", "a second"),
+        [(name, f"{us:.2f}", f"{us / unit:.1f}", f"{1e6 / us:,.0f}") for name, us in costs.items()],
+        [f"Features of a lead: {sum(map(len, stored)) / len(stored):,.0f} bytes on average."],
+    )
+    write_line(
+        "scoring",
+        events=later,
+        leads=len(stored),
+        bytes_per_lead=round(sum(map(len, stored)) / len(stored)),
+        microseconds={name: round(us, 3) for name, us in costs.items()},
+        ratios={name: round(us / unit, 2) for name, us in costs.items()},
+    )
+
+
+def _cost(work: Callable[[], object], times: int) -> float:
+    """Microseconds of CPU for one of `times`."""
+    started = time.process_time()
+    work()
+    return (time.process_time() - started) / times * 1e6
+
+
+def _tracked(events: Sequence[Event]) -> list[Activity]:
+    """What the first fold makes of the events."""
+    heard: list[Outgoing] = []
+    replay = Replay(genesis(UNTIL), hear=heard.append)
+    replay.append(Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events)
+    replay.rest()
+    return [decode_activity(out.value) for out in heard if out.topic == LEAD_ACTIVITY and out.value]
+
+
+def _states(activities: Sequence[Activity]) -> dict[str, LeadState]:
+    states: dict[str, LeadState] = {}
+    for activity in activities:
+        _applied(states, activity, _evolve)
+    return states
+
+
+def _replayed(activities: Sequence[Activity], begin: int, step: Step) -> float:
+    """Microseconds for one event, from the activity at `begin` on; what comes before only makes leads."""
+    states = _states(activities[:begin])
+    later = [(activity, _act(activity)) for activity in activities[begin:]]
+    acts = sum(act is not None for _, act in later)
+    started = time.process_time()
+    for activity, act in later:
+        _applied(states, activity, step, act)
+    return (time.process_time() - started) / acts * 1e6
+
+
+def _act(activity: Activity) -> Act | None:
+    if not isinstance(activity, IdentityDelta):
+        return None
+    return Act(lead_key(activity.tenant, activity.lead_id), activity, decode_lift(activity.lift))
+
+
+def _applied(states: dict[str, LeadState], activity: Activity, step: Step, act: Act | None = None) -> None:
+    key = lead_key(activity.tenant, activity.lead_id)
+    state = states.get(key) or states.setdefault(key, LeadState(key, {}))
+    match activity:
+        case IdentityAttached(identity=identity, epoch=epoch, home=home, features=features):
+            state.hold(identity, Held(epoch, home, decode(features)))
+        case IdentityDetached(identity=identity) if identity in state.held:
+            state.drop(identity)
+        case IdentityDelta(identity=identity) if identity in state.held:
+            step(state, act or Act(key, activity, decode_lift(activity.lift)))
+
+
+def _evolve(state: LeadState, act: Act) -> Features:
+    """The identity's features, and those of the lead: where there are several identities, merged."""
+    state.apply(act.delta.identity, act.lift, act.delta)
+    return state.features
+
+
+def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> Step:
+    def step(state: LeadState, act: Act) -> None:
+        delta, subject = act.delta, Subject(_evolve(state, act))
+        at, went = delta.recorded_at, bool(delta.retracted or delta.forgotten)
+        sessions = went or any(put.closed or at >= put.last_at + IDLE_MS for put in delta.sessions)
+        for model in models:
+            if skip and not touched(model, act.lift, sessions, False):
+                continue
+            conclude(model, subject, at, ZONE, IDLE_MS)
+            if bound:
+                next_edge(model, subject, at, ZONE, IDLE_MS)
+
+    return step
+
+
+def _lift(catalogue: Catalogue, event: Event) -> Lift:
+    at = millis(event.occurred_at)
+    return catalogue.lift(event, at, ZONE.day_of(at))
+
+
+def _concluded(model: Model, leads: Sequence[Subject]) -> None:
+    at = millis(UNTIL)
+    for lead in leads:
+        conclude(model, lead, at, ZONE, IDLE_MS)
+
+
+def _what_if(draft: Model, stored: Sequence[bytes]) -> None:
+    at = millis(UNTIL)
+    for features in stored:
+        conclude(draft, Subject(decode(features)), at, ZONE, IDLE_MS)

@@ -1,0 +1,63 @@
+"""Writes what docs/scoring.md says of the models that are shipped, and of the limits that hold for all.
+
+`python -m leadstream.scoring_page` writes; the rest of the page is written by people and stays as it is.
+The same models give the same bytes; nothing here is read at run time.
+"""
+
+from pathlib import Path
+
+from scoring import band_text, model_text, phrases, rules
+from scoring.describe import describe, table
+from scoring.model import optional_models, shipped_models
+
+PAGE = Path(__file__).parent.parent / "docs" / "scoring.md"
+MARKS = ("<!-- the {}: written by `make schemas` -->", "<!-- end of the {} -->")
+
+
+def models() -> str:
+    """Every model, those that score from the first start before those that score when published."""
+    optional = [describe(text) for text in optional_models().values()]
+    chapters = [describe(text) for text in shipped_models().values()]
+    if optional:
+        chapters.append("These score once they are published by their name.")
+    return "\n\n".join([*chapters, *optional])
+
+
+def limits() -> str:
+    """What no text may exceed."""
+    bounds = {
+        "characters of a model": model_text.LONGEST_TEXT,
+        "groups": model_text.MOST_GROUPS,
+        "rules": model_text.MOST_RULES,
+        "signals of its own": model_text.MOST_SIGNALS,
+        "sets of bands, and matrices": band_text.MOST_SCALES,
+        "bands of a set": band_text.MOST_BANDS,
+        "alternatives of a band's needs": band_text.MOST_NEEDS,
+        "characters of a name": rules.LONGEST_NAME,
+        "things that a rule lists": rules.LONGEST_LIST,
+        "days of a window": phrases.LONGEST_WINDOW,
+        "days of a need": band_text.LONGEST_NEED_DAYS,
+        "acts of a day that are told apart": phrases.MOST_A_DAY,
+        "sessions that a mean is made of": model_text.MOST_SESSIONS,
+    }
+    return table(("what", "at most"), [(what, f"{most:,}") for what, most in bounds.items()])
+
+
+def with_parts(page: str) -> str:
+    """The page with what stands between its marks as it is now."""
+    for name, part in (("limits", limits()), ("models", models())):
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, begun, rest = page.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            raise ValueError(f"{PAGE.name} must hold the lines {begin} and {end}")
+        page = f"{before}{begin}\n\n{part}\n\n{end}{after}"
+    return page
+
+
+def main() -> None:
+    PAGE.write_text(with_parts(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

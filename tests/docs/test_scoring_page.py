@@ -1,0 +1,112 @@
+"""docs/scoring.md is current, and everything that it teaches is so."""
+
+import re
+
+import pytest
+from typer.main import get_command
+
+from leadstream import scoring_page
+from leadstream.cli import app
+from scoring import counting, model_text, phrases, rules
+from scoring.model import ModelError, all_models, compile_model
+from scoring.operators import OPERATORS
+from scoring.signals import EVENT_NAMES
+
+PAGE = scoring_page.PAGE.read_text(encoding="utf-8")
+TAUGHT = PAGE[: PAGE.index("## Limits")]
+EXAMPLES = re.findall(r"```toml\n(.*?)```", TAUGHT, re.DOTALL)
+
+
+def whole(example):
+    """The example as a model: what it does not show is added."""
+    if example.startswith("rules = ["):
+        example = f"[groups.g]\n{example}"
+    if "[groups." not in example:
+        example = f"{example}\n[groups.g]\nrules = []"
+    return example if "model " in example else f'model = "m"\n{example}'
+
+
+def test_the_page_is_current():
+    assert scoring_page.with_parts(PAGE) == PAGE, "run `make schemas`"
+
+
+def test_a_page_without_its_marks_is_refused():
+    with pytest.raises(ValueError, match="must hold the lines"):
+        scoring_page.with_parts("# Scoring\n")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_every_example_compiles(example):
+    compile_model(whole(example))
+
+
+def test_there_is_an_example_of_everything_but_the_session_phrases():
+    assert len(EXAMPLES) == 5
+
+
+def test_every_rule_in_the_table_of_kinds_compiles():
+    shown = re.findall(
+        r"^\| `\w+` \| .* \| `(.+)` \|$", TAUGHT.partition("## What rules can read")[0], re.MULTILINE
+    )
+    kinds = [rule for rule in shown if rule.split(" =")[0] in rules.KINDS]
+    assert [rule.split(" =")[0] for rule in kinds] == list(rules.KINDS)
+    for rule in kinds:
+        compile_model(whole(f'rules = [{{ name = "x", {rule} }}]'))
+
+
+def test_every_phrase_in_its_table_can_be_read():
+    section = TAUGHT.partition("## What rules can read")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    assert len(shown) == 15
+    for phrase in [*shown, *re.findall(r"`(\w+_(?:count|ago|creation))`", section)]:
+        phrases.parse(phrase, {})
+
+
+def test_every_operator_in_its_table_compiles_and_none_is_missing():
+    section = TAUGHT.partition("## What `value` can ask")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \| .*? \| `(.*)` \|$", section, re.MULTILINE)
+    assert {name for names, _ in rows for name in re.findall(r"`(\w+)`", names)} == OPERATORS.keys()
+    for _, example in rows:
+        rule = example.replace("\\|", "|")
+        compile_model(whole(f'rules = [{{ name = "x", value = "profile.f", {rule}, points = 1 }}]'))
+
+
+KEYS = {
+    "rule": ["name", "points", "min", "max", "active", "id", "priority", "below", "otherwise", "never"],
+    "group": ["weight", "min", "max"],
+    "need": ["fields", "actions", "within_days", "minimum"],
+    "matrix": ["rows", "columns"],
+    "lead": ["mean_of", "latest", "half_life_days"],
+    "signal": ["event", "field", "source", "where", "distinct"],
+}
+TAUGHT_KEYS = sorted({key for keys in KEYS.values() for key in keys} | {*model_text._KEYS, *counting.KEYS})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [*TAUGHT_KEYS, *rules.KINDS, *phrases.UNITS, *phrases.ALIASES],
+)
+def test_every_key_is_taught(key):
+    assert re.search(rf"(?<!\w){re.escape(key)}(?!\w)", TAUGHT)
+
+
+def test_every_model_that_can_be_published_by_name_is_told():
+    told = re.findall(r"^### (\w+)$", PAGE, re.MULTILINE)
+    assert sorted(told) == sorted(all_models())
+
+
+def test_every_event_that_the_page_names_exists():
+    named = set(re.findall(r'(?:each|once|event) = "([a-z_]+)[ :"]', TAUGHT))
+    assert named <= EVENT_NAMES.keys()
+
+
+def test_a_mistake_is_refused_with_its_line_its_rule_and_the_reason():
+    """As the page promises, of its own first example."""
+    with pytest.raises(ModelError, match=r"line 11, group 'fit', rule 'Free mailbox': .*not a number"):
+        compile_model(EXAMPLES[0].replace("points = -5", 'points = "five"'))
+
+
+def test_every_command_that_the_page_names_exists():
+    named = set(re.findall(r"leadstream ([a-z-]+)", TAUGHT))
+    assert len(named) > 5
+    assert named <= get_command(app).commands.keys()

@@ -1,7 +1,8 @@
 """Authoring of models: from a draft to a publication, now or when its moment comes, to retirement.
 
-No edit is lost: each begins with the text before it, and a draft that somebody has overtaken is refused.
-How publishing goes is in `gateway.publisher`.
+An edit begins with the text before it, so none is lost. A draft, or a whole text that says what it is based
+on, is refused once it is overtaken; a whole text that says nothing replaces what there is. How publishing
+goes is in `gateway.publisher`.
 """
 
 import asyncio

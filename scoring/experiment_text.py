@@ -6,7 +6,6 @@ What GrowthBook would silently repair (weights that do not sum to 1) is refused 
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
@@ -29,7 +28,7 @@ from scoring.experiments import (
     shipped_experiments,
 )
 from scoring.features import CUSTOM
-from scoring.refusals import Table, deep_key, is_whole, line_of
+from scoring.refusals import Table, is_whole, line_of, read_document
 from scoring.signals import EVENT_NAMES
 
 LONGEST_TEXT = 200_000
@@ -55,7 +54,7 @@ class ExperimentError(ValueError):
 
 def compile_experiment(text: str) -> Experiment:
     """Compile an experiment's text; ExperimentError names line, place and reason."""
-    document = _document(text)
+    document = read_document(text, "an experiment", ExperimentError, longest=LONGEST_TEXT)
     unknown = sorted(document.keys() - _KEYS)
     if unknown:
         raise _refusal(text, unknown[0], f"unknown; an experiment has {', '.join(sorted(_KEYS))}")
@@ -87,25 +86,6 @@ def compile_experiment(text: str) -> Experiment:
 def shipped() -> Mapping[str, Experiment]:
     """The experiments that come with Leadstream, by name."""
     return MappingProxyType({name: compile_experiment(text) for name, text in shipped_experiments().items()})
-
-
-def _document(text: str) -> Table:
-    if len(text) > LONGEST_TEXT:
-        raise ExperimentError(
-            f"line 1: an experiment has at most {LONGEST_TEXT:,} characters, not {len(text):,}"
-        )
-    if (deep := deep_key(text)) is not None:
-        raise ExperimentError(f"line {deep}: nested too deeply")
-    try:
-        return tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as broken:
-        where = re.search(r"\(at line (\d+), column \d+\)", str(broken))
-        line = where[1] if where else str(text.count("\n") + 1)
-        raise ExperimentError(f"line {line}: {str(broken).split(' (at ')[0]}") from None
-    except RecursionError:
-        raise ExperimentError("line 1: nested too deeply") from None
-    except (ValueError, ArithmeticError) as broken:
-        raise ExperimentError(f"line 1: {broken}") from None
 
 
 def _name(text: str, document: Table) -> str:

@@ -5,14 +5,13 @@ What is accepted never turns a lead back and never sends it round in a circle wi
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from schemas.events import Stage
 from scoring.calendar import DAY
-from scoring.refusals import Table, deep_key, is_whole, line_of
+from scoring.refusals import Table, is_whole, line_of, read_document
 from scoring.signals import EVENT_NAMES, HIGH_INTENT, INTERACTION, is_counted_always
 from scoring.transitions import ASIDE, FUNNEL, SINCE, STAGES, Lifecycle, Qualification, Since, Transition
 
@@ -45,7 +44,7 @@ class _Wrong(Exception):
 
 def compile_lifecycle(text: str) -> Lifecycle:
     """Compile a lifecycle's text; LifecycleError names line, transition and reason."""
-    document = _document(text)
+    document = read_document(text, "a lifecycle", LifecycleError, longest=LONGEST_TEXT, parse_float=float)
     unknown = sorted(document.keys() - set(_KEYS))
     if unknown:
         raise _refusal(text, unknown[0], f"unknown; a lifecycle has {', '.join(_KEYS)}")
@@ -72,25 +71,6 @@ def _onward(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition
             key=lambda transition: -FUNNEL.index(transition.to) if transition.to in FUNNEL else 1,
         )
     )
-
-
-def _document(text: str) -> Table:
-    if len(text) > LONGEST_TEXT:
-        raise LifecycleError(
-            f"line 1: a lifecycle has at most {LONGEST_TEXT:,} characters, not {len(text):,}"
-        )
-    if (deep := deep_key(text)) is not None:
-        raise LifecycleError(f"line {deep}: nested too deeply")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as broken:
-        where = re.search(r"\(at line (\d+), column \d+\)", str(broken))
-        line = where[1] if where else str(text.count("\n") + 1)
-        raise LifecycleError(f"line {line}: {str(broken).split(' (at ')[0]}") from None
-    except RecursionError:
-        raise LifecycleError("line 1: nested too deeply") from None
-    except ValueError as broken:
-        raise LifecycleError(f"line 1: {broken}") from None
 
 
 def _transitions(text: str, given: Any) -> tuple[Transition, ...]:

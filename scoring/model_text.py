@@ -5,9 +5,7 @@ mend it. Limits on size keep a hostile or mistaken text from costing more than a
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any
 
 from scoring.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
@@ -15,7 +13,7 @@ from scoring.fading import HalfLifeError, half_life, half_life_days
 from scoring.phrases import Reads, Windows, joined, parse
 from scoring.plan import Decay, Group, Mean, Model, Need, lines_of, slots_of
 from scoring.points import Micro, PointsError, milli
-from scoring.refusals import ModelError, Table, as_table, deep_key, is_whole, line_of, refusal
+from scoring.refusals import ModelError, Table, as_table, is_whole, line_of, read_document, refusal
 from scoring.rules import LARGEST_ID, LONGEST_NAME, Rule, RuleError, bounds, compile_rule
 from scoring.signals import INTERACTION, Definition, SignalError, define
 
@@ -35,7 +33,7 @@ Defined = Mapping[str, Definition]
 
 def compile_model(text: str) -> Model:
     """Compile a model's text; ModelError names line, group, rule and reason."""
-    document = _document(text)
+    document = read_document(text, "a model", ModelError, longest=LONGEST_TEXT)
     unknown = sorted(document.keys() - _KEYS)
     if unknown:
         raise refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
@@ -97,23 +95,6 @@ def compile_model(text: str) -> Model:
         moments=_gathered(moments),
         lines=lines_of(groups),
     )
-
-
-def _document(text: str) -> Table:
-    if len(text) > LONGEST_TEXT:
-        raise ModelError(f"a model has at most {LONGEST_TEXT:,} characters, not {len(text):,}")
-    if (deep := deep_key(text)) is not None:
-        raise ModelError(f"line {deep}: nested too deeply")
-    try:
-        return tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as broken:
-        where = re.search(r"\(at line (\d+), column \d+\)", str(broken))
-        line = where[1] if where else str(text.count("\n") + 1)
-        raise ModelError(f"line {line}: {str(broken).split(' (at ')[0]}") from None
-    except RecursionError:
-        raise ModelError("line 1: nested too deeply") from None
-    except (ValueError, ArithmeticError) as broken:
-        raise ModelError(f"line 1: {broken}") from None
 
 
 def _mean(text: str, document: Table) -> Mean | None:

@@ -1,6 +1,10 @@
-"""What reading a model's text has in common: the refusal that names the place, and the first checks."""
+"""What reading the texts of models, lifecycles and experiments has in common: the refusal that names the
+place, and the first checks.
+"""
 
 import re
+import tomllib
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +22,31 @@ class ModelError(ValueError):
 
     def __init__(self, said: str) -> None:
         super().__init__(said if len(said) <= LONGEST_REFUSAL else f"{said[:LONGEST_REFUSAL]}...")
+
+
+def read_document(
+    text: str,
+    what: str,
+    refused: type[ValueError],
+    *,
+    longest: int,
+    parse_float: Callable[[str], Any] = Decimal,
+) -> Table:
+    """The TOML that the text is. `what` it should be (a model) and `refused` make the refusal."""
+    if len(text) > longest:
+        raise refused(f"line 1: {what} has at most {longest:,} characters, not {len(text):,}")
+    if (deep := deep_key(text)) is not None:
+        raise refused(f"line {deep}: nested too deeply")
+    try:
+        return tomllib.loads(text, parse_float=parse_float)
+    except tomllib.TOMLDecodeError as broken:
+        where = re.search(r"\(at line (\d+), column \d+\)", str(broken))
+        line = where[1] if where else str(text.count("\n") + 1)
+        raise refused(f"line {line}: {str(broken).split(' (at ')[0]}") from None
+    except RecursionError:
+        raise refused("line 1: nested too deeply") from None
+    except (ValueError, ArithmeticError) as broken:
+        raise refused(f"line 1: {broken}") from None
 
 
 def refusal(text: str, key: str, reason: str) -> ModelError:

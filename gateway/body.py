@@ -52,7 +52,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     if encoding not in {"identity", "gzip", "x-gzip", ""}:
         raise Problem(415, "send it plain or with gzip", field="Content-Encoding")
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0

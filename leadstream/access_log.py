@@ -88,6 +88,8 @@ def _visited(request: str, status: int) -> tuple[str, str | None]:
     path, _, protocol = rest.rpartition(" ")
     if method != "GET" or not path or not protocol.startswith("HTTP/"):
         return path, NOT_A_VISIT
+    if _query(path) is None:
+        return path, MALFORMED
     if status >= 400:
         return path, FAILED
     if status >= 300 and status != 304:
@@ -129,12 +131,20 @@ def visitor_of(ip: str, user_agent: str) -> str:
 
 def campaign_of(path: str) -> Campaign | None:
     """The utm_* parameters of an address."""
-    query = parse_qs(urlsplit(path).query) if "utm_" in path else {}
+    query = parse_qs(_query(path)) if "utm_" in path else {}
     told = {field: query[f"utm_{name}"][0][:512] for name, field in _UTM.items() if f"utm_{name}" in query}
     return Campaign(**told) if told else None
 
 
 _UTM = {"source": "source", "medium": "medium", "campaign": "name", "term": "term", "content": "content"}
+
+
+def _query(path: str) -> str | None:
+    """None of what is no address: `//[x`, and other hosts that no browser asks for."""
+    try:
+        return urlsplit(path).query
+    except ValueError:
+        return None
 
 
 def _given(text: str) -> str | None:

@@ -7,6 +7,7 @@ itself and is counted. Memory is bounded, whatever the file.
 
 import gzip
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -168,7 +169,7 @@ def open_source(name: str) -> Iterator[Source]:
         file: BinaryIO = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment] # reads bytes, too
         try:
             yield Source(lambda report: _lines(file, raw.tell, report), path.stat().st_size or None)
-        except (gzip.BadGzipFile, EOFError) as cause:
+        except (gzip.BadGzipFile, zlib.error, EOFError) as cause:
             raise Failure(f"{name} is damaged ({cause}): what came before the damage was imported.") from None
 
 

@@ -67,6 +67,13 @@ def answer(response):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("length", "status"), [(b"9" * 5_000, 413), (b"\xb2", 200), (b"-1", 200)])
+async def test_a_length_that_is_no_number_of_pythons_is_no_fault(house, length, status):
+    """What counts is what comes. A small two is a digit to some, and no number."""
+    assert (await house.send(ONE, content_length=length)).status_code == status
+
+
+@pytest.mark.anyio
 async def test_one_event_is_in_the_log_under_its_visitor(house):
     response = await house.send(ONE)
     assert answer(response) == (

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gateway.door import admit_import
 from leadstream.access_log import (
@@ -18,6 +20,7 @@ from leadstream.access_log import (
     Line,
     read_access_log,
 )
+from leadstream.imports import import_access_log
 from schemas.decode import encode_source, read_event
 from schemas.envelope import Campaign, Event
 
@@ -180,3 +183,45 @@ def test_real_log_crawlers_are_flagged_and_browsers_are_not():
     assert len(firefox) > 20
     assert not any(firefox)
     assert 0.3 < bots.total() / len(admitted) < 0.7
+
+
+SOUP = st.lists(
+    st.sampled_from(
+        ["//[", "?utm_source=", "%ff", "%00", "http://", "::1", "a.css", '\\"', "Googlebot", "\x1b[2J"]
+    )
+    | st.text("/[]?&%@:;#\\ \x00\u202e℀²İ")
+    | st.text(max_size=3),
+    max_size=8,
+).map("".join)
+TIMES = ["17/May/2015:10:05:03 +0000", "17/May/0001:00:05:03 +1400", "31/Feb/2015:10:05:03 +9999"]
+
+
+SOUND = b'203.0.113.9 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 5 "-" "Mozilla/5.0"'
+
+
+@given(
+    SOUP,
+    SOUP,
+    SOUP,
+    SOUP,
+    st.sampled_from([*TIMES, "17/May/9999:23:59:59 -2359"]) | SOUP,
+    st.binary(max_size=30),
+)
+@example("203.0.113.9", "//[x?utm_source=a", "-", "x", TIMES[0], b"")
+@example("203.0.113.9", "http://[::1?utm_source=a", "-", "x", TIMES[0], b"")
+@example("203.0.113.9", "//\u2100/?utm_medium=b", "-", "x", TIMES[0], b"")
+def test_no_line_of_strangers_ends_an_import(ip, path, referrer, agent, at, junk):
+    """Each line is a page view or has a reason; the sound one after them is taken."""
+    hostile = f'{ip} - - [{at}] "GET {path} HTTP/1.1" 200 5 "{referrer}" "{agent}"'.encode()
+    taken = []
+    lines = [hostile.replace(b"\n", b""), junk.replace(b"\n", b""), SOUND]
+    tally = import_access_log(lines, taken.extend, datetime(2026, 6, 30, tzinfo=UTC), tenant="default")
+    assert tally.lines == tally.taken + tally.skipped.total() == len([line for line in lines if line.strip()])
+    assert len(taken) == tally.taken >= 1
+
+
+@pytest.mark.parametrize("path", ["//[x?utm_source=a", "//[x", "http://[::1/", "//\u2100/?utm_source=a"])
+def test_what_is_no_address_is_malformed(path):
+    line = f'203.0.113.9 - - [17/May/2015:10:05:03 +0000] "GET {path} HTTP/1.1" 200 5 "-" "x"'.encode()
+    [found] = read_access_log([line], tenant="default")
+    assert (found.event, found.reason) == (None, MALFORMED)

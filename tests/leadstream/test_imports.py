@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from gateway.addresses import persons_email, persons_phone
 from leadstream.imports import archived, import_access_log, import_events, open_source
 from leadstream.show import Failure
 from leadstream.simulate import simulate
 from schemas.decode import MAX_EVENT_BYTES, Refusal, decode_source, encode_source, key_of, read_event
-from schemas.envelope import Event
+from schemas.envelope import Event, tag_of
+from schemas.events import EVENT_TYPES
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
@@ -129,6 +133,44 @@ def test_an_access_log_is_told_apart_by_reason():
     assert tally.bots == {"Googlebot": 1}
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = sorted({name for kind in EVENT_TYPES for name in kind.__struct_fields__})
+
+
+@given(
+    st.sampled_from(sorted(map(tag_of, EVENT_TYPES))),
+    st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4),
+    st.binary(max_size=40),
+)
+@example("page_viewed", {}, b"[" * 5_000)
+@example("page_viewed", {}, b'{"type":' * 5_000)
+@example("page_viewed", {}, b"9" * 5_000)
+@example(
+    "purchase_made", {"value": float("inf"), "currency": "EUR"}, b'{"type": "page_viewed", "v": 1e999999999}'
+)
+def test_no_line_of_strangers_ends_an_import(kind: str, fields: dict[str, Any], junk: bytes):
+    """Each is taken or refused; the sound one after them is taken."""
+    hostile = json.dumps(json.loads(told(type=kind, lead_id="l")) | fields).encode()
+    lines = [hostile, junk.replace(b"\n", b""), told(event_id="sound")]
+    log = Log()
+    tally = import_events(lines, log.append, NOW, phone_region="AE")
+    assert tally.lines == tally.taken + tally.skipped.total() == len([line for line in lines if line.strip()])
+    assert log.events[-1].event_id == "sound"
+
+
+@given(
+    st.text() | st.from_regex(r"[+0-9٠-٩(). x#;-]{3,24}", fullmatch=True), st.sampled_from([None, "AE", "US"])
+)
+def test_what_is_typed_as_an_address_is_one_that_can_be_looked_up_or_none(text: str, region: str | None):
+    """A question to the read models that fails makes all others wait."""
+    for found in (persons_email(text), persons_email(f"{text}@shop.example"), persons_phone(text, region)):
+        assert found is None or "\0" not in found.encode().decode()
+
+
 def lines_of(name: object) -> list[bytes]:
     with open_source(str(name)) as source:
         return list(source.lines(lambda _: None))
@@ -150,6 +192,14 @@ def test_a_damaged_archive_is_named(tmp_path: Path):
     (tmp_path / "cut.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(Failure, match=r"cut\.gz is damaged"):
         lines_of(tmp_path / "cut.gz")
+
+
+def test_an_archive_that_is_damaged_in_its_middle_is_named(tmp_path: Path):
+    packed = bytearray(gzip.compress(b"".join(b"%d\n" % number for number in range(100_000))))
+    packed[len(packed) // 2 : len(packed) // 2 + 64] = bytes(64)
+    (tmp_path / "bad.gz").write_bytes(packed)
+    with pytest.raises(Failure, match=r"bad\.gz is damaged"):
+        lines_of(tmp_path / "bad.gz")
 
 
 def test_standard_input_is_a_file_too(monkeypatch: pytest.MonkeyPatch):

@@ -22,6 +22,7 @@ from bench.engine.java import NotBuilt
 from bench.processes import Failed
 from deploy.kafka.broker import BrokerFailed
 from leadstream.logs import log_from
+from leadstream.show import Failure
 
 BENCHMARKS = {
     "import": "bench.durable_import",
@@ -39,7 +40,11 @@ def main(words: list[str]) -> None:
         asked = words[0] in {"-h", "--help"}
         print(__doc__ if asked else f"There is no {words[0]!r}, only {', '.join(BENCHMARKS)}.")
         raise SystemExit(0 if asked else 2)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is stopped
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # so that what was started is stopped, in the background, too
+        signal.signal(number, signal.default_int_handler)
     log_from("error")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a fresh topic's leader takes a moment
     for name in words[:1] or BENCHMARKS:
@@ -52,7 +57,7 @@ def main(words: list[str]) -> None:
         module.options(parser)
         try:
             module.run(parser.parse_args(words[1:]))
-        except (Failed, BrokerFailed, NotBuilt) as failure:
+        except (Failed, Failure, BrokerFailed, NotBuilt) as failure:
             raise SystemExit(str(failure)) from failure
 
 

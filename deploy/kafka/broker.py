@@ -363,7 +363,8 @@ def main() -> int:
     asked.add_argument("--data", type=Path, default=Path(".leadstream/kafka"), help="where its data are kept")
     asked.add_argument("--port", type=int, default=9092, help="where clients reach it, on this machine only")
     given = asked.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT, too: whoever starts this in the background may have it ignored, which is inherited.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         broker = start(given.data, given.port, say=_say_so)

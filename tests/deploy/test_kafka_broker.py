@@ -25,12 +25,16 @@ PROGRAM = Path(__file__).parents[2] / "deploy" / "kafka" / "broker.py"
 GENESIS = [Outgoing(EVENTS, "~", b"first")]
 
 
+DEAF = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a script starts a job in the background: SIGINT is ignored, until the program says otherwise."""
+
+
 class Foreground:
     """`make kafka`, without make."""
 
     def __init__(self, data_dir, port):
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, "--data", data_dir, "--port", str(port)],
+            [*DEAF, sys.executable, PROGRAM, "--data", data_dir, "--port", str(port)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -149,6 +153,7 @@ def test_it_makes_no_topic_by_a_misspelt_name(kafka_broker):
 
 
 def test_in_the_foreground_it_stops_on_ctrl_c_and_starts_again_on_its_data(foreground, tmp_path):
+    """Also where SIGINT was ignored when it was started."""
     port = free_port()
     cluster = Cluster(f"127.0.0.1:{port}")
     for expected in (10, 0):

@@ -3,6 +3,7 @@ log from an embedded store into Kafka; and what an operator is told when somethi
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -41,12 +42,18 @@ def settings(cluster) -> dict[str, str]:
     }
 
 
+DEAF = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a script starts a job in the background: SIGINT is ignored, until the program says otherwise."""
+
+
 @contextmanager
-def running(*command: str, said: Path, **settings: str) -> Iterator["subprocess.Popen[bytes]"]:
+def running(
+    *command: str, said: Path, ended_by: int = signal.SIGTERM, **settings: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """The command, until it is told to stop, which it does without an error and in time."""
     with said.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "leadstream", *command],
+            [*DEAF, sys.executable, "-m", "leadstream", *command],
             stdout=file,
             stderr=file,
             env=environment(**settings),
@@ -54,7 +61,7 @@ def running(*command: str, said: Path, **settings: str) -> Iterator["subprocess.
     try:
         yield process
         assert process.poll() is None, said.read_text()
-        process.terminate()
+        process.send_signal(ended_by)
         assert process.wait(10) == 0, said.read_text()
     finally:
         process.kill()
@@ -122,6 +129,7 @@ def test_topics_are_made_once_and_checked(settings):
 
 @pytest.mark.postgres
 def test_each_part_runs_as_a_process_and_commands_need_no_server(settings, database_url: str, tmp_path: Path):
+    """The parts are ended by SIGINT, which was ignored when they were started."""
     settings |= {"LEADSTREAM_DATABASE_URL": database_url, "LEADSTREAM_DATA_DIR": str(tmp_path / "data")}
     done("topics", "create", **settings)
     told = done("doctor", code=1, **settings)
@@ -130,9 +138,9 @@ def test_each_part_runs_as_a_process_and_commands_need_no_server(settings, datab
     assert "leadstream worker" in told
     port = str(free_port())
     with (
-        running("project", said=tmp_path / "project", **settings),
-        running("worker", said=tmp_path / "worker", **settings),
-        running("gateway", "--port", port, said=tmp_path / "gateway", **settings),
+        running("project", said=tmp_path / "project", ended_by=signal.SIGINT, **settings),
+        running("worker", said=tmp_path / "worker", ended_by=signal.SIGINT, **settings),
+        running("gateway", "--port", port, said=tmp_path / "gateway", ended_by=signal.SIGINT, **settings),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
     ):
         answers(http, "/ready", 200)

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from leadstream.cli import app
 from schemas.decode import MAX_EVENT_BYTES
+from schemas.topics import DAYS, TOPICS
 from scoring import identity, sessions
 from streams import track_sessions
 
@@ -59,6 +60,31 @@ def test_readme_names_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = set(get_command(app).commands)
     assert not {c for c in commands - {"version"} if f"leadstream {c}" not in readme}
+
+
+def test_an_example_in_a_document_is_the_very_file():
+    shown = re.findall(
+        r"^<!-- (examples/\S+) -->\n```\w+\n(.*?)^```$",
+        "".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert {Path(name).suffix for name, _ in shown} == {".py", ".js"}
+    assert not [name for name, text in shown if text != (ROOT / name).read_text(encoding="utf-8")]
+
+
+def test_the_subscribers_page_says_how_long_each_topic_is_kept():
+    page = (ROOT / "docs/consuming.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", page, re.MULTILINE))
+    years = {365: "a year", 90: "90 days", 30: "30 days"}
+    for topic in TOPICS:
+        if topic.name in told:
+            kept = told.pop(topic.name)
+            assert (
+                "forever (compacted)" in kept
+                if topic.compacted
+                else kept == years[topic.retention_ms // DAYS]
+            )
+    assert not told
 
 
 def tracked():

@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
-from rich.console import Console
-from rich.table import Table
 
+from bench.report import show
 from leadstream.imports import append_all, archived
 from leadstream.reach import own_store
 from leadstream.settings import Settings
@@ -48,20 +47,20 @@ def run(_given: argparse.Namespace) -> None:
                 connection.commit()
                 said = count(connection, "select count(*) from records where topic <> 'events'")
                 size = count(connection, "select pg_database_size(current_database())")
-    table = Table(title=f"{len(rows):,} events of {LEADS:,} leads, durable")
-    for column in ("", "events/s", "ratio to COPY"):
-        table.add_column(column, justify="right" if column else "left")
-    for what, seconds in (
+    measured = (
         ("COPY of the same rows", copied),
         ("appended", stored),
         ("appended, scored and readable", imported),
-    ):
-        table.add_row(what, f"{len(rows) / seconds:,.0f}", f"{copied / seconds:.4f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{cpu / len(rows) * 1e6:,.0f} us of Python CPU per event; {said / len(rows):.1f} records said per event; "
-        f"{size / len(rows):,.0f} bytes of database per event"
+    )
+    show(
+        f"{len(rows):,} events of {LEADS:,} leads, durable",
+        ("", "events/s", "ratio to COPY"),
+        [(what, f"{len(rows) / seconds:,.0f}", f"{copied / seconds:.4f}") for what, seconds in measured],
+        [
+            f"{cpu / len(rows) * 1e6:,.0f} us of Python CPU per event",
+            f"{said / len(rows):.1f} records said per event",
+            f"{size / len(rows):,.0f} bytes of database per event",
+        ],
     )
 
 

@@ -3,7 +3,8 @@
 Events come over HTTP at a steady rate, fifty requests a second; the last event of each request is of
 somebody new, and their score is looked for in the database. Acknowledged: from sending to the answer,
 when the event is in the log. Visible: from the answer until the score can be read. A server that
-cannot keep up is said to; its latency then only tells how long it was made to try.
+cannot keep up is said to; its latency then only tells how long it was made to try. What it turns away
+(429, 503) or does not answer is sent again, as producers do, and counted.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import psycopg
 from msgspec import json
 
 from bench import kafka
-from bench.processes import Program, cpu_of
+from bench.processes import Failed, Program, cpu_of
 from bench.product import await_ready, command, settings_of
 from bench.report import percentile, say, show, write_line
 from leadstream.postgres import find_postgres
@@ -35,6 +36,8 @@ LOOK_SECONDS = 0.004
 KEPT_UP_SECONDS = 2.0
 """Who needs longer after the last event did not keep up."""
 PATIENCE_SECONDS = 60.0
+AGAIN_SECONDS = 1.0
+"""Before something is sent again, unless the server asks for another pause."""
 WARM_UP_SECONDS = 3.0
 VISITORS = 20_000
 
@@ -47,6 +50,8 @@ class Found(NamedTuple):
     acknowledged: list[float]
     visible: list[float]
     missing: int
+    again: int
+    """How often a request was sent again."""
     behind: float
     """Seconds from the last answer until everything showed."""
     cores: float
@@ -131,7 +136,9 @@ class Sent(NamedTuple):
     key: int
     """Of the lead to look for."""
     at: float
-    answered: float
+    answered: float | None
+    """None: not within the patience."""
+    again: int
 
 
 def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: Program) -> Found:
@@ -147,13 +154,17 @@ def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: P
             server.check()
             time.sleep(0.05)
     seen = looker.seen
-    last = max(each.answered for each in sent)
+    answered = {each.key: each.answered for each in sent if each.answered is not None}
+    if not answered:
+        raise server.failed(f"took nothing within {PATIENCE_SECONDS:.0f} s")
+    last = max(answered.values())
     return Found(
         mode,
         rate,
-        sorted(1000 * (each.answered - each.at) for each in sent),
-        sorted(1000 * max(0.0, seen[each.key] - each.answered) for each in sent if each.key in seen),
+        sorted(1000 * (answered[each.key] - each.at) for each in sent if each.key in answered),
+        sorted(1000 * max(0.0, seen[key] - at) for key, at in answered.items() if key in seen),
         sum(each.key not in seen for each in sent),
+        sum(each.again for each in sent),
         max(0.0, max(seen.values(), default=last) - last),
         used,
     )
@@ -169,13 +180,7 @@ async def _send(address: str, rate: int, seconds: float, looker: Looker) -> list
             body = b"\n".join(_events(run, number, rate // REQUESTS_PER_SECOND, stranger))
             key = lead_row_key(DEFAULT_TENANT, f"anon:{stranger}")
             looker.want(key)
-            at = time.perf_counter()
-            answer = await client.post(
-                "/v1/events", content=body, headers={"content-type": "application/x-ndjson"}
-            )
-            if answer.status_code != 200:
-                raise RuntimeError(f"{answer.status_code}: {answer.text[:500]}")
-            return Sent(key, at, time.perf_counter())
+            return Sent(key, *await post(client, body))
 
         tasks = []
         began = time.perf_counter()
@@ -183,6 +188,28 @@ async def _send(address: str, rate: int, seconds: float, looker: Looker) -> list
             await asyncio.sleep(max(0.0, began + number / REQUESTS_PER_SECOND - time.perf_counter()))
             tasks.append(asyncio.create_task(send(number)))
         return await asyncio.gather(*tasks)
+
+
+async def post(client: httpx.AsyncClient, body: bytes) -> tuple[float, float | None, int]:
+    """When it was sent, when it was taken (None: not within the patience), and how often it was sent again."""
+    at, again = time.perf_counter(), 0
+    headers = {"content-type": "application/x-ndjson"}
+    while time.perf_counter() - at < PATIENCE_SECONDS:
+        pause = AGAIN_SECONDS
+        try:
+            answer = await client.post("/v1/events", content=body, headers=headers)
+        except httpx.TransportError:
+            answer = None
+        if answer is not None:
+            if answer.status_code == 200:
+                return at, time.perf_counter(), again
+            if answer.status_code not in {429, 503}:
+                raise Failed(f"The server answered {answer.status_code}: {answer.text[:500]}")
+            asked = answer.headers.get("retry-after", "")
+            pause = float(asked) if asked.isdecimal() else AGAIN_SECONDS
+        again += 1
+        await asyncio.sleep(pause)
+    return at, None, again
 
 
 def _events(run: str, number: int, count: int, stranger: str) -> Iterator[bytes]:
@@ -216,14 +243,32 @@ def _show(found: Sequence[Found]) -> None:
                     f"{figures[name]:,.0f}" if name in figures else "-"
                     for name in ("acknowledged_p50", "acknowledged_p99", "visible_p50", "visible_p99")
                 ),
+                f"{each.again:,}",
                 f"{each.cores:.2f}",
                 "yes" if kept_up else f"no: {each.behind:,.0f} s behind, {each.missing} missing",
             )
         )
         lines.append(
-            {"mode": each.mode, "rate": each.rate, **figures, "kept_up": kept_up, "cores": each.cores}
+            {
+                "mode": each.mode,
+                "rate": each.rate,
+                **figures,
+                "kept_up": kept_up,
+                "sent_again": each.again,
+                "cores": each.cores,
+            }
         )
-    columns = ("", "events/s", "acknowledged p50", "p99", "visible p50", "p99", "cores", "kept up")
+    columns = (
+        "",
+        "events/s",
+        "acknowledged p50",
+        "p99",
+        "visible p50",
+        "p99",
+        "sent again",
+        "cores",
+        "kept up",
+    )
     notes = [f"Milliseconds. Visible is looked for every {LOOK_SECONDS * 1000:.0f} ms."]
     show("From an event to its score, over HTTP", columns, rows, notes)
     write_line("latency", found=lines)

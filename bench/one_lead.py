@@ -8,9 +8,7 @@ import argparse
 import time
 from statistics import median
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.report import show
 from leadstream.wiring import genesis, utc_now
 from schemas.decode import encode_source, key_of
 from schemas.events import ElementClicked, Event, MessageReceived, PageViewed
@@ -62,14 +60,14 @@ def run(_given: argparse.Namespace) -> None:
                 number = feed(replay, number, CHUNK)
             costs.append((time.process_time() - started) / STRETCH)
         rows.append((after, median(costs), *sizes))
-    table = Table(title="One lead, ever more events")
-    for column in ("events before", "us per event", "ratio to the first", "bytes, visitor", "bytes, lead"):
-        table.add_column(column, justify="right")
-    for after, cost, visitor, lead in rows:
-        table.add_row(
-            f"{after:,}", f"{cost * 1e6:,.0f}", f"{cost / rows[0][1]:.2f}", f"{visitor:,}", f"{lead:,}"
-        )
-    Console().print(table)
+    show(
+        "One lead, ever more events",
+        ("events before", "us per event", "ratio to the first", "bytes, visitor", "bytes, lead"),
+        [
+            (f"{after:,}", f"{cost * 1e6:,.0f}", f"{cost / rows[0][1]:.2f}", f"{visitor:,}", f"{lead:,}")
+            for after, cost, visitor, lead in rows
+        ],
+    )
 
 
 def feed(replay: Replay, number: int, count: int) -> int:

@@ -5,29 +5,22 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
-from rich.table import Table
+from leadstream.show import print_line, print_table
 
-console = Console()
 NOTHING = "-"
 
 
 def say(line: str) -> None:
     """How far it is."""
-    console.print(f"[dim]{line}[/]", highlight=False)
+    print_line((line, "dim"))
 
 
 def show(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
 ) -> None:
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    print_table(title, columns, list(rows), "l" + "r" * (len(columns) - 1))
     for note in notes:
-        console.print(note, highlight=False)
+        print_line(note)
 
 
 def write_line(bench: str, **found: object) -> None:

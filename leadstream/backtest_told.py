@@ -6,10 +6,7 @@ Only words and columns; every number is in the result already.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
-from leadstream.show import out, rows, say, warn
+from leadstream.show import print_facts, print_line, print_table, say, warn
 
 Told = Mapping[str, Any]
 
@@ -18,7 +15,7 @@ def tell(result: Told) -> None:
     pooled = result["pooled"]
     names = list(pooled)
     first = pooled[names[0]]
-    rows(
+    print_facts(
         "Backtest",
         {
             "Conversion": result["conversion"],
@@ -57,40 +54,35 @@ def _tell_limits(result: Told, name: str) -> None:
 
 
 def _tell_choice(result: Told, names: Sequence[str]) -> None:
-    table = Table(title=f"The first {result['capacity']} at each cutoff", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for column in ("chosen", "converted", "precision", "95%", "recall", "x chance", "AUC"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name in names:
-        told = result["pooled"][name]
-        chosen = told["capacity"]
-        table.add_row(
-            escape(name),
-            f"{chosen['chosen']:,}",
-            f"{chosen['converted']:.1f}",
-            _percent(chosen["precision"]),
-            _between(chosen["interval"]),
-            _percent(chosen["recall"]),
-            _times(chosen["times_chance"]),
-            _share(told["auc"]),
-        )
     chosen = result["pooled"][names[0]]["capacity"]
     blind, most = chosen["converted_by_chance"], max(chosen["chosen"], 1)
-    table.add_row("by chance", "", f"{blind:.1f}", _percent(blind / most), "", "", "1.00", "0.500")
-    out.print(table)
+    rows = [_choice(name, result["pooled"][name]) for name in names]
+    rows.append(("by chance", "", f"{blind:.1f}", _percent(blind / most), "", "", "1.00", "0.500"))
+    columns = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
+    print_table(f"The first {result['capacity']} at each cutoff", columns, rows, "lrrrrrrr")
     for name, more in result["more_converted_than"].items():
-        out.print(
-            f"{names[0]} finds {abs(more):.1f} conversions {'more' if more >= 0 else 'fewer'} than {name}.",
-            markup=False,
+        print_line(
+            f"{names[0]} finds {abs(more):.1f} conversions {'more' if more >= 0 else 'fewer'} than {name}."
         )
+
+
+def _choice(name: str, told: Told) -> tuple[str, ...]:
+    chosen = told["capacity"]
+    return (
+        name,
+        f"{chosen['chosen']:,}",
+        f"{chosen['converted']:.1f}",
+        _percent(chosen["precision"]),
+        _between(chosen["interval"]),
+        _percent(chosen["recall"]),
+        _times(chosen["times_chance"]),
+        _share(told["auc"]),
+    )
 
 
 def _tell_deciles(name: str, told: Told) -> None:
-    table = Table(title=f"{escape(name)}: by tenths, the highest scores first", title_justify="left")
-    for column in ("tenth", "leads", "converted", "rate", "95%", "lift", "of all so far"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for tenth in told["deciles"]:
-        table.add_row(
+    rows = [
+        (
             str(tenth["decile"]),
             f"{tenth['leads']:,}",
             f"{tenth['converted']:.1f}",
@@ -99,24 +91,23 @@ def _tell_deciles(name: str, told: Told) -> None:
             _times(tenth["lift"]),
             _percent(tenth["gain"]),
         )
-    out.print(table)
+        for tenth in told["deciles"]
+    ]
+    columns = ("tenth", "leads", "converted", "rate", "95%", "lift", "of all so far")
+    print_table(f"{name}: by tenths, the highest scores first", columns, rows, "rrrrrrr")
 
 
 def _tell_cutoffs(cutoffs: Sequence[Told], names: Sequence[str], capacity: int) -> None:
-    table = Table(title="At each cutoff", title_justify="left")
-    table.add_column("cutoff")
-    for column in ("leads", "converted"):
-        table.add_column(column, justify="right")
-    for name in names:
-        table.add_column(f"of the first {capacity}\n{escape(name)}", justify="right")
+    rows = []
     for cutoff in cutoffs:
         told = cutoff["models"]
         first = told[names[0]]
         found = [f"{told[name]['capacity']['converted']:.1f}" for name in names]
-        table.add_row(
-            f"{cutoff['at']:%Y-%m-%d %H:%M}", f"{first['leads']:,}", f"{first['converted']:,}", *found
+        rows.append(
+            (f"{cutoff['at']:%Y-%m-%d %H:%M}", f"{first['leads']:,}", f"{first['converted']:,}", *found)
         )
-    out.print(table)
+    columns = ("cutoff", "leads", "converted", *(f"of the first {capacity}, {name}" for name in names))
+    print_table("At each cutoff", columns, rows, "l" + "r" * (len(columns) - 1))
 
 
 def _percent(share: float | None) -> str:

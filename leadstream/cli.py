@@ -17,7 +17,7 @@ import typer
 
 from leadstream import cli_models
 from leadstream.cli_options import DatabaseUrl, DataDir, Tenant, commands, settings_from
-from leadstream.show import Failure, complain, out
+from leadstream.show import Failure, complain, print_line, print_trace
 from schemas.envelope import DEFAULT_TENANT
 
 RUN, FILL, TEND, KAFKA = "Run", "Bring events in, take them out", "Look after it", "Run on Kafka"
@@ -80,7 +80,7 @@ LeadCount = Annotated[int, typer.Option("--leads", help="How many people come.",
 
 def _told_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
     if asked:
-        out.print(f"leadstream {version_of('leadstream')}")
+        print_line(f"leadstream {version_of('leadstream')}")
         raise typer.Exit
 
 
@@ -343,6 +343,7 @@ def settings() -> None:
 def main() -> None:
     """The entry point `leadstream`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.excepthook = print_trace
     try:
         app()
     except Failure as failure:

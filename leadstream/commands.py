@@ -4,6 +4,7 @@ Raises Failure for what the user can mend. The manual pages are in `leadstream.c
 """
 
 import gzip
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import psycopg
-from rich.text import Text
 
 from gateway.access import TENANT
 from gateway.authoring import Publication
@@ -37,7 +37,15 @@ from leadstream.logs import log_from
 from leadstream.reach import Store, as_served, database_beside, reach_store, settle
 from leadstream.serving import Beside, ensure_directory, listening, run_gateway
 from leadstream.settings import Settings, read_settings, unknown_variables, variable
-from leadstream.show import Failure, out, progress, say, warn
+from leadstream.show import (
+    Failure,
+    print_bytes,
+    print_line,
+    printable_json,
+    progress,
+    say,
+    warn,
+)
 from leadstream.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
@@ -107,7 +115,8 @@ def demo(settings: Settings, *, leads: int, browser: bool) -> None:
 
 @contextmanager
 def _until_told() -> Iterator[None]:
-    """Being told to stop is how this command ends."""
+    """Being told to stop is how this command ends; also in the background, where SIGINT is inherited as ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
@@ -245,10 +254,11 @@ def export(settings: Settings, file: str | None, *, to_kafka: bool) -> None:
         _carry(settings)
         return
     settings = as_served(settings)
-    with _database(settings) as url, _opened(None if file in {None, "-"} else Path(file or "-")) as to:
+    path = None if file in {None, "-"} else Path(file or "-")
+    with _database(settings) as url, _opened(path) as to:
         if settings.kafka is not None:
             commands_kafka.tell_unarchived(settings, url)
-        tally = write_events(url, to.write)
+        tally = write_events(url, to.write if path else lambda line: to.write(printable_json(line)))
     say(f"{tally.events:,} events were written.")
     if tally.left_out:
         warn(f"{tally.left_out:,} records cannot be read and were left out: `leadstream dead-letters list`.")
@@ -264,7 +274,7 @@ def _carry(settings: Settings) -> None:
         _require_embedded(url)
         with progress("Carrying events to Kafka", None) as report:
             carried = carry(commands_kafka.on_kafka(settings), url, report)
-    out.print(f"{carried:,} events are in Kafka.")
+    print_line(f"{carried:,} events are in Kafka.")
     say("Go on with LEADSTREAM_KAFKA set, and another database for the read models.")
 
 
@@ -290,15 +300,13 @@ def publish(
             store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
         )
         if isinstance(said, Draft):
-            out.print(
-                f"Model {said.model} takes effect at {said.effective_from} (draft {said.id}).", soft_wrap=True
-            )
+            print_line(f"Model {said.model} takes effect at {said.effective_from} (draft {said.id}).")
             return
         if said.unchanged:
-            out.print(f"Model {said.model}, version {said.version}, is unchanged: it has this text already.")
+            print_line(f"Model {said.model}, version {said.version}, is unchanged: it has this text already.")
             return
         _rescore(store, said)
-        out.print(f"Model {said.model}, version {said.version}, is in force.")
+        print_line(f"Model {said.model}, version {said.version}, is in force.")
         summary.tell_moved(store.database_url, said)
         if tenant == EVERY_TENANT:
             models.tell_own(store.database_url, said.model)
@@ -311,7 +319,7 @@ def retire(
     with reach_store(settings) as store:
         said = publishing.retire(store, model, tenant=tenant, force=force, by=by, note=note)
         _rescore(store, said)
-        out.print(f"Model {said.model} is retired, as version {said.version}.")
+        print_line(f"Model {said.model} is retired, as version {said.version}.")
 
 
 def _rescore(store: Store, said: Publication) -> None:
@@ -353,7 +361,7 @@ def discard_model_draft(settings: Settings, number: int) -> None:
     log_from("warning")
     with _database(settings) as url:
         gone = models.discard(url, number)
-    out.print(f"Draft {gone.id} of {gone.model} is discarded.")
+    print_line(f"Draft {gone.id} of {gone.model} is discarded.")
 
 
 def what_if(settings: Settings, model: str, *, tenant: str, replay: bool, as_json: bool) -> None:
@@ -408,11 +416,10 @@ def publish_settings(
                 idle_minutes=idle_minutes,
                 lifecycle=lifecycle,
             )
-        out.print(
+        print_line(
             f"Settings, version {said.version}, are in force: days end at midnight in {said.time_zone}, "
             f"sessions after {said.idle_minutes} idle minutes, and stages follow the lifecycle "
-            f"{compile_lifecycle(said.lifecycle).name}.",
-            soft_wrap=True,
+            f"{compile_lifecycle(said.lifecycle).name}."
         )
 
 
@@ -437,7 +444,7 @@ def explain(
     with _database(as_served(settings)) as url:
         told = explaining.explain(url, asked, utc_now())
     for line in told:
-        out.print(Text(line, style="" if line.startswith(" ") else "bold"), soft_wrap=True)
+        print_line(line if line.startswith(" ") else (line, "bold"))
 
 
 def rebuild(settings: Settings) -> None:
@@ -454,7 +461,7 @@ def rebuild(settings: Settings) -> None:
                     commands_kafka.rebuild(settings, url, told)
         except (NothingToRebuildError, RebuildRunsError, PositionGapError, UnreadableRecordError) as cause:
             raise Failure(str(cause)) from cause
-    out.print("The read models were built anew.")
+    print_line("The read models were built anew.")
 
 
 def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
@@ -464,7 +471,7 @@ def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
     for letter in found:
         retried = " (retried)" if letter.retried_at else ""
         why = f"{letter.field}: {letter.reason}" if letter.field else letter.reason
-        out.print(f"{letters.place_of(letter)}  {why}{retried}", markup=False, soft_wrap=True)
+        print_line(f"{letters.place_of(letter)}  {why}{retried}")
     if not found:
         say("No dead letters.")
     if len(found) == letters.LISTED:
@@ -475,8 +482,7 @@ def show_dead_letter(settings: Settings, topic: str, partition: int, position: i
     log_from("warning")
     with _database(settings) as url:
         letter = letters.one_letter(url, topic, partition, position)
-    sys.stdout.buffer.write(letter.original)
-    sys.stdout.buffer.flush()
+    print_bytes(letter.original)
 
 
 def retry_dead_letters(settings: Settings, place: tuple[str, int, int] | None, mended: Path | None) -> None:
@@ -496,7 +502,7 @@ def retry_dead_letters(settings: Settings, place: tuple[str, int, int] | None, m
     why = "\n".join(stay[:_REASONS])
     if stay and not sent:
         raise Failure(why if len(stay) == 1 else f"None of the {len(stay)} can be sent in again:\n{why}")
-    out.print(f"{sent} sent in again.")
+    print_line(f"{sent} sent in again.")
     if stay:
         warn(f"{len(stay)} stay:\n{why}")
 
@@ -509,7 +515,7 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
     settings = as_served(settings)
     if settings.kafka is not None:
         commands_kafka.skip(settings, topic, partition, position, reason)
-        out.print(f"{topic} {partition} {position} will be passed over when the worker starts again.")
+        print_line(f"{topic} {partition} {position} will be passed over when the worker starts again.")
         return
     with _database(settings) as url, psycopg.connect(url) as connection:
         _require_embedded(url)
@@ -517,7 +523,7 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
             log.skip(connection, stages[topic], topic, partition, position, reason)
         except log.LogRefused as cause:
             raise Failure(str(cause)) from cause
-    out.print(f"{topic} {partition} {position} will be passed over.")
+    print_line(f"{topic} {partition} {position} will be passed over.")
 
 
 def doctor(settings: Settings) -> bool:
@@ -527,9 +533,9 @@ def doctor(settings: Settings) -> bool:
     failed = False
     for found in checks.findings(settings):
         failed = failed or found.health == "fail"
-        out.print(f"[{colours[found.health]}]{found.health:4}[/] ", end="")
         remedy = f"  {found.remedy}" if found.remedy else ""
-        out.print(f"{found.what}: {found.said}.{remedy}".replace("..", "."), markup=False, soft_wrap=True)
+        rest = f"{found.what}: {found.said}.{remedy}".replace("..", ".")
+        print_line((f"{found.health:4}", colours[found.health]), f" {rest}")
     return not failed
 
 
@@ -537,8 +543,8 @@ def show_settings(settings: Settings) -> None:
     for name, setting in Settings.model_fields.items():
         value = getattr(settings, name)
         shown = "(not set)" if value in {None, (), ""} else str(value)
-        out.print(f"{variable(name)} = {shown}", markup=False, soft_wrap=True)
-        out.print(f"    {setting.description}", markup=False, soft_wrap=True)
+        print_line(f"{variable(name)} = {shown}")
+        print_line(f"    {setting.description}")
 
 
 def _require_embedded(database_url: str) -> None:

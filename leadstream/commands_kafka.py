@@ -15,7 +15,7 @@ from leadstream.postgres import postgres_url
 from leadstream.projecting import rebuild_from_kafka
 from leadstream.serving import ensure_directory, listening, run_gateway
 from leadstream.settings import LOCAL_KAFKA, Settings
-from leadstream.show import Failure, out, say, warn
+from leadstream.show import Failure, print_line, say, warn
 from leadstream.wiring import database_server, explained, refuse_log
 from leadstream.wiring_kafka import SOURCES, Projection, kafka_explained, kafka_ports, make_topics
 from projections.rebuild import Progress
@@ -94,7 +94,7 @@ def create_topics(settings: Settings) -> None:
     with kafka_explained():
         made = asyncio.run(make_topics(settings))
     for name in made:
-        out.print(name, markup=False, soft_wrap=True)
+        print_line(name)
     say(f"{len(made)} topics were made." if made else "All topics are there already.")
 
 
@@ -104,7 +104,7 @@ def check_topics(settings: Settings) -> bool:
     with kafka_explained():
         problems = asyncio.run(topics.check_topics(settings.cluster, partitions=partitions))
     for problem in problems:
-        out.print(str(problem), markup=False, soft_wrap=True)
+        print_line(str(problem))
     if not problems:
         say("The topics are as they should be.")
     return not problems

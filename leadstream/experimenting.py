@@ -3,14 +3,12 @@
 It reads the same facts and comes to the same results as /api/experiments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import psycopg
 from psycopg.rows import class_row
-from rich.markup import escape
-from rich.table import Table
 
-from leadstream.show import Failure, out, say, warn
+from leadstream.show import Failure, print_table, say, warn
 from projections import experiments as questions
 from projections.queries import compiled
 from projections.tables import READ_OPTIONS
@@ -41,7 +39,7 @@ def tell_experiments(experiments: Mapping[str, Experiment]) -> None:
         )
         for _, each in sorted(experiments.items())
     ]
-    _table(("experiment", "status", "variants", "coverage", "about"), rows)
+    print_table("", ("experiment", "status", "variants", "coverage", "about"), rows, "lllll")
 
 
 def results_of(database_url: str, tenant: str, experiment: Experiment) -> Results:
@@ -74,7 +72,8 @@ def tell_results(experiment: Experiment, shown: Results) -> None:
         for goal in experiment.goals
         for each in shown.variants
     ]
-    _table(("goal", "variant", "leads", "reached it", "rate", "95% interval", "lift", "p"), rows)
+    columns = ("goal", "variant", "leads", "reached it", "rate", "95% interval", "lift", "p")
+    print_table("", columns, rows, "llllllll")
     for goal, needed in shown.needed.items():
         _tell_needed(goal, needed)
     _tell_doubts(shown)
@@ -124,17 +123,3 @@ def _tell_doubts(shown: Results) -> None:
 def _without_them(goal: str, reached: Reached) -> str:
     rate = NOTHING if reached.pure_rate is None else f"{reached.pure_rate:.1%}"
     return f"{goal}, reached by {reached.saw_several:,} of them, {rate} without them"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere plain lines, their columns parted by two spaces."""
-    if not out.is_terminal:
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        for row in (head, *body):
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            out.print("  ".join(cells).rstrip(), markup=False, soft_wrap=True)
-        return
-    table = Table(*head)
-    for row in body:
-        table.add_row(*map(escape, row))
-    out.print(table)

@@ -1,21 +1,25 @@
 """What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked.
 
+Texts of others command no terminal: JSON escapes what is not ASCII, and for a terminal it is taken out.
 What a library repeats many times a second while a broker is away is told once in a while. What events
 hold is never logged.
 """
 
+import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
 from gateway.masking import mask_personal
+from leadstream.show import inline, printable, printable_json
 
 _REPETITIVE = ("aiokafka", "faust", "mode")
 _WHILE_SECONDS = 30.0
+_OF_SEVERAL_LINES = {"event", "exception", "stack"}
 
 
 def _once_in_a_while(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
@@ -33,10 +37,28 @@ def _once_in_a_while(clock: Callable[[], float]) -> Callable[[logging.LogRecord]
     return passes
 
 
+def _printable_fields(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """What is no text, the console renders by `repr`, which escapes."""
+    return {
+        name: (printable(value) if name in _OF_SEVERAL_LINES else inline(value))
+        if isinstance(value, str)
+        else value
+        for name, value in fields.items()
+    }
+
+
+def _json(fields: object, **options: Any) -> str:
+    return printable_json(json.dumps(fields, **options).encode()).decode()
+
+
 def log_from(level: str) -> None:
     """From this level on, for our own loggers and for those of the libraries."""
     terminal = sys.stderr.isatty()
-    render: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    rendering: list[Any] = (
+        [_printable_fields, structlog.dev.ConsoleRenderer()]
+        if terminal
+        else [structlog.processors.JSONRenderer(_json)]
+    )
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,7 +66,7 @@ def log_from(level: str) -> None:
         mask_personal,
     ]
     structlog.configure(
-        processors=[*shared, render],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
@@ -53,7 +75,7 @@ def log_from(level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     handler.addFilter(_once_in_a_while(time.monotonic))

@@ -3,16 +3,12 @@
 Publishes nothing. Texts go to standard output as they are, so that one can be edited and published again.
 """
 
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from rich.markup import escape
-from rich.table import Table
-
 from gateway.revisions import difference, text_of, unknown_model
 from leadstream.publishing import done, reading, refusals
-from leadstream.show import Failure, out, say
+from leadstream.show import Failure, print_records, print_text, say
 from projections.authoring import SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT
 from scoring.model import optional_models
@@ -62,7 +58,7 @@ def show_text(database_url: str, tenant: str, model: str, version: int | None) -
     newest = _history(database_url, tenant, model)[0].version
     shown = newest if version is None else version
     with refusals():
-        _write(text_of(_history(database_url, tenant, model, shown), model, shown))
+        print_text(text_of(_history(database_url, tenant, model, shown), model, shown))
     whose = "" if tenant == EVERY_TENANT else f" --tenant {tenant}"
     say(
         f"This is version {shown} of {model}{'' if shown == newest else f', the newest is {newest}'}. To publish it "
@@ -72,7 +68,7 @@ def show_text(database_url: str, tenant: str, model: str, version: int | None) -
 
 def show_difference(database_url: str, tenant: str, model: str, old: int, new: int) -> None:
     with refusals():
-        _write(difference(_history(database_url, tenant, model, old, new), model, old, new))
+        print_text(difference(_history(database_url, tenant, model, old, new), model, old, new))
 
 
 def tell_drafts(database_url: str, tenant: str | None) -> None:
@@ -114,17 +110,4 @@ def _moment(at: datetime | None) -> str:
 
 
 def _tell(names: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
-    """A table on a terminal; elsewhere tabs between the fields of a line."""
-    told = [["" if each is None else str(each) for each in line] for line in lines]
-    if not out.is_terminal:
-        _write("\n".join("\t".join(line) for line in told))  # the console would make spaces of tabs
-        return
-    table = Table(*names)
-    for line in told:
-        table.add_row(*map(escape, line))
-    out.print(table)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
-    sys.stdout.flush()
+    print_records(names, [["" if each is None else str(each) for each in line] for line in lines])

@@ -1,13 +1,19 @@
-"""How the command line speaks: rich on a terminal, plain lines elsewhere; errors on one line.
+"""How the command line prints: rich on a terminal, plain lines elsewhere; errors on one line.
 
-Results go to standard output, everything said on the way to standard error, so that pipes stay clean.
+Results go to standard output, everything else to standard error, so that pipes stay clean. This is the only
+module that prints: what others wrote (names, titles, addresses, reasons) passes `printable` here and is never
+read as markup, so that no text of a stranger commands the terminal.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,31 +23,78 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 Report = Callable[[float], None]
 """How far it is by now, in the units of the total."""
+Part = str | tuple[str, str]
+"""Text, or text and its style."""
+
+_UNLIMITED = 1_000_000
+"""A width that no table reaches."""
+_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+"""C0 without tab and newline, DEL, C1, separators of lines, overrides of direction, halves of characters."""
+_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
+_UNPRINTABLE = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences: colours, cursor, erasing
+    # Strings with an end: titles, links, the clipboard. No unsafe character is within one: linear time.
+    f"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^{_UNSAFE}\n]*(?:\x07|\x9c|\x1b\\\\)"
+    "|\x1b[ -/]*[0-~]?"
+    f"|[{_UNSAFE}]"
+)
 
 
 class Failure(Exception):
-    """Something the user can mend: said on one line, without a trace."""
+    """Something the user can fix: printed on one line, without a trace."""
 
     code = 1
     """What the command exits with."""
 
 
+# Text of others
+
+
+def printable(text: str) -> str:
+    """Without what a terminal obeys: control characters but tab and newline, escape sequences, overrides of
+    the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n"))
+
+
+def inline(text: str) -> str:
+    """Printable, and on one line."""
+    return printable(re.sub(r"[\t\r\n\x0b\x0c\x85\u2028\u2029]+", " ", text))
+
+
+def printable_json(encoded: bytes) -> bytes:
+    """The same JSON; what a terminal obeys is written as an escape of JSON's own."""
+    text = encoded.decode(errors="replace")
+    return _UNSAFE_CHARACTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+# To standard error
+
+
 def say(text: str) -> None:
-    err.print(escape(text), soft_wrap=True)
+    err.print(Text(printable(text)), soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    err.print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True)
+    err.print(Text.assemble(("Error:", "bold red"), " ", printable(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    err.print(f"[yellow]Warning:[/] {escape(text)}", soft_wrap=True)
+    err.print(Text.assemble(("Warning:", "yellow"), " ", printable(text)), soft_wrap=True)
+
+
+def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of a fault of the program itself, whose message may hold text of others (`sys.excepthook`)."""
+    say("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 @contextlib.contextmanager
@@ -54,29 +107,128 @@ def progress(what: str, total: float | None) -> Iterator[Report]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err) as bars:
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(inline(what), total=total)
         yield lambda completed: bars.update(task, completed=completed)
         bars.update(task, total=total or 1, completed=total or 1)
 
 
-def rows(title: str, told: Mapping[str, object]) -> None:
+# To standard output
+
+
+def print_line(*parts: Part) -> None:
+    """One line, however long, whatever the width of the terminal."""
+    out.print(Text.assemble(*map(_inline_part, parts)), soft_wrap=True)
+
+
+def print_text(text: str) -> None:
+    """Lines that are a file's: exact for a pipe, printable on a terminal."""
+    print_bytes(text.encode(errors="replace"))
+    if text and not text.endswith("\n"):
+        print_bytes(b"\n")
+
+
+def print_bytes(original: bytes) -> None:
+    """Exact for a pipe, printable on a terminal."""
+    if out.is_terminal:
+        original = printable(original.decode(errors="backslashreplace")).encode()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(original)
+    sys.stdout.buffer.flush()
+
+
+def print_json(encoded: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(printable_json(encoded))
+    sys.stdout.buffer.flush()
+
+
+def print_facts(title: str, facts: Mapping[str, object]) -> None:
     """Names and values, a line each."""
-    if not out.is_terminal:
-        for name, value in told.items():
-            out.print(escape(f"{name}: {_number(value)}"), soft_wrap=True)
+    if out.is_terminal:
+        table = Table(title=Text(inline(title)), show_header=False, title_justify="left")
+        table.add_column(style="dim")
+        table.add_column(justify="right")
+        for name, value in facts.items():
+            table.add_row(_cell(name), _cell(_number(value)))
+        if _width(table) <= out.width:
+            out.print(table)
+            return
+    for name, value in facts.items():
+        print_line(f"{name}: {_number(value)}")
+
+
+def print_records(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere, for programs, tabs between the fields of a line."""
+    if out.is_terminal:
+        print_table("", columns, list(rows), "l" * len(columns))
         return
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    for name, value in told.items():
-        table.add_row(escape(name), escape(_number(value)))
-    out.print(table)
+    # Past the console, which would make spaces of tabs.
+    print_bytes("".join("\t".join(map(inline, row)) + "\n" for row in rows).encode(errors="replace"))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:
+    """Whole, wherever it is printed: the only function that prints tables.
+
+    On a terminal with rules; where that is too narrow, the words of the head below each other, or else each row
+    as lines of its own. Elsewhere plain lines as wide as they are. `align` is l or r, for each column.
+    """
+    if not out.is_terminal:
+        _print_plain(title, columns, rows, align)
+        return
+    for head in (columns, [name.replace(" ", "\n") for name in columns]):
+        table = Table(title=Text(inline(title)) if title else None, title_justify="left")
+        for name, side in zip(head, align, strict=True):
+            table.add_column(Text(printable(name)), justify="right" if side == "r" else "left")
+        for row in rows:
+            table.add_row(*map(_cell, row))
+        if _width(table) <= out.width:
+            out.print(table)
+            return
+    _print_blocks(title, columns, rows)
+
+
+def _print_plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:
+    if title:
+        print_line(title)
+    lines = [list(map(inline, row)) for row in (columns, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = []
+        for cell, width, side in zip(line, widths, align, strict=True):
+            room = " " * (width - cell_len(cell))
+            padded.append(room + cell if side == "r" else cell + room)
+        print_line("  ".join(padded).rstrip())
+
+
+def _print_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if title:
+        print_line((title, "italic"))
+    for row in rows:
+        for number, (name, cell) in enumerate(zip(columns, row, strict=True)):
+            label = f"{name}: " if name else ""
+            if number == 0:
+                print_line((f"{label}{cell}", "bold"))
+            elif cell:
+                print_line((f"  {label}", "dim"), cell)
+
+
+def _inline_part(part: Part) -> Part:
+    return inline(part) if isinstance(part, str) else (inline(part[0]), part[1])
+
+
+def _cell(text: str) -> Text:
+    return Text(inline(text))
+
+
+def _width(table: Table) -> int:
+    """As wide as it is if nothing is folded."""
+    return out.measure(table, options=out.options.update(max_width=_UNLIMITED)).maximum
 
 
 def _number(value: object) -> str:

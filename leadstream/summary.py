@@ -9,7 +9,7 @@ import psycopg
 
 from gateway.authoring import Publication
 from leadstream.imports import Tally
-from leadstream.show import rows, warn
+from leadstream.show import print_facts, warn
 from projections.tables import READ_OPTIONS, lead_row_key
 from schemas.envelope import DEFAULT_TENANT
 
@@ -56,7 +56,7 @@ def tell_moved(database_url: str, said: Publication) -> None:
         ).fetchall()
     leads = [row[1:] for row in moved if row[0]]
     anonymous = len(moved) - len(leads)
-    rows(
+    print_facts(
         "Moved",
         {
             "Leads that rose": sum(total > previous for *_, previous, total in leads),
@@ -71,7 +71,7 @@ def tell_moved(database_url: str, said: Publication) -> None:
 
 
 def tell_import(tally: Tally, *, unit: str, new_leads: int, scores: dict[str, int], model: str) -> None:
-    rows(
+    print_facts(
         "Import",
         {
             "Lines": tally.lines,

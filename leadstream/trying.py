@@ -4,7 +4,6 @@ They read one moment of the store, show how far they are, and write nothing into
 """
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from leadstream import backtest_told, publishing, whatif_told
 from leadstream.backtesting import Contender, Cutoff, Plan, backtest, result
 from leadstream.conversions import conversion_of
 from leadstream.recorded import events_of, recorded
-from leadstream.show import Failure, progress
+from leadstream.show import Failure, print_json, progress
 from leadstream.whatif import what_if
 from leadstream.wiring import now_ms
 from leadstream.worlds import Held, held_for
@@ -147,5 +146,4 @@ def _days(length: timedelta) -> str:
 
 
 def _write(told: Mapping[str, Any]) -> None:
-    sys.stdout.buffer.write(json.format(json.encode(told), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
+    print_json(json.format(json.encode(told), indent=2) + b"\n")

@@ -6,10 +6,7 @@ Only words and columns; every number is in the result already.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
-from leadstream.show import out, rows, say, warn
+from leadstream.show import print_facts, print_line, print_table, say, warn
 
 BAR = 30
 """The longest bar of a histogram, in characters."""
@@ -24,7 +21,7 @@ def tell(result: Told) -> None:
     _tell_limits(result)
     version = result["version_in_force"]
     against = "no model of this name is in force" if version is None else f"version {version} in force"
-    rows(
+    print_facts(
         f"{result['model']}: the draft beside {against}",
         {
             "Compared with": against,
@@ -41,7 +38,7 @@ def tell(result: Told) -> None:
     _tell_flows(leads["bands"])
     _tell_fires(leads, anonymous)
     for stage in leads["stages"]:
-        out.print(f"{_counted(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
+        print_line(f"{_counted(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
     _tell_movers(leads["movers"])
     say(f"{result['seconds']:.1f} s, {result['leads_per_second']:,} leads a second.")
 
@@ -79,65 +76,53 @@ def _tell_distribution(told: Told) -> None:
     before, after = told["before"], told["after"]
     names = [*dict.fromkeys([*(n for n in ("below 0",) if n in before | after), *before, *after])]
     most = max(*before.values(), *after.values(), 1)
-    table = Table(title="Leads by score", title_justify="left")
-    for column in ("points", "before", "after"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for name in names:
-        first, second = before.get(name, 0), after.get(name, 0)
-        bar = "█" * round(BAR * second / most)
-        table.add_row(name, f"{first:,}", f"{second:,}", bar)
-    out.print(table)
+    counts = [(name, before.get(name, 0), after.get(name, 0)) for name in names]
+    rows = [
+        (name, f"{first:,}", f"{second:,}", "█" * round(BAR * second / most))
+        for name, first, second in counts
+    ]
+    print_table("Leads by score", ("points", "before", "after", ""), rows, "rrrl")
 
 
 def _tell_flows(flows: Sequence[Told]) -> None:
     moving = [flow for flow in flows if flow["from"] != flow["to"]]
     if not moving:
-        out.print("Nobody changes a band.")
+        print_line("Nobody changes a band.")
         return
-    table = Table(title="Between bands", title_justify="left")
-    for column in ("bands", "from", "to"):
-        table.add_column(column)
-    table.add_column("leads", justify="right")
-    for flow in sorted(moving, key=lambda flow: (flow["scale"], -flow["leads"])):
-        table.add_row(flow["scale"], flow["from"] or "-", flow["to"] or "-", f"{flow['leads']:,}")
-    out.print(table)
+    rows = [
+        (flow["scale"], flow["from"] or "-", flow["to"] or "-", f"{flow['leads']:,}")
+        for flow in sorted(moving, key=lambda flow: (flow["scale"], -flow["leads"]))
+    ]
+    print_table("Between bands", ("bands", "from", "to", "leads"), rows, "lllr")
 
 
 def _tell_fires(leads: Told, anonymous: Told) -> None:
     if not leads["fires"] and not anonymous["fires"]:
-        out.print("No threshold would fire: published with --fire, it would start no workflow.")
+        print_line("No threshold would fire: published with --fire, it would start no workflow.")
         return
-    out.print("Published with --fire, these thresholds would fire, and start what waits for them:")
+    print_line("Published with --fire, these thresholds would fire, and start what waits for them:")
     others = {(fired["scale"], fired["band"]): fired["leads"] for fired in anonymous["fires"]}
     known = {(fired["scale"], fired["band"]): fired["leads"] for fired in leads["fires"]}
     for scale, band in sorted(known.keys() | others.keys()):
         unknown = others.get((scale, band), 0)
         more = f", and for {_counted(unknown, 'anonymous visitor')}" if unknown else ""
-        out.print(f"  {scale} {band}: for {_counted(known.get((scale, band), 0))}{more}", markup=False)
+        print_line(f"  {scale} {band}: for {_counted(known.get((scale, band), 0))}{more}")
 
 
 def _tell_movers(movers: Sequence[Told]) -> None:
     if not movers:
         return
-    table = Table(title="Who moves most", title_justify="left")
-    table.add_column("lead")
-    for column in ("before", "after"):
-        table.add_column(column, justify="right")
-    table.add_column("bands")
-    table.add_column("because")
-    for mover in movers[:MOVERS]:
-        bands = ", ".join(f"{b['from'] or '-'} to {b['to'] or '-'}" for b in mover["bands"])
-        name = mover["name"] or mover["lead_id"]
-        reasons = [_line(line) for line in mover["lines"][:LINES]]
-        table.add_row(
-            escape(name),
+    rows = [
+        (
+            mover["name"] or mover["lead_id"],
             f"{mover['before']:g}",
             f"{mover['after']:g}",
-            escape(bands),
-            escape("\n".join(reasons)),
+            ", ".join(f"{b['from'] or '-'} to {b['to'] or '-'}" for b in mover["bands"]),
+            ", ".join(map(_line, mover["lines"][:LINES])),
         )
-    out.print(table)
+        for mover in movers[:MOVERS]
+    ]
+    print_table("Who moves most", ("lead", "before", "after", "bands", "because"), rows, "lrrll")
 
 
 def _counted(count: int, what: str = "lead") -> str:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from tests.system.kafka_log import KafkaLog
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
+HERE = Path(__file__).parent
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PREFIX = "subscribers-"
 PARTITIONS = 2
@@ -36,7 +36,6 @@ STEPS = ("qr_scanned", "catalog_viewed", "message_received")
 ROUNDS = 5
 TEMPERATURE = 5 * 3 + 5 * 2 + 5 * 1 + 20
 """Five scans, catalog views and messages, and 20 for having been active today: what makes a lead hot (50)."""
-KILLS = 3
 PATIENCE = 120.0
 
 
@@ -114,12 +113,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["confluent-kafka", "kafkajs"])
 def client(request: pytest.FixtureRequest) -> Client:
     if request.param == "confluent-kafka":
-        command = [sys.executable, str(EXAMPLES / "confluent-kafka/subscribe.py")]
+        command = [sys.executable, str(HERE / "dying.py"), str(EXAMPLES / "confluent-kafka/subscribe.py")]
         return Client(command, "leads.sqlite", read_tables, positions_in_tables, rewind_tables)
     installed = request.getfixturevalue("installed")
-    return Client(
-        ["node", str(installed / "subscribe.js")], "leads.json", read_file, positions_in_file, rewind_file
-    )
+    command = ["node", "--import", (HERE / "dying.mjs").as_uri(), str(installed / "subscribe.js")]
+    return Client(command, "leads.json", read_file, positions_in_file, rewind_file)
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +151,22 @@ def worker(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @contextmanager
-def subscribed(client: Client, place: Path, settings: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def subscribed(
+    client: Client, place: Path, settings: dict[str, str], *, die_at: int = 0
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`die_at`: the number of the commit before which it is killed."""
     with (place / "said").open("ab") as said:
         process = subprocess.Popen(
             client.command,
             cwd=place,
             stdout=said,
             stderr=said,
-            env=environment(STORE=str(place / client.store), GROUP=f"{PREFIX}{client.store}", **settings),
+            env=environment(
+                STORE=str(place / client.store),
+                GROUP=f"{PREFIX}{client.store}",
+                DIE_AT=str(die_at),
+                **settings,
+            ),
         )
     try:
         yield process
@@ -262,16 +268,23 @@ def test_a_subscriber_that_is_killed_ends_with_the_leads_of_the_log_and_no_call_
 ):
     tenant, store, said = client.store.partition(".")[2], tmp_path / client.store, tmp_path / "said"
     told = events(tenant)
-    size = -(-len(told) // (KILLS + 1))
+    size = -(-len(told) // 5)
     shares = [told[begin : begin + size] for begin in range(0, len(told), size)]
-    for share in shares[:KILLS]:
+    with subscribed(client, tmp_path, settings, die_at=1) as process:
+        send(settings, shares[0])
+        assert process.wait(PATIENCE) == -signal.SIGKILL, said.read_text()
+    assert not taken(client, store)
+    with subscribed(client, tmp_path, settings, die_at=2) as process:
+        send(settings, shares[1])
+        eventually(lambda: taken(client, store), "it has committed once")
+        send(settings, shares[2])
+        assert process.wait(PATIENCE) == -signal.SIGKILL, said.read_text()
+    with subscribed(client, tmp_path, settings) as process:
         before = taken(client, store)
-        moved = partial(lambda before: taken(client, store) > before, before)
-        with subscribed(client, tmp_path, settings) as process:
-            send(settings, share)
-            eventually(moved, f"it takes records: {said.read_text()}", process)
-            process.kill()  # while records still come
-    send(settings, shares[KILLS])
+        send(settings, shares[3])
+        eventually(lambda: taken(client, store) > before, f"it takes records: {said.read_text()}", process)
+        process.kill()  # while records still come
+    send(settings, shares[4])
     expected = eventually(lambda: scored(settings, tenant), "every lead has its score")
     assert {f"lead-{number}" for number in range(LEADS)} <= {lead for lead, _ in expected.calls.values()}
     with subscribed(client, tmp_path, settings) as process:

@@ -58,6 +58,8 @@ class _Batch(NamedTuple):
     first: int
     next: int
     """Positions."""
+    magic: int
+    """Its format."""
     attributes: int
     producer: int
     """-1: none."""
@@ -75,17 +77,18 @@ def missing_codecs() -> list[str]:
 def look(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look | None:
     """Looks at what a broker sent from `position` on, if any batch of it cannot be read: gives the records
     before that batch, or else the batch. `aborted` are (producer, first position) of transactions, as sent
-    with it. None: all of it can be read.
+    with it. None: aiokafka can read all of it.
     """
     batches = list(_batches(log))
     for number, batch in enumerate(batches):
         reason = _trouble(log[batch.start : batch.end])
-        if reason is None:
+        mixed = batch.magic != batches[0].magic  # aiokafka takes all for the first one's format
+        if reason is None and not mixed:
             continue
-        if number:
-            found = _read(at, position, log[: batch.start], aborted)
-            if found.next > position:
-                return found
+        if number and batches[number - 1].next > position:
+            return _read(at, position, log[: batch.start], aborted)
+        if reason is None:
+            return _read(at, position, log[batch.start : batch.end], aborted)
         follows = batches[number + 1].first if number + 1 < len(batches) else batch.next
         after = follows if follows > position else position + 1  # a header may be broken, too
         return _past(batch, position, after, log[batch.start : batch.end], aborted, reason)
@@ -118,14 +121,15 @@ def _batches(log: bytes) -> Iterator[_Batch]:
     while len(log) - start > _MAGIC:
         first, length = _OVERHEAD.unpack_from(log, start)
         end = start + _OVERHEAD.size + length
-        modern = log[start + _MAGIC] >= 2
+        magic = log[start + _MAGIC]
+        modern = magic >= 2
         if end > len(log) or end - start < (_HEADER if modern else _LEGACY).size:
             return
         if modern:
             header = _HEADER.unpack_from(log, start)
-            yield _Batch(start, end, first, first + max(header[6], 0) + 1, header[5], header[9])
+            yield _Batch(start, end, first, first + max(header[6], 0) + 1, magic, header[5], header[9])
         else:  # the position of a compressed one is that of its last record
-            yield _Batch(start, end, first, first + 1, _LEGACY.unpack_from(log, start)[4], -1)
+            yield _Batch(start, end, first, first + 1, magic, _LEGACY.unpack_from(log, start)[4], -1)
         start = end
 
 

@@ -3,8 +3,6 @@ else is lost. The broker checks what producers send, so the bytes are changed wh
 """
 
 import asyncio
-import itertools
-import json
 import struct
 from contextlib import contextmanager
 
@@ -12,37 +10,20 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
 from batches_made import made, of_unknown_codec, sealed, with_flipped_bit
-from faust_counting import PARTITIONS, backlog, make_topics, until, working
+from faust_counting import PARTITIONS, until
 from projected_topics import await_all, projecting
+from scored_events import counts, event, letters, scored_topics, settings_of, visitor_in, work
 
 from leadstream.commands_kafka import skip
 from leadstream.projecting import rebuild_from_kafka
-from leadstream.settings import Settings
 from leadstream.show import Failure
-from leadstream.wiring import STAGES, genesis, utc_now
-from projections.tables import READ_OPTIONS
 from schemas.record import LogUnreadableError
-from schemas.topics import EVENTS, LEAD_ACTIVITY, SCORE_CHANGED, partition_of, visitor_key
+from schemas.topics import EVENTS, SCORE_CHANGED
 from streams.kafka.cluster import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
 BATCH = 3
-
-
-def visitor_in(partition, partitions=PARTITIONS):
-    names = (f"w-{number}" for number in itertools.count())
-    return next(name for name in names if partition_of(visitor_key("default", name), partitions) == partition)
-
-
-def event(visitor, number, **more):
-    said = {
-        "type": "qr_scanned",
-        "event_id": f"{visitor}-{number}",
-        "visitor_id": visitor,
-        "occurred_at": f"2026-06-01T00:00:{number:02}Z",
-    }
-    return visitor_key("default", visitor).encode(), json.dumps(said | more).encode()
 
 
 def append(cluster, partition, records, headers=()):
@@ -80,45 +61,11 @@ def changing(broker):
     broker.start()
 
 
-def settings_of(cluster, url):
-    return Settings(kafka=cluster.brokers, kafka_prefix=cluster.prefix, database_url=url)
-
-
-def counts(url):
-    with psycopg.connect(url, options=READ_OPTIONS) as connection:
-        rows = connection.execute("select lead_id, counts from leads").fetchall()
-    return {lead.removeprefix("anon:"): count["qr_scanned"] for lead, count in rows}
-
-
-def letters(url):
-    with psycopg.connect(url, options=READ_OPTIONS) as connection:
-        rows = connection.execute("select topic, partition, position, reason, original from dead_letters")
-        return {row[:3]: row[3:] for row in rows.fetchall()}
-
-
-def work(cluster, tmp_path):
-    """A worker until everything is folded, or until it fails; why it failed."""
-    with working(cluster, tmp_path, stages=[stage() for stage in STAGES], fail=lambda _: None) as (_, thread):
-        failed = []
-
-        def ended():
-            if thread.failed is not None:
-                failed.append(thread.failed)
-            return failed or _is_settled(cluster)
-
-        until(ended, "it folds everything, or fails")
-        return failed[0] if failed else None
-
-
-def _is_settled(cluster):
-    return not backlog(cluster, EVENTS) and not backlog(cluster, LEAD_ACTIVITY)
-
-
 def test_what_cannot_be_read_on_disk_is_named_and_skipped_and_the_rest_counts(
     own_broker, database_url, tmp_path
 ):
     cluster = Cluster(own_broker.address, prefix="broken-")
-    make_topics(cluster, [stage() for stage in STAGES], genesis=genesis(utc_now()))
+    scored_topics(cluster)
     visitors = [visitor_in(partition) for partition in range(PARTITIONS)]
     at = {}
     for partition, visitor in enumerate(visitors):
@@ -177,7 +124,7 @@ def _named(projection, place):
 def test_a_rebuild_passes_what_was_skipped_and_names_what_was_not(own_broker, database_url, tmp_path):
     """A disk that goes bad after everything was projected is found by who reads it anew."""
     cluster = Cluster(own_broker.address, prefix="later-")
-    make_topics(cluster, [stage() for stage in STAGES], genesis=genesis(utc_now()))
+    scored_topics(cluster)
     visitor = visitor_in(1)
     append(cluster, 1, [event(visitor, number) for number in range(BATCH)])
     with projecting(cluster, lambda: database_url) as projection:

@@ -1,5 +1,6 @@
 """What a closer look finds in the bytes of a partition: progress, or the batch that stops reading."""
 
+import aiokafka.codec
 import pytest
 from aiokafka.structs import TopicPartition
 from batches_made import (
@@ -15,6 +16,8 @@ from batches_made import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leadstream.doctor_kafka import kafka_findings
+from leadstream.settings import Settings
 from streams.kafka import batches
 from streams.kafka.batches import Raw, look
 
@@ -126,6 +129,21 @@ def test_bytes_that_are_no_batch_are_told():
     found = seen(10, b"\0" * 100)
     assert "no batch" in found.unreadable.reason
     assert found.next == 11
+
+
+@pytest.mark.parametrize("codec", ["snappy", "lz4", "zstd"])
+def test_a_missing_codec_is_named_with_the_remedy_by_readers_and_by_the_doctor(monkeypatch, codec):
+    log = made(THREE, 10, codec=codec)
+    healthy = next(kafka_findings(Settings(kafka="127.0.0.1:1"), None))
+    assert (healthy.health, healthy.what) == ("ok", "Codecs")
+    monkeypatch.setattr(aiokafka.codec, "cramjam", None)  # what the codecs need, uninstalled
+    found = seen(10, log)
+    assert f"compressed with {codec}, which this installation lacks" in found.unreadable.reason
+    assert "install `aiokafka[lz4,snappy,zstd]`" in found.unreadable.reason
+    ill = next(kafka_findings(Settings(kafka="127.0.0.1:1"), None))
+    assert (ill.health, ill.what) == ("fail", "Codecs")
+    assert codec in str(ill)
+    assert "aiokafka[lz4,snappy,zstd]" in str(ill)
 
 
 @given(st.data())

@@ -74,6 +74,12 @@ def missing_codecs() -> list[str]:
     return [name for name in CODECS.values() if not getattr(codec, f"has_{name}")()]
 
 
+def first_position(log: bytes) -> int:
+    """Of the batch at the beginning."""
+    first: int = _OVERHEAD.unpack_from(log)[0]
+    return first
+
+
 def look(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look | None:
     """Looks at what a broker sent from `position` on, if any batch of it cannot be read: gives the records
     before that batch, or else the batch. `aborted` are (producer, first position) of transactions, as sent
@@ -86,12 +92,14 @@ def look(at: TopicPartition, position: int, log: bytes, aborted: Collection[tupl
         if reason is None and not mixed:
             continue
         if number and batches[number - 1].next > position:
-            return _read(at, position, log[: batch.start], aborted)
+            return read(at, position, log[: batch.start], aborted)
         if reason is None:
-            return _read(at, position, log[batch.start : batch.end], aborted)
+            return read(at, position, log[batch.start : batch.end], aborted)
         follows = batches[number + 1].first if number + 1 < len(batches) else batch.next
         after = follows if follows > position else position + 1  # a header may be broken, too
         return _past(batch, position, after, log[batch.start : batch.end], aborted, reason)
+    if batches and batches[-1].end < len(log):  # cut off, as always at the end, or no batch
+        return read(at, position, log[: batches[-1].end], aborted)
     if batches or not log:
         return None
     reason = "the bytes there are no batch of records, and where the next one begins is not known"
@@ -158,8 +166,8 @@ def _codec_trouble(raw: bytes) -> str:
     return f"it is compressed with {name}, which this installation lacks: install `{INSTALL}` and start again"
 
 
-def _read(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look:
-    """As aiokafka reads what it can."""
+def read(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look:
+    """The records from `position` on, as aiokafka reads what it can."""
     found = PartitionRecords(
         at, MemoryRecords(log), list(aborted), position, None, None, True, READ_COMMITTED
     )

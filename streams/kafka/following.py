@@ -242,7 +242,8 @@ class _Following:
             if not self._members.slots:  # more members than partitions
                 await asyncio.sleep(READ_SECONDS)
                 return []
-            if _now() >= self._look_again_at:
+            if self._stuck and _now() >= self._look_again_at:
+                self._consumer.resume(*map(self._reader.partition, self._stuck))
                 self._stuck.clear()
             slots = [slot for slot in self._reader.slots if slot not in self._stuck]
             if not slots:
@@ -272,6 +273,9 @@ class _Following:
                 self._stuck[error.slot] = str(error)
                 self._look_again_at = _now() + LOOK_AGAIN_SECONDS
                 self._reader.seek(error.slot, error.position)
+                self._consumer.pause(
+                    self._reader.partition(error.slot)
+                )  # or it would be asked for again and again
                 self._heard()
         return passed
 

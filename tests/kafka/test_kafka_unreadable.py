@@ -8,18 +8,20 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from batches_made import made, of_unknown_codec, sealed, with_flipped_bit
-from faust_counting import PARTITIONS, until
+from faust_counting import PARTITIONS, make_topics, until
 from projected_topics import await_all, projecting
 from scored_events import counts, event, letters, scored_topics, settings_of, visitor_in, work
 
 from leadstream.commands_kafka import skip
 from leadstream.projecting import rebuild_from_kafka
 from leadstream.show import Failure
-from schemas.record import LogUnreadableError
+from schemas.record import LogUnreadableError, Unreadable
 from schemas.topics import EVENTS, SCORE_CHANGED
+from streams.kafka import reading
 from streams.kafka.cluster import Cluster
+from streams.kafka.reading import ChunkReader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
@@ -148,3 +150,64 @@ def test_a_rebuild_passes_what_was_skipped_and_names_what_was_not(own_broker, da
 
 def _segments(broker, topic, partition):
     return (broker.data_dir / "log").glob(f"{topic}-{partition}/*.log")
+
+
+DAMAGED = {
+    "a length below nothing": lambda raw: raw[:8] + struct.pack(">i", -5) + raw[12:],
+    "a length beyond the file": lambda raw: raw[:8] + struct.pack(">i", 10**9) + raw[12:],
+    "a length too short": lambda raw: raw[:8] + struct.pack(">i", 7) + raw[12:],
+    "nothing but zeros": lambda raw: bytes(len(raw)),
+}
+
+
+def test_where_the_broker_itself_reads_no_further_it_is_named_and_what_lies_behind_is_read(
+    own_broker, monkeypatch
+):
+    """Then it sends an error or nothing, of which aiokafka says nothing, and asks for ever."""
+    monkeypatch.setattr(reading, "STALLED_SECONDS", 1.0)
+    cluster = Cluster(own_broker.address, prefix="damaged-")
+    make_topics(cluster, [])
+    for partition in range(PARTITIONS):
+        for _ in range(6):
+            append(cluster, partition, [(b"k", b"v" * 2_000)] * BATCH)
+    with changing(own_broker):
+        for partition, damage in enumerate(DAMAGED.values()):
+            change_on_disk(own_broker, cluster.topic(EVENTS), partition, BATCH, damage)
+    chunks = asyncio.run(_read_to(cluster, 6 * BATCH))
+    for partition in range(PARTITIONS):
+        found = [
+            (record.position, record.unreadable)
+            for chunk in chunks
+            if chunk.partition == partition
+            for record in chunk.records
+        ]
+        sound = [position for position in range(6 * BATCH) if not BATCH <= position < 2 * BATCH]
+        assert [position for position, broken in found if broken is None] == sound
+        damaged = Unreadable("the broker's file is damaged there", BATCH, 2 * BATCH)
+        assert [broken for _, broken in found if broken is not None] == [damaged]
+
+
+async def _read_to(cluster, end):
+    consumer = AIOKafkaConsumer(
+        **cluster.client(),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+    )
+    await consumer.start()
+    try:
+        reader = ChunkReader(consumer, cluster)
+        slots = [(EVENTS, partition) for partition in range(PARTITIONS)]
+        consumer.assign([reader.partition(slot) for slot in slots])
+        for slot in slots:
+            reader.seek(slot, 0)
+        chunks, reached = [], dict.fromkeys(range(PARTITIONS), 0)
+        async with asyncio.timeout(60):
+            while min(reached.values()) < end:
+                for chunk in await reader.read(seconds=0.2):
+                    assert chunk.start == reached[chunk.partition]
+                    reached[chunk.partition] = chunk.next
+                    chunks.append(chunk)
+        return chunks
+    finally:
+        await consumer.stop()

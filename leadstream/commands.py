@@ -509,14 +509,17 @@ def retry_dead_letters(settings: Settings, place: tuple[str, int, int] | None, m
 
 def skip(settings: Settings, topic: str, partition: int, position: int, reason: str) -> None:
     log_from("warning")
-    stages = {stage.source: stage.name for stage in STAGES}
-    if topic not in stages:
-        raise Failure(f"No stage folds {topic}: only records of {' and '.join(stages)} can be skipped.")
     settings = as_served(settings)
     if settings.kafka is not None:
         commands_kafka.skip(settings, topic, partition, position, reason)
-        print_line(f"{topic} {partition} {position} will be passed over when the worker starts again.")
+        print_line(
+            f"{topic} {partition} {position} will be skipped: by a worker once it starts again, by a projection "
+            "within seconds."
+        )
         return
+    stages = {stage.source: stage.name for stage in STAGES}
+    if topic not in stages:
+        raise Failure(f"No stage folds {topic}: only records of {' and '.join(stages)} can be skipped.")
     with _database(settings) as url, psycopg.connect(url) as connection:
         _require_embedded(url)
         try:

@@ -12,17 +12,21 @@ from aiokafka import TopicPartition
 from gateway.ports import Append
 from leadstream.lag import asking, committed, lag_of, partition_count
 from leadstream.postgres import postgres_url
-from leadstream.projecting import rebuild_from_kafka
+from leadstream.projecting import followed_topics, rebuild_from_kafka
 from leadstream.serving import ensure_directory, listening, run_gateway
 from leadstream.settings import LOCAL_KAFKA, Settings
 from leadstream.show import Failure, print_line, say, warn
-from leadstream.wiring import database_server, explained, refuse_log
+from leadstream.wiring import STAGES, database_server, explained, refuse_log
 from leadstream.wiring_kafka import SOURCES, Projection, kafka_explained, kafka_ports, make_topics
 from projections.rebuild import Progress
-from schemas.record import Outgoing, Slot
+from projections.state_rows import stage_of
+from schemas.record import LogUnreadableError, Outgoing, Slot
+from streams.engine.memory import is_state
 from streams.kafka import topics
 from streams.kafka.cluster import Cluster
+from streams.kafka.scanning import Scanner
 
+_STAGES = {stage.name: stage() for stage in STAGES}
 _WATCH_SECONDS = 0.2
 _STOPPING_SECONDS = 8.0
 
@@ -111,20 +115,48 @@ def check_topics(settings: Settings) -> bool:
 
 
 def skip(settings: Settings, topic: str, partition: int, position: int, reason: str) -> None:
-    """Raises Failure for a record that was folded already or does not exist."""
+    """Of a topic that a stage folds, any record that is still to be folded; of every other place, only what
+    cannot be read. Raises Failure.
+    """
     cluster = settings.cluster
+    topic = cluster.name_of(topic)
+    if topic not in followed_topics(cluster):
+        raise Failure(f"Nothing reads {topic}: skip records of {', '.join(followed_topics(cluster))}.")
+    slot = topic, partition
     said = Outgoing(cluster.name_of(cluster.skips), f"{topic}/{position}", reason.encode(), partition)
     with kafka_explained():
-        folded, end = asyncio.run(_unfolded(cluster, (topic, partition)))
-        if not folded <= position < end:
-            state = "was folded already" if position < folded else "does not exist"
-            left = (
-                f"only positions {folded} to {end - 1} can be skipped"
-                if folded < end
-                else "every record there is folded already"
+        begin, folded, end = asyncio.run(_unfolded(cluster, slot))
+        if not folded <= position < end and not (
+            begin <= position < end and _broken(cluster, slot, position)
+        ):
+            raise Failure(
+                f"{topic}/{partition} at position {position} {_refused(position, begin, folded, end)}."
             )
-            raise Failure(f"{topic}/{partition} at position {position} {state}: {left}.")
         asyncio.run(topics.publish(cluster, [said]))
+
+
+def _refused(position: int, begin: int, folded: int, end: int) -> str:
+    if not begin <= position < end:
+        return f"does not exist: only positions {begin} to {end - 1} do"
+    left = (
+        f"only positions {folded} to {end - 1} can be skipped" if folded < end else "nothing is to be skipped"
+    )
+    return f"was folded already, or can be read: {left}"
+
+
+def _broken(cluster: Cluster, slot: Slot, position: int) -> bool:
+    """Whether what stands there cannot be read, so that it stops whoever comes to it."""
+    with Scanner(cluster, [slot[0]], key_errors="surrogateescape") as scanner:
+        try:
+            records = scanner.read(slot, position, 1).records
+        except LogUnreadableError:
+            return True
+    if not records or records[0].position != position:
+        return False
+    if records[0].unreadable is not None:  # it is skipped already
+        return True
+    stage = stage_of(slot[0])
+    return stage is not None and not is_state(_STAGES[stage], records[0])
 
 
 def rebuild(settings: Settings, database_url: str, progress: Progress) -> None:
@@ -151,14 +183,18 @@ async def _unarchived(cluster: Cluster, database_url: str) -> int | None:
         return await lag.unarchived()
 
 
-async def _unfolded(cluster: Cluster, slot: Slot) -> tuple[int, int]:
-    """From which position on a partition is not folded, and where it ends."""
+async def _unfolded(cluster: Cluster, slot: Slot) -> tuple[int, int, int]:
+    """Where a partition begins, from where on it is not folded, and where it ends; what nobody folds counts
+    as folded.
+    """
     async with asking(cluster) as (consumer, admin):
         number = await partition_count(admin, cluster)
         if not slot[1] < number:
             raise Failure(f"{slot[0]} has {number} partitions: there is no partition {slot[1]}.")
         partition = TopicPartition(cluster.topic(slot[0]), slot[1])
+        begin = (await consumer.beginning_offsets([partition]))[partition]
+        end = (await consumer.end_offsets([partition]))[partition]
+        if slot[0] not in SOURCES.values():
+            return begin, end, end
         folded = (await committed(admin, cluster.group, [partition])).get(partition, 0)
-        begins = await consumer.beginning_offsets([partition])
-        ends = await consumer.end_offsets([partition])
-        return max(folded, begins[partition]), ends[partition]
+        return begin, max(folded, begin), end

@@ -17,6 +17,7 @@ from leadstream.lag import Group, Lag, lag_of
 from leadstream.settings import Settings
 from leadstream.wiring_kafka import SOURCES
 from projections.source import Source, followed
+from streams.kafka.batches import CODECS, INSTALL, missing_codecs
 from streams.kafka.topics import BrokerAway, check_topics
 
 _PAGE_SECONDS = 5
@@ -32,8 +33,20 @@ def kafka_findings(settings: Settings, database_url: str | None) -> Iterator[Fin
     async def found() -> list[Finding]:
         return [finding async for finding in _findings(settings, database_url)]
 
+    yield _codecs()
     yield from asyncio.run(found())
     yield from _worker_here(settings)
+
+
+def _codecs() -> Finding:
+    if missing := missing_codecs():
+        return Finding(
+            "fail",
+            "Codecs",
+            f"{', '.join(missing)} cannot be read, which Kafka's producers use",
+            f"Run `pip install '{INSTALL}'`, and start workers and projections again.",
+        )
+    return Finding("ok", "Codecs", f"{', '.join(CODECS.values())} can be read")
 
 
 async def _findings(settings: Settings, database_url: str | None) -> AsyncIterator[Finding]:

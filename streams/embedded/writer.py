@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
@@ -59,7 +58,6 @@ _SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-_partition_of = lru_cache(maxsize=65_536)(partition_of)
 
 
 @dataclass(slots=True)
@@ -377,7 +375,7 @@ def _place(outgoing: Sequence[Outgoing], heads: dict[Slot, int], partitions: int
     """Gives each record its partition and the next position there; moves `heads`."""
     placed = []
     for topic, key, value, chosen in outgoing:
-        partition = _partition_of(key, partitions) if chosen is None else chosen
+        partition = partition_of(key, partitions) if chosen is None else chosen
         position = heads.get((topic, partition), 0)
         heads[topic, partition] = position + 1
         placed.append(Record(topic, partition, position, key, value))

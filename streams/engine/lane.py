@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from schemas.record import Chunk, Outgoing, Record, Slot
+from schemas.record import Chunk, LogUnreadableError, Outgoing, Record, Slot, skip_reason
 from schemas.topics import DEAD_LETTERS
 from streams.engine.inbox import Inbox
 from streams.engine.memory import Change, Memory
@@ -43,12 +43,21 @@ class Tally:
     """Records."""
     dead_letters: int = 0
     """Of them, those that could not be read or were passed over."""
+    misplaced: int = 0
+    """Of these, those that stood in another partition than their key's."""
 
 
 class Lane:
     """`memory` may come from an earlier ownership; `restored` says that the changelog is contained."""
 
-    def __init__(self, stage: Stage[Any, Any], partition: int, memory: Memory, tally: Tally) -> None:
+    def __init__(
+        self,
+        stage: Stage[Any, Any],
+        partition: int,
+        memory: Memory,
+        tally: Tally,
+        partitions: int | None = None,
+    ) -> None:
         self.stage = stage
         self._tally = tally
         self.slot: Slot = (stage.source, partition)
@@ -60,7 +69,7 @@ class Lane:
         self.to_restore = 0
         self.dirty = False
         """The position has moved and the changelog has not learnt it."""
-        self._shard = Shard(stage, partition, memory)
+        self._shard = Shard(stage, partition, memory, partitions=partitions)
         self._skips: Mapping[int, str] = {}
         self._sweeping = False
         self._newest = 0
@@ -75,7 +84,7 @@ class Lane:
         """
         if self.memory.position is None or self.memory.position < begin:
             self.memory.position = begin
-        self._skips = {at: why for at, why in skips.items() if at >= self.memory.position}
+        self._skips = skips
         self._newest, self._counted = 0, -1  # what another owner left unread may be older than the clock
         self.inbox = Inbox(self.memory.position)
         self.dirty = True  # the group's offset is said anew: it may have expired, or been reset
@@ -91,15 +100,14 @@ class Lane:
         return taken
 
     def fold(self, most: int) -> tuple[int, Said]:
-        """(how much work it was, in records; what came of it). Raises FoldFailed."""
+        """(how much work it was, in records; what came of it). Raises FoldFailed, LogUnreadableError."""
         inbox = self.inbox
         if not inbox:
             return 0, NOTHING
-        records = inbox.first(1 if self._sweeping else most)
-        if self._skips:
-            if (reason := self._skips.get(records[0].position)) is not None:
-                return 1, self._pass_over(inbox, records[0], reason)
-            records = list(takewhile(lambda record: record.position not in self._skips, records))
+        found = inbox.first(1 if self._sweeping else most)
+        records = self._before_a_skip(found)
+        if not records:
+            return 1, self._pass_over(inbox, found[0])
         self._newest = records[-1].appended_at or 0
         self._shard.cache_size = cache_size(self.memory)
         outcome = self._shard.fold(records)
@@ -108,6 +116,7 @@ class Lane:
         self.folded += outcome.applied
         self._tally.folded += outcome.applied
         self._tally.dead_letters += sum([out.topic == DEAD_LETTERS for out in outcome.outputs])
+        self._tally.misplaced += outcome.misplaced
         self.dirty = True
         changes = list(self.memory.put(outcome, inbox.position))
         return (most if self._sweeping else outcome.applied), Said(outcome.outputs, changes)
@@ -147,12 +156,26 @@ class Lane:
             self._counted, self._quiet_since = self.folded, now
         return self._newest >= now - LATELY_MS or now - self._quiet_since >= LATELY_MS
 
-    def _pass_over(self, inbox: Inbox, record: Record, reason: str) -> Said:
+    def _before_a_skip(self, records: list[Record]) -> list[Record]:
+        """The records that come before one that is to be skipped or cannot be read."""
+        begin, end = records[0].position, records[-1].position
+        if not any(begin <= at <= end for at in self._skips) and all(
+            [record.unreadable is None for record in records]  # noqa: C419 - twice as quick as a generator
+        ):
+            return records
+        return list(
+            takewhile(lambda one: one.unreadable is None and one.position not in self._skips, records)
+        )
+
+    def _pass_over(self, inbox: Inbox, record: Record) -> Said:
+        reason = skip_reason(record, self._skips)
+        if reason is None and record.unreadable is not None:
+            raise LogUnreadableError(record, record.unreadable)
         inbox.drop(1)
         self.dirty = True
         self._tally.folded += 1
         self._tally.dead_letters += 1
-        letter = Outgoing(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, f"skipped: {reason}"))
+        letter = Outgoing(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, reason or ""))
         # If a timer wrote it, the same would come of it again: the key's next event says when it is due.
         return Said([letter], list(self.memory.put_dues({record.key: None})))
 

@@ -5,14 +5,16 @@ stands, it gives this memory again. The shard's position in its source is one of
 and position cannot part. Nothing here does I/O or reads a clock.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from schemas.record import Record
 from schemas.topics import SHARED
-from streams.engine.shard import Outcome
+from streams.engine.shard import Outcome, Stage
 
 SEPARATOR = "\0"
 """Between key and part in a changelog record's key; no key of ours contains it."""
@@ -20,6 +22,7 @@ DUE = ""
 """The part under which a key's due moment stands, in decimal milliseconds."""
 POSITION = SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
+_NUMBER = re.compile(rb"-?[0-9]{1,19}")
 
 
 class Change(NamedTuple):
@@ -63,14 +66,20 @@ class Memory:
         return self._sorted[begin : begin + limit]
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Takes one record of the changelog."""
+        """Takes one record of the changelog. Raises ValueError, and has changed nothing, for one that is none."""
         if key == POSITION:
-            self.position = None if value is None else int(value)
+            position = _number(value, "the position that the state contains")
+            if position < 0:
+                raise ValueError(f"the position that the state contains is negative: {position}")
+            self.position = position
             return
-        name, _, part = key.decode().partition(SEPARATOR)
+        name, separator, part = key.decode().partition(SEPARATOR)
+        if not name or not separator:
+            raise ValueError(f"its key is none of the state: {name[:80]!a}")
         if part == DUE:
+            fires_at = None if value is None else _number(value, "the moment at which a timer fires")
             self._woken.discard(name)  # whoever wrote this has folded what we told
-            self._set_due(name, None if value is None else int(value))
+            self._set_due(name, fires_at)
         else:
             self._set(name, part, value)
 
@@ -143,3 +152,25 @@ class Memory:
         if len(self._queue) > 1_000 + 2 * len(self._dues):
             self._queue = [(at, name) for name, at in self._dues.items()]
             heapify(self._queue)
+
+
+def is_state(stage: Stage[Any, Any], record: Record) -> bool:
+    """Whether a worker can go on from what this record of a changelog says."""
+    key = record.key.encode(errors="surrogateescape")
+    memory = Memory()
+    try:
+        memory.restore(key, record.value)
+        for name, parts in memory.load([key.decode().partition(SEPARATOR)[0]]).items():
+            if name == SHARED:
+                stage.open_shared(parts)
+            else:
+                stage.open(name, parts)
+    except Exception:  # noqa: BLE001 - decoders raise what they like
+        return False
+    return True
+
+
+def _number(value: bytes | None, what: str) -> int:
+    if value is None or not _NUMBER.fullmatch(value):
+        raise ValueError(f"{what} is no number: {value and value[:80]!a}")
+    return int(value)

@@ -9,13 +9,15 @@ only the parts that it touched. Decoded states of hot keys stay in a bounded cac
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.decode import Refusal, encode_dead_letter
 from schemas.record import Outgoing, Record
+from schemas.refusal import short
 from schemas.statements import DeadLetter
-from schemas.topics import DEAD_LETTERS, SHARED
+from schemas.topics import DEAD_LETTERS, SHARED, partition_of
 
 KEPT_BYTES = 1_000_000
 """Of a record that cannot be read: its letter, in base64, must fit where any producer's record did."""
@@ -24,6 +26,7 @@ KEPT_KEY = 1_024
 
 StateT = TypeVar("StateT", bound="State")
 SharedT = TypeVar("SharedT", bound="SharedState")
+Decoded = TypeVar("Decoded")
 Message = Any
 """What a stage's decoder makes of a record."""
 
@@ -108,6 +111,19 @@ class Outcome(NamedTuple):
     """key -> the next moment (ms) at which time alone may change it; None: never."""
     applied: int
     """Records consumed; fewer than given while a sweep is under way."""
+    misplaced: int = 0
+    """Of them, those that stood in another partition than their key's."""
+
+
+class Misplaced(Refusal):
+    """A record in another partition than its key's: there, its key would be counted a second time."""
+
+    def __init__(self, record: Record, key: str, belongs: int) -> None:
+        super().__init__(
+            "key",
+            f"the record stands in partition {record.partition}, and {short(key)} belongs to partition {belongs}: "
+            "set partitioner=murmur2_random at the producer, and `leadstream dead-letters retry` sends it in again",
+        )
 
 
 class FoldFailed(Exception):
@@ -119,6 +135,26 @@ class FoldFailed(Exception):
         self.stage = stage
 
 
+class StateUnreadableError(Exception):
+    """What is stored of a key cannot be decoded: a newer version wrote it, or somebody else."""
+
+    def __init__(
+        self,
+        stage: str,
+        partition: int,
+        key: str,
+        decode: Callable[[dict[str, bytes]], object],
+        cause: Exception,
+    ) -> None:
+        self.place = stage, partition
+        self.key = key
+        self.decode = decode
+        """Raises on what is stored."""
+        super().__init__(
+            f"the state of {short(key)} in partition {partition} of {stage} cannot be read ({cause})"
+        )
+
+
 class Shard(Generic[SharedT, StateT]):
     """One partition's worth of a stage."""
 
@@ -126,10 +162,18 @@ class Shard(Generic[SharedT, StateT]):
     """Keys that one call of `fold` visits at most."""
 
     def __init__(
-        self, stage: Stage[SharedT, StateT], partition: int, parts: Parts, *, cache_size: int = 1_000
+        self,
+        stage: Stage[SharedT, StateT],
+        partition: int,
+        parts: Parts,
+        *,
+        cache_size: int = 1_000,
+        partitions: int | None = None,
     ) -> None:
         self.stage = stage
         self.partition = partition
+        self._partitions = partitions
+        """Of the source, where strangers choose a record's partition; None: only we do."""
         self._parts = parts
         self.cache_size = cache_size
         self._states: dict[str, StateT] = {}
@@ -141,7 +185,9 @@ class Shard(Generic[SharedT, StateT]):
         self._shared = None
 
     def fold(self, records: Sequence[Record]) -> Outcome:
-        """Fold the records in order. Raises FoldFailed, naming the record; call `forget` then."""
+        """Fold the records in order. Raises FoldFailed, naming the record, or StateUnreadableError; call
+        `forget` then.
+        """
         run = _Run(self.stage.settle)
         shared = self._open_shared()
         read = [self._read(record) for record in records]
@@ -189,16 +235,22 @@ class Shard(Generic[SharedT, StateT]):
         """(what it says, whose state it concerns)"""
         try:
             message = self.stage.decode(record)
-            return message, self.stage.key_of(message)
+            key = self.stage.key_of(message)
         except Refusal as refusal:
             return refusal, None
         except Exception as error:
             raise FoldFailed(record, self.stage.name) from error
+        if key is not None and self._partitions is not None:
+            belongs = partition_of(key, self._partitions)
+            if belongs != record.partition:
+                return Misplaced(record, key, belongs), None
+        return message, key
 
     def _apply_to_all(self, shared: SharedT, message: Message | Refusal, record: Record, run: "_Run") -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
         if isinstance(message, Refusal):
             run.emit(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, message.reason, message.field))
+            run.misplaced += isinstance(message, Misplaced)
             return True
         origin = f"{record.partition}:{record.position}"
         cursor = self.stage.begin(shared, message)
@@ -221,7 +273,8 @@ class Shard(Generic[SharedT, StateT]):
 
     def _open_shared(self) -> SharedT:
         if self._shared is None:
-            self._shared = self.stage.open_shared(self._parts.load([SHARED]).get(SHARED, {}))
+            parts = self._parts.load([SHARED]).get(SHARED, {})
+            self._shared = self._decoded(SHARED, self.stage.open_shared, parts)
         return self._shared
 
     def _load(self, keys: Iterable[str]) -> None:
@@ -235,7 +288,15 @@ class Shard(Generic[SharedT, StateT]):
         if missing:
             found = self._parts.load(missing)
             for key in missing:
-                self._states[key] = self.stage.open(key, found.get(key, {}))
+                self._states[key] = self._decoded(key, partial(self.stage.open, key), found.get(key, {}))
+
+    def _decoded(
+        self, key: str, decode: Callable[[dict[str, bytes]], Decoded], parts: dict[str, bytes]
+    ) -> Decoded:
+        try:
+            return decode(parts)
+        except Exception as error:
+            raise StateUnreadableError(self.stage.name, self.partition, key, decode, error) from error
 
     def _trim(self) -> None:
         surplus = len(self._states) - self.cache_size
@@ -250,6 +311,7 @@ class _Run:
     def __init__(self, settle: Callable[[Any, Emit], None]) -> None:
         self.outputs: list[Outgoing] = []
         self.touched: dict[str, Any] = {}
+        self.misplaced = 0
         self._settle = settle
 
     def emit(self, topic: str, key: str, value: bytes | None) -> None:
@@ -263,7 +325,7 @@ class _Run:
             for part, value in state.changes().items():
                 parts[key, part] = value
             dues[key] = state.due()
-        return Outcome(self.outputs, parts, dues, applied)
+        return Outcome(self.outputs, parts, dues, applied, self.misplaced)
 
 
 def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:

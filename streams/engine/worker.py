@@ -8,22 +8,27 @@ read from and when there is room. Knows no Kafka client. Crash-only: an unexpect
 import asyncio
 import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from schemas.record import Chunk, Slot
+from schemas.record import Chunk, LogUnreadableError, Record, Slot, Unreadable
 from streams.engine.bucket import Bucket, Place, Transactions
 from streams.engine.lane import Lane, Tally
 from streams.engine.memory import Memory
-from streams.engine.shard import Stage
+from streams.engine.shard import Stage, StateUnreadableError
 
 _log = structlog.get_logger(__name__)
 
 
 class Backing(Protocol):
     """Where changelogs are kept, and what else a worker must be told when it opens."""
+
+    @property
+    def partitions(self) -> int | None:
+        """Of every topic, if records may stand in another one than their key's."""
 
     def transactions(self, bucket: int) -> Transactions: ...
 
@@ -37,6 +42,9 @@ class Backing(Protocol):
 
     async def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
         """Where each changelog ends now."""
+
+    async def parts_of(self, place: Place, key: str) -> Mapping[str, Record]:
+        """By part, the record of the changelog that a key's state was restored from."""
 
     async def skips(self, slots: Collection[Slot]) -> Mapping[Slot, Mapping[int, str]]:
         """Which records are to be passed over, and why."""
@@ -63,6 +71,9 @@ class ShardStatus(NamedTuple):
     """Bytes of encoded state."""
 
 
+NAMING_SECONDS = 60.0
+"""To find the record of a changelog that cannot be decoded."""
+STATE_SKIPPED = "what it says of the state is lost, and scores may be as without it"
 KEPT_MS = 3_600_000
 """How long memories are kept between two assignments: far shorter than changelogs keep tombstones, without
 which a memory that reads on would keep what is gone."""
@@ -105,6 +116,7 @@ class Worker:
         """What was full when it was last offered."""
         self._opening: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
+        self._naming: asyncio.Task[None] | None = None
         self._failed = False
         self._stopped = False
 
@@ -207,7 +219,7 @@ class Worker:
         if (kept := self._kept.get(slot)) is not None:
             return kept
         stage = self._stages[slot[0]]
-        return Lane(stage, slot[1], Memory(), self.tallies[stage.name])
+        return Lane(stage, slot[1], Memory(), self.tallies[stage.name], self._backing.partitions)
 
     async def _open(self, buckets: Sequence[Bucket]) -> None:
         try:
@@ -256,6 +268,37 @@ class Worker:
         """Whatever was folded and not committed may be in memory, so nothing more is written at all."""
         for bucket in self._buckets.values():
             bucket.halt()
-        if not self._failed:
-            self._failed = True
+        if self._failed:
+            return
+        self._failed = True
+        if isinstance(error, StateUnreadableError):
+            self._naming = asyncio.create_task(self._fail_by_name(error), name="name the record")
+        else:
             self._fail(error)
+
+    async def _fail_by_name(self, error: StateUnreadableError) -> None:
+        """Fails with the record of the changelog that cannot be decoded, if it can be found."""
+        named: BaseException = error
+        try:
+            if self._restoring is not None:  # it reads by the same consumer
+                self._restoring.cancel()
+                await asyncio.wait({self._restoring})
+            async with asyncio.timeout(NAMING_SECONDS):
+                records = await self._backing.parts_of(error.place, error.key)
+            if (record := _undecodable(error, records)) is not None:
+                reason = Unreadable(str(error), record.position, record.position + 1)
+                named = LogUnreadableError(record, reason, skipped=STATE_SKIPPED)
+                named.__cause__ = error
+        except Exception as cause:  # noqa: BLE001 - what has failed is known by key, at least
+            _log.warning("the record of the changelog is not found", reason=repr(cause))
+        self._fail(named)
+
+
+def _undecodable(error: StateUnreadableError, records: Mapping[str, Record]) -> Record | None:
+    """The record without which the rest can be decoded; None: there is no such one."""
+    parts = {part: record.value for part, record in records.items() if record.value is not None}
+    for part in parts:
+        with suppress(Exception):  # decoders raise what they like
+            error.decode({name: value for name, value in parts.items() if name != part})
+            return records[part]
+    return None

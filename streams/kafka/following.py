@@ -15,9 +15,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from schemas.record import Chunk, Record, Slot
+from schemas.record import Chunk, LogUnreadableError, Record, Slot, skip_reason
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.reading import COMMITTED, ChunkReader, is_about_content
+from streams.kafka.skips import fetch_skips
 
 Positions = Callable[[Mapping[Slot, int]], Mapping[Slot, int]]
 """Given the first position that the log holds of each partition: where to read on. Called in a thread."""
@@ -38,6 +39,8 @@ QUIET_SECONDS = 3.0
 ANSWER_SECONDS = 8.0
 JOIN_SECONDS = 60.0
 STUCK_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 5.0
+"""Between two looks at a partition that cannot be read on."""
 
 
 class KafkaAway(RuntimeError):
@@ -93,10 +96,11 @@ async def follow(
     stop: threading.Event,
     positions: Positions,
     take: Take,
-    going: Callable[[], None],
+    going: Callable[[str | None], None],
     member: str | None = None,
 ) -> None:
-    """Until `stop` is set; `going` is called whenever the cluster has been heard. `member` names who
+    """Until `stop` is set; `going` is called whenever the cluster has been heard, with the reason if a
+    partition cannot be read on. It is looked at again until somebody skips it. `member` names who
     follows across restarts: the group waits for it instead of sharing its partitions out.
 
     Raises KafkaAway, PositionLost, whatever `positions` and `take` raise, and aiokafka's errors.
@@ -167,7 +171,7 @@ class _Following:
         members: _Membership,
         positions: Positions,
         take: Take,
-        going: Callable[[], None],
+        going: Callable[[str | None], None],
     ) -> None:
         self._cluster = cluster
         self._consumer = consumer
@@ -178,6 +182,9 @@ class _Following:
         self._reader = ChunkReader(consumer, cluster)
         self._placed: int | None = None
         """The turn whose partitions stand where they should; None: they are to be placed anew."""
+        self._stuck: dict[Slot, str] = {}
+        """Partitions that cannot be read on, and why; the others are."""
+        self._look_again_at = 0.0
         self._next: dict[Slot, int] = {}
         """What was taken, per partition."""
         self._committed: dict[Slot, int] = {}
@@ -202,8 +209,13 @@ class _Following:
         """Reading is how aiokafka tells an error and learns that we are alive. What it gives is dropped:
         every partition is placed anew afterwards.
         """
-        with suppress(TimeoutError, NoOffsetForPartitionError, OffsetOutOfRangeError):
+        try:
             await asyncio.wait_for(self._consumer.getmany(timeout_ms=200, max_records=1), READ_SECONDS)
+        except (TimeoutError, NoOffsetForPartitionError, OffsetOutOfRangeError):
+            pass
+        except Exception as error:
+            if not is_about_content(error):
+                raise
 
     async def _place(self, turn: int, slots: Sequence[Slot]) -> None:
         partitions = {slot: self._reader.partition(slot) for slot in slots}
@@ -219,6 +231,7 @@ class _Following:
         self._reader.forget()
         for slot, position in places.items():
             self._reader.seek(slot, position)
+        self._stuck = {}
         self._next, self._committed = dict(places), {}
         self._placed = turn
         self._got_at = _now()
@@ -229,7 +242,15 @@ class _Following:
             if not self._members.slots:  # more members than partitions
                 await asyncio.sleep(READ_SECONDS)
                 return []
-            return await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS)
+            if self._stuck and _now() >= self._look_again_at:
+                self._consumer.resume(*map(self._reader.partition, self._stuck))
+                self._stuck.clear()
+            slots = [slot for slot in self._reader.slots if slot not in self._stuck]
+            if not slots:
+                await asyncio.sleep(READ_SECONDS)
+            return await self._passed(
+                await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=slots)
+            )
         except NoOffsetForPartitionError:
             return []  # of the moment between the assignment and its seeks
         except OffsetOutOfRangeError as cause:
@@ -241,6 +262,22 @@ class _Following:
                     slot = self._cluster.name_of(partition.topic), partition.partition
                     raise PositionLost(slot, position, first, end) from cause
             return []
+
+    async def _passed(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Without those that nobody can read, if nobody has asked to skip them."""
+        passed = []
+        for chunk in chunks:
+            try:
+                passed.append(await pass_skipped(self._cluster, chunk))
+            except LogUnreadableError as error:
+                self._stuck[error.slot] = str(error)
+                self._look_again_at = _now() + LOOK_AGAIN_SECONDS
+                self._reader.seek(error.slot, error.position)
+                self._consumer.pause(
+                    self._reader.partition(error.slot)
+                )  # or it would be asked for again and again
+                self._heard()
+        return passed
 
     async def _hand_over(self, turn: int, chunks: Sequence[Chunk]) -> None:
         if chunks:
@@ -275,7 +312,11 @@ class _Following:
             topic = min(self._consumer.subscription())
             partitions = [TopicPartition(topic, 0)]
         ends = await self._answered(self._consumer.end_offsets(partitions))
-        behind = [slot for slot, at in self._next.items() if ends.get(self._reader.partition(slot), at) > at]
+        behind = [
+            slot
+            for slot, at in self._next.items()
+            if slot not in self._stuck and ends.get(self._reader.partition(slot), at) > at
+        ]
         if behind and self._placed == self._members.turn and _now() - self._got_at > STUCK_SECONDS:
             raise KafkaAway(
                 f"Kafka at {self._cluster.brokers} sends nothing of {behind[0][0]}/{behind[0][1]}."
@@ -292,7 +333,21 @@ class _Following:
 
     def _heard(self) -> None:
         self._heard_at = _now()
-        self._going()
+        self._going(next(iter(self._stuck.values()), None))
+
+
+async def pass_skipped(cluster: Cluster, chunk: Chunk) -> Chunk:
+    """The chunk, whose unreadable record (it has no other) says why it is skipped. Raises LogUnreadableError if
+    nobody has asked to skip it.
+    """
+    if not chunk.records or (broken := chunk.records[0].unreadable) is None:
+        return chunk
+    record = chunk.records[0]
+    slot = chunk.topic, chunk.partition
+    reason = skip_reason(record, (await fetch_skips(cluster, [slot])).get(slot, {}))
+    if reason is None:
+        raise LogUnreadableError(record, broken)
+    return chunk._replace(records=[record._replace(unreadable=broken._replace(reason=reason))])
 
 
 def batches(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[Chunk]]:

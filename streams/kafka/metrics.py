@@ -60,6 +60,12 @@ class _Shards(Collector):
             "Records that this worker could not read or was told to pass over, by stage.",
             lambda tally: tally.dead_letters,
         )
+        yield self._counted(
+            "misplaced_records",
+            "Of these dead letters, records in another partition than their key's: their producer needs "
+            "partitioner=murmur2_random.",
+            lambda tally: tally.misplaced,
+        )
         yield GaugeMetricFamily(
             "leadstream_worker_restoring_shards",
             "Shards whose state is being read back; nothing of theirs is folded until then.",

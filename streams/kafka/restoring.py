@@ -4,29 +4,34 @@ Only what is committed is read, after the bucket was fenced, so nobody else can 
 memory that stood somewhere in its changelog reads on from there.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.record import Slot
+from schemas.record import Chunk, LogUnreadableError, Record, Slot, Unreadable, skip_reason
 from streams.engine.bucket import Place, Transactions
-from streams.engine.memory import Memory
+from streams.engine.memory import DUE, SEPARATOR, Memory
+from streams.engine.worker import STATE_SKIPPED
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED
+from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.skips import Skips, read_skips
 from streams.kafka.transactions import KafkaTransactions
 
 FETCH_BYTES = 4 * 1024 * 1024
-WAIT_MS = 200
+WAIT_SECONDS = 0.2
 AT_ONCE = 20_000
 """Records between two looks at how far it is."""
+
+_log = structlog.get_logger(__name__)
 
 
 class KafkaBacking:
     """`streams.engine.worker.Backing`; `partitions` are those of every topic of ours."""
 
     def __init__(self, cluster: Cluster, partitions: int) -> None:
+        self.partitions = partitions
         self._cluster = cluster
-        self._partitions = partitions
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
@@ -46,7 +51,7 @@ class KafkaBacking:
             self._consumer = None
 
     def transactions(self, bucket: int) -> Transactions:
-        return KafkaTransactions(self._cluster, bucket, self._partitions)
+        return KafkaTransactions(self._cluster, bucket, self.partitions)
 
     async def beginnings(self, slots: Collection[Slot]) -> Mapping[Slot, int]:
         partitions = {TopicPartition(self._cluster.topic(slot[0]), slot[1]): slot for slot in slots}
@@ -59,51 +64,57 @@ class KafkaBacking:
         return {partitions[partition]: offset for partition, offset in found.items()}
 
     async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place], None]) -> None:
-        consumer = self._started
-        places = {self._changelog(place): place for place in memories}
-        ends = await consumer.end_offsets(list(places))
-        consumer.assign(list(places))
-        for partition, place in places.items():
-            consumer.seek(partition, memories[place].changelog_position)
+        """Raises LogUnreadableError for a record that is none of a changelog, until it is skipped."""
+        places = {self._slot(place): place for place in memories}
+        skips = await self.skips(places)
+        positions = {slot: memories[place].changelog_position for slot, place in places.items()}
         left = set(places)
-        while True:
-            for partition in list(left):
-                memory = memories[places[partition]]
-                memory.changelog_position = max(memory.changelog_position, await consumer.position(partition))
-                if memory.changelog_position >= ends[partition]:
-                    left.remove(partition)
-                    opened(places[partition])
-            if not left:
-                break
-            found = await consumer.getmany(*left, timeout_ms=WAIT_MS, max_records=AT_ONCE)
-            for partition, records in found.items():
-                memory = memories[places[partition]]
-                for record in records:
-                    memory.restore(record.key, record.value)
-                memory.changelog_position = records[-1].offset + 1
+        async for chunks, ends in self._read(positions):
+            for chunk in chunks:
+                slot = chunk.topic, chunk.partition
+                _restore(memories[places[slot]], chunk, skips.get(slot, {}))
+            for slot in list(left):
+                if memories[places[slot]].changelog_position >= ends[slot]:
+                    left.remove(slot)
+                    opened(places[slot])
+
+    async def parts_of(self, place: Place, key: str) -> Mapping[str, Record]:
+        slot = self._slot(place)
+        skips = (await self.skips([slot])).get(slot, {})
+        found = {}
+        async for chunks, _ in self._read({slot: 0}):
+            for record in (record for chunk in chunks for record in chunk.records):
+                name, _, part = record.key.partition(SEPARATOR)
+                if name == key and part != DUE and record.position not in skips:
+                    found[part] = record
+        return found
+
+    async def _read(
+        self, positions: Mapping[Slot, int]
+    ) -> AsyncIterator[tuple[Sequence[Chunk], Mapping[Slot, int]]]:
+        """What changelogs hold now from these positions on, with where they end; first nothing, with the ends."""
+        consumer = self._started
+        reader = ChunkReader(consumer, self._cluster, key_errors="surrogateescape")
+        partitions = {slot: reader.partition(slot) for slot in positions}
+        found = await consumer.end_offsets(list(partitions.values()))
+        ends = {slot: found[partition] for slot, partition in partitions.items()}
+        consumer.assign(list(partitions.values()))
+        for slot, position in positions.items():
+            reader.seek(slot, position)
+        left = {slot for slot, position in positions.items() if position < ends[slot]}
+        yield [], ends
+        while left:
+            chunks = await reader.read(seconds=WAIT_SECONDS, most=AT_ONCE, of=left)
+            yield chunks, ends
+            left -= {
+                (chunk.topic, chunk.partition)
+                for chunk in chunks
+                if chunk.next >= ends[chunk.topic, chunk.partition]
+            }
         consumer.assign([])
 
-    async def skips(self, slots: Collection[Slot]) -> Mapping[Slot, Mapping[int, str]]:
-        consumer = self._started
-        numbers = sorted({partition for _, partition in slots})
-        partitions = [TopicPartition(self._cluster.skips, number) for number in numbers]
-        ends = await consumer.end_offsets(partitions)
-        found: dict[Slot, dict[int, str]] = {}
-        left = {partition for partition in partitions if ends[partition]}
-        consumer.assign(list(left))
-        for partition in left:
-            consumer.seek(partition, 0)
-        while left:
-            for partition, records in (await consumer.getmany(*left, timeout_ms=WAIT_MS)).items():
-                for record in records:
-                    topic, _, position = record.key.decode().rpartition("/")
-                    of_slot = found.setdefault((topic, partition.partition), {})
-                    if record.value is None:
-                        of_slot.pop(int(position), None)
-                    else:
-                        of_slot[int(position)] = record.value.decode()
-            left = {p for p in left if await consumer.position(p) < ends[p]}
-        return found
+    async def skips(self, slots: Collection[Slot]) -> Skips:
+        return await read_skips(self._started, self._cluster, slots)
 
     @property
     def _started(self) -> AIOKafkaConsumer:
@@ -113,3 +124,28 @@ class KafkaBacking:
 
     def _changelog(self, place: Place) -> TopicPartition:
         return TopicPartition(self._cluster.changelog(place[0]), place[1])
+
+    def _slot(self, place: Place) -> Slot:
+        return self._cluster.name_of(self._cluster.changelog(place[0])), place[1]
+
+
+def _restore(memory: Memory, chunk: Chunk, skips: Mapping[int, str]) -> None:
+    for record in chunk.records:
+        broken = record.unreadable
+        if broken is None and record.position not in skips:
+            try:
+                memory.restore(record.key.encode(errors="surrogateescape"), record.value)
+                continue
+            except ValueError as error:
+                broken = Unreadable(str(error), record.position, record.position + 1)
+        reason = skip_reason(record._replace(unreadable=broken), skips)
+        if reason is None and broken is not None:
+            raise LogUnreadableError(record, broken, skipped=STATE_SKIPPED)
+        _log.warning(
+            "a record of the state is skipped",
+            topic=record.topic,
+            partition=record.partition,
+            position=record.position,
+            reason=reason,
+        )
+    memory.changelog_position = chunk.next

@@ -21,6 +21,7 @@ from streams.kafka.following import (
     PositionLost,
     close,
     describe,
+    pass_skipped,
     silent,
 )
 from streams.kafka.reading import COMMITTED, ChunkReader
@@ -38,8 +39,9 @@ class Scanner:
 
     described: Described
 
-    def __init__(self, cluster: Cluster, topics: Iterable[str]) -> None:
+    def __init__(self, cluster: Cluster, topics: Iterable[str], *, key_errors: str = "replace") -> None:
         self._cluster = cluster
+        self._key_errors = key_errors
         self._topics = tuple(topics)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scanner", daemon=True)
@@ -71,7 +73,7 @@ class Scanner:
 
     def read(self, slot: Slot, start: int, most: int) -> Chunk:
         """What stands from `start` on, at most so many records. The caller knows that something does.
-        Raises PositionLost.
+        Raises PositionLost, LogUnreadableError.
         """
         return self._do(self._read(slot, start, most))
 
@@ -84,7 +86,7 @@ class Scanner:
             enable_auto_commit=False,
             fetch_max_wait_ms=20,  # a broker answers in order: whoever asks for ends waits for the fetch
         )
-        self._reader = ChunkReader(self._consumer, self._cluster)
+        self._reader = ChunkReader(self._consumer, self._cluster, key_errors=self._key_errors)
         await self._answered(self._consumer.start())
 
     async def _offsets(self, ask: Any) -> dict[Slot, int]:
@@ -111,8 +113,9 @@ class Scanner:
             except KafkaError as cause:
                 raise KafkaAway(f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}.") from cause
             if chunks:
-                self._place = slot, chunks[0].next
-                return chunks[0]
+                chunk = await pass_skipped(self._cluster, chunks[0])
+                self._place = slot, chunk.next
+                return chunk
         raise KafkaAway(f"Kafka at {self._cluster.brokers} sends nothing of {slot[0]}/{slot[1]}.")
 
     def _partition(self, slot: Slot) -> TopicPartition:

@@ -27,7 +27,7 @@ from aiokafka.structs import RecordMetadata
 from schemas.record import Outgoing
 from schemas.topics import DAYS, EVENTS, FOREVER, SHARED, TOPICS, partition_of
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED
+from streams.kafka.reading import COMMITTED, ChunkReader
 
 STAGES = ("track_sessions", "score_leads")
 CREATE = "leadstream topics create"
@@ -302,18 +302,19 @@ async def _has_genesis(cluster: Cluster) -> bool:
     so that an open transaction before it is waited for.
     """
     slot = TopicPartition(cluster.topic(EVENTS), 0)
-    key = SHARED.encode()
     try:
         async with asyncio.timeout(_READY_SECONDS), _reader(cluster) as consumer:
             consumer.assign([slot])
             if (await consumer.beginning_offsets([slot]))[slot] > 0:
                 return True
-            consumer.seek(slot, 0)
-            end = None
-            while end is None or await consumer.position(slot) < end:
-                for records in (await consumer.getmany(timeout_ms=_FETCH_MS)).values():
-                    if any(record.key == key for record in records):
+            reader = ChunkReader(consumer, cluster)
+            reader.seek((EVENTS, 0), 0)
+            position, end = 0, None
+            while end is None or position < end:
+                for chunk in await reader.read(seconds=_FETCH_MS / 1000):
+                    if any(record.key == SHARED for record in chunk.records):
                         return True
+                    position = chunk.next
                 end = consumer.highwater(slot)
     except TimeoutError as cause:
         raise BrokerAway(

@@ -123,6 +123,8 @@ class Transactions:
 
 
 class Backing:
+    partitions = None
+
     def __init__(self, log):
         self._log = log
 
@@ -145,6 +147,9 @@ class Backing:
 
     async def ends(self, places):
         return {place: len(self._log.changelogs[place]) for place in places}
+
+    async def parts_of(self, _place, _key):
+        return {}
 
     async def skips(self, _slots):
         return {}

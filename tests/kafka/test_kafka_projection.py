@@ -39,7 +39,7 @@ from projections.source import SourceError
 from projections.worker import project
 from schemas.decode import encode_source
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED
+from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED, partition_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import PositionLost
 
@@ -109,7 +109,10 @@ def test_it_stops_within_seconds(topics, database_url):
 
 
 def test_events_are_archived_and_the_workers_state_is_shown(topics, writer, database_url):
-    """The broker's time stands for a missing `recorded_at`; a dead letter is not archived."""
+    """The broker's time stands for a missing `recorded_at`; a dead letter is not archived, and a record in
+    another partition than its key's is one.
+    """
+    elsewhere = (partition_of("default/v/v", PARTITIONS) + 1) % PARTITIONS
     changelog = topics.name_of(topics.changelog("score_leads"))
     bare = page_view("e1")
     value = encode_source(bare).replace(b'"recorded_at":"2026-01-01T00:00:00Z",', b"")
@@ -118,8 +121,9 @@ def test_events_are_archived_and_the_workers_state_is_shown(topics, writer, data
     with projecting(topics, lambda: database_url) as projection:
         writer.write(
             [
-                Outgoing(EVENTS, "default/v/v", value, 0),
-                Outgoing(EVENTS, "default/v/v", b"\xff", 0),
+                Outgoing(EVENTS, "default/v/v", value),
+                Outgoing(EVENTS, "default/v/v", b"\xff"),
+                Outgoing(EVENTS, "default/v/v", encode_source(page_view("e2")), elsewhere),
                 Outgoing(changelog, "default/l/l\0id:i", b"features", 1),
                 Outgoing(changelog, "default/l/l\0", b"17", 1),
                 Outgoing(changelog, "default/l/gone\0", b"5", 1),

@@ -24,6 +24,7 @@ from schemas.topics import (
     LEAD_SCORES,
     SCORE_CHANGED,
     SESSION_SCORES,
+    SHARED,
     lead_key,
     partition_of,
 )
@@ -184,7 +185,7 @@ def dead_letter(position: int, reason: str = "type: missing", **fields: Any) -> 
 
 def published(said: ModelChanged | ModelRemoved) -> list[Outgoing]:
     """In every partition, as it is appended."""
-    return [activity(said)._replace(partition=partition) for partition in range(PARTITIONS)]
+    return [activity(said)._replace(key=SHARED, partition=partition) for partition in range(PARTITIONS)]
 
 
 def batch(n: int) -> list[Outgoing]:

@@ -1,5 +1,6 @@
 """What a shard promises its driver."""
 
+import pytest
 from stream_simulator import Store
 
 from schemas.activity import ModelChanged
@@ -7,7 +8,7 @@ from schemas.decode import decode_dead_letter, encode_activity, encode_source
 from schemas.events import PageViewed
 from schemas.moment import moment
 from schemas.record import Record
-from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY
+from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, lead_key, partition_of, visitor_key
 from scoring.model import shipped_models
 from streams.engine.shard import Shard
 from streams.score_leads import SCORE_LEADS
@@ -50,6 +51,30 @@ def test_a_record_that_cannot_be_read_becomes_a_dead_letter_and_the_rest_goes_on
     assert [(letter.position, letter.original) for letter in letters] == [(0, b"\xff{"), (2, b"")]
     assert outcome.applied == 3
     assert any(o.topic == LEAD_ACTIVITY for o in outcome.outputs)
+
+
+@pytest.mark.parametrize("stage", [TRACK_SESSIONS, SCORE_LEADS])
+def test_a_record_in_another_partition_than_its_keys_changes_no_state(stage):
+    """Whatever is cached: a hot key, a cold one, and the same chunk folded again say the same."""
+    first = Shard(TRACK_SESSIONS, 0, Store()).fold(records(EVENTS, page(1)))
+    topic = stage.source
+    value = page(1) if topic == EVENTS else next(o.value for o in first.outputs if o.topic == LEAD_ACTIVITY)
+    key = visitor_key("default", "v01") if topic == EVENTS else lead_key("default", "anon:v01")
+    home = partition_of(key, 5)
+    store = Store()
+    shard = Shard(stage, home, store, partitions=5)
+    outcome = shard.fold([Record(topic, home, 0, key, value)])
+    assert outcome.misplaced == 0
+    assert not [o for o in outcome.outputs if o.topic == DEAD_LETTERS]
+    store.write(outcome.parts)
+    elsewhere = [Record(topic, (home + 1) % 5, n, key, value) for n in (1, 2)]
+    for reader in (shard, Shard(stage, home, store, partitions=5)):
+        again = reader.fold(elsewhere)
+        assert (again.misplaced, again.applied, again.parts) == (2, 2, {})
+        letters = [decode_dead_letter(o.value) for o in again.outputs]
+        assert all("set partitioner=murmur2_random" in letter.reason for letter in letters)
+        assert [letter.position for letter in letters] == [1, 2]
+        assert {letter.original for letter in letters} == {value}
 
 
 def test_a_record_behind_a_sweep_is_a_dead_letter_once():

@@ -1,0 +1,214 @@
+"""A partition's log as bytes: which batch a reader is stuck at, why, and what can be read of it all the same.
+
+Read only where aiokafka's own reading has failed. Total: whatever the bytes are, `look` returns, and gives
+either progress or the batch that stops it. Knows the layout of all three record formats; does no I/O.
+"""
+
+import struct
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from aiokafka import codec
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import UnsupportedCodecError
+from aiokafka.record import control_record
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint
+from aiokafka.structs import TopicPartition
+
+from schemas.record import Unreadable
+from schemas.refusal import short
+
+CODECS: Final = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
+"""As Kafka numbers them in a batch's attributes."""
+INSTALL: Final = "aiokafka[lz4,snappy,zstd]"
+
+_OVERHEAD = struct.Struct(">qi")
+"""Of every format: the first position, and the length of what follows."""
+_MAGIC = 16
+_LEGACY = struct.Struct(">qiIbb")
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
+
+
+class Raw(NamedTuple):
+    """A record as the log has it."""
+
+    position: int
+    key: bytes | None
+    value: bytes | None
+    appended_at: int | None
+
+
+class Look(NamedTuple):
+    """What a closer look has found from a position on."""
+
+    next: int
+    """Where to go on."""
+    records: list[Raw]
+    unreadable: Unreadable | None = None
+    """If set, what stands at the position cannot be read, and `raw` is all of it that there is."""
+    raw: bytes = b""
+
+
+class _Batch(NamedTuple):
+    start: int
+    """Of its bytes."""
+    end: int
+    first: int
+    next: int
+    """Positions."""
+    magic: int
+    """Its format."""
+    attributes: int
+    producer: int
+    """-1: none."""
+
+    @property
+    def codec(self) -> int:
+        return self.attributes & _CODEC
+
+
+def missing_codecs() -> list[str]:
+    """The codecs of Kafka's producers that this installation cannot read."""
+    return [name for name in CODECS.values() if not getattr(codec, f"has_{name}")()]
+
+
+def first_position(log: bytes) -> int:
+    """Of the batch at the beginning."""
+    first: int = _OVERHEAD.unpack_from(log)[0]
+    return first
+
+
+def look(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look | None:
+    """Looks at what a broker sent from `position` on, if any batch of it cannot be read: gives the records
+    before that batch, or else the batch. `aborted` are (producer, first position) of transactions, as sent
+    with it. None: aiokafka can read all of it.
+    """
+    batches = list(_batches(log))
+    for number, batch in enumerate(batches):
+        reason = _trouble(log[batch.start : batch.end])
+        mixed = batch.magic != batches[0].magic  # aiokafka takes all for the first one's format
+        if reason is None and not mixed:
+            continue
+        if number and batches[number - 1].next > position:
+            return read(at, position, log[: batch.start], aborted)
+        if reason is None:
+            return read(at, position, log[batch.start : batch.end], aborted)
+        follows = batches[number + 1].first if number + 1 < len(batches) else batch.next
+        after = follows if follows > position else position + 1  # a header may be broken, too
+        return _past(batch, position, after, log[batch.start : batch.end], aborted, reason)
+    if batches and batches[-1].end < len(log):  # cut off, as always at the end, or no batch
+        return read(at, position, log[: batches[-1].end], aborted)
+    if batches or not log:
+        return None
+    reason = "the bytes there are no batch of records, and where the next one begins is not known"
+    return Look(position + 1, [], Unreadable(reason, position, position + 1), log)
+
+
+def _past(
+    batch: _Batch, position: int, after: int, raw: bytes, aborted: Collection[tuple[int, int]], reason: str
+) -> Look:
+    """A batch that aiokafka cannot read: its records if it can be read all the same, and nothing if it was
+    never committed.
+    """
+    if batch.attributes & _TRANSACTIONAL and any(
+        producer == batch.producer and first <= batch.first for producer, first in aborted
+    ):
+        return Look(after, [])
+    try:
+        records = [record for record in _records(raw) if record.position >= position]
+    except Exception:  # noqa: BLE001 - it is as unreadable as `reason` says
+        return Look(after, [], Unreadable(reason, min(batch.first, position), after), raw)
+    return Look(after, records)
+
+
+def _batches(log: bytes) -> Iterator[_Batch]:
+    """The whole batches; what is behind them is cut off, or no batch."""
+    start = 0
+    while len(log) - start > _MAGIC:
+        first, length = _OVERHEAD.unpack_from(log, start)
+        end = start + _OVERHEAD.size + length
+        magic = log[start + _MAGIC]
+        modern = magic >= 2
+        if end > len(log) or end - start < (_HEADER if modern else _LEGACY).size:
+            return
+        if modern:
+            header = _HEADER.unpack_from(log, start)
+            yield _Batch(start, end, first, first + max(header[6], 0) + 1, magic, header[5], header[9])
+        else:  # the position of a compressed one is that of its last record
+            yield _Batch(start, end, first, first + 1, magic, _LEGACY.unpack_from(log, start)[4], -1)
+        start = end
+
+
+def _trouble(raw: bytes) -> str | None:
+    """Why a batch cannot be read; None: it can."""
+    try:
+        batch = MemoryRecords(raw).next_batch()
+        if batch is None or not batch.validate_crc():
+            return "its checksum is wrong, so its bytes are not those that were written"
+        if batch.is_control_batch:
+            control_record.ControlRecord.parse(next(batch).key)
+        else:
+            for _ in batch:
+                pass
+    except UnsupportedCodecError:
+        return _codec_trouble(raw)
+    except Exception as error:  # noqa: BLE001 - codecs and parsers raise whatever they like
+        return f"its records cannot be taken apart ({short(str(error) or type(error).__name__)})"
+    return None
+
+
+def _codec_trouble(raw: bytes) -> str:
+    number = next(_batches(raw)).codec
+    if (name := CODECS.get(number)) is None:
+        return f"it is compressed with codec {number}, which this version does not know"
+    return f"it is compressed with {name}, which this installation lacks: install `{INSTALL}` and start again"
+
+
+def read(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look:
+    """The records from `position` on, as aiokafka reads what it can."""
+    found = PartitionRecords(
+        at, MemoryRecords(log), list(aborted), position, None, None, True, READ_COMMITTED
+    )
+    records = [Raw(record.offset, record.key, record.value, record.timestamp) for record in found]
+    return Look(found.next_fetch_offset, records)
+
+
+def _records(raw: bytes) -> list[Raw]:
+    """The records of a batch of format 2 without their headers, which are nothing to us: a producer may
+    put there what aiokafka cannot decode. Raises whatever is wrong.
+    """
+    head = _HEADER.unpack_from(raw)
+    if raw[_MAGIC] != 2:
+        raise ValueError("another format")
+    if not MemoryRecords(raw).next_batch().validate_crc():
+        raise ValueError("the checksum is wrong")
+    first, attributes, begun, newest, count = head[0], head[5], head[7], head[8], head[12]
+    if attributes & _CONTROL:  # of a kind that is not known, and as all of them no record
+        return []
+    number, body = attributes & _CODEC, raw[_HEADER.size :]
+    buffer = bytearray(getattr(codec, f"{CODECS[number]}_decode")(body) if number else body)
+    records, at = [], 0
+    for _ in range(count):
+        length, at = decode_varint(buffer, at)
+        end = at + length
+        later, at = decode_varint(buffer, at + 1)
+        offset, at = decode_varint(buffer, at)
+        key, at = _bytes(buffer, at)
+        value, at = _bytes(buffer, at)
+        if not at <= end <= len(buffer):
+            raise ValueError("a record is longer than it says")
+        time = newest if attributes & _LOG_APPEND_TIME else begun + later
+        records.append(Raw(first + offset, key, value, time))
+        at = end
+    return records
+
+
+def _bytes(buffer: bytearray, at: int) -> tuple[bytes | None, int]:
+    size, at = decode_varint(buffer, at)
+    if size < 0:
+        return None, at
+    if at + size > len(buffer):
+        raise ValueError("a record is cut off")
+    return bytes(buffer[at : at + size]), at + size

@@ -249,10 +249,33 @@ def topics_check() -> None:
         raise typer.Exit(1)
 
 
+def _losable(names: list[str]) -> list[str]:
+    for name in names:
+        if not commands.losable(name):
+            raise typer.BadParameter(
+                f"{name} is no table of the read models: name those that `rebuild` named"
+            )
+    return names
+
+
 @app.command(rich_help_panel=TEND)
-def rebuild(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Build the read models anew from the log, and swap them in. A running server goes on meanwhile."""
-    commands.rebuild(settings_from(data_dir=data_dir, database_url=database_url))
+def rebuild(
+    accept_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A table that may lack rows for good; refused rebuilds name them. May be given several times.",
+            callback=lambda names: _losable(names or []),
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Build the read models anew from the log, and swap them in. A running server goes on meanwhile. Rows of
+    records that the log no longer holds are kept.
+    """
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    commands.rebuild(settings, accept_loss or [])
 
 
 @dead.command("list")

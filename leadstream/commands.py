@@ -5,7 +5,7 @@ Raises Failure for what the user can mend. The manual pages are in `leadstream.c
 
 import gzip
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +48,9 @@ from leadstream.wiring import (
     utc_now,
 )
 from projections.authoring import Draft
+from projections.history import LOSABLE
 from projections.positions import PositionGapError
-from projections.rebuild import NothingToRebuildError, Progress, RebuildRunsError
+from projections.rebuild import HistoryLostError, NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
 from projections.rows import UnreadableRecordError
 from projections.source import followed
@@ -58,6 +59,13 @@ from schemas.decode import encode_source
 from scoring.lifecycle import compile_lifecycle
 from streams.embedded import log
 
+_NOT_REBUILT = (
+    HistoryLostError,
+    NothingToRebuildError,
+    RebuildRunsError,
+    PositionGapError,
+    UnreadableRecordError,
+)
 _REASONS = 3
 """Of many, so many are told."""
 
@@ -440,7 +448,12 @@ def explain(
         out.print(Text(line, style="" if line.startswith(" ") else "bold"), soft_wrap=True)
 
 
-def rebuild(settings: Settings) -> None:
+def losable(name: str) -> bool:
+    """Whether `rebuild --accept-loss` may name it."""
+    return name in LOSABLE
+
+
+def rebuild(settings: Settings, accept_loss: Sequence[str]) -> None:
     log_from("warning")
     settings = as_served(settings)
     with _database(settings) as url:
@@ -449,12 +462,14 @@ def rebuild(settings: Settings) -> None:
                 told: Progress = lambda done, total: report(done / max(total, 1))  # noqa: E731 - it is handed on
                 if settings.kafka is None:
                     _require_embedded(url)
-                    rebuild_read_models(url, progress=told)
+                    kept = rebuild_read_models(url, progress=told, accept_loss=accept_loss)
                 else:
-                    commands_kafka.rebuild(settings, url, told)
-        except (NothingToRebuildError, RebuildRunsError, PositionGapError, UnreadableRecordError) as cause:
+                    kept = commands_kafka.rebuild(settings, url, told, accept_loss)
+        except _NOT_REBUILT as cause:
             raise Failure(str(cause)) from cause
-    out.print("The read models were built anew.")
+    out.print("The read models were rebuilt.")
+    if kept:
+        say(f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept.")
 
 
 def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:

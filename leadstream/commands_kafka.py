@@ -5,6 +5,7 @@ Raises Failure for what the user can mend. Loaded only when one runs: Kafka's cl
 
 import asyncio
 import socket
+from collections.abc import Collection
 from typing import NoReturn
 
 from aiokafka import TopicPartition
@@ -127,9 +128,11 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
         asyncio.run(topics.publish(cluster, [said]))
 
 
-def rebuild(settings: Settings, database_url: str, progress: Progress) -> None:
+def rebuild(
+    settings: Settings, database_url: str, progress: Progress, accept_loss: Collection[str]
+) -> list[str]:
     with kafka_explained(), explained(settings):
-        rebuild_from_kafka(settings.cluster, database_url, progress=progress)
+        return rebuild_from_kafka(settings.cluster, database_url, progress=progress, accept_loss=accept_loss)
 
 
 def tell_unarchived(settings: Settings, database_url: str) -> None:

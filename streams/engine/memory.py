@@ -12,6 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from schemas.topics import SHARED
+from scoring.features import NewerCodec
 from streams.engine.shard import Outcome
 
 SEPARATOR = "\0"
@@ -20,6 +21,13 @@ DUE = ""
 """The part under which a key's due moment stands, in decimal milliseconds."""
 POSITION = SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
+
+FORMAT = 1
+"""Of all that changelogs hold. Raised with the codec of any part, and whenever the meaning of a part changes:
+a worker reads its own format and older ones, and refuses a newer one.
+"""
+FORMAT_KEY = f"{SEPARATOR}format".encode()
+"""The changelog key of the format: no key, a part that no fold writes."""
 
 
 class Change(NamedTuple):
@@ -39,6 +47,8 @@ class Memory:
         """Up to here the changelog is contained."""
         self.size = 0
         """Bytes of encoded state."""
+        self._format = 0
+        """What the changelog says of itself; 0: nothing, as of the first versions, which wrote format 1."""
         self._parts: dict[str, dict[str, bytes]] = {}
         self._sorted: list[str] | None = None
         """The keys in order, until one comes or goes."""
@@ -63,9 +73,17 @@ class Memory:
         return self._sorted[begin : begin + limit]
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Takes one record of the changelog."""
+        """Takes one record of the changelog. Raises NewerCodec."""
         if key == POSITION:
             self.position = None if value is None else int(value)
+            return
+        if key == FORMAT_KEY:
+            self._format = int(value or 0)
+            if self._format > FORMAT:
+                raise NewerCodec(
+                    f"a newer version of Leadstream wrote this state (format {self._format}, this version reads up to "
+                    f"{FORMAT}): upgrade this worker, or end it and leave its partitions to newer ones"
+                )
             return
         name, _, part = key.decode().partition(SEPARATOR)
         if part == DUE:
@@ -90,9 +108,12 @@ class Memory:
                 value = None if due is None else b"%d" % due
                 yield Change(f"{key}{SEPARATOR}{DUE}".encode(), value)
 
-    def at_position(self) -> Change:
-        """What the changelog must learn of the position."""
-        return Change(POSITION, None if self.position is None else b"%d" % self.position)
+    def at_position(self) -> Iterator[Change]:
+        """What the changelog must learn of the position, and once, of who writes now."""
+        if self._format != FORMAT:
+            self._format = FORMAT
+            yield Change(FORMAT_KEY, b"%d" % FORMAT)
+        yield Change(POSITION, None if self.position is None else b"%d" % self.position)
 
     def due(self, now: int, limit: int) -> list[str]:
         """Keys whose due has come and that were not told yet, the longest overdue first."""

@@ -278,6 +278,29 @@ def rebuild(
     commands.rebuild(settings, accept_loss or [])
 
 
+@app.command(rich_help_panel=TEND)
+def backup(
+    to: Annotated[Path, typer.Argument(help="The file to write; with --base, the directory.")],
+    base: Annotated[  # noqa: FBT002 - typer's way to say --base
+        bool, typer.Option("--base", help="Copy the files of the embedded PostgreSQL: faster to start from.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the whole store, as of one moment, into a file. A running server goes on meanwhile."""
+    commands.backup(settings_from(data_dir=data_dir, database_url=database_url), to, base=base)
+
+
+@app.command(rich_help_panel=TEND)
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `leadstream backup` wrote.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Fill an empty store from a backup: a new --data-dir, or an empty database. Start `serve` on it then."""
+    commands.restore(settings_from(data_dir=data_dir, database_url=database_url), file)
+
+
 @dead.command("list")
 def dead_letters_list(
     every: Annotated[bool, typer.Option("--all", help="Also those that were retried.")] = False,  # noqa: FBT002 - typer's way to say --all

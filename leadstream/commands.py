@@ -6,7 +6,7 @@ Raises Failure for what the user can mend. The manual pages are in `leadstream.c
 import gzip
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from rich.text import Text
 from gateway.access import TENANT
 from gateway.authoring import Publication
 from gateway.ports import Append
+from leadstream import backup as backups
 from leadstream import commands_kafka, experimenting, explaining, letters, models, publishing, summary, trying
 from leadstream import doctor as checks
 from leadstream.carry import carry
@@ -41,6 +42,7 @@ from leadstream.show import Failure, out, progress, say, warn
 from leadstream.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
+    database_server,
     explained,
     open_database,
     open_system,
@@ -59,6 +61,8 @@ from schemas.decode import encode_source
 from scoring.lifecycle import compile_lifecycle
 from streams.embedded import log
 
+Database = AbstractContextManager[Callable[[], str]]
+"""What gives the URL of a database while it is open."""
 _NOT_REBUILT = (
     HistoryLostError,
     NothingToRebuildError,
@@ -472,6 +476,31 @@ def rebuild(settings: Settings, accept_loss: Sequence[str]) -> None:
         say(f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept.")
 
 
+def backup(settings: Settings, to: Path, *, base: bool) -> None:
+    log_from("warning")
+    if base and settings.database_url is not None:
+        raise Failure(
+            "--base copies the files of an embedded PostgreSQL; for one of your own use its pg_basebackup "
+            "(docs/backup.md)."
+        )
+    with _database(settings, database_server) as url:  # of whatever version it is
+        if base:
+            backups.copy_files(settings.data_dir, to)
+        else:
+            backups.dump(url, to)
+    out.print(f"The store is in {to}.", markup=False, soft_wrap=True)
+
+
+def restore(settings: Settings, dumped: Path) -> None:
+    log_from("warning")
+    backups.require_dump(dumped)
+    ensure_directory(settings.data_dir)
+    with database_server(settings) as database, explained(settings):
+        backups.load(database(), dumped)
+    where = variable("database_url") if settings.database_url else settings.data_dir
+    out.print(f"The store of {dumped} is in {where}.", markup=False, soft_wrap=True)
+
+
 def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
     log_from("warning")
     with _database(settings) as url:
@@ -567,13 +596,13 @@ def _require_embedded(database_url: str) -> None:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
-    """The URL of the store, whether a server runs or not."""
+def _database(settings: Settings, opened: Callable[[Settings], Database] = open_database) -> Iterator[str]:
+    """The URL of the store, whether a server runs or not; if none does, it is `opened`."""
     with explained(settings):
         if settings.database_url is not None or running_server(settings.data_dir) is not None:
             yield database_beside(settings)
             return
         if not (settings.data_dir / "postgres").exists():
             raise Failure(f"There is no store in {settings.data_dir.resolve()}: give the right --data-dir.")
-        with open_database(settings) as database:
+        with opened(settings) as database:
             yield database()

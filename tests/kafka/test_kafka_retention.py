@@ -1,16 +1,25 @@
 """Retention deletes the topics' beginning on a real broker; worker, projection and `leadstream rebuild` go on."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from projected_topics import await_all, let_go, wait_until
-from projection_records import contents
+from projected_topics import Writer, await_all, let_go, make_topics, projecting, wait_until
+from projection_records import batch, contents, page_view
+from psycopg.sql import SQL, Identifier
 
 from deploy.kafka.broker import free_port
-from leadstream.postgres import find_postgres
-from schemas.topics import TOPICS
+from leadstream.backup import dump, load
+from leadstream.postgres import create_database, find_postgres
+from leadstream.projecting import rebuild_from_kafka, run_projection
+from projections.rebuild import HistoryLostError
+from schemas.decode import encode_source
+from schemas.record import Outgoing
+from schemas.topics import EVENTS, SCORE_CHANGED, TOPICS
 from streams.kafka.cluster import Cluster
+from streams.kafka.following import PositionLost
 from tests.leadstream.command_line import Server, leadstream, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -106,3 +115,64 @@ def test_a_rebuild_after_retention_keeps_every_row_and_later_merges_rewrite_them
         done = leadstream("rebuild", "--data-dir", server.data_dir, **settings)
         assert done.returncode == 0, done.stderr.decode()
         assert rows(url) == after
+
+
+@pytest.fixture
+def empty_machine(postgres_url: str, database_url: str):
+    """Another database, empty."""
+    name = f"{database_url.rpartition('/')[2].partition('?')[0]}_restored"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(create_database(name))
+    yield postgres_url.replace("/leadstream?", f"/{name}?")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+def written(cluster: Cluster, url: str, outgoing: list[Outgoing]) -> None:
+    with Writer(cluster) as writer, projecting(cluster, lambda: url) as projection:
+        writer.write(outgoing)
+        await_all(cluster, url, projection)
+        projection.stop()
+
+
+def test_restored_read_models_go_on_where_they_were_and_say_when_retention_was_faster(
+    cluster, database_url, empty_machine, tmp_path: Path
+):
+    """Events that only the archive still has come back with it, and no rebuild makes anything of them."""
+    make_topics(cluster)
+    said = [said for n in range(40) for said in batch(n)]
+    events = [Outgoing(EVENTS, "default/v/v", encode_source(page_view(f"archived-{n}"))) for n in range(5)]
+    written(cluster, database_url, [*said[:150], *events])
+    dump(database_url, tmp_path / "dump")
+    let_go(cluster, EVENTS)
+    written(cluster, database_url, said[150:])
+    expected = rows(database_url)
+
+    load(empty_machine, tmp_path / "dump")
+    assert rows(empty_machine) != expected
+    written(cluster, empty_machine, [])
+    assert rows(empty_machine) == expected
+    rebuild_from_kafka(cluster, empty_machine)
+    assert rows(empty_machine) == expected
+    with psycopg.connect(empty_machine) as connection:
+        assert connection.execute("select count(*) from public.event_archive").fetchone() == (5,)
+        made = connection.execute(
+            "select from live.engagement_history where event_id like 'archived-%'"
+        ).fetchall()
+        assert made == []
+        for schema in ("live", "public"):
+            connection.execute(SQL("drop schema {} cascade").format(Identifier(schema)))
+        connection.execute("create schema public")
+
+    load(empty_machine, tmp_path / "dump")
+    let_go(cluster, SCORE_CHANGED)
+    with pytest.raises(PositionLost, match=r"score-changed/\d: Kafka no longer holds .*leadstream rebuild"):
+        run_projection(cluster, lambda: empty_machine, stop=threading.Event(), failing=lambda _: None)
+    with pytest.raises(HistoryLostError, match=r"score_history \(up to \d+ rows\)"):
+        rebuild_from_kafka(cluster, empty_machine)
+    rebuild_from_kafka(cluster, empty_machine, accept_loss=["score_history"])
+    written(cluster, empty_machine, [])
+    after = rows(empty_machine)
+    assert {table for table in expected if after[table] != expected[table]} == {"score_history"}
+    assert set(after["score_history"]) < set(expected["score_history"])
+    assert after["score_history"]

@@ -1,8 +1,8 @@
 """What a rebuild keeps of a history whose records the log no longer holds: rows of the live tables.
 
-1. `keep`: the live tables and their positions are read as of one moment. Mutable rows go into the
-   shadow; facts are set aside there.
-2. The fold of the log goes over the mutable rows: it replaces, rewrites and deletes them as ever.
+1. `keep`: mutable rows of the live tables go into the shadow; facts are set aside there.
+2. The fold of the log goes over the mutable rows: it replaces, rewrites and deletes them as ever. It comes
+   at least as far as the live tables were, so what it finds newer than itself it meets again.
 3. `add_facts`: the facts set aside that the fold did not make again are from before the log's start.
 
 Records that went before the live tables took them are lost whatever a rebuild does: `refuse_loss`.
@@ -107,7 +107,7 @@ def cut_tables(starts: Mapping[Slot, int], contained: Mapping[Slot, int]) -> dic
 
 
 def keep(connection: Connection, cut: Mapping[Table, int]) -> None:
-    """Step 1, in a transaction that sees the live tables as of the positions that `cut` was found by."""
+    """Step 1, while the live writer goes on."""
     for table, start in cut.items():
         columns = _columns(table)
         chosen = SQL("select {} from {}{}").format(
@@ -121,7 +121,7 @@ def keep(connection: Connection, cut: Mapping[Table, int]) -> None:
 
 
 def add_facts(connection: Connection, cut: Mapping[Table, int]) -> None:
-    """Step 3, once the fold has come to where the live tables were in step 1."""
+    """Step 3, once the fold has come to where the log ended after step 1."""
     for table, start in cut.items():
         if table not in FACTS:
             continue

@@ -116,7 +116,6 @@ def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> di
     for schema in (SHADOW, RETIRED):
         _discard(connection, schema)
     with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read")
         contained = worker.contained(connection)
         history.refuse_loss(history.gaps(starts, contained), accept_loss)
         cut = history.cut_tables(starts, contained)

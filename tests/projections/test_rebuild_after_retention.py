@@ -14,7 +14,7 @@ from stream_histories import history, specs
 from stream_simulator import PARTITIONS, Pipeline
 from test_projections_worker import histories
 
-from projections import rebuild as rebuilding
+from projections import history as keeping
 from projections.facts import STATED
 from projections.history import LOSABLE, HistoryLostError, gaps, refuse_loss, tables_of
 from projections.rebuild import rebuild
@@ -234,22 +234,25 @@ def test_rows_that_the_log_still_makes_are_made_again(db, database_url):
     assert contents(db) == expected
 
 
-def test_a_live_writer_goes_on_while_rows_are_kept(db, database_url, monkeypatch):
-    """What it writes after the kept rows were read is folded from the log, and kept once."""
+@pytest.mark.parametrize("moment", ["before", "amid", "after"])
+def test_a_live_writer_goes_on_while_rows_are_kept(db, database_url, monkeypatch, moment):
+    """Whatever of it was there when the rows were read is kept or folded, and never both."""
     log = split(recorded([said for n in range(60) for said in batch(n)]))
     expected = rows_of(db, log)
     some = {slot: end * 2 // 3 for slot, end in whole(log).items()}
     empty(db)
     project_up_to(db, log, some)
-    original = rebuilding._begin
+    original = keeping.keep
 
-    def meanwhile(*given: Any) -> Any:
-        cut = original(*given)
+    def meanwhile(connection: Any, cut: Any) -> None:
+        tables = list(cut.items())
+        at = {"before": 0, "amid": len(tables) // 2, "after": len(tables)}[moment]
+        original(connection, dict(tables[:at]))
         with psycopg.connect(database_url) as writer:
             project_up_to(writer, log, whole(log))
-        return cut
+        original(connection, dict(tables[at:]))
 
-    monkeypatch.setattr(rebuilding, "_begin", meanwhile)
+    monkeypatch.setattr(keeping, "keep", meanwhile)
     rebuild(database_url, source=Kept(log, {slot: end // 2 for slot, end in whole(log).items()}))
     assert contents(db) == expected
 

@@ -11,11 +11,13 @@ import lzma
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
@@ -39,6 +41,12 @@ from tests.written.known_history import PARTITIONS, WRITTEN_AT, history_records
 
 FILES = Path(__file__).parent / "fixtures"
 SECONDS = 120
+_UNFOLDED = """
+  select (select count(*) from heads h left join checkpoints c
+          on c.partition = h.partition and c.stage = case h.topic when 'events' then 'track_sessions' else 'score_leads' end
+          where h.topic in ('events', 'lead-activity') and coalesce(c.position, 0) < h.position)
+       + (select count(*) from dues where due_at <= %s)
+"""
 
 
 def embedded_file(name: str) -> Path:
@@ -63,9 +71,15 @@ def embedded_driver(url: str, now: int) -> Driver:
     )
 
 
-def append_and_settle(driver: Driver, records: list[Outgoing]) -> None:
+def append_and_settle(driver: Driver, url: str, records: list[Outgoing], now: int = WRITTEN_AT) -> None:
+    """Until all is folded, and nobody's time has come."""
     for record in records:
         driver.append([record]).result(SECONDS)
+    deadline = time.monotonic() + SECONDS
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(_UNFOLDED, (now,)).fetchone() != (0,):
+            assert time.monotonic() < deadline, driver.status()
+            time.sleep(0.05)
 
 
 def write_embedded(to: Path) -> None:
@@ -76,7 +90,7 @@ def write_embedded(to: Path) -> None:
             driver = embedded_driver(url, WRITTEN_AT)
             driver.start()
             try:
-                append_and_settle(driver, history_records())
+                append_and_settle(driver, url, history_records())
             finally:
                 driver.stop()
             to.write_bytes(lzma.compress(_client("pg_dump", url, "--no-owner", "--no-privileges")))

@@ -98,12 +98,13 @@ def test_an_embedded_store_is_read_rebuilt_and_gone_on_with(embedded: str):
     driver = embedded_driver(embedded, WRITTEN_AT)
     driver.start()
     try:
+        append_and_settle(driver, embedded, [])
         with psycopg.connect(embedded) as db:
             assert_history_is_there(db)
             before = contents(db)
             rebuild(embedded)
             assert contents(db) == before
-            append_and_settle(driver, more())
+            append_and_settle(driver, embedded, more())
             assert_more_is_there(db)
     finally:
         driver.stop()

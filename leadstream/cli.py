@@ -249,10 +249,56 @@ def topics_check() -> None:
         raise typer.Exit(1)
 
 
+def _losable(names: list[str]) -> list[str]:
+    for name in names:
+        if not commands.losable(name):
+            raise typer.BadParameter(
+                f"{name} is no table of the read models: name those that `rebuild` named"
+            )
+    return names
+
+
 @app.command(rich_help_panel=TEND)
-def rebuild(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Build the read models anew from the log, and swap them in. A running server goes on meanwhile."""
-    commands.rebuild(settings_from(data_dir=data_dir, database_url=database_url))
+def rebuild(
+    accept_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A table that may lack rows for good; refused rebuilds name them. May be given several times.",
+            callback=lambda names: _losable(names or []),
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Build the read models anew from the log, and swap them in. A running server goes on meanwhile. Rows of
+    records that the log no longer holds are kept.
+    """
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    commands.rebuild(settings, accept_loss or [])
+
+
+@app.command(rich_help_panel=TEND)
+def backup(
+    to: Annotated[Path, typer.Argument(help="The file to write; with --base, the directory.")],
+    base: Annotated[  # noqa: FBT002 - typer's way to say --base
+        bool, typer.Option("--base", help="Copy the files of the embedded PostgreSQL: faster to start from.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the whole store, as of one moment, into a file. A running server goes on meanwhile."""
+    commands.backup(settings_from(data_dir=data_dir, database_url=database_url), to, base=base)
+
+
+@app.command(rich_help_panel=TEND)
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `leadstream backup` wrote.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Fill an empty store from a backup: a new --data-dir, or an empty database. Start `serve` on it then."""
+    commands.restore(settings_from(data_dir=data_dir, database_url=database_url), file)
 
 
 @dead.command("list")

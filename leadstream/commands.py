@@ -6,8 +6,8 @@ Raises Failure for what the user can mend. The manual pages are in `leadstream.c
 import gzip
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ import psycopg
 from gateway.access import TENANT
 from gateway.authoring import Publication
 from gateway.ports import Append
+from leadstream import backup as backups
 from leadstream import commands_kafka, experimenting, explaining, letters, models, publishing, summary, trying
 from leadstream import doctor as checks
 from leadstream.carry import carry
@@ -49,6 +50,7 @@ from leadstream.show import (
 from leadstream.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
+    database_server,
     explained,
     open_database,
     open_system,
@@ -56,8 +58,9 @@ from leadstream.wiring import (
     utc_now,
 )
 from projections.authoring import Draft
+from projections.history import LOSABLE
 from projections.positions import PositionGapError
-from projections.rebuild import NothingToRebuildError, Progress, RebuildRunsError
+from projections.rebuild import HistoryLostError, NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
 from projections.rows import UnreadableRecordError
 from projections.source import followed
@@ -66,6 +69,15 @@ from schemas.decode import encode_source
 from scoring.lifecycle import compile_lifecycle
 from streams.embedded import log
 
+Database = AbstractContextManager[Callable[[], str]]
+"""What gives the URL of a database while it is open."""
+_NOT_REBUILT = (
+    HistoryLostError,
+    NothingToRebuildError,
+    RebuildRunsError,
+    PositionGapError,
+    UnreadableRecordError,
+)
 _REASONS = 3
 """Of many, so many are told."""
 
@@ -447,7 +459,12 @@ def explain(
         print_line(line if line.startswith(" ") else (line, "bold"))
 
 
-def rebuild(settings: Settings) -> None:
+def losable(name: str) -> bool:
+    """Whether `rebuild --accept-loss` may name it."""
+    return name in LOSABLE
+
+
+def rebuild(settings: Settings, accept_loss: Sequence[str]) -> None:
     log_from("warning")
     settings = as_served(settings)
     with _database(settings) as url:
@@ -456,12 +473,39 @@ def rebuild(settings: Settings) -> None:
                 told: Progress = lambda done, total: report(done / max(total, 1))  # noqa: E731 - it is handed on
                 if settings.kafka is None:
                     _require_embedded(url)
-                    rebuild_read_models(url, progress=told)
+                    kept = rebuild_read_models(url, progress=told, accept_loss=accept_loss)
                 else:
-                    commands_kafka.rebuild(settings, url, told)
-        except (NothingToRebuildError, RebuildRunsError, PositionGapError, UnreadableRecordError) as cause:
+                    kept = commands_kafka.rebuild(settings, url, told, accept_loss)
+        except _NOT_REBUILT as cause:
             raise Failure(str(cause)) from cause
-    print_line("The read models were built anew.")
+    print_line("The read models were rebuilt.")
+    if kept:
+        say(f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept.")
+
+
+def backup(settings: Settings, to: Path, *, base: bool) -> None:
+    log_from("warning")
+    if base and settings.database_url is not None:
+        raise Failure(
+            "--base copies the files of an embedded PostgreSQL; for one of your own use its pg_basebackup "
+            "(docs/backup.md)."
+        )
+    with _database(settings, database_server) as url:  # of whatever version it is
+        if base:
+            backups.copy_files(settings.data_dir, to)
+        else:
+            backups.dump(url, to)
+    print_line(f"The store is in {to}.")
+
+
+def restore(settings: Settings, dumped: Path) -> None:
+    log_from("warning")
+    backups.require_dump(dumped)
+    ensure_directory(settings.data_dir)
+    with database_server(settings) as database, explained(settings):
+        backups.load(database(), dumped)
+    where = variable("database_url") if settings.database_url else settings.data_dir
+    print_line(f"The store of {dumped} is in {where}.")
 
 
 def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
@@ -561,13 +605,13 @@ def _require_embedded(database_url: str) -> None:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
-    """The URL of the store, whether a server runs or not."""
+def _database(settings: Settings, opened: Callable[[Settings], Database] = open_database) -> Iterator[str]:
+    """The URL of the store, whether a server runs or not; if none does, it is `opened`."""
     with explained(settings):
         if settings.database_url is not None or running_server(settings.data_dir) is not None:
             yield database_beside(settings)
             return
         if not (settings.data_dir / "postgres").exists():
             raise Failure(f"There is no store in {settings.data_dir.resolve()}: give the right --data-dir.")
-        with open_database(settings) as database:
+        with opened(settings) as database:
             yield database()

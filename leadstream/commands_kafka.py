@@ -5,6 +5,7 @@ Raises Failure for what the user can mend. Loaded only when one runs: Kafka's cl
 
 import asyncio
 import socket
+from collections.abc import Collection
 from typing import NoReturn
 
 from aiokafka import TopicPartition
@@ -159,9 +160,11 @@ def _broken(cluster: Cluster, slot: Slot, position: int) -> bool:
     return stage is not None and not is_state(_STAGES[stage], records[0])
 
 
-def rebuild(settings: Settings, database_url: str, progress: Progress) -> None:
+def rebuild(
+    settings: Settings, database_url: str, progress: Progress, accept_loss: Collection[str]
+) -> list[str]:
     with kafka_explained(), explained(settings):
-        rebuild_from_kafka(settings.cluster, database_url, progress=progress)
+        return rebuild_from_kafka(settings.cluster, database_url, progress=progress, accept_loss=accept_loss)
 
 
 def tell_unarchived(settings: Settings, database_url: str) -> None:

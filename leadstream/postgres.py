@@ -128,9 +128,33 @@ def stop_postgres(data_dir: Path) -> None:
             _release(data_dir)
 
 
+def copy_server(data_dir: Path, to: Path) -> None:
+    """Copies the files of the server that runs in `data_dir`, for a server to start in `to`, which is an empty
+    directory. Raises PostgresUnavailable.
+    """
+    cluster, copy = data_dir.expanduser().resolve() / "postgres", to.resolve() / "postgres"
+    user = _system_user()
+    copy.mkdir(mode=0o700)
+    if user is not None:
+        shutil.chown(copy, user, user)
+        _let_pass(copy)
+    host, database = f"host={_socket_dir(cluster)} user=postgres", f"--pgdata={copy}"
+    done = run_program(
+        user, "pg_basebackup", database, "--checkpoint=fast", "--wal-method=stream", f"--dbname={host}"
+    )
+    if done.returncode != 0:
+        raise PostgresUnavailable(
+            f"The files of the PostgreSQL in {cluster} cannot be copied: {_last_lines(done.stdout)}"
+        )
+    for lock in copy.glob(f"{_SOCKET}*"):  # it names the server that was copied, which may run on
+        lock.unlink()
+
+
 def _stop(cluster: Path) -> None:
     if (cluster / "postmaster.pid").exists():
-        done = _run(_system_user(), "pg_ctl", "-D", str(cluster), "-m", "fast", "-w", "-t", "60", "stop")
+        done = run_program(
+            _system_user(), "pg_ctl", "-D", str(cluster), "-m", "fast", "-w", "-t", "60", "stop"
+        )
         if done.returncode != 0 and (cluster / "postmaster.pid").exists():
             _log.warning("postgres did not stop", directory=str(cluster), said=_last_lines(done.stdout))
 
@@ -213,7 +237,7 @@ def _prepare(cluster: Path) -> str | None:
             for path in (cluster, _BIN):
                 _let_pass(path)
             _let_read(_BIN.parent)
-            shutil.chown(cluster, user, user)
+            _give(cluster, user)
         cluster.chmod(0o700)
     except OSError as cause:
         raise PostgresUnavailable(
@@ -228,6 +252,15 @@ def _prepare(cluster: Path) -> str | None:
     if not (cluster / "PG_VERSION").exists():
         _initialise(cluster, user)
     return user
+
+
+def _give(cluster: Path, user: str) -> None:
+    """All of it, if it was copied here by somebody else."""
+    account = pwd.getpwnam(user)
+    marker = cluster / "PG_VERSION"
+    copied = marker.exists() and marker.stat().st_uid != account.pw_uid
+    for path in (cluster, *(cluster.rglob("*") if copied else ())):
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def _let_pass(path: Path) -> None:
@@ -248,7 +281,7 @@ def _let_read(tree: Path) -> None:
 
 
 def _initialise(cluster: Path, user: str | None) -> None:
-    done = _run(
+    done = run_program(
         user,
         "initdb",
         "--auth=trust",
@@ -303,7 +336,9 @@ def _start(
     if log.exists() and log.stat().st_size > _LONGEST_LOG:
         log.replace(cluster / "log.old")
     wait = str(int(_STARTING_SECONDS))
-    return _run(user, "pg_ctl", "-D", str(cluster), "-l", str(log), "-o", options, "-w", "-t", wait, "start")
+    return run_program(
+        user, "pg_ctl", "-D", str(cluster), "-l", str(log), "-o", options, "-w", "-t", wait, "start"
+    )
 
 
 def _declare_dead(pid_file: Path) -> None:
@@ -364,17 +399,18 @@ def _ping(url: str) -> Ping:
     return Ping(PGconn.ping(url.encode()))
 
 
-def _run(user: str | None, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_program(
+    user: str | None, command: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """One of PostgreSQL's own programs, as `user` (None: as who we are); `environment` adds to ours."""
     # Output goes to a file: the server inherits it, and a pipe would never end.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))
-        }
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))}
         done = subprocess.run(  # noqa: S603 - our own binaries, arguments as a list
             [str(_BIN / command), *arguments],
             check=False,
             cwd="/",  # the server's account may not read where we are
-            env=environment | {"LC_ALL": "C", "LANG": "C"},
+            env=ours | {"LC_ALL": "C", "LANG": "C"} | dict(environment or {}),
             stdout=output,
             stderr=subprocess.STDOUT,
             user=user,

@@ -6,7 +6,7 @@ when, every record counts once. What is away is waited for; what a retry cannot 
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from aiokafka.errors import (
 )
 
 from leadstream.postgres import PostgresUnavailable
+from projections.history import gaps, refuse_loss
 from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import Progress, rebuild
@@ -100,11 +101,18 @@ def run_projection(
         stop.wait(pause)
 
 
-def rebuild_from_kafka(cluster: Cluster, database_url: str, *, progress: Progress | None = None) -> None:
+def rebuild_from_kafka(
+    cluster: Cluster,
+    database_url: str,
+    *,
+    progress: Progress | None = None,
+    accept_loss: Collection[str] = (),
+) -> list[str]:
     """`projections.rebuild.rebuild` from the cluster's topics, beside live workers; blocks.
 
-    Also what Kafka no longer holds is given up, and the state shown is that of `cluster.app` from now on.
-    Raises RebuildRunsError, SourceError, OutdatedError, KafkaAway, PositionLost, psycopg.OperationalError.
+    The archive of events is not folded; what it lacks is given up if `accept_loss` names it. The state shown
+    is that of `cluster.app` from now on. Raises RebuildRunsError, HistoryLostError, SourceError,
+    OutdatedError, KafkaAway, PositionLost, psycopg.OperationalError.
     """
     with Scanner(cluster, followed_topics(cluster)) as scanner:
         source = Source(scanner.described.cluster_id, cluster.prefix, cluster.app)
@@ -113,13 +121,21 @@ def rebuild_from_kafka(cluster: Cluster, database_url: str, *, progress: Progres
             migrate(database_url)
             bound = followed(connection)
             bind(connection, source if bound is None else source._replace(app=bound.app))
-            _refuse_made_anew(contained(connection), scanner.ends())
-        rebuild(database_url, progress=progress, source=_Topics(scanner, cluster.app))
+            positions = contained(connection)
+            _refuse_made_anew(positions, scanner.ends())
+            refuse_loss(gaps(scanner.starts(), positions), accept_loss)
+        kept = rebuild(
+            database_url,
+            progress=progress,
+            source=_Topics(scanner, cluster.app),
+            accept_loss=accept_loss,
+        )
         ends = scanner.ends()
         held = {slot: (start, ends[slot]) for slot, start in scanner.starts().items() if slot[0] == EVENTS}
         with psycopg.connect(database_url) as connection:
             for topic, partition in give_up_lost(connection, held):
                 _log.warning("the archive lacks events that Kafka let go", topic=topic, partition=partition)
+    return kept
 
 
 def _refuse_made_anew(held: Mapping[Slot, int], ends: Mapping[Slot, int]) -> None:

@@ -86,7 +86,7 @@ def fresh(records: Sequence[Record], held: Mapping[Slot, int]) -> tuple[list[Rec
             raise PositionGapError(
                 f"{record.topic}/{record.partition}: the read models contain positions up to {last}, and the next "
                 f"record brought is {record.position}: records {last + 1} to {record.position - 1} are missing. "
-                "Run `leadstream rebuild`."
+                "Run `leadstream rebuild`: it keeps what is there, and names what is lost for good."
             )
         reached[slot] = record.position
         new.append(record)
@@ -103,7 +103,8 @@ def uncovered(chunks: Sequence[Chunk], held: Mapping[Slot, int]) -> tuple[list[R
         if chunk.start > last + 1:
             raise PositionGapError(
                 f"{chunk.topic}/{chunk.partition}: the read models contain positions up to {last}, and the next ones "
-                f"brought begin at {chunk.start}: {last + 1} to {chunk.start - 1} are missing. Run `leadstream rebuild`."
+                f"brought begin at {chunk.start}: {last + 1} to {chunk.start - 1} are missing. Run `leadstream rebuild`: it "
+                "keeps what is there, and names what is lost for good."
             )
         if chunk.next - 1 > last:
             new.extend(record for record in chunk.records if record.position > last)

@@ -1,11 +1,11 @@
 """Builds the read models anew from a log, beside the live ones, and swaps them in.
 
-Live writers go on meanwhile. Every statement of a reader sees the old tables or the new ones; a
+Rows of records that the log no longer holds are kept (`projections.history`). Live writers go on meanwhile. Every statement of a reader sees the old tables or the new ones; a
 writer that waits for the swap goes on from the new tables' positions. Interrupted at any moment
 before the swap, it leaves the live tables untouched and can be run again. Archives stay as they are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -15,13 +15,14 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
-from projections import positions, worker
+from projections import history, positions, worker
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
+from projections.history import HistoryLostError
 from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
 from projections.views import create_views
 from schemas.record import Chunk, Slot
 
-__all__ = ["Log", "NothingToRebuildError", "Progress", "RebuildRunsError", "rebuild"]
+__all__ = ["HistoryLostError", "Log", "NothingToRebuildError", "Progress", "RebuildRunsError", "rebuild"]
 
 Connection = psycopg.Connection[Any]
 Progress = Callable[[int, int], None]
@@ -70,21 +71,30 @@ class RebuildRunsError(RuntimeError):
     """Another process rebuilds the database now."""
 
 
-def rebuild(url: str, *, progress: Progress | None = None, source: Log | None = None) -> None:
+def rebuild(
+    url: str,
+    *,
+    progress: Progress | None = None,
+    source: Log | None = None,
+    accept_loss: Collection[str] = (),
+) -> list[str]:
     """Replaces every read model by one folded from the log: `source`, or the one embedded in this very
-    database. Raises NothingToRebuildError, RebuildRunsError.
+    database. Returns the names of the tables that keep rows from before the log's start. `accept_loss` names
+    tables that may lack what no table ever contained. Raises NothingToRebuildError, RebuildRunsError,
+    HistoryLostError.
     """
     log = source or EmbeddedLog()
     tell = progress or (lambda _done, _total: None)
     with psycopg.connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
-        _begin(connection, log)
+        cut = _begin(connection, log, accept_loss)
         _fold(connection, log, tell)
-        _complete(connection)
+        _complete(connection, cut)
         for _ in range(ROUNDS):
             if _fold(connection, log, tell) <= CLOSE:
                 break
         _swap(connection, log, tell)
         _discard(connection, RETIRED)
+    return sorted(table.name for table in cut)
 
 
 @contextmanager
@@ -98,12 +108,17 @@ def _alone(connection: Connection) -> Iterator[None]:
         connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
 
 
-def _begin(connection: Connection, log: Log) -> None:
-    """Empty tables without the facts' keys; what an interrupted rebuild left is dropped."""
+def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> dict[Table, int]:
+    """Tables without the facts' keys, empty but for what the log no longer holds; returns which those are.
+    What an interrupted rebuild left is dropped.
+    """
     starts = log.starts(connection)
     for schema in (SHADOW, RETIRED):
         _discard(connection, schema)
     with connection.transaction():
+        contained = worker.contained(connection)
+        history.refuse_loss(history.gaps(starts, contained), accept_loss)
+        cut = history.cut_tables(starts, contained)
         connection.execute("delete from public.positions where generation = %s", (SHADOW,))
         connection.execute(SQL("create schema {}").format(Identifier(SHADOW)))
         connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW)))
@@ -116,8 +131,10 @@ def _begin(connection: Connection, log: Log) -> None:
             else:
                 _define_indexes(connection, table)
         create_views(connection, SHADOW)
+        history.keep(connection, cut)
         with worker.open_cursor(connection) as cursor:
             positions.begin(cursor, SHADOW, {slot: start - 1 for slot, start in starts.items()})
+    return cut
 
 
 def _fold(connection: Connection, log: Log, tell: Progress) -> int:
@@ -143,9 +160,10 @@ def _fold_page(connection: Connection, log: Log, slot: Slot, end: int) -> int:
     return worker.project_chunks(connection, [chunk], schema=SHADOW, strict=log.strict)[slot]
 
 
-def _complete(connection: Connection) -> None:
-    """The facts' keys and indexes, and what the planner needs to know."""
+def _complete(connection: Connection, cut: Mapping[Table, int]) -> None:
+    """The facts that the log no longer holds, the facts' keys and indexes, and what the planner needs."""
     with connection.transaction():
+        history.add_facts(connection, cut)
         connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW)))
         for table in FACTS:
             connection.execute(

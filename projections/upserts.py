@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from projections.rows import TABLE_OF, Change, Row, Superseded
-from projections.tables import NEWEST_BY, READ_MODELS, applied_events
+from projections.tables import NEWEST_BY, READ_MODELS, SHADOW, applied_events
 
 Values = tuple[Any, ...]
 
@@ -94,14 +94,14 @@ def transposed(rows: Sequence[Values]) -> list[list[Any]]:
 
 @lru_cache
 def insert_one(schema: str, table: Table) -> bytes:
-    """One row; of a mutable one the higher version stays."""
+    """One row; of a mutable one that is there already, `_conflict` says which stays."""
     return (
         SQL("insert into {table} ({columns}) values ({values}){conflict}")
         .format(
             table=Identifier(schema, table.name),
             columns=_list(table.columns.keys()),
             values=SQL(", ").join(SQL("%b::{}").format(SQL(type_)) for type_ in types_of(table)),
-            conflict=_conflict(table),
+            conflict=_conflict(schema, table),
         )
         .as_bytes(None)
     )
@@ -125,7 +125,7 @@ def insert_many(schema: str, table: Table) -> bytes:
             arrays=SQL(", ").join(
                 SQL("%b::{}[]").format(SQL("text" if type_ == "jsonb" else type_)) for type_ in types.values()
             ),
-            conflict=_conflict(table),
+            conflict=_conflict(schema, table),
         )
         .as_bytes(None)
     )
@@ -141,13 +141,19 @@ def copy(schema: str, table: Table) -> bytes:
     )
 
 
-def _conflict(table: Table) -> Composed:
+def _conflict(schema: str, table: Table) -> Composed:
+    """The higher version stays. In a rebuild an equal one is the same row, kept from before and now made
+    anew, maybe with more columns.
+    """
     if NEWEST_BY not in table.info:
         return Composed([])
     key = [column.name for column in table.primary_key]
     version = table.info[NEWEST_BY]
-    return SQL(" on conflict ({key}) do update set {assigned} where ({held}) < ({offered})").format(
+    if set(version) <= set(key):
+        return SQL(" on conflict ({}) do nothing").format(_list(key))
+    return SQL(" on conflict ({key}) do update set {assigned} where ({held}) {above} ({offered})").format(
         key=_list(key),
+        above=SQL("<=" if schema == SHADOW else "<"),
         assigned=SQL(", ").join(
             SQL("{} = excluded.{}").format(Identifier(name), Identifier(name))
             for name in table.columns.keys()  # noqa: SIM118 - a column collection iterates over columns

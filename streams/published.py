@@ -215,6 +215,6 @@ def read_codec(stored: bytes, newest: int) -> bytes:
     if stored[0] > newest:
         raise NewerCodec(
             f"the state was written by a newer version (codec {stored[0]}, this one reads up to {newest}): "
-            "start that version again, or rebuild the state with this one"
+            "upgrade Leadstream, or start that version again"
         )
     return stored[1:]

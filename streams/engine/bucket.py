@@ -176,7 +176,7 @@ class _Gathered:
 
     def checkpoint(self, lane: Lane) -> None:
         self._checkpoints[lane.slot] = lane.checkpoint()
-        self._changes_of(lane).append(lane.memory.at_position())
+        self._changes_of(lane).extend(lane.memory.at_position())
 
     def round(self) -> Round | None:
         """None: there is nothing to write."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from schemas.record import Record
 from schemas.topics import SHARED
+from scoring.features import NewerCodec
 from streams.engine.shard import Outcome, Stage
 
 SEPARATOR = "\0"
@@ -23,6 +24,13 @@ DUE = ""
 POSITION = SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
+
+FORMAT = 1
+"""Of all that changelogs hold. Raised with the codec of any part, and whenever the meaning of a part changes:
+a worker reads its own format and older ones, and refuses a newer one.
+"""
+FORMAT_KEY = f"{SEPARATOR}format".encode()
+"""The changelog key of the format: no key, a part that no fold writes."""
 
 
 class Change(NamedTuple):
@@ -42,6 +50,8 @@ class Memory:
         """Up to here the changelog is contained."""
         self.size = 0
         """Bytes of encoded state."""
+        self._format = 0
+        """What the changelog says of itself; 0: nothing, as of the first versions, which wrote format 1."""
         self._parts: dict[str, dict[str, bytes]] = {}
         self._sorted: list[str] | None = None
         """The keys in order, until one comes or goes."""
@@ -66,12 +76,23 @@ class Memory:
         return self._sorted[begin : begin + limit]
 
     def restore(self, key: bytes, value: bytes | None) -> None:
-        """Takes one record of the changelog. Raises ValueError, and has changed nothing, for one that is none."""
+        """Takes one record of the changelog. Raises NewerCodec; ValueError, and has changed nothing, for one that is
+        no state.
+        """
         if key == POSITION:
             position = _number(value, "the position that the state contains")
             if position < 0:
                 raise ValueError(f"the position that the state contains is negative: {position}")
             self.position = position
+            return
+        if key == FORMAT_KEY:
+            written = _number(value, "the format of the state") if value is not None else 0
+            if written > FORMAT:
+                raise NewerCodec(
+                    f"a newer version of Leadstream wrote this state (format {written}, this version reads up to "
+                    f"{FORMAT}): upgrade this worker, or end it and leave its partitions to newer ones"
+                )
+            self._format = written
             return
         name, separator, part = key.decode().partition(SEPARATOR)
         if not name or not separator:
@@ -99,9 +120,12 @@ class Memory:
                 value = None if due is None else b"%d" % due
                 yield Change(f"{key}{SEPARATOR}{DUE}".encode(), value)
 
-    def at_position(self) -> Change:
-        """What the changelog must learn of the position."""
-        return Change(POSITION, None if self.position is None else b"%d" % self.position)
+    def at_position(self) -> Iterator[Change]:
+        """What the changelog must learn of the position, and once, of who writes now."""
+        if self._format != FORMAT:
+            self._format = FORMAT
+            yield Change(FORMAT_KEY, b"%d" % FORMAT)
+        yield Change(POSITION, None if self.position is None else b"%d" % self.position)
 
     def due(self, now: int, limit: int) -> list[str]:
         """Keys whose due has come and that were not told yet, the longest overdue first."""
@@ -165,6 +189,8 @@ def is_state(stage: Stage[Any, Any], record: Record) -> bool:
                 stage.open_shared(parts)
             else:
                 stage.open(name, parts)
+    except NewerCodec:
+        return key == FORMAT_KEY  # the version that wrote it goes on from it: nobody may skip it
     except Exception:  # noqa: BLE001 - decoders raise what they like
         return False
     return True

@@ -2,36 +2,68 @@
 
 A bucket is the partitions p % buckets of every topic: one transactional producer writes for it, so two
 workers must never share one. The number is part of the protocol's name, so that a broker refuses a worker
-that counts otherwise. `share` decides and does nothing else; the class only speaks aiokafka's language.
+that counts otherwise. Members that read only an older format of the state get nothing while one of a newer
+format is there: what that one writes, they could not read. `share` decides and does nothing else; the class
+only speaks aiokafka's language.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
+from streams.engine.memory import FORMAT
+
+_log = structlog.get_logger(__name__)
+
+FIRST_FORMAT = 1
+"""What members read that do not say."""
+
 
 class Claim(NamedTuple):
-    """What a member says when it joins: who it is across restarts, and what it held last."""
+    """What a member says when it joins: who it is across restarts, what it held last, and which format of
+    the state it reads.
+    """
 
     name: str
     held: tuple[int, ...] = ()
+    state_format: int = FIRST_FORMAT
+
+    def encoded(self) -> bytes:
+        """[name, [bucket, ..., -format]]: a version that knows no format ignores the bucket below 0."""
+        return msgspec.msgpack.encode((self.name, (*self.held, -self.state_format)))
+
+
+def read_claim(encoded: bytes) -> Claim:
+    name, numbers = msgspec.msgpack.decode(encoded, type=tuple[str, tuple[int, ...]])
+    held = tuple(number for number in numbers if number >= 0)
+    return Claim(name, held, max((-number for number in numbers if number < 0), default=FIRST_FORMAT))
+
+
+def newest_format(members: Mapping[str, Claim]) -> int:
+    return max((claim.state_format for claim in members.values()), default=FIRST_FORMAT)
 
 
 def share(buckets: int, members: Mapping[str, Claim]) -> dict[str, list[int]]:
     """Buckets per member id. Equal claims give equal shares, whatever the ids and their order.
 
-    No share is larger than another by more than one bucket, and no bucket moves that need not: members
-    keep what they held up to their even share. Of two that claim the same one, the first by name has it.
+    Only members of the newest format get any. No share of theirs is larger than another by more than one
+    bucket, and no bucket moves that need not: members keep what they held up to their even share. Of two
+    that claim the same one, the first by name has it.
     """
     if not members:
         return {}
-    ranked = sorted(members, key=lambda member: (members[member].name, member))
+    newest = newest_format(members)
+    ranked = sorted(
+        (member for member, claim in members.items() if claim.state_format == newest),
+        key=lambda member: (members[member].name, member),
+    )
     least, larger = divmod(buckets, len(ranked))
-    owned: dict[str, list[int]] = {member: [] for member in ranked}
+    owned: dict[str, list[int]] = {member: [] for member in members}
     free = set(range(buckets))
     for member in ranked:
         owned[member] = [bucket for bucket in sorted({*members[member].held}) if bucket in free]
@@ -63,7 +95,7 @@ class BucketAssignor(AbstractPartitionAssignor):  # type: ignore[misc] # aiokafk
 
     @classmethod
     def metadata(cls, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
-        return ConsumerProtocolMemberMetadata(0, sorted(topics), msgspec.msgpack.encode(cls.claim))
+        return ConsumerProtocolMemberMetadata(0, sorted(topics), cls.claim.encoded())
 
     @classmethod
     def assign(
@@ -71,12 +103,13 @@ class BucketAssignor(AbstractPartitionAssignor):  # type: ignore[misc] # aiokafk
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         topics = {topic for member in members.values() for topic in member.subscription}
         counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
-        shares = share(cls.buckets, {member: _claim(member, said) for member, said in members.items()})
+        claims = {member: _claim(member, said) for member, said in members.items()}
+        newest = b"%d" % newest_format(claims)
         return {
             member: ConsumerProtocolMemberAssignment(
-                0, sorted(partitions_of(cls.buckets, held, counts).items()), b""
+                0, sorted(partitions_of(cls.buckets, held, counts).items()), newest
             )
-            for member, held in shares.items()
+            for member, held in share(cls.buckets, claims).items()
         }
 
     @classmethod
@@ -85,6 +118,13 @@ class BucketAssignor(AbstractPartitionAssignor):  # type: ignore[misc] # aiokafk
             partition % cls.buckets for _, partitions in assignment.assignment for partition in partitions
         }
         cls.claim = cls.claim._replace(held=tuple(sorted(held)))
+        newest = int(assignment.user_data or FIRST_FORMAT)
+        if newest > cls.claim.state_format:
+            _log.warning(
+                "this worker gets no partitions: a newer version of Leadstream works in its group; upgrade it or end it",
+                state_format=cls.claim.state_format,
+                newest=newest,
+            )
 
 
 def bucket_assignor(buckets: int, worker: str | None = None) -> type[BucketAssignor]:
@@ -92,10 +132,14 @@ def bucket_assignor(buckets: int, worker: str | None = None) -> type[BucketAssig
     return type(
         "BucketAssignor",
         (BucketAssignor,),
-        {"name": f"leadstream-buckets-{buckets}", "buckets": buckets, "claim": Claim(worker or "")},
+        {
+            "name": f"leadstream-buckets-{buckets}",
+            "buckets": buckets,
+            "claim": Claim(worker or "", state_format=FORMAT),
+        },
     )
 
 
 def _claim(member: str, said: ConsumerProtocolMemberMetadata) -> Claim:
-    claim = msgspec.msgpack.decode(said.user_data, type=Claim)
+    claim = read_claim(said.user_data)
     return claim if claim.name else claim._replace(name=member)

@@ -30,6 +30,7 @@ from faust.types import StreamT
 from yarl import URL
 
 from schemas.record import Chunk, LogUnreadableError, Slot
+from scoring.features import NewerCodec
 from streams.engine.lane import Tally
 from streams.engine.shard import FoldFailed, Stage
 from streams.engine.worker import ShardStatus, Worker
@@ -107,7 +108,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MessageSizeTooLargeError):
         return f"A record is larger than its topic takes ({error}): `leadstream topics check` says which setting is wrong."
     if isinstance(
-        error, TopicsRefused | PortTakenError | SeamsGoneError | BucketUnopened | LogUnreadableError
+        error,
+        TopicsRefused | PortTakenError | SeamsGoneError | BucketUnopened | LogUnreadableError | NewerCodec,
     ):
         return str(error)
     return None

@@ -54,7 +54,8 @@ class PositionLost(RuntimeError):
         place = f"{slot[0]}/{slot[1]}"
         super().__init__(
             f"{place}: Kafka no longer holds position {position}, which comes next: it holds {first} to {end - 1}. "
-            "Run `leadstream rebuild`, which makes the read models anew from what Kafka holds."
+            "Run `leadstream rebuild`: it keeps what the read models contain, names the rows that are lost for good, and "
+            "goes on with what Kafka holds."
             if position < first
             else f"{place}: position {position} comes next, and Kafka's topic ends at {end}, so the topics were made anew "
             "since: set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX."

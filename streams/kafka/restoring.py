@@ -10,6 +10,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.record import Chunk, LogUnreadableError, Record, Slot, Unreadable, skip_reason
+from scoring.features import NewerCodec
 from streams.engine.bucket import Place, Transactions
 from streams.engine.memory import DUE, SEPARATOR, Memory
 from streams.engine.worker import STATE_SKIPPED
@@ -136,6 +137,8 @@ def _restore(memory: Memory, chunk: Chunk, skips: Mapping[int, str]) -> None:
             try:
                 memory.restore(record.key.encode(errors="surrogateescape"), record.value)
                 continue
+            except NewerCodec:  # no garbage: the version that wrote it reads it, and nobody may skip it
+                raise
             except ValueError as error:
                 broken = Unreadable(str(error), record.position, record.position + 1)
         reason = skip_reason(record._replace(unreadable=broken), skips)

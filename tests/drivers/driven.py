@@ -21,7 +21,7 @@ from schemas.record import Chunk, Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
 from streams.embedded import log
 from streams.embedded.driver import Driver
-from streams.engine.memory import POSITION, SEPARATOR
+from streams.engine.memory import SEPARATOR
 from streams.engine.shard import FoldFailed
 from streams.kafka import bare_host
 from streams.kafka.faust_host import WorkerThread, create_app
@@ -234,7 +234,7 @@ class KafkaRun:
         found = defaultdict(dict)
         for partition in self._do(self._read(self._cluster.changelog(stage))):
             for record in partition:
-                if record.key != POSITION:
+                if not record.key.startswith(SEPARATOR.encode()):  # of the shard itself: position, format
                     key, _, part = record.key.decode().partition(SEPARATOR)
                     found[key][part] = record.value
         return found

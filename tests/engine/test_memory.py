@@ -1,10 +1,15 @@
 """The memory of a shard against a plain reading of what a state store must do."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.topics import SHARED
-from streams.engine.memory import Memory
+from scoring import features, holding
+from scoring.features import Features, NewerCodec
+from streams import lead_state, published, track_sessions
+from streams.engine import memory as engine_memory
+from streams.engine.memory import FORMAT, FORMAT_KEY, POSITION, Memory
 from streams.engine.shard import Outcome
 
 keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
@@ -22,7 +27,7 @@ def played(history):
     memory, changelog, stored, due = Memory(), [], {}, {}
     for position, (changed, moments) in enumerate(history, 1):
         changelog += memory.put(Outcome([], changed, moments, 1), position)
-        changelog.append(memory.at_position())
+        changelog += memory.at_position()
         for (key, part), value in changed.items():
             stored.setdefault(key, {})[part] = value
         due |= moments
@@ -93,3 +98,45 @@ def test_the_longest_overdue_come_first_and_the_rest_stay_due():
     list(memory.put_dues({"late": 30, "first": 10, "second": 20}))
     assert memory.due(40, 2) == ["first", "second"]
     assert memory.due(40, 9) == ["first", "second", "late"]
+
+
+def test_a_changelog_says_its_format_once_and_with_it_the_first_position():
+    memory = Memory()
+    assert list(memory.at_position()) == [(FORMAT_KEY, b"1"), (POSITION, None)]
+    memory.position = 7
+    assert list(memory.at_position()) == [(POSITION, b"7")]
+    again = Memory()
+    again.restore(FORMAT_KEY, b"1")
+    assert list(again.at_position()) == [(POSITION, None)]
+    assert len(again) == again.size == 0
+
+
+def test_who_reads_the_format_of_a_newer_version_is_refused_by_name():
+    with pytest.raises(NewerCodec, match=r"newer version .*format 2, .*up to 1.*upgrade this worker"):
+        Memory().restore(FORMAT_KEY, b"2")
+
+
+def test_a_newer_version_takes_an_older_changelog_over_and_says_so(monkeypatch):
+    """Read by an older one afterwards, it is refused."""
+    monkeypatch.setattr(engine_memory, "FORMAT", 2)
+    newer = Memory()
+    newer.restore(FORMAT_KEY, b"1")
+    (told, _) = newer.at_position()
+    monkeypatch.undo()
+    with pytest.raises(NewerCodec):
+        Memory().restore(*told)
+
+
+def test_the_format_covers_the_codecs_of_every_part():
+    """Whoever raises one of them raises `FORMAT`, and writes down here what it means."""
+    codecs = {
+        "a visitor": track_sessions.CODEC,
+        "a lead": lead_state.CODEC,
+        "what is published": published.CODEC,
+        "an identity of a lead": holding.CODEC,
+        "features": features.encode(Features())[0],
+    }
+    of_format = {
+        1: {"a visitor": 1, "a lead": 1, "what is published": 1, "an identity of a lead": 1, "features": 1}
+    }
+    assert of_format[FORMAT] == codecs

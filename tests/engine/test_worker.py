@@ -9,8 +9,9 @@ from simulated_log import NOON, SOURCE, Backing, Counting, Log
 
 from schemas.decode import decode_dead_letter
 from schemas.record import Chunk, Record
+from scoring.features import NewerCodec
 from streams.engine.lane import Lane, Tally
-from streams.engine.memory import Memory
+from streams.engine.memory import FORMAT_KEY, Change, Memory
 from streams.engine.shard import KEPT_BYTES, dead_letter
 from streams.engine.worker import Worker
 
@@ -194,3 +195,29 @@ def test_a_letter_of_a_giant_record_keeps_its_beginning_and_says_so():
     assert letter.original == b"x" * KEPT_BYTES
     assert "1,900,000 bytes" in letter.reason
     assert len(encoded) < 2 * 1024 * 1024, "the broker takes it"
+
+
+def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
+    """It names the reason and folds nothing; a worker that reads it goes on."""
+
+    async def play():
+        log = Log(PARTITIONS)
+        log.produce(0, "a")
+        changelog = log.changelogs["count", 0] = [Change(FORMAT_KEY, b"2"), None]
+        older = Host(log)
+        await older.own((0,))
+        await until(lambda: bool(older.failures), older)
+        await turns(50)
+        older.worker.tick()
+        await turns(50)
+        assert isinstance(older.failures[0], NewerCodec)
+        assert "newer version of Leadstream wrote this state" in str(older.failures[0])
+        assert changelog == [Change(FORMAT_KEY, b"2"), None]
+        assert not log.said
+        changelog[0] = Change(FORMAT_KEY, b"1")
+        again = Host(log)
+        await again.own((0,))
+        await until(everything_folded(log), again)
+        await again.worker.stop()
+
+    asyncio.run(play())

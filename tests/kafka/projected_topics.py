@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from leadstream.projecting import followed_topics, projection_positions, run_projection
 from schemas.record import Outgoing, Slot
@@ -158,3 +159,28 @@ def await_all(cluster: Cluster, url: str, projection: Projection | None = None) 
         f"the tables contain {ends}",
         projection,
     )
+
+
+def let_go(cluster: Cluster, topic: str, before: int | None = None) -> None:
+    """As retention does it: records before that position, in every partition that holds as much; without
+    one, all.
+    """
+
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(**cluster.client())
+        await admin.start()
+        try:
+            await admin.delete_records(
+                {
+                    TopicPartition(cluster.topic(topic), partition): RecordsToDelete(
+                        before_offset=end if before is None else before
+                    )
+                    for (_, partition), end in ends.items()
+                    if end and (before is None or end >= before)
+                }
+            )
+        finally:
+            await admin.close()
+
+    ends = ends_of(cluster, [topic])
+    asyncio.run(delete())

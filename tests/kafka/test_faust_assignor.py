@@ -2,11 +2,15 @@
 
 from collections import Counter
 
+import msgspec
+import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from streams.kafka.assignor import Claim, bucket_assignor, partitions_of, share
+from streams.engine.memory import FORMAT
+from streams.kafka.assignor import Claim, bucket_assignor, partitions_of, read_claim, share
 
 NUMBERS = st.integers(1, 40)
 
@@ -146,3 +150,65 @@ def test_the_protocol_carries_names_and_what_is_held():
 
 def test_workers_that_count_buckets_differently_speak_different_protocols():
     assert bucket_assignor(2).name != bucket_assignor(3).name
+
+
+# Versions
+
+
+def of_version(state_format, name):
+    """The assignor of a worker that reads so new a state."""
+    kind = bucket_assignor(4, name)
+    kind.claim = kind.claim._replace(state_format=state_format)
+    return kind
+
+
+def joined(*kinds):
+    return {kind.claim.name: through_the_wire(kind.metadata(["events"])) for kind in kinds}
+
+
+@given(groups(), st.data())
+def test_only_members_of_the_newest_format_share_and_they_share_all(group, data):
+    buckets, members = group
+    members = {
+        member: claim._replace(state_format=data.draw(st.integers(1, 3))) for member, claim in members.items()
+    }
+    shares = share(buckets, members)
+    newest = max(claim.state_format for claim in members.values())
+    assert shares.keys() == members.keys()
+    assert all(not shares[member] for member, claim in members.items() if claim.state_format < newest)
+    assert sorted(b for held in shares.values() for b in held) == list(range(buckets))
+
+
+@pytest.mark.parametrize("leader", [0, 1])
+def test_an_older_worker_gives_everything_up_to_a_newer_one_and_says_why(leader):
+    """Whichever of the two shares out."""
+    older, newer = of_version(1, "older"), of_version(2, "newer")
+    older.claim = older.claim._replace(held=(0, 1, 2, 3))
+    shared = (older, newer)[leader].assign(Partitions(events=4), joined(older, newer))
+    assert through_the_wire(shared["newer"]).assignment == [("events", [0, 1, 2, 3])]
+    assert through_the_wire(shared["older"]).assignment == [("events", [])]
+    with capture_logs() as told:
+        newer.on_assignment(through_the_wire(shared["newer"]))
+        assert not told
+        older.on_assignment(through_the_wire(shared["older"]))
+    assert "a newer version of Leadstream works in its group; upgrade it" in told[0]["event"]
+    assert (told[0]["state_format"], told[0]["newest"]) == (1, 2)
+    alone = older.assign(Partitions(events=4), joined(older))
+    assert through_the_wire(alone["older"]).assignment == [("events", [0, 1, 2, 3])]
+
+
+def test_versions_that_know_no_format_share_with_those_that_do():
+    """Their claim is [name, [bucket, ...]], and they read ours as one: they ignore a bucket that is none."""
+    silent = msgspec.msgpack.encode(("silent", (0, 1)))
+    assert read_claim(silent) == Claim("silent", (0, 1), 1)
+    ours = bucket_assignor(4, "ours")
+    ours.claim = ours.claim._replace(held=(2, 3))
+    assert ours.claim.state_format == FORMAT == 1
+    name, held = msgspec.msgpack.decode(ours.metadata(["events"]).user_data, type=tuple[str, tuple[int, ...]])
+    assert (name, [bucket for bucket in held if bucket in range(4)]) == ("ours", [2, 3])
+    group = {**joined(ours), "silent": ConsumerProtocolMemberMetadata(0, ["events"], silent)}
+    shared = ours.assign(Partitions(events=4), group)
+    assert through_the_wire(shared["silent"]).assignment == [("events", [0, 1])]
+    assert through_the_wire(shared["ours"]).assignment == [("events", [2, 3])]
+    ours.on_assignment(ConsumerProtocolMemberAssignment(0, [("events", [2, 3])], b""))  # of such a leader
+    assert ours.claim.held == (2, 3)

@@ -10,13 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient
 from projected_topics import (
     PARTITIONS,
     Writer,
     await_all,
     ends_of,
     followed_topics,
+    let_go,
     make_topics,
     projecting,
     wait_until,
@@ -34,7 +35,7 @@ from projection_records import (
 
 from leadstream.projecting import projection_positions, rebuild_from_kafka, run_projection
 from projections.migrate import migrate
-from projections.rebuild import RebuildRunsError
+from projections.rebuild import HistoryLostError, RebuildRunsError
 from projections.source import SourceError
 from projections.worker import project
 from schemas.decode import encode_source
@@ -240,27 +241,6 @@ def test_a_rebuild_tells_how_far_it_is_and_is_alone(topics, writer, database_url
 # What is let go, lost or of another log
 
 
-def let_go(cluster: Cluster, topic: str, before: int) -> None:
-    """As retention does it, in every partition that holds as much."""
-
-    async def delete() -> None:
-        admin = AIOKafkaAdminClient(**cluster.client())
-        await admin.start()
-        try:
-            await admin.delete_records(
-                {
-                    TopicPartition(cluster.topic(topic), partition): RecordsToDelete(before_offset=before)
-                    for (name, partition), end in ends_of_topic.items()
-                    if end >= before
-                }
-            )
-        finally:
-            await admin.close()
-
-    ends_of_topic = ends_of(cluster, [topic])
-    asyncio.run(delete())
-
-
 def test_a_database_that_is_new_begins_where_the_topics_do(topics, writer, database_url):
     writer.write(batches(0, 30))
     let_go(topics, SCORE_CHANGED, 5)
@@ -270,8 +250,10 @@ def test_a_database_that_is_new_begins_where_the_topics_do(topics, writer, datab
     assert 0 < len(rows_of(database_url)["score_history"]) < 30
 
 
-@pytest.mark.parametrize("topic", [SCORE_CHANGED, EVENTS])
-def test_a_position_that_kafka_let_go_names_the_rebuild_which_mends_it(topics, writer, database_url, topic):
+@pytest.mark.parametrize(("topic", "lost"), [(SCORE_CHANGED, "score_history"), (EVENTS, "event_archive")])
+def test_a_position_that_kafka_let_go_names_the_rebuild_which_goes_on_once_the_loss_is_accepted(
+    topics, writer, database_url, topic, lost
+):
     events = [Outgoing(EVENTS, "default/v/v", encode_source(page_view(f"e{n}"))) for n in range(20)]
     writer.write([*batches(0, 1), *events[:1]])
     with projecting(topics, lambda: database_url) as projection:
@@ -281,7 +263,11 @@ def test_a_position_that_kafka_let_go_names_the_rebuild_which_mends_it(topics, w
     let_go(topics, topic, 8)
     with pytest.raises(PositionLost, match=rf"{topic}/\d: .*no longer holds position \d.*leadstream rebuild"):
         run_projection(topics, lambda: database_url, stop=threading.Event(), failing=lambda _: None)
-    rebuild_from_kafka(topics, database_url)
+    before = rows_of(database_url)
+    with pytest.raises(HistoryLostError, match=rf"{lost} \(up to .*--accept-loss {lost}"):
+        rebuild_from_kafka(topics, database_url)
+    assert rows_of(database_url) == before
+    rebuild_from_kafka(topics, database_url, accept_loss=[lost])
     with projecting(topics, lambda: database_url) as projection:
         writer.write(batches(30, 31))
         await_all(topics, database_url, projection)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from command_line import leadstream_here
+from command_line import leadstream, leadstream_here
 
 from gateway.useragent import crawler_of
 from leadstream.access_log import visitor_of
@@ -180,7 +180,7 @@ def test_a_simulated_company_is_scored_and_a_rebuild_gives_the_same_leads(store:
     command("simulate", "--leads", 15, "--days", 20, "--into", store=store)
     before = rows(store)
     assert len(before) > 10
-    assert "built anew" in command("rebuild", store=store)
+    assert "rebuilt" in command("rebuild", store=store)
     assert rows(store) == before
 
 
@@ -190,6 +190,36 @@ def rows(store: str) -> list[tuple[object, ...]]:
             """select l.lead_id, l.stage, s.model, s.total, s.bands from leads l join lead_scores s using (lead_key)
                order by 1, 3"""
         ).fetchall()
+
+
+def test_a_rebuild_names_what_it_would_lose_and_takes_only_the_names_of_tables(store: str):
+    events = "".join(
+        f'{{"type":"qr_scanned","lead_id":"l{n}","event_id":"e{n}","occurred_at":"2026-03-01T09:00:00Z"}}\n'
+        for n in range(9)
+    )
+    done = leadstream("import", "events", "-", stdin=events.encode(), LEADSTREAM_DATABASE_URL=store)
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(store) as connection:
+        kept = "select count(*) from live.score_history"
+        (before,) = connection.execute(kept).fetchone()
+        connection.execute("delete from public.records where topic = 'score-changed'")
+        connection.commit()
+        assert "score_history: their older rows were kept" in leadstream_here(
+            "rebuild", LEADSTREAM_DATABASE_URL=store
+        ).stderr.decode().replace("\n", " ")
+        assert connection.execute(kept).fetchone() == (before,)
+        moved = connection.execute(
+            """update public.positions set position = position - 2 where topic = 'score-changed'
+               and position > 2 and generation = 'live'"""
+        ).rowcount
+        connection.commit()
+        assert moved
+        told = command("rebuild", store=store, code=1)
+        assert f"score_history (up to {2 * moved} rows)" in told.replace("\n", " ")
+        assert "is no table" in leadstream_here(
+            "rebuild", "--accept-loss", "everything", LEADSTREAM_DATABASE_URL=store
+        ).stderr.decode().replace("\n", " ")
+        command("rebuild", "--accept-loss", "score_history", store=store)
 
 
 def test_rebuilding_where_nothing_is_says_so(store: str):

@@ -7,7 +7,6 @@ No secret is ever logged or echoed.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -160,8 +159,8 @@ def _neighbour(request: HTTPConnection, access: Access) -> Caller:
     if (
         not _loopback(client_of(request, access))
         or (forwarded and not access.trusted_proxies)
-        or not _loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or "")
-        or (origin is not None and not _loopback(urlsplit(origin).hostname or ""))
+        or not _loopback(_host_in(f"//{headers.get('host', 'localhost')}"))
+        or (origin is not None and not _loopback(_host_in(origin)))
     ):
         raise Denied(403, REMEDY)
     tenant = headers.get("x-tenant")
@@ -180,7 +179,7 @@ def _write_key(request: HTTPConnection) -> str | None:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(coded, validate=True).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text
             return None
     return request.headers.get("x-write-key") or request.query_params.get("write_key")
 
@@ -203,6 +202,14 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _within(text: str, networks: tuple[Network, ...]) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in networks)
+
+
+def _host_in(url: str) -> str:
+    """The host that the URL names; empty, if it is not a URL (`http://[`)."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _loopback(host: str) -> bool:

@@ -86,9 +86,13 @@ def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         asked = EventKey(tenant, event.event_id)
         outcome = (await applied([asked], APPLY_SECONDS)).get(asked)
         said = {"event_id": event.event_id, "applied": outcome is not None}
-        if READ in caller.scopes:  # a token that may only write is told no more
-            said |= _current(*await spans_of(tenant, lead_id if outcome is None else outcome.lead_id))
-        return Json(said, 202 if outcome is None else 200)
+        if READ not in caller.scopes:  # a token that may only write is told no more
+            return Json(said, 202 if outcome is None else 200)
+        try:
+            current = _current(*await spans_of(tenant, lead_id if outcome is None else outcome.lead_id))
+        except Problem:  # the log has the move, whatever cannot be looked up now
+            return Json({**said, "location": f"/api/events/{event.event_id}"}, 202)
+        return Json(said | current, 202 if outcome is None else 200)
 
     @router.get(
         "/{lead_id:path}/history",

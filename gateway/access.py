@@ -22,7 +22,9 @@ from gateway.answers import Problem
 
 READ = "read"
 WRITE = "write"
-SCOPES = frozenset({READ, WRITE})
+METRICS = "metrics"
+"""To see what concerns every tenant."""
+SCOPES = frozenset({READ, WRITE, METRICS})
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 REMEDY = (
@@ -63,6 +65,10 @@ class Access:
     def open(self) -> bool:
         return not self.write_keys and not self.tokens
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        return frozenset({*self.write_keys.values(), *(grant.tenant for grant in self.tokens.values())})
+
 
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -86,7 +92,9 @@ def read_access(
         _check_tenant(tenant + colon, f"API token {number}")
         names = frozenset(scopes.split("+"))
         if not names <= SCOPES:
-            raise ValueError(f"API token {number}: scopes are read, write or read+write")
+            raise ValueError(
+                f"API token {number}: scopes are read, write and metrics, joined by + (read+write)"
+            )
         grants[_digest_of(token, f"API token {number}")] = Grant(tenant, names)
     return Access(keys, grants, tuple(ipaddress.ip_network(each) for each in trusted_proxies))
 
@@ -128,6 +136,16 @@ def api_caller(request: HTTPConnection, access: Access, scope: str) -> Caller:
     if (token := _bearer(request)) is None:
         raise Denied(401, "give an API token: Authorization: Bearer TOKEN")
     return _granted(token, access, scope)
+
+
+def operator_caller(request: HTTPConnection, access: Access) -> Caller:
+    """Who may see what is counted over every tenant; where there is only one, who may read."""
+    try:
+        return api_caller(request, access, METRICS)
+    except Denied as denied:
+        if denied.status != 403 or len(access.tenants) > 1:
+            raise
+        return api_caller(request, access, READ)
 
 
 def client_of(request: HTTPConnection, access: Access) -> str:

@@ -408,6 +408,31 @@ async def test_tenants_never_see_each_other(database_url):
         assert (await http.get("/")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("tokens", "status"),
+    [
+        (["acme:read:the-token"], 200),
+        (["acme:read:the-token", "acme:write:acme-writes"], 200),
+        (["acme:read:the-token", "globex:read:globex-reads"], 403),
+        (["acme:metrics:the-token", "globex:read:globex-reads"], 200),
+        (["acme:read+metrics:the-token", "globex:read:globex-reads"], 200),
+        (["acme:metrics:the-token"], 200),
+        (["acme:write:the-token"], 403),
+    ],
+)
+async def test_what_is_counted_over_every_tenant_is_shown_to_none_of_several(house, tokens, status):
+    house.ports = replace(house.ports, access=read_access([], tokens))
+    async with house.visited(authorization="Bearer the-token") as http:
+        assert (await http.get("/metrics")).status_code == status
+
+
+async def test_a_write_key_of_another_tenant_makes_it_several(house):
+    access = read_access(["globex:globex-key"], ["acme:read:the-token"])
+    house.ports = replace(house.ports, access=access)
+    async with house.visited(authorization="Bearer the-token") as http:
+        assert (await http.get("/metrics")).status_code == 403
+
+
 # Web sessions, in the shapes of their requirement
 
 

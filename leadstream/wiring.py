@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from gateway.access import Rate
+from gateway.answers import Problem
 from gateway.ports import Append, Ports, Status, Unavailable
 from leadstream.contacts import with_contacts
 from leadstream.experiments_folder import experiments_in_force
@@ -196,6 +197,8 @@ def append_port(driver: Driver) -> Append:
                 await asyncio.wrap_future(driver.append(in_every_partition(records, driver.partitions)))
         except Busy as busy:
             raise Unavailable(str(busy), retry_after_s=busy.retry_after) from busy
+        except ValueError as too_much:
+            raise Problem(413, str(too_much), field="events") from too_much
         except Stopped as cause:
             raise Unavailable("Leadstream is stopping") from cause
         except (NotStored, TimeoutError) as cause:

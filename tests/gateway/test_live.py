@@ -7,9 +7,12 @@ import httpx
 import psycopg
 import pytest
 
+from gateway.answers import Problem
 from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -52,6 +55,13 @@ async def test_when_the_database_does_not_come_back_a_request_gives_up_and_tells
         assert "secret" not in answer.text
         assert "PANIC" not in answer.text
         assert "the server's own log says why" in answer.text
+
+
+async def test_more_than_the_log_can_take_at_once_is_refused(database_url):
+    settings = Settings(database_url=database_url, partitions=4)
+    with open_system(settings) as system, pytest.raises(Problem) as refused:
+        await ports_of(system, settings).append([Outgoing(EVENTS, "default/v/v", b"{}")] * 20_001)
+    assert refused.value.status == 413
 
 
 async def test_a_scan_shows_with_evidence_and_has_cooled_in_four_days(database_url):

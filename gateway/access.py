@@ -7,7 +7,6 @@ No secret is ever logged or echoed.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -23,7 +22,9 @@ from gateway.answers import Problem
 
 READ = "read"
 WRITE = "write"
-SCOPES = frozenset({READ, WRITE})
+METRICS = "metrics"
+"""To see what concerns every tenant."""
+SCOPES = frozenset({READ, WRITE, METRICS})
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 REMEDY = (
@@ -64,6 +65,10 @@ class Access:
     def open(self) -> bool:
         return not self.write_keys and not self.tokens
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        return frozenset({*self.write_keys.values(), *(grant.tenant for grant in self.tokens.values())})
+
 
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -87,7 +92,9 @@ def read_access(
         _check_tenant(tenant + colon, f"API token {number}")
         names = frozenset(scopes.split("+"))
         if not names <= SCOPES:
-            raise ValueError(f"API token {number}: scopes are read, write or read+write")
+            raise ValueError(
+                f"API token {number}: scopes are read, write and metrics, joined by + (read+write)"
+            )
         grants[_digest_of(token, f"API token {number}")] = Grant(tenant, names)
     return Access(keys, grants, tuple(ipaddress.ip_network(each) for each in trusted_proxies))
 
@@ -131,6 +138,16 @@ def api_caller(request: HTTPConnection, access: Access, scope: str) -> Caller:
     return _granted(token, access, scope)
 
 
+def operator_caller(request: HTTPConnection, access: Access) -> Caller:
+    """Who may see what is counted over every tenant; where there is only one, who may read."""
+    try:
+        return api_caller(request, access, METRICS)
+    except Denied as denied:
+        if denied.status != 403 or len(access.tenants) > 1:
+            raise
+        return api_caller(request, access, READ)
+
+
 def client_of(request: HTTPConnection, access: Access) -> str:
     """The address of the client; a proxy's word is taken only from trusted proxies."""
     peer = request.client.host if request.client else ""
@@ -160,8 +177,8 @@ def _neighbour(request: HTTPConnection, access: Access) -> Caller:
     if (
         not _loopback(client_of(request, access))
         or (forwarded and not access.trusted_proxies)
-        or not _loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or "")
-        or (origin is not None and not _loopback(urlsplit(origin).hostname or ""))
+        or not _loopback(_host_in(f"//{headers.get('host', 'localhost')}"))
+        or (origin is not None and not _loopback(_host_in(origin)))
     ):
         raise Denied(403, REMEDY)
     tenant = headers.get("x-tenant")
@@ -180,7 +197,7 @@ def _write_key(request: HTTPConnection) -> str | None:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(coded, validate=True).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text
             return None
     return request.headers.get("x-write-key") or request.query_params.get("write_key")
 
@@ -203,6 +220,14 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _within(text: str, networks: tuple[Network, ...]) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in networks)
+
+
+def _host_in(url: str) -> str:
+    """The host that the URL names; empty, if it is not a URL (`http://[`)."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _loopback(host: str) -> bool:

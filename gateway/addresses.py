@@ -17,21 +17,23 @@ V = TypeVar("V")
 EMAIL = "email"
 PHONE = "phone"
 ZEROS = 7 * "0"
+LONGEST = 320
+"""No address is longer, and nothing longer is kept in memory."""
 
 
 def email_of(text: str) -> str:
     """Lower case, with the domain in its normal form."""
-    return _email(text) or text
+    return _known_email(text) or text
 
 
 def phone_of(text: str, region: str | None) -> str:
     """E.164 (+971501234567); `region` is assumed of a number without a country code."""
-    return _phone(text, region) or text
+    return _known_phone(text, region) or text
 
 
 def persons_email(text: str) -> str | None:
     """The address, if one person can be known by it."""
-    address = _email(text)
+    address = _known_email(text)
     if address is None:
         return None
     name, _, domain = address.rpartition("@")
@@ -41,8 +43,16 @@ def persons_email(text: str) -> str | None:
 
 def persons_phone(text: str, region: str | None) -> str | None:
     """The number, if somebody can have it: none that ends in zeros alone."""
-    number = _phone(text, region)
+    number = _known_phone(text, region)
     return None if number is None or number.endswith(ZEROS) else number
+
+
+def _known_email(text: str) -> str | None:
+    return _email(text) if len(text) <= LONGEST else None
+
+
+def _known_phone(text: str, region: str | None) -> str | None:
+    return _phone(text, region) if len(text) <= LONGEST else None
 
 
 @lru_cache(maxsize=10_000)

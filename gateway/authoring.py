@@ -165,7 +165,7 @@ class Authoring:
             text = text_of(history, model, version)
             return await self._publisher.publish(
                 desk,
-                checked(model, text),
+                await asyncio.to_thread(checked, model, text),
                 by=by,
                 note=note,
                 change=f"rolled back to version {version}",
@@ -211,7 +211,7 @@ class Authoring:
         based_on: int | None = None,
     ) -> Draft:
         """A draft on top of what is newest now; 409 if the author was `based_on` something else."""
-        checked(model, text)
+        await asyncio.to_thread(checked, model, text)
         async with self._publisher.connected() as connection:
             known = await self._publisher.known(connection, tenant, model)
             basis = basis_of(newest_of(known, tenant, model), tenant, model, based_on)
@@ -236,7 +236,7 @@ class Authoring:
         scheduled draft whose moment is taken away is scheduled no more.
         """
         if "text" in changed:
-            checked(model, changed["text"])
+            await asyncio.to_thread(checked, model, changed["text"])
         async with self._publisher.connected() as connection:
             if "based_on" in changed:
                 known = await self._publisher.known(connection, tenant, model)
@@ -293,7 +293,7 @@ class Authoring:
     async def _made_ready(self, desk: Desk, draft: Draft, *, force: bool) -> Draft:
         """Scheduled, or on its way; within the caller's transaction."""
         if draft.effective_from is None or draft.effective_from <= self._now():
-            checked(draft.model, draft.text or "")
+            await asyncio.to_thread(checked, draft.model, draft.text or "")
             return await self._publisher.claim(desk, draft)
         other = None if force else await rows.scheduled_already(desk.connection, draft)
         if other is not None:
@@ -322,7 +322,7 @@ class Authoring:
         """The text, as a draft that is published when its moment has come; at once if it has. 409, and there is
         no draft, if another one of the model waits for its moment.
         """
-        checked(model, text)
+        await asyncio.to_thread(checked, model, text)
         async with self._publisher.alone(tenant, model) as desk:
             async with desk.connection.transaction():
                 draft = await self._publisher.insert(
@@ -356,7 +356,7 @@ class Authoring:
                 draft = await rows.scheduled(desk.connection, tenant, model, self._now())
                 if draft is None:
                     return None
-                if (problem := unpublishable(draft, desk.newest)) is not None:
+                if (problem := await asyncio.to_thread(unpublishable, draft, desk.newest)) is not None:
                     await self._publisher.keep(
                         desk.connection, draft._replace(state=rows.DRAFT, problem=problem)
                     )

@@ -1,7 +1,8 @@
 """From a request's body to the raw events in it, never larger in memory than the limit allows.
 
 Accepted: one event, a list, `{"events": [...], "sent_at": ...}`, or a line each (NDJSON); gzip.
-Each event's bytes are cut out, not parsed: that happens once, at the door.
+Each event's bytes are cut out, not parsed: that happens once, at the door. Whatever the bytes are, each of
+them is looked at a bounded number of times.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, ValidationError,
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.answers import Problem
+from gateway.pace import Steps, paced
 from schemas.decode import Refusal, read_event
 from schemas.envelope import Moment
 
@@ -26,7 +28,12 @@ GZIP_WINDOW = 31
 GZIP_MARK = b"\x1f\x8b"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+PIECE = 4096
+"""So much packed data is looked at in one step: what follows the end of a gzip member is copied."""
+TOKENS = 4096
+"""So many brackets, strings and commas are looked at in one step."""
+# A string that is never closed goes on to the end: what follows its quote is read once, not once per quote.
+_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
 
 
 class Batch(NamedTuple):
@@ -68,34 +75,44 @@ async def read_body(request: Request, limit: int) -> bytes:
     except ClientDisconnect:
         raise Problem(400, "the body ended early") from None
     body = b"".join(chunks)
-    return gunzip(body, limit) if encoding.endswith("gzip") else body
+    return await paced(gunzip(body, limit)) if encoding.endswith("gzip") else body
 
 
-def gunzip(packed: bytes, limit: int) -> bytes:
+def gunzip(packed: bytes, limit: int) -> Steps[bytes]:
     """The unpacked bytes of one or several gzip members; never unpacks beyond the limit."""
     parts: list[bytes] = []
-    left = limit
-    while packed:
-        member = zlib.decompressobj(GZIP_WINDOW)
-        try:
-            part = member.decompress(packed, left + 1)
-        except zlib.error as error:
-            raise Problem(400, f"this is no gzip, or damaged: {error}", field="Content-Encoding") from None
-        if len(part) > left:
-            raise _too_large(limit)
-        if not member.eof:
-            raise Problem(400, "the gzip data ended early", field="Content-Encoding")
-        left -= len(part)
-        parts.append(part)
-        packed = member.unused_data
+    left, member = limit, None
+    for start in range(0, len(packed), PIECE):
+        piece = packed[start : start + PIECE]
+        while piece:
+            member = member or zlib.decompressobj(GZIP_WINDOW)
+            try:
+                part = member.decompress(piece, left + 1)
+            except zlib.error as error:
+                raise Problem(
+                    400, f"this is no gzip, or damaged: {error}", field="Content-Encoding"
+                ) from None
+            if len(part) > left:
+                raise _too_large(limit)
+            left -= len(part)
+            parts.append(part)
+            piece = member.unused_data
+            if member.eof:
+                member = None
+        yield
+    if member is not None:
+        raise Problem(400, "the gzip data ended early", field="Content-Encoding")
     return b"".join(parts)
 
 
-def split(body: bytes, content_type: str, max_events: int) -> Batch:
+def split(body: bytes, content_type: str, max_events: int) -> Steps[Batch]:
     """The events' bytes, in their order. Problem 400 if the whole cannot be read, 413 if too many."""
-    batch = _lines(body) if content_type.partition(";")[0].strip().lower() in NDJSON else _json(body)
+    if content_type.partition(";")[0].strip().lower() in NDJSON:
+        batch = _lines(body)
+    else:
+        batch = yield from _json(body, max_events)
     if len(batch.raws) > max_events:
-        raise Problem(413, f"at most {max_events} events in one request", field="events")
+        raise _too_many(max_events)
     return batch
 
 
@@ -109,10 +126,11 @@ def sent_at_of(header: str | None) -> datetime | None:
         raise Problem(400, "a time like 2030-01-31T12:00:00Z is needed", field="X-Sent-At") from None
 
 
-def _json(body: bytes) -> Batch:
+def _json(body: bytes, max_events: int) -> Steps[Batch]:
     text = body.removeprefix(BYTE_ORDER_MARK).strip()
     if text.startswith(b"["):
-        return Batch(_elements(text), None)
+        elements = yield from _elements(text, max_events)
+        return Batch(elements, None)
     if text.startswith(b"{"):
         return _object(text)
     if text.startswith(GZIP_MARK):
@@ -123,25 +141,30 @@ def _json(body: bytes) -> Batch:
     raise Problem(400, reason, field="body")
 
 
-def _elements(text: bytes) -> list[bytes]:
+def _elements(text: bytes, max_events: int) -> Steps[list[bytes]]:
     """The elements of a list; if one of them is broken, the others are found all the same."""
     try:
-        return [bytes(raw) for raw in _decode_list(text)]
+        raws = _decode_list(text)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        elements = torn(text)
+        elements = yield from torn(text, max_events)
         if elements is None:
             why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise Problem(400, f"no JSON: {why}", field="body") from None
         return elements
+    if len(raws) > max_events:
+        raise _too_many(max_events)
+    return [bytes(raw) for raw in raws]
 
 
-def torn(text: bytes) -> list[bytes] | None:
+def torn(text: bytes, max_events: int) -> Steps[list[bytes] | None]:
     """A list cut at its commas by brackets and quotes alone, however broken or deep what stands
     between them; None if the list is never closed.
     """
     elements: list[bytes] = []
     depth, begin = 0, 1
-    for token in _STRUCTURE.finditer(text):
+    for number, token in enumerate(_STRUCTURE.finditer(text), 1):
+        if number % TOKENS == 0:
+            yield
         match token[0]:
             case b"[" | b"{":
                 depth += 1
@@ -150,6 +173,8 @@ def torn(text: bytes) -> list[bytes] | None:
             case b"," if depth == 1:
                 elements.append(text[begin : token.start()])
                 begin = token.end()
+                if len(elements) == max_events:
+                    raise _too_many(max_events)
             case _:
                 pass  # a string, or a comma further down
         if depth == 0:
@@ -193,6 +218,10 @@ def _is_json(line: bytes) -> bool:
 def _lines(body: bytes) -> Batch:
     lines = body.removeprefix(BYTE_ORDER_MARK).split(b"\n")
     return Batch([line for line in lines if line.strip()], None)
+
+
+def _too_many(max_events: int) -> Problem:
+    return Problem(413, f"at most {max_events} events in one request", field="events")
 
 
 def _too_large(limit: int) -> Problem:

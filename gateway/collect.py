@@ -5,7 +5,6 @@ knows no database, so that events are taken while Postgres is away. To whom an a
 through a port, and no answer ever tells it: write keys are public.
 """
 
-import asyncio
 import time
 import uuid
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from gateway.access import READ, WRITE, Buckets, Caller, Denied, client_of, coll
 from gateway.answers import Json, Problem, answer_to
 from gateway.body import Batch, read_body, sent_at_of, split
 from gateway.door import Facts, admit, hint, read
+from gateway.pace import Steps, paced
 from gateway.ports import Await, EventKey, Outcome, Ports, Unavailable
 from gateway.resolving import resolved
 from schemas.decode import Refusal, encode_source, key_of
@@ -39,8 +39,6 @@ from schemas.topics import EVENTS
 LONGEST_WAIT = 10.0
 BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
 """What colleagues decide about leads: no visitor's browser may."""
-BREATH = 100
-"""After so many events of a batch, other requests have their turn."""
 CORS = {"Access-Control-Allow-Origin": "*", "Vary": "Origin"}
 PREFLIGHT = {
     **CORS,
@@ -124,10 +122,10 @@ async def _take(request: Request, ports: Ports, buckets: Buckets, applied: Await
     caller = collector_caller(request, ports.access)
     wait = _wait_of(request)
     body = await read_body(request, ports.max_body_bytes)
-    batch = split(body, request.headers.get("content-type", ""), ports.max_batch)
+    batch = await paced(split(body, request.headers.get("content-type", ""), ports.max_batch))
     buckets.take(caller.key, len(batch.raws), time.monotonic())
     facts = _facts(request, ports, caller, batch, reply=wait > 0)
-    admitted, answers = await _admit_all(batch, facts, ports, staff=WRITE in caller.scopes)
+    admitted, answers = await paced(_admit_all(batch, facts, ports, staff=WRITE in caller.scopes))
     if ports.resolve is not None:
         admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
     if admitted:
@@ -143,15 +141,14 @@ async def _take(request: Request, ports: Ports, buckets: Buckets, applied: Await
     return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
 
 
-async def _admit_all(
+def _admit_all(
     batch: Batch, facts: Facts, ports: Ports, *, staff: bool
-) -> tuple[list[Event], list[dict[str, Any]]]:
+) -> Steps[tuple[list[Event], list[dict[str, Any]]]]:
     now = ports.now()
     admitted: list[Event] = []
     answers: list[dict[str, Any]] = []
     for index, raw in enumerate(batch.raws):
-        if index % BREATH == BREATH - 1:
-            await asyncio.sleep(0)
+        yield
         try:
             event = admit(_read(raw, now, staff=staff), facts, now)
         except Refusal as refusal:
@@ -175,10 +172,20 @@ def _read(raw: bytes, now: datetime, *, staff: bool) -> Event:
 
 
 async def _append(events: list[Event], ports: Ports) -> None:
+    records = await paced(_records(events))
     with metrics.APPEND_SECONDS.time():
-        await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events])
+        await ports.append(records)
+    bots = sum(event.bot is not None for event in events)
+    metrics.ACCEPTED.labels("yes").inc(bots)
+    metrics.ACCEPTED.labels("no").inc(len(events) - bots)
+
+
+def _records(events: list[Event]) -> Steps[list[Outgoing]]:
+    records = []
     for event in events:
-        metrics.ACCEPTED.labels("yes" if event.bot else "no").inc()
+        records.append(Outgoing(EVENTS, key_of(event), encode_source(event)))
+        yield
+    return records
 
 
 def _facts(request: Request, ports: Ports, caller: Caller, batch: Batch, *, reply: bool) -> Facts:

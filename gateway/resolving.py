@@ -6,7 +6,6 @@ question that is handed in; it knows no projection. In doubt nobody is joined: j
 than knowing one person twice.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ from msgspec import structs
 
 from gateway import metrics
 from gateway.addresses import EMAIL, PHONE, persons_email, persons_phone
+from gateway.pace import Steps, paced
 from schemas.envelope import Event
 from schemas.events import ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered
 
@@ -22,7 +22,8 @@ IDENTIFY_BY: Final = (EMAIL, PHONE)
 """What leads can be looked up by, in the order in which they are asked."""
 RESOLVED_BY: Final = "resolved_by"
 """Where an event says by what its lead was found."""
-BREATH: Final = 100
+SHARED_BY: Final = 20
+"""What more leads of a request than these have in common tells nobody apart."""
 MADE: Final = "c-"
 """What the ids of leads begin with that were made from an address."""
 
@@ -89,10 +90,7 @@ async def resolved(
 
     Each sees what those before it have decided.
     """
-    given = []
-    for number, event in enumerate(events, 1):
-        given.append(_given(event, by, region))
-        await _breathe(number)
+    given = await paced(_all_given(events, by, region))
     asked = [each for event, each in zip(events, given, strict=True) if each and event.lead_id is None]
     if not asked:
         return list(events)
@@ -100,18 +98,26 @@ async def resolved(
     missing = sum(each is None for each in known)
     metrics.RESOLVED.labels("answered").inc(len(known) - missing)
     metrics.RESOLVED.labels("unanswered").inc(missing)
+    return await paced(_all_decided(events, given, known))
+
+
+def _all_given(events: Sequence[Event], by: Sequence[str], region: str | None) -> Steps[list[Asked | None]]:
+    given = []
+    for event in events:
+        given.append(_given(event, by, region))
+        yield
+    return given
+
+
+def _all_decided(
+    events: Sequence[Event], given: Sequence[Asked | None], known: Sequence[Known | None]
+) -> Steps[list[Event]]:
     answers = iter(known)
     request, decided = _Request(), []
-    for number, (event, each) in enumerate(zip(events, given, strict=True), 1):
+    for event, each in zip(events, given, strict=True):
         decided.append(request.take(event, each, answers))
-        await _breathe(number)
+        yield
     return decided
-
-
-async def _breathe(number: int) -> None:
-    """Other requests have their turn after so many events."""
-    if number % BREATH == 0:
-        await asyncio.sleep(0)
 
 
 class _Request:
@@ -154,7 +160,9 @@ class _Request:
             return
         for kind, address in ((EMAIL, given.email), (PHONE, given.phone)):
             if address is not None:
-                self._leads.setdefault((given.tenant, kind, address), {})[lead_id] = given.email
+                leads = self._leads.setdefault((given.tenant, kind, address), {})
+                if lead_id in leads or len(leads) < SHARED_BY:
+                    leads[lead_id] = given.email
 
 
 def _given(event: Event, by: Sequence[str], region: str | None) -> Asked | None:

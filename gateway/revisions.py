@@ -3,9 +3,10 @@
 Refusals are Problems, in the words that the API and the command line say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from difflib import unified_diff
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from msgspec import ValidationError, convert
@@ -19,6 +20,11 @@ from scoring.model import ModelError, compile_model
 
 OPEN = (DRAFT, SCHEDULED)
 """A draft's states in which it may still be changed and published."""
+
+COMPARED = 2_000
+"""Lines of a text that are compared one by one with those of another."""
+CONTEXT = 3
+"""Lines before and after a change that a diff shows."""
 
 Known = Mapping[tuple[str, str], Version]
 """(tenant, model) -> its newest publication."""
@@ -104,7 +110,37 @@ def text_of(history: list[Version], model: str, version: int) -> str:
 def difference(history: list[Version], model: str, old: int, new: int) -> str:
     """What the newer text changed in the older, as a unified diff."""
     before, after = (text_of(history, model, version).splitlines(keepends=True) for version in (old, new))
-    return "".join(unified_diff(before, after, f"{model} version {old}", f"{model} version {new}"))
+    return "".join(unified(before, after, f"{model} version {old}", f"{model} version {new}"))
+
+
+def unified(before: list[str], after: list[str], old: str, new: str) -> Iterable[str]:
+    """The unified diff of two texts' lines. In long ones, for which difflib may take hours, all that lies
+    between the first and the last change is shown as replaced.
+    """
+    if max(len(before), len(after)) <= COMPARED:
+        return unified_diff(before, after, old, new)
+    if before == after:
+        return []
+    head = _alike(before, after)
+    tail = min(_alike(before[::-1], after[::-1]), len(before) - head, len(after) - head)
+    changed = len(before) - head - tail, len(after) - head - tail
+    first = max(0, head - CONTEXT)
+    last = before[len(before) - tail :][:CONTEXT]
+    context = head - first, len(last)
+    return [
+        f"--- {old}\n",
+        f"+++ {new}\n",
+        f"@@ -{first + 1},{changed[0] + sum(context)} +{first + 1},{changed[1] + sum(context)} @@\n",
+        *(f" {line}" for line in before[first:head]),
+        *(f"-{line}" for line in before[head : len(before) - tail]),
+        *(f"+{line}" for line in after[head : len(after) - tail]),
+        *(f" {line}" for line in last),
+    ]
+
+
+def _alike(before: list[str], after: list[str]) -> int:
+    """How many lines both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
 
 
 def outdated(draft: Draft, newest: Version | None) -> bool:

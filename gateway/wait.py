@@ -16,6 +16,7 @@ import stamina
 from psycopg import sql
 
 from gateway import metrics
+from gateway.answers import Problem
 from gateway.ports import EventKey, Outcome
 from projections.worker import CHANNEL
 
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.5
 LONGEST_PAUSE = 5.0
 
 Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, Outcome]]]
-"""Which of these events are applied by now. Raises ConnectionError while the database is away."""
+"""Which of these events are applied by now. Raises Problem while the database cannot be asked."""
 
 
 class _Notified(msgspec.Struct):
@@ -104,7 +105,7 @@ class Applied:
     async def _looked(self, events: Sequence[EventKey]) -> Mapping[EventKey, Outcome]:
         try:
             return await self._look(events)
-        except ConnectionError:
+        except Problem:
             return {}
 
     def _wake_all(self) -> None:

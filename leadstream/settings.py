@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Bearer tokens of the API, separated by commas, each TENANT:SCOPES:TOKEN "
-        "(scopes read, write or read+write; the token in clear or as sha256:HEX).",
+        "(scopes read, write and metrics, joined by +; the token in clear or as sha256:HEX).",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

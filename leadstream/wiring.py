@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from gateway.access import Rate
+from gateway.answers import Problem
 from gateway.ports import Append, Ports, Status, Unavailable
 from leadstream.contacts import with_contacts
 from leadstream.experiments_folder import experiments_in_force
@@ -35,13 +36,16 @@ from schemas.record import Outgoing
 from schemas.topics import SHARED
 from scoring.lifecycle import shipped_lifecycle
 from scoring.model import shipped_models
-from streams.embedded.driver import Driver, NotStored
+from streams.embedded.driver import Driver, Failing, NotStored
 from streams.embedded.log import LogRefused
 from streams.embedded.waiting import Busy, Stopped
 from streams.score_leads import ScoreLeads
 from streams.track_sessions import TrackSessions
 
 STAGES = (TrackSessions, ScoreLeads)
+APPEND_SECONDS = 10.0
+"""How long a request waits at most until its events are on disk: longer than the server takes to start a database
+that was killed."""
 
 
 @dataclass(frozen=True)
@@ -183,27 +187,48 @@ def explained(settings: Settings) -> Iterator[None]:
 
 
 def append_port(driver: Driver) -> Append:
-    """The driver's append for asyncio: it returns once the records are on disk."""
+    """The driver's append for asyncio: it returns once the records are on disk, or gives up in time. What
+    the database says of itself, its paths among it, is for the log alone.
+    """
 
     async def append(records: Sequence[Outgoing]) -> None:
         try:
-            await asyncio.wrap_future(driver.append(in_every_partition(records, driver.partitions)))
+            async with asyncio.timeout(APPEND_SECONDS):
+                await asyncio.wrap_future(driver.append(in_every_partition(records, driver.partitions)))
         except Busy as busy:
             raise Unavailable(str(busy), retry_after_s=busy.retry_after) from busy
-        except (Stopped, NotStored) as cause:
-            raise Unavailable(str(cause)) from cause
+        except ValueError as too_much:
+            raise Problem(413, str(too_much), field="events") from too_much
+        except Stopped as cause:
+            raise Unavailable("Leadstream is stopping") from cause
+        except (NotStored, TimeoutError) as cause:
+            raise Unavailable(
+                "the log does not take records now; the server's own log says why", retry_after_s=2
+            ) from cause
 
     return append
 
 
 def status_of_driver(driver: Driver) -> Status:
     now = driver.status()
-    reason = now.failing.cause if now.failing else None if now.alive else "the log has stopped"
+    reason = "the log has stopped; the server's own log says why" if not now.alive else None
+    if now.failing is not None:
+        reason = _standing_still(now.failing)
     return {
         "ready": now.alive and now.failing is None,
         "reason": reason,
         "backlog": now.waiting + sum(now.backlog.values()),
     }
+
+
+def _standing_still(failing: Failing) -> str:
+    """To anybody who asks; what a fold or the database said stands in the log."""
+    if failing.record is None:
+        return "scoring is interrupted; the server's own log says why"
+    at = failing.record
+    return (
+        f"scoring fails on {at.topic}/{at.partition} at position {at.position}; the server's own log says why"
+    )
 
 
 def ports_of(system: System, settings: Settings) -> Ports:

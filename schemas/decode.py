@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterable
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, Final, TypeVar, Union
 
 import msgspec
@@ -20,7 +19,8 @@ from schemas.activity import ACTIVITY_TYPES, Activity
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
 from schemas.envelope import MAX_INTEGER, Event, tag_of
 from schemas.events import EVENT_TYPES
-from schemas.refusal import ECHO, Refusal, explained, short, type_in_words
+from schemas.nearest import nearest, paired
+from schemas.refusal import Refusal, explained, short, type_in_words
 from schemas.sound import check_free, check_storable, identified, is_placeholder
 from schemas.statements import STATEMENT_TYPES, DeadLetter, Statement
 from schemas.topics import lead_key, visitor_key
@@ -183,8 +183,8 @@ def _kind_of(found: dict[str, Any]) -> type[Event]:
         raise Refusal("type", f"must be text, not {type_in_words(type_)}")
     if (kind := _KINDS.get(type_)) is not None:
         return kind
-    near = get_close_matches(type_[:ECHO].lower(), _KINDS, n=1)
-    perhaps = f"perhaps {near[0]} is meant; " if near else ""
+    near = nearest(type_, _PAIRED)
+    perhaps = f"perhaps {near} is meant; " if near else ""
     raise Refusal(
         "type", f"'{short(type_)}' is not known; {perhaps}one's own events have the type custom and a name"
     )
@@ -232,6 +232,7 @@ def _by_tag(kinds: Iterable[type[_Message]]) -> dict[str, type[_Message]]:
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 _KINDS: Final = _by_tag(EVENT_TYPES)
+_PAIRED: Final = paired(_KINDS)
 _INTERNAL: Final[dict[str, type[Struct]]] = {**_by_tag(CONTROL_TYPES), **_by_tag(DERIVED_TYPES)}
 _SOURCES: Final[tuple[type[Struct], ...]] = (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
 _NAMES: Final = {kind: frozenset({"type", *kind.__struct_encode_fields__}) for kind in _SOURCES}

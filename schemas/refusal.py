@@ -4,7 +4,6 @@ It names the field by its dotted path and repeats no more than `ECHO` characters
 """
 
 import re
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -14,10 +13,11 @@ from msgspec import Struct
 from schemas.control import PublishedFor
 from schemas.envelope import EventId, FieldName, Identifier, Source, Tenant
 from schemas.events import Currency
+from schemas.nearest import nearest, paired
 
 ECHO = 80
 CANDIDATES = 48
-"""Comparing words is slow: no more unknown fields than these may be what was meant."""
+"""No more unknown fields than these may be what was meant."""
 
 
 class Refusal(ValueError):
@@ -57,9 +57,8 @@ def explained(error: Exception, found: dict[str, Any], kind: type[Struct]) -> Re
 
 def _perhaps_misspelt(name: str, found: dict[str, Any], kind: type[Struct]) -> str:
     known = {"type", *kind.__struct_encode_fields__}
-    unknown = {key.lower(): key for key in islice(found, CANDIDATES) if key not in known}
-    near = get_close_matches(name, unknown, n=1)
-    return f"; perhaps '{short(unknown[near[0]])}' is meant to be it" if near else ""
+    near = nearest(name, paired(key for key in islice(found, CANDIDATES) if key not in known))
+    return f"; perhaps '{short(near)}' is meant to be it" if near else ""
 
 
 def _offending_key(found: dict[str, Any], kind: type[Struct], name: str) -> str:

@@ -133,14 +133,21 @@ def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -
     given = as_table(text, "groups", document.get("groups"))
     if not 1 <= len(given) <= MOST_GROUPS:
         raise refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
-    ids: set[int] = set()
-    groups = tuple(
-        _group(text, name, table, defined, ids, by_session=by_session) for name, table in given.items()
-    )
-    count = sum(len(group.rules) for group in groups)
+    count = sum(map(_active_rules, given.values()))
     if count > MOST_RULES:
         raise refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
-    return groups
+    ids: set[int] = set()
+    return tuple(
+        _group(text, name, table, defined, ids, by_session=by_session) for name, table in given.items()
+    )
+
+
+def _active_rules(group: Any) -> int:
+    """How many rules of a group there are to compile, whether or not they make sense."""
+    rules = group.get("rules") if isinstance(group, dict) else None
+    if not isinstance(rules, list):
+        return 0
+    return sum(not (isinstance(rule, dict) and rule.get("active") is False) for rule in rules)
 
 
 def _group(text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool) -> Group:
@@ -163,15 +170,17 @@ def _group(text: str, name: str, table: Any, defined: Defined, ids: set[int], *,
     if not 0 <= weight <= 100_000:
         raise ModelError(f"{where}: weight is 0 to 100, not {table['weight']}")
     rules: list[Rule] = []
+    taken: set[str] = set()
     for rule in given:
         try:
-            compiled = _rule(rule, defined, {other.name for other in rules}, ids, by_session=by_session)
+            compiled = _rule(rule, defined, taken, ids, by_session=by_session)
         except RuleError as wrong:
             named = rule.get("name")
             line = line_of(text, rf"\bname\s*=\s*[\"']{re.escape(str(named))}[\"']", header)
             raise ModelError(f"line {line}, group {name!r}, rule {named!r}: {wrong}") from None
         if compiled is not None:
             rules.append(compiled)
+            taken.add(compiled.name)
     return Group(name, tuple(rules), cap, weight, floor)
 
 

@@ -4,7 +4,7 @@ place, and the first checks.
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,9 @@ Table = dict[str, Any]
 LONGEST_SHOWN = 100
 LONGEST_REFUSAL = 1_000
 
+MOST_DIGITS = 100
+"""Of a number, before its point and behind it: with more, counting costs more than a moment."""
+ENDLESS = f"has more than {MOST_DIGITS} digits before its point or behind it"
 DEEPEST_KEY = 32
 _DEEP = re.compile(r"""(?:\.[ \t]*+(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+)""" + f"{{{DEEPEST_KEY}}}")
 
@@ -37,8 +40,17 @@ def read_document(
         raise refused(f"line 1: {what} has at most {longest:,} characters, not {len(text):,}")
     if (deep := deep_key(text)) is not None:
         raise refused(f"line {deep}: nested too deeply")
+
+    def number(digits: str) -> Any:
+        if len(digits) > 3 * MOST_DIGITS or not _is_short(Decimal(digits)):
+            line = text.count("\n", 0, max(text.find(digits), 0)) + 1
+            raise refused(f"line {line}: {digits[:LONGEST_SHOWN]} {ENDLESS}")
+        return parse_float(digits)
+
     try:
-        return tomllib.loads(text, parse_float=parse_float)
+        document = tomllib.loads(text, parse_float=number)
+    except refused:
+        raise
     except tomllib.TOMLDecodeError as broken:
         where = re.search(r"\(at line (\d+), column \d+\)", str(broken))
         line = where[1] if where else str(text.count("\n") + 1)
@@ -47,6 +59,32 @@ def read_document(
         raise refused("line 1: nested too deeply") from None
     except (ValueError, ArithmeticError) as broken:
         raise refused(f"line 1: {broken}") from None
+    if any(abs(whole) >= 10**MOST_DIGITS for whole in _integers(document)):
+        raise refused(f"line 1: an integer {ENDLESS}")
+    return document
+
+
+def _is_short(number: Decimal) -> bool:
+    """Also if it is infinite, or no number: who reads it says so."""
+    exponent = number.as_tuple().exponent
+    return not isinstance(exponent, int) or (
+        exponent >= -MOST_DIGITS and (not number or number.adjusted() < MOST_DIGITS)
+    )
+
+
+def _integers(document: Table) -> Iterator[int]:
+    """In whatever base they were written; tomllib lets none but decimal ones be refused while it reads."""
+    waiting: list[Any] = [document]
+    while waiting:
+        match waiting.pop():
+            case dict() as table:
+                waiting.extend(table.values())
+            case list() as several:
+                waiting.extend(several)
+            case int() as whole:
+                yield whole
+            case _:
+                pass  # nothing that counts
 
 
 def refusal(text: str, key: str, reason: str) -> ModelError:

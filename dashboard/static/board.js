@@ -12,7 +12,11 @@ const TEMPERATURES = {
   cold: ["❄️", "Cold"],
 };
 const NAMES = ["name", "first_name", "last_name"]; // the panel's title says them
-const REACHED_BY = { phone: "tel:", email: "mailto:" };
+// What somebody typed becomes a link only if it is an address and nothing else: no "?cc=", no "*21*".
+const REACHED_BY = {
+  phone: { form: /^\+[1-9][0-9]{6,14}$/, link: "tel:" },
+  email: { form: /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}$/, link: "mailto:" },
+};
 const KINDS = { limit: "limit of the score", decay: "fading", mean: "mean of the visits" };
 const MOTION = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -83,8 +87,8 @@ function shown(value) {
 }
 
 function factOf([name, value]) {
-  const way = REACHED_BY[name];
-  return [words(name), way ? el("a", { href: way + value }, value) : shown(value)];
+  const way = typeof value === "string" ? REACHED_BY[name] : undefined;
+  return [words(name), way?.form.test(value) ? el("a", { href: way.link + value }, value) : shown(value)];
 }
 
 function badge(band) {

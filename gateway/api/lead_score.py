@@ -6,6 +6,7 @@ changes nothing; "update" sends the lead's clock forward through the log and ans
 then (or, 202, with what was stored before, if the folds have not come to it in time).
 """
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, json
 from starlette.responses import Response
 
-from gateway.access import READ, WRITE, api_caller
+from gateway.access import READ, WRITE, Caller, api_caller
 from gateway.answers import Json
 from gateway.api import questions
 from gateway.api.leads import SESSION_MODEL
@@ -38,6 +39,10 @@ from scoring.points import spoken
 T = TypeVar("T")
 LARGEST_BODY = 10_000
 UPDATE_SECONDS = 5.0
+CLAIM_LOOKS = 20
+"""So often a lead that a visitor is becoming is looked up, ..."""
+CLAIM_PAUSE = 0.1
+"""... after so many seconds each."""
 Id = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
 PARTS = {"duration_score": "duration", "page_score": "pages", "click_score": "clicks"}
 """The breakdown's fields, and the groups of the model that they show."""
@@ -67,8 +72,9 @@ _read_user = json.Decoder(OfUser).decode
 def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
     router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
 
-    def tenant_of(request: Request, scope: str) -> str:
-        return api_caller(request, ports.access, scope).tenant or DEFAULT_TENANT
+    def called(request: Request, scope: str) -> tuple[str, Caller]:
+        caller = api_caller(request, ports.access, scope)
+        return caller.tenant or DEFAULT_TENANT, caller
 
     async def model_of(tenant: str) -> Model:
         models = (await ports.published(tenant)).models
@@ -83,14 +89,21 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         return found[0]
 
     async def lead_of(tenant: str, user_id: str) -> Row:
-        async with store.moment() as ask:
-            for lead_id in (user_id, anonymous(user_id)):
-                if found := await ask(queries.lead(tenant, lead_id)):
+        """While a visitor is being claimed, its identity may show already and the lead that it has come to
+        not yet; then it is looked up again.
+        """
+        for _ in range(CLAIM_LOOKS):
+            async with store.moment() as ask:
+                for lead_id in (user_id, anonymous(user_id)):
+                    if found := await ask(queries.lead(tenant, lead_id)):
+                        return found[0]
+                known = await ask(questions.lead_of_visitor(tenant, user_id))
+                if not known:
+                    raise Unanswerable(404, "User not found")
+                if found := await ask(queries.lead(tenant, known[0]["lead_id"])):
                     return found[0]
-            if known := await ask(questions.lead_of_visitor(tenant, user_id)):
-                (lead,) = await ask(queries.lead(tenant, known[0]["lead_id"]))
-                return lead
-        raise Unanswerable(404, "User not found")
+            await asyncio.sleep(CLAIM_PAUSE)
+        raise Unanswerable(503, "the user is just becoming known as a lead: ask again")
 
     async def brought_up(tenant: str, lead_id: str) -> bool:
         """Whether the lead is stored as of now: a record that only asks for an answer, and its answer."""
@@ -100,7 +113,7 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         return asked in await applied([asked], UPDATE_SECONDS)
 
     async def session_score(request: Request, *, update: bool) -> Response:
-        tenant = tenant_of(request, WRITE if update else READ)
+        tenant, caller = called(request, WRITE if update else READ)
         session_id = str((await _asked(request, _read_session)).session_id)
         model = await model_of(tenant)
         session, status = await session_of(tenant, session_id), 200
@@ -108,10 +121,10 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
             status = 200 if await brought_up(tenant, session["lead_id"]) else 202
             session = await session_of(tenant, session_id)
         score = rounded(_concluded(model, session).total)
-        return Json({"success": True, "session_id": session_id, "lead_score": score}, status)
+        return Json({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
 
     async def user_score(request: Request, *, update: bool) -> Response:
-        tenant = tenant_of(request, WRITE if update else READ)
+        tenant, caller = called(request, WRITE if update else READ)
         user_id = str((await _asked(request, _read_user)).user_id)
         await model_of(tenant)
         lead, status = await lead_of(tenant, user_id), 200
@@ -120,7 +133,7 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
             score = await stored_mean(tenant, lead["lead_id"])
         else:
             score = await mean_of(tenant, lead)
-        return Json({"success": True, "user_id": user_id, "lead_score": score}, status)
+        return Json({"success": True, "user_id": user_id, **_shown(score, caller)}, status)
 
     async def stored_mean(tenant: str, lead_id: str) -> int:
         stored = await store.rows(queries.scores(tenant, lead_id))
@@ -157,7 +170,7 @@ def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
     @router.get("/session/{session_id:path}", summary="A session's analytics and score breakdown")
     async def session_analytics(request: Request, session_id: str) -> Response:
         async def answer() -> Response:
-            tenant = tenant_of(request, READ)
+            tenant, _ = called(request, READ)
             if "\0" in session_id:
                 raise Unanswerable(404, "Session not found")
             session = await session_of(tenant, session_id)
@@ -183,6 +196,11 @@ async def _asked(request: Request, read: Callable[[bytes], T]) -> T:
         raise Unanswerable(422, str(error)) from None
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unanswerable(400, f"the body is no JSON: {error}") from None
+
+
+def _shown(score: int, caller: Caller) -> dict[str, int]:
+    """Nothing for a token that may only write."""
+    return {"lead_score": score} if READ in caller.scopes else {}
 
 
 def _analytics(session_id: str, session: Row, model: Model) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         responses=CURRENT,
     )
     async def transition(request: Request, lead_id: str) -> Response:
-        tenant = tenant_of(request, WRITE)
+        caller = api_caller(request, ports.access, WRITE)
+        tenant = caller.tenant or DEFAULT_TENANT
         move = _read(await read_body(request, LARGEST_BODY))
         async with store.moment() as ask:
             lead = await _known(ask, tenant, lead_id)
@@ -84,12 +85,14 @@ def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
         asked = EventKey(tenant, event.event_id)
         outcome = (await applied([asked], APPLY_SECONDS)).get(asked)
-        held_by = lead_id if outcome is None else outcome.lead_id
-        lead, spans = await spans_of(tenant, held_by)
-        return Json(
-            {"event_id": event.event_id, "applied": outcome is not None, **_current(lead, spans)},
-            202 if outcome is None else 200,
-        )
+        said = {"event_id": event.event_id, "applied": outcome is not None}
+        if READ not in caller.scopes:  # a token that may only write is told no more
+            return Json(said, 202 if outcome is None else 200)
+        try:
+            current = _current(*await spans_of(tenant, lead_id if outcome is None else outcome.lead_id))
+        except Problem:  # the log has the move, whatever cannot be looked up now
+            return Json({**said, "location": f"/api/events/{event.event_id}"}, 202)
+        return Json(said | current, 202 if outcome is None else 200)
 
     @router.get(
         "/{lead_id:path}/history",

@@ -4,8 +4,10 @@ What is published over the API is the tenant's own; what every tenant has is pub
 (`leadstream publish`). How publishing goes is in `gateway.authoring`; here are only its words.
 """
 
+import asyncio
 import re
 import tomllib
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -102,12 +104,14 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         tenant, _ = called(request, READ)
         in_force = await authoring.in_force(tenant)
         optional = {name: text for name, text in optional_models().items() if name not in in_force}
-        return Json(
-            {
+
+        def told() -> dict[str, Any]:
+            return {
                 "models": [_model(each) for each in in_force.values()],
                 "optional": [{"model": name, "about": _about(text)} for name, text in optional.items()],
             }
-        )
+
+        return Json(await asyncio.to_thread(told))
 
     @router.get("/{name}", summary="A model: its text, and what it says", responses=documented.MODEL)
     async def model(request: Request, name: Name) -> Response:
@@ -115,7 +119,8 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         found = await authoring.newest(tenant, name)
         if found is None:
             raise unknown_model(name)
-        return Json({**_model(found), "text": found.text, "outline": found.text and outline(found.text)})
+        outlined = None if found.text is None else await asyncio.to_thread(outline, found.text)
+        return Json({**_model(found), "text": found.text, "outline": outlined})
 
     @router.delete(
         "/{name}",
@@ -164,7 +169,8 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
                 }
             )
         old, new = compared
-        return Json({"model": name, "from": old, "to": new, "diff": difference(history, name, old, new)})
+        diff = await asyncio.to_thread(difference, history, name, old, new)
+        return Json({"model": name, "from": old, "to": new, "diff": diff})
 
     @router.get(
         "/{name}/progress",
@@ -194,6 +200,7 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         by = asked.by or author(caller)
         if asked.effective_from is not None:
             return _drafted(
+                caller,
                 await authoring.schedule(
                     tenant,
                     name,
@@ -203,7 +210,7 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
                     note=asked.note,
                     fire=asked.fire,
                     based_on=asked.based_on,
-                )
+                ),
             )
         return Json(
             _published(
@@ -274,7 +281,7 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
             effective_from=asked.effective_from,
             based_on=asked.based_on,
         )
-        return Json(_whole(written), 201)
+        return Json(_told(written, caller), 201)
 
     @router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=documented.DRAFT)
     async def draft(request: Request, name: Name, number: DraftId) -> Response:
@@ -294,12 +301,12 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         given = {"by": author(caller)} | {
             field: value for field, value in asked.items() if value is not UNSET
         }
-        return Json(_whole(await authoring.change_draft(tenant, name, number, seen=seen, **given)))
+        return Json(_told(await authoring.change_draft(tenant, name, number, seen=seen, **given), caller))
 
     @router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=documented.DRAFT)
     async def discard_draft(request: Request, name: Name, number: DraftId) -> Response:
-        tenant, _ = called(request, WRITE)
-        return Json(_draft(await authoring.discard_draft(tenant, name, number)))
+        tenant, caller = called(request, WRITE)
+        return Json(_told(await authoring.discard_draft(tenant, name, number), caller, _draft))
 
     @router.post(
         "/{name}/drafts/{number}/publish",
@@ -313,6 +320,7 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         tenant, caller = called(request, WRITE)
         asked = await _asked(request, DraftPublished)
         return _drafted(
+            caller,
             await authoring.publish_draft(
                 tenant,
                 name,
@@ -322,7 +330,7 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
                 fire=asked.fire,
                 effective_from=asked.effective_from,
                 force=asked.force,
-            )
+            ),
         )
 
     return router
@@ -404,9 +412,16 @@ def _whole(draft: Draft) -> dict[str, Any]:
     return {**_draft(draft), "text": draft.text}
 
 
-def _drafted(draft: Draft) -> Json:
+def _told(draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = _whole) -> dict[str, Any]:
+    """The answer to a change. Whoever may only write is told that it is done, not what there is."""
+    if READ in caller.scopes:
+        return shown(draft)
+    return {"id": draft.id, "model": draft.model, "state": draft.state, "version": draft.version}
+
+
+def _drafted(caller: Caller, draft: Draft) -> Json:
     """202: it is for later."""
-    return Json(_draft(draft), 200 if draft.version is not None else 202)
+    return Json(_told(draft, caller, _draft), 200 if draft.version is not None else 202)
 
 
 def _progress(model: str, progress: Progress, tenant: str) -> dict[str, Any]:
@@ -439,5 +454,5 @@ async def _asked(request: Request, kind: type[T]) -> T:
         return json.decode(body or b"{}", type=kind)
     except ValidationError as refusal:
         raise Problem(422, str(refusal), field="body") from None
-    except (DecodeError, UnicodeDecodeError) as broken:
+    except (DecodeError, UnicodeDecodeError, RecursionError) as broken:
         raise Problem(400, f"no JSON: {broken}", field="body") from None

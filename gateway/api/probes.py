@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from gateway.access import READ, api_caller
+from gateway.access import operator_caller
 from gateway.answers import Json
 from gateway.metrics import exposition
 from gateway.ports import Ports
@@ -41,9 +41,9 @@ def probes(ports: Ports, store: Store) -> APIRouter:
         said: dict[str, Any] = {**status, "ready": is_ready, "reason": "; ".join(reasons) or None}
         return Json(said, 200 if is_ready else 503)
 
-    @router.get("/metrics", summary="Prometheus metrics (scope read, unless the house is open)")
+    @router.get("/metrics", summary="Prometheus metrics (scope metrics, or read where there is one tenant)")
     async def metrics(request: Request) -> Response:
-        api_caller(request, ports.access, READ)
+        operator_caller(request, ports.access)
         status = await ports.status()
         backlog = status.get("backlog")
         known = backlog if isinstance(backlog, int) else None

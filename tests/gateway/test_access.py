@@ -3,7 +3,19 @@
 import pytest
 from starlette.requests import HTTPConnection
 
-from gateway.access import Buckets, Denied, Grant, Rate, api_caller, client_of, digest, read_access
+from gateway.access import (
+    READ,
+    Access,
+    Buckets,
+    Denied,
+    Grant,
+    Rate,
+    api_caller,
+    client_of,
+    collector_caller,
+    digest,
+    read_access,
+)
 
 
 def request(peer="203.0.113.9", **headers):
@@ -71,6 +83,22 @@ def test_a_read_token_may_not_write():
 def test_keys_alone_do_not_open_the_api():
     with pytest.raises(Denied) as denied:
         api_caller(request("127.0.0.1"), read_access(["acme:a-write-key"]), "read")
+    assert denied.value.status == 401
+
+
+@pytest.mark.parametrize("host", ["[", "]", "[::1", "[v1.x]", "\u2100", "localhost:x]"])
+def test_what_is_no_host_is_not_this_machine(host):
+    for headers in ({"host": host}, {"origin": f"http://{host}"}):
+        with pytest.raises(Denied) as denied:
+            api_caller(request("127.0.0.1", **headers), Access(), READ)
+        assert denied.value.status == 403
+
+
+@pytest.mark.parametrize("coded", ["é", "=", "/////w==", "\xff\xfe", ""])
+def test_a_write_key_that_is_no_base64_is_none(coded):
+    access = read_access(["acme:a-public-key"])
+    with pytest.raises(Denied) as denied:
+        collector_caller(request(authorization=f"Basic {coded}"), access)
     assert denied.value.status == 401
 
 

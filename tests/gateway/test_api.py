@@ -1,9 +1,12 @@
 """The API over read models that were projected from hand-made records, on a real PostgreSQL."""
 
+import asyncio
+import re
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -405,6 +408,31 @@ async def test_tenants_never_see_each_other(database_url):
         assert (await http.get("/")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("tokens", "status"),
+    [
+        (["acme:read:the-token"], 200),
+        (["acme:read:the-token", "acme:write:acme-writes"], 200),
+        (["acme:read:the-token", "globex:read:globex-reads"], 403),
+        (["acme:metrics:the-token", "globex:read:globex-reads"], 200),
+        (["acme:read+metrics:the-token", "globex:read:globex-reads"], 200),
+        (["acme:metrics:the-token"], 200),
+        (["acme:write:the-token"], 403),
+    ],
+)
+async def test_what_is_counted_over_every_tenant_is_shown_to_none_of_several(house, tokens, status):
+    house.ports = replace(house.ports, access=read_access([], tokens))
+    async with house.visited(authorization="Bearer the-token") as http:
+        assert (await http.get("/metrics")).status_code == status
+
+
+async def test_a_write_key_of_another_tenant_makes_it_several(house):
+    access = read_access(["globex:globex-key"], ["acme:read:the-token"])
+    house.ports = replace(house.ports, access=access)
+    async with house.visited(authorization="Bearer the-token") as http:
+        assert (await http.get("/metrics")).status_code == 403
+
+
 # Web sessions, in the shapes of their requirement
 
 
@@ -553,6 +581,38 @@ async def test_an_update_that_is_not_folded_in_time_is_202_with_what_is_stored(h
     assert len(house.appended) == 1
 
 
+async def test_a_visitor_whose_lead_does_not_show_yet_is_looked_up_again(house, monkeypatch):
+    """The identity is projected before the lead that it has come to."""
+    monkeypatch.setattr("gateway.api.lead_score.CLAIM_PAUSE", 0.01)
+    house.write(attached("berta", AHMAD, SCAN))
+    async with house.visited() as http:
+        asked = asyncio.create_task(http.post("/api/lead-score/user", json={"userId": "chat-1"}))
+        early = await asked
+        monkeypatch.setattr("gateway.api.lead_score.CLAIM_LOOKS", 1_000)
+        asked = asyncio.create_task(http.post("/api/lead-score/user", json={"userId": "chat-1"}))
+        await asyncio.sleep(0.1)
+        house.write(lead("berta", 30))
+        late = await asked
+    assert (early.status_code, early.json()["success"]) == (503, False)
+    assert (late.status_code, late.json()["user_id"]) == (200, "chat-1")
+
+
+async def test_a_token_that_may_only_write_is_not_told_a_score(database_url):
+    house = House(
+        database_url, access=read_access((), ["default:write:only-writes", "default:read:only-reads"])
+    )
+    visit(house)
+    writer, reader = ({"Authorization": f"Bearer {token}"} for token in ("only-writes", "only-reads"))
+    async with house.visited() as http:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gateway.api.lead_score.UPDATE_SECONDS", 0.05)
+            user = await http.post("/api/lead-score/user/update", json={"userId": "v1"}, headers=writer)
+        assert (user.status_code, user.json()) == (202, {"success": True, "user_id": "v1"})
+        for token, status in ((writer, 403), (reader, 200)):
+            answer = await http.post("/api/lead-score/user", json={"userId": "v1"}, headers=token)
+            assert answer.status_code == status
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
@@ -699,6 +759,28 @@ async def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(hou
     assert "innerHTML" not in parts["board.js"].text
     assert "http" not in parts["board.css"].text
     assert hidden.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "linked"),
+    [
+        ("phone", "+971501234567", True),
+        ("phone", "+97150*21*1234#", False),
+        ("phone", "+971501234567;ext=1", False),
+        ("phone", "call me", False),
+        ("email", "ada.obi+crm@example.com", True),
+        ("email", "ada@example.com?bcc=me@example.org", False),
+        ("email", "ada@example.com&body=x", False),
+        ("email", "a%0a@example.com", False),
+        ("email", "ada@example.com,bob@example.com", False),
+        ("email", "javascript:alert(1)", False),
+    ],
+)
+async def test_only_a_whole_address_becomes_a_link_on_the_board(kind, typed, linked):
+    script = (Path(__file__).parents[2] / "dashboard" / "static" / "board.js").read_text(encoding="utf-8")
+    [form] = re.findall(rf"{kind}: {{ form: /\^(.*)\$/, link: ", script)
+    assert (re.fullmatch(form, typed) is not None) == linked
+    assert re.findall(r"href: (\S+) \+ value", script) == ["way.link"]
 
 
 async def test_the_api_describes_itself_with_examples(house):

@@ -4,11 +4,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import psycopg
 import pytest
 
+from gateway.answers import Problem
 from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -29,6 +33,35 @@ async def gateway(database_url):
 
 def ago(**span):
     return (NOW - timedelta(**span)).isoformat()
+
+
+async def test_when_the_database_does_not_come_back_a_request_gives_up_and_tells_nobody_its_paths(
+    database_url, monkeypatch
+):
+    async with gateway(database_url) as http:
+
+        def gone(self, *_, **__):
+            self._connection.close()
+            raise psycopg.OperationalError("PANIC: could not write to /var/lib/secret/pg_wal")
+
+        monkeypatch.setattr("leadstream.wiring.APPEND_SECONDS", 0.5)
+        monkeypatch.setattr("streams.embedded.writer.Writer.commit", gone)
+        monkeypatch.setattr("streams.embedded.driver.Writer", gone)
+        sent = await http.post("/v1/events", json={"type": "qr_scanned", "lead_id": "ahmad"})
+        ready = await http.get("/ready")
+    assert (sent.status_code, sent.headers["Retry-After"]) == (503, "2")
+    assert ready.status_code == 503
+    for answer in (sent, ready):
+        assert "secret" not in answer.text
+        assert "PANIC" not in answer.text
+        assert "the server's own log says why" in answer.text
+
+
+async def test_more_than_the_log_can_take_at_once_is_refused(database_url):
+    settings = Settings(database_url=database_url, partitions=4)
+    with open_system(settings) as system, pytest.raises(Problem) as refused:
+        await ports_of(system, settings).append([Outgoing(EVENTS, "default/v/v", b"{}")] * 20_001)
+    assert refused.value.status == 413
 
 
 async def test_a_scan_shows_with_evidence_and_has_cooled_in_four_days(database_url):

@@ -267,6 +267,26 @@ async def test_tenants_and_scopes_are_kept_apart_and_the_author_is_the_token(des
         assert (await http.get("/api/models/house/progress")).status_code == 404
 
 
+async def test_a_token_that_may_only_write_reads_no_text(desks):
+    access = read_access([], ["acme:read+write:acme-author", "acme:write:acme-writer"])
+    async with visiting(desks, access=access, authorization="Bearer acme-author") as http:
+        draft = (await http.post("/api/models/house/drafts", json={"text": text(2), "note": "secret"})).json()
+    where = f"/api/models/house/drafts/{draft['id']}"
+    async with visiting(desks, access=access, authorization="Bearer acme-writer") as http:
+        answers = [
+            await http.put(where, json={}),
+            await http.put(where, content=b""),
+            await http.post("/api/models/house/drafts", json={"text": text(3)}),
+            await http.post(f"{where}/publish", json={}),
+            await http.delete(f"/api/models/house/drafts/{draft['id'] + 1}"),
+        ]
+        for refused in (await http.get(where), await http.get("/api/models/house")):
+            assert refused.status_code == 403
+    assert [each.status_code for each in answers] == [200, 200, 201, 200, 200]
+    for each in answers:
+        assert each.json().keys() == {"id", "model", "state", "version"}
+
+
 async def test_progress_counts_partitions_and_estimates_leads_without_naming_those_of_others(desks):
     """Four leads of this tenant, a to d, and one of another. A partition that has come to the key of c has
     left a and b behind, half of its share of two.

@@ -156,6 +156,17 @@ async def test_criteria_are_edited_and_say_what_a_lead_lacks(database_url):
         assert (await http.delete(f"{CRITERIA}4")).status_code == 204
 
 
+async def test_a_token_that_may_only_write_reads_no_rule(database_url):
+    async with serving(database_url, tokens=["default:write:only-to-write"]) as http:
+        http.headers["authorization"] = "Bearer only-to-write"
+        made = await http.post(RULES, json=INDUSTRY)
+        changed = await http.patch(f"{RULES}1/", json={})
+        switched = await http.post(f"{CRITERIA}1/activate/")
+        assert (made.status_code, made.json().keys()) == (201, {"id"})
+        assert (changed.json(), switched.json()) == ({"id": 1}, {"id": 1})
+        assert (await http.get(RULES)).status_code == 403
+
+
 async def test_what_is_wrong_is_refused_by_field_and_changes_nothing(database_url):
     tokens = ["default:read:only-to-read", "default:read+write:to-read-and-write"]
     async with serving(database_url, tokens=tokens) as http:

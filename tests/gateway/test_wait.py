@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from gateway.answers import Problem
 from gateway.ports import EventKey, Outcome
 from gateway.wait import Applied
 
@@ -93,6 +94,13 @@ async def test_what_was_seen_in_time_is_told_and_the_rest_is_not(database_url):
     started = time.monotonic()
     assert await applied.wait([ONE, TWO], 0.3) == {TWO: DONE}
     assert time.monotonic() - started < 0.6
+
+
+async def test_while_the_database_is_away_nothing_was_seen_and_nothing_is_raised():
+    async def away(_events):
+        raise Problem(503, "the database does not answer")
+
+    assert await Applied("", away).wait([ONE], 0.05) == {}
 
 
 async def test_no_waiter_is_left_behind(database_url):

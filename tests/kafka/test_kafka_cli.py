@@ -172,6 +172,9 @@ def test_a_gateway_takes_events_while_postgres_is_away(settings, tmp_path: Path)
         answers(http, "/health", 200)
         answer = http.post("/v1/events", json=scan("ada", 1))
         assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+        waited = http.post("/v1/events", params={"wait": 6}, json=scan("ada", 2))
+        assert (waited.status_code, waited.json()["accepted"]) == (202, 1)
+        assert waited.json()["events"][0]["location"].startswith("/api/events/")
         ready = answers(http, "/ready", 503).json()
         assert "the database does not answer" in ready["reason"]
         assert "Kafka" not in ready["reason"]

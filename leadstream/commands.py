@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import psycopg
 from rich.text import Text
 
 from gateway.access import TENANT
@@ -48,6 +47,7 @@ from leadstream.wiring import (
     utc_now,
 )
 from projections.authoring import Draft
+from projections.connection import connect
 from projections.positions import PositionGapError
 from projections.rebuild import NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
@@ -511,7 +511,7 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
         commands_kafka.skip(settings, topic, partition, position, reason)
         out.print(f"{topic} {partition} {position} will be passed over when the worker starts again.")
         return
-    with _database(settings) as url, psycopg.connect(url) as connection:
+    with _database(settings) as url, connect(url) as connection:
         _require_embedded(url)
         try:
             log.skip(connection, stages[topic], topic, partition, position, reason)
@@ -542,7 +542,7 @@ def show_settings(settings: Settings) -> None:
 
 
 def _require_embedded(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url) as connection:
         source = followed(connection)
     if source is not None:
         raise Failure(

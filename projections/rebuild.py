@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
 from projections import positions, worker
+from projections.connection import connect
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
 from projections.views import create_views
@@ -76,7 +77,7 @@ def rebuild(url: str, *, progress: Progress | None = None, source: Log | None = 
     """
     log = source or EmbeddedLog()
     tell = progress or (lambda _done, _total: None)
-    with psycopg.connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
+    with connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
         _begin(connection, log)
         _fold(connection, log, tell)
         _complete(connection)

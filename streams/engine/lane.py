@@ -43,6 +43,8 @@ class Tally:
     """Records."""
     dead_letters: int = 0
     """Of them, those that could not be read or were passed over."""
+    lost: int = 0
+    """Positions that the log let go before they were folded."""
 
 
 class Lane:
@@ -80,6 +82,11 @@ class Lane:
         self.inbox = Inbox(self.memory.position)
         self.dirty = True  # the group's offset is said anew: it may have expired, or been reset
         return self.memory.position
+
+    @property
+    def oldest_at(self) -> int | None:
+        """When the record that is next to be folded was appended (ms); None: none waits, or nobody said."""
+        return next((record.appended_at for record in (self.inbox.first(1) if self.inbox else ())), None)
 
     def offer(self, chunk: Chunk) -> bool:
         """False: there is a gap before it; read again from `inbox.end`."""

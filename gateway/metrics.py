@@ -81,8 +81,8 @@ UNOWNED = _gauge(
 )
 STARTS = _gauge(
     "leadstream_recent_starts",
-    "How often workers (projections) were started within the last 30 minutes. More than a few: one ends again and again; "
-    "its log says why. On Kafka only.",
+    "How often, within the last 30 minutes, the worker (the projection) was started that was started most often. More than "
+    "a few: it ends again and again; `leadstream doctor` says which one. On Kafka only.",
     ["process"],
 )
 FENCED = _gauge(

@@ -9,6 +9,7 @@ very same moment may lose one note: these are for people and alerts, and nothing
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple
@@ -48,13 +49,15 @@ class Note(NamedTuple):
 
 
 def restarts(notes: Iterable[Note], now: int) -> dict[str, int]:
-    """Starts of late by process, and how many were fenced."""
+    """How often, of late, the worker (the projection) was started that was started most often; and how many were
+    `fenced`.
+    """
     recent = [note for note in notes if note.at > now - RECENT_SECONDS]
-    found = dict.fromkeys(("worker", "projection"), 0)
-    for note in recent:
-        if note.happened == "started":
-            found[note.process] += 1
-    return found | {"fenced": sum(note.happened == "fenced" for note in recent)}
+    starts = Counter((note.process, note.name) for note in recent if note.happened == "started")
+    most: dict[str, int] = {"worker": 0, "projection": 0}
+    for (process, _), count in starts.items():
+        most[process] = max(most[process], count)
+    return most | {"fenced": sum(note.happened == "fenced" for note in recent)}
 
 
 async def notes(admin: AIOKafkaAdminClient, cluster: Cluster, partitions: int) -> list[Note]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import REGISTRY
+from gateway.metrics import exposition as gateway
 from leadstream.settings import Settings
+from projections.metrics import Waiting
+from projections.metrics import exposition as projection
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.topics import STAGES
 
@@ -35,8 +36,9 @@ SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_cou
 
 
 def given():
-    """Every series that a gateway and a worker give, as Prometheus reads them."""
-    pages = (generate_latest(REGISTRY), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    """Every series that a gateway, a worker and a projection give, as Prometheus reads them."""
+    Waiting().left({("events", 0): 0})
+    pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
     families = [family for page in pages for family in text_string_to_metric_families(page.decode())]
     return {family.name + part for family in families for part in SERIES[family.type]}
 
@@ -45,9 +47,11 @@ def asked():
     alerts = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
     rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
-    assert len(rules) == 9
+    assert len(rules) == 17
     assert len(queries) > 15
-    return sorted({name for text in rules + queries for name in re.findall(r"\bleadstream_\w+", text)})
+    return sorted(
+        {name for text in rules + queries for name in re.findall(r"\b(?:leadstream|process)_\w+", text)}
+    )
 
 
 @pytest.mark.parametrize("metric", asked())
@@ -79,8 +83,9 @@ def test_prometheus_looks_where_the_services_listen():
     assert found == {
         "gateway": (["gateway"], fields["port"].default),
         "worker": (["worker"], fields["worker_port"].default),
+        "projection": (["projections"], fields["projection_port"].default),
     }
-    assert set(found) <= set(SERVICES)
+    assert {name for names, _ in found.values() for name in names} <= set(SERVICES)
 
 
 def test_the_token_of_prometheus_is_where_it_looks_for_it():

@@ -11,10 +11,10 @@ class Proxy:
     ones work again, and the old ones stay dead. `cut()` closes every connection.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, port: int = 0) -> None:
         parts = urlsplit(url)
         self._server = f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432"
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         port = self._listener.getsockname()[1]
         self.url = f"postgresql://{parts.netloc.rstrip('@') or 'postgres'}@127.0.0.1:{port}{parts.path}"
         self._open = True

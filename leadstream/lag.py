@@ -7,7 +7,7 @@ nothing is left. A mark that is still to come counts as well, so that zero is ne
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -86,7 +86,10 @@ class Lag:
         database_url: str,
         consumer: AIOKafkaConsumer,
         admin: AIOKafkaAdminClient,
+        database_seconds: float,
     ) -> None:
+        self._database_seconds = database_seconds
+        self._positions: asyncio.Task[dict[Slot, int] | None] | None = None
         self._cluster = cluster
         self._sources = sources
         self._database_url = database_url
@@ -198,15 +201,27 @@ class Lag:
 
     async def _projected_behind(self, topics: Iterable[str]) -> _Behind:
         partitions = self._slots(topics)
-        try:
-            positions = await asyncio.to_thread(projection_positions, self._database_url)
-        except psycopg.OperationalError:
+        positions = await self._contained()
+        if positions is None:
             return _Behind({}, "the database does not answer")
         ends = await self._consumer.end_offsets(partitions)  # last: no position is beyond them
         passed = {self._partition(slot): next_ for slot, next_ in positions.items()}
         if any(passed.get(partition, 0) > end for partition, end in ends.items()):
             return _Behind({}, f"the read models are of topics that were made anew since: {ANEW}")
         return await self._behind(ends, passed)
+
+    async def _contained(self) -> dict[Slot, int] | None:
+        """None: the database does not say so in time. A question that hangs is left behind, one at most."""
+        if self._positions is None or self._positions.done():
+            self._positions = asyncio.create_task(self._ask_for_positions(), name="ask for positions")
+            if (await asyncio.wait({self._positions}, timeout=self._database_seconds))[0]:
+                return self._positions.result()
+        return None
+
+    async def _ask_for_positions(self) -> dict[Slot, int] | None:
+        with suppress(psycopg.OperationalError):
+            return await asyncio.to_thread(projection_positions, self._database_url)
+        return None
 
     async def _behind(
         self, ends: Mapping[TopicPartition, int], passed: Mapping[TopicPartition, int]
@@ -225,10 +240,14 @@ class Lag:
 
 
 @asynccontextmanager
-async def lag_of(cluster: Cluster, sources: Mapping[str, str], database_url: str) -> AsyncIterator[Lag]:
-    """`sources`: stage -> the topic that it folds. Raises KafkaError if no broker answers."""
+async def lag_of(
+    cluster: Cluster, sources: Mapping[str, str], database_url: str, *, database_seconds: float = SECONDS
+) -> AsyncIterator[Lag]:
+    """`sources`: stage -> the topic that it folds. The database is given so long to answer. Raises KafkaError if no
+    broker answers.
+    """
     async with asking(cluster) as (consumer, admin):
-        yield Lag(cluster, sources, database_url, consumer, admin)
+        yield Lag(cluster, sources, database_url, consumer, admin, database_seconds)
 
 
 @asynccontextmanager

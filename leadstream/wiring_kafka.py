@@ -48,6 +48,8 @@ SOURCES = {stage.name: stage.source for stage in STAGES}
 
 _NOTING_SECONDS = 3.0
 """For the note on how a process ends."""
+_DATABASE_SECONDS = 1.0
+"""Until Postgres is: /ready is to say so within two seconds."""
 _ANSWER_SECONDS = 4.0
 """Until Kafka is said not to answer."""
 
@@ -147,7 +149,7 @@ class _Asked:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if self._lag is None:
                     self._lag = await self._open.enter_async_context(
-                        lag_of(self._cluster, SOURCES, self._database_url)
+                        lag_of(self._cluster, SOURCES, self._database_url, database_seconds=_DATABASE_SECONDS)
                     )
                 backlog = await self._lag.measure()
                 recent = restarts(await self._lag.journal(), int(time.time()))

@@ -43,18 +43,29 @@ def parameters(url: str, **given: Any) -> dict[str, Any]:
     return {name: value for name, value in ALIVE.items() if name not in of_url} | given
 
 
-def connect(url: str, **given: Any) -> "WatchedConnection":
+def connect(url: str, *, autocommit: bool = False, **given: Any) -> "WatchedConnection":
     """As `psycopg.connect`."""
-    connection = WatchedConnection.connect(url, **parameters(url, **given))
-    connection.address = url
+    connection = WatchedConnection.connect(url, autocommit=True, **parameters(url, **given))
+    try:
+        connection.watch(url)
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 class WatchedConnection(psycopg.Connection[Any]):
     """Made by `connect`: for statements that may take long."""
 
-    address: str | None = None
+    _address: str | None = None
     """With the password, which psycopg does not keep."""
+    _server_process = 0
+
+    def watch(self, address: str) -> None:
+        self._address = address
+        # Asked of the server itself: a pooler in between makes up the number that it gave at the start.
+        ((self._server_process,),) = self.execute("select pg_backend_pid()").fetchall()
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         """As psycopg's, which every statement and read goes through. A caller with a timeout of its own means to
@@ -67,12 +78,12 @@ class WatchedConnection(psycopg.Connection[Any]):
     def _lost(self) -> str | None:
         """Why no answer is to be expected; None: the server works on the statement, or waits for a lock."""
         silent = _silent(SILENCE_SECONDS)
-        if self.address is None:
+        if self._address is None:
             return silent
         try:
-            options = parameters(self.address, connect_timeout=_ASK_SECONDS, autocommit=True)
-            with _AskingConnection.connect(self.address, **options) as asking:
-                found = asking.execute(_STATE, (self.info.backend_pid,)).fetchone()
+            options = parameters(self._address, connect_timeout=_ASK_SECONDS, autocommit=True)
+            with _AskingConnection.connect(self._address, **options) as asking:
+                found = asking.execute(_STATE, (self._server_process,)).fetchone()
         except psycopg.OperationalError as cause:
             if (cause.sqlstate or "").startswith(_FULL):
                 return None

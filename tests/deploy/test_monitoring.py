@@ -126,3 +126,43 @@ def test_panels_have_their_own_places_and_say_what_they_show():
     assert max(x for x, _ in places) < 24
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["title"] and panel["description"] for panel in PANELS)
+
+
+def test_no_metric_has_two_definitions_and_each_has_its_help():
+    """`process_...` is each process's own."""
+    pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    defined = [
+        family
+        for page in pages
+        for family in text_string_to_metric_families(page.decode())
+        if not family.name.startswith("process_")
+    ]
+    assert len(defined) == len({family.name for family in defined})
+    assert all(len(family.documentation) > 20 for family in defined)
+
+
+def test_prometheus_understands_every_panel(tmp_path):
+    queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    promtool("check", "rules", str(file))
+
+
+def test_a_backlog_that_cannot_be_found_out_is_no_number():
+    def found(status):
+        lines = gateway(status).decode().splitlines()
+        return {line.split()[0]: line.split()[1] for line in lines if line.startswith("leadstream_backlog")}
+
+    known = {
+        "ready": True,
+        "behind": {"track_sessions": 7, "projection": None},
+        "ages": {"track_sessions": 1.5},
+    }
+    assert found(known)['leadstream_backlog_records{stage="track_sessions"}'] == "7.0"
+    assert found(known)['leadstream_backlog_age_seconds{stage="track_sessions"}'] == "1.5"
+    assert found(known)['leadstream_backlog_records{stage="projection"}'] == "NaN"
+    assert set(found({"ready": False, "behind": None}).values()) == {"NaN"}, "and not what was known before"

@@ -46,8 +46,6 @@ from streams.kafka.topics import (
 SOURCES = {stage.name: stage.source for stage in STAGES}
 """Stage -> the topic that it folds."""
 
-_NOTING_SECONDS = 3.0
-"""For the note on how a process ends."""
 _DATABASE_SECONDS = 1.0
 """Until Postgres is: /ready is to say so within two seconds."""
 _ANSWER_SECONDS = 4.0
@@ -231,7 +229,7 @@ class Projection:
         if port := self._settings.projection_port:
             host = self._settings.projection_host
             self._pages.enter_context(pages_served(host, port, self._metrics, lambda: self.reason))
-        self._journal.note("started")
+        self._journal.started()
         self._thread.start()
 
     def _metrics(self) -> bytes:
@@ -274,7 +272,7 @@ class Projection:
         except BaseException as error:  # noqa: BLE001 - told to whoever supervises this thread
             if not isinstance(error, _MENDABLE):
                 _log.critical("the projection has failed", exc_info=error)
-            self._journal.note("ended", str(error)).join(_NOTING_SECONDS)
+            self._journal.ended("ended", str(error))
             self.failed = error
 
     def _tell(self, reason: str | None) -> None:

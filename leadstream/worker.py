@@ -18,9 +18,6 @@ from leadstream.wiring import STAGES, now_ms
 from streams.kafka.faust_host import Fail, LeadstreamApp, create_app, explain
 from streams.kafka.journal import Journal
 
-NOTING_SECONDS = 3.0
-"""For the note on how it ends."""
-
 if TYPE_CHECKING:
     app: LeadstreamApp
 
@@ -49,11 +46,11 @@ def journalled(settings: Settings, fail: Fail) -> Fail:
     """`fail`, and others learn that the worker has started, and how it ends: the next one is new and remembers nothing."""
     name = settings.worker_id or f"{socket.gethostname()}:{settings.worker_port}"
     journal = Journal(settings.cluster, "worker", name)
-    journal.note("started")
+    journal.started()
 
     def failed(error: BaseException) -> None:
         fenced = isinstance(error, ProducerFenced)
-        journal.note("fenced" if fenced else "ended", explain(error) or repr(error)).join(NOTING_SECONDS)
+        journal.ended("fenced" if fenced else "ended", explain(error) or repr(error))
         fail(error)
 
     return failed

@@ -31,6 +31,8 @@ RECENT_SECONDS: Final = 1_800
 MOST_BYTES: Final = 4_000
 """Of the notes beside one offset; brokers take 4096. The oldest go first."""
 _SECONDS = 5.0
+_START_SECONDS = 5.0
+_END_SECONDS = 3.0
 _LONGEST = 200
 _TRIES = 20
 _PAUSE_SECONDS = 3.0
@@ -76,6 +78,20 @@ class Journal:
         self._process: Process = process
         self._name = name[:100]
         self._writing = threading.Lock()
+        self._starting: threading.Timer | None = None
+
+    def started(self) -> None:
+        """Noted a little later: a process has more urgent things to do when it starts."""
+        self._starting = threading.Timer(_START_SECONDS, self.note, ["started"])
+        self._starting.daemon = True
+        self._starting.start()
+
+    def ended(self, happened: Happened, why: str) -> None:
+        """Returns once that is noted, or after a moment; a start that was not noted yet is, too."""
+        if self._starting is not None and self._starting.is_alive():
+            self._starting.cancel()
+            self.note("started").join(_END_SECONDS)
+        self.note(happened, why).join(_END_SECONDS)
 
     def note(self, happened: Happened, why: str = "") -> threading.Thread:
         """Writes it from a thread of its own, which may be waited for."""

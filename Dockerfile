@@ -17,6 +17,6 @@ USER leadstream
 WORKDIR /var/lib/leadstream
 # The gateway's and the worker's. Both listen on loopback until LEADSTREAM_HOST (with keys) and LEADSTREAM_WORKER_HOST
 # say otherwise.
-EXPOSE 8000 6066
+EXPOSE 8000 6066 6067
 ENTRYPOINT ["leadstream"]
 CMD ["--help"]

@@ -22,6 +22,7 @@ def settings_of(data_dir: Path, cluster: Cluster | None, **more: object) -> Sett
         data_dir=data_dir,
         port=free_port(),
         worker_port=free_port(),
+        projection_port=0,
         events_per_second=1_000_000,
         log_level="warning",
         **kafka,

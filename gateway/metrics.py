@@ -4,11 +4,23 @@ Labels take few, fixed values: never an id, a path as it was typed, or anything 
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
+STAGES = ("track_sessions", "score_leads", "projection")
+PROCESSES = ("worker", "projection")
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)  # process_start_time_seconds tells restarts
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _counter = partial(Counter, registry=REGISTRY)
 _gauge = partial(Gauge, registry=REGISTRY)
@@ -51,7 +63,31 @@ WAITING = _gauge(
 )
 BACKLOG = _gauge(
     "leadstream_backlog_records",
-    "Records in the log that do not show in the scores yet; NaN while the log cannot be asked.",
+    "Records that a step has yet to take, as this gateway finds them: track_sessions and score_leads fold, projection "
+    "writes what people read. NaN while that cannot be found out.",
+    ["stage"],
+)
+BACKLOG_AGE = _gauge(
+    "leadstream_backlog_age_seconds",
+    "For how long the oldest record that a step has yet to take has been in the log; 0 when none waits, NaN while that "
+    "cannot be found out.",
+    ["stage"],
+)
+UNOWNED = _gauge(
+    "leadstream_backlog_unowned_records",
+    "Of the records that a step has yet to take, those in partitions that no worker (or projection) owns just now, so "
+    "that nobody takes them. On Kafka only.",
+    ["stage"],
+)
+STARTS = _gauge(
+    "leadstream_recent_starts",
+    "How often, within the last 30 minutes, the worker (the projection) was started that was started most often. More than "
+    "a few: it ends again and again; `leadstream doctor` says which one. On Kafka only.",
+    ["process"],
+)
+FENCED = _gauge(
+    "leadstream_recent_fencings",
+    "How many workers have ended within the last 30 minutes because another had taken over their partitions. On Kafka only.",
 )
 READY = _gauge(
     "leadstream_ready",
@@ -63,8 +99,18 @@ LISTENING = _gauge(
 )
 
 
-def exposition(*, ready: bool, backlog: int | None) -> bytes:
-    """What Prometheus scrapes."""
-    READY.set(ready)
-    BACKLOG.set(math.nan if backlog is None else backlog)
+def exposition(status: Mapping[str, Any]) -> bytes:
+    """What Prometheus scrapes; `status` as `gateway.ports` has it."""
+    READY.set(bool(status.get("ready")))
+    for stage in STAGES:
+        for gauge, name in ((BACKLOG, "behind"), (BACKLOG_AGE, "ages"), (UNOWNED, "unowned")):
+            gauge.labels(stage).set(_known((status.get(name) or {}).get(stage)))
+    restarts = status.get("restarts") or {}
+    for process in PROCESSES:
+        STARTS.labels(process).set(_known(restarts.get(process)))
+    FENCED.set(_known(restarts.get("fenced")))
     return generate_latest(REGISTRY)
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value

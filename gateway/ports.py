@@ -47,7 +47,9 @@ Await = Callable[[Sequence[EventKey], float], Awaitable[Mapping[EventKey, Outcom
 
 Status = Mapping[str, object]
 """`ready`: events are taken and scores follow; `reason`: why not; `backlog`: records not yet scored, None
-if that is not known; and what else an operator may want to see at /ready.
+if that is not known; and what else an operator may want to see at /ready. By stage: `behind` (records), `ages` (seconds
+that the oldest of them has waited) and `unowned` (those that nobody takes); `restarts`: by process, and how many were
+`fenced`, of late.
 """
 
 

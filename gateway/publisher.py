@@ -22,6 +22,7 @@ from gateway.revisions import OPEN, Publication, newest_of, publication_of, reco
 from gateway.store import AWAY, Missing
 from projections import authoring as rows
 from projections.authoring import Draft, Version
+from projections.connection import BoundedAsyncConnection, parameters
 from schemas.control import EVERY_TENANT
 from schemas.moment import millis, moment
 from schemas.publications import publication_records
@@ -32,7 +33,12 @@ CONNECTIONS = 6
 PATIENCE_SECONDS = 20.0
 """How long a call waits for its turn, and for a connection."""
 
-_OPTIONS = "-c timezone=UTC -c search_path=live -c statement_timeout=30s"
+_STATEMENT_SECONDS = 30
+_OPTIONS = f"-c timezone=UTC -c search_path=live -c statement_timeout={_STATEMENT_SECONDS}s"
+
+
+class _Authors(BoundedAsyncConnection):
+    patience = _STATEMENT_SECONDS + 2.0
 
 
 class Desk(NamedTuple):
@@ -72,13 +78,15 @@ class Publisher:
         try:
             async with (
                 _having(self._room, "too many models are worked on"),
-                await psycopg.AsyncConnection.connect(
+                await _Authors.connect(
                     self._database_url,
-                    autocommit=True,
-                    connect_timeout=5,
-                    options=_OPTIONS,
-                    application_name="leadstream authoring",
-                    row_factory=tuple_row,
+                    **parameters(
+                        self._database_url,
+                        autocommit=True,
+                        options=_OPTIONS,
+                        application_name="leadstream authoring",
+                        row_factory=tuple_row,
+                    ),
                 ) as connection,
             ):
                 yield connection

@@ -3,6 +3,7 @@
 While Postgres is away every question raises Problem 503; no answer is cached in its stead.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from sqlalchemy import Compiled, Select, literal, select
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from gateway.answers import Problem
+from projections.connection import BoundedAsyncConnection, check, parameters
 from projections.tables import READ_OPTIONS
 
 STATEMENT_SECONDS = 15
+ANSWER_SECONDS = 1.5
+"""Until the database is said not to answer."""
 POOL_SECONDS = 4.0
 """How long a question waits for a connection."""
 CONNECTIONS = 12
@@ -28,6 +32,11 @@ AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 
 Row = Mapping[str, Any]
 Connection = psycopg.AsyncConnection[DictRow]
+
+
+class Reading(BoundedAsyncConnection):
+    patience = STATEMENT_SECONDS + 2.0
+
 
 _DIALECT = dialect.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call] # SQLAlchemy leaves its dialects untyped
 _compiled: dict[Any, Compiled] = {}
@@ -73,20 +82,18 @@ class Store:
     """Open it before asking; closed, it answers nothing more."""
 
     def __init__(self, database_url: str) -> None:
+        self._looking: asyncio.Task[bool] | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url,
-            connection_class=psycopg.AsyncConnection[DictRow],
-            kwargs={
-                "row_factory": dict_row,
-                "options": OPTIONS,
-                "connect_timeout": 5,
-                "application_name": "leadstream gateway",
-            },
+            connection_class=Reading,
+            kwargs=parameters(
+                database_url, row_factory=dict_row, options=OPTIONS, application_name="leadstream gateway"
+            ),
             min_size=1,
             max_size=CONNECTIONS,
             max_waiting=QUEUE,
             configure=_configure,
-            check=AsyncConnectionPool.check_connection,
+            check=check,
             open=False,
         )
 
@@ -115,9 +122,17 @@ class Store:
             return await ask(question)
 
     async def answers(self) -> bool:
-        """Whether the database can be asked anything."""
+        """Whether the database can be asked anything, known within ANSWER_SECONDS. Who asks while a question is
+        on its way shares its answer: one to a server that hangs cannot be taken back in time.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._answers(), name="ask whether the database answers")
+        done, _ = await asyncio.wait({self._looking}, timeout=ANSWER_SECONDS)
+        return bool(done) and self._looking.result()
+
+    async def _answers(self) -> bool:
         try:
-            async with self.moment(patience=1) as ask:
+            async with self.moment(patience=ANSWER_SECONDS) as ask:
                 await ask(select(literal(1)))
         except Problem:
             return False

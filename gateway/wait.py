@@ -18,10 +18,13 @@ from psycopg import sql
 from gateway import metrics
 from gateway.answers import Problem
 from gateway.ports import EventKey, Outcome
+from projections.connection import BoundedAsyncConnection, parameters
 from projections.worker import CHANNEL
 
 POLL_SECONDS = 0.5
 LONGEST_PAUSE = 5.0
+QUIET_SECONDS = 10.0
+"""Without a notification, until the server is asked whether it is there."""
 
 Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, Outcome]]]
 """Which of these events are applied by now. Raises Problem while the database cannot be asked."""
@@ -81,15 +84,17 @@ class Applied:
                     await self._listen()
 
     async def _listen(self) -> None:
-        async with await psycopg.AsyncConnection.connect(
-            self._database_url, autocommit=True, connect_timeout=10, application_name="leadstream listen"
-        ) as connection:
+        url = self._database_url
+        asked = parameters(url, autocommit=True, application_name="leadstream listen")
+        async with await BoundedAsyncConnection.connect(url, **asked) as connection:
             await connection.execute(sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
             self._wake_all()
             metrics.LISTENING.set(1)
             try:
-                async for notification in connection.notifies():
-                    self.notified(notification.payload)
+                while True:
+                    async for notification in connection.notifies(timeout=QUIET_SECONDS):
+                        self.notified(notification.payload)
+                    await connection.execute("")
             finally:
                 metrics.LISTENING.set(0)
 

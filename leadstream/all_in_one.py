@@ -17,7 +17,7 @@ import structlog
 from leadstream.settings import Settings
 from leadstream.wiring import database_server, explained, refuse_log
 from leadstream.wiring_kafka import Broken, Projection, kafka_explained, make_topics
-from leadstream.worker import worker_app
+from leadstream.worker import journalled, worker_app
 from streams.kafka.faust_host import WorkerThread, explain
 
 STOPPING_SECONDS = 8.0
@@ -33,6 +33,7 @@ class KafkaSystem:
         self.database_url = database()
         settings = named(settings)
         self._app = worker_app(settings)
+        self._app.on_failure = journalled(settings, lambda _: None)
         self._worker = WorkerThread(self._app)
         self._projection = Projection(settings, database)
         self._deadline: float | None = None

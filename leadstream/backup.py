@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from leadstream.postgres import VERSION, PostgresUnavailable, copy_server, run_program
 from leadstream.show import Failure
+from projections.connection import connect
 
 _DUMP = b"PGDMP"
 """What a dump of PostgreSQL's custom format begins with."""
@@ -46,7 +46,7 @@ def load(database_url: str, dumped: Path) -> None:
     _refuse_full(database_url)
     one = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
     _run("pg_restore", database_url, *one, str(dumped.resolve()))
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with connect(database_url, autocommit=True) as connection:
         connection.execute("analyze")  # a dump has no statistics, and the first queries would be slow
 
 
@@ -82,7 +82,7 @@ def _made_whole(to: Path) -> Iterator[Path]:
 
 
 def _refuse_full(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url) as connection:
         row = connection.execute(
             """select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"""

@@ -18,6 +18,7 @@ from leadstream.loop import Loop, event_loop
 from leadstream.settings import Settings
 from leadstream.show import Failure, say
 from leadstream.wiring_kafka import SOURCES, kafka_explained
+from projections.connection import connect
 from schemas.control import DERIVED_TYPES, SettingsPublished
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
@@ -38,7 +39,7 @@ _LOG = "select key, value from public.records where topic = 'events' and partiti
 
 def carry(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
     """How many events there were. Raises Failure."""
-    with psycopg.connect(database_url) as connection, kafka_explained(), event_loop() as loop:
+    with connect(database_url) as connection, kafka_explained(), event_loop() as loop:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         found = partitions_of(connection)
         target = _Target(loop, settings)

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import psycopg
-
 from gateway.access import TENANT
 from gateway.authoring import Publication
 from gateway.ports import Append
@@ -58,6 +56,7 @@ from leadstream.wiring import (
     utc_now,
 )
 from projections.authoring import Draft
+from projections.connection import connect
 from projections.history import LOSABLE
 from projections.positions import PositionGapError
 from projections.rebuild import HistoryLostError, NothingToRebuildError, Progress, RebuildRunsError
@@ -564,7 +563,7 @@ def skip(settings: Settings, topic: str, partition: int, position: int, reason: 
     stages = {stage.source: stage.name for stage in STAGES}
     if topic not in stages:
         raise Failure(f"No stage folds {topic}: only records of {' and '.join(stages)} can be skipped.")
-    with _database(settings) as url, psycopg.connect(url) as connection:
+    with _database(settings) as url, connect(url) as connection:
         _require_embedded(url)
         try:
             log.skip(connection, stages[topic], topic, partition, position, reason)
@@ -595,7 +594,7 @@ def show_settings(settings: Settings) -> None:
 
 
 def _require_embedded(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url) as connection:
         source = followed(connection)
     if source is not None:
         raise Failure(

@@ -61,10 +61,12 @@ def serve(settings: Settings, port: socket.socket) -> None:
 
 
 def worker(settings: Settings) -> NoReturn:
-    from leadstream.worker import worker_app  # noqa: PLC0415 - as above
+    from leadstream.worker import journalled, worker_app  # noqa: PLC0415 - as above
     from streams.kafka.faust_host import run_worker  # noqa: PLC0415 - as above
 
-    run_worker(worker_app(settings), log_level=settings.log_level)
+    app = worker_app(settings)
+    app.on_failure = journalled(settings, app.on_failure)
+    run_worker(app, log_level=settings.log_level)
 
 
 def project(settings: Settings) -> None:

@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from gateway.ports import Ports
 from gateway.resolving import IDENTIFY_BY, Asked, Known
 from leadstream.settings import Settings
+from projections.connection import BoundedAsyncConnection, check, parameters
 from projections.tables import KNOWN, READ_OPTIONS, key_of
 from schemas.topics import visitor_key
 from scoring.identity import identity_id, is_anonymous
@@ -62,16 +63,14 @@ class Contacts:
     def __init__(self, database_url: str) -> None:
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url,
-            kwargs={
-                "autocommit": True,
-                "options": OPTIONS,
-                "connect_timeout": 5,
-                "application_name": "leadstream door",
-            },
+            connection_class=BoundedAsyncConnection,
+            kwargs=parameters(
+                database_url, autocommit=True, options=OPTIONS, application_name="leadstream door"
+            ),
             min_size=1,
             max_size=CONNECTIONS,
             max_waiting=QUEUE,
-            check=AsyncConnectionPool.check_connection,
+            check=check,
             open=False,
         )
         self._silent_until = 0.0

@@ -13,7 +13,6 @@ import webbrowser
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import psycopg
 from psycopg.sql import SQL, Identifier
 
 from gateway.door import Facts, admit
@@ -27,6 +26,7 @@ from leadstream.settings import Settings
 from leadstream.show import Failure, progress, say
 from leadstream.simulate import live, simulate
 from leadstream.wiring import explained, open_system, ports_open, utc_now
+from projections.connection import connect
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -86,7 +86,7 @@ def empty(settings: Settings) -> None:
     """A database without anything in it, whatever was there."""
     with explained(settings):
         url = start_postgres(settings.data_dir, _CARELESS)
-        with psycopg.connect(url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as connection:
+        with connect(url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as connection:
             connection.execute(SQL("drop database if exists {} with (force)").format(Identifier(DATABASE)))
             connection.execute(create_database(DATABASE))
 

@@ -23,6 +23,7 @@ from leadstream.postgres import PostgresUnavailable, find_postgres, start_postgr
 from leadstream.reach import as_served, status_of
 from leadstream.settings import Settings, unknown_variables
 from leadstream.show import Failure
+from projections.connection import connect
 from projections.migrate import OutdatedError, check_current
 from projections.source import followed
 from projections.tables import LIVE, PROJECTED
@@ -54,7 +55,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
             yield from kafka_findings(settings, found.url)
         if found.url is not None:
-            with psycopg.connect(found.url, autocommit=True) as connection:
+            with connect(found.url, autocommit=True) as connection:
                 yield from _store(connection, found.url, settings)
 
 
@@ -179,7 +180,7 @@ def _server(note: Note) -> list[Finding]:
 
 def _connected(url: str, before: list[Finding], remedy: str) -> _Found:
     try:
-        with psycopg.connect(url, connect_timeout=10) as connection:
+        with connect(url) as connection:
             row = connection.execute("show server_version").fetchone()
     except psycopg.OperationalError as cause:
         return _Found(None, [*before, Finding("fail", "PostgreSQL", " ".join(str(cause).split()), remedy)])

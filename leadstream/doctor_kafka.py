@@ -4,27 +4,37 @@ It only asks, and waits a few seconds at most.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from urllib.error import URLError
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-import psycopg
 from aiokafka.errors import KafkaError
 from msgspec import DecodeError, Struct, json
 
-from leadstream.finding import Finding, lag_finding
-from leadstream.lag import Group, Lag, lag_of
+from leadstream.finding import Finding, age_finding, span
+from leadstream.lag import PROJECTION, Group, Lag, lag_of
 from leadstream.settings import Settings
 from leadstream.wiring_kafka import SOURCES
+from projections.connection import connect
 from projections.source import Source, followed
 from streams.kafka.batches import CODECS, INSTALL, missing_codecs
+from streams.kafka.journal import RECENT_SECONDS, Note
 from streams.kafka.topics import BrokerAway, check_topics
 
 _PAGE_SECONDS = 5
 
 
-class _Tables(Struct):
-    """Of a worker's page, what is asked for here."""
+MANY_STARTS = 3
+"""More of one process, of late: it ends again and again."""
+FORGOTTEN_SECONDS = 86_400
+"""After so long a pause is that of a process which nobody started again."""
+
+
+class _Page(Struct):
+    """Of a worker's or projection's page, what is asked for here."""
 
     reason: str | None = None
 
@@ -36,6 +46,7 @@ def kafka_findings(settings: Settings, database_url: str | None) -> Iterator[Fin
     yield _codecs()
     yield from asyncio.run(found())
     yield from _worker_here(settings)
+    yield from _projection_here(settings)
 
 
 def _codecs() -> Finding:
@@ -99,8 +110,12 @@ async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> Asy
     )
     backlog = await lag.measure()
     for stage, left in backlog.stages.items():
-        yield lag_finding(
-            f"Stage {stage}", left, "positions not folded yet", "If it grows: start more workers."
+        yield age_finding(
+            f"Stage {stage}",
+            left,
+            backlog.ages.get(stage, 0.0),
+            "positions not folded yet",
+            "If it grows: start more workers, or see their logs.",
         )
     yield _group(
         "Projections",
@@ -109,11 +124,52 @@ async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> Asy
         "Start `leadstream project`. If it runs: its log says what it waits for.",
     )
     if backlog.projection is not None:
-        yield lag_finding(
-            "Projection", backlog.projection, "positions not projected yet", "If it grows: see its log."
+        yield age_finding(
+            "Projection",
+            backlog.projection,
+            backlog.ages.get(PROJECTION, 0.0),
+            "positions not projected yet",
+            "If it grows: see its log.",
         )
     elif asked_database:
         yield Finding("fail", "Projection", backlog.unknown or "is not known")
+    for stage, left in backlog.unowned.items():
+        if left:
+            yield Finding(
+                "warn",
+                f"Partitions of {stage}",
+                f"{left:,} positions wait where nobody reads",
+                "Ask again in a moment; if it stays: start more workers (or projections).",
+            )
+    for finding in journal_findings(await lag.journal(), int(time.time())):
+        yield finding
+
+
+def journal_findings(notes: Sequence[Note], now: int) -> Iterator[Finding]:
+    """Processes that end again and again, and projections that wait: nothing else would show either."""
+    by_name: defaultdict[tuple[str, str], list[Note]] = defaultdict(list)
+    for note in notes:
+        by_name[note.process, note.name].append(note)
+    for (process, name), kept in sorted(by_name.items()):
+        starts = sum(note.happened == "started" and note.at > now - RECENT_SECONDS for note in kept)
+        ends = [note for note in kept if note.happened in {"ended", "fenced"}]
+        why = f"; it ended: {ends[-1].why.rstrip('.')}" if ends else ""
+        last = kept[-1]
+        if starts > MANY_STARTS:
+            yield Finding(
+                "fail",
+                f"{process.capitalize()} {name}",
+                f"was started {starts} times within {span(RECENT_SECONDS)}, last {span(now - last.at)} ago{why}",
+                "Its log says why. `leadstream skip` passes over a record that no fold survives; a worker that is shut "
+                "out has another one's LEADSTREAM_WORKER_ID.",
+            )
+        elif last.happened == "paused" and last.at > now - FORGOTTEN_SECONDS:
+            yield Finding(
+                "fail",
+                f"{process.capitalize()} {name}",
+                f"has paused for {span(now - last.at)}: {last.why.rstrip('.')}",
+                "It goes on by itself once that is there again. If it was ended meanwhile, start it again.",
+            )
 
 
 def _group(what: str, name: str, group: Group, remedy: str) -> Finding:
@@ -127,7 +183,7 @@ def _group(what: str, name: str, group: Group, remedy: str) -> Finding:
 
 
 def _source(database_url: str, asked: Source) -> Finding:
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url) as connection:
         bound = followed(connection)
     if bound is None:
         return Finding("warn", "Read models", "follow no log yet", "`leadstream project` makes them.")
@@ -146,12 +202,34 @@ def _source(database_url: str, asked: Source) -> Finding:
 def _worker_here(settings: Settings) -> Iterator[Finding]:
     """What a worker on this machine says of itself, if there is one."""
     page = f"{settings.address.rpartition(':')[0]}:{settings.worker_port}/tables.json"
+    if (told := _told(page)) is not None:
+        if told.reason is None:
+            yield Finding("ok", "Worker here", f"is ready ({page})")
+        else:
+            yield Finding("warn", "Worker here", told.reason, f"{page} shows how far it is.")
+
+
+def _projection_here(settings: Settings) -> Iterator[Finding]:
+    page = f"{settings.address.rpartition(':')[0]}:{settings.projection_port}/ready"
+    if settings.projection_port and (told := _told(page)) is not None:
+        if told.reason is None:
+            yield Finding("ok", "Projection here", f"goes on ({page})")
+        else:
+            yield Finding(
+                "fail",
+                "Projection here",
+                f"is paused: {told.reason.rstrip('.')}",
+                "It goes on by itself once that is there again.",
+            )
+
+
+def _told(page: str) -> _Page | None:
     try:
-        with urlopen(page, timeout=_PAGE_SECONDS) as answer:  # noqa: S310 - our own worker, http only
-            reason = json.decode(answer.read(), type=_Tables).reason
+        with urlopen(page, timeout=_PAGE_SECONDS) as answer:  # noqa: S310 - our own process, http only
+            return json.decode(answer.read(), type=_Page)
+    except HTTPError as unready:
+        with suppress(OSError, DecodeError):
+            return json.decode(unready.read(), type=_Page)
     except (URLError, OSError, DecodeError):
-        return
-    if reason is None:
-        yield Finding("ok", "Worker here", f"is ready ({page})")
-    else:
-        yield Finding("warn", "Worker here", reason, f"{page} shows how far it is.")
+        pass
+    return None

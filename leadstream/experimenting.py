@@ -5,11 +5,11 @@ It reads the same facts and comes to the same results as /api/experiments.
 
 from collections.abc import Mapping
 
-import psycopg
 from psycopg.rows import class_row
 
 from leadstream.show import Failure, print_table, say, warn
 from projections import experiments as questions
+from projections.connection import connect
 from projections.queries import compiled
 from projections.tables import READ_OPTIONS
 from scoring.experiment_results import Conversion, Exposure, Needed, Reached, Results, results
@@ -43,7 +43,7 @@ def tell_experiments(experiments: Mapping[str, Experiment]) -> None:
 
 
 def results_of(database_url: str, tenant: str, experiment: Experiment) -> Results:
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
         exposed = connection.cursor(row_factory=class_row(Exposure))
         exposures = exposed.execute(*compiled(questions.exposures(tenant, experiment.name))).fetchall()

@@ -12,6 +12,7 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 from msgspec import DecodeError, Struct, json
 
+from projections.connection import connect
 from projections.tables import READ_OPTIONS
 
 _PAGE = 2_000
@@ -44,7 +45,7 @@ _read = json.Decoder(_Recorded).decode
 def write_events(database_url: str, write: Callable[[bytes], object]) -> Tally:
     """Every event as one line of JSON, with the time of its recording."""
     events = left_out = 0
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         numbers = connection.execute("select distinct partition from event_archive order by 1").fetchall()
         partitions = [

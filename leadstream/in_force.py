@@ -11,6 +11,7 @@ import psycopg
 
 from gateway.ports import Unavailable
 from gateway.published import Held, InForce, Published, Shard, Shards, Sweep, Wanted
+from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from scoring.lifecycle import shipped_lifecycle
 from streams.published import RETIRED, Active, PublishedState, Underway, compiled
@@ -26,7 +27,7 @@ def held_by_shards(
 ) -> list[HeldByShard]:
     """What each shard has in force, of each stage or of one; or only the first that scores leads."""
     shards: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
-    with psycopg.connect(database_url, connect_timeout=5, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         for name, partition, part, value in connection.execute(
             """select stage, partition, part, value from shard_state
                where (%s::text is null or stage = %s) and (not %s or (stage = %s and partition = 0))
@@ -73,7 +74,7 @@ def shards_of(database_url: str, wanted: Wanted) -> list[Shard]:
     }
     wholes: dict[tuple[str, bytes], bytes] = {}
     partitions: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
-    with psycopg.connect(database_url, connect_timeout=5, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         for partition, part, beginning, whole in connection.execute(_WANTED, asked):
             held = partitions[partition]
             if part is not None:

@@ -5,13 +5,16 @@ nothing is left. A mark that is still to come counts as well, so that zero is ne
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from leadstream.projecting import followed_topics, projection_positions
@@ -19,11 +22,15 @@ from projections.source import ANEW
 from schemas.record import Slot
 from schemas.topics import EVENTS
 from streams.kafka.cluster import Cluster
+from streams.kafka.journal import Note, notes
 
 _REQUEST_MS = 5_000
 _RETRY_SECONDS = 0.2
 SECONDS = 15.0
 """Until asking is given up."""
+PROJECTION = "projection"
+OLDEST_SECONDS = 10_000_000
+"""Ages beyond it are not told apart."""
 
 
 class Backlog(NamedTuple):
@@ -33,6 +40,10 @@ class Backlog(NamedTuple):
     """Positions that the read models do not show; None if that is not known."""
     unknown: str | None = None
     """Why not."""
+    ages: Mapping[str, float] = MappingProxyType({})
+    """By stage, and of the projection if it is known: seconds since the oldest of these was appended."""
+    unowned: Mapping[str, int] = MappingProxyType({})
+    """As `ages`: those in partitions that no member of the group owns."""
 
     @property
     def total(self) -> int | None:
@@ -42,6 +53,19 @@ class Backlog(NamedTuple):
 class Member(NamedTuple):
     client: str
     host: str
+    owned: Collection[TopicPartition] = ()
+
+
+class _Behind(NamedTuple):
+    """Of one step: of each partition that it has not read to the end, (next position, how many are left)."""
+
+    left: Mapping[TopicPartition, tuple[int, int]]
+    unknown: str | None = None
+    """Why that is not known."""
+
+    @property
+    def records(self) -> int:
+        return sum(left for _, left in self.left.values())
 
 
 class Group(NamedTuple):
@@ -62,7 +86,10 @@ class Lag:
         database_url: str,
         consumer: AIOKafkaConsumer,
         admin: AIOKafkaAdminClient,
+        database_seconds: float,
     ) -> None:
+        self._database_seconds = database_seconds
+        self._positions: asyncio.Task[dict[Slot, int] | None] | None = None
         self._cluster = cluster
         self._sources = sources
         self._database_url = database_url
@@ -77,19 +104,29 @@ class Lag:
         Raises KafkaError or TimeoutError; an unreachable database leaves `projection` unknown.
         """
         async with asyncio.timeout(SECONDS):
-            return Backlog(await self.stages(), *await self._projection())
+            await self.partitions()
+            steps = {stage: await self._stage(topic) for stage, topic in self._sources.items()}
+            stages = {stage: behind.records for stage, behind in steps.items()}
+            projection = await self._projected_behind(self._projected)
+            if projection.unknown is None:
+                steps[PROJECTION] = projection
+            ages = {step: await self._age(behind.left) for step, behind in steps.items()}
+            unowned = await self._unowned(steps)
+            count = None if projection.unknown else projection.records
+            return Backlog(stages, count, projection.unknown, ages, unowned)
 
     async def stages(self) -> dict[str, int]:
         """`measure`, of the stages alone."""
         async with asyncio.timeout(SECONDS):
             await self.partitions()
-            return {stage: await self._stage(topic) for stage, topic in self._sources.items()}
+            return {stage: (await self._stage(topic)).records for stage, topic in self._sources.items()}
 
     async def unarchived(self) -> int | None:
         """Positions of `events` that the archive lacks; None if that is not known."""
         async with asyncio.timeout(SECONDS):
             await self.partitions()
-            return (await self._projected_behind([self._cluster.topic(EVENTS)]))[0]
+            behind = await self._projected_behind([self._cluster.topic(EVENTS)])
+            return None if behind.unknown else behind.records
 
     async def standstill(self, backlog: Backlog) -> str | None:
         """Why nobody does what is left, in words; None: somebody is there."""
@@ -116,34 +153,84 @@ class Lag:
             self._partitions = await partition_count(self._admin, self._cluster)
         return self._partitions
 
-    async def _stage(self, source: str) -> int:
+    async def journal(self) -> list[Note]:
+        """When workers and projections started, ended and paused."""
+        found: list[Note] = await _coordinated(lambda: notes(self._admin, self._cluster, self._partitions))
+        return found
+
+    async def _unowned(self, steps: Mapping[str, _Behind]) -> dict[str, int]:
+        """Asks for nobody where nothing is left."""
+        found = dict.fromkeys(steps, 0)
+        for ask, names in ((self.workers, self._sources), (self.projections, (PROJECTION,))):
+            if any(steps[name].left for name in names if name in steps):
+                owned = {partition for member in (await ask()).members for partition in member.owned}
+                for name in names:
+                    if name in steps:
+                        left = steps[name].left
+                        found[name] = sum(left[partition][1] for partition in left.keys() - owned)
+        return found
+
+    async def _age(self, left: Mapping[TopicPartition, tuple[int, int]]) -> float:
+        """Within an eighth, and no less. The broker is asked for positions by time, so that records which nobody can
+        read have an age, too.
+        """
+        if not left:
+            return 0.0
+        now = time.time()
+
+        async def older(seconds: float) -> bool:
+            since = int((now - seconds) * 1000)
+            first = await self._consumer.offsets_for_times(dict.fromkeys(left, since))
+            return any(
+                first.get(partition) is None or first[partition].offset > position
+                for partition, (position, _) in left.items()
+            )
+
+        least, most = 0.0, 1.0
+        while most < OLDEST_SECONDS and await older(most):
+            least, most = most, 4 * most
+        for _ in range(4 if least else 0):
+            middle = (least + most) / 2
+            least, most = (middle, most) if await older(middle) else (least, middle)
+        return most
+
+    async def _stage(self, source: str) -> _Behind:
         partitions = self._slots([self._cluster.topic(source)])
         ends = await self._consumer.end_offsets(partitions)
         return await self._behind(ends, await committed(self._admin, self._cluster.group, partitions))
 
-    async def _projection(self) -> tuple[int | None, str | None]:
-        return await self._projected_behind(self._projected)
-
-    async def _projected_behind(self, topics: Iterable[str]) -> tuple[int | None, str | None]:
+    async def _projected_behind(self, topics: Iterable[str]) -> _Behind:
         partitions = self._slots(topics)
-        try:
-            positions = await asyncio.to_thread(projection_positions, self._database_url)
-        except psycopg.OperationalError:
-            return None, "the database does not answer"
+        positions = await self._contained()
+        if positions is None:
+            return _Behind({}, "the database does not answer")
         ends = await self._consumer.end_offsets(partitions)  # last: no position is beyond them
         passed = {self._partition(slot): next_ for slot, next_ in positions.items()}
         if any(passed.get(partition, 0) > end for partition, end in ends.items()):
-            return None, f"the read models are of topics that were made anew since: {ANEW}"
-        return await self._behind(ends, passed), None
+            return _Behind({}, f"the read models are of topics that were made anew since: {ANEW}")
+        return await self._behind(ends, passed)
 
-    async def _behind(self, ends: Mapping[TopicPartition, int], passed: Mapping[TopicPartition, int]) -> int:
+    async def _contained(self) -> dict[Slot, int] | None:
+        """None: the database does not say so in time. A question that hangs is left behind, one at most."""
+        if self._positions is None or self._positions.done():
+            self._positions = asyncio.create_task(self._ask_for_positions(), name="ask for positions")
+            if (await asyncio.wait({self._positions}, timeout=self._database_seconds))[0]:
+                return self._positions.result()
+        return None
+
+    async def _ask_for_positions(self) -> dict[Slot, int] | None:
+        with suppress(psycopg.OperationalError):
+            return await asyncio.to_thread(projection_positions, self._database_url)
+        return None
+
+    async def _behind(
+        self, ends: Mapping[TopicPartition, int], passed: Mapping[TopicPartition, int]
+    ) -> _Behind:
         """What nobody has read yet begins where the log does."""
         unread = [partition for partition in ends if partition not in passed]
         begins = await self._consumer.beginning_offsets(unread) if unread else {}
-        return sum(
-            max(0, end - (passed[partition] if partition in passed else begins[partition]))
-            for partition, end in ends.items()
-        )
+        next_ = {partition: passed.get(partition, begins.get(partition, 0)) for partition in ends}
+        return _Behind({p: (next_[p], end - next_[p]) for p, end in ends.items() if end > next_[p]})
 
     def _slots(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
@@ -153,10 +240,14 @@ class Lag:
 
 
 @asynccontextmanager
-async def lag_of(cluster: Cluster, sources: Mapping[str, str], database_url: str) -> AsyncIterator[Lag]:
-    """`sources`: stage -> the topic that it folds. Raises KafkaError if no broker answers."""
+async def lag_of(
+    cluster: Cluster, sources: Mapping[str, str], database_url: str, *, database_seconds: float = SECONDS
+) -> AsyncIterator[Lag]:
+    """`sources`: stage -> the topic that it folds. The database is given so long to answer. Raises KafkaError if no
+    broker answers.
+    """
     async with asking(cluster) as (consumer, admin):
-        yield Lag(cluster, sources, database_url, consumer, admin)
+        yield Lag(cluster, sources, database_url, consumer, admin, database_seconds)
 
 
 @asynccontextmanager
@@ -194,7 +285,18 @@ async def committed(
 async def _group(admin: AIOKafkaAdminClient, name: str) -> Group:
     (answer,) = await _coordinated(lambda: admin.describe_consumer_groups([name]))
     ((_, _, state, _, _, members, *_),) = answer.groups
-    return Group(state, [Member(client, host.lstrip("/")) for _, client, host, *_ in members])
+    return Group(
+        state,
+        [
+            Member(client, host.lstrip("/"), _owned(assignment))
+            for _, client, host, _, assignment, *_ in members
+        ],
+    )
+
+
+def _owned(assignment: bytes) -> list[TopicPartition]:
+    """Nothing, while the group shares its partitions out."""
+    return ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
 
 
 async def _coordinated(ask: Callable[[], Awaitable[Any]]) -> Any:

@@ -29,6 +29,8 @@ import psycopg
 import structlog
 from psycopg.pq import PGconn, Ping
 
+from projections.connection import connect
+
 with (
     warnings.catch_warnings()
 ):  # it says at import that XDG_RUNTIME_DIR is not set, which it is not asked for
@@ -377,7 +379,7 @@ def _make_socket_dir(path: Path, user: str | None) -> None:
 
 
 def _create_database(cluster: Path) -> None:
-    with psycopg.connect(_url(cluster, "postgres"), autocommit=True) as connection:
+    with connect(_url(cluster, "postgres"), autocommit=True) as connection:
         there = connection.execute("select from pg_database where datname = %s", (DATABASE,)).fetchone()
         if there is None:
             connection.execute(create_database(DATABASE))

@@ -5,7 +5,10 @@ when, every record counts once. What is away is waited for; what a retry cannot 
 """
 
 import asyncio
+import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,7 +23,9 @@ from aiokafka.errors import (
 )
 
 from leadstream.postgres import PostgresUnavailable
+from projections.connection import connect
 from projections.history import gaps, refuse_loss
+from projections.metrics import Pause, Waiting, paused
 from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import Progress, rebuild
@@ -47,14 +52,8 @@ LONGEST_PAUSE = 5.0
 STATEMENT_SECONDS = 3.0
 """For the statement under way when it is told to stop; then it is cancelled, and its batch undone."""
 
-_CONNECTION: dict[str, Any] = {
-    "options": "-c timezone=UTC -c jit=off -c lock_timeout=30s",
-    "application_name": "leadstream project",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
+_OPTIONS = "-c timezone=UTC -c jit=off -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s"
+"""The last frees partitions that a worker held whose network path is dead."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +64,7 @@ def run_projection(
     *,
     stop: threading.Event,
     failing: Callable[[str | None], None],
+    waiting: Waiting | None = None,
     member: str | None = None,
 ) -> None:
     """Follows the topics until `stop` is set; then returns within a few seconds, the batch under way done.
@@ -79,22 +79,22 @@ def run_projection(
     streams.kafka.following.PositionLost (Kafka no longer holds what is next; names `leadstream rebuild`),
     PositionGapError, OutdatedError, and any unexpected error.
     """
-    say = _Saying(failing)
+    say, waiting = _Saying(failing), waiting or Waiting()
     pause = SHORTEST_PAUSE
     while not stop.is_set():
         say.heard = False
         try:
-            asyncio.run(_follow(cluster, database, stop, say, member))
+            asyncio.run(_follow(cluster, database, stop, say, waiting, member))
         except (psycopg.OperationalError, PostgresUnavailable) as cause:
             if stop.is_set():
                 return
-            say.failing("The database does not answer.", cause)
+            say.failing("database", "The database does not answer.", cause)
         except KafkaAway as cause:
-            say.failing(str(cause), cause.__cause__)
+            say.failing("kafka", str(cause), cause.__cause__)
         except _FORBIDDEN:
             raise
         except KafkaError as cause:
-            say.failing(f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
+            say.failing("kafka", f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
         else:
             return
         pause = SHORTEST_PAUSE if say.heard else min(2 * pause, LONGEST_PAUSE)
@@ -116,7 +116,7 @@ def rebuild_from_kafka(
     """
     with Scanner(cluster, followed_topics(cluster)) as scanner:
         source = Source(scanner.described.cluster_id, cluster.prefix, cluster.app)
-        with psycopg.connect(database_url) as connection:
+        with connect(database_url) as connection:
             refuse_embedded(connection)
             migrate(database_url)
             bound = followed(connection)
@@ -132,7 +132,7 @@ def rebuild_from_kafka(
         )
         ends = scanner.ends()
         held = {slot: (start, ends[slot]) for slot, start in scanner.starts().items() if slot[0] == EVENTS}
-        with psycopg.connect(database_url) as connection:
+        with connect(database_url) as connection:
             for topic, partition in give_up_lost(connection, held):
                 _log.warning("the archive lacks events that Kafka let go", topic=topic, partition=partition)
     return kept
@@ -156,7 +156,7 @@ def projection_positions(database_url: str) -> dict[Slot, int]:
 
     Lag = end offset (read_committed) - this. Opens a connection of its own; raises psycopg.OperationalError.
     """
-    with psycopg.connect(database_url, connect_timeout=5) as connection:
+    with connect(database_url) as connection:
         try:
             return contained(connection)
         except psycopg.errors.UndefinedTable:
@@ -171,7 +171,8 @@ class _Saying:
         self._told: str | None = ""
         self.heard = False
 
-    def failing(self, reason: str, cause: BaseException | None) -> None:
+    def failing(self, kind: Pause, reason: str, cause: BaseException | None) -> None:
+        paused(kind)
         if self._told != reason:
             _log.warning("projecting pauses", reason=reason, cause=cause and " ".join(str(cause).split()))
             self._said(reason)
@@ -180,8 +181,10 @@ class _Saying:
         """`stuck`: a partition waits for an operator, and why; the others go on."""
         self.heard = True
         if stuck is not None:
-            self.failing(stuck, None)
-        elif self._told is not None:
+            self.failing("record", stuck, None)
+            return
+        paused(None)
+        if self._told is not None:
             _log.info("projecting", after=self._told or None)
             self._said(None)
 
@@ -191,14 +194,19 @@ class _Saying:
 
 
 async def _follow(
-    cluster: Cluster, database: Callable[[], str], stop: threading.Event, say: _Saying, member: str | None
+    cluster: Cluster,
+    database: Callable[[], str],
+    stop: threading.Event,
+    say: _Saying,
+    waiting: Waiting,
+    member: str | None,
 ) -> None:
     """Until `stop` is set, or something is away."""
     topics = followed_topics(cluster)
     found = await describe(cluster, topics)
     source = Source(found.cluster_id, cluster.prefix, cluster.app)
     partitions = sum(topic == EVENTS for topic, _ in found.slots)
-    taker = await asyncio.to_thread(_Taker.opened, database, source, partitions)
+    taker = await asyncio.to_thread(_Taker.opened, database, source, partitions, waiting)
     cancelling = asyncio.create_task(_cancel_when_late(taker, stop))
     try:
         await follow(
@@ -208,6 +216,7 @@ async def _follow(
             positions=taker.positions,
             take=taker.take,
             going=say.going,
+            watch=waiting.left,
             member=member,
         )
     finally:
@@ -227,16 +236,21 @@ async def _cancel_when_late(taker: "_Taker", stop: threading.Event) -> None:
 class _Taker:
     """The tables, over one connection."""
 
-    def __init__(self, connection: psycopg.Connection[Any], source: Source, partitions: int) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], source: Source, partitions: int, waiting: Waiting
+    ) -> None:
         self._connection = connection
+        self._waiting = waiting
         self._source = source
         self._partitions = partitions
         self._gap = False
 
     @classmethod
-    def opened(cls, database: Callable[[], str], source: Source, partitions: int) -> "_Taker":
+    def opened(
+        cls, database: Callable[[], str], source: Source, partitions: int, waiting: Waiting
+    ) -> "_Taker":
         url = database()
-        connection = psycopg.connect(url, **_CONNECTION)
+        connection = connect(url, options=_OPTIONS, application_name="leadstream project")
         try:
             refuse_embedded(connection)
             connection.commit()
@@ -246,15 +260,21 @@ class _Taker:
         except BaseException:
             connection.close()
             raise
-        return cls(connection, source, partitions)
+        return cls(connection, source, partitions, waiting)
 
     def close(self) -> None:
         self._connection.close()
 
     def cancel(self) -> None:
-        """What runs on the connection in another thread."""
-        with suppress(psycopg.Error):
+        """What runs on the connection in another thread; a server that is deaf to that is left."""
+        try:
             self._connection.cancel_safe(timeout=STATEMENT_SECONDS)
+        except psycopg.Error:
+            with (
+                suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(self._connection.fileno())) as end,
+            ):
+                end.shutdown(socket.SHUT_RDWR)
 
     def positions(self, starts: Mapping[Slot, int]) -> Mapping[Slot, int]:
         with self._connection.transaction():
@@ -265,6 +285,8 @@ class _Taker:
         """False: another worker is ahead, or the positions were moved back (a restored backup). Raises
         SourceError once a rebuild has made the tables another app's.
         """
+        begun = time.monotonic()
+        self._waiting.read(chunks)
         try:
             with self._connection.transaction():
                 held = project_chunks(self._connection, [_placed(c, self._partitions) for c in chunks])
@@ -275,6 +297,7 @@ class _Taker:
             self._gap = True
             return False
         self._gap = False
+        self._waiting.written(chunks, time.monotonic() - begun)
         return all(held[chunk.topic, chunk.partition] == chunk.next for chunk in chunks)
 
 

@@ -23,6 +23,7 @@ from leadstream.reach import Store
 from leadstream.show import Failure
 from leadstream.wiring import utc_now
 from projections.authoring import WAITING_MOST, Draft
+from projections.connection import connect
 from projections.tables import key_of
 from schemas.control import EVERY_TENANT, SettingsPublished
 from schemas.publications import publication_records
@@ -190,7 +191,7 @@ def publish_settings(
 def _alone_with_settings(database_url: str) -> Iterator[None]:
     """Until what is published now is in force, nobody else publishes settings, of whatever tenant."""
     try:
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+        with connect(database_url, autocommit=True) as connection:
             connection.execute("select set_config('lock_timeout', %s, false)", (WAITING_MOST,))
             connection.execute("select pg_advisory_lock(%s)", (key_of("author of settings"),))
             yield

@@ -23,6 +23,7 @@ from leadstream.postgres import find_postgres
 from leadstream.settings import Settings, variable
 from leadstream.show import Failure, progress
 from leadstream.wiring import System, explained, in_every_partition, now_ms, open_system, status_of_driver
+from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
 from schemas.topics import SHARED
@@ -184,7 +185,7 @@ def wait_until_scored(
     begun, moved_at = now_ms(), time.monotonic()
     least: int | None = None
     done = False
-    with psycopg.connect(database_url, autocommit=True, options=READ_OPTIONS) as connection:
+    with connect(database_url, autocommit=True, options=READ_OPTIONS) as connection:
         while True:
             told = status()
             left = _left(told, connection, begun)

@@ -175,6 +175,19 @@ class Settings(BaseSettings):
     worker_port: int = Field(
         6066, ge=1, le=65_535, description="TCP port of a worker's pages and /metrics, 1 to 65535."
     )
+    projection_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address on which a projection's /metrics and /ready listen. They show no personal data, and ask for no "
+        "key.",
+    )
+    projection_port: int = Field(
+        6067,
+        ge=0,
+        le=65_535,
+        description="TCP port of a projection's /metrics and /ready, 1 to 65535, or 0 for none. Each projection of a machine "
+        "needs its own.",
+    )
 
     @field_validator("write_keys", "api_tokens", "trusted_proxies", mode="before")
     @classmethod

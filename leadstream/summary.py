@@ -5,11 +5,10 @@ publication moved.
 from collections import Counter
 from collections.abc import Iterable
 
-import psycopg
-
 from gateway.authoring import Publication
 from leadstream.imports import Tally
 from leadstream.show import print_facts, warn
+from projections.connection import connect
 from projections.tables import READ_OPTIONS, lead_row_key
 from schemas.envelope import DEFAULT_TENANT
 
@@ -20,7 +19,7 @@ _AT_ONCE = 10_000
 
 def count_leads(database_url: str) -> int:
     """Leads of every tenant that somebody is behind."""
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         row = connection.execute("select count(*) from leads where identities > 0").fetchone()
     return row[0] if row else 0
 
@@ -29,7 +28,7 @@ def distribution(database_url: str, people: Iterable[tuple[str, str]], model: st
     """How many of these leads score how much by a model."""
     keys = [lead_row_key(tenant, lead_id) for tenant, lead_id in people]
     found: Counter[int] = Counter()
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         for begin in range(0, len(keys), _AT_ONCE):
             found.update(
                 dict(
@@ -46,7 +45,7 @@ def distribution(database_url: str, people: Iterable[tuple[str, str]], model: st
 def tell_moved(database_url: str, said: Publication) -> None:
     """Whose score a publication changed, most first; anonymous visitors apart, as a what-if tells them."""
     cause = f"model:{said.tenant}:{said.model}:{said.version}"
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         moved = connection.execute(
             """select l.identified, l.tenant, l.lead_id, h.previous, h.total
                from score_history h join leads l using (lead_key)

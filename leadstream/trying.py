@@ -21,6 +21,7 @@ from leadstream.show import Failure, print_json, progress
 from leadstream.whatif import what_if
 from leadstream.wiring import now_ms
 from leadstream.worlds import Held, held_for
+from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.control import EVERY_TENANT
 from scoring.model import compile_model
@@ -80,7 +81,7 @@ def tell_backtest(
     base = held_for(database_url, tenant)
     contenders = _contenders(base, sources)
     plan = Plan(conversion_of(conversion), _ms(every), _ms(horizon), capacity, anonymous)
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         count = events_of(connection, tenant)

@@ -16,6 +16,7 @@ import psycopg
 from gateway.ports import Progress, WhatIf
 from leadstream.recorded import events_of, recorded
 from leadstream.worlds import Held, draft_of, held_for
+from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -87,7 +88,7 @@ def what_if(
         any(each.model == draft.name for each in published.lifecycle.qualifications),
     )
     began = time.perf_counter()
-    with psycopg.connect(database_url, options=READ_OPTIONS, connect_timeout=5) as connection:
+    with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         known, anonymous, unread = Tally(), Tally(), 0

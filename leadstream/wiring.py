@@ -8,10 +8,12 @@ read here and handed in.
 import asyncio
 import gc
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import psycopg
 
@@ -25,6 +27,7 @@ from leadstream.postgres import PostgresUnavailable, start_postgres, stop_postgr
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from leadstream.whatif import what_if_port
+from projections.connection import connect
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
 from projections.tables import LIVE
@@ -139,9 +142,10 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
                 partitions=settings.partitions if "partitions" in settings.model_fields_set else None,
                 genesis=genesis(utc_now()),
                 project=project,
+                connect=connect,
             )
             driver.start()
-            with psycopg.connect(database()) as connection:
+            with connect(database()) as connection:
                 create_views(connection, LIVE)  # of the log's tables, which a first start has just made
         try:
             yield System(driver, database())
@@ -151,13 +155,15 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
 
 def refuse_follower(database_url: str) -> None:
     """No embedded log where the read models are made from Kafka. Raises SourceError."""
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url) as connection:
         refuse_kafka(connection)
 
 
 def refuse_log(database_url: str) -> None:
-    """No read models from Kafka where an embedded log is. Raises SourceError."""
-    with psycopg.connect(database_url) as connection:
+    """No read models from Kafka where an embedded log is. Raises SourceError. A database that is away, or starts, is
+    waited for by the projection, which looks at this first, too.
+    """
+    with suppress(psycopg.OperationalError), connect(database_url) as connection:
         refuse_embedded(connection)
 
 
@@ -209,15 +215,52 @@ def append_port(driver: Driver) -> Append:
     return append
 
 
-def status_of_driver(driver: Driver) -> Status:
+class Ages:
+    """For how long the oldest record that is not folded has been in the log, about: looked at every few seconds, it
+    remembers when the log was how long.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._seen: deque[tuple[float, int]] = deque()
+        """(when, records in the log then), of looks after which something has yet to be folded."""
+
+    def age(self, end: int, left: int) -> float:
+        """`end` records are in the log, and `left` of them are not folded."""
+        now = self._now()
+        while self._seen and self._seen[0][1] <= end - left:
+            self._seen.popleft()
+        if not left:
+            return 0.0
+        if not self._seen or end > self._seen[-1][1]:
+            self._seen.append((now, end))
+        if len(self._seen) > _MOST_LOOKS:
+            self._seen = deque(list(self._seen)[::2])
+        return now - self._seen[0][0]
+
+
+_MOST_LOOKS = 1_000
+
+
+def status_of_driver(driver: Driver, ages: Mapping[str, Ages] = MappingProxyType({})) -> Status:
     now = driver.status()
     reason = "the log has stopped; the server's own log says why" if not now.alive else None
     if now.failing is not None:
         reason = _standing_still(now.failing)
+    ends = {
+        stage.name: sum(end for (topic, _), end in now.positions.items() if topic == stage.source)
+        for stage in STAGES
+    }
     return {
         "ready": now.alive and now.failing is None,
         "reason": reason,
         "backlog": now.waiting + sum(now.backlog.values()),
+        "behind": now.backlog,
+        "ages": {
+            stage: each.age(ends[stage], now.backlog[stage])
+            for stage, each in ages.items()
+            if stage in now.backlog
+        },
     }
 
 
@@ -232,8 +275,10 @@ def _standing_still(failing: Failing) -> str:
 
 
 def ports_of(system: System, settings: Settings) -> Ports:
+    ages = {stage.name: Ages() for stage in STAGES}
+
     async def status() -> Status:
-        return status_of_driver(system.driver)
+        return status_of_driver(system.driver, ages)
 
     return make_ports(settings, append_port(system.driver), system.database_url, status)
 

@@ -5,9 +5,11 @@ needs Faust, which takes long to load. What is away is waited for; what has fail
 """
 
 import asyncio
+import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple
 
 import structlog
@@ -15,11 +17,13 @@ from aiokafka.errors import KafkaError
 
 from gateway.ports import Append, Ports, Status, Unavailable
 from leadstream.contacts import with_contacts
-from leadstream.lag import Backlog, Lag, lag_of
+from leadstream.lag import PROJECTION, Backlog, Lag, lag_of
+from leadstream.pages import pages_served
 from leadstream.projecting import run_projection
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from leadstream.wiring import STAGES, genesis, make_ports, utc_now
+from projections.metrics import Waiting, exposition
 from projections.migrate import OutdatedError
 from projections.positions import PositionGapError
 from projections.rows import UnreadableRecordError
@@ -29,6 +33,7 @@ from schemas.topics import SHARED
 from streams.kafka.append import Away, KafkaAppend
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import KafkaAway, PositionLost
+from streams.kafka.journal import Journal, restarts
 from streams.kafka.topics import (
     BrokerAway,
     TopicsMissing,
@@ -41,6 +46,8 @@ from streams.kafka.topics import (
 SOURCES = {stage.name: stage.source for stage in STAGES}
 """Stage -> the topic that it folds."""
 
+_DATABASE_SECONDS = 1.0
+"""Until Postgres is: /ready is to say so within two seconds."""
 _ANSWER_SECONDS = 4.0
 """Until Kafka is said not to answer."""
 
@@ -110,6 +117,8 @@ def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
 
 class _Known(NamedTuple):
     backlog: Backlog
+    restarts: Mapping[str, int]
+    """Of late, by process; and how many were fenced."""
     standstill: str | None
     """Why nobody does what is left."""
 
@@ -139,10 +148,11 @@ class _Asked:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if self._lag is None:
                     self._lag = await self._open.enter_async_context(
-                        lag_of(self._cluster, SOURCES, self._database_url)
+                        lag_of(self._cluster, SOURCES, self._database_url, database_seconds=_DATABASE_SECONDS)
                     )
                 backlog = await self._lag.measure()
-                return _Known(backlog, await self._lag.standstill(backlog))
+                recent = restarts(await self._lag.journal(), int(time.time()))
+                return _Known(backlog, recent, await self._lag.standstill(backlog))
         except (KafkaError, TimeoutError):
             await self.close()
             return None
@@ -175,7 +185,10 @@ async def kafka_ports(
             "ready": not reasons,
             "reason": "; ".join(reasons) or None,
             "backlog": behind.total if behind else None,
-            "behind": None if behind is None else {**behind.stages, "projection": behind.projection},
+            "behind": None if behind is None else {**behind.stages, PROJECTION: behind.projection},
+            "ages": None if behind is None else dict(behind.ages),
+            "unowned": None if behind is None else dict(behind.unowned),
+            "restarts": known and dict(known.restarts),
         }
 
     await append.start()
@@ -201,11 +214,27 @@ class Projection:
         self._database = database
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projection", daemon=True)
+        self._pages = ExitStack()
+        self._waiting = Waiting()
+        self._journal = Journal(
+            settings.cluster,
+            "projection",
+            settings.worker_id or f"{socket.gethostname()}:{settings.projection_port}",
+        )
         self.reason: str | None = "the read models are being opened"
         self.failed: BaseException | None = None
+        self._paused = False
 
     def start(self) -> None:
+        """Raises Failure for a port that is taken."""
+        if port := self._settings.projection_port:
+            host = self._settings.projection_host
+            self._pages.enter_context(pages_served(host, port, self._metrics, lambda: self.reason))
+        self._journal.started()
         self._thread.start()
+
+    def _metrics(self) -> bytes:
+        return exposition(self._waiting.age())
 
     def tell_to_stop(self) -> None:
         self._stop.set()
@@ -213,6 +242,7 @@ class Projection:
     def stop(self, timeout: float) -> None:
         self._stop.set()
         self._thread.join(timeout)
+        self._pages.close()
 
     def wait(self, follows: Callable[[], None]) -> None:
         """Until it ends; `follows` is called once it goes on. Raises Failure or Broken if it ended by itself."""
@@ -237,12 +267,17 @@ class Projection:
                 self._database,
                 stop=self._stop,
                 failing=self._tell,
+                waiting=self._waiting,
                 member=self._settings.worker_id,
             )
         except BaseException as error:  # noqa: BLE001 - told to whoever supervises this thread
             if not isinstance(error, _MENDABLE):
                 _log.critical("the projection has failed", exc_info=error)
+            self._journal.ended("ended", str(error))
             self.failed = error
 
     def _tell(self, reason: str | None) -> None:
+        if reason is not None or self._paused:
+            self._journal.note("resumed" if reason is None else "paused", reason or "")
+        self._paused = reason is not None
         self.reason = reason

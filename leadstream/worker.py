@@ -5,15 +5,18 @@ importing this module neither reads settings nor needs Kafka.
 """
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import uvloop
+from aiokafka.errors import ProducerFenced
 
 from leadstream.logs import log_from
 from leadstream.settings import Settings, read_settings
 from leadstream.show import Failure, complain
 from leadstream.wiring import STAGES, now_ms
-from streams.kafka.faust_host import LeadstreamApp, create_app
+from streams.kafka.faust_host import Fail, LeadstreamApp, create_app, explain
+from streams.kafka.journal import Journal
 
 if TYPE_CHECKING:
     app: LeadstreamApp
@@ -37,6 +40,20 @@ def worker_app(settings: Settings) -> LeadstreamApp:
         now=now_ms,
         logs=logs,
     )
+
+
+def journalled(settings: Settings, fail: Fail) -> Fail:
+    """`fail`, and others learn that the worker has started, and how it ends: the next one is new and remembers nothing."""
+    name = settings.worker_id or f"{socket.gethostname()}:{settings.worker_port}"
+    journal = Journal(settings.cluster, "worker", name)
+    journal.started()
+
+    def failed(error: BaseException) -> None:
+        fenced = isinstance(error, ProducerFenced)
+        journal.ended("fenced" if fenced else "ended", explain(error) or repr(error))
+        fail(error)
+
+    return failed
 
 
 def __getattr__(name: str) -> Any:

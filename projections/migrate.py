@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from projections.connection import connect
 from projections.tables import LIVE, PUBLIC
 from projections.views import create_views
 
@@ -61,7 +62,7 @@ def connected(url: str) -> Iterator[Connection]:
     """One transaction that sees `live` alone as its default schema. Raises psycopg's errors as they are."""
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(url, options=_OPTIONS),
+        creator=lambda: connect(url, options=_OPTIONS),
         poolclass=NullPool,
     )
     try:

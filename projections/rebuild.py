@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
 from projections import history, positions, worker
+from projections.connection import connect
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
 from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
@@ -85,7 +86,7 @@ def rebuild(
     """
     log = source or EmbeddedLog()
     tell = progress or (lambda _done, _total: None)
-    with psycopg.connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
+    with connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
         cut = _begin(connection, log, accept_loss)
         _fold(connection, log, tell)
         _complete(connection, cut)

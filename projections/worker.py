@@ -20,7 +20,7 @@ from psycopg.types.json import set_json_dumps
 from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import Table
 
-from projections import positions, upserts
+from projections import metrics, positions, upserts
 from projections.archive import archived, store
 from projections.facts import changes, foreign
 from projections.rows import AppliedEvent, Change, Row, UnreadableRecordError
@@ -204,6 +204,7 @@ def _letter(record: Record, reason: str) -> Iterable[Change]:
         partition=record.partition,
         position=record.position,
     )
+    metrics.FOREIGN.inc()
     return () if record.topic == LEAD_ACTIVITY else (foreign(record, reason),)
 
 

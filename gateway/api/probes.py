@@ -1,8 +1,10 @@
 """/health says that the process lives, /ready whether to send work here, /metrics what it does.
 
-/health always answers 200 and tells the rest in its body; only /ready turns work away.
+/health always answers 200 and tells the rest in its body; only /ready turns work away. All of them answer within
+two seconds, whatever hangs.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,8 +14,28 @@ from starlette.responses import Response
 from gateway.access import operator_caller
 from gateway.answers import Json
 from gateway.metrics import exposition
-from gateway.ports import Ports
+from gateway.ports import Ports, Status
 from gateway.store import Store
+
+STATUS_SECONDS = 1.6
+"""Until the status is said to be unknown."""
+
+
+_UNKNOWN: Status = {
+    "ready": False,
+    "reason": "how far scoring is cannot be found out in time",
+    "backlog": None,
+}
+
+
+async def _status(ports: Ports) -> Status:
+    """As it is after the question."""
+    asking = asyncio.ensure_future(ports.status())
+    done, _ = await asyncio.wait({asking}, timeout=STATUS_SECONDS)
+    if not done:
+        asking.cancel()  # what it waits for may be deaf to that, so nobody waits for its end
+        return _UNKNOWN
+    return asking.result()
 
 
 def probes(ports: Ports, store: Store) -> APIRouter:
@@ -32,10 +54,10 @@ def probes(ports: Ports, store: Store) -> APIRouter:
 
     @router.get("/ready", summary="Whether events are taken and scores follow")
     async def ready() -> Json:
-        status = dict(await ports.status())
+        status, answers = await asyncio.gather(_status(ports), store.answers())
         reasons = [str(status["reason"])] if status.get("reason") else []
         away = "the database does not answer"
-        if not await store.answers() and not any(away in reason for reason in reasons):
+        if not answers and not any(away in reason for reason in reasons):
             reasons.append(away)
         is_ready = bool(status.get("ready")) and not reasons
         said: dict[str, Any] = {**status, "ready": is_ready, "reason": "; ".join(reasons) or None}
@@ -44,10 +66,6 @@ def probes(ports: Ports, store: Store) -> APIRouter:
     @router.get("/metrics", summary="Prometheus metrics (scope metrics, or read where there is one tenant)")
     async def metrics(request: Request) -> Response:
         operator_caller(request, ports.access)
-        status = await ports.status()
-        backlog = status.get("backlog")
-        known = backlog if isinstance(backlog, int) else None
-        body = exposition(ready=bool(status.get("ready")), backlog=known)
-        return Response(body, media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(await _status(ports)), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -19,7 +19,7 @@ from schemas.record import Outgoing, Record, Slot
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
 from streams.embedded import log
 from streams.embedded.waiting import Request, Waiting
-from streams.embedded.writer import AnyStage, Project, Writer
+from streams.embedded.writer import AnyStage, Connect, Project, Writer
 from streams.engine.shard import FoldFailed
 
 BATCH = 2_000
@@ -73,12 +73,14 @@ class Driver:
         partitions: int | None = None,
         genesis: Sequence[Outgoing] = (),
         project: Project | None = None,
+        connect: Connect = psycopg.connect,
     ) -> None:
         self._database = database
         self._stages = {stage.source: stage for stage in stages}
         self._now = now
         self._genesis = genesis
         self._project = project
+        self._connect = connect
         self._partitions = partitions
         self._waiting = Waiting()
         self._writer: Writer | None = None
@@ -126,7 +128,7 @@ class Driver:
         stage = self._stages.get(topic)
         if stage is None:
             raise log.LogRefused(f"No stage folds {topic}: there is nothing to skip.")
-        with psycopg.connect(self._database()) as connection:
+        with self._connect(self._database()) as connection:
             log.skip(connection, stage.name, topic, partition, position, reason)
         self._retry_at = 0.0
         self._waiting.nudge()
@@ -170,6 +172,7 @@ class Driver:
             partitions=self._partitions,
             genesis=self._genesis,
             project=self._project,
+            connect=self._connect,
         )
         self._partitions = writer.partitions
         self._observe(writer)

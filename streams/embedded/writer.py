@@ -24,6 +24,8 @@ from streams.embedded.state import StateStore
 from streams.engine.shard import Shard, Stage, dead_letter
 
 AnyStage = Stage[Any, Any]
+Connect = Callable[..., Connection]
+"""`psycopg.connect`, or one whose statements wait for no server that is gone."""
 Project = Callable[[Connection, Sequence[Record]], None]
 """Writes read models from records, over the given connection, in its transaction. It gets every
 record of the log exactly once, in the order of its partition; it must not commit."""
@@ -41,12 +43,6 @@ DUE_AT_ONCE = 500
 TAIL = 2_000
 """Records that a lane keeps in memory between append and fold; beyond it reads them from the log."""
 
-_ALIVE: dict[str, Any] = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
 _SESSION = {
     "synchronous_commit": "on",  # a database may default to off, but what we acknowledge must be on disk
     "jit": "off",
@@ -99,11 +95,12 @@ class Writer:
         url: str,
         stages: Sequence[AnyStage],
         *,
+        connect: Connect = psycopg.connect,
         partitions: int | None = None,
         genesis: Sequence[Outgoing] = (),
         project: Project | None = None,
     ) -> None:
-        self._connection: Connection = psycopg.connect(url, application_name="leadstream appender", **_ALIVE)
+        self._connection: Connection = connect(url, application_name="leadstream appender")
         try:
             self._open(stages, partitions, genesis, project)
         except BaseException:

@@ -45,6 +45,8 @@ class Tally:
     """Of them, those that could not be read or were passed over."""
     misplaced: int = 0
     """Of these, those that stood in another partition than their key's."""
+    lost: int = 0
+    """Positions that the log let go before they were folded."""
 
 
 class Lane:
@@ -89,6 +91,11 @@ class Lane:
         self.inbox = Inbox(self.memory.position)
         self.dirty = True  # the group's offset is said anew: it may have expired, or been reset
         return self.memory.position
+
+    @property
+    def oldest_at(self) -> int | None:
+        """When the record that is next to be folded was appended (ms); None: none waits, or nobody said."""
+        return next((record.appended_at for record in (self.inbox.first(1) if self.inbox else ())), None)
 
     def offer(self, chunk: Chunk) -> bool:
         """False: there is a gap before it; read again from `inbox.end`."""

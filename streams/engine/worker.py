@@ -69,6 +69,8 @@ class ShardStatus(NamedTuple):
     keys: int
     size: int
     """Bytes of encoded state."""
+    oldest_at: int | None = None
+    """When the record that is next to be folded was appended (ms); None: none waits here."""
 
 
 NAMING_SECONDS = 60.0
@@ -211,6 +213,7 @@ class Worker:
                 folded=lane.folded,
                 keys=len(lane.memory),
                 size=lane.memory.size,
+                oldest_at=lane.oldest_at,
             )
             for slot, lane in self._lanes.items()
         ]
@@ -249,6 +252,7 @@ class Worker:
                         partition=slot[1],
                         missing=f"{reached} to {begin - 1}",
                     )
+                    self.tallies[lane.stage.name].lost += begin - reached
                 position = lane.restored(begin, skips.get(slot, {}))
                 lane.to_restore = lane.memory.changelog_position
                 self._seek(slot, position)

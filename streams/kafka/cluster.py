@@ -74,6 +74,11 @@ class Cluster:
     def projections_group(self) -> str:
         return f"{self.prefix}{self.app}-projections"
 
+    @property
+    def journal_group(self) -> str:
+        """The group beside whose offsets processes note when they start, end and pause."""
+        return f"{self.prefix}{self.app}-journal"
+
     def transactional_id(self, bucket: int) -> str:
         """Of the producer that writes for a bucket of partitions; who opens it shuts out the one before."""
         return f"{self.prefix}{self.app}-bucket-{bucket}"

@@ -26,6 +26,9 @@ Take = Callable[[Sequence[Chunk]], bool]
 """Takes a batch; False: the chunks are not what comes next, so positions are to be asked for again.
 Called in a thread."""
 
+Watch = Callable[[Mapping[Slot, int]], None]
+"""Is told how many positions are left of each partition that is followed, as far as it is known; again and again."""
+
 MOST_RECORDS = 5_000
 """Of a batch."""
 MOST_BYTES = 8 * 1024 * 1024
@@ -98,10 +101,12 @@ async def follow(
     positions: Positions,
     take: Take,
     going: Callable[[str | None], None],
+    watch: Watch | None = None,
     member: str | None = None,
 ) -> None:
     """Until `stop` is set; `going` is called whenever the cluster has been heard, with the reason if a
-    partition cannot be read on. It is looked at again until somebody skips it. `member` names who
+    partition cannot be read on (it is looked at again until somebody skips it); `watch` after each
+    batch. `member` names who
     follows across restarts: the group waits for it instead of sharing its partitions out.
 
     Raises KafkaAway, PositionLost, whatever `positions` and `take` raise, and aiokafka's errors.
@@ -125,7 +130,7 @@ async def follow(
             await asyncio.wait_for(consumer.start(), JOIN_SECONDS)
         except TimeoutError as cause:
             raise silent(cluster) from cause
-        following = _Following(cluster, consumer, members, positions, take, going)
+        following = _Following(cluster, consumer, members, positions, take, going, watch)
         while not stop.is_set():
             await following.step()
     finally:
@@ -173,6 +178,7 @@ class _Following:
         positions: Positions,
         take: Take,
         going: Callable[[str | None], None],
+        watch: Watch | None,
     ) -> None:
         self._cluster = cluster
         self._consumer = consumer
@@ -180,6 +186,7 @@ class _Following:
         self._positions = positions
         self._take = take
         self._going = going
+        self._watch = watch
         self._reader = ChunkReader(consumer, cluster)
         self._placed: int | None = None
         """The turn whose partitions stand where they should; None: they are to be placed anew."""
@@ -203,6 +210,7 @@ class _Following:
             if turn == self._members.turn:
                 await self._hand_over(turn, chunks)
                 await self._commit(turn)
+                self._show()
         if _now() - self._heard_at > QUIET_SECONDS:
             await self._ask()
 
@@ -292,6 +300,13 @@ class _Following:
             self._next.update({(chunk.topic, chunk.partition): chunk.next for chunk in batch})
             if turn != self._members.turn:
                 return
+
+    def _show(self) -> None:
+        if self._watch is not None:
+            ends = {
+                slot: self._consumer.last_stable_offset(self._reader.partition(slot)) for slot in self._next
+            }
+            self._watch({slot: max(0, (ends[slot] or at) - at) for slot, at in self._next.items()})
 
     async def _commit(self, turn: int) -> None:
         """Now and then, for monitors. The taker's positions are what counts, so a failure is none."""

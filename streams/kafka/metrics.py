@@ -4,9 +4,10 @@ Labels take few, fixed values: topics, partitions and stages, never a key or any
 Nothing is counted per record: totals are read from the engine's status when somebody looks.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,6 +27,7 @@ class WorkerMetrics:
 
     def __init__(self, stages: Iterable[str], status: Status, ends: Ends, tallies: Tallies) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # process_start_time_seconds tells restarts
         about = "Time of one round: folding what waited and committing it, in one transaction."
         self._rounds = Histogram(
             "leadstream_worker_round_seconds", about, buckets=_SECONDS, registry=self._registry
@@ -71,6 +73,18 @@ class _Shards(Collector):
             "Shards whose state is being read back; nothing of theirs is folded until then.",
             value=sum(not shard.ready for shard in shards),
         )
+        yield self._counted(
+            "lost_positions",
+            "Positions that the log let go (by its retention) before this worker had folded them: events that count nowhere. "
+            "Keep the log longer, or let workers never stand still for so long.",
+            lambda tally: tally.lost,
+        )
+        yield GaugeMetricFamily(
+            "leadstream_worker_restored_percent",
+            "How much of the state of the shards that this worker owns is read back; 100 when all of it is.",
+            value=restored_percent(shards),
+        )
+        yield self._ages(shards)
         yield self._by_stage("shards", "Shards that this worker owns, by stage.", shards, lambda _: 1)
         yield self._by_stage(
             "keys", "Visitors or leads whose state is held, by stage.", shards, lambda shard: shard.keys
@@ -98,6 +112,19 @@ class _Shards(Collector):
                 lags.add_metric([shard.topic, str(shard.partition)], behind)
         return lags
 
+    def _ages(self, shards: Sequence[ShardStatus]) -> Metric:
+        ages = GaugeMetricFamily(
+            "leadstream_worker_lag_seconds",
+            "For how long the record that is next to be folded has been in the log, by topic and partition; 0 when none "
+            "waits in this worker.",
+            labels=["topic", "partition"],
+        )
+        now = time.time()
+        for shard in shards:
+            waited = 0.0 if shard.oldest_at is None else max(0.0, now - shard.oldest_at / 1_000)
+            ages.add_metric([shard.topic, str(shard.partition)], waited)
+        return ages
+
     def _counted(self, name: str, about: str, value: Callable[[Tally], int]) -> Metric:
         tallies = self._tallies()
         family = CounterMetricFamily(f"leadstream_worker_{name}", about, labels=["stage"])
@@ -112,6 +139,15 @@ class _Shards(Collector):
         for stage in self._stages:
             family.add_metric([stage], sum(value(shard) for shard in shards if shard.stage == stage))
         return family
+
+
+def restored_percent(shards: Iterable[ShardStatus]) -> int:
+    """100 only when every shard is ready."""
+    owned = list(shards)
+    if all(shard.ready for shard in owned):
+        return 100
+    whole = sum(shard.to_restore for shard in owned) or 1
+    return min(99, sum(shard.restored for shard in owned) * 100 // whole)
 
 
 def lag(shard: ShardStatus, ends: Mapping[Slot, int]) -> int | None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import REGISTRY
+from gateway.metrics import exposition as gateway
 from leadstream.settings import Settings
+from projections.metrics import Waiting
+from projections.metrics import exposition as projection
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.topics import STAGES
 
@@ -35,8 +36,9 @@ SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_cou
 
 
 def given():
-    """Every series that a gateway and a worker give, as Prometheus reads them."""
-    pages = (generate_latest(REGISTRY), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    """Every series that a gateway, a worker and a projection give, as Prometheus reads them."""
+    Waiting().left({("events", 0): 0})
+    pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
     families = [family for page in pages for family in text_string_to_metric_families(page.decode())]
     return {family.name + part for family in families for part in SERIES[family.type]}
 
@@ -45,9 +47,11 @@ def asked():
     alerts = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
     rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
-    assert len(rules) == 9
+    assert len(rules) == 17
     assert len(queries) > 15
-    return sorted({name for text in rules + queries for name in re.findall(r"\bleadstream_\w+", text)})
+    return sorted(
+        {name for text in rules + queries for name in re.findall(r"\b(?:leadstream|process)_\w+", text)}
+    )
 
 
 @pytest.mark.parametrize("metric", asked())
@@ -79,8 +83,9 @@ def test_prometheus_looks_where_the_services_listen():
     assert found == {
         "gateway": (["gateway"], fields["port"].default),
         "worker": (["worker"], fields["worker_port"].default),
+        "projection": (["projections"], fields["projection_port"].default),
     }
-    assert set(found) <= set(SERVICES)
+    assert {name for names, _ in found.values() for name in names} <= set(SERVICES)
 
 
 def test_the_token_of_prometheus_is_where_it_looks_for_it():
@@ -121,3 +126,43 @@ def test_panels_have_their_own_places_and_say_what_they_show():
     assert max(x for x, _ in places) < 24
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["title"] and panel["description"] for panel in PANELS)
+
+
+def test_no_metric_has_two_definitions_and_each_has_its_help():
+    """`process_...` is each process's own."""
+    pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    defined = [
+        family
+        for page in pages
+        for family in text_string_to_metric_families(page.decode())
+        if not family.name.startswith("process_")
+    ]
+    assert len(defined) == len({family.name for family in defined})
+    assert all(len(family.documentation) > 20 for family in defined)
+
+
+def test_prometheus_understands_every_panel(tmp_path):
+    queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    promtool("check", "rules", str(file))
+
+
+def test_a_backlog_that_cannot_be_found_out_is_no_number():
+    def found(status):
+        lines = gateway(status).decode().splitlines()
+        return {line.split()[0]: line.split()[1] for line in lines if line.startswith("leadstream_backlog")}
+
+    known = {
+        "ready": True,
+        "behind": {"track_sessions": 7, "projection": None},
+        "ages": {"track_sessions": 1.5},
+    }
+    assert found(known)['leadstream_backlog_records{stage="track_sessions"}'] == "7.0"
+    assert found(known)['leadstream_backlog_age_seconds{stage="track_sessions"}'] == "1.5"
+    assert found(known)['leadstream_backlog_records{stage="projection"}'] == "NaN"
+    assert set(found({"ready": False, "behind": None}).values()) == {"NaN"}, "and not what was known before"

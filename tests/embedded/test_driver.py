@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from counting import stages, visit
 
+from projections import connection
 from schemas.decode import decode_dead_letter
 from schemas.record import Outgoing, Record
 from schemas.topics import (
@@ -24,6 +25,7 @@ from streams.embedded import log, writer
 from streams.embedded.driver import Driver, NotStored
 from streams.embedded.waiting import Busy, Stopped
 from streams.engine.shard import Shard
+from tests.projections.tcp_proxy import Proxy
 
 PARTITIONS = 4
 NOON = 1_800_000_000_000
@@ -600,3 +602,26 @@ def test_the_status_tells_positions_and_the_last_commit(start, clock):
     assert driver.status().positions[EVENTS, record.partition] == 1
     assert driver.status().backlog == {"count_visits": 0, "count_leads": 0}
     assert driver.status().failing is None
+
+
+def test_a_path_to_the_database_that_falls_silent_is_lost_and_found_again(
+    start, database_url, reader, monkeypatch
+):
+    """What was appended meanwhile is in the log once: the commit in doubt is looked up."""
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    proxy = Proxy(database_url)
+    driver = start(connect=lambda _url, **options: connection.connect(proxy.url, **options))
+    driver.append([visit("ada", 1)]).result(30)
+    proxy.silent()
+    later = driver.append([visit("ada", 2)])
+    deadline = time.monotonic() + 60
+    while driver.status().failing is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "PostgreSQL has sent nothing" in driver.status().failing.cause
+    proxy.passing()
+    proxy.cut()  # a path that is gone for good lets the server go, too; until then it keeps the appender's lock
+    later.result(60)
+    assert reader.execute("select count(*) from records where topic = %s", (EVENTS,)).fetchone() == (2,)
+    driver.stop()
+    proxy.close()

@@ -221,3 +221,42 @@ def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
         await again.worker.stop()
 
     asyncio.run(play())
+
+
+def test_what_the_log_let_go_before_it_was_folded_is_counted():
+    """Position 2 comes next, and the log begins at 7: five positions count nowhere."""
+
+    async def play():
+        log = Log(PARTITIONS)
+        first, second = Host(log), Host(log)
+        await first.own((0,))
+        for _ in range(2):
+            log.produce(0, "key")
+        await until(everything_folded(log), first)
+        assert first.worker.tallies["count"].lost == 0
+        await first.worker.revoke()
+        begin = {(SOURCE, 0): 7}
+
+        async def beginnings(slots):
+            return dict.fromkeys(slots, 0) | begin
+
+        second.worker._backing.beginnings = beginnings
+        await second.own((0,))
+        await until(lambda: all(shard.ready for shard in second.worker.status()), second)
+        assert second.worker.tallies["count"].lost == 5
+
+    asyncio.run(play())
+
+
+def test_a_shard_says_since_when_its_next_record_is_in_the_log():
+    async def play():
+        log = Log(PARTITIONS)
+        host = Host(log)
+        await host.own((0, 1))
+        await until(lambda: all(shard.ready for shard in host.worker.status()), host)
+        assert {shard.oldest_at for shard in host.worker.status()} == {None}
+        log.produce(0, "key")
+        host.read()
+        assert {shard.partition: shard.oldest_at for shard in host.worker.status()}[0] == NOON
+
+    asyncio.run(play())

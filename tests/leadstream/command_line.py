@@ -20,9 +20,9 @@ STARTING_SECONDS = 120
 
 
 def environment(**given: str) -> dict[str, str]:
-    """Ours, without any setting but those given."""
+    """Ours, without any setting but those given; a projection opens no port unless it is given one."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
-    return {**mine, "COLUMNS": "100", **given}
+    return {**mine, "COLUMNS": "100", "LEADSTREAM_PROJECTION_PORT": "0", **given}
 
 
 def leadstream(

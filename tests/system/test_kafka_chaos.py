@@ -133,6 +133,7 @@ def environment(cluster, **more):
     return {
         "LEADSTREAM_KAFKA": cluster.brokers,
         "LEADSTREAM_KAFKA_PREFIX": cluster.prefix,
+        "LEADSTREAM_PROJECTION_PORT": "0",
         **{f"LEADSTREAM_{name.upper()}": str(value) for name, value in more.items()},
     }
 

@@ -1,0 +1,112 @@
+"""Every metric that a projection gives at /metrics, with a help text that an operator understands.
+
+Labels take few, fixed values: topics, and why it pauses.
+"""
+
+import math
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from schemas.record import Chunk, Slot
+
+Pause = Literal["starting", "database", "kafka", "record"]
+PAUSES: Final[tuple[Pause, ...]] = ("starting", "database", "kafka", "record")
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)  # process_start_time_seconds tells restarts
+_gauge = partial(Gauge, registry=REGISTRY)
+
+LAG = _gauge(
+    "leadstream_projection_lag_records",
+    "Positions of the partitions of this projection that Kafka holds and the read models do not show yet, by topic.",
+    ["topic"],
+)
+LAG_SECONDS = _gauge(
+    "leadstream_projection_lag_seconds",
+    "For how long the oldest record that this projection has yet to write has been in Kafka, about; 0 when none waits.",
+)
+BATCH_SECONDS = Histogram(
+    "leadstream_projection_batch_seconds",
+    "Time to write one batch into PostgreSQL, commit included.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+    registry=REGISTRY,
+)
+RECORDS = Counter(
+    "leadstream_projection_records",
+    "Records written into the read models by this projection.",
+    registry=REGISTRY,
+)
+FOREIGN = Counter(
+    "leadstream_projection_foreign_records",
+    "Records in Leadstream's own topics that somebody else wrote and nobody can read: each is a dead letter "
+    "(`leadstream dead-letters list`). Who else may write there?",
+    registry=REGISTRY,
+)
+PAUSED = _gauge(
+    "leadstream_projection_paused",
+    "1 while this projection does not go on, by what it waits for: starting (it has not begun to follow), database, kafka, "
+    "record (one partition waits until somebody skips what cannot be read; the others go on). "
+    "Its /ready says more.",
+    ["reason"],
+)
+
+
+def paused(reason: Pause | None) -> None:
+    """None: it goes on."""
+    for each in PAUSES:
+        PAUSED.labels(each).set(each == reason)
+
+
+class Waiting:
+    """What is left to be written, since when."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._since: dict[Slot, float] = {}
+
+    def left(self, left: Mapping[Slot, int]) -> None:
+        """Of every partition that it owns now, as it knows it."""
+        now = self._now()
+        self._since = {slot: self._since.get(slot, now) for slot, count in left.items() if count}
+        topics = Tally({topic: 0 for topic, _ in left})
+        for (topic, _), count in left.items():
+            topics[topic] += count
+        LAG.clear()
+        for topic, count in topics.items():
+            LAG.labels(topic).set(count)
+
+    def read(self, chunks: Sequence[Chunk]) -> None:
+        """It is about to write them."""
+        for chunk in chunks:
+            if chunk.records and (at := chunk.records[0].appended_at) is not None:
+                self._since[chunk.topic, chunk.partition] = at / 1_000
+
+    def written(self, chunks: Iterable[Chunk], seconds: float) -> None:
+        BATCH_SECONDS.observe(seconds)
+        for chunk in chunks:
+            RECORDS.inc(len(chunk.records))
+            self._since.pop((chunk.topic, chunk.partition), None)
+
+    def age(self) -> float:
+        return max((self._now() - since for since in [*self._since.values()]), default=0.0)
+
+
+def exposition(age: float = math.nan) -> bytes:
+    """What Prometheus scrapes."""
+    LAG_SECONDS.set(age)
+    return generate_latest(REGISTRY)
+
+
+paused("starting")

@@ -1,0 +1,110 @@
+"""The gateway while PostgreSQL, or the path to it, is silent: it says so at once, and hears again by itself."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from gateway import store, wait
+from gateway.api import probes
+from gateway.app import create_app
+from gateway.ports import EventKey, Outcome, Ports
+from gateway.wait import Applied
+from projections.migrate import migrate
+from tests.gateway.test_wait import notify
+from tests.projections.tcp_proxy import Proxy
+
+pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
+
+BOUND = 2.0
+"""What is promised of /ready; a machine that does other work gets as much again."""
+
+
+@pytest.fixture
+def proxy(database_url):
+    migrate(database_url)
+    proxy = Proxy(database_url)
+    yield proxy
+    proxy.close()
+
+
+async def append(_records):
+    """Takes everything."""
+
+
+async def asked(http, path):
+    begun = time.monotonic()
+    return await http.get(path), time.monotonic() - begun
+
+
+async def test_ready_answers_in_time_whatever_hangs_and_recovers(proxy, monkeypatch):
+    monkeypatch.setattr(store.Reading, "patience", 1.0)
+    app = create_app(Ports(append=append, database_url=proxy.url))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http,
+    ):
+        assert (await http.get("/ready")).status_code == 200
+        proxy.silent()
+        many = await asyncio.gather(*(asked(http, path) for path in ("/ready", "/health", "/metrics") * 20))
+        assert max(seconds for _, seconds in many) < 2 * BOUND
+        assert {answer.json()["reason"] for answer, _ in many[::3]} == {"the database does not answer"}
+        assert {answer.status_code for answer, _ in many[::3]} == {503}
+        assert (await http.get("/api/leads")).status_code == 503
+        proxy.passing()
+        async with asyncio.timeout(60):
+            while (await http.get("/ready")).status_code != 200:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.1)
+
+
+async def test_ready_answers_in_time_while_the_status_hangs(database_url):
+    async def status():
+        await asyncio.sleep(600)
+
+    app = create_app(Ports(append=append, database_url=database_url, status=status))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http,
+    ):
+        answer, seconds = await asked(http, "/ready")
+        assert seconds < 2 * BOUND
+        assert (answer.status_code, answer.json()["backlog"]) == (503, None)
+        assert "cannot be found out in time" in answer.json()["reason"]
+
+
+def test_what_is_waited_for_leaves_room_within_the_bound():
+    assert max(probes.STATUS_SECONDS, store.ANSWER_SECONDS) < BOUND
+
+
+async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
+    """No notification comes over a dead path, and no error either: the listener asks now and then."""
+    monkeypatch.setattr(wait, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(wait.BoundedAsyncConnection, "patience", 0.5)
+    one = EventKey("default", "e1")
+    seen: dict[EventKey, Outcome] = {}
+    looks = 0
+
+    async def look(_events):
+        nonlocal looks
+        looks += 1
+        return dict(seen)
+
+    applied = Applied(proxy.url, look)
+    listening = asyncio.create_task(applied.run())
+    try:
+        await asyncio.sleep(0.5)
+        proxy.silent()
+        proxy.passing()
+        monkeypatch.setattr(wait, "POLL_SECONDS", 30.0)
+        waiting = asyncio.create_task(applied.wait([one], 20))
+        await asyncio.sleep(0.1)
+        seen[one] = Outcome("applied", "ahmad", {})
+        async with asyncio.timeout(15):
+            while not waiting.done():
+                await notify(proxy.url, '{"applied": ["e1"]}')
+                await asyncio.sleep(0.2)
+        assert await waiting == seen
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)

@@ -1,7 +1,7 @@
 """What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked.
 
-What a library repeats many times a second while a broker is away is told once in a while. What events
-hold is never logged.
+What a library repeats many times a second while a broker is away, or for a stranger who sends nonsense, is
+told once in a while. What events hold is never logged.
 """
 
 import logging
@@ -14,7 +14,7 @@ import structlog
 
 from gateway.masking import mask_personal
 
-_REPETITIVE = ("aiokafka", "faust", "mode")
+_REPETITIVE = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
 _WHILE_SECONDS = 30.0
 
 
@@ -61,5 +61,5 @@ def log_from(level: str) -> None:
     severity = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger("aiokafka").setLevel(max(severity, logging.INFO))  # below, it logs what records hold
     if level == "info":
-        for talkative in ("uvicorn.error", "alembic", *_REPETITIVE):
+        for talkative in ("alembic", *_REPETITIVE):
             logging.getLogger(talkative).setLevel("WARNING")

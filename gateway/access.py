@@ -2,7 +2,7 @@
 
 Write keys are public and only let events in; API tokens are secret, belong to a tenant and carry
 scopes. Both are kept as SHA-256 and compared in constant time. Without any, the house is open, but
-only to this very machine: a forwarded, foreign or rebound request is refused with the remedy.
+only to this very machine (`gateway.local_access`): everybody else is refused with the remedy.
 No secret is ever logged or echoed.
 """
 
@@ -15,11 +15,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from gateway.answers import Problem
+from gateway.local_access import stranger
 
 READ = "read"
 WRITE = "write"
@@ -30,6 +30,7 @@ REMEDY = (
     "no keys are configured, so only this machine is served: "
     "set LEADSTREAM_WRITE_KEYS (TENANT:KEY) and LEADSTREAM_API_TOKENS (TENANT:read+write:TOKEN)"
 )
+ONE_OWNER = "make one of its own for each tenant, and list it once"
 
 V = TypeVar("V")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -79,7 +80,11 @@ def read_access(
     for number, text in enumerate(write_keys, 1):
         tenant, colon, key = text.partition(":")
         _check_tenant(tenant + colon, f"write key {number}")
-        keys[_digest_of(key, f"write key {number}")] = tenant
+        hashed = _digest_of(key, f"write key {number}")
+        if keys.setdefault(hashed, tenant) != tenant:
+            raise ValueError(
+                f"write key {number}: it is a key of the tenant {keys[hashed]} already; {ONE_OWNER}"
+            )
     grants: dict[str, Grant] = {}
     for number, text in enumerate(tokens, 1):
         tenant, colon, rest = text.partition(":")
@@ -88,7 +93,14 @@ def read_access(
         names = frozenset(scopes.split("+"))
         if not names <= SCOPES:
             raise ValueError(f"API token {number}: scopes are read, write or read+write")
-        grants[_digest_of(token, f"API token {number}")] = Grant(tenant, names)
+        hashed, grant = _digest_of(token, f"API token {number}"), Grant(tenant, names)
+        if hashed in keys:
+            raise ValueError(
+                f"API token {number}: it is a write key, too, and these are public; choose another"
+            )
+        if (first := grants.setdefault(hashed, grant)) != grant:
+            scopes = "+".join(sorted(first.scopes))
+            raise ValueError(f"API token {number}: it is {first.tenant}:{scopes} already; {ONE_OWNER}")
     return Access(keys, grants, tuple(ipaddress.ip_network(each) for each in trusted_proxies))
 
 
@@ -110,7 +122,7 @@ def _digest_of(secret: str, which: str) -> str:
 def collector_caller(request: HTTPConnection, access: Access) -> Caller:
     """Who sends events: a write key, or a token with the scope `write`."""
     if access.open:
-        return _neighbour(request, access)
+        return _neighbour(request)
     if (token := _bearer(request)) is not None:
         return _granted(token, access, WRITE)
     key = _write_key(request)
@@ -125,7 +137,7 @@ def collector_caller(request: HTTPConnection, access: Access) -> Caller:
 def api_caller(request: HTTPConnection, access: Access, scope: str) -> Caller:
     """Who reads or changes over the API: a bearer token with that scope."""
     if access.open:
-        return _neighbour(request, access)
+        return _neighbour(request)
     if (token := _bearer(request)) is None:
         raise Denied(401, "give an API token: Authorization: Bearer TOKEN")
     return _granted(token, access, scope)
@@ -152,19 +164,11 @@ def _granted(token: str, access: Access, scope: str) -> Caller:
     return Caller(grant.tenant, grant.scopes, digest(token)[:16])
 
 
-def _neighbour(request: HTTPConnection, access: Access) -> Caller:
+def _neighbour(request: HTTPConnection) -> Caller:
     """Somebody on this machine, and no page of a foreign site that speaks through their browser."""
-    headers = request.headers
-    forwarded = "x-forwarded-for" in headers or "forwarded" in headers
-    origin = headers.get("origin")
-    if (
-        not _loopback(client_of(request, access))
-        or (forwarded and not access.trusted_proxies)
-        or not _loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or "")
-        or (origin is not None and not _loopback(urlsplit(origin).hostname or ""))
-    ):
-        raise Denied(403, REMEDY)
-    tenant = headers.get("x-tenant")
+    if (sign := stranger(request)) is not None:
+        raise Denied(403, f"{REMEDY}. {sign[0].upper()}{sign[1:]}")
+    tenant = request.headers.get("x-tenant")
     if tenant is not None and not TENANT.fullmatch(tenant):
         raise Denied(403, "X-Tenant: lower-case letters, digits and -, at most 32")
     return Caller(tenant, SCOPES, "open")
@@ -203,11 +207,6 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _within(text: str, networks: tuple[Network, ...]) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in networks)
-
-
-def _loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" if address is None else address.is_loopback
 
 
 class Rate(NamedTuple):

@@ -41,7 +41,11 @@ BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, Ta
 """What colleagues decide about leads: no visitor's browser may."""
 BREATH = 100
 """After so many events of a batch, other requests have their turn."""
-CORS = {"Access-Control-Allow-Origin": "*", "Vary": "Origin"}
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Vary": "Origin",
+}
 PREFLIGHT = {
     **CORS,
     "Access-Control-Allow-Methods": "POST, OPTIONS",

@@ -316,6 +316,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_no_secret_for_two_uses(self) -> "Settings":
+        try:
+            _ = self.access
+        except ValueError as cause:
+            raise PydanticCustomError(
+                "key", "LEADSTREAM_API_TOKENS: {cause}", {"cause": str(cause)}
+            ) from cause
+        return self
+
+    @model_validator(mode="after")
     def _has_keys_if_open_to_others(self) -> "Settings":
         if not (is_loopback(self.host) or self.write_keys or self.api_tokens):
             raise PydanticCustomError(

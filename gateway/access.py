@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from starlette.requests import HTTPConnection
 
 from gateway.answers import Problem
-from gateway.local_access import stranger
+from gateway.local_access import address_of, stranger
 
 READ = "read"
 WRITE = "write"
@@ -151,7 +151,7 @@ def client_of(request: HTTPConnection, access: Access) -> str:
     hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
     for hop in reversed(hops):
         if not _within(hop, access.trusted_proxies):
-            return hop if _address(hop) else peer
+            return hop if address_of(hop) else peer
     return peer
 
 
@@ -197,15 +197,8 @@ def _find(held: Mapping[str, V], secret: str) -> V | None:
     return found
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
 def _within(text: str, networks: tuple[Network, ...]) -> bool:
-    address = _address(text)
+    address = address_of(text)
     return address is not None and any(address in network for network in networks)
 
 

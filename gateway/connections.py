@@ -8,13 +8,14 @@ nobody. An IPv6 network (/64) counts as one address. A trusted proxy speaks for 
 import asyncio
 import ipaddress
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from gateway import metrics
 from gateway.access import Network
+from gateway.local_access import address_of
 
 SWEEP_SECONDS = 0.5
 REPORT_SECONDS = 60.0
@@ -143,15 +144,13 @@ class Connections:
             self._closed[reason] = self._closed.get(reason, 0) + 1
 
     def _speaks_for_many(self, address: str) -> bool:
-        network = ipaddress.ip_network(address)
-        return any(each.version == network.version and network.subnet_of(each) for each in self._trusted)  # type: ignore[arg-type] # the same version
+        found = address_of(address)
+        return found is not None and any(found in network for network in self._trusted)
 
 
-def counted_address(host: str) -> str:
-    """Under what a peer is counted: its IPv4 address, or its IPv6 network of 64 bits."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        address = address.ipv4_mapped
+def counted_address(host: str, trusted: Iterable[Network] = ()) -> str:
+    """Under what a peer is counted: its IPv4 address, or its IPv6 network of 64 bits; a proxy by itself."""
+    address = address_of(host)
+    if isinstance(address, ipaddress.IPv6Address) and not any(address in network for network in trusted):
+        return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)

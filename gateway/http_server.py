@@ -45,6 +45,7 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._port = port
+        self._trusted = tuple(trusted)
         self._connections = Connections(limits, trusted)
         self._accepted: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -91,8 +92,9 @@ class HttpServer(uvicorn.Server):
 
     def _take(self, accepted: socket.socket, host: str) -> None:
         accepted.setblocking(False)
+        address = counted_address(host, self._trusted)
         connection = LimitedHttp(
-            self.config, self.server_state, self.lifespan.state, self._connections, counted_address(host)
+            self.config, self.server_state, self.lifespan.state, self._connections, address
         )
         if not self._connections.admit(connection):
             with contextlib.suppress(OSError):

@@ -77,11 +77,12 @@ def stranger(request: HTTPConnection) -> str | None:
 
 
 def _loopback(host: str) -> bool:
-    address = _address(host)
+    address = address_of(host)
     return address is not None and address.is_loopback
 
 
-def _address(host: str) -> Address | None:
+def address_of(host: str) -> Address | None:
+    """An IPv4 address that came by a socket of IPv6 is what it is."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -117,7 +118,7 @@ def _account_of(client: tuple[str, int] | None, server: tuple[str, int] | None) 
 
 def _as_listed(host: str) -> list[str]:
     """The address as the kernel lists it: words of 32 bits, each backwards; IPv4 also as a socket of IPv6 has it."""
-    address = _address(host)
+    address = address_of(host)
     if address is None:
         return []
     packed = [address.packed]

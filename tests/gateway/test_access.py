@@ -71,6 +71,7 @@ def test_a_proxys_word_counts_only_if_it_is_trusted():
     trusting = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8"])
     told = {"x_forwarded_for": "1.2.3.4, 198.51.100.7, 10.0.0.9"}
     assert client_of(request("10.0.0.1", **told), trusting) == "198.51.100.7"
+    assert client_of(request("::ffff:10.0.0.1", **told), trusting) == "198.51.100.7"
     assert client_of(request("203.0.113.9", **told), trusting) == "203.0.113.9"
     assert client_of(request("10.0.0.1", **told), read_access(["acme:a-write-key"])) == "10.0.0.1"
 

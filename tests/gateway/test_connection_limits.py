@@ -339,8 +339,8 @@ def test_without_file_descriptors_it_goes_on_and_the_log_stays_small():
 
 
 class Client:
-    def __init__(self, host):
-        self.address = counted_address(host)
+    def __init__(self, host, trusted=()):
+        self.address = counted_address(host, trusted)
         self.open = True
 
     def overdue(self, _now):
@@ -350,9 +350,9 @@ class Client:
         self.open = False
 
 
-def admitted(connections, hosts):
+def admitted(connections, hosts, trusted=()):
     """Each begins a request at once."""
-    clients = [Client(host) for host in hosts]
+    clients = [Client(host, trusted) for host in hosts]
     taken = []
     for client in clients:
         taken.append(connections.admit(client))
@@ -369,12 +369,14 @@ def test_an_ipv6_network_counts_as_one_address_and_a_mapped_one_as_what_it_maps(
     assert counted_address("::ffff:203.0.113.9") == counted_address("203.0.113.9")
 
 
-def test_a_trusted_proxy_speaks_for_many_but_all_are_counted():
-    proxies = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8", "fd00::/8"]).trusted_proxies
-    connections = Connections(ConnectionLimits(connections=6, per_address=2), proxies)
-    assert admitted(connections, ["10.0.0.1"] * 3)[1] == [True] * 3
-    assert admitted(connections, ["203.0.113.9"] * 3)[1] == [True, True, False]
-    assert admitted(connections, ["fd00::1"] * 3)[1] == [True, False, False]
+@pytest.mark.parametrize("proxy", ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1"])
+def test_a_trusted_proxy_speaks_for_many_but_all_are_counted(proxy):
+    trusted = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8", "fd00::1"]).trusted_proxies
+    connections = Connections(ConnectionLimits(connections=7, per_address=2), trusted)
+    assert admitted(connections, [proxy] * 3, trusted)[1] == [True] * 3
+    assert admitted(connections, ["fd00::2", "fd00::3", "fd00::4"], trusted)[1] == [True, True, False]
+    assert admitted(connections, ["203.0.113.9"] * 3, trusted)[1] == [True, True, False]
+    assert admitted(connections, [proxy], trusted)[1] == [False]
 
 
 def test_the_connection_that_has_been_idle_longest_makes_room():

@@ -58,6 +58,7 @@ class Connections:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.limits = limits
+        self.stopping = False
         self._trusted = tuple(trusted)
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._all: dict[Connection, None] = {}

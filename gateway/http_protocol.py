@@ -196,7 +196,10 @@ class LimitedHttp(HttpToolsProtocol):
         if self._phase == (name, self._requests):
             return
         self._phase = (name, self._requests)
-        self._deadline = self.loop.time() + self._seconds[name]
+        seconds = self._seconds[name]
+        if self._connections.stopping and name != "answer":  # it came in the last moment
+            seconds = min(seconds, LAST_SECONDS)
+        self._deadline = self.loop.time() + seconds
         if name in {"head", "idle"}:
             self._connections.idle(self)
         else:

@@ -59,6 +59,7 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().remove_reader(self._port)
         self._port.close()
+        self._connections.stopping = True
         try:
             await super().shutdown(sockets)
         finally:

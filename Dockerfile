@@ -1,6 +1,6 @@
 # Every process of Leadstream is this image with another command; docker-compose.yml says which.
 
-FROM python:3.11-slim AS wheels
+FROM python:3.11.14-slim AS wheels
 WORKDIR /source
 # Everything that the lock file names, checked against its hashes; what is only for developers stays here.
 COPY requirements.txt ./
@@ -8,7 +8,7 @@ RUN pip wheel --quiet --no-cache-dir --require-hashes --requirement requirements
 COPY . .
 RUN pip wheel --quiet --no-cache-dir --no-deps --wheel-dir /wheels .
 
-FROM python:3.11-slim
+FROM python:3.11.14-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     pip install --quiet --no-cache-dir --no-index --find-links /wheels leadstream

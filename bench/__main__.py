@@ -2,6 +2,7 @@
 
 import      events imported durably, folded and projected, as a ratio to COPY of the same rows
 one-lead    what one more event of a lead costs after 10, 1,000 and 100,000 of them
+gateway     requests a second within the server's limits, as a ratio to uvicorn alone
 scoring     an event by all models, a conclusion by each, a lead of a what-if
 engine      a small two-stage job on our engine, on Kafka Streams, and on Faust as shipped
 pipeline    the real folds: from `events` to scores and to rows, on Kafka and in embedded mode
@@ -27,6 +28,7 @@ from leadstream.show import Failure
 BENCHMARKS = {
     "import": "bench.durable_import",
     "one-lead": "bench.one_lead",
+    "gateway": "bench.gateway",
     "scoring": "bench.scoring",
     "engine": "bench.engine.run",
     "pipeline": "bench.pipeline",

@@ -2,7 +2,7 @@
 
 Write keys are public and only let events in; API tokens are secret, belong to a tenant and carry
 scopes. Both are kept as SHA-256 and compared in constant time. Without any, the house is open, but
-only to this very machine: a forwarded, foreign or rebound request is refused with the remedy.
+only to this very machine (`gateway.local_access`): everybody else is refused with the remedy.
 No secret is ever logged or echoed.
 """
 
@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from gateway.answers import Problem
+from gateway.local_access import address_of, stranger
 
 READ = "read"
 WRITE = "write"
@@ -31,6 +31,7 @@ REMEDY = (
     "no keys are configured, so only this machine is served: "
     "set LEADSTREAM_WRITE_KEYS (TENANT:KEY) and LEADSTREAM_API_TOKENS (TENANT:read+write:TOKEN)"
 )
+ONE_OWNER = "make one of its own for each tenant, and list it once"
 
 V = TypeVar("V")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -84,7 +85,11 @@ def read_access(
     for number, text in enumerate(write_keys, 1):
         tenant, colon, key = text.partition(":")
         _check_tenant(tenant + colon, f"write key {number}")
-        keys[_digest_of(key, f"write key {number}")] = tenant
+        hashed = _digest_of(key, f"write key {number}")
+        if keys.setdefault(hashed, tenant) != tenant:
+            raise ValueError(
+                f"write key {number}: it is a key of the tenant {keys[hashed]} already; {ONE_OWNER}"
+            )
     grants: dict[str, Grant] = {}
     for number, text in enumerate(tokens, 1):
         tenant, colon, rest = text.partition(":")
@@ -95,7 +100,14 @@ def read_access(
             raise ValueError(
                 f"API token {number}: scopes are read, write and metrics, joined by + (read+write)"
             )
-        grants[_digest_of(token, f"API token {number}")] = Grant(tenant, names)
+        hashed, grant = _digest_of(token, f"API token {number}"), Grant(tenant, names)
+        if hashed in keys:
+            raise ValueError(
+                f"API token {number}: it is a write key, too, and these are public; choose another"
+            )
+        if (first := grants.setdefault(hashed, grant)) != grant:
+            scopes = "+".join(sorted(first.scopes))
+            raise ValueError(f"API token {number}: it is {first.tenant}:{scopes} already; {ONE_OWNER}")
     return Access(keys, grants, tuple(ipaddress.ip_network(each) for each in trusted_proxies))
 
 
@@ -117,7 +129,7 @@ def _digest_of(secret: str, which: str) -> str:
 def collector_caller(request: HTTPConnection, access: Access) -> Caller:
     """Who sends events: a write key, or a token with the scope `write`."""
     if access.open:
-        return _neighbour(request, access)
+        return _neighbour(request)
     if (token := _bearer(request)) is not None:
         return _granted(token, access, WRITE)
     key = _write_key(request)
@@ -132,7 +144,7 @@ def collector_caller(request: HTTPConnection, access: Access) -> Caller:
 def api_caller(request: HTTPConnection, access: Access, scope: str) -> Caller:
     """Who reads or changes over the API: a bearer token with that scope."""
     if access.open:
-        return _neighbour(request, access)
+        return _neighbour(request)
     if (token := _bearer(request)) is None:
         raise Denied(401, "give an API token: Authorization: Bearer TOKEN")
     return _granted(token, access, scope)
@@ -156,7 +168,7 @@ def client_of(request: HTTPConnection, access: Access) -> str:
     hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
     for hop in reversed(hops):
         if not _within(hop, access.trusted_proxies):
-            return hop if _address(hop) else peer
+            return hop if address_of(hop) else peer
     return peer
 
 
@@ -169,19 +181,11 @@ def _granted(token: str, access: Access, scope: str) -> Caller:
     return Caller(grant.tenant, grant.scopes, digest(token)[:16])
 
 
-def _neighbour(request: HTTPConnection, access: Access) -> Caller:
+def _neighbour(request: HTTPConnection) -> Caller:
     """Somebody on this machine, and no page of a foreign site that speaks through their browser."""
-    headers = request.headers
-    forwarded = "x-forwarded-for" in headers or "forwarded" in headers
-    origin = headers.get("origin")
-    if (
-        not _loopback(client_of(request, access))
-        or (forwarded and not access.trusted_proxies)
-        or not _loopback(_host_in(f"//{headers.get('host', 'localhost')}"))
-        or (origin is not None and not _loopback(_host_in(origin)))
-    ):
-        raise Denied(403, REMEDY)
-    tenant = headers.get("x-tenant")
+    if (sign := stranger(request)) is not None:
+        raise Denied(403, f"{REMEDY}. {sign[0].upper()}{sign[1:]}")
+    tenant = request.headers.get("x-tenant")
     if tenant is not None and not TENANT.fullmatch(tenant):
         raise Denied(403, "X-Tenant: lower-case letters, digits and -, at most 32")
     return Caller(tenant, SCOPES, "open")
@@ -210,29 +214,9 @@ def _find(held: Mapping[str, V], secret: str) -> V | None:
     return found
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
 def _within(text: str, networks: tuple[Network, ...]) -> bool:
-    address = _address(text)
+    address = address_of(text)
     return address is not None and any(address in network for network in networks)
-
-
-def _host_in(url: str) -> str:
-    """The host that the URL names; empty, if it is not a URL (`http://[`)."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" if address is None else address.is_loopback
 
 
 class Rate(NamedTuple):

@@ -39,7 +39,11 @@ from schemas.topics import EVENTS
 LONGEST_WAIT = 10.0
 BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
 """What colleagues decide about leads: no visitor's browser may."""
-CORS = {"Access-Control-Allow-Origin": "*", "Vary": "Origin"}
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Vary": "Origin",
+}
 PREFLIGHT = {
     **CORS,
     "Access-Control-Allow-Methods": "POST, OPTIONS",

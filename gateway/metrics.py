@@ -61,6 +61,17 @@ WAITING = _gauge(
     "leadstream_waiting_callers",
     "Callers that wait until their events show in the scores.",
 )
+CONNECTIONS = _gauge(
+    "leadstream_connections",
+    "Connections that are open, of at most LEADSTREAM_MAX_CONNECTIONS.",
+)
+CONNECTIONS_CLOSED = _counter(
+    "leadstream_connections_closed_total",
+    "Connections that the server closed or refused. address, all, files: one more was too many, of one address, in "
+    "all, or for want of file descriptors; head, body, stalled: the client took too long to send its request or to "
+    "take the answer; rest, closing, idle: nothing was lost.",
+    ["reason"],
+)
 BACKLOG = _gauge(
     "leadstream_backlog_records",
     "Records that a step has yet to take, as this gateway finds them: track_sessions and score_leads fold, projection "

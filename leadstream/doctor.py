@@ -137,7 +137,10 @@ def _database(settings: Settings, closing: ExitStack) -> _Found:
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
         return _connected(url, server, "Check LEADSTREAM_DATABASE_URL, and that this server runs.")
-    running = find_postgres(settings.data_dir)
+    try:
+        running = find_postgres(settings.data_dir)
+    except PostgresUnavailable as cause:
+        return _Found(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     if running is not None:
         return _connected(running, server, "See the file postgres/log in the data directory.")
     if not (settings.data_dir / "postgres").exists():

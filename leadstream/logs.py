@@ -1,8 +1,8 @@
 """What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked.
 
 Texts of others command no terminal: JSON escapes what is not ASCII, and for a terminal it is taken out.
-What a library repeats many times a second while a broker is away is told once in a while. What events
-hold is never logged.
+What a library repeats many times a second while a broker is away, or for a stranger who sends nonsense, is
+told once in a while. What events hold is never logged.
 """
 
 import json
@@ -17,7 +17,7 @@ import structlog
 from gateway.masking import mask_personal
 from leadstream.show import inline, printable, printable_json
 
-_REPETITIVE = ("aiokafka", "faust", "mode")
+_REPETITIVE = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
 _WHILE_SECONDS = 30.0
 _OF_SEVERAL_LINES = {"event", "exception", "stack"}
 
@@ -83,5 +83,5 @@ def log_from(level: str) -> None:
     severity = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger("aiokafka").setLevel(max(severity, logging.INFO))  # below, it logs what records hold
     if level == "info":
-        for talkative in ("uvicorn.error", "alembic", *_REPETITIVE):
+        for talkative in ("alembic", *_REPETITIVE):
             logging.getLogger(talkative).setLevel("WARNING")

@@ -110,8 +110,13 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
 
 
 def find_postgres(data_dir: Path) -> str | None:
-    """The URL of a server that another process runs in `data_dir`, or None: for commands beside it."""
+    """The URL of a server that another process runs in `data_dir`, or None: for commands beside it.
+
+    Raises PostgresUnavailable if somebody else could answer in its stead.
+    """
     cluster = data_dir.expanduser().resolve() / "postgres"
+    if (socket_dir := _socket_dir(cluster)) != cluster and socket_dir.exists():
+        _require_private(socket_dir, _system_user())
     running = _ping(_url(cluster, DATABASE)) is Ping.OK
     return _url(cluster, DATABASE) if running else None
 
@@ -303,6 +308,8 @@ def _initialise(cluster: Path, user: str | None) -> None:
 
 
 def _bring_up(cluster: Path, user: str | None, settings: Mapping[str, str]) -> None:
+    if (socket_dir := _socket_dir(cluster)) != cluster:
+        _make_socket_dir(socket_dir, user)
     url, began, failing_since = _url(cluster, "postgres"), time.monotonic(), None
     while (answer := _ping(url)) is not Ping.OK:
         now = time.monotonic()
@@ -330,8 +337,6 @@ def _start(
     cluster: Path, user: str | None, settings: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     socket_dir = _socket_dir(cluster)
-    if socket_dir != cluster:
-        _make_socket_dir(socket_dir, user)
     given = dict(settings) | {"unix_socket_directories": str(socket_dir)}
     options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in given.items())
     log = cluster / "log"
@@ -367,15 +372,43 @@ def _socket_dir(cluster: Path) -> Path:
 
 
 def _make_socket_dir(path: Path, user: str | None) -> None:
-    owner = os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
-    path.mkdir(mode=0o700, exist_ok=True)
+    """Made now, or found and private: what somebody else has put there could pass itself off as our server."""
+    owner = _account_id(user)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        _require_private(path, user)
     if user is not None:
         os.chown(path, owner, -1, follow_symlinks=False)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
-        raise PostgresUnavailable(
-            f"{path} belongs to somebody else: remove it, or set TMPDIR to a private directory."
-        )
+
+
+def _require_private(path: Path, user: str | None) -> None:
+    """Raises PostgresUnavailable unless the directory and all in it are the server's; then closes it to others."""
+    owners = {_account_id(user), os.geteuid()}
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as cause:
+        raise _foreign(path) from cause
+    try:
+        if os.fstat(directory).st_uid not in owners:
+            raise _foreign(path)
+        os.fchmod(directory, 0o700)
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.stat(follow_symlinks=False).st_uid not in owners:
+                    raise _foreign(path / entry.name)
+    finally:
+        os.close(directory)
+
+
+def _foreign(path: Path) -> PostgresUnavailable:
+    return PostgresUnavailable(
+        f"{path} belongs to somebody else: remove it, or set TMPDIR to a private directory."
+    )
+
+
+def _account_id(user: str | None) -> int:
+    return os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
 
 
 def _create_database(cluster: Path) -> None:

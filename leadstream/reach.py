@@ -19,7 +19,7 @@ from msgspec import json
 
 from gateway.ports import Status
 from leadstream.inlet import InletError, Note, append_to, running_server
-from leadstream.postgres import find_postgres
+from leadstream.postgres import PostgresUnavailable, find_postgres
 from leadstream.settings import Settings, variable
 from leadstream.show import Failure, progress
 from leadstream.wiring import System, explained, in_every_partition, now_ms, open_system, status_of_driver
@@ -102,7 +102,10 @@ def database_beside(settings: Settings) -> str:
     """The database that a server on this data directory uses, for reading beside it. Raises Failure."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
-    url = find_postgres(settings.data_dir)
+    try:
+        url = find_postgres(settings.data_dir)
+    except PostgresUnavailable as cause:
+        raise Failure(str(cause)) from cause
     if url is None:
         raise Failure(
             f"No database runs in {settings.data_dir}: start `leadstream serve"

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from gateway.app import create_app
+from gateway.http_server import HttpServer, within_open_files
 from gateway.ports import Append, Ports
 from leadstream.inlet import KafkaThere, Note, remove_note, with_inlet, write_note
 from leadstream.scheduling import keep_schedule
@@ -69,7 +70,7 @@ def run_gateway(
     """
     note = write_note(settings.data_dir, settings.address, _kafka_of(settings)) if inlet else None
     try:
-        asyncio.run(_run(port, opening, beside, note, stopping))
+        asyncio.run(_run(settings, port, opening, beside, note, stopping))
     finally:
         if note is not None:
             remove_note(settings.data_dir)
@@ -82,8 +83,14 @@ def _kafka_of(settings: Settings) -> KafkaThere | None:
 
 
 async def _run(
-    port: socket.socket, opening: Opening, beside: Beside, note: Note | None, stopping: Callable[[], None]
+    settings: Settings,
+    port: socket.socket,
+    opening: Opening,
+    beside: Beside,
+    note: Note | None,
+    stopping: Callable[[], None],
 ) -> None:
+    limits = within_open_files(settings.connection_limits)
     async with opening() as ports:
         app = create_app(ports)
 
@@ -94,19 +101,22 @@ async def _run(
         config = uvicorn.Config(
             app if note is None else with_inlet(app, note.secret, ports.append),
             lifespan="on",
+            http="httptools",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=settings.idle_seconds,
             timeout_graceful_shutdown=STOPPING_SECONDS,
         )
         companions = (lambda: beside(ports.append), lambda: keep_schedule(app.state.authoring))
-        await _serve(uvicorn.Server(config), port, companions, told_to_stop)
+        server = HttpServer(config, port, limits, settings.access.trusted_proxies)
+        await _serve(server, companions, told_to_stop)
 
 
 async def _serve(
     server: uvicorn.Server,
-    port: socket.socket,
     companions: Iterable[Callable[[], Awaitable[None]]],
     told_to_stop: Callable[[], None],
 ) -> None:
@@ -125,7 +135,7 @@ async def _serve(
         task.add_done_callback(lambda task: _stop_if_broken(task, server))
     release = asyncio.create_task(once_told_to_stop(), name="let waiting callers go")
     try:
-        await server.serve(sockets=[port])
+        await server.serve()
     finally:
         for task in (*beside, release):
             task.cancel()

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
+from gateway.connections import ConnectionLimits
 from leadstream.experiments_folder import experiments_in_force
 from leadstream.show import Failure
 from schemas.topics import DEFAULT_PARTITIONS
@@ -104,6 +105,45 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000_000,
         description="Events a second that one write key may send before it is answered 429, 1 to 10000000.",
+    )
+    max_connections: int = Field(
+        1_000,
+        ge=10,
+        le=100_000,
+        description="Connections at a time, 10 to 100000. When one more comes, the one that has been idle longest is "
+        "closed. Each needs a file descriptor (ulimit -n).",
+    )
+    max_connections_per_address: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="Connections at a time of one address, 1 to 100000. An IPv6 network (/64) is one address; "
+        "LEADSTREAM_TRUSTED_PROXIES are not limited.",
+    )
+    max_head_bytes: int = Field(
+        32_768,
+        ge=1_024,
+        le=1_000_000,
+        description="The largest request line and headers together, in bytes: 1024 to 1000000.",
+    )
+    head_seconds: int = Field(
+        10,
+        ge=1,
+        le=600,
+        description="Seconds in which a client must have sent its request line and headers, 1 to 600.",
+    )
+    idle_seconds: int = Field(
+        15,
+        ge=1,
+        le=3_600,
+        description="Seconds after which a connection without a request is closed, 1 to 3600. Of a reverse proxy that "
+        "keeps connections, its own time must be shorter.",
+    )
+    stalled_seconds: int = Field(
+        30,
+        ge=1,
+        le=3_600,
+        description="Seconds after which a client that does not take its answer is cut off, 1 to 3600.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
@@ -289,6 +329,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _has_no_secret_for_two_uses(self) -> "Settings":
+        try:
+            _ = self.access
+        except ValueError as cause:
+            raise PydanticCustomError(
+                "key", "LEADSTREAM_API_TOKENS: {cause}", {"cause": str(cause)}
+            ) from cause
+        return self
+
+    @model_validator(mode="after")
     def _has_keys_if_open_to_others(self) -> "Settings":
         if not (is_loopback(self.host) or self.write_keys or self.api_tokens):
             raise PydanticCustomError(
@@ -306,6 +356,17 @@ class Settings(BaseSettings):
             [key.get_secret_value() for key in self.write_keys],
             [token.get_secret_value() for token in self.api_tokens],
             self.trusted_proxies,
+        )
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        return ConnectionLimits(
+            connections=self.max_connections,
+            per_address=self.max_connections_per_address,
+            head_bytes=self.max_head_bytes,
+            head_seconds=self.head_seconds,
+            idle_seconds=self.idle_seconds,
+            stalled_seconds=self.stalled_seconds,
         )
 
     @property

@@ -208,12 +208,34 @@ def test_the_image_runs_as_nobody_special_and_comes_from_plain_names():
     assert [word for word, _ in said if word == "USER"] == ["USER"]
     assert ("USER", "leadstream") in said
     images = [rest.split()[0] for word, rest in said if word == "FROM"]
-    assert all(re.fullmatch(r"python:3\.\d+-slim", image) for image in images)
+    assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim", image) for image in images)
     known = {"FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "ENTRYPOINT", "CMD"}
     assert {word for word, _ in said} <= known
     assert all("://" not in rest for _, rest in said)
     plain = re.compile(r"[a-z0-9]+(/[a-z0-9]+)?(:[\w.]+)?")
     assert all(plain.fullmatch(service["image"]) for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_container_has_more_rights_than_it_needs(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "network_mode", "pid", "ipc", "devices"} & set(service)
+    assert ("cap_add" in service) == (name == "postgres"), "only what begins as root needs any"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_ours_writes_goes_where_it_may(name):
+    assert SERVICES[name]["tmpfs"] == ["/tmp"]
+    assert environment(name)["LEADSTREAM_DATA_DIR"].startswith("/tmp/")
+
+
+def test_images_are_named_by_exact_versions():
+    images = [service["image"] for service in SERVICES.values() if service["image"] != "leadstream"]
+    assert len(images) == 4
+    assert all(re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", image) for image in images)
 
 
 def test_the_image_has_a_python_that_the_package_takes():

@@ -83,6 +83,56 @@ def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_data_dir):
     directory.rmdir()
 
 
+@pytest.fixture
+def deep(empty_data_dir, monkeypatch):
+    """A data directory whose path is too long for a socket; TMPDIR is as open to everybody as /tmp is."""
+    shared = empty_data_dir / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    empty_data_dir.chmod(0o755)
+    monkeypatch.setattr(postgres.tempfile, "tempdir", str(shared))
+    return empty_data_dir / ("x" * 100)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o000])
+def test_a_socket_directory_that_is_there_already_is_closed_to_others(deep, mode):
+    directory = postgres._socket_dir(deep / "postgres")
+    directory.mkdir()
+    directory.chmod(mode)
+    start_postgres(deep)
+    assert directory.stat().st_mode & 0o7777 == 0o700
+    assert find_postgres(deep) is not None
+    stop_postgres(deep)
+
+
+def foreign_directory(path):
+    path.mkdir(mode=0o777)
+    os.chown(path, 12345, -1)
+
+
+def foreign_link(path):
+    path.symlink_to(path.parent)
+
+
+def foreign_socket(path):
+    """Somebody made it in time, and what listens there is theirs, though the directory is ours."""
+    path.mkdir()
+    path.chmod(0o777)
+    (path / ".s.PGSQL.5432").touch()
+    os.chown(path / ".s.PGSQL.5432", 12345, -1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("made", [foreign_directory, foreign_link, foreign_socket])
+def test_a_socket_directory_that_others_have_filled_is_refused_by_everybody(deep, made):
+    directory = postgres._socket_dir(deep / "postgres")
+    made(directory)
+    for find in (start_postgres, find_postgres):
+        with pytest.raises(PostgresUnavailable, match=rf"{directory}.* belongs to somebody else.*TMPDIR"):
+            find(deep)
+    assert directory.lstat().st_uid == (12345 if made is foreign_directory else 0)
+
+
 def test_settings_are_taken(tmp_data_dir):
     assert ask(start_postgres(tmp_data_dir, {"shared_buffers": "32MB"}), "show shared_buffers") == "32MB"
 

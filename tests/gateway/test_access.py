@@ -50,10 +50,40 @@ def test_a_wrong_setting_says_which_and_why_and_keeps_the_secret(keys, tokens, s
     assert "long-enough" not in str(wrong.value)
 
 
+@pytest.mark.parametrize(
+    ("keys", "tokens", "said"),
+    [
+        (["acme:one-key-1", "globex:one-key-1"], [], "write key 2: it is a key of the tenant acme already"),
+        (
+            ["acme:one-key-1", f"globex:sha256:{digest('one-key-1')}"],
+            [],
+            "write key 2: it is a key of the tenant acme already",
+        ),
+        ([], ["acme:read:one-token", "globex:read:one-token"], "API token 2: it is acme:read already"),
+        ([], ["acme:read:one-token", "acme:read+write:one-token"], "API token 2: it is acme:read already"),
+        (
+            ["acme:one-secret"],
+            ["acme:read:one-secret"],
+            "API token 1: it is a write key, too, and these are public",
+        ),
+    ],
+)
+def test_a_secret_has_one_owner_and_one_use(keys, tokens, said):
+    with pytest.raises(ValueError, match=said.replace("+", r"\+")) as wrong:
+        read_access(keys, tokens)
+    assert "one-" not in str(wrong.value).replace("one of its own", "")
+
+
+def test_a_secret_that_is_listed_twice_alike_is_no_fault():
+    access = read_access(["acme:one-key-1"] * 2, ["acme:read+write:one-token", "acme:write+read:one-token"])
+    assert (len(access.write_keys), len(access.tokens)) == (1, 1)
+
+
 def test_a_proxys_word_counts_only_if_it_is_trusted():
     trusting = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8"])
     told = {"x_forwarded_for": "1.2.3.4, 198.51.100.7, 10.0.0.9"}
     assert client_of(request("10.0.0.1", **told), trusting) == "198.51.100.7"
+    assert client_of(request("::ffff:10.0.0.1", **told), trusting) == "198.51.100.7"
     assert client_of(request("203.0.113.9", **told), trusting) == "203.0.113.9"
     assert client_of(request("10.0.0.1", **told), read_access(["acme:a-write-key"])) == "10.0.0.1"
 

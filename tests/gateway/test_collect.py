@@ -338,15 +338,18 @@ async def test_without_keys_only_this_machine_is_served(house):
         {"host": "rebound.example"},
         {"origin": "https://foreign.example"},
         {"origin": "null"},
+        {"origin": "http://localhost:3000"},
+        {"x_real_ip": "203.0.113.9"},
     ],
 )
 async def test_without_keys_nobody_gets_in_through_a_proxy_or_a_browser(house, headers):
     assert (await house.send(ONE, **headers)).status_code == 403
+    assert house.log == []
 
 
 @pytest.mark.anyio
 async def test_without_keys_ones_own_page_and_tenant_are_welcome(house):
-    response = await house.send(ONE, origin="http://localhost:3000", x_tenant="acme")
+    response = await house.send(ONE, origin="http://localhost", x_tenant="acme")
     assert response.status_code == 200
     assert house.events[0].tenant == "acme"
 
@@ -432,6 +435,28 @@ async def test_a_browser_of_another_site_may_send_events_and_read_the_refusal():
     refused = await house.send(ONE, origin="https://shop.example")
     taken = await house.send(ONE, origin="https://shop.example", x_write_key="acme-write-key")
     assert {each.headers["Access-Control-Allow-Origin"] for each in (refused, taken)} == {"*"}
+    assert taken.status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_beacon_of_another_site_is_taken_with_a_key():
+    """As `navigator.sendBeacon(address, text)` sends it."""
+    beacon = {
+        "origin": "https://shop.example",
+        "content_type": "text/plain;charset=UTF-8",
+        "sec_fetch_site": "cross-site",
+        "sec_fetch_mode": "no-cors",
+    }
+    house = House(access=KEYS)
+    taken = await house.send(ONE, path="/v1/events?write_key=acme-write-key", **beacon)
+    assert taken.status_code == 200
+    assert taken.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+
+
+@pytest.mark.anyio
+async def test_without_keys_a_beacon_of_an_own_page_is_taken(house):
+    beacon = {"content_type": "text/plain;charset=UTF-8", "sec_fetch_site": "same-origin"}
+    assert (await house.send(ONE, origin="http://localhost", **beacon)).status_code == 200
 
 
 # Waiting

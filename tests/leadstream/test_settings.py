@@ -158,3 +158,13 @@ def test_the_page_of_settings_is_current():
     assert DOCS.read_text(encoding="utf-8") == settings_page(), (
         "run: .venv/bin/python -m leadstream.settings > docs/settings.md"
     )
+
+
+def test_a_secret_that_is_public_is_no_api_token(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEADSTREAM_WRITE_KEYS", "default:the-same-secret")
+    monkeypatch.setenv("LEADSTREAM_API_TOKENS", "default:read:the-same-secret")
+    with pytest.raises(
+        SettingError, match=r"^LEADSTREAM_API_TOKENS: API token 1: it is a write key"
+    ) as refusal:
+        read_settings()
+    assert "the-same-secret" not in str(refusal.value)

@@ -1,0 +1,127 @@
+"""Whom a server without keys serves: people on this very machine, and the pages that it serves itself.
+
+Refused are other machines, every sign of a proxy, other names of this server (DNS rebinding) and pages of any other
+origin, be it another port of this machine. A proxy that hides all its signs is told by its account, where the kernel
+says whose a connection is: a service account (www-data, caddy, nobody) that is not ours speaks for others.
+docs/proxies.md says what cannot be told.
+"""
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+
+from starlette.requests import HTTPConnection
+
+PROXY_HEADERS = frozenset(
+    {
+        "cdn-loop",
+        "cf-connecting-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "forwarded",
+        "max-forwards",
+        "proxy-authorization",
+        "proxy-connection",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-real-ip",
+        "x-real-port",
+    }
+)
+PROXY_PREFIXES = (
+    "x-forwarded",
+    "x-original-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-arr-",
+    "x-azure-",
+    "x-proxy",
+)
+LOCAL_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_PAGES = frozenset({"same-origin", "none"})
+"""Of Sec-Fetch-Site; none: a person typed the address."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def stranger(request: HTTPConnection) -> str | None:
+    """What shows that the request is of nobody on this machine; None: nothing does."""
+    headers, scope = request.headers, request.scope
+    hosts = headers.getlist("host")
+    for name in headers:
+        if name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES):
+            return f"{name} says that a proxy has passed it on"
+    if scope.get("http_version") == "1.0":
+        return "it came in HTTP/1.0, as from a proxy"
+    if len(hosts) > 1 or not all(LOCAL_HOST.fullmatch(host) for host in hosts):
+        return "its Host is none of this machine"
+    if any(
+        origin.lower() != f"http://{hosts[0] if hosts else ''}".lower()
+        for origin in headers.getlist("origin")
+    ):
+        return "its Origin is a page of another server or port"
+    if scope.get("method") not in READING and headers.get("sec-fetch-site", "none") not in OWN_PAGES:
+        return "Sec-Fetch-Site says that a page of another server or port sent it"
+    if not _loopback(request.client.host if request.client else ""):
+        return "it came from another machine"
+    account = _account_of(scope.get("client"), scope.get("server"))
+    if account is not None and _serves_others(account):
+        return f"it came from the service account {account} of this machine, as from a proxy"
+    return None
+
+
+def _loopback(host: str) -> bool:
+    address = address_of(host)
+    return address is not None and address.is_loopback
+
+
+def address_of(host: str) -> Address | None:
+    """An IPv4 address that came by a socket of IPv6 is what it is."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _serves_others(account: int) -> bool:
+    """People have accounts from 1000 on; root may do everything anyway."""
+    return (0 < account < 1_000 or 61_184 <= account <= 65_534) and account != os.geteuid()
+
+
+def _account_of(client: tuple[str, int] | None, server: tuple[str, int] | None) -> int | None:
+    """Whose the client's end of a connection within this machine is; None where the kernel does not say."""
+    if client is None or server is None:
+        return None
+    ends = [
+        (f"{local}:{client[1]:04X}", f"{remote}:{server[1]:04X}")
+        for local, remote in zip(_as_listed(client[0]), _as_listed(server[0]), strict=False)
+    ]
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if (fields[1], fields[2]) in ends:
+                return int(fields[7])
+    return None
+
+
+def _as_listed(host: str) -> list[str]:
+    """The address as the kernel lists it: words of 32 bits, each backwards; IPv4 also as a socket of IPv6 has it."""
+    address = address_of(host)
+    if address is None:
+        return []
+    packed = [address.packed]
+    if address.version == 4:
+        packed.append(b"\0" * 10 + b"\xff\xff" + address.packed)
+    return ["".join(each[i : i + 4][::-1].hex().upper() for i in range(0, len(each), 4)) for each in packed]

@@ -266,8 +266,14 @@ class Strike(NamedTuple):
     """Events that were accepted and not scored yet."""
 
 
+LEAST = 100
+"""Outstanding events without which a fault would prove nothing."""
+
+
 class Plan:
-    """A number of faults per kind of request. The seed decides which request of a kind, and which fault."""
+    """A number of faults per kind of request, none while nothing is to be done. The seed decides which request
+    of a kind, and which fault.
+    """
 
     def __init__(self, seed, faults, outstanding, chance=0.3):
         self.left = dict(faults)
@@ -280,11 +286,13 @@ class Plan:
     def __call__(self, frame):
         if not self.left.get(frame.kind) or self._rngs[frame.kind].random() >= self._chance:
             return None
+        if (outstanding := self.outstanding()) < LEAST:
+            return None
         self.left[frame.kind] -= 1
         if not self._next[frame.kind]:
             self._next[frame.kind] = self._shuffled(frame.kind)
         fault = self._next[frame.kind].pop()
-        self.strikes.append(Strike(frame.kind, fault.__name__, self.outstanding()))
+        self.strikes.append(Strike(frame.kind, fault.__name__, outstanding))
         return fault
 
     @property

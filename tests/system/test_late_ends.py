@@ -280,6 +280,6 @@ def test_a_late_end_of_a_publication_ends_no_other_one(direct, through, first):
     else:
         asyncio.run(publish(cluster, ONE))
     asyncio.run(publish(cluster, TWO))
-    assert plan.seen == []
+    assert "two" not in plan.seen
     once = ["one"] * (first == "commit") + ["two"]
     assert seen_in(direct, EVENTS, LEAD_ACTIVITY) == sorted(once * 2 * PARTITIONS)

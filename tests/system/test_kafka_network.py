@@ -1,0 +1,110 @@
+"""A network that delays, repeats, loses and cuts what a worker under load sends: everything equals the fold.
+
+The worker reaches its broker through a proxy; its rounds are small, so that there are many. CHAOS_FAULTS says
+how many faults, CHAOS_SEED reproduces which.
+"""
+
+import os
+import random
+from collections import Counter
+
+import pytest
+from chaos_producers import ToKafka
+from kafka_log import KafkaLog
+from kafka_proxy import Plan, ProxyThread
+from kafka_system import (
+    PARTITIONS,
+    Ends,
+    Load,
+    add_worker,
+    come_to_rest,
+    make_topics,
+    simulated,
+)
+from recorded_order import (
+    assert_counted_once,
+    assert_statements,
+    counting_events,
+    folded_activity,
+    refold,
+)
+
+from schemas.topics import DEAD_LETTERS
+from streams.kafka.cluster import Cluster
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "200"))
+SHARES = {
+    "EndTxn": 0.34,
+    "AddPartitionsToTxn": 0.15,
+    "AddOffsetsToTxn": 0.15,
+    "TxnOffsetCommit": 0.15,
+    "Produce": 0.15,
+    "InitProducerId": 0.06,
+}
+EVENTS_PER_FAULT = 120
+ROUND, REQUEST_MS = 60, 1_000
+PATIENCE = 240.0 + FAULTS * 3
+
+
+def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_order(
+    proxied_broker, crew, hold
+):
+    seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**31)))
+    print(f"CHAOS_SEED={seed} CHAOS_FAULTS={FAULTS}", flush=True)
+    direct = Cluster(proxied_broker.address, prefix=f"network-{seed}-")
+    make_topics(direct)
+    events = simulated(FAULTS * EVENTS_PER_FAULT, FAULTS * EVENTS_PER_FAULT // 10)
+    producer = ToKafka("to kafka", events, direct)
+    load = Load(direct, producer)
+    quotas = {kind: max(1, round(FAULTS * share)) for kind, share in SHARES.items()}
+    plan = Plan(seed, quotas, lambda: load.outstanding)
+    proxy = ProxyThread(proxied_broker.proxy, proxied_broker.behind_proxy, plan)
+    ends = Ends(direct)
+    try:
+        producer.start()
+        load.start()
+        crew.wait_for(lambda: load.outstanding > 1_000, "there is something to do")
+        through = Cluster(f"127.0.0.1:{proxied_broker.proxy}", prefix=direct.prefix)
+        add_worker(
+            crew, "worker", through, hold,
+            CHAOS_ROUND=str(ROUND), CHAOS_REQUEST_MS=str(REQUEST_MS), LEADSTREAM_BUCKETS="3",
+        )  # fmt: skip
+        crew.wait_for(shown(plan, producer), "all faults have struck", PATIENCE)
+        load.stop()
+        come_to_rest(crew, ends)
+        crew.end("worker")
+    finally:
+        producer.close()
+        load.close()
+        ends.close()
+        proxy.close()
+    struck = Counter((strike.kind, strike.fault) for strike in plan.strikes)
+    print(f"faults: {dict(struck)}; least outstanding: {min(s.outstanding for s in plan.strikes)}")
+    print(f"events: {producer.sent}; exits: {[tuple(e) for e in crew.exits]}", flush=True)
+    assert len(plan.strikes) >= FAULTS * 0.98
+
+    log = KafkaLog(direct, PARTITIONS)
+    counted = counting_events(log)
+    assert producer.acknowledged <= counted
+    assert not any(log.read(DEAD_LETTERS).values())
+    assert_counted_once(log, counted)
+    said, cards = refold(folded_activity(log))
+    assert_statements(log, said)
+    assert len(cards) > 100
+
+
+def shown(plan, producer):
+    """Whether all faults have struck; says how far it is."""
+    before = 0
+
+    def over():
+        nonlocal before
+        if len(plan.strikes) >= before + 25:
+            before = len(plan.strikes)
+            print(f"  {before} faults, {producer.sent} events", flush=True)
+        assert plan.over or not producer.complete or producer.sent < len(producer.events), plan.left
+        return plan.over
+
+    return over

@@ -8,9 +8,11 @@ import asyncio
 import random
 import struct
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from typing import NamedTuple
+
+from kafka_system import LEAST
 
 KINDS = {
     0: "Produce",
@@ -60,7 +62,7 @@ class Connection:
         self.proxy = proxy
         self._from_client, self._to_client = client
         self._from_broker, self._to_broker = broker
-        self._kinds = {}
+        self._sent = {}
         self._repeated = set()
         """Correlation ids of which the client gets the first answer only."""
         self.mute = False
@@ -73,7 +75,7 @@ class Connection:
         """The broker's side is needed after the client has gone."""
 
     def forward(self, frame):
-        self._kinds[frame.correlation] = frame
+        self._sent[frame.correlation] = frame
         write_raw(self._to_broker, frame.raw)
 
     def repeat(self, frame):
@@ -121,28 +123,28 @@ class Connection:
             while True:
                 raw = await read_raw(self._from_broker)
                 (correlation,) = struct.unpack_from(">i", raw)
-                frame = self._kinds.get(correlation)
-                if not self.mute and not (correlation in self._repeated and self.answers[correlation]):
-                    write_raw(self._to_client, raw)
+                first = not self.answers[correlation]
                 async with self.answered:
                     self.answers[correlation] += 1
                     self.answered.notify_all()
-                if frame is not None:
-                    self.proxy.saw_answer(frame)
+                if (frame := self._sent.get(correlation)) is not None:
+                    await self.proxy.saw_answer(frame)
+                if not self.mute and (first or correlation not in self._repeated):
+                    write_raw(self._to_client, raw)
         if not self.kept:
             self.cut()
 
 
 class Proxy:
-    """`plan` says what happens to a request: None, or one of the functions below."""
+    """`plan` says what happens to a request: None, or one of the functions below. `late` is called with a frame
+    that was held, just before it goes out amid the next transaction.
+    """
 
-    def __init__(self, plan=lambda _frame: None):
+    def __init__(self, plan, late):
         self.plan = plan
-        self.held = 0
-        """Frames that wait to go out late."""
-        self.produced = Counter()
-        """Transactional id -> answers to Produce."""
-        self._progress = asyncio.Event()
+        self.late = late
+        self._held = defaultdict(list)
+        """Transactional id -> what is to go out late."""
         self._server = None
         self._tasks = set()
 
@@ -157,24 +159,22 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def saw_answer(self, frame):
+    async def saw_answer(self, frame):
+        """The producer has written something more, which it does in its next transaction: it learns of that once
+        the late frames have gone out.
+        """
         if frame.kind == "Produce":
-            self.produced[frame.transactional_id] += 1
-            self._progress.set()
+            for late in self._held.pop(frame.transactional_id, ()):
+                await late.go()
+
+    def hold(self, late):
+        self._held[late.frame.transactional_id].append(late)
+        self.later(late.go_at_last())
 
     def later(self, work):
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def amid_the_next(self, frame):
-        """Until the same producer has written something more, which it does in its next transaction."""
-        before = self.produced[frame.transactional_id]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LATEST_SECONDS):
-                while self.produced[frame.transactional_id] == before:
-                    self._progress.clear()
-                    await self._progress.wait()
 
     async def _serve(self, *client):
         task = asyncio.current_task()
@@ -239,21 +239,31 @@ async def mute(connection, frame):
 
 def _keep_back(connection, frame):
     connection.mute = connection.deaf = connection.kept = True
-    connection.proxy.held += 1
-    connection.proxy.later(_let_go_late(connection, frame))
+    connection.proxy.hold(Late(connection, frame))
 
 
-async def _let_go_late(connection, frame):
-    proxy = connection.proxy
-    try:
-        await proxy.amid_the_next(frame)
-        connection.forward(frame)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LATEST_SECONDS):
-                await connection.answer(frame)
-    finally:
-        connection.kept = False
-        proxy.held -= 1
+class Late:
+    def __init__(self, connection, frame):
+        self.frame = frame
+        self._connection = connection
+        self._gone = False
+
+    async def go(self):
+        if self._gone:
+            return
+        self._gone = True
+        try:
+            self._connection.proxy.late(self.frame)
+            self._connection.forward(self.frame)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LATEST_SECONDS):
+                    await self._connection.answer(self.frame)
+        finally:
+            self._connection.kept = False
+
+    async def go_at_last(self):
+        await asyncio.sleep(LATEST_SECONDS)
+        await self.go()
 
 
 FAULTS = (delay, repeat, cut_before, cut_after, hold, stall, mute)
@@ -264,10 +274,6 @@ class Strike(NamedTuple):
     fault: str
     outstanding: int
     """Events that were accepted and not scored yet."""
-
-
-LEAST = 100
-"""Outstanding events without which a fault would prove nothing."""
 
 
 class Plan:
@@ -309,11 +315,11 @@ class Plan:
 class ProxyThread:
     """A proxy on a loop of its own."""
 
-    def __init__(self, port, upstream, plan):
+    def __init__(self, port, upstream, plan, late=lambda _frame: None):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.proxy = Proxy(plan)
+        self.proxy = Proxy(plan, late)
         self._do(self.proxy.start(port, upstream))
 
     def close(self):

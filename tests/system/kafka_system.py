@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from chaos_producers import ToKafka
 
 from deploy.kafka.broker import free_port
@@ -25,6 +25,8 @@ from streams.kafka.topics import create_topics
 
 WORKER = Path(__file__).with_name("kafka_worker.py")
 PARTITIONS = 6
+LEAST = 100
+"""Outstanding events without which a fault would prove nothing."""
 
 
 class Ends:
@@ -52,9 +54,12 @@ class Ends:
         return {(self._cluster.name_of(p.topic), p.partition): done.offset for p, done in found.items()}
 
     def outstanding(self):
-        """Events that were accepted and are not scored yet, at least: stage 2 is behind that."""
-        folded = self.folded()
-        return sum(max(0, end - folded.get(slot, 0)) for slot, end in self.of(EVENTS).items())
+        """Events that were accepted and are not scored yet, at least: stage 2 is behind that. 0 if nobody says."""
+        try:
+            folded, ends = self.folded(), self.of(EVENTS)
+        except (KafkaError, TimeoutError):
+            return 0
+        return sum(max(0, end - folded.get(slot, 0)) for slot, end in ends.items())
 
     def passed(self, ends):
         folded = self.folded()
@@ -163,24 +168,28 @@ class Nudges(threading.Thread):
         self._way = ToKafka("nudges", [], cluster)
         self._asked = threading.Event()
         self._over = threading.Event()
+        self._size = 0
         self.acknowledged = self._way.acknowledged
 
-    def __call__(self):
+    def __call__(self, size=50):
+        self._size = max(self._size, size)
         self._asked.set()
 
     def run(self):
-        for begin in itertools.count(0, 50):
+        number = itertools.count()
+        while True:
             self._asked.wait()
             self._asked.clear()
+            size, self._size = self._size, 0
             now = datetime.now(UTC)
             group = [
                 PageViewed(
-                    event_id=f"nudge-{begin + number}",
+                    event_id=f"nudge-{next(number)}",
                     occurred_at=now,
                     recorded_at=now,
-                    visitor_id=f"nudged-{number}",
+                    visitor_id=f"nudged-{visitor}",
                 )
-                for number in range(50)
+                for visitor in range(size)
             ]
             while not self._over.is_set() and not self._way.send(group):
                 self._over.wait(0.1)

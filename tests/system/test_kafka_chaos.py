@@ -15,6 +15,7 @@ from chaos_producers import ToGateway, ToKafka
 from entangled import assert_entangled, entangled, mixed_in
 from kafka_log import KafkaLog
 from kafka_system import (
+    LEAST,
     PARTITIONS,
     Ends,
     Nudges,
@@ -50,19 +51,23 @@ AT_WORK = dict.fromkeys(WORKERS, "state restored") | {
     "gateway": "The gateway serves",
 }
 """What they log once they are."""
+LOADING_SECONDS = 5.0
 STEPS = ("begun", "sent", "acknowledged", "offsets", "committing", "committed")
 
 
 class Director:
     """What happens to the crew."""
 
-    def __init__(self, crew, broker, rng, nudge, ports):
+    def __init__(self, crew, broker, rng, nudge, ports, ends):
         self._crew = crew
+        self._ends = ends
         self._broker = broker
         self._rng = rng
         self._nudge = nudge
         self._ports = ports
         self.kills = 0
+        self.struck = []
+        """Of each fault, how many events were accepted and not scored when it struck."""
 
     def play(self, act, who):
         begun = time.monotonic()
@@ -73,6 +78,7 @@ class Director:
         if self._rng.random() < 0.8:  # else while it starts
             self._await_ready(who)
             time.sleep(self._rng.random() * 0.3)
+        self._load()
         self._crew.kill(who)
         self.kills += 1
 
@@ -80,22 +86,26 @@ class Director:
         """A worker is killed, and the one that follows it dies at a step of a transaction."""
         who = self._rng.choice(WORKERS)
         self._await_ready(who)
+        self._load()
         self._crew.kill(who, armed={"CHAOS_AT": f"{step}:{self._rng.randint(1, 4)}:kill"})
         self.kills += 1
         member = self._crew[who]
         life, said = member.lives, member.words
         self._until(lambda: member.lives > life, f"{who} dies at {step}")
+        self.struck.append(self._ends.outstanding())
         assert said[f"kill at {step}"], f"{who} died of something else\n{self._crew.report()}"
 
     def _freeze(self, who):
         """In mid-transaction, for longer than its session lasts: the other one takes everything."""
         other = WORKERS[1 - WORKERS.index(who)]
         self._await_ready(who)
+        self._load()
         self._crew.kill(who, armed={"CHAOS_AT": f"acknowledged:{self._rng.randint(1, 4)}:stop"})
         self.kills += 1
         member = self._crew[who]
         life = member.lives
         self._until(lambda: member.words["stop at acknowledged"], f"{who} halts in a transaction")
+        self.struck.append(self._ends.outstanding())
         everything = 2 * PARTITIONS
         self._until(lambda: len(shards_at(self._ports[other])) == everything, f"{other} owns everything")
         self._await_commit(other)
@@ -106,17 +116,27 @@ class Director:
 
     def _stop(self, who):
         self._await_ready(who)
+        self._load()
         seconds = self._crew.end(who)
         print(f"  {who} stopped within {seconds:.1f} s")
         self._crew.restart(who)
 
     def _break(self, _who):
         """The broker dies and comes back; everybody goes on, or ends and goes on."""
+        self._load()
         self._broker.kill()
         time.sleep(self._rng.random() * 2)
         self._broker.restart()
         for who in WORKERS:
             self._await_commit(who)
+
+    def _load(self):
+        """A fault follows at once: enough is to be done, or there will be nothing that it could break."""
+        deadline = time.monotonic() + LOADING_SECONDS
+        while (outstanding := self._ends.outstanding()) < LEAST and time.monotonic() < deadline:
+            self._nudge(5 * LEAST)
+            time.sleep(0.01)
+        self.struck.append(outstanding)
 
     def _await_commit(self, who):
         member = self._crew[who]
@@ -172,7 +192,8 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
         ways[random.Random(f"{seed}/{event.visitor_id or event.lead_id}").random() < 0.3].append(event)
     producers = [ToKafka("to kafka", ways[0], cluster), ToGateway("to gateway", ways[1], port)]
     nudge = Nudges(cluster)
-    director = Director(crew, own_broker, random.Random(f"{seed}/moments"), nudge, ports)
+    ends = Ends(cluster)
+    director = Director(crew, own_broker, random.Random(f"{seed}/moments"), nudge, ports, ends)
     try:
         for way in (*producers, nudge):
             way.start()
@@ -188,8 +209,13 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
             producer.close()
     acknowledged = nudge.acknowledged.union(*(producer.acknowledged for producer in producers))
     assert director.kills >= 15
+    loaded = sum(outstanding >= LEAST for outstanding in director.struck)
+    print(
+        f"faults: {len(director.struck)}, of them with {LEAST} outstanding events or more: {loaded}",
+        flush=True,
+    )
+    assert loaded >= 0.75 * len(director.struck)
 
-    ends = Ends(cluster)
     try:
         come_to_rest(crew, ends)
         for who in WORKERS:

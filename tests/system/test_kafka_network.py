@@ -1,11 +1,13 @@
 """A network that delays, repeats, loses and cuts what a worker under load sends: everything equals the fold.
 
-The worker reaches its broker through a proxy; its rounds are small, so that there are many. CHAOS_FAULTS says
-how many faults, CHAOS_SEED reproduces which.
+The worker reaches its broker through a proxy; its rounds are small, so that there are many. Now and then it is
+killed when the end of a transaction comes late, amid the next one. CHAOS_FAULTS says how many faults,
+CHAOS_SEED reproduces which.
 """
 
 import os
 import random
+import signal
 from collections import Counter
 
 import pytest
@@ -44,7 +46,15 @@ SHARES = {
     "InitProducerId": 0.06,
 }
 EVENTS_PER_FAULT = 120
-ROUND, REQUEST_MS = 60, 1_000
+KILLED = 0.4
+"""Of the late ends, those with which the worker is killed."""
+MANY_FRAMES = {
+    "CHAOS_ROUND": "60",
+    "CHAOS_BATCH_BYTES": "6000",
+    "CHAOS_REQUEST_MS": "1000",
+    "LEADSTREAM_BUCKETS": "3",
+}
+"""Small rounds, each in several requests: one that is torn shows."""
 PATIENCE = 240.0 + FAULTS * 3
 
 
@@ -60,17 +70,22 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
     load = Load(direct, producer)
     quotas = {kind: max(1, round(FAULTS * share)) for kind, share in SHARES.items()}
     plan = Plan(seed, quotas, lambda: load.outstanding)
-    proxy = ProxyThread(proxied_broker.proxy, proxied_broker.behind_proxy, plan)
+    killed = []
+
+    def late(frame):
+        """What the next transaction has written by now must not be committed by this frame."""
+        if frame.kind == "EndTxn" and random.Random(f"{seed}/{frame.correlation}").random() < KILLED:
+            killed.append(frame)
+            crew["worker"].send(signal.SIGKILL)
+
+    proxy = ProxyThread(proxied_broker.proxy, proxied_broker.behind_proxy, plan, late)
     ends = Ends(direct)
     try:
         producer.start()
         load.start()
         crew.wait_for(lambda: load.outstanding > 1_000, "there is something to do")
         through = Cluster(f"127.0.0.1:{proxied_broker.proxy}", prefix=direct.prefix)
-        add_worker(
-            crew, "worker", through, hold,
-            CHAOS_ROUND=str(ROUND), CHAOS_REQUEST_MS=str(REQUEST_MS), LEADSTREAM_BUCKETS="3",
-        )  # fmt: skip
+        add_worker(crew, "worker", through, hold, **MANY_FRAMES)
         crew.wait_for(shown(plan, producer), "all faults have struck", PATIENCE)
         load.stop()
         come_to_rest(crew, ends)
@@ -82,8 +97,12 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
         proxy.close()
     struck = Counter((strike.kind, strike.fault) for strike in plan.strikes)
     print(f"faults: {dict(struck)}; least outstanding: {min(s.outstanding for s in plan.strikes)}")
-    print(f"events: {producer.sent}; exits: {[tuple(e) for e in crew.exits]}", flush=True)
+    print(
+        f"events: {producer.sent}; killed amid a late end: {len(killed)}; exits: {[tuple(e) for e in crew.exits]}",
+        flush=True,
+    )
     assert len(plan.strikes) >= FAULTS * 0.98
+    assert killed
 
     log = KafkaLog(direct, PARTITIONS)
     counted = counting_events(log)

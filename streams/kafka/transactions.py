@@ -224,12 +224,15 @@ def _newest(made: Round, place: Place) -> Keyed:
 
 
 async def _send(producer: AIOKafkaProducer, to: TopicPartition, records: Keyed) -> list["Sent"]:
-    """In as few batches as they need."""
-    sent = []
+    """In as few batches as they need. One that follows another waits until that is acknowledged: aiokafka would
+    wait for one request's time only, and then fail.
+    """
+    sent: list[Sent] = []
     batch = producer.create_batch()
     for key, value in records:
         if batch.append(key=key, value=value, timestamp=None) is None:
             sent.append(await _hand_over(producer, to, batch))
+            await sent[-1].acknowledged
             batch = producer.create_batch()
             batch.append(key=key, value=value, timestamp=None)
     sent.append(await _hand_over(producer, to, batch))

@@ -1,7 +1,7 @@
 """On Kafka, whatever dies at whatever moment: everything equals the fold of the recorded order.
 
 Two workers, a projection and a gateway, as an operator runs them, under a supervisor that starts again
-whoever ends. CHAOS_SEED reproduces what the test itself chooses.
+whoever ends. CHAOS_TURNS says how often everything happens, CHAOS_SEED reproduces what the test itself chooses.
 """
 
 import os
@@ -41,7 +41,8 @@ from streams.kafka.cluster import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-HOW_MANY = 50_000
+TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
+HOW_MANY = 50_000 * TURNS
 GROUPS, CROWDS = 100, 2
 MOVING = 3_800
 """Of them, events of people who are merged, split, and share devices."""
@@ -165,6 +166,7 @@ def script(rng):
     acts += [("die_at", step) for step in STEPS]
     acts += [("freeze", rng.choice(WORKERS)), ("break", "broker")]
     acts += [("stop", who) for who in (*WORKERS, "projection", "gateway")]
+    acts *= TURNS
     rng.shuffle(acts)
     return acts
 
@@ -177,7 +179,7 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     print(f"CHAOS_SEED={seed}", flush=True)
     cluster = Cluster(own_broker.address, prefix="chaos-")
     make_topics(cluster)
-    events = simulated(HOW_MANY - MOVING, 5_000)
+    events = simulated(HOW_MANY - MOVING, 5_000 * TURNS)
     moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
     events = mixed_in(events, moving[:MOVING])
     port = free_port()

@@ -7,6 +7,7 @@ CHAOS_SEED reproduces which.
 
 import os
 import random
+import re
 import signal
 from collections import Counter
 
@@ -45,7 +46,7 @@ SHARES = {
     "Produce": 0.15,
     "InitProducerId": 0.06,
 }
-EVENTS_PER_FAULT = 120
+HOW_MANY = 8_000 + 120 * FAULTS
 KILLED = 0.4
 """Of the late ends, those with which the worker is killed."""
 MANY_FRAMES = {
@@ -65,9 +66,9 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
     print(f"CHAOS_SEED={seed} CHAOS_FAULTS={FAULTS}", flush=True)
     direct = Cluster(proxied_broker.address, prefix=f"network-{seed}-")
     make_topics(direct)
-    events = simulated(FAULTS * EVENTS_PER_FAULT, FAULTS * EVENTS_PER_FAULT // 10)
+    events = simulated(HOW_MANY, HOW_MANY // 10)
     producer = ToKafka("to kafka", events, direct)
-    load = Load(direct, producer)
+    load = Load(direct, producer, most=2_000)
     quotas = {kind: max(1, round(FAULTS * share)) for kind, share in SHARES.items()}
     plan = Plan(seed, quotas, lambda: load.outstanding)
     killed = []
@@ -97,8 +98,13 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
         proxy.close()
     struck = Counter((strike.kind, strike.fault) for strike in plan.strikes)
     print(f"faults: {dict(struck)}; least outstanding: {min(s.outstanding for s in plan.strikes)}")
+    ended = Counter(
+        re.findall(
+            r"the worker ends.*?(\w+(?:Error|Fenced|Doubt|taken over))", crew["worker"].log.read_text()
+        )
+    )
     print(
-        f"events: {producer.sent}; killed amid a late end: {len(killed)}; exits: {[tuple(e) for e in crew.exits]}",
+        f"events: {producer.sent}; killed amid a late end: {len(killed)}; ended by itself: {dict(ended)}",
         flush=True,
     )
     assert len(plan.strikes) >= FAULTS * 0.98

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from chaos_producers import ToKafka
-from confluent_kafka.admin import AdminClient, ElectionType
+from confluent_kafka import ElectionType
+from confluent_kafka.admin import AdminClient
 from kafka_log import KafkaLog
 from kafka_system import (
     LEAST,

@@ -1,7 +1,7 @@
 # Every target depends on .venv/.ready, so each works on a fresh machine and from any state.
 PY := .venv/bin/python
 
-.PHONY: setup demo kafka test lint bench lock schemas clean
+.PHONY: setup demo kafka test lint soak bench lock schemas clean
 
 setup: .venv/.ready
 
@@ -27,6 +27,14 @@ lint: setup
 
 test: setup lint
 	$(PY) -m pytest
+
+# The chaos tests for longer, with progress; CHAOS_SEED reproduces what one of them has printed.
+SOAK_FAULTS ?= 1000
+SOAK_TURNS ?= 5
+
+soak: setup
+	CHAOS_FAULTS=$(SOAK_FAULTS) CHAOS_TURNS=$(SOAK_TURNS) $(PY) -m pytest -s --timeout=14400 \
+	  tests/system/test_kafka_network.py tests/system/test_kafka_brokers.py tests/system/test_kafka_chaos.py
 
 bench: setup
 	$(PY) -m bench

@@ -53,10 +53,10 @@ def database_url(postgres_url: str) -> Iterator[str]:
 
 
 @contextmanager
-def _broker() -> Iterator[Broker]:
+def _broker(*, proxy: int | None = None) -> Iterator[Broker]:
     data_dir = Path(tempfile.mkdtemp(prefix="leadstream-kafka-"))
     try:
-        broker = start_broker(data_dir, free_port())
+        broker = start_broker(data_dir, free_port(), proxy=proxy)
         try:
             yield broker
         finally:
@@ -76,6 +76,13 @@ def kafka_broker() -> Iterator[Broker]:
 def own_broker() -> Iterator[Broker]:
     """A broker that the test may kill and restart."""
     with _broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def proxied_broker() -> Iterator[Broker]:
+    """A broker whose clients at `behind_proxy` are sent to the port `proxy`, where a test has to serve them."""
+    with _broker(proxy=free_port()) as broker:
         yield broker
 
 

@@ -26,22 +26,35 @@ import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
 from types import FrameType
+from typing import NamedTuple
 
 HOST = "127.0.0.1"
 _HERE = Path(__file__).resolve().parent
 _POM = _HERE / "pom.xml"
 _JVM = (
     "-Xms64m",
-    "-Xmx512m",
     "-XX:+UseSerialGC",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss",
 )
+_COPIES = (
+    "default.replication.factor",
+    "offsets.topic.replication.factor",
+    "transaction.state.log.replication.factor",
+    "share.coordinator.state.topic.replication.factor",
+)
+_IN_SYNC = (
+    "min.insync.replicas",
+    "transaction.state.log.min.isr",
+    "share.coordinator.state.topic.min.isr",
+)
+"""What several brokers have more of than one; the later line of a file of properties counts."""
 _STARTING_SECONDS = 180.0
 """A start takes five; a busy machine or a recovery takes longer."""
 _STOPPING_SECONDS = 30.0
@@ -56,16 +69,44 @@ def _silent(_: str) -> None:
     pass
 
 
-class Broker:
-    """A broker that answers, until it is killed or stopped; `restart` brings the same one back."""
+class Nodes(NamedTuple):
+    """The brokers of a cluster, numbered from 1; each keeps a copy of everything."""
 
-    def __init__(self, data_dir: Path, port: int, say: Callable[[str], None]) -> None:
+    cluster_id: str
+    controller_ports: list[int]
+
+
+def _cluster_id() -> str:
+    # Kafka takes no name that begins with a dash for an identity.
+    return "L" + urlsafe_b64encode(secrets.token_bytes(16)).decode()[1:22]
+
+
+class Broker:
+    """A broker that answers, until it is killed or stopped; `restart` brings the same one back.
+
+    `proxy`: the port of a proxy on this machine. Clients of `behind_proxy` are sent there, others come straight.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int,
+        say: Callable[[str], None],
+        *,
+        proxy: int | None = None,
+        node: int = 1,
+        nodes: Nodes | None = None,
+    ) -> None:
         self.data_dir = data_dir
         self.port = port
+        self.proxy = proxy
+        self.behind_proxy = None if proxy is None else free_port()
+        self.node = node
         self._say = say
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._controller_port = free_port()
+        self._nodes = nodes or Nodes(_cluster_id(), [free_port()])
+        self._alone = nodes is None
 
     @property
     def address(self) -> str:
@@ -86,10 +127,10 @@ class Broker:
         self._own_directory()
         try:
             self._find_port_free()
-            if not _is_free(self._controller_port):
-                self._controller_port = free_port()
+            if self._alone and not _is_free(self._nodes.controller_ports[0]):
+                self._nodes.controller_ports[0] = free_port()
             jars = find_jars(self._say)
-            command = [java, *_JVM, "-cp", f"{jars}/*"]
+            command = [java, *_JVM, "-Xmx512m" if self._alone else "-Xmx256m", "-cp", f"{jars}/*"]
             self._configure()
             self._format(command)
             self._launch(command)
@@ -172,9 +213,20 @@ class Broker:
 
     def _configure(self) -> None:
         template = Template((_HERE / "server.properties").read_text(encoding="utf-8").partition("$.\n")[2])
+        ports = self._nodes.controller_ports
         filled = template.substitute(
-            port=self.port, controller_port=self._controller_port, log_dir=self.data_dir / "log"
+            node=self.node,
+            voters=",".join(f"{number}@{HOST}:{port}" for number, port in enumerate(ports, 1)),
+            port=self.port,
+            controller_port=ports[self.node - 1],
+            behind_proxy="" if self.proxy is None else f",PROXIED://{HOST}:{self.behind_proxy}",
+            proxy="" if self.proxy is None else f",PROXIED://{HOST}:{self.proxy}",
+            log_dir=self.data_dir / "log",
         )
+        if not self._alone:
+            copies, in_sync = len(ports), len(ports) // 2 + 1
+            filled += "".join(f"{name}={copies}\n" for name in _COPIES)
+            filled += "".join(f"{name}={in_sync}\n" for name in _IN_SYNC)
         self._properties.write_text(filled, encoding="utf-8")
 
     def _format(self, command: Sequence[str]) -> None:
@@ -182,15 +234,13 @@ class Broker:
         if (self.data_dir / "log" / "meta.properties").exists():
             return
         self._say("Preparing the data directory ...")
-        # Kafka takes no name that begins with a dash for an identity.
-        cluster_id = "L" + urlsafe_b64encode(secrets.token_bytes(16)).decode()[1:22]
         done = subprocess.run(  # noqa: S603 - our own command
             [
                 *command,
                 "kafka.tools.StorageTool",
                 "format",
                 "-t",
-                cluster_id,
+                self._nodes.cluster_id,
                 "-c",
                 self._properties,
             ],
@@ -228,11 +278,33 @@ class Broker:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
-def start(data_dir: Path, port: int, *, say: Callable[[str], None] = _silent) -> Broker:
+def start(
+    data_dir: Path, port: int, *, proxy: int | None = None, say: Callable[[str], None] = _silent
+) -> Broker:
     """A broker that answers at 127.0.0.1:`port`. Raises BrokerFailed."""
-    broker = Broker(data_dir.expanduser().resolve(), port, say)
+    broker = Broker(data_dir.expanduser().resolve(), port, say, proxy=proxy)
     broker.start()
     return broker
+
+
+def start_several(data_dir: Path, count: int, *, say: Callable[[str], None] = _silent) -> list[Broker]:
+    """The brokers of one cluster: as many copies, of which more than half must have what is acknowledged.
+    Raises BrokerFailed.
+    """
+    directory = data_dir.expanduser().resolve()
+    nodes = Nodes(_cluster_id(), [free_port() for _ in range(count)])
+    brokers = [
+        Broker(directory / f"broker-{number}", free_port(), say, node=number, nodes=nodes)
+        for number in range(1, count + 1)
+    ]
+    try:
+        with ThreadPoolExecutor() as together:  # none answers before most are there
+            list(together.map(Broker.start, brokers))
+    except BaseException:
+        for broker in brokers:
+            broker.kill()
+        raise
+    return brokers
 
 
 def free_port() -> int:

@@ -36,6 +36,10 @@ class Round(NamedTuple):
     """Records of changelogs."""
     checkpoints: Mapping[Slot, int]
     """Positions in the sources."""
+    contained: Mapping[Place, int] | None
+    """Up to where the memories of the bucket contain their changelogs without this round; None while one of
+    them is restoring.
+    """
 
 
 class Transactions(Protocol):
@@ -45,7 +49,7 @@ class Transactions(Protocol):
         """Shuts out whoever wrote for this bucket before; what they had not committed is undone."""
 
     async def commit(self, made: Round) -> Mapping[Place, int]:
-        """All of it or nothing; returns up to where changelogs contain it, at least. Raises if it is not
+        """All of it or nothing, once; returns up to where changelogs contain it, at least. Raises if it is not
         durable, or no longer ours to write.
         """
 
@@ -148,7 +152,12 @@ class Bucket:
         for lane in self.lanes:
             if lane.inbox is not None and lane.dirty and (lane in gathered or ticking):
                 gathered.checkpoint(lane)
-        return gathered.round(), records
+        return gathered.round(self._contained()), records
+
+    def _contained(self) -> Mapping[Place, int] | None:
+        if any(lane.inbox is None for lane in self.lanes):
+            return None
+        return {lane.place: lane.memory.changelog_position for lane in self.lanes}
 
     def _wake_due(self, gathered: "_Gathered") -> None:
         now = self._now()
@@ -178,11 +187,11 @@ class _Gathered:
         self._checkpoints[lane.slot] = lane.checkpoint()
         self._changes_of(lane).extend(lane.memory.at_position())
 
-    def round(self) -> Round | None:
+    def round(self, contained: Mapping[Place, int] | None) -> Round | None:
         """None: there is nothing to write."""
         if not (self._outputs or self._changes or self._checkpoints):
             return None
-        return Round(self._outputs, self._changes, self._checkpoints)
+        return Round(self._outputs, self._changes, self._checkpoints, contained)
 
     def _changes_of(self, lane: Lane) -> list[Change]:
         return self._changes.setdefault(lane.place, [])

@@ -27,6 +27,7 @@ from aiokafka.structs import RecordMetadata
 from schemas.record import Outgoing
 from schemas.topics import DAYS, EVENTS, FOREVER, SHARED, TOPICS, partition_of
 from streams.kafka.cluster import Cluster
+from streams.kafka.end_txn import end_once
 from streams.kafka.reading import COMMITTED, ChunkReader
 
 STAGES = ("track_sessions", "score_leads")
@@ -264,14 +265,18 @@ def _passing(cause: KafkaError) -> bool:
 
 @asynccontextmanager
 async def _publisher(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
-    """The only publisher: whoever published before is shut out, and its open transaction aborted."""
-    producer = AIOKafkaProducer(
-        **cluster.client(),
-        transactional_id=cluster.publisher_id,
-        acks="all",
-        max_request_size=MAX_BATCH_BYTES,
-        request_timeout_ms=_REQUEST_MS,
-        transaction_timeout_ms=_TRANSACTION_MS,
+    """The only publisher: whoever published before is shut out, and its open transaction aborted. It makes one
+    transaction, so the next one begins with a new producer whatever became of this one's end.
+    """
+    producer = end_once(
+        AIOKafkaProducer(
+            **cluster.client(),
+            transactional_id=cluster.publisher_id,
+            acks="all",
+            max_request_size=MAX_BATCH_BYTES,
+            request_timeout_ms=_REQUEST_MS,
+            transaction_timeout_ms=_TRANSACTION_MS,
+        )
     )
     try:
         await producer.start()

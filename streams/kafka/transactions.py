@@ -2,6 +2,14 @@
 
 Opening a bucket's producer fences whoever held it before and ends what they left open. Batches are
 acknowledged before the offsets are added: sent together, the broker makes one of them back off.
+
+An end in doubt (`streams.kafka.end_txn`) is settled in place, because ending the process would restore
+everything each time that a connection breaks. A new producer fences the late frame and every other owner;
+then the changelogs are complete, and their records decide. Memory equals the changelogs plus this round:
+
+- The changelogs hold exactly the round more: it was committed, and memory equals them.
+- They hold nothing more: it was undone. Written again as it is, it makes them equal memory.
+- Anything else: another owner has written. Memory is worth nothing, and the process ends.
 """
 
 import asyncio
@@ -10,19 +18,27 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from schemas.topics import partition_of
 from streams.engine.bucket import Place, Round
 from streams.kafka.cluster import Cluster
+from streams.kafka.end_txn import EndTxnInDoubt, end_once
+from streams.kafka.reading import COMMITTED
+
+_log = structlog.get_logger(__name__)
 
 BATCH_BYTES = 900_000
 """Below the broker's limit for a batch; a larger record is a batch of its own."""
 REQUEST_BYTES = 16 * 1024 * 1024
 TRANSACTION_MS = 30_000
 """After so long the broker ends a transaction that nobody ended."""
+REQUEST_MS = 20_000
+"""Shorter than that: an end without an answer is settled before the broker gives the transaction up."""
 
 OPEN_SECONDS = 45.0
 """Longer than the broker takes to end what the one before left open."""
@@ -34,8 +50,8 @@ Keyed = Collection[tuple[bytes, bytes | None]]
 
 
 def reached(step: str) -> None:
-    """Called at each step of a transaction: begun, sent, acknowledged, offsets, committing, committed.
-    Does nothing; crash tests put something in its place.
+    """Called at each step of a transaction: begun, sent, acknowledged, offsets, committing, committed; and
+    reopened, when its end was in doubt. Does nothing; crash tests put something in its place.
     """
 
 
@@ -65,13 +81,16 @@ class KafkaTransactions:
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
-        producer = AIOKafkaProducer(
-            **self._cluster.client(),
-            transactional_id=self._cluster.transactional_id(self._bucket),
-            transaction_timeout_ms=TRANSACTION_MS,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=REQUEST_BYTES,
-            linger_ms=0,
+        producer = end_once(
+            AIOKafkaProducer(
+                **self._cluster.client(),
+                transactional_id=self._cluster.transactional_id(self._bucket),
+                transaction_timeout_ms=TRANSACTION_MS,
+                request_timeout_ms=REQUEST_MS,
+                max_batch_size=BATCH_BYTES,
+                max_request_size=REQUEST_BYTES,
+                linger_ms=0,
+            )
         )
         try:
             async with asyncio.timeout(OPEN_SECONDS):
@@ -87,11 +106,24 @@ class KafkaTransactions:
         self._producer = producer
 
     async def commit(self, made: Round) -> Mapping[Place, int]:
+        while True:
+            try:
+                return await self._attempt(made)
+            except EndTxnInDoubt as doubt:
+                if made.contained is None or not made.changes:  # the changelogs cannot decide
+                    raise
+                _log.warning("the end of a transaction is in doubt", bucket=self._bucket, error=str(doubt))
+            if (contained := await self._settle(made, made.contained)) is not None:
+                return contained
+
+    async def _attempt(self, made: Round) -> Mapping[Place, int]:
         producer = self._producer
         if producer is None:
             raise RuntimeError(f"bucket {self._bucket} is not open")
+        # 1. A transaction begins.
         await producer.begin_transaction()
         reached("begun")
+        # 2. Outputs and changelog records are sent, and acknowledged.
         sent: list[Sent] = []
         of_changelogs: dict[Place, Sent] = {}
         for to, place, records in self._batches(made):
@@ -101,6 +133,7 @@ class KafkaTransactions:
         reached("sent")
         await asyncio.gather(*(batch.acknowledged for batch in sent))
         reached("acknowledged")
+        # 3. The offsets of the sources are added to it, for monitors.
         if made.checkpoints:
             offsets = {
                 TopicPartition(self._cluster.topic(topic), partition): position
@@ -108,6 +141,7 @@ class KafkaTransactions:
             }
             await producer.send_offsets_to_transaction(offsets, self._cluster.group)
         reached("offsets")
+        # 4. It is committed. Without an answer this raises EndTxnInDoubt, and the producer sends nothing more.
         committed = asyncio.ensure_future(producer.commit_transaction())
         await asyncio.sleep(0)  # the request is on its way: the moment that crash tests ask for
         reached("committing")
@@ -116,6 +150,57 @@ class KafkaTransactions:
         begun = {place: (last.acknowledged.result().offset, last) for place, last in of_changelogs.items()}
         # A batch that the broker had already is acknowledged without an offset.
         return {place: offset + last.records for place, (offset, last) in begun.items() if offset >= 0}
+
+    async def _settle(self, made: Round, contained: Mapping[Place, int]) -> Mapping[Place, int] | None:
+        """What `commit` returns if the round stands; None if it was undone. Raises ProducerFenced."""
+        # 5. A new producer: the late frame is refused from now on, and whatever was open has ended.
+        await self.close()
+        await self.open()
+        reached("reopened")
+        # 6. The changelogs decide.
+        async with asyncio.timeout(OPEN_SECONDS):
+            most = sum(len(changes) for changes in made.changes.values())
+            found = await self._written_since(contained, most)
+        written = {place: [(record.key, record.value) for record in rows] for place, rows in found.items()}
+        if not written:
+            return None
+        if written == {place: list(_newest(made, place)) for place in made.changes}:
+            return {place: rows[-1].offset + 1 for place, rows in found.items()}
+        raise ProducerFenced("while the end of a transaction was in doubt, another worker has written")
+
+    async def _written_since(
+        self, contained: Mapping[Place, int], most: int
+    ) -> Mapping[Place, list[ConsumerRecord]]:
+        """What is committed in changelogs from these positions on; only of those that have more. Stops at more
+        records than `most`.
+        """
+        places = {
+            TopicPartition(self._cluster.changelog(stage), number): (stage, number)
+            for stage, number in contained
+        }
+        found: dict[Place, list[ConsumerRecord]] = defaultdict(list)
+        consumer = AIOKafkaConsumer(
+            **self._cluster.client(),
+            enable_auto_commit=False,
+            isolation_level=COMMITTED,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=100,
+            request_timeout_ms=REQUEST_MS,
+        )
+        try:
+            await consumer.start()
+            ends = await consumer.end_offsets(list(places))
+            consumer.assign(list(places))
+            for partition, place in places.items():
+                consumer.seek(partition, contained[place])
+            while left := [p for p, place in places.items() if await consumer.position(p) < ends[p]]:
+                for partition, records in (await consumer.getmany(*left, timeout_ms=100)).items():
+                    found[places[partition]] += records
+                if sum(map(len, found.values())) > most:
+                    break
+        finally:
+            await consumer.stop()
+        return found
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
@@ -129,24 +214,25 @@ class KafkaTransactions:
             outputs[topic, partition].append((key.encode(), value))
         for (topic, partition), records in outputs.items():
             yield TopicPartition(self._cluster.topic(topic), partition), None, records
-        for (stage, partition), changes in made.changes.items():
-            newest = {
-                change.key: change.value for change in changes
-            }  # written once, however often it changed
-            yield (
-                TopicPartition(self._cluster.changelog(stage), partition),
-                (stage, partition),
-                newest.items(),
-            )
+        for place in made.changes:
+            yield TopicPartition(self._cluster.changelog(place[0]), place[1]), place, _newest(made, place)
+
+
+def _newest(made: Round, place: Place) -> Keyed:
+    """The records of a changelog: each key once, however often it changed."""
+    return {change.key: change.value for change in made.changes[place]}.items()
 
 
 async def _send(producer: AIOKafkaProducer, to: TopicPartition, records: Keyed) -> list["Sent"]:
-    """In as few batches as they need."""
-    sent = []
+    """In as few batches as they need. One that follows another waits until that is acknowledged: aiokafka would
+    wait for one request's time only, and then fail.
+    """
+    sent: list[Sent] = []
     batch = producer.create_batch()
     for key, value in records:
         if batch.append(key=key, value=value, timestamp=None) is None:
             sent.append(await _hand_over(producer, to, batch))
+            await sent[-1].acknowledged
             batch = producer.create_batch()
             batch.append(key=key, value=value, timestamp=None)
     sent.append(await _hand_over(producer, to, batch))

@@ -12,11 +12,14 @@ POSITION = b"\0"
 
 
 class KafkaLog:
-    """Each topic is read once, when it is first asked for."""
+    """Each topic is read once, when it is first asked for. `amid`: a transaction is open, and what comes behind
+    it is not waited for.
+    """
 
-    def __init__(self, cluster, partitions):
+    def __init__(self, cluster, partitions, *, amid=False):
         self._cluster = cluster
         self._partitions = partitions
+        self._ends_at = "read_committed" if amid else "read_uncommitted"
         self._read = {}
 
     def read(self, topic):
@@ -39,7 +42,9 @@ class KafkaLog:
         """Where they end, whatever is committed of it: a commit that was answered may not show everywhere
         yet, and is waited for.
         """
-        consumer = AIOKafkaConsumer(**self._cluster.client(), enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            **self._cluster.client(), isolation_level=self._ends_at, enable_auto_commit=False
+        )
         await consumer.start()
         try:
             return await consumer.end_offsets(partitions)

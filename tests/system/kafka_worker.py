@@ -3,7 +3,8 @@ test wants it to.
 
 Settings come from the environment, as everywhere. CHAOS_AT=STEP:N:ACT: when STEP of a transaction is
 reached for the N-th time, `kill` dies there, `stop` halts there until it is woken (SIGCONT). CHAOS_HOLD:
-while there is a file of this name, restoring does not end.
+while there is a file of this name, restoring does not end. CHAOS_ROUND: how many records a round folds;
+CHAOS_REQUEST_MS: how long a producer waits for an answer; CHAOS_BATCH_BYTES: how large its batches are.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from leadstream.settings import read_settings
 from leadstream.worker import worker_app
+from streams.engine import bucket
 from streams.kafka import transactions
 from streams.kafka.faust_host import run_worker
 from streams.kafka.restoring import KafkaBacking
@@ -59,6 +61,10 @@ def hold_restoring(file):
 
 if __name__ == "__main__":
     transactions.reached = reach(os.environ.get("CHAOS_AT"))
+    bucket.ROUND_RECORDS = int(os.environ.get("CHAOS_ROUND", bucket.ROUND_RECORDS))
+    bucket.CHUNK = min(bucket.CHUNK, bucket.ROUND_RECORDS // 2)
+    transactions.REQUEST_MS = int(os.environ.get("CHAOS_REQUEST_MS", transactions.REQUEST_MS))
+    transactions.BATCH_BYTES = int(os.environ.get("CHAOS_BATCH_BYTES", transactions.BATCH_BYTES))
     hold_restoring(Path(os.environ["CHAOS_HOLD"]))
     say("started")
     run_worker(worker_app(read_settings()), log_level="info")

@@ -170,11 +170,8 @@ def counting_events(log):
     }
 
 
-def assert_facts(connection, log):
-    """Every event that counts is one engagement, under the identity that holds it now."""
-    unique = counting_events(log)
-    (facts,) = connection.execute("select count(*) from live.engagement_history").fetchone()
-    assert facts == len(unique)
+def assert_counted_once(log, unique):
+    """Each event that counts, under one identity; returns who has each identity: (epoch, lead)."""
     holders = {}
     counted = set()
     for records in log.read(LEAD_ACTIVITY).values():
@@ -186,6 +183,15 @@ def assert_facts(connection, log):
                 assert (said.identity, said.event_id) not in counted, "an event counted twice"
                 counted.add((said.identity, said.event_id))
     assert len(counted) == len(unique)
+    return holders
+
+
+def assert_facts(connection, log):
+    """Every event that counts is one engagement, under the identity that holds it now."""
+    unique = counting_events(log)
+    (facts,) = connection.execute("select count(*) from live.engagement_history").fetchone()
+    assert facts == len(unique)
+    holders = assert_counted_once(log, unique)
     rows = {
         identity: (epoch, lead)
         for identity, epoch, lead in connection.execute(

@@ -1,32 +1,31 @@
 """On Kafka, whatever dies at whatever moment: everything equals the fold of the recorded order.
 
 Two workers, a projection and a gateway, as an operator runs them, under a supervisor that starts again
-whoever ends. CHAOS_SEED reproduces what the test itself chooses.
+whoever ends. CHAOS_TURNS says how often everything happens, CHAOS_SEED reproduces what the test itself chooses.
 """
 
-import asyncio
-import http.client
-import itertools
-import json
 import os
 import random
 import signal
 import sys
-import threading
 import time
-import urllib.request
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 from chaos_producers import ToGateway, ToKafka
-from crew import Crew
 from entangled import assert_entangled, entangled, mixed_in
 from kafka_log import KafkaLog
+from kafka_system import (
+    LEAST,
+    PARTITIONS,
+    Ends,
+    Nudges,
+    add_worker,
+    come_to_rest,
+    environment,
+    make_topics,
+    shards_at,
+    simulated,
+)
 from recorded_order import (
     assert_equals_the_fold,
     assert_statements,
@@ -37,18 +36,13 @@ from recorded_order import (
 
 from deploy.kafka.broker import free_port
 from leadstream.projecting import projection_positions
-from leadstream.simulate import simulate
-from leadstream.wiring import genesis
-from schemas.events import PageViewed
-from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY
+from schemas.topics import DEAD_LETTERS
 from streams.kafka.cluster import Cluster
-from streams.kafka.topics import create_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-WORKER = Path(__file__).with_name("kafka_worker.py")
-PARTITIONS = 6
-HOW_MANY = 50_000
+TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
+HOW_MANY = 50_000 * TURNS
 GROUPS, CROWDS = 100, 2
 MOVING = 3_800
 """Of them, events of people who are merged, split, and share devices."""
@@ -58,169 +52,23 @@ AT_WORK = dict.fromkeys(WORKERS, "state restored") | {
     "gateway": "The gateway serves",
 }
 """What they log once they are."""
+LOADING_SECONDS = 5.0
 STEPS = ("begun", "sent", "acknowledged", "offsets", "committing", "committed")
-
-
-class Ends:
-    """Where topics end and how far the workers are, asked of the broker on a loop of its own. Ends count
-    what no transaction has ended yet, so that nothing that a worker has just written is missed.
-    """
-
-    def __init__(self, cluster):
-        self._cluster = cluster
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._reader, self._admin = self._do(self._open())
-
-    def of(self, *topics):
-        places = [TopicPartition(self._cluster.topic(t), p) for t in topics for p in range(PARTITIONS)]
-        found = self._do(self._reader.end_offsets(places))
-        return {(self._cluster.name_of(place.topic), place.partition): end for place, end in found.items()}
-
-    def folded(self):
-        try:
-            found = self._do(self._admin.list_consumer_group_offsets(self._cluster.group))
-        except GroupCoordinatorNotAvailableError:  # a young broker, or one that has just come back
-            return {}
-        return {(self._cluster.name_of(p.topic), p.partition): done.offset for p, done in found.items()}
-
-    def passed(self, ends):
-        folded = self.folded()
-        return all(folded.get(slot, 0) >= end for slot, end in ends.items())
-
-    def members(self):
-        """The ids of the workers' group."""
-        answer = self._do(self._admin.describe_consumer_groups([self._cluster.group]))
-        (group,) = answer[0].groups
-        return [member[0] for member in group[5]]
-
-    def close(self):
-        self._do(self._shut())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    async def _open(self):
-        reader = AIOKafkaConsumer(**self._cluster.client(), enable_auto_commit=False)
-        admin = AIOKafkaAdminClient(**self._cluster.client())
-        await reader.start()
-        await admin.start()
-        return reader, admin
-
-    async def _shut(self):
-        await self._reader.stop()
-        await self._admin.close()
-
-
-@pytest.fixture
-def crew(tmp_path):
-    crew = Crew(tmp_path)
-    yield crew
-    crew.close()
-
-
-@pytest.fixture
-def hold(tmp_path):
-    """While there is this file, no worker ends restoring."""
-    return tmp_path / "hold"
-
-
-def environment(cluster, **more):
-    return {
-        "LEADSTREAM_KAFKA": cluster.brokers,
-        "LEADSTREAM_KAFKA_PREFIX": cluster.prefix,
-        "LEADSTREAM_PROJECTION_PORT": "0",
-        **{f"LEADSTREAM_{name.upper()}": str(value) for name, value in more.items()},
-    }
-
-
-def add_worker(crew, name, cluster, hold):
-    """Returns the port of its pages."""
-    port = free_port()
-    env = environment(cluster, worker_id=name, worker_port=port, data_dir=hold.parent / f"{name}-data")
-    crew.add(name, [sys.executable, str(WORKER)], env | {"CHAOS_HOLD": str(hold)})
-    return port
-
-
-def shards_at(port):
-    """What the pages of a worker say that it holds, if all of it is ready."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/tables.json", timeout=5) as answer:
-            said = json.load(answer)
-    except (OSError, http.client.HTTPException):
-        return []
-    return said["tables"] if said["ready"] else []
-
-
-def simulated(count, leads):
-    found = itertools.islice(simulate(seed=7, leads=leads, days=60, until=datetime.now(UTC)), count)
-    events = [
-        type(event)(**({name: getattr(event, name) for name in event.__struct_fields__}
-        | {"recorded_at": event.recorded_at or event.occurred_at}))
-        for event in found
-    ]  # fmt: skip
-    assert len(events) == count
-    return events
-
-
-def make_topics(cluster):
-    asyncio.run(create_topics(cluster, partitions=PARTITIONS, genesis=genesis(datetime.now(UTC))))
-
-
-class Nudges(threading.Thread):
-    """A few more events for every partition, while a test waits for a worker to have something to do."""
-
-    def __init__(self, cluster):
-        super().__init__(name="nudges", daemon=True)
-        self._way = ToKafka("nudges", [], cluster)
-        self._asked = threading.Event()
-        self._over = threading.Event()
-        self.acknowledged = self._way.acknowledged
-
-    def __call__(self):
-        self._asked.set()
-
-    def run(self):
-        for begin in itertools.count(0, 50):
-            self._asked.wait()
-            self._asked.clear()
-            now = datetime.now(UTC)
-            group = [
-                PageViewed(
-                    event_id=f"nudge-{begin + number}",
-                    occurred_at=now,
-                    recorded_at=now,
-                    visitor_id=f"nudged-{number}",
-                )
-                for number in range(50)
-            ]
-            while not self._over.is_set() and not self._way.send(group):
-                self._over.wait(0.1)
-            if self._over.wait(0.1):
-                return
-            self._way.note(group)
-
-    def close(self):
-        self._over.set()
-        self._asked.set()
-        self.join(60)
-        self._way.close()
 
 
 class Director:
     """What happens to the crew."""
 
-    def __init__(self, crew, broker, rng, nudge, ports):
+    def __init__(self, crew, broker, rng, nudge, ports, ends):
         self._crew = crew
+        self._ends = ends
         self._broker = broker
         self._rng = rng
         self._nudge = nudge
         self._ports = ports
         self.kills = 0
+        self.struck = []
+        """Of each fault, how many events were accepted and not scored when it struck."""
 
     def play(self, act, who):
         begun = time.monotonic()
@@ -231,6 +79,7 @@ class Director:
         if self._rng.random() < 0.8:  # else while it starts
             self._await_ready(who)
             time.sleep(self._rng.random() * 0.3)
+        self._load()
         self._crew.kill(who)
         self.kills += 1
 
@@ -238,22 +87,26 @@ class Director:
         """A worker is killed, and the one that follows it dies at a step of a transaction."""
         who = self._rng.choice(WORKERS)
         self._await_ready(who)
+        self._load()
         self._crew.kill(who, armed={"CHAOS_AT": f"{step}:{self._rng.randint(1, 4)}:kill"})
         self.kills += 1
         member = self._crew[who]
         life, said = member.lives, member.words
         self._until(lambda: member.lives > life, f"{who} dies at {step}")
+        self.struck.append(self._ends.outstanding())
         assert said[f"kill at {step}"], f"{who} died of something else\n{self._crew.report()}"
 
     def _freeze(self, who):
         """In mid-transaction, for longer than its session lasts: the other one takes everything."""
         other = WORKERS[1 - WORKERS.index(who)]
         self._await_ready(who)
+        self._load()
         self._crew.kill(who, armed={"CHAOS_AT": f"acknowledged:{self._rng.randint(1, 4)}:stop"})
         self.kills += 1
         member = self._crew[who]
         life = member.lives
         self._until(lambda: member.words["stop at acknowledged"], f"{who} halts in a transaction")
+        self.struck.append(self._ends.outstanding())
         everything = 2 * PARTITIONS
         self._until(lambda: len(shards_at(self._ports[other])) == everything, f"{other} owns everything")
         self._await_commit(other)
@@ -264,17 +117,27 @@ class Director:
 
     def _stop(self, who):
         self._await_ready(who)
+        self._load()
         seconds = self._crew.end(who)
         print(f"  {who} stopped within {seconds:.1f} s")
         self._crew.restart(who)
 
     def _break(self, _who):
         """The broker dies and comes back; everybody goes on, or ends and goes on."""
+        self._load()
         self._broker.kill()
         time.sleep(self._rng.random() * 2)
         self._broker.restart()
         for who in WORKERS:
             self._await_commit(who)
+
+    def _load(self):
+        """A fault follows at once: enough is to be done, or there will be nothing that it could break."""
+        deadline = time.monotonic() + LOADING_SECONDS
+        while (outstanding := self._ends.outstanding()) < LEAST and time.monotonic() < deadline:
+            self._nudge(5 * LEAST)
+            time.sleep(0.01)
+        self.struck.append(outstanding)
 
     def _await_commit(self, who):
         member = self._crew[who]
@@ -303,6 +166,7 @@ def script(rng):
     acts += [("die_at", step) for step in STEPS]
     acts += [("freeze", rng.choice(WORKERS)), ("break", "broker")]
     acts += [("stop", who) for who in (*WORKERS, "projection", "gateway")]
+    acts *= TURNS
     rng.shuffle(acts)
     return acts
 
@@ -315,7 +179,7 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     print(f"CHAOS_SEED={seed}", flush=True)
     cluster = Cluster(own_broker.address, prefix="chaos-")
     make_topics(cluster)
-    events = simulated(HOW_MANY - MOVING, 5_000)
+    events = simulated(HOW_MANY - MOVING, 5_000 * TURNS)
     moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
     events = mixed_in(events, moving[:MOVING])
     port = free_port()
@@ -330,7 +194,8 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
         ways[random.Random(f"{seed}/{event.visitor_id or event.lead_id}").random() < 0.3].append(event)
     producers = [ToKafka("to kafka", ways[0], cluster), ToGateway("to gateway", ways[1], port)]
     nudge = Nudges(cluster)
-    director = Director(crew, own_broker, random.Random(f"{seed}/moments"), nudge, ports)
+    ends = Ends(cluster)
+    director = Director(crew, own_broker, random.Random(f"{seed}/moments"), nudge, ports, ends)
     try:
         for way in (*producers, nudge):
             way.start()
@@ -346,8 +211,13 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
             producer.close()
     acknowledged = nudge.acknowledged.union(*(producer.acknowledged for producer in producers))
     assert director.kills >= 15
+    loaded = sum(outstanding >= LEAST for outstanding in director.struck)
+    print(
+        f"faults: {len(director.struck)}, of them with {LEAST} outstanding events or more: {loaded}",
+        flush=True,
+    )
+    assert loaded >= 0.75 * len(director.struck)
 
-    ends = Ends(cluster)
     try:
         come_to_rest(crew, ends)
         for who in WORKERS:
@@ -368,18 +238,6 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     cards = assert_equals_the_fold(database_url, log)
     assert len(cards) > 1_000
     assert_entangled(cards)
-
-
-def come_to_rest(crew, ends):
-    """All events are folded, and what came of them, too: leads send identities on along many redirects, one
-    after the other. Time goes on waking leads behind that.
-    """
-    before = None
-    while (begin := ends.of(EVENTS)) != before:
-        before = begin
-        for topic in (EVENTS, LEAD_ACTIVITY):
-            now = ends.of(topic)
-            crew.wait_for(partial(ends.passed, now), f"{topic} is folded up to {now}")
 
 
 def reached(url, ends):

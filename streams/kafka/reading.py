@@ -4,9 +4,11 @@ A consumer's position moves past what holds no record (marks of transactions, co
 chunks follow each other without a gap for as long as nothing else seeks the consumer.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError
 
 from schemas.record import Chunk, Record, Slot
 from streams.kafka.cluster import Cluster
@@ -54,13 +56,10 @@ class ChunkReader:
         found = await self._consumer.getmany(*chosen, timeout_ms=int(seconds * 1000), max_records=most)
         chunks = []
         for partition in chosen:
-            state = self._consumer._subscription.subscription  # noqa: SLF001 - position() would wait for a broker
-            assigned = state.assignment.state_value(partition) if state and state.assignment else None
             # As it is now: who was placed anew while we waited was read from there; None: taken away.
-            start = self._next.get(partition)
-            if start is None or assigned is None or not assigned.has_valid_position:
+            start, position = self._next.get(partition), _at_once(self._consumer.position(partition))
+            if start is None or position is None:
                 continue
-            position = assigned.position
             records = found.get(partition, ())
             if position <= start and not records:
                 continue
@@ -79,6 +78,18 @@ class ChunkReader:
 
     def _slot(self, partition: TopicPartition) -> Slot:
         return self._cluster.name_of(partition.topic), partition.partition
+
+
+def _at_once(position: Coroutine[Any, Any, int]) -> int | None:
+    """None: the consumer would wait for a broker, or does not own the partition."""
+    try:
+        position.send(None)
+    except StopIteration as known:
+        return cast(int, known.value)
+    except IllegalStateError:
+        return None
+    position.close()
+    return None
 
 
 def _text(key: bytes | None) -> str:

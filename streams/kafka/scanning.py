@@ -13,13 +13,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.record import Chunk, Slot
+from streams.kafka.closing import close
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import (
     ANSWER_SECONDS,
     Described,
     KafkaAway,
     PositionLost,
-    close,
     describe,
     silent,
 )

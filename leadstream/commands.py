@@ -38,6 +38,7 @@ from leadstream.reach import Store, as_served, database_beside, reach_store, set
 from leadstream.serving import Beside, ensure_directory, listening, run_gateway
 from leadstream.settings import Settings, read_settings, unknown_variables, variable
 from leadstream.show import Failure, out, progress, say, warn
+from leadstream.signals import end_at_once, interrupt
 from leadstream.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
@@ -109,8 +110,11 @@ def demo(settings: Settings, *, leads: int, browser: bool) -> None:
 def _until_told() -> Iterator[None]:
     """Being told to stop is how this command ends."""
     try:
+        interrupt()
         yield
+        end_at_once()
     except KeyboardInterrupt:
+        end_at_once()
         say("Stopped.")
 
 

@@ -29,6 +29,8 @@ import psycopg
 import structlog
 from psycopg.pq import PGconn, Ping
 
+from leadstream.signals import uninterrupted
+
 with (
     warnings.catch_warnings()
 ):  # it says at import that XDG_RUNTIME_DIR is not set, which it is not asked for
@@ -101,7 +103,9 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
             user = _prepare(cluster)
             _bring_up(cluster, user, _SETTINGS | dict(settings or {}))
             _create_database(cluster)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):  # with the server up, perhaps, and nobody to stop it
+                _stop(cluster)
             _release(data_dir)
             raise
         return _url(cluster, DATABASE)
@@ -365,8 +369,9 @@ def _ping(url: str) -> Ping:
 
 
 def _run(user: str | None, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    # Output goes to a file: the server inherits it, and a pipe would never end.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    # Output goes to a file: the server inherits it, and a pipe would never end. A server that is half made, or
+    # that comes up when its starter has gone, would be in the way of the next: what has begun ends.
+    with uninterrupted(), tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))
         }
@@ -377,6 +382,7 @@ def _run(user: str | None, command: str, *arguments: str) -> "subprocess.Complet
             env=environment | {"LC_ALL": "C", "LANG": "C"},
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a terminal's Ctrl-C is for us
             user=user,
             group=user and pwd.getpwnam(user).pw_gid,
             extra_groups=None if user is None else [],

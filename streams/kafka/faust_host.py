@@ -8,6 +8,7 @@ default), and a stop takes at most ten seconds.
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.request import urlopen
 
 import faust
 import structlog
@@ -29,9 +31,10 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 from faust.app.base import BootStrategy
-from faust.types import ChannelT, StreamT
+from faust.types import AgentT, ChannelT, StreamT
 from faust.web.base import BlueprintManager
 from faust.web.drivers.aiohttp import Web
+from mode.threads import ServiceThread
 from yarl import URL
 
 from schemas.record import Chunk, Slot
@@ -265,8 +268,7 @@ class LeadstreamApp(faust.App):
         await super().on_first_start()
 
     async def on_start(self) -> None:
-        """Not Faust's own, which makes a consumer of its own, with a loop that nothing closes."""
-        self.finalize()
+        await super().on_start()
         try:
             await self._open()
         except Exception as error:
@@ -341,6 +343,9 @@ class LeadstreamApp(faust.App):
         if self._member is not None:
             await self._member.stop()
         await super().on_stop()
+        for part in self.consumer.beacon.children:  # of Faust's own consumer, which is made and never started
+            if isinstance(part.data, ServiceThread):
+                part.data.thread_loop.close()
         if self._backing is not None:
             await self._backing.stop()
         _log.info("worker stopped", shards=owned)
@@ -469,7 +474,16 @@ class LeadstreamApp(faust.App):
         self.page("/ready", name="ready")(ready)
 
     def _add_commands(self) -> None:
-        """`faust tables` lists the tables of Faust, and we have none: it lists ours in their place."""
+        """`faust tables` lists the tables of Faust, and we have none: it lists ours in their place. `faust agents
+        --local` says, too, what each agent of the worker at our port has done.
+        """
+        from faust.cli.agents import agents  # noqa: PLC0415 - registers Faust's own command, before ours
+
+        def counts(command: Any, agent: AgentT[Any]) -> Sequence[str]:
+            return [*agents.agent_to_row(command, agent), *self._counts(agent.name)]
+
+        about = {"headers": [*agents.headers, "shards", "folded"], "agent_to_row": counts}
+        type("agents", (agents,), about | {"__doc__": agents.__doc__})
 
         async def tables(command: Any) -> None:
             """List the tables: the state of each stage, and the topic that keeps it."""
@@ -484,6 +498,18 @@ class LeadstreamApp(faust.App):
             command.say(command.tabulate(rows, headers=["name", "changelog", "help"], title="Tables"))
 
         self.command()(tables)
+
+    def _counts(self, stage: str) -> tuple[str, str]:
+        """How many shards of it the worker at our port owns, and how many records it has folded."""
+        try:
+            with urlopen(
+                f"http://{self.conf.web_host}:{self.conf.web_port}/tables.json", timeout=2
+            ) as answer:
+                tables = json.load(answer)["tables"]
+        except (OSError, ValueError, KeyError):
+            return "no worker", "-"
+        folded = [table["folded"] for table in tables if table["table"] == stage]
+        return str(len(folded)), str(sum(folded))
 
 
 def create_app(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from faust_counting import make_topics, until
+from faust_counting import PARTITIONS, make_topics, until
 
 from deploy.kafka.broker import free_port
 from leadstream.wiring import STAGES, genesis
@@ -39,7 +39,7 @@ def ended(process):
 
 def test_agents_and_tables_are_listed_without_a_broker(tmp_path):
     settings = {"kafka": "127.0.0.1:1", "kafka_prefix": "x-", "data_dir": tmp_path}
-    lists = [faust(command, **settings) for command in ("agents", "tables")]
+    lists = [faust(*command, **settings) for command in (("agents", "--local"), ("tables",))]
     (code, agents, _), (other, tables, _) = map(ended, lists)
     assert (code, other) == (0, 0)
     for name, topic in (("@track_sessions", "x-events"), ("@score_leads", "x-lead-activity")):
@@ -79,6 +79,15 @@ def test_a_worker_works_until_it_is_told_to_stop(cluster, tmp_path):
                 return False
 
         until(answers, "it is ready")
+        code, agents, _ = ended(faust("agents", "--local", data_dir=tmp_path, worker_port=port))
+        assert code == 0
+        for name in ("@track_sessions", "@score_leads"):
+            (line,) = [line for line in agents.splitlines() if name in line]
+            *_, shards, folded = line.strip("| ").split("|")
+            assert int(shards) == PARTITIONS
+            assert int(folded) >= len(genesis(datetime.now(UTC))), (
+                "models and settings are in every partition"
+            )
         begun = time.monotonic()
         worker.send_signal(signal.SIGTERM)
         code, _, err = ended(worker)

@@ -102,6 +102,32 @@ def test_a_worker_works_until_it_is_told_to_stop(cluster, tmp_path):
 
 
 @pytest.mark.kafka
+def test_a_worker_that_restores_is_told_to_stop(cluster, tmp_path):
+    make_topics(cluster, [stage() for stage in STAGES], genesis=genesis(datetime.now(UTC)))
+    hold = tmp_path / "hold"
+    hold.touch()
+    settings = {"kafka": cluster.brokers, "kafka_prefix": cluster.prefix, "worker_port": free_port()}
+    environment = {f"LEADSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
+    worker = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "system" / "kafka_worker.py"],
+        env=os.environ | environment | {"LEADSTREAM_DATA_DIR": str(tmp_path), "CHAOS_HOLD": str(hold)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "restoring\n" in worker.stdout
+        begun = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        code, *_ = ended(worker)
+        assert time.monotonic() - begun < 10
+    finally:
+        worker.kill()
+    assert code == 0
+
+
+@pytest.mark.kafka
 def test_without_its_topics_a_worker_ends_and_says_what_to_do(cluster, tmp_path):
     settings = {"kafka": cluster.brokers, "kafka_prefix": cluster.prefix, "worker_port": free_port()}
     code, _, err = ended(faust("worker", **settings, data_dir=tmp_path))

@@ -142,6 +142,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
         """
         self._room.clear()
         roomy = [slot for slot in self._reader.slots if not self._host.full(slot)]
+        if roomy and len(roomy) == len(self._reader.slots):
+            return await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=roomy)
         room = asyncio.create_task(self._room.wait())
         reading = asyncio.create_task(
             self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=roomy) if roomy else self._idle()

@@ -1,5 +1,17 @@
-"""`python -m leadstream` is `leadstream`."""
+"""`leadstream`, and `python -m leadstream`: signals first, since what comes then takes long to load."""
 
-from leadstream.cli import main
+import sys
 
-main()
+from leadstream.signals import UNTIL_TOLD, end_at_once
+
+
+def main() -> None:
+    if sys.argv[1:2] and sys.argv[1] in UNTIL_TOLD:
+        end_at_once()
+    from leadstream.cli import main as run  # noqa: PLC0415 - after the signals
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,6 @@ A user's mistake is answered by one line that names the remedy and an exit code 
 """
 
 import os
-import signal
 import sys
 from datetime import datetime
 from importlib.metadata import version as version_of
@@ -18,6 +17,7 @@ import typer
 from leadstream import cli_models
 from leadstream.cli_options import DatabaseUrl, DataDir, Tenant, commands, settings_from
 from leadstream.show import Failure, complain, print_line, print_trace
+from leadstream.signals import UNTIL_TOLD, interrupt
 from schemas.envelope import DEFAULT_TENANT
 
 RUN, FILL, TEND, KAFKA = "Run", "Bring events in, take them out", "Look after it", "Run on Kafka"
@@ -387,9 +387,12 @@ def settings() -> None:
 
 
 def main() -> None:
-    """The entry point `leadstream`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Runs the command line. A command that runs until it is told to stop says itself from when on it is
+    interrupted, and not ended.
+    """
     sys.excepthook = print_trace
+    if not UNTIL_TOLD.intersection(sys.argv[1:2]):
+        interrupt()
     try:
         app()
     except Failure as failure:

@@ -45,6 +45,7 @@ from leadstream.show import (
     say,
     warn,
 )
+from leadstream.signals import end_at_once, interrupt
 from leadstream.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
@@ -129,8 +130,11 @@ def _until_told() -> Iterator[None]:
     """Being told to stop is how this command ends; also in the background, where SIGINT is inherited as ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        interrupt()
         yield
+        end_at_once()
     except KeyboardInterrupt:
+        end_at_once()
         say("Stopped.")
 
 

@@ -29,6 +29,7 @@ import psycopg
 import structlog
 from psycopg.pq import PGconn, Ping
 
+from leadstream.signals import uninterrupted
 from projections.connection import connect
 
 with (
@@ -103,7 +104,9 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
             user = _prepare(cluster)
             _bring_up(cluster, user, _SETTINGS | dict(settings or {}))
             _create_database(cluster)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):  # with the server up, perhaps, and nobody to stop it
+                _stop(cluster)
             _release(data_dir)
             raise
         return _url(cluster, DATABASE)
@@ -438,8 +441,9 @@ def run_program(
     user: str | None, command: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """One of PostgreSQL's own programs, as `user` (None: as who we are); `environment` adds to ours."""
-    # Output goes to a file: the server inherits it, and a pipe would never end.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    # Output goes to a file: the server inherits it, and a pipe would never end. A server that is half made, or
+    # that comes up when its starter has gone, would be in the way of the next: what has begun ends.
+    with uninterrupted(), tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))}
         done = subprocess.run(  # noqa: S603 - our own binaries, arguments as a list
             [str(_BIN / command), *arguments],
@@ -448,6 +452,7 @@ def run_program(
             env=ours | {"LC_ALL": "C", "LANG": "C"} | dict(environment or {}),
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a terminal's Ctrl-C is for us
             user=user,
             group=user and pwd.getpwnam(user).pw_gid,
             extra_groups=None if user is None else [],

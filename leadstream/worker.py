@@ -6,7 +6,13 @@ importing this module neither reads settings nor needs Kafka.
 
 import asyncio
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
+
+from leadstream.signals import end_at_once
+
+if "faust.cli.faust" in sys.modules:  # it is Faust's command line that loads this
+    end_at_once()
 
 import uvloop
 from aiokafka.errors import ProducerFenced

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, SHARED, partition_of
 from streams.kafka.cluster import Cluster
+from streams.kafka.private_names import discard
 
 PATIENCE = 5.0
 """Seconds until a call is given up, and the producer with it."""
@@ -76,7 +77,7 @@ class KafkaAppend:
         while self._deadlines:  # noqa: ASYNC110 - they end by themselves, and soon
             await asyncio.sleep(0.01)
         if producer is not None:
-            await _discard(producer, CLOSING_SECONDS)
+            await discard(producer, CLOSING_SECONDS)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=CLOSING_SECONDS)
 
@@ -150,7 +151,7 @@ class KafkaAppend:
                 await producer.start()
                 partitions = await _partitions(producer, self._cluster.topic(EVENTS))
         except BaseException:
-            await _discard(producer, CLOSING_SECONDS)
+            await discard(producer, CLOSING_SECONDS)
             raise
         self._lost.clear()
         self._producer, self._partitions = producer, partitions
@@ -182,19 +183,9 @@ class KafkaAppend:
         for deadline in self._deadlines:
             if not deadline.expired():
                 deadline.reschedule(now)
-        leaving = asyncio.create_task(_discard(producer, PATIENCE), name="let a producer go")
+        leaving = asyncio.create_task(discard(producer, PATIENCE), name="let a producer go")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
-
-
-async def _discard(producer: AIOKafkaProducer, patience: float) -> None:
-    """Ends a producer without writing what it still holds, which its own `stop` would wait to do."""
-    sender = producer._sender.sender_task  # noqa: SLF001 - nothing public ends it without a flush
-    if sender is not None:
-        sender.cancel()
-        await asyncio.wait([sender], timeout=patience)  # for the answers to what is on the wire
-    producer._closed = True  # noqa: SLF001 - else it complains when it is collected
-    await producer.client.close()
 
 
 async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:

@@ -1,41 +1,61 @@
-"""The simplest host: one aiokafka consumer, no Faust. What a benchmark holds the other host against.
-
-Reads what the group gives it and hands it to the worker; everything else is the worker's.
+"""The simplest host: a member of the group and the engine's worker, no Faust. What a benchmark holds the
+other host against.
 """
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-
+from schemas.record import Chunk, Slot
 from streams.engine.shard import Stage
 from streams.engine.worker import Worker
-from streams.kafka.assignor import bucket_assignor
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.member import Member
 from streams.kafka.restoring import KafkaBacking
 
-READ_SECONDS = 0.25
-IDLE_SECONDS = 0.02
 TICK_SECONDS = 1.0
-MOST = 20_000
-"""Records of one read."""
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
-    def __init__(self, cluster: Cluster, worker: Worker, reader: ChunkReader) -> None:
-        self._cluster = cluster
-        self._worker = worker
-        self._reader = reader
+class _BareHost:
+    """`streams.kafka.member.MemberHost`, by the worker alone."""
 
-    async def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
-        self._reader.forget()
-        await self._worker.revoke()
+    def __init__(
+        self,
+        cluster: Cluster,
+        stages: Sequence[Stage[Any, Any]],
+        backing: KafkaBacking,
+        buckets: int,
+        now: Callable[[], int],
+    ) -> None:
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.member = Member(cluster, [stage.source for stage in stages], self, buckets=buckets)
+        self.worker = Worker(
+            stages,
+            backing,
+            buckets=buckets,
+            now=now,
+            seek=self.member.read_from,
+            room=lambda _: self.member.has_room(),
+            fail=self.fail,
+        )
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._worker.assign([(self._cluster.name_of(p.topic), p.partition) for p in assigned])
+    async def assigned(self, slots: Collection[Slot]) -> None:
+        await self.worker.assign(slots)
+
+    async def revoked(self) -> None:
+        await self.worker.revoke()
+
+    def full(self, slot: Slot) -> bool:
+        return self.worker.full(slot)
+
+    async def hand_over(self, chunk: Chunk) -> None:
+        self.worker.offer(chunk)
+
+    def fail(self, error: BaseException) -> None:
+        """The first failure counts."""
+        if not self.failure.done():
+            self.failure.set_exception(error)
 
 
 async def run(
@@ -50,66 +70,22 @@ async def run(
 ) -> None:
     """Until `stop` is set. Raises what the worker failed with; `ready` is given the worker at the start."""
     gc.set_threshold(200_000, 20, 50)  # folds make many small lasting objects
-    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     backing = KafkaBacking(cluster, partitions)
-    consumer = AIOKafkaConsumer(
-        **cluster.client(),
-        group_id=cluster.group,
-        partition_assignment_strategy=(bucket_assignor(buckets),),
-        enable_auto_commit=False,
-        isolation_level=COMMITTED,
-        auto_offset_reset="none",  # where to read is the worker's to say; a lost position must show
-        fetch_max_wait_ms=int(READ_SECONDS * 1000),
-        max_partition_fetch_bytes=2 * 1024 * 1024,
-        session_timeout_ms=10_000,
-        heartbeat_interval_ms=3_000,
-        max_poll_interval_ms=2**31 - 1,  # while everything restores or is full, nothing is read
-    )
-    reader = ChunkReader(consumer, cluster)
-    worker = Worker(stages, backing, buckets=buckets, now=now, seek=reader.seek, fail=failure.set_exception)
-    await backing.start()
-    consumer.subscribe(
-        [cluster.topic(stage.source) for stage in stages], listener=_Listener(cluster, worker, reader)
-    )
-    await consumer.start()
-    if ready is not None:
-        ready(worker)
+    host = _BareHost(cluster, stages, backing, buckets, now)
+    told: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
-        await _serve(worker, reader, failure, stop)
+        await backing.start()
+        host.member.start()
+        if ready is not None:
+            ready(host.worker)
+        while not (told.done() or host.failure.done()):
+            ends = {told, host.failure}
+            await asyncio.wait(ends, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            host.worker.tick()
+        if host.failure.done():
+            host.failure.result()
     finally:
-        await worker.stop()
-        await consumer.stop()
+        told.cancel()
+        await host.worker.stop()
+        await host.member.stop()
         await backing.stop()
-
-
-async def _serve(
-    worker: Worker, reader: ChunkReader, failure: "asyncio.Future[None]", stop: asyncio.Event
-) -> None:
-    told, loop = asyncio.create_task(stop.wait()), asyncio.get_running_loop()
-    tick_at = loop.time()
-    reading = asyncio.create_task(_read(worker, reader))
-    try:
-        while not stop.is_set():
-            waiting: set[asyncio.Future[Any]] = {told, failure, reading}
-            await asyncio.wait(waiting, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            for ended in (failure, reading):
-                if ended.done():
-                    ended.result()
-            if loop.time() >= tick_at:
-                worker.tick()
-                tick_at = loop.time() + TICK_SECONDS
-    finally:
-        for task in (told, reading):
-            task.cancel()
-        await asyncio.gather(told, reading, return_exceptions=True)
-
-
-async def _read(worker: Worker, reader: ChunkReader) -> None:
-    while True:
-        open_slots = [slot for slot in reader.slots if not worker.full(slot)]
-        if not open_slots:
-            await asyncio.sleep(IDLE_SECONDS)
-            continue
-        for chunk in await reader.read(seconds=READ_SECONDS, most=MOST, of=open_slots):
-            worker.offer(chunk)
-        await asyncio.sleep(0)

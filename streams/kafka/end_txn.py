@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.protocol.transaction import EndTxnRequest
 
+from streams.kafka.private_names import fail_transaction
+
 
 class EndTxnInDoubt(KafkaError):  # type: ignore[misc] # aiokafka is untyped
     """Nobody knows yet whether the transaction was committed; only a new producer may go on."""
@@ -30,7 +32,7 @@ def end_once(producer: AIOKafkaProducer) -> AIOKafkaProducer:
 
     An EndTxn that was answered is no longer on its way, whatever the answer, and aiokafka may repeat it.
     """
-    send, manager = producer.client.send, producer._txn_manager  # noqa: SLF001 - the only private part
+    send = producer.client.send
 
     async def guarded(node: int, request: Any, **group: Any) -> Any:
         try:
@@ -39,7 +41,7 @@ def end_once(producer: AIOKafkaProducer) -> AIOKafkaProducer:
             raise
         except Exception as cause:
             if isinstance(request, EndTxnRequest):
-                manager.fatal_error(EndTxnInDoubt(cause))
+                fail_transaction(producer, EndTxnInDoubt(cause))
             raise
 
     producer.client.send = guarded

@@ -1,21 +1,25 @@
-"""Faust as the thin host of the engine: app, agents, membership, timer, pages, life and death of a worker.
+"""Faust as the host of the engine: app, agents, timer, pages, life and death of a worker.
 
-Faust carries chunks, never records, and no state: `track_sessions` and `score_leads` hand what they get to
-the engine's worker, which alone folds, writes and knows positions. Nothing is restored in a rebalance, no
-exception is swallowed (`fail` ends the process by default), and a stop takes at most ten seconds.
+A member of the group reads chunks into two channels of Faust's; the agents `track_sessions` and `score_leads`
+hand them to the engine's worker, which alone folds, writes and knows positions. Faust itself opens no
+connection to Kafka. Nothing is restored in a rebalance, no exception is swallowed (`fail` ends the process by
+default), and a stop takes at most ten seconds.
 """
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.request import urlopen
 
 import faust
 import structlog
@@ -26,7 +30,11 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
     ProducerFenced,
 )
-from faust.types import StreamT
+from faust.app.base import BootStrategy
+from faust.types import AgentT, ChannelT, StreamT
+from faust.web.base import BlueprintManager
+from faust.web.drivers.aiohttp import Web
+from mode.threads import ServiceThread
 from yarl import URL
 
 from schemas.record import Chunk, LogUnreadableError, Slot
@@ -36,17 +44,8 @@ from streams.engine.shard import FoldFailed, Stage
 from streams.engine.worker import ShardStatus, Worker
 from streams.kafka import pages
 from streams.kafka.cluster import Cluster
-from streams.kafka.faust_seams import (
-    PINNED,
-    Boot,
-    ChunkConsumer,
-    ChunkSchema,
-    ChunkTransport,
-    NoTables,
-    OwnPages,
-    PortTakenError,
-    gone,
-)
+from streams.kafka.end_txn import EndTxnInDoubt
+from streams.kafka.member import Member
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.restoring import KafkaBacking
 from streams.kafka.topics import BrokerAway, TopicsMissing, TopicsRefused, check_topics, partitions_of
@@ -67,6 +66,8 @@ STOPPING_SECONDS = 9.0
 """After so long a process that is to stop ends as it is: what was not committed, the next one does."""
 STARTING_SECONDS = 5.0
 """For a start under way, when stopping."""
+MOST_WAITING = 16
+"""Chunks of a topic that its agent has not taken yet: from there on it is not read."""
 NO_PAGES = 6066
 """Faust wants a port even of an app that opens none."""
 FAILED = 3
@@ -109,14 +110,41 @@ def explain(error: BaseException) -> str | None:
         return f"A record is larger than its topic takes ({error}): `leadstream topics check` says which setting is wrong."
     if isinstance(
         error,
-        TopicsRefused | PortTakenError | SeamsGoneError | BucketUnopened | LogUnreadableError | NewerCodec,
+        TopicsRefused | PortTakenError | BucketUnopened | EndTxnInDoubt | LogUnreadableError | NewerCodec,
     ):
         return str(error)
     return None
 
 
-class SeamsGoneError(Exception):
-    """Faust, mode or aiokafka are not what this was written for."""
+class PortTakenError(Exception):
+    """The message names address and remedy."""
+
+
+class Boot(BootStrategy):
+    """What Faust starts with the app: nothing that speaks to Kafka."""
+
+    enable_kafka = False
+
+
+class OwnPages(Web):
+    """Faust's web server with our pages alone: Faust's own tell of tables that we do not have."""
+
+    def __init__(self, app: "LeadstreamApp") -> None:
+        super().__init__(app)
+        self.blueprints = BlueprintManager()
+        self._fail = app.fail
+
+    async def start_server(self) -> None:
+        try:
+            await super().start_server()
+        except OSError as cause:
+            conf = self.app.conf
+            error = PortTakenError(
+                f"The worker's pages cannot listen on {conf.web_bind}:{conf.web_port} ({cause.strerror}). "
+                "Set LEADSTREAM_WORKER_PORT to a free port: each worker of a machine needs its own."
+            )
+            self._fail(error)
+            raise error from cause
 
 
 class LeadstreamWorker(faust.Worker):
@@ -169,21 +197,19 @@ class LeadstreamApp(faust.App):
             broker=[URL(f"kafka://{broker}") for broker in cluster.brokers.split(",")],
             store="memory://",
             datadir=data_dir,
-            topic_disable_leader=True,
-            topic_allow_declare=False,
-            stream_wait_empty=False,
             web_enabled=port is not None,
             web_port=port or NO_PAGES,
             web_bind=host,
             web_host=host,
             worker_redirect_stdouts=False,
             Worker=LeadstreamWorker,
-            TableManager=NoTables,
         )
         self.cluster = cluster
         self.stages = stages
         self.buckets = buckets
         self.worker_id = worker_id
+        self.assignments = 0
+        """How often the group has said what is owned."""
         self.on_failure: Fail = fail or end_process
         self.failed: BaseException | None = None
         self.metrics = WorkerMetrics([stage.name for stage in stages], self.status, self.ends, self.tallies)
@@ -193,16 +219,21 @@ class LeadstreamApp(faust.App):
         self._backing: KafkaBacking | None = None
         self._worker: Worker | None = None
         self._assigned = False
+        self._member: Member | None = None
+        self._channels: dict[str, ChannelT[Chunk]] = {}
+        self._waiting: Counter[str] = Counter()
+        """Chunks that wait in each channel."""
+        self._stopping = False
         self._changing = asyncio.Lock()
         self._restoring_since: float | None = None
         self._told_at = 0.0
-        self.transport = ChunkTransport([URL("kafka://")], self)
         self.web = OwnPages(self)
         for stage in stages:
             self._add_agent(stage)
         self._add_pages()
         self._add_commands()
         self.timer(interval=TICK_SECONDS, name="tick", traced=False)(self._tick)
+        self.task(self._join)
 
     # -- for others ---------------------------------------------------------------------------------
 
@@ -214,16 +245,17 @@ class LeadstreamApp(faust.App):
 
     def ends(self) -> Mapping[Slot, int]:
         """Up to where the log is known to hold what is committed."""
-        consumer = self._consumer
-        return consumer.ends() if isinstance(consumer, ChunkConsumer) else {}
+        return {} if self._member is None else self._member.ends()
 
     def unready(self) -> str | None:
         """Why the worker does not fold yet; None: it does."""
         return pages.reason(self.status(), assigned=self._assigned)
 
     def fail(self, error: BaseException) -> None:
-        """The first failure counts; whatever follows it is noise."""
-        if self.failed is None:
+        """The first failure counts; whatever follows it, or a stop, is noise."""
+        if self._stopping:
+            _log.warning("failed while it stopped; what was not committed is done again", error=repr(error))
+        elif self.failed is None:
             self.failed = error
             self.on_failure(error)
 
@@ -249,21 +281,24 @@ class LeadstreamApp(faust.App):
             raise
 
     async def _open(self) -> None:
-        if found := gone():
-            pinned = ", ".join(f"{package}=={number}" for package, number in PINNED.items())
-            raise SeamsGoneError(f"{'; '.join(found)}. Install {pinned}.")
         partitions = await self._find_topics()
         if partitions is None:
             return
         self._backing = KafkaBacking(self.cluster, partitions)
         await self._backing.start()
-        consumer = self._chunks()
+        self._member = Member(
+            self.cluster,
+            [stage.source for stage in self.stages],
+            self,
+            buckets=self.buckets,
+            worker_id=self.worker_id,
+        )
         self._worker = Worker(
             self.stages,
             self._backing,
             buckets=self.buckets,
             now=self._now,
-            seek=consumer.read_from,
+            seek=self._member.read_from,
             room=self._has_room,
             fail=self.fail,
             observe=self.metrics.round,
@@ -278,6 +313,12 @@ class LeadstreamApp(faust.App):
             kafka=self.cluster.brokers,
             pages=f"http://{self.conf.web_bind}:{self.conf.web_port}/" if self.conf.web_enabled else None,
         )
+
+    async def _join(self) -> None:
+        """When the agents listen: what is put into a channel before that is lost."""
+        self.flow_control.resume()
+        if self._member is not None:
+            self._member.start()
 
     async def _find_topics(self) -> int | None:
         """How many partitions the topics have, once a broker answers. None: the app stops before."""
@@ -302,9 +343,14 @@ class LeadstreamApp(faust.App):
         return None
 
     async def on_stop(self) -> None:
-        owned = len(self.status())
+        owned, self._stopping = len(self.status()), True
         await self._let_go()
+        if self._member is not None:
+            await self._member.stop()
         await super().on_stop()
+        for part in self.consumer.beacon.children:  # of Faust's own consumer, which is made and never started
+            if isinstance(part.data, ServiceThread):
+                part.data.thread_loop.close()
         if self._backing is not None:
             await self._backing.stop()
         _log.info("worker stopped", shards=owned)
@@ -320,42 +366,42 @@ class LeadstreamApp(faust.App):
         except Exception as error:  # noqa: BLE001 - a stop goes on; what was not committed is done again
             _log.warning("the rounds under way failed; the next owner does them again", error=repr(error))
 
-    # -- the group's word (from the consumer) -------------------------------------------------------
+    # -- what the member asks -----------------------------------------------------------------------
 
     async def revoked(self) -> None:
         async with self._changing:
             self._assigned = False
-            if self._worker is None:
-                return
-            try:
+            if self._worker is not None:
                 await self._worker.revoke()
-            except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
-                self.fail(error)
 
     async def assigned(self, slots: Collection[Slot]) -> None:
         """Opens what is owned now; restoring goes on behind, so the group does not wait for it."""
         async with self._changing:
             if self._worker is None or self.should_stop:
                 return
-            try:
-                await self._worker.assign(slots)
-            except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
-                self.fail(error)
-                return
+            await self._worker.assign(slots)
             self._assigned = True
+            self.assignments += 1
             self._restoring_since = self._told_at = asyncio.get_running_loop().time()
             _log.info("partitions assigned", shards=len(self.status()), buckets=_buckets(self.status()))
             if not slots:
                 _log.warning("this worker owns nothing: there are as many workers as buckets without it")
 
+    def full(self, slot: Slot) -> bool:
+        """Also while its agent has not taken what it was given."""
+        return self._worker is None or self._waiting[slot[0]] >= MOST_WAITING or self._worker.full(slot)
+
+    async def hand_over(self, chunk: Chunk) -> None:
+        """To the agent of its stage."""
+        self._waiting[chunk.topic] += 1
+        await self._channels[chunk.topic].put(chunk)  # type: ignore[arg-type] # a channel carries any value
+
     def _has_room(self, _slot: Slot) -> None:
         """A shard is restored, or a full one has folded."""
-        self._chunks().has_room()
+        if self._member is not None:
+            self._member.has_room()
         if self._restoring_since is not None:
             self._tell_restoring(asyncio.get_running_loop().time())
-
-    def full(self, slot: Slot) -> bool:
-        return self._worker is None or self._worker.full(slot)
 
     # -- the clock ----------------------------------------------------------------------------------
 
@@ -392,18 +438,22 @@ class LeadstreamApp(faust.App):
     # -- agents, pages, commands --------------------------------------------------------------------
 
     def _add_agent(self, stage: Stage[Any, Any]) -> None:
-        async def hand_over(chunks: StreamT[Chunk]) -> None:
+        async def fold(chunks: StreamT[Chunk]) -> None:
             try:
                 async for chunk in chunks:
+                    self._waiting[stage.source] -= 1
+                    if self._member is not None and self._waiting[stage.source] == MOST_WAITING - 1:
+                        self._member.has_room()
                     if self._worker is not None:
-                        self._worker.offer(chunk)  # what is full is not read until it has room
+                        self._worker.offer(chunk)
             except Exception as error:
                 self.fail(error)  # Faust would log it, restart the agent and go on without the chunk
                 raise
 
-        hand_over.__doc__ = f"Folds {stage.source}; state in {self.cluster.changelog(stage.name)}."
-        topic = self.topic(self.cluster.topic(stage.source), schema=ChunkSchema(), acks=False)
-        self.agent(topic, name=stage.name)(hand_over)
+        source, changelog = self.cluster.topic(stage.source), self.cluster.changelog(stage.name)
+        fold.__doc__ = f"Folds {source}; state in {changelog}."
+        self._channels[stage.source] = channel = self.channel()
+        self.agent(channel, name=stage.name)(fold)
 
     def _add_pages(self) -> None:
         def about() -> pages.Worker:
@@ -429,7 +479,16 @@ class LeadstreamApp(faust.App):
         self.page("/ready", name="ready")(ready)
 
     def _add_commands(self) -> None:
-        """`faust tables` lists the tables of Faust, and we have none: it lists ours in their place."""
+        """`faust tables` lists the tables of Faust, and we have none: it lists ours in their place. `faust agents
+        --local` says, too, what each agent of the worker at our port has done.
+        """
+        from faust.cli.agents import agents  # noqa: PLC0415 - registers Faust's own command, before ours
+
+        def counts(command: Any, agent: AgentT[Any]) -> Sequence[str]:
+            return [*agents.agent_to_row(command, agent), *self._counts(agent.name)]
+
+        about = {"headers": [*agents.headers, "shards", "folded"], "agent_to_row": counts}
+        type("agents", (agents,), about | {"__doc__": agents.__doc__})
 
         async def tables(command: Any) -> None:
             """List the tables: the state of each stage, and the topic that keeps it."""
@@ -445,11 +504,17 @@ class LeadstreamApp(faust.App):
 
         self.command()(tables)
 
-    def _chunks(self) -> ChunkConsumer:
-        consumer = self.consumer
-        if not isinstance(consumer, ChunkConsumer):
-            raise TypeError(f"{consumer!r} is not the consumer of our transport")
-        return consumer
+    def _counts(self, stage: str) -> tuple[str, str]:
+        """How many shards of it the worker at our port owns, and how many records it has folded."""
+        try:
+            with urlopen(
+                f"http://{self.conf.web_host}:{self.conf.web_port}/tables.json", timeout=2
+            ) as answer:
+                tables = json.load(answer)["tables"]
+        except (OSError, ValueError, KeyError):
+            return "no worker", "-"
+        folded = [table["folded"] for table in tables if table["table"] == stage]
+        return str(len(folded)), str(sum(folded))
 
 
 def create_app(

@@ -17,6 +17,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 
 from schemas.record import Chunk, LogUnreadableError, Record, Slot, skip_reason
 from streams.kafka.cluster import Cluster
+from streams.kafka.private_names import close
 from streams.kafka.reading import COMMITTED, ChunkReader, is_about_content
 from streams.kafka.skips import fetch_skips
 
@@ -135,19 +136,6 @@ async def follow(
             await following.step()
     finally:
         await close(consumer)
-
-
-async def close(consumer: AIOKafkaConsumer) -> None:
-    """Also while the cluster is away, when aiokafka's own way out ends at what it has itself cancelled."""
-    task = asyncio.current_task()
-    try:
-        await consumer.stop()
-    except KafkaError:
-        pass  # it has ended by this already, and was told
-    except asyncio.CancelledError:
-        if task is not None and task.cancelling():
-            raise
-    await consumer._client.close()  # noqa: SLF001 - what stop() did not come to; a second time does nothing
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped

@@ -9,14 +9,15 @@ a chunk of its own, and who folds it decides. What was read before it is never l
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import (
     CorruptRecordException,
+    IllegalStateError,
     KafkaError,
     RecordTooLargeError,
     UnsupportedCodecError,
@@ -26,6 +27,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from schemas.record import Chunk, Record, Slot, Unreadable
 from streams.kafka.batches import Look, first_position, look, read
 from streams.kafka.cluster import Cluster
+from streams.kafka.private_names import client_of
 
 COMMITTED = "read_committed"
 
@@ -107,13 +109,10 @@ class ChunkReader:
             return await self._after_failure(chosen, error)
         chunks = []
         for partition in chosen:
-            state = self._consumer._subscription.subscription  # noqa: SLF001 - position() would wait for a broker
-            assigned = state.assignment.state_value(partition) if state and state.assignment else None
             # As it is now: who was placed anew while we waited was read from there; None: taken away.
-            start = self._next.get(partition)
-            if start is None or assigned is None or not assigned.has_valid_position:
+            start, position = self._next.get(partition), _at_once(self._consumer.position(partition))
+            if start is None or position is None:
                 continue
-            position = assigned.position
             records = found.get(partition, ())
             if position <= start and not records:
                 continue
@@ -227,7 +226,7 @@ class ChunkReader:
         self, partition: TopicPartition, start: int, *, size: int = LOOK_BYTES, wait_ms: int = 0
     ) -> "_Fetched | None":
         """What a broker sends from `start` on, as bytes; None: nothing that says what stands there."""
-        client = self._consumer._client  # noqa: SLF001 - aiokafka has no public way to read bytes
+        client = client_of(self._consumer)
         node = client.cluster.leader_for_partition(partition)
         if node is None or node < 0:
             return None
@@ -254,3 +253,15 @@ class ChunkReader:
 
     def _text(self, key: bytes | None) -> str:
         return "" if key is None else key.decode(errors=self._key_errors)
+
+
+def _at_once(position: Coroutine[Any, Any, int]) -> int | None:
+    """None: the consumer would wait for a broker, or does not own the partition."""
+    try:
+        position.send(None)
+    except StopIteration as known:
+        return cast(int, known.value)
+    except IllegalStateError:
+        return None
+    position.close()
+    return None

@@ -19,11 +19,11 @@ from streams.kafka.following import (
     Described,
     KafkaAway,
     PositionLost,
-    close,
     describe,
     pass_skipped,
     silent,
 )
+from streams.kafka.private_names import close
 from streams.kafka.reading import COMMITTED, ChunkReader
 
 SILENCE_SECONDS = 60.0

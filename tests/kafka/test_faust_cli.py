@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from faust_counting import make_topics, until
+from faust_counting import PARTITIONS, make_topics, until
 
 from deploy.kafka.broker import free_port
 from leadstream.wiring import STAGES, genesis
@@ -39,7 +39,7 @@ def ended(process):
 
 def test_agents_and_tables_are_listed_without_a_broker(tmp_path):
     settings = {"kafka": "127.0.0.1:1", "kafka_prefix": "x-", "data_dir": tmp_path}
-    lists = [faust(command, **settings) for command in ("agents", "tables")]
+    lists = [faust(*command, **settings) for command in (("agents", "--local"), ("tables",))]
     (code, agents, _), (other, tables, _) = map(ended, lists)
     assert (code, other) == (0, 0)
     for name, topic in (("@track_sessions", "x-events"), ("@score_leads", "x-lead-activity")):
@@ -79,6 +79,15 @@ def test_a_worker_works_until_it_is_told_to_stop(cluster, tmp_path):
                 return False
 
         until(answers, "it is ready")
+        code, agents, _ = ended(faust("agents", "--local", data_dir=tmp_path, worker_port=port))
+        assert code == 0
+        for name in ("@track_sessions", "@score_leads"):
+            (line,) = [line for line in agents.splitlines() if name in line]
+            *_, shards, folded = line.strip("| ").split("|")
+            assert int(shards) == PARTITIONS
+            assert int(folded) >= len(genesis(datetime.now(UTC))), (
+                "models and settings are in every partition"
+            )
         begun = time.monotonic()
         worker.send_signal(signal.SIGTERM)
         code, _, err = ended(worker)
@@ -90,6 +99,32 @@ def test_a_worker_works_until_it_is_told_to_stop(cluster, tmp_path):
     assert all(line.startswith("{") for line in said), "quiet: only our own words, one JSON object a line"
     for word in ("worker started", "partitions assigned", "state restored", "worker stopped"):
         assert sum(word in line for line in said) == 1
+
+
+@pytest.mark.kafka
+def test_a_worker_that_restores_is_told_to_stop(cluster, tmp_path):
+    make_topics(cluster, [stage() for stage in STAGES], genesis=genesis(datetime.now(UTC)))
+    hold = tmp_path / "hold"
+    hold.touch()
+    settings = {"kafka": cluster.brokers, "kafka_prefix": cluster.prefix, "worker_port": free_port()}
+    environment = {f"LEADSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
+    worker = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "system" / "kafka_worker.py"],
+        env=os.environ | environment | {"LEADSTREAM_DATA_DIR": str(tmp_path), "CHAOS_HOLD": str(hold)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "restoring\n" in worker.stdout
+        begun = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        code, *_ = ended(worker)
+        assert time.monotonic() - begun < 10
+    finally:
+        worker.kill()
+    assert code == 0
 
 
 @pytest.mark.kafka

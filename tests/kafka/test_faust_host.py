@@ -31,7 +31,7 @@ from schemas import events
 from schemas.decode import encode_source
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SESSION_SCORES, visitor_key
 from streams.engine.shard import FoldFailed
-from streams.kafka.faust_host import create_app
+from streams.kafka.faust_host import MOST_WAITING, create_app
 from streams.kafka.restoring import KafkaBacking
 from streams.kafka.transactions import KafkaTransactions
 
@@ -133,11 +133,11 @@ def test_a_worker_that_restarts_under_its_name_disturbs_nobody(cluster, tmp_path
         with working(cluster, tmp_path, worker_id="restarts") as (before, _):
             until(lambda: len(owned(stays)) == 1 and len(owned(before)) == 1, "each owns a bucket")
             ready(stays, before)
-            held, rebalances = owned(before), stays.rebalancing_count
+            held, assignments = owned(before), stays.assignments
         with working(cluster, tmp_path, worker_id="restarts") as (after, _):
             ready(after)
             assert owned(after) == held
-            assert stays.rebalancing_count == rebalances
+            assert stays.assignments == assignments
             produce(cluster, rounds(3))
             settled(cluster)
     counted(cluster, KEYS, 3)
@@ -276,6 +276,36 @@ def test_a_fold_that_raises_ends_the_worker_and_stores_nothing(cluster, tmp_path
     assert told == [failed]
     assert read(cluster) == {}
     assert backlog(cluster) == 1
+
+
+def test_an_agent_that_ends_ends_its_stage_and_no_other(cluster, tmp_path):
+    """The agents are what calls the engine, and what one of them does not take is not read on without bound."""
+    make_topics(cluster, [CountEvents(), CountActivity()])
+    with working(cluster, tmp_path, stages=[CountEvents(), CountActivity()]) as (app, thread):
+        ready(app)
+        produce(cluster, rounds(2))
+        settled(cluster)
+        agent = app.agents["count_events"]
+        asyncio.run_coroutine_threadsafe(agent.stop(), thread._loop).result(10)
+        for _ in range(MOST_WAITING + 10):
+            produce(cluster, rounds(1))
+            produce(cluster, rounds(1), LEAD_ACTIVITY)
+        settled(cluster, LEAD_ACTIVITY)
+        assert {shard.stage: shard.folded for shard in app.status() if shard.partition == 0} == {
+            "count_events": 4,
+            "count_activity": 2 * (MOST_WAITING + 10),
+        }
+        assert backlog(cluster) >= 8 * (MOST_WAITING + 10)
+        assert app._waiting[EVENTS] < MOST_WAITING + PARTITIONS
+        assert thread.failed is None
+    with working(cluster, tmp_path, stages=[CountEvents(), CountActivity()]):
+        settled(cluster, EVENTS, LEAD_ACTIVITY)
+    assert {len(values) for values in read(cluster).values()} == {2 + 2 * (MOST_WAITING + 10)}
+
+
+class CountActivity(CountEvents):
+    name = "count_activity"
+    source = LEAD_ACTIVITY
 
 
 def test_an_agent_that_raises_ends_the_worker(cluster, tmp_path, monkeypatch):

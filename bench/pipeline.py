@@ -27,7 +27,7 @@ from bench.product import await_ready, command, settings_of
 from bench.report import NOTHING, say, show, write_line
 from leadstream.imports import append_all, archived
 from leadstream.postgres import start_postgres, stop_postgres
-from leadstream.reach import Store, own_store
+from leadstream.reach import StoreAccess, own_store
 from leadstream.reach_kafka import kafka_store
 from leadstream.simulate import simulate
 from leadstream.wiring import STAGES, genesis, in_every_partition, open_system, utc_now
@@ -93,7 +93,7 @@ def run(given: argparse.Namespace) -> None:
         raise SystemExit("The two modes ended with different scores.")
 
 
-def _taken(store: Store, events: Sequence[Event]) -> Taken:
+def _taken(store: StoreAccess, events: Sequence[Event]) -> Taken:
     began = time.time()
     append_all(iter(events), store.append)
     appended = time.time() - began
@@ -101,7 +101,7 @@ def _taken(store: Store, events: Sequence[Event]) -> Taken:
     return Taken(began, appended, time.time() - began)
 
 
-def _settle(store: Store, patience: float) -> None:
+def _settle(store: StoreAccess, patience: float) -> None:
     """Until everything shows. Raises Failed."""
     deadline = time.monotonic() + patience
 

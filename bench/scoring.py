@@ -25,9 +25,9 @@ from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring.calendar import calendar
-from scoring.features import Features, Lift, decode, decode_lift, encode
-from scoring.holding import Held
-from scoring.model import Model, Subject, compile_model, conclude, next_edge, shipped_models, touched
+from scoring.features import FeatureDelta, Features, decode, decode_delta, encode
+from scoring.holding import LeadIdentity
+from scoring.model import Model, Subject, built_in_models, compile_model, conclude, next_time_change, touched
 from scoring.signals import Catalogue
 from streams.lead_state import LeadState
 from streams.replay import Replay
@@ -44,7 +44,7 @@ class Act(NamedTuple):
 
     key: str
     delta: IdentityDelta
-    lift: Lift
+    lift: FeatureDelta
 
 
 Step = Callable[[LeadState, Act], object]
@@ -58,7 +58,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    models = [compile_model(text) for text in shipped_models().values()]
+    models = [compile_model(text) for text in built_in_models().values()]
     events = list(simulate(1, given.leads, given.days, UNTIL))
     activities = _tracked(events)
     begin = len(activities) // 2
@@ -82,7 +82,7 @@ def run(given: argparse.Namespace) -> None:
         found |= {name: _replayed(activities, begin, step) for name, step in steps.items()}
         for model in models:
             found[f"conclude {model.name}"] = _cost(lambda m=model: _concluded(m, leads), len(leads))
-        for name, text in shipped_models().items():
+        for name, text in built_in_models().items():
             draft = compile_model(text)
             found[f"what-if {name}"] = _cost(lambda d=draft: _what_if(d, stored), len(stored))
         return found
@@ -143,7 +143,7 @@ def _replayed(activities: Sequence[Activity], begin: int, step: Step) -> float:
 def _act(activity: Activity) -> Act | None:
     if not isinstance(activity, IdentityDelta):
         return None
-    return Act(lead_key(activity.tenant, activity.lead_id), activity, decode_lift(activity.lift))
+    return Act(lead_key(activity.tenant, activity.lead_id), activity, decode_delta(activity.lift))
 
 
 def _applied(states: dict[str, LeadState], activity: Activity, step: Step, act: Act | None = None) -> None:
@@ -151,11 +151,11 @@ def _applied(states: dict[str, LeadState], activity: Activity, step: Step, act: 
     state = states.get(key) or states.setdefault(key, LeadState(key, {}))
     match activity:
         case IdentityAttached(identity=identity, epoch=epoch, home=home, features=features):
-            state.hold(identity, Held(epoch, home, decode(features)))
+            state.hold(identity, LeadIdentity(epoch, home, decode(features)))
         case IdentityDetached(identity=identity) if identity in state.held:
             state.drop(identity)
         case IdentityDelta(identity=identity) if identity in state.held:
-            step(state, act or Act(key, activity, decode_lift(activity.lift)))
+            step(state, act or Act(key, activity, decode_delta(activity.lift)))
 
 
 def _evolve(state: LeadState, act: Act) -> Features:
@@ -174,12 +174,12 @@ def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> 
                 continue
             conclude(model, subject, at, ZONE, IDLE_MS)
             if bound:
-                next_edge(model, subject, at, ZONE, IDLE_MS)
+                next_time_change(model, subject, at, ZONE, IDLE_MS)
 
     return step
 
 
-def _lift(catalogue: Catalogue, event: Event) -> Lift:
+def _lift(catalogue: Catalogue, event: Event) -> FeatureDelta:
     at = millis(event.occurred_at)
     return catalogue.lift(event, at, ZONE.day_of(at))
 

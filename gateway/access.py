@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.local_access import address_of, stranger
 
 READ = "read"
@@ -37,7 +37,7 @@ V = TypeVar("V")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Denied(Problem):
+class Denied(RequestProblem):
     """The caller may not; `status` is 401, 403 or 429."""
 
 
@@ -226,7 +226,7 @@ class Rate(NamedTuple):
     burst: float = 100_000
 
 
-class Buckets:
+class TokenBuckets:
     """Token buckets. Keys are configured ones, so their number is bounded."""
 
     def __init__(self, rate: Rate) -> None:

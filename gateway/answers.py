@@ -18,7 +18,7 @@ class Json(Response):
         return _encode(content)
 
 
-class Problem(Exception):
+class RequestProblem(Exception):
     """A request that cannot be served as a whole."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Problem(Exception):
         self.retry_after_s = retry_after_s
 
 
-def answer_to(problem: Problem, headers: Mapping[str, str] | None = None) -> Json:
+def answer_to(problem: RequestProblem, headers: Mapping[str, str] | None = None) -> Json:
     told = dict(headers or {})
     if problem.retry_after_s is not None:
         told["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from dashboard.pages import pages
-from gateway.answers import Problem, answer_to
+from gateway.answers import RequestProblem, answer_to
 from gateway.api.ab_test import ab_test_api
 from gateway.api.experiments import experiments_api
 from gateway.api.lead_score import lead_score_api
@@ -29,7 +29,7 @@ from gateway.authoring import Authoring
 from gateway.collect import collector
 from gateway.observe import observed
 from gateway.ports import Ports
-from gateway.store import Store
+from gateway.store import ReadStore
 from gateway.wait import Applied
 
 ABOUT = (
@@ -42,7 +42,7 @@ def create_app(ports: Ports) -> FastAPI:
     """`app.state.end_waiting()` lets go of callers that wait, so that the server can stop;
     `app.state.authoring` publishes models.
     """
-    store = Store(ports.database_url)
+    store = ReadStore(ports.database_url)
     authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
     applied = Applied(ports.database_url, outcomes_from(store))
 
@@ -81,14 +81,14 @@ def create_app(ports: Ports) -> FastAPI:
     app.include_router(qualification_api(ports, store, authoring))
     app.include_router(pages())
     app.add_middleware(observed)
-    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestProblem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
 
 
 def _problem(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, Problem):
+    if not isinstance(error, RequestProblem):
         raise error
     return answer_to(error)
 
@@ -104,11 +104,11 @@ def _http(_request: Request, error: Exception) -> Response:
             reason = f"only {allowed} here: see /docs" if allowed else "not by this method: see /docs"
         case _:
             reason = str(error.detail)
-    return answer_to(Problem(error.status_code, reason), error.headers)
+    return answer_to(RequestProblem(error.status_code, reason), error.headers)
 
 
 def _invalid(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    return answer_to(Problem(422, first["msg"], field=str(first["loc"][-1]) if first["loc"] else None))
+    return answer_to(RequestProblem(422, first["msg"], field=str(first["loc"][-1]) if first["loc"] else None))

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.ports import Append
-from gateway.published import Shards, Wanted
-from gateway.publisher import Desk, Publisher
+from gateway.published import ShardFilter, Shards
+from gateway.publisher import Publisher, PublisherLock
 from gateway.revisions import (
     Publication,
     ScheduledAlready,
@@ -22,7 +22,7 @@ from gateway.revisions import (
     check_basis,
     checked,
     conflict,
-    found_draft,
+    draft_numbered,
     newest_of,
     open_draft,
     outdated,
@@ -31,7 +31,7 @@ from gateway.revisions import (
     unknown_model,
     unpublishable,
 )
-from gateway.sweeps import Progress, partitions_of, progress_of
+from gateway.sweeps import SweepProgress, partitions_of, progress_of
 from projections import authoring as rows
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT
@@ -102,9 +102,9 @@ class Authoring:
     async def draft(self, tenant: str, model: str, number: int) -> Draft:
         """The draft of this number, in any state."""
         async with self._publisher.connected() as connection:
-            return found_draft(await rows.draft(connection, tenant, model, number), model, number)
+            return draft_numbered(await rows.draft(connection, tenant, model, number), model, number)
 
-    async def progress(self, tenant: str, model: str) -> Progress:
+    async def progress(self, tenant: str, model: str) -> SweepProgress:
         """How far scoring has come with the newest publication; until it is complete, leads are counted, of
         this tenant or of everybody.
         """
@@ -112,7 +112,7 @@ class Authoring:
             newest = newest_of(await self._publisher.known(connection, tenant, model), tenant, model)
             if newest is None:
                 raise unknown_model(model)
-            shards = await self._shards(Wanted([newest.tenant], model))
+            shards = await self._shards(ShardFilter([newest.tenant], model))
             partitions = partitions_of(shards, newest.tenant, model, newest.version)
             if all(each.state == "done" for each in partitions):
                 return progress_of(partitions, newest.version)
@@ -181,7 +181,7 @@ class Authoring:
                 raise unknown_model(model)
             stages = [] if force else await self._stages_by(tenant, model)
             if stages:
-                raise Problem(
+                raise RequestProblem(
                     409,
                     f"the lifecycle reads the model {model}: without it, no lead becomes "
                     f"{' or '.join(stages)} by its score. Retire it with force if that is meant",
@@ -191,7 +191,7 @@ class Authoring:
 
     async def _stages_by(self, tenant: str, model: str) -> list[str]:
         """The stages that leads come to by the model's bands, in the lifecycles that read it."""
-        shards = await self._shards(Wanted(model=model, lifecycles=True))
+        shards = await self._shards(ShardFilter(model=model, lifecycles=True))
         texts = {text for shard in shards for text in shard.readers(tenant, model)}
         moves = [transition for text in texts for transition in compile_lifecycle(text).transitions]
         return sorted({move.to for move in moves if move.qualified_by and move.qualified_by.model == model})
@@ -290,7 +290,7 @@ class Authoring:
                 ready = await self._made_ready(desk, draft, force=force)
             return await self._sent(desk, ready)
 
-    async def _made_ready(self, desk: Desk, draft: Draft, *, force: bool) -> Draft:
+    async def _made_ready(self, desk: PublisherLock, draft: Draft, *, force: bool) -> Draft:
         """Scheduled, or on its way; within the caller's transaction."""
         if draft.effective_from is None or draft.effective_from <= self._now():
             await asyncio.to_thread(checked, draft.model, draft.text or "")
@@ -300,7 +300,7 @@ class Authoring:
             raise ScheduledAlready(other)
         return await self._publisher.keep(desk.connection, draft._replace(state=rows.SCHEDULED))
 
-    async def _sent(self, desk: Desk, ready: Draft) -> Draft:
+    async def _sent(self, desk: PublisherLock, ready: Draft) -> Draft:
         """In the log, if it is on its way; after the transaction."""
         if ready.state == rows.SCHEDULED:
             return ready

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, ValidationError, json
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.pace import Steps, paced
 from schemas.decode import Refusal, read_event
 from schemas.envelope import Moment
@@ -57,7 +57,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body, unpacked; Problem 413, 415, 400 or 408 if it is too large, strange, broken or slow."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", "x-gzip", ""}:
-        raise Problem(415, "send it plain or with gzip", field="Content-Encoding")
+        raise RequestProblem(415, "send it plain or with gzip", field="Content-Encoding")
     declared = request.headers.get("content-length", "0")
     if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
@@ -71,9 +71,9 @@ async def read_body(request: Request, limit: int) -> bytes:
                     raise _too_large(limit)
                 chunks.append(chunk)
     except TimeoutError:
-        raise Problem(408, f"the body did not come within {READ_SECONDS:g} s") from None
+        raise RequestProblem(408, f"the body did not come within {READ_SECONDS:g} s") from None
     except ClientDisconnect:
-        raise Problem(400, "the body ended early") from None
+        raise RequestProblem(400, "the body ended early") from None
     body = b"".join(chunks)
     return await paced(gunzip(body, limit)) if encoding.endswith("gzip") else body
 
@@ -89,7 +89,7 @@ def gunzip(packed: bytes, limit: int) -> Steps[bytes]:
             try:
                 part = member.decompress(piece, left + 1)
             except zlib.error as error:
-                raise Problem(
+                raise RequestProblem(
                     400, f"this is no gzip, or damaged: {error}", field="Content-Encoding"
                 ) from None
             if len(part) > left:
@@ -101,7 +101,7 @@ def gunzip(packed: bytes, limit: int) -> Steps[bytes]:
                 member = None
         yield
     if member is not None:
-        raise Problem(400, "the gzip data ended early", field="Content-Encoding")
+        raise RequestProblem(400, "the gzip data ended early", field="Content-Encoding")
     return b"".join(parts)
 
 
@@ -123,7 +123,7 @@ def sent_at_of(header: str | None) -> datetime | None:
     try:
         return _decode_moment(json.encode(header))
     except DecodeError:
-        raise Problem(400, "a time like 2030-01-31T12:00:00Z is needed", field="X-Sent-At") from None
+        raise RequestProblem(400, "a time like 2030-01-31T12:00:00Z is needed", field="X-Sent-At") from None
 
 
 def _json(body: bytes, max_events: int) -> Steps[Batch]:
@@ -134,11 +134,11 @@ def _json(body: bytes, max_events: int) -> Steps[Batch]:
     if text.startswith(b"{"):
         return _object(text)
     if text.startswith(GZIP_MARK):
-        raise Problem(400, "this is gzip: say so with Content-Encoding: gzip", field="Content-Encoding")
+        raise RequestProblem(400, "this is gzip: say so with Content-Encoding: gzip", field="Content-Encoding")
     if text.startswith(UTF_16_MARKS):
-        raise Problem(400, "this is UTF-16: send UTF-8", field="body")
+        raise RequestProblem(400, "this is UTF-16: send UTF-8", field="body")
     reason = "no JSON: send an event {...}, a list of them, or one a line" if text else "the body is empty"
-    raise Problem(400, reason, field="body")
+    raise RequestProblem(400, reason, field="body")
 
 
 def _elements(text: bytes, max_events: int) -> Steps[list[bytes]]:
@@ -149,7 +149,7 @@ def _elements(text: bytes, max_events: int) -> Steps[list[bytes]]:
         elements = yield from torn(text, max_events)
         if elements is None:
             why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise Problem(400, f"no JSON: {why}", field="body") from None
+            raise RequestProblem(400, f"no JSON: {why}", field="body") from None
         return elements
     if len(raws) > max_events:
         raise _too_many(max_events)
@@ -187,7 +187,7 @@ def _object(text: bytes) -> Batch:
     try:
         found = _decode_object(text)
     except ValidationError as error:
-        raise Problem(400, str(error), field="body") from None
+        raise RequestProblem(400, str(error), field="body") from None
     except (DecodeError, UnicodeDecodeError, RecursionError):
         lines = _lines(text)
         if len(lines.raws) > 1 and _is_json(lines.raws[0]):
@@ -198,13 +198,13 @@ def _object(text: bytes) -> Batch:
     return Batch([bytes(raw) for raw in found.events], found.sent_at)
 
 
-def _explained(text: bytes) -> Problem:
+def _explained(text: bytes) -> RequestProblem:
     """Why this is no object, in the words and with the field of the one who reads events."""
     try:
         read_event(text)
     except Refusal as refusal:
-        return Problem(400, refusal.reason, field=refusal.field or "body")
-    return Problem(400, "no JSON", field="body")
+        return RequestProblem(400, refusal.reason, field=refusal.field or "body")
+    return RequestProblem(400, "no JSON", field="body")
 
 
 def _is_json(line: bytes) -> bool:
@@ -220,9 +220,9 @@ def _lines(body: bytes) -> Batch:
     return Batch([line for line in lines if line.strip()], None)
 
 
-def _too_many(max_events: int) -> Problem:
-    return Problem(413, f"at most {max_events} events in one request", field="events")
+def _too_many(max_events: int) -> RequestProblem:
+    return RequestProblem(413, f"at most {max_events} events in one request", field="events")
 
 
-def _too_large(limit: int) -> Problem:
-    return Problem(413, f"a body has at most {limit} bytes, unpacked", field="body")
+def _too_large(limit: int) -> RequestProblem:
+    return RequestProblem(413, f"a body has at most {limit} bytes, unpacked", field="body")

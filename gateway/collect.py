@@ -15,12 +15,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import READ, WRITE, Buckets, Caller, Denied, client_of, collector_caller
-from gateway.answers import Json, Problem, answer_to
+from gateway.access import READ, WRITE, Caller, Denied, TokenBuckets, client_of, collector_caller
+from gateway.answers import Json, RequestProblem, answer_to
 from gateway.body import Batch, read_body, sent_at_of, split
 from gateway.door import Facts, admit, hint, read
 from gateway.pace import Steps, paced
-from gateway.ports import Await, EventKey, Outcome, Ports, Unavailable
+from gateway.ports import Await, EventKey, EventOutcome, Ports, Unavailable
 from gateway.resolving import resolved
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
@@ -103,13 +103,13 @@ DOCUMENTED: dict[str, Any] = {
 
 def collector(ports: Ports, applied: Await) -> APIRouter:
     router = APIRouter()
-    buckets = Buckets(ports.rate)
+    buckets = TokenBuckets(ports.rate)
 
     @router.post("/v1/events", openapi_extra=DOCUMENTED, tags=["events"], summary="Send events")
     async def take_events(request: Request) -> Response:
         try:
             answer = await _take(request, ports, buckets, applied)
-        except Problem as refusal:
+        except RequestProblem as refusal:
             metrics.REFUSED.labels(_class_of(refusal)).inc()
             return answer_to(refusal, CORS)
         answer.headers.update(CORS)
@@ -122,7 +122,7 @@ def collector(ports: Ports, applied: Await) -> APIRouter:
     return router
 
 
-async def _take(request: Request, ports: Ports, buckets: Buckets, applied: Await) -> Json:
+async def _take(request: Request, ports: Ports, buckets: TokenBuckets, applied: Await) -> Json:
     caller = collector_caller(request, ports.access)
     wait = _wait_of(request)
     body = await read_body(request, ports.max_body_bytes)
@@ -210,14 +210,14 @@ def _wait_of(request: Request) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= LONGEST_WAIT:
-        raise Problem(422, f"seconds from 0 to {LONGEST_WAIT:g}", field="wait")
+        raise RequestProblem(422, f"seconds from 0 to {LONGEST_WAIT:g}", field="wait")
     return seconds
 
 
 def _tell_outcomes(
     answers: list[dict[str, Any]],
     admitted: list[Event],
-    seen: Mapping[EventKey, Outcome],
+    seen: Mapping[EventKey, EventOutcome],
     caller: Caller,
 ) -> bool:
     """Adds what became of each event; scores only for those who may read. False if one is missing."""
@@ -234,7 +234,7 @@ def _tell_outcomes(
     return not any("location" in answer for answer in answers)
 
 
-def _class_of(refusal: Problem) -> str:
+def _class_of(refusal: RequestProblem) -> str:
     match refusal:
         case Denied(status=429):
             return "rate"

@@ -22,9 +22,9 @@ EARLY = timedelta(minutes=5)
 """An event may be this far ahead of the door's clock; beyond, it is taken to have happened now."""
 SKEW = timedelta(minutes=1)
 """A producer's clock off by less is a slow network, and left alone."""
-STATED = "stated_occurred_at"
+STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when it was mended."""
-SAID_HERE = frozenset({STATED, RESOLVED_BY})
+DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY})
 BROWSER = "Mozilla/"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
 """What the door can say in the producer's stead."""
@@ -112,7 +112,7 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
     occurred_at = _mended(event.occurred_at, facts.sent_at, now)
     extra = _unclaimed(event.extra)
     if occurred_at is not event.occurred_at:
-        extra = {**(extra or {}), STATED: event.occurred_at.isoformat()}
+        extra = {**(extra or {}), STATED_TIME_FIELD: event.occurred_at.isoformat()}
     return structs.replace(
         event,
         tenant=facts.tenant or event.tenant,
@@ -142,7 +142,7 @@ def _unclaimed(extra: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     if len(extra) > MAX_EXTRA:
         raise Refusal("extra", f"more than {MAX_EXTRA} fields that are not known")
-    return {name: value for name, value in extra.items() if name not in SAID_HERE} or None
+    return {name: value for name, value in extra.items() if name not in DOOR_FIELDS} or None
 
 
 def _mended(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:

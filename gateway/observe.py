@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
-from gateway.answers import Problem, answer_to
+from gateway.answers import RequestProblem, answer_to
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET = frozenset({"/health", "/ready", "/metrics"})
@@ -56,7 +56,7 @@ def observed(app: ASGIApp) -> ASGIApp:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
                 raise
-            await answer_to(Problem(500, "something broke here; the log says what"))(scope, receive, sending)
+            await answer_to(RequestProblem(500, "something broke here; the log says what"))(scope, receive, sending)
         finally:
             _record(scope, status, time.perf_counter() - started)
 

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from gateway.access import Access, Rate
-from gateway.answers import Problem
-from gateway.published import Published, Shards, shipped, shipped_shards
+from gateway.answers import RequestProblem
+from gateway.published import Published, Shards, built_in_rules, built_in_shards
 from gateway.resolving import IDENTIFY_BY, Resolve
 from schemas.record import Outgoing
-from scoring.experiment_text import shipped as shipped_experiments
+from scoring.experiment_text import built_in as shipped_experiments
 from scoring.experiments import Experiment
 
 
-class Unavailable(Problem):
+class Unavailable(RequestProblem):
     """The log cannot take records now. What of the call is kept all the same, counts once when it is sent
     again under its event ids.
     """
@@ -32,7 +32,7 @@ class EventKey(NamedTuple):
     event_id: str
 
 
-class Outcome(NamedTuple):
+class EventOutcome(NamedTuple):
     """What the folds made of an event: applied, duplicate or bot, and the lead's totals after it."""
 
     outcome: str
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 Append = Callable[[Sequence[Outgoing]], Awaitable[None]]
-Await = Callable[[Sequence[EventKey], float], Awaitable[Mapping[EventKey, Outcome]]]
+Await = Callable[[Sequence[EventKey], float], Awaitable[Mapping[EventKey, EventOutcome]]]
 """(events, seconds) -> those that became visible in that time."""
 
 
@@ -68,7 +68,7 @@ Raises ModelError.
 
 
 def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[Progress | Mapping[str, object]]:
-    raise Problem(503, "this gateway cannot try drafts")
+    raise RequestProblem(503, "this gateway cannot try drafts")
 
 
 def utc_now() -> datetime:
@@ -87,9 +87,9 @@ class Ports:
     status: Callable[[], Awaitable[Status]] = _all_well
     """As it is when it is asked for, never earlier."""
     now: Callable[[], datetime] = utc_now
-    published: Published = shipped
+    published: Published = built_in_rules
     """What a tenant's leads are scored by now."""
-    shards: Shards = shipped_shards
+    shards: Shards = built_in_shards
     """How far scoring has come with what was published."""
     what_if: WhatIf = no_what_if
     """Tries a draft on all of a tenant's leads."""

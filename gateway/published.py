@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
 from scoring.calendar import Calendar, calendar
-from scoring.lifecycle import shipped_lifecycle
-from scoring.model import Model, compile_model, shipped_models
+from scoring.lifecycle import built_in_lifecycle
+from scoring.model import Model, built_in_models, compile_model
 
 MINUTE = 60_000
 
 
-class InForce(NamedTuple):
+class ActiveRules(NamedTuple):
     models: Mapping[str, Model]
     zone: Calendar
     idle_ms: int
@@ -25,21 +25,21 @@ class InForce(NamedTuple):
     """Its text."""
 
 
-Published = Callable[[str], Awaitable[InForce]]
+Published = Callable[[str], Awaitable[ActiveRules]]
 """(tenant) -> what is in force for it."""
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> InForce:
-    models = {name: compile_model(text) for name, text in shipped_models().items()}
-    return InForce(models, calendar("UTC"), 30 * MINUTE, shipped_lifecycle())
+def _shipped() -> ActiveRules:
+    models = {name: compile_model(text) for name, text in built_in_models().items()}
+    return ActiveRules(models, calendar("UTC"), 30 * MINUTE, built_in_lifecycle())
 
 
-async def shipped(_tenant: str) -> InForce:
+async def built_in_rules(_tenant: str) -> ActiveRules:
     return _shipped()
 
 
-class Held(NamedTuple):
+class ShardModel(NamedTuple):
     """A model as a shard has it."""
 
     version: int
@@ -57,10 +57,10 @@ class Sweep(NamedTuple):
     """The last key visited."""
 
 
-class Shard(NamedTuple):
+class ShardPublications(NamedTuple):
     """How far one partition of scoring has come with publications."""
 
-    models: Mapping[str, Mapping[str, Held]]
+    models: Mapping[str, Mapping[str, ShardModel]]
     """Per tenant, by name."""
     sweep: Sweep | None = None
     lifecycles: Mapping[str, str] = MappingProxyType({})
@@ -72,14 +72,14 @@ class Shard(NamedTuple):
         """
         everybodys = self.lifecycles.get(EVERY_TENANT, "")
         if tenant != EVERY_TENANT:
-            yield self.lifecycles.get(tenant, everybodys) or shipped_lifecycle()
+            yield self.lifecycles.get(tenant, everybodys) or built_in_lifecycle()
             return
         for each, text in {EVERY_TENANT: everybodys, **self.lifecycles}.items():
             if each == EVERY_TENANT or model not in self.models.get(each, {}):
-                yield text or shipped_lifecycle()
+                yield text or built_in_lifecycle()
 
 
-class Wanted(NamedTuple):
+class ShardFilter(NamedTuple):
     """What is to be told of each shard, beside its sweep."""
 
     tenants: Collection[str] | None = None
@@ -89,9 +89,9 @@ class Wanted(NamedTuple):
     lifecycles: bool = False
 
 
-Shards = Callable[[Wanted], Awaitable[Sequence[Shard]]]
+Shards = Callable[[ShardFilter], Awaitable[Sequence[ShardPublications]]]
 """Every partition of scoring; none while nothing is known of them."""
 
 
-async def shipped_shards(_wanted: Wanted) -> Sequence[Shard]:
-    return [Shard({EVERY_TENANT: {name: Held(1, text) for name, text in shipped_models().items()}})]
+async def built_in_shards(_wanted: ShardFilter) -> Sequence[ShardPublications]:
+    return [ShardPublications({EVERY_TENANT: {name: ShardModel(1, text) for name, text in built_in_models().items()}})]

@@ -15,11 +15,11 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg.rows import tuple_row
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.ports import Append
-from gateway.published import Shards, Wanted
+from gateway.published import ShardFilter, Shards
 from gateway.revisions import OPEN, Publication, newest_of, publication_of, record_of, storable
-from gateway.store import AWAY, Missing
+from gateway.store import UNAVAILABLE_ERRORS, Missing
 from projections import authoring as rows
 from projections.authoring import Draft, Version
 from projections.connection import BoundedAsyncConnection, parameters
@@ -41,7 +41,7 @@ class _Authors(BoundedAsyncConnection):
     patience = _STATEMENT_SECONDS + 2.0
 
 
-class Desk(NamedTuple):
+class PublisherLock(NamedTuple):
     """Where one publisher of a model sits, alone."""
 
     connection: rows.Connection
@@ -94,11 +94,11 @@ class Publisher:
             raise _busy("somebody else publishes this model") from cause
         except psycopg.errors.UndefinedTable as cause:
             raise Missing from cause
-        except AWAY as cause:
-            raise Problem(503, "the database does not answer", retry_after_s=2) from cause
+        except UNAVAILABLE_ERRORS as cause:
+            raise RequestProblem(503, "the database does not answer", retry_after_s=2) from cause
 
     @asynccontextmanager
-    async def alone(self, tenant: str, model: str) -> AsyncIterator[Desk]:
+    async def alone(self, tenant: str, model: str) -> AsyncIterator[PublisherLock]:
         """Nobody else publishes this model meanwhile, and everything that has a version is in the log.
 
         Who waits for another author here does so without a connection, so that a model which many publish
@@ -110,7 +110,7 @@ class Publisher:
             for left in await rows.on_their_way(connection, tenant, model):
                 await self.send(connection, left)
             known = await self.known(connection, tenant, model)
-            yield Desk(connection, tenant, model, newest_of(known, tenant, model))
+            yield PublisherLock(connection, tenant, model, newest_of(known, tenant, model))
 
     async def known(
         self, connection: rows.Connection, tenant: str | None, model: str | None = None
@@ -146,9 +146,9 @@ class Publisher:
 
     async def _held(self, tenants: Sequence[str] | None, model: str | None) -> list[Version]:
         """What shards have, of these tenants."""
-        shards = await self._shards(Wanted(tenants, model))
+        shards = await self._shards(ShardFilter(tenants, model))
         if not shards:
-            raise Problem(503, "what is in force is not known yet", retry_after_s=2)
+            raise RequestProblem(503, "what is in force is not known yet", retry_after_s=2)
         return [
             Version(tenant, name, held.version, held.text)
             for shard in shards
@@ -160,7 +160,7 @@ class Publisher:
 
     async def publish(
         self,
-        desk: Desk,
+        desk: PublisherLock,
         text: str | None,
         *,
         by: str | None,
@@ -183,7 +183,7 @@ class Publisher:
         )
         return await self.send(desk.connection, claimed)
 
-    async def claim(self, desk: Desk, draft: Draft) -> Draft:
+    async def claim(self, desk: PublisherLock, draft: Draft) -> Draft:
         """The draft with the next version, on its way; within the caller's transaction."""
         return await self.keep(
             desk.connection,
@@ -203,7 +203,7 @@ class Publisher:
     ) -> Draft:
         kept = await rows.update(connection, number, OPEN, **storable({**columns, "changed_at": self._now()}))
         if kept is None:
-            raise Problem(409, f"draft {number} of {model} was published or discarded meanwhile", field="id")
+            raise RequestProblem(409, f"draft {number} of {model} was published or discarded meanwhile", field="id")
         return kept
 
     async def insert(self, connection: rows.Connection, **columns: Any) -> Draft:
@@ -215,8 +215,8 @@ class Publisher:
         said = publication_of(claimed)
         try:
             await self._append(publication_records(record_of(said, fire=claimed.fire)))
-        except Problem as away:
-            raise Problem(
+        except RequestProblem as away:
+            raise RequestProblem(
                 503,
                 f"version {said.version} of {said.model} is on record and takes effect as soon as the log takes "
                 f"records again: do not publish it a second time ({away.reason})",
@@ -238,5 +238,5 @@ async def _having(wanted: asyncio.Lock | asyncio.Semaphore, why_not: str) -> Asy
         wanted.release()
 
 
-def _busy(why: str) -> Problem:
-    return Problem(503, f"{why} just now: nothing was changed", retry_after_s=2)
+def _busy(why: str) -> RequestProblem:
+    return RequestProblem(503, f"{why} just now: nothing was changed", retry_after_s=2)

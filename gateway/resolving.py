@@ -28,7 +28,7 @@ MADE: Final = "c-"
 """What the ids of leads begin with that were made from an address."""
 
 
-class Asked(NamedTuple):
+class AddressQuery(NamedTuple):
     """Who is the visitor who has given these?"""
 
     tenant: str
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
     phone: str | None
 
 
-class Known(NamedTuple):
+class AddressMatches(NamedTuple):
     """What is known of that: `home` is the known lead that the visitor said to be, `owner` who that lead
     is by now. A phone counts for the leads that have no other e-mail than the one given.
     """
@@ -48,7 +48,7 @@ class Known(NamedTuple):
     by_phone: tuple[str, ...] = ()
 
 
-Resolve = Callable[[Sequence[Asked]], Awaitable[Sequence[Known | None]]]
+Resolve = Callable[[Sequence[AddressQuery]], Awaitable[Sequence[AddressMatches | None]]]
 """Answers in the order of the questions; None: not known just now. It never raises, and never takes long."""
 
 
@@ -62,7 +62,7 @@ def made_id(tenant: str, kind: str, address: str) -> str:
     return MADE + blake2b(f"{tenant}/{kind}/{address}".encode(), digest_size=10).hexdigest()
 
 
-def decide(asked: Asked, known: Known) -> Decided | None:
+def decide(asked: AddressQuery, known: AddressMatches) -> Decided | None:
     """The lead that the visitor is; None: whom the visitor was before."""
     for kind, leads in ((EMAIL, known.by_email), (PHONE, known.by_phone)):
         if (lead_id := _the_one(leads)) is not None:
@@ -101,7 +101,7 @@ async def resolved(
     return await paced(_all_decided(events, given, known))
 
 
-def _all_given(events: Sequence[Event], by: Sequence[str], region: str | None) -> Steps[list[Asked | None]]:
+def _all_given(events: Sequence[Event], by: Sequence[str], region: str | None) -> Steps[list[AddressQuery | None]]:
     given = []
     for event in events:
         given.append(_given(event, by, region))
@@ -110,7 +110,7 @@ def _all_given(events: Sequence[Event], by: Sequence[str], region: str | None) -
 
 
 def _all_decided(
-    events: Sequence[Event], given: Sequence[Asked | None], known: Sequence[Known | None]
+    events: Sequence[Event], given: Sequence[AddressQuery | None], known: Sequence[AddressMatches | None]
 ) -> Steps[list[Event]]:
     answers = iter(known)
     request, decided = _Request(), []
@@ -128,7 +128,7 @@ class _Request:
         self._leads: dict[tuple[str, str, str], dict[str, str | None]] = {}
         """Tenant, kind and address -> leads that gave it, each with the e-mail given beside."""
 
-    def take(self, event: Event, given: Asked | None, answers: Iterator[Known | None]) -> Event:
+    def take(self, event: Event, given: AddressQuery | None, answers: Iterator[AddressMatches | None]) -> Event:
         if given and event.lead_id is None and (known := next(answers)) is not None:
             decided = decide(given, self._with_own(given, known))
             if decided is not None:
@@ -137,7 +137,7 @@ class _Request:
         self._note(event, given)
         return event
 
-    def _with_own(self, asked: Asked, known: Known) -> Known:
+    def _with_own(self, asked: AddressQuery, known: AddressMatches) -> AddressMatches:
         home = self._homes.get((asked.tenant, asked.visitor_id))
         if home is not None:
             known = known._replace(home=home, owner=home)
@@ -148,7 +148,7 @@ class _Request:
             by_email=tuple({*known.by_email, *emails}), by_phone=tuple({*known.by_phone, *fitting})
         )
 
-    def _note(self, event: Event, given: Asked | None) -> None:
+    def _note(self, event: Event, given: AddressQuery | None) -> None:
         lead_id = event.lead_id
         if event.visitor_id is not None:
             visitor = (event.tenant, event.visitor_id)
@@ -165,7 +165,7 @@ class _Request:
                     leads[lead_id] = given.email
 
 
-def _given(event: Event, by: Sequence[str], region: str | None) -> Asked | None:
+def _given(event: Event, by: Sequence[str], region: str | None) -> AddressQuery | None:
     """The addresses by which the event tells its person; None: it tells none. A crawler is nobody."""
     if event.bot is not None:
         return None
@@ -174,7 +174,7 @@ def _given(event: Event, by: Sequence[str], region: str | None) -> Asked | None:
     phone = persons_phone(phone, region) if isinstance(phone, str) and PHONE in by else None
     if email is None and phone is None:
         return None
-    return Asked(event.tenant, event.visitor_id or "", email, phone)
+    return AddressQuery(event.tenant, event.visitor_id or "", email, phone)
 
 
 def _addresses(event: Event) -> tuple[object, object]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec import ValidationError, convert
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from projections.authoring import DRAFT, SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired
 from schemas.envelope import Line
@@ -26,11 +26,11 @@ COMPARED = 2_000
 CONTEXT = 3
 """Lines before and after a change that a diff shows."""
 
-Known = Mapping[tuple[str, str], Version]
+NewestVersions = Mapping[tuple[str, str], Version]
 """(tenant, model) -> its newest publication."""
 
 
-class Overtaken(Problem):
+class Overtaken(RequestProblem):
     """Somebody has published since the version that this was based on."""
 
     def __init__(self, model: str, based_on: int | None, newest: int) -> None:
@@ -44,7 +44,7 @@ class Overtaken(Problem):
         self.model, self.based_on, self.newest = model, based_on, newest
 
 
-class ScheduledAlready(Problem):
+class ScheduledAlready(RequestProblem):
     """Of two publications that wait for their moments the later one would undo the other."""
 
     def __init__(self, other: Draft) -> None:
@@ -77,9 +77,9 @@ def checked(model: str, text: str) -> str:
     try:
         named = compile_model(text).name
     except ModelError as refusal:
-        raise Problem(422, str(refusal), field="text") from refusal
+        raise RequestProblem(422, str(refusal), field="text") from refusal
     if named != model:
-        raise Problem(422, f"the text is of the model {named!r}, not of {model!r}", field="text")
+        raise RequestProblem(422, f"the text is of the model {named!r}, not of {model!r}", field="text")
     return text
 
 
@@ -91,7 +91,7 @@ def storable(columns: Mapping[str, Any]) -> dict[str, Any]:
         try:
             convert(columns.get(field), Line | None)
         except ValidationError as refusal:
-            raise Problem(422, f"{field}: {refusal}", field=field) from None
+            raise RequestProblem(422, f"{field}: {refusal}", field=field) from None
     at = columns.get("effective_from")
     return {**columns} if at is None else {**columns, "effective_from": moment(millis(at))}
 
@@ -101,9 +101,9 @@ def text_of(history: list[Version], model: str, version: int) -> str:
     found = next((each for each in history if each.version == version), None)
     if found is None:
         known = ", ".join(str(each.version) for each in history[:20]) or "none"
-        raise Problem(404, f"there is no version {version} of {model}; there are: {known}", field="version")
+        raise RequestProblem(404, f"there is no version {version} of {model}; there are: {known}", field="version")
     if found.text is None:
-        raise Problem(404, f"version {version} of {model} is its retirement and has no text", field="version")
+        raise RequestProblem(404, f"version {version} of {model} is its retirement and has no text", field="version")
     return found.text
 
 
@@ -150,8 +150,8 @@ def outdated(draft: Draft, newest: Version | None) -> bool:
     return (draft.based_on_tenant, draft.based_on) != _place(newest, draft.tenant)
 
 
-def unknown_model(model: str) -> Problem:
-    return Problem(404, f"no model {model} is in force: /api/models lists those that are", field="model")
+def unknown_model(model: str) -> RequestProblem:
+    return RequestProblem(404, f"no model {model} is in force: /api/models lists those that are", field="model")
 
 
 def unpublishable(draft: Draft, newest: Version | None) -> str | None:
@@ -159,7 +159,7 @@ def unpublishable(draft: Draft, newest: Version | None) -> str | None:
         return conflict(draft.model, draft.based_on, newest).reason
     try:
         checked(draft.model, draft.text or "")
-    except Problem as refusal:
+    except RequestProblem as refusal:
         return refusal.reason
     return None
 
@@ -168,21 +168,21 @@ def conflict(model: str, based_on: int | None, newest: Version | None) -> Overta
     return Overtaken(model, based_on, newest.version if newest else 0)
 
 
-def found_draft(draft: Draft | None, model: str, number: int) -> Draft:
+def draft_numbered(draft: Draft | None, model: str, number: int) -> Draft:
     if draft is None:
-        raise Problem(404, f"there is no draft {number} of {model}", field="id")
+        raise RequestProblem(404, f"there is no draft {number} of {model}", field="id")
     return draft
 
 
 def open_draft(draft: Draft | None, model: str, number: int) -> Draft:
-    draft = found_draft(draft, model, number)
+    draft = draft_numbered(draft, model, number)
     if draft.state not in OPEN:
-        raise Problem(409, f"draft {number} of {model} is {draft.state} already", field="id")
+        raise RequestProblem(409, f"draft {number} of {model} is {draft.state} already", field="id")
     return draft
 
 
-def changed_meanwhile(draft: Draft) -> Problem:
-    return Problem(
+def changed_meanwhile(draft: Draft) -> RequestProblem:
+    return RequestProblem(
         409,
         f"draft {draft.id} of {draft.model} was changed at {draft.changed_at.isoformat()} by {draft.by}: read it "
         "again, bring your change into it, and send that",
@@ -190,7 +190,7 @@ def changed_meanwhile(draft: Draft) -> Problem:
     )
 
 
-def newest_of(known: Known, tenant: str, model: str) -> Version | None:
+def newest_of(known: NewestVersions, tenant: str, model: str) -> Version | None:
     return known.get((tenant, model)) or known.get((EVERY_TENANT, model))
 
 

@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import Compiled, Select, literal, select
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from projections.connection import BoundedAsyncConnection, check, parameters
 from projections.tables import READ_OPTIONS
 
@@ -27,7 +27,7 @@ POOL_SECONDS = 4.0
 CONNECTIONS = 12
 QUEUE = 200
 OPTIONS = f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s"
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database is away, or every connection busy; a statement that took too long counts, too."""
 
 Row = Mapping[str, Any]
@@ -43,7 +43,7 @@ _compiled: dict[Any, Compiled] = {}
 """Each form of question, without its values; the code has a fixed number of them."""
 
 
-class Missing(Problem):
+class Missing(RequestProblem):
     """What is asked for has no table or view in this database."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def _worded(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
     return str(compiled).encode(), compiled.construct_params(extracted_parameters=form.bindparams) or {}
 
 
-class Store:
+class ReadStore:
     """Open it before asking; closed, it answers nothing more."""
 
     def __init__(self, database_url: str) -> None:
@@ -112,8 +112,8 @@ class Store:
                 yield Ask(connection)
         except psycopg.errors.UndefinedTable as error:
             raise Missing from error
-        except AWAY as error:
-            raise Problem(
+        except UNAVAILABLE_ERRORS as error:
+            raise RequestProblem(
                 503, "the database does not answer; events are still taken", retry_after_s=2
             ) from error
 
@@ -134,7 +134,7 @@ class Store:
         try:
             async with self.moment(patience=ANSWER_SECONDS) as ask:
                 await ask(select(literal(1)))
-        except Problem:
+        except RequestProblem:
             return False
         return True
 

@@ -6,18 +6,18 @@ keeps it), there is no subject, and callers answer from the history alone.
 
 from msgspec import DecodeError, ValidationError
 
-from gateway.store import Missing, Store
+from gateway.store import Missing, ReadStore
 from projections import queries
 from scoring.features import NewerCodec
-from scoring.holding import decode_held, merged
+from scoring.holding import decode_lead_identity, merged
 from scoring.model import Subject
 
 
-async def subject_of(store: Store, tenant: str, lead_id: str, stage: str) -> Subject | None:
+async def subject_of(store: ReadStore, tenant: str, lead_id: str, stage: str) -> Subject | None:
     """None too when a newer version of Leadstream keeps the lead."""
     try:
         parts = await store.rows(queries.feature_parts(tenant, lead_id))
-        held = {part["identity"]: decode_held(bytes(part["encoded"])) for part in parts}
+        held = {part["identity"]: decode_lead_identity(bytes(part["encoded"])) for part in parts}
     except (Missing, NewerCodec, DecodeError, ValidationError):
         return None
     return Subject(merged(lead_id, held), stage) if held else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from gateway.published import Shard
+from gateway.published import ShardPublications
 
 State = Literal["waiting", "sweeping", "done"]
 
@@ -21,7 +21,7 @@ class Partition(NamedTuple):
     """The key of the lead that was visited last, while a sweep is under way."""
 
 
-class Progress(NamedTuple):
+class SweepProgress(NamedTuple):
     version: int
     partitions: tuple[Partition, ...]
     visited: int | None
@@ -37,12 +37,12 @@ class Progress(NamedTuple):
         return self.done == len(self.partitions)
 
 
-def partitions_of(shards: Sequence[Shard], tenant: str, model: str, version: int) -> tuple[Partition, ...]:
+def partitions_of(shards: Sequence[ShardPublications], tenant: str, model: str, version: int) -> tuple[Partition, ...]:
     """Where each partition stands with a version of the model that is the tenant's own (or everybody's)."""
     return tuple(_partition(number, shard, tenant, model, version) for number, shard in enumerate(shards))
 
 
-def _partition(number: int, shard: Shard, tenant: str, model: str, version: int) -> Partition:
+def _partition(number: int, shard: ShardPublications, tenant: str, model: str, version: int) -> Partition:
     held = shard.models.get(tenant, {}).get(model)
     if held is None or held.version < version:
         return Partition(number, held and held.version, "waiting", None)
@@ -57,12 +57,12 @@ def progress_of(
     version: int,
     leads: int | None = None,
     up_to: Mapping[str, int] = MappingProxyType({}),
-) -> Progress:
+) -> SweepProgress:
     """`up_to`: how many of the leads come no later than each cursor. Keys are spread evenly over the
     partitions, so that each partition's share of them is taken to be the same.
     """
     if leads is None:
-        return Progress(version, partitions, None, None)
+        return SweepProgress(version, partitions, None, None)
     each = leads / max(len(partitions), 1)
     visited = 0.0
     for partition in partitions:
@@ -71,4 +71,4 @@ def progress_of(
                 visited += each
             case "sweeping":
                 visited += each * up_to.get(partition.cursor or "", 0) / max(leads, 1)
-    return Progress(version, partitions, round(visited), leads)
+    return SweepProgress(version, partitions, round(visited), leads)

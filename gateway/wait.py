@@ -16,8 +16,8 @@ import stamina
 from psycopg import sql
 
 from gateway import metrics
-from gateway.answers import Problem
-from gateway.ports import EventKey, Outcome
+from gateway.answers import RequestProblem
+from gateway.ports import EventKey, EventOutcome
 from projections.connection import BoundedAsyncConnection, parameters
 from projections.worker import CHANNEL
 
@@ -26,7 +26,7 @@ LONGEST_PAUSE = 5.0
 QUIET_SECONDS = 10.0
 """Without a notification, until the server is asked whether it is there."""
 
-Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, Outcome]]]
+Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, EventOutcome]]]
 """Which of these events are applied by now. Raises Problem while the database cannot be asked."""
 
 
@@ -46,12 +46,12 @@ class Applied:
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._ended = False
 
-    async def wait(self, events: Sequence[EventKey], seconds: float) -> Mapping[EventKey, Outcome]:
+    async def wait(self, events: Sequence[EventKey], seconds: float) -> Mapping[EventKey, EventOutcome]:
         """Those of the events that are applied within so many seconds."""
         woken = asyncio.Event()
         for event in events:
             self._waiters[event.event_id].add(woken)
-        seen: dict[EventKey, Outcome] = {}
+        seen: dict[EventKey, EventOutcome] = {}
         try:
             with metrics.WAITING.track_inprogress():
                 async with asyncio.timeout(seconds):
@@ -107,10 +107,10 @@ class Applied:
             for woken in self._waiters.get(event_id, ()):
                 woken.set()
 
-    async def _looked(self, events: Sequence[EventKey]) -> Mapping[EventKey, Outcome]:
+    async def _looked(self, events: Sequence[EventKey]) -> Mapping[EventKey, EventOutcome]:
         try:
             return await self._look(events)
-        except Problem:
+        except RequestProblem:
             return {}
 
     def _wake_all(self) -> None:

@@ -52,7 +52,7 @@ _LONGEST_IP = 64
 _IDENTICAL_WITHIN = timedelta(days=2)
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """One line of the log: the event, or why there is none."""
 
     number: int
@@ -60,7 +60,7 @@ class Line(NamedTuple):
     reason: str | None = None
 
 
-def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> Iterator[Line]:
+def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> Iterator[LogLine]:
     """Each line as it stands. `site` (https://www.shop.example) is put before the paths."""
     repeated = _Repetitions()
     for number, raw in enumerate(lines, 1):
@@ -70,16 +70,16 @@ def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> I
         found = _LINE.match(text)
         at = _moment(found["at"]) if found else None
         if found is None or at is None:
-            yield Line(number, None, MALFORMED)
+            yield LogLine(number, None, MALFORMED)
             continue
         path, reason = _visited(found["request"], int(found["status"]))
         if reason is None and (len(site) + len(path) > _LONGEST_URL or len(found["ip"]) > _LONGEST_IP):
             reason = TOO_LONG
         if reason is not None:
-            yield Line(number, None, reason)
+            yield LogLine(number, None, reason)
             continue
         event_id = repeated.name(text, at)
-        yield Line(number, _page_view(found, at, path, event_id, tenant, site))
+        yield LogLine(number, _page_view(found, at, path, event_id, tenant, site))
 
 
 def _visited(request: str, status: int) -> tuple[str, str | None]:

@@ -6,12 +6,12 @@ Only words and columns; every number is in the result already.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leadstream.show import print_facts, print_line, print_table, say, warn
+from leadstream.show import print_facts, print_line, print_status, print_table, warn
 
-Told = Mapping[str, Any]
+BacktestResult = Mapping[str, Any]
 
 
-def tell(result: Told) -> None:
+def print_backtest(result: BacktestResult) -> None:
     pooled = result["pooled"]
     names = list(pooled)
     first = pooled[names[0]]
@@ -31,13 +31,13 @@ def tell(result: Told) -> None:
     for name in names:
         _tell_deciles(name, pooled[name])
     _tell_cutoffs(result["cutoffs"], names, result["capacity"])
-    say(
+    print_status(
         "Leads of equal scores count as in no order: every figure is the mean over all of their orders. Intervals are "
         "Wilson's 95%, and take leads for independent; a lead is ranked anew at each cutoff."
     )
 
 
-def _tell_limits(result: Told, name: str) -> None:
+def _tell_limits(result: BacktestResult, name: str) -> None:
     everybody = [
         cutoff for cutoff in result["cutoffs"] if cutoff["models"][name]["leads"] <= result["capacity"]
     ]
@@ -53,7 +53,7 @@ def _tell_limits(result: Told, name: str) -> None:
         )
 
 
-def _tell_choice(result: Told, names: Sequence[str]) -> None:
+def _tell_choice(result: BacktestResult, names: Sequence[str]) -> None:
     chosen = result["pooled"][names[0]]["capacity"]
     blind, most = chosen["converted_by_chance"], max(chosen["chosen"], 1)
     rows = [_choice(name, result["pooled"][name]) for name in names]
@@ -66,7 +66,7 @@ def _tell_choice(result: Told, names: Sequence[str]) -> None:
         )
 
 
-def _choice(name: str, told: Told) -> tuple[str, ...]:
+def _choice(name: str, told: BacktestResult) -> tuple[str, ...]:
     chosen = told["capacity"]
     return (
         name,
@@ -80,7 +80,7 @@ def _choice(name: str, told: Told) -> tuple[str, ...]:
     )
 
 
-def _tell_deciles(name: str, told: Told) -> None:
+def _tell_deciles(name: str, told: BacktestResult) -> None:
     rows = [
         (
             str(tenth["decile"]),
@@ -97,7 +97,7 @@ def _tell_deciles(name: str, told: Told) -> None:
     print_table(f"{name}: by tenths, the highest scores first", columns, rows, "rrrrrrr")
 
 
-def _tell_cutoffs(cutoffs: Sequence[Told], names: Sequence[str], capacity: int) -> None:
+def _tell_cutoffs(cutoffs: Sequence[BacktestResult], names: Sequence[str], capacity: int) -> None:
     rows = []
     for cutoff in cutoffs:
         told = cutoff["models"]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gateway.ports import Progress
 from leadstream.conversions import Conversion
 from leadstream.recorded import Recorded
-from leadstream.worlds import Held
+from leadstream.worlds import ModelSet
 from schemas.moment import moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -42,7 +42,7 @@ class Contender(NamedTuple):
 
     name: str
     model: Model
-    world: Held
+    world: ModelSet
 
 
 class Cutoff(NamedTuple):
@@ -54,12 +54,12 @@ class Cutoff(NamedTuple):
 
 
 def backtest(
-    events: Iterable[Recorded], contenders: Sequence[Contender], base: Held, plan: Plan, count: int = 0
+    events: Iterable[Recorded], contenders: Sequence[Contender], base: ModelSet, plan: Plan, count: int = 0
 ) -> Iterator[Progress | Cutoff]:
     """The cutoffs whose horizon the events reach, each when it is complete; and how far it is. `events`
     in the order of their recording; conversions that are stages are read in `base`, what really holds.
     """
-    trial = _Trial(contenders, base, plan)
+    trial = BacktestRun(contenders, base, plan)
     for done, event in enumerate(events):
         yield from trial.reach(event.at)
         trial.take(event)
@@ -80,10 +80,10 @@ class _Cut:
         self.converted = bytearray()
 
 
-class _Trial:
+class BacktestRun:
     """Replays, what waits for them, and the cutoffs under way."""
 
-    def __init__(self, contenders: Sequence[Contender], base: Held, plan: Plan) -> None:
+    def __init__(self, contenders: Sequence[Contender], base: ModelSet, plan: Plan) -> None:
         self._contenders = contenders
         self._plan = plan
         worlds = [contender.world for contender in contenders]
@@ -186,7 +186,7 @@ class _Trial:
         return Cutoff(cut.at, cut.end, rankings)
 
 
-def _texts(world: Held) -> tuple[Any, ...]:
+def _texts(world: ModelSet) -> tuple[Any, ...]:
     """What tells two worlds apart."""
     settings = (world.settings.time_zone, world.settings.idle_minutes, world.settings.lifecycle)
     return settings, tuple(sorted((name, active.text) for name, active in world.models.items()))

@@ -16,7 +16,7 @@ from leadstream.export import Stored, by_recording, stored
 from leadstream.lag import Lag, lag_of
 from leadstream.loop import Loop, event_loop
 from leadstream.settings import Settings
-from leadstream.show import Failure, say
+from leadstream.show import Failure, print_status
 from leadstream.wiring_kafka import SOURCES, kafka_explained
 from projections.connection import connect
 from schemas.control import DERIVED_TYPES, SettingsPublished
@@ -27,7 +27,7 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS, SHARED
 from streams.embedded.log import partitions_of
 from streams.kafka import topics
-from streams.kafka.append import Away, KafkaAppend
+from streams.kafka.append import AppendUnavailable, KafkaAppend
 
 CHUNK = 1_000
 _POLL_SECONDS = 0.2
@@ -37,7 +37,7 @@ _DERIVED = tuple(f'{{"type":"{tag_of(kind)}",'.encode() for kind in DERIVED_TYPE
 _LOG = "select key, value from public.records where topic = 'events' and partition = %s order by position"
 
 
-def carry(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
+def migrate_to_kafka(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
     """How many events there were. Raises Failure."""
     with connect(database_url) as connection, kafka_explained(), event_loop() as loop:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -148,7 +148,7 @@ class _Target:
         while True:
             try:
                 self._loop.run(self._append(records))
-            except Away as away:
+            except AppendUnavailable as away:
                 if time.monotonic() > deadline:
                     raise Failure(
                         f"{away}. {self.events} events are carried; begin anew in other topics when that is mended "
@@ -169,7 +169,7 @@ class _Target:
         told = False
         while any(self._loop.run(self._lag.stages()).values()):
             if not told and not self._loop.run(self._lag.workers()).members:
-                say(
+                print_status(
                     f"Version {said.version} of {_name(said)} was published here. Before it goes into Kafka, what came "
                     "before has to be scored there: start `leadstream worker`; this goes on by itself."
                 )

@@ -16,7 +16,7 @@ import typer
 
 from leadstream import cli_models
 from leadstream.cli_options import DatabaseUrl, DataDir, Tenant, commands, settings_from
-from leadstream.show import Failure, complain, print_line, print_trace
+from leadstream.show import Failure, print_error, print_line, print_trace
 from leadstream.signals import UNTIL_TOLD, interrupt
 from schemas.envelope import DEFAULT_TENANT
 
@@ -396,7 +396,7 @@ def main() -> None:
     try:
         app()
     except Failure as failure:
-        complain(str(failure))
+        print_error(str(failure))
         sys.exit(failure.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,12 +18,12 @@ from gateway.ports import Append
 from leadstream import backup as backups
 from leadstream import commands_kafka, experimenting, explaining, letters, models, publishing, summary, trying
 from leadstream import doctor as checks
-from leadstream.carry import carry
+from leadstream.carry import migrate_to_kafka
 from leadstream.demo import run_demo
-from leadstream.experiments_folder import experiments_in_force
+from leadstream.experiments_folder import active_experiments
 from leadstream.export import write_events
 from leadstream.imports import (
-    Tally,
+    ImportCounts,
     append_all,
     archived,
     counted,
@@ -33,16 +33,16 @@ from leadstream.imports import (
 )
 from leadstream.inlet import running_server
 from leadstream.logs import log_from
-from leadstream.reach import Store, as_served, database_beside, reach_store, settle
+from leadstream.reach import StoreAccess, as_served, database_beside, open_store, settle
 from leadstream.serving import Beside, ensure_directory, listening, run_gateway
 from leadstream.settings import Settings, read_settings, unknown_variables, variable
 from leadstream.show import (
     Failure,
     print_bytes,
     print_line,
+    print_status,
     printable_json,
     progress,
-    say,
     warn,
 )
 from leadstream.signals import end_at_once, interrupt
@@ -114,7 +114,7 @@ def serve(settings: Settings, *, kafka: bool) -> None:
 def _announce(settings: Settings) -> Beside:
     async def announce(_append: Append) -> None:
         where = variable("database_url") if settings.database_url else str(settings.data_dir)
-        say(f"Leadstream serves {settings.address} (store: {where}). Ctrl-C stops it.")
+        print_status(f"Leadstream serves {settings.address} (store: {where}). Ctrl-C stops it.")
 
     return announce
 
@@ -135,7 +135,7 @@ def _until_told() -> Iterator[None]:
         end_at_once()
     except KeyboardInterrupt:
         end_at_once()
-        say("Stopped.")
+        print_status("Stopped.")
 
 
 # Run on Kafka
@@ -196,18 +196,18 @@ def import_events_from(file: str, settings: Settings) -> None:
 def _import(
     file: str,
     settings: Settings,
-    take: Callable[[Iterator[bytes], Store], Tally],
+    take: Callable[[Iterator[bytes], StoreAccess], ImportCounts],
     *,
     unit: str,
     model: str,
 ) -> None:
     log_from("warning")
-    with open_source(file) as source, reach_store(settings) as store:
+    with open_source(file) as source, open_store(settings) as store:
         before = summary.count_leads(store.database_url)
         with progress(f"Reading {file}", source.size) as report:
             tally = take(source.lines(report), store)
         settle(store)
-        summary.tell_import(
+        summary.print_import(
             tally,
             unit=unit,
             new_leads=summary.count_leads(store.database_url) - before,
@@ -235,11 +235,11 @@ def simulate(
         return
     log_from("warning")
     now = utc_now()
-    with reach_store(into) as store:
+    with open_store(into) as store:
         with progress(f"Recording {days} days of {leads} leads", None) as report:
             append_all(counted((archived(event, now) for event in events), report), store.append)
         settle(store)
-        say(f"The store has {summary.count_leads(store.database_url):,} leads now.")
+        print_status(f"The store has {summary.count_leads(store.database_url):,} leads now.")
 
 
 @contextmanager
@@ -274,7 +274,7 @@ def export(settings: Settings, file: str | None, *, to_kafka: bool) -> None:
         if settings.kafka is not None:
             commands_kafka.tell_unarchived(settings, url)
         tally = write_events(url, to.write if path else lambda line: to.write(printable_json(line)))
-    say(f"{tally.events:,} events were written.")
+    print_status(f"{tally.events:,} events were written.")
     if tally.left_out:
         warn(f"{tally.left_out:,} records cannot be read and were left out: `leadstream dead-letters list`.")
 
@@ -288,9 +288,9 @@ def _carry(settings: Settings) -> None:
     with _database(settings) as url:
         _require_embedded(url)
         with progress("Carrying events to Kafka", None) as report:
-            carried = carry(commands_kafka.on_kafka(settings), url, report)
+            carried = migrate_to_kafka(commands_kafka.on_kafka(settings), url, report)
     print_line(f"{carried:,} events are in Kafka.")
-    say("Go on with LEADSTREAM_KAFKA set, and another database for the read models.")
+    print_status("Go on with LEADSTREAM_KAFKA set, and another database for the read models.")
 
 
 # Look after it
@@ -310,7 +310,7 @@ def publish(
     log_from("warning")
     publishing.compiled(model)  # before anything is started
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
-    with reach_store(settings) as store:
+    with open_store(settings) as store:
         said = publishing.publish(
             store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
         )
@@ -322,22 +322,22 @@ def publish(
             return
         _rescore(store, said)
         print_line(f"Model {said.model}, version {said.version}, is in force.")
-        summary.tell_moved(store.database_url, said)
+        summary.print_moves(store.database_url, said)
         if tenant == EVERY_TENANT:
-            models.tell_own(store.database_url, said.model)
+            models.print_own_models(store.database_url, said.model)
 
 
 def retire(
     model: str, settings: Settings, *, tenant: str, force: bool, by: str | None, note: str | None
 ) -> None:
     log_from("warning")
-    with reach_store(settings) as store:
+    with open_store(settings) as store:
         said = publishing.retire(store, model, tenant=tenant, force=force, by=by, note=note)
         _rescore(store, said)
         print_line(f"Model {said.model} is retired, as version {said.version}.")
 
 
-def _rescore(store: Store, said: Publication) -> None:
+def _rescore(store: StoreAccess, said: Publication) -> None:
     with progress("Rescoring", 1.0) as report:
         publishing.settle_sweep(store, said, report)
 
@@ -345,13 +345,13 @@ def _rescore(store: Store, said: Publication) -> None:
 def list_models(settings: Settings, tenant: str | None) -> None:
     log_from("warning")
     with _database(settings) as url:
-        models.tell_models(url, tenant)
+        models.print_models(url, tenant)
 
 
 def list_versions(settings: Settings, model: str, *, tenant: str) -> None:
     log_from("warning")
     with _database(settings) as url:
-        models.tell_versions(url, tenant, model)
+        models.print_versions(url, tenant, model)
 
 
 def show_model(settings: Settings, model: str, version: int | None, *, tenant: str) -> None:
@@ -369,7 +369,7 @@ def show_model_difference(settings: Settings, model: str, old: int, new: int, *,
 def list_model_drafts(settings: Settings, tenant: str | None) -> None:
     log_from("warning")
     with _database(settings) as url:
-        models.tell_drafts(url, tenant)
+        models.print_drafts(url, tenant)
 
 
 def discard_model_draft(settings: Settings, number: int) -> None:
@@ -382,7 +382,7 @@ def discard_model_draft(settings: Settings, number: int) -> None:
 def what_if(settings: Settings, model: str, *, tenant: str, replay: bool, as_json: bool) -> None:
     log_from("warning")
     with _database(as_served(settings)) as url:
-        trying.tell_what_if(url, model, tenant=tenant, replay=replay, as_json=as_json)
+        trying.run_what_if(url, model, tenant=tenant, replay=replay, as_json=as_json)
 
 
 def backtest(
@@ -399,7 +399,7 @@ def backtest(
 ) -> None:
     log_from("warning")
     with _database(as_served(settings)) as url:
-        trying.tell_backtest(
+        trying.run_backtest(
             url,
             models,
             tenant=tenant,
@@ -421,7 +421,7 @@ def publish_settings(
     lifecycle: str | None = None,
 ) -> None:
     log_from("warning")
-    with reach_store(settings) as store:
+    with open_store(settings) as store:
         with progress("Rescoring", None):
             said = publishing.publish_settings(
                 store,
@@ -441,21 +441,21 @@ def publish_settings(
 def tell_experiment(settings: Settings, name: str | None, *, tenant: str) -> None:
     """One with its results; without a name, which there are."""
     log_from("warning")
-    experiments = experiments_in_force(settings.experiments)
+    experiments = active_experiments(settings.experiments)
     if name is None:
-        experimenting.tell_experiments(experiments)
+        experimenting.print_experiments(experiments)
         return
     experiment = experimenting.experiment_named(experiments, name)
     with _database(settings) as url:
         shown = experimenting.results_of(url, tenant, experiment)
-    experimenting.tell_results(experiment, shown)
+    experimenting.print_results(experiment, shown)
 
 
 def explain(
     settings: Settings, lead: str, *, tenant: str, model: str | None, as_of: str | None, changes: int
 ) -> None:
     log_from("warning")
-    asked = explaining.Asked(tenant, lead, model, as_of, changes)
+    asked = explaining.ExplainRequest(tenant, lead, model, as_of, changes)
     with _database(as_served(settings)) as url:
         told = explaining.explain(url, asked, utc_now())
     for line in told:
@@ -483,7 +483,7 @@ def rebuild(settings: Settings, accept_loss: Sequence[str]) -> None:
             raise Failure(str(cause)) from cause
     print_line("The read models were rebuilt.")
     if kept:
-        say(f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept.")
+        print_status(f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept.")
 
 
 def backup(settings: Settings, to: Path, *, base: bool) -> None:
@@ -514,21 +514,21 @@ def restore(settings: Settings, dumped: Path) -> None:
 def list_dead_letters(settings: Settings, *, also_retried: bool) -> None:
     log_from("warning")
     with _database(settings) as url:
-        found = letters.waiting_letters(url, also_retried=also_retried)
+        found = letters.waiting_dead_letters(url, also_retried=also_retried)
     for letter in found:
         retried = " (retried)" if letter.retried_at else ""
         why = f"{letter.field}: {letter.reason}" if letter.field else letter.reason
         print_line(f"{letters.place_of(letter)}  {why}{retried}")
     if not found:
-        say("No dead letters.")
+        print_status("No dead letters.")
     if len(found) == letters.LISTED:
-        say(f"Only the first {letters.LISTED} are shown: retry or mend them, and list again.")
+        print_status(f"Only the first {letters.LISTED} are shown: retry or mend them, and list again.")
 
 
 def show_dead_letter(settings: Settings, topic: str, partition: int, position: int) -> None:
     log_from("warning")
     with _database(settings) as url:
-        letter = letters.one_letter(url, topic, partition, position)
+        letter = letters.dead_letter_at(url, topic, partition, position)
     print_bytes(letter.original)
 
 
@@ -539,11 +539,11 @@ def retry_dead_letters(settings: Settings, place: tuple[str, int, int] | None, m
         value = mended.read_bytes() if mended else None
     except OSError as cause:
         raise Failure(f"{mended} cannot be read ({cause.strerror}).") from cause
-    with reach_store(settings) as store:
+    with open_store(settings) as store:
         chosen = (
-            letters.all_waiting(store.database_url)
+            letters.all_waiting_dead_letters(store.database_url)
             if place is None
-            else [letters.one_letter(store.database_url, *place)]
+            else [letters.dead_letter_at(store.database_url, *place)]
         )
         sent, stay = letters.retry(store, chosen, utc_now(), value)
     why = "\n".join(stay[:_REASONS])

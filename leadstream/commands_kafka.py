@@ -16,12 +16,12 @@ from leadstream.postgres import postgres_url
 from leadstream.projecting import followed_topics, rebuild_from_kafka
 from leadstream.serving import ensure_directory, listening, run_gateway
 from leadstream.settings import LOCAL_KAFKA, Settings
-from leadstream.show import Failure, print_line, say, warn
+from leadstream.show import Failure, print_line, print_status, warn
 from leadstream.wiring import STAGES, database_server, explained, refuse_log
 from leadstream.wiring_kafka import SOURCES, Projection, kafka_explained, kafka_ports, make_topics
 from projections.rebuild import Progress
 from projections.state_rows import stage_of
-from schemas.record import LogUnreadableError, Outgoing, Slot
+from schemas.record import LogPartition, LogUnreadableError, Outgoing
 from streams.engine.memory import is_state
 from streams.kafka import topics
 from streams.kafka.cluster import Cluster
@@ -43,7 +43,7 @@ def serve(settings: Settings, port: socket.socket) -> None:
     with open_kafka_system(settings) as system:
 
         async def watch(_append: Append) -> None:
-            say(
+            print_status(
                 f"Leadstream serves {settings.address} (Kafka: {settings.kafka}; worker: port {settings.worker_port}). "
                 "Ctrl-C stops it."
             )
@@ -78,7 +78,7 @@ def project(settings: Settings) -> None:
         projection.start()
         try:
             projection.wait(
-                lambda: say(f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this.")
+                lambda: print_status(f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this.")
             )
         finally:
             projection.stop(_STOPPING_SECONDS)
@@ -91,7 +91,7 @@ def gateway(settings: Settings) -> None:
     )
 
     async def announce(_append: Append) -> None:
-        say(f"The gateway serves {settings.address} (Kafka: {settings.kafka}). Ctrl-C stops it.")
+        print_status(f"The gateway serves {settings.address} (Kafka: {settings.kafka}). Ctrl-C stops it.")
 
     with listening(settings) as taken:
         run_gateway(settings, taken, lambda: kafka_ports(settings, url), announce, inlet=False)
@@ -102,7 +102,7 @@ def create_topics(settings: Settings) -> None:
         made = asyncio.run(make_topics(settings))
     for name in made:
         print_line(name)
-    say(f"{len(made)} topics were made." if made else "All topics are there already.")
+    print_status(f"{len(made)} topics were made." if made else "All topics are there already.")
 
 
 def check_topics(settings: Settings) -> bool:
@@ -113,7 +113,7 @@ def check_topics(settings: Settings) -> bool:
     for problem in problems:
         print_line(str(problem))
     if not problems:
-        say("The topics are as they should be.")
+        print_status("The topics are as they should be.")
     return not problems
 
 
@@ -147,7 +147,7 @@ def _refused(position: int, begin: int, folded: int, end: int) -> str:
     return f"was folded already, or can be read: {left}"
 
 
-def _broken(cluster: Cluster, slot: Slot, position: int) -> bool:
+def _broken(cluster: Cluster, slot: LogPartition, position: int) -> bool:
     """Whether what stands there cannot be read, so that it stops whoever comes to it."""
     with Scanner(cluster, [slot[0]], key_errors="surrogateescape") as scanner:
         try:
@@ -188,7 +188,7 @@ async def _unarchived(cluster: Cluster, database_url: str) -> int | None:
         return await lag.unarchived()
 
 
-async def _unfolded(cluster: Cluster, slot: Slot) -> tuple[int, int, int]:
+async def _unfolded(cluster: Cluster, slot: LogPartition) -> tuple[int, int, int]:
     """Where a partition begins, from where on it is not folded, and where it ends; what nobody folds counts
     as folded.
     """

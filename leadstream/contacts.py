@@ -18,7 +18,7 @@ import structlog
 from psycopg_pool import AsyncConnectionPool
 
 from gateway.ports import Ports
-from gateway.resolving import IDENTIFY_BY, Asked, Known
+from gateway.resolving import IDENTIFY_BY, AddressMatches, AddressQuery
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check, parameters
 from projections.tables import KNOWN, READ_OPTIONS, key_of
@@ -35,7 +35,7 @@ AT_ONCE = 500
 """Questions in one statement: what is answered when time is up, counts."""
 MOST = 4
 """So many leads of one address are several: no more are looked at."""
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
+UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
 """The database is away or too slow, every connection is busy, or it has no tables yet."""
 
 OPTIONS: Final = (
@@ -74,7 +74,7 @@ class Contacts:
             open=False,
         )
         self._silent_until = 0.0
-        self._asking: set[asyncio.Task[list[Known]]] = set()
+        self._asking: set[asyncio.Task[list[AddressMatches]]] = set()
 
     async def open(self) -> None:
         """Returns at once, also while the database is away."""
@@ -85,10 +85,10 @@ class Contacts:
             task.cancel()
         await self._pool.close(timeout=1)
 
-    async def resolve(self, asked: Sequence[Asked]) -> Sequence[Known | None]:
+    async def resolve(self, asked: Sequence[AddressQuery]) -> Sequence[AddressMatches | None]:
         """In order; None for each that was not answered in time."""
         until = time.monotonic() + SECONDS
-        answers: list[Known | None] = []
+        answers: list[AddressMatches | None] = []
         for begin in range(0, len(asked), AT_ONCE):
             if not self._silent_until <= time.monotonic() < until:
                 break
@@ -100,7 +100,7 @@ class Contacts:
             answers += found
         return answers + [None] * (len(asked) - len(answers))
 
-    async def _in_time(self, asked: Sequence[Asked], until: float) -> list[Known] | None:
+    async def _in_time(self, asked: Sequence[AddressQuery], until: float) -> list[AddressMatches] | None:
         """A question to a server that hangs cannot be taken back in time: it is left behind."""
         left = max(0.0, until - time.monotonic())
         task = asyncio.create_task(self._ask(asked, left), name="look up addresses")
@@ -109,12 +109,12 @@ class Contacts:
         done, _ = await asyncio.wait([task], timeout=left)
         return task.result() if done and not task.cancelled() and task.exception() is None else None
 
-    def _asked(self, task: "asyncio.Task[list[Known]]") -> None:
+    def _asked(self, task: "asyncio.Task[list[AddressMatches]]") -> None:
         self._asking.discard(task)
-        if not task.cancelled() and (failed := task.exception()) is not None and not isinstance(failed, AWAY):
+        if not task.cancelled() and (failed := task.exception()) is not None and not isinstance(failed, UNAVAILABLE_ERRORS):
             _log.error("addresses could not be looked up", exc_info=failed)
 
-    async def _ask(self, asked: Sequence[Asked], seconds: float) -> list[Known]:
+    async def _ask(self, asked: Sequence[AddressQuery], seconds: float) -> list[AddressMatches]:
         async with self._pool.connection(timeout=seconds) as connection, connection.pipeline():
             emails = [(n, a.tenant, a.email) for n, a in enumerate(asked) if a.email is not None]
             phones = [(n, a.tenant, a.phone, a.email) for n, a in enumerate(asked) if a.phone is not None]
@@ -126,7 +126,7 @@ class Contacts:
             found_by_phone = _grouped(await by_phone.fetchall())
             at_home = {key: (home, owner) for key, home, owner in await homes.fetchall()}
         return [
-            Known(*_known_home(at_home.get(key)), tuple(found_by_email[n]), tuple(found_by_phone[n]))
+            AddressMatches(*_known_home(at_home.get(key)), tuple(found_by_email[n]), tuple(found_by_phone[n]))
             for n, key in enumerate(keys)
         ]
 

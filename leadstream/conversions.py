@@ -46,8 +46,8 @@ class Conversion(NamedTuple):
         """Can the event, as it stands in the log, be one?"""
         return not self.is_stage and self.mark in event
 
-    def hear(self) -> "Heard":
-        return Heard(self)
+    def hear(self) -> "ConversionFinder":
+        return ConversionFinder(self)
 
 
 def conversion_of(text: str) -> Conversion:
@@ -71,7 +71,7 @@ def conversion_of(text: str) -> Conversion:
     return Conversion(text)
 
 
-class Found(NamedTuple):
+class FoundConversion(NamedTuple):
     """A conversion at `at`: of the identity that did it, or (a stage) of the lead itself."""
 
     at: int
@@ -90,7 +90,7 @@ class _Told(Struct):
 _read = json.Decoder(_Told).decode
 
 
-class Heard:
+class ConversionFinder:
     """What of the records that a replay writes tells of conversions. Repetitions and bots never do: stage 1
     has left them out.
     """
@@ -99,7 +99,7 @@ class Heard:
         self._conversion = conversion
         self._mark = conversion.mark
         self._topic = LEAD_CHANGES if conversion.is_stage else LEAD_ACTIVITY
-        self._found: list[Found] = []
+        self._found: list[FoundConversion] = []
 
     def hear(self, record: Outgoing) -> None:
         value = record.value
@@ -108,18 +108,18 @@ class Heard:
             if found is not None:
                 self._found.append(found)
 
-    def take(self) -> list[Found]:
+    def take(self) -> list[FoundConversion]:
         """What was heard since the last time."""
         found, self._found = self._found, []
         return found
 
-    def _of_stage(self, value: bytes) -> Found | None:
+    def _of_stage(self, value: bytes) -> FoundConversion | None:
         said = decode_statement(value)
         if not isinstance(said, StageEntered) or said.stage != self._conversion.name:
             return None
-        return Found(millis(said.at), said.tenant, said.lead_id, None)
+        return FoundConversion(millis(said.at), said.tenant, said.lead_id, None)
 
-    def _of_event(self, value: bytes) -> Found | None:
+    def _of_event(self, value: bytes) -> FoundConversion | None:
         activity = decode_activity(value)
         if not isinstance(activity, IdentityDelta | IdentityAttached) or activity.event is None:
             return None
@@ -131,4 +131,4 @@ class Heard:
         named = told.conversion_type if kind == "conversion_recorded" else told.name
         if told.type != kind or (name and named != name):
             return None
-        return Found(millis(told.occurred_at), activity.tenant, activity.lead_id, activity.identity)
+        return FoundConversion(millis(told.occurred_at), activity.tenant, activity.lead_id, activity.identity)

@@ -23,7 +23,7 @@ from leadstream.postgres import DATABASE, create_database, start_postgres
 from leadstream.reach import own_store, settle
 from leadstream.serving import listening, run_gateway
 from leadstream.settings import Settings
-from leadstream.show import Failure, progress, say
+from leadstream.show import Failure, print_status, progress
 from leadstream.simulate import live, simulate
 from leadstream.wiring import explained, open_system, ports_open, utc_now
 from projections.connection import connect
@@ -93,7 +93,7 @@ def empty(settings: Settings) -> None:
 
 def _going_on(settings: Settings, leads: int, *, browser: bool) -> Callable[[Append], Awaitable[None]]:
     async def go_on(append: Append) -> None:
-        say(f"Open {settings.address} to watch scores move. Ctrl-C stops the demo.")
+        print_status(f"Open {settings.address} to watch scores move. Ctrl-C stops the demo.")
         if browser and _has_screen():
             await asyncio.to_thread(webbrowser.open, settings.address)
         chance = random.Random(SEED)

@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import psycopg
 
 from leadstream.finding import Finding, lag_finding
-from leadstream.in_force import held_by_shards
-from leadstream.inlet import Note, running_server
+from leadstream.in_force import active_by_shard
+from leadstream.inlet import ServerNote, running_server
 from leadstream.postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
 from leadstream.reach import as_served, status_of
 from leadstream.settings import Settings, unknown_variables
@@ -29,7 +29,7 @@ from projections.source import followed
 from projections.tables import LIVE, PROJECTED
 from schemas.control import EVERY_TENANT
 from scoring.features import NewerCodec
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 from streams.embedded import log
 
 GIGABYTE = 2**30
@@ -159,7 +159,7 @@ def _database(settings: Settings, closing: ExitStack) -> _Found:
     return _connected(url, server, "See the file postgres/log in the data directory.")
 
 
-def _server(note: Note) -> list[Finding]:
+def _server(note: ServerNote) -> list[Finding]:
     runs = Finding("ok", "Server", f"runs at {note.address} (pid {note.pid})")
     try:
         status = status_of(note)
@@ -286,11 +286,11 @@ def _letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
 
 def _models(url: str) -> Iterator[Finding]:
     try:
-        states = held_by_shards(url)
+        states = active_by_shard(url)
     except NewerCodec as cause:
         yield Finding("fail", "State", str(cause))
         return
-    for name, text in shipped_models().items():
+    for name, text in built_in_models().items():
         held = {state.models.get(EVERY_TENANT, {}).get(name) for state in states}
         texts = {active.text if active else None for active in held}
         if len(held) > 1:

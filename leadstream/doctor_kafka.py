@@ -15,14 +15,14 @@ from aiokafka.errors import KafkaError
 from msgspec import DecodeError, Struct, json
 
 from leadstream.finding import Finding, age_finding, span
-from leadstream.lag import PROJECTION, Group, Lag, lag_of
+from leadstream.lag import PROJECTION, ConsumerGroup, Lag, lag_of
 from leadstream.settings import Settings
 from leadstream.wiring_kafka import SOURCES
 from projections.connection import connect
-from projections.source import Source, followed
+from projections.source import KafkaSource, followed
 from streams.kafka.batches import CODECS, INSTALL, missing_codecs
-from streams.kafka.journal import RECENT_SECONDS, Note
-from streams.kafka.topics import BrokerAway, check_topics
+from streams.kafka.journal import RECENT_SECONDS, JournalNote
+from streams.kafka.topics import BrokerUnavailable, check_topics
 
 _PAGE_SECONDS = 5
 
@@ -65,7 +65,7 @@ async def _findings(settings: Settings, database_url: str | None) -> AsyncIterat
     partitions = settings.partitions if "partitions" in settings.model_fields_set else None
     try:
         problems = await check_topics(cluster, partitions=partitions)
-    except BrokerAway as away:
+    except BrokerUnavailable as away:
         yield Finding("fail", "Kafka", str(away).rstrip("."))
         return
     except (KafkaError, TimeoutError) as cause:
@@ -90,7 +90,7 @@ async def _findings(settings: Settings, database_url: str | None) -> AsyncIterat
             async for finding in _at_work(settings, lag, asked_database=database_url is not None):
                 yield finding
             if database_url is not None:
-                yield _source(database_url, Source(await lag.cluster_id(), cluster.prefix, cluster.app))
+                yield _source(database_url, KafkaSource(await lag.cluster_id(), cluster.prefix, cluster.app))
     except (KafkaError, TimeoutError) as cause:
         yield Finding("fail", "Kafka", f"stopped answering ({cause!r})", "Ask again; see the broker's log.")
 
@@ -145,9 +145,9 @@ async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> Asy
         yield finding
 
 
-def journal_findings(notes: Sequence[Note], now: int) -> Iterator[Finding]:
+def journal_findings(notes: Sequence[JournalNote], now: int) -> Iterator[Finding]:
     """Processes that end again and again, and projections that wait: nothing else would show either."""
-    by_name: defaultdict[tuple[str, str], list[Note]] = defaultdict(list)
+    by_name: defaultdict[tuple[str, str], list[JournalNote]] = defaultdict(list)
     for note in notes:
         by_name[note.process, note.name].append(note)
     for (process, name), kept in sorted(by_name.items()):
@@ -172,7 +172,7 @@ def journal_findings(notes: Sequence[Note], now: int) -> Iterator[Finding]:
             )
 
 
-def _group(what: str, name: str, group: Group, remedy: str) -> Finding:
+def _group(what: str, name: str, group: ConsumerGroup, remedy: str) -> Finding:
     if not group.members:
         return Finding("fail", what, f"nobody is in the group {name}", remedy)
     count = f"{len(group.members)} in the group {name}"
@@ -182,7 +182,7 @@ def _group(what: str, name: str, group: Group, remedy: str) -> Finding:
     return Finding("ok", what, f"{count} ({who})")
 
 
-def _source(database_url: str, asked: Source) -> Finding:
+def _source(database_url: str, asked: KafkaSource) -> Finding:
     with connect(database_url) as connection:
         bound = followed(connection)
     if bound is None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from psycopg.rows import class_row
 
-from leadstream.show import Failure, print_table, say, warn
+from leadstream.show import Failure, print_status, print_table, warn
 from projections import experiments as questions
 from projections.connection import connect
 from projections.queries import compiled
 from projections.tables import READ_OPTIONS
-from scoring.experiment_results import Conversion, Exposure, Needed, Reached, Results, results
+from scoring.experiment_results import Exposure, GoalConversion, Reached, Results, SampleSize, results
 from scoring.experiments import Experiment
 from scoring.proportions import Interval
 
@@ -28,7 +28,7 @@ def experiment_named(experiments: Mapping[str, Experiment], name: str) -> Experi
     return found
 
 
-def tell_experiments(experiments: Mapping[str, Experiment]) -> None:
+def print_experiments(experiments: Mapping[str, Experiment]) -> None:
     rows = [
         (
             each.name,
@@ -47,17 +47,17 @@ def results_of(database_url: str, tenant: str, experiment: Experiment) -> Result
         connection.execute("set transaction isolation level repeatable read, read only")
         exposed = connection.cursor(row_factory=class_row(Exposure))
         exposures = exposed.execute(*compiled(questions.exposures(tenant, experiment.name))).fetchall()
-        converted = connection.cursor(row_factory=class_row(Conversion))
+        converted = connection.cursor(row_factory=class_row(GoalConversion))
         conversions = converted.execute(*compiled(questions.conversions(tenant, experiment))).fetchall()
     return results(experiment, exposures, conversions)
 
 
-def tell_results(experiment: Experiment, shown: Results) -> None:
-    say(f"{experiment.name} ({experiment.status}): {experiment.about}".rstrip(": "))
+def print_results(experiment: Experiment, shown: Results) -> None:
+    print_status(f"{experiment.name} ({experiment.status}): {experiment.about}".rstrip(": "))
     if shown.since is None or shown.until is None:
-        say("No lead has been exposed to it yet.")
+        print_status("No lead has been exposed to it yet.")
     else:
-        say(
+        print_status(
             f"{shown.exposed:,} leads, first exposed from {shown.since:%Y-%m-%d %H:%M} to {shown.until:%Y-%m-%d %H:%M} "
             f"(UTC); conversions count for {experiment.window_days} days."
         )
@@ -95,11 +95,11 @@ def _interval(interval: Interval) -> str:
     return f"{low:.1%} to {high:.1%}"
 
 
-def _tell_needed(goal: str, needed: Needed) -> None:
+def _tell_needed(goal: str, needed: SampleSize) -> None:
     if needed.each is None:
         return
     more = f"{needed.more:,} more to come" if needed.more else "they are there"
-    say(f"{goal}: a lift of {needed.lift:.0%} shows with {needed.each:,} leads in each variant ({more}).")
+    print_status(f"{goal}: a lift of {needed.lift:.0%} shows with {needed.each:,} leads in each variant ({more}).")
 
 
 def _tell_doubts(shown: Results) -> None:
@@ -110,12 +110,12 @@ def _tell_doubts(shown: Results) -> None:
         )
     for each in shown.variants:
         if each.saw_several:
-            say(
+            print_status(
                 f"{each.saw_several:,} of the leads of {each.variant} saw another variant later, and count for {each.variant}: "
                 + "; ".join(_without_them(goal, reached) for goal, reached in each.goals.items())
             )
     if shown.unknown:
-        say(
+        print_status(
             f"{shown.unknown:,} leads first saw a variant that the experiment no longer has, and are left out."
         )
 

@@ -7,13 +7,13 @@ the line and the reason.
 from collections.abc import Mapping
 from pathlib import Path
 
-from scoring.experiment_text import ExperimentError, compile_experiment, shipped
+from scoring.experiment_text import ExperimentError, built_in, compile_experiment
 from scoring.experiments import Experiment
 
 
-def experiments_in_force(folder: Path | None) -> Mapping[str, Experiment]:
+def active_experiments(folder: Path | None) -> Mapping[str, Experiment]:
     """By name. Raises ExperimentError."""
-    return shipped() if folder is None else {**shipped(), **read_folder(folder)}
+    return built_in() if folder is None else {**built_in(), **read_folder(folder)}
 
 
 def read_folder(folder: Path) -> dict[str, Experiment]:

@@ -13,11 +13,11 @@ from itertools import groupby, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.questions import events_named, lead_of_visitor
-from gateway.published import InForce
-from gateway.store import Ask, Row, Store
+from gateway.published import ActiveRules
+from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
 from leadstream import lead_words as words
 from leadstream.in_force import published_port
@@ -25,7 +25,7 @@ from leadstream.show import Failure
 from projections import queries
 from schemas.envelope import ANONYMOUS
 from schemas.moment import millis
-from scoring.model import Explained, Model, Slot, Subject, U, conclude
+from scoring.model import Explained, Model, Subject, U, VectorEntry, conclude
 from scoring.model import explain as explained_by
 
 CHANGES = 10
@@ -35,7 +35,7 @@ LIKE = 50
 SUGGESTED = 3
 
 
-class Asked(NamedTuple):
+class ExplainRequest(NamedTuple):
     tenant: str
     lead_id: str
     model: str | None
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
     changes: int = CHANGES
 
 
-class Known(NamedTuple):
+class LeadFacts(NamedTuple):
     """What the read models say of a lead, at one moment."""
 
     lead: Row
@@ -57,21 +57,21 @@ class Known(NamedTuple):
     events: Mapping[str, Row]
 
 
-def explain(database_url: str, asked: Asked, now: datetime) -> list[str]:
+def explain(database_url: str, asked: ExplainRequest, now: datetime) -> list[str]:
     """The lead in words, a line each. Raises Failure."""
     try:
         return asyncio.run(_explained(database_url, asked, now))
-    except Problem as cause:
+    except RequestProblem as cause:
         raise Failure(f"The read models cannot be read: {cause.reason}.") from cause
 
 
-async def _explained(database_url: str, asked: Asked, now: datetime) -> list[str]:
+async def _explained(database_url: str, asked: ExplainRequest, now: datetime) -> list[str]:
     in_force = await published_port(database_url)(asked.tenant)
     zone = ZoneInfo(in_force.zone.time_zone)
     clock = words.Clock(now, zone)
     at = None if asked.as_of is None else _moment(asked.as_of, zone)
     until = None if at is None or at > now else at
-    store = Store(database_url)
+    store = ReadStore(database_url)
     await store.open()
     try:
         async with store.moment() as ask:
@@ -83,10 +83,10 @@ async def _explained(database_url: str, asked: Asked, now: datetime) -> list[str
 
 
 def _told(
-    asked: Asked,
-    known: Known,
+    asked: ExplainRequest,
+    known: LeadFacts,
     subject: Subject | None,
-    in_force: InForce,
+    in_force: ActiveRules,
     clock: words.Clock,
     at: datetime | None,
 ) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _told(
 # Reading
 
 
-async def _known(ask: Ask, asked: Asked, until: datetime | None) -> Known:
+async def _known(ask: Ask, asked: ExplainRequest, until: datetime | None) -> LeadFacts:
     tenant, lead_id = asked.tenant, asked.lead_id
     found = await ask(queries.lead(tenant, lead_id))
     if not found:
@@ -142,7 +142,7 @@ async def _known(ask: Ask, asked: Asked, until: datetime | None) -> Known:
     ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
     events = await ask(events_named(tenant, lead_id, ids)) if ids else ()
     past = [row for row in stages if until is None or row["at"] <= until]
-    return Known(
+    return LeadFacts(
         found[0], said, lines, ledger, identities, past, bands, {row["event_id"]: row for row in events}
     )
 
@@ -209,7 +209,7 @@ def _first_the_boards(score: words.Score) -> tuple[bool, bool, str]:
 
 
 def _score(
-    row: Row, lines: Sequence[Row], in_force: InForce, subject: Subject | None, now: datetime
+    row: Row, lines: Sequence[Row], in_force: ActiveRules, subject: Subject | None, now: datetime
 ) -> words.Score:
     """What the model said last.
 
@@ -221,12 +221,12 @@ def _score(
     places = {slot: place for place, slot in enumerate(model.slots if model else ())}
     told = sorted(
         (
-            words.Line(line["group"], line["rule"], line["kind"], line["points"])
+            words.BreakdownLine(line["group"], line["rule"], line["kind"], line["points"])
             for line in lines
             if line["model"] == name
         ),
         key=lambda line: (
-            places.get(Slot(line.group, line.rule, line.kind), len(places)),
+            places.get(VectorEntry(line.group, line.rule, line.kind), len(places)),
             not line.group,
             line,
         ),
@@ -251,18 +251,18 @@ def _evident(score: words.Score, evident: Sequence[Explained]) -> words.Score:
     )
 
 
-def _line(line: Explained) -> words.Line:
+def _line(line: Explained) -> words.BreakdownLine:
     points = Decimal(line.points) / U
-    return words.Line(line.group, line.rule, line.kind, points, words.evidence(line.text, line.rule))
+    return words.BreakdownLine(line.group, line.rule, line.kind, points, words.evidence(line.text, line.rule))
 
 
-def _to_come(in_force: InForce, subject: Subject | None, at: datetime) -> list[words.Score]:
+def _to_come(in_force: ActiveRules, subject: Subject | None, at: datetime) -> list[words.Score]:
     if subject is None:
         raise Failure("The future needs the lead's features, which this store does not keep.")
     return [_then(name, model, subject, in_force, at) for name, model in sorted(in_force.models.items())]
 
 
-def _then(name: str, model: Model, subject: Subject, in_force: InForce, at: datetime) -> words.Score:
+def _then(name: str, model: Model, subject: Subject, in_force: ActiveRules, at: datetime) -> words.Score:
     concluded = conclude(model, subject, millis(at), in_force.zone, in_force.idle_ms)
     evident = explained_by(model, subject, millis(at), in_force.zone, in_force.idle_ms)
     return _evident(words.Score(name, Decimal(concluded.total) / U, concluded.bands, []), evident)
@@ -271,7 +271,7 @@ def _then(name: str, model: Model, subject: Subject, in_force: InForce, at: date
 # Changes
 
 
-def _causes(known: Known, clock: words.Clock, model: str | None) -> Iterator[words.Cause]:
+def _causes(known: LeadFacts, clock: words.Clock, model: str | None) -> Iterator[words.Cause]:
     """The ledger by cause, the latest first, with the stages and bands that it brought."""
     stages, bands = _by_cause(known.stages), _by_cause(known.bands)
     for (at, caused_by), rows in groupby(known.ledger, key=_place):

@@ -29,7 +29,7 @@ class Stored(NamedTuple):
     readable: bool
 
 
-class Tally(NamedTuple):
+class ExportCounts(NamedTuple):
     events: int
     left_out: int
     """What cannot be read; it is a dead letter."""
@@ -42,7 +42,7 @@ class _Recorded(Struct):
 _read = json.Decoder(_Recorded).decode
 
 
-def write_events(database_url: str, write: Callable[[bytes], object]) -> Tally:
+def write_events(database_url: str, write: Callable[[bytes], object]) -> ExportCounts:
     """Every event as one line of JSON, with the time of its recording."""
     events = left_out = 0
     with connect(database_url, options=READ_OPTIONS) as connection:
@@ -62,7 +62,7 @@ def write_events(database_url: str, write: Callable[[bytes], object]) -> Tally:
                 events += 1
             else:
                 left_out += 1
-    return Tally(events, left_out)
+    return ExportCounts(events, left_out)
 
 
 def stored(connection: Connection, query: LiteralString, partition: int) -> Iterator[Stored]:

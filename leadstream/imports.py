@@ -40,7 +40,7 @@ class Complaint(NamedTuple):
 
 
 @dataclass
-class Tally:
+class ImportCounts:
     """What became of the lines of an import."""
 
     lines: int = 0
@@ -80,9 +80,9 @@ def archived(event: Event, now: datetime, phone_region: str | None = None) -> Ev
 
 def import_events(
     lines: Iterable[bytes], append: Append, now: datetime, *, phone_region: str | None = None
-) -> Tally:
+) -> ImportCounts:
     """Events as NDJSON, one a line."""
-    tally = Tally()
+    tally = ImportCounts()
 
     def admitted() -> Iterator[Event]:
         for number, raw in enumerate(lines, 1):
@@ -103,9 +103,9 @@ def import_events(
 
 def import_access_log(
     lines: Iterable[bytes], append: Append, now: datetime, *, tenant: str, site: str = ""
-) -> Tally:
+) -> ImportCounts:
     """Page views of an access log in combined format."""
-    tally = Tally()
+    tally = ImportCounts()
 
     def admitted() -> Iterator[Event]:
         for line in read_access_log(lines, tenant=tenant, site=site):
@@ -144,7 +144,7 @@ def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
         yield event
 
 
-class Source(NamedTuple):
+class ImportSource(NamedTuple):
     """A file to be imported, line by line. `size` is unknown of a stream."""
 
     lines: Callable[[Report], Iterator[bytes]]
@@ -152,10 +152,10 @@ class Source(NamedTuple):
 
 
 @contextmanager
-def open_source(name: str) -> Iterator[Source]:
+def open_source(name: str) -> Iterator[ImportSource]:
     """A file, a gzipped file, or standard input (`-`)."""
     if name == "-":
-        yield Source(lambda report: _lines(sys.stdin.buffer, lambda: 0, report), None)
+        yield ImportSource(lambda report: _lines(sys.stdin.buffer, lambda: 0, report), None)
         return
     path = Path(name)
     try:
@@ -168,7 +168,7 @@ def open_source(name: str) -> Iterator[Source]:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
         file: BinaryIO = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment] # reads bytes, too
         try:
-            yield Source(lambda report: _lines(file, raw.tell, report), path.stat().st_size or None)
+            yield ImportSource(lambda report: _lines(file, raw.tell, report), path.stat().st_size or None)
         except (gzip.BadGzipFile, zlib.error, EOFError) as cause:
             raise Failure(f"{name} is damaged ({cause}): what came before the damage was imported.") from None
 

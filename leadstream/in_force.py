@@ -10,19 +10,27 @@ from functools import cache
 import psycopg
 
 from gateway.ports import Unavailable
-from gateway.published import Held, InForce, Published, Shard, Shards, Sweep, Wanted
+from gateway.published import (
+    ActiveRules,
+    Published,
+    ShardFilter,
+    ShardModel,
+    ShardPublications,
+    Shards,
+    Sweep,
+)
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
-from scoring.lifecycle import shipped_lifecycle
-from streams.published import RETIRED, Active, PublishedState, Underway, compiled
-from streams.published import Published as HeldByShard
+from scoring.lifecycle import built_in_lifecycle
+from streams.published import RETIRED, ModelVersion, PublishedState, SweepState, compiled
+from streams.published import ActiveModels as HeldByShard
 from streams.score_leads import ScoreLeads
 
 FRESH_SECONDS = 1.0
 """How old an answer may be."""
 
 
-def held_by_shards(
+def active_by_shard(
     database_url: str, *, stage: str | None = None, first_only: bool = False
 ) -> list[HeldByShard]:
     """What each shard has in force, of each stage or of one; or only the first that scores leads."""
@@ -58,7 +66,7 @@ from (select distinct partition from shard_state where stage = %(stage)s) every 
 order by partition, part"""
 
 
-def shards_of(database_url: str, wanted: Wanted) -> list[Shard]:
+def shards_of(database_url: str, wanted: ShardFilter) -> list[ShardPublications]:
     """How far each partition of scoring has come, in their order.
 
     A publication is read whole from one of the partitions that have it: of the others its beginning, which
@@ -83,33 +91,33 @@ def shards_of(database_url: str, wanted: Wanted) -> list[Shard]:
                 wholes[part, beginning] = whole
 
     @cache
-    def shard(parts: tuple[tuple[str, bytes], ...]) -> Shard:
+    def shard(parts: tuple[tuple[str, bytes], ...]) -> ShardPublications:
         return _shard({place[0]: wholes[place] for place in parts})
 
     return [shard(tuple(parts)) for parts in partitions.values()]
 
 
-def _shard(parts: dict[str, bytes]) -> Shard:
+def _shard(parts: dict[str, bytes]) -> ShardPublications:
     held = PublishedState(parts).published
     models = {
         tenant: {name: _held(active) for name, active in own.items()} for tenant, own in held.models.items()
     }
     lifecycles = {tenant: settings.lifecycle for tenant, settings in held.settings.items()}
-    return Shard(models, None if held.sweep is None else _sweep(held.sweep), lifecycles)
+    return ShardPublications(models, None if held.sweep is None else _sweep(held.sweep), lifecycles)
 
 
-def _held(active: Active) -> Held:
-    return Held(active.version, None if active.text == RETIRED else active.text)
+def _held(active: ModelVersion) -> ShardModel:
+    return ShardModel(active.version, None if active.text == RETIRED else active.text)
 
 
-def _sweep(under_way: Underway) -> Sweep:
+def _sweep(under_way: SweepState) -> Sweep:
     return Sweep(under_way.tenant, under_way.model, under_way.cursor)
 
 
 def shards_port(database_url: str) -> Shards:
     """For the gateway."""
 
-    async def shards(wanted: Wanted) -> Sequence[Shard]:
+    async def shards(wanted: ShardFilter) -> Sequence[ShardPublications]:
         with _answering():
             return await asyncio.to_thread(shards_of, database_url, wanted)
 
@@ -133,16 +141,16 @@ def published_port(database_url: str) -> Published:
     read_at = -FRESH_SECONDS
     reading = asyncio.Lock()
 
-    async def published(tenant: str) -> InForce:
+    async def published(tenant: str) -> ActiveRules:
         nonlocal held, read_at
         async with reading:
             if time.monotonic() - read_at >= FRESH_SECONDS:
                 with _answering():
-                    found = await asyncio.to_thread(held_by_shards, database_url, first_only=True)
+                    found = await asyncio.to_thread(active_by_shard, database_url, first_only=True)
                 held = found[0] if found else held
                 read_at = time.monotonic()
         settings = held.settings_of(tenant)
         models = {name: compiled(active.text) for name, active in held.models_of(tenant).items()}
-        return InForce(models, settings.zone, settings.idle_ms, settings.lifecycle or shipped_lifecycle())
+        return ActiveRules(models, settings.zone, settings.idle_ms, settings.lifecycle or built_in_lifecycle())
 
     return published

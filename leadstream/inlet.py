@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.answers import Json, Problem, answer_to
+from gateway.answers import Json, RequestProblem, answer_to
 from schemas.record import Outgoing
 
 PATH = "/internal/append"
@@ -42,7 +42,7 @@ class KafkaThere(Struct, frozen=True):
     app: str
 
 
-class Note(Struct, frozen=True):
+class ServerNote(Struct, frozen=True):
     address: str
     secret: str
     pid: int
@@ -50,7 +50,7 @@ class Note(Struct, frozen=True):
     """None: its log is in its database."""
 
 
-class InletError(RuntimeError):
+class ControlSocketError(RuntimeError):
     """The running server did not take it; the message says why and what to do."""
 
 
@@ -59,8 +59,8 @@ class Answer(NamedTuple):
     reason: str
 
 
-def write_note(data_dir: Path, address: str, kafka: KafkaThere | None = None) -> Note:
-    note = Note(address, secrets.token_urlsafe(32), os.getpid(), kafka)
+def write_note(data_dir: Path, address: str, kafka: KafkaThere | None = None) -> ServerNote:
+    note = ServerNote(address, secrets.token_urlsafe(32), os.getpid(), kafka)
     path = data_dir / NOTE
     draft = data_dir / f".{NOTE}.{note.pid}"
     draft.unlink(missing_ok=True)
@@ -74,10 +74,10 @@ def remove_note(data_dir: Path) -> None:
     (data_dir / NOTE).unlink(missing_ok=True)
 
 
-def running_server(data_dir: Path) -> Note | None:
+def running_server(data_dir: Path) -> ServerNote | None:
     """The server that runs on this data directory, if it answers to its secret."""
     try:
-        note = json.decode((data_dir / NOTE).read_bytes(), type=Note)
+        note = json.decode((data_dir / NOTE).read_bytes(), type=ServerNote)
     except (OSError, DecodeError):
         return None
     try:
@@ -87,25 +87,25 @@ def running_server(data_dir: Path) -> Note | None:
     return note if answer.status in {200, 503} else None
 
 
-def append_to(note: Note, records: Sequence[Outgoing]) -> None:
+def append_to(note: ServerNote, records: Sequence[Outgoing]) -> None:
     """Returns when the server's log has them. A busy server is asked again for a while."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             answer = _post(note, records)
         except (OSError, http.client.HTTPException) as cause:
-            raise InletError(
+            raise ControlSocketError(
                 f"The server at {note.address} went away in the middle ({cause}): start it again and repeat "
                 "this command; what it had already is not counted twice."
             ) from cause
         if answer.status == 200:
             return
         if answer.status != 503 or time.monotonic() > deadline:
-            raise InletError(f"The server at {note.address} refused ({answer.status}): {answer.reason}")
+            raise ControlSocketError(f"The server at {note.address} refused ({answer.status}): {answer.reason}")
         time.sleep(0.5)
 
 
-def _post(note: Note, records: Sequence[Outgoing]) -> Answer:
+def _post(note: ServerNote, records: Sequence[Outgoing]) -> Answer:
     parts = urlsplit(note.address)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=_SECONDS)
     with contextlib.closing(connection):
@@ -114,7 +114,7 @@ def _post(note: Note, records: Sequence[Outgoing]) -> Answer:
         return Answer(response.status, response.read(2_000).decode("utf-8", "replace"))
 
 
-def with_inlet(app: ASGIApp, secret: str, append: Callable[[Sequence[Outgoing]], Awaitable[None]]) -> ASGIApp:
+def with_control_socket(app: ASGIApp, secret: str, append: Callable[[Sequence[Outgoing]], Awaitable[None]]) -> ASGIApp:
     """`app`, and beside it the inlet."""
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,7 +123,7 @@ def with_inlet(app: ASGIApp, secret: str, append: Callable[[Sequence[Outgoing]],
             return
         try:
             answer: Response = await _take(Request(scope, receive), secret, append)
-        except Problem as problem:
+        except RequestProblem as problem:
             answer = answer_to(problem)
         await answer(scope, receive, send)
 
@@ -135,18 +135,18 @@ async def _take(
 ) -> Response:
     given = request.headers.get("authorization", "").encode()
     if not hmac.compare_digest(given, f"Bearer {secret}".encode()):
-        raise Problem(404, "Not Found")
+        raise RequestProblem(404, "Not Found")
     if request.method != "POST":
-        raise Problem(405, "POST records here")
+        raise RequestProblem(405, "POST records here")
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MOST_BYTES:
-            raise Problem(413, f"at most {MOST_BYTES} bytes at a time")
+            raise RequestProblem(413, f"at most {MOST_BYTES} bytes at a time")
     try:
         records = _read_records(bytes(body))
     except DecodeError as cause:
-        raise Problem(422, f"no list of records: {cause}") from cause
+        raise RequestProblem(422, f"no list of records: {cause}") from cause
     if records:
         await append(records)
     return Json({"appended": len(records)})

@@ -18,11 +18,11 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from leadstream.projecting import followed_topics, projection_positions
-from projections.source import ANEW
-from schemas.record import Slot
+from projections.source import RECREATED_REMEDY
+from schemas.record import LogPartition
 from schemas.topics import EVENTS
 from streams.kafka.cluster import Cluster
-from streams.kafka.journal import Note, notes
+from streams.kafka.journal import JournalNote, notes
 
 _REQUEST_MS = 5_000
 _RETRY_SECONDS = 0.2
@@ -50,7 +50,7 @@ class Backlog(NamedTuple):
         return None if self.projection is None else sum(self.stages.values()) + self.projection
 
 
-class Member(NamedTuple):
+class GroupMember(NamedTuple):
     client: str
     host: str
     owned: Collection[TopicPartition] = ()
@@ -68,12 +68,12 @@ class _Behind(NamedTuple):
         return sum(left for _, left in self.left.values())
 
 
-class Group(NamedTuple):
+class ConsumerGroup(NamedTuple):
     """Of consumers."""
 
     state: str
     """As Kafka calls it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead."""
-    members: Sequence[Member]
+    members: Sequence[GroupMember]
 
 
 class Lag:
@@ -89,7 +89,7 @@ class Lag:
         database_seconds: float,
     ) -> None:
         self._database_seconds = database_seconds
-        self._positions: asyncio.Task[dict[Slot, int] | None] | None = None
+        self._positions: asyncio.Task[dict[LogPartition, int] | None] | None = None
         self._cluster = cluster
         self._sources = sources
         self._database_url = database_url
@@ -138,10 +138,10 @@ class Lag:
             return "nobody makes the read models: start `leadstream project`"
         return None
 
-    async def workers(self) -> Group:
+    async def workers(self) -> ConsumerGroup:
         return await _group(self._admin, self._cluster.group)
 
-    async def projections(self) -> Group:
+    async def projections(self) -> ConsumerGroup:
         return await _group(self._admin, self._cluster.projections_group)
 
     async def cluster_id(self) -> str:
@@ -153,9 +153,9 @@ class Lag:
             self._partitions = await partition_count(self._admin, self._cluster)
         return self._partitions
 
-    async def journal(self) -> list[Note]:
+    async def journal(self) -> list[JournalNote]:
         """When workers and projections started, ended and paused."""
-        found: list[Note] = await _coordinated(lambda: notes(self._admin, self._cluster, self._partitions))
+        found: list[JournalNote] = await _coordinated(lambda: notes(self._admin, self._cluster, self._partitions))
         return found
 
     async def _unowned(self, steps: Mapping[str, _Behind]) -> dict[str, int]:
@@ -207,10 +207,10 @@ class Lag:
         ends = await self._consumer.end_offsets(partitions)  # last: no position is beyond them
         passed = {self._partition(slot): next_ for slot, next_ in positions.items()}
         if any(passed.get(partition, 0) > end for partition, end in ends.items()):
-            return _Behind({}, f"the read models are of topics that were made anew since: {ANEW}")
+            return _Behind({}, f"the read models are of topics that were made anew since: {RECREATED_REMEDY}")
         return await self._behind(ends, passed)
 
-    async def _contained(self) -> dict[Slot, int] | None:
+    async def _contained(self) -> dict[LogPartition, int] | None:
         """None: the database does not say so in time. A question that hangs is left behind, one at most."""
         if self._positions is None or self._positions.done():
             self._positions = asyncio.create_task(self._ask_for_positions(), name="ask for positions")
@@ -218,7 +218,7 @@ class Lag:
                 return self._positions.result()
         return None
 
-    async def _ask_for_positions(self) -> dict[Slot, int] | None:
+    async def _ask_for_positions(self) -> dict[LogPartition, int] | None:
         with suppress(psycopg.OperationalError):
             return await asyncio.to_thread(projection_positions, self._database_url)
         return None
@@ -235,7 +235,7 @@ class Lag:
     def _slots(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
 
-    def _partition(self, slot: Slot) -> TopicPartition:
+    def _partition(self, slot: LogPartition) -> TopicPartition:
         return TopicPartition(self._cluster.topic(slot[0]), slot[1])
 
 
@@ -282,13 +282,13 @@ async def committed(
     return {partition: offset.offset for partition, offset in found.items() if offset.offset >= 0}
 
 
-async def _group(admin: AIOKafkaAdminClient, name: str) -> Group:
+async def _group(admin: AIOKafkaAdminClient, name: str) -> ConsumerGroup:
     (answer,) = await _coordinated(lambda: admin.describe_consumer_groups([name]))
     ((_, _, state, _, _, members, *_),) = answer.groups
-    return Group(
+    return ConsumerGroup(
         state,
         [
-            Member(client, host.lstrip("/"), _owned(assignment))
+            GroupMember(client, host.lstrip("/"), _owned(assignment))
             for _, client, host, _, assignment, *_ in members
         ],
     )

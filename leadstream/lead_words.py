@@ -23,7 +23,7 @@ _POINTS = re.compile(r"-?[\d.]+ points?")
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
-class Line(NamedTuple):
+class BreakdownLine(NamedTuple):
     group: str
     rule: str
     kind: str
@@ -36,7 +36,7 @@ class Score(NamedTuple):
     total: Decimal
     bands: Mapping[str, str | None]
 
-    lines: Sequence[Line]
+    lines: Sequence[BreakdownLine]
     nothing_for: Sequence[str] = ()
     """Rules that give nothing."""
     as_of: datetime | None = None
@@ -144,7 +144,7 @@ def _in_bands(bands: Mapping[str, str | None]) -> str:
     return "".join(f", {scale} {band}" for scale, band in reached.items())
 
 
-def label(line: Line) -> str:
+def label(line: BreakdownLine) -> str:
     if line.rule:
         return line.rule if line.kind == "points" else f"{line.rule}, {_kind(line.kind)}"
     return f"{line.group}, {_kind(line.kind)}" if line.group else _kind(line.kind)
@@ -176,7 +176,7 @@ def history(causes: Iterable[Cause], clock: Clock) -> Iterator[str]:
                 f"now {each['band']}" if each["band"] else f"no longer {each['previous']}" for each in bands
             ]
             lines = [
-                f"{label(Line(group, rule, kind, Decimal(0)))} {signed(Decimal(str(points)))}"
+                f"{label(BreakdownLine(group, rule, kind, Decimal(0)))} {signed(Decimal(str(points)))}"
                 for group, rule, kind, points in entry["lines"]
             ]
             told = ", ".join([*lines, *now_in])

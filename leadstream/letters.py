@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select
 
-from leadstream.reach import Store
+from leadstream.reach import StoreAccess
 from leadstream.show import Failure
 from projections import queries
 from projections.migrate import connected
@@ -20,29 +20,29 @@ from schemas.topics import EVENTS
 
 LISTED = 100
 
-Letter = Row[Any]
+DeadLetterEntry = Row[Any]
 """A row of `queries.letters`."""
 
 
-def waiting_letters(database_url: str, *, also_retried: bool = False) -> list[Letter]:
+def waiting_dead_letters(database_url: str, *, also_retried: bool = False) -> list[DeadLetterEntry]:
     """Dead letters in the order of the log; those sent in again only if asked for."""
-    return _asked(database_url, queries.letters(limit=LISTED, retried=None if also_retried else False))
+    return _asked(database_url, queries.select_dead_letters(limit=LISTED, retried=None if also_retried else False))
 
 
-def all_waiting(database_url: str) -> list[Letter]:
+def all_waiting_dead_letters(database_url: str) -> list[DeadLetterEntry]:
     """Every one that was not sent in again."""
-    found, page = list[Letter](), waiting_letters(database_url)
+    found, page = list[DeadLetterEntry](), waiting_dead_letters(database_url)
     while page:
         found += page
         last = page[-1]
         after = last.topic, last.partition, last.position
-        page = _asked(database_url, queries.letters(limit=LISTED, retried=False, after=after))
+        page = _asked(database_url, queries.select_dead_letters(limit=LISTED, retried=False, after=after))
     return found
 
 
-def one_letter(database_url: str, topic: str, partition: int, position: int) -> Letter:
+def dead_letter_at(database_url: str, topic: str, partition: int, position: int) -> DeadLetterEntry:
     """Raises Failure."""
-    found = _asked(database_url, queries.letter(topic, partition, position))
+    found = _asked(database_url, queries.select_dead_letter(topic, partition, position))
     if not found:
         raise Failure(
             f"There is no dead letter {topic} {partition} {position}: `leadstream dead-letters list`."
@@ -50,17 +50,17 @@ def one_letter(database_url: str, topic: str, partition: int, position: int) -> 
     return found[0]
 
 
-def place_of(letter: Letter) -> str:
+def place_of(letter: DeadLetterEntry) -> str:
     return f"{letter.topic} {letter.partition} {letter.position}"
 
 
 def retry(
-    store: Store, chosen: Sequence[Letter], now: datetime, mended: bytes | None = None
+    store: StoreAccess, chosen: Sequence[DeadLetterEntry], now: datetime, mended: bytes | None = None
 ) -> tuple[int, list[str]]:
     """Sends in again what can be, `mended` in place of the only one's own bytes: how many, and why each
     of the others stays.
     """
-    sent, stay = list[Letter](), list[str]()
+    sent, stay = list[DeadLetterEntry](), list[str]()
     records = []
     for letter in chosen:
         try:
@@ -78,7 +78,7 @@ def retry(
     return len(sent), stay
 
 
-def _again(letter: Letter, value: bytes) -> Outgoing:
+def _again(letter: DeadLetterEntry, value: bytes) -> Outgoing:
     if letter.topic != EVENTS:
         raise Failure(
             f"{place_of(letter)} is an internal record and cannot be sent in again: "
@@ -95,6 +95,6 @@ def _again(letter: Letter, value: bytes) -> Outgoing:
     return Outgoing(EVENTS, key, value)
 
 
-def _asked(database_url: str, query: Select[Any]) -> list[Letter]:
+def _asked(database_url: str, query: Select[Any]) -> list[DeadLetterEntry]:
     with connected(database_url) as connection:
         return list(connection.execute(query))

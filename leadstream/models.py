@@ -8,13 +8,13 @@ from datetime import datetime
 
 from gateway.revisions import difference, text_of, unknown_model
 from leadstream.publishing import done, reading, refusals
-from leadstream.show import Failure, print_records, print_text, say
+from leadstream.show import Failure, print_records, print_status, print_text
 from projections.authoring import SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT
 from scoring.model import optional_models
 
 
-def tell_models(database_url: str, tenant: str | None) -> None:
+def print_models(database_url: str, tenant: str | None) -> None:
     """In force for one tenant, or whatever anybody has; what is scheduled; what may be published by name."""
     authoring = reading(database_url)
     found = (
@@ -29,20 +29,20 @@ def tell_models(database_url: str, tenant: str | None) -> None:
         ],
     )
     for draft in done(authoring.coming(tenant)):
-        say(f"{draft.model} for {draft.tenant}, draft {draft.id}: {_coming(draft)}")
+        print_status(f"{draft.model} for {draft.tenant}, draft {draft.id}: {_coming(draft)}")
     for name in sorted(optional_models().keys() - {each.model for each in in_force}):
-        say(f"{name} may be published, too: leadstream publish {name}")
+        print_status(f"{name} may be published, too: leadstream publish {name}")
 
 
-def tell_own(database_url: str, model: str) -> None:
+def print_own_models(database_url: str, model: str) -> None:
     """Whom a publication for everybody does not concern."""
     for each in done(reading(database_url).everywhere()):
         if each.model == model and each.tenant != EVERY_TENANT:
             what = "has retired it" if each.text is None else f"has its own, version {each.version}"
-            say(f"{each.tenant} {what}, which this does not change.")
+            print_status(f"{each.tenant} {what}, which this does not change.")
 
 
-def tell_versions(database_url: str, tenant: str, model: str) -> None:
+def print_versions(database_url: str, tenant: str, model: str) -> None:
     """Newest first."""
     _tell(
         ("Version", "For", "At", "By", "Change", "Note"),
@@ -60,7 +60,7 @@ def show_text(database_url: str, tenant: str, model: str, version: int | None) -
     with refusals():
         print_text(text_of(_history(database_url, tenant, model, shown), model, shown))
     whose = "" if tenant == EVERY_TENANT else f" --tenant {tenant}"
-    say(
+    print_status(
         f"This is version {shown} of {model}{'' if shown == newest else f', the newest is {newest}'}. To publish it "
         f"changed: leadstream publish FILE{whose} --based-on {newest}"
     )
@@ -71,7 +71,7 @@ def show_difference(database_url: str, tenant: str, model: str, old: int, new: i
         print_text(difference(_history(database_url, tenant, model, old, new), model, old, new))
 
 
-def tell_drafts(database_url: str, tenant: str | None) -> None:
+def print_drafts(database_url: str, tenant: str | None) -> None:
     """What is scheduled, and what was and could not be published."""
     _tell(
         ("Draft", "Model", "For", "By", "Note", "What becomes of it"),
@@ -83,7 +83,7 @@ def tell_drafts(database_url: str, tenant: str | None) -> None:
 
 
 def discard(database_url: str, number: int) -> Draft:
-    """One that `tell_drafts` lists. Raises Failure."""
+    """One that `print_drafts` lists. Raises Failure."""
     authoring = reading(database_url)
     found = next((each for each in done(authoring.coming(None)) if each.id == number), None)
     if found is None:

@@ -219,7 +219,7 @@ QUESTIONS = (
 NEEDS = ("Desks", "Billing", "Access control", "Meeting rooms that we can book by the hour")
 STARTS = ("Now", "This month", "Next quarter", "We are only looking around for the time being")
 
-QUESTIONS_ASKED = (
+BOT_QUESTIONS = (
     "Is the Marina View still free?",
     "Can I see it on Thursday?",
     "What would the monthly payment be?",

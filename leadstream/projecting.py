@@ -25,13 +25,13 @@ from aiokafka.errors import (
 from leadstream.postgres import PostgresUnavailable
 from projections.connection import connect
 from projections.history import gaps, refuse_loss
-from projections.metrics import Pause, Waiting, paused
+from projections.metrics import Pause, UnprojectedRecords, paused
 from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import Progress, rebuild
 from projections.source import (
-    MadeAnewError,
-    Source,
+    KafkaSource,
+    TopicsRecreatedError,
     bind,
     follow_app,
     followed,
@@ -40,11 +40,11 @@ from projections.source import (
 )
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
 from projections.tables import PROJECTED
-from projections.worker import contained, give_up_lost, next_positions, project_chunks
-from schemas.record import Chunk, Slot
+from projections.worker import contained, next_positions, project_chunks, skip_removed_records
+from schemas.record import Chunk, LogPartition
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
 from streams.kafka.cluster import Cluster
-from streams.kafka.following import READ_SECONDS, KafkaAway, describe, follow
+from streams.kafka.following import READ_SECONDS, KafkaUnavailable, describe, follow
 from streams.kafka.scanning import Scanner
 
 SHORTEST_PAUSE = 0.5
@@ -64,7 +64,7 @@ def run_projection(
     *,
     stop: threading.Event,
     failing: Callable[[str | None], None],
-    waiting: Waiting | None = None,
+    waiting: UnprojectedRecords | None = None,
     member: str | None = None,
 ) -> None:
     """Follows the topics until `stop` is set; then returns within a few seconds, the batch under way done.
@@ -79,7 +79,7 @@ def run_projection(
     streams.kafka.following.PositionLost (Kafka no longer holds what is next; names `leadstream rebuild`),
     PositionGapError, OutdatedError, and any unexpected error.
     """
-    say, waiting = _Saying(failing), waiting or Waiting()
+    say, waiting = StatusReporter(failing), waiting or UnprojectedRecords()
     pause = SHORTEST_PAUSE
     while not stop.is_set():
         say.heard = False
@@ -89,7 +89,7 @@ def run_projection(
             if stop.is_set():
                 return
             say.failing("database", "The database does not answer.", cause)
-        except KafkaAway as cause:
+        except KafkaUnavailable as cause:
             say.failing("kafka", str(cause), cause.__cause__)
         except _FORBIDDEN:
             raise
@@ -115,7 +115,7 @@ def rebuild_from_kafka(
     OutdatedError, KafkaAway, PositionLost, psycopg.OperationalError.
     """
     with Scanner(cluster, followed_topics(cluster)) as scanner:
-        source = Source(scanner.described.cluster_id, cluster.prefix, cluster.app)
+        source = KafkaSource(scanner.described.cluster_id, cluster.prefix, cluster.app)
         with connect(database_url) as connection:
             refuse_embedded(connection)
             migrate(database_url)
@@ -133,15 +133,15 @@ def rebuild_from_kafka(
         ends = scanner.ends()
         held = {slot: (start, ends[slot]) for slot, start in scanner.starts().items() if slot[0] == EVENTS}
         with connect(database_url) as connection:
-            for topic, partition in give_up_lost(connection, held):
+            for topic, partition in skip_removed_records(connection, held):
                 _log.warning("the archive lacks events that Kafka let go", topic=topic, partition=partition)
     return kept
 
 
-def _refuse_made_anew(held: Mapping[Slot, int], ends: Mapping[Slot, int]) -> None:
+def _refuse_made_anew(held: Mapping[LogPartition, int], ends: Mapping[LogPartition, int]) -> None:
     for slot, position in held.items():
         if slot in ends and position > ends[slot]:
-            raise MadeAnewError(*slot, f"positions up to {position - 1}, and it ends at {ends[slot]}")
+            raise TopicsRecreatedError(*slot, f"positions up to {position - 1}, and it ends at {ends[slot]}")
 
 
 def followed_topics(cluster: Cluster) -> list[str]:
@@ -150,7 +150,7 @@ def followed_topics(cluster: Cluster) -> list[str]:
     return [EVENTS, *PROJECTED, *changelogs]
 
 
-def projection_positions(database_url: str) -> dict[Slot, int]:
+def projection_positions(database_url: str) -> dict[LogPartition, int]:
     """The next position that the read models need of every partition, by logical topic
     (`cluster.name_of(...)`; the changelogs included, without the prefix); absent: nothing was read yet.
 
@@ -163,7 +163,7 @@ def projection_positions(database_url: str) -> dict[Slot, int]:
             return {}
 
 
-class _Saying:
+class StatusReporter:
     """Tells only what changes."""
 
     def __init__(self, failing: Callable[[str | None], None]) -> None:
@@ -197,14 +197,14 @@ async def _follow(
     cluster: Cluster,
     database: Callable[[], str],
     stop: threading.Event,
-    say: _Saying,
-    waiting: Waiting,
+    say: StatusReporter,
+    waiting: UnprojectedRecords,
     member: str | None,
 ) -> None:
     """Until `stop` is set, or something is away."""
     topics = followed_topics(cluster)
     found = await describe(cluster, topics)
-    source = Source(found.cluster_id, cluster.prefix, cluster.app)
+    source = KafkaSource(found.cluster_id, cluster.prefix, cluster.app)
     partitions = sum(topic == EVENTS for topic, _ in found.slots)
     taker = await asyncio.to_thread(_Taker.opened, database, source, partitions, waiting)
     cancelling = asyncio.create_task(_cancel_when_late(taker, stop))
@@ -237,7 +237,7 @@ class _Taker:
     """The tables, over one connection."""
 
     def __init__(
-        self, connection: psycopg.Connection[Any], source: Source, partitions: int, waiting: Waiting
+        self, connection: psycopg.Connection[Any], source: KafkaSource, partitions: int, waiting: UnprojectedRecords
     ) -> None:
         self._connection = connection
         self._waiting = waiting
@@ -247,7 +247,7 @@ class _Taker:
 
     @classmethod
     def opened(
-        cls, database: Callable[[], str], source: Source, partitions: int, waiting: Waiting
+        cls, database: Callable[[], str], source: KafkaSource, partitions: int, waiting: UnprojectedRecords
     ) -> "_Taker":
         url = database()
         connection = connect(url, options=_OPTIONS, application_name="leadstream project")
@@ -276,7 +276,7 @@ class _Taker:
             ):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def positions(self, starts: Mapping[Slot, int]) -> Mapping[Slot, int]:
+    def positions(self, starts: Mapping[LogPartition, int]) -> Mapping[LogPartition, int]:
         with self._connection.transaction():
             require(self._connection, self._source)
             return next_positions(self._connection, starts)
@@ -313,13 +313,13 @@ class _Topics:
         self._app = app
         self._partitions = sum(topic == LEAD_ACTIVITY for topic, _ in scanner.described.slots)
 
-    def starts(self, _connection: object) -> dict[Slot, int]:
+    def starts(self, _connection: object) -> dict[LogPartition, int]:
         return _without_events(self._scanner.starts())
 
-    def ends(self, _connection: object) -> dict[Slot, int]:
+    def ends(self, _connection: object) -> dict[LogPartition, int]:
         return _without_events(self._scanner.ends())
 
-    def read(self, _connection: object, slot: Slot, start: int, _end: int, most: int) -> Chunk:
+    def read(self, _connection: object, slot: LogPartition, start: int, _end: int, most: int) -> Chunk:
         return _placed(self._scanner.read(slot, start, most), self._partitions)
 
     def forget(self, _connection: object) -> None:
@@ -343,7 +343,7 @@ def _placed(chunk: Chunk, partitions: int) -> Chunk:
     return chunk._replace(records=here)
 
 
-def _without_events(positions: Mapping[Slot, int]) -> dict[Slot, int]:
+def _without_events(positions: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
     return {slot: position for slot, position in positions.items() if slot[0] != EVENTS}
 
 

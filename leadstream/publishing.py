@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.authoring import Authoring, Publication
-from gateway.published import Wanted
+from gateway.published import ShardFilter
 from gateway.revisions import Overtaken, ScheduledAlready
 from gateway.sweeps import partitions_of
-from leadstream.in_force import held_by_shards, shards_of, shards_port
-from leadstream.reach import Store
+from leadstream.in_force import active_by_shard, shards_of, shards_port
+from leadstream.reach import StoreAccess
 from leadstream.show import Failure
 from leadstream.wiring import utc_now
 from projections.authoring import WAITING_MOST, Draft
@@ -29,13 +29,13 @@ from schemas.control import EVERY_TENANT, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from scoring.calendar import calendar
-from scoring.lifecycle import Lifecycle, LifecycleError, compile_lifecycle, shipped_lifecycle
+from scoring.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.model import ModelError, all_models, compile_model
-from streams.published import Published
-from streams.published import Settings as Held
+from streams.published import ActiveModels
+from streams.published import TenantSettings as Held
 from streams.published import compiled as compiled_model
 
-SHIPPED = "default"
+BUILT_IN = "default"
 """What stands for the lifecycle that comes with Leadstream."""
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def compiled(source: str) -> tuple[str, str]:
 
 
 def publish(
-    store: Store,
+    store: StoreAccess,
     source: str,
     *,
     tenant: str = EVERY_TENANT,
@@ -93,7 +93,7 @@ def publish(
 
 
 def retire(
-    store: Store,
+    store: StoreAccess,
     model: str,
     *,
     tenant: str = EVERY_TENANT,
@@ -106,18 +106,18 @@ def retire(
     return done(authoring_of(store).retire(tenant, model, by=by or operator(), note=note, force=force))
 
 
-def settle_sweep(store: Store, said: Publication, report: Callable[[float], None]) -> None:
+def settle_sweep(store: StoreAccess, said: Publication, report: Callable[[float], None]) -> None:
     """Returns once every lead is rescored; tells which share of the partitions are done."""
 
     def told(_left: int) -> None:
-        shards = shards_of(store.database_url, Wanted([said.tenant], said.model))
+        shards = shards_of(store.database_url, ShardFilter([said.tenant], said.model))
         partitions = partitions_of(shards, said.tenant, said.model, said.version)
         report(sum(each.state == "done" for each in partitions) / max(len(partitions), 1))
 
     store.settle(told)
 
 
-def authoring_of(store: Store) -> Authoring:
+def authoring_of(store: StoreAccess) -> Authoring:
     """The gateway's authoring, at the hands of a command."""
 
     async def append(records: Sequence[Outgoing]) -> None:
@@ -158,7 +158,7 @@ def refusals() -> Iterator[None]:
             f"Draft {other.id} of {other.model} is scheduled already, for {other.effective_from}, and of two the later "
             f"one would undo the other: `leadstream models discard {other.id}` makes room for this one."
         ) from second
-    except Problem as problem:
+    except RequestProblem as problem:
         raise Failure(f"{problem.reason[:1].upper()}{problem.reason[1:]}.") from problem
 
 
@@ -171,7 +171,7 @@ def operator() -> str:
 
 
 def publish_settings(
-    store: Store,
+    store: StoreAccess,
     now: datetime,
     *,
     tenant: str = EVERY_TENANT,
@@ -202,7 +202,7 @@ def _alone_with_settings(database_url: str) -> Iterator[None]:
 
 
 def _publish_settings(
-    store: Store,
+    store: StoreAccess,
     now: datetime,
     tenant: str,
     time_zone: str | None,
@@ -210,7 +210,7 @@ def _publish_settings(
     text: str | None,
 ) -> SettingsPublished:
     store.settle(lambda _: None)
-    shards = held_by_shards(store.database_url)
+    shards = active_by_shard(store.database_url)
     held = max((shard.settings_of(tenant) for shard in shards), key=lambda s: s.version, default=Held())
     zone = held.time_zone if time_zone is None else time_zone
     try:
@@ -225,7 +225,7 @@ def _publish_settings(
         version=max((s.settings[tenant].version for s in shards if tenant in s.settings), default=0) + 1,
         time_zone=zone,
         idle_minutes=held.idle_minutes if idle_minutes is None else idle_minutes,
-        lifecycle=text or held.lifecycle or shipped_lifecycle(),
+        lifecycle=text or held.lifecycle or built_in_lifecycle(),
         by=operator(),
     )
     store.append(publication_records(said))
@@ -235,14 +235,14 @@ def _publish_settings(
 
 def lifecycle_text(source: str) -> str:
     """The text of a lifecycle without a mistake: of a file, or the shipped one. Raises Failure."""
-    if source == SHIPPED:
-        return shipped_lifecycle()
+    if source == BUILT_IN:
+        return built_in_lifecycle()
     try:
         text = Path(source).read_text(encoding="utf-8")
         compile_lifecycle(text)
     except FileNotFoundError:
         raise Failure(
-            f"{source} is no file: give a .toml file, or {SHIPPED} for the shipped lifecycle."
+            f"{source} is no file: give a .toml file, or {BUILT_IN} for the shipped lifecycle."
         ) from None
     except LifecycleError as refusal:
         raise Failure(f"{source}: {refusal}") from refusal
@@ -251,7 +251,7 @@ def lifecycle_text(source: str) -> str:
     return text
 
 
-def check_bands(lifecycle: Lifecycle, shards: Sequence[Published], tenant: str) -> None:
+def check_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], tenant: str) -> None:
     """Whoever waits for a band that no model has would wait for ever. Raises Failure."""
     for held in shards:
         models = held.models_of(tenant)

@@ -18,7 +18,7 @@ import psycopg
 from msgspec import json
 
 from gateway.ports import Status
-from leadstream.inlet import InletError, Note, append_to, running_server
+from leadstream.inlet import ControlSocketError, ServerNote, append_to, running_server
 from leadstream.postgres import PostgresUnavailable, find_postgres
 from leadstream.settings import Settings, variable
 from leadstream.show import Failure, progress
@@ -37,7 +37,7 @@ _RECOVERING_SECONDS = 60.0
 """How long parts of a system on Kafka may be away or restoring, until scoring is said to stand still."""
 
 
-class Store(NamedTuple):
+class StoreAccess(NamedTuple):
     append: Callable[[Sequence[Outgoing]], None]
     """Takes records in order; they may still be on their way when it returns. One that concerns whole
     shards and names no partition goes into every one, and is durable when it returns.
@@ -51,7 +51,7 @@ class Store(NamedTuple):
 
 
 @contextmanager
-def reach_store(settings: Settings) -> Iterator[Store]:
+def open_store(settings: Settings) -> Iterator[StoreAccess]:
     """Raises Failure."""
     note = running_server(settings.data_dir)
     with explained(settings):
@@ -85,7 +85,7 @@ def as_served(settings: Settings) -> Settings:
     return settings.model_copy(update=where)
 
 
-def settle(store: Store) -> None:
+def settle(store: StoreAccess) -> None:
     """`store.settle`, with a bar."""
     most = 1
 
@@ -114,21 +114,21 @@ def database_beside(settings: Settings) -> str:
     return url
 
 
-def _beside(note: Note, database_url: str) -> Store:
+def _beside(note: ServerNote, database_url: str) -> StoreAccess:
     def append(records: Sequence[Outgoing]) -> None:
         try:
             append_to(note, records)
-        except InletError as cause:
+        except ControlSocketError as cause:
             raise Failure(str(cause)) from cause
 
     def settle(report: Callable[[int], None]) -> None:
         patience = 0.0 if note.kafka is None else _RECOVERING_SECONDS
         wait_until_scored(lambda: status_of(note), database_url, report, patience=patience)
 
-    return Store(append, settle, database_url, note.address)
+    return StoreAccess(append, settle, database_url, note.address)
 
 
-def status_of(note: Note) -> Status:
+def status_of(note: ServerNote) -> Status:
     """What the server says at /ready. Raises Failure."""
     try:
         with urlopen(f"{note.address}/ready", timeout=30) as answer:  # noqa: S310 - our own note, http only
@@ -143,7 +143,7 @@ def status_of(note: Note) -> Status:
         raise Failure(f"The server at {note.address} went away: what it had taken, it keeps.") from cause
 
 
-def own_store(system: System) -> Store:
+def own_store(system: System) -> StoreAccess:
     under_way: deque[Future[list[Record]]] = deque()
     driver = system.driver
 
@@ -168,7 +168,7 @@ def own_store(system: System) -> Store:
             _stored(under_way.popleft())
         wait_until_scored(lambda: status_of_driver(driver), system.database_url, report)
 
-    return Store(append, settle, system.database_url, None)
+    return StoreAccess(append, settle, system.database_url, None)
 
 
 def _stored(appended: "Future[list[Record]]") -> None:

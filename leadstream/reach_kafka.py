@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, contextmanager
 from gateway.ports import Status, Unavailable
 from leadstream.lag import Lag, lag_of
 from leadstream.loop import event_loop
-from leadstream.reach import Store, wait_until_scored
+from leadstream.reach import StoreAccess, wait_until_scored
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from leadstream.wiring_kafka import SOURCES, append_port, kafka_explained
@@ -22,7 +22,7 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def kafka_store(settings: Settings, database_url: str) -> Iterator[Store]:
+def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
     """Raises Failure if Kafka cannot be reached, or has no topics."""
     cluster = settings.cluster
     with kafka_explained(), event_loop() as loop:
@@ -52,7 +52,7 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[Store]:
             def settle(report: Callable[[int], None]) -> None:
                 wait_until_scored(lambda: loop.run(_status(lag)), database_url, report, patience=_PATIENCE)
 
-            yield Store(append, settle, database_url, None)
+            yield StoreAccess(append, settle, database_url, None)
         finally:
             loop.run(stack.aclose())
             loop.run(appending.stop())

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from leadstream.people import (
+    BOT_QUESTIONS,
     BUTTONS,
     CATALOGS,
     DOWNLOADS,
@@ -20,7 +21,6 @@ from leadstream.people import (
     PAGES,
     PRODUCTS,
     QUESTIONS,
-    QUESTIONS_ASKED,
     SALES_PEOPLE,
     SITE,
     STARTS,
@@ -75,7 +75,7 @@ from schemas.events import (
 )
 
 
-class Beat(NamedTuple):
+class Step(NamedTuple):
     """`wait` seconds after the one before, this happens."""
 
     wait: float
@@ -83,7 +83,7 @@ class Beat(NamedTuple):
     fields: dict[str, Any]
 
 
-Beats = Iterator[Beat]
+Beats = Iterator[Step]
 
 
 class Scene(NamedTuple):
@@ -125,52 +125,52 @@ def _browse(who: Person, rng: Random, origin: Origin, *, lead_id: str | None = N
     """Opens the site, reads, clicks; leaves with a word or without."""
     known = {"lead_id": lead_id} if lead_id else {}
     if origin.medium == "cpc":
-        yield Beat(
+        yield Step(
             0,
             AdClicked,
             {"network": origin.source, "ad_id": f"ad-{origin.campaign}", "context": _context(who, origin)},
         )
     landing = weighted(rng, _PATHS)
-    yield Beat(1, SessionStarted, {"context": _context(who, origin, landing[0]), **known})
+    yield Step(1, SessionStarted, {"context": _context(who, origin, landing[0]), **known})
     pace = _PACE[who.kind]
     for nth in range(rng.randint(*_PAGES_SEEN[who.kind])):
         path, title = landing if nth == 0 else weighted(rng, _PATHS)
         here = _context(who, origin if nth == 0 else None, path)
-        yield Beat(
+        yield Step(
             rng.expovariate(1 / pace) + 1,
             PageViewed,
             {"url": f"{SITE}{path}", "title": title, "context": here, **known},
         )
         for _ in range(rng.choice((0, 0, 1, 1, 2)) if who.kind != "glancer" else rng.choice((0, 0, 1))):
             text = weighted(rng, BUTTONS)
-            yield Beat(
+            yield Step(
                 rng.expovariate(1 / 15),
                 ElementClicked,
                 {"text": text, "url": f"{SITE}{path}", "context": here},
             )
             if text.strip().lower() == "get a demo" and who.kind == "buyer" and rng.random() < 0.2:
-                yield Beat(40, DemoRequested, {"context": here})
+                yield Step(40, DemoRequested, {"context": here})
         act = rng.random()
         if act < 0.05:
-            yield Beat(
+            yield Step(
                 8, LinkClicked, {"text": "Partner directory", "url": "https://partner.desklist.example/"}
             )
         elif act < 0.09:
             content_id, download = rng.choice(DOWNLOADS)
-            yield Beat(12, ContentDownloaded, {"content_id": content_id, "title": download, "context": here})
+            yield Step(12, ContentDownloaded, {"content_id": content_id, "title": download, "context": here})
         elif act < 0.12:
             product_id, product = rng.choice(PRODUCTS)
-            yield Beat(
+            yield Step(
                 9, ProductClicked, {"product_id": product_id, "product_name": product, "context": here}
             )
         elif act < 0.15:
-            yield Beat(60, SessionHeartbeat, {"context": here})
+            yield Step(60, SessionHeartbeat, {"context": here})
         elif act < 0.16:
-            yield Beat(5, Custom, {"name": "floor_plan_zoomed", "properties": {"office": path, "level": 3}})
+            yield Step(5, Custom, {"name": "floor_plan_zoomed", "properties": {"office": path, "level": 3}})
         elif act < 0.175:
-            yield Beat(5, CtaClicked, {"cta_id": "footer-call-me", "text": "Call me back"})
+            yield Step(5, CtaClicked, {"cta_id": "footer-call-me", "text": "Call me back"})
     if rng.random() < 0.7:
-        yield Beat(rng.expovariate(1 / pace), SessionEnded, {"context": _context(who)})
+        yield Step(rng.expovariate(1 / pace), SessionEnded, {"context": _context(who)})
 
 
 def visit(who: Person, rng: Random) -> Beats:
@@ -183,7 +183,7 @@ def visit_at_another_desk(who: Person, rng: Random) -> Beats:
 
 
 def visit_from_letter(who: Person, rng: Random) -> Beats:
-    yield Beat(0, LeadIdentified, {"lead_id": who.lead_id, "method": "email link"})
+    yield Step(0, LeadIdentified, {"lead_id": who.lead_id, "method": "email link"})
     yield from _browse(who, rng, FROM_MAIL)
 
 
@@ -191,7 +191,7 @@ def visit_and_sign_up(who: Person, rng: Random) -> Beats:
     """A visit that ends with a form: from here on we know who it is."""
     yield from (beat for beat in _browse(who, rng, weighted(rng, _ORIGINS)) if beat.what is not SessionEnded)
     if rng.random() < 0.3:
-        yield Beat(
+        yield Step(
             3,
             ExperimentExposed,
             {"experiment": "form-length", "variant": rng.choice(("short", "long")), "context": _context(who)},
@@ -208,7 +208,7 @@ def visit_and_sign_up(who: Person, rng: Random) -> Beats:
     }
     if form != "letter":
         fields |= {"company": who.company, "title": who.title, "phone": who.phone}
-    yield Beat(
+    yield Step(
         50,
         FormSubmitted,
         {
@@ -219,17 +219,17 @@ def visit_and_sign_up(who: Person, rng: Random) -> Beats:
             "context": _context(who, None, "/" + form),
         },
     )
-    yield Beat(0.2, LeadIdentified, {"lead_id": who.lead_id, "method": "form"})
-    yield Beat(0.3, ConsentChanged, {"email": True, "sms": form == "demo"})
-    yield Beat(20, SessionEnded, {})
+    yield Step(0.2, LeadIdentified, {"lead_id": who.lead_id, "method": "form"})
+    yield Step(0.3, ConsentChanged, {"email": True, "sms": form == "demo"})
+    yield Step(20, SessionEnded, {})
 
 
 def chat(who: Person, rng: Random) -> Beats:
     """The chatbot of the site: greeting, five questions, a way to reach them, a demo."""
-    yield Beat(0, SessionStarted, {"context": _context(who)})
+    yield Step(0, SessionStarted, {"context": _context(who)})
     if rng.random() < 0.15:
         return
-    yield Beat(
+    yield Step(
         rng.uniform(4, 40),
         GreetingReplied,
         {"text": rng.choice(("Hi", "Hello!", "Good morning", "Hey there"))},
@@ -244,7 +244,7 @@ def chat(who: Person, rng: Random) -> Beats:
     stamina = rng.choice((1, 3, 5, 5, 5, 5))
     for question_id, question, field in QUESTIONS[:stamina]:
         taken = round(rng.expovariate(1 / 70) + 3, 1)
-        yield Beat(
+        yield Step(
             taken,
             QuestionAnswered,
             {
@@ -257,9 +257,9 @@ def chat(who: Person, rng: Random) -> Beats:
         )
     if stamina < len(QUESTIONS):
         return
-    yield Beat(0.5, QuestionsCompleted, {})
+    yield Step(0.5, QuestionsCompleted, {})
     if who.registers:
-        yield Beat(
+        yield Step(
             rng.uniform(10, 60),
             ContactShared,
             {
@@ -271,21 +271,21 @@ def chat(who: Person, rng: Random) -> Beats:
                 "lead_id": who.lead_id,
             },
         )
-        yield Beat(0.1, LeadIdentified, {"lead_id": who.lead_id, "method": "chat"})
+        yield Step(0.1, LeadIdentified, {"lead_id": who.lead_id, "method": "chat"})
     if rng.random() < 0.5:
         product_id, product = rng.choice(PRODUCTS)
-        yield Beat(rng.uniform(5, 40), ProductClicked, {"product_id": product_id, "product_name": product})
+        yield Step(rng.uniform(5, 40), ProductClicked, {"product_id": product_id, "product_name": product})
     if rng.random() < 0.6:
-        yield Beat(rng.uniform(5, 40), DemoRequested, {"text": "Please show me"})
+        yield Step(rng.uniform(5, 40), DemoRequested, {"text": "Please show me"})
     if rng.random() < 0.4:
-        yield Beat(rng.uniform(5, 30), CtaClicked, {"cta_id": "chat-book", "text": "Book a time"})
-    yield Beat(rng.uniform(5, 60), SessionEnded, {})
+        yield Step(rng.uniform(5, 30), CtaClicked, {"cta_id": "chat-book", "text": "Book a time"})
+    yield Step(rng.uniform(5, 60), SessionEnded, {})
 
 
 def _scans(rng: Random, most: int) -> Beats:
     for _ in range(rng.randint(1, most)):
         place = rng.choice(EXPO_PLACES)
-        yield Beat(
+        yield Step(
             rng.uniform(5, 120), QrScanned, {"qr_id": f"qr-{EXPO_PLACES.index(place) + 1}", "place": place}
         )
 
@@ -293,16 +293,16 @@ def _scans(rng: Random, most: int) -> Beats:
 def _looks(rng: Random, most: int) -> Beats:
     for _ in range(rng.randint(0, most)):
         catalog_id, title = rng.choice(CATALOGS)
-        yield Beat(rng.uniform(10, 90), CatalogViewed, {"catalog_id": catalog_id, "title": title})
+        yield Step(rng.uniform(10, 90), CatalogViewed, {"catalog_id": catalog_id, "title": title})
 
 
 def _says(rng: Random, most: int) -> Beats:
     for _ in range(rng.randint(1, most)):
         spoken = rng.random() < 0.2
-        yield Beat(
+        yield Step(
             rng.uniform(8, 200),
             MessageReceived,
-            {"kind": "voice" if spoken else "text", "text": rng.choice(QUESTIONS_ASKED)},
+            {"kind": "voice" if spoken else "text", "text": rng.choice(BOT_QUESTIONS)},
         )
 
 
@@ -317,7 +317,7 @@ _WISHES: tuple[tuple[str, tuple[Any, ...]], ...] = (
 
 def _wishes(rng: Random, most: int) -> Beats:
     for field, values in rng.sample(_WISHES, rng.randint(1, most)):
-        yield Beat(rng.uniform(3, 45), ProfileUpdated, {"fields": {field: rng.choice(values)}})
+        yield Step(rng.uniform(3, 45), ProfileUpdated, {"fields": {field: rng.choice(values)}})
 
 
 def expo_talk(who: Person, rng: Random) -> Beats:
@@ -326,7 +326,7 @@ def expo_talk(who: Person, rng: Random) -> Beats:
     yield from _looks(rng, 2)
     yield from _says(rng, 4)
     if who.registers:
-        yield Beat(
+        yield Step(
             20,
             ContactShared,
             {
@@ -336,7 +336,7 @@ def expo_talk(who: Person, rng: Random) -> Beats:
                 "lead_id": who.lead_id,
             },
         )
-        yield Beat(0.1, LeadIdentified, {"lead_id": who.lead_id, "method": "telegram contact"})
+        yield Step(0.1, LeadIdentified, {"lead_id": who.lead_id, "method": "telegram contact"})
     yield from _wishes(rng, 3)
 
 
@@ -358,14 +358,14 @@ def letter(who: Person, rng: Random) -> Beats:
         "message_id": f"{who.number}-{rng.getrandbits(32):08x}",
         "subject": "What an empty desk costs",
     }
-    yield Beat(0, EmailSent, about)
+    yield Step(0, EmailSent, about)
     keen = {"glancer": 0.1, "reader": 0.5, "buyer": 0.65, "expo": 0.35, "chatter": 0.4}[who.kind]
     if rng.random() < keen:
-        yield Beat(rng.expovariate(1 / 14_000), EmailOpened, about)
+        yield Step(rng.expovariate(1 / 14_000), EmailOpened, about)
         if rng.random() < keen * 0.6:
-            yield Beat(rng.uniform(4, 90), EmailClicked, {**about, "url": f"{SITE}/early-bird"})
+            yield Step(rng.uniform(4, 90), EmailClicked, {**about, "url": f"{SITE}/early-bird"})
         if rng.random() < keen * 0.15:
-            yield Beat(
+            yield Step(
                 rng.uniform(60, 4_000), EmailReplied, {**about, "text": "Could we talk about this next week?"}
             )
 
@@ -373,29 +373,29 @@ def letter(who: Person, rng: Random) -> Beats:
 def call(who: Person, rng: Random) -> Beats:
     by = rng.choice(SALES_PEOPLE)
     if rng.random() < 0.5:
-        yield Beat(0, LeadAssigned, {"assigned_to": by, "by": "round robin"})
+        yield Step(0, LeadAssigned, {"assigned_to": by, "by": "round robin"})
     answered = rng.random() < 0.55
     talked = (
         {"duration_s": round(rng.uniform(60, 900)), "outcome": "talked"}
         if answered
         else {"outcome": "no answer"}
     )
-    yield Beat(60, CallMade, {"answered": answered, **talked})
+    yield Step(60, CallMade, {"answered": answered, **talked})
     if answered:
-        yield Beat(
+        yield Step(
             120, NoteAdded, {"text": f"{who.first_name} asks about {rng.choice(NEEDS).lower()}.", "by": by}
         )
     else:
-        yield Beat(30, TaskCreated, {"title": f"Call {who.name} again", "priority": "normal"})
+        yield Step(30, TaskCreated, {"title": f"Call {who.name} again", "priority": "normal"})
         if rng.random() < 0.6:
-            yield Beat(60, SmsSent, {"text": "We tried to reach you: when suits you?"})
+            yield Step(60, SmsSent, {"text": "We tried to reach you: when suits you?"})
             if rng.random() < 0.4:
-                yield Beat(rng.expovariate(1 / 3_000), SmsReplied, {"text": "Tomorrow after four, please"})
+                yield Step(rng.expovariate(1 / 3_000), SmsReplied, {"text": "Tomorrow after four, please"})
 
 
 def meeting(who: Person, rng: Random) -> Beats:
-    yield Beat(0, MeetingScheduled, {"title": f"Harbourline and {who.company}"})
-    yield Beat(
+    yield Step(0, MeetingScheduled, {"title": f"Harbourline and {who.company}"})
+    yield Step(
         600,
         ProfileUpdated,
         {
@@ -407,7 +407,7 @@ def meeting(who: Person, rng: Random) -> Beats:
         },
     )
     if rng.random() < 0.15:
-        yield Beat(
+        yield Step(
             3_600,
             StageChanged,
             {"stage": "opportunity", "reason": "asked for an offer", "by": rng.choice(SALES_PEOPLE)},
@@ -417,10 +417,10 @@ def meeting(who: Person, rng: Random) -> Beats:
 def purchase(who: Person, rng: Random) -> Beats:
     value = Decimal(rng.randint(900, 90_000)) + Decimal(rng.choice((0, 50, 95))) / 100
     order = f"order-{who.number}-{rng.getrandbits(20):05x}"
-    yield Beat(
+    yield Step(
         0, PurchaseMade, {"value": value, "currency": rng.choice(("EUR", "EUR", "USD")), "order_id": order}
     )
-    yield Beat(
+    yield Step(
         1,
         ConversionRecorded,
         {"conversion_type": "contract", "conversion_id": order, "value": value, "currency": "EUR"},
@@ -428,9 +428,9 @@ def purchase(who: Person, rng: Random) -> Beats:
 
 
 def campaign(who: Person, rng: Random) -> Beats:  # noqa: ARG001 - as above
-    yield Beat(0, CampaignJoined, {"campaign_id": "early-bird", "campaign_name": "Early Bird"})
+    yield Step(0, CampaignJoined, {"campaign_id": "early-bird", "campaign_name": "Early Bird"})
     if rng.random() < 0.3:
-        yield Beat(
+        yield Step(
             7_200,
             SocialInteraction,
             {"network": rng.choice(("linkedin", "mastodon")), "action": rng.choice(("liked", "shared"))},
@@ -439,12 +439,12 @@ def campaign(who: Person, rng: Random) -> Beats:  # noqa: ARG001 - as above
 
 def merge(who: Person, rng: Random) -> Beats:  # noqa: ARG001 - as above
     """Somebody notices that this is a person whom we knew."""
-    yield Beat(0, LeadsMerged, {"into": f"lead-{who.twin_of:05d}"})
+    yield Step(0, LeadsMerged, {"into": f"lead-{who.twin_of:05d}"})
 
 
 def unmerge(who: Person, rng: Random) -> Beats:  # noqa: ARG001 - as above
     """And somebody else, that it was not."""
-    yield Beat(0, MergeUndone, {})
+    yield Step(0, MergeUndone, {})
 
 
 SCENES: dict[str, Scene] = {
@@ -469,6 +469,6 @@ def crawl(rng: Random, user_agent: str, ip: str) -> Beats:
     """A crawler reads a few pages, faster than any person."""
     for path, title in (weighted(rng, _PATHS) for _ in range(rng.randint(2, 7))):
         context = Context(ip=ip, user_agent=user_agent, url=f"{SITE}{path}")
-        yield Beat(
+        yield Step(
             rng.uniform(0.5, 4), PageViewed, {"url": f"{SITE}{path}", "title": title, "context": context}
         )

@@ -9,7 +9,7 @@ import asyncio
 import psycopg
 import structlog
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.authoring import Authoring, Publication
 
 SECONDS = 5.0
@@ -22,21 +22,21 @@ async def keep_schedule(authoring: Authoring, *, seconds: float = SECONDS) -> No
     """For ever."""
     while True:
         try:
-            await publish_due(authoring)
-        except Problem as away:
+            await publish_scheduled(authoring)
+        except RequestProblem as away:
             _log.debug("publications wait", reason=away.reason)
         except psycopg.Error as cause:
             _log.error("publications that are due cannot be looked for", cause=str(cause))
         await asyncio.sleep(seconds)
 
 
-async def publish_due(authoring: Authoring) -> list[Publication]:
+async def publish_scheduled(authoring: Authoring) -> list[Publication]:
     """What is due by now. One model whose turn it cannot be just now holds up no other."""
     published = []
     for tenant, model in await authoring.due():
         try:
             said = await authoring.tend(tenant, model)
-        except Problem as away:
+        except RequestProblem as away:
             _log.warning("a publication waits", tenant=tenant, model=model, reason=away.reason)
             continue
         except psycopg.Error as cause:

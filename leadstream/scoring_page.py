@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scoring import band_text, model_text, phrases, rules
 from scoring.describe import describe, table
-from scoring.model import optional_models, shipped_models
+from scoring.model import built_in_models, optional_models
 
 PAGE = Path(__file__).parent.parent / "docs" / "scoring.md"
 MARKS = ("<!-- the {}: written by `make schemas` -->", "<!-- end of the {} -->")
@@ -17,7 +17,7 @@ MARKS = ("<!-- the {}: written by `make schemas` -->", "<!-- end of the {} -->")
 def models() -> str:
     """Every model, those that score from the first start before those that score when published."""
     optional = [describe(text) for text in optional_models().values()]
-    chapters = [describe(text) for text in shipped_models().values()]
+    chapters = [describe(text) for text in built_in_models().values()]
     if optional:
         chapters.append("These score once they are published by their name.")
     return "\n\n".join([*chapters, *optional])

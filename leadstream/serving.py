@@ -16,7 +16,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.http_server import HttpServer, within_open_files
 from gateway.ports import Append, Ports
-from leadstream.inlet import KafkaThere, Note, remove_note, with_inlet, write_note
+from leadstream.inlet import KafkaThere, ServerNote, remove_note, with_control_socket, write_note
 from leadstream.scheduling import keep_schedule
 from leadstream.settings import Settings
 from leadstream.show import Failure
@@ -87,7 +87,7 @@ async def _run(
     port: socket.socket,
     opening: Opening,
     beside: Beside,
-    note: Note | None,
+    note: ServerNote | None,
     stopping: Callable[[], None],
 ) -> None:
     limits = within_open_files(settings.connection_limits)
@@ -99,7 +99,7 @@ async def _run(
             stopping()
 
         config = uvicorn.Config(
-            app if note is None else with_inlet(app, note.secret, ports.append),
+            app if note is None else with_control_socket(app, note.secret, ports.append),
             lifespan="on",
             http="httptools",
             ws="none",

@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
 from gateway.connections import ConnectionLimits
-from leadstream.experiments_folder import experiments_in_force
+from leadstream.experiments_folder import active_experiments
 from leadstream.show import Failure
 from schemas.topics import DEFAULT_PARTITIONS
 from scoring.experiment_text import ExperimentError
@@ -289,7 +289,7 @@ class Settings(BaseSettings):
     @classmethod
     def _are_experiments(cls, value: Path | None) -> Path | None:
         try:
-            experiments_in_force(value)
+            active_experiments(value)
         except ExperimentError as wrong:
             raise PydanticCustomError("experiments", "{wrong}", {"wrong": str(wrong)}) from wrong
         return value

@@ -80,11 +80,11 @@ def printable_json(encoded: bytes) -> bytes:
 # To standard error
 
 
-def say(text: str) -> None:
+def print_status(text: str) -> None:
     err.print(Text(printable(text)), soft_wrap=True)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     err.print(Text.assemble(("Error:", "bold red"), " ", printable(text)), soft_wrap=True)
 
 
@@ -94,16 +94,16 @@ def warn(text: str) -> None:
 
 def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Of a fault of the program itself, whose message may hold text of others (`sys.excepthook`)."""
-    say("".join(traceback.format_exception(kind, error, trace)).rstrip())
+    print_status("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 @contextlib.contextmanager
 def progress(what: str, total: float | None) -> Iterator[Report]:
     """A bar on a terminal; elsewhere a line when it begins and one when it is done."""
     if not err.is_terminal:
-        say(f"{what} ...")
+        print_status(f"{what} ...")
         yield lambda _: None
-        say(f"{what}: done")
+        print_status(f"{what}: done")
         return
     columns = (
         SpinnerColumn(),

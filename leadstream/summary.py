@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gateway.authoring import Publication
-from leadstream.imports import Tally
+from leadstream.imports import ImportCounts
 from leadstream.show import print_facts, warn
 from projections.connection import connect
 from projections.tables import READ_OPTIONS, lead_row_key
@@ -42,7 +42,7 @@ def distribution(database_url: str, people: Iterable[tuple[str, str]], model: st
     return {f"{low} to {high - 1}": found[number] for number, (low, high) in enumerate(BANDS)}
 
 
-def tell_moved(database_url: str, said: Publication) -> None:
+def print_moves(database_url: str, said: Publication) -> None:
     """Whose score a publication changed, most first; anonymous visitors apart, as a what-if tells them."""
     cause = f"model:{said.tenant}:{said.model}:{said.version}"
     with connect(database_url, options=READ_OPTIONS) as connection:
@@ -69,7 +69,7 @@ def tell_moved(database_url: str, said: Publication) -> None:
     )
 
 
-def tell_import(tally: Tally, *, unit: str, new_leads: int, scores: dict[str, int], model: str) -> None:
+def print_import(tally: ImportCounts, *, unit: str, new_leads: int, scores: dict[str, int], model: str) -> None:
     print_facts(
         "Import",
         {

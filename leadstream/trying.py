@@ -20,7 +20,7 @@ from leadstream.recorded import events_of, recorded
 from leadstream.show import Failure, print_json, progress
 from leadstream.whatif import what_if
 from leadstream.wiring import now_ms
-from leadstream.worlds import Held, held_for
+from leadstream.worlds import ModelSet, model_set_for
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.control import EVERY_TENANT
@@ -38,7 +38,7 @@ def span(text: str) -> timedelta:
     return timedelta(hours=int(found[1]) * _HOURS[found[2]])
 
 
-def tell_what_if(database_url: str, source: str, *, tenant: str, replay: bool, as_json: bool) -> None:
+def run_what_if(database_url: str, source: str, *, tenant: str, replay: bool, as_json: bool) -> None:
     """Raises Failure."""
     _require_one(tenant)
     name, text = publishing.compiled(source)
@@ -47,7 +47,7 @@ def tell_what_if(database_url: str, source: str, *, tenant: str, replay: bool, a
     if as_json:
         _write(told)
     else:
-        whatif_told.tell(told)
+        whatif_told.print_what_if(told)
 
 
 def last(steps: Iterator[Progress | dict[str, Any]], what: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def last(steps: Iterator[Progress | dict[str, Any]], what: str) -> dict[str, Any
     return result
 
 
-def tell_backtest(
+def run_backtest(
     database_url: str,
     sources: list[str],
     *,
@@ -78,7 +78,7 @@ def tell_backtest(
 ) -> None:
     """The first of `sources` beside the others. Raises Failure."""
     _require_one(tenant)
-    base = held_for(database_url, tenant)
+    base = model_set_for(database_url, tenant)
     contenders = _contenders(base, sources)
     plan = Plan(conversion_of(conversion), _ms(every), _ms(horizon), capacity, anonymous)
     with connect(database_url, options=READ_OPTIONS) as connection:
@@ -110,7 +110,7 @@ def tell_backtest(
     if as_json:
         _write(told)
     else:
-        backtest_told.tell(told)
+        backtest_told.print_backtest(told)
 
 
 def _require_one(tenant: str) -> None:
@@ -118,7 +118,7 @@ def _require_one(tenant: str) -> None:
         raise Failure("Leads belong to one tenant each: name it.")
 
 
-def _contenders(base: Held, sources: list[str]) -> list[Contender]:
+def _contenders(base: ModelSet, sources: list[str]) -> list[Contender]:
     texts = {_name(source, sources): _text(base, source) for source in sources}
     if len(texts) < len(sources):
         raise Failure("Give two different models.")
@@ -131,7 +131,7 @@ def _name(source: str, sources: list[str]) -> str:
     return short if sum(Path(other).name == short for other in sources) == 1 else source
 
 
-def _text(base: Held, source: str) -> str:
+def _text(base: ModelSet, source: str) -> str:
     """Of a file, of the model in force by its name, or of one that comes with Leadstream."""
     if source in base.models and not Path(source).is_file():
         return base.models[source].text

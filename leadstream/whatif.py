@@ -15,7 +15,7 @@ import psycopg
 
 from gateway.ports import Progress, WhatIf
 from leadstream.recorded import events_of, recorded
-from leadstream.worlds import Held, draft_of, held_for
+from leadstream.worlds import ModelSet, draft_of, model_set_for
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
@@ -23,10 +23,10 @@ from schemas.topics import EVENTS
 from scoring.identity import is_anonymous
 from scoring.model import Conclusion, Model
 from scoring.whatif import (
-    NOTHING_SAID,
+    NO_CURRENT_SCORE,
     Compared,
-    Said,
-    Tally,
+    CurrentScore,
+    MoveCounts,
     When,
     add,
     compare,
@@ -52,9 +52,9 @@ Connection = psycopg.Connection[Any]
 Step = Progress | dict[str, Any]
 
 
-class _Trial(NamedTuple):
+class WhatIfRun(NamedTuple):
     tenant: str
-    held: Held
+    held: ModelSet
     rules: Rules
     """As they are, and with the draft among them."""
     published: Rules
@@ -73,9 +73,9 @@ def what_if(
 ) -> Iterator[Step]:
     """How far it is, again and again, and at last the result. Raises ModelError."""
     draft = draft_of(text, model)
-    held = held_for(database_url, tenant)
+    held = model_set_for(database_url, tenant)
     rules, published = held.rules, held.with_draft(text).rules
-    trial = _Trial(
+    trial = WhatIfRun(
         tenant,
         held,
         rules,
@@ -91,7 +91,7 @@ def what_if(
     with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        known, anonymous, unread = Tally(), Tally(), 0
+        known, anonymous, unread = MoveCounts(), MoveCounts(), 0
         for step in _replayed(connection, trial) if replay else _stored(connection, trial):
             if isinstance(step, Progress):
                 yield step
@@ -131,7 +131,7 @@ def what_if_port(database_url: str, now: Callable[[], int]) -> WhatIf:
 # On stored leads
 
 
-def _stored(connection: Connection, trial: _Trial) -> Iterator[Progress | tuple[str, Compared | None]]:
+def _stored(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | tuple[str, Compared | None]]:
     """None for a lead whose head is not projected yet."""
     row = connection.execute(
         "select count(*) from leads where tenant = %s and identities > 0", (trial.tenant,)
@@ -150,7 +150,7 @@ def _stored(connection: Connection, trial: _Trial) -> Iterator[Progress | tuple[
     yield Progress(done, done)
 
 
-def _tried(lead: LeadState, trial: _Trial) -> Compared:
+def _tried(lead: LeadState, trial: WhatIfRun) -> Compared:
     def restage(after: Conclusion) -> str:
         return stage_if(trial.published, lead, {trial.draft.name: after})
 
@@ -164,9 +164,9 @@ def _tried(lead: LeadState, trial: _Trial) -> Compared:
     )
 
 
-def _said(lead: LeadState, draft: Model) -> Said:
+def _said(lead: LeadState, draft: Model) -> CurrentScore:
     said = lead.head.said.get(draft.name)
-    return NOTHING_SAID if said is None else Said(said.total, said.disarmed)
+    return NO_CURRENT_SCORE if said is None else CurrentScore(said.total, said.disarmed)
 
 
 def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -183,7 +183,7 @@ def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str,
 # On a replay
 
 
-def _replayed(connection: Connection, trial: _Trial) -> Iterator[Progress | tuple[str, Compared | None]]:
+def _replayed(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | tuple[str, Compared | None]]:
     """Both models from the first event on, each among the others in force."""
     count, done = events_of(connection, trial.tenant), 0
     worlds = [Replay(trial.held.genesis()), Replay(trial.held.with_draft(trial.text).genesis())]
@@ -206,7 +206,7 @@ def _replayed(connection: Connection, trial: _Trial) -> Iterator[Progress | tupl
             yield one.lead_id, Compared(old, new, crossed, (was.stage, now.stage))
 
 
-def _needed(connection: Connection, trial: _Trial) -> dict[str, Any]:
+def _needed(connection: Connection, trial: WhatIfRun) -> dict[str, Any]:
     """Why a replay is needed, and about how long it takes: by the pace of the first few events."""
     sample = [
         Outgoing(EVENTS, key, bytes(value))

@@ -6,17 +6,17 @@ Only words and columns; every number is in the result already.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leadstream.show import print_facts, print_line, print_table, say, warn
+from leadstream.show import print_facts, print_line, print_status, print_table, warn
 
 BAR = 30
 """The longest bar of a histogram, in characters."""
 MOVERS = 10
 LINES = 3
 
-Told = Mapping[str, Any]
+WhatIfResult = Mapping[str, Any]
 
 
-def tell(result: Told) -> None:
+def print_what_if(result: WhatIfResult) -> None:
     leads, anonymous = result["leads"], result["anonymous"]
     _tell_limits(result)
     version = result["version_in_force"]
@@ -40,10 +40,10 @@ def tell(result: Told) -> None:
     for stage in leads["stages"]:
         print_line(f"{_counted(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
     _tell_movers(leads["movers"])
-    say(f"{result['seconds']:.1f} s, {result['leads_per_second']:,} leads a second.")
+    print_status(f"{result['seconds']:.1f} s, {result['leads_per_second']:,} leads a second.")
 
 
-def _tell_limits(result: Told) -> None:
+def _tell_limits(result: WhatIfResult) -> None:
     if result["tenants_own"]:
         warn(
             f"{result['tenant']} has {result['model']} of its own: only a publication with --tenant {result['tenant']} "
@@ -64,7 +64,7 @@ def _tell_limits(result: Told) -> None:
                 "Clicks in the web sessions that there are stay as important as they were when they happened."
             )
     if result["replayed"]:
-        say("Replayed: what each model would say had it been in force from the first event on.")
+        print_status("Replayed: what each model would say had it been in force from the first event on.")
     if result["not_readable_yet"]:
         warn(
             f"{_counted(result['not_readable_yet'])} left out: an older version projected only a part of their "
@@ -72,7 +72,7 @@ def _tell_limits(result: Told) -> None:
         )
 
 
-def _tell_distribution(told: Told) -> None:
+def _tell_distribution(told: WhatIfResult) -> None:
     before, after = told["before"], told["after"]
     names = [*dict.fromkeys([*(n for n in ("below 0",) if n in before | after), *before, *after])]
     most = max(*before.values(), *after.values(), 1)
@@ -84,7 +84,7 @@ def _tell_distribution(told: Told) -> None:
     print_table("Leads by score", ("points", "before", "after", ""), rows, "rrrl")
 
 
-def _tell_flows(flows: Sequence[Told]) -> None:
+def _tell_flows(flows: Sequence[WhatIfResult]) -> None:
     moving = [flow for flow in flows if flow["from"] != flow["to"]]
     if not moving:
         print_line("Nobody changes a band.")
@@ -96,7 +96,7 @@ def _tell_flows(flows: Sequence[Told]) -> None:
     print_table("Between bands", ("bands", "from", "to", "leads"), rows, "lllr")
 
 
-def _tell_fires(leads: Told, anonymous: Told) -> None:
+def _tell_fires(leads: WhatIfResult, anonymous: WhatIfResult) -> None:
     if not leads["fires"] and not anonymous["fires"]:
         print_line("No threshold would fire: published with --fire, it would start no workflow.")
         return
@@ -109,7 +109,7 @@ def _tell_fires(leads: Told, anonymous: Told) -> None:
         print_line(f"  {scale} {band}: for {_counted(known.get((scale, band), 0))}{more}")
 
 
-def _tell_movers(movers: Sequence[Told]) -> None:
+def _tell_movers(movers: Sequence[WhatIfResult]) -> None:
     if not movers:
         return
     rows = [
@@ -129,7 +129,7 @@ def _counted(count: int, what: str = "lead") -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _line(line: Told) -> str:
+def _line(line: WhatIfResult) -> str:
     kind = "" if line["kind"] == "points" else line["kind"]
     return f"{line['points']:+g} {line['rule'] or line['group']} {kind}".strip()
 

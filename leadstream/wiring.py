@@ -18,10 +18,10 @@ from types import MappingProxyType
 import psycopg
 
 from gateway.access import Rate
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.ports import Append, Ports, Status, Unavailable
 from leadstream.contacts import with_contacts
-from leadstream.experiments_folder import experiments_in_force
+from leadstream.experiments_folder import active_experiments
 from leadstream.in_force import published_port, shards_port
 from leadstream.postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.settings import Settings
@@ -37,8 +37,8 @@ from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import SHARED
-from scoring.lifecycle import shipped_lifecycle
-from scoring.model import shipped_models
+from scoring.lifecycle import built_in_lifecycle
+from scoring.model import built_in_models
 from streams.embedded.driver import Driver, Failing, NotStored
 from streams.embedded.log import LogRefused
 from streams.embedded.waiting import Busy, Stopped
@@ -72,10 +72,10 @@ def genesis(now: datetime) -> list[Outgoing]:
     depends on a default in the code.
     """
     published: list[Publication] = [
-        SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1, lifecycle=shipped_lifecycle()),
+        SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1, lifecycle=built_in_lifecycle()),
         *(
             ModelPublished(tenant=EVERY_TENANT, recorded_at=now, model=name, version=1, text=text)
-            for name, text in shipped_models().items()
+            for name, text in built_in_models().items()
         ),
     ]
     return [record for said in published for record in publication_records(said)]
@@ -204,7 +204,7 @@ def append_port(driver: Driver) -> Append:
         except Busy as busy:
             raise Unavailable(str(busy), retry_after_s=busy.retry_after) from busy
         except ValueError as too_much:
-            raise Problem(413, str(too_much), field="events") from too_much
+            raise RequestProblem(413, str(too_much), field="events") from too_much
         except Stopped as cause:
             raise Unavailable("Leadstream is stopping") from cause
         except (NotStored, TimeoutError) as cause:
@@ -305,6 +305,6 @@ def make_ports(
         rate=Rate(settings.events_per_second, 5 * settings.events_per_second),
         max_body_bytes=settings.max_body_bytes,
         max_batch=settings.max_batch,
-        experiments=experiments_in_force(settings.experiments),
+        experiments=active_experiments(settings.experiments),
         phone_region=settings.default_phone_region,
     )

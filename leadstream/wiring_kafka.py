@@ -23,19 +23,19 @@ from leadstream.projecting import run_projection
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from leadstream.wiring import STAGES, genesis, make_ports, utc_now
-from projections.metrics import Waiting, exposition
+from projections.metrics import UnprojectedRecords, exposition
 from projections.migrate import OutdatedError
 from projections.positions import PositionGapError
 from projections.rows import UnreadableRecordError
 from projections.source import SourceError
 from schemas.record import LogUnreadableError, Outgoing
 from schemas.topics import SHARED
-from streams.kafka.append import Away, KafkaAppend
+from streams.kafka.append import AppendUnavailable, KafkaAppend
 from streams.kafka.cluster import Cluster
-from streams.kafka.following import KafkaAway, PositionLost
+from streams.kafka.following import KafkaUnavailable, PositionOutOfRange
 from streams.kafka.journal import Journal, restarts
 from streams.kafka.topics import (
-    BrokerAway,
+    BrokerUnavailable,
     TopicsMissing,
     TopicsRefused,
     create_topics,
@@ -66,10 +66,10 @@ def kafka_explained() -> Iterator[None]:
     try:
         yield
     except (
-        BrokerAway,
+        BrokerUnavailable,
         TopicsRefused,
-        KafkaAway,
-        PositionLost,
+        KafkaUnavailable,
+        PositionOutOfRange,
         PositionGapError,
         UnreadableRecordError,
         LogUnreadableError,
@@ -107,15 +107,15 @@ def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
                 await publish(cluster, records)
             else:
                 await append(records)
-        except Away as away:
+        except AppendUnavailable as away:
             raise Unavailable(str(away), retry_after_s=away.retry_after) from away
-        except (BrokerAway, TopicsRefused) as cause:
+        except (BrokerUnavailable, TopicsRefused) as cause:
             raise Unavailable(str(cause)) from cause
 
     return append_or_publish
 
 
-class _Known(NamedTuple):
+class MeasuredBacklog(NamedTuple):
     backlog: Backlog
     restarts: Mapping[str, int]
     """Of late, by process; and how many were fenced."""
@@ -123,7 +123,7 @@ class _Known(NamedTuple):
     """Why nobody does what is left."""
 
 
-class _Asked:
+class SharedBacklog:
     """The backlog as it is after the question: whoever asks while one is measured shares the next."""
 
     def __init__(self, cluster: Cluster, database_url: str) -> None:
@@ -131,16 +131,16 @@ class _Asked:
         self._database_url = database_url
         self._open = AsyncExitStack()
         self._lag: Lag | None = None
-        self._running: asyncio.Task[_Known | None] | None = None
-        self._next: asyncio.Task[_Known | None] | None = None
+        self._running: asyncio.Task[MeasuredBacklog | None] | None = None
+        self._next: asyncio.Task[MeasuredBacklog | None] | None = None
 
-    async def __call__(self) -> _Known | None:
+    async def __call__(self) -> MeasuredBacklog | None:
         """None while Kafka does not answer."""
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._running), name="measure the backlog")
         return await asyncio.shield(self._next)
 
-    async def _after(self, running: "asyncio.Task[_Known | None] | None") -> _Known | None:
+    async def _after(self, running: "asyncio.Task[MeasuredBacklog | None] | None") -> MeasuredBacklog | None:
         if running is not None:
             await asyncio.wait([running])
         self._running, self._next = self._next, None
@@ -152,7 +152,7 @@ class _Asked:
                     )
                 backlog = await self._lag.measure()
                 recent = restarts(await self._lag.journal(), int(time.time()))
-                return _Known(backlog, recent, await self._lag.standstill(backlog))
+                return MeasuredBacklog(backlog, recent, await self._lag.standstill(backlog))
         except (KafkaError, TimeoutError):
             await self.close()
             return None
@@ -171,7 +171,7 @@ async def kafka_ports(
     others do the work, and it is told whether they are there.
     """
     cluster = settings.cluster
-    append, asked = KafkaAppend(cluster), _Asked(cluster, database_url)
+    append, asked = KafkaAppend(cluster), SharedBacklog(cluster, database_url)
 
     async def status() -> Status:
         known = None if append.away else await asked()
@@ -203,7 +203,7 @@ async def kafka_ports(
 
 # The projection
 
-_MENDABLE = (SourceError, PositionLost, OutdatedError, PositionGapError, UnreadableRecordError)
+_MENDABLE = (SourceError, PositionOutOfRange, OutdatedError, PositionGapError, UnreadableRecordError)
 
 
 class Projection:
@@ -215,7 +215,7 @@ class Projection:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projection", daemon=True)
         self._pages = ExitStack()
-        self._waiting = Waiting()
+        self._waiting = UnprojectedRecords()
         self._journal = Journal(
             settings.cluster,
             "projection",

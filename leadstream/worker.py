@@ -19,7 +19,7 @@ from aiokafka.errors import ProducerFenced
 
 from leadstream.logs import log_from
 from leadstream.settings import Settings, read_settings
-from leadstream.show import Failure, complain
+from leadstream.show import Failure, print_error
 from leadstream.wiring import STAGES, now_ms
 from streams.kafka.faust_host import Fail, LeadstreamApp, create_app, explain
 from streams.kafka.journal import Journal
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
     try:
         settings = read_settings()
     except Failure as failure:
-        complain(str(failure))
+        print_error(str(failure))
         raise SystemExit(failure.code) from None
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     globals()["app"] = worker_app(settings)

@@ -6,7 +6,7 @@ A replay in such a world says what would be if all of it had held from the first
 
 from typing import NamedTuple
 
-from leadstream.in_force import held_by_shards
+from leadstream.in_force import active_by_shard
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.moment import moment
 from schemas.publications import Publication, publication_records
@@ -14,14 +14,14 @@ from schemas.record import Outgoing
 from scoring.model import Model, ModelError
 from scoring.whatif import When
 from streams.lead_rules import Rules
-from streams.published import Active, Settings, compiled
+from streams.published import ModelVersion, TenantSettings, compiled
 
 
-class Held(NamedTuple):
+class ModelSet(NamedTuple):
     """A tenant's settings and models, its own and everybody's."""
 
-    settings: Settings
-    models: dict[str, Active]
+    settings: TenantSettings
+    models: dict[str, ModelVersion]
     own: frozenset[str] = frozenset()
     """Models that the tenant has of its own: what is published for everybody changes nothing for it."""
 
@@ -33,11 +33,11 @@ class Held(NamedTuple):
         """A moment as these settings see it."""
         return When(at, self.settings.zone, self.settings.idle_ms)
 
-    def with_draft(self, text: str) -> "Held":
+    def with_draft(self, text: str) -> "ModelSet":
         """The draft in the place of the model that has its name, or beside the others."""
         name = compiled(text).name
         before = self.models.get(name)
-        return self._replace(models={**self.models, name: Active(before.version + 1 if before else 1, text)})
+        return self._replace(models={**self.models, name: ModelVersion(before.version + 1 if before else 1, text)})
 
     def genesis(self) -> list[Outgoing]:
         """All of it, published before anything happens."""
@@ -59,13 +59,13 @@ class Held(NamedTuple):
         return [record for each in said for record in publication_records(each)]
 
 
-def held_for(database_url: str, tenant: str) -> Held:
+def model_set_for(database_url: str, tenant: str) -> ModelSet:
     """What the first partition that scores leads holds; nothing, before the log has begun."""
-    shards = held_by_shards(database_url, first_only=True)
+    shards = active_by_shard(database_url, first_only=True)
     if not shards:
-        return Held(Settings(), {})
+        return ModelSet(TenantSettings(), {})
     first = shards[0]
-    return Held(first.settings_of(tenant), first.models_of(tenant), frozenset(first.models.get(tenant, {})))
+    return ModelSet(first.settings_of(tenant), first.models_of(tenant), frozenset(first.models.get(tenant, {})))
 
 
 def draft_of(text: str, name: str) -> Model:

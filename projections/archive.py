@@ -12,7 +12,7 @@ import psycopg
 from msgspec import structs
 from psycopg.sql import SQL, Identifier, Literal
 
-from projections.source import MadeAnewError
+from projections.source import TopicsRecreatedError
 from projections.tables import PUBLIC, event_archive
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
@@ -77,7 +77,7 @@ def store(cursor: psycopg.Cursor[Any], rows: Sequence[Archived]) -> None:
                 copy.write_row(row)
     except psycopg.errors.UniqueViolation as cause:
         first = rows[0]
-        raise MadeAnewError(
+        raise TopicsRecreatedError(
             EVENTS, first.partition, f"another record about position {first.position}"
         ) from cause
 

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from projections import positions, worker
 from projections.tables import PROJECTED, SHADOW
-from schemas.record import Chunk, Record, Slot
+from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import LEAD_SCORES
 
 Connection = psycopg.Connection[Any]
@@ -47,7 +47,7 @@ class EmbeddedLog:
 
     strict = True
 
-    def starts(self, connection: Connection) -> dict[Slot, int]:
+    def starts(self, connection: Connection) -> dict[LogPartition, int]:
         row = connection.execute("select to_regclass('public.records') is not null").fetchone()
         if row is None or not row[0]:
             raise NothingToRebuildError(
@@ -56,10 +56,10 @@ class EmbeddedLog:
             )
         return _positions(connection, _STARTS, list(KEPT))
 
-    def ends(self, connection: Connection) -> dict[Slot, int]:
+    def ends(self, connection: Connection) -> dict[LogPartition, int]:
         return _positions(connection, _ENDS, list(PROJECTED))
 
-    def read(self, connection: Connection, slot: Slot, start: int, end: int, most: int) -> Chunk:
+    def read(self, connection: Connection, slot: LogPartition, start: int, end: int, most: int) -> Chunk:
         topic, partition = slot
         table = "compacted" if topic == COMPACTED else "records"
         with worker.open_cursor(connection) as cursor:
@@ -89,7 +89,7 @@ class EmbeddedLog:
         """The database is the log's own."""
 
 
-def _positions(connection: Connection, query: LiteralString, topics: list[str]) -> dict[Slot, int]:
+def _positions(connection: Connection, query: LiteralString, topics: list[str]) -> dict[LogPartition, int]:
     with worker.open_cursor(connection) as cursor:
         cursor.execute(query, (topics,))
         return {(topic, partition): position for topic, partition, position in cursor}

@@ -21,9 +21,9 @@ from projections.rows import (
     Identity,
     Lead,
     LeadScore,
-    Publication,
+    PublicationRow,
     ScoreChange,
-    Session,
+    SessionRow,
     SessionScore,
     StageEntry,
     Superseded,
@@ -136,9 +136,9 @@ def _activity(said: Activity, record: Record) -> Iterator[Change]:
             return
 
 
-def _publication(said: ModelChanged | ModelRemoved) -> Publication:
+def _publication(said: ModelChanged | ModelRemoved) -> PublicationRow:
     published = said if isinstance(said, ModelChanged) else None
-    return Publication(
+    return PublicationRow(
         tenant=storable(said.tenant),
         model=storable(said.model),
         version=said.version,
@@ -210,8 +210,8 @@ def _details(event: Event) -> str | None:
     return as_json(own) if own else None
 
 
-def _session(put: SessionPut, said: IdentityAttached | IdentityDelta) -> Session:
-    return Session(
+def _session(put: SessionPut, said: IdentityAttached | IdentityDelta) -> SessionRow:
+    return SessionRow(
         session_key=session_row_key(said.identity, put.session_id),
         identity_key=key_of(said.identity),
         tenant=said.tenant,
@@ -229,9 +229,9 @@ def _session(put: SessionPut, said: IdentityAttached | IdentityDelta) -> Session
     )
 
 
-def _retracted(session_id: str, said: IdentityDelta) -> Session:
+def _retracted(session_id: str, said: IdentityDelta) -> SessionRow:
     """Kept as a row: an older record of another partition may come after this one."""
-    return Session(
+    return SessionRow(
         session_key=session_row_key(said.identity, session_id),
         identity_key=key_of(said.identity),
         tenant=said.tenant,

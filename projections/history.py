@@ -20,7 +20,7 @@ from projections import tables
 from projections.state_rows import stage_of
 from projections.tables import FACTS, LIVE, NEWEST_BY, READ_MODELS, SHADOW
 from schemas import topics
-from schemas.record import Slot
+from schemas.record import LogPartition
 
 Connection = psycopg.Connection[Any]
 
@@ -50,7 +50,7 @@ class HistoryLostError(RuntimeError):
 class Gap(NamedTuple):
     """Records of one partition that the log let go before the tables contained them."""
 
-    slot: Slot
+    slot: LogPartition
     first: int
     last: int
 
@@ -63,7 +63,7 @@ def tables_of(topic: str) -> tuple[Table, ...]:
     return (*own, tables.dead_letters)  # of a record that somebody else wrote
 
 
-def gaps(starts: Mapping[Slot, int], contained: Mapping[Slot, int]) -> list[Gap]:
+def gaps(starts: Mapping[LogPartition, int], contained: Mapping[LogPartition, int]) -> list[Gap]:
     """Given the first position that the log holds, and the next one that the tables need, where they
     know the partition at all.
     """
@@ -94,7 +94,7 @@ def refuse_loss(found: Iterable[Gap], accepted: Collection[str]) -> None:
     )
 
 
-def cut_tables(starts: Mapping[Slot, int], contained: Mapping[Slot, int]) -> dict[Table, int]:
+def cut_tables(starts: Mapping[LogPartition, int], contained: Mapping[LogPartition, int]) -> dict[Table, int]:
     """The tables that may contain rows of records from before the log's starts, each with the position
     that all of these records lie before.
     """

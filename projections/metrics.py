@@ -19,7 +19,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from schemas.record import Chunk, Slot
+from schemas.record import Chunk, LogPartition
 
 Pause = Literal["starting", "database", "kafka", "record"]
 PAUSES: Final[tuple[Pause, ...]] = ("starting", "database", "kafka", "record")
@@ -69,14 +69,14 @@ def paused(reason: Pause | None) -> None:
         PAUSED.labels(each).set(each == reason)
 
 
-class Waiting:
+class UnprojectedRecords:
     """What is left to be written, since when."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._since: dict[Slot, float] = {}
+        self._since: dict[LogPartition, float] = {}
 
-    def left(self, left: Mapping[Slot, int]) -> None:
+    def left(self, left: Mapping[LogPartition, int]) -> None:
         """Of every partition that it owns now, as it knows it."""
         now = self._now()
         self._since = {slot: self._since.get(slot, now) for slot, count in left.items() if count}

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from schemas.record import Chunk, Record, Slot
+from schemas.record import Chunk, LogPartition, Record
 
 _ENTER: LiteralString = "lock table public.positions in row exclusive mode"
 _LOCK: LiteralString = """
@@ -41,7 +41,7 @@ class PositionGapError(ValueError):
     """Records are missing between what the tables contain and what was brought."""
 
 
-def lock(cursor: psycopg.Cursor[Any], generation: str, slots: Sequence[Slot]) -> dict[Slot, int]:
+def lock(cursor: psycopg.Cursor[Any], generation: str, slots: Sequence[LogPartition]) -> dict[LogPartition, int]:
     """The last position contained per slot, which nobody else moves until this transaction ends."""
     topics, partitions = [slot[0] for slot in slots], [slot[1] for slot in slots]
     cursor.execute(_ENTER)
@@ -54,26 +54,26 @@ def lock(cursor: psycopg.Cursor[Any], generation: str, slots: Sequence[Slot]) ->
 
 def _locked(
     cursor: psycopg.Cursor[Any], generation: str, topics: list[str], partitions: list[int]
-) -> dict[Slot, int]:
+) -> dict[LogPartition, int]:
     cursor.execute(_LOCK, (topics, partitions, generation))
     return {(topic, partition): position for topic, partition, position in cursor}
 
 
-def begin(cursor: psycopg.Cursor[Any], generation: str, last: Mapping[Slot, int]) -> None:
+def begin(cursor: psycopg.Cursor[Any], generation: str, last: Mapping[LogPartition, int]) -> None:
     """Where partitions begin of which the tables contain nothing yet; the others stay where they are."""
     cursor.execute(_ENTER)
     cursor.execute(_BEGIN, (generation, *_arrays(last)))
 
 
-def advance(cursor: psycopg.Cursor[Any], generation: str, reached: Mapping[Slot, int]) -> None:
+def advance(cursor: psycopg.Cursor[Any], generation: str, reached: Mapping[LogPartition, int]) -> None:
     cursor.execute(_ADVANCE, (*_arrays(reached), generation))
 
 
-def _arrays(reached: Mapping[Slot, int]) -> tuple[list[str], list[int], list[int]]:
+def _arrays(reached: Mapping[LogPartition, int]) -> tuple[list[str], list[int], list[int]]:
     return [slot[0] for slot in reached], [slot[1] for slot in reached], list(reached.values())
 
 
-def fresh(records: Sequence[Record], held: Mapping[Slot, int]) -> tuple[list[Record], dict[Slot, int]]:
+def fresh(records: Sequence[Record], held: Mapping[LogPartition, int]) -> tuple[list[Record], dict[LogPartition, int]]:
     """The records not contained yet, and where they lead. Raises PositionGapError."""
     reached = dict(held)
     new = []
@@ -93,7 +93,7 @@ def fresh(records: Sequence[Record], held: Mapping[Slot, int]) -> tuple[list[Rec
     return new, {slot: position for slot, position in reached.items() if position != held[slot]}
 
 
-def uncovered(chunks: Sequence[Chunk], held: Mapping[Slot, int]) -> tuple[list[Record], dict[Slot, int]]:
+def uncovered(chunks: Sequence[Chunk], held: Mapping[LogPartition, int]) -> tuple[list[Record], dict[LogPartition, int]]:
     """As `fresh`, of chunks: positions that hold no record count as contained too."""
     reached = dict(held)
     new: list[Record] = []

@@ -39,7 +39,7 @@ from projections.tables import (
     identities,
     lead_row_key,
     lead_scores,
-    retried_letters,
+    retried_dead_letters,
     score_history,
     session_scores,
     sessions,
@@ -200,7 +200,7 @@ def feature_parts(tenant: str, lead_id: str) -> Select[Any]:
 # The ledger
 
 
-class Place(NamedTuple):
+class LedgerCursor(NamedTuple):
     """Where a page of the ledger ended: its last entry's `at` and `position`."""
 
     at: datetime
@@ -214,7 +214,7 @@ def ledger(
     model: str | None = None,
     limit: int = 50,
     until: datetime | None = None,
-    before: Place | None = None,
+    before: LedgerCursor | None = None,
 ) -> Select[Any]:
     """Every change of the lead's scores, by one model or all, the newest first."""
     told = score_history.c
@@ -325,26 +325,26 @@ def applied(tenant: str, event_id: str) -> Select[Any]:
     )
 
 
-def letters(
+def select_dead_letters(
     *, limit: int = 100, after: tuple[str, int, int] | None = None, retried: bool | None = None
 ) -> Select[Any]:
     """Dead letters in the order of (topic, partition, position), with when each was sent in again."""
     place = tuple_(dead_letters.c.topic, dead_letters.c.partition, dead_letters.c.position)
     found = (
-        select(dead_letters, retried_letters.c.at.label("retried_at"))
-        .select_from(dead_letters.outerjoin(retried_letters, _same_letter()))
+        select(dead_letters, retried_dead_letters.c.at.label("retried_at"))
+        .select_from(dead_letters.outerjoin(retried_dead_letters, _same_letter()))
         .order_by(dead_letters.c.topic, dead_letters.c.partition, dead_letters.c.position)
         .limit(limit)
     )
     if after is not None:
         found = found.where(place > tuple_(*map(literal, after)))
     if retried is not None:
-        found = found.where(retried_letters.c.at.is_not(None) == retried)
+        found = found.where(retried_dead_letters.c.at.is_not(None) == retried)
     return found
 
 
-def letter(topic: str, partition: int, position: int) -> Select[Any]:
-    return letters(limit=1).where(
+def select_dead_letter(topic: str, partition: int, position: int) -> Select[Any]:
+    return select_dead_letters(limit=1).where(
         dead_letters.c.topic == topic,
         dead_letters.c.partition == partition,
         dead_letters.c.position == position,
@@ -353,15 +353,15 @@ def letter(topic: str, partition: int, position: int) -> Select[Any]:
 
 def mark_retried(topic: str, partition: int, position: int, at: datetime) -> Insert:
     """Notes that the letter's record was sent in again."""
-    row = insert_into(retried_letters).values(topic=topic, partition=partition, position=position, at=at)
+    row = insert_into(retried_dead_letters).values(topic=topic, partition=partition, position=position, at=at)
     return row.on_conflict_do_update(
-        index_elements=list(retried_letters.primary_key), set_={"at": row.excluded.at}
+        index_elements=list(retried_dead_letters.primary_key), set_={"at": row.excluded.at}
     )
 
 
 def _same_letter() -> ColumnElement[bool]:
     return and_(
-        *(dead_letters.c[name] == retried_letters.c[name] for name in ("topic", "partition", "position"))
+        *(dead_letters.c[name] == retried_dead_letters.c[name] for name in ("topic", "partition", "position"))
     )
 
 

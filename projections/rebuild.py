@@ -21,7 +21,7 @@ from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
 from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
 from projections.views import create_views
-from schemas.record import Chunk, Slot
+from schemas.record import Chunk, LogPartition
 
 __all__ = ["HistoryLostError", "Log", "NothingToRebuildError", "Progress", "RebuildRunsError", "rebuild"]
 
@@ -45,15 +45,15 @@ class Log(Protocol):
     strict: bool
     """Only this program writes into it: a record that cannot be read ends the rebuild."""
 
-    def starts(self, connection: Connection) -> Mapping[Slot, int]:
+    def starts(self, connection: Connection) -> Mapping[LogPartition, int]:
         """The first position held of every partition that the read models are made from; one that is
         left out begins at 0. Raises NothingToRebuildError.
         """
 
-    def ends(self, connection: Connection) -> Mapping[Slot, int]:
+    def ends(self, connection: Connection) -> Mapping[LogPartition, int]:
         """The next position of every partition that has one: what stands before it can be read."""
 
-    def read(self, connection: Connection, slot: Slot, start: int, end: int, most: int) -> Chunk:
+    def read(self, connection: Connection, slot: LogPartition, start: int, end: int, most: int) -> Chunk:
         """What stands from `start` on: never nothing, at most so many records, and up to `end` if there
         are fewer. Raises PositionGapError for records that should be there.
         """
@@ -153,7 +153,7 @@ def _fold(connection: Connection, log: Log, tell: Progress) -> int:
     return found
 
 
-def _fold_page(connection: Connection, log: Log, slot: Slot, end: int) -> int:
+def _fold_page(connection: Connection, log: Log, slot: LogPartition, end: int) -> int:
     """The next page of one partition; returns where the next one begins."""
     with worker.open_cursor(connection) as cursor:
         start = positions.lock(cursor, SHADOW, [slot])[slot] + 1
@@ -201,7 +201,7 @@ def _discard(connection: Connection, schema: str) -> None:
     connection.execute(SQL("drop schema if exists {} cascade").format(Identifier(schema)))
 
 
-def _held(connection: Connection) -> dict[Slot, int]:
+def _held(connection: Connection) -> dict[LogPartition, int]:
     """The next position that the shadow needs of every partition that it knows."""
     rows = connection.execute(
         "select topic, partition, position + 1 from public.positions where generation = %s", (SHADOW,)

@@ -71,7 +71,7 @@ class Engagement(NamedTuple):
     details: str | None
 
 
-class Session(NamedTuple):
+class SessionRow(NamedTuple):
     session_key: int
     identity_key: int
     tenant: str
@@ -213,7 +213,7 @@ class WorkerDue(NamedTuple):
     position: int
 
 
-class Publication(NamedTuple):
+class PublicationRow(NamedTuple):
     tenant: str
     model: str
     version: int
@@ -238,7 +238,7 @@ class Superseded(NamedTuple):
 Row = (
     Identity
     | Engagement
-    | Session
+    | SessionRow
     | SessionScore
     | Lead
     | LeadScore
@@ -249,14 +249,14 @@ Row = (
     | DeadLetterRow
     | WorkerPart
     | WorkerDue
-    | Publication
+    | PublicationRow
 )
 Change = Row | Superseded
 
 TABLE_OF: Final[dict[type[Row], Table]] = {
     Identity: tables.identities,
     Engagement: tables.engagement_history,
-    Session: tables.sessions,
+    SessionRow: tables.sessions,
     SessionScore: tables.session_scores,
     Lead: tables.leads,
     LeadScore: tables.lead_scores,
@@ -267,5 +267,5 @@ TABLE_OF: Final[dict[type[Row], Table]] = {
     DeadLetterRow: tables.dead_letters,
     WorkerPart: tables.worker_state,
     WorkerDue: tables.worker_dues,
-    Publication: tables.publications,
+    PublicationRow: tables.publications,
 }

@@ -10,11 +10,11 @@ import psycopg
 Connection = psycopg.Connection[Any]
 
 
-ANEW: Final = "set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
+RECREATED_REMEDY: Final = "set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
 """What helps when the topics of a database were deleted and made anew."""
 
 
-class Source(NamedTuple):
+class KafkaSource(NamedTuple):
     """Topics in Kafka: of which cluster, under which prefix, with the state of which app."""
 
     cluster_id: str
@@ -26,12 +26,12 @@ class SourceError(RuntimeError):
     """The database belongs to another log; the message names the remedy."""
 
 
-class MadeAnewError(SourceError):
+class TopicsRecreatedError(SourceError):
     """The same cluster and the same names, but not the topics that the database was filled from."""
 
     def __init__(self, topic: str, partition: int, contained: str) -> None:
         super().__init__(
-            f"{topic}/{partition}: the database contains {contained}, so Kafka's topics were made anew since: {ANEW}."
+            f"{topic}/{partition}: the database contains {contained}, so Kafka's topics were made anew since: {RECREATED_REMEDY}."
         )
 
 
@@ -55,15 +55,15 @@ def refuse_kafka(connection: Connection) -> None:
         )
 
 
-def followed(connection: Connection) -> Source | None:
+def followed(connection: Connection) -> KafkaSource | None:
     """What the database follows; None: no Kafka (yet)."""
     if not _exists(connection, "public.log_source"):
         return None
     row = connection.execute("select cluster_id, prefix, app from public.log_source").fetchone()
-    return None if row is None else Source(*row)
+    return None if row is None else KafkaSource(*row)
 
 
-def bind(connection: Connection, source: Source) -> None:
+def bind(connection: Connection, source: KafkaSource) -> None:
     """Binds the database to the source; the first to come decides. Raises SourceError."""
     refuse_embedded(connection)
     connection.execute(
@@ -73,7 +73,7 @@ def bind(connection: Connection, source: Source) -> None:
     require(connection, source)
 
 
-def require(connection: Connection, source: Source) -> None:
+def require(connection: Connection, source: KafkaSource) -> None:
     """Raises SourceError if the database has been bound to another one."""
     bound = followed(connection)
     if bound is None or bound == source:

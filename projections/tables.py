@@ -415,8 +415,8 @@ log_source = Table(
     comment="the Kafka cluster whose topics this database follows; no row: none",
 )
 
-retried_letters = Table(
-    "retried_letters",
+retried_dead_letters = Table(
+    "retried_dead_letters",
     metadata,
     _text("topic", key=True),
     _int("partition", key=True),

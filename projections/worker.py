@@ -26,7 +26,7 @@ from projections.facts import changes, foreign
 from projections.rows import AppliedEvent, Change, Row, UnreadableRecordError
 from projections.state_rows import stage_of
 from projections.tables import ANSWERS_KEPT, LIVE, NEWEST_BY, PROJECTED, PUBLIC, applied_events
-from schemas.record import Chunk, Record, Slot
+from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 
 Connection = psycopg.Connection[Any]
@@ -65,7 +65,7 @@ def project(connection: Connection, records: Sequence[Record], *, schema: str = 
 
 def project_chunks(
     connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE, strict: bool = False
-) -> dict[Slot, int]:
+) -> dict[LogPartition, int]:
     """As `project`, of chunks in order per partition: their positions may hold no record. Takes events
     and changelogs too, which an embedded log needs not; events go into the archive, whatever `schema`.
     What cannot be read becomes a dead letter, unless `strict`.
@@ -94,7 +94,7 @@ def project_chunks(
     return {slot: position + 1 for slot, position in {**archive, **held, **told_to, **reached}.items()}
 
 
-def next_positions(connection: Connection, starts: Mapping[Slot, int]) -> dict[Slot, int]:
+def next_positions(connection: Connection, starts: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
     """Where a follower of these slots goes on; one that is new to the tables begins where its log does.
     Never commits.
     """
@@ -108,14 +108,14 @@ def next_positions(connection: Connection, starts: Mapping[Slot, int]) -> dict[S
     return {slot: held[slot] for slot in starts}
 
 
-def contained(connection: Connection) -> dict[Slot, int]:
+def contained(connection: Connection) -> dict[LogPartition, int]:
     """The next position that the live tables and the archive need of every partition that they know."""
     with open_cursor(connection) as cursor:
         cursor.execute(_FOLLOWED, ([LIVE, PUBLIC],))
         return {(topic, partition): position + 1 for topic, partition, position in cursor}
 
 
-def give_up_lost(connection: Connection, held: Mapping[Slot, tuple[int, int]]) -> list[Slot]:
+def skip_removed_records(connection: Connection, held: Mapping[LogPartition, tuple[int, int]]) -> list[LogPartition]:
     """Lets the archive go on where the log does, given (first, next) position of each partition of
     `events`; returns those of which it will lack records. Never commits.
     """
@@ -131,7 +131,7 @@ def is_followed(topic: str) -> bool:
     return topic in PROJECTED or topic == EVENTS or stage_of(topic) is not None
 
 
-def _slots_of(chunks: Iterable[Chunk]) -> list[Slot]:
+def _slots_of(chunks: Iterable[Chunk]) -> list[LogPartition]:
     return sorted({(chunk.topic, chunk.partition) for chunk in chunks})
 
 
@@ -155,7 +155,7 @@ def write(
     cursor: psycopg.Cursor[Any],
     schema: str,
     records: Iterable[Record],
-    reached: Mapping[Slot, int],
+    reached: Mapping[LogPartition, int],
     changes_of: Callable[[Record], Iterable[Change]] = changes,
 ) -> dict[Table, list[Row]]:
     """What the records say, into the tables of `schema`, and how far they reach; the caller holds the

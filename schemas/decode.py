@@ -20,7 +20,7 @@ from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
 from schemas.envelope import MAX_INTEGER, Event, tag_of
 from schemas.events import EVENT_TYPES
 from schemas.nearest import nearest, paired
-from schemas.refusal import Refusal, explained, short, type_in_words
+from schemas.refusal import Refusal, explained, json_type_name, short
 from schemas.sound import check_free, check_storable, identified, is_placeholder
 from schemas.statements import STATEMENT_TYPES, DeadLetter, Statement
 from schemas.topics import lead_key, visitor_key
@@ -162,7 +162,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     except _UNREADABLE as error:
         raise _unparsable(raw, error) from None
     if not isinstance(found, dict):
-        raise Refusal(None, f"must be a JSON object, not {type_in_words(found)}")
+        raise Refusal(None, f"must be a JSON object, not {json_type_name(found)}")
     return found
 
 
@@ -180,7 +180,7 @@ def _kind_of(found: dict[str, Any]) -> type[Event]:
     if type_ is None:
         raise Refusal("type", "missing")
     if not isinstance(type_, str):
-        raise Refusal("type", f"must be text, not {type_in_words(type_)}")
+        raise Refusal("type", f"must be text, not {json_type_name(type_)}")
     if (kind := _KINDS.get(type_)) is not None:
         return kind
     near = nearest(type_, _PAIRED)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-Slot = tuple[str, int]
+LogPartition = tuple[str, int]
 """(topic, partition)"""
 
 
@@ -58,7 +58,7 @@ class LogUnreadableError(Exception):
     def __init__(
         self, record: Record, unreadable: Unreadable, *, skipped: str = "it becomes a dead letter"
     ) -> None:
-        self.slot: Slot = record.topic, record.partition
+        self.slot: LogPartition = record.topic, record.partition
         self.position = record.position
         super().__init__(
             f"{record.topic}/{record.partition} at position {record.position} cannot be read: "

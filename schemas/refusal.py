@@ -36,7 +36,7 @@ def short(text: str) -> str:
     return shown if len(shown) <= ECHO else f"{shown[: ECHO - 3]}..."
 
 
-def type_in_words(value: Any) -> str:
+def json_type_name(value: Any) -> str:
     """What a decoded JSON value is, in a producer's words."""
     return _WORDS[_JSON_TYPES.get(type(value), "object")]
 

@@ -68,7 +68,7 @@ def _tags(kinds: Iterable[type[Struct]]) -> tuple[str, ...]:
     return tuple(map(tag_of, kinds))
 
 
-def _said_on(topic: str) -> tuple[str, ...]:
+def _topics_of_statement(topic: str) -> tuple[str, ...]:
     return _tags(kind for kind, said_on in STATEMENT_TOPICS.items() if said_on == topic)
 
 
@@ -97,7 +97,7 @@ TOPICS: tuple[Topic, ...] = (
         about="The score of each web session, said anew whenever the session changes.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_said_on(SESSION_SCORES),
+        types=_topics_of_statement(SESSION_SCORES),
         retention_ms=90 * DAYS,
     ),
     Topic(
@@ -105,7 +105,7 @@ TOPICS: tuple[Topic, ...] = (
         about="The history of scores: every change with the lines that explain it.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_said_on(SCORE_CHANGED),
+        types=_topics_of_statement(SCORE_CHANGED),
         retention_ms=365 * DAYS,
     ),
     Topic(
@@ -113,7 +113,7 @@ TOPICS: tuple[Topic, ...] = (
         about="Each lead as it is now, the newest per lead; without a value: the lead is no more.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_said_on(LEAD_SCORES),
+        types=_topics_of_statement(LEAD_SCORES),
         compacted=True,
         retention_ms=FOREVER,
     ),
@@ -122,7 +122,7 @@ TOPICS: tuple[Topic, ...] = (
         about="Bands and stages that leads entered, and answers to producers that wait.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_said_on(LEAD_CHANGES),
+        types=_topics_of_statement(LEAD_CHANGES),
         retention_ms=365 * DAYS,
     ),
     Topic(

@@ -10,7 +10,7 @@ from typing import Any
 from scoring.calendar import DAY
 from scoring.features import FIELDS_KEPT
 from scoring.phrases import PhraseError, parse
-from scoring.plan import Axis, Group, Matrix, Need, Slot
+from scoring.plan import Axis, Matrix, Need, RuleGroup, VectorEntry
 from scoring.points import Micro, PointsError, milli
 from scoring.refusals import ModelError, Table, as_table, is_whole, line_of, refusal
 from scoring.rules import LARGEST_ID, LONGEST_NAME, RuleError
@@ -46,7 +46,7 @@ def scales_of(text: str, document: Table) -> dict[str, Thresholds]:
 
 
 def matrices_of(
-    text: str, document: Table, groups: tuple[Group, ...], slots: tuple[Slot, ...], scales: Mapping[str, Any]
+    text: str, document: Table, groups: tuple[RuleGroup, ...], slots: tuple[VectorEntry, ...], scales: Mapping[str, Any]
 ) -> dict[str, Matrix]:
     """The sets of bands that two groups make together."""
     given = as_table(text, "matrix", document.get("matrix", {}))
@@ -158,7 +158,7 @@ def _thresholds(bands: Any) -> Thresholds:
     return sorted(thresholds, reverse=True)
 
 
-def _axis(table: Any, groups: tuple[Group, ...], slots: tuple[Slot, ...]) -> Axis:
+def _axis(table: Any, groups: tuple[RuleGroup, ...], slots: tuple[VectorEntry, ...]) -> Axis:
     if not isinstance(table, dict) or table.keys() != {"group", "bands"}:
         raise _BandsError('wants { group = "...", bands = { name = threshold, ... } }')
     group = next((group for group in groups if group.name == table["group"]), None)

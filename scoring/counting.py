@@ -26,7 +26,7 @@ class CountingError(ValueError):
     """The rule cannot count so."""
 
 
-class Tally(NamedTuple):
+class Occurrences(NamedTuple):
     acts: int
     """How many count."""
     shares: int
@@ -40,7 +40,7 @@ Aged = tuple[int, Sequence[int]]
 class Counting(NamedTuple):
     """How a rule counts that does not simply count all."""
 
-    tally: Callable[[View], Tally]
+    tally: Callable[[View], Occurrences]
     parts: int
     """Of a whole act."""
     fading: str
@@ -106,27 +106,27 @@ def _and(lengths: Sequence[int]) -> str:
     return " and ".join(str(length) for length in lengths)
 
 
-def _up_to(times: int, phrases: Sequence[Phrase]) -> Callable[[View], Tally]:
+def _up_to(times: int, phrases: Sequence[Phrase]) -> Callable[[View], Occurrences]:
     reads = [phrase.read for phrase in phrases]
 
-    def tally(view: View) -> Tally:
+    def tally(view: View) -> Occurrences:
         acts = min(sum([read(view) for read in reads]), times)
-        return Tally(acts, acts)
+        return Occurrences(acts, acts)
 
     return tally
 
 
 def _by_age(
     windows: Sequence[Days], times: int, a_day: int, shares: Sequence[int]
-) -> Callable[[View], Tally]:
+) -> Callable[[View], Occurrences]:
     acts_of = _of_one(windows[0], a_day) if len(windows) == 1 else _of_several(windows, a_day)
 
-    def tally(view: View) -> Tally:
+    def tally(view: View) -> Occurrences:
         age, acts = acts_of(view)
         counted = sum(acts)
         if counted > times:
             acts, counted = _latest(acts, times), times
-        return Tally(counted, sum(map(mul, acts, islice(shares, age, None))))
+        return Occurrences(counted, sum(map(mul, acts, islice(shares, age, None))))
 
     return tally
 

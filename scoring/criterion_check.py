@@ -14,7 +14,7 @@ from scoring.operators import is_blank
 from scoring.plan import whole
 from scoring.points import milli
 from scoring.score import done_within
-from scoring.text_edits import CRITERIA, RULES, defined_in, found, read, thresholds, written
+from scoring.text_edits import CRITERIA, RULES, defined_in, entry_numbered, read, thresholds, written
 from scoring.view import profile_value, view_of
 
 
@@ -39,7 +39,7 @@ class Checked(NamedTuple):
         return self.score >= self.minimum and all(self.fields.values()) and done
 
 
-class Alone(NamedTuple):
+class SingleRule(NamedTuple):
     """A rule by itself, which counts as if it were switched on."""
 
     name: str
@@ -49,19 +49,19 @@ class Alone(NamedTuple):
     """It gives something to whom the rule applies, also if the rule is worth nothing."""
 
 
-def rule_alone(text: str, number: int) -> Alone:
+def rule_alone(text: str, number: int) -> SingleRule:
     """The rule of this number. Raises Unknown."""
     document = read(text)
-    return alone(document, *found(RULES, document, number))
+    return alone(document, *entry_numbered(RULES, document, number))
 
 
-def alone(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> Alone:
+def alone(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> SingleRule:
     """A rule as it would count among the others of the document."""
     rule = {key: value for key, value in entry.items() if key != "active"}
     weight = document["groups"].get(group, {}).get("weight", 1)
     asked = {key: value for key, value in rule.items() if key not in {"min", "max"}} | {"points": 1}
     signals = dict(document.get("signals", {}))
-    return Alone(
+    return SingleRule(
         str(rule["name"]),
         _model(signals, group, {"weight": weight, "rules": [rule]}),
         _model(signals, group, {"rules": [asked if "value" in rule else rule]}),
@@ -77,7 +77,7 @@ def _model(signals: dict[str, Any], group: str, table: dict[str, Any]) -> Model:
 def check(text: str, number: int, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Checked:
     """How the lead stands to a criterion, whether or not that is switched on. Raises Unknown."""
     document, model = read(text), compile_model(text)
-    stage, entry = found(CRITERIA, document, number)
+    stage, entry = entry_numbered(CRITERIA, document, number)
     need = compile_need(entry, defined_in(document), set())
     view = view_of(subject, as_of, zone)
     total = conclude(model, subject, as_of, zone, idle_ms).total

@@ -76,7 +76,7 @@ def _group_says(name: str, group: Table) -> str:
     rules = group.get("rules", [])
     if not rules:
         return f"{heading}: no rules."
-    rows = [(_name_of(rule), *rule_says(rule), rule_limits(rule)) for rule in rules]
+    rows = [(_name_of(rule), *describe_rule(rule), rule_limits(rule)) for rule in rules]
     return f"{heading}\n\n" + table(("rule", "what counts", "points", "limits"), rows)
 
 
@@ -84,7 +84,7 @@ def _name_of(rule: Table) -> str:
     return str(rule["name"]) + ("" if rule.get("active", True) else " (switched off)")
 
 
-def rule_says(rule: Table) -> tuple[str, str]:
+def describe_rule(rule: Table) -> tuple[str, str]:
     """(what counts, points)"""
     [kind] = [kind for kind in KINDS if kind in rule]
     subject, points = rule[kind], rule.get("points", 0)

@@ -1,6 +1,6 @@
 """When time alone next changes a score: days age in windows, hours pass, sessions end, totals fade.
 
-`next_edge` is cheap and may be early. `next_due` is exact: nothing a reader sees (the rounded total, a
+`next_time_change` is cheap and may be early. `next_timer` is exact: nothing a reader sees (the rounded total, a
 band) changes before it, and something does at it. Both are after `as_of`; INF means never.
 """
 
@@ -8,7 +8,7 @@ from schemas.moment import LATEST
 from scoring.calendar import DAY, Calendar
 from scoring.features import Features, Signal, days_in
 from scoring.phrases import CREATED
-from scoring.plan import Model, fades_for
+from scoring.plan import Model, decays_for
 from scoring.points import INF, rounded
 from scoring.score import conclude
 from scoring.signals import INTERACTION
@@ -17,7 +17,7 @@ from scoring.view import Subject, created_at
 Outcome = tuple[int, dict[str, str | None]]
 
 
-def next_edge(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
+def next_time_change(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
     """A moment before which time alone changes nothing."""
     edge = _next_turn(model, subject.features, as_of, zone, idle_ms)
     last = subject.features.signals.get(INTERACTION)
@@ -26,7 +26,7 @@ def next_edge(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_m
     return edge if edge <= LATEST else INF
 
 
-def next_due(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
+def next_timer(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
     """The first moment at which time alone changes the rounded total or a band."""
     seen = _outcome(model, subject, as_of, zone, idle_ms)
     at = as_of
@@ -61,7 +61,7 @@ def _fade(
     after_decay = 2 if model.rounding else 1
     above = sum(vector[:-after_decay]) - (model.lowest or 0)
     same = max((at - last.last) // DAY, 0)
-    end = min((min(turn, LATEST + 1) - 1 - last.last) // DAY, fades_for(model.decay, above))
+    end = min((min(turn, LATEST + 1) - 1 - last.last) // DAY, decays_for(model.decay, above))
     if end <= same or _outcome(model, subject, last.last + end * DAY, zone, idle_ms) == seen:
         return None
     while end - same > 1:

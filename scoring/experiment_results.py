@@ -37,7 +37,7 @@ class Exposure(NamedTuple):
     event_id: str
 
 
-class Conversion(NamedTuple):
+class GoalConversion(NamedTuple):
     lead: Lead
     event: str
     named: str | None
@@ -46,7 +46,7 @@ class Conversion(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Against:
+class Comparison:
     """A variant beside the control."""
 
     difference: float
@@ -68,7 +68,7 @@ class Reached:
     interval: Interval | None
     pure_rate: float | None
     """Of the leads that saw one variant."""
-    against_control: Against | None
+    against_control: Comparison | None
     """None for the control itself, and while one of the two has no leads."""
 
 
@@ -95,7 +95,7 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class Needed:
+class SampleSize:
     """How many leads of each variant would show such a lift of the control's rate, and how many are still to
     come, over all variants and shared out by the weights, until each has as many. None: the control has no
     rate to go by.
@@ -118,14 +118,14 @@ class Results:
     """The first and the last of the first exposures that count."""
     variants: tuple[Shown, ...]
     balance: Balance
-    needed: Mapping[str, Needed]
+    needed: Mapping[str, SampleSize]
     """By goal."""
 
 
 def results(
     experiment: Experiment,
     exposures: Iterable[Exposure],
-    conversions: Iterable[Conversion],
+    conversions: Iterable[GoalConversion],
     *,
     lift: float = LIFT,
     since: datetime | None = None,
@@ -202,7 +202,7 @@ def _tally(
     experiment: Experiment,
     counted: Mapping[Lead, Exposure],
     several: Container[Lead],
-    conversions: Iterable[Conversion],
+    conversions: Iterable[GoalConversion],
 ) -> _Tally:
     window = timedelta(days=experiment.window_days)
     found: set[tuple[Lead, str]] = set()
@@ -239,9 +239,9 @@ def _goal(experiment: Experiment, goal: Goal, variant: str, tally: _Tally) -> Re
     )
 
 
-def _against(control: Count, mine: Count) -> Against:
+def _against(control: Count, mine: Count) -> Comparison:
     base, rate = proportions.rate(control), proportions.rate(mine)
-    return Against(
+    return Comparison(
         rate - base,
         proportions.newcombe(control, mine),
         rate / base - 1 if base else None,
@@ -256,9 +256,9 @@ def _balance(sizes: list[int], weights: list[float]) -> Balance:
     return Balance(statistic, p, verdict)
 
 
-def _needed(experiment: Experiment, control: Count, sizes: list[int], lift: float) -> Needed:
+def _needed(experiment: Experiment, control: Count, sizes: list[int], lift: float) -> SampleSize:
     each = proportions.leads_needed(proportions.rate(control), lift) if control[1] else None
     if each is None:
-        return Needed(lift, None, None)
+        return SampleSize(lift, None, None)
     shares = zip(sizes, experiment.variants, strict=True)
-    return Needed(lift, each, max(ceil(max(0, each - size) / variant.weight) for size, variant in shares))
+    return SampleSize(lift, each, max(ceil(max(0, each - size) / variant.weight) for size, variant in shares))

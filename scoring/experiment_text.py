@@ -24,8 +24,8 @@ from scoring.experiments import (
     Namespace,
     Sign,
     Variant,
+    built_in_experiments,
     equal_weights,
-    shipped_experiments,
 )
 from scoring.features import CUSTOM
 from scoring.refusals import Table, is_whole, line_of, read_document
@@ -83,9 +83,9 @@ def compile_experiment(text: str) -> Experiment:
     )
 
 
-def shipped() -> Mapping[str, Experiment]:
+def built_in() -> Mapping[str, Experiment]:
     """The experiments that come with Leadstream, by name."""
-    return MappingProxyType({name: compile_experiment(text) for name, text in shipped_experiments().items()})
+    return MappingProxyType({name: compile_experiment(text) for name, text in built_in_experiments().items()})
 
 
 def _name(text: str, document: Table) -> str:

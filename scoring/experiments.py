@@ -172,7 +172,7 @@ def in_namespace(value: str, namespace: Namespace) -> bool:
 
 
 @lru_cache(maxsize=1)
-def shipped_experiments() -> dict[str, str]:
+def built_in_experiments() -> dict[str, str]:
     """The texts of the experiments that come with Leadstream, by name."""
     folder = files("scoring") / "experiment_files"
     found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))

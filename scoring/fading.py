@@ -11,7 +11,7 @@ from typing import Any
 from scoring.operators import number
 from scoring.refusals import shown
 
-FADED_AFTER = 3_650
+DECAYED_AFTER = 3_650
 """Days after which a half-life takes no more."""
 
 SHARES = 10**12
@@ -37,7 +37,7 @@ def half_life(days: Decimal) -> tuple[int, ...]:
     with localcontext() as exact:
         exact.prec = 60
         daily, left, shares = Decimal(2) ** (-1 / days), Decimal(SHARES), []
-        for _ in range(FADED_AFTER + 1):
+        for _ in range(DECAYED_AFTER + 1):
             shares.append(int(left + _BEYOND_DOUBT))
             left *= daily
     return tuple(shares)

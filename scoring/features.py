@@ -1,6 +1,6 @@
 """What an identity has done, as much of it as scores need: a commutative monoid.
 
-`evolve` takes one event's `Lift` into the features in place; `merge` adds whole feature sets up; in any
+`evolve` takes one event's `FeatureDelta` into the features in place; `merge` adds whole feature sets up; in any
 order and grouping the result is the same. Counting is not idempotent: deduplicate before the fold.
 Everything is bounded, by rules that do not depend on order: beyond a cap, what ranks lowest by name
 goes. A tie between writers of a field is broken by its value, since event ids are unique per key only.
@@ -83,7 +83,7 @@ class Features(Struct, array_like=True):
     """(occurred_at, event_id, category); the least wins."""
 
 
-class Lift(Struct, array_like=True):
+class FeatureDelta(Struct, array_like=True):
     """What one event adds, worked out once."""
 
     at: int
@@ -97,7 +97,7 @@ class Lift(Struct, array_like=True):
     touch: str | None = None
 
 
-def evolve(features: Features, lift: Lift) -> None:
+def evolve(features: Features, lift: FeatureDelta) -> None:
     """Take one event in, in place."""
     at, day, signals = lift.at, lift.day, features.signals
     for name in lift.signals:
@@ -188,18 +188,18 @@ def decode(raw: bytes) -> Features:
     return _features.decode(_payload(raw))
 
 
-def encode_lift(lift: Lift) -> bytes:
+def encode_delta(lift: FeatureDelta) -> bytes:
     return _CODEC + _encoder.encode(lift)
 
 
-def decode_lift(raw: bytes) -> Lift:
+def decode_delta(raw: bytes) -> FeatureDelta:
     return _lift.decode(_payload(raw))
 
 
 _CODEC = b"\x01"
 _encoder = Encoder(order="deterministic")
 _features = Decoder(Features)
-_lift = Decoder(Lift)
+_lift = Decoder(FeatureDelta)
 
 
 def _payload(raw: bytes) -> memoryview:

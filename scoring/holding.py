@@ -9,7 +9,7 @@ from scoring.features import Features, NewerCodec, decode, encode, merge, merge_
 CODEC = 1
 
 
-class Held(Struct):
+class LeadIdentity(Struct):
     """An identity's features under the epoch of its last attach; `home` is the lead it calls its own."""
 
     epoch: int
@@ -26,19 +26,19 @@ class _Stored(Struct, array_like=True):
 _decode = msgpack.Decoder(_Stored).decode
 
 
-def encode_held(held: Held) -> bytes:
+def encode_lead_identity(held: LeadIdentity) -> bytes:
     return bytes([CODEC]) + msgpack.encode(_Stored(held.epoch, held.home, encode(held.features)))
 
 
-def decode_held(stored: bytes) -> Held:
+def decode_lead_identity(stored: bytes) -> LeadIdentity:
     """Raises NewerCodec for what a newer version of Leadstream wrote."""
     if stored[0] > CODEC:
         raise NewerCodec(f"an identity of codec {stored[0]}, and this version reads up to {CODEC}")
     found = _decode(stored[1:])
-    return Held(found.epoch, found.home, decode(found.features))
+    return LeadIdentity(found.epoch, found.home, decode(found.features))
 
 
-def merged(lead_id: str, held: Mapping[str, Held]) -> Features:
+def merged(lead_id: str, held: Mapping[str, LeadIdentity]) -> Features:
     """The lead's features: the only identity's own, or a merge in which the fields of the identities
     at home here win over those that came with merged leads.
     """

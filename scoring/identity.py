@@ -47,7 +47,7 @@ class Visitor(Struct, array_like=True):
     """(occurred_at, event_id, lead) of the latest claim."""
 
 
-class Moved(NamedTuple):
+class Reassignment(NamedTuple):
     """A segment moved: `leave` are the owners to detach from, `gone` those whose redirect it will
     not walk again. The caller attaches it to its new owner.
     """
@@ -66,7 +66,7 @@ def is_anonymous(lead_id: str) -> bool:
     return lead_id.startswith(ANONYMOUS)
 
 
-def first_home(key: str) -> str:
+def first_home_lead(key: str) -> str:
     """Whom a key stands for before any claim: `TENANT/v/VISITOR` or `TENANT/l/LEAD`."""
     _, kind, name = key.split("/", 2)
     return anonymous(name) if kind == "v" else name
@@ -84,13 +84,13 @@ def key_of_identity(identity: str) -> tuple[str, int]:
 
 
 def open_visitor(key: str) -> Visitor:
-    home = first_home(key)
+    home = first_home_lead(key)
     return Visitor(segments=[Segment(home, home)])
 
 
 def claim(
     visitor: Visitor, key: str, lead_id: str, occurred_at: int, event_id: str
-) -> tuple[int, Moved | None]:
+) -> tuple[int, Reassignment | None]:
     """An event names a known lead: the segment it belongs to, and the move it causes, if any.
 
     Handled also for repeated deliveries, since a retry after log-in claims, too. An anonymous
@@ -124,7 +124,7 @@ def _open_segment(visitor: Visitor, key: str, lead_id: str) -> int:
     return len(visitor.segments) - 1
 
 
-def rehome(visitor: Visitor, at: int, home: str) -> Moved | None:
+def rehome(visitor: Visitor, at: int, home: str) -> Reassignment | None:
     """The segment's person turns out to be `home`."""
     segment = visitor.segments[at]
     gone = frozenset((*segment.path, segment.home))
@@ -143,18 +143,18 @@ def move(
     path: Iterable[str] = (),
     final: bool = False,
     gone: frozenset[str] = frozenset(),
-) -> Moved:
+) -> Reassignment:
     """Give the segment to `to`, under the next epoch."""
     segment = visitor.segments[at]
     leave = sorted({segment.owner, *gone} - {to})
     segment.epoch += 1
     segment.owner, segment.path, segment.final = to, list(path), final
-    return Moved(at, leave, gone)
+    return Reassignment(at, leave, gone)
 
 
 def reassign(
     visitor: Visitor, at: int, *, holder: str, epoch: int, to: str | None, path: list[str], final: bool
-) -> Moved | None:
+) -> Reassignment | None:
     """A lead asks for the segment to move: on to `to` if the lead still holds that very epoch, or
     (None) back home, always, to walk the redirects anew.
     """
@@ -168,14 +168,14 @@ def reassign(
     return None
 
 
-def park(visitor: Visitor, at: int, identity: str, epoch: int) -> Moved | None:
+def park(visitor: Visitor, at: int, identity: str, epoch: int) -> Reassignment | None:
     """A full lead refused the segment: it becomes an anonymous lead of its own."""
     if at >= len(visitor.segments) or visitor.segments[at].epoch != epoch:
         return None
     return move(visitor, at, anonymous(identity), final=True)
 
 
-class Onward(NamedTuple):
+class Forwarding(NamedTuple):
     """Where a redirected lead sends an identity: `settles` means that it stays with this lead."""
 
     to: str
@@ -184,13 +184,13 @@ class Onward(NamedTuple):
     settles: bool
 
 
-def onward(lead_id: str, redirect: str, path: list[str]) -> Onward:
+def onward(lead_id: str, redirect: str, path: list[str]) -> Forwarding:
     """The next step along redirects; a cycle settles on the smallest id in it, a long chain here."""
     walked = [*path, lead_id]
     if len(path) >= LONGEST_PATH:
-        return Onward(lead_id, walked, final=True, settles=True)
+        return Forwarding(lead_id, walked, final=True, settles=True)
     if redirect == lead_id or redirect in path:
         cycle = [*path[path.index(redirect) :], lead_id] if redirect in path else [lead_id]
         smallest = min(cycle)
-        return Onward(smallest, walked, final=True, settles=smallest == lead_id)
-    return Onward(redirect, walked, final=False, settles=False)
+        return Forwarding(smallest, walked, final=True, settles=smallest == lead_id)
+    return Forwarding(redirect, walked, final=False, settles=False)

@@ -23,12 +23,12 @@ from scoring.view import created_at
 __all__ = [
     "ASIDE",
     "FUNNEL",
-    "MOVED",
+    "STAGE_MOVED",
     "RANK",
     "STAGES",
     "Lifecycle",
     "LifecycleError",
-    "Moved",
+    "StageMove",
     "Position",
     "Qualification",
     "Transition",
@@ -36,10 +36,10 @@ __all__ = [
     "further",
     "next_moment",
     "run",
-    "shipped_lifecycle",
+    "built_in_lifecycle",
 ]
 
-MOVED = "moved by a person"
+STAGE_MOVED = "moved by a person"
 CAME_WITH = "came with a merged lead"
 MOST_STEPS = 2 * len(STAGES)
 """More than any run takes: each stage at most once, after what was carried, a person and one new act."""
@@ -61,17 +61,17 @@ class Position(Struct, array_like=True, gc=False):
     """Qualifications that have once not held since, while it is not armed."""
 
 
-class Moved(NamedTuple):
+class StageMove(NamedTuple):
     """The last step of a run."""
 
     reason: str
     by_person: bool = False
 
 
-Step = tuple[Stage, Moved]
+Step = tuple[Stage, StageMove]
 
 
-def shipped_lifecycle() -> str:
+def built_in_lifecycle() -> str:
     """The text of the lifecycle that comes with Leadstream."""
     return (files("scoring") / "lifecycles" / "default.toml").read_text(encoding="utf-8")
 
@@ -85,7 +85,7 @@ def run(
     as_of: int,
     merged: bool = False,
     carried: Carried | None = None,
-) -> Moved | None:
+) -> StageMove | None:
     """Move the lead to the stage where nothing moves it further; the last step, if there was one.
 
     `holds`: the qualifications that hold now. `merged`: an identity came or went, and `carried` is the
@@ -93,7 +93,7 @@ def run(
     """
     last = None
     if carried is not None and further(position.stage, carried.stage) != position.stage:
-        last = Moved(CAME_WITH)
+        last = StageMove(CAME_WITH)
         _enter(position, carried.stage, carried.entered_at, carried.entered_at)
     for _ in range(MOST_STEPS):
         step = _obey(position, features, merged=merged) or _advance(
@@ -148,7 +148,7 @@ def _obey(position: Position, features: Features, *, merged: bool) -> Step | Non
     stage = move[2]
     if merged:
         stage = further(position.stage, stage)
-    return None if stage == position.stage else (stage, Moved(MOVED, by_person=True))
+    return None if stage == position.stage else (stage, StageMove(STAGE_MOVED, by_person=True))
 
 
 def _advance(
@@ -165,7 +165,7 @@ def _advance(
         if not _applies(transition, position, features, holds):
             continue
         if transition.inactive is None or as_of >= _ripe(transition, transition.inactive, position, features):
-            return transition.to, Moved(transition.reason)
+            return transition.to, StageMove(transition.reason)
     return None
 
 

@@ -1,16 +1,16 @@
 """Scoring models, as everything outside this package uses them.
 
 A model is a text; `compile_model` makes it a plan, `conclude` applies that to a lead at a moment,
-`next_due` says when time alone changes the result, `difference` makes ledger lines of two results.
+`next_timer` says when time alone changes the result, `difference` makes ledger lines of two results.
 """
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from scoring.due import next_due, next_edge
+from scoring.due import next_time_change, next_timer
 from scoring.model_text import compile_model
 from scoring.phrases import Reads
-from scoring.plan import Model, Need, Slot, touched
+from scoring.plan import Model, Need, VectorEntry, touched
 from scoring.points import INF, Micro, U, rounded
 from scoring.refusals import ModelError
 from scoring.score import Conclusion, Explained, conclude, difference, explain, score_session
@@ -25,7 +25,7 @@ __all__ = [
     "ModelError",
     "Need",
     "Reads",
-    "Slot",
+    "VectorEntry",
     "Subject",
     "U",
     "all_models",
@@ -33,17 +33,17 @@ __all__ = [
     "conclude",
     "difference",
     "explain",
-    "next_due",
-    "next_edge",
+    "next_timer",
+    "next_time_change",
     "optional_models",
     "rounded",
     "score_session",
-    "shipped_models",
+    "built_in_models",
     "touched",
 ]
 
 
-def shipped_models() -> dict[str, str]:
+def built_in_models() -> dict[str, str]:
     """The texts of the models that come with Leadstream and score from the first start, by name."""
     return _texts(files("scoring") / "models")
 
@@ -55,7 +55,7 @@ def optional_models() -> dict[str, str]:
 
 def all_models() -> dict[str, str]:
     """The texts of all models that can be published by name."""
-    return shipped_models() | optional_models()
+    return built_in_models() | optional_models()
 
 
 def _texts(folder: Traversable) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from scoring.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
 from scoring.fading import HalfLifeError, half_life, half_life_days
 from scoring.phrases import Reads, Windows, joined, parse
-from scoring.plan import Decay, Group, Mean, Model, Need, lines_of, slots_of
+from scoring.plan import Decay, Mean, Model, Need, RuleGroup, lines_of, vector_entries
 from scoring.points import Micro, PointsError, milli
 from scoring.refusals import ModelError, Table, as_table, is_whole, line_of, read_document, refusal
 from scoring.rules import LARGEST_ID, LONGEST_NAME, Rule, RuleError, bounds, compile_rule
@@ -71,7 +71,7 @@ def compile_model(text: str) -> Model:
         for action in need.actions
         if need.within is not None
     ]
-    slots = slots_of(
+    slots = vector_entries(
         groups, limited=limited, decays=decay is not None, mean=mean is not None, rounding=rounding
     )
     matrices = matrices_of(text, document, groups, slots, scales)
@@ -129,7 +129,7 @@ def _signals(text: str, document: Table) -> dict[str, Definition]:
     return defined
 
 
-def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[Group, ...]:
+def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[RuleGroup, ...]:
     given = as_table(text, "groups", document.get("groups"))
     if not 1 <= len(given) <= MOST_GROUPS:
         raise refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
@@ -150,7 +150,7 @@ def _active_rules(group: Any) -> int:
     return sum(not (isinstance(rule, dict) and rule.get("active") is False) for rule in rules)
 
 
-def _group(text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool) -> Group:
+def _group(text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool) -> RuleGroup:
     """`ids` are those of the rules before it, and gain those of its own."""
     header = rf"^[ \t]*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
     where = f"line {line_of(text, header)}, group {name!r}"
@@ -181,7 +181,7 @@ def _group(text: str, name: str, table: Any, defined: Defined, ids: set[int], *,
         if compiled is not None:
             rules.append(compiled)
             taken.add(compiled.name)
-    return Group(name, tuple(rules), cap, weight, floor)
+    return RuleGroup(name, tuple(rules), cap, weight, floor)
 
 
 def _rule(table: Table, defined: Defined, taken: set[str], ids: set[int], *, by_session: bool) -> Rule | None:

@@ -224,7 +224,7 @@ OPERATORS: dict[str, Operator] = {
 }
 """All operators of rules and signals."""
 
-WORDS = {
+OPERATOR_TEXTS = {
     "equals": "",
     "not_equals": "not",
     "in_list": "one of",

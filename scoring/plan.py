@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scoring.fading import FADED_AFTER, SHARES
-from scoring.features import CUSTOM, Lift
+from scoring.fading import DECAYED_AFTER, SHARES
+from scoring.features import CUSTOM, FeatureDelta
 from scoring.phrases import Reads
 from scoring.points import Micro, Milli, U
 from scoring.rules import Rule
@@ -23,7 +23,7 @@ Line = tuple[tuple[tuple[Callable[[View], Milli], Milli | None, Milli], ...], Mi
 """A group: ((award, cap, floor) ...), cap, floor, weight."""
 
 
-class Slot(NamedTuple):
+class VectorEntry(NamedTuple):
     """What one element of a score's vector stands for."""
 
     group: str
@@ -32,7 +32,7 @@ class Slot(NamedTuple):
     """points, rule cap, group cap, limit, decay, mean or rounding."""
 
 
-class Group(NamedTuple):
+class RuleGroup(NamedTuple):
     name: str
     rules: tuple[Rule, ...]
     cap: Milli | None
@@ -87,8 +87,8 @@ class Mean(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
     name: str
-    groups: tuple[Group, ...]
-    slots: tuple[Slot, ...]
+    groups: tuple[RuleGroup, ...]
+    slots: tuple[VectorEntry, ...]
     scales: dict[str, list[tuple[Micro, str]]]
     """Per set of bands of the total: (threshold, band), the highest first."""
     matrices: dict[str, Matrix]
@@ -119,35 +119,35 @@ class Model:
         return self.mean is not None
 
 
-def slots_of(
-    groups: tuple[Group, ...], *, limited: bool, decays: bool, mean: bool, rounding: bool
-) -> tuple[Slot, ...]:
+def vector_entries(
+    groups: tuple[RuleGroup, ...], *, limited: bool, decays: bool, mean: bool, rounding: bool
+) -> tuple[VectorEntry, ...]:
     """The lines that a breakdown has, in order."""
-    slots: list[Slot] = []
+    slots: list[VectorEntry] = []
     for group in groups:
         for rule in group.rules:
-            slots.append(Slot(group.name, rule.name, "points"))
+            slots.append(VectorEntry(group.name, rule.name, "points"))
             if is_limited(rule):
-                slots.append(Slot(group.name, rule.name, "rule cap"))
+                slots.append(VectorEntry(group.name, rule.name, "rule cap"))
         if is_limited(group):
-            slots.append(Slot(group.name, "", "group cap"))
+            slots.append(VectorEntry(group.name, "", "group cap"))
     last = (("limit", limited), ("decay", decays), ("mean", mean), ("rounding", rounding))
-    return (*slots, *(Slot("", "", kind) for kind, present in last if present))
+    return (*slots, *(VectorEntry("", "", kind) for kind, present in last if present))
 
 
-def lines_of(groups: tuple[Group, ...]) -> tuple[Line, ...]:
+def lines_of(groups: tuple[RuleGroup, ...]) -> tuple[Line, ...]:
     return tuple(
         (tuple((rule.body.points, *_limits(rule)) for rule in group.rules), *_limits(group), group.weight)
         for group in groups
     )
 
 
-def is_limited(held: Rule | Group) -> bool:
+def is_limited(held: Rule | RuleGroup) -> bool:
     """Has it a cap or a floor, and so a line for what that changes?"""
     return held.cap is not None or held.floor is not None
 
 
-def _limits(held: Rule | Group) -> tuple[Milli | None, Milli]:
+def _limits(held: Rule | RuleGroup) -> tuple[Milli | None, Milli]:
     """As the innermost loop wants them: (cap, floor), the cap being None only if there is neither."""
     if not is_limited(held):
         return None, 0
@@ -156,7 +156,7 @@ def _limits(held: Rule | Group) -> tuple[Milli | None, Milli]:
 
 def touched(
     model: Model,
-    lift: Lift | None,
+    lift: FeatureDelta | None,
     sessions_changed: bool,  # noqa: FBT001 - each caller has exactly these three in hand, in this order
     stage_changed: bool,  # noqa: FBT001 - as above
 ) -> bool:
@@ -182,20 +182,20 @@ def _reads_custom(reads: Reads) -> bool:
     return any(name.startswith(CUSTOM) for name in reads.signals)
 
 
-def faded(decay: Decay, above: Micro, inactive_days: int) -> Micro:
+def decayed(decay: Decay, above: Micro, inactive_days: int) -> Micro:
     """How much of the points above the lowest is gone after so many inactive days, not above 0."""
     if above <= 0 or inactive_days <= 0:
         return 0
     if decay.shares:
-        return above * decay.shares[min(inactive_days, FADED_AFTER)] // SHARES - above
+        return above * decay.shares[min(inactive_days, DECAYED_AFTER)] // SHARES - above
     return -min(decay.points * inactive_days, above)
 
 
-def fades_for(decay: Decay, above: Micro) -> int:
+def decays_for(decay: Decay, above: Micro) -> int:
     """After how many inactive days nothing more goes."""
     if above <= 0:
         return 0
-    return FADED_AFTER if decay.shares else -(-above // decay.points)
+    return DECAYED_AFTER if decay.shares else -(-above // decay.points)
 
 
 def whole(total: Micro) -> Micro:

@@ -32,7 +32,7 @@ from scoring.text_edits import (
     RULES,
     SCALE,
     Document,
-    Placed,
+    PlacedEntry,
     Uneditable,
     Unknown,
     add,
@@ -40,7 +40,7 @@ from scoring.text_edits import (
     change,
     defined_in,
     edited,
-    found,
+    entry_numbered,
     next_number,
     read,
     remove,
@@ -61,7 +61,7 @@ def rules_of(text: str) -> list[Json]:
 
 def rule_numbered(text: str, number: int) -> Json:
     document = read(text)
-    return rule_json(*found(RULES, document, number), defined_in(document))
+    return rule_json(*entry_numbered(RULES, document, number), defined_in(document))
 
 
 def create_rule(text: str, body: Json) -> tuple[str, int]:
@@ -76,7 +76,7 @@ def create_rule(text: str, body: Json) -> tuple[str, int]:
 def change_rule(text: str, number: int, body: Json, *, partly: bool) -> str:
     """The rule as it is given; `partly`: what is not given stays as it is."""
     document = read(text)
-    placed = found(RULES, document, number)
+    placed = entry_numbered(RULES, document, number)
     if "value" in placed.entry:
         group, table = _changed(placed, body, document, partly=partly)
     else:
@@ -86,16 +86,16 @@ def change_rule(text: str, number: int, body: Json, *, partly: bool) -> str:
 
 
 def switch_rule(text: str, number: int, *, active: bool) -> str:
-    group, entry = found(RULES, read(text), number)
+    group, entry = entry_numbered(RULES, read(text), number)
     return edited(text, lambda edit: change(RULES, edit, number, group, _switched(entry, active=active)))
 
 
 def delete_rule(text: str, number: int) -> str:
-    found(RULES, read(text), number)
+    entry_numbered(RULES, read(text), number)
     return edited(text, lambda edit: remove(RULES, edit, number))
 
 
-def _changed(placed: Placed, body: Json, document: Document, *, partly: bool) -> tuple[str, Json]:
+def _changed(placed: PlacedEntry, body: Json, document: Document, *, partly: bool) -> tuple[str, Json]:
     entry, defined = placed.entry, defined_in(document)
     told = rule_json(*placed, defined)
     operator = operator_of(entry)
@@ -109,7 +109,7 @@ def _changed(placed: Placed, body: Json, document: Document, *, partly: bool) ->
     return group, table | {key: value for key, value in entry.items() if key not in given}
 
 
-def _changed_otherwise(placed: Placed, body: Json, document: Document) -> tuple[str, Json]:
+def _changed_otherwise(placed: PlacedEntry, body: Json, document: Document) -> tuple[str, Json]:
     """A rule of a shape that the API has no words for: what it has words for, changes."""
     check_keys(body, OF_RULE, required=())
     entry = dict(placed.entry)
@@ -252,7 +252,7 @@ def _put(text: str, document: Document, after: Mapping[int, _Criterion]) -> str:
                 entry["minimum"] = criterion.minimum
             if number not in before:
                 add(CRITERIA, edited_document, criterion.stage, entry)
-            elif (criterion.stage, {"id": number, **entry}) != found(CRITERIA, document, number):
+            elif (criterion.stage, {"id": number, **entry}) != entry_numbered(CRITERIA, document, number):
                 change(CRITERIA, edited_document, number, criterion.stage, entry)
         for stage, threshold in begins.items():
             set_threshold(edited_document, stage, threshold)

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import DecodeError, json
 
 from schemas.refusal import Refusal
-from scoring.describe import rule_limits, rule_says
+from scoring.describe import describe_rule, rule_limits
 from scoring.features import STANDING_FIELDS
 from scoring.operators import OPERATORS, number
 from scoring.phrases import CREATED_ON, Phrase, PhraseError, parse
@@ -173,7 +173,7 @@ def try_on(tries: Mapping[str, Json], compiled: Callable[[Json], object]) -> Non
 
 def condition(table: Table) -> str:
     """What the rule asks, in words."""
-    asks, points = rule_says(dict(table))
+    asks, points = describe_rule(dict(table))
     scale = "" if {"points", "base"} & {key for key in table if plain(table[key]) is not None} else points
     words = [asks, scale, rule_limits(dict(table))]
     return "; ".join(each for each in words if each).replace("`", "")

@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from scoring.counting import KEYS, Counting, CountingError, counting
-from scoring.operators import OPERATORS, WORDS, Number, OperandError, folded, is_blank, is_scalar, number
+from scoring.operators import (
+    OPERATOR_TEXTS,
+    OPERATORS,
+    Number,
+    OperandError,
+    folded,
+    is_blank,
+    is_scalar,
+    number,
+)
 from scoring.phrases import Phrase, PhraseError, Reads, Windows, joined, parse
 from scoring.points import Milli, PointsError, milli, spoken
 from scoring.refusals import Table, is_whole, shown
@@ -28,7 +37,7 @@ class RuleError(ValueError):
     """The rule makes no sense."""
 
 
-class Body(NamedTuple):
+class RuleBody(NamedTuple):
     """What a kind of rule makes of its keys."""
 
     points: Callable[[View], Milli]
@@ -42,7 +51,7 @@ class Body(NamedTuple):
 class Rule(NamedTuple):
     name: str
     cap: Milli | None
-    body: Body
+    body: RuleBody
     floor: Milli | None = None
     id: int | None = None
     """What the API calls it; rules without one are only written in files."""
@@ -92,7 +101,7 @@ def worth(points: Milli) -> str:
     return f"{spoken(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
 
 
-def _each(subject: Any, given: Table, defined: Defined) -> Body:
+def _each(subject: Any, given: Table, defined: Defined) -> RuleBody:
     points, phrases = _points(given), _counts(subject, "each", defined)
     count, limited = _counter(phrases), counting(given, phrases)
     if limited is not None:
@@ -105,7 +114,7 @@ def _each(subject: Any, given: Table, defined: Defined) -> Body:
     return _body(award, lambda view: f"{count(view)} x {worth(points)}", phrases)
 
 
-def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> Body:
+def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBody:
     """An `each` rule that does not count every act in full."""
     count = _counter(phrases)
 
@@ -125,7 +134,7 @@ def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> Body:
     return _body(lambda view: limited.award(points, view), says, phrases)
 
 
-def _once(subject: Any, given: Table, defined: Defined) -> Body:
+def _once(subject: Any, given: Table, defined: Defined) -> RuleBody:
     points, phrases = _points(given), _counts(subject, "once", defined)
     count = _counter(phrases)
     return _body(
@@ -135,7 +144,7 @@ def _once(subject: Any, given: Table, defined: Defined) -> Body:
     )
 
 
-def _has(subject: Any, given: Table, defined: Defined) -> Body:
+def _has(subject: Any, given: Table, defined: Defined) -> RuleBody:
     points, names = _points(given), _list(subject)
     if not all(isinstance(name, str) for name in names):
         raise RuleError(f"has wants names of profile fields, not {subject!r}")
@@ -155,7 +164,7 @@ def _has(subject: Any, given: Table, defined: Defined) -> Body:
     return _body(award, says, phrases)
 
 
-def _steps(subject: Any, given: Table, defined: Defined) -> Body:
+def _steps(subject: Any, given: Table, defined: Defined) -> RuleBody:
     phrase = parse(subject, defined)
     if phrase.gives == "text":
         raise RuleError(f"steps wants a number, and {subject!r} is a text")
@@ -189,7 +198,7 @@ def _steps(subject: Any, given: Table, defined: Defined) -> Body:
     return _body(award, says, [phrase], [int(limit) for limit, _ in steps])
 
 
-def _choose(subject: Any, given: Table, defined: Defined) -> Body:
+def _choose(subject: Any, given: Table, defined: Defined) -> RuleBody:
     phrase, table = parse(subject, defined), given.pop("points", None)
     otherwise = milli(given.pop("otherwise", 0))
     if phrase.elapsed is not None or not isinstance(table, dict) or not 1 <= len(table) <= LONGEST_LIST:
@@ -213,7 +222,7 @@ def _choose(subject: Any, given: Table, defined: Defined) -> Body:
     return _body(award, lambda view: _is(phrase, read(view)), [phrase])
 
 
-def _value(subject: Any, given: Table, defined: Defined) -> Body:
+def _value(subject: Any, given: Table, defined: Defined) -> RuleBody:
     points, phrase = _points(given), parse(subject, defined)
     asked = [operator for operator in OPERATORS if operator in given]
     if len(asked) != 1:
@@ -235,7 +244,7 @@ def _value(subject: Any, given: Table, defined: Defined) -> Body:
                 raise RuleError(f"{operator}: {each!r} is not a number, and {subject!r} is")
     read = phrase.read
     bare = operator in {"is_set", "is_not_set"}
-    wanted = WORDS[operator] if bare else f"{WORDS[operator]} {_listed(operand)}".strip()
+    wanted = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
     return _body(
         lambda view: points if holds(read(view)) else 0,
         lambda view: f"{_is(phrase, read(view))} (wanted: {wanted})",
@@ -244,12 +253,12 @@ def _value(subject: Any, given: Table, defined: Defined) -> Body:
     )
 
 
-def _base(subject: Any, _given: Table, _defined: Defined) -> Body:
+def _base(subject: Any, _given: Table, _defined: Defined) -> RuleBody:
     points = milli(subject)
-    return Body(lambda _: points, lambda _: "always")
+    return RuleBody(lambda _: points, lambda _: "always")
 
 
-KINDS: dict[str, Callable[[Any, Table, Defined], Body]] = {
+KINDS: dict[str, Callable[[Any, Table, Defined], RuleBody]] = {
     "each": _each,
     "once": _once,
     "has": _has,
@@ -265,8 +274,8 @@ def _body(
     says: Callable[[View], str],
     phrases: list[Phrase],
     limits: list[int] | None = None,
-) -> Body:
-    return Body(
+) -> RuleBody:
+    return RuleBody(
         award,
         says,
         joined(phrase.reads for phrase in phrases),

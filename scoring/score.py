@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scoring.calendar import DAY, Calendar
 from scoring.features import Features, Session
 from scoring.operators import is_blank
-from scoring.plan import Axis, Group, Mean, Model, Need, Slot, faded, whole
+from scoring.plan import Axis, Mean, Model, Need, RuleGroup, VectorEntry, decayed, whole
 from scoring.points import Micro, U, spoken
 from scoring.rules import Rule
 from scoring.signals import INTERACTION
@@ -74,7 +74,7 @@ def difference(
             for slot, old, new in zip(new_model.slots, old_vector, new_vector, strict=True)
             if old != new
         ]
-    changes: dict[Slot, Micro] = {}
+    changes: dict[VectorEntry, Micro] = {}
     if old_model is not None:
         changes = {slot: -old for slot, old in zip(old_model.slots, old_vector, strict=True)}
     for slot, new in zip(new_model.slots, new_vector, strict=True):
@@ -87,16 +87,16 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
     concluded = conclude(model, subject, as_of, zone, idle_ms)
     view = view_of(subject, as_of, zone)
     sessions = len(ended(subject.features, as_of, idle_ms))
-    texts: dict[Slot, str] = {
-        Slot("", "", "decay"): _so_many(inactive_days(view), "inactive day"),
-        Slot("", "", "mean"): "what the division leaves",
-        Slot("", "", "rounding"): "rounded half up",
-        Slot("", "", "limit"): _limits(model),
+    texts: dict[VectorEntry, str] = {
+        VectorEntry("", "", "decay"): _so_many(inactive_days(view), "inactive day"),
+        VectorEntry("", "", "mean"): "what the division leaves",
+        VectorEntry("", "", "rounding"): "rounded half up",
+        VectorEntry("", "", "limit"): _limits(model),
     }
     points_of = dict(zip(model.slots, concluded.vector, strict=True))
     for group in model.groups:
         weighted = "" if group.weight == 1000 else f", weighted {spoken(group.weight * 1000)}"
-        slot = Slot(group.name, "", "group cap")
+        slot = VectorEntry(group.name, "", "group cap")
         texts[slot] = f"{group.name} {_held(group, points_of.get(slot, 0))}"
         for rule in group.rules:
             if model.mean is None:
@@ -104,11 +104,11 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
             else:
                 latest = min(sessions, model.mean.latest)
                 evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
-            slot = Slot(group.name, rule.name, "rule cap")
+            slot = VectorEntry(group.name, rule.name, "rule cap")
             changed = points_of.get(slot, 0)
             texts[slot] = f"{rule.name} {'is capped' if changed < 0 else _held(rule, changed)}"
             held = f", {_held(rule, changed).removeprefix('is ')}" if changed and model.mean is None else ""
-            texts[Slot(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{held}{weighted}"
+            texts[VectorEntry(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{held}{weighted}"
     return [
         Explained(*slot, points, texts[slot])
         for slot, points in zip(model.slots, concluded.vector, strict=True)
@@ -120,7 +120,7 @@ def _so_many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _held(bounded: Group | Rule, change: Micro) -> str:
+def _held(bounded: RuleGroup | Rule, change: Micro) -> str:
     """What a cap, or a floor, did to the points of a group or a rule: it took some, or gave some back."""
     if change < 0:
         return f"is capped at {spoken((bounded.cap or 0) * 1000)}"
@@ -141,7 +141,7 @@ def _vector(model: Model, view: View) -> list[Micro]:
         vector.append(change)
         total += change
     if model.decay is not None:
-        change = faded(model.decay, total - (model.lowest or 0), inactive_days(view))
+        change = decayed(model.decay, total - (model.lowest or 0), inactive_days(view))
         vector.append(change)
         total += change
     if model.rounding:

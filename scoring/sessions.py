@@ -2,7 +2,7 @@
 
 Sessions are a function of the sorted acts, never of their arrival: each event adds its act to those
 still kept and the whole window is cut anew. An act up to 24 hours late therefore joins, splits or
-lengthens sessions exactly as if it had come in time. Cost per event is bounded by `KEPT_ACTS`.
+lengthens sessions exactly as if it had come in time. Cost per event is bounded by `KEPT_EVENTS`.
 
 Rules (web session scoring): a session ends by `session_ended`, after the idle time, at a change of
 campaign or of the producer's session id, or at 24 hours.
@@ -21,13 +21,13 @@ LATENESS = 24 * HOUR
 LONGEST = 24 * HOUR
 REMEMBERED = 200
 """Forgotten sessions that still count in a lead's mean."""
-KEPT_ACTS = 64
+KEPT_EVENTS = 64
 """Acts kept one by one; beyond it the older ones of a session coalesce."""
 
 ACT, HEARTBEAT, END = 0, 1, 2
 
 
-class Act(Struct, array_like=True, gc=False):
+class SessionEvent(Struct, array_like=True, gc=False):
     """One act, or a run of acts of one session that coalesced (`first` < `last`)."""
 
     first: int
@@ -41,7 +41,7 @@ class Act(Struct, array_like=True, gc=False):
     producer_id: str = ""
 
 
-class Cut(Struct, gc=False):
+class SessionCut(Struct, gc=False):
     """One session of the cut, with the acts it is made of; `session_id` "" holds stray ends and
     heartbeats that belong to no session.
     """
@@ -55,15 +55,15 @@ class Cut(Struct, gc=False):
     important_clicks: int
     campaign: str
     producer_id: str
-    acts: list[Act]
+    acts: list[SessionEvent]
 
 
-class Kept(Struct, array_like=True):
+class KeptEvents(Struct, array_like=True):
     """What a segment keeps of its sessions: the acts still open to late ones, and the ids of the
     forgotten sessions that its features still hold, oldest first.
     """
 
-    acts: list[Act] = []
+    acts: list[SessionEvent] = []
     remembered: list[str] = []
     revision: int = 0
 
@@ -71,19 +71,19 @@ class Kept(Struct, array_like=True):
 class Changes(Struct):
     """What one act did to the sessions. Forgotten ones were sessions; retracted ones never were."""
 
-    put: list[tuple[Cut, Session]]
+    put: list[tuple[SessionCut, Session]]
     retracted: list[str]
     forgotten: list[str]
 
 
-def _order(act: Act) -> tuple[int, str]:
+def _order(act: SessionEvent) -> tuple[int, str]:
     return act.first, act.event_id
 
 
-def cut(acts: Sequence[Act], idle_ms: int) -> list[Cut]:
+def cut(acts: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
     """Cut sorted acts into sessions."""
-    cuts: list[Cut] = []
-    now: Cut | None = None
+    cuts: list[SessionCut] = []
+    now: SessionCut | None = None
     ended = True
     for act in acts:
         fits = (
@@ -106,33 +106,33 @@ def cut(acts: Sequence[Act], idle_ms: int) -> list[Cut]:
         elif act.kind == ACT:
             if now is not None and not ended:
                 now.closed = act.first - now.last_at < idle_ms
-            now = Cut(
+            now = SessionCut(
                 act.event_id, act.first, act.last, False, act.pages, act.clicks, act.important_clicks,
                 act.campaign, act.producer_id, [act],
             )  # fmt: skip
             ended = False
             cuts.append(now)
         else:
-            cuts.append(Cut("", act.first, act.last, True, 0, 0, 0, "", "", [act]))
+            cuts.append(SessionCut("", act.first, act.last, True, 0, 0, 0, "", "", [act]))
     return cuts
 
 
-def coalesce(cuts: Sequence[Cut]) -> list[Act]:
+def coalesce(cuts: Sequence[SessionCut]) -> list[SessionEvent]:
     """The acts of the cuts, where older runs within one session have become one act each.
 
     Exact for a late act of the same campaign and session id: inside a run it can only add its
     counts. A late end, or a late act of another campaign, no longer splits a run.
     """
-    acts: list[Act] = []
-    spare = sum(len(c.acts) for c in cuts) - KEPT_ACTS // 2
+    acts: list[SessionEvent] = []
+    spare = sum(len(c.acts) for c in cuts) - KEPT_EVENTS // 2
     for session in cuts:
-        run: Act | None = None
+        run: SessionEvent | None = None
         for act in session.acts:
             if run is None or spare <= 0 or act.kind == END:
                 acts.append(act)
                 run = act
             else:
-                run = Act(
+                run = SessionEvent(
                     run.first, run.event_id, max(run.last, act.last), run.kind, run.pages + act.pages,
                     run.clicks + act.clicks, run.important_clicks + act.important_clicks,
                     run.campaign or act.campaign, run.producer_id or act.producer_id,
@@ -142,7 +142,7 @@ def coalesce(cuts: Sequence[Cut]) -> list[Act]:
     return acts
 
 
-def track(kept: Kept, held: dict[str, Session], act: Act | None, clock: int, idle_ms: int) -> Changes:
+def track(kept: KeptEvents, held: dict[str, Session], act: SessionEvent | None, clock: int, idle_ms: int) -> Changes:
     """Add an act (None: only forget what has become old) and cut anew.
 
     `held` are the sessions the features hold now; it is read, not changed. `clock` is the highest
@@ -168,16 +168,16 @@ def track(kept: Kept, held: dict[str, Session], act: Act | None, clock: int, idl
     return Changes(put, retracted, forgotten)
 
 
-def _forget(kept: Kept, cuts: list[Cut], before: int) -> list[str]:
+def _forget(kept: KeptEvents, cuts: list[SessionCut], before: int) -> list[str]:
     """Let go of whole sessions that no admissible act can touch, and bound what is kept."""
     old = [c for c in cuts if c.last_at < before]
     recent = [c for c in cuts if c.last_at >= before]
-    surplus = max(0, len(recent) - KEPT_ACTS)
+    surplus = max(0, len(recent) - KEPT_EVENTS)
     old, recent = old + recent[:surplus], recent[surplus:]
     if old:
         kept.acts = sorted((a for c in recent for a in c.acts), key=_order)
         kept.remembered += [c.session_id for c in old if c.session_id]
-    if len(kept.acts) > KEPT_ACTS:
+    if len(kept.acts) > KEPT_EVENTS:
         kept.acts = sorted(coalesce(recent), key=_order)
     forgotten = kept.remembered[:-REMEMBERED]
     kept.remembered = kept.remembered[-REMEMBERED:]

@@ -16,9 +16,9 @@ from msgspec.structs import fields as struct_fields
 
 from schemas import events
 from schemas.envelope import Event, tag_of
-from scoring.features import CUSTOM, Lift, Value
+from scoring.features import CUSTOM, FeatureDelta, Value
 from scoring.operators import OPERATORS, OperandError, Test
-from scoring.touches import touch_of
+from scoring.touches import source_of
 
 INTERACTION = "interaction"
 HIGH_INTENT = "high_intent"
@@ -229,7 +229,7 @@ class Catalogue:
                 by_event.setdefault(signal.event, {})[signal.stored] = signal
         return cls({event: tuple(found.values()) for event, found in by_event.items()})
 
-    def lift(self, event: Event, at: int, day: int) -> Lift:
+    def lift(self, event: Event, at: int, day: int) -> FeatureDelta:
         """The event's effect. `at`: when it occurred, already clamped; `day`: its local day."""
         effect = EFFECTS[type(event)]
         name = signal_of(event)
@@ -249,7 +249,7 @@ class Catalogue:
                 signals.append(defined.stored)
         if isinstance(event, events.QuestionAnswered):
             items.extend((QUESTIONS, item) for item in _items(event.question_id))
-        return Lift(
+        return FeatureDelta(
             at,
             day,
             event.event_id,
@@ -257,7 +257,7 @@ class Catalogue:
             {name: _kept(value) for name, value in effect.fields(event).items()},
             items,
             _sums(event),
-            touch_of(event) if acts else None,
+            source_of(event) if acts else None,
         )
 
     def is_important_click(self, event: Event) -> bool:

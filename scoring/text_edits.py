@@ -34,7 +34,7 @@ class Unknown(LookupError):
     """Nothing has this number."""
 
 
-class Placed(NamedTuple):
+class PlacedEntry(NamedTuple):
     """A rule or a criterion, and where it stands."""
 
     place: str
@@ -84,13 +84,13 @@ def edited(text: str, edit: Callable[[Document], object]) -> str:
     return said
 
 
-def all_of(kind: Kind, document: Mapping[str, Any]) -> Iterator[Placed]:
+def all_of(kind: Kind, document: Mapping[str, Any]) -> Iterator[PlacedEntry]:
     for place in document.get(kind.places, {}):
         for entry in _entries(kind, document, place):
-            yield Placed(place, entry)
+            yield PlacedEntry(place, entry)
 
 
-def found(kind: Kind, document: Mapping[str, Any], number: int) -> Placed:
+def entry_numbered(kind: Kind, document: Mapping[str, Any], number: int) -> PlacedEntry:
     for placed in all_of(kind, document):
         if placed.entry["id"] == number:
             return placed
@@ -125,7 +125,7 @@ def add(kind: Kind, document: Document, place: str, entry: Entry) -> int:
 
 def remove(kind: Kind, document: Document, number: int) -> None:
     """Take it out of its place; an emptied list of needs goes with it, one of rules keeps its comments."""
-    place, _ = found(kind, document, number)
+    place, _ = entry_numbered(kind, document, number)
     table, key = _home(kind, document, place)
     several = table[key]
     if isinstance(several, list):
@@ -139,7 +139,7 @@ def remove(kind: Kind, document: Document, number: int) -> None:
 
 def change(kind: Kind, document: Document, number: int, place: str, entry: Entry) -> None:
     """Let it be this entry, in this place, under its number."""
-    old = found(kind, document, number)
+    old = entry_numbered(kind, document, number)
     if old.place != place:
         remove(kind, document, number)
         _append(kind, document, place, {"id": number, **entry})

@@ -26,7 +26,7 @@ _SEARCH_ENGINES = frozenset(
 )
 
 
-def touch_of(event: Event) -> str | None:
+def source_of(event: Event) -> str | None:
     """Where the event says that the lead comes from; None if it says nothing about that.
 
     What a link was tagged with counts first, then the kind of event, then the page it came from.

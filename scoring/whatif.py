@@ -41,7 +41,7 @@ class When(NamedTuple):
     idle_ms: int
 
 
-class Said(NamedTuple):
+class CurrentScore(NamedTuple):
     """What was last said of a lead by the model in force, all that time alone changes until now included."""
 
     total: Micro
@@ -49,7 +49,7 @@ class Said(NamedTuple):
     """The marks that have fired and not been armed again."""
 
 
-NOTHING_SAID = Said(0, ())
+NO_CURRENT_SCORE = CurrentScore(0, ())
 
 
 class Compared(NamedTuple):
@@ -72,7 +72,7 @@ def compare(
     draft: Model,
     subject: Subject,
     when: When,
-    said: Said = NOTHING_SAID,
+    said: CurrentScore = NO_CURRENT_SCORE,
     restage: Restage | None = None,
 ) -> Compared:
     """`in_force` None: the draft is of a new model. `restage` None: the draft moves nobody's stage."""
@@ -91,7 +91,7 @@ def conclusion(model: Model | None, subject: Subject, when: When) -> Conclusion:
     return Conclusion(0, [], {}) if model is None else conclude(model, subject, *when)
 
 
-def fires(draft: Model, said: Said, after: Conclusion) -> list[str]:
+def fires(draft: Model, said: CurrentScore, after: Conclusion) -> list[str]:
     """SCALE:BAND of each threshold that is crossed from what was said last."""
     begin, end = rounded(said.total), rounded(after.total)
     if end <= begin:
@@ -117,7 +117,7 @@ class Mover(NamedTuple):
     """What differs, the largest first."""
 
 
-class Tally(Struct):
+class MoveCounts(Struct):
     """Leads compared so far, added up."""
 
     leads: int = 0
@@ -141,7 +141,7 @@ class Tally(Struct):
 
 
 def add(
-    tally: Tally, lead: tuple[str, str], compared: Compared, in_force: Model | None, draft: Model
+    tally: MoveCounts, lead: tuple[str, str], compared: Compared, in_force: Model | None, draft: Model
 ) -> None:
     before, after, fired, stages = compared
     tally.leads += 1
@@ -166,9 +166,9 @@ def add(
             _keep(tally, Mover(rank, lead, before.total, after.total, bands, lines[:LINES]))
 
 
-def merged(tallies: Iterable[Tally]) -> Tally:
+def merged(tallies: Iterable[MoveCounts]) -> MoveCounts:
     """All of them together: the same as if one had counted everything."""
-    whole = Tally()
+    whole = MoveCounts()
     for tally in tallies:
         whole.leads += tally.leads
         whole.up += tally.up
@@ -185,7 +185,7 @@ def merged(tallies: Iterable[Tally]) -> Tally:
     return whole
 
 
-def movers(tally: Tally) -> list[Mover]:
+def movers(tally: MoveCounts) -> list[Mover]:
     """Those that change a band first, and among them whoever moves most."""
     return sorted(tally.movers, key=lambda mover: (mover.rank, mover.lead), reverse=True)
 
@@ -201,7 +201,7 @@ def changed_bands(
     }
 
 
-def _keep(tally: Tally, mover: Mover) -> None:
+def _keep(tally: MoveCounts, mover: Mover) -> None:
     # No two leads are one, so the heap never comes to compare what cannot be ordered.
     (heappush if len(tally.movers) < MOVERS else heappushpop)(tally.movers, mover)
 
@@ -252,7 +252,7 @@ def recuts_clicks(names: Iterable[str]) -> bool:
 # In plain values
 
 
-def report(tally: Tally) -> dict[str, Any]:
+def report(tally: MoveCounts) -> dict[str, Any]:
     """The tally for people and JSON."""
     return {
         "leads": tally.leads,

@@ -24,14 +24,14 @@ from scoring.model import (
     U,
     conclude,
     difference,
-    next_due,
-    next_edge,
+    next_time_change,
+    next_timer,
     rounded,
     score_session,
 )
 from streams.engine.shard import Emit
 from streams.lead_rules import Rules
-from streams.lead_state import SESSIONS, STAGE, LeadState, Said
+from streams.lead_state import SESSIONS, STAGE, EmittedScore, LeadState
 from streams.stages import next_stage, run_lifecycle, why
 
 
@@ -45,7 +45,7 @@ class Envelope(TypedDict):
     caused_by: str
 
 
-class Step:
+class LeadStep:
     """One record of one lead: its statements, numbered, so that their ids are deterministic."""
 
     def __init__(self, rules: Rules, state: LeadState, origin: str, emit: Emit) -> None:
@@ -91,7 +91,7 @@ def _ends(state: LeadState, idle_ms: int) -> int:
     )
 
 
-def say_ended(step: Step, cause: str, after: int, until: int) -> None:
+def emit_ended_sessions(step: LeadStep, cause: str, after: int, until: int) -> None:
     """Say that the open sessions have ended whose last act was after `after`, until `until`.
 
     Sorted, since what is stored comes back in another order than it was made in.
@@ -103,10 +103,10 @@ def say_ended(step: Step, cause: str, after: int, until: int) -> None:
         if not session.closed and after < session.last_at <= until
     )
     for name, session_id in ended:
-        say_session(step, name, session_id, None, cause)
+        emit_session_score(step, name, session_id, None, cause)
 
 
-def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
+def _set_edges(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
     """Work out anew when time next matters to these models, to the sessions and to the stage.
 
     After an event a cheap bound will do; when time passes, the `exact` moment spares a lead that was
@@ -116,7 +116,7 @@ def _set_edges(step: Step, models: Iterable[str], *, exact: bool) -> None:
     edges = dict.fromkeys(models, INF)
     if state.held:
         subject = Subject(state.features, head.position.stage)
-        turn = next_due if exact else next_edge
+        turn = next_timer if exact else next_time_change
         for name in edges:
             edges[name] = turn(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
     edges[SESSIONS] = _ends(state, rules.idle_ms)
@@ -136,11 +136,11 @@ def next_change(rules: Rules, state: LeadState) -> int:
     clock = state.head.clock
     at = min(_ends(state, rules.idle_ms), next_stage(rules, state))
     for model in rules.models.values():
-        at = min(at, next_due(model, subject, clock, rules.zone, rules.idle_ms))
+        at = min(at, next_timer(model, subject, clock, rules.zone, rules.idle_ms))
     return at
 
 
-def advance(step: Step, to: int) -> None:
+def advance(step: LeadStep, to: int) -> None:
     """Bring the lead's clock to `to`, concluding at every moment on the way that may matter."""
     state, head = step.state, step.head
     if to <= head.clock:
@@ -155,7 +155,7 @@ def advance(step: Step, to: int) -> None:
         evaluate(step, cause, moved=False, silent=head.silent, time_only=True, affects=affects)
         if SESSIONS in at_hand:
             last_at = due - step.rules.idle_ms
-            say_ended(step, cause, last_at - 1, last_at)
+            emit_ended_sessions(step, cause, last_at - 1, last_at)
     head.clock = to
 
 
@@ -172,7 +172,7 @@ def every(_: Model) -> bool:
 
 
 def evaluate(
-    step: Step,
+    step: LeadStep,
     cause: str,
     *,
     moved: bool,
@@ -227,13 +227,13 @@ def _conclude(rules: Rules, state: LeadState, model: Model) -> Conclusion:
 
 
 def _say_score(
-    step: Step, name: str, new: Conclusion, cause: str, *, moved: bool, silent: bool, time_only: bool
+    step: LeadStep, name: str, new: Conclusion, cause: str, *, moved: bool, silent: bool, time_only: bool
 ) -> None:
     """The total or a band changed: say so, with every line that differs from what was said last."""
     head, model, version = step.head, step.rules.models[name], step.rules.versions[name]
     said = head.said.get(name)
     if said is None:
-        said = Said(version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.band_sets), [])
+        said = EmittedScore(version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.band_sets), [])
         head.said[name] = said
         old_model = model
     else:
@@ -259,11 +259,11 @@ def _say_score(
             ),
         )
         disarmed = _say_bands(step, model, version, said, new, cause, moved=moved, silent=silent)
-    head.said[name] = Said(version, head.clock, new.total, new.vector, new.bands, disarmed)
+    head.said[name] = EmittedScore(version, head.clock, new.total, new.vector, new.bands, disarmed)
     step.state.touch()
 
 
-def end_model(step: Step, name: str, version: int, cause: str) -> None:
+def end_model(step: LeadStep, name: str, version: int, cause: str) -> None:
     """The model scores the lead no more: its points go, line by line, and the lead leaves its bands."""
     head = step.head
     said = head.said.pop(name, None)
@@ -294,7 +294,7 @@ def end_model(step: Step, name: str, version: int, cause: str) -> None:
     step.state.touch()
 
 
-def _leave_bands(step: Step, model: str, version: int, left: Mapping[str, str | None], cause: str) -> None:
+def _leave_bands(step: LeadStep, model: str, version: int, left: Mapping[str, str | None], cause: str) -> None:
     """The model has these sets of bands no more."""
     for scale, band in left.items():
         if band is not None:
@@ -313,10 +313,10 @@ def _leave_bands(step: Step, model: str, version: int, left: Mapping[str, str | 
 
 
 def _say_bands(
-    step: Step,
+    step: LeadStep,
     model: Model,
     version: int,
-    said: Said,
+    said: EmittedScore,
     new: Conclusion,
     cause: str,
     *,
@@ -351,8 +351,8 @@ def _say_bands(
     return sorted(disarmed)
 
 
-def say_session(
-    step: Step,
+def emit_session_score(
+    step: LeadStep,
     identity: str,
     session_id: str,
     producer_id: str | None,
@@ -396,7 +396,7 @@ def say_session(
         )
 
 
-def answer(step: Step, event_id: str, outcome: str) -> None:
+def answer(step: LeadStep, event_id: str, outcome: str) -> None:
     step.say(
         LEAD_CHANGES,
         say.EventApplied(

@@ -3,13 +3,20 @@
 Nothing here is a default: it all came as control records in the shard's own partition.
 """
 
-from streams.published import Active, PublishedState, Settings, Underway, compiled, compiled_lifecycle
+from streams.published import (
+    ModelVersion,
+    PublishedState,
+    SweepState,
+    TenantSettings,
+    compiled,
+    compiled_lifecycle,
+)
 
 
 class Rules:
     """What a tenant's leads are scored by."""
 
-    def __init__(self, settings: Settings, active: dict[str, Active]) -> None:
+    def __init__(self, settings: TenantSettings, active: dict[str, ModelVersion]) -> None:
         self.zone = settings.zone
         self.idle_ms = settings.idle_ms
         self.lifecycle = compiled_lifecycle(settings.lifecycle)
@@ -33,7 +40,7 @@ class ActivityShared(PublishedState):
             self._rules[tenant, before_sweep] = found
         return found
 
-    def begin(self, sweep: Underway) -> None:
+    def begin(self, sweep: SweepState) -> None:
         self.sweep(sweep)
         self.refresh()
 

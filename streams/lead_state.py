@@ -12,14 +12,14 @@ from schemas.activity import IdentityDelta
 from schemas.moment import moment
 from scoring import lifecycle
 from scoring.features import (
+    FeatureDelta,
     Features,
-    Lift,
     Session,
     evolve,
     put_session,
     retract_session,
 )
-from scoring.holding import Held, decode_held, encode_held, merged
+from scoring.holding import LeadIdentity, decode_lead_identity, encode_lead_identity, merged
 from scoring.identity import is_anonymous
 from scoring.model import INF, U
 from streams.published import read_codec
@@ -41,7 +41,7 @@ COUNTED = (
 """The signals whose counts a lead's card shows."""
 
 
-class Said(Struct, array_like=True):
+class EmittedScore(Struct, array_like=True):
     """What was last said of a lead by a model: the lines since then are differences to this."""
 
     version: int
@@ -59,7 +59,7 @@ class Head(Struct, array_like=True):
     redirect: str | None = None
     passed: list[str] = []
     """Identities that came here and were sent on, or would be."""
-    said: dict[str, Said] = {}
+    said: dict[str, EmittedScore] = {}
     silent: bool = False
     """The last event was imported or late: what time does next fires nothing, either."""
     edges: dict[str, int] = {}
@@ -75,10 +75,10 @@ class LeadState:
         stored = parts.get("head")
         self.exists = stored is not None
         self.head = msgpack.decode(read_codec(stored, CODEC), type=Head) if stored else Head()
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, LeadIdentity] = {}
         for name, value in parts.items():
             if name.startswith("id:"):
-                self.held[name[3:]] = decode_held(value)
+                self.held[name[3:]] = decode_lead_identity(value)
         self._merged: Features | None = None
         self._changed: set[str] = set()
         self.spoken = False
@@ -96,7 +96,7 @@ class LeadState:
         if identity is not None:
             self._changed.add(f"id:{identity}")
 
-    def hold(self, name: str, held: Held) -> None:
+    def hold(self, name: str, held: LeadIdentity) -> None:
         self.held[name] = held
         self._merged = None
         self.touch(name)
@@ -106,7 +106,7 @@ class LeadState:
             self._merged = None
             self.touch(name)
 
-    def apply(self, name: str, lift: Lift, delta: IdentityDelta) -> None:
+    def apply(self, name: str, lift: FeatureDelta, delta: IdentityDelta) -> None:
         """One event into its identity, and into the merge: `evolve(merge(a, b))` is
         `merge(evolve(a), b)`, but for sessions and fields, whose winners depend on all.
         """
@@ -133,7 +133,7 @@ class LeadState:
                 changed[part] = bytes([CODEC]) + msgpack.encode(self.head) if self.exists else None
             else:
                 held = self.held.get(part[3:])
-                changed[part] = None if held is None else encode_held(held)
+                changed[part] = None if held is None else encode_lead_identity(held)
         self._changed.clear()
         return changed
 
@@ -147,7 +147,7 @@ class LeadState:
         return min(self.head.edges.values(), default=INF)
 
 
-def _apply(features: Features, lift: Lift, delta: IdentityDelta) -> None:
+def _apply(features: Features, lift: FeatureDelta, delta: IdentityDelta) -> None:
     for put in delta.sessions:
         put_session(
             features,

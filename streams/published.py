@@ -13,7 +13,7 @@ from schemas.control import EVERY_TENANT
 from schemas.decode import Refusal
 from scoring.calendar import Calendar, calendar
 from scoring.features import NewerCodec
-from scoring.lifecycle import Lifecycle, LifecycleError, compile_lifecycle, shipped_lifecycle
+from scoring.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.model import ModelError, compile_model
 from scoring.sessions import MINUTE
 
@@ -28,7 +28,7 @@ compiled = lru_cache(maxsize=256)(compile_model)
 @lru_cache(maxsize=64)
 def compiled_lifecycle(text: str) -> Lifecycle:
     """The lifecycle of a text; without a text, the one that comes with Leadstream."""
-    return compile_lifecycle(text or shipped_lifecycle())
+    return compile_lifecycle(text or built_in_lifecycle())
 
 
 def check_model(name: str, text: str) -> None:
@@ -57,14 +57,14 @@ RETIRED = ""
 """The text of a model that is in force no more; its version goes on counting."""
 
 
-class Active(Struct, array_like=True, frozen=True):
+class ModelVersion(Struct, array_like=True, frozen=True):
     """A model in force, or RETIRED."""
 
     version: int
     text: str
 
 
-class Settings(Struct, array_like=True, frozen=True):
+class TenantSettings(Struct, array_like=True, frozen=True):
     version: int = 0
     time_zone: str = "UTC"
     idle_minutes: int = 30
@@ -80,7 +80,7 @@ class Settings(Struct, array_like=True, frozen=True):
         return self.idle_minutes * MINUTE
 
 
-class Underway(Struct, array_like=True):
+class SweepState(Struct, array_like=True):
     """The sweep of one control record: `what` names it, `cursor` is the last key visited. `before`
     is what it replaced: a lead that was not visited yet lives under that.
     """
@@ -90,28 +90,28 @@ class Underway(Struct, array_like=True):
     tenant: str
     model: str | None
     """None: settings."""
-    model_before: Active | None = None
-    settings_before: Settings | None = None
+    model_before: ModelVersion | None = None
+    settings_before: TenantSettings | None = None
 
 
-class Published(Struct):
+class ActiveModels(Struct):
     """Per tenant (`*`: every tenant without its own)."""
 
-    models: dict[str, dict[str, Active]] = {}
-    settings: dict[str, Settings] = {}
-    sweep: Underway | None = None
+    models: dict[str, dict[str, ModelVersion]] = {}
+    settings: dict[str, TenantSettings] = {}
+    sweep: SweepState | None = None
 
-    def settings_of(self, tenant: str) -> Settings:
-        return self.settings.get(tenant) or self.settings.get(EVERY_TENANT) or Settings()
+    def settings_of(self, tenant: str) -> TenantSettings:
+        return self.settings.get(tenant) or self.settings.get(EVERY_TENANT) or TenantSettings()
 
-    def models_of(self, tenant: str) -> dict[str, Active]:
+    def models_of(self, tenant: str) -> dict[str, ModelVersion]:
         """The models that score a tenant's leads, by name, in the order of names. What a tenant has
         retired scores its leads no more, also where every other tenant has it.
         """
         found = {**self.models.get(EVERY_TENANT, {}), **self.models.get(tenant, {})}
         return {name: found[name] for name in sorted(found) if found[name].text != RETIRED}
 
-    def publish_model(self, tenant: str, name: str, new: Active, what: str = "") -> Underway | None:
+    def publish_model(self, tenant: str, name: str, new: ModelVersion, what: str = "") -> SweepState | None:
         """Put a model in force; the sweep that this asks for. None if the version is not above the
         one in force: two publishers must not make shards differ.
         """
@@ -119,17 +119,17 @@ class Published(Struct):
         if held is not None and held.version >= new.version:
             return None
         self.models[tenant][name] = new
-        return Underway(what, "", tenant, name, model_before=held)
+        return SweepState(what, "", tenant, name, model_before=held)
 
-    def publish_settings(self, tenant: str, new: Settings, what: str = "") -> Underway | None:
+    def publish_settings(self, tenant: str, new: TenantSettings, what: str = "") -> SweepState | None:
         """Put settings in force; as `publish_model`."""
         held = self.settings.get(tenant)
         if held is not None and held.version >= new.version:
             return None
         self.settings[tenant] = new
-        return Underway(what, "", tenant, None, settings_before=held)
+        return SweepState(what, "", tenant, None, settings_before=held)
 
-    def before_sweep(self) -> "Published":
+    def before_sweep(self) -> "ActiveModels":
         """As it was before the sweep under way began."""
         sweep = self.sweep
         if sweep is None:
@@ -140,7 +140,7 @@ class Published(Struct):
             _put_back(settings, sweep.tenant, sweep.settings_before)
         else:
             _put_back(models[sweep.tenant], sweep.model, sweep.model_before)
-        return Published(models, settings)
+        return ActiveModels(models, settings)
 
 
 def _put_back(table: dict[str, T], key: str, before: T | None) -> None:
@@ -151,44 +151,44 @@ def _put_back(table: dict[str, T], key: str, before: T | None) -> None:
 
 
 class PublishedState:
-    """`Published` as the shared state of a shard, each text a part of its own. Stages cache what they
+    """`ActiveModels` as the shared state of a shard, each text a part of its own. Stages cache what they
     derive from it and forget that in `refresh`.
     """
 
     SWEEP = "sweep"
 
     def __init__(self, parts: dict[str, bytes]) -> None:
-        self.published = Published()
+        self.published = ActiveModels()
         self._changed: set[str] = set()
         for part, stored in parts.items():
             body = read_codec(stored, CODEC)
             match part.split(":"):
                 case ["model", tenant, name]:
-                    model = msgpack.decode(body, type=Active)
+                    model = msgpack.decode(body, type=ModelVersion)
                     self.published.models.setdefault(tenant, {})[name] = model
                 case ["settings", tenant]:
-                    self.published.settings[tenant] = msgpack.decode(body, type=Settings)
+                    self.published.settings[tenant] = msgpack.decode(body, type=TenantSettings)
                 case [self.SWEEP]:
-                    self.published.sweep = msgpack.decode(body, type=Underway)
+                    self.published.sweep = msgpack.decode(body, type=SweepState)
 
     def refresh(self) -> None:
         """Something else holds now."""
 
-    def publish_model(self, tenant: str, name: str, new: Active, what: str = "") -> Underway | None:
+    def publish_model(self, tenant: str, name: str, new: ModelVersion, what: str = "") -> SweepState | None:
         sweep = self.published.publish_model(tenant, name, new, what)
         return self._published(f"model:{tenant}:{name}", sweep)
 
-    def publish_settings(self, tenant: str, new: Settings, what: str = "") -> Underway | None:
+    def publish_settings(self, tenant: str, new: TenantSettings, what: str = "") -> SweepState | None:
         sweep = self.published.publish_settings(tenant, new, what)
         return self._published(f"settings:{tenant}", sweep)
 
-    def _published(self, part: str, sweep: Underway | None) -> Underway | None:
+    def _published(self, part: str, sweep: SweepState | None) -> SweepState | None:
         if sweep is not None:
             self._changed.add(part)
             self.refresh()
         return sweep
 
-    def sweep(self, sweep: Underway | None) -> None:
+    def sweep(self, sweep: SweepState | None) -> None:
         """Where the sweep stands now; None: it is complete, or there is none."""
         self.published.sweep = sweep
         self._changed.add(self.SWEEP)
@@ -199,7 +199,7 @@ class PublishedState:
         return changed
 
     def _encoded(self, part: str) -> bytes | None:
-        value: Active | Settings | Underway | None
+        value: ModelVersion | TenantSettings | SweepState | None
         match part.split(":"):
             case ["model", tenant, name]:
                 value = self.published.models[tenant][name]

@@ -15,9 +15,9 @@ from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring.identity import key_of_identity
 from scoring.model import Subject
-from streams.conclusions import Step, advance, evaluate
-from streams.engine.lane import DUE_AT_ONCE, cache_size
-from streams.engine.memory import Memory
+from streams.conclusions import LeadStep, advance, evaluate
+from streams.engine.lane import TIMERS_AT_ONCE, cache_size
+from streams.engine.memory import StateStore
 from streams.engine.shard import Shard, Stage
 from streams.lead_rules import Rules
 from streams.lead_state import LeadState
@@ -34,7 +34,7 @@ class _Fold(NamedTuple):
     """One stage, its state, and what waits for it."""
 
     shard: Shard[Any, Any]
-    memory: Memory
+    memory: StateStore
     waiting: deque[Record]
 
 
@@ -86,7 +86,7 @@ class Replay:
     def wake(self, now: int) -> bool:
         """Some leads whose time came by `now` are told so; False if there are none."""
         fold = self._activity
-        keys = fold.memory.due(now, DUE_AT_ONCE)
+        keys = fold.memory.due(now, TIMERS_AT_ONCE)
         if not keys:
             return False
         woken, dues = fold.shard.timers(keys, now)
@@ -139,7 +139,7 @@ def brought_to(state: LeadState, rules: Rules, now: int) -> LeadState:
 
     What is published, but has not come to this lead yet, comes to it first.
     """
-    step = Step(rules, state, "", _say_nothing)
+    step = LeadStep(rules, state, "", _say_nothing)
     if state.exists and _behind(state, rules):
         evaluate(step, "", moved=False, silent=True)
     if state.exists and state.edge <= now:
@@ -170,5 +170,5 @@ def _say_nothing(topic: str, key: str, value: bytes | None) -> None:
 
 
 def _fold(stage: Stage[Any, Any]) -> _Fold:
-    memory = Memory()
+    memory = StateStore()
     return _Fold(Shard(stage, 0, memory), memory, deque())

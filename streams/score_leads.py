@@ -26,25 +26,25 @@ from schemas.decode import decode_activity, encode_activity, encode_source, enco
 from schemas.moment import moment
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SESSION_SCORES, lead_key
-from scoring.features import Session, decode_lift
+from scoring.features import Session, decode_delta
 from scoring.features import decode as decode_features
-from scoring.holding import Held
+from scoring.holding import LeadIdentity
 from scoring.identity import IDENTITIES, is_anonymous, key_of_identity, onward
 from scoring.model import INF, Model, touched
 from streams.conclusions import (
-    Step,
+    LeadStep,
     advance,
     answer,
+    emit_ended_sessions,
+    emit_session_score,
     end_model,
     evaluate,
     next_change,
-    say_ended,
-    say_session,
 )
 from streams.engine.shard import Emit
 from streams.lead_rules import ActivityShared
 from streams.lead_state import LeadState, card
-from streams.published import RETIRED, Active, Settings, check_model, check_settings
+from streams.published import RETIRED, ModelVersion, TenantSettings, check_model, check_settings
 
 
 class ScoreLeads:
@@ -80,11 +80,11 @@ class ScoreLeads:
             return under_way.cursor
         match message:
             case ModelChanged(tenant=tenant, model=model, version=version, text=text):
-                sweep = shared.publish_model(tenant, model, Active(version, text), what)
+                sweep = shared.publish_model(tenant, model, ModelVersion(version, text), what)
             case ModelRemoved(tenant=tenant, model=model, version=version):
-                sweep = shared.publish_model(tenant, model, Active(version, RETIRED), what)
+                sweep = shared.publish_model(tenant, model, ModelVersion(version, RETIRED), what)
             case SettingsChanged(tenant=tenant) as s:
-                settings = Settings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
+                settings = TenantSettings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
                 sweep = shared.publish_settings(tenant, settings, what)
             case _:
                 sweep = None
@@ -103,7 +103,7 @@ class ScoreLeads:
             return
         # Up to here the lead lived under what was in force before; only now does the new text hold.
         before = shared.rules(state.tenant, before_sweep=True)
-        step = Step(before, state, origin, emit)
+        step = LeadStep(before, state, origin, emit)
         advance(step, message.recorded_at)
         after = shared.rules(state.tenant)
         step.turn_to(after)
@@ -118,7 +118,7 @@ class ScoreLeads:
                 end_model(step, name, version, what)
             case _:
                 evaluate(step, what, moved=False, silent=True)
-                say_ended(step, what, clock - before.idle_ms, clock - after.idle_ms)
+                emit_ended_sessions(step, what, clock - before.idle_ms, clock - after.idle_ms)
         state.touch()
 
     def settle(self, state: LeadState, emit: Emit) -> None:
@@ -141,7 +141,7 @@ class ScoreLeads:
     def evolve(
         self, shared: ActivityShared, state: LeadState, message: Activity, origin: str, emit: Emit
     ) -> None:
-        step = Step(shared.rules(state.tenant), state, origin, emit)
+        step = LeadStep(shared.rules(state.tenant), state, origin, emit)
         advance(step, message.recorded_at)
         match message:
             case IdentityAttached():
@@ -183,7 +183,7 @@ def _sweep_of(message: Activity) -> str:
 # -- records of identities
 
 
-def _attached(step: Step, a: IdentityAttached) -> None:
+def _attached(step: LeadStep, a: IdentityAttached) -> None:
     state, head = step.state, step.head
     cause = f"event:{a.event_id}" if a.event_id else f"attached:{a.identity}:{a.epoch}"
     held = state.held.get(a.identity)
@@ -206,17 +206,17 @@ def _attached(step: Step, a: IdentityAttached) -> None:
             if a.reply and a.event_id:
                 answer(step, a.event_id, "applied")
             return
-    state.hold(a.identity, Held(a.epoch, a.home, decode_features(a.features)))
+    state.hold(a.identity, LeadIdentity(a.epoch, a.home, decode_features(a.features)))
     if head.redirect is None and a.identity in head.passed:
         head.passed = [name for name in head.passed if name != a.identity]
     evaluate(step, cause, moved=moved, silent=a.silent, carried=a.carried, event=a.event)
     for put in a.sessions:
-        say_session(step, a.identity, put.session_id, put.producer_id, cause)
+        emit_session_score(step, a.identity, put.session_id, put.producer_id, cause)
     if a.reply and a.event_id:
         answer(step, a.event_id, "applied")
 
 
-def _refuse(step: Step, a: IdentityAttached) -> None:
+def _refuse(step: LeadStep, a: IdentityAttached) -> None:
     """The lead is full: the identity shall park in an anonymous lead of its own."""
     refused = Refused(
         tenant=step.state.tenant, recorded_at=moment(step.head.clock), identity=a.identity, epoch=a.epoch
@@ -226,7 +226,7 @@ def _refuse(step: Step, a: IdentityAttached) -> None:
         answer(step, a.event_id, "applied")
 
 
-def _forward(step: Step, a: IdentityAttached, redirect: str) -> bool:
+def _forward(step: LeadStep, a: IdentityAttached, redirect: str) -> bool:
     """Send an identity along the redirect; False if a cycle settles it here."""
     way = onward(step.state.lead_id, redirect, a.path)
     if way.settles:
@@ -236,7 +236,7 @@ def _forward(step: Step, a: IdentityAttached, redirect: str) -> bool:
 
 
 def _reassign(
-    step: Step, name: str, epoch: int, *, to: str | None, path: Sequence[str] = (), final: bool = False
+    step: LeadStep, name: str, epoch: int, *, to: str | None, path: Sequence[str] = (), final: bool = False
 ) -> None:
     position = step.head.position
     step.emit(
@@ -258,7 +258,7 @@ def _reassign(
     )
 
 
-def _detached(step: Step, d: IdentityDetached) -> None:
+def _detached(step: LeadStep, d: IdentityDetached) -> None:
     state, head = step.state, step.head
     if d.gone and d.identity in head.passed:
         head.passed = [name for name in head.passed if name != d.identity]
@@ -269,14 +269,14 @@ def _detached(step: Step, d: IdentityDetached) -> None:
         evaluate(step, f"detached:{d.identity}:{d.epoch}", moved=True, silent=head.silent)
 
 
-def _delta(step: Step, d: IdentityDelta) -> None:
+def _delta(step: LeadStep, d: IdentityDelta) -> None:
     state, head = step.state, step.head
     held = state.held.get(d.identity)
     cause = f"event:{d.event_id}"
     if held is not None and held.epoch == d.epoch:
         head.silent = d.silent
         before = {put.session_id: held.features.sessions.get(put.session_id) for put in d.sessions}
-        lift = decode_lift(d.lift)
+        lift = decode_delta(d.lift)
         state.apply(d.identity, lift, d)
         ended = (d.retracted or d.forgotten) or any(
             _has_ended(session, step)
@@ -293,7 +293,7 @@ def _delta(step: Step, d: IdentityDelta) -> None:
         )
         for put in d.sessions:
             old = before[put.session_id]
-            say_session(step, d.identity, put.session_id, put.producer_id, cause, old)
+            emit_session_score(step, d.identity, put.session_id, put.producer_id, cause, old)
         for session_id in d.retracted:
             step.say(
                 SESSION_SCORES,
@@ -303,12 +303,12 @@ def _delta(step: Step, d: IdentityDelta) -> None:
         answer(step, d.event_id, "applied")
 
 
-def _has_ended(session: Session | None, step: Step) -> bool:
+def _has_ended(session: Session | None, step: LeadStep) -> bool:
     """Only ended sessions are in a lead's mean; an open one may grow without touching it."""
     return session is not None and (session.closed or step.head.clock >= session.last_at + step.rules.idle_ms)
 
 
-def _redirected(step: Step, r: RedirectChanged) -> None:
+def _redirected(step: LeadStep, r: RedirectChanged) -> None:
     state, head = step.state, step.head
     to = r.to if r.to != state.lead_id else None
     if to == head.redirect:

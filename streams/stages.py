@@ -19,7 +19,7 @@ from streams.lead_state import Head, LeadState
 NOTHING_NEW: Mapping[str, Conclusion] = MappingProxyType({})
 
 
-class Why(NamedTuple):
+class StageReason(NamedTuple):
     """Why a lead is in another stage, as `StageEntered` says it."""
 
     reason: str
@@ -34,7 +34,7 @@ def run_lifecycle(
     *,
     merged: bool = False,
     carried: Carried | None = None,
-) -> lifecycle.Moved | None:
+) -> lifecycle.StageMove | None:
     """Move the lead to the stage where nothing moves it further; the last step, if there was one."""
     head = state.head
     return lifecycle.run(
@@ -63,14 +63,14 @@ def stage_if(rules: Rules, state: LeadState, concluded: Mapping[str, Conclusion]
     return state.head.position.stage
 
 
-def why(position: lifecycle.Position, last: lifecycle.Moved, event: bytes | None) -> Why:
+def why(position: lifecycle.Position, last: lifecycle.StageMove, event: bytes | None) -> StageReason:
     """In words; with the person's own, if `event` is the move that the lead has just obeyed."""
     moved = _move_of(position, event) if last.by_person else None
     if moved is None:
-        return Why(last.reason)
+        return StageReason(last.reason)
     by, note = moved.by or None, moved.reason or None
     reason = last.reason if by is None else f"moved by {by}"
-    return Why(reason if note is None else f"{reason}: {note}", by, note)
+    return StageReason(reason if note is None else f"{reason}: {note}", by, note)
 
 
 def _move_of(position: lifecycle.Position, event: bytes | None) -> StageChanged | None:

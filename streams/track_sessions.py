@@ -40,18 +40,18 @@ from schemas.record import Outgoing, Record
 from schemas.refusal import Refusal, short
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring import identity, sessions
-from scoring.features import Features, Session, encode_lift, evolve, put_session, retract_session
+from scoring.features import Features, Session, encode_delta, evolve, put_session, retract_session
 from scoring.features import decode as decode_features
 from scoring.features import encode as encode_features
-from scoring.identity import Moved, Visitor
-from scoring.sessions import END, HEARTBEAT, Act, Cut, Kept
+from scoring.identity import Reassignment, Visitor
+from scoring.sessions import END, HEARTBEAT, KeptEvents, SessionCut, SessionEvent
 from scoring.signals import Catalogue
 from streams.engine.shard import Emit
 from streams.published import (
     RETIRED,
-    Active,
+    ModelVersion,
     PublishedState,
-    Settings,
+    TenantSettings,
     check_model,
     check_settings,
     compiled,
@@ -67,7 +67,7 @@ SEEN_FOR = 7 * 86_400_000
 """Repetitions are recognised among at least the last 16,128 events of a key (all buckets but the one
 just opened); ids older than seven days may be let go earlier."""
 
-WEB_ACTS = (
+WEB_EVENTS = (
     e.SessionStarted,
     e.FormSubmitted,
     e.ContentDownloaded,
@@ -85,14 +85,14 @@ WEB_ACTS = (
 do, also where their producer leaves the source out."""
 
 
-class Body(Struct):
+class SegmentBody(Struct):
     """A segment's features and what it keeps of its sessions."""
 
     features: Features
-    kept: Kept
+    kept: KeptEvents
 
 
-_decode_kept = msgpack.Decoder(Kept).decode
+_decode_kept = msgpack.Decoder(KeptEvents).decode
 
 
 class VisitorState:
@@ -106,9 +106,9 @@ class VisitorState:
             msgpack.decode(read_codec(head, CODEC), type=Visitor) if head else identity.open_visitor(key)
         )
         self.bodies = {
-            int(name[9:]): Body(
+            int(name[9:]): SegmentBody(
                 decode_features(value),
-                _decode_kept(read_codec(kept, CODEC)) if (kept := parts.get("kept:" + name[9:])) else Kept(),
+                _decode_kept(read_codec(kept, CODEC)) if (kept := parts.get("kept:" + name[9:])) else KeptEvents(),
             )
             for name, value in parts.items()
             if name.startswith("features:")
@@ -117,9 +117,9 @@ class VisitorState:
         self._seen = {value[i : i + 8] for value in self._buckets.values() for i in range(8, len(value), 8)}
         self._changed: set[str] = set()
 
-    def body(self, segment: int) -> Body:
+    def body(self, segment: int) -> SegmentBody:
         if segment not in self.bodies:
-            self.bodies[segment] = Body(Features(), Kept())
+            self.bodies[segment] = SegmentBody(Features(), KeptEvents())
         return self.bodies[segment]
 
     def touch(self, segment: int | None = None) -> None:
@@ -194,7 +194,7 @@ def _catalogue(texts: tuple[str, ...]) -> Catalogue:
     return Catalogue.of([compiled(text) for text in texts])
 
 
-class _Step:
+class _VisitorStep:
     """One record of one visitor: where its messages go."""
 
     def __init__(self, state: VisitorState, emit: Emit) -> None:
@@ -214,7 +214,7 @@ class _Step:
     def identity(self, at: int) -> str:
         return identity.identity_id(self.state.key, at)
 
-    def carry_out(self, moved: Moved | None, carried: Carried | None = None, *, silent: bool = False) -> None:
+    def carry_out(self, moved: Reassignment | None, carried: Carried | None = None, *, silent: bool = False) -> None:
         """Tell the leads that a segment leaves, and the one it comes to."""
         if moved is None:
             return
@@ -298,11 +298,11 @@ class TrackSessions:
         """Signals and settings hold from here on; what was counted stays counted: no sweep."""
         match message[1]:
             case ModelPublished() as m:
-                shared.publish_model(m.tenant, m.model, Active(m.version, m.text))
+                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, m.text))
             case ModelRetired() as m:
-                shared.publish_model(m.tenant, m.model, Active(m.version, RETIRED))
+                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED))
             case SettingsPublished() as s:
-                settings = Settings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
+                settings = TenantSettings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
                 shared.publish_settings(s.tenant, settings)
         return None
 
@@ -331,14 +331,14 @@ class TrackSessions:
         emit: Emit,
     ) -> None:
         raw, said = message
-        step = _Step(state, emit)
+        step = _VisitorStep(state, emit)
         if isinstance(said, Derived):
             _reassigned(step, said)
         elif isinstance(said, Event):
             _event(shared, step, said, raw)
 
 
-def _reassigned(step: _Step, said: Derived) -> None:
+def _reassigned(step: _VisitorStep, said: Derived) -> None:
     visitor = step.visitor
     at = identity.key_of_identity(said.identity)[1]
     visitor.moved = max(visitor.moved, millis(said.recorded_at))
@@ -367,7 +367,7 @@ def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tupl
     return value, event
 
 
-def _event(shared: SourceShared, step: _Step, event: Event, raw: bytes) -> None:
+def _event(shared: SourceShared, step: _VisitorStep, event: Event, raw: bytes) -> None:
     state, visitor = step.state, step.visitor
     recorded = millis(event.recorded_at or event.occurred_at)
     if event.bot is not None:
@@ -415,7 +415,7 @@ def _event(shared: SourceShared, step: _Step, event: Event, raw: bytes) -> None:
                 segment.epoch,
                 raw,
                 event.event_id,
-                encode_lift(lift),
+                encode_delta(lift),
                 sessions=put,
                 retracted=changed.retracted,
                 late=late,
@@ -432,7 +432,7 @@ def _event(shared: SourceShared, step: _Step, event: Event, raw: bytes) -> None:
             step.tell(RedirectChanged(state.tenant, back, step.clock, None, event.event_id))
 
 
-def _session_put(cut: Cut, session: Session) -> SessionPut:
+def _session_put(cut: SessionCut, session: Session) -> SessionPut:
     return SessionPut(
         cut.session_id,
         session.revision,
@@ -447,14 +447,14 @@ def _session_put(cut: Cut, session: Session) -> SessionPut:
     )
 
 
-def _act(event: Event, occurred: int, is_important: Callable[[Event], bool]) -> Act | None:
+def _act(event: Event, occurred: int, is_important: Callable[[Event], bool]) -> SessionEvent | None:
     """The event as an act of a web session; None if it is none: only a visitor's own acts on the web
     make or lengthen a session. Ends and heartbeats belong to whatever session is open, so they
     bring no campaign.
     """
     if event.source != "web" or event.visitor_id is None:
         return None
-    act = Act(occurred, event.event_id, occurred, producer_id=event.session_id or "")
+    act = SessionEvent(occurred, event.event_id, occurred, producer_id=event.session_id or "")
     match event:
         case e.SessionEnded():
             act.kind = END
@@ -468,7 +468,7 @@ def _act(event: Event, occurred: int, is_important: Callable[[Event], bool]) -> 
             act.important_clicks = 1
         case e.ElementClicked() | e.LinkClicked():
             act.clicks = 1
-        case _ if not isinstance(event, WEB_ACTS):
+        case _ if not isinstance(event, WEB_EVENTS):
             return None
     act.campaign = _campaign(event)
     return act

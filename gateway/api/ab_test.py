@@ -15,8 +15,8 @@ from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import Buckets, Caller, client_of, collector_caller
-from gateway.answers import Json, Problem, answer_to
+from gateway.access import Caller, TokenBuckets, client_of, collector_caller
+from gateway.answers import Json, RequestProblem, answer_to
 from gateway.body import read_body
 from gateway.collect import CORS, PREFLIGHT
 from gateway.door import Facts, admit, read
@@ -34,14 +34,14 @@ NAMED_BY_CALLERS = {"visitor_id": "session_id"}
 """Fields of events, and what they are called here."""
 
 
-class WhoAsks(Struct):
+class Assignee(Struct):
     """Who is to be assigned: the session's id is the visitor's; a known person may be named beside it."""
 
     session_id: str | None = None
     lead_id: str | None = None
 
 
-class GoalReached(WhoAsks, kw_only=True):
+class GoalReached(Assignee, kw_only=True):
     """A conversion, in the fields of `conversion_recorded`."""
 
     test_name: str
@@ -54,18 +54,18 @@ class GoalReached(WhoAsks, kw_only=True):
     event_id: str | None = None
 
 
-_read_who = json.Decoder(WhoAsks).decode
+_read_who = json.Decoder(Assignee).decode
 _read_goal = json.Decoder(GoalReached).decode
 
 
 def ab_test_api(ports: Ports) -> APIRouter:
     router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
-    buckets = Buckets(ports.rate)
+    buckets = TokenBuckets(ports.rate)
 
     def experiment_of(name: str) -> Experiment:
         found = ports.experiments.get(name)
         if found is None:
-            raise Problem(
+            raise RequestProblem(
                 404, "no experiment has this name: GET /api/experiments lists them", field="test_name"
             )
         return found
@@ -88,7 +88,7 @@ def ab_test_api(ports: Ports) -> APIRouter:
             event = admit(read(json.encode(given), str(uuid.uuid4()), now), facts, now)
         except Refusal as refusal:
             field = NAMED_BY_CALLERS.get(refusal.field or "", refusal.field)
-            raise Problem(422, refusal.reason, field=field) from None
+            raise RequestProblem(422, refusal.reason, field=field) from None
         with metrics.APPEND_SECONDS.time():
             await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
         metrics.ACCEPTED.labels("yes" if event.bot else "no").inc()
@@ -123,7 +123,7 @@ def ab_test_api(ports: Ports) -> APIRouter:
         experiment = experiment_of(reached.test_name)
         conversion = reached.conversion_type or reached.conversion_event
         if not conversion:
-            raise Problem(422, "missing: what was reached, such as demo_request", field="conversion_type")
+            raise RequestProblem(422, "missing: what was reached, such as demo_request", field="conversion_type")
         said = {
             "type": tag_of(ConversionRecorded),
             "event_id": reached.event_id,
@@ -171,7 +171,7 @@ async def _told(answer: Awaitable[Response]) -> Response:
     """As a page of another site may read it."""
     try:
         told = await answer
-    except Problem as problem:
+    except RequestProblem as problem:
         return answer_to(problem, CORS)
     told.headers.update(CORS)
     return told
@@ -182,20 +182,20 @@ async def _asked(request: Request, reader: Callable[[bytes], T]) -> T:
     try:
         return reader(body)
     except ValidationError as error:
-        raise Problem(422, str(error), field="body") from None
+        raise RequestProblem(422, str(error), field="body") from None
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"the body is no JSON: {error}", field="body") from None
+        raise RequestProblem(400, f"the body is no JSON: {error}", field="body") from None
 
 
-def _unit_id(experiment: Experiment, who: WhoAsks) -> str:
+def _unit_id(experiment: Experiment, who: Assignee) -> str:
     """Whose id decides."""
     field, given = ("lead_id", who.lead_id) if experiment.unit == LEAD else ("session_id", who.session_id)
     if not given:
-        raise Problem(422, "missing: this experiment assigns by it", field=field)
+        raise RequestProblem(422, "missing: this experiment assigns by it", field=field)
     return given
 
 
-def _exposure_id(experiment: str, variant: str, who: WhoAsks) -> str:
+def _exposure_id(experiment: str, variant: str, who: Assignee) -> str:
     """The same for the same exposure, so that asking again counts once."""
     told = json.encode([experiment, variant, who.session_id, who.lead_id])
     return f"exposed-{blake2b(told, digest_size=16).hexdigest()}"

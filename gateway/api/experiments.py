@@ -12,12 +12,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from gateway.access import READ, api_caller
-from gateway.answers import Json, Problem
+from gateway.answers import Json, RequestProblem
 from gateway.ports import Ports
-from gateway.store import Store
+from gateway.store import ReadStore
 from projections import experiments as questions
 from schemas.envelope import DEFAULT_TENANT
-from scoring.experiment_results import LIFT, Conversion, Exposure, results
+from scoring.experiment_results import LIFT, Exposure, GoalConversion, results
 from scoring.experiments import Experiment
 
 Instant = Annotated[
@@ -25,7 +25,7 @@ Instant = Annotated[
 ]
 
 
-def experiments_api(ports: Ports, store: Store) -> APIRouter:
+def experiments_api(ports: Ports, store: ReadStore) -> APIRouter:
     router = APIRouter(prefix="/api/experiments", tags=["experiments"])
 
     def tenant_of(request: Request) -> str:
@@ -47,10 +47,10 @@ def experiments_api(ports: Ports, store: Store) -> APIRouter:
         tenant = tenant_of(request)
         found = ports.experiments.get(name)
         if found is None:
-            raise Problem(404, "no experiment has this name", field="name")
+            raise RequestProblem(404, "no experiment has this name", field="name")
         for field, moment in (("since", since), ("until", until)):
             if moment is not None and moment.tzinfo is None:
-                raise Problem(422, "wants an offset, such as 2030-01-31T12:00:00Z", field=field)
+                raise RequestProblem(422, "wants an offset, such as 2030-01-31T12:00:00Z", field=field)
         async with store.moment() as ask:
             exposed, converted = await ask.all(
                 questions.exposures(tenant, name), questions.conversions(tenant, found)
@@ -59,7 +59,7 @@ def experiments_api(ports: Ports, store: Store) -> APIRouter:
             results,
             found,
             (Exposure(**row) for row in exposed),
-            (Conversion(**row) for row in converted),
+            (GoalConversion(**row) for row in converted),
             lift=lift,
             since=since,
             until=until,

@@ -22,7 +22,7 @@ from gateway.api import questions
 from gateway.api.leads import SESSION_MODEL
 from gateway.body import read_body
 from gateway.ports import Await, EventKey, Ports
-from gateway.store import Row, Store
+from gateway.store import ReadStore, Row
 from gateway.subject import subject_of
 from projections import queries
 from schemas.activity import EventNoted
@@ -69,7 +69,7 @@ _read_session = json.Decoder(OfSession).decode
 _read_user = json.Decoder(OfUser).decode
 
 
-def lead_score_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
+def lead_score_api(ports: Ports, store: ReadStore, applied: Await) -> APIRouter:
     router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
 
     def called(request: Request, scope: str) -> tuple[str, Caller]:

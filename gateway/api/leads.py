@@ -14,11 +14,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from gateway.access import READ, api_caller
-from gateway.answers import Json, Problem
+from gateway.answers import Json, RequestProblem
 from gateway.api import questions
-from gateway.ports import EventKey, Outcome, Ports
-from gateway.published import InForce
-from gateway.store import Ask, Row, Store
+from gateway.ports import EventKey, EventOutcome, Ports
+from gateway.published import ActiveRules
+from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
 from gateway.wait import Look
 from projections import queries
@@ -42,7 +42,7 @@ ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 
 
-def leads_api(ports: Ports, store: Store) -> APIRouter:
+def leads_api(ports: Ports, store: ReadStore) -> APIRouter:
     router = APIRouter(tags=["leads"])
 
     def tenant_of(request: Request) -> str:
@@ -62,7 +62,7 @@ def leads_api(ports: Ports, store: Store) -> APIRouter:
         tenant = tenant_of(request)
         in_force = await ports.published(tenant)
         if sort not in {BOARD_MODEL, *in_force.models}:
-            raise Problem(
+            raise RequestProblem(
                 422, f"no such model; in force are {', '.join(sorted(in_force.models))}", field="sort"
             )
         filters = queries.Filters(
@@ -157,7 +157,7 @@ def leads_api(ports: Ports, store: Store) -> APIRouter:
         tenant = tenant_of(request)
         found = await outcomes_from(store)([EventKey(tenant, event_id)])
         if not found:
-            raise Problem(
+            raise RequestProblem(
                 404, "not applied yet, or it was sent without ?wait=", field="event_id", retry_after_s=1
             )
         (outcome,) = found.values()
@@ -166,13 +166,13 @@ def leads_api(ports: Ports, store: Store) -> APIRouter:
     return router
 
 
-def outcomes_from(store: Store) -> Look:
+def outcomes_from(store: ReadStore) -> Look:
     """Looks up what became of events that a caller waits for."""
 
-    async def look(events: Sequence[EventKey]) -> Mapping[EventKey, Outcome]:
+    async def look(events: Sequence[EventKey]) -> Mapping[EventKey, EventOutcome]:
         rows = await store.rows(questions.applied(events))
         return {
-            EventKey(row["tenant"], row["event_id"]): Outcome(row["outcome"], row["lead_id"], row["scores"])
+            EventKey(row["tenant"], row["event_id"]): EventOutcome(row["outcome"], row["lead_id"], row["scores"])
             for row in rows
         }
 
@@ -185,7 +185,7 @@ def outcomes_from(store: Store) -> Look:
 async def _known(ask: Ask, tenant: str, lead_id: str) -> Row:
     found = await ask(queries.lead(tenant, lead_id))
     if not found:
-        raise Problem(404, "no lead has this id", field="lead_id")
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
     return found[0]
 
 
@@ -220,10 +220,10 @@ async def _ledger(ask: Ask, tenant: str, lead_id: str, found: Sequence[Row], *, 
 # Evaluation
 
 
-def _scores_to_come(in_force: InForce, subject: Subject | None, at: datetime) -> dict[str, Any]:
+def _scores_to_come(in_force: ActiveRules, subject: Subject | None, at: datetime) -> dict[str, Any]:
     """What each model will say then, if nothing happens until then."""
     if subject is None:
-        raise Problem(
+        raise RequestProblem(
             422, "the future needs the lead's features, which this store does not keep", field="as_of"
         )
     scores: dict[str, Any] = {}
@@ -239,7 +239,7 @@ def _scores_to_come(in_force: InForce, subject: Subject | None, at: datetime) ->
     return scores
 
 
-def _add_evidence(scores: dict[str, Any], in_force: InForce, subject: Subject) -> None:
+def _add_evidence(scores: dict[str, Any], in_force: ActiveRules, subject: Subject) -> None:
     """To each line of a current score, in words, why it is there.
 
     The ledger is silent about what changes no total (a sixteenth message where ten count), so the
@@ -257,7 +257,7 @@ def _add_evidence(scores: dict[str, Any], in_force: InForce, subject: Subject) -
             told["text"] = next((line["text"] for line in lines if line.items() >= told.items()), None)
 
 
-def _explained(in_force: InForce, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
+def _explained(in_force: ActiveRules, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
     """Lines that give or take something, in the model's order."""
     lines = explain(model, subject, millis(at), in_force.zone, in_force.idle_ms)
     return [{**line._asdict(), "points": points(line.points)} for line in lines if line.points]
@@ -425,34 +425,34 @@ def _stage(row: Row) -> dict[str, Any]:
 # Parameters
 
 
-def _band(in_force: InForce, model: str, band: str | None) -> tuple[str, str] | None:
+def _band(in_force: ActiveRules, model: str, band: str | None) -> tuple[str, str] | None:
     """`hot`, or `temperature:hot` if several of the model's scales have a band of that name."""
     if band is None:
         return None
     scale, colon, name = band.rpartition(":")
     known = in_force.models.get(model)
     if known is None:
-        raise Problem(422, f"no model {model} is in force, so nobody is in a band of it", field="band")
+        raise RequestProblem(422, f"no model {model} is in force, so nobody is in a band of it", field="band")
     sets = known.band_sets
     for each, bands in sets.items():
         if (not colon or each == scale) and name in bands:
             return each, name
     names = sorted({name for bands in sets.values() for name in bands})
-    raise Problem(422, f"{model} has no such band; it has {', '.join(names) or 'none'}", field="band")
+    raise RequestProblem(422, f"{model} has no such band; it has {', '.join(names) or 'none'}", field="band")
 
 
-def _place(cursor: str | None) -> queries.Place | None:
+def _place(cursor: str | None) -> queries.LedgerCursor | None:
     if cursor is None:
         return None
     at, _, position = cursor.partition("_")
-    return queries.Place(moment(int(at)), int(position))
+    return queries.LedgerCursor(moment(int(at)), int(position))
 
 
 def _moment(text: str) -> datetime:
     try:
         return msgspec.convert(text, Moment)
     except msgspec.ValidationError:
-        raise Problem(422, "a time like 2030-01-31T12:00:00Z is needed", field="as_of") from None
+        raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field="as_of") from None
 
 
 BOARD_EXAMPLE: dict[int | str, dict[str, Any]] = {

@@ -15,23 +15,23 @@ from msgspec import DecodeError, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
 from gateway.access import READ, WRITE, api_caller
-from gateway.answers import Json, Problem
+from gateway.answers import Json, RequestProblem
 from gateway.api.leads import plain
 from gateway.body import read_body
 from gateway.ports import Await, EventKey, Ports
-from gateway.store import Ask, Row, Store
+from gateway.store import Ask, ReadStore, Row
 from projections import queries
 from projections.lifecycle import ENGAGEMENT, stage_spans
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import ANONYMOUS, DEFAULT_TENANT, Line
 from schemas.events import Stage, StageChanged
 from schemas.record import Outgoing
-from schemas.refusal import explained, type_in_words
+from schemas.refusal import explained, json_type_name
 from schemas.topics import EVENTS
 from scoring.calendar import DAY
 from scoring.identity import is_anonymous
 from scoring.lifecycle import Transition, compile_lifecycle
-from scoring.model import Model, compile_model, shipped_models
+from scoring.model import Model, built_in_models, compile_model
 
 LARGEST_BODY = 10_000
 APPLY_SECONDS = 5.0
@@ -47,7 +47,7 @@ class Move(Struct):
     by: Line | None = None
 
 
-def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
+def lifecycle_api(ports: Ports, store: ReadStore, applied: Await) -> APIRouter:
     router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
 
     def tenant_of(request: Request, scope: str) -> str:
@@ -80,7 +80,7 @@ def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
         async with store.moment() as ask:
             lead = await _known(ask, tenant, lead_id)
         if lead["redirect"] is not None:
-            raise Problem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
+            raise RequestProblem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
         event = _event(tenant, lead_id, move, ports.now())
         await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
         asked = EventKey(tenant, event.event_id)
@@ -90,7 +90,7 @@ def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
             return Json(said, 202 if outcome is None else 200)
         try:
             current = _current(*await spans_of(tenant, lead_id if outcome is None else outcome.lead_id))
-        except Problem:  # the log has the move, whatever cannot be looked up now
+        except RequestProblem:  # the log has the move, whatever cannot be looked up now
             return Json({**said, "location": f"/api/events/{event.event_id}"}, 202)
         return Json(said | current, 202 if outcome is None else 200)
 
@@ -120,7 +120,7 @@ def lifecycle_api(ports: Ports, store: Store, applied: Await) -> APIRouter:
 async def _known(ask: Ask, tenant: str, lead_id: str) -> Row:
     found = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
     if not found:
-        raise Problem(404, "no lead has this id", field="lead_id")
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
     return found[0]
 
 
@@ -128,14 +128,14 @@ def _read(body: bytes) -> Move:
     try:
         given = json.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"the body is no JSON: {error}") from None
+        raise RequestProblem(400, f"the body is no JSON: {error}") from None
     if not isinstance(given, dict):
-        raise Problem(422, f"the body must be an object, not {type_in_words(given)}")
+        raise RequestProblem(422, f"the body must be an object, not {json_type_name(given)}")
     try:
         return convert(given, Move)
     except ValidationError as error:
         refusal = explained(error, given, Move)
-        raise Problem(422, refusal.reason, field=refusal.field) from None
+        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 
 def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:
@@ -156,7 +156,7 @@ def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged
     try:
         decode_source(encode_source(event))
     except Refusal as refusal:
-        raise Problem(422, refusal.reason, field=refusal.field) from None
+        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
     return event
 
 
@@ -176,7 +176,7 @@ def _current(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _weight_of_engagement(models: Mapping[str, Model]) -> Decimal:
     """What a point of the component counts in the total, in the model in force, else in the shipped one."""
     name, group = ENGAGEMENT
-    model = models.get(name) or compile_model(shipped_models()[name])
+    model = models.get(name) or compile_model(built_in_models()[name])
     milli = next((each.weight for each in model.groups if each.name == group), 1000)
     return Decimal(milli or 1000) / 1000
 

@@ -16,14 +16,14 @@ from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError
 from starlette.responses import Response
 
 from gateway.access import READ, WRITE, Caller, api_caller
-from gateway.answers import Json, Problem
+from gateway.answers import Json, RequestProblem
 from gateway.api import models_documented as documented
 from gateway.api.leads import NO_NUL
 from gateway.authoring import Authoring, Publication
 from gateway.body import read_body
 from gateway.ports import Ports
 from gateway.revisions import difference, unknown_model
-from gateway.sweeps import Progress
+from gateway.sweeps import SweepProgress
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT, WholeText
 from schemas.control import Version as Number
@@ -35,7 +35,7 @@ T = TypeVar("T")
 LARGEST_BODY = 1_300_000
 """A whole text, as JSON escapes it at worst."""
 
-Said = Annotated[str, Meta(max_length=512, pattern=NO_NUL)]
+ShortText = Annotated[str, Meta(max_length=512, pattern=NO_NUL)]
 Asked = Annotated[str | None, Query(max_length=512, pattern=NO_NUL)]
 Basis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 """A version; 0: there was none."""
@@ -44,14 +44,14 @@ DraftId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 _DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
 
 
-class Why(Struct, forbid_unknown_fields=True, kw_only=True):
+class ChangeNote(Struct, forbid_unknown_fields=True, kw_only=True):
     """What every change may say of itself."""
 
-    by: Said | None = None
-    note: Said | None = None
+    by: ShortText | None = None
+    note: ShortText | None = None
 
 
-class NewDraft(Why, kw_only=True):
+class NewDraft(ChangeNote, kw_only=True):
     text: WholeText
     based_on: Basis | None = None
     """The version that the author has changed; None: the newest one."""
@@ -60,8 +60,8 @@ class NewDraft(Why, kw_only=True):
 
 
 class ChangedDraft(Struct, forbid_unknown_fields=True, kw_only=True):
-    by: Said | UnsetType | None = UNSET
-    note: Said | UnsetType | None = UNSET
+    by: ShortText | UnsetType | None = UNSET
+    note: ShortText | UnsetType | None = UNSET
     text: WholeText | UnsetType = UNSET
     fire: bool | UnsetType = UNSET
     effective_from: Moment | UnsetType | None = UNSET
@@ -70,13 +70,13 @@ class ChangedDraft(Struct, forbid_unknown_fields=True, kw_only=True):
     """As the author read it: a draft that somebody has changed since then stays as it is."""
 
 
-class DraftPublished(Why, kw_only=True):
+class PublishDraftRequest(ChangeNote, kw_only=True):
     fire: bool | None = None
     effective_from: Moment | None = None
     force: bool = False
 
 
-class Published(Why, kw_only=True):
+class PublishRequest(ChangeNote, kw_only=True):
     text: WholeText | None = None
     shipped: bool = False
     """In place of a text: the one that comes with Leadstream under this name."""
@@ -85,7 +85,7 @@ class Published(Why, kw_only=True):
     effective_from: Moment | None = None
 
 
-class RolledBack(Why, kw_only=True):
+class RolledBack(ChangeNote, kw_only=True):
     version: Number
     fire: bool = False
 
@@ -154,7 +154,7 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         tenant, _ = called(request, READ)
         asked = None if diff is None else _DIFF.fullmatch(diff)
         if diff is not None and asked is None:
-            raise Problem(422, "two versions like 3..5 are needed", field="diff")
+            raise RequestProblem(422, "two versions like 3..5 are needed", field="diff")
         compared = [] if asked is None else [int(version) for version in asked.groups()]
         history = await authoring.history(tenant, name, texts_of=compared)
         if not history:
@@ -184,14 +184,14 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
     @router.post(
         "/{name}/publish",
         summary="Publish a text",
-        openapi_extra=documented.takes(Published, documented.TEXT),
+        openapi_extra=documented.takes(PublishRequest, documented.TEXT),
         responses=documented.PUBLISHED,
     )
     async def publish(request: Request, name: Name) -> Response:
         tenant, caller = called(request, WRITE)
-        asked = await _asked(request, Published)
+        asked = await _asked(request, PublishRequest)
         if (asked.text is None) != asked.shipped:
-            raise Problem(
+            raise RequestProblem(
                 422,
                 'give a text, or "shipped": true without one for that which comes with Leadstream under this name',
                 field="text",
@@ -312,13 +312,13 @@ def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
         "/{name}/drafts/{number}/publish",
         summary="Publish a draft, now or when its moment comes",
         openapi_extra=documented.takes(
-            DraftPublished, {"note": "as discussed", "effective_from": "2030-02-01T00:00:00Z"}
+            PublishDraftRequest, {"note": "as discussed", "effective_from": "2030-02-01T00:00:00Z"}
         ),
         responses=documented.DRAFT,
     )
     async def publish_draft(request: Request, name: Name, number: DraftId) -> Response:
         tenant, caller = called(request, WRITE)
-        asked = await _asked(request, DraftPublished)
+        asked = await _asked(request, PublishDraftRequest)
         return _drafted(
             caller,
             await authoring.publish_draft(
@@ -344,7 +344,7 @@ def author(caller: Caller) -> str:
 def shipped(name: str) -> str:
     found = all_models().get(name)
     if found is None:
-        raise Problem(422, f"give a text: no model {name} comes with Leadstream", field="text")
+        raise RequestProblem(422, f"give a text: no model {name} comes with Leadstream", field="text")
     return found
 
 
@@ -424,7 +424,7 @@ def _drafted(caller: Caller, draft: Draft) -> Json:
     return Json(_told(draft, caller, _draft), 200 if draft.version is not None else 202)
 
 
-def _progress(model: str, progress: Progress, tenant: str) -> dict[str, Any]:
+def _progress(model: str, progress: SweepProgress, tenant: str) -> dict[str, Any]:
     mine = lead_key(tenant, "")
     return {
         "model": model,
@@ -453,6 +453,6 @@ async def _asked(request: Request, kind: type[T]) -> T:
     try:
         return json.decode(body or b"{}", type=kind)
     except ValidationError as refusal:
-        raise Problem(422, str(refusal), field="body") from None
+        raise RequestProblem(422, str(refusal), field="body") from None
     except (DecodeError, UnicodeDecodeError, RecursionError) as broken:
-        raise Problem(400, f"no JSON: {broken}", field="body") from None
+        raise RequestProblem(400, f"no JSON: {broken}", field="body") from None

@@ -15,7 +15,7 @@ from gateway.access import operator_caller
 from gateway.answers import Json
 from gateway.metrics import exposition
 from gateway.ports import Ports, Status
-from gateway.store import Store
+from gateway.store import ReadStore
 
 STATUS_SECONDS = 1.6
 """Until the status is said to be unknown."""
@@ -38,7 +38,7 @@ async def _status(ports: Ports) -> Status:
     return asking.result()
 
 
-def probes(ports: Ports, store: Store) -> APIRouter:
+def probes(ports: Ports, store: ReadStore) -> APIRouter:
     router = APIRouter(tags=["operation"])
 
     @router.get("/health", summary="Whether the process lives")

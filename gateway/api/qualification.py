@@ -14,21 +14,21 @@ from msgspec import DecodeError, json
 from starlette.responses import Response
 
 from gateway.access import READ, WRITE, api_caller
-from gateway.answers import Json, Problem
+from gateway.answers import Json, RequestProblem
 from gateway.api.leads import points
 from gateway.api.lifecycle import echoed
 from gateway.api.models import author
 from gateway.authoring import Authoring
 from gateway.body import read_body
 from gateway.ports import Ports
-from gateway.store import Row, Store
+from gateway.store import ReadStore, Row
 from gateway.subject import subject_of
 from projections import queries
 from schemas.envelope import DEFAULT_TENANT, MAX_INTEGER
 from schemas.moment import millis, moment
-from schemas.refusal import Refusal, type_in_words
+from schemas.refusal import Refusal, json_type_name
 from scoring import criterion_check, qualification
-from scoring.criterion_check import Alone
+from scoring.criterion_check import SingleRule
 from scoring.model import ModelError, Subject, compile_model, conclude, explain
 from scoring.rule_json import Json as Body
 from scoring.rule_json import rule_of
@@ -42,7 +42,7 @@ Tell = Callable[[str, int], Any]
 Endpoint = Callable[..., Awaitable[Response]]
 
 
-def qualification_api(ports: Ports, store: Store, authoring: Authoring) -> APIRouter:
+def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> APIRouter:
     router = APIRouter(prefix="/api/lead-qualification", tags=["rules and criteria"])
 
     def at(method: str, path: str, summary: str, **documented: Any) -> Callable[[Endpoint], Endpoint]:
@@ -118,18 +118,18 @@ def qualification_api(ports: Ports, store: Store, authoring: Authoring) -> APIRo
         async with store.moment() as ask:
             found = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
         if not found:
-            raise Problem(404, "no lead has this id", field="lead_id")
+            raise RequestProblem(404, "no lead has this id", field="lead_id")
         (lead,) = found
         if lead["redirect"] is not None:
-            raise Problem(
+            raise RequestProblem(
                 409, f"the lead was merged into {lead['redirect']}: ask about that", field="lead_id"
             )
         subject = await subject_of(store, tenant, lead_id, lead["stage"])
         if subject is None:
-            raise Problem(503, "what the lead did is not at hand yet", field="lead_id", retry_after_s=2)
+            raise RequestProblem(503, "what the lead did is not at hand yet", field="lead_id", retry_after_s=2)
         return lead, subject
 
-    async def tested(request: Request, body: Body, alone: Callable[[str], Alone]) -> Response:
+    async def tested(request: Request, body: Body, alone: Callable[[str], SingleRule]) -> Response:
         """What one rule alone gives a lead now."""
         tenant = tenant_of(request, READ)
         _, text = await text_of(tenant)
@@ -183,9 +183,9 @@ def qualification_api(ports: Ports, store: Store, authoring: Authoring) -> APIRo
         given = {key: value for key, value in body.items() if key not in {"lead_id", "rule"}}
         rule = body.get("rule", given)
         if not isinstance(rule, dict):
-            raise Problem(422, f"must be an object, not {type_in_words(rule)}", field="rule")
+            raise RequestProblem(422, f"must be an object, not {json_type_name(rule)}", field="rule")
 
-        def alone(text: str) -> Alone:
+        def alone(text: str) -> SingleRule:
             document = read(text)
             return criterion_check.alone(document, *rule_of(rule, defined_in(document)))
 
@@ -359,11 +359,11 @@ def _edited(tell: Callable[[str], Any], text: str) -> Any:
     try:
         return tell(text)
     except Refusal as refusal:
-        raise Problem(422, refusal.reason, field=refusal.field) from None
+        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
     except Unknown as unknown:
-        raise Problem(404, str(unknown.args[0]), field="id") from None
+        raise RequestProblem(404, str(unknown.args[0]), field="id") from None
     except Uneditable as uneditable:
-        raise Problem(409, str(uneditable)) from None
+        raise RequestProblem(409, str(uneditable)) from None
 
 
 def _whole(text: str) -> str:
@@ -371,21 +371,21 @@ def _whole(text: str) -> str:
     try:
         compile_model(text)
     except ModelError as refusal:
-        raise Problem(409, str(refusal)) from None
+        raise RequestProblem(409, str(refusal)) from None
     return text
 
 
-def _retired() -> Problem:
-    return Problem(409, f"the model {MODEL} is retired: publish it again at /api/models/{MODEL}/publish")
+def _retired() -> RequestProblem:
+    return RequestProblem(409, f"the model {MODEL} is retired: publish it again at /api/models/{MODEL}/publish")
 
 
 async def _body(request: Request) -> Body:
     try:
         given = json.decode(await read_body(request, LARGEST_BODY))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"the body is no JSON: {error}") from None
+        raise RequestProblem(400, f"the body is no JSON: {error}") from None
     if not isinstance(given, dict):
-        raise Problem(422, f"the body must be an object, not {type_in_words(given)}")
+        raise RequestProblem(422, f"the body must be an object, not {json_type_name(given)}")
     return given
 
 
@@ -393,7 +393,7 @@ def _lead_id(body: Body) -> str:
     """Leads may be named by numbers, too."""
     lead_id = body.get("lead_id")
     if isinstance(lead_id, bool) or not isinstance(lead_id, str | int) or lead_id == "":
-        raise Problem(422, "the id of a lead", field="lead_id")
+        raise RequestProblem(422, "the id of a lead", field="lead_id")
     return str(lead_id)
 
 

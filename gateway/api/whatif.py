@@ -15,11 +15,11 @@ from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response, StreamingResponse
 
 from gateway.access import READ, api_caller
-from gateway.answers import Json, Problem
+from gateway.answers import Json, RequestProblem
 from gateway.api.models import LARGEST_BODY, Name
 from gateway.body import NDJSON, read_body
 from gateway.ports import Ports, Progress
-from gateway.store import AWAY, Missing
+from gateway.store import UNAVAILABLE_ERRORS, Missing
 from schemas.control import WholeText
 from schemas.envelope import DEFAULT_TENANT
 from scoring.model import ModelError
@@ -31,7 +31,7 @@ Step = Progress | Mapping[str, object]
 _encode = json.Encoder(decimal_format="number").encode
 
 
-class Draft(Struct, forbid_unknown_fields=True):
+class WhatIfRequest(Struct, forbid_unknown_fields=True):
     text: WholeText
 
 
@@ -65,14 +65,14 @@ def whatif_api(ports: Ports) -> APIRouter:
     return router
 
 
-async def _draft(request: Request) -> Draft:
+async def _draft(request: Request) -> WhatIfRequest:
     body = await read_body(request, LARGEST_BODY)
     try:
-        return json.decode(body, type=Draft)
+        return json.decode(body, type=WhatIfRequest)
     except ValidationError as wrong:
-        raise Problem(422, str(wrong), field="text") from None
+        raise RequestProblem(422, str(wrong), field="text") from None
     except (DecodeError, UnicodeDecodeError, RecursionError):
-        raise Problem(400, 'a JSON object is needed: {"text": ...}', field="body") from None
+        raise RequestProblem(400, 'a JSON object is needed: {"text": ...}', field="body") from None
 
 
 async def _steps(desks: asyncio.Semaphore, steps: Iterator[Step]) -> AsyncGenerator[Step, None]:
@@ -100,11 +100,11 @@ def _next(steps: Iterator[Step]) -> Step | None:
     try:
         return next(steps, None)
     except ModelError as refusal:
-        raise Problem(422, str(refusal), field="text") from refusal
+        raise RequestProblem(422, str(refusal), field="text") from refusal
     except psycopg.errors.UndefinedTable as error:
         raise Missing from error
-    except AWAY as error:
-        raise Problem(503, "the database does not answer; events are still taken", retry_after_s=2) from error
+    except UNAVAILABLE_ERRORS as error:
+        raise RequestProblem(503, "the database does not answer; events are still taken", retry_after_s=2) from error
 
 
 async def _lines(first: Step, steps: AsyncGenerator[Step, None]) -> AsyncIterator[bytes]:
@@ -114,7 +114,7 @@ async def _lines(first: Step, steps: AsyncGenerator[Step, None]) -> AsyncIterato
             yield _line(first)
             async for step in steps:
                 yield _line(step)
-    except Problem as problem:
+    except RequestProblem as problem:
         yield _encode({"error": {"field": problem.field, "reason": problem.reason}}) + b"\n"
 
 

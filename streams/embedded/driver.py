@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import psycopg
 import structlog
 
-from schemas.record import Outgoing, Record, Slot
+from schemas.record import LogPartition, Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
 from streams.embedded import log
-from streams.embedded.waiting import Request, Waiting
+from streams.embedded.waiting import AppendQueue, Request
 from streams.embedded.writer import AnyStage, Connect, Project, Writer
 from streams.engine.shard import FoldFailed
 
@@ -48,7 +48,7 @@ class Status:
     alive: bool
     """Whether appends are taken; once False, it stays so."""
     partitions: int
-    positions: dict[Slot, int]
+    positions: dict[LogPartition, int]
     """(topic, partition) -> the next position."""
     backlog: dict[str, int]
     """Stage -> records it has yet to fold."""
@@ -82,7 +82,7 @@ class Driver:
         self._project = project
         self._connect = connect
         self._partitions = partitions
-        self._waiting = Waiting()
+        self._waiting = AppendQueue()
         self._writer: Writer | None = None
         self._taken: list[Request] = []
         self._doubt: list[Record] = []
@@ -91,7 +91,7 @@ class Driver:
         self._retry_at = 0.0
         self._tick_at = 0.0
         self._last_commit_at: int | None = None
-        self._positions: dict[Slot, int] = {}
+        self._positions: dict[LogPartition, int] = {}
         self._backlog: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="appender", daemon=True)
 

@@ -12,7 +12,7 @@ from typing import LiteralString
 
 from psycopg.sql import SQL, Identifier, Literal
 
-from schemas.record import Record, Slot
+from schemas.record import LogPartition, Record
 from schemas.topics import DEFAULT_PARTITIONS, TOPICS
 from streams.embedded.rows import MANY, Connection, copy_rows, upsert, upsert_into
 
@@ -271,22 +271,22 @@ def partitions_of(connection: Connection) -> int:
     return _stored(connection)[1]
 
 
-def heads(connection: Connection) -> dict[Slot, int]:
+def heads(connection: Connection) -> dict[LogPartition, int]:
     """The next position of every partition that has had a record."""
     return _positions(connection, "select topic, partition, position from heads")
 
 
-def checkpoints(connection: Connection) -> dict[Slot, int]:
+def checkpoints(connection: Connection) -> dict[LogPartition, int]:
     """(stage, partition) -> the next position that the stage folds."""
     return _positions(connection, "select stage, partition, position from checkpoints")
 
 
-def unprojected(connection: Connection) -> dict[Slot, int]:
+def unprojected(connection: Connection) -> dict[LogPartition, int]:
     """Where the records begin that were appended while folding stood still, and not projected yet."""
     return _positions(connection, "select topic, partition, position from unprojected")
 
 
-def _positions(connection: Connection, query: str) -> dict[Slot, int]:
+def _positions(connection: Connection, query: str) -> dict[LogPartition, int]:
     return {(name, partition): position for name, partition, position in connection.execute(SQL(query))}
 
 

@@ -7,7 +7,7 @@ each row once, however often a key changed. Nothing survives `forget`; nothing h
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.record import Slot
+from schemas.record import LogPartition
 from schemas.topics import SHARED
 from streams.embedded.rows import Connection, upsert, upsert_into
 
@@ -20,19 +20,19 @@ _DELETE_DUES = """delete from dues where (stage, partition, key) in
   (select * from unnest(%s::text[], %s::integer[], %s::text[]))"""
 
 
-class Due(NamedTuple):
+class Timer(NamedTuple):
     stage: str
     partition: int
     key: str
 
 
-class StateStore:
+class PostgresStateStore:
     """Every shard's stored state over one connection. A slot is (stage, partition)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._parts: dict[Slot, dict[str, dict[str, bytes | None]]] = {}
-        self._dues: dict[Due, int | None] = {}
+        self._parts: dict[LogPartition, dict[str, dict[str, bytes | None]]] = {}
+        self._dues: dict[Timer, int | None] = {}
         rows = connection.execute("select distinct stage from dues")
         self._timed = {stage for (stage,) in rows}
         """Stages that ever had a due: the others need no row deleted when a key has none."""
@@ -46,7 +46,7 @@ class StateStore:
         return len(self._dues) + sum(len(parts) for keys in self._parts.values() for parts in keys.values())
 
     def put(
-        self, slot: Slot, parts: Mapping[tuple[str, str], bytes | None], dues: Mapping[str, int | None]
+        self, slot: LogPartition, parts: Mapping[tuple[str, str], bytes | None], dues: Mapping[str, int | None]
     ) -> None:
         pending = self._parts.setdefault(slot, {})
         for (key, part), value in parts.items():
@@ -56,9 +56,9 @@ class StateStore:
             if due is not None:
                 self._timed.add(stage)
             if stage in self._timed:
-                self._dues[Due(stage, partition, key)] = due
+                self._dues[Timer(stage, partition, key)] = due
 
-    def load(self, slot: Slot, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
+    def load(self, slot: LogPartition, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
         found: dict[str, dict[str, bytes]] = {}
         with self._connection.cursor(binary=True) as cursor:
             cursor.execute(
@@ -74,7 +74,7 @@ class StateStore:
                 found[key] = {part: value for part, value in merged.items() if value is not None}
         return found
 
-    def keys_after(self, slot: Slot, after: str, limit: int) -> list[str]:
+    def keys_after(self, slot: LogPartition, after: str, limit: int) -> list[str]:
         self.flush()
         rows = self._connection.execute(
             """select distinct key from state where stage = %s and partition = %s and key > %s
@@ -83,14 +83,14 @@ class StateStore:
         )
         return [key for (key,) in rows]
 
-    def due(self, stages: Sequence[str], now: int, limit: int) -> list[Due]:
+    def due(self, stages: Sequence[str], now: int, limit: int) -> list[Timer]:
         """The keys of these stages whose stored due has come, the longest overdue first."""
         self.flush()
         rows = self._connection.execute(
             "select stage, partition, key from dues where stage = any(%s) and due_at <= %s order by due_at limit %s",
             (stages, now, limit),
         )
-        return list(map(Due._make, rows))
+        return list(map(Timer._make, rows))
 
     def flush(self) -> None:
         """Writes what `put` was told."""
@@ -117,7 +117,7 @@ class StateStore:
 class StoredParts:
     """What one shard reads of the store (`streams.engine.shard.Parts`)."""
 
-    def __init__(self, store: StateStore, slot: Slot) -> None:
+    def __init__(self, store: PostgresStateStore, slot: LogPartition) -> None:
         self._store = store
         self._slot = slot
 

@@ -34,7 +34,7 @@ class Request(NamedTuple):
     appended: "Future[list[Record]]"
 
 
-class Waiting:
+class AppendQueue:
     def __init__(self, most_records: int = MOST_RECORDS, most_bytes: int = MOST_BYTES) -> None:
         self._most_records = most_records
         self._most_bytes = most_bytes

@@ -16,11 +16,11 @@ from typing import Any
 
 import psycopg
 
-from schemas.record import Outgoing, Record, Slot
+from schemas.record import LogPartition, Outgoing, Record
 from schemas.topics import DEAD_LETTERS, partition_of
 from streams.embedded import log
 from streams.embedded.rows import MANY, Connection
-from streams.embedded.state import StateStore
+from streams.embedded.state import PostgresStateStore
 from streams.engine.shard import Shard, Stage, dead_letter
 
 AnyStage = Stage[Any, Any]
@@ -38,7 +38,7 @@ TURN_SECONDS = 0.2
 """How long a stage may fold before the next has its turn, so that a sweep holds up nothing else."""
 COMMIT_SECONDS = 0.3
 """How long a transaction goes on folding; what is left is folded in the next."""
-DUE_AT_ONCE = 500
+TIMERS_AT_ONCE = 500
 """Keys whose due has come that are looked at in one transaction."""
 TAIL = 2_000
 """Records that a lane keeps in memory between append and fold; beyond it reads them from the log."""
@@ -57,11 +57,11 @@ _SESSION = {
 
 
 @dataclass(slots=True)
-class Lane:
+class EmbeddedTask:
     """One shard, and how far it has come in its source partition."""
 
     stage: str
-    slot: Slot
+    slot: LogPartition
     shard: Shard[Any, Any]
     position: int
     """Of the next record to fold."""
@@ -124,7 +124,7 @@ class Writer:
         self._stored = dict(self._heads)
         self._unprojected = {} if project is None else log.unprojected(connection)
         self._skips: dict[tuple[str, int, int], str] = {}
-        self._state = StateStore(connection)
+        self._state = PostgresStateStore(connection)
         self._project = project
         self._written: list[Record] = []
         checkpoints = log.checkpoints(connection)
@@ -150,10 +150,10 @@ class Writer:
                 ]
             )
 
-    def _lane(self, stage: AnyStage, partition: int, position: int) -> Lane:
+    def _lane(self, stage: AnyStage, partition: int, position: int) -> EmbeddedTask:
         parts = self._state.of(stage.name, partition)
         shard = Shard(stage, partition, parts)
-        return Lane(stage.name, (stage.source, partition), shard, position, position)
+        return EmbeddedTask(stage.name, (stage.source, partition), shard, position, position)
 
     def close(self) -> None:
         self._connection.close()
@@ -164,7 +164,7 @@ class Writer:
         return self._connection.closed or self._connection.broken
 
     @property
-    def heads(self) -> dict[Slot, int]:
+    def heads(self) -> dict[LogPartition, int]:
         """The next position of each partition, as committed."""
         return dict(self._stored)
 
@@ -265,7 +265,7 @@ class Writer:
         for lane in self._all_lanes():
             lane.committed = lane.position
 
-    def _all_lanes(self) -> Iterator[Lane]:
+    def _all_lanes(self) -> Iterator[EmbeddedTask]:
         return chain.from_iterable(self._lanes.values())
 
     def _append(self, outgoing: Sequence[Outgoing]) -> list[Record]:
@@ -279,8 +279,8 @@ class Writer:
 
     def _wake(self, now: int) -> None:
         lanes = {(lane.stage, lane.slot[1]): lane for lane in self._all_lanes()}
-        due = self._state.due(sorted({stage for stage, _ in lanes}), now, DUE_AT_ONCE)
-        self.more_due = len(due) == DUE_AT_ONCE
+        due = self._state.due(sorted({stage for stage, _ in lanes}), now, TIMERS_AT_ONCE)
+        self.more_due = len(due) == TIMERS_AT_ONCE
         for slot, keys in groupby(sorted(due), lambda key: (key.stage, key.partition)):
             records, dues = lanes[slot].shard.timers([key.key for key in keys], now)
             self._state.put(slot, {}, dues)
@@ -305,7 +305,7 @@ class Writer:
                 break
         return room < TURN
 
-    def _fold_chunk(self, lane: Lane, limit: int) -> int:
+    def _fold_chunk(self, lane: EmbeddedTask, limit: int) -> int:
         """Returns how much work it was, in records."""
         if not lane.tail and lane.position < self._stored.get(lane.slot, 0):
             lane.tail.extend(log.read(self._connection, *lane.slot, lane.position, CHUNK))
@@ -346,7 +346,7 @@ class Writer:
             self._state.flush()
 
     def _mark_unprojected(self, appended: Sequence[Record]) -> None:
-        first: dict[Slot, int] = {}
+        first: dict[LogPartition, int] = {}
         for record in appended:
             slot = (record.topic, record.partition)
             if slot not in self._unprojected:
@@ -368,7 +368,7 @@ class Writer:
             self._unprojected[slot] = page[-1].position + 1
 
 
-def _place(outgoing: Sequence[Outgoing], heads: dict[Slot, int], partitions: int) -> list[Record]:
+def _place(outgoing: Sequence[Outgoing], heads: dict[LogPartition, int], partitions: int) -> list[Record]:
     """Gives each record its partition and the next position there; moves `heads`."""
     placed = []
     for topic, key, value, chosen in outgoing:

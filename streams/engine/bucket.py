@@ -11,32 +11,32 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from schemas.record import Outgoing, Slot
-from streams.engine.lane import Lane, Said
+from schemas.record import LogPartition, Outgoing
+from streams.engine.lane import Task, TaskOutput
 from streams.engine.memory import Change
 
 CHUNK = 500
 """Records that one call of a shard's `fold` gets at most; in between, others have the event loop."""
-ROUND_RECORDS = 20_000
-ROUND_SECONDS = 0.25
+COMMIT_RECORDS = 20_000
+COMMIT_SECONDS = 0.25
 LINGER_SECONDS = 0.002
 """A pause after a small round: fewer, fuller transactions."""
 SMALL = 100
 
 
-Place = tuple[str, int]
+TaskId = tuple[str, int]
 """(stage, partition)"""
 
 
-class Round(NamedTuple):
+class Commit(NamedTuple):
     """What one transaction makes durable."""
 
     outputs: Sequence[Outgoing]
-    changes: Mapping[Place, Sequence[Change]]
+    changes: Mapping[TaskId, Sequence[Change]]
     """Records of changelogs."""
-    checkpoints: Mapping[Slot, int]
+    checkpoints: Mapping[LogPartition, int]
     """Positions in the sources."""
-    contained: Mapping[Place, int] | None
+    contained: Mapping[TaskId, int] | None
     """Up to where the memories of the bucket contain their changelogs without this round; None while one of
     them is restoring.
     """
@@ -48,7 +48,7 @@ class Transactions(Protocol):
     async def open(self) -> None:
         """Shuts out whoever wrote for this bucket before; what they had not committed is undone."""
 
-    async def commit(self, made: Round) -> Mapping[Place, int]:
+    async def commit(self, made: Commit) -> Mapping[TaskId, int]:
         """All of it or nothing, once; returns up to where changelogs contain it, at least. Raises if it is not
         durable, or no longer ours to write.
         """
@@ -56,16 +56,16 @@ class Transactions(Protocol):
     async def close(self) -> None: ...
 
 
-class Bucket:
+class TaskGroup:
     """`observe` is told (records, seconds) of each round."""
 
     def __init__(
         self,
         transactions: Transactions,
-        lanes: Sequence[Lane],
+        lanes: Sequence[Task],
         *,
         now: Callable[[], int],
-        drained: Callable[[Lane], None],
+        drained: Callable[[Task], None],
         fail: Callable[[BaseException], None],
         observe: Callable[[int, float], None],
     ) -> None:
@@ -127,13 +127,13 @@ class Bucket:
         finally:
             self._task = None
 
-    async def _fold(self) -> tuple[Round | None, int]:
+    async def _fold(self) -> tuple[Commit | None, int]:
         """What the lanes make of what waits; lanes take turns, chunk by chunk."""
         gathered = _Gathered()
         ticking, self._tick = self._tick, False
-        records, deadline = 0, time.monotonic() + ROUND_SECONDS
+        records, deadline = 0, time.monotonic() + COMMIT_SECONDS
         idle = 0
-        while idle < len(self._turns) and records < ROUND_RECORDS and time.monotonic() < deadline:
+        while idle < len(self._turns) and records < COMMIT_RECORDS and time.monotonic() < deadline:
             if self._closed:
                 break
             lane = self._turns[0]
@@ -154,7 +154,7 @@ class Bucket:
                 gathered.checkpoint(lane)
         return gathered.round(self._contained()), records
 
-    def _contained(self) -> Mapping[Place, int] | None:
+    def _contained(self) -> Mapping[TaskId, int] | None:
         if any(lane.inbox is None for lane in self.lanes):
             return None
         return {lane.place: lane.memory.changelog_position for lane in self.lanes}
@@ -170,28 +170,28 @@ class Bucket:
 class _Gathered:
     def __init__(self) -> None:
         self._outputs: list[Outgoing] = []
-        self._changes: dict[Place, list[Change]] = {}
-        self._checkpoints: dict[Slot, int] = {}
+        self._changes: dict[TaskId, list[Change]] = {}
+        self._checkpoints: dict[LogPartition, int] = {}
         self._lanes: set[int] = set()
 
-    def __contains__(self, lane: Lane) -> bool:
+    def __contains__(self, lane: Task) -> bool:
         return id(lane) in self._lanes
 
-    def take(self, lane: Lane, said: Said) -> None:
+    def take(self, lane: Task, said: TaskOutput) -> None:
         self._lanes.add(id(lane))
         self._outputs += said.outputs
         if said.changes:
             self._changes_of(lane).extend(said.changes)
 
-    def checkpoint(self, lane: Lane) -> None:
+    def checkpoint(self, lane: Task) -> None:
         self._checkpoints[lane.slot] = lane.checkpoint()
         self._changes_of(lane).extend(lane.memory.at_position())
 
-    def round(self, contained: Mapping[Place, int] | None) -> Round | None:
+    def round(self, contained: Mapping[TaskId, int] | None) -> Commit | None:
         """None: there is nothing to write."""
         if not (self._outputs or self._changes or self._checkpoints):
             return None
-        return Round(self._outputs, self._changes, self._checkpoints, contained)
+        return Commit(self._outputs, self._changes, self._checkpoints, contained)
 
-    def _changes_of(self, lane: Lane) -> list[Change]:
+    def _changes_of(self, lane: Task) -> list[Change]:
         return self._changes.setdefault(lane.place, [])

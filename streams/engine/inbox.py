@@ -16,7 +16,7 @@ RECORD_BYTES = 250
 """What a record takes beside its key and value, about."""
 
 
-class Inbox:
+class RecordQueue:
     def __init__(self, position: int) -> None:
         self.end = position
         """Up to here everything was offered."""

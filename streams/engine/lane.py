@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from schemas.record import Chunk, LogUnreadableError, Outgoing, Record, Slot, skip_reason
+from schemas.record import Chunk, LogPartition, LogUnreadableError, Outgoing, Record, skip_reason
 from schemas.topics import DEAD_LETTERS
-from streams.engine.inbox import Inbox
-from streams.engine.memory import Change, Memory
+from streams.engine.inbox import RecordQueue
+from streams.engine.memory import Change, StateStore
 from streams.engine.shard import KEPT_KEY, Shard, Stage, dead_letter
 
-DUE_AT_ONCE = 500
+TIMERS_AT_ONCE = 500
 LATELY_MS = 2_000
 """A lane that folds older records than this is catching up."""
 
@@ -25,18 +25,18 @@ CACHE_BYTES = 1024 * 1024
 CACHED_KEYS = range(200, 20_000)
 
 
-class Said(NamedTuple):
+class TaskOutput(NamedTuple):
     """What is to be written."""
 
     outputs: Sequence[Outgoing] = ()
     changes: Sequence[Change] = ()
 
 
-NOTHING = Said()
+NOTHING = TaskOutput()
 
 
 @dataclass(slots=True)
-class Tally:
+class TaskCounts:
     """What the lanes of a stage have done since the process began."""
 
     folded: int = 0
@@ -49,23 +49,23 @@ class Tally:
     """Positions that the log let go before they were folded."""
 
 
-class Lane:
+class Task:
     """`memory` may come from an earlier ownership; `restored` says that the changelog is contained."""
 
     def __init__(
         self,
         stage: Stage[Any, Any],
         partition: int,
-        memory: Memory,
-        tally: Tally,
+        memory: StateStore,
+        tally: TaskCounts,
         partitions: int | None = None,
     ) -> None:
         self.stage = stage
         self._tally = tally
-        self.slot: Slot = (stage.source, partition)
+        self.slot: LogPartition = (stage.source, partition)
         self.place = (stage.name, partition)
         self.memory = memory
-        self.inbox: Inbox | None = None
+        self.inbox: RecordQueue | None = None
         """None: restoring."""
         self.folded = 0
         self.to_restore = 0
@@ -88,7 +88,7 @@ class Lane:
             self.memory.position = begin
         self._skips = skips
         self._newest, self._counted = 0, -1  # what another owner left unread may be older than the clock
-        self.inbox = Inbox(self.memory.position)
+        self.inbox = RecordQueue(self.memory.position)
         self.dirty = True  # the group's offset is said anew: it may have expired, or been reset
         return self.memory.position
 
@@ -106,7 +106,7 @@ class Lane:
             self.dirty = True
         return taken
 
-    def fold(self, most: int) -> tuple[int, Said]:
+    def fold(self, most: int) -> tuple[int, TaskOutput]:
         """(how much work it was, in records; what came of it). Raises FoldFailed, LogUnreadableError."""
         inbox = self.inbox
         if not inbox:
@@ -126,20 +126,20 @@ class Lane:
         self._tally.misplaced += outcome.misplaced
         self.dirty = True
         changes = list(self.memory.put(outcome, inbox.position))
-        return (most if self._sweeping else outcome.applied), Said(outcome.outputs, changes)
+        return (most if self._sweeping else outcome.applied), TaskOutput(outcome.outputs, changes)
 
-    def timers(self, now: int) -> Said:
+    def timers(self, now: int) -> TaskOutput:
         """Wakes the keys that time has changed. Quiet until the lane has caught up: what is still to be
         folded may have been recorded before what a timer would say.
         """
         if self.inbox is None or len(self.inbox) or not self._caught_up(now):
             return NOTHING
-        keys = self.memory.due(now, DUE_AT_ONCE)
+        keys = self.memory.due(now, TIMERS_AT_ONCE)
         if not keys:
             return NOTHING
         wake, dues = self._shard.timers(keys, now)
         self.memory.wake([key for key in keys if key not in dues])
-        return Said(wake, list(self.memory.put_dues(dues)))
+        return TaskOutput(wake, list(self.memory.put_dues(dues)))
 
     def checkpoint(self) -> int:
         """The position that a transaction commits now."""
@@ -174,7 +174,7 @@ class Lane:
             takewhile(lambda one: one.unreadable is None and one.position not in self._skips, records)
         )
 
-    def _pass_over(self, inbox: Inbox, record: Record) -> Said:
+    def _pass_over(self, inbox: RecordQueue, record: Record) -> TaskOutput:
         reason = skip_reason(record, self._skips)
         if reason is None and record.unreadable is not None:
             raise LogUnreadableError(record, record.unreadable)
@@ -184,10 +184,10 @@ class Lane:
         self._tally.dead_letters += 1
         letter = Outgoing(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, reason or ""))
         # If a timer wrote it, the same would come of it again: the key's next event says when it is due.
-        return Said([letter], list(self.memory.put_dues({record.key: None})))
+        return TaskOutput([letter], list(self.memory.put_dues({record.key: None})))
 
 
-def cache_size(memory: Memory) -> int:
+def cache_size(memory: StateStore) -> int:
     """How many keys to keep decoded: more of small ones."""
     size = CACHE_BYTES * len(memory) // max(memory.size, 1)
     return min(max(size, CACHED_KEYS.start), CACHED_KEYS.stop)

@@ -19,7 +19,7 @@ from streams.engine.shard import Outcome, Stage
 
 SEPARATOR = "\0"
 """Between key and part in a changelog record's key; no key of ours contains it."""
-DUE = ""
+TIMER = ""
 """The part under which a key's due moment stands, in decimal milliseconds."""
 POSITION = SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
@@ -40,7 +40,7 @@ class Change(NamedTuple):
     value: bytes | None
 
 
-class Memory:
+class StateStore:
     """`streams.engine.shard.Parts`, and how far source and changelog are contained."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Memory:
         name, separator, part = key.decode().partition(SEPARATOR)
         if not name or not separator:
             raise ValueError(f"its key is none of the state: {name[:80]!a}")
-        if part == DUE:
+        if part == TIMER:
             fires_at = None if value is None else _number(value, "the moment at which a timer fires")
             self._woken.discard(name)  # whoever wrote this has folded what we told
             self._set_due(name, fires_at)
@@ -118,7 +118,7 @@ class Memory:
             if self._dues.get(key) != due:
                 self._set_due(key, due)
                 value = None if due is None else b"%d" % due
-                yield Change(f"{key}{SEPARATOR}{DUE}".encode(), value)
+                yield Change(f"{key}{SEPARATOR}{TIMER}".encode(), value)
 
     def at_position(self) -> Iterator[Change]:
         """What the changelog must learn of the position, and once, of who writes now."""
@@ -181,7 +181,7 @@ class Memory:
 def is_state(stage: Stage[Any, Any], record: Record) -> bool:
     """Whether a worker can go on from what this record of a changelog says."""
     key = record.key.encode(errors="surrogateescape")
-    memory = Memory()
+    memory = StateStore()
     try:
         memory.restore(key, record.value)
         for name, parts in memory.load([key.decode().partition(SEPARATOR)[0]]).items():

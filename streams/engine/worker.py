@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from schemas.record import Chunk, LogUnreadableError, Record, Slot, Unreadable
-from streams.engine.bucket import Bucket, Place, Transactions
-from streams.engine.lane import Lane, Tally
-from streams.engine.memory import Memory
+from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, Unreadable
+from streams.engine.bucket import TaskGroup, TaskId, Transactions
+from streams.engine.lane import Task, TaskCounts
+from streams.engine.memory import StateStore
 from streams.engine.shard import Stage, StateUnreadableError
 
 _log = structlog.get_logger(__name__)
@@ -32,21 +32,21 @@ class Backing(Protocol):
 
     def transactions(self, bucket: int) -> Transactions: ...
 
-    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place], None]) -> None:
+    async def restore(self, memories: Mapping[TaskId, StateStore], opened: Callable[[TaskId], None]) -> None:
         """Brings each memory up to the end of its changelog, from its `changelog_position` on; tells
         `opened` of each one when it is there. May be cancelled and called again.
         """
 
-    async def beginnings(self, slots: Collection[Slot]) -> Mapping[Slot, int]:
+    async def beginnings(self, slots: Collection[LogPartition]) -> Mapping[LogPartition, int]:
         """The first position that each source partition holds."""
 
-    async def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
+    async def ends(self, places: Collection[TaskId]) -> Mapping[TaskId, int]:
         """Where each changelog ends now."""
 
-    async def parts_of(self, place: Place, key: str) -> Mapping[str, Record]:
+    async def parts_of(self, place: TaskId, key: str) -> Mapping[str, Record]:
         """By part, the record of the changelog that a key's state was restored from."""
 
-    async def skips(self, slots: Collection[Slot]) -> Mapping[Slot, Mapping[int, str]]:
+    async def skips(self, slots: Collection[LogPartition]) -> Mapping[LogPartition, Mapping[int, str]]:
         """Which records are to be passed over, and why."""
 
 
@@ -94,8 +94,8 @@ class Worker:
         *,
         buckets: int = 2,
         now: Callable[[], int],
-        seek: Callable[[Slot, int], None],
-        room: Callable[[Slot], None] = _nothing,
+        seek: Callable[[LogPartition, int], None],
+        room: Callable[[LogPartition], None] = _nothing,
         fail: Callable[[BaseException], None],
         observe: Callable[[int, float], None] = _nothing,
     ) -> None:
@@ -107,14 +107,14 @@ class Worker:
         self._room = room
         self._fail = fail
         self._observe = observe
-        self.tallies = {stage.name: Tally() for stage in stages}
+        self.tallies = {stage.name: TaskCounts() for stage in stages}
         """Per stage, of all its lanes ever."""
-        self._lanes: dict[Slot, Lane] = {}
-        self._buckets: dict[int, Bucket] = {}
-        self._kept: dict[Slot, Lane] = {}
+        self._lanes: dict[LogPartition, Task] = {}
+        self._buckets: dict[int, TaskGroup] = {}
+        self._kept: dict[LogPartition, Task] = {}
         """Lanes of the last assignment: what they remember is true, if no longer complete."""
         self._kept_at = 0
-        self._full: set[Slot] = set()
+        self._full: set[LogPartition] = set()
         """What was full when it was last offered."""
         self._opening: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
@@ -122,7 +122,7 @@ class Worker:
         self._failed = False
         self._stopped = False
 
-    async def assign(self, slots: Collection[Slot]) -> None:
+    async def assign(self, slots: Collection[LogPartition]) -> None:
         """Opens the buckets of `slots`, all that is owned now, and begins to restore them.
 
         To be called after `revoke`, while the group waits for this member: restoring goes on behind. A
@@ -139,7 +139,7 @@ class Worker:
         self._kept = {}
         by_bucket = sorted(owned, key=lambda slot: slot[1] % self._count)
         for number, members in groupby(by_bucket, key=lambda slot: slot[1] % self._count):
-            self._buckets[number] = Bucket(
+            self._buckets[number] = TaskGroup(
                 self._backing.transactions(number),
                 [self._lanes[slot] for slot in members],
                 now=self._now,
@@ -187,7 +187,7 @@ class Worker:
         if lane.inbox.full:
             self._full.add(slot)
 
-    def full(self, slot: Slot) -> bool:
+    def full(self, slot: LogPartition) -> bool:
         """Whether nothing is to be read of it now: too much waits, or it is restoring."""
         lane = self._lanes.get(slot)
         return lane is not None and (lane.inbox is None or lane.inbox.full)
@@ -218,13 +218,13 @@ class Worker:
             for slot, lane in self._lanes.items()
         ]
 
-    def _lane(self, slot: Slot) -> Lane:
+    def _lane(self, slot: LogPartition) -> Task:
         if (kept := self._kept.get(slot)) is not None:
             return kept
         stage = self._stages[slot[0]]
-        return Lane(stage, slot[1], Memory(), self.tallies[stage.name], self._backing.partitions)
+        return Task(stage, slot[1], StateStore(), self.tallies[stage.name], self._backing.partitions)
 
-    async def _open(self, buckets: Sequence[Bucket]) -> None:
+    async def _open(self, buckets: Sequence[TaskGroup]) -> None:
         try:
             await asyncio.gather(*(bucket.open() for bucket in buckets))
         except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
@@ -233,7 +233,7 @@ class Worker:
         if self._lanes:
             self._restoring = asyncio.create_task(self._restore(dict(self._lanes)), name="restore")
 
-    async def _restore(self, lanes: Mapping[Slot, Lane]) -> None:
+    async def _restore(self, lanes: Mapping[LogPartition, Task]) -> None:
         """Behind the assignment: nobody's heartbeat waits for it."""
         try:
             by_place = {lane.place: (slot, lane) for slot, lane in lanes.items()}
@@ -242,7 +242,7 @@ class Worker:
             beginnings = await self._backing.beginnings(lanes)
             skips = await self._backing.skips(lanes)
 
-            def opened(place: Place) -> None:
+            def opened(place: TaskId) -> None:
                 slot, lane = by_place[place]
                 begin, reached = beginnings[slot], lane.memory.position
                 if reached is not None and reached < begin:
@@ -263,7 +263,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
             self._failed_once(error)
 
-    def _make_room(self, lane: Lane) -> None:
+    def _make_room(self, lane: Task) -> None:
         if lane.slot in self._full and lane.inbox is not None and not lane.inbox.full:
             self._full.remove(lane.slot)
             self._room(lane.slot)

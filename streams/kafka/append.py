@@ -1,7 +1,7 @@
 """Appends to Kafka for whoever waits for the answer: it returns once every replica in sync has the records.
 
 It never waits long. A broker that does not answer within a few seconds, or is known to be away, is said
-to be `Away`, and a new producer is tried until one is let in. Of a call that ended so, some records may
+to be `AppendUnavailable`, and a new producer is tried until one is let in. Of a call that ended so, some records may
 have been written all the same: sent again under their event ids, they count once. Memory is bounded.
 """
 
@@ -33,7 +33,7 @@ LARGEST_RECORD = 1_000_000
 _log = structlog.get_logger(__name__)
 
 
-class Away(RuntimeError):
+class AppendUnavailable(RuntimeError):
     """Kafka does not take records now. Try again after so many seconds."""
 
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
@@ -85,11 +85,11 @@ class KafkaAppend:
         """In the order given, partition by partition. Raises Away, or ValueError for what no log takes."""
         producer = self._producer
         if producer is None:
-            raise Away(self._away)
+            raise AppendUnavailable(self._away)
         placed = [self._placed(record) for record in records]
         size = sum(len(key) + len(value or b"") for _, _, key, value in placed)
         if self._on_the_way and self._on_the_way + size > MOST_BYTES:
-            raise Away("more events are on their way to Kafka than memory is given for")
+            raise AppendUnavailable("more events are on their way to Kafka than memory is given for")
         deadline = asyncio.timeout(PATIENCE)
         self._deadlines.add(deadline)
         self._on_the_way += size
@@ -104,12 +104,12 @@ class KafkaAppend:
             raise ValueError(f"a record is larger than {LARGEST_RECORD} bytes") from cause
         except TimeoutError as cause:
             self._lose(producer, "Kafka does not answer")
-            raise Away(self._away) from cause
+            raise AppendUnavailable(self._away) from cause
         except KafkaError as cause:
             # After a batch that failed, the numbers by which brokers recognise repetitions have a hole:
             # this producer could write to that partition never again.
             self._lose(producer, f"Kafka refused records ({cause!r})")
-            raise Away(self._away) from cause
+            raise AppendUnavailable(self._away) from cause
         finally:
             self._deadlines.discard(deadline)
             self._on_the_way -= size
@@ -130,7 +130,7 @@ class KafkaAppend:
         while True:
             try:
                 await self._connect()
-            except (Away, TimeoutError, OSError, KafkaError) as cause:
+            except (AppendUnavailable, TimeoutError, OSError, KafkaError) as cause:
                 self._away = _reason(cause, self._cluster)
             tried.set()
             await self._watch()
@@ -192,13 +192,13 @@ async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:
     """Asked for among all topics: a question for this one would make it, where brokers make what is asked for."""
     found = (await producer.client.fetch_all_metadata()).partitions_for_topic(topic)
     if not found:
-        raise Away(f"Kafka has no topic {topic}: `leadstream topics create` makes it")
+        raise AppendUnavailable(f"Kafka has no topic {topic}: `leadstream topics create` makes it")
     return len(found)
 
 
 def _reason(cause: Exception, cluster: Cluster) -> str:
     match cause:
-        case Away():
+        case AppendUnavailable():
             return str(cause)
         case TimeoutError():
             return f"Kafka at {cluster.brokers} does not answer"

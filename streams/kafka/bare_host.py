@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from schemas.record import Chunk, Slot
+from schemas.record import Chunk, LogPartition
 from streams.engine.shard import Stage
 from streams.engine.worker import Worker
 from streams.kafka.cluster import Cluster
@@ -40,13 +40,13 @@ class _BareHost:
             fail=self.fail,
         )
 
-    async def assigned(self, slots: Collection[Slot]) -> None:
+    async def assigned(self, slots: Collection[LogPartition]) -> None:
         await self.worker.assign(slots)
 
     async def revoked(self) -> None:
         await self.worker.revoke()
 
-    def full(self, slot: Slot) -> bool:
+    def full(self, slot: LogPartition) -> bool:
         return self.worker.full(slot)
 
     async def hand_over(self, chunk: Chunk) -> None:

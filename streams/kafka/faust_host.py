@@ -37,9 +37,9 @@ from faust.web.drivers.aiohttp import Web
 from mode.threads import ServiceThread
 from yarl import URL
 
-from schemas.record import Chunk, LogUnreadableError, Slot
+from schemas.record import Chunk, LogPartition, LogUnreadableError
 from scoring.features import NewerCodec
-from streams.engine.lane import Tally
+from streams.engine.lane import TaskCounts
 from streams.engine.shard import FoldFailed, Stage
 from streams.engine.worker import ShardStatus, Worker
 from streams.kafka import pages
@@ -48,8 +48,8 @@ from streams.kafka.end_txn import EndTxnInDoubt
 from streams.kafka.member import Member
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.restoring import KafkaBacking
-from streams.kafka.topics import BrokerAway, TopicsMissing, TopicsRefused, check_topics, partitions_of
-from streams.kafka.transactions import BucketUnopened
+from streams.kafka.topics import BrokerUnavailable, TopicsMissing, TopicsRefused, check_topics, partitions_of
+from streams.kafka.transactions import TaskGroupUnopened
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ def explain(error: BaseException) -> str | None:
         return f"A record is larger than its topic takes ({error}): `leadstream topics check` says which setting is wrong."
     if isinstance(
         error,
-        TopicsRefused | PortTakenError | BucketUnopened | EndTxnInDoubt | LogUnreadableError | NewerCodec,
+        TopicsRefused | PortTakenError | TaskGroupUnopened | EndTxnInDoubt | LogUnreadableError | NewerCodec,
     ):
         return str(error)
     return None
@@ -240,10 +240,10 @@ class LeadstreamApp(faust.App):
     def status(self) -> list[ShardStatus]:
         return [] if self._worker is None else self._worker.status()
 
-    def tallies(self) -> Mapping[str, Tally]:
+    def tallies(self) -> Mapping[str, TaskCounts]:
         return {} if self._worker is None else self._worker.tallies
 
-    def ends(self) -> Mapping[Slot, int]:
+    def ends(self) -> Mapping[LogPartition, int]:
         """Up to where the log is known to hold what is committed."""
         return {} if self._member is None else self._member.ends()
 
@@ -329,7 +329,7 @@ class LeadstreamApp(faust.App):
                 partitions = await partitions_of(self.cluster)
                 names = [stage.name for stage in self.stages]
                 problems = await check_topics(self.cluster, partitions=partitions, stages=names)
-            except BrokerAway as away:
+            except BrokerUnavailable as away:
                 if attempt % AWAY_TOLD == 0:
                     _log.warning("waiting for Kafka", reason=str(away))
                 await self.sleep(AWAY_SECONDS)
@@ -374,7 +374,7 @@ class LeadstreamApp(faust.App):
             if self._worker is not None:
                 await self._worker.revoke()
 
-    async def assigned(self, slots: Collection[Slot]) -> None:
+    async def assigned(self, slots: Collection[LogPartition]) -> None:
         """Opens what is owned now; restoring goes on behind, so the group does not wait for it."""
         async with self._changing:
             if self._worker is None or self.should_stop:
@@ -387,7 +387,7 @@ class LeadstreamApp(faust.App):
             if not slots:
                 _log.warning("this worker owns nothing: there are as many workers as buckets without it")
 
-    def full(self, slot: Slot) -> bool:
+    def full(self, slot: LogPartition) -> bool:
         """Also while its agent has not taken what it was given."""
         return self._worker is None or self._waiting[slot[0]] >= MOST_WAITING or self._worker.full(slot)
 
@@ -396,7 +396,7 @@ class LeadstreamApp(faust.App):
         self._waiting[chunk.topic] += 1
         await self._channels[chunk.topic].put(chunk)  # type: ignore[arg-type] # a channel carries any value
 
-    def _has_room(self, _slot: Slot) -> None:
+    def _has_room(self, _slot: LogPartition) -> None:
         """A shard is restored, or a full one has folded."""
         if self._member is not None:
             self._member.has_room()
@@ -456,8 +456,8 @@ class LeadstreamApp(faust.App):
         self.agent(channel, name=stage.name)(fold)
 
     def _add_pages(self) -> None:
-        def about() -> pages.Worker:
-            return pages.Worker(self.cluster.group, self.worker_id, self.buckets, self.unready())
+        def about() -> pages.WorkerSummary:
+            return pages.WorkerSummary(self.cluster.group, self.worker_id, self.buckets, self.unready())
 
         async def tables(view: Any, _request: Any) -> Any:
             return view.html(pages.as_html(about(), self.status(), self.ends()))

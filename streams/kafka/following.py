@@ -15,19 +15,19 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from schemas.record import Chunk, LogUnreadableError, Record, Slot, skip_reason
+from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, skip_reason
 from streams.kafka.cluster import Cluster
 from streams.kafka.private_names import close
 from streams.kafka.reading import COMMITTED, ChunkReader, is_about_content
 from streams.kafka.skips import fetch_skips
 
-Positions = Callable[[Mapping[Slot, int]], Mapping[Slot, int]]
+Positions = Callable[[Mapping[LogPartition, int]], Mapping[LogPartition, int]]
 """Given the first position that the log holds of each partition: where to read on. Called in a thread."""
 Take = Callable[[Sequence[Chunk]], bool]
 """Takes a batch; False: the chunks are not what comes next, so positions are to be asked for again.
 Called in a thread."""
 
-Watch = Callable[[Mapping[Slot, int]], None]
+Watch = Callable[[Mapping[LogPartition, int]], None]
 """Is told how many positions are left of each partition that is followed, as far as it is known; again and again."""
 
 MOST_RECORDS = 5_000
@@ -47,14 +47,14 @@ LOOK_AGAIN_SECONDS = 5.0
 """Between two looks at a partition that cannot be read on."""
 
 
-class KafkaAway(RuntimeError):
+class KafkaUnavailable(RuntimeError):
     """The cluster does not answer, or has no such topics yet: try again later."""
 
 
-class PositionLost(RuntimeError):
+class PositionOutOfRange(RuntimeError):
     """Kafka does not hold what comes next; the message names the remedy."""
 
-    def __init__(self, slot: Slot, position: int, first: int, end: int) -> None:
+    def __init__(self, slot: LogPartition, position: int, first: int, end: int) -> None:
         place = f"{slot[0]}/{slot[1]}"
         super().__init__(
             f"{place}: Kafka no longer holds position {position}, which comes next: it holds {first} to {end - 1}. "
@@ -68,7 +68,7 @@ class PositionLost(RuntimeError):
 
 class Described(NamedTuple):
     cluster_id: str
-    slots: list[Slot]
+    slots: list[LogPartition]
     """Every partition of the topics asked for."""
 
 
@@ -88,7 +88,7 @@ async def describe(cluster: Cluster, topics: Iterable[str]) -> Described:
         (names[each["topic"]], partition["partition"]) for each in found for partition in each["partitions"]
     ]
     if missing := sorted(names.keys() - {cluster.topic(topic) for topic, _ in slots}):
-        raise KafkaAway(
+        raise KafkaUnavailable(
             f"Kafka at {cluster.brokers} has no topic {', '.join(missing)}: run `leadstream topics create`."
         )
     return Described(str(told["cluster_id"]), sorted(slots))
@@ -145,7 +145,7 @@ class _Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self._cluster = cluster
         self.turn = 0
         """Counts what the group decides."""
-        self.slots: list[Slot] | None = None
+        self.slots: list[LogPartition] | None = None
         """None while it decides."""
 
     def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
@@ -178,12 +178,12 @@ class _Following:
         self._reader = ChunkReader(consumer, cluster)
         self._placed: int | None = None
         """The turn whose partitions stand where they should; None: they are to be placed anew."""
-        self._stuck: dict[Slot, str] = {}
+        self._stuck: dict[LogPartition, str] = {}
         """Partitions that cannot be read on, and why; the others are."""
         self._look_again_at = 0.0
-        self._next: dict[Slot, int] = {}
+        self._next: dict[LogPartition, int] = {}
         """What was taken, per partition."""
-        self._committed: dict[Slot, int] = {}
+        self._committed: dict[LogPartition, int] = {}
         self._commit_at = self._heard_at = self._got_at = _now()
 
     async def step(self) -> None:
@@ -214,7 +214,7 @@ class _Following:
             if not is_about_content(error):
                 raise
 
-    async def _place(self, turn: int, slots: Sequence[Slot]) -> None:
+    async def _place(self, turn: int, slots: Sequence[LogPartition]) -> None:
         partitions = {slot: self._reader.partition(slot) for slot in slots}
         found = await self._answered(self._consumer.beginning_offsets(list(partitions.values())))
         starts = {slot: found[partition] for slot, partition in partitions.items()}
@@ -222,7 +222,7 @@ class _Following:
         for slot, position in places.items():
             if position < starts[slot]:
                 end = await self._answered(self._consumer.end_offsets([partitions[slot]]))
-                raise PositionLost(slot, position, starts[slot], end[partitions[slot]])
+                raise PositionOutOfRange(slot, position, starts[slot], end[partitions[slot]])
         if turn != self._members.turn:
             return
         self._reader.forget()
@@ -257,7 +257,7 @@ class _Following:
                 end = (await self._answered(self._consumer.end_offsets([partition])))[partition]
                 if not first <= position <= end:
                     slot = self._cluster.name_of(partition.topic), partition.partition
-                    raise PositionLost(slot, position, first, end) from cause
+                    raise PositionOutOfRange(slot, position, first, end) from cause
             return []
 
     async def _passed(self, chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -322,7 +322,7 @@ class _Following:
             if slot not in self._stuck and ends.get(self._reader.partition(slot), at) > at
         ]
         if behind and self._placed == self._members.turn and _now() - self._got_at > STUCK_SECONDS:
-            raise KafkaAway(
+            raise KafkaUnavailable(
                 f"Kafka at {self._cluster.brokers} sends nothing of {behind[0][0]}/{behind[0][1]}."
             )
         self._heard()
@@ -377,8 +377,8 @@ def batches(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[C
         yield batch
 
 
-def silent(cluster: Cluster) -> KafkaAway:
-    return KafkaAway(f"Kafka at {cluster.brokers} does not answer.")
+def silent(cluster: Cluster) -> KafkaUnavailable:
+    return KafkaUnavailable(f"Kafka at {cluster.brokers} does not answer.")
 
 
 def _now() -> float:

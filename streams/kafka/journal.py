@@ -40,7 +40,7 @@ _PAUSE_SECONDS = 3.0
 _log = structlog.get_logger(__name__)
 
 
-class Note(NamedTuple):
+class JournalNote(NamedTuple):
     at: int
     """In seconds."""
     process: Process
@@ -50,7 +50,7 @@ class Note(NamedTuple):
     why: str = ""
 
 
-def restarts(notes: Iterable[Note], now: int) -> dict[str, int]:
+def restarts(notes: Iterable[JournalNote], now: int) -> dict[str, int]:
     """How often, of late, the worker (the projection) was started that was started most often; and how many were
     `fenced`.
     """
@@ -62,7 +62,7 @@ def restarts(notes: Iterable[Note], now: int) -> dict[str, int]:
     return most | {"fenced": sum(note.happened == "fenced" for note in recent)}
 
 
-async def notes(admin: AIOKafkaAdminClient, cluster: Cluster, partitions: int) -> list[Note]:
+async def notes(admin: AIOKafkaAdminClient, cluster: Cluster, partitions: int) -> list[JournalNote]:
     """What is on record, oldest first. Raises KafkaError."""
     slots = [TopicPartition(cluster.topic(EVENTS), number) for number in range(partitions)]
     found = await admin.list_consumer_group_offsets(cluster.journal_group, partitions=slots)
@@ -95,12 +95,12 @@ class Journal:
 
     def note(self, happened: Happened, why: str = "") -> threading.Thread:
         """Writes it from a thread of its own, which may be waited for."""
-        note = Note(int(time.time()), self._process, self._name, happened, why[:_LONGEST])
+        note = JournalNote(int(time.time()), self._process, self._name, happened, why[:_LONGEST])
         thread = threading.Thread(target=self._write, args=(note,), name="journal", daemon=True)
         thread.start()
         return thread
 
-    def _write(self, note: Note) -> None:
+    def _write(self, note: JournalNote) -> None:
         with self._writing:
             for _ in range(_TRIES):
                 try:
@@ -112,7 +112,7 @@ class Journal:
                     return
 
 
-async def _add(cluster: Cluster, note: Note) -> None:
+async def _add(cluster: Cluster, note: JournalNote) -> None:
     admin = AIOKafkaAdminClient(**cluster.client())
     consumer = AIOKafkaConsumer(**cluster.client(), group_id=cluster.journal_group, enable_auto_commit=False)
     try:
@@ -136,13 +136,13 @@ async def _add(cluster: Cluster, note: Note) -> None:
         await admin.close()
 
 
-def _read(text: str | None) -> list[Note]:
+def _read(text: str | None) -> list[JournalNote]:
     with suppress(DecodeError):
-        return json.decode(text or "[]", type=list[Note])
+        return json.decode(text or "[]", type=list[JournalNote])
     return []
 
 
-def _written(notes: Sequence[Note]) -> str:
+def _written(notes: Sequence[JournalNote]) -> str:
     kept = list(notes)
     while len(text := json.encode(kept)) > MOST_BYTES:
         kept.pop(0)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from schemas.record import Chunk, Slot
+from schemas.record import Chunk, LogPartition
 from streams.kafka.assignor import bucket_assignor
 from streams.kafka.cluster import Cluster
 from streams.kafka.private_names import close
@@ -34,13 +34,13 @@ _NOWHERE = TopicPartition("", 0)
 class MemberHost(Protocol):
     """Whom a member tells what happens to it."""
 
-    async def assigned(self, slots: Collection[Slot]) -> None:
+    async def assigned(self, slots: Collection[LogPartition]) -> None:
         """All that this member owns from now on."""
 
     async def revoked(self) -> None:
         """It owns nothing until it is assigned again."""
 
-    def full(self, slot: Slot) -> bool:
+    def full(self, slot: LogPartition) -> bool:
         """Whether nothing is to be read of it now."""
 
     async def hand_over(self, chunk: Chunk) -> None: ...
@@ -94,7 +94,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
             await asyncio.wait({self._following})
         await close(self._consumer, LEAVING_SECONDS)
 
-    def read_from(self, slot: Slot, position: int) -> None:
+    def read_from(self, slot: LogPartition, position: int) -> None:
         """`seek` of the engine's worker."""
         if self._reader.partition(slot) in self._consumer.assignment():
             self._reader.seek(slot, position)
@@ -103,7 +103,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
         """What was full, or restoring, may be read."""
         self._room.set()
 
-    def ends(self) -> dict[Slot, int]:
+    def ends(self) -> dict[LogPartition, int]:
         """Up to where each partition is known to hold what is committed."""
         ends = {self._slot(p): self._consumer.last_stable_offset(p) for p in self._consumer.assignment()}
         return {slot: end for slot, end in ends.items() if end is not None and end >= 0}
@@ -123,7 +123,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
         except Exception as error:  # noqa: BLE001 - as above
             self._host.fail(error)
 
-    def _slot(self, partition: TopicPartition) -> Slot:
+    def _slot(self, partition: TopicPartition) -> LogPartition:
         return self._cluster.name_of(partition.topic), partition.partition
 
     async def _follow(self) -> None:

@@ -11,15 +11,15 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from schemas.record import Slot
-from streams.engine.lane import Tally
+from schemas.record import LogPartition
+from streams.engine.lane import TaskCounts
 from streams.engine.worker import ShardStatus
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 Status = Callable[[], Sequence[ShardStatus]]
-Ends = Callable[[], Mapping[Slot, int]]
-Tallies = Callable[[], Mapping[str, Tally]]
+Ends = Callable[[], Mapping[LogPartition, int]]
+Tallies = Callable[[], Mapping[str, TaskCounts]]
 
 
 class WorkerMetrics:
@@ -125,7 +125,7 @@ class _Shards(Collector):
             ages.add_metric([shard.topic, str(shard.partition)], waited)
         return ages
 
-    def _counted(self, name: str, about: str, value: Callable[[Tally], int]) -> Metric:
+    def _counted(self, name: str, about: str, value: Callable[[TaskCounts], int]) -> Metric:
         tallies = self._tallies()
         family = CounterMetricFamily(f"leadstream_worker_{name}", about, labels=["stage"])
         for stage in self._stages:
@@ -150,7 +150,7 @@ def restored_percent(shards: Iterable[ShardStatus]) -> int:
     return min(99, sum(shard.restored for shard in owned) * 100 // whole)
 
 
-def lag(shard: ShardStatus, ends: Mapping[Slot, int]) -> int | None:
+def lag(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> int | None:
     """None: not known yet."""
     end = ends.get((shard.topic, shard.partition))
     return None if end is None or shard.position is None else max(0, end - shard.position)

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from schemas.record import Slot
+from schemas.record import LogPartition
 from streams.engine.worker import ShardStatus
 from streams.kafka.metrics import lag
 
 REFRESH_SECONDS = 2
 
 
-class Worker(NamedTuple):
+class WorkerSummary(NamedTuple):
     """What is shown of the worker as a whole. `reason` says why it is not ready."""
 
     group: str
@@ -24,7 +24,7 @@ class Worker(NamedTuple):
     reason: str | None
 
 
-def as_json(worker: Worker, shards: Sequence[ShardStatus], ends: Mapping[Slot, int]) -> dict[str, Any]:
+def as_json(worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]) -> dict[str, Any]:
     return {
         "group": worker.group,
         "worker": worker.worker_id,
@@ -35,7 +35,7 @@ def as_json(worker: Worker, shards: Sequence[ShardStatus], ends: Mapping[Slot, i
     }
 
 
-def as_html(worker: Worker, shards: Sequence[ShardStatus], ends: Mapping[Slot, int]) -> str:
+def as_html(worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]) -> str:
     rows = [_row(shard, ends) for shard in sorted(shards)]
     body = "".join(_html_row(row) for row in rows)
     if not rows:
@@ -69,7 +69,7 @@ def percent(shard: ShardStatus) -> int:
 _COLUMNS = ("table", "source", "partition", "bucket", "state", "position", "lag", "queued", "keys", "bytes")
 
 
-def _row(shard: ShardStatus, ends: Mapping[Slot, int]) -> dict[str, Any]:
+def _row(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> dict[str, Any]:
     return {
         "table": shard.stage,
         "source": shard.topic,

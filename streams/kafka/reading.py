@@ -24,7 +24,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.fetch import FetchRequest
 
-from schemas.record import Chunk, Record, Slot, Unreadable
+from schemas.record import Chunk, LogPartition, Record, Unreadable
 from streams.kafka.batches import Look, first_position, look, read
 from streams.kafka.cluster import Cluster
 from streams.kafka.private_names import client_of
@@ -70,17 +70,17 @@ class ChunkReader:
         self._quiet: dict[TopicPartition, tuple[int | None, float]] = {}
         """Where a partition stands, and since when it was seen there or looked at."""
 
-    def partition(self, slot: Slot) -> TopicPartition:
+    def partition(self, slot: LogPartition) -> TopicPartition:
         return TopicPartition(self._cluster.topic(slot[0]), slot[1])
 
-    def seek(self, slot: Slot, position: int) -> None:
+    def seek(self, slot: LogPartition, position: int) -> None:
         """The next chunk of this partition starts here."""
         partition = self.partition(slot)
         self._consumer.seek(partition, position)
         self._next[partition] = position
 
     @property
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[LogPartition]:
         """What is read."""
         return [self._slot(partition) for partition in self._next]
 
@@ -89,7 +89,7 @@ class ChunkReader:
         self._next, self._quiet = {}, {}
 
     async def read(
-        self, *, seconds: float, most: int | None = None, of: Collection[Slot] | None = None
+        self, *, seconds: float, most: int | None = None, of: Collection[LogPartition] | None = None
     ) -> list[Chunk]:
         """What has come, waiting for it at most so long; at most `most` records. A partition whose
         position moved without a record gives a chunk without one.
@@ -248,7 +248,7 @@ class ChunkReader:
             records = [Record(topic, number, start, "", found.raw, None, found.unreadable)]
         return Chunk(topic, number, start, found.next, records)
 
-    def _slot(self, partition: TopicPartition) -> Slot:
+    def _slot(self, partition: TopicPartition) -> LogPartition:
         return self._cluster.name_of(partition.topic), partition.partition
 
     def _text(self, key: bytes | None) -> str:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.record import Chunk, LogUnreadableError, Record, Slot, Unreadable, skip_reason
+from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, Unreadable, skip_reason
 from scoring.features import NewerCodec
-from streams.engine.bucket import Place, Transactions
-from streams.engine.memory import DUE, SEPARATOR, Memory
+from streams.engine.bucket import TaskId, Transactions
+from streams.engine.memory import SEPARATOR, TIMER, StateStore
 from streams.engine.worker import STATE_SKIPPED
 from streams.kafka.cluster import Cluster
 from streams.kafka.reading import COMMITTED, ChunkReader
@@ -54,17 +54,17 @@ class KafkaBacking:
     def transactions(self, bucket: int) -> Transactions:
         return KafkaTransactions(self._cluster, bucket, self.partitions)
 
-    async def beginnings(self, slots: Collection[Slot]) -> Mapping[Slot, int]:
+    async def beginnings(self, slots: Collection[LogPartition]) -> Mapping[LogPartition, int]:
         partitions = {TopicPartition(self._cluster.topic(slot[0]), slot[1]): slot for slot in slots}
         found = await self._started.beginning_offsets(list(partitions))
         return {partitions[partition]: offset for partition, offset in found.items()}
 
-    async def ends(self, places: Collection[Place]) -> Mapping[Place, int]:
+    async def ends(self, places: Collection[TaskId]) -> Mapping[TaskId, int]:
         partitions = {self._changelog(place): place for place in places}
         found = await self._started.end_offsets(list(partitions))
         return {partitions[partition]: offset for partition, offset in found.items()}
 
-    async def restore(self, memories: Mapping[Place, Memory], opened: Callable[[Place], None]) -> None:
+    async def restore(self, memories: Mapping[TaskId, StateStore], opened: Callable[[TaskId], None]) -> None:
         """Raises LogUnreadableError for a record that is none of a changelog, until it is skipped."""
         places = {self._slot(place): place for place in memories}
         skips = await self.skips(places)
@@ -79,20 +79,20 @@ class KafkaBacking:
                     left.remove(slot)
                     opened(places[slot])
 
-    async def parts_of(self, place: Place, key: str) -> Mapping[str, Record]:
+    async def parts_of(self, place: TaskId, key: str) -> Mapping[str, Record]:
         slot = self._slot(place)
         skips = (await self.skips([slot])).get(slot, {})
         found = {}
         async for chunks, _ in self._read({slot: 0}):
             for record in (record for chunk in chunks for record in chunk.records):
                 name, _, part = record.key.partition(SEPARATOR)
-                if name == key and part != DUE and record.position not in skips:
+                if name == key and part != TIMER and record.position not in skips:
                     found[part] = record
         return found
 
     async def _read(
-        self, positions: Mapping[Slot, int]
-    ) -> AsyncIterator[tuple[Sequence[Chunk], Mapping[Slot, int]]]:
+        self, positions: Mapping[LogPartition, int]
+    ) -> AsyncIterator[tuple[Sequence[Chunk], Mapping[LogPartition, int]]]:
         """What changelogs hold now from these positions on, with where they end; first nothing, with the ends."""
         consumer = self._started
         reader = ChunkReader(consumer, self._cluster, key_errors="surrogateescape")
@@ -114,7 +114,7 @@ class KafkaBacking:
             }
         consumer.assign([])
 
-    async def skips(self, slots: Collection[Slot]) -> Skips:
+    async def skips(self, slots: Collection[LogPartition]) -> Skips:
         return await read_skips(self._started, self._cluster, slots)
 
     @property
@@ -123,14 +123,14 @@ class KafkaBacking:
             raise RuntimeError("the backing was not started")
         return self._consumer
 
-    def _changelog(self, place: Place) -> TopicPartition:
+    def _changelog(self, place: TaskId) -> TopicPartition:
         return TopicPartition(self._cluster.changelog(place[0]), place[1])
 
-    def _slot(self, place: Place) -> Slot:
+    def _slot(self, place: TaskId) -> LogPartition:
         return self._cluster.name_of(self._cluster.changelog(place[0])), place[1]
 
 
-def _restore(memory: Memory, chunk: Chunk, skips: Mapping[int, str]) -> None:
+def _restore(memory: StateStore, chunk: Chunk, skips: Mapping[int, str]) -> None:
     for record in chunk.records:
         broken = record.unreadable
         if broken is None and record.position not in skips:

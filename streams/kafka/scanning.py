@@ -12,13 +12,13 @@ from typing import Any, Self, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from schemas.record import Chunk, Slot
+from schemas.record import Chunk, LogPartition
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import (
     ANSWER_SECONDS,
     Described,
-    KafkaAway,
-    PositionLost,
+    KafkaUnavailable,
+    PositionOutOfRange,
     describe,
     pass_skipped,
     silent,
@@ -47,7 +47,7 @@ class Scanner:
         self._thread = threading.Thread(target=self._loop.run_forever, name="scanner", daemon=True)
         self._consumer: AIOKafkaConsumer | None = None
         self._reader: ChunkReader | None = None
-        self._place: tuple[Slot, int] | None = None
+        self._place: tuple[LogPartition, int] | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -63,15 +63,15 @@ class Scanner:
     ) -> None:
         self._end()
 
-    def starts(self) -> dict[Slot, int]:
+    def starts(self) -> dict[LogPartition, int]:
         """The first position that each partition holds."""
         return self._do(self._offsets(self._opened().beginning_offsets))
 
-    def ends(self) -> dict[Slot, int]:
+    def ends(self) -> dict[LogPartition, int]:
         """The position after the last that can be read."""
         return self._do(self._offsets(self._opened().end_offsets))
 
-    def read(self, slot: Slot, start: int, most: int) -> Chunk:
+    def read(self, slot: LogPartition, start: int, most: int) -> Chunk:
         """What stands from `start` on, at most so many records. The caller knows that something does.
         Raises PositionLost, LogUnreadableError.
         """
@@ -89,12 +89,12 @@ class Scanner:
         self._reader = ChunkReader(self._consumer, self._cluster, key_errors=self._key_errors)
         await self._answered(self._consumer.start())
 
-    async def _offsets(self, ask: Any) -> dict[Slot, int]:
+    async def _offsets(self, ask: Any) -> dict[LogPartition, int]:
         partitions = {self._partition(slot): slot for slot in self.described.slots}
         found = await self._answered(ask(list(partitions)))
         return {slot: found[partition] for partition, slot in partitions.items()}
 
-    async def _read(self, slot: Slot, start: int, most: int) -> Chunk:
+    async def _read(self, slot: LogPartition, start: int, most: int) -> Chunk:
         if self._reader is None:
             raise RuntimeError("enter the scanner first")
         if self._place != (slot, start):
@@ -109,16 +109,16 @@ class Scanner:
                 first = await self._answered(self._opened().beginning_offsets([self._partition(slot)]))
                 end = await self._answered(self._opened().end_offsets([self._partition(slot)]))
                 place = self._partition(slot)
-                raise PositionLost(slot, start, first[place], end[place]) from cause
+                raise PositionOutOfRange(slot, start, first[place], end[place]) from cause
             except KafkaError as cause:
-                raise KafkaAway(f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}.") from cause
+                raise KafkaUnavailable(f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}.") from cause
             if chunks:
                 chunk = await pass_skipped(self._cluster, chunks[0])
                 self._place = slot, chunk.next
                 return chunk
-        raise KafkaAway(f"Kafka at {self._cluster.brokers} sends nothing of {slot[0]}/{slot[1]}.")
+        raise KafkaUnavailable(f"Kafka at {self._cluster.brokers} sends nothing of {slot[0]}/{slot[1]}.")
 
-    def _partition(self, slot: Slot) -> TopicPartition:
+    def _partition(self, slot: LogPartition) -> TopicPartition:
         return TopicPartition(self._cluster.topic(slot[0]), slot[1])
 
     def _opened(self) -> AIOKafkaConsumer:

@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 import structlog
 from aiokafka import AIOKafkaConsumer
 
-from schemas.record import Record, Slot
+from schemas.record import LogPartition, Record
 from streams.kafka.cluster import Cluster
 from streams.kafka.reading import COMMITTED, ChunkReader
 
-Skips = Mapping[Slot, Mapping[int, str]]
+Skips = Mapping[LogPartition, Mapping[int, str]]
 """Topic partition -> position -> why."""
 
 _WAIT_SECONDS = 0.2
@@ -21,7 +21,7 @@ _WAIT_SECONDS = 0.2
 _log = structlog.get_logger(__name__)
 
 
-async def fetch_skips(cluster: Cluster, slots: Collection[Slot]) -> Skips:
+async def fetch_skips(cluster: Cluster, slots: Collection[LogPartition]) -> Skips:
     """By a consumer of its own. Raises aiokafka's errors."""
     consumer = AIOKafkaConsumer(
         **cluster.client(),
@@ -37,7 +37,7 @@ async def fetch_skips(cluster: Cluster, slots: Collection[Slot]) -> Skips:
         await consumer.stop()
 
 
-async def read_skips(consumer: AIOKafkaConsumer, cluster: Cluster, slots: Collection[Slot]) -> Skips:
+async def read_skips(consumer: AIOKafkaConsumer, cluster: Cluster, slots: Collection[LogPartition]) -> Skips:
     """Those of `slots`. The consumer is assigned to the topic, and stays so."""
     reader = ChunkReader(consumer, cluster)
     topic = cluster.name_of(cluster.skips)
@@ -47,7 +47,7 @@ async def read_skips(consumer: AIOKafkaConsumer, cluster: Cluster, slots: Collec
     consumer.assign([reader.partition(slot) for slot in left])
     for slot in left:
         reader.seek(slot, 0)
-    found: dict[Slot, dict[int, str]] = {}
+    found: dict[LogPartition, dict[int, str]] = {}
     while left:
         for chunk in await reader.read(seconds=_WAIT_SECONDS, of=left):
             for record in chunk.records:
@@ -57,7 +57,7 @@ async def read_skips(consumer: AIOKafkaConsumer, cluster: Cluster, slots: Collec
     return {slot: found[slot] for slot in slots if slot in found}
 
 
-def _take(found: dict[Slot, dict[int, str]], record: Record) -> None:
+def _take(found: dict[LogPartition, dict[int, str]], record: Record) -> None:
     topic, _, position = record.key.rpartition("/")
     if record.unreadable is not None or not topic or not (position.isascii() and position.isdigit()):
         _log.warning(

@@ -63,7 +63,7 @@ _PAUSES = (0.2, 0.3, 0.5, 0.8, 1.3, 2.1, 3.4, 5.5)
 """Between the attempts of a publisher whom another one shuts out; longer than a publication takes."""
 
 
-class BrokerAway(RuntimeError):
+class BrokerUnavailable(RuntimeError):
     """No broker answers; the message names the remedy."""
 
 
@@ -75,7 +75,7 @@ class TopicsMissing(TopicsRefused):
     """A topic is not there."""
 
 
-class Problem(NamedTuple):
+class TopicProblem(NamedTuple):
     """What is wrong with a topic (its name in Kafka), as sentences without a full stop."""
 
     topic: str
@@ -88,7 +88,7 @@ class Problem(NamedTuple):
         return f"Topic {self.topic} {self.said}: {self.remedy}."
 
 
-def wanted_topics(cluster: Cluster, stages: Sequence[str] = STAGES) -> dict[str, dict[str, str]]:
+def topic_settings(cluster: Cluster, stages: Sequence[str] = STAGES) -> dict[str, dict[str, str]]:
     """Every topic by its name in Kafka, with the settings that it needs."""
     everywhere = {
         "message.timestamp.type": "LogAppendTime",
@@ -125,7 +125,7 @@ async def create_topics(
 
     `replication` None: 1 with one broker, else 3 at most. Raises BrokerAway, TopicsRefused.
     """
-    wanted = wanted_topics(cluster, stages)
+    wanted = topic_settings(cluster, stages)
     async with _admin(cluster) as admin:
         found = await _partition_counts(admin, wanted)
         _require(_miscounted(cluster, found, partitions))
@@ -145,13 +145,13 @@ async def create_topics(
 
 async def check_topics(
     cluster: Cluster, *, partitions: int | None = None, stages: Sequence[str] = STAGES
-) -> list[Problem]:
+) -> list[TopicProblem]:
     """What is wrong with the topics. `partitions` None: as many as `events` has. Raises BrokerAway."""
-    wanted = wanted_topics(cluster, stages)
+    wanted = topic_settings(cluster, stages)
     async with _admin(cluster) as admin:
         found = await _partition_counts(admin, wanted)
         configs = await _configs(admin, list(found))
-    missing = [Problem(name, "is missing", f"`{CREATE}` makes it") for name in wanted if name not in found]
+    missing = [TopicProblem(name, "is missing", f"`{CREATE}` makes it") for name in wanted if name not in found]
     expected = partitions or found.get(cluster.topic(EVENTS))
     miscounted = [] if expected is None else _miscounted(cluster, found, expected)
     misconfigured = [
@@ -166,7 +166,7 @@ async def partitions_of(cluster: Cluster) -> int:
     async with _admin(cluster) as admin:
         found = await _partition_counts(admin, [events])
     if events not in found:
-        raise TopicsMissing(str(Problem(events, "is missing", f"`{CREATE}` makes it")))
+        raise TopicsMissing(str(TopicProblem(events, "is missing", f"`{CREATE}` makes it")))
     return found[events]
 
 
@@ -239,7 +239,7 @@ async def _publish(cluster: Cluster, records: Sequence[Outgoing], unless: _Unles
                         raise TopicsRefused(f"Kafka refuses what is to be published ({cause!r}).") from cause
                 await asyncio.sleep(pause)
     known = "nothing is published" if publication.mark is None else "whether it is published is not known"
-    raise BrokerAway(
+    raise BrokerUnavailable(
         f"Kafka at {cluster.brokers} did not complete the publication: {known}. Try again when it answers."
     )
 
@@ -322,7 +322,7 @@ async def _has_genesis(cluster: Cluster) -> bool:
                     position = chunk.next
                 end = consumer.highwater(slot)
     except TimeoutError as cause:
-        raise BrokerAway(
+        raise BrokerUnavailable(
             f"Kafka at {cluster.brokers} does not give the beginning of {slot.topic}: try again when it answers."
         ) from cause
     return False
@@ -357,7 +357,7 @@ async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
         yield admin
     except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, TimeoutError) as cause:
-        raise BrokerAway(
+        raise BrokerUnavailable(
             f"No Kafka broker answers at {cluster.brokers} as asked ({cluster.security.protocol}): start one "
             "(`make kafka`), or set LEADSTREAM_KAFKA to HOST:PORT of one that runs."
         ) from cause
@@ -418,7 +418,7 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
     return {name: {key: value for key, value, *_ in entries} for _, _, _, name, entries in answer.resources}
 
 
-def _miscounted(cluster: Cluster, found: Mapping[str, int], partitions: int) -> list[Problem]:
+def _miscounted(cluster: Cluster, found: Mapping[str, int], partitions: int) -> list[TopicProblem]:
     """One problem, if all agree on another number."""
     events = cluster.topic(EVENTS)
     wrong = {name: count for name, count in found.items() if count != partitions}
@@ -438,8 +438,8 @@ def _miscounted(cluster: Cluster, found: Mapping[str, int], partitions: int) -> 
     return problems
 
 
-def _differs(name: str, count: int, partitions: int, remedy: str, others: str = "") -> Problem:
-    return Problem(
+def _differs(name: str, count: int, partitions: int, remedy: str, others: str = "") -> TopicProblem:
+    return TopicProblem(
         name, f"has {count} partitions instead of {partitions}{others}", remedy.format(count=count)
     )
 
@@ -449,7 +449,7 @@ _SET = "set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to
 _TOPIC_NAMES = tuple(topic.name for topic in TOPICS)
 
 
-def _misconfigured(name: str, wanted: Mapping[str, str], configs: Mapping[str, str]) -> Iterator[Problem]:
+def _misconfigured(name: str, wanted: Mapping[str, str], configs: Mapping[str, str]) -> Iterator[TopicProblem]:
     """Keeping more, or taking more, than asked is no problem."""
     for key in _CHECKED:
         if key not in wanted:
@@ -457,7 +457,7 @@ def _misconfigured(name: str, wanted: Mapping[str, str], configs: Mapping[str, s
         need, has = wanted[key], configs.get(key, "")
         at_least = key in {"retention.ms", "max.message.bytes"}
         if not (_span(has) >= _span(need) if at_least else has == need):
-            yield Problem(
+            yield TopicProblem(
                 name,
                 f"has {key}={has} instead of {need}",
                 f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={need}` mends it",
@@ -470,6 +470,6 @@ def _span(text: str) -> float:
     return float("inf") if number == FOREVER else number
 
 
-def _require(problems: Sequence[Problem]) -> None:
+def _require(problems: Sequence[TopicProblem]) -> None:
     if problems:
         raise TopicsRefused(" ".join(map(str, problems)))

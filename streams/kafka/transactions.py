@@ -25,7 +25,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from schemas.topics import partition_of
-from streams.engine.bucket import Place, Round
+from streams.engine.bucket import Commit, TaskId
 from streams.kafka.cluster import Cluster
 from streams.kafka.end_txn import EndTxnInDoubt, end_once
 from streams.kafka.reading import COMMITTED
@@ -55,7 +55,7 @@ def reached(step: str) -> None:
     """
 
 
-class BucketUnopened(Exception):
+class TaskGroupUnopened(Exception):
     """The brokers do not say whose turn it is; the message says where to look."""
 
     def __init__(self, bucket: int) -> None:
@@ -101,11 +101,11 @@ class KafkaTransactions:
         except BaseException as error:  # also when it is called off
             await _stopped(producer)
             if isinstance(error, TimeoutError):
-                raise BucketUnopened(self._bucket) from error
+                raise TaskGroupUnopened(self._bucket) from error
             raise
         self._producer = producer
 
-    async def commit(self, made: Round) -> Mapping[Place, int]:
+    async def commit(self, made: Commit) -> Mapping[TaskId, int]:
         while True:
             try:
                 return await self._attempt(made)
@@ -116,7 +116,7 @@ class KafkaTransactions:
             if (contained := await self._settle(made, made.contained)) is not None:
                 return contained
 
-    async def _attempt(self, made: Round) -> Mapping[Place, int]:
+    async def _attempt(self, made: Commit) -> Mapping[TaskId, int]:
         producer = self._producer
         if producer is None:
             raise RuntimeError(f"bucket {self._bucket} is not open")
@@ -125,7 +125,7 @@ class KafkaTransactions:
         reached("begun")
         # 2. Outputs and changelog records are sent, and acknowledged.
         sent: list[Sent] = []
-        of_changelogs: dict[Place, Sent] = {}
+        of_changelogs: dict[TaskId, Sent] = {}
         for to, place, records in self._batches(made):
             sent += await _send(producer, to, records)
             if place is not None:
@@ -151,7 +151,7 @@ class KafkaTransactions:
         # A batch that the broker had already is acknowledged without an offset.
         return {place: offset + last.records for place, (offset, last) in begun.items() if offset >= 0}
 
-    async def _settle(self, made: Round, contained: Mapping[Place, int]) -> Mapping[Place, int] | None:
+    async def _settle(self, made: Commit, contained: Mapping[TaskId, int]) -> Mapping[TaskId, int] | None:
         """What `commit` returns if the round stands; None if it was undone. Raises ProducerFenced."""
         # 5. A new producer: the late frame is refused from now on, and whatever was open has ended.
         await self.close()
@@ -169,8 +169,8 @@ class KafkaTransactions:
         raise ProducerFenced("while the end of a transaction was in doubt, another worker has written")
 
     async def _written_since(
-        self, contained: Mapping[Place, int], most: int
-    ) -> Mapping[Place, list[ConsumerRecord]]:
+        self, contained: Mapping[TaskId, int], most: int
+    ) -> Mapping[TaskId, list[ConsumerRecord]]:
         """What is committed in changelogs from these positions on; only of those that have more. Stops at more
         records than `most`.
         """
@@ -178,7 +178,7 @@ class KafkaTransactions:
             TopicPartition(self._cluster.changelog(stage), number): (stage, number)
             for stage, number in contained
         }
-        found: dict[Place, list[ConsumerRecord]] = defaultdict(list)
+        found: dict[TaskId, list[ConsumerRecord]] = defaultdict(list)
         consumer = AIOKafkaConsumer(
             **self._cluster.client(),
             enable_auto_commit=False,
@@ -207,7 +207,7 @@ class KafkaTransactions:
         if producer is not None:
             await _stopped(producer)
 
-    def _batches(self, made: Round) -> Iterator[tuple[TopicPartition, Place | None, Keyed]]:
+    def _batches(self, made: Commit) -> Iterator[tuple[TopicPartition, TaskId | None, Keyed]]:
         outputs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = defaultdict(list)
         for topic, key, value, chosen in made.outputs:
             partition = _partition_of(key, self._partitions) if chosen is None else chosen
@@ -218,7 +218,7 @@ class KafkaTransactions:
             yield TopicPartition(self._cluster.changelog(place[0]), place[1]), place, _newest(made, place)
 
 
-def _newest(made: Round, place: Place) -> Keyed:
+def _newest(made: Commit, place: TaskId) -> Keyed:
     """The records of a changelog: each key once, however often it changed."""
     return {change.key: change.value for change in made.changes[place]}.items()
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import exposition as gateway
 from leadstream.settings import Settings
-from projections.metrics import Waiting
+from projections.metrics import UnprojectedRecords
 from projections.metrics import exposition as projection
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.topics import STAGES
@@ -37,7 +37,7 @@ SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_cou
 
 def given():
     """Every series that a gateway, a worker and a projection give, as Prometheus reads them."""
-    Waiting().left({("events", 0): 0})
+    UnprojectedRecords().left({("events", 0): 0})
     pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
     families = [family for page in pages for family in text_string_to_metric_families(page.decode())]
     return {family.name + part for family in families for part in SERIES[family.type]}

@@ -45,7 +45,7 @@ def test_the_map_has_every_package_and_only_those():
     [
         ("one event", f"{MAX_EVENT_BYTES // 1024} KB"),
         ("repetitions recognised", f"{track_sessions.SEEN_PER_BUCKET * track_sessions.SEEN_BUCKETS:,}"),
-        ("acts kept per visitor", str(sessions.KEPT_ACTS)),
+        ("acts kept per visitor", str(sessions.KEPT_EVENTS)),
         ("sessions in a lead's features", str(sessions.REMEMBERED)),
         ("persons behind one visitor key", str(identity.SEGMENTS)),
         ("identities of one lead", str(identity.IDENTITIES)),

@@ -1,10 +1,10 @@
 """A memory that was kept while another worker owned its shard, and has read on in the changelog."""
 
-from streams.engine.memory import Memory
+from streams.engine.memory import StateStore
 
 
 def test_who_was_woken_before_is_woken_again_once_the_other_owner_has_folded_that():
-    mine, other = Memory(), Memory()
+    mine, other = StateStore(), StateStore()
     for change in mine.put_dues({"a": 10}):
         other.restore(*change)
     mine.wake(["a"])

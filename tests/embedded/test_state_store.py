@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from streams.embedded import log
-from streams.embedded.state import Due, StateStore
+from streams.embedded.state import PostgresStateStore, Timer
 
 SLOT = ("stage", 3)
 
@@ -18,7 +18,7 @@ def connection(database_url):
 
 @pytest.fixture
 def store(connection):
-    return StateStore(connection)
+    return PostgresStateStore(connection)
 
 
 def put(store, parts, dues=None):
@@ -92,17 +92,17 @@ def test_what_is_forgotten_is_never_written(store, connection):
 
 def test_dues_come_longest_overdue_first_and_go_when_there_is_none(store):
     put(store, {}, {"late": 30, "early": 10, "never": None, "future": 99})
-    assert store.due(["stage"], 50, 10) == [Due("stage", 3, "early"), Due("stage", 3, "late")]
-    assert store.due(["stage"], 50, 1) == [Due("stage", 3, "early")]
+    assert store.due(["stage"], 50, 10) == [Timer("stage", 3, "early"), Timer("stage", 3, "late")]
+    assert store.due(["stage"], 50, 1) == [Timer("stage", 3, "early")]
     assert store.due(["another"], 50, 10) == []
     put(store, {}, {"early": None, "late": 60})
     assert store.due(["stage"], 50, 10) == []
-    assert store.due(["stage"], 60, 10) == [Due("stage", 3, "late")]
+    assert store.due(["stage"], 60, 10) == [Timer("stage", 3, "late")]
 
 
 def test_a_due_of_an_earlier_run_can_be_taken_back(store, connection):
     put(store, {}, {"k": 10})
     store.flush()
-    later = StateStore(connection)
+    later = PostgresStateStore(connection)
     later.put(SLOT, {}, {"k": None})
     assert later.due(["stage"], 50, 10) == []

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from schemas.record import Chunk, Record
 from schemas.topics import EVENTS
-from streams.engine.inbox import Inbox
+from streams.engine.inbox import RecordQueue
 
 HOLES = {3, 4, 9, 15, 16, 17, 23}
 """Positions without a record: marks of transactions, compacted records."""
@@ -22,7 +22,7 @@ cuts = st.lists(st.tuples(st.integers(0, END), st.integers(0, END)), max_size=15
 
 @given(st.integers(0, END), cuts, st.integers(1, 7))
 def test_each_record_is_folded_once_in_order_however_chunks_repeat_overlap_or_jump(begin, cuts, most):
-    inbox, folded = Inbox(begin), []
+    inbox, folded = RecordQueue(begin), []
 
     def fold():
         first = inbox.first(most)
@@ -43,13 +43,13 @@ def test_each_record_is_folded_once_in_order_however_chunks_repeat_overlap_or_ju
 
 
 def test_a_chunk_without_records_moves_the_position():
-    inbox = Inbox(3)
+    inbox = RecordQueue(3)
     assert inbox.offer(chunk(3, 5))
     assert (inbox.position, len(inbox)) == (5, 0)
 
 
 def test_it_is_full_by_records_and_by_bytes_and_has_room_again():
-    inbox = Inbox(0)
+    inbox = RecordQueue(0)
     large = Record(EVENTS, 0, 0, "k", bytes(4 * 1024 * 1024))
     inbox.offer(Chunk(EVENTS, 0, 0, 1, [large]))
     assert inbox.full

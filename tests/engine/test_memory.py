@@ -9,7 +9,7 @@ from scoring import features, holding
 from scoring.features import Features, NewerCodec
 from streams import lead_state, published, track_sessions
 from streams.engine import memory as engine_memory
-from streams.engine.memory import FORMAT, FORMAT_KEY, POSITION, Memory
+from streams.engine.memory import FORMAT, FORMAT_KEY, POSITION, StateStore
 from streams.engine.shard import Outcome
 
 keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
@@ -24,7 +24,7 @@ histories = st.lists(st.tuples(parts, dues), max_size=12)
 
 def played(history):
     """A memory that took these outcomes, with its changelog and the plain reading of both."""
-    memory, changelog, stored, due = Memory(), [], {}, {}
+    memory, changelog, stored, due = StateStore(), [], {}, {}
     for position, (changed, moments) in enumerate(history, 1):
         changelog += memory.put(Outcome([], changed, moments, 1), position)
         changelog += memory.at_position()
@@ -57,7 +57,7 @@ def test_a_memory_gives_back_what_it_was_given(history):
 @given(histories, st.integers(0, 40))
 def test_a_changelog_read_from_any_known_place_gives_the_memory_again(history, known):
     _, changelog, stored, due = played(history)
-    memory = Memory()
+    memory = StateStore()
     for change in changelog[:known]:
         memory.restore(*change)
     for change in changelog[known:]:
@@ -68,7 +68,7 @@ def test_a_changelog_read_from_any_known_place_gives_the_memory_again(history, k
 @given(histories)
 def test_only_the_newest_record_of_each_changelog_key_is_needed(history):
     _, changelog, stored, due = played(history)
-    memory = Memory()
+    memory = StateStore()
     for change in {change.key: change for change in changelog}.values():
         memory.restore(*change)
     assert_holds(memory, history, stored, due)
@@ -85,7 +85,7 @@ def test_keys_come_page_by_page_in_the_order_of_their_bytes_without_the_shared_o
 
 
 def test_who_was_woken_is_not_woken_again_until_it_has_folded_that():
-    memory = Memory()
+    memory = StateStore()
     list(memory.put_dues({"a": 10, "b": 20}))
     memory.wake(["a"])
     assert memory.due(30, 10) == ["b"]
@@ -94,18 +94,18 @@ def test_who_was_woken_is_not_woken_again_until_it_has_folded_that():
 
 
 def test_the_longest_overdue_come_first_and_the_rest_stay_due():
-    memory = Memory()
+    memory = StateStore()
     list(memory.put_dues({"late": 30, "first": 10, "second": 20}))
     assert memory.due(40, 2) == ["first", "second"]
     assert memory.due(40, 9) == ["first", "second", "late"]
 
 
 def test_a_changelog_says_its_format_once_and_with_it_the_first_position():
-    memory = Memory()
+    memory = StateStore()
     assert list(memory.at_position()) == [(FORMAT_KEY, b"1"), (POSITION, None)]
     memory.position = 7
     assert list(memory.at_position()) == [(POSITION, b"7")]
-    again = Memory()
+    again = StateStore()
     again.restore(FORMAT_KEY, b"1")
     assert list(again.at_position()) == [(POSITION, None)]
     assert len(again) == again.size == 0
@@ -113,18 +113,18 @@ def test_a_changelog_says_its_format_once_and_with_it_the_first_position():
 
 def test_who_reads_the_format_of_a_newer_version_is_refused_by_name():
     with pytest.raises(NewerCodec, match=r"newer version .*format 2, .*up to 1.*upgrade this worker"):
-        Memory().restore(FORMAT_KEY, b"2")
+        StateStore().restore(FORMAT_KEY, b"2")
 
 
 def test_a_newer_version_takes_an_older_changelog_over_and_says_so(monkeypatch):
     """Read by an older one afterwards, it is refused."""
     monkeypatch.setattr(engine_memory, "FORMAT", 2)
-    newer = Memory()
+    newer = StateStore()
     newer.restore(FORMAT_KEY, b"1")
     (told, _) = newer.at_position()
     monkeypatch.undo()
     with pytest.raises(NewerCodec):
-        Memory().restore(*told)
+        StateStore().restore(*told)
 
 
 def test_the_format_covers_the_codecs_of_every_part():

@@ -10,8 +10,8 @@ from simulated_log import NOON, SOURCE, Backing, Counting, Log
 from schemas.decode import decode_dead_letter
 from schemas.record import Chunk, Record
 from scoring.features import NewerCodec
-from streams.engine.lane import Lane, Tally
-from streams.engine.memory import FORMAT_KEY, Change, Memory
+from streams.engine.lane import Task, TaskCounts
+from streams.engine.memory import FORMAT_KEY, Change, StateStore
 from streams.engine.shard import KEPT_BYTES, dead_letter
 from streams.engine.worker import Worker
 
@@ -180,7 +180,7 @@ def test_after_a_failure_nothing_is_written_any_more():
 
 
 def test_a_key_whose_timer_is_passed_over_is_not_woken_again_for_the_same():
-    lane = Lane(Counting(), 0, Memory(), Tally())
+    lane = Task(Counting(), 0, StateStore(), TaskCounts())
     list(lane.memory.put_dues({"k": 5}))
     lane.restored(0, {0: "it fails"})
     lane.offer(Chunk(SOURCE, 0, 0, 1, [Record(SOURCE, 0, 0, "k", b"time")]))

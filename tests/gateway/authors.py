@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from gateway.authoring import Authoring
-from gateway.published import shipped_shards
+from gateway.published import built_in_shards
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.decode import decode_source
@@ -51,5 +51,5 @@ class Desks:
             project(connection, placed)
             self.events += [decode_source(record.value) for record in records if record.topic == EVENTS]
 
-    def authoring(self, append=None, shards=shipped_shards):
+    def authoring(self, append=None, shards=built_in_shards):
         return Authoring(self.url, append or self.append, shards, self.now)

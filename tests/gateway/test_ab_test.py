@@ -8,12 +8,12 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.access import Rate, read_access
-from gateway.answers import Problem, answer_to
+from gateway.answers import RequestProblem, answer_to
 from gateway.api.ab_test import ab_test_api
 from gateway.ports import Ports, Unavailable
 from schemas.decode import decode_source
 from schemas.events import ConversionRecorded, ExperimentExposed
-from scoring.experiment_text import compile_experiment, shipped
+from scoring.experiment_text import built_in, compile_experiment
 from scoring.experiments import assign
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ config = { model = "fit_engagement" }
 [goals.bought]
 event = "purchase_made"
 """
-GREETING = shipped()["greeting_message"]
+GREETING = built_in()["greeting_message"]
 
 
 class House:
@@ -41,7 +41,7 @@ class House:
         self.ports = Ports(append=self.append, database_url="", now=lambda: NOW, **named, **ports)
         self.app = FastAPI()
         self.app.include_router(ab_test_api(self.ports))
-        self.app.add_exception_handler(Problem, lambda _, problem: answer_to(problem))
+        self.app.add_exception_handler(RequestProblem, lambda _, problem: answer_to(problem))
 
     async def append(self, records):
         if self.failure:

@@ -6,10 +6,10 @@ from starlette.requests import HTTPConnection
 from gateway.access import (
     READ,
     Access,
-    Buckets,
     Denied,
     Grant,
     Rate,
+    TokenBuckets,
     api_caller,
     client_of,
     collector_caller,
@@ -133,7 +133,7 @@ def test_a_write_key_that_is_no_base64_is_none(coded):
 
 
 def test_a_bucket_refills_with_time():
-    buckets = Buckets(Rate(per_second=10, burst=20))
+    buckets = TokenBuckets(Rate(per_second=10, burst=20))
     buckets.take("k", 20, at=100.0)
     with pytest.raises(Denied) as denied:
         buckets.take("k", 5, at=100.1)
@@ -142,7 +142,7 @@ def test_a_bucket_refills_with_time():
 
 
 def test_a_batch_larger_than_the_bucket_needs_a_full_one():
-    buckets = Buckets(Rate(per_second=10, burst=20))
+    buckets = TokenBuckets(Rate(per_second=10, burst=20))
     buckets.take("k", 1_000, at=0.0)
     with pytest.raises(Denied):
         buckets.take("k", 1, at=0.05)

@@ -15,7 +15,7 @@ import pytest
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
-from gateway.published import shipped
+from gateway.published import built_in_rules
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
@@ -648,7 +648,7 @@ async def test_an_unknown_session_has_no_analytics(house):
 
 
 async def test_of_models_that_were_retired_everything_says_so_and_nothing_breaks(house):
-    everything = await shipped("default")
+    everything = await built_in_rules("default")
     kept = everything._replace(
         models={name: model for name, model in everything.models.items() if name == "rules"}
     )

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from authors import START, Desks, text
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.ports import Unavailable
-from gateway.published import Held, Shard
+from gateway.published import ShardModel, ShardPublications
 from gateway.publisher import CONNECTIONS
-from leadstream.scheduling import publish_due
+from leadstream.scheduling import publish_scheduled
 from schemas.control import ModelPublished, ModelRetired
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -34,7 +34,7 @@ def say(line):
 
 
 async def refused(call):
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(RequestProblem) as caught:
         await call
     return caught.value
 
@@ -45,9 +45,9 @@ async def test_the_first_publication_of_a_tenant_begins_with_the_text_of_everybo
         "acme", "rules", say("ours"), by="ada", note="why", change="rule_created 5"
     )
     assert said.version == 2, "above everybody's, which the tenant had until now"
-    assert said.text == shipped_models()["rules"] + "# ours\n"
+    assert said.text == built_in_models()["rules"] + "# ours\n"
     assert await authoring.text("acme", "rules") == (2, said.text)
-    assert await authoring.text("globex", "rules") == (1, shipped_models()["rules"])
+    assert await authoring.text("globex", "rules") == (1, built_in_models()["rules"])
     (published,) = desks.events
     assert published == ModelPublished(
         tenant="acme",
@@ -111,7 +111,7 @@ async def test_what_a_killed_publisher_left_is_appended_by_whoever_comes_next(de
         (2, "ada", None),
     ]
     assert [each.version for each in await desks.authoring().history("acme", "house")] == [2, 1]
-    assert await publish_due(desks.authoring()) == []
+    assert await publish_scheduled(desks.authoring()) == []
     assert len(desks.events) == 2
 
 
@@ -127,15 +127,15 @@ async def test_while_the_log_is_away_a_publication_stays_on_record_and_is_made_u
     assert "version 1 of house" in again.reason, "and the second was not even begun"
     assert desks.events == []
     assert await desks.authoring().due() == [("acme", "house")]
-    await publish_due(desks.authoring())
+    await publish_scheduled(desks.authoring())
     assert [(said.version, said.text) for said in desks.events] == [(1, text(1))]
     assert await desks.authoring().due() == []
 
 
 async def test_versions_go_on_from_what_shards_have_and_nobody_recorded(desks):
     async def shards(_wanted):
-        held = {"*": {"rules": Held(3, text(name="rules"))}, "acme": {"house": Held(7, text(7))}}
-        return [Shard({}), Shard(held)]
+        held = {"*": {"rules": ShardModel(3, text(name="rules"))}, "acme": {"house": ShardModel(7, text(7))}}
+        return [ShardPublications({}), ShardPublications(held)]
 
     authoring = desks.authoring(shards=shards)
     assert [each.version for each in await authoring.history("acme", "house")] == [7]
@@ -223,8 +223,8 @@ async def test_which_model_the_lifecycle_reads_is_said_by_the_lifecycle_in_force
     """The one of acme reads `fit` and no longer `rules`; everybody's is the shipped one."""
 
     async def shards(_wanted):
-        models = {name: Held(1, text(name=name)) for name in ("fit", "rules")}
-        return [Shard({"*": models, "acme": {"rules": Held(2, None)}}, lifecycles={"acme": BY_FIT, "*": ""})]
+        models = {name: ShardModel(1, text(name=name)) for name in ("fit", "rules")}
+        return [ShardPublications({"*": models, "acme": {"rules": ShardModel(2, None)}}, lifecycles={"acme": BY_FIT, "*": ""})]
 
     authoring = desks.authoring(shards=shards)
     for tenant, model, stage in (
@@ -301,7 +301,7 @@ async def test_a_tenants_first_publication_is_compared_with_everybodys_and_rolle
     told = await authoring.history("acme", "rules")
     assert [(each.tenant, each.version) for each in told] == [("acme", 2), ("*", 1)]
     back = await authoring.roll_back("acme", "rules", 1, by=None)
-    assert (back.tenant, back.version, back.text) == ("acme", 3, shipped_models()["rules"])
+    assert (back.tenant, back.version, back.text) == ("acme", 3, built_in_models()["rules"])
 
 
 async def test_the_second_of_two_first_drafts_is_overtaken(desks):
@@ -384,7 +384,7 @@ async def test_authors_who_wait_for_one_model_keep_nobody_from_another(desks):
     ]
     await begun.wait()
     async with asyncio.timeout(10):
-        assert await authoring.text("globex", "rules") == (1, shipped_models()["rules"])
+        assert await authoring.text("globex", "rules") == (1, built_in_models()["rules"])
     log_is_back.set()
     versions = {said.version for said in await asyncio.gather(*waiting)}
     assert versions == set(range(1, 2 * CONNECTIONS + 1))
@@ -398,9 +398,9 @@ async def test_a_scheduled_draft_is_published_once_when_its_moment_has_come(desk
     scheduled = await desks.authoring().schedule("acme", "house", text(1), moment, by="ada")
     assert scheduled.state == "scheduled"
     desks.pass_time(hours=3, seconds=-1)
-    assert await publish_due(desks.authoring()) == []
+    assert await publish_scheduled(desks.authoring()) == []
     desks.pass_time(seconds=1)
-    several = await asyncio.gather(*(publish_due(desks.authoring()) for _ in range(3)))
+    several = await asyncio.gather(*(publish_scheduled(desks.authoring()) for _ in range(3)))
     assert sum(map(len, several)) == 1, "however many gateways look"
     (said,) = desks.events
     assert (said.version, said.text, said.by, said.recorded_at) == (1, text(1), "ada", moment)
@@ -435,7 +435,7 @@ async def test_a_scheduled_draft_that_somebody_overtook_undoes_nothing_and_says_
     draft = await authoring.schedule("acme", "house", text(1), START + timedelta(hours=1), by=None)
     await authoring.publish("acme", "house", lambda _: text(9), by=None)
     desks.pass_time(hours=2)
-    assert await publish_due(authoring) == []
+    assert await publish_scheduled(authoring) == []
     kept = await authoring.draft("acme", "house", draft.id)
     assert kept.state == "draft"
     assert "version 1 is the newest" in kept.problem
@@ -468,7 +468,7 @@ async def test_a_moment_beyond_the_calendar_spoils_no_drafts_and_holds_up_nobody
     assert await authoring.drafts("acme", "house") == [changed._replace(text="")]
     await authoring.schedule("globex", "house", text(1), START + timedelta(hours=1), by=None)
     desks.pass_time(hours=1)
-    assert "globex" in {said.tenant for said in await publish_due(authoring)}
+    assert "globex" in {said.tenant for said in await publish_scheduled(authoring)}
 
 
 async def test_a_row_that_cannot_be_read_holds_up_no_other_model(desks):
@@ -479,7 +479,7 @@ async def test_a_row_that_cannot_be_read_holds_up_no_other_model(desks):
     with psycopg.connect(desks.url) as connection:
         connection.execute("update model_drafts set effective_from = '0002-01-01 BC' where tenant = 'acme'")
     desks.pass_time(hours=1)
-    assert [said.tenant for said in await publish_due(authoring)] == ["globex"]
+    assert [said.tenant for said in await publish_scheduled(authoring)] == ["globex"]
 
 
 async def test_one_model_that_cannot_be_published_now_holds_up_no_other(desks):
@@ -492,5 +492,5 @@ async def test_one_model_that_cannot_be_published_now_holds_up_no_other(desks):
         await desks.append(records)
 
     desks.pass_time(hours=1)
-    assert [said.model for said in await publish_due(desks.authoring(only_b))] == ["b"]
+    assert [said.model for said in await publish_scheduled(desks.authoring(only_b))] == ["b"]
     assert await desks.authoring().due() == [("acme", "a")]

@@ -9,11 +9,11 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.access import Rate, read_access
-from gateway.answers import Problem, answer_to
+from gateway.answers import RequestProblem, answer_to
 from gateway.body import gunzip, split, torn
 from gateway.collect import collector
 from gateway.observe import observed
-from gateway.ports import EventKey, Outcome, Ports, Unavailable
+from gateway.ports import EventKey, EventOutcome, Ports, Unavailable
 from schemas.decode import decode_source
 from schemas.topics import EVENTS
 
@@ -211,7 +211,7 @@ async def test_a_body_without_a_declared_length_is_stopped_at_the_limit(house):
 
 
 def test_a_bomb_is_never_unpacked_beyond_the_limit():
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RequestProblem) as refused:
         result_of(gunzip(gzip.compress(b" " * 10_000_000), 1_000))
     assert refused.value.status == 413
 
@@ -295,7 +295,7 @@ def test_a_list_is_cut_only_at_its_own_commas():
     [b"[" * 1_000_000, b"[" + b'"' * 999_999, b'["' + b"\\" * 999_997, b"[" + b"," * 999_998 + b"]"],
 )
 def test_a_body_that_is_all_structure_is_refused(hostile):
-    with pytest.raises(Problem):
+    with pytest.raises(RequestProblem):
         result_of(split(hostile, "", 10_000))
 
 
@@ -462,7 +462,7 @@ async def test_without_keys_a_beacon_of_an_own_page_is_taken(house):
 # Waiting
 
 
-APPLIED = Outcome("applied", "anon:v1", {"temperature": 23.0})
+APPLIED = EventOutcome("applied", "anon:v1", {"temperature": 23.0})
 
 
 @pytest.mark.anyio
@@ -512,5 +512,5 @@ async def test_a_wrong_wait_is_refused_before_anything_is_written(house, wait):
 
 
 def test_a_problem_names_field_and_reason():
-    response = answer_to(Problem(400, "broken", field="body"))
+    response = answer_to(RequestProblem(400, "broken", field="body"))
     assert json.loads(response.body) == {"error": {"field": "body", "reason": "broken"}}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from test_collect import House
 
-from gateway.resolving import Known
+from gateway.resolving import AddressMatches
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +126,7 @@ PACKED: dict[str, Callable[[int], bytes]] = {
 
 
 async def unknown(asked):
-    return [Known()] * len(asked)
+    return [AddressMatches()] * len(asked)
 
 
 async def cost(content: bytes, **headers: str) -> float:

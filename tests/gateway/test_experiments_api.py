@@ -21,8 +21,8 @@ from schemas.events import ContactShared, ConversionRecorded, Custom, DemoReques
 from schemas.moment import millis
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, lead_key
-from scoring.experiment_results import Conversion, Exposure, results
-from scoring.experiment_text import compile_experiment, shipped
+from scoring.experiment_results import Exposure, GoalConversion, results
+from scoring.experiment_text import built_in, compile_experiment
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -204,7 +204,7 @@ conversion = "trial"
 [goals.any]
 event = "conversion_recorded"
 """)
-GREETING = shipped()[NAME]
+GREETING = built_in()[NAME]
 
 
 def any_event(chance, identity, number):
@@ -236,14 +236,14 @@ def facts(happened, experiment, lead_of):
                 exposures.append(Exposure(lead, each.variant, each.occurred_at, each.event_id))
             case ConversionRecorded():
                 conversions.append(
-                    Conversion(lead, "conversion_recorded", each.conversion_type, each.occurred_at)
+                    GoalConversion(lead, "conversion_recorded", each.conversion_type, each.occurred_at)
                 )
             case Custom():
-                conversions.append(Conversion(lead, "custom", each.name, each.occurred_at))
+                conversions.append(GoalConversion(lead, "custom", each.name, each.occurred_at))
             case DemoRequested():
-                conversions.append(Conversion(lead, "demo_requested", None, each.occurred_at))
+                conversions.append(GoalConversion(lead, "demo_requested", None, each.occurred_at))
             case ContactShared():
-                conversions.append(Conversion(lead, "contact_shared", None, each.occurred_at))
+                conversions.append(GoalConversion(lead, "contact_shared", None, each.occurred_at))
     return results(experiment, exposures, conversions)
 
 

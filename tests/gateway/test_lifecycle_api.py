@@ -18,8 +18,8 @@ from schemas.decode import encode_source, key_of
 from schemas.publications import publication_records
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS
-from scoring.lifecycle import compile_lifecycle, shipped_lifecycle
-from scoring.model import shipped_models
+from scoring.lifecycle import built_in_lifecycle, compile_lifecycle
+from scoring.model import built_in_models
 from scoring.signals import EVENT_NAMES
 from streams.replay import Replay
 
@@ -156,7 +156,7 @@ async def test_what_a_publication_gives_or_takes_is_engagement_of_no_stage(house
         for publication in (
             None,
             ModelRetired(**said, version=2),
-            ModelPublished(**said, version=3, text=shipped_models()["composite"]),
+            ModelPublished(**said, version=3, text=built_in_models()["composite"]),
         ):
             house.fold(() if publication is None else publication_records(publication))
             history = (await told(http, "1001/history"))["history"]
@@ -254,10 +254,10 @@ async def test_a_tenant_neither_sees_nor_moves_anothers_leads(database_url):
 async def test_the_rules_in_force_are_told_as_text_and_as_a_table(house):
     async with house.visited() as http:
         rules = await told(http, "rules")
-    assert rules["text"] == shipped_lifecycle()
+    assert rules["text"] == built_in_lifecycle()
     assert rules["lifecycle"] == "default"
     assert [each["to"] for each in rules["transitions"]] == [
-        each.to for each in compile_lifecycle(shipped_lifecycle()).transitions
+        each.to for each in compile_lifecycle(built_in_lifecycle()).transitions
     ]
     assert rules["transitions"][1] == {
         "to": "qualified",

@@ -7,7 +7,7 @@ import httpx
 import psycopg
 import pytest
 
-from gateway.answers import Problem
+from gateway.answers import RequestProblem
 from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
@@ -59,7 +59,7 @@ async def test_when_the_database_does_not_come_back_a_request_gives_up_and_tells
 
 async def test_more_than_the_log_can_take_at_once_is_refused(database_url):
     settings = Settings(database_url=database_url, partitions=4)
-    with open_system(settings) as system, pytest.raises(Problem) as refused:
+    with open_system(settings) as system, pytest.raises(RequestProblem) as refused:
         await ports_of(system, settings).append([Outgoing(EVENTS, "default/v/v", b"{}")] * 20_001)
     assert refused.value.status == 413
 

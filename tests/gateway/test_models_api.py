@@ -11,9 +11,9 @@ from authors import START, Desks, text
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
-from gateway.published import Held, Shard, Sweep, shipped_shards
-from leadstream.scheduling import publish_due
-from scoring.model import optional_models, shipped_models
+from gateway.published import ShardModel, ShardPublications, Sweep, built_in_shards
+from leadstream.scheduling import publish_scheduled
+from scoring.model import built_in_models, optional_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -24,7 +24,7 @@ def desks(database_url):
 
 
 @asynccontextmanager
-async def visiting(desks, *, access=None, shards=shipped_shards, **headers):
+async def visiting(desks, *, access=None, shards=built_in_shards, **headers):
     named = {} if access is None else {"access": access}
     app = create_app(Ports(desks.append, desks.url, now=desks.now, shards=shards, **named))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -42,7 +42,7 @@ def problem(answer):
 async def test_models_are_listed_with_those_that_may_be_published(desks):
     async with visiting(desks) as http:
         before = (await http.get("/api/models")).json()
-        assert [each["model"] for each in before["models"]] == sorted(shipped_models())
+        assert [each["model"] for each in before["models"]] == sorted(built_in_models())
         assert all(each["shared"] and each["version"] == 1 and each["about"] for each in before["models"])
         assert [each["model"] for each in before["optional"]] == sorted(optional_models())
         [optional] = optional_models()
@@ -139,7 +139,7 @@ async def test_a_text_that_is_in_force_already_is_unchanged(desks):
 
 
 async def test_the_shipped_text_replaces_the_tenants_own_only_if_it_is_asked_for(desks):
-    ours = shipped_models()["rules"] + "# ours\n"
+    ours = built_in_models()["rules"] + "# ours\n"
     async with visiting(desks) as http:
         await http.post("/api/models/rules/publish", json={"text": ours})
         for asked in ({"note": "no text"}, {"shipped": True, "text": ours}):
@@ -148,7 +148,7 @@ async def test_the_shipped_text_replaces_the_tenants_own_only_if_it_is_asked_for
             assert '"shipped": true' in refused.json()["error"]["reason"]
         assert (await http.get("/api/models/rules")).json()["text"] == ours
         await http.post("/api/models/rules/publish", json={"shipped": True})
-        assert (await http.get("/api/models/rules")).json()["text"] == shipped_models()["rules"]
+        assert (await http.get("/api/models/rules")).json()["text"] == built_in_models()["rules"]
 
 
 async def test_a_draft_goes_its_way_to_a_scheduled_publication(desks):
@@ -165,7 +165,7 @@ async def test_a_draft_goes_its_way_to_a_scheduled_publication(desks):
         assert (listed["id"], listed["effective_from"]) == (draft["id"], "2030-02-01T10:00:00Z")
         assert (await http.get("/api/models/house")).status_code == 404
         desks.pass_time(days=1)
-        await publish_due(desks.authoring())
+        await publish_scheduled(desks.authoring())
         shown = (await http.get("/api/models/house")).json()
         assert (shown["version"], shown["text"], shown["since"]) == (1, text(4), "2030-02-01T10:00:00Z")
         assert problem(await http.put(where, json={"note": "late"})) == (409, "id")
@@ -304,7 +304,7 @@ async def test_progress_counts_partitions_and_estimates_leads_without_naming_tho
         return state
 
     def shard(version, sweep=None):
-        return Shard({"*": {"rules": Held(version, "text")}}, sweep)
+        return ShardPublications({"*": {"rules": ShardModel(version, "text")}}, sweep)
 
     async with visiting(desks, shards=shards) as http:
         state[:] = [shard(2), shard(2, Sweep("*", "rules", "default/l/c"))]

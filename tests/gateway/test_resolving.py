@@ -9,7 +9,7 @@ import pytest
 from gateway.addresses import persons_email, persons_phone
 from gateway.door import Facts, admit
 from gateway.metrics import REGISTRY
-from gateway.resolving import Known, resolved
+from gateway.resolving import AddressMatches, resolved
 from schemas.decode import decode_source, encode_source
 from schemas.events import (
     ContactShared,
@@ -50,7 +50,7 @@ class Directory:
         return [None if self.away else self._known(each) for each in asked]
 
     def _known(self, asked):
-        return Known(
+        return AddressMatches(
             *self.visitors.get((asked.tenant, asked.visitor_id), (None, None)),
             tuple(self.emails[asked.tenant, asked.email]),
             tuple(

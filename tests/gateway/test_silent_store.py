@@ -9,7 +9,7 @@ import pytest
 from gateway import store, wait
 from gateway.api import probes
 from gateway.app import create_app
-from gateway.ports import EventKey, Outcome, Ports
+from gateway.ports import EventKey, EventOutcome, Ports
 from gateway.wait import Applied
 from projections.migrate import migrate
 from tests.gateway.test_wait import notify
@@ -82,7 +82,7 @@ async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
     monkeypatch.setattr(wait, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(wait.BoundedAsyncConnection, "patience", 0.5)
     one = EventKey("default", "e1")
-    seen: dict[EventKey, Outcome] = {}
+    seen: dict[EventKey, EventOutcome] = {}
     looks = 0
 
     async def look(_events):
@@ -99,7 +99,7 @@ async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
         monkeypatch.setattr(wait, "POLL_SECONDS", 30.0)
         waiting = asyncio.create_task(applied.wait([one], 20))
         await asyncio.sleep(0.1)
-        seen[one] = Outcome("applied", "ahmad", {})
+        seen[one] = EventOutcome("applied", "ahmad", {})
         async with asyncio.timeout(15):
             while not waiting.done():
                 await notify(proxy.url, '{"applied": ["e1"]}')

@@ -1,16 +1,16 @@
 """How far a publication has come, by hand-made partitions."""
 
-from gateway.published import Held, Shard, Sweep
+from gateway.published import ShardModel, ShardPublications, Sweep
 from gateway.sweeps import Partition, partitions_of, progress_of
 
 
 def shard(version, sweep=None, tenant="*"):
-    return Shard({tenant: {"rules": Held(version, "text")}}, sweep)
+    return ShardPublications({tenant: {"rules": ShardModel(version, "text")}}, sweep)
 
 
 def test_a_partition_waits_then_sweeps_then_is_done():
     sweep = Sweep("*", "rules", "default/l/m")
-    assert partitions_of([shard(1), shard(2, sweep), shard(2), Shard({})], "*", "rules", 2) == (
+    assert partitions_of([shard(1), shard(2, sweep), shard(2), ShardPublications({})], "*", "rules", 2) == (
         Partition(0, 1, "waiting", None),
         Partition(1, 2, "sweeping", "default/l/m"),
         Partition(2, 2, "done", None),

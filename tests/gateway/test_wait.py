@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from gateway.answers import Problem
-from gateway.ports import EventKey, Outcome
+from gateway.answers import RequestProblem
+from gateway.ports import EventKey, EventOutcome
 from gateway.wait import Applied
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
 ONE, TWO = EventKey("default", "e1"), EventKey("default", "e2")
-DONE = Outcome("applied", "ahmad", {"temperature": 23.0})
+DONE = EventOutcome("applied", "ahmad", {"temperature": 23.0})
 
 
 class Table:
@@ -98,7 +98,7 @@ async def test_what_was_seen_in_time_is_told_and_the_rest_is_not(database_url):
 
 async def test_while_the_database_is_away_nothing_was_seen_and_nothing_is_raised():
     async def away(_events):
-        raise Problem(503, "the database does not answer")
+        raise RequestProblem(503, "the database does not answer")
 
     assert await Applied("", away).wait([ONE], 0.05) == {}
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from leadstream.projecting import followed_topics, projection_positions, run_projection
-from schemas.record import Outgoing, Slot
+from schemas.record import LogPartition, Outgoing
 from schemas.topics import partition_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.scanning import Scanner
@@ -141,7 +141,7 @@ def wait_until(done: Callable[[], bool], what: str, projection: Projection | Non
         time.sleep(0.05)
 
 
-def ends_of(cluster: Cluster, topics: Iterable[str]) -> dict[Slot, int]:
+def ends_of(cluster: Cluster, topics: Iterable[str]) -> dict[LogPartition, int]:
     with Scanner(cluster, topics) as scanner:
         return scanner.ends()
 

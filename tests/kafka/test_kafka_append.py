@@ -18,7 +18,7 @@ from deploy.kafka.broker import free_port, start
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, partition_of
 from streams.kafka import append as appending
-from streams.kafka.append import Away, KafkaAppend
+from streams.kafka.append import AppendUnavailable, KafkaAppend
 from streams.kafka.cluster import Cluster
 
 pytestmark = pytest.mark.kafka
@@ -145,7 +145,7 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load(broke
             began = time.monotonic()
             try:
                 await append([event(number, key=f"default/v/load-{number % 20}")])
-            except Away as away:
+            except AppendUnavailable as away:
                 refused.append(time.monotonic() - began)
                 await asyncio.sleep(min(away.retry_after, 0.05))
             else:
@@ -198,7 +198,7 @@ def test_a_broker_that_hangs_is_away_within_seconds_and_what_was_given_up_is_not
                 await until(lambda: not append._leaving)  # its producer is gone, with what waited in it
             finally:
                 os.kill(broker._process.pid, signal.SIGCONT)
-            assert all(isinstance(each, Away) for each in done)
+            assert all(isinstance(each, AppendUnavailable) for each in done)
             assert took < 4
             await until(lambda: append.away is None)
             await append([event(100, key="default/v/hang")])
@@ -223,7 +223,7 @@ def test_an_idle_gateway_finds_out_by_itself_that_kafka_went_and_that_it_came_ba
             await asyncio.to_thread(broker.kill)
             await until(lambda: append.away is not None)
             began = time.monotonic()
-            with pytest.raises(Away) as refusal:
+            with pytest.raises(AppendUnavailable) as refusal:
                 await append([event(1)])
             assert time.monotonic() - began < 0.1
             assert broker.address in str(refusal.value) or "Kafka" in str(refusal.value)
@@ -241,7 +241,7 @@ def test_it_starts_without_kafka_and_is_there_when_kafka_comes(broker, kafka_the
         async with appending_to(kafka_there) as append:
             assert append.away is not None
             assert kafka_there.brokers in append.away
-            with pytest.raises(Away):
+            with pytest.raises(AppendUnavailable):
                 await append([event(1)])
             await asyncio.to_thread(broker.restart)
             await until(lambda: append.away is None)
@@ -256,7 +256,7 @@ def test_a_cluster_without_the_topic_names_the_remedy_and_makes_nothing(kafka_th
     async def run():
         async with appending_to(other) as append:
             assert "topics create" in (append.away or "")
-            with pytest.raises(Away, match="nothing-here-events"):
+            with pytest.raises(AppendUnavailable, match="nothing-here-events"):
                 await append([event(1)])
         admin = AIOKafkaAdminClient(**other.client())
         await admin.start()
@@ -285,9 +285,9 @@ def test_memory_is_bounded_whatever_is_sent(broker, kafka_there: Cluster, monkey
                 refused = [call.exception() for call in calls if call.done()]
             finally:
                 os.kill(broker._process.pid, signal.SIGCONT)
-            with contextlib.suppress(KafkaError, Away):
+            with contextlib.suppress(KafkaError, AppendUnavailable):
                 await asyncio.gather(*calls)
-            assert all(isinstance(each, Away) and "memory" in str(each) for each in refused)
+            assert all(isinstance(each, AppendUnavailable) and "memory" in str(each) for each in refused)
             await until(lambda: append.away is None)
             await until(lambda: append._on_the_way == 0)
             await append([event(1)])
@@ -303,7 +303,7 @@ def test_stopping_lets_what_is_on_its_way_arrive(kafka_there: Cluster):
         await asyncio.sleep(0)
         await append.stop()
         await asyncio.gather(*calls)
-        with pytest.raises(Away, match="stopping"):
+        with pytest.raises(AppendUnavailable, match="stopping"):
             await append([event(1)])
         return await everything_in(kafka_there)
 

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.kafka.broker import free_port
 from leadstream import reach_kafka
-from leadstream.reach import reach_store
+from leadstream.reach import open_store
 from leadstream.settings import Settings
 from leadstream.show import Failure
 from projections.tables import READ_OPTIONS
@@ -243,7 +243,7 @@ def test_an_embedded_log_is_carried_with_its_publications_and_scores_the_same(
         ):
             assert carrying.wait(SECONDS) == 0, (tmp_path / "carried").read_text()
             assert "5 events are in Kafka." in (tmp_path / "carried").read_text()
-            with reach_store(
+            with open_store(
                 Settings(
                     kafka=settings["LEADSTREAM_KAFKA"],
                     kafka_prefix=settings["LEADSTREAM_KAFKA_PREFIX"],
@@ -295,7 +295,7 @@ def test_who_waits_for_scores_is_told_when_nobody_makes_them(
         database_url=database_url,
         data_dir=tmp_path,
     )
-    with open_database(mine), reach_store(mine) as store:
+    with open_database(mine), open_store(mine) as store:
         store.append([Outgoing(EVENTS, "default/l/ada", json.dumps(scan("ada", 1)).encode())])
         with pytest.raises(Failure, match="leadstream worker"):
             store.settle(lambda _: None)

@@ -28,7 +28,7 @@ from schemas.moment import millis
 from schemas.statements import SessionRetracted
 from schemas.topics import SESSION_SCORES, SHARED
 from scoring.calendar import calendar
-from scoring.model import Subject, conclude, shipped_models
+from scoring.model import Subject, built_in_models, conclude
 from streams.lead_state import LeadState
 from streams.published import compiled
 
@@ -75,7 +75,7 @@ def homes(lead):
 def scores_at(lead, at):
     return {
         name: conclude(compiled(text), Subject(lead.features, "new"), at, calendar("UTC"), IDLE_MS).total
-        for name, text in shipped_models().items()
+        for name, text in built_in_models().items()
     }
 
 

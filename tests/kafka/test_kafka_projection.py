@@ -42,7 +42,7 @@ from schemas.decode import encode_source
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED, partition_of
 from streams.kafka.cluster import Cluster
-from streams.kafka.following import PositionLost
+from streams.kafka.following import PositionOutOfRange
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -261,7 +261,7 @@ def test_a_position_that_kafka_let_go_names_the_rebuild_which_goes_on_once_the_l
         projection.stop()
     writer.write([*batches(1, 30), *events[1:]])
     let_go(topics, topic, 8)
-    with pytest.raises(PositionLost, match=rf"{topic}/\d: .*no longer holds position \d.*leadstream rebuild"):
+    with pytest.raises(PositionOutOfRange, match=rf"{topic}/\d: .*no longer holds position \d.*leadstream rebuild"):
         run_projection(topics, lambda: database_url, stop=threading.Event(), failing=lambda _: None)
     before = rows_of(database_url)
     with pytest.raises(HistoryLostError, match=rf"{lost} \(up to .*--accept-loss {lost}"):
@@ -301,7 +301,7 @@ def test_a_position_that_is_let_go_while_it_follows_is_named_too(topics, writer,
             wait_until(asleep.is_set, "it sleeps", projection)
         let_go(topics, SCORE_CHANGED, 30)
         awake.set()
-        with pytest.raises(PositionLost, match="leadstream rebuild"):
+        with pytest.raises(PositionOutOfRange, match="leadstream rebuild"):
             projection.running.result(60)
 
 
@@ -366,7 +366,7 @@ def test_a_position_beyond_the_end_says_that_the_topics_were_made_anew(topics, w
     remedy = (
         "made anew since: set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
     )
-    with pytest.raises(PositionLost, match=remedy):
+    with pytest.raises(PositionOutOfRange, match=remedy):
         run_projection(topics, lambda: database_url, stop=threading.Event(), failing=lambda _: None)
     before = rows_of(database_url)
     with pytest.raises(SourceError, match=remedy):

@@ -13,7 +13,7 @@ from tcp_proxy import Proxy
 from deploy.kafka.broker import free_port, start
 from leadstream.projecting import run_projection
 from projections import connection
-from projections.metrics import Waiting, exposition
+from projections.metrics import UnprojectedRecords, exposition
 from schemas.record import Outgoing
 from schemas.topics import SCORE_CHANGED
 from streams.kafka.cluster import Cluster
@@ -79,7 +79,7 @@ def test_a_postgres_that_falls_silent_pauses_it_within_seconds_and_it_goes_on_by
     """The path passes nothing on, and every connection stays open: what was written in between shows afterwards."""
     monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
     make_topics(cluster)
-    proxy, waiting = Proxy(database_url), Waiting()
+    proxy, waiting = Proxy(database_url), UnprojectedRecords()
     said: list[str | None] = []
     stop = threading.Event()
     with ThreadPoolExecutor(1) as threads, Writer(cluster) as writer:

@@ -19,7 +19,7 @@ from schemas.decode import encode_source
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, SCORE_CHANGED, TOPICS
 from streams.kafka.cluster import Cluster
-from streams.kafka.following import PositionLost
+from streams.kafka.following import PositionOutOfRange
 from tests.leadstream.command_line import Server, leadstream, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -166,7 +166,7 @@ def test_restored_read_models_go_on_where_they_were_and_say_when_retention_was_f
 
     load(empty_machine, tmp_path / "dump")
     let_go(cluster, SCORE_CHANGED)
-    with pytest.raises(PositionLost, match=r"score-changed/\d: Kafka no longer holds .*leadstream rebuild"):
+    with pytest.raises(PositionOutOfRange, match=r"score-changed/\d: Kafka no longer holds .*leadstream rebuild"):
         run_projection(cluster, lambda: empty_machine, stop=threading.Event(), failing=lambda _: None)
     with pytest.raises(HistoryLostError, match=r"score_history \(up to \d+ rows\)"):
         rebuild_from_kafka(cluster, empty_machine)

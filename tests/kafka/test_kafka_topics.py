@@ -16,7 +16,7 @@ from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 from streams.kafka import topics
 from streams.kafka.cluster import Cluster, Security
 from streams.kafka.topics import (
-    BrokerAway,
+    BrokerUnavailable,
     TopicsMissing,
     TopicsRefused,
     check_topics,
@@ -408,13 +408,13 @@ def test_a_broker_that_is_away_is_said_with_the_setting_and_its_value():
         partitions_of(nobody),
         publish(nobody, ONE),
     ):
-        with pytest.raises(BrokerAway, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"):
+        with pytest.raises(BrokerUnavailable, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"):
             asyncio.run(asked)
 
 
 def test_a_broker_that_speaks_in_clear_is_not_taken_for_one_that_speaks_tls(cluster):
     tls = Cluster(cluster.brokers, security=Security(protocol="SSL"))
-    with pytest.raises(BrokerAway, match=r"\(SSL\)"):
+    with pytest.raises(BrokerUnavailable, match=r"\(SSL\)"):
         asyncio.run(partitions_of(tls))
 
 
@@ -447,5 +447,5 @@ def test_a_broker_that_does_not_come_back_is_said_in_time(own_broker, monkeypatc
 
     monkeypatch.setattr(AIOKafkaProducer, "begin_transaction", begin)
     monkeypatch.setattr(topics, "_PUBLISHING_SECONDS", 3.0)
-    with pytest.raises(BrokerAway, match="nothing is published"):
+    with pytest.raises(BrokerUnavailable, match="nothing is published"):
         asyncio.run(asyncio.wait_for(publish(cluster, ONE), 60))

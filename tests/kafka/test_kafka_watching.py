@@ -19,7 +19,7 @@ from leadstream.wiring_kafka import SOURCES
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from streams.kafka import journal
-from streams.kafka.journal import Journal, Note, restarts
+from streams.kafka.journal import Journal, JournalNote, restarts
 from tests.projections.tcp_proxy import Proxy
 
 pytestmark = [pytest.mark.kafka]
@@ -112,16 +112,16 @@ def test_starts_are_on_record_whoever_writes_them_and_the_doctor_tells_a_crash_l
 
 
 def test_a_projection_that_waits_is_told_until_it_goes_on():
-    started = Note(1_000, "projection", "p", "started")
-    paused = Note(1_060, "projection", "p", "paused", "The database does not answer.")
-    resumed = Note(1_300, "projection", "p", "resumed")
+    started = JournalNote(1_000, "projection", "p", "started")
+    paused = JournalNote(1_060, "projection", "p", "paused", "The database does not answer.")
+    resumed = JournalNote(1_300, "projection", "p", "resumed")
     (finding,) = journal_findings([started, paused], 1_360)
     assert (finding.health, finding.said) == ("fail", "has paused for 5 min: The database does not answer")
     assert not list(journal_findings([started, paused, resumed], 1_360))
 
 
 def test_the_journal_keeps_the_newest_notes_within_what_a_broker_takes():
-    notes = [Note(number, "worker", "ü" * 100, "ended", '"' * 200) for number in range(100)]
+    notes = [JournalNote(number, "worker", "ü" * 100, "ended", '"' * 200) for number in range(100)]
     text = journal._written(notes)
     kept = journal._read(text)
     assert len(text.encode()) <= 4_096

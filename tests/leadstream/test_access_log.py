@@ -17,7 +17,7 @@ from leadstream.access_log import (
     NOT_A_VISIT,
     REDIRECTED,
     TOO_LONG,
-    Line,
+    LogLine,
     read_access_log,
 )
 from leadstream.imports import import_access_log
@@ -42,7 +42,7 @@ def line(
     return f'{ip} - - [{at}] "{request}" {status} 512 "{referrer}" "{agent}"\n'.encode()
 
 
-def read(*lines: bytes) -> list[Line]:
+def read(*lines: bytes) -> list[LogLine]:
     return list(read_access_log(lines, tenant="default"))
 
 
@@ -101,7 +101,7 @@ def test_campaign_parameters_are_read_from_the_address():
     ],
 )
 def test_what_is_no_page_view_says_why(raw: bytes, reason: str):
-    assert read(raw) == [Line(1, None, reason)]
+    assert read(raw) == [LogLine(1, None, reason)]
 
 
 @pytest.mark.parametrize("status", [200, 206, 304])

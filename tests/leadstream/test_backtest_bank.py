@@ -16,12 +16,12 @@ import pytest
 from leadstream.backtesting import Contender, Cutoff, Plan, backtest, result
 from leadstream.conversions import conversion_of
 from leadstream.recorded import Recorded
-from leadstream.worlds import Held
+from leadstream.worlds import ModelSet
 from schemas.decode import encode_source, key_of
 from schemas.events import CallMade, ProfileUpdated, PurchaseMade
 from schemas.moment import millis, moment
 from scoring.model import compile_model
-from streams.published import Settings
+from streams.published import TenantSettings
 
 BANK = Path(__file__).parents[2] / "../shared/data/bank-marketing/bank-full.csv"
 pytestmark = pytest.mark.skipif(not BANK.exists(), reason="the bank marketing data is not here")
@@ -107,7 +107,7 @@ def expected_among(ranked, first):
 
 
 def test_a_model_made_by_hand_ranks_those_who_subscribe_first_as_plain_counting_says(rows):
-    base = Held(Settings(), {})
+    base = ModelSet(TenantSettings(), {})
     contender = Contender("bank", compile_model(MODEL), base.with_draft(MODEL))
     plan = Plan(conversion_of("purchase_made"), 3 * DAY, 3 * DAY, CAPACITY)
     steps = backtest(archive(rows), [contender], base, plan)

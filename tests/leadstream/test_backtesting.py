@@ -10,7 +10,7 @@ from leadstream.backtesting import Contender, Cutoff, Plan, backtest, result
 from leadstream.conversions import conversion_of
 from leadstream.recorded import Recorded
 from leadstream.show import Failure
-from leadstream.worlds import Held
+from leadstream.worlds import ModelSet
 from schemas.decode import encode_source, key_of
 from schemas.events import (
     ConversionRecorded,
@@ -27,7 +27,7 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.calendar import calendar
 from scoring.model import U, compile_model, conclude
-from streams.published import Active, Settings
+from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, subject_of
 
 HOUR, DAY = 3_600_000, 86_400_000
@@ -42,7 +42,7 @@ model = "recent"
 [groups.g]
 rules = [{ name = "Last", steps = "days since interaction", below = [[1, 10], [3, 5]], otherwise = 0 }]
 """
-BASE = Held(Settings(), {"pages": Active(1, PAGES)})
+BASE = ModelSet(TenantSettings(), {"pages": ModelVersion(1, PAGES)})
 
 
 def envelope(number, at, *, late=0, **who):
@@ -87,7 +87,7 @@ def cutoffs(events, given_plan=None, contenders=None):
 
 def taken(events, given_plan, contenders=None):
     """Each cutoff as it was taken: {lead: (scores, converted in the end)} in its order."""
-    trial = backtesting._Trial(contenders or [contender()], BASE, given_plan)
+    trial = backtesting.BacktestRun(contenders or [contender()], BASE, given_plan)
     cuts, real = [], trial._cut
 
     def cut(at):

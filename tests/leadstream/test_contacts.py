@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from gateway.app import create_app
-from gateway.resolving import Asked, Known
+from gateway.resolving import AddressMatches, AddressQuery
 from leadstream.contacts import BY_EMAIL, BY_PHONE, OPTIONS, PAUSE_SECONDS, SECONDS, Contacts
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_open
@@ -64,7 +64,7 @@ def profile(lead_id, **fields):
 
 
 def asked(*, email=None, phone=None, visitor="nobody", tenant="default"):
-    return Asked(tenant, visitor, email, phone)
+    return AddressQuery(tenant, visitor, email, phone)
 
 
 @pytest.mark.postgres
@@ -92,11 +92,11 @@ async def test_a_visitor_who_gives_a_known_address_is_that_lead_and_no_answer_te
                     asked(email=ANN, tenant="other"),
                 ]
             ) == [
-                Known(by_email=("crm-1",)),
-                Known(by_phone=("crm-1",)),
-                Known(),
-                Known(by_email=("crm-5",)),
-                Known(),
+                AddressMatches(by_email=("crm-1",)),
+                AddressMatches(by_phone=("crm-1",)),
+                AddressMatches(),
+                AddressMatches(by_email=("crm-5",)),
+                AddressMatches(),
             ]
             (both,) = await contacts.resolve([asked(email="two@acme.io")])
             assert sorted(both.by_email) == ["crm-2", "crm-3"]
@@ -110,7 +110,7 @@ async def test_a_visitor_who_gives_a_known_address_is_that_lead_and_no_answer_te
 
             found = await contacts.resolve([asked(visitor=visitor) for visitor in ("v-1", "v-2", "v-3")])
             made = found[1].home
-            assert found == [Known("crm-1", "crm-1"), Known(made, made), Known()]
+            assert found == [AddressMatches("crm-1", "crm-1"), AddressMatches(made, made), AddressMatches()]
             assert made.startswith("c-")
         finally:
             await contacts.close()

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from leadstream.experimenting import tell_results
-from scoring.experiment_results import Conversion, Exposure, results
-from scoring.experiment_text import shipped
+from leadstream.experimenting import print_results
+from scoring.experiment_results import Exposure, GoalConversion, results
+from scoring.experiment_text import built_in
 
 AT = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -12,9 +12,9 @@ AT = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 def test_leads_that_saw_several_variants_are_told_beside_the_rates(capsys):
     """Of the two leads of A one asked for a demo, having seen both."""
     exposures = [Exposure("l", "A", AT, "1"), Exposure("l", "B", AT, "2"), Exposure("m", "A", AT, "3")]
-    conversions = [Conversion("l", "demo_requested", None, AT)]
-    experiment = shipped()["greeting_message"]
-    tell_results(experiment, results(experiment, exposures, conversions))
+    conversions = [GoalConversion("l", "demo_requested", None, AT)]
+    experiment = built_in()["greeting_message"]
+    print_results(experiment, results(experiment, exposures, conversions))
     told = capsys.readouterr()
     assert "50.0%" in told.out
     assert "1 of the leads of A saw another variant later, and count for A: " in told.err

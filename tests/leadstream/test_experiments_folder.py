@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from command_line import leadstream_here
 
-from leadstream.experiments_folder import experiments_in_force
+from leadstream.experiments_folder import active_experiments
 from leadstream.settings import SettingError, read_settings
-from scoring.experiment_text import shipped
+from scoring.experiment_text import built_in
 
 MINE = """
 name = "{name}"
@@ -28,16 +28,16 @@ def folder(tmp_path: Path, **files: str) -> Path:
 
 
 def test_without_a_folder_the_shipped_ones_are_in_force():
-    assert experiments_in_force(None) == shipped()
-    assert sorted(shipped()) == ["greeting_message", "question_flow"]
+    assert active_experiments(None) == built_in()
+    assert sorted(built_in()) == ["greeting_message", "question_flow"]
 
 
 def test_a_folder_adds_experiments_and_replaces_shipped_ones(tmp_path: Path):
     given = folder(tmp_path, page=MINE.format(name="page"), x=MINE.format(name="question_flow"))
-    found = experiments_in_force(given)
+    found = active_experiments(given)
     assert sorted(found) == ["greeting_message", "page", "question_flow"]
     assert [variant.name for variant in found["question_flow"].variants] == ["old", "new"]
-    assert found["greeting_message"] == shipped()["greeting_message"]
+    assert found["greeting_message"] == built_in()["greeting_message"]
 
 
 @pytest.mark.parametrize(

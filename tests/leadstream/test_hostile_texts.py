@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from leadstream import logs, show
 from leadstream.postgres import create_database
-from leadstream.reach import reach_store
+from leadstream.reach import open_store
 from leadstream.settings import read_settings
 from schemas import examples
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 
 HOSTILE = (
     "\x1b[2J\x1b]0;t\x07\x1b]8;;x\x1b\\a\x1b[35;7m\x9bK\x9d0;t\x9c\x08\x7f\x0c\r\u202eb\u2066\u2028"
@@ -37,7 +37,7 @@ LEAD = "lead\x9b35;7m\u202e[bold]x"
 """Ids have no control characters below U+0080."""
 STYLING = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\r?\x1b\[(2K|1A)")
 """What rich writes to a terminal: styles, and a bar that moves. The sequences of HOSTILE are others."""
-MODEL = shipped_models()["temperature"].replace('"QR scans"', json.dumps(HOSTILE))
+MODEL = built_in_models()["temperature"].replace('"QR scans"', json.dumps(HOSTILE))
 NOW = datetime.now(UTC)
 
 
@@ -172,7 +172,7 @@ def test_no_command_lets_a_text_of_others_command_the_terminal(
     run("publish", folder / "broken.toml", code=1)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    with reach_store(read_settings()) as store:
+    with open_store(read_settings()) as store:
         letters = [json.dumps({"type": HOSTILE}).encode(), HOSTILE.encode()]
         store.append([Outgoing(EVENTS, "default/v/x", letter, 1) for letter in letters])
         store.settle(lambda _: None)

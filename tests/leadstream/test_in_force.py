@@ -4,9 +4,9 @@ import psycopg
 import pytest
 from msgspec import msgpack
 
-from gateway.published import Held, Sweep, Wanted
+from gateway.published import ShardFilter, ShardModel, Sweep
 from leadstream.in_force import shards_of
-from streams.published import CODEC, Active, Settings, Underway
+from streams.published import CODEC, ModelVersion, SweepState, TenantSettings
 
 pytestmark = pytest.mark.postgres
 
@@ -33,23 +33,23 @@ def state(database_url):
 
 def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(state, database_url):
     for partition in (0, 1, 2, 10):
-        state(partition, "model:*:rules", Active(1, "shared"))
-        state(partition, "settings:*", Settings(lifecycle="stages"))
-    state(0, "model:acme:rules", Active(2, LONG))
-    state(1, "model:acme:rules", Active(3, f"{LONG}!"))
-    state(10, "model:acme:rules", Active(3, f"{LONG}!"))
-    state(1, "model:acme:old_one", Active(4, ""))
-    state(2, "model:globex:rules", Active(1, "theirs"))
-    state(1, "sweep", Underway("what", "acme/l/x", "acme", "rules"))
-    state(10, "sweep", Underway("what", "acme/l/y", "acme", "rules"))
-    state(0, "model:acme:rules", Active(9, "of another stage"), stage="track_sessions")
+        state(partition, "model:*:rules", ModelVersion(1, "shared"))
+        state(partition, "settings:*", TenantSettings(lifecycle="stages"))
+    state(0, "model:acme:rules", ModelVersion(2, LONG))
+    state(1, "model:acme:rules", ModelVersion(3, f"{LONG}!"))
+    state(10, "model:acme:rules", ModelVersion(3, f"{LONG}!"))
+    state(1, "model:acme:old_one", ModelVersion(4, ""))
+    state(2, "model:globex:rules", ModelVersion(1, "theirs"))
+    state(1, "sweep", SweepState("what", "acme/l/x", "acme", "rules"))
+    state(10, "sweep", SweepState("what", "acme/l/y", "acme", "rules"))
+    state(0, "model:acme:rules", ModelVersion(9, "of another stage"), stage="track_sessions")
 
-    mine = shards_of(database_url, Wanted(["acme"], "rules"))
+    mine = shards_of(database_url, ShardFilter(["acme"], "rules"))
     assert [shard.models for shard in mine] == [
-        {"acme": {"rules": Held(2, LONG)}},
-        {"acme": {"rules": Held(3, f"{LONG}!")}},
+        {"acme": {"rules": ShardModel(2, LONG)}},
+        {"acme": {"rules": ShardModel(3, f"{LONG}!")}},
         {},
-        {"acme": {"rules": Held(3, f"{LONG}!")}},
+        {"acme": {"rules": ShardModel(3, f"{LONG}!")}},
     ]
     assert [shard.sweep for shard in mine] == [
         None,
@@ -59,19 +59,19 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
     ]
     assert not any(shard.lifecycles for shard in mine)
 
-    both = shards_of(database_url, Wanted(["acme", "*"]))
+    both = shards_of(database_url, ShardFilter(["acme", "*"]))
     assert both[1].models == {
-        "*": {"rules": Held(1, "shared")},
-        "acme": {"rules": Held(3, f"{LONG}!"), "old_one": Held(4, None)},
+        "*": {"rules": ShardModel(1, "shared")},
+        "acme": {"rules": ShardModel(3, f"{LONG}!"), "old_one": ShardModel(4, None)},
     }
-    every = shards_of(database_url, Wanted(model="rules", lifecycles=True))
-    assert every[2].models == {"*": {"rules": Held(1, "shared")}, "globex": {"rules": Held(1, "theirs")}}
+    every = shards_of(database_url, ShardFilter(model="rules", lifecycles=True))
+    assert every[2].models == {"*": {"rules": ShardModel(1, "shared")}, "globex": {"rules": ShardModel(1, "theirs")}}
     assert [shard.lifecycles for shard in every] == [{"*": "stages"}] * 4
 
 
 def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, monkeypatch):
     for partition in range(24):
-        state(partition, "model:*:rules", Active(1, LONG))
+        state(partition, "model:*:rules", ModelVersion(1, LONG))
     read = []
     connect = psycopg.connect
 
@@ -88,5 +88,5 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
         return connection
 
     monkeypatch.setattr(psycopg, "connect", listened)
-    assert len(shards_of(database_url, Wanted())) == 24
+    assert len(shards_of(database_url, ShardFilter())) == 24
     assert len(LONG) < sum(read) < len(LONG) + 24 * 100

@@ -14,7 +14,14 @@ from starlette.responses import PlainTextResponse
 
 from gateway.ports import Unavailable
 from leadstream import inlet
-from leadstream.inlet import InletError, Note, append_to, running_server, with_inlet, write_note
+from leadstream.inlet import (
+    ControlSocketError,
+    ServerNote,
+    append_to,
+    running_server,
+    with_control_socket,
+    write_note,
+)
 from schemas.record import Outgoing
 
 SECRET = "only-for-this-test"
@@ -36,7 +43,7 @@ class Server:
 def server() -> Iterator[Server]:
     port = free_port()
     told = Server(f"http://127.0.0.1:{port}")
-    app = with_inlet(PlainTextResponse("the app"), SECRET, told.append)
+    app = with_control_socket(PlainTextResponse("the app"), SECRET, told.append)
     running = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=running.run)
     thread.start()
@@ -55,7 +62,7 @@ RECORDS = [
 
 
 def test_records_arrive_as_they_were_sent(server: Server):
-    append_to(Note(server.address, SECRET, 1), RECORDS)
+    append_to(ServerNote(server.address, SECRET, 1), RECORDS)
     assert server.taken == RECORDS
 
 
@@ -77,15 +84,15 @@ def test_what_are_no_records_is_refused_as_a_whole(server: Server, body: bytes):
 
 def test_a_busy_server_is_asked_again(server: Server):
     server.refusals = [Unavailable("busy"), Unavailable("busy")]
-    append_to(Note(server.address, SECRET, 1), RECORDS)
+    append_to(ServerNote(server.address, SECRET, 1), RECORDS)
     assert server.taken == RECORDS
 
 
 def test_a_server_that_stays_busy_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inlet, "_PATIENCE", 0.0)
     server.refusals = [Unavailable("the disk is full")] * 3
-    with pytest.raises(InletError, match="the disk is full"):
-        append_to(Note(server.address, SECRET, 1), RECORDS)
+    with pytest.raises(ControlSocketError, match="the disk is full"):
+        append_to(ServerNote(server.address, SECRET, 1), RECORDS)
 
 
 def test_everything_else_is_the_app_s(server: Server):
@@ -93,7 +100,7 @@ def test_everything_else_is_the_app_s(server: Server):
 
 
 def test_a_running_server_is_found_by_its_note(server: Server, tmp_path: Path):
-    note = Note(server.address, SECRET, 1)
+    note = ServerNote(server.address, SECRET, 1)
     (tmp_path / inlet.NOTE).write_bytes(inlet.json.encode(note))
     assert running_server(tmp_path) == note
 

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from leadstream.lead_words import (
+    BreakdownLine,
     Cause,
     Clock,
-    Line,
     Score,
     breakdown,
     evidence,
@@ -89,10 +89,10 @@ def test_who_nobody_knows_yet():
 
 def test_a_breakdown_is_aligned_and_by_group():
     lines = [
-        Line("engagement", "QR scans", "points", Decimal(21), "7 x 3 points"),
-        Line("engagement", "QR scans", "rule cap", Decimal(-6), "QR scans is capped"),
-        Line("recency", "Last interaction", "points", Decimal("2.5"), ""),
-        Line("", "", "decay", Decimal("-0.1"), "1 inactive day"),
+        BreakdownLine("engagement", "QR scans", "points", Decimal(21), "7 x 3 points"),
+        BreakdownLine("engagement", "QR scans", "rule cap", Decimal(-6), "QR scans is capped"),
+        BreakdownLine("recency", "Last interaction", "points", Decimal("2.5"), ""),
+        BreakdownLine("", "", "decay", Decimal("-0.1"), "1 inactive day"),
     ]
     score = Score("temperature", Decimal("17.4"), {"temperature": "cold"}, lines, ["Phone", "Budget"])
     assert list(breakdown(score, CLOCK)) == [
@@ -123,13 +123,13 @@ def test_several_sets_of_bands_name_themselves_and_evidence_of_another_moment_is
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (Line("g", "QR scans", "points", Decimal(1)), "QR scans"),
-        (Line("g", "QR scans", "rule cap", Decimal(1)), "QR scans, limit"),
-        (Line("g", "", "group cap", Decimal(1)), "g, limit"),
-        (Line("", "", "limit", Decimal(1)), "limit"),
-        (Line("", "", "decay", Decimal(1)), "days without activity"),
-        (Line("", "", "mean", Decimal(1)), "rest of the mean"),
-        (Line("", "", "rounding", Decimal(1)), "rounding"),
+        (BreakdownLine("g", "QR scans", "points", Decimal(1)), "QR scans"),
+        (BreakdownLine("g", "QR scans", "rule cap", Decimal(1)), "QR scans, limit"),
+        (BreakdownLine("g", "", "group cap", Decimal(1)), "g, limit"),
+        (BreakdownLine("", "", "limit", Decimal(1)), "limit"),
+        (BreakdownLine("", "", "decay", Decimal(1)), "days without activity"),
+        (BreakdownLine("", "", "mean", Decimal(1)), "rest of the mean"),
+        (BreakdownLine("", "", "rounding", Decimal(1)), "rounding"),
     ],
 )
 def test_a_line_has_a_name(line, words):

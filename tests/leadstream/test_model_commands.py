@@ -7,12 +7,12 @@ import psycopg
 import pytest
 from command_line import leadstream, leadstream_here, serving
 
-from leadstream.in_force import held_by_shards
-from scoring.model import shipped_models
+from leadstream.in_force import active_by_shard
+from scoring.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 
-CHATBOT = shipped_models()["chatbot"]
+CHATBOT = built_in_models()["chatbot"]
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_two_who_publish_settings_at_once_lose_neither_change(database_url, tmp_
             for change in changes
         ]
         assert [each.result().returncode for each in asked] == [0, 0]
-    held = [shard.settings["acme"] for shard in held_by_shards(database_url)]
+    held = [shard.settings["acme"] for shard in active_by_shard(database_url)]
     assert {(each.version, each.time_zone, each.idle_minutes) for each in held} == {(2, "Europe/Berlin", 20)}
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench import report
 from leadstream import backtest_told, experimenting, show, whatif_told
-from scoring.experiment_text import shipped
+from scoring.experiment_text import built_in
 
 COLUMNS = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
 ROWS = [
@@ -114,7 +114,7 @@ RESULT = {
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_backtest_tells_its_auc_at_every_width(printed, width):
-    told = printed(width, lambda: backtest_told.tell({**RESULT, "cutoffs": []}))
+    told = printed(width, lambda: backtest_told.print_backtest({**RESULT, "cutoffs": []}))
     assert "…" not in told
     assert "0.876" in told or "0.877" in told
     assert "0.543" in told
@@ -151,9 +151,9 @@ def test_other_tables_are_whole_too(printed, width):
         "+86.25 A rule with many words",
     ):
         assert text in told
-    told = printed(width, lambda: experimenting.tell_experiments(shipped()))
+    told = printed(width, lambda: experimenting.print_experiments(built_in()))
     assert "…" not in told
-    assert all(experiment.about in told for experiment in shipped().values())
+    assert all(experiment.about in told for experiment in built_in().values())
     columns = (
         "",
         "events/s",

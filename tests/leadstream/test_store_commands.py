@@ -14,7 +14,7 @@ from command_line import leadstream, leadstream_here
 from gateway.useragent import crawler_of
 from leadstream.access_log import visitor_of
 from leadstream.postgres import create_database
-from leadstream.reach import reach_store
+from leadstream.reach import open_store
 from leadstream.settings import read_settings
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -42,7 +42,7 @@ def command(*arguments: object, store: str, code: int = 0) -> str:
 
 def dead_letter_in(store: str) -> str:
     """A record that nobody can read; returns its place as it is listed."""
-    with reach_store(read_settings()) as reached:
+    with open_store(read_settings()) as reached:
         reached.append([Outgoing(EVENTS, "default/v/x", b"not an event", 1)])
         reached.settle(lambda _: None)
     [line] = command("dead-letters", "list", store=store).splitlines()

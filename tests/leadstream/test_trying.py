@@ -19,13 +19,13 @@ from leadstream.recorded import recorded
 from leadstream.whatif import what_if, what_if_port
 from leadstream.wiring import now_ms
 from projections.tables import READ_OPTIONS
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 BEGIN = NOW - timedelta(days=100)
-TEMPERATURE = shipped_models()["temperature"]
+TEMPERATURE = built_in_models()["temperature"]
 WARMER = TEMPERATURE.replace("points = 3, max = 15", "points = 13, max = 60").replace(
     "max = 40", "max = 60", 1
 )

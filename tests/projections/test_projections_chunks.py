@@ -28,7 +28,15 @@ from projections.positions import PositionGapError
 from projections.source import SourceError
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS, stage_of
 from projections.tables import SHADOW
-from projections.worker import CHANNEL, FEW, contained, give_up_lost, next_positions, project, project_chunks
+from projections.worker import (
+    CHANNEL,
+    FEW,
+    contained,
+    next_positions,
+    project,
+    project_chunks,
+    skip_removed_records,
+)
 from schemas.control import Refused, SettingsPublished
 from schemas.decode import decode_source, encode_source, key_of
 from schemas.moment import millis, moment
@@ -306,7 +314,7 @@ def test_a_new_month_waits_for_no_reader(database_url, db):
 def test_the_archive_gives_up_only_what_the_log_let_go(db):
     commit(db, *(Chunk(EVENTS, partition, 0, 10, []) for partition in range(4)))
     held = {(EVENTS, 0): (0, 10), (EVENTS, 1): (10, 20), (EVENTS, 2): (11, 20), (EVENTS, 3): (0, 5)}
-    assert give_up_lost(db, held) == [(EVENTS, 2), (EVENTS, 3)]
+    assert skip_removed_records(db, held) == [(EVENTS, 2), (EVENTS, 3)]
     db.commit()
     assert contained(db) == {(EVENTS, 0): 10, (EVENTS, 1): 10, (EVENTS, 2): 11, (EVENTS, 3): 0}
 

@@ -26,7 +26,7 @@ from psycopg.rows import dict_row
 
 from projections import queries
 from projections.migrate import migrate
-from projections.queries import Filters, Place, compiled
+from projections.queries import Filters, LedgerCursor, compiled
 from projections.tables import READ_OPTIONS
 from projections.worker import project
 from schemas import statements as say
@@ -202,7 +202,7 @@ def golden_timeline(tell):
 def test_the_ledger_pages_from_the_newest_change(golden_timeline, ask):
     first = ask(queries.ledger("default", "l", limit=3))
     assert [row["total"] for row in first] == [47, 67, 61]
-    last = Place(first[-1]["at"], first[-1]["position"])
+    last = LedgerCursor(first[-1]["at"], first[-1]["position"])
     rest = ask(queries.ledger("default", "l", model="temperature", before=last))
     assert [row["total"] for row in rest] == [46, 36, 26, 25, 23]
     assert rest[-1]["lines"] == [
@@ -216,7 +216,7 @@ def test_the_ledger_pages_from_the_newest_change(golden_timeline, ask):
 def test_changes_of_one_moment_page_one_by_one(tell, ask):
     tell(*(score_changed("l", 5, [("g", "r", 1)], n) for n in (1, 2, 3)))
     (newest,) = ask(queries.ledger("default", "l", limit=1))
-    rest = ask(queries.ledger("default", "l", before=Place(newest["at"], newest["position"])))
+    rest = ask(queries.ledger("default", "l", before=LedgerCursor(newest["at"], newest["position"])))
     assert [row["total"] for row in (newest, *rest)] == [3, 2, 1]
 
 
@@ -308,16 +308,16 @@ def test_dead_letters_are_listed_marked_and_paged(tell, ask):
         dead_letter(2, field="type", reason="missing"),
         dead_letter(2, field="v", reason="again"),
     )
-    found = ask(queries.letters())
+    found = ask(queries.select_dead_letters())
     assert [(row["position"], row["reason"]) for row in found] == [(2, "again"), (5, "type: missing")]
     assert found[0]["original"] == b"\x00{"
-    assert [row["position"] for row in ask(queries.letters(after=("events", 0, 2)))] == [5]
+    assert [row["position"] for row in ask(queries.select_dead_letters(after=("events", 0, 2)))] == [5]
 
     ask(queries.mark_retried("events", 0, 2, at(1)))
     ask(queries.mark_retried("events", 0, 2, at(2)))
-    assert [row["retried_at"] for row in ask(queries.letters())] == [at(2), None]
-    assert [row["position"] for row in ask(queries.letters(retried=False))] == [5]
-    assert ask(queries.letter("events", 0, 2))[0]["retried_at"] == at(2)
+    assert [row["retried_at"] for row in ask(queries.select_dead_letters())] == [at(2), None]
+    assert [row["position"] for row in ask(queries.select_dead_letters(retried=False))] == [5]
+    assert ask(queries.select_dead_letter("events", 0, 2))[0]["retried_at"] == at(2)
     assert ask(queries.letter_count()) == [{"dead_letters": 2}]
 
 

@@ -7,7 +7,7 @@ import pytest
 from projection_records import open_log
 
 from projections.source import (
-    Source,
+    KafkaSource,
     SourceError,
     bind,
     follow_app,
@@ -17,7 +17,7 @@ from projections.source import (
 )
 
 pytestmark = pytest.mark.postgres
-OURS = Source("cluster-1", "p-", "leadstream")
+OURS = KafkaSource("cluster-1", "p-", "leadstream")
 
 
 def test_a_fresh_database_follows_nothing(database_url):
@@ -36,7 +36,7 @@ def test_the_first_to_come_decides(db):
 
 
 @pytest.mark.parametrize(
-    "other", [OURS._replace(cluster_id="cluster-2"), OURS._replace(prefix=""), Source("c", "", "other")]
+    "other", [OURS._replace(cluster_id="cluster-2"), OURS._replace(prefix=""), KafkaSource("c", "", "other")]
 )
 def test_another_cluster_or_prefix_is_refused_with_the_remedy(db, other):
     bind(db, OURS)

@@ -24,7 +24,7 @@ from schemas.moment import moment
 from schemas.record import Outgoing, Record
 from schemas.statements import BandChanged
 from schemas.topics import EVENTS, LEAD_ACTIVITY
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(
@@ -33,7 +33,7 @@ PROPERTY = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-MODELS = tuple(shipped_models().items())
+MODELS = tuple(built_in_models().items())
 EXAMPLES = [json.loads(line) for line in examples.events()]
 
 ODD_TEXT = st.one_of(

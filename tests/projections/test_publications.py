@@ -3,7 +3,7 @@
 from projection_records import PARTITIONS, START, TENANT, at, published, recorded
 
 from projections.facts import changes
-from projections.rows import Publication
+from projections.rows import PublicationRow
 from schemas.activity import ModelChanged, ModelRemoved
 
 
@@ -15,7 +15,7 @@ def test_a_publication_that_stands_in_every_partition_is_one_row():
     said = ModelChanged(TENANT, "", START, "rules", 3, "text", True, "ada", "why", "rule_created 5")
     assert len(published(said)) == PARTITIONS > 1
     assert rows_of(said) == [
-        Publication(TENANT, "rules", 3, "text", True, "ada", "why", "rule_created 5", at(0))
+        PublicationRow(TENANT, "rules", 3, "text", True, "ada", "why", "rule_created 5", at(0))
     ]
 
 

@@ -22,7 +22,7 @@ from projections.rows import TABLE_OF
 from projections.tables import READ_MODELS, event_archive
 from projections.upserts import collapse
 from projections.worker import _changes_or_letter, contained, project_chunks
-from schemas.record import Chunk, Outgoing, Record, Slot
+from schemas.record import Chunk, LogPartition, Outgoing, Record
 from schemas.statements import EventApplied
 from schemas.topics import (
     DEAD_LETTERS,
@@ -34,7 +34,7 @@ from schemas.topics import (
     SESSION_SCORES,
     STATEMENT_TOPICS,
 )
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(
@@ -43,8 +43,8 @@ PROPERTY = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 CHANGELOG = "leadstream-score-leads-changelog"
-MODELS = tuple(shipped_models().items())
-Log = dict[Slot, list[Record]]
+MODELS = tuple(built_in_models().items())
+Log = dict[LogPartition, list[Record]]
 
 
 class Kept:
@@ -52,18 +52,18 @@ class Kept:
 
     strict = False
 
-    def __init__(self, log: Log, starts: Mapping[Slot, int]) -> None:
+    def __init__(self, log: Log, starts: Mapping[LogPartition, int]) -> None:
         self._log = {slot: [r for r in log[slot] if r.position >= starts[slot]] for slot in log}
         self._starts = starts
         self._ends = {slot: end_of(records) for slot, records in log.items()}
 
-    def starts(self, _connection: object) -> dict[Slot, int]:
+    def starts(self, _connection: object) -> dict[LogPartition, int]:
         return dict(self._starts)
 
-    def ends(self, _connection: object) -> dict[Slot, int]:
+    def ends(self, _connection: object) -> dict[LogPartition, int]:
         return dict(self._ends)
 
-    def read(self, _connection: object, slot: Slot, start: int, _end: int, most: int) -> Chunk:
+    def read(self, _connection: object, slot: LogPartition, start: int, _end: int, most: int) -> Chunk:
         records = self._log[slot]
         first = bisect_left([record.position for record in records], start)
         page = records[first : first + most]
@@ -126,11 +126,11 @@ def end_of(records: Sequence[Record]) -> int:
     return records[-1].position + 1 if records else 0
 
 
-def whole(log: Log) -> dict[Slot, int]:
+def whole(log: Log) -> dict[LogPartition, int]:
     return {slot: end_of(records) for slot, records in log.items()}
 
 
-def project_up_to(db: psycopg.Connection[Any], log: Log, reached: Mapping[Slot, int]) -> None:
+def project_up_to(db: psycopg.Connection[Any], log: Log, reached: Mapping[LogPartition, int]) -> None:
     """The live writer: each partition from its beginning up to there."""
     for slot, end in reached.items():
         if end:
@@ -147,7 +147,7 @@ def rows_of(db: psycopg.Connection[Any], log: Log) -> dict[str, list[str]]:
 
 
 @st.composite
-def points(draw: st.DrawFn, ends: Mapping[Slot, int]) -> dict[Slot, int]:
+def points(draw: st.DrawFn, ends: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
     """Somewhere in each partition; often at its very beginning or end."""
     return {
         slot: draw(st.one_of(st.just(0), st.just(end), st.integers(0, end))) for slot, end in ends.items()

@@ -8,7 +8,7 @@ from schemas.envelope import Event
 from schemas.moment import moment
 from scoring.calendar import DAY, HOUR, Calendar, calendar
 from scoring.features import Features, Session, evolve, put_session
-from scoring.model import Conclusion, Model, Subject, compile_model, conclude, shipped_models
+from scoring.model import Conclusion, Model, Subject, built_in_models, compile_model, conclude
 from scoring.signals import EVENT_NAMES, Catalogue
 
 MINUTE = 60_000
@@ -56,7 +56,7 @@ def visits(*sessions: Session) -> Features:
 
 
 def shipped(name: str) -> Model:
-    return compile_model(shipped_models()[name])
+    return compile_model(built_in_models()[name])
 
 
 def scored(

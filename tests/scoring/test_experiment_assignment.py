@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiment_text import compile_experiment, shipped
+from scoring.experiment_text import built_in, compile_experiment
 from scoring.experiments import (
     Experiment,
     Goal,
@@ -137,7 +137,7 @@ def test_different_experiments_mix_independently():
     """A thousand visitors of two even experiments: a quarter in each of the four combinations, within five
     standard deviations (13.7) of 250.
     """
-    flow, greeting = shipped()["question_flow"], shipped()["greeting_message"]
+    flow, greeting = built_in()["question_flow"], built_in()["greeting_message"]
     seen = [
         (assign(flow, f"sess_{n}").variant.name, assign(greeting, f"sess_{n}").variant.name)
         for n in range(1_000)
@@ -181,5 +181,5 @@ def test_a_lead_is_worked_by_the_model_of_its_variant_and_by_the_champion_outsid
 
 
 def test_variants_that_name_no_model_decide_none():
-    assert model_for(shipped()["greeting_message"], "lead-1") is None
+    assert model_for(built_in()["greeting_message"], "lead-1") is None
     assert model_for(experiment_of([1, 1]), "lead-1") is None

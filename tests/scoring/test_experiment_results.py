@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiment_results import Conversion, Exposure, results
+from scoring.experiment_results import Exposure, GoalConversion, results
 from scoring.experiments import Experiment, Goal, Sign, Variant
 
 T0 = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
@@ -31,7 +31,7 @@ def exposed(lead, variant, days=0.0, event_id="e"):
 
 
 def demo(lead, days=0.0):
-    return Conversion(lead, "demo_requested", None, at(days))
+    return GoalConversion(lead, "demo_requested", None, at(days))
 
 
 def converted(shown, goal="demo"):
@@ -74,9 +74,9 @@ def test_a_lead_counts_once_for_each_goal_however_it_reached_it():
     reached = [
         demo("l"),
         demo("l", 1),
-        Conversion("l", "conversion_recorded", "demo_request", at(2)),
-        Conversion("l", "conversion_recorded", "newsletter", at(2)),
-        Conversion("l", "purchase_made", None, at(3)),
+        GoalConversion("l", "conversion_recorded", "demo_request", at(2)),
+        GoalConversion("l", "conversion_recorded", "newsletter", at(2)),
+        GoalConversion("l", "purchase_made", None, at(3)),
     ]
     shown = results(EVEN, [exposed("l", "B")], reached)
     assert converted(shown) == {"A": (0, 0), "B": (1, 1)}
@@ -84,7 +84,7 @@ def test_a_lead_counts_once_for_each_goal_however_it_reached_it():
 
 
 def test_a_conversion_of_another_type_reaches_nothing():
-    shown = results(EVEN, [exposed("l", "A")], [Conversion("l", "conversion_recorded", "newsletter", at(1))])
+    shown = results(EVEN, [exposed("l", "A")], [GoalConversion("l", "conversion_recorded", "newsletter", at(1))])
     assert converted(shown)["A"] == (0, 1)
 
 
@@ -204,7 +204,7 @@ EVENTS = st.sampled_from(
     ]
 )
 CONVERSIONS = st.lists(
-    st.builds(lambda lead, event, moment: Conversion(lead, *event, moment), LEADS, EVENTS, MOMENTS)
+    st.builds(lambda lead, event, moment: GoalConversion(lead, *event, moment), LEADS, EVENTS, MOMENTS)
 )
 REACHES = {
     ("demo_requested", None): "demo",

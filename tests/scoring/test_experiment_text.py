@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiment_text import ExperimentError, compile_experiment, shipped
+from scoring.experiment_text import ExperimentError, built_in, compile_experiment
 from scoring.experiments import Namespace, Sign, Variant
 
 GOOD = """\
@@ -40,7 +40,7 @@ conversion = "trial"
 
 
 def test_the_shipped_experiments_are_those_of_the_chatbot():
-    texts = {name: {v.name: v.config for v in each.variants} for name, each in shipped().items()}
+    texts = {name: {v.name: v.config for v in each.variants} for name, each in built_in().items()}
     assert texts == {
         "greeting_message": {
             "A": {"text": "Hi! Welcome to YouShop!"},
@@ -51,7 +51,7 @@ def test_the_shipped_experiments_are_those_of_the_chatbot():
             "B": {"order": ["staff_size", "business_type", "location"]},
         },
     }
-    for name, each in shipped().items():
+    for name, each in built_in().items():
         assert (each.name, each.status, each.control.name) == (name, "running", "A")
         assert [variant.weight for variant in each.variants] == [0.5, 0.5]
         assert any(goal.counts("conversion_recorded", "demo_request") for goal in each.goals)

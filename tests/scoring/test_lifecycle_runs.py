@@ -14,17 +14,17 @@ from scoring.lifecycle import (
     STAGES,
     Position,
     Qualification,
+    built_in_lifecycle,
     compile_lifecycle,
     next_moment,
     run,
-    shipped_lifecycle,
 )
 from scoring.points import INF
 from scoring.signals import EVENT_NAMES
 
 HOUR, DAY = 3_600_000, 86_400_000
 NOW = 20_000 * DAY
-DEFAULT = compile_lifecycle(shipped_lifecycle())
+DEFAULT = compile_lifecycle(built_in_lifecycle())
 MQL = frozenset(DEFAULT.qualifications)
 NOTHING = frozenset()
 ALL_WANTED = [Qualification(*each) for each in QUALIFICATIONS]

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.events import EVENT_TYPES
-from scoring.lifecycle import ASIDE, FUNNEL, STAGES, LifecycleError, compile_lifecycle, shipped_lifecycle
+from scoring.lifecycle import ASIDE, FUNNEL, STAGES, LifecycleError, built_in_lifecycle, compile_lifecycle
 
 DAY = 86_400_000
 
@@ -40,7 +40,7 @@ def test_the_shipped_lifecycle_reads_as_the_ruling():
     """contacted: an e-mail, SMS or call; qualified: rules reaches mql; engaged: a reply or form after that;
     opportunity: a meeting or demo after that; customer: a purchase; churned: a customer idle for 180 days.
     """
-    lifecycle = compile_lifecycle(shipped_lifecycle())
+    lifecycle = compile_lifecycle(built_in_lifecycle())
     replies = ("email_replied", "sms_replied", "message_received", "form_submitted")
     seen = [(t.to, t.sources, t.signals, t.since, t.inactive) for t in lifecycle.transitions]
     assert seen == [
@@ -75,7 +75,7 @@ def test_the_one_that_leads_furthest_is_tried_first_and_stages_off_the_way_last(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_is_known_to_the_interpreter(stage):
-    lifecycle = compile_lifecycle(shipped_lifecycle())
+    lifecycle = compile_lifecycle(built_in_lifecycle())
     assert stage in lifecycle.onward
     assert (stage in FUNNEL) != (stage in ASIDE)
 

@@ -3,7 +3,7 @@
 import pytest
 from leads_given import T0, happened, lines, scored, shipped
 
-from scoring.model import U, compile_model, shipped_models
+from scoring.model import U, built_in_models, compile_model
 
 CHATBOT = shipped("chatbot")
 
@@ -100,7 +100,7 @@ def test_an_answer_is_detailed_over_ten_characters(text, detailed):
     ],
 )
 def test_categories_begin_at_thirty_and_sixty(total, category):
-    head = shipped_models()["chatbot"].partition("[signals]")[0]
+    head = built_in_models()["chatbot"].partition("[signals]")[0]
     given = compile_model(head + f'[groups.g]\nrules = [{{ name = "given", base = {total} }}]')
     assert scored(given, []).bands == {"category": category}
 

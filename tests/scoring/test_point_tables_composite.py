@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from leads_given import DAY, T0, UTC, happened, scored, shipped
 
-from scoring.model import U, compile_model, rounded, shipped_models
+from scoring.model import U, built_in_models, compile_model, rounded
 
 COMPOSITE = shipped("composite")
 WEIGHTS = {
@@ -264,7 +264,7 @@ def test_intent_is_a_hundred_at_most():
     assert [by_stage[stage] for stage in ("qualified", "engaged", "opportunity")] == [100, 100, 100]
 
 
-HEAD = shipped_models()["composite"].partition("[groups.")[0]
+HEAD = built_in_models()["composite"].partition("[groups.")[0]
 
 
 def given_total(total):

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from leads_given import DAY, HOUR, T0, happened, scored, shipped
 
-from scoring.model import U, compile_model, shipped_models
+from scoring.model import U, built_in_models, compile_model
 
 RULES = shipped("rules")
 OLD = T0 - 1_000 * DAY
@@ -134,7 +134,7 @@ EVERY_ACTION = sorted({*MQL_ACTIONS, *SQL_ACTIONS})
 
 def with_total(total):
     """The shipped bands and criteria; the total is this."""
-    head = shipped_models()["rules"].partition("[groups.")[0]
+    head = built_in_models()["rules"].partition("[groups.")[0]
     return compile_model(head + f'[groups.g]\nrules = [{{ name = "given", base = {total} }}]')
 
 
@@ -231,7 +231,7 @@ def test_who_is_hot_needs_points_alone():
 def test_the_example_breakdown_comes_to_68_and_an_sql():
     """15 demographic, 20 behavioral, 18 firmographic, 15 engagement."""
     parts = {"demographic": 15, "behavioral": 20, "firmographic": 18, "engagement": 15}
-    head = shipped_models()["rules"].partition("[groups.")[0]
+    head = built_in_models()["rules"].partition("[groups.")[0]
     groups = "".join(f'[groups.{n}]\nrules = [{{ name = "given", base = {p} }}]\n' for n, p in parts.items())
     told = [profile(OLD, **EVERY_FIELD), *(happened(action) for action in EVERY_ACTION)]
     score = scored(compile_model(head + groups), told)

@@ -3,7 +3,7 @@
 import pytest
 from leads_given import DAY, HOUR, IDLE, MINUTE, T0, UTC, features_of, happened, lines, scored, shipped
 
-from scoring.model import INF, Subject, U, compile_model, conclude, next_due, shipped_models
+from scoring.model import INF, Subject, U, built_in_models, compile_model, conclude, next_timer
 
 TEMPERATURE = shipped("temperature")
 LONG_AGO = T0 - 100 * DAY
@@ -126,7 +126,7 @@ def test_who_never_did_anything_was_never_heard_of():
 def test_each_step_of_recency_is_due_at_its_very_moment():
     subject = Subject(features_of([happened("product_clicked")], [TEMPERATURE]))
     dues, at = [], T0
-    while (at := next_due(TEMPERATURE, subject, at, UTC, IDLE)) < INF:
+    while (at := next_timer(TEMPERATURE, subject, at, UTC, IDLE)) < INF:
         dues.append(((at - T0) // HOUR, conclude(TEMPERATURE, subject, at, UTC, IDLE).total // U))
     assert dues == [(1, 15), (6, 10), (24, 5), (72, 0)]
 
@@ -160,7 +160,7 @@ def test_a_perfect_lead_has_a_hundred():
     ],
 )
 def test_the_bands(total, band):
-    head = shipped_models()["temperature"].partition("[signals]")[0]
+    head = built_in_models()["temperature"].partition("[signals]")[0]
     given = compile_model(head + f'[groups.g]\nrules = [{{ name = "given", base = {total} }}]')
     assert scored(given, []).bands == {"temperature": band}
 

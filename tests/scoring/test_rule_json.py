@@ -10,7 +10,7 @@ from leads_given import DAY, IDLE, T0, UTC, features_of, happened, lines, scored
 
 from schemas.refusal import Refusal
 from scoring.criterion_check import check, rule_alone
-from scoring.model import Subject, U, compile_model, conclude, shipped_models
+from scoring.model import Subject, U, built_in_models, compile_model, conclude
 from scoring.qualification import (
     change_criterion,
     change_rule,
@@ -27,7 +27,7 @@ from scoring.qualification import (
 )
 from scoring.text_edits import Uneditable, Unknown
 
-SHIPPED = shipped_models()["rules"]
+SHIPPED = built_in_models()["rules"]
 EMPTY = """
 model = "rules"
 min = 0

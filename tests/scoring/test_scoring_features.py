@@ -11,15 +11,15 @@ from schemas.envelope import Event
 from scoring import features as bounds
 from scoring.features import (
     DAYS_KEPT,
+    FeatureDelta,
     Features,
-    Lift,
     NewerCodec,
     Session,
     Signal,
     decode,
-    decode_lift,
+    decode_delta,
     encode,
-    encode_lift,
+    encode_delta,
     evolve,
     merge,
     merge_fields,
@@ -37,7 +37,7 @@ BACK = st.one_of(st.integers(0, 210), st.sampled_from([0, 1, 98, 99, 100, 101, 1
 @st.composite
 def lifts(draw):
     day = T0 // DAY - draw(BACK)
-    return Lift(
+    return FeatureDelta(
         at=day * DAY + draw(st.sampled_from([0, 1, DAY - 1])),
         day=day,
         event_id=draw(st.sampled_from(["e1", "e2", "e3"])),
@@ -150,10 +150,10 @@ def test_equal_features_have_equal_bytes(lifted, rnd):
 
 @given(lifts())
 def test_a_stored_lift_comes_back_equal(lift):
-    assert decode_lift(encode_lift(lift)) == lift
+    assert decode_delta(encode_delta(lift)) == lift
 
 
-@pytest.mark.parametrize("read", [decode, decode_lift])
+@pytest.mark.parametrize("read", [decode, decode_delta])
 def test_a_newer_codec_is_refused_with_a_clear_word(read):
     with pytest.raises(NewerCodec, match="written by codec 2, this version of Leadstream reads up to 1"):
         read(b"\x02" + encode(Features())[1:])
@@ -164,7 +164,7 @@ def test_a_newer_codec_is_refused_with_a_clear_word(read):
 
 def test_a_signal_keeps_a_byte_per_day():
     days = T0 // DAY
-    lifted = [Lift(day * DAY, day, "e", ["x"]) for day in (days, days, days - 3, days - 99, days - 100)]
+    lifted = [FeatureDelta(day * DAY, day, "e", ["x"]) for day in (days, days, days - 3, days - 99, days - 100)]
     signal = fold(lifted).signals["x"]
     assert signal == Signal(
         5, (days - 100) * DAY, days * DAY, days, b"\x01" + bytes(95) + b"\x01\x00\x00\x02"
@@ -173,27 +173,27 @@ def test_a_signal_keeps_a_byte_per_day():
 
 
 def test_a_day_counts_to_255_and_the_signal_on():
-    signal = fold([Lift(T0, T0 // DAY, "e", ["x"])] * 300).signals["x"]
+    signal = fold([FeatureDelta(T0, T0 // DAY, "e", ["x"])] * 300).signals["x"]
     assert (signal.count, signal.days) == (300, b"\xff")
 
 
 @given(st.permutations(["e1", "e2", "e3"]))
 def test_the_last_writer_of_a_field_wins_by_time_and_then_by_event(order):
     written = {"e1": (T0, "first"), "e2": (T0 + 1, "second"), "e3": (T0 + 1, "third")}
-    lifted = [Lift(written[e][0], 0, e, fields={"email": written[e][1]}) for e in order]
+    lifted = [FeatureDelta(written[e][0], 0, e, fields={"email": written[e][1]}) for e in order]
     assert fold(lifted).fields["email"] == (T0 + 1, "e3", "third")
 
 
 def test_null_clears_a_field_and_is_remembered():
-    lifted = [Lift(T0 + 1, 0, "e2", fields={"email": None}), Lift(T0, 0, "e1", fields={"email": "a"})]
+    lifted = [FeatureDelta(T0 + 1, 0, "e2", fields={"email": None}), FeatureDelta(T0, 0, "e1", fields={"email": "a"})]
     assert fold(lifted).fields == {"email": (T0 + 1, "e2", None)}
 
 
 def test_fields_given_at_home_stand_before_those_merged_in():
     """Even if they are older; what home never had comes along."""
-    home = fold([Lift(T0, 0, "e1", fields={"assigned_to": "ann"})])
-    second = fold([Lift(T0 + 5, 0, "e2", fields={"assigned_to": "bob"})])
-    guest = fold([Lift(T0 + 9, 0, "e3", fields={"assigned_to": "eve", "email": "x"})])
+    home = fold([FeatureDelta(T0, 0, "e1", fields={"assigned_to": "ann"})])
+    second = fold([FeatureDelta(T0 + 5, 0, "e2", fields={"assigned_to": "bob"})])
+    guest = fold([FeatureDelta(T0 + 9, 0, "e3", fields={"assigned_to": "eve", "email": "x"})])
     assert merge_fields([(True, home), (False, guest)]) == {
         "assigned_to": (T0, "e1", "ann"),
         "email": (T0 + 9, "e3", "x"),
@@ -207,8 +207,8 @@ def test_fields_given_at_home_stand_before_those_merged_in():
 
 
 def test_no_flood_of_fields_displaces_an_email():
-    lifted = [Lift(T0, 0, "e", fields={f"junk_{n}": "x"}) for n in range(50)]
-    fields = fold([*lifted, Lift(T0, 0, "e", fields={"email": "a"}), *lifted]).fields
+    lifted = [FeatureDelta(T0, 0, "e", fields={f"junk_{n}": "x"}) for n in range(50)]
+    fields = fold([*lifted, FeatureDelta(T0, 0, "e", fields={"email": "a"}), *lifted]).fields
     assert len(fields) == 3
     assert "email" in fields
 
@@ -227,15 +227,15 @@ def test_the_higher_revision_of_a_session_stands():
 
 def test_the_first_touch_is_the_earliest():
     lifted = [
-        Lift(T0, 0, "e2", touch="form"),
-        Lift(T0 - 1, 0, "e9", touch="ads"),
-        Lift(T0 - 1, 0, "e8", touch="partner"),
+        FeatureDelta(T0, 0, "e2", touch="form"),
+        FeatureDelta(T0 - 1, 0, "e9", touch="ads"),
+        FeatureDelta(T0 - 1, 0, "e8", touch="partner"),
     ]
     assert fold(lifted).first_touch == (T0 - 1, "e8", "partner")
 
 
 def test_a_sum_saturates_instead_of_growing_for_ever():
-    assert fold([Lift(T0, 0, "e", sums=[("purchase:EUR", 2**53)])] * 600).sums == {"purchase:EUR": 2**62}
+    assert fold([FeatureDelta(T0, 0, "e", sums=[("purchase:EUR", 2**53)])] * 600).sums == {"purchase:EUR": 2**62}
 
 
 def lively(number: int) -> list[Event]:

@@ -24,12 +24,12 @@ from scoring.model import (
     INF,
     Subject,
     U,
+    built_in_models,
     compile_model,
     conclude,
-    next_due,
+    next_timer,
     rounded,
     score_session,
-    shipped_models,
 )
 
 
@@ -38,7 +38,7 @@ def mean_of(*sessions):
 
 
 def test_five_models_are_shipped():
-    assert sorted(shipped_models()) == ["chatbot", "composite", "rules", "temperature", "web_session"]
+    assert sorted(built_in_models()) == ["chatbot", "composite", "rules", "temperature", "web_session"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
     events = [happened(kind, T0 + minute * MINUTE, **fields) for minute, kind, fields, _ in TIMELINE]
     subject = Subject(features_of(events, [model]))
     dues, at = [], LAST
-    while (at := next_due(model, subject, at, UTC, IDLE)) < INF:
+    while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
         dues.append(at - LAST)
     assert dues == [HOUR, 6 * HOUR, 24 * HOUR, 72 * HOUR]
     totals = [conclude(model, subject, LAST + after, UTC, IDLE).total // U for after in dues]
@@ -213,7 +213,7 @@ def test_engagement_counts_are_capped(event, times, points):
     [(70, "burning"), (69, "hot"), (50, "hot"), (49, "warm"), (25, "warm"), (24, "cold"), (0, "cold")],
 )
 def test_temperature_bands_begin_at_their_thresholds(total, band):
-    text = shipped_models()["temperature"]
+    text = built_in_models()["temperature"]
     rest = text[: text.index("[signals]")]
     given = compile_model(rest + f'[groups.g]\nrules = [{{ name = "given", base = {total} }}]')
     assert scored(given, []).bands == {"temperature": band}
@@ -224,7 +224,7 @@ COMPONENTS = {"demographic": 85, "behavioral": 72, "firmographic": 65, "engageme
 
 def weighed(components):
     """The composite model with its weights, its components given as they are."""
-    shipped_text = shipped_models()["composite"]
+    shipped_text = built_in_models()["composite"]
     head = shipped_text[: shipped_text.index("[groups.")]
     model = shipped("composite")
     groups = [
@@ -247,11 +247,11 @@ def test_an_inactive_lead_loses_a_tenth_a_day_and_says_so_when_the_rounded_total
     """77.45 rounds to 76 from the tenth day (76.45), to 74 and warm from the thirtieth (74.45)."""
     model = weighed(COMPONENTS)
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + 10 * DAY
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 10 * DAY
     assert conclude(model, subject, T0 + 25 * DAY, UTC, IDLE).total == 74_950_000
     assert conclude(model, subject, T0 + 29 * DAY, UTC, IDLE).bands["temperature"] == "hot"
     assert conclude(model, subject, T0 + 30 * DAY, UTC, IDLE).bands["temperature"] == "warm"
-    assert next_due(model, subject, T0 + 20 * DAY, UTC, IDLE) == T0 + 30 * DAY
+    assert next_timer(model, subject, T0 + 20 * DAY, UTC, IDLE) == T0 + 30 * DAY
 
 
 def test_composite_components_from_what_a_lead_did():
@@ -339,7 +339,7 @@ def test_rules_add_up_positive_and_negative():
     assert score.total == 65 * U
     assert score.bands == {"stage": "mql"}
     subject = Subject(features_of(events, [model]))
-    assert next_due(model, subject, T0 + 4, UTC, IDLE) == T0 + 30 * DAY
+    assert next_timer(model, subject, T0 + 4, UTC, IDLE) == T0 + 30 * DAY
 
 
 def test_an_sql_has_the_points_the_fields_and_the_actions():
@@ -370,5 +370,5 @@ def test_rules_are_clamped_to_0_and_100_and_the_clamp_is_a_line():
 def test_a_lead_that_did_nothing_scores_what_a_model_gives_everybody():
     """Composite: the firmographic base, and the points of a new lead's stage: 50 x .15 + 10 x .25."""
     subject = Subject(Features())
-    totals = {name: conclude(shipped(name), subject, T0, UTC, IDLE).total / U for name in shipped_models()}
+    totals = {name: conclude(shipped(name), subject, T0, UTC, IDLE).total / U for name in built_in_models()}
     assert totals == {"chatbot": 0, "composite": 10, "rules": 0, "temperature": 0, "web_session": 0}

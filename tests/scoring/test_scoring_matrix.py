@@ -9,11 +9,11 @@ from scoring.model import (
     Subject,
     U,
     all_models,
+    built_in_models,
     compile_model,
     conclude,
-    next_due,
+    next_timer,
     optional_models,
-    shipped_models,
 )
 
 MIDNIGHT = T0 - 10 * HOUR
@@ -96,7 +96,7 @@ def test_time_alone_moves_the_band_though_the_total_stays_the_same():
     model = model_of("base = 60", fading, weights=(1, 0.001))
     subject = Subject(features_of([happened("qr_scanned", T0)], [model]))
     seen, at = [], T0
-    while (at := next_due(model, subject, at, UTC, IDLE)) < INF:
+    while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
         seen.append(((at - MIDNIGHT) / DAY, conclude(model, subject, at, UTC, IDLE).bands["priority"]))
     assert seen == [(1, "A2"), (3, "A3")]
 
@@ -197,8 +197,8 @@ def fit_engagement():
 
 def test_an_optional_model_is_published_by_name_and_not_in_force_from_the_start():
     assert sorted(optional_models()) == ["fit_engagement"]
-    assert sorted(all_models()) == sorted([*shipped_models(), "fit_engagement"])
-    assert "fit_engagement" not in shipped_models()
+    assert sorted(all_models()) == sorted([*built_in_models(), "fit_engagement"])
+    assert "fit_engagement" not in built_in_models()
 
 
 def test_an_optional_model_needs_no_replay():

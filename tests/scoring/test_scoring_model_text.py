@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leads_given import T0, UTC, happened, lines, scored
 
-from scoring.features import Lift
-from scoring.model import ModelError, Subject, compile_model, explain, shipped_models, touched
+from scoring.features import FeatureDelta
+from scoring.model import ModelError, Subject, built_in_models, compile_model, explain, touched
 
 HEAD = 'model = "m"\n'
 
@@ -313,7 +313,7 @@ def test_a_text_that_would_cost_too_much_is_refused(text, reason):
     assert reason in refusal(text)
 
 
-@given(st.text(max_size=200) | st.sampled_from(sorted(shipped_models().values())).flatmap(
+@given(st.text(max_size=200) | st.sampled_from(sorted(built_in_models().values())).flatmap(
     lambda text: st.tuples(st.integers(0, len(text)), st.integers(0, 40), st.text(max_size=10)).map(
         lambda cut: text[: cut[0]] + cut[2] + text[cut[0] + cut[1] :]
     )
@@ -357,18 +357,18 @@ def test_the_keys_of_the_rules_api_change_no_points():
 
 
 def test_a_model_says_what_it_reads():
-    reads = compile_model(shipped_models()["temperature"]).reads
+    reads = compile_model(built_in_models()["temperature"]).reads
     (voice,) = [name for name in reads.signals if name.startswith("voice_message@")]
     assert reads.signals == {"qr_scanned", "catalog_viewed", "message_received", "interaction", voice}
     assert "phone" in reads.fields
     assert not any([reads.sessions, reads.stage, reads.first_touch, reads.created])
-    web = compile_model(shipped_models()["web_session"])
+    web = compile_model(built_in_models()["web_session"])
     assert web.reads_sessions
     assert web.reads.sessions
 
 
 def test_a_model_needs_another_look_only_when_what_it_reads_changed():
-    models = {name: compile_model(text) for name, text in shipped_models().items()}
+    models = {name: compile_model(text) for name, text in built_in_models().items()}
 
     def looks(lift, *, sessions=False, stage=False):
         return {name for name, model in models.items() if touched(model, lift, sessions, stage)}
@@ -376,24 +376,24 @@ def test_a_model_needs_another_look_only_when_what_it_reads_changed():
     assert looks(None) == set()
     assert looks(None, sessions=True) == {"web_session"}
     assert looks(None, stage=True) == {"composite"}
-    assert looks(Lift(T0, 0, "e", ["session_heartbeat"])) == {
+    assert looks(FeatureDelta(T0, 0, "e", ["session_heartbeat"])) == {
         "rules"
     }  # which reads when the lead was created
-    assert looks(Lift(T0, 0, "e", ["qr_scanned", "interaction"])) == {"temperature", "rules", "composite"}
-    assert looks(Lift(T0, 0, "e", ["lead_assigned"], {"assigned_to": "ann"})) == {
+    assert looks(FeatureDelta(T0, 0, "e", ["qr_scanned", "interaction"])) == {"temperature", "rules", "composite"}
+    assert looks(FeatureDelta(T0, 0, "e", ["lead_assigned"], {"assigned_to": "ann"})) == {
         "temperature",
         "rules",
         "composite",
     }
-    assert looks(Lift(T0, 0, "e", touch="ads")) >= {"composite"}
+    assert looks(FeatureDelta(T0, 0, "e", touch="ads")) >= {"composite"}
     (answers,) = [name for name in models["chatbot"].reads.sets if name.startswith("answer@")]
-    assert looks(Lift(T0, 0, "e", items=[(answers, "1")])) == {"chatbot", "rules"}
+    assert looks(FeatureDelta(T0, 0, "e", items=[(answers, "1")])) == {"chatbot", "rules"}
 
 
 def test_a_custom_signal_that_may_displace_another_is_a_reason_to_look():
     model = compile_model(one_rule('each = "custom:trial", points = 1'))
-    assert touched(model, Lift(T0, 0, "e", ["custom:other", "interaction"]), False, False)
-    assert not touched(model, Lift(T0, 0, "e", ["page_viewed", "interaction"]), False, False)
+    assert touched(model, FeatureDelta(T0, 0, "e", ["custom:other", "interaction"]), False, False)
+    assert not touched(model, FeatureDelta(T0, 0, "e", ["page_viewed", "interaction"]), False, False)
 
 
 def test_signals_and_built_in_names_are_resolved_to_what_is_stored():
@@ -404,7 +404,7 @@ def test_signals_and_built_in_names_are_resolved_to_what_is_stored():
 
 
 def test_an_explanation_reads_like_a_sentence():
-    model = compile_model(shipped_models()["temperature"])
+    model = compile_model(built_in_models()["temperature"])
     events = [happened("qr_scanned") for _ in range(7)]
     events += [happened("profile_updated", fields={"budget_max": 5})]
     from leads_given import features_of
@@ -427,11 +427,11 @@ def test_an_explanation_reads_like_a_sentence():
         at = T0 + hours * 3_600_000
         texts = {line.text for line in explain(model, Subject(features_of(events, [model])), at, UTC, 0)}
         assert f"Last interaction: {words} since interaction" in texts
-    composite = compile_model(shipped_models()["composite"])
+    composite = compile_model(built_in_models()["composite"])
     agreed = [happened("consent_changed", email=True)]
     texts = {line.text for line in explain(composite, Subject(features_of(agreed)), T0, UTC, 0)}
     assert "Email consent: email consent is yes (wanted: yes), weighted 0.25" in texts
-    rules = compile_model(shipped_models()["rules"])
+    rules = compile_model(built_in_models()["rules"])
     events = [happened("profile_updated", fields={"industry": "SaaS", "title": "Chef"})]
     said = {line.text for line in explain(rules, Subject(features_of(events)), T0, UTC, 0)}
     assert said >= {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoring.operators import OPERATORS, WORDS
+from scoring.operators import OPERATOR_TEXTS, OPERATORS
 
 CASES = [
     ("equals", "SaaS", [" saas ", ["x", "SAAS"]], ["saas!", "", None, 5, ["x"]]),
@@ -47,7 +47,7 @@ def test_an_operator_decides(operator, operand, value, expected):
 
 
 def test_every_operator_is_tested_and_has_words():
-    assert {operator for operator, *_ in CASES} == OPERATORS.keys() == WORDS.keys()
+    assert {operator for operator, *_ in CASES} == OPERATORS.keys() == OPERATOR_TEXTS.keys()
 
 
 def test_a_regular_expression_takes_linear_time():

@@ -16,14 +16,14 @@ from scoring.model import (
     Subject,
     U,
     all_models,
+    built_in_models,
     compile_model,
     conclude,
     difference,
     explain,
-    next_due,
-    next_edge,
+    next_time_change,
+    next_timer,
     rounded,
-    shipped_models,
 )
 
 STAGES = st.sampled_from(["new", "qualified", "customer"])
@@ -158,8 +158,8 @@ def test_nothing_changes_before_next_due_and_something_does_at_it(
 ):
     model, days, as_of = compile_model(text), calendar(zone), T0 + after
     subject = Subject(lead_of(events, sessions, model, zone), stage)
-    now, due = seen(model, subject, as_of, days), next_due(model, subject, as_of, days, IDLE)
-    edge = next_edge(model, subject, as_of, days, IDLE)
+    now, due = seen(model, subject, as_of, days), next_timer(model, subject, as_of, days, IDLE)
+    edge = next_time_change(model, subject, as_of, days, IDLE)
     assert as_of < edge <= due
     until = min(due, as_of + 200 * DAY)
     turns = {as_of + 1, until - 1} | {rnd.randrange(as_of, until) for _ in range(10)}
@@ -196,7 +196,7 @@ def test_an_explanation_has_the_lines_of_the_score_and_words_for_each(text, even
 @pytest.mark.parametrize("days_between", [1, 45, 90])
 def test_an_older_session_counts_less_by_its_half_life(days_between):
     """66 and 12 points, `days_between` apart, half-life 45 days: (66 + 12 x 2^-n) / (1 + 2^-n)."""
-    text = shipped_models()["web_session"].replace("latest = 200", "latest = 200, half_life_days = 45")
+    text = built_in_models()["web_session"].replace("latest = 200", "latest = 200, half_life_days = 45")
     model = compile_model(text)
     old = shipped("web_session")
     from leads_given import visit

@@ -18,8 +18,8 @@ from scoring.model import (
     compile_model,
     conclude,
     explain,
-    next_due,
-    next_edge,
+    next_time_change,
+    next_timer,
     score_session,
 )
 
@@ -49,7 +49,7 @@ def said(model, events, as_of=T0):
 def dues(model, events):
     """The days after today at whose beginning something changes, until nothing does any more."""
     subject, found, at = Subject(features_of(events, [model])), [], T0
-    while (at := next_due(model, subject, at, UTC, IDLE)) < INF:
+    while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
         days, rest = divmod(at - MIDNIGHT, DAY)
         assert rest == 0
         found.append(days)
@@ -235,7 +235,7 @@ def test_every_midnight_is_looked_at_while_anything_fades_and_else_only_what_lea
     )
     subject = Subject(features_of(acts(age), [model]))
     edge = INF if day == INF else MIDNIGHT + day * DAY
-    assert next_edge(model, subject, T0, UTC, IDLE) == edge
+    assert next_time_change(model, subject, T0, UTC, IDLE) == edge
 
 
 def test_fading_and_the_decay_of_the_model_go_together():

@@ -22,7 +22,7 @@ from leads_given import (
 from schemas.envelope import Campaign, Context
 from scoring.calendar import calendar
 from scoring.features import put_session
-from scoring.model import INF, Subject, U, compile_model, conclude, next_due, rounded, score_session
+from scoring.model import INF, Subject, U, compile_model, conclude, next_timer, rounded, score_session
 from scoring.phrases import trend
 from scoring.signals import is_interaction
 
@@ -167,7 +167,7 @@ def test_a_window_counts_local_calendar_days_today_included():
     for at, counts in ((midnight - DAY, 1), (midnight - DAY - 1, 0), (midnight, 1)):
         assert points_of(model, [happened("page_viewed", at)], T0, zone=tokyo) == counts
     event = [happened("page_viewed", midnight - DAY)]
-    assert next_due(model, Subject(features_of(event, zone=tokyo)), T0, tokyo, IDLE) == midnight + DAY
+    assert next_timer(model, Subject(features_of(event, zone=tokyo)), T0, tokyo, IDLE) == midnight + DAY
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_window_ends_with_the_local_day_however_long_it_is(zone, morning_after
     start = days.start_of(day)
     model = counting("page_viewed in 1 day")
     subject = Subject(features_of([happened("page_viewed", start)], zone=days))
-    assert next_due(model, subject, start, days, IDLE) == start + hours * HOUR
+    assert next_timer(model, subject, start, days, IDLE) == start + hours * HOUR
 
 
 def test_criteria_count_days_of_24_hours_back_from_the_last_time():
@@ -200,7 +200,7 @@ def test_criteria_count_days_of_24_hours_back_from_the_last_time():
     subject = Subject(features_of([happened("email_opened", T0 - HOUR), happened("email_opened")]))
     assert conclude(model, subject, T0 + DAY - 1, UTC, IDLE).bands == {"stage": "mql"}
     assert conclude(model, subject, T0 + DAY, UTC, IDLE).bands == {"stage": None}
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + DAY
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
 
 
 def test_any_one_of_several_criteria_is_enough():
@@ -235,7 +235,7 @@ def test_a_total_keeps_its_decimals_and_only_the_rounded_one_is_logged_in_time()
     """50.2, minus 0.1 a day, shows 50 until it falls below 49.5: after eight days."""
     model = model_of('{ name = "b", base = 50.2 }', head="decay = { points = 0.1 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + 8 * DAY
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 8 * DAY
     assert conclude(model, subject, T0 + 7 * DAY, UTC, IDLE).total == 49_500_000
     assert rounded(49_500_000) == 50
 
@@ -244,8 +244,8 @@ def test_decay_stops_at_the_lowest_total_and_is_never_due_again():
     model = model_of('{ name = "b", base = 10 }', head="min = 9\ndecay = { points = 0.75 }")
     subject = Subject(features_of([happened("page_viewed")]))
     assert conclude(model, subject, T0 + 100 * DAY, UTC, IDLE).total == 9 * U
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + DAY
-    assert next_due(model, subject, T0 + DAY, UTC, IDLE) == INF
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
+    assert next_timer(model, subject, T0 + DAY, UTC, IDLE) == INF
 
 
 def test_decay_counts_full_days_of_24_hours_since_the_last_interaction():
@@ -267,18 +267,18 @@ def test_decay_is_due_on_the_very_last_day_that_takes_something():
     """1.5 less 0.5 a day: 1 is seen after one day and 0.5 rounds to 1; only the third day, to 0, is seen."""
     model = model_of('{ name = "b", base = 1.5 }', head="decay = { points = 0.5 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + DAY
-    assert next_due(model, subject, T0 + DAY, UTC, IDLE) == T0 + 3 * DAY
-    assert next_due(model, subject, T0 + 3 * DAY, UTC, IDLE) == INF
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
+    assert next_timer(model, subject, T0 + DAY, UTC, IDLE) == T0 + 3 * DAY
+    assert next_timer(model, subject, T0 + 3 * DAY, UTC, IDLE) == INF
     at_once = model_of('{ name = "b", base = 1 }', head="decay = { points = 5 }")
-    assert next_due(at_once, subject, T0, UTC, IDLE) == T0 + DAY
+    assert next_timer(at_once, subject, T0, UTC, IDLE) == T0 + DAY
 
 
 def test_what_a_producer_dated_tomorrow_counts_tomorrow():
     model, tomorrow = counting("page_viewed in 2 days"), T0 + 20 * HOUR
     subject = Subject(features_of([happened("page_viewed", tomorrow)]))
     assert conclude(model, subject, T0, UTC, IDLE).total == 0
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 - 10 * HOUR + DAY
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 - 10 * HOUR + DAY
     assert conclude(model, subject, T0 - 10 * HOUR + DAY, UTC, IDLE).total == U
 
 
@@ -286,7 +286,7 @@ def test_a_decay_of_a_hundredth_is_found_without_a_due_per_day():
     """From 90: 89.49 rounds to 89 after 51 days; the exact due is found by bisection, not day by day."""
     model = model_of('{ name = "b", base = 90 }', head="decay = { points = 0.01 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + 51 * DAY
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 51 * DAY
 
 
 def test_a_clamp_is_its_own_line():
@@ -377,10 +377,10 @@ def test_an_open_session_counts_when_it_has_been_idle_for_long_enough():
     model, features = shipped("web_session"), visits(visit(480, 4, 3, 1, closed=False))
     subject, last = Subject(features), T0 + 480_000
     assert conclude(model, subject, last + IDLE - 1, UTC, IDLE).total == 0
-    assert next_due(model, subject, last, UTC, IDLE) == last + IDLE
+    assert next_timer(model, subject, last, UTC, IDLE) == last + IDLE
     assert conclude(model, subject, last + IDLE, UTC, IDLE).total == 66 * U
     assert conclude(model, subject, last + IDLE, UTC, 2 * IDLE).total == 0
-    assert next_due(model, subject, last + IDLE, UTC, IDLE) == INF
+    assert next_timer(model, subject, last + IDLE, UTC, IDLE) == INF
 
 
 def test_the_score_of_an_open_session_is_told_apart():
@@ -426,7 +426,7 @@ def test_days_since_creation_and_last_activity_are_phrases():
     assert points_of(model, events) == 0
     assert points_of(model, events, T0 + 41 * DAY) == 2
     subject = Subject(features_of(events))
-    assert next_due(model, subject, T0, UTC, IDLE) == T0 + 41 * DAY
+    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 41 * DAY
 
 
 def test_a_sum_of_purchases_counts_whole_units_of_its_currency():

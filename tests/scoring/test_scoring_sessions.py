@@ -7,7 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.features import Features, put_session, retract_session
-from scoring.sessions import ACT, END, HEARTBEAT, HOUR, KEPT_ACTS, MINUTE, REMEMBERED, Act, Kept, cut, track
+from scoring.sessions import (
+    ACT,
+    END,
+    HEARTBEAT,
+    HOUR,
+    KEPT_EVENTS,
+    MINUTE,
+    REMEMBERED,
+    KeptEvents,
+    SessionEvent,
+    cut,
+    track,
+)
 
 IDLE = 30 * MINUTE
 DAY = 24 * HOUR
@@ -15,12 +27,12 @@ DAY = 24 * HOUR
 
 def at(minutes, event_id=None, **rest):
     t = int(minutes * MINUTE)
-    return Act(t, event_id or f"e{minutes:07.2f}", t, **rest)
+    return SessionEvent(t, event_id or f"e{minutes:07.2f}", t, **rest)
 
 
 def fold(acts, clock=None):
     """The sessions a segment's features hold after the acts came in this order."""
-    kept, features, highest = Kept(), Features(), 0
+    kept, features, highest = KeptEvents(), Features(), 0
     for act in acts:
         highest = max(highest, act.last)
         changes = track(kept, features.sessions, act, clock or highest, IDLE)
@@ -40,7 +52,7 @@ def rows(acts):
 
 def test_a_gap_of_exactly_thirty_minutes_splits_and_one_less_does_not():
     assert rows([at(0), at(30)]) == [(0, 0, False, 0, 0, 0), (30, 30, False, 0, 0, 0)]
-    assert rows([at(0), Act(30 * MINUTE - 1, "b", 30 * MINUTE - 1)]) == [(0, 29, False, 0, 0, 0)]
+    assert rows([at(0), SessionEvent(30 * MINUTE - 1, "b", 30 * MINUTE - 1)]) == [(0, 29, False, 0, 0, 0)]
 
 
 def test_a_change_of_campaign_splits_and_an_empty_one_never_does():
@@ -75,7 +87,7 @@ def test_a_heartbeat_lengthens_a_session_and_never_opens_one():
 
 
 def test_a_late_act_joins_two_sessions_and_the_later_is_retracted():
-    kept, features = Kept(), Features()
+    kept, features = KeptEvents(), Features()
     for act in (at(0, "a"), at(40, "c"), at(20, "b")):
         changes = track(kept, features.sessions, act, 40 * MINUTE, IDLE)
         for c, session in changes.put:
@@ -100,27 +112,27 @@ def test_only_the_two_hundred_latest_sessions_are_remembered():
 
 
 def test_what_is_kept_of_a_tireless_visitor_stays_small_and_counts_every_act():
-    kept, features = Kept(), Features()
+    kept, features = KeptEvents(), Features()
     for i in range(5000):
         changes = track(kept, features.sessions, at(i / 60, f"e{i:05d}", pages=1), i * MINUTE // 60, IDLE)
         for c, session in changes.put:
             put_session(features, c.session_id, session)
-        assert len(kept.acts) <= KEPT_ACTS
+        assert len(kept.acts) <= KEPT_EVENTS
     (session,) = features.sessions.values()
     assert session.pages == 5000
 
 
 def test_more_sessions_than_are_kept_freeze_the_oldest():
-    kept = Kept()
-    for i in range(KEPT_ACTS + 50):
+    kept = KeptEvents()
+    for i in range(KEPT_EVENTS + 50):
         track(kept, {}, at(i / 60, f"e{i:05d}", campaign=str(i)), i, IDLE)
-    assert len(kept.acts) <= KEPT_ACTS
+    assert len(kept.acts) <= KEPT_EVENTS
     assert kept.remembered[0] == "e00000"
 
 
 acts_strategy = st.lists(
     st.builds(
-        lambda t, kind, camp, pid: Act(
+        lambda t, kind, camp, pid: SessionEvent(
             t * MINUTE,
             f"{t}{kind}{camp}{pid}",
             t * MINUTE,
@@ -164,7 +176,7 @@ def test_any_order_of_arrival_equals_sorting_first(acts, rnd):
 @pytest.mark.parametrize("seed", range(25))
 def test_a_long_life_with_late_acts_equals_cutting_it_whole(seed, monkeypatch):
     """Whole sessions are let go 24 hours and the idle time after their last act; nothing differs."""
-    monkeypatch.setattr("scoring.sessions.KEPT_ACTS", 10_000)
+    monkeypatch.setattr("scoring.sessions.KEPT_EVENTS", 10_000)
     rng = random.Random(seed)
     gap = rng.choice([(5, 20), (5, 29), (1, 45), (10, 31), (20, 29)])
     now, arrived = 10 * 1440, []
@@ -173,7 +185,7 @@ def test_a_long_life_with_late_acts_equals_cutting_it_whole(seed, monkeypatch):
         late = rng.choice([3, 25, 200, 1400, 1425, 1439]) if rng.random() < 0.12 else 0
         kind = END if rng.random() < 0.05 else ACT
         arrived.append((now, at(now - late, f"e{i:04d}", kind=kind, pages=1 if kind == ACT else 0)))
-    kept, features = Kept(), Features()
+    kept, features = KeptEvents(), Features()
     for clock, act in arrived:
         changes = track(kept, features.sessions, act, clock * MINUTE, IDLE)
         for c, session in changes.put:

@@ -11,7 +11,7 @@ from schemas.envelope import Campaign, Context
 from schemas.events import EVENT_TYPES
 from scoring.model import compile_model
 from scoring.signals import EFFECTS, Catalogue, SignalError, define, is_interaction, minor_units
-from scoring.touches import touch_of
+from scoring.touches import source_of
 
 PLAIN = Catalogue.of([])
 
@@ -260,7 +260,7 @@ def from_site(referrer, url="https://shop.example/page"):
     ],
 )
 def test_a_touch_says_where_a_lead_comes_from(event, category):
-    assert touch_of(event) == category
+    assert source_of(event) == category
     assert lift(event).touch == category
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.refusal import Refusal
-from scoring.model import ModelError, compile_model, shipped_models
+from scoring.model import ModelError, built_in_models, compile_model
 from scoring.qualification import (
     change_criterion,
     change_rule,
@@ -64,7 +64,7 @@ is_set = true
 points = 2
 """
 WINDOWS = LINES.replace("\n", "\r\n")
-LAYOUTS = [shipped_models()["rules"], LINES, INLINE, BLOCKS, WINDOWS]
+LAYOUTS = [built_in_models()["rules"], LINES, INLINE, BLOCKS, WINDOWS]
 
 NAMES = st.sampled_from(["One", "Two # no comment", 'Three "quoted"', "Four\nlines \\ \t", "Fünf 🔥"])
 RULES = st.fixed_dictionaries(

@@ -7,10 +7,10 @@ from scoring.model import Subject, U, compile_model
 from scoring.score import Conclusion
 from scoring.whatif import (
     MOVERS,
-    NOTHING_SAID,
+    NO_CURRENT_SCORE,
     Compared,
-    Said,
-    Tally,
+    CurrentScore,
+    MoveCounts,
     When,
     add,
     compare,
@@ -48,8 +48,8 @@ ONE_OF_EACH = (happened("page_viewed", T0 - DAY), happened("email_opened", T0 - 
 
 
 def test_a_lead_is_compared_line_by_line():
-    tally, old, new = Tally(), model(PAGES), model(f"{PAGES}, {OPENS}")
-    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, Said(5 * U, []))
+    tally, old, new = MoveCounts(), model(PAGES), model(f"{PAGES}, {OPENS}")
+    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, CurrentScore(5 * U, []))
     assert (compared.before.total, compared.after.total) == (5 * U, 35 * U)
     assert compared.fires == ["heat:warm"]
     add(tally, ("t", "L"), compared, old, new)
@@ -80,12 +80,12 @@ def test_a_new_model_is_compared_with_nothing():
 @pytest.mark.parametrize(
     ("said", "total", "fired"),
     [
-        (NOTHING_SAID, 49.5 * U, ["heat:warm", "heat:hot"]),
-        (NOTHING_SAID, 49.4 * U, ["heat:warm"]),
-        (Said(10 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),
-        (Said(9 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),  # it fired, then a merge took the points away
-        (Said(60 * U, []), 50 * U, []),
-        (Said(int(49.6 * U), []), 50 * U, []),
+        (NO_CURRENT_SCORE, 49.5 * U, ["heat:warm", "heat:hot"]),
+        (NO_CURRENT_SCORE, 49.4 * U, ["heat:warm"]),
+        (CurrentScore(10 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),
+        (CurrentScore(9 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),  # it fired, then a merge took the points away
+        (CurrentScore(60 * U, []), 50 * U, []),
+        (CurrentScore(int(49.6 * U), []), 50 * U, []),
     ],
 )
 def test_thresholds_fire_on_whole_points_while_armed(said, total, fired):
@@ -96,7 +96,7 @@ def test_a_lower_threshold_alone_fires_nothing():
     """Nobody rises: the band changes, and no workflow starts."""
     lower = f'model = "m"\nbands = {{ heat = {{ hot = 3, cold = 0 }} }}\n[groups.g]\nrules = [{PAGES}]'
     old, new = model(PAGES), compile_model(lower)
-    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, Said(5 * U, []))
+    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, CurrentScore(5 * U, []))
     assert compared.after.bands == {"heat": "hot"}
     assert compared.fires == []
 
@@ -118,7 +118,7 @@ def one(before, after, bands=({"heat": "cold"}, {"heat": "cold"})):
 
 
 def test_totals_fall_into_ranges_of_twenty():
-    tally, m = Tally(), model(PAGES)
+    tally, m = MoveCounts(), model(PAGES)
     for number, total in enumerate([-0.1, 0, 19.999999, 20, 40, 79.5, 80, 100, 100.000001]):
         add(tally, ("t", str(number)), one(total, 0), m, m)
     assert distribution(tally.before) == {
@@ -136,7 +136,7 @@ def test_totals_fall_into_ranges_of_twenty():
 
 
 def test_who_changes_a_band_is_told_before_who_moves_further_and_only_so_many():
-    tally, m = Tally(), model(PAGES)
+    tally, m = MoveCounts(), model(PAGES)
     crossing = ({"heat": "cold"}, {"heat": "warm"})
     for number in range(3 * MOVERS):
         add(tally, ("t", f"far{number:02}"), one(0, 200 + number), m, m)

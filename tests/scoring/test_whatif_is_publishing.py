@@ -14,10 +14,10 @@ from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_CHANGES, SCORE_CHANGED
 from scoring.calendar import calendar
-from scoring.model import U, compile_model, rounded, shipped_models
-from scoring.whatif import NOTHING_SAID, Said, Tally, When, add, compare, merged, report
+from scoring.model import U, built_in_models, compile_model, rounded
+from scoring.whatif import NO_CURRENT_SCORE, CurrentScore, MoveCounts, When, add, compare, merged, report
 from streams.lead_rules import Rules
-from streams.published import Active, Settings
+from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, brought_to, subject_of
 from streams.stages import stage_if
 
@@ -62,13 +62,13 @@ def replayed(models, events, heard=None):
 
 def tried(models, draft, events, now):
     """Per lead what a what-if says."""
-    rules = Rules(Settings(), {name: Active(1, text) for name, text in models.items()})
+    rules = Rules(TenantSettings(), {name: ModelVersion(1, text) for name, text in models.items()})
     model = compile_model(draft)
     in_force = rules.models.get(model.name)
     after = Rules(
-        Settings(), {name: Active(1, text) for name, text in (models | {model.name: draft}).items()}
+        TenantSettings(), {name: ModelVersion(1, text) for name, text in (models | {model.name: draft}).items()}
     )
-    found, tally = {}, Tally()
+    found, tally = {}, MoveCounts()
     for stored in replayed(models, events).leads():
         lead = brought_to(stored, rules, now)
         if not lead.held:
@@ -79,7 +79,7 @@ def tried(models, draft, events, now):
             model,
             subject_of(lead),
             When(now, calendar("UTC"), IDLE),
-            Said(said.total, said.disarmed) if said else NOTHING_SAID,
+            CurrentScore(said.total, said.disarmed) if said else NO_CURRENT_SCORE,
             lambda concluded, lead=lead: stage_if(after, lead, {model.name: concluded}),
         )
         found[lead.lead_id] = compared
@@ -177,7 +177,7 @@ def test_a_draft_of_the_qualifying_model_moves_stages_as_publishing_does(in_forc
         for text in (in_force, draft)
     )
     told = of_several_people(events, who)
-    check({"rules": one, "composite": shipped_models()["composite"]}, other, told, T0 + after)
+    check({"rules": one, "composite": built_in_models()["composite"]}, other, told, T0 + after)
 
 
 @settings(max_examples=15)
@@ -191,11 +191,11 @@ def test_a_model_that_is_new_raises_everybody_from_nothing(draft, events, who, a
 def test_tallies_merge_into_what_one_would_have_counted(data):
     in_force, draft = data.draw(model_texts()), data.draw(model_texts())
     several = [of_several_people(data.draw(histories(8)), [(n, n, 0)]) for n in range(3)]
-    every, tallies = Tally(), []
+    every, tallies = MoveCounts(), []
     for number, events in enumerate(several):
         found, _ = tried({"m": in_force}, draft, events, T0)
         one, other = compile_model(in_force), compile_model(draft)
-        tally = Tally()
+        tally = MoveCounts()
         for lead_id, compared in found.items():
             for into in (tally, every):
                 add(into, (f"t{number}", lead_id), compared, one, other)

@@ -9,7 +9,7 @@ import itertools
 from msgspec import msgpack
 from stream_stories import DAY, HOUR, MINUTE, Story, happened
 
-from gateway.resolving import MADE, Known, resolved
+from gateway.resolving import MADE, AddressMatches, resolved
 from schemas.topics import EVENTS, visitor_key
 from scoring.identity import IDENTITIES, Visitor, is_anonymous
 
@@ -35,7 +35,7 @@ class House:
     def _one(self, asked):
         cards = [c for c in self.story.pipeline.cards.values() if c and c.identified and c.identities]
         has = {c.lead_id: (c.fields.get("email"), c.fields.get("phone")) for c in cards}
-        return Known(
+        return AddressMatches(
             *self._first_person(visitor_key(asked.tenant, asked.visitor_id)),
             tuple(lead for lead, (email, _) in has.items() if asked.email and email == asked.email),
             tuple(lead for lead, (_, phone) in has.items() if asked.phone and phone == asked.phone),

@@ -21,7 +21,7 @@ from schemas.envelope import Campaign, Context, Event
 from schemas.moment import EARLIEST, LATEST, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
-from scoring.features import Features, Session, encode, encode_lift, evolve, put_session
+from scoring.features import Features, Session, encode, encode_delta, evolve, put_session
 from scoring.signals import Catalogue, is_interaction
 from streams.published import compiled
 from streams.track_sessions import VisitorState
@@ -303,7 +303,7 @@ activities = st.one_of(
     st.builds(a.IdentityDetached, **to_whom, identity=identities, epoch=epochs, gone=flags),
     st.builds(
         a.IdentityDelta, **to_whom, identity=identities, epoch=epochs, event=st.just(b"{}"), event_id=event_ids,
-        lift=lifts.map(encode_lift), sessions=several_puts, retracted=st.lists(st.sampled_from(["s", "t", "u"]), max_size=2),
+        lift=lifts.map(encode_delta), sessions=several_puts, retracted=st.lists(st.sampled_from(["s", "t", "u"]), max_size=2),
         late=flags, silent=flags, reply=flags, forgotten=st.lists(st.sampled_from(["s", "u"]), max_size=1),
     ),
     st.builds(a.EventNoted, **to_whom, event_id=event_ids, outcome=st.sampled_from(["duplicate", "bot", "?"])),

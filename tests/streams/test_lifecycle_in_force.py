@@ -21,10 +21,10 @@ from schemas.decode import decode_dead_letter, decode_source, encode_source, key
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.lifecycle import compile_lifecycle, shipped_lifecycle
+from scoring.lifecycle import built_in_lifecycle, compile_lifecycle
 from streams.lead_rules import Rules
-from streams.published import Active, Published
-from streams.published import Settings as Held
+from streams.published import ActiveModels, ModelVersion
+from streams.published import TenantSettings as Held
 from streams.replay import Replay
 from streams.stages import stage_if
 
@@ -71,7 +71,7 @@ def entered(story):
 def test_the_log_begins_with_the_whole_text_of_the_shipped_lifecycle():
     begin = [decode_source(r.value) for r in genesis(datetime(2030, 1, 1, tzinfo=UTC)) if r.topic == EVENTS]
     [settings] = [said for said in begin if isinstance(said, SettingsPublished)]
-    assert settings.lifecycle == shipped_lifecycle()
+    assert settings.lifecycle == built_in_lifecycle()
 
 
 def test_a_lead_that_was_idle_too_long_is_recycled_at_the_very_moment():
@@ -152,8 +152,8 @@ def test_a_lifecycle_with_a_mistake_is_a_dead_letter_and_nothing_stops():
     ],
 )
 def test_a_lifecycle_that_waits_for_a_band_that_no_model_has_is_not_published(change, said):
-    text = shipped_lifecycle()
-    in_force = Published({"*": {name: Active(1, text) for name, text in SHIPPED}})
+    text = built_in_lifecycle()
+    in_force = ActiveModels({"*": {name: ModelVersion(1, text) for name, text in SHIPPED}})
     check_bands(compile_lifecycle(text), [in_force], "default")
     for old, new in change.items():
         text = text.replace(old, new)
@@ -166,7 +166,7 @@ def test_a_file_is_read_and_refused_before_anything_is_published(tmp_path):
     good.write_text(RECYCLING)
     bad.write_text(RECYCLING.replace("90", "0"))
     assert lifecycle_text(str(good)) == RECYCLING
-    assert lifecycle_text("default") == shipped_lifecycle()
+    assert lifecycle_text("default") == built_in_lifecycle()
     with pytest.raises(Failure, match=r"bad\.toml: line 11, transition to 'recycled', inactive_days"):
         lifecycle_text(str(bad))
     with pytest.raises(Failure, match="is no file"):
@@ -392,6 +392,6 @@ def test_a_sweep_brings_a_lead_where_the_next_event_would(first, second, spec):
     before, recorded = story.lead("L"), events[-1][2]
     story.when(Settings(2, recorded, lifecycle=second))
     assert not story.pipeline.dead
-    rules = Rules(Held(2, lifecycle=second), {"rules": Active(1, RULES)})
+    rules = Rules(Held(2, lifecycle=second), {"rules": ModelVersion(1, RULES)})
     assert stage_if(rules, before, {}) == story.lead("L").head.position.stage
     story.when(crm("note_added", "n", recorded, text="nothing new")).then(kinds=(say.StageEntered,))

@@ -9,12 +9,12 @@ from schemas.events import PageViewed
 from schemas.moment import moment
 from schemas.record import Record
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, lead_key, partition_of, visitor_key
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 from streams.engine.shard import Shard
 from streams.score_leads import SCORE_LEADS
 from streams.track_sessions import TRACK_SESSIONS
 
-MODEL = shipped_models()["temperature"]
+MODEL = built_in_models()["temperature"]
 
 
 def records(topic, *values):

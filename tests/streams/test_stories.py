@@ -4,7 +4,7 @@ import pytest
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Settings, Story, Time, given, happened
 
 from schemas import statements as say
-from scoring.model import optional_models, shipped_models
+from scoring.model import built_in_models, optional_models
 
 TELEGRAM = {"visitor_id": "tg", "source": "telegram"}
 EVERYTHING = {
@@ -349,7 +349,7 @@ def test_a_model_that_is_retired_takes_its_points_and_bands_away_line_by_line():
     assert "temperature" not in story.scores("L")
     story.when(happened("qr_scanned", "e3", 3 * MINUTE, lead_id="L", source="telegram"))
     assert story.said(model="temperature") == []
-    story.when(Publish("temperature", shipped_models()["temperature"], 13, 4 * MINUTE)).then(
+    story.when(Publish("temperature", built_in_models()["temperature"], 13, 4 * MINUTE)).then(
         "L: temperature 0 -> 29: QR scans +9, Last interaction +20",
         "L: temperature is warm, was None, fires warm silently",
         about="temperature",
@@ -383,7 +383,7 @@ def test_a_tenant_may_retire_a_model_that_others_keep():
 
 
 def test_a_model_retired_for_everybody_stays_with_who_has_its_own():
-    mine = shipped_models()["temperature"].replace("points = 3, max = 15", "points = 4")
+    mine = built_in_models()["temperature"].replace("points = 3, max = 15", "points = 4")
     story = given(
         happened("qr_scanned", "e1", 0, lead_id="L"),
         happened("qr_scanned", "e2", 0, lead_id="L", tenant="acme"),

@@ -61,8 +61,8 @@ def hold_restoring(file):
 
 if __name__ == "__main__":
     transactions.reached = reach(os.environ.get("CHAOS_AT"))
-    bucket.ROUND_RECORDS = int(os.environ.get("CHAOS_ROUND", bucket.ROUND_RECORDS))
-    bucket.CHUNK = min(bucket.CHUNK, bucket.ROUND_RECORDS // 2)
+    bucket.COMMIT_RECORDS = int(os.environ.get("CHAOS_ROUND", bucket.COMMIT_RECORDS))
+    bucket.CHUNK = min(bucket.CHUNK, bucket.COMMIT_RECORDS // 2)
     transactions.REQUEST_MS = int(os.environ.get("CHAOS_REQUEST_MS", transactions.REQUEST_MS))
     transactions.BATCH_BYTES = int(os.environ.get("CHAOS_BATCH_BYTES", transactions.BATCH_BYTES))
     hold_restoring(Path(os.environ["CHAOS_HOLD"]))

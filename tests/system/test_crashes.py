@@ -19,7 +19,7 @@ from projections.rebuild import rebuild
 from schemas.decode import encode_source
 from schemas.events import LeadIdentified, PageViewed
 from schemas.moment import moment
-from scoring.model import shipped_models
+from scoring.model import built_in_models
 
 PROCESS = Path(__file__).with_name("embedded_process.py")
 EVENTS = 20_000
@@ -125,7 +125,7 @@ def test_a_publication_over_ten_thousand_leads_survives_a_kill_in_mid_sweep(data
     first, more, model = tmp_path / "first.ndjson", tmp_path / "more.ndjson", tmp_path / "temperature.toml"
     write_events(first, (visit(i, f"e{i}", now - 3_600_000) for i in range(leads)))
     write_events(more, (visit(i * 7 % leads, f"f{i}", now) for i in range(2_000)))
-    text = shipped_models()["temperature"]
+    text = built_in_models()["temperature"]
     changed = text.replace("points = 10", "points = 9")
     assert changed != text
     model.write_text(changed, encoding="utf-8")

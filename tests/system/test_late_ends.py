@@ -15,7 +15,7 @@ from kafka_proxy import ProxyThread, cut_after
 
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
-from streams.engine.bucket import Round
+from streams.engine.bucket import Commit
 from streams.engine.memory import Change
 from streams.kafka import transactions
 from streams.kafka.cluster import Cluster
@@ -170,7 +170,7 @@ def test_without_the_guard_a_late_abort_undoes_a_transaction_that_is_to_be_commi
 def round_of(number, contained):
     """Outputs and state of every partition."""
     name = b"%d" % number
-    return Round(
+    return Commit(
         [Outgoing(LEAD_CHANGES, f"k{p}", name, p) for p in range(PARTITIONS)],
         {(STAGE, p): [Change(b"k", name), Change(b"\0", name)] for p in range(PARTITIONS)},
         {(LEAD_ACTIVITY, p): number for p in range(PARTITIONS)},

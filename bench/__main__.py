@@ -22,8 +22,8 @@ from importlib import import_module
 from bench.engine.java import NotBuilt
 from bench.processes import Failed
 from deploy.kafka.broker import BrokerFailed
+from leadstream.console import Failure
 from leadstream.logs import log_from
-from leadstream.show import Failure
 
 BENCHMARKS = {
     "import": "bench.durable_import",

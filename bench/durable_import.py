@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 
 from bench.report import show
-from leadstream.imports import append_all, archived
-from leadstream.reach import own_store
+from leadstream.operations.imports import append_all, archived
+from leadstream.operations.store_access import own_store
 from leadstream.settings import Settings
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import open_system
 from schemas.decode import encode_source, key_of
 

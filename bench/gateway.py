@@ -19,10 +19,10 @@ from starlette.responses import PlainTextResponse
 
 from bench.report import show, write_line
 from gateway.access import Rate
-from gateway.collect import collector
-from gateway.connections import ConnectionLimits
-from gateway.http_server import HttpServer
+from gateway.door.collect import collector
 from gateway.ports import Ports
+from gateway.server.connections import ConnectionLimits
+from gateway.server.http_server import HttpServer
 
 CONNECTIONS = 32
 EVENT = (

@@ -25,7 +25,7 @@ from bench import kafka
 from bench.processes import Failed, Program, cpu_of
 from bench.product import await_ready, command, settings_of
 from bench.report import percentile, say, show, write_line
-from leadstream.postgres import find_postgres
+from leadstream.embedded_postgres import find_postgres
 from leadstream.settings import Settings
 from projections.tables import READ_OPTIONS, lead_row_key
 from schemas.envelope import DEFAULT_TENANT

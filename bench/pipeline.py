@@ -25,11 +25,11 @@ from bench import kafka
 from bench.processes import Failed, Program, cpu_of, peak_memory_of
 from bench.product import await_ready, command, settings_of
 from bench.report import NOTHING, say, show, write_line
-from leadstream.imports import append_all, archived
-from leadstream.postgres import start_postgres, stop_postgres
-from leadstream.reach import StoreAccess, own_store
-from leadstream.reach_kafka import kafka_store
-from leadstream.simulate import simulate
+from leadstream.embedded_postgres import start_postgres, stop_postgres
+from leadstream.operations.imports import append_all, archived
+from leadstream.operations.store_access import StoreAccess, own_store
+from leadstream.operations.store_access_kafka import kafka_store
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import STAGES, genesis, in_every_partition, open_system, utc_now
 from projections.tables import READ_OPTIONS
 from schemas.events import Event

@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 
-from leadstream.show import print_line, print_table
+from leadstream.console import print_line, print_table
 
 NOTHING = "-"
 

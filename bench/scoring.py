@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 
 from bench.report import show, write_line
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import genesis
 from schemas.activity import Activity, IdentityAttached, IdentityDelta, IdentityDetached
 from schemas.decode import decode_activity, encode_source, key_of
@@ -24,13 +24,21 @@ from schemas.envelope import Event
 from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
-from scoring.calendar import calendar
-from scoring.features import FeatureDelta, Features, decode, decode_delta, encode
-from scoring.holding import LeadIdentity
-from scoring.model import Model, Subject, built_in_models, compile_model, conclude, next_time_change, touched
-from scoring.signals import Catalogue
-from streams.lead_state import LeadState
+from scoring.features.calendar import calendar
+from scoring.features.features import FeatureDelta, Features, decode, decode_delta, encode
+from scoring.features.lead_identity import LeadIdentity
+from scoring.features.signals import Catalogue
+from scoring.models.model import (
+    Model,
+    Subject,
+    built_in_models,
+    compile_model,
+    conclude,
+    next_time_change,
+    touched,
+)
 from streams.replay import Replay
+from streams.score_leads.lead_state import LeadState
 
 UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
 ZONE = calendar("UTC")

@@ -26,7 +26,7 @@ from gateway.api.probes import probes
 from gateway.api.qualification import qualification_api
 from gateway.api.whatif import whatif_api
 from gateway.authoring import Authoring
-from gateway.collect import collector
+from gateway.door.collect import collector
 from gateway.observe import observed
 from gateway.ports import Ports
 from gateway.store import ReadStore

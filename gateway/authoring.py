@@ -35,7 +35,7 @@ from gateway.sweeps import SweepProgress, partitions_of, progress_of
 from projections import authoring as rows
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT
-from scoring.lifecycle import compile_lifecycle
+from scoring.lifecycle.lifecycle import compile_lifecycle
 
 __all__ = ["Authoring", "Edit", "Publication"]
 

@@ -56,7 +56,9 @@ def observed(app: ASGIApp) -> ASGIApp:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
                 raise
-            await answer_to(RequestProblem(500, "something broke here; the log says what"))(scope, receive, sending)
+            await answer_to(RequestProblem(500, "something broke here; the log says what"))(
+                scope, receive, sending
+            )
         finally:
             _record(scope, status, time.perf_counter() - started)
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from gateway.access import Access, Rate
 from gateway.answers import RequestProblem
+from gateway.door.resolving import IDENTIFY_BY, Resolve
 from gateway.published import Published, Shards, built_in_rules, built_in_shards
-from gateway.resolving import IDENTIFY_BY, Resolve
 from schemas.record import Outgoing
-from scoring.experiment_text import built_in as shipped_experiments
-from scoring.experiments import Experiment
+from scoring.experiments.assignment import Experiment
+from scoring.experiments.experiment_text import built_in as shipped_experiments
 
 
 class Unavailable(RequestProblem):

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
-from scoring.calendar import Calendar, calendar
-from scoring.lifecycle import built_in_lifecycle
-from scoring.model import Model, built_in_models, compile_model
+from scoring.features.calendar import Calendar, calendar
+from scoring.lifecycle.lifecycle import built_in_lifecycle
+from scoring.models.model import Model, built_in_models, compile_model
 
 MINUTE = 60_000
 
@@ -94,4 +94,8 @@ Shards = Callable[[ShardFilter], Awaitable[Sequence[ShardPublications]]]
 
 
 async def built_in_shards(_wanted: ShardFilter) -> Sequence[ShardPublications]:
-    return [ShardPublications({EVERY_TENANT: {name: ShardModel(1, text) for name, text in built_in_models().items()}})]
+    return [
+        ShardPublications(
+            {EVERY_TENANT: {name: ShardModel(1, text) for name, text in built_in_models().items()}}
+        )
+    ]

@@ -203,7 +203,9 @@ class Publisher:
     ) -> Draft:
         kept = await rows.update(connection, number, OPEN, **storable({**columns, "changed_at": self._now()}))
         if kept is None:
-            raise RequestProblem(409, f"draft {number} of {model} was published or discarded meanwhile", field="id")
+            raise RequestProblem(
+                409, f"draft {number} of {model} was published or discarded meanwhile", field="id"
+            )
         return kept
 
     async def insert(self, connection: rows.Connection, **columns: Any) -> Draft:

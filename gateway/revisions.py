@@ -16,7 +16,7 @@ from projections.authoring import DRAFT, SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired
 from schemas.envelope import Line
 from schemas.moment import millis, moment
-from scoring.model import ModelError, compile_model
+from scoring.models.model import ModelError, compile_model
 
 OPEN = (DRAFT, SCHEDULED)
 """A draft's states in which it may still be changed and published."""
@@ -101,9 +101,13 @@ def text_of(history: list[Version], model: str, version: int) -> str:
     found = next((each for each in history if each.version == version), None)
     if found is None:
         known = ", ".join(str(each.version) for each in history[:20]) or "none"
-        raise RequestProblem(404, f"there is no version {version} of {model}; there are: {known}", field="version")
+        raise RequestProblem(
+            404, f"there is no version {version} of {model}; there are: {known}", field="version"
+        )
     if found.text is None:
-        raise RequestProblem(404, f"version {version} of {model} is its retirement and has no text", field="version")
+        raise RequestProblem(
+            404, f"version {version} of {model} is its retirement and has no text", field="version"
+        )
     return found.text
 
 
@@ -151,7 +155,9 @@ def outdated(draft: Draft, newest: Version | None) -> bool:
 
 
 def unknown_model(model: str) -> RequestProblem:
-    return RequestProblem(404, f"no model {model} is in force: /api/models lists those that are", field="model")
+    return RequestProblem(
+        404, f"no model {model} is in force: /api/models lists those that are", field="model"
+    )
 
 
 def unpublishable(draft: Draft, newest: Version | None) -> str | None:

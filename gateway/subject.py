@@ -8,9 +8,9 @@ from msgspec import DecodeError, ValidationError
 
 from gateway.store import Missing, ReadStore
 from projections import queries
-from scoring.features import NewerCodec
-from scoring.holding import decode_lead_identity, merged
-from scoring.model import Subject
+from scoring.features.features import NewerCodec
+from scoring.features.lead_identity import decode_lead_identity, merged
+from scoring.models.model import Subject
 
 
 async def subject_of(store: ReadStore, tenant: str, lead_id: str, stage: str) -> Subject | None:

@@ -37,7 +37,9 @@ class SweepProgress(NamedTuple):
         return self.done == len(self.partitions)
 
 
-def partitions_of(shards: Sequence[ShardPublications], tenant: str, model: str, version: int) -> tuple[Partition, ...]:
+def partitions_of(
+    shards: Sequence[ShardPublications], tenant: str, model: str, version: int
+) -> tuple[Partition, ...]:
     """Where each partition stands with a version of the model that is the tenant's own (or everybody's)."""
     return tuple(_partition(number, shard, tenant, model, version) for number, shard in enumerate(shards))
 

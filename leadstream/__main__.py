@@ -8,7 +8,7 @@ from leadstream.signals import UNTIL_TOLD, end_at_once
 def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in UNTIL_TOLD:
         end_at_once()
-    from leadstream.cli import main as run  # noqa: PLC0415 - after the signals
+    from leadstream.cli.root import main as run  # noqa: PLC0415 - after the signals
 
     run()
 

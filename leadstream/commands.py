@@ -1,6 +1,6 @@
 """What each command does, once its words are understood: it does one thing and says what it did.
 
-Raises Failure for what the user can mend. The manual pages are in `leadstream.cli`.
+Raises Failure for what the user can mend. The manual pages are in `leadstream.cli.root`.
 """
 
 import gzip
@@ -15,28 +15,8 @@ from typing import BinaryIO
 from gateway.access import TENANT
 from gateway.authoring import Publication
 from gateway.ports import Append
-from leadstream import backup as backups
-from leadstream import commands_kafka, experimenting, explaining, letters, models, publishing, summary, trying
-from leadstream import doctor as checks
-from leadstream.carry import migrate_to_kafka
-from leadstream.demo import run_demo
-from leadstream.experiments_folder import active_experiments
-from leadstream.export import write_events
-from leadstream.imports import (
-    ImportCounts,
-    append_all,
-    archived,
-    counted,
-    import_access_log,
-    import_events,
-    open_source,
-)
-from leadstream.inlet import running_server
-from leadstream.logs import log_from
-from leadstream.reach import StoreAccess, as_served, database_beside, open_store, settle
-from leadstream.serving import Beside, ensure_directory, listening, run_gateway
-from leadstream.settings import Settings, read_settings, unknown_variables, variable
-from leadstream.show import (
+from leadstream import commands_kafka, experimenting, models, publishing, summary, trying
+from leadstream.console import (
     Failure,
     print_bytes,
     print_line,
@@ -45,8 +25,30 @@ from leadstream.show import (
     progress,
     warn,
 )
+from leadstream.experiments_folder import active_experiments
+from leadstream.logs import log_from
+from leadstream.operations import backup as backups
+from leadstream.operations import dead_letters as letters
+from leadstream.operations import doctor as checks
+from leadstream.operations import explain as explaining
+from leadstream.operations.control_socket import running_server
+from leadstream.operations.export import write_events
+from leadstream.operations.imports import (
+    ImportCounts,
+    append_all,
+    archived,
+    counted,
+    import_access_log,
+    import_events,
+    open_source,
+)
+from leadstream.operations.migrate_to_kafka import migrate_to_kafka
+from leadstream.operations.store_access import StoreAccess, as_served, database_beside, open_store, settle
+from leadstream.serving import Beside, ensure_directory, listening, run_gateway
+from leadstream.settings import Settings, read_settings, unknown_variables, variable
 from leadstream.signals import end_at_once, interrupt
-from leadstream.simulate import simulate as simulated
+from leadstream.simulation.demo import run_demo
+from leadstream.simulation.simulate import simulate as simulated
 from leadstream.wiring import (
     STAGES,
     database_server,
@@ -66,7 +68,7 @@ from projections.rows import UnreadableRecordError
 from projections.source import followed
 from schemas.control import EVERY_TENANT
 from schemas.decode import encode_source
-from scoring.lifecycle import compile_lifecycle
+from scoring.lifecycle.lifecycle import compile_lifecycle
 from streams.embedded import log
 
 Database = AbstractContextManager[Callable[[], str]]
@@ -483,7 +485,9 @@ def rebuild(settings: Settings, accept_loss: Sequence[str]) -> None:
             raise Failure(str(cause)) from cause
     print_line("The read models were rebuilt.")
     if kept:
-        print_status(f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept.")
+        print_status(
+            f"The log no longer holds the beginning of {', '.join(kept)}: their older rows were kept."
+        )
 
 
 def backup(settings: Settings, to: Path, *, base: bool) -> None:

@@ -11,18 +11,18 @@ from typing import NoReturn
 from aiokafka import TopicPartition
 
 from gateway.ports import Append
-from leadstream.lag import asking, committed, lag_of, partition_count
-from leadstream.postgres import postgres_url
-from leadstream.projecting import followed_topics, rebuild_from_kafka
+from leadstream.console import Failure, print_line, print_status, warn
+from leadstream.embedded_postgres import postgres_url
+from leadstream.operations.kafka_projection import followed_topics, rebuild_from_kafka
+from leadstream.operations.lag import asking, committed, lag_of, partition_count
 from leadstream.serving import ensure_directory, listening, run_gateway
 from leadstream.settings import LOCAL_KAFKA, Settings
-from leadstream.show import Failure, print_line, print_status, warn
 from leadstream.wiring import STAGES, database_server, explained, refuse_log
 from leadstream.wiring_kafka import SOURCES, Projection, kafka_explained, kafka_ports, make_topics
 from projections.rebuild import Progress
 from projections.state_rows import stage_of
 from schemas.record import LogPartition, LogUnreadableError, Outgoing
-from streams.engine.memory import is_state
+from streams.engine.state_store import is_state
 from streams.kafka import topics
 from streams.kafka.cluster import Cluster
 from streams.kafka.scanning import Scanner
@@ -78,7 +78,9 @@ def project(settings: Settings) -> None:
         projection.start()
         try:
             projection.wait(
-                lambda: print_status(f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this.")
+                lambda: print_status(
+                    f"Read models are made from Kafka ({settings.kafka}). Ctrl-C stops this."
+                )
             )
         finally:
             projection.stop(_STOPPING_SECONDS)

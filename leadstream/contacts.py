@@ -17,13 +17,13 @@ import psycopg
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
+from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery
 from gateway.ports import Ports
-from gateway.resolving import IDENTIFY_BY, AddressMatches, AddressQuery
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check, parameters
 from projections.tables import KNOWN, READ_OPTIONS, key_of
 from schemas.topics import visitor_key
-from scoring.identity import identity_id, is_anonymous
+from scoring.features.identity import identity_id, is_anonymous
 
 SECONDS = 0.25
 """For all questions of a request."""
@@ -111,7 +111,11 @@ class Contacts:
 
     def _asked(self, task: "asyncio.Task[list[AddressMatches]]") -> None:
         self._asking.discard(task)
-        if not task.cancelled() and (failed := task.exception()) is not None and not isinstance(failed, UNAVAILABLE_ERRORS):
+        if (
+            not task.cancelled()
+            and (failed := task.exception()) is not None
+            and not isinstance(failed, UNAVAILABLE_ERRORS)
+        ):
             _log.error("addresses could not be looked up", exc_info=failed)
 
     async def _ask(self, asked: Sequence[AddressQuery], seconds: float) -> list[AddressMatches]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from psycopg.rows import class_row
 
-from leadstream.show import Failure, print_status, print_table, warn
+from leadstream.console import Failure, print_status, print_table, warn
 from projections import experiments as questions
 from projections.connection import connect
 from projections.queries import compiled
 from projections.tables import READ_OPTIONS
-from scoring.experiment_results import Exposure, GoalConversion, Reached, Results, SampleSize, results
-from scoring.experiments import Experiment
-from scoring.proportions import Interval
+from scoring.experiments.assignment import Experiment
+from scoring.experiments.proportions import Interval
+from scoring.experiments.results import Exposure, GoalConversion, Reached, Results, SampleSize, results
 
 SURE = 0.05
 NOTHING = "-"
@@ -99,7 +99,9 @@ def _tell_needed(goal: str, needed: SampleSize) -> None:
     if needed.each is None:
         return
     more = f"{needed.more:,} more to come" if needed.more else "they are there"
-    print_status(f"{goal}: a lift of {needed.lift:.0%} shows with {needed.each:,} leads in each variant ({more}).")
+    print_status(
+        f"{goal}: a lift of {needed.lift:.0%} shows with {needed.each:,} leads in each variant ({more})."
+    )
 
 
 def _tell_doubts(shown: Results) -> None:

@@ -7,8 +7,8 @@ the line and the reason.
 from collections.abc import Mapping
 from pathlib import Path
 
-from scoring.experiment_text import ExperimentError, built_in, compile_experiment
-from scoring.experiments import Experiment
+from scoring.experiments.assignment import Experiment
+from scoring.experiments.experiment_text import ExperimentError, built_in, compile_experiment
 
 
 def active_experiments(folder: Path | None) -> Mapping[str, Experiment]:

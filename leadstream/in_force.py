@@ -21,10 +21,10 @@ from gateway.published import (
 )
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
-from scoring.lifecycle import built_in_lifecycle
+from scoring.lifecycle.lifecycle import built_in_lifecycle
 from streams.published import RETIRED, ModelVersion, PublishedState, SweepState, compiled
 from streams.published import ActiveModels as HeldByShard
-from streams.score_leads import ScoreLeads
+from streams.score_leads.stage import ScoreLeads
 
 FRESH_SECONDS = 1.0
 """How old an answer may be."""
@@ -151,6 +151,8 @@ def published_port(database_url: str) -> Published:
                 read_at = time.monotonic()
         settings = held.settings_of(tenant)
         models = {name: compiled(active.text) for name, active in held.models_of(tenant).items()}
-        return ActiveRules(models, settings.zone, settings.idle_ms, settings.lifecycle or built_in_lifecycle())
+        return ActiveRules(
+            models, settings.zone, settings.idle_ms, settings.lifecycle or built_in_lifecycle()
+        )
 
     return published

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from gateway.masking import mask_personal
-from leadstream.show import inline, printable, printable_json
+from leadstream.console import inline, printable, printable_json
 
 _REPETITIVE = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
 _WHILE_SECONDS = 30.0

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gateway.revisions import difference, text_of, unknown_model
+from leadstream.console import Failure, print_records, print_status, print_text
 from leadstream.publishing import done, reading, refusals
-from leadstream.show import Failure, print_records, print_status, print_text
 from projections.authoring import SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT
-from scoring.model import optional_models
+from scoring.models.model import optional_models
 
 
 def print_models(database_url: str, tenant: str | None) -> None:

@@ -18,9 +18,9 @@ from gateway.authoring import Authoring, Publication
 from gateway.published import ShardFilter
 from gateway.revisions import Overtaken, ScheduledAlready
 from gateway.sweeps import partitions_of
+from leadstream.console import Failure
 from leadstream.in_force import active_by_shard, shards_of, shards_port
-from leadstream.reach import StoreAccess
-from leadstream.show import Failure
+from leadstream.operations.store_access import StoreAccess
 from leadstream.wiring import utc_now
 from projections.authoring import WAITING_MOST, Draft
 from projections.connection import connect
@@ -28,9 +28,9 @@ from projections.tables import key_of
 from schemas.control import EVERY_TENANT, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
-from scoring.calendar import calendar
-from scoring.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
-from scoring.model import ModelError, all_models, compile_model
+from scoring.features.calendar import calendar
+from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
+from scoring.models.model import ModelError, all_models, compile_model
 from streams.published import ActiveModels
 from streams.published import TenantSettings as Held
 from streams.published import compiled as compiled_model

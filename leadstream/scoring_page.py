@@ -6,9 +6,9 @@ The same models give the same bytes; nothing here is read at run time.
 
 from pathlib import Path
 
-from scoring import band_text, model_text, phrases, rules
-from scoring.describe import describe, table
-from scoring.model import built_in_models, optional_models
+from scoring.editing.describe import describe, table
+from scoring.models import band_text, model_text, phrases, rules
+from scoring.models.model import built_in_models, optional_models
 
 PAGE = Path(__file__).parent.parent / "docs" / "scoring.md"
 MARKS = ("<!-- the {}: written by `make schemas` -->", "<!-- end of the {} -->")

@@ -14,12 +14,18 @@ from pathlib import Path
 import uvicorn
 
 from gateway.app import create_app
-from gateway.http_server import HttpServer, within_open_files
 from gateway.ports import Append, Ports
-from leadstream.inlet import KafkaThere, ServerNote, remove_note, with_control_socket, write_note
+from gateway.server.http_server import HttpServer, within_open_files
+from leadstream.console import Failure
+from leadstream.operations.control_socket import (
+    KafkaThere,
+    ServerNote,
+    remove_note,
+    with_control_socket,
+    write_note,
+)
 from leadstream.scheduling import keep_schedule
 from leadstream.settings import Settings
-from leadstream.show import Failure
 
 STOPPING_SECONDS = 5
 """For requests under way, of the ten seconds that a supervisor gives before it kills."""

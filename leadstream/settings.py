@@ -20,11 +20,11 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
-from gateway.connections import ConnectionLimits
+from gateway.server.connections import ConnectionLimits
+from leadstream.console import Failure
 from leadstream.experiments_folder import active_experiments
-from leadstream.show import Failure
 from schemas.topics import DEFAULT_PARTITIONS
-from scoring.experiment_text import ExperimentError
+from scoring.experiments.experiment_text import ExperimentError
 from streams.kafka.cluster import Cluster, Mechanism, Protocol, Security
 
 PREFIX = "LEADSTREAM_"

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gateway.authoring import Publication
-from leadstream.imports import ImportCounts
-from leadstream.show import print_facts, warn
+from leadstream.console import print_facts, warn
+from leadstream.operations.imports import ImportCounts
 from projections.connection import connect
 from projections.tables import READ_OPTIONS, lead_row_key
 from schemas.envelope import DEFAULT_TENANT
@@ -69,7 +69,9 @@ def print_moves(database_url: str, said: Publication) -> None:
     )
 
 
-def print_import(tally: ImportCounts, *, unit: str, new_leads: int, scores: dict[str, int], model: str) -> None:
+def print_import(
+    tally: ImportCounts, *, unit: str, new_leads: int, scores: dict[str, int], model: str
+) -> None:
     print_facts(
         "Import",
         {

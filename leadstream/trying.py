@@ -13,18 +13,20 @@ import psycopg
 from msgspec import json
 
 from gateway.ports import Progress
-from leadstream import backtest_told, publishing, whatif_told
-from leadstream.backtesting import Contender, Cutoff, Plan, backtest, result
-from leadstream.conversions import conversion_of
-from leadstream.recorded import events_of, recorded
-from leadstream.show import Failure, print_json, progress
-from leadstream.whatif import what_if
+from leadstream import publishing
+from leadstream.console import Failure, print_json, progress
+from leadstream.evaluation import backtest_report as backtest_told
+from leadstream.evaluation import what_if_report as whatif_told
+from leadstream.evaluation.backtest import Contender, Cutoff, Plan, backtest, result
+from leadstream.evaluation.conversions import conversion_of
+from leadstream.evaluation.model_sets import ModelSet, model_set_for
+from leadstream.evaluation.recorded_events import events_of, recorded
+from leadstream.evaluation.what_if import what_if
 from leadstream.wiring import now_ms
-from leadstream.worlds import ModelSet, model_set_for
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.control import EVERY_TENANT
-from scoring.model import compile_model
+from scoring.models.model import compile_model
 
 SPAN = re.compile(r"([1-9]\d{0,4})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}

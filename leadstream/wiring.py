@@ -20,13 +20,13 @@ import psycopg
 from gateway.access import Rate
 from gateway.answers import RequestProblem
 from gateway.ports import Append, Ports, Status, Unavailable
+from leadstream.console import Failure
 from leadstream.contacts import with_contacts
+from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
+from leadstream.evaluation.what_if import what_if_port
 from leadstream.experiments_folder import active_experiments
 from leadstream.in_force import published_port, shards_port
-from leadstream.postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.settings import Settings
-from leadstream.show import Failure
-from leadstream.whatif import what_if_port
 from projections.connection import connect
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
@@ -37,12 +37,12 @@ from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import SHARED
-from scoring.lifecycle import built_in_lifecycle
-from scoring.model import built_in_models
+from scoring.lifecycle.lifecycle import built_in_lifecycle
+from scoring.models.model import built_in_models
 from streams.embedded.driver import Driver, Failing, NotStored
 from streams.embedded.log import LogRefused
 from streams.embedded.waiting import Busy, Stopped
-from streams.score_leads import ScoreLeads
+from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions
 
 STAGES = (TrackSessions, ScoreLeads)

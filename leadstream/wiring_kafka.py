@@ -16,12 +16,12 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from gateway.ports import Append, Ports, Status, Unavailable
+from leadstream.console import Failure
 from leadstream.contacts import with_contacts
-from leadstream.lag import PROJECTION, Backlog, Lag, lag_of
-from leadstream.pages import pages_served
-from leadstream.projecting import run_projection
+from leadstream.operations.kafka_projection import run_projection
+from leadstream.operations.lag import PROJECTION, Backlog, Lag, lag_of
+from leadstream.operations.projection_pages import pages_served
 from leadstream.settings import Settings
-from leadstream.show import Failure
 from leadstream.wiring import STAGES, genesis, make_ports, utc_now
 from projections.metrics import UnprojectedRecords, exposition
 from projections.migrate import OutdatedError

@@ -17,9 +17,9 @@ if "faust.cli.faust" in sys.modules:  # it is Faust's command line that loads th
 import uvloop
 from aiokafka.errors import ProducerFenced
 
+from leadstream.console import Failure, print_error
 from leadstream.logs import log_from
 from leadstream.settings import Settings, read_settings
-from leadstream.show import Failure, print_error
 from leadstream.wiring import STAGES, now_ms
 from streams.kafka.faust_host import Fail, LeadstreamApp, create_app, explain
 from streams.kafka.journal import Journal

@@ -1,7 +1,7 @@
 """What the read models know of an experiment: who was exposed, and what they did then. No I/O.
 
 Facts stand by identity, and a lead is a join: after a merge, the facts of both are the one lead's. Only
-what decides a result is asked for, so that the rows are few: `scoring.experiment_results` says what it is.
+what decides a result is asked for, so that the rows are few: `scoring.experiments.results` says what it is.
 """
 
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from projections.tables import EXPOSED, engagement_history, identities
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, Custom
-from scoring.experiment_results import EARLY
-from scoring.experiments import Experiment
+from scoring.experiments.assignment import Experiment
+from scoring.experiments.results import EARLY
 
 _told: Final = engagement_history.c
 _of_identities: Final = engagement_history.join(

@@ -64,8 +64,8 @@ from schemas.statements import (
     StageEntered,
     Statement,
 )
-from scoring.points import U, rounded
-from scoring.signals import minor_units
+from scoring.features.signals import minor_units
+from scoring.models.points import U, rounded
 
 LARGEST_INT: Final = 2**31 - 1
 NOWHERE: Final = -1

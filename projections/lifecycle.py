@@ -32,7 +32,7 @@ from projections.tables import engagement_history, identities, lead_row_key, sco
 from projections.tables import leads as lead_rows
 from schemas.envelope import tag_of
 from schemas.events import EmailSent, SmsSent, StageChanged
-from scoring.signals import EVENT_NAMES, may_be_interaction
+from scoring.features.signals import EVENT_NAMES, may_be_interaction
 
 TOUCHES: Final = tuple(
     sorted(

@@ -41,7 +41,9 @@ class PositionGapError(ValueError):
     """Records are missing between what the tables contain and what was brought."""
 
 
-def lock(cursor: psycopg.Cursor[Any], generation: str, slots: Sequence[LogPartition]) -> dict[LogPartition, int]:
+def lock(
+    cursor: psycopg.Cursor[Any], generation: str, slots: Sequence[LogPartition]
+) -> dict[LogPartition, int]:
     """The last position contained per slot, which nobody else moves until this transaction ends."""
     topics, partitions = [slot[0] for slot in slots], [slot[1] for slot in slots]
     cursor.execute(_ENTER)
@@ -73,7 +75,9 @@ def _arrays(reached: Mapping[LogPartition, int]) -> tuple[list[str], list[int], 
     return [slot[0] for slot in reached], [slot[1] for slot in reached], list(reached.values())
 
 
-def fresh(records: Sequence[Record], held: Mapping[LogPartition, int]) -> tuple[list[Record], dict[LogPartition, int]]:
+def fresh(
+    records: Sequence[Record], held: Mapping[LogPartition, int]
+) -> tuple[list[Record], dict[LogPartition, int]]:
     """The records not contained yet, and where they lead. Raises PositionGapError."""
     reached = dict(held)
     new = []
@@ -93,7 +97,9 @@ def fresh(records: Sequence[Record], held: Mapping[LogPartition, int]) -> tuple[
     return new, {slot: position for slot, position in reached.items() if position != held[slot]}
 
 
-def uncovered(chunks: Sequence[Chunk], held: Mapping[LogPartition, int]) -> tuple[list[Record], dict[LogPartition, int]]:
+def uncovered(
+    chunks: Sequence[Chunk], held: Mapping[LogPartition, int]
+) -> tuple[list[Record], dict[LogPartition, int]]:
     """As `fresh`, of chunks: positions that hold no record count as contained too."""
     reached = dict(held)
     new: list[Record] = []

@@ -10,7 +10,9 @@ import psycopg
 Connection = psycopg.Connection[Any]
 
 
-RECREATED_REMEDY: Final = "set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
+RECREATED_REMEDY: Final = (
+    "set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
+)
 """What helps when the topics of a database were deleted and made anew."""
 
 

@@ -115,7 +115,9 @@ def contained(connection: Connection) -> dict[LogPartition, int]:
         return {(topic, partition): position + 1 for topic, partition, position in cursor}
 
 
-def skip_removed_records(connection: Connection, held: Mapping[LogPartition, tuple[int, int]]) -> list[LogPartition]:
+def skip_removed_records(
+    connection: Connection, held: Mapping[LogPartition, tuple[int, int]]
+) -> list[LogPartition]:
     """Lets the archive go on where the log does, given (first, next) position of each partition of
     `events`; returns those of which it will lack records. Never commits.
     """

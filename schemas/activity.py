@@ -37,7 +37,7 @@ class SessionPut(Struct, array_like=True, frozen=True):
 
 
 class IdentityAttached(Activity, tag="attached", frozen=True):
-    """The identity now belongs to this lead; its features come along, encoded (scoring.features).
+    """The identity now belongs to this lead; its features come along, encoded (scoring.features.features).
 
     `event` is the original JSON of the event that created the identity (epoch 1), else None.
     """
@@ -65,7 +65,7 @@ class IdentityDetached(Activity, tag="detached", frozen=True):
 
 
 class IdentityDelta(Activity, tag="delta", frozen=True):
-    """One event's effect on one identity: `lift` is the encoded scoring.features.Lift."""
+    """One event's effect on one identity: `lift` is the encoded scoring.features.features.Lift."""
 
     identity: str
     epoch: int

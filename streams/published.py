@@ -11,11 +11,11 @@ from msgspec import Struct, msgpack
 
 from schemas.control import EVERY_TENANT
 from schemas.decode import Refusal
-from scoring.calendar import Calendar, calendar
-from scoring.features import NewerCodec
-from scoring.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
-from scoring.model import ModelError, compile_model
-from scoring.sessions import MINUTE
+from scoring.features.calendar import Calendar, calendar
+from scoring.features.features import NewerCodec
+from scoring.features.sessions import MINUTE
+from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
+from scoring.models.model import ModelError, compile_model
 
 T = TypeVar("T")
 

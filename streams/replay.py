@@ -13,15 +13,15 @@ from msgspec import structs
 
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
-from scoring.identity import key_of_identity
-from scoring.model import Subject
-from streams.conclusions import LeadStep, advance, evaluate
-from streams.engine.lane import TIMERS_AT_ONCE, cache_size
-from streams.engine.memory import StateStore
+from scoring.features.identity import key_of_identity
+from scoring.models.model import Subject
 from streams.engine.shard import Shard, Stage
-from streams.lead_rules import Rules
-from streams.lead_state import LeadState
-from streams.score_leads import ScoreLeads
+from streams.engine.state_store import StateStore
+from streams.engine.task import TIMERS_AT_ONCE, cache_size
+from streams.score_leads.conclusions import LeadStep, advance, evaluate
+from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_state import LeadState
+from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions, VisitorState
 
 CHUNK = 500

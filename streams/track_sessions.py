@@ -39,13 +39,13 @@ from schemas.moment import millis, moment
 from schemas.record import Outgoing, Record
 from schemas.refusal import Refusal, short
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
-from scoring import identity, sessions
-from scoring.features import Features, Session, encode_delta, evolve, put_session, retract_session
-from scoring.features import decode as decode_features
-from scoring.features import encode as encode_features
-from scoring.identity import Reassignment, Visitor
-from scoring.sessions import END, HEARTBEAT, KeptEvents, SessionCut, SessionEvent
-from scoring.signals import Catalogue
+from scoring.features import identity, sessions
+from scoring.features.features import Features, Session, encode_delta, evolve, put_session, retract_session
+from scoring.features.features import decode as decode_features
+from scoring.features.features import encode as encode_features
+from scoring.features.identity import Reassignment, Visitor
+from scoring.features.sessions import END, HEARTBEAT, KeptEvents, SessionCut, SessionEvent
+from scoring.features.signals import Catalogue
 from streams.engine.shard import Emit
 from streams.published import (
     RETIRED,
@@ -108,7 +108,9 @@ class VisitorState:
         self.bodies = {
             int(name[9:]): SegmentBody(
                 decode_features(value),
-                _decode_kept(read_codec(kept, CODEC)) if (kept := parts.get("kept:" + name[9:])) else KeptEvents(),
+                _decode_kept(read_codec(kept, CODEC))
+                if (kept := parts.get("kept:" + name[9:]))
+                else KeptEvents(),
             )
             for name, value in parts.items()
             if name.startswith("features:")
@@ -214,7 +216,9 @@ class _VisitorStep:
     def identity(self, at: int) -> str:
         return identity.identity_id(self.state.key, at)
 
-    def carry_out(self, moved: Reassignment | None, carried: Carried | None = None, *, silent: bool = False) -> None:
+    def carry_out(
+        self, moved: Reassignment | None, carried: Carried | None = None, *, silent: bool = False
+    ) -> None:
         """Tell the leads that a segment leaves, and the one it comes to."""
         if moved is None:
             return

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from deploy.kafka.broker import Broker, free_port
 from deploy.kafka.broker import start as start_broker
-from leadstream.postgres import create_database, start_postgres, stop_postgres
+from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 from streams.kafka.cluster import Cluster
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.

@@ -17,16 +17,16 @@ from starlette.responses import Response
 from gateway import metrics
 from gateway.access import Caller, TokenBuckets, client_of, collector_caller
 from gateway.answers import Json, RequestProblem, answer_to
-from gateway.body import read_body
-from gateway.collect import CORS, PREFLIGHT
-from gateway.door import Facts, admit, read
+from gateway.door.admission import Facts, admit, read
+from gateway.door.body import read_body
+from gateway.door.collect import CORS, PREFLIGHT
 from gateway.ports import Ports
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, ExperimentExposed
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.experiments import LEAD, Experiment, assign
+from scoring.experiments.assignment import LEAD, Experiment, assign
 
 T = TypeVar("T")
 LARGEST_BODY = 10_000
@@ -123,7 +123,9 @@ def ab_test_api(ports: Ports) -> APIRouter:
         experiment = experiment_of(reached.test_name)
         conversion = reached.conversion_type or reached.conversion_event
         if not conversion:
-            raise RequestProblem(422, "missing: what was reached, such as demo_request", field="conversion_type")
+            raise RequestProblem(
+                422, "missing: what was reached, such as demo_request", field="conversion_type"
+            )
         said = {
             "type": tag_of(ConversionRecorded),
             "event_id": reached.event_id,

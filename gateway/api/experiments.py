@@ -17,8 +17,8 @@ from gateway.ports import Ports
 from gateway.store import ReadStore
 from projections import experiments as questions
 from schemas.envelope import DEFAULT_TENANT
-from scoring.experiment_results import LIFT, Exposure, GoalConversion, results
-from scoring.experiments import Experiment
+from scoring.experiments.assignment import Experiment
+from scoring.experiments.results import LIFT, Exposure, GoalConversion, results
 
 Instant = Annotated[
     datetime | None, Query(description="Only leads first exposed in this time (RFC 3339, with an offset).")

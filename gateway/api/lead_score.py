@@ -20,7 +20,7 @@ from gateway.access import READ, WRITE, Caller, api_caller
 from gateway.answers import Json
 from gateway.api import questions
 from gateway.api.leads import SESSION_MODEL
-from gateway.body import read_body
+from gateway.door.body import read_body
 from gateway.ports import Await, EventKey, Ports
 from gateway.store import ReadStore, Row
 from gateway.subject import subject_of
@@ -31,10 +31,10 @@ from schemas.envelope import DEFAULT_TENANT, Identifier
 from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import LEAD_ACTIVITY, lead_key
-from scoring.features import Session
-from scoring.identity import anonymous
-from scoring.model import Conclusion, Model, conclude, rounded, score_session
-from scoring.points import spoken
+from scoring.features.features import Session
+from scoring.features.identity import anonymous
+from scoring.models.model import Conclusion, Model, conclude, rounded, score_session
+from scoring.models.points import spoken
 
 T = TypeVar("T")
 LARGEST_BODY = 10_000

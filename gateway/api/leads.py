@@ -24,8 +24,8 @@ from gateway.wait import Look
 from projections import queries
 from schemas.envelope import DEFAULT_TENANT, Moment
 from schemas.moment import millis, moment
-from scoring.identity import key_of_identity
-from scoring.model import Model, Subject, U, conclude, explain, rounded
+from scoring.features.identity import key_of_identity
+from scoring.models.model import Model, Subject, U, conclude, explain, rounded
 
 BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
@@ -172,7 +172,9 @@ def outcomes_from(store: ReadStore) -> Look:
     async def look(events: Sequence[EventKey]) -> Mapping[EventKey, EventOutcome]:
         rows = await store.rows(questions.applied(events))
         return {
-            EventKey(row["tenant"], row["event_id"]): EventOutcome(row["outcome"], row["lead_id"], row["scores"])
+            EventKey(row["tenant"], row["event_id"]): EventOutcome(
+                row["outcome"], row["lead_id"], row["scores"]
+            )
             for row in rows
         }
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from gateway.access import READ, WRITE, api_caller
 from gateway.answers import Json, RequestProblem
 from gateway.api.leads import plain
-from gateway.body import read_body
+from gateway.door.body import read_body
 from gateway.ports import Await, EventKey, Ports
 from gateway.store import Ask, ReadStore, Row
 from projections import queries
@@ -28,10 +28,10 @@ from schemas.events import Stage, StageChanged
 from schemas.record import Outgoing
 from schemas.refusal import explained, json_type_name
 from schemas.topics import EVENTS
-from scoring.calendar import DAY
-from scoring.identity import is_anonymous
-from scoring.lifecycle import Transition, compile_lifecycle
-from scoring.model import Model, built_in_models, compile_model
+from scoring.features.calendar import DAY
+from scoring.features.identity import is_anonymous
+from scoring.lifecycle.lifecycle import Transition, compile_lifecycle
+from scoring.models.model import Model, built_in_models, compile_model
 
 LARGEST_BODY = 10_000
 APPLY_SECONDS = 5.0
@@ -80,7 +80,9 @@ def lifecycle_api(ports: Ports, store: ReadStore, applied: Await) -> APIRouter:
         async with store.moment() as ask:
             lead = await _known(ask, tenant, lead_id)
         if lead["redirect"] is not None:
-            raise RequestProblem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
+            raise RequestProblem(
+                409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id"
+            )
         event = _event(tenant, lead_id, move, ports.now())
         await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
         asked = EventKey(tenant, event.event_id)

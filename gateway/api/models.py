@@ -20,7 +20,7 @@ from gateway.answers import Json, RequestProblem
 from gateway.api import models_documented as documented
 from gateway.api.leads import NO_NUL
 from gateway.authoring import Authoring, Publication
-from gateway.body import read_body
+from gateway.door.body import read_body
 from gateway.ports import Ports
 from gateway.revisions import difference, unknown_model
 from gateway.sweeps import SweepProgress
@@ -29,7 +29,7 @@ from schemas.control import EVERY_TENANT, WholeText
 from schemas.control import Version as Number
 from schemas.envelope import DEFAULT_TENANT, MAX_INTEGER, Moment
 from schemas.topics import lead_key
-from scoring.model import all_models, optional_models
+from scoring.models.model import all_models, optional_models
 
 T = TypeVar("T")
 LARGEST_BODY = 1_300_000

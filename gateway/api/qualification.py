@@ -19,7 +19,7 @@ from gateway.api.leads import points
 from gateway.api.lifecycle import echoed
 from gateway.api.models import author
 from gateway.authoring import Authoring
-from gateway.body import read_body
+from gateway.door.body import read_body
 from gateway.ports import Ports
 from gateway.store import ReadStore, Row
 from gateway.subject import subject_of
@@ -27,12 +27,12 @@ from projections import queries
 from schemas.envelope import DEFAULT_TENANT, MAX_INTEGER
 from schemas.moment import millis, moment
 from schemas.refusal import Refusal, json_type_name
-from scoring import criterion_check, qualification
-from scoring.criterion_check import SingleRule
-from scoring.model import ModelError, Subject, compile_model, conclude, explain
-from scoring.rule_json import Json as Body
-from scoring.rule_json import rule_of
-from scoring.text_edits import Uneditable, Unknown, defined_in, read
+from scoring.editing import criterion_check, qualification
+from scoring.editing.criterion_check import SingleRule
+from scoring.editing.rule_json import Json as Body
+from scoring.editing.rule_json import rule_of
+from scoring.editing.text_edits import Uneditable, Unknown, defined_in, read
+from scoring.models.model import ModelError, Subject, compile_model, conclude, explain
 
 MODEL = "rules"
 LARGEST_BODY = 100_000
@@ -126,7 +126,9 @@ def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> A
             )
         subject = await subject_of(store, tenant, lead_id, lead["stage"])
         if subject is None:
-            raise RequestProblem(503, "what the lead did is not at hand yet", field="lead_id", retry_after_s=2)
+            raise RequestProblem(
+                503, "what the lead did is not at hand yet", field="lead_id", retry_after_s=2
+            )
         return lead, subject
 
     async def tested(request: Request, body: Body, alone: Callable[[str], SingleRule]) -> Response:
@@ -376,7 +378,9 @@ def _whole(text: str) -> str:
 
 
 def _retired() -> RequestProblem:
-    return RequestProblem(409, f"the model {MODEL} is retired: publish it again at /api/models/{MODEL}/publish")
+    return RequestProblem(
+        409, f"the model {MODEL} is retired: publish it again at /api/models/{MODEL}/publish"
+    )
 
 
 async def _body(request: Request) -> Body:

@@ -17,7 +17,7 @@ from projections.tables import (
     lead_scores,
 )
 from schemas.topics import visitor_key
-from scoring.identity import SEGMENTS, identity_id
+from scoring.features.identity import SEGMENTS, identity_id
 
 
 def scores_of(lead_keys: Sequence[int]) -> Select[Any]:

@@ -17,12 +17,12 @@ from starlette.responses import Response, StreamingResponse
 from gateway.access import READ, api_caller
 from gateway.answers import Json, RequestProblem
 from gateway.api.models import LARGEST_BODY, Name
-from gateway.body import NDJSON, read_body
+from gateway.door.body import NDJSON, read_body
 from gateway.ports import Ports, Progress
 from gateway.store import UNAVAILABLE_ERRORS, Missing
 from schemas.control import WholeText
 from schemas.envelope import DEFAULT_TENANT
-from scoring.model import ModelError
+from scoring.models.model import ModelError
 
 AT_ONCE = 2
 """Drafts that are tried at the same time; each keeps a core busy."""
@@ -104,7 +104,9 @@ def _next(steps: Iterator[Step]) -> Step | None:
     except psycopg.errors.UndefinedTable as error:
         raise Missing from error
     except UNAVAILABLE_ERRORS as error:
-        raise RequestProblem(503, "the database does not answer; events are still taken", retry_after_s=2) from error
+        raise RequestProblem(
+            503, "the database does not answer; events are still taken", retry_after_s=2
+        ) from error
 
 
 async def _lines(first: Step, steps: AsyncGenerator[Step, None]) -> AsyncIterator[bytes]:

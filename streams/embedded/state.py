@@ -46,7 +46,10 @@ class PostgresStateStore:
         return len(self._dues) + sum(len(parts) for keys in self._parts.values() for parts in keys.values())
 
     def put(
-        self, slot: LogPartition, parts: Mapping[tuple[str, str], bytes | None], dues: Mapping[str, int | None]
+        self,
+        slot: LogPartition,
+        parts: Mapping[tuple[str, str], bytes | None],
+        dues: Mapping[str, int | None],
     ) -> None:
         pending = self._parts.setdefault(slot, {})
         for (key, part), value in parts.items():

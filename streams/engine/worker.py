@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import structlog
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, Unreadable
-from streams.engine.bucket import TaskGroup, TaskId, Transactions
-from streams.engine.lane import Task, TaskCounts
-from streams.engine.memory import StateStore
 from streams.engine.shard import Stage, StateUnreadableError
+from streams.engine.state_store import StateStore
+from streams.engine.task import Task, TaskCounts
+from streams.engine.task_group import TaskGroup, TaskId, Transactions
 
 _log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-from streams.engine.memory import FORMAT
+from streams.engine.state_store import FORMAT
 
 _log = structlog.get_logger(__name__)
 

@@ -38,9 +38,9 @@ from mode.threads import ServiceThread
 from yarl import URL
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError
-from scoring.features import NewerCodec
-from streams.engine.lane import TaskCounts
+from scoring.features.features import NewerCodec
 from streams.engine.shard import FoldFailed, Stage
+from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus, Worker
 from streams.kafka import pages
 from streams.kafka.cluster import Cluster

@@ -24,7 +24,9 @@ class WorkerSummary(NamedTuple):
     reason: str | None
 
 
-def as_json(worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]) -> dict[str, Any]:
+def as_json(
+    worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]
+) -> dict[str, Any]:
     return {
         "group": worker.group,
         "worker": worker.worker_id,

@@ -10,9 +10,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, Unreadable, skip_reason
-from scoring.features import NewerCodec
-from streams.engine.bucket import TaskId, Transactions
-from streams.engine.memory import SEPARATOR, TIMER, StateStore
+from scoring.features.features import NewerCodec
+from streams.engine.state_store import SEPARATOR, TIMER, StateStore
+from streams.engine.task_group import TaskId, Transactions
 from streams.engine.worker import STATE_SKIPPED
 from streams.kafka.cluster import Cluster
 from streams.kafka.reading import COMMITTED, ChunkReader

@@ -111,7 +111,9 @@ class Scanner:
                 place = self._partition(slot)
                 raise PositionOutOfRange(slot, start, first[place], end[place]) from cause
             except KafkaError as cause:
-                raise KafkaUnavailable(f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}.") from cause
+                raise KafkaUnavailable(
+                    f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}."
+                ) from cause
             if chunks:
                 chunk = await pass_skipped(self._cluster, chunks[0])
                 self._place = slot, chunk.next

@@ -151,7 +151,9 @@ async def check_topics(
     async with _admin(cluster) as admin:
         found = await _partition_counts(admin, wanted)
         configs = await _configs(admin, list(found))
-    missing = [TopicProblem(name, "is missing", f"`{CREATE}` makes it") for name in wanted if name not in found]
+    missing = [
+        TopicProblem(name, "is missing", f"`{CREATE}` makes it") for name in wanted if name not in found
+    ]
     expected = partitions or found.get(cluster.topic(EVENTS))
     miscounted = [] if expected is None else _miscounted(cluster, found, expected)
     misconfigured = [
@@ -449,7 +451,9 @@ _SET = "set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to
 _TOPIC_NAMES = tuple(topic.name for topic in TOPICS)
 
 
-def _misconfigured(name: str, wanted: Mapping[str, str], configs: Mapping[str, str]) -> Iterator[TopicProblem]:
+def _misconfigured(
+    name: str, wanted: Mapping[str, str], configs: Mapping[str, str]
+) -> Iterator[TopicProblem]:
     """Keeping more, or taking more, than asked is no problem."""
     for key in _CHECKED:
         if key not in wanted:

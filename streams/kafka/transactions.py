@@ -25,7 +25,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from schemas.topics import partition_of
-from streams.engine.bucket import Commit, TaskId
+from streams.engine.task_group import Commit, TaskId
 from streams.kafka.cluster import Cluster
 from streams.kafka.end_txn import EndTxnInDoubt, end_once
 from streams.kafka.reading import COMMITTED
@@ -72,7 +72,7 @@ class Sent(NamedTuple):
 
 
 class KafkaTransactions:
-    """`streams.engine.bucket.Transactions` of one bucket."""
+    """`streams.engine.task_group.Transactions` of one bucket."""
 
     def __init__(self, cluster: Cluster, bucket: int, partitions: int) -> None:
         self._cluster = cluster

@@ -42,7 +42,7 @@ async def held(self, memories, opened):
         await asyncio.sleep(0.1)
     await restore(self, memories, opened)
 KafkaBacking.restore = held
-from leadstream.cli import main
+from leadstream.cli.root import main
 main()
 """
 """`leadstream`, whose workers do not end restoring while there is a file HOLD."""

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from leadstream.cli import app
+from leadstream.cli.root import app
 from schemas.decode import MAX_EVENT_BYTES
 from schemas.topics import DAYS, TOPICS
-from scoring import identity, sessions
+from scoring.features import identity, sessions
 from streams import track_sessions
 
 ROOT = Path(__file__).parents[2]

@@ -6,11 +6,11 @@ import pytest
 from typer.main import get_command
 
 from leadstream import scoring_page
-from leadstream.cli import app
-from scoring import counting, model_text, phrases, rules
-from scoring.model import ModelError, all_models, compile_model
-from scoring.operators import OPERATORS
-from scoring.signals import EVENT_NAMES
+from leadstream.cli.root import app
+from scoring.features.operators import OPERATORS
+from scoring.features.signals import EVENT_NAMES
+from scoring.models import counting, model_text, phrases, rules
+from scoring.models.model import ModelError, all_models, compile_model
 
 PAGE = scoring_page.PAGE.read_text(encoding="utf-8")
 TAUGHT = PAGE[: PAGE.index("## Limits")]

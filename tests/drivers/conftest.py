@@ -12,7 +12,7 @@ from driven import Clock, EmbeddedRun, FaustRun, KafkaRun
 
 from streams.embedded import driver as driver_module
 from streams.embedded import writer
-from streams.engine import bucket
+from streams.engine import task_group as bucket
 from streams.engine.shard import Shard
 from streams.kafka import bare_host
 

@@ -21,8 +21,8 @@ from schemas.record import Chunk, Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
 from streams.embedded import log
 from streams.embedded.driver import Driver
-from streams.engine.memory import SEPARATOR
 from streams.engine.shard import FoldFailed
+from streams.engine.state_store import SEPARATOR
 from streams.kafka import bare_host
 from streams.kafka.faust_host import WorkerThread, create_app
 from streams.kafka.reading import COMMITTED

@@ -1,6 +1,6 @@
 """A memory that was kept while another worker owned its shard, and has read on in the changelog."""
 
-from streams.engine.memory import StateStore
+from streams.engine.state_store import StateStore
 
 
 def test_who_was_woken_before_is_woken_again_once_the_other_owner_has_folded_that():

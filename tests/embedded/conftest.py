@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from leadstream import postgres
-from leadstream.postgres import start_postgres, stop_postgres
+from leadstream import embedded_postgres as postgres
+from leadstream.embedded_postgres import start_postgres, stop_postgres
 
 
 @pytest.fixture(scope="session")

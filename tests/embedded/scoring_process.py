@@ -6,7 +6,7 @@ Arguments: the database, and the first event to append. Says the number of each 
 import sys
 from datetime import UTC, datetime
 
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import STAGES, genesis, now_ms
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing

@@ -14,7 +14,7 @@ import counting
 import psycopg
 from counting import stages, visit
 
-from leadstream.postgres import start_postgres, stop_postgres
+from leadstream.embedded_postgres import start_postgres, stop_postgres
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED
 from streams.embedded import log
 from streams.embedded.driver import Driver

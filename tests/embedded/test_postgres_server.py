@@ -12,13 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from leadstream import postgres
-from leadstream.postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
+from leadstream import embedded_postgres as postgres
+from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from leadstream.postgres import start_postgres
+from leadstream.embedded_postgres import start_postgres
 print(start_postgres(Path(sys.argv[1]), {"fsync": "off"}), flush=True)
 exec(sys.argv[2])
 """
@@ -201,7 +201,7 @@ def test_a_place_that_cannot_be_a_directory_is_refused(empty_data_dir):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 def test_an_unwritable_directory_is_refused_with_the_remedy(empty_data_dir):
     script = (
-        f"import os, sys; sys.path[:0] = {sys.path!r}; import leadstream.postgres as p; from pathlib import Path\n"
+        f"import os, sys; sys.path[:0] = {sys.path!r}; import leadstream.embedded_postgres as p; from pathlib import Path\n"
         f"os.setgid(65534); os.setuid(65534)\n"
         f"try: p.start_postgres(Path({str(empty_data_dir)!r}))\n"
         f"except p.PostgresUnavailable as error: print(error)"

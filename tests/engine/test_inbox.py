@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from schemas.record import Chunk, Record
 from schemas.topics import EVENTS
-from streams.engine.inbox import RecordQueue
+from streams.engine.record_queue import RecordQueue
 
 HOLES = {3, 4, 9, 15, 16, 17, 23}
 """Positions without a record: marks of transactions, compacted records."""

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.topics import SHARED
-from scoring import features, holding
-from scoring.features import Features, NewerCodec
-from streams import lead_state, published, track_sessions
-from streams.engine import memory as engine_memory
-from streams.engine.memory import FORMAT, FORMAT_KEY, POSITION, StateStore
+from scoring.features import features
+from scoring.features import lead_identity as holding
+from scoring.features.features import Features, NewerCodec
+from streams import published, track_sessions
+from streams.engine import state_store as engine_memory
 from streams.engine.shard import Outcome
+from streams.engine.state_store import FORMAT, FORMAT_KEY, POSITION, StateStore
+from streams.score_leads import lead_state
 
 keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
 parts = st.dictionaries(

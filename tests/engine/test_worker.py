@@ -9,10 +9,10 @@ from simulated_log import NOON, SOURCE, Backing, Counting, Log
 
 from schemas.decode import decode_dead_letter
 from schemas.record import Chunk, Record
-from scoring.features import NewerCodec
-from streams.engine.lane import Task, TaskCounts
-from streams.engine.memory import FORMAT_KEY, Change, StateStore
+from scoring.features.features import NewerCodec
 from streams.engine.shard import KEPT_BYTES, dead_letter
+from streams.engine.state_store import FORMAT_KEY, Change, StateStore
+from streams.engine.task import Task, TaskCounts
 from streams.engine.worker import Worker
 
 PARTITIONS, BUCKETS = 4, 2

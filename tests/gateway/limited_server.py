@@ -8,9 +8,9 @@ import sys
 
 import uvicorn
 
-from gateway import http_protocol
-from gateway.connections import ConnectionLimits
-from gateway.http_server import HttpServer
+from gateway.server import http_protocol
+from gateway.server.connections import ConnectionLimits
+from gateway.server.http_server import HttpServer
 
 LARGE = b"x" * 40_000_000
 

@@ -13,8 +13,8 @@ from gateway.api.ab_test import ab_test_api
 from gateway.ports import Ports, Unavailable
 from schemas.decode import decode_source
 from schemas.events import ConversionRecorded, ExperimentExposed
-from scoring.experiment_text import built_in, compile_experiment
-from scoring.experiments import assign
+from scoring.experiments.assignment import assign
+from scoring.experiments.experiment_text import built_in, compile_experiment
 
 pytestmark = pytest.mark.anyio
 

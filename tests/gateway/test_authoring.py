@@ -17,7 +17,7 @@ from gateway.published import ShardModel, ShardPublications
 from gateway.publisher import CONNECTIONS
 from leadstream.scheduling import publish_scheduled
 from schemas.control import ModelPublished, ModelRetired
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -224,7 +224,11 @@ async def test_which_model_the_lifecycle_reads_is_said_by_the_lifecycle_in_force
 
     async def shards(_wanted):
         models = {name: ShardModel(1, text(name=name)) for name in ("fit", "rules")}
-        return [ShardPublications({"*": models, "acme": {"rules": ShardModel(2, None)}}, lifecycles={"acme": BY_FIT, "*": ""})]
+        return [
+            ShardPublications(
+                {"*": models, "acme": {"rules": ShardModel(2, None)}}, lifecycles={"acme": BY_FIT, "*": ""}
+            )
+        ]
 
     authoring = desks.authoring(shards=shards)
     for tenant, model, stage in (

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from gateway.access import Rate, read_access
 from gateway.answers import RequestProblem, answer_to
-from gateway.body import gunzip, split, torn
-from gateway.collect import collector
+from gateway.door.body import gunzip, split, torn
+from gateway.door.collect import collector
 from gateway.observe import observed
 from gateway.ports import EventKey, EventOutcome, Ports, Unavailable
 from schemas.decode import decode_source

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access import read_access
-from gateway.connections import ConnectionLimits, Connections, counted_address
+from gateway.server.connections import ConnectionLimits, Connections, counted_address
 
 PROGRAM = Path(__file__).with_name("limited_server.py")
 PATIENCE = 60

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from test_collect import House
 
-from gateway.resolving import AddressMatches
+from gateway.door.resolving import AddressMatches
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.addresses import email_of, phone_of
-from gateway.door import Facts, admit, admit_import, hint, read
-from gateway.useragent import crawler_of, device_of
+from gateway.door.addresses import email_of, phone_of
+from gateway.door.admission import Facts, admit, admit_import, hint, read
+from gateway.door.useragent import crawler_of, device_of
 from schemas.decode import MAX_EXTRA, Refusal, decode_source, encode_source
 from schemas.envelope import Context
 from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated

@@ -21,8 +21,8 @@ from schemas.events import ContactShared, ConversionRecorded, Custom, DemoReques
 from schemas.moment import millis
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, lead_key
-from scoring.experiment_results import Exposure, GoalConversion, results
-from scoring.experiment_text import built_in, compile_experiment
+from scoring.experiments.experiment_text import built_in, compile_experiment
+from scoring.experiments.results import Exposure, GoalConversion, results
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 

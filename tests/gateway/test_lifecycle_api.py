@@ -18,9 +18,9 @@ from schemas.decode import encode_source, key_of
 from schemas.publications import publication_records
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS
-from scoring.lifecycle import built_in_lifecycle, compile_lifecycle
-from scoring.model import built_in_models
-from scoring.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_NAMES
+from scoring.lifecycle.lifecycle import built_in_lifecycle, compile_lifecycle
+from scoring.models.model import built_in_models
 from streams.replay import Replay
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]

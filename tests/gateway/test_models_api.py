@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.ports import Ports
 from gateway.published import ShardModel, ShardPublications, Sweep, built_in_shards
 from leadstream.scheduling import publish_scheduled
-from scoring.model import built_in_models, optional_models
+from scoring.models.model import built_in_models, optional_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 

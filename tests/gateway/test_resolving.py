@@ -6,10 +6,10 @@ from hashlib import blake2b
 
 import pytest
 
-from gateway.addresses import persons_email, persons_phone
-from gateway.door import Facts, admit
+from gateway.door.addresses import persons_email, persons_phone
+from gateway.door.admission import Facts, admit
+from gateway.door.resolving import AddressMatches, resolved
 from gateway.metrics import REGISTRY
-from gateway.resolving import AddressMatches, resolved
 from schemas.decode import decode_source, encode_source
 from schemas.events import (
     ContactShared,

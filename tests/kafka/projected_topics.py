@@ -13,7 +13,7 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from leadstream.projecting import followed_topics, projection_positions, run_projection
+from leadstream.operations.kafka_projection import followed_topics, projection_positions, run_projection
 from schemas.record import LogPartition, Outgoing
 from schemas.topics import partition_of
 from streams.kafka.cluster import Cluster

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streams.engine.memory import FORMAT
+from streams.engine.state_store import FORMAT
 from streams.kafka.assignor import Claim, bucket_assignor, partitions_of, read_claim, share
 
 NUMBERS = st.integers(1, 40)

@@ -16,7 +16,7 @@ from batches_made import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadstream.doctor_kafka import kafka_findings
+from leadstream.operations.doctor_kafka import kafka_findings
 from leadstream.settings import Settings
 from streams.kafka import batches
 from streams.kafka.batches import Raw, look

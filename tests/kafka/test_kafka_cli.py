@@ -16,10 +16,10 @@ import psycopg
 import pytest
 
 from deploy.kafka.broker import free_port
-from leadstream import reach_kafka
-from leadstream.reach import open_store
+from leadstream.console import Failure
+from leadstream.operations import store_access_kafka as reach_kafka
+from leadstream.operations.store_access import open_store
 from leadstream.settings import Settings
-from leadstream.show import Failure
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -265,7 +265,7 @@ def test_an_embedded_log_is_carried_with_its_publications_and_scores_the_same(
 
 @contextmanager
 def _database(connection, name: str) -> Iterator[str]:
-    from leadstream.postgres import create_database
+    from leadstream.embedded_postgres import create_database
 
     connection.execute(create_database(name))
     try:

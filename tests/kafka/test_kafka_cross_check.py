@@ -20,17 +20,17 @@ from entangled import entangled, mixed_in
 from kafka_log import KafkaLog
 from recorded_order import EmbeddedLog, assert_statements, folded_activity, refold
 
-from leadstream.imports import append_all, import_access_log
-from leadstream.simulate import simulate
+from leadstream.operations.imports import append_all, import_access_log
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import STAGES, genesis
 from schemas.decode import decode_statement
 from schemas.moment import millis
 from schemas.statements import SessionRetracted
 from schemas.topics import SESSION_SCORES, SHARED
-from scoring.calendar import calendar
-from scoring.model import Subject, built_in_models, conclude
-from streams.lead_state import LeadState
+from scoring.features.calendar import calendar
+from scoring.models.model import Subject, built_in_models, conclude
 from streams.published import compiled
+from streams.score_leads.lead_state import LeadState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 

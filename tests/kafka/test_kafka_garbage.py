@@ -9,7 +9,7 @@ from scored_events import counts, event, scored_topics, settings_of, visitor_in,
 from test_kafka_producers import MURMUR2, produce
 
 from leadstream.commands_kafka import skip
-from leadstream.show import Failure
+from leadstream.console import Failure
 from schemas.record import LogUnreadableError
 from schemas.topics import visitor_key
 from streams.kafka.cluster import Cluster

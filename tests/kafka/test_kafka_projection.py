@@ -33,7 +33,7 @@ from projection_records import (
     score_changed,
 )
 
-from leadstream.projecting import projection_positions, rebuild_from_kafka, run_projection
+from leadstream.operations.kafka_projection import projection_positions, rebuild_from_kafka, run_projection
 from projections.migrate import migrate
 from projections.rebuild import HistoryLostError, RebuildRunsError
 from projections.source import SourceError
@@ -261,7 +261,9 @@ def test_a_position_that_kafka_let_go_names_the_rebuild_which_goes_on_once_the_l
         projection.stop()
     writer.write([*batches(1, 30), *events[1:]])
     let_go(topics, topic, 8)
-    with pytest.raises(PositionOutOfRange, match=rf"{topic}/\d: .*no longer holds position \d.*leadstream rebuild"):
+    with pytest.raises(
+        PositionOutOfRange, match=rf"{topic}/\d: .*no longer holds position \d.*leadstream rebuild"
+    ):
         run_projection(topics, lambda: database_url, stop=threading.Event(), failing=lambda _: None)
     before = rows_of(database_url)
     with pytest.raises(HistoryLostError, match=rf"{lost} \(up to .*--accept-loss {lost}"):
@@ -280,7 +282,7 @@ def test_a_position_that_kafka_let_go_names_the_rebuild_which_goes_on_once_the_l
 
 def test_a_position_that_is_let_go_while_it_follows_is_named_too(topics, writer, database_url, monkeypatch):
     """The worker sleeps over it."""
-    from leadstream import projecting as running
+    from leadstream.operations import kafka_projection as running
 
     asleep, awake = threading.Event(), threading.Event()
     original = running.project_chunks
@@ -332,7 +334,7 @@ def test_positions_that_were_moved_back_are_gone_on_from(topics, writer, databas
 
 
 def test_a_gap_that_stays_is_told(topics, writer, database_url, monkeypatch):
-    from leadstream import projecting as running
+    from leadstream.operations import kafka_projection as running
     from projections.positions import PositionGapError
 
     def always(_connection, _chunks):

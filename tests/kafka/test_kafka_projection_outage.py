@@ -11,7 +11,7 @@ from projection_records import attached, page_view
 from tcp_proxy import Proxy
 
 from deploy.kafka.broker import free_port, start
-from leadstream.projecting import run_projection
+from leadstream.operations.kafka_projection import run_projection
 from projections import connection
 from projections.metrics import UnprojectedRecords, exposition
 from schemas.record import Outgoing

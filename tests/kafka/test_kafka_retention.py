@@ -11,9 +11,9 @@ from projection_records import batch, contents, page_view
 from psycopg.sql import SQL, Identifier
 
 from deploy.kafka.broker import free_port
-from leadstream.backup import dump, load
-from leadstream.postgres import create_database, find_postgres
-from leadstream.projecting import rebuild_from_kafka, run_projection
+from leadstream.embedded_postgres import create_database, find_postgres
+from leadstream.operations.backup import dump, load
+from leadstream.operations.kafka_projection import rebuild_from_kafka, run_projection
 from projections.rebuild import HistoryLostError
 from schemas.decode import encode_source
 from schemas.record import Outgoing
@@ -166,7 +166,9 @@ def test_restored_read_models_go_on_where_they_were_and_say_when_retention_was_f
 
     load(empty_machine, tmp_path / "dump")
     let_go(cluster, SCORE_CHANGED)
-    with pytest.raises(PositionOutOfRange, match=r"score-changed/\d: Kafka no longer holds .*leadstream rebuild"):
+    with pytest.raises(
+        PositionOutOfRange, match=r"score-changed/\d: Kafka no longer holds .*leadstream rebuild"
+    ):
         run_projection(cluster, lambda: empty_machine, stop=threading.Event(), failing=lambda _: None)
     with pytest.raises(HistoryLostError, match=r"score_history \(up to \d+ rows\)"):
         rebuild_from_kafka(cluster, empty_machine)

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from deploy.kafka.broker import free_port
-from leadstream.postgres import find_postgres
+from leadstream.embedded_postgres import find_postgres
 from projections.tables import READ_OPTIONS
 from tests.leadstream.command_line import Server, leadstream, serving
 
@@ -28,14 +28,14 @@ LINES = 200
 PRODUCING = Path(__file__).parents[2] / "docs/producing.md"
 REAL_LOG = Path(__file__).parents[2] / "../shared/data/access-log/access.log"
 BROKEN = """
-from streams.score_leads import ScoreLeads
+from streams.score_leads.stage import ScoreLeads
 sound = ScoreLeads.evolve
 def evolve(self, shared, state, message, origin, emit):
     if state.key.endswith("/poison"):
         raise ZeroDivisionError("a bug")
     return sound(self, shared, state, message, origin, emit)
 ScoreLeads.evolve = evolve
-from leadstream.cli import main
+from leadstream.cli.root import main
 main()
 """
 

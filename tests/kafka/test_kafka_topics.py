@@ -408,7 +408,9 @@ def test_a_broker_that_is_away_is_said_with_the_setting_and_its_value():
         partitions_of(nobody),
         publish(nobody, ONE),
     ):
-        with pytest.raises(BrokerUnavailable, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"):
+        with pytest.raises(
+            BrokerUnavailable, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"
+        ):
             asyncio.run(asked)
 
 

@@ -15,8 +15,8 @@ from projected_topics import await_all, projecting
 from scored_events import counts, event, letters, scored_topics, settings_of, visitor_in, work
 
 from leadstream.commands_kafka import skip
-from leadstream.projecting import rebuild_from_kafka
-from leadstream.show import Failure
+from leadstream.console import Failure
+from leadstream.operations.kafka_projection import rebuild_from_kafka
 from schemas.record import LogUnreadableError, Unreadable
 from schemas.topics import EVENTS, SCORE_CHANGED
 from streams.kafka import reading

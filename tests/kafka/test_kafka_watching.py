@@ -13,8 +13,8 @@ from projected_topics import PARTITIONS, Writer, make_topics
 from test_kafka_cli import done, running
 
 from deploy.kafka.broker import free_port
-from leadstream.doctor_kafka import journal_findings
-from leadstream.lag import lag_of
+from leadstream.operations.doctor_kafka import journal_findings
+from leadstream.operations.lag import lag_of
 from leadstream.wiring_kafka import SOURCES
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY

@@ -4,7 +4,7 @@ import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.engine.lane import TaskCounts
+from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus
 from streams.kafka.metrics import WorkerMetrics
 

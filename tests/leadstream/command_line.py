@@ -14,7 +14,7 @@ from unittest import mock
 
 import httpx
 
-from leadstream.cli import main
+from leadstream.cli.root import main
 
 STARTING_SECONDS = 120
 

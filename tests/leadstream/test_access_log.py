@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.door import admit_import
-from leadstream.access_log import (
+from gateway.door.admission import admit_import
+from leadstream.operations.access_log import (
     ASSET,
     FAILED,
     MALFORMED,
@@ -20,7 +20,7 @@ from leadstream.access_log import (
     LogLine,
     read_access_log,
 )
-from leadstream.imports import import_access_log
+from leadstream.operations.imports import import_access_log
 from schemas.decode import encode_source, read_event
 from schemas.envelope import Campaign, Event
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from leadstream.backtesting import Contender, Cutoff, Plan, backtest, result
-from leadstream.conversions import conversion_of
-from leadstream.recorded import Recorded
-from leadstream.worlds import ModelSet
+from leadstream.evaluation.backtest import Contender, Cutoff, Plan, backtest, result
+from leadstream.evaluation.conversions import conversion_of
+from leadstream.evaluation.model_sets import ModelSet
+from leadstream.evaluation.recorded_events import Recorded
 from schemas.decode import encode_source, key_of
 from schemas.events import CallMade, ProfileUpdated, PurchaseMade
 from schemas.moment import millis, moment
-from scoring.model import compile_model
+from scoring.models.model import compile_model
 from streams.published import TenantSettings
 
 BANK = Path(__file__).parents[2] / "../shared/data/bank-marketing/bank-full.csv"

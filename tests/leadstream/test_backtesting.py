@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ports import Progress
-from leadstream import backtesting
-from leadstream.backtesting import Contender, Cutoff, Plan, backtest, result
-from leadstream.conversions import conversion_of
-from leadstream.recorded import Recorded
-from leadstream.show import Failure
-from leadstream.worlds import ModelSet
+from leadstream.console import Failure
+from leadstream.evaluation import backtest as backtesting
+from leadstream.evaluation.backtest import Contender, Cutoff, Plan, backtest, result
+from leadstream.evaluation.conversions import conversion_of
+from leadstream.evaluation.model_sets import ModelSet
+from leadstream.evaluation.recorded_events import Recorded
 from schemas.decode import encode_source, key_of
 from schemas.events import (
     ConversionRecorded,
@@ -25,8 +25,8 @@ from schemas.events import (
 from schemas.moment import millis, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.calendar import calendar
-from scoring.model import U, compile_model, conclude
+from scoring.features.calendar import calendar
+from scoring.models.model import U, compile_model, conclude
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, subject_of
 
@@ -64,7 +64,7 @@ def bought(number, at, *, late=0, **who):
 
 
 def archive(events):
-    """As `leadstream.recorded` gives them."""
+    """As `leadstream.evaluation.recorded_events` gives them."""
     placed = [
         Recorded(millis(event.recorded_at), place, key_of(event), encode_source(event))
         for place, event in enumerate(events)

@@ -16,8 +16,8 @@ import pytest
 from command_line import environment, leadstream, leadstream_here, serving
 from psycopg.sql import SQL, Identifier
 
-from leadstream.postgres import _BIN as PROGRAMS
-from leadstream.postgres import create_database, start_postgres, stop_postgres
+from leadstream.embedded_postgres import _BIN as PROGRAMS
+from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

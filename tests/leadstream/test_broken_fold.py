@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 T = TypeVar("T")
 BROKEN = """
-from streams.score_leads import ScoreLeads
+from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions
 Broken = {stage}
 sound = Broken.evolve
@@ -23,7 +23,7 @@ def evolve(self, shared, state, message, origin, emit):
         raise ZeroDivisionError("a bug")
     return sound(self, shared, state, message, origin, emit)
 Broken.evolve = evolve
-from leadstream.cli import main
+from leadstream.cli.root import main
 main()
 """
 STOPPING_SECONDS = 10.0

@@ -11,7 +11,7 @@ import pytest
 from command_line import free_port, leadstream, leadstream_here
 from typer.testing import CliRunner
 
-from leadstream.cli import app
+from leadstream.cli.root import app
 
 COMMANDS = {
     (): {
@@ -86,7 +86,7 @@ def test_the_readme_tells_of_every_command():
 
 def test_the_manual_and_the_version_load_nothing_heavy():
     asked = (
-        "import sys; from leadstream.cli import app; app(['--help'], standalone_mode=False); "
+        "import sys; from leadstream.cli.root import app; app(['--help'], standalone_mode=False); "
         "print(*(name for name in ('fastapi', 'sqlalchemy', 'psycopg', 'uvicorn', 'pydantic') if name in sys.modules))"
     )
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from gateway.app import create_app
-from gateway.resolving import AddressMatches, AddressQuery
+from gateway.door.resolving import AddressMatches, AddressQuery
 from leadstream.contacts import BY_EMAIL, BY_PHONE, OPTIONS, PAUSE_SECONDS, SECONDS, Contacts
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_open

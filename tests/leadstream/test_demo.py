@@ -11,9 +11,9 @@ import httpx
 import pytest
 from command_line import environment
 
-from leadstream.demo import free_port_from
+from leadstream.console import Failure
 from leadstream.settings import read_settings
-from leadstream.show import Failure
+from leadstream.simulation.demo import free_port_from
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

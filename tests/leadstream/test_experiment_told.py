@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from leadstream.experimenting import print_results
-from scoring.experiment_results import Exposure, GoalConversion, results
-from scoring.experiment_text import built_in
+from scoring.experiments.experiment_text import built_in
+from scoring.experiments.results import Exposure, GoalConversion, results
 
 AT = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from command_line import leadstream_here
 
 from leadstream.experiments_folder import active_experiments
 from leadstream.settings import SettingError, read_settings
-from scoring.experiment_text import built_in
+from scoring.experiments.experiment_text import built_in
 
 MINE = """
 name = "{name}"

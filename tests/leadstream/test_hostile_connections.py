@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 FEW_FILES = (
     "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)); "
-    "from leadstream.cli import main; main()"
+    "from leadstream.cli.root import main; main()"
 )
 EVENT = {"type": "page_viewed", "visitor_id": "browser-1"}
 

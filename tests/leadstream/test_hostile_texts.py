@@ -19,14 +19,15 @@ from command_line import leadstream_here
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadstream import logs, show
-from leadstream.postgres import create_database
-from leadstream.reach import open_store
+from leadstream import console as show
+from leadstream import logs
+from leadstream.embedded_postgres import create_database
+from leadstream.operations.store_access import open_store
 from leadstream.settings import read_settings
 from schemas import examples
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 HOSTILE = (
     "\x1b[2J\x1b]0;t\x07\x1b]8;;x\x1b\\a\x1b[35;7m\x9bK\x9d0;t\x9c\x08\x7f\x0c\r\u202eb\u2066\u2028"

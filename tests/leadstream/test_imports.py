@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.addresses import persons_email, persons_phone
-from leadstream.imports import archived, import_access_log, import_events, open_source
-from leadstream.show import Failure
-from leadstream.simulate import simulate
+from gateway.door.addresses import persons_email, persons_phone
+from leadstream.console import Failure
+from leadstream.operations.imports import archived, import_access_log, import_events, open_source
+from leadstream.simulation.simulate import simulate
 from schemas.decode import MAX_EVENT_BYTES, Refusal, decode_source, encode_source, key_of, read_event
 from schemas.envelope import Event, tag_of
 from schemas.events import EVENT_TYPES

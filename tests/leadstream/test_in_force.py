@@ -65,7 +65,10 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
         "acme": {"rules": ShardModel(3, f"{LONG}!"), "old_one": ShardModel(4, None)},
     }
     every = shards_of(database_url, ShardFilter(model="rules", lifecycles=True))
-    assert every[2].models == {"*": {"rules": ShardModel(1, "shared")}, "globex": {"rules": ShardModel(1, "theirs")}}
+    assert every[2].models == {
+        "*": {"rules": ShardModel(1, "shared")},
+        "globex": {"rules": ShardModel(1, "theirs")},
+    }
     assert [shard.lifecycles for shard in every] == [{"*": "stages"}] * 4
 
 

@@ -13,8 +13,8 @@ from msgspec import msgpack
 from starlette.responses import PlainTextResponse
 
 from gateway.ports import Unavailable
-from leadstream import inlet
-from leadstream.inlet import (
+from leadstream.operations import control_socket as inlet
+from leadstream.operations.control_socket import (
     ControlSocketError,
     ServerNote,
     append_to,

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from leadstream.lead_words import (
+from leadstream.operations.explanations import (
     BreakdownLine,
     Cause,
     Clock,

@@ -8,7 +8,7 @@ import pytest
 from command_line import leadstream, leadstream_here, serving
 
 from leadstream.in_force import active_by_shard
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import report
-from leadstream import backtest_told, experimenting, show, whatif_told
-from scoring.experiment_text import built_in
+from leadstream import console as show
+from leadstream import experimenting
+from leadstream.evaluation import backtest_report as backtest_told
+from leadstream.evaluation import what_if_report as whatif_told
+from scoring.experiments.experiment_text import built_in
 
 COLUMNS = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
 ROWS = [

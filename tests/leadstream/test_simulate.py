@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.useragent import crawler_of
-from leadstream.people import CRAWLERS, person
-from leadstream.simulate import live, simulate
+from gateway.door.useragent import crawler_of
+from leadstream.simulation.personas import CRAWLERS, person
+from leadstream.simulation.simulate import live, simulate
 from schemas.decode import encode_source, key_of, read_event
 from schemas.envelope import Event
 from schemas.events import EVENT_TYPES, LeadErased

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from command_line import leadstream, leadstream_here
 
-from gateway.useragent import crawler_of
-from leadstream.access_log import visitor_of
-from leadstream.postgres import create_database
-from leadstream.reach import open_store
+from gateway.door.useragent import crawler_of
+from leadstream.embedded_postgres import create_database
+from leadstream.operations.access_log import visitor_of
+from leadstream.operations.store_access import open_store
 from leadstream.settings import read_settings
 from schemas.record import Outgoing
 from schemas.topics import EVENTS

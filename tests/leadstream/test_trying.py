@@ -14,12 +14,12 @@ from command_line import leadstream_here
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
-from leadstream.postgres import create_database
-from leadstream.recorded import recorded
-from leadstream.whatif import what_if, what_if_port
+from leadstream.embedded_postgres import create_database
+from leadstream.evaluation.recorded_events import recorded
+from leadstream.evaluation.what_if import what_if, what_if_port
 from leadstream.wiring import now_ms
 from projections.tables import READ_OPTIONS
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 

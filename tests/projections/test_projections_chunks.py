@@ -44,7 +44,7 @@ from schemas.record import Chunk, Record
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SHARED
 from streams.engine import shard
 from streams.kafka.cluster import Cluster
-from streams.score_leads import ScoreLeads
+from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions
 
 pytestmark = pytest.mark.postgres

@@ -24,7 +24,7 @@ from schemas.moment import moment
 from schemas.record import Outgoing, Record
 from schemas.statements import BandChanged
 from schemas.topics import EVENTS, LEAD_ACTIVITY
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from projection_records import contents, open_log
 
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import genesis
 from projections.migrate import migrate
 from projections.rebuild import rebuild
@@ -17,7 +17,7 @@ from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from streams.embedded.driver import Driver
-from streams.score_leads import ScoreLeads
+from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions
 
 pytestmark = pytest.mark.postgres

@@ -34,7 +34,7 @@ from schemas.topics import (
     SESSION_SCORES,
     STATEMENT_TOPICS,
 )
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from tcp_proxy import Proxy
 
-from leadstream.postgres import start_postgres, stop_postgres
+from leadstream.embedded_postgres import start_postgres, stop_postgres
 from projections import connection
 from projections.connection import BoundedAsyncConnection, connect, parameters
 

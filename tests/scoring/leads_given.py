@@ -6,10 +6,10 @@ from typing import Any
 
 from schemas.envelope import Event
 from schemas.moment import moment
-from scoring.calendar import DAY, HOUR, Calendar, calendar
-from scoring.features import Features, Session, evolve, put_session
-from scoring.model import Conclusion, Model, Subject, built_in_models, compile_model, conclude
-from scoring.signals import EVENT_NAMES, Catalogue
+from scoring.features.calendar import DAY, HOUR, Calendar, calendar
+from scoring.features.features import Features, Session, evolve, put_session
+from scoring.features.signals import EVENT_NAMES, Catalogue
+from scoring.models.model import Conclusion, Model, Subject, built_in_models, compile_model, conclude
 
 MINUTE = 60_000
 IDLE = 30 * MINUTE

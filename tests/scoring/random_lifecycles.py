@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from scoring.lifecycle import ASIDE, FUNNEL, STAGES, LifecycleError, compile_lifecycle
+from scoring.lifecycle.lifecycle import ASIDE, FUNNEL, STAGES, LifecycleError, compile_lifecycle
 
 SIGNALS = ("email_sent", "email_replied", "form_submitted", "purchase_made", "interaction", "custom:trial")
 QUALIFICATIONS = (("rules", "stage", ("mql",)), ("rules", "stage", ("none",)), ("fit", "grade", ("a", "b")))

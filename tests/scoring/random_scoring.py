@@ -5,7 +5,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 from leads_given import DAY, HOUR, T0, happened
 
-from scoring.features import Session
+from scoring.features.features import Session
 
 ACTS = [
     "page_viewed", "email_opened", "email_replied", "qr_scanned", "message_received", "form_submitted",

@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 
 from gateway.revisions import unified
-from scoring.lifecycle import compile_lifecycle
-from scoring.model import compile_model
-from scoring.text_edits import Uneditable, edited
+from scoring.editing.text_edits import Uneditable, edited
+from scoring.lifecycle.lifecycle import compile_lifecycle
+from scoring.models.model import compile_model
 
 HEAD = 'model = "rules"\n'
 RULE = '[groups.all]\nrules = [{ name = "Base", base = 10 }]\n'
@@ -129,7 +129,7 @@ def test_comparing_two_texts_costs_no_more_than_their_length(kind):
 
 def test_of_more_rules_than_a_model_may_have_none_is_compiled(monkeypatch):
     compiled = []
-    monkeypatch.setattr("scoring.model_text.compile_rule", lambda *rule: compiled.append(rule))
+    monkeypatch.setattr("scoring.models.model_text.compile_rule", lambda *rule: compiled.append(rule))
     with pytest.raises(ValueError, match="at most 200 rules, not"):
         compile_model(KINDS["rules"](LARGE))
     assert compiled == []

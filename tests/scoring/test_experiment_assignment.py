@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiment_text import built_in, compile_experiment
-from scoring.experiments import (
+from scoring.experiments.assignment import (
     Experiment,
     Goal,
     Namespace,
@@ -22,6 +21,7 @@ from scoring.experiments import (
     in_namespace,
     model_for,
 )
+from scoring.experiments.experiment_text import built_in, compile_experiment
 
 VECTORS = json.loads(Path(__file__).with_name("growthbook_vectors.json").read_text(encoding="utf-8"))
 GOALS = (Goal("demo", (Sign("demo_requested"),)),)

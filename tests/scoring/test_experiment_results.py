@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiment_results import Exposure, GoalConversion, results
-from scoring.experiments import Experiment, Goal, Sign, Variant
+from scoring.experiments.assignment import Experiment, Goal, Sign, Variant
+from scoring.experiments.results import Exposure, GoalConversion, results
 
 T0 = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 DEMO = Goal("demo", (Sign("demo_requested"), Sign("conversion_recorded", "demo_request")))
@@ -84,7 +84,9 @@ def test_a_lead_counts_once_for_each_goal_however_it_reached_it():
 
 
 def test_a_conversion_of_another_type_reaches_nothing():
-    shown = results(EVEN, [exposed("l", "A")], [GoalConversion("l", "conversion_recorded", "newsletter", at(1))])
+    shown = results(
+        EVEN, [exposed("l", "A")], [GoalConversion("l", "conversion_recorded", "newsletter", at(1))]
+    )
     assert converted(shown)["A"] == (0, 1)
 
 

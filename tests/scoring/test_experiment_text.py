@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiment_text import ExperimentError, built_in, compile_experiment
-from scoring.experiments import Namespace, Sign, Variant
+from scoring.experiments.assignment import Namespace, Sign, Variant
+from scoring.experiments.experiment_text import ExperimentError, built_in, compile_experiment
 
 GOOD = """\
 name = "offer-page"

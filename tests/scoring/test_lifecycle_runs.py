@@ -7,8 +7,9 @@ from random_lifecycles import QUALIFICATIONS, SIGNALS, lifecycles
 
 from schemas.control import Carried
 from schemas.moment import LATEST
-from scoring.features import Features, Signal
-from scoring.lifecycle import (
+from scoring.features.features import Features, Signal
+from scoring.features.signals import EVENT_NAMES
+from scoring.lifecycle.lifecycle import (
     ASIDE,
     FUNNEL,
     STAGES,
@@ -19,8 +20,7 @@ from scoring.lifecycle import (
     next_moment,
     run,
 )
-from scoring.points import INF
-from scoring.signals import EVENT_NAMES
+from scoring.models.points import INF
 
 HOUR, DAY = 3_600_000, 86_400_000
 NOW = 20_000 * DAY

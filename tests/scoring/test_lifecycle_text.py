@@ -3,7 +3,14 @@
 import pytest
 
 from schemas.events import EVENT_TYPES
-from scoring.lifecycle import ASIDE, FUNNEL, STAGES, LifecycleError, built_in_lifecycle, compile_lifecycle
+from scoring.lifecycle.lifecycle import (
+    ASIDE,
+    FUNNEL,
+    STAGES,
+    LifecycleError,
+    built_in_lifecycle,
+    compile_lifecycle,
+)
 
 DAY = 86_400_000
 

@@ -3,7 +3,7 @@
 import pytest
 from leads_given import T0, happened, lines, scored, shipped
 
-from scoring.model import U, built_in_models, compile_model
+from scoring.models.model import U, built_in_models, compile_model
 
 CHATBOT = shipped("chatbot")
 

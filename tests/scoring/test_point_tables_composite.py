@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from leads_given import DAY, T0, UTC, happened, scored, shipped
 
-from scoring.model import U, built_in_models, compile_model, rounded
+from scoring.models.model import U, built_in_models, compile_model, rounded
 
 COMPOSITE = shipped("composite")
 WEIGHTS = {

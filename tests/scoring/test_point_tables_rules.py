@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from leads_given import DAY, HOUR, T0, happened, scored, shipped
 
-from scoring.model import U, built_in_models, compile_model
+from scoring.models.model import U, built_in_models, compile_model
 
 RULES = shipped("rules")
 OLD = T0 - 1_000 * DAY

@@ -3,7 +3,7 @@
 import pytest
 from leads_given import DAY, HOUR, IDLE, MINUTE, T0, UTC, features_of, happened, lines, scored, shipped
 
-from scoring.model import INF, Subject, U, built_in_models, compile_model, conclude, next_timer
+from scoring.models.model import INF, Subject, U, built_in_models, compile_model, conclude, next_timer
 
 TEMPERATURE = shipped("temperature")
 LONG_AGO = T0 - 100 * DAY

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.proportions import (
+from scoring.experiments.proportions import (
     chi_square,
     chi_square_tail,
     fisher,

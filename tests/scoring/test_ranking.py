@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.ranking import (
+from scoring.evaluation.ranking import (
     auc,
     conversion_rate,
     figures,

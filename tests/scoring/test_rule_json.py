@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from leads_given import DAY, IDLE, T0, UTC, features_of, happened, lines, scored
 
 from schemas.refusal import Refusal
-from scoring.criterion_check import check, rule_alone
-from scoring.model import Subject, U, built_in_models, compile_model, conclude
-from scoring.qualification import (
+from scoring.editing.criterion_check import check, rule_alone
+from scoring.editing.qualification import (
     change_criterion,
     change_rule,
     create_criterion,
@@ -25,7 +24,8 @@ from scoring.qualification import (
     switch_criterion,
     switch_rule,
 )
-from scoring.text_edits import Uneditable, Unknown
+from scoring.editing.text_edits import Uneditable, Unknown
+from scoring.models.model import Subject, U, built_in_models, compile_model, conclude
 
 SHIPPED = built_in_models()["rules"]
 EMPTY = """

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from leads_given import DAY, T0, features_of, happened, shipped, visit
 
-from scoring.features import (
+from scoring.features.features import (
     CUSTOM_KEPT,
     FIELDS_KEPT,
     ITEMS_KEPT,
@@ -13,7 +13,7 @@ from scoring.features import (
     encode,
     put_session,
 )
-from scoring.signals import LARGEST_FIELD
+from scoring.features.signals import LARGEST_FIELD
 
 
 def hostile() -> Features:

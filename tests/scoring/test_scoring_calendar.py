@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from leads_given import DAY, HOUR
 
 from schemas.moment import EARLIEST, LATEST
-from scoring.calendar import calendar
+from scoring.features.calendar import calendar
 
 ODD_ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia", "America/St_Johns",

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.crossings import cross
+from scoring.models.crossings import cross
 
 BANDS = [(70, "burning"), (50, "hot"), (25, "warm")]
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from random_scoring import model_texts
 
-from scoring.describe import describe
-from scoring.model import ModelError, compile_model
+from scoring.editing.describe import describe
+from scoring.models.model import ModelError, compile_model
 
 WHOLE = r"""
 model   = "mine"

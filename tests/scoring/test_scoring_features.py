@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from leads_given import DAY, T0, at_of, happened, visit, visits
 
 from schemas.envelope import Event
-from scoring import features as bounds
-from scoring.features import (
+from scoring.features import features as bounds
+from scoring.features.features import (
     DAYS_KEPT,
     FeatureDelta,
     Features,
@@ -26,7 +26,7 @@ from scoring.features import (
     put_session,
     retract_session,
 )
-from scoring.signals import Catalogue
+from scoring.features.signals import Catalogue
 
 NAMES = st.sampled_from(["page_viewed", "interaction", "custom:a", "custom:b", "custom:c", "custom:d"])
 FIELDS = st.sampled_from(["email", "phone", "colour", "shape", "size", "weight"])
@@ -164,7 +164,9 @@ def test_a_newer_codec_is_refused_with_a_clear_word(read):
 
 def test_a_signal_keeps_a_byte_per_day():
     days = T0 // DAY
-    lifted = [FeatureDelta(day * DAY, day, "e", ["x"]) for day in (days, days, days - 3, days - 99, days - 100)]
+    lifted = [
+        FeatureDelta(day * DAY, day, "e", ["x"]) for day in (days, days, days - 3, days - 99, days - 100)
+    ]
     signal = fold(lifted).signals["x"]
     assert signal == Signal(
         5, (days - 100) * DAY, days * DAY, days, b"\x01" + bytes(95) + b"\x01\x00\x00\x02"
@@ -185,7 +187,10 @@ def test_the_last_writer_of_a_field_wins_by_time_and_then_by_event(order):
 
 
 def test_null_clears_a_field_and_is_remembered():
-    lifted = [FeatureDelta(T0 + 1, 0, "e2", fields={"email": None}), FeatureDelta(T0, 0, "e1", fields={"email": "a"})]
+    lifted = [
+        FeatureDelta(T0 + 1, 0, "e2", fields={"email": None}),
+        FeatureDelta(T0, 0, "e1", fields={"email": "a"}),
+    ]
     assert fold(lifted).fields == {"email": (T0 + 1, "e2", None)}
 
 
@@ -235,7 +240,9 @@ def test_the_first_touch_is_the_earliest():
 
 
 def test_a_sum_saturates_instead_of_growing_for_ever():
-    assert fold([FeatureDelta(T0, 0, "e", sums=[("purchase:EUR", 2**53)])] * 600).sums == {"purchase:EUR": 2**62}
+    assert fold([FeatureDelta(T0, 0, "e", sums=[("purchase:EUR", 2**53)])] * 600).sums == {
+        "purchase:EUR": 2**62
+    }
 
 
 def lively(number: int) -> list[Event]:

@@ -19,8 +19,8 @@ from leads_given import (
     visits,
 )
 
-from scoring.features import Features
-from scoring.model import (
+from scoring.features.features import Features
+from scoring.models.model import (
     INF,
     Subject,
     U,

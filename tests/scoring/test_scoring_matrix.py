@@ -3,7 +3,7 @@
 import pytest
 from leads_given import DAY, HOUR, IDLE, T0, UTC, features_of, happened, lines, scored
 
-from scoring.model import (
+from scoring.models.model import (
     INF,
     ModelError,
     Subject,

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leads_given import T0, UTC, happened, lines, scored
 
-from scoring.features import FeatureDelta
-from scoring.model import ModelError, Subject, built_in_models, compile_model, explain, touched
+from scoring.features.features import FeatureDelta
+from scoring.models.model import ModelError, Subject, built_in_models, compile_model, explain, touched
 
 HEAD = 'model = "m"\n'
 
@@ -379,7 +379,11 @@ def test_a_model_needs_another_look_only_when_what_it_reads_changed():
     assert looks(FeatureDelta(T0, 0, "e", ["session_heartbeat"])) == {
         "rules"
     }  # which reads when the lead was created
-    assert looks(FeatureDelta(T0, 0, "e", ["qr_scanned", "interaction"])) == {"temperature", "rules", "composite"}
+    assert looks(FeatureDelta(T0, 0, "e", ["qr_scanned", "interaction"])) == {
+        "temperature",
+        "rules",
+        "composite",
+    }
     assert looks(FeatureDelta(T0, 0, "e", ["lead_assigned"], {"assigned_to": "ann"})) == {
         "temperature",
         "rules",

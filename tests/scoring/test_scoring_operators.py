@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoring.operators import OPERATOR_TEXTS, OPERATORS
+from scoring.features.operators import OPERATOR_TEXTS, OPERATORS
 
 CASES = [
     ("equals", "SaaS", [" saas ", ["x", "SAAS"]], ["saas!", "", None, 5, ["x"]]),

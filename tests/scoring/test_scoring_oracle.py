@@ -9,9 +9,9 @@ from leads_given import DAY, HOUR, IDLE, MINUTE, T0, features_of, shipped, visit
 from random_scoring import histories, model_texts, repeating_models, some_sessions
 from score_oracle import Oracle
 
-from scoring.calendar import calendar
-from scoring.features import put_session
-from scoring.model import (
+from scoring.features.calendar import calendar
+from scoring.features.features import put_session
+from scoring.models.model import (
     INF,
     Subject,
     U,

@@ -9,9 +9,9 @@ import pytest
 from leads_given import DAY, HOUR, IDLE, T0, UTC, features_of, happened, lines, scored, visit
 from score_oracle import halved
 
-from scoring.calendar import calendar
-from scoring.fading import SHARES, half_life
-from scoring.model import (
+from scoring.features.calendar import calendar
+from scoring.models.decay import SHARES, half_life
+from scoring.models.model import (
     INF,
     Subject,
     U,

@@ -20,11 +20,11 @@ from leads_given import (
 )
 
 from schemas.envelope import Campaign, Context
-from scoring.calendar import calendar
-from scoring.features import put_session
-from scoring.model import INF, Subject, U, compile_model, conclude, next_timer, rounded, score_session
-from scoring.phrases import trend
-from scoring.signals import is_interaction
+from scoring.features.calendar import calendar
+from scoring.features.features import put_session
+from scoring.features.signals import is_interaction
+from scoring.models.model import INF, Subject, U, compile_model, conclude, next_timer, rounded, score_session
+from scoring.models.phrases import trend
 
 
 def model_of(*rules, head="", groups="g"):

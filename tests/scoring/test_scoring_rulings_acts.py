@@ -9,8 +9,8 @@ import pytest
 from leads_given import DAY, T0, features_of, happened, lines, scored, shipped
 
 from schemas.envelope import Campaign, Context
-from scoring.model import built_in_models
-from scoring.signals import EVENT_NAMES, is_interaction
+from scoring.features.signals import EVENT_NAMES, is_interaction
+from scoring.models.model import built_in_models
 
 WHAT_WE_DID = {"email_sent", "sms_sent", "call_made"}
 PROFILE_CRM_CONSENT_IDENTITY = {
@@ -96,7 +96,9 @@ def test_only_high_intent_acts_count_as_high_intent(kind):
 
 
 @pytest.mark.parametrize("kind", sorted(PROFILE_CRM_CONSENT_IDENTITY | WHAT_WE_DID | TIME))
-@pytest.mark.parametrize("model", [name for name in built_in_models() if name not in {"web_session", "rules"}])
+@pytest.mark.parametrize(
+    "model", [name for name in built_in_models() if name not in {"web_session", "rules"}]
+)
 def test_what_is_not_the_persons_doing_changes_no_score_by_itself(model, kind):
     """Of the fields that it may fill none is given here; a lead that nobody knew has the same lines."""
     assert lines(shipped(model), scored(shipped(model), [one(kind)])) == lines(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.features import Features, put_session, retract_session
-from scoring.sessions import (
+from scoring.features.features import Features, put_session, retract_session
+from scoring.features.sessions import (
     ACT,
     END,
     HEARTBEAT,
@@ -176,7 +176,7 @@ def test_any_order_of_arrival_equals_sorting_first(acts, rnd):
 @pytest.mark.parametrize("seed", range(25))
 def test_a_long_life_with_late_acts_equals_cutting_it_whole(seed, monkeypatch):
     """Whole sessions are let go 24 hours and the idle time after their last act; nothing differs."""
-    monkeypatch.setattr("scoring.sessions.KEPT_EVENTS", 10_000)
+    monkeypatch.setattr("scoring.features.sessions.KEPT_EVENTS", 10_000)
     rng = random.Random(seed)
     gap = rng.choice([(5, 20), (5, 29), (1, 45), (10, 31), (20, 29)])
     now, arrived = 10 * 1440, []

@@ -9,9 +9,9 @@ from leads_given import T0, features_of, happened, shipped
 
 from schemas.envelope import Campaign, Context
 from schemas.events import EVENT_TYPES
-from scoring.model import compile_model
-from scoring.signals import EFFECTS, Catalogue, SignalError, define, is_interaction, minor_units
-from scoring.touches import source_of
+from scoring.features.signals import EFFECTS, Catalogue, SignalError, define, is_interaction, minor_units
+from scoring.features.sources import source_of
+from scoring.models.model import compile_model
 
 PLAIN = Catalogue.of([])
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.refusal import Refusal
-from scoring.model import ModelError, built_in_models, compile_model
-from scoring.qualification import (
+from scoring.editing.qualification import (
     change_criterion,
     change_rule,
     create_criterion,
@@ -22,7 +21,8 @@ from scoring.qualification import (
     switch_criterion,
     switch_rule,
 )
-from scoring.text_edits import Uneditable
+from scoring.editing.text_edits import Uneditable
+from scoring.models.model import ModelError, built_in_models, compile_model
 
 LINES = """model = "rules"
 bands = { stage = { hot = 80, mql = 40, none = 0 } }

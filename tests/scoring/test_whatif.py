@@ -3,9 +3,7 @@
 import pytest
 from leads_given import DAY, IDLE, T0, UTC, features_of, happened
 
-from scoring.model import Subject, U, compile_model
-from scoring.score import Conclusion
-from scoring.whatif import (
+from scoring.evaluation.what_if import (
     MOVERS,
     NO_CURRENT_SCORE,
     Compared,
@@ -21,6 +19,8 @@ from scoring.whatif import (
     report,
     uncounted,
 )
+from scoring.models.model import Subject, U, compile_model
+from scoring.models.score import Conclusion
 
 NOW = When(T0, UTC, IDLE)
 
@@ -83,7 +83,11 @@ def test_a_new_model_is_compared_with_nothing():
         (NO_CURRENT_SCORE, 49.5 * U, ["heat:warm", "heat:hot"]),
         (NO_CURRENT_SCORE, 49.4 * U, ["heat:warm"]),
         (CurrentScore(10 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),
-        (CurrentScore(9 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),  # it fired, then a merge took the points away
+        (
+            CurrentScore(9 * U, ["heat:warm"]),
+            50 * U,
+            ["heat:hot"],
+        ),  # it fired, then a merge took the points away
         (CurrentScore(60 * U, []), 50 * U, []),
         (CurrentScore(int(49.6 * U), []), 50 * U, []),
     ],

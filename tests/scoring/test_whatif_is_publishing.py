@@ -13,13 +13,22 @@ from schemas.moment import moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_CHANGES, SCORE_CHANGED
-from scoring.calendar import calendar
-from scoring.model import U, built_in_models, compile_model, rounded
-from scoring.whatif import NO_CURRENT_SCORE, CurrentScore, MoveCounts, When, add, compare, merged, report
-from streams.lead_rules import Rules
+from scoring.evaluation.what_if import (
+    NO_CURRENT_SCORE,
+    CurrentScore,
+    MoveCounts,
+    When,
+    add,
+    compare,
+    merged,
+    report,
+)
+from scoring.features.calendar import calendar
+from scoring.models.model import U, built_in_models, compile_model, rounded
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, brought_to, subject_of
-from streams.stages import stage_if
+from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_stage import stage_if
 
 IDLE = 30 * 60_000
 
@@ -66,7 +75,8 @@ def tried(models, draft, events, now):
     model = compile_model(draft)
     in_force = rules.models.get(model.name)
     after = Rules(
-        TenantSettings(), {name: ModelVersion(1, text) for name, text in (models | {model.name: draft}).items()}
+        TenantSettings(),
+        {name: ModelVersion(1, text) for name, text in (models | {model.name: draft}).items()},
     )
     found, tally = {}, MoveCounts()
     for stored in replayed(models, events).leads():

@@ -23,7 +23,7 @@ from schemas.topics import (
     partition_of,
 )
 from streams.engine.shard import Shard
-from streams.score_leads import SCORE_LEADS, LeadState
+from streams.score_leads.stage import SCORE_LEADS, LeadState
 from streams.track_sessions import TRACK_SESSIONS
 
 PARTITIONS = 3

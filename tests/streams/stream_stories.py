@@ -11,8 +11,8 @@ from schemas import statements as say
 from schemas.control import EVERY_TENANT
 from schemas.moment import moment
 from schemas.topics import lead_key
-from scoring.model import built_in_models
-from scoring.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_NAMES
+from scoring.models.model import built_in_models
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 NOON = 20_000 * DAY + 12 * HOUR

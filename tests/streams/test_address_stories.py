@@ -9,9 +9,9 @@ import itertools
 from msgspec import msgpack
 from stream_stories import DAY, HOUR, MINUTE, Story, happened
 
-from gateway.resolving import MADE, AddressMatches, resolved
+from gateway.door.resolving import MADE, AddressMatches, resolved
 from schemas.topics import EVENTS, visitor_key
-from scoring.identity import IDENTITIES, Visitor, is_anonymous
+from scoring.features.identity import IDENTITIES, Visitor, is_anonymous
 
 EMILY, FRED = "emily@acme.io", "fred@acme.io"
 numbers = itertools.count()

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from stream_simulator import Pipeline
 
-from gateway.door import read
-from leadstream.imports import import_events
+from gateway.door.admission import read
+from leadstream.operations.imports import import_events
 from schemas.decode import Refusal, decode_dead_letter
 from schemas.record import Outgoing
 from schemas.topics import EVENTS

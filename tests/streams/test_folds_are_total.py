@@ -21,8 +21,8 @@ from schemas.envelope import Campaign, Context, Event
 from schemas.moment import EARLIEST, LATEST, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
-from scoring.features import Features, Session, encode, encode_delta, evolve, put_session
-from scoring.signals import Catalogue, is_interaction
+from scoring.features.features import Features, Session, encode, encode_delta, evolve, put_session
+from scoring.features.signals import Catalogue, is_interaction
 from streams.published import compiled
 from streams.track_sessions import VisitorState
 

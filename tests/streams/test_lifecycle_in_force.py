@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from random_lifecycles import lifecycles
 from stream_stories import DAY, HOUR, NOON, SHIPPED, Settings, Story, Time, at, given, happened
 
+from leadstream.console import Failure
 from leadstream.publishing import check_bands, lifecycle_text
-from leadstream.show import Failure
 from leadstream.wiring import genesis
 from schemas import statements as say
 from schemas.control import SettingsPublished
@@ -21,12 +21,12 @@ from schemas.decode import decode_dead_letter, decode_source, encode_source, key
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.lifecycle import built_in_lifecycle, compile_lifecycle
-from streams.lead_rules import Rules
+from scoring.lifecycle.lifecycle import built_in_lifecycle, compile_lifecycle
 from streams.published import ActiveModels, ModelVersion
 from streams.published import TenantSettings as Held
 from streams.replay import Replay
-from streams.stages import stage_if
+from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_stage import stage_if
 
 RULES = """
 model = "rules"

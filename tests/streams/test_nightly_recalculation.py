@@ -13,14 +13,14 @@ import pytest
 from stream_simulator import Pipeline, refold
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED
 
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from schemas.activity import TimePassed
 from schemas.decode import decode_activity, encode_activity
 from schemas.moment import millis
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, SHARED
-from scoring.calendar import calendar
-from scoring.model import Subject, compile_model, conclude, rounded
+from scoring.features.calendar import calendar
+from scoring.models.model import Subject, compile_model, conclude, rounded
 
 UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
 END = millis(UNTIL)

@@ -12,7 +12,7 @@ from random_lifecycles import lifecycles
 from stream_stories import DAY, HOUR, Publish, Settings, Story, Time, happened
 
 from schemas import statements as say
-from scoring.points import U
+from scoring.models.points import U
 
 BY_STAGE = """
 model = "fit"

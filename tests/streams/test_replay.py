@@ -14,10 +14,10 @@ from schemas.moment import millis, moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, lead_key
-from scoring.model import U, built_in_models
-from streams.lead_rules import Rules
+from scoring.models.model import U, built_in_models
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, brought_to, subject_of
+from streams.score_leads.lead_rules import Rules
 
 MODELS = built_in_models()
 
@@ -128,7 +128,9 @@ CAPPED = OPENS.replace("points = 5", "points = 7, max = 20").replace("rules", "m
 
 
 def rules_of(**models):
-    return Rules(TenantSettings(), {name: ModelVersion(version, text) for name, (version, text) in models.items()})
+    return Rules(
+        TenantSettings(), {name: ModelVersion(version, text) for name, (version, text) in models.items()}
+    )
 
 
 def seen_by(model):

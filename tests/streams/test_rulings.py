@@ -8,7 +8,7 @@ from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Story, Time, giv
 
 from schemas import statements as say
 from schemas.envelope import Campaign, Context
-from scoring.features import encode
+from scoring.features.features import encode
 
 SESSIONS = (say.SessionScored, say.SessionRetracted)
 

@@ -9,9 +9,9 @@ from schemas.events import PageViewed
 from schemas.moment import moment
 from schemas.record import Record
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, lead_key, partition_of, visitor_key
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 from streams.engine.shard import Shard
-from streams.score_leads import SCORE_LEADS
+from streams.score_leads.stage import SCORE_LEADS
 from streams.track_sessions import TRACK_SESSIONS
 
 MODEL = built_in_models()["temperature"]

@@ -4,7 +4,7 @@ import pytest
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Settings, Story, Time, given, happened
 
 from schemas import statements as say
-from scoring.model import built_in_models, optional_models
+from scoring.models.model import built_in_models, optional_models
 
 TELEGRAM = {"visitor_id": "tg", "source": "telegram"}
 EVERYTHING = {

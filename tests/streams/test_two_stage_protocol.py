@@ -21,9 +21,9 @@ from schemas.decode import decode_activity, encode_activity
 from schemas.moment import millis, moment
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, SHARED
-from scoring.calendar import calendar
-from scoring.identity import is_anonymous
-from scoring.model import Subject, conclude, rounded
+from scoring.features.calendar import calendar
+from scoring.features.identity import is_anonymous
+from scoring.models.model import Subject, conclude, rounded
 from streams.published import compiled
 from streams.track_sessions import VisitorState
 
@@ -404,7 +404,7 @@ def test_a_full_lead_refuses_without_loops_and_nothing_is_lost(monkeypatch_limit
 @pytest.fixture(scope="module")
 def monkeypatch_limit():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.score_leads.IDENTITIES", 2)
+        patch.setattr("streams.score_leads.stage.IDENTITIES", 2)
         yield
 
 

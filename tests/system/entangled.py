@@ -9,7 +9,7 @@ import random
 from datetime import timedelta
 
 from schemas.events import ContactShared, LeadIdentified, LeadsMerged, MergeUndone, PageViewed, QrScanned
-from scoring.identity import IDENTITIES
+from scoring.features.identity import IDENTITIES
 
 LEADS = 5
 DEVICES = 4

@@ -17,7 +17,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from chaos_producers import ToKafka
 
 from deploy.kafka.broker import free_port
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from leadstream.wiring import genesis
 from schemas.events import PageViewed
 from schemas.topics import EVENTS, LEAD_ACTIVITY

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from leadstream.settings import read_settings
 from leadstream.worker import worker_app
-from streams.engine import bucket
+from streams.engine import task_group as bucket
 from streams.kafka import transactions
 from streams.kafka.faust_host import run_worker
 from streams.kafka.restoring import KafkaBacking

@@ -24,7 +24,7 @@ from schemas.topics import (
     lead_key,
 )
 from streams.engine.shard import Shard
-from streams.score_leads import SCORE_LEADS
+from streams.score_leads.stage import SCORE_LEADS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "streams"))
 from stream_simulator import Store  # the simulator's store serves here, too

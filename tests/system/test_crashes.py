@@ -14,12 +14,12 @@ import pytest
 from entangled import assert_entangled, entangled, mixed_in
 from recorded_order import assert_equals_the_fold, digest
 
-from leadstream.simulate import simulate
+from leadstream.simulation.simulate import simulate
 from projections.rebuild import rebuild
 from schemas.decode import encode_source
 from schemas.events import LeadIdentified, PageViewed
 from schemas.moment import moment
-from scoring.model import built_in_models
+from scoring.models.model import built_in_models
 
 PROCESS = Path(__file__).with_name("embedded_process.py")
 EVENTS = 20_000

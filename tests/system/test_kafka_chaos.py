@@ -35,7 +35,7 @@ from recorded_order import (
 )
 
 from deploy.kafka.broker import free_port
-from leadstream.projecting import projection_positions
+from leadstream.operations.kafka_projection import projection_positions
 from schemas.topics import DEAD_LETTERS
 from streams.kafka.cluster import Cluster
 

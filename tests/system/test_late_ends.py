@@ -15,8 +15,8 @@ from kafka_proxy import ProxyThread, cut_after
 
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
-from streams.engine.bucket import Commit
-from streams.engine.memory import Change
+from streams.engine.state_store import Change
+from streams.engine.task_group import Commit
 from streams.kafka import transactions
 from streams.kafka.cluster import Cluster
 from streams.kafka.end_txn import EndTxnInDoubt, end_once

@@ -24,8 +24,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from deploy.kafka.broker import free_port
 from deploy.kafka.broker import start as start_broker
-from leadstream.postgres import _BIN, start_postgres, stop_postgres
-from leadstream.projecting import followed_topics
+from leadstream.embedded_postgres import _BIN, start_postgres, stop_postgres
+from leadstream.operations.kafka_projection import followed_topics
 from leadstream.wiring import STAGES, genesis
 from projections.migrate import migrate
 from projections.worker import project

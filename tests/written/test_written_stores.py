@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from leadstream.projecting import rebuild_from_kafka
+from leadstream.operations.kafka_projection import rebuild_from_kafka
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from schemas.record import Outgoing

@@ -1,0 +1,246 @@
+"""POST /v1/events: the collector.
+
+It answers 2xx only after the log has what it calls accepted; a batch loses only its bad events; it
+knows no database, so that events are taken while Postgres is away. To whom an address belongs is asked
+through a port, and no answer ever tells it: write keys are public.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway import metrics
+from gateway.access import READ, WRITE, Caller, Denied, TokenBuckets, client_of, collector_caller
+from gateway.answers import Json, RequestProblem, answer_to
+from gateway.door.admission import Facts, admit, hint, read
+from gateway.door.body import Batch, read_body, sent_at_of, split
+from gateway.door.pace import Steps, paced
+from gateway.door.resolving import resolved
+from gateway.ports import Await, EventKey, EventOutcome, Ports, Unavailable
+from schemas.decode import Refusal, encode_source, key_of
+from schemas.envelope import Event
+from schemas.events import (
+    LeadAssigned,
+    LeadErased,
+    LeadsMerged,
+    MergeUndone,
+    NoteAdded,
+    StageChanged,
+    TaskCreated,
+)
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+LONGEST_WAIT = 10.0
+BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
+"""What colleagues decide about leads: no visitor's browser may."""
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Vary": "Origin",
+}
+PREFLIGHT = {
+    **CORS,
+    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key, x-sent-at, x-tenant",
+    "Access-Control-Max-Age": "86400",
+}
+EXAMPLE = {
+    "event_id": "3f0c",
+    "type": "page_viewed",
+    "occurred_at": "2030-01-31T12:00:00Z",
+    "visitor_id": "browser-7",
+    "context": {"url": "https://example.com/pricing"},
+}
+DOCUMENTED: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]},
+                "examples": {
+                    "one event": {"value": EXAMPLE},
+                    "simplest": {"value": {"type": "page_viewed", "visitor_id": "browser-7"}},
+                    "a batch": {"value": {"sent_at": "2030-01-31T12:00:01Z", "events": [EXAMPLE]}},
+                },
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    },
+    "parameters": [
+        {
+            "name": "wait",
+            "in": "query",
+            "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT},
+            "description": "Answer once the events show in the scores, for at most so many seconds.",
+        }
+    ],
+    "responses": {
+        "200": {
+            "description": "Every event is in the log (and, with `wait`, in the scores).",
+            "content": {
+                "application/json": {
+                    "example": {
+                        "accepted": 1,
+                        "refused": 0,
+                        "events": [{"index": 0, "event_id": "3f0c", "status": "accepted"}],
+                    }
+                }
+            },
+        },
+        "202": {"description": "In the log; what does not show yet has a `location` to look at."},
+        "207": {"description": "Some were refused, each with the field and the reason."},
+        "422": {"description": "All were refused."},
+        "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
+    },
+}
+
+
+def collector(ports: Ports, applied: Await) -> APIRouter:
+    router = APIRouter()
+    buckets = TokenBuckets(ports.rate)
+
+    @router.post("/v1/events", openapi_extra=DOCUMENTED, tags=["events"], summary="Send events")
+    async def take_events(request: Request) -> Response:
+        try:
+            answer = await _take(request, ports, buckets, applied)
+        except RequestProblem as refusal:
+            metrics.REFUSED.labels(_class_of(refusal)).inc()
+            return answer_to(refusal, CORS)
+        answer.headers.update(CORS)
+        return answer
+
+    @router.options("/v1/events", include_in_schema=False)
+    async def preflight() -> Response:
+        return Response(status_code=204, headers=PREFLIGHT)
+
+    return router
+
+
+async def _take(request: Request, ports: Ports, buckets: TokenBuckets, applied: Await) -> Json:
+    caller = collector_caller(request, ports.access)
+    wait = _wait_of(request)
+    body = await read_body(request, ports.max_body_bytes)
+    batch = await paced(split(body, request.headers.get("content-type", ""), ports.max_batch))
+    buckets.take(caller.key, len(batch.raws), time.monotonic())
+    facts = _facts(request, ports, caller, batch, reply=wait > 0)
+    admitted, answers = await paced(_admit_all(batch, facts, ports, staff=WRITE in caller.scopes))
+    if ports.resolve is not None:
+        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
+    if admitted:
+        await _append(admitted, ports)
+    refused = len(answers) - len(admitted)
+    if refused:
+        metrics.REFUSED.labels("event").inc(refused)
+    status = 200 if not refused else 207 if admitted else 422
+    if wait > 0 and admitted:
+        seen = await applied([EventKey(event.tenant, event.event_id) for event in admitted], wait)
+        all_seen = _tell_outcomes(answers, admitted, seen, caller)
+        status = status if all_seen or refused else 202
+    return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
+
+
+def _admit_all(
+    batch: Batch, facts: Facts, ports: Ports, *, staff: bool
+) -> Steps[tuple[list[Event], list[dict[str, Any]]]]:
+    now = ports.now()
+    admitted: list[Event] = []
+    answers: list[dict[str, Any]] = []
+    for index, raw in enumerate(batch.raws):
+        yield
+        try:
+            event = admit(_read(raw, now, staff=staff), facts, now)
+        except Refusal as refusal:
+            answers.append(
+                {"index": index, "status": "refused", "field": refusal.field, "reason": refusal.reason}
+            )
+        else:
+            admitted.append(event)
+            answer = {"index": index, "event_id": event.event_id, "status": "accepted"}
+            if (unread := hint(event)) is not None:
+                answer["hint"] = unread
+            answers.append(answer)
+    return admitted, answers
+
+
+def _read(raw: bytes, now: datetime, *, staff: bool) -> Event:
+    event = read(raw, str(uuid.uuid4()), now)
+    if isinstance(event, BY_STAFF) and not staff:
+        raise Refusal("type", "only an API token with the scope write may say this: write keys are public")
+    return event
+
+
+async def _append(events: list[Event], ports: Ports) -> None:
+    records = await paced(_records(events))
+    with metrics.APPEND_SECONDS.time():
+        await ports.append(records)
+    bots = sum(event.bot is not None for event in events)
+    metrics.ACCEPTED.labels("yes").inc(bots)
+    metrics.ACCEPTED.labels("no").inc(len(events) - bots)
+
+
+def _records(events: list[Event]) -> Steps[list[Outgoing]]:
+    records = []
+    for event in events:
+        records.append(Outgoing(EVENTS, key_of(event), encode_source(event)))
+        yield
+    return records
+
+
+def _facts(request: Request, ports: Ports, caller: Caller, batch: Batch, *, reply: bool) -> Facts:
+    return Facts(
+        tenant=caller.tenant,
+        client_ip=client_of(request, ports.access),
+        user_agent=request.headers.get("user-agent"),
+        sent_at=batch.sent_at or sent_at_of(request.headers.get("x-sent-at")),
+        reply=reply,
+        phone_region=ports.phone_region,
+    )
+
+
+def _wait_of(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise RequestProblem(422, f"seconds from 0 to {LONGEST_WAIT:g}", field="wait")
+    return seconds
+
+
+def _tell_outcomes(
+    answers: list[dict[str, Any]],
+    admitted: list[Event],
+    seen: Mapping[EventKey, EventOutcome],
+    caller: Caller,
+) -> bool:
+    """Adds what became of each event; scores only for those who may read. False if one is missing."""
+    told = (answer for answer in answers if answer["status"] == "accepted")
+    for answer, event in zip(told, admitted, strict=True):
+        outcome = seen.get(EventKey(event.tenant, event.event_id))
+        if outcome is None:
+            answer["location"] = f"/api/events/{event.event_id}"
+            continue
+        answer["outcome"] = outcome.outcome
+        if READ in caller.scopes:
+            answer["lead_id"] = outcome.lead_id
+            answer["scores"] = outcome.scores
+    return not any("location" in answer for answer in answers)
+
+
+def _class_of(refusal: RequestProblem) -> str:
+    match refusal:
+        case Denied(status=429):
+            return "rate"
+        case Denied():
+            return "access"
+        case Unavailable():
+            return "log"
+        case _:
+            return "body"

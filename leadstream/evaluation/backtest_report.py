@@ -1,0 +1,126 @@
+"""What a backtest found, for people: how much better than chance the best leads were, per model.
+
+Only words and columns; every number is in the result already.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leadstream.console import print_facts, print_line, print_status, print_table, warn
+
+BacktestResult = Mapping[str, Any]
+
+
+def print_backtest(result: BacktestResult) -> None:
+    pooled = result["pooled"]
+    names = list(pooled)
+    first = pooled[names[0]]
+    print_facts(
+        "Backtest",
+        {
+            "Conversion": result["conversion"],
+            "Cutoffs": len(result["cutoffs"]),
+            "Every": f"{result['every_days']:g} days",
+            "Horizon": f"{result['horizon_days']:g} days",
+            "Leads ranked, over all cutoffs": first["leads"],
+            "Of them converted": f"{first['converted']:,} ({_percent(first['conversion_rate'])})",
+        },
+    )
+    _tell_limits(result, names[0])
+    _tell_choice(result, names)
+    for name in names:
+        _tell_deciles(name, pooled[name])
+    _tell_cutoffs(result["cutoffs"], names, result["capacity"])
+    print_status(
+        "Leads of equal scores count as in no order: every figure is the mean over all of their orders. Intervals are "
+        "Wilson's 95%, and take leads for independent; a lead is ranked anew at each cutoff."
+    )
+
+
+def _tell_limits(result: BacktestResult, name: str) -> None:
+    everybody = [
+        cutoff for cutoff in result["cutoffs"] if cutoff["models"][name]["leads"] <= result["capacity"]
+    ]
+    if everybody:
+        warn(
+            f"At {len(everybody)} of {len(result['cutoffs'])} cutoffs there are no more leads than --capacity: everybody "
+            "is chosen there, which tells no model from chance. Give a smaller one."
+        )
+    if result["horizon_days"] > result["every_days"]:
+        warn(
+            "The horizon is longer than --every: one conversion counts at several cutoffs, and the intervals are "
+            "narrower than they ought to be."
+        )
+
+
+def _tell_choice(result: BacktestResult, names: Sequence[str]) -> None:
+    chosen = result["pooled"][names[0]]["capacity"]
+    blind, most = chosen["converted_by_chance"], max(chosen["chosen"], 1)
+    rows = [_choice(name, result["pooled"][name]) for name in names]
+    rows.append(("by chance", "", f"{blind:.1f}", _percent(blind / most), "", "", "1.00", "0.500"))
+    columns = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
+    print_table(f"The first {result['capacity']} at each cutoff", columns, rows, "lrrrrrrr")
+    for name, more in result["more_converted_than"].items():
+        print_line(
+            f"{names[0]} finds {abs(more):.1f} conversions {'more' if more >= 0 else 'fewer'} than {name}."
+        )
+
+
+def _choice(name: str, told: BacktestResult) -> tuple[str, ...]:
+    chosen = told["capacity"]
+    return (
+        name,
+        f"{chosen['chosen']:,}",
+        f"{chosen['converted']:.1f}",
+        _percent(chosen["precision"]),
+        _between(chosen["interval"]),
+        _percent(chosen["recall"]),
+        _times(chosen["times_chance"]),
+        _share(told["auc"]),
+    )
+
+
+def _tell_deciles(name: str, told: BacktestResult) -> None:
+    rows = [
+        (
+            str(tenth["decile"]),
+            f"{tenth['leads']:,}",
+            f"{tenth['converted']:.1f}",
+            _percent(tenth["conversion_rate"]),
+            _between(tenth["interval"]),
+            _times(tenth["lift"]),
+            _percent(tenth["gain"]),
+        )
+        for tenth in told["deciles"]
+    ]
+    columns = ("tenth", "leads", "converted", "rate", "95%", "lift", "of all so far")
+    print_table(f"{name}: by tenths, the highest scores first", columns, rows, "rrrrrrr")
+
+
+def _tell_cutoffs(cutoffs: Sequence[BacktestResult], names: Sequence[str], capacity: int) -> None:
+    rows = []
+    for cutoff in cutoffs:
+        told = cutoff["models"]
+        first = told[names[0]]
+        found = [f"{told[name]['capacity']['converted']:.1f}" for name in names]
+        rows.append(
+            (f"{cutoff['at']:%Y-%m-%d %H:%M}", f"{first['leads']:,}", f"{first['converted']:,}", *found)
+        )
+    columns = ("cutoff", "leads", "converted", *(f"of the first {capacity}, {name}" for name in names))
+    print_table("At each cutoff", columns, rows, "l" + "r" * (len(columns) - 1))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"
+
+
+def _times(times: float | None) -> str:
+    return "-" if times is None else f"{times:.2f}"
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}%"

@@ -1,0 +1,142 @@
+"""What a what-if found, for people: who would move, between which bands, which thresholds would fire.
+
+Only words and columns; every number is in the result already.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leadstream.console import print_facts, print_line, print_status, print_table, warn
+
+BAR = 30
+"""The longest bar of a histogram, in characters."""
+MOVERS = 10
+LINES = 3
+
+WhatIfResult = Mapping[str, Any]
+
+
+def print_what_if(result: WhatIfResult) -> None:
+    leads, anonymous = result["leads"], result["anonymous"]
+    _tell_limits(result)
+    version = result["version_in_force"]
+    against = "no model of this name is in force" if version is None else f"version {version} in force"
+    print_facts(
+        f"{result['model']}: the draft beside {against}",
+        {
+            "Compared with": against,
+            "Leads": leads["leads"],
+            "  that rise": leads["up"],
+            "  that fall": leads["down"],
+            "  that stay": leads["same"],
+            "  that change a band": leads["change_band"],
+            "Anonymous visitors": anonymous["leads"],
+            "  that rise or fall": anonymous["up"] + anonymous["down"],
+        },
+    )
+    _tell_distribution(leads["distribution"])
+    _tell_flows(leads["bands"])
+    _tell_fires(leads, anonymous)
+    for stage in leads["stages"]:
+        print_line(f"{_counted(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
+    _tell_movers(leads["movers"])
+    print_status(f"{result['seconds']:.1f} s, {result['leads_per_second']:,} leads a second.")
+
+
+def _tell_limits(result: WhatIfResult) -> None:
+    if result["tenants_own"]:
+        warn(
+            f"{result['tenant']} has {result['model']} of its own: only a publication with --tenant {result['tenant']} "
+            "changes what scores these leads."
+        )
+    if not result["leads"]["leads"] + result["anonymous"]["leads"]:
+        warn(f"{result['tenant']} has no leads to try it on: is that the tenant's name?")
+    needed = result["needs_replay"]
+    if needed:
+        warn(
+            f"No model in force counts {_listed(needed['signals'])}, so there is no history of "
+            f"{'it' if len(needed['signals']) == 1 else 'them'}: counted as zero here, which is what publishing does "
+            f"at first, too. --replay counts from the first event on: {needed['events']:,} events, about "
+            f"{_duration(needed['seconds'])}."
+        )
+        if needed["recuts_clicks"]:
+            warn(
+                "Clicks in the web sessions that there are stay as important as they were when they happened."
+            )
+    if result["replayed"]:
+        print_status("Replayed: what each model would say had it been in force from the first event on.")
+    if result["not_readable_yet"]:
+        warn(
+            f"{_counted(result['not_readable_yet'])} left out: an older version projected only a part of their "
+            "state. `leadstream rebuild` brings the rest."
+        )
+
+
+def _tell_distribution(told: WhatIfResult) -> None:
+    before, after = told["before"], told["after"]
+    names = [*dict.fromkeys([*(n for n in ("below 0",) if n in before | after), *before, *after])]
+    most = max(*before.values(), *after.values(), 1)
+    counts = [(name, before.get(name, 0), after.get(name, 0)) for name in names]
+    rows = [
+        (name, f"{first:,}", f"{second:,}", "█" * round(BAR * second / most))
+        for name, first, second in counts
+    ]
+    print_table("Leads by score", ("points", "before", "after", ""), rows, "rrrl")
+
+
+def _tell_flows(flows: Sequence[WhatIfResult]) -> None:
+    moving = [flow for flow in flows if flow["from"] != flow["to"]]
+    if not moving:
+        print_line("Nobody changes a band.")
+        return
+    rows = [
+        (flow["scale"], flow["from"] or "-", flow["to"] or "-", f"{flow['leads']:,}")
+        for flow in sorted(moving, key=lambda flow: (flow["scale"], -flow["leads"]))
+    ]
+    print_table("Between bands", ("bands", "from", "to", "leads"), rows, "lllr")
+
+
+def _tell_fires(leads: WhatIfResult, anonymous: WhatIfResult) -> None:
+    if not leads["fires"] and not anonymous["fires"]:
+        print_line("No threshold would fire: published with --fire, it would start no workflow.")
+        return
+    print_line("Published with --fire, these thresholds would fire, and start what waits for them:")
+    others = {(fired["scale"], fired["band"]): fired["leads"] for fired in anonymous["fires"]}
+    known = {(fired["scale"], fired["band"]): fired["leads"] for fired in leads["fires"]}
+    for scale, band in sorted(known.keys() | others.keys()):
+        unknown = others.get((scale, band), 0)
+        more = f", and for {_counted(unknown, 'anonymous visitor')}" if unknown else ""
+        print_line(f"  {scale} {band}: for {_counted(known.get((scale, band), 0))}{more}")
+
+
+def _tell_movers(movers: Sequence[WhatIfResult]) -> None:
+    if not movers:
+        return
+    rows = [
+        (
+            mover["name"] or mover["lead_id"],
+            f"{mover['before']:g}",
+            f"{mover['after']:g}",
+            ", ".join(f"{b['from'] or '-'} to {b['to'] or '-'}" for b in mover["bands"]),
+            ", ".join(map(_line, mover["lines"][:LINES])),
+        )
+        for mover in movers[:MOVERS]
+    ]
+    print_table("Who moves most", ("lead", "before", "after", "bands", "because"), rows, "lrrll")
+
+
+def _counted(count: int, what: str = "lead") -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _line(line: WhatIfResult) -> str:
+    kind = "" if line["kind"] == "points" else line["kind"]
+    return f"{line['points']:+g} {line['rule'] or line['group']} {kind}".strip()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

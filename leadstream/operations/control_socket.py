@@ -1,0 +1,156 @@
+"""A running server's inlet for the command line on the same machine, and the note by which it is found.
+
+The server writes its address and a fresh secret into `server.json` in its data directory, readable by
+its own user alone; whoever can read that may append any record, as they could to the database itself.
+So imports and publications run beside a server. Nobody else gets past the secret.
+"""
+
+import contextlib
+import hmac
+import http.client
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from msgspec import DecodeError, Struct, json, msgpack
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.answers import Json, RequestProblem, answer_to
+from schemas.record import Outgoing
+
+PATH = "/internal/append"
+NOTE = "server.json"
+MOST_BYTES = 64_000_000
+_SECONDS = 120.0
+_PATIENCE = 60.0
+"""How long a busy server is asked again."""
+
+_read_records = msgpack.Decoder(list[Outgoing]).decode
+
+
+class KafkaThere(Struct, frozen=True):
+    """Where the server's log is, without what lets one in."""
+
+    brokers: str
+    prefix: str
+    app: str
+
+
+class ServerNote(Struct, frozen=True):
+    address: str
+    secret: str
+    pid: int
+    kafka: KafkaThere | None = None
+    """None: its log is in its database."""
+
+
+class ControlSocketError(RuntimeError):
+    """The running server did not take it; the message says why and what to do."""
+
+
+class Answer(NamedTuple):
+    status: int
+    reason: str
+
+
+def write_note(data_dir: Path, address: str, kafka: KafkaThere | None = None) -> ServerNote:
+    note = ServerNote(address, secrets.token_urlsafe(32), os.getpid(), kafka)
+    path = data_dir / NOTE
+    draft = data_dir / f".{NOTE}.{note.pid}"
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(json.encode(note))
+    draft.replace(path)
+    return note
+
+
+def remove_note(data_dir: Path) -> None:
+    (data_dir / NOTE).unlink(missing_ok=True)
+
+
+def running_server(data_dir: Path) -> ServerNote | None:
+    """The server that runs on this data directory, if it answers to its secret."""
+    try:
+        note = json.decode((data_dir / NOTE).read_bytes(), type=ServerNote)
+    except (OSError, DecodeError):
+        return None
+    try:
+        answer = _post(note, [])
+    except (OSError, http.client.HTTPException):
+        return None
+    return note if answer.status in {200, 503} else None
+
+
+def append_to(note: ServerNote, records: Sequence[Outgoing]) -> None:
+    """Returns when the server's log has them. A busy server is asked again for a while."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            answer = _post(note, records)
+        except (OSError, http.client.HTTPException) as cause:
+            raise ControlSocketError(
+                f"The server at {note.address} went away in the middle ({cause}): start it again and repeat "
+                "this command; what it had already is not counted twice."
+            ) from cause
+        if answer.status == 200:
+            return
+        if answer.status != 503 or time.monotonic() > deadline:
+            raise ControlSocketError(
+                f"The server at {note.address} refused ({answer.status}): {answer.reason}"
+            )
+        time.sleep(0.5)
+
+
+def _post(note: ServerNote, records: Sequence[Outgoing]) -> Answer:
+    parts = urlsplit(note.address)
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("POST", PATH, msgpack.encode(records), {"Authorization": f"Bearer {note.secret}"})
+        response = connection.getresponse()
+        return Answer(response.status, response.read(2_000).decode("utf-8", "replace"))
+
+
+def with_control_socket(
+    app: ASGIApp, secret: str, append: Callable[[Sequence[Outgoing]], Awaitable[None]]
+) -> ASGIApp:
+    """`app`, and beside it the inlet."""
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await app(scope, receive, send)
+            return
+        try:
+            answer: Response = await _take(Request(scope, receive), secret, append)
+        except RequestProblem as problem:
+            answer = answer_to(problem)
+        await answer(scope, receive, send)
+
+    return routed
+
+
+async def _take(
+    request: Request, secret: str, append: Callable[[Sequence[Outgoing]], Awaitable[None]]
+) -> Response:
+    given = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, f"Bearer {secret}".encode()):
+        raise RequestProblem(404, "Not Found")
+    if request.method != "POST":
+        raise RequestProblem(405, "POST records here")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise RequestProblem(413, f"at most {MOST_BYTES} bytes at a time")
+    try:
+        records = _read_records(bytes(body))
+    except DecodeError as cause:
+        raise RequestProblem(422, f"no list of records: {cause}") from cause
+    if records:
+        await append(records)
+    return Json({"appended": len(records)})

@@ -1,0 +1,314 @@
+"""`leadstream doctor`: one line per thing that must be in order, with the remedy where it is not.
+
+It reads and repairs nothing. It starts the embedded PostgreSQL only if no server runs, and stops it
+again. Works beside a running server.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import psycopg
+
+from leadstream.console import Failure
+from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
+from leadstream.in_force import active_by_shard
+from leadstream.operations.control_socket import ServerNote, running_server
+from leadstream.operations.finding import Finding, lag_finding
+from leadstream.operations.store_access import as_served, status_of
+from leadstream.settings import Settings, unknown_variables
+from projections.connection import connect
+from projections.migrate import OutdatedError, check_current
+from projections.source import followed
+from projections.tables import LIVE, PROJECTED
+from schemas.control import EVERY_TENANT
+from scoring.features.features import NewerCodec
+from scoring.models.model import built_in_models
+from streams.embedded import log
+
+GIGABYTE = 2**30
+LOW_DISK = 2 * GIGABYTE
+FULL_DISK = GIGABYTE // 4
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    yield _python()
+    yield from _settings()
+    yield _time_zones()
+    yield _data_directory(settings.data_dir)
+    yield _disk(settings.data_dir)
+    try:
+        settings = as_served(settings)
+    except Failure as cause:
+        yield Finding("warn", "Settings", str(cause))
+    with ExitStack() as closing:
+        found = _database(settings, closing)
+        yield from found.findings
+        if settings.kafka is not None:
+            from leadstream.operations.doctor_kafka import kafka_findings  # noqa: PLC0415 - most need no Kafka
+
+            yield from kafka_findings(settings, found.url)
+        if found.url is not None:
+            with connect(found.url, autocommit=True) as connection:
+                yield from _store(connection, found.url, settings)
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.maxsize > 2**32:
+        return Finding("ok", "Python", version)
+    return Finding(
+        "fail", "Python", f"{version}, 32 bit", "Use a 64-bit Python: PostgreSQL comes for that only."
+    )
+
+
+def _settings() -> Iterator[Finding]:
+    strays = unknown_variables()
+    for stray in strays:
+        yield Finding("warn", "Settings", stray)
+    if not strays:
+        yield Finding("ok", "Settings", "every LEADSTREAM_* variable is known")
+
+
+def _time_zones() -> Finding:
+    try:
+        ZoneInfo("Europe/Berlin")
+    except ZoneInfoNotFoundError:
+        return Finding(
+            "fail",
+            "Time zones",
+            "the database of time zones is missing",
+            "Install the Python package tzdata.",
+        )
+    return Finding("ok", "Time zones", "the database of time zones is there")
+
+
+def _data_directory(path: Path) -> Finding:
+    if not path.exists() and os.access(_existing(path), os.W_OK):
+        return Finding("warn", "Data directory", f"{path} does not exist yet", "`leadstream serve` makes it.")
+    try:
+        probe = path / ".doctor"
+        probe.touch()
+        probe.unlink()
+    except OSError as cause:
+        return Finding(
+            "fail",
+            "Data directory",
+            f"{path}: {cause.strerror}",
+            "Make it writable, or choose another with --data-dir.",
+        )
+    return Finding("ok", "Data directory", f"{path.resolve()} is writable")
+
+
+def _disk(path: Path) -> Finding:
+    free = shutil.disk_usage(_existing(path)).free
+    said = f"{free / GIGABYTE:.1f} GB free"
+    if free < FULL_DISK:
+        return Finding(
+            "fail", "Disk", said, "Make room: an event takes about 4 kB, and PostgreSQL stops when full."
+        )
+    if free < LOW_DISK:
+        return Finding("warn", "Disk", said, "Make room soon: a million events take about 1.5 GB.")
+    return Finding("ok", "Disk", said)
+
+
+def _existing(path: Path) -> Path:
+    """The directory, or the nearest one above it that is there."""
+    return next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
+
+
+class _Found(NamedTuple):
+    url: str | None
+    findings: list[Finding]
+
+
+def _database(settings: Settings, closing: ExitStack) -> _Found:
+    """The database, started if need be and stopped on closing."""
+    note = running_server(settings.data_dir)
+    server = (
+        _server(note) if note else [Finding("ok", "Server", f"none runs on {settings.data_dir.resolve()}")]
+    )
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        return _connected(url, server, "Check LEADSTREAM_DATABASE_URL, and that this server runs.")
+    try:
+        running = find_postgres(settings.data_dir)
+    except PostgresUnavailable as cause:
+        return _Found(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
+    if running is not None:
+        return _connected(running, server, "See the file postgres/log in the data directory.")
+    if not (settings.data_dir / "postgres").exists():
+        return _Found(
+            None,
+            [
+                *server,
+                Finding("warn", "PostgreSQL", "there is no database yet", "`leadstream serve` makes it."),
+            ],
+        )
+    try:
+        url = start_postgres(settings.data_dir)
+    except PostgresUnavailable as cause:
+        return _Found(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
+    closing.callback(stop_postgres, settings.data_dir)
+    return _connected(url, server, "See the file postgres/log in the data directory.")
+
+
+def _server(note: ServerNote) -> list[Finding]:
+    runs = Finding("ok", "Server", f"runs at {note.address} (pid {note.pid})")
+    try:
+        status = status_of(note)
+    except Failure as cause:
+        return [runs, Finding("fail", "Scoring", str(cause))]
+    if status.get("ready"):
+        return [runs]
+    if note.kafka is not None:
+        return [runs, Finding("warn", "Scoring", f"waits: {status.get('reason')}", "Ask again in a moment.")]
+    return [
+        runs,
+        Finding(
+            "fail",
+            "Scoring",
+            f"stands still: {status.get('reason')}",
+            "Events are still taken. If a record is named, `leadstream skip TOPIC PARTITION POSITION --reason WHY` "
+            "passes over it; else see the server's log.",
+        ),
+    ]
+
+
+def _connected(url: str, before: list[Finding], remedy: str) -> _Found:
+    try:
+        with connect(url) as connection:
+            row = connection.execute("show server_version").fetchone()
+    except psycopg.OperationalError as cause:
+        return _Found(None, [*before, Finding("fail", "PostgreSQL", " ".join(str(cause).split()), remedy)])
+    return _Found(url, [*before, Finding("ok", "PostgreSQL", f"{row[0] if row else '?'} answers")])
+
+
+def _store(connection: psycopg.Connection[Any], url: str, settings: Settings) -> Iterator[Finding]:
+    if settings.kafka is None:
+        yield from _log(connection, settings)
+        if not _has(connection, "public.format"):
+            return
+    elif not _has(connection, "public.log_source"):
+        yield Finding("warn", "Read models", "are not there yet", "`leadstream project` makes them.")
+        return
+    try:
+        check_current(url)
+    except OutdatedError as cause:
+        yield Finding("fail", "Read models", str(cause))
+        return
+    yield Finding("ok", "Read models", "have the newest shape")
+    if settings.kafka is None:
+        yield _projection(connection)
+    yield from _letters(connection)
+    yield from _models(url)
+
+
+def _has(connection: psycopg.Connection[Any], table: str) -> bool:
+    row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
+    return bool(row and row[0])
+
+
+def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
+    if (bound := followed(connection)) is not None:
+        yield Finding(
+            "fail",
+            "Log",
+            f"this database follows Kafka (prefix {bound.prefix!r}), which no setting names",
+            "Set LEADSTREAM_KAFKA, or choose another database.",
+        )
+        return
+    if not _has(connection, "public.format"):
+        yield Finding("warn", "Log", "is not there yet", "`leadstream serve` makes it.")
+        return
+    partitions, heads = log.partitions_of(connection), log.heads(connection)
+    wanted = settings.partitions if "partitions" in settings.model_fields_set else partitions
+    if wanted == partitions:
+        yield Finding("ok", "Log", f"{sum(heads.values()):,} records in {partitions} partitions")
+    else:
+        yield Finding(
+            "fail",
+            "Log",
+            f"has {partitions} partitions, LEADSTREAM_PARTITIONS says {wanted}",
+            f"Set LEADSTREAM_PARTITIONS={partitions}: the number is fixed from the first start.",
+        )
+    checkpoints = log.checkpoints(connection)
+    for stage, source in (("track_sessions", "events"), ("score_leads", "lead-activity")):
+        lag = sum(
+            head - checkpoints.get((stage, partition), 0)
+            for (topic, partition), head in heads.items()
+            if topic == source
+        )
+        yield lag_finding(
+            f"Stage {stage}",
+            lag,
+            "records not folded yet",
+            "`leadstream serve` folds them; see its log if not.",
+        )
+    waiting = log.skips(connection)
+    if waiting:
+        yield Finding("ok", "Skips", f"{len(waiting)} records were asked to be skipped")
+
+
+def _projection(connection: psycopg.Connection[Any]) -> Finding:
+    rows = connection.execute(
+        """select coalesce(sum(h.position - 1 - coalesce(p.position, -1)), 0)::bigint
+           from public.heads h left join public.positions p
+             on p.generation = %s and p.topic = h.topic and p.partition = h.partition
+           where h.topic = any(%s)""",
+        (LIVE, list(PROJECTED)),
+    ).fetchone()
+    return lag_finding(
+        "Projection",
+        rows[0] if rows else 0,
+        "records not projected yet",
+        "If it stays: `leadstream rebuild`.",
+    )
+
+
+def _letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
+    row = connection.execute(
+        """select count(*) from live.dead_letters d where not exists (select from public.retried_letters r
+           where (r.topic, r.partition, r.position) = (d.topic, d.partition, d.position))"""
+    ).fetchone()
+    count = row[0] if row else 0
+    if count:
+        yield Finding("warn", "Dead letters", f"{count:,}", "`leadstream dead-letters list` shows them.")
+    else:
+        yield Finding("ok", "Dead letters", "none")
+
+
+def _models(url: str) -> Iterator[Finding]:
+    try:
+        states = active_by_shard(url)
+    except NewerCodec as cause:
+        yield Finding("fail", "State", str(cause))
+        return
+    for name, text in built_in_models().items():
+        held = {state.models.get(EVERY_TENANT, {}).get(name) for state in states}
+        texts = {active.text if active else None for active in held}
+        if len(held) > 1:
+            yield Finding(
+                "warn", f"Model {name}", "is being published: shards differ", "Ask again in a moment."
+            )
+        elif texts == {None} or not states:
+            yield Finding(
+                "warn", f"Model {name}", "is not published", f"`leadstream publish {name}` puts it in force."
+            )
+        elif texts != {text}:
+            yield Finding(
+                "warn",
+                f"Model {name}",
+                "differs from the one that came with this version",
+                f"If that is not meant: `leadstream publish {name}` puts the shipped one in force.",
+            )
+        else:
+            yield Finding(
+                "ok", f"Model {name}", f"version {max(active.version for active in held if active)}"
+            )

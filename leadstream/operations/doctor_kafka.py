@@ -1,0 +1,235 @@
+"""What the doctor looks at in Kafka: brokers, topics, who is at work, and how far behind that is.
+
+It only asks, and waits a few seconds at most.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from aiokafka.errors import KafkaError
+from msgspec import DecodeError, Struct, json
+
+from leadstream.operations.finding import Finding, age_finding, span
+from leadstream.operations.lag import PROJECTION, ConsumerGroup, Lag, lag_of
+from leadstream.settings import Settings
+from leadstream.wiring_kafka import SOURCES
+from projections.connection import connect
+from projections.source import KafkaSource, followed
+from streams.kafka.batches import CODECS, INSTALL, missing_codecs
+from streams.kafka.journal import RECENT_SECONDS, JournalNote
+from streams.kafka.topics import BrokerUnavailable, check_topics
+
+_PAGE_SECONDS = 5
+
+
+MANY_STARTS = 3
+"""More of one process, of late: it ends again and again."""
+FORGOTTEN_SECONDS = 86_400
+"""After so long a pause is that of a process which nobody started again."""
+
+
+class _Page(Struct):
+    """Of a worker's or projection's page, what is asked for here."""
+
+    reason: str | None = None
+
+
+def kafka_findings(settings: Settings, database_url: str | None) -> Iterator[Finding]:
+    async def found() -> list[Finding]:
+        return [finding async for finding in _findings(settings, database_url)]
+
+    yield _codecs()
+    yield from asyncio.run(found())
+    yield from _worker_here(settings)
+    yield from _projection_here(settings)
+
+
+def _codecs() -> Finding:
+    if missing := missing_codecs():
+        return Finding(
+            "fail",
+            "Codecs",
+            f"{', '.join(missing)} cannot be read, which Kafka's producers use",
+            f"Run `pip install '{INSTALL}'`, and start workers and projections again.",
+        )
+    return Finding("ok", "Codecs", f"{', '.join(CODECS.values())} can be read")
+
+
+async def _findings(settings: Settings, database_url: str | None) -> AsyncIterator[Finding]:
+    cluster = settings.cluster
+    partitions = settings.partitions if "partitions" in settings.model_fields_set else None
+    try:
+        problems = await check_topics(cluster, partitions=partitions)
+    except BrokerUnavailable as away:
+        yield Finding("fail", "Kafka", str(away).rstrip("."))
+        return
+    except (KafkaError, TimeoutError) as cause:
+        yield Finding(
+            "fail",
+            "Kafka",
+            f"{cluster.brokers} does not let us in ({cause!r})",
+            "Check LEADSTREAM_KAFKA_SECURITY, LEADSTREAM_KAFKA_USERNAME and LEADSTREAM_KAFKA_PASSWORD.",
+        )
+        return
+    yield Finding("ok", "Kafka", f"answers at {cluster.brokers}")
+    for problem in problems:
+        yield Finding("fail", f"Topic {problem.topic}", problem.said, f"{_capital(problem.remedy)}.")
+    if any(problem.topic == cluster.topic("events") for problem in problems):
+        return
+    try:
+        async with lag_of(cluster, SOURCES, database_url or "") as lag:
+            if not problems:
+                yield Finding(
+                    "ok", "Topics", f"are as they should be, {await lag.partitions()} partitions each"
+                )
+            async for finding in _at_work(settings, lag, asked_database=database_url is not None):
+                yield finding
+            if database_url is not None:
+                yield _source(database_url, KafkaSource(await lag.cluster_id(), cluster.prefix, cluster.app))
+    except (KafkaError, TimeoutError) as cause:
+        yield Finding("fail", "Kafka", f"stopped answering ({cause!r})", "Ask again; see the broker's log.")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> AsyncIterator[Finding]:
+    cluster = settings.cluster
+    yield _group(
+        "Workers",
+        cluster.group,
+        await lag.workers(),
+        "Start `leadstream worker`. If it runs: its log says why it is no member; one that fails ends and is started "
+        "again by its supervisor, and `leadstream skip` passes over a record that no fold survives.",
+    )
+    backlog = await lag.measure()
+    for stage, left in backlog.stages.items():
+        yield age_finding(
+            f"Stage {stage}",
+            left,
+            backlog.ages.get(stage, 0.0),
+            "positions not folded yet",
+            "If it grows: start more workers, or see their logs.",
+        )
+    yield _group(
+        "Projections",
+        cluster.projections_group,
+        await lag.projections(),
+        "Start `leadstream project`. If it runs: its log says what it waits for.",
+    )
+    if backlog.projection is not None:
+        yield age_finding(
+            "Projection",
+            backlog.projection,
+            backlog.ages.get(PROJECTION, 0.0),
+            "positions not projected yet",
+            "If it grows: see its log.",
+        )
+    elif asked_database:
+        yield Finding("fail", "Projection", backlog.unknown or "is not known")
+    for stage, left in backlog.unowned.items():
+        if left:
+            yield Finding(
+                "warn",
+                f"Partitions of {stage}",
+                f"{left:,} positions wait where nobody reads",
+                "Ask again in a moment; if it stays: start more workers (or projections).",
+            )
+    for finding in journal_findings(await lag.journal(), int(time.time())):
+        yield finding
+
+
+def journal_findings(notes: Sequence[JournalNote], now: int) -> Iterator[Finding]:
+    """Processes that end again and again, and projections that wait: nothing else would show either."""
+    by_name: defaultdict[tuple[str, str], list[JournalNote]] = defaultdict(list)
+    for note in notes:
+        by_name[note.process, note.name].append(note)
+    for (process, name), kept in sorted(by_name.items()):
+        starts = sum(note.happened == "started" and note.at > now - RECENT_SECONDS for note in kept)
+        ends = [note for note in kept if note.happened in {"ended", "fenced"}]
+        why = f"; it ended: {ends[-1].why.rstrip('.')}" if ends else ""
+        last = kept[-1]
+        if starts > MANY_STARTS:
+            yield Finding(
+                "fail",
+                f"{process.capitalize()} {name}",
+                f"was started {starts} times within {span(RECENT_SECONDS)}, last {span(now - last.at)} ago{why}",
+                "Its log says why. `leadstream skip` passes over a record that no fold survives; a worker that is shut "
+                "out has another one's LEADSTREAM_WORKER_ID.",
+            )
+        elif last.happened == "paused" and last.at > now - FORGOTTEN_SECONDS:
+            yield Finding(
+                "fail",
+                f"{process.capitalize()} {name}",
+                f"has paused for {span(now - last.at)}: {last.why.rstrip('.')}",
+                "It goes on by itself once that is there again. If it was ended meanwhile, start it again.",
+            )
+
+
+def _group(what: str, name: str, group: ConsumerGroup, remedy: str) -> Finding:
+    if not group.members:
+        return Finding("fail", what, f"nobody is in the group {name}", remedy)
+    count = f"{len(group.members)} in the group {name}"
+    who = ", ".join(sorted({member.host for member in group.members}))
+    if group.state != "Stable":
+        return Finding("warn", what, f"{count} ({who}), sharing out partitions", "Ask again in a moment.")
+    return Finding("ok", what, f"{count} ({who})")
+
+
+def _source(database_url: str, asked: KafkaSource) -> Finding:
+    with connect(database_url) as connection:
+        bound = followed(connection)
+    if bound is None:
+        return Finding("warn", "Read models", "follow no log yet", "`leadstream project` makes them.")
+    if bound == asked:
+        return Finding("ok", "Read models", f"follow this cluster ({bound.cluster_id})")
+    return Finding(
+        "fail",
+        "Read models",
+        f"follow the cluster {bound.cluster_id}, prefix {bound.prefix!r}, app {bound.app!r}; this is "
+        f"{asked.cluster_id}, prefix {asked.prefix!r}, app {asked.app!r}",
+        "Set LEADSTREAM_KAFKA, LEADSTREAM_KAFKA_PREFIX and LEADSTREAM_KAFKA_APP back, or LEADSTREAM_DATABASE_URL to "
+        "another database.",
+    )
+
+
+def _worker_here(settings: Settings) -> Iterator[Finding]:
+    """What a worker on this machine says of itself, if there is one."""
+    page = f"{settings.address.rpartition(':')[0]}:{settings.worker_port}/tables.json"
+    if (told := _told(page)) is not None:
+        if told.reason is None:
+            yield Finding("ok", "Worker here", f"is ready ({page})")
+        else:
+            yield Finding("warn", "Worker here", told.reason, f"{page} shows how far it is.")
+
+
+def _projection_here(settings: Settings) -> Iterator[Finding]:
+    page = f"{settings.address.rpartition(':')[0]}:{settings.projection_port}/ready"
+    if settings.projection_port and (told := _told(page)) is not None:
+        if told.reason is None:
+            yield Finding("ok", "Projection here", f"goes on ({page})")
+        else:
+            yield Finding(
+                "fail",
+                "Projection here",
+                f"is paused: {told.reason.rstrip('.')}",
+                "It goes on by itself once that is there again.",
+            )
+
+
+def _told(page: str) -> _Page | None:
+    try:
+        with urlopen(page, timeout=_PAGE_SECONDS) as answer:  # noqa: S310 - our own process, http only
+            return json.decode(answer.read(), type=_Page)
+    except HTTPError as unready:
+        with suppress(OSError, DecodeError):
+            return json.decode(unready.read(), type=_Page)
+    except (URLError, OSError, DecodeError):
+        pass
+    return None

@@ -1,0 +1,185 @@
+"""Archives into the log: event files, access logs and simulated companies.
+
+Each event passes the door as an archived one: recorded when it happened (or when the file says that
+it was recorded), flagged if a bot made it, and firing nothing. A line that cannot be taken costs only
+itself and is counted. Memory is bounded, whatever the file.
+"""
+
+import gzip
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from msgspec import structs
+
+from gateway.door.admission import EARLY, admit_import
+from leadstream.console import Failure, Report
+from leadstream.operations.access_log import MALFORMED, read_access_log
+from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read_event
+from schemas.envelope import Event
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+CHUNK = 1_000
+"""Events that go into the log at once."""
+EXAMPLES = 5
+
+Append = Callable[[Sequence[Outgoing]], None]
+
+
+class Complaint(NamedTuple):
+    line: int
+    reason: str
+
+
+@dataclass
+class ImportCounts:
+    """What became of the lines of an import."""
+
+    lines: int = 0
+    taken: int = 0
+    bots: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    complaints: list[Complaint] = field(default_factory=list)
+    """The first few lines that could not be read."""
+    people: set[tuple[str, str]] = field(default_factory=set)
+    """(tenant, visitor or lead id) of everybody who is no bot."""
+
+    def refuse(self, line: int, reason: str, *, complaint: str | None = None) -> None:
+        self.skipped[reason] += 1
+        if complaint is not None and len(self.complaints) < EXAMPLES:
+            self.complaints.append(Complaint(line, complaint))
+
+    def take(self, event: Event) -> None:
+        self.taken += 1
+        if event.bot:
+            self.bots[event.bot] += 1
+        else:
+            self.people.add(
+                (event.tenant, f"anon:{event.visitor_id}" if event.visitor_id else event.lead_id or "")
+            )
+
+
+def archived(event: Event, now: datetime, phone_region: str | None = None) -> Event:
+    """One event out of an archive, as it goes into the log. Raises Refusal."""
+    if event.occurred_at > now + EARLY:
+        raise Refusal("occurred_at", "lies in the future")
+    admitted = admit_import(event, phone_region)
+    recorded_at = event.recorded_at
+    if recorded_at is not None and event.occurred_at <= recorded_at <= now:
+        return structs.replace(admitted, recorded_at=recorded_at)
+    return admitted
+
+
+def import_events(
+    lines: Iterable[bytes], append: Append, now: datetime, *, phone_region: str | None = None
+) -> ImportCounts:
+    """Events as NDJSON, one a line."""
+    tally = ImportCounts()
+
+    def admitted() -> Iterator[Event]:
+        for number, raw in enumerate(lines, 1):
+            if not raw.strip():
+                continue
+            tally.lines += 1
+            try:
+                event = archived(read_event(raw), now, phone_region)
+            except Refusal as refusal:
+                tally.refuse(number, "refused", complaint=str(refusal))
+            else:
+                tally.take(event)
+                yield event
+
+    append_all(admitted(), append)
+    return tally
+
+
+def import_access_log(
+    lines: Iterable[bytes], append: Append, now: datetime, *, tenant: str, site: str = ""
+) -> ImportCounts:
+    """Page views of an access log in combined format."""
+    tally = ImportCounts()
+
+    def admitted() -> Iterator[Event]:
+        for line in read_access_log(lines, tenant=tenant, site=site):
+            tally.lines += 1
+            if line.event is None:
+                reason = line.reason or MALFORMED
+                complaint = "not in combined log format" if reason == MALFORMED else None
+                tally.refuse(line.number, reason, complaint=complaint)
+                continue
+            try:
+                event = archived(read_event(encode_source(line.event)), now)
+            except Refusal as refusal:
+                tally.refuse(line.number, MALFORMED, complaint=str(refusal))
+                continue
+            tally.take(event)
+            yield event
+
+    append_all(admitted(), append)
+    return tally
+
+
+def append_all(events: Iterable[Event], append: Append) -> None:
+    """In the order given, a thousand at a time."""
+    remaining = iter(events)
+    while chunk := [
+        Outgoing(EVENTS, key_of(event), encode_source(event)) for event in islice(remaining, CHUNK)
+    ]:
+        append(chunk)
+
+
+def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
+    """The same events, and word of how many there were."""
+    for number, event in enumerate(events):
+        if number % 200 == 0:
+            report(number)
+        yield event
+
+
+class ImportSource(NamedTuple):
+    """A file to be imported, line by line. `size` is unknown of a stream."""
+
+    lines: Callable[[Report], Iterator[bytes]]
+    size: int | None
+
+
+@contextmanager
+def open_source(name: str) -> Iterator[ImportSource]:
+    """A file, a gzipped file, or standard input (`-`)."""
+    if name == "-":
+        yield ImportSource(lambda report: _lines(sys.stdin.buffer, lambda: 0, report), None)
+        return
+    path = Path(name)
+    try:
+        raw = path.open("rb")
+    except OSError as cause:
+        raise Failure(
+            f"{name} cannot be read ({cause.strerror}): give the path of a file, or - for stdin."
+        ) from None
+    with raw:
+        packed = raw.peek(2)[:2] == b"\x1f\x8b"
+        file: BinaryIO = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment] # reads bytes, too
+        try:
+            yield ImportSource(lambda report: _lines(file, raw.tell, report), path.stat().st_size or None)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as cause:
+            raise Failure(f"{name} is damaged ({cause}): what came before the damage was imported.") from None
+
+
+def _lines(file: BinaryIO, where: Callable[[], int], report: Report) -> Iterator[bytes]:
+    """Lines; of one that is longer than any event, just enough to show it."""
+    longest = MAX_EVENT_BYTES + 1
+    for number, line in enumerate(iter(lambda: file.readline(longest), b"")):
+        if len(line) == longest and not line.endswith(b"\n"):
+            while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
+                pass
+        if number % 500 == 0:
+            report(where())
+        yield line

@@ -1,0 +1,89 @@
+"""A small HTTP server for what a process says of itself: /metrics and /ready. It shows no personal data, asks for no
+key, and serves a few at a time: it is for Prometheus and the doctor, not for the world.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from msgspec import json
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from leadstream.console import Failure
+
+_CALLERS = 8
+_SECONDS = 5.0
+"""For a caller to send its request, and to take the answer."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(_CALLERS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        ending = threading.Timer(_SECONDS, self.shutdown_request, [request])
+        ending.daemon = True
+        ending.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            ending.cancel()
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that went away."""
+
+
+@contextmanager
+def pages_served(
+    host: str, port: int, metrics: Callable[[], bytes], unready: Callable[[], str | None]
+) -> Iterator[None]:
+    """Raises Failure for a port that is taken. `unready` says why the process does not go on."""
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            match self.path.partition("?")[0]:
+                case "/metrics":
+                    self._answer(200, CONTENT_TYPE_LATEST, metrics())
+                case "/ready":
+                    why = unready()
+                    said = json.encode({"ready": why is None, "reason": why})
+                    self._answer(503 if why else 200, "application/json", said)
+                case _:
+                    self._answer(404, "text/plain", b"/metrics and /ready are here\n")
+
+        def _answer(self, status: int, kind: str, body: bytes) -> None:
+            self.send_response_only(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing: it is asked every few seconds."""
+
+    try:
+        server = _Server((host, port), Pages)
+    except OSError as cause:
+        raise Failure(
+            f"A projection's pages cannot listen on {host}:{port} ({cause.strerror}): set LEADSTREAM_PROJECTION_PORT to a "
+            "free port (each projection of a machine needs its own), or to 0 for none."
+        ) from cause
+    threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

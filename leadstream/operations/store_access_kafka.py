@@ -1,0 +1,65 @@
+"""A store on Kafka for a command without a server beside it: appended straight, settled by the lag.
+
+Scoring is done by workers elsewhere; if nobody does it, the command says so instead of waiting for ever.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+
+from gateway.ports import Status, Unavailable
+from leadstream.console import Failure
+from leadstream.loop import event_loop
+from leadstream.operations.lag import Lag, lag_of
+from leadstream.operations.store_access import StoreAccess, wait_until_scored
+from leadstream.settings import Settings
+from leadstream.wiring_kafka import SOURCES, append_port, kafka_explained
+from schemas.record import Outgoing
+from streams.kafka.append import KafkaAppend
+
+_PATIENCE = 60.0
+"""How long Kafka may be away, and how long nobody may get on with scoring."""
+
+
+@contextmanager
+def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
+    """Raises Failure if Kafka cannot be reached, or has no topics."""
+    cluster = settings.cluster
+    with kafka_explained(), event_loop() as loop:
+        stack, appending = AsyncExitStack(), KafkaAppend(cluster)
+        port = append_port(appending, cluster)
+        try:
+            loop.run(appending.start())
+            if appending.away is not None:
+                raise Failure(f"{appending.away}.")
+            lag = loop.run(stack.enter_async_context(lag_of(cluster, SOURCES, database_url)))
+
+            def append(records: Sequence[Outgoing]) -> None:
+                deadline = time.monotonic() + _PATIENCE
+                while True:
+                    try:
+                        loop.run(port(records))
+                    except Unavailable as away:
+                        if time.monotonic() > deadline:
+                            raise Failure(
+                                f"{away.reason}. Repeat the command when that is mended: what is there already is "
+                                "not counted twice."
+                            ) from away
+                        time.sleep(0.5)
+                    else:
+                        return
+
+            def settle(report: Callable[[int], None]) -> None:
+                wait_until_scored(lambda: loop.run(_status(lag)), database_url, report, patience=_PATIENCE)
+
+            yield StoreAccess(append, settle, database_url, None)
+        finally:
+            loop.run(stack.aclose())
+            loop.run(appending.stop())
+
+
+async def _status(lag: Lag) -> Status:
+    """Ready, if somebody is there to do what is left."""
+    backlog = await lag.measure()
+    reason = await lag.standstill(backlog)
+    return {"ready": reason is None, "reason": reason, "backlog": backlog.total}

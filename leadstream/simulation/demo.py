@@ -1,0 +1,115 @@
+"""The demo: ninety days of a simulated company in a fresh store of its own, which then goes on live.
+
+Everything is as in production but for two things: the store is emptied at each start, so PostgreSQL
+need not wait for the disk; and the people are invented. It never touches the real store beside it.
+"""
+
+import asyncio
+import os
+import random
+import socket
+import sys
+import webbrowser
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from psycopg.sql import SQL, Identifier
+
+from gateway.door.admission import Facts, admit
+from gateway.ports import Append, Unavailable
+from leadstream.console import Failure, print_status, progress
+from leadstream.embedded_postgres import DATABASE, create_database, start_postgres
+from leadstream.operations.control_socket import running_server
+from leadstream.operations.imports import append_all, archived, counted
+from leadstream.operations.store_access import own_store, settle
+from leadstream.serving import listening, run_gateway
+from leadstream.settings import Settings
+from leadstream.simulation.simulate import live, simulate
+from leadstream.wiring import explained, open_system, ports_open, utc_now
+from projections.connection import connect
+from schemas.decode import encode_source, key_of
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+SEED = 1
+DAYS = 90
+PAUSE = (0.22, 0.42)
+"""Seconds between two live events: about three a second."""
+_PORTS = 20
+_CARELESS = {"fsync": "off", "full_page_writes": "off"}
+
+
+def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
+    """Until told to stop."""
+    insist = "port" in settings.model_fields_set
+    settings = settings.model_copy(
+        update={"data_dir": settings.data_dir / "demo", "database_url": None, "kafka": None}
+    )
+    if (note := running_server(settings.data_dir)) is not None:
+        raise Failure(
+            f"A demo runs already, at {note.address} (pid {note.pid}): open that, or stop it first."
+        )
+    with free_port_from(settings, insist=insist) as (settings, port):
+        with progress("Starting an empty store", None):
+            empty(settings)
+        with open_system(settings, _CARELESS) as system:
+            until = utc_now()
+            events = list(simulate(SEED, leads, DAYS, until))
+            store = own_store(system)
+            with progress(
+                f"Recording {len(events):,} events of {leads} leads in {DAYS} days", len(events)
+            ) as report:
+                append_all(counted((archived(event, until) for event in events), report), store.append)
+            settle(store)
+            going_on = _going_on(settings, leads, browser=browser)
+            run_gateway(settings, port, lambda: ports_open(system, settings), going_on)
+
+
+@contextmanager
+def free_port_from(settings: Settings, *, insist: bool) -> Iterator[tuple[Settings, socket.socket]]:
+    """The port of the settings; unless somebody insists on it, the next free one if that is taken."""
+    last = settings.port if insist else min(settings.port + _PORTS, 65_535)
+    with ExitStack() as held:
+        for port in range(settings.port, last + 1):
+            tried = settings.model_copy(update={"port": port})
+            try:
+                taken = held.enter_context(listening(tried))
+            except Failure:
+                if port == last:
+                    raise
+            else:
+                yield tried, taken
+                return
+
+
+def empty(settings: Settings) -> None:
+    """A database without anything in it, whatever was there."""
+    with explained(settings):
+        url = start_postgres(settings.data_dir, _CARELESS)
+        with connect(url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as connection:
+            connection.execute(SQL("drop database if exists {} with (force)").format(Identifier(DATABASE)))
+            connection.execute(create_database(DATABASE))
+
+
+def _going_on(settings: Settings, leads: int, *, browser: bool) -> Callable[[Append], Awaitable[None]]:
+    async def go_on(append: Append) -> None:
+        print_status(f"Open {settings.address} to watch scores move. Ctrl-C stops the demo.")
+        if browser and _has_screen():
+            await asyncio.to_thread(webbrowser.open, settings.address)
+        chance = random.Random(SEED)
+        for event in live(SEED, leads, utc_now):
+            now = utc_now()
+            admitted = admit(event, Facts(tenant=None), now)
+            try:
+                await append([Outgoing(EVENTS, key_of(admitted), encode_source(admitted))])
+            except Unavailable as cause:
+                await asyncio.sleep(cause.retry_after_s or 1)
+            await asyncio.sleep(chance.uniform(*PAUSE))
+
+    return go_on
+
+
+def _has_screen() -> bool:
+    if not sys.stdout.isatty():
+        return False
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

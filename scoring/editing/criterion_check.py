@@ -1,0 +1,98 @@
+"""What one rule alone would give a lead, and what a lead lacks for a criterion, part by part.
+
+Decides exactly as the model does: with its compiled rule and need, its view of the lead, its rounding.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from scoring.editing.criterion_json import minimum_of
+from scoring.editing.text_edits import CRITERIA, RULES, defined_in, entry_numbered, read, thresholds, written
+from scoring.features.calendar import Calendar
+from scoring.features.operators import is_blank
+from scoring.features.view import profile_value, view_of
+from scoring.models.band_text import compile_need
+from scoring.models.model import Micro, Model, Subject, compile_model, conclude
+from scoring.models.plan import whole
+from scoring.models.points import milli
+from scoring.models.score import done_within
+
+
+class Action(NamedTuple):
+    name: str
+    last: int | None
+    """When the lead did it last; None: never."""
+    met: bool
+
+
+class Checked(NamedTuple):
+    score: Micro
+    minimum: Micro
+    fields: dict[str, bool]
+    """Which of the fields are given."""
+    actions: list[Action]
+    within_days: int | None
+
+    @property
+    def met(self) -> bool:
+        done = all(action.met for action in self.actions)
+        return self.score >= self.minimum and all(self.fields.values()) and done
+
+
+class SingleRule(NamedTuple):
+    """A rule by itself, which counts as if it were switched on."""
+
+    name: str
+    model: Model
+    """It gives what the rule adds to the score, before what bounds its group and the whole."""
+    asked: Model
+    """It gives something to whom the rule applies, also if the rule is worth nothing."""
+
+
+def rule_alone(text: str, number: int) -> SingleRule:
+    """The rule of this number. Raises Unknown."""
+    document = read(text)
+    return alone(document, *entry_numbered(RULES, document, number))
+
+
+def alone(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> SingleRule:
+    """A rule as it would count among the others of the document."""
+    rule = {key: value for key, value in entry.items() if key != "active"}
+    weight = document["groups"].get(group, {}).get("weight", 1)
+    asked = {key: value for key, value in rule.items() if key not in {"min", "max"}} | {"points": 1}
+    signals = dict(document.get("signals", {}))
+    return SingleRule(
+        str(rule["name"]),
+        _model(signals, group, {"weight": weight, "rules": [rule]}),
+        _model(signals, group, {"rules": [asked if "value" in rule else rule]}),
+    )
+
+
+def _model(signals: dict[str, Any], group: str, table: dict[str, Any]) -> Model:
+    return compile_model(
+        f'model = "rule"\nsignals = {written(signals)}\ngroups = {written({group: table})}\n'
+    )
+
+
+def check(text: str, number: int, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Checked:
+    """How the lead stands to a criterion, whether or not that is switched on. Raises Unknown."""
+    document, model = read(text), compile_model(text)
+    stage, entry = entry_numbered(CRITERIA, document, number)
+    need = compile_need(entry, defined_in(document), set())
+    view = view_of(subject, as_of, zone)
+    total = conclude(model, subject, as_of, zone, idle_ms).total
+    done = {name: view.signals.get(name) for name in need.actions}
+    return Checked(
+        whole(total) if model.band_on_rounded else total,
+        milli(minimum_of(entry, thresholds(document)[stage])) * 1000,
+        {name: not is_blank(profile_value(view, name)) for name in need.fields},
+        [
+            Action(
+                name,
+                last.last if (last := done[stored]) is not None else None,
+                done_within(view, stored, need.within),
+            )
+            for name, stored in zip(entry.get("actions", []), need.actions, strict=True)
+        ],
+        entry.get("within_days"),
+    )

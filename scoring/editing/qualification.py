@@ -1,0 +1,274 @@
+"""Rules and criteria of a model's text as the API lists, creates, changes and deletes them.
+
+Text in, text out: nothing is stored here, and who publishes the result compiles the whole of it. What is
+given wrongly raises Refusal with the field and the reason, an id that nothing has Unknown, a change that
+cannot be Uneditable.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from schemas.refusal import Refusal
+from scoring.editing.criterion_json import GIVEN as OF_CRITERION
+from scoring.editing.criterion_json import criterion_json, minimum_of, need_of
+from scoring.editing.rule_json import (
+    BARE,
+    Json,
+    check_keys,
+    group_of,
+    numeral,
+    operator_of,
+    placed_by,
+    plain,
+    rule_json,
+    rule_of,
+    try_on,
+)
+from scoring.editing.rule_json import GIVEN as OF_RULE
+from scoring.editing.text_edits import (
+    CRITERIA,
+    RULES,
+    SCALE,
+    Document,
+    PlacedEntry,
+    Uneditable,
+    Unknown,
+    add,
+    all_of,
+    change,
+    defined_in,
+    edited,
+    entry_numbered,
+    next_number,
+    read,
+    remove,
+    set_threshold,
+    thresholds,
+)
+from scoring.models.rules import compile_rule
+
+# Rules
+
+
+def rules_of(text: str) -> list[Json]:
+    """All of them, the highest priority first."""
+    document = read(text)
+    defined = defined_in(document)
+    told = [rule_json(*placed, defined) for placed in all_of(RULES, document)]
+    return sorted(told, key=lambda rule: (-rule["priority"], rule["id"]))
+
+
+def rule_numbered(text: str, number: int) -> Json:
+    document = read(text)
+    return rule_json(*entry_numbered(RULES, document, number), defined_in(document))
+
+
+def create_rule(text: str, body: Json) -> tuple[str, int]:
+    """(the text with the rule, its id)"""
+    document = read(text)
+    group, table = rule_of(body, defined_in(document))
+    _check_name(document, group, table["name"])
+    number = next_number(RULES, document)
+    return edited(text, lambda edit: add(RULES, edit, group, table)), number
+
+
+def change_rule(text: str, number: int, body: Json, *, partly: bool) -> str:
+    """The rule as it is given; `partly`: what is not given stays as it is."""
+    document = read(text)
+    placed = entry_numbered(RULES, document, number)
+    if "value" in placed.entry:
+        group, table = _changed(placed, body, document, partly=partly)
+    else:
+        group, table = _changed_otherwise(placed, body, document)
+    _check_name(document, group, table["name"], number)
+    return edited(text, lambda edit: change(RULES, edit, number, group, table))
+
+
+def switch_rule(text: str, number: int, *, active: bool) -> str:
+    group, entry = entry_numbered(RULES, read(text), number)
+    return edited(text, lambda edit: change(RULES, edit, number, group, _switched(entry, active=active)))
+
+
+def delete_rule(text: str, number: int) -> str:
+    entry_numbered(RULES, read(text), number)
+    return edited(text, lambda edit: remove(RULES, edit, number))
+
+
+def _changed(placed: PlacedEntry, body: Json, document: Document, *, partly: bool) -> tuple[str, Json]:
+    entry, defined = placed.entry, defined_in(document)
+    told = rule_json(*placed, defined)
+    operator = operator_of(entry)
+    as_it_is = {key: told[key] for key in OF_RULE} if partly else {}
+    if body.get("operator", operator) in BARE:
+        as_it_is.pop("value", None)
+    group, table = rule_of(as_it_is | body, defined)
+    if partly and not {"field_name", "operator", "value"} & body.keys():
+        table[operator] = entry[operator]
+    given = {"id", "name", "value", operator, "points", "priority", "active"}
+    return group, table | {key: value for key, value in entry.items() if key not in given}
+
+
+def _changed_otherwise(placed: PlacedEntry, body: Json, document: Document) -> tuple[str, Json]:
+    """A rule of a shape that the API has no words for: what it has words for, changes."""
+    check_keys(body, OF_RULE, required=())
+    entry = dict(placed.entry)
+    worth = next((key for key in ("points", "base") if plain(entry.get(key)) is not None), None)
+    fixed = ("field_name", "operator", "value", *(() if worth else ("points",)))
+    if meant := [field for field in fixed if body.get(field) is not None]:
+        raise Uneditable(
+            f"rule {entry['id']} says more than field_name, operator and value can: "
+            f"its {meant[0]} is changed in the text of the model"
+        )
+    tries = {}
+    for field, key in (("name", "name"), ("points", worth), ("priority", "priority")):
+        if key is not None and body.get(field) is not None:
+            entry[key] = body[field] if field == "name" else numeral(body[field])
+            tries[field] = dict(entry)
+    defined = defined_in(document)
+    try_on(tries, lambda table: compile_rule(table, defined))
+    group = group_of(body.get("rule_type", placed.place))
+    kept = {key: value for key, value in entry.items() if key not in {"priority", "active"}}
+    active = body.get("is_active", entry.get("active", True))
+    return group, kept | placed_by(entry.get("priority", 0), active)
+
+
+def _switched(entry: Json, *, active: bool) -> Json:
+    kept = {key: value for key, value in entry.items() if key != "active"}
+    return kept if active else kept | {"active": False}
+
+
+def _check_name(document: Document, group: str, name: str, number: int | None = None) -> None:
+    for place, entry in all_of(RULES, document):
+        if place == group and entry["name"] == name and entry["id"] != number:
+            raise Refusal("name", f"rule {entry['id']} of {group} has this name")
+
+
+# Criteria
+
+
+class _Criterion(NamedTuple):
+    stage: str
+    minimum: int | Decimal
+    entry: Json
+    """Without the minimum."""
+
+
+def criteria_of(text: str) -> list[Json]:
+    """All of them, by where their stages begin."""
+    several = _criteria(read(text))
+    told = [_told(number, criterion) for number, criterion in several.items()]
+    return sorted(told, key=lambda criterion: (criterion["minimum_score"], criterion["id"]))
+
+
+def criterion_numbered(text: str, number: int) -> Json:
+    return _told(number, _known(_criteria(read(text)), number))
+
+
+def create_criterion(text: str, body: Json) -> tuple[str, int]:
+    """(the text with the criterion, its id); a stage that is not there yet begins with it."""
+    document = read(text)
+    several, number = _criteria(document), next_number(CRITERIA, document)
+    return _put(text, document, {**several, number: _criterion(document, body)}), number
+
+
+def change_criterion(text: str, number: int, body: Json, *, partly: bool) -> str:
+    """The criterion as it is given; `partly`: what is not given stays as it is."""
+    document = read(text)
+    several = _criteria(document)
+    told = _told(number, _known(several, number))
+    as_it_is = {key: told[key] for key in OF_CRITERION} if partly else {}
+    return _put(text, document, {**several, number: _criterion(document, as_it_is | body)})
+
+
+def switch_criterion(text: str, number: int, *, active: bool) -> str:
+    """A stage all of whose criteria are switched off is not reached."""
+    document = read(text)
+    several = _criteria(document)
+    old = _known(several, number)
+    return _put(text, document, {**several, number: old._replace(entry=_switched(old.entry, active=active))})
+
+
+def delete_criterion(text: str, number: int) -> str:
+    """A stage goes with the last of its criteria."""
+    document = read(text)
+    several = _criteria(document)
+    _known(several, number)
+    return _put(text, document, {each: several[each] for each in several if each != number})
+
+
+def _criteria(document: Document) -> dict[int, _Criterion]:
+    begins = thresholds(document)
+    return {
+        entry["id"]: _Criterion(
+            stage,
+            minimum_of(entry, begins[stage]),
+            {key: value for key, value in entry.items() if key not in {"id", "minimum"}},
+        )
+        for stage, entry in all_of(CRITERIA, document)
+        if stage in begins
+    }
+
+
+def _known(several: Mapping[int, _Criterion], number: int) -> _Criterion:
+    if number not in several:
+        raise Unknown(f"no criterion has the id {number}")
+    return several[number]
+
+
+def _criterion(document: Document, body: Json) -> _Criterion:
+    stage, minimum, entry = need_of(body, defined_in(document))
+    if stage in thresholds(document) and stage not in {place for place, _ in all_of(CRITERIA, document)}:
+        raise Refusal("stage", f"{stage} is the stage of everybody who is in no other")
+    for scale, bands in document.get("bands", {}).items():
+        if stage in bands and scale != SCALE:
+            raise Refusal("stage", f"{stage} is a band of {scale}, which would ask for the same")
+    return _Criterion(stage, minimum, entry)
+
+
+def _told(number: int, criterion: _Criterion) -> Json:
+    return criterion_json(criterion.stage, {"id": number, **criterion.entry}, criterion.minimum)
+
+
+def _put(text: str, document: Document, after: Mapping[int, _Criterion]) -> str:
+    """The text with these criteria; each stage begins at the lowest minimum of its own."""
+    before = _criteria(document)
+    stages = {each.stage for each in (*before.values(), *after.values())}
+    begins = {
+        stage: min((each.minimum for each in after.values() if each.stage == stage), default=None)
+        for stage in stages
+    }
+    left = {**thresholds(document), **begins}
+    if stages and all(threshold is None for threshold in left.values()):
+        raise Uneditable("the only stage would go with its last criterion: switch that off instead")
+    _check_thresholds(left)
+
+    def edit(edited_document: Document) -> None:
+        for number in before.keys() - after.keys():
+            remove(CRITERIA, edited_document, number)
+        for number, criterion in after.items():
+            entry = dict(criterion.entry)
+            if criterion.minimum != begins[criterion.stage]:
+                entry["minimum"] = criterion.minimum
+            if number not in before:
+                add(CRITERIA, edited_document, criterion.stage, entry)
+            elif (criterion.stage, {"id": number, **entry}) != entry_numbered(CRITERIA, document, number):
+                change(CRITERIA, edited_document, number, criterion.stage, entry)
+        for stage, threshold in begins.items():
+            set_threshold(edited_document, stage, threshold)
+
+    return edited(text, edit)
+
+
+def _check_thresholds(begins: Mapping[str, Any]) -> None:
+    taken: dict[Any, str] = {}
+    for stage, threshold in begins.items():
+        if threshold is None:
+            continue
+        if threshold in taken:
+            raise Refusal(
+                "minimum_score",
+                f"{taken[threshold]} and {stage} would both begin at {threshold}: "
+                "each stage begins at a score of its own",
+            )
+        taken[threshold] = stage

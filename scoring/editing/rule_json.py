@@ -1,0 +1,271 @@
+"""A rule as the API tells it (JSON) and as the model's text has it (a table): one to one, both ways.
+
+Every refusal names the JSON field that is wrong; the reason is the model compiler's own, since each
+field is tried on it. Knows nothing of texts, ids to be given, or where a rule stands.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from msgspec import DecodeError, json
+
+from schemas.refusal import Refusal
+from scoring.editing.describe import describe_rule, rule_limits
+from scoring.features.features import STANDING_FIELDS
+from scoring.features.operators import OPERATORS, number
+from scoring.features.signals import Definition
+from scoring.models.phrases import CREATED_ON, Phrase, PhraseError, parse
+from scoring.models.rules import compile_rule
+
+Json = dict[str, Any]
+Table = Mapping[str, Any]
+Defined = Mapping[str, Definition]
+
+ENRICHED_FIELDS = frozenset({"company_revenue", "job_level", "technologies", "social_profiles"})
+PROFILE_FIELDS = STANDING_FIELDS | ENRICHED_FIELDS | {"stage"}
+"""Fields of the profile that go by their bare name; any other is profile.NAME."""
+
+GIVEN = ("name", "rule_type", "field_name", "operator", "value", "points", "priority", "is_active")
+"""What makes a rule, in the API's words."""
+READ_ONLY = frozenset({"id", "condition", "editable", "version", "changed_by", "changed_at"})
+"""What answers tell beside that; sent back, it changes nothing."""
+
+LONGEST_REASON = 300
+"""Reasons repeat what was given, which may be long."""
+
+BARE = frozenset({"is_set", "is_not_set"})
+
+_GROUP = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_json = json.Encoder(decimal_format="number")
+
+
+def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
+    """(group, table) of a rule given in the API's words; Refusal names the field and the reason."""
+    check_keys(body, GIVEN, required=("name", "rule_type", "field_name", "operator", "points"))
+    group = group_of(body["rule_type"])
+    phrase = phrase_of(body["field_name"], defined)
+    asked = parse(phrase, defined)
+    operator, points = body["operator"], numeral(body["points"])
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        raise Refusal("operator", f"{operator!r} is none of {', '.join(OPERATORS)}")
+    read, sample = _OPERANDS[operator]
+    active, priority = body.get("is_active", True), numeral(body.get("priority", 0))
+    on = {"name": "rule", "value": phrase, "points": 0}
+    try_on(
+        {
+            "name": {"name": body["name"], "base": 0},
+            "points": {"name": "rule", "base": points},
+            "priority": {"name": "rule", "base": 0, "priority": priority},
+            "operator": on | {operator: sample},
+        },
+        lambda table: compile_rule(table, defined),
+    )
+    operand = _operand(read(body.get("value")), operator, asked)
+    try_on({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
+    table = {"name": body["name"], "value": phrase, operator: operand, "points": points}
+    return group, table | placed_by(priority, active)
+
+
+def rule_json(group: str, table: Table, defined: Defined) -> Json:
+    """A rule of the text in the API's words. One of another shape has no field_name, operator and value."""
+    told: Json = {
+        "id": table["id"],
+        "name": table["name"],
+        "rule_type": group,
+        "field_name": None,
+        "operator": None,
+        "value": None,
+        "points": plain(table["base"] if "base" in table else table.get("points")),
+        "priority": table.get("priority", 0),
+        "is_active": table.get("active", True),
+        "condition": condition(table),
+        "editable": "value" in table,
+    }
+    if "value" in table:
+        phrase = table["value"]
+        operator = operator_of(table)
+        told["field_name"] = field_name(phrase, defined)
+        told["operator"] = operator
+        told["value"] = None if operator in BARE else _spelt(table[operator], dates=phrase == CREATED_ON)
+    return told
+
+
+def placed_by(priority: Any, active: Any) -> Json:
+    """The keys of a rule that its points do not depend on, as far as they say something."""
+    if not isinstance(active, bool):
+        raise Refusal("is_active", f"true or false, not {active!r}")
+    return ({"priority": priority} if priority else {}) | ({} if active else {"active": False})
+
+
+def operator_of(table: Table) -> str:
+    return next(operator for operator in OPERATORS if operator in table)
+
+
+def group_of(rule_type: Any) -> str:
+    if not isinstance(rule_type, str) or not _GROUP.fullmatch(rule_type):
+        raise Refusal(
+            "rule_type",
+            f"{rule_type!r} is not demographic, behavioral, firmographic, engagement, "
+            "or a name of your own of small letters, digits and _",
+        )
+    return rule_type
+
+
+def phrase_of(name: Any, defined: Defined) -> str:
+    """The value phrase that a field name of the API means."""
+    if isinstance(name, str) and name in PROFILE_FIELDS and name not in defined:
+        return f"profile.{name}"
+    try:
+        phrase = parse(name, defined)
+    except PhraseError as wrong:
+        plain_name = isinstance(name, str) and _GROUP.fullmatch(name)
+        own = f"; a profile field of your own is profile.{name}" if plain_name else ""
+        raise Refusal("field_name", f"{wrong}{own}") from None
+    if phrase.reads.sessions:
+        raise Refusal("field_name", f"{name} is of one session, and rules read the whole lead")
+    return str(name)
+
+
+def field_name(phrase: str, defined: Defined) -> str:
+    """The field name by which the API tells a value phrase."""
+    bare = phrase.removeprefix("profile.")
+    return bare if bare != phrase and bare in PROFILE_FIELDS and bare not in defined else phrase
+
+
+def numeral(value: Any) -> Any:
+    """The number that a value is or spells, exactly; what is none is left for the compiler to refuse."""
+    found = number(value)
+    if found is None:
+        return value
+    return int(found) if found == found.__trunc__() else found
+
+
+def plain(value: Any) -> Any:
+    """A number as JSON has it, without needless decimals; None if it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return int(value) if value == int(value) else float(value)
+
+
+def check_keys(body: Json, known: tuple[str, ...], required: tuple[str, ...]) -> None:
+    for key in required:
+        if key not in body or body[key] is None:
+            raise Refusal(key, "missing")
+    for key in body:
+        if key not in known and key not in READ_ONLY:
+            raise Refusal(key, f"unknown; there are {', '.join(known)}")
+
+
+def try_on(tries: Mapping[str, Json], compiled: Callable[[Json], object]) -> None:
+    """Compile each table; the field of the first that is refused is to blame."""
+    for field, table in tries.items():
+        try:
+            compiled(table)
+        except ValueError as wrong:
+            reason = str(wrong)
+            told = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 3]}..."
+            raise Refusal(field, told) from None
+
+
+def condition(table: Table) -> str:
+    """What the rule asks, in words."""
+    asks, points = describe_rule(dict(table))
+    scale = "" if {"points", "base"} & {key for key in table if plain(table[key]) is not None} else points
+    words = [asks, scale, rule_limits(dict(table))]
+    return "; ".join(each for each in words if each).replace("`", "")
+
+
+# Operands
+
+
+def _as_given(value: Any) -> Any:
+    return _exact(value)
+
+
+def _list(value: Any) -> Any:
+    """A list, or a text that spells one in JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.decode(value)
+        except (DecodeError, RecursionError):
+            return value
+    return [_exact(item) for item in value] if isinstance(value, list) else value
+
+
+def _pair(value: Any) -> Any:
+    found = _list(value)
+    return [numeral(item) for item in found] if isinstance(found, list) else found
+
+
+def _nothing(value: Any) -> Any:
+    return True if value in (None, "", "true") else value
+
+
+def _exact(value: Any) -> Any:
+    return numeral(value) if isinstance(value, float) else value
+
+
+_OPERANDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "equals": (_as_given, 20250131),
+    "not_equals": (_as_given, 20250131),
+    "in_list": (_list, [20250131]),
+    "not_in_list": (_list, [20250131]),
+    "contains": (_as_given, "x"),
+    "not_contains": (_as_given, "x"),
+    "starts_with": (_as_given, "x"),
+    "ends_with": (_as_given, "x"),
+    "longer_than": (numeral, 1),
+    "matches": (_as_given, "x"),
+    "greater_than": (numeral, 1),
+    "less_than": (numeral, 1),
+    "greater_or_equal": (numeral, 1),
+    "less_or_equal": (numeral, 1),
+    "between": (_pair, [1, 2]),
+    "is_set": (_nothing, True),
+    "is_not_set": (_nothing, True),
+}
+"""How each operator reads the API's value, and an operand that it takes of any field that it can ask."""
+
+
+def _operand(value: Any, operator: str, asked: Phrase) -> Any:
+    """The operand as the field is compared: days of a creation date, numbers of what is counted."""
+    if operator in BARE:
+        return value
+    if value is None:
+        raise Refusal("value", "missing")
+    if asked.gives not in {"count", "number"}:
+        return value
+    turned = _day if asked.text == CREATED_ON else numeral
+    return [turned(item) for item in value] if isinstance(value, list) else turned(value)
+
+
+def _day(value: Any) -> Any:
+    """2025-01-31 as the number that the phrase gives of that day."""
+    digits = f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(digits, str) and len(digits) == 8 and digits.isdecimal():
+        digits = f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+    try:
+        if isinstance(digits, str) and _DATE.fullmatch(digits.strip()):
+            on = date.fromisoformat(digits.strip())
+            return on.year * 10_000 + on.month * 100 + on.day
+    except ValueError:
+        pass
+    raise Refusal("value", f"{value!r} is no day such as 2025-01-31")
+
+
+def _spelt(operand: Any, *, dates: bool) -> str:
+    """The operand as a text, the way the API tells values."""
+    if dates:
+        operand = [_dated(item) for item in operand] if isinstance(operand, list) else _dated(operand)
+    if isinstance(operand, str | Decimal):
+        return f"{operand}" if isinstance(operand, str) else f"{operand:f}"
+    return json.format(_json.encode(operand), indent=0).decode()
+
+
+def _dated(day: Any) -> Any:
+    digits = str(day)
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 and digits.isdecimal() else day

@@ -1,0 +1,199 @@
+"""How well scores put those first who convert: decile lift, gains, precision at a capacity, AUC.
+
+Leads with equal scores have no order among them: every figure is the exact expected value over all of
+their orders, as a fraction. Rankings of several moments add up, each lead having been ranked among
+those of its own moment only. Pure; nothing here is ever a float until it is shown.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from scoring.experiments.proportions import wilson
+from scoring.models.points import Micro
+
+TENTHS = 10
+
+Pair = tuple[Micro, bool]
+"""(what the lead scored, whether it converted)"""
+
+
+class Tied(NamedTuple):
+    """The leads of one score."""
+
+    leads: int
+    converted: int
+
+
+class Ranking(NamedTuple):
+    """Sums only, so that rankings of several moments add up."""
+
+    leads: int
+    converted: int
+    tenths: tuple[tuple[int, Fraction], ...]
+    """Leads and expected conversions of each tenth, the highest scores first."""
+    chosen: int
+    """How many the capacity allows, at most all."""
+    hits: Fraction
+    """Conversions expected among them."""
+    by_chance: Fraction
+    """Conversions that as many leads chosen blindly would hold."""
+    ahead: int
+    """Of the pairs of one who converted and one who did not, twice those where the first scored higher,
+    and once those with equal scores.
+    """
+    pairs: int
+
+
+def rank(pairs: Iterable[Pair], capacity: int) -> Ranking:
+    """The ranking of one moment's leads."""
+    groups = tied(pairs)
+    leads, converted = sum(g.leads for g in groups), sum(g.converted for g in groups)
+    chosen = min(capacity, leads)
+    ends = [leads * n // TENTHS for n in range(TENTHS + 1)]
+    reached = [converted_among(groups, end) for end in ends]
+    return Ranking(
+        leads,
+        converted,
+        tuple((ends[n + 1] - ends[n], reached[n + 1] - reached[n]) for n in range(TENTHS)),
+        chosen,
+        converted_among(groups, chosen),
+        Fraction(chosen * converted, leads) if leads else Fraction(0),
+        _ahead(groups),
+        converted * (leads - converted),
+    )
+
+
+def pooled(rankings: Sequence[Ranking]) -> Ranking:
+    """All of them together; of none, nothing."""
+    return Ranking(
+        sum(r.leads for r in rankings),
+        sum(r.converted for r in rankings),
+        tuple(
+            (sum(r.tenths[n][0] for r in rankings), sum((r.tenths[n][1] for r in rankings), Fraction(0)))
+            for n in range(TENTHS)
+        ),
+        sum(r.chosen for r in rankings),
+        sum((r.hits for r in rankings), Fraction(0)),
+        sum((r.by_chance for r in rankings), Fraction(0)),
+        sum(r.ahead for r in rankings),
+        sum(r.pairs for r in rankings),
+    )
+
+
+def tied(pairs: Iterable[Pair]) -> list[Tied]:
+    """The leads by score, the highest first."""
+    highest_first = sorted(pairs, key=_score, reverse=True)
+    return [
+        Tied(len(of_one), sum(converted for _, converted in of_one))
+        for of_one in (list(group) for _, group in groupby(highest_first, key=_score))
+    ]
+
+
+def converted_among(groups: Sequence[Tied], first: int) -> Fraction:
+    """How many of the first so many convert. Of a group that is cut, every lead is as likely to be in."""
+    found = Fraction(0)
+    for group in groups:
+        if first <= 0:
+            break
+        taken = min(first, group.leads)
+        found += Fraction(taken * group.converted, group.leads)
+        first -= taken
+    return found
+
+
+def _ahead(groups: Sequence[Tied]) -> int:
+    ahead = below = 0
+    for group in reversed(groups):
+        others = group.leads - group.converted
+        ahead += group.converted * (2 * below + others)
+        below += others
+    return ahead
+
+
+def _score(pair: Pair) -> Micro:
+    return pair[0]
+
+
+# What it says
+
+
+def conversion_rate(ranking: Ranking) -> Fraction | None:
+    return _share(ranking.converted, ranking.leads)
+
+
+def auc(ranking: Ranking) -> Fraction | None:
+    """How likely one who converts scored higher than one who does not; 1/2 is chance, None: no such pair."""
+    return _share(ranking.ahead, 2 * ranking.pairs)
+
+
+def precision(ranking: Ranking) -> Fraction | None:
+    """How many of the chosen convert."""
+    return _share(ranking.hits, ranking.chosen)
+
+
+def recall(ranking: Ranking) -> Fraction | None:
+    """How many of those who convert are among the chosen."""
+    return _share(ranking.hits, ranking.converted)
+
+
+def lift(ranking: Ranking, tenth: int) -> Fraction | None:
+    """How many times as often the leads of a tenth (0: the highest scores) convert as leads do at large."""
+    leads, converted = ranking.tenths[tenth]
+    return _share(converted * ranking.leads, leads * ranking.converted)
+
+
+def gains(ranking: Ranking) -> list[Fraction | None]:
+    """What share of all conversions the first tenth holds, the first two, and so on."""
+    sums, reached = [], Fraction(0)
+    for _, converted in ranking.tenths:
+        reached += converted
+        sums.append(_share(reached, ranking.converted))
+    return sums
+
+
+def figures(ranking: Ranking) -> dict[str, Any]:
+    """All of it as numbers for people and JSON; null where there is nothing to divide by. The intervals
+    are Wilson's, at 95%, and take the leads for independent of each other.
+    """
+    gained = gains(ranking)
+    return {
+        "leads": ranking.leads,
+        "converted": ranking.converted,
+        "conversion_rate": _number(conversion_rate(ranking)),
+        "auc": _number(auc(ranking)),
+        "capacity": {
+            "chosen": ranking.chosen,
+            "converted": float(ranking.hits),
+            "precision": _number(precision(ranking)),
+            "interval": _interval(ranking.hits, ranking.chosen),
+            "recall": _number(recall(ranking)),
+            "converted_by_chance": float(ranking.by_chance),
+            "times_chance": _number(_share(ranking.hits, ranking.by_chance)),
+        },
+        "deciles": [
+            {
+                "decile": n + 1,
+                "leads": leads,
+                "converted": float(converted),
+                "conversion_rate": _number(_share(converted, leads)),
+                "interval": _interval(converted, leads),
+                "lift": _number(lift(ranking, n)),
+                "gain": _number(gained[n]),
+            }
+            for n, (leads, converted) in enumerate(ranking.tenths)
+        ],
+    }
+
+
+def _share(part: Fraction | int, whole: Fraction | int) -> Fraction | None:
+    return Fraction(part) / whole if whole else None
+
+
+def _number(value: Fraction | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _interval(converted: Fraction, leads: int) -> tuple[float, float] | None:
+    return wilson((float(converted), leads)) if leads else None

@@ -1,0 +1,293 @@
+"""An experiment's text (TOML) read, checked and compiled. Refuses everything it does not fully understand.
+
+A refusal names the line, the place and the reason, so that the person who wrote the file can mend it.
+What GrowthBook would silently repair (weights that do not sum to 1) is refused here.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from schemas.envelope import tag_of
+from schemas.events import ConversionRecorded, Custom
+from scoring.experiments.assignment import (
+    HASH_VERSIONS,
+    LEAD,
+    RUNNING,
+    STOPPED,
+    VISITOR,
+    Experiment,
+    Goal,
+    Namespace,
+    Sign,
+    Variant,
+    built_in_experiments,
+    equal_weights,
+)
+from scoring.features.features import CUSTOM
+from scoring.features.signals import EVENT_NAMES
+from scoring.models.text_refusals import Table, is_whole, line_of, read_document
+
+LONGEST_TEXT = 200_000
+LONGEST_ABOUT = 2_000
+MOST_VARIANTS = 20
+MOST_GOALS = 20
+LONGEST_WINDOW_DAYS = 3_650
+LONGEST_LINE = 512
+"""Of a conversion type or a seed."""
+CONVERSION = tag_of(ConversionRecorded)
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
+_VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?", re.ASCII)
+_KEYS = frozenset(
+    {"name", "about", "status", "winner", "unit", "seed", "hash_version", "coverage", "namespace"}
+    | {"window_days", "variants", "goals"}
+)
+
+
+class ExperimentError(ValueError):
+    """The text is refused; the message says where and why."""
+
+
+def compile_experiment(text: str) -> Experiment:
+    """Compile an experiment's text; ExperimentError names line, place and reason."""
+    document = read_document(text, "an experiment", ExperimentError, longest=LONGEST_TEXT)
+    unknown = sorted(document.keys() - _KEYS)
+    if unknown:
+        raise _refusal(text, unknown[0], f"unknown; an experiment has {', '.join(sorted(_KEYS))}")
+    name = _name(text, document)
+    variants = _variants(text, document)
+    status = _one_of(text, document, "status", RUNNING, STOPPED)
+    hash_version = document.get("hash_version", 2)
+    if not is_whole(hash_version, *HASH_VERSIONS):
+        raise _refusal(text, "hash_version", f"is 1 or 2, not {hash_version!r}")
+    window = document.get("window_days", 30)
+    if not is_whole(window, 1, LONGEST_WINDOW_DAYS):
+        raise _refusal(text, "window_days", f"is 1 to {LONGEST_WINDOW_DAYS} days, not {_said(window)}")
+    return Experiment(
+        name=name,
+        variants=variants,
+        goals=_goals(text, document),
+        about=_text(text, document, "about", LONGEST_ABOUT) or "",
+        status="stopped" if status == STOPPED else "running",
+        unit="lead" if _one_of(text, document, "unit", VISITOR, LEAD) == LEAD else "visitor",
+        seed=_text(text, document, "seed", LONGEST_LINE) or name,
+        hash_version=hash_version,
+        coverage=_share(text, "coverage", document.get("coverage", 1)),
+        namespace=_namespace(text, document),
+        window_days=window,
+        winner=_winner(text, document, variants, stopped=status == STOPPED),
+    )
+
+
+def built_in() -> Mapping[str, Experiment]:
+    """The experiments that come with Leadstream, by name."""
+    return MappingProxyType({name: compile_experiment(text) for name, text in built_in_experiments().items()})
+
+
+def _name(text: str, document: Table) -> str:
+    name = document.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        problem = "missing: give the experiment a name" if name is None else f"{_said(name)} is not a name"
+        raise _refusal(text, "name", f"{problem} of small letters, digits, _ and -")
+    return name
+
+
+def _variants(text: str, document: Table) -> tuple[Variant, ...]:
+    given = _tables(text, document, "variants")
+    if not 2 <= len(given) <= MOST_VARIANTS:
+        raise _refusal(text, "variants", f"an experiment has 2 to {MOST_VARIANTS}, not {len(given)}")
+    for name, table in given.items():
+        if not _VARIANT.fullmatch(name):
+            raise _within(
+                text, "variants", name, None, "a name has 1 to 64 letters, digits, spaces, _ . or -"
+            )
+        unknown = sorted(table.keys() - {"weight", "config"})
+        if unknown:
+            raise _within(text, "variants", name, unknown[0], "unknown; a variant has weight and config")
+    weights = _weights(text, given)
+    return tuple(
+        Variant(name, weight, _config(text, name, table.get("config", {})))
+        for (name, table), weight in zip(given.items(), weights, strict=True)
+    )
+
+
+def _config(text: str, variant: str, value: Any) -> Any:
+    try:
+        return _plain(value)
+    except ExperimentError as wrong:
+        raise _within(text, "variants", variant, "config", str(wrong)) from None
+
+
+def _weights(text: str, given: Mapping[str, Table]) -> list[float]:
+    """Each variant's share; equal ones where none is given."""
+    if not any("weight" in table for table in given.values()):
+        return equal_weights(len(given))
+    exact = []
+    for name, table in given.items():
+        weight = _number(table.get("weight"))
+        if "weight" not in table:
+            raise _within(text, "variants", name, None, "weight is missing, and other variants have one")
+        if weight is None or not 0 < weight < 1:
+            reason = f"is above 0 and below 1, not {_said(table['weight'])}"
+            raise _within(text, "variants", name, "weight", reason)
+        exact.append(weight)
+    if sum(exact) != 1:
+        last = list(given)[-1]
+        raise _within(
+            text,
+            "variants",
+            last,
+            "weight",
+            f"the weights sum to {sum(exact)}, not to 1: mend one, or leave all out",
+        )
+    return [float(weight) for weight in exact]
+
+
+def _goals(text: str, document: Table) -> tuple[Goal, ...]:
+    given = _tables(text, document, "goals")
+    if not 1 <= len(given) <= MOST_GOALS:
+        raise _refusal(text, "goals", f"an experiment has 1 to {MOST_GOALS}, not {len(given)}")
+    return tuple(_goal(text, name, table) for name, table in given.items())
+
+
+def _goal(text: str, name: str, table: Table) -> Goal:
+    if not _NAME.fullmatch(name):
+        raise _within(text, "goals", name, None, "a name has small letters, digits, _ and -")
+    unknown = sorted(table.keys() - {"event", "conversion", "about"})
+    if unknown:
+        raise _within(text, "goals", name, unknown[0], "unknown; a goal has event or conversion, and about")
+    about = table.get("about", "")
+    if not isinstance(about, str) or len(about) > LONGEST_ABOUT:
+        raise _within(text, "goals", name, "about", "wants a text")
+    signs = []
+    if "event" in table:
+        signs.append(_event(text, name, table["event"]))
+    if "conversion" in table:
+        conversion = table["conversion"]
+        if not isinstance(conversion, str) or not 1 <= len(conversion) <= LONGEST_LINE:
+            raise _within(
+                text, "goals", name, "conversion", f"wants a conversion type, not {_said(conversion)}"
+            )
+        signs.append(Sign(CONVERSION, conversion))
+    if not signs:
+        raise _within(
+            text, "goals", name, None, 'wants event = "demo_requested" or conversion = "purchase", or both'
+        )
+    return Goal(name, tuple(signs), about)
+
+
+def _event(text: str, goal: str, event: Any) -> Sign:
+    if isinstance(event, str) and event.startswith(CUSTOM) and len(event) > len(CUSTOM):
+        return Sign(tag_of(Custom), event.removeprefix(CUSTOM))
+    if not isinstance(event, str) or event not in EVENT_NAMES:
+        raise _within(
+            text, "goals", goal, "event", f"{_said(event)} is no event type, and not {CUSTOM}NAME either"
+        )
+    return Sign(event)
+
+
+def _namespace(text: str, document: Table) -> Namespace | None:
+    if "namespace" not in document:
+        return None
+    given = document["namespace"]
+    named = isinstance(given, dict) and given.keys() == {"name", "from", "to"} and given["name"]
+    if not isinstance(named, str) or not 1 <= len(named) <= LONGEST_LINE:
+        raise _refusal(text, "namespace", 'wants { name = "chat", from = 0.0, to = 0.5 }')
+    start, end = (_share(text, "namespace", given[key]) for key in ("from", "to"))
+    if start >= end:
+        raise _refusal(text, "namespace", "from is below to")
+    return Namespace(named, start, end)
+
+
+def _winner(text: str, document: Table, variants: tuple[Variant, ...], *, stopped: bool) -> str | None:
+    winner = document.get("winner")
+    if winner is None:
+        return None
+    if not stopped:
+        raise _refusal(text, "winner", f'only an experiment of status = "{STOPPED}" has one')
+    names = [variant.name for variant in variants]
+    if winner not in names:
+        raise _refusal(text, "winner", f"is {' or '.join(names)}, not {_said(winner)}")
+    return str(winner)
+
+
+def _tables(text: str, document: Table, key: str) -> dict[str, Table]:
+    given = document.get(key)
+    if not isinstance(given, dict):
+        raise _refusal(text, key, f"missing: write [{key}.NAME]" if given is None else "wants tables")
+    for name, table in given.items():
+        if not isinstance(table, dict):
+            raise _within(text, key, name, None, f"wants a table [{key}.{name}]")
+    return given
+
+
+def _one_of(text: str, document: Table, key: str, *allowed: str) -> str:
+    value = document.get(key, allowed[0])
+    if value not in allowed:
+        raise _refusal(text, key, f"is {' or '.join(allowed)}, not {_said(value)}")
+    return str(value)
+
+
+def _text(text: str, document: Table, key: str, longest: int) -> str | None:
+    value = document.get(key)
+    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= longest):
+        raise _refusal(text, key, f"wants a text of 1 to {longest} characters")
+    return value
+
+
+def _share(text: str, key: str, value: Any) -> float:
+    share = _number(value)
+    if share is None or not 0 <= share <= 1:
+        raise _refusal(text, key, f"is a share from 0 to 1, not {_said(value)}")
+    return float(share)
+
+
+def _number(value: Any) -> Decimal | None:
+    """A finite number, as it was written."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    exact = Decimal(value)
+    return exact if exact.is_finite() else None
+
+
+def _plain(value: Any) -> Any:
+    """A value of TOML as one of JSON."""
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case Decimal():
+            found = float(value)
+            if not math.isfinite(found):
+                raise ExperimentError(f"{value} is no number of JSON")
+            return found
+        case bool() | int() | str():
+            return value
+        case _:
+            raise ExperimentError(f"{value} is no value of JSON: write it as a text, in quotes")
+
+
+def _said(value: Any) -> str:
+    return str(value) if isinstance(value, Decimal) else repr(value)
+
+
+def _within(text: str, key: str, name: str, field: str | None, reason: str) -> ExperimentError:
+    """A refusal of something in the table [key.name]."""
+    header = rf"^[ \t]*\[{key}\.[\"']?{re.escape(name)}[\"']?\]"
+    found = re.search(header, text, re.MULTILINE)
+    line = line_of(text, header if found else rf"^[ \t]*\[?{key}\b")
+    if found is not None and field is not None:
+        section = text[found.end() :].partition("\n[")[0]
+        line += line_of(section, rf"^[ \t]*{re.escape(field)}\b") - 1
+    place = f"{key}.{name}" if field is None else f"{key}.{name}, {field}"
+    return ExperimentError(f"line {line}, {place}: {reason}")
+
+
+def _refusal(text: str, key: str, reason: str) -> ExperimentError:
+    line = line_of(text, rf"^[ \t]*\[*{re.escape(key)}\b")
+    return ExperimentError(f"line {line}, {key}: {reason}")

@@ -1,0 +1,367 @@
+"""What one event means for a lead's features, decided once, where the event first arrives.
+
+`EFFECTS` classifies every event type: is it something the person did, does it show high intent, which
+profile fields does it fill. Models may define signals of their own; these are stored under
+`NAME@HASH`, the hash being that of the definition, so that a changed definition counts from zero and
+never mixes with what the old one counted. Total: no event that decoded can make `lift` raise.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from decimal import ROUND_HALF_EVEN, Decimal
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+from msgspec.structs import fields as struct_fields
+
+from schemas import events
+from schemas.envelope import Event, tag_of
+from scoring.features.features import CUSTOM, FeatureDelta, Value
+from scoring.features.operators import OPERATORS, OperandError, Test
+from scoring.features.sources import source_of
+
+INTERACTION = "interaction"
+HIGH_INTENT = "high_intent"
+QUESTIONS = "questions"
+IMPORTANT_CLICK = "important_click"
+MANUAL_STAGE = "manual_stage"
+
+LONGEST_ITEM = 16
+LARGEST_FIELD = 256
+"""Bytes of a profile field that features keep; what is longer is cut (the event keeps all of it)."""
+
+LARGEST_AMOUNT = 2**53
+
+_ZERO_DECIMALS = frozenset(
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - ISO 4217, as a line
+)
+_THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
+
+
+class Effect(NamedTuple):
+    """What every event of a type does."""
+
+    acts: Callable[[Any], bool]
+    """Did the person do something: an interaction."""
+    fields: Callable[[Any], Mapping[str, Value]]
+    high_intent: bool = False
+
+
+def _always(_: Event) -> bool:
+    return True
+
+
+def _never(_: Event) -> bool:
+    return False
+
+
+def _no_fields(_: Event) -> Mapping[str, Value]:
+    return {}
+
+
+def _given_fields(event: events.ProfileUpdated | events.FormSubmitted) -> Mapping[str, Value]:
+    return {name: value for name, value in (event.fields or {}).items() if name != MANUAL_STAGE}
+
+
+def _contact_fields(event: events.ContactShared) -> Mapping[str, Value]:
+    shared = {
+        "name": event.name,
+        "first_name": event.first_name,
+        "last_name": event.last_name,
+        "email": event.email,
+        "phone": event.phone,
+    }
+    return {name: value for name, value in shared.items() if value is not None}
+
+
+def _answer_field(event: events.QuestionAnswered) -> Mapping[str, Value]:
+    named = event.profile_field
+    if named is None or named == MANUAL_STAGE or not event.text.strip():
+        return {}
+    return {named: event.text}
+
+
+def _consent_fields(event: events.ConsentChanged) -> Mapping[str, Value]:
+    given = {"email_consent": event.email, "sms_consent": event.sms}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+_ACT = Effect(_always, _no_fields)
+_INTENT = Effect(_always, _no_fields, high_intent=True)
+_QUIET = Effect(_never, _no_fields)
+
+EFFECTS: dict[type[Event], Effect] = {
+    events.SessionStarted: _ACT,
+    events.SessionEnded: _QUIET,
+    events.SessionHeartbeat: _QUIET,
+    events.PageViewed: _ACT,
+    events.ElementClicked: _ACT,
+    events.LinkClicked: _ACT,
+    events.FormSubmitted: Effect(_always, _given_fields, high_intent=True),
+    events.ContentDownloaded: _ACT,
+    events.AdClicked: _ACT,
+    events.SocialInteraction: _ACT,
+    events.QrScanned: _ACT,
+    events.CatalogViewed: _ACT,
+    events.MessageReceived: _ACT,
+    events.GreetingReplied: _ACT,
+    events.QuestionAnswered: Effect(_always, _answer_field),
+    events.QuestionsCompleted: _ACT,
+    events.ContactShared: Effect(_always, _contact_fields),
+    events.ProductClicked: _ACT,
+    events.DemoRequested: _INTENT,
+    events.CtaClicked: _INTENT,
+    events.EmailSent: _QUIET,
+    events.EmailOpened: _ACT,
+    events.EmailClicked: _ACT,
+    events.EmailReplied: _ACT,
+    events.SmsSent: _QUIET,
+    events.SmsReplied: _ACT,
+    events.CallMade: Effect(lambda call: bool(call.answered), _no_fields),
+    events.MeetingScheduled: _INTENT,
+    events.PurchaseMade: _INTENT,
+    events.ConsentChanged: Effect(_never, _consent_fields),
+    events.ProfileUpdated: Effect(_never, _given_fields),
+    events.LeadIdentified: _QUIET,
+    events.LeadsMerged: _QUIET,
+    events.MergeUndone: _QUIET,
+    events.StageChanged: Effect(_never, lambda event: {MANUAL_STAGE: event.stage}),
+    events.ConversionRecorded: _QUIET,
+    events.LeadAssigned: Effect(_never, lambda event: {"assigned_to": event.assigned_to}),
+    events.TaskCreated: _QUIET,
+    events.CampaignJoined: _QUIET,
+    events.NoteAdded: _QUIET,
+    events.ExperimentExposed: _QUIET,
+    events.LeadErased: _QUIET,
+    events.Custom: _ACT,
+}
+"""Every event type, with nothing left to a default."""
+
+
+EVENT_NAMES: dict[str, type[Event]] = {tag_of(event_type): event_type for event_type in EFFECTS}
+
+_TAGS = {event_type: tag for tag, event_type in EVENT_NAMES.items()}
+
+
+def is_interaction(event: Event) -> bool:
+    """Did the person do something, rather than we, a clock or a system?"""
+    return EFFECTS[type(event)].acts(event)
+
+
+def may_be_interaction(kind: type[Event]) -> bool:
+    """Can an event of this type be something that the person did?"""
+    return EFFECTS[kind].acts is not _never
+
+
+def is_counted_always(signal: str) -> bool:
+    """Is it a signal of every lead, whatever the models define?"""
+    return signal in EVENT_NAMES or signal in {INTERACTION, HIGH_INTENT} or signal.startswith(CUSTOM)
+
+
+class SignalError(ValueError):
+    """The definition of a signal makes no sense."""
+
+
+class Definition(NamedTuple):
+    """A signal that a model defines: which events count, and as what."""
+
+    name: str
+    stored: str
+    """NAME@HASH"""
+    event: str
+    distinct: bool
+    """A set of values instead of a count."""
+    holds: Test
+    item: Callable[[Event], Any]
+
+
+class Defines(Protocol):
+    """Whatever brings signals along: a model."""
+
+    @property
+    def signals(self) -> tuple[Definition, ...]: ...
+
+
+def define(name: str, table: Mapping[str, Any]) -> Definition:
+    """Read one entry of [signals]; SignalError says what is wrong with it."""
+    if is_counted_always(name) or name in {QUESTIONS, "created"}:
+        raise SignalError(f"{name!r} is counted anyway; choose another name")
+    given = dict(table)
+    event = given.pop("event", None)
+    if not isinstance(event, str) or not (event in EVENT_NAMES or event.startswith(CUSTOM)):
+        raise SignalError(f"event = {event!r} is no event type")
+    source = given.pop("source", None)
+    if source is not None and not isinstance(source, str):
+        raise SignalError(f"source = {source!r} is not a text")
+    distinct = given.pop("distinct", None)
+    item = _no_item if distinct is None else _reader(event, distinct)
+    wheres = given.pop("where", [])
+    if not isinstance(wheres, list) or not all(isinstance(where, dict) for where in wheres):
+        raise SignalError("where wants a list of { field = ..., OPERATOR = ... }")
+    wheres = [given, *wheres] if given else wheres
+    tests = [_where(event, where) for where in wheres]
+
+    def holds(happened: Any) -> bool:
+        if source is not None and happened.source != source:
+            return False
+        return all(test(read(happened)) for read, test in tests)
+
+    meaning = [event, source, distinct, wheres]
+    canonical = json.dumps(meaning, sort_keys=True, default=str, separators=(",", ":"))
+    digest = blake2b(canonical.encode(), digest_size=4).hexdigest()
+    return Definition(name, f"{name}@{digest}", event, distinct is not None, holds, item)
+
+
+class Catalogue:
+    """The signals of several models together."""
+
+    __slots__ = ("_by_event",)
+
+    def __init__(self, by_event: dict[str, tuple[Definition, ...]]) -> None:
+        self._by_event = by_event
+
+    @classmethod
+    def of(cls, models: Iterable[Defines]) -> "Catalogue":
+        """A signal that several models define alike counts once."""
+        by_event: dict[str, dict[str, Definition]] = {}
+        for model in models:
+            for signal in model.signals:
+                by_event.setdefault(signal.event, {})[signal.stored] = signal
+        return cls({event: tuple(found.values()) for event, found in by_event.items()})
+
+    def lift(self, event: Event, at: int, day: int) -> FeatureDelta:
+        """The event's effect. `at`: when it occurred, already clamped; `day`: its local day."""
+        effect = EFFECTS[type(event)]
+        name = signal_of(event)
+        signals = [name]
+        acts = effect.acts(event)
+        if acts:
+            signals.append(INTERACTION)
+        if effect.high_intent:
+            signals.append(HIGH_INTENT)
+        items: list[tuple[str, str]] = []
+        for defined in self._by_event.get(name, ()):
+            if not defined.holds(event):
+                continue
+            if defined.distinct:
+                items.extend((defined.stored, item) for item in _items(defined.item(event)))
+            else:
+                signals.append(defined.stored)
+        if isinstance(event, events.QuestionAnswered):
+            items.extend((QUESTIONS, item) for item in _items(event.question_id))
+        return FeatureDelta(
+            at,
+            day,
+            event.event_id,
+            signals,
+            {name: _kept(value) for name, value in effect.fields(event).items()},
+            items,
+            _sums(event),
+            source_of(event) if acts else None,
+        )
+
+    def is_important_click(self, event: Event) -> bool:
+        """Does it match the signal that models call important_click?"""
+        return any(
+            defined.name == IMPORTANT_CLICK and defined.holds(event)
+            for defined in self._by_event.get(signal_of(event), ())
+        )
+
+
+def signal_of(event: Event) -> str:
+    """The name under which every event counts: its type, or custom:NAME."""
+    return CUSTOM + event.name if isinstance(event, events.Custom) else _TAGS[type(event)]
+
+
+def decimals_of(currency: str) -> int:
+    """How many decimals the currency's amounts have (ISO 4217)."""
+    return 0 if currency in _ZERO_DECIMALS else 3 if currency in _THREE_DECIMALS else 2
+
+
+def minor_units(value: Decimal, currency: str) -> int:
+    """An amount in the currency's smallest unit, rounded half to even; never negative."""
+    if not value.is_finite() or value <= 0:
+        return 0
+    if value >= LARGEST_AMOUNT:
+        return LARGEST_AMOUNT
+    minor = int(value.scaleb(decimals_of(currency)).to_integral_value(ROUND_HALF_EVEN))
+    return min(minor, LARGEST_AMOUNT)
+
+
+def _sums(event: Event) -> list[tuple[str, int]]:
+    if not isinstance(event, events.PurchaseMade):
+        return []
+    return [(f"purchase:{event.currency}", minor_units(event.value, event.currency))]
+
+
+def _no_item(_: Event) -> None:
+    return None
+
+
+def _where(event: str, where: dict[str, Any]) -> tuple[Callable[[Event], Any], Test]:
+    rest = dict(where)
+    field = rest.pop("field", None)
+    if field is None:
+        raise SignalError("field is missing: " + ", ".join(sorted(rest)) + " of what?")
+    read = _reader(event, field)
+    if len(rest) != 1 or not rest.keys() <= OPERATORS.keys():
+        raise SignalError(
+            f"field = {field!r} wants one operator, not {', '.join(sorted(rest)) or 'none'}; "
+            f"operators are {', '.join(OPERATORS)}"
+        )
+    ((operator, operand),) = rest.items()
+    try:
+        return read, OPERATORS[operator].parse(operand)
+    except OperandError as wrong:
+        raise SignalError(f"{operator} {wrong}") from None
+
+
+def _reader(event: str, field: Any) -> Callable[[Event], Any]:
+    """How to read a field of the event: its own, or of a custom one a property."""
+    if not isinstance(field, str):
+        raise SignalError(f"field = {field!r} is not a text")
+    if event.startswith(CUSTOM):
+        return lambda happened: (getattr(happened, "properties", None) or {}).get(field)
+    event_type = EVENT_NAMES[event]
+    if event_type is events.Custom:
+        raise SignalError("event = 'custom' wants a name: custom:NAME")
+    own = {declared.name for declared in struct_fields(event_type)}
+    own -= {declared.name for declared in struct_fields(Event)}
+    group, _, name = field.partition(".")
+    if group == "fields" and group in own and name:
+        return lambda happened: (getattr(happened, "fields", None) or {}).get(name)
+    if field not in own:
+        raise SignalError(f"{event} has no field {field!r}; it has {', '.join(sorted(own)) or 'none'}")
+    return lambda happened: getattr(happened, field)
+
+
+def _items(value: Any) -> list[str]:
+    found = value if isinstance(value, list) else [value]
+    return [_item(each) for each in found if isinstance(each, str | int | float)]
+
+
+def _item(value: str | float) -> str:
+    text = str(value)
+    if len(text.encode(errors="replace")) <= LONGEST_ITEM:
+        return text
+    return "#" + blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _kept(value: Value) -> Value:
+    if isinstance(value, str):
+        return _cut(value, LARGEST_FIELD)
+    if isinstance(value, list):
+        kept, room = [], LARGEST_FIELD
+        for item in value:
+            room -= len(item.encode(errors="replace")) + 2
+            if room < 0:
+                break
+            kept.append(item)
+        return kept
+    return value
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) * 4 <= limit:
+        return text
+    return text.encode(errors="replace")[:limit].decode(errors="ignore")

@@ -1,0 +1,67 @@
+"""What a rule looks at: one lead, or one session, at one moment."""
+
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from scoring.features.calendar import Calendar
+from scoring.features.features import Features, Session, Signal, Value, Written
+
+
+class Subject(NamedTuple):
+    """A lead as far as scores can see."""
+
+    features: Features
+    stage: str = "new"
+
+
+class View(Struct, gc=False):
+    """A subject as of a moment, laid out for rules to read. Short-lived; never kept."""
+
+    signals: dict[str, Signal]
+    fields: dict[str, Written]
+    sets: dict[str, list[str]]
+    sums: dict[str, int]
+    stage: str
+    came_by: str | None
+    at: int
+    day: int
+    session: Session
+
+
+NO_SESSION = Session(0, 0, 0, closed=True, pages=0, clicks=0, important_clicks=0)
+
+
+def view_of(subject: Subject, as_of: int, zone: Calendar) -> View:
+    features = subject.features
+    touch = features.first_touch
+    return View(
+        features.signals,
+        features.fields,
+        features.sets,
+        features.sums,
+        subject.stage,
+        None if touch is None else touch[2],
+        as_of,
+        zone.day_of(as_of),
+        NO_SESSION,
+    )
+
+
+def view_of_session(session: Session) -> View:
+    """Rules that read a session see nothing else."""
+    return View({}, {}, {}, {}, "", None, session.last_at, 0, session)
+
+
+def created_at(signals: dict[str, Signal]) -> int | None:
+    """When the lead was first heard of."""
+    return min([signal.first for signal in signals.values()], default=None)
+
+
+def profile_value(view: View, name: str) -> Value:
+    """A profile field. The stage is the lifecycle's; the source, unless given, that of the first touch."""
+    if name == "stage":
+        return view.stage
+    written = view.fields.get(name)
+    value = None if written is None else written[2]
+    return view.came_by if value is None and name == "source" else value

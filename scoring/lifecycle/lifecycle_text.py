@@ -1,0 +1,266 @@
+"""A lifecycle's text (TOML) read, checked and compiled. Refuses everything it does not fully understand.
+
+A refusal names the line, the transition and the reason, so that the person who wrote it can mend it.
+What is accepted never turns a lead back and never sends it round in a circle without a new act.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+from typing import Any, TypeGuard
+
+from schemas.events import Stage
+from scoring.features.calendar import DAY
+from scoring.features.signals import EVENT_NAMES, HIGH_INTENT, INTERACTION, is_counted_always
+from scoring.lifecycle.transitions import (
+    ASIDE,
+    FUNNEL,
+    SINCE,
+    STAGES,
+    Lifecycle,
+    Qualification,
+    Since,
+    Transition,
+)
+from scoring.models.text_refusals import Table, is_whole, line_of, read_document
+
+LONGEST_TEXT = 100_000
+MOST_TRANSITIONS = 64
+MOST_SIGNALS = 32
+MOST_BANDS = 32
+LONGEST_REASON = 200
+LONGEST_WAIT_DAYS = 3_650
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
+_CUSTOM = re.compile(r"custom:[^\x00-\x1f\x7f]{1,128}")
+_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*[\"']?transitions[\"']?[ \t]*\]\]", re.MULTILINE)
+_KEYS = ("lifecycle", "about", "transitions")
+_OF_TRANSITION = ("to", "from", "when", "since", "qualified_by", "inactive_days", "reason")
+_OF_QUALIFICATION = ("model", "set", "bands")
+
+
+class LifecycleError(ValueError):
+    """The text is refused; the message says where and why."""
+
+
+class _Wrong(Exception):
+    """What is wrong with a key of the transition at hand; None: with all of it."""
+
+    def __init__(self, key: str | None, reason: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
+def compile_lifecycle(text: str) -> Lifecycle:
+    """Compile a lifecycle's text; LifecycleError names line, transition and reason."""
+    document = read_document(text, "a lifecycle", LifecycleError, longest=LONGEST_TEXT, parse_float=float)
+    unknown = sorted(document.keys() - set(_KEYS))
+    if unknown:
+        raise _refusal(text, unknown[0], f"unknown; a lifecycle has {', '.join(_KEYS)}")
+    name = document.get("lifecycle")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        problem = "missing: give the lifecycle a name" if name is None else f"{_said(name)} is not a name"
+        raise _refusal(text, "lifecycle", f"{problem} of small letters, digits, _ and -")
+    if not isinstance(document.get("about", ""), str):
+        raise _refusal(text, "about", "wants a text")
+    transitions = _transitions(text, document.get("transitions"))
+    return Lifecycle(
+        name=name,
+        transitions=transitions,
+        onward=MappingProxyType({stage: _onward(stage, transitions) for stage in STAGES}),
+        qualifications=tuple(dict.fromkeys(t.qualified_by for t in transitions if t.qualified_by)),
+    )
+
+
+def _onward(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
+    """Those that leave the stage: the one that leads furthest first, stages off the way last."""
+    return tuple(
+        sorted(
+            (transition for transition in transitions if stage in transition.sources),
+            key=lambda transition: -FUNNEL.index(transition.to) if transition.to in FUNNEL else 1,
+        )
+    )
+
+
+def _transitions(text: str, given: Any) -> tuple[Transition, ...]:
+    if given is None:
+        raise _refusal(
+            text,
+            "transitions",
+            "missing: write [[transitions]], or transitions = [] if only people move leads",
+        )
+    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+        raise _refusal(text, "transitions", "wants [[transitions]], one for each")
+    if len(given) > MOST_TRANSITIONS:
+        raise _refusal(text, "transitions", f"a lifecycle has at most {MOST_TRANSITIONS}, not {len(given)}")
+    found: list[Transition] = []
+    for number, table in enumerate(given):
+        try:
+            transition = _transition(table)
+            _refuse_circle(found, transition)
+        except _Wrong as wrong:
+            line = _line(text, number, len(given), wrong.key)
+            named = f"transition to {_said(table['to'])}" if "to" in table else f"transition {number + 1}"
+            key = "" if wrong.key is None else f", {wrong.key}"
+            raise LifecycleError(f"line {line}, {named}{key}: {wrong}") from None
+        found.append(transition)
+    return tuple(found)
+
+
+def _transition(table: Table) -> Transition:
+    unknown = sorted(table.keys() - set(_OF_TRANSITION))
+    if unknown:
+        raise _Wrong(unknown[0], f"unknown; a transition has {', '.join(_OF_TRANSITION)}")
+    to = table.get("to")
+    if not _is_stage(to):
+        raise _Wrong("to", "missing: where to" if to is None else _no_stage(to))
+    if to == "new":
+        raise _Wrong("to", "'new' is where leads begin, and no rule leads there")
+    sources = _sources(table.get("from"), to)
+    signals = _signals(table.get("when"))
+    days = table.get("inactive_days")
+    if days is not None and not is_whole(days, 1, LONGEST_WAIT_DAYS):
+        raise _Wrong("inactive_days", f"is 1 to {LONGEST_WAIT_DAYS:,} days, not {_said(days)}")
+    qualified_by = None if "qualified_by" not in table else _qualification(table["qualified_by"])
+    if not signals and qualified_by is None and days is None:
+        raise _Wrong(None, "wants a condition: when, qualified_by or inactive_days, or several of them")
+    return Transition(
+        to=to,
+        sources=sources,
+        reason=_reason(table.get("reason")),
+        signals=signals,
+        since=_since(table.get("since"), timed=bool(signals) or days is not None),
+        qualified_by=qualified_by,
+        inactive=None if days is None else days * DAY,
+    )
+
+
+def _sources(given: Any, to: Stage) -> tuple[Stage, ...]:
+    if not isinstance(given, list) or not given:
+        raise _Wrong("from", 'wants the stages that it leaves: from = ["new", "contacted"]')
+    sources: list[Stage] = []
+    for stage in given:
+        if not _is_stage(stage):
+            raise _Wrong("from", _no_stage(stage))
+        if stage == to:
+            raise _Wrong("from", f"{to!r} is where it leads to")
+        if stage in FUNNEL and to in FUNNEL and FUNNEL.index(stage) > FUNNEL.index(to):
+            raise _Wrong("from", f"a lead goes forward only, and {to!r} comes before {stage!r}")
+        sources.append(stage)
+    return tuple(dict.fromkeys(sources))
+
+
+def _signals(given: Any) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not 1 <= len(given) <= MOST_SIGNALS:
+        raise _Wrong("when", f'wants 1 to {MOST_SIGNALS} signals: when = ["form_submitted"]')
+    for name in given:
+        if not isinstance(name, str) or not _is_signal(name):
+            known = f"{INTERACTION}, {HIGH_INTENT}, custom:NAME or an event type such as form_submitted"
+            raise _Wrong("when", f"{_said(name)} is no signal; those are {known}")
+    return tuple(dict.fromkeys(given))
+
+
+def _is_signal(name: str) -> bool:
+    """Is it counted of every lead under this very name?"""
+    if name == "custom" or (name.startswith("custom:") and not _CUSTOM.fullmatch(name)):
+        return False
+    return name in EVENT_NAMES or is_counted_always(name)
+
+
+def _since(given: Any, *, timed: bool) -> Since | None:
+    if given is None:
+        return None
+    for since in SINCE:
+        if given == since:
+            if not timed:
+                raise _Wrong("since", "belongs to when or inactive_days")
+            return since
+    raise _Wrong("since", f"is {', '.join(SINCE[:-1])} or {SINCE[-1]}, not {_said(given)}")
+
+
+def _qualification(given: Any) -> Qualification:
+    form = '{ model = "rules", set = "stage", bands = ["mql"] }'
+    if not isinstance(given, dict) or given.keys() != set(_OF_QUALIFICATION):
+        raise _Wrong("qualified_by", f"wants {form}")
+    model, scale, bands = (given[key] for key in _OF_QUALIFICATION)
+    for name in (model, scale):
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name, re.ASCII):
+            raise _Wrong("qualified_by", f"{_said(name)} is no name of a model or of a set of bands")
+    if (
+        not isinstance(bands, list)
+        or not 1 <= len(bands) <= MOST_BANDS
+        or not all(isinstance(band, str) and band for band in bands)
+    ):
+        raise _Wrong("qualified_by", f"wants 1 to {MOST_BANDS} names of bands, not {_said(bands)}")
+    return Qualification(model, scale, tuple(sorted(set(bands))))
+
+
+def _reason(given: Any) -> str:
+    if not isinstance(given, str) or not given.strip() or len(given) > LONGEST_REASON:
+        raise _Wrong("reason", f"wants a text of 1 to {LONGEST_REASON} characters, which the history shows")
+    if not given.isprintable():
+        raise _Wrong("reason", "wants one line of plain text")
+    return given
+
+
+def _refuse_circle(before: Iterable[Transition], new: Transition) -> None:
+    """Without a new act, no way may lead from where the transition goes to where it comes from."""
+    if new.wants_news:
+        return
+    edges = [(source, t.to) for t in (*before, new) if not t.wants_news for source in t.sources]
+    for source in new.sources:
+        way = _way(edges, new.to, source)
+        if way:
+            circle = " -> ".join([source, *way])
+            raise _Wrong(
+                None,
+                f"a lead could go round without a new act: {circle}; let one of these wait for an act "
+                'with when = [...] and since = "entering"',
+            )
+
+
+def _way(edges: Sequence[tuple[Stage, Stage]], start: Stage, goal: Stage) -> list[Stage]:
+    """The stages on a way from start to goal, both included; none if there is no way."""
+    ways: list[list[Stage]] = [[start]]
+    seen = {start}
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == goal:
+            return way
+        for source, to in edges:
+            if source == way[-1] and to not in seen:
+                seen.add(to)
+                ways.append([*way, to])
+    return []
+
+
+def _is_stage(given: Any) -> TypeGuard[Stage]:
+    return isinstance(given, str) and given in STAGES
+
+
+def _no_stage(given: Any) -> str:
+    return f"{_said(given)} is no stage; those are {', '.join((*FUNNEL, *ASIDE))}"
+
+
+def _said(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _refusal(text: str, key: str, reason: str) -> LifecycleError:
+    line = line_of(text, rf"^[ \t]*\[*{re.escape(key)}\b")
+    return LifecycleError(f"line {line}, {key}: {reason}")
+
+
+def _line(text: str, number: int, count: int, key: str | None) -> int:
+    """The line of a transition's key; of its header, where the key stands on no line of its own."""
+    headers = list(_HEADER.finditer(text))
+    if len(headers) != count:
+        return line_of(text, r"^[ \t]*\[*transitions\b")
+    mine = headers[number]
+    end = headers[number + 1].start() if number + 1 < count else len(text)
+    named = None if key is None else re.compile(rf"^[ \t]*{re.escape(key)}\b", re.MULTILINE)
+    found = None if named is None else named.search(text, mine.end(), end)
+    return text.count("\n", 0, (found or mine).end()) + 1

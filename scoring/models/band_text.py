@@ -1,0 +1,204 @@
+"""The bands of a model's text: sets of thresholds, matrices of two groups, and what bands need.
+
+All sets have names of their own, and every refusal names the set and the reason.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from scoring.features.calendar import DAY
+from scoring.features.features import FIELDS_KEPT
+from scoring.features.signals import Definition
+from scoring.models.phrases import PhraseError, parse
+from scoring.models.plan import Axis, Matrix, Need, RuleGroup, VectorEntry
+from scoring.models.points import Micro, PointsError, milli
+from scoring.models.rules import LARGEST_ID, LONGEST_NAME, RuleError
+from scoring.models.text_refusals import ModelError, Table, as_table, is_whole, line_of, refusal
+
+MOST_SCALES = 8
+MOST_BANDS = 32
+MOST_NEEDS = 8
+LONGEST_NEED_DAYS = 3_650
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+"""Of a model, a signal, a set of bands."""
+
+Thresholds = list[tuple[Micro, str]]
+
+
+class _BandsError(ValueError):
+    """No set of bands."""
+
+
+def scales_of(text: str, document: Table) -> dict[str, Thresholds]:
+    """The sets of bands of the total."""
+    given = as_table(text, "bands", document.get("bands", {}))
+    if len(given) > MOST_SCALES:
+        raise refusal(text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(given)}")
+    scales = {}
+    for scale, bands in given.items():
+        try:
+            scales[_named(scale)] = _thresholds(bands)
+        except _BandsError as wrong:
+            raise refusal(text, "bands", f"{scale!r}{wrong}") from None
+    return scales
+
+
+def matrices_of(
+    text: str,
+    document: Table,
+    groups: tuple[RuleGroup, ...],
+    slots: tuple[VectorEntry, ...],
+    scales: Mapping[str, Any],
+) -> dict[str, Matrix]:
+    """The sets of bands that two groups make together."""
+    given = as_table(text, "matrix", document.get("matrix", {}))
+    if len(given) > MOST_SCALES:
+        raise refusal(text, "matrix", f"a model has at most {MOST_SCALES}, not {len(given)}")
+    matrices = {}
+    for name, table in given.items():
+        header = rf"^[ \t]*\[?matrix\.[\"']?{re.escape(name)}[\"']?\s*[\].=]"
+        line = line_of(text, header + r"|^[ \t]*\[?matrix\b")
+        where = f"line {line}, matrix.{name}"
+        if not NAME.fullmatch(name) or not isinstance(table, dict) or table.keys() != {"rows", "columns"}:
+            raise ModelError(
+                f"{where}: wants a name of small letters, digits and _, and rows = {{ group = ..., "
+                "bands = { name = threshold, ... } } and columns alike, nothing else"
+            )
+        if name in scales:
+            raise ModelError(f"{where}: [bands] has a set of this name")
+        axes = []
+        for side in ("rows", "columns"):
+            line = line_of(text, rf"\b{side}\b", header)
+            try:
+                axes.append(_axis(table[side], groups, slots))
+            except _BandsError as wrong:
+                raise ModelError(f"line {line}, matrix.{name}, {side}: {wrong}") from None
+        rows, columns = axes
+        if rows.group == columns.group:
+            raise ModelError(f"{where}: rows and columns are the same group, {rows.group!r}")
+        cells = [row + column for _, row in rows.thresholds for _, column in columns.thresholds]
+        if len(set(cells)) < len(cells):
+            twice = next(cell for cell in cells if cells.count(cell) > 1)
+            raise ModelError(f"{where}: two pairs of a row and a column are both called {twice!r}")
+        matrices[name] = Matrix(rows, columns)
+    return matrices
+
+
+def band_sets_of(
+    scales: Mapping[str, Thresholds], matrices: Mapping[str, Matrix]
+) -> dict[str, tuple[str, ...]]:
+    """Every set of bands with its bands, the best first."""
+    sets = {scale: tuple(band for _, band in thresholds) for scale, thresholds in scales.items()}
+    for name, (rows, columns) in matrices.items():
+        sets[name] = tuple(row + column for _, row in rows.thresholds for _, column in columns.thresholds)
+    return sets
+
+
+def needs_of(
+    text: str, document: Table, defined: Mapping[str, Definition], scales: Mapping[str, Thresholds]
+) -> dict[str, tuple[Need, ...]]:
+    """What bands of the total ask for beside points."""
+    given = as_table(text, "needs", document.get("needs", {}))
+    bands = {band for thresholds in scales.values() for _, band in thresholds}
+    needs: dict[str, tuple[Need, ...]] = {}
+    ids: set[int] = set()
+    for band, wanted in given.items():
+        header = rf"^[ \t]*\[+needs\.[\"']?{re.escape(band)}"
+        where = f"line {line_of(text, header)}, needs.{band}"
+        if band not in bands:
+            raise ModelError(f"{where}: there is no band of this name")
+        several = wanted if isinstance(wanted, list) else [wanted]
+        if not 1 <= len(several) <= MOST_NEEDS or not all(isinstance(need, dict) for need in several):
+            raise ModelError(f"{where}: wants 1 to {MOST_NEEDS} tables")
+        try:
+            compiled = [compile_need(need, defined, ids) for need in several]
+        except (RuleError, PhraseError, PointsError) as wrong:
+            raise ModelError(f"{where}: {wrong}") from None
+        active = [need.get("active", True) for need in several]
+        # Where all are switched off nobody reaches the band: that must not qualify anybody.
+        needs[band] = tuple(need for need, on in zip(compiled, active, strict=True) if on)
+    return needs
+
+
+def compile_need(table: Mapping[str, Any], defined: Mapping[str, Definition], ids: set[int]) -> Need:
+    """One criterion; it has to make sense even if it is switched off. `ids` gains its own.
+
+    Raises RuleError, PhraseError or PointsError.
+    """
+    given = dict(table)
+    name, number, active = given.pop("name", "criterion"), given.pop("id", None), given.pop("active", True)
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
+    if number is not None and not is_whole(number, 1, LARGEST_ID):
+        raise RuleError(f"id is a whole number above 0, not {number!r}")
+    if number in ids:
+        raise RuleError(f"two criteria of the model have the id {number}")
+    if number is not None:
+        ids.add(number)
+    if not isinstance(active, bool):
+        raise RuleError(f"active is true or false, not {active!r}")
+    return _need(given, defined)
+
+
+def _named(scale: str) -> str:
+    if not NAME.fullmatch(scale):
+        raise _BandsError(" is not a name of small letters, digits and _")
+    return scale
+
+
+def _thresholds(bands: Any) -> Thresholds:
+    if not isinstance(bands, dict) or not 1 <= len(bands) <= MOST_BANDS:
+        raise _BandsError(f" wants 1 to {MOST_BANDS} bands: {{ name = threshold, ... }}")
+    try:
+        thresholds = [(milli(threshold) * 1000, band) for band, threshold in bands.items()]
+    except PointsError as wrong:
+        raise _BandsError(f": {wrong}") from None
+    if len({threshold for threshold, _ in thresholds}) != len(thresholds):
+        raise _BandsError(" has two bands at one threshold")
+    if not all(1 <= len(band) <= LONGEST_NAME for band in bands):
+        raise _BandsError(f": a band's name has 1 to {LONGEST_NAME} characters")
+    return sorted(thresholds, reverse=True)
+
+
+def _axis(table: Any, groups: tuple[RuleGroup, ...], slots: tuple[VectorEntry, ...]) -> Axis:
+    if not isinstance(table, dict) or table.keys() != {"group", "bands"}:
+        raise _BandsError('wants { group = "...", bands = { name = threshold, ... } }')
+    group = next((group for group in groups if group.name == table["group"]), None)
+    if group is None:
+        raise _BandsError(f"there is no group {table['group']!r}")
+    if not group.weight:
+        raise _BandsError(f"the group {group.name!r} weighs 0")
+    try:
+        thresholds = _thresholds(table["bands"])
+    except _BandsError as wrong:
+        raise _BandsError(f"bands{wrong}") from None
+    mine = [place for place, slot in enumerate(slots) if slot.group == group.name]
+    lines = slice(mine[0], mine[-1] + 1) if mine else slice(0, 0)
+    return Axis(group.name, thresholds, lines, group.weight)
+
+
+def _need(given: Table, defined: Mapping[str, Definition]) -> Need:
+    fields, actions = given.pop("fields", []), given.pop("actions", [])
+    within, minimum = given.pop("within_days", None), milli(given.pop("minimum", -1_000_000))
+    if given:
+        raise RuleError(f"unknown: {', '.join(given)}")
+    for names in (fields, actions):
+        if (
+            not isinstance(names, list)
+            or len(names) > FIELDS_KEPT
+            or not all(isinstance(n, str) for n in names)
+        ):
+            raise RuleError(f"wants a list of names, not {names!r}")
+    if within is not None and not is_whole(within, 1, LONGEST_NEED_DAYS):
+        raise RuleError(f"within_days is 1 to {LONGEST_NEED_DAYS}, not {within!r}")
+    for field in fields:
+        parse(f"profile.{field}", defined)
+    stored = []
+    for action in actions:
+        elapsed = parse(f"days since {action}", defined).elapsed
+        if elapsed is None or elapsed.signal not in parse(action, defined).reads.signals:
+            raise RuleError(f"{action!r} is no action")
+        stored.append(elapsed.signal)
+    return Need(tuple(fields), tuple(stored), None if within is None else within * DAY, minimum * 1000)

@@ -1,0 +1,278 @@
+"""A model's text (TOML) read, checked and compiled. Refuses everything it does not fully understand.
+
+A refusal names the line, the group, the rule and the reason, so that the person who wrote the rule can
+mend it. Limits on size keep a hostile or mistaken text from costing more than a moment.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scoring.features.signals import INTERACTION, Definition, SignalError, define
+from scoring.models.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
+from scoring.models.decay import HalfLifeError, half_life, half_life_days
+from scoring.models.phrases import Reads, Windows, joined, parse
+from scoring.models.plan import Decay, Mean, Model, Need, RuleGroup, lines_of, vector_entries
+from scoring.models.points import Micro, PointsError, milli
+from scoring.models.rules import LARGEST_ID, LONGEST_NAME, Rule, RuleError, bounds, compile_rule
+from scoring.models.text_refusals import (
+    ModelError,
+    Table,
+    as_table,
+    is_whole,
+    line_of,
+    read_document,
+    refusal,
+)
+
+LONGEST_TEXT = 200_000
+MOST_RULES = 200
+MOST_GROUPS = 32
+MOST_SIGNALS = 64
+MOST_SESSIONS = 200
+
+_KEYS = frozenset(
+    {"model", "about", "reads", "lead", "min", "max", "decay", "round", "bands", "band_on"}
+    | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id"}
+)
+
+Defined = Mapping[str, Definition]
+
+
+def compile_model(text: str) -> Model:
+    """Compile a model's text; ModelError names line, group, rule and reason."""
+    document = read_document(text, "a model", ModelError, longest=LONGEST_TEXT)
+    unknown = sorted(document.keys() - _KEYS)
+    if unknown:
+        raise refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
+    name = document.get("model")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        problem = "missing: give the model a name" if name is None else f"{name!r} is not a name"
+        raise refusal(text, "model", f"{problem} of small letters, digits and _")
+    if not isinstance(document.get("about", ""), str):
+        raise refusal(text, "about", "wants a text")
+    for key in ("highest_rule_id", "highest_criterion_id"):
+        if not is_whole(document.get(key, 0), 0, LARGEST_ID):
+            raise refusal(text, key, "wants a whole number, 0 or above")
+    mean = _mean(text, document)
+    defined = _signals(text, document)
+    groups = _groups(text, document, defined, by_session=mean is not None)
+    scales = scales_of(text, document)
+    needs = needs_of(text, document, defined, scales)
+    lowest, highest = (_bound(text, document, key) for key in ("min", "max"))
+    if lowest is not None and highest is not None and lowest > highest:
+        raise refusal(text, "min", "above max")
+    decay = _decay(text, document)
+    for key in ("decay", "needs", "matrix"):
+        if mean is not None and document.get(key):
+            raise refusal(text, key, 'a model that reads = "session" has none')
+    rounding = _one_of(text, document, "round", "half up") is not None
+    limited = lowest is not None or highest is not None
+    bodies = [rule.body for group in groups for rule in group.rules]
+    fading = Reads(signals=frozenset({INTERACTION} if decay else ()))
+    reads = joined([*(body.reads for body in bodies), _needed(needs), fading])
+    moments = [moment for body in bodies for moment in body.moments]
+    moments += [
+        (action, need.within)
+        for several in needs.values()
+        for need in several
+        for action in need.actions
+        if need.within is not None
+    ]
+    slots = vector_entries(
+        groups, limited=limited, decays=decay is not None, mean=mean is not None, rounding=rounding
+    )
+    matrices = matrices_of(text, document, groups, slots, scales)
+    return Model(
+        name=name,
+        groups=groups,
+        slots=slots,
+        scales=scales,
+        matrices=matrices,
+        band_sets=band_sets_of(scales, matrices),
+        band_on_rounded=_one_of(text, document, "band_on", "rounded", "total") == "rounded",
+        needs=needs,
+        lowest=lowest,
+        highest=highest,
+        decay=decay,
+        mean=mean,
+        rounding=rounding,
+        signals=tuple(defined.values()),
+        reads=reads,
+        windows=_windows([windows for body in bodies for windows in body.windows]),
+        moments=_gathered(moments),
+        lines=lines_of(groups),
+    )
+
+
+def _mean(text: str, document: Table) -> Mean | None:
+    if _one_of(text, document, "reads", "session") is None:
+        if "lead" in document:
+            raise refusal(text, "lead", 'only a model that reads = "session" has it')
+        return None
+    given = as_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
+    if given.pop("mean_of", None) != "ended sessions":
+        raise refusal(text, "lead", 'mean_of = "ended sessions" is missing')
+    latest, half = given.pop("latest", MOST_SESSIONS), given.pop("half_life_days", None)
+    if not is_whole(latest, 1, MOST_SESSIONS):
+        raise refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
+    if given:
+        raise refusal(text, "lead", f"unknown: {', '.join(given)}")
+    return Mean(latest, () if half is None else _shares(text, "lead", half))
+
+
+def _signals(text: str, document: Table) -> dict[str, Definition]:
+    given = as_table(text, "signals", document.get("signals", {}))
+    if len(given) > MOST_SIGNALS:
+        raise refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(given)}")
+    defined = {}
+    for name, table in given.items():
+        where = line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
+        if not NAME.fullmatch(name) or not isinstance(table, dict):
+            raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
+        try:
+            defined[name] = define(name, table)
+        except (SignalError, TypeError) as wrong:
+            raise ModelError(f"line {where}, signal {name!r}: {wrong}") from None
+    return defined
+
+
+def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[RuleGroup, ...]:
+    given = as_table(text, "groups", document.get("groups"))
+    if not 1 <= len(given) <= MOST_GROUPS:
+        raise refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
+    count = sum(map(_active_rules, given.values()))
+    if count > MOST_RULES:
+        raise refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
+    ids: set[int] = set()
+    return tuple(
+        _group(text, name, table, defined, ids, by_session=by_session) for name, table in given.items()
+    )
+
+
+def _active_rules(group: Any) -> int:
+    """How many rules of a group there are to compile, whether or not they make sense."""
+    rules = group.get("rules") if isinstance(group, dict) else None
+    if not isinstance(rules, list):
+        return 0
+    return sum(not (isinstance(rule, dict) and rule.get("active") is False) for rule in rules)
+
+
+def _group(
+    text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool
+) -> RuleGroup:
+    """`ids` are those of the rules before it, and gain those of its own."""
+    header = rf"^[ \t]*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
+    where = f"line {line_of(text, header)}, group {name!r}"
+    if not isinstance(table, dict) or not 1 <= len(name) <= LONGEST_NAME:
+        raise ModelError(f"{where}: wants rules = [...]")
+    unknown = sorted(table.keys() - {"weight", "min", "max", "rules"})
+    if unknown:
+        raise ModelError(f"{where}: unknown: {', '.join(unknown)}")
+    given = table.get("rules", [])
+    if not isinstance(given, list) or not all(isinstance(rule, dict) for rule in given):
+        raise ModelError(f"{where}: rules wants a list of {{ name = ..., ... }}")
+    try:
+        weight = milli(table.get("weight", 1))
+        floor, cap = bounds(dict(table))
+    except PointsError as wrong:
+        raise ModelError(f"{where}: {wrong}") from None
+    if not 0 <= weight <= 100_000:
+        raise ModelError(f"{where}: weight is 0 to 100, not {table['weight']}")
+    rules: list[Rule] = []
+    taken: set[str] = set()
+    for rule in given:
+        try:
+            compiled = _rule(rule, defined, taken, ids, by_session=by_session)
+        except RuleError as wrong:
+            named = rule.get("name")
+            line = line_of(text, rf"\bname\s*=\s*[\"']{re.escape(str(named))}[\"']", header)
+            raise ModelError(f"line {line}, group {name!r}, rule {named!r}: {wrong}") from None
+        if compiled is not None:
+            rules.append(compiled)
+            taken.add(compiled.name)
+    return RuleGroup(name, tuple(rules), cap, weight, floor)
+
+
+def _rule(table: Table, defined: Defined, taken: set[str], ids: set[int], *, by_session: bool) -> Rule | None:
+    """None if it is switched off; even then it has to make sense."""
+    compiled = compile_rule(table, defined)
+    if compiled.name in taken:
+        raise RuleError("two rules of the group have this name")
+    if compiled.id is not None:
+        if compiled.id in ids:
+            raise RuleError(f"two rules of the model have the id {compiled.id}")
+        ids.add(compiled.id)
+    reads = compiled.body.reads
+    if by_session and reads._replace(sessions=False) != Reads():
+        raise RuleError("the model reads one session at a time: session.seconds, session.pages ...")
+    if not by_session and reads.sessions:
+        raise RuleError('session.... wants a model that reads = "session"')
+    active = table.get("active", True)
+    if not isinstance(active, bool):
+        raise RuleError(f"active is true or false, not {active!r}")
+    return compiled if active else None
+
+
+def _decay(text: str, document: Table) -> Decay | None:
+    if "decay" not in document:
+        return None
+    given = as_table(text, "decay", document["decay"])
+    if given.pop("per", "inactive day") != "inactive day":
+        raise refusal(text, "decay", 'per = "inactive day" is all there is')
+    if len(given) != 1 or not given.keys() <= {"points", "half_life_days"}:
+        raise refusal(text, "decay", "wants points = ... or half_life_days = ...")
+    if "half_life_days" in given:
+        return Decay(0, _shares(text, "decay", given["half_life_days"]))
+    try:
+        points = milli(given["points"]) * 1000
+    except PointsError as wrong:
+        raise refusal(text, "decay", str(wrong)) from None
+    if points <= 0:
+        raise refusal(text, "decay", "points is above 0: what an inactive day takes")
+    return Decay(points, ())
+
+
+def _shares(text: str, key: str, days: Any) -> tuple[int, ...]:
+    try:
+        return half_life(half_life_days(days))
+    except HalfLifeError as wrong:
+        raise refusal(text, key, str(wrong)) from None
+
+
+def _bound(text: str, document: Table, key: str) -> Micro | None:
+    if key not in document:
+        return None
+    try:
+        return milli(document[key]) * 1000
+    except PointsError as wrong:
+        raise refusal(text, key, str(wrong)) from None
+
+
+def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
+    value = document.get(key)
+    if value is None:
+        return None
+    if value not in allowed:
+        raise refusal(text, key, f"wants {' or '.join(allowed)}, not {value!r}")
+    return str(value)
+
+
+def _needed(needs: dict[str, tuple[Need, ...]]) -> Reads:
+    every = [need for several in needs.values() for need in several]
+    fields = [parse(f"profile.{field}", {}).reads for need in every for field in need.fields]
+    return joined([*fields, *(Reads(signals=frozenset(need.actions)) for need in every)])
+
+
+def _windows(several: list[Windows]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+    lengths = _gathered((windows.signal, length) for windows in several for length in windows.lengths)
+    fading = _gathered((w.signal, length) for w in several if w.fading for length in w.lengths)
+    longest = {signal: each[-1] for signal, each in fading}
+    return tuple((signal, each, longest.get(signal, 0)) for signal, each in lengths)
+
+
+def _gathered(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    found: dict[str, set[int]] = {}
+    for name, value in pairs:
+        found.setdefault(name, set()).add(value)
+    return tuple((name, tuple(sorted(values))) for name, values in found.items())

@@ -1,0 +1,346 @@
+"""The seven kinds of rule: each, once, has, steps, choose, value, base.
+
+A rule is compiled once into a function from a `View` to points, in thousandths, before its cap and floor;
+beside it stand what it reads, when time alone may change it, and how to say in words what it found.
+Unknown keys and operands that make no sense are refused here, with the reason.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from scoring.features.operators import (
+    OPERATOR_TEXTS,
+    OPERATORS,
+    Number,
+    OperandError,
+    folded,
+    is_blank,
+    is_scalar,
+    number,
+)
+from scoring.features.signals import Definition
+from scoring.features.view import View
+from scoring.models.counting import KEYS, Counting, CountingError, counting
+from scoring.models.phrases import Phrase, PhraseError, Reads, Windows, joined, parse
+from scoring.models.points import Milli, PointsError, milli, spoken
+from scoring.models.text_refusals import Table, is_whole, shown
+
+LONGEST_NAME = 100
+LONGEST_LIST = 64
+LARGEST_ID = 2**53 - 1
+"""What every reader of JSON keeps exactly."""
+
+Defined = Mapping[str, Definition]
+
+
+class RuleError(ValueError):
+    """The rule makes no sense."""
+
+
+class RuleBody(NamedTuple):
+    """What a kind of rule makes of its keys."""
+
+    points: Callable[[View], Milli]
+    says: Callable[[View], str]
+    reads: Reads = Reads()
+    windows: tuple[Windows, ...] = ()
+    moments: tuple[tuple[str, int], ...] = ()
+    """(signal, milliseconds after it) at which time alone may change the points."""
+
+
+class Rule(NamedTuple):
+    name: str
+    cap: Milli | None
+    body: RuleBody
+    floor: Milli | None = None
+    id: int | None = None
+    """What the API calls it; rules without one are only written in files."""
+    priority: int = 0
+    """Where the API lists it; points do not depend on it."""
+
+
+def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
+    """Understand one rule; RuleError says why it cannot be."""
+    given = dict(table)
+    name = given.pop("name", None)
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
+    given.pop("active", None)
+    rule_id, priority = given.pop("id", None), given.pop("priority", 0)
+    if rule_id is not None and not is_whole(rule_id, 1, LARGEST_ID):
+        raise RuleError(f"id is a whole number from 1 to {LARGEST_ID}, not {shown(rule_id)}")
+    if not is_whole(priority, -LARGEST_ID, LARGEST_ID):
+        raise RuleError(f"priority is a whole number, not {shown(priority)}")
+    kinds = [kind for kind in KINDS if kind in given]
+    if len(kinds) != 1:
+        raise RuleError(f"wants one of {', '.join(KINDS)}, not {' and '.join(kinds) or 'none'}")
+    if kinds != ["each"] and (repeats := [key for key in KEYS if key in given]):
+        raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
+    try:
+        floor, cap = bounds(given)
+        body = KINDS[kinds[0]](given.pop(kinds[0]), given, defined)
+    except (PhraseError, PointsError, CountingError) as wrong:
+        raise RuleError(str(wrong)) from None
+    if given:
+        raise RuleError(f"unknown: {', '.join(given)}")
+    return Rule(name, cap, body, floor, rule_id, priority)
+
+
+def bounds(given: Table) -> tuple[Milli | None, Milli | None]:
+    """Take `min` and `max` of a rule or a group; PointsError if they are on the wrong side of 0."""
+    floor = milli(given.pop("min")) if "min" in given else None
+    cap = milli(given.pop("max")) if "max" in given else None
+    if floor is not None and floor > 0:
+        raise PointsError("min is above 0: it limits what negative points take")
+    if cap is not None and cap < 0:
+        raise PointsError("max is below 0: it limits what points add")
+    return floor, cap
+
+
+def worth(points: Milli) -> str:
+    return f"{spoken(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
+
+
+def _each(subject: Any, given: Table, defined: Defined) -> RuleBody:
+    points, phrases = _points(given), _counts(subject, "each", defined)
+    count, limited = _counter(phrases), counting(given, phrases)
+    if limited is not None:
+        return _limited(points, phrases, limited)
+    if len(phrases) == 1:
+        read = phrases[0].read
+        award = lambda view: points * read(view)  # noqa: E731 - one call less on the hottest path
+    else:
+        award = lambda view: points * count(view)  # noqa: E731 - as above
+    return _body(award, lambda view: f"{count(view)} x {worth(points)}", phrases)
+
+
+def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBody:
+    """An `each` rule that does not count every act in full."""
+    count = _counter(phrases)
+
+    def says(view: View) -> str:
+        acts, counted = count(view), limited.tally(view).acts
+        only = "" if acts == counted else f", counted {counted} x"
+        fading = f", {limited.fading}" if limited.fading and counted else ""
+        return f"{acts} x{only} {worth(points)}{fading}"
+
+    if limited.fading:
+        phrases = [
+            phrase
+            if phrase.windows is None
+            else phrase._replace(windows=phrase.windows._replace(fading=True))
+            for phrase in phrases
+        ]
+    return _body(lambda view: limited.award(points, view), says, phrases)
+
+
+def _once(subject: Any, given: Table, defined: Defined) -> RuleBody:
+    points, phrases = _points(given), _counts(subject, "once", defined)
+    count = _counter(phrases)
+    return _body(
+        lambda view: points if count(view) else 0,
+        lambda view: worth(points) if count(view) else "not yet",
+        phrases,
+    )
+
+
+def _has(subject: Any, given: Table, defined: Defined) -> RuleBody:
+    points, names = _points(given), _list(subject)
+    if not all(isinstance(name, str) for name in names):
+        raise RuleError(f"has wants names of profile fields, not {subject!r}")
+    phrases = [parse(f"profile.{name}", defined) for name in names]
+    reads = [phrase.read for phrase in phrases]
+
+    def award(view: View) -> Milli:
+        for read in reads:
+            if not is_blank(read(view)):
+                return points
+        return 0
+
+    def says(view: View) -> str:
+        given_one = next((n for n, read in zip(names, reads, strict=True) if not is_blank(read(view))), None)
+        return f"no {' or '.join(names)}" if given_one is None else f"has {given_one}"
+
+    return _body(award, says, phrases)
+
+
+def _steps(subject: Any, given: Table, defined: Defined) -> RuleBody:
+    phrase = parse(subject, defined)
+    if phrase.gives == "text":
+        raise RuleError(f"steps wants a number, and {subject!r} is a text")
+    below, otherwise = given.pop("below", None), milli(given.pop("otherwise", 0))
+    never = milli(given.pop("never", 0))
+    if not isinstance(below, list) or not 1 <= len(below) <= LONGEST_LIST:
+        raise RuleError("below wants a list of [limit, points]")
+    steps: list[tuple[Number, Milli]] = []
+    for step in below:
+        limit = number(step[0]) if isinstance(step, list) and len(step) == 2 else None
+        if limit is None or (phrase.elapsed is not None and not isinstance(step[0], int)):
+            raise RuleError(f"below wants [limit, points], not {step!r}")
+        if steps and limit <= steps[-1][0]:
+            raise RuleError("the limits in below must rise")
+        steps.append((limit, milli(step[1])))
+    read = phrase.read
+
+    def award(view: View) -> Milli:
+        value = number(read(view))
+        if value is None:
+            return never
+        for limit, points in steps:
+            if value < limit:
+                return points
+        return otherwise
+
+    def says(view: View) -> str:
+        value = number(read(view))
+        return f"never any {phrase.text}" if value is None else _so_many(value, phrase.text)
+
+    return _body(award, says, [phrase], [int(limit) for limit, _ in steps])
+
+
+def _choose(subject: Any, given: Table, defined: Defined) -> RuleBody:
+    phrase, table = parse(subject, defined), given.pop("points", None)
+    otherwise = milli(given.pop("otherwise", 0))
+    if phrase.elapsed is not None or not isinstance(table, dict) or not 1 <= len(table) <= LONGEST_LIST:
+        raise RuleError("choose wants a phrase that names something, and points = { value = points, ... }")
+    points_of = {folded(value): milli(points) for value, points in table.items()}
+    if len(points_of) != len(table):
+        raise RuleError("two values in points are the same but for case and space")
+    read = phrase.read
+
+    def chosen(view: View) -> Any:
+        value = folded(read(view))
+        return str(value) if isinstance(value, int) else value
+
+    def award(view: View) -> Milli:
+        value = chosen(view)
+        if isinstance(value, list):
+            listed = (points_of[key] for item in value if (key := folded(item)) in points_of)
+            return next(listed, otherwise)
+        return 0 if value is None else points_of.get(value, otherwise)
+
+    return _body(award, lambda view: _is(phrase, read(view)), [phrase])
+
+
+def _value(subject: Any, given: Table, defined: Defined) -> RuleBody:
+    points, phrase = _points(given), parse(subject, defined)
+    asked = [operator for operator in OPERATORS if operator in given]
+    if len(asked) != 1:
+        raise RuleError(f"value wants one operator, not {' and '.join(asked) or 'none'}")
+    operator, operand = asked[0], given.pop(asked[0])
+    asks = OPERATORS[operator].asks
+    if (asks == "text" and phrase.gives in {"count", "number"}) or (
+        asks == "number" and phrase.gives == "text"
+    ):
+        gives = "a text" if phrase.gives == "text" else "a number"
+        raise RuleError(f"{operator} asks of a {asks}, and {subject!r} is {gives}")
+    try:
+        holds = OPERATORS[operator].parse(operand)
+    except OperandError as wrong:
+        raise RuleError(f"{operator} {wrong}") from None
+    if phrase.gives in {"count", "number"} and operator not in {"is_set", "is_not_set"}:
+        for each in operand if isinstance(operand, list) else [operand]:
+            if number(each) is None:
+                raise RuleError(f"{operator}: {each!r} is not a number, and {subject!r} is")
+    read = phrase.read
+    bare = operator in {"is_set", "is_not_set"}
+    wanted = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
+    return _body(
+        lambda view: points if holds(read(view)) else 0,
+        lambda view: f"{_is(phrase, read(view))} (wanted: {wanted})",
+        [phrase],
+        _turns(operand),
+    )
+
+
+def _base(subject: Any, _given: Table, _defined: Defined) -> RuleBody:
+    points = milli(subject)
+    return RuleBody(lambda _: points, lambda _: "always")
+
+
+KINDS: dict[str, Callable[[Any, Table, Defined], RuleBody]] = {
+    "each": _each,
+    "once": _once,
+    "has": _has,
+    "steps": _steps,
+    "choose": _choose,
+    "value": _value,
+    "base": _base,
+}
+
+
+def _body(
+    award: Callable[[View], Milli],
+    says: Callable[[View], str],
+    phrases: list[Phrase],
+    limits: list[int] | None = None,
+) -> RuleBody:
+    return RuleBody(
+        award,
+        says,
+        joined(phrase.reads for phrase in phrases),
+        tuple(phrase.windows for phrase in phrases if phrase.windows is not None),
+        tuple(
+            (phrase.elapsed.signal, limit * phrase.elapsed.unit)
+            for phrase in phrases
+            if phrase.elapsed is not None
+            for limit in limits or ()
+        ),
+    )
+
+
+def _points(given: Table) -> Milli:
+    if "points" not in given:
+        raise RuleError("points is missing")
+    return milli(given.pop("points"))
+
+
+def _list(subject: Any) -> list[Any]:
+    found = subject if isinstance(subject, list) else [subject]
+    if not 1 <= len(found) <= LONGEST_LIST:
+        raise RuleError(f"wants 1 to {LONGEST_LIST} things, not {len(found)}")
+    return found
+
+
+def _counts(subject: Any, kind: str, defined: Defined) -> list[Phrase]:
+    phrases = [parse(text, defined) for text in _list(subject)]
+    for phrase in phrases:
+        if phrase.gives != "count":
+            raise RuleError(f"{kind} counts, and {phrase.text!r} is no count; use steps, value or choose")
+    return phrases
+
+
+def _counter(phrases: list[Phrase]) -> Callable[[View], int]:
+    reads = [phrase.read for phrase in phrases]
+    return lambda view: sum([read(view) for read in reads])
+
+
+def _turns(operand: Any) -> list[int]:
+    """The whole numbers at which a comparison with the operand may turn."""
+    turns = []
+    for each in operand if isinstance(operand, list) else [operand]:
+        limit = number(each) if is_scalar(each) else None
+        if limit is not None:
+            turns += [int(limit // 1), int(limit // 1) + 1]
+    return turns
+
+
+def _is(phrase: Phrase, value: Any) -> str:
+    name = phrase.text.removeprefix("profile.").replace("_", " ")
+    return f"no {name}" if is_blank(value) else f"{name} is {_listed(value)}"
+
+
+def _so_many(value: Number, text: str) -> str:
+    """3 hours since interaction, 1 hour since ..., less than 1 hour since ..."""
+    unit, since, rest = text.partition("s since ")
+    if not since or value > 1:
+        return f"{value} {text}"
+    return f"{'less than ' if value < 1 else ''}1 {unit} since {rest}"
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value[:5]) + (", ..." if len(value) > 5 else "")
+    return str(value)

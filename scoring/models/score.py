@@ -1,0 +1,271 @@
+"""A model applied to a lead at a moment: total, vector, bands; and what the numbers mean in words.
+
+Pure, exact and total: integers only, `sum(vector) == total` always, no features make it raise.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from scoring.features.calendar import DAY, Calendar
+from scoring.features.features import Features, Session
+from scoring.features.operators import is_blank
+from scoring.features.signals import INTERACTION
+from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
+from scoring.models.plan import Axis, Mean, Model, Need, RuleGroup, VectorEntry, decayed, whole
+from scoring.models.points import Micro, U, spoken
+from scoring.models.rules import Rule
+
+
+class Conclusion(NamedTuple):
+    total: Micro
+    vector: list[Micro]
+    """One element per slot of the model."""
+    bands: dict[str, str | None]
+    """Per set of bands, matrices among them, the one that the lead is in."""
+
+
+class Explained(NamedTuple):
+    """A line of the breakdown with the evidence for it."""
+
+    group: str
+    rule: str
+    kind: str
+    points: Micro
+    text: str
+
+
+def conclude(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Conclusion:
+    """The lead's score as of a moment."""
+    view = view_of(subject, as_of, zone)
+    if model.mean is not None:
+        vector = _mean_vector(model, model.mean, ended(subject.features, as_of, idle_ms))
+    else:
+        vector = _vector(model, view)
+    total = sum(vector)
+    return Conclusion(total, vector, _bands(model, view, vector, total))
+
+
+def score_session(model: Model, session: Session) -> Conclusion:
+    """What one session, open or ended, is worth by a model that reads sessions."""
+    if model.mean is None:
+        raise ValueError(f"{model.name} does not read sessions")
+    vector = [*_session_vector(model, *_shape(session)), *([0] * (2 if model.rounding else 1))]
+    total = sum(vector)
+    return Conclusion(total, vector, _bands(model, view_of_session(session), vector, total))
+
+
+def ended(features: Features, as_of: int, idle_ms: int) -> list[tuple[str, Session]]:
+    """The sessions that have ended: closed, or idle for long enough."""
+    return [
+        (session_id, session)
+        for session_id, session in features.sessions.items()
+        if session.closed or as_of >= session.last_at + idle_ms
+    ]
+
+
+def difference(
+    old_model: Model | None, old_vector: list[Micro], new_model: Model, new_vector: list[Micro]
+) -> list[tuple[str, str, str, Micro]]:
+    """What changed, as ledger lines (group, rule, kind, points); across models, line by line of that name."""
+    if old_model is not None and (old_model is new_model or old_model.slots == new_model.slots):
+        return [
+            (*slot, new - old)
+            for slot, old, new in zip(new_model.slots, old_vector, new_vector, strict=True)
+            if old != new
+        ]
+    changes: dict[VectorEntry, Micro] = {}
+    if old_model is not None:
+        changes = {slot: -old for slot, old in zip(old_model.slots, old_vector, strict=True)}
+    for slot, new in zip(new_model.slots, new_vector, strict=True):
+        changes[slot] = changes.get(slot, 0) + new
+    return [(*slot, change) for slot, change in changes.items() if change]
+
+
+def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> list[Explained]:
+    """The breakdown in words: every rule's line, and of the others those that changed something."""
+    concluded = conclude(model, subject, as_of, zone, idle_ms)
+    view = view_of(subject, as_of, zone)
+    sessions = len(ended(subject.features, as_of, idle_ms))
+    texts: dict[VectorEntry, str] = {
+        VectorEntry("", "", "decay"): _so_many(inactive_days(view), "inactive day"),
+        VectorEntry("", "", "mean"): "what the division leaves",
+        VectorEntry("", "", "rounding"): "rounded half up",
+        VectorEntry("", "", "limit"): _limits(model),
+    }
+    points_of = dict(zip(model.slots, concluded.vector, strict=True))
+    for group in model.groups:
+        weighted = "" if group.weight == 1000 else f", weighted {spoken(group.weight * 1000)}"
+        slot = VectorEntry(group.name, "", "group cap")
+        texts[slot] = f"{group.name} {_held(group, points_of.get(slot, 0))}"
+        for rule in group.rules:
+            if model.mean is None:
+                evidence = rule.body.says(view)
+            else:
+                latest = min(sessions, model.mean.latest)
+                evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
+            slot = VectorEntry(group.name, rule.name, "rule cap")
+            changed = points_of.get(slot, 0)
+            texts[slot] = f"{rule.name} {'is capped' if changed < 0 else _held(rule, changed)}"
+            held = f", {_held(rule, changed).removeprefix('is ')}" if changed and model.mean is None else ""
+            texts[VectorEntry(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{held}{weighted}"
+    return [
+        Explained(*slot, points, texts[slot])
+        for slot, points in zip(model.slots, concluded.vector, strict=True)
+        if points or slot.kind == "points"
+    ]
+
+
+def _so_many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _held(bounded: RuleGroup | Rule, change: Micro) -> str:
+    """What a cap, or a floor, did to the points of a group or a rule: it took some, or gave some back."""
+    if change < 0:
+        return f"is capped at {spoken((bounded.cap or 0) * 1000)}"
+    return f"takes at most {spoken(-(bounded.floor or 0) * 1000)}"
+
+
+def inactive_days(view: View) -> int:
+    """Full days of 24 hours since the last interaction."""
+    last = view.signals.get(INTERACTION)
+    return 0 if last is None else max((view.at - last.last) // DAY, 0)
+
+
+def _vector(model: Model, view: View) -> list[Micro]:
+    vector = _points(model, view)
+    total = sum(vector)
+    if model.lowest is not None or model.highest is not None:
+        change = _limited(model, total)
+        vector.append(change)
+        total += change
+    if model.decay is not None:
+        change = decayed(model.decay, total - (model.lowest or 0), inactive_days(view))
+        vector.append(change)
+        total += change
+    if model.rounding:
+        vector.append(whole(total) - total)
+    return vector
+
+
+def _points(model: Model, view: View) -> list[Micro]:
+    """Rules, caps and floors: everything that does not depend on the total."""
+    vector: list[Micro] = []
+    add = vector.append
+    for rules, cap, floor, weight in model.lines:
+        reached = 0
+        for award, most, least in rules:
+            points = award(view)
+            add(points * weight)
+            if most is not None:
+                if points > most:
+                    add((most - points) * weight)
+                    points = most
+                elif points < least:
+                    add((least - points) * weight)
+                    points = least
+                else:
+                    add(0)
+            reached += points
+        if cap is not None:
+            if reached > cap:
+                add((cap - reached) * weight)
+            else:
+                add((floor - reached) * weight if reached < floor else 0)
+    return vector
+
+
+def _limited(model: Model, total: Micro) -> Micro:
+    if model.highest is not None and total > model.highest:
+        return model.highest - total
+    if model.lowest is not None and total < model.lowest:
+        return model.lowest - total
+    return 0
+
+
+def _mean_vector(model: Model, mean: Mean, sessions: list[tuple[str, Session]]) -> list[Micro]:
+    """The mean over the latest ended sessions, to the millionth; rounded from the exact fraction."""
+    if not sessions:
+        return [0] * len(model.slots)
+    if len(sessions) > mean.latest:
+        sessions.sort(key=lambda named: (named[1].opened_at, named[0]))
+        sessions = sessions[-mean.latest :]
+    vectors = [_session_vector(model, *_shape(session)) for _, session in sessions]
+    if mean.shares:
+        newest = max(session.opened_at for _, session in sessions)
+        last = len(mean.shares) - 1
+        counts = [mean.shares[min((newest - session.opened_at) // DAY, last)] for _, session in sessions]
+        vectors = [
+            tuple(points * count for points in vector) for vector, count in zip(vectors, counts, strict=True)
+        ]
+        parts = sum(counts)
+    else:
+        parts = len(sessions)
+    sums = [sum(column) for column in zip(*vectors, strict=True)]
+    vector, exact = [each // parts for each in sums], sum(sums)
+    to_the_millionth = (2 * exact + parts) // (2 * parts)
+    vector.append(to_the_millionth - sum(vector))
+    if model.rounding:
+        vector.append((2 * exact + parts * U) // (2 * parts * U) * U - to_the_millionth)
+    return vector
+
+
+def _shape(session: Session) -> tuple[int, int, int, int]:
+    return (session.seconds, session.pages, session.clicks, session.important_clicks)
+
+
+@lru_cache(maxsize=16_384)
+def _session_vector(
+    model: Model, seconds: int, pages: int, clicks: int, important_clicks: int
+) -> tuple[Micro, ...]:
+    """Sessions that look alike score alike, and most do."""
+    session = Session(
+        0, 0, seconds * 1000, closed=True, pages=pages, clicks=clicks, important_clicks=important_clicks
+    )
+    vector = _points(model, view_of_session(session))
+    if model.lowest is not None or model.highest is not None:
+        vector.append(_limited(model, sum(vector)))
+    return tuple(vector)
+
+
+def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> dict[str, str | None]:
+    reached = whole(total) if model.band_on_rounded else total
+    bands: dict[str, str | None] = {}
+    for scale, thresholds in model.scales.items():
+        bands[scale] = None
+        for threshold, band in thresholds:
+            if reached >= threshold and (
+                band not in model.needs or any(_met(need, view, reached) for need in model.needs[band])
+            ):
+                bands[scale] = band
+                break
+    for name, matrix in model.matrices.items():
+        row = _on_axis(matrix.rows, vector, rounds=model.band_on_rounded)
+        column = _on_axis(matrix.columns, vector, rounds=model.band_on_rounded)
+        bands[name] = None if row is None or column is None else row + column
+    return bands
+
+
+def _on_axis(axis: Axis, vector: Sequence[Micro], *, rounds: bool) -> str | None:
+    """The band of what the group adds; weighed lines are thousandths times the weight, so this is exact."""
+    points = sum(vector[axis.lines]) * 1000 // axis.weight
+    reached = whole(points) if rounds else points
+    return next((band for threshold, band in axis.thresholds if reached >= threshold), None)
+
+
+def _met(need: Need, view: View, reached: Micro) -> bool:
+    if reached < need.minimum or any(is_blank(profile_value(view, name)) for name in need.fields):
+        return False
+    return all(done_within(view, action, need.within) for action in need.actions)
+
+
+def done_within(view: View, action: str, within: int | None) -> bool:
+    """Did the lead do it, and in so many milliseconds back from now? None: ever."""
+    done = view.signals.get(action)
+    return done is not None and (within is None or view.at - done.last < within)
+
+
+def _limits(model: Model) -> str:
+    bounds = ((model.lowest, "at least"), (model.highest, "at most"))
+    return " and ".join(f"{word} {spoken(bound)}" for bound, word in bounds if bound is not None)

@@ -1,0 +1,200 @@
+"""The stored state of one lead: a head, and one part per identity it holds.
+
+Each part is encoded with its codec version. The merge of the identities is worked out when it is
+needed and kept up to date event by event, never stored. About 0.6 KB for a head, and what the
+features need per identity (see scoring.features.features).
+"""
+
+from msgspec import Struct, field, msgpack
+
+from schemas import statements as say
+from schemas.activity import IdentityDelta
+from schemas.moment import moment
+from scoring.features.features import (
+    FeatureDelta,
+    Features,
+    Session,
+    evolve,
+    put_session,
+    retract_session,
+)
+from scoring.features.identity import is_anonymous
+from scoring.features.lead_identity import LeadIdentity, decode_lead_identity, encode_lead_identity, merged
+from scoring.lifecycle import lifecycle
+from scoring.models.model import INF, U
+from streams.published import read_codec
+
+CODEC = 1
+SESSIONS, STAGE = "~sessions", "~stage"
+COUNTED = (
+    "interaction",
+    "page_viewed",
+    "element_clicked",
+    "qr_scanned",
+    "catalog_viewed",
+    "message_received",
+    "email_opened",
+    "email_clicked",
+    "form_submitted",
+    "purchase_made",
+)
+"""The signals whose counts a lead's card shows."""
+
+
+class EmittedScore(Struct, array_like=True):
+    """What was last said of a lead by a model: the lines since then are differences to this."""
+
+    version: int
+    at: int
+    """The lead's clock then."""
+    total: int
+    vector: list[int]
+    bands: dict[str, str | None]
+    disarmed: list[str]
+
+
+class Head(Struct, array_like=True):
+    clock: int = 0
+    position: lifecycle.Position = field(default_factory=lifecycle.Position)
+    redirect: str | None = None
+    passed: list[str] = []
+    """Identities that came here and were sent on, or would be."""
+    said: dict[str, EmittedScore] = {}
+    silent: bool = False
+    """The last event was imported or late: what time does next fires nothing, either."""
+    edges: dict[str, int] = {}
+    """Per model (and SESSIONS, STAGE): no time before this changes it by itself; missing: none does."""
+
+
+class LeadState:
+    """One lead: head, a part per identity it holds, and their merged features (never stored)."""
+
+    def __init__(self, key: str, parts: dict[str, bytes]) -> None:
+        self.key = key
+        self.tenant, _, self.lead_id = key.split("/", 2)
+        stored = parts.get("head")
+        self.exists = stored is not None
+        self.head = msgpack.decode(read_codec(stored, CODEC), type=Head) if stored else Head()
+        self.held: dict[str, LeadIdentity] = {}
+        for name, value in parts.items():
+            if name.startswith("id:"):
+                self.held[name[3:]] = decode_lead_identity(value)
+        self._merged: Features | None = None
+        self._changed: set[str] = set()
+        self.spoken = False
+        """Something that the lead's card shows changed in this chunk."""
+
+    @property
+    def features(self) -> Features:
+        if self._merged is None:
+            self._merged = merged(self.lead_id, self.held)
+        return self._merged
+
+    def touch(self, identity: str | None = None) -> None:
+        self.exists = self.spoken = True
+        self._changed.add("head")
+        if identity is not None:
+            self._changed.add(f"id:{identity}")
+
+    def hold(self, name: str, held: LeadIdentity) -> None:
+        self.held[name] = held
+        self._merged = None
+        self.touch(name)
+
+    def drop(self, name: str) -> None:
+        if self.held.pop(name, None) is not None:
+            self._merged = None
+            self.touch(name)
+
+    def apply(self, name: str, lift: FeatureDelta, delta: IdentityDelta) -> None:
+        """One event into its identity, and into the merge: `evolve(merge(a, b))` is
+        `merge(evolve(a), b)`, but for sessions and fields, whose winners depend on all.
+        """
+        mine = self.held[name].features
+        _apply(mine, lift, delta)
+        if self._merged is not None and self._merged is not mine:
+            if lift.fields or delta.sessions or delta.retracted or delta.forgotten:
+                self._merged = None
+            else:
+                evolve(self._merged, lift)
+        self.touch(name)
+
+    def vanish(self) -> None:
+        """An empty anonymous shell leaves nothing behind."""
+        if self.exists:
+            self._changed.add("head")
+        self.exists = False
+        self.head = Head()
+
+    def changes(self) -> dict[str, bytes | None]:
+        changed: dict[str, bytes | None] = {}
+        for part in sorted(self._changed):
+            if part == "head":
+                changed[part] = bytes([CODEC]) + msgpack.encode(self.head) if self.exists else None
+            else:
+                held = self.held.get(part[3:])
+                changed[part] = None if held is None else encode_lead_identity(held)
+        self._changed.clear()
+        return changed
+
+    def due(self) -> int | None:
+        edge = self.edge
+        return edge if self.exists and edge < INF else None
+
+    @property
+    def edge(self) -> int:
+        """No time before this changes anything by itself."""
+        return min(self.head.edges.values(), default=INF)
+
+
+def _apply(features: Features, lift: FeatureDelta, delta: IdentityDelta) -> None:
+    for put in delta.sessions:
+        put_session(
+            features,
+            put.session_id,
+            Session(
+                put.revision,
+                put.opened_at,
+                put.last_at,
+                put.closed,
+                put.pages,
+                put.clicks,
+                put.important_clicks,
+            ),
+        )
+    for session_id in (*delta.retracted, *delta.forgotten):
+        retract_session(features, session_id)
+    evolve(features, lift)
+
+
+def card(state: LeadState) -> say.LeadScored:
+    """The lead as it is now, whole."""
+    head, features = state.head, state.features if state.held else Features()
+    signals = features.signals
+    interaction = signals.get("interaction")
+    created = min((s.first for s in signals.values()), default=head.clock)
+    return say.LeadScored(
+        statement_id=f"card:{state.key}:{head.clock}",
+        tenant=state.tenant,
+        lead_id=state.lead_id,
+        at=moment(head.clock),
+        caused_by="",
+        identified=not is_anonymous(state.lead_id),
+        created_at=moment(created),
+        last_interaction_at=moment(interaction.last) if interaction else None,
+        stage=head.position.stage,
+        redirect=head.redirect,
+        identities=len(state.held),
+        counts={name: signals[name].count for name in COUNTED if name in signals},
+        fields={name: value[2] for name, value in sorted(features.fields.items())},
+        scores={
+            name: say.ModelScore(
+                version=said.version,
+                total=said.total / U,
+                bands=said.bands,
+                as_of=moment(said.at),
+                next_due=moment(head.edges[name]) if name in head.edges else None,
+            )
+            for name, said in sorted(head.said.items())
+        },
+    )

@@ -32,20 +32,20 @@ from scoring.models.points import INF
 __all__ = [
     "ASIDE",
     "FUNNEL",
-    "STAGE_MOVED",
     "RANK",
     "STAGES",
+    "STAGE_MOVED",
     "Lifecycle",
     "LifecycleError",
-    "StageMove",
     "Position",
     "Qualification",
+    "StageMove",
     "Transition",
+    "built_in_lifecycle",
     "compile_lifecycle",
     "further",
     "next_moment",
     "run",
-    "built_in_lifecycle",
 ]
 
 STAGE_MOVED = "moved by a person"

@@ -27,15 +27,15 @@ from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring.features.calendar import calendar
 from scoring.features.features import FeatureDelta, Features, decode, decode_delta, encode
 from scoring.features.lead_identity import LeadIdentity
-from scoring.features.signals import Catalogue
+from scoring.features.signals import SignalCatalogue
 from scoring.models.model import (
     Model,
     Subject,
     built_in_models,
     compile_model,
     conclude,
+    may_change_score,
     next_time_change,
-    touched,
 )
 from streams.replay import Replay
 from streams.score_leads.lead_state import LeadState
@@ -71,10 +71,10 @@ def run(given: argparse.Namespace) -> None:
     activities = _tracked(events)
     begin = len(activities) // 2
     later = sum(isinstance(activity, IdentityDelta) for activity in activities[begin:])
-    stored = [encode(state.features) for state in _states(activities).values() if state.held]
+    stored = [encode(state.features) for state in _states(activities).values() if state.identities]
     stored *= -(-FEWEST_LEADS // len(stored))
     leads = [Subject(decode(features)) for features in stored]
-    encoded, catalogue = [encode_source(event) for event in events], Catalogue.of(models)
+    encoded, catalogue = [encode_source(event) for event in events], SignalCatalogue.of(models)
 
     def all_of_it() -> dict[str, float]:
         """Microseconds by what was done."""
@@ -124,7 +124,7 @@ def _cost(work: Callable[[], object], times: int) -> float:
 def _tracked(events: Sequence[Event]) -> list[Activity]:
     """What the first fold makes of the events."""
     heard: list[Outgoing] = []
-    replay = Replay(genesis(UNTIL), hear=heard.append)
+    replay = Replay(genesis(UNTIL), on_output=heard.append)
     replay.append(Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events)
     replay.rest()
     return [decode_activity(out.value) for out in heard if out.topic == LEAD_ACTIVITY and out.value]
@@ -160,9 +160,9 @@ def _applied(states: dict[str, LeadState], activity: Activity, step: Step, act: 
     match activity:
         case IdentityAttached(identity=identity, epoch=epoch, home=home, features=features):
             state.hold(identity, LeadIdentity(epoch, home, decode(features)))
-        case IdentityDetached(identity=identity) if identity in state.held:
+        case IdentityDetached(identity=identity) if identity in state.identities:
             state.drop(identity)
-        case IdentityDelta(identity=identity) if identity in state.held:
+        case IdentityDelta(identity=identity) if identity in state.identities:
             step(state, act or Act(key, activity, decode_delta(activity.lift)))
 
 
@@ -178,7 +178,7 @@ def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> 
         at, went = delta.recorded_at, bool(delta.retracted or delta.forgotten)
         sessions = went or any(put.closed or at >= put.last_at + IDLE_MS for put in delta.sessions)
         for model in models:
-            if skip and not touched(model, act.lift, sessions, False):
+            if skip and not may_change_score(model, act.lift, sessions, False):
                 continue
             conclude(model, subject, at, ZONE, IDLE_MS)
             if bound:
@@ -187,7 +187,7 @@ def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> 
     return step
 
 
-def _lift(catalogue: Catalogue, event: Event) -> FeatureDelta:
+def _lift(catalogue: SignalCatalogue, event: Event) -> FeatureDelta:
     at = millis(event.occurred_at)
     return catalogue.lift(event, at, ZONE.day_of(at))
 

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from authoring.authoring import Authoring
 from dashboard.pages import pages
 from gateway.answers import RequestProblem, answer_to
 from gateway.api.ab_test import ab_test_api
@@ -25,7 +26,6 @@ from gateway.api.models import models_api
 from gateway.api.probes import probes
 from gateway.api.qualification import qualification_api
 from gateway.api.whatif import whatif_api
-from gateway.authoring import Authoring
 from gateway.door.collect import collector
 from gateway.observe import observed
 from gateway.ports import Ports

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from authoring.active_models import Published, Shards, built_in_rules, built_in_shards
 from gateway.access import Access, Rate
 from gateway.answers import RequestProblem
 from gateway.door.resolving import IDENTIFY_BY, Resolve
-from gateway.published import Published, Shards, built_in_rules, built_in_shards
 from schemas.record import Outgoing
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.experiment_text import built_in as shipped_experiments

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from authoring.authoring import Publication
 from gateway.access import TENANT
-from gateway.authoring import Publication
 from gateway.ports import Append
-from leadstream import commands_kafka, experimenting, models, publishing, summary, trying
+from leadstream import commands_kafka, models, summary, trying
 from leadstream.console import (
     Failure,
     print_bytes,
@@ -25,12 +25,14 @@ from leadstream.console import (
     progress,
     warn,
 )
+from leadstream.evaluation import experiment_report as experimenting
 from leadstream.experiments_folder import active_experiments
 from leadstream.logs import log_from
 from leadstream.operations import backup as backups
 from leadstream.operations import dead_letters as letters
 from leadstream.operations import doctor as checks
 from leadstream.operations import explain as explaining
+from leadstream.operations import publishing
 from leadstream.operations.control_socket import running_server
 from leadstream.operations.export import write_events
 from leadstream.operations.imports import (
@@ -60,12 +62,12 @@ from leadstream.wiring import (
 )
 from projections.authoring import Draft
 from projections.connection import connect
-from projections.history import LOSABLE
+from projections.history import LOSABLE_TABLES
 from projections.positions import PositionGapError
 from projections.rebuild import HistoryLostError, NothingToRebuildError, Progress, RebuildRunsError
 from projections.rebuild import rebuild as rebuild_read_models
 from projections.rows import UnreadableRecordError
-from projections.source import followed
+from projections.source import bound_source
 from schemas.control import EVERY_TENANT
 from schemas.decode import encode_source
 from scoring.lifecycle.lifecycle import compile_lifecycle
@@ -466,7 +468,7 @@ def explain(
 
 def losable(name: str) -> bool:
     """Whether `rebuild --accept-loss` may name it."""
-    return name in LOSABLE
+    return name in LOSABLE_TABLES
 
 
 def rebuild(settings: Settings, accept_loss: Sequence[str]) -> None:
@@ -603,7 +605,7 @@ def show_settings(settings: Settings) -> None:
 
 def _require_embedded(database_url: str) -> None:
     with connect(database_url) as connection:
-        source = followed(connection)
+        source = bound_source(connection)
     if source is not None:
         raise Failure(
             f"The log of this store is in Kafka (prefix {source.prefix!r}): set LEADSTREAM_KAFKA to its brokers "

@@ -21,7 +21,7 @@ from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery
 from gateway.ports import Ports
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check, parameters
-from projections.tables import KNOWN, READ_OPTIONS, key_of
+from projections.tables import IDENTIFIED_AND_UNMERGED, READ_OPTIONS, key_of
 from schemas.topics import visitor_key
 from scoring.features.identity import identity_id, is_anonymous
 
@@ -43,12 +43,12 @@ OPTIONS: Final = (
 )
 BY_EMAIL: Final = f"""
     select number, lead_id from unnest(%s::bigint[], %s::text[], %s::text[]) as asked(number, tenant, email),
-    lateral (select lead_id from leads l where l.tenant = asked.tenant and l.email = asked.email and {KNOWN}
+    lateral (select lead_id from leads l where l.tenant = asked.tenant and l.email = asked.email and {IDENTIFIED_AND_UNMERGED}
              limit {MOST}) found"""  # noqa: S608 - made of constants
 BY_PHONE: Final = f"""
     select number, lead_id
     from unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) as asked(number, tenant, phone, email),
-    lateral (select lead_id from leads l where l.tenant = asked.tenant and l.phone = asked.phone and {KNOWN}
+    lateral (select lead_id from leads l where l.tenant = asked.tenant and l.phone = asked.phone and {IDENTIFIED_AND_UNMERGED}
              and (asked.email is null or l.email is null or l.email = asked.email) limit {MOST}) found"""  # noqa: S608 - as above
 HOMES: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
 

@@ -9,8 +9,7 @@ from functools import cache
 
 import psycopg
 
-from gateway.ports import Unavailable
-from gateway.published import (
+from authoring.active_models import (
     ActiveRules,
     Published,
     ShardFilter,
@@ -19,6 +18,7 @@ from gateway.published import (
     Shards,
     Sweep,
 )
+from gateway.ports import Unavailable
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from scoring.lifecycle.lifecycle import built_in_lifecycle

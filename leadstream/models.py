@@ -6,9 +6,9 @@ Publishes nothing. Texts go to standard output as they are, so that one can be e
 from collections.abc import Sequence
 from datetime import datetime
 
-from gateway.revisions import difference, text_of, unknown_model
+from authoring.revisions import difference, text_of, unknown_model
 from leadstream.console import Failure, print_records, print_status, print_text
-from leadstream.publishing import done, reading, refusals
+from leadstream.operations.publishing import done, reading, refusals
 from projections.authoring import SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT
 from scoring.models.model import optional_models

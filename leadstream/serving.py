@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from authoring.schedule import keep_schedule
 from gateway.app import create_app
 from gateway.ports import Append, Ports
 from gateway.server.http_server import HttpServer, within_open_files
@@ -24,7 +25,6 @@ from leadstream.operations.control_socket import (
     with_control_socket,
     write_note,
 )
-from leadstream.scheduling import keep_schedule
 from leadstream.settings import Settings
 
 STOPPING_SECONDS = 5

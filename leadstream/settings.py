@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     experiments: Path | None = Field(
         None,
         description="A folder of experiments of one's own, one .toml file each (copy one from "
-        "scoring/experiment_files), beside the shipped ones; one of the same name takes a shipped one's place.",
+        "scoring/experiments), beside the shipped ones; one of the same name takes a shipped one's place.",
     )
     kafka: str | None = Field(
         None,

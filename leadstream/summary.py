@@ -5,7 +5,7 @@ publication moved.
 from collections import Counter
 from collections.abc import Iterable
 
-from gateway.authoring import Publication
+from authoring.authoring import Publication
 from leadstream.console import print_facts, warn
 from leadstream.operations.imports import ImportCounts
 from projections.connection import connect

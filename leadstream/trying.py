@@ -13,7 +13,6 @@ import psycopg
 from msgspec import json
 
 from gateway.ports import Progress
-from leadstream import publishing
 from leadstream.console import Failure, print_json, progress
 from leadstream.evaluation import backtest_report as backtest_told
 from leadstream.evaluation import what_if_report as whatif_told
@@ -22,6 +21,7 @@ from leadstream.evaluation.conversions import conversion_of
 from leadstream.evaluation.model_sets import ModelSet, model_set_for
 from leadstream.evaluation.recorded_events import events_of, recorded
 from leadstream.evaluation.what_if import what_if
+from leadstream.operations import publishing
 from leadstream.wiring import now_ms
 from projections.connection import connect
 from projections.tables import READ_OPTIONS

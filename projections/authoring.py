@@ -26,7 +26,7 @@ PUBLISHING: Final = "publishing"
 PUBLISHED: Final = "published"
 DISCARDED: Final = "discarded"
 
-WAITING_MOST: Final = "20s"
+LOCK_TIMEOUT: Final = "20s"
 """How long one publisher waits for another of the same model."""
 
 T = TypeVar("T", bound=tuple[Any, ...])
@@ -163,7 +163,7 @@ async def drafts(connection: Connection, tenant: str, model: str, before: int | 
     return await _rows(connection, Draft, _OPEN, (tenant, model, before, before))
 
 
-async def coming(connection: Connection, tenant: str | None) -> list[Draft]:
+async def scheduled_or_failed(connection: Connection, tenant: str | None) -> list[Draft]:
     """What is scheduled, and what was and could not be published; of all tenants, if none is given. Without
     texts.
     """
@@ -179,14 +179,14 @@ async def draft(
     return found[0] if found else None
 
 
-async def due(connection: Connection, now: datetime) -> list[tuple[str, str]]:
+async def models_to_publish(connection: Connection, now: datetime) -> list[tuple[str, str]]:
     """(tenant, model) of which something is to be published by now, or is still on its way."""
     async with connection.cursor(row_factory=tuple_row) as cursor:
         await cursor.execute(_DUE, (now,))
         return [(tenant, model) for tenant, model in await cursor.fetchall()]
 
 
-async def on_their_way(connection: Connection, tenant: str, model: str) -> list[Draft]:
+async def publishing_drafts(connection: Connection, tenant: str, model: str) -> list[Draft]:
     """Those that the log may not have yet, in the order of their versions."""
     return await _rows(connection, Draft, _ON_THEIR_WAY, (tenant, model))
 
@@ -197,7 +197,7 @@ async def scheduled(connection: Connection, tenant: str, model: str, now: dateti
     return found[0] if found else None
 
 
-async def scheduled_already(connection: Connection, draft: Draft) -> Draft | None:
+async def other_scheduled(connection: Connection, draft: Draft) -> Draft | None:
     """Another draft of its model that is scheduled; without its text."""
     found = await _rows(connection, Draft, _SCHEDULED_ALREADY, (draft.tenant, draft.model, draft.id))
     return found[0] if found else None
@@ -227,13 +227,13 @@ async def update(connection: Connection, number: int, states: Sequence[str], **c
     return found[0] if found else None
 
 
-async def lock(connection: Connection, tenant: str, model: str) -> None:
+async def lock_model(connection: Connection, tenant: str, model: str) -> None:
     """Held until the connection closes: who publishes a model does so alone. Raises LockNotAvailable."""
-    await connection.execute("select set_config('lock_timeout', %s, false)", (WAITING_MOST,))
+    await connection.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
     await connection.execute("select pg_advisory_lock(%s)", (key_of(f"author {tenant}/{model}"),))
 
 
-async def leads_up_to(
+async def count_leads_up_to(
     connection: Connection, tenant: str, cursors: Sequence[str]
 ) -> tuple[int, dict[str, int]]:
     """How many leads the tenant (or, for `*`, everybody) has, and how many of them come before each of

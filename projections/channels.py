@@ -29,7 +29,7 @@ CHANNEL_OF_SOURCE: Final = {
     "telegram": "telegram",
     "web": "web",
 }
-OTHERWISE: Final = {
+FALLBACK_CHANNEL: Final = {
     tag: channel
     for channel, tags in {
         "chat": "contact_shared greeting_replied message_received question_answered questions_completed",
@@ -49,4 +49,4 @@ channel of its own stands here.
 def channel_of(event: Event) -> str:
     """The channel of an engagement: by its type where that decides, else by who reported it."""
     tag = tag_of(type(event))
-    return CHANNEL_OF_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or OTHERWISE[tag]
+    return CHANNEL_OF_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or FALLBACK_CHANNEL[tag]

@@ -82,7 +82,7 @@ class WatchedConnection(psycopg.Connection[Any]):
             return silent
         try:
             options = parameters(self._address, connect_timeout=_ASK_SECONDS, autocommit=True)
-            with _AskingConnection.connect(self._address, **options) as asking:
+            with _ProbeConnection.connect(self._address, **options) as asking:
                 found = asking.execute(_STATE, (self._server_process,)).fetchone()
         except psycopg.OperationalError as cause:
             if (cause.sqlstate or "").startswith(_FULL):
@@ -98,7 +98,7 @@ class WatchedConnection(psycopg.Connection[Any]):
         return f"{silent} and waits for us ({state}): what is between us passes nothing on"
 
 
-class _AskingConnection(psycopg.Connection[Any]):
+class _ProbeConnection(psycopg.Connection[Any]):
     """Asks one short question."""
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:

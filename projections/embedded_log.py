@@ -73,7 +73,7 @@ class EmbeddedLog:
             raise positions.PositionGapError(
                 f"{topic}/{partition}: the log ends at {end - 1}, but holds no record after {start - 1}."
             )
-        positions.fresh(records, {slot: start - 1})
+        positions.new_records(records, {slot: start - 1})
         return Chunk(topic, partition, start, records[-1].position + 1, records)
 
     def forget(self, connection: Connection) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ARRAY, Select, Text, and_, any_, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from projections.tables import EXPOSED, engagement_history, identities
+from projections.tables import IS_EXPOSURE, engagement_history, identities
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, Custom
 from scoring.experiments.assignment import Experiment
@@ -78,7 +78,7 @@ def conversions(tenant: str, experiment: Experiment) -> Select[Any]:
 def _exposed(tenant: str, experiment: str) -> Iterable[Any]:
     return (
         _told.tenant == tenant,
-        text(EXPOSED),  # word for word, so that a prepared statement finds the index, too
+        text(IS_EXPOSURE),  # word for word, so that a prepared statement finds the index, too
         _told.details["experiment"].astext == experiment,
         _told.details["variant"].astext.is_not(None),
     )

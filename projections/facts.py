@@ -65,7 +65,7 @@ from schemas.statements import (
     Statement,
 )
 from scoring.features.signals import minor_units
-from scoring.models.points import U, rounded
+from scoring.models.points import ONE_POINT, rounded
 
 LARGEST_INT: Final = 2**31 - 1
 NOWHERE: Final = -1
@@ -88,12 +88,12 @@ def changes(record: Record) -> Iterable[Change]:
                 return [_dead_letter(decode_dead_letter(value), position)]
             case _:
                 said = decode_statement(value)
-                return STATED[type(said)](said, lead_row_key(said.tenant, said.lead_id), record)
+                return CHANGES_OF_STATEMENT[type(said)](said, lead_row_key(said.tenant, said.lead_id), record)
     except Refusal as refusal:
         raise UnreadableRecordError(record, str(refusal)) from refusal
 
 
-def foreign(record: Record, reason: str) -> DeadLetterRow:
+def dead_letter_of(record: Record, reason: str) -> DeadLetterRow:
     """A record that is none of ours, as a dead letter that stands in no topic."""
     return DeadLetterRow(
         record.topic,
@@ -362,7 +362,7 @@ def _card(said: LeadScored, lead_key: int, record: Record) -> list[Change]:
     ]
 
 
-STATED: Final[dict[type[Statement], Callable[[Any, int, Record], list[Change]]]] = {
+CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], list[Change]]]] = {
     SessionScored: _session_score,
     SessionRetracted: _no_session_score,
     ScoreChanged: _score_change,
@@ -462,7 +462,7 @@ def points(value: float) -> Decimal:
 
 def whole_points(total: float) -> int:
     """As boards and thresholds count, within what the column holds."""
-    return max(-LARGEST_INT, min(rounded(int(points(total) * U)), LARGEST_INT))
+    return max(-LARGEST_INT, min(rounded(int(points(total) * ONE_POINT)), LARGEST_INT))
 
 
 def _text(value: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """What a rebuild keeps of a history whose records the log no longer holds: rows of the live tables.
 
-1. `keep`: mutable rows of the live tables go into the shadow; facts are set aside there.
+1. `keep_rows`: mutable rows of the live tables go into the shadow; facts are set aside there.
 2. The fold of the log goes over the mutable rows: it replaces, rewrites and deletes them as ever. It comes
    at least as far as the live tables were, so what it finds newer than itself it meets again.
 3. `add_facts`: the facts set aside that the fold did not make again are from before the log's start.
@@ -39,7 +39,7 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     topics.DEAD_LETTERS: (tables.dead_letters,),
 }
 _STATE: Final = (tables.worker_dues, tables.worker_state)
-LOSABLE: Final = frozenset({table.name for table in READ_MODELS} | {tables.event_archive.name})
+LOSABLE_TABLES: Final = frozenset({table.name for table in READ_MODELS} | {tables.event_archive.name})
 """What `--accept-loss` may name."""
 
 
@@ -106,7 +106,7 @@ def cut_tables(starts: Mapping[LogPartition, int], contained: Mapping[LogPartiti
     return cut
 
 
-def keep(connection: Connection, cut: Mapping[Table, int]) -> None:
+def keep_rows(connection: Connection, cut: Mapping[Table, int]) -> None:
     """Step 1, while the live writer goes on."""
     for table, start in cut.items():
         columns = _columns(table)

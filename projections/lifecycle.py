@@ -34,7 +34,7 @@ from schemas.envelope import tag_of
 from schemas.events import EmailSent, SmsSent, StageChanged
 from scoring.features.signals import EVENT_NAMES, may_be_interaction
 
-TOUCHES: Final = tuple(
+TOUCHPOINT_TYPES: Final = tuple(
     sorted(
         tag for tag, kind in EVENT_NAMES.items() if may_be_interaction(kind) or kind in {EmailSent, SmsSent}
     )
@@ -104,7 +104,7 @@ def _within(span: Subquery, at: ColumnElement[Any]) -> ColumnElement[bool]:
 
 def _touches(key: int, span: Subquery) -> ScalarSelect[Any]:
     told = engagement_history.c
-    kinds = literal(list(TOUCHES), ARRAY(Text))
+    kinds = literal(list(TOUCHPOINT_TYPES), ARRAY(Text))
     return (
         select(func.count())
         .select_from(engagement_history.join(identities, identities.c.identity_key == told.identity_key))

@@ -63,7 +63,7 @@ PAUSED = _gauge(
 )
 
 
-def paused(reason: Pause | None) -> None:
+def set_paused(reason: Pause | None) -> None:
     """None: it goes on."""
     for each in PAUSES:
         PAUSED.labels(each).set(each == reason)
@@ -109,4 +109,4 @@ def exposition(age: float = math.nan) -> bytes:
     return generate_latest(REGISTRY)
 
 
-paused("starting")
+set_paused("starting")

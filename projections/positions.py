@@ -75,7 +75,7 @@ def _arrays(reached: Mapping[LogPartition, int]) -> tuple[list[str], list[int], 
     return [slot[0] for slot in reached], [slot[1] for slot in reached], list(reached.values())
 
 
-def fresh(
+def new_records(
     records: Sequence[Record], held: Mapping[LogPartition, int]
 ) -> tuple[list[Record], dict[LogPartition, int]]:
     """The records not contained yet, and where they lead. Raises PositionGapError."""
@@ -97,10 +97,10 @@ def fresh(
     return new, {slot: position for slot, position in reached.items() if position != held[slot]}
 
 
-def uncovered(
+def new_records_of_chunks(
     chunks: Sequence[Chunk], held: Mapping[LogPartition, int]
 ) -> tuple[list[Record], dict[LogPartition, int]]:
-    """As `fresh`, of chunks: positions that hold no record count as contained too."""
+    """As `new_records`, of chunks: positions that hold no record count as contained too."""
     reached = dict(held)
     new: list[Record] = []
     for chunk in chunks:

@@ -117,7 +117,7 @@ def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> di
     for schema in (SHADOW, RETIRED):
         _discard(connection, schema)
     with connection.transaction():
-        contained = worker.contained(connection)
+        contained = worker.contained_positions(connection)
         history.refuse_loss(history.gaps(starts, contained), accept_loss)
         cut = history.cut_tables(starts, contained)
         connection.execute("delete from public.positions where generation = %s", (SHADOW,))
@@ -132,7 +132,7 @@ def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> di
             else:
                 _define_indexes(connection, table)
         create_views(connection, SHADOW)
-        history.keep(connection, cut)
+        history.keep_rows(connection, cut)
         with worker.open_cursor(connection) as cursor:
             positions.begin(cursor, SHADOW, {slot: start - 1 for slot, start in starts.items()})
     return cut

@@ -205,7 +205,7 @@ class WorkerPart(NamedTuple):
     position: int
 
 
-class WorkerDue(NamedTuple):
+class WorkerTimer(NamedTuple):
     stage: str
     partition: int
     key: str
@@ -248,7 +248,7 @@ Row = (
     | AppliedEvent
     | DeadLetterRow
     | WorkerPart
-    | WorkerDue
+    | WorkerTimer
     | PublicationRow
 )
 Change = Row | Superseded
@@ -266,6 +266,6 @@ TABLE_OF: Final[dict[type[Row], Table]] = {
     AppliedEvent: tables.applied_events,
     DeadLetterRow: tables.dead_letters,
     WorkerPart: tables.worker_state,
-    WorkerDue: tables.worker_dues,
+    WorkerTimer: tables.worker_dues,
     PublicationRow: tables.publications,
 }

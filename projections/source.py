@@ -48,7 +48,7 @@ def refuse_embedded(connection: Connection) -> None:
 
 def refuse_kafka(connection: Connection) -> None:
     """Raises SourceError for a database that follows Kafka, which no embedded log may be opened in."""
-    bound = followed(connection)
+    bound = bound_source(connection)
     if bound is not None:
         raise SourceError(
             f"This database follows the Kafka cluster {bound.cluster_id} (prefix {bound.prefix!r}), and cannot hold an "
@@ -57,7 +57,7 @@ def refuse_kafka(connection: Connection) -> None:
         )
 
 
-def followed(connection: Connection) -> KafkaSource | None:
+def bound_source(connection: Connection) -> KafkaSource | None:
     """What the database follows; None: no Kafka (yet)."""
     if not _exists(connection, "public.log_source"):
         return None
@@ -77,7 +77,7 @@ def bind(connection: Connection, source: KafkaSource) -> None:
 
 def require(connection: Connection, source: KafkaSource) -> None:
     """Raises SourceError if the database has been bound to another one."""
-    bound = followed(connection)
+    bound = bound_source(connection)
     if bound is None or bound == source:
         return
     if bound[:2] == source[:2]:

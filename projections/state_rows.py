@@ -7,7 +7,7 @@ nothing else of the state leaves Kafka. Pure.
 from collections.abc import Iterable
 from typing import Final
 
-from projections.rows import Change, Superseded, UnreadableRecordError, WorkerDue, WorkerPart
+from projections.rows import Change, Superseded, UnreadableRecordError, WorkerPart, WorkerTimer
 from projections.tables import worker_dues, worker_state
 from schemas.record import Record
 from schemas.topics import SHARED
@@ -16,7 +16,7 @@ IDENTITY_PART: Final = "id:"
 """What a lead's parts that hold an identity's features begin with."""
 HEAD_PART: Final = "head"
 """A lead's part that holds its stage and what was last said of it."""
-DUE_PART: Final = ""
+TIMER_PART: Final = ""
 """In a changelog: the moment (ms) at which time alone may next change the key."""
 
 TRACK_SESSIONS: Final = "track_sessions"
@@ -39,7 +39,7 @@ def changes_of_state(stage: str, record: Record) -> Iterable[Change]:
     key, _, part = record.key.rpartition("\0")
     if key == SHARED or (stage == SCORE_LEADS and (part == HEAD_PART or part.startswith(IDENTITY_PART))):
         return [_part(stage, record, key, part)]
-    if stage == SCORE_LEADS and part == DUE_PART and key:  # without a key: the shard's position
+    if stage == SCORE_LEADS and part == TIMER_PART and key:  # without a key: the shard's position
         return [_due(stage, record, key)]
     return ()
 
@@ -54,6 +54,6 @@ def _due(stage: str, record: Record, key: str) -> Change:
     if record.value is None:
         return Superseded(worker_dues, (stage, record.partition, key), record.position)
     try:
-        return WorkerDue(stage, record.partition, key, int(record.value), record.position)
+        return WorkerTimer(stage, record.partition, key, int(record.value), record.position)
     except ValueError:
         raise UnreadableRecordError(record, "the moment is no number") from None

@@ -53,15 +53,15 @@ PROJECTED: Final = (LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_SCORES, L
 
 NEWEST_BY: Final = "newest_by"
 
-ANSWERS_KEPT: Final = 10_000
+APPLIED_EVENTS_KEPT: Final = 10_000
 """`applied_events` holds those among so many last records of a partition of `lead-changes`: by place,
 not by age, so that a rebuild ends with the same rows. Who waits does so for seconds.
 """
 
-KNOWN: Final = "identified and identities > 0"
+IDENTIFIED_AND_UNMERGED: Final = "identified and identities > 0"
 """Leads who may be found by an e-mail or a phone: known, and not merged into another."""
 
-EXPOSED: Final = "type = 'experiment_exposed'"
+IS_EXPOSURE: Final = "type = 'experiment_exposed'"
 """Which engagements are exposures to experiments: few among very many."""
 
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
@@ -164,7 +164,7 @@ engagement_history = Table(
     _text("ip", null=True),
     _of(JSONB(), "details", null=True),
     Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
-    Index("engagement_history_exposures", "tenant", postgresql_where=text(EXPOSED)),
+    Index("engagement_history_exposures", "tenant", postgresql_where=text(IS_EXPOSURE)),
     comment="every event that counted, by identity: a merge or a split moves no row",
 )
 
@@ -231,8 +231,18 @@ leads = Table(
     _of(JSONB(), "fields"),
     _big("position"),
     Index("leads_tenant", "tenant", "identified"),
-    Index("leads_email", "tenant", "email", postgresql_where=text(f"{KNOWN} and email is not null")),
-    Index("leads_phone", "tenant", "phone", postgresql_where=text(f"{KNOWN} and phone is not null")),
+    Index(
+        "leads_email",
+        "tenant",
+        "email",
+        postgresql_where=text(f"{IDENTIFIED_AND_UNMERGED} and email is not null"),
+    ),
+    Index(
+        "leads_phone",
+        "tenant",
+        "phone",
+        postgresql_where=text(f"{IDENTIFIED_AND_UNMERGED} and phone is not null"),
+    ),
     comment="every lead as it is now; `search` is what a search looks in, case folded",
     **_mutable("position"),
 )

@@ -186,7 +186,7 @@ def delete(schema: str, table: Table, length: int) -> bytes:
 
 
 @lru_cache
-def forget_answers(schema: str) -> bytes:
+def delete_old_applied_events(schema: str) -> bytes:
     """Answers that stand no higher in their partition than the position given for it."""
     return (
         SQL(

@@ -22,10 +22,10 @@ from sqlalchemy import Table
 
 from projections import metrics, positions, upserts
 from projections.archive import archived, store
-from projections.facts import changes, foreign
+from projections.facts import changes, dead_letter_of
 from projections.rows import AppliedEvent, Change, Row, UnreadableRecordError
 from projections.state_rows import stage_of
-from projections.tables import ANSWERS_KEPT, LIVE, NEWEST_BY, PROJECTED, PUBLIC, applied_events
+from projections.tables import APPLIED_EVENTS_KEPT, LIVE, NEWEST_BY, PROJECTED, PUBLIC, applied_events
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 
@@ -34,9 +34,9 @@ Connection = psycopg.Connection[Any]
 CHANNEL: Final = "leadstream"
 """LISTEN here: one notification per batch, {"applied": [event ids]}, or {} if they do not fit."""
 
-FEW: Final = 8
+SINGLE_INSERTS_MOST: Final = 8
 """Up to so many rows of a table, single inserts in a pipeline are the fastest."""
-CHUNK: Final = 1_000
+ROWS_PER_STATEMENT: Final = 1_000
 """Rows per statement: larger arrays cost more per row."""
 
 _LONGEST_PAYLOAD = 7_500
@@ -55,7 +55,7 @@ def project(connection: Connection, records: Sequence[Record], *, schema: str = 
         return
     with open_cursor(connection) as cursor:
         slots = sorted({(record.topic, record.partition) for record in wanted})
-        new, reached = positions.fresh(wanted, positions.lock(cursor, schema, slots))
+        new, reached = positions.new_records(wanted, positions.lock(cursor, schema, slots))
         if not new:
             return
         rows = write(connection, cursor, schema, new, reached)
@@ -82,13 +82,15 @@ def project_chunks(
     with open_cursor(connection) as cursor:
         archive = positions.lock(cursor, PUBLIC, _slots_of(events))
         held = positions.lock(cursor, schema, _slots_of(others))
-        told, told_to = positions.uncovered(events, archive)
-        new, reached = positions.uncovered(others, held)
+        told, told_to = positions.new_records_of_chunks(events, archive)
+        new, reached = positions.new_records_of_chunks(others, held)
         if told_to:
             store(cursor, list(archived(told)))
             positions.advance(cursor, PUBLIC, told_to)
         if reached:
-            rows = write(connection, cursor, schema, new, reached, changes if strict else _changes_or_letter)
+            rows = write(
+                connection, cursor, schema, new, reached, changes if strict else _changes_or_dead_letter
+            )
             if schema == LIVE:
                 cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
     return {slot: position + 1 for slot, position in {**archive, **held, **told_to, **reached}.items()}
@@ -104,11 +106,11 @@ def next_positions(connection: Connection, starts: Mapping[LogPartition, int]) -
                 slot: at - 1 for slot, at in starts.items() if (slot[0] == EVENTS) == (generation == PUBLIC)
             }
             positions.begin(cursor, generation, first)
-    held = contained(connection)
+    held = contained_positions(connection)
     return {slot: held[slot] for slot in starts}
 
 
-def contained(connection: Connection) -> dict[LogPartition, int]:
+def contained_positions(connection: Connection) -> dict[LogPartition, int]:
     """The next position that the live tables and the archive need of every partition that they know."""
     with open_cursor(connection) as cursor:
         cursor.execute(_FOLLOWED, ([LIVE, PUBLIC],))
@@ -164,7 +166,7 @@ def write(
     fence.
     """
     rows, superseded = upserts.collapse(change for record in records for change in changes_of(record))
-    large = [table for table, made in rows.items() if len(made) > FEW]
+    large = [table for table, made in rows.items() if len(made) > SINGLE_INSERTS_MOST]
     for table in large:
         if NEWEST_BY not in table.info:
             with cursor.copy(upserts.copy(schema, table)) as copy:
@@ -176,20 +178,20 @@ def write(
             if table not in large:
                 cursor.executemany(upserts.insert_one(schema, table), made)
             elif NEWEST_BY in table.info:
-                for start in range(0, len(made), CHUNK):
-                    chunk = upserts.transposed(made[start : start + CHUNK])
+                for start in range(0, len(made), ROWS_PER_STATEMENT):
+                    chunk = upserts.transposed(made[start : start + ROWS_PER_STATEMENT])
                     cursor.execute(upserts.insert_many(schema, table), chunk)
         for table, ends in superseded.items():
             cursor.execute(upserts.delete(schema, table, len(ends[0]) - 1), upserts.transposed(ends))
         if answered := {part: at for (topic, part), at in reached.items() if topic == LEAD_CHANGES}:
-            forgotten = [at - ANSWERS_KEPT for at in answered.values()]
-            cursor.execute(upserts.forget_answers(schema), (list(answered), forgotten))
+            forgotten = [at - APPLIED_EVENTS_KEPT for at in answered.values()]
+            cursor.execute(upserts.delete_old_applied_events(schema), (list(answered), forgotten))
         if reached:
             positions.advance(cursor, schema, reached)
     return rows
 
 
-def _changes_or_letter(record: Record) -> Iterable[Change]:
+def _changes_or_dead_letter(record: Record) -> Iterable[Change]:
     """A rebuild makes the same letter. Of what the worker reads, it writes one about the same place."""
     if record.unreadable is not None:  # and skipped: else it would not have come here
         return _letter(record, record.unreadable.reason)
@@ -207,7 +209,7 @@ def _letter(record: Record, reason: str) -> Iterable[Change]:
         position=record.position,
     )
     metrics.FOREIGN.inc()
-    return () if record.topic == LEAD_ACTIVITY else (foreign(record, reason),)
+    return () if record.topic == LEAD_ACTIVITY else (dead_letter_of(record, reason),)
 
 
 def _payload(applied: Iterable[Row]) -> str:

@@ -19,12 +19,12 @@ from schemas.activity import ACTIVITY_TYPES, Activity
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
 from schemas.envelope import MAX_INTEGER, Event, tag_of
 from schemas.events import EVENT_TYPES
-from schemas.nearest import nearest, paired
-from schemas.refusal import Refusal, explained, json_type_name, short
-from schemas.sound import check_free, check_storable, identified, is_placeholder
+from schemas.nearest import nearest, pairs_by_name
+from schemas.refusal import Refusal, explain_error, json_type_name, shorten
 from schemas.statements import STATEMENT_TYPES, DeadLetter, Statement
 from schemas.topics import lead_key, visitor_key
 from schemas.upcast import UPCASTS, Upcasts, newest, upcast
+from schemas.validation import check_json_value, check_storable, is_placeholder, with_valid_ids
 
 __all__ = [
     "Refusal",
@@ -68,7 +68,7 @@ def decode_source(raw: bytes) -> Event | Control | Derived:
     except _UNREADABLE as error:
         found = _object(raw)
         if (internal := _INTERNAL.get(str(found.get("type")))) is not None:
-            raise explained(error, found, internal) from None
+            raise explain_error(error, found, internal) from None
         message = None
     if isinstance(message, Control | Derived):
         check_storable(message, raw)
@@ -78,7 +78,7 @@ def decode_source(raw: bytes) -> Event | Control | Derived:
     if message is None or message.v != _NEWEST[type(message)]:
         return _read(raw, UPCASTS)[0]
     check_storable(message, raw)
-    return identified(message)
+    return with_valid_ids(message)
 
 
 def encode_source(message: Event | Control | Derived) -> bytes:
@@ -89,7 +89,7 @@ def decode_activity(raw: bytes) -> Activity:
     try:
         return _ACTIVITY.decode(raw)
     except _UNREADABLE as error:
-        raise Refusal(None, f"no activity record: {short(str(error))}") from None
+        raise Refusal(None, f"no activity record: {shorten(str(error))}") from None
 
 
 def encode_activity(activity: Activity) -> bytes:
@@ -100,7 +100,7 @@ def decode_statement(raw: bytes) -> Statement:
     try:
         return _STATEMENT.decode(raw)
     except _UNREADABLE as error:
-        raise Refusal(None, f"no statement: {short(str(error))}") from None
+        raise Refusal(None, f"no statement: {shorten(str(error))}") from None
 
 
 def encode_statement(statement: Statement) -> bytes:
@@ -111,7 +111,7 @@ def decode_dead_letter(raw: bytes) -> DeadLetter:
     try:
         return _DEAD_LETTER.decode(raw)
     except _UNREADABLE as error:
-        raise Refusal(None, f"no dead letter: {short(str(error))}") from None
+        raise Refusal(None, f"no dead letter: {shorten(str(error))}") from None
 
 
 def encode_dead_letter(letter: DeadLetter) -> bytes:
@@ -138,18 +138,18 @@ def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
     try:
         event = _BY_KIND[kind].decode(raw)
     except _UNREADABLE as error:
-        raise explained(error, found, kind) from None
+        raise explain_error(error, found, kind) from None
     if event.v > (known := newest(tag_of(kind), table)):
         raise Refusal("v", f"version {event.v} is not known here; the newest is {known}")
     check_storable(event, raw)
     unknown = {name: value for name, value in found.items() if name not in _NAMES[kind]}
-    return identified(event), unknown
+    return with_valid_ids(event), unknown
 
 
 def _with_extra(event: Event, unknown: dict[str, Any]) -> Event:
     for name, value in unknown.items():
-        check_free(name, name, 0)
-        check_free(value, name, 2)
+        check_json_value(name, name, 0)
+        check_json_value(value, name, 2)
     extra = {**(event.extra or {}), **unknown}
     if len(extra) > MAX_EXTRA:
         raise Refusal("extra", f"more than {MAX_EXTRA} fields that are not known")
@@ -186,7 +186,7 @@ def _kind_of(found: dict[str, Any]) -> type[Event]:
     near = nearest(type_, _PAIRED)
     perhaps = f"perhaps {near} is meant; " if near else ""
     raise Refusal(
-        "type", f"'{short(type_)}' is not known; {perhaps}one's own events have the type custom and a name"
+        "type", f"'{shorten(type_)}' is not known; {perhaps}one's own events have the type custom and a name"
     )
 
 
@@ -198,15 +198,15 @@ def _unparsable(raw: bytes, error: Exception) -> Refusal:
         lenient = json.loads(raw, parse_int=_bounded)
         if isinstance(lenient, dict):
             for name, value in lenient.items():
-                check_free(name, name, 0)
-                check_free(value, name, 1)
+                check_json_value(name, name, 0)
+                check_json_value(value, name, 1)
     except Refusal as refusal:
         return refusal
     except (ValueError, RecursionError):
         pass
     if isinstance(error, UnicodeError):
         return Refusal(None, "is not valid UTF-8")
-    return Refusal(None, f"is not valid JSON: {short(str(error).removeprefix('JSON is malformed: '))}")
+    return Refusal(None, f"is not valid JSON: {shorten(str(error).removeprefix('JSON is malformed: '))}")
 
 
 def _bounded(digits: str) -> float:
@@ -232,7 +232,7 @@ def _by_tag(kinds: Iterable[type[_Message]]) -> dict[str, type[_Message]]:
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 _KINDS: Final = _by_tag(EVENT_TYPES)
-_PAIRED: Final = paired(_KINDS)
+_PAIRED: Final = pairs_by_name(_KINDS)
 _INTERNAL: Final[dict[str, type[Struct]]] = {**_by_tag(CONTROL_TYPES), **_by_tag(DERIVED_TYPES)}
 _SOURCES: Final[tuple[type[Struct], ...]] = (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
 _NAMES: Final = {kind: frozenset({"type", *kind.__struct_encode_fields__}) for kind in _SOURCES}

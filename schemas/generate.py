@@ -324,27 +324,27 @@ def documents(root: Path) -> dict[str, str]:
     }
 
 
-def stale(root: Path) -> list[str]:
+def stale_paths(root: Path) -> list[str]:
     """The paths whose contents are not what the types say, or that belong to no type."""
     wanted = documents(root)
     missing = [path for path, text in wanted.items() if _read(root / path) != text]
     return missing + [path for path in _present(root, CURRENT) if path not in wanted]
 
 
-def published(root: Path) -> dict[str, Schema]:
+def published_schemas(root: Path) -> dict[str, Schema]:
     """The schemas of events that producers may rely on, by type."""
     text = _read(root / PUBLISHED)
     return {} if text is None else msgspec.json.decode(text, type=dict[str, Schema])
 
 
-def current() -> dict[str, Schema]:
+def current_schemas() -> dict[str, Schema]:
     """The schemas of events as the types say now, by type."""
     return {tag_of(kind): json_schema(kind) for kind in EVENT_TYPES}
 
 
 def write(root: Path) -> list[str]:
     """Writes what is stale; returns the paths."""
-    wanted, paths = documents(root), stale(root)
+    wanted, paths = documents(root), stale_paths(root)
     for path in paths:
         if path in wanted:
             _write(root / path, wanted[path])
@@ -355,7 +355,7 @@ def write(root: Path) -> list[str]:
 
 def publish(root: Path) -> None:
     """Declares the schemas of events published, as they are now: a line each, so that a change shows."""
-    lines = (f"{_compact(type_)}: {_compact(schema)}" for type_, schema in current().items())
+    lines = (f"{_compact(type_)}: {_compact(schema)}" for type_, schema in current_schemas().items())
     _write(root / PUBLISHED, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
@@ -364,11 +364,11 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--check", action="store_true", help="only say what is stale; fail if anything is")
     parser.add_argument("--publish", action="store_true", help="also declare the schemas of events published")
     options = parser.parse_args(arguments)
-    if problems := breaking_changes(published(root), current()):
+    if problems := breaking_changes(published_schemas(root), current_schemas()):
         sys.stderr.write("\n".join(["Published schemas may only gain optional fields:", *problems, ""]))
         return 1
     if options.check:
-        paths = stale(root)
+        paths = stale_paths(root)
         sys.stderr.writelines(f"{path} is stale: run `make schemas`\n" for path in paths)
         return 1 if paths else 0
     sys.stdout.writelines(f"{path}\n" for path in write(root))

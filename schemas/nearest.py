@@ -21,7 +21,7 @@ def pairs_of(name: str) -> Pairs:
     return frozenset(map("".join, itertools.pairwise(lower)))
 
 
-def paired(names: Iterable[str]) -> dict[str, Pairs]:
+def pairs_by_name(names: Iterable[str]) -> dict[str, Pairs]:
     """The names, ready to be compared with."""
     return {name: pairs_of(name) for name in names}
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from schemas.control import PublishedFor
 from schemas.envelope import EventId, FieldName, Identifier, Source, Tenant
 from schemas.events import Currency
-from schemas.nearest import nearest, paired
+from schemas.nearest import nearest, pairs_by_name
 
 ECHO = 80
 CANDIDATES = 48
@@ -24,12 +24,12 @@ class Refusal(ValueError):
     """Why a message is not taken: `field` is a dotted path (None: the whole), `reason` plain English."""
 
     def __init__(self, field: str | None, reason: str) -> None:
-        self.field = None if field is None else short(field)
+        self.field = None if field is None else shorten(field)
         self.reason = reason
         super().__init__(reason if field is None else f"{self.field}: {reason}")
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """At most `ECHO` characters, safe to print and to store."""
     start = text[: ECHO + 1]
     shown = start if start.isprintable() else start.encode("unicode_escape").decode()
@@ -41,7 +41,7 @@ def json_type_name(value: Any) -> str:
     return _WORDS[_JSON_TYPES.get(type(value), "object")]
 
 
-def explained(error: Exception, found: dict[str, Any], kind: type[Struct]) -> Refusal:
+def explain_error(error: Exception, found: dict[str, Any], kind: type[Struct]) -> Refusal:
     """Says msgspec's message, such as "Expected `str`, got `int` - at `$.context.ip`", to a producer."""
     parted = _LOCATED.match(str(error))
     what, in_key, path = parted.groups() if parted else (str(error), None, "")
@@ -57,8 +57,8 @@ def explained(error: Exception, found: dict[str, Any], kind: type[Struct]) -> Re
 
 def _perhaps_misspelt(name: str, found: dict[str, Any], kind: type[Struct]) -> str:
     known = {"type", *kind.__struct_encode_fields__}
-    near = nearest(name, paired(key for key in islice(found, CANDIDATES) if key not in known))
-    return f"; perhaps '{short(near)}' is meant to be it" if near else ""
+    near = nearest(name, pairs_by_name(key for key in islice(found, CANDIDATES) if key not in known))
+    return f"; perhaps '{shorten(near)}' is meant to be it" if near else ""
 
 
 def _offending_key(found: dict[str, Any], kind: type[Struct], name: str) -> str:
@@ -88,7 +88,7 @@ def _reason(what: str, kind: type[Struct], steps: list[str]) -> str:
         return f"must be one of {', '.join(_choices(kind, steps[-1]))}"
     if what in _PLAIN:
         return _PLAIN[what]
-    return short(what)
+    return shorten(what)
 
 
 def _choices(kind: type[Struct], name: str) -> list[str]:

@@ -27,27 +27,29 @@ from streams.track_sessions import TrackSessions, VisitorState
 CHUNK = 500
 """Records that one step folds at most."""
 
-Hear = Callable[[Outgoing], None]
+OnOutput = Callable[[Outgoing], None]
 
 
 class _Fold(NamedTuple):
     """One stage, its state, and what waits for it."""
 
     shard: Shard[Any, Any]
-    memory: StateStore
+    store: StateStore
     waiting: deque[Record]
 
 
 class Replay:
-    """`genesis` are publications, as an untouched log begins with them; `hear` is told every record that
+    """`genesis` are publications, as an untouched log begins with them; `on_output` is told every record that
     the stages write, in order.
     """
 
-    def __init__(self, genesis: Iterable[Outgoing], *, hear: Hear | None = None, chunk: int = CHUNK) -> None:
+    def __init__(
+        self, genesis: Iterable[Outgoing], *, on_output: OnOutput | None = None, chunk: int = CHUNK
+    ) -> None:
         self._events = _fold(TrackSessions())
         self._activity = _fold(ScoreLeads())
         self._sources = {EVENTS: self._events, LEAD_ACTIVITY: self._activity}
-        self._hear = hear
+        self._on_output = on_output
         self._chunk = chunk
         self._ends = dict.fromkeys(self._sources, 0)
         self.append(genesis)
@@ -67,15 +69,15 @@ class Replay:
         records = [fold.waiting[i] for i in range(min(len(fold.waiting), self._chunk))]
         if not records:
             return False
-        fold.shard.cache_size = cache_size(fold.memory)
+        fold.shard.cache_size = cache_size(fold.store)
         outcome = fold.shard.fold(records)
         for _ in range(outcome.applied):
             fold.waiting.popleft()
-        deque(fold.memory.put(outcome, records[0].position + outcome.applied), maxlen=0)
+        deque(fold.store.put(outcome, records[0].position + outcome.applied), maxlen=0)
         self.append(outcome.outputs)
-        if self._hear is not None:
+        if self._on_output is not None:
             for each in outcome.outputs:
-                self._hear(each)
+                self._on_output(each)
         return True
 
     def rest(self) -> None:
@@ -86,12 +88,12 @@ class Replay:
     def wake(self, now: int) -> bool:
         """Some leads whose time came by `now` are told so; False if there are none."""
         fold = self._activity
-        keys = fold.memory.due(now, TIMERS_AT_ONCE)
+        keys = fold.store.due_keys(now, TIMERS_AT_ONCE)
         if not keys:
             return False
         woken, dues = fold.shard.timers(keys, now)
-        fold.memory.wake([key for key in keys if key not in dues])
-        deque(fold.memory.put_dues(dues), maxlen=0)
+        fold.store.mark_woken([key for key in keys if key not in dues])
+        deque(fold.store.put_timers(dues), maxlen=0)
         self.append(woken)
         return True
 
@@ -105,7 +107,7 @@ class Replay:
         """Every lead as it is now, ordered by key: also those that hold no identity. Not to be changed;
         nothing may be folded meanwhile.
         """
-        memory, after = self._activity.memory, ""
+        memory, after = self._activity.store, ""
         while keys := memory.keys_after(after, self._chunk):
             for key, parts in memory.load(keys).items():
                 yield LeadState(key, parts)
@@ -114,19 +116,19 @@ class Replay:
     def lead(self, tenant: str, lead_id: str) -> LeadState:
         """One lead as it is now; one that nobody has heard of does not exist (`exists`)."""
         key = lead_key(tenant, lead_id)
-        return LeadState(key, self._activity.memory.load([key]).get(key, {}))
+        return LeadState(key, self._activity.store.load([key]).get(key, {}))
 
-    def holder(self, identity: str) -> LeadState:
+    def owner(self, identity: str) -> LeadState:
         """The lead that holds an identity, which some event has made, now that nothing waits."""
         key, segment = key_of_identity(identity)
-        parts = self._events.memory.load([key])[key]
+        parts = self._events.store.load([key])[key]
         visitor = VisitorState(key, parts).visitor
         return self.lead(key.partition("/")[0], visitor.segments[segment].owner)
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Bytes of encoded state: of visitors, and of leads; what is published is in both."""
-        return self._events.memory.size, self._activity.memory.size
+        return self._events.store.size, self._activity.store.size
 
 
 def subject_of(state: LeadState) -> Subject:
@@ -134,7 +136,7 @@ def subject_of(state: LeadState) -> Subject:
     return Subject(state.features, state.head.position.stage)
 
 
-def brought_to(state: LeadState, rules: Rules, now: int) -> LeadState:
+def lead_as_of(state: LeadState, rules: Rules, now: int) -> LeadState:
     """The lead as it will be at `now` if nothing happens: its time passes, and what is said is not kept.
 
     What is published, but has not come to this lead yet, comes to it first.
@@ -151,18 +153,18 @@ def brought_to(state: LeadState, rules: Rules, now: int) -> LeadState:
 def _behind(state: LeadState, rules: Rules) -> bool:
     """Are there models by other versions of which the lead was last scored? Their lines mean nothing here."""
     head, versions = state.head, rules.versions
-    for name in head.said.keys() - versions.keys():
-        head.said.pop(name)
-        head.edges.pop(name, None)
+    for name in head.emitted.keys() - versions.keys():
+        head.emitted.pop(name)
+        head.timers.pop(name, None)
     lines = {name: len(model.slots) for name, model in rules.models.items()}
     others = [
         name
-        for name, said in head.said.items()
+        for name, said in head.emitted.items()
         if said.version != versions[name] or len(said.vector) != lines[name]
     ]
     for name in others:
-        head.said[name] = structs.replace(head.said[name], vector=[0] * lines[name])
-    return bool(others) or head.said.keys() != versions.keys()
+        head.emitted[name] = structs.replace(head.emitted[name], vector=[0] * lines[name])
+    return bool(others) or head.emitted.keys() != versions.keys()
 
 
 def _say_nothing(topic: str, key: str, value: bytes | None) -> None:

@@ -37,7 +37,7 @@ from schemas.decode import decode_source, encode_activity, encode_source, key_of
 from schemas.envelope import Event
 from schemas.moment import millis, moment
 from schemas.record import Outgoing, Record
-from schemas.refusal import Refusal, short
+from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring.features import identity, sessions
 from scoring.features.features import Features, Session, encode_delta, evolve, put_session, retract_session
@@ -45,7 +45,7 @@ from scoring.features.features import decode as decode_features
 from scoring.features.features import encode as encode_features
 from scoring.features.identity import Reassignment, Visitor
 from scoring.features.sessions import END, HEARTBEAT, KeptEvents, SessionCut, SessionEvent
-from scoring.features.signals import Catalogue
+from scoring.features.signals import SignalCatalogue
 from streams.engine.shard import Emit
 from streams.published import (
     RETIRED,
@@ -177,9 +177,9 @@ class SourceShared(PublishedState):
 
     def __init__(self, parts: dict[str, bytes]) -> None:
         super().__init__(parts)
-        self._catalogues: dict[str, Catalogue] = {}
+        self._catalogues: dict[str, SignalCatalogue] = {}
 
-    def catalogue(self, tenant: str) -> Catalogue:
+    def catalogue(self, tenant: str) -> SignalCatalogue:
         found = self._catalogues.get(tenant)
         if found is None:
             models = self.published.models_of(tenant)
@@ -192,8 +192,8 @@ class SourceShared(PublishedState):
 
 
 @lru_cache(maxsize=64)
-def _catalogue(texts: tuple[str, ...]) -> Catalogue:
-    return Catalogue.of([compiled(text) for text in texts])
+def _catalogue(texts: tuple[str, ...]) -> SignalCatalogue:
+    return SignalCatalogue.of([compiled(text) for text in texts])
 
 
 class _VisitorStep:
@@ -363,7 +363,7 @@ def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tupl
     """
     if key != key_of(event):
         raise Refusal(
-            "key", f"the record's key is {short(repr(key))}; for this event it must be {key_of(event)!r}"
+            "key", f"the record's key is {shorten(repr(key))}; for this event it must be {key_of(event)!r}"
         )
     if event.recorded_at is None:
         event = structs.replace(event, recorded_at=moment(appended_at))

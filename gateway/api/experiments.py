@@ -18,7 +18,7 @@ from gateway.store import ReadStore
 from projections import experiments as questions
 from schemas.envelope import DEFAULT_TENANT
 from scoring.experiments.assignment import Experiment
-from scoring.experiments.results import LIFT, Exposure, GoalConversion, results
+from scoring.experiments.results import DEFAULT_LIFT, Exposure, GoalConversion, results
 
 Instant = Annotated[
     datetime | None, Query(description="Only leads first exposed in this time (RFC 3339, with an offset).")
@@ -42,7 +42,9 @@ def experiments_api(ports: Ports, store: ReadStore) -> APIRouter:
         name: str,
         since: Instant = None,
         until: Instant = None,
-        lift: Annotated[float, Query(ge=0.001, le=10, description="To be found: 0.1 is a tenth.")] = LIFT,
+        lift: Annotated[
+            float, Query(ge=0.001, le=10, description="To be found: 0.1 is a tenth.")
+        ] = DEFAULT_LIFT,
     ) -> Response:
         tenant = tenant_of(request)
         found = ports.experiments.get(name)

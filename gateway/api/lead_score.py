@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from gateway.access import READ, WRITE, Caller, api_caller
 from gateway.answers import Json
-from gateway.api import questions
+from gateway.api import statements as questions
 from gateway.api.leads import SESSION_MODEL
 from gateway.door.body import read_body
 from gateway.ports import Await, EventKey, Ports
@@ -34,7 +34,7 @@ from schemas.topics import LEAD_ACTIVITY, lead_key
 from scoring.features.features import Session
 from scoring.features.identity import anonymous
 from scoring.models.model import Conclusion, Model, conclude, rounded, score_session
-from scoring.models.points import spoken
+from scoring.models.points import points_text
 
 T = TypeVar("T")
 LARGEST_BODY = 10_000
@@ -224,7 +224,7 @@ def _analytics(session_id: str, session: Row, model: Model) -> dict[str, Any]:
 
 def _of(points: int, most: int | None) -> str:
     """35/40; only 35 where there is no most."""
-    return spoken(points) if most is None else f"{spoken(points)}/{spoken(most)}"
+    return points_text(points) if most is None else f"{points_text(points)}/{points_text(most)}"
 
 
 def _concluded(model: Model, session: Row) -> Conclusion:

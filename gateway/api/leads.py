@@ -13,11 +13,11 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from authoring.active_models import ActiveRules
 from gateway.access import READ, api_caller
 from gateway.answers import Json, RequestProblem
-from gateway.api import questions
+from gateway.api import statements as questions
 from gateway.ports import EventKey, EventOutcome, Ports
-from gateway.published import ActiveRules
 from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
 from gateway.wait import Look
@@ -25,7 +25,7 @@ from projections import queries
 from schemas.envelope import DEFAULT_TENANT, Moment
 from schemas.moment import millis, moment
 from scoring.features.identity import key_of_identity
-from scoring.models.model import Model, Subject, U, conclude, explain, rounded
+from scoring.models.model import ONE_POINT, Model, Subject, conclude, explain, rounded
 
 BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
@@ -252,7 +252,7 @@ def _add_evidence(scores: dict[str, Any], in_force: ActiveRules, subject: Subjec
         if model is None:
             continue
         lines = _explained(in_force, model, subject, score["as_of"])
-        if abs(sum(line["points"] for line in lines) - score["total"]) < 1 / U:
+        if abs(sum(line["points"] for line in lines) - score["total"]) < 1 / ONE_POINT:
             score["lines"] = lines
             continue
         for told in score["lines"]:
@@ -274,7 +274,7 @@ def plain(number: Decimal) -> int | float:
 
 
 def points(micro: int) -> int | float:
-    return plain(Decimal(micro) / U)
+    return plain(Decimal(micro) / ONE_POINT)
 
 
 def _listed(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -341,7 +341,7 @@ def _past_score(change: Row) -> dict[str, Any]:
     """What the model said at that moment; one that had said nothing yet is not there."""
     return {
         "total": plain(change["total"]),
-        "rounded": rounded(int(change["total"] * U)),
+        "rounded": rounded(int(change["total"] * ONE_POINT)),
         "version": change["version"],
         "bands": change["bands"],
         "as_of": change["at"],

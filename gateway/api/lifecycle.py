@@ -26,7 +26,7 @@ from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import ANONYMOUS, DEFAULT_TENANT, Line
 from schemas.events import Stage, StageChanged
 from schemas.record import Outgoing
-from schemas.refusal import explained, json_type_name
+from schemas.refusal import explain_error, json_type_name
 from schemas.topics import EVENTS
 from scoring.features.calendar import DAY
 from scoring.features.identity import is_anonymous
@@ -136,7 +136,7 @@ def _read(body: bytes) -> Move:
     try:
         return convert(given, Move)
     except ValidationError as error:
-        refusal = explained(error, given, Move)
+        refusal = explain_error(error, given, Move)
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 

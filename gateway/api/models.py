@@ -1,7 +1,7 @@
 """/api/models: the models that score a tenant's leads, their versions, drafts, and how far a sweep is.
 
 What is published over the API is the tenant's own; what every tenant has is published by the operator
-(`leadstream publish`). How publishing goes is in `gateway.authoring`; here are only its words.
+(`leadstream publish`). How publishing goes is in `authoring.authoring`; here are only its words.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError, json, structs
 from starlette.responses import Response
 
+from authoring.authoring import Authoring, Publication
+from authoring.revisions import difference, unknown_model
+from authoring.sweep_progress import SweepProgress
 from gateway.access import READ, WRITE, Caller, api_caller
 from gateway.answers import Json, RequestProblem
 from gateway.api import models_documented as documented
 from gateway.api.leads import NO_NUL
-from gateway.authoring import Authoring, Publication
 from gateway.door.body import read_body
 from gateway.ports import Ports
-from gateway.revisions import difference, unknown_model
-from gateway.sweeps import SweepProgress
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT, WholeText
 from schemas.control import Version as Number

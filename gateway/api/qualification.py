@@ -1,6 +1,6 @@
 """/api/lead-qualification: the rules and criteria of the model `rules`, one by one.
 
-The model stays one text; each change is one publication of it (`gateway.authoring`), so it is versioned,
+The model stays one text; each change is one publication of it (`authoring.authoring`), so it is versioned,
 named after who did it, and rescored like any other. Rules keep their numbers; comments stay where they are.
 """
 
@@ -13,12 +13,12 @@ from fastapi import APIRouter, Path, Request
 from msgspec import DecodeError, json
 from starlette.responses import Response
 
+from authoring.authoring import Authoring
 from gateway.access import READ, WRITE, api_caller
 from gateway.answers import Json, RequestProblem
 from gateway.api.leads import points
 from gateway.api.lifecycle import echoed
 from gateway.api.models import author
-from gateway.authoring import Authoring
 from gateway.door.body import read_body
 from gateway.ports import Ports
 from gateway.store import ReadStore, Row
@@ -31,7 +31,7 @@ from scoring.editing import criterion_check, qualification
 from scoring.editing.criterion_check import SingleRule
 from scoring.editing.rule_json import Json as Body
 from scoring.editing.rule_json import rule_of
-from scoring.editing.text_edits import Uneditable, Unknown, defined_in, read
+from scoring.editing.text_edits import Uneditable, UnknownId, defined_in, read_numbered
 from scoring.models.model import ModelError, Subject, compile_model, conclude, explain
 
 MODEL = "rules"
@@ -188,8 +188,8 @@ def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> A
             raise RequestProblem(422, f"must be an object, not {json_type_name(rule)}", field="rule")
 
         def alone(text: str) -> SingleRule:
-            document = read(text)
-            return criterion_check.alone(document, *rule_of(rule, defined_in(document)))
+            document = read_numbered(text)
+            return criterion_check.single_rule(document, *rule_of(rule, defined_in(document)))
 
         return await tested(request, body, alone)
 
@@ -244,7 +244,7 @@ def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> A
     )
     async def test_rule(request: Request, number: Number) -> Response:
         return await tested(
-            request, await _body(request), lambda text: criterion_check.rule_alone(text, number)
+            request, await _body(request), lambda text: criterion_check.single_rule_numbered(text, number)
         )
 
     # Criteria
@@ -318,7 +318,7 @@ def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> A
         lead, subject = await lead_of(tenant, _lead_id(body))
         in_force = await ports.published(tenant)
         found = await asyncio.to_thread(
-            criterion_check.check,
+            criterion_check.check_criterion,
             text,
             number,
             subject,
@@ -331,7 +331,7 @@ def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> A
     return router
 
 
-def _checked(found: criterion_check.Checked) -> dict[str, Any]:
+def _checked(found: criterion_check.CriterionResult) -> dict[str, Any]:
     within = None if found.within_days is None else timedelta(days=found.within_days)
     actions = [
         {
@@ -362,7 +362,7 @@ def _edited(tell: Callable[[str], Any], text: str) -> Any:
         return tell(text)
     except Refusal as refusal:
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
-    except Unknown as unknown:
+    except UnknownId as unknown:
         raise RequestProblem(404, str(unknown.args[0]), field="id") from None
     except Uneditable as uneditable:
         raise RequestProblem(409, str(uneditable)) from None

@@ -280,7 +280,7 @@ def publish_settings(
     """Put settings in force that scores depend on, and rescore every lead.
 
     What is not given stays as it is. They are published like models, into the log, so that a replay finds them. To
-    change the lifecycle, copy scoring/lifecycles/default.toml, which explains itself; one with a mistake is refused
+    change the lifecycle, copy scoring/lifecycle/default.toml, which explains itself; one with a mistake is refused
     with line and reason. Leads move on to where the new one takes them.
     """
     settings = settings_from(data_dir=data_dir, database_url=database_url)

@@ -95,7 +95,7 @@ class BacktestRun:
         heard = plan.conversion.hear()
         self._heard = heard
         self._worlds = [
-            Replay(world.genesis(), hear=None if place else heard.hear)
+            Replay(world.genesis(), on_output=None if place else heard.hear)
             for place, world in enumerate(distinct)
         ]
         self._waiting: list[Outgoing] = []
@@ -143,8 +143,8 @@ class BacktestRun:
     def _read_conversions(self) -> None:
         judge = self._worlds[0]
         for found in self._heard.take():
-            lead = judge.holder(found.identity) if found.identity else judge.lead(found.tenant, found.lead_id)
-            identities = {*lead.held, *lead.head.passed, *filter(None, [found.identity])}
+            lead = judge.owner(found.identity) if found.identity else judge.lead(found.tenant, found.lead_id)
+            identities = {*lead.identities, *lead.head.forwarded, *filter(None, [found.identity])}
             self._converted |= identities
             for cut in self._open:
                 if found.at > cut.at:
@@ -160,11 +160,11 @@ class BacktestRun:
         # Who is who depends on no model, so all worlds have the same leads.
         for leads in zip(*(world.leads() for world in self._worlds), strict=True):
             lead = leads[0]
-            if not lead.held or not self._converted.isdisjoint(lead.held):
+            if not lead.identities or not self._converted.isdisjoint(lead.identities):
                 continue
             if is_anonymous(lead.lead_id) and not self._plan.anonymous:
                 continue
-            cut.leads.update(dict.fromkeys(lead.held, len(cut.converted)))
+            cut.leads.update(dict.fromkeys(lead.identities, len(cut.converted)))
             cut.converted.append(False)
             for scores, place, contender in zip(cut.scores, self._places, self._contenders, strict=True):
                 settings = contender.world.settings

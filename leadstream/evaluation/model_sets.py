@@ -11,7 +11,7 @@ from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.moment import moment
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
-from scoring.evaluation.what_if import When
+from scoring.evaluation.what_if import EvaluationTime
 from scoring.models.model import Model, ModelError
 from streams.published import ModelVersion, TenantSettings, compiled
 from streams.score_leads.lead_rules import Rules
@@ -29,9 +29,9 @@ class ModelSet(NamedTuple):
     def rules(self) -> Rules:
         return Rules(self.settings, self.models)
 
-    def when(self, at: int) -> When:
+    def when(self, at: int) -> EvaluationTime:
         """A moment as these settings see it."""
-        return When(at, self.settings.zone, self.settings.idle_ms)
+        return EvaluationTime(at, self.settings.zone, self.settings.idle_ms)
 
     def with_draft(self, text: str) -> "ModelSet":
         """The draft in the place of the model that has its name, or beside the others."""

@@ -22,22 +22,22 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.evaluation.what_if import (
     NO_CURRENT_SCORE,
-    Compared,
     CurrentScore,
+    EvaluationTime,
+    LeadComparison,
     MoveCounts,
-    When,
     add,
+    changes_important_clicks,
     compare,
     conclusion,
     fires,
     merged,
-    recuts_clicks,
     report,
     uncounted,
 )
 from scoring.features.identity import is_anonymous
 from scoring.models.model import Conclusion, Model
-from streams.replay import CHUNK, Replay, brought_to, subject_of
+from streams.replay import CHUNK, Replay, lead_as_of, subject_of
 from streams.score_leads.lead_rules import Rules
 from streams.score_leads.lead_stage import stage_if
 from streams.score_leads.lead_state import LeadState
@@ -61,7 +61,7 @@ class WhatIfRun(NamedTuple):
     draft: Model
     text: str
 
-    when: When
+    when: EvaluationTime
     in_force: Model | None
     uncounted: tuple[str, ...]
     qualifies: bool
@@ -131,7 +131,9 @@ def what_if_port(database_url: str, now: Callable[[], int]) -> WhatIf:
 # On stored leads
 
 
-def _stored(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | tuple[str, Compared | None]]:
+def _stored(
+    connection: Connection, trial: WhatIfRun
+) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
     """None for a lead whose head is not projected yet."""
     row = connection.execute(
         "select count(*) from leads where tenant = %s and identities > 0", (trial.tenant,)
@@ -140,7 +142,7 @@ def _stored(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | tup
     for key, parts in _parts(connection, trial.tenant):
         if len(parts) > 1 or "head" not in parts:  # a lead that holds nobody has nothing but its head
             if "head" in parts:
-                lead = brought_to(LeadState(key, parts), trial.rules, trial.when.at)
+                lead = lead_as_of(LeadState(key, parts), trial.rules, trial.when.at)
                 yield lead.lead_id, _tried(lead, trial)
             else:
                 yield key, None
@@ -150,7 +152,7 @@ def _stored(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | tup
     yield Progress(done, done)
 
 
-def _tried(lead: LeadState, trial: WhatIfRun) -> Compared:
+def _tried(lead: LeadState, trial: WhatIfRun) -> LeadComparison:
     def restage(after: Conclusion) -> str:
         return stage_if(trial.published, lead, {trial.draft.name: after})
 
@@ -165,7 +167,7 @@ def _tried(lead: LeadState, trial: WhatIfRun) -> Compared:
 
 
 def _said(lead: LeadState, draft: Model) -> CurrentScore:
-    said = lead.head.said.get(draft.name)
+    said = lead.head.emitted.get(draft.name)
     return NO_CURRENT_SCORE if said is None else CurrentScore(said.total, said.disarmed)
 
 
@@ -183,7 +185,9 @@ def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str,
 # On a replay
 
 
-def _replayed(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | tuple[str, Compared | None]]:
+def _replayed(
+    connection: Connection, trial: WhatIfRun
+) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
     """Both models from the first event on, each among the others in force."""
     count, done = events_of(connection, trial.tenant), 0
     worlds = [Replay(trial.held.genesis()), Replay(trial.held.with_draft(trial.text).genesis())]
@@ -199,11 +203,11 @@ def _replayed(connection: Connection, trial: WhatIfRun) -> Iterator[Progress | t
     when, (before, after) = trial.when, worlds
     # Who is who depends on no model, so both worlds have the same leads.
     for one, other in zip(before.leads(), after.leads(), strict=True):
-        if one.held:
+        if one.identities:
             was, now = subject_of(one), subject_of(other)
             old, new = conclusion(trial.in_force, was, when), conclusion(trial.draft, now, when)
             crossed = fires(trial.draft, _said(one, trial.draft), new)
-            yield one.lead_id, Compared(old, new, crossed, (was.stage, now.stage))
+            yield one.lead_id, LeadComparison(old, new, crossed, (was.stage, now.stage))
 
 
 def _needed(connection: Connection, trial: WhatIfRun) -> dict[str, Any]:
@@ -222,7 +226,7 @@ def _needed(connection: Connection, trial: WhatIfRun) -> dict[str, Any]:
     pace = (time.perf_counter() - began) / max(len(sample), 1)
     return {
         "signals": list(trial.uncounted),
-        "recuts_clicks": recuts_clicks(trial.uncounted),
+        "changes_important_clicks": changes_important_clicks(trial.uncounted),
         "events": events,
         "seconds": round(2 * events * pace, 1),
     }

@@ -25,7 +25,7 @@ from leadstream.operations.store_access import as_served, status_of
 from leadstream.settings import Settings, unknown_variables
 from projections.connection import connect
 from projections.migrate import OutdatedError, check_current
-from projections.source import followed
+from projections.source import bound_source
 from projections.tables import LIVE, PROJECTED
 from schemas.control import EVERY_TENANT
 from scoring.features.features import NewerCodec
@@ -216,7 +216,7 @@ def _has(connection: psycopg.Connection[Any], table: str) -> bool:
 
 
 def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
-    if (bound := followed(connection)) is not None:
+    if (bound := bound_source(connection)) is not None:
         yield Finding(
             "fail",
             "Log",

@@ -19,7 +19,7 @@ from leadstream.operations.lag import PROJECTION, ConsumerGroup, Lag, lag_of
 from leadstream.settings import Settings
 from leadstream.wiring_kafka import SOURCES
 from projections.connection import connect
-from projections.source import KafkaSource, followed
+from projections.source import KafkaSource, bound_source
 from streams.kafka.batches import CODECS, INSTALL, missing_codecs
 from streams.kafka.journal import RECENT_SECONDS, JournalNote
 from streams.kafka.topics import BrokerUnavailable, check_topics
@@ -184,7 +184,7 @@ def _group(what: str, name: str, group: ConsumerGroup, remedy: str) -> Finding:
 
 def _source(database_url: str, asked: KafkaSource) -> Finding:
     with connect(database_url) as connection:
-        bound = followed(connection)
+        bound = bound_source(connection)
     if bound is None:
         return Finding("warn", "Read models", "follow no log yet", "`leadstream project` makes them.")
     if bound == asked:

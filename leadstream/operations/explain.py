@@ -13,10 +13,10 @@ from itertools import groupby, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.leads import BOARD_MODEL
-from gateway.api.questions import events_named, lead_of_visitor
-from gateway.published import ActiveRules
+from gateway.api.statements import events_named, lead_of_visitor
 from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
 from leadstream.console import Failure
@@ -25,7 +25,7 @@ from leadstream.operations import explanations as words
 from projections import queries
 from schemas.envelope import ANONYMOUS
 from schemas.moment import millis
-from scoring.models.model import Explained, Model, Subject, U, VectorEntry, conclude
+from scoring.models.model import ONE_POINT, Explained, Model, Subject, VectorEntry, conclude
 from scoring.models.model import explain as explained_by
 
 CHANGES = 10
@@ -237,7 +237,7 @@ def _score(
     evident: list[Explained] = []
     for moment in (now, at):
         evident = explained_by(model, subject, millis(moment), in_force.zone, in_force.idle_ms)
-        if Decimal(sum(line.points for line in evident)) / U == row["total"]:
+        if Decimal(sum(line.points for line in evident)) / ONE_POINT == row["total"]:
             return _evident(score, evident)._replace(as_of=None if moment == now else at)
     texts = {line[:4]: line.evidence for line in map(_line, evident)}
     return score._replace(lines=[line._replace(evidence=texts.get(line[:4], "")) for line in told])
@@ -252,7 +252,7 @@ def _evident(score: words.Score, evident: Sequence[Explained]) -> words.Score:
 
 
 def _line(line: Explained) -> words.BreakdownLine:
-    points = Decimal(line.points) / U
+    points = Decimal(line.points) / ONE_POINT
     return words.BreakdownLine(line.group, line.rule, line.kind, points, words.evidence(line.text, line.rule))
 
 
@@ -265,7 +265,7 @@ def _to_come(in_force: ActiveRules, subject: Subject | None, at: datetime) -> li
 def _then(name: str, model: Model, subject: Subject, in_force: ActiveRules, at: datetime) -> words.Score:
     concluded = conclude(model, subject, millis(at), in_force.zone, in_force.idle_ms)
     evident = explained_by(model, subject, millis(at), in_force.zone, in_force.idle_ms)
-    return _evident(words.Score(name, Decimal(concluded.total) / U, concluded.bands, []), evident)
+    return _evident(words.Score(name, Decimal(concluded.total) / ONE_POINT, concluded.bands, []), evident)
 
 
 # Changes

@@ -25,7 +25,7 @@ from aiokafka.errors import (
 from leadstream.embedded_postgres import PostgresUnavailable
 from projections.connection import connect
 from projections.history import gaps, refuse_loss
-from projections.metrics import Pause, UnprojectedRecords, paused
+from projections.metrics import Pause, UnprojectedRecords, set_paused
 from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import Progress, rebuild
@@ -33,14 +33,14 @@ from projections.source import (
     KafkaSource,
     TopicsRecreatedError,
     bind,
+    bound_source,
     follow_app,
-    followed,
     refuse_embedded,
     require,
 )
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
 from projections.tables import PROJECTED
-from projections.worker import contained, next_positions, project_chunks, skip_removed_records
+from projections.worker import contained_positions, next_positions, project_chunks, skip_removed_records
 from schemas.record import Chunk, LogPartition
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
 from streams.kafka.cluster import Cluster
@@ -119,9 +119,9 @@ def rebuild_from_kafka(
         with connect(database_url) as connection:
             refuse_embedded(connection)
             migrate(database_url)
-            bound = followed(connection)
+            bound = bound_source(connection)
             bind(connection, source if bound is None else source._replace(app=bound.app))
-            positions = contained(connection)
+            positions = contained_positions(connection)
             _refuse_made_anew(positions, scanner.ends())
             refuse_loss(gaps(scanner.starts(), positions), accept_loss)
         kept = rebuild(
@@ -158,7 +158,7 @@ def projection_positions(database_url: str) -> dict[LogPartition, int]:
     """
     with connect(database_url) as connection:
         try:
-            return contained(connection)
+            return contained_positions(connection)
         except psycopg.errors.UndefinedTable:
             return {}
 
@@ -172,7 +172,7 @@ class StatusReporter:
         self.heard = False
 
     def failing(self, kind: Pause, reason: str, cause: BaseException | None) -> None:
-        paused(kind)
+        set_paused(kind)
         if self._told != reason:
             _log.warning("projecting pauses", reason=reason, cause=cause and " ".join(str(cause).split()))
             self._said(reason)
@@ -183,7 +183,7 @@ class StatusReporter:
         if stuck is not None:
             self.failing("record", stuck, None)
             return
-        paused(None)
+        set_paused(None)
         if self._told is not None:
             _log.info("projecting", after=self._told or None)
             self._said(None)

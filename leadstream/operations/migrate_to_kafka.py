@@ -13,7 +13,7 @@ from itertools import islice
 import psycopg
 
 from leadstream.console import Failure, print_status
-from leadstream.loop import Loop, event_loop
+from leadstream.operations.event_loop import Loop, event_loop
 from leadstream.operations.export import Stored, by_recording, stored
 from leadstream.operations.lag import Lag, lag_of
 from leadstream.settings import Settings

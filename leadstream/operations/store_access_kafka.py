@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 from gateway.ports import Status, Unavailable
 from leadstream.console import Failure
-from leadstream.loop import event_loop
+from leadstream.operations.event_loop import event_loop
 from leadstream.operations.lag import Lag, lag_of
 from leadstream.operations.store_access import StoreAccess, wait_until_scored
 from leadstream.settings import Settings

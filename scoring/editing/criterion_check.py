@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from scoring.editing.criterion_json import minimum_of
-from scoring.editing.text_edits import CRITERIA, RULES, defined_in, entry_numbered, read, thresholds, written
+from scoring.editing.text_edits import (
+    CRITERIA,
+    RULES,
+    defined_in,
+    entry_numbered,
+    read_numbered,
+    thresholds,
+    written,
+)
 from scoring.features.calendar import Calendar
 from scoring.features.operators import is_blank
 from scoring.features.view import profile_value, view_of
 from scoring.models.band_text import compile_need
 from scoring.models.model import Micro, Model, Subject, compile_model, conclude
-from scoring.models.plan import whole
+from scoring.models.plan import whole_points
 from scoring.models.points import milli
 from scoring.models.score import done_within
 
@@ -25,7 +33,7 @@ class Action(NamedTuple):
     met: bool
 
 
-class Checked(NamedTuple):
+class CriterionResult(NamedTuple):
     score: Micro
     minimum: Micro
     fields: dict[str, bool]
@@ -49,13 +57,13 @@ class SingleRule(NamedTuple):
     """It gives something to whom the rule applies, also if the rule is worth nothing."""
 
 
-def rule_alone(text: str, number: int) -> SingleRule:
+def single_rule_numbered(text: str, number: int) -> SingleRule:
     """The rule of this number. Raises Unknown."""
-    document = read(text)
-    return alone(document, *entry_numbered(RULES, document, number))
+    document = read_numbered(text)
+    return single_rule(document, *entry_numbered(RULES, document, number))
 
 
-def alone(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> SingleRule:
+def single_rule(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> SingleRule:
     """A rule as it would count among the others of the document."""
     rule = {key: value for key, value in entry.items() if key != "active"}
     weight = document["groups"].get(group, {}).get("weight", 1)
@@ -74,16 +82,18 @@ def _model(signals: dict[str, Any], group: str, table: dict[str, Any]) -> Model:
     )
 
 
-def check(text: str, number: int, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Checked:
+def check_criterion(
+    text: str, number: int, subject: Subject, as_of: int, zone: Calendar, idle_ms: int
+) -> CriterionResult:
     """How the lead stands to a criterion, whether or not that is switched on. Raises Unknown."""
-    document, model = read(text), compile_model(text)
+    document, model = read_numbered(text), compile_model(text)
     stage, entry = entry_numbered(CRITERIA, document, number)
     need = compile_need(entry, defined_in(document), set())
     view = view_of(subject, as_of, zone)
     total = conclude(model, subject, as_of, zone, idle_ms).total
     done = {name: view.signals.get(name) for name in need.actions}
-    return Checked(
-        whole(total) if model.band_on_rounded else total,
+    return CriterionResult(
+        whole_points(total) if model.band_on_rounded else total,
         milli(minimum_of(entry, thresholds(document)[stage])) * 1000,
         {name: not is_blank(profile_value(view, name)) for name in need.fields},
         [

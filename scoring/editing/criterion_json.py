@@ -8,7 +8,16 @@ from decimal import Decimal
 from typing import Any
 
 from schemas.refusal import Refusal
-from scoring.editing.rule_json import PROFILE_FIELDS, Defined, Json, Table, check_keys, numeral, plain, try_on
+from scoring.editing.rule_json import (
+    PROFILE_FIELDS,
+    Defined,
+    Json,
+    Table,
+    check_keys,
+    compile_each,
+    json_number,
+    numeral,
+)
 from scoring.models.band_text import NAME, compile_need
 
 GIVEN = (
@@ -34,7 +43,7 @@ def need_of(body: Json, defined: Defined) -> tuple[str, int | Decimal, Json]:
         fields = [_bare(field) for field in fields]
     within, active = numeral(body.get("time_constraint_days")), body.get("is_active", True)
     timed = {} if within is None else {"within_days": within}
-    try_on(
+    compile_each(
         {
             "name": {"name": body["name"]},
             "minimum_score": {"minimum": minimum},
@@ -57,7 +66,7 @@ def criterion_json(stage: str, table: Table, minimum: Any) -> Json:
         "id": table["id"],
         "name": table.get("name", stage),
         "stage": stage,
-        "minimum_score": plain(minimum),
+        "minimum_score": json_number(minimum),
         "required_fields": [_told(field) for field in table.get("fields", [])],
         "required_actions": list(table.get("actions", [])),
         "time_constraint_days": table.get("within_days"),

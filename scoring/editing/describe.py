@@ -11,7 +11,7 @@ from typing import Any
 
 from scoring.features.operators import OPERATORS
 from scoring.models.model_text import compile_model
-from scoring.models.rules import KINDS
+from scoring.models.rules import RULE_KINDS
 
 Table = dict[str, Any]
 
@@ -86,7 +86,7 @@ def _name_of(rule: Table) -> str:
 
 def describe_rule(rule: Table) -> tuple[str, str]:
     """(what counts, points)"""
-    [kind] = [kind for kind in KINDS if kind in rule]
+    [kind] = [kind for kind in RULE_KINDS if kind in rule]
     subject, points = rule[kind], rule.get("points", 0)
     match kind:
         case "each":

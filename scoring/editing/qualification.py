@@ -16,14 +16,14 @@ from scoring.editing.rule_json import (
     BARE,
     Json,
     check_keys,
+    compile_each,
     group_of,
+    json_number,
+    listing_keys,
     numeral,
     operator_of,
-    placed_by,
-    plain,
     rule_json,
     rule_of,
-    try_on,
 )
 from scoring.editing.rule_json import GIVEN as OF_RULE
 from scoring.editing.text_edits import (
@@ -33,15 +33,15 @@ from scoring.editing.text_edits import (
     Document,
     PlacedEntry,
     Uneditable,
-    Unknown,
+    UnknownId,
     add,
     all_of,
     change,
     defined_in,
-    edited,
+    edit_text,
     entry_numbered,
     next_number,
-    read,
+    read_numbered,
     remove,
     set_threshold,
     thresholds,
@@ -53,46 +53,46 @@ from scoring.models.rules import compile_rule
 
 def rules_of(text: str) -> list[Json]:
     """All of them, the highest priority first."""
-    document = read(text)
+    document = read_numbered(text)
     defined = defined_in(document)
     told = [rule_json(*placed, defined) for placed in all_of(RULES, document)]
     return sorted(told, key=lambda rule: (-rule["priority"], rule["id"]))
 
 
 def rule_numbered(text: str, number: int) -> Json:
-    document = read(text)
+    document = read_numbered(text)
     return rule_json(*entry_numbered(RULES, document, number), defined_in(document))
 
 
 def create_rule(text: str, body: Json) -> tuple[str, int]:
     """(the text with the rule, its id)"""
-    document = read(text)
+    document = read_numbered(text)
     group, table = rule_of(body, defined_in(document))
     _check_name(document, group, table["name"])
     number = next_number(RULES, document)
-    return edited(text, lambda edit: add(RULES, edit, group, table)), number
+    return edit_text(text, lambda edit: add(RULES, edit, group, table)), number
 
 
 def change_rule(text: str, number: int, body: Json, *, partly: bool) -> str:
     """The rule as it is given; `partly`: what is not given stays as it is."""
-    document = read(text)
+    document = read_numbered(text)
     placed = entry_numbered(RULES, document, number)
     if "value" in placed.entry:
         group, table = _changed(placed, body, document, partly=partly)
     else:
         group, table = _changed_otherwise(placed, body, document)
     _check_name(document, group, table["name"], number)
-    return edited(text, lambda edit: change(RULES, edit, number, group, table))
+    return edit_text(text, lambda edit: change(RULES, edit, number, group, table))
 
 
 def switch_rule(text: str, number: int, *, active: bool) -> str:
-    group, entry = entry_numbered(RULES, read(text), number)
-    return edited(text, lambda edit: change(RULES, edit, number, group, _switched(entry, active=active)))
+    group, entry = entry_numbered(RULES, read_numbered(text), number)
+    return edit_text(text, lambda edit: change(RULES, edit, number, group, _switched(entry, active=active)))
 
 
 def delete_rule(text: str, number: int) -> str:
-    entry_numbered(RULES, read(text), number)
-    return edited(text, lambda edit: remove(RULES, edit, number))
+    entry_numbered(RULES, read_numbered(text), number)
+    return edit_text(text, lambda edit: remove(RULES, edit, number))
 
 
 def _changed(placed: PlacedEntry, body: Json, document: Document, *, partly: bool) -> tuple[str, Json]:
@@ -113,7 +113,7 @@ def _changed_otherwise(placed: PlacedEntry, body: Json, document: Document) -> t
     """A rule of a shape that the API has no words for: what it has words for, changes."""
     check_keys(body, OF_RULE, required=())
     entry = dict(placed.entry)
-    worth = next((key for key in ("points", "base") if plain(entry.get(key)) is not None), None)
+    worth = next((key for key in ("points", "base") if json_number(entry.get(key)) is not None), None)
     fixed = ("field_name", "operator", "value", *(() if worth else ("points",)))
     if meant := [field for field in fixed if body.get(field) is not None]:
         raise Uneditable(
@@ -126,11 +126,11 @@ def _changed_otherwise(placed: PlacedEntry, body: Json, document: Document) -> t
             entry[key] = body[field] if field == "name" else numeral(body[field])
             tries[field] = dict(entry)
     defined = defined_in(document)
-    try_on(tries, lambda table: compile_rule(table, defined))
+    compile_each(tries, lambda table: compile_rule(table, defined))
     group = group_of(body.get("rule_type", placed.place))
     kept = {key: value for key, value in entry.items() if key not in {"priority", "active"}}
     active = body.get("is_active", entry.get("active", True))
-    return group, kept | placed_by(entry.get("priority", 0), active)
+    return group, kept | listing_keys(entry.get("priority", 0), active)
 
 
 def _switched(entry: Json, *, active: bool) -> Json:
@@ -156,25 +156,25 @@ class _Criterion(NamedTuple):
 
 def criteria_of(text: str) -> list[Json]:
     """All of them, by where their stages begin."""
-    several = _criteria(read(text))
+    several = _criteria(read_numbered(text))
     told = [_told(number, criterion) for number, criterion in several.items()]
     return sorted(told, key=lambda criterion: (criterion["minimum_score"], criterion["id"]))
 
 
 def criterion_numbered(text: str, number: int) -> Json:
-    return _told(number, _known(_criteria(read(text)), number))
+    return _told(number, _known(_criteria(read_numbered(text)), number))
 
 
 def create_criterion(text: str, body: Json) -> tuple[str, int]:
     """(the text with the criterion, its id); a stage that is not there yet begins with it."""
-    document = read(text)
+    document = read_numbered(text)
     several, number = _criteria(document), next_number(CRITERIA, document)
     return _put(text, document, {**several, number: _criterion(document, body)}), number
 
 
 def change_criterion(text: str, number: int, body: Json, *, partly: bool) -> str:
     """The criterion as it is given; `partly`: what is not given stays as it is."""
-    document = read(text)
+    document = read_numbered(text)
     several = _criteria(document)
     told = _told(number, _known(several, number))
     as_it_is = {key: told[key] for key in OF_CRITERION} if partly else {}
@@ -183,7 +183,7 @@ def change_criterion(text: str, number: int, body: Json, *, partly: bool) -> str
 
 def switch_criterion(text: str, number: int, *, active: bool) -> str:
     """A stage all of whose criteria are switched off is not reached."""
-    document = read(text)
+    document = read_numbered(text)
     several = _criteria(document)
     old = _known(several, number)
     return _put(text, document, {**several, number: old._replace(entry=_switched(old.entry, active=active))})
@@ -191,7 +191,7 @@ def switch_criterion(text: str, number: int, *, active: bool) -> str:
 
 def delete_criterion(text: str, number: int) -> str:
     """A stage goes with the last of its criteria."""
-    document = read(text)
+    document = read_numbered(text)
     several = _criteria(document)
     _known(several, number)
     return _put(text, document, {each: several[each] for each in several if each != number})
@@ -212,7 +212,7 @@ def _criteria(document: Document) -> dict[int, _Criterion]:
 
 def _known(several: Mapping[int, _Criterion], number: int) -> _Criterion:
     if number not in several:
-        raise Unknown(f"no criterion has the id {number}")
+        raise UnknownId(f"no criterion has the id {number}")
     return several[number]
 
 
@@ -257,7 +257,7 @@ def _put(text: str, document: Document, after: Mapping[int, _Criterion]) -> str:
         for stage, threshold in begins.items():
             set_threshold(edited_document, stage, threshold)
 
-    return edited(text, edit)
+    return edit_text(text, edit)
 
 
 def _check_thresholds(begins: Mapping[str, Any]) -> None:

@@ -14,18 +14,18 @@ from msgspec import DecodeError, json
 
 from schemas.refusal import Refusal
 from scoring.editing.describe import describe_rule, rule_limits
-from scoring.features.features import STANDING_FIELDS
+from scoring.features.features import STANDARD_FIELDS
 from scoring.features.operators import OPERATORS, number
-from scoring.features.signals import Definition
-from scoring.models.phrases import CREATED_ON, Phrase, PhraseError, parse
+from scoring.features.signals import SignalDefinition
+from scoring.models.phrases import CREATED_ON, Phrase, PhraseError, parse_phrase
 from scoring.models.rules import compile_rule
 
 Json = dict[str, Any]
 Table = Mapping[str, Any]
-Defined = Mapping[str, Definition]
+Defined = Mapping[str, SignalDefinition]
 
 ENRICHED_FIELDS = frozenset({"company_revenue", "job_level", "technologies", "social_profiles"})
-PROFILE_FIELDS = STANDING_FIELDS | ENRICHED_FIELDS | {"stage"}
+PROFILE_FIELDS = STANDARD_FIELDS | ENRICHED_FIELDS | {"stage"}
 """Fields of the profile that go by their bare name; any other is profile.NAME."""
 
 GIVEN = ("name", "rule_type", "field_name", "operator", "value", "points", "priority", "is_active")
@@ -48,14 +48,14 @@ def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
     check_keys(body, GIVEN, required=("name", "rule_type", "field_name", "operator", "points"))
     group = group_of(body["rule_type"])
     phrase = phrase_of(body["field_name"], defined)
-    asked = parse(phrase, defined)
+    asked = parse_phrase(phrase, defined)
     operator, points = body["operator"], numeral(body["points"])
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise Refusal("operator", f"{operator!r} is none of {', '.join(OPERATORS)}")
     read, sample = _OPERANDS[operator]
     active, priority = body.get("is_active", True), numeral(body.get("priority", 0))
     on = {"name": "rule", "value": phrase, "points": 0}
-    try_on(
+    compile_each(
         {
             "name": {"name": body["name"], "base": 0},
             "points": {"name": "rule", "base": points},
@@ -65,9 +65,9 @@ def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
         lambda table: compile_rule(table, defined),
     )
     operand = _operand(read(body.get("value")), operator, asked)
-    try_on({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
+    compile_each({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
     table = {"name": body["name"], "value": phrase, operator: operand, "points": points}
-    return group, table | placed_by(priority, active)
+    return group, table | listing_keys(priority, active)
 
 
 def rule_json(group: str, table: Table, defined: Defined) -> Json:
@@ -79,7 +79,7 @@ def rule_json(group: str, table: Table, defined: Defined) -> Json:
         "field_name": None,
         "operator": None,
         "value": None,
-        "points": plain(table["base"] if "base" in table else table.get("points")),
+        "points": json_number(table["base"] if "base" in table else table.get("points")),
         "priority": table.get("priority", 0),
         "is_active": table.get("active", True),
         "condition": condition(table),
@@ -94,7 +94,7 @@ def rule_json(group: str, table: Table, defined: Defined) -> Json:
     return told
 
 
-def placed_by(priority: Any, active: Any) -> Json:
+def listing_keys(priority: Any, active: Any) -> Json:
     """The keys of a rule that its points do not depend on, as far as they say something."""
     if not isinstance(active, bool):
         raise Refusal("is_active", f"true or false, not {active!r}")
@@ -120,7 +120,7 @@ def phrase_of(name: Any, defined: Defined) -> str:
     if isinstance(name, str) and name in PROFILE_FIELDS and name not in defined:
         return f"profile.{name}"
     try:
-        phrase = parse(name, defined)
+        phrase = parse_phrase(name, defined)
     except PhraseError as wrong:
         plain_name = isinstance(name, str) and _GROUP.fullmatch(name)
         own = f"; a profile field of your own is profile.{name}" if plain_name else ""
@@ -144,7 +144,7 @@ def numeral(value: Any) -> Any:
     return int(found) if found == found.__trunc__() else found
 
 
-def plain(value: Any) -> Any:
+def json_number(value: Any) -> Any:
     """A number as JSON has it, without needless decimals; None if it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
@@ -160,7 +160,7 @@ def check_keys(body: Json, known: tuple[str, ...], required: tuple[str, ...]) ->
             raise Refusal(key, f"unknown; there are {', '.join(known)}")
 
 
-def try_on(tries: Mapping[str, Json], compiled: Callable[[Json], object]) -> None:
+def compile_each(tries: Mapping[str, Json], compiled: Callable[[Json], object]) -> None:
     """Compile each table; the field of the first that is refused is to blame."""
     for field, table in tries.items():
         try:
@@ -174,7 +174,9 @@ def try_on(tries: Mapping[str, Json], compiled: Callable[[Json], object]) -> Non
 def condition(table: Table) -> str:
     """What the rule asks, in words."""
     asks, points = describe_rule(dict(table))
-    scale = "" if {"points", "base"} & {key for key in table if plain(table[key]) is not None} else points
+    scale = (
+        "" if {"points", "base"} & {key for key in table if json_number(table[key]) is not None} else points
+    )
     words = [asks, scale, rule_limits(dict(table))]
     return "; ".join(each for each in words if each).replace("`", "")
 

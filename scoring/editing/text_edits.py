@@ -15,7 +15,7 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, InlineTable, Table
 
-from scoring.features.signals import Definition, define
+from scoring.features.signals import SignalDefinition, define_signal
 
 Document = MutableMapping[str, Any]
 Entry = Mapping[str, Any]
@@ -30,7 +30,7 @@ class Uneditable(ValueError):
     """The edit cannot be; the message says why, and what can be done instead."""
 
 
-class Unknown(LookupError):
+class UnknownId(LookupError):
     """Nothing has this number."""
 
 
@@ -62,14 +62,14 @@ LAST = ("points", "priority", "active")
 """Keys that end a line."""
 
 
-def read(text: str) -> Document:
+def read_numbered(text: str) -> Document:
     """The text as plain values, everything numbered."""
     document: Document = tomllib.loads(text, parse_float=Decimal)
     _complete(document)
     return document
 
 
-def edited(text: str, edit: Callable[[Document], object]) -> str:
+def edit_text(text: str, edit: Callable[[Document], object]) -> str:
     """The text after an edit, everything numbered."""
     try:
         document = tomlkit.parse(text)
@@ -94,12 +94,12 @@ def entry_numbered(kind: Kind, document: Mapping[str, Any], number: int) -> Plac
     for placed in all_of(kind, document):
         if placed.entry["id"] == number:
             return placed
-    raise Unknown(f"no {kind.name} has the id {number}")
+    raise UnknownId(f"no {kind.name} has the id {number}")
 
 
-def defined_in(document: Mapping[str, Any]) -> dict[str, Definition]:
+def defined_in(document: Mapping[str, Any]) -> dict[str, SignalDefinition]:
     """The signals that the model defines."""
-    return {name: define(name, dict(table)) for name, table in document.get("signals", {}).items()}
+    return {name: define_signal(name, dict(table)) for name, table in document.get("signals", {}).items()}
 
 
 def next_number(kind: Kind, document: Mapping[str, Any]) -> int:
@@ -274,7 +274,7 @@ def _child(table: Document, key: str, new: Table | InlineTable) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a text that is being edited, as `read` tells it."""
+    """A value of a text that is being edited, as `read_numbered` tells it."""
     if isinstance(value, bool):
         return value
     return tomllib.loads(f"value = {value.as_string()}", parse_float=Decimal)["value"]

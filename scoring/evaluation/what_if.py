@@ -18,7 +18,7 @@ from scoring.features.signals import IMPORTANT_CLICK
 from scoring.features.view import Subject
 from scoring.models.crossings import cross, marks_of
 from scoring.models.plan import Model
-from scoring.models.points import Micro, U, rounded
+from scoring.models.points import ONE_POINT, Micro, rounded
 from scoring.models.score import Conclusion, conclude, difference
 
 MOVERS = 20
@@ -33,7 +33,7 @@ BELOW, ABOVE = -1, 100 // BIN
 """The bins of totals below 0 and above 100."""
 
 
-class When(NamedTuple):
+class EvaluationTime(NamedTuple):
     """A moment, and what a tenant's settings make of it."""
 
     at: int
@@ -52,7 +52,7 @@ class CurrentScore(NamedTuple):
 NO_CURRENT_SCORE = CurrentScore(0, ())
 
 
-class Compared(NamedTuple):
+class LeadComparison(NamedTuple):
     """One lead, before and after."""
 
     before: Conclusion
@@ -71,10 +71,10 @@ def compare(
     in_force: Model | None,
     draft: Model,
     subject: Subject,
-    when: When,
+    when: EvaluationTime,
     said: CurrentScore = NO_CURRENT_SCORE,
     restage: Restage | None = None,
-) -> Compared:
+) -> LeadComparison:
     """`in_force` None: the draft is of a new model. `restage` None: the draft moves nobody's stage."""
     before = conclusion(in_force, subject, when)
     after = conclude(draft, subject, *when)
@@ -83,10 +83,10 @@ def compare(
         stage = restage(after)
         if stage != subject.stage:
             after = conclude(draft, subject._replace(stage=stage), *when)
-    return Compared(before, after, fires(draft, said, after), (subject.stage, stage))
+    return LeadComparison(before, after, fires(draft, said, after), (subject.stage, stage))
 
 
-def conclusion(model: Model | None, subject: Subject, when: When) -> Conclusion:
+def conclusion(model: Model | None, subject: Subject, when: EvaluationTime) -> Conclusion:
     """What the model makes of the lead; none: nothing."""
     return Conclusion(0, [], {}) if model is None else conclude(model, subject, *when)
 
@@ -141,7 +141,7 @@ class MoveCounts(Struct):
 
 
 def add(
-    tally: MoveCounts, lead: tuple[str, str], compared: Compared, in_force: Model | None, draft: Model
+    tally: MoveCounts, lead: tuple[str, str], compared: LeadComparison, in_force: Model | None, draft: Model
 ) -> None:
     before, after, fired, stages = compared
     tally.leads += 1
@@ -209,7 +209,7 @@ def _keep(tally: MoveCounts, mover: Mover) -> None:
 def _bin(total: Micro) -> int:
     if total < 0:
         return BELOW
-    return ABOVE if total > 100 * U else min(total // (BIN * U), ABOVE - 1)
+    return ABOVE if total > 100 * ONE_POINT else min(total // (BIN * ONE_POINT), ABOVE - 1)
 
 
 def distribution(bins: Mapping[int, int]) -> dict[str, int]:
@@ -242,7 +242,7 @@ def uncounted(draft: Model, in_force: Iterable[Model]) -> tuple[str, ...]:
     return tuple(signal.name for signal in draft.signals if signal.stored not in counted)
 
 
-def recuts_clicks(names: Iterable[str]) -> bool:
+def changes_important_clicks(names: Iterable[str]) -> bool:
     """Is the signal among them by which web sessions tell important clicks from others? They were told
     apart when they happened, and stay so.
     """
@@ -288,12 +288,12 @@ def _told(mover: Mover) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "lead_id": lead_id,
-        "before": mover.before / U,
-        "after": mover.after / U,
-        "change": (mover.after - mover.before) / U,
+        "before": mover.before / ONE_POINT,
+        "after": mover.after / ONE_POINT,
+        "change": (mover.after - mover.before) / ONE_POINT,
         "bands": [{"scale": scale, "from": a, "to": b} for scale, (a, b) in mover.bands.items()],
         "lines": [
-            {"group": group, "rule": rule, "kind": kind, "points": points / U}
+            {"group": group, "rule": rule, "kind": kind, "points": points / ONE_POINT}
             for group, rule, kind, points in mover.lines
         ],
     }

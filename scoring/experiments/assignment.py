@@ -38,7 +38,7 @@ class Variant(NamedTuple):
     """What the caller does with it: any JSON value."""
 
 
-class Sign(NamedTuple):
+class GoalEvent(NamedTuple):
     """An event by which a goal is reached."""
 
     event: str
@@ -50,11 +50,11 @@ class Goal(NamedTuple):
     """What counts as a conversion: any one of the signs."""
 
     name: str
-    signs: tuple[Sign, ...]
+    signs: tuple[GoalEvent, ...]
     about: str = ""
 
     def counts(self, event: str, named: str | None) -> bool:
-        return Sign(event, named) in self.signs or Sign(event) in self.signs
+        return GoalEvent(event, named) in self.signs or GoalEvent(event) in self.signs
 
 
 class Namespace(NamedTuple):
@@ -98,13 +98,13 @@ def assign(experiment: Experiment, unit_id: str) -> Assignment:
     if experiment.status == STOPPED:
         shown = next((v for v in experiment.variants if v.name == experiment.winner), experiment.control)
         return Assignment(shown, included=False)
-    bucket = hashed(experiment.seed or experiment.name, unit_id, experiment.hash_version)
+    bucket = hash_fraction(experiment.seed or experiment.name, unit_id, experiment.hash_version)
     if not unit_id or bucket is None:
         return Assignment(experiment.control, included=False)
     if experiment.namespace is not None and not in_namespace(unit_id, experiment.namespace):
         return Assignment(experiment.control, included=False)
     weights = [variant.weight for variant in experiment.variants]
-    chosen = choose(bucket, bucket_ranges(len(weights), experiment.coverage, weights))
+    chosen = choose_range(bucket, bucket_ranges(len(weights), experiment.coverage, weights))
     if chosen < 0:
         return Assignment(experiment.control, included=False)
     return Assignment(experiment.variants[chosen], included=True)
@@ -122,7 +122,7 @@ def model_for(experiment: Experiment, lead_id: str) -> str | None:
 # GrowthBook's arithmetic, in its own floating point
 
 
-def hashed(seed: str, value: str, version: int) -> float | None:
+def hash_fraction(seed: str, value: str, version: int) -> float | None:
     """0 to below 1, in thousandths (version 1) or ten-thousandths (2); None for any other version."""
     match version:
         case 1:
@@ -158,13 +158,13 @@ def bucket_ranges(count: int, coverage: float = 1.0, weights: Sequence[float] | 
     return [(begin, begin + share * weight) for begin, weight in zip(begins, taken, strict=False)]
 
 
-def choose(bucket: float, ranges: Sequence[Range]) -> int:
+def choose_range(bucket: float, ranges: Sequence[Range]) -> int:
     """Which range the bucket is in; -1: in none."""
     return next((n for n, (start, end) in enumerate(ranges) if start <= bucket < end), -1)
 
 
 def in_namespace(value: str, namespace: Namespace) -> bool:
-    bucket = hashed(f"__{namespace.name}", value, 1)
+    bucket = hash_fraction(f"__{namespace.name}", value, 1)
     return bucket is not None and namespace.start <= bucket < namespace.end
 
 
@@ -174,6 +174,6 @@ def in_namespace(value: str, namespace: Namespace) -> bool:
 @lru_cache(maxsize=1)
 def built_in_experiments() -> dict[str, str]:
     """The texts of the experiments that come with Leadstream, by name."""
-    folder = files("scoring") / "experiment_files"
+    folder = files("scoring") / "experiments"
     found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
     return {name.removesuffix(".toml"): (folder / name).read_text(encoding="utf-8") for name in found}

@@ -21,8 +21,8 @@ from scoring.experiments.assignment import (
     VISITOR,
     Experiment,
     Goal,
+    GoalEvent,
     Namespace,
-    Sign,
     Variant,
     built_in_experiments,
     equal_weights,
@@ -172,7 +172,7 @@ def _goal(text: str, name: str, table: Table) -> Goal:
             raise _within(
                 text, "goals", name, "conversion", f"wants a conversion type, not {_said(conversion)}"
             )
-        signs.append(Sign(CONVERSION, conversion))
+        signs.append(GoalEvent(CONVERSION, conversion))
     if not signs:
         raise _within(
             text, "goals", name, None, 'wants event = "demo_requested" or conversion = "purchase", or both'
@@ -180,14 +180,14 @@ def _goal(text: str, name: str, table: Table) -> Goal:
     return Goal(name, tuple(signs), about)
 
 
-def _event(text: str, goal: str, event: Any) -> Sign:
+def _event(text: str, goal: str, event: Any) -> GoalEvent:
     if isinstance(event, str) and event.startswith(CUSTOM) and len(event) > len(CUSTOM):
-        return Sign(tag_of(Custom), event.removeprefix(CUSTOM))
+        return GoalEvent(tag_of(Custom), event.removeprefix(CUSTOM))
     if not isinstance(event, str) or event not in EVENT_NAMES:
         raise _within(
             text, "goals", goal, "event", f"{_said(event)} is no event type, and not {CUSTOM}NAME either"
         )
-    return Sign(event)
+    return GoalEvent(event)
 
 
 def _namespace(text: str, document: Table) -> Namespace | None:

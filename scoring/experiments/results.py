@@ -19,7 +19,7 @@ from scoring.experiments.proportions import Count, Interval
 
 MISMATCHED = 0.001
 """Shares that would be this far off less often than once in a thousand are no chance: something is broken."""
-LIFT = 0.1
+DEFAULT_LIFT = 0.1
 """Of which size a lift is to be found, if nobody says: a tenth of the control's rate."""
 
 EARLY = timedelta(minutes=5)
@@ -58,7 +58,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Reached:
+class GoalResult:
     """A goal, in one variant."""
 
     converted: int
@@ -73,7 +73,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Shown:
+class VariantResult:
     """A variant and its leads."""
 
     variant: str
@@ -81,7 +81,7 @@ class Shown:
     exposed: int
     saw_several: int
     """Of these, leads that saw another variant later."""
-    goals: Mapping[str, Reached]
+    goals: Mapping[str, GoalResult]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Results:
     since: datetime | None
     until: datetime | None
     """The first and the last of the first exposures that count."""
-    variants: tuple[Shown, ...]
+    variants: tuple[VariantResult, ...]
     balance: Balance
     needed: Mapping[str, SampleSize]
     """By goal."""
@@ -127,7 +127,7 @@ def results(
     exposures: Iterable[Exposure],
     conversions: Iterable[GoalConversion],
     *,
-    lift: float = LIFT,
+    lift: float = DEFAULT_LIFT,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Results:
@@ -146,7 +146,7 @@ def results(
         since=min(moments, default=None),
         until=max(moments, default=None),
         variants=tuple(
-            Shown(
+            VariantResult(
                 variant.name,
                 variant.weight,
                 exposed[variant.name],
@@ -222,14 +222,14 @@ def _tally(
     )
 
 
-def _goal(experiment: Experiment, goal: Goal, variant: str, tally: _Tally) -> Reached:
+def _goal(experiment: Experiment, goal: Goal, variant: str, tally: _Tally) -> GoalResult:
     mine, control = (
         (tally.reached[name, goal.name], tally.exposed[name]) for name in (variant, experiment.control.name)
     )
     several = tally.reached_having_seen_several[variant, goal.name]
     pure = mine[0] - several, mine[1] - tally.saw_several[variant]
     comparable = variant != experiment.control.name and mine[1] and control[1]
-    return Reached(
+    return GoalResult(
         mine[0],
         several,
         proportions.rate(mine) if mine[1] else None,

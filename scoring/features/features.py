@@ -26,7 +26,7 @@ LARGEST_SUM = 2**62
 
 CUSTOM = "custom:"
 
-STANDING_FIELDS = frozenset(
+STANDARD_FIELDS = frozenset(
     """
     email phone name first_name last_name company title industry company_size location country status source
     customer_type budget budget_min budget_max transaction_type property_type payment_method email_consent
@@ -36,7 +36,7 @@ STANDING_FIELDS = frozenset(
 """Profile fields that no flood of others displaces."""
 
 Value = str | int | float | bool | list[str] | None
-Written = tuple[int, str, Value]
+WrittenField = tuple[int, str, Value]
 """A profile field: (occurred_at, event_id, value); the greatest wins."""
 
 
@@ -74,7 +74,7 @@ class Session(Struct, array_like=True, gc=False, frozen=True):
 
 class Features(Struct, array_like=True):
     signals: dict[str, Signal] = {}
-    fields: dict[str, Written] = {}
+    fields: dict[str, WrittenField] = {}
     sets: dict[str, list[str]] = {}
     """Distinct things, such as questions answered; each list in the order of `_rank`."""
     sessions: dict[str, Session] = {}
@@ -158,7 +158,7 @@ def merge(parts: Sequence[Features]) -> Features:
     return whole
 
 
-def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, Written]:
+def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, WrittenField]:
     """Profile fields of a lead: those given to identities at home (True) stand before those that were
     merged in; among equals the last writer.
     """
@@ -247,7 +247,7 @@ def _recent(days: bytes) -> bytes:
     return days[-DAYS_KEPT:].lstrip(b"\0")
 
 
-def _write(fields: dict[str, Written], name: str, written: Written) -> None:
+def _write(fields: dict[str, WrittenField], name: str, written: WrittenField) -> None:
     old = fields.get(name)
     if old is None:
         fields[name] = written
@@ -256,8 +256,8 @@ def _write(fields: dict[str, Written], name: str, written: Written) -> None:
         fields[name] = written
 
 
-def _last_written(several: Iterable[Mapping[str, Written]]) -> dict[str, Written]:
-    fields: dict[str, Written] = {}
+def _last_written(several: Iterable[Mapping[str, WrittenField]]) -> dict[str, WrittenField]:
+    fields: dict[str, WrittenField] = {}
     for some in several:
         for name, written in some.items():
             if name not in fields or _later(written, fields[name]):
@@ -265,7 +265,7 @@ def _last_written(several: Iterable[Mapping[str, Written]]) -> dict[str, Written
     return fields
 
 
-def _later(a: Written, b: Written) -> bool:
+def _later(a: WrittenField, b: WrittenField) -> bool:
     return (a[0], a[1], repr(a[2])) > (b[0], b[1], repr(b[2]))
 
 
@@ -289,4 +289,4 @@ def _keep(named: dict[str, Any], limit: int) -> None:
 
 def _rank(name: str) -> tuple[bool, int, str]:
     """Who stays when there are too many: a property of the name alone, so that order cannot matter."""
-    return (name not in STANDING_FIELDS, crc32(name.encode()), name)
+    return (name not in STANDARD_FIELDS, crc32(name.encode()), name)

@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from schemas.envelope import ANONYMOUS
 
-SEGMENTS = 20
+MOST_SEGMENTS = 20
 """Persons behind one key; those beyond it share one more segment, in an anonymous lead of its own."""
 LONGEST_PATH = 20
 """Redirected leads that an identity walks; then it settles where it is."""
-IDENTITIES = 50
+MOST_IDENTITIES = 50
 """Identities that one lead holds; more are refused and park in anonymous leads."""
 
 
@@ -106,7 +106,7 @@ def claim(
         else:
             found = next((i for i, s in enumerate(visitor.segments) if s.home == lead_id), None)
             at = _open_segment(visitor, key, lead_id) if found is None else found
-            if at < SEGMENTS and stamp > tuple(visitor.claim):
+            if at < MOST_SEGMENTS and stamp > tuple(visitor.claim):
                 visitor.current = at
     if stamp > tuple(visitor.claim):
         visitor.claim = stamp
@@ -114,12 +114,12 @@ def claim(
 
 
 def _open_segment(visitor: Visitor, key: str, lead_id: str) -> int:
-    """One more person behind the key; beyond `SEGMENTS` everybody shares the last, so that nobody is
+    """One more person behind the key; beyond `MOST_SEGMENTS` everybody shares the last, so that nobody is
     taken for another known lead.
     """
-    if len(visitor.segments) > SEGMENTS:
-        return SEGMENTS
-    home = lead_id if len(visitor.segments) < SEGMENTS else anonymous(identity_id(key, SEGMENTS))
+    if len(visitor.segments) > MOST_SEGMENTS:
+        return MOST_SEGMENTS
+    home = lead_id if len(visitor.segments) < MOST_SEGMENTS else anonymous(identity_id(key, MOST_SEGMENTS))
     visitor.segments.append(Segment(home, home))
     return len(visitor.segments) - 1
 
@@ -184,7 +184,7 @@ class Forwarding(NamedTuple):
     settles: bool
 
 
-def onward(lead_id: str, redirect: str, path: list[str]) -> Forwarding:
+def forwarding(lead_id: str, redirect: str, path: list[str]) -> Forwarding:
     """The next step along redirects; a cycle settles on the smallest id in it, a long chain here."""
     walked = [*path, lead_id]
     if len(path) >= LONGEST_PATH:

@@ -45,10 +45,10 @@ def number(value: Any) -> Number | None:
         return None
     if isinstance(value, float):
         return Decimal(repr(value)) if math.isfinite(value) else None
-    return value if isinstance(value, int) or is_sane(value) else None
+    return value if isinstance(value, int) or has_bounded_digits(value) else None
 
 
-def is_sane(value: Decimal) -> bool:
+def has_bounded_digits(value: Decimal) -> bool:
     """Is it finite, and has no more digits on either side than a text may have that spells a number? What
     `1e999999999` means could not even be written down.
     """
@@ -56,7 +56,7 @@ def is_sane(value: Decimal) -> bool:
     return isinstance(exponent, int) and exponent >= -DIGITS and value.adjusted() < DIGITS
 
 
-def folded(value: Any) -> Any:
+def normalized(value: Any) -> Any:
     """The value as it is compared: text without case and outer space, true and false as words."""
     if isinstance(value, str):
         return value.strip().casefold()
@@ -87,11 +87,11 @@ def _one_of(operands: list[Any]) -> Test:
     for operand in operands:
         if not is_scalar(operand):
             raise OperandError(f"{operand!r} is neither a text nor a number")
-    words = frozenset(folded(operand) for operand in operands if isinstance(operand, str | bool))
+    words = frozenset(normalized(operand) for operand in operands if isinstance(operand, str | bool))
     numbers = frozenset(n for operand in operands if (n := number(operand)) is not None)
 
     def holds(value: Any) -> bool:
-        if isinstance(value, str | bool) and folded(value) in words:
+        if isinstance(value, str | bool) and normalized(value) in words:
             return True
         return bool(numbers) and number(value) in numbers
 
@@ -116,8 +116,8 @@ def _text(compare: Callable[[str, str], bool]) -> Callable[[Any], Test]:
             raise OperandError(f"wants a text, not {operand!r}")
         if len(operand) > LONGEST_TEXT:
             raise OperandError(f"a text has at most {LONGEST_TEXT} characters, not {len(operand)}")
-        wanted = folded(operand)
-        return _any_item(lambda value: isinstance(value, str) and compare(folded(value), wanted))
+        wanted = normalized(operand)
+        return _any_item(lambda value: isinstance(value, str) and compare(normalized(value), wanted))
 
     return parse
 

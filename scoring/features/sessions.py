@@ -19,12 +19,12 @@ HOUR = 60 * MINUTE
 LATENESS = 24 * HOUR
 """An act that is later than this counts in features and cuts nothing."""
 LONGEST = 24 * HOUR
-REMEMBERED = 200
+SESSIONS_COUNTED = 200
 """Forgotten sessions that still count in a lead's mean."""
 KEPT_EVENTS = 64
 """Acts kept one by one; beyond it the older ones of a session coalesce."""
 
-ACT, HEARTBEAT, END = 0, 1, 2
+INTERACTION, HEARTBEAT, END = 0, 1, 2
 
 
 class SessionEvent(Struct, array_like=True, gc=False):
@@ -33,7 +33,7 @@ class SessionEvent(Struct, array_like=True, gc=False):
     first: int
     event_id: str
     last: int
-    kind: int = ACT
+    kind: int = INTERACTION
     pages: int = 0
     clicks: int = 0
     important_clicks: int = 0
@@ -103,7 +103,7 @@ def cut(acts: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
             now.producer_id = now.producer_id or act.producer_id
             if act.kind == END:
                 now.closed = ended = True
-        elif act.kind == ACT:
+        elif act.kind == INTERACTION:
             if now is not None and not ended:
                 now.closed = act.first - now.last_at < idle_ms
             now = SessionCut(
@@ -181,6 +181,6 @@ def _forget(kept: KeptEvents, cuts: list[SessionCut], before: int) -> list[str]:
         kept.remembered += [c.session_id for c in old if c.session_id]
     if len(kept.acts) > KEPT_EVENTS:
         kept.acts = sorted(coalesce(recent), key=_order)
-    forgotten = kept.remembered[:-REMEMBERED]
-    kept.remembered = kept.remembered[-REMEMBERED:]
+    forgotten = kept.remembered[:-SESSIONS_COUNTED]
+    kept.remembered = kept.remembered[-SESSIONS_COUNTED:]
     return forgotten

@@ -162,7 +162,7 @@ class SignalError(ValueError):
     """The definition of a signal makes no sense."""
 
 
-class Definition(NamedTuple):
+class SignalDefinition(NamedTuple):
     """A signal that a model defines: which events count, and as what."""
 
     name: str
@@ -175,14 +175,14 @@ class Definition(NamedTuple):
     item: Callable[[Event], Any]
 
 
-class Defines(Protocol):
+class HasSignals(Protocol):
     """Whatever brings signals along: a model."""
 
     @property
-    def signals(self) -> tuple[Definition, ...]: ...
+    def signals(self) -> tuple[SignalDefinition, ...]: ...
 
 
-def define(name: str, table: Mapping[str, Any]) -> Definition:
+def define_signal(name: str, table: Mapping[str, Any]) -> SignalDefinition:
     """Read one entry of [signals]; SignalError says what is wrong with it."""
     if is_counted_always(name) or name in {QUESTIONS, "created"}:
         raise SignalError(f"{name!r} is counted anyway; choose another name")
@@ -209,21 +209,21 @@ def define(name: str, table: Mapping[str, Any]) -> Definition:
     meaning = [event, source, distinct, wheres]
     canonical = json.dumps(meaning, sort_keys=True, default=str, separators=(",", ":"))
     digest = blake2b(canonical.encode(), digest_size=4).hexdigest()
-    return Definition(name, f"{name}@{digest}", event, distinct is not None, holds, item)
+    return SignalDefinition(name, f"{name}@{digest}", event, distinct is not None, holds, item)
 
 
-class Catalogue:
+class SignalCatalogue:
     """The signals of several models together."""
 
     __slots__ = ("_by_event",)
 
-    def __init__(self, by_event: dict[str, tuple[Definition, ...]]) -> None:
+    def __init__(self, by_event: dict[str, tuple[SignalDefinition, ...]]) -> None:
         self._by_event = by_event
 
     @classmethod
-    def of(cls, models: Iterable[Defines]) -> "Catalogue":
+    def of(cls, models: Iterable[HasSignals]) -> "SignalCatalogue":
         """A signal that several models define alike counts once."""
-        by_event: dict[str, dict[str, Definition]] = {}
+        by_event: dict[str, dict[str, SignalDefinition]] = {}
         for model in models:
             for signal in model.signals:
                 by_event.setdefault(signal.event, {})[signal.stored] = signal

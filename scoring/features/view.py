@@ -5,7 +5,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from scoring.features.calendar import Calendar
-from scoring.features.features import Features, Session, Signal, Value, Written
+from scoring.features.features import Features, Session, Signal, Value, WrittenField
 
 
 class Subject(NamedTuple):
@@ -19,7 +19,7 @@ class View(Struct, gc=False):
     """A subject as of a moment, laid out for rules to read. Short-lived; never kept."""
 
     signals: dict[str, Signal]
-    fields: dict[str, Written]
+    fields: dict[str, WrittenField]
     sets: dict[str, list[str]]
     sums: dict[str, int]
     stage: str

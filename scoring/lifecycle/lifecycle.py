@@ -18,9 +18,9 @@ from scoring.features.signals import INTERACTION, MANUAL_STAGE
 from scoring.features.view import created_at
 from scoring.lifecycle.lifecycle_text import LifecycleError, compile_lifecycle
 from scoring.lifecycle.transitions import (
-    ASIDE,
     FUNNEL,
     RANK,
+    SIDE_STAGES,
     STAGES,
     Lifecycle,
     Qualification,
@@ -30,9 +30,9 @@ from scoring.lifecycle.transitions import (
 from scoring.models.points import INF
 
 __all__ = [
-    "ASIDE",
     "FUNNEL",
     "RANK",
+    "SIDE_STAGES",
     "STAGES",
     "STAGE_MOVED",
     "Lifecycle",
@@ -43,7 +43,7 @@ __all__ = [
     "Transition",
     "built_in_lifecycle",
     "compile_lifecycle",
-    "further",
+    "further_stage",
     "next_moment",
     "run",
 ]
@@ -82,7 +82,7 @@ Step = tuple[Stage, StageMove]
 
 def built_in_lifecycle() -> str:
     """The text of the lifecycle that comes with Leadstream."""
-    return (files("scoring") / "lifecycles" / "default.toml").read_text(encoding="utf-8")
+    return (files("scoring") / "lifecycle" / "default.toml").read_text(encoding="utf-8")
 
 
 def run(
@@ -101,7 +101,7 @@ def run(
     stage that it brought along.
     """
     last = None
-    if carried is not None and further(position.stage, carried.stage) != position.stage:
+    if carried is not None and further_stage(position.stage, carried.stage) != position.stage:
         last = StageMove(CAME_WITH)
         _enter(position, carried.stage, carried.entered_at, carried.entered_at)
     for _ in range(MOST_STEPS):
@@ -133,7 +133,7 @@ def next_moment(
     return found
 
 
-def further(a: Stage, b: Stage) -> Stage:
+def further_stage(a: Stage, b: Stage) -> Stage:
     """The stage further along; the first one when they are level."""
     return b if RANK.get(b, 0) > RANK.get(a, 0) else a
 
@@ -156,7 +156,7 @@ def _obey(position: Position, features: Features, *, merged: bool) -> Step | Non
     position.armed, position.missed = False, []
     stage = move[2]
     if merged:
-        stage = further(position.stage, stage)
+        stage = further_stage(position.stage, stage)
     return None if stage == position.stage else (stage, StageMove(STAGE_MOVED, by_person=True))
 
 

@@ -13,8 +13,8 @@ from schemas.events import Stage
 from scoring.features.calendar import DAY
 from scoring.features.signals import EVENT_NAMES, HIGH_INTENT, INTERACTION, is_counted_always
 from scoring.lifecycle.transitions import (
-    ASIDE,
     FUNNEL,
+    SIDE_STAGES,
     SINCE,
     STAGES,
     Lifecycle,
@@ -241,7 +241,7 @@ def _is_stage(given: Any) -> TypeGuard[Stage]:
 
 
 def _no_stage(given: Any) -> str:
-    return f"{_said(given)} is no stage; those are {', '.join((*FUNNEL, *ASIDE))}"
+    return f"{_said(given)} is no stage; those are {', '.join((*FUNNEL, *SIDE_STAGES))}"
 
 
 def _said(value: Any) -> str:

@@ -11,7 +11,7 @@ from schemas.events import Stage
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 FUNNEL: tuple[Stage, ...] = ("new", "contacted", "qualified", "engaged", "opportunity", "customer")
-ASIDE: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in FUNNEL)
+SIDE_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in FUNNEL)
 """Stages off the way."""
 RANK: dict[Stage, int] = {
     stage: rank for rank, stage in enumerate((*FUNNEL[:-1], "churned", FUNNEL[-1]))

@@ -9,12 +9,12 @@ from typing import Any
 
 from scoring.features.calendar import DAY
 from scoring.features.features import FIELDS_KEPT
-from scoring.features.signals import Definition
-from scoring.models.phrases import PhraseError, parse
+from scoring.features.signals import SignalDefinition
+from scoring.models.phrases import PhraseError, parse_phrase
 from scoring.models.plan import Axis, Matrix, Need, RuleGroup, VectorEntry
 from scoring.models.points import Micro, PointsError, milli
 from scoring.models.rules import LARGEST_ID, LONGEST_NAME, RuleError
-from scoring.models.text_refusals import ModelError, Table, as_table, is_whole, line_of, refusal
+from scoring.models.text_refusals import ModelError, Table, as_table, is_whole, line_of, model_refusal
 
 MOST_SCALES = 8
 MOST_BANDS = 32
@@ -35,13 +35,15 @@ def scales_of(text: str, document: Table) -> dict[str, Thresholds]:
     """The sets of bands of the total."""
     given = as_table(text, "bands", document.get("bands", {}))
     if len(given) > MOST_SCALES:
-        raise refusal(text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(given)}")
+        raise model_refusal(
+            text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(given)}"
+        )
     scales = {}
     for scale, bands in given.items():
         try:
             scales[_named(scale)] = _thresholds(bands)
         except _BandsError as wrong:
-            raise refusal(text, "bands", f"{scale!r}{wrong}") from None
+            raise model_refusal(text, "bands", f"{scale!r}{wrong}") from None
     return scales
 
 
@@ -55,7 +57,7 @@ def matrices_of(
     """The sets of bands that two groups make together."""
     given = as_table(text, "matrix", document.get("matrix", {}))
     if len(given) > MOST_SCALES:
-        raise refusal(text, "matrix", f"a model has at most {MOST_SCALES}, not {len(given)}")
+        raise model_refusal(text, "matrix", f"a model has at most {MOST_SCALES}, not {len(given)}")
     matrices = {}
     for name, table in given.items():
         header = rf"^[ \t]*\[?matrix\.[\"']?{re.escape(name)}[\"']?\s*[\].=]"
@@ -97,7 +99,7 @@ def band_sets_of(
 
 
 def needs_of(
-    text: str, document: Table, defined: Mapping[str, Definition], scales: Mapping[str, Thresholds]
+    text: str, document: Table, defined: Mapping[str, SignalDefinition], scales: Mapping[str, Thresholds]
 ) -> dict[str, tuple[Need, ...]]:
     """What bands of the total ask for beside points."""
     given = as_table(text, "needs", document.get("needs", {}))
@@ -122,7 +124,7 @@ def needs_of(
     return needs
 
 
-def compile_need(table: Mapping[str, Any], defined: Mapping[str, Definition], ids: set[int]) -> Need:
+def compile_need(table: Mapping[str, Any], defined: Mapping[str, SignalDefinition], ids: set[int]) -> Need:
     """One criterion; it has to make sense even if it is switched off. `ids` gains its own.
 
     Raises RuleError, PhraseError or PointsError.
@@ -179,7 +181,7 @@ def _axis(table: Any, groups: tuple[RuleGroup, ...], slots: tuple[VectorEntry, .
     return Axis(group.name, thresholds, lines, group.weight)
 
 
-def _need(given: Table, defined: Mapping[str, Definition]) -> Need:
+def _need(given: Table, defined: Mapping[str, SignalDefinition]) -> Need:
     fields, actions = given.pop("fields", []), given.pop("actions", [])
     within, minimum = given.pop("within_days", None), milli(given.pop("minimum", -1_000_000))
     if given:
@@ -194,11 +196,11 @@ def _need(given: Table, defined: Mapping[str, Definition]) -> Need:
     if within is not None and not is_whole(within, 1, LONGEST_NEED_DAYS):
         raise RuleError(f"within_days is 1 to {LONGEST_NEED_DAYS}, not {within!r}")
     for field in fields:
-        parse(f"profile.{field}", defined)
+        parse_phrase(f"profile.{field}", defined)
     stored = []
     for action in actions:
-        elapsed = parse(f"days since {action}", defined).elapsed
-        if elapsed is None or elapsed.signal not in parse(action, defined).reads.signals:
+        elapsed = parse_phrase(f"days since {action}", defined).elapsed
+        if elapsed is None or elapsed.signal not in parse_phrase(action, defined).reads.signals:
             raise RuleError(f"{action!r} is no action")
         stored.append(elapsed.signal)
     return Need(tuple(fields), tuple(stored), None if within is None else within * DAY, minimum * 1000)

@@ -15,9 +15,9 @@ from scoring.features.view import View
 from scoring.models.decay import SHARES, HalfLifeError, half_life, half_life_days
 from scoring.models.phrases import MOST_A_DAY, Days, Phrase
 from scoring.models.points import Milli
-from scoring.models.text_refusals import is_whole, shown
+from scoring.models.text_refusals import is_whole, shorten_value
 
-KEYS = ("times", "times_a_day", "half_life_days", "fades")
+COUNTING_KEYS = ("times", "times_a_day", "half_life_days", "fades")
 MOST_TIMES = 1_000_000
 UNLIMITED = 1 << 62
 
@@ -51,12 +51,12 @@ class Counting(NamedTuple):
         return worth if points > 0 else -worth
 
 
-def counting(given: dict[str, Any], phrases: Sequence[Phrase]) -> Counting | None:
+def compile_counting(given: dict[str, Any], phrases: Sequence[Phrase]) -> Counting | None:
     """Take the rule's KEYS and understand them; None if there are none. Raises CountingError."""
-    if not any(key in given for key in KEYS):
+    if not any(key in given for key in COUNTING_KEYS):
         return None
     times = _limit(given, "times", MOST_TIMES)
-    in_days = [key for key in KEYS[1:] if key in given]
+    in_days = [key for key in COUNTING_KEYS[1:] if key in given]
     if not in_days:
         return Counting(_up_to(times, phrases), 1, "")
     windows = [phrase.days for phrase in phrases if phrase.days is not None]
@@ -73,7 +73,7 @@ def _limit(given: dict[str, Any], key: str, most: int) -> int:
         return UNLIMITED
     value = given.pop(key)
     if not is_whole(value, 1, most):
-        raise CountingError(f"{key} is a whole number from 1 to {most:,}, not {shown(value)}")
+        raise CountingError(f"{key} is a whole number from 1 to {most:,}, not {shorten_value(value)}")
     return int(value)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from scoring.models.points import Micro, rounded
 
 
-class Crossed(NamedTuple):
+class Crossings(NamedTuple):
     names: list[str]
     disarmed: list[str]
 
@@ -23,14 +23,14 @@ def marks_of(scale: str, thresholds: Sequence[tuple[Micro, str]]) -> list[tuple[
 
 def cross(
     thresholds: Sequence[tuple[int, str]], before: int, after: int, disarmed: Sequence[str], *, moved: bool
-) -> Crossed:
+) -> Crossings:
     """Which of `thresholds` (points, name) a total that goes from `before` to `after` fires.
 
     `disarmed` are the names that have fired; returned as it is afterwards. `moved`: an attach, a
     detach or a redirect caused the change. A jump fires every threshold in between, lowest first.
     """
     if before == after:
-        return Crossed([], list(disarmed))
+        return Crossings([], list(disarmed))
     off = dict.fromkeys(disarmed)
     fired = []
     for points, name in sorted(thresholds):
@@ -40,4 +40,4 @@ def cross(
                 fired.append(name)
         elif after < points <= before and not moved:
             off.pop(name, None)
-    return Crossed(fired, list(off))
+    return Crossings(fired, list(off))

@@ -11,13 +11,14 @@ from scoring.features.view import Subject
 from scoring.models.model_text import compile_model
 from scoring.models.next_timer import next_time_change, next_timer
 from scoring.models.phrases import Reads
-from scoring.models.plan import Model, Need, VectorEntry, touched
-from scoring.models.points import INF, Micro, U, rounded
+from scoring.models.plan import Model, Need, VectorEntry, may_change_score
+from scoring.models.points import INF, ONE_POINT, Micro, rounded
 from scoring.models.score import Conclusion, Explained, conclude, difference, explain, score_session
 from scoring.models.text_refusals import ModelError
 
 __all__ = [
     "INF",
+    "ONE_POINT",
     "Conclusion",
     "Explained",
     "Micro",
@@ -26,7 +27,6 @@ __all__ = [
     "Need",
     "Reads",
     "Subject",
-    "U",
     "VectorEntry",
     "all_models",
     "built_in_models",
@@ -34,12 +34,12 @@ __all__ = [
     "conclude",
     "difference",
     "explain",
+    "may_change_score",
     "next_time_change",
     "next_timer",
     "optional_models",
     "rounded",
     "score_session",
-    "touched",
 ]
 
 

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scoring.features.signals import INTERACTION, Definition, SignalError, define
+from scoring.features.signals import INTERACTION, SignalDefinition, SignalError, define_signal
 from scoring.models.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
 from scoring.models.decay import HalfLifeError, half_life, half_life_days
-from scoring.models.phrases import Reads, Windows, joined, parse
-from scoring.models.plan import Decay, Mean, Model, Need, RuleGroup, lines_of, vector_entries
+from scoring.models.phrases import Reads, Windows, join_reads, parse_phrase
+from scoring.models.plan import Decay, Mean, Model, Need, RuleGroup, group_plans, vector_entries
 from scoring.models.points import Micro, PointsError, milli
 from scoring.models.rules import LARGEST_ID, LONGEST_NAME, Rule, RuleError, bounds, compile_rule
 from scoring.models.text_refusals import (
@@ -21,8 +21,8 @@ from scoring.models.text_refusals import (
     as_table,
     is_whole,
     line_of,
+    model_refusal,
     read_document,
-    refusal,
 )
 
 LONGEST_TEXT = 200_000
@@ -36,7 +36,7 @@ _KEYS = frozenset(
     | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id"}
 )
 
-Defined = Mapping[str, Definition]
+Defined = Mapping[str, SignalDefinition]
 
 
 def compile_model(text: str) -> Model:
@@ -44,16 +44,16 @@ def compile_model(text: str) -> Model:
     document = read_document(text, "a model", ModelError, longest=LONGEST_TEXT)
     unknown = sorted(document.keys() - _KEYS)
     if unknown:
-        raise refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
+        raise model_refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
     name = document.get("model")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         problem = "missing: give the model a name" if name is None else f"{name!r} is not a name"
-        raise refusal(text, "model", f"{problem} of small letters, digits and _")
+        raise model_refusal(text, "model", f"{problem} of small letters, digits and _")
     if not isinstance(document.get("about", ""), str):
-        raise refusal(text, "about", "wants a text")
+        raise model_refusal(text, "about", "wants a text")
     for key in ("highest_rule_id", "highest_criterion_id"):
         if not is_whole(document.get(key, 0), 0, LARGEST_ID):
-            raise refusal(text, key, "wants a whole number, 0 or above")
+            raise model_refusal(text, key, "wants a whole number, 0 or above")
     mean = _mean(text, document)
     defined = _signals(text, document)
     groups = _groups(text, document, defined, by_session=mean is not None)
@@ -61,16 +61,16 @@ def compile_model(text: str) -> Model:
     needs = needs_of(text, document, defined, scales)
     lowest, highest = (_bound(text, document, key) for key in ("min", "max"))
     if lowest is not None and highest is not None and lowest > highest:
-        raise refusal(text, "min", "above max")
+        raise model_refusal(text, "min", "above max")
     decay = _decay(text, document)
     for key in ("decay", "needs", "matrix"):
         if mean is not None and document.get(key):
-            raise refusal(text, key, 'a model that reads = "session" has none')
+            raise model_refusal(text, key, 'a model that reads = "session" has none')
     rounding = _one_of(text, document, "round", "half up") is not None
     limited = lowest is not None or highest is not None
     bodies = [rule.body for group in groups for rule in group.rules]
     fading = Reads(signals=frozenset({INTERACTION} if decay else ()))
-    reads = joined([*(body.reads for body in bodies), _needed(needs), fading])
+    reads = join_reads([*(body.reads for body in bodies), _needed(needs), fading])
     moments = [moment for body in bodies for moment in body.moments]
     moments += [
         (action, need.within)
@@ -101,37 +101,37 @@ def compile_model(text: str) -> Model:
         reads=reads,
         windows=_windows([windows for body in bodies for windows in body.windows]),
         moments=_gathered(moments),
-        lines=lines_of(groups),
+        lines=group_plans(groups),
     )
 
 
 def _mean(text: str, document: Table) -> Mean | None:
     if _one_of(text, document, "reads", "session") is None:
         if "lead" in document:
-            raise refusal(text, "lead", 'only a model that reads = "session" has it')
+            raise model_refusal(text, "lead", 'only a model that reads = "session" has it')
         return None
     given = as_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
     if given.pop("mean_of", None) != "ended sessions":
-        raise refusal(text, "lead", 'mean_of = "ended sessions" is missing')
+        raise model_refusal(text, "lead", 'mean_of = "ended sessions" is missing')
     latest, half = given.pop("latest", MOST_SESSIONS), given.pop("half_life_days", None)
     if not is_whole(latest, 1, MOST_SESSIONS):
-        raise refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
+        raise model_refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
     if given:
-        raise refusal(text, "lead", f"unknown: {', '.join(given)}")
+        raise model_refusal(text, "lead", f"unknown: {', '.join(given)}")
     return Mean(latest, () if half is None else _shares(text, "lead", half))
 
 
-def _signals(text: str, document: Table) -> dict[str, Definition]:
+def _signals(text: str, document: Table) -> dict[str, SignalDefinition]:
     given = as_table(text, "signals", document.get("signals", {}))
     if len(given) > MOST_SIGNALS:
-        raise refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(given)}")
+        raise model_refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(given)}")
     defined = {}
     for name, table in given.items():
         where = line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
         if not NAME.fullmatch(name) or not isinstance(table, dict):
             raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
         try:
-            defined[name] = define(name, table)
+            defined[name] = define_signal(name, table)
         except (SignalError, TypeError) as wrong:
             raise ModelError(f"line {where}, signal {name!r}: {wrong}") from None
     return defined
@@ -140,10 +140,10 @@ def _signals(text: str, document: Table) -> dict[str, Definition]:
 def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[RuleGroup, ...]:
     given = as_table(text, "groups", document.get("groups"))
     if not 1 <= len(given) <= MOST_GROUPS:
-        raise refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
+        raise model_refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
     count = sum(map(_active_rules, given.values()))
     if count > MOST_RULES:
-        raise refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
+        raise model_refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
     ids: set[int] = set()
     return tuple(
         _group(text, name, table, defined, ids, by_session=by_session) for name, table in given.items()
@@ -219,17 +219,17 @@ def _decay(text: str, document: Table) -> Decay | None:
         return None
     given = as_table(text, "decay", document["decay"])
     if given.pop("per", "inactive day") != "inactive day":
-        raise refusal(text, "decay", 'per = "inactive day" is all there is')
+        raise model_refusal(text, "decay", 'per = "inactive day" is all there is')
     if len(given) != 1 or not given.keys() <= {"points", "half_life_days"}:
-        raise refusal(text, "decay", "wants points = ... or half_life_days = ...")
+        raise model_refusal(text, "decay", "wants points = ... or half_life_days = ...")
     if "half_life_days" in given:
         return Decay(0, _shares(text, "decay", given["half_life_days"]))
     try:
         points = milli(given["points"]) * 1000
     except PointsError as wrong:
-        raise refusal(text, "decay", str(wrong)) from None
+        raise model_refusal(text, "decay", str(wrong)) from None
     if points <= 0:
-        raise refusal(text, "decay", "points is above 0: what an inactive day takes")
+        raise model_refusal(text, "decay", "points is above 0: what an inactive day takes")
     return Decay(points, ())
 
 
@@ -237,7 +237,7 @@ def _shares(text: str, key: str, days: Any) -> tuple[int, ...]:
     try:
         return half_life(half_life_days(days))
     except HalfLifeError as wrong:
-        raise refusal(text, key, str(wrong)) from None
+        raise model_refusal(text, key, str(wrong)) from None
 
 
 def _bound(text: str, document: Table, key: str) -> Micro | None:
@@ -246,7 +246,7 @@ def _bound(text: str, document: Table, key: str) -> Micro | None:
     try:
         return milli(document[key]) * 1000
     except PointsError as wrong:
-        raise refusal(text, key, str(wrong)) from None
+        raise model_refusal(text, key, str(wrong)) from None
 
 
 def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
@@ -254,14 +254,14 @@ def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
     if value is None:
         return None
     if value not in allowed:
-        raise refusal(text, key, f"wants {' or '.join(allowed)}, not {value!r}")
+        raise model_refusal(text, key, f"wants {' or '.join(allowed)}, not {value!r}")
     return str(value)
 
 
 def _needed(needs: dict[str, tuple[Need, ...]]) -> Reads:
     every = [need for several in needs.values() for need in several]
-    fields = [parse(f"profile.{field}", {}).reads for need in every for field in need.fields]
-    return joined([*fields, *(Reads(signals=frozenset(need.actions)) for need in every)])
+    fields = [parse_phrase(f"profile.{field}", {}).reads for need in every for field in need.fields]
+    return join_reads([*fields, *(Reads(signals=frozenset(need.actions)) for need in every)])
 
 
 def _windows(several: list[Windows]) -> tuple[tuple[str, tuple[int, ...], int], ...]:

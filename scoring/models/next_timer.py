@@ -10,7 +10,7 @@ from scoring.features.features import Features, Signal, days_in
 from scoring.features.signals import INTERACTION
 from scoring.features.view import Subject, created_at
 from scoring.models.phrases import CREATED
-from scoring.models.plan import Model, decays_for
+from scoring.models.plan import Model, days_until_decayed
 from scoring.models.points import INF, rounded
 from scoring.models.score import conclude
 
@@ -61,7 +61,7 @@ def _fade(
     after_decay = 2 if model.rounding else 1
     above = sum(vector[:-after_decay]) - (model.lowest or 0)
     same = max((at - last.last) // DAY, 0)
-    end = min((min(turn, LATEST + 1) - 1 - last.last) // DAY, decays_for(model.decay, above))
+    end = min((min(turn, LATEST + 1) - 1 - last.last) // DAY, days_until_decayed(model.decay, above))
     if end <= same or _outcome(model, subject, last.last + end * DAY, zone, idle_ms) == seen:
         return None
     while end - same > 1:

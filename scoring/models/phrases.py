@@ -15,7 +15,7 @@ from scoring.features.features import CUSTOM, count_in, days_in
 from scoring.features.signals import (
     INTERACTION,
     QUESTIONS,
-    Definition,
+    SignalDefinition,
     decimals_of,
     is_counted_always,
 )
@@ -59,7 +59,7 @@ class Reads(NamedTuple):
     created: bool = False
 
 
-def joined(several: Iterable[Reads]) -> Reads:
+def join_reads(several: Iterable[Reads]) -> Reads:
     """All that any of them depends on."""
     every = list(several)
     return Reads(
@@ -119,7 +119,7 @@ def trend(recent: int, before: int) -> str:
     return "increasing" if recent > before else "declining"
 
 
-def parse(text: Any, defined: Mapping[str, Definition]) -> Phrase:
+def parse_phrase(text: Any, defined: Mapping[str, SignalDefinition]) -> Phrase:
     """Understand a phrase, given the signals that the model defines."""
     if not isinstance(text, str):
         raise PhraseError(f"{text!r} is not a phrase")
@@ -131,7 +131,7 @@ def parse(text: Any, defined: Mapping[str, Definition]) -> Phrase:
     raise PhraseError(f"cannot read {text!r}")
 
 
-def _count(text: str, defined: Mapping[str, Definition], name: str) -> Phrase:
+def _count(text: str, defined: Mapping[str, SignalDefinition], name: str) -> Phrase:
     signal = defined.get(name)
     if signal is not None and signal.distinct:
         return _distinct_of(text, signal.stored)
@@ -144,7 +144,7 @@ def _count(text: str, defined: Mapping[str, Definition], name: str) -> Phrase:
     return Phrase(text, "count", read, Reads(signals=frozenset({stored})))
 
 
-def _window(text: str, defined: Mapping[str, Definition], name: str, days: str) -> Phrase:
+def _window(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> Phrase:
     stored, length = _stored(defined, name), _length(days)
 
     def read(view: View) -> int:
@@ -161,7 +161,7 @@ def _window(text: str, defined: Mapping[str, Definition], name: str, days: str) 
     )
 
 
-def _active_days(text: str, _: Mapping[str, Definition], days: str) -> Phrase:
+def _active_days(text: str, _: Mapping[str, SignalDefinition], days: str) -> Phrase:
     length = _length(days)
 
     def read(view: View) -> int:
@@ -181,7 +181,7 @@ def _active_days(text: str, _: Mapping[str, Definition], days: str) -> Phrase:
     )
 
 
-def _trend(text: str, defined: Mapping[str, Definition], name: str, days: str) -> Phrase:
+def _trend(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> Phrase:
     stored, length = _stored(defined, name), _length(days, LONGEST_WINDOW // 2)
 
     def read(view: View) -> str:
@@ -195,7 +195,7 @@ def _trend(text: str, defined: Mapping[str, Definition], name: str, days: str) -
     return Phrase(text, "text", read, Reads(signals=frozenset({stored})), windows)
 
 
-def _since(text: str, defined: Mapping[str, Definition], unit_name: str, name: str) -> Phrase:
+def _since(text: str, defined: Mapping[str, SignalDefinition], unit_name: str, name: str) -> Phrase:
     unit = UNITS[unit_name]
     if name == CREATED:
 
@@ -213,7 +213,7 @@ def _since(text: str, defined: Mapping[str, Definition], unit_name: str, name: s
     return Phrase(text, "number", read, Reads(signals=frozenset({stored})), elapsed=Elapsed(stored, unit))
 
 
-def _created_on(text: str, _: Mapping[str, Definition]) -> Phrase:
+def _created_on(text: str, _: Mapping[str, SignalDefinition]) -> Phrase:
     def read(view: View) -> int | None:
         created = created_at(view.signals)
         if created is None:
@@ -224,7 +224,7 @@ def _created_on(text: str, _: Mapping[str, Definition]) -> Phrase:
     return Phrase(text, "number", read, Reads(created=True))
 
 
-def _distinct(text: str, defined: Mapping[str, Definition], name: str) -> Phrase:
+def _distinct(text: str, defined: Mapping[str, SignalDefinition], name: str) -> Phrase:
     signal = defined.get(name)
     if signal is not None and signal.distinct:
         return _distinct_of(text, signal.stored)
@@ -237,12 +237,12 @@ def _distinct_of(text: str, stored: str) -> Phrase:
     return Phrase(text, "count", lambda view: len(view.sets.get(stored, ())), Reads(sets=frozenset({stored})))
 
 
-def _sum(text: str, _: Mapping[str, Definition], currency: str) -> Phrase:
+def _sum(text: str, _: Mapping[str, SignalDefinition], currency: str) -> Phrase:
     name, unit = f"purchase:{currency}", 10 ** decimals_of(currency)
     return Phrase(text, "count", lambda view: view.sums.get(name, 0) // unit, Reads(sums=frozenset({name})))
 
 
-def _profile(text: str, _: Mapping[str, Definition], name: str) -> Phrase:
+def _profile(text: str, _: Mapping[str, SignalDefinition], name: str) -> Phrase:
     reads = (
         Reads(stage=True)
         if name == "stage"
@@ -251,7 +251,7 @@ def _profile(text: str, _: Mapping[str, Definition], name: str) -> Phrase:
     return Phrase(text, "any", lambda view: profile_value(view, name), reads)
 
 
-def _session(text: str, _: Mapping[str, Definition], name: str) -> Phrase:
+def _session(text: str, _: Mapping[str, SignalDefinition], name: str) -> Phrase:
     def read(view: View) -> int:
         found: int = getattr(view.session, name)
         return found
@@ -259,7 +259,7 @@ def _session(text: str, _: Mapping[str, Definition], name: str) -> Phrase:
     return Phrase(text, "count", read, Reads(sessions=True))
 
 
-def _stored(defined: Mapping[str, Definition], name: str) -> str:
+def _stored(defined: Mapping[str, SignalDefinition], name: str) -> str:
     signal = defined.get(name)
     if signal is None:
         if is_counted_always(name):

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from scoring.features.features import CUSTOM, FeatureDelta
-from scoring.features.signals import Definition
+from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
 from scoring.models.decay import DECAYED_AFTER, SHARES
 from scoring.models.phrases import Reads
-from scoring.models.points import Micro, Milli, U
+from scoring.models.points import ONE_POINT, Micro, Milli
 from scoring.models.rules import Rule
 
 UNBOUNDED: Milli = 1 << 200
 """More than any points."""
 
-Line = tuple[tuple[tuple[Callable[[View], Milli], Milli | None, Milli], ...], Milli | None, Milli, Milli]
+GroupPlan = tuple[tuple[tuple[Callable[[View], Milli], Milli | None, Milli], ...], Milli | None, Milli, Milli]
 """A group: ((award, cap, floor) ...), cap, floor, weight."""
 
 
@@ -103,14 +103,14 @@ class Model:
     decay: Decay | None
     mean: Mean | None
     rounding: bool
-    signals: tuple[Definition, ...]
+    signals: tuple[SignalDefinition, ...]
     reads: Reads
     windows: tuple[tuple[str, tuple[int, ...], int], ...]
     """(signal, lengths in days, fading): when days enter or leave them, the score may change; while one
     is among the latest `fading`, every day."""
     moments: tuple[tuple[str, tuple[int, ...]], ...]
     """(signal, milliseconds after it, rising): then, too."""
-    lines: tuple[Line, ...]
+    lines: tuple[GroupPlan, ...]
     """The groups once more, as the innermost loop wants them."""
 
     @property
@@ -135,7 +135,7 @@ def vector_entries(
     return (*slots, *(VectorEntry("", "", kind) for kind, present in last if present))
 
 
-def lines_of(groups: tuple[RuleGroup, ...]) -> tuple[Line, ...]:
+def group_plans(groups: tuple[RuleGroup, ...]) -> tuple[GroupPlan, ...]:
     return tuple(
         (tuple((rule.body.points, *_limits(rule)) for rule in group.rules), *_limits(group), group.weight)
         for group in groups
@@ -154,7 +154,7 @@ def _limits(held: Rule | RuleGroup) -> tuple[Milli | None, Milli]:
     return UNBOUNDED if held.cap is None else held.cap, -UNBOUNDED if held.floor is None else held.floor
 
 
-def touched(
+def may_change_score(
     model: Model,
     lift: FeatureDelta | None,
     sessions_changed: bool,  # noqa: FBT001 - each caller has exactly these three in hand, in this order
@@ -191,13 +191,13 @@ def decayed(decay: Decay, above: Micro, inactive_days: int) -> Micro:
     return -min(decay.points * inactive_days, above)
 
 
-def decays_for(decay: Decay, above: Micro) -> int:
+def days_until_decayed(decay: Decay, above: Micro) -> int:
     """After how many inactive days nothing more goes."""
     if above <= 0:
         return 0
     return DECAYED_AFTER if decay.shares else -(-above // decay.points)
 
 
-def whole(total: Micro) -> Micro:
+def whole_points(total: Micro) -> Micro:
     """Rounded half up to a whole point."""
-    return (2 * total + U) // (2 * U) * U
+    return (2 * total + ONE_POINT) // (2 * ONE_POINT) * ONE_POINT

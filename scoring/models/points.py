@@ -12,7 +12,7 @@ Micro = int
 Milli = int
 """Thousandths: of a point, or of a weight."""
 
-U: Micro = 1_000_000
+ONE_POINT: Micro = 1_000_000
 """One point."""
 
 INF = 1 << 62
@@ -46,11 +46,11 @@ def milli(value: Any) -> Milli:
 
 def rounded(total: Micro) -> int:
     """Whole points, half up."""
-    return (2 * total + U) // (2 * U)
+    return (2 * total + ONE_POINT) // (2 * ONE_POINT)
 
 
-def spoken(points: Micro) -> str:
+def points_text(points: Micro) -> str:
     """The points as a person writes them: 3, 0.25, -15."""
-    whole, rest = divmod(abs(points), U)
+    whole, rest = divmod(abs(points), ONE_POINT)
     sign = "-" if points < 0 else ""
     return f"{sign}{whole}" + (f".{rest:06}".rstrip("0") if rest else "")

@@ -13,24 +13,24 @@ from scoring.features.operators import (
     OPERATORS,
     Number,
     OperandError,
-    folded,
     is_blank,
     is_scalar,
+    normalized,
     number,
 )
-from scoring.features.signals import Definition
+from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
-from scoring.models.counting import KEYS, Counting, CountingError, counting
-from scoring.models.phrases import Phrase, PhraseError, Reads, Windows, joined, parse
-from scoring.models.points import Milli, PointsError, milli, spoken
-from scoring.models.text_refusals import Table, is_whole, shown
+from scoring.models.counting import COUNTING_KEYS, Counting, CountingError, compile_counting
+from scoring.models.phrases import Phrase, PhraseError, Reads, Windows, join_reads, parse_phrase
+from scoring.models.points import Milli, PointsError, milli, points_text
+from scoring.models.text_refusals import Table, is_whole, shorten_value
 
 LONGEST_NAME = 100
 LONGEST_LIST = 64
 LARGEST_ID = 2**53 - 1
 """What every reader of JSON keeps exactly."""
 
-Defined = Mapping[str, Definition]
+Defined = Mapping[str, SignalDefinition]
 
 
 class RuleError(ValueError):
@@ -68,17 +68,17 @@ def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
     given.pop("active", None)
     rule_id, priority = given.pop("id", None), given.pop("priority", 0)
     if rule_id is not None and not is_whole(rule_id, 1, LARGEST_ID):
-        raise RuleError(f"id is a whole number from 1 to {LARGEST_ID}, not {shown(rule_id)}")
+        raise RuleError(f"id is a whole number from 1 to {LARGEST_ID}, not {shorten_value(rule_id)}")
     if not is_whole(priority, -LARGEST_ID, LARGEST_ID):
-        raise RuleError(f"priority is a whole number, not {shown(priority)}")
-    kinds = [kind for kind in KINDS if kind in given]
+        raise RuleError(f"priority is a whole number, not {shorten_value(priority)}")
+    kinds = [kind for kind in RULE_KINDS if kind in given]
     if len(kinds) != 1:
-        raise RuleError(f"wants one of {', '.join(KINDS)}, not {' and '.join(kinds) or 'none'}")
-    if kinds != ["each"] and (repeats := [key for key in KEYS if key in given]):
+        raise RuleError(f"wants one of {', '.join(RULE_KINDS)}, not {' and '.join(kinds) or 'none'}")
+    if kinds != ["each"] and (repeats := [key for key in COUNTING_KEYS if key in given]):
         raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
     try:
         floor, cap = bounds(given)
-        body = KINDS[kinds[0]](given.pop(kinds[0]), given, defined)
+        body = RULE_KINDS[kinds[0]](given.pop(kinds[0]), given, defined)
     except (PhraseError, PointsError, CountingError) as wrong:
         raise RuleError(str(wrong)) from None
     if given:
@@ -97,13 +97,13 @@ def bounds(given: Table) -> tuple[Milli | None, Milli | None]:
     return floor, cap
 
 
-def worth(points: Milli) -> str:
-    return f"{spoken(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
+def points_in_words(points: Milli) -> str:
+    return f"{points_text(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
 
 
 def _each(subject: Any, given: Table, defined: Defined) -> RuleBody:
     points, phrases = _points(given), _counts(subject, "each", defined)
-    count, limited = _counter(phrases), counting(given, phrases)
+    count, limited = _counter(phrases), compile_counting(given, phrases)
     if limited is not None:
         return _limited(points, phrases, limited)
     if len(phrases) == 1:
@@ -111,7 +111,7 @@ def _each(subject: Any, given: Table, defined: Defined) -> RuleBody:
         award = lambda view: points * read(view)  # noqa: E731 - one call less on the hottest path
     else:
         award = lambda view: points * count(view)  # noqa: E731 - as above
-    return _body(award, lambda view: f"{count(view)} x {worth(points)}", phrases)
+    return _body(award, lambda view: f"{count(view)} x {points_in_words(points)}", phrases)
 
 
 def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBody:
@@ -122,7 +122,7 @@ def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBod
         acts, counted = count(view), limited.tally(view).acts
         only = "" if acts == counted else f", counted {counted} x"
         fading = f", {limited.fading}" if limited.fading and counted else ""
-        return f"{acts} x{only} {worth(points)}{fading}"
+        return f"{acts} x{only} {points_in_words(points)}{fading}"
 
     if limited.fading:
         phrases = [
@@ -139,7 +139,7 @@ def _once(subject: Any, given: Table, defined: Defined) -> RuleBody:
     count = _counter(phrases)
     return _body(
         lambda view: points if count(view) else 0,
-        lambda view: worth(points) if count(view) else "not yet",
+        lambda view: points_in_words(points) if count(view) else "not yet",
         phrases,
     )
 
@@ -148,7 +148,7 @@ def _has(subject: Any, given: Table, defined: Defined) -> RuleBody:
     points, names = _points(given), _list(subject)
     if not all(isinstance(name, str) for name in names):
         raise RuleError(f"has wants names of profile fields, not {subject!r}")
-    phrases = [parse(f"profile.{name}", defined) for name in names]
+    phrases = [parse_phrase(f"profile.{name}", defined) for name in names]
     reads = [phrase.read for phrase in phrases]
 
     def award(view: View) -> Milli:
@@ -165,7 +165,7 @@ def _has(subject: Any, given: Table, defined: Defined) -> RuleBody:
 
 
 def _steps(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    phrase = parse(subject, defined)
+    phrase = parse_phrase(subject, defined)
     if phrase.gives == "text":
         raise RuleError(f"steps wants a number, and {subject!r} is a text")
     below, otherwise = given.pop("below", None), milli(given.pop("otherwise", 0))
@@ -199,23 +199,23 @@ def _steps(subject: Any, given: Table, defined: Defined) -> RuleBody:
 
 
 def _choose(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    phrase, table = parse(subject, defined), given.pop("points", None)
+    phrase, table = parse_phrase(subject, defined), given.pop("points", None)
     otherwise = milli(given.pop("otherwise", 0))
     if phrase.elapsed is not None or not isinstance(table, dict) or not 1 <= len(table) <= LONGEST_LIST:
         raise RuleError("choose wants a phrase that names something, and points = { value = points, ... }")
-    points_of = {folded(value): milli(points) for value, points in table.items()}
+    points_of = {normalized(value): milli(points) for value, points in table.items()}
     if len(points_of) != len(table):
         raise RuleError("two values in points are the same but for case and space")
     read = phrase.read
 
     def chosen(view: View) -> Any:
-        value = folded(read(view))
+        value = normalized(read(view))
         return str(value) if isinstance(value, int) else value
 
     def award(view: View) -> Milli:
         value = chosen(view)
         if isinstance(value, list):
-            listed = (points_of[key] for item in value if (key := folded(item)) in points_of)
+            listed = (points_of[key] for item in value if (key := normalized(item)) in points_of)
             return next(listed, otherwise)
         return 0 if value is None else points_of.get(value, otherwise)
 
@@ -223,7 +223,7 @@ def _choose(subject: Any, given: Table, defined: Defined) -> RuleBody:
 
 
 def _value(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    points, phrase = _points(given), parse(subject, defined)
+    points, phrase = _points(given), parse_phrase(subject, defined)
     asked = [operator for operator in OPERATORS if operator in given]
     if len(asked) != 1:
         raise RuleError(f"value wants one operator, not {' and '.join(asked) or 'none'}")
@@ -258,7 +258,7 @@ def _base(subject: Any, _given: Table, _defined: Defined) -> RuleBody:
     return RuleBody(lambda _: points, lambda _: "always")
 
 
-KINDS: dict[str, Callable[[Any, Table, Defined], RuleBody]] = {
+RULE_KINDS: dict[str, Callable[[Any, Table, Defined], RuleBody]] = {
     "each": _each,
     "once": _once,
     "has": _has,
@@ -278,7 +278,7 @@ def _body(
     return RuleBody(
         award,
         says,
-        joined(phrase.reads for phrase in phrases),
+        join_reads(phrase.reads for phrase in phrases),
         tuple(phrase.windows for phrase in phrases if phrase.windows is not None),
         tuple(
             (phrase.elapsed.signal, limit * phrase.elapsed.unit)
@@ -303,7 +303,7 @@ def _list(subject: Any) -> list[Any]:
 
 
 def _counts(subject: Any, kind: str, defined: Defined) -> list[Phrase]:
-    phrases = [parse(text, defined) for text in _list(subject)]
+    phrases = [parse_phrase(text, defined) for text in _list(subject)]
     for phrase in phrases:
         if phrase.gives != "count":
             raise RuleError(f"{kind} counts, and {phrase.text!r} is no count; use steps, value or choose")

@@ -12,8 +12,8 @@ from scoring.features.features import Features, Session
 from scoring.features.operators import is_blank
 from scoring.features.signals import INTERACTION
 from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
-from scoring.models.plan import Axis, Mean, Model, Need, RuleGroup, VectorEntry, decayed, whole
-from scoring.models.points import Micro, U, spoken
+from scoring.models.plan import Axis, Mean, Model, Need, RuleGroup, VectorEntry, decayed, whole_points
+from scoring.models.points import ONE_POINT, Micro, points_text
 from scoring.models.rules import Rule
 
 
@@ -95,7 +95,7 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
     }
     points_of = dict(zip(model.slots, concluded.vector, strict=True))
     for group in model.groups:
-        weighted = "" if group.weight == 1000 else f", weighted {spoken(group.weight * 1000)}"
+        weighted = "" if group.weight == 1000 else f", weighted {points_text(group.weight * 1000)}"
         slot = VectorEntry(group.name, "", "group cap")
         texts[slot] = f"{group.name} {_held(group, points_of.get(slot, 0))}"
         for rule in group.rules:
@@ -123,8 +123,8 @@ def _so_many(count: int, what: str) -> str:
 def _held(bounded: RuleGroup | Rule, change: Micro) -> str:
     """What a cap, or a floor, did to the points of a group or a rule: it took some, or gave some back."""
     if change < 0:
-        return f"is capped at {spoken((bounded.cap or 0) * 1000)}"
-    return f"takes at most {spoken(-(bounded.floor or 0) * 1000)}"
+        return f"is capped at {points_text((bounded.cap or 0) * 1000)}"
+    return f"takes at most {points_text(-(bounded.floor or 0) * 1000)}"
 
 
 def inactive_days(view: View) -> int:
@@ -145,7 +145,7 @@ def _vector(model: Model, view: View) -> list[Micro]:
         vector.append(change)
         total += change
     if model.rounding:
-        vector.append(whole(total) - total)
+        vector.append(whole_points(total) - total)
     return vector
 
 
@@ -207,7 +207,9 @@ def _mean_vector(model: Model, mean: Mean, sessions: list[tuple[str, Session]]) 
     to_the_millionth = (2 * exact + parts) // (2 * parts)
     vector.append(to_the_millionth - sum(vector))
     if model.rounding:
-        vector.append((2 * exact + parts * U) // (2 * parts * U) * U - to_the_millionth)
+        vector.append(
+            (2 * exact + parts * ONE_POINT) // (2 * parts * ONE_POINT) * ONE_POINT - to_the_millionth
+        )
     return vector
 
 
@@ -230,7 +232,7 @@ def _session_vector(
 
 
 def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> dict[str, str | None]:
-    reached = whole(total) if model.band_on_rounded else total
+    reached = whole_points(total) if model.band_on_rounded else total
     bands: dict[str, str | None] = {}
     for scale, thresholds in model.scales.items():
         bands[scale] = None
@@ -250,7 +252,7 @@ def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> d
 def _on_axis(axis: Axis, vector: Sequence[Micro], *, rounds: bool) -> str | None:
     """The band of what the group adds; weighed lines are thousandths times the weight, so this is exact."""
     points = sum(vector[axis.lines]) * 1000 // axis.weight
-    reached = whole(points) if rounds else points
+    reached = whole_points(points) if rounds else points
     return next((band for threshold, band in axis.thresholds if reached >= threshold), None)
 
 
@@ -268,4 +270,4 @@ def done_within(view: View, action: str, within: int | None) -> bool:
 
 def _limits(model: Model) -> str:
     bounds = ((model.lowest, "at least"), (model.highest, "at most"))
-    return " and ".join(f"{word} {spoken(bound)}" for bound, word in bounds if bound is not None)
+    return " and ".join(f"{word} {points_text(bound)}" for bound, word in bounds if bound is not None)

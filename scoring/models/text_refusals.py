@@ -87,7 +87,7 @@ def _integers(document: Table) -> Iterator[int]:
                 pass  # nothing that counts
 
 
-def refusal(text: str, key: str, reason: str) -> ModelError:
+def model_refusal(text: str, key: str, reason: str) -> ModelError:
     """The refusal of a key of the model itself."""
     line = line_of(text, rf"^[ \t]*\[*{re.escape(key)}\b")
     return ModelError(f"line {line}, {key}: {reason}")
@@ -111,7 +111,7 @@ def deep_key(text: str) -> int | None:
 def as_table(text: str, key: str, value: Any) -> Table:
     """A copy of the table that a key of the model holds."""
     if not isinstance(value, dict):
-        raise refusal(text, key, "missing" if value is None else f"wants a table, not {value!r}")
+        raise model_refusal(text, key, "missing" if value is None else f"wants a table, not {value!r}")
     return dict(value)
 
 
@@ -119,7 +119,7 @@ def is_whole(value: Any, lowest: int, highest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
-def shown(value: Any) -> str:
+def shorten_value(value: Any) -> str:
     """A value as a refusal repeats it."""
     plain = isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < LONGEST_SHOWN
     told = f"{value:f}" if plain else str(value) if isinstance(value, Decimal) else repr(value)

@@ -86,7 +86,7 @@ class PostgresStateStore:
         )
         return [key for (key,) in rows]
 
-    def due(self, stages: Sequence[str], now: int, limit: int) -> list[Timer]:
+    def due_timers(self, stages: Sequence[str], now: int, limit: int) -> list[Timer]:
         """The keys of these stages whose stored due has come, the longest overdue first."""
         self.flush()
         rows = self._connection.execute(

@@ -128,14 +128,14 @@ class Writer:
         self._project = project
         self._written: list[Record] = []
         checkpoints = log.checkpoints(connection)
-        self._lanes = {
+        self._tasks = {
             stage.source: [
                 self._lane(stage, partition, checkpoints.get((stage.name, partition), 0))
                 for partition in range(self.partitions)
             ]
             for stage in stages
         }
-        self._turns = dict.fromkeys(self._lanes, 0)
+        self._turns = dict.fromkeys(self._tasks, 0)
         """Source -> the partition whose lane is the next to fold."""
         self.more_due = False
         """Whether the last look at what is due has left some for the next."""
@@ -173,7 +173,7 @@ class Writer:
         """How many records each stage has yet to fold, as committed."""
         return {
             lanes[0].stage: sum(self._stored.get(lane.slot, 0) - lane.committed for lane in lanes)
-            for lanes in self._lanes.values()
+            for lanes in self._tasks.values()
         }
 
     @property
@@ -187,7 +187,7 @@ class Writer:
 
     def folded(self, record: Record) -> bool:
         """Whether the stage that reads its topic has passed this place."""
-        return record.position < self._lanes[record.topic][record.partition].committed
+        return record.position < self._tasks[record.topic][record.partition].committed
 
     def commit(
         self, outgoing: Sequence[Outgoing], now: int | None = None, *, before: str | None = None
@@ -266,20 +266,20 @@ class Writer:
             lane.committed = lane.position
 
     def _all_lanes(self) -> Iterator[EmbeddedTask]:
-        return chain.from_iterable(self._lanes.values())
+        return chain.from_iterable(self._tasks.values())
 
     def _append(self, outgoing: Sequence[Outgoing]) -> list[Record]:
         """Gives positions; the rows are written at the end of the transaction."""
         appended = _place(outgoing, self._heads, self.partitions)
         for record in appended:
-            if (lanes := self._lanes.get(record.topic)) is not None:
+            if (lanes := self._tasks.get(record.topic)) is not None:
                 lanes[record.partition].offer(record)
         self._written += appended
         return appended
 
     def _wake(self, now: int) -> None:
         lanes = {(lane.stage, lane.slot[1]): lane for lane in self._all_lanes()}
-        due = self._state.due(sorted({stage for stage, _ in lanes}), now, TIMERS_AT_ONCE)
+        due = self._state.due_timers(sorted({stage for stage, _ in lanes}), now, TIMERS_AT_ONCE)
         self.more_due = len(due) == TIMERS_AT_ONCE
         for slot, keys in groupby(sorted(due), lambda key: (key.stage, key.partition)):
             records, dues = lanes[slot].shard.timers([key.key for key in keys], now)
@@ -288,7 +288,7 @@ class Writer:
 
     def _fold(self, before: str | None) -> None:
         """Every stage in turn, until nothing is left or the transaction is long enough."""
-        sources = list(takewhile(lambda source: self._lanes[source][0].stage != before, self._lanes))
+        sources = list(takewhile(lambda source: self._tasks[source][0].stage != before, self._tasks))
         deadline = time.monotonic() + COMMIT_SECONDS
         while any([self._fold_stage(source) for source in sources]):  # noqa: C419 - all have their turn
             if time.monotonic() > deadline:
@@ -296,7 +296,7 @@ class Writer:
 
     def _fold_stage(self, source: str) -> bool:
         """One stage's turn, beginning where the last one ended; whether anything was folded."""
-        deadline, room, lanes = time.monotonic() + TURN_SECONDS, TURN, self._lanes[source]
+        deadline, room, lanes = time.monotonic() + TURN_SECONDS, TURN, self._tasks[source]
         for _ in lanes:
             lane = lanes[self._turns[source]]
             self._turns[source] = (self._turns[source] + 1) % len(lanes)
@@ -321,7 +321,7 @@ class Writer:
                 return 1
             records = list(takewhile(lambda record: record[:3] not in self._skips, records))
         outcome = lane.shard.fold(records)
-        self._state.put((lane.stage, lane.slot[1]), outcome.parts, outcome.dues)
+        self._state.put((lane.stage, lane.slot[1]), outcome.parts, outcome.timers)
         self._append(outcome.outputs)
         lane.advance(outcome.applied)
         lane.sweeping = outcome.applied < len(records)

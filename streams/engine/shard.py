@@ -15,13 +15,13 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.decode import Refusal, encode_dead_letter
 from schemas.record import Outgoing, Record
-from schemas.refusal import short
+from schemas.refusal import shorten
 from schemas.statements import DeadLetter
 from schemas.topics import DEAD_LETTERS, SHARED, partition_of
 
-KEPT_BYTES = 1_000_000
+MOST_ORIGINAL_BYTES = 1_000_000
 """Of a record that cannot be read: its letter, in base64, must fit where any producer's record did."""
-KEPT_KEY = 1_024
+MOST_KEY_CHARACTERS = 1_024
 """Characters."""
 
 StateT = TypeVar("StateT", bound="State")
@@ -107,7 +107,7 @@ class Outcome(NamedTuple):
     outputs: list[Outgoing]
     parts: dict[tuple[str, str], bytes | None]
     """(key, part) -> its new value; None: it is gone."""
-    dues: dict[str, int | None]
+    timers: dict[str, int | None]
     """key -> the next moment (ms) at which time alone may change it; None: never."""
     applied: int
     """Records consumed; fewer than given while a sweep is under way."""
@@ -121,7 +121,7 @@ class Misplaced(Refusal):
     def __init__(self, record: Record, key: str, belongs: int) -> None:
         super().__init__(
             "key",
-            f"the record stands in partition {record.partition}, and {short(key)} belongs to partition {belongs}: "
+            f"the record stands in partition {record.partition}, and {shorten(key)} belongs to partition {belongs}: "
             "set partitioner=murmur2_random at the producer, and `leadstream dead-letters retry` sends it in again",
         )
 
@@ -146,12 +146,12 @@ class StateUnreadableError(Exception):
         decode: Callable[[dict[str, bytes]], object],
         cause: Exception,
     ) -> None:
-        self.place = stage, partition
+        self.task_id = stage, partition
         self.key = key
         self.decode = decode
         """Raises on what is stored."""
         super().__init__(
-            f"the state of {short(key)} in partition {partition} of {stage} cannot be read ({cause})"
+            f"the state of {shorten(key)} in partition {partition} of {stage} cannot be read ({cause})"
         )
 
 
@@ -249,7 +249,11 @@ class Shard(Generic[SharedT, StateT]):
     def _apply_to_all(self, shared: SharedT, message: Message | Refusal, record: Record, run: "_Run") -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
         if isinstance(message, Refusal):
-            run.emit(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, message.reason, message.field))
+            run.emit(
+                DEAD_LETTERS,
+                record.key[:MOST_KEY_CHARACTERS],
+                dead_letter(record, message.reason, message.field),
+            )
             run.misplaced += isinstance(message, Misplaced)
             return True
         origin = f"{record.partition}:{record.position}"
@@ -331,8 +335,8 @@ class _Run:
 def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
     """The dead letter of a record, encoded for the topic `dead-letters`."""
     original = record.value or b""
-    if len(original) > KEPT_BYTES:
-        reason = f"{reason} (only the first {KEPT_BYTES:,} of its {len(original):,} bytes are kept)"
+    if len(original) > MOST_ORIGINAL_BYTES:
+        reason = f"{reason} (only the first {MOST_ORIGINAL_BYTES:,} of its {len(original):,} bytes are kept)"
     return encode_dead_letter(
         DeadLetter(
             topic=record.topic,
@@ -340,7 +344,7 @@ def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
             position=record.position,
             reason=reason,
             field=field,
-            key=record.key[:KEPT_KEY],
-            original=original[:KEPT_BYTES],
+            key=record.key[:MOST_KEY_CHARACTERS],
+            original=original[:MOST_ORIGINAL_BYTES],
         )
     )

@@ -110,9 +110,9 @@ class StateStore:
         for (key, part), value in outcome.parts.items():
             self._set(key, part, value)
             yield Change(f"{key}{SEPARATOR}{part}".encode(), value)
-        yield from self.put_dues(outcome.dues)
+        yield from self.put_timers(outcome.timers)
 
-    def put_dues(self, dues: Mapping[str, int | None]) -> Iterator[Change]:
+    def put_timers(self, dues: Mapping[str, int | None]) -> Iterator[Change]:
         for key, due in dues.items():
             self._woken.discard(key)
             if self._dues.get(key) != due:
@@ -127,11 +127,11 @@ class StateStore:
             yield Change(FORMAT_KEY, b"%d" % FORMAT)
         yield Change(POSITION, None if self.position is None else b"%d" % self.position)
 
-    def due(self, now: int, limit: int) -> list[str]:
+    def due_keys(self, now: int, limit: int) -> list[str]:
         """Keys whose due has come and that were not told yet, the longest overdue first."""
         return list(islice(self._overdue(now), limit))
 
-    def wake(self, keys: Collection[str]) -> None:
+    def mark_woken(self, keys: Collection[str]) -> None:
         """These were told; until they fold it, they are not told again."""
         self._woken.update(keys)
 

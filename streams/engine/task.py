@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Outgoing, Record, skip_reason
 from schemas.topics import DEAD_LETTERS
 from streams.engine.record_queue import RecordQueue
-from streams.engine.shard import KEPT_KEY, Shard, Stage, dead_letter
+from streams.engine.shard import MOST_KEY_CHARACTERS, Shard, Stage, dead_letter
 from streams.engine.state_store import Change, StateStore
 
 TIMERS_AT_ONCE = 500
@@ -45,7 +45,7 @@ class TaskCounts:
     """Of them, those that could not be read or were passed over."""
     misplaced: int = 0
     """Of these, those that stood in another partition than their key's."""
-    lost: int = 0
+    removed: int = 0
     """Positions that the log let go before they were folded."""
 
 
@@ -62,10 +62,10 @@ class Task:
     ) -> None:
         self.stage = stage
         self._tally = tally
-        self.slot: LogPartition = (stage.source, partition)
-        self.place = (stage.name, partition)
-        self.memory = memory
-        self.inbox: RecordQueue | None = None
+        self.log_partition: LogPartition = (stage.source, partition)
+        self.task_id = (stage.name, partition)
+        self.store = memory
+        self.queue: RecordQueue | None = None
         """None: restoring."""
         self.folded = 0
         self.to_restore = 0
@@ -84,31 +84,31 @@ class Task:
         """The memory contains the changelog: opens the inbox. `begin` is where the source begins now:
         nothing was folded ever, or what lay before it is gone.
         """
-        if self.memory.position is None or self.memory.position < begin:
-            self.memory.position = begin
+        if self.store.position is None or self.store.position < begin:
+            self.store.position = begin
         self._skips = skips
         self._newest, self._counted = 0, -1  # what another owner left unread may be older than the clock
-        self.inbox = RecordQueue(self.memory.position)
+        self.queue = RecordQueue(self.store.position)
         self.dirty = True  # the group's offset is said anew: it may have expired, or been reset
-        return self.memory.position
+        return self.store.position
 
     @property
     def oldest_at(self) -> int | None:
         """When the record that is next to be folded was appended (ms); None: none waits, or nobody said."""
-        return next((record.appended_at for record in (self.inbox.first(1) if self.inbox else ())), None)
+        return next((record.appended_at for record in (self.queue.first(1) if self.queue else ())), None)
 
     def offer(self, chunk: Chunk) -> bool:
         """False: there is a gap before it; read again from `inbox.end`."""
-        if self.inbox is None:
+        if self.queue is None:
             return True
-        taken = self.inbox.offer(chunk)
-        if self.inbox.position != self.memory.position:
+        taken = self.queue.offer(chunk)
+        if self.queue.position != self.store.position:
             self.dirty = True
         return taken
 
     def fold(self, most: int) -> tuple[int, TaskOutput]:
         """(how much work it was, in records; what came of it). Raises FoldFailed, LogUnreadableError."""
-        inbox = self.inbox
+        inbox = self.queue
         if not inbox:
             return 0, NOTHING
         found = inbox.first(1 if self._sweeping else most)
@@ -116,7 +116,7 @@ class Task:
         if not records:
             return 1, self._pass_over(inbox, found[0])
         self._newest = records[-1].appended_at or 0
-        self._shard.cache_size = cache_size(self.memory)
+        self._shard.cache_size = cache_size(self.store)
         outcome = self._shard.fold(records)
         inbox.drop(outcome.applied)
         self._sweeping = outcome.applied < len(records)
@@ -125,35 +125,35 @@ class Task:
         self._tally.dead_letters += sum([out.topic == DEAD_LETTERS for out in outcome.outputs])
         self._tally.misplaced += outcome.misplaced
         self.dirty = True
-        changes = list(self.memory.put(outcome, inbox.position))
+        changes = list(self.store.put(outcome, inbox.position))
         return (most if self._sweeping else outcome.applied), TaskOutput(outcome.outputs, changes)
 
     def timers(self, now: int) -> TaskOutput:
         """Wakes the keys that time has changed. Quiet until the lane has caught up: what is still to be
         folded may have been recorded before what a timer would say.
         """
-        if self.inbox is None or len(self.inbox) or not self._caught_up(now):
+        if self.queue is None or len(self.queue) or not self._caught_up(now):
             return NOTHING
-        keys = self.memory.due(now, TIMERS_AT_ONCE)
+        keys = self.store.due_keys(now, TIMERS_AT_ONCE)
         if not keys:
             return NOTHING
         wake, dues = self._shard.timers(keys, now)
-        self.memory.wake([key for key in keys if key not in dues])
-        return TaskOutput(wake, list(self.memory.put_dues(dues)))
+        self.store.mark_woken([key for key in keys if key not in dues])
+        return TaskOutput(wake, list(self.store.put_timers(dues)))
 
     def checkpoint(self) -> int:
         """The position that a transaction commits now."""
-        if self.inbox is None:
-            raise RuntimeError(f"{self.slot} is restoring and has no checkpoint")
+        if self.queue is None:
+            raise RuntimeError(f"{self.log_partition} is restoring and has no checkpoint")
         self.dirty = False
-        self.memory.position = self.inbox.position
-        return self.memory.position
+        self.store.position = self.queue.position
+        return self.store.position
 
     def close(self) -> None:
         """What waits is dropped; the next owner reads it. Decoded states go, too: their memory may learn
         what another owner did.
         """
-        self.inbox = None
+        self.queue = None
         self.dirty = False
         self._shard.forget()
 
@@ -182,9 +182,9 @@ class Task:
         self.dirty = True
         self._tally.folded += 1
         self._tally.dead_letters += 1
-        letter = Outgoing(DEAD_LETTERS, record.key[:KEPT_KEY], dead_letter(record, reason or ""))
+        letter = Outgoing(DEAD_LETTERS, record.key[:MOST_KEY_CHARACTERS], dead_letter(record, reason or ""))
         # If a timer wrote it, the same would come of it again: the key's next event says when it is due.
-        return TaskOutput([letter], list(self.memory.put_dues({record.key: None})))
+        return TaskOutput([letter], list(self.store.put_timers({record.key: None})))
 
 
 def cache_size(memory: StateStore) -> int:

@@ -116,8 +116,8 @@ class TaskGroup:
                     return
                 contained = await self._transactions.commit(made)
                 for lane in self.lanes:
-                    if (position := contained.get(lane.place)) is not None:
-                        lane.memory.changelog_position = position
+                    if (position := contained.get(lane.task_id)) is not None:
+                        lane.store.changelog_position = position
                 self._observe(records, time.perf_counter() - begun)
                 if records < SMALL:
                     await asyncio.sleep(LINGER_SECONDS)
@@ -150,14 +150,14 @@ class TaskGroup:
         if ticking:  # now: a lane that keeps up is empty at the end of a round, seldom at its beginning
             self._wake_due(gathered)
         for lane in self.lanes:
-            if lane.inbox is not None and lane.dirty and (lane in gathered or ticking):
+            if lane.queue is not None and lane.dirty and (lane in gathered or ticking):
                 gathered.checkpoint(lane)
         return gathered.round(self._contained()), records
 
     def _contained(self) -> Mapping[TaskId, int] | None:
-        if any(lane.inbox is None for lane in self.lanes):
+        if any(lane.queue is None for lane in self.lanes):
             return None
-        return {lane.place: lane.memory.changelog_position for lane in self.lanes}
+        return {lane.task_id: lane.store.changelog_position for lane in self.lanes}
 
     def _wake_due(self, gathered: "_Gathered") -> None:
         now = self._now()
@@ -184,8 +184,8 @@ class _Gathered:
             self._changes_of(lane).extend(said.changes)
 
     def checkpoint(self, lane: Task) -> None:
-        self._checkpoints[lane.slot] = lane.checkpoint()
-        self._changes_of(lane).extend(lane.memory.at_position())
+        self._checkpoints[lane.log_partition] = lane.checkpoint()
+        self._changes_of(lane).extend(lane.store.at_position())
 
     def round(self, contained: Mapping[TaskId, int] | None) -> Commit | None:
         """None: there is nothing to write."""
@@ -194,4 +194,4 @@ class _Gathered:
         return Commit(self._outputs, self._changes, self._checkpoints, contained)
 
     def _changes_of(self, lane: Task) -> list[Change]:
-        return self._changes.setdefault(lane.place, [])
+        return self._changes.setdefault(lane.task_id, [])

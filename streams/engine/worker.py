@@ -54,7 +54,7 @@ class ShardStatus(NamedTuple):
     stage: str
     topic: str
     partition: int
-    bucket: int
+    task_group: int
     ready: bool
     """False: restoring."""
     restored: int
@@ -92,7 +92,7 @@ class Worker:
         stages: Sequence[Stage[Any, Any]],
         backing: Backing,
         *,
-        buckets: int = 2,
+        task_groups: int = 2,
         now: Callable[[], int],
         seek: Callable[[LogPartition, int], None],
         room: Callable[[LogPartition], None] = _nothing,
@@ -101,13 +101,13 @@ class Worker:
     ) -> None:
         self._stages = {stage.source: stage for stage in stages}
         self._backing = backing
-        self._count = buckets
+        self._count = task_groups
         self._now = now
         self._seek = seek
         self._room = room
         self._fail = fail
         self._observe = observe
-        self.tallies = {stage.name: TaskCounts() for stage in stages}
+        self.counts = {stage.name: TaskCounts() for stage in stages}
         """Per stage, of all its lanes ever."""
         self._lanes: dict[LogPartition, Task] = {}
         self._buckets: dict[int, TaskGroup] = {}
@@ -176,21 +176,21 @@ class Worker:
         """Hands over what was read; what is not owned is not taken. Ask `full` before reading more."""
         slot = chunk.topic, chunk.partition
         lane = self._lanes.get(slot)
-        if lane is None or lane.inbox is None or self._failed:
+        if lane is None or lane.queue is None or self._failed:
             return
         if not lane.offer(chunk):
-            _log.info("reading again after a gap", topic=slot[0], partition=slot[1], position=lane.inbox.end)
-            self._seek(slot, lane.inbox.end)
+            _log.info("reading again after a gap", topic=slot[0], partition=slot[1], position=lane.queue.end)
+            self._seek(slot, lane.queue.end)
             return
-        if len(lane.inbox) and (bucket := self._buckets.get(slot[1] % self._count)) is not None:
+        if len(lane.queue) and (bucket := self._buckets.get(slot[1] % self._count)) is not None:
             bucket.wake()
-        if lane.inbox.full:
+        if lane.queue.full:
             self._full.add(slot)
 
     def full(self, slot: LogPartition) -> bool:
         """Whether nothing is to be read of it now: too much waits, or it is restoring."""
         lane = self._lanes.get(slot)
-        return lane is not None and (lane.inbox is None or lane.inbox.full)
+        return lane is not None and (lane.queue is None or lane.queue.full)
 
     def tick(self) -> None:
         """About once a second."""
@@ -204,15 +204,15 @@ class Worker:
             ShardStatus(
                 lane.stage.name,
                 *slot,
-                bucket=slot[1] % self._count,
-                ready=lane.inbox is not None,
-                restored=lane.memory.changelog_position,
+                task_group=slot[1] % self._count,
+                ready=lane.queue is not None,
+                restored=lane.store.changelog_position,
                 to_restore=lane.to_restore,
-                position=lane.memory.position if lane.inbox is None else lane.inbox.position,
-                queued=0 if lane.inbox is None else len(lane.inbox),
+                position=lane.store.position if lane.queue is None else lane.queue.position,
+                queued=0 if lane.queue is None else len(lane.queue),
                 folded=lane.folded,
-                keys=len(lane.memory),
-                size=lane.memory.size,
+                keys=len(lane.store),
+                size=lane.store.size,
                 oldest_at=lane.oldest_at,
             )
             for slot, lane in self._lanes.items()
@@ -222,7 +222,7 @@ class Worker:
         if (kept := self._kept.get(slot)) is not None:
             return kept
         stage = self._stages[slot[0]]
-        return Task(stage, slot[1], StateStore(), self.tallies[stage.name], self._backing.partitions)
+        return Task(stage, slot[1], StateStore(), self.counts[stage.name], self._backing.partitions)
 
     async def _open(self, buckets: Sequence[TaskGroup]) -> None:
         try:
@@ -236,7 +236,7 @@ class Worker:
     async def _restore(self, lanes: Mapping[LogPartition, Task]) -> None:
         """Behind the assignment: nobody's heartbeat waits for it."""
         try:
-            by_place = {lane.place: (slot, lane) for slot, lane in lanes.items()}
+            by_place = {lane.task_id: (slot, lane) for slot, lane in lanes.items()}
             for place, end in (await self._backing.ends(by_place)).items():
                 by_place[place][1].to_restore = end
             beginnings = await self._backing.beginnings(lanes)
@@ -244,7 +244,7 @@ class Worker:
 
             def opened(place: TaskId) -> None:
                 slot, lane = by_place[place]
-                begin, reached = beginnings[slot], lane.memory.position
+                begin, reached = beginnings[slot], lane.store.position
                 if reached is not None and reached < begin:
                     _log.error(
                         "the log no longer holds what was not folded yet; going on with what it holds",
@@ -252,21 +252,21 @@ class Worker:
                         partition=slot[1],
                         missing=f"{reached} to {begin - 1}",
                     )
-                    self.tallies[lane.stage.name].lost += begin - reached
+                    self.counts[lane.stage.name].removed += begin - reached
                 position = lane.restored(begin, skips.get(slot, {}))
-                lane.to_restore = lane.memory.changelog_position
+                lane.to_restore = lane.store.changelog_position
                 self._seek(slot, position)
                 self._room(slot)
 
-            await self._backing.restore({place: lane.memory for place, (_, lane) in by_place.items()}, opened)
+            await self._backing.restore({place: lane.store for place, (_, lane) in by_place.items()}, opened)
             gc.freeze()  # what was restored stays: the collector need not walk it again and again
         except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
             self._failed_once(error)
 
     def _make_room(self, lane: Task) -> None:
-        if lane.slot in self._full and lane.inbox is not None and not lane.inbox.full:
-            self._full.remove(lane.slot)
-            self._room(lane.slot)
+        if lane.log_partition in self._full and lane.queue is not None and not lane.queue.full:
+            self._full.remove(lane.log_partition)
+            self._room(lane.log_partition)
 
     def _failed_once(self, error: BaseException) -> None:
         """Whatever was folded and not committed may be in memory, so nothing more is written at all."""
@@ -288,7 +288,7 @@ class Worker:
                 self._restoring.cancel()
                 await asyncio.wait({self._restoring})
             async with asyncio.timeout(NAMING_SECONDS):
-                records = await self._backing.parts_of(error.place, error.key)
+                records = await self._backing.parts_of(error.task_id, error.key)
             if (record := _undecodable(error, records)) is not None:
                 reason = Unreadable(str(error), record.position, record.position + 1)
                 named = LogUnreadableError(record, reason, skipped=STATE_SKIPPED)

@@ -33,7 +33,7 @@ class _BareHost:
         self.worker = Worker(
             stages,
             backing,
-            buckets=buckets,
+            task_groups=buckets,
             now=now,
             seek=self.member.read_from,
             room=lambda _: self.member.has_room(),

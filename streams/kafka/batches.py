@@ -17,7 +17,7 @@ from aiokafka.record.util import decode_varint
 from aiokafka.structs import TopicPartition
 
 from schemas.record import Unreadable
-from schemas.refusal import short
+from schemas.refusal import shorten
 
 CODECS: Final = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 """As Kafka numbers them in a batch's attributes."""
@@ -155,7 +155,7 @@ def _trouble(raw: bytes) -> str | None:
     except UnsupportedCodecError:
         return _codec_trouble(raw)
     except Exception as error:  # noqa: BLE001 - codecs and parsers raise whatever they like
-        return f"its records cannot be taken apart ({short(str(error) or type(error).__name__)})"
+        return f"its records cannot be taken apart ({shorten(str(error) or type(error).__name__)})"
     return None
 
 

@@ -241,7 +241,7 @@ class LeadstreamApp(faust.App):
         return [] if self._worker is None else self._worker.status()
 
     def tallies(self) -> Mapping[str, TaskCounts]:
-        return {} if self._worker is None else self._worker.tallies
+        return {} if self._worker is None else self._worker.counts
 
     def ends(self) -> Mapping[LogPartition, int]:
         """Up to where the log is known to hold what is committed."""
@@ -296,7 +296,7 @@ class LeadstreamApp(faust.App):
         self._worker = Worker(
             self.stages,
             self._backing,
-            buckets=self.buckets,
+            task_groups=self.buckets,
             now=self._now,
             seek=self._member.read_from,
             room=self._has_room,
@@ -640,4 +640,4 @@ class WorkerThread:
 
 
 def _buckets(shards: Sequence[ShardStatus]) -> list[int]:
-    return sorted({shard.bucket for shard in shards})
+    return sorted({shard.task_group for shard in shards})

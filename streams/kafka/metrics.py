@@ -77,7 +77,7 @@ class _Shards(Collector):
             "lost_positions",
             "Positions that the log let go (by its retention) before this worker had folded them: events that count nowhere. "
             "Keep the log longer, or let workers never stand still for so long.",
-            lambda tally: tally.lost,
+            lambda tally: tally.removed,
         )
         yield GaugeMetricFamily(
             "leadstream_worker_restored_percent",

@@ -76,7 +76,7 @@ def _row(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> dict[str, Any]
         "table": shard.stage,
         "source": shard.topic,
         "partition": shard.partition,
-        "bucket": shard.bucket,
+        "bucket": shard.task_group,
         "state": "ready" if shard.ready else "restoring",
         "restored_percent": 100 if shard.ready else percent(shard),
         "position": shard.position,

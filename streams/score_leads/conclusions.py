@@ -18,10 +18,10 @@ from scoring.features.features import Session
 from scoring.models.crossings import cross, marks_of
 from scoring.models.model import (
     INF,
+    ONE_POINT,
     Conclusion,
     Model,
     Subject,
-    U,
     conclude,
     difference,
     next_time_change,
@@ -83,7 +83,7 @@ def _ends(state: LeadState, idle_ms: int) -> int:
     return min(
         (
             session.last_at + idle_ms
-            for held in state.held.values()
+            for held in state.identities.values()
             for session in held.features.sessions.values()
             if not session.closed and session.last_at + idle_ms > clock
         ),
@@ -98,7 +98,7 @@ def emit_ended_sessions(step: LeadStep, cause: str, after: int, until: int) -> N
     """
     ended = sorted(
         (name, session_id)
-        for name, held in step.state.held.items()
+        for name, held in step.state.identities.items()
         for session_id, session in held.features.sessions.items()
         if not session.closed and after < session.last_at <= until
     )
@@ -114,23 +114,23 @@ def _set_edges(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
     """
     rules, state, head = step.rules, step.state, step.head
     edges = dict.fromkeys(models, INF)
-    if state.held:
+    if state.identities:
         subject = Subject(state.features, head.position.stage)
         turn = next_timer if exact else next_time_change
         for name in edges:
             edges[name] = turn(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
     edges[SESSIONS] = _ends(state, rules.idle_ms)
-    edges[STAGE] = next_stage(rules, state) if state.held else INF
+    edges[STAGE] = next_stage(rules, state) if state.identities else INF
     for name, edge in edges.items():
         if head.clock < edge < INF:  # what is due by now has been concluded
-            head.edges[name] = edge
+            head.timers[name] = edge
         else:
-            head.edges.pop(name, None)
+            head.timers.pop(name, None)
 
 
 def next_change(rules: Rules, state: LeadState) -> int:
     """The next moment at which time alone makes the lead say something; exact."""
-    if not state.held:
+    if not state.identities:
         return INF
     subject = Subject(state.features, state.head.position.stage)
     clock = state.head.clock
@@ -147,7 +147,7 @@ def advance(step: LeadStep, to: int) -> None:
         return
     while state.exists and (due := state.edge) <= to:
         head.clock = due
-        at_hand = {name for name, edge in head.edges.items() if edge == due}
+        at_hand = {name for name, edge in head.timers.items() if edge == due}
         if SESSIONS in at_hand:
             at_hand.update(step.rules.reading_sessions)
         cause = f"due:{due}"
@@ -192,11 +192,13 @@ def evaluate(
     concluded = {
         name: _conclude(rules, state, model)
         for name, model in rules.models.items()
-        if name not in head.said or affects(model)
+        if name not in head.emitted or affects(model)
     }
-    if state.held:
+    if state.identities:
         stage = head.position.stage
-        merged = moved and len(state.held) > 1  # whoever came alone is the same person under another name
+        merged = (
+            moved and len(state.identities) > 1
+        )  # whoever came alone is the same person under another name
         last = run_lifecycle(rules, state, concluded, merged=merged, carried=carried)
         if last is not None and head.position.stage != stage:
             reason, by, note = why(head.position, last, event)
@@ -220,7 +222,7 @@ def evaluate(
 
 def _conclude(rules: Rules, state: LeadState, model: Model) -> Conclusion:
     """A lead without identities scores 0 and is in no band."""
-    if not state.held:
+    if not state.identities:
         return Conclusion(0, [0] * len(model.slots), dict.fromkeys(model.band_sets))
     subject = Subject(state.features, state.head.position.stage)
     return conclude(model, subject, state.head.clock, rules.zone, rules.idle_ms)
@@ -231,12 +233,12 @@ def _say_score(
 ) -> None:
     """The total or a band changed: say so, with every line that differs from what was said last."""
     head, model, version = step.head, step.rules.models[name], step.rules.versions[name]
-    said = head.said.get(name)
+    said = head.emitted.get(name)
     if said is None:
         said = EmittedScore(
             version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.band_sets), []
         )
-        head.said[name] = said
+        head.emitted[name] = said
         old_model = model
     else:
         old_model = step.before.models[name]
@@ -253,28 +255,30 @@ def _say_score(
                 **step.envelope(cause),
                 model=name,
                 version=version,
-                total=new.total / U,
-                previous=said.total / U,
-                change=(new.total - said.total) / U,
+                total=new.total / ONE_POINT,
+                previous=said.total / ONE_POINT,
+                change=(new.total - said.total) / ONE_POINT,
                 bands=new.bands,
-                lines=[say.Line(group, rule, kind, points / U) for group, rule, kind, points in lines],
+                lines=[
+                    say.Line(group, rule, kind, points / ONE_POINT) for group, rule, kind, points in lines
+                ],
             ),
         )
         disarmed = _say_bands(step, model, version, said, new, cause, moved=moved, silent=silent)
-    head.said[name] = EmittedScore(version, head.clock, new.total, new.vector, new.bands, disarmed)
+    head.emitted[name] = EmittedScore(version, head.clock, new.total, new.vector, new.bands, disarmed)
     step.state.touch()
 
 
 def end_model(step: LeadStep, name: str, version: int, cause: str) -> None:
     """The model scores the lead no more: its points go, line by line, and the lead leaves its bands."""
     head = step.head
-    said = head.said.pop(name, None)
-    head.edges.pop(name, None)
+    said = head.emitted.pop(name, None)
+    head.timers.pop(name, None)
     if said is None:
         return
     model, bands = step.before.models[name], dict.fromkeys(said.bands)
     lines = [
-        say.Line(group, rule, kind, -points / U)
+        say.Line(group, rule, kind, -points / ONE_POINT)
         for (group, rule, kind), points in zip(model.slots, said.vector, strict=True)
         if points
     ]
@@ -286,8 +290,8 @@ def end_model(step: LeadStep, name: str, version: int, cause: str) -> None:
                 model=name,
                 version=version,
                 total=0,
-                previous=said.total / U,
-                change=-said.total / U,
+                previous=said.total / ONE_POINT,
+                change=-said.total / ONE_POINT,
                 bands=bands,
                 lines=lines,
             ),
@@ -364,7 +368,7 @@ def emit_session_score(
     before: Session | None = None,
 ) -> None:
     """The session's score by each model that reads sessions, if it or the session's end is news."""
-    session = step.state.held[identity].features.sessions.get(session_id)
+    session = step.state.identities[identity].features.sessions.get(session_id)
     if session is None:
         return
     ended = session.closed or step.head.clock >= session.last_at + step.rules.idle_ms
@@ -384,9 +388,9 @@ def emit_session_score(
                 producer_id=producer_id,
                 model=name,
                 version=step.rules.versions[name],
-                score=scored.total / U,
+                score=scored.total / ONE_POINT,
                 lines=[
-                    say.Line(slot.group, slot.rule, slot.kind, points / U)
+                    say.Line(slot.group, slot.rule, slot.kind, points / ONE_POINT)
                     for slot, points in zip(model.slots, scored.vector, strict=False)
                     if points
                 ],
@@ -407,6 +411,6 @@ def answer(step: LeadStep, event_id: str, outcome: str) -> None:
             **step.envelope(f"event:{event_id}"),
             event_id=event_id,
             outcome=outcome,
-            scores={name: said.total / U for name, said in step.head.said.items()},
+            scores={name: said.total / ONE_POINT for name, said in step.head.emitted.items()},
         ),
     )

@@ -58,7 +58,7 @@ def next_stage(rules: Rules, state: LeadState) -> int:
 
 def stage_if(rules: Rules, state: LeadState, concluded: Mapping[str, Conclusion]) -> str:
     """The stage that the lead's lifecycle comes to if models conclude so. Changes the state, says nothing."""
-    if state.held:
+    if state.identities:
         run_lifecycle(rules, state, concluded)
     return state.head.position.stage
 
@@ -89,6 +89,6 @@ def _holding(
     return frozenset(
         wanted
         for wanted in rules.lifecycle.qualifications
-        if (latest := concluded.get(wanted.model) or head.said.get(wanted.model)) is not None
+        if (latest := concluded.get(wanted.model) or head.emitted.get(wanted.model)) is not None
         and latest.bands.get(wanted.scale) in wanted.bands
     )

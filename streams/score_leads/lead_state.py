@@ -21,7 +21,7 @@ from scoring.features.features import (
 from scoring.features.identity import is_anonymous
 from scoring.features.lead_identity import LeadIdentity, decode_lead_identity, encode_lead_identity, merged
 from scoring.lifecycle import lifecycle
-from scoring.models.model import INF, U
+from scoring.models.model import INF, ONE_POINT
 from streams.published import read_codec
 
 CODEC = 1
@@ -57,12 +57,12 @@ class Head(Struct, array_like=True):
     clock: int = 0
     position: lifecycle.Position = field(default_factory=lifecycle.Position)
     redirect: str | None = None
-    passed: list[str] = []
+    forwarded: list[str] = []
     """Identities that came here and were sent on, or would be."""
-    said: dict[str, EmittedScore] = {}
+    emitted: dict[str, EmittedScore] = {}
     silent: bool = False
     """The last event was imported or late: what time does next fires nothing, either."""
-    edges: dict[str, int] = {}
+    timers: dict[str, int] = {}
     """Per model (and SESSIONS, STAGE): no time before this changes it by itself; missing: none does."""
 
 
@@ -75,10 +75,10 @@ class LeadState:
         stored = parts.get("head")
         self.exists = stored is not None
         self.head = msgpack.decode(read_codec(stored, CODEC), type=Head) if stored else Head()
-        self.held: dict[str, LeadIdentity] = {}
+        self.identities: dict[str, LeadIdentity] = {}
         for name, value in parts.items():
             if name.startswith("id:"):
-                self.held[name[3:]] = decode_lead_identity(value)
+                self.identities[name[3:]] = decode_lead_identity(value)
         self._merged: Features | None = None
         self._changed: set[str] = set()
         self.spoken = False
@@ -87,7 +87,7 @@ class LeadState:
     @property
     def features(self) -> Features:
         if self._merged is None:
-            self._merged = merged(self.lead_id, self.held)
+            self._merged = merged(self.lead_id, self.identities)
         return self._merged
 
     def touch(self, identity: str | None = None) -> None:
@@ -97,12 +97,12 @@ class LeadState:
             self._changed.add(f"id:{identity}")
 
     def hold(self, name: str, held: LeadIdentity) -> None:
-        self.held[name] = held
+        self.identities[name] = held
         self._merged = None
         self.touch(name)
 
     def drop(self, name: str) -> None:
-        if self.held.pop(name, None) is not None:
+        if self.identities.pop(name, None) is not None:
             self._merged = None
             self.touch(name)
 
@@ -110,7 +110,7 @@ class LeadState:
         """One event into its identity, and into the merge: `evolve(merge(a, b))` is
         `merge(evolve(a), b)`, but for sessions and fields, whose winners depend on all.
         """
-        mine = self.held[name].features
+        mine = self.identities[name].features
         _apply(mine, lift, delta)
         if self._merged is not None and self._merged is not mine:
             if lift.fields or delta.sessions or delta.retracted or delta.forgotten:
@@ -132,7 +132,7 @@ class LeadState:
             if part == "head":
                 changed[part] = bytes([CODEC]) + msgpack.encode(self.head) if self.exists else None
             else:
-                held = self.held.get(part[3:])
+                held = self.identities.get(part[3:])
                 changed[part] = None if held is None else encode_lead_identity(held)
         self._changed.clear()
         return changed
@@ -144,7 +144,7 @@ class LeadState:
     @property
     def edge(self) -> int:
         """No time before this changes anything by itself."""
-        return min(self.head.edges.values(), default=INF)
+        return min(self.head.timers.values(), default=INF)
 
 
 def _apply(features: Features, lift: FeatureDelta, delta: IdentityDelta) -> None:
@@ -169,7 +169,7 @@ def _apply(features: Features, lift: FeatureDelta, delta: IdentityDelta) -> None
 
 def card(state: LeadState) -> say.LeadScored:
     """The lead as it is now, whole."""
-    head, features = state.head, state.features if state.held else Features()
+    head, features = state.head, state.features if state.identities else Features()
     signals = features.signals
     interaction = signals.get("interaction")
     created = min((s.first for s in signals.values()), default=head.clock)
@@ -184,17 +184,17 @@ def card(state: LeadState) -> say.LeadScored:
         last_interaction_at=moment(interaction.last) if interaction else None,
         stage=head.position.stage,
         redirect=head.redirect,
-        identities=len(state.held),
+        identities=len(state.identities),
         counts={name: signals[name].count for name in COUNTED if name in signals},
         fields={name: value[2] for name, value in sorted(features.fields.items())},
         scores={
             name: say.ModelScore(
                 version=said.version,
-                total=said.total / U,
+                total=said.total / ONE_POINT,
                 bands=said.bands,
                 as_of=moment(said.at),
-                next_due=moment(head.edges[name]) if name in head.edges else None,
+                next_due=moment(head.timers[name]) if name in head.timers else None,
             )
-            for name, said in sorted(head.said.items())
+            for name, said in sorted(head.emitted.items())
         },
     )

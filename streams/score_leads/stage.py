@@ -28,9 +28,9 @@ from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SESSION_SCORES, lead_key
 from scoring.features.features import Session, decode_delta
 from scoring.features.features import decode as decode_features
-from scoring.features.identity import IDENTITIES, is_anonymous, key_of_identity, onward
+from scoring.features.identity import MOST_IDENTITIES, forwarding, is_anonymous, key_of_identity
 from scoring.features.lead_identity import LeadIdentity
-from scoring.models.model import INF, Model, touched
+from scoring.models.model import INF, Model, may_change_score
 from streams.engine.shard import Emit
 from streams.published import RETIRED, ModelVersion, TenantSettings, check_model, check_settings
 from streams.score_leads.conclusions import (
@@ -157,7 +157,12 @@ class ScoreLeads:
             case TimePassed():
                 pass
         head = state.head
-        if is_anonymous(state.lead_id) and not state.held and not head.passed and head.redirect is None:
+        if (
+            is_anonymous(state.lead_id)
+            and not state.identities
+            and not head.forwarded
+            and head.redirect is None
+        ):
             state.spoken = state.spoken or state.exists
             state.vanish()
         elif state.exists:
@@ -186,19 +191,19 @@ def _sweep_of(message: Activity) -> str:
 def _attached(step: LeadStep, a: IdentityAttached) -> None:
     state, head = step.state, step.head
     cause = f"event:{a.event_id}" if a.event_id else f"attached:{a.identity}:{a.epoch}"
-    held = state.held.get(a.identity)
+    held = state.identities.get(a.identity)
     if held is not None and held.epoch >= a.epoch:
         return
     head.silent = a.silent
     # The first attach is an event's doing; a later one is a move and arms nothing again.
     moved = a.epoch > 1
     redirected = head.redirect is not None and not a.final
-    company = head.passed if redirected else state.held
-    if a.identity not in company and len(company) >= IDENTITIES:
+    company = head.forwarded if redirected else state.identities
+    if a.identity not in company and len(company) >= MOST_IDENTITIES:
         _refuse(step, a)
         return
     if head.redirect is not None and redirected:
-        head.passed = sorted({*head.passed, a.identity})
+        head.forwarded = sorted({*head.forwarded, a.identity})
         state.drop(a.identity)
         state.touch()
         if _forward(step, a, head.redirect):
@@ -207,8 +212,8 @@ def _attached(step: LeadStep, a: IdentityAttached) -> None:
                 answer(step, a.event_id, "applied")
             return
     state.hold(a.identity, LeadIdentity(a.epoch, a.home, decode_features(a.features)))
-    if head.redirect is None and a.identity in head.passed:
-        head.passed = [name for name in head.passed if name != a.identity]
+    if head.redirect is None and a.identity in head.forwarded:
+        head.forwarded = [name for name in head.forwarded if name != a.identity]
     evaluate(step, cause, moved=moved, silent=a.silent, carried=a.carried, event=a.event)
     for put in a.sessions:
         emit_session_score(step, a.identity, put.session_id, put.producer_id, cause)
@@ -228,7 +233,7 @@ def _refuse(step: LeadStep, a: IdentityAttached) -> None:
 
 def _forward(step: LeadStep, a: IdentityAttached, redirect: str) -> bool:
     """Send an identity along the redirect; False if a cycle settles it here."""
-    way = onward(step.state.lead_id, redirect, a.path)
+    way = forwarding(step.state.lead_id, redirect, a.path)
     if way.settles:
         return False
     _reassign(step, a.identity, a.epoch, to=way.to, path=way.path, final=way.final)
@@ -260,10 +265,10 @@ def _reassign(
 
 def _detached(step: LeadStep, d: IdentityDetached) -> None:
     state, head = step.state, step.head
-    if d.gone and d.identity in head.passed:
-        head.passed = [name for name in head.passed if name != d.identity]
+    if d.gone and d.identity in head.forwarded:
+        head.forwarded = [name for name in head.forwarded if name != d.identity]
         state.touch()
-    held = state.held.get(d.identity)
+    held = state.identities.get(d.identity)
     if held is not None and held.epoch < d.epoch:
         state.drop(d.identity)
         evaluate(step, f"detached:{d.identity}:{d.epoch}", moved=True, silent=head.silent)
@@ -271,7 +276,7 @@ def _detached(step: LeadStep, d: IdentityDetached) -> None:
 
 def _delta(step: LeadStep, d: IdentityDelta) -> None:
     state, head = step.state, step.head
-    held = state.held.get(d.identity)
+    held = state.identities.get(d.identity)
     cause = f"event:{d.event_id}"
     if held is not None and held.epoch == d.epoch:
         head.silent = d.silent
@@ -288,7 +293,7 @@ def _delta(step: LeadStep, d: IdentityDelta) -> None:
             cause,
             moved=False,
             silent=d.silent,
-            affects=lambda model: touched(model, lift, bool(ended), False),
+            affects=lambda model: may_change_score(model, lift, bool(ended), False),
             event=d.event,
         )
         for put in d.sessions:
@@ -314,12 +319,12 @@ def _redirected(step: LeadStep, r: RedirectChanged) -> None:
     if to == head.redirect:
         return
     head.redirect = to
-    for name in sorted({*head.passed, *state.held}):
-        held = state.held.get(name)
+    for name in sorted({*head.forwarded, *state.identities}):
+        held = state.identities.get(name)
         _reassign(step, name, held.epoch if held else 0, to=None)
     if to is not None:
-        head.passed = sorted({*head.passed, *state.held})
-        for name in list(state.held):
+        head.forwarded = sorted({*head.forwarded, *state.identities})
+        for name in list(state.identities):
             state.drop(name)
     state.touch()
     evaluate(step, f"redirect:{r.event_id}", moved=True, silent=head.silent)

@@ -46,9 +46,9 @@ def test_the_map_has_every_package_and_only_those():
         ("one event", f"{MAX_EVENT_BYTES // 1024} KB"),
         ("repetitions recognised", f"{track_sessions.SEEN_PER_BUCKET * track_sessions.SEEN_BUCKETS:,}"),
         ("acts kept per visitor", str(sessions.KEPT_EVENTS)),
-        ("sessions in a lead's features", str(sessions.REMEMBERED)),
-        ("persons behind one visitor key", str(identity.SEGMENTS)),
-        ("identities of one lead", str(identity.IDENTITIES)),
+        ("sessions in a lead's features", str(sessions.SESSIONS_COUNTED)),
+        ("persons behind one visitor key", str(identity.MOST_SEGMENTS)),
+        ("identities of one lead", str(identity.MOST_IDENTITIES)),
     ],
 )
 def test_bounds_in_the_architecture_page_are_those_of_the_code(what, figure):

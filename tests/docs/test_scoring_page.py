@@ -5,8 +5,8 @@ import re
 import pytest
 from typer.main import get_command
 
-from leadstream import scoring_page
 from leadstream.cli.root import app
+from leadstream.operations import scoring_page
 from scoring.features.operators import OPERATORS
 from scoring.features.signals import EVENT_NAMES
 from scoring.models import counting, model_text, phrases, rules
@@ -48,8 +48,8 @@ def test_every_rule_in_the_table_of_kinds_compiles():
     shown = re.findall(
         r"^\| `\w+` \| .* \| `(.+)` \|$", TAUGHT.partition("## What rules can read")[0], re.MULTILINE
     )
-    kinds = [rule for rule in shown if rule.split(" =")[0] in rules.KINDS]
-    assert [rule.split(" =")[0] for rule in kinds] == list(rules.KINDS)
+    kinds = [rule for rule in shown if rule.split(" =")[0] in rules.RULE_KINDS]
+    assert [rule.split(" =")[0] for rule in kinds] == list(rules.RULE_KINDS)
     for rule in kinds:
         compile_model(whole(f'rules = [{{ name = "x", {rule} }}]'))
 
@@ -59,7 +59,7 @@ def test_every_phrase_in_its_table_can_be_read():
     shown = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
     assert len(shown) == 15
     for phrase in [*shown, *re.findall(r"`(\w+_(?:count|ago|creation))`", section)]:
-        phrases.parse(phrase, {})
+        phrases.parse_phrase(phrase, {})
 
 
 def test_every_operator_in_its_table_compiles_and_none_is_missing():
@@ -79,12 +79,14 @@ KEYS = {
     "lead": ["mean_of", "latest", "half_life_days"],
     "signal": ["event", "field", "source", "where", "distinct"],
 }
-TAUGHT_KEYS = sorted({key for keys in KEYS.values() for key in keys} | {*model_text._KEYS, *counting.KEYS})
+TAUGHT_KEYS = sorted(
+    {key for keys in KEYS.values() for key in keys} | {*model_text._KEYS, *counting.COUNTING_KEYS}
+)
 
 
 @pytest.mark.parametrize(
     "key",
-    [*TAUGHT_KEYS, *rules.KINDS, *phrases.UNITS, *phrases.ALIASES],
+    [*TAUGHT_KEYS, *rules.RULE_KINDS, *phrases.UNITS, *phrases.ALIASES],
 )
 def test_every_key_is_taught(key):
     assert re.search(rf"(?<!\w){re.escape(key)}(?!\w)", TAUGHT)

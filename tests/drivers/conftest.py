@@ -66,4 +66,4 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(Shard, "SWEEP_STEP", 10)
     monkeypatch.setattr(writer, "TURN", 10)
     monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr(bucket, "ROUND_RECORDS", 1)
+    monkeypatch.setattr(bucket, "COMMIT_RECORDS", 1)

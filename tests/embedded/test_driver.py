@@ -462,7 +462,7 @@ def test_lanes_take_turns(database_url, monkeypatch):
     for turn in range(1, 5):
         for _ in range(PARTITIONS):
             one.commit([])
-        assert [lane.committed for lane in one._lanes[EVENTS]] == [turn] * PARTITIONS
+        assert [lane.committed for lane in one._tasks[EVENTS]] == [turn] * PARTITIONS
     assert one.backlog["count_visits"] == 4 * 5
     assert one.behind
     one.close()

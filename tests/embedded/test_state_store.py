@@ -87,17 +87,17 @@ def test_what_is_forgotten_is_never_written(store, connection):
     store.forget()
     store.flush()
     assert store.of(*SLOT).load(["k"]) == {}
-    assert store.due(["stage"], 10, 10) == []
+    assert store.due_timers(["stage"], 10, 10) == []
 
 
 def test_dues_come_longest_overdue_first_and_go_when_there_is_none(store):
     put(store, {}, {"late": 30, "early": 10, "never": None, "future": 99})
-    assert store.due(["stage"], 50, 10) == [Timer("stage", 3, "early"), Timer("stage", 3, "late")]
-    assert store.due(["stage"], 50, 1) == [Timer("stage", 3, "early")]
-    assert store.due(["another"], 50, 10) == []
+    assert store.due_timers(["stage"], 50, 10) == [Timer("stage", 3, "early"), Timer("stage", 3, "late")]
+    assert store.due_timers(["stage"], 50, 1) == [Timer("stage", 3, "early")]
+    assert store.due_timers(["another"], 50, 10) == []
     put(store, {}, {"early": None, "late": 60})
-    assert store.due(["stage"], 50, 10) == []
-    assert store.due(["stage"], 60, 10) == [Timer("stage", 3, "late")]
+    assert store.due_timers(["stage"], 50, 10) == []
+    assert store.due_timers(["stage"], 60, 10) == [Timer("stage", 3, "late")]
 
 
 def test_a_due_of_an_earlier_run_can_be_taken_back(store, connection):
@@ -105,4 +105,4 @@ def test_a_due_of_an_earlier_run_can_be_taken_back(store, connection):
     store.flush()
     later = PostgresStateStore(connection)
     later.put(SLOT, {}, {"k": None})
-    assert later.due(["stage"], 50, 10) == []
+    assert later.due_timers(["stage"], 50, 10) == []

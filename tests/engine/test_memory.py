@@ -47,7 +47,7 @@ def assert_holds(memory, history, stored, due):
     assert memory.size == sum(len(value) for held in stored.values() for value in held.values())
     assert memory.position == (len(history) or None)
     for now in (0, 25, 50):
-        assert sorted(memory.due(now, 100)) == sorted(key for key, at in due.items() if at <= now)
+        assert sorted(memory.due_keys(now, 100)) == sorted(key for key, at in due.items() if at <= now)
 
 
 @given(histories)
@@ -88,18 +88,18 @@ def test_keys_come_page_by_page_in_the_order_of_their_bytes_without_the_shared_o
 
 def test_who_was_woken_is_not_woken_again_until_it_has_folded_that():
     memory = StateStore()
-    list(memory.put_dues({"a": 10, "b": 20}))
-    memory.wake(["a"])
-    assert memory.due(30, 10) == ["b"]
-    list(memory.put_dues({"a": 25}))
-    assert memory.due(30, 10) == ["b", "a"]
+    list(memory.put_timers({"a": 10, "b": 20}))
+    memory.mark_woken(["a"])
+    assert memory.due_keys(30, 10) == ["b"]
+    list(memory.put_timers({"a": 25}))
+    assert memory.due_keys(30, 10) == ["b", "a"]
 
 
 def test_the_longest_overdue_come_first_and_the_rest_stay_due():
     memory = StateStore()
-    list(memory.put_dues({"late": 30, "first": 10, "second": 20}))
-    assert memory.due(40, 2) == ["first", "second"]
-    assert memory.due(40, 9) == ["first", "second", "late"]
+    list(memory.put_timers({"late": 30, "first": 10, "second": 20}))
+    assert memory.due_keys(40, 2) == ["first", "second"]
+    assert memory.due_keys(40, 9) == ["first", "second", "late"]
 
 
 def test_a_changelog_says_its_format_once_and_with_it_the_first_position():

@@ -10,7 +10,7 @@ from simulated_log import NOON, SOURCE, Backing, Counting, Log
 from schemas.decode import decode_dead_letter
 from schemas.record import Chunk, Record
 from scoring.features.features import NewerCodec
-from streams.engine.shard import KEPT_BYTES, dead_letter
+from streams.engine.shard import MOST_ORIGINAL_BYTES, dead_letter
 from streams.engine.state_store import FORMAT_KEY, Change, StateStore
 from streams.engine.task import Task, TaskCounts
 from streams.engine.worker import Worker
@@ -26,7 +26,7 @@ class Host:
         self.worker = Worker(
             [Counting()],
             Backing(log),
-            buckets=BUCKETS,
+            task_groups=BUCKETS,
             now=now,
             seek=self.places.__setitem__,
             fail=self.failures.append,
@@ -181,18 +181,18 @@ def test_after_a_failure_nothing_is_written_any_more():
 
 def test_a_key_whose_timer_is_passed_over_is_not_woken_again_for_the_same():
     lane = Task(Counting(), 0, StateStore(), TaskCounts())
-    list(lane.memory.put_dues({"k": 5}))
+    list(lane.store.put_timers({"k": 5}))
     lane.restored(0, {0: "it fails"})
     lane.offer(Chunk(SOURCE, 0, 0, 1, [Record(SOURCE, 0, 0, "k", b"time")]))
     lane.fold(10)
-    assert lane.memory.due(10, 10) == []
+    assert lane.store.due_keys(10, 10) == []
 
 
 def test_a_letter_of_a_giant_record_keeps_its_beginning_and_says_so():
     giant = Record(SOURCE, 0, 7, "k" * 5_000, b"x" * 1_900_000)
     encoded = dead_letter(giant, "no JSON")
     letter = decode_dead_letter(encoded)
-    assert letter.original == b"x" * KEPT_BYTES
+    assert letter.original == b"x" * MOST_ORIGINAL_BYTES
     assert "1,900,000 bytes" in letter.reason
     assert len(encoded) < 2 * 1024 * 1024, "the broker takes it"
 
@@ -233,7 +233,7 @@ def test_what_the_log_let_go_before_it_was_folded_is_counted():
         for _ in range(2):
             log.produce(0, "key")
         await until(everything_folded(log), first)
-        assert first.worker.tallies["count"].lost == 0
+        assert first.worker.counts["count"].removed == 0
         await first.worker.revoke()
         begin = {(SOURCE, 0): 7}
 
@@ -243,7 +243,7 @@ def test_what_the_log_let_go_before_it_was_folded_is_counted():
         second.worker._backing.beginnings = beginnings
         await second.own((0,))
         await until(lambda: all(shard.ready for shard in second.worker.status()), second)
-        assert second.worker.tallies["count"].lost == 5
+        assert second.worker.counts["count"].removed == 5
 
     asyncio.run(play())
 

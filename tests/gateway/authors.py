@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from gateway.authoring import Authoring
-from gateway.published import built_in_shards
+from authoring.active_models import built_in_shards
+from authoring.authoring import Authoring
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.decode import decode_source

@@ -12,10 +12,10 @@ import httpx
 import psycopg
 import pytest
 
+from authoring.active_models import built_in_rules
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
-from gateway.published import built_in_rules
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut

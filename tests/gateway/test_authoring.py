@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from authors import START, Desks, text
 
+from authoring.active_models import ShardModel, ShardPublications
+from authoring.publisher import CONNECTIONS
+from authoring.schedule import publish_scheduled
 from gateway.answers import RequestProblem
 from gateway.ports import Unavailable
-from gateway.published import ShardModel, ShardPublications
-from gateway.publisher import CONNECTIONS
-from leadstream.scheduling import publish_scheduled
 from schemas.control import ModelPublished, ModelRetired
 from scoring.models.model import built_in_models
 

@@ -12,7 +12,7 @@ import pytest
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
-from leadstream.experimenting import results_of
+from leadstream.evaluation.experiment_report import results_of
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.activity import IdentityAttached, IdentityDelta

@@ -36,7 +36,7 @@ class House:
         migrate(url)
         self.url, self.clock = url, T0
         self.positions, self.heard = {}, []
-        self.replay = Replay(genesis(T0), hear=self.heard.append)
+        self.replay = Replay(genesis(T0), on_output=self.heard.append)
         self.ports = Ports(append=self.append, database_url=url, now=lambda: self.clock, **ports)
 
     async def append(self, records):

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from authors import START, Desks, text
 
+from authoring.active_models import ShardModel, ShardPublications, Sweep, built_in_shards
+from authoring.schedule import publish_scheduled
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
-from gateway.published import ShardModel, ShardPublications, Sweep, built_in_shards
-from leadstream.scheduling import publish_scheduled
 from scoring.models.model import built_in_models, optional_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]

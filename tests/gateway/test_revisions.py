@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gateway.revisions import COMPARED, unified
+from authoring.revisions import COMPARED, unified
 
 
 def applied(before, diff):

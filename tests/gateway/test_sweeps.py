@@ -1,7 +1,7 @@
 """How far a publication has come, by hand-made partitions."""
 
-from gateway.published import ShardModel, ShardPublications, Sweep
-from gateway.sweeps import Partition, partitions_of, progress_of
+from authoring.active_models import ShardModel, ShardPublications, Sweep
+from authoring.sweep_progress import Partition, partitions_of, progress_of
 
 
 def shard(version, sweep=None, tenant="*"):

@@ -100,7 +100,7 @@ def ready(*apps):
 
 
 def owned(app):
-    return {shard.bucket for shard in app.status()}
+    return {shard.task_group for shard in app.status()}
 
 
 def produce(cluster, records, topic=EVENTS):

@@ -64,12 +64,12 @@ def plain(thing):
 def leads_of(run):
     """Those who hold anybody, or were merged into another."""
     found = (LeadState(key, parts) for key, parts in run.state("score_leads").items() if key != SHARED)
-    return {lead.key: lead for lead in found if lead.held or lead.head.redirect is not None}
+    return {lead.key: lead for lead in found if lead.identities or lead.head.redirect is not None}
 
 
 def homes(lead):
     """Identity -> the lead that it calls its own."""
-    return {name: held.home for name, held in lead.held.items()}
+    return {name: held.home for name, held in lead.identities.items()}
 
 
 def scores_at(lead, at):

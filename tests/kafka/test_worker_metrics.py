@@ -16,7 +16,7 @@ def shard(partition, restored, whole, *, ready=False, oldest_at=None):
         "track_sessions",
         "events",
         partition,
-        bucket=0,
+        task_group=0,
         ready=ready,
         restored=restored,
         to_restore=whole,
@@ -51,7 +51,7 @@ def test_a_restore_is_complete_only_when_every_shard_is_ready():
 
 def test_what_waits_shows_for_how_long_and_what_was_lost_shows():
     found = values(
-        [shard(0, 1, 1, oldest_at=NOW - 90_000), shard(1, 1, 1)], {"track_sessions": TaskCounts(lost=5)}
+        [shard(0, 1, 1, oldest_at=NOW - 90_000), shard(1, 1, 1)], {"track_sessions": TaskCounts(removed=5)}
     )
     assert 90 <= found["leadstream_worker_lag_seconds", "0", "events"] < 150
     assert found["leadstream_worker_lag_seconds", "1", "events"] == 0

@@ -26,7 +26,7 @@ from schemas.moment import millis, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.features.calendar import calendar
-from scoring.models.model import U, compile_model, conclude
+from scoring.models.model import ONE_POINT, compile_model, conclude
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, subject_of
 
@@ -93,7 +93,7 @@ def taken(events, given_plan, contenders=None):
     def cut(at):
         held = {}
         for lead in trial._worlds[0].leads():
-            held |= dict.fromkeys(lead.held, lead.lead_id)
+            held |= dict.fromkeys(lead.identities, lead.lead_id)
         made = real(at)
         cuts.append((made, {place: held[identity] for identity, place in made.leads.items()}))
         return made
@@ -166,8 +166,8 @@ def test_the_edges_of_a_cutoff_and_of_its_horizon_are_recorded_moments():
         END,
     ]
     first, second = taken(events, plan())[:2]
-    assert first == {"a": ([U], True), "at": ([U], False)}
-    assert second == {"after": ([U], False), "at": ([U], True)}
+    assert first == {"a": ([ONE_POINT], True), "at": ([ONE_POINT], False)}
+    assert second == {"after": ([ONE_POINT], False), "at": ([ONE_POINT], True)}
 
 
 def test_what_occurred_before_a_cutoff_but_was_recorded_after_it_does_not_count():
@@ -180,20 +180,20 @@ def test_what_occurred_before_a_cutoff_but_was_recorded_after_it_does_not_count(
         END,
     ]
     first, second, *_ = taken(events, plan())
-    assert first == {"a": ([U], True), "b": ([U], False)}
+    assert first == {"a": ([ONE_POINT], True), "b": ([ONE_POINT], False)}
     assert second == {}
 
 
 def test_an_archive_that_was_imported_later_is_taken_in_the_order_of_its_recording():
     """The log has the younger events first."""
     events = [page(1, 15 * DAY, lead_id="a"), page(2, 0, lead_id="b"), page(3, 9 * DAY, lead_id="a"), END]
-    assert taken(events, plan())[0] == {"b": ([U], False), "a": ([U], False)}
+    assert taken(events, plan())[0] == {"b": ([ONE_POINT], False), "a": ([ONE_POINT], False)}
 
 
 def test_time_passes_until_the_cutoff():
     events = [page(1, 0, lead_id="a"), page(2, 8 * DAY, lead_id="b"), END]
     first, *_ = taken(events, plan(), [contender(RECENT), contender()])
-    assert first == {"a": ([0, U], False), "b": ([5 * U, U], False)}
+    assert first == {"a": ([0, ONE_POINT], False), "b": ([5 * ONE_POINT, ONE_POINT], False)}
 
 
 def test_anonymous_visitors_are_ranked_if_asked_for_and_convert_as_whom_they_become():
@@ -204,9 +204,9 @@ def test_anonymous_visitors_are_ranked_if_asked_for_and_convert_as_whom_they_bec
         bought(4, 12 * DAY, lead_id="a"),  # under the lead's own key
         END,
     ]
-    assert taken(events, plan())[0] == {"x": ([U], False)}
+    assert taken(events, plan())[0] == {"x": ([ONE_POINT], False)}
     first, second, *_ = taken(events, plan(anonymous=True))
-    assert first == {"anon:v": ([U], True), "x": ([U], False)}
+    assert first == {"anon:v": ([ONE_POINT], True), "x": ([ONE_POINT], False)}
     assert second.keys() == {"x"}
 
 
@@ -224,7 +224,7 @@ def test_leads_that_are_merged_before_they_convert_have_both_converted():
     first, second, *_ = taken(events, plan())
     assert {lead: converted for lead, (_, converted) in first.items()} == {"a": True, "b": True, "c": False}
     # Split again, both have converted as one.
-    assert second == {"c": ([U], True)}
+    assert second == {"c": ([ONE_POINT], True)}
 
 
 def test_a_lead_that_is_merged_into_one_that_has_converted_did_not_convert():
@@ -235,7 +235,7 @@ def test_a_lead_that_is_merged_into_one_that_has_converted_did_not_convert():
         LeadsMerged(**envelope(4, 12 * DAY + 1, lead_id="b"), into="a"),
         END,
     ]
-    assert taken(events, plan())[0] == {"a": ([U], True), "b": ([U], False)}
+    assert taken(events, plan())[0] == {"a": ([ONE_POINT], True), "b": ([ONE_POINT], False)}
 
 
 @pytest.mark.parametrize("horizon", [75, 90, 100, 120])
@@ -261,7 +261,9 @@ def test_a_conversion_after_a_split_is_that_of_its_own_half():
         END,
     ]
     first, second, *_ = taken(events, plan())
-    assert first == {"a": ([2 * U], True)}  # at the cutoff the two were one lead, and part of it bought
+    assert first == {
+        "a": ([2 * ONE_POINT], True)
+    }  # at the cutoff the two were one lead, and part of it bought
     assert second.keys() == {"a"}
 
 
@@ -413,7 +415,7 @@ def test_who_is_ranked_and_who_converts_is_what_plain_counting_says(specs, every
             lead: sum(not sale for recorded, _, who, sale in told if who == lead and recorded <= at)
             for lead in known
         }
-        expected.append({lead: ([pages[lead] * U], lead in converting) for lead in known})
+        expected.append({lead: ([pages[lead] * ONE_POINT], lead in converting) for lead in known})
         at += every * DAY
     complete = [
         at

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from leadstream.experimenting import print_results
+from leadstream.evaluation.experiment_report import print_results
 from scoring.experiments.experiment_text import built_in
 from scoring.experiments.results import Exposure, GoalConversion, results
 

@@ -55,7 +55,7 @@ def test_a_wrong_file_is_named_with_line_reason_and_remedy(tmp_path: Path, text:
         read_settings(experiments=tmp_path)
     told = str(refused.value)
     assert told.startswith(f"LEADSTREAM_EXPERIMENTS: {said}")
-    assert "scoring/experiment_files" in told
+    assert "scoring/experiments" in told
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from msgspec import msgpack
 
-from gateway.published import ShardFilter, ShardModel, Sweep
+from authoring.active_models import ShardFilter, ShardModel, Sweep
 from leadstream.in_force import shards_of
 from streams.published import CODEC, ModelVersion, SweepState, TenantSettings
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from bench import report
 from leadstream import console as show
-from leadstream import experimenting
 from leadstream.evaluation import backtest_report as backtest_told
+from leadstream.evaluation import experiment_report as experimenting
 from leadstream.evaluation import what_if_report as whatif_told
 from scoring.experiments.experiment_text import built_in
 

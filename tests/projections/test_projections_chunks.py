@@ -30,8 +30,8 @@ from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS, stage_of
 from projections.tables import SHADOW
 from projections.worker import (
     CHANNEL,
-    FEW,
-    contained,
+    SINGLE_INSERTS_MOST,
+    contained_positions,
     next_positions,
     project,
     project_chunks,
@@ -150,7 +150,7 @@ def test_a_chunk_that_starts_beyond_what_is_contained_is_a_gap(db):
     with pytest.raises(PositionGapError, match=r"lead-scores/0: .*up to 3.*begin at 6: 4 to 5 are missing"):
         project_chunks(db, [Chunk(LEAD_SCORES, 0, 6, 9, [])])
     db.rollback()
-    assert contained(db) == {(LEAD_SCORES, 0): 4}
+    assert contained_positions(db) == {(LEAD_SCORES, 0): 4}
 
 
 def test_a_partition_that_is_new_begins_where_its_log_does(db):
@@ -316,7 +316,7 @@ def test_the_archive_gives_up_only_what_the_log_let_go(db):
     held = {(EVENTS, 0): (0, 10), (EVENTS, 1): (10, 20), (EVENTS, 2): (11, 20), (EVENTS, 3): (0, 5)}
     assert skip_removed_records(db, held) == [(EVENTS, 2), (EVENTS, 3)]
     db.commit()
-    assert contained(db) == {(EVENTS, 0): 10, (EVENTS, 1): 10, (EVENTS, 2): 11, (EVENTS, 3): 0}
+    assert contained_positions(db) == {(EVENTS, 0): 10, (EVENTS, 1): 10, (EVENTS, 2): 11, (EVENTS, 3): 0}
 
 
 def test_a_shadow_has_no_archive_of_its_own(db):
@@ -324,7 +324,7 @@ def test_a_shadow_has_no_archive_of_its_own(db):
     db.execute("create schema shadow")
     project_chunks(db, [Chunk(LEAD_SCORES, 0, 0, 4, [])], schema=SHADOW)
     db.commit()
-    assert contained(db) == {}
+    assert contained_positions(db) == {}
 
 
 # The workers' state
@@ -387,12 +387,15 @@ def test_the_state_that_readers_need_is_the_newest_of_each_part(db, size):
 
 
 def test_much_state_is_stored_as_little_is(db):
-    """Above `FEW` rows go as arrays instead of one by one."""
-    many = [state(LEADS_LOG, n, f"default/l/{n}", "id:x", b"%d" % n) for n in range(5 * FEW)]
-    ends = [state(LEADS_LOG, 5 * FEW + n, f"default/l/{n}", "id:x", None) for n in range(1, 5 * FEW)]
+    """Above `SINGLE_INSERTS_MOST` rows go as arrays instead of one by one."""
+    many = [state(LEADS_LOG, n, f"default/l/{n}", "id:x", b"%d" % n) for n in range(5 * SINGLE_INSERTS_MOST)]
+    ends = [
+        state(LEADS_LOG, 5 * SINGLE_INSERTS_MOST + n, f"default/l/{n}", "id:x", None)
+        for n in range(1, 5 * SINGLE_INSERTS_MOST)
+    ]
     commit(db, chunk(many))
-    assert len(held(db)["lead_features"]) == 5 * FEW
-    commit(db, chunk(ends, start=5 * FEW))
+    assert len(held(db)["lead_features"]) == 5 * SINGLE_INSERTS_MOST
+    commit(db, chunk(ends, start=5 * SINGLE_INSERTS_MOST))
     assert [row[2] for row in held(db)["lead_features"]] == ["0"]
 
 

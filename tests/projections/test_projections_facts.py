@@ -11,8 +11,8 @@ from projection_records import TENANT, at, attached, delta, lead_scored, page_vi
 
 import schemas
 from projections import facts
-from projections.channels import CHANNEL_OF_SOURCE, CHANNEL_OF_TYPE, OTHERWISE, channel_of
-from projections.facts import STATED, changes
+from projections.channels import CHANNEL_OF_SOURCE, CHANNEL_OF_TYPE, FALLBACK_CHANNEL, channel_of
+from projections.facts import CHANGES_OF_STATEMENT, changes
 from projections.rows import Engagement, Lead, LeadScore
 from projections.tables import key_of
 from schemas import events as e
@@ -157,12 +157,12 @@ def test_every_example_event_becomes_a_row(example):
 
 
 def test_every_statement_changes_something():
-    assert STATED.keys() == set(STATEMENT_TYPES)
+    assert CHANGES_OF_STATEMENT.keys() == set(STATEMENT_TYPES)
 
 
 def test_every_event_type_has_a_channel():
-    assert CHANNEL_OF_TYPE.keys() | OTHERWISE.keys() == set(map(tag_of, EVENT_TYPES))
-    assert not CHANNEL_OF_TYPE.keys() & OTHERWISE.keys()
+    assert CHANNEL_OF_TYPE.keys() | FALLBACK_CHANNEL.keys() == set(map(tag_of, EVENT_TYPES))
+    assert not CHANNEL_OF_TYPE.keys() & FALLBACK_CHANNEL.keys()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_channel_is_where_the_lead_was_met(event, channel):
 
 
 def test_channels_are_few():
-    named = {*CHANNEL_OF_TYPE.values(), *CHANNEL_OF_SOURCE.values(), *OTHERWISE.values()}
+    named = {*CHANNEL_OF_TYPE.values(), *CHANNEL_OF_SOURCE.values(), *FALLBACK_CHANNEL.values()}
     assert named == {
         "ads",
         "chat",

@@ -10,8 +10,8 @@ from projections.source import (
     KafkaSource,
     SourceError,
     bind,
+    bound_source,
     follow_app,
-    followed,
     refuse_embedded,
     refuse_kafka,
 )
@@ -22,16 +22,16 @@ OURS = KafkaSource("cluster-1", "p-", "leadstream")
 
 def test_a_fresh_database_follows_nothing(database_url):
     with psycopg.connect(database_url) as connection:
-        assert followed(connection) is None
+        assert bound_source(connection) is None
         refuse_embedded(connection)
         refuse_kafka(connection)
 
 
 def test_the_first_to_come_decides(db):
-    assert followed(db) is None
+    assert bound_source(db) is None
     bind(db, OURS)
     db.commit()
-    assert followed(db) == OURS
+    assert bound_source(db) == OURS
     bind(db, OURS)
 
 
@@ -42,7 +42,7 @@ def test_another_cluster_or_prefix_is_refused_with_the_remedy(db, other):
     bind(db, OURS)
     with pytest.raises(SourceError, match=r"cluster-1 \(prefix 'p-'\).*LEADSTREAM_DATABASE_URL"):
         bind(db, other)
-    assert followed(db) == OURS
+    assert bound_source(db) == OURS
 
 
 def test_another_app_is_refused_until_a_rebuild_says_otherwise(db):
@@ -61,7 +61,7 @@ def test_a_database_with_an_embedded_log_never_follows_kafka(database_url, db):
             SourceError, match=r"embedded log.*LEADSTREAM_DATABASE_URL.*leadstream export --to-kafka"
         ):
             refused(db)
-    assert followed(db) is None
+    assert bound_source(db) is None
 
 
 def test_a_database_that_follows_kafka_takes_no_embedded_log(db):

@@ -34,7 +34,7 @@ from projections import worker
 from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
 from projections.tables import key_of, lead_row_key, session_row_key
-from projections.worker import CHANNEL, FEW, project
+from projections.worker import CHANNEL, SINGLE_INSERTS_MOST, project
 from schemas import statements as say
 from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity, decode_statement
@@ -319,15 +319,15 @@ def test_records_of_other_topics_are_passed_over(db):
 
 
 def test_many_facts_and_few_give_the_same_rows(db):
-    """Above `FEW` they go by COPY and as arrays instead of one by one."""
+    """Above `SINGLE_INSERTS_MOST` they go by COPY and as arrays instead of one by one."""
     records = recorded(
         [
             attached("default/v/a#0", "l"),
             *(
                 delta("default/v/a#0", "l", 1, page_view(f"e{n}", n, title="Üñí", url=None))
-                for n in range(10 * FEW)
+                for n in range(10 * SINGLE_INSERTS_MOST)
             ),
-            *(score_changed("l", n, [("g", "r", 0.123456)], n / 7) for n in range(10 * FEW)),
+            *(score_changed("l", n, [("g", "r", 0.123456)], n / 7) for n in range(10 * SINGLE_INSERTS_MOST)),
         ]
     )
     commit(db, records)
@@ -336,7 +336,7 @@ def test_many_facts_and_few_give_the_same_rows(db):
     for record in records:
         commit(db, [record])
     assert contents(db) == at_once
-    assert len(at_once["engagement_history"]) == 10 * FEW
+    assert len(at_once["engagement_history"]) == 10 * SINGLE_INSERTS_MOST
 
 
 def test_an_event_that_slips_past_deduplication_is_a_fact_of_its_own(db):

@@ -15,13 +15,13 @@ from stream_simulator import PARTITIONS, Pipeline
 from test_projections_worker import histories
 
 from projections import history as keeping
-from projections.facts import STATED
-from projections.history import LOSABLE, HistoryLostError, gaps, refuse_loss, tables_of
+from projections.facts import CHANGES_OF_STATEMENT
+from projections.history import LOSABLE_TABLES, HistoryLostError, gaps, refuse_loss, tables_of
 from projections.rebuild import rebuild
 from projections.rows import TABLE_OF
 from projections.tables import READ_MODELS, event_archive
 from projections.upserts import collapse
-from projections.worker import _changes_or_letter, contained, project_chunks
+from projections.worker import _changes_or_dead_letter, contained_positions, project_chunks
 from schemas.record import Chunk, LogPartition, Outgoing, Record
 from schemas.statements import EventApplied
 from schemas.topics import (
@@ -242,7 +242,7 @@ def test_a_live_writer_goes_on_while_rows_are_kept(db, database_url, monkeypatch
     some = {slot: end * 2 // 3 for slot, end in whole(log).items()}
     empty(db)
     project_up_to(db, log, some)
-    original = keeping.keep
+    original = keeping.keep_rows
 
     def meanwhile(connection: Any, cut: Any) -> None:
         tables = list(cut.items())
@@ -274,7 +274,7 @@ def split(records: Iterable[Record]) -> Log:
 @given(log=logs())
 def test_every_row_that_a_topic_makes_is_of_a_table_that_is_said_to_be_made_from_it(log):
     for (topic, _), records in log.items():
-        rows = collapse(change for record in records for change in _changes_or_letter(record)).rows
+        rows = collapse(change for record in records for change in _changes_or_dead_letter(record)).rows
         assert set(rows) <= set(tables_of(topic))
 
 
@@ -285,8 +285,8 @@ def test_every_table_is_made_from_a_topic():
     ]
     made = {table for topic in topics for table in tables_of(topic)}
     assert made == {*READ_MODELS, event_archive}
-    assert {table.name for table in made} == LOSABLE
-    assert set(STATED) == set(STATEMENT_TOPICS)
+    assert {table.name for table in made} == LOSABLE_TABLES
+    assert set(CHANGES_OF_STATEMENT) == set(STATEMENT_TOPICS)
     assert STATEMENT_TOPICS[EventApplied] == LEAD_CHANGES
     assert set(TABLE_OF.values()) == set(READ_MODELS)
 
@@ -295,5 +295,5 @@ def test_positions_are_those_of_the_log_afterwards(db, database_url):
     log = split(recorded([said for n in range(10) for said in batch(n)]))
     rows_of(db, log)
     rebuild(database_url, source=Kept(log, whole(log)))
-    assert contained(db) == whole(log)
+    assert contained_positions(db) == whole(log)
     assert PARTITIONS == 3

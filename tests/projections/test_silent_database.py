@@ -92,7 +92,7 @@ def test_a_server_that_has_no_room_for_another_question_is_not_taken_for_dead(da
         raise psycopg.errors.TooManyConnections
 
     with connect(database_url) as asking:
-        monkeypatch.setattr(connection._AskingConnection, "connect", full)
+        monkeypatch.setattr(connection._ProbeConnection, "connect", full)
         asking.execute("select pg_sleep(1.5)")
 
 

@@ -18,9 +18,9 @@ from schemas import examples, generate
 from schemas.decode import MAX_EVENT_BYTES, MAX_EXTRA, Refusal, read_event
 from schemas.envelope import Event
 from schemas.events import EVENT_TYPES
-from schemas.generate import ROOT, asyncapi, breaking_changes, current, json_schema, published
-from schemas.sound import MAX_DEPTH
+from schemas.generate import ROOT, asyncapi, breaking_changes, current_schemas, json_schema, published_schemas
 from schemas.topics import TOPICS
+from schemas.validation import MAX_DEPTH
 
 PAGE = (ROOT / "docs/producing.md").read_text(encoding="utf-8")
 VALIDATORS = {
@@ -34,17 +34,17 @@ MESSAGES = [*examples.events(), *examples.control(), *examples.statements()]
 
 
 def test_everything_generated_is_current():
-    assert generate.stale(ROOT) == [], "run `make schemas`"
+    assert generate.stale_paths(ROOT) == [], "run `make schemas`"
 
 
 def test_every_event_is_published():
-    assert set(published(ROOT)) == {kind.__struct_config__.tag for kind in EVENT_TYPES}, (
+    assert set(published_schemas(ROOT)) == {kind.__struct_config__.tag for kind in EVENT_TYPES}, (
         "run `python -m schemas.generate --publish`"
     )
 
 
 def test_no_published_schema_was_narrowed():
-    assert breaking_changes(published(ROOT), current()) == []
+    assert breaking_changes(published_schemas(ROOT), current_schemas()) == []
 
 
 def test_the_same_types_give_the_same_bytes():
@@ -93,7 +93,7 @@ def test_checking_names_what_is_stale_and_writes_nothing(house, capsys):
     assert not (house / "schemas/json/custom.schema.json").exists()
     assert generate.main([], house) == 0
     assert not (house / "schemas/json/gone.schema.json").exists()
-    assert generate.stale(house) == []
+    assert generate.stale_paths(house) == []
 
 
 def test_a_page_without_its_marks_is_an_error(house):
@@ -104,8 +104,8 @@ def test_a_page_without_its_marks_is_an_error(house):
 
 def test_publishing_keeps_a_copy_against_which_later_types_are_compared(house, capsys):
     assert generate.main(["--publish"], house) == 0
-    assert published(house) == current()
-    kept = published(house)
+    assert published_schemas(house) == current_schemas()
+    kept = published_schemas(house)
     kept["page_viewed"]["properties"]["title"]["maxLength"] = 10_000
     (house / generate.PUBLISHED).write_text(json.dumps(kept))
     assert generate.main([], house) == 1
@@ -221,7 +221,7 @@ def test_a_type_may_come_but_not_go():
 
 
 def test_real_schemas_are_no_narrower_than_themselves():
-    assert breaking_changes(current(), current()) == []
+    assert breaking_changes(current_schemas(), current_schemas()) == []
 
 
 # True

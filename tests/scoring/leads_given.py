@@ -8,7 +8,7 @@ from schemas.envelope import Event
 from schemas.moment import moment
 from scoring.features.calendar import DAY, HOUR, Calendar, calendar
 from scoring.features.features import Features, Session, evolve, put_session
-from scoring.features.signals import EVENT_NAMES, Catalogue
+from scoring.features.signals import EVENT_NAMES, SignalCatalogue
 from scoring.models.model import Conclusion, Model, Subject, built_in_models, compile_model, conclude
 
 MINUTE = 60_000
@@ -34,7 +34,7 @@ def features_of(
     events: Iterable[Event], models: Sequence[Model] = (), zone: Calendar = UTC, into: Features | None = None
 ) -> Features:
     """The fold of the events, with the signals of the models."""
-    features, catalogue = Features() if into is None else into, Catalogue.of(models)
+    features, catalogue = Features() if into is None else into, SignalCatalogue.of(models)
     for event in events:
         at = at_of(event)
         evolve(features, catalogue.lift(event, at, zone.day_of(at)))

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from scoring.lifecycle.lifecycle import ASIDE, FUNNEL, STAGES, LifecycleError, compile_lifecycle
+from scoring.lifecycle.lifecycle import FUNNEL, SIDE_STAGES, STAGES, LifecycleError, compile_lifecycle
 
 SIGNALS = ("email_sent", "email_replied", "form_submitted", "purchase_made", "interaction", "custom:trial")
 QUALIFICATIONS = (("rules", "stage", ("mql",)), ("rules", "stage", ("none",)), ("fit", "grade", ("a", "b")))
@@ -15,7 +15,7 @@ def transitions(draw):
     before = FUNNEL[: FUNNEL.index(to)] if to in FUNNEL else FUNNEL
     sources = draw(
         st.lists(
-            st.sampled_from([*before, *(stage for stage in ASIDE if stage != to)]),
+            st.sampled_from([*before, *(stage for stage in SIDE_STAGES if stage != to)]),
             min_size=1,
             max_size=4,
             unique=True,

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.revisions import unified
-from scoring.editing.text_edits import Uneditable, edited
+from authoring.revisions import unified
+from scoring.editing.text_edits import Uneditable, edit_text
 from scoring.lifecycle.lifecycle import compile_lifecycle
 from scoring.models.model import compile_model
 
@@ -114,7 +114,7 @@ def test_reading_a_text_costs_no_more_than_its_length(kind, read):
 
 @pytest.mark.parametrize("kind", EDITED)
 def test_editing_a_text_costs_no_more_than_its_length(kind):
-    check(lambda text: edited(text, lambda _document: None), EDITED[kind], Uneditable, LARGE // 4)
+    check(lambda text: edit_text(text, lambda _document: None), EDITED[kind], Uneditable, LARGE // 4)
 
 
 @pytest.mark.parametrize("kind", LINES)

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from scoring.experiments.assignment import (
     Experiment,
     Goal,
+    GoalEvent,
     Namespace,
-    Sign,
     Variant,
     assign,
     bucket_ranges,
-    choose,
+    choose_range,
     equal_weights,
-    hashed,
+    hash_fraction,
     in_namespace,
     model_for,
 )
 from scoring.experiments.experiment_text import built_in, compile_experiment
 
 VECTORS = json.loads(Path(__file__).with_name("growthbook_vectors.json").read_text(encoding="utf-8"))
-GOALS = (Goal("demo", (Sign("demo_requested"),)),)
+GOALS = (Goal("demo", (GoalEvent("demo_requested"),)),)
 
 
 def named(section):
@@ -36,7 +36,7 @@ def named(section):
 
 @pytest.mark.parametrize(("seed", "value", "version", "expected"), VECTORS["hash"])
 def test_hashes_are_those_of_growthbook(seed, value, version, expected):
-    assert hashed(seed, value, version) == expected
+    assert hash_fraction(seed, value, version) == expected
 
 
 @pytest.mark.parametrize(("given", "expected"), named("getBucketRange"))
@@ -47,7 +47,7 @@ def test_bucket_ranges_are_those_of_growthbook(given, expected):
 
 @pytest.mark.parametrize(("bucket", "ranges", "expected"), named("chooseVariation"))
 def test_the_range_of_a_bucket_is_that_of_growthbook(bucket, ranges, expected):
-    assert choose(bucket, ranges) == expected
+    assert choose_range(bucket, ranges) == expected
 
 
 @pytest.mark.parametrize(("user", "namespace", "expected"), named("inNamespace"))
@@ -82,7 +82,7 @@ def test_a_character_beyond_the_basic_plane_is_hashed_as_two_as_a_browser_has_it
     found = 2_166_136_261
     for unit in (0xD83D, 0xDD25):
         found = ((found ^ unit) * 16_777_619) % 2**32
-    assert hashed("", "\N{FIRE}", 1) == found % 1000 / 1000
+    assert hash_fraction("", "\N{FIRE}", 1) == found % 1000 / 1000
 
 
 # What holds for every visitor
@@ -110,7 +110,7 @@ def test_every_variant_holds_its_share_of_the_buckets(shares, version):
     of_all = {1: 1_000, 2: 10_000}[version]
     weights = [share / sum(shares) for share in shares]
     ranges = bucket_ranges(len(weights), 1, weights)
-    held = [choose(bucket / of_all, ranges) for bucket in range(of_all)]
+    held = [choose_range(bucket / of_all, ranges) for bucket in range(of_all)]
     assert held == sorted(held)
     assert -1 not in held
     assert all(abs(held.count(n) - weight * of_all) <= 1 for n, weight in enumerate(weights))
@@ -173,7 +173,7 @@ event = "purchase_made"
 @given(VISITORS)
 def test_a_lead_is_worked_by_the_model_of_its_variant_and_by_the_champion_outside(lead):
     """By GrowthBook's ranges: the champion has 0 to 0.4, the challenger 0.8 to 0.9, nobody the rest."""
-    bucket = hashed("scoring_model", lead, 2)
+    bucket = hash_fraction("scoring_model", lead, 2)
     expected = "fit_engagement" if 0.8 <= bucket < 0.9 else "temperature"
     experiment = compile_experiment(DUEL)
     assert model_for(experiment, lead) == expected

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiments.assignment import Experiment, Goal, Sign, Variant
+from scoring.experiments.assignment import Experiment, Goal, GoalEvent, Variant
 from scoring.experiments.results import Exposure, GoalConversion, results
 
 T0 = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
-DEMO = Goal("demo", (Sign("demo_requested"), Sign("conversion_recorded", "demo_request")))
-BOUGHT = Goal("bought", (Sign("purchase_made"),))
+DEMO = Goal("demo", (GoalEvent("demo_requested"), GoalEvent("conversion_recorded", "demo_request")))
+BOUGHT = Goal("bought", (GoalEvent("purchase_made"),))
 
 
 def at(days):

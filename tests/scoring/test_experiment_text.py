@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiments.assignment import Namespace, Sign, Variant
+from scoring.experiments.assignment import GoalEvent, Namespace, Variant
 from scoring.experiments.experiment_text import ExperimentError, built_in, compile_experiment
 
 GOOD = """\
@@ -67,8 +67,8 @@ def test_a_file_says_everything_that_there_is():
     assert (found.coverage, found.window_days, found.seed, found.hash_version) == (0.25, 7, "spring", 1)
     assert found.namespace == Namespace("pages", 0.5, 1)
     bought, trial = found.goals
-    assert bought.signs == (Sign("purchase_made"),)
-    assert trial.signs == (Sign("custom", "trial_started"), Sign("conversion_recorded", "trial"))
+    assert bought.signs == (GoalEvent("purchase_made"),)
+    assert trial.signs == (GoalEvent("custom", "trial_started"), GoalEvent("conversion_recorded", "trial"))
     assert trial.counts("custom", "trial_started")
     assert trial.counts("conversion_recorded", "trial")
     assert not trial.counts("custom", "other")

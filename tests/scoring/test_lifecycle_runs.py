@@ -10,8 +10,8 @@ from schemas.moment import LATEST
 from scoring.features.features import Features, Signal
 from scoring.features.signals import EVENT_NAMES
 from scoring.lifecycle.lifecycle import (
-    ASIDE,
     FUNNEL,
+    SIDE_STAGES,
     STAGES,
     Position,
     Qualification,
@@ -54,7 +54,7 @@ def test_no_event_leads_back(stage, signal):
     """The lead came to the stage a day ago and is qualified; the event happened an hour ago."""
     position = Position(stage, NOW - DAY, NOW - DAY)
     after, _ = step(DEFAULT, position, happened(interaction=NOW, **{signal: NOW - HOUR}), MQL)
-    if stage in ASIDE:
+    if stage in SIDE_STAGES:
         assert after == ("customer" if signal == "purchase_made" else stage)
     else:
         assert rank(after) >= rank(stage)
@@ -70,7 +70,7 @@ def test_only_what_happens_after_qualifying_advances_the_qualified(signal, when,
     assert (stage != "qualified") is counts
 
 
-@pytest.mark.parametrize("stage", ASIDE)
+@pytest.mark.parametrize("stage", SIDE_STAGES)
 @pytest.mark.parametrize(("when", "comes_back"), [(-1, False), (0, False), (1, True)])
 def test_who_was_put_aside_comes_back_by_a_purchase_after_that(stage, when, comes_back):
     stage_after, _ = step(DEFAULT, Position(stage, NOW - DAY), happened(purchase_made=NOW - DAY + when))

@@ -4,8 +4,8 @@ import pytest
 
 from schemas.events import EVENT_TYPES
 from scoring.lifecycle.lifecycle import (
-    ASIDE,
     FUNNEL,
+    SIDE_STAGES,
     STAGES,
     LifecycleError,
     built_in_lifecycle,
@@ -84,7 +84,7 @@ def test_the_one_that_leads_furthest_is_tried_first_and_stages_off_the_way_last(
 def test_every_stage_is_known_to_the_interpreter(stage):
     lifecycle = compile_lifecycle(built_in_lifecycle())
     assert stage in lifecycle.onward
-    assert (stage in FUNNEL) != (stage in ASIDE)
+    assert (stage in FUNNEL) != (stage in SIDE_STAGES)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 from leads_given import T0, happened, lines, scored, shipped
 
-from scoring.models.model import U, built_in_models, compile_model
+from scoring.models.model import ONE_POINT, built_in_models, compile_model
 
 CHATBOT = shipped("chatbot")
 
@@ -19,8 +19,8 @@ def answer(question, text="", seconds=None):
 def points(*events):
     """By rule, in whole points."""
     given = lines(CHATBOT, scored(CHATBOT, events))
-    assert all(each % U == 0 for each in given.values())
-    return {rule: each // U for rule, each in given.items()}
+    assert all(each % ONE_POINT == 0 for each in given.values())
+    return {rule: each // ONE_POINT for rule, each in given.items()}
 
 
 TABLE = {
@@ -121,7 +121,7 @@ def test_the_example_journey_comes_to_eighty_step_by_step():
     for events, _ in JOURNEY.values():
         done += events
         now = scored(CHATBOT, done, T0)
-        seen.append(now.total // U)
+        seen.append(now.total // ONE_POINT)
         categories.append(now.bands["category"])
     assert seen == [total for _, total in JOURNEY.values()]
     assert categories == ["Unqualified", "Unqualified", "MQL", "MQL", "SQL", "SQL"]

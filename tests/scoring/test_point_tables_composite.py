@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from leads_given import DAY, T0, UTC, happened, scored, shipped
 
-from scoring.models.model import U, built_in_models, compile_model, rounded
+from scoring.models.model import ONE_POINT, built_in_models, compile_model, rounded
 
 COMPOSITE = shipped("composite")
 WEIGHTS = {
@@ -26,7 +26,7 @@ def components(events, as_of=T0, stage="lost"):
     given = dict.fromkeys(WEIGHTS, Decimal(0))
     for slot, points in zip(COMPOSITE.slots, scored(COMPOSITE, events, as_of, stage).vector, strict=True):
         if slot.group:
-            given[slot.group] += Decimal(points) / U / WEIGHTS[slot.group]
+            given[slot.group] += Decimal(points) / ONE_POINT / WEIGHTS[slot.group]
     return given
 
 
@@ -34,7 +34,7 @@ def points_of(rule, events, as_of=T0, stage="lost"):
     """What a rule gives after its own cap and before its component's cap and weight."""
     vector = scored(COMPOSITE, events, as_of, stage).vector
     mine = [(slot, points) for slot, points in zip(COMPOSITE.slots, vector, strict=True) if slot.rule == rule]
-    return sum(Decimal(points) / U / WEIGHTS[slot.group] for slot, points in mine)
+    return sum(Decimal(points) / ONE_POINT / WEIGHTS[slot.group] for slot, points in mine)
 
 
 def profile(at=T0, /, **fields):
@@ -309,8 +309,8 @@ def test_the_ends_of_the_scale_have_a_grade_and_a_temperature(total):
 def test_each_inactive_day_takes_a_tenth_of_a_point_down_to_nothing(days, total):
     model = given_total("77.45")
     told = [happened("product_clicked")]
-    assert scored(model, told, T0 + days * DAY).total == int(Decimal(total) * U)
-    assert scored(model, told, T0 + (days + 1) * DAY - 1).total == int(Decimal(total) * U)
+    assert scored(model, told, T0 + days * DAY).total == int(Decimal(total) * ONE_POINT)
+    assert scored(model, told, T0 + (days + 1) * DAY - 1).total == int(Decimal(total) * ONE_POINT)
 
 
 EXAMPLE = {"demographic": 85, "behavioral": 72, "firmographic": 65, "engagement": 90, "intent": 68}
@@ -325,6 +325,6 @@ def test_the_example_components_weigh_77_45_and_the_board_says_77():
     model = compile_model(HEAD + groups)
     score = scored(model, [])
     weighed = [p for slot, p in zip(model.slots, score.vector, strict=True) if slot.rule]
-    assert weighed == [17 * U, 18 * U, 9_750_000, 22_500_000, 10_200_000]
+    assert weighed == [17 * ONE_POINT, 18 * ONE_POINT, 9_750_000, 22_500_000, 10_200_000]
     assert (score.total, rounded(score.total)) == (77_450_000, 77)
     assert score.bands == {"grade": "B+", "temperature": "hot"}

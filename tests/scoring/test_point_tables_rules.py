@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from leads_given import DAY, HOUR, T0, happened, scored, shipped
 
-from scoring.models.model import U, built_in_models, compile_model
+from scoring.models.model import ONE_POINT, built_in_models, compile_model
 
 RULES = shipped("rules")
 OLD = T0 - 1_000 * DAY
@@ -21,7 +21,7 @@ def points_of(rule, events, as_of=T0, model=RULES):
     [points] = [
         p for slot, p in zip(model.slots, vector, strict=True) if (slot.rule, slot.kind) == (rule, "points")
     ]
-    return points // U
+    return points // ONE_POINT
 
 
 # -- the five example rules
@@ -235,9 +235,9 @@ def test_the_example_breakdown_comes_to_68_and_an_sql():
     groups = "".join(f'[groups.{n}]\nrules = [{{ name = "given", base = {p} }}]\n' for n, p in parts.items())
     told = [profile(OLD, **EVERY_FIELD), *(happened(action) for action in EVERY_ACTION)]
     score = scored(compile_model(head + groups), told)
-    assert (Decimal(score.total) / U, score.bands) == (68, {"stage": "sql"})
+    assert (Decimal(score.total) / ONE_POINT, score.bands) == (68, {"stage": "sql"})
 
 
 @pytest.mark.parametrize(("total", "clamped"), [(-1, 0), (0, 0), (1, 1), (99, 99), (100, 100), (101, 100)])
 def test_a_score_of_rules_is_0_to_100(total, clamped):
-    assert scored(with_total(total), []).total == clamped * U
+    assert scored(with_total(total), []).total == clamped * ONE_POINT

@@ -3,7 +3,7 @@
 import pytest
 from leads_given import DAY, HOUR, IDLE, MINUTE, T0, UTC, features_of, happened, lines, scored, shipped
 
-from scoring.models.model import INF, Subject, U, built_in_models, compile_model, conclude, next_timer
+from scoring.models.model import INF, ONE_POINT, Subject, built_in_models, compile_model, conclude, next_timer
 
 TEMPERATURE = shipped("temperature")
 LONG_AGO = T0 - 100 * DAY
@@ -13,7 +13,9 @@ LONG_AGO = T0 - 100 * DAY
 def points(events, as_of=T0):
     """By rule, without caps, in whole points; and the total."""
     score = scored(TEMPERATURE, events, as_of)
-    return {rule: each // U for rule, each in lines(TEMPERATURE, score).items()}, score.total // U
+    return {
+        rule: each // ONE_POINT for rule, each in lines(TEMPERATURE, score).items()
+    }, score.total // ONE_POINT
 
 
 def total_of(events, as_of=T0):
@@ -127,7 +129,7 @@ def test_each_step_of_recency_is_due_at_its_very_moment():
     subject = Subject(features_of([happened("product_clicked")], [TEMPERATURE]))
     dues, at = [], T0
     while (at := next_timer(TEMPERATURE, subject, at, UTC, IDLE)) < INF:
-        dues.append(((at - T0) // HOUR, conclude(TEMPERATURE, subject, at, UTC, IDLE).total // U))
+        dues.append(((at - T0) // HOUR, conclude(TEMPERATURE, subject, at, UTC, IDLE).total // ONE_POINT))
     assert dues == [(1, 15), (6, 10), (24, 5), (72, 0)]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from leads_given import DAY, IDLE, T0, UTC, features_of, happened, lines, scored
 
 from schemas.refusal import Refusal
-from scoring.editing.criterion_check import check, rule_alone
+from scoring.editing.criterion_check import check_criterion, single_rule_numbered
 from scoring.editing.qualification import (
     change_criterion,
     change_rule,
@@ -24,8 +24,8 @@ from scoring.editing.qualification import (
     switch_criterion,
     switch_rule,
 )
-from scoring.editing.text_edits import Uneditable, Unknown
-from scoring.models.model import Subject, U, built_in_models, compile_model, conclude
+from scoring.editing.text_edits import Uneditable, UnknownId
+from scoring.models.model import ONE_POINT, Subject, built_in_models, compile_model, conclude
 
 SHIPPED = built_in_models()["rules"]
 EMPTY = """
@@ -96,7 +96,7 @@ def knows(**fields):
 def test_every_example_rule_gives_its_points_to_whom_it_means(body, matching, other):
     text, number = create_rule(EMPTY, body)
     model = compile_model(text)
-    assert scored(model, matching).total == body["points"] * U
+    assert scored(model, matching).total == body["points"] * ONE_POINT
     assert scored(model, other).total == 0
     told = rule_numbered(text, number)
     assert told["id"] == 1
@@ -218,11 +218,11 @@ def test_after_any_changes_the_score_is_that_of_the_rules_as_they_were_given(dat
     assert {told["id"] for told in rules_of(text)} == kept.keys()
     lead = data.draw(leads)
     subject = Subject(features_of([knows(**lead)]))
-    assert conclude(compile_model(text), subject, T0, UTC, IDLE).total == expected(kept, lead) * U
+    assert conclude(compile_model(text), subject, T0, UTC, IDLE).total == expected(kept, lead) * ONE_POINT
     for number, body in kept.items():
-        alone = conclude(rule_alone(text, number).model, subject, T0, UTC, IDLE).total
+        alone = conclude(single_rule_numbered(text, number).model, subject, T0, UTC, IDLE).total
         holds = OPERATORS[body["operator"]](lead[body["field_name"]], body["value"])
-        assert alone == (Decimal(str(body["points"])) * U if holds else 0)
+        assert alone == (Decimal(str(body["points"])) * ONE_POINT if holds else 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -240,7 +240,7 @@ def test_the_highest_priority_comes_first_and_changes_no_points():
     text, first = create_rule(EMPTY, rule("A", "demographic", "company", "is_set", None, 5))
     text, second = create_rule(text, rule("B", "demographic", "company", "is_set", None, 7, priority=10))
     assert [told["id"] for told in rules_of(text)] == [second, first]
-    assert scored(compile_model(text), [knows(company="Acme")]).total == 12 * U
+    assert scored(compile_model(text), [knows(company="Acme")]).total == 12 * ONE_POINT
 
 
 def test_comments_and_the_order_of_the_text_survive():
@@ -263,7 +263,7 @@ def test_a_rule_of_another_shape_is_listed_and_its_points_may_change():
     assert "15" in told["condition"]
     text = change_rule(text, 1, {"points": 4}, partly=True)
     assert lines(compile_model(text), scored(compile_model(text), [happened("qr_scanned")])) == {
-        "Scans": 4 * U
+        "Scans": 4 * ONE_POINT
     }
     with pytest.raises(Uneditable, match="operator"):
         change_rule(text, 1, {"operator": "equals"}, partly=True)
@@ -294,9 +294,9 @@ def test_what_is_wrong_is_refused_by_its_field(field, wrong):
 
 
 def test_an_id_that_nothing_has_is_unknown():
-    with pytest.raises(Unknown, match="99"):
+    with pytest.raises(UnknownId, match="99"):
         rule_numbered(SHIPPED, 99)
-    with pytest.raises(Unknown, match="99"):
+    with pytest.raises(UnknownId, match="99"):
         delete_criterion(SHIPPED, 99)
 
 
@@ -309,7 +309,7 @@ def test_any_one_of_two_criteria_is_enough_and_each_has_its_own_score():
     )
     model = compile_model(text)
     company = {"industry": "SaaS", "company_size": "500+"}  # 20 + 15, and 10 of a new lead
-    assert scored(model, [knows(**company)]).total == 45 * U
+    assert scored(model, [knows(**company)]).total == 45 * ONE_POINT
     assert scored(model, [knows(**company)]).bands["stage"] == "none"
     director = [knows(**company, title="Director")]  # 15 more
     assert scored(model, director).bands["stage"] == "mql"
@@ -349,14 +349,17 @@ def test_two_stages_cannot_begin_at_one_score():
 def test_a_check_says_what_is_met_until_the_window_closes():
     lead = [knows(email="a@acme.example", company="Acme"), happened("email_opened", T0)]
     subject = Subject(features_of(lead, [compile_model(SHIPPED)]))
-    in_time = check(SHIPPED, 1, subject, T0 + 90 * DAY - 1, UTC, IDLE)
+    in_time = check_criterion(SHIPPED, 1, subject, T0 + 90 * DAY - 1, UTC, IDLE)
     assert in_time.fields == {"email": True, "company": True, "phone": False}
     assert [(a.name, a.last, a.met) for a in in_time.actions] == [
         ("email_opened", T0, True),
         ("form_submitted", None, False),
     ]
-    assert [a.met for a in check(SHIPPED, 1, subject, T0 + 90 * DAY, UTC, IDLE).actions] == [False, False]
-    assert (in_time.minimum, in_time.met) == (40 * U, False)
+    assert [a.met for a in check_criterion(SHIPPED, 1, subject, T0 + 90 * DAY, UTC, IDLE).actions] == [
+        False,
+        False,
+    ]
+    assert (in_time.minimum, in_time.met) == (40 * ONE_POINT, False)
 
 
 # Every operator and every field of the guide
@@ -387,7 +390,7 @@ def test_a_check_says_what_is_met_until_the_window_closes():
 def test_every_operator(operator, value, holds, fails):
     text, number = create_rule(EMPTY, rule("R", "demographic", "industry", operator, value, 5))
     model = compile_model(text)
-    assert [scored(model, [knows(industry=each)]).total for each in (holds, fails)] == [5 * U, 0]
+    assert [scored(model, [knows(industry=each)]).total for each in (holds, fails)] == [5 * ONE_POINT, 0]
     told = rule_numbered(text, number)
     assert change_rule(text, number, told, partly=False) == text, "what is told can be given back"
 
@@ -397,7 +400,7 @@ def test_every_operator(operator, value, holds, fails):
 )
 def test_the_fields_of_a_lead_are_read_from_its_profile(field):
     text, number = create_rule(EMPTY, rule("R", "demographic", field, "equals", "given", 5))
-    assert scored(compile_model(text), [knows(**{field: "given"})]).total == 5 * U
+    assert scored(compile_model(text), [knows(**{field: "given"})]).total == 5 * ONE_POINT
     assert rule_numbered(text, number)["field_name"] == field
 
 
@@ -405,7 +408,7 @@ def test_the_fields_of_a_lead_are_read_from_its_profile(field):
 def test_the_enriched_fields_are_read_from_the_profile_too(field):
     text, _ = create_rule(EMPTY, rule("R", "demographic", field, "in_list", '["Django"]', 5))
     model = compile_model(text)
-    assert scored(model, [knows(**{field: ["Rust", "django"]})]).total == 5 * U
+    assert scored(model, [knows(**{field: ["Rust", "django"]})]).total == 5 * ONE_POINT
     assert scored(model, [knows(**{field: ["Rust"]})]).total == 0
 
 
@@ -430,7 +433,7 @@ def test_the_computed_fields(field, value):
         happened("email_sent", T0),
     ]
     text, number = create_rule(EMPTY, rule("R", "behavioral", field, "equals", value, 5))
-    assert scored(compile_model(text), events).total == 5 * U
+    assert scored(compile_model(text), events).total == 5 * ONE_POINT
     assert rule_numbered(text, number)["value"] == value
 
 
@@ -448,7 +451,7 @@ def test_the_computed_fields(field, value):
 def test_the_day_of_the_creation_is_compared_as_a_date(operator, value, expected):
     text, _ = create_rule(EMPTY, rule("R", "behavioral", "created_at", operator, value, 5))
     created = [happened("page_viewed", T0 - 10 * DAY)]  # 2025-09-29, ten in the morning
-    assert scored(compile_model(text), created).total == expected * U
+    assert scored(compile_model(text), created).total == expected * ONE_POINT
 
 
 @pytest.mark.parametrize(
@@ -514,12 +517,12 @@ def test_a_rule_alone_gives_what_it_adds_to_the_score_even_while_it_is_switched_
     text = EMPTY.replace("rules = []", "weight = 0.5\nmax = 1\nrules = []")
     text, number = create_rule(text, rule("R", "demographic", "company", "is_set", None, 10, is_active=False))
     subject = Subject(features_of([knows(company="Acme")]))
-    assert conclude(rule_alone(text, number).model, subject, T0, UTC, IDLE).total == 5 * U
+    assert conclude(single_rule_numbered(text, number).model, subject, T0, UTC, IDLE).total == 5 * ONE_POINT
 
 
 @pytest.mark.parametrize("points", [0, -7, 7])
 def test_a_rule_worth_nothing_still_applies_to_whom_it_means(points):
     text, number = create_rule(EMPTY, rule("R", "demographic", "company", "is_set", None, points))
-    asked = rule_alone(text, number).asked
+    asked = single_rule_numbered(text, number).asked
     known, other = Subject(features_of([knows(company="Acme")])), Subject(features_of([knows(title="x")]))
     assert [conclude(asked, each, T0, UTC, IDLE).total != 0 for each in (known, other)] == [True, False]

@@ -26,7 +26,7 @@ from scoring.features.features import (
     put_session,
     retract_session,
 )
-from scoring.features.signals import Catalogue
+from scoring.features.signals import SignalCatalogue
 
 NAMES = st.sampled_from(["page_viewed", "interaction", "custom:a", "custom:b", "custom:c", "custom:d"])
 FIELDS = st.sampled_from(["email", "phone", "colour", "shape", "size", "weight"])
@@ -263,7 +263,7 @@ def lively(number: int) -> list[Event]:
 @pytest.mark.parametrize(("events", "budget"), [(10, 600), (1_000, 1_500), (100_000, 1_500)])
 def test_bytes_of_a_lively_lead_stay_flat(events, budget):
     lifted = [
-        Catalogue.of([]).lift(event, at_of(event), at_of(event) // DAY)
+        SignalCatalogue.of([]).lift(event, at_of(event), at_of(event) // DAY)
         for event in lively(min(events, 1_000))
     ]
     features = Features()

@@ -22,8 +22,8 @@ from leads_given import (
 from scoring.features.features import Features
 from scoring.models.model import (
     INF,
+    ONE_POINT,
     Subject,
-    U,
     built_in_models,
     compile_model,
     conclude,
@@ -57,8 +57,12 @@ def test_web_session_example_scenarios(session, duration, pages, clicks, total):
     for slot, points in zip(model.slots, score.vector, strict=True):
         if slot.group:
             by_group[slot.group] += points
-    assert by_group == {"duration": duration * U, "pages": pages * U, "clicks": clicks * U}
-    assert score.total == total * U == sum(score.vector)
+    assert by_group == {
+        "duration": duration * ONE_POINT,
+        "pages": pages * ONE_POINT,
+        "clicks": clicks * ONE_POINT,
+    }
+    assert score.total == total * ONE_POINT == sum(score.vector)
 
 
 @pytest.mark.parametrize(
@@ -77,27 +81,27 @@ def test_web_session_example_scenarios(session, duration, pages, clicks, total):
     ],
 )
 def test_time_on_site_is_worth_more_in_steps(seconds, points):
-    assert score_session(shipped("web_session"), visit(seconds, 0, 0, 0)).total == points * U
+    assert score_session(shipped("web_session"), visit(seconds, 0, 0, 0)).total == points * ONE_POINT
 
 
 def test_pages_and_clicks_are_capped_at_thirty_each():
-    assert score_session(shipped("web_session"), visit(0, 7, 0, 0)).total == 35 * U
-    assert score_session(shipped("web_session"), visit(0, 0, 14, 1)).total == 35 * U
+    assert score_session(shipped("web_session"), visit(0, 7, 0, 0)).total == 35 * ONE_POINT
+    assert score_session(shipped("web_session"), visit(0, 0, 14, 1)).total == 35 * ONE_POINT
 
 
 def test_a_lead_has_the_mean_of_its_sessions():
     score = mean_of(visit(480, 4, 3, 1), visit(720, 6, 5, 2), visit(45, 1, 1, 0))
-    assert score.total == 56 * U == sum(score.vector)
+    assert score.total == 56 * ONE_POINT == sum(score.vector)
 
 
 def test_a_mean_is_rounded_half_up():
     """(66 + 12 + 12 + 12) / 4 = 25.5; (66 + 12 + 12) / 3 = 30; (90 + 12 + 12 + 12 + 12) / 5 = 27.6."""
     high, higher, low = visit(480, 4, 3, 1), visit(720, 6, 5, 2), visit(45, 1, 1, 0)
-    assert mean_of(high, low, low, low).total == 26 * U
-    assert mean_of(high, low, low).total == 30 * U
-    assert mean_of(higher, low, low, low, low).total == 28 * U
-    assert mean_of(high, higher, low, low, low, low, low).total == 31 * U  # 216 / 7 = 30.86
-    assert mean_of(high, high, low, low, low, low, low).total == 27 * U  # 192 / 7 = 27.43
+    assert mean_of(high, low, low, low).total == 26 * ONE_POINT
+    assert mean_of(high, low, low).total == 30 * ONE_POINT
+    assert mean_of(higher, low, low, low, low).total == 28 * ONE_POINT
+    assert mean_of(high, higher, low, low, low, low, low).total == 31 * ONE_POINT  # 216 / 7 = 30.86
+    assert mean_of(high, high, low, low, low, low, low).total == 27 * ONE_POINT  # 192 / 7 = 27.43
 
 
 def test_a_chat_of_eighty_points_is_an_sql():
@@ -119,14 +123,14 @@ def test_a_chat_of_eighty_points_is_an_sql():
     model = shipped("chatbot")
     score = scored(model, chat)
     assert score.bands == {"category": "SQL"}
-    assert score.total == 80 * U
+    assert score.total == 80 * ONE_POINT
     assert lines(model, score) == {
-        "Opened the chat": 5 * U,
-        "Questions answered": 25 * U,
-        "All questions answered": 10 * U,
-        "Shared contact": 10 * U,
-        "Asked for a demo": 15 * U,
-        "Quick replies": 15 * U,
+        "Opened the chat": 5 * ONE_POINT,
+        "Questions answered": 25 * ONE_POINT,
+        "All questions answered": 10 * ONE_POINT,
+        "Shared contact": 10 * ONE_POINT,
+        "Asked for a demo": 15 * ONE_POINT,
+        "Quick replies": 15 * ONE_POINT,
     }
 
 
@@ -156,7 +160,7 @@ def test_a_chat_of_eighty_points_is_an_sql():
 )
 def test_chat_categories_begin_at_thirty_and_sixty(events, total, band):
     score = scored(shipped("chatbot"), [happened(event, source="chatbot") for event in events])
-    assert (score.total, score.bands) == (total * U, {"category": band})
+    assert (score.total, score.bands) == (total * ONE_POINT, {"category": band})
 
 
 TIMELINE = [
@@ -181,7 +185,7 @@ def test_the_expo_visitor_warms_up_step_by_step():
     for minute, kind, fields, _ in TIMELINE:
         events.append(happened(kind, T0 + minute * MINUTE, **fields))
         seen.append(scored(model, events, T0 + minute * MINUTE).total)
-    assert seen == [expected * U for *_, expected in TIMELINE]
+    assert seen == [expected * ONE_POINT for *_, expected in TIMELINE]
     assert scored(model, events, LAST).bands == {"temperature": "hot"}
 
 
@@ -193,7 +197,7 @@ def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
     while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
         dues.append(at - LAST)
     assert dues == [HOUR, 6 * HOUR, 24 * HOUR, 72 * HOUR]
-    totals = [conclude(model, subject, LAST + after, UTC, IDLE).total // U for after in dues]
+    totals = [conclude(model, subject, LAST + after, UTC, IDLE).total // ONE_POINT for after in dues]
     assert totals == [62, 57, 52, 47]
     assert conclude(model, subject, LAST + 72 * HOUR, UTC, IDLE).bands == {"temperature": "warm"}
     assert conclude(model, subject, LAST + 72 * HOUR - 1, UTC, IDLE).bands == {"temperature": "hot"}
@@ -205,7 +209,7 @@ def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
 )
 def test_engagement_counts_are_capped(event, times, points):
     score = scored(shipped("temperature"), [happened(event) for _ in range(times)], T0 + 100 * HOUR)
-    assert score.total == points * U
+    assert score.total == points * ONE_POINT
 
 
 @pytest.mark.parametrize(
@@ -336,7 +340,7 @@ def test_rules_add_up_positive_and_negative():
     ]
     model = shipped("rules")
     score = scored(model, events, T0 + 4)
-    assert score.total == 65 * U
+    assert score.total == 65 * ONE_POINT
     assert score.bands == {"stage": "mql"}
     subject = Subject(features_of(events, [model]))
     assert next_timer(model, subject, T0 + 4, UTC, IDLE) == T0 + 30 * DAY
@@ -351,11 +355,11 @@ def test_an_sql_has_the_points_the_fields_and_the_actions():
     ]
     model = shipped("rules")
     score = scored(model, events)
-    assert score.total == (65 + 25) * U
+    assert score.total == (65 + 25) * ONE_POINT
     assert score.bands == {"stage": "hot"}
     without_industry = [happened("profile_updated", fields=QUALIFIED | {"industry": "mining"}), *events[1:]]
     score = scored(model, without_industry)
-    assert (score.total, score.bands) == (70 * U, {"stage": "sql"})
+    assert (score.total, score.bands) == (70 * ONE_POINT, {"stage": "sql"})
 
 
 def test_rules_are_clamped_to_0_and_100_and_the_clamp_is_a_line():
@@ -363,12 +367,18 @@ def test_rules_are_clamped_to_0_and_100_and_the_clamp_is_a_line():
     quiet = [happened("profile_updated", T0 - 90 * DAY, fields={"email": "a@yahoo.com"})]
     quiet += [happened("page_viewed", T0 - 90 * DAY)]
     score = scored(model, quiet)
-    assert lines(model, score) == {"Free mailbox": -5 * U, "Gone quiet": -15 * U, "limit": 20 * U}
+    assert lines(model, score) == {
+        "Free mailbox": -5 * ONE_POINT,
+        "Gone quiet": -15 * ONE_POINT,
+        "limit": 20 * ONE_POINT,
+    }
     assert score.total == 0
 
 
 def test_a_lead_that_did_nothing_scores_what_a_model_gives_everybody():
     """Composite: the firmographic base, and the points of a new lead's stage: 50 x .15 + 10 x .25."""
     subject = Subject(Features())
-    totals = {name: conclude(shipped(name), subject, T0, UTC, IDLE).total / U for name in built_in_models()}
+    totals = {
+        name: conclude(shipped(name), subject, T0, UTC, IDLE).total / ONE_POINT for name in built_in_models()
+    }
     assert totals == {"chatbot": 0, "composite": 10, "rules": 0, "temperature": 0, "web_session": 0}

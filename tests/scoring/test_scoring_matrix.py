@@ -5,9 +5,9 @@ from leads_given import DAY, HOUR, IDLE, T0, UTC, features_of, happened, lines, 
 
 from scoring.models.model import (
     INF,
+    ONE_POINT,
     ModelError,
     Subject,
-    U,
     all_models,
     built_in_models,
     compile_model,
@@ -212,7 +212,7 @@ def test_a_fitting_lead_who_asks_for_a_demo_is_an_a1_and_cools_down():
     events = [happened("profile_updated", fields=FITTING)]
     events += [happened(kind) for kind in ("demo_requested", "form_submitted")]
     now = scored(model, events)
-    assert (now.total, now.bands) == (80 * U, {"priority": "A1"})
+    assert (now.total, now.bands) == (80 * ONE_POINT, {"priority": "A1"})
     for days, total, band in ((1, None, "A2"), (14, 67_599_000, "A2"), (21, 63_535_500, "A3")):
         later = scored(model, events, T0 + days * DAY)
         assert later.bands == {"priority": band}
@@ -237,7 +237,7 @@ def test_a_fitting_lead_who_asks_for_a_demo_is_an_a1_and_cools_down():
 )
 def test_fit_is_who_they_are(changed, points):
     score = scored(fit_engagement(), [happened("profile_updated", fields=FITTING | changed)])
-    assert score.total == points * U // 2
+    assert score.total == points * ONE_POINT // 2
     assert score.bands == {"priority": "A3"}
 
 
@@ -248,8 +248,8 @@ def test_nobody_in_particular_is_a_c3_and_a_lead_who_objects_is_no_worse():
     objected += [happened("custom", T0 - age * DAY, name="email_bounced") for age in range(9)]
     score = scored(model, objected)
     assert (score.total, score.bands) == (0, {"priority": "C3"})
-    assert lines(model, score)["Unsubscribed"] == -20 * U
-    assert lines(model, score)["engagement"] == (40 + 30) * U // 2
+    assert lines(model, score)["Unsubscribed"] == -20 * ONE_POINT
+    assert lines(model, score)["engagement"] == (40 + 30) * ONE_POINT // 2
 
 
 def test_engagement_is_limited_by_rule():
@@ -258,8 +258,8 @@ def test_engagement_is_limited_by_rule():
     events += [happened("page_viewed") for _ in range(40)]
     model = fit_engagement()
     assert lines(model, scored(model, events)) == {
-        "Forms": 10 * U,
-        "Demos, meetings": 40 * U,
+        "Forms": 10 * ONE_POINT,
+        "Demos, meetings": 40 * ONE_POINT,
         "Pages": 2_500_000,
         "engagement": -2_500_000,
     }

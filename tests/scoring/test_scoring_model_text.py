@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from leads_given import T0, UTC, happened, lines, scored
 
 from scoring.features.features import FeatureDelta
-from scoring.models.model import ModelError, Subject, built_in_models, compile_model, explain, touched
+from scoring.models.model import (
+    ModelError,
+    Subject,
+    built_in_models,
+    compile_model,
+    explain,
+    may_change_score,
+)
 
 HEAD = 'model = "m"\n'
 
@@ -371,7 +378,7 @@ def test_a_model_needs_another_look_only_when_what_it_reads_changed():
     models = {name: compile_model(text) for name, text in built_in_models().items()}
 
     def looks(lift, *, sessions=False, stage=False):
-        return {name for name, model in models.items() if touched(model, lift, sessions, stage)}
+        return {name for name, model in models.items() if may_change_score(model, lift, sessions, stage)}
 
     assert looks(None) == set()
     assert looks(None, sessions=True) == {"web_session"}
@@ -396,8 +403,8 @@ def test_a_model_needs_another_look_only_when_what_it_reads_changed():
 
 def test_a_custom_signal_that_may_displace_another_is_a_reason_to_look():
     model = compile_model(one_rule('each = "custom:trial", points = 1'))
-    assert touched(model, FeatureDelta(T0, 0, "e", ["custom:other", "interaction"]), False, False)
-    assert not touched(model, FeatureDelta(T0, 0, "e", ["page_viewed", "interaction"]), False, False)
+    assert may_change_score(model, FeatureDelta(T0, 0, "e", ["custom:other", "interaction"]), False, False)
+    assert not may_change_score(model, FeatureDelta(T0, 0, "e", ["page_viewed", "interaction"]), False, False)
 
 
 def test_signals_and_built_in_names_are_resolved_to_what_is_stored():

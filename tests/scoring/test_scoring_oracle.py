@@ -13,8 +13,8 @@ from scoring.features.calendar import calendar
 from scoring.features.features import put_session
 from scoring.models.model import (
     INF,
+    ONE_POINT,
     Subject,
-    U,
     all_models,
     built_in_models,
     compile_model,
@@ -53,20 +53,22 @@ def assert_as_the_oracle_says(text, events, sessions, stage, as_of, zone):
     }
     assert sum(concluded.vector) == concluded.total
     if model.mean is None and not (model.decay and model.decay.shares):
-        assert {key: Fraction(points, U) for key, points in lines.items()} == expected
-        assert Fraction(concluded.total, U) == total
+        assert {key: Fraction(points, ONE_POINT) for key, points in lines.items()} == expected
+        assert Fraction(concluded.total, ONE_POINT) == total
     else:
         inexact = bool(model.decay or (model.mean and model.mean.shares))
         near_a_half = model.rounding and abs((2 * sum_without(expected)) % 2 - 1) < Fraction(1, 10**5)
         assume(not (inexact and near_a_half))
         for key in lines.keys() | expected.keys():
             if key[2] not in {"mean", "rounding"}:
-                assert abs(Fraction(lines.get(key, 0), U) - expected.get(key, 0)) < Fraction(2, U)
-        assert abs(Fraction(concluded.total, U) - total) < Fraction(2, U)
-        assert not model.rounding or Fraction(concluded.total, U) == total
+                assert abs(Fraction(lines.get(key, 0), ONE_POINT) - expected.get(key, 0)) < Fraction(
+                    2, ONE_POINT
+                )
+        assert abs(Fraction(concluded.total, ONE_POINT) - total) < Fraction(2, ONE_POINT)
+        assert not model.rounding or Fraction(concluded.total, ONE_POINT) == total
         assume(
             all(
-                abs(total - Fraction(t, U)) > Fraction(2, U)
+                abs(total - Fraction(t, ONE_POINT)) > Fraction(2, ONE_POINT)
                 for scale in model.scales.values()
                 for t, _ in scale
             )
@@ -205,5 +207,5 @@ def test_an_older_session_counts_less_by_its_half_life(days_between):
     left = 2 ** (-days_between / 45)
     expected = int((66 + 12 * left) / (1 + left) + 0.5)
     now = conclude(model, Subject(sessions), T0 + DAY, calendar("UTC"), IDLE).total
-    assert now == expected * U
-    assert conclude(old, Subject(sessions), T0 + DAY, calendar("UTC"), IDLE).total == 39 * U
+    assert now == expected * ONE_POINT
+    assert conclude(old, Subject(sessions), T0 + DAY, calendar("UTC"), IDLE).total == 39 * ONE_POINT

@@ -13,8 +13,8 @@ from scoring.features.calendar import calendar
 from scoring.models.decay import SHARES, half_life
 from scoring.models.model import (
     INF,
+    ONE_POINT,
     Subject,
-    U,
     compile_model,
     conclude,
     explain,
@@ -38,7 +38,7 @@ def acts(*ages, kind="qr_scanned"):
 
 def points_of(rule, *events, zone=UTC, as_of=T0):
     """What the only rule gives, in points."""
-    return Fraction(scored(model_of(rule), events, as_of, zone=zone).total, U)
+    return Fraction(scored(model_of(rule), events, as_of, zone=zone).total, ONE_POINT)
 
 
 def said(model, events, as_of=T0):
@@ -68,7 +68,7 @@ def test_times_limits_the_count_and_max_the_points():
     """Three of four scans are 12 points, of which the cap leaves 10."""
     model = model_of('each = "qr_scanned", points = 4, times = 3, max = 10')
     score = scored(model, acts(0, 1, 2, 3))
-    assert [points // U for points in score.vector] == [12, -2]
+    assert [points // ONE_POINT for points in score.vector] == [12, -2]
 
 
 def test_negative_points_are_repeated_no_more_often():
@@ -82,7 +82,7 @@ def test_several_sources_are_limited_together():
 
 def test_what_a_session_counts_is_limited_too():
     model = model_of('each = "session.pages", points = 5, times = 3', head='reads = "session"')
-    totals = [score_session(model, visit(60, pages, 0, 0)).total // U for pages in (2, 3, 4)]
+    totals = [score_session(model, visit(60, pages, 0, 0)).total // ONE_POINT for pages in (2, 3, 4)]
     assert totals == [10, 15, 15]
 
 
@@ -125,7 +125,7 @@ def test_days_that_leave_the_window_are_no_longer_limited():
 )
 def test_a_floor_limits_what_a_rule_takes(scans, points):
     score = scored(model_of('each = "qr_scanned", points = -5, min = -20'), acts(*[0] * scans))
-    assert [each // U for each in score.vector] == points
+    assert [each // ONE_POINT for each in score.vector] == points
 
 
 def test_a_floor_leaves_positive_points_alone():
@@ -141,8 +141,8 @@ def test_a_floor_leaves_positive_points_alone():
 def test_a_group_takes_at_most_what_its_floor_says(first, second, capped, total):
     model = model_of(f"base = {first}", f"base = {second}", group="min = -20\nmax = 50")
     score = scored(model, [])
-    assert [points // U for points in score.vector] == [first, second, capped]
-    assert score.total == total * U
+    assert [points // ONE_POINT for points in score.vector] == [first, second, capped]
+    assert score.total == total * ONE_POINT
 
 
 def test_a_rule_is_held_before_its_group_and_both_before_the_weight():
@@ -150,7 +150,7 @@ def test_a_rule_is_held_before_its_group_and_both_before_the_weight():
     rules = ('each = "qr_scanned", points = -5, min = -20', "base = -15")
     model = model_of(*rules, group="min = -30\nweight = 0.5")
     score = scored(model, acts(0, 0, 0, 0, 0))
-    assert [points / U for points in score.vector] == [-12.5, 2.5, -7.5, 2.5]
+    assert [points / ONE_POINT for points in score.vector] == [-12.5, 2.5, -7.5, 2.5]
 
 
 # fading
@@ -206,8 +206,8 @@ def test_the_age_is_counted_in_local_days():
     """Acted at 23:59: a day old a minute later."""
     model = model_of('each = "qr_scanned in 4 days", points = 8, fades = "linear"')
     late = [happened("qr_scanned", MIDNIGHT - 60_000)]
-    assert scored(model, late, MIDNIGHT - 1).total == 8 * U
-    assert scored(model, late, MIDNIGHT).total == 6 * U
+    assert scored(model, late, MIDNIGHT - 1).total == 8 * ONE_POINT
+    assert scored(model, late, MIDNIGHT).total == 6 * ONE_POINT
 
 
 def test_an_act_ahead_of_its_clock_counts_once_its_day_has_come():
@@ -243,7 +243,7 @@ def test_fading_and_the_decay_of_the_model_go_together():
     head = "min = 0\ndecay = { points = 1.5 }"
     model = model_of('each = "qr_scanned in 4 days", points = 8, fades = "linear"', head=head)
     score = scored(model, acts(0), T0 + 2 * DAY)
-    assert lines(model, score) == {"R0": 4 * U, "decay": -3 * U}
+    assert lines(model, score) == {"R0": 4 * ONE_POINT, "decay": -3 * ONE_POINT}
 
 
 @pytest.mark.parametrize("days", ["0.1", "0.5", "1", "2", "3", "7.25", "14", "30", "365"])

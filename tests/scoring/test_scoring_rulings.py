@@ -23,7 +23,16 @@ from schemas.envelope import Campaign, Context
 from scoring.features.calendar import calendar
 from scoring.features.features import put_session
 from scoring.features.signals import is_interaction
-from scoring.models.model import INF, Subject, U, compile_model, conclude, next_timer, rounded, score_session
+from scoring.models.model import (
+    INF,
+    ONE_POINT,
+    Subject,
+    compile_model,
+    conclude,
+    next_timer,
+    rounded,
+    score_session,
+)
 from scoring.models.phrases import trend
 
 
@@ -36,7 +45,7 @@ def counting(phrase):
 
 
 def points_of(model, events, as_of=T0, stage="new", zone=UTC):
-    return Decimal(scored(model, events, as_of, stage, zone).total) / U
+    return Decimal(scored(model, events, as_of, stage, zone).total) / ONE_POINT
 
 
 def test_chatbot_counts_only_what_came_through_the_chatbot():
@@ -133,8 +142,8 @@ def test_what_we_did_does_not_keep_a_lead_warm():
         happened("call_made", T0 + 10 * HOUR),
     ]
     assert lines(shipped("temperature"), scored(shipped("temperature"), events, T0 + 10 * HOUR)) == {
-        "Messages": 1 * U,
-        "Last interaction": 10 * U,
+        "Messages": 1 * ONE_POINT,
+        "Last interaction": 10 * ONE_POINT,
     }
 
 
@@ -243,7 +252,7 @@ def test_a_total_keeps_its_decimals_and_only_the_rounded_one_is_logged_in_time()
 def test_decay_stops_at_the_lowest_total_and_is_never_due_again():
     model = model_of('{ name = "b", base = 10 }', head="min = 9\ndecay = { points = 0.75 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert conclude(model, subject, T0 + 100 * DAY, UTC, IDLE).total == 9 * U
+    assert conclude(model, subject, T0 + 100 * DAY, UTC, IDLE).total == 9 * ONE_POINT
     assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
     assert next_timer(model, subject, T0 + DAY, UTC, IDLE) == INF
 
@@ -258,9 +267,9 @@ def test_decay_counts_full_days_of_24_hours_since_the_last_interaction():
 def test_a_half_life_halves():
     model = model_of('{ name = "b", base = 64 }', head="decay = { half_life_days = 10 }")
     totals = [scored(model, [happened("page_viewed")], T0 + days * DAY).total for days in (0, 10, 20, 60)]
-    assert [abs(total - points * U) <= 1 for total, points in zip(totals, (64, 32, 16, 1), strict=True)] == [
-        True
-    ] * 4
+    assert [
+        abs(total - points * ONE_POINT) <= 1 for total, points in zip(totals, (64, 32, 16, 1), strict=True)
+    ] == [True] * 4
 
 
 def test_decay_is_due_on_the_very_last_day_that_takes_something():
@@ -279,7 +288,7 @@ def test_what_a_producer_dated_tomorrow_counts_tomorrow():
     subject = Subject(features_of([happened("page_viewed", tomorrow)]))
     assert conclude(model, subject, T0, UTC, IDLE).total == 0
     assert next_timer(model, subject, T0, UTC, IDLE) == T0 - 10 * HOUR + DAY
-    assert conclude(model, subject, T0 - 10 * HOUR + DAY, UTC, IDLE).total == U
+    assert conclude(model, subject, T0 - 10 * HOUR + DAY, UTC, IDLE).total == ONE_POINT
 
 
 def test_a_decay_of_a_hundredth_is_found_without_a_due_per_day():
@@ -291,7 +300,11 @@ def test_a_decay_of_a_hundredth_is_found_without_a_due_per_day():
 
 def test_a_clamp_is_its_own_line():
     model = model_of('{ name = "b", base = 130 }', '{ name = "c", base = -10 }', head="min = 0\nmax = 100")
-    assert lines(model, scored(model, [])) == {"b": 130 * U, "c": -10 * U, "limit": -20 * U}
+    assert lines(model, scored(model, [])) == {
+        "b": 130 * ONE_POINT,
+        "c": -10 * ONE_POINT,
+        "limit": -20 * ONE_POINT,
+    }
 
 
 def test_a_cap_swallows_what_is_above_it_and_says_so():
@@ -302,7 +315,7 @@ def test_a_cap_swallows_what_is_above_it_and_says_so():
         for slot, points in zip(model.slots, score.vector, strict=True)
         if points
     }
-    assert slots == {("QR scans", "points"): 21 * U, ("QR scans", "rule cap"): -6 * U}
+    assert slots == {("QR scans", "points"): 21 * ONE_POINT, ("QR scans", "rule cap"): -6 * ONE_POINT}
 
 
 @pytest.mark.parametrize("stage", ["recycled", "disqualified", "churned", "lost"])
@@ -378,23 +391,23 @@ def test_an_open_session_counts_when_it_has_been_idle_for_long_enough():
     subject, last = Subject(features), T0 + 480_000
     assert conclude(model, subject, last + IDLE - 1, UTC, IDLE).total == 0
     assert next_timer(model, subject, last, UTC, IDLE) == last + IDLE
-    assert conclude(model, subject, last + IDLE, UTC, IDLE).total == 66 * U
+    assert conclude(model, subject, last + IDLE, UTC, IDLE).total == 66 * ONE_POINT
     assert conclude(model, subject, last + IDLE, UTC, 2 * IDLE).total == 0
     assert next_timer(model, subject, last + IDLE, UTC, IDLE) == INF
 
 
 def test_the_score_of_an_open_session_is_told_apart():
-    assert score_session(shipped("web_session"), visit(480, 4, 3, 1, closed=False)).total == 66 * U
+    assert score_session(shipped("web_session"), visit(480, 4, 3, 1, closed=False)).total == 66 * ONE_POINT
 
 
 def test_the_mean_is_over_the_latest_200_ended_sessions():
     features = visits(*(visit(480, 4, 3, 1, T0 - number * HOUR) for number in range(200)))
     model = shipped("web_session")
     put_session(features, "older", visit(45, 1, 1, 0, T0 - 300 * HOUR))
-    assert conclude(model, Subject(features), T0 + DAY, UTC, IDLE).total == 66 * U
+    assert conclude(model, Subject(features), T0 + DAY, UTC, IDLE).total == 66 * ONE_POINT
     put_session(features, "newer", visit(45, 1, 1, 0, T0 + HOUR))
     total = conclude(model, Subject(features), T0 + DAY, UTC, IDLE).total
-    assert total == 66 * U  # (199 x 66 + 12) / 200 = 65.73
+    assert total == 66 * ONE_POINT  # (199 x 66 + 12) / 200 = 65.73
     assert lines(model, conclude(model, Subject(features), T0 + DAY, UTC, IDLE))["Pages viewed"] == 19_925_000
 
 

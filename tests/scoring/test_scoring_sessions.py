@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from scoring.features.features import Features, put_session, retract_session
 from scoring.features.sessions import (
-    ACT,
     END,
     HEARTBEAT,
     HOUR,
+    INTERACTION,
     KEPT_EVENTS,
     MINUTE,
-    REMEMBERED,
+    SESSIONS_COUNTED,
     KeptEvents,
     SessionEvent,
     cut,
@@ -107,7 +107,7 @@ def test_only_the_two_hundred_latest_sessions_are_remembered():
     held = fold(acts)
     recent = {a.event_id for a in acts if a.last >= acts[-1].last - DAY - IDLE}
     assert recent <= set(held)
-    assert len(held) == len(recent) + REMEMBERED
+    assert len(held) == len(recent) + SESSIONS_COUNTED
     assert min(held) == f"e{600 - len(held):05d}"
 
 
@@ -137,12 +137,12 @@ acts_strategy = st.lists(
             f"{t}{kind}{camp}{pid}",
             t * MINUTE,
             kind,
-            int(kind == ACT),
+            int(kind == INTERACTION),
             campaign=camp,
             producer_id=pid,
         ),
         st.integers(0, 900),
-        st.sampled_from([ACT, ACT, ACT, ACT, END, HEARTBEAT]),
+        st.sampled_from([INTERACTION, INTERACTION, INTERACTION, INTERACTION, END, HEARTBEAT]),
         st.sampled_from(["", "", "x", "y"]),
         st.sampled_from(["", "", "", "p", "q"]),
     ),
@@ -183,8 +183,8 @@ def test_a_long_life_with_late_acts_equals_cutting_it_whole(seed, monkeypatch):
     for i in range(rng.randint(20, 200)):
         now += rng.randint(*gap)
         late = rng.choice([3, 25, 200, 1400, 1425, 1439]) if rng.random() < 0.12 else 0
-        kind = END if rng.random() < 0.05 else ACT
-        arrived.append((now, at(now - late, f"e{i:04d}", kind=kind, pages=1 if kind == ACT else 0)))
+        kind = END if rng.random() < 0.05 else INTERACTION
+        arrived.append((now, at(now - late, f"e{i:04d}", kind=kind, pages=1 if kind == INTERACTION else 0)))
     kept, features = KeptEvents(), Features()
     for clock, act in arrived:
         changes = track(kept, features.sessions, act, clock * MINUTE, IDLE)
@@ -200,4 +200,4 @@ def test_a_long_life_with_late_acts_equals_cutting_it_whole(seed, monkeypatch):
     expected = {c.session_id: (c.opened_at, c.last_at, c.closed, c.pages) for c in whole}
     got = {i: (s.opened_at, s.last_at, s.closed, s.pages) for i, s in features.sessions.items()}
     assert got == dict(list(expected.items())[-len(got) :])
-    assert len(got) >= min(len(expected), REMEMBERED)
+    assert len(got) >= min(len(expected), SESSIONS_COUNTED)

@@ -9,15 +9,22 @@ from leads_given import T0, features_of, happened, shipped
 
 from schemas.envelope import Campaign, Context
 from schemas.events import EVENT_TYPES
-from scoring.features.signals import EFFECTS, Catalogue, SignalError, define, is_interaction, minor_units
+from scoring.features.signals import (
+    EFFECTS,
+    SignalCatalogue,
+    SignalError,
+    define_signal,
+    is_interaction,
+    minor_units,
+)
 from scoring.features.sources import source_of
 from scoring.models.model import compile_model
 
-PLAIN = Catalogue.of([])
+PLAIN = SignalCatalogue.of([])
 
 
 def lift(event, *models):
-    return Catalogue.of(models).lift(event, T0, T0 // 86_400_000)
+    return SignalCatalogue.of(models).lift(event, T0, T0 // 86_400_000)
 
 
 def needed(kind):
@@ -121,7 +128,7 @@ IMPORTANT = [" get a demo ", "GET A DEMO", "Be an Early Bird"]
 
 @pytest.mark.parametrize("text", IMPORTANT)
 def test_an_important_click_is_known_by_its_words(text):
-    catalogue = Catalogue.of([shipped("web_session")])
+    catalogue = SignalCatalogue.of([shipped("web_session")])
     assert catalogue.is_important_click(happened("element_clicked", text=text))
     assert not catalogue.is_important_click(happened("element_clicked", text=text + "!"))
     assert not catalogue.is_important_click(happened("link_clicked", text=text))
@@ -129,9 +136,9 @@ def test_an_important_click_is_known_by_its_words(text):
 
 
 def test_a_changed_definition_counts_from_zero_under_a_new_name():
-    first = define("voice", {"event": "message_received", "field": "kind", "equals": "voice"})
-    same = define("voice", {"field": "kind", "event": "message_received", "equals": "voice"})
-    changed = define("voice", {"event": "message_received", "field": "kind", "equals": "text"})
+    first = define_signal("voice", {"event": "message_received", "field": "kind", "equals": "voice"})
+    same = define_signal("voice", {"field": "kind", "event": "message_received", "equals": "voice"})
+    changed = define_signal("voice", {"event": "message_received", "field": "kind", "equals": "text"})
     assert first.stored == same.stored != changed.stored
     assert first.stored.startswith("voice@")
     assert len(first.stored) == len("voice@") + 8
@@ -140,7 +147,7 @@ def test_a_changed_definition_counts_from_zero_under_a_new_name():
 def test_models_that_define_a_signal_alike_share_it():
     one, other = shipped("temperature"), shipped("temperature")
     voice = happened("message_received", kind="voice")
-    signals = Catalogue.of([one, other]).lift(voice, T0, 0).signals
+    signals = SignalCatalogue.of([one, other]).lift(voice, T0, 0).signals
     assert len(signals) == len(set(signals)) == 3
 
 
@@ -184,10 +191,10 @@ def test_no_property_makes_a_signal_fail(value):
         {"is_set": True}, {"is_not_set": True},
     ]  # fmt: skip
     for test in tests:
-        defined = define("s", {"event": "custom:x", "field": "p", **test})
+        defined = define_signal("s", {"event": "custom:x", "field": "p", **test})
         assert defined.holds(happened("custom", name="x", properties={"p": value})) in {True, False}
-    kept = define("s", {"event": "custom:x", "distinct": "p"})
-    lifted = Catalogue.of([type("M", (), {"signals": (kept,)})()]).lift(
+    kept = define_signal("s", {"event": "custom:x", "distinct": "p"})
+    lifted = SignalCatalogue.of([type("M", (), {"signals": (kept,)})()]).lift(
         happened("custom", name="x", properties={"p": value}), T0, 0
     )
     assert all(len(item) <= 17 for _, item in lifted.items)
@@ -220,14 +227,14 @@ def test_a_definition_that_makes_no_sense_is_refused_with_the_reason(table, reas
     if table == {"event": "custom"}:
         table = {"event": "custom", "field": "x", "is_set": True}
     with pytest.raises(SignalError) as refused:
-        define("mine", table)
+        define_signal("mine", table)
     assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["page_viewed", "interaction", "high_intent", "created", "questions"])
 def test_a_name_that_is_taken_cannot_be_defined(name):
     with pytest.raises(SignalError, match="counted anyway"):
-        define(name, {"event": "page_viewed"})
+        define_signal(name, {"event": "page_viewed"})
 
 
 def from_site(referrer, url="https://shop.example/page"):

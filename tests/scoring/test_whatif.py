@@ -6,23 +6,23 @@ from leads_given import DAY, IDLE, T0, UTC, features_of, happened
 from scoring.evaluation.what_if import (
     MOVERS,
     NO_CURRENT_SCORE,
-    Compared,
     CurrentScore,
+    EvaluationTime,
+    LeadComparison,
     MoveCounts,
-    When,
     add,
+    changes_important_clicks,
     compare,
     distribution,
     fires,
     movers,
-    recuts_clicks,
     report,
     uncounted,
 )
-from scoring.models.model import Subject, U, compile_model
+from scoring.models.model import ONE_POINT, Subject, compile_model
 from scoring.models.score import Conclusion
 
-NOW = When(T0, UTC, IDLE)
+NOW = EvaluationTime(T0, UTC, IDLE)
 
 
 def model(rules, head="", tail=""):
@@ -49,8 +49,8 @@ ONE_OF_EACH = (happened("page_viewed", T0 - DAY), happened("email_opened", T0 - 
 
 def test_a_lead_is_compared_line_by_line():
     tally, old, new = MoveCounts(), model(PAGES), model(f"{PAGES}, {OPENS}")
-    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, CurrentScore(5 * U, []))
-    assert (compared.before.total, compared.after.total) == (5 * U, 35 * U)
+    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, CurrentScore(5 * ONE_POINT, []))
+    assert (compared.before.total, compared.after.total) == (5 * ONE_POINT, 35 * ONE_POINT)
     assert compared.fires == ["heat:warm"]
     add(tally, ("t", "L"), compared, old, new)
     told = report(tally)
@@ -73,23 +73,23 @@ def test_a_lead_is_compared_line_by_line():
 def test_a_new_model_is_compared_with_nothing():
     compared = compare(None, model(OPENS), lead(*ONE_OF_EACH), NOW)
     assert compared.before == Conclusion(0, [], {})
-    assert compared.after.total == 30 * U
+    assert compared.after.total == 30 * ONE_POINT
     assert compared.fires == ["heat:warm"]
 
 
 @pytest.mark.parametrize(
     ("said", "total", "fired"),
     [
-        (NO_CURRENT_SCORE, 49.5 * U, ["heat:warm", "heat:hot"]),
-        (NO_CURRENT_SCORE, 49.4 * U, ["heat:warm"]),
-        (CurrentScore(10 * U, ["heat:warm"]), 50 * U, ["heat:hot"]),
+        (NO_CURRENT_SCORE, 49.5 * ONE_POINT, ["heat:warm", "heat:hot"]),
+        (NO_CURRENT_SCORE, 49.4 * ONE_POINT, ["heat:warm"]),
+        (CurrentScore(10 * ONE_POINT, ["heat:warm"]), 50 * ONE_POINT, ["heat:hot"]),
         (
-            CurrentScore(9 * U, ["heat:warm"]),
-            50 * U,
+            CurrentScore(9 * ONE_POINT, ["heat:warm"]),
+            50 * ONE_POINT,
             ["heat:hot"],
         ),  # it fired, then a merge took the points away
-        (CurrentScore(60 * U, []), 50 * U, []),
-        (CurrentScore(int(49.6 * U), []), 50 * U, []),
+        (CurrentScore(60 * ONE_POINT, []), 50 * ONE_POINT, []),
+        (CurrentScore(int(49.6 * ONE_POINT), []), 50 * ONE_POINT, []),
     ],
 )
 def test_thresholds_fire_on_whole_points_while_armed(said, total, fired):
@@ -100,7 +100,7 @@ def test_a_lower_threshold_alone_fires_nothing():
     """Nobody rises: the band changes, and no workflow starts."""
     lower = f'model = "m"\nbands = {{ heat = {{ hot = 3, cold = 0 }} }}\n[groups.g]\nrules = [{PAGES}]'
     old, new = model(PAGES), compile_model(lower)
-    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, CurrentScore(5 * U, []))
+    compared = compare(old, new, lead(*ONE_OF_EACH), NOW, CurrentScore(5 * ONE_POINT, []))
     assert compared.after.bands == {"heat": "hot"}
     assert compared.fires == []
 
@@ -108,17 +108,17 @@ def test_a_lower_threshold_alone_fires_nothing():
 def test_a_lead_that_the_draft_moves_on_is_scored_in_its_new_stage():
     staged = '{ name = "Stage", choose = "profile.stage", points = { qualified = 40 } }'
     compared = compare(model(PAGES), model(staged), lead(*ONE_OF_EACH), NOW, restage=lambda _: "qualified")
-    assert compared.after.total == 40 * U
+    assert compared.after.total == 40 * ONE_POINT
     assert compared.stages == ("new", "qualified")
     assert compare(model(PAGES), model(staged), lead(*ONE_OF_EACH), NOW).after.total == 0
 
 
 def one(before, after, bands=({"heat": "cold"}, {"heat": "cold"})):
     first, second = (
-        Conclusion(round(total * U), [round(total * U)], each)
+        Conclusion(round(total * ONE_POINT), [round(total * ONE_POINT)], each)
         for total, each in zip((before, after), bands, strict=True)
     )
-    return Compared(first, second, [], ("new", "new"))
+    return LeadComparison(first, second, [], ("new", "new"))
 
 
 def test_totals_fall_into_ranges_of_twenty():
@@ -160,5 +160,5 @@ def test_a_signal_is_counted_if_a_model_in_force_defines_it_just_so():
     assert uncounted(voice, [model(PAGES), voice]) == ()
     assert uncounted(named_otherwise, [voice]) == ("spoken",)
     assert uncounted(defined_otherwise, [voice]) == ("voice",)
-    assert not recuts_clicks(["voice"])
-    assert recuts_clicks(["voice", "important_click"])
+    assert not changes_important_clicks(["voice"])
+    assert changes_important_clicks(["voice", "important_click"])

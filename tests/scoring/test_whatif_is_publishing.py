@@ -16,17 +16,17 @@ from schemas.topics import EVENTS, LEAD_CHANGES, SCORE_CHANGED
 from scoring.evaluation.what_if import (
     NO_CURRENT_SCORE,
     CurrentScore,
+    EvaluationTime,
     MoveCounts,
-    When,
     add,
     compare,
     merged,
     report,
 )
 from scoring.features.calendar import calendar
-from scoring.models.model import U, built_in_models, compile_model, rounded
+from scoring.models.model import ONE_POINT, built_in_models, compile_model, rounded
 from streams.published import ModelVersion, TenantSettings
-from streams.replay import Replay, brought_to, subject_of
+from streams.replay import Replay, lead_as_of, subject_of
 from streams.score_leads.lead_rules import Rules
 from streams.score_leads.lead_stage import stage_if
 
@@ -63,7 +63,7 @@ def of_several_people(events, people):
 
 def replayed(models, events, heard=None):
     genesis = [record for name, text in models.items() for record in published(name, text, 1, 0)]
-    replay = Replay(genesis, hear=heard)
+    replay = Replay(genesis, on_output=heard)
     replay.append(Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events)
     replay.rest()
     return replay
@@ -80,15 +80,15 @@ def tried(models, draft, events, now):
     )
     found, tally = {}, MoveCounts()
     for stored in replayed(models, events).leads():
-        lead = brought_to(stored, rules, now)
-        if not lead.held:
+        lead = lead_as_of(stored, rules, now)
+        if not lead.identities:
             continue
-        said = lead.head.said.get(model.name)
+        said = lead.head.emitted.get(model.name)
         compared = compare(
             in_force,
             model,
             subject_of(lead),
-            When(now, calendar("UTC"), IDLE),
+            EvaluationTime(now, calendar("UTC"), IDLE),
             CurrentScore(said.total, said.disarmed) if said else NO_CURRENT_SCORE,
             lambda concluded, lead=lead: stage_if(after, lead, {model.name: concluded}),
         )
@@ -107,7 +107,7 @@ def really_published(models, draft, events, now):
     replay.append(published(name, draft, 2, now, fire=True))
     replay.rest()
     said = [decode_statement(each.value) for each in heard if each.topic in (SCORE_CHANGED, LEAD_CHANGES)]
-    return {lead.lead_id: lead for lead in replay.leads() if lead.held}, said
+    return {lead.lead_id: lead for lead in replay.leads() if lead.identities}, said
 
 
 def check(models, draft, events, now):
@@ -121,7 +121,7 @@ def check(models, draft, events, now):
             marks = {f"{each.scale}:{band}" for band in each.crossed}
             crossed[each.lead_id] = crossed.get(each.lead_id, set()) | marks
     for lead_id, compared in found.items():
-        now_said = expected[lead_id].head.said[name]
+        now_said = expected[lead_id].head.emitted[name]
         assert compared.after.total == now_said.total
         assert compared.after.vector == now_said.vector
         assert compared.after.bands == now_said.bands
@@ -133,9 +133,9 @@ def check(models, draft, events, now):
     for lead_id, compared in found.items():
         # The ledger's last word may be older than the exact total now, yet shows the same whole points.
         if lead_id in changed:
-            previous = round(changed[lead_id].previous * U)
+            previous = round(changed[lead_id].previous * ONE_POINT)
             assert rounded(previous) == rounded(compared.before.total)
-            assert round(changed[lead_id].total * U) == compared.after.total
+            assert round(changed[lead_id].total * ONE_POINT) == compared.after.total
         else:
             assert rounded(compared.before.total) == rounded(compared.after.total)
     entered = {each.lead_id: each for each in said if isinstance(each, say.StageEntered)}

@@ -11,7 +11,7 @@ from stream_stories import DAY, HOUR, MINUTE, Story, happened
 
 from gateway.door.resolving import MADE, AddressMatches, resolved
 from schemas.topics import EVENTS, visitor_key
-from scoring.features.identity import IDENTITIES, Visitor, is_anonymous
+from scoring.features.identity import MOST_IDENTITIES, Visitor, is_anonymous
 
 EMILY, FRED = "emily@acme.io", "fred@acme.io"
 numbers = itertools.count()
@@ -136,16 +136,16 @@ def test_who_was_merged_away_is_not_found_and_the_lead_that_stays_is():
 
 def test_the_fifty_first_device_parks_in_a_lead_of_its_own_and_goes_on_there():
     house = House()
-    for number in range(IDENTITIES + 1):
+    for number in range(MOST_IDENTITIES + 1):
         house.when(house.gives(f"device-{number}", EMILY))
-    (full,) = [c for c in house.story.pipeline.cards.values() if c and c.identities == IDENTITIES]
+    (full,) = [c for c in house.story.pipeline.cards.values() if c and c.identities == MOST_IDENTITIES]
     assert full.lead_id.startswith(MADE)
     (parked,) = house.leads() - {full.lead_id}
     assert is_anonymous(parked)
-    last = f"device-{IDENTITIES}"
+    last = f"device-{MOST_IDENTITIES}"
     house.when(house.gives(last, EMILY), house.page(last))
     assert house.story.card(parked).counts["page_viewed"] == 1
-    assert house.story.card(full.lead_id).identities == IDENTITIES
+    assert house.story.card(full.lead_id).identities == MOST_IDENTITIES
 
 
 def test_what_was_decided_is_folded_and_never_looked_up_again():

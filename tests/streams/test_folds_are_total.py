@@ -22,7 +22,7 @@ from schemas.moment import EARLIEST, LATEST, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
 from scoring.features.features import Features, Session, encode, encode_delta, evolve, put_session
-from scoring.features.signals import Catalogue, is_interaction
+from scoring.features.signals import SignalCatalogue, is_interaction
 from streams.published import compiled
 from streams.track_sessions import VisitorState
 
@@ -172,7 +172,7 @@ def check_sound(pipeline):
         totals[key] = totals.get(key, 0) + sum(round(line.points * 1e6) for line in statement.lines)
         assert totals[key] == round(statement.total * 1e6)
     for state in pipeline.leads().values():
-        for name, said in state.head.said.items():
+        for name, said in state.head.emitted.items():
             assert totals.get((state.tenant, state.lead_id, name), 0) == said.total == sum(said.vector)
 
 
@@ -260,7 +260,7 @@ clocks = st.one_of(
     st.integers(0, 400).map(lambda hours: NOON + hours * 3_600_000),
     st.sampled_from([EARLIEST, -1, 0, 1, LATEST]),
 )
-CATALOGUE = Catalogue.of([compiled(text) for _, text in SHIPPED])
+CATALOGUE = SignalCatalogue.of([compiled(text) for _, text in SHIPPED])
 occurred = st.sampled_from([EARLIEST, -1, 0, NOON - 99 * DAY, NOON, NOON + DAY, LATEST])
 lifts = st.builds(lambda event, when: CATALOGUE.lift(event, when, when // DAY), events, occurred)
 """What stage 1 may say of an event: of any, at any time."""

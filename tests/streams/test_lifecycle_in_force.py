@@ -13,7 +13,7 @@ from random_lifecycles import lifecycles
 from stream_stories import DAY, HOUR, NOON, SHIPPED, Settings, Story, Time, at, given, happened
 
 from leadstream.console import Failure
-from leadstream.publishing import check_bands, lifecycle_text
+from leadstream.operations.publishing import check_bands, lifecycle_text
 from leadstream.wiring import genesis
 from schemas import statements as say
 from schemas.control import SettingsPublished
@@ -140,7 +140,7 @@ def test_a_lifecycle_with_a_mistake_is_a_dead_letter_and_nothing_stops():
     }
     assert "line 6, transition to 'contacted', when: 'e-mail' is no signal" in letters[0].reason
     assert story.when(crm("email_sent", "e", 0)).stage("L") == "contacted"
-    assert story.pipeline.lead("L").head.edges.keys() >= {"~stage"}, "the lifecycle before it still holds"
+    assert story.pipeline.lead("L").head.timers.keys() >= {"~stage"}, "the lifecycle before it still holds"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_stored_rounded_total_is_what_a_recalculation_gives(every_night, las
     for lead in pipeline.leads().values():
         assert lead.head.clock == last
         subject = Subject(lead.features, lead.head.position.stage)
-        for name, said in lead.head.said.items():
+        for name, said in lead.head.emitted.items():
             now = conclude(MODELS[name], subject, last, calendar("UTC"), 30 * MINUTE)
             assert (rounded(said.total), said.bands) == (rounded(now.total), now.bands)
             compared += 1

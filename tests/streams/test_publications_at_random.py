@@ -12,7 +12,7 @@ from random_lifecycles import lifecycles
 from stream_stories import DAY, HOUR, Publish, Settings, Story, Time, happened
 
 from schemas import statements as say
-from scoring.models.points import U
+from scoring.models.points import ONE_POINT
 
 BY_STAGE = """
 model = "fit"
@@ -129,8 +129,8 @@ def test_every_statement_goes_on_where_the_last_one_ended_and_the_last_is_what_i
             continue
         match said:
             case say.ScoreChanged(lead_id=lead, model=model):
-                assert abs(said.previous - totals[lead, model]) < 1 / U
-                assert abs(sum(line.points for line in said.lines) - said.change) < 1 / U
+                assert abs(said.previous - totals[lead, model]) < 1 / ONE_POINT
+                assert abs(sum(line.points for line in said.lines) - said.change) < 1 / ONE_POINT
                 totals[lead, model] = said.total
             case say.BandChanged(lead_id=lead, model=model, scale=scale):
                 assert said.previous == bands[lead, model, scale]
@@ -140,9 +140,9 @@ def test_every_statement_goes_on_where_the_last_one_ended_and_the_last_is_what_i
                 stages[lead] = said.stage
     for lead in story.pipeline.leads().values():
         if known(lead.lead_id):
-            stored = lead.head.said
+            stored = lead.head.emitted
             own = [key for key in totals if key[0] == lead.lead_id]
-            assert {key[1]: round(totals[key] * U) for key in own if key[1] in stored} == {
+            assert {key[1]: round(totals[key] * ONE_POINT) for key in own if key[1] in stored} == {
                 model: each.total for model, each in stored.items() if (lead.lead_id, model) in totals
             }
             assert all(totals[key] == 0 for key in own if key[1] not in stored)

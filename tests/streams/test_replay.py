@@ -14,9 +14,9 @@ from schemas.moment import millis, moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, lead_key
-from scoring.models.model import U, built_in_models
+from scoring.models.model import ONE_POINT, built_in_models
 from streams.published import ModelVersion, TenantSettings
-from streams.replay import Replay, brought_to, subject_of
+from streams.replay import Replay, lead_as_of, subject_of
 from streams.score_leads.lead_rules import Rules
 
 MODELS = built_in_models()
@@ -51,7 +51,7 @@ def simulated(events):
 
 def replayed(events, *, chunk=500):
     heard = []
-    replay = Replay(genesis(), hear=heard.append, chunk=chunk)
+    replay = Replay(genesis(), on_output=heard.append, chunk=chunk)
     for event in events:
         replay.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
         replay.rest()
@@ -75,7 +75,7 @@ def test_a_replay_says_what_the_simulated_log_says(spec, chunk):
     assert list(found) == sorted(expected)
     for key, state in expected.items():
         assert found[key].head == state.head
-        assert found[key].held == state.held
+        assert found[key].identities == state.identities
         assert subject_of(found[key]).stage == state.head.position.stage
 
 
@@ -94,7 +94,7 @@ def test_advancing_concludes_what_a_timer_for_every_lead_would(spec, days):
     advanced.advance_to(to)
     for one, other in zip(woken.leads(), advanced.leads(), strict=True):
         # Whoever was not due keeps an older clock, and has said the same.
-        assert one.head.said == other.head.said
+        assert one.head.emitted == other.head.emitted
         assert one.head.position == other.head.position
 
 
@@ -146,16 +146,19 @@ def seen_by(model):
 
 
 def test_a_lead_that_a_new_version_has_not_reached_yet_is_brought_to_it():
-    lead = brought_to(
+    lead = lead_as_of(
         seen_by(OPENS), rules_of(opens=(2, CAPPED), other=(1, OPENS.replace("opens", "other"))), START
     )
-    assert {name: said.total for name, said in lead.head.said.items()} == {"opens": 7 * U, "other": 5 * U}
-    assert len(lead.head.said["opens"].vector) == 3
+    assert {name: said.total for name, said in lead.head.emitted.items()} == {
+        "opens": 7 * ONE_POINT,
+        "other": 5 * ONE_POINT,
+    }
+    assert len(lead.head.emitted["opens"].vector) == 3
 
 
 def test_a_lead_that_a_retirement_has_not_reached_yet_goes_on_without_the_model():
-    lead = brought_to(seen_by(OPENS), rules_of(other=(1, OPENS.replace("opens", "other"))), START + 9 * DAY)
-    assert {name: said.total for name, said in lead.head.said.items()} == {"other": 0}
+    lead = lead_as_of(seen_by(OPENS), rules_of(other=(1, OPENS.replace("opens", "other"))), START + 9 * DAY)
+    assert {name: said.total for name, said in lead.head.emitted.items()} == {"other": 0}
     assert lead.head.clock == START + 9 * DAY
 
 
@@ -179,4 +182,4 @@ def test_a_tenants_own_text_of_the_same_version_replaces_everybodys():
     )
     view(3)
     [lead] = replay.leads()
-    assert lead.head.said["opens"].vector == [0, 10 * U]
+    assert lead.head.emitted["opens"].vector == [0, 10 * ONE_POINT]

@@ -112,7 +112,7 @@ REFERENCE_SIGNALS = (
 
 
 def leads_seen(pipeline):
-    return {s.lead_id: seen(s.features) for s in pipeline.leads().values() if s.held}
+    return {s.lead_id: seen(s.features) for s in pipeline.leads().values() if s.identities}
 
 
 def plain(thing):
@@ -129,7 +129,7 @@ def scores_at(pipeline, at):
             for n in texts
         ]
         for s in pipeline.leads().values()
-        if s.held
+        if s.identities
     }
 
 
@@ -157,7 +157,7 @@ def test_the_copy_at_the_owner_is_what_the_visitor_wrote(spec, seed):
             state = VisitorState(key, dict(parts))
             for number, segment in enumerate(state.visitor.segments):
                 if segment.born:
-                    held = leads[key_of_lead(segment.owner)].held[f"{key}#{number}"]
+                    held = leads[key_of_lead(segment.owner)].identities[f"{key}#{number}"]
                     assert held.epoch == segment.epoch
                     assert plain(held.features) == plain(state.bodies[number].features)
 
@@ -222,7 +222,7 @@ def test_folding_the_recorded_activity_again_says_the_same(spec, seed, publicati
 def test_whatever_the_order_of_publication_every_shard_ends_on_the_highest_version(spec, seed):
     pipeline = started().run(seed, history(spec), models=random.Random(seed).sample(LATER, 3))
     versions = {
-        said.version for s in pipeline.leads().values() for n, said in s.head.said.items() if n == "m"
+        said.version for s in pipeline.leads().values() for n, said in s.head.emitted.items() if n == "m"
     }
     assert versions <= {13}
 
@@ -242,7 +242,7 @@ def test_ledger_lines_sum_to_the_score_and_the_chain_of_previous_scores_is_unbro
         totals[key] = before + sum(round(line.points * 1e6) for line in statement.lines)
         assert totals[key] == round(statement.total * 1e6) == before + round(statement.change * 1e6)
     for state in pipeline.leads().values():
-        for name, said in state.head.said.items():
+        for name, said in state.head.emitted.items():
             assert totals.pop((state.lead_id, name), 0) == said.total == sum(said.vector)
     assert not any(totals.values()), "points of a model that scores no more"
 
@@ -252,7 +252,7 @@ def test_ledger_lines_sum_to_the_score_and_the_chain_of_previous_scores_is_unbro
 def test_what_was_said_is_what_the_features_say_now(spec, seed):
     def check(pipeline):
         for state in pipeline.leads().values():
-            if not state.held or state.head.said.keys() != {"m", "s"}:
+            if not state.identities or state.head.emitted.keys() != {"m", "s"}:
                 continue
             for name, text in FIRST:
                 now = conclude(
@@ -262,8 +262,8 @@ def test_what_was_said_is_what_the_features_say_now(spec, seed):
                     calendar("UTC"),
                     HALF_HOUR,
                 )
-                assert rounded(state.head.said[name].total) == rounded(now.total)
-                assert state.head.said[name].bands == now.bands
+                assert rounded(state.head.emitted[name].total) == rounded(now.total)
+                assert state.head.emitted[name].bands == now.bands
 
     started().run(seed, history(spec), timers=5, check=check)
 
@@ -349,7 +349,7 @@ def test_merges_and_splits_alone_never_fire_a_threshold_twice(spec, seed, moves)
     disarmed = {
         (s.lead_id, *mark.split(":"))
         for s in pipeline.leads().values()
-        for said in s.head.said.values()
+        for said in s.head.emitted.values()
         for mark in said.disarmed
     }
     assert disarmed <= fired
@@ -390,8 +390,8 @@ def test_merges_and_splits_alone_never_fire_a_threshold_twice(spec, seed, moves)
 def test_a_full_lead_refuses_without_loops_and_nothing_is_lost(monkeypatch_limit, spec, seed, cycles):
     events = history(spec, cycles=cycles)
     pipeline = started().run(seed, events)
-    held = [s for s in pipeline.leads().values() if s.held]
-    assert all(len(s.held) <= 2 for s in held)
+    held = [s for s in pipeline.leads().values() if s.identities]
+    assert all(len(s.identities) <= 2 for s in held)
     interactions = sum(
         s.features.signals["interaction"].count for s in held if "interaction" in s.features.signals
     )
@@ -428,6 +428,6 @@ def test_a_crash_in_the_middle_of_a_sweep_is_resumed_at_its_cursor():
         steps += 1
     assert steps > 2 * 30 / 3
     for state in pipeline.leads().values():
-        assert state.head.said["m"].version == 20
+        assert state.head.emitted["m"].version == 20
     swept = [s for s in pipeline.statements(say.ScoreChanged) if s.caused_by == "model:*:m:20"]
     assert len({s.lead_id for s in swept}) == len(swept) == 30

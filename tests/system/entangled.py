@@ -9,7 +9,7 @@ import random
 from datetime import timedelta
 
 from schemas.events import ContactShared, LeadIdentified, LeadsMerged, MergeUndone, PageViewed, QrScanned
-from scoring.features.identity import IDENTITIES
+from scoring.features.identity import MOST_IDENTITIES
 
 LEADS = 5
 DEVICES = 4
@@ -33,7 +33,7 @@ def mixed_in(events, more):
 
 def assert_entangled(cards):
     """It came to what it is for: full leads, leads that others went into, and leads that are no more."""
-    assert max(card.identities for card in cards.values()) == IDENTITIES
+    assert max(card.identities for card in cards.values()) == MOST_IDENTITIES
     assert sum(card.identities > 1 for card in cards.values()) > 20
     assert sum(card.redirect is not None for card in cards.values()) > 20
 
@@ -65,7 +65,7 @@ def _group(rng, name, begin, end):
 def _crowd(rng, name, begin, end):
     """Some come before they say who they are; the last ones find the lead full."""
     lead = f"{name}-lead"
-    for number, at in enumerate(_moments(rng, IDENTITIES + 10, begin, end)):
+    for number, at in enumerate(_moments(rng, MOST_IDENTITIES + 10, begin, end)):
         said = {"occurred_at": at, "recorded_at": at, "visitor_id": f"{name}-device-{number}"}
         yield PageViewed(**said, event_id=f"{name}.{number}", lead_id=None if number % 2 else lead)
         yield LeadIdentified(**said, event_id=f"{name}.{number}!", lead_id=lead)

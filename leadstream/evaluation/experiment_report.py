@@ -14,7 +14,7 @@ from projections.queries import compiled
 from projections.tables import READ_OPTIONS
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.proportions import Interval
-from scoring.experiments.results import Exposure, GoalConversion, Reached, Results, SampleSize, results
+from scoring.experiments.results import Exposure, GoalConversion, GoalResult, Results, SampleSize, results
 
 SURE = 0.05
 NOTHING = "-"
@@ -79,7 +79,7 @@ def print_results(experiment: Experiment, shown: Results) -> None:
     _tell_doubts(shown)
 
 
-def _rates(reached: Reached) -> tuple[str, str, str, str]:
+def _rates(reached: GoalResult) -> tuple[str, str, str, str]:
     if reached.rate is None or reached.interval is None:
         return NOTHING, NOTHING, NOTHING, NOTHING
     against = reached.against_control
@@ -122,6 +122,6 @@ def _tell_doubts(shown: Results) -> None:
         )
 
 
-def _without_them(goal: str, reached: Reached) -> str:
+def _without_them(goal: str, reached: GoalResult) -> str:
     rate = NOTHING if reached.pure_rate is None else f"{reached.pure_rate:.1%}"
     return f"{goal}, reached by {reached.saw_several:,} of them, {rate} without them"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from gateway.published import ShardPublications
+from authoring.active_models import ShardPublications
 
 State = Literal["waiting", "sweeping", "done"]
 

@@ -16,7 +16,7 @@ from msgspec import Struct, inspect, structs
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import ANONYMOUS, MAX_FLOAT, MAX_INTEGER, Event, Identifier, tag_of
 from schemas.events import ABOUT_LEADS, EVENT_TYPES, LeadsMerged, MergeUndone
-from schemas.refusal import ECHO, Refusal, short
+from schemas.refusal import ECHO, Refusal, shorten
 
 MAX_DEPTH = 8
 """Levels of `properties` and of `extra`, into which unknown fields go."""
@@ -69,10 +69,10 @@ def check_storable(message: Struct, raw: bytes) -> None:
             _check_amount(name, amount)
     for name in free:
         if (value := getattr(message, name)) is not None:
-            check_free(value, name, 1)
+            check_json_value(value, name, 1)
     if b"\\u0000" in raw:
         for name, value in msgspec.to_builtins(message).items():
-            check_free(value, name, 1)
+            check_json_value(value, name, 1)
 
 
 def _check_moment(name: str, at: datetime) -> None:
@@ -94,7 +94,7 @@ def _check_amount(name: str, amount: Decimal) -> None:
         raise Refusal(name, "must have at most six decimals")
 
 
-def check_free(value: Any, path: str, depth: int) -> None:
+def check_json_value(value: Any, path: str, depth: int) -> None:
     """Refuses text that cannot be stored, numbers that JSON readers disagree on, and deep nesting."""
     match value:
         case str():
@@ -118,13 +118,13 @@ def check_free(value: Any, path: str, depth: int) -> None:
             )
             for key, entry in entries:
                 at = f"{path}.{key}"[: 2 * ECHO]
-                check_free(key, at, depth)
-                check_free(entry, at, depth + 1)
+                check_json_value(key, at, depth)
+                check_json_value(entry, at, depth + 1)
         case _:
             pass
 
 
-def identified(event: Event) -> Event:
+def with_valid_ids(event: Event) -> Event:
     """The event under the ids it may be filed by; `anon:V` is visitor V."""
     lead_id, visitor_id, kind = event.lead_id, event.visitor_id, type(event)
     if lead_id is None:
@@ -135,7 +135,7 @@ def identified(event: Event) -> Event:
     elif kind in ABOUT_LEADS:
         _check_known(event, lead_id)
     elif lead_id.startswith(ANONYMOUS):
-        return identified(_as_visitor(event, lead_id.removeprefix(ANONYMOUS)))
+        return with_valid_ids(_as_visitor(event, lead_id.removeprefix(ANONYMOUS)))
     elif is_placeholder(lead_id):
         _refuse_placeholder("lead_id", lead_id)
     if visitor_id is not None and is_placeholder(visitor_id):
@@ -158,7 +158,7 @@ def _check_known(event: Event, lead_id: str) -> None:
 
 def _check_person(field: str, lead_id: str) -> None:
     if lead_id.startswith(ANONYMOUS):
-        raise Refusal(field, f"'{short(lead_id)}' is an anonymous visitor, not a known lead")
+        raise Refusal(field, f"'{shorten(lead_id)}' is an anonymous visitor, not a known lead")
     if is_placeholder(lead_id):
         _refuse_placeholder(field, lead_id)
 
@@ -173,7 +173,7 @@ def _as_visitor(event: Event, visitor_id: str) -> Event:
 
 
 def _refuse_placeholder(field: str, value: str) -> NoReturn:
-    raise Refusal(field, f"'{short(value)}' is a placeholder, not an id; leave the field out instead")
+    raise Refusal(field, f"'{shorten(value)}' is a placeholder, not an id; leave the field out instead")
 
 
 class _Facets(NamedTuple):

@@ -15,10 +15,10 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg.rows import tuple_row
 
+from authoring.active_models import ShardFilter, Shards
+from authoring.revisions import OPEN, Publication, newest_of, publication_of, record_of, storable
 from gateway.answers import RequestProblem
 from gateway.ports import Append
-from gateway.published import ShardFilter, Shards
-from gateway.revisions import OPEN, Publication, newest_of, publication_of, record_of, storable
 from gateway.store import UNAVAILABLE_ERRORS, Missing
 from projections import authoring as rows
 from projections.authoring import Draft, Version
@@ -106,8 +106,8 @@ class Publisher:
         """
         turn = self._turns.setdefault((tenant, model), asyncio.Lock())
         async with _having(turn, "somebody else publishes this model"), self.connected() as connection:
-            await rows.lock(connection, tenant, model)
-            for left in await rows.on_their_way(connection, tenant, model):
+            await rows.lock_model(connection, tenant, model)
+            for left in await rows.publishing_drafts(connection, tenant, model):
                 await self.send(connection, left)
             known = await self.known(connection, tenant, model)
             yield PublisherLock(connection, tenant, model, newest_of(known, tenant, model))

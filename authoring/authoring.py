@@ -2,7 +2,7 @@
 
 An edit begins with the text before it, so none is lost. A draft, or a whole text that says what it is based
 on, is refused once it is overtaken; a whole text that says nothing replaces what there is. How publishing
-goes is in `gateway.publisher`.
+goes is in `authoring.publisher`.
 """
 
 import asyncio
@@ -10,11 +10,9 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from gateway.answers import RequestProblem
-from gateway.ports import Append
-from gateway.published import ShardFilter, Shards
-from gateway.publisher import Publisher, PublisherLock
-from gateway.revisions import (
+from authoring.active_models import ShardFilter, Shards
+from authoring.publisher import Publisher, PublisherLock
+from authoring.revisions import (
     Publication,
     ScheduledAlready,
     basis_of,
@@ -31,7 +29,9 @@ from gateway.revisions import (
     unknown_model,
     unpublishable,
 )
-from gateway.sweeps import SweepProgress, partitions_of, progress_of
+from authoring.sweep_progress import SweepProgress, partitions_of, progress_of
+from gateway.answers import RequestProblem
+from gateway.ports import Append
 from projections import authoring as rows
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT
@@ -72,7 +72,7 @@ class Authoring:
     async def coming(self, tenant: str | None) -> list[Draft]:
         """What is scheduled, and what was and could not be published; of all tenants, if none is given."""
         async with self._publisher.connected() as connection:
-            return await rows.coming(connection, tenant)
+            return await rows.scheduled_or_failed(connection, tenant)
 
     async def newest(self, tenant: str, model: str) -> Version | None:
         """The newest publication of a model, its own or everybody's; None: there is none. It may be a
@@ -117,7 +117,7 @@ class Authoring:
             if all(each.state == "done" for each in partitions):
                 return progress_of(partitions, newest.version)
             cursors = [each.cursor for each in partitions if each.cursor is not None]
-            leads, up_to = await rows.leads_up_to(connection, tenant, cursors)
+            leads, up_to = await rows.count_leads_up_to(connection, tenant, cursors)
         return progress_of(partitions, newest.version, leads, up_to)
 
     # Publications
@@ -295,7 +295,7 @@ class Authoring:
         if draft.effective_from is None or draft.effective_from <= self._now():
             await asyncio.to_thread(checked, draft.model, draft.text or "")
             return await self._publisher.claim(desk, draft)
-        other = None if force else await rows.scheduled_already(desk.connection, draft)
+        other = None if force else await rows.other_scheduled(desk.connection, draft)
         if other is not None:
             raise ScheduledAlready(other)
         return await self._publisher.keep(desk.connection, draft._replace(state=rows.SCHEDULED))
@@ -345,7 +345,7 @@ class Authoring:
     async def due(self) -> list[tuple[str, str]]:
         """(tenant, model) of which something is to be published by now, or is still on its way."""
         async with self._publisher.connected() as connection:
-            return await rows.due(connection, self._now())
+            return await rows.models_to_publish(connection, self._now())
 
     async def tend(self, tenant: str, model: str) -> Publication | None:
         """Appends what is still on its way, and publishes the first that was scheduled and is due. A draft

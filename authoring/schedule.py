@@ -9,8 +9,8 @@ import asyncio
 import psycopg
 import structlog
 
+from authoring.authoring import Authoring, Publication
 from gateway.answers import RequestProblem
-from gateway.authoring import Authoring, Publication
 
 SECONDS = 5.0
 """Between two looks at what is due."""

@@ -17,7 +17,7 @@ from projections.tables import (
     lead_scores,
 )
 from schemas.topics import visitor_key
-from scoring.features.identity import SEGMENTS, identity_id
+from scoring.features.identity import MOST_SEGMENTS, identity_id
 
 
 def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
@@ -54,7 +54,7 @@ def applied(events: Sequence[EventKey]) -> Select[Any]:
 def lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
     """The lead that the visitor came to be last."""
     key = visitor_key(tenant, visitor_id)
-    mine = [key_of(identity_id(key, segment)) for segment in range(SEGMENTS)]
+    mine = [key_of(identity_id(key, segment)) for segment in range(MOST_SEGMENTS)]
     return (
         select(identities.c.lead_id)
         .where(_among(identities.c.identity_key, mine))

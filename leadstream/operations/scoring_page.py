@@ -1,6 +1,6 @@
 """Writes what docs/scoring.md says of the models that are shipped, and of the limits that hold for all.
 
-`python -m leadstream.scoring_page` writes; the rest of the page is written by people and stays as it is.
+`python -m leadstream.operations.scoring_page` writes; the rest of the page is written by people and stays as it is.
 The same models give the same bytes; nothing here is read at run time.
 """
 

@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from authoring.active_models import ShardFilter
+from authoring.authoring import Authoring, Publication
+from authoring.revisions import Overtaken, ScheduledAlready
+from authoring.sweep_progress import partitions_of
 from gateway.answers import RequestProblem
-from gateway.authoring import Authoring, Publication
-from gateway.published import ShardFilter
-from gateway.revisions import Overtaken, ScheduledAlready
-from gateway.sweeps import partitions_of
 from leadstream.console import Failure
 from leadstream.in_force import active_by_shard, shards_of, shards_port
 from leadstream.operations.store_access import StoreAccess
 from leadstream.wiring import utc_now
-from projections.authoring import WAITING_MOST, Draft
+from projections.authoring import LOCK_TIMEOUT, Draft
 from projections.connection import connect
 from projections.tables import key_of
 from schemas.control import EVERY_TENANT, SettingsPublished
@@ -192,7 +192,7 @@ def _alone_with_settings(database_url: str) -> Iterator[None]:
     """Until what is published now is in force, nobody else publishes settings, of whatever tenant."""
     try:
         with connect(database_url, autocommit=True) as connection:
-            connection.execute("select set_config('lock_timeout', %s, false)", (WAITING_MOST,))
+            connection.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
             connection.execute("select pg_advisory_lock(%s)", (key_of("author of settings"),))
             yield
     except psycopg.errors.LockNotAvailable as cause:

@@ -1,17 +1,17 @@
-"""The archive of events that came over Kafka: which records it takes, and its tables by month.
+"""The archive of events from Kafka: which records go into it, and its tables, one for each month.
 
-Takes what a producer sent and stage 1 takes; what cannot be read, or stands under another's key, is
-a dead letter and stands there. Kafka's own copy ends with its retention, so no rebuild touches this.
+It takes the events of producers that stage 1 accepts. A record that cannot be read, or has another's key, is a dead
+letter instead. Kafka deletes its own copy after the retention, so no rebuild changes the archive.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import psycopg
 from msgspec import structs
 from psycopg.sql import SQL, Identifier, Literal
 
+from projections.rows import ArchivedEvent
 from projections.source import TopicsRecreatedError
 from projections.tables import PUBLIC, event_archive
 from schemas.decode import Refusal, decode_source, encode_source, key_of
@@ -22,7 +22,7 @@ from schemas.topics import EVENTS
 
 FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2099
-"""Moments of other years share a table at either end: a producer may claim any, and makes few tables."""
+"""Events of other years share one table at either end, so that wrong dates of a producer make few tables."""
 
 _LOCK = 0x6C656164_61726368  # "leadarch": advisory locks are numbered per database
 _COPY = SQL("copy {} (partition, position, recorded_at, key, value) from stdin (format binary)").format(
@@ -31,17 +31,8 @@ _COPY = SQL("copy {} (partition, position, recorded_at, key, value) from stdin (
 _TYPES: Final = ("int4", "int8", "timestamptz", "text", "bytea")
 
 
-class Archived(NamedTuple):
-    partition: int
-    position: int
-    recorded_at: datetime
-    """In UTC, to the millisecond."""
-    key: str
-    value: bytes
-
-
-def archived(records: Iterable[Record]) -> Iterator[Archived]:
-    """The events among records of `events`, each with `recorded_at` filled in as stage 1 does it."""
+def archived(records: Iterable[Record]) -> Iterator[ArchivedEvent]:
+    """The events among records of the topic `events`. `recorded_at` is filled in as stage 1 does it."""
     for record in records:
         if record.unreadable is not None:
             continue
@@ -53,17 +44,17 @@ def archived(records: Iterable[Record]) -> Iterator[Archived]:
             yield _archived(record, event)
 
 
-def _archived(record: Record, event: Event) -> Archived:
+def _archived(record: Record, event: Event) -> ArchivedEvent:
     value, recorded_at = record.value or b"", event.recorded_at
     if recorded_at is None:
         recorded_at = event.occurred_at if record.appended_at is None else moment(record.appended_at)
         value = encode_source(structs.replace(event, recorded_at=recorded_at))
-    return Archived(record.partition, record.position, moment(millis(recorded_at)), record.key, value)
+    return ArchivedEvent(record.partition, record.position, moment(millis(recorded_at)), record.key, value)
 
 
-def store(cursor: psycopg.Cursor[Any], rows: Sequence[Archived]) -> None:
-    """In the caller's transaction, whose first writing this is: tables are made before any is locked.
-    Raises SourceError for a place that another record has.
+def store(cursor: psycopg.Cursor[Any], rows: Sequence[ArchivedEvent]) -> None:
+    """Writes rows in the caller's transaction, which must have written nothing before: this creates tables before any
+    table is locked. Raises TopicsRecreatedError if another record has the same position.
     """
     if not rows:
         return
@@ -78,12 +69,12 @@ def store(cursor: psycopg.Cursor[Any], rows: Sequence[Archived]) -> None:
     except psycopg.errors.UniqueViolation as cause:
         first = rows[0]
         raise TopicsRecreatedError(
-            EVENTS, first.partition, f"another record about position {first.position}"
+            EVENTS, first.partition, f"another record near position {first.position}"
         ) from cause
 
 
 def _make_month(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:
-    """Made apart and then attached, which readers and other writers need not wait for."""
+    """Creates the month's table and attaches it. Readers and other writers need not wait for that."""
     name = f"{event_archive.name}_{year}_{month:02}"
     if _exists(cursor, name):
         return
@@ -101,7 +92,7 @@ def _make_month(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:
 
 
 def _exists(cursor: psycopg.Cursor[Any], name: str) -> bool:
-    """Asked of the catalogue itself: `to_regclass` may still believe what it saw before the lock."""
+    """Reads the catalogue itself: `to_regclass` may still answer from what it saw before the lock."""
     row = cursor.execute(
         "select exists (select from pg_class where relname = %s and relnamespace = %s::regnamespace)",
         (name, PUBLIC),

@@ -1,4 +1,4 @@
-"""Channels: where a lead was met, as reports count it. Pure; every event type has one."""
+"""The channel of an event, as reports count it. Pure; every event type has a channel."""
 
 from typing import Final
 
@@ -41,12 +41,12 @@ FALLBACK_CHANNEL: Final = {
     }.items()
     for tag in tags.split()
 }
-"""For events whose source says nothing of the channel, such as an import; every type without a
-channel of its own stands here.
+"""For events whose source does not decide the channel, such as an import. It contains every type that
+`CHANNEL_OF_TYPE` does not.
 """
 
 
 def channel_of(event: Event) -> str:
-    """The channel of an engagement: by its type where that decides, else by who reported it."""
+    """By the event's type where that decides, else by its source."""
     tag = tag_of(type(event))
     return CHANNEL_OF_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or FALLBACK_CHANNEL[tag]

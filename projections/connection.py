@@ -1,9 +1,9 @@
-"""How every process opens PostgreSQL: no connection, statement or read waits without bound for a server that is gone.
+"""Opens PostgreSQL for every process. No connection, statement or read waits without limit for an unavailable server.
 
-A dead path may stay silent for ever: a proxy or a stopped server still acknowledges what is sent, so that neither
-keepalives nor tcp_user_timeout end the wait. A connection that hears nothing for a while therefore asks over a second
-one whether the server still works on its statement. Long statements and waits for locks go on; the rest ends with an
-OperationalError that says why.
+A dead path may stay silent forever: a proxy or a stopped server still acknowledges what is sent, so neither keepalives
+nor tcp_user_timeout end the wait. A connection that receives nothing for a while therefore asks, over a second
+connection, whether the server still works on its statement. Long statements and waits for locks go on. Every other
+wait ends with an OperationalError that names the reason.
 """
 
 import time
@@ -14,12 +14,16 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
+Connection = psycopg.Connection[Any]
+"""The type of a synchronous connection, for every package that may import projections; `streams.embedded.rows`
+has its own."""
+
 T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 5
 SILENCE_SECONDS: Final = 5.0
-"""Without a byte, until the server is asked what it does."""
-_ASK_SECONDS: Final = 3
+"""A connection that receives nothing for this long asks the server what it does."""
+_PROBE_SECONDS: Final = 3
 _CHECK_SECONDS: Final = 1.0
 
 ALIVE: Final = {
@@ -30,22 +34,22 @@ ALIVE: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-"""What a connection is opened with, unless its address says otherwise."""
+"""The options of every connection, unless its address sets them."""
 
 _STATE: Final = "select state, wait_event_type from pg_stat_activity where pid = %s"
 _FULL: Final = "53"
 """SQLSTATE class of a server that answers, but has no room for another connection."""
 
 
-def parameters(url: str, **given: Any) -> dict[str, Any]:
-    """The arguments of a connection to `url`: those given, those of ALIVE, but none that `url` sets itself."""
+def parameters(url: str, **options: Any) -> dict[str, Any]:
+    """The arguments of a connection to `url`: `options`, and those of ALIVE that `url` does not set itself."""
     of_url = conninfo_to_dict(url)
-    return {name: value for name, value in ALIVE.items() if name not in of_url} | given
+    return {name: value for name, value in ALIVE.items() if name not in of_url} | options
 
 
-def connect(url: str, *, autocommit: bool = False, **given: Any) -> "WatchedConnection":
+def connect(url: str, *, autocommit: bool = False, **options: Any) -> "WatchedConnection":
     """As `psycopg.connect`."""
-    connection = WatchedConnection.connect(url, autocommit=True, **parameters(url, **given))
+    connection = WatchedConnection.connect(url, autocommit=True, **parameters(url, **options))
     try:
         connection.watch(url)
         connection.autocommit = autocommit
@@ -56,7 +60,7 @@ def connect(url: str, *, autocommit: bool = False, **given: Any) -> "WatchedConn
 
 
 class WatchedConnection(psycopg.Connection[Any]):
-    """Made by `connect`: for statements that may take long."""
+    """A connection for statements that may take long; `connect` makes it."""
 
     _address: str | None = None
     """With the password, which psycopg does not keep."""
@@ -64,50 +68,50 @@ class WatchedConnection(psycopg.Connection[Any]):
 
     def watch(self, address: str) -> None:
         self._address = address
-        # Asked of the server itself: a pooler in between makes up the number that it gave at the start.
+        # The server itself answers this: a pooler in between invents the number that it sends at the start.
         ((self._server_process,),) = self.execute("select pg_backend_pid()").fetchall()
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-        """As psycopg's, which every statement and read goes through. A caller with a timeout of its own means to
-        wait in silence.
+        """Overrides the method that every statement and read of psycopg goes through. A caller that passes a timeout
+        wants to wait in silence.
         """
         if options.get("timeout") is None:
-            gen = _watched(gen, self.pgconn, SILENCE_SECONDS, self._lost)
+            gen = _watched(gen, self.pgconn, SILENCE_SECONDS, self._reason_to_end)
         return super().wait(gen, *arguments, **options)
 
-    def _lost(self) -> str | None:
-        """Why no answer is to be expected; None: the server works on the statement, or waits for a lock."""
+    def _reason_to_end(self) -> str | None:
+        """Why no answer will come. None: the server works on the statement, or waits for a lock."""
         silent = _silent(SILENCE_SECONDS)
         if self._address is None:
             return silent
         try:
-            options = parameters(self._address, connect_timeout=_ASK_SECONDS, autocommit=True)
-            with _ProbeConnection.connect(self._address, **options) as asking:
-                found = asking.execute(_STATE, (self._server_process,)).fetchone()
+            options = parameters(self._address, connect_timeout=_PROBE_SECONDS, autocommit=True)
+            with _ProbeConnection.connect(self._address, **options) as probe:
+                activity = probe.execute(_STATE, (self._server_process,)).fetchone()
         except psycopg.OperationalError as cause:
             if (cause.sqlstate or "").startswith(_FULL):
                 return None
             return (
                 f"{silent}, and does not answer a second connection either ({' '.join(str(cause).split())})"
             )
-        if found is None:
+        if activity is None:
             return f"{silent}, and no longer knows this connection"
-        state, waits_for = found
+        state, waits_for = activity
         if state == "disabled" or (state == "active" and waits_for != "Client"):
             return None
-        return f"{silent} and waits for us ({state}): what is between us passes nothing on"
+        return f"{silent} and waits for this program ({state}): something in between drops the messages"
 
 
 class _ProbeConnection(psycopg.Connection[Any]):
-    """Asks one short question."""
+    """A second connection, for one short statement."""
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-        gen = _watched(gen, self.pgconn, _ASK_SECONDS, lambda: _silent(_ASK_SECONDS))
+        gen = _watched(gen, self.pgconn, _PROBE_SECONDS, lambda: _silent(_PROBE_SECONDS))
         return super().wait(gen, *arguments, **options)
 
 
 class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
-    """For short questions, whose statements the server itself ends in time: it hears something within `patience`."""
+    """For short statements, which the server itself ends in time: without an answer for `patience` seconds, it fails."""
 
     patience = SILENCE_SECONDS
 
@@ -119,7 +123,7 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 async def check(connection: psycopg.AsyncConnection[Any]) -> None:
-    """For a pool of these, before it gives one away. Raises OperationalError within a second or so."""
+    """A pool of bounded connections calls this before it lends one. Raises OperationalError within about a second."""
     if not isinstance(connection, BoundedAsyncConnection):
         raise TypeError(f"{connection!r} is not bounded")
     usual, connection.patience = connection.patience, _CHECK_SECONDS
@@ -130,26 +134,26 @@ async def check(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 def _watched(
-    gen: Generator[Any, Any, T], pgconn: Any, patience: float, lost: Callable[[], str | None]
+    gen: Generator[Any, Any, T], pgconn: Any, patience: float, reason_to_end: Callable[[], str | None]
 ) -> Generator[Any, Any, T]:
-    """`gen`, ended with its connection once that is silent and `lost` says why. What has come while that was found
-    out is still taken.
+    """Runs `gen`. If the connection is silent and `reason_to_end` gives a reason, closes the connection and raises; an
+    answer that came during that check still counts.
     """
-    ready, doubt = None, None
+    ready, reason = None, None
     deadline = time.monotonic() + patience
     while True:
         try:
-            wanted = gen.send(ready)
+            awaited = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # psycopg's generators are untyped here
-        ready = yield wanted
+        ready = yield awaited
         if ready:
-            doubt, deadline = None, time.monotonic() + patience
-        elif doubt is not None:
+            reason, deadline = None, time.monotonic() + patience
+        elif reason is not None:
             pgconn.finish()
-            raise psycopg.OperationalError(doubt)
+            raise psycopg.OperationalError(reason)
         elif time.monotonic() >= deadline:
-            doubt, deadline = lost(), time.monotonic() + patience
+            reason, deadline = reason_to_end(), time.monotonic() + patience
 
 
 def _silent(seconds: float) -> str:

@@ -1,23 +1,21 @@
 """The embedded log as a rebuild reads it: the tables `records`, `compacted` and `heads` of schema public.
 
-They are another package's, so read and nothing else. The compacted topic keeps each key's newest
-record and nothing of a key that is gone.
+`streams.embedded` owns them; this module only reads. The compacted topic keeps each key's newest record, and none of a
+key that was deleted.
 """
 
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 
-import psycopg
 from psycopg.sql import SQL, Identifier
 
 from projections import positions, worker
+from projections.connection import Connection
 from projections.tables import PROJECTED, SHADOW
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import LEAD_SCORES
 
-Connection = psycopg.Connection[Any]
-
 COMPACTED: Final = LEAD_SCORES
-KEPT: Final = tuple(topic for topic in PROJECTED if topic != COMPACTED)
+APPEND_ONLY: Final = tuple(topic for topic in PROJECTED if topic != COMPACTED)
 
 _ENDS: LiteralString = "select topic, partition, position from public.heads where topic = any(%b::text[])"
 _STARTS: LiteralString = """
@@ -31,7 +29,7 @@ _PAGE: LiteralString = """
   select topic, partition, position, key, value from public.{table}
   where topic = %b and partition = %b and position >= %b and position < %b order by position limit %b
 """
-_VANISHED: LiteralString = """
+_DELETE_REMOVED: LiteralString = """
   delete from {table} t using {leads} l
   where t.lead_key = l.lead_key and not exists (
     select from public.compacted c where c.topic = %b and c.key = l.tenant || '/l/' || l.lead_id)
@@ -39,7 +37,7 @@ _VANISHED: LiteralString = """
 
 
 class NothingToRebuildError(RuntimeError):
-    """There is no log to rebuild from; the message names the remedy."""
+    """There is no log to rebuild from. The message names the remedy."""
 
 
 class EmbeddedLog:
@@ -54,13 +52,15 @@ class EmbeddedLog:
                 "There is no embedded log in this database, so there is nothing to rebuild from: name the database of "
                 "`leadstream serve`."
             )
-        return _positions(connection, _STARTS, list(KEPT))
+        return _positions(connection, _STARTS, list(APPEND_ONLY))
 
     def ends(self, connection: Connection) -> dict[LogPartition, int]:
         return _positions(connection, _ENDS, list(PROJECTED))
 
-    def read(self, connection: Connection, slot: LogPartition, start: int, end: int, most: int) -> Chunk:
-        topic, partition = slot
+    def read(
+        self, connection: Connection, log_partition: LogPartition, start: int, end: int, most: int
+    ) -> Chunk:
+        topic, partition = log_partition
         table = "compacted" if topic == COMPACTED else "records"
         with worker.open_cursor(connection) as cursor:
             cursor.execute(SQL(_PAGE).format(table=Identifier(table)), (topic, partition, start, end, most))
@@ -71,22 +71,24 @@ class EmbeddedLog:
             )
         if not records:
             raise positions.PositionGapError(
-                f"{topic}/{partition}: the log ends at {end - 1}, but holds no record after {start - 1}."
+                f"{topic}/{partition}: the log ends at {end - 1}, but it has no record after {start - 1}."
             )
-        positions.new_records(records, {slot: start - 1})
+        positions.new_records(records, {log_partition: start - 1})
         return Chunk(topic, partition, start, records[-1].position + 1, records)
 
     def forget(self, connection: Connection) -> None:
-        """Leads of which the compacted topic keeps nothing any more."""
+        """Deletes the leads that the compacted topic no longer contains."""
         with worker.open_cursor(connection) as cursor:
             for table in ("lead_scores", "leads"):
                 cursor.execute(
-                    SQL(_VANISHED).format(table=Identifier(SHADOW, table), leads=Identifier(SHADOW, "leads")),
+                    SQL(_DELETE_REMOVED).format(
+                        table=Identifier(SHADOW, table), leads=Identifier(SHADOW, "leads")
+                    ),
                     (COMPACTED,),
                 )
 
     def swapped(self, _connection: Connection) -> None:
-        """The database is the log's own."""
+        """Nothing to do: the log is in this database."""
 
 
 def _positions(connection: Connection, query: LiteralString, topics: list[str]) -> dict[LogPartition, int]:

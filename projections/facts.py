@@ -1,7 +1,7 @@
-"""Records to rows: pure functions, one per kind of record. What each table says is decided here.
+"""Makes rows of records: pure functions, one for each kind of record. They decide what each table contains.
 
-Total: every record that decodes gives rows that PostgreSQL takes. Who a lead is never shows in a
-fact: facts name the identity, so a merge or a split moves none of them.
+They are total: every record that decodes gives rows that PostgreSQL accepts. Facts name the identity and never the
+lead, so a merge or a split changes no fact.
 """
 
 import re
@@ -68,7 +68,7 @@ from scoring.features.signals import minor_units
 from scoring.models.points import ONE_POINT, rounded
 
 LARGEST_INT: Final = 2**31 - 1
-NOWHERE: Final = -1
+NO_POSITION: Final = -1
 """Before every position."""
 
 
@@ -79,7 +79,7 @@ def changes(record: Record) -> Iterable[Change]:
     if stage is not None:
         return changes_of_state(stage, record)
     if value is None:
-        return _gone(key, position) if topic == topics.LEAD_SCORES else ()
+        return _removed_lead(key, position) if topic == topics.LEAD_SCORES else ()
     try:
         match topic:
             case topics.LEAD_ACTIVITY:
@@ -87,14 +87,16 @@ def changes(record: Record) -> Iterable[Change]:
             case topics.DEAD_LETTERS:
                 return [_dead_letter(decode_dead_letter(value), position)]
             case _:
-                said = decode_statement(value)
-                return CHANGES_OF_STATEMENT[type(said)](said, lead_row_key(said.tenant, said.lead_id), record)
+                statement = decode_statement(value)
+                return CHANGES_OF_STATEMENT[type(statement)](
+                    statement, lead_row_key(statement.tenant, statement.lead_id), record
+                )
     except Refusal as refusal:
         raise UnreadableRecordError(record, str(refusal)) from refusal
 
 
 def dead_letter_of(record: Record, reason: str) -> DeadLetterRow:
-    """A record that is none of ours, as a dead letter that stands in no topic."""
+    """The row of a record that Leadstream did not write: a dead letter of which the topic of dead letters has no record."""
     return DeadLetterRow(
         record.topic,
         record.partition,
@@ -103,66 +105,66 @@ def dead_letter_of(record: Record, reason: str) -> DeadLetterRow:
         None,
         _text(record.key),
         record.value or b"",
-        NOWHERE,
+        NO_POSITION,
     )
 
 
 # Activity
 
 
-def _activity(said: Activity, record: Record) -> Iterator[Change]:
-    match said:
+def _activity(activity: Activity, record: Record) -> Iterator[Change]:
+    match activity:
         case IdentityAttached():
             yield Identity(
-                key_of(said.identity),
-                said.tenant,
-                storable(said.identity),
-                lead_row_key(said.tenant, said.lead_id),
-                storable(said.lead_id),
-                said.epoch,
-                storable(said.home),
-                moment(said.recorded_at),
+                key_of(activity.identity),
+                activity.tenant,
+                storable(activity.identity),
+                lead_row_key(activity.tenant, activity.lead_id),
+                storable(activity.lead_id),
+                activity.epoch,
+                storable(activity.home),
+                moment(activity.recorded_at),
             )
-            if said.event is not None:
-                yield _engagement(said.event, said, record, late=False)
-            yield from (_session(put, said) for put in said.sessions)
+            if activity.event is not None:
+                yield _engagement(activity.event, activity, record, late=False)
+            yield from (_session(put, activity) for put in activity.sessions)
         case IdentityDelta():
-            yield _engagement(said.event, said, record, late=said.late)
-            yield from (_session(put, said) for put in said.sessions)
-            yield from (_retracted(session_id, said) for session_id in said.retracted)
-        case ModelChanged() | ModelRemoved() if record.partition == 0:  # it stands in all of them
-            yield _publication(said)
+            yield _engagement(activity.event, activity, record, late=activity.late)
+            yield from (_session(put, activity) for put in activity.sessions)
+            yield from (_retracted(session_id, activity) for session_id in activity.retracted)
+        case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
+            yield _publication(activity)
         case _:
             return
 
 
-def _publication(said: ModelChanged | ModelRemoved) -> PublicationRow:
-    published = said if isinstance(said, ModelChanged) else None
+def _publication(change: ModelChanged | ModelRemoved) -> PublicationRow:
+    published = change if isinstance(change, ModelChanged) else None
     return PublicationRow(
-        tenant=storable(said.tenant),
-        model=storable(said.model),
-        version=said.version,
+        tenant=storable(change.tenant),
+        model=storable(change.model),
+        version=change.version,
         text=None if published is None else storable(published.text),
         fire=published is not None and published.fire,
-        by=_text(said.by),
-        note=_text(said.note),
+        by=_text(change.by),
+        note=_text(change.note),
         change="retired" if published is None else _text(published.change),
-        recorded_at=moment(said.recorded_at),
+        recorded_at=moment(change.recorded_at),
     )
 
 
 def _engagement(
-    raw: bytes, said: IdentityAttached | IdentityDelta, record: Record, *, late: bool
+    raw: bytes, activity: IdentityAttached | IdentityDelta, record: Record, *, late: bool
 ) -> Engagement:
     event = decode_source(raw)
     if not isinstance(event, Event):
-        raise Refusal("event", "is no event of a producer")
+        raise Refusal("event", "is not an event of a producer")
     context = event.context or _NO_CONTEXT
     campaign = context.campaign or _NO_CAMPAIGN
     device = event.device or _NO_DEVICE
-    bought = event if isinstance(event, PurchaseMade) else None
+    purchase = event if isinstance(event, PurchaseMade) else None
     return Engagement(
-        identity_key=key_of(said.identity),
+        identity_key=key_of(activity.identity),
         occurred_at=moment(millis(event.occurred_at)),
         partition=record.partition,
         position=record.position,
@@ -179,8 +181,8 @@ def _engagement(
         url=_text(getattr(event, "url", None) or context.url),
         referrer=_text(context.referrer),
         engagement_value=context.engagement_value,
-        revenue_minor=minor_units(bought.value, bought.currency) if bought else None,
-        currency=bought.currency if bought else None,
+        revenue_minor=minor_units(purchase.value, purchase.currency) if purchase else None,
+        currency=purchase.currency if purchase else None,
         source_type=_text(context.source_type),
         source_id=_text(context.source_id),
         source_name=_text(context.source_name),
@@ -199,7 +201,7 @@ def _engagement(
 
 
 def _details(event: Event) -> str | None:
-    """The type's own fields as far as they are given."""
+    """The fields that only this type of event has, unless they are empty."""
     own = {}
     for name in _OWN_FIELDS[type(event)]:
         value = getattr(event, name)
@@ -210,11 +212,11 @@ def _details(event: Event) -> str | None:
     return as_json(own) if own else None
 
 
-def _session(put: SessionPut, said: IdentityAttached | IdentityDelta) -> SessionRow:
+def _session(put: SessionPut, activity: IdentityAttached | IdentityDelta) -> SessionRow:
     return SessionRow(
-        session_key=session_row_key(said.identity, put.session_id),
-        identity_key=key_of(said.identity),
-        tenant=said.tenant,
+        session_key=session_row_key(activity.identity, put.session_id),
+        identity_key=key_of(activity.identity),
+        tenant=activity.tenant,
         session_id=put.session_id,
         producer_id=_text(put.producer_id),
         campaign=_text(put.campaign),
@@ -229,16 +231,16 @@ def _session(put: SessionPut, said: IdentityAttached | IdentityDelta) -> Session
     )
 
 
-def _retracted(session_id: str, said: IdentityDelta) -> SessionRow:
-    """Kept as a row: an older record of another partition may come after this one."""
+def _retracted(session_id: str, activity: IdentityDelta) -> SessionRow:
+    """The row stays: an older record of another partition may come after this one."""
     return SessionRow(
-        session_key=session_row_key(said.identity, session_id),
-        identity_key=key_of(said.identity),
-        tenant=said.tenant,
+        session_key=session_row_key(activity.identity, session_id),
+        identity_key=key_of(activity.identity),
+        tenant=activity.tenant,
         session_id=session_id,
         producer_id=None,
         campaign=None,
-        revision=said.revision,
+        revision=activity.revision,
         retracted=True,
         opened_at=None,
         last_at=None,
@@ -252,95 +254,95 @@ def _retracted(session_id: str, said: IdentityDelta) -> SessionRow:
 # Statements
 
 
-def _session_score(said: SessionScored, lead_key: int, record: Record) -> list[Change]:
+def _session_score(statement: SessionScored, lead_key: int, record: Record) -> list[Change]:
     return [
         SessionScore(
-            session_row_key(said.identity, said.session_id),
+            session_row_key(statement.identity, statement.session_id),
             lead_key,
-            said.model,
-            said.version,
-            points(said.score),
-            as_json(said.lines),
-            said.ended,
-            said.at,
+            statement.model,
+            statement.version,
+            points(statement.score),
+            as_json(statement.lines),
+            statement.ended,
+            statement.at,
             record.position,
         )
     ]
 
 
-def _no_session_score(said: SessionRetracted, lead_key: int, record: Record) -> list[Change]:
-    key = session_row_key(said.identity, said.session_id), lead_key
+def _retracted_session_score(statement: SessionRetracted, lead_key: int, record: Record) -> list[Change]:
+    key = session_row_key(statement.identity, statement.session_id), lead_key
     return [Superseded(session_scores, key, record.position)]
 
 
-def _score_change(said: ScoreChanged, lead_key: int, record: Record) -> list[Change]:
+def _score_change(statement: ScoreChanged, lead_key: int, record: Record) -> list[Change]:
     return [
         ScoreChange(
             lead_key,
-            said.model,
-            said.at,
+            statement.model,
+            statement.at,
             record.position,
-            said.version,
-            points(said.total),
-            points(said.previous),
-            points(said.change),
-            as_json(said.bands),
-            as_json(said.lines),
-            storable(said.caused_by),
+            statement.version,
+            points(statement.total),
+            points(statement.previous),
+            points(statement.change),
+            as_json(statement.bands),
+            as_json(statement.lines),
+            storable(statement.caused_by),
         )
     ]
 
 
-def _band_change(said: BandChanged, lead_key: int, record: Record) -> list[Change]:
+def _band_change(statement: BandChanged, lead_key: int, record: Record) -> list[Change]:
     return [
         BandChange(
             lead_key,
-            said.at,
+            statement.at,
             record.position,
-            said.model,
-            said.version,
-            said.scale,
-            _text(said.band),
-            _text(said.previous),
-            as_json(said.crossed),
-            said.silent,
-            storable(said.caused_by),
+            statement.model,
+            statement.version,
+            statement.scale,
+            _text(statement.band),
+            _text(statement.previous),
+            as_json(statement.crossed),
+            statement.silent,
+            storable(statement.caused_by),
         )
     ]
 
 
-def _stage_entry(said: StageEntered, lead_key: int, record: Record) -> list[Change]:
+def _stage_entry(statement: StageEntered, lead_key: int, record: Record) -> list[Change]:
     return [
         StageEntry(
             lead_key,
-            said.at,
+            statement.at,
             record.position,
-            storable(said.stage),
-            storable(said.previous),
-            storable(said.reason),
-            storable(said.caused_by),
+            storable(statement.stage),
+            storable(statement.previous),
+            storable(statement.reason),
+            storable(statement.caused_by),
         )
     ]
 
 
-def _applied_event(said: EventApplied, lead_key: int, record: Record) -> list[Change]:
+def _applied_event(statement: EventApplied, lead_key: int, record: Record) -> list[Change]:
     return [
         AppliedEvent(
-            event_row_key(said.tenant, said.event_id),
+            event_row_key(statement.tenant, statement.event_id),
             lead_key,
-            said.tenant,
-            said.event_id,
-            storable(said.lead_id),
-            said.at,
-            said.outcome,
-            as_json(said.scores),
+            statement.tenant,
+            statement.event_id,
+            storable(statement.lead_id),
+            statement.at,
+            statement.outcome,
+            as_json(statement.scores),
             record.position,
             record.partition,
         )
     ]
 
 
-def _card(said: LeadScored, lead_key: int, record: Record) -> list[Change]:
+def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> list[Change]:
     scores = [
         LeadScore(
             lead_key,
@@ -353,10 +355,10 @@ def _card(said: LeadScored, lead_key: int, record: Record) -> list[Change]:
             score.next_due,
             record.position,
         )
-        for model, score in said.scores.items()
+        for model, score in statement.scores.items()
     ]
     return [
-        _lead(said, lead_key, record.position),
+        _lead(statement, lead_key, record.position),
         *scores,
         Superseded(lead_scores, (lead_key,), record.position),
     ]
@@ -364,60 +366,60 @@ def _card(said: LeadScored, lead_key: int, record: Record) -> list[Change]:
 
 CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], list[Change]]]] = {
     SessionScored: _session_score,
-    SessionRetracted: _no_session_score,
+    SessionRetracted: _retracted_session_score,
     ScoreChanged: _score_change,
     BandChanged: _band_change,
     StageEntered: _stage_entry,
     EventApplied: _applied_event,
-    LeadScored: _card,
+    LeadScored: _lead_and_scores,
 }
-"""What each statement changes, by (statement, key of its lead, record)."""
+"""The function that makes the changes of a statement from (statement, key of its lead, record)."""
 
 
-def _lead(said: LeadScored, lead_key: int, position: int) -> Lead:
-    fields = said.fields
+def _lead(statement: LeadScored, lead_key: int, position: int) -> Lead:
+    fields = statement.fields
     name = _field(fields, "name") or " ".join(
         filter(None, (_field(fields, "first_name"), _field(fields, "last_name")))
     )
     email, phone = _field(fields, "email"), _field(fields, "phone")
-    lead_id = storable(said.lead_id)
+    lead_id = storable(statement.lead_id)
     return Lead(
         lead_key=lead_key,
-        tenant=said.tenant,
+        tenant=statement.tenant,
         lead_id=lead_id,
-        identified=said.identified,
-        created_at=said.created_at,
-        last_interaction_at=said.last_interaction_at,
-        stage=said.stage,
-        redirect=_text(said.redirect),
-        identities=said.identities,
-        as_of=said.at,
+        identified=statement.identified,
+        created_at=statement.created_at,
+        last_interaction_at=statement.last_interaction_at,
+        stage=statement.stage,
+        redirect=_text(statement.redirect),
+        identities=statement.identities,
+        as_of=statement.at,
         name=name or None,
         email=email,
         phone=phone,
         company=_field(fields, "company"),
         assigned_to=_field(fields, "assigned_to"),
         search="\n".join(filter(None, (name, email, phone, lead_id))).casefold(),
-        counts=as_json(said.counts),
+        counts=as_json(statement.counts),
         fields=as_json(fields),
         position=position,
     )
 
 
-def _gone(key: str, position: int) -> tuple[Change, ...]:
+def _removed_lead(key: str, position: int) -> tuple[Change, ...]:
     lead_key = key_of(key)
     return Superseded(leads, (lead_key,), position), Superseded(lead_scores, (lead_key,), position)
 
 
-def _dead_letter(letter: DeadLetter, position: int) -> DeadLetterRow:
+def _dead_letter(dead_letter: DeadLetter, position: int) -> DeadLetterRow:
     return DeadLetterRow(
-        storable(letter.topic),
-        letter.partition,
-        letter.position,
-        storable(letter.reason),
-        _text(letter.field),
-        _text(letter.key),
-        letter.original,
+        storable(dead_letter.topic),
+        dead_letter.partition,
+        dead_letter.position,
+        storable(dead_letter.reason),
+        _text(dead_letter.field),
+        _text(dead_letter.key),
+        dead_letter.original,
         position,
     )
 
@@ -426,14 +428,14 @@ def _dead_letter(letter: DeadLetter, position: int) -> DeadLetterRow:
 
 
 def storable(text: str) -> str:
-    """The text without what PostgreSQL cannot hold."""
+    """The text, with a replacement character for what PostgreSQL cannot store."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def as_json(value: Any) -> str:
-    """JSON text that `jsonb` takes."""
+    """JSON text that `jsonb` accepts."""
     try:
         encoded = _JSON.encode(value)
     except UnicodeEncodeError:
@@ -456,12 +458,12 @@ def _storable_all(value: Any) -> Any:
 
 
 def points(value: float) -> Decimal:
-    """The number as the statement wrote it: its shortest decimal form is exact."""
+    """The number as the statement has it: its shortest decimal form is exact."""
     return Decimal(repr(value))
 
 
 def whole_points(total: float) -> int:
-    """As boards and thresholds count, within what the column holds."""
+    """Rounded as boards and thresholds round, and limited to what the column can store."""
     return max(-LARGEST_INT, min(rounded(int(points(total) * ONE_POINT)), LARGEST_INT))
 
 
@@ -470,7 +472,7 @@ def _text(value: str | None) -> str | None:
 
 
 def _field(fields: dict[str, Any], name: str) -> str | None:
-    """A profile field as text; empty is absent."""
+    """A profile field as text; None if it is missing or empty."""
     value = fields.get(name)
     return None if value is None or value == "" else storable(str(value))
 

@@ -1,8 +1,7 @@
-"""What the read models know of a lead's way through the stages, as a statement; no I/O.
+"""A statement that reads a lead's history of stages. No I/O.
 
-Each stage is a span of the lead's own clock, from the record that it was entered by (included) to the one
-that it was left by (excluded). What is counted in it, touches and ledger lines, is dated by that clock, too,
-so that every one of them is in exactly one stage.
+Each stage is a span of the lead's own clock, from the record that entered it (included) to the record that left it
+(excluded). Touchpoints and ledger lines are dated by the same clock, so each is in exactly one stage.
 """
 
 from typing import Any, Final
@@ -39,23 +38,23 @@ TOUCHPOINT_TYPES: Final = tuple(
         tag for tag, kind in EVENT_NAMES.items() if may_be_interaction(kind) or kind in {EmailSent, SmsSent}
     )
 )
-"""What the person did, and the e-mails, text messages and calls to them."""
+"""Interactions of the person, and e-mails, text messages and calls to them."""
 
 ENGAGEMENT: Final = ("composite", "engagement")
-"""The model and its group whose points are a stage's engagement score."""
+"""The model and the group of its rules whose points are a stage's engagement score."""
 
 _BEGINNING: Final = -1
-"""The position of the entry into the first stage, of which no record tells."""
+"""The position of the entry into the first stage, which has no record."""
 
 
 def stage_spans(tenant: str, lead_id: str) -> Select[Any]:
-    """Every stage that the lead was in, in order; the last one is left open. No row: there is no such lead.
+    """Every stage that the lead was in, in order; the last one has no end. No row: there is no such lead.
 
-    `note` and `by` are what the person said who moved the lead, while that event is one of the lead's.
+    `note` and `by` come from the person who moved the lead, as long as the lead has that event.
     """
     key = lead_row_key(tenant, lead_id)
     span = _spans(key)
-    moved = _move(key, span)
+    move = _move(key, span)
     return (
         select(
             span.c.stage,
@@ -64,21 +63,23 @@ def stage_spans(tenant: str, lead_id: str) -> Select[Any]:
             span.c.until.label("exited_at"),
             span.c.reason,
             span.c.caused_by,
-            moved.c.note,
-            moved.c.by,
-            _touches(key, span).label("touches"),
+            move.c.note,
+            move.c.by,
+            _touchpoints(key, span).label("touches"),
             _engagement(key, span).label("engagement"),
         )
-        .select_from(span.outerjoin(moved, true()))
+        .select_from(span.outerjoin(move, true()))
         .order_by(span.c.at, span.c.position)
     )
 
 
 def _spans(key: int) -> Subquery:
-    told = stage_history.c
-    mine = told.lead_key == key
-    first = select(told.previous).where(mine).order_by(told.at, told.position).limit(1).scalar_subquery()
-    first_at = select(func.min(told.at)).where(mine).scalar_subquery()
+    entries = stage_history.c
+    mine = entries.lead_key == key
+    first = (
+        select(entries.previous).where(mine).order_by(entries.at, entries.position).limit(1).scalar_subquery()
+    )
+    first_at = select(func.min(entries.at)).where(mine).scalar_subquery()
     began = select(
         func.least(lead_rows.c.created_at, first_at).label("at"),
         literal(_BEGINNING).label("position"),
@@ -87,9 +88,9 @@ def _spans(key: int) -> Subquery:
         literal("", Text).label("reason"),
         literal("", Text).label("caused_by"),
     ).where(lead_rows.c.lead_key == key)
-    entered = select(told.at, told.position, told.stage, told.previous, told.reason, told.caused_by).where(
-        mine
-    )
+    entered = select(
+        entries.at, entries.position, entries.stage, entries.previous, entries.reason, entries.caused_by
+    ).where(mine)
     every = union_all(began, entered).subquery("every")
     order = every.c.at, every.c.position
     return select(every, func.lead(every.c.at).over(order_by=order).label("until")).subquery("span")
@@ -102,33 +103,31 @@ def _within(span: Subquery, at: ColumnElement[Any]) -> ColumnElement[bool]:
     )
 
 
-def _touches(key: int, span: Subquery) -> ScalarSelect[Any]:
-    told = engagement_history.c
+def _touchpoints(key: int, span: Subquery) -> ScalarSelect[Any]:
+    events = engagement_history.c
     kinds = literal(list(TOUCHPOINT_TYPES), ARRAY(Text))
     return (
         select(func.count())
-        .select_from(engagement_history.join(identities, identities.c.identity_key == told.identity_key))
-        .where(identities.c.lead_key == key, told.type == any_(kinds), _within(span, told.recorded_at))
+        .select_from(engagement_history.join(identities, identities.c.identity_key == events.identity_key))
+        .where(identities.c.lead_key == key, events.type == any_(kinds), _within(span, events.recorded_at))
         .correlate(span)
         .scalar_subquery()
     )
 
 
 def _engagement(key: int, span: Subquery) -> ScalarSelect[Any]:
-    """Points gained in the stage, less those lost. What a publication of the model gave or took at once was
-    gained in no stage.
-    """
-    told, (model, group) = score_history.c, ENGAGEMENT
-    line = func.jsonb_array_elements(told.lines, type_=JSONB).column_valued("line")
+    """Points gained in the stage minus points lost. Changes by a publication of the model belong to no stage."""
+    changes, (model, group) = score_history.c, ENGAGEMENT
+    line = func.jsonb_array_elements(changes.lines, type_=JSONB).column_valued("line")
     return (
         select(func.coalesce(func.sum(cast(line[3].astext, Numeric)), 0))
         .select_from(score_history)
         .where(
-            told.lead_key == key,
-            told.model == model,
+            changes.lead_key == key,
+            changes.model == model,
             line[0].astext == group,
-            ~told.caused_by.startswith("model:"),
-            _within(span, told.at),
+            ~changes.caused_by.startswith("model:"),
+            _within(span, changes.at),
         )
         .correlate(span)
         .scalar_subquery()
@@ -136,17 +135,17 @@ def _engagement(key: int, span: Subquery) -> ScalarSelect[Any]:
 
 
 def _move(key: int, span: Subquery) -> Any:
-    """The person's move that the stage was entered by."""
-    told = engagement_history.c
+    """The event by which a person moved the lead into the stage."""
+    events = engagement_history.c
     return (
-        select(told.details["reason"].astext.label("note"), told.details["by"].astext.label("by"))
-        .select_from(engagement_history.join(identities, identities.c.identity_key == told.identity_key))
+        select(events.details["reason"].astext.label("note"), events.details["by"].astext.label("by"))
+        .select_from(engagement_history.join(identities, identities.c.identity_key == events.identity_key))
         .where(
             identities.c.lead_key == key,
-            told.type == tag_of(StageChanged),
-            literal("event:", Text) + told.event_id == span.c.caused_by,
-            told.details["stage"].astext == span.c.stage,
+            events.type == tag_of(StageChanged),
+            literal("event:", Text) + events.event_id == span.c.caused_by,
+            events.details["stage"].astext == span.c.stage,
         )
         .limit(1)
-        .lateral("moved")
+        .lateral("move")
     )

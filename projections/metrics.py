@@ -1,11 +1,11 @@
-"""Every metric that a projection gives at /metrics, with a help text that an operator understands.
+"""Every metric that a projection exposes at /metrics, with a help text that an operator understands.
 
-Labels take few, fixed values: topics, and why it pauses.
+Labels have few, fixed values: topics, and reasons to pause.
 """
 
+import collections
 import math
 import time
-from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal
@@ -64,23 +64,25 @@ PAUSED = _gauge(
 
 
 def set_paused(reason: Pause | None) -> None:
-    """None: it goes on."""
+    """None: the projection is not paused."""
     for each in PAUSES:
         PAUSED.labels(each).set(each == reason)
 
 
 class UnprojectedRecords:
-    """What is left to be written, since when."""
+    """Counts the records that this projection has yet to write, and since when they wait."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._since: dict[LogPartition, float] = {}
 
     def left(self, left: Mapping[LogPartition, int]) -> None:
-        """Of every partition that it owns now, as it knows it."""
+        """Sets the number of unwritten records by partition, for every partition that the projection owns."""
         now = self._now()
-        self._since = {slot: self._since.get(slot, now) for slot, count in left.items() if count}
-        topics = Tally({topic: 0 for topic, _ in left})
+        self._since = {
+            partition: self._since.get(partition, now) for partition, count in left.items() if count
+        }
+        topics = collections.Counter({topic: 0 for topic, _ in left})
         for (topic, _), count in left.items():
             topics[topic] += count
         LAG.clear()
@@ -88,7 +90,7 @@ class UnprojectedRecords:
             LAG.labels(topic).set(count)
 
     def read(self, chunks: Sequence[Chunk]) -> None:
-        """It is about to write them."""
+        """The projection is about to write these chunks."""
         for chunk in chunks:
             if chunk.records and (at := chunk.records[0].appended_at) is not None:
                 self._since[chunk.topic, chunk.partition] = at / 1_000
@@ -104,7 +106,7 @@ class UnprojectedRecords:
 
 
 def exposition(age: float = math.nan) -> bytes:
-    """What Prometheus scrapes."""
+    """The text that Prometheus scrapes."""
     LAG_SECONDS.set(age)
     return generate_latest(REGISTRY)
 

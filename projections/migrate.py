@@ -1,6 +1,6 @@
-"""Brings the read models' tables to the newest shape, in schema `live`, and checks that they are.
+"""Migrates the read models' tables in the schema `live`, and checks that they are up to date.
 
-Safe to call from several processes at once, and again. It never touches the log or the state.
+Several processes may call it at once, and again. It never changes the log or the state.
 """
 
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ from projections.views import create_views
 VERSION_TABLE = "alembic_version"
 
 _OPTIONS = f"-c search_path={LIVE} -c timezone=UTC -c lock_timeout=5s"
-"""Whoever waits for a table keeps all others from it: a long reader is not waited for long."""
+"""A statement that waits for a table blocks every later reader of it, so it does not wait long for a long reader."""
 _LOCK = 0x6C656164_6D696772  # "leadmigr": advisory locks are numbered per database
 
 
 class OutdatedError(RuntimeError):
-    """The database's tables are not those of this version."""
+    """The tables of the database are older or newer than this version."""
 
 
 def migrate(url: str) -> None:
-    """Runs every migration that is missing, then makes the views anew. Raises OutdatedError."""
+    """Runs the missing migrations and replaces the views. Raises OutdatedError."""
     with connected(url) as connection:
         connection.execute(text("set local lock_timeout = 0"))  # for another process that migrates
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -48,18 +48,18 @@ def migrate(url: str) -> None:
 def check_current(url: str) -> None:
     """Raises OutdatedError unless the database is at the newest migration."""
     with connected(url) as connection:
-        found = _revision(connection)
-    wanted = ScriptDirectory.from_config(_config()).get_current_head()
-    if found != wanted:
+        revision = _revision(connection)
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision != head:
         raise OutdatedError(
-            f"The read models are at {found or 'nothing'}, this version needs {wanted}: run `leadstream serve` "
+            f"The read models are at {revision or 'nothing'}, this version needs {head}: run `leadstream serve` "
             "once, which migrates them."
         )
 
 
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
-    """One transaction that sees `live` alone as its default schema. Raises psycopg's errors as they are."""
+    """One transaction whose only default schema is `live`. Raises psycopg's errors unchanged."""
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: connect(url, options=_OPTIONS),
@@ -75,20 +75,20 @@ def connected(url: str) -> Iterator[Connection]:
 
 
 def configured(connection: Connection) -> dict[str, Any]:
-    """How every Alembic context here is set up."""
+    """The options of every Alembic context here."""
     return {"connection": connection, "version_table": VERSION_TABLE, "version_table_schema": PUBLIC}
 
 
 def _revision(connection: Connection) -> str | None:
-    """The newest migration that was run; None: none was. Raises OutdatedError for one unknown here."""
+    """The newest migration that ran; None: none did. Raises OutdatedError for a migration that this version lacks."""
     options = configured(connection)
-    found = MigrationContext.configure(options.pop("connection"), opts=options).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found is not None and found not in known:
+    revision = MigrationContext.configure(options.pop("connection"), opts=options).get_current_revision()
+    revisions = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in revisions:
         raise OutdatedError(
-            f"A newer Leadstream made these read models (at {found}, unknown here): upgrade Leadstream."
+            f"A newer Leadstream made these read models (at {revision}, unknown here): upgrade Leadstream."
         )
-    return found
+    return revision
 
 
 def _config() -> Config:

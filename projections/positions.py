@@ -1,8 +1,8 @@
-"""How far each schema's tables have come, and the fence that makes every record count once.
+"""The positions that each schema's tables contain, and the lock that makes every record count once.
 
-A writer locks the positions of its partitions before anything else and goes on from what it reads;
-rows and positions are committed together. A rebuild swaps schemas only while no writer is inside a
-transaction, so a writer that waited for it reads what the new tables contain.
+A writer first locks the positions of its partitions and goes on from them. It commits rows and positions together. A
+rebuild swaps schemas only while no writer is inside a transaction, so a writer that waited for it reads the positions of
+the new tables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,20 +38,23 @@ _ADVANCE: LiteralString = """
 
 
 class PositionGapError(ValueError):
-    """Records are missing between what the tables contain and what was brought."""
+    """Records are missing between those that the tables contain and the next ones."""
 
 
 def lock(
-    cursor: psycopg.Cursor[Any], generation: str, slots: Sequence[LogPartition]
+    cursor: psycopg.Cursor[Any], generation: str, log_partitions: Sequence[LogPartition]
 ) -> dict[LogPartition, int]:
-    """The last position contained per slot, which nobody else moves until this transaction ends."""
-    topics, partitions = [slot[0] for slot in slots], [slot[1] for slot in slots]
+    """The last position that the tables contain of each partition. No other transaction changes them until this one ends."""
+    topics, partitions = (
+        [log_partition[0] for log_partition in log_partitions],
+        [log_partition[1] for log_partition in log_partitions],
+    )
     cursor.execute(_ENTER)
-    found = _locked(cursor, generation, topics, partitions)
-    if len(found) < len(slots):
+    contained = _locked(cursor, generation, topics, partitions)
+    if len(contained) < len(log_partitions):
         cursor.execute(_OPEN, (generation, topics, partitions))
-        found = _locked(cursor, generation, topics, partitions)
-    return found
+        contained = _locked(cursor, generation, topics, partitions)
+    return contained
 
 
 def _locked(
@@ -62,7 +65,7 @@ def _locked(
 
 
 def begin(cursor: psycopg.Cursor[Any], generation: str, last: Mapping[LogPartition, int]) -> None:
-    """Where partitions begin of which the tables contain nothing yet; the others stay where they are."""
+    """Sets the last position of partitions that the tables do not know yet; the others keep theirs."""
     cursor.execute(_ENTER)
     cursor.execute(_BEGIN, (generation, *_arrays(last)))
 
@@ -72,47 +75,59 @@ def advance(cursor: psycopg.Cursor[Any], generation: str, reached: Mapping[LogPa
 
 
 def _arrays(reached: Mapping[LogPartition, int]) -> tuple[list[str], list[int], list[int]]:
-    return [slot[0] for slot in reached], [slot[1] for slot in reached], list(reached.values())
+    return (
+        [log_partition[0] for log_partition in reached],
+        [log_partition[1] for log_partition in reached],
+        list(reached.values()),
+    )
 
 
 def new_records(
-    records: Sequence[Record], held: Mapping[LogPartition, int]
+    records: Sequence[Record], contained: Mapping[LogPartition, int]
 ) -> tuple[list[Record], dict[LogPartition, int]]:
-    """The records not contained yet, and where they lead. Raises PositionGapError."""
-    reached = dict(held)
+    """The records that the tables do not contain yet, and the positions after them. Raises PositionGapError."""
+    reached = dict(contained)
     new = []
     for record in records:
-        slot = record.topic, record.partition
-        last = reached[slot]
+        log_partition = record.topic, record.partition
+        last = reached[log_partition]
         if record.position <= last:
             continue
         if record.position != last + 1:
             raise PositionGapError(
                 f"{record.topic}/{record.partition}: the read models contain positions up to {last}, and the next "
-                f"record brought is {record.position}: records {last + 1} to {record.position - 1} are missing. "
-                "Run `leadstream rebuild`: it keeps what is there, and names what is lost for good."
+                f"record is {record.position}: records {last + 1} to {record.position - 1} are missing. "
+                "Run `leadstream rebuild`: it keeps what is there, and names what is lost forever."
             )
-        reached[slot] = record.position
+        reached[log_partition] = record.position
         new.append(record)
-    return new, {slot: position for slot, position in reached.items() if position != held[slot]}
+    return new, {
+        log_partition: position
+        for log_partition, position in reached.items()
+        if position != contained[log_partition]
+    }
 
 
 def new_records_of_chunks(
-    chunks: Sequence[Chunk], held: Mapping[LogPartition, int]
+    chunks: Sequence[Chunk], contained: Mapping[LogPartition, int]
 ) -> tuple[list[Record], dict[LogPartition, int]]:
-    """As `new_records`, of chunks: positions that hold no record count as contained too."""
-    reached = dict(held)
+    """As `new_records`, of chunks: positions without a record count as contained, too."""
+    reached = dict(contained)
     new: list[Record] = []
     for chunk in chunks:
-        slot = chunk.topic, chunk.partition
-        last = reached[slot]
+        log_partition = chunk.topic, chunk.partition
+        last = reached[log_partition]
         if chunk.start > last + 1:
             raise PositionGapError(
                 f"{chunk.topic}/{chunk.partition}: the read models contain positions up to {last}, and the next ones "
-                f"brought begin at {chunk.start}: {last + 1} to {chunk.start - 1} are missing. Run `leadstream rebuild`: it "
-                "keeps what is there, and names what is lost for good."
+                f"begin at {chunk.start}: {last + 1} to {chunk.start - 1} are missing. Run `leadstream rebuild`: it "
+                "keeps what is there, and names what is lost forever."
             )
         if chunk.next - 1 > last:
             new.extend(record for record in chunk.records if record.position > last)
-            reached[slot] = chunk.next - 1
-    return new, {slot: position for slot, position in reached.items() if position != held[slot]}
+            reached[log_partition] = chunk.next - 1
+    return new, {
+        log_partition: position
+        for log_partition, position in reached.items()
+        if position != contained[log_partition]
+    }

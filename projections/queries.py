@@ -1,6 +1,6 @@
-"""What readers ask of the read models, as statements; nothing here does I/O.
+"""Statements that read the read models; nothing here does I/O.
 
-Every statement about leads is bound to one tenant. `compiled` turns one into what psycopg executes:
+Every statement about leads reads one tenant. `compiled` turns a statement into SQL for psycopg:
 
     sql, parameters = compiled(leads("default", model="temperature"))
     async with pool.connection() as connection:
@@ -31,11 +31,9 @@ from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.sql.dml import Insert
 
 from projections.tables import (
-    applied_events,
     band_changes,
     dead_letters,
     engagement_history,
-    event_row_key,
     identities,
     lead_row_key,
     lead_scores,
@@ -52,18 +50,18 @@ from schemas.topics import lead_key
 
 def compiled(statement: Select[Any] | Insert) -> tuple[str, Mapping[str, Any]]:
     """SQL text and parameters, for psycopg."""
-    made = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(made), made.params
+    sql = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    return str(sql), sql.params
 
 
 # Leads
 
 
 class Filters(NamedTuple):
-    """Which leads: each one given narrows the list. `band` is (scale, band) of the model."""
+    """Each filter that is set narrows the list of leads. `band` is (scale, band) of the model."""
 
     anonymous: bool = False
-    """Also visitors that nobody has identified."""
+    """Include visitors without a known identity."""
     stage: str | None = None
     band: tuple[str, str] | None = None
     minimum: float | None = None
@@ -98,36 +96,29 @@ def leads(
     )
 
 
-def lead_count(tenant: str, *, model: str, filters: Filters = ALL_IDENTIFIED) -> Select[Any]:
-    """How many leads `leads` lists in all."""
-    return (
-        select(func.count().label("leads")).select_from(_with_score(model)).where(*_matching(tenant, filters))
-    )
-
-
 def _with_score(model: str) -> Any:
     mine = and_(lead_scores.c.lead_key == lead_rows.c.lead_key, lead_scores.c.model == model)
     return lead_rows.outerjoin(lead_scores, mine)
 
 
 def _matching(tenant: str, filters: Filters) -> list[ColumnElement[bool]]:
-    wanted = [lead_rows.c.tenant == tenant, lead_rows.c.identities > 0]
+    conditions = [lead_rows.c.tenant == tenant, lead_rows.c.identities > 0]
     if not filters.anonymous:
-        wanted.append(lead_rows.c.identified)
+        conditions.append(lead_rows.c.identified)
     if filters.stage is not None:
-        wanted.append(lead_rows.c.stage == filters.stage)
+        conditions.append(lead_rows.c.stage == filters.stage)
     if filters.band is not None:
         scale, band = filters.band
-        wanted.append(lead_scores.c.bands[scale].astext == band)
+        conditions.append(lead_scores.c.bands[scale].astext == band)
     if filters.minimum is not None:
-        wanted.append(lead_scores.c.total >= filters.minimum)
+        conditions.append(lead_scores.c.total >= filters.minimum)
     if filters.search:
-        wanted.append(lead_rows.c.search.contains(filters.search.casefold(), autoescape=True))
-    return wanted
+        conditions.append(lead_rows.c.search.contains(filters.search.casefold(), autoescape=True))
+    return conditions
 
 
 def lead(tenant: str, lead_id: str) -> Select[Any]:
-    """One lead, also one that was merged away (`redirect` says into whom) or is anonymous."""
+    """One lead. It may be anonymous, or merged into another lead, which `redirect` names."""
     return select(lead_rows).where(lead_rows.c.lead_key == lead_row_key(tenant, lead_id))
 
 
@@ -141,7 +132,7 @@ def scores(tenant: str, lead_id: str) -> Select[Any]:
 
 
 def identities_of(tenant: str, lead_id: str) -> Select[Any]:
-    """The keys behind which the lead is, the newest first."""
+    """The lead's identities, the newest first."""
     return (
         select(identities)
         .where(identities.c.lead_key == lead_row_key(tenant, lead_id))
@@ -150,13 +141,13 @@ def identities_of(tenant: str, lead_id: str) -> Select[Any]:
 
 
 def engagements(tenant: str, lead_id: str, *, limit: int = 50, before: datetime | None = None) -> Select[Any]:
-    """What the lead did, under any of its identities, the latest first."""
-    told = engagement_history
+    """The events of the lead's identities, the latest first."""
+    events = engagement_history
     latest = (
-        select(told)
-        .where(told.c.identity_key == identities.c.identity_key)
-        .where(true() if before is None else told.c.occurred_at < before)
-        .order_by(told.c.occurred_at.desc(), told.c.partition.desc(), told.c.position.desc())
+        select(events)
+        .where(events.c.identity_key == identities.c.identity_key)
+        .where(true() if before is None else events.c.occurred_at < before)
+        .order_by(events.c.occurred_at.desc(), events.c.partition.desc(), events.c.position.desc())
         .limit(limit)
         .lateral("latest")
     )
@@ -188,12 +179,12 @@ def bands(tenant: str, lead_id: str) -> Select[Any]:
 
 
 def feature_parts(tenant: str, lead_id: str) -> Select[Any]:
-    """(identity, encoded) of each identity that the lead holds, from the folds' own state."""
-    held = lead_features.c
+    """(identity, encoded) of each identity of the lead, from the state of the folds."""
+    features = lead_features.c
     return (
-        select(held.identity, held.encoded)
-        .where(held.key == lead_key(tenant, lead_id))
-        .order_by(held.identity)
+        select(features.identity, features.encoded)
+        .where(features.key == lead_key(tenant, lead_id))
+        .order_by(features.identity)
     )
 
 
@@ -201,7 +192,7 @@ def feature_parts(tenant: str, lead_id: str) -> Select[Any]:
 
 
 class LedgerCursor(NamedTuple):
-    """Where a page of the ledger ended: its last entry's `at` and `position`."""
+    """The end of a page of the ledger: `at` and `position` of its last entry."""
 
     at: datetime
     position: int
@@ -217,50 +208,50 @@ def ledger(
     before: LedgerCursor | None = None,
 ) -> Select[Any]:
     """Every change of the lead's scores, by one model or all, the newest first."""
-    told = score_history.c
+    changes = score_history.c
     entries = (
         select(score_history)
-        .where(told.lead_key == lead_row_key(tenant, lead_id))
-        .order_by(told.at.desc(), told.position.desc())
+        .where(changes.lead_key == lead_row_key(tenant, lead_id))
+        .order_by(changes.at.desc(), changes.position.desc())
         .limit(limit)
     )
     if model is not None:
-        entries = entries.where(told.model == model)
+        entries = entries.where(changes.model == model)
     if until is not None:
-        entries = entries.where(told.at <= until)
+        entries = entries.where(changes.at <= until)
     if before is not None:
-        place = literal(before.at), literal(before.position)
-        entries = entries.where(tuple_(told.at, told.position) < tuple_(*place))
+        cursor = literal(before.at), literal(before.position)
+        entries = entries.where(tuple_(changes.at, changes.position) < tuple_(*cursor))
     return entries
 
 
 def last_changes(tenant: str, lead_id: str, at: datetime) -> Select[Any]:
-    """Of each model the entry that made its total and bands at a past moment; none: the total was 0."""
-    told = score_history.c
+    """The entry of each model that made its total and bands at a past moment. A model without an entry had a total of 0."""
+    changes = score_history.c
     return (
         select(score_history)
-        .ext(distinct_on(told.model))
-        .where(told.lead_key == lead_row_key(tenant, lead_id), told.at <= at)
-        .order_by(told.model, told.at.desc(), told.position.desc())
+        .ext(distinct_on(changes.model))
+        .where(changes.lead_key == lead_row_key(tenant, lead_id), changes.at <= at)
+        .order_by(changes.model, changes.at.desc(), changes.position.desc())
     )
 
 
 def breakdowns(tenant: str, lead_id: str, until: datetime | None = None) -> Select[Any]:
-    """The lines of every score, now or at a past moment, as sums of the ledger's: they sum to its total."""
-    told = score_history.c
-    line = func.jsonb_array_elements(told.lines, type_=JSONB).column_valued("line")
+    """The lines of every score, now or at a past moment, added up from the ledger. They sum to its total."""
+    changes = score_history.c
+    line = func.jsonb_array_elements(changes.lines, type_=JSONB).column_valued("line")
     group, rule, kind = (line[n].astext for n in range(3))
     total = func.sum(cast(line[3].astext, Numeric))
     lines = (
         select(
-            told.model, group.label("group"), rule.label("rule"), kind.label("kind"), total.label("points")
+            changes.model, group.label("group"), rule.label("rule"), kind.label("kind"), total.label("points")
         )
-        .where(told.lead_key == lead_row_key(tenant, lead_id))
-        .group_by(told.model, group, rule, kind)
+        .where(changes.lead_key == lead_row_key(tenant, lead_id))
+        .group_by(changes.model, group, rule, kind)
         .having(total != 0)
-        .order_by(told.model, group, rule, kind)
+        .order_by(changes.model, group, rule, kind)
     )
-    return lines if until is None else lines.where(told.at <= until)
+    return lines if until is None else lines.where(changes.at <= until)
 
 
 # Sessions
@@ -279,8 +270,8 @@ def sessions_of(tenant: str, lead_id: str, *, model: str, limit: int = 50, offse
 
 
 def _sessions(tenant: str, model: str) -> Select[Any]:
-    """Beside each session its lead, and what its score was last said to be."""
-    said = (
+    """Each session with its lead and its latest score."""
+    latest_score = (
         select(session_scores)
         .where(session_scores.c.session_key == sessions.c.session_key, session_scores.c.model == model)
         .order_by(
@@ -289,22 +280,22 @@ def _sessions(tenant: str, model: str) -> Select[Any]:
             session_scores.c.lead_key,
         )
         .limit(1)
-        .lateral("said")
+        .lateral("latest_score")
     )
     return (
         select(
             sessions,
             identities.c.identity,
             identities.c.lead_id,
-            said.c.score,
-            said.c.lines,
-            said.c.version,
-            said.c.ended,
-            said.c.scored_at,
+            latest_score.c.score,
+            latest_score.c.lines,
+            latest_score.c.version,
+            latest_score.c.ended,
+            latest_score.c.scored_at,
         )
         .select_from(
             sessions.join(identities, identities.c.identity_key == sessions.c.identity_key).outerjoin(
-                said, true()
+                latest_score, true()
             )
         )
         .where(sessions.c.tenant == tenant, ~sessions.c.retracted)
@@ -315,32 +306,22 @@ def _sessions(tenant: str, model: str) -> Select[Any]:
 # Operators
 
 
-def applied(tenant: str, event_id: str) -> Select[Any]:
-    """What became of an event that a caller waits for; the latest, if several keys used its id."""
-    return (
-        select(applied_events)
-        .where(applied_events.c.event_key == event_row_key(tenant, event_id))
-        .order_by(applied_events.c.at.desc(), applied_events.c.lead_id)
-        .limit(1)
-    )
-
-
 def select_dead_letters(
     *, limit: int = 100, after: tuple[str, int, int] | None = None, retried: bool | None = None
 ) -> Select[Any]:
-    """Dead letters in the order of (topic, partition, position), with when each was sent in again."""
-    place = tuple_(dead_letters.c.topic, dead_letters.c.partition, dead_letters.c.position)
-    found = (
+    """Dead letters in the order of (topic, partition, position), each with the moment when it was last retried."""
+    position = tuple_(dead_letters.c.topic, dead_letters.c.partition, dead_letters.c.position)
+    statement = (
         select(dead_letters, retried_dead_letters.c.at.label("retried_at"))
-        .select_from(dead_letters.outerjoin(retried_dead_letters, _same_letter()))
+        .select_from(dead_letters.outerjoin(retried_dead_letters, _same_dead_letter()))
         .order_by(dead_letters.c.topic, dead_letters.c.partition, dead_letters.c.position)
         .limit(limit)
     )
     if after is not None:
-        found = found.where(place > tuple_(*map(literal, after)))
+        statement = statement.where(position > tuple_(*map(literal, after)))
     if retried is not None:
-        found = found.where(retried_dead_letters.c.at.is_not(None) == retried)
-    return found
+        statement = statement.where(retried_dead_letters.c.at.is_not(None) == retried)
+    return statement
 
 
 def select_dead_letter(topic: str, partition: int, position: int) -> Select[Any]:
@@ -352,45 +333,17 @@ def select_dead_letter(topic: str, partition: int, position: int) -> Select[Any]
 
 
 def mark_retried(topic: str, partition: int, position: int, at: datetime) -> Insert:
-    """Notes that the letter's record was sent in again."""
+    """Records that the dead letter was retried."""
     row = insert_into(retried_dead_letters).values(topic=topic, partition=partition, position=position, at=at)
     return row.on_conflict_do_update(
         index_elements=list(retried_dead_letters.primary_key), set_={"at": row.excluded.at}
     )
 
 
-def _same_letter() -> ColumnElement[bool]:
+def _same_dead_letter() -> ColumnElement[bool]:
     return and_(
         *(dead_letters.c[name] == retried_dead_letters.c[name] for name in ("topic", "partition", "position"))
     )
-
-
-def counts(tenant: str | None = None) -> Select[Any]:
-    """Leads by (tenant, identified, stage); every tenant's, if none is named."""
-    c = lead_rows.c
-    found = (
-        select(c.tenant, c.identified, c.stage, func.count().label("leads"))
-        .where(c.identities > 0)
-        .group_by(c.tenant, c.identified, c.stage)
-        .order_by(c.tenant, c.identified, c.stage)
-    )
-    return found if tenant is None else found.where(c.tenant == tenant)
-
-
-def band_counts(tenant: str, model: str, scale: str) -> Select[Any]:
-    """Identified leads by band."""
-    band = lead_scores.c.bands[scale].astext
-    return (
-        select(band.label("band"), func.count().label("leads"))
-        .select_from(_with_score(model))
-        .where(*_matching(tenant, ALL_IDENTIFIED))
-        .group_by(band)
-        .order_by(band)
-    )
-
-
-def letter_count() -> Select[Any]:
-    return select(func.count().label("dead_letters")).select_from(dead_letters)
 
 
 _DIALECT: Final = dialect.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped

@@ -1,22 +1,22 @@
-"""Builds the read models anew from a log, beside the live ones, and swaps them in.
+"""Builds the read models again from a log, beside the live ones, and swaps them in.
 
-Rows of records that the log no longer holds are kept (`projections.history`). Live writers go on meanwhile. Every statement of a reader sees the old tables or the new ones; a
-writer that waits for the swap goes on from the new tables' positions. Interrupted at any moment
-before the swap, it leaves the live tables untouched and can be run again. Archives stay as they are.
+Rows of records that the log no longer has are kept (`projections.history`). Live writers go on meanwhile. Every
+statement of a reader sees the old tables or the new ones; a writer that waits for the swap goes on from the new tables'
+positions. A rebuild that is interrupted before the swap leaves the live tables unchanged and can run again. It does not
+change the archive.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-import psycopg
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
 from projections import history, positions, worker
-from projections.connection import connect
+from projections.connection import Connection, connect
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
 from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
@@ -25,51 +25,52 @@ from schemas.record import Chunk, LogPartition
 
 __all__ = ["HistoryLostError", "Log", "NothingToRebuildError", "Progress", "RebuildRunsError", "rebuild"]
 
-Connection = psycopg.Connection[Any]
 Progress = Callable[[int, int], None]
 """(records folded, records there are now)"""
 
 RETIRED: Final = "retired"
 PAGE: Final = 5_000
-CLOSE: Final = 1_000
-"""Records behind the log at which swapping begins: what is left is folded while writers wait."""
-ROUNDS: Final = 20
-"""Of catching up; a log that outruns them all is caught up with while writers wait."""
+SWAP_BELOW: Final = 1_000
+"""The swap begins when at most so many records are left; they are folded while writers wait."""
+PASSES: Final = 20
+"""Passes that catch up with the log. If the log grows faster, the rest is folded while writers wait."""
 
 _LOCK = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per database
 
 
 class Log(Protocol):
-    """Where the records are. It is given the rebuild's connection, for a log in the same database."""
+    """The source of the records. It gets the rebuild's connection, for a log in the same database."""
 
     strict: bool
-    """Only this program writes into it: a record that cannot be read ends the rebuild."""
+    """If only this program writes into the log: a record that cannot be read ends the rebuild."""
 
     def starts(self, connection: Connection) -> Mapping[LogPartition, int]:
-        """The first position held of every partition that the read models are made from; one that is
+        """The first position in the log of every partition that the read models are made from. A partition that is
         left out begins at 0. Raises NothingToRebuildError.
         """
 
     def ends(self, connection: Connection) -> Mapping[LogPartition, int]:
-        """The next position of every partition that has one: what stands before it can be read."""
+        """The next position of every partition that has one. Every record before it can be read."""
 
-    def read(self, connection: Connection, slot: LogPartition, start: int, end: int, most: int) -> Chunk:
-        """What stands from `start` on: never nothing, at most so many records, and up to `end` if there
-        are fewer. Raises PositionGapError for records that should be there.
+    def read(
+        self, connection: Connection, log_partition: LogPartition, start: int, end: int, most: int
+    ) -> Chunk:
+        """The records from `start` on: at least one position, at most `most` records, and up to `end` if there are fewer.
+        Raises PositionGapError if records are missing.
         """
 
     def forget(self, connection: Connection) -> None:
-        """Takes out of the shadow what the log let go without a record that says so."""
+        """Deletes from the shadow what the log deleted without a record."""
 
     def swapped(self, connection: Connection) -> None:
-        """Within the transaction from which on readers and writers see the new tables."""
+        """Called in the transaction that makes the new tables visible."""
 
 
 _OPTIONS: Final = "-c timezone=UTC -c jit=off -c maintenance_work_mem=256MB"
 
 
 class RebuildRunsError(RuntimeError):
-    """Another process rebuilds the database now."""
+    """Another process is rebuilding this database."""
 
 
 def rebuild(
@@ -79,21 +80,27 @@ def rebuild(
     source: Log | None = None,
     accept_loss: Collection[str] = (),
 ) -> list[str]:
-    """Replaces every read model by one folded from the log: `source`, or the one embedded in this very
-    database. Returns the names of the tables that keep rows from before the log's start. `accept_loss` names
-    tables that may lack what no table ever contained. Raises NothingToRebuildError, RebuildRunsError,
-    HistoryLostError.
+    """Replaces every read model by one that is folded from the log: `source`, or the log embedded in this database.
+
+    1. Create empty tables in the shadow, and keep the rows whose records the log no longer has.
+    2. Fold the log into the shadow.
+    3. Complete the facts, their keys and indexes.
+    4. Fold what the log has gained, until little is left.
+    5. While writers wait: fold the rest, and rename the schemas.
+
+    Returns the names of the tables that keep rows from before the log's start. `accept_loss` names tables that may lack
+    rows of records that no table ever contained. Raises NothingToRebuildError, RebuildRunsError, HistoryLostError.
     """
     log = source or EmbeddedLog()
-    tell = progress or (lambda _done, _total: None)
+    report = progress or (lambda _done, _total: None)
     with connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
         cut = _begin(connection, log, accept_loss)
-        _fold(connection, log, tell)
+        _fold(connection, log, report)
         _complete(connection, cut)
-        for _ in range(ROUNDS):
-            if _fold(connection, log, tell) <= CLOSE:
+        for _ in range(PASSES):
+            if _fold(connection, log, report) <= SWAP_BELOW:
                 break
-        _swap(connection, log, tell)
+        _swap(connection, log, report)
         _discard(connection, RETIRED)
     return sorted(table.name for table in cut)
 
@@ -102,7 +109,9 @@ def rebuild(
 def _alone(connection: Connection) -> Iterator[None]:
     row = connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
     if row is None or not row[0]:
-        raise RebuildRunsError("Another process rebuilds the read models of this database: wait for it.")
+        raise RebuildRunsError(
+            "Another process is rebuilding the read models of this database. Wait until it ends."
+        )
     try:
         yield
     finally:
@@ -110,8 +119,8 @@ def _alone(connection: Connection) -> Iterator[None]:
 
 
 def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> dict[Table, int]:
-    """Tables without the facts' keys, empty but for what the log no longer holds; returns which those are.
-    What an interrupted rebuild left is dropped.
+    """Creates the shadow's tables, those of facts without keys, and copies the rows whose records the log no longer
+    has. Returns the tables with such rows. Drops what an interrupted rebuild left.
     """
     starts = log.starts(connection)
     for schema in (SHADOW, RETIRED):
@@ -134,35 +143,37 @@ def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> di
         create_views(connection, SHADOW)
         history.keep_rows(connection, cut)
         with worker.open_cursor(connection) as cursor:
-            positions.begin(cursor, SHADOW, {slot: start - 1 for slot, start in starts.items()})
+            positions.begin(
+                cursor, SHADOW, {log_partition: start - 1 for log_partition, start in starts.items()}
+            )
     return cut
 
 
-def _fold(connection: Connection, log: Log, tell: Progress) -> int:
-    """Everything that the log holds now, a page a transaction; returns how much there was to fold."""
+def _fold(connection: Connection, log: Log, report: Progress) -> int:
+    """Folds everything that the log has now, one page in each transaction. Returns how many records there were."""
     ends = log.ends(connection)
-    held = _held(connection)
-    found = sum(ends.values()) - sum(held.values())
-    for slot, end in sorted(ends.items()):
-        while held.get(slot, 0) < end:
+    reached = _next_positions(connection)
+    count = sum(ends.values()) - sum(reached.values())
+    for log_partition, end in sorted(ends.items()):
+        while reached.get(log_partition, 0) < end:
             with connection.transaction():
-                held[slot] = _fold_page(connection, log, slot, end)
-            tell(sum(held.values()), sum(ends.values()))
+                reached[log_partition] = _fold_page(connection, log, log_partition, end)
+            report(sum(reached.values()), sum(ends.values()))
     log.forget(connection)
-    tell(sum(held.values()), sum(ends.values()))
-    return found
+    report(sum(reached.values()), sum(ends.values()))
+    return count
 
 
-def _fold_page(connection: Connection, log: Log, slot: LogPartition, end: int) -> int:
-    """The next page of one partition; returns where the next one begins."""
+def _fold_page(connection: Connection, log: Log, log_partition: LogPartition, end: int) -> int:
+    """Folds the next page of one partition. Returns the position at which the page after it begins."""
     with worker.open_cursor(connection) as cursor:
-        start = positions.lock(cursor, SHADOW, [slot])[slot] + 1
-    chunk = log.read(connection, slot, start, end, PAGE)
-    return worker.project_chunks(connection, [chunk], schema=SHADOW, strict=log.strict)[slot]
+        start = positions.lock(cursor, SHADOW, [log_partition])[log_partition] + 1
+    chunk = log.read(connection, log_partition, start, end, PAGE)
+    return worker.project_chunks(connection, [chunk], schema=SHADOW, strict=log.strict)[log_partition]
 
 
 def _complete(connection: Connection, cut: Mapping[Table, int]) -> None:
-    """The facts that the log no longer holds, the facts' keys and indexes, and what the planner needs."""
+    """Adds the facts that the log no longer has, the facts' keys and indexes, and statistics for the planner."""
     with connection.transaction():
         history.add_facts(connection, cut)
         connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW)))
@@ -179,11 +190,11 @@ def _complete(connection: Connection, cut: Mapping[Table, int]) -> None:
         connection.execute(SQL("analyze {}").format(Identifier(SHADOW, table.name)))
 
 
-def _swap(connection: Connection, log: Log, tell: Progress) -> None:
-    """While no writer is inside a transaction: the rest of the log, then the new name."""
+def _swap(connection: Connection, log: Log, report: Progress) -> None:
+    """Folds the rest of the log and renames the schemas, while no writer is inside a transaction."""
     with connection.transaction():
         connection.execute("lock table public.positions in exclusive mode")
-        _fold(connection, log, tell)
+        _fold(connection, log, report)
         connection.execute("delete from public.positions where generation = %s", (LIVE,))
         connection.execute(
             "update public.positions set generation = %s where generation = %s", (LIVE, SHADOW)
@@ -195,14 +206,14 @@ def _swap(connection: Connection, log: Log, tell: Progress) -> None:
 
 
 def _discard(connection: Connection, schema: str) -> None:
-    """Table by table: a reader of one keeps nobody from the others."""
+    """Drops table by table, so that a reader of one table blocks no reader of the others."""
     for table in READ_MODELS:
         connection.execute(SQL("drop table if exists {} cascade").format(Identifier(schema, table.name)))
     connection.execute(SQL("drop schema if exists {} cascade").format(Identifier(schema)))
 
 
-def _held(connection: Connection) -> dict[LogPartition, int]:
-    """The next position that the shadow needs of every partition that it knows."""
+def _next_positions(connection: Connection) -> dict[LogPartition, int]:
+    """The next position that the shadow needs, of every partition that it knows."""
     rows = connection.execute(
         "select topic, partition, position + 1 from public.positions where generation = %s", (SHADOW,)
     )
@@ -210,7 +221,7 @@ def _held(connection: Connection) -> dict[LogPartition, int]:
 
 
 def _define(connection: Connection, definition: ExecutableDDLElement) -> None:
-    """A definition of `tables`, in the schema that the search path names."""
+    """Runs a definition of `projections.tables` in the schema that the search path names."""
     connection.execute(str(definition.compile(dialect=_DIALECT)).encode())
 
 

@@ -1,22 +1,30 @@
-"""One row type per table, its fields being the table's columns in order; pure data.
+"""One type of row per table. Its fields are the table's columns, in order: `projections.tables` makes them from it.
 
-JSON columns hold encoded JSON text. Nothing here can be refused by PostgreSQL: what it cannot store
-(NUL, half surrogate pairs) is replaced where the row is made.
+A field's type decides its column's type; the aliases below name it where the Python type does not. Nothing here can be
+refused by PostgreSQL: `projections.facts` replaces what it cannot store (NUL, half surrogate pairs).
 """
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Annotated, NamedTuple
 
-from sqlalchemy import Table
+import sqlalchemy
+from sqlalchemy import BigInteger, Table
+from sqlalchemy.dialects.postgresql import JSONB
 
-from projections import tables
 from schemas.record import Record
+
+BigInt = Annotated[int, BigInteger()]
+"""Eight bytes instead of four."""
+Json = Annotated[str, JSONB()]
+"""Encoded JSON text."""
+Serial = Annotated[int, BigInteger(), sqlalchemy.Identity(always=True)]
+"""A number that PostgreSQL gives out."""
 
 
 class UnreadableRecordError(ValueError):
-    """A record of one of our own topics that cannot be read: the log or this program is broken, or
-    somebody else wrote it.
+    """A record of one of Leadstream's topics cannot be read. The log or this program is broken, or another program
+    wrote the record.
     """
 
     def __init__(self, record: Record, reason: str) -> None:
@@ -25,10 +33,10 @@ class UnreadableRecordError(ValueError):
 
 
 class Identity(NamedTuple):
-    identity_key: int
+    identity_key: BigInt
     tenant: str
     identity: str
-    lead_key: int
+    lead_key: BigInt
     lead_id: str
     epoch: int
     home: str
@@ -36,10 +44,10 @@ class Identity(NamedTuple):
 
 
 class Engagement(NamedTuple):
-    identity_key: int
+    identity_key: BigInt
     occurred_at: datetime
     partition: int
-    position: int
+    position: BigInt
     tenant: str
     event_id: str
     type: str
@@ -53,7 +61,7 @@ class Engagement(NamedTuple):
     url: str | None
     referrer: str | None
     engagement_value: int | None
-    revenue_minor: int | None
+    revenue_minor: BigInt | None
     currency: str | None
     source_type: str | None
     source_id: str | None
@@ -68,17 +76,17 @@ class Engagement(NamedTuple):
     browser: str | None
     location: str | None
     ip: str | None
-    details: str | None
+    details: Json | None
 
 
 class SessionRow(NamedTuple):
-    session_key: int
-    identity_key: int
+    session_key: BigInt
+    identity_key: BigInt
     tenant: str
     session_id: str
     producer_id: str | None
     campaign: str | None
-    revision: int
+    revision: BigInt
     retracted: bool
     opened_at: datetime | None
     last_at: datetime | None
@@ -89,19 +97,19 @@ class SessionRow(NamedTuple):
 
 
 class SessionScore(NamedTuple):
-    session_key: int
-    lead_key: int
+    session_key: BigInt
+    lead_key: BigInt
     model: str
-    version: int
+    version: BigInt
     score: Decimal
-    lines: str
+    lines: Json
     ended: bool
     scored_at: datetime
-    position: int
+    position: BigInt
 
 
 class Lead(NamedTuple):
-    lead_key: int
+    lead_key: BigInt
     tenant: str
     lead_id: str
     identified: bool
@@ -117,41 +125,41 @@ class Lead(NamedTuple):
     company: str | None
     assigned_to: str | None
     search: str
-    counts: str
-    fields: str
-    position: int
+    counts: Json
+    fields: Json
+    position: BigInt
 
 
 class LeadScore(NamedTuple):
-    lead_key: int
+    lead_key: BigInt
     model: str
-    version: int
+    version: BigInt
     total: Decimal
     rounded: int
-    bands: str
+    bands: Json
     as_of: datetime
     next_due: datetime | None
-    position: int
+    position: BigInt
 
 
 class ScoreChange(NamedTuple):
-    lead_key: int
+    lead_key: BigInt
     model: str
     at: datetime
-    position: int
-    version: int
+    position: BigInt
+    version: BigInt
     total: Decimal
     previous: Decimal
     change: Decimal
-    bands: str
-    lines: str
+    bands: Json
+    lines: Json
     caused_by: str
 
 
 class StageEntry(NamedTuple):
-    lead_key: int
+    lead_key: BigInt
     at: datetime
-    position: int
+    position: BigInt
     stage: str
     previous: str
     reason: str
@@ -159,41 +167,41 @@ class StageEntry(NamedTuple):
 
 
 class BandChange(NamedTuple):
-    lead_key: int
+    lead_key: BigInt
     at: datetime
-    position: int
+    position: BigInt
     model: str
-    version: int
+    version: BigInt
     scale: str
     band: str | None
     previous: str | None
-    crossed: str
+    crossed: Json
     silent: bool
     caused_by: str
 
 
 class AppliedEvent(NamedTuple):
-    event_key: int
-    lead_key: int
+    event_key: BigInt
+    lead_key: BigInt
     tenant: str
     event_id: str
     lead_id: str
     at: datetime
     outcome: str
-    scores: str
-    position: int
+    scores: Json
+    position: BigInt
     partition: int
 
 
 class DeadLetterRow(NamedTuple):
     topic: str
     partition: int
-    position: int
+    position: BigInt
     reason: str
     field: str | None
     key: str | None
     original: bytes
-    letter: int
+    letter: BigInt
 
 
 class WorkerPart(NamedTuple):
@@ -202,21 +210,21 @@ class WorkerPart(NamedTuple):
     key: str
     part: str
     value: bytes
-    position: int
+    position: BigInt
 
 
 class WorkerTimer(NamedTuple):
     stage: str
     partition: int
     key: str
-    due_at: int
-    position: int
+    due_at: BigInt
+    position: BigInt
 
 
 class PublicationRow(NamedTuple):
     tenant: str
     model: str
-    version: int
+    version: BigInt
     text: str | None
     fire: bool
     by: str | None
@@ -225,9 +233,44 @@ class PublicationRow(NamedTuple):
     recorded_at: datetime
 
 
+class ArchivedEvent(NamedTuple):
+    partition: int
+    position: BigInt
+    recorded_at: datetime
+    """In UTC, to the millisecond."""
+    key: str
+    value: bytes
+
+
+class Draft(NamedTuple):
+    """A row of `model_drafts`; its fields are the columns."""
+
+    id: Serial
+    tenant: str
+    model: str
+    state: str
+    text: str | None
+    """None: this draft retires the model. Empty in a list, which has no texts."""
+    based_on: BigInt | None
+    """The version that the author changed. 0: there was none. None: publish it whatever the newest version is."""
+    based_on_tenant: str | None
+    """The tenant of that version: the draft's own, or `*`."""
+    by: str | None
+    note: str | None
+    change: str | None
+    fire: bool
+    effective_from: datetime | None
+    problem: str | None
+    """Why it could not be published at its time."""
+    created_at: datetime
+    changed_at: datetime
+    version: BigInt | None = None
+    published_at: datetime | None = None
+
+
 class Superseded(NamedTuple):
-    """Not a row: every row of the table under this key, or its first columns, that an older record
-    wrote is no more.
+    """Not a row: it deletes the table's rows under this key, or under the key's first columns, that an older record
+    wrote.
     """
 
     table: Table
@@ -252,20 +295,3 @@ Row = (
     | PublicationRow
 )
 Change = Row | Superseded
-
-TABLE_OF: Final[dict[type[Row], Table]] = {
-    Identity: tables.identities,
-    Engagement: tables.engagement_history,
-    SessionRow: tables.sessions,
-    SessionScore: tables.session_scores,
-    Lead: tables.leads,
-    LeadScore: tables.lead_scores,
-    ScoreChange: tables.score_history,
-    StageEntry: tables.stage_history,
-    BandChange: tables.band_changes,
-    AppliedEvent: tables.applied_events,
-    DeadLetterRow: tables.dead_letters,
-    WorkerPart: tables.worker_state,
-    WorkerTimer: tables.worker_dues,
-    PublicationRow: tables.publications,
-}

@@ -1,23 +1,20 @@
-"""Which log a database belongs to: its own embedded one, or the topics of one Kafka cluster.
+"""The log of a database: its own embedded log, or the topics of one Kafka cluster.
 
-Positions mean something in one log only, so a database never follows another one. Never commits.
+A position belongs to one log only, so a database never follows another log. Nothing here commits.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import psycopg
-
-Connection = psycopg.Connection[Any]
-
+from projections.connection import Connection
 
 RECREATED_REMEDY: Final = (
     "set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX"
 )
-"""What helps when the topics of a database were deleted and made anew."""
+"""The remedy if the topics of a database were deleted and created again."""
 
 
 class KafkaSource(NamedTuple):
-    """Topics in Kafka: of which cluster, under which prefix, with the state of which app."""
+    """Topics in Kafka: their cluster, their prefix, and the app whose state they have."""
 
     cluster_id: str
     prefix: str
@@ -25,40 +22,40 @@ class KafkaSource(NamedTuple):
 
 
 class SourceError(RuntimeError):
-    """The database belongs to another log; the message names the remedy."""
+    """The database belongs to another log. The message names the remedy."""
 
 
 class TopicsRecreatedError(SourceError):
-    """The same cluster and the same names, but not the topics that the database was filled from."""
+    """The topics have the names of those that the database was filled from, in the same cluster, but are others."""
 
     def __init__(self, topic: str, partition: int, contained: str) -> None:
         super().__init__(
-            f"{topic}/{partition}: the database contains {contained}, so Kafka's topics were made anew since: {RECREATED_REMEDY}."
+            f"{topic}/{partition}: the database contains {contained}, so Kafka's topics were deleted and created again since: {RECREATED_REMEDY}."
         )
 
 
 def refuse_embedded(connection: Connection) -> None:
-    """Raises SourceError for a database that holds an embedded log. Needs no tables of ours."""
+    """Raises SourceError if the database has an embedded log. Works without Leadstream's tables."""
     if _exists(connection, "public.format"):
         raise SourceError(
-            "This database holds an embedded log, and cannot follow Kafka as well: set LEADSTREAM_DATABASE_URL "
-            "to another database, and carry the events over with `leadstream export --to-kafka`."
+            "This database has an embedded log, so it cannot follow Kafka: set LEADSTREAM_DATABASE_URL "
+            "to another database, and copy the events with `leadstream export --to-kafka`."
         )
 
 
 def refuse_kafka(connection: Connection) -> None:
-    """Raises SourceError for a database that follows Kafka, which no embedded log may be opened in."""
+    """Raises SourceError if the database follows Kafka, so that no embedded log is opened in it."""
     bound = bound_source(connection)
     if bound is not None:
         raise SourceError(
-            f"This database follows the Kafka cluster {bound.cluster_id} (prefix {bound.prefix!r}), and cannot hold an "
-            "embedded log as well: set LEADSTREAM_KAFKA (or `serve --kafka`), or LEADSTREAM_DATABASE_URL to another "
+            f"This database follows the Kafka cluster {bound.cluster_id} (prefix {bound.prefix!r}), so it cannot have an "
+            "embedded log: set LEADSTREAM_KAFKA (or `serve --kafka`), or LEADSTREAM_DATABASE_URL to another "
             "database."
         )
 
 
 def bound_source(connection: Connection) -> KafkaSource | None:
-    """What the database follows; None: no Kafka (yet)."""
+    """The topics that the database follows; None: none (yet)."""
     if not _exists(connection, "public.log_source"):
         return None
     row = connection.execute("select cluster_id, prefix, app from public.log_source").fetchone()
@@ -66,7 +63,7 @@ def bound_source(connection: Connection) -> KafkaSource | None:
 
 
 def bind(connection: Connection, source: KafkaSource) -> None:
-    """Binds the database to the source; the first to come decides. Raises SourceError."""
+    """Binds the database to the source, unless it is bound already. Raises SourceError if it is bound to another."""
     refuse_embedded(connection)
     connection.execute(
         "insert into public.log_source (cluster_id, prefix, app) values (%s, %s, %s) on conflict do nothing",
@@ -93,7 +90,7 @@ def require(connection: Connection, source: KafkaSource) -> None:
 
 
 def follow_app(connection: Connection, app: str) -> None:
-    """From now on the database shows the state of another app of the same cluster."""
+    """Binds the database to another app of the same cluster."""
     connection.execute("update public.log_source set app = %s", (app,))
 
 

@@ -1,7 +1,7 @@
-"""Records of the workers' changelogs to rows: what readers need of the state that lives in Kafka.
+"""Makes rows of the workers' changelogs: the part of the state in Kafka that readers need. Pure.
 
-That is what concerns every key (models, settings), a lead's head and features, and when leads are due;
-nothing else of the state leaves Kafka. Pure.
+Readers need what concerns every key (models, settings), the leads' heads and features, and their timers. Nothing else of
+the state leaves Kafka.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from schemas.record import Record
 from schemas.topics import SHARED
 
 IDENTITY_PART: Final = "id:"
-"""What a lead's parts that hold an identity's features begin with."""
+"""The prefix of a lead's parts with the features of an identity."""
 HEAD_PART: Final = "head"
-"""A lead's part that holds its stage and what was last said of it."""
+"""A lead's part with its stage and the statements that were last emitted about it."""
 TIMER_PART: Final = ""
-"""In a changelog: the moment (ms) at which time alone may next change the key."""
+"""A record of a changelog with the moment (ms) at which time alone may next change the key."""
 
 TRACK_SESSIONS: Final = "track_sessions"
 SCORE_LEADS: Final = "score_leads"
@@ -27,7 +27,7 @@ _CHANGELOGS: Final = {
 
 
 def stage_of(topic: str) -> str | None:
-    """The stage whose changelog this is, of whichever app; None: it is none."""
+    """The stage whose changelog the topic is, for any app; None: it is not a changelog."""
     for ending, stage in _CHANGELOGS.items():
         if topic.endswith(ending):
             return stage
@@ -40,7 +40,7 @@ def changes_of_state(stage: str, record: Record) -> Iterable[Change]:
     if key == SHARED or (stage == SCORE_LEADS and (part == HEAD_PART or part.startswith(IDENTITY_PART))):
         return [_part(stage, record, key, part)]
     if stage == SCORE_LEADS and part == TIMER_PART and key:  # without a key: the shard's position
-        return [_due(stage, record, key)]
+        return [_timer(stage, record, key)]
     return ()
 
 
@@ -50,10 +50,10 @@ def _part(stage: str, record: Record, key: str, part: str) -> Change:
     return WorkerPart(stage, record.partition, key, part, record.value, record.position)
 
 
-def _due(stage: str, record: Record, key: str) -> Change:
+def _timer(stage: str, record: Record, key: str) -> Change:
     if record.value is None:
         return Superseded(worker_dues, (stage, record.partition, key), record.position)
     try:
         return WorkerTimer(stage, record.partition, key, int(record.value), record.position)
     except ValueError:
-        raise UnreadableRecordError(record, "the moment is no number") from None
+        raise UnreadableRecordError(record, "the moment is not a number") from None

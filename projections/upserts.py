@@ -1,8 +1,8 @@
-"""Changes to statements: collapses what a batch says of one row, and writes the SQL of each table.
+"""Collapses a batch's changes of the same row, and builds the SQL of each table.
 
-The same rule decides both inside a batch and against the stored row (the higher version wins), so a
-batch may be cut anywhere without changing a result. Few rows go one by one in a pipeline; many facts
-by COPY, many mutable rows as one array per column: each is the fastest where it is used.
+One rule decides inside a batch and against the stored row: the higher version wins. So a batch may be cut anywhere
+without changing a result. The fastest way depends on the rows: few go one by one in a pipeline, many facts by COPY, and
+many mutable rows as one array for each column.
 """
 
 from collections import defaultdict
@@ -16,8 +16,8 @@ from sqlalchemy import BigInteger, Boolean, DateTime, Integer, LargeBinary, Nume
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from projections.rows import TABLE_OF, Change, Row, Superseded
-from projections.tables import NEWEST_BY, READ_MODELS, SHADOW, applied_events
+from projections.rows import Change, Row, Superseded
+from projections.tables import NEWEST_BY, READ_MODELS, SHADOW, TABLE_OF, applied_events
 
 Values = tuple[Any, ...]
 
@@ -34,8 +34,8 @@ _TYPES: Final[dict[type[TypeEngine[Any]], str]] = {
 
 
 class Collapsed(NamedTuple):
-    """What a batch comes to: rows per table, at most one per key of a mutable one, in the order of
-    their keys (so that two writers lock in one order); then what is no more.
+    """The result of a batch: rows by table, and then the deletions. A mutable table has at most one row for each key, in
+    the order of the keys, so that all writers lock rows in the same order.
     """
 
     rows: dict[Table, list[Row]]
@@ -43,7 +43,7 @@ class Collapsed(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """How rows of one kind are told apart: by key, and by version if the table is mutable."""
+    """How to read the key of a row, and its version if the table is mutable."""
 
     table: Table
     key: Callable[[Row], Any]
@@ -52,9 +52,9 @@ class _Form(NamedTuple):
 
 def _form(table: Table) -> _Form:
     names = list(table.columns.keys())
-    places = [names.index(column.name) for column in table.primary_key]
+    key = [names.index(column.name) for column in table.primary_key]
     versions = [names.index(name) for name in table.info.get(NEWEST_BY, ())]
-    return _Form(table, itemgetter(*places), itemgetter(*versions) if versions else None)
+    return _Form(table, itemgetter(*key), itemgetter(*versions) if versions else None)
 
 
 _FORMS: Final = {kind: _form(table) for kind, table in TABLE_OF.items()}
@@ -72,9 +72,9 @@ def collapse(changes: Iterable[Change]) -> Collapsed:
         if version_of is None:
             facts[table].append(change)
             continue
-        held, key = newest[table], key_of(change)
-        if (old := held.get(key)) is None or version_of(old) < version_of(change):
-            held[key] = change
+        rows, key = newest[table], key_of(change)
+        if (old := rows.get(key)) is None or version_of(old) < version_of(change):
+            rows[key] = change
     mutable = {table: [rows[key] for key in sorted(rows)] for table, rows in newest.items()}
     ended = {
         table: [(*key, position) for key, position in sorted(ends.items())]
@@ -94,7 +94,7 @@ def transposed(rows: Sequence[Values]) -> list[list[Any]]:
 
 @lru_cache
 def insert_one(schema: str, table: Table) -> bytes:
-    """One row; of a mutable one that is there already, `_conflict` says which stays."""
+    """Inserts one row. `_conflict` decides between two rows of a mutable table with the same key."""
     return (
         SQL("insert into {table} ({columns}) values ({values}){conflict}")
         .format(
@@ -109,17 +109,17 @@ def insert_one(schema: str, table: Table) -> bytes:
 
 @lru_cache
 def insert_many(schema: str, table: Table) -> bytes:
-    """As `insert_one`, of one array per column."""
+    """As `insert_one`, from one array for each column."""
     names = table.columns.keys()
     types = dict(zip(names, types_of(table), strict=True))
     return (
         SQL(
-            "insert into {table} ({columns}) select {picked} from unnest({arrays}) as t ({columns}){conflict}"
+            "insert into {table} ({columns}) select {selected} from unnest({arrays}) as t ({columns}){conflict}"
         )
         .format(
             table=Identifier(schema, table.name),
             columns=_list(names),
-            picked=SQL(", ").join(
+            selected=SQL(", ").join(
                 Identifier(name) + SQL("::jsonb" if type_ == "jsonb" else "") for name, type_ in types.items()
             ),
             arrays=SQL(", ").join(
@@ -133,7 +133,7 @@ def insert_many(schema: str, table: Table) -> bytes:
 
 @lru_cache
 def copy(schema: str, table: Table) -> bytes:
-    """Facts only: a row that is there already would be an error."""
+    """For facts only: it fails if a row exists already."""
     return (
         SQL("copy {} ({}) from stdin (format binary)")
         .format(Identifier(schema, table.name), _list(table.columns.keys()))
@@ -142,8 +142,8 @@ def copy(schema: str, table: Table) -> bytes:
 
 
 def _conflict(schema: str, table: Table) -> Composed:
-    """The higher version stays. In a rebuild an equal one is the same row, kept from before and now made
-    anew, maybe with more columns.
+    """The higher version stays. In a rebuild, an equal version is a kept row that is made again, maybe with more
+    columns, and replaces it.
     """
     if NEWEST_BY not in table.info:
         return Composed([])
@@ -151,22 +151,22 @@ def _conflict(schema: str, table: Table) -> Composed:
     version = table.info[NEWEST_BY]
     if set(version) <= set(key):
         return SQL(" on conflict ({}) do nothing").format(_list(key))
-    return SQL(" on conflict ({key}) do update set {assigned} where ({held}) {above} ({offered})").format(
+    return SQL(" on conflict ({key}) do update set {assigned} where ({stored}) {below} ({new})").format(
         key=_list(key),
-        above=SQL("<=" if schema == SHADOW else "<"),
+        below=SQL("<=" if schema == SHADOW else "<"),
         assigned=SQL(", ").join(
             SQL("{} = excluded.{}").format(Identifier(name), Identifier(name))
             for name in table.columns.keys()  # noqa: SIM118 - a column collection iterates over columns
             if name not in key
         ),
-        held=SQL(", ").join(Identifier(table.name, name) for name in version),
-        offered=SQL(", ").join(Identifier("excluded", name) for name in version),
+        stored=SQL(", ").join(Identifier(table.name, name) for name in version),
+        new=SQL(", ").join(Identifier("excluded", name) for name in version),
     )
 
 
 @lru_cache
 def delete(schema: str, table: Table, length: int) -> bytes:
-    """Rows under the first `length` columns of the key that a record before `position` wrote."""
+    """Deletes rows by the first `length` columns of their key, if a record before `position` wrote them."""
     key = [column.name for column in table.primary_key][:length]
     types = dict(zip(table.columns.keys(), types_of(table), strict=True))
     return (
@@ -187,7 +187,7 @@ def delete(schema: str, table: Table, length: int) -> bytes:
 
 @lru_cache
 def delete_old_applied_events(schema: str) -> bytes:
-    """Answers that stand no higher in their partition than the position given for it."""
+    """Deletes applied events up to a position of each partition."""
     return (
         SQL(
             "delete from {} t using unnest(%b::int4[], %b::int8[]) as n (partition, position) "

@@ -1,28 +1,27 @@
-"""Views of the log and of the folds' state, the same in both modes, so that readers need not know it.
+"""Views of the log and of the folds' state. They are the same in both modes, so readers need not know the mode.
 
-They stand inside the schema of the read models (`live`), so a rebuild brings its own. Beside an
-embedded log they show its tables; otherwise what the projection of Kafka keeps.
+They are in the schema of the read models (`live`), so a rebuild creates its own. In embedded mode they show the tables
+of the log; in Kafka mode, the tables that the projection fills.
 
   event_archive(partition, position, key, value)
-      Every record of `events` that a producer sent, `recorded_at` filled in where Kafka's append time
-      stands for it. One that cannot be decoded may be among them: it is a dead letter as well.
+      Every record of `events` that a producer sent. If it had no `recorded_at`, Kafka's append time is filled in. It may
+      include records that cannot be decoded: they are dead letters as well.
   lead_features(key, tenant, lead_id, identity, encoded)
       Each lead's features per identity: a codec version, then MessagePack [epoch, home, features].
   lead_parts(partition, key, part, value)
-      Each lead's stored parts: its head, and `id:IDENTITY`. Read in the order of (partition, key) they cost
-      no sort.
+      Each lead's stored parts: its head, and `id:IDENTITY`. Reading them in the order of (partition, key) needs no sort.
   shard_state(stage, partition, part, value)
-      The parts of what concerns a whole partition: models, settings, a sweep under way.
-  lead_dues(key, due_at)
+      The parts that concern a whole partition: models, settings, a sweep under way.
+  lead_lead_dues(key, due_at)
       When (ms) time alone may next change a lead.
 """
 
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 from sqlalchemy import column, table
 
+from projections.connection import Connection
 from projections.state_rows import IDENTITY_PART, SCORE_LEADS
 from projections.tables import LIVE
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
@@ -44,13 +43,13 @@ lead_parts = table("lead_parts", column("partition"), column("key"), column("par
 shard_state = table("shard_state", column("stage"), column("partition"), column("part"), column("value"))
 lead_dues = table("lead_dues", column("key"), column("due_at"))
 
-_OURS: Final = tuple(f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES))
-"""How records begin that are no facts of a producer. Only this program writes them, tag first."""
+_OWN_PREFIXES: Final = tuple(f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES))
+"""How records begin that no producer sent. Only this program writes them, with the tag first."""
 
 
-def create_views(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Makes them over an embedded log if there is one, and replaces those that are others: replacing
-    waits for readers. What a view was made from is its comment, as of the live schema.
+def create_views(connection: Connection, schema: str) -> None:
+    """Creates the views, over the embedded log if there is one. Replaces only views whose query changed, because that
+    waits for readers. The comment of a view is the query that it would have in the live schema.
     """
     embedded = _exists(connection, "public.format")
     texts = _queries(LIVE, embedded=embedded)
@@ -72,7 +71,7 @@ def _queries(schema: str, *, embedded: bool) -> dict[str, Composed]:
         lead_features.name: _features(state),
         lead_parts.name: _parts(state),
         shard_state.name: _shared(state),
-        lead_dues.name: _dues(dues),
+        lead_dues.name: _lead_dues(dues),
     }
 
 
@@ -80,12 +79,12 @@ _ARCHIVE: Final = SQL("select partition, position, key, value from public.event_
 
 
 def _embedded_events() -> Composed:
-    ours = SQL(" and ").join(
+    not_own = SQL(" and ").join(
         SQL("substr(value, 1, {}) <> {}").format(Literal(len(prefix)), Literal(prefix.encode()))
-        for prefix in _OURS
+        for prefix in _OWN_PREFIXES
     )
     return SQL("select partition, position, key, value from public.records where topic = {} and {}").format(
-        Literal(EVENTS), ours
+        Literal(EVENTS), not_own
     )
 
 
@@ -106,10 +105,10 @@ def _shared(state: Identifier) -> Composed:
     return SQL("select stage, partition, part, value from {} where key = {}").format(state, Literal(SHARED))
 
 
-def _dues(dues: Identifier) -> Composed:
+def _lead_dues(dues: Identifier) -> Composed:
     return SQL("select key, due_at from {} where stage = {}").format(dues, Literal(SCORE_LEADS))
 
 
-def _exists(connection: psycopg.Connection[Any], name: str) -> bool:
+def _exists(connection: Connection, name: str) -> bool:
     row = connection.execute("select to_regclass(%s) is not null", (name,)).fetchone()
     return row is not None and bool(row[0])

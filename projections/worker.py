@@ -1,11 +1,11 @@
 """Projects records into the read models, inside the caller's transaction.
 
-Rows and positions go in together or not at all; a record that comes again changes nothing; however
-a stream of records is cut into batches, the tables end the same. Never commits. Raises
-UnreadableRecordError and PositionGapError, which a retry does not mend; the caller must roll back.
+Rows and positions are written together or not at all. A record that comes twice changes nothing. The batches into which
+records are cut do not change the result. Nothing here commits. UnreadableRecordError and PositionGapError are not fixed
+by a retry; the caller must roll back.
 
-`project` takes the dense positions of an embedded log, which only this program writes; `project_chunks`
-what Kafka holds, where a record that somebody else wrote becomes a dead letter.
+`project` is for an embedded log, which only this program writes and whose positions have no gaps. `project_chunks` is
+for Kafka, where a record that another program wrote becomes a dead letter.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +22,7 @@ from sqlalchemy import Table
 
 from projections import metrics, positions, upserts
 from projections.archive import archived, store
+from projections.connection import Connection
 from projections.facts import changes, dead_letter_of
 from projections.rows import AppliedEvent, Change, Row, UnreadableRecordError
 from projections.state_rows import stage_of
@@ -29,15 +30,13 @@ from projections.tables import APPLIED_EVENTS_KEPT, LIVE, NEWEST_BY, PROJECTED, 
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 
-Connection = psycopg.Connection[Any]
-
 CHANNEL: Final = "leadstream"
-"""LISTEN here: one notification per batch, {"applied": [event ids]}, or {} if they do not fit."""
+"""The channel to LISTEN on: one notification for each batch, {"applied": [event ids]}, or {} if they do not fit."""
 
 SINGLE_INSERTS_MOST: Final = 8
-"""Up to so many rows of a table, single inserts in a pipeline are the fastest."""
+"""For at most so many rows of a table, single inserts in a pipeline are the fastest."""
 ROWS_PER_STATEMENT: Final = 1_000
-"""Rows per statement: larger arrays cost more per row."""
+"""Larger arrays cost more for each row."""
 
 _LONGEST_PAYLOAD = 7_500
 _NOTIFY = "select pg_notify(%s, %s)"
@@ -48,14 +47,14 @@ _log = structlog.get_logger(__name__)
 
 
 def project(connection: Connection, records: Sequence[Record], *, schema: str = LIVE) -> None:
-    """Every row that `records` (of any topics, in order per partition) make, and their positions."""
+    """Writes the rows of `records` and their positions. Records of any topics, in the order of each partition."""
     _check_transaction(connection)
-    wanted = [record for record in records if record.topic in PROJECTED]
-    if not wanted:
+    projected = [record for record in records if record.topic in PROJECTED]
+    if not projected:
         return
     with open_cursor(connection) as cursor:
-        slots = sorted({(record.topic, record.partition) for record in wanted})
-        new, reached = positions.new_records(wanted, positions.lock(cursor, schema, slots))
+        log_partitions = sorted({(record.topic, record.partition) for record in projected})
+        new, reached = positions.new_records(projected, positions.lock(cursor, schema, log_partitions))
         if not new:
             return
         rows = write(connection, cursor, schema, new, reached)
@@ -66,88 +65,102 @@ def project(connection: Connection, records: Sequence[Record], *, schema: str = 
 def project_chunks(
     connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE, strict: bool = False
 ) -> dict[LogPartition, int]:
-    """As `project`, of chunks in order per partition: their positions may hold no record. Takes events
-    and changelogs too, which an embedded log needs not; events go into the archive, whatever `schema`.
-    What cannot be read becomes a dead letter, unless `strict`.
+    """As `project`, of chunks in the order of each partition; some of their positions may have no record.
 
-    Returns for each slot given the next position that the tables need now; it is beyond what was
-    brought where another writer was ahead.
+    It accepts events and changelogs, too, which an embedded log does not need. Events go into the archive, whatever the
+    `schema`. A record that cannot be read becomes a dead letter, unless `strict`.
+
+    Returns the next position that the tables need of each partition in `chunks`. It is after the chunks if another
+    writer was ahead.
     """
     _check_transaction(connection)
-    wanted = [chunk for chunk in chunks if is_followed(chunk.topic)]
-    if not wanted:
+    projected = [chunk for chunk in chunks if is_followed(chunk.topic)]
+    if not projected:
         return {}
-    events = [chunk for chunk in wanted if chunk.topic == EVENTS]
-    others = [chunk for chunk in wanted if chunk.topic != EVENTS]
+    events = [chunk for chunk in projected if chunk.topic == EVENTS]
+    others = [chunk for chunk in projected if chunk.topic != EVENTS]
     with open_cursor(connection) as cursor:
-        archive = positions.lock(cursor, PUBLIC, _slots_of(events))
-        held = positions.lock(cursor, schema, _slots_of(others))
-        told, told_to = positions.new_records_of_chunks(events, archive)
-        new, reached = positions.new_records_of_chunks(others, held)
-        if told_to:
-            store(cursor, list(archived(told)))
-            positions.advance(cursor, PUBLIC, told_to)
+        archive = positions.lock(cursor, PUBLIC, _log_partitions_of(events))
+        contained_positions = positions.lock(cursor, schema, _log_partitions_of(others))
+        archived_records, archived_to = positions.new_records_of_chunks(events, archive)
+        new, reached = positions.new_records_of_chunks(others, contained_positions)
+        if archived_to:
+            store(cursor, list(archived(archived_records)))
+            positions.advance(cursor, PUBLIC, archived_to)
         if reached:
             rows = write(
                 connection, cursor, schema, new, reached, changes if strict else _changes_or_dead_letter
             )
             if schema == LIVE:
                 cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
-    return {slot: position + 1 for slot, position in {**archive, **held, **told_to, **reached}.items()}
+    return {
+        log_partition: position + 1
+        for log_partition, position in {**archive, **contained_positions, **archived_to, **reached}.items()
+    }
 
 
 def next_positions(connection: Connection, starts: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
-    """Where a follower of these slots goes on; one that is new to the tables begins where its log does.
-    Never commits.
+    """The positions from which a follower of these partitions goes on. A partition that the tables do not know begins at
+    the start of its log. Nothing here commits.
     """
     with open_cursor(connection) as cursor:
         for generation in (PUBLIC, LIVE):
             first = {
-                slot: at - 1 for slot, at in starts.items() if (slot[0] == EVENTS) == (generation == PUBLIC)
+                log_partition: at - 1
+                for log_partition, at in starts.items()
+                if (log_partition[0] == EVENTS) == (generation == PUBLIC)
             }
             positions.begin(cursor, generation, first)
-    held = contained_positions(connection)
-    return {slot: held[slot] for slot in starts}
+    contained_positions = contained_positions(connection)
+    return {log_partition: contained_positions[log_partition] for log_partition in starts}
 
 
 def contained_positions(connection: Connection) -> dict[LogPartition, int]:
-    """The next position that the live tables and the archive need of every partition that they know."""
+    """The next position that the live tables and the archive need, of every partition that they know."""
     with open_cursor(connection) as cursor:
         cursor.execute(_FOLLOWED, ([LIVE, PUBLIC],))
         return {(topic, partition): position + 1 for topic, partition, position in cursor}
 
 
 def skip_removed_records(
-    connection: Connection, held: Mapping[LogPartition, tuple[int, int]]
+    connection: Connection, bounds: Mapping[LogPartition, tuple[int, int]]
 ) -> list[LogPartition]:
-    """Lets the archive go on where the log does, given (first, next) position of each partition of
-    `events`; returns those of which it will lack records. Never commits.
+    """Moves the archive to the start of the log if records before it were deleted. `bounds` has the (first, next)
+    position of each partition of `events`. Returns the partitions of which the archive will lack records. Nothing here
+    commits.
     """
     with open_cursor(connection) as cursor:
-        archive = {slot: last + 1 for slot, last in positions.lock(cursor, PUBLIC, sorted(held)).items()}
-        lost = {slot: first - 1 for slot, (first, end) in held.items() if not first <= archive[slot] <= end}
-        positions.advance(cursor, PUBLIC, lost)
-    return sorted(lost)
+        archive = {
+            log_partition: last + 1
+            for log_partition, last in positions.lock(cursor, PUBLIC, sorted(bounds)).items()
+        }
+        moved = {
+            log_partition: first - 1
+            for log_partition, (first, end) in bounds.items()
+            if not first <= archive[log_partition] <= end
+        }
+        positions.advance(cursor, PUBLIC, moved)
+    return sorted(moved)
 
 
 def is_followed(topic: str) -> bool:
-    """Whether Kafka's topic of this name goes into any table."""
+    """Whether records of this topic of Kafka go into any table."""
     return topic in PROJECTED or topic == EVENTS or stage_of(topic) is not None
 
 
-def _slots_of(chunks: Iterable[Chunk]) -> list[LogPartition]:
+def _log_partitions_of(chunks: Iterable[Chunk]) -> list[LogPartition]:
     return sorted({(chunk.topic, chunk.partition) for chunk in chunks})
 
 
 def _check_transaction(connection: Connection) -> None:
     if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
         raise RuntimeError(
-            "projecting needs a transaction, so that rows and positions stand or fall together"
+            "projecting needs a transaction, so that rows and positions are written together or not at all"
         )
 
 
 def open_cursor(connection: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
-    """A cursor that sends integers in one width, so that statements stay prepared, and JSON as it is."""
+    """A cursor that sends every integer in eight bytes, so that statements stay prepared, and JSON text unchanged."""
     cursor = connection.cursor(row_factory=tuple_row)
     cursor.adapters.register_dumper(int, Int8BinaryDumper)
     set_json_dumps(lambda encoded: encoded, cursor)
@@ -162,11 +175,11 @@ def write(
     reached: Mapping[LogPartition, int],
     changes_of: Callable[[Record], Iterable[Change]] = changes,
 ) -> dict[Table, list[Row]]:
-    """What the records say, into the tables of `schema`, and how far they reach; the caller holds the
-    fence.
+    """Writes the rows of the records into the tables of `schema`, and the positions `reached`, which the caller has
+    locked.
     """
     rows, superseded = upserts.collapse(change for record in records for change in changes_of(record))
-    large = [table for table, made in rows.items() if len(made) > SINGLE_INSERTS_MOST]
+    large = [table for table, table_rows in rows.items() if len(table_rows) > SINGLE_INSERTS_MOST]
     for table in large:
         if NEWEST_BY not in table.info:
             with cursor.copy(upserts.copy(schema, table)) as copy:
@@ -174,36 +187,38 @@ def write(
                 for row in rows[table]:
                     copy.write_row(row)
     with connection.pipeline():
-        for table, made in rows.items():
+        for table, table_rows in rows.items():
             if table not in large:
-                cursor.executemany(upserts.insert_one(schema, table), made)
+                cursor.executemany(upserts.insert_one(schema, table), table_rows)
             elif NEWEST_BY in table.info:
-                for start in range(0, len(made), ROWS_PER_STATEMENT):
-                    chunk = upserts.transposed(made[start : start + ROWS_PER_STATEMENT])
+                for start in range(0, len(table_rows), ROWS_PER_STATEMENT):
+                    chunk = upserts.transposed(table_rows[start : start + ROWS_PER_STATEMENT])
                     cursor.execute(upserts.insert_many(schema, table), chunk)
         for table, ends in superseded.items():
             cursor.execute(upserts.delete(schema, table, len(ends[0]) - 1), upserts.transposed(ends))
-        if answered := {part: at for (topic, part), at in reached.items() if topic == LEAD_CHANGES}:
-            forgotten = [at - APPLIED_EVENTS_KEPT for at in answered.values()]
-            cursor.execute(upserts.delete_old_applied_events(schema), (list(answered), forgotten))
+        if last_changes := {part: at for (topic, part), at in reached.items() if topic == LEAD_CHANGES}:
+            deleted_to = [at - APPLIED_EVENTS_KEPT for at in last_changes.values()]
+            cursor.execute(upserts.delete_old_applied_events(schema), (list(last_changes), deleted_to))
         if reached:
             positions.advance(cursor, schema, reached)
     return rows
 
 
 def _changes_or_dead_letter(record: Record) -> Iterable[Change]:
-    """A rebuild makes the same letter. Of what the worker reads, it writes one about the same place."""
-    if record.unreadable is not None:  # and skipped: else it would not have come here
-        return _letter(record, record.unreadable.reason)
+    """The changes of a record. If it cannot be read: a dead letter, the same at every rebuild. For records of
+    `lead-activity` the worker writes the dead letter.
+    """
+    if record.unreadable is not None:  # an operator skipped it, or it would not be here
+        return _dead_letter(record, record.unreadable.reason)
     try:
         return changes(record)
     except UnreadableRecordError as error:
-        return _letter(record, error.reason)
+        return _dead_letter(record, error.reason)
 
 
-def _letter(record: Record, reason: str) -> Iterable[Change]:
+def _dead_letter(record: Record, reason: str) -> Iterable[Change]:
     _log.warning(
-        "a record is none of ours",
+        "a record was not written by Leadstream",
         topic=record.topic,
         partition=record.partition,
         position=record.position,

@@ -14,7 +14,8 @@ from typing import IO, NamedTuple
 
 from msgspec import msgpack
 
-from leadstream.operations.export import Connection, as_stored
+from leadstream.operations.export import as_stored
+from projections.connection import Connection
 from schemas.moment import millis
 
 IN_MEMORY = 100_000

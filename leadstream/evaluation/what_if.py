@@ -16,7 +16,7 @@ import psycopg
 from gateway.ports import Progress, WhatIf
 from leadstream.evaluation.model_sets import ModelSet, draft_of, model_set_for
 from leadstream.evaluation.recorded_events import events_of, recorded
-from projections.connection import connect
+from projections.connection import Connection, connect
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -48,7 +48,6 @@ SAMPLE = 200
 """Events by which the pace of a replay is measured."""
 _PAGE = 4_000
 
-Connection = psycopg.Connection[Any]
 Step = Progress | dict[str, Any]
 
 

@@ -7,18 +7,16 @@ archive, beside a running server, in bounded memory.
 import heapq
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, LiteralString, NamedTuple
+from typing import LiteralString, NamedTuple
 
 import psycopg
 from msgspec import DecodeError, Struct, json
 
-from projections.connection import connect
+from projections.connection import Connection, connect
 from projections.tables import READ_OPTIONS
 
 _PAGE = 2_000
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-Connection = psycopg.Connection[Any]
 
 
 class Stored(NamedTuple):

@@ -115,11 +115,28 @@ class Lag:
             count = None if projection.unknown else projection.records
             return Backlog(stages, count, projection.unknown, ages, unowned)
 
-    async def stages(self) -> dict[str, int]:
-        """`measure`, of the stages alone."""
+    async def settled(self) -> bool:
+        """Whether the stages have nothing left to fold.
+
+        Stage 2 writes into the source of stage 1, too, and may do so after that one was measured. So this measures
+        twice: if no source has grown in between, every stage had folded everything at the end of the first time.
+        """
         async with asyncio.timeout(SECONDS):
             await self.partitions()
-            return {stage: (await self._stage(topic)).records for stage, topic in self._sources.items()}
+            ends = await self._folded_ends()
+            return ends is not None and ends == await self._folded_ends()
+
+    async def _folded_ends(self) -> dict[TopicPartition, int] | None:
+        """The ends of the stages' sources; None: a stage has not folded its source to the end."""
+        ends: dict[TopicPartition, int] = {}
+        for source in self._sources.values():
+            partitions = self._slots([self._cluster.topic(source)])
+            of_source = await self._consumer.end_offsets(partitions)
+            offsets = await committed(self._admin, self._cluster.group, partitions)
+            if (await self._behind(of_source, offsets)).left:
+                return None
+            ends |= of_source
+        return ends
 
     async def unarchived(self) -> int | None:
         """Positions of `events` that the archive lacks; None if that is not known."""

@@ -167,7 +167,7 @@ class _Target:
         if self._lag is None:
             raise RuntimeError("the topics are not opened")
         told = False
-        while any(self._loop.run(self._lag.stages()).values()):
+        while not self._loop.run(self._lag.settled()):
             if not told and not self._loop.run(self._lag.workers()).members:
                 print_status(
                     f"Version {said.version} of {_name(said)} was published here. Before it goes into Kafka, what came "

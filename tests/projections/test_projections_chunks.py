@@ -439,15 +439,17 @@ def test_a_foreign_record_becomes_a_dead_letter_and_what_comes_after_it_is_taken
 
 
 def test_a_log_that_only_this_program_writes_must_be_readable(db):
-    with pytest.raises(UnreadableRecordError, match=f"{LEADS_LOG}/0 at position 4: the moment is no number"):
+    with pytest.raises(
+        UnreadableRecordError, match=f"{LEADS_LOG}/0 at position 4: the moment is not a number"
+    ):
         project_chunks(db, [chunk([state(LEADS_LOG, 4, "k", "", b"soon")], start=0)], strict=True)
 
 
 def test_a_place_of_the_archive_that_another_record_has_is_refused(db):
-    """The topics were deleted and made anew, and the positions did not say so."""
+    """The topics were deleted and created again, and the positions do not show it."""
     commit(db, chunk([event_record(0, page_view("e1"))]))
     db.execute("update public.positions set position = -1")
-    with pytest.raises(SourceError, match=r"events/0: .*made anew.*LEADSTREAM_KAFKA_PREFIX"):
+    with pytest.raises(SourceError, match=r"events/0: .*created again.*LEADSTREAM_KAFKA_PREFIX"):
         project_chunks(db, [chunk([event_record(0, page_view("e2"))])])
 
 

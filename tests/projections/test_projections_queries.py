@@ -97,7 +97,6 @@ def test_the_board_leaves_out_strangers_shells_and_other_tenants(tell, ask):
         "anon:v",
         "known",
     ]
-    assert ask(queries.lead_count("default", model="rules", filters=with_strangers)) == [{"leads": 2}]
     assert ask(queries.lead("default", "merged-away"))[0]["redirect"] == "known"
     assert ask(queries.lead("default", "theirs")) == []
 
@@ -121,7 +120,7 @@ def test_the_board_leaves_out_strangers_shells_and_other_tenants(tell, ask):
     ],
     ids=str,
 )
-def test_filters_narrow_the_board_and_its_count(tell, ask, filters, found):
+def test_filters_narrow_the_board(tell, ask, filters, found):
     tell(
         lead_scored(
             "ann",
@@ -135,7 +134,6 @@ def test_filters_narrow_the_board_and_its_count(tell, ask, filters, found):
         lead_scored("percent%", 1),
     )
     assert ids(ask(queries.leads("default", model="temperature", filters=filters))) == found
-    assert ask(queries.lead_count("default", model="temperature", filters=filters)) == [{"leads": len(found)}]
 
 
 # One lead
@@ -318,32 +316,6 @@ def test_dead_letters_are_listed_marked_and_paged(tell, ask):
     assert [row["retried_at"] for row in ask(queries.select_dead_letters())] == [at(2), None]
     assert [row["position"] for row in ask(queries.select_dead_letters(retried=False))] == [5]
     assert ask(queries.select_dead_letter("events", 0, 2))[0]["retried_at"] == at(2)
-    assert ask(queries.letter_count()) == [{"dead_letters": 2}]
-
-
-def test_an_applied_event_is_found_by_its_tenant_and_id(tell, ask):
-    applied = {"event_id": "e", "outcome": "applied", "scores": {"rules": 40.5}}
-    tell(statement(say.EventApplied, "l", 1, **applied))
-    (found,) = ask(queries.applied("default", "e"))
-    assert (found["lead_id"], found["outcome"], found["scores"]) == ("l", "applied", {"rules": 40.5})
-    assert ask(queries.applied("other", "e")) == []
-
-
-def test_leads_are_counted_by_stage_and_band(tell, ask):
-    hot = {"totals": {"temperature": 60}, "bands": {"temperature": "hot"}}
-    tell(
-        lead_scored("a", 1, stage="qualified", **hot),
-        lead_scored("b", 1, **hot),
-        lead_scored("anon:c", 1, identified=False),
-        lead_scored("d", 1, tenant="other"),
-    )
-    assert ask(queries.counts("default")) == [
-        {"tenant": "default", "identified": False, "stage": "new", "leads": 1},
-        {"tenant": "default", "identified": True, "stage": "new", "leads": 1},
-        {"tenant": "default", "identified": True, "stage": "qualified", "leads": 1},
-    ]
-    assert len(ask(queries.counts())) == 4
-    assert ask(queries.band_counts("default", "temperature", "temperature")) == [{"band": "hot", "leads": 2}]
 
 
 # The embedded log and state

@@ -77,7 +77,7 @@ def test_rows_are_identical(url, db):
 
 
 def test_answers_that_were_let_go_stay_gone(url, db, monkeypatch):
-    monkeypatch.setattr(worker, "ANSWERS_KEPT", 4)
+    monkeypatch.setattr(worker, "APPLIED_EVENTS_KEPT", 4)
     write_batches(db, 30)
     before = contents(db)
     assert 0 < len(before["applied_events"]) < 30
@@ -273,8 +273,8 @@ def test_many_pages_are_folded_like_one(url, db, monkeypatch):
     write_batches(db, 30)
     before = contents(db)
     monkeypatch.setattr(rebuilding, "PAGE", 3)
-    monkeypatch.setattr(worker, "CHUNK", 2)
-    monkeypatch.setattr(worker, "FEW", 1)
+    monkeypatch.setattr(worker, "ROWS_PER_STATEMENT", 2)
+    monkeypatch.setattr(worker, "SINGLE_INSERTS_MOST", 1)
     assert folded_anew(url, db) == before
 
 

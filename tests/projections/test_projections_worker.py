@@ -519,7 +519,7 @@ def test_the_latest_word_on_an_event_stands(db):
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_only_answers_among_the_last_records_of_a_partition_are_kept(db, monkeypatch, size):
     """Each lead has a partition to itself: of 30 records a lead the last 5 are looked back on."""
-    monkeypatch.setattr(worker, "ANSWERS_KEPT", 5)
+    monkeypatch.setattr(worker, "APPLIED_EVENTS_KEPT", 5)
     said = [
         statement(say.EventApplied, f"L{lead}", n, event_id=f"e{n}", outcome="applied", scores={})
         if n % 2 == 0

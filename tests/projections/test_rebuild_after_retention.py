@@ -18,8 +18,7 @@ from projections import history as keeping
 from projections.facts import CHANGES_OF_STATEMENT
 from projections.history import LOSABLE_TABLES, HistoryLostError, gaps, refuse_loss, tables_of
 from projections.rebuild import rebuild
-from projections.rows import TABLE_OF
-from projections.tables import READ_MODELS, event_archive
+from projections.tables import READ_MODELS, TABLE_OF, event_archive
 from projections.upserts import collapse
 from projections.worker import _changes_or_dead_letter, contained_positions, project_chunks
 from schemas.record import Chunk, LogPartition, Outgoing, Record
@@ -252,7 +251,7 @@ def test_a_live_writer_goes_on_while_rows_are_kept(db, database_url, monkeypatch
             project_up_to(writer, log, whole(log))
         original(connection, dict(tables[at:]))
 
-    monkeypatch.setattr(keeping, "keep", meanwhile)
+    monkeypatch.setattr(keeping, "keep_rows", meanwhile)
     rebuild(database_url, source=Kept(log, {slot: end // 2 for slot, end in whole(log).items()}))
     assert contents(db) == expected
 

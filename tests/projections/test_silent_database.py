@@ -22,7 +22,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr(connection, "_ASK_SECONDS", 2)
+    monkeypatch.setattr(connection, "_PROBE_SECONDS", 2)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_connection_that_alone_is_dead_ends_although_the_server_answers_others
         asking.execute("select 1")
         proxy.silent()
         proxy.passing()
-        with pytest.raises(psycopg.OperationalError, match=r"waits for us .*passes nothing on"):
+        with pytest.raises(psycopg.OperationalError, match=r"waits for this program .*drops the messages"):
             asking.execute("select 2")
 
 
@@ -72,7 +72,7 @@ def receive(cursor, proxy):
 def test_a_stream_of_rows_that_stops_in_the_middle_ends(proxy, stream):
     with connect(proxy.url, autocommit=True) as asking, asking.cursor() as cursor:
         cursor.execute("create temporary table t (x text)")
-        with pytest.raises(psycopg.OperationalError, match="passes nothing on"):
+        with pytest.raises(psycopg.OperationalError, match="drops the messages"):
             stream(cursor, proxy)
 
 

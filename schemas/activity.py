@@ -1,8 +1,8 @@
-"""What stage 1 (`track_sessions`) tells stage 2 (`score_leads`), on `lead-activity`.
+"""The records that stage 1 (`track_sessions`) sends to stage 2 (`score_leads`) on `lead-activity`.
 
-Internal, but kept: the recorded order of these records is the order in which scores were made, and
-folding it again gives the same scores. MessagePack arrays, a tag first; fields are only ever added
-at the end, with a default. Times are milliseconds since the epoch.
+The topic is internal, but it is kept: scores were made in the recorded order of these records, and folding
+them again gives the same scores. Each record is a MessagePack array that begins with its tag. New fields go to
+the end and have a default. Times are milliseconds since the epoch.
 """
 
 from msgspec import Struct
@@ -13,32 +13,33 @@ from schemas.control import Carried, Version
 class Activity(Struct, array_like=True, tag_field="type", frozen=True):
     tenant: str
     lead_id: str
-    """Whom it concerns; empty in control records, which concern every lead of the partition."""
+    """The lead that the record concerns; empty in control records, which concern every lead of the partition."""
     recorded_at: int
     """The lead's clock advances to here before the record is applied."""
 
 
 class SessionPut(Struct, array_like=True, frozen=True):
-    """One session as stage 1 cuts it now; a higher `revision` replaces a lower one."""
+    """One session as stage 1 sees it now; a higher `revision` replaces a lower one."""
 
     session_id: str
-    """The id of the event that opens it in the canonical cut."""
+    """The id of the event that opens the session."""
     revision: int
     opened_at: int
     last_at: int
     closed: bool
-    """Ended before it fell idle; otherwise it has ended once `last_at` is the idle time ago."""
+    """True: it ended before it fell idle. False: it ends when the idle time has passed since `last_at`."""
     pages: int
     clicks: int
     important_clicks: int
     producer_id: str | None = None
-    """The producer's own id of it."""
+    """The producer's own id of the session."""
     campaign: str | None = None
 
 
 class IdentityAttached(Activity, tag="attached", frozen=True):
-    """The identity now belongs to this lead; its features come along, encoded (scoring.features.features).
+    """The identity now belongs to this lead. `features` are its encoded features (scoring.features.features).
 
+    `home` is the identity's home lead, `path` the redirected leads it came through, `final` whether it is settled.
     `event` is the original JSON of the event that created the identity (epoch 1), else None.
     """
 
@@ -57,7 +58,7 @@ class IdentityAttached(Activity, tag="attached", frozen=True):
 
 
 class IdentityDetached(Activity, tag="detached", frozen=True):
-    """The identity left; `gone`: it will not walk through this lead's redirect again."""
+    """The identity left the lead. `gone`: it will not follow this lead's redirect again."""
 
     identity: str
     epoch: int
@@ -65,7 +66,7 @@ class IdentityDetached(Activity, tag="detached", frozen=True):
 
 
 class IdentityDelta(Activity, tag="delta", frozen=True):
-    """One event's effect on one identity: `lift` is the encoded scoring.features.features.Lift."""
+    """One event's effect on one identity. `lift` is the encoded `scoring.features.features.FeatureDelta`."""
 
     identity: str
     epoch: int
@@ -74,33 +75,33 @@ class IdentityDelta(Activity, tag="delta", frozen=True):
     lift: bytes
     sessions: list[SessionPut] = []
     retracted: list[str] = []
-    """Session ids that the cut no longer contains: they never were sessions."""
+    """Ids of sessions that a late event joined to others: they never were sessions."""
     late: bool = False
     silent: bool = False
     reply: bool = False
     forgotten: list[str] = []
-    """Session ids that leave the features only, since the 200 latest count."""
+    """Ids of sessions that leave the features only, since just the 200 latest count."""
     revision: int = 0
-    """Of this delta's session puts and retractions; rises with every event of the identity."""
+    """The revision of this delta's sessions and retractions; rises with every event of the identity."""
 
 
 class EventNoted(Activity, tag="noted", frozen=True):
-    """Nothing but an answer: somebody waits to hear that the lead has come this far."""
+    """Only an answer: a caller waits until the lead has come this far."""
 
     event_id: str
     outcome: str
-    """duplicate or bot, of an event that changes nothing; applied, of a wish to look."""
+    """duplicate or bot: the event changes nothing; applied: the caller asked to wait only."""
 
 
 class RedirectChanged(Activity, tag="redirect", frozen=True):
-    """The lead was merged into `to`, or (None) stands for itself again."""
+    """The lead was merged into `to`; None: its merge was undone."""
 
     to: str | None
     event_id: str
 
 
 class TimePassed(Activity, tag="time", frozen=True):
-    """A timer: `recorded_at` has come. It only advances the clock; losing or doubling it is harmless."""
+    """A timer fired at `recorded_at`. It only advances the clock; a lost or doubled one does no harm."""
 
 
 class ModelChanged(Activity, tag="model", frozen=True):

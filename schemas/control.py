@@ -1,4 +1,4 @@
-"""Records that are no events of a producer, yet change results, and so travel in the log.
+"""Records that change results but are not events of a producer, and so are in the log.
 
 `events` carries these as JSON beside the events (their `type` never collides with an event's);
 `lead-activity` carries those it needs in its own encoding (see `activity`).
@@ -12,14 +12,14 @@ from schemas.envelope import MAX_INTEGER, Line, Moment
 from schemas.events import Stage
 
 EVERY_TENANT = "*"
-"""Published for every tenant that has nothing of its own under that name."""
+"""The tenant of what is published for every tenant that has nothing of its own under that name."""
 
 PublishedFor = Annotated[
     str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,31})$(?!\n)", description="a tenant, or * for every tenant")
 ]
 WholeText = Annotated[str, Meta(max_length=200_000)]
 Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
-"""Of a publication: unique under its name, and the highest wins."""
+"""The version of a publication: unique under its name; the highest wins."""
 Identity = Annotated[
     str,
     Meta(
@@ -29,7 +29,7 @@ Identity = Annotated[
     ),
 ]
 LeadId = Annotated[str, Meta(max_length=512)]
-"""Also an anonymous lead's, which is longer than what a producer may send."""
+"""Longer than what a producer may send, since an anonymous lead's id is longer."""
 
 
 class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
@@ -38,9 +38,9 @@ class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen
 
 
 class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
-    """A scoring model takes effect here, in every partition: the whole text, nothing by reference.
+    """A scoring model becomes active here, in every partition. It carries its whole text.
 
-    A shard ignores a `version` that is not above its own. `fire`: whether crossings found by the sweep act.
+    A shard ignores a `version` that is not above its own. `fire`: whether thresholds crossed by the sweep fire.
     """
 
     model: Line
@@ -48,15 +48,15 @@ class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
     text: WholeText
     fire: bool = False
     by: Line | None = None
-    """Who published it."""
+    """The person who published it."""
     note: Line | None = None
-    """Why, in their words."""
+    """The reason that the publisher gave."""
     change: Line | None = None
-    """What they did, where that was less than a whole text: rule_created 5."""
+    """The change, if it was smaller than a whole text: rule_created 5."""
 
 
 class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):
-    """The model scores the tenant's leads no more, from here on; retired under its next version."""
+    """From here on the model no longer scores the tenant's leads. It is retired under its next version."""
 
     model: Line
     version: Version
@@ -65,20 +65,20 @@ class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):
 
 
 class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=True):
-    """The tenant's settings that a fold reads, whole."""
+    """All settings of the tenant that a fold reads."""
 
     version: Version
     time_zone: Line = "UTC"
     idle_minutes: Annotated[int, Meta(ge=1, le=240)] = 30
     lifecycle: WholeText = ""
-    """How leads move from stage to stage; without a text, as the lifecycle that comes with Leadstream."""
+    """How leads move from stage to stage; empty: the lifecycle that comes with Leadstream."""
     by: Line | None = None
 
 
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
     """Written by stage 2 into `events`, back to the visitor that owns the identity.
 
-    Never archived and skipped when `events` is folded anew.
+    Never archived, and skipped when `events` is folded again.
     """
 
     tenant: Line
@@ -88,16 +88,17 @@ class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen
 
 
 class Carried(Struct, array_like=True, frozen=True):
-    """What a redirected lead hands on with an identity: its stage, and when that was entered."""
+    """The stage that a redirected lead passes on with an identity, and when the lead entered it."""
 
     stage: Stage
     entered_at: Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 
 class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):
-    """The identity shall move: on to `to`, or, when `to` is null, back to its home to walk anew.
+    """Asks for the identity to be reassigned: to the lead `to`, or to its home lead if `to` is null, from where it
+    follows the redirects again.
 
-    `path` are the redirected leads walked so far; `final` settles a cycle of redirects.
+    `path` are the redirected leads it came through; `final`: it settles, since the redirects form a cycle.
     """
 
     holder: LeadId
@@ -108,7 +109,7 @@ class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):
 
 
 class Refused(Derived, tag="refused", frozen=True, kw_only=True):
-    """The lead is full: the identity parks in an anonymous lead of its own."""
+    """The lead is full: the identity goes to an anonymous lead of its own."""
 
 
 CONTROL_TYPES: tuple[type[Control], ...] = (ModelPublished, ModelRetired, SettingsPublished)

@@ -1,9 +1,8 @@
-"""Bytes to messages and back: the only place where either happens.
+"""Decodes bytes into messages and encodes messages into bytes. No other module does either.
 
-Whatever the bytes are, what comes out is a message that can be folded and stored, or a `Refusal`
-that names the field; nothing else is ever raised. `read_event` is the strict door for producers;
-`decode_source` the fast path for what already stands in the log, which a producer may have written
-past the door.
+Any bytes give a message that can be folded and stored, or raise a `Refusal` that names the field; nothing else
+is ever raised. `read_event` is strict and reads what producers send. `decode_source` is fast and reads the log,
+to which a producer may have written without the gateway.
 """
 
 import json
@@ -42,15 +41,15 @@ __all__ = [
 ]
 
 MAX_EVENT_BYTES = 64 * 1024
-"""What the door takes, as it came and as it is written."""
+"""The gateway accepts no more, both as received and as written."""
 MAX_RECORD_BYTES = 2 * MAX_EVENT_BYTES
-"""What the log takes: leaves room for what the door adds."""
+"""The log accepts no more. Leaves room for the fields that the gateway adds."""
 MAX_EXTRA = 48
-"""Fields that are not known; leaves room in `extra` for what the door adds."""
+"""Unknown fields of one event. Leaves room in `extra` for what the gateway adds."""
 
 
 def read_event(raw: bytes, table: Upcasts = UPCASTS) -> Event:
-    """One event as a producer sent it; fields that its type does not know are kept in `extra`."""
+    """One event as a producer sent it. Unknown fields are kept in `extra`."""
     if len(raw) > MAX_EVENT_BYTES:
         raise _too_large(MAX_EVENT_BYTES)
     event, unknown = _read(raw, table)
@@ -66,9 +65,9 @@ def decode_source(raw: bytes) -> Event | Control | Derived:
     try:
         message = _SOURCE.decode(raw)
     except _UNREADABLE as error:
-        found = _object(raw)
-        if (internal := _INTERNAL.get(str(found.get("type")))) is not None:
-            raise explain_error(error, found, internal) from None
+        fields = _object(raw)
+        if (internal := _INTERNAL.get(str(fields.get("type")))) is not None:
+            raise explain_error(error, fields, internal) from None
         message = None
     if isinstance(message, Control | Derived):
         check_storable(message, raw)
@@ -114,12 +113,12 @@ def decode_dead_letter(raw: bytes) -> DeadLetter:
         raise Refusal(None, f"no dead letter: {shorten(str(error))}") from None
 
 
-def encode_dead_letter(letter: DeadLetter) -> bytes:
-    return _JSON.encode(letter)
+def encode_dead_letter(dead_letter: DeadLetter) -> bytes:
+    return _JSON.encode(dead_letter)
 
 
 def key_of(event: Event) -> str:
-    """The key of its record: the visitor's if it names one, so that a retry after login meets it."""
+    """The key of the event's record: the visitor's if the event names one, so that a retry after login has the same."""
     if event.visitor_id is not None:
         return visitor_key(event.tenant, event.visitor_id)
     return lead_key(event.tenant, event.lead_id or "")
@@ -129,20 +128,20 @@ def key_of(event: Event) -> str:
 
 
 def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
-    """The event in its newest version, and its fields that are not known."""
-    found = _object(raw)
-    kind = _kind_of(found)
-    if upcast(found, table) is not found:
+    """The event in its newest version, and its unknown fields."""
+    fields = _object(raw)
+    kind = _kind_of(fields)
+    if upcast(fields, table) is not fields:
         raw = _JSON.encode(upcast(_exact(raw), table))
-        found = _object(raw)
+        fields = _object(raw)
     try:
         event = _BY_KIND[kind].decode(raw)
     except _UNREADABLE as error:
-        raise explain_error(error, found, kind) from None
-    if event.v > (known := newest(tag_of(kind), table)):
-        raise Refusal("v", f"version {event.v} is not known here; the newest is {known}")
+        raise explain_error(error, fields, kind) from None
+    if event.v > (newest_version := newest(tag_of(kind), table)):
+        raise Refusal("v", f"version {event.v} is not known here; the newest is {newest_version}")
     check_storable(event, raw)
-    unknown = {name: value for name, value in found.items() if name not in _NAMES[kind]}
+    unknown = {name: value for name, value in fields.items() if name not in _NAMES[kind]}
     return with_valid_ids(event), unknown
 
 
@@ -158,40 +157,43 @@ def _with_extra(event: Event, unknown: dict[str, Any]) -> Event:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        found = _FREE.decode(raw)
+        decoded = _OBJECT_DECODER.decode(raw)
     except _UNREADABLE as error:
         raise _unparsable(raw, error) from None
-    if not isinstance(found, dict):
-        raise Refusal(None, f"must be a JSON object, not {json_type_name(found)}")
-    return found
+    if not isinstance(decoded, dict):
+        raise Refusal(None, f"must be a JSON object, not {json_type_name(decoded)}")
+    return decoded
 
 
 def _exact(raw: bytes) -> dict[str, Any]:
-    """The object with decimals in place of floats, which would round an amount."""
+    """The object with decimals instead of floats, which would round an amount."""
     try:
-        found: dict[str, Any] = _EXACT.decode(raw)
+        fields: dict[str, Any] = _EXACT_DECODER.decode(raw)
     except _UNREADABLE as error:
         raise _unparsable(raw, error) from None
-    return found
+    return fields
 
 
-def _kind_of(found: dict[str, Any]) -> type[Event]:
-    type_ = found.get("type")
+def _kind_of(fields: dict[str, Any]) -> type[Event]:
+    type_ = fields.get("type")
     if type_ is None:
         raise Refusal("type", "missing")
     if not isinstance(type_, str):
         raise Refusal("type", f"must be text, not {json_type_name(type_)}")
     if (kind := _KINDS.get(type_)) is not None:
         return kind
-    near = nearest(type_, _PAIRED)
-    perhaps = f"perhaps {near} is meant; " if near else ""
+    nearest_type = nearest(type_, _TYPE_PAIRS)
+    suggestion = f"perhaps {nearest_type} is meant; " if nearest_type else ""
     raise Refusal(
-        "type", f"'{shorten(type_)}' is not known; {perhaps}one's own events have the type custom and a name"
+        "type",
+        f"'{shorten(type_)}' is not known; {suggestion}one's own events have the type custom and a name",
     )
 
 
 def _unparsable(raw: bytes, error: Exception) -> Refusal:
-    """Python's own parser takes NaN, huge numbers and half surrogate pairs: it finds their field."""
+    """Why the bytes are no JSON. Python's parser accepts NaN, huge numbers and half surrogate pairs, so it can name
+    their field.
+    """
     if isinstance(error, RecursionError):
         return Refusal(None, "is nested too deeply")
     try:
@@ -210,7 +212,7 @@ def _unparsable(raw: bytes, error: Exception) -> Refusal:
 
 
 def _bounded(digits: str) -> float:
-    """The number, or infinity for one of so many digits that reading it would cost."""
+    """The number; infinity if it has so many digits that reading it would be slow."""
     return int(digits) if len(digits) <= len(str(-MAX_INTEGER)) else math.inf
 
 
@@ -232,7 +234,7 @@ def _by_tag(kinds: Iterable[type[_Message]]) -> dict[str, type[_Message]]:
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 _KINDS: Final = _by_tag(EVENT_TYPES)
-_PAIRED: Final = pairs_by_name(_KINDS)
+_TYPE_PAIRS: Final = pairs_by_name(_KINDS)
 _INTERNAL: Final[dict[str, type[Struct]]] = {**_by_tag(CONTROL_TYPES), **_by_tag(DERIVED_TYPES)}
 _SOURCES: Final[tuple[type[Struct], ...]] = (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
 _NAMES: Final = {kind: frozenset({"type", *kind.__struct_encode_fields__}) for kind in _SOURCES}
@@ -240,8 +242,8 @@ _NEWEST: Final = {kind: newest(tag_of(kind)) for kind in EVENT_TYPES}
 
 _JSON: Final = msgspec.json.Encoder(decimal_format="number")
 _MSGPACK: Final = msgspec.msgpack.Encoder()
-_FREE: Final = msgspec.json.Decoder()
-_EXACT: Final = msgspec.json.Decoder(float_hook=Decimal)
+_OBJECT_DECODER: Final = msgspec.json.Decoder()
+_EXACT_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
 _SOURCE: Final[msgspec.json.Decoder[Event | Control | Derived]] = msgspec.json.Decoder(_any_of(_SOURCES))
 _BY_KIND: Final = {kind: msgspec.json.Decoder(kind) for kind in EVENT_TYPES}
 _ACTIVITY: Final[msgspec.msgpack.Decoder[Activity]] = msgspec.msgpack.Decoder(_any_of(ACTIVITY_TYPES))

@@ -1,8 +1,8 @@
-"""What every event carries, whatever its type.
+"""The envelope: what every event carries, whatever its type.
 
-An event is a fact that somebody reports; it is never changed after it was recorded. What depends on
-knowledge outside the log (is this a bot, which device) is decided once, at the door, and kept in
-the event, so that folding the log again gives the same result.
+An event is a fact that a producer reports; it never changes after it was recorded. The gateway decides once what
+depends on knowledge outside the log (is this a bot, which device) and records it in the event, so that folding
+the log again gives the same result.
 """
 
 from datetime import datetime
@@ -14,16 +14,16 @@ DEFAULT_TENANT = "default"
 
 MAX_INTEGER = 2**53
 MAX_FLOAT = 1e15
-"""Beyond these, readers of JSON disagree on what a number in a free object is."""
+"""Beyond these limits JSON readers disagree on the value of a number in a free object."""
 
 ANONYMOUS = "anon:"
-"""What the lead id of an anonymous visitor begins with; the rest is the visitor id."""
+"""The lead id of an anonymous visitor begins with this; the rest is the visitor id."""
 
 # Python's `$` also matches before a last line feed; `(?!\n)` takes that back, here and in JSON Schema.
 EventId = Annotated[
     str, Meta(pattern=r"^[!-~]{1,64}$(?!\n)", description="1 to 64 visible ASCII characters, no space")
 ]
-"""Unique within its key (visitor or lead): what a second delivery is recognised by."""
+"""Unique within its key (visitor or lead): a second delivery is recognised by it."""
 
 Identifier = Annotated[
     str,
@@ -71,7 +71,7 @@ Properties = Annotated[dict[str, Any], Meta(max_length=64)]
 
 
 def tag_of(kind: type[Struct]) -> str:
-    """What stands in the field `type` of messages of this kind."""
+    """The value of the field `type` in messages of this kind."""
     return str(kind.__struct_config__.tag)
 
 
@@ -86,7 +86,7 @@ class Campaign(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class Device(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """What the user agent says, parsed at the door."""
+    """The device, as the gateway reads it from the user agent."""
 
     type: Line | None = None
     """desktop, mobile, tablet, tv or other."""
@@ -95,7 +95,7 @@ class Device(Struct, kw_only=True, omit_defaults=True, frozen=True):
 
 
 class Context(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """Where and how the event happened, and what it is about in the words of an engagement list."""
+    """Where and how the event happened, and the subject of it as engagement lists name it."""
 
     ip: Line | None = None
     user_agent: Annotated[str, Meta(max_length=1024)] | None = None
@@ -108,14 +108,14 @@ class Context(Struct, kw_only=True, omit_defaults=True, frozen=True):
     source_name: Line | None = None
     location: Line | None = None
     engagement_value: Annotated[int, Meta(ge=0, le=100)] | None = None
-    """Relative importance, 0 to 100, for reports; no shipped model reads it."""
+    """Relative importance, 0 to 100, for reports; no built-in model reads it."""
 
 
 class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
-    """The envelope. At least one of `visitor_id` and `lead_id` is given.
+    """The envelope. An event has a `visitor_id`, a `lead_id` or both.
 
-    `occurred_at` is the producer's clock, `recorded_at` the door's (imports: `occurred_at`).
-    `visitor_id` names a browser, chat or phone; `lead_id` a known person, and claims the visitor.
+    `occurred_at` is the producer's clock, `recorded_at` the gateway's (of imports: `occurred_at`).
+    `visitor_id` names a browser, chat or phone; `lead_id` names a known person and claims the visitor.
     """
 
     event_id: EventId
@@ -127,15 +127,15 @@ class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=T
     session_id: Identifier | None = None
     source: Source = "web"
     context: Context | None = None
-    # decided at the door
+    # decided by the gateway
     bot: Line | None = None
     """The crawler's name; a bot's events are archived and never scored."""
     device: Device | None = None
     imported: bool = False
-    """Imported or backfilled: crossings it causes fire nothing."""
+    """Imported or backfilled: thresholds that it crosses fire nothing."""
     reply: bool = False
-    """A caller waits: an `event_applied` statement follows, whatever the event did."""
+    """A caller waits: an `event_applied` statement follows, whatever the event changes."""
     extra: Properties | None = None
-    """Fields that this version does not know, kept aside as they came."""
+    """Fields that this version does not know, kept as received."""
     v: Annotated[int, Meta(ge=1)] = 1
     """The version of the type's shape; an older one is upgraded when read (`upcast`)."""

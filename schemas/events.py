@@ -1,7 +1,7 @@
-"""The catalogue of events: one type each, the only list of them.
+"""The catalogue of events: one class for each type, and the only list of them.
 
-To add one: write its class here, put it into `EVENT_TYPES`, give `examples/` a line, and run
-`make schemas`. A published type only ever gains optional fields.
+ARCHITECTURE.md ("Where to add") lists what a new event type needs. A published type only ever gains optional
+fields.
 """
 
 from decimal import Decimal
@@ -28,7 +28,7 @@ Currency = Annotated[
 Amount = Annotated[
     Decimal, Meta(description="a number or its text, 0 to 1000000000000 with at most six decimals")
 ]
-"""Its limits are checked by `decode`, since msgspec bounds no decimals."""
+"""`decode` checks the limits, since msgspec cannot bound decimals."""
 Stage = Literal[
     "new",
     "contacted",
@@ -52,7 +52,7 @@ class SessionEnded(Event, tag="session_ended", frozen=True, kw_only=True):
 
 
 class SessionHeartbeat(Event, tag="session_heartbeat", frozen=True, kw_only=True):
-    """The visitor is still there; lengthens the session, and is no act of theirs."""
+    """The visitor is still there. It lengthens the session, but is no interaction."""
 
 
 class PageViewed(Event, tag="page_viewed", frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class LinkClicked(Event, tag="link_clicked", frozen=True, kw_only=True):
 
 
 class FormSubmitted(Event, tag="form_submitted", frozen=True, kw_only=True):
-    """`fields` become profile fields of the lead."""
+    """A form was sent; `fields` become profile fields of the lead."""
 
     form_id: Line | None = None
     form_name: Line | None = None
@@ -86,7 +86,7 @@ class FormSubmitted(Event, tag="form_submitted", frozen=True, kw_only=True):
 
 
 class ContentDownloaded(Event, tag="content_downloaded", frozen=True, kw_only=True):
-    """A brochure, price list or other file was fetched."""
+    """A brochure, price list or other file was downloaded."""
 
     content_id: Line | None = None
     title: Line | None = None
@@ -126,7 +126,7 @@ class MessageReceived(Event, tag="message_received", frozen=True, kw_only=True):
 
     kind: Literal["text", "voice"] = "text"
     text: Text | None = None
-    """The words; of a voice message its transcript."""
+    """The text; of a voice message its transcript."""
 
 
 class GreetingReplied(Event, tag="greeting_replied", frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ class GreetingReplied(Event, tag="greeting_replied", frozen=True, kw_only=True):
 
 
 class QuestionAnswered(Event, tag="question_answered", frozen=True, kw_only=True):
-    """`profile_field` names the profile field that the answer fills, if it fills one."""
+    """The lead answered a question; `profile_field` names the profile field that the answer fills, if any."""
 
     question_id: Identifier
     question: Line | None = None
@@ -180,7 +180,7 @@ class CtaClicked(Event, tag="cta_clicked", frozen=True, kw_only=True):
 
 
 class EmailEvent(Event, frozen=True, kw_only=True):
-    """What the four e-mail events have in common; not an event itself."""
+    """The fields that the four e-mail events share; not an event itself."""
 
     campaign_id: Line | None = None
     campaign_name: Line | None = None
@@ -189,7 +189,7 @@ class EmailEvent(Event, frozen=True, kw_only=True):
 
 
 class EmailSent(EmailEvent, tag="email_sent", frozen=True, kw_only=True):
-    """We wrote an e-mail to the lead."""
+    """We sent the lead an e-mail."""
 
 
 class EmailOpened(EmailEvent, tag="email_opened", frozen=True, kw_only=True):
@@ -209,7 +209,7 @@ class EmailReplied(EmailEvent, tag="email_replied", frozen=True, kw_only=True):
 
 
 class SmsSent(Event, tag="sms_sent", frozen=True, kw_only=True):
-    """We wrote a text message to the lead."""
+    """We sent the lead a text message."""
 
     text: Text | None = None
     campaign_id: Line | None = None
@@ -222,7 +222,7 @@ class SmsReplied(Event, tag="sms_replied", frozen=True, kw_only=True):
 
 
 class CallMade(Event, tag="call_made", frozen=True, kw_only=True):
-    """We called the lead; `answered` makes it the lead's act, too."""
+    """We called the lead; an `answered` call is an interaction of the lead, too."""
 
     answered: bool = False
     duration_s: Seconds | None = None
@@ -237,7 +237,7 @@ class MeetingScheduled(Event, tag="meeting_scheduled", frozen=True, kw_only=True
 
 
 class PurchaseMade(Event, tag="purchase_made", frozen=True, kw_only=True):
-    """`value` in major units (12.50); kept exactly, summed per currency in minor units."""
+    """The lead bought something. `value` is in major units (12.50), kept exactly, and summed per currency in minor units."""
 
     value: Amount
     currency: Currency
@@ -245,36 +245,36 @@ class PurchaseMade(Event, tag="purchase_made", frozen=True, kw_only=True):
 
 
 class ConsentChanged(Event, tag="consent_changed", frozen=True, kw_only=True):
-    """The lead allowed or forbade e-mail or text messages; null says nothing."""
+    """The lead allowed or forbade e-mail or text messages; null changes nothing."""
 
     email: bool | None = None
     sms: bool | None = None
 
 
 class ProfileUpdated(Event, tag="profile_updated", frozen=True, kw_only=True):
-    """Each field is last-writer-wins by (occurred_at, event_id); null clears it."""
+    """Profile fields changed. The last writer of a field wins, by (occurred_at, event_id); null clears it."""
 
     fields: Fields
 
 
 class LeadIdentified(Event, tag="lead_identified", frozen=True, kw_only=True):
-    """The visitor is this lead: log-in, a form, a link in a mail. `lead_id` is needed."""
+    """The visitor is this lead: log-in, a form, a link in an e-mail. `lead_id` is required."""
 
     method: Line | None = None
 
 
 class LeadsMerged(Event, tag="leads_merged", frozen=True, kw_only=True):
-    """`lead_id` is the lead that goes, `into` the one that stays."""
+    """Two leads are one: `lead_id` is merged into `into`, which stays."""
 
     into: Identifier
 
 
 class MergeUndone(Event, tag="merge_undone", frozen=True, kw_only=True):
-    """`lead_id` is the lead that comes back."""
+    """A merge was undone: `lead_id` is a lead of its own again."""
 
 
 class StageChanged(Event, tag="stage_changed", frozen=True, kw_only=True):
-    """A person moved the lead; the machine may advance from here, never reverse it."""
+    """A person moved the lead to a stage. The lifecycle may advance from there, but never reverses it."""
 
     stage: Stage
     reason: Line | None = None
@@ -282,7 +282,7 @@ class StageChanged(Event, tag="stage_changed", frozen=True, kw_only=True):
 
 
 class ConversionRecorded(Event, tag="conversion_recorded", frozen=True, kw_only=True):
-    """A goal was reached; given again under the same id, it replaces the first."""
+    """A goal was reached. A second one under the same id replaces the first."""
 
     conversion_type: Line
     conversion_id: Line = ""
@@ -291,14 +291,14 @@ class ConversionRecorded(Event, tag="conversion_recorded", frozen=True, kw_only=
 
 
 class LeadAssigned(Event, tag="lead_assigned", frozen=True, kw_only=True):
-    """The lead was given to a sales person; null takes it back."""
+    """The lead was assigned to a sales person; null removes the assignment."""
 
     assigned_to: Line | None = None
     by: Line | None = None
 
 
 class TaskCreated(Event, tag="task_created", frozen=True, kw_only=True):
-    """Somebody has something to do about the lead."""
+    """A task about the lead was created."""
 
     title: Line
     description: Text | None = None
@@ -307,14 +307,14 @@ class TaskCreated(Event, tag="task_created", frozen=True, kw_only=True):
 
 
 class CampaignJoined(Event, tag="campaign_joined", frozen=True, kw_only=True):
-    """The lead was put into a campaign."""
+    """The lead was added to a campaign."""
 
     campaign_id: Line
     campaign_name: Line | None = None
 
 
 class NoteAdded(Event, tag="note_added", frozen=True, kw_only=True):
-    """Somebody wrote a note about the lead."""
+    """A note about the lead was written."""
 
     text: Text
     by: Line | None = None
@@ -328,20 +328,20 @@ class ExperimentExposed(Event, tag="experiment_exposed", frozen=True, kw_only=Tr
 
 
 class LeadErased(Event, tag="lead_erased", frozen=True, kw_only=True):
-    """The person asked to be forgotten."""
+    """The person asked for erasure."""
 
     reason: Line | None = None
 
 
 class Custom(Event, tag="custom", frozen=True, kw_only=True):
-    """One's own event; rules refer to it as `custom:NAME`."""
+    """An event of your own; rules refer to it as `custom:NAME`."""
 
     name: FieldName
     properties: Properties | None = None
 
 
 ABOUT_LEADS: tuple[type[Event], ...] = (LeadIdentified, LeadsMerged, MergeUndone)
-"""Said of known leads, so `lead_id` is needed."""
+"""Events about known leads, which need a `lead_id`."""
 
 EVENT_TYPES: tuple[type[Event], ...] = (
     SessionStarted,

@@ -1,8 +1,8 @@
 """Writes what is derived from the types: JSON Schemas, the AsyncAPI document, the table of events.
 
-`python -m schemas.generate` writes, `--check` only says what is stale, `--publish` also declares the
-schemas of events published: from then on they may only widen (`breaking_changes`). The same types
-give the same bytes; nothing here is read at run time.
+`python -m schemas.generate` writes all of it, `--check` only names what is stale. Writing also publishes the
+schemas of events: it refuses a schema that takes less than the published one (`breaking_changes`). The same
+types give the same bytes; nothing here is read at run time.
 """
 
 import argparse
@@ -28,10 +28,15 @@ Schema = dict[str, Any]
 ROOT = Path(__file__).parent.parent
 CURRENT = "schemas/json"
 PUBLISHED = "schemas/published.json"
+"""What producers may rely on. A release makes it final: before that, git restores it."""
 ASYNCAPI = "schemas/asyncapi.json"
 PAGE = "docs/producing.md"
 BEGIN = "<!-- the table of events: written by `make schemas` -->"
 END = "<!-- end of the table of events -->"
+
+NOT_RELEASED = (
+    f"If no release contains the type yet, restore {PUBLISHED} from git and run `make schemas` again."
+)
 
 JSON_TYPES: tuple[type[Struct], ...] = (
     *EVENT_TYPES,
@@ -58,26 +63,26 @@ def json_schema(kind: type[Struct]) -> Schema:
 
 
 def _definitions(kinds: Iterable[type[Struct]], ref_template: str) -> dict[str, Schema]:
-    """The schemas of these types and of all that they are made of, by class name."""
+    """The schemas of these types and of the types of their fields, by class name."""
     kinds = tuple(kinds)
     _, definitions = msgspec.json.schema_components(kinds, ref_template=ref_template)
-    mended = {name: _mended(schema) for name, schema in definitions.items()}
+    shortened = {name: _shortened(schema) for name, schema in definitions.items()}
     for kind in kinds:
         if issubclass(kind, Event):
-            schema = mended[kind.__name__]
+            schema = shortened[kind.__name__]
             schema |= _ids_needed(kind, schema["required"])
-    return mended
+    return shortened
 
 
 def _ids_needed(kind: type[Event], required: list[str]) -> Schema:
-    """What `decode` demands of the ids, which the types alone do not say."""
+    """The ids that `decode` requires, which the types alone do not state."""
     if kind in ABOUT_LEADS:
         return {"required": [*required, "lead_id"]}
     return {"anyOf": [{"required": ["visitor_id"]}, {"required": ["lead_id"]}]}
 
 
-def _mended(schema: Any) -> Any:
-    """Says the limits of amounts, which msgspec cannot, and shortens: may-be-null and descriptions."""
+def _shortened(schema: Any) -> Any:
+    """The schema with the limits of amounts, which msgspec cannot state, and with shorter nullable types."""
     match schema:
         case {"type": "string" | ["string", "null"] as type_, "format": "decimal", **rest}:
             return {
@@ -88,25 +93,25 @@ def _mended(schema: Any) -> Any:
                 "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$",
             }
         case {"anyOf": [{"type": str(type_), **form}, {"type": "null"}], **rest}:
-            return _mended({"type": [type_, "null"], **form, **rest})
+            return _shortened({"type": [type_, "null"], **form, **rest})
         case dict():
             return {
                 name: " ".join(value.split())
                 if name == "description" and isinstance(value, str)
-                else _mended(value)
+                else _shortened(value)
                 for name, value in schema.items()
             }
         case list():
-            return [_mended(entry) for entry in schema]
+            return [_shortened(entry) for entry in schema]
         case _:
             return schema
 
 
-# What may not happen to a published schema
+# What must not change in a published schema
 
 
 def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> list[str]:
-    """What producers that wrote against `old` may do no more under `new`; both are schemas by type."""
+    """What `old` accepts and `new` does not; both are schemas by type."""
     return [
         problem
         for type_, schema in old.items()
@@ -119,7 +124,7 @@ def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> li
 
 
 def _inlined(schema: Schema) -> Schema:
-    """The schema with every reference followed; no type refers to itself."""
+    """The schema with every reference replaced by its target; no type refers to itself."""
 
     def follow(value: Any) -> Any:
         match value:
@@ -137,12 +142,12 @@ def _inlined(schema: Schema) -> Schema:
 
 
 def _narrower(old: Schema, new: Schema, at: str) -> list[str]:
-    """Where `new` takes less than `old`: each form of the old needs one in the new that is as wide."""
+    """Where `new` accepts less than `old`: each form of the old needs one in the new that is as wide."""
     return [problem for form in _forms(old) for problem in _unmatched(form, _forms(new), at)]
 
 
 def _unmatched(form: Schema, others: list[Schema], at: str) -> list[str]:
-    """Nothing if one of the others is as wide; else what the one of the same type takes no more."""
+    """Empty if one of the others is as wide; else what the one of the same type no longer accepts."""
     attempts = [(_form_narrower(form, other, at), other.get("type") != form.get("type")) for other in others]
     return min(attempts, key=lambda attempt: (attempt[0] != [], attempt[1]))[0]
 
@@ -181,10 +186,10 @@ def _form_narrower(old: Schema, new: Schema, at: str) -> list[str]:
         if new.get(rule, old.get(rule)) != old.get(rule)
     ]
     if "enum" in new:
-        gone = sorted(
+        removed = sorted(
             {str(value) for value in old.get("enum", ["others"])} - {str(value) for value in new["enum"]}
         )
-        problems += [f"{at}: no longer takes {value}" for value in gone]
+        problems += [f"{at}: no longer takes {value}" for value in removed]
     problems += [
         f"{at}.{name}: newly required"
         for name in new.get("required", [])
@@ -257,24 +262,24 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 
 def _json_message(kind: type[Struct]) -> dict[str, Any]:
-    shown = [payload for payload in map(msgspec.json.decode, _corpus()) if payload["type"] == tag_of(kind)][
-        :1
-    ]
+    first_example = [
+        payload for payload in map(msgspec.json.decode, _corpus()) if payload["type"] == tag_of(kind)
+    ][:1]
     return {
         "name": tag_of(kind),
-        "summary": _about(kind),
+        "summary": _summary(kind),
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
-        **({"examples": [{"payload": payload} for payload in shown]} if shown else {}),
+        **({"examples": [{"payload": payload} for payload in first_example]} if first_example else {}),
     }
 
 
 def _msgpack_message(kind: type[Struct]) -> dict[str, Any]:
-    """Internal: the order of the array's entries is all that can be said in JSON's terms."""
+    """Internal messages are arrays: JSON terms can only state the order of their entries."""
     fields = ", ".join(("type", *kind.__struct_encode_fields__))
     return {
         "name": tag_of(kind),
-        "summary": _about(kind),
+        "summary": _summary(kind),
         "contentType": MSGPACK,
         "payload": {"type": "array", "description": f"[{fields}]"},
     }
@@ -288,9 +293,9 @@ def _corpus() -> list[bytes]:
 
 
 def events_table() -> str:
-    """Every event type as a Markdown table; fields that must be given are bold."""
+    """Every event type as a Markdown table; required fields are bold."""
     envelope = set(Event.__struct_fields__)
-    rows = ["| type | what it says | fields of its own |", "|---|---|---|"]
+    rows = ["| type | what happened | fields of its own |", "|---|---|---|"]
     for kind in EVENT_TYPES:
         own = [
             f"**`{field.encode_name}`**" if field.required else f"`{field.encode_name}`"
@@ -299,12 +304,12 @@ def events_table() -> str:
         ]
         if kind in ABOUT_LEADS:
             own.insert(0, "**`lead_id`**")
-        rows.append(f"| `{tag_of(kind)}` | {_about(kind)} | {', '.join(own)} |")
+        rows.append(f"| `{tag_of(kind)}` | {_summary(kind)} | {', '.join(own)} |")
     return "\n".join(rows)
 
 
 def with_table(page: str) -> str:
-    """The page with the table between its marks as it is now."""
+    """The page with the current table between its marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -319,16 +324,17 @@ def documents(root: Path) -> dict[str, str]:
     """Everything that is generated, by its path under `root`."""
     return {
         **{f"{CURRENT}/{tag_of(kind)}.schema.json": _text(json_schema(kind)) for kind in JSON_TYPES},
+        PUBLISHED: _lines(current_schemas()),
         ASYNCAPI: _text(asyncapi()),
         PAGE: with_table((root / PAGE).read_text(encoding="utf-8")),
     }
 
 
 def stale_paths(root: Path) -> list[str]:
-    """The paths whose contents are not what the types say, or that belong to no type."""
-    wanted = documents(root)
-    missing = [path for path, text in wanted.items() if _read(root / path) != text]
-    return missing + [path for path in _present(root, CURRENT) if path not in wanted]
+    """The paths whose contents do not match the types, or that belong to no type."""
+    current_schemas = documents(root)
+    missing = [path for path, text in current_schemas.items() if _read(root / path) != text]
+    return missing + [path for path in _present(root, CURRENT) if path not in current_schemas]
 
 
 def published_schemas(root: Path) -> dict[str, Schema]:
@@ -338,51 +344,52 @@ def published_schemas(root: Path) -> dict[str, Schema]:
 
 
 def current_schemas() -> dict[str, Schema]:
-    """The schemas of events as the types say now, by type."""
+    """The schemas of events as the types are now, by type."""
     return {tag_of(kind): json_schema(kind) for kind in EVENT_TYPES}
 
 
 def write(root: Path) -> list[str]:
     """Writes what is stale; returns the paths."""
-    wanted, paths = documents(root), stale_paths(root)
+    current_schemas, paths = documents(root), stale_paths(root)
     for path in paths:
-        if path in wanted:
-            _write(root / path, wanted[path])
+        if path in current_schemas:
+            _write(root / path, current_schemas[path])
         else:
             (root / path).unlink()
     return paths
 
 
-def publish(root: Path) -> None:
-    """Declares the schemas of events published, as they are now: a line each, so that a change shows."""
-    lines = (f"{_compact(type_)}: {_compact(schema)}" for type_, schema in current_schemas().items())
-    _write(root / PUBLISHED, "{\n" + ",\n".join(lines) + "\n}\n")
-
-
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="python -m schemas.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say what is stale; fail if anything is")
-    parser.add_argument("--publish", action="store_true", help="also declare the schemas of events published")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; name what is stale, and fail if anything is"
+    )
     options = parser.parse_args(arguments)
     if problems := breaking_changes(published_schemas(root), current_schemas()):
-        sys.stderr.write("\n".join(["Published schemas may only gain optional fields:", *problems, ""]))
+        sys.stderr.write(
+            "\n".join(["Published schemas may only gain optional fields:", *problems, NOT_RELEASED, ""])
+        )
         return 1
     if options.check:
         paths = stale_paths(root)
         sys.stderr.writelines(f"{path} is stale: run `make schemas`\n" for path in paths)
         return 1 if paths else 0
     sys.stdout.writelines(f"{path}\n" for path in write(root))
-    if options.publish:
-        publish(root)
     return 0
 
 
-def _about(kind: type[Struct]) -> str:
+def _summary(kind: type[Struct]) -> str:
     return " ".join((kind.__doc__ or "").split())
 
 
 def _text(document: Any) -> str:
     return f"{msgspec.json.format(msgspec.json.encode(document), indent=2).decode()}\n"
+
+
+def _lines(schemas: Mapping[str, Schema]) -> str:
+    """A line for each type, so that a change shows."""
+    lines = (f"{_compact(type_)}: {_compact(schema)}" for type_, schema in schemas.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _compact(document: Any) -> str:

@@ -1,7 +1,7 @@
-"""A publication, model or settings, as both stages read it: one record each, for every partition.
+"""The records of a publication (a model or settings): one for each stage, in every partition.
 
-The whole text travels in the log, so that a replay repeats the same decisions and no fold looks
-anything up. A shard ignores what is not above the version that it holds.
+The log carries the whole text, so that a replay makes the same decisions and no fold looks anything up. A shard
+ignores a publication whose version is not above its own.
 """
 
 from schemas.activity import Activity, ModelChanged, ModelRemoved, SettingsChanged
@@ -14,40 +14,48 @@ from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
 Publication = ModelPublished | ModelRetired | SettingsPublished
 
 
-def publication_records(said: Publication) -> list[Outgoing]:
-    """Each is meant for every partition of its topic."""
+def publication_records(publication: Publication) -> list[Outgoing]:
+    """The records of a publication; each goes to every partition of its topic."""
     return [
-        Outgoing(EVENTS, SHARED, encode_source(said)),
-        Outgoing(LEAD_ACTIVITY, SHARED, encode_activity(_activity(said))),
+        Outgoing(EVENTS, SHARED, encode_source(publication)),
+        Outgoing(LEAD_ACTIVITY, SHARED, encode_activity(_activity(publication))),
     ]
 
 
-def _activity(said: Publication) -> Activity:
-    at = millis(said.recorded_at)
-    match said:
+def _activity(publication: Publication) -> Activity:
+    at = millis(publication.recorded_at)
+    match publication:
         case ModelPublished():
             return ModelChanged(
-                said.tenant,
+                publication.tenant,
                 "",
                 at,
-                said.model,
-                said.version,
-                said.text,
-                said.fire,
-                said.by,
-                said.note,
-                said.change,
+                publication.model,
+                publication.version,
+                publication.text,
+                publication.fire,
+                publication.by,
+                publication.note,
+                publication.change,
             )
         case ModelRetired():
-            return ModelRemoved(said.tenant, "", at, said.model, said.version, said.by, said.note)
-        case SettingsPublished():
-            return SettingsChanged(
-                said.tenant,
+            return ModelRemoved(
+                publication.tenant,
                 "",
                 at,
-                said.version,
-                said.time_zone,
-                said.idle_minutes,
-                said.lifecycle,
-                said.by,
+                publication.model,
+                publication.version,
+                publication.by,
+                publication.note,
+            )
+        case SettingsPublished():
+            return SettingsChanged(
+                publication.tenant,
+                "",
+                at,
+                publication.version,
+                publication.time_zone,
+                publication.idle_minutes,
+                publication.lifecycle,
+                publication.by,
             )

@@ -1,4 +1,4 @@
-"""A record of the log, as everything that reads or writes one sees it."""
+"""Records of the log, as every reader and writer sees them."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ LogPartition = tuple[str, int]
 
 
 class Unreadable(NamedTuple):
-    """Why what the log holds cannot be read, and which positions that concerns: `first` up to `next`."""
+    """Why positions of the log cannot be read: from `first` up to, but not including, `next`."""
 
     reason: str
     first: int
@@ -16,7 +16,7 @@ class Unreadable(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Where it stands and what it says. `value` None is a tombstone."""
+    """A record: its position, key and value. A `value` of None is a tombstone."""
 
     topic: str
     partition: int
@@ -24,16 +24,16 @@ class Record(NamedTuple):
     key: str
     value: bytes | None
     appended_at: int | None = None
-    """When a broker appended it (ms); None where the log does not say."""
+    """When a broker appended it (ms); None if the log does not record that."""
     unreadable: Unreadable | None = None
-    """If set, this stands for records that nobody can read, and `value` is what the log holds of them."""
+    """If set, this record stands for records that cannot be read, and `value` is their bytes in the log."""
 
 
 class Chunk(NamedTuple):
-    """What one partition holds from position `start` up to `next`, which is not included.
+    """The records of one partition from position `start` up to, but not including, `next`.
 
-    Positions in between without a record hold none: a compacted one, the mark of a transaction. So a
-    chunk without records still says how far its reader has come.
+    Some positions have no record: it was compacted, or the position marks a transaction. So a chunk without
+    records still shows how far its reader has come.
     """
 
     topic: str
@@ -44,7 +44,7 @@ class Chunk(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A record to be written; without `partition` its key decides."""
+    """A record to write. Without `partition`, its key decides the partition."""
 
     topic: str
     key: str
@@ -68,9 +68,9 @@ class LogUnreadableError(Exception):
 
 
 def skip_reason(record: Record, skips: Mapping[int, str]) -> str | None:
-    """What the dead letter of a record says that an operator asked to skip; None: nobody asked.
+    """The reason in the dead letter of a record that an operator skips; None: no skip was requested.
 
-    A batch that cannot be read is skipped by any of its positions.
+    Any position of an unreadable batch skips the whole batch.
     """
     broken = record.unreadable
     if broken is None:

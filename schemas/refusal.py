@@ -1,6 +1,6 @@
-"""A refusal and its words: msgspec's messages, put so that a producer's developer understands them.
+"""Refusals: msgspec's messages in words that a producer's developer understands.
 
-It names the field by its dotted path and repeats no more than `ECHO` characters of what was sent.
+A refusal names the field by its dotted path and repeats at most `ECHO` characters of the input.
 """
 
 import re
@@ -17,11 +17,11 @@ from schemas.nearest import nearest, pairs_by_name
 
 ECHO = 80
 CANDIDATES = 48
-"""No more unknown fields than these may be what was meant."""
+"""Unknown fields that are compared with a missing one."""
 
 
 class Refusal(ValueError):
-    """Why a message is not taken: `field` is a dotted path (None: the whole), `reason` plain English."""
+    """Why a message is refused: `field` is a dotted path (None: the whole message), `reason` is plain English."""
 
     def __init__(self, field: str | None, reason: str) -> None:
         self.field = None if field is None else shorten(field)
@@ -37,58 +37,62 @@ def shorten(text: str) -> str:
 
 
 def json_type_name(value: Any) -> str:
-    """What a decoded JSON value is, in a producer's words."""
-    return _WORDS[_JSON_TYPES.get(type(value), "object")]
+    """The type of a decoded JSON value, in words."""
+    return _TYPE_TEXTS[_JSON_TYPES.get(type(value), "object")]
 
 
-def explain_error(error: Exception, found: dict[str, Any], kind: type[Struct]) -> Refusal:
-    """Says msgspec's message, such as "Expected `str`, got `int` - at `$.context.ip`", to a producer."""
-    parted = _LOCATED.match(str(error))
-    what, in_key, path = parted.groups() if parted else (str(error), None, "")
+def explain_error(error: Exception, fields: dict[str, Any], kind: type[Struct]) -> Refusal:
+    """The refusal for a message of msgspec such as "Expected `str`, got `int` - at `$.context.ip`"."""
+    located = _LOCATED.match(str(error))
+    problem, in_key, path = located.groups() if located else (str(error), None, "")
     steps = re.findall(r"\.\.\.|[^.\[\]]+", path)
-    if what.startswith("Object missing required field"):
-        name = what.split("`")[1]
-        return Refusal(".".join([*steps, name]), "missing" + _perhaps_misspelt(name, found, kind))
+    if problem.startswith("Object missing required field"):
+        name = problem.split("`")[1]
+        return Refusal(".".join([*steps, name]), "missing" + _perhaps_misspelt(name, fields, kind))
     if in_key or "..." in steps:
-        steps[1:2] = [_offending_key(found, kind, steps[0])]
+        steps[1:2] = [_offending_key(fields, kind, steps[0])]
     field = ".".join(steps) or None
-    return Refusal(field, _reason(what, kind, steps))
+    return Refusal(field, _reason(problem, kind, steps))
 
 
-def _perhaps_misspelt(name: str, found: dict[str, Any], kind: type[Struct]) -> str:
-    known = {"type", *kind.__struct_encode_fields__}
-    near = nearest(name, pairs_by_name(key for key in islice(found, CANDIDATES) if key not in known))
-    return f"; perhaps '{shorten(near)}' is meant to be it" if near else ""
+def _perhaps_misspelt(name: str, fields: dict[str, Any], kind: type[Struct]) -> str:
+    type_fields = {"type", *kind.__struct_encode_fields__}
+    candidate = nearest(
+        name, pairs_by_name(key for key in islice(fields, CANDIDATES) if key not in type_fields)
+    )
+    return f"; perhaps '{shorten(candidate)}' is meant to be it" if candidate else ""
 
 
-def _offending_key(found: dict[str, Any], kind: type[Struct], name: str) -> str:
+def _offending_key(fields: dict[str, Any], kind: type[Struct], name: str) -> str:
     """Finds the entry of a dictionary that msgspec complains about without naming it."""
-    wanted = get_type_hints(kind, include_extras=True)[name]
-    for key in found[name]:
+    expected_type = get_type_hints(kind, include_extras=True)[name]
+    for key in fields[name]:
         try:
-            msgspec.convert({key: found[name][key]}, wanted)
+            msgspec.convert({key: fields[name][key]}, expected_type)
         except msgspec.ValidationError:
             return str(key)
     return "..."
 
 
-def _reason(what: str, kind: type[Struct], steps: list[str]) -> str:
-    if mistyped := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", what):
-        wanted, got = (" or ".join(_WORDS.get(w, w) for w in g.split(" | ")) for g in mistyped.groups())
-        return f"must be {wanted}, not {got}"
-    if bounded := re.fullmatch(r"Expected `(\w+)` (of length )?([<>]=) (\S+)", what):
+def _reason(problem: str, kind: type[Struct], steps: list[str]) -> str:
+    if wrong_type := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", problem):
+        expected, actual = (
+            " or ".join(_TYPE_TEXTS.get(w, w) for w in g.split(" | ")) for g in wrong_type.groups()
+        )
+        return f"must be {expected}, not {actual}"
+    if bounded := re.fullmatch(r"Expected `(\w+)` (of length )?([<>]=) (\S+)", problem):
         type_, of_length, sign, limit = bounded.groups()
         unit = "" if not of_length else " characters" if type_ == "str" else " entries"
         return f"must {'have' if unit else 'be'} at {'most' if sign == '<=' else 'least'} {limit}{unit}"
-    if pattern := re.fullmatch(r"(?s)Expected `str` matching regex '(.*)'", what):
+    if pattern := re.fullmatch(r"(?s)Expected `str` matching regex '(.*)'", problem):
         return (
             f"must be {_PATTERNS.get(pattern[1].encode().decode('unicode_escape'), 'text of another form')}"
         )
-    if what.startswith("Invalid enum value"):
+    if problem.startswith("Invalid enum value"):
         return f"must be one of {', '.join(_choices(kind, steps[-1]))}"
-    if what in _PLAIN:
-        return _PLAIN[what]
-    return shorten(what)
+    if problem in _REASONS:
+        return _REASONS[problem]
+    return shorten(problem)
 
 
 def _choices(kind: type[Struct], name: str) -> list[str]:
@@ -105,7 +109,7 @@ _PATTERNS: Final = {
         for alias in (EventId, Identifier, Tenant, Source, FieldName, Currency, PublishedFor)
     )
 }
-_WORDS: Final = {
+_TYPE_TEXTS: Final = {
     "str": "text",
     "int": "a whole number",
     "float": "a number",
@@ -124,7 +128,7 @@ _JSON_TYPES: Final = {
     type(None): "null",
     list: "array",
 }
-_PLAIN: Final = {
+_REASONS: Final = {
     "Expected `datetime` with a timezone component": "must say its time zone, such as 2026-01-31T09:30:00Z",
     "Invalid RFC3339 encoded datetime": "must be a time such as 2026-01-31T09:30:00Z, in the years 1 to 9999",
     "Invalid decimal string": "must be a number such as 12.50",

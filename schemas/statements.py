@@ -1,7 +1,6 @@
-"""What Leadstream concludes: statements, for consumers, projections and delivery.
+"""Statements: what Leadstream concludes, for consumers, projections and delivery.
 
-JSON. Each carries a deterministic id, so that a consumer can drop a repetition, and says what
-caused it: `event:ID`, `due:MOMENT` (time alone), `model:NAME:VERSION` (a publication),
+They are JSON. Each has a deterministic id, by which a consumer can drop repetitions, and names its cause: `event:ID`, `due:MOMENT` (time alone), `model:NAME:VERSION` (a publication),
 `attached:IDENTITY`, `detached:IDENTITY`, `redirect:EVENT_ID`.
 Points are JSON numbers with at most six decimals: millionths of a point are exact.
 """
@@ -35,7 +34,7 @@ class Statement(Struct, kw_only=True, omit_defaults=True, tag_field="type", froz
 
 
 class SessionScored(Statement, tag="session_scored", frozen=True, kw_only=True):
-    """A session's score by the model that reads sessions; said whenever the session changes."""
+    """A session's score by the model that reads sessions; emitted whenever the session changes."""
 
     identity: str
     session_id: str
@@ -53,15 +52,15 @@ class SessionScored(Statement, tag="session_scored", frozen=True, kw_only=True):
 
 
 class SessionRetracted(Statement, tag="session_retracted", frozen=True, kw_only=True):
-    """A late event joined this session to another: it never was one."""
+    """A late event joined this session to another one: it never was a session."""
 
     identity: str
     session_id: str
 
 
 class ScoreChanged(Statement, tag="score_changed", frozen=True, kw_only=True):
-    """A total or a band changed. `lines` are all differences since the last one said, and sum to
-    `change`; the lines of all statements of a lead and model sum to its total.
+    """A total or a band changed. `lines` are all differences since the last statement and sum to
+    `change`. The lines of all statements of a lead and model sum to its total.
     """
 
     model: str
@@ -74,9 +73,9 @@ class ScoreChanged(Statement, tag="score_changed", frozen=True, kw_only=True):
 
 
 class BandChanged(Statement, tag="band_changed", frozen=True, kw_only=True):
-    """`crossed` are the bands whose thresholds the rounded total rose through, while armed.
+    """The lead's band changed. `crossed` are the bands whose armed thresholds the rounded total rose through.
 
-    `silent`: nothing acts on it (an import, a sweep that was told not to fire).
+    `silent`: it triggers nothing (an import, or a sweep that does not fire).
     """
 
     model: str
@@ -90,18 +89,18 @@ class BandChanged(Statement, tag="band_changed", frozen=True, kw_only=True):
 
 
 class StageEntered(Statement, tag="stage_entered", frozen=True, kw_only=True):
-    """The lead's stage changed; `reason` says by which rule or whom."""
+    """The lead's stage changed; `reason` names the rule or the person."""
 
     stage: str
     previous: str
     reason: str
     by: str | None = None
-    """Who moved it, if a person did and said so; `note` is the reason that they gave."""
+    """The person who moved it, if known; `note` is the reason that they gave."""
     note: str | None = None
 
 
 class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):
-    """The answer to an event whose producer waits. `outcome`: applied, duplicate, bot."""
+    """The answer to an event whose producer waits. `outcome`: applied, duplicate or bot."""
 
     event_id: str
     outcome: str
@@ -114,12 +113,12 @@ class ModelScore(Struct, kw_only=True, omit_defaults=True, frozen=True):
     bands: dict[str, str | None]
     as_of: Moment
     next_due: Moment | None = None
-    """A lower bound of when time alone next changes it."""
+    """Time alone does not change the score before this moment."""
 
 
 class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
-    """The lead as it is now, whole; the newest per lead is kept (compacted). A tombstone says that
-    the lead is no more.
+    """The whole current lead. The topic keeps the newest record of each lead; a tombstone means that the lead no
+    longer exists.
     """
 
     identified: bool
@@ -135,7 +134,7 @@ class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
 
 
 class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):
-    """A record that could not be read or applied, with everything needed to mend and retry it."""
+    """A record that could not be read or applied, with everything needed to fix and retry it."""
 
     topic: str
     partition: int

@@ -1,4 +1,4 @@
-"""The topics: what each carries, how it is keyed and how long it is kept. The only list of them."""
+"""The topics: what each carries, its key and its retention. The only list of them."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -26,7 +26,7 @@ FOREVER = -1
 """As Kafka writes it."""
 
 DEFAULT_PARTITIONS = 24
-"""Fixed from the first start: the number decides where a key's state lives."""
+"""Fixed at the first start: the number decides which partition has a key's state."""
 
 
 class Topic(Struct, frozen=True, kw_only=True):
@@ -61,15 +61,15 @@ STATEMENT_TOPICS: Mapping[type[Statement], str] = {
     StageEntered: LEAD_CHANGES,
     EventApplied: LEAD_CHANGES,
 }
-"""Where each statement is said."""
+"""The topic of each statement."""
 
 
 def _tags(kinds: Iterable[type[Struct]]) -> tuple[str, ...]:
     return tuple(map(tag_of, kinds))
 
 
-def _topics_of_statement(topic: str) -> tuple[str, ...]:
-    return _tags(kind for kind, said_on in STATEMENT_TOPICS.items() if said_on == topic)
+def _statements_on(topic: str) -> tuple[str, ...]:
+    return _tags(kind for kind, statement_topic in STATEMENT_TOPICS.items() if statement_topic == topic)
 
 
 JSON = "application/json"
@@ -80,24 +80,24 @@ BY_VISITOR = "TENANT/v/VISITOR_ID, or TENANT/l/LEAD_ID for an event without visi
 TOPICS: tuple[Topic, ...] = (
     Topic(
         name=EVENTS,
-        about="What happened, as producers report it, and what changes how it is understood: models, settings.",
+        about="Events as producers report them, and what changes their meaning: models and settings.",
         key=BY_VISITOR,
         encoding=JSON,
         types=_tags((*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)),
     ),
     Topic(
         name=LEAD_ACTIVITY,
-        about="Internal: the order in which scores are made. Folded again, it gives the same scores.",
+        about="Internal: the order in which scores are made. Folding it again gives the same scores.",
         key=BY_LEAD,
         encoding=MSGPACK,
         types=_tags(ACTIVITY_TYPES),
     ),
     Topic(
         name=SESSION_SCORES,
-        about="The score of each web session, said anew whenever the session changes.",
+        about="The score of each web session, emitted again whenever the session changes.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_topics_of_statement(SESSION_SCORES),
+        types=_statements_on(SESSION_SCORES),
         retention_ms=90 * DAYS,
     ),
     Topic(
@@ -105,15 +105,15 @@ TOPICS: tuple[Topic, ...] = (
         about="The history of scores: every change with the lines that explain it.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_topics_of_statement(SCORE_CHANGED),
+        types=_statements_on(SCORE_CHANGED),
         retention_ms=365 * DAYS,
     ),
     Topic(
         name=LEAD_SCORES,
-        about="Each lead as it is now, the newest per lead; without a value: the lead is no more.",
+        about="Each lead as it is now, the newest record of each; without a value: the lead no longer exists.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_topics_of_statement(LEAD_SCORES),
+        types=_statements_on(LEAD_SCORES),
         compacted=True,
         retention_ms=FOREVER,
     ),
@@ -122,7 +122,7 @@ TOPICS: tuple[Topic, ...] = (
         about="Bands and stages that leads entered, and answers to producers that wait.",
         key=BY_LEAD,
         encoding=JSON,
-        types=_topics_of_statement(LEAD_CHANGES),
+        types=_statements_on(LEAD_CHANGES),
         retention_ms=365 * DAYS,
     ),
     Topic(
@@ -142,7 +142,7 @@ def visitor_key(tenant: str, visitor_id: str) -> str:
 
 
 def lead_key(tenant: str, lead_id: str) -> str:
-    """The key of events that name only a lead, and of everything said about a lead."""
+    """The key of events that name only a lead, and of all statements about a lead."""
     return f"{tenant}/l/{lead_id}"
 
 
@@ -164,5 +164,5 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=131_072)
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key, as Kafka's own clients choose it. Remembered: hashing takes 10 microseconds."""
+    """The partition of a key, as Kafka's own clients choose it. Cached, since hashing takes 10 microseconds."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -1,9 +1,8 @@
 """Upgrades an event of an older shape to the newest one, before it is read.
 
-A published type only gains optional fields, so this is for the rare change that cannot be one. The
-table holds one pure function per (type, version); it takes the fields of that version and returns
-those of the next, and copes with whatever a producer may have left out. The log is never rewritten:
-an old record is upgraded each time it is read.
+A published type only gains optional fields, so this is for the rare change that is none. The table has one pure
+function per (type, version). It takes the fields of that version, any of which may be missing, and returns those
+of the next. The log is never rewritten: an old record is upgraded each time it is read.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,12 +20,12 @@ def newest(type_: str, table: Upcasts = UPCASTS) -> int:
     return 1 + max((version for name, version in table if name == type_), default=0)
 
 
-def upcast(found: dict[str, Any], table: Upcasts = UPCASTS) -> dict[str, Any]:
+def upcast(fields: dict[str, Any], table: Upcasts = UPCASTS) -> dict[str, Any]:
     """The event's fields in the newest version; the same object if there is nothing to upgrade."""
-    type_, version = found.get("type"), found.get("v", 1)
+    type_, version = fields.get("type"), fields.get("v", 1)
     if not isinstance(type_, str) or type(version) is not int:
-        return found
-    while step := table.get((type_, version)):
+        return fields
+    while upgrade := table.get((type_, version)):
         version += 1
-        found = {**step(found), "type": type_, "v": version}
-    return found
+        fields = {**upgrade(fields), "type": type_, "v": version}
+    return fields

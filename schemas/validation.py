@@ -1,7 +1,7 @@
-"""Whether a message that decoded is sound: what msgspec's types cannot say.
+"""Checks a decoded message for what msgspec's types cannot express.
 
-Amounts and numbers within limits, moments that exist in UTC, text that can be stored, ids under which
-an event may be filed. Cheap, since each record of the log passes here, too.
+Amounts and numbers are within limits, moments exist in UTC, texts can be stored, and ids are real ids. The checks
+are cheap, since every record of the log passes them.
 """
 
 import re
@@ -19,7 +19,7 @@ from schemas.events import ABOUT_LEADS, EVENT_TYPES, LeadsMerged, MergeUndone
 from schemas.refusal import ECHO, Refusal, shorten
 
 MAX_DEPTH = 8
-"""Levels of `properties` and of `extra`, into which unknown fields go."""
+"""Levels of nesting in `properties` and in `extra`, which holds unknown fields."""
 MAX_AMOUNT = Decimal(10**12)
 
 PLACEHOLDERS: Final = frozenset(
@@ -44,8 +44,8 @@ PLACEHOLDERS: Final = frozenset(
         "unknown",
     }
 )
-"""What broken producers send in place of an id; as an id it would join strangers into one lead. Among them
-what Segment (-1) and PostHog (distinct_id, email, guest, id, not_authenticated) block.
+"""Broken producers send these in place of an id. As ids they would join strangers into one lead. Segment blocks
+-1; PostHog blocks distinct_id, email, guest, id and not_authenticated.
 """
 
 
@@ -53,13 +53,13 @@ QUOTES: Final = "\"'`"
 
 
 def is_placeholder(lead_id: str) -> bool:
-    """Whether this is what a broken producer sends in place of an id: null, undefined, zeros ..."""
+    """Is this a value that broken producers send in place of an id: null, undefined, zeros ...?"""
     bare = lead_id.strip(QUOTES)
     return bare.lower() in PLACEHOLDERS or not bare.strip("0-")
 
 
 def check_storable(message: Struct, raw: bytes) -> None:
-    """Refuses what decodes but could not be stored, counted or folded."""
+    """Refuses a decoded message that could not be stored, counted or folded."""
     moments, amounts, free = _FACETS[type(message)]
     for name in moments:
         if (at := getattr(message, name)) is not None and at.year in _EDGE_YEARS:
@@ -125,11 +125,11 @@ def check_json_value(value: Any, path: str, depth: int) -> None:
 
 
 def with_valid_ids(event: Event) -> Event:
-    """The event under the ids it may be filed by; `anon:V` is visitor V."""
+    """The event with valid ids; the lead id `anon:V` becomes visitor V."""
     lead_id, visitor_id, kind = event.lead_id, event.visitor_id, type(event)
     if lead_id is None:
         if kind in ABOUT_LEADS:
-            raise Refusal("lead_id", f"missing: {tag_of(kind)} is said of a lead")
+            raise Refusal("lead_id", f"missing: {tag_of(kind)} is about a lead")
         if visitor_id is None:
             raise Refusal("visitor_id", "missing: an event names a visitor_id, a lead_id or both")
     elif kind in ABOUT_LEADS:
@@ -148,7 +148,7 @@ def _check_known(event: Event, lead_id: str) -> None:
     if isinstance(event, LeadsMerged | MergeUndone) and event.visitor_id is not None:
         raise Refusal(
             "visitor_id",
-            f"must be absent: {tag_of(type(event))} is said of leads, not of a visitor",
+            f"must be absent: {tag_of(type(event))} is about leads, not about a visitor",
         )
     if isinstance(event, LeadsMerged):
         _check_person("into", event.into)
@@ -185,15 +185,15 @@ class _Facets(NamedTuple):
 
 
 def _facets(kind: type[Struct]) -> _Facets:
-    def named(wanted: type[inspect.Type]) -> tuple[str, ...]:
-        return tuple(name for name, hint in hints.items() if wanted in _parts(inspect.type_info(hint)))
+    def named(facet: type[inspect.Type]) -> tuple[str, ...]:
+        return tuple(name for name, hint in hints.items() if facet in _parts(inspect.type_info(hint)))
 
     hints = get_type_hints(kind, include_extras=True)
     return _Facets(named(inspect.DateTimeType), named(inspect.DecimalType), named(inspect.DictType))
 
 
 def _parts(type_: inspect.Type) -> set[type[inspect.Type]]:
-    """What a field may hold, with unions and annotations taken apart."""
+    """The types that a field may have, without unions and annotations."""
     match type_:
         case inspect.UnionType(types):
             return {part for member in types for part in _parts(member)}

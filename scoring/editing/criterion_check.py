@@ -1,6 +1,6 @@
-"""What one rule alone would give a lead, and what a lead lacks for a criterion, part by part.
+"""What one rule alone gives a lead, and which parts of a criterion a lead meets.
 
-Decides exactly as the model does: with its compiled rule and need, its view of the lead, its rounding.
+Decides exactly as the model does: with the same compiled rules and requirements, view of the lead and rounding.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from scoring.editing.text_edits import (
     entry_numbered,
     read_numbered,
     thresholds,
-    written,
+    toml_value,
 )
 from scoring.features.calendar import Calendar
 from scoring.features.operators import is_blank
@@ -29,7 +29,7 @@ from scoring.models.score import done_within
 class Action(NamedTuple):
     name: str
     last: int | None
-    """When the lead did it last; None: never."""
+    """When the lead last did it; None: never."""
     met: bool
 
 
@@ -37,7 +37,7 @@ class CriterionResult(NamedTuple):
     score: Micro
     minimum: Micro
     fields: dict[str, bool]
-    """Which of the fields are given."""
+    """Per required field, whether the lead has it."""
     actions: list[Action]
     within_days: int | None
 
@@ -48,44 +48,44 @@ class CriterionResult(NamedTuple):
 
 
 class SingleRule(NamedTuple):
-    """A rule by itself, which counts as if it were switched on."""
+    """A rule by itself. It counts as if it were switched on."""
 
     name: str
     model: Model
-    """It gives what the rule adds to the score, before what bounds its group and the whole."""
+    """Scores what the rule adds, before the limits of its group and of the total."""
     asked: Model
-    """It gives something to whom the rule applies, also if the rule is worth nothing."""
+    """The same rule worth one point, to see whether it applies even if it is worth nothing."""
 
 
 def single_rule_numbered(text: str, number: int) -> SingleRule:
-    """The rule of this number. Raises Unknown."""
+    """The rule of this number. Raises UnknownId."""
     document = read_numbered(text)
     return single_rule(document, *entry_numbered(RULES, document, number))
 
 
 def single_rule(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> SingleRule:
-    """A rule as it would count among the others of the document."""
+    """A rule as it counts in the document."""
     rule = {key: value for key, value in entry.items() if key != "active"}
     weight = document["groups"].get(group, {}).get("weight", 1)
-    asked = {key: value for key, value in rule.items() if key not in {"min", "max"}} | {"points": 1}
+    applies = {key: value for key, value in rule.items() if key not in {"min", "max"}} | {"points": 1}
     signals = dict(document.get("signals", {}))
     return SingleRule(
         str(rule["name"]),
         _model(signals, group, {"weight": weight, "rules": [rule]}),
-        _model(signals, group, {"rules": [asked if "value" in rule else rule]}),
+        _model(signals, group, {"rules": [applies if "value" in rule else rule]}),
     )
 
 
 def _model(signals: dict[str, Any], group: str, table: dict[str, Any]) -> Model:
     return compile_model(
-        f'model = "rule"\nsignals = {written(signals)}\ngroups = {written({group: table})}\n'
+        f'model = "rule"\nsignals = {toml_value(signals)}\ngroups = {toml_value({group: table})}\n'
     )
 
 
 def check_criterion(
     text: str, number: int, subject: Subject, as_of: int, zone: Calendar, idle_ms: int
 ) -> CriterionResult:
-    """How the lead stands to a criterion, whether or not that is switched on. Raises Unknown."""
+    """How far the lead meets a criterion, whether or not that is switched on. Raises UnknownId."""
     document, model = read_numbered(text), compile_model(text)
     stage, entry = entry_numbered(CRITERIA, document, number)
     need = compile_need(entry, defined_in(document), set())

@@ -1,7 +1,7 @@
-"""A qualification criterion as the API tells it (JSON) and as the model's text has it (a table).
+"""A qualification criterion in two forms: JSON for the API, a table in the model's text.
 
-Its `minimum_score` is the stage's threshold, or its own minimum above it. Every refusal names the JSON
-field; the reason is the model compiler's own.
+`minimum_score` is the stage's threshold, or the criterion's own minimum above it. Every refusal names the JSON
+field and repeats the model compiler's reason.
 """
 
 from decimal import Decimal
@@ -20,7 +20,7 @@ from scoring.editing.rule_json import (
 )
 from scoring.models.band_text import NAME, compile_need
 
-GIVEN = (
+CRITERION_FIELDS = (
     "name",
     "stage",
     "minimum_score",
@@ -29,45 +29,45 @@ GIVEN = (
     "time_constraint_days",
     "is_active",
 )
-"""What makes a criterion, in the API's words."""
+"""The fields of a criterion in the API."""
 
 
 def need_of(body: Json, defined: Defined) -> tuple[str, int | Decimal, Json]:
-    """(stage, minimum, table) of a criterion given in the API's words; Refusal names field and reason."""
-    check_keys(body, GIVEN, required=("name", "stage", "minimum_score"))
+    """(stage, minimum, table) of a criterion in the API's form; Refusal names field and reason."""
+    check_keys(body, CRITERION_FIELDS, required=("name", "stage", "minimum_score"))
     stage, minimum = body["stage"], numeral(body["minimum_score"])
     if not isinstance(stage, str) or not NAME.fullmatch(stage):
         raise Refusal("stage", f"{stage!r} is not mql, sql, hot, or a name of small letters, digits and _")
     fields, actions = body.get("required_fields") or [], body.get("required_actions") or []
     if isinstance(fields, list):
-        fields = [_bare(field) for field in fields]
+        fields = [_profile_field(field) for field in fields]
     within, active = numeral(body.get("time_constraint_days")), body.get("is_active", True)
-    timed = {} if within is None else {"within_days": within}
+    time_limit = {} if within is None else {"within_days": within}
     compile_each(
         {
             "name": {"name": body["name"]},
             "minimum_score": {"minimum": minimum},
             "required_fields": {"fields": fields},
             "required_actions": {"actions": actions},
-            "time_constraint_days": timed,
+            "time_constraint_days": time_limit,
         },
         lambda table: compile_need(table, defined, set()),
     )
     if not isinstance(active, bool):
         raise Refusal("is_active", f"true or false, not {active!r}")
-    asked = {"name": body["name"], "fields": fields, "actions": actions, **timed}
-    given = {key: value for key, value in asked.items() if value != []}
-    return stage, minimum, given if active else given | {"active": False}
+    table = {"name": body["name"], "fields": fields, "actions": actions, **time_limit}
+    stated = {key: value for key, value in table.items() if value != []}
+    return stage, minimum, stated if active else stated | {"active": False}
 
 
 def criterion_json(stage: str, table: Table, minimum: Any) -> Json:
-    """A criterion of the text in the API's words."""
+    """A criterion of the text in the API's form."""
     return {
         "id": table["id"],
         "name": table.get("name", stage),
         "stage": stage,
         "minimum_score": json_number(minimum),
-        "required_fields": [_told(field) for field in table.get("fields", [])],
+        "required_fields": [_api_field(field) for field in table.get("fields", [])],
         "required_actions": list(table.get("actions", [])),
         "time_constraint_days": table.get("within_days"),
         "is_active": table.get("active", True),
@@ -75,11 +75,11 @@ def criterion_json(stage: str, table: Table, minimum: Any) -> Json:
 
 
 def minimum_of(table: Table, threshold: Any) -> Any:
-    """What the criterion asks of the score: it cannot be less than where its stage begins."""
+    """The least score that meets the criterion: at least where its stage begins."""
     return max(threshold, table.get("minimum", threshold))
 
 
-def _bare(field: Any) -> Any:
+def _profile_field(field: Any) -> Any:
     """The profile field that a field name of the API means."""
     if not isinstance(field, str):
         return field
@@ -91,5 +91,5 @@ def _bare(field: Any) -> Any:
     return bare
 
 
-def _told(field: str) -> str:
+def _api_field(field: str) -> str:
     return field if field in PROFILE_FIELDS else f"profile.{field}"

@@ -1,13 +1,13 @@
-"""A model's text told to people: Markdown tables of its rules, bands, needs, fading and limits.
+"""Describes a model's text to people: Markdown tables of its rules, bands, requirements, decay and limits.
 
-Pure: the same text gives the same words. It tells what the text says, never what it should say, and
-takes only texts that compile: a rule that it could not tell would be a rule that nobody reviewed.
+Pure: the same text gives the same description. It describes what the text says, not what it should say, and
+accepts only texts that compile. Every kind of rule has a description; a kind without one is an error.
 """
 
 import tomllib
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, assert_never
 
 from scoring.features.operators import OPERATORS
 from scoring.models.model_text import compile_model
@@ -17,18 +17,18 @@ Table = dict[str, Any]
 
 
 def describe(text: str) -> str:
-    """The model as a chapter of a page, from its name on. Raises ModelError."""
+    """The model as a section of a page, beginning with its name. Raises ModelError."""
     compile_model(text)
     document = tomllib.loads(text, parse_float=Decimal)
     parts = [
         f"### {document['model']}",
         document.get("about", ""),
-        _model_says(document),
-        *(_group_says(name, group) for name, group in document["groups"].items()),
-        _signals_say(document.get("signals", {})),
-        *(_bands_say(scale, bands) for scale, bands in document.get("bands", {}).items()),
-        *(_needs_say(band, needs) for band, needs in document.get("needs", {}).items()),
-        *(_matrix_says(name, matrix) for name, matrix in document.get("matrix", {}).items()),
+        _model_text(document),
+        *(_group_text(name, group) for name, group in document["groups"].items()),
+        _signals_text(document.get("signals", {})),
+        *(_bands_text(scale, bands) for scale, bands in document.get("bands", {}).items()),
+        *(_needs_text(band, needs) for band, needs in document.get("needs", {}).items()),
+        *(_matrix_text(name, matrix) for name, matrix in document.get("matrix", {}).items()),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -36,43 +36,45 @@ def describe(text: str) -> str:
 # The whole
 
 
-def _model_says(document: Table) -> str:
-    said = []
+def _model_text(document: Table) -> str:
+    sentences = []
     limits = _between(document.get("min"), document.get("max"))
     if document.get("reads") == "session":
-        said.append("Its rules see one web session at a time.")
+        sentences.append("Its rules see one web session at a time.")
         lead = document.get("lead", {})
-        half = lead.get("half_life_days")
-        faded = f", one that is {_days(half)} older than the newest counting half" if half else ""
-        said.append(
-            f"A lead has the mean of its latest {lead.get('latest', 200)} sessions that have ended{faded}."
+        half_life = lead.get("half_life_days")
+        decay_text = (
+            f", one that is {_days(half_life)} older than the newest counting half" if half_life else ""
+        )
+        sentences.append(
+            f"A lead has the mean of its latest {lead.get('latest', 200)} sessions that have ended{decay_text}."
         )
         if limits:
-            said.append(f"A session scores {limits}.")
+            sentences.append(f"A session scores {limits}.")
     elif limits:
-        said.append(f"The total is {limits}.")
+        sentences.append(f"The total is {limits}.")
     else:
-        said.append("The total has no limit.")
+        sentences.append("The total has no limit.")
     if document.get("round"):
-        said.append("It is rounded to a whole number, halves up.")
+        sentences.append("It is rounded to a whole number, halves up.")
     decay = document.get("decay")
     if decay and "points" in decay:
-        said.append(f"Each full day without an interaction takes {_number(decay['points'])} points.")
+        sentences.append(f"Each full day without an interaction takes {_number(decay['points'])} points.")
     elif decay:
-        said.append(f"Without an interaction it halves in {_days(decay['half_life_days'])}.")
+        sentences.append(f"Without an interaction it halves in {_days(decay['half_life_days'])}.")
     if document.get("band_on") == "rounded":
-        said.append("Bands go by the rounded total; the total keeps its decimals.")
-    return " ".join(said)
+        sentences.append("Bands go by the rounded total; the total keeps its decimals.")
+    return " ".join(sentences)
 
 
 # Rules
 
 
-def _group_says(name: str, group: Table) -> str:
-    told = [_between(group.get("min"), group.get("max"))]
+def _group_text(name: str, group: Table) -> str:
+    details = [_between(group.get("min"), group.get("max"))]
     if "weight" in group:
-        told.append(f"weighted {_number(group['weight'])}")
-    heading = f"**{name}**" + "".join(f", {each}" for each in told if each)
+        details.append(f"weighted {_number(group['weight'])}")
+    heading = f"**{name}**" + "".join(f", {each}" for each in details if each)
     rules = group.get("rules", [])
     if not rules:
         return f"{heading}: no rules."
@@ -96,30 +98,32 @@ def describe_rule(rule: Table) -> tuple[str, str]:
         case "has":
             return f"{_any_of(subject)} is given", _number(points)
         case "steps":
-            steps = [f"below {_number(limit)}: {_number(given)}" for limit, given in rule["below"]]
+            steps = [f"below {_number(limit)}: {_number(worth)}" for limit, worth in rule["below"]]
             steps.append(f"else: {_number(rule.get('otherwise', 0))}")
             if "since" in subject or "never" in rule:
                 steps.append(f"never: {_number(rule.get('never', 0))}")
             return _code(subject), "; ".join(steps)
         case "choose":
-            chosen = [f"{value}: {_number(given)}" for value, given in points.items()]
+            chosen = [f"{value}: {_number(worth)}" for value, worth in points.items()]
             return _code(subject), "; ".join([*chosen, f"else: {_number(rule.get('otherwise', 0))}"])
         case "value":
-            return _asked(_code(subject), rule), _number(points)
-        case _:
+            return _condition(_code(subject), rule), _number(points)
+        case "base":
             return "everybody", _number(subject)
+        case _:
+            assert_never(kind)
 
 
-def _asked(subject: str, table: Table) -> str:
-    """A value and what is asked of it, in the operator's own words."""
+def _condition(subject: str, table: Table) -> str:
+    """A value and its condition, in the operator's own words."""
     [operator] = [operator for operator in OPERATORS if operator in table]
-    asked = f"{subject} {operator.replace('_', ' ')}"
-    return asked if operator in {"is_set", "is_not_set"} else f"{asked} {_operand(table[operator])}"
+    condition = f"{subject} {operator.replace('_', ' ')}"
+    return condition if operator in {"is_set", "is_not_set"} else f"{condition} {_operand(table[operator])}"
 
 
 def rule_limits(rule: Table) -> str:
-    """What bounds the points, empty if nothing does."""
-    told = [
+    """The limits of the points; empty if there are none."""
+    limits = [
         f"{_number(rule['max'])} at most" if "max" in rule else "",
         f"{_number(rule['min'])} at least" if "min" in rule else "",
         f"the latest {rule['times']}" if "times" in rule else "",
@@ -127,32 +131,32 @@ def rule_limits(rule: Table) -> str:
         f"halves in {_days(rule['half_life_days'])}" if "half_life_days" in rule else "",
         "fades evenly over its window" if "fades" in rule else "",
     ]
-    return ", ".join(each for each in told if each)
+    return ", ".join(each for each in limits if each)
 
 
 # Signals, bands, needs
 
 
-def _signals_say(signals: Table) -> str:
+def _signals_text(signals: Table) -> str:
     if not signals:
         return ""
-    rows = [(_code(name), _signal_says(signal)) for name, signal in signals.items()]
+    rows = [(_code(name), _signal_text(signal)) for name, signal in signals.items()]
     return "Signals of its own\n\n" + table(("signal", "which events"), rows)
 
 
-def _signal_says(signal: Table) -> str:
+def _signal_text(signal: Table) -> str:
     wheres = ([signal] if "field" in signal else []) + signal.get("where", [])
-    told = [_code(signal["event"])]
+    parts = [_code(signal["event"])]
     if "source" in signal:
-        told.append(f"from {_code(signal['source'])}")
+        parts.append(f"from {_code(signal['source'])}")
     if wheres:
-        told.append("where " + " and ".join(_asked(_code(where["field"]), where) for where in wheres))
+        parts.append("where " + " and ".join(_condition(_code(where["field"]), where) for where in wheres))
     if "distinct" in signal:
-        told.append(f"each {_code(signal['distinct'])} once")
-    return ", ".join(told)
+        parts.append(f"each {_code(signal['distinct'])} once")
+    return ", ".join(parts)
 
 
-def _bands_say(scale: str, bands: Table) -> str:
+def _bands_text(scale: str, bands: Table) -> str:
     rows = [(name, _number(least)) for name, least in _falling(bands)]
     return table((f"band of {_code(scale)}", "from"), rows)
 
@@ -161,28 +165,28 @@ def _falling(bands: Table) -> list[tuple[str, Any]]:
     return sorted(bands.items(), key=lambda band: band[1], reverse=True)
 
 
-def _needs_say(band: str, needs: Any) -> str:
+def _needs_text(band: str, needs: Any) -> str:
     several = needs if isinstance(needs, list) else [needs]
     if not any(need.get(key) for need in several for key in ("minimum", "fields", "actions")):
         return ""
-    return f"Beside its points **{band}** needs: {' Or: '.join(map(_need_says, several))}"
+    return f"Beside its points **{band}** needs: {' Or: '.join(map(_need_text, several))}"
 
 
-def _need_says(need: Table) -> str:
-    said = []
+def _need_text(need: Table) -> str:
+    parts = []
     if "minimum" in need:
-        said.append(f"{_number(need['minimum'])} points at least")
+        parts.append(f"{_number(need['minimum'])} points at least")
     if need.get("fields"):
-        said.append(f"the fields {_all_of(need['fields'])}")
+        parts.append(f"the fields {_all_of(need['fields'])}")
     if need.get("actions"):
         within = f", each within {_days(need['within_days'])}" if "within_days" in need else ""
-        said.append(f"the actions {_all_of(need['actions'])}{within}")
+        parts.append(f"the actions {_all_of(need['actions'])}{within}")
     off = "" if need.get("active", True) else " (switched off)"
-    told = "; ".join(said) or "nothing more"
-    return f"{need['name']} ({told}){off}." if "name" in need else f"{told}{off}."
+    requirements = "; ".join(parts) or "nothing more"
+    return f"{need['name']} ({requirements}){off}." if "name" in need else f"{requirements}{off}."
 
 
-def _matrix_says(name: str, matrix: Table) -> str:
+def _matrix_text(name: str, matrix: Table) -> str:
     rows, columns = matrix["rows"], matrix["columns"]
     head = [f"{column}: from {_number(least)}" for column, least in _falling(columns["bands"])]
     cells = [

@@ -1,8 +1,8 @@
-"""Rules and criteria of a model's text as the API lists, creates, changes and deletes them.
+"""Lists, creates, changes and deletes the rules and criteria of a model's text, for the API.
 
-Text in, text out: nothing is stored here, and who publishes the result compiles the whole of it. What is
-given wrongly raises Refusal with the field and the reason, an id that nothing has Unknown, a change that
-cannot be Uneditable.
+Every function takes a text and returns a text or JSON. Nothing is stored here; the caller compiles and publishes
+the result. A wrong field raises Refusal with the field and the reason, an id that does not exist UnknownId, and
+a change that the text does not allow Uneditable.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from schemas.refusal import Refusal
-from scoring.editing.criterion_json import GIVEN as OF_CRITERION
-from scoring.editing.criterion_json import criterion_json, minimum_of, need_of
+from scoring.editing.criterion_json import CRITERION_FIELDS, criterion_json, minimum_of, need_of
 from scoring.editing.rule_json import (
     BARE,
+    RULE_FIELDS,
     Json,
     check_keys,
     compile_each,
@@ -25,7 +25,6 @@ from scoring.editing.rule_json import (
     rule_json,
     rule_of,
 )
-from scoring.editing.rule_json import GIVEN as OF_RULE
 from scoring.editing.text_edits import (
     CRITERIA,
     RULES,
@@ -52,11 +51,11 @@ from scoring.models.rules import compile_rule
 
 
 def rules_of(text: str) -> list[Json]:
-    """All of them, the highest priority first."""
+    """All rules, the highest priority first."""
     document = read_numbered(text)
     defined = defined_in(document)
-    told = [rule_json(*placed, defined) for placed in all_of(RULES, document)]
-    return sorted(told, key=lambda rule: (-rule["priority"], rule["id"]))
+    rules = [rule_json(*placed, defined) for placed in all_of(RULES, document)]
+    return sorted(rules, key=lambda rule: (-rule["priority"], rule["id"]))
 
 
 def rule_numbered(text: str, number: int) -> Json:
@@ -74,13 +73,13 @@ def create_rule(text: str, body: Json) -> tuple[str, int]:
 
 
 def change_rule(text: str, number: int, body: Json, *, partly: bool) -> str:
-    """The rule as it is given; `partly`: what is not given stays as it is."""
+    """The text with the changed rule. `partly`: fields that are not in `body` stay unchanged."""
     document = read_numbered(text)
     placed = entry_numbered(RULES, document, number)
     if "value" in placed.entry:
-        group, table = _changed(placed, body, document, partly=partly)
+        group, table = _changed_value_rule(placed, body, document, partly=partly)
     else:
-        group, table = _changed_otherwise(placed, body, document)
+        group, table = _changed_other_rule(placed, body, document)
     _check_name(document, group, table["name"], number)
     return edit_text(text, lambda edit: change(RULES, edit, number, group, table))
 
@@ -95,39 +94,41 @@ def delete_rule(text: str, number: int) -> str:
     return edit_text(text, lambda edit: remove(RULES, edit, number))
 
 
-def _changed(placed: PlacedEntry, body: Json, document: Document, *, partly: bool) -> tuple[str, Json]:
+def _changed_value_rule(
+    placed: PlacedEntry, body: Json, document: Document, *, partly: bool
+) -> tuple[str, Json]:
     entry, defined = placed.entry, defined_in(document)
-    told = rule_json(*placed, defined)
+    current = rule_json(*placed, defined)
     operator = operator_of(entry)
-    as_it_is = {key: told[key] for key in OF_RULE} if partly else {}
+    unchanged = {key: current[key] for key in RULE_FIELDS} if partly else {}
     if body.get("operator", operator) in BARE:
-        as_it_is.pop("value", None)
-    group, table = rule_of(as_it_is | body, defined)
+        unchanged.pop("value", None)
+    group, table = rule_of(unchanged | body, defined)
     if partly and not {"field_name", "operator", "value"} & body.keys():
         table[operator] = entry[operator]
-    given = {"id", "name", "value", operator, "points", "priority", "active"}
-    return group, table | {key: value for key, value in entry.items() if key not in given}
+    api_keys = {"id", "name", "value", operator, "points", "priority", "active"}
+    return group, table | {key: value for key, value in entry.items() if key not in api_keys}
 
 
-def _changed_otherwise(placed: PlacedEntry, body: Json, document: Document) -> tuple[str, Json]:
-    """A rule of a shape that the API has no words for: what it has words for, changes."""
-    check_keys(body, OF_RULE, required=())
+def _changed_other_rule(placed: PlacedEntry, body: Json, document: Document) -> tuple[str, Json]:
+    """A rule with no `value`: the API can change its name, points, priority and group only."""
+    check_keys(body, RULE_FIELDS, required=())
     entry = dict(placed.entry)
-    worth = next((key for key in ("points", "base") if json_number(entry.get(key)) is not None), None)
-    fixed = ("field_name", "operator", "value", *(() if worth else ("points",)))
-    if meant := [field for field in fixed if body.get(field) is not None]:
+    points_key = next((key for key in ("points", "base") if json_number(entry.get(key)) is not None), None)
+    fixed = ("field_name", "operator", "value", *(() if points_key else ("points",)))
+    if refused := [field for field in fixed if body.get(field) is not None]:
         raise Uneditable(
-            f"rule {entry['id']} says more than field_name, operator and value can: "
-            f"its {meant[0]} is changed in the text of the model"
+            f"rule {entry['id']} cannot be written as field_name, operator and value: "
+            f"change its {refused[0]} in the text of the model"
         )
     tries = {}
-    for field, key in (("name", "name"), ("points", worth), ("priority", "priority")):
+    for field, key in (("name", "name"), ("points", points_key), ("priority", "priority")):
         if key is not None and body.get(field) is not None:
             entry[key] = body[field] if field == "name" else numeral(body[field])
             tries[field] = dict(entry)
     defined = defined_in(document)
     compile_each(tries, lambda table: compile_rule(table, defined))
-    group = group_of(body.get("rule_type", placed.place))
+    group = group_of(body.get("rule_type", placed.section))
     kept = {key: value for key, value in entry.items() if key not in {"priority", "active"}}
     active = body.get("is_active", entry.get("active", True))
     return group, kept | listing_keys(entry.get("priority", 0), active)
@@ -139,8 +140,8 @@ def _switched(entry: Json, *, active: bool) -> Json:
 
 
 def _check_name(document: Document, group: str, name: str, number: int | None = None) -> None:
-    for place, entry in all_of(RULES, document):
-        if place == group and entry["name"] == name and entry["id"] != number:
+    for rule_group, entry in all_of(RULES, document):
+        if rule_group == group and entry["name"] == name and entry["id"] != number:
             raise Refusal("name", f"rule {entry['id']} of {group} has this name")
 
 
@@ -155,45 +156,45 @@ class _Criterion(NamedTuple):
 
 
 def criteria_of(text: str) -> list[Json]:
-    """All of them, by where their stages begin."""
-    several = _criteria(read_numbered(text))
-    told = [_told(number, criterion) for number, criterion in several.items()]
-    return sorted(told, key=lambda criterion: (criterion["minimum_score"], criterion["id"]))
+    """All criteria, by minimum score."""
+    numbered = _criteria(read_numbered(text))
+    criteria = [_criterion_json(number, criterion) for number, criterion in numbered.items()]
+    return sorted(criteria, key=lambda criterion: (criterion["minimum_score"], criterion["id"]))
 
 
 def criterion_numbered(text: str, number: int) -> Json:
-    return _told(number, _known(_criteria(read_numbered(text)), number))
+    return _criterion_json(number, _numbered(_criteria(read_numbered(text)), number))
 
 
 def create_criterion(text: str, body: Json) -> tuple[str, int]:
-    """(the text with the criterion, its id); a stage that is not there yet begins with it."""
+    """(the text with the criterion, its id). A new stage begins with its first criterion."""
     document = read_numbered(text)
     several, number = _criteria(document), next_number(CRITERIA, document)
     return _put(text, document, {**several, number: _criterion(document, body)}), number
 
 
 def change_criterion(text: str, number: int, body: Json, *, partly: bool) -> str:
-    """The criterion as it is given; `partly`: what is not given stays as it is."""
+    """The text with the changed criterion. `partly`: fields that are not in `body` stay unchanged."""
     document = read_numbered(text)
     several = _criteria(document)
-    told = _told(number, _known(several, number))
-    as_it_is = {key: told[key] for key in OF_CRITERION} if partly else {}
-    return _put(text, document, {**several, number: _criterion(document, as_it_is | body)})
+    current = _criterion_json(number, _numbered(several, number))
+    unchanged = {key: current[key] for key in CRITERION_FIELDS} if partly else {}
+    return _put(text, document, {**several, number: _criterion(document, unchanged | body)})
 
 
 def switch_criterion(text: str, number: int, *, active: bool) -> str:
-    """A stage all of whose criteria are switched off is not reached."""
+    """No lead reaches a stage whose criteria are all switched off."""
     document = read_numbered(text)
     several = _criteria(document)
-    old = _known(several, number)
+    old = _numbered(several, number)
     return _put(text, document, {**several, number: old._replace(entry=_switched(old.entry, active=active))})
 
 
 def delete_criterion(text: str, number: int) -> str:
-    """A stage goes with the last of its criteria."""
+    """The last criterion of a stage removes the stage, too."""
     document = read_numbered(text)
     several = _criteria(document)
-    _known(several, number)
+    _numbered(several, number)
     return _put(text, document, {each: several[each] for each in several if each != number})
 
 
@@ -210,7 +211,7 @@ def _criteria(document: Document) -> dict[int, _Criterion]:
     }
 
 
-def _known(several: Mapping[int, _Criterion], number: int) -> _Criterion:
+def _numbered(several: Mapping[int, _Criterion], number: int) -> _Criterion:
     if number not in several:
         raise UnknownId(f"no criterion has the id {number}")
     return several[number]
@@ -218,20 +219,22 @@ def _known(several: Mapping[int, _Criterion], number: int) -> _Criterion:
 
 def _criterion(document: Document, body: Json) -> _Criterion:
     stage, minimum, entry = need_of(body, defined_in(document))
-    if stage in thresholds(document) and stage not in {place for place, _ in all_of(CRITERIA, document)}:
-        raise Refusal("stage", f"{stage} is the stage of everybody who is in no other")
+    if stage in thresholds(document) and stage not in {band for band, _ in all_of(CRITERIA, document)}:
+        raise Refusal("stage", f"{stage} is the stage of all leads that are in no other one")
     for scale, bands in document.get("bands", {}).items():
         if stage in bands and scale != SCALE:
-            raise Refusal("stage", f"{stage} is a band of {scale}, which would ask for the same")
+            raise Refusal(
+                "stage", f"{stage} is also a band of {scale}, which would get the same requirements"
+            )
     return _Criterion(stage, minimum, entry)
 
 
-def _told(number: int, criterion: _Criterion) -> Json:
+def _criterion_json(number: int, criterion: _Criterion) -> Json:
     return criterion_json(criterion.stage, {"id": number, **criterion.entry}, criterion.minimum)
 
 
 def _put(text: str, document: Document, after: Mapping[int, _Criterion]) -> str:
-    """The text with these criteria; each stage begins at the lowest minimum of its own."""
+    """The text with these criteria; each stage begins at the lowest minimum of its criteria."""
     before = _criteria(document)
     stages = {each.stage for each in (*before.values(), *after.values())}
     begins = {
@@ -240,7 +243,9 @@ def _put(text: str, document: Document, after: Mapping[int, _Criterion]) -> str:
     }
     left = {**thresholds(document), **begins}
     if stages and all(threshold is None for threshold in left.values()):
-        raise Uneditable("the only stage would go with its last criterion: switch that off instead")
+        raise Uneditable(
+            "the model would lose its only stage with this criterion: switch the criterion off instead"
+        )
     _check_thresholds(left)
 
     def edit(edited_document: Document) -> None:

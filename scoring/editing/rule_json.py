@@ -1,7 +1,7 @@
-"""A rule as the API tells it (JSON) and as the model's text has it (a table): one to one, both ways.
+"""Converts a rule between JSON for the API and a table in the model's text, one to one.
 
-Every refusal names the JSON field that is wrong; the reason is the model compiler's own, since each
-field is tried on it. Knows nothing of texts, ids to be given, or where a rule stands.
+Every refusal names the wrong JSON field and repeats the model compiler's reason, since the compiler tries each
+field. This module does not edit texts or assign ids.
 """
 
 import re
@@ -26,15 +26,15 @@ Defined = Mapping[str, SignalDefinition]
 
 ENRICHED_FIELDS = frozenset({"company_revenue", "job_level", "technologies", "social_profiles"})
 PROFILE_FIELDS = STANDARD_FIELDS | ENRICHED_FIELDS | {"stage"}
-"""Fields of the profile that go by their bare name; any other is profile.NAME."""
+"""Profile fields that the API names without a prefix; any other is profile.NAME."""
 
-GIVEN = ("name", "rule_type", "field_name", "operator", "value", "points", "priority", "is_active")
-"""What makes a rule, in the API's words."""
+RULE_FIELDS = ("name", "rule_type", "field_name", "operator", "value", "points", "priority", "is_active")
+"""The fields of a rule in the API."""
 READ_ONLY = frozenset({"id", "condition", "editable", "version", "changed_by", "changed_at"})
-"""What answers tell beside that; sent back, it changes nothing."""
+"""Fields of answers that a request may repeat; they change nothing."""
 
 LONGEST_REASON = 300
-"""Reasons repeat what was given, which may be long."""
+"""Characters of a reason. Reasons repeat the input, which may be long."""
 
 BARE = frozenset({"is_set", "is_not_set"})
 
@@ -44,15 +44,15 @@ _json = json.Encoder(decimal_format="number")
 
 
 def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
-    """(group, table) of a rule given in the API's words; Refusal names the field and the reason."""
-    check_keys(body, GIVEN, required=("name", "rule_type", "field_name", "operator", "points"))
+    """(group, table) of a rule in the API's form; Refusal names the field and the reason."""
+    check_keys(body, RULE_FIELDS, required=("name", "rule_type", "field_name", "operator", "points"))
     group = group_of(body["rule_type"])
     phrase = phrase_of(body["field_name"], defined)
-    asked = parse_phrase(phrase, defined)
+    phrase_read = parse_phrase(phrase, defined)
     operator, points = body["operator"], numeral(body["points"])
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise Refusal("operator", f"{operator!r} is none of {', '.join(OPERATORS)}")
-    read, sample = _OPERANDS[operator]
+    read, sample = OPERANDS[operator]
     active, priority = body.get("is_active", True), numeral(body.get("priority", 0))
     on = {"name": "rule", "value": phrase, "points": 0}
     compile_each(
@@ -64,15 +64,15 @@ def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
         },
         lambda table: compile_rule(table, defined),
     )
-    operand = _operand(read(body.get("value")), operator, asked)
+    operand = _operand(read(body.get("value")), operator, phrase_read)
     compile_each({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
     table = {"name": body["name"], "value": phrase, operator: operand, "points": points}
     return group, table | listing_keys(priority, active)
 
 
 def rule_json(group: str, table: Table, defined: Defined) -> Json:
-    """A rule of the text in the API's words. One of another shape has no field_name, operator and value."""
-    told: Json = {
+    """A rule of the text in the API's form. Only a `value` rule has field_name, operator and value."""
+    rule: Json = {
         "id": table["id"],
         "name": table["name"],
         "rule_type": group,
@@ -88,14 +88,16 @@ def rule_json(group: str, table: Table, defined: Defined) -> Json:
     if "value" in table:
         phrase = table["value"]
         operator = operator_of(table)
-        told["field_name"] = field_name(phrase, defined)
-        told["operator"] = operator
-        told["value"] = None if operator in BARE else _spelt(table[operator], dates=phrase == CREATED_ON)
-    return told
+        rule["field_name"] = field_name(phrase, defined)
+        rule["operator"] = operator
+        rule["value"] = (
+            None if operator in BARE else _operand_text(table[operator], dates=phrase == CREATED_ON)
+        )
+    return rule
 
 
 def listing_keys(priority: Any, active: Any) -> Json:
-    """The keys of a rule that its points do not depend on, as far as they say something."""
+    """The keys of a rule that do not change its points, without their defaults."""
     if not isinstance(active, bool):
         raise Refusal("is_active", f"true or false, not {active!r}")
     return ({"priority": priority} if priority else {}) | ({} if active else {"active": False})
@@ -126,65 +128,65 @@ def phrase_of(name: Any, defined: Defined) -> str:
         own = f"; a profile field of your own is profile.{name}" if plain_name else ""
         raise Refusal("field_name", f"{wrong}{own}") from None
     if phrase.reads.sessions:
-        raise Refusal("field_name", f"{name} is of one session, and rules read the whole lead")
+        raise Refusal("field_name", f"{name} belongs to one session, and rules read the whole lead")
     return str(name)
 
 
 def field_name(phrase: str, defined: Defined) -> str:
-    """The field name by which the API tells a value phrase."""
+    """The API's field name of a value phrase."""
     bare = phrase.removeprefix("profile.")
     return bare if bare != phrase and bare in PROFILE_FIELDS and bare not in defined else phrase
 
 
 def numeral(value: Any) -> Any:
-    """The number that a value is or spells, exactly; what is none is left for the compiler to refuse."""
-    found = number(value)
-    if found is None:
+    """The exact number that a value is or spells. Other values are returned for the compiler to refuse."""
+    exact = number(value)
+    if exact is None:
         return value
-    return int(found) if found == found.__trunc__() else found
+    return int(exact) if exact == exact.__trunc__() else exact
 
 
 def json_number(value: Any) -> Any:
-    """A number as JSON has it, without needless decimals; None if it is no number."""
+    """A number for JSON, without needless decimals; None if it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
     return int(value) if value == int(value) else float(value)
 
 
-def check_keys(body: Json, known: tuple[str, ...], required: tuple[str, ...]) -> None:
+def check_keys(body: Json, allowed: tuple[str, ...], required: tuple[str, ...]) -> None:
     for key in required:
         if key not in body or body[key] is None:
             raise Refusal(key, "missing")
     for key in body:
-        if key not in known and key not in READ_ONLY:
-            raise Refusal(key, f"unknown; there are {', '.join(known)}")
+        if key not in allowed and key not in READ_ONLY:
+            raise Refusal(key, f"unknown; there are {', '.join(allowed)}")
 
 
 def compile_each(tries: Mapping[str, Json], compiled: Callable[[Json], object]) -> None:
-    """Compile each table; the field of the first that is refused is to blame."""
+    """Compile each table. The Refusal names the field of the first that fails."""
     for field, table in tries.items():
         try:
             compiled(table)
         except ValueError as wrong:
             reason = str(wrong)
-            told = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 3]}..."
-            raise Refusal(field, told) from None
+            shortened = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 3]}..."
+            raise Refusal(field, shortened) from None
 
 
 def condition(table: Table) -> str:
-    """What the rule asks, in words."""
-    asks, points = describe_rule(dict(table))
-    scale = (
+    """The rule's condition in words."""
+    subject, points = describe_rule(dict(table))
+    points_text = (
         "" if {"points", "base"} & {key for key in table if json_number(table[key]) is not None} else points
     )
-    words = [asks, scale, rule_limits(dict(table))]
-    return "; ".join(each for each in words if each).replace("`", "")
+    parts = [subject, points_text, rule_limits(dict(table))]
+    return "; ".join(each for each in parts if each).replace("`", "")
 
 
 # Operands
 
 
-def _as_given(value: Any) -> Any:
+def _scalar(value: Any) -> Any:
     return _exact(value)
 
 
@@ -199,8 +201,8 @@ def _list(value: Any) -> Any:
 
 
 def _pair(value: Any) -> Any:
-    found = _list(value)
-    return [numeral(item) for item in found] if isinstance(found, list) else found
+    items = _list(value)
+    return [numeral(item) for item in items] if isinstance(items, list) else items
 
 
 def _nothing(value: Any) -> Any:
@@ -211,17 +213,17 @@ def _exact(value: Any) -> Any:
     return numeral(value) if isinstance(value, float) else value
 
 
-_OPERANDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
-    "equals": (_as_given, 20250131),
-    "not_equals": (_as_given, 20250131),
+OPERANDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "equals": (_scalar, 20250131),
+    "not_equals": (_scalar, 20250131),
     "in_list": (_list, [20250131]),
     "not_in_list": (_list, [20250131]),
-    "contains": (_as_given, "x"),
-    "not_contains": (_as_given, "x"),
-    "starts_with": (_as_given, "x"),
-    "ends_with": (_as_given, "x"),
+    "contains": (_scalar, "x"),
+    "not_contains": (_scalar, "x"),
+    "starts_with": (_scalar, "x"),
+    "ends_with": (_scalar, "x"),
     "longer_than": (numeral, 1),
-    "matches": (_as_given, "x"),
+    "matches": (_scalar, "x"),
     "greater_than": (numeral, 1),
     "less_than": (numeral, 1),
     "greater_or_equal": (numeral, 1),
@@ -230,23 +232,23 @@ _OPERANDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "is_set": (_nothing, True),
     "is_not_set": (_nothing, True),
 }
-"""How each operator reads the API's value, and an operand that it takes of any field that it can ask."""
+"""Per operator: how it reads the API's value, and an operand that fits any field it can test."""
 
 
-def _operand(value: Any, operator: str, asked: Phrase) -> Any:
-    """The operand as the field is compared: days of a creation date, numbers of what is counted."""
+def _operand(value: Any, operator: str, phrase: Phrase) -> Any:
+    """The operand as the field is compared: a creation date as a day, a count as a number."""
     if operator in BARE:
         return value
     if value is None:
         raise Refusal("value", "missing")
-    if asked.gives not in {"count", "number"}:
+    if phrase.gives not in {"count", "number"}:
         return value
-    turned = _day if asked.text == CREATED_ON else numeral
-    return [turned(item) for item in value] if isinstance(value, list) else turned(value)
+    read = _day if phrase.text == CREATED_ON else numeral
+    return [read(item) for item in value] if isinstance(value, list) else read(value)
 
 
 def _day(value: Any) -> Any:
-    """2025-01-31 as the number that the phrase gives of that day."""
+    """2025-01-31 as the number that the phrase gives for that day."""
     digits = f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
     if isinstance(digits, str) and len(digits) == 8 and digits.isdecimal():
         digits = f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
@@ -259,8 +261,8 @@ def _day(value: Any) -> Any:
     raise Refusal("value", f"{value!r} is no day such as 2025-01-31")
 
 
-def _spelt(operand: Any, *, dates: bool) -> str:
-    """The operand as a text, the way the API tells values."""
+def _operand_text(operand: Any, *, dates: bool) -> str:
+    """The operand as the text that the API returns."""
     if dates:
         operand = [_dated(item) for item in operand] if isinstance(operand, list) else _dated(operand)
     if isinstance(operand, str | Decimal):

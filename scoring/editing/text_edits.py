@@ -1,8 +1,8 @@
-"""Edits of a model's text that keep its comments and its order; what stands in it has a number.
+"""Edits a model's text and keeps its comments and order. Every rule and criterion has a number.
 
-A number is given once: the text remembers the highest. What has none yet (a text written by hand) gets the
-next ones in the order of the text, the same ones whenever that text is read. Every edited text is read
-again: it says what was meant, or nothing was edited.
+A number is never used twice: the text remembers the highest. Entries without one (in a text written by hand) get
+the next numbers in the order of the text, and the same numbers on every reading. Every edited text is read again:
+if it does not match the edit, the edit is refused.
 """
 
 import tomllib
@@ -21,39 +21,39 @@ Document = MutableMapping[str, Any]
 Entry = Mapping[str, Any]
 
 SCALE = "stage"
-"""The set of bands that criteria are about."""
+"""The set of bands that criteria qualify for."""
 
-UNSAFE = "the way this text is laid out cannot be edited in place: publish the whole text with the change"
+UNSAFE = "the layout of this text does not allow the edit: publish the whole text with the change"
 
 
 class Uneditable(ValueError):
-    """The edit cannot be; the message says why, and what can be done instead."""
+    """The edit is refused; the message gives the reason and what to do instead."""
 
 
 class UnknownId(LookupError):
-    """Nothing has this number."""
+    """No rule or criterion has this number."""
 
 
 class PlacedEntry(NamedTuple):
-    """A rule or a criterion, and where it stands."""
+    """A rule or a criterion, and the section that contains it."""
 
-    place: str
+    section: str
     """Its group, or its stage."""
     entry: Any
 
 
 class Kind(NamedTuple):
-    """Rules, or criteria: how they stand in a text."""
+    """How rules, or criteria, are written in a text."""
 
     name: str
     highest: str
     """The key under which the text remembers the highest number."""
-    places: str
-    """The table of their places."""
-    within: str | None
-    """The key of the list in its place; None: the place is the list."""
+    sections: str
+    """The key of the table that contains their sections."""
+    list_key: str | None
+    """The key of the list in a section; None: the section is the list."""
     order: tuple[str, ...]
-    """Of an entry's keys on a new line; others follow."""
+    """The keys that begin a new line; others follow."""
 
 
 RULES = Kind("rule", "highest_rule_id", "groups", "rules", ("id", "name", "value"))
@@ -63,31 +63,31 @@ LAST = ("points", "priority", "active")
 
 
 def read_numbered(text: str) -> Document:
-    """The text as plain values, everything numbered."""
+    """The text as plain values, with numbers for all entries."""
     document: Document = tomllib.loads(text, parse_float=Decimal)
-    _complete(document)
+    _number_all(document)
     return document
 
 
 def edit_text(text: str, edit: Callable[[Document], object]) -> str:
-    """The text after an edit, everything numbered."""
+    """The text after an edit, with numbers for all entries."""
     try:
         document = tomlkit.parse(text)
-        _complete(document)
+        _number_all(document)
         edit(document)
-        said = document.as_string()
-        kept = tomllib.loads(said) == document.unwrap()
+        result = document.as_string()
+        as_meant = tomllib.loads(result) == document.unwrap()
     except (TOMLKitError, tomllib.TOMLDecodeError) as cause:
         raise Uneditable(UNSAFE) from cause
-    if not kept:
+    if not as_meant:
         raise Uneditable(UNSAFE)
-    return said
+    return result
 
 
 def all_of(kind: Kind, document: Mapping[str, Any]) -> Iterator[PlacedEntry]:
-    for place in document.get(kind.places, {}):
-        for entry in _entries(kind, document, place):
-            yield PlacedEntry(place, entry)
+    for section in document.get(kind.sections, {}):
+        for entry in _entries(kind, document, section):
+            yield PlacedEntry(section, entry)
 
 
 def entry_numbered(kind: Kind, document: Mapping[str, Any], number: int) -> PlacedEntry:
@@ -112,39 +112,39 @@ def thresholds(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return bands
 
 
-# What an edit is made of
+# Steps of an edit
 
 
-def add(kind: Kind, document: Document, place: str, entry: Entry) -> int:
-    """Put it last in its place; returns its number."""
+def add(kind: Kind, document: Document, section: str, entry: Entry) -> int:
+    """Append the entry to its section; returns its number."""
     number = next_number(kind, document)
     document[kind.highest] = number
-    _append(kind, document, place, {"id": number, **entry})
+    _append(kind, document, section, {"id": number, **entry})
     return number
 
 
 def remove(kind: Kind, document: Document, number: int) -> None:
-    """Take it out of its place; an emptied list of needs goes with it, one of rules keeps its comments."""
-    place, _ = entry_numbered(kind, document, number)
-    table, key = _home(kind, document, place)
-    several = table[key]
-    if isinstance(several, list):
-        del several[_index(several, number)]
-    emptied = isinstance(several, list) and not several and (kind is CRITERIA or isinstance(several, AoT))
-    if emptied or not isinstance(several, list):
+    """Remove the entry. An empty list of criteria is removed, too; an empty list of rules keeps its comments."""
+    section, _ = entry_numbered(kind, document, number)
+    table, key = _list_location(kind, document, section)
+    entries = table[key]
+    if isinstance(entries, list):
+        del entries[_index(entries, number)]
+    emptied = isinstance(entries, list) and not entries and (kind is CRITERIA or isinstance(entries, AoT))
+    if emptied or not isinstance(entries, list):
         del table[key]
-    if kind is CRITERIA and not document[kind.places]:
-        del document[kind.places]
+    if kind is CRITERIA and not document[kind.sections]:
+        del document[kind.sections]
 
 
-def change(kind: Kind, document: Document, number: int, place: str, entry: Entry) -> None:
-    """Let it be this entry, in this place, under its number."""
+def change(kind: Kind, document: Document, number: int, section: str, entry: Entry) -> None:
+    """Replace the entry of this number, and move it to this section."""
     old = entry_numbered(kind, document, number)
-    if old.place != place:
+    if old.section != section:
         remove(kind, document, number)
-        _append(kind, document, place, {"id": number, **entry})
+        _append(kind, document, section, {"id": number, **entry})
         return
-    _renew(kind, document, place, {"id": number, **entry})
+    _replace_entry(kind, document, section, {"id": number, **entry})
 
 
 def set_threshold(document: Document, stage: str, threshold: int | Decimal | None) -> None:
@@ -153,20 +153,20 @@ def set_threshold(document: Document, stage: str, threshold: int | Decimal | Non
     if threshold is None:
         bands.pop(stage, None)
     elif stage not in bands or Decimal(str(bands[stage])) != threshold:
-        bands[stage] = tomlkit.value(written(threshold))
+        bands[stage] = tomlkit.value(toml_value(threshold))
 
 
-def written(value: Any) -> str:
-    """A value as TOML writes it, on one line."""
+def toml_value(value: Any) -> str:
+    """A value as TOML, on one line."""
     match value:
         case bool():
             return "true" if value else "false"
         case str():
             return tomlkit.string(str(value)).as_string()
         case list():
-            return f"[{', '.join(map(written, value))}]"
+            return f"[{', '.join(map(toml_value, value))}]"
         case dict():
-            return f"{{ {', '.join(f'{_key(key)} = {written(each)}' for key, each in value.items())} }}"
+            return f"{{ {', '.join(f'{_key(key)} = {toml_value(each)}' for key, each in value.items())} }}"
         case Decimal():
             return f"{value:f}"
     return str(value)
@@ -176,63 +176,63 @@ def _key(key: str) -> str:
     return tomlkit.key(key).as_string()
 
 
-# Places and lists, however the text spells them
+# Sections and lists, in every spelling of TOML
 
 
-def _home(kind: Kind, document: Document, place: str) -> tuple[Any, str]:
-    """The table and the key that hold the place's entries."""
-    places = document[kind.places]
-    return (places, place) if kind.within is None else (places[place], kind.within)
+def _list_location(kind: Kind, document: Document, section: str) -> tuple[Any, str]:
+    """The table and the key that contain the section's entries."""
+    sections = document[kind.sections]
+    return (sections, section) if kind.list_key is None else (sections[section], kind.list_key)
 
 
-def _entries(kind: Kind, document: Mapping[str, Any], place: str) -> list[Any]:
-    held = document[kind.places][place]
-    several = held if kind.within is None else held.get(kind.within, [])
-    return list(several) if isinstance(several, list) else [several]
+def _entries(kind: Kind, document: Mapping[str, Any], section: str) -> list[Any]:
+    table = document[kind.sections][section]
+    entries = table if kind.list_key is None else table.get(kind.list_key, [])
+    return list(entries) if isinstance(entries, list) else [entries]
 
 
-def _append(kind: Kind, document: Document, place: str, entry: Entry) -> None:
-    places = _child(document, kind.places, _header())
-    if kind.within is not None and place not in places:
-        places[place] = tomlkit.inline_table() if isinstance(places, InlineTable) else tomlkit.table()
-    table, key = _home(kind, document, place)
-    several = table.get(key)
-    if several is None or (
-        isinstance(several, Array) and not len(several) and "#" not in several.as_string()
+def _append(kind: Kind, document: Document, section: str, entry: Entry) -> None:
+    sections = _child(document, kind.sections, _header())
+    if kind.list_key is not None and section not in sections:
+        sections[section] = tomlkit.inline_table() if isinstance(sections, InlineTable) else tomlkit.table()
+    table, key = _list_location(kind, document, section)
+    entries = table.get(key)
+    if entries is None or (
+        isinstance(entries, Array) and not len(entries) and "#" not in entries.as_string()
     ):
-        table[key] = _new(table, kind, entry) if kind.within is None else _lines(kind, entry)
-        if kind.within is not None and len(table) == 1 and isinstance(table, Table):
+        table[key] = _new(table, kind, entry) if kind.list_key is None else _lines(kind, entry)
+        if kind.list_key is not None and len(table) == 1 and isinstance(table, Table):
             table.add(tomlkit.nl())
-    elif isinstance(several, AoT):
-        several.append(_block(entry))
-    elif isinstance(several, Array):
-        several.add_line(_line(kind, entry), indent="  ")
-    elif isinstance(several, InlineTable):
-        table[key] = tomlkit.value(f"[{several.as_string()}, {_line(kind, entry).as_string()}]")
+    elif isinstance(entries, AoT):
+        entries.append(_block(entry))
+    elif isinstance(entries, Array):
+        entries.add_line(_line(kind, entry), indent="  ")
+    elif isinstance(entries, InlineTable):
+        table[key] = tomlkit.value(f"[{entries.as_string()}, {_line(kind, entry).as_string()}]")
     else:
         table[key] = tomlkit.aot()
-        table[key].append(several)
+        table[key].append(entries)
         table[key].append(_block(entry))
 
 
-def _renew(kind: Kind, document: Document, place: str, entry: Entry) -> None:
-    table, key = _home(kind, document, place)
-    several = table[key]
-    if isinstance(several, Array):
-        several[_index(several, entry["id"])] = _line(kind, entry)
-    elif isinstance(several, InlineTable):
+def _replace_entry(kind: Kind, document: Document, section: str, entry: Entry) -> None:
+    table, key = _list_location(kind, document, section)
+    entries = table[key]
+    if isinstance(entries, Array):
+        entries[_index(entries, entry["id"])] = _line(kind, entry)
+    elif isinstance(entries, InlineTable):
         table[key] = _line(kind, entry)
     else:
-        held = several[_index(several, entry["id"])] if isinstance(several, AoT) else several
-        for gone in [name for name in held if name not in entry]:
-            del held[gone]
+        current = entries[_index(entries, entry["id"])] if isinstance(entries, AoT) else entries
+        for removed in [name for name in current if name not in entry]:
+            del current[removed]
         for name, value in entry.items():
-            if name not in held or _plain(held[name]) != value:
-                held[name] = tomlkit.value(written(value))
+            if name not in current or _plain(current[name]) != value:
+                current[name] = tomlkit.value(toml_value(value))
 
 
-def _index(several: list[Any], number: int) -> int:
-    return next(index for index, entry in enumerate(several) if entry.get("id") == number)
+def _index(entries: list[Any], number: int) -> int:
+    return next(index for index, entry in enumerate(entries) if entry.get("id") == number)
 
 
 def _line(kind: Kind, entry: Entry) -> InlineTable:
@@ -240,7 +240,7 @@ def _line(kind: Kind, entry: Entry) -> InlineTable:
     names = [name for name in kind.order if name in entry]
     names += [name for name in entry if name not in {*kind.order, *LAST}]
     names += [name for name in LAST if name in entry]
-    return cast(InlineTable, tomlkit.value(written({name: entry[name] for name in names})))
+    return cast(InlineTable, tomlkit.value(toml_value({name: entry[name] for name in names})))
 
 
 def _lines(kind: Kind, entry: Entry) -> Array:
@@ -251,13 +251,13 @@ def _block(entry: Entry) -> Table:
     """The entry as a table with a line per key."""
     block = tomlkit.table()
     for name, value in entry.items():
-        block[name] = tomlkit.value(written(value))
+        block[name] = tomlkit.value(toml_value(value))
     block.add(tomlkit.nl())
     return block
 
 
 def _new(table: Any, kind: Kind, entry: Entry) -> Table | InlineTable:
-    """The entry as the table can hold it."""
+    """The entry in a form that the table can contain."""
     return _line(kind, entry) if isinstance(table, InlineTable) else _block(entry)
 
 
@@ -274,7 +274,7 @@ def _child(table: Document, key: str, new: Table | InlineTable) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a text that is being edited, as `read_numbered` tells it."""
+    """A value of the edited text, as `read_numbered` returns it."""
     if isinstance(value, bool):
         return value
     return tomllib.loads(f"value = {value.as_string()}", parse_float=Decimal)["value"]
@@ -283,13 +283,13 @@ def _plain(value: Any) -> Any:
 # Numbers
 
 
-def _complete(document: Document) -> None:
-    """Give everything that has none its number. A band that asks for points alone is a criterion, too,
-    save the one that begins at 0 and so takes everybody.
+def _number_all(document: Document) -> None:
+    """Give every entry without a number the next one. A band that needs only points is a criterion, too, unless it
+    begins at 0 and so contains every lead.
     """
     for band, threshold in thresholds(document).items():
-        if threshold > 0 and band not in document.get(CRITERIA.places, {}):
-            needs = _child(document, CRITERIA.places, _header())
+        if threshold > 0 and band not in document.get(CRITERIA.sections, {}):
+            needs = _child(document, CRITERIA.sections, _header())
             entry = {"name": band}
             needs[band] = _new(needs, CRITERIA, entry) if isinstance(document, TOMLDocument) else entry
     for kind in (RULES, CRITERIA):
@@ -303,5 +303,5 @@ def _complete(document: Document) -> None:
 
 
 def _highest(kind: Kind, document: Mapping[str, Any]) -> int:
-    given = [int(placed.entry["id"]) for placed in all_of(kind, document) if "id" in placed.entry]
-    return max([int(document.get(kind.highest, 0)), *given])
+    ids = [int(placed.entry["id"]) for placed in all_of(kind, document) if "id" in placed.entry]
+    return max([int(document.get(kind.highest, 0)), *ids])

@@ -1,8 +1,8 @@
-"""How well scores put those first who convert: decile lift, gains, precision at a capacity, AUC.
+"""How well scores rank the leads that convert: decile lift, gains, precision at a capacity, AUC.
 
-Leads with equal scores have no order among them: every figure is the exact expected value over all of
-their orders, as a fraction. Rankings of several moments add up, each lead having been ranked among
-those of its own moment only. Pure; nothing here is ever a float until it is shown.
+Leads with equal scores have no order: every figure is the exact expected value over all orders, as a fraction.
+Rankings of several moments add up; each lead is ranked among the leads of its own moment only. Pure; figures
+become floats only for output.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from scoring.models.points import Micro
 TENTHS = 10
 
 Pair = tuple[Micro, bool]
-"""(what the lead scored, whether it converted)"""
+"""(score, converted)"""
 
 
 class Tied(NamedTuple):
@@ -34,14 +34,14 @@ class Ranking(NamedTuple):
     tenths: tuple[tuple[int, Fraction], ...]
     """Leads and expected conversions of each tenth, the highest scores first."""
     chosen: int
-    """How many the capacity allows, at most all."""
+    """The leads within the capacity."""
     hits: Fraction
-    """Conversions expected among them."""
+    """Conversions expected among the chosen."""
     by_chance: Fraction
-    """Conversions that as many leads chosen blindly would hold."""
+    """Conversions expected among as many leads chosen at random."""
     ahead: int
-    """Of the pairs of one who converted and one who did not, twice those where the first scored higher,
-    and once those with equal scores.
+    """Of the pairs of a lead that converted and one that did not: twice those where the first scored higher, plus
+    those with equal scores.
     """
     pairs: int
 
@@ -66,7 +66,7 @@ def rank(pairs: Iterable[Pair], capacity: int) -> Ranking:
 
 
 def pooled(rankings: Sequence[Ranking]) -> Ranking:
-    """All of them together; of none, nothing."""
+    """The sum of the rankings; all zeros without any."""
     return Ranking(
         sum(r.leads for r in rankings),
         sum(r.converted for r in rankings),
@@ -92,15 +92,15 @@ def tied(pairs: Iterable[Pair]) -> list[Tied]:
 
 
 def converted_among(groups: Sequence[Tied], first: int) -> Fraction:
-    """How many of the first so many convert. Of a group that is cut, every lead is as likely to be in."""
-    found = Fraction(0)
+    """Expected conversions among the first leads. Of a group that is cut, every lead is equally likely."""
+    expected = Fraction(0)
     for group in groups:
         if first <= 0:
             break
         taken = min(first, group.leads)
-        found += Fraction(taken * group.converted, group.leads)
+        expected += Fraction(taken * group.converted, group.leads)
         first -= taken
-    return found
+    return expected
 
 
 def _ahead(groups: Sequence[Tied]) -> int:
@@ -116,7 +116,7 @@ def _score(pair: Pair) -> Micro:
     return pair[0]
 
 
-# What it says
+# Figures
 
 
 def conversion_rate(ranking: Ranking) -> Fraction | None:
@@ -124,28 +124,28 @@ def conversion_rate(ranking: Ranking) -> Fraction | None:
 
 
 def auc(ranking: Ranking) -> Fraction | None:
-    """How likely one who converts scored higher than one who does not; 1/2 is chance, None: no such pair."""
+    """How likely a lead that converts scored higher than one that does not; 1/2 is chance, None: no such pair."""
     return _share(ranking.ahead, 2 * ranking.pairs)
 
 
 def precision(ranking: Ranking) -> Fraction | None:
-    """How many of the chosen convert."""
+    """The share of the chosen that converts."""
     return _share(ranking.hits, ranking.chosen)
 
 
 def recall(ranking: Ranking) -> Fraction | None:
-    """How many of those who convert are among the chosen."""
+    """The share of all conversions that is among the chosen."""
     return _share(ranking.hits, ranking.converted)
 
 
 def lift(ranking: Ranking, tenth: int) -> Fraction | None:
-    """How many times as often the leads of a tenth (0: the highest scores) convert as leads do at large."""
+    """How many times as often the leads of a tenth (0: the highest scores) convert as all leads do."""
     leads, converted = ranking.tenths[tenth]
     return _share(converted * ranking.leads, leads * ranking.converted)
 
 
 def gains(ranking: Ranking) -> list[Fraction | None]:
-    """What share of all conversions the first tenth holds, the first two, and so on."""
+    """The share of all conversions in the first tenth, in the first two, and so on."""
     sums, reached = [], Fraction(0)
     for _, converted in ranking.tenths:
         reached += converted
@@ -154,8 +154,8 @@ def gains(ranking: Ranking) -> list[Fraction | None]:
 
 
 def figures(ranking: Ranking) -> dict[str, Any]:
-    """All of it as numbers for people and JSON; null where there is nothing to divide by. The intervals
-    are Wilson's, at 95%, and take the leads for independent of each other.
+    """All figures as numbers for people and JSON; null where the divisor is 0. The intervals are Wilson's, at 95%,
+    and assume independent leads.
     """
     gained = gains(ranking)
     return {

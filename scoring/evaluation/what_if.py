@@ -1,8 +1,8 @@
-"""What would a draft of a model change, were it published now: per lead, and added up over all.
+"""What a draft of a model would change if it were published now: for each lead, and in sum.
 
-Compares as the sweep of a publication concludes: both models on the same features at the same moment,
-thresholds crossed on rounded totals while armed. Sums merge, and are of bounded size however many leads
-there are. Pure; publishes nothing.
+It compares as the sweep of a publication does: both models on the same features at the same moment, with armed
+thresholds and rounded totals. Sums merge, and their size does not grow with the number of leads. Pure; publishes
+nothing.
 """
 
 from collections import Counter
@@ -22,19 +22,19 @@ from scoring.models.points import ONE_POINT, Micro, rounded
 from scoring.models.score import Conclusion, conclude, difference
 
 MOVERS = 20
-"""The leads that move most, which are told by name."""
+"""Leads that are listed by name: those that change most."""
 LINES = 12
-"""Of what differs for one of them, so many lines are told."""
+"""Lines that are listed for one of them."""
 RANGES = (0, 20, 40, 60, 80, 100)
-"""[0, 20) ... [80, 100]: a distribution as reports show it."""
+"""[0, 20) ... [80, 100]: the ranges of a distribution in reports."""
 BIN = 5
-"""Points; what is finer than RANGES."""
+"""Points in one bin of a histogram."""
 BELOW, ABOVE = -1, 100 // BIN
 """The bins of totals below 0 and above 100."""
 
 
 class EvaluationTime(NamedTuple):
-    """A moment, and what a tenant's settings make of it."""
+    """The moment of a comparison, with the tenant's calendar and idle time."""
 
     at: int
     zone: Calendar
@@ -42,11 +42,11 @@ class EvaluationTime(NamedTuple):
 
 
 class CurrentScore(NamedTuple):
-    """What was last said of a lead by the model in force, all that time alone changes until now included."""
+    """A lead's last score by the active model, with all changes by time until now."""
 
     total: Micro
     disarmed: Sequence[str]
-    """The marks that have fired and not been armed again."""
+    """Thresholds (SCALE:BAND) that have fired and are not armed again."""
 
 
 NO_CURRENT_SCORE = CurrentScore(0, ())
@@ -58,53 +58,53 @@ class LeadComparison(NamedTuple):
     before: Conclusion
     after: Conclusion
     fires: list[str]
-    """SCALE:BAND of each threshold that the publication would cross."""
+    """SCALE:BAND of each threshold that the publication would fire."""
     stages: tuple[str, str]
-    """Before and after: a draft of the model that qualifies leads may move some on."""
+    """Before and after: a draft of the model that qualifies leads may change stages."""
 
 
 Restage = Callable[[Conclusion], str]
-"""The stage to which the lead's lifecycle comes if the draft concludes so."""
+"""The lead's stage for a conclusion of the draft."""
 
 
 def compare(
-    in_force: Model | None,
+    active: Model | None,
     draft: Model,
     subject: Subject,
     when: EvaluationTime,
-    said: CurrentScore = NO_CURRENT_SCORE,
+    current: CurrentScore = NO_CURRENT_SCORE,
     restage: Restage | None = None,
 ) -> LeadComparison:
-    """`in_force` None: the draft is of a new model. `restage` None: the draft moves nobody's stage."""
-    before = conclusion(in_force, subject, when)
+    """`active` None: the draft is a new model. `restage` None: the draft changes no stages."""
+    before = conclusion(active, subject, when)
     after = conclude(draft, subject, *when)
     stage = subject.stage
     if restage is not None:
         stage = restage(after)
         if stage != subject.stage:
             after = conclude(draft, subject._replace(stage=stage), *when)
-    return LeadComparison(before, after, fires(draft, said, after), (subject.stage, stage))
+    return LeadComparison(before, after, fires(draft, current, after), (subject.stage, stage))
 
 
 def conclusion(model: Model | None, subject: Subject, when: EvaluationTime) -> Conclusion:
-    """What the model makes of the lead; none: nothing."""
+    """The model's conclusion about the lead; empty without a model."""
     return Conclusion(0, [], {}) if model is None else conclude(model, subject, *when)
 
 
-def fires(draft: Model, said: CurrentScore, after: Conclusion) -> list[str]:
-    """SCALE:BAND of each threshold that is crossed from what was said last."""
-    begin, end = rounded(said.total), rounded(after.total)
+def fires(draft: Model, current: CurrentScore, after: Conclusion) -> list[str]:
+    """SCALE:BAND of each threshold between the current score and the one after."""
+    begin, end = rounded(current.total), rounded(after.total)
     if end <= begin:
         return []
     marks = [mark for scale, bands in draft.scales.items() for mark in marks_of(scale, bands)]
-    return cross(marks, begin, end, said.disarmed, moved=False).names
+    return cross(marks, begin, end, current.disarmed, moved=False).names
 
 
 # Over all leads
 
 
 class Mover(NamedTuple):
-    """Sorts by how much it moves: those that change a band last."""
+    """A lead that changes. Sorts by rank: a change of band, then the size of the change."""
 
     rank: tuple[bool, Micro]
     lead: tuple[str, str]
@@ -114,7 +114,7 @@ class Mover(NamedTuple):
     bands: dict[str, tuple[str | None, str | None]]
     """Of each set of bands that changes."""
     lines: list[tuple[str, str, str, Micro]]
-    """What differs, the largest first."""
+    """The lines that differ, the largest first."""
 
 
 class MoveCounts(Struct):
@@ -132,7 +132,7 @@ class MoveCounts(Struct):
     fires: Counter[str] = field(default_factory=Counter)
     """By SCALE:BAND."""
     stages: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(from, to), of those that would move."""
+    """(from, to) of leads whose stage would change."""
     before: Counter[int] = field(default_factory=Counter)
     after: Counter[int] = field(default_factory=Counter)
     """Leads by bin of BIN points."""
@@ -141,53 +141,53 @@ class MoveCounts(Struct):
 
 
 def add(
-    tally: MoveCounts, lead: tuple[str, str], compared: LeadComparison, in_force: Model | None, draft: Model
+    counts: MoveCounts, lead: tuple[str, str], compared: LeadComparison, active: Model | None, draft: Model
 ) -> None:
     before, after, fired, stages = compared
-    tally.leads += 1
-    tally.before[_bin(before.total)] += 1
-    tally.after[_bin(after.total)] += 1
-    tally.up += after.total > before.total
-    tally.down += after.total < before.total
+    counts.leads += 1
+    counts.before[_bin(before.total)] += 1
+    counts.after[_bin(after.total)] += 1
+    counts.up += after.total > before.total
+    counts.down += after.total < before.total
     for scale in after.bands.keys() | before.bands.keys():
-        tally.flows[scale, before.bands.get(scale), after.bands.get(scale)] += 1
+        counts.flows[scale, before.bands.get(scale), after.bands.get(scale)] += 1
     bands = changed_bands(before.bands, after.bands)
-    tally.between_bands += bool(bands)
+    counts.between_bands += bool(bands)
     if fired:
-        tally.firing += 1
-        tally.fires.update(fired)
+        counts.firing += 1
+        counts.fires.update(fired)
     if stages[0] != stages[1]:
-        tally.stages[stages] += 1
+        counts.stages[stages] += 1
     if bands or before.total != after.total:
         rank = (bool(bands), abs(after.total - before.total))
-        if len(tally.movers) < MOVERS or (rank, lead) > (tally.movers[0].rank, tally.movers[0].lead):
-            lines = difference(in_force, before.vector, draft, after.vector)
+        if len(counts.movers) < MOVERS or (rank, lead) > (counts.movers[0].rank, counts.movers[0].lead):
+            lines = difference(active, before.vector, draft, after.vector)
             lines.sort(key=lambda line: -abs(line[3]))
-            _keep(tally, Mover(rank, lead, before.total, after.total, bands, lines[:LINES]))
+            _keep(counts, Mover(rank, lead, before.total, after.total, bands, lines[:LINES]))
 
 
-def merged(tallies: Iterable[MoveCounts]) -> MoveCounts:
-    """All of them together: the same as if one had counted everything."""
+def merged(several: Iterable[MoveCounts]) -> MoveCounts:
+    """The sum of several counts."""
     whole = MoveCounts()
-    for tally in tallies:
-        whole.leads += tally.leads
-        whole.up += tally.up
-        whole.down += tally.down
-        whole.between_bands += tally.between_bands
-        whole.firing += tally.firing
-        whole.flows.update(tally.flows)
-        whole.fires.update(tally.fires)
-        whole.stages.update(tally.stages)
-        whole.before.update(tally.before)
-        whole.after.update(tally.after)
-        for mover in tally.movers:
+    for counts in several:
+        whole.leads += counts.leads
+        whole.up += counts.up
+        whole.down += counts.down
+        whole.between_bands += counts.between_bands
+        whole.firing += counts.firing
+        whole.flows.update(counts.flows)
+        whole.fires.update(counts.fires)
+        whole.stages.update(counts.stages)
+        whole.before.update(counts.before)
+        whole.after.update(counts.after)
+        for mover in counts.movers:
             _keep(whole, mover)
     return whole
 
 
-def movers(tally: MoveCounts) -> list[Mover]:
-    """Those that change a band first, and among them whoever moves most."""
-    return sorted(tally.movers, key=lambda mover: (mover.rank, mover.lead), reverse=True)
+def movers(counts: MoveCounts) -> list[Mover]:
+    """The listed leads: those that change a band first, then by the size of the change."""
+    return sorted(counts.movers, key=lambda mover: (mover.rank, mover.lead), reverse=True)
 
 
 def changed_bands(
@@ -201,9 +201,9 @@ def changed_bands(
     }
 
 
-def _keep(tally: MoveCounts, mover: Mover) -> None:
-    # No two leads are one, so the heap never comes to compare what cannot be ordered.
-    (heappush if len(tally.movers) < MOVERS else heappushpop)(tally.movers, mover)
+def _keep(counts: MoveCounts, mover: Mover) -> None:
+    # Leads are distinct, so the heap never compares fields that have no order.
+    (heappush if len(counts.movers) < MOVERS else heappushpop)(counts.movers, mover)
 
 
 def _bin(total: Micro) -> int:
@@ -213,77 +213,78 @@ def _bin(total: Micro) -> int:
 
 
 def distribution(bins: Mapping[int, int]) -> dict[str, int]:
-    """Leads by RANGES of points; totals outside of them only if there are any."""
+    """Leads by RANGES of points, and outside of them if there are any."""
     per_range = (RANGES[1] - RANGES[0]) // BIN
-    told = {
+    ranges = {
         f"{low}-{high}": sum(bins.get(n, 0) for n in range(i * per_range, (i + 1) * per_range))
         for i, (low, high) in enumerate(pairwise(RANGES))
     }
     return (
         ({"below 0": bins[BELOW]} if bins.get(BELOW) else {})
-        | told
+        | ranges
         | ({"above 100": bins[ABOVE]} if bins.get(ABOVE) else {})
     )
 
 
 def histogram(bins: Mapping[int, int]) -> list[tuple[int, int]]:
-    """(from how many points on, leads) per BIN; -BIN: below 0, 100: above 100."""
+    """(lowest points, leads) of each bin; -BIN: below 0, 100: above 100."""
     return [(n * BIN, bins.get(n, 0)) for n in range(BELOW, ABOVE + 1)]
 
 
 # Signals
 
 
-def uncounted(draft: Model, in_force: Iterable[Model]) -> tuple[str, ...]:
-    """The draft's signals that no model in force counts, by name: of them there is no history yet, so
-    only a replay can say what the draft makes of it.
+def uncounted(draft: Model, active: Iterable[Model]) -> tuple[str, ...]:
+    """Names of the draft's signals that no active model counts. They have no history yet, so only a replay shows
+    their effect.
     """
-    counted = {signal.stored for model in in_force for signal in model.signals}
+    counted = {signal.stored for model in active for signal in model.signals}
     return tuple(signal.name for signal in draft.signals if signal.stored not in counted)
 
 
 def changes_important_clicks(names: Iterable[str]) -> bool:
-    """Is the signal among them by which web sessions tell important clicks from others? They were told
-    apart when they happened, and stay so.
+    """Is `important_click` among the names? Sessions classify a click when it happens and never again, so a new
+    definition does not change past sessions.
     """
     return IMPORTANT_CLICK in names
 
 
-# In plain values
+# Output
 
 
-def report(tally: MoveCounts) -> dict[str, Any]:
-    """The tally for people and JSON."""
+def report(counts: MoveCounts) -> dict[str, Any]:
+    """The counts for people and JSON."""
     return {
-        "leads": tally.leads,
-        "up": tally.up,
-        "down": tally.down,
-        "same": tally.leads - tally.up - tally.down,
-        "change_band": tally.between_bands,
+        "leads": counts.leads,
+        "up": counts.up,
+        "down": counts.down,
+        "same": counts.leads - counts.up - counts.down,
+        "change_band": counts.between_bands,
         "bands": [
             {"scale": scale, "from": begin, "to": end, "leads": leads}
-            for (scale, begin, end), leads in sorted(tally.flows.items(), key=_flow)
+            for (scale, begin, end), leads in sorted(counts.flows.items(), key=_flow)
         ],
         "fires": [
             {"scale": mark.partition(":")[0], "band": mark.partition(":")[2], "leads": leads}
-            for mark, leads in sorted(tally.fires.items())
+            for mark, leads in sorted(counts.fires.items())
         ],
-        "leads_firing": tally.firing,
+        "leads_firing": counts.firing,
         "stages": [
-            {"from": begin, "to": end, "leads": leads} for (begin, end), leads in sorted(tally.stages.items())
+            {"from": begin, "to": end, "leads": leads}
+            for (begin, end), leads in sorted(counts.stages.items())
         ],
-        "distribution": {"before": distribution(tally.before), "after": distribution(tally.after)},
+        "distribution": {"before": distribution(counts.before), "after": distribution(counts.after)},
         "histogram": [
             {"from": points, "before": before, "after": after}
             for (points, before), (_, after) in zip(
-                histogram(tally.before), histogram(tally.after), strict=True
+                histogram(counts.before), histogram(counts.after), strict=True
             )
         ],
-        "movers": [_told(mover) for mover in movers(tally)],
+        "movers": [_mover_json(mover) for mover in movers(counts)],
     }
 
 
-def _told(mover: Mover) -> dict[str, Any]:
+def _mover_json(mover: Mover) -> dict[str, Any]:
     tenant, lead_id = mover.lead
     return {
         "tenant": tenant,

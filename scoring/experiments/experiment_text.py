@@ -1,7 +1,7 @@
-"""An experiment's text (TOML) read, checked and compiled. Refuses everything it does not fully understand.
+"""Reads, checks and compiles an experiment's text (TOML). Refuses everything that it does not fully understand.
 
-A refusal names the line, the place and the reason, so that the person who wrote the file can mend it.
-What GrowthBook would silently repair (weights that do not sum to 1) is refused here.
+A refusal names the line, the section and the reason, so that the author can fix the file. GrowthBook silently
+repairs weights that do not sum to 1; here they are refused.
 """
 
 import math
@@ -37,7 +37,7 @@ MOST_VARIANTS = 20
 MOST_GOALS = 20
 LONGEST_WINDOW_DAYS = 3_650
 LONGEST_LINE = 512
-"""Of a conversion type or a seed."""
+"""Characters of a conversion type or a seed."""
 CONVERSION = tag_of(ConversionRecorded)
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
@@ -66,7 +66,7 @@ def compile_experiment(text: str) -> Experiment:
         raise _refusal(text, "hash_version", f"is 1 or 2, not {hash_version!r}")
     window = document.get("window_days", 30)
     if not is_whole(window, 1, LONGEST_WINDOW_DAYS):
-        raise _refusal(text, "window_days", f"is 1 to {LONGEST_WINDOW_DAYS} days, not {_said(window)}")
+        raise _refusal(text, "window_days", f"is 1 to {LONGEST_WINDOW_DAYS} days, not {_shown(window)}")
     return Experiment(
         name=name,
         variants=variants,
@@ -91,16 +91,16 @@ def built_in() -> Mapping[str, Experiment]:
 def _name(text: str, document: Table) -> str:
     name = document.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problem = "missing: give the experiment a name" if name is None else f"{_said(name)} is not a name"
+        problem = "missing: give the experiment a name" if name is None else f"{_shown(name)} is not a name"
         raise _refusal(text, "name", f"{problem} of small letters, digits, _ and -")
     return name
 
 
 def _variants(text: str, document: Table) -> tuple[Variant, ...]:
-    given = _tables(text, document, "variants")
-    if not 2 <= len(given) <= MOST_VARIANTS:
-        raise _refusal(text, "variants", f"an experiment has 2 to {MOST_VARIANTS}, not {len(given)}")
-    for name, table in given.items():
+    tables = _tables(text, document, "variants")
+    if not 2 <= len(tables) <= MOST_VARIANTS:
+        raise _refusal(text, "variants", f"an experiment has 2 to {MOST_VARIANTS}, not {len(tables)}")
+    for name, table in tables.items():
         if not _VARIANT.fullmatch(name):
             raise _within(
                 text, "variants", name, None, "a name has 1 to 64 letters, digits, spaces, _ . or -"
@@ -108,10 +108,10 @@ def _variants(text: str, document: Table) -> tuple[Variant, ...]:
         unknown = sorted(table.keys() - {"weight", "config"})
         if unknown:
             raise _within(text, "variants", name, unknown[0], "unknown; a variant has weight and config")
-    weights = _weights(text, given)
+    weights = _weights(text, tables)
     return tuple(
         Variant(name, weight, _config(text, name, table.get("config", {})))
-        for (name, table), weight in zip(given.items(), weights, strict=True)
+        for (name, table), weight in zip(tables.items(), weights, strict=True)
     )
 
 
@@ -122,36 +122,36 @@ def _config(text: str, variant: str, value: Any) -> Any:
         raise _within(text, "variants", variant, "config", str(wrong)) from None
 
 
-def _weights(text: str, given: Mapping[str, Table]) -> list[float]:
-    """Each variant's share; equal ones where none is given."""
-    if not any("weight" in table for table in given.values()):
-        return equal_weights(len(given))
+def _weights(text: str, tables: Mapping[str, Table]) -> list[float]:
+    """Each variant's share; equal shares if the text has none."""
+    if not any("weight" in table for table in tables.values()):
+        return equal_weights(len(tables))
     exact = []
-    for name, table in given.items():
+    for name, table in tables.items():
         weight = _number(table.get("weight"))
         if "weight" not in table:
             raise _within(text, "variants", name, None, "weight is missing, and other variants have one")
         if weight is None or not 0 < weight < 1:
-            reason = f"is above 0 and below 1, not {_said(table['weight'])}"
+            reason = f"is above 0 and below 1, not {_shown(table['weight'])}"
             raise _within(text, "variants", name, "weight", reason)
         exact.append(weight)
     if sum(exact) != 1:
-        last = list(given)[-1]
+        last = list(tables)[-1]
         raise _within(
             text,
             "variants",
             last,
             "weight",
-            f"the weights sum to {sum(exact)}, not to 1: mend one, or leave all out",
+            f"the weights sum to {sum(exact)}, not to 1: fix one, or remove all",
         )
     return [float(weight) for weight in exact]
 
 
 def _goals(text: str, document: Table) -> tuple[Goal, ...]:
-    given = _tables(text, document, "goals")
-    if not 1 <= len(given) <= MOST_GOALS:
-        raise _refusal(text, "goals", f"an experiment has 1 to {MOST_GOALS}, not {len(given)}")
-    return tuple(_goal(text, name, table) for name, table in given.items())
+    tables = _tables(text, document, "goals")
+    if not 1 <= len(tables) <= MOST_GOALS:
+        raise _refusal(text, "goals", f"an experiment has 1 to {MOST_GOALS}, not {len(tables)}")
+    return tuple(_goal(text, name, table) for name, table in tables.items())
 
 
 def _goal(text: str, name: str, table: Table) -> Goal:
@@ -170,7 +170,7 @@ def _goal(text: str, name: str, table: Table) -> Goal:
         conversion = table["conversion"]
         if not isinstance(conversion, str) or not 1 <= len(conversion) <= LONGEST_LINE:
             raise _within(
-                text, "goals", name, "conversion", f"wants a conversion type, not {_said(conversion)}"
+                text, "goals", name, "conversion", f"wants a conversion type, not {_shown(conversion)}"
             )
         signs.append(GoalEvent(CONVERSION, conversion))
     if not signs:
@@ -185,7 +185,7 @@ def _event(text: str, goal: str, event: Any) -> GoalEvent:
         return GoalEvent(tag_of(Custom), event.removeprefix(CUSTOM))
     if not isinstance(event, str) or event not in EVENT_NAMES:
         raise _within(
-            text, "goals", goal, "event", f"{_said(event)} is no event type, and not {CUSTOM}NAME either"
+            text, "goals", goal, "event", f"{_shown(event)} is no event type, and not {CUSTOM}NAME either"
         )
     return GoalEvent(event)
 
@@ -193,14 +193,14 @@ def _event(text: str, goal: str, event: Any) -> GoalEvent:
 def _namespace(text: str, document: Table) -> Namespace | None:
     if "namespace" not in document:
         return None
-    given = document["namespace"]
-    named = isinstance(given, dict) and given.keys() == {"name", "from", "to"} and given["name"]
-    if not isinstance(named, str) or not 1 <= len(named) <= LONGEST_LINE:
+    table = document["namespace"]
+    name = isinstance(table, dict) and table.keys() == {"name", "from", "to"} and table["name"]
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_LINE:
         raise _refusal(text, "namespace", 'wants { name = "chat", from = 0.0, to = 0.5 }')
-    start, end = (_share(text, "namespace", given[key]) for key in ("from", "to"))
+    start, end = (_share(text, "namespace", table[key]) for key in ("from", "to"))
     if start >= end:
         raise _refusal(text, "namespace", "from is below to")
-    return Namespace(named, start, end)
+    return Namespace(name, start, end)
 
 
 def _winner(text: str, document: Table, variants: tuple[Variant, ...], *, stopped: bool) -> str | None:
@@ -211,24 +211,24 @@ def _winner(text: str, document: Table, variants: tuple[Variant, ...], *, stoppe
         raise _refusal(text, "winner", f'only an experiment of status = "{STOPPED}" has one')
     names = [variant.name for variant in variants]
     if winner not in names:
-        raise _refusal(text, "winner", f"is {' or '.join(names)}, not {_said(winner)}")
+        raise _refusal(text, "winner", f"is {' or '.join(names)}, not {_shown(winner)}")
     return str(winner)
 
 
 def _tables(text: str, document: Table, key: str) -> dict[str, Table]:
-    given = document.get(key)
-    if not isinstance(given, dict):
-        raise _refusal(text, key, f"missing: write [{key}.NAME]" if given is None else "wants tables")
-    for name, table in given.items():
+    tables = document.get(key)
+    if not isinstance(tables, dict):
+        raise _refusal(text, key, f"missing: write [{key}.NAME]" if tables is None else "wants tables")
+    for name, table in tables.items():
         if not isinstance(table, dict):
             raise _within(text, key, name, None, f"wants a table [{key}.{name}]")
-    return given
+    return tables
 
 
 def _one_of(text: str, document: Table, key: str, *allowed: str) -> str:
     value = document.get(key, allowed[0])
     if value not in allowed:
-        raise _refusal(text, key, f"is {' or '.join(allowed)}, not {_said(value)}")
+        raise _refusal(text, key, f"is {' or '.join(allowed)}, not {_shown(value)}")
     return str(value)
 
 
@@ -242,12 +242,12 @@ def _text(text: str, document: Table, key: str, longest: int) -> str | None:
 def _share(text: str, key: str, value: Any) -> float:
     share = _number(value)
     if share is None or not 0 <= share <= 1:
-        raise _refusal(text, key, f"is a share from 0 to 1, not {_said(value)}")
+        raise _refusal(text, key, f"is a share from 0 to 1, not {_shown(value)}")
     return float(share)
 
 
 def _number(value: Any) -> Decimal | None:
-    """A finite number, as it was written."""
+    """A finite number, exactly as written; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     exact = Decimal(value)
@@ -262,30 +262,30 @@ def _plain(value: Any) -> Any:
         case list():
             return [_plain(each) for each in value]
         case Decimal():
-            found = float(value)
-            if not math.isfinite(found):
+            number = float(value)
+            if not math.isfinite(number):
                 raise ExperimentError(f"{value} is no number of JSON")
-            return found
+            return number
         case bool() | int() | str():
             return value
         case _:
             raise ExperimentError(f"{value} is no value of JSON: write it as a text, in quotes")
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else repr(value)
 
 
 def _within(text: str, key: str, name: str, field: str | None, reason: str) -> ExperimentError:
     """A refusal of something in the table [key.name]."""
     header = rf"^[ \t]*\[{key}\.[\"']?{re.escape(name)}[\"']?\]"
-    found = re.search(header, text, re.MULTILINE)
-    line = line_of(text, header if found else rf"^[ \t]*\[?{key}\b")
-    if found is not None and field is not None:
-        section = text[found.end() :].partition("\n[")[0]
+    section_header = re.search(header, text, re.MULTILINE)
+    line = line_of(text, header if section_header else rf"^[ \t]*\[?{key}\b")
+    if section_header is not None and field is not None:
+        section = text[section_header.end() :].partition("\n[")[0]
         line += line_of(section, rf"^[ \t]*{re.escape(field)}\b") - 1
-    place = f"{key}.{name}" if field is None else f"{key}.{name}, {field}"
-    return ExperimentError(f"line {line}, {place}: {reason}")
+    location = f"{key}.{name}" if field is None else f"{key}.{name}, {field}"
+    return ExperimentError(f"line {line}, {location}: {reason}")
 
 
 def _refusal(text: str, key: str, reason: str) -> ExperimentError:

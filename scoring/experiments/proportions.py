@@ -1,7 +1,7 @@
 """The statistics of rates: intervals, differences, and how surprising they are. Pure, no tables.
 
-Where counts are small, probabilities are counted out exactly; elsewhere the normal approximation is
-close. Nothing here decides anything: it says how sure one may be.
+Where counts are small, probabilities are computed exactly; elsewhere the normal approximation is close. Nothing
+here decides anything; the functions quantify uncertainty.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from statistics import NormalDist
 CONFIDENCE = 0.95
 POWER = 0.8
 COCHRAN = 5
-"""Where fewer leads than this are expected in a cell of the table, the normal approximation is poor."""
+"""With fewer leads expected in a cell of the table, the normal approximation is poor."""
 
 Interval = tuple[float, float]
 Count = tuple[int, int]
-"""(converted, of all)"""
+"""(converted, all leads)"""
 
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -26,7 +26,7 @@ def rate(count: Count) -> float:
 
 
 def wilson(count: tuple[float, int]) -> Interval:
-    """Wilson's 95% score interval of a rate; `converted` may be an expected value, and so no whole number."""
+    """Wilson's 95% score interval of a rate; `converted` may be an expected value, and so a fraction."""
     converted, everybody = count
     middle = converted + _Z**2 / 2
     half = _Z * sqrt(converted * (everybody - converted) / everybody + _Z**2 / 4)
@@ -46,8 +46,8 @@ def newcombe(control: Count, other: Count) -> Interval:
 
 
 def p_value(control: Count, other: Count) -> float:
-    """How likely rates at least this different are if both were one: two-sided. Fisher's exact test where
-    a cell is expected to hold fewer than five, else the pooled z test.
+    """How likely rates at least this different are if both samples have the same rate (two-sided). Fisher's exact
+    test if fewer than five leads are expected in a cell, else the pooled z test.
     """
     everybody, converted = control[1] + other[1], control[0] + other[0]
     least = min(control[1], other[1]) * min(converted, everybody - converted) / everybody
@@ -62,10 +62,10 @@ def pooled_z(control: Count, other: Count) -> float:
 
 
 def fisher(control: Count, other: Count) -> float:
-    """The share of all tables with these margins that are no likelier than this one, in whole numbers."""
+    """The probability of all tables with these margins that are no likelier than this one; computed in integers."""
     everybody, converted = control[1] + other[1], control[0] + other[0]
     if min(control[1], other[1]) < min(converted, everybody - converted):
-        # Read by columns, the same table has the smaller binomials.
+        # Transposed, the same table has smaller binomials.
         control, other = (control[0], converted), (control[1] - control[0], everybody - converted)
         converted = control[0] + other[0]
     first, last = max(0, converted - other[1]), min(control[1], converted)
@@ -83,7 +83,12 @@ def chi_square(observed: Sequence[int], weights: Sequence[float]) -> float:
     total, whole = sum(observed), sum(weights)
     expected = [total * weight / whole for weight in weights]
     return (
-        sum((seen - due) ** 2 / due for seen, due in zip(observed, expected, strict=True)) if total else 0.0
+        sum(
+            (seen - expected_count) ** 2 / expected_count
+            for seen, expected_count in zip(observed, expected, strict=True)
+        )
+        if total
+        else 0.0
     )
 
 
@@ -102,8 +107,8 @@ def chi_square_tail(value: float, degrees: int) -> float:
 
 
 def leads_needed(base: float, lift: float) -> int | None:
-    """In each of two equal variants, to find a rate that is `lift` higher (0.1: a tenth of the base) with
-    a power of 80% at a two-sided 5%. None where there is no such rate.
+    """Leads that each of two equal variants needs to detect a rate that is `lift` higher (0.1: a tenth of the base),
+    with a power of 80% at a two-sided 5%. None if there is no such rate.
     """
     raised = base * (1 + lift)
     if not (0 < base < 1 and 0 < raised < 1 and raised != base):
@@ -112,8 +117,8 @@ def leads_needed(base: float, lift: float) -> int | None:
 
 
 def sample_size(base: float, raised: float, power: float = POWER) -> float:
-    """Of each of two samples, for a two-sided test at 5% that tells the rates apart with that power."""
+    """The size of each of two samples for a two-sided test at 5% that detects the difference with this power."""
     middle = (base + raised) / 2
-    certain = _Z * sqrt(2 * middle * (1 - middle))
-    found = NormalDist().inv_cdf(power) * sqrt(base * (1 - base) + raised * (1 - raised))
-    return ((certain + found) / (raised - base)) ** 2
+    confidence_term = _Z * sqrt(2 * middle * (1 - middle))
+    power_term = NormalDist().inv_cdf(power) * sqrt(base * (1 - base) + raised * (1 - raised))
+    return ((confidence_term + power_term) / (raised - base)) ** 2

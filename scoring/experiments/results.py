@@ -1,9 +1,9 @@
-"""What an experiment has shown: facts about leads in, rates with their uncertainty out. Pure.
+"""The results of an experiment: rates and their uncertainty, from exposures and conversions. Pure.
 
-A lead counts once: for the variant of its first exposure, whatever it saw later, and once for each goal
-that it reached from then on within the window. Leads that saw several variants are told beside it: merged
-when they convert, they convert more often than others, and a rate without them would be too low. The order
-in which facts are handed in changes nothing.
+A lead counts once for the variant of its first exposure, whatever it saw later, and once for each goal that it
+reached after that within the window. Leads that saw several variants are also counted apart: leads are often
+merged when they convert, so these convert more often, and a rate without them would be too low. The order of the
+input changes nothing.
 """
 
 from collections import Counter
@@ -18,13 +18,13 @@ from scoring.experiments.assignment import Experiment, Goal
 from scoring.experiments.proportions import Count, Interval
 
 MISMATCHED = 0.001
-"""Shares that would be this far off less often than once in a thousand are no chance: something is broken."""
+"""A mismatch of shares that is less likely than this is no chance: something is broken."""
 DEFAULT_LIFT = 0.1
-"""Of which size a lift is to be found, if nobody says: a tenth of the control's rate."""
+"""The lift to detect, unless the caller gives one: a tenth of the control's rate."""
 
 EARLY = timedelta(minutes=5)
-"""How long before its first exposure a lead's conversion counts: the one has the server's clock, the other may
-have a browser's that is slow.
+"""A conversion counts up to this long before the lead's first exposure: one has the server's clock, the other may
+have the slow clock of a browser.
 """
 
 Lead = Hashable
@@ -41,7 +41,7 @@ class GoalConversion(NamedTuple):
     lead: Lead
     event: str
     named: str | None
-    """As in `experiments.Sign`."""
+    """As in `GoalEvent`."""
     at: datetime
 
 
@@ -50,10 +50,10 @@ class Comparison:
     """A variant beside the control."""
 
     difference: float
-    """Of the rates: 0.02 is two of a hundred leads more."""
+    """Between the rates: 0.02 means two more of a hundred leads."""
     interval: Interval
     lift: float | None
-    """The difference as a share of the control's rate; None: that is 0."""
+    """The difference as a share of the control's rate; None if that rate is 0."""
     p: float
 
 
@@ -67,9 +67,9 @@ class GoalResult:
     rate: float | None
     interval: Interval | None
     pure_rate: float | None
-    """Of the leads that saw one variant."""
+    """The rate of leads that saw one variant only."""
     against_control: Comparison | None
-    """None for the control itself, and while one of the two has no leads."""
+    """None for the control itself, and if one of the two has no leads."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,18 @@ class VariantResult:
 
 @dataclass(frozen=True)
 class Balance:
-    """Whether the leads are spread over the variants as the weights say."""
+    """Whether the leads are divided between the variants as the weights require."""
 
     chi_square: float
     p: float
     verdict: str
-    """ok, mismatch (look for what loses leads of one variant before you believe any rate), or no leads."""
+    """ok, no leads, or mismatch: one variant loses leads; find the cause before you trust any rate."""
 
 
 @dataclass(frozen=True)
 class SampleSize:
-    """How many leads of each variant would show such a lift of the control's rate, and how many are still to
-    come, over all variants and shared out by the weights, until each has as many. None: the control has no
-    rate to go by.
+    """How many leads each variant needs to show this lift of the control's rate, and how many more leads the
+    experiment needs in all until each variant has them. None: the control has no rate yet.
     """
 
     lift: float
@@ -110,7 +109,7 @@ class SampleSize:
 class Results:
     exposed: int
     saw_several: int
-    """Of these, leads that saw more than one variant: each counts for the first."""
+    """Of these, leads that saw more than one variant; each counts for its first."""
     unknown: int
     """Leads that first saw a variant which the experiment no longer has."""
     since: datetime | None
@@ -131,17 +130,17 @@ def results(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Results:
-    """Of the leads first exposed from `since` to before `until`."""
+    """The results of leads first exposed from `since` up to, but not including, `until`."""
     first, several = _first_exposures(exposures, since, until)
-    known = {variant.name for variant in experiment.variants}
-    counted = {lead: exposure for lead, exposure in first.items() if exposure.variant in known}
-    tally = _tally(experiment, counted, several, conversions)
-    exposed = tally.exposed
+    variant_names = {variant.name for variant in experiment.variants}
+    counted = {lead: exposure for lead, exposure in first.items() if exposure.variant in variant_names}
+    counts = _count(experiment, counted, several, conversions)
+    exposed = counts.exposed
     sizes = [exposed[variant.name] for variant in experiment.variants]
     moments = [exposure.at for exposure in counted.values()]
     return Results(
         exposed=sum(sizes),
-        saw_several=sum(tally.saw_several.values()),
+        saw_several=sum(counts.saw_several.values()),
         unknown=len(first) - len(counted),
         since=min(moments, default=None),
         until=max(moments, default=None),
@@ -150,22 +149,22 @@ def results(
                 variant.name,
                 variant.weight,
                 exposed[variant.name],
-                tally.saw_several[variant.name],
-                {goal.name: _goal(experiment, goal, variant.name, tally) for goal in experiment.goals},
+                counts.saw_several[variant.name],
+                {goal.name: _goal(experiment, goal, variant.name, counts) for goal in experiment.goals},
             )
             for variant in experiment.variants
         ),
         balance=_balance(sizes, [variant.weight for variant in experiment.variants]),
         needed={
             goal.name: _needed(
-                experiment, (tally.reached[experiment.control.name, goal.name], sizes[0]), sizes, lift
+                experiment, (counts.reached[experiment.control.name, goal.name], sizes[0]), sizes, lift
             )
             for goal in experiment.goals
         },
     )
 
 
-class _Tally(NamedTuple):
+class _Counts(NamedTuple):
     """Leads, by the variant of their first exposure, and by the goals that they reached in time."""
 
     exposed: Counter[str]
@@ -177,13 +176,13 @@ class _Tally(NamedTuple):
 def _first_exposures(
     exposures: Iterable[Exposure], since: datetime | None, until: datetime | None
 ) -> tuple[dict[Lead, Exposure], set[Lead]]:
-    """Of each lead its first exposure, and which leads saw several variants."""
+    """Each lead's first exposure, and the leads that saw several variants."""
     first: dict[Lead, Exposure] = {}
     seen: dict[Lead, set[str]] = {}
     for exposure in exposures:
         seen.setdefault(exposure.lead, set()).add(exposure.variant)
-        known = first.get(exposure.lead)
-        if known is None or _order(exposure) < _order(known):
+        earliest = first.get(exposure.lead)
+        if earliest is None or _order(exposure) < _order(earliest):
             first[exposure.lead] = exposure
     within = {
         lead: exposure
@@ -194,58 +193,58 @@ def _first_exposures(
 
 
 def _order(exposure: Exposure) -> tuple[datetime, str, str]:
-    """Two visitors of one lead may have events of one id at one moment."""
+    """Sorts exposures. Two visitors of one lead may have events with the same id at the same moment."""
     return exposure.at, exposure.event_id, exposure.variant
 
 
-def _tally(
+def _count(
     experiment: Experiment,
     counted: Mapping[Lead, Exposure],
     several: Container[Lead],
     conversions: Iterable[GoalConversion],
-) -> _Tally:
+) -> _Counts:
     window = timedelta(days=experiment.window_days)
-    found: set[tuple[Lead, str]] = set()
+    reached: set[tuple[Lead, str]] = set()
     for conversion in conversions:
         exposure = counted.get(conversion.lead)
         if exposure is not None and exposure.at - EARLY <= conversion.at <= exposure.at + window:
-            found.update(
+            reached.update(
                 (conversion.lead, goal.name)
                 for goal in experiment.goals
                 if goal.counts(conversion.event, conversion.named)
             )
-    return _Tally(
+    return _Counts(
         Counter(exposure.variant for exposure in counted.values()),
         Counter(exposure.variant for lead, exposure in counted.items() if lead in several),
-        Counter((counted[lead].variant, goal) for lead, goal in found),
-        Counter((counted[lead].variant, goal) for lead, goal in found if lead in several),
+        Counter((counted[lead].variant, goal) for lead, goal in reached),
+        Counter((counted[lead].variant, goal) for lead, goal in reached if lead in several),
     )
 
 
-def _goal(experiment: Experiment, goal: Goal, variant: str, tally: _Tally) -> GoalResult:
-    mine, control = (
-        (tally.reached[name, goal.name], tally.exposed[name]) for name in (variant, experiment.control.name)
+def _goal(experiment: Experiment, goal: Goal, variant: str, counts: _Counts) -> GoalResult:
+    own, control = (
+        (counts.reached[name, goal.name], counts.exposed[name]) for name in (variant, experiment.control.name)
     )
-    several = tally.reached_having_seen_several[variant, goal.name]
-    pure = mine[0] - several, mine[1] - tally.saw_several[variant]
-    comparable = variant != experiment.control.name and mine[1] and control[1]
+    several = counts.reached_having_seen_several[variant, goal.name]
+    pure = own[0] - several, own[1] - counts.saw_several[variant]
+    comparable = variant != experiment.control.name and own[1] and control[1]
     return GoalResult(
-        mine[0],
+        own[0],
         several,
-        proportions.rate(mine) if mine[1] else None,
-        proportions.wilson(mine) if mine[1] else None,
+        proportions.rate(own) if own[1] else None,
+        proportions.wilson(own) if own[1] else None,
         proportions.rate(pure) if pure[1] else None,
-        _against(control, mine) if comparable else None,
+        _compared_with_control(control, own) if comparable else None,
     )
 
 
-def _against(control: Count, mine: Count) -> Comparison:
-    base, rate = proportions.rate(control), proportions.rate(mine)
+def _compared_with_control(control: Count, own: Count) -> Comparison:
+    base, rate = proportions.rate(control), proportions.rate(own)
     return Comparison(
         rate - base,
-        proportions.newcombe(control, mine),
+        proportions.newcombe(control, own),
         rate / base - 1 if base else None,
-        proportions.p_value(control, mine),
+        proportions.p_value(control, own),
     )
 
 

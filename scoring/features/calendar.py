@@ -1,8 +1,8 @@
 """Local calendar days of a time zone: which day a moment falls on, and when a day starts.
 
-Windows ("in 30 days") count local days. Days are numbered from 1970-01-01 and never run backwards: a
-day starts at the first moment whose local date has reached it, even where clocks are turned back over
-midnight or a date was skipped. Total for every moment of the years 1 to 9999; beyond, it clamps.
+Windows ("in 30 days") count local days. Days are numbered from 1970-01-01 and never run backwards: a day starts
+at the first moment whose local date has reached it, even where clocks go back over midnight or skip a date.
+Total for every moment of the years 1 to 9999; other moments are clamped.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ HOUR = 3_600_000
 _EPOCH_ORDINAL = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 _MILLISECOND = timedelta(milliseconds=1)
 _MARGIN = 2 * DAY
-_REACH = 18 * HOUR  # more than any zone has ever been away from UTC
+_REACH = 18 * HOUR  # more than the offset of any zone from UTC, ever
 
 
 class Calendar:

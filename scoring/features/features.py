@@ -1,11 +1,11 @@
-"""What an identity has done, as much of it as scores need: a commutative monoid.
+"""The features of an identity: what it has done, as far as scores need it. They form a commutative monoid.
 
-`evolve` takes one event's `FeatureDelta` into the features in place; `merge` adds whole feature sets up; in any
-order and grouping the result is the same. Counting is not idempotent: deduplicate before the fold.
-Everything is bounded, by rules that do not depend on order: beyond a cap, what ranks lowest by name
-goes. A tie between writers of a field is broken by its value, since event ids are unique per key only.
-Measured: 0.5 KB after 10 events of a lively lead, 1.2 KB after 1,000 and after 100,000, 0.05 KB more per
-session kept; 82 KB, of it 22 of sessions, if somebody makes everything as long as it can be.
+`evolve` adds one event's `FeatureDelta` in place; `merge` adds whole feature sets. Any order and grouping gives
+the same result. Counting is not idempotent: deduplicate before the fold.
+Every part is bounded, by rules that do not depend on order: beyond a cap, the names that rank lowest are dropped.
+Two writers of a field at one moment are ordered by value, since event ids are unique per key only.
+Measured: 0.5 KB after 10 events of a busy lead, 1.2 KB after 1,000 and after 100,000, 0.05 KB more for each
+session; 82 KB, 22 of them for sessions, if a producer makes everything as long as possible.
 """
 
 from bisect import insort
@@ -33,7 +33,7 @@ STANDARD_FIELDS = frozenset(
     sms_consent assigned_to manual_stage
     """.split()  # noqa: SIM905 - words read better than a column of quotes
 )
-"""Profile fields that no flood of others displaces."""
+"""Profile fields that other fields never displace, however many there are."""
 
 Value = str | int | float | bool | list[str] | None
 WrittenField = tuple[int, str, Value]
@@ -41,7 +41,7 @@ WrittenField = tuple[int, str, Value]
 
 
 class NewerCodec(ValueError):
-    """The bytes were written by a newer version of Leadstream, which this one cannot read."""
+    """A newer version of Leadstream wrote the bytes, and this one cannot read them."""
 
 
 class Signal(Struct, array_like=True, gc=False, frozen=True):
@@ -52,11 +52,11 @@ class Signal(Struct, array_like=True, gc=False, frozen=True):
     last: int
     last_day: int
     days: bytes
-    """One byte per local day, ending at `last_day`; 255 says 255 or more; starts with a day that counts."""
+    """One byte for each local day, up to `last_day`; 255 means 255 or more. The first byte is not 0."""
 
 
 class Session(Struct, array_like=True, gc=False, frozen=True):
-    """One visit, as stage 1 cuts it."""
+    """One session, as stage 1 sees it."""
 
     revision: int
     opened_at: int
@@ -84,7 +84,7 @@ class Features(Struct, array_like=True):
 
 
 class FeatureDelta(Struct, array_like=True):
-    """What one event adds, worked out once."""
+    """What one event adds to the features; computed once."""
 
     at: int
     day: int
@@ -94,13 +94,13 @@ class FeatureDelta(Struct, array_like=True):
     items: list[tuple[str, str]] = []
     """(set, item)"""
     sums: list[tuple[str, int]] = []
-    touch: str | None = None
+    touchpoint: str | None = None
 
 
-def evolve(features: Features, lift: FeatureDelta) -> None:
-    """Take one event in, in place."""
-    at, day, signals = lift.at, lift.day, features.signals
-    for name in lift.signals:
+def evolve(features: Features, delta: FeatureDelta) -> None:
+    """Add one event to the features, in place."""
+    at, day, signals = delta.at, delta.day, features.signals
+    for name in delta.signals:
         old = signals.get(name)
         if old is not None:
             signals[name] = _counted(old, at, day)
@@ -108,38 +108,38 @@ def evolve(features: Features, lift: FeatureDelta) -> None:
         signals[name] = Signal(1, at, at, day, b"\x01")
         if name.startswith(CUSTOM):
             _keep_custom(signals)
-    for name, value in lift.fields.items():
-        _write(features.fields, name, (at, lift.event_id, value))
-    for name, item in lift.items:
-        _add(features.sets.setdefault(name, []), item)
-    for name, amount in lift.sums:
+    for name, value in delta.fields.items():
+        _write(features.fields, name, (at, delta.event_id, value))
+    for name, item in delta.items:
+        _add_item(features.sets.setdefault(name, []), item)
+    for name, amount in delta.sums:
         features.sums[name] = min(features.sums.get(name, 0) + amount, LARGEST_SUM)
         _keep(features.sums, SUMS_KEPT)
-    if lift.touch is not None:
-        touch = (at, lift.event_id, lift.touch)
-        if features.first_touch is None or touch < features.first_touch:
-            features.first_touch = touch
+    if delta.touchpoint is not None:
+        touchpoint = (at, delta.event_id, delta.touchpoint)
+        if features.first_touch is None or touchpoint < features.first_touch:
+            features.first_touch = touchpoint
 
 
 def put_session(features: Features, session_id: str, session: Session) -> None:
-    """The higher revision of a session stands."""
+    """Store the session, unless a higher revision of it is stored."""
     old = features.sessions.get(session_id)
     if old is None or astuple(session) > astuple(old):
         features.sessions[session_id] = session
 
 
 def retract_session(features: Features, session_id: str) -> None:
-    """A later cut no longer has this session."""
+    """Remove a session that a late event joined to another one."""
     features.sessions.pop(session_id, None)
 
 
 def merge(parts: Sequence[Features]) -> Features:
-    """All of them together, as a new object that shares no mutable part with them."""
+    """The sum of the features, as a new object that shares no mutable part with them."""
     whole = Features()
     for part in parts:
         for name, signal in part.signals.items():
             old = whole.signals.get(name)
-            whole.signals[name] = signal if old is None else _together(old, signal)
+            whole.signals[name] = signal if old is None else _merged_signal(old, signal)
         for name, written in part.fields.items():
             _write(whole.fields, name, written)
         for name, items in part.sets.items():
@@ -159,8 +159,8 @@ def merge(parts: Sequence[Features]) -> Features:
 
 
 def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, WrittenField]:
-    """Profile fields of a lead: those given to identities at home (True) stand before those that were
-    merged in; among equals the last writer.
+    """Profile fields of a lead. Those of identities at home (True) win over those of merged leads; among equals the
+    last writer wins.
     """
     fields = _last_written(part.fields for at_home, part in parts if not at_home)
     fields |= _last_written(part.fields for at_home, part in parts if at_home)
@@ -174,7 +174,7 @@ def count_in(signal: Signal, after: int, until: int) -> int:
 
 
 def days_in(signal: Signal, after: int, until: int) -> bytes:
-    """The kept days of `after` < day <= `until`, oldest first; may be shorter than the span."""
+    """The stored days of `after` < day <= `until`, oldest first; may be shorter than the span."""
     before_kept = signal.last_day - len(signal.days)
     return signal.days[max(after - before_kept, 0) : max(until - before_kept, 0)]
 
@@ -185,21 +185,21 @@ def encode(features: Features) -> bytes:
 
 
 def decode(raw: bytes) -> Features:
-    return _features.decode(_payload(raw))
+    return _features_decoder.decode(_payload(raw))
 
 
-def encode_delta(lift: FeatureDelta) -> bytes:
-    return _CODEC + _encoder.encode(lift)
+def encode_delta(delta: FeatureDelta) -> bytes:
+    return _CODEC + _encoder.encode(delta)
 
 
 def decode_delta(raw: bytes) -> FeatureDelta:
-    return _lift.decode(_payload(raw))
+    return _delta_decoder.decode(_payload(raw))
 
 
 _CODEC = b"\x01"
 _encoder = Encoder(order="deterministic")
-_features = Decoder(Features)
-_lift = Decoder(FeatureDelta)
+_features_decoder = Decoder(Features)
+_delta_decoder = Decoder(FeatureDelta)
 
 
 def _payload(raw: bytes) -> memoryview:
@@ -231,7 +231,7 @@ def _counted(signal: Signal, at: int, day: int) -> Signal:
     return Signal(signal.count + 1, min(signal.first, at), max(signal.last, at), last_day, days)
 
 
-def _together(a: Signal, b: Signal) -> Signal:
+def _merged_signal(a: Signal, b: Signal) -> Signal:
     early, late = (a, b) if a.last_day <= b.last_day else (b, a)
     gap = late.last_day - early.last_day
     shifted = early.days + bytes(gap) if gap < DAYS_KEPT else b""
@@ -269,7 +269,7 @@ def _later(a: WrittenField, b: WrittenField) -> bool:
     return (a[0], a[1], repr(a[2])) > (b[0], b[1], repr(b[2]))
 
 
-def _add(items: list[str], item: str) -> None:
+def _add_item(items: list[str], item: str) -> None:
     if item in items:
         return
     insort(items, item, key=_rank)
@@ -288,5 +288,5 @@ def _keep(named: dict[str, Any], limit: int) -> None:
 
 
 def _rank(name: str) -> tuple[bool, int, str]:
-    """Who stays when there are too many: a property of the name alone, so that order cannot matter."""
+    """Which names stay when there are too many. It depends on the name alone, so that order does not matter."""
     return (name not in STANDARD_FIELDS, crc32(name.encode()), name)

@@ -1,8 +1,8 @@
-"""Identity at the visitor: who is behind a key, and where that person's features are.
+"""Identity at the visitor: which person is behind a key, and which lead owns that person's features.
 
-A segment is one person behind one key. The visitor is the single writer of its segments: only it
-raises an epoch, and every move is told to the leads concerned as messages. Compare claims with a
-segment's *home*, never with its owner: merges change owners, only claims change homes.
+A segment is one person behind one key. The visitor is the single writer of its segments: only it raises an epoch,
+and it sends every reassignment to the leads concerned. Claims are compared with a segment's *home* lead, never
+with its owner: merges change owners, and only claims change homes.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from msgspec import Struct
 from schemas.envelope import ANONYMOUS
 
 MOST_SEGMENTS = 20
-"""Persons behind one key; those beyond it share one more segment, in an anonymous lead of its own."""
+"""Persons behind one key. Further persons share one more segment, in an anonymous lead of its own."""
 LONGEST_PATH = 20
-"""Redirected leads that an identity walks; then it settles where it is."""
+"""Redirects that an identity follows; then it settles where it is."""
 MOST_IDENTITIES = 50
-"""Identities that one lead holds; more are refused and park in anonymous leads."""
+"""Identities of one lead. Further ones are refused and go to anonymous leads of their own."""
 
 
 class Segment(Struct, array_like=True):
-    """`home`: the lead its own events named. `owner`: the lead that holds it now. `path`: the
-    redirected leads walked from home to owner. `final`: settled in a cycle or parked.
+    """`home`: the lead that its own events named. `owner`: the lead that owns it now. `path`: the redirected leads
+    from home to owner. `final`: settled, in a cycle or in an anonymous lead.
     """
 
     home: str
@@ -31,14 +31,14 @@ class Segment(Struct, array_like=True):
     path: list[str] = []
     final: bool = False
     born: bool = False
-    """It has been attached: its first event came."""
+    """Its first event came, so it was attached to a lead."""
 
 
 class Visitor(Struct, array_like=True):
-    """What stage 1 keeps of one key, besides its segments' bodies and the ids it has seen."""
+    """The state of one key in stage 1, besides its segments' bodies and the event ids it has seen."""
 
     clock: int = 0
-    """The highest `recorded_at` of its events: what lateness is measured by."""
+    """The highest `recorded_at` of its events; lateness is measured by it."""
     moved: int = 0
     """The highest clock of leads that reassigned it; never mixed into `clock`."""
     segments: list[Segment] = []
@@ -48,8 +48,8 @@ class Visitor(Struct, array_like=True):
 
 
 class Reassignment(NamedTuple):
-    """A segment moved: `leave` are the owners to detach from, `gone` those whose redirect it will
-    not walk again. The caller attaches it to its new owner.
+    """A reassigned segment: `leave` are the owners to detach from, `gone` those whose redirect it will not follow
+    again. The caller attaches it to its new owner.
     """
 
     segment: int
@@ -58,7 +58,7 @@ class Reassignment(NamedTuple):
 
 
 def anonymous(visitor_id: str) -> str:
-    """The lead that an unclaimed visitor is."""
+    """The lead of an unclaimed visitor."""
     return ANONYMOUS + visitor_id
 
 
@@ -67,9 +67,9 @@ def is_anonymous(lead_id: str) -> bool:
 
 
 def first_home_lead(key: str) -> str:
-    """Whom a key stands for before any claim: `TENANT/v/VISITOR` or `TENANT/l/LEAD`."""
-    _, kind, name = key.split("/", 2)
-    return anonymous(name) if kind == "v" else name
+    """The lead of a key (`TENANT/v/VISITOR` or `TENANT/l/LEAD`) before any claim."""
+    _, id_kind, name = key.split("/", 2)
+    return anonymous(name) if id_kind == "v" else name
 
 
 def identity_id(key: str, segment: int) -> str:
@@ -84,55 +84,57 @@ def key_of_identity(identity: str) -> tuple[str, int]:
 
 
 def open_visitor(key: str) -> Visitor:
-    home = first_home_lead(key)
-    return Visitor(segments=[Segment(home, home)])
+    home_lead = first_home_lead(key)
+    return Visitor(segments=[Segment(home_lead, home_lead)])
 
 
 def claim(
     visitor: Visitor, key: str, lead_id: str, occurred_at: int, event_id: str
 ) -> tuple[int, Reassignment | None]:
-    """An event names a known lead: the segment it belongs to, and the move it causes, if any.
+    """An event names a known lead: (its segment, the reassignment that it causes, if any).
 
-    Handled also for repeated deliveries, since a retry after log-in claims, too. An anonymous
-    segment becomes the lead's; otherwise the lead's own segment is found or opened (a shared
-    device), and becomes the current one only if this claim is later than the last.
+    Repeated deliveries claim, too, since a retry after log-in does. An anonymous segment becomes the lead's.
+    Otherwise (a shared device) the lead's own segment is used or opened. It becomes the current one only if this
+    claim is later than the last.
     """
     stamp = (occurred_at, event_id, lead_id)
-    at, moved = visitor.current, None
-    home = visitor.segments[at].home
-    if home != lead_id:
-        if is_anonymous(home):
-            moved = rehome(visitor, at, lead_id)
+    segment, reassignment = visitor.current, None
+    home_lead = visitor.segments[segment].home
+    if home_lead != lead_id:
+        if is_anonymous(home_lead):
+            reassignment = rehome(visitor, segment, lead_id)
         else:
-            found = next((i for i, s in enumerate(visitor.segments) if s.home == lead_id), None)
-            at = _open_segment(visitor, key, lead_id) if found is None else found
-            if at < MOST_SEGMENTS and stamp > tuple(visitor.claim):
-                visitor.current = at
+            existing = next((i for i, s in enumerate(visitor.segments) if s.home == lead_id), None)
+            segment = _open_segment(visitor, key, lead_id) if existing is None else existing
+            if segment < MOST_SEGMENTS and stamp > tuple(visitor.claim):
+                visitor.current = segment
     if stamp > tuple(visitor.claim):
         visitor.claim = stamp
-    return at, moved
+    return segment, reassignment
 
 
 def _open_segment(visitor: Visitor, key: str, lead_id: str) -> int:
-    """One more person behind the key; beyond `MOST_SEGMENTS` everybody shares the last, so that nobody is
-    taken for another known lead.
+    """Add a person behind the key. Beyond `MOST_SEGMENTS` all share the last segment, so that no one is mistaken for
+    another known lead.
     """
     if len(visitor.segments) > MOST_SEGMENTS:
         return MOST_SEGMENTS
-    home = lead_id if len(visitor.segments) < MOST_SEGMENTS else anonymous(identity_id(key, MOST_SEGMENTS))
-    visitor.segments.append(Segment(home, home))
+    home_lead = (
+        lead_id if len(visitor.segments) < MOST_SEGMENTS else anonymous(identity_id(key, MOST_SEGMENTS))
+    )
+    visitor.segments.append(Segment(home_lead, home_lead))
     return len(visitor.segments) - 1
 
 
-def rehome(visitor: Visitor, at: int, home: str) -> Reassignment | None:
-    """The segment's person turns out to be `home`."""
+def rehome(visitor: Visitor, at: int, home_lead: str) -> Reassignment | None:
+    """Make `home_lead` the home of the segment."""
     segment = visitor.segments[at]
-    gone = frozenset((*segment.path, segment.home))
-    segment.home = home
+    former_homes = frozenset((*segment.path, segment.home))
+    segment.home = home_lead
     if not segment.born:
-        segment.owner = home
+        segment.owner = home_lead
         return None
-    return move(visitor, at, home, gone=gone)
+    return move(visitor, at, home_lead, gone=former_homes)
 
 
 def move(
@@ -144,7 +146,7 @@ def move(
     final: bool = False,
     gone: frozenset[str] = frozenset(),
 ) -> Reassignment:
-    """Give the segment to `to`, under the next epoch."""
+    """Reassign the segment to the lead `to`, under the next epoch."""
     segment = visitor.segments[at]
     leave = sorted({segment.owner, *gone} - {to})
     segment.epoch += 1
@@ -155,8 +157,8 @@ def move(
 def reassign(
     visitor: Visitor, at: int, *, holder: str, epoch: int, to: str | None, path: list[str], final: bool
 ) -> Reassignment | None:
-    """A lead asks for the segment to move: on to `to` if the lead still holds that very epoch, or
-    (None) back home, always, to walk the redirects anew.
+    """Reassign a segment as a lead asked: to `to` if that lead still owns it under this epoch. None: back to its home
+    lead in any case, from where it follows the redirects again.
     """
     if at >= len(visitor.segments):
         return None
@@ -169,14 +171,14 @@ def reassign(
 
 
 def park(visitor: Visitor, at: int, identity: str, epoch: int) -> Reassignment | None:
-    """A full lead refused the segment: it becomes an anonymous lead of its own."""
+    """A full lead refused the segment: it goes to an anonymous lead of its own."""
     if at >= len(visitor.segments) or visitor.segments[at].epoch != epoch:
         return None
     return move(visitor, at, anonymous(identity), final=True)
 
 
 class Forwarding(NamedTuple):
-    """Where a redirected lead sends an identity: `settles` means that it stays with this lead."""
+    """Where a redirected lead forwards an identity. `settles`: it stays with this lead."""
 
     to: str
     path: list[str]
@@ -185,7 +187,7 @@ class Forwarding(NamedTuple):
 
 
 def forwarding(lead_id: str, redirect: str, path: list[str]) -> Forwarding:
-    """The next step along redirects; a cycle settles on the smallest id in it, a long chain here."""
+    """The next step along redirects. A cycle settles on its smallest lead id, a chain that is too long on this lead."""
     walked = [*path, lead_id]
     if len(path) >= LONGEST_PATH:
         return Forwarding(lead_id, walked, final=True, settles=True)

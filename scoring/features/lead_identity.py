@@ -1,4 +1,4 @@
-"""What a lead holds of an identity, how that is stored, and what all of it together amounts to."""
+"""The state of an identity in a lead, its stored form, and the merged features of all identities."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ CODEC = 1
 
 
 class LeadIdentity(Struct):
-    """An identity's features under the epoch of its last attach; `home` is the lead it calls its own."""
+    """An identity's features under the epoch of its last attach; `home` is its home lead."""
 
     epoch: int
     home: str
@@ -26,26 +26,26 @@ class _Stored(Struct, array_like=True):
 _decode = msgpack.Decoder(_Stored).decode
 
 
-def encode_lead_identity(held: LeadIdentity) -> bytes:
-    return bytes([CODEC]) + msgpack.encode(_Stored(held.epoch, held.home, encode(held.features)))
+def encode_lead_identity(identity: LeadIdentity) -> bytes:
+    return bytes([CODEC]) + msgpack.encode(_Stored(identity.epoch, identity.home, encode(identity.features)))
 
 
 def decode_lead_identity(stored: bytes) -> LeadIdentity:
-    """Raises NewerCodec for what a newer version of Leadstream wrote."""
+    """Raises NewerCodec if a newer version of Leadstream wrote it."""
     if stored[0] > CODEC:
         raise NewerCodec(f"an identity of codec {stored[0]}, and this version reads up to {CODEC}")
-    found = _decode(stored[1:])
-    return LeadIdentity(found.epoch, found.home, decode(found.features))
+    decoded = _decode(stored[1:])
+    return LeadIdentity(decoded.epoch, decoded.home, decode(decoded.features))
 
 
-def merged(lead_id: str, held: Mapping[str, LeadIdentity]) -> Features:
-    """The lead's features: the only identity's own, or a merge in which the fields of the identities
-    at home here win over those that came with merged leads.
+def merged(lead_id: str, identities: Mapping[str, LeadIdentity]) -> Features:
+    """The lead's features: those of its only identity, or a merge. In a merge the fields of identities at home here
+    win over those of merged leads.
     """
-    if len(held) == 1:
-        (only,) = held.values()
+    if len(identities) == 1:
+        (only,) = identities.values()
         return only.features
-    parts = [held[identity] for identity in sorted(held)]
+    parts = [identities[identity] for identity in sorted(identities)]
     whole = merge([part.features for part in parts])
     whole.fields = merge_fields([(part.home == lead_id, part.features) for part in parts])
     return whole

@@ -1,9 +1,9 @@
-"""What a rule or a signal may ask of a value: each operator parses its operand once, then only tests.
+"""The operators of rules and signals. Each parses its operand once and gives a test of values.
 
-Texts compare without regard to case and surrounding space; digits in a text count as a number; a list
-passes if one of its items does. Nothing asked of a missing value holds, except `is_not_set`; so
-`not_equals` wants a value that differs. Tests are total over whatever a producer may send, and linear
-in its length: `matches` is RE2, and reads the first 1,024 characters.
+Texts compare without regard to case and surrounding space; digits in a text count as a number; a list passes if
+one of its items does. A missing value passes no test but `is_not_set`, so `not_equals` needs a value that
+differs. Tests are total over all values of producers, and linear in their length: `matches` is RE2 and reads the
+first 1,024 characters.
 """
 
 import math
@@ -22,7 +22,7 @@ LONGEST_PATTERN = 1_000
 LONGEST_TEXT = 1_024
 
 DIGITS = 30
-"""Of a number, before its point and behind it."""
+"""Of a number, on each side of its point."""
 _DIGITS = re.compile(rf"[+-]?\d{{1,{DIGITS}}}(\.\d{{1,{DIGITS}}})?", re.ASCII)
 
 
@@ -32,8 +32,8 @@ class OperandError(ValueError):
 
 class Operator(NamedTuple):
     parse: Callable[[Any], Test]
-    asks: str
-    """text, number, or any: what it can be asked of."""
+    operand_type: str
+    """text, number or any: the values that it can test."""
 
 
 def number(value: Any) -> Number | None:
@@ -49,15 +49,13 @@ def number(value: Any) -> Number | None:
 
 
 def has_bounded_digits(value: Decimal) -> bool:
-    """Is it finite, and has no more digits on either side than a text may have that spells a number? What
-    `1e999999999` means could not even be written down.
-    """
+    """Is it finite, with at most DIGITS digits on each side of its point? `1e999999999` would fill all memory."""
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and exponent >= -DIGITS and value.adjusted() < DIGITS
 
 
 def normalized(value: Any) -> Any:
-    """The value as it is compared: text without case and outer space, true and false as words."""
+    """The value in the form that is compared: text in lower case without outer space, true and false as words."""
     if isinstance(value, str):
         return value.strip().casefold()
     if isinstance(value, bool):
@@ -116,8 +114,8 @@ def _text(compare: Callable[[str, str], bool]) -> Callable[[Any], Test]:
             raise OperandError(f"wants a text, not {operand!r}")
         if len(operand) > LONGEST_TEXT:
             raise OperandError(f"a text has at most {LONGEST_TEXT} characters, not {len(operand)}")
-        wanted = normalized(operand)
-        return _any_item(lambda value: isinstance(value, str) and compare(normalized(value), wanted))
+        expected = normalized(operand)
+        return _any_item(lambda value: isinstance(value, str) and compare(normalized(value), expected))
 
     return parse
 
@@ -172,8 +170,8 @@ def _matches(operand: Any) -> Test:
         pattern = re2.compile(operand, options)
     except (re2.error, UnicodeError) as broken:
         reason = broken.args[0]
-        said = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
-        raise OperandError(f"{operand!r} is no regular expression that RE2 knows: {said}") from None
+        message = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
+        raise OperandError(f"{operand!r} is no regular expression that RE2 knows: {message}") from None
 
     def holds(value: Any) -> bool:
         if not isinstance(value, str):
@@ -201,7 +199,7 @@ def _flag(holds: Test) -> Callable[[Any], Test]:
     return parse
 
 
-_contains = _text(lambda value, wanted: wanted in value)
+_contains = _text(lambda value, expected: expected in value)
 
 OPERATORS: dict[str, Operator] = {
     "equals": Operator(_equals, "any"),
@@ -243,4 +241,4 @@ OPERATOR_TEXTS = {
     "is_set": "given",
     "is_not_set": "not given",
 }
-"""How an explanation says what was wanted."""
+"""Each operator in the words of an explanation."""

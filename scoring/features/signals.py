@@ -1,9 +1,9 @@
-"""What one event means for a lead's features, decided once, where the event first arrives.
+"""What one event means for a lead's features. It is decided once, where the event first arrives.
 
-`EFFECTS` classifies every event type: is it something the person did, does it show high intent, which
-profile fields does it fill. Models may define signals of their own; these are stored under
-`NAME@HASH`, the hash being that of the definition, so that a changed definition counts from zero and
-never mixes with what the old one counted. Total: no event that decoded can make `lift` raise.
+`EFFECTS` decides for every event type: is it an interaction (an event the person did), does it show high intent,
+which profile fields does it fill. Models may define signals of their own. These are stored as `NAME@HASH` with a
+hash of the definition, so that a changed definition counts from zero and never mixes with the old one. Total:
+`lift` raises for no event that decoded.
 """
 
 import json
@@ -28,7 +28,7 @@ MANUAL_STAGE = "manual_stage"
 
 LONGEST_ITEM = 16
 LARGEST_FIELD = 256
-"""Bytes of a profile field that features keep; what is longer is cut (the event keeps all of it)."""
+"""Bytes of a profile field in features; longer values are cut (the event keeps all of it)."""
 
 LARGEST_AMOUNT = 2**53
 
@@ -39,10 +39,10 @@ _THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 
 
 class Effect(NamedTuple):
-    """What every event of a type does."""
+    """What every event of one type means."""
 
-    acts: Callable[[Any], bool]
-    """Did the person do something: an interaction."""
+    is_interaction: Callable[[Any], bool]
+    """Did the person do something, rather than we, a clock or a system?"""
     fields: Callable[[Any], Mapping[str, Value]]
     high_intent: bool = False
 
@@ -59,7 +59,7 @@ def _no_fields(_: Event) -> Mapping[str, Value]:
     return {}
 
 
-def _given_fields(event: events.ProfileUpdated | events.FormSubmitted) -> Mapping[str, Value]:
+def _profile_fields(event: events.ProfileUpdated | events.FormSubmitted) -> Mapping[str, Value]:
     return {name: value for name, value in (event.fields or {}).items() if name != MANUAL_STAGE}
 
 
@@ -82,46 +82,46 @@ def _answer_field(event: events.QuestionAnswered) -> Mapping[str, Value]:
 
 
 def _consent_fields(event: events.ConsentChanged) -> Mapping[str, Value]:
-    given = {"email_consent": event.email, "sms_consent": event.sms}
-    return {name: value for name, value in given.items() if value is not None}
+    consent = {"email_consent": event.email, "sms_consent": event.sms}
+    return {name: value for name, value in consent.items() if value is not None}
 
 
-_ACT = Effect(_always, _no_fields)
+_INTERACTION = Effect(_always, _no_fields)
 _INTENT = Effect(_always, _no_fields, high_intent=True)
 _QUIET = Effect(_never, _no_fields)
 
 EFFECTS: dict[type[Event], Effect] = {
-    events.SessionStarted: _ACT,
+    events.SessionStarted: _INTERACTION,
     events.SessionEnded: _QUIET,
     events.SessionHeartbeat: _QUIET,
-    events.PageViewed: _ACT,
-    events.ElementClicked: _ACT,
-    events.LinkClicked: _ACT,
-    events.FormSubmitted: Effect(_always, _given_fields, high_intent=True),
-    events.ContentDownloaded: _ACT,
-    events.AdClicked: _ACT,
-    events.SocialInteraction: _ACT,
-    events.QrScanned: _ACT,
-    events.CatalogViewed: _ACT,
-    events.MessageReceived: _ACT,
-    events.GreetingReplied: _ACT,
+    events.PageViewed: _INTERACTION,
+    events.ElementClicked: _INTERACTION,
+    events.LinkClicked: _INTERACTION,
+    events.FormSubmitted: Effect(_always, _profile_fields, high_intent=True),
+    events.ContentDownloaded: _INTERACTION,
+    events.AdClicked: _INTERACTION,
+    events.SocialInteraction: _INTERACTION,
+    events.QrScanned: _INTERACTION,
+    events.CatalogViewed: _INTERACTION,
+    events.MessageReceived: _INTERACTION,
+    events.GreetingReplied: _INTERACTION,
     events.QuestionAnswered: Effect(_always, _answer_field),
-    events.QuestionsCompleted: _ACT,
+    events.QuestionsCompleted: _INTERACTION,
     events.ContactShared: Effect(_always, _contact_fields),
-    events.ProductClicked: _ACT,
+    events.ProductClicked: _INTERACTION,
     events.DemoRequested: _INTENT,
     events.CtaClicked: _INTENT,
     events.EmailSent: _QUIET,
-    events.EmailOpened: _ACT,
-    events.EmailClicked: _ACT,
-    events.EmailReplied: _ACT,
+    events.EmailOpened: _INTERACTION,
+    events.EmailClicked: _INTERACTION,
+    events.EmailReplied: _INTERACTION,
     events.SmsSent: _QUIET,
-    events.SmsReplied: _ACT,
+    events.SmsReplied: _INTERACTION,
     events.CallMade: Effect(lambda call: bool(call.answered), _no_fields),
     events.MeetingScheduled: _INTENT,
     events.PurchaseMade: _INTENT,
     events.ConsentChanged: Effect(_never, _consent_fields),
-    events.ProfileUpdated: Effect(_never, _given_fields),
+    events.ProfileUpdated: Effect(_never, _profile_fields),
     events.LeadIdentified: _QUIET,
     events.LeadsMerged: _QUIET,
     events.MergeUndone: _QUIET,
@@ -133,9 +133,9 @@ EFFECTS: dict[type[Event], Effect] = {
     events.NoteAdded: _QUIET,
     events.ExperimentExposed: _QUIET,
     events.LeadErased: _QUIET,
-    events.Custom: _ACT,
+    events.Custom: _INTERACTION,
 }
-"""Every event type, with nothing left to a default."""
+"""A decision for every event type, and no default."""
 
 
 EVENT_NAMES: dict[str, type[Event]] = {tag_of(event_type): event_type for event_type in EFFECTS}
@@ -143,62 +143,57 @@ EVENT_NAMES: dict[str, type[Event]] = {tag_of(event_type): event_type for event_
 _TAGS = {event_type: tag for tag, event_type in EVENT_NAMES.items()}
 
 
-def is_interaction(event: Event) -> bool:
-    """Did the person do something, rather than we, a clock or a system?"""
-    return EFFECTS[type(event)].acts(event)
-
-
 def may_be_interaction(kind: type[Event]) -> bool:
-    """Can an event of this type be something that the person did?"""
-    return EFFECTS[kind].acts is not _never
+    """Can an event of this type be an interaction?"""
+    return EFFECTS[kind].is_interaction is not _never
 
 
 def is_counted_always(signal: str) -> bool:
-    """Is it a signal of every lead, whatever the models define?"""
+    """Is the signal counted for every lead, without a definition in a model?"""
     return signal in EVENT_NAMES or signal in {INTERACTION, HIGH_INTENT} or signal.startswith(CUSTOM)
 
 
 class SignalError(ValueError):
-    """The definition of a signal makes no sense."""
+    """The definition of a signal is wrong."""
 
 
 class SignalDefinition(NamedTuple):
-    """A signal that a model defines: which events count, and as what."""
+    """A signal that a model defines: the events that it counts."""
 
     name: str
     stored: str
     """NAME@HASH"""
     event: str
     distinct: bool
-    """A set of values instead of a count."""
+    """True: a set of values; False: a count."""
     holds: Test
     item: Callable[[Event], Any]
 
 
 class HasSignals(Protocol):
-    """Whatever brings signals along: a model."""
+    """Anything with signals, such as a model."""
 
     @property
     def signals(self) -> tuple[SignalDefinition, ...]: ...
 
 
 def define_signal(name: str, table: Mapping[str, Any]) -> SignalDefinition:
-    """Read one entry of [signals]; SignalError says what is wrong with it."""
+    """Read one entry of [signals]; SignalError gives the reason if it is wrong."""
     if is_counted_always(name) or name in {QUESTIONS, "created"}:
         raise SignalError(f"{name!r} is counted anyway; choose another name")
-    given = dict(table)
-    event = given.pop("event", None)
+    conditions = dict(table)
+    event = conditions.pop("event", None)
     if not isinstance(event, str) or not (event in EVENT_NAMES or event.startswith(CUSTOM)):
         raise SignalError(f"event = {event!r} is no event type")
-    source = given.pop("source", None)
+    source = conditions.pop("source", None)
     if source is not None and not isinstance(source, str):
         raise SignalError(f"source = {source!r} is not a text")
-    distinct = given.pop("distinct", None)
+    distinct = conditions.pop("distinct", None)
     item = _no_item if distinct is None else _reader(event, distinct)
-    wheres = given.pop("where", [])
+    wheres = conditions.pop("where", [])
     if not isinstance(wheres, list) or not all(isinstance(where, dict) for where in wheres):
         raise SignalError("where wants a list of { field = ..., OPERATOR = ... }")
-    wheres = [given, *wheres] if given else wheres
+    wheres = [conditions, *wheres] if conditions else wheres
     tests = [_where(event, where) for where in wheres]
 
     def holds(happened: Any) -> bool:
@@ -222,20 +217,20 @@ class SignalCatalogue:
 
     @classmethod
     def of(cls, models: Iterable[HasSignals]) -> "SignalCatalogue":
-        """A signal that several models define alike counts once."""
+        """The signals of these models. A signal that several define alike counts once."""
         by_event: dict[str, dict[str, SignalDefinition]] = {}
         for model in models:
             for signal in model.signals:
                 by_event.setdefault(signal.event, {})[signal.stored] = signal
-        return cls({event: tuple(found.values()) for event, found in by_event.items()})
+        return cls({event: tuple(signals.values()) for event, signals in by_event.items()})
 
     def lift(self, event: Event, at: int, day: int) -> FeatureDelta:
-        """The event's effect. `at`: when it occurred, already clamped; `day`: its local day."""
+        """The event's feature delta. `at`: when it occurred, already clamped; `day`: its local day."""
         effect = EFFECTS[type(event)]
         name = signal_of(event)
         signals = [name]
-        acts = effect.acts(event)
-        if acts:
+        is_interaction = effect.is_interaction(event)
+        if is_interaction:
             signals.append(INTERACTION)
         if effect.high_intent:
             signals.append(HIGH_INTENT)
@@ -257,11 +252,11 @@ class SignalCatalogue:
             {name: _kept(value) for name, value in effect.fields(event).items()},
             items,
             _sums(event),
-            source_of(event) if acts else None,
+            source_of(event) if is_interaction else None,
         )
 
     def is_important_click(self, event: Event) -> bool:
-        """Does it match the signal that models call important_click?"""
+        """Does the event match a model's signal important_click?"""
         return any(
             defined.name == IMPORTANT_CLICK and defined.holds(event)
             for defined in self._by_event.get(signal_of(event), ())
@@ -269,7 +264,7 @@ class SignalCatalogue:
 
 
 def signal_of(event: Event) -> str:
-    """The name under which every event counts: its type, or custom:NAME."""
+    """The signal that every event counts as: its type, or custom:NAME."""
     return CUSTOM + event.name if isinstance(event, events.Custom) else _TAGS[type(event)]
 
 
@@ -336,8 +331,8 @@ def _reader(event: str, field: Any) -> Callable[[Event], Any]:
 
 
 def _items(value: Any) -> list[str]:
-    found = value if isinstance(value, list) else [value]
-    return [_item(each) for each in found if isinstance(each, str | int | float)]
+    values = value if isinstance(value, list) else [value]
+    return [_item(each) for each in values if isinstance(each, str | int | float)]
 
 
 def _item(value: str | float) -> str:

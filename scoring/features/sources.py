@@ -1,7 +1,7 @@
-"""Where an event says that a lead comes from: ads, partner, referral, organic, social, email or form.
+"""The source of a lead according to an event: ads, partner, referral, organic, social, email or form.
 
-The first such touch stands for the profile's source while nobody has given one. Total: a page address
-that cannot be read says nothing.
+The first such touchpoint is the profile's source until an event sets one. Total: a page address that cannot be
+read has no source.
 """
 
 from urllib.parse import urlsplit
@@ -27,9 +27,9 @@ _SEARCH_ENGINES = frozenset(
 
 
 def source_of(event: Event) -> str | None:
-    """Where the event says that the lead comes from; None if it says nothing about that.
+    """The source of the lead according to the event; None if it has none.
 
-    What a link was tagged with counts first, then the kind of event, then the page it came from.
+    The tags of the link decide first, then the event type, then the referring page.
     """
     context = event.context
     if context is not None and context.campaign is not None:

@@ -1,4 +1,4 @@
-"""What a rule looks at: one lead, or one session, at one moment."""
+"""What a rule reads: one lead, or one session, at one moment."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ from scoring.features.features import Features, Session, Signal, Value, WrittenF
 
 
 class Subject(NamedTuple):
-    """A lead as far as scores can see."""
+    """The parts of a lead that scores depend on."""
 
     features: Features
     stage: str = "new"
 
 
 class View(Struct, gc=False):
-    """A subject as of a moment, laid out for rules to read. Short-lived; never kept."""
+    """A subject at a moment, in the form that rules read. Never stored."""
 
     signals: dict[str, Signal]
     fields: dict[str, WrittenField]
@@ -34,14 +34,14 @@ NO_SESSION = Session(0, 0, 0, closed=True, pages=0, clicks=0, important_clicks=0
 
 def view_of(subject: Subject, as_of: int, zone: Calendar) -> View:
     features = subject.features
-    touch = features.first_touch
+    first_touch = features.first_touch
     return View(
         features.signals,
         features.fields,
         features.sets,
         features.sums,
         subject.stage,
-        None if touch is None else touch[2],
+        None if first_touch is None else first_touch[2],
         as_of,
         zone.day_of(as_of),
         NO_SESSION,
@@ -49,17 +49,17 @@ def view_of(subject: Subject, as_of: int, zone: Calendar) -> View:
 
 
 def view_of_session(session: Session) -> View:
-    """Rules that read a session see nothing else."""
+    """The view of a rule that reads a session; it contains nothing else."""
     return View({}, {}, {}, {}, "", None, session.last_at, 0, session)
 
 
 def created_at(signals: dict[str, Signal]) -> int | None:
-    """When the lead was first heard of."""
+    """The moment of the lead's first event."""
     return min([signal.first for signal in signals.values()], default=None)
 
 
 def profile_value(view: View, name: str) -> Value:
-    """A profile field. The stage is the lifecycle's; the source, unless given, that of the first touch."""
+    """A profile field. The stage comes from the lifecycle; the source, unless set, from the first touchpoint."""
     if name == "stage":
         return view.stage
     written = view.fields.get(name)

@@ -1,8 +1,8 @@
 """The lifecycle: which stage a lead is in, and what moves it on.
 
-Automatic moves go forward only; a person's move wins, and later acts may advance from it, never
-reverse it. Pure: given a compiled lifecycle, features, the bands that hold and a moment. A run ends:
-whatever was known when a stage was entered does not lead out of it again in a circle.
+Automatic moves only go forward. A person's move wins; later events may advance the lead from it, but never reverse
+it. Pure: its input is a compiled lifecycle, features, the qualifications that are met, and a moment. Every run
+ends: an event known when a stage was entered never leads out of that stage.
 """
 
 from importlib.resources import files
@@ -51,23 +51,23 @@ __all__ = [
 STAGE_MOVED = "moved by a person"
 CAME_WITH = "came with a merged lead"
 MOST_STEPS = 2 * len(STAGES)
-"""More than any run takes: each stage at most once, after what was carried, a person and one new act."""
+"""More than any run takes: each stage at most once, after a carried stage, a person's move and one new event."""
 
 
 class Position(Struct, array_like=True, gc=False):
-    """Where a lead stands: its stage, since when, when it qualified, and the last move by a person
-    that was obeyed (occurred_at, event_id).
+    """A lead's stage, since when, when it qualified, and the last move by a person that was applied (occurred_at,
+    event_id).
     """
 
     stage: Stage = "new"
     entered_at: int = 0
-    """Nothing that was known by then counts as having happened since. 0: it began here."""
+    """Events known by then do not count as later ones. 0: the lead began here."""
     qualified_at: int = -1
     obeyed: tuple[int, str] = (-1, "")
     armed: bool = True
-    """Every band may qualify it: none holds any more that held at a person's move."""
+    """True: every band may qualify the lead. False: some bands that it had at a person's move do not count yet."""
     missed: list[str] = []
-    """Qualifications that have once not held since, while it is not armed."""
+    """While not armed: the qualifications that it has since failed once, and that count again."""
 
 
 class StageMove(NamedTuple):
@@ -95,10 +95,10 @@ def run(
     merged: bool = False,
     carried: Carried | None = None,
 ) -> StageMove | None:
-    """Move the lead to the stage where nothing moves it further; the last step, if there was one.
+    """Move the lead until nothing moves it further. Returns the last step, or None without one.
 
-    `holds`: the qualifications that hold now. `merged`: an identity came or went, and `carried` is the
-    stage that it brought along.
+    `holds`: the qualifications that are met now. `merged`: an identity was attached or detached; `carried` is the
+    stage that came with it.
     """
     last = None
     if carried is not None and further_stage(position.stage, carried.stage) != position.stage:
@@ -123,32 +123,32 @@ def next_moment(
     holds: frozenset[Qualification],
     after: int,
 ) -> int:
-    """When time alone moves the lead on, if the bands stay as they are; INF if it does not."""
-    found = INF
+    """When time alone moves the lead on, if its bands do not change; INF: never."""
+    earliest = INF
     for transition in lifecycle.onward[position.stage]:
         if transition.inactive is not None and _applies(transition, position, features, holds):
             ripe = _ripe(transition, transition.inactive, position, features)
-            if after < ripe < found and ripe <= LATEST:
-                found = ripe
-    return found
+            if after < ripe < earliest and ripe <= LATEST:
+                earliest = ripe
+    return earliest
 
 
 def further_stage(a: Stage, b: Stage) -> Stage:
-    """The stage further along; the first one when they are level."""
-    return b if RANK.get(b, 0) > RANK.get(a, 0) else a
+    """The stage further along; the first one if they are level."""
+    return b if RANK[b] > RANK[a] else a
 
 
-def _enter(position: Position, stage: Stage, at: int, known: int) -> None:
-    """The lead is in `stage` since `at`; whoever is that far has qualified. `known`: the latest act
-    known by then, which may be dated ahead of the clock.
+def _enter(position: Position, stage: Stage, at: int, latest_event: int) -> None:
+    """The lead enters `stage` at `at`. From `qualified` on it has qualified. `latest_event`: the latest event known
+    by then, which may be dated ahead of the clock.
     """
-    position.stage, position.entered_at = stage, known
+    position.stage, position.entered_at = stage, latest_event
     if position.qualified_at < 0 and RANK[stage] >= RANK["qualified"]:
         position.qualified_at = at
 
 
 def _obey(position: Position, features: Features, *, merged: bool) -> Step | None:
-    """A person moved the lead since; on a merge it counts only if that is further along."""
+    """Apply a later move by a person. On a merge it counts only if its stage is further along."""
     move = features.fields.get(MANUAL_STAGE)
     if move is None or (move[0], move[1]) <= tuple(position.obeyed) or move[2] not in RANK:
         return None
@@ -168,7 +168,7 @@ def _advance(
     holds: frozenset[Qualification],
     as_of: int,
 ) -> Step | None:
-    """The next automatic step, or None at the fixpoint."""
+    """The next automatic step; None if there is none."""
     _arm(lifecycle, position, holds)
     for transition in lifecycle.onward[position.stage]:
         if not _applies(transition, position, features, holds):
@@ -179,7 +179,7 @@ def _advance(
 
 
 def _arm(lifecycle: Lifecycle, position: Position, holds: frozenset[Qualification]) -> None:
-    """What qualified already when a person moved the lead has to be missing once before it counts anew."""
+    """A band that the lead had at a person's move counts again once the lead has left it."""
     if position.armed:
         return
     position.missed = [
@@ -192,14 +192,16 @@ def _arm(lifecycle: Lifecycle, position: Position, holds: frozenset[Qualificatio
 def _applies(
     transition: Transition, position: Position, features: Features, holds: frozenset[Qualification]
 ) -> bool:
-    """Does everything hold that time alone does not change?
+    """Are all conditions met that time alone does not change?
 
-    What a person's move had seen already is no reason to undo it: only later acts count.
+    An event before a person's move does not undo the move: only later events count.
     """
     if transition.since == "qualifying" and position.qualified_at < 0:
         return False
-    wanted = transition.qualified_by
-    if wanted is not None and not (wanted in holds and (position.armed or wanted.key in position.missed)):
+    qualification = transition.qualified_by
+    if qualification is not None and not (
+        qualification in holds and (position.armed or qualification.key in position.missed)
+    ):
         return False
     if not transition.signals:
         return True
@@ -214,13 +216,13 @@ def _since(since: Since | None, position: Position) -> int:
             return position.qualified_at
         case "entering":
             return position.entered_at
-        case _:
+        case "move" | None:
             return position.obeyed[0]
 
 
 def _ripe(transition: Transition, inactive: int, position: Position, features: Features) -> int:
-    """When the lead has been inactive for long enough. If it had been so already when a person moved it,
-    it has that long once more.
+    """When the lead has been inactive for long enough. If it already was when a person moved it, the wait begins again
+    at that move.
     """
     signals = features.signals
     if INTERACTION in signals:
@@ -229,7 +231,7 @@ def _ripe(transition: Transition, inactive: int, position: Position, features: F
         idle_from = position.entered_at or created_at(signals) or 0
     if transition.since is not None:
         idle_from = max(idle_from, _since(transition.since, position))
-    moved_at, moved = position.obeyed
-    if moved and idle_from + inactive <= moved_at:
+    moved_at, move_id = position.obeyed
+    if move_id and idle_from + inactive <= moved_at:
         idle_from = moved_at
     return idle_from + inactive

@@ -1,7 +1,7 @@
-"""A lifecycle's text (TOML) read, checked and compiled. Refuses everything it does not fully understand.
+"""Reads, checks and compiles a lifecycle's text (TOML). Refuses everything that it does not fully understand.
 
-A refusal names the line, the transition and the reason, so that the person who wrote it can mend it.
-What is accepted never turns a lead back and never sends it round in a circle without a new act.
+A refusal names the line, the transition and the reason, so that the author can fix it. An accepted lifecycle never
+moves a lead back, and never in a circle without a new event.
 """
 
 import re
@@ -43,8 +43,8 @@ class LifecycleError(ValueError):
     """The text is refused; the message says where and why."""
 
 
-class _Wrong(Exception):
-    """What is wrong with a key of the transition at hand; None: with all of it."""
+class _TransitionError(Exception):
+    """What is wrong with a key of the current transition; key None: with the whole transition."""
 
     def __init__(self, key: str | None, reason: str) -> None:
         super().__init__(reason)
@@ -59,7 +59,7 @@ def compile_lifecycle(text: str) -> Lifecycle:
         raise _refusal(text, unknown[0], f"unknown; a lifecycle has {', '.join(_KEYS)}")
     name = document.get("lifecycle")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problem = "missing: give the lifecycle a name" if name is None else f"{_said(name)} is not a name"
+        problem = "missing: give the lifecycle a name" if name is None else f"{_shown(name)} is not a name"
         raise _refusal(text, "lifecycle", f"{problem} of small letters, digits, _ and -")
     if not isinstance(document.get("about", ""), str):
         raise _refusal(text, "about", "wants a text")
@@ -73,7 +73,7 @@ def compile_lifecycle(text: str) -> Lifecycle:
 
 
 def _onward(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
-    """Those that leave the stage: the one that leads furthest first, stages off the way last."""
+    """The transitions from the stage: the one that leads furthest first, those to side stages last."""
     return tuple(
         sorted(
             (transition for transition in transitions if stage in transition.sources),
@@ -82,48 +82,50 @@ def _onward(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition
     )
 
 
-def _transitions(text: str, given: Any) -> tuple[Transition, ...]:
-    if given is None:
+def _transitions(text: str, tables: Any) -> tuple[Transition, ...]:
+    if tables is None:
         raise _refusal(
             text,
             "transitions",
             "missing: write [[transitions]], or transitions = [] if only people move leads",
         )
-    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         raise _refusal(text, "transitions", "wants [[transitions]], one for each")
-    if len(given) > MOST_TRANSITIONS:
-        raise _refusal(text, "transitions", f"a lifecycle has at most {MOST_TRANSITIONS}, not {len(given)}")
-    found: list[Transition] = []
-    for number, table in enumerate(given):
+    if len(tables) > MOST_TRANSITIONS:
+        raise _refusal(text, "transitions", f"a lifecycle has at most {MOST_TRANSITIONS}, not {len(tables)}")
+    transitions: list[Transition] = []
+    for number, table in enumerate(tables):
         try:
             transition = _transition(table)
-            _refuse_circle(found, transition)
-        except _Wrong as wrong:
-            line = _line(text, number, len(given), wrong.key)
-            named = f"transition to {_said(table['to'])}" if "to" in table else f"transition {number + 1}"
+            _refuse_circle(transitions, transition)
+        except _TransitionError as wrong:
+            line = _line(text, number, len(tables), wrong.key)
+            named = f"transition to {_shown(table['to'])}" if "to" in table else f"transition {number + 1}"
             key = "" if wrong.key is None else f", {wrong.key}"
             raise LifecycleError(f"line {line}, {named}{key}: {wrong}") from None
-        found.append(transition)
-    return tuple(found)
+        transitions.append(transition)
+    return tuple(transitions)
 
 
 def _transition(table: Table) -> Transition:
     unknown = sorted(table.keys() - set(_OF_TRANSITION))
     if unknown:
-        raise _Wrong(unknown[0], f"unknown; a transition has {', '.join(_OF_TRANSITION)}")
+        raise _TransitionError(unknown[0], f"unknown; a transition has {', '.join(_OF_TRANSITION)}")
     to = table.get("to")
     if not _is_stage(to):
-        raise _Wrong("to", "missing: where to" if to is None else _no_stage(to))
+        raise _TransitionError("to", "missing: where to" if to is None else _no_stage(to))
     if to == "new":
-        raise _Wrong("to", "'new' is where leads begin, and no rule leads there")
+        raise _TransitionError("to", "'new' is where leads begin, and no rule leads there")
     sources = _sources(table.get("from"), to)
     signals = _signals(table.get("when"))
     days = table.get("inactive_days")
     if days is not None and not is_whole(days, 1, LONGEST_WAIT_DAYS):
-        raise _Wrong("inactive_days", f"is 1 to {LONGEST_WAIT_DAYS:,} days, not {_said(days)}")
+        raise _TransitionError("inactive_days", f"is 1 to {LONGEST_WAIT_DAYS:,} days, not {_shown(days)}")
     qualified_by = None if "qualified_by" not in table else _qualification(table["qualified_by"])
     if not signals and qualified_by is None and days is None:
-        raise _Wrong(None, "wants a condition: when, qualified_by or inactive_days, or several of them")
+        raise _TransitionError(
+            None, "wants a condition: when, qualified_by or inactive_days, or several of them"
+        )
     return Transition(
         to=to,
         sources=sources,
@@ -135,116 +137,120 @@ def _transition(table: Table) -> Transition:
     )
 
 
-def _sources(given: Any, to: Stage) -> tuple[Stage, ...]:
-    if not isinstance(given, list) or not given:
-        raise _Wrong("from", 'wants the stages that it leaves: from = ["new", "contacted"]')
+def _sources(stages: Any, to: Stage) -> tuple[Stage, ...]:
+    if not isinstance(stages, list) or not stages:
+        raise _TransitionError("from", 'wants the stages that it leaves: from = ["new", "contacted"]')
     sources: list[Stage] = []
-    for stage in given:
+    for stage in stages:
         if not _is_stage(stage):
-            raise _Wrong("from", _no_stage(stage))
+            raise _TransitionError("from", _no_stage(stage))
         if stage == to:
-            raise _Wrong("from", f"{to!r} is where it leads to")
+            raise _TransitionError("from", f"{to!r} is where it leads to")
         if stage in FUNNEL and to in FUNNEL and FUNNEL.index(stage) > FUNNEL.index(to):
-            raise _Wrong("from", f"a lead goes forward only, and {to!r} comes before {stage!r}")
+            raise _TransitionError("from", f"a lead goes forward only, and {to!r} comes before {stage!r}")
         sources.append(stage)
     return tuple(dict.fromkeys(sources))
 
 
-def _signals(given: Any) -> tuple[str, ...]:
-    if given is None:
+def _signals(names: Any) -> tuple[str, ...]:
+    if names is None:
         return ()
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_SIGNALS:
-        raise _Wrong("when", f'wants 1 to {MOST_SIGNALS} signals: when = ["form_submitted"]')
-    for name in given:
+    if not isinstance(names, list) or not 1 <= len(names) <= MOST_SIGNALS:
+        raise _TransitionError("when", f'wants 1 to {MOST_SIGNALS} signals: when = ["form_submitted"]')
+    for name in names:
         if not isinstance(name, str) or not _is_signal(name):
-            known = f"{INTERACTION}, {HIGH_INTENT}, custom:NAME or an event type such as form_submitted"
-            raise _Wrong("when", f"{_said(name)} is no signal; those are {known}")
-    return tuple(dict.fromkeys(given))
+            examples = f"{INTERACTION}, {HIGH_INTENT}, custom:NAME or an event type such as form_submitted"
+            raise _TransitionError("when", f"{_shown(name)} is no signal; those are {examples}")
+    return tuple(dict.fromkeys(names))
 
 
 def _is_signal(name: str) -> bool:
-    """Is it counted of every lead under this very name?"""
+    """Is it counted for every lead under exactly this name?"""
     if name == "custom" or (name.startswith("custom:") and not _CUSTOM.fullmatch(name)):
         return False
     return name in EVENT_NAMES or is_counted_always(name)
 
 
-def _since(given: Any, *, timed: bool) -> Since | None:
-    if given is None:
+def _since(value: Any, *, timed: bool) -> Since | None:
+    if value is None:
         return None
     for since in SINCE:
-        if given == since:
+        if value == since:
             if not timed:
-                raise _Wrong("since", "belongs to when or inactive_days")
+                raise _TransitionError("since", "belongs to when or inactive_days")
             return since
-    raise _Wrong("since", f"is {', '.join(SINCE[:-1])} or {SINCE[-1]}, not {_said(given)}")
+    raise _TransitionError("since", f"is {', '.join(SINCE[:-1])} or {SINCE[-1]}, not {_shown(value)}")
 
 
-def _qualification(given: Any) -> Qualification:
+def _qualification(table: Any) -> Qualification:
     form = '{ model = "rules", set = "stage", bands = ["mql"] }'
-    if not isinstance(given, dict) or given.keys() != set(_OF_QUALIFICATION):
-        raise _Wrong("qualified_by", f"wants {form}")
-    model, scale, bands = (given[key] for key in _OF_QUALIFICATION)
+    if not isinstance(table, dict) or table.keys() != set(_OF_QUALIFICATION):
+        raise _TransitionError("qualified_by", f"wants {form}")
+    model, scale, bands = (table[key] for key in _OF_QUALIFICATION)
     for name in (model, scale):
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name, re.ASCII):
-            raise _Wrong("qualified_by", f"{_said(name)} is no name of a model or of a set of bands")
+            raise _TransitionError(
+                "qualified_by", f"{_shown(name)} is no name of a model or of a set of bands"
+            )
     if (
         not isinstance(bands, list)
         or not 1 <= len(bands) <= MOST_BANDS
         or not all(isinstance(band, str) and band for band in bands)
     ):
-        raise _Wrong("qualified_by", f"wants 1 to {MOST_BANDS} names of bands, not {_said(bands)}")
+        raise _TransitionError("qualified_by", f"wants 1 to {MOST_BANDS} names of bands, not {_shown(bands)}")
     return Qualification(model, scale, tuple(sorted(set(bands))))
 
 
-def _reason(given: Any) -> str:
-    if not isinstance(given, str) or not given.strip() or len(given) > LONGEST_REASON:
-        raise _Wrong("reason", f"wants a text of 1 to {LONGEST_REASON} characters, which the history shows")
-    if not given.isprintable():
-        raise _Wrong("reason", "wants one line of plain text")
-    return given
+def _reason(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_REASON:
+        raise _TransitionError(
+            "reason", f"wants a text of 1 to {LONGEST_REASON} characters, which the history shows"
+        )
+    if not value.isprintable():
+        raise _TransitionError("reason", "wants one line of plain text")
+    return value
 
 
 def _refuse_circle(before: Iterable[Transition], new: Transition) -> None:
-    """Without a new act, no way may lead from where the transition goes to where it comes from."""
+    """Refuse a transition if others lead from its goal back to its source without a new event."""
     if new.wants_news:
         return
     edges = [(source, t.to) for t in (*before, new) if not t.wants_news for source in t.sources]
     for source in new.sources:
-        way = _way(edges, new.to, source)
-        if way:
-            circle = " -> ".join([source, *way])
-            raise _Wrong(
+        path = _path(edges, new.to, source)
+        if path:
+            circle = " -> ".join([source, *path])
+            raise _TransitionError(
                 None,
-                f"a lead could go round without a new act: {circle}; let one of these wait for an act "
-                'with when = [...] and since = "entering"',
+                f"a lead could move in a circle without a new event: {circle}; let one of these transitions wait for an "
+                'event with when = [...] and since = "entering"',
             )
 
 
-def _way(edges: Sequence[tuple[Stage, Stage]], start: Stage, goal: Stage) -> list[Stage]:
-    """The stages on a way from start to goal, both included; none if there is no way."""
-    ways: list[list[Stage]] = [[start]]
+def _path(edges: Sequence[tuple[Stage, Stage]], start: Stage, goal: Stage) -> list[Stage]:
+    """The stages on a path from start to goal, both included; empty if there is none."""
+    paths: list[list[Stage]] = [[start]]
     seen = {start}
-    while ways:
-        way = ways.pop(0)
-        if way[-1] == goal:
-            return way
+    while paths:
+        path = paths.pop(0)
+        if path[-1] == goal:
+            return path
         for source, to in edges:
-            if source == way[-1] and to not in seen:
+            if source == path[-1] and to not in seen:
                 seen.add(to)
-                ways.append([*way, to])
+                paths.append([*path, to])
     return []
 
 
-def _is_stage(given: Any) -> TypeGuard[Stage]:
-    return isinstance(given, str) and given in STAGES
+def _is_stage(value: Any) -> TypeGuard[Stage]:
+    return isinstance(value, str) and value in STAGES
 
 
-def _no_stage(given: Any) -> str:
-    return f"{_said(given)} is no stage; those are {', '.join((*FUNNEL, *SIDE_STAGES))}"
+def _no_stage(value: Any) -> str:
+    return f"{_shown(value)} is no stage; those are {', '.join((*FUNNEL, *SIDE_STAGES))}"
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
@@ -255,12 +261,12 @@ def _refusal(text: str, key: str, reason: str) -> LifecycleError:
 
 
 def _line(text: str, number: int, count: int, key: str | None) -> int:
-    """The line of a transition's key; of its header, where the key stands on no line of its own."""
+    """The line of a transition's key; the line of its header if the key has no line of its own."""
     headers = list(_HEADER.finditer(text))
     if len(headers) != count:
         return line_of(text, r"^[ \t]*\[*transitions\b")
-    mine = headers[number]
+    header = headers[number]
     end = headers[number + 1].start() if number + 1 < count else len(text)
-    named = None if key is None else re.compile(rf"^[ \t]*{re.escape(key)}\b", re.MULTILINE)
-    found = None if named is None else named.search(text, mine.end(), end)
-    return text.count("\n", 0, (found or mine).end()) + 1
+    key_pattern = None if key is None else re.compile(rf"^[ \t]*{re.escape(key)}\b", re.MULTILINE)
+    key_match = None if key_pattern is None else key_pattern.search(text, header.end(), end)
+    return text.count("\n", 0, (key_match or header).end()) + 1

@@ -1,7 +1,7 @@
-"""A lifecycle as a plan: the stages there are, and what moves a lead from one to another by itself.
+"""A compiled lifecycle: the stages, and the automatic transitions between them.
 
-Plain data. `scoring.lifecycle.lifecycle_text` makes it of a text and refuses what could turn back or go round;
-`scoring.lifecycle.lifecycle` applies it to a lead.
+Plain data. `scoring.lifecycle.lifecycle_text` compiles it from a text and refuses transitions that go back or in a
+circle; `scoring.lifecycle.lifecycle` applies it to a lead.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from schemas.events import Stage
 STAGES: tuple[Stage, ...] = get_args(Stage)
 FUNNEL: tuple[Stage, ...] = ("new", "contacted", "qualified", "engaged", "opportunity", "customer")
 SIDE_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in FUNNEL)
-"""Stages off the way."""
+"""Stages beside the funnel."""
 RANK: dict[Stage, int] = {
     stage: rank for rank, stage in enumerate((*FUNNEL[:-1], "churned", FUNNEL[-1]))
 } | dict.fromkeys(("recycled", "disqualified", "lost"), 0)
-"""How far a stage is: of two leads that are merged, the one further along gives its stage. Who churned was
-a customer once; who is one still has not churned, whichever of the two was silent.
+"""How far along a stage is. Of two merged leads, the one further along gives its stage. `churned` comes before
+`customer`: a lead that churned was a customer once, but a lead that is a customer has not churned.
 """
 
 Since = Literal["move", "qualifying", "entering"]
@@ -25,7 +25,7 @@ SINCE: tuple[Since, ...] = get_args(Since)
 
 
 class Qualification(NamedTuple):
-    """A model holds the lead in one of these bands."""
+    """The lead is in one of these bands of a model."""
 
     model: str
     scale: str
@@ -38,7 +38,7 @@ class Qualification(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """From any of `sources` to `to`, when everything holds that is given."""
+    """From any of `sources` to `to`, when all its conditions are met."""
 
     to: Stage
     sources: tuple[Stage, ...]
@@ -46,21 +46,22 @@ class Transition(NamedTuple):
     signals: tuple[str, ...] = ()
     """Any of these, later than `since`."""
     since: Since | None = None
-    """The person's last move, which counts in any case; when the lead qualified; when it came here."""
+    """move: a person's last move (which always counts); qualifying: when the lead qualified; entering: when it entered
+    this stage."""
     qualified_by: Qualification | None = None
     inactive: int | None = None
-    """So many milliseconds without an interaction."""
+    """Milliseconds without an interaction."""
 
     @property
     def wants_news(self) -> bool:
-        """Does it need an act that nobody knew of when the lead came to the stage it leaves?"""
+        """Does it need an event that was not known yet when the lead entered the stage?"""
         return bool(self.signals) and self.since == "entering"
 
 
 class Lifecycle(NamedTuple):
     name: str
     transitions: tuple[Transition, ...]
-    """As the text has them."""
+    """In the order of the text."""
     onward: Mapping[Stage, tuple[Transition, ...]]
-    """From each stage, in the order in which they are tried: the one that leads furthest first."""
+    """The transitions from each stage, in the order in which they are tried: the one that leads furthest first."""
     qualifications: tuple[Qualification, ...]

@@ -1,6 +1,6 @@
-"""The bands of a model's text: sets of thresholds, matrices of two groups, and what bands need.
+"""The bands of a model's text: sets of thresholds, matrices of two groups, and the requirements of bands.
 
-All sets have names of their own, and every refusal names the set and the reason.
+Every set has a name, and every refusal names the set and the reason.
 """
 
 import re
@@ -22,24 +22,24 @@ MOST_NEEDS = 8
 LONGEST_NEED_DAYS = 3_650
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-"""Of a model, a signal, a set of bands."""
+"""The name of a model, a signal or a set of bands."""
 
 Thresholds = list[tuple[Micro, str]]
 
 
 class _BandsError(ValueError):
-    """No set of bands."""
+    """The set of bands is wrong."""
 
 
 def scales_of(text: str, document: Table) -> dict[str, Thresholds]:
     """The sets of bands of the total."""
-    given = as_table(text, "bands", document.get("bands", {}))
-    if len(given) > MOST_SCALES:
+    tables = as_table(text, "bands", document.get("bands", {}))
+    if len(tables) > MOST_SCALES:
         raise model_refusal(
-            text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(given)}"
+            text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(tables)}"
         )
     scales = {}
-    for scale, bands in given.items():
+    for scale, bands in tables.items():
         try:
             scales[_named(scale)] = _thresholds(bands)
         except _BandsError as wrong:
@@ -51,15 +51,15 @@ def matrices_of(
     text: str,
     document: Table,
     groups: tuple[RuleGroup, ...],
-    slots: tuple[VectorEntry, ...],
+    entries: tuple[VectorEntry, ...],
     scales: Mapping[str, Any],
 ) -> dict[str, Matrix]:
-    """The sets of bands that two groups make together."""
-    given = as_table(text, "matrix", document.get("matrix", {}))
-    if len(given) > MOST_SCALES:
-        raise model_refusal(text, "matrix", f"a model has at most {MOST_SCALES}, not {len(given)}")
+    """The sets of bands that combine two groups."""
+    tables = as_table(text, "matrix", document.get("matrix", {}))
+    if len(tables) > MOST_SCALES:
+        raise model_refusal(text, "matrix", f"a model has at most {MOST_SCALES}, not {len(tables)}")
     matrices = {}
-    for name, table in given.items():
+    for name, table in tables.items():
         header = rf"^[ \t]*\[?matrix\.[\"']?{re.escape(name)}[\"']?\s*[\].=]"
         line = line_of(text, header + r"|^[ \t]*\[?matrix\b")
         where = f"line {line}, matrix.{name}"
@@ -74,7 +74,7 @@ def matrices_of(
         for side in ("rows", "columns"):
             line = line_of(text, rf"\b{side}\b", header)
             try:
-                axes.append(_axis(table[side], groups, slots))
+                axes.append(_axis(table[side], groups, entries))
             except _BandsError as wrong:
                 raise ModelError(f"line {line}, matrix.{name}, {side}: {wrong}") from None
         rows, columns = axes
@@ -101,17 +101,17 @@ def band_sets_of(
 def needs_of(
     text: str, document: Table, defined: Mapping[str, SignalDefinition], scales: Mapping[str, Thresholds]
 ) -> dict[str, tuple[Need, ...]]:
-    """What bands of the total ask for beside points."""
-    given = as_table(text, "needs", document.get("needs", {}))
+    """The requirements of the total's bands, beside points."""
+    tables = as_table(text, "needs", document.get("needs", {}))
     bands = {band for thresholds in scales.values() for _, band in thresholds}
     needs: dict[str, tuple[Need, ...]] = {}
     ids: set[int] = set()
-    for band, wanted in given.items():
+    for band, table in tables.items():
         header = rf"^[ \t]*\[+needs\.[\"']?{re.escape(band)}"
         where = f"line {line_of(text, header)}, needs.{band}"
         if band not in bands:
             raise ModelError(f"{where}: there is no band of this name")
-        several = wanted if isinstance(wanted, list) else [wanted]
+        several = table if isinstance(table, list) else [table]
         if not 1 <= len(several) <= MOST_NEEDS or not all(isinstance(need, dict) for need in several):
             raise ModelError(f"{where}: wants 1 to {MOST_NEEDS} tables")
         try:
@@ -119,18 +119,18 @@ def needs_of(
         except (RuleError, PhraseError, PointsError) as wrong:
             raise ModelError(f"{where}: {wrong}") from None
         active = [need.get("active", True) for need in several]
-        # Where all are switched off nobody reaches the band: that must not qualify anybody.
+        # No lead reaches a band whose criteria are all switched off: they must not qualify anyone.
         needs[band] = tuple(need for need, on in zip(compiled, active, strict=True) if on)
     return needs
 
 
 def compile_need(table: Mapping[str, Any], defined: Mapping[str, SignalDefinition], ids: set[int]) -> Need:
-    """One criterion; it has to make sense even if it is switched off. `ids` gains its own.
+    """Compile one criterion, also if it is switched off. Adds its id to `ids`.
 
     Raises RuleError, PhraseError or PointsError.
     """
-    given = dict(table)
-    name, number, active = given.pop("name", "criterion"), given.pop("id", None), given.pop("active", True)
+    rest = dict(table)
+    name, number, active = rest.pop("name", "criterion"), rest.pop("id", None), rest.pop("active", True)
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
     if number is not None and not is_whole(number, 1, LARGEST_ID):
@@ -141,7 +141,7 @@ def compile_need(table: Mapping[str, Any], defined: Mapping[str, SignalDefinitio
         ids.add(number)
     if not isinstance(active, bool):
         raise RuleError(f"active is true or false, not {active!r}")
-    return _need(given, defined)
+    return _need(rest, defined)
 
 
 def _named(scale: str) -> str:
@@ -164,7 +164,7 @@ def _thresholds(bands: Any) -> Thresholds:
     return sorted(thresholds, reverse=True)
 
 
-def _axis(table: Any, groups: tuple[RuleGroup, ...], slots: tuple[VectorEntry, ...]) -> Axis:
+def _axis(table: Any, groups: tuple[RuleGroup, ...], entries: tuple[VectorEntry, ...]) -> Axis:
     if not isinstance(table, dict) or table.keys() != {"group", "bands"}:
         raise _BandsError('wants { group = "...", bands = { name = threshold, ... } }')
     group = next((group for group in groups if group.name == table["group"]), None)
@@ -176,16 +176,16 @@ def _axis(table: Any, groups: tuple[RuleGroup, ...], slots: tuple[VectorEntry, .
         thresholds = _thresholds(table["bands"])
     except _BandsError as wrong:
         raise _BandsError(f"bands{wrong}") from None
-    mine = [place for place, slot in enumerate(slots) if slot.group == group.name]
-    lines = slice(mine[0], mine[-1] + 1) if mine else slice(0, 0)
+    own = [index for index, entry in enumerate(entries) if entry.group == group.name]
+    lines = slice(own[0], own[-1] + 1) if own else slice(0, 0)
     return Axis(group.name, thresholds, lines, group.weight)
 
 
-def _need(given: Table, defined: Mapping[str, SignalDefinition]) -> Need:
-    fields, actions = given.pop("fields", []), given.pop("actions", [])
-    within, minimum = given.pop("within_days", None), milli(given.pop("minimum", -1_000_000))
-    if given:
-        raise RuleError(f"unknown: {', '.join(given)}")
+def _need(table: Table, defined: Mapping[str, SignalDefinition]) -> Need:
+    fields, actions = table.pop("fields", []), table.pop("actions", [])
+    within, minimum = table.pop("within_days", None), milli(table.pop("minimum", -1_000_000))
+    if table:
+        raise RuleError(f"unknown: {', '.join(table)}")
     for names in (fields, actions):
         if (
             not isinstance(names, list)

@@ -1,8 +1,8 @@
-"""How an `each` rule counts when it limits repetitions or lets what it counts fade.
+"""How an `each` rule counts if it limits repetitions or its points decay.
 
-`times` and `times_a_day` limit how often acts count, the latest first; `half_life_days` and `fades` make
-an act count less with its age in local days. All of it is exact: what acts count is a sum of whole
-shares, and the rule's points are cut to thousandths, towards zero, once, at its end.
+`times` and `times_a_day` limit how many events count, the latest first; with `half_life_days` and `fades` an event
+counts less with its age in local days. All of it is exact: events count in whole shares, and the rule's points are
+cut to thousandths, towards zero, once, at the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,68 +23,68 @@ UNLIMITED = 1 << 62
 
 
 class CountingError(ValueError):
-    """The rule cannot count so."""
+    """The rule's limits or decay are wrong."""
 
 
 class Occurrences(NamedTuple):
-    acts: int
-    """How many count."""
+    counted: int
+    """How many events count."""
     shares: int
-    """What they count together, in parts of an act."""
+    """What they count in all, in parts of an event."""
 
 
 Aged = tuple[int, Sequence[int]]
-"""How many days the latest are old, and the acts of each day from there, the latest first."""
+"""The age of the latest event in days, and the events of each day before it, the latest day first."""
 
 
 class Counting(NamedTuple):
-    """How a rule counts that does not simply count all."""
+    """How a rule counts that does not count every event in full."""
 
-    tally: Callable[[View], Occurrences]
+    occurrences: Callable[[View], Occurrences]
     parts: int
-    """Of a whole act."""
-    fading: str
-    """In words; empty if an act counts the same at any age."""
+    """Parts of a whole event."""
+    decay_text: str
+    """The decay in words; empty if an event counts the same at any age."""
 
     def award(self, points: Milli, view: View) -> Milli:
-        worth = abs(points) * self.tally(view).shares // self.parts
+        worth = abs(points) * self.occurrences(view).shares // self.parts
         return worth if points > 0 else -worth
 
 
-def compile_counting(given: dict[str, Any], phrases: Sequence[Phrase]) -> Counting | None:
-    """Take the rule's KEYS and understand them; None if there are none. Raises CountingError."""
-    if not any(key in given for key in COUNTING_KEYS):
+def compile_counting(table: dict[str, Any], phrases: Sequence[Phrase]) -> Counting | None:
+    """Remove COUNTING_KEYS from the rule's table and compile them; None if it has none. Raises CountingError."""
+    if not any(key in table for key in COUNTING_KEYS):
         return None
-    times = _limit(given, "times", MOST_TIMES)
-    in_days = [key for key in COUNTING_KEYS[1:] if key in given]
+    times = _limit(table, "times", MOST_TIMES)
+    in_days = [key for key in COUNTING_KEYS[1:] if key in table]
     if not in_days:
         return Counting(_up_to(times, phrases), 1, "")
     windows = [phrase.days for phrase in phrases if phrase.days is not None]
     if len(windows) != len(phrases):
         without = next(phrase.text for phrase in phrases if phrase.days is None)
         raise CountingError(f"{in_days[0]} wants a window, x in N days, and {without!r} is none")
-    a_day = _limit(given, "times_a_day", MOST_A_DAY)
-    shares, parts, fading = _shares(given, windows)
-    return Counting(_by_age(windows, times, a_day, shares), parts, fading)
+    a_day = _limit(table, "times_a_day", MOST_A_DAY)
+    shares, parts, decay_text = _shares(table, windows)
+    return Counting(_by_age(windows, times, a_day, shares), parts, decay_text)
 
 
-def _limit(given: dict[str, Any], key: str, most: int) -> int:
-    if key not in given:
+def _limit(table: dict[str, Any], key: str, most: int) -> int:
+    if key not in table:
         return UNLIMITED
-    value = given.pop(key)
+    value = table.pop(key)
     if not is_whole(value, 1, most):
         raise CountingError(f"{key} is a whole number from 1 to {most:,}, not {shorten_value(value)}")
     return int(value)
 
 
-def _shares(given: dict[str, Any], windows: Sequence[Days]) -> tuple[tuple[int, ...], int, str]:
-    """(what an act of so many days counts, of how many parts, in words)"""
+def _shares(table: dict[str, Any], windows: Sequence[Days]) -> tuple[tuple[int, ...], int, str]:
+    """(what an event counts at each age in days, the parts of a whole event, the decay in words)"""
     lengths = sorted({window.length for window in windows})
-    if "half_life_days" in given and "fades" in given:
+    if "half_life_days" in table and "fades" in table:
         raise CountingError("half_life_days or fades, not both")
-    if "half_life_days" in given:
+    if "half_life_days" in table:
         try:
-            days = half_life_days(given.pop("half_life_days"))
+            days = half_life_days(table.pop("half_life_days"))
         except HalfLifeError as wrong:
             raise CountingError(str(wrong)) from None
         return (
@@ -92,73 +92,73 @@ def _shares(given: dict[str, Any], windows: Sequence[Days]) -> tuple[tuple[int, 
             SHARES,
             "halved every day" if days == 1 else f"halved every {days:f} days",
         )
-    if "fades" not in given:
+    if "fades" not in table:
         return (1,) * lengths[-1], 1, ""
-    if (fades := given.pop("fades")) != "linear":
+    if (fades := table.pop("fades")) != "linear":
         raise CountingError(f'fades = "linear" is all there is, not {fades!r}')
     if len(lengths) > 1:
-        raise CountingError(f'fades = "linear" wants windows of one length, not {_and(lengths)} days')
+        raise CountingError(f'fades = "linear" wants windows of one length, not {_joined(lengths)} days')
     (length,) = lengths
     return tuple(range(length, 0, -1)), length, f"fading over {length} {'day' if length == 1 else 'days'}"
 
 
-def _and(lengths: Sequence[int]) -> str:
+def _joined(lengths: Sequence[int]) -> str:
     return " and ".join(str(length) for length in lengths)
 
 
 def _up_to(times: int, phrases: Sequence[Phrase]) -> Callable[[View], Occurrences]:
     reads = [phrase.read for phrase in phrases]
 
-    def tally(view: View) -> Occurrences:
-        acts = min(sum([read(view) for read in reads]), times)
-        return Occurrences(acts, acts)
+    def occurrences(view: View) -> Occurrences:
+        count = min(sum([read(view) for read in reads]), times)
+        return Occurrences(count, count)
 
-    return tally
+    return occurrences
 
 
 def _by_age(
     windows: Sequence[Days], times: int, a_day: int, shares: Sequence[int]
 ) -> Callable[[View], Occurrences]:
-    acts_of = _of_one(windows[0], a_day) if len(windows) == 1 else _of_several(windows, a_day)
+    count_days = _of_one(windows[0], a_day) if len(windows) == 1 else _of_several(windows, a_day)
 
-    def tally(view: View) -> Occurrences:
-        age, acts = acts_of(view)
-        counted = sum(acts)
+    def occurrences(view: View) -> Occurrences:
+        age, by_day = count_days(view)
+        counted = sum(by_day)
         if counted > times:
-            acts, counted = _latest(acts, times), times
-        return Occurrences(counted, sum(map(mul, acts, islice(shares, age, None))))
+            by_day, counted = _latest(by_day, times), times
+        return Occurrences(counted, sum(map(mul, by_day, islice(shares, age, None))))
 
-    return tally
+    return occurrences
 
 
 def _of_one(window: Days, a_day: int) -> Callable[[View], tuple[int, bytes]]:
     kept_of = bytes(min(count, a_day, window.most) for count in range(256))
 
-    def acts_of(view: View) -> tuple[int, bytes]:
-        found = view.signals.get(window.signal)
-        if found is None:
+    def count_days(view: View) -> tuple[int, bytes]:
+        signal = view.signals.get(window.signal)
+        if signal is None:
             return 0, b""
-        days = days_in(found, view.day - window.length, view.day)
-        return max(view.day - found.last_day, 0), days.translate(kept_of)[::-1]
+        days = days_in(signal, view.day - window.length, view.day)
+        return max(view.day - signal.last_day, 0), days.translate(kept_of)[::-1]
 
-    return acts_of
+    return count_days
 
 
 def _of_several(windows: Sequence[Days], a_day: int) -> Callable[[View], Aged]:
     each = [_of_one(window, UNLIMITED) for window in windows]
 
-    def acts_of(view: View) -> Aged:
-        found = [bytes(age) + acts for age, acts in [of_one(view) for of_one in each] if acts]
-        together = [sum(of_day) for of_day in zip_longest(*found, fillvalue=0)]
+    def count_days(view: View) -> Aged:
+        several = [bytes(age) + by_day for age, by_day in [of_one(view) for of_one in each] if by_day]
+        together = [sum(of_day) for of_day in zip_longest(*several, fillvalue=0)]
         return 0, together if a_day == UNLIMITED else [min(count, a_day) for count in together]
 
-    return acts_of
+    return count_days
 
 
-def _latest(acts: Sequence[int], times: int) -> list[int]:
-    """The first so many of them."""
+def _latest(by_day: Sequence[int], times: int) -> list[int]:
+    """The latest events only, up to `times`."""
     kept = []
-    for count in acts:
+    for count in by_day:
         kept.append(min(count, times))
         times -= kept[-1]
         if not times:

@@ -1,8 +1,8 @@
-"""Crossings: a score rises through a threshold, once.
+"""Crossings: a score rises through a threshold, and the threshold fires once.
 
-Compared on rounded totals. A threshold fires on rising while armed and is disarmed by that, also
-when it was silent; it is armed again only by a drop that no move of an identity caused, so that
-merges and splits alone never fire twice.
+Rounded totals are compared. A threshold that is armed fires on a rise and is then disarmed, also if the crossing
+was silent. Only a drop that no attached or detached identity caused arms it again, so that merges and splits
+alone never fire it twice.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Crossings(NamedTuple):
 
 
 def marks_of(scale: str, thresholds: Sequence[tuple[Micro, str]]) -> list[tuple[int, str]]:
-    """What of a set of bands can be crossed: (whole points, SCALE:BAND). Everybody is above 0."""
+    """The thresholds of a set of bands: (whole points, SCALE:BAND), without those at or below 0."""
     return [(rounded(at), f"{scale}:{band}") for at, band in thresholds if at > 0]
 
 
@@ -26,8 +26,8 @@ def cross(
 ) -> Crossings:
     """Which of `thresholds` (points, name) a total that goes from `before` to `after` fires.
 
-    `disarmed` are the names that have fired; returned as it is afterwards. `moved`: an attach, a
-    detach or a redirect caused the change. A jump fires every threshold in between, lowest first.
+    `disarmed` are the names that have fired; the result has the new ones. `moved`: an attached or detached identity
+    or a redirect caused the change. A jump fires every threshold in between, the lowest first.
     """
     if before == after:
         return Crossings([], list(disarmed))

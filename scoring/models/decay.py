@@ -1,7 +1,7 @@
-"""How points fade with days: shares of a half-life, exact decimals, the same on every machine.
+"""How points decay with days: exact shares of a half-life, the same on every machine.
 
-A share is what is left after so many whole days, cut after twelve decimals; at whole half-lives it is
-exactly a half, a quarter ... No float takes part.
+A share is what is left after a number of whole days, cut after twelve decimals. At whole half-lives it is exactly
+a half, a quarter ... No float is used.
 """
 
 from decimal import Decimal, localcontext
@@ -12,16 +12,16 @@ from scoring.features.operators import number
 from scoring.models.text_refusals import shorten_value
 
 DECAYED_AFTER = 3_650
-"""Days after which a half-life takes no more."""
+"""Days after which a half-life takes nothing more."""
 
 SHARES = 10**12
 
 _BEYOND_DOUBT = Decimal("1e-30")
-"""Less than any real share lacks, more than sixty digits get wrong."""
+"""Added before a share is cut: more than the error of sixty digits, less than changes a real share."""
 
 
 class HalfLifeError(ValueError):
-    """Not a number of days in which points can halve."""
+    """The value is no half-life in days."""
 
 
 def half_life_days(value: Any) -> Decimal:
@@ -33,7 +33,7 @@ def half_life_days(value: Any) -> Decimal:
 
 @lru_cache(maxsize=64)
 def half_life(days: Decimal) -> tuple[int, ...]:
-    """What is left after 0, 1, 2 ... days, of SHARES."""
+    """What is left of SHARES after 0, 1, 2 ... days."""
     with localcontext() as exact:
         exact.prec = 60
         daily, left, shares = Decimal(2) ** (-1 / days), Decimal(SHARES), []

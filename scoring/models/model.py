@@ -1,7 +1,7 @@
-"""Scoring models, as everything outside this package uses them.
+"""Scoring models: the names that other packages use.
 
-A model is a text; `compile_model` makes it a plan, `conclude` applies that to a lead at a moment,
-`next_timer` says when time alone changes the result, `difference` makes ledger lines of two results.
+A model is a text. `compile_model` compiles it, `conclude` applies it to a lead at a moment, `next_timer` computes
+when time alone changes the result, and `difference` gives the ledger lines between two results.
 """
 
 from importlib.resources import files
@@ -44,12 +44,12 @@ __all__ = [
 
 
 def built_in_models() -> dict[str, str]:
-    """The texts of the models that come with Leadstream and score from the first start, by name."""
+    """The texts of the built-in models that are active from the first start, by name."""
     return _texts(files("scoring") / "models")
 
 
 def optional_models() -> dict[str, str]:
-    """The texts of the models that come with Leadstream, and score once somebody publishes them."""
+    """The texts of the built-in models that are active only once they are published, by name."""
     return _texts(files("scoring") / "models" / "optional")
 
 
@@ -59,5 +59,5 @@ def all_models() -> dict[str, str]:
 
 
 def _texts(folder: Traversable) -> dict[str, str]:
-    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return {name.removesuffix(".toml"): (folder / name).read_text(encoding="utf-8") for name in found}
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): (folder / name).read_text(encoding="utf-8") for name in names}

@@ -1,7 +1,7 @@
-"""A model's text (TOML) read, checked and compiled. Refuses everything it does not fully understand.
+"""Reads, checks and compiles a model's text (TOML). Refuses everything that it does not fully understand.
 
-A refusal names the line, the group, the rule and the reason, so that the person who wrote the rule can
-mend it. Limits on size keep a hostile or mistaken text from costing more than a moment.
+A refusal names the line, the group, the rule and the reason, so that the author can fix the rule. Limits on size
+keep hostile or wrong texts cheap to refuse.
 """
 
 import re
@@ -69,8 +69,8 @@ def compile_model(text: str) -> Model:
     rounding = _one_of(text, document, "round", "half up") is not None
     limited = lowest is not None or highest is not None
     bodies = [rule.body for group in groups for rule in group.rules]
-    fading = Reads(signals=frozenset({INTERACTION} if decay else ()))
-    reads = join_reads([*(body.reads for body in bodies), _needed(needs), fading])
+    interaction_reads = Reads(signals=frozenset({INTERACTION} if decay else ()))
+    reads = join_reads([*(body.reads for body in bodies), _needed(needs), interaction_reads])
     moments = [moment for body in bodies for moment in body.moments]
     moments += [
         (action, need.within)
@@ -79,14 +79,14 @@ def compile_model(text: str) -> Model:
         for action in need.actions
         if need.within is not None
     ]
-    slots = vector_entries(
+    entries = vector_entries(
         groups, limited=limited, decays=decay is not None, mean=mean is not None, rounding=rounding
     )
-    matrices = matrices_of(text, document, groups, slots, scales)
+    matrices = matrices_of(text, document, groups, entries, scales)
     return Model(
         name=name,
         groups=groups,
-        slots=slots,
+        slots=entries,
         scales=scales,
         matrices=matrices,
         band_sets=band_sets_of(scales, matrices),
@@ -110,23 +110,23 @@ def _mean(text: str, document: Table) -> Mean | None:
         if "lead" in document:
             raise model_refusal(text, "lead", 'only a model that reads = "session" has it')
         return None
-    given = as_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
-    if given.pop("mean_of", None) != "ended sessions":
+    table = as_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
+    if table.pop("mean_of", None) != "ended sessions":
         raise model_refusal(text, "lead", 'mean_of = "ended sessions" is missing')
-    latest, half = given.pop("latest", MOST_SESSIONS), given.pop("half_life_days", None)
+    latest, half = table.pop("latest", MOST_SESSIONS), table.pop("half_life_days", None)
     if not is_whole(latest, 1, MOST_SESSIONS):
         raise model_refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
-    if given:
-        raise model_refusal(text, "lead", f"unknown: {', '.join(given)}")
+    if table:
+        raise model_refusal(text, "lead", f"unknown: {', '.join(table)}")
     return Mean(latest, () if half is None else _shares(text, "lead", half))
 
 
 def _signals(text: str, document: Table) -> dict[str, SignalDefinition]:
-    given = as_table(text, "signals", document.get("signals", {}))
-    if len(given) > MOST_SIGNALS:
-        raise model_refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(given)}")
+    tables = as_table(text, "signals", document.get("signals", {}))
+    if len(tables) > MOST_SIGNALS:
+        raise model_refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(tables)}")
     defined = {}
-    for name, table in given.items():
+    for name, table in tables.items():
         where = line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
         if not NAME.fullmatch(name) or not isinstance(table, dict):
             raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
@@ -138,20 +138,20 @@ def _signals(text: str, document: Table) -> dict[str, SignalDefinition]:
 
 
 def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[RuleGroup, ...]:
-    given = as_table(text, "groups", document.get("groups"))
-    if not 1 <= len(given) <= MOST_GROUPS:
-        raise model_refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(given)}")
-    count = sum(map(_active_rules, given.values()))
+    tables = as_table(text, "groups", document.get("groups"))
+    if not 1 <= len(tables) <= MOST_GROUPS:
+        raise model_refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(tables)}")
+    count = sum(map(_active_rules, tables.values()))
     if count > MOST_RULES:
         raise model_refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
     ids: set[int] = set()
     return tuple(
-        _group(text, name, table, defined, ids, by_session=by_session) for name, table in given.items()
+        _group(text, name, table, defined, ids, by_session=by_session) for name, table in tables.items()
     )
 
 
 def _active_rules(group: Any) -> int:
-    """How many rules of a group there are to compile, whether or not they make sense."""
+    """The number of a group's active rules, valid or not."""
     rules = group.get("rules") if isinstance(group, dict) else None
     if not isinstance(rules, list):
         return 0
@@ -161,7 +161,7 @@ def _active_rules(group: Any) -> int:
 def _group(
     text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool
 ) -> RuleGroup:
-    """`ids` are those of the rules before it, and gain those of its own."""
+    """Compile a group. `ids` are those of earlier rules; adds its own."""
     header = rf"^[ \t]*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
     where = f"line {line_of(text, header)}, group {name!r}"
     if not isinstance(table, dict) or not 1 <= len(name) <= LONGEST_NAME:
@@ -169,8 +169,8 @@ def _group(
     unknown = sorted(table.keys() - {"weight", "min", "max", "rules"})
     if unknown:
         raise ModelError(f"{where}: unknown: {', '.join(unknown)}")
-    given = table.get("rules", [])
-    if not isinstance(given, list) or not all(isinstance(rule, dict) for rule in given):
+    rule_tables = table.get("rules", [])
+    if not isinstance(rule_tables, list) or not all(isinstance(rule, dict) for rule in rule_tables):
         raise ModelError(f"{where}: rules wants a list of {{ name = ..., ... }}")
     try:
         weight = milli(table.get("weight", 1))
@@ -181,7 +181,7 @@ def _group(
         raise ModelError(f"{where}: weight is 0 to 100, not {table['weight']}")
     rules: list[Rule] = []
     taken: set[str] = set()
-    for rule in given:
+    for rule in rule_tables:
         try:
             compiled = _rule(rule, defined, taken, ids, by_session=by_session)
         except RuleError as wrong:
@@ -195,7 +195,7 @@ def _group(
 
 
 def _rule(table: Table, defined: Defined, taken: set[str], ids: set[int], *, by_session: bool) -> Rule | None:
-    """None if it is switched off; even then it has to make sense."""
+    """Compile a rule; None if it is switched off. A rule that is switched off must be valid, too."""
     compiled = compile_rule(table, defined)
     if compiled.name in taken:
         raise RuleError("two rules of the group have this name")
@@ -217,15 +217,15 @@ def _rule(table: Table, defined: Defined, taken: set[str], ids: set[int], *, by_
 def _decay(text: str, document: Table) -> Decay | None:
     if "decay" not in document:
         return None
-    given = as_table(text, "decay", document["decay"])
-    if given.pop("per", "inactive day") != "inactive day":
+    table = as_table(text, "decay", document["decay"])
+    if table.pop("per", "inactive day") != "inactive day":
         raise model_refusal(text, "decay", 'per = "inactive day" is all there is')
-    if len(given) != 1 or not given.keys() <= {"points", "half_life_days"}:
+    if len(table) != 1 or not table.keys() <= {"points", "half_life_days"}:
         raise model_refusal(text, "decay", "wants points = ... or half_life_days = ...")
-    if "half_life_days" in given:
-        return Decay(0, _shares(text, "decay", given["half_life_days"]))
+    if "half_life_days" in table:
+        return Decay(0, _shares(text, "decay", table["half_life_days"]))
     try:
-        points = milli(given["points"]) * 1000
+        points = milli(table["points"]) * 1000
     except PointsError as wrong:
         raise model_refusal(text, "decay", str(wrong)) from None
     if points <= 0:
@@ -266,13 +266,13 @@ def _needed(needs: dict[str, tuple[Need, ...]]) -> Reads:
 
 def _windows(several: list[Windows]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
     lengths = _gathered((windows.signal, length) for windows in several for length in windows.lengths)
-    fading = _gathered((w.signal, length) for w in several if w.fading for length in w.lengths)
-    longest = {signal: each[-1] for signal, each in fading}
+    decaying = _gathered((w.signal, length) for w in several if w.decaying for length in w.lengths)
+    longest = {signal: each[-1] for signal, each in decaying}
     return tuple((signal, each, longest.get(signal, 0)) for signal, each in lengths)
 
 
 def _gathered(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    found: dict[str, set[int]] = {}
+    gathered: dict[str, set[int]] = {}
     for name, value in pairs:
-        found.setdefault(name, set()).add(value)
-    return tuple((name, tuple(sorted(values))) for name, values in found.items())
+        gathered.setdefault(name, set()).add(value)
+    return tuple((name, tuple(sorted(values))) for name, values in gathered.items())

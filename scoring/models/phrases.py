@@ -1,8 +1,8 @@
-"""The phrases by which a rule says what it reads: `email_opened in 30 days`, `hours since interaction`.
+"""Phrases: what a rule reads, such as `email_opened in 30 days` or `hours since interaction`.
 
-A phrase knows how to read its value, what of a lead's features that is (so that an event which touches
-none of it costs nothing), and at which moments time alone may change it: when a day enters or leaves a
-window, or when a number of whole units since something has passed.
+A phrase has a function that reads its value, the parts of a lead's features that it depends on (so that other
+events cost nothing), and the moments at which time alone may change it: when a day enters or leaves a window, or
+when another whole unit has passed since a signal.
 """
 
 import re
@@ -23,11 +23,11 @@ from scoring.features.view import View, created_at, profile_value
 
 CREATED = "created"
 CREATED_ON = "created_at"
-"""The day of the creation in UTC, as the number that its digits make: 20250131."""
+"""The day of creation in UTC as a number: 20250131."""
 
 LONGEST_WINDOW = 90
 MOST_A_DAY = 255
-"""What features keep of a day."""
+"""The most that features count on one day."""
 
 UNITS = {"seconds": 1_000, "minutes": 60_000, "hours": HOUR, "days": DAY}
 
@@ -38,15 +38,15 @@ ALIASES = {
     "last_activity_days_ago": f"days since {INTERACTION}",
     "days_since_creation": f"days since {CREATED}",
 }
-"""Computed fields as rules made over the API name them, and the phrases that they mean."""
+"""Computed fields as the API names them, and their phrases."""
 
 
 class PhraseError(ValueError):
-    """The phrase cannot be understood."""
+    """The phrase is wrong."""
 
 
 class Reads(NamedTuple):
-    """What of a lead a rule, or a model, depends on."""
+    """The parts of a lead that a rule or a model depends on."""
 
     signals: frozenset[str] = frozenset()
     """As they are stored."""
@@ -60,7 +60,7 @@ class Reads(NamedTuple):
 
 
 def join_reads(several: Iterable[Reads]) -> Reads:
-    """All that any of them depends on."""
+    """All parts that any of them depends on."""
     every = list(several)
     return Reads(
         signals=frozenset().union(*(reads.signals for reads in every)),
@@ -79,21 +79,21 @@ class Windows(NamedTuple):
 
     signal: str
     lengths: frozenset[int]
-    fading: bool = False
-    """And on every day in between: what lies in them counts by its age."""
+    decaying: bool = False
+    """Also on every day in between, since events in the windows count by their age."""
 
 
 class Days(NamedTuple):
-    """A count is the sum over the days of a window."""
+    """The days of a window whose counts add up to the value."""
 
     signal: str
     length: int
     most: int
-    """How often one day counts at most."""
+    """The most that one day counts."""
 
 
 class Elapsed(NamedTuple):
-    """The value may change when so many milliseconds have passed since the signal, or the creation."""
+    """The value may change whenever another `unit` of milliseconds has passed since the signal or the creation."""
 
     signal: str
     unit: int
@@ -120,14 +120,14 @@ def trend(recent: int, before: int) -> str:
 
 
 def parse_phrase(text: Any, defined: Mapping[str, SignalDefinition]) -> Phrase:
-    """Understand a phrase, given the signals that the model defines."""
+    """Read a phrase; `defined` are the signals that the model defines."""
     if not isinstance(text, str):
         raise PhraseError(f"{text!r} is not a phrase")
     plain = ALIASES.get(text, text)
     for form, build in _FORMS:
-        found = form.fullmatch(plain)
-        if found:
-            return build(text, defined, *found.groups())
+        match = form.fullmatch(plain)
+        if match:
+            return build(text, defined, *match.groups())
     raise PhraseError(f"cannot read {text!r}")
 
 
@@ -138,8 +138,8 @@ def _count(text: str, defined: Mapping[str, SignalDefinition], name: str) -> Phr
     stored = _stored(defined, name)
 
     def read(view: View) -> int:
-        found = view.signals.get(stored)
-        return 0 if found is None else found.count
+        occurrences = view.signals.get(stored)
+        return 0 if occurrences is None else occurrences.count
 
     return Phrase(text, "count", read, Reads(signals=frozenset({stored})))
 
@@ -148,8 +148,8 @@ def _window(text: str, defined: Mapping[str, SignalDefinition], name: str, days:
     stored, length = _stored(defined, name), _length(days)
 
     def read(view: View) -> int:
-        found = view.signals.get(stored)
-        return 0 if found is None else count_in(found, view.day - length, view.day)
+        signal = view.signals.get(stored)
+        return 0 if signal is None else count_in(signal, view.day - length, view.day)
 
     return Phrase(
         text,
@@ -165,10 +165,10 @@ def _active_days(text: str, _: Mapping[str, SignalDefinition], days: str) -> Phr
     length = _length(days)
 
     def read(view: View) -> int:
-        found = view.signals.get(INTERACTION)
-        if found is None:
+        signal = view.signals.get(INTERACTION)
+        if signal is None:
             return 0
-        window = days_in(found, view.day - length, view.day)
+        window = days_in(signal, view.day - length, view.day)
         return len(window) - window.count(0)
 
     return Phrase(
@@ -185,11 +185,11 @@ def _trend(text: str, defined: Mapping[str, SignalDefinition], name: str, days: 
     stored, length = _stored(defined, name), _length(days, LONGEST_WINDOW // 2)
 
     def read(view: View) -> str:
-        found = view.signals.get(stored)
-        if found is None:
+        signal = view.signals.get(stored)
+        if signal is None:
             return "stable"
         middle = view.day - length
-        return trend(count_in(found, middle, view.day), count_in(found, middle - length, middle))
+        return trend(count_in(signal, middle, view.day), count_in(signal, middle - length, middle))
 
     windows = Windows(stored, frozenset({length, 2 * length}))
     return Phrase(text, "text", read, Reads(signals=frozenset({stored})), windows)
@@ -207,8 +207,8 @@ def _since(text: str, defined: Mapping[str, SignalDefinition], unit_name: str, n
     stored = _stored(defined, name)
 
     def read(view: View) -> int | None:
-        found = view.signals.get(stored)
-        return None if found is None else (view.at - found.last) // unit
+        signal = view.signals.get(stored)
+        return None if signal is None else (view.at - signal.last) // unit
 
     return Phrase(text, "number", read, Reads(signals=frozenset({stored})), elapsed=Elapsed(stored, unit))
 
@@ -253,8 +253,8 @@ def _profile(text: str, _: Mapping[str, SignalDefinition], name: str) -> Phrase:
 
 def _session(text: str, _: Mapping[str, SignalDefinition], name: str) -> Phrase:
     def read(view: View) -> int:
-        found: int = getattr(view.session, name)
-        return found
+        value: int = getattr(view.session, name)
+        return value
 
     return Phrase(text, "count", read, Reads(sessions=True))
 

@@ -1,7 +1,7 @@
-"""A compiled model: data, ready to be applied to any lead at any moment; made by `model_text`.
+"""A compiled model: plain data that can be applied to any lead at any moment; `model_text` compiles it.
 
-A score is a vector with one slot per line of the breakdown, fixed by the model. What the slots hold
-always sums to the total, so a ledger entry is the difference between two vectors.
+A score is a vector with one entry for each line of the breakdown; the model fixes the entries. They always sum to
+the total, so ledger lines are the difference between two vectors.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from scoring.models.points import ONE_POINT, Micro, Milli
 from scoring.models.rules import Rule
 
 UNBOUNDED: Milli = 1 << 200
-"""More than any points."""
+"""More than any number of points."""
 
 GroupPlan = tuple[tuple[tuple[Callable[[View], Milli], Milli | None, Milli], ...], Milli | None, Milli, Milli]
 """A group: ((award, cap, floor) ...), cap, floor, weight."""
 
 
 class VectorEntry(NamedTuple):
-    """What one element of a score's vector stands for."""
+    """The meaning of one entry of a score's vector."""
 
     group: str
     rule: str
@@ -41,7 +41,7 @@ class RuleGroup(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a band asks for beside points."""
+    """The requirements of a band, beside points."""
 
     fields: tuple[str, ...]
     actions: tuple[str, ...]
@@ -51,37 +51,37 @@ class Need(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """One side of a matrix: bands of what a group adds, after caps and floors, before its weight."""
+    """One side of a matrix: bands of a group's points, after caps and floors, before its weight."""
 
     group: str
     thresholds: list[tuple[Micro, str]]
     """The highest first."""
     lines: slice
-    """The group's, in a vector."""
+    """The group's entries in a vector."""
     weight: Milli
 
 
 class Matrix(NamedTuple):
-    """A set of bands, each made of a row's and a column's."""
+    """A set of bands, each combined from a row's and a column's."""
 
     rows: Axis
     columns: Axis
 
 
 class Decay(NamedTuple):
-    """What each inactive day takes: the same points, or a share."""
+    """What each inactive day takes: a number of points, or a share."""
 
     points: Micro
     shares: tuple[int, ...]
-    """What is left after so many days, of SHARES; empty if the decay is linear."""
+    """What is left of SHARES after each number of days; empty if the decay is linear."""
 
 
 class Mean(NamedTuple):
-    """How the scores of sessions become a lead's."""
+    """How the scores of sessions make a lead's score."""
 
     latest: int
     shares: tuple[int, ...]
-    """How much a session counts that is so many days older than the newest; empty: all the same."""
+    """How much a session counts, by its age in days before the newest; empty: all count the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,9 +92,9 @@ class Model:
     scales: dict[str, list[tuple[Micro, str]]]
     """Per set of bands of the total: (threshold, band), the highest first."""
     matrices: dict[str, Matrix]
-    """The sets of bands that two groups make together."""
+    """The sets of bands that combine two groups."""
     band_sets: Mapping[str, tuple[str, ...]]
-    """All sets of bands, of both sorts: what a conclusion names, and which bands each has."""
+    """All sets of bands, matrices included, with their bands, the best first."""
     band_on_rounded: bool
     needs: dict[str, tuple[Need, ...]]
     """Per band: any one of them is enough."""
@@ -106,12 +106,12 @@ class Model:
     signals: tuple[SignalDefinition, ...]
     reads: Reads
     windows: tuple[tuple[str, tuple[int, ...], int], ...]
-    """(signal, lengths in days, fading): when days enter or leave them, the score may change; while one
-    is among the latest `fading`, every day."""
+    """(signal, lengths in days, decaying): the score may change when a counted day enters or leaves a window, and on
+    every day while one of the latest `decaying` days counts."""
     moments: tuple[tuple[str, tuple[int, ...]], ...]
-    """(signal, milliseconds after it, rising): then, too."""
+    """(signal, milliseconds after it, rising): the score may change then, too."""
     lines: tuple[GroupPlan, ...]
-    """The groups once more, as the innermost loop wants them."""
+    """The groups in the form that the innermost loop reads."""
 
     @property
     def reads_sessions(self) -> bool:
@@ -122,17 +122,17 @@ class Model:
 def vector_entries(
     groups: tuple[RuleGroup, ...], *, limited: bool, decays: bool, mean: bool, rounding: bool
 ) -> tuple[VectorEntry, ...]:
-    """The lines that a breakdown has, in order."""
-    slots: list[VectorEntry] = []
+    """The entries of the vector, in the order of the breakdown."""
+    entries: list[VectorEntry] = []
     for group in groups:
         for rule in group.rules:
-            slots.append(VectorEntry(group.name, rule.name, "points"))
+            entries.append(VectorEntry(group.name, rule.name, "points"))
             if is_limited(rule):
-                slots.append(VectorEntry(group.name, rule.name, "rule cap"))
+                entries.append(VectorEntry(group.name, rule.name, "rule cap"))
         if is_limited(group):
-            slots.append(VectorEntry(group.name, "", "group cap"))
+            entries.append(VectorEntry(group.name, "", "group cap"))
     last = (("limit", limited), ("decay", decays), ("mean", mean), ("rounding", rounding))
-    return (*slots, *(VectorEntry("", "", kind) for kind, present in last if present))
+    return (*entries, *(VectorEntry("", "", kind) for kind, present in last if present))
 
 
 def group_plans(groups: tuple[RuleGroup, ...]) -> tuple[GroupPlan, ...]:
@@ -142,48 +142,51 @@ def group_plans(groups: tuple[RuleGroup, ...]) -> tuple[GroupPlan, ...]:
     )
 
 
-def is_limited(held: Rule | RuleGroup) -> bool:
-    """Has it a cap or a floor, and so a line for what that changes?"""
-    return held.cap is not None or held.floor is not None
+def is_limited(bounded: Rule | RuleGroup) -> bool:
+    """Does it have a cap or a floor, and so an entry for their effect?"""
+    return bounded.cap is not None or bounded.floor is not None
 
 
-def _limits(held: Rule | RuleGroup) -> tuple[Milli | None, Milli]:
-    """As the innermost loop wants them: (cap, floor), the cap being None only if there is neither."""
-    if not is_limited(held):
+def _limits(bounded: Rule | RuleGroup) -> tuple[Milli | None, Milli]:
+    """(cap, floor) in the form that the innermost loop reads: the cap is None only if there is neither."""
+    if not is_limited(bounded):
         return None, 0
-    return UNBOUNDED if held.cap is None else held.cap, -UNBOUNDED if held.floor is None else held.floor
+    return (
+        UNBOUNDED if bounded.cap is None else bounded.cap,
+        -UNBOUNDED if bounded.floor is None else bounded.floor,
+    )
 
 
 def may_change_score(
     model: Model,
-    lift: FeatureDelta | None,
+    delta: FeatureDelta | None,
     sessions_changed: bool,  # noqa: FBT001 - each caller has exactly these three in hand, in this order
     stage_changed: bool,  # noqa: FBT001 - as above
 ) -> bool:
-    """May this change the model's score? If not, only time can."""
+    """May this event or change alter the model's score? If not, only time can."""
     reads = model.reads
     if (sessions_changed and reads.sessions) or (stage_changed and reads.stage):
         return True
-    if lift is None:
+    if delta is None:
         return False
     return bool(
         reads.created
-        or (reads.fields and lift.fields)
-        or (reads.sums and lift.sums)
-        or (reads.first_touch and lift.touch is not None)
-        or any(name in reads.signals for name in lift.signals)
-        or any(name in reads.sets for name, _ in lift.items)
-        or (_reads_custom(reads) and any(name.startswith(CUSTOM) for name in lift.signals))
+        or (reads.fields and delta.fields)
+        or (reads.sums and delta.sums)
+        or (reads.first_touch and delta.touchpoint is not None)
+        or any(name in reads.signals for name in delta.signals)
+        or any(name in reads.sets for name, _ in delta.items)
+        or (_reads_custom(reads) and any(name.startswith(CUSTOM) for name in delta.signals))
     )
 
 
 def _reads_custom(reads: Reads) -> bool:
-    """A new custom signal may displace another: caps are shared."""
+    """A new custom signal may displace another, since they share a cap."""
     return any(name.startswith(CUSTOM) for name in reads.signals)
 
 
 def decayed(decay: Decay, above: Micro, inactive_days: int) -> Micro:
-    """How much of the points above the lowest is gone after so many inactive days, not above 0."""
+    """The change (0 or below) of the points above the lowest total after a number of inactive days."""
     if above <= 0 or inactive_days <= 0:
         return 0
     if decay.shares:
@@ -192,7 +195,7 @@ def decayed(decay: Decay, above: Micro, inactive_days: int) -> Micro:
 
 
 def days_until_decayed(decay: Decay, above: Micro) -> int:
-    """After how many inactive days nothing more goes."""
+    """The number of inactive days after which nothing more decays."""
     if above <= 0:
         return 0
     return DECAYED_AFTER if decay.shares else -(-above // decay.points)

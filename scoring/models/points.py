@@ -1,4 +1,4 @@
-"""Points, exactly: models say thousandths, scores count millionths, nothing is ever a float.
+"""Exact points: models use thousandths, scores use millionths, and nothing is a float.
 
 A rule's points times its group's weight, both in thousandths, are millionths without a remainder.
 """
@@ -16,15 +16,15 @@ ONE_POINT: Micro = 1_000_000
 """One point."""
 
 INF = 1 << 62
-"""Never, as a moment."""
+"""The moment that means never."""
 
 LARGEST = 1_000_000
 MOST_DECIMALS = 20
-"""Also of zeros."""
+"""Zeros included."""
 
 
 class PointsError(ValueError):
-    """Not a number that points can be."""
+    """The value is no number of points."""
 
 
 def milli(value: Any) -> Milli:
@@ -36,7 +36,7 @@ def milli(value: Any) -> Milli:
         raise PointsError(f"{value} is not a number")
     if abs(exact) > LARGEST:
         raise PointsError(f"{value} is beyond {LARGEST:,}")
-    # With so many decimals the product is exact, and nobody writes more of them to say a thousandth.
+    # With at most this many decimals the product is exact, and a thousandth needs no more.
     thousandths, exponent = exact * 1000, exact.as_tuple().exponent
     endless = not isinstance(exponent, int) or exponent < -MOST_DECIMALS
     if endless or thousandths != int(thousandths):
@@ -50,7 +50,7 @@ def rounded(total: Micro) -> int:
 
 
 def points_text(points: Micro) -> str:
-    """The points as a person writes them: 3, 0.25, -15."""
+    """The points as people write them: 3, 0.25, -15."""
     whole, rest = divmod(abs(points), ONE_POINT)
     sign = "-" if points < 0 else ""
     return f"{sign}{whole}" + (f".{rest:06}".rstrip("0") if rest else "")

@@ -1,12 +1,12 @@
 """The seven kinds of rule: each, once, has, steps, choose, value, base.
 
-A rule is compiled once into a function from a `View` to points, in thousandths, before its cap and floor;
-beside it stand what it reads, when time alone may change it, and how to say in words what it found.
-Unknown keys and operands that make no sense are refused here, with the reason.
+A rule is compiled once into a function from a `View` to points (thousandths, before its cap and floor). The compiled
+rule also knows what it reads, when time alone may change it, and how to explain its points in words. Unknown keys and
+wrong operands are refused with the reason.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from scoring.features.operators import (
     OPERATOR_TEXTS,
@@ -28,20 +28,20 @@ from scoring.models.text_refusals import Table, is_whole, shorten_value
 LONGEST_NAME = 100
 LONGEST_LIST = 64
 LARGEST_ID = 2**53 - 1
-"""What every reader of JSON keeps exactly."""
+"""Every JSON reader keeps whole numbers up to this exactly."""
 
 Defined = Mapping[str, SignalDefinition]
 
 
 class RuleError(ValueError):
-    """The rule makes no sense."""
+    """The rule is wrong; the message gives the reason."""
 
 
 class RuleBody(NamedTuple):
-    """What a kind of rule makes of its keys."""
+    """A compiled rule without its name, cap and floor."""
 
     points: Callable[[View], Milli]
-    says: Callable[[View], str]
+    evidence: Callable[[View], str]
     reads: Reads = Reads()
     windows: tuple[Windows, ...] = ()
     moments: tuple[tuple[str, int], ...] = ()
@@ -54,42 +54,42 @@ class Rule(NamedTuple):
     body: RuleBody
     floor: Milli | None = None
     id: int | None = None
-    """What the API calls it; rules without one are only written in files."""
+    """The rule's id in the API; None in texts that the API never edited."""
     priority: int = 0
-    """Where the API lists it; points do not depend on it."""
+    """The position in the API's list; points do not depend on it."""
 
 
 def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
-    """Understand one rule; RuleError says why it cannot be."""
-    given = dict(table)
-    name = given.pop("name", None)
+    """Compile one rule; RuleError gives the reason if it is wrong."""
+    rest = dict(table)
+    name = rest.pop("name", None)
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
-    given.pop("active", None)
-    rule_id, priority = given.pop("id", None), given.pop("priority", 0)
+    rest.pop("active", None)
+    rule_id, priority = rest.pop("id", None), rest.pop("priority", 0)
     if rule_id is not None and not is_whole(rule_id, 1, LARGEST_ID):
         raise RuleError(f"id is a whole number from 1 to {LARGEST_ID}, not {shorten_value(rule_id)}")
     if not is_whole(priority, -LARGEST_ID, LARGEST_ID):
         raise RuleError(f"priority is a whole number, not {shorten_value(priority)}")
-    kinds = [kind for kind in RULE_KINDS if kind in given]
+    kinds = [kind for kind in RULE_KINDS if kind in rest]
     if len(kinds) != 1:
         raise RuleError(f"wants one of {', '.join(RULE_KINDS)}, not {' and '.join(kinds) or 'none'}")
-    if kinds != ["each"] and (repeats := [key for key in COUNTING_KEYS if key in given]):
+    if kinds != ["each"] and (repeats := [key for key in COUNTING_KEYS if key in rest]):
         raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
     try:
-        floor, cap = bounds(given)
-        body = RULE_KINDS[kinds[0]](given.pop(kinds[0]), given, defined)
+        floor, cap = bounds(rest)
+        body = RULE_KINDS[kinds[0]](rest.pop(kinds[0]), rest, defined)
     except (PhraseError, PointsError, CountingError) as wrong:
         raise RuleError(str(wrong)) from None
-    if given:
-        raise RuleError(f"unknown: {', '.join(given)}")
+    if rest:
+        raise RuleError(f"unknown: {', '.join(rest)}")
     return Rule(name, cap, body, floor, rule_id, priority)
 
 
-def bounds(given: Table) -> tuple[Milli | None, Milli | None]:
-    """Take `min` and `max` of a rule or a group; PointsError if they are on the wrong side of 0."""
-    floor = milli(given.pop("min")) if "min" in given else None
-    cap = milli(given.pop("max")) if "max" in given else None
+def bounds(table: Table) -> tuple[Milli | None, Milli | None]:
+    """Remove `min` and `max` from the table of a rule or a group; PointsError if one is on the wrong side of 0."""
+    floor = milli(table.pop("min")) if "min" in table else None
+    cap = milli(table.pop("max")) if "max" in table else None
     if floor is not None and floor > 0:
         raise PointsError("min is above 0: it limits what negative points take")
     if cap is not None and cap < 0:
@@ -101,9 +101,9 @@ def points_in_words(points: Milli) -> str:
     return f"{points_text(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
 
 
-def _each(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    points, phrases = _points(given), _counts(subject, "each", defined)
-    count, limited = _counter(phrases), compile_counting(given, phrases)
+def _each(subject: Any, table: Table, defined: Defined) -> RuleBody:
+    points, phrases = _points(table), _counts(subject, "each", defined)
+    count, limited = _counter(phrases), compile_counting(table, phrases)
     if limited is not None:
         return _limited(points, phrases, limited)
     if len(phrases) == 1:
@@ -115,27 +115,27 @@ def _each(subject: Any, given: Table, defined: Defined) -> RuleBody:
 
 
 def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBody:
-    """An `each` rule that does not count every act in full."""
+    """An `each` rule that does not count every event in full."""
     count = _counter(phrases)
 
-    def says(view: View) -> str:
-        acts, counted = count(view), limited.tally(view).acts
-        only = "" if acts == counted else f", counted {counted} x"
-        fading = f", {limited.fading}" if limited.fading and counted else ""
-        return f"{acts} x{only} {points_in_words(points)}{fading}"
+    def evidence(view: View) -> str:
+        total, counted = count(view), limited.occurrences(view).counted
+        only = "" if total == counted else f", counted {counted} x"
+        decay_text = f", {limited.decay_text}" if limited.decay_text and counted else ""
+        return f"{total} x{only} {points_in_words(points)}{decay_text}"
 
-    if limited.fading:
+    if limited.decay_text:
         phrases = [
             phrase
             if phrase.windows is None
-            else phrase._replace(windows=phrase.windows._replace(fading=True))
+            else phrase._replace(windows=phrase.windows._replace(decaying=True))
             for phrase in phrases
         ]
-    return _body(lambda view: limited.award(points, view), says, phrases)
+    return _body(lambda view: limited.award(points, view), evidence, phrases)
 
 
-def _once(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    points, phrases = _points(given), _counts(subject, "once", defined)
+def _once(subject: Any, table: Table, defined: Defined) -> RuleBody:
+    points, phrases = _points(table), _counts(subject, "once", defined)
     count = _counter(phrases)
     return _body(
         lambda view: points if count(view) else 0,
@@ -144,8 +144,8 @@ def _once(subject: Any, given: Table, defined: Defined) -> RuleBody:
     )
 
 
-def _has(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    points, names = _points(given), _list(subject)
+def _has(subject: Any, table: Table, defined: Defined) -> RuleBody:
+    points, names = _points(table), _list(subject)
     if not all(isinstance(name, str) for name in names):
         raise RuleError(f"has wants names of profile fields, not {subject!r}")
     phrases = [parse_phrase(f"profile.{name}", defined) for name in names]
@@ -157,19 +157,19 @@ def _has(subject: Any, given: Table, defined: Defined) -> RuleBody:
                 return points
         return 0
 
-    def says(view: View) -> str:
+    def evidence(view: View) -> str:
         given_one = next((n for n, read in zip(names, reads, strict=True) if not is_blank(read(view))), None)
         return f"no {' or '.join(names)}" if given_one is None else f"has {given_one}"
 
-    return _body(award, says, phrases)
+    return _body(award, evidence, phrases)
 
 
-def _steps(subject: Any, given: Table, defined: Defined) -> RuleBody:
+def _steps(subject: Any, table: Table, defined: Defined) -> RuleBody:
     phrase = parse_phrase(subject, defined)
     if phrase.gives == "text":
         raise RuleError(f"steps wants a number, and {subject!r} is a text")
-    below, otherwise = given.pop("below", None), milli(given.pop("otherwise", 0))
-    never = milli(given.pop("never", 0))
+    below, otherwise = table.pop("below", None), milli(table.pop("otherwise", 0))
+    never = milli(table.pop("never", 0))
     if not isinstance(below, list) or not 1 <= len(below) <= LONGEST_LIST:
         raise RuleError("below wants a list of [limit, points]")
     steps: list[tuple[Number, Milli]] = []
@@ -191,20 +191,24 @@ def _steps(subject: Any, given: Table, defined: Defined) -> RuleBody:
                 return points
         return otherwise
 
-    def says(view: View) -> str:
+    def evidence(view: View) -> str:
         value = number(read(view))
         return f"never any {phrase.text}" if value is None else _so_many(value, phrase.text)
 
-    return _body(award, says, [phrase], [int(limit) for limit, _ in steps])
+    return _body(award, evidence, [phrase], [int(limit) for limit, _ in steps])
 
 
-def _choose(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    phrase, table = parse_phrase(subject, defined), given.pop("points", None)
-    otherwise = milli(given.pop("otherwise", 0))
-    if phrase.elapsed is not None or not isinstance(table, dict) or not 1 <= len(table) <= LONGEST_LIST:
+def _choose(subject: Any, table: Table, defined: Defined) -> RuleBody:
+    phrase, points_table = parse_phrase(subject, defined), table.pop("points", None)
+    otherwise = milli(table.pop("otherwise", 0))
+    if (
+        phrase.elapsed is not None
+        or not isinstance(points_table, dict)
+        or not 1 <= len(points_table) <= LONGEST_LIST
+    ):
         raise RuleError("choose wants a phrase that names something, and points = { value = points, ... }")
-    points_of = {normalized(value): milli(points) for value, points in table.items()}
-    if len(points_of) != len(table):
+    points_of = {normalized(value): milli(points) for value, points in points_table.items()}
+    if len(points_of) != len(points_table):
         raise RuleError("two values in points are the same but for case and space")
     read = phrase.read
 
@@ -222,18 +226,18 @@ def _choose(subject: Any, given: Table, defined: Defined) -> RuleBody:
     return _body(award, lambda view: _is(phrase, read(view)), [phrase])
 
 
-def _value(subject: Any, given: Table, defined: Defined) -> RuleBody:
-    points, phrase = _points(given), parse_phrase(subject, defined)
-    asked = [operator for operator in OPERATORS if operator in given]
-    if len(asked) != 1:
-        raise RuleError(f"value wants one operator, not {' and '.join(asked) or 'none'}")
-    operator, operand = asked[0], given.pop(asked[0])
-    asks = OPERATORS[operator].asks
-    if (asks == "text" and phrase.gives in {"count", "number"}) or (
-        asks == "number" and phrase.gives == "text"
+def _value(subject: Any, table: Table, defined: Defined) -> RuleBody:
+    points, phrase = _points(table), parse_phrase(subject, defined)
+    operators = [operator for operator in OPERATORS if operator in table]
+    if len(operators) != 1:
+        raise RuleError(f"value wants one operator, not {' and '.join(operators) or 'none'}")
+    operator, operand = operators[0], table.pop(operators[0])
+    operand_type = OPERATORS[operator].operand_type
+    if (operand_type == "text" and phrase.gives in {"count", "number"}) or (
+        operand_type == "number" and phrase.gives == "text"
     ):
         gives = "a text" if phrase.gives == "text" else "a number"
-        raise RuleError(f"{operator} asks of a {asks}, and {subject!r} is {gives}")
+        raise RuleError(f"{operator} asks of a {operand_type}, and {subject!r} is {gives}")
     try:
         holds = OPERATORS[operator].parse(operand)
     except OperandError as wrong:
@@ -244,21 +248,23 @@ def _value(subject: Any, given: Table, defined: Defined) -> RuleBody:
                 raise RuleError(f"{operator}: {each!r} is not a number, and {subject!r} is")
     read = phrase.read
     bare = operator in {"is_set", "is_not_set"}
-    wanted = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
+    expected = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
     return _body(
         lambda view: points if holds(read(view)) else 0,
-        lambda view: f"{_is(phrase, read(view))} (wanted: {wanted})",
+        lambda view: f"{_is(phrase, read(view))} (wanted: {expected})",
         [phrase],
-        _turns(operand),
+        _turning_points(operand),
     )
 
 
-def _base(subject: Any, _given: Table, _defined: Defined) -> RuleBody:
+def _base(subject: Any, _table: Table, _defined: Defined) -> RuleBody:
     points = milli(subject)
     return RuleBody(lambda _: points, lambda _: "always")
 
 
-RULE_KINDS: dict[str, Callable[[Any, Table, Defined], RuleBody]] = {
+RuleKind = Literal["each", "once", "has", "steps", "choose", "value", "base"]
+
+RULE_KINDS: dict[RuleKind, Callable[[Any, Table, Defined], RuleBody]] = {
     "each": _each,
     "once": _once,
     "has": _has,
@@ -271,13 +277,13 @@ RULE_KINDS: dict[str, Callable[[Any, Table, Defined], RuleBody]] = {
 
 def _body(
     award: Callable[[View], Milli],
-    says: Callable[[View], str],
+    evidence: Callable[[View], str],
     phrases: list[Phrase],
     limits: list[int] | None = None,
 ) -> RuleBody:
     return RuleBody(
         award,
-        says,
+        evidence,
         join_reads(phrase.reads for phrase in phrases),
         tuple(phrase.windows for phrase in phrases if phrase.windows is not None),
         tuple(
@@ -289,17 +295,17 @@ def _body(
     )
 
 
-def _points(given: Table) -> Milli:
-    if "points" not in given:
+def _points(table: Table) -> Milli:
+    if "points" not in table:
         raise RuleError("points is missing")
-    return milli(given.pop("points"))
+    return milli(table.pop("points"))
 
 
 def _list(subject: Any) -> list[Any]:
-    found = subject if isinstance(subject, list) else [subject]
-    if not 1 <= len(found) <= LONGEST_LIST:
-        raise RuleError(f"wants 1 to {LONGEST_LIST} things, not {len(found)}")
-    return found
+    items = subject if isinstance(subject, list) else [subject]
+    if not 1 <= len(items) <= LONGEST_LIST:
+        raise RuleError(f"wants 1 to {LONGEST_LIST} things, not {len(items)}")
+    return items
 
 
 def _counts(subject: Any, kind: str, defined: Defined) -> list[Phrase]:
@@ -315,14 +321,14 @@ def _counter(phrases: list[Phrase]) -> Callable[[View], int]:
     return lambda view: sum([read(view) for read in reads])
 
 
-def _turns(operand: Any) -> list[int]:
-    """The whole numbers at which a comparison with the operand may turn."""
-    turns = []
+def _turning_points(operand: Any) -> list[int]:
+    """The whole numbers at which a comparison with the operand may change its result."""
+    points = []
     for each in operand if isinstance(operand, list) else [operand]:
         limit = number(each) if is_scalar(each) else None
         if limit is not None:
-            turns += [int(limit // 1), int(limit // 1) + 1]
-    return turns
+            points += [int(limit // 1), int(limit // 1) + 1]
+    return points
 
 
 def _is(phrase: Phrase, value: Any) -> str:

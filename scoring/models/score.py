@@ -1,6 +1,6 @@
-"""A model applied to a lead at a moment: total, vector, bands; and what the numbers mean in words.
+"""Applies a model to a lead at a moment: total, vector and bands, and the explanation in words.
 
-Pure, exact and total: integers only, `sum(vector) == total` always, no features make it raise.
+Pure, exact and total: it uses integers only, `sum(vector) == total` always, and no features make it raise.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from scoring.models.rules import Rule
 class Conclusion(NamedTuple):
     total: Micro
     vector: list[Micro]
-    """One element per slot of the model."""
+    """One number for each entry of the model."""
     bands: dict[str, str | None]
-    """Per set of bands, matrices among them, the one that the lead is in."""
+    """The lead's band in each set of bands, matrices included."""
 
 
 class Explained(NamedTuple):
-    """A line of the breakdown with the evidence for it."""
+    """A line of the breakdown with its evidence."""
 
     group: str
     rule: str
@@ -47,7 +47,7 @@ def conclude(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms
 
 
 def score_session(model: Model, session: Session) -> Conclusion:
-    """What one session, open or ended, is worth by a model that reads sessions."""
+    """The score of one session, open or ended, by a model that reads sessions."""
     if model.mean is None:
         raise ValueError(f"{model.name} does not read sessions")
     vector = [*_session_vector(model, *_shape(session)), *([0] * (2 if model.rounding else 1))]
@@ -67,23 +67,23 @@ def ended(features: Features, as_of: int, idle_ms: int) -> list[tuple[str, Sessi
 def difference(
     old_model: Model | None, old_vector: list[Micro], new_model: Model, new_vector: list[Micro]
 ) -> list[tuple[str, str, str, Micro]]:
-    """What changed, as ledger lines (group, rule, kind, points); across models, line by line of that name."""
+    """The changes as ledger lines (group, rule, kind, points). Across models, entries of the same name are compared."""
     if old_model is not None and (old_model is new_model or old_model.slots == new_model.slots):
         return [
-            (*slot, new - old)
-            for slot, old, new in zip(new_model.slots, old_vector, new_vector, strict=True)
+            (*entry, new - old)
+            for entry, old, new in zip(new_model.slots, old_vector, new_vector, strict=True)
             if old != new
         ]
     changes: dict[VectorEntry, Micro] = {}
     if old_model is not None:
-        changes = {slot: -old for slot, old in zip(old_model.slots, old_vector, strict=True)}
-    for slot, new in zip(new_model.slots, new_vector, strict=True):
-        changes[slot] = changes.get(slot, 0) + new
-    return [(*slot, change) for slot, change in changes.items() if change]
+        changes = {entry: -old for entry, old in zip(old_model.slots, old_vector, strict=True)}
+    for entry, new in zip(new_model.slots, new_vector, strict=True):
+        changes[entry] = changes.get(entry, 0) + new
+    return [(*entry, change) for entry, change in changes.items() if change]
 
 
 def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> list[Explained]:
-    """The breakdown in words: every rule's line, and of the others those that changed something."""
+    """The breakdown in words: a line for every rule, and for every other entry that is not 0."""
     concluded = conclude(model, subject, as_of, zone, idle_ms)
     view = view_of(subject, as_of, zone)
     sessions = len(ended(subject.features, as_of, idle_ms))
@@ -96,23 +96,29 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
     points_of = dict(zip(model.slots, concluded.vector, strict=True))
     for group in model.groups:
         weighted = "" if group.weight == 1000 else f", weighted {points_text(group.weight * 1000)}"
-        slot = VectorEntry(group.name, "", "group cap")
-        texts[slot] = f"{group.name} {_held(group, points_of.get(slot, 0))}"
+        entry = VectorEntry(group.name, "", "group cap")
+        texts[entry] = f"{group.name} {_bound_text(group, points_of.get(entry, 0))}"
         for rule in group.rules:
             if model.mean is None:
-                evidence = rule.body.says(view)
+                evidence = rule.body.evidence(view)
             else:
                 latest = min(sessions, model.mean.latest)
                 evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
-            slot = VectorEntry(group.name, rule.name, "rule cap")
-            changed = points_of.get(slot, 0)
-            texts[slot] = f"{rule.name} {'is capped' if changed < 0 else _held(rule, changed)}"
-            held = f", {_held(rule, changed).removeprefix('is ')}" if changed and model.mean is None else ""
-            texts[VectorEntry(group.name, rule.name, "points")] = f"{rule.name}: {evidence}{held}{weighted}"
+            entry = VectorEntry(group.name, rule.name, "rule cap")
+            changed = points_of.get(entry, 0)
+            texts[entry] = f"{rule.name} {'is capped' if changed < 0 else _bound_text(rule, changed)}"
+            bound_text = (
+                f", {_bound_text(rule, changed).removeprefix('is ')}"
+                if changed and model.mean is None
+                else ""
+            )
+            texts[VectorEntry(group.name, rule.name, "points")] = (
+                f"{rule.name}: {evidence}{bound_text}{weighted}"
+            )
     return [
-        Explained(*slot, points, texts[slot])
-        for slot, points in zip(model.slots, concluded.vector, strict=True)
-        if points or slot.kind == "points"
+        Explained(*entry, points, texts[entry])
+        for entry, points in zip(model.slots, concluded.vector, strict=True)
+        if points or entry.kind == "points"
     ]
 
 
@@ -120,8 +126,8 @@ def _so_many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _held(bounded: RuleGroup | Rule, change: Micro) -> str:
-    """What a cap, or a floor, did to the points of a group or a rule: it took some, or gave some back."""
+def _bound_text(bounded: RuleGroup | Rule, change: Micro) -> str:
+    """The effect of a cap (it takes points) or a floor (it gives points back), in words."""
     if change < 0:
         return f"is capped at {points_text((bounded.cap or 0) * 1000)}"
     return f"takes at most {points_text(-(bounded.floor or 0) * 1000)}"
@@ -150,7 +156,7 @@ def _vector(model: Model, view: View) -> list[Micro]:
 
 
 def _points(model: Model, view: View) -> list[Micro]:
-    """Rules, caps and floors: everything that does not depend on the total."""
+    """The entries of rules, caps and floors, which do not depend on the total."""
     vector: list[Micro] = []
     add = vector.append
     for rules, cap, floor, weight in model.lines:
@@ -221,7 +227,7 @@ def _shape(session: Session) -> tuple[int, int, int, int]:
 def _session_vector(
     model: Model, seconds: int, pages: int, clicks: int, important_clicks: int
 ) -> tuple[Micro, ...]:
-    """Sessions that look alike score alike, and most do."""
+    """Cached, since most sessions have the same shape as others."""
     session = Session(
         0, 0, seconds * 1000, closed=True, pages=pages, clicks=clicks, important_clicks=important_clicks
     )
@@ -250,7 +256,7 @@ def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> d
 
 
 def _on_axis(axis: Axis, vector: Sequence[Micro], *, rounds: bool) -> str | None:
-    """The band of what the group adds; weighed lines are thousandths times the weight, so this is exact."""
+    """The band of the group's points. Its entries are thousandths times the weight, so this is exact."""
     points = sum(vector[axis.lines]) * 1000 // axis.weight
     reached = whole_points(points) if rounds else points
     return next((band for threshold, band in axis.thresholds if reached >= threshold), None)
@@ -263,7 +269,7 @@ def _met(need: Need, view: View, reached: Micro) -> bool:
 
 
 def done_within(view: View, action: str, within: int | None) -> bool:
-    """Did the lead do it, and in so many milliseconds back from now? None: ever."""
+    """Did the lead do it, and less than `within` milliseconds ago? None: at any time."""
     done = view.signals.get(action)
     return done is not None and (within is None or view.at - done.last < within)
 

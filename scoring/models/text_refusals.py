@@ -1,6 +1,4 @@
-"""What reading the texts of models, lifecycles and experiments has in common: the refusal that names the
-place, and the first checks.
-"""
+"""Shared by the readers of models, lifecycles and experiments: refusals that name the line, and first checks."""
 
 import re
 import tomllib
@@ -14,17 +12,17 @@ LONGEST_SHOWN = 100
 LONGEST_REFUSAL = 1_000
 
 MOST_DIGITS = 100
-"""Of a number, before its point and behind it: with more, counting costs more than a moment."""
+"""Of a number, on each side of its point; calculating with more would be slow."""
 ENDLESS = f"has more than {MOST_DIGITS} digits before its point or behind it"
 DEEPEST_KEY = 32
 _DEEP = re.compile(r"""(?:\.[ \t]*+(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+)""" + f"{{{DEEPEST_KEY}}}")
 
 
 class ModelError(ValueError):
-    """The model text is refused; the message says where and why, and repeats no more than a little of it."""
+    """The model's text is refused; the message gives the line and the reason, and repeats little of the text."""
 
-    def __init__(self, said: str) -> None:
-        super().__init__(said if len(said) <= LONGEST_REFUSAL else f"{said[:LONGEST_REFUSAL]}...")
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= LONGEST_REFUSAL else f"{message[:LONGEST_REFUSAL]}...")
 
 
 def read_document(
@@ -35,7 +33,7 @@ def read_document(
     longest: int,
     parse_float: Callable[[str], Any] = Decimal,
 ) -> Table:
-    """The TOML that the text is. `what` it should be (a model) and `refused` make the refusal."""
+    """The values of the TOML text. Refusals are of the type `refused` and name `what` the text is (a model)."""
     if len(text) > longest:
         raise refused(f"line 1: {what} has at most {longest:,} characters, not {len(text):,}")
     if (deep := deep_key(text)) is not None:
@@ -65,7 +63,7 @@ def read_document(
 
 
 def _is_short(number: Decimal) -> bool:
-    """Also if it is infinite, or no number: who reads it says so."""
+    """True also for infinity and NaN, which the reader of the value refuses."""
     exponent = number.as_tuple().exponent
     return not isinstance(exponent, int) or (
         exponent >= -MOST_DIGITS and (not number or number.adjusted() < MOST_DIGITS)
@@ -73,7 +71,7 @@ def _is_short(number: Decimal) -> bool:
 
 
 def _integers(document: Table) -> Iterator[int]:
-    """In whatever base they were written; tomllib lets none but decimal ones be refused while it reads."""
+    """All whole numbers of the document, in any base. While it reads, tomllib lets only decimal ones be refused."""
     waiting: list[Any] = [document]
     while waiting:
         match waiting.pop():
@@ -84,7 +82,7 @@ def _integers(document: Table) -> Iterator[int]:
             case int() as whole:
                 yield whole
             case _:
-                pass  # nothing that counts
+                pass  # no number
 
 
 def model_refusal(text: str, key: str, reason: str) -> ModelError:
@@ -94,22 +92,22 @@ def model_refusal(text: str, key: str, reason: str) -> ModelError:
 
 
 def line_of(text: str, pattern: str, after: str | None = None) -> int:
-    """The line that the pattern is first found on, from the one that matches `after`; 1 if on none."""
+    """The first line that matches the pattern, from the one that matches `after`; 1 if none does."""
     start = 0
     if after is not None and (header := re.search(after, text, re.MULTILINE)):
         start = header.start()
-    found = re.compile(pattern, re.MULTILINE).search(text, start)
-    return 1 if found is None else text.count("\n", 0, found.start() + len(found[0])) + 1
+    match = re.compile(pattern, re.MULTILINE).search(text, start)
+    return 1 if match is None else text.count("\n", 0, match.start() + len(match[0])) + 1
 
 
 def deep_key(text: str) -> int | None:
-    """The line of a key such as a.b.c... of too many parts: reading it would cost the square of them."""
-    found = _DEEP.search(text)
-    return None if found is None else text.count("\n", 0, found.start()) + 1
+    """The line of a key a.b.c... with too many parts: reading it takes time with their square. None: no such key."""
+    match = _DEEP.search(text)
+    return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
 def as_table(text: str, key: str, value: Any) -> Table:
-    """A copy of the table that a key of the model holds."""
+    """A copy of the table under a key of the model."""
     if not isinstance(value, dict):
         raise model_refusal(text, key, "missing" if value is None else f"wants a table, not {value!r}")
     return dict(value)
@@ -120,7 +118,7 @@ def is_whole(value: Any, lowest: int, highest: int) -> bool:
 
 
 def shorten_value(value: Any) -> str:
-    """A value as a refusal repeats it."""
+    """A value in the form that a refusal repeats."""
     plain = isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < LONGEST_SHOWN
-    told = f"{value:f}" if plain else str(value) if isinstance(value, Decimal) else repr(value)
-    return told if len(told) <= LONGEST_SHOWN else f"{told[:LONGEST_SHOWN]}..."
+    text = f"{value:f}" if plain else str(value) if isinstance(value, Decimal) else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -170,7 +170,9 @@ def test_a_circle_that_needs_no_new_act_is_refused_and_told():
     there = transition(to='"recycled"', when=None, inactive_days=90, reason='"idle"')
     back = transition(to='"qualified"', from_='["recycled"]', when='["email_replied"]')
     said = refused(text_of(there, back))
-    assert said.startswith("line 8, transition to 'qualified': a lead could go round without a new act: ")
+    assert said.startswith(
+        "line 8, transition to 'qualified': a lead could move in a circle without a new event: "
+    )
     assert "recycled -> qualified -> recycled" in said
     assert compile_lifecycle(text_of(there, f'{back}\nsince = "entering"'))
 
@@ -178,7 +180,7 @@ def test_a_circle_that_needs_no_new_act_is_refused_and_told():
 def test_a_circle_of_time_alone_is_refused_too():
     lost = transition(to='"lost"', from_='["recycled"]', when=None, inactive_days=90, since='"entering"')
     back = transition(to='"recycled"', from_='["lost"]', when=None, inactive_days=90, since='"entering"')
-    assert "a lead could go round" in refused(text_of(lost, back))
+    assert "a lead could move in a circle" in refused(text_of(lost, back))
 
 
 def test_transitions_may_stand_in_one_line_each():

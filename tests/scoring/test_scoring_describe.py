@@ -1,11 +1,15 @@
 """A model told to people says what its text says: every rule, limit, band and need, and nothing else."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from random_scoring import model_texts
 
-from scoring.editing.describe import describe
+from scoring.editing.describe import describe, describe_rule, rule_limits
+from scoring.models.counting import COUNTING_KEYS
 from scoring.models.model import ModelError, compile_model
+from scoring.models.rules import RULE_KINDS, RuleKind
 
 WHOLE = r"""
 model   = "mine"
@@ -131,3 +135,20 @@ def test_a_criterion_that_asks_for_points_alone_needs_no_words():
         rules = []
     """
     assert "needs" not in describe(text)
+
+
+def test_every_kind_of_rule_has_a_type_that_mypy_checks():
+    assert get_args(RuleKind) == tuple(RULE_KINDS), (
+        "name the new kind in RuleKind: mypy shows what must decide on it"
+    )
+
+
+def test_a_kind_of_rule_without_a_description_is_an_error(monkeypatch):
+    monkeypatch.setitem(RULE_KINDS, "streak", RULE_KINDS["each"])
+    with pytest.raises(AssertionError):
+        describe_rule({"name": "New", "streak": "page_viewed", "points": 1})
+
+
+@pytest.mark.parametrize("key", ["min", "max", *COUNTING_KEYS])
+def test_every_limit_of_a_rule_is_described(key):
+    assert rule_limits({key: 2})

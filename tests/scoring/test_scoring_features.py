@@ -52,7 +52,7 @@ def lifts(draw):
                 max_size=1,
             )
         ),
-        touch=draw(st.sampled_from([None, "ads", "form"])),
+        touchpoint=draw(st.sampled_from([None, "ads", "form"])),
     )
 
 
@@ -232,9 +232,9 @@ def test_the_higher_revision_of_a_session_stands():
 
 def test_the_first_touch_is_the_earliest():
     lifted = [
-        FeatureDelta(T0, 0, "e2", touch="form"),
-        FeatureDelta(T0 - 1, 0, "e9", touch="ads"),
-        FeatureDelta(T0 - 1, 0, "e8", touch="partner"),
+        FeatureDelta(T0, 0, "e2", touchpoint="form"),
+        FeatureDelta(T0 - 1, 0, "e9", touchpoint="ads"),
+        FeatureDelta(T0 - 1, 0, "e8", touchpoint="partner"),
     ]
     assert fold(lifted).first_touch == (T0 - 1, "e8", "partner")
 

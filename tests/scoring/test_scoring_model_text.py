@@ -396,7 +396,7 @@ def test_a_model_needs_another_look_only_when_what_it_reads_changed():
         "rules",
         "composite",
     }
-    assert looks(FeatureDelta(T0, 0, "e", touch="ads")) >= {"composite"}
+    assert looks(FeatureDelta(T0, 0, "e", touchpoint="ads")) >= {"composite"}
     (answers,) = [name for name in models["chatbot"].reads.sets if name.startswith("answer@")]
     assert looks(FeatureDelta(T0, 0, "e", items=[(answers, "1")])) == {"chatbot", "rules"}
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from scoring.editing.rule_json import OPERANDS
 from scoring.features.operators import OPERATOR_TEXTS, OPERATORS
 
 CASES = [
@@ -47,7 +48,9 @@ def test_an_operator_decides(operator, operand, value, expected):
 
 
 def test_every_operator_is_tested_and_has_words():
-    assert {operator for operator, *_ in CASES} == OPERATORS.keys() == OPERATOR_TEXTS.keys()
+    assert (
+        {operator for operator, *_ in CASES} == OPERATORS.keys() == OPERATOR_TEXTS.keys() == OPERANDS.keys()
+    )
 
 
 def test_a_regular_expression_takes_linear_time():

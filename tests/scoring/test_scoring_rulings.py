@@ -22,7 +22,7 @@ from leads_given import (
 from schemas.envelope import Campaign, Context
 from scoring.features.calendar import calendar
 from scoring.features.features import put_session
-from scoring.features.signals import is_interaction
+from scoring.features.signals import EFFECTS
 from scoring.models.model import (
     INF,
     ONE_POINT,
@@ -132,7 +132,7 @@ def test_telegram_text_and_voice_are_messages_and_nothing_else_is():
     ids=lambda value: value if isinstance(value, bool) else type(value).__name__,
 )
 def test_an_interaction_is_what_the_person_did(event, counts):
-    assert is_interaction(event) is counts
+    assert EFFECTS[type(event)].is_interaction(event) is counts
 
 
 def test_what_we_did_does_not_keep_a_lead_warm():

@@ -9,7 +9,7 @@ import pytest
 from leads_given import DAY, T0, features_of, happened, lines, scored, shipped
 
 from schemas.envelope import Campaign, Context
-from scoring.features.signals import EVENT_NAMES, is_interaction
+from scoring.features.signals import EVENT_NAMES
 from scoring.models.model import built_in_models
 
 WHAT_WE_DID = {"email_sent", "sms_sent", "call_made"}
@@ -82,12 +82,12 @@ def one(kind, at=T0):
 @pytest.mark.parametrize("kind", EVENT_NAMES)
 def test_an_interaction_is_everything_that_the_person_did_and_nothing_else(kind):
     lists = [WHAT_THE_PERSON_DID, WHAT_WE_DID, PROFILE_CRM_CONSENT_IDENTITY, TIME]
-    assert sum(kind in each for each in lists) == 1
-    assert is_interaction(one(kind)) is (kind in WHAT_THE_PERSON_DID)
+    assert sum(kind in each for each in lists) == 1, f"put {kind} into one list: whose doing is it?"
+    assert ("interaction" in features_of([one(kind)]).signals) is (kind in WHAT_THE_PERSON_DID)
 
 
 def test_a_call_that_was_answered_is_the_persons_doing_too():
-    assert is_interaction(happened("call_made", answered=True))
+    assert "interaction" in features_of([happened("call_made", answered=True)]).signals
 
 
 @pytest.mark.parametrize("kind", EVENT_NAMES)

@@ -117,7 +117,7 @@ def test_what_is_kept_of_a_tireless_visitor_stays_small_and_counts_every_act():
         changes = track(kept, features.sessions, at(i / 60, f"e{i:05d}", pages=1), i * MINUTE // 60, IDLE)
         for c, session in changes.put:
             put_session(features, c.session_id, session)
-        assert len(kept.acts) <= KEPT_EVENTS
+        assert len(kept.events) <= KEPT_EVENTS
     (session,) = features.sessions.values()
     assert session.pages == 5000
 
@@ -126,8 +126,8 @@ def test_more_sessions_than_are_kept_freeze_the_oldest():
     kept = KeptEvents()
     for i in range(KEPT_EVENTS + 50):
         track(kept, {}, at(i / 60, f"e{i:05d}", campaign=str(i)), i, IDLE)
-    assert len(kept.acts) <= KEPT_EVENTS
-    assert kept.remembered[0] == "e00000"
+    assert len(kept.events) <= KEPT_EVENTS
+    assert kept.counted_ids[0] == "e00000"
 
 
 acts_strategy = st.lists(

@@ -22,7 +22,7 @@ from schemas.moment import EARLIEST, LATEST, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
 from scoring.features.features import Features, Session, encode, encode_delta, evolve, put_session
-from scoring.features.signals import SignalCatalogue, is_interaction
+from scoring.features.signals import EFFECTS, SignalCatalogue
 from streams.published import compiled
 from streams.track_sessions import VisitorState
 
@@ -240,7 +240,7 @@ def test_every_event_that_decoded_lifts_something(event):
     """At least its own name, and `interaction` only for an act of the person."""
     lift = CATALOGUE.lift(event, NOON, NOON // DAY)
     assert lift.signals
-    assert ("interaction" in lift.signals) is is_interaction(event)
+    assert ("interaction" in lift.signals) is EFFECTS[type(event)].is_interaction(event)
 
 
 def test_the_strategies_know_every_type_of_event():

@@ -159,9 +159,9 @@ def _applied(states: dict[str, LeadState], activity: Activity, step: Step, act: 
     state = states.get(key) or states.setdefault(key, LeadState(key, {}))
     match activity:
         case IdentityAttached(identity=identity, epoch=epoch, home=home, features=features):
-            state.hold(identity, LeadIdentity(epoch, home, decode(features)))
+            state.attach(identity, LeadIdentity(epoch, home, decode(features)))
         case IdentityDetached(identity=identity) if identity in state.identities:
-            state.drop(identity)
+            state.detach(identity)
         case IdentityDelta(identity=identity) if identity in state.identities:
             step(state, act or Act(key, activity, decode_delta(activity.lift)))
 

@@ -1,4 +1,4 @@
-"""What is published for the tenants of a shard: models and settings, as the log said it.
+"""What is published for the tenants of a shard: models and settings, as control records of the log set them.
 
 Both stages keep this in their shard's shared state and change it only by control records, so that
 no fold depends on a side table, a setting or a default in the code.
@@ -54,11 +54,11 @@ def check_settings(time_zone: str, lifecycle: str = "") -> None:
 
 
 RETIRED = ""
-"""The text of a model that is in force no more; its version goes on counting."""
+"""The text of a retired model; its version goes on counting."""
 
 
 class ModelVersion(Struct, array_like=True, frozen=True):
-    """A model in force, or RETIRED."""
+    """The active version of a model, or RETIRED."""
 
     version: int
     text: str
@@ -105,29 +105,29 @@ class ActiveModels(Struct):
         return self.settings.get(tenant) or self.settings.get(EVERY_TENANT) or TenantSettings()
 
     def models_of(self, tenant: str) -> dict[str, ModelVersion]:
-        """The models that score a tenant's leads, by name, in the order of names. What a tenant has
-        retired scores its leads no more, also where every other tenant has it.
+        """The models that score a tenant's leads, by name, in the order of names. A model that the tenant has
+        retired no longer scores its leads, also where every other tenant has it.
         """
-        found = {**self.models.get(EVERY_TENANT, {}), **self.models.get(tenant, {})}
-        return {name: found[name] for name in sorted(found) if found[name].text != RETIRED}
+        models = {**self.models.get(EVERY_TENANT, {}), **self.models.get(tenant, {})}
+        return {name: models[name] for name in sorted(models) if models[name].text != RETIRED}
 
     def publish_model(self, tenant: str, name: str, new: ModelVersion, what: str = "") -> SweepState | None:
-        """Put a model in force; the sweep that this asks for. None if the version is not above the
-        one in force: two publishers must not make shards differ.
+        """Activates a model; returns the sweep that this needs. None if the version is not above the active
+        one: two publishers must not make shards differ.
         """
-        held = self.models.setdefault(tenant, {}).get(name)
-        if held is not None and held.version >= new.version:
+        active = self.models.setdefault(tenant, {}).get(name)
+        if active is not None and active.version >= new.version:
             return None
         self.models[tenant][name] = new
-        return SweepState(what, "", tenant, name, model_before=held)
+        return SweepState(what, "", tenant, name, model_before=active)
 
     def publish_settings(self, tenant: str, new: TenantSettings, what: str = "") -> SweepState | None:
-        """Put settings in force; as `publish_model`."""
-        held = self.settings.get(tenant)
-        if held is not None and held.version >= new.version:
+        """Activates settings; as `publish_model`."""
+        active = self.settings.get(tenant)
+        if active is not None and active.version >= new.version:
             return None
         self.settings[tenant] = new
-        return SweepState(what, "", tenant, None, settings_before=held)
+        return SweepState(what, "", tenant, None, settings_before=active)
 
     def before_sweep(self) -> "ActiveModels":
         """As it was before the sweep under way began."""
@@ -172,7 +172,7 @@ class PublishedState:
                     self.published.sweep = msgpack.decode(body, type=SweepState)
 
     def refresh(self) -> None:
-        """Something else holds now."""
+        """Something else is active now."""
 
     def publish_model(self, tenant: str, name: str, new: ModelVersion, what: str = "") -> SweepState | None:
         sweep = self.published.publish_model(tenant, name, new, what)
@@ -189,7 +189,7 @@ class PublishedState:
         return sweep
 
     def sweep(self, sweep: SweepState | None) -> None:
-        """Where the sweep stands now; None: it is complete, or there is none."""
+        """The progress of the sweep; None: it is complete, or there is none."""
         self.published.sweep = sweep
         self._changed.add(self.SWEEP)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field, json, msgpack
 
 from bench.engine.events import Raw
-from schemas.record import Outgoing, Record
+from schemas.record import Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SCORE_CHANGED
 from streams.engine.shard import Emit
 
@@ -166,12 +166,9 @@ class Kept:
         self.changed = False
         return {"state": write_packed(self.value)}
 
-    def due(self) -> int | None:
-        return None
-
 
 class Keyed:
-    """What both stages have in common: no sweeps, no timers, nothing said at the end of a chunk."""
+    """What both stages have in common: no sweeps, no timers, no summary at the end of a chunk."""
 
     def __init__(self, first: Callable[[], None] = lambda: None) -> None:
         """`first` is called when the first record is read."""
@@ -180,19 +177,8 @@ class Keyed:
     def open_shared(self, _parts: dict[str, bytes]) -> Nothing:
         return Nothing()
 
-    def begin(self, *_: Any) -> None:
+    def apply_to_all(self, *_: Any) -> None:
         """No message concerns a whole shard."""
-
-    visit = visited = begin
-
-    def settle(self, *_: Any) -> None:
-        """All is said already."""
-
-    def timer(self, _shared: Nothing, _state: Kept, _now: int) -> tuple[bool, int | None]:
-        return False, None
-
-    def wake(self, _state: Kept, _now: int) -> Outgoing:
-        raise AssertionError("nothing is ever due")
 
 
 class Sessions(Keyed):

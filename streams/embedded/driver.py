@@ -1,9 +1,9 @@
-"""The embedded driver: one thread that appends what producers say and folds it, transaction by transaction.
+"""The embedded driver: one thread that appends the records of producers and folds them, transaction by transaction.
 
-A future is resolved only when its records are on disk. A fold or a projection that fails stops
-folding, loudly, and is tried again every few seconds; meanwhile records are appended all the same.
-A lost database is waited for; a commit in doubt is looked up in the log, so nothing is lost or
-appended twice. Folds never see this thread's clocks: what time it is comes from `now`.
+A future is resolved only when its records are on disk. A fold or a projection that fails halts folding,
+loudly, and is tried again every few seconds; meanwhile records are appended all the same. The driver waits
+for an unavailable database and looks a commit in doubt up in the log, so nothing is lost or appended twice.
+Folds never see this thread's clocks: the time comes from `now`.
 """
 
 import threading
@@ -36,7 +36,7 @@ class NotStored(RuntimeError):
 
 @dataclass(frozen=True)
 class Failing:
-    """Why folding stands still. `record` is the one that a fold failed on, if that was it."""
+    """Why folding is halted. `record` is the one that a fold failed on, if a fold failed."""
 
     cause: str
     since: int
@@ -46,14 +46,14 @@ class Failing:
 @dataclass(frozen=True)
 class Status:
     alive: bool
-    """Whether appends are taken; once False, it stays so."""
+    """Whether appends are accepted; once False, it stays so."""
     partitions: int
     positions: dict[LogPartition, int]
     """(topic, partition) -> the next position."""
     backlog: dict[str, int]
     """Stage -> records it has yet to fold."""
     waiting: int
-    """Records accepted, not yet on disk."""
+    """Records accepted that are not yet on disk."""
     last_commit_at: int | None
     failing: Failing | None
 
@@ -86,7 +86,7 @@ class Driver:
         self._writer: Writer | None = None
         self._taken: list[Request] = []
         self._doubt: list[Record] = []
-        """What the taken requests are in the log, if the commit that was cut off was done."""
+        """The records of the taken requests as they are in the log, if the interrupted commit was done."""
         self._failing: Failing | None = None
         self._retry_at = 0.0
         self._tick_at = 0.0
@@ -101,9 +101,9 @@ class Driver:
         self._thread.start()
 
     def append(self, records: Sequence[Outgoing]) -> "Future[list[Record]]":
-        """From any thread. The records stay together and in order; the result says where they stand.
+        """From any thread. The records stay together and in order; the result has their positions.
 
-        Raises Busy, Stopped, or ValueError for what the log could never hold.
+        Raises Busy, Stopped, or ValueError for what the log could never contain.
         """
         for record in records:
             self._check(record)
@@ -121,9 +121,9 @@ class Driver:
         )
 
     def skip(self, topic: str, partition: int, position: int, reason: str) -> None:
-        """Has the record recorded as a dead letter instead of folded, and tries again at once.
+        """Makes the record a dead letter instead of folding it, and tries again at once.
 
-        Raises LogRefused for a record that cannot be skipped (any more).
+        Raises LogRefused for a record that can no longer be skipped.
         """
         stage = self._stages.get(topic)
         if stage is None:
@@ -151,7 +151,7 @@ class Driver:
         return self._partitions
 
     def stop(self, patience: float = 30.0) -> None:
-        """Takes nothing new, stores what waits, and ends. What is not folded yet is folded after the next start."""
+        """Rejects new requests, stores those that wait, and ends. The next start folds what is not folded yet."""
         self._waiting.close("Leadstream is stopping")
         if self._thread.ident is not None:
             self._thread.join(patience)
@@ -182,7 +182,7 @@ class Driver:
         try:
             while not (self._waiting.closed and not len(self._waiting) and not self._taken):
                 self._step()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for a dead thread
+        except BaseException as error:  # noqa: BLE001 - whatever it is, no caller may wait for a dead thread
             _log.critical("the appender died", exc_info=error)
             self._failing = Failing(f"the appender died: {error!r}", self._now())
         finally:
@@ -205,8 +205,8 @@ class Driver:
             else:
                 appended = self._commit(writer, outgoing)
         except Exception as error:  # noqa: BLE001 - a fold may raise anything, and appending must go on
-            if writer.lost:
-                self._lose(writer, outgoing, error)
+            if writer.unavailable:
+                self._wait_for_database(writer, outgoing, error)
             else:
                 self._fail(error)
                 self._append_alone(writer, outgoing, error)
@@ -222,16 +222,16 @@ class Driver:
             now = self._now()
         appended = writer.commit(outgoing, now) if outgoing or writer.behind or now is not None else []
         if now is not None:
-            self._tick_at = 0.0 if writer.more_due else time.monotonic() + TICK_SECONDS
-        if self._failing is not None and not self._stands_still(writer):
+            self._tick_at = 0.0 if writer.more_timers else time.monotonic() + TICK_SECONDS
+        if self._failing is not None and not self._halted_before(writer):
             _log.info("folding goes on", after=self._failing.cause)
             self._failing = None
         return appended
 
-    def _stands_still(self, writer: Writer) -> bool:
-        """Whether the record that failed is still to be folded: a short commit may not have come to it."""
+    def _halted_before(self, writer: Writer) -> bool:
+        """Whether the record that failed is still to be folded: a short commit may not have reached it."""
         record = self._failing.record if self._failing is not None else None
-        return record is not None and writer.has(record) and not writer.folded(record)
+        return record is not None and writer.has_position_of(record) and not writer.folded(record)
 
     def _patience(self, writer: Writer) -> float:
         """How long to wait for requests before doing something else."""
@@ -242,24 +242,24 @@ class Driver:
         return max(0.0, self._tick_at - time.monotonic())
 
     def _append_alone(self, writer: Writer, outgoing: Sequence[Outgoing], failure: Exception) -> None:
-        """Keeps what producers said. If a fold failed on a record that this very transaction made, the
-        stages before it fold once more, so that the record stands in the log and can be skipped.
+        """Keeps the records of producers. If a fold failed on a record that this very transaction made, the
+        stages before it fold once more, so that the record is in the log and can be skipped.
         """
-        made = isinstance(failure, FoldFailed) and not writer.has(failure.record)
-        if not outgoing and not made:
+        is_new = isinstance(failure, FoldFailed) and not writer.has_position_of(failure.record)
+        if not outgoing and not is_new:
             return
         try:
-            if isinstance(failure, FoldFailed) and made:
+            if isinstance(failure, FoldFailed) and is_new:
                 appended = writer.commit(outgoing, before=failure.stage)
                 self._retry_at = 0.0
             else:
                 appended = writer.commit_unfolded(outgoing)
-        except Exception as error:  # noqa: BLE001 - told to everybody who waits
-            if writer.lost:
-                self._lose(writer, outgoing, error)
+        except Exception as error:  # noqa: BLE001 - every waiting caller gets it
+            if writer.unavailable:
+                self._wait_for_database(writer, outgoing, error)
                 return
             _log.exception("records could not be stored", records=len(outgoing))
-            self._refuse(NotStored(f"the log does not take records: {error}"))
+            self._refuse(NotStored(f"the log cannot store records: {error}"))
         else:
             self._resolve(appended)
             self._observe(writer)
@@ -268,14 +268,14 @@ class Driver:
         record = error.record if isinstance(error, FoldFailed) else None
         cause = f"{error}: {error.__cause__!r}" if error.__cause__ is not None else f"{error!r}"
         if self._failing is None or self._failing.cause != cause:
-            _log.error("folding stands still; records are accepted", cause=cause, exc_info=error)
+            _log.error("folding is halted; records are accepted", cause=cause, exc_info=error)
             self._failing = Failing(cause, self._now(), record)
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
-    def _lose(self, writer: Writer, outgoing: Sequence[Outgoing], error: Exception) -> None:
-        _log.error("the database is gone; waiting for it", cause=str(error))
-        self._failing = Failing(f"the database is gone: {error}", self._now())
-        self._doubt = writer.place(outgoing)
+    def _wait_for_database(self, writer: Writer, outgoing: Sequence[Outgoing], error: Exception) -> None:
+        _log.error("the database is unavailable; waiting for it", cause=str(error))
+        self._failing = Failing(f"the database is unavailable: {error}", self._now())
+        self._doubt = writer.as_appended(outgoing)
         self._writer = None
         self._retry_at = 0.0
         writer.close()
@@ -284,13 +284,13 @@ class Driver:
         """The new writer, or None after a pause; while stopping, not a second time."""
         try:
             writer = self._open()
-            done = bool(self._doubt) and writer.holds(self._doubt[0])
-        except Exception as error:  # noqa: BLE001 - told to everybody who waits
+            done = bool(self._doubt) and writer.contains(self._doubt[0])
+        except Exception as error:  # noqa: BLE001 - every waiting caller gets it
             since = self._now() if self._failing is None else self._failing.since
-            self._failing = Failing(f"the database is gone: {error}", since)
+            self._failing = Failing(f"the database is unavailable: {error}", since)
             if self._waiting.closed:
                 self._taken += self._waiting.take(len(self._waiting), 0)
-                self._refuse(NotStored(f"the database is gone: {error}"))
+                self._refuse(NotStored(f"the database is unavailable: {error}"))
             else:
                 time.sleep(0.5)
             return None
@@ -301,7 +301,7 @@ class Driver:
         return writer
 
     def _resolve(self, appended: list[Record]) -> None:
-        """Tells the taken requests where their records stand."""
+        """Answers the taken requests with their records as appended."""
         taken, self._taken, begin = self._taken, [], 0
         for request in taken:
             end = begin + len(request.records)

@@ -2,7 +2,7 @@
 
 `records` keeps every topic except the compacted ones, of which `compacted` keeps the newest record
 per key; `heads` says which position comes next, so positions stay free of gaps whatever is deleted.
-Only who holds the appender's lock may write; reading needs no lock. Nothing here commits, except
+Only the process with the appender's lock may write; reading needs no lock. Nothing here commits, except
 `open_log`, `skip` and `take_lock`.
 """
 
@@ -142,7 +142,7 @@ def _lock_holder(connection: Connection) -> str:
     ).fetchone()
     connection.commit()
     if row is None:
-        return "which has just gone"
+        return "which has just ended"
     name, address, since = row
     return f"{name or 'unnamed'} from {address or 'this machine'}, since {since:%Y-%m-%d %H:%M:%S %Z}"
 
@@ -153,18 +153,18 @@ def open_log(connection: Connection, partitions: int | None = None) -> int:
     `partitions` None takes what is there. A log of an older format is upgraded, in one transaction.
     Raises LogRefused for a log of another shape.
     """
-    found = _shape(connection)
-    if found is None:
-        found = partitions or DEFAULT_PARTITIONS
-        _make_tables(connection, found)
+    existing = _shape(connection)
+    if existing is None:
+        existing = partitions or DEFAULT_PARTITIONS
+        _make_tables(connection, existing)
     connection.commit()
-    if partitions not in {None, found}:
+    if partitions not in {None, existing}:
         raise LogRefused(
-            f"This log has {found} partitions and cannot change to {partitions}, since the number decides where "
-            f"each key's state lives: set LEADSTREAM_PARTITIONS={found}, or carry the events over into a new "
+            f"This log has {existing} partitions and cannot change to {partitions}, since the number decides where "
+            f"each key's state lives: set LEADSTREAM_PARTITIONS={existing}, or migrate the events into a new "
             "database (docs/upgrading.md)."
         )
-    return found
+    return existing
 
 
 def _shape(connection: Connection) -> int | None:
@@ -203,9 +203,7 @@ def _stored(connection: Connection) -> tuple[int, int]:
     """(format, partitions)"""
     row = connection.execute("select version, partitions from format").fetchone()
     if row is None:
-        raise LogRefused(
-            "This log does not say its format: its table `format` has lost its row. Restore a backup."
-        )
+        raise LogRefused("This log does not say its format: its table `format` has no row. Restore a backup.")
     version, partitions = row
     return version, partitions
 
@@ -230,15 +228,15 @@ def write_records(connection: Connection, records: Sequence[Record]) -> None:
 def compact(connection: Connection, records: Sequence[Record]) -> None:
     """Keeps each key's newest record; a tombstone removes the key."""
     newest = {(record.topic, record.key): record for record in records}
-    gone = [slot for slot, record in newest.items() if record.value is None]
+    removed = [topic_key for topic_key, record in newest.items() if record.value is None]
     kept = [
         (record.topic, record.key, record.partition, record.position, record.value)
         for record in newest.values()
         if record.value is not None
     ]
-    if gone:
+    if removed:
         with connection.cursor() as cursor:
-            cursor.executemany("delete from compacted where topic = %s and key = %s", gone)
+            cursor.executemany("delete from compacted where topic = %s and key = %s", removed)
     upsert(connection, _COMPACT, kept)
 
 
@@ -282,7 +280,7 @@ def checkpoints(connection: Connection) -> dict[LogPartition, int]:
 
 
 def unprojected(connection: Connection) -> dict[LogPartition, int]:
-    """Where the records begin that were appended while folding stood still, and not projected yet."""
+    """Where the records begin that were appended while folding was halted, and are not projected yet."""
     return _positions(connection, "select topic, partition, position from unprojected")
 
 
@@ -299,7 +297,7 @@ def write_checkpoints(connection: Connection, rows: Sequence[tuple[str, int, int
 
 
 def write_unprojected(connection: Connection, rows: Sequence[tuple[str, int, int | None]]) -> None:
-    """Where each partition's unprojected records begin now; None: there are none any more."""
+    """Where the unprojected records of each partition begin now; None: there are none any more."""
     done = [(topic, partition) for topic, partition, position in rows if position is None]
     if done:
         with connection.cursor() as cursor:
@@ -308,15 +306,15 @@ def write_unprojected(connection: Connection, rows: Sequence[tuple[str, int, int
 
 
 def skips(connection: Connection) -> dict[tuple[str, int, int], str]:
-    """(topic, partition, position) -> why it is not to be folded."""
+    """(topic, partition, position) -> why to skip it."""
     rows = connection.execute("select topic, partition, position, reason from skips")
     return {(topic, partition, position): reason for topic, partition, position, reason in rows}
 
 
 def skip(connection: Connection, stage: str, topic: str, partition: int, position: int, reason: str) -> None:
-    """Asks that `stage` does not fold this record of its source, but makes it a dead letter.
+    """Makes `stage` write this record of its source as a dead letter instead of folding it.
 
-    From any process; the driver reads it when it next tries. Raises LogRefused for a record that
+    From any process; the driver reads the skips at its next attempt. Raises LogRefused for a record that
     was folded already or does not exist. Commits.
     """
     head = heads(connection).get((topic, partition), 0)

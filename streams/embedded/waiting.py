@@ -1,7 +1,7 @@
-"""What waits to be appended: a bounded queue from any thread to the appender's.
+"""The requests that wait to be appended: a bounded queue from any thread to the appender's.
 
-A request is never split and never reordered. Memory is bounded: who comes when too much waits is told
-to come back (`Busy`), and nothing of theirs is kept.
+A request is never split and never reordered. Memory is bounded: a full queue rejects a request with `Busy`
+and keeps nothing of it.
 """
 
 import threading
@@ -54,7 +54,7 @@ class AppendQueue:
         return self._closed is not None
 
     def put(self, records: Sequence[Outgoing]) -> "Future[list[Record]]":
-        """Raises Busy, Stopped, or ValueError for a request that could never be taken."""
+        """Raises Busy, Stopped, or ValueError for a request that no queue could ever accept."""
         size = sum(len(record.key) + len(record.value or b"") for record in records)
         if len(records) > self._most_records or size > self._most_bytes:
             raise ValueError(
@@ -76,8 +76,8 @@ class AppendQueue:
     def take(self, most_records: int, patience: float) -> list[Request]:
         """The requests that wait, oldest first: about `most_records` records, at least one request.
 
-        Waits `patience` seconds for the first one; ends early when nudged or closed. What its
-        caller has cancelled is left out.
+        Waits `patience` seconds for the first one; ends early when nudged or closed. Leaves out requests
+        that their callers have cancelled.
         """
         with self._changed:
             if patience > 0:
@@ -95,13 +95,13 @@ class AppendQueue:
             return taken
 
     def nudge(self) -> None:
-        """Ends a wait: there is something to do besides appending."""
+        """Ends a wait: there is work besides appending."""
         with self._changed:
             self._nudged = True
             self._changed.notify()
 
     def close(self, reason: str) -> None:
-        """Takes nothing new; what waits can still be taken."""
+        """Rejects new requests; those that wait can still be taken."""
         with self._changed:
             self._closed = self._closed or reason
             self._changed.notify()

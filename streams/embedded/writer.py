@@ -1,9 +1,9 @@
 """The only appender of a log, over one connection: it appends, folds and projects in one transaction.
 
-What is appended, what the folds make of it, their state, how far they have come and what projections
-write become durable together or not at all. `commit` either does all of it, or raises and has done
-nothing; `commit_unfolded` is the way out when a fold or a projection fails, so that what producers
-say is kept all the same. Reads no clock but for the length of a turn.
+Appended records, the outputs of the folds, their state, their positions and the rows of projections become
+durable together or not at all. `commit` either does all of it, or raises and has done nothing. Where a fold
+or a projection fails, `commit_unfolded` still keeps the records of producers. Reads no clock but for the
+length of a turn.
 """
 
 import time
@@ -22,10 +22,11 @@ from streams.embedded import log
 from streams.embedded.rows import MANY, Connection
 from streams.embedded.state import PostgresStateStore
 from streams.engine.shard import Shard, Stage, dead_letter
+from streams.engine.task_group import TaskId
 
 AnyStage = Stage[Any, Any]
 Connect = Callable[..., Connection]
-"""`psycopg.connect`, or one whose statements wait for no server that is gone."""
+"""`psycopg.connect`, or one whose statements do not wait for an unavailable server."""
 Project = Callable[[Connection, Sequence[Record]], None]
 """Writes read models from records, over the given connection, in its transaction. It gets every
 record of the log exactly once, in the order of its partition; it must not commit."""
@@ -35,13 +36,13 @@ CHUNK = 500
 TURN = 2_000
 """Records that one stage folds before the next stage has its turn."""
 TURN_SECONDS = 0.2
-"""How long a stage may fold before the next has its turn, so that a sweep holds up nothing else."""
+"""How long a stage may fold before the next has its turn, so that a sweep delays nothing else."""
 COMMIT_SECONDS = 0.3
-"""How long a transaction goes on folding; what is left is folded in the next."""
+"""How long a transaction goes on folding; the next one folds the rest."""
 TIMERS_AT_ONCE = 500
-"""Keys whose due has come that are looked at in one transaction."""
+"""Keys whose timers one transaction fires at most."""
 TAIL = 2_000
-"""Records that a lane keeps in memory between append and fold; beyond it reads them from the log."""
+"""Records that a task keeps in memory between append and fold; it reads further ones from the log."""
 
 _SESSION = {
     "synchronous_commit": "on",  # a database may default to off, but what we acknowledge must be on disk
@@ -58,10 +59,10 @@ _SESSION = {
 
 @dataclass(slots=True)
 class EmbeddedTask:
-    """One shard, and how far it has come in its source partition."""
+    """One shard, and its position in its source partition."""
 
     stage: str
-    slot: LogPartition
+    log_partition: LogPartition
     shard: Shard[Any, Any]
     position: int
     """Of the next record to fold."""
@@ -69,7 +70,11 @@ class EmbeddedTask:
     tail: deque[Record] = field(default_factory=deque)
     """The records from `position` on that are in memory, without a gap."""
     sweeping: bool = False
-    """It has not finished with the next record: fold that one alone until it has."""
+    """A sweep of the next record is under way: fold that record alone until it is complete."""
+
+    @property
+    def task_id(self) -> TaskId:
+        return self.stage, self.log_partition[1]
 
     def offer(self, record: Record) -> None:
         if len(self.tail) < TAIL and self.position + len(self.tail) == record.position:
@@ -130,15 +135,15 @@ class Writer:
         checkpoints = log.checkpoints(connection)
         self._tasks = {
             stage.source: [
-                self._lane(stage, partition, checkpoints.get((stage.name, partition), 0))
+                self._open_task(stage, partition, checkpoints.get((stage.name, partition), 0))
                 for partition in range(self.partitions)
             ]
             for stage in stages
         }
         self._turns = dict.fromkeys(self._tasks, 0)
-        """Source -> the partition whose lane is the next to fold."""
-        self.more_due = False
-        """Whether the last look at what is due has left some for the next."""
+        """Source -> the partition whose task folds next."""
+        self.more_timers = False
+        """Whether the last commit has left timers to the next one."""
         self.reread_skips()
         if genesis and not self._heads:
             everywhere = range(self.partitions)
@@ -150,7 +155,7 @@ class Writer:
                 ]
             )
 
-    def _lane(self, stage: AnyStage, partition: int, position: int) -> EmbeddedTask:
+    def _open_task(self, stage: AnyStage, partition: int, position: int) -> EmbeddedTask:
         parts = self._state.of(stage.name, partition)
         shard = Shard(stage, partition, parts)
         return EmbeddedTask(stage.name, (stage.source, partition), shard, position, position)
@@ -159,8 +164,8 @@ class Writer:
         self._connection.close()
 
     @property
-    def lost(self) -> bool:
-        """Whether the connection is gone; then nobody knows whether the last commit was done."""
+    def unavailable(self) -> bool:
+        """Whether the connection is broken; then it is unknown whether the last commit was done."""
         return self._connection.closed or self._connection.broken
 
     @property
@@ -172,21 +177,21 @@ class Writer:
     def backlog(self) -> dict[str, int]:
         """How many records each stage has yet to fold, as committed."""
         return {
-            lanes[0].stage: sum(self._stored.get(lane.slot, 0) - lane.committed for lane in lanes)
-            for lanes in self._tasks.values()
+            tasks[0].stage: sum(self._stored.get(task.log_partition, 0) - task.committed for task in tasks)
+            for tasks in self._tasks.values()
         }
 
     @property
     def behind(self) -> bool:
-        """Whether another `commit` would find something to do."""
+        """Whether another `commit` would have work."""
         return bool(self._unprojected) or any(self.backlog.values())
 
-    def has(self, record: Record) -> bool:
-        """Whether a record stands at this place in the log."""
+    def has_position_of(self, record: Record) -> bool:
+        """Whether the log has a record at this position."""
         return record.position < self._stored.get((record.topic, record.partition), 0)
 
     def folded(self, record: Record) -> bool:
-        """Whether the stage that reads its topic has passed this place."""
+        """Whether the stage that reads its topic has folded this position."""
         return record.position < self._tasks[record.topic][record.partition].committed
 
     def commit(
@@ -194,22 +199,29 @@ class Writer:
     ) -> list[Record]:
         """Appends, folds a bounded amount, projects; returns the appended records with their positions.
 
-        With `now`, the passing of time until then is folded into keys whose due has come. With
-        `before`, only the stages before that one fold, so that what it fails on stands in the log.
+        With `now`, timers fire up to then. With `before`, only the stages before that one fold, so that the
+        record it fails on is in the log. Answer producers only after it returns. If a step fails, nothing of
+        the transaction is left: the driver then calls `commit_unfolded`.
         """
         with self._transaction():
+            # 1. The records get positions.
             appended = self._append(outgoing)
-            if self._unprojected:  # what is older comes first; folding waits
+            if self._unprojected:  # older records are projected first; folding waits
                 self._mark_unprojected(appended)
                 self._store()
                 self._project_older()
             else:
+                # 2. Stage 1 folds them, stage 2 folds the outputs of stage 1, until nothing is left or time is up.
                 if now is not None:
-                    self._wake(now)
+                    self._fire_timers(now)
                 self._fold(before)
+                # 3. Records, outputs, changed parts of the state, timers and checkpoints are written.
                 self._store()
+                # 4. The read models and their positions are written.
                 if self._project is not None and self._written:
                     self._project(self._connection, self._written)
+            # 5. The end of the block commits. If the connection breaks here, the commit is in doubt, and the
+            #    driver asks the log with `contains`.
         return appended
 
     def commit_unfolded(self, outgoing: Sequence[Outgoing]) -> list[Record]:
@@ -222,8 +234,8 @@ class Writer:
         return appended
 
     def reread_skips(self) -> None:
-        """Learns what was asked to be skipped, by whatever process."""
-        committed = {lane.slot: lane.committed for lane in self._all_lanes()}
+        """Reads which records to skip; any process may have written them."""
+        committed = {task.log_partition: task.committed for task in self._all_tasks()}
         self._skips = {
             (topic, partition, position): reason
             for (topic, partition, position), reason in log.skips(self._connection).items()
@@ -231,21 +243,21 @@ class Writer:
         }
         self._connection.commit()
 
-    def place(self, outgoing: Sequence[Outgoing]) -> list[Record]:
+    def as_appended(self, outgoing: Sequence[Outgoing]) -> list[Record]:
         """The records that the next commit would make of these."""
-        return _place(outgoing, dict(self._stored), self.partitions)
+        return _with_positions(outgoing, dict(self._stored), self.partitions)
 
-    def holds(self, record: Record) -> bool:
+    def contains(self, record: Record) -> bool:
         """Whether exactly this record was appended: the answer to a commit in doubt."""
         if record.topic in log.COMPACTED:
             return self._stored.get((record.topic, record.partition), 0) > record.position
-        found = log.read(self._connection, *record[:3], 1)
+        stored = log.read(self._connection, *record[:3], 1)
         self._connection.commit()
-        return found == [record]
+        return stored == [record]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of it or nothing: what the writer remembers follows what the database has."""
+        """All of it or nothing: the writer's memory follows the database."""
         unprojected = dict(self._unprojected)
         try:
             yield
@@ -255,36 +267,36 @@ class Writer:
             self._heads = dict(self._stored)
             self._written = []
             self._state.forget()
-            for lane in self._all_lanes():
-                lane.reset()
-            with suppress(psycopg.Error):  # a lost connection has rolled back already
+            for task in self._all_tasks():
+                task.reset()
+            with suppress(psycopg.Error):  # a broken connection has rolled back already
                 self._connection.rollback()
             raise
         self._stored = dict(self._heads)
         self._written = []
-        for lane in self._all_lanes():
-            lane.committed = lane.position
+        for task in self._all_tasks():
+            task.committed = task.position
 
-    def _all_lanes(self) -> Iterator[EmbeddedTask]:
+    def _all_tasks(self) -> Iterator[EmbeddedTask]:
         return chain.from_iterable(self._tasks.values())
 
     def _append(self, outgoing: Sequence[Outgoing]) -> list[Record]:
-        """Gives positions; the rows are written at the end of the transaction."""
-        appended = _place(outgoing, self._heads, self.partitions)
+        """Gives records their positions; `_store` writes the rows at the end of the transaction."""
+        appended = _with_positions(outgoing, self._heads, self.partitions)
         for record in appended:
-            if (lanes := self._tasks.get(record.topic)) is not None:
-                lanes[record.partition].offer(record)
+            if (tasks := self._tasks.get(record.topic)) is not None:
+                tasks[record.partition].offer(record)
         self._written += appended
         return appended
 
-    def _wake(self, now: int) -> None:
-        lanes = {(lane.stage, lane.slot[1]): lane for lane in self._all_lanes()}
-        due = self._state.due_timers(sorted({stage for stage, _ in lanes}), now, TIMERS_AT_ONCE)
-        self.more_due = len(due) == TIMERS_AT_ONCE
-        for slot, keys in groupby(sorted(due), lambda key: (key.stage, key.partition)):
-            records, dues = lanes[slot].shard.timers([key.key for key in keys], now)
-            self._state.put(slot, {}, dues)
-            self._append(records)
+    def _fire_timers(self, now: int) -> None:
+        tasks = {task.task_id: task for task in self._all_tasks()}
+        due = self._state.due_timers(sorted({stage for stage, _ in tasks}), now, TIMERS_AT_ONCE)
+        self.more_timers = len(due) == TIMERS_AT_ONCE
+        for task_id, keys in groupby(sorted(due), lambda timer: (timer.stage, timer.partition)):
+            wake_ups, timers = tasks[task_id].shard.fire_timers([timer.key for timer in keys], now)
+            self._state.put(task_id, {}, timers)
+            self._append(wake_ups)
 
     def _fold(self, before: str | None) -> None:
         """Every stage in turn, until nothing is left or the transaction is long enough."""
@@ -295,21 +307,21 @@ class Writer:
                 return
 
     def _fold_stage(self, source: str) -> bool:
-        """One stage's turn, beginning where the last one ended; whether anything was folded."""
-        deadline, room, lanes = time.monotonic() + TURN_SECONDS, TURN, self._tasks[source]
-        for _ in lanes:
-            lane = lanes[self._turns[source]]
-            self._turns[source] = (self._turns[source] + 1) % len(lanes)
-            room -= self._fold_chunk(lane, min(room, CHUNK))
+        """One stage's turn, starting where its last one ended; returns whether it folded anything."""
+        deadline, room, tasks = time.monotonic() + TURN_SECONDS, TURN, self._tasks[source]
+        for _ in tasks:
+            task = tasks[self._turns[source]]
+            self._turns[source] = (self._turns[source] + 1) % len(tasks)
+            room -= self._fold_chunk(task, min(room, CHUNK))
             if room <= 0 or time.monotonic() > deadline:
                 break
         return room < TURN
 
-    def _fold_chunk(self, lane: EmbeddedTask, limit: int) -> int:
-        """Returns how much work it was, in records."""
-        if not lane.tail and lane.position < self._stored.get(lane.slot, 0):
-            lane.tail.extend(log.read(self._connection, *lane.slot, lane.position, CHUNK))
-        records = list(islice(lane.tail, 1 if lane.sweeping else limit))
+    def _fold_chunk(self, task: EmbeddedTask, limit: int) -> int:
+        """Returns the amount of work, in records."""
+        if not task.tail and task.position < self._stored.get(task.log_partition, 0):
+            task.tail.extend(log.read(self._connection, *task.log_partition, task.position, CHUNK))
+        records = list(islice(task.tail, 1 if task.sweeping else limit))
         if not records:
             return 0
         if self._skips:
@@ -317,25 +329,27 @@ class Writer:
                 self._append(
                     [Outgoing(DEAD_LETTERS, records[0].key, dead_letter(records[0], f"skipped: {reason}"))]
                 )
-                lane.advance(1)
+                task.advance(1)
                 return 1
             records = list(takewhile(lambda record: record[:3] not in self._skips, records))
-        outcome = lane.shard.fold(records)
-        self._state.put((lane.stage, lane.slot[1]), outcome.parts, outcome.timers)
+        outcome = task.shard.fold(records)
+        self._state.put(task.task_id, outcome.parts, outcome.timers)
         self._append(outcome.outputs)
-        lane.advance(outcome.applied)
-        lane.sweeping = outcome.applied < len(records)
-        return limit if lane.sweeping else outcome.applied
+        task.advance(outcome.applied)
+        task.sweeping = outcome.applied < len(records)
+        return limit if task.sweeping else outcome.applied
 
     def _store(self) -> None:
         """Writes the rows of the transaction, in one round trip if they are few."""
         kept = [record for record in self._written if record.topic not in log.COMPACTED]
         newer = [record for record in self._written if record.topic in log.COMPACTED]
-        heads = [(*slot, head) for slot, head in self._heads.items() if head != self._stored.get(slot)]
+        heads = [
+            (*log_partition, head)
+            for log_partition, head in self._heads.items()
+            if head != self._stored.get(log_partition)
+        ]
         checkpoints = [
-            (lane.stage, lane.slot[1], lane.position)
-            for lane in self._all_lanes()
-            if lane.position != lane.committed
+            (*task.task_id, task.position) for task in self._all_tasks() if task.position != task.committed
         ]
         few = len(self._written) + len(checkpoints) + self._state.waiting < MANY
         with self._connection.pipeline() if few else nullcontext():
@@ -348,32 +362,36 @@ class Writer:
     def _mark_unprojected(self, appended: Sequence[Record]) -> None:
         first: dict[LogPartition, int] = {}
         for record in appended:
-            slot = (record.topic, record.partition)
-            if slot not in self._unprojected:
-                first.setdefault(slot, record.position)
+            log_partition = (record.topic, record.partition)
+            if log_partition not in self._unprojected:
+                first.setdefault(log_partition, record.position)
         self._unprojected |= first
-        log.write_unprojected(self._connection, [(*slot, position) for slot, position in first.items()])
+        log.write_unprojected(
+            self._connection, [(*log_partition, position) for log_partition, position in first.items()]
+        )
 
     def _project_older(self) -> None:
-        """Projects a page of what was appended while folding stood still."""
-        slot, position = next(iter(self._unprojected.items()))
-        page = log.read(self._connection, *slot, position, TURN)
+        """Projects a page of the records that were appended while folding was halted."""
+        log_partition, position = next(iter(self._unprojected.items()))
+        page = log.read(self._connection, *log_partition, position, TURN)
         if self._project is not None:
             self._project(self._connection, page)
         done = len(page) < TURN
-        log.write_unprojected(self._connection, [(*slot, None if done else page[-1].position + 1)])
+        log.write_unprojected(self._connection, [(*log_partition, None if done else page[-1].position + 1)])
         if done:
-            del self._unprojected[slot]
+            del self._unprojected[log_partition]
         else:
-            self._unprojected[slot] = page[-1].position + 1
+            self._unprojected[log_partition] = page[-1].position + 1
 
 
-def _place(outgoing: Sequence[Outgoing], heads: dict[LogPartition, int], partitions: int) -> list[Record]:
-    """Gives each record its partition and the next position there; moves `heads`."""
-    placed = []
+def _with_positions(
+    outgoing: Sequence[Outgoing], heads: dict[LogPartition, int], partitions: int
+) -> list[Record]:
+    """Gives each record its partition and the next position there; advances `heads`."""
+    records = []
     for topic, key, value, chosen in outgoing:
         partition = partition_of(key, partitions) if chosen is None else chosen
         position = heads.get((topic, partition), 0)
         heads[topic, partition] = position + 1
-        placed.append(Record(topic, partition, position, key, value))
-    return placed
+        records.append(Record(topic, partition, position, key, value))
+    return records

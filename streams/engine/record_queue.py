@@ -1,6 +1,6 @@
-"""What waits to be folded of one partition: bounded, in order, without a gap, nothing twice.
+"""The records of one partition that are still to be folded: bounded, in order, no gap, none twice.
 
-The inbox, not its host's consumer, decides which record comes next: repeats are dropped, and a gap is
+The queue, not the consumer of its host, decides which record comes next: repeats are dropped, and a gap is
 refused, so that the host seeks back. It opens at the position that the shard's state contains.
 """
 
@@ -19,7 +19,7 @@ RECORD_BYTES = 250
 class RecordQueue:
     def __init__(self, position: int) -> None:
         self.end = position
-        """Up to here everything was offered."""
+        """Everything before it was offered."""
         self._records: deque[Record] = deque()
         self._sizes: deque[tuple[int, int]] = deque()
         """Of each chunk of which something waits: (where it ends, its bytes)."""
@@ -30,7 +30,7 @@ class RecordQueue:
 
     @property
     def position(self) -> int:
-        """Of the next record to fold; whatever lies before it is folded, or holds no record."""
+        """Of the next record to fold; everything before it is folded, or contains no record."""
         return self._records[0].position if self._records else self.end
 
     @property
@@ -38,7 +38,7 @@ class RecordQueue:
         return len(self._records) >= MOST_RECORDS or self._bytes >= MOST_BYTES
 
     def offer(self, chunk: Chunk) -> bool:
-        """False: records are missing between `end` and this chunk, and it was not taken."""
+        """False: records are missing between `end` and this chunk, and it was not queued."""
         if chunk.start > self.end:
             return False
         if chunk.next > self.end:

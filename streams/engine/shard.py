@@ -1,8 +1,8 @@
 """A shard: the state of one partition of one stage, and folding chunks of records into it.
 
 A chunk goes in, an `Outcome` comes out: what to write where. The shard itself writes nothing and
-reads no clock. Whoever drives it stores outputs, parts and the new position in one transaction, or
-stores nothing and calls `forget`; so every driver gives the same results.
+reads no clock. Its driver stores outputs, parts and the new position in one transaction, or stores
+nothing and calls `forget`; so every driver gives the same results.
 
 State is kept per key in parts, each encoded with its codec's version; folding a chunk rewrites
 only the parts that it touched. Decoded states of hot keys stay in a bounded cache.
@@ -11,7 +11,7 @@ only the parts that it touched. Decoded states of hot keys stay in a bounded cac
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from schemas.decode import Refusal, encode_dead_letter
 from schemas.record import Outgoing, Record
@@ -20,12 +20,14 @@ from schemas.statements import DeadLetter
 from schemas.topics import DEAD_LETTERS, SHARED, partition_of
 
 MOST_ORIGINAL_BYTES = 1_000_000
-"""Of a record that cannot be read: its letter, in base64, must fit where any producer's record did."""
+"""Of a record that cannot be read: its dead letter, in base64, must fit where any producer's record did."""
 MOST_KEY_CHARACTERS = 1_024
 """Characters."""
 
 StateT = TypeVar("StateT", bound="State")
 SharedT = TypeVar("SharedT", bound="SharedState")
+StateT_contra = TypeVar("StateT_contra", contravariant=True)
+SharedT_contra = TypeVar("SharedT_contra", contravariant=True)
 Decoded = TypeVar("Decoded")
 Message = Any
 """What a stage's decoder makes of a record."""
@@ -45,10 +47,7 @@ class State(Protocol):
     """The decoded state of one key."""
 
     def changes(self) -> dict[str, bytes | None]:
-        """The parts that changed since the last call, encoded; None for one that is gone."""
-
-    def due(self) -> int | None:
-        """No time before this changes anything by itself; None: none ever does."""
+        """The parts that changed since the last call, encoded; None for one that was removed."""
 
 
 class SharedState(Protocol):
@@ -62,7 +61,9 @@ class Emit(Protocol):
 
 
 class Stage(Protocol[SharedT, StateT]):
-    """One fold: how to read its records, and one step for a key and for the whole shard."""
+    """A fold: how to read its records, and one step for a key and for the whole shard. A stage may also implement
+    `Sweeps`, `Timers` and `Summaries`; the shard looks once, when it is made.
+    """
 
     name: str
     source: str
@@ -80,25 +81,47 @@ class Stage(Protocol[SharedT, StateT]):
     def evolve(self, shared: SharedT, state: StateT, message: Message, origin: str, emit: Emit) -> None:
         """One record into one key's state. Total: it never raises on a record that decoded."""
 
-    def begin(self, shared: SharedT, message: Message) -> str | None:
-        """A record for the whole shard: where its sweep stands (the last key visited, "" before the
-        first), or None when it needs none, or none any more.
+    def apply_to_all(self, shared: SharedT, message: Message) -> None:
+        """One record that concerns the whole shard. Total, and again it changes nothing."""
+
+
+@runtime_checkable
+class Sweeps(Protocol[SharedT_contra, StateT_contra]):
+    """What a stage has besides if a record for the whole shard changes every key: a visit of each, in steps."""
+
+    def sweep_cursor(self, shared: SharedT_contra, message: Message) -> str | None:
+        """The last key that the record's sweep has visited, "" before the first; None: the record needs no sweep,
+        or its sweep is complete.
         """
 
-    def visit(self, shared: SharedT, state: StateT, message: Message, origin: str, emit: Emit) -> None:
-        """The sweep of such a record visits one key."""
+    def visit(
+        self, shared: SharedT_contra, state: StateT_contra, message: Message, origin: str, emit: Emit
+    ) -> None:
+        """The record, into one key's state. Total, as `evolve`."""
 
-    def visited(self, shared: SharedT, message: Message, cursor: str | None) -> None:
-        """The sweep has come to `cursor`; None: it is complete."""
+    def move_cursor(self, shared: SharedT_contra, message: Message, cursor: str | None) -> None:
+        """The sweep has visited every key up to `cursor`; None: it is complete."""
 
-    def settle(self, state: StateT, emit: Emit) -> None:
-        """At the end of a chunk: say what is said once per chunk and key."""
 
-    def timer(self, shared: SharedT, state: StateT, now: int) -> tuple[bool, int | None]:
-        """(time alone has changed something by `now`, else when it next may)."""
+@runtime_checkable
+class Timers(Protocol[SharedT_contra, StateT_contra]):
+    """What a stage has besides if time alone changes its keys."""
 
-    def wake(self, state: StateT, now: int) -> Outgoing:
-        """The record that tells the key that `now` has come."""
+    def next_timer(self, state: StateT_contra) -> int | None:
+        """No time before this changes the key by itself; None: time never does."""
+
+    def check_timer(self, shared: SharedT_contra, state: StateT_contra, now: int) -> tuple[bool, int | None]:
+        """(whether time alone has changed something by `now`, else when it may next)."""
+
+    def wake_up(self, state: StateT_contra, now: int) -> Outgoing:
+        """The record that brings the key to `now`."""
+
+
+@runtime_checkable
+class Summaries(Protocol[StateT_contra]):
+    """What a stage has besides if it emits something once per chunk and key, however many records changed it."""
+
+    def summarize(self, state: StateT_contra, emit: Emit) -> None: ...
 
 
 class Outcome(NamedTuple):
@@ -106,11 +129,11 @@ class Outcome(NamedTuple):
 
     outputs: list[Outgoing]
     parts: dict[tuple[str, str], bytes | None]
-    """(key, part) -> its new value; None: it is gone."""
+    """(key, part) -> its new value; None: it was removed."""
     timers: dict[str, int | None]
-    """key -> the next moment (ms) at which time alone may change it; None: never."""
+    """key -> when its timer fires: the next moment (ms) at which time alone may change it; None: never."""
     applied: int
-    """Records consumed; fewer than given while a sweep is under way."""
+    """Records consumed; fewer than were passed in while a sweep is under way."""
     misplaced: int = 0
     """Of them, those that stood in another partition than their key's."""
 
@@ -171,6 +194,9 @@ class Shard(Generic[SharedT, StateT]):
         partitions: int | None = None,
     ) -> None:
         self.stage = stage
+        self._sweep: Sweeps[SharedT, StateT] | None = stage if isinstance(stage, Sweeps) else None
+        self._timers: Timers[SharedT, StateT] | None = stage if isinstance(stage, Timers) else None
+        self._summary: Summaries[StateT] | None = stage if isinstance(stage, Summaries) else None
         self.partition = partition
         self._partitions = partitions
         """Of the source, where strangers choose a record's partition; None: only we do."""
@@ -188,43 +214,46 @@ class Shard(Generic[SharedT, StateT]):
         """Fold the records in order. Raises FoldFailed, naming the record, or StateUnreadableError; call
         `forget` then.
         """
-        run = _Run(self.stage.settle)
+        chunk = _ChunkFold(self._timers, self._summary)
         shared = self._open_shared()
         read = [self._read(record) for record in records]
         self._load({key for _, key in read if key is not None})
-        states, touched, emit, evolve = self._states, run.touched, run.emit, self.stage.evolve
+        states, folded, emit, evolve = self._states, chunk.folded, chunk.emit, self.stage.evolve
         origin_of = f"{self.partition}:%d"
         applied = 0
         for record, (message, key) in zip(records, read, strict=True):
             try:
                 if key is not None:
-                    touched[key] = state = states[key]
+                    folded[key] = state = states[key]
                     evolve(shared, state, message, origin_of % record.position, emit)
-                elif not self._apply_to_all(shared, message, record, run):
+                elif not self._apply_to_all(shared, message, record, chunk):
                     break
             except Exception as error:
                 raise FoldFailed(record, self.stage.name) from error
             applied += 1
-        outcome = run.outcome(shared, applied)
+        outcome = chunk.outcome(shared, applied)
         self._trim()
         return outcome
 
-    def timers(self, keys: Sequence[str], now: int) -> tuple[list[Outgoing], dict[str, int | None]]:
-        """For keys whose due has come: wake-up records for those that time has really changed, and
-        the corrected dues of the others. Changes nothing.
+    def fire_timers(self, keys: Sequence[str], now: int) -> tuple[list[Outgoing], dict[str, int | None]]:
+        """For keys whose timer fires by `now`: wake-up records for those that time has really changed, and
+        the corrected timers of the others. Changes nothing.
         """
+        if self._timers is None:
+            return [], {}
         shared = self._open_shared()
         self._load(set(keys))
-        wake, dues = [], {}
+        wake_ups: list[Outgoing] = []
+        timers: dict[str, int | None] = {}
         for key in keys:
             state = self._states[key]
-            changed, due = self.stage.timer(shared, state, now)
+            changed, fires_at = self._timers.check_timer(shared, state, now)
             if changed:
-                wake.append(self.stage.wake(state, now))
+                wake_ups.append(self._timers.wake_up(state, now))
             else:
-                dues[key] = due
+                timers[key] = fires_at
         self._trim()
-        return wake, dues
+        return wake_ups, timers
 
     def state(self, key: str) -> StateT:
         """The decoded state of a key as it is now."""
@@ -232,7 +261,7 @@ class Shard(Generic[SharedT, StateT]):
         return self._states[key]
 
     def _read(self, record: Record) -> tuple[Message | Refusal, str | None]:
-        """(what it says, whose state it concerns)"""
+        """(its decoded message, the key whose state it concerns)"""
         try:
             message = self.stage.decode(record)
             key = self.stage.key_of(message)
@@ -246,33 +275,38 @@ class Shard(Generic[SharedT, StateT]):
                 return Misplaced(record, key, belongs), None
         return message, key
 
-    def _apply_to_all(self, shared: SharedT, message: Message | Refusal, record: Record, run: "_Run") -> bool:
+    def _apply_to_all(
+        self, shared: SharedT, message: Message | Refusal, record: Record, chunk: "_ChunkFold"
+    ) -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
         if isinstance(message, Refusal):
-            run.emit(
+            chunk.emit(
                 DEAD_LETTERS,
                 record.key[:MOST_KEY_CHARACTERS],
                 dead_letter(record, message.reason, message.field),
             )
-            run.misplaced += isinstance(message, Misplaced)
+            chunk.misplaced += isinstance(message, Misplaced)
             return True
         origin = f"{record.partition}:{record.position}"
-        cursor = self.stage.begin(shared, message)
+        self.stage.apply_to_all(shared, message)
+        if self._sweep is None:
+            return True
+        cursor = self._sweep.sweep_cursor(shared, message)
         if cursor is None:
             return True
         # What this chunk changed is not stored yet, so a key made in it is only found in the cache.
-        fresh = [k for k in run.touched if k > cursor]
+        fresh = [k for k in chunk.folded if k > cursor]
         stored = self._parts.keys_after(cursor, self.SWEEP_STEP)
         keys = sorted({*fresh, *stored}, key=str.encode)
         more = len(stored) == self.SWEEP_STEP
         if more:
             keys = [k for k in keys if k <= stored[-1]]
         self._load(keys)
-        for visited in keys:
-            state = self._states[visited]
-            run.touched[visited] = state
-            self.stage.visit(shared, state, message, f"{origin}:{visited}", run.emit)
-        self.stage.visited(shared, message, keys[-1] if more else None)
+        for key in keys:
+            state = self._states[key]
+            chunk.folded[key] = state
+            self._sweep.visit(shared, state, message, f"{origin}:{key}", chunk.emit)
+        self._sweep.move_cursor(shared, message, keys[-1] if more else None)
         return not more
 
     def _open_shared(self) -> SharedT:
@@ -290,9 +324,9 @@ class Shard(Generic[SharedT, StateT]):
             else:
                 self._states[key] = state  # newest last
         if missing:
-            found = self._parts.load(missing)
+            stored = self._parts.load(missing)
             for key in missing:
-                self._states[key] = self._decoded(key, partial(self.stage.open, key), found.get(key, {}))
+                self._states[key] = self._decoded(key, partial(self.stage.open, key), stored.get(key, {}))
 
     def _decoded(
         self, key: str, decode: Callable[[dict[str, bytes]], Decoded], parts: dict[str, bytes]
@@ -309,27 +343,30 @@ class Shard(Generic[SharedT, StateT]):
                 del self._states[key]
 
 
-class _Run:
-    """What one call of `fold` gathers."""
+class _ChunkFold:
+    """What one call of `fold` emits and changes."""
 
-    def __init__(self, settle: Callable[[Any, Emit], None]) -> None:
+    def __init__(self, timers: Timers[Any, Any] | None, summary: Summaries[Any] | None) -> None:
         self.outputs: list[Outgoing] = []
-        self.touched: dict[str, Any] = {}
+        self.folded: dict[str, Any] = {}
         self.misplaced = 0
-        self._settle = settle
+        self._timers = timers
+        self._summary = summary
 
     def emit(self, topic: str, key: str, value: bytes | None) -> None:
         self.outputs.append(Outgoing(topic, key, value))
 
     def outcome(self, shared: SharedState, applied: int) -> Outcome:
         parts = {(SHARED, part): value for part, value in shared.changes().items()}
-        dues = {}
-        for key, state in self.touched.items():
-            self._settle(state, self.emit)
+        timers = {}
+        for key, state in self.folded.items():
+            if self._summary is not None:
+                self._summary.summarize(state, self.emit)
             for part, value in state.changes().items():
                 parts[key, part] = value
-            dues[key] = state.due()
-        return Outcome(self.outputs, parts, dues, applied, self.misplaced)
+            if self._timers is not None:
+                timers[key] = self._timers.next_timer(state)
+        return Outcome(self.outputs, parts, timers, applied, self.misplaced)
 
 
 def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:

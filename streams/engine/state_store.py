@@ -1,8 +1,8 @@
-"""The state of one shard in memory, encoded, with what its changelog must learn of each change.
+"""The state store: the encoded state of one shard in memory, and the changelog records of each change.
 
-A changelog holds the newest value per key and part; read from its beginning, or from where a memory
-stands, it gives this memory again. The shard's position in its source is one of its records, so state
-and position cannot part. Nothing here does I/O or reads a clock.
+A changelog keeps the newest value per key and part. Reading it from its beginning, or from the store's
+`changelog_position`, restores the store. The shard's position in its source is one of its records, so state
+and position cannot diverge. Nothing here does I/O or reads a clock.
 """
 
 import re
@@ -20,13 +20,13 @@ from streams.engine.shard import Outcome, Stage
 SEPARATOR = "\0"
 """Between key and part in a changelog record's key; no key of ours contains it."""
 TIMER = ""
-"""The part under which a key's due moment stands, in decimal milliseconds."""
+"""The part that says when a key's timer fires, in decimal milliseconds."""
 POSITION = SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 
 FORMAT = 1
-"""Of all that changelogs hold. Raised with the codec of any part, and whenever the meaning of a part changes:
+"""Of all that changelogs contain. Raised with the codec of any part, and whenever the meaning of a part changes:
 a worker reads its own format and older ones, and refuses a newer one.
 """
 FORMAT_KEY = f"{SEPARATOR}format".encode()
@@ -41,28 +41,28 @@ class Change(NamedTuple):
 
 
 class StateStore:
-    """`streams.engine.shard.Parts`, and how far source and changelog are contained."""
+    """`streams.engine.shard.Parts`, and how much of source and changelog it contains."""
 
     def __init__(self) -> None:
         self.position: int | None = None
         """Of the next record to fold; None: nothing was ever folded."""
         self.changelog_position = 0
-        """Up to here the changelog is contained."""
+        """The store contains the changelog up to here."""
         self.size = 0
         """Bytes of encoded state."""
         self._format = 0
-        """What the changelog says of itself; 0: nothing, as of the first versions, which wrote format 1."""
+        """The format that the changelog names; 0: none, as the first versions wrote format 1 without naming it."""
         self._parts: dict[str, dict[str, bytes]] = {}
         self._sorted: list[str] | None = None
-        """The keys in order, until one comes or goes."""
-        self._dues: dict[str, int] = {}
+        """The keys in order, until one is added or removed."""
+        self._timers: dict[str, int] = {}
         self._queue: list[tuple[int, str]] = []
-        """(due, key), earliest first; entries that no longer hold are passed over."""
+        """(fires_at, key), earliest first; entries of replaced timers are skipped."""
         self._woken: set[str] = set()
-        """Keys that were told that their time has come, and have not folded it yet."""
+        """Keys that were woken and have not folded their wake-up record yet."""
 
     def __len__(self) -> int:
-        """How many keys are held."""
+        """How many keys there are."""
         return len(self._parts)
 
     def load(self, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
@@ -99,54 +99,54 @@ class StateStore:
             raise ValueError(f"its key is none of the state: {name[:80]!a}")
         if part == TIMER:
             fires_at = None if value is None else _number(value, "the moment at which a timer fires")
-            self._woken.discard(name)  # whoever wrote this has folded what we told
-            self._set_due(name, fires_at)
+            self._woken.discard(name)  # its writer has folded the wake-up record
+            self._set_timer(name, fires_at)
         else:
             self._set(name, part, value)
 
     def put(self, outcome: Outcome, position: int) -> Iterator[Change]:
-        """Takes what a fold asks for, and gives what the changelog must learn, except the position."""
+        """Applies the outcome of a fold; yields its changelog records, except the position."""
         self.position = position
         for (key, part), value in outcome.parts.items():
             self._set(key, part, value)
             yield Change(f"{key}{SEPARATOR}{part}".encode(), value)
         yield from self.put_timers(outcome.timers)
 
-    def put_timers(self, dues: Mapping[str, int | None]) -> Iterator[Change]:
-        for key, due in dues.items():
+    def put_timers(self, timers: Mapping[str, int | None]) -> Iterator[Change]:
+        for key, fires_at in timers.items():
             self._woken.discard(key)
-            if self._dues.get(key) != due:
-                self._set_due(key, due)
-                value = None if due is None else b"%d" % due
+            if self._timers.get(key) != fires_at:
+                self._set_timer(key, fires_at)
+                value = None if fires_at is None else b"%d" % fires_at
                 yield Change(f"{key}{SEPARATOR}{TIMER}".encode(), value)
 
-    def at_position(self) -> Iterator[Change]:
-        """What the changelog must learn of the position, and once, of who writes now."""
+    def position_changes(self) -> Iterator[Change]:
+        """The changelog records of the position and, once, of the format."""
         if self._format != FORMAT:
             self._format = FORMAT
             yield Change(FORMAT_KEY, b"%d" % FORMAT)
         yield Change(POSITION, None if self.position is None else b"%d" % self.position)
 
     def due_keys(self, now: int, limit: int) -> list[str]:
-        """Keys whose due has come and that were not told yet, the longest overdue first."""
+        """Keys whose timer fires by `now` and that were not woken yet, the longest overdue first."""
         return list(islice(self._overdue(now), limit))
 
     def mark_woken(self, keys: Collection[str]) -> None:
-        """These were told; until they fold it, they are not told again."""
+        """Keys that were sent a wake-up record get no other one until they have folded it."""
         self._woken.update(keys)
 
     def _overdue(self, now: int) -> Iterator[str]:
-        """Puts back what it looked at: a key stays due until it has folded that."""
-        kept: set[tuple[int, str]] = set()
+        """Puts back what it looked at: a timer stays until the key has folded its wake-up record."""
+        seen: set[tuple[int, str]] = set()
         try:
             while self._queue and self._queue[0][0] <= now:
-                due, key = entry = heappop(self._queue)
-                if self._dues.get(key) == due and entry not in kept:
-                    kept.add(entry)
+                fires_at, key = entry = heappop(self._queue)
+                if self._timers.get(key) == fires_at and entry not in seen:
+                    seen.add(entry)
                     if key not in self._woken:
                         yield key
         finally:
-            for entry in kept:
+            for entry in seen:
                 heappush(self._queue, entry)
 
     def _set(self, key: str, part: str, value: bytes | None) -> None:
@@ -167,24 +167,24 @@ class StateStore:
             del self._parts[key]
             self._sorted = None
 
-    def _set_due(self, key: str, due: int | None) -> None:
-        if due is None:
-            self._dues.pop(key, None)
+    def _set_timer(self, key: str, fires_at: int | None) -> None:
+        if fires_at is None:
+            self._timers.pop(key, None)
             return
-        self._dues[key] = due
-        heappush(self._queue, (due, key))
-        if len(self._queue) > 1_000 + 2 * len(self._dues):
-            self._queue = [(at, name) for name, at in self._dues.items()]
+        self._timers[key] = fires_at
+        heappush(self._queue, (fires_at, key))
+        if len(self._queue) > 1_000 + 2 * len(self._timers):
+            self._queue = [(at, name) for name, at in self._timers.items()]
             heapify(self._queue)
 
 
 def is_state(stage: Stage[Any, Any], record: Record) -> bool:
     """Whether a worker can go on from what this record of a changelog says."""
     key = record.key.encode(errors="surrogateescape")
-    memory = StateStore()
+    store = StateStore()
     try:
-        memory.restore(key, record.value)
-        for name, parts in memory.load([key.decode().partition(SEPARATOR)[0]]).items():
+        store.restore(key, record.value)
+        for name, parts in store.load([key.decode().partition(SEPARATOR)[0]]).items():
             if name == SHARED:
                 stage.open_shared(parts)
             else:

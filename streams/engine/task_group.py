@@ -1,8 +1,14 @@
-"""A bucket of lanes: the unit of assignment, of fencing and of transactions.
+"""A task group: the unit of assignment, of fencing and of transactions.
 
-A round folds what waits in its lanes, for a bounded time, and makes all of it durable in one
-transaction: outputs, changed state, positions. Rounds follow each other; while one is being committed
-nothing of its lanes is folded. Whatever goes wrong is told to `fail`, once, and nothing more is written.
+A commit takes these steps; the numbers stand where the code takes them, here and in `Transactions.commit`.
+
+1. The tasks fold what waits in their queues, for a bounded time. Their state stores change at once.
+2. One transaction writes outputs and changelog records (state, timers, positions).
+3. It also takes the offsets of the sources, which only monitors read.
+4. It is committed. Readers of committed records see it from here on.
+
+Commits follow each other; during one the group's tasks fold nothing. If anything fails before step 4, the
+group calls `fail` once and writes nothing more; the next owner restores what was durable.
 """
 
 import asyncio
@@ -20,7 +26,7 @@ CHUNK = 500
 COMMIT_RECORDS = 20_000
 COMMIT_SECONDS = 0.25
 LINGER_SECONDS = 0.002
-"""A pause after a small round: fewer, fuller transactions."""
+"""A pause after a small commit: fewer, fuller transactions."""
 SMALL = 100
 
 
@@ -37,46 +43,46 @@ class Commit(NamedTuple):
     checkpoints: Mapping[LogPartition, int]
     """Positions in the sources."""
     contained: Mapping[TaskId, int] | None
-    """Up to where the memories of the bucket contain their changelogs without this round; None while one of
+    """Up to where the group's state stores contain their changelogs without this commit; None while one of
     them is restoring.
     """
 
 
 class Transactions(Protocol):
-    """What a bucket writes through."""
+    """What a task group writes through."""
 
     async def open(self) -> None:
-        """Shuts out whoever wrote for this bucket before; what they had not committed is undone."""
+        """Shuts out every former writer of this group; what they had not committed is undone."""
 
     async def commit(self, made: Commit) -> Mapping[TaskId, int]:
-        """All of it or nothing, once; returns up to where changelogs contain it, at least. Raises if it is not
-        durable, or no longer ours to write.
+        """Writes all of it or nothing, once; returns up to where changelogs contain it, at least. Raises if it
+        is not durable, or if another worker owns the group now.
         """
 
     async def close(self) -> None: ...
 
 
 class TaskGroup:
-    """`observe` is told (records, seconds) of each round."""
+    """`observe` gets (records, seconds) of each commit."""
 
     def __init__(
         self,
         transactions: Transactions,
-        lanes: Sequence[Task],
+        tasks: Sequence[Task],
         *,
         now: Callable[[], int],
         drained: Callable[[Task], None],
         fail: Callable[[BaseException], None],
         observe: Callable[[int, float], None],
     ) -> None:
-        self.lanes = lanes
+        self.tasks = tasks
         self._transactions = transactions
-        self._turns = deque(lanes)
+        self._turns = deque(tasks)
         self._now = now
         self._drained = drained
         self._fail = fail
         self._observe = observe
-        self._task: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._closed = False
         self._halted = False
         self._tick = False
@@ -85,113 +91,113 @@ class TaskGroup:
         await self._transactions.open()
 
     def halt(self) -> None:
-        """Begins no round any more, and commits none that has not begun to be committed."""
+        """Starts no further commit, and gives up the one that still folds."""
         self._closed = self._halted = True
 
     async def close(self) -> None:
-        """Ends the round under way: what it has folded is committed. Then nothing is written any more."""
+        """Ends the commit under way: what it has folded is committed. Then nothing more is written."""
         self._closed = True
-        if self._task is not None:
-            await asyncio.shield(self._task)
-        for lane in self.lanes:
-            lane.close()
+        if self._running is not None:
+            await asyncio.shield(self._running)
+        for task in self.tasks:
+            task.close()
         await self._transactions.close()
 
     def wake(self) -> None:
-        """Something waits."""
-        if self._task is None and not self._closed:
-            self._task = asyncio.create_task(self._run(), name="rounds")
+        """Records wait."""
+        if self._running is None and not self._closed:
+            self._running = asyncio.create_task(self._run(), name="commits")
 
     def tick(self) -> None:
-        """Time has passed: look at what is due, and commit positions that moved without a record."""
+        """Time has passed: fire timers, and commit positions that moved without a record."""
         self._tick = True
         self.wake()
 
     async def _run(self) -> None:
         try:
             while not self._closed:
-                begun = time.perf_counter()
-                made, records = await self._fold()
-                if made is None or self._halted:
+                started = time.perf_counter()
+                commit, records = await self._fold()  # 1
+                if commit is None or self._halted:
                     return
-                contained = await self._transactions.commit(made)
-                for lane in self.lanes:
-                    if (position := contained.get(lane.task_id)) is not None:
-                        lane.store.changelog_position = position
-                self._observe(records, time.perf_counter() - begun)
+                contained = await self._transactions.commit(commit)  # 2 to 4
+                for task in self.tasks:
+                    if (position := contained.get(task.task_id)) is not None:
+                        task.store.changelog_position = position
+                self._observe(records, time.perf_counter() - started)
                 if records < SMALL:
                     await asyncio.sleep(LINGER_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing more may be written
             self._closed = True
             self._fail(error)
         finally:
-            self._task = None
+            self._running = None
 
     async def _fold(self) -> tuple[Commit | None, int]:
-        """What the lanes make of what waits; lanes take turns, chunk by chunk."""
-        gathered = _Gathered()
+        """Folds the queues of the tasks, which take turns chunk by chunk."""
+        builder = _CommitBuilder()
         ticking, self._tick = self._tick, False
         records, deadline = 0, time.monotonic() + COMMIT_SECONDS
         idle = 0
         while idle < len(self._turns) and records < COMMIT_RECORDS and time.monotonic() < deadline:
             if self._closed:
                 break
-            lane = self._turns[0]
+            task = self._turns[0]
             self._turns.rotate(-1)
-            worked, said = lane.fold(CHUNK)
-            if not worked:
+            work, output = task.fold(CHUNK)
+            if not work:
                 idle += 1
                 continue
             idle = 0
-            records += worked
-            gathered.take(lane, said)
-            self._drained(lane)
+            records += work
+            builder.add(task, output)
+            self._drained(task)
             await asyncio.sleep(0)
-        if ticking:  # now: a lane that keeps up is empty at the end of a round, seldom at its beginning
-            self._wake_due(gathered)
-        for lane in self.lanes:
-            if lane.queue is not None and lane.dirty and (lane in gathered or ticking):
-                gathered.checkpoint(lane)
-        return gathered.round(self._contained()), records
+        if ticking:  # now: the queue of a task that keeps up is empty after a fold, seldom before it
+            self._fire_timers(builder)
+        for task in self.tasks:
+            if task.queue is not None and task.dirty and (task in builder or ticking):
+                builder.add_checkpoint(task)
+        return builder.build(self._contained()), records
 
     def _contained(self) -> Mapping[TaskId, int] | None:
-        if any(lane.queue is None for lane in self.lanes):
+        if any(task.queue is None for task in self.tasks):
             return None
-        return {lane.task_id: lane.store.changelog_position for lane in self.lanes}
+        return {task.task_id: task.store.changelog_position for task in self.tasks}
 
-    def _wake_due(self, gathered: "_Gathered") -> None:
+    def _fire_timers(self, builder: "_CommitBuilder") -> None:
         now = self._now()
-        for lane in self.lanes:
-            said = lane.timers(now)
-            if said.outputs or said.changes:
-                gathered.take(lane, said)
+        for task in self.tasks:
+            output = task.timers(now)
+            if output.outputs or output.changes:
+                builder.add(task, output)
 
 
-class _Gathered:
+class _CommitBuilder:
     def __init__(self) -> None:
         self._outputs: list[Outgoing] = []
         self._changes: dict[TaskId, list[Change]] = {}
         self._checkpoints: dict[LogPartition, int] = {}
-        self._lanes: set[int] = set()
+        self._task_ids: set[TaskId] = set()
 
-    def __contains__(self, lane: Task) -> bool:
-        return id(lane) in self._lanes
+    def __contains__(self, task: Task) -> bool:
+        return task.task_id in self._task_ids
 
-    def take(self, lane: Task, said: TaskOutput) -> None:
-        self._lanes.add(id(lane))
-        self._outputs += said.outputs
-        if said.changes:
-            self._changes_of(lane).extend(said.changes)
+    def add(self, task: Task, output: TaskOutput) -> None:
+        self._task_ids.add(task.task_id)
+        self._outputs += output.outputs
+        if output.changes:
+            self._changes_of(task).extend(output.changes)
 
-    def checkpoint(self, lane: Task) -> None:
-        self._checkpoints[lane.log_partition] = lane.checkpoint()
-        self._changes_of(lane).extend(lane.store.at_position())
+    def add_checkpoint(self, task: Task) -> None:
+        self._checkpoints[task.log_partition] = task.checkpoint()
+        self._changes_of(task).extend(task.store.position_changes())
 
-    def round(self, contained: Mapping[TaskId, int] | None) -> Commit | None:
+    def build(self, contained: Mapping[TaskId, int] | None) -> Commit | None:
         """None: there is nothing to write."""
         if not (self._outputs or self._changes or self._checkpoints):
             return None
         return Commit(self._outputs, self._changes, self._checkpoints, contained)
 
-    def _changes_of(self, lane: Task) -> list[Change]:
-        return self._changes.setdefault(lane.task_id, [])
+    def _changes_of(self, task: Task) -> list[Change]:
+        return self._changes.setdefault(task.task_id, [])

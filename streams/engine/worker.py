@@ -1,8 +1,8 @@
-"""A worker: the lanes of the partitions that it owns, in buckets, through assignments and revocations.
+"""A worker: the tasks of the partitions that it owns, in task groups, through assignments and revocations.
 
-Its host (Faust, or a bare consumer) tells it what it owns and hands it chunks; the worker says where to
-read from and when there is room. Knows no Kafka client. Crash-only: an unexpected exception goes to
-`fail` once, and nothing more is written; whoever opens the buckets next goes on from what is durable.
+Its host (Faust, or a bare consumer) assigns partitions and offers chunks; the worker asks it to seek and
+says when a queue has room. Knows no Kafka client. Crash-only: an unexpected exception goes to `fail` once,
+and nothing more is written; the next owner of the groups goes on from what is durable.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import gc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -24,30 +25,30 @@ _log = structlog.get_logger(__name__)
 
 
 class Backing(Protocol):
-    """Where changelogs are kept, and what else a worker must be told when it opens."""
+    """Where changelogs are kept, and what else a worker needs to know when it opens."""
 
     @property
     def partitions(self) -> int | None:
         """Of every topic, if records may stand in another one than their key's."""
 
-    def transactions(self, bucket: int) -> Transactions: ...
+    def transactions(self, group: int) -> Transactions: ...
 
-    async def restore(self, memories: Mapping[TaskId, StateStore], opened: Callable[[TaskId], None]) -> None:
-        """Brings each memory up to the end of its changelog, from its `changelog_position` on; tells
-        `opened` of each one when it is there. May be cancelled and called again.
+    async def restore(self, stores: Mapping[TaskId, StateStore], opened: Callable[[TaskId], None]) -> None:
+        """Brings each state store up to the end of its changelog, from its `changelog_position` on, and calls
+        `opened` when it is there. May be cancelled and called again.
         """
 
-    async def beginnings(self, slots: Collection[LogPartition]) -> Mapping[LogPartition, int]:
-        """The first position that each source partition holds."""
+    async def beginnings(self, partitions: Collection[LogPartition]) -> Mapping[LogPartition, int]:
+        """The first position that each source partition still contains."""
 
-    async def ends(self, places: Collection[TaskId]) -> Mapping[TaskId, int]:
+    async def ends(self, task_ids: Collection[TaskId]) -> Mapping[TaskId, int]:
         """Where each changelog ends now."""
 
-    async def parts_of(self, place: TaskId, key: str) -> Mapping[str, Record]:
+    async def parts_of(self, task_id: TaskId, key: str) -> Mapping[str, Record]:
         """By part, the record of the changelog that a key's state was restored from."""
 
-    async def skips(self, slots: Collection[LogPartition]) -> Mapping[LogPartition, Mapping[int, str]]:
-        """Which records are to be passed over, and why."""
+    async def skips(self, partitions: Collection[LogPartition]) -> Mapping[LogPartition, Mapping[int, str]]:
+        """Which records to skip, and why."""
 
 
 class ShardStatus(NamedTuple):
@@ -63,7 +64,7 @@ class ShardStatus(NamedTuple):
     position: int | None
     """Of the next record to fold."""
     queued: int
-    """Records that wait in memory."""
+    """Records that wait in its queue."""
     folded: int
     """Records, since this worker first owned it."""
     keys: int
@@ -75,17 +76,17 @@ class ShardStatus(NamedTuple):
 
 NAMING_SECONDS = 60.0
 """To find the record of a changelog that cannot be decoded."""
-STATE_SKIPPED = "what it says of the state is lost, and scores may be as without it"
-KEPT_MS = 3_600_000
-"""How long memories are kept between two assignments: far shorter than changelogs keep tombstones, without
-which a memory that reads on would keep what is gone."""
+STATE_SKIPPED = "its part of the state is lost, and scores may be as without it"
+KEEP_STATE_MS = 3_600_000
+"""How long state stores are kept between two assignments. Changelogs keep tombstones far longer; without them a
+store that reads on would keep what was removed."""
 
 
 def _nothing(*_: Any) -> None: ...
 
 
 class Worker:
-    """`seek` is told where to read a partition from; `room`, that there is room (again) to read it."""
+    """`seek` sets where to read a partition from; `room` says that its queue has room (again)."""
 
     def __init__(
         self,
@@ -101,177 +102,185 @@ class Worker:
     ) -> None:
         self._stages = {stage.source: stage for stage in stages}
         self._backing = backing
-        self._count = task_groups
+        self._group_count = task_groups
         self._now = now
         self._seek = seek
         self._room = room
         self._fail = fail
         self._observe = observe
         self.counts = {stage.name: TaskCounts() for stage in stages}
-        """Per stage, of all its lanes ever."""
-        self._lanes: dict[LogPartition, Task] = {}
-        self._buckets: dict[int, TaskGroup] = {}
+        """Per stage, of all its tasks ever."""
+        self._tasks: dict[LogPartition, Task] = {}
+        self._groups: dict[int, TaskGroup] = {}
         self._kept: dict[LogPartition, Task] = {}
-        """Lanes of the last assignment: what they remember is true, if no longer complete."""
+        """Tasks of the last assignment: their state is true, if no longer complete."""
         self._kept_at = 0
         self._full: set[LogPartition] = set()
-        """What was full when it was last offered."""
+        """Partitions whose queue was full at the last offer."""
         self._opening: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._naming: asyncio.Task[None] | None = None
         self._failed = False
         self._stopped = False
 
-    async def assign(self, slots: Collection[LogPartition]) -> None:
-        """Opens the buckets of `slots`, all that is owned now, and begins to restore them.
+    async def assign(self, partitions: Collection[LogPartition]) -> None:
+        """Opens the task groups of `partitions`, all that the worker owns now, and begins to restore them.
 
-        To be called after `revoke`, while the group waits for this member: restoring goes on behind. A
+        Call it after `revoke`, while the consumer group waits for this member: restoring goes on behind. A
         `revoke` or `stop` meanwhile ends it.
         """
-        if self._buckets:
+        if self._groups:
             await self.revoke()
         if self._stopped or self._failed:
             return
-        owned = sorted((slot for slot in slots if slot[0] in self._stages), key=lambda slot: slot[1])
-        if self._now() - self._kept_at > KEPT_MS:
+        owned = sorted((each for each in partitions if each[0] in self._stages), key=itemgetter(1))
+        if self._now() - self._kept_at > KEEP_STATE_MS:
             self._kept = {}
-        self._lanes = {slot: self._lane(slot) for slot in owned}
+        self._tasks = {partition: self._task(partition) for partition in owned}
         self._kept = {}
-        by_bucket = sorted(owned, key=lambda slot: slot[1] % self._count)
-        for number, members in groupby(by_bucket, key=lambda slot: slot[1] % self._count):
-            self._buckets[number] = TaskGroup(
+        by_group = sorted(owned, key=self._group_of)
+        for number, members in groupby(by_group, key=self._group_of):
+            self._groups[number] = TaskGroup(
                 self._backing.transactions(number),
-                [self._lanes[slot] for slot in members],
+                [self._tasks[partition] for partition in members],
                 now=self._now,
                 drained=self._make_room,
                 fail=self._failed_once,
                 observe=self._observe,
             )
-        self._opening = opening = asyncio.create_task(self._open(list(self._buckets.values())), name="open")
+        self._opening = opening = asyncio.create_task(self._open(list(self._groups.values())), name="open")
         try:
             await asyncio.wait({opening})
         finally:
             opening.cancel()  # if the host has given up
 
     async def revoke(self) -> None:
-        """Ends the rounds under way and gives the buckets up."""
-        for task in (self._opening, self._restoring):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+        """Ends the commits under way and closes the task groups."""
+        for background in (self._opening, self._restoring):
+            if background is not None:
+                background.cancel()
+                await asyncio.wait({background})
         self._opening = self._restoring = None
-        buckets, self._buckets = self._buckets, {}
-        await asyncio.gather(*(bucket.close() for bucket in buckets.values()))
+        groups, self._groups = self._groups, {}
+        await asyncio.gather(*(group.close() for group in groups.values()))
         self._full.clear()
-        if self._lanes and not self._failed:  # what failed may remember what is not durable
-            self._kept, self._kept_at, self._lanes = self._lanes, self._now(), {}
+        if self._tasks and not self._failed:  # after a failure the stores may contain what is not durable
+            self._kept, self._kept_at, self._tasks = self._tasks, self._now(), {}
 
     async def stop(self) -> None:
-        """For good: what is assigned from now on is not opened."""
+        """Revokes for good: `assign` opens nothing any more."""
         self._stopped = True
         await self.revoke()
         self._kept = {}
 
     def offer(self, chunk: Chunk) -> None:
-        """Hands over what was read; what is not owned is not taken. Ask `full` before reading more."""
-        slot = chunk.topic, chunk.partition
-        lane = self._lanes.get(slot)
-        if lane is None or lane.queue is None or self._failed:
+        """Queues what was read; ignores what the worker does not own. Ask `full` before reading more."""
+        partition = chunk.topic, chunk.partition
+        task = self._tasks.get(partition)
+        if task is None or task.queue is None or self._failed:
             return
-        if not lane.offer(chunk):
-            _log.info("reading again after a gap", topic=slot[0], partition=slot[1], position=lane.queue.end)
-            self._seek(slot, lane.queue.end)
+        if not task.offer(chunk):
+            _log.info(
+                "reading again after a gap",
+                topic=partition[0],
+                partition=partition[1],
+                position=task.queue.end,
+            )
+            self._seek(partition, task.queue.end)
             return
-        if len(lane.queue) and (bucket := self._buckets.get(slot[1] % self._count)) is not None:
-            bucket.wake()
-        if lane.queue.full:
-            self._full.add(slot)
+        if len(task.queue) and (group := self._groups.get(self._group_of(partition))) is not None:
+            group.wake()
+        if task.queue.full:
+            self._full.add(partition)
 
-    def full(self, slot: LogPartition) -> bool:
-        """Whether nothing is to be read of it now: too much waits, or it is restoring."""
-        lane = self._lanes.get(slot)
-        return lane is not None and (lane.queue is None or lane.queue.full)
+    def full(self, partition: LogPartition) -> bool:
+        """Whether to read nothing of it now: its queue is full, or its task is restoring."""
+        task = self._tasks.get(partition)
+        return task is not None and (task.queue is None or task.queue.full)
 
     def tick(self) -> None:
-        """About once a second."""
+        """To be called about once a second."""
         if self._failed:
             return
-        for bucket in self._buckets.values():
-            bucket.tick()
+        for group in self._groups.values():
+            group.tick()
 
     def status(self) -> list[ShardStatus]:
         return [
             ShardStatus(
-                lane.stage.name,
-                *slot,
-                task_group=slot[1] % self._count,
-                ready=lane.queue is not None,
-                restored=lane.store.changelog_position,
-                to_restore=lane.to_restore,
-                position=lane.store.position if lane.queue is None else lane.queue.position,
-                queued=0 if lane.queue is None else len(lane.queue),
-                folded=lane.folded,
-                keys=len(lane.store),
-                size=lane.store.size,
-                oldest_at=lane.oldest_at,
+                task.stage.name,
+                *partition,
+                task_group=self._group_of(partition),
+                ready=task.queue is not None,
+                restored=task.store.changelog_position,
+                to_restore=task.to_restore,
+                position=task.store.position if task.queue is None else task.queue.position,
+                queued=0 if task.queue is None else len(task.queue),
+                folded=task.folded,
+                keys=len(task.store),
+                size=task.store.size,
+                oldest_at=task.oldest_at,
             )
-            for slot, lane in self._lanes.items()
+            for partition, task in self._tasks.items()
         ]
 
-    def _lane(self, slot: LogPartition) -> Task:
-        if (kept := self._kept.get(slot)) is not None:
-            return kept
-        stage = self._stages[slot[0]]
-        return Task(stage, slot[1], StateStore(), self.counts[stage.name], self._backing.partitions)
+    def _group_of(self, partition: LogPartition) -> int:
+        return partition[1] % self._group_count
 
-    async def _open(self, buckets: Sequence[TaskGroup]) -> None:
+    def _task(self, partition: LogPartition) -> Task:
+        if (kept := self._kept.get(partition)) is not None:
+            return kept
+        stage = self._stages[partition[0]]
+        return Task(stage, partition[1], StateStore(), self.counts[stage.name], self._backing.partitions)
+
+    async def _open(self, groups: Sequence[TaskGroup]) -> None:
         try:
-            await asyncio.gather(*(bucket.open() for bucket in buckets))
+            await asyncio.gather(*(group.open() for group in groups))
         except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
             self._failed_once(error)
             return
-        if self._lanes:
-            self._restoring = asyncio.create_task(self._restore(dict(self._lanes)), name="restore")
+        if self._tasks:
+            self._restoring = asyncio.create_task(self._restore(dict(self._tasks)), name="restore")
 
-    async def _restore(self, lanes: Mapping[LogPartition, Task]) -> None:
-        """Behind the assignment: nobody's heartbeat waits for it."""
+    async def _restore(self, tasks: Mapping[LogPartition, Task]) -> None:
+        """Runs behind the assignment, so that no heartbeat waits for it."""
         try:
-            by_place = {lane.task_id: (slot, lane) for slot, lane in lanes.items()}
-            for place, end in (await self._backing.ends(by_place)).items():
-                by_place[place][1].to_restore = end
-            beginnings = await self._backing.beginnings(lanes)
-            skips = await self._backing.skips(lanes)
+            by_id = {task.task_id: (partition, task) for partition, task in tasks.items()}
+            for task_id, end in (await self._backing.ends(by_id)).items():
+                by_id[task_id][1].to_restore = end
+            beginnings = await self._backing.beginnings(tasks)
+            skips = await self._backing.skips(tasks)
 
-            def opened(place: TaskId) -> None:
-                slot, lane = by_place[place]
-                begin, reached = beginnings[slot], lane.store.position
+            def opened(task_id: TaskId) -> None:
+                partition, task = by_id[task_id]
+                begin, reached = beginnings[partition], task.store.position
                 if reached is not None and reached < begin:
                     _log.error(
-                        "the log no longer holds what was not folded yet; going on with what it holds",
-                        topic=slot[0],
-                        partition=slot[1],
+                        "the log removed records before they were folded; going on with what it contains",
+                        topic=partition[0],
+                        partition=partition[1],
                         missing=f"{reached} to {begin - 1}",
                     )
-                    self.counts[lane.stage.name].removed += begin - reached
-                position = lane.restored(begin, skips.get(slot, {}))
-                lane.to_restore = lane.store.changelog_position
-                self._seek(slot, position)
-                self._room(slot)
+                    self.counts[task.stage.name].removed += begin - reached
+                position = task.restored(begin, skips.get(partition, {}))
+                task.to_restore = task.store.changelog_position
+                self._seek(partition, position)
+                self._room(partition)
 
-            await self._backing.restore({place: lane.store for place, (_, lane) in by_place.items()}, opened)
+            await self._backing.restore({task_id: task.store for task_id, (_, task) in by_id.items()}, opened)
             gc.freeze()  # what was restored stays: the collector need not walk it again and again
         except Exception as error:  # noqa: BLE001 - whatever it is, these shards cannot be folded
             self._failed_once(error)
 
-    def _make_room(self, lane: Task) -> None:
-        if lane.log_partition in self._full and lane.queue is not None and not lane.queue.full:
-            self._full.remove(lane.log_partition)
-            self._room(lane.log_partition)
+    def _make_room(self, task: Task) -> None:
+        if task.log_partition in self._full and task.queue is not None and not task.queue.full:
+            self._full.remove(task.log_partition)
+            self._room(task.log_partition)
 
     def _failed_once(self, error: BaseException) -> None:
-        """Whatever was folded and not committed may be in memory, so nothing more is written at all."""
-        for bucket in self._buckets.values():
-            bucket.halt()
+        """The state stores may contain what was not committed, so nothing more is written at all."""
+        for group in self._groups.values():
+            group.halt()
         if self._failed:
             return
         self._failed = True
@@ -293,7 +302,7 @@ class Worker:
                 reason = Unreadable(str(error), record.position, record.position + 1)
                 named = LogUnreadableError(record, reason, skipped=STATE_SKIPPED)
                 named.__cause__ = error
-        except Exception as cause:  # noqa: BLE001 - what has failed is known by key, at least
+        except Exception as cause:  # noqa: BLE001 - the failure names the key, at least
             _log.warning("the record of the changelog is not found", reason=repr(cause))
         self._fail(named)
 

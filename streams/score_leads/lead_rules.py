@@ -1,6 +1,6 @@
 """What a tenant's leads are scored by: the shared state of a stage-2 shard, compiled.
 
-Nothing here is a default: it all came as control records in the shard's own partition.
+Nothing here is a default: everything came as control records in the shard's own partition.
 """
 
 from streams.published import (
@@ -26,19 +26,19 @@ class Rules:
 
 
 class ActivityShared(PublishedState):
-    """What is published, compiled per tenant; during a sweep also what was before it."""
+    """What is published, compiled per tenant; during a sweep also what was active before it."""
 
     def __init__(self, parts: dict[str, bytes]) -> None:
         super().__init__(parts)
         self._rules: dict[tuple[str, bool], Rules] = {}
 
     def rules(self, tenant: str, *, before_sweep: bool = False) -> Rules:
-        found = self._rules.get((tenant, before_sweep))
-        if found is None:
+        rules = self._rules.get((tenant, before_sweep))
+        if rules is None:
             published = self.published.before_sweep() if before_sweep else self.published
-            found = Rules(published.settings_of(tenant), published.models_of(tenant))
-            self._rules[tenant, before_sweep] = found
-        return found
+            rules = Rules(published.settings_of(tenant), published.models_of(tenant))
+            self._rules[tenant, before_sweep] = rules
+        return rules
 
     def begin(self, sweep: SweepState) -> None:
         self.sweep(sweep)

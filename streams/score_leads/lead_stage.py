@@ -1,7 +1,7 @@
-"""A lead's stage: the lifecycle in force applied to what the lead's state says.
+"""A lead's stage: the active lifecycle applied to the lead's state.
 
 Says nothing itself and stores nothing: it moves the position in the lead's head, and tells what is to be
-said of that.
+emitted of that.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def run_lifecycle(
         rules.lifecycle,
         head.position,
         state.features,
-        holds=_holding(rules, head, concluded),
+        holds=_qualifying(rules, head, concluded),
         as_of=head.clock,
         merged=merged,
         carried=carried,
@@ -52,7 +52,7 @@ def next_stage(rules: Rules, state: LeadState) -> int:
     """The next moment at which time alone moves the lead to another stage; exact."""
     head = state.head
     return lifecycle.next_moment(
-        rules.lifecycle, head.position, state.features, holds=_holding(rules, head), after=head.clock
+        rules.lifecycle, head.position, state.features, holds=_qualifying(rules, head), after=head.clock
     )
 
 
@@ -65,10 +65,10 @@ def stage_if(rules: Rules, state: LeadState, concluded: Mapping[str, Conclusion]
 
 def why(position: lifecycle.Position, last: lifecycle.StageMove, event: bytes | None) -> StageReason:
     """In words; with the person's own, if `event` is the move that the lead has just obeyed."""
-    moved = _move_of(position, event) if last.by_person else None
-    if moved is None:
+    move = _move_of(position, event) if last.by_person else None
+    if move is None:
         return StageReason(last.reason)
-    by, note = moved.by or None, moved.reason or None
+    by, note = move.by or None, move.reason or None
     reason = last.reason if by is None else f"moved by {by}"
     return StageReason(reason if note is None else f"{reason}: {note}", by, note)
 
@@ -76,19 +76,19 @@ def why(position: lifecycle.Position, last: lifecycle.StageMove, event: bytes | 
 def _move_of(position: lifecycle.Position, event: bytes | None) -> StageChanged | None:
     """None for a move that came along with a merge: its words stand in the event, where it happened."""
     try:
-        told = None if event is None else decode_source(event)
+        source = None if event is None else decode_source(event)
     except Refusal:
         return None
-    return told if isinstance(told, StageChanged) and told.event_id == position.obeyed[1] else None
+    return source if isinstance(source, StageChanged) and source.event_id == position.obeyed[1] else None
 
 
-def _holding(
+def _qualifying(
     rules: Rules, head: Head, concluded: Mapping[str, Conclusion] = NOTHING_NEW
 ) -> frozenset[lifecycle.Qualification]:
-    """The lifecycle's qualifications that hold: by these conclusions, else by what was said last."""
+    """The lifecycle's qualifications that hold: by these conclusions, else by what was emitted last."""
     return frozenset(
-        wanted
-        for wanted in rules.lifecycle.qualifications
-        if (latest := concluded.get(wanted.model) or head.emitted.get(wanted.model)) is not None
-        and latest.bands.get(wanted.scale) in wanted.bands
+        qualification
+        for qualification in rules.lifecycle.qualifications
+        if (latest := concluded.get(qualification.model) or head.emitted.get(qualification.model)) is not None
+        and latest.bands.get(qualification.scale) in qualification.bands
     )

@@ -1,13 +1,13 @@
-"""The stored state of one lead: a head, and one part per identity it holds.
+"""The stored state of one lead: a head, and one part per identity.
 
-Each part is encoded with its codec version. The merge of the identities is worked out when it is
-needed and kept up to date event by event, never stored. About 0.6 KB for a head, and what the
-features need per identity (see scoring.features.features).
+Each part is encoded with its codec version. The identities are merged when that is needed; the merge is kept up
+to date event by event and never stored. About 0.6 KB for a head, and what the features need per identity (see
+scoring.features.features).
 """
 
 from msgspec import Struct, field, msgpack
 
-from schemas import statements as say
+from schemas import statements
 from schemas.activity import IdentityDelta
 from schemas.moment import moment
 from scoring.features.features import (
@@ -42,7 +42,7 @@ COUNTED = (
 
 
 class EmittedScore(Struct, array_like=True):
-    """What was last said of a lead by a model: the lines since then are differences to this."""
+    """What was last emitted of a lead by a model: the lines since then are differences to this."""
 
     version: int
     at: int
@@ -58,16 +58,16 @@ class Head(Struct, array_like=True):
     position: lifecycle.Position = field(default_factory=lifecycle.Position)
     redirect: str | None = None
     forwarded: list[str] = []
-    """Identities that came here and were sent on, or would be."""
+    """Identities that came here and were forwarded, or would be."""
     emitted: dict[str, EmittedScore] = {}
     silent: bool = False
-    """The last event was imported or late: what time does next fires nothing, either."""
+    """The last event was imported or late: what time changes next fires no crossing, either."""
     timers: dict[str, int] = {}
-    """Per model (and SESSIONS, STAGE): no time before this changes it by itself; missing: none does."""
+    """Per model (and SESSIONS, STAGE): no time before this changes it; missing: time never does."""
 
 
 class LeadState:
-    """One lead: head, a part per identity it holds, and their merged features (never stored)."""
+    """One lead: head, a part per identity, and their merged features (never stored)."""
 
     def __init__(self, key: str, parts: dict[str, bytes]) -> None:
         self.key = key
@@ -81,7 +81,7 @@ class LeadState:
                 self.identities[name[3:]] = decode_lead_identity(value)
         self._merged: Features | None = None
         self._changed: set[str] = set()
-        self.spoken = False
+        self.card_changed = False
         """Something that the lead's card shows changed in this chunk."""
 
     @property
@@ -90,36 +90,36 @@ class LeadState:
             self._merged = merged(self.lead_id, self.identities)
         return self._merged
 
-    def touch(self, identity: str | None = None) -> None:
-        self.exists = self.spoken = True
+    def mark_changed(self, identity: str | None = None) -> None:
+        self.exists = self.card_changed = True
         self._changed.add("head")
         if identity is not None:
             self._changed.add(f"id:{identity}")
 
-    def hold(self, name: str, held: LeadIdentity) -> None:
-        self.identities[name] = held
+    def attach(self, name: str, current: LeadIdentity) -> None:
+        self.identities[name] = current
         self._merged = None
-        self.touch(name)
+        self.mark_changed(name)
 
-    def drop(self, name: str) -> None:
+    def detach(self, name: str) -> None:
         if self.identities.pop(name, None) is not None:
             self._merged = None
-            self.touch(name)
+            self.mark_changed(name)
 
-    def apply(self, name: str, lift: FeatureDelta, delta: IdentityDelta) -> None:
-        """One event into its identity, and into the merge: `evolve(merge(a, b))` is
-        `merge(evolve(a), b)`, but for sessions and fields, whose winners depend on all.
+    def apply(self, name: str, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
+        """Applies one event to its identity and to the merge: `evolve(merge(a, b))` equals
+        `merge(evolve(a), b)`, except for sessions and fields, whose winners depend on all.
         """
         mine = self.identities[name].features
-        _apply(mine, lift, delta)
+        _apply(mine, feature_delta, delta)
         if self._merged is not None and self._merged is not mine:
-            if lift.fields or delta.sessions or delta.retracted or delta.forgotten:
+            if feature_delta.fields or delta.sessions or delta.retracted or delta.forgotten:
                 self._merged = None
             else:
-                evolve(self._merged, lift)
-        self.touch(name)
+                evolve(self._merged, feature_delta)
+        self.mark_changed(name)
 
-    def vanish(self) -> None:
+    def remove(self) -> None:
         """An empty anonymous shell leaves nothing behind."""
         if self.exists:
             self._changed.add("head")
@@ -132,22 +132,21 @@ class LeadState:
             if part == "head":
                 changed[part] = bytes([CODEC]) + msgpack.encode(self.head) if self.exists else None
             else:
-                held = self.identities.get(part[3:])
-                changed[part] = None if held is None else encode_lead_identity(held)
+                current = self.identities.get(part[3:])
+                changed[part] = None if current is None else encode_lead_identity(current)
         self._changed.clear()
         return changed
 
-    def due(self) -> int | None:
-        edge = self.edge
-        return edge if self.exists and edge < INF else None
+    def next_timer(self) -> int | None:
+        return self.fires_at if self.exists and self.fires_at < INF else None
 
     @property
-    def edge(self) -> int:
-        """No time before this changes anything by itself."""
+    def fires_at(self) -> int:
+        """No time before this changes the lead by itself."""
         return min(self.head.timers.values(), default=INF)
 
 
-def _apply(features: Features, lift: FeatureDelta, delta: IdentityDelta) -> None:
+def _apply(features: Features, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
     for put in delta.sessions:
         put_session(
             features,
@@ -164,16 +163,16 @@ def _apply(features: Features, lift: FeatureDelta, delta: IdentityDelta) -> None
         )
     for session_id in (*delta.retracted, *delta.forgotten):
         retract_session(features, session_id)
-    evolve(features, lift)
+    evolve(features, feature_delta)
 
 
-def card(state: LeadState) -> say.LeadScored:
+def card(state: LeadState) -> statements.LeadScored:
     """The lead as it is now, whole."""
     head, features = state.head, state.features if state.identities else Features()
     signals = features.signals
     interaction = signals.get("interaction")
     created = min((s.first for s in signals.values()), default=head.clock)
-    return say.LeadScored(
+    return statements.LeadScored(
         statement_id=f"card:{state.key}:{head.clock}",
         tenant=state.tenant,
         lead_id=state.lead_id,
@@ -188,13 +187,13 @@ def card(state: LeadState) -> say.LeadScored:
         counts={name: signals[name].count for name in COUNTED if name in signals},
         fields={name: value[2] for name, value in sorted(features.fields.items())},
         scores={
-            name: say.ModelScore(
-                version=said.version,
-                total=said.total / ONE_POINT,
-                bands=said.bands,
-                as_of=moment(said.at),
+            name: statements.ModelScore(
+                version=emitted.version,
+                total=emitted.total / ONE_POINT,
+                bands=emitted.bands,
+                as_of=moment(emitted.at),
                 next_due=moment(head.timers[name]) if name in head.timers else None,
             )
-            for name, said in sorted(head.emitted.items())
+            for name, emitted in sorted(head.emitted.items())
         },
     )

@@ -12,7 +12,7 @@ from leadstream.cli.root import app
 from schemas.decode import MAX_EVENT_BYTES
 from schemas.topics import DAYS, TOPICS
 from scoring.features import identity, sessions
-from streams import track_sessions
+from streams.track_sessions import visitor_state
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -44,7 +44,7 @@ def test_the_map_has_every_package_and_only_those():
     ("what", "figure"),
     [
         ("one event", f"{MAX_EVENT_BYTES // 1024} KB"),
-        ("repetitions recognised", f"{track_sessions.SEEN_PER_BUCKET * track_sessions.SEEN_BUCKETS:,}"),
+        ("repetitions recognised", f"{visitor_state.IDS_PER_PART * visitor_state.SEEN_PARTS:,}"),
         ("acts kept per visitor", str(sessions.KEPT_EVENTS)),
         ("sessions in a lead's features", str(sessions.SESSIONS_COUNTED)),
         ("persons behind one visitor key", str(identity.MOST_SEGMENTS)),

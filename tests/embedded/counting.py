@@ -34,9 +34,6 @@ class Count:
         changed, self.changed = self.changed, set()
         return {part: None if (n := self.numbers.get(part)) is None else b"%d" % n for part in changed}
 
-    def due(self):
-        return self.numbers.get("due")
-
 
 def opened(key, parts):
     return Count(key, {part: int(value) for part, value in parts.items()})
@@ -92,7 +89,10 @@ class Counting:
             emit(SCORE_CHANGED, state.key, count)
             emit(LEAD_SCORES, state.key, count)
 
-    def begin(self, shared, message):
+    def apply_to_all(self, shared, message):
+        pass
+
+    def sweep_cursor(self, shared, message):
         version = int(message[1].removeprefix("sweep:"))
         if version <= (shared.numbers.get("version") or 0):
             return None
@@ -102,19 +102,19 @@ class Counting:
     def visit(self, shared, state, message, origin, emit):  # noqa: ARG002 - the shape of a Stage
         state.add("visits")
 
-    def visited(self, shared, message, cursor):
+    def move_cursor(self, shared, message, cursor):
         shared.put("cursor", None if cursor is None else int(cursor))
         if cursor is None:
             shared.put("version", int(message[1].removeprefix("sweep:")))
 
-    def settle(self, state, emit):
-        pass
+    def next_timer(self, state):
+        return state.numbers.get("due")
 
-    def timer(self, shared, state, now):  # noqa: ARG002 - the shape of a Stage
-        due = state.due()
+    def check_timer(self, shared, state, now):  # noqa: ARG002 - the shape of a Stage
+        due = self.next_timer(state)
         return due is not None and due <= now, due
 
-    def wake(self, state, now):
+    def wake_up(self, state, now):
         return Outgoing(self.source, state.key, f"{state.key}|time:{now}".encode())
 
 

@@ -407,7 +407,7 @@ def test_a_due_key_is_woken_once_and_an_early_one_is_not(start, reader, clock, q
 
 def test_more_due_keys_than_one_look_takes_are_all_woken(start, reader, clock, monkeypatch):
     """Without a pause between the looks."""
-    monkeypatch.setattr(writer, "DUE_AT_ONCE", 10)
+    monkeypatch.setattr(writer, "TIMERS_AT_ONCE", 10)
     monkeypatch.setattr(driver_module, "TICK_SECONDS", 2.0)
     driver = start()
     driver.append([visit(f"a{n}", f"due:{NOON + n}") for n in range(95)]).result(10)
@@ -575,7 +575,7 @@ def test_without_a_database_stopping_answers_who_waits(start, reader, monkeypatc
     monkeypatch.setattr(driver_module, "Writer", refused)
     future = driver.append([visit("a1")])
     eventually(lambda: driver.status().failing is not None)
-    assert "gone" in driver.status().failing.cause
+    assert "unavailable" in driver.status().failing.cause
     driver.stop()
     with pytest.raises(NotStored):
         future.result(5)

@@ -29,9 +29,6 @@ class Count:
         due = None if self.at is None else b"%d" % self.at
         return {"n": b"%d" % self.number, "due": due} if changed else {}
 
-    def due(self):
-        return self.at
-
 
 class Nothing:
     def changes(self):
@@ -64,13 +61,13 @@ class Counting:
         state.touch()
         emit(SAID, key, b"%d" % state.number)
 
-    def settle(self, state, emit):
-        pass
+    def next_timer(self, state):
+        return state.at
 
-    def timer(self, shared, state, now):  # noqa: ARG002 - as above
+    def check_timer(self, shared, state, now):  # noqa: ARG002 - as above
         return state.at is not None and state.at <= now, state.at
 
-    def wake(self, state, now):  # noqa: ARG002 - as above
+    def wake_up(self, state, now):  # noqa: ARG002 - as above
         return Outgoing(SAID, "woken", b"1")
 
 

@@ -26,9 +26,6 @@ class Count:
         changed, self.changed = self.changed, False
         return {"n": b"%d" % self.number} if changed else {}
 
-    def due(self):
-        return None
-
 
 class Nothing:
     def changes(self):
@@ -59,12 +56,6 @@ class CountEvents:
         state.number += 1
         state.changed = True
         emit(SCORE_CHANGED, state.key, b"%d" % state.number)
-
-    def settle(self, state, emit):
-        pass
-
-    def timer(self, _shared, _state, _now):
-        return False, None
 
 
 def make_topics(cluster, stages, *, partitions=PARTITIONS, genesis=()):

@@ -446,9 +446,9 @@ def test_a_flood_of_ids_is_recognised_in_a_bounded_memory():
     """64 buckets of 256: the last 16,128 ids at least, and no more than 16,384 are kept."""
     state = VisitorState("default/v/v", {})
     for number in range(20_000):
-        assert state.see(f"e{number}")
-    assert not any(state.see(f"e{number}") for number in range(20_000 - 16_128, 20_000))
-    assert state.see("e0")
+        assert state.remember(f"e{number}")
+    assert not any(state.remember(f"e{number}") for number in range(20_000 - 16_128, 20_000))
+    assert state.remember("e0")
     kept = [value for part, value in state.changes().items() if part.startswith("seen:") and value]
     assert len(kept) <= 64
     assert max(map(len, kept)) == 8 * 257

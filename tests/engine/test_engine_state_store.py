@@ -8,11 +8,12 @@ from schemas.topics import SHARED
 from scoring.features import features
 from scoring.features import lead_identity as holding
 from scoring.features.features import Features, NewerCodec
-from streams import published, track_sessions
+from streams import published
 from streams.engine import state_store as engine_memory
 from streams.engine.shard import Outcome
 from streams.engine.state_store import FORMAT, FORMAT_KEY, POSITION, StateStore
 from streams.score_leads import lead_state
+from streams.track_sessions import visitor_state
 
 keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
 parts = st.dictionaries(
@@ -29,7 +30,7 @@ def played(history):
     memory, changelog, stored, due = StateStore(), [], {}, {}
     for position, (changed, moments) in enumerate(history, 1):
         changelog += memory.put(Outcome([], changed, moments, 1), position)
-        changelog += memory.at_position()
+        changelog += memory.position_changes()
         for (key, part), value in changed.items():
             stored.setdefault(key, {})[part] = value
         due |= moments
@@ -104,12 +105,12 @@ def test_the_longest_overdue_come_first_and_the_rest_stay_due():
 
 def test_a_changelog_says_its_format_once_and_with_it_the_first_position():
     memory = StateStore()
-    assert list(memory.at_position()) == [(FORMAT_KEY, b"1"), (POSITION, None)]
+    assert list(memory.position_changes()) == [(FORMAT_KEY, b"1"), (POSITION, None)]
     memory.position = 7
-    assert list(memory.at_position()) == [(POSITION, b"7")]
+    assert list(memory.position_changes()) == [(POSITION, b"7")]
     again = StateStore()
     again.restore(FORMAT_KEY, b"1")
-    assert list(again.at_position()) == [(POSITION, None)]
+    assert list(again.position_changes()) == [(POSITION, None)]
     assert len(again) == again.size == 0
 
 
@@ -123,7 +124,7 @@ def test_a_newer_version_takes_an_older_changelog_over_and_says_so(monkeypatch):
     monkeypatch.setattr(engine_memory, "FORMAT", 2)
     newer = StateStore()
     newer.restore(FORMAT_KEY, b"1")
-    (told, _) = newer.at_position()
+    (told, _) = newer.position_changes()
     monkeypatch.undo()
     with pytest.raises(NewerCodec):
         StateStore().restore(*told)
@@ -132,7 +133,7 @@ def test_a_newer_version_takes_an_older_changelog_over_and_says_so(monkeypatch):
 def test_the_format_covers_the_codecs_of_every_part():
     """Whoever raises one of them raises `FORMAT`, and writes down here what it means."""
     codecs = {
-        "a visitor": track_sessions.CODEC,
+        "a visitor": visitor_state.CODEC,
         "a lead": lead_state.CODEC,
         "what is published": published.CODEC,
         "an identity of a lead": holding.CODEC,

@@ -1,0 +1,183 @@
+"""The records of a lead's identities: attached, detached, changed by an event, redirected."""
+
+from collections.abc import Sequence
+
+from schemas import statements
+from schemas.activity import (
+    IdentityAttached,
+    IdentityDelta,
+    IdentityDetached,
+    RedirectChanged,
+)
+from schemas.control import Carried, Reassigned, Refused
+from schemas.decode import encode_source
+from schemas.moment import moment
+from schemas.topics import EVENTS, SESSION_SCORES
+from scoring.features.features import Session, decode_delta
+from scoring.features.features import decode as decode_features
+from scoring.features.identity import MOST_IDENTITIES, forwarding, key_of_identity
+from scoring.features.lead_identity import LeadIdentity
+from scoring.models.model import may_change_score
+from streams.score_leads.lead_step import LeadStep, emit_event_applied
+from streams.score_leads.scores import evaluate
+from streams.score_leads.session_scores import emit_session_score
+
+
+def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
+    state, head = step.state, step.head
+    cause = (
+        f"event:{attached.event_id}"
+        if attached.event_id
+        else f"attached:{attached.identity}:{attached.epoch}"
+    )
+    current = state.identities.get(attached.identity)
+    if current is not None and current.epoch >= attached.epoch:
+        return
+    head.silent = attached.silent
+    # The first attach is an event's doing; a later one is a reassignment and arms nothing again.
+    reassigned = attached.epoch > 1
+    forwards = head.redirect is not None and not attached.final
+    identities = head.forwarded if forwards else state.identities
+    if attached.identity not in identities and len(identities) >= MOST_IDENTITIES:
+        _park(step, attached)
+        return
+    if head.redirect is not None and forwards:
+        head.forwarded = sorted({*head.forwarded, attached.identity})
+        state.detach(attached.identity)
+        state.mark_changed()
+        if _forward(step, attached, head.redirect):
+            evaluate(step, cause, reassigned=True, silent=attached.silent)
+            if attached.reply and attached.event_id:
+                emit_event_applied(step, attached.event_id, "applied")
+            return
+    state.attach(
+        attached.identity, LeadIdentity(attached.epoch, attached.home, decode_features(attached.features))
+    )
+    if head.redirect is None and attached.identity in head.forwarded:
+        head.forwarded = [name for name in head.forwarded if name != attached.identity]
+    evaluate(
+        step,
+        cause,
+        reassigned=reassigned,
+        silent=attached.silent,
+        carried=attached.carried,
+        event=attached.event,
+    )
+    for put in attached.sessions:
+        emit_session_score(step, attached.identity, put.session_id, put.producer_id, cause)
+    if attached.reply and attached.event_id:
+        emit_event_applied(step, attached.event_id, "applied")
+
+
+def _park(step: LeadStep, attached: IdentityAttached) -> None:
+    """The lead is full: the identity parks in an anonymous lead of its own."""
+    refused = Refused(
+        tenant=step.state.tenant,
+        recorded_at=moment(step.head.clock),
+        identity=attached.identity,
+        epoch=attached.epoch,
+    )
+    step.emit(EVENTS, key_of_identity(attached.identity)[0], encode_source(refused))
+    if attached.reply and attached.event_id:
+        emit_event_applied(step, attached.event_id, "applied")
+
+
+def _forward(step: LeadStep, attached: IdentityAttached, redirect: str) -> bool:
+    """Send an identity along the redirect; False if a cycle settles it here."""
+    route = forwarding(step.state.lead_id, redirect, attached.path)
+    if route.settles:
+        return False
+    _reassign(step, attached.identity, attached.epoch, to=route.to, path=route.path, settled=route.final)
+    return True
+
+
+def _reassign(
+    step: LeadStep, name: str, epoch: int, *, to: str | None, path: Sequence[str] = (), settled: bool = False
+) -> None:
+    position = step.head.position
+    step.emit(
+        EVENTS,
+        key_of_identity(name)[0],
+        encode_source(
+            Reassigned(
+                tenant=step.state.tenant,
+                recorded_at=moment(step.head.clock),
+                identity=name,
+                epoch=epoch,
+                holder=step.state.lead_id,
+                to=to,
+                path=list(path),
+                final=settled,
+                carried=Carried(position.stage, position.entered_at) if to is not None else None,
+            )
+        ),
+    )
+
+
+def detach_identity(step: LeadStep, detached: IdentityDetached) -> None:
+    state, head = step.state, step.head
+    if detached.gone and detached.identity in head.forwarded:
+        head.forwarded = [name for name in head.forwarded if name != detached.identity]
+        state.mark_changed()
+    current = state.identities.get(detached.identity)
+    if current is not None and current.epoch < detached.epoch:
+        state.detach(detached.identity)
+        evaluate(step, f"detached:{detached.identity}:{detached.epoch}", reassigned=True, silent=head.silent)
+
+
+def apply_event(step: LeadStep, delta: IdentityDelta) -> None:
+    state, head = step.state, step.head
+    current = state.identities.get(delta.identity)
+    cause = f"event:{delta.event_id}"
+    if current is not None and current.epoch == delta.epoch:
+        head.silent = delta.silent
+        before = {put.session_id: current.features.sessions.get(put.session_id) for put in delta.sessions}
+        feature_delta = decode_delta(delta.lift)
+        state.apply(delta.identity, feature_delta, delta)
+        ended = (delta.retracted or delta.forgotten) or any(
+            _has_ended(session, step)
+            for put in delta.sessions
+            for session in (before[put.session_id], current.features.sessions.get(put.session_id))
+        )
+        evaluate(
+            step,
+            cause,
+            reassigned=False,
+            silent=delta.silent,
+            affects=lambda model: may_change_score(model, feature_delta, bool(ended), False),
+            event=delta.event,
+        )
+        for put in delta.sessions:
+            old = before[put.session_id]
+            emit_session_score(step, delta.identity, put.session_id, put.producer_id, cause, old)
+        for session_id in delta.retracted:
+            step.emit_statement(
+                SESSION_SCORES,
+                statements.SessionRetracted(
+                    **step.envelope(cause), identity=delta.identity, session_id=session_id
+                ),
+            )
+    if delta.reply:
+        emit_event_applied(step, delta.event_id, "applied")
+
+
+def _has_ended(session: Session | None, step: LeadStep) -> bool:
+    """Only ended sessions are in a lead's mean; an open one may grow without touching it."""
+    return session is not None and (session.closed or step.head.clock >= session.last_at + step.rules.idle_ms)
+
+
+def redirect_lead(step: LeadStep, redirected: RedirectChanged) -> None:
+    state, head = step.state, step.head
+    to = redirected.to if redirected.to != state.lead_id else None
+    if to == head.redirect:
+        return
+    head.redirect = to
+    for name in sorted({*head.forwarded, *state.identities}):
+        current = state.identities.get(name)
+        _reassign(step, name, current.epoch if current else 0, to=None)
+    if to is not None:
+        head.forwarded = sorted({*head.forwarded, *state.identities})
+        for name in list(state.identities):
+            state.detach(name)
+    state.mark_changed()
+    evaluate(step, f"redirect:{redirected.event_id}", reassigned=True, silent=head.silent)

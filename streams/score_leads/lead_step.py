@@ -1,0 +1,69 @@
+"""One record of one lead: numbers the statements that the record causes.
+
+The number is part of a statement's id, so folding the same log again gives the same ids.
+"""
+
+from datetime import datetime
+from typing import TypedDict
+
+from schemas import statements
+from schemas.decode import encode_statement
+from schemas.moment import moment
+from schemas.topics import LEAD_CHANGES
+from scoring.models.model import (
+    ONE_POINT,
+)
+from streams.engine.shard import Emit
+from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_state import LeadState
+
+
+class Envelope(TypedDict):
+    """What every statement begins with."""
+
+    statement_id: str
+    tenant: str
+    lead_id: str
+    at: datetime
+    caused_by: str
+
+
+class LeadStep:
+    """One record of one lead: its statements, numbered, so that their ids are deterministic."""
+
+    def __init__(self, rules: Rules, state: LeadState, origin: str, emit: Emit) -> None:
+        self.rules = self.before = rules
+        self.state = state
+        self.head = state.head
+        self.emit = emit
+        self._origin = origin
+        self._number = 0
+
+    def use_rules(self, rules: Rules) -> None:
+        """From here on these rules are active; `before` keeps those of the last statements."""
+        self.before, self.rules = self.rules, rules
+
+    def envelope(self, caused_by: str) -> Envelope:
+        self._number += 1
+        return {
+            "statement_id": f"{self._origin}:{self._number}",
+            "tenant": self.state.tenant,
+            "lead_id": self.state.lead_id,
+            "at": moment(self.head.clock),
+            "caused_by": caused_by,
+        }
+
+    def emit_statement(self, topic: str, statement: statements.Statement) -> None:
+        self.emit(topic, self.state.key, encode_statement(statement))
+
+
+def emit_event_applied(step: LeadStep, event_id: str, outcome: str) -> None:
+    step.emit_statement(
+        LEAD_CHANGES,
+        statements.EventApplied(
+            **step.envelope(f"event:{event_id}"),
+            event_id=event_id,
+            outcome=outcome,
+            scores={name: emitted.total / ONE_POINT for name, emitted in step.head.emitted.items()},
+        ),
+    )

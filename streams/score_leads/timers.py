@@ -1,0 +1,62 @@
+"""When time alone next changes a lead: its scores, its open sessions, its stage. Emits nothing."""
+
+from collections.abc import Iterable
+
+from scoring.models.model import (
+    INF,
+    Subject,
+    next_time_change,
+    next_timer,
+)
+from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_stage import next_stage
+from streams.score_leads.lead_state import SESSIONS, STAGE, LeadState
+from streams.score_leads.lead_step import LeadStep
+
+
+def next_session_end(state: LeadState, idle_ms: int) -> int:
+    """The next moment after the lead's clock at which an open session falls idle."""
+    clock = state.head.clock
+    return min(
+        (
+            session.last_at + idle_ms
+            for identity in state.identities.values()
+            for session in identity.features.sessions.values()
+            if not session.closed and session.last_at + idle_ms > clock
+        ),
+        default=INF,
+    )
+
+
+def set_timers(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
+    """Compute again when time next matters to these models, to the sessions and to the stage.
+
+    After an event a cheap bound is enough. When time passes, the `exact` moment keeps a lead that was quiet for
+    years from being evaluated on every day of them.
+    """
+    rules, state, head = step.rules, step.state, step.head
+    timers = dict.fromkeys(models, INF)
+    if state.identities:
+        subject = Subject(state.features, head.position.stage)
+        next_moment = next_timer if exact else next_time_change
+        for name in timers:
+            timers[name] = next_moment(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
+    timers[SESSIONS] = next_session_end(state, rules.idle_ms)
+    timers[STAGE] = next_stage(rules, state) if state.identities else INF
+    for name, fires_at in timers.items():
+        if head.clock < fires_at < INF:  # what is due by now has been concluded
+            head.timers[name] = fires_at
+        else:
+            head.timers.pop(name, None)
+
+
+def next_change(rules: Rules, state: LeadState) -> int:
+    """The next moment at which time alone makes the lead emit a statement; exact."""
+    if not state.identities:
+        return INF
+    subject = Subject(state.features, state.head.position.stage)
+    clock = state.head.clock
+    at = min(next_session_end(state, rules.idle_ms), next_stage(rules, state))
+    for model in rules.models.values():
+        at = min(at, next_timer(model, subject, clock, rules.zone, rules.idle_ms))
+    return at

@@ -1,0 +1,33 @@
+"""What is published for the visitors of a shard, and the signal catalogue of each tenant's models."""
+
+from functools import lru_cache
+
+from scoring.features.signals import SignalCatalogue
+from streams.published import (
+    PublishedState,
+    compiled,
+)
+
+
+class SourceShared(PublishedState):
+    """What is published, and the signal catalogue of each tenant's models."""
+
+    def __init__(self, parts: dict[str, bytes]) -> None:
+        super().__init__(parts)
+        self._catalogues: dict[str, SignalCatalogue] = {}
+
+    def catalogue(self, tenant: str) -> SignalCatalogue:
+        catalogue = self._catalogues.get(tenant)
+        if catalogue is None:
+            models = self.published.models_of(tenant)
+            catalogue = _catalogue(tuple(active.text for active in models.values()))
+            self._catalogues[tenant] = catalogue
+        return catalogue
+
+    def refresh(self) -> None:
+        self._catalogues.clear()
+
+
+@lru_cache(maxsize=64)
+def _catalogue(texts: tuple[str, ...]) -> SignalCatalogue:
+    return SignalCatalogue.of([compiled(text) for text in texts])

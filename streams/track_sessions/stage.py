@@ -1,0 +1,210 @@
+"""Stage 1, keyed by visitor: drop repetitions, own identity, cut sessions, evaluate signals.
+
+From `events` to `lead-activity`. Each event that counts goes to the lead that owns the visitor's current
+segment: the first time in an attach, then in deltas. It never scores.
+
+Cost per event is flat: at most 64 kept events are cut into sessions again, and only the visitor's head, one
+segment's parts and one part of seen ids are written.
+"""
+
+from msgspec import structs
+
+from schemas import events as e
+from schemas.activity import (
+    EventNoted,
+    IdentityDelta,
+    RedirectChanged,
+)
+from schemas.control import (
+    Control,
+    Derived,
+    ModelPublished,
+    ModelRetired,
+    Reassigned,
+    Refused,
+    SettingsPublished,
+)
+from schemas.decode import decode_source, encode_source, key_of
+from schemas.envelope import Event
+from schemas.moment import millis, moment
+from schemas.record import Record
+from schemas.refusal import Refusal, shorten
+from schemas.topics import EVENTS
+from scoring.features import identity, sessions
+from scoring.features.features import encode_delta, evolve, put_session, retract_session
+from streams.engine.shard import Emit
+from streams.published import (
+    RETIRED,
+    ModelVersion,
+    TenantSettings,
+    check_model,
+    check_settings,
+)
+from streams.track_sessions.signal_catalogues import SourceShared
+from streams.track_sessions.visitor_state import VisitorState
+from streams.track_sessions.visitor_step import VisitorStep
+from streams.track_sessions.web_sessions import session_event, session_put
+
+ALLOWED_SKEW = 5 * 60_000
+"""How far an event may lie after its recording; beyond it `occurred_at` is clamped."""
+
+
+class TrackSessions:
+    """The stage; see the module's docstring."""
+
+    name = "track_sessions"
+    source = EVENTS
+
+    def decode(self, record: Record) -> tuple[bytes, Event | Control | Derived]:
+        value = record.value or b""
+        source = decode_source(value)
+        match source:
+            case ModelPublished(model=model, text=text):
+                check_model(model, text)
+            case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle):
+                check_settings(time_zone, lifecycle)
+            case Event() if record.appended_at is not None:
+                return _from_broker(source, value, record.key, record.appended_at)
+        return value, source
+
+    def key_of(self, message: tuple[bytes, Event | Control | Derived]) -> str | None:
+        match message[1]:
+            case Control():
+                return None
+            case Derived(identity=name):
+                return identity.key_of_identity(name)[0]
+            case event:
+                return key_of(event)
+
+    def open_shared(self, parts: dict[str, bytes]) -> SourceShared:
+        return SourceShared(parts)
+
+    def open(self, key: str, parts: dict[str, bytes]) -> VisitorState:
+        return VisitorState(key, parts)
+
+    def apply_to_all(self, shared: SourceShared, message: tuple[bytes, Event | Control | Derived]) -> None:
+        """Signals and settings are active from here on; what was counted stays counted, so there is no sweep."""
+        match message[1]:
+            case ModelPublished() as m:
+                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, m.text))
+            case ModelRetired() as m:
+                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED))
+            case SettingsPublished() as s:
+                settings = TenantSettings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
+                shared.publish_settings(s.tenant, settings)
+
+    def evolve(
+        self,
+        shared: SourceShared,
+        state: VisitorState,
+        message: tuple[bytes, Event | Control | Derived],
+        origin: str,
+        emit: Emit,
+    ) -> None:
+        raw, source = message
+        step = VisitorStep(state, emit)
+        if isinstance(source, Derived):
+            _reassigned(step, source)
+        elif isinstance(source, Event):
+            _event(shared, step, source, raw)
+
+
+def _reassigned(step: VisitorStep, derived: Derived) -> None:
+    visitor = step.visitor
+    at = identity.key_of_identity(derived.identity)[1]
+    visitor.moved = max(visitor.moved, millis(derived.recorded_at))
+    step.state.mark_changed()
+    match derived:
+        case Reassigned(holder=holder, epoch=epoch, to=to, path=path, final=settled, carried=carried):
+            reassignment = identity.reassign(
+                visitor, at, holder=holder, epoch=epoch, to=to, path=list(path), final=settled
+            )
+            step.emit_reassignment(reassignment, carried)
+        case Refused(identity=name, epoch=epoch):
+            step.emit_reassignment(identity.park(visitor, at, name, epoch))
+
+
+def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tuple[bytes, Event]:
+    """An event that may not have passed the door. Raises Refusal for one under another's key: its
+    repetitions and its sessions would be counted apart.
+    """
+    if key != key_of(event):
+        raise Refusal(
+            "key", f"the record's key is {shorten(repr(key))}; for this event it must be {key_of(event)!r}"
+        )
+    if event.recorded_at is None:
+        event = structs.replace(event, recorded_at=moment(appended_at))
+        value = encode_source(event)
+    return value, event
+
+
+def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) -> None:
+    state, visitor = step.state, step.visitor
+    recorded = millis(event.recorded_at or event.occurred_at)
+    if event.bot is not None:
+        if event.reply:
+            owner = visitor.segments[visitor.current].owner
+            step.emit_activity(
+                EventNoted(state.tenant, owner, max(recorded, step.clock), event.event_id, "bot")
+            )
+        return
+    visitor.clock = max(visitor.clock, recorded)
+    occurred = min(millis(event.occurred_at), recorded + ALLOWED_SKEW)
+    state.mark_changed()
+    late = occurred < visitor.clock - sessions.LATENESS
+    silent = event.imported or late
+    at = visitor.current
+    if event.visitor_id is not None and event.lead_id is not None:
+        at, reassignment = identity.claim(visitor, state.key, event.lead_id, occurred, event.event_id)
+        step.emit_reassignment(reassignment, silent=silent)
+    segment = visitor.segments[at]
+    if not state.remember(event.event_id):
+        if event.reply:
+            step.emit_activity(
+                EventNoted(state.tenant, segment.owner, step.clock, event.event_id, "duplicate")
+            )
+        return
+
+    settings = shared.published.settings_of(state.tenant)
+    body = state.body(at)
+    state.mark_changed(at)
+    catalogue = shared.catalogue(state.tenant)
+    feature_delta = catalogue.lift(event, occurred, settings.zone.day_of(occurred))
+    part = None if late else session_event(event, occurred, catalogue.is_important_click)
+    changed = sessions.track(body.kept, body.features.sessions, part, visitor.clock, settings.idle_ms)
+    for cut, session in changed.put:
+        put_session(body.features, cut.session_id, session)
+    for session_id in (*changed.retracted, *changed.forgotten):
+        retract_session(body.features, session_id)
+    evolve(body.features, feature_delta)
+    put = [session_put(cut, session) for cut, session in changed.put]
+    if not segment.born:
+        step.attach(at, event=(raw, event, put), silent=silent)
+    else:
+        step.emit_activity(
+            IdentityDelta(
+                state.tenant,
+                segment.owner,
+                step.clock,
+                step.identity(at),
+                segment.epoch,
+                raw,
+                event.event_id,
+                encode_delta(feature_delta),
+                sessions=put,
+                retracted=changed.retracted,
+                late=late,
+                silent=silent,
+                reply=event.reply,
+                forgotten=changed.forgotten,
+                revision=body.kept.revision,
+            )
+        )
+    match event:
+        case e.LeadsMerged(lead_id=str(goes), into=into):
+            step.emit_activity(RedirectChanged(state.tenant, goes, step.clock, into, event.event_id))
+        case e.MergeUndone(lead_id=str(back)):
+            step.emit_activity(RedirectChanged(state.tenant, back, step.clock, None, event.event_id))
+
+
+TRACK_SESSIONS = TrackSessions()

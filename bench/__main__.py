@@ -39,9 +39,9 @@ BENCHMARKS = {
 
 def main(words: list[str]) -> None:
     if words and words[0] not in BENCHMARKS:
-        asked = words[0] in {"-h", "--help"}
-        print(__doc__ if asked else f"There is no {words[0]!r}, only {', '.join(BENCHMARKS)}.")
-        raise SystemExit(0 if asked else 2)
+        help_requested = words[0] in {"-h", "--help"}
+        print(__doc__ if help_requested else f"There is no {words[0]!r}, only {', '.join(BENCHMARKS)}.")
+        raise SystemExit(0 if help_requested else 2)
     for number in (
         signal.SIGINT,
         signal.SIGTERM,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.report import show
+from bench.report import print_results
 from leadstream.operations.imports import append_all, archived
 from leadstream.operations.store_access import own_store
 from leadstream.settings import Settings
@@ -28,7 +28,7 @@ def options(_parser: argparse.ArgumentParser) -> None:
     """There is nothing to choose."""
 
 
-def run(_given: argparse.Namespace) -> None:
+def run(_options: argparse.Namespace) -> None:
     now = datetime.now(UTC)
     events = [archived(event, now) for event in simulate(seed=3, leads=LEADS, days=DAYS, until=now)]
     rows = [(key_of(event), encode_source(event)) for event in events]
@@ -45,20 +45,20 @@ def run(_given: argparse.Namespace) -> None:
             with psycopg.connect(system.database_url) as connection:
                 connection.execute("drop table bench_rows")
                 connection.commit()
-                said = count(connection, "select count(*) from records where topic <> 'events'")
+                output = count(connection, "select count(*) from records where topic <> 'events'")
                 size = count(connection, "select pg_database_size(current_database())")
     measured = (
         ("COPY of the same rows", copied),
         ("appended", stored),
         ("appended, scored and readable", imported),
     )
-    show(
+    print_results(
         f"{len(rows):,} events of {LEADS:,} leads, durable",
         ("", "events/s", "ratio to COPY"),
         [(what, f"{len(rows) / seconds:,.0f}", f"{copied / seconds:.4f}") for what, seconds in measured],
         [
             f"{cpu / len(rows) * 1e6:,.0f} us of Python CPU per event",
-            f"{said / len(rows):.1f} records said per event",
+            f"{output / len(rows):.1f} records emitted per event",
             f"{size / len(rows):,.0f} bytes of database per event",
         ],
     )

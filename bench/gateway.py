@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
-from bench.report import show, write_line
+from bench.report import print_results, write_line
 from gateway.access import Rate
 from gateway.door.collect import collector
 from gateway.ports import Ports
@@ -57,7 +57,7 @@ def run(chosen: argparse.Namespace) -> None:
                     process.kill()
                     process.join()
     medians = {kind: {each: statistics.median(of) for each, of in by.items()} for kind, by in rates.items()}
-    show(
+    print_results(
         "Requests a second",
         ["request", *SERVERS, "ratio"],
         [

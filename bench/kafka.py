@@ -1,6 +1,6 @@
-"""Kafka as the benchmarks use it: a broker of their own, topics for each run, a look from outside.
+"""Kafka for the benchmarks: a broker of their own, topics for each run, and measurements from outside.
 
-`--brokers` takes a running one instead; whatever a run makes there, it deletes.
+`--brokers` uses a running broker instead; a run deletes what it has created there.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ class Broker(NamedTuple):
 
 
 @contextmanager
-def broker(given: str | None) -> Iterator[Broker]:
-    if given is not None:
-        yield Broker(given)
+def broker(address: str | None) -> Iterator[Broker]:
+    if address is not None:
+        yield Broker(address)
         return
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-kafka-", ignore_cleanup_errors=True) as data:
-        started = own.start(Path(data), own.free_port(), say=print)
+        started = own.start(Path(data), own.free_port(), report=print)
         try:
             pid = int((started.data_dir / "broker.pid").read_text())
             yield Broker(started.address, pid, started.data_dir / "log")
@@ -49,7 +49,7 @@ def broker(given: str | None) -> Iterator[Broker]:
 async def topics(
     cluster: Cluster, partitions: int, stages: Sequence[str], genesis: Sequence = ()
 ) -> AsyncIterator[None]:
-    """Our topics under the cluster's prefix; afterwards all that stands under it is deleted."""
+    """Creates our topics under the cluster's prefix; deletes everything under it afterwards."""
     await create_topics(cluster, partitions=partitions, stages=stages, genesis=genesis)
     try:
         yield
@@ -63,8 +63,8 @@ async def delete_topics(cluster: Cluster) -> None:
     admin = AIOKafkaAdminClient(**cluster.client())
     await admin.start()
     try:
-        if made := [name for name in await admin.list_topics() if name.startswith(cluster.prefix)]:
-            await admin.delete_topics(made)
+        if created := [name for name in await admin.list_topics() if name.startswith(cluster.prefix)]:
+            await admin.delete_topics(created)
     finally:
         await admin.close()
 
@@ -93,7 +93,7 @@ async def load(cluster: Cluster, topic: str, partitions: int, records: Iterable[
 
 
 class Watch:
-    """What stands in the topics and how far a group has come."""
+    """Reads the ends of topics and the offsets of groups."""
 
     def __init__(self, cluster: Cluster, partitions: int) -> None:
         self._cluster = cluster
@@ -121,20 +121,20 @@ class Watch:
             await reader.stop()
         await self._admin.close()
 
-    def _slots(self, topic: str) -> list[TopicPartition]:
+    def _topic_partitions(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(self._cluster.topic(topic), number) for number in self._partitions]
 
     async def ends(self, topic: str, level: str = ALL_COMMITTED) -> list[int]:
-        slots = self._slots(topic)
-        found = await self._readers[level].end_offsets(slots)
-        return [found[slot] for slot in slots]
+        partitions = self._topic_partitions(topic)
+        offsets = await self._readers[level].end_offsets(partitions)
+        return [offsets[partition] for partition in partitions]
 
     async def committed(self, group: str, topic: str) -> list[int]:
-        slots = self._slots(topic)
-        found = await self._admin.list_consumer_group_offsets(group, partitions=slots)
-        return [max(0, found[slot].offset) if slot in found else 0 for slot in slots]
+        partitions = self._topic_partitions(topic)
+        offsets = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
+        return [max(0, offsets[partition].offset) if partition in offsets else 0 for partition in partitions]
 
-    async def passed(self, group: str, topic: str) -> bool:
+    async def caught_up(self, group: str, topic: str) -> bool:
         """Whether the group has committed every record, and none is being written."""
         if await self.ends(topic, ALL_WRITTEN) != await self.ends(topic):
             return False
@@ -145,15 +145,15 @@ class Watch:
     async def after_last(self, topic: str) -> list[int]:
         """The position after the last record of each partition; marks of transactions may follow it."""
         reader = self._readers[ALL_COMMITTED]
-        slots = self._slots(topic)
+        partitions = self._topic_partitions(topic)
         ends = await self.ends(topic)
-        last = [0] * len(slots)
-        for number, (slot, end) in enumerate(zip(slots, ends, strict=True)):
+        last = [0] * len(partitions)
+        for number, (partition, end) in enumerate(zip(partitions, ends, strict=True)):
             back = 16
             while end and not last[number]:
-                reader.assign([slot])
-                reader.seek(slot, max(0, end - back))
-                async for record in _until(reader, [slot], {slot: end}):
+                reader.assign([partition])
+                reader.seek(partition, max(0, end - back))
+                async for record in _until(reader, [partition], {partition: end}):
                     last[number] = record.offset + 1
                 if back >= end:
                     break
@@ -164,19 +164,21 @@ class Watch:
     async def records(self, topic: str) -> AsyncIterator:
         """Every committed record, in each partition's order."""
         reader = self._readers[ALL_COMMITTED]
-        slots = self._slots(topic)
-        ends = dict(zip(slots, await self.ends(topic), strict=True))
-        reader.assign(slots)
-        await reader.seek_to_beginning(*slots)
-        async for record in _until(reader, slots, ends):
+        partitions = self._topic_partitions(topic)
+        ends = dict(zip(partitions, await self.ends(topic), strict=True))
+        reader.assign(partitions)
+        await reader.seek_to_beginning(*partitions)
+        async for record in _until(reader, partitions, ends):
             yield record
         reader.unsubscribe()
 
 
 async def _until(
-    reader: AIOKafkaConsumer, slots: Collection[TopicPartition], ends: dict[TopicPartition, int]
+    reader: AIOKafkaConsumer, partitions: Collection[TopicPartition], ends: dict[TopicPartition, int]
 ) -> AsyncIterator:
-    while left := [slot for slot in slots if await reader.position(slot) < ends[slot]]:
+    while left := [
+        partition for partition in partitions if await reader.position(partition) < ends[partition]
+    ]:
         for records in (await reader.getmany(*left, timeout_ms=200)).values():
             for record in records:
                 yield record

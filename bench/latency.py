@@ -24,7 +24,7 @@ from msgspec import json
 from bench import kafka
 from bench.processes import Failed, Program, cpu_of
 from bench.product import await_ready, command, settings_of
-from bench.report import percentile, say, show, write_line
+from bench.report import percentile, print_results, report_progress, write_line
 from leadstream.embedded_postgres import find_postgres
 from leadstream.settings import Settings
 from projections.tables import READ_OPTIONS, lead_row_key
@@ -42,7 +42,7 @@ WARM_UP_SECONDS = 3.0
 VISITORS = 20_000
 
 
-class Found(NamedTuple):
+class Measured(NamedTuple):
     """In milliseconds, ascending."""
 
     mode: str
@@ -67,15 +67,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brokers", help="HOST:PORT of a running Kafka; else one is started")
 
 
-def run(given: argparse.Namespace) -> None:
-    if any(rate < REQUESTS_PER_SECOND for rate in given.rates):
+def run(options: argparse.Namespace) -> None:
+    if any(rate < REQUESTS_PER_SECOND for rate in options.rates):
         raise SystemExit(f"A rate is at least {REQUESTS_PER_SECOND}: so many requests are sent a second.")
-    found: list[Found] = []
-    for mode in given.modes:
+    results: list[Measured] = []
+    for mode in options.modes:
         with ExitStack() as stack:
             cluster = None
             if mode == "kafka":
-                broker = stack.enter_context(kafka.broker(given.brokers))
+                broker = stack.enter_context(kafka.broker(options.brokers))
                 cluster = Cluster(broker.address, f"bench-latency-{int(time.time())}-")
                 stack.callback(lambda at=cluster: asyncio.run(kafka.delete_topics(at)))
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="leadstream-bench-"))
@@ -84,10 +84,10 @@ def run(given: argparse.Namespace) -> None:
             server = stack.enter_context(command(settings, *words))
             await_ready(server, settings.port)
             _measure(mode, REQUESTS_PER_SECOND, WARM_UP_SECONDS, settings, server)
-            for rate in given.rates:
-                say(f"{mode}: {rate:,} events a second ...")
-                found.append(_measure(mode, rate, given.seconds, settings, server))
-    _show(found)
+            for rate in options.rates:
+                report_progress(f"{mode}: {rate:,} events a second ...")
+                results.append(_measure(mode, rate, options.seconds, settings, server))
+    _print_results(results)
 
 
 class Looker:
@@ -95,7 +95,7 @@ class Looker:
 
     def __init__(self, url: str) -> None:
         self.seen: dict[int, float] = {}
-        self._wanted: dict[int, None] = {}
+        self._waiting: dict[int, None] = {}
         self._changing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(url,), name="looker")
@@ -110,26 +110,26 @@ class Looker:
 
     def want(self, key: int) -> None:
         with self._changing:
-            self._wanted[key] = None
+            self._waiting[key] = None
 
     def left(self) -> int:
-        return len(self._wanted)
+        return len(self._waiting)
 
     def _run(self, url: str) -> None:
         with psycopg.connect(url, autocommit=True, options=READ_OPTIONS) as connection:
             while not self._stop.wait(LOOK_SECONDS):
                 with self._changing:
-                    wanted = list(self._wanted)
-                if not wanted:
+                    keys = list(self._waiting)
+                if not keys:
                     continue
                 rows = connection.execute(
-                    "select distinct lead_key from lead_scores where lead_key = any(%s)", (wanted,)
+                    "select distinct lead_key from lead_scores where lead_key = any(%s)", (keys,)
                 ).fetchall()
                 now = time.perf_counter()
                 with self._changing:
                     for (key,) in rows:
                         self.seen[key] = now
-                        del self._wanted[key]
+                        del self._waiting[key]
 
 
 class Sent(NamedTuple):
@@ -141,7 +141,7 @@ class Sent(NamedTuple):
     again: int
 
 
-def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: Program) -> Found:
+def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: Program) -> Measured:
     url = find_postgres(settings.data_dir)
     if url is None:
         raise server.failed("has no database")
@@ -158,7 +158,7 @@ def _measure(mode: str, rate: int, seconds: float, settings: Settings, server: P
     if not answered:
         raise server.failed(f"took nothing within {PATIENCE_SECONDS:.0f} s")
     last = max(answered.values())
-    return Found(
+    return Measured(
         mode,
         rate,
         sorted(1000 * (answered[each.key] - each.at) for each in sent if each.key in answered),
@@ -205,8 +205,8 @@ async def post(client: httpx.AsyncClient, body: bytes) -> tuple[float, float | N
                 return at, time.perf_counter(), again
             if answer.status_code not in {429, 503}:
                 raise Failed(f"The server answered {answer.status_code}: {answer.text[:500]}")
-            asked = answer.headers.get("retry-after", "")
-            pause = float(asked) if asked.isdecimal() else AGAIN_SECONDS
+            retry_after = answer.headers.get("retry-after", "")
+            pause = float(retry_after) if retry_after.isdecimal() else AGAIN_SECONDS
         again += 1
         await asyncio.sleep(pause)
     return at, None, again
@@ -214,20 +214,20 @@ async def post(client: httpx.AsyncClient, body: bytes) -> tuple[float, float | N
 
 def _events(run: str, number: int, count: int, stranger: str) -> Iterator[bytes]:
     for nth in range(count):
-        known = f"known-{(number * count + nth) % VISITORS}"
+        visitor = f"known-{(number * count + nth) % VISITORS}"
         yield json.encode(
             {
                 "event_id": f"{run}-{number}-{nth}",
                 "type": "page_viewed",
-                "visitor_id": stranger if nth == count - 1 else known,
+                "visitor_id": stranger if nth == count - 1 else visitor,
                 "context": {"url": f"https://shop.example/products/{number % 50}"},
             }
         )
 
 
-def _show(found: Sequence[Found]) -> None:
+def _print_results(results: Sequence[Measured]) -> None:
     rows, lines = [], []
-    for each in found:
+    for each in results:
         kept_up = not each.missing and each.behind < KEPT_UP_SECONDS
         figures = {
             f"{what}_{name}": percentile(values, share)
@@ -270,5 +270,5 @@ def _show(found: Sequence[Found]) -> None:
         "kept up",
     )
     notes = [f"Milliseconds. Visible is looked for every {LOOK_SECONDS * 1000:.0f} ms."]
-    show("From an event to its score, over HTTP", columns, rows, notes)
+    print_results("From an event to its score, over HTTP", columns, rows, notes)
     write_line("latency", found=lines)

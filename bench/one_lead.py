@@ -8,7 +8,7 @@ import argparse
 import time
 from statistics import median
 
-from bench.report import show
+from bench.report import print_results
 from leadstream.wiring import genesis, utc_now
 from schemas.decode import encode_source, key_of
 from schemas.events import ElementClicked, Event, MessageReceived, PageViewed
@@ -46,7 +46,7 @@ def options(_parser: argparse.ArgumentParser) -> None:
     """There is nothing to choose."""
 
 
-def run(_given: argparse.Namespace) -> None:
+def run(_options: argparse.Namespace) -> None:
     replay, number, rows = Replay(genesis(utc_now()), chunk=CHUNK), 0, []
     published = replay.sizes
     for after in AFTER:
@@ -60,7 +60,7 @@ def run(_given: argparse.Namespace) -> None:
                 number = feed(replay, number, CHUNK)
             costs.append((time.process_time() - started) / STRETCH)
         rows.append((after, median(costs), *sizes))
-    show(
+    print_results(
         "One lead, ever more events",
         ("events before", "us per event", "ratio to the first", "bytes, visitor", "bytes, lead"),
         [

@@ -24,7 +24,7 @@ import psycopg
 from bench import kafka
 from bench.processes import Failed, Program, cpu_of, peak_memory_of
 from bench.product import await_ready, command, settings_of
-from bench.report import NOTHING, say, show, write_line
+from bench.report import NOTHING, print_results, report_progress, write_line
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from leadstream.operations.imports import append_all, archived
 from leadstream.operations.store_access import StoreAccess, own_store
@@ -40,7 +40,7 @@ WARM_UP_SHARE = 0.2
 SAME_SHARE = 0.999
 """Of the scores: time passes between the two runs."""
 ORDERED = "composite"
-"""The shipped model that reads the stage."""
+"""The built-in model that reads the stage."""
 PATIENCE_SECONDS = 60.0
 PER_SECOND = 100
 """The slowest that folding is borne with."""
@@ -57,7 +57,7 @@ class Taken(NamedTuple):
     readable: float
 
 
-class Found(NamedTuple):
+class ModeResult(NamedTuple):
     mode: str
     taken: Taken
     scored: float | None
@@ -76,19 +76,19 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brokers", help="HOST:PORT of a running Kafka; else one is started")
 
 
-def run(given: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     now = datetime.now(UTC)
-    simulated = simulate(seed=3, leads=given.leads, days=given.days, until=now)
+    simulated = simulate(seed=3, leads=options.leads, days=options.days, until=now)
     events = [archived(event, now) for event in simulated]
     split = int(len(events) * WARM_UP_SHARE)
     warm_up, events = events[:split], events[split:]
-    say(f"{len(events):,} events, embedded ...")
-    embedded = _embedded(warm_up, events, given.partitions)
-    say(f"{len(events):,} events, on Kafka ...")
-    with kafka.broker(given.brokers) as broker:
-        on_kafka = asyncio.run(_on_kafka(warm_up, events, given.partitions, broker))
+    report_progress(f"{len(events):,} events, embedded ...")
+    embedded = _embedded(warm_up, events, options.partitions)
+    report_progress(f"{len(events):,} events, on Kafka ...")
+    with kafka.broker(options.brokers) as broker:
+        on_kafka = asyncio.run(_on_kafka(warm_up, events, options.partitions, broker))
     same = sum(on_kafka.scores.get(key) == total for key, total in embedded.scores.items())
-    _show(len(events), [embedded, on_kafka], same)
+    _print_results(len(events), [embedded, on_kafka], same)
     if same < SAME_SHARE * max(len(embedded.scores), len(on_kafka.scores)):
         raise SystemExit("The two modes ended with different scores.")
 
@@ -112,7 +112,7 @@ def _settle(store: StoreAccess, patience: float) -> None:
     store.settle(left)
 
 
-def _embedded(warm_up: Sequence[Event], events: Sequence[Event], partitions: int) -> Found:
+def _embedded(warm_up: Sequence[Event], events: Sequence[Event], partitions: int) -> ModeResult:
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory:
         settings = settings_of(Path(directory), None, partitions=partitions)
         with open_system(settings) as system:
@@ -122,12 +122,12 @@ def _embedded(warm_up: Sequence[Event], events: Sequence[Event], partitions: int
             taken = _taken(store, events)
             cpu = time.process_time() - before
             scores = _scores(system.database_url)
-    return Found("embedded", taken, None, {"the process": cpu}, {}, scores)
+    return ModeResult("embedded", taken, None, {"the process": cpu}, {}, scores)
 
 
 async def _on_kafka(
     warm_up: Sequence[Event], events: Sequence[Event], partitions: int, broker: kafka.Broker
-) -> Found:
+) -> ModeResult:
     cluster = Cluster(broker.address, f"bench-pipeline-{int(time.time())}-")
     beginning = in_every_partition(genesis(utc_now()), partitions)
     stages = [stage.name for stage in STAGES]
@@ -135,17 +135,17 @@ async def _on_kafka(
         kafka.topics(cluster, partitions, stages, beginning),
         kafka.Watch(cluster, partitions) as watch,
     ):
-        found = await asyncio.to_thread(_worked, warm_up, events, cluster, broker)
+        result = await asyncio.to_thread(_worked, warm_up, events, cluster, broker)
         last = 0.0
         async for record in watch.records(SCORE_CHANGED):
             last = max(last, record.timestamp / 1000)
     # The broker's clock is ours, and its stamps are of the moment of appending.
-    return found._replace(scored=last - found.taken.began_at)
+    return result._replace(scored=last - result.taken.began_at)
 
 
 def _worked(
     warm_up: Sequence[Event], events: Sequence[Event], cluster: Cluster, broker: kafka.Broker
-) -> Found:
+) -> ModeResult:
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory, ExitStack() as stack:
         data_dir = Path(directory)
         url = start_postgres(data_dir)
@@ -158,7 +158,7 @@ def _worked(
             before = _cpu(parts, broker)
             taken = _taken(store, events)
         after = _cpu(parts, broker)
-        return Found(
+        return ModeResult(
             "Kafka",
             taken,
             None,
@@ -175,17 +175,17 @@ def _cpu(parts: dict[str, Program], broker: kafka.Broker) -> dict[str, float]:
 
 def _scores(url: str) -> Scores:
     with psycopg.connect(url, options=READ_OPTIONS) as connection:
-        found = connection.execute(
+        result = connection.execute(
             "select tenant || '/' || lead_id, model, total from lead_scores join leads using (lead_key) "
             "where model <> %s",
             (ORDERED,),
         )
-        return {(lead, model): float(total) for lead, model, total in found}
+        return {(lead, model): float(total) for lead, model, total in result}
 
 
-def _show(events: int, found: Sequence[Found], same: int) -> None:
+def _print_results(events: int, results: Sequence[ModeResult], same: int) -> None:
     rows = []
-    for each in found:
+    for each in results:
         cpu = ", ".join(f"{name} {seconds / events * 1e6:,.0f}" for name, seconds in each.cpu.items())
         memory = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in each.memory.items())
         rows.append(
@@ -198,14 +198,14 @@ def _show(events: int, found: Sequence[Found], same: int) -> None:
                 memory or NOTHING,
             )
         )
-    embedded, on_kafka = found
+    embedded, on_kafka = results
     ratio = embedded.taken.readable / on_kafka.taken.readable
     notes = [
         f"Kafka to embedded: readable {ratio:.2f} times as fast.",
         f"{same:,} of {len(embedded.scores):,} scores are the same to the last millionth.",
     ]
     columns = ("", "appended/s", "scored/s", "readable/s", "CPU, microseconds per event", "peak MB")
-    show(f"{events:,} simulated events through the real folds", columns, rows, notes)
+    print_results(f"{events:,} simulated events through the real folds", columns, rows, notes)
     write_line(
         "pipeline",
         events=events,
@@ -219,6 +219,6 @@ def _show(events: int, found: Sequence[Found], same: int) -> None:
                 "cpu": each.cpu,
                 "peak_memory": each.memory,
             }
-            for each in found
+            for each in results
         ],
     )

@@ -1,7 +1,7 @@
-"""Programs under measurement: started, watched through /proc, stopped. Linux only.
+"""Starts programs, measures them through /proc, and stops them. Linux only.
 
-A program tells on its standard output, by a line `FIRST time cpu`, when it began its work and how much
-CPU it had used until then; `say_first` writes that line. So what starting costs is counted apart.
+A program prints a line `FIRST time cpu` when it begins its work: the time, and the CPU used until then. `say_first`
+prints it. So the cost of starting is counted separately.
 """
 
 import os
@@ -20,7 +20,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Failed(RuntimeError):
-    """A program ended, or did not come to an end; the message shows what it said last."""
+    """A program ended, or did not come to an end; the message shows its last output."""
 
 
 class First(NamedTuple):
@@ -59,7 +59,7 @@ def _status(pid: int, name: str) -> int:
 
 
 class Program:
-    """A running process and what it has said so far."""
+    """A running process and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self._process = process
@@ -83,10 +83,10 @@ class Program:
 
     def first(self) -> First | None:
         """When it began its work; None: not yet."""
-        said = self._line("FIRST ")
-        if said is None:
+        line = self._line("FIRST ")
+        if line is None:
             return None
-        _, at, cpu = said.split()
+        _, at, cpu = line.split()
         return First(float(at), float(cpu))
 
     def _line(self, start: str) -> str | None:

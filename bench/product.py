@@ -38,10 +38,10 @@ def command(settings: Settings, *words: str) -> Iterator[Program]:
 
 
 def environment_of(settings: Settings) -> Mapping[str, str]:
-    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    values = {name: getattr(settings, name) for name in settings.model_fields_set}
     if (url := settings.database_url) is not None:
-        given["database_url"] = url.get_secret_value()
-    return {f"LEADSTREAM_{name.upper()}": str(value) for name, value in given.items()}
+        values["database_url"] = url.get_secret_value()
+    return {f"LEADSTREAM_{name.upper()}": str(value) for name, value in values.items()}
 
 
 def await_ready(program: Program, port: int, seconds: float = STARTING_SECONDS) -> float:

@@ -1,4 +1,4 @@
-"""What a benchmark says in the end: a table for people and one line of JSON for programs."""
+"""The output of a benchmark: a table for people and one line of JSON for programs."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from leadstream.console import print_line, print_table
 NOTHING = "-"
 
 
-def say(line: str) -> None:
-    """How far it is."""
+def report_progress(line: str) -> None:
+    """Prints the progress."""
     print_line((line, "dim"))
 
 
-def show(
+def print_results(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
 ) -> None:
     print_table(title, columns, list(rows), "l" + "r" * (len(columns) - 1))
@@ -23,9 +23,9 @@ def show(
         print_line(note)
 
 
-def write_line(bench: str, **found: object) -> None:
+def write_line(bench: str, **fields: object) -> None:
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
-    print(json.dumps({"bench": bench, "machine": machine, **found}), flush=True)
+    print(json.dumps({"bench": bench, "machine": machine, **fields}), flush=True)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from bench import kafka
 from bench.processes import Program, cpu_of, memory_of
 from bench.product import await_ready, command, settings_of
-from bench.report import NOTHING, say, show, write_line
+from bench.report import NOTHING, print_results, report_progress, write_line
 from leadstream.settings import Settings
 from leadstream.wiring import STAGES, genesis, in_every_partition
 from schemas.decode import encode_source, key_of
@@ -41,7 +41,7 @@ class Restart(NamedTuple):
     memory: int
 
 
-class Held(NamedTuple):
+class StateSize(NamedTuple):
     keys: int
     state: int
     """Bytes."""
@@ -59,36 +59,36 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brokers", help="HOST:PORT of a running Kafka; else one is started")
 
 
-def run(given: argparse.Namespace) -> None:
-    with kafka.broker(given.brokers) as broker:
-        held, restarts = asyncio.run(_measure(given, broker))
+def run(options: argparse.Namespace) -> None:
+    with kafka.broker(options.brokers) as broker:
+        state_size, restarts = asyncio.run(_measure(options, broker))
     rows = [
         (each.how, f"{each.seconds:.1f}", f"{each.cpu:.1f}", f"{each.memory / 1e6:,.0f}") for each in restarts
     ]
-    disk = NOTHING if held.changelog is None else f"{held.changelog / 1e6:,.0f} MB on disk"
+    disk = NOTHING if state_size.changelog is None else f"{state_size.changelog / 1e6:,.0f} MB on disk"
     notes = [
-        f"State: {held.keys:,} keys, {held.state / 1e6:,.0f} MB; changelogs: {held.records:,} positions, {disk}.",
+        f"State: {state_size.keys:,} keys, {state_size.state / 1e6:,.0f} MB; changelogs: {state_size.records:,} positions, {disk}.",
     ]
     columns = ("ended by", "ready after s", "CPU s", "MB")
-    show(f"A worker with {given.leads:,} leads starts again", columns, rows, notes)
+    print_results(f"A worker with {options.leads:,} leads starts again", columns, rows, notes)
     lines = [each._asdict() for each in restarts]
-    write_line("restart", leads=given.leads, held=held._asdict(), restarts=lines)
+    write_line("restart", leads=options.leads, held=state_size._asdict(), restarts=lines)
 
 
-async def _measure(given: argparse.Namespace, broker: kafka.Broker) -> tuple[Held, list[Restart]]:
+async def _measure(options: argparse.Namespace, broker: kafka.Broker) -> tuple[StateSize, list[Restart]]:
     cluster = Cluster(broker.address, f"bench-restart-{int(time.time())}-")
     stages = [stage.name for stage in STAGES]
     now = datetime.now(UTC)
-    beginning = in_every_partition(genesis(now), given.partitions)
+    beginning = in_every_partition(genesis(now), options.partitions)
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory:
         async with (
-            kafka.topics(cluster, given.partitions, stages, beginning),
-            kafka.Watch(cluster, given.partitions) as watch,
+            kafka.topics(cluster, options.partitions, stages, beginning),
+            kafka.Watch(cluster, options.partitions) as watch,
         ):
-            await kafka.load(cluster, EVENTS, given.partitions, _visits(given.leads, now))
+            await kafka.load(cluster, EVENTS, options.partitions, _visits(options.leads, now))
             unnamed = settings_of(Path(directory), cluster)
             named = settings_of(Path(directory), cluster, worker_id="bench")
-            held = await _filled(given.leads, unnamed, watch, broker)
+            state_size = await _filled(options.leads, unnamed, watch, broker)
             restarts = [
                 await asyncio.to_thread(_restarted, "a clean stop", unnamed, lambda worker: worker.stop()),
                 await asyncio.to_thread(_restarted, "kill -9", unnamed, lambda worker: worker.kill()),
@@ -96,7 +96,7 @@ async def _measure(given: argparse.Namespace, broker: kafka.Broker) -> tuple[Hel
                     _restarted, "kill -9, with a worker id", named, lambda worker: worker.kill()
                 ),
             ]
-    return held, restarts
+    return state_size, restarts
 
 
 def _visits(leads: int, now: datetime) -> Iterator[tuple[str, bytes]]:
@@ -111,15 +111,15 @@ def _visits(leads: int, now: datetime) -> Iterator[tuple[str, bytes]]:
         yield key_of(event), encode_source(event)
 
 
-async def _filled(leads: int, settings: Settings, watch: kafka.Watch, broker: kafka.Broker) -> Held:
+async def _filled(leads: int, settings: Settings, watch: kafka.Watch, broker: kafka.Broker) -> StateSize:
     """What a worker holds once it has folded everything."""
     group = settings.cluster.group
     patience = PATIENCE_SECONDS + leads / PER_SECOND
-    say(f"{leads:,} leads are made ...")
+    report_progress(f"{leads:,} leads are made ...")
     with command(settings, "worker") as worker:
         await asyncio.to_thread(await_ready, worker, settings.worker_port)
         deadline = time.monotonic() + patience
-        while not (await watch.passed(group, EVENTS) and await watch.passed(group, LEAD_ACTIVITY)):
+        while not (await watch.caught_up(group, EVENTS) and await watch.caught_up(group, LEAD_ACTIVITY)):
             worker.check()
             if time.monotonic() > deadline:
                 raise worker.failed(f"has not folded {leads:,} events within {patience:.0f} s")
@@ -129,7 +129,7 @@ async def _filled(leads: int, settings: Settings, watch: kafka.Watch, broker: ka
         raise SystemExit("No score was said: there is no state to measure.")
     changelogs = [settings.cluster.changelog(stage.name) for stage in STAGES]
     names = [settings.cluster.name_of(changelog) for changelog in changelogs]
-    return Held(
+    return StateSize(
         keys=_sum(metrics, "leadstream_worker_keys"),
         state=_sum(metrics, "leadstream_worker_state_bytes"),
         changelog=None if broker.logs is None else _on_disk(broker.logs, changelogs),
@@ -138,7 +138,7 @@ async def _filled(leads: int, settings: Settings, watch: kafka.Watch, broker: ka
 
 
 def _restarted(how: str, settings: Settings, end: Callable[[Program], object]) -> Restart:
-    say(f"Ended by {how} ...")
+    report_progress(f"Ended by {how} ...")
     with command(settings, "worker") as worker:
         await_ready(worker, settings.worker_port)
         end(worker)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import orjson
 
-from bench.report import show, write_line
+from bench.report import print_results, write_line
 from leadstream.simulation.simulate import simulate
 from leadstream.wiring import genesis
 from schemas.activity import Activity, IdentityAttached, IdentityDelta, IdentityDetached
@@ -47,15 +47,15 @@ FEWEST_LEADS = 2_000
 """Of a what-if; the same leads are taken again until there are as many."""
 
 
-class Act(NamedTuple):
-    """One event as the second fold meets it, decoded."""
+class AppliedDelta(NamedTuple):
+    """One event as the second stage folds it, decoded."""
 
     key: str
     delta: IdentityDelta
-    lift: FeatureDelta
+    feature_delta: FeatureDelta
 
 
-Step = Callable[[LeadState, Act], object]
+Step = Callable[[LeadState, AppliedDelta], object]
 """What is done for an event."""
 
 
@@ -65,9 +65,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of which the median counts (%(default)s)")
 
 
-def run(given: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     models = [compile_model(text) for text in built_in_models().values()]
-    events = list(simulate(1, given.leads, given.days, UNTIL))
+    events = list(simulate(1, options.leads, options.days, UNTIL))
     activities = _tracked(events)
     begin = len(activities) // 2
     later = sum(isinstance(activity, IdentityDelta) for activity in activities[begin:])
@@ -79,26 +79,26 @@ def run(given: argparse.Namespace) -> None:
     def all_of_it() -> dict[str, float]:
         """Microseconds by what was done."""
         decoding = _cost(lambda: [orjson.loads(event) for event in encoded], len(encoded))
-        lifting = _cost(lambda: [_lift(catalogue, event) for event in events], len(events))
+        lifting = _cost(lambda: [_feature_delta(catalogue, event) for event in events], len(events))
         steps: dict[str, Step] = {
             "evolve (and merge)": _evolve,
             "evolve, conclude what is touched": _concluding(models, skip=True),
             "evolve, conclude, bound the next due": _concluding(models, skip=True, bound=True),
             "evolve, conclude all models": _concluding(models, skip=False),
         }
-        found = {"orjson decodes an event": decoding, "lift (first fold)": lifting}
-        found |= {name: _replayed(activities, begin, step) for name, step in steps.items()}
+        costs = {"orjson decodes an event": decoding, "lift (first fold)": lifting}
+        costs |= {name: _replayed(activities, begin, step) for name, step in steps.items()}
         for model in models:
-            found[f"conclude {model.name}"] = _cost(lambda m=model: _concluded(m, leads), len(leads))
+            costs[f"conclude {model.name}"] = _cost(lambda m=model: _concluded(m, leads), len(leads))
         for name, text in built_in_models().items():
             draft = compile_model(text)
-            found[f"what-if {name}"] = _cost(lambda d=draft: _what_if(d, stored), len(stored))
-        return found
+            costs[f"what-if {name}"] = _cost(lambda d=draft: _what_if(d, stored), len(stored))
+        return costs
 
-    rounds = [all_of_it() for _ in range(given.rounds)]
+    rounds = [all_of_it() for _ in range(options.rounds)]
     costs = {name: median(each[name] for each in rounds) for name in rounds[0]}
     unit = costs["orjson decodes an event"]
-    show(
+    print_results(
         f"Scoring {later:,} events by {len(models)} models; {len(stored):,} leads in a what-if",
         ("what", "us", "x orjson", "a second"),
         [(name, f"{us:.2f}", f"{us / unit:.1f}", f"{1e6 / us:,.0f}") for name, us in costs.items()],
@@ -123,11 +123,11 @@ def _cost(work: Callable[[], object], times: int) -> float:
 
 def _tracked(events: Sequence[Event]) -> list[Activity]:
     """What the first fold makes of the events."""
-    heard: list[Outgoing] = []
-    replay = Replay(genesis(UNTIL), on_output=heard.append)
+    emitted: list[Outgoing] = []
+    replay = Replay(genesis(UNTIL), on_output=emitted.append)
     replay.append(Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events)
     replay.rest()
-    return [decode_activity(out.value) for out in heard if out.topic == LEAD_ACTIVITY and out.value]
+    return [decode_activity(out.value) for out in emitted if out.topic == LEAD_ACTIVITY and out.value]
 
 
 def _states(activities: Sequence[Activity]) -> dict[str, LeadState]:
@@ -140,45 +140,47 @@ def _states(activities: Sequence[Activity]) -> dict[str, LeadState]:
 def _replayed(activities: Sequence[Activity], begin: int, step: Step) -> float:
     """Microseconds for one event, from the activity at `begin` on; what comes before only makes leads."""
     states = _states(activities[:begin])
-    later = [(activity, _act(activity)) for activity in activities[begin:]]
-    acts = sum(act is not None for _, act in later)
+    later = [(activity, _applied_delta(activity)) for activity in activities[begin:]]
+    count = sum(applied is not None for _, applied in later)
     started = time.process_time()
-    for activity, act in later:
-        _applied(states, activity, step, act)
-    return (time.process_time() - started) / acts * 1e6
+    for activity, applied in later:
+        _applied(states, activity, step, applied)
+    return (time.process_time() - started) / count * 1e6
 
 
-def _act(activity: Activity) -> Act | None:
+def _applied_delta(activity: Activity) -> AppliedDelta | None:
     if not isinstance(activity, IdentityDelta):
         return None
-    return Act(lead_key(activity.tenant, activity.lead_id), activity, decode_delta(activity.lift))
+    return AppliedDelta(lead_key(activity.tenant, activity.lead_id), activity, decode_delta(activity.lift))
 
 
-def _applied(states: dict[str, LeadState], activity: Activity, step: Step, act: Act | None = None) -> None:
+def _applied(
+    states: dict[str, LeadState], activity: Activity, step: Step, applied: AppliedDelta | None = None
+) -> None:
     key = lead_key(activity.tenant, activity.lead_id)
     state = states.get(key) or states.setdefault(key, LeadState(key, {}))
     match activity:
-        case IdentityAttached(identity=identity, epoch=epoch, home=home, features=features):
-            state.attach(identity, LeadIdentity(epoch, home, decode(features)))
+        case IdentityAttached(identity=identity, epoch=epoch, home=home_lead, features=features):
+            state.attach(identity, LeadIdentity(epoch, home_lead, decode(features)))
         case IdentityDetached(identity=identity) if identity in state.identities:
             state.detach(identity)
         case IdentityDelta(identity=identity) if identity in state.identities:
-            step(state, act or Act(key, activity, decode_delta(activity.lift)))
+            step(state, applied or AppliedDelta(key, activity, decode_delta(activity.lift)))
 
 
-def _evolve(state: LeadState, act: Act) -> Features:
+def _evolve(state: LeadState, applied: AppliedDelta) -> Features:
     """The identity's features, and those of the lead: where there are several identities, merged."""
-    state.apply(act.delta.identity, act.lift, act.delta)
+    state.apply(applied.delta.identity, applied.feature_delta, applied.delta)
     return state.features
 
 
 def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> Step:
-    def step(state: LeadState, act: Act) -> None:
-        delta, subject = act.delta, Subject(_evolve(state, act))
+    def step(state: LeadState, applied: AppliedDelta) -> None:
+        delta, subject = applied.delta, Subject(_evolve(state, applied))
         at, went = delta.recorded_at, bool(delta.retracted or delta.forgotten)
         sessions = went or any(put.closed or at >= put.last_at + IDLE_MS for put in delta.sessions)
         for model in models:
-            if skip and not may_change_score(model, act.lift, sessions, False):
+            if skip and not may_change_score(model, applied.feature_delta, sessions, False):
                 continue
             conclude(model, subject, at, ZONE, IDLE_MS)
             if bound:
@@ -187,7 +189,7 @@ def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> 
     return step
 
 
-def _lift(catalogue: SignalCatalogue, event: Event) -> FeatureDelta:
+def _feature_delta(catalogue: SignalCatalogue, event: Event) -> FeatureDelta:
     at = millis(event.occurred_at)
     return catalogue.lift(event, at, ZONE.day_of(at))
 

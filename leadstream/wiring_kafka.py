@@ -30,12 +30,11 @@ from projections.rows import UnreadableRecordError
 from projections.source import SourceError
 from schemas.record import LogUnreadableError, Outgoing
 from schemas.topics import SHARED
-from streams.kafka.append import AppendUnavailable, KafkaAppend
-from streams.kafka.cluster import Cluster
-from streams.kafka.following import KafkaUnavailable, PositionOutOfRange
+from streams.kafka.append import KafkaAppend
+from streams.kafka.cluster import Cluster, KafkaUnavailable
+from streams.kafka.following import PositionOutOfRange
 from streams.kafka.journal import Journal, restarts
 from streams.kafka.topics import (
-    BrokerUnavailable,
     TopicsMissing,
     TopicsRefused,
     create_topics,
@@ -66,9 +65,8 @@ def kafka_explained() -> Iterator[None]:
     try:
         yield
     except (
-        BrokerUnavailable,
-        TopicsRefused,
         KafkaUnavailable,
+        TopicsRefused,
         PositionOutOfRange,
         PositionGapError,
         UnreadableRecordError,
@@ -84,7 +82,7 @@ def kafka_explained() -> Iterator[None]:
 async def make_topics(settings: Settings) -> list[str]:
     """The topics and the beginning of the log, if they are missing; names of the topics that were made.
 
-    Unless it is set, their number of partitions is what it is. Raises BrokerAway, TopicsRefused.
+    Unless it is set, their number of partitions is what it is. Raises KafkaUnavailable, TopicsRefused.
     """
     cluster, partitions = settings.cluster, settings.partitions
     if "partitions" not in settings.model_fields_set:
@@ -107,9 +105,9 @@ def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
                 await publish(cluster, records)
             else:
                 await append(records)
-        except AppendUnavailable as away:
-            raise Unavailable(str(away), retry_after_s=away.retry_after) from away
-        except (BrokerUnavailable, TopicsRefused) as cause:
+        except KafkaUnavailable as cause:
+            raise Unavailable(str(cause), retry_after_s=cause.retry_after) from cause
+        except TopicsRefused as cause:
             raise Unavailable(str(cause)) from cause
 
     return append_or_publish
@@ -174,8 +172,10 @@ async def kafka_ports(
     append, asked = KafkaAppend(cluster), SharedBacklog(cluster, database_url)
 
     async def status() -> Status:
-        known = None if append.away else await asked()
-        reasons = [append.away or f"Kafka at {cluster.brokers} does not answer"] if known is None else []
+        known = None if append.unavailable else await asked()
+        reasons = (
+            [append.unavailable or f"Kafka at {cluster.brokers} does not answer"] if known is None else []
+        )
         if missing is not None:
             reasons += missing()
         elif known is not None and known.standstill:

@@ -50,8 +50,8 @@ def create_app(cluster: Cluster, partitions: int, directory: str) -> faust.App:
             score = visit(session, event)
             sessions[event.visitor_id] = structs.astuple(session)
             if score is not None:
-                said = Activity(event.visitor_id, event.lead_id, session.number, score, event.t)
-                await activity.send(key=event.lead_id, value=structs.asdict(said))
+                emitted = Activity(event.visitor_id, event.lead_id, session.number, score, event.t)
+                await activity.send(key=event.lead_id, value=structs.asdict(emitted))
 
     @app.agent(activity)
     async def score_leads(activities: faust.StreamT) -> None:
@@ -66,12 +66,12 @@ def create_app(cluster: Cluster, partitions: int, directory: str) -> faust.App:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("brokers")
-    asked.add_argument("prefix")
-    asked.add_argument("partitions", type=int)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("brokers")
+    parser.add_argument("prefix")
+    parser.add_argument("partitions", type=int)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-faust-") as data:
-        worker = create_app(Cluster(given.brokers, given.prefix), given.partitions, data)
+        worker = create_app(Cluster(arguments.brokers, arguments.prefix), arguments.partitions, data)
         sys.argv = [sys.argv[0], "worker", "--loglevel", "error", "--without-web"]
         worker.main()

@@ -2,7 +2,7 @@
 
 Stage 1, by visitor: a session ends after 30 idle minutes; its score grows with its duration, pages
 and clicks, and whenever it changes, the visitor's lead is told. Stage 2, by lead: the rounded mean
-of all its sessions' scores, said whenever it changes. Two steps and two stages of `streams.engine`
+of all its sessions' scores, emitted whenever it changes. Two steps and two stages of `streams.engine`
 that do nothing else; `fold` is what any engine must arrive at.
 """
 
@@ -119,7 +119,7 @@ write_changed = json.Encoder().encode
 
 
 class Truth(NamedTuple):
-    """What an engine must have said at the end, whatever the order between visitors was."""
+    """What an engine must have emitted at the end, in any order between visitors."""
 
     activities: int
     scores: dict[str, int]
@@ -168,7 +168,7 @@ class Kept:
 
 
 class Keyed:
-    """What both stages have in common: no sweeps, no timers, no summary at the end of a chunk."""
+    """What both stages have in common: no sweeps, no timers, nothing emitted at the end of a chunk."""
 
     def __init__(self, first: Callable[[], None] = lambda: None) -> None:
         """`first` is called when the first record is read."""
@@ -203,8 +203,8 @@ class Sessions(Keyed):
         session = state.value
         state.changed = True
         if (score := visit(session, message)) is not None:
-            said = Activity(message.visitor_id, message.lead_id, session.number, score, message.t)
-            emit(LEAD_ACTIVITY, message.lead_id, write_packed(said))
+            activity = Activity(message.visitor_id, message.lead_id, session.number, score, message.t)
+            emit(LEAD_ACTIVITY, message.lead_id, write_packed(activity))
 
 
 def read_value(record: Record) -> Seen:
@@ -229,5 +229,5 @@ class Leads(Keyed):
 
     def evolve(self, _shared: Nothing, state: Kept, message: Activity, _origin: str, emit: Emit) -> None:
         state.changed = True
-        if (said := gather(state.value, message)) is not None:
-            emit(SCORE_CHANGED, message.lead_id, write_changed(said))
+        if (change := gather(state.value, message)) is not None:
+            emit(SCORE_CHANGED, message.lead_id, write_changed(change))

@@ -18,10 +18,10 @@ async def serve(cluster: Cluster, partitions: int, buckets: int) -> None:
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("brokers")
-    asked.add_argument("prefix")
-    asked.add_argument("partitions", type=int)
-    asked.add_argument("buckets", type=int)
-    given = asked.parse_args()
-    asyncio.run(serve(Cluster(given.brokers, given.prefix), given.partitions, given.buckets))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("brokers")
+    parser.add_argument("prefix")
+    parser.add_argument("partitions", type=int)
+    parser.add_argument("buckets", type=int)
+    arguments = parser.parse_args()
+    asyncio.run(serve(Cluster(arguments.brokers, arguments.prefix), arguments.partitions, arguments.buckets))

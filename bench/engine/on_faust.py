@@ -10,16 +10,16 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.faust_host import create_app, run_worker
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("brokers")
-    asked.add_argument("prefix")
-    asked.add_argument("buckets", type=int)
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("brokers")
+    parser.add_argument("prefix")
+    parser.add_argument("buckets", type=int)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-faust-") as data:
         app = create_app(
-            Cluster(given.brokers, given.prefix),
+            Cluster(arguments.brokers, arguments.prefix),
             [Sessions(say_first), Leads()],
-            buckets=given.buckets,
+            buckets=arguments.buckets,
             worker_id=None,
             port=None,
             data_dir=Path(data),

@@ -20,28 +20,28 @@ async def read(cluster: Cluster, partitions: int) -> None:
         max_partition_fetch_bytes=4 << 20,
     )
     await consumer.start()
-    slots = [TopicPartition(cluster.topic(EVENTS), number) for number in range(partitions)]
-    consumer.assign(slots)
-    await consumer.seek_to_beginning(*slots)
-    ends = await consumer.end_offsets(slots)
-    positions = dict.fromkeys(slots, 0)
+    assigned = [TopicPartition(cluster.topic(EVENTS), number) for number in range(partitions)]
+    consumer.assign(assigned)
+    await consumer.seek_to_beginning(*assigned)
+    ends = await consumer.end_offsets(assigned)
+    positions = dict.fromkeys(assigned, 0)
     begun = False
-    while any(positions[slot] < ends[slot] for slot in slots):
-        for slot, records in (await consumer.getmany(timeout_ms=500)).items():
+    while any(positions[partition] < ends[partition] for partition in assigned):
+        for partition, records in (await consumer.getmany(timeout_ms=500)).items():
             if not begun:
                 begun = True
                 say_first()
             for record in records:
                 read_event(record.value)
-            positions[slot] = records[-1].offset + 1
+            positions[partition] = records[-1].offset + 1
     await consumer.commit(positions)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("brokers")
-    asked.add_argument("prefix")
-    asked.add_argument("partitions", type=int)
-    given = asked.parse_args()
-    asyncio.run(read(Cluster(given.brokers, given.prefix), given.partitions))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("brokers")
+    parser.add_argument("prefix")
+    parser.add_argument("partitions", type=int)
+    arguments = parser.parse_args()
+    asyncio.run(read(Cluster(arguments.brokers, arguments.prefix), arguments.partitions))

@@ -22,7 +22,7 @@ from bench.engine import java
 from bench.engine.events import Raw, events
 from bench.engine.job import Leads, Sessions, Truth, fold, read_changed
 from bench.processes import Failed, First, Program, cpu_of, peak_memory_of, running
-from bench.report import NOTHING, say, show, write_line
+from bench.report import NOTHING, print_results, report_progress, write_line
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SCORE_CHANGED
 from streams.kafka.cluster import Cluster
 
@@ -37,17 +37,17 @@ MEANING = (
 )
 
 
-class Place(NamedTuple):
+class EngineRun(NamedTuple):
     cluster: Cluster
     directory: Path
-    given: argparse.Namespace
+    options: argparse.Namespace
 
 
 class Engine(NamedTuple):
     name: str
     about: str
     guarantee: str
-    command: Callable[[Place], Sequence[str]]
+    command: Callable[[EngineRun], Sequence[str]]
     slow: bool = False
     """Gets fewer events."""
     answers: bool = True
@@ -57,23 +57,23 @@ def _python(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"bench.engine.{module}", *map(str, arguments)]
 
 
-def _ours(module: str, *more: object) -> Callable[[Place], list[str]]:
-    return lambda at: _python(module, at.cluster.brokers, at.cluster.prefix, *more, at.given.buckets)
+def _ours(module: str, *more: object) -> Callable[[EngineRun], list[str]]:
+    return lambda at: _python(module, at.cluster.brokers, at.cluster.prefix, *more, at.options.buckets)
 
 
-def _theirs(module: str) -> Callable[[Place], list[str]]:
+def _theirs(module: str) -> Callable[[EngineRun], list[str]]:
     return lambda at: _python(module, at.cluster.brokers, at.cluster.prefix, PARTITIONS)
 
 
-def _streams(store: str, *, small: bool = False) -> Callable[[Place], list[str]]:
+def _streams(store: str, *, small: bool = False) -> Callable[[EngineRun], list[str]]:
     return lambda at: [
-        *java.java(at.given.small_heap if small else None),
+        *java.java(at.options.small_heap if small else None),
         at.cluster.brokers,
         at.cluster.prefix,
         at.cluster.group,
         store,
-        str(at.given.threads),
-        str(at.given.commit_ms),
+        str(at.options.threads),
+        str(at.options.commit_ms),
         str(at.directory),
     ]
 
@@ -159,26 +159,28 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(given: argparse.Namespace) -> None:
-    chosen = [engine for engine in ENGINES if engine.name in given.only and engine.name not in given.without]
+def run(options: argparse.Namespace) -> None:
+    chosen = [
+        engine for engine in ENGINES if engine.name in options.only and engine.name not in options.without
+    ]
     if any(engine.name.startswith(RIVAL) for engine in chosen):
         java.common_job()
-    found: dict[str, list[Result]] = {}
+    results: dict[str, list[Result]] = {}
     failures: dict[str, str] = {}
-    with kafka.broker(given.brokers) as broker:
-        inputs = {slow: _input(given, slow=slow) for slow in {engine.slow for engine in chosen}}
-        for turn in range(given.rounds):
+    with kafka.broker(options.brokers) as broker:
+        inputs = {slow: _input(options, slow=slow) for slow in {engine.slow for engine in chosen}}
+        for turn in range(options.rounds):
             for engine in chosen if turn % 2 == 0 else chosen[::-1]:
-                say(f"{engine.about}: {len(inputs[engine.slow].raw):,} events ...")
+                report_progress(f"{engine.about}: {len(inputs[engine.slow].raw):,} events ...")
                 try:
-                    result = asyncio.run(_measure(engine, inputs[engine.slow], broker, turn, given))
+                    result = asyncio.run(_measure(engine, inputs[engine.slow], broker, turn, options))
                 except Failed as failure:
                     failures[engine.name] = str(failure)
-                    say(str(failure))
+                    report_progress(str(failure))
                     continue
-                found.setdefault(engine.name, []).append(result)
-    _show(given, chosen, found)
-    wrong = [name for name, runs in found.items() if not all(_right(engine_named(name), r) for r in runs)]
+                results.setdefault(engine.name, []).append(result)
+    _print_results(options, chosen, results)
+    wrong = [name for name, runs in results.items() if not all(_right(engine_named(name), r) for r in runs)]
     if wrong or failures:
         raise SystemExit(
             f"Failed: {', '.join(failures) or 'none'}. Wrong answers: {', '.join(wrong) or 'none'}."
@@ -201,35 +203,35 @@ class Input(NamedTuple):
     truth: Truth
 
 
-def _input(given: argparse.Namespace, *, slow: bool) -> Input:
-    raw = events(given.events, first=given.slow_events if slow else None)
+def _input(options: argparse.Namespace, *, slow: bool) -> Input:
+    raw = events(options.events, first=options.slow_events if slow else None)
     return Input(raw, fold(raw))
 
 
 async def _measure(
-    engine: Engine, given_input: Input, broker: kafka.Broker, turn: int, given: argparse.Namespace
+    engine: Engine, data: Input, broker: kafka.Broker, turn: int, options: argparse.Namespace
 ) -> Result:
     cluster = Cluster(broker.address, f"bench-{int(time.time())}-{engine.name}-{turn}-")
     stages = (Sessions.name, Leads.name)
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-state-") as directory:
         async with kafka.topics(cluster, PARTITIONS, stages), kafka.Watch(cluster, PARTITIONS) as watch:
-            await kafka.load(cluster, EVENTS, PARTITIONS, given_input.raw)
+            await kafka.load(cluster, EVENTS, PARTITIONS, data.raw)
             before = _cpu(broker)
             started = time.time()
-            with running(engine.command(Place(cluster, Path(directory), given))) as program:
-                progress = await _watched(program, watch, cluster.group, given.patience)
+            with running(engine.command(EngineRun(cluster, Path(directory), options))) as program:
+                progress = await _watched(program, watch, cluster.group, options.patience)
                 peak = peak_memory_of(program.pid)
             after = _cpu(broker)
-            checked = await _checked(watch, given_input.truth) if engine.answers else None
+            checked = await _checked(watch, data.truth) if engine.answers else None
     first, done = progress.first, progress.done
-    third = next(p for p in progress.points if p.events >= len(given_input.raw) // 3)
+    third = next(p for p in progress.points if p.events >= len(data.raw) // 3)
     return Result(
-        events=len(given_input.raw),
+        events=len(data.raw),
         seconds=done.at - first.at,
         boot_seconds=first.at - started,
         boot_cpu=first.cpu,
         cpu=done.cpu - first.cpu,
-        warm_events=len(given_input.raw) - third.events,
+        warm_events=len(data.raw) - third.events,
         warm_seconds=done.at - third.at,
         warm_cpu=done.cpu - third.cpu,
         broker_cpu=None if before is None or after is None else after - before,
@@ -287,7 +289,7 @@ async def _watched(program: Program, watch: kafka.Watch, group: str, patience: f
 
 async def _standing(watch: kafka.Watch, group: str) -> object:
     """None while something of stage 2 is left, or is being written; else what must not change any more."""
-    if not await watch.passed(group, LEAD_ACTIVITY):
+    if not await watch.caught_up(group, LEAD_ACTIVITY):
         return None
     return [await watch.ends(topic, kafka.ALL_WRITTEN) for topic in (LEAD_ACTIVITY, SCORE_CHANGED)]
 
@@ -296,9 +298,9 @@ async def _checked(watch: kafka.Watch, truth: Truth) -> Checked:
     scores: dict[str, int] = {}
     unbroken = True
     async for record in watch.records(SCORE_CHANGED):
-        said = read_changed(record.value)
-        unbroken = unbroken and scores.get(said.lead_id) == said.previous
-        scores[said.lead_id] = said.score
+        change = read_changed(record.value)
+        unbroken = unbroken and scores.get(change.lead_id) == change.previous
+        scores[change.lead_id] = change.score
     activities = 0
     async for _ in watch.records(LEAD_ACTIVITY):
         activities += 1
@@ -308,13 +310,15 @@ async def _checked(watch: kafka.Watch, truth: Truth) -> Checked:
 # Saying it
 
 
-def _show(given: argparse.Namespace, engines: Sequence[Engine], found: dict[str, list[Result]]) -> None:
+def _print_results(
+    options: argparse.Namespace, engines: Sequence[Engine], results: dict[str, list[Result]]
+) -> None:
     rows, lines = [], []
     for engine in engines:
-        if engine.name not in found:
+        if engine.name not in results:
             rows.append((engine.about, "failed", *[NOTHING] * 9))
             continue
-        runs = found[engine.name]
+        runs = results[engine.name]
         figures = {
             name: median(getattr(result, name) for result in runs)
             for name in (
@@ -353,16 +357,16 @@ def _show(given: argparse.Namespace, engines: Sequence[Engine], found: dict[str,
         )
     columns = ("engine", "promises", "events", "events/s", "warm", "CPU s/M", "warm", "boot CPU s")
     notes = [
-        f"{MEANING} Kafka Streams has {given.threads} threads; we have one.",
+        f"{MEANING} Kafka Streams has {options.threads} threads; we have one.",
         *_ratios(lines),
     ]
-    show(
-        f"The common job, {given.events:,} events, {PARTITIONS} partitions",
+    print_results(
+        f"The common job, {options.events:,} events, {PARTITIONS} partitions",
         (*columns, "peak MB", "broker CPU s/M", "scores equal", "once"),
         rows,
         notes,
     )
-    write_line("engine", events=given.events, rounds=given.rounds, engines=lines)
+    write_line("engine", events=options.events, rounds=options.rounds, engines=lines)
 
 
 def _ratios(lines: Sequence[dict]) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """A real Kafka broker on this machine, without Docker: for `make kafka`, for tests and benchmarks.
 
 Promises a broker that answers at its address, or a BrokerFailed that names the remedy. One process at
-a time owns a data directory; a broker that outlived its killed owner is stopped first, its data are
+a time owns a data directory. A broker that outlived its killed owner is stopped first; its data are
 kept. Needs Java, and Maven once, to copy the broker's jars into the user's cache.
 Must never listen on a network, delete data, or use a half-filled cache.
 """
 
-# A program beside its templates, no package; it reads clocks and the environment, and says how far it is.
+# A program beside its templates, no package; it reads clocks and the environment, and prints its progress.
 # ruff: noqa: INP001, T201, TID251
 
 import argparse
@@ -54,7 +54,7 @@ _IN_SYNC = (
     "transaction.state.log.min.isr",
     "share.coordinator.state.topic.min.isr",
 )
-"""What several brokers have more of than one; the later line of a file of properties counts."""
+"""Additional properties of several brokers; the last line of a key counts."""
 _STARTING_SECONDS = 180.0
 """A start takes five; a busy machine or a recovery takes longer."""
 _STOPPING_SECONDS = 30.0
@@ -65,7 +65,7 @@ class BrokerFailed(RuntimeError):
     """There is no broker; the message names the reason and the remedy."""
 
 
-def _silent(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
@@ -84,14 +84,14 @@ def _cluster_id() -> str:
 class Broker:
     """A broker that answers, until it is killed or stopped; `restart` brings the same one back.
 
-    `proxy`: the port of a proxy on this machine. Clients of `behind_proxy` are sent there, others come straight.
+    `proxy`: the port of a proxy on this machine. Clients of `behind_proxy` are directed there, others connect directly.
     """
 
     def __init__(
         self,
         data_dir: Path,
         port: int,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         proxy: int | None = None,
         node: int = 1,
@@ -102,7 +102,7 @@ class Broker:
         self.proxy = proxy
         self.behind_proxy = None if proxy is None else free_port()
         self.node = node
-        self._say = say
+        self._report = report
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._nodes = nodes or Nodes(_cluster_id(), [free_port()])
@@ -114,7 +114,7 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """What the broker itself says."""
+        """The broker's own log."""
         return self.data_dir / "broker.log"
 
     @property
@@ -129,7 +129,7 @@ class Broker:
             self._find_port_free()
             if self._alone and not _is_free(self._nodes.controller_ports[0]):
                 self._nodes.controller_ports[0] = free_port()
-            jars = find_jars(self._say)
+            jars = find_jars(self._report)
             command = [java, *_JVM, "-Xmx512m" if self._alone else "-Xmx256m", "-cp", f"{jars}/*"]
             self._configure()
             self._format(command)
@@ -140,20 +140,20 @@ class Broker:
             raise
 
     def kill(self) -> None:
-        """As a power cut would end it (SIGKILL)."""
+        """Ends it like a power cut (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
         self._give_free()
 
     def stop(self) -> None:
-        """Lets it close its files; kills it if that takes too long."""
+        """Ends it in order; kills it if that takes too long."""
         try:
             if self._process is not None:
                 self._process.terminate()
                 self._process.wait(_STOPPING_SECONDS)
         except subprocess.TimeoutExpired:
-            self._say(f"It has not stopped within {_STOPPING_SECONDS:.0f} seconds and is killed.")
+            self._report(f"The broker has not stopped within {_STOPPING_SECONDS:.0f} seconds and is killed.")
         finally:
             self.kill()
 
@@ -183,7 +183,7 @@ class Broker:
             ) from cause
         left_behind = self._left_behind()
         if left_behind is not None:
-            self._say(f"A killed run has left its broker behind (process {left_behind}); it is stopped.")
+            self._report(f"A killed run has left its broker behind (process {left_behind}); it is stopped.")
             _end(left_behind)
 
     def _find_port_free(self) -> None:
@@ -193,7 +193,7 @@ class Broker:
             )
 
     def _left_behind(self) -> int | None:
-        """The process of a broker in this directory, although nobody owns it."""
+        """The process of a broker in this directory whose owner is dead."""
         try:
             pid = int((self.data_dir / "broker.pid").read_text(encoding="ascii"))
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -233,7 +233,7 @@ class Broker:
         """Gives an empty directory the identity of a cluster; it is written last, so it is whole or absent."""
         if (self.data_dir / "log" / "meta.properties").exists():
             return
-        self._say("Preparing the data directory ...")
+        self._report("Preparing the data directory ...")
         done = subprocess.run(  # noqa: S603 - our own command
             [
                 *command,
@@ -253,9 +253,9 @@ class Broker:
             raise _failed("Kafka could not prepare its directory", done.stdout.decode(errors="replace"))
 
     def _launch(self, command: Sequence[str]) -> None:
-        self._say("Starting the broker ...")
+        self._report("Starting the broker ...")
         with self.log.open("wb") as log:
-            # In a session of its own: Ctrl-C is for us, who then stop it in order.
+            # In a session of its own: Ctrl-C reaches us, and we stop it in order.
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [*command, "kafka.Kafka", self._properties],
                 stdin=subprocess.DEVNULL,
@@ -279,22 +279,22 @@ class Broker:
 
 
 def start(
-    data_dir: Path, port: int, *, proxy: int | None = None, say: Callable[[str], None] = _silent
+    data_dir: Path, port: int, *, proxy: int | None = None, report: Callable[[str], None] = _ignore
 ) -> Broker:
     """A broker that answers at 127.0.0.1:`port`. Raises BrokerFailed."""
-    broker = Broker(data_dir.expanduser().resolve(), port, say, proxy=proxy)
+    broker = Broker(data_dir.expanduser().resolve(), port, report, proxy=proxy)
     broker.start()
     return broker
 
 
-def start_several(data_dir: Path, count: int, *, say: Callable[[str], None] = _silent) -> list[Broker]:
-    """The brokers of one cluster: as many copies, of which more than half must have what is acknowledged.
+def start_several(data_dir: Path, count: int, *, report: Callable[[str], None] = _ignore) -> list[Broker]:
+    """The brokers of one cluster. Each has a copy; more than half must have what is acknowledged.
     Raises BrokerFailed.
     """
     directory = data_dir.expanduser().resolve()
     nodes = Nodes(_cluster_id(), [free_port() for _ in range(count)])
     brokers = [
-        Broker(directory / f"broker-{number}", free_port(), say, node=number, nodes=nodes)
+        Broker(directory / f"broker-{number}", free_port(), report, node=number, nodes=nodes)
         for number in range(1, count + 1)
     ]
     try:
@@ -308,8 +308,8 @@ def start_several(data_dir: Path, count: int, *, say: Callable[[str], None] = _s
 
 
 def free_port() -> int:
-    """A port that nothing uses, below those that the kernel gives to outgoing connections: there, a
-    client that tries to reach a broker which is away could be given the broker's own port.
+    """An unused port below those that the kernel gives to outgoing connections: a client that reconnects to a stopped
+    broker could otherwise get the broker's own port.
     """
     for port in random.sample(range(12_000, 32_000), 100):
         if _is_free(port):
@@ -317,7 +317,7 @@ def free_port() -> int:
     raise BrokerFailed(f"No free port was found between 12000 and 32000 of {HOST}.")
 
 
-def find_jars(say: Callable[[str], None] = _silent) -> Path:
+def find_jars(report: Callable[[str], None] = _ignore) -> Path:
     """The directory of the broker's jars, in the user's cache; filled once, whole or not at all.
 
     Raises BrokerFailed.
@@ -325,17 +325,17 @@ def find_jars(say: Callable[[str], None] = _silent) -> Path:
     pom = _POM.read_bytes()
     version = re.findall(r"<kafka.version>(.+?)<", pom.decode())
     name = f"kafka-{version[0]}-{hashlib.sha256(pom).hexdigest()[:8]}"
-    asked = os.environ.get("XDG_CACHE_HOME", "")
-    cache = (Path(asked) if Path(asked).is_absolute() else Path.home() / ".cache") / "leadstream"
+    cache_home = os.environ.get("XDG_CACHE_HOME", "")
+    cache = (Path(cache_home) if Path(cache_home).is_absolute() else Path.home() / ".cache") / "leadstream"
     jars = cache / name
     if jars.exists():
         return jars
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own store does not bear two at once
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own store allows no second process
             if not jars.exists():
-                _fill(jars, say)
+                _fill(jars, report)
     except OSError as cause:
         raise BrokerFailed(
             f"The cache {cache} cannot be filled ({cause.strerror}): set XDG_CACHE_HOME to a directory that can."
@@ -343,13 +343,13 @@ def find_jars(say: Callable[[str], None] = _silent) -> Path:
     return jars
 
 
-def _fill(jars: Path, say: Callable[[str], None]) -> None:
+def _fill(jars: Path, report: Callable[[str], None]) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise BrokerFailed(
             "Maven (mvn) is needed once, to fetch Kafka: install it (Debian: apt-get install maven)."
         )
-    say(f"Fetching Kafka into {jars}, once ...")
+    report(f"Fetching Kafka into {jars}, once ...")
     with tempfile.TemporaryDirectory(prefix=f".{jars.name}-", dir=jars.parent) as work:
         whole = Path(work) / "jars"
         into = f"-DoutputDirectory={whole}"
@@ -363,13 +363,13 @@ def _fill(jars: Path, say: Callable[[str], None]) -> None:
             check=False,
         )
         if done.returncode != 0:
-            raise _failed("Maven could not fetch Kafka (is the network there?)", done.stdout.decode())
+            raise _failed("Maven could not fetch Kafka (does the network work?)", done.stdout.decode())
         whole.rename(jars)
 
 
 def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=None if home is None else f"{home}/bin")
+    java_home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=None if java_home is None else f"{java_home}/bin")
     if java is None:
         raise BrokerFailed(f"Kafka needs Java, and there is none: {_JAVA_REMEDY}.")
     return java
@@ -378,8 +378,8 @@ def _java() -> str:
 def _failed(what: str, output: str) -> BrokerFailed:
     if "UnsupportedClassVersionError" in output:
         return BrokerFailed(f"This Java is too old for Kafka: {_JAVA_REMEDY}.")
-    said = "\n".join(output.strip().splitlines()[-20:])
-    return BrokerFailed(f"{what}. It said:\n{said}")
+    lines = "\n".join(output.strip().splitlines()[-20:])
+    return BrokerFailed(f"{what}. Its output:\n{lines}")
 
 
 def _is_free(port: int) -> bool:
@@ -397,7 +397,7 @@ _METADATA = struct.pack(">ihhih", 14, 3, 1, 1, -1) + struct.pack(">i", 0)
 
 
 def _answers(port: int) -> bool:
-    """Whether a broker answers there that counts itself among those who can lead a partition."""
+    """Whether a broker answers there that is ready to lead partitions."""
     try:
         with socket.create_connection((HOST, port), timeout=5) as connection:
             connection.sendall(_METADATA)
@@ -408,7 +408,7 @@ def _answers(port: int) -> bool:
 
 
 def _end(pid: int) -> None:
-    """Of a process that is no child of ours."""
+    """For a process that is no child of ours."""
     for sent, seconds in ((signal.SIGTERM, _STOPPING_SECONDS), (signal.SIGKILL, 10.0)):
         deadline = time.monotonic() + seconds
         try:
@@ -431,22 +431,24 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> int:
     """A broker in the foreground, until Ctrl-C."""
-    asked = argparse.ArgumentParser(description="A Kafka broker on this machine, until Ctrl-C.")
-    asked.add_argument("--data", type=Path, default=Path(".leadstream/kafka"), help="where its data are kept")
-    asked.add_argument("--port", type=int, default=9092, help="where clients reach it, on this machine only")
-    given = asked.parse_args()
-    # SIGINT, too: whoever starts this in the background may have it ignored, which is inherited.
+    parser = argparse.ArgumentParser(description="A Kafka broker on this machine, until Ctrl-C.")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".leadstream/kafka"), help="where its data are kept"
+    )
+    parser.add_argument("--port", type=int, default=9092, help="where clients reach it, on this machine only")
+    arguments = parser.parse_args()
+    # SIGINT, too: a shell that starts this in the background may have it ignored, which is inherited.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        broker = start(given.data, given.port, say=_say_so)
+        broker = start(arguments.data, arguments.port, report=_say_so)
     except BrokerFailed as reason:
         _say_so(str(reason))
         return 1
     except KeyboardInterrupt:
         return 130
     try:
-        _say_so(f"Kafka answers at {broker.address}; its data are in {given.data}. Ctrl-C stops it.")
+        _say_so(f"Kafka answers at {broker.address}; its data are in {arguments.data}. Ctrl-C stops it.")
         code = broker.wait()
     except KeyboardInterrupt:
         _say_so("Stopping ...")

@@ -21,8 +21,9 @@ from leadstream.wiring_kafka import SOURCES
 from projections.connection import connect
 from projections.source import KafkaSource, bound_source
 from streams.kafka.batches import CODECS, INSTALL, missing_codecs
+from streams.kafka.cluster import KafkaUnavailable
 from streams.kafka.journal import RECENT_SECONDS, JournalNote
-from streams.kafka.topics import BrokerUnavailable, check_topics
+from streams.kafka.topics import check_topics
 
 _PAGE_SECONDS = 5
 
@@ -65,7 +66,7 @@ async def _findings(settings: Settings, database_url: str | None) -> AsyncIterat
     partitions = settings.partitions if "partitions" in settings.model_fields_set else None
     try:
         problems = await check_topics(cluster, partitions=partitions)
-    except BrokerUnavailable as away:
+    except KafkaUnavailable as away:
         yield Finding("fail", "Kafka", str(away).rstrip("."))
         return
     except (KafkaError, TimeoutError) as cause:
@@ -78,7 +79,7 @@ async def _findings(settings: Settings, database_url: str | None) -> AsyncIterat
         return
     yield Finding("ok", "Kafka", f"answers at {cluster.brokers}")
     for problem in problems:
-        yield Finding("fail", f"Topic {problem.topic}", problem.said, f"{_capital(problem.remedy)}.")
+        yield Finding("fail", f"Topic {problem.topic}", problem.fault, f"{_capital(problem.remedy)}.")
     if any(problem.topic == cluster.topic("events") for problem in problems):
         return
     try:

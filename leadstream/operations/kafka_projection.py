@@ -43,8 +43,8 @@ from projections.tables import PROJECTED
 from projections.worker import contained_positions, next_positions, project_chunks, skip_removed_records
 from schemas.record import Chunk, LogPartition
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
-from streams.kafka.cluster import Cluster
-from streams.kafka.following import READ_SECONDS, KafkaUnavailable, describe, follow
+from streams.kafka.cluster import Cluster, KafkaUnavailable
+from streams.kafka.following import READ_SECONDS, describe, follow
 from streams.kafka.scanning import Scanner
 
 SHORTEST_PAUSE = 0.5
@@ -112,7 +112,7 @@ def rebuild_from_kafka(
 
     The archive of events is not folded; what it lacks is given up if `accept_loss` names it. The state shown
     is that of `cluster.app` from now on. Raises RebuildRunsError, HistoryLostError, SourceError,
-    OutdatedError, KafkaAway, PositionLost, psycopg.OperationalError.
+    OutdatedError, KafkaUnavailable, PositionLost, psycopg.OperationalError.
     """
     with Scanner(cluster, followed_topics(cluster)) as scanner:
         source = KafkaSource(scanner.described.cluster_id, cluster.prefix, cluster.app)
@@ -205,7 +205,7 @@ async def _follow(
     topics = followed_topics(cluster)
     found = await describe(cluster, topics)
     source = KafkaSource(found.cluster_id, cluster.prefix, cluster.app)
-    partitions = sum(topic == EVENTS for topic, _ in found.slots)
+    partitions = sum(topic == EVENTS for topic, _ in found.log_partitions)
     taker = await asyncio.to_thread(_Taker.opened, database, source, partitions, waiting)
     cancelling = asyncio.create_task(_cancel_when_late(taker, stop))
     try:
@@ -215,7 +215,7 @@ async def _follow(
             stop=stop,
             positions=taker.positions,
             take=taker.take,
-            going=say.going,
+            report=say.going,
             watch=waiting.left,
             member=member,
         )
@@ -315,7 +315,7 @@ class _Topics:
     def __init__(self, scanner: Scanner, app: str) -> None:
         self._scanner = scanner
         self._app = app
-        self._partitions = sum(topic == LEAD_ACTIVITY for topic, _ in scanner.described.slots)
+        self._partitions = sum(topic == LEAD_ACTIVITY for topic, _ in scanner.described.log_partitions)
 
     def starts(self, _connection: object) -> dict[LogPartition, int]:
         return _without_events(self._scanner.starts())

@@ -27,7 +27,8 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS, SHARED
 from streams.embedded.log import partitions_of
 from streams.kafka import topics
-from streams.kafka.append import AppendUnavailable, KafkaAppend
+from streams.kafka.append import KafkaAppend
+from streams.kafka.cluster import KafkaUnavailable
 
 CHUNK = 1_000
 _POLL_SECONDS = 0.2
@@ -148,7 +149,7 @@ class _Target:
         while True:
             try:
                 self._loop.run(self._append(records))
-            except AppendUnavailable as away:
+            except KafkaUnavailable as away:
                 if time.monotonic() > deadline:
                     raise Failure(
                         f"{away}. {self.events} events are carried; begin anew in other topics when that is mended "

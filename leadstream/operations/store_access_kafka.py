@@ -30,8 +30,8 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
         port = append_port(appending, cluster)
         try:
             loop.run(appending.start())
-            if appending.away is not None:
-                raise Failure(f"{appending.away}.")
+            if appending.unavailable is not None:
+                raise Failure(f"{appending.unavailable}.")
             lag = loop.run(stack.enter_async_context(lag_of(cluster, SOURCES, database_url)))
 
             def append(records: Sequence[Outgoing]) -> None:

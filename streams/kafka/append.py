@@ -1,8 +1,8 @@
-"""Appends to Kafka for whoever waits for the answer: it returns once every replica in sync has the records.
+"""Appends to Kafka: a call returns once every in-sync replica has the records.
 
-It never waits long. A broker that does not answer within a few seconds, or is known to be away, is said
-to be `AppendUnavailable`, and a new producer is tried until one is let in. Of a call that ended so, some records may
-have been written all the same: sent again under their event ids, they count once. Memory is bounded.
+A call never waits long. It raises KafkaUnavailable if no broker answers within a few seconds, or none did before;
+meanwhile a new producer is tried again and again. Some records of a call that raised may have been written
+nevertheless: sent again under their event ids, they count once. Memory is bounded.
 """
 
 import asyncio
@@ -15,109 +15,103 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, SHARED, partition_of
-from streams.kafka.cluster import Cluster
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.private_names import discard
 
 PATIENCE = 5.0
-"""Seconds until a call is given up, and the producer with it."""
+"""Seconds until a call fails, and its producer is closed."""
 MOST_BYTES = 64_000_000
-"""Of keys and values that wait for their acknowledgement; a call that does not fit in any more is refused."""
+"""Of keys and values that wait for their acknowledgement; a call that would exceed it is rejected."""
 PROBE_SECONDS = 2.0
-"""How often an idle connection is tried."""
+"""Between two checks of an idle connection."""
 RETRY_SECONDS = 0.5
 CLOSING_SECONDS = 1.0
 BATCH_BYTES = 256_000
 LARGEST_RECORD = 1_000_000
-"""What brokers take, unless they are told otherwise."""
+"""What brokers accept by default."""
 
 _log = structlog.get_logger(__name__)
 
 
-class AppendUnavailable(RuntimeError):
-    """Kafka does not take records now. Try again after so many seconds."""
-
-    def __init__(self, reason: str, retry_after: float = 1.0) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-
-
 class KafkaAppend:
-    """For one event loop. `start` does not fail while Kafka is away, nor do calls then wait for it."""
+    """For one event loop. While Kafka is unavailable, `start` does not fail, and calls fail at once."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._producer: AIOKafkaProducer | None = None
         self._partitions = 0
-        self._away = "Kafka has not been reached yet"
-        self._on_the_way = 0
+        self._unavailable_reason = "Kafka has not been reached yet"
+        self._bytes_in_flight = 0
         self._deadlines: set[asyncio.Timeout] = set()
-        self._lost = asyncio.Event()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._dropped = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
-    def away(self) -> str | None:
-        """Why nothing can be appended now; None: as far as is known, it can."""
-        return None if self._producer is not None else self._away
+    def unavailable(self) -> str | None:
+        """Why nothing can be appended now; None: nothing is known to prevent it."""
+        return None if self._producer is not None else self._unavailable_reason
 
     async def start(self) -> None:
-        """Returns once it is known whether Kafka can be reached."""
-        tried = asyncio.Event()
-        self._keeper = asyncio.create_task(self._keep(tried), name="keep a producer")
+        """Returns when the first attempt to reach Kafka has ended."""
+        first_attempt = asyncio.Event()
+        self._keeper = asyncio.create_task(self._keep_producer(first_attempt), name="keep a producer")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await tried.wait()
+                await first_attempt.wait()
 
     async def stop(self) -> None:
-        """Takes nothing new, and lets what is on its way arrive, for as long as a call may take."""
+        """Rejects new calls, and waits for those in flight for as long as a call may take."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        producer, self._producer, self._away = self._producer, None, "Leadstream is stopping"
-        while self._deadlines:  # noqa: ASYNC110 - they end by themselves, and soon
+        producer, self._producer, self._unavailable_reason = self._producer, None, "Leadstream is stopping"
+        while self._deadlines:  # noqa: ASYNC110 - they end by themselves within PATIENCE
             await asyncio.sleep(0.01)
         if producer is not None:
             await discard(producer, CLOSING_SECONDS)
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=CLOSING_SECONDS)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSING_SECONDS)
 
     async def __call__(self, records: Sequence[Outgoing]) -> None:
-        """In the order given, partition by partition. Raises Away, or ValueError for what no log takes."""
+        """Keeps the order within each partition. Raises KafkaUnavailable, or ValueError for a record that no log takes."""
         producer = self._producer
         if producer is None:
-            raise AppendUnavailable(self._away)
-        placed = [self._placed(record) for record in records]
-        size = sum(len(key) + len(value or b"") for _, _, key, value in placed)
-        if self._on_the_way and self._on_the_way + size > MOST_BYTES:
-            raise AppendUnavailable("more events are on their way to Kafka than memory is given for")
+            raise KafkaUnavailable(self._unavailable_reason)
+        routed = [self._routed(record) for record in records]
+        size = sum(len(key) + len(value or b"") for _, _, key, value in routed)
+        if self._bytes_in_flight and self._bytes_in_flight + size > MOST_BYTES:
+            raise KafkaUnavailable(
+                f"{MOST_BYTES} bytes are on their way to Kafka already, the most that memory is reserved for"
+            )
         deadline = asyncio.timeout(PATIENCE)
         self._deadlines.add(deadline)
-        self._on_the_way += size
+        self._bytes_in_flight += size
         try:
             async with deadline:
                 sent = [
                     await producer.send(topic, value, key, partition)
-                    for topic, partition, key, value in placed
+                    for topic, partition, key, value in routed
                 ]
                 await asyncio.gather(*sent)
         except MessageSizeTooLargeError as cause:
             raise ValueError(f"a record is larger than {LARGEST_RECORD} bytes") from cause
         except TimeoutError as cause:
-            self._lose(producer, "Kafka does not answer")
-            raise AppendUnavailable(self._away) from cause
+            self._drop(producer, "Kafka does not answer")
+            raise KafkaUnavailable(self._unavailable_reason) from cause
         except KafkaError as cause:
-            # After a batch that failed, the numbers by which brokers recognise repetitions have a hole:
-            # this producer could write to that partition never again.
-            self._lose(producer, f"Kafka refused records ({cause!r})")
-            raise AppendUnavailable(self._away) from cause
+            # A failed batch leaves a gap in the sequence numbers by which brokers recognise repetitions:
+            # this producer can never write to that partition again.
+            self._drop(producer, f"Kafka refused records ({cause!r})")
+            raise KafkaUnavailable(self._unavailable_reason) from cause
         finally:
             self._deadlines.discard(deadline)
-            self._on_the_way -= size
+            self._bytes_in_flight -= size
 
-    def _placed(self, record: Outgoing) -> tuple[str, int, bytes, bytes | None]:
+    def _routed(self, record: Outgoing) -> tuple[str, int, bytes, bytes | None]:
         key = record.key.encode()
         if record.partition is None and record.key == SHARED:
-            raise ValueError("a record for every partition names the one that it is for")
+            raise ValueError("a record with the shared key must name its partition")
         partition = (
             partition_of(record.key, self._partitions) if record.partition is None else record.partition
         )
@@ -125,14 +119,14 @@ class KafkaAppend:
             raise ValueError(f"there is no partition {partition}: there are {self._partitions}")
         return self._cluster.topic(record.topic), partition, key, record.value
 
-    async def _keep(self, tried: asyncio.Event) -> None:
-        """Has a producer at all times when there can be one."""
+    async def _keep_producer(self, first_attempt: asyncio.Event) -> None:
+        """Opens a producer, checks it, and opens another one when it fails."""
         while True:
             try:
                 await self._connect()
-            except (AppendUnavailable, TimeoutError, OSError, KafkaError) as cause:
-                self._away = _reason(cause, self._cluster)
-            tried.set()
+            except (KafkaUnavailable, TimeoutError, OSError, KafkaError) as cause:
+                self._unavailable_reason = _reason(cause, self._cluster)
+            first_attempt.set()
             await self._watch()
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -153,16 +147,16 @@ class KafkaAppend:
         except BaseException:
             await discard(producer, CLOSING_SECONDS)
             raise
-        self._lost.clear()
+        self._dropped.clear()
         self._producer, self._partitions = producer, partitions
         _log.info("Kafka takes records", brokers=self._cluster.brokers, partitions=partitions)
 
     async def _watch(self) -> None:
-        """Returns when the producer was lost, which it also finds out while nobody calls."""
+        """Returns when the producer was dropped. Checks it also while nobody calls."""
         while (producer := self._producer) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_SECONDS):
-                    await self._lost.wait()
+                    await self._dropped.wait()
                     return
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -170,39 +164,39 @@ class KafkaAppend:
             except TimeoutError:
                 answered = False
             if not answered:
-                self._lose(producer, "Kafka does not answer")
+                self._drop(producer, "Kafka does not answer")
 
-    def _lose(self, producer: AIOKafkaProducer, reason: str) -> None:
-        """From now on calls are refused, until there is another producer; those under way end at once."""
+    def _drop(self, producer: AIOKafkaProducer, reason: str) -> None:
+        """Rejects calls until there is another producer, and ends those in flight at once."""
         if self._producer is not producer:
             return
         _log.error("Kafka takes no records", reason=reason)
-        self._producer, self._away = None, reason
-        self._lost.set()
+        self._producer, self._unavailable_reason = None, reason
+        self._dropped.set()
         now = asyncio.get_running_loop().time()
         for deadline in self._deadlines:
             if not deadline.expired():
                 deadline.reschedule(now)
-        leaving = asyncio.create_task(discard(producer, PATIENCE), name="let a producer go")
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+        closing = asyncio.create_task(discard(producer, PATIENCE), name="close a producer")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
 
 async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:
-    """Asked for among all topics: a question for this one would make it, where brokers make what is asked for."""
-    found = (await producer.client.fetch_all_metadata()).partitions_for_topic(topic)
-    if not found:
-        raise AppendUnavailable(f"Kafka has no topic {topic}: `leadstream topics create` makes it")
-    return len(found)
+    """The number of partitions, from the metadata of all topics: a request for this one may create it."""
+    partitions = (await producer.client.fetch_all_metadata()).partitions_for_topic(topic)
+    if not partitions:
+        raise KafkaUnavailable(f"Kafka has no topic {topic}: `leadstream topics create` creates it")
+    return len(partitions)
 
 
 def _reason(cause: Exception, cluster: Cluster) -> str:
     match cause:
-        case AppendUnavailable():
+        case KafkaUnavailable():
             return str(cause)
         case TimeoutError():
             return f"Kafka at {cluster.brokers} does not answer"
         case KafkaConnectionError():
             return f"Kafka at {cluster.brokers} cannot be reached"
         case _:
-            return f"Kafka at {cluster.brokers} does not let us in: {cause}"
+            return f"Kafka at {cluster.brokers} rejects our connection: {cause}"

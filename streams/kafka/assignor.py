@@ -1,10 +1,10 @@
-"""Which worker owns which buckets: whole buckets, evenly, and where they were if that can be.
+"""Assigns task groups (buckets) to workers: whole groups, evenly, and to their former owners if possible.
 
-A bucket is the partitions p % buckets of every topic: one transactional producer writes for it, so two
-workers must never share one. The number is part of the protocol's name, so that a broker refuses a worker
-that counts otherwise. Members that read only an older format of the state get nothing while one of a newer
-format is there: what that one writes, they could not read. `share` decides and does nothing else; the class
-only speaks aiokafka's language.
+A task group is the partitions p with the same p % buckets of every topic. One transactional producer writes for it,
+so two workers must never share it. The number of buckets is part of the protocol's name, so a broker rejects a
+worker with another number. A member that reads only an older format of the state gets nothing while a member with a
+newer format is in the group: it could not read what that one writes. `share` decides and does nothing else; the class
+translates to aiokafka's interface.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,27 +21,27 @@ from streams.engine.state_store import FORMAT
 _log = structlog.get_logger(__name__)
 
 FIRST_FORMAT = 1
-"""What members read that do not say."""
+"""The format of members whose claim names none."""
 
 
 class Claim(NamedTuple):
-    """What a member says when it joins: who it is across restarts, what it held last, and which format of
-    the state it reads.
+    """What a member sends when it joins: its name across restarts, the task groups that it owned last, and the format
+    of the state that it reads.
     """
 
     name: str
-    held: tuple[int, ...] = ()
+    owned: tuple[int, ...] = ()
     state_format: int = FIRST_FORMAT
 
     def encoded(self) -> bytes:
-        """[name, [bucket, ..., -format]]: a version that knows no format ignores the bucket below 0."""
-        return msgspec.msgpack.encode((self.name, (*self.held, -self.state_format)))
+        """[name, [bucket, ..., -format]]: a version that knows no format ignores numbers below 0."""
+        return msgspec.msgpack.encode((self.name, (*self.owned, -self.state_format)))
 
 
 def read_claim(encoded: bytes) -> Claim:
     name, numbers = msgspec.msgpack.decode(encoded, type=tuple[str, tuple[int, ...]])
-    held = tuple(number for number in numbers if number >= 0)
-    return Claim(name, held, max((-number for number in numbers if number < 0), default=FIRST_FORMAT))
+    owned = tuple(number for number in numbers if number >= 0)
+    return Claim(name, owned, max((-number for number in numbers if number < 0), default=FIRST_FORMAT))
 
 
 def newest_format(members: Mapping[str, Claim]) -> int:
@@ -49,11 +49,11 @@ def newest_format(members: Mapping[str, Claim]) -> int:
 
 
 def share(buckets: int, members: Mapping[str, Claim]) -> dict[str, list[int]]:
-    """Buckets per member id. Equal claims give equal shares, whatever the ids and their order.
+    """Task groups per member id. Equal claims give equal shares, whatever the ids and their order.
 
-    Only members of the newest format get any. No share of theirs is larger than another by more than one
-    bucket, and no bucket moves that need not: members keep what they held up to their even share. Of two
-    that claim the same one, the first by name has it.
+    Only members of the newest format get any. Their shares differ by at most one, and no task group moves without
+    need: members keep what they owned, up to an even share. If two claim the same task group, the first by name gets
+    it.
     """
     if not members:
         return {}
@@ -66,22 +66,22 @@ def share(buckets: int, members: Mapping[str, Claim]) -> dict[str, list[int]]:
     owned: dict[str, list[int]] = {member: [] for member in members}
     free = set(range(buckets))
     for member in ranked:
-        owned[member] = [bucket for bucket in sorted({*members[member].held}) if bucket in free]
+        owned[member] = [task_group for task_group in sorted({*members[member].owned}) if task_group in free]
         free.difference_update(owned[member])
     for member in sorted(ranked, key=lambda member: -len(owned[member])):
         even = least + (1 if larger and len(owned[member]) > least else 0)
         larger -= even - least
         free.update(owned[member][even:])
         del owned[member][even:]
-    for bucket in sorted(free):
-        owned[min(ranked, key=lambda member: len(owned[member]))].append(bucket)
-    return {member: sorted(held) for member, held in owned.items()}
+    for task_group in sorted(free):
+        owned[min(ranked, key=lambda member: len(owned[member]))].append(task_group)
+    return {member: sorted(owned) for member, owned in owned.items()}
 
 
-def partitions_of(buckets: int, held: Collection[int], topics: Mapping[str, int]) -> dict[str, list[int]]:
-    """The partitions of each topic (given how many it has) that lie in these buckets."""
+def partitions_of(buckets: int, owned: Collection[int], topics: Mapping[str, int]) -> dict[str, list[int]]:
+    """The partitions in the owned task groups, for each topic and its number of partitions."""
     return {
-        topic: [partition for partition in range(count) if partition % buckets in held]
+        topic: [partition for partition in range(count) if partition % buckets in owned]
         for topic, count in topics.items()
     }
 
@@ -103,32 +103,32 @@ class BucketAssignor(AbstractPartitionAssignor):  # type: ignore[misc] # aiokafk
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         topics = {topic for member in members.values() for topic in member.subscription}
         counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
-        claims = {member: _claim(member, said) for member, said in members.items()}
+        claims = {member: _claim(member, metadata) for member, metadata in members.items()}
         newest = b"%d" % newest_format(claims)
         return {
             member: ConsumerProtocolMemberAssignment(
-                0, sorted(partitions_of(cls.buckets, held, counts).items()), newest
+                0, sorted(partitions_of(cls.buckets, owned, counts).items()), newest
             )
-            for member, held in share(cls.buckets, claims).items()
+            for member, owned in share(cls.buckets, claims).items()
         }
 
     @classmethod
     def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
-        held = {
+        owned = {
             partition % cls.buckets for _, partitions in assignment.assignment for partition in partitions
         }
-        cls.claim = cls.claim._replace(held=tuple(sorted(held)))
+        cls.claim = cls.claim._replace(owned=tuple(sorted(owned)))
         newest = int(assignment.user_data or FIRST_FORMAT)
         if newest > cls.claim.state_format:
             _log.warning(
-                "this worker gets no partitions: a newer version of Leadstream works in its group; upgrade it or end it",
+                "this worker gets no partitions: a newer version of Leadstream works in its group; upgrade this worker or stop it",
                 state_format=cls.claim.state_format,
                 newest=newest,
             )
 
 
 def bucket_assignor(buckets: int, worker: str | None = None) -> type[BucketAssignor]:
-    """For one consumer, since it remembers what that one holds. `worker` names it across restarts."""
+    """A class for one consumer: it remembers what that one owns. `worker` names it across restarts."""
     return type(
         "BucketAssignor",
         (BucketAssignor,),
@@ -140,6 +140,6 @@ def bucket_assignor(buckets: int, worker: str | None = None) -> type[BucketAssig
     )
 
 
-def _claim(member: str, said: ConsumerProtocolMemberMetadata) -> Claim:
-    claim = read_claim(said.user_data)
+def _claim(member: str, metadata: ConsumerProtocolMemberMetadata) -> Claim:
+    claim = read_claim(metadata.user_data)
     return claim if claim.name else claim._replace(name=member)

@@ -1,5 +1,5 @@
-"""The simplest host: a member of the group and the engine's worker, no Faust. What a benchmark holds the
-other host against.
+"""The simplest host: a member of the group and the engine's worker, without Faust. Benchmarks compare the other host
+with it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ TICK_SECONDS = 1.0
 
 
 class _BareHost:
-    """`streams.kafka.member.MemberHost`, by the worker alone."""
+    """`streams.kafka.member.MemberHost` that passes everything to the worker."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class _BareHost:
             fail=self.fail,
         )
 
-    async def assigned(self, slots: Collection[LogPartition]) -> None:
-        await self.worker.assign(slots)
+    async def assigned(self, log_partitions: Collection[LogPartition]) -> None:
+        await self.worker.assign(log_partitions)
 
     async def revoked(self) -> None:
         await self.worker.revoke()
 
-    def full(self, slot: LogPartition) -> bool:
-        return self.worker.full(slot)
+    def full(self, log_partition: LogPartition) -> bool:
+        return self.worker.full(log_partition)
 
     async def hand_over(self, chunk: Chunk) -> None:
         self.worker.offer(chunk)
@@ -68,24 +68,24 @@ async def run(
     stop: asyncio.Event,
     ready: Callable[[Worker], None] | None = None,
 ) -> None:
-    """Until `stop` is set. Raises what the worker failed with; `ready` is given the worker at the start."""
-    gc.set_threshold(200_000, 20, 50)  # folds make many small lasting objects
+    """Runs until `stop` is set. Raises the worker's failure. Calls `ready` with the worker at the start."""
+    gc.set_threshold(200_000, 20, 50)  # folds make many small, long-lived objects
     backing = KafkaBacking(cluster, partitions)
     host = _BareHost(cluster, stages, backing, buckets, now)
-    told: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:
         await backing.start()
         host.member.start()
         if ready is not None:
             ready(host.worker)
-        while not (told.done() or host.failure.done()):
-            ends = {told, host.failure}
+        while not (stopped.done() or host.failure.done()):
+            ends = {stopped, host.failure}
             await asyncio.wait(ends, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             host.worker.tick()
         if host.failure.done():
             host.failure.result()
     finally:
-        told.cancel()
+        stopped.cancel()
         await host.worker.stop()
         await host.member.stop()
         await backing.stop()

@@ -1,7 +1,7 @@
-"""A partition's log as bytes: which batch a reader is stuck at, why, and what can be read of it all the same.
+"""A partition's log as bytes: finds the batch that cannot be read, says why, and reads what can be read.
 
-Read only where aiokafka's own reading has failed. Total: whatever the bytes are, `look` returns, and gives
-either progress or the batch that stops it. Knows the layout of all three record formats; does no I/O.
+Used only after aiokafka has failed to read. Total: whatever the bytes are, `look` returns, and gives
+either progress or the unreadable batch. Knows the layout of all three record formats; does no I/O.
 """
 
 import struct
@@ -20,11 +20,11 @@ from schemas.record import Unreadable
 from schemas.refusal import shorten
 
 CODECS: Final = {1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
-"""As Kafka numbers them in a batch's attributes."""
+"""By their numbers in a batch's attributes."""
 INSTALL: Final = "aiokafka[lz4,snappy,zstd]"
 
 _OVERHEAD = struct.Struct(">qi")
-"""Of every format: the first position, and the length of what follows."""
+"""The beginning of every format: the first position, and the length of the rest."""
 _MAGIC = 16
 _LEGACY = struct.Struct(">qiIbb")
 _HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -32,7 +32,7 @@ _CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 
 
 class Raw(NamedTuple):
-    """A record as the log has it."""
+    """A record as it is in the log."""
 
     position: int
     key: bytes | None
@@ -41,23 +41,23 @@ class Raw(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a closer look has found from a position on."""
+    """What was found from a position on."""
 
     next: int
-    """Where to go on."""
+    """The position to read next."""
     records: list[Raw]
     unreadable: Unreadable | None = None
-    """If set, what stands at the position cannot be read, and `raw` is all of it that there is."""
+    """If set, the batch at the position cannot be read; `raw` holds its bytes."""
     raw: bytes = b""
 
 
 class _Batch(NamedTuple):
     start: int
-    """Of its bytes."""
     end: int
+    """Its bytes."""
     first: int
     next: int
-    """Positions."""
+    """Its positions."""
     magic: int
     """Its format."""
     attributes: int
@@ -75,15 +75,15 @@ def missing_codecs() -> list[str]:
 
 
 def first_position(log: bytes) -> int:
-    """Of the batch at the beginning."""
+    """The first position of the first batch."""
     first: int = _OVERHEAD.unpack_from(log)[0]
     return first
 
 
 def look(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look | None:
-    """Looks at what a broker sent from `position` on, if any batch of it cannot be read: gives the records
-    before that batch, or else the batch. `aborted` are (producer, first position) of transactions, as sent
-    with it. None: aiokafka can read all of it.
+    """Reads what a broker sent from `position` on, if it contains an unreadable batch: gives the records before that
+    batch, or, if there are none, the batch. `aborted` are the (producer, first position) of aborted transactions
+    that the broker sent with it. None: aiokafka can read all of it.
     """
     batches = list(_batches(log))
     for number, batch in enumerate(batches):
@@ -98,20 +98,18 @@ def look(at: TopicPartition, position: int, log: bytes, aborted: Collection[tupl
         follows = batches[number + 1].first if number + 1 < len(batches) else batch.next
         after = follows if follows > position else position + 1  # a header may be broken, too
         return _past(batch, position, after, log[batch.start : batch.end], aborted, reason)
-    if batches and batches[-1].end < len(log):  # cut off, as always at the end, or no batch
+    if batches and batches[-1].end < len(log):  # incomplete, as the last batch often is, or no batch
         return read(at, position, log[: batches[-1].end], aborted)
     if batches or not log:
         return None
-    reason = "the bytes there are no batch of records, and where the next one begins is not known"
+    reason = "the bytes there are no batch of records, and the beginning of the next batch is not known"
     return Look(position + 1, [], Unreadable(reason, position, position + 1), log)
 
 
 def _past(
     batch: _Batch, position: int, after: int, raw: bytes, aborted: Collection[tuple[int, int]], reason: str
 ) -> Look:
-    """A batch that aiokafka cannot read: its records if it can be read all the same, and nothing if it was
-    never committed.
-    """
+    """A batch that aiokafka cannot read: its records if we can read them; nothing if its transaction was aborted."""
     if batch.attributes & _TRANSACTIONAL and any(
         producer == batch.producer and first <= batch.first for producer, first in aborted
     ):
@@ -124,7 +122,7 @@ def _past(
 
 
 def _batches(log: bytes) -> Iterator[_Batch]:
-    """The whole batches; what is behind them is cut off, or no batch."""
+    """The complete batches; the bytes after them are incomplete, or no batch."""
     start = 0
     while len(log) - start > _MAGIC:
         first, length = _OVERHEAD.unpack_from(log, start)
@@ -146,7 +144,7 @@ def _trouble(raw: bytes) -> str | None:
     try:
         batch = MemoryRecords(raw).next_batch()
         if batch is None or not batch.validate_crc():
-            return "its checksum is wrong, so its bytes are not those that were written"
+            return "its checksum is wrong: its bytes are not those that were written"
         if batch.is_control_batch:
             control_record.ControlRecord.parse(next(batch).key)
         else:
@@ -155,7 +153,7 @@ def _trouble(raw: bytes) -> str | None:
     except UnsupportedCodecError:
         return _codec_trouble(raw)
     except Exception as error:  # noqa: BLE001 - codecs and parsers raise whatever they like
-        return f"its records cannot be taken apart ({shorten(str(error) or type(error).__name__)})"
+        return f"its records cannot be decoded ({shorten(str(error) or type(error).__name__)})"
     return None
 
 
@@ -167,17 +165,17 @@ def _codec_trouble(raw: bytes) -> str:
 
 
 def read(at: TopicPartition, position: int, log: bytes, aborted: Collection[tuple[int, int]]) -> Look:
-    """The records from `position` on, as aiokafka reads what it can."""
-    found = PartitionRecords(
+    """The records from `position` on, read by aiokafka."""
+    unpacked = PartitionRecords(
         at, MemoryRecords(log), list(aborted), position, None, None, True, READ_COMMITTED
     )
-    records = [Raw(record.offset, record.key, record.value, record.timestamp) for record in found]
-    return Look(found.next_fetch_offset, records)
+    records = [Raw(record.offset, record.key, record.value, record.timestamp) for record in unpacked]
+    return Look(unpacked.next_fetch_offset, records)
 
 
 def _records(raw: bytes) -> list[Raw]:
-    """The records of a batch of format 2 without their headers, which are nothing to us: a producer may
-    put there what aiokafka cannot decode. Raises whatever is wrong.
+    """The records of a batch of format 2 without their headers. We need no headers, and a producer may put there
+    what aiokafka cannot decode. Raises any exception for a broken batch.
     """
     head = _HEADER.unpack_from(raw)
     if raw[_MAGIC] != 2:
@@ -185,7 +183,7 @@ def _records(raw: bytes) -> list[Raw]:
     if not MemoryRecords(raw).next_batch().validate_crc():
         raise ValueError("the checksum is wrong")
     first, attributes, begun, newest, count = head[0], head[5], head[7], head[8], head[12]
-    if attributes & _CONTROL:  # of a kind that is not known, and as all of them no record
+    if attributes & _CONTROL:  # of an unknown kind; control batches hold no records
         return []
     number, body = attributes & _CODEC, raw[_HEADER.size :]
     buffer = bytearray(getattr(codec, f"{CODECS[number]}_decode")(body) if number else body)

@@ -1,7 +1,7 @@
-"""Where Kafka is and what everything in it is called: the only place that names topics and groups.
+"""The address of Kafka, and the names of all topics, groups and transactional ids: no other module makes them.
 
-Records carry the names of `schemas.topics`; `prefix` stands before them in Kafka, so that several
-installations share a cluster. `app` names the state: another app runs beside it on a state of its own.
+Records carry the names of `schemas.topics`. In Kafka these get a `prefix`, so that several installations can share a
+cluster. `app` names the state: another app beside it has a state of its own.
 """
 
 import ssl
@@ -12,9 +12,19 @@ Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
+class KafkaUnavailable(RuntimeError):
+    """Kafka does not answer, does not take records now, or lacks a topic. The message names the remedy; another
+    attempt makes sense after `retry_after` seconds.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True)
 class Security:
-    """How to be let in. `ca_file` None trusts what the machine trusts."""
+    """How to connect. `ca_file` None: the machine's certificate authorities are trusted."""
 
     protocol: Protocol = "PLAINTEXT"
     mechanism: Mechanism = "SCRAM-SHA-512"
@@ -24,16 +34,16 @@ class Security:
 
     def client(self) -> dict[str, Any]:
         """The arguments of an aiokafka client. Raises OSError or ssl.SSLError for a wrong `ca_file`."""
-        asked: dict[str, Any] = {"security_protocol": self.protocol}
+        arguments: dict[str, Any] = {"security_protocol": self.protocol}
         if self.protocol.endswith("SSL"):
-            asked["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
+            arguments["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
         if self.protocol.startswith("SASL"):
-            asked |= {
+            arguments |= {
                 "sasl_mechanism": self.mechanism,
                 "sasl_plain_username": self.username,
                 "sasl_plain_password": self.password,
             }
-        return asked
+        return arguments
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Cluster:
         return self.prefix + name
 
     def name_of(self, topic: str) -> str:
-        """The other way round."""
+        """The name in `schemas.topics` of a topic in Kafka."""
         return topic.removeprefix(self.prefix)
 
     def changelog(self, stage: str) -> str:
@@ -62,7 +72,7 @@ class Cluster:
 
     @property
     def skips(self) -> str:
-        """The name in Kafka of the topic that says which records are to be passed over."""
+        """The name in Kafka of the topic that lists the records to skip."""
         return f"{self.prefix}{self.app}-skips"
 
     @property
@@ -76,14 +86,14 @@ class Cluster:
 
     @property
     def journal_group(self) -> str:
-        """The group beside whose offsets processes note when they start, end and pause."""
+        """The group whose offsets carry the journal (`streams.kafka.journal`)."""
         return f"{self.prefix}{self.app}-journal"
 
-    def transactional_id(self, bucket: int) -> str:
-        """Of the producer that writes for a bucket of partitions; who opens it shuts out the one before."""
-        return f"{self.prefix}{self.app}-bucket-{bucket}"
+    def transactional_id(self, task_group: int) -> str:
+        """Of the producer that writes for a task group. Opening it fences the former producer."""
+        return f"{self.prefix}{self.app}-bucket-{task_group}"
 
     @property
     def publisher_id(self) -> str:
-        """The transactional id of who publishes models and settings."""
+        """The transactional id of the producer that publishes models and settings."""
         return f"{self.prefix}publisher"

@@ -1,9 +1,9 @@
-"""The end of a transaction is sent once, so that a late one cannot end the next transaction half-way.
+"""Sends the end of a transaction once: a late repetition could end the next transaction too early.
 
-aiokafka sends an EndTxn again, under the same epoch, when no answer comes. The first frame may still be on
-its way; if it arrives amid the next transaction, the broker ends that one (KIP-890). A guarded producer
-fails instead and can send nothing more. InitProducerId of the next producer raises the epoch, after which
-the broker refuses the late frame: so open a new producer, or end the process, before anything else is sent.
+aiokafka sends an EndTxn again, under the same epoch, when no answer comes. The first frame may still be on its way. If
+it arrives during the next transaction, the broker ends that one (KIP-890). A guarded producer fails instead and sends
+nothing more. InitProducerId of the next producer raises the epoch; then the broker refuses the late frame. So open a new
+producer, or end the process, before anything else is sent.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from streams.kafka.private_names import fail_transaction
 
 
 class EndTxnInDoubt(KafkaError):  # type: ignore[misc] # aiokafka is untyped
-    """Nobody knows yet whether the transaction was committed; only a new producer may go on."""
+    """It is not known whether the transaction was committed. Only a new producer may go on."""
 
     retriable = True
 
@@ -28,9 +28,9 @@ class EndTxnInDoubt(KafkaError):  # type: ignore[misc] # aiokafka is untyped
 
 
 def end_once(producer: AIOKafkaProducer) -> AIOKafkaProducer:
-    """The producer, guarded: commit and abort raise EndTxnInDoubt where aiokafka would send them again.
+    """Guards the producer: commit and abort raise EndTxnInDoubt where aiokafka would send them again.
 
-    An EndTxn that was answered is no longer on its way, whatever the answer, and aiokafka may repeat it.
+    After any answer, the EndTxn is no longer on its way, and aiokafka may repeat it.
     """
     send = producer.client.send
 

@@ -1,9 +1,9 @@
-"""Faust as the host of the engine: app, agents, timer, pages, life and death of a worker.
+"""Faust as the host of the engine: app, agents, timer, pages, start and end of a worker.
 
-A member of the group reads chunks into two channels of Faust's; the agents `track_sessions` and `score_leads`
-hand them to the engine's worker, which alone folds, writes and knows positions. Faust itself opens no
-connection to Kafka. Nothing is restored in a rebalance, no exception is swallowed (`fail` ends the process by
-default), and a stop takes at most ten seconds.
+A member of the group reads chunks into two channels of Faust. The agents `track_sessions` and `score_leads` hand
+them to the engine's worker, which alone folds, writes and knows positions. Faust itself opens no connection to Kafka.
+A rebalance does not wait for a restore, no exception is swallowed (`fail` ends the process by default), and a stop
+takes at most ten seconds.
 """
 
 import asyncio
@@ -43,42 +43,42 @@ from streams.engine.shard import FoldFailed, Stage
 from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus, Worker
 from streams.kafka import pages
-from streams.kafka.cluster import Cluster
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.end_txn import EndTxnInDoubt
 from streams.kafka.member import Member
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.restoring import KafkaBacking
-from streams.kafka.topics import BrokerUnavailable, TopicsMissing, TopicsRefused, check_topics, partitions_of
+from streams.kafka.topics import TopicsMissing, TopicsRefused, check_topics, partitions_of
 from streams.kafka.transactions import TaskGroupUnopened
 
 _log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
-"""Between two words on how far restoring is."""
-AWAY_SECONDS = 2.0
+"""Between two log lines on the progress of a restore."""
+RETRY_SECONDS = 2.0
 """Between two attempts to find a broker at the start."""
-AWAY_TOLD = 15
-"""Attempts from one word on it to the next."""
-LETTING_GO_SECONDS = 6.0
-"""For the rounds under way, when stopping."""
+ATTEMPTS_PER_WARNING = 15
+"""Attempts between two log lines about them."""
+LAST_COMMIT_SECONDS = 6.0
+"""For the commits in progress, when stopping."""
 STOPPING_SECONDS = 9.0
-"""After so long a process that is to stop ends as it is: what was not committed, the next one does."""
+"""A process that has not stopped by then is ended; the next one does again what was not committed."""
 STARTING_SECONDS = 5.0
-"""For a start under way, when stopping."""
+"""For a start in progress, when stopping."""
 MOST_WAITING = 16
-"""Chunks of a topic that its agent has not taken yet: from there on it is not read."""
+"""Chunks of a topic that its agent has not taken yet: with so many, the topic is not read on."""
 NO_PAGES = 6066
-"""Faust wants a port even of an app that opens none."""
+"""Faust requires a port even from an app that opens none."""
 FAILED = 3
-"""What a process exits with that could not go on."""
+"""The exit code of a process that failed."""
 
 Fail = Callable[[BaseException], None]
 SetLogs = Callable[[str], None]
 
 
 def end_process(error: BaseException) -> NoReturn:
-    """The default `fail`: crash-only. Nothing more is written; a restarted worker goes on from what is."""
+    """The default `fail`: crash-only. Nothing more is written; a restarted worker goes on from what is committed."""
     explained = explain(error)
     if explained is None:
         _log.critical("the worker ends", error=repr(error), exc_info=error)
@@ -89,25 +89,25 @@ def end_process(error: BaseException) -> NoReturn:
 
 
 def explain(error: BaseException) -> str | None:
-    """What a known failure means and what helps; None: nothing is known of it but its trace."""
+    """What a known failure means and its remedy; None: only the traceback explains it."""
     if isinstance(error, FoldFailed):
         cause = f" ({error.__cause__!r})" if error.__cause__ else ""
-        return f"{error}{cause}; nothing of it is stored. `leadstream skip` passes over the record."
+        return f"{error}{cause}; nothing of it is stored. `leadstream skip` skips the record."
     if isinstance(error, InconsistentGroupProtocolError):
-        return "Another worker of this app counts buckets differently: LEADSTREAM_BUCKETS must be the same for all."
+        return "Another worker of this app has another number of buckets: LEADSTREAM_BUCKETS must be the same for all."
     if isinstance(error, OffsetOutOfRangeError):
         return (
-            f"The log does not hold what is next to be folded ({error}). If retention deleted it, a restart goes on "
-            "with what is there; if the topic was made anew, delete the changelogs, too, or set another "
-            "LEADSTREAM_KAFKA_APP."
+            f"The log does not hold the record that must be folded next ({error}). If retention deleted it, a restart goes "
+            "on with what is there. If the topic was deleted and created again, delete the changelogs, too, or set "
+            "another LEADSTREAM_KAFKA_APP."
         )
     if isinstance(error, ProducerFenced):
         return (
-            "Another worker has taken over these partitions, as this one stood still for too long, or was believed "
-            "to. Started again, it takes its share. If this comes often, it has too little CPU."
+            "Another worker has taken over these partitions: this one paused for too long, or did not reach the brokers. "
+            "Started again, it gets its share. If this happens often, it has too little CPU."
         )
     if isinstance(error, MessageSizeTooLargeError):
-        return f"A record is larger than its topic takes ({error}): `leadstream topics check` says which setting is wrong."
+        return f"A record is larger than its topic accepts ({error}): `leadstream topics check` names the wrong setting."
     if isinstance(
         error,
         TopicsRefused | PortTakenError | TaskGroupUnopened | EndTxnInDoubt | LogUnreadableError | NewerCodec,
@@ -121,13 +121,13 @@ class PortTakenError(Exception):
 
 
 class Boot(BootStrategy):
-    """What Faust starts with the app: nothing that speaks to Kafka."""
+    """Starts nothing of Faust that connects to Kafka."""
 
     enable_kafka = False
 
 
 class OwnPages(Web):
-    """Faust's web server with our pages alone: Faust's own tell of tables that we do not have."""
+    """Faust's web server with only our pages: its own show tables that we do not have."""
 
     def __init__(self, app: "LeadstreamApp") -> None:
         super().__init__(app)
@@ -148,7 +148,7 @@ class OwnPages(Web):
 
 
 class LeadstreamWorker(faust.Worker):
-    """Faust's worker process, quiet: logs stay as the program has set them."""
+    """Faust's worker process, which leaves the program's logging as it is."""
 
     def __init__(self, app: Any, *services: Any, **options: Any) -> None:
         options |= {"redirect_stdouts": False, "override_logging": False}
@@ -158,7 +158,7 @@ class LeadstreamWorker(faust.Worker):
             app.set_logs(str(self.loglevel or "warn").lower())
 
     async def on_first_start(self) -> None:
-        gc.set_threshold(200_000, 20, 50)  # folds make many small lasting objects
+        gc.set_threshold(200_000, 20, 50)  # folds make many small, long-lived objects
         await super().on_first_start()
 
     async def on_stop(self) -> None:
@@ -169,7 +169,7 @@ class LeadstreamWorker(faust.Worker):
 
 
 def _end_unstopped() -> NoReturn:
-    _log.critical("the worker did not stop in time and ends; what was not committed is done again")
+    _log.critical("the worker did not stop in time and is ended; what was not committed is done again")
     os._exit(FAILED)
 
 
@@ -209,7 +209,7 @@ class LeadstreamApp(faust.App):
         self.buckets = buckets
         self.worker_id = worker_id
         self.assignments = 0
-        """How often the group has said what is owned."""
+        """The number of assignments so far."""
         self.on_failure: Fail = fail or end_process
         self.failed: BaseException | None = None
         self.metrics = WorkerMetrics([stage.name for stage in stages], self.status, self.ends, self.tallies)
@@ -226,7 +226,7 @@ class LeadstreamApp(faust.App):
         self._stopping = False
         self._changing = asyncio.Lock()
         self._restoring_since: float | None = None
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self.web = OwnPages(self)
         for stage in stages:
             self._add_agent(stage)
@@ -235,7 +235,7 @@ class LeadstreamApp(faust.App):
         self.timer(interval=TICK_SECONDS, name="tick", traced=False)(self._tick)
         self.task(self._join)
 
-    # -- for others ---------------------------------------------------------------------------------
+    # -- status ------------------------------------------------------------------------------------
 
     def status(self) -> list[ShardStatus]:
         return [] if self._worker is None else self._worker.status()
@@ -244,15 +244,15 @@ class LeadstreamApp(faust.App):
         return {} if self._worker is None else self._worker.counts
 
     def ends(self) -> Mapping[LogPartition, int]:
-        """Up to where the log is known to hold what is committed."""
+        """The end of what is committed in the log, as far as it is known."""
         return {} if self._member is None else self._member.ends()
 
     def unready(self) -> str | None:
-        """Why the worker does not fold yet; None: it does."""
+        """Why the worker does not fold yet; None: it folds."""
         return pages.reason(self.status(), assigned=self._assigned)
 
     def fail(self, error: BaseException) -> None:
-        """The first failure counts; whatever follows it, or a stop, is noise."""
+        """Only the first failure counts; those after it, or after a stop, are logged at most."""
         if self._stopping:
             _log.warning("failed while it stopped; what was not committed is done again", error=repr(error))
         elif self.failed is None:
@@ -260,13 +260,13 @@ class LeadstreamApp(faust.App):
             self.on_failure(error)
 
     def set_logs(self, level: str) -> None:
-        """Ours as the program sets them; the libraries' as `quieten` does, unless all is asked for."""
+        """Sets our logs as the program does, and the libraries' by `quieten`, except for level debug."""
         if self._logs is not None:
             self._logs(level)
         if level != "debug":
             quieten()
 
-    # -- life ---------------------------------------------------------------------------------------
+    # -- start and stop -----------------------------------------------------------------------------
 
     async def on_first_start(self) -> None:
         self._data_dir.mkdir(parents=True, exist_ok=True)
@@ -301,7 +301,7 @@ class LeadstreamApp(faust.App):
             seek=self._member.read_from,
             room=self._has_room,
             fail=self.fail,
-            observe=self.metrics.round,
+            observe=self.metrics.observe_commit,
         )
         _log.info(
             "worker started",
@@ -315,13 +315,13 @@ class LeadstreamApp(faust.App):
         )
 
     async def _join(self) -> None:
-        """When the agents listen: what is put into a channel before that is lost."""
+        """Runs when the agents listen: a chunk that is put into a channel earlier would be dropped."""
         self.flow_control.resume()
         if self._member is not None:
             self._member.start()
 
     async def _find_topics(self) -> int | None:
-        """How many partitions the topics have, once a broker answers. None: the app stops before."""
+        """Waits for a broker; the number of partitions of the topics. None: the app stops before."""
         for attempt in count():
             if self.should_stop:
                 return None
@@ -329,10 +329,10 @@ class LeadstreamApp(faust.App):
                 partitions = await partitions_of(self.cluster)
                 names = [stage.name for stage in self.stages]
                 problems = await check_topics(self.cluster, partitions=partitions, stages=names)
-            except BrokerUnavailable as away:
-                if attempt % AWAY_TOLD == 0:
-                    _log.warning("waiting for Kafka", reason=str(away))
-                await self.sleep(AWAY_SECONDS)
+            except KafkaUnavailable as cause:
+                if attempt % ATTEMPTS_PER_WARNING == 0:
+                    _log.warning("waiting for Kafka", reason=str(cause))
+                await self.sleep(RETRY_SECONDS)
                 continue
             tolerable = [problem for problem in problems if problem.tolerable]
             for problem in tolerable:
@@ -344,29 +344,31 @@ class LeadstreamApp(faust.App):
 
     async def on_stop(self) -> None:
         owned, self._stopping = len(self.status()), True
-        await self._let_go()
+        await self._finish_commits()
         if self._member is not None:
             await self._member.stop()
         await super().on_stop()
-        for part in self.consumer.beacon.children:  # of Faust's own consumer, which is made and never started
+        for (
+            part
+        ) in self.consumer.beacon.children:  # of Faust's own consumer, which is created and never started
             if isinstance(part.data, ServiceThread):
                 part.data.thread_loop.close()
         if self._backing is not None:
             await self._backing.stop()
         _log.info("worker stopped", shards=owned)
 
-    async def _let_go(self) -> None:
-        """The rounds under way are committed, unless that takes too long: then they are not."""
+    async def _finish_commits(self) -> None:
+        """Waits for the commits in progress, but not for too long."""
         try:
-            async with asyncio.timeout(LETTING_GO_SECONDS):  # it may end an assignment under way
+            async with asyncio.timeout(LAST_COMMIT_SECONDS):  # it may end an assignment in progress
                 if self._worker is not None:
                     await self._worker.stop()
         except TimeoutError:
-            _log.warning("the rounds under way did not end in time; the next owner does them again")
+            _log.warning("the commits in progress did not end in time; the next owner does them again")
         except Exception as error:  # noqa: BLE001 - a stop goes on; what was not committed is done again
-            _log.warning("the rounds under way failed; the next owner does them again", error=repr(error))
+            _log.warning("the commits in progress failed; the next owner does them again", error=repr(error))
 
-    # -- what the member asks -----------------------------------------------------------------------
+    # -- MemberHost ---------------------------------------------------------------------------------
 
     async def revoked(self) -> None:
         async with self._changing:
@@ -374,34 +376,38 @@ class LeadstreamApp(faust.App):
             if self._worker is not None:
                 await self._worker.revoke()
 
-    async def assigned(self, slots: Collection[LogPartition]) -> None:
-        """Opens what is owned now; restoring goes on behind, so the group does not wait for it."""
+    async def assigned(self, log_partitions: Collection[LogPartition]) -> None:
+        """Opens what is owned now. Restoring goes on in the background: the group does not wait for it."""
         async with self._changing:
             if self._worker is None or self.should_stop:
                 return
-            await self._worker.assign(slots)
+            await self._worker.assign(log_partitions)
             self._assigned = True
             self.assignments += 1
-            self._restoring_since = self._told_at = asyncio.get_running_loop().time()
-            _log.info("partitions assigned", shards=len(self.status()), buckets=_buckets(self.status()))
-            if not slots:
-                _log.warning("this worker owns nothing: there are as many workers as buckets without it")
+            self._restoring_since = self._reported_at = asyncio.get_running_loop().time()
+            _log.info("partitions assigned", shards=len(self.status()), buckets=_task_groups(self.status()))
+            if not log_partitions:
+                _log.warning("this worker owns nothing: there are at least as many other workers as buckets")
 
-    def full(self, slot: LogPartition) -> bool:
-        """Also while its agent has not taken what it was given."""
-        return self._worker is None or self._waiting[slot[0]] >= MOST_WAITING or self._worker.full(slot)
+    def full(self, log_partition: LogPartition) -> bool:
+        """True also while its agent has many chunks to take."""
+        return (
+            self._worker is None
+            or self._waiting[log_partition[0]] >= MOST_WAITING
+            or self._worker.full(log_partition)
+        )
 
     async def hand_over(self, chunk: Chunk) -> None:
-        """To the agent of its stage."""
+        """Puts the chunk into the channel of its stage's agent."""
         self._waiting[chunk.topic] += 1
         await self._channels[chunk.topic].put(chunk)  # type: ignore[arg-type] # a channel carries any value
 
-    def _has_room(self, _slot: LogPartition) -> None:
-        """A shard is restored, or a full one has folded."""
+    def _has_room(self, _log_partition: LogPartition) -> None:
+        """Called when a shard is restored, or a full one has folded."""
         if self._member is not None:
             self._member.has_room()
         if self._restoring_since is not None:
-            self._tell_restoring(asyncio.get_running_loop().time())
+            self._report_restoring(asyncio.get_running_loop().time())
 
     # -- the clock ----------------------------------------------------------------------------------
 
@@ -409,11 +415,11 @@ class LeadstreamApp(faust.App):
         try:
             if self._worker is not None and self._assigned:
                 self._worker.tick()
-                self._tell_restoring(asyncio.get_running_loop().time())
+                self._report_restoring(asyncio.get_running_loop().time())
         except Exception as error:  # noqa: BLE001 - Faust would end this timer and go on
             self.fail(error)
 
-    def _tell_restoring(self, now: float) -> None:
+    def _report_restoring(self, now: float) -> None:
         since, shards = self._restoring_since, self.status()
         if since is None or not shards:
             return
@@ -427,8 +433,8 @@ class LeadstreamApp(faust.App):
                 bytes=sum(shard.size for shard in shards),
                 seconds=round(now - since, 1),
             )
-        elif now - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = now
+        elif now - self._reported_at >= PROGRESS_SECONDS:
+            self._reported_at = now
             whole = sum(shard.to_restore for shard in shards) or 1
             done = sum(shard.restored for shard in shards)
             _log.info(
@@ -479,8 +485,8 @@ class LeadstreamApp(faust.App):
         self.page("/ready", name="ready")(ready)
 
     def _add_commands(self) -> None:
-        """`faust tables` lists the tables of Faust, and we have none: it lists ours in their place. `faust agents
-        --local` says, too, what each agent of the worker at our port has done.
+        """`faust tables` lists our tables, since there are none of Faust. `faust agents --local` also shows what each agent of
+        the worker at our port has done.
         """
         from faust.cli.agents import agents  # noqa: PLC0415 - registers Faust's own command, before ours
 
@@ -505,7 +511,7 @@ class LeadstreamApp(faust.App):
         self.command()(tables)
 
     def _counts(self, stage: str) -> tuple[str, str]:
-        """How many shards of it the worker at our port owns, and how many records it has folded."""
+        """The shards of a stage that the worker at our port owns, and the records that it has folded."""
         try:
             with urlopen(
                 f"http://{self.conf.web_host}:{self.conf.web_port}/tables.json", timeout=2
@@ -548,16 +554,14 @@ def create_app(
 
 
 def quieten() -> None:
-    """Libraries speak from WARNING on: the records that aiokafka makes below it cost a quiet worker a fifth
-    of its time.
-    """
+    """Libraries log from WARNING on: what aiokafka logs below it costs an idle worker a fifth of its time."""
     for library in ("aiokafka", "faust", "mode", "aiohttp"):
         logger = logging.getLogger(library)
         logger.setLevel(max(logger.level, logging.WARNING))
 
 
 def run_worker(app: LeadstreamApp, *, log_level: str) -> NoReturn:
-    """In a process of its own, until SIGTERM or SIGINT; exits it."""
+    """Runs the app as this process until SIGTERM or SIGINT; then exits."""
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app.finalize()
@@ -565,7 +569,7 @@ def run_worker(app: LeadstreamApp, *, log_level: str) -> NoReturn:
 
 
 class WorkerThread:
-    """Such an app in a thread, with an event loop of its own, in a process that does other things too."""
+    """The app in a thread with its own event loop, inside a process that does other work too."""
 
     def __init__(self, app: LeadstreamApp) -> None:
         self._app = app
@@ -583,7 +587,7 @@ class WorkerThread:
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Whether it has stopped within that time; if not, it dies with the process, and nothing is lost."""
+        """Whether it has stopped within that time. If not, it ends with the process, and nothing is lost."""
         with suppress(RuntimeError):  # the loop is closed: it has ended
             self._loop.call_soon_threadsafe(self._ending.set)
         if self._thread.ident is not None:
@@ -591,9 +595,9 @@ class WorkerThread:
         return not self._thread.is_alive()
 
     def status(self) -> list[ShardStatus]:
-        """Of each shard, as it was a moment ago."""
+        """The status of each shard, as it was a moment ago."""
         for _ in range(3):
-            with suppress(RuntimeError):  # an assignment changed it while we looked
+            with suppress(RuntimeError):  # an assignment changed it meanwhile
                 return self._app.status()
         return []
 
@@ -601,10 +605,10 @@ class WorkerThread:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._live())
-        except BaseException as error:  # noqa: BLE001 - nobody else hears of it in a thread
+        except BaseException as error:  # noqa: BLE001 - nothing else reports an exception of a thread
             self._fail(error)
         finally:
-            with suppress(OSError):  # what a stop that failed left open dies with the process
+            with suppress(OSError):  # what a failed stop left open ends with the process
                 self._loop.close()
 
     async def _live(self) -> None:
@@ -629,7 +633,7 @@ class WorkerThread:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fail(self, error: BaseException) -> None:
-        """In its loop. The thread ends; what is not committed stays so."""
+        """Runs in the thread's event loop. The thread ends; nothing more is committed."""
         if self.failed is not None:
             return
         self.failed = error
@@ -639,5 +643,5 @@ class WorkerThread:
             self._others(error)
 
 
-def _buckets(shards: Sequence[ShardStatus]) -> list[int]:
+def _task_groups(shards: Sequence[ShardStatus]) -> list[int]:
     return sorted({shard.task_group for shard in shards})

@@ -1,8 +1,8 @@
-"""Follows topics as one of a group: gives chunks to who keeps the positions, and goes where these say.
+"""Follows topics as a member of a consumer group: gives chunks to a taker, which keeps the positions.
 
-The group only shares out the partitions; where to read stands with the taker, who is asked whenever
-partitions come, and again when what it holds does not fit what it was given. So whatever is taken
-away in mid-course, nothing is passed over. Offsets are committed for monitors and never read back.
+The group only assigns the partitions. Where to read on is asked of the taker after each assignment, and again when
+a chunk does not continue at the taker's position. So no record is skipped when partitions are revoked in the middle
+of a batch. Offsets are committed for monitors and never read back.
 """
 
 import asyncio
@@ -16,82 +16,80 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, skip_reason
-from streams.kafka.cluster import Cluster
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.private_names import close
 from streams.kafka.reading import COMMITTED, ChunkReader, is_about_content
 from streams.kafka.skips import fetch_skips
 
 Positions = Callable[[Mapping[LogPartition, int]], Mapping[LogPartition, int]]
-"""Given the first position that the log holds of each partition: where to read on. Called in a thread."""
+"""Maps the first position that the log holds of each partition to the position to read next. Called in a thread."""
 Take = Callable[[Sequence[Chunk]], bool]
-"""Takes a batch; False: the chunks are not what comes next, so positions are to be asked for again.
+"""Takes a batch. False: the chunks do not continue at its positions, so these must be asked for again.
 Called in a thread."""
 
 Watch = Callable[[Mapping[LogPartition, int]], None]
-"""Is told how many positions are left of each partition that is followed, as far as it is known; again and again."""
+"""Gets the number of positions left in each followed partition, as far as it is known; called repeatedly."""
 
 MOST_RECORDS = 5_000
-"""Of a batch."""
+"""In a batch."""
 MOST_BYTES = 8 * 1024 * 1024
-"""Of a batch's keys and values, about: a single record may exceed it."""
+"""Of a batch's keys and values, roughly: a single record may exceed it."""
 FETCHED_BYTES = 512 * 1024
-"""Of one partition, read ahead."""
+"""Fetched ahead of one partition."""
 READ_SECONDS = 0.5
 COMMIT_SECONDS = 1.0
 QUIET_SECONDS = 3.0
-"""After so long without a record the cluster is asked whether it is there."""
+"""After this time without a record, a request checks that the cluster answers."""
 ANSWER_SECONDS = 8.0
 JOIN_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 5.0
-"""Between two looks at a partition that cannot be read on."""
-
-
-class KafkaUnavailable(RuntimeError):
-    """The cluster does not answer, or has no such topics yet: try again later."""
+"""Between two attempts to read an unreadable partition."""
 
 
 class PositionOutOfRange(RuntimeError):
-    """Kafka does not hold what comes next; the message names the remedy."""
+    """Kafka does not hold the next position; the message names the remedy."""
 
-    def __init__(self, slot: LogPartition, position: int, first: int, end: int) -> None:
-        place = f"{slot[0]}/{slot[1]}"
+    def __init__(self, log_partition: LogPartition, position: int, first: int, end: int) -> None:
+        name = f"{log_partition[0]}/{log_partition[1]}"
         super().__init__(
-            f"{place}: Kafka no longer holds position {position}, which comes next: it holds {first} to {end - 1}. "
-            "Run `leadstream rebuild`: it keeps what the read models contain, names the rows that are lost for good, and "
+            f"{name}: Kafka no longer holds position {position}, which comes next: it holds {first} to {end - 1}. "
+            "Run `leadstream rebuild`: it keeps what the read models contain, names the rows that no log holds any more, and "
             "goes on with what Kafka holds."
             if position < first
-            else f"{place}: position {position} comes next, and Kafka's topic ends at {end}, so the topics were made anew "
-            "since: set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX."
+            else f"{name}: position {position} comes next, and Kafka's topic ends at {end}, so the topics were "
+            "deleted and created again: set LEADSTREAM_DATABASE_URL to another database, or another LEADSTREAM_KAFKA_PREFIX."
         )
 
 
 class Described(NamedTuple):
     cluster_id: str
-    slots: list[LogPartition]
-    """Every partition of the topics asked for."""
+    log_partitions: list[LogPartition]
+    """Every partition of the requested topics."""
 
 
 async def describe(cluster: Cluster, topics: Iterable[str]) -> Described:
-    """Whose topics these are. Raises KafkaAway, also while one of them is missing."""
+    """The cluster's id and the topics' partitions. Raises KafkaUnavailable, also while a topic is missing."""
     names = {cluster.topic(topic): topic for topic in topics}
     admin = AIOKafkaAdminClient(**cluster.client())
     try:
         await asyncio.wait_for(admin.start(), ANSWER_SECONDS)
-        told = await asyncio.wait_for(admin.describe_cluster(), ANSWER_SECONDS)
-        found = await asyncio.wait_for(admin.describe_topics(list(names)), ANSWER_SECONDS)
+        description = await asyncio.wait_for(admin.describe_cluster(), ANSWER_SECONDS)
+        topic_metadata = await asyncio.wait_for(admin.describe_topics(list(names)), ANSWER_SECONDS)
     except (KafkaError, TimeoutError) as cause:
-        raise silent(cluster) from cause
+        raise no_answer(cluster) from cause
     finally:
         await admin.close()
-    slots = [
-        (names[each["topic"]], partition["partition"]) for each in found for partition in each["partitions"]
+    log_partitions = [
+        (names[each["topic"]], partition["partition"])
+        for each in topic_metadata
+        for partition in each["partitions"]
     ]
-    if missing := sorted(names.keys() - {cluster.topic(topic) for topic, _ in slots}):
+    if missing := sorted(names.keys() - {cluster.topic(topic) for topic, _ in log_partitions}):
         raise KafkaUnavailable(
             f"Kafka at {cluster.brokers} has no topic {', '.join(missing)}: run `leadstream topics create`."
         )
-    return Described(str(told["cluster_id"]), sorted(slots))
+    return Described(str(description["cluster_id"]), sorted(log_partitions))
 
 
 async def follow(
@@ -101,16 +99,15 @@ async def follow(
     stop: threading.Event,
     positions: Positions,
     take: Take,
-    going: Callable[[str | None], None],
+    report: Callable[[str | None], None],
     watch: Watch | None = None,
     member: str | None = None,
 ) -> None:
-    """Until `stop` is set; `going` is called whenever the cluster has been heard, with the reason if a
-    partition cannot be read on (it is looked at again until somebody skips it); `watch` after each
-    batch. `member` names who
-    follows across restarts: the group waits for it instead of sharing its partitions out.
+    """Follows until `stop` is set. Calls `report` whenever the cluster has answered: with a reason if a partition is
+    unreadable (it is tried again until an operator skips the record), else with None. Calls `watch` after each batch.
+    `member` makes it a static member: the group keeps its partitions over a restart.
 
-    Raises KafkaAway, PositionLost, whatever `positions` and `take` raise, and aiokafka's errors.
+    Raises KafkaUnavailable, PositionOutOfRange, whatever `positions` and `take` raise, and aiokafka's errors.
     """
     names = sorted(set(topics))
     consumer = AIOKafkaConsumer(
@@ -130,8 +127,8 @@ async def follow(
         try:
             await asyncio.wait_for(consumer.start(), JOIN_SECONDS)
         except TimeoutError as cause:
-            raise silent(cluster) from cause
-        following = _Following(cluster, consumer, members, positions, take, going, watch)
+            raise no_answer(cluster) from cause
+        following = _Following(cluster, consumer, members, positions, take, report, watch)
         while not stop.is_set():
             await following.step()
     finally:
@@ -139,22 +136,22 @@ async def follow(
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
-    """What the group gave us last. Does nothing by itself: aiokafka swallows what a listener raises."""
+    """The last assignment. Does nothing else: aiokafka swallows what a listener raises."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.turn = 0
-        """Counts what the group decides."""
-        self.slots: list[LogPartition] | None = None
-        """None while it decides."""
+        """Counts assignments and revocations."""
+        self.log_partitions: list[LogPartition] | None = None
+        """None during a rebalance."""
 
     def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
         self.turn += 1
-        self.slots = None
+        self.log_partitions = None
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self.turn += 1
-        self.slots = sorted((self._cluster.name_of(p.topic), p.partition) for p in assigned)
+        self.log_partitions = sorted((self._cluster.name_of(p.topic), p.partition) for p in assigned)
 
 
 class _Following:
@@ -165,7 +162,7 @@ class _Following:
         members: _Membership,
         positions: Positions,
         take: Take,
-        going: Callable[[str | None], None],
+        report: Callable[[str | None], None],
         watch: Watch | None,
     ) -> None:
         self._cluster = cluster
@@ -173,38 +170,38 @@ class _Following:
         self._members = members
         self._positions = positions
         self._take = take
-        self._going = going
+        self._report = report
         self._watch = watch
         self._reader = ChunkReader(consumer, cluster)
-        self._placed: int | None = None
-        """The turn whose partitions stand where they should; None: they are to be placed anew."""
-        self._stuck: dict[LogPartition, str] = {}
-        """Partitions that cannot be read on, and why; the others are."""
+        self._positioned_turn: int | None = None
+        """The turn for which every partition was positioned; None: positions must be asked for again."""
+        self._unreadable: dict[LogPartition, str] = {}
+        """Unreadable partitions, and why. The others are read on."""
         self._look_again_at = 0.0
         self._next: dict[LogPartition, int] = {}
-        """What was taken, per partition."""
+        """The position after what the taker took, per partition."""
         self._committed: dict[LogPartition, int] = {}
-        self._commit_at = self._heard_at = self._got_at = _now()
+        self._commit_at = self._answered_at = self._received_at = _now()
 
     async def step(self) -> None:
-        """Reads and hands over once, or finds out what stands in the way."""
+        """Reads and hands over once, or finds out why nothing comes."""
         turn = self._members.turn
-        if self._members.slots is None:
+        if self._members.log_partitions is None:
             await self._wait_for_members()
-        elif self._placed != turn:
-            await self._place(turn, self._members.slots)
+        elif self._positioned_turn != turn:
+            await self._seek_to_positions(turn, self._members.log_partitions)
         else:
             chunks = await self._read()
             if turn == self._members.turn:
                 await self._hand_over(turn, chunks)
                 await self._commit(turn)
-                self._show()
-        if _now() - self._heard_at > QUIET_SECONDS:
-            await self._ask()
+                self._report_backlog()
+        if _now() - self._answered_at > QUIET_SECONDS:
+            await self._check_cluster()
 
     async def _wait_for_members(self) -> None:
-        """Reading is how aiokafka tells an error and learns that we are alive. What it gives is dropped:
-        every partition is placed anew afterwards.
+        """Reads during a rebalance: aiokafka reports errors only to a caller that reads. The records are dropped: every
+        partition is positioned again afterwards.
         """
         try:
             await asyncio.wait_for(self._consumer.getmany(timeout_ms=200, max_records=1), READ_SECONDS)
@@ -214,149 +211,174 @@ class _Following:
             if not is_about_content(error):
                 raise
 
-    async def _place(self, turn: int, slots: Sequence[LogPartition]) -> None:
-        partitions = {slot: self._reader.partition(slot) for slot in slots}
-        found = await self._answered(self._consumer.beginning_offsets(list(partitions.values())))
-        starts = {slot: found[partition] for slot, partition in partitions.items()}
-        places = await asyncio.to_thread(self._positions, starts)
-        for slot, position in places.items():
-            if position < starts[slot]:
-                end = await self._answered(self._consumer.end_offsets([partitions[slot]]))
-                raise PositionOutOfRange(slot, position, starts[slot], end[partitions[slot]])
+    async def _seek_to_positions(self, turn: int, log_partitions: Sequence[LogPartition]) -> None:
+        partitions = {
+            log_partition: self._reader.partition(log_partition) for log_partition in log_partitions
+        }
+        beginnings = await self._await_answer(self._consumer.beginning_offsets(list(partitions.values())))
+        starts = {log_partition: beginnings[partition] for log_partition, partition in partitions.items()}
+        positions = await asyncio.to_thread(self._positions, starts)
+        for log_partition, position in positions.items():
+            if position < starts[log_partition]:
+                end = await self._await_answer(self._consumer.end_offsets([partitions[log_partition]]))
+                raise PositionOutOfRange(
+                    log_partition, position, starts[log_partition], end[partitions[log_partition]]
+                )
         if turn != self._members.turn:
             return
         self._reader.forget()
-        for slot, position in places.items():
-            self._reader.seek(slot, position)
-        self._stuck = {}
-        self._next, self._committed = dict(places), {}
-        self._placed = turn
-        self._got_at = _now()
-        self._heard()
+        for log_partition, position in positions.items():
+            self._reader.seek(log_partition, position)
+        self._unreadable = {}
+        self._next, self._committed = dict(positions), {}
+        self._positioned_turn = turn
+        self._received_at = _now()
+        self._cluster_answered()
 
     async def _read(self) -> list[Chunk]:
         try:
-            if not self._members.slots:  # more members than partitions
+            if not self._members.log_partitions:  # more members than partitions
                 await asyncio.sleep(READ_SECONDS)
                 return []
-            if self._stuck and _now() >= self._look_again_at:
-                self._consumer.resume(*map(self._reader.partition, self._stuck))
-                self._stuck.clear()
-            slots = [slot for slot in self._reader.slots if slot not in self._stuck]
-            if not slots:
+            if self._unreadable and _now() >= self._look_again_at:
+                self._consumer.resume(*map(self._reader.partition, self._unreadable))
+                self._unreadable.clear()
+            log_partitions = [
+                log_partition
+                for log_partition in self._reader.log_partitions
+                if log_partition not in self._unreadable
+            ]
+            if not log_partitions:
                 await asyncio.sleep(READ_SECONDS)
-            return await self._passed(
-                await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=slots)
+            return await self._without_unreadable(
+                await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=log_partitions)
             )
         except NoOffsetForPartitionError:
-            return []  # of the moment between the assignment and its seeks
+            return []  # between the assignment and its seeks
         except OffsetOutOfRangeError as cause:
-            self._placed = None
+            self._positioned_turn = None
             for partition, position in cause.args[0].items():
-                first = (await self._answered(self._consumer.beginning_offsets([partition])))[partition]
-                end = (await self._answered(self._consumer.end_offsets([partition])))[partition]
+                first = (await self._await_answer(self._consumer.beginning_offsets([partition])))[partition]
+                end = (await self._await_answer(self._consumer.end_offsets([partition])))[partition]
                 if not first <= position <= end:
-                    slot = self._cluster.name_of(partition.topic), partition.partition
-                    raise PositionOutOfRange(slot, position, first, end) from cause
+                    log_partition = self._cluster.name_of(partition.topic), partition.partition
+                    raise PositionOutOfRange(log_partition, position, first, end) from cause
             return []
 
-    async def _passed(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """Without those that nobody can read, if nobody has asked to skip them."""
-        passed = []
+    async def _without_unreadable(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """The chunks that can be read, or that an operator has skipped; the other partitions are paused."""
+        readable = []
         for chunk in chunks:
             try:
-                passed.append(await pass_skipped(self._cluster, chunk))
+                readable.append(await pass_skipped(self._cluster, chunk))
             except LogUnreadableError as error:
-                self._stuck[error.slot] = str(error)
+                self._unreadable[error.slot] = str(error)
                 self._look_again_at = _now() + LOOK_AGAIN_SECONDS
                 self._reader.seek(error.slot, error.position)
                 self._consumer.pause(
                     self._reader.partition(error.slot)
-                )  # or it would be asked for again and again
-                self._heard()
-        return passed
+                )  # else aiokafka would fetch it in a loop
+                self._cluster_answered()
+        return readable
 
     async def _hand_over(self, turn: int, chunks: Sequence[Chunk]) -> None:
         if chunks:
-            self._got_at = _now()
-            self._heard()
+            self._received_at = _now()
+            self._cluster_answered()
         for batch in batches(chunks, MOST_RECORDS, MOST_BYTES):
             taken = await asyncio.to_thread(self._take, batch)
             if not taken:
-                self._placed = None
+                self._positioned_turn = None
                 return
             self._next.update({(chunk.topic, chunk.partition): chunk.next for chunk in batch})
             if turn != self._members.turn:
                 return
 
-    def _show(self) -> None:
+    def _report_backlog(self) -> None:
         if self._watch is not None:
             ends = {
-                slot: self._consumer.last_stable_offset(self._reader.partition(slot)) for slot in self._next
+                log_partition: self._consumer.last_stable_offset(self._reader.partition(log_partition))
+                for log_partition in self._next
             }
-            self._watch({slot: max(0, (ends[slot] or at) - at) for slot, at in self._next.items()})
+            self._watch(
+                {
+                    log_partition: max(0, (ends[log_partition] or at) - at)
+                    for log_partition, at in self._next.items()
+                }
+            )
 
     async def _commit(self, turn: int) -> None:
-        """Now and then, for monitors. The taker's positions are what counts, so a failure is none."""
+        """Commits offsets from time to time, for monitors. A failure is ignored: the taker's positions count."""
         if turn != self._members.turn or _now() < self._commit_at:
             return
-        moved = {slot: at for slot, at in self._next.items() if self._committed.get(slot) != at}
-        if not moved:
+        changed = {
+            log_partition: at
+            for log_partition, at in self._next.items()
+            if self._committed.get(log_partition) != at
+        }
+        if not changed:
             return
         self._commit_at = _now() + COMMIT_SECONDS
         with suppress(KafkaError, IllegalStateError, TimeoutError):
-            offsets = {self._reader.partition(slot): at for slot, at in moved.items()}
+            offsets = {self._reader.partition(log_partition): at for log_partition, at in changed.items()}
             await asyncio.wait_for(self._consumer.commit(offsets), ANSWER_SECONDS)
-            self._committed.update(moved)
+            self._committed.update(changed)
 
-    async def _ask(self) -> None:
-        """Whether the cluster is there, and whether it has records that do not come."""
-        partitions = [self._reader.partition(slot) for slot in self._members.slots or ()]
+    async def _check_cluster(self) -> None:
+        """Raises KafkaUnavailable if the cluster does not answer, or holds records that do not come."""
+        partitions = [
+            self._reader.partition(log_partition) for log_partition in self._members.log_partitions or ()
+        ]
         if not partitions:
             topic = min(self._consumer.subscription())
             partitions = [TopicPartition(topic, 0)]
-        ends = await self._answered(self._consumer.end_offsets(partitions))
+        ends = await self._await_answer(self._consumer.end_offsets(partitions))
         behind = [
-            slot
-            for slot, at in self._next.items()
-            if slot not in self._stuck and ends.get(self._reader.partition(slot), at) > at
+            log_partition
+            for log_partition, at in self._next.items()
+            if log_partition not in self._unreadable
+            and ends.get(self._reader.partition(log_partition), at) > at
         ]
-        if behind and self._placed == self._members.turn and _now() - self._got_at > STUCK_SECONDS:
+        if (
+            behind
+            and self._positioned_turn == self._members.turn
+            and _now() - self._received_at > STUCK_SECONDS
+        ):
             raise KafkaUnavailable(
                 f"Kafka at {self._cluster.brokers} sends nothing of {behind[0][0]}/{behind[0][1]}."
             )
-        self._heard()
+        self._cluster_answered()
 
-    async def _answered(
-        self, asked: "asyncio.Future[dict[TopicPartition, int]]"
+    async def _await_answer(
+        self, request: "asyncio.Future[dict[TopicPartition, int]]"
     ) -> dict[TopicPartition, int]:
         try:
-            return await asyncio.wait_for(asked, ANSWER_SECONDS)
+            return await asyncio.wait_for(request, ANSWER_SECONDS)
         except (KafkaError, TimeoutError) as cause:
-            raise silent(self._cluster) from cause
+            raise no_answer(self._cluster) from cause
 
-    def _heard(self) -> None:
-        self._heard_at = _now()
-        self._going(next(iter(self._stuck.values()), None))
+    def _cluster_answered(self) -> None:
+        self._answered_at = _now()
+        self._report(next(iter(self._unreadable.values()), None))
 
 
 async def pass_skipped(cluster: Cluster, chunk: Chunk) -> Chunk:
-    """The chunk, whose unreadable record (it has no other) says why it is skipped. Raises LogUnreadableError if
-    nobody has asked to skip it.
+    """The chunk, whose only record says, if it is unreadable, why it is skipped. Raises LogUnreadableError if no
+    operator has skipped it.
     """
     if not chunk.records or (broken := chunk.records[0].unreadable) is None:
         return chunk
     record = chunk.records[0]
-    slot = chunk.topic, chunk.partition
-    reason = skip_reason(record, (await fetch_skips(cluster, [slot])).get(slot, {}))
+    log_partition = chunk.topic, chunk.partition
+    reason = skip_reason(record, (await fetch_skips(cluster, [log_partition])).get(log_partition, {}))
     if reason is None:
         raise LogUnreadableError(record, broken)
     return chunk._replace(records=[record._replace(unreadable=broken._replace(reason=reason))])
 
 
 def batches(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[Chunk]]:
-    """The same chunks in the same order, cut so that no batch holds more than so many records, or more
-    bytes unless one record does.
+    """The same chunks in the same order, cut into batches of at most `records` records and `size` bytes. A larger
+    record is a batch of its own.
     """
     batch: list[Chunk] = []
     left, room = records, size
@@ -377,7 +399,7 @@ def batches(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[C
         yield batch
 
 
-def silent(cluster: Cluster) -> KafkaUnavailable:
+def no_answer(cluster: Cluster) -> KafkaUnavailable:
     return KafkaUnavailable(f"Kafka at {cluster.brokers} does not answer.")
 
 

@@ -1,9 +1,9 @@
-"""When workers and projections started, ended and paused, on record in Kafka: a process that ends again and again is
-new each time and remembers nothing, and whoever asks may be on another machine.
+"""The journal in Kafka: when workers and projections started, ended, paused and resumed. A process that crashes again and
+again remembers nothing of it, and the doctor may run on another machine.
 
-The notes stand beside offsets (as their metadata) of a group that nobody joins. So it needs no topic and no database,
-which a worker does not have, and Kafka forgets the notes a week after the last one. Two processes that write at the
-very same moment may lose one note: these are for people and alerts, and nothing is decided by them.
+The notes are the metadata of offsets of a consumer group that nobody joins. This needs no topic, and no database, which a
+worker does not have; Kafka deletes the notes a week after the last one. Two processes that write at the same moment may
+lose one note: the notes are for people and alerts, and no code decides by them.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Happened = Literal["started", "ended", "fenced", "paused", "resumed"]
 
 RECENT_SECONDS: Final = 1_800
 MOST_BYTES: Final = 4_000
-"""Of the notes beside one offset; brokers take 4096. The oldest go first."""
+"""Of the notes at one offset: brokers accept 4096. The oldest are dropped first."""
 _SECONDS = 5.0
 _START_SECONDS = 5.0
 _END_SECONDS = 3.0
@@ -45,13 +45,13 @@ class JournalNote(NamedTuple):
     """In seconds."""
     process: Process
     name: str
-    """The same whenever that process is started again."""
+    """The same after each start of that process."""
     happened: Happened
     why: str = ""
 
 
 def restarts(notes: Iterable[JournalNote], now: int) -> dict[str, int]:
-    """How often, of late, the worker (the projection) was started that was started most often; and how many were
+    """The most starts of any one worker, and of any one projection, within RECENT_SECONDS; and how many workers were
     `fenced`.
     """
     recent = [note for note in notes if note.at > now - RECENT_SECONDS]
@@ -63,15 +63,15 @@ def restarts(notes: Iterable[JournalNote], now: int) -> dict[str, int]:
 
 
 async def notes(admin: AIOKafkaAdminClient, cluster: Cluster, partitions: int) -> list[JournalNote]:
-    """What is on record, oldest first. Raises KafkaError."""
-    slots = [TopicPartition(cluster.topic(EVENTS), number) for number in range(partitions)]
-    found = await admin.list_consumer_group_offsets(cluster.journal_group, partitions=slots)
-    kept = [note for beside in found.values() for note in _read(beside.metadata)]
-    return sorted(kept, key=lambda note: note.at)
+    """All notes, oldest first. Raises KafkaError."""
+    noted_at = [TopicPartition(cluster.topic(EVENTS), number) for number in range(partitions)]
+    offsets = await admin.list_consumer_group_offsets(cluster.journal_group, partitions=noted_at)
+    recorded = [note for beside in offsets.values() for note in _read(beside.metadata)]
+    return sorted(recorded, key=lambda note: note.at)
 
 
 class Journal:
-    """Of one process. Nothing raises, and nothing waits for long for a broker that is away."""
+    """The journal of one process. Nothing raises, and nothing waits long for an unavailable broker."""
 
     def __init__(self, cluster: Cluster, process: Process, name: str) -> None:
         self._cluster = cluster
@@ -81,20 +81,20 @@ class Journal:
         self._starting: threading.Timer | None = None
 
     def started(self) -> None:
-        """Noted a little later: a process has more urgent things to do when it starts."""
+        """Writes the note a little later: a starting process has more urgent work."""
         self._starting = threading.Timer(_START_SECONDS, self.note, ["started"])
         self._starting.daemon = True
         self._starting.start()
 
     def ended(self, happened: Happened, why: str) -> None:
-        """Returns once that is noted, or after a moment; a start that was not noted yet is, too."""
+        """Writes the note, and before it a start that is not written yet. Returns when they are written, or after a few seconds."""
         if self._starting is not None and self._starting.is_alive():
             self._starting.cancel()
             self.note("started").join(_END_SECONDS)
         self.note(happened, why).join(_END_SECONDS)
 
     def note(self, happened: Happened, why: str = "") -> threading.Thread:
-        """Writes it from a thread of its own, which may be waited for."""
+        """Writes a note in a thread of its own, which the caller may join."""
         note = JournalNote(int(time.time()), self._process, self._name, happened, why[:_LONGEST])
         thread = threading.Thread(target=self._write, args=(note,), name="journal", daemon=True)
         thread.start()
@@ -106,7 +106,7 @@ class Journal:
                 try:
                     asyncio.run(asyncio.wait_for(_add(self._cluster, note), _SECONDS))
                 except (KafkaError, TimeoutError) as cause:
-                    _log.debug("a note on this process could not be written", cause=repr(cause))
+                    _log.debug("the journal could not be written", cause=repr(cause))
                     time.sleep(_PAUSE_SECONDS)
                 else:
                     return
@@ -118,18 +118,18 @@ async def _add(cluster: Cluster, note: JournalNote) -> None:
     try:
         await admin.start()
         topic = cluster.topic(EVENTS)
-        there = [
+        topics = [
             each for each in await admin.describe_topics() if each["topic"] == topic
-        ]  # asked of all: makes none
-        if not there:
+        ]  # all topics: asking for one by name may create it
+        if not topics:
             return
-        slot = TopicPartition(topic, crc32(note.name.encode()) % len(there[0]["partitions"]))
-        found = await admin.list_consumer_group_offsets(cluster.journal_group, partitions=[slot])
-        text = _written([*(_read(found[slot].metadata) if slot in found else ()), note])
+        partition = TopicPartition(topic, crc32(note.name.encode()) % len(topics[0]["partitions"]))
+        offsets = await admin.list_consumer_group_offsets(cluster.journal_group, partitions=[partition])
+        text = _written([*(_read(offsets[partition].metadata) if partition in offsets else ()), note])
         await consumer.start()
-        consumer.assign([slot])
-        consumer.pause(slot)  # nothing is read
-        await consumer.commit({slot: OffsetAndMetadata(0, text)})
+        consumer.assign([partition])
+        consumer.pause(partition)  # nothing is read
+        await consumer.commit({partition: OffsetAndMetadata(0, text)})
     finally:
         with suppress(KafkaError):
             await consumer.stop()
@@ -143,7 +143,7 @@ def _read(text: str | None) -> list[JournalNote]:
 
 
 def _written(notes: Sequence[JournalNote]) -> str:
-    kept = list(notes)
-    while len(text := json.encode(kept)) > MOST_BYTES:
-        kept.pop(0)
+    recorded = list(notes)
+    while len(text := json.encode(recorded)) > MOST_BYTES:
+        recorded.pop(0)
     return text.decode()

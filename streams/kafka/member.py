@@ -1,7 +1,7 @@
 """A member of the workers' group: one aiokafka consumer, which hands chunks to the host of an engine's worker.
 
-It joins, stays a member, says what it owns, and reads what has room. It commits nothing and folds nothing:
-where to read from is the worker's to say.
+It joins, stays a member, reports what it owns, and reads the partitions whose queue has room. It commits nothing and
+folds nothing; the worker decides where to read from.
 """
 
 import asyncio
@@ -17,40 +17,40 @@ from streams.kafka.private_names import close
 from streams.kafka.reading import COMMITTED, ChunkReader
 
 READ_SECONDS = 0.25
-"""How long a read waits when nothing comes."""
+"""How long a read waits for records."""
 MOST_RECORDS = 20_000
-"""Of one read; what a partition's queue may hold is the engine's to say."""
+"""In one read. The engine bounds what a partition's queue holds."""
 FETCH_BYTES = 2 * 1024 * 1024
 SESSION_MS = 10_000
 HEARTBEAT_MS = 3_000
 REBALANCE_MS = 60_000
 FOREVER_MS = 2**31 - 1
 LEAVING_SECONDS = 2.0
-"""For leaving the group, which takes a broker that answers."""
+"""For leaving the group, which needs a broker that answers."""
 
 _NOWHERE = TopicPartition("", 0)
 
 
 class MemberHost(Protocol):
-    """Whom a member tells what happens to it."""
+    """What a member calls."""
 
-    async def assigned(self, slots: Collection[LogPartition]) -> None:
-        """All that this member owns from now on."""
+    async def assigned(self, log_partitions: Collection[LogPartition]) -> None:
+        """Gets everything that this member owns from now on."""
 
     async def revoked(self) -> None:
-        """It owns nothing until it is assigned again."""
+        """Called when the member owns nothing until the next assignment."""
 
-    def full(self, slot: LogPartition) -> bool:
-        """Whether nothing is to be read of it now."""
+    def full(self, log_partition: LogPartition) -> bool:
+        """Whether the partition must not be read now."""
 
     async def hand_over(self, chunk: Chunk) -> None: ...
 
     def fail(self, error: BaseException) -> None:
-        """Called when this is no member any more."""
+        """Called when the membership has ended with an error."""
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
-    """`worker_id` makes it a static member: the group waits for it to come back."""
+    """`worker_id` makes it a static member: the group keeps its partitions over a restart."""
 
     def __init__(
         self,
@@ -71,20 +71,20 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
             group_instance_id=worker_id,
             partition_assignment_strategy=(bucket_assignor(buckets, worker_id),),
             enable_auto_commit=False,
-            auto_offset_reset="none",  # where to read is the engine's to say; a lost position must show
+            auto_offset_reset="none",  # the engine decides where to read; a position out of range must raise
             isolation_level=COMMITTED,
             fetch_max_wait_ms=int(READ_SECONDS * 1000),
             max_partition_fetch_bytes=FETCH_BYTES,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
             rebalance_timeout_ms=REBALANCE_MS,
-            max_poll_interval_ms=FOREVER_MS,  # while all restores or is full, nothing is read
+            max_poll_interval_ms=FOREVER_MS,  # nothing is read while everything restores or is full
         )
         self._reader = ChunkReader(self._consumer, cluster)
         self._consumer.subscribe([cluster.topic(topic) for topic in topics], listener=self)
 
     def start(self) -> None:
-        """Joins the group; what it owns comes later, and what fails, through the host."""
+        """Joins the group. Assignments and failures come later, through the host."""
         self._following = asyncio.create_task(self._follow(), name="member")
 
     async def stop(self) -> None:
@@ -94,36 +94,38 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
             await asyncio.wait({self._following})
         await close(self._consumer, LEAVING_SECONDS)
 
-    def read_from(self, slot: LogPartition, position: int) -> None:
-        """`seek` of the engine's worker."""
-        if self._reader.partition(slot) in self._consumer.assignment():
-            self._reader.seek(slot, position)
+    def read_from(self, log_partition: LogPartition, position: int) -> None:
+        """The `seek` of the engine's worker."""
+        if self._reader.partition(log_partition) in self._consumer.assignment():
+            self._reader.seek(log_partition, position)
 
     def has_room(self) -> None:
-        """What was full, or restoring, may be read."""
+        """Called when a partition that was full or restoring may be read."""
         self._room.set()
 
     def ends(self) -> dict[LogPartition, int]:
-        """Up to where each partition is known to hold what is committed."""
-        ends = {self._slot(p): self._consumer.last_stable_offset(p) for p in self._consumer.assignment()}
-        return {slot: end for slot, end in ends.items() if end is not None and end >= 0}
+        """The end of what is committed in each partition, as far as it is known."""
+        ends = {
+            self._log_partition(p): self._consumer.last_stable_offset(p) for p in self._consumer.assignment()
+        }
+        return {log_partition: end for log_partition, end in ends.items() if end is not None and end >= 0}
 
     async def on_partitions_revoked(self, _revoked: Iterable[TopicPartition]) -> None:
-        """What is being read belongs to the assignment that ends."""
+        """Drops what is being read: it belongs to the assignment that ends."""
         self._reader.forget()
         try:
             await self._host.revoked()
-        except Exception as error:  # noqa: BLE001 - aiokafka would log it, and go on with a member that folds nothing
+        except Exception as error:  # noqa: BLE001 - aiokafka would only log it, and go on with a member that folds nothing
             self._host.fail(error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._reader.forget()  # a seek may have come since
+        self._reader.forget()  # a seek may have come meanwhile
         try:
-            await self._host.assigned([self._slot(partition) for partition in assigned])
+            await self._host.assigned([self._log_partition(partition) for partition in assigned])
         except Exception as error:  # noqa: BLE001 - as above
             self._host.fail(error)
 
-    def _slot(self, partition: TopicPartition) -> LogPartition:
+    def _log_partition(self, partition: TopicPartition) -> LogPartition:
         return self._cluster.name_of(partition.topic), partition.partition
 
     async def _follow(self) -> None:
@@ -133,16 +135,20 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
                 for chunk in await self._read():
                     await self._host.hand_over(chunk)
                 await asyncio.sleep(0)
-        except Exception as error:  # noqa: BLE001 - whatever it is, we are no member any more
+        except Exception as error:  # noqa: BLE001 - whatever it is, the membership has ended
             self._host.fail(error)
 
     async def _read(self) -> list[Chunk]:
-        """What has come of what has room; ends early when more has it. A read takes its records in its last
-        step, so that one which is cancelled has taken none.
+        """Reads the partitions that have room; returns early when more of them have. A read takes its records in its last
+        step, so a cancelled read has taken none.
         """
         self._room.clear()
-        roomy = [slot for slot in self._reader.slots if not self._host.full(slot)]
-        if roomy and len(roomy) == len(self._reader.slots):
+        roomy = [
+            log_partition
+            for log_partition in self._reader.log_partitions
+            if not self._host.full(log_partition)
+        ]
+        if roomy and len(roomy) == len(self._reader.log_partitions):
             return await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=roomy)
         room = asyncio.create_task(self._room.wait())
         reading = asyncio.create_task(
@@ -157,7 +163,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
         return [] if reading.cancelled() else reading.result()
 
     async def _idle(self) -> list[Chunk]:
-        """Aiokafka says only to a caller that reads that a membership has failed: here it reads nothing."""
+        """Reads nothing: aiokafka reports a failed membership only to a caller that reads."""
         await self._consumer.getmany(_NOWHERE)
         await asyncio.sleep(READ_SECONDS)
         return []

@@ -23,21 +23,21 @@ Tallies = Callable[[], Mapping[str, TaskCounts]]
 
 
 class WorkerMetrics:
-    """Of one worker. `stages` show with zeros while nothing of theirs is owned."""
+    """The metrics of one worker. `stages` show zeros while the worker owns none of their shards."""
 
     def __init__(self, stages: Iterable[str], status: Status, ends: Ends, tallies: Tallies) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)  # process_start_time_seconds tells restarts
-        about = "Time of one round: folding what waited and committing it, in one transaction."
-        self._rounds = Histogram(
+        ProcessCollector(registry=self._registry)  # process_start_time_seconds shows restarts
+        about = "Time to fold what waited and to commit it, in one transaction."
+        self._commits = Histogram(
             "leadstream_worker_round_seconds", about, buckets=_SECONDS, registry=self._registry
         )
         self._shards = _Shards(tuple(stages), status, ends, tallies)
         self._registry.register(self._shards)
 
-    def round(self, _records: int, seconds: float) -> None:
-        """`observe` of the engine's worker."""
-        self._rounds.observe(seconds)
+    def observe_commit(self, _records: int, seconds: float) -> None:
+        """The `observe` of the engine's worker."""
+        self._commits.observe(seconds)
 
     def exposition(self) -> bytes:
         """What Prometheus scrapes."""
@@ -59,7 +59,7 @@ class _Shards(Collector):
         )
         yield self._counted(
             "dead_letters",
-            "Records that this worker could not read or was told to pass over, by stage.",
+            "Records that this worker could not read or that an operator skipped, by stage.",
             lambda tally: tally.dead_letters,
         )
         yield self._counted(
@@ -75,8 +75,8 @@ class _Shards(Collector):
         )
         yield self._counted(
             "lost_positions",
-            "Positions that the log let go (by its retention) before this worker had folded them: events that count nowhere. "
-            "Keep the log longer, or let workers never stand still for so long.",
+            "Positions that retention deleted before this worker had folded them: their events count nowhere. "
+            "Keep the log longer, or keep workers from being down for so long.",
             lambda tally: tally.removed,
         )
         yield GaugeMetricFamily(
@@ -87,7 +87,10 @@ class _Shards(Collector):
         yield self._ages(shards)
         yield self._by_stage("shards", "Shards that this worker owns, by stage.", shards, lambda _: 1)
         yield self._by_stage(
-            "keys", "Visitors or leads whose state is held, by stage.", shards, lambda shard: shard.keys
+            "keys",
+            "Visitors or leads whose state this worker owns, by stage.",
+            shards,
+            lambda shard: shard.keys,
         )
         yield self._by_stage(
             "state_bytes",
@@ -97,7 +100,7 @@ class _Shards(Collector):
         )
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: so that registering asks for no status."""
+        """Nothing, so that registering reads no status."""
         return iter(())
 
     def _lags(self, shards: Sequence[ShardStatus]) -> Metric:

@@ -1,7 +1,6 @@
-"""What a worker says of itself over HTTP: its shards, for people and for programs. Pure; no I/O.
+"""The pages of a worker: its shards, as HTML and JSON. Pure; no I/O.
 
-Shows how far things are, never what they hold: no key, no record, nothing a producer sent but names of
-topics of ours.
+They show progress, never content: no key, no record, nothing that a producer sent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ REFRESH_SECONDS = 2
 
 
 class WorkerSummary(NamedTuple):
-    """What is shown of the worker as a whole. `reason` says why it is not ready."""
+    """The worker as a whole. `reason`: why it is not ready."""
 
     group: str
     worker_id: str | None
@@ -43,20 +42,20 @@ def as_html(worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[
     if not rows:
         body = f'<tr><td colspan="{len(_COLUMNS)}">This worker owns no shard.</td></tr>'
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    said = "ready" if worker.reason is None else worker.reason
+    status = "ready" if worker.reason is None else worker.reason
     name = f", worker {worker.worker_id}" if worker.worker_id else ""
     return _PAGE.format(
         refresh=REFRESH_SECONDS,
         group=escape(worker.group),
-        said=escape(said),
-        who=escape(f"group {worker.group}{name}, {worker.buckets} buckets, {len(rows)} shards here"),
+        status=escape(status),
+        description=escape(f"group {worker.group}{name}, {worker.buckets} buckets, {len(rows)} shards here"),
         head=head,
         body=body,
     )
 
 
 def reason(shards: Sequence[ShardStatus], *, assigned: bool) -> str | None:
-    """Why a worker is not ready; None: it is. One that owns nothing, since others own all, is."""
+    """Why a worker is not ready; None: it is ready. A worker without shards, since others own all, is ready."""
     if not assigned:
         return "waiting for partitions"
     restoring = sum(not shard.ready for shard in shards)
@@ -64,7 +63,7 @@ def reason(shards: Sequence[ShardStatus], *, assigned: bool) -> str | None:
 
 
 def percent(shard: ShardStatus) -> int:
-    """How much of its changelog is read."""
+    """The part of its changelog that is restored."""
     return min(100, shard.restored * 100 // shard.to_restore) if shard.to_restore else 0
 
 
@@ -101,7 +100,7 @@ def _cell(value: object) -> str:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Leadstream worker: {said}</title>
+<html lang="en"><head><meta charset="utf-8"><title>Leadstream worker: {status}</title>
 <meta http-equiv="refresh" content="{refresh}"><meta name="viewport" content="width=device-width">
 <style>
 :root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }}
@@ -112,7 +111,7 @@ th, td {{ padding: .3rem .7rem; text-align: left; border-bottom: 1px solid #8884
 th {{ font-weight: 600 }} .n {{ text-align: right; font-variant-numeric: tabular-nums }}
 tr.restoring td {{ background: #fa02 }}
 </style></head><body>
-<h1>Leadstream worker: {said}</h1><p>{who}. <a href="/tables.json">JSON</a> · <a href="/metrics">metrics</a></p>
+<h1>Leadstream worker: {status}</h1><p>{description}. <a href="/tables.json">JSON</a> · <a href="/metrics">metrics</a></p>
 <table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
 </body></html>
 """

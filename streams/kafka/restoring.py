@@ -1,7 +1,7 @@
-"""Reading changelogs back, and what else a worker asks Kafka when it opens its buckets.
+"""Restores state stores from changelogs, and answers what else a worker asks Kafka when it opens its task groups.
 
-Only what is committed is read, after the bucket was fenced, so nobody else can still add to it. A
-memory that stood somewhere in its changelog reads on from there.
+Only committed records are read, after the former owner was fenced, so nobody else can add to them. A state store
+reads on in its changelog from its own position.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -22,13 +22,13 @@ from streams.kafka.transactions import KafkaTransactions
 FETCH_BYTES = 4 * 1024 * 1024
 WAIT_SECONDS = 0.2
 AT_ONCE = 20_000
-"""Records between two looks at how far it is."""
+"""Records between two progress checks."""
 
 _log = structlog.get_logger(__name__)
 
 
 class KafkaBacking:
-    """`streams.engine.worker.Backing`; `partitions` are those of every topic of ours."""
+    """`streams.engine.worker.Backing`. Each of our topics has `partitions` partitions."""
 
     def __init__(self, cluster: Cluster, partitions: int) -> None:
         self.partitions = partitions
@@ -51,58 +51,67 @@ class KafkaBacking:
             await self._consumer.stop()
             self._consumer = None
 
-    def transactions(self, bucket: int) -> Transactions:
-        return KafkaTransactions(self._cluster, bucket, self.partitions)
+    def transactions(self, task_group: int) -> Transactions:
+        return KafkaTransactions(self._cluster, task_group, self.partitions)
 
-    async def beginnings(self, slots: Collection[LogPartition]) -> Mapping[LogPartition, int]:
-        partitions = {TopicPartition(self._cluster.topic(slot[0]), slot[1]): slot for slot in slots}
-        found = await self._started.beginning_offsets(list(partitions))
-        return {partitions[partition]: offset for partition, offset in found.items()}
+    async def beginnings(self, log_partitions: Collection[LogPartition]) -> Mapping[LogPartition, int]:
+        partitions = {
+            TopicPartition(self._cluster.topic(log_partition[0]), log_partition[1]): log_partition
+            for log_partition in log_partitions
+        }
+        offsets = await self._started.beginning_offsets(list(partitions))
+        return {partitions[partition]: offset for partition, offset in offsets.items()}
 
-    async def ends(self, places: Collection[TaskId]) -> Mapping[TaskId, int]:
-        partitions = {self._changelog(place): place for place in places}
-        found = await self._started.end_offsets(list(partitions))
-        return {partitions[partition]: offset for partition, offset in found.items()}
+    async def ends(self, tasks: Collection[TaskId]) -> Mapping[TaskId, int]:
+        partitions = {self._changelog(task): task for task in tasks}
+        offsets = await self._started.end_offsets(list(partitions))
+        return {partitions[partition]: offset for partition, offset in offsets.items()}
 
-    async def restore(self, memories: Mapping[TaskId, StateStore], opened: Callable[[TaskId], None]) -> None:
-        """Raises LogUnreadableError for a record that is none of a changelog, until it is skipped."""
-        places = {self._slot(place): place for place in memories}
-        skips = await self.skips(places)
-        positions = {slot: memories[place].changelog_position for slot, place in places.items()}
-        left = set(places)
+    async def restore(
+        self, state_stores: Mapping[TaskId, StateStore], opened: Callable[[TaskId], None]
+    ) -> None:
+        """Raises LogUnreadableError for a record that no changelog can hold, until an operator skips it."""
+        tasks = {self._log_partition(task): task for task in state_stores}
+        skips = await self.skips(tasks)
+        positions = {
+            log_partition: state_stores[task].changelog_position for log_partition, task in tasks.items()
+        }
+        left = set(tasks)
         async for chunks, ends in self._read(positions):
             for chunk in chunks:
-                slot = chunk.topic, chunk.partition
-                _restore(memories[places[slot]], chunk, skips.get(slot, {}))
-            for slot in list(left):
-                if memories[places[slot]].changelog_position >= ends[slot]:
-                    left.remove(slot)
-                    opened(places[slot])
+                log_partition = chunk.topic, chunk.partition
+                _restore(state_stores[tasks[log_partition]], chunk, skips.get(log_partition, {}))
+            for log_partition in list(left):
+                if state_stores[tasks[log_partition]].changelog_position >= ends[log_partition]:
+                    left.remove(log_partition)
+                    opened(tasks[log_partition])
 
-    async def parts_of(self, place: TaskId, key: str) -> Mapping[str, Record]:
-        slot = self._slot(place)
-        skips = (await self.skips([slot])).get(slot, {})
-        found = {}
-        async for chunks, _ in self._read({slot: 0}):
+    async def parts_of(self, task: TaskId, key: str) -> Mapping[str, Record]:
+        log_partition = self._log_partition(task)
+        skips = (await self.skips([log_partition])).get(log_partition, {})
+        parts = {}
+        async for chunks, _ in self._read({log_partition: 0}):
             for record in (record for chunk in chunks for record in chunk.records):
                 name, _, part = record.key.partition(SEPARATOR)
                 if name == key and part != TIMER and record.position not in skips:
-                    found[part] = record
-        return found
+                    parts[part] = record
+        return parts
 
     async def _read(
         self, positions: Mapping[LogPartition, int]
     ) -> AsyncIterator[tuple[Sequence[Chunk], Mapping[LogPartition, int]]]:
-        """What changelogs hold now from these positions on, with where they end; first nothing, with the ends."""
+        """Yields (chunks, ends): what the changelogs hold now from these positions on. The first chunks are empty."""
         consumer = self._started
         reader = ChunkReader(consumer, self._cluster, key_errors="surrogateescape")
-        partitions = {slot: reader.partition(slot) for slot in positions}
-        found = await consumer.end_offsets(list(partitions.values()))
-        ends = {slot: found[partition] for slot, partition in partitions.items()}
+        partitions = {log_partition: reader.partition(log_partition) for log_partition in positions}
+        offsets = await consumer.end_offsets(list(partitions.values()))
+        ends = {log_partition: offsets[partition] for log_partition, partition in partitions.items()}
         consumer.assign(list(partitions.values()))
-        for slot, position in positions.items():
-            reader.seek(slot, position)
-        left = {slot for slot, position in positions.items() if position < ends[slot]}
+        for log_partition, position in positions.items():
+            reader.seek(log_partition, position)
+        left = {
+            log_partition for log_partition, position in positions.items() if position < ends[log_partition]
+        }
         yield [], ends
         while left:
             chunks = await reader.read(seconds=WAIT_SECONDS, most=AT_ONCE, of=left)
@@ -114,8 +123,8 @@ class KafkaBacking:
             }
         consumer.assign([])
 
-    async def skips(self, slots: Collection[LogPartition]) -> Skips:
-        return await read_skips(self._started, self._cluster, slots)
+    async def skips(self, log_partitions: Collection[LogPartition]) -> Skips:
+        return await read_skips(self._started, self._cluster, log_partitions)
 
     @property
     def _started(self) -> AIOKafkaConsumer:
@@ -123,21 +132,23 @@ class KafkaBacking:
             raise RuntimeError("the backing was not started")
         return self._consumer
 
-    def _changelog(self, place: TaskId) -> TopicPartition:
-        return TopicPartition(self._cluster.changelog(place[0]), place[1])
+    def _changelog(self, task: TaskId) -> TopicPartition:
+        return TopicPartition(self._cluster.changelog(task[0]), task[1])
 
-    def _slot(self, place: TaskId) -> LogPartition:
-        return self._cluster.name_of(self._cluster.changelog(place[0])), place[1]
+    def _log_partition(self, task: TaskId) -> LogPartition:
+        return self._cluster.name_of(self._cluster.changelog(task[0])), task[1]
 
 
-def _restore(memory: StateStore, chunk: Chunk, skips: Mapping[int, str]) -> None:
+def _restore(state_store: StateStore, chunk: Chunk, skips: Mapping[int, str]) -> None:
     for record in chunk.records:
         broken = record.unreadable
         if broken is None and record.position not in skips:
             try:
-                memory.restore(record.key.encode(errors="surrogateescape"), record.value)
+                state_store.restore(record.key.encode(errors="surrogateescape"), record.value)
                 continue
-            except NewerCodec:  # no garbage: the version that wrote it reads it, and nobody may skip it
+            except (
+                NewerCodec
+            ):  # not damaged: the version that wrote it can read it, so it must not be skipped
                 raise
             except ValueError as error:
                 broken = Unreadable(str(error), record.position, record.position + 1)
@@ -151,4 +162,4 @@ def _restore(memory: StateStore, chunk: Chunk, skips: Mapping[int, str]) -> None
             position=record.position,
             reason=reason,
         )
-    memory.changelog_position = chunk.next
+    state_store.changelog_position = chunk.next

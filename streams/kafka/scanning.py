@@ -1,6 +1,6 @@
-"""Reads topics from a position up to the present, for who wants all of it once; joins no group.
+"""Reads topics once, from a position up to their ends; joins no group.
 
-Blocking calls, from one thread at a time; the consumer lives in a thread of its own and reads ahead.
+Its calls block, and are made from one thread at a time. The consumer runs in a thread of its own and reads ahead.
 """
 
 import asyncio
@@ -13,29 +13,28 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.record import Chunk, LogPartition
-from streams.kafka.cluster import Cluster
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.following import (
     ANSWER_SECONDS,
     Described,
-    KafkaUnavailable,
     PositionOutOfRange,
     describe,
+    no_answer,
     pass_skipped,
-    silent,
 )
 from streams.kafka.private_names import close
 from streams.kafka.reading import COMMITTED, ChunkReader
 
 SILENCE_SECONDS = 60.0
-"""So long records may take that are known to be there."""
+"""Until records that exist must have come."""
 READ_SECONDS = 0.05
-"""A read that finds only the mark of a transaction lasts so long."""
+"""How long a read waits; one that finds only a transaction marker waits in vain."""
 
 T = TypeVar("T")
 
 
 class Scanner:
-    """A context manager. Raises KafkaAway when the cluster does not answer or a topic is missing."""
+    """A context manager. Raises KafkaUnavailable when the cluster does not answer or a topic is missing."""
 
     described: Described
 
@@ -47,7 +46,7 @@ class Scanner:
         self._thread = threading.Thread(target=self._loop.run_forever, name="scanner", daemon=True)
         self._consumer: AIOKafkaConsumer | None = None
         self._reader: ChunkReader | None = None
-        self._place: tuple[LogPartition, int] | None = None
+        self._position: tuple[LogPartition, int] | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -71,11 +70,11 @@ class Scanner:
         """The position after the last that can be read."""
         return self._do(self._offsets(self._opened().end_offsets))
 
-    def read(self, slot: LogPartition, start: int, most: int) -> Chunk:
-        """What stands from `start` on, at most so many records. The caller knows that something does.
-        Raises PositionLost, LogUnreadableError.
+    def read(self, log_partition: LogPartition, start: int, most: int) -> Chunk:
+        """At most `most` records from `start` on, which must be below the end.
+        Raises PositionOutOfRange, LogUnreadableError.
         """
-        return self._do(self._read(slot, start, most))
+        return self._do(self._read(log_partition, start, most))
 
     async def _start(self) -> None:
         self.described = await describe(self._cluster, self._topics)
@@ -84,55 +83,61 @@ class Scanner:
             isolation_level=COMMITTED,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=20,  # a broker answers in order: whoever asks for ends waits for the fetch
+            fetch_max_wait_ms=20,  # a broker answers in order: a request for the ends waits for the fetch
         )
         self._reader = ChunkReader(self._consumer, self._cluster, key_errors=self._key_errors)
-        await self._answered(self._consumer.start())
+        await self._await_answer(self._consumer.start())
 
     async def _offsets(self, ask: Any) -> dict[LogPartition, int]:
-        partitions = {self._partition(slot): slot for slot in self.described.slots}
-        found = await self._answered(ask(list(partitions)))
-        return {slot: found[partition] for partition, slot in partitions.items()}
+        partitions = {
+            self._partition(log_partition): log_partition for log_partition in self.described.log_partitions
+        }
+        offsets = await self._await_answer(ask(list(partitions)))
+        return {log_partition: offsets[partition] for partition, log_partition in partitions.items()}
 
-    async def _read(self, slot: LogPartition, start: int, most: int) -> Chunk:
+    async def _read(self, log_partition: LogPartition, start: int, most: int) -> Chunk:
         if self._reader is None:
             raise RuntimeError("enter the scanner first")
-        if self._place != (slot, start):
+        if self._position != (log_partition, start):
             self._reader.forget()
-            self._opened().assign([self._partition(slot)])
-            self._reader.seek(slot, start)
+            self._opened().assign([self._partition(log_partition)])
+            self._reader.seek(log_partition, start)
         deadline = self._loop.time() + SILENCE_SECONDS
         while self._loop.time() < deadline:
             try:
                 chunks = await self._reader.read(seconds=READ_SECONDS, most=most)
             except OffsetOutOfRangeError as cause:
-                first = await self._answered(self._opened().beginning_offsets([self._partition(slot)]))
-                end = await self._answered(self._opened().end_offsets([self._partition(slot)]))
-                place = self._partition(slot)
-                raise PositionOutOfRange(slot, start, first[place], end[place]) from cause
+                first = await self._await_answer(
+                    self._opened().beginning_offsets([self._partition(log_partition)])
+                )
+                end = await self._await_answer(self._opened().end_offsets([self._partition(log_partition)]))
+                partition = self._partition(log_partition)
+                raise PositionOutOfRange(log_partition, start, first[partition], end[partition]) from cause
             except KafkaError as cause:
                 raise KafkaUnavailable(
                     f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}."
                 ) from cause
             if chunks:
                 chunk = await pass_skipped(self._cluster, chunks[0])
-                self._place = slot, chunk.next
+                self._position = log_partition, chunk.next
                 return chunk
-        raise KafkaUnavailable(f"Kafka at {self._cluster.brokers} sends nothing of {slot[0]}/{slot[1]}.")
+        raise KafkaUnavailable(
+            f"Kafka at {self._cluster.brokers} sends nothing of {log_partition[0]}/{log_partition[1]}."
+        )
 
-    def _partition(self, slot: LogPartition) -> TopicPartition:
-        return TopicPartition(self._cluster.topic(slot[0]), slot[1])
+    def _partition(self, log_partition: LogPartition) -> TopicPartition:
+        return TopicPartition(self._cluster.topic(log_partition[0]), log_partition[1])
 
     def _opened(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             raise RuntimeError("enter the scanner first")
         return self._consumer
 
-    async def _answered(self, asked: Coroutine[Any, Any, Any]) -> Any:
+    async def _await_answer(self, request: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return await asyncio.wait_for(asked, ANSWER_SECONDS)
+            return await asyncio.wait_for(request, ANSWER_SECONDS)
         except (KafkaError, TimeoutError) as cause:
-            raise silent(self._cluster) from cause
+            raise no_answer(self._cluster) from cause
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -1,7 +1,7 @@
-"""What operators asked to skip, read from the topic `leadstream-skips`.
+"""The records that operators skip, read from the topic `leadstream-skips`.
 
-Garbage in that topic stops nobody: nothing is folded by it, and a record whose skip cannot be read stops its
-reader again, which names it.
+Damaged records in that topic are ignored: the record whose skip cannot be read halts its reader again, which names
+it.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,8 +21,8 @@ _WAIT_SECONDS = 0.2
 _log = structlog.get_logger(__name__)
 
 
-async def fetch_skips(cluster: Cluster, slots: Collection[LogPartition]) -> Skips:
-    """By a consumer of its own. Raises aiokafka's errors."""
+async def fetch_skips(cluster: Cluster, log_partitions: Collection[LogPartition]) -> Skips:
+    """Opens a consumer of its own. Raises aiokafka's errors."""
     consumer = AIOKafkaConsumer(
         **cluster.client(),
         enable_auto_commit=False,
@@ -32,44 +32,51 @@ async def fetch_skips(cluster: Cluster, slots: Collection[LogPartition]) -> Skip
     )
     await consumer.start()
     try:
-        return await read_skips(consumer, cluster, slots)
+        return await read_skips(consumer, cluster, log_partitions)
     finally:
         await consumer.stop()
 
 
-async def read_skips(consumer: AIOKafkaConsumer, cluster: Cluster, slots: Collection[LogPartition]) -> Skips:
-    """Those of `slots`. The consumer is assigned to the topic, and stays so."""
+async def read_skips(
+    consumer: AIOKafkaConsumer, cluster: Cluster, log_partitions: Collection[LogPartition]
+) -> Skips:
+    """The skips of `log_partitions`. The consumer stays assigned to the topic."""
     reader = ChunkReader(consumer, cluster)
     topic = cluster.name_of(cluster.skips)
-    asked = {reader.partition((topic, number)): (topic, number) for number in {number for _, number in slots}}
-    ends = await consumer.end_offsets(list(asked))
-    left = {slot: ends[partition] for partition, slot in asked.items() if ends[partition]}
-    consumer.assign([reader.partition(slot) for slot in left])
-    for slot in left:
-        reader.seek(slot, 0)
-    found: dict[LogPartition, dict[int, str]] = {}
+    partitions = {
+        reader.partition((topic, number)): (topic, number)
+        for number in {number for _, number in log_partitions}
+    }
+    ends = await consumer.end_offsets(list(partitions))
+    left = {
+        log_partition: ends[partition] for partition, log_partition in partitions.items() if ends[partition]
+    }
+    consumer.assign([reader.partition(log_partition) for log_partition in left])
+    for log_partition in left:
+        reader.seek(log_partition, 0)
+    skips: dict[LogPartition, dict[int, str]] = {}
     while left:
         for chunk in await reader.read(seconds=_WAIT_SECONDS, of=left):
             for record in chunk.records:
-                _take(found, record)
+                _take(skips, record)
             if chunk.next >= left[chunk.topic, chunk.partition]:
                 del left[chunk.topic, chunk.partition]
-    return {slot: found[slot] for slot in slots if slot in found}
+    return {log_partition: skips[log_partition] for log_partition in log_partitions if log_partition in skips}
 
 
-def _take(found: dict[LogPartition, dict[int, str]], record: Record) -> None:
+def _take(skips: dict[LogPartition, dict[int, str]], record: Record) -> None:
     topic, _, position = record.key.rpartition("/")
     if record.unreadable is not None or not topic or not (position.isascii() and position.isdigit()):
         _log.warning(
-            "what stands here asks for no skip and is ignored: its key must be TOPIC/POSITION",
+            "a record of the skips is ignored: its key must be TOPIC/POSITION",
             topic=record.topic,
             partition=record.partition,
             position=record.position,
             reason=record.unreadable and record.unreadable.reason,
         )
         return
-    of_slot = found.setdefault((topic, record.partition), {})
+    of_partition = skips.setdefault((topic, record.partition), {})
     if record.value is None:
-        of_slot.pop(int(position), None)
+        of_partition.pop(int(position), None)
     else:
-        of_slot[int(position)] = record.value.decode(errors="replace")
+        of_partition[int(position)] = record.value.decode(errors="replace")

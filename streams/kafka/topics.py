@@ -1,9 +1,8 @@
-"""The topics in Kafka: made and checked by the one list of them, and published into.
+"""Creates and checks the topics in Kafka by the one list of them, and publishes into them.
 
-Promises topics that keep what the design needs (retention, compaction, the broker's own time), a log
-that begins with its genesis exactly once, however many processes begin it, and publications of which
-all records stand or none. Must never change or delete a topic that is there, nor let one be made by
-asking for it.
+Promises topics that keep what the design needs (retention, compaction, the broker's own time); a log that begins with
+its genesis exactly once, however many processes create it; and publications of which all records are written or none.
+Must never change or delete an existing topic, nor let a broker create one because we ask for it.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ from aiokafka.structs import RecordMetadata
 
 from schemas.record import Outgoing
 from schemas.topics import DAYS, EVENTS, FOREVER, SHARED, TOPICS, partition_of
-from streams.kafka.cluster import Cluster
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.end_txn import end_once
 from streams.kafka.reading import COMMITTED, ChunkReader
 
@@ -34,58 +33,54 @@ STAGES = ("track_sessions", "score_leads")
 CREATE = "leadstream topics create"
 
 MAX_BATCH_BYTES = 2 * 1024 * 1024
-"""What a topic takes at once: a dead letter of the largest record has 0.2 MB, a producer's batch up to 1 MB."""
+"""The largest batch of a topic: a dead letter of the largest record has 0.2 MB, a producer's batch up to 1 MB."""
 
 _TOMBSTONE_MS = 7 * DAYS
-"""Who reads on where it stopped, after less than this, learns of everything that is gone."""
+"""A reader that reads on within this time sees the tombstone of every deleted key."""
 
 _COMPACTED = {
     "cleanup.policy": "compact",
     "delete.retention.ms": str(_TOMBSTONE_MS),
-    # Only closed segments are compacted: small ones, so that restoring a state reads little that is stale.
+    # Only closed segments are compacted. They are small, so that a restore reads few outdated records.
     "segment.bytes": str(64 * 1024 * 1024),
     "segment.ms": str(DAYS),
     "min.cleanable.dirty.ratio": "0.3",
     "max.compaction.lag.ms": str(2 * DAYS),
 }
 _CHECKED = ("cleanup.policy", "message.timestamp.type", "max.message.bytes", "retention.ms")
-"""What results depend on; the rest of a topic's settings are the operator's."""
+"""Results depend on these; the operator may choose the other settings."""
 
 _REQUEST_MS = 10_000
 _FETCH_MS = 100
 _TRANSACTION_MS = 20_000
-"""When a broker gives up what a killed publisher left open; until then nobody reads what comes after it."""
+"""When a broker aborts what a killed publisher left open; until then nobody can read what comes after it."""
 _READY_SECONDS = 60.0
 _PUBLISHING_SECONDS = 60.0
 _CLOSING_SECONDS = 3.0
 _ALREADY_EXISTS = 36
 _PAUSES = (0.2, 0.3, 0.5, 0.8, 1.3, 2.1, 3.4, 5.5)
-"""Between the attempts of a publisher whom another one shuts out; longer than a publication takes."""
-
-
-class BrokerUnavailable(RuntimeError):
-    """No broker answers; the message names the remedy."""
+"""Between the attempts of a publisher that another one has fenced; longer than a publication takes."""
 
 
 class TopicsRefused(RuntimeError):
-    """The topics cannot be used as asked; the message names the reason and the remedy."""
+    """The topics cannot be used with these settings; the message names reason and remedy."""
 
 
 class TopicsMissing(TopicsRefused):
-    """A topic is not there."""
+    """A topic does not exist."""
 
 
 class TopicProblem(NamedTuple):
-    """What is wrong with a topic (its name in Kafka), as sentences without a full stop."""
+    """What is wrong with a topic (its name in Kafka): fault and remedy without a full stop."""
 
     topic: str
-    said: str
+    fault: str
     remedy: str
     tolerable: bool = False
-    """Nothing goes wrong at once."""
+    """It causes no fault at once."""
 
     def __str__(self) -> str:
-        return f"Topic {self.topic} {self.said}: {self.remedy}."
+        return f"Topic {self.topic} {self.fault}: {self.remedy}."
 
 
 def topic_settings(cluster: Cluster, stages: Sequence[str] = STAGES) -> dict[str, dict[str, str]]:
@@ -120,92 +115,94 @@ async def create_topics(
     stages: Sequence[str] = STAGES,
     genesis: Sequence[Outgoing],
 ) -> list[str]:
-    """Makes what is missing, then publishes `genesis` if the log has none; the names in Kafka of what
-    was made. Again, or in two processes at once, it changes nothing more.
+    """Creates missing topics, then publishes `genesis` if the log has none; returns the names in Kafka of the created
+    topics. A second call, or another process at the same time, changes nothing more.
 
-    `replication` None: 1 with one broker, else 3 at most. Raises BrokerAway, TopicsRefused.
+    `replication` None: 1 with one broker, else 3 at most. Raises KafkaUnavailable, TopicsRefused.
     """
-    wanted = topic_settings(cluster, stages)
+    required = topic_settings(cluster, stages)
     async with _admin(cluster) as admin:
-        found = await _partition_counts(admin, wanted)
-        _require(_miscounted(cluster, found, partitions))
+        existing = await _partition_counts(admin, required)
+        _require(_miscounted(cluster, existing, partitions))
         copies = replication or min(3, await _brokers(admin))
         durable = {"min.insync.replicas": "2" if copies > 2 else "1"}
-        missing = [name for name in wanted if name not in found]
-        made = await _create(
+        missing = [name for name in required if name not in existing]
+        created = await _create(
             admin,
-            [NewTopic(name, partitions, copies, topic_configs=wanted[name] | durable) for name in missing],
+            [NewTopic(name, partitions, copies, topic_configs=required[name] | durable) for name in missing],
         )
-        await _await_leaders(admin, wanted)
-        _require(_miscounted(cluster, await _partition_counts(admin, wanted), partitions))
-    if genesis and (cluster.topic(EVENTS) in made or not await _has_genesis(cluster)):
+        await _await_leaders(admin, required)
+        _require(_miscounted(cluster, await _partition_counts(admin, required), partitions))
+    if genesis and (cluster.topic(EVENTS) in created or not await _has_genesis(cluster)):
         await _publish(cluster, genesis, unless=_has_genesis)
-    return made
+    return created
 
 
 async def check_topics(
     cluster: Cluster, *, partitions: int | None = None, stages: Sequence[str] = STAGES
 ) -> list[TopicProblem]:
-    """What is wrong with the topics. `partitions` None: as many as `events` has. Raises BrokerAway."""
-    wanted = topic_settings(cluster, stages)
+    """What is wrong with the topics. `partitions` None: as many as `events` has. Raises KafkaUnavailable."""
+    required = topic_settings(cluster, stages)
     async with _admin(cluster) as admin:
-        found = await _partition_counts(admin, wanted)
-        configs = await _configs(admin, list(found))
+        existing = await _partition_counts(admin, required)
+        configs = await _configs(admin, list(existing))
     missing = [
-        TopicProblem(name, "is missing", f"`{CREATE}` makes it") for name in wanted if name not in found
+        TopicProblem(name, "is missing", f"`{CREATE}` creates it")
+        for name in required
+        if name not in existing
     ]
-    expected = partitions or found.get(cluster.topic(EVENTS))
-    miscounted = [] if expected is None else _miscounted(cluster, found, expected)
+    expected = partitions or existing.get(cluster.topic(EVENTS))
+    miscounted = [] if expected is None else _miscounted(cluster, existing, expected)
     misconfigured = [
-        problem for name in found for problem in _misconfigured(name, wanted[name], configs[name])
+        problem for name in existing for problem in _misconfigured(name, required[name], configs[name])
     ]
     return [*missing, *miscounted, *misconfigured]
 
 
 async def partitions_of(cluster: Cluster) -> int:
-    """How many every topic has. Raises BrokerAway, TopicsMissing."""
+    """The number of partitions of each topic. Raises KafkaUnavailable, TopicsMissing."""
     events = cluster.topic(EVENTS)
     async with _admin(cluster) as admin:
-        found = await _partition_counts(admin, [events])
-    if events not in found:
-        raise TopicsMissing(str(TopicProblem(events, "is missing", f"`{CREATE}` makes it")))
-    return found[events]
+        existing = await _partition_counts(admin, [events])
+    if events not in existing:
+        raise TopicsMissing(str(TopicProblem(events, "is missing", f"`{CREATE}` creates it")))
+    return existing[events]
 
 
 async def publish(cluster: Cluster, records: Sequence[Outgoing]) -> None:
-    """All records or none, in one transaction; one without a partition whose key is `SHARED` goes to
-    every partition of its topic. Two publishers at once take turns.
+    """Publishes all records or none, in one transaction. A record with the key `SHARED` and no partition goes to every
+    partition of its topic. Concurrent publishers take turns.
 
-    Raises BrokerAway (the message says what is known then), TopicsMissing, TopicsRefused.
+    Raises KafkaUnavailable (the message says whether it is published), TopicsMissing, TopicsRefused.
     """
     await _publish(cluster, records)
 
 
-_Placed = tuple[TopicPartition, bytes, bytes | None]
+_Routed = tuple[TopicPartition, bytes, bytes | None]
 _Unless = Callable[[Cluster], Awaitable[bool]]
 
 
 class _Mark(NamedTuple):
-    """Where the first record of a transaction was written, before its commit."""
+    """The position of the first record of a transaction, before its commit."""
 
-    slot: TopicPartition
+    partition: TopicPartition
     offset: int
 
 
 class _Publication:
-    """One transaction, attempted until it stands."""
+    """One transaction, attempted until it is committed."""
 
-    def __init__(self, cluster: Cluster, placed: list[_Placed], unless: _Unless | None) -> None:
+    def __init__(self, cluster: Cluster, routed: list[_Routed], unless: _Unless | None) -> None:
         self._cluster = cluster
-        self._placed = placed
+        self._routed = routed
         self._unless = unless
         self.mark: _Mark | None = None
-        """Set while it is not known whether it stands."""
+        """Set while it is not known whether it is committed."""
 
     async def attempt(self) -> None:
-        """Whatever it raises, the next attempt finds out whether this one stands."""
+        """Whatever it raises, the next attempt finds out whether this one was committed."""
         async with _publisher(self._cluster) as producer:
-            if self.mark is not None and await _stands(self._cluster, self.mark):
+            if self.mark is not None and await _is_committed(self._cluster, self.mark):
                 return
             self.mark = None
             if self._unless is not None and await self._unless(self._cluster):
@@ -217,36 +214,37 @@ class _Publication:
                 await _abort(producer)
                 raise
             if acknowledged:
-                self.mark = _Mark(self._placed[0][0], acknowledged[0].offset)
+                self.mark = _Mark(self._routed[0][0], acknowledged[0].offset)
             await producer.commit_transaction()
 
     async def _write(self, producer: AIOKafkaProducer) -> list[RecordMetadata]:
         sent = [
-            await producer.send(slot.topic, value, key, slot.partition) for slot, key, value in self._placed
+            await producer.send(partition.topic, value, key, partition.partition)
+            for partition, key, value in self._routed
         ]
         return await asyncio.gather(*sent)
 
 
 async def _publish(cluster: Cluster, records: Sequence[Outgoing], unless: _Unless | None = None) -> None:
-    """`unless` is asked once former publishers are shut out, so what it sees stays."""
-    placed = list(_placed(cluster, records, await partitions_of(cluster)))
-    publication = _Publication(cluster, placed, unless)
+    """Calls `unless` after former publishers are fenced, so its answer stays true."""
+    routed = list(_routed(cluster, records, await partitions_of(cluster)))
+    publication = _Publication(cluster, routed, unless)
     with suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISHING_SECONDS):
             for pause in _PAUSES:
                 try:
                     return await publication.attempt()
                 except KafkaError as cause:
-                    if not _passing(cause):
+                    if not _is_transient(cause):
                         raise TopicsRefused(f"Kafka refuses what is to be published ({cause!r}).") from cause
                 await asyncio.sleep(pause)
-    known = "nothing is published" if publication.mark is None else "whether it is published is not known"
-    raise BrokerUnavailable(
-        f"Kafka at {cluster.brokers} did not complete the publication: {known}. Try again when it answers."
+    outcome = "nothing is published" if publication.mark is None else "whether it is published is not known"
+    raise KafkaUnavailable(
+        f"Kafka at {cluster.brokers} did not complete the publication: {outcome}. Try again when it answers."
     )
 
 
-def _placed(cluster: Cluster, records: Sequence[Outgoing], partitions: int) -> Iterator[_Placed]:
+def _routed(cluster: Cluster, records: Sequence[Outgoing], partitions: int) -> Iterator[_Routed]:
     for record in records:
         if record.partition is not None:
             where = [record.partition]
@@ -258,17 +256,17 @@ def _placed(cluster: Cluster, records: Sequence[Outgoing], partitions: int) -> I
             yield TopicPartition(cluster.topic(record.topic), partition), record.key.encode(), record.value
 
 
-def _passing(cause: KafkaError) -> bool:
-    """Shut out by another publisher, or the broker goes away: another attempt may do. aiokafka gives a
-    bare KafkaError for a transaction that the broker has given up.
+def _is_transient(cause: KafkaError) -> bool:
+    """Another publisher has fenced us, or the broker became unavailable: another attempt may succeed. aiokafka raises a
+    bare KafkaError for a transaction that the broker has aborted.
     """
     return isinstance(cause, ProducerFenced) or type(cause) is KafkaError or bool(cause.retriable)
 
 
 @asynccontextmanager
 async def _publisher(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
-    """The only publisher: whoever published before is shut out, and its open transaction aborted. It makes one
-    transaction, so the next one begins with a new producer whatever became of this one's end.
+    """The only publisher: opening it fences the former one and aborts its open transaction. It makes one transaction:
+    the next one begins with a new producer, even if the end of this one is in doubt.
     """
     producer = end_once(
         AIOKafkaProducer(
@@ -288,31 +286,31 @@ async def _publisher(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
-    """What is left open keeps every reader waiting until the broker gives it up."""
-    with suppress(TimeoutError, KafkaError, AssertionError):  # it asserts that it was not shut out
+    """Aborts: an open transaction keeps every reader waiting until the broker aborts it."""
+    with suppress(TimeoutError, KafkaError, AssertionError):  # it asserts that it was not fenced
         await asyncio.wait_for(producer.abort_transaction(), _CLOSING_SECONDS)
 
 
-async def _stands(cluster: Cluster, mark: _Mark) -> bool:
-    """Whether the transaction that wrote there was committed. Asked when it is no longer open."""
+async def _is_committed(cluster: Cluster, mark: _Mark) -> bool:
+    """Whether the transaction that wrote this record was committed. Call it when the transaction has ended."""
     async with _reader(cluster) as consumer:
-        consumer.assign([mark.slot])
-        consumer.seek(mark.slot, mark.offset)
-        while await consumer.position(mark.slot) <= mark.offset:
+        consumer.assign([mark.partition])
+        consumer.seek(mark.partition, mark.offset)
+        while await consumer.position(mark.partition) <= mark.offset:
             for records in (await consumer.getmany(timeout_ms=_FETCH_MS, max_records=1)).values():
                 return bool(records[0].offset == mark.offset)
     return False
 
 
 async def _has_genesis(cluster: Cluster) -> bool:
-    """Events may have come before it, and retention may have taken it since. Reads up to what is written,
-    so that an open transaction before it is waited for.
+    """Events may have come before the genesis, and retention may have deleted it. Reads up to the high watermark, so it
+    waits for the end of an open transaction.
     """
-    slot = TopicPartition(cluster.topic(EVENTS), 0)
+    partition = TopicPartition(cluster.topic(EVENTS), 0)
     try:
         async with asyncio.timeout(_READY_SECONDS), _reader(cluster) as consumer:
-            consumer.assign([slot])
-            if (await consumer.beginning_offsets([slot]))[slot] > 0:
+            consumer.assign([partition])
+            if (await consumer.beginning_offsets([partition]))[partition] > 0:
                 return True
             reader = ChunkReader(consumer, cluster)
             reader.seek((EVENTS, 0), 0)
@@ -322,10 +320,10 @@ async def _has_genesis(cluster: Cluster) -> bool:
                     if any(record.key == SHARED for record in chunk.records):
                         return True
                     position = chunk.next
-                end = consumer.highwater(slot)
+                end = consumer.highwater(partition)
     except TimeoutError as cause:
-        raise BrokerUnavailable(
-            f"Kafka at {cluster.brokers} does not give the beginning of {slot.topic}: try again when it answers."
+        raise KafkaUnavailable(
+            f"Kafka at {cluster.brokers} does not give the beginning of {partition.topic}: try again when it answers."
         ) from cause
     return False
 
@@ -347,7 +345,7 @@ async def _reader(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def _close(closing: Awaitable[None]) -> None:
-    """A client waits for a broker that is away even when it closes."""
+    """A client waits for an unavailable broker even when it closes."""
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(closing, _CLOSING_SECONDS)
 
@@ -359,8 +357,8 @@ async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
         yield admin
     except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, TimeoutError) as cause:
-        raise BrokerUnavailable(
-            f"No Kafka broker answers at {cluster.brokers} as asked ({cluster.security.protocol}): start one "
+        raise KafkaUnavailable(
+            f"No Kafka broker answers at {cluster.brokers} with this protocol ({cluster.security.protocol}): start one "
             "(`make kafka`), or set LEADSTREAM_KAFKA to HOST:PORT of one that runs."
         ) from cause
     finally:
@@ -368,7 +366,7 @@ async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def _topics(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str, Any]]]:
-    """Every topic's partitions. Asking for all makes none, as asking for one by name may."""
+    """Every topic's partitions. Asking for one topic by name might create it; asking for all creates none."""
     return {
         topic["topic"]: topic["partitions"]
         for topic in await admin.describe_topics()
@@ -386,24 +384,24 @@ async def _brokers(admin: AIOKafkaAdminClient) -> int:
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[str]:
-    """The names of those that did not exist. Raises TopicsRefused."""
+    """The names of the topics that did not exist. Raises TopicsRefused."""
     if not topics:
         return []
-    made = []
+    created = []
     for name, code, *message in (await admin.create_topics(topics)).topic_errors:
         if code == 0:
-            made.append(name)
+            created.append(name)
         elif code != _ALREADY_EXISTS:
             why = next(filter(None, message), for_code(code).description)
             raise TopicsRefused(
-                f"Kafka did not make the topic {name} ({why}): set LEADSTREAM_KAFKA_REPLICATION if it is about "
-                "replication; else have an administrator of the cluster allow it, or make it."
+                f"Kafka did not create the topic {name} ({why}): set LEADSTREAM_KAFKA_REPLICATION if it is about "
+                "replication; else have an administrator of the cluster allow it, or create it."
             )
-    return made
+    return created
 
 
 async def _await_leaders(admin: AIOKafkaAdminClient, names: Iterable[str]) -> None:
-    """A topic just made shows, and can be written to, a moment later."""
+    """Waits until new topics are listed and can be written to."""
     async with asyncio.timeout(_READY_SECONDS):
         while True:
             topics = await _topics(admin)
@@ -415,22 +413,22 @@ async def _await_leaders(admin: AIOKafkaAdminClient, names: Iterable[str]) -> No
 async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_CHECKED)) for name in names]
-    (answer,) = await admin.describe_configs(asked)
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_CHECKED)) for name in names]
+    (answer,) = await admin.describe_configs(resources)
     return {name: {key: value for key, value, *_ in entries} for _, _, _, name, entries in answer.resources}
 
 
-def _miscounted(cluster: Cluster, found: Mapping[str, int], partitions: int) -> list[TopicProblem]:
+def _miscounted(cluster: Cluster, existing: Mapping[str, int], partitions: int) -> list[TopicProblem]:
     """One problem, if all agree on another number."""
     events = cluster.topic(EVENTS)
-    wrong = {name: count for name, count in found.items() if count != partitions}
-    if len(wrong) > 1 and len(wrong) == len(found) and len(set(wrong.values())) == 1:
+    wrong = {name: count for name, count in existing.items() if count != partitions}
+    if len(wrong) > 1 and len(wrong) == len(existing) and len(set(wrong.values())) == 1:
         name = events if events in wrong else next(iter(wrong))
         return [_differs(name, wrong[name], partitions, _SET, ", as the other topics have")]
-    odd = [name for name in wrong if wrong[name] != found.get(events)]
+    odd = [name for name in wrong if wrong[name] != existing.get(events)]
     problems = []
     for name, count in wrong.items():
-        if name == events or count == found.get(events):
+        if name == events or count == existing.get(events):
             remedy = _SET
         elif odd == [name] and name in map(cluster.topic, _TOPIC_NAMES):
             remedy = f"delete it if nothing is lost with it, or {_BESIDE}"
@@ -446,25 +444,27 @@ def _differs(name: str, count: int, partitions: int, remedy: str, others: str = 
     )
 
 
-_BESIDE = "set another LEADSTREAM_KAFKA_PREFIX to begin anew beside it"
-_SET = "set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to begin anew beside it"
+_BESIDE = "set another LEADSTREAM_KAFKA_PREFIX to begin with new topics beside it"
+_SET = (
+    "set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to begin with new topics beside it"
+)
 _TOPIC_NAMES = tuple(topic.name for topic in TOPICS)
 
 
 def _misconfigured(
-    name: str, wanted: Mapping[str, str], configs: Mapping[str, str]
+    name: str, required: Mapping[str, str], configs: Mapping[str, str]
 ) -> Iterator[TopicProblem]:
-    """Keeping more, or taking more, than asked is no problem."""
+    """A topic may keep more, or accept larger batches, than required."""
     for key in _CHECKED:
-        if key not in wanted:
+        if key not in required:
             continue
-        need, has = wanted[key], configs.get(key, "")
+        need, has = required[key], configs.get(key, "")
         at_least = key in {"retention.ms", "max.message.bytes"}
         if not (_span(has) >= _span(need) if at_least else has == need):
             yield TopicProblem(
                 name,
                 f"has {key}={has} instead of {need}",
-                f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={need}` mends it",
+                f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={need}` fixes it",
                 tolerable=key == "retention.ms",
             )
 

@@ -19,21 +19,21 @@ NUMBERS = st.integers(1, 40)
 def groups(draw):
     """Any number of buckets, and members that claim whatever they like, true or not."""
     buckets = draw(NUMBERS)
-    held = st.lists(st.integers(0, buckets + 3), max_size=buckets).map(tuple)
+    owned = st.lists(st.integers(0, buckets + 3), max_size=buckets).map(tuple)
     names = draw(st.lists(st.text(st.characters(codec="ascii"), max_size=3), min_size=1, max_size=8))
-    return buckets, {f"id-{i}": Claim(name, draw(held)) for i, name in enumerate(names)}
+    return buckets, {f"id-{i}": Claim(name, draw(owned)) for i, name in enumerate(names)}
 
 
 @given(groups())
 def test_every_bucket_has_exactly_one_owner(group):
     buckets, members = group
-    assert sorted(b for held in share(buckets, members).values() for b in held) == list(range(buckets))
+    assert sorted(b for owned in share(buckets, members).values() for b in owned) == list(range(buckets))
 
 
 @given(groups())
 def test_shares_differ_by_at_most_one_bucket(group):
     buckets, members = group
-    sizes = [len(held) for held in share(buckets, members).values()]
+    sizes = [len(owned) for owned in share(buckets, members).values()]
     assert len(sizes) == len(members)
     assert max(sizes) - min(sizes) <= 1
 
@@ -57,37 +57,37 @@ def test_sharing_again_moves_nothing(group):
 def settled(buckets, names):
     """What members of these names hold after they shared for the first time."""
     shares = share(buckets, {name: Claim(name) for name in names})
-    return {name: Claim(name, tuple(held)) for name, held in shares.items()}
+    return {name: Claim(name, tuple(owned)) for name, owned in shares.items()}
 
 
 @given(NUMBERS, st.integers(1, 8))
 def test_who_joins_takes_only_its_own_share(buckets, count):
     before = settled(buckets, [f"w{i}" for i in range(count)])
     after = share(buckets, {**before, "new": Claim("new")})
-    moved = sum(len(set(after[name]) - set(claim.held)) for name, claim in before.items())
+    moved = sum(len(set(after[name]) - set(claim.owned)) for name, claim in before.items())
     assert moved == 0
     assert len(after["new"]) in {buckets // (count + 1), -(-buckets // (count + 1))}
 
 
 @given(NUMBERS, st.integers(2, 8))
-def test_who_leaves_gives_only_what_it_held(buckets, count):
+def test_who_leaves_gives_only_what_it_owned(buckets, count):
     before = settled(buckets, [f"w{i}" for i in range(count)])
     gone = before.pop("w0")
     after = share(buckets, before)
-    given_away = {b for name, held in after.items() for b in held if b not in before[name].held}
-    assert given_away == set(gone.held)
+    given_away = {b for name, owned in after.items() for b in owned if b not in before[name].owned}
+    assert given_away == set(gone.owned)
 
 
 @given(NUMBERS, st.integers(1, 8), st.integers(0, 7))
 def test_a_worker_that_restarts_under_its_name_moves_nothing(buckets, count, which):
-    """It comes back under another member id, and has forgotten what it held."""
+    """It comes back under another member id, and has forgotten what it owned."""
     before = settled(buckets, [f"w{i}" for i in range(count)])
     again = f"w{which % count}"
     members = {("restarted" if name == again else name): claim for name, claim in before.items()}
     members["restarted"] = Claim(again)
     after = share(buckets, members)
-    assert {members[member].name: tuple(held) for member, held in after.items()} == {
-        name: claim.held for name, claim in before.items()
+    assert {members[member].name: tuple(owned) for member, owned in after.items()} == {
+        name: claim.owned for name, claim in before.items()
     }
 
 
@@ -96,7 +96,7 @@ def test_all_workers_that_restart_at_once_share_as_at_first():
     first = share(8, {name: Claim(name) for name in names})
     restarted = share(8, {f"other-{name}": Claim(name) for name in names})
     assert first == {"a": [0, 3, 6], "b": [1, 4, 7], "c": [2, 5]}
-    assert {member.removeprefix("other-"): held for member, held in restarted.items()} == first
+    assert {member.removeprefix("other-"): owned for member, owned in restarted.items()} == first
 
 
 def test_of_two_that_claim_a_bucket_the_first_by_name_has_it():
@@ -115,7 +115,7 @@ def test_no_partition_is_left_out_and_none_is_split_from_its_bucket(buckets, eve
     for topic, count in topics.items():
         seen = Counter(p for part in parts for p in part[topic])
         assert seen == Counter(range(count))
-    assert all(p % buckets == b for b, part in enumerate(parts) for held in part.values() for p in held)
+    assert all(p % buckets == b for b, part in enumerate(parts) for owned in part.values() for p in owned)
 
 
 class Partitions:
@@ -132,7 +132,7 @@ def through_the_wire(message):
     return type(message).decode(message.encode())
 
 
-def test_the_protocol_carries_names_and_what_is_held():
+def test_the_protocol_carries_names_and_what_is_owned():
     one, other = bucket_assignor(2, "one"), bucket_assignor(2, "other")
     cluster, topics = Partitions(events=4, lead_activity=4), ["events", "lead-activity"]
     alone = one.assign(cluster, {"m-1": through_the_wire(one.metadata(topics))})
@@ -176,14 +176,14 @@ def test_only_members_of_the_newest_format_share_and_they_share_all(group, data)
     newest = max(claim.state_format for claim in members.values())
     assert shares.keys() == members.keys()
     assert all(not shares[member] for member, claim in members.items() if claim.state_format < newest)
-    assert sorted(b for held in shares.values() for b in held) == list(range(buckets))
+    assert sorted(b for owned in shares.values() for b in owned) == list(range(buckets))
 
 
 @pytest.mark.parametrize("leader", [0, 1])
 def test_an_older_worker_gives_everything_up_to_a_newer_one_and_says_why(leader):
     """Whichever of the two shares out."""
     older, newer = of_version(1, "older"), of_version(2, "newer")
-    older.claim = older.claim._replace(held=(0, 1, 2, 3))
+    older.claim = older.claim._replace(owned=(0, 1, 2, 3))
     shared = (older, newer)[leader].assign(Partitions(events=4), joined(older, newer))
     assert through_the_wire(shared["newer"]).assignment == [("events", [0, 1, 2, 3])]
     assert through_the_wire(shared["older"]).assignment == [("events", [])]
@@ -191,7 +191,7 @@ def test_an_older_worker_gives_everything_up_to_a_newer_one_and_says_why(leader)
         newer.on_assignment(through_the_wire(shared["newer"]))
         assert not told
         older.on_assignment(through_the_wire(shared["older"]))
-    assert "a newer version of Leadstream works in its group; upgrade it" in told[0]["event"]
+    assert "a newer version of Leadstream works in its group; upgrade this worker" in told[0]["event"]
     assert (told[0]["state_format"], told[0]["newest"]) == (1, 2)
     alone = older.assign(Partitions(events=4), joined(older))
     assert through_the_wire(alone["older"]).assignment == [("events", [0, 1, 2, 3])]
@@ -202,13 +202,15 @@ def test_versions_that_know_no_format_share_with_those_that_do():
     silent = msgspec.msgpack.encode(("silent", (0, 1)))
     assert read_claim(silent) == Claim("silent", (0, 1), 1)
     ours = bucket_assignor(4, "ours")
-    ours.claim = ours.claim._replace(held=(2, 3))
+    ours.claim = ours.claim._replace(owned=(2, 3))
     assert ours.claim.state_format == FORMAT == 1
-    name, held = msgspec.msgpack.decode(ours.metadata(["events"]).user_data, type=tuple[str, tuple[int, ...]])
-    assert (name, [bucket for bucket in held if bucket in range(4)]) == ("ours", [2, 3])
+    name, owned = msgspec.msgpack.decode(
+        ours.metadata(["events"]).user_data, type=tuple[str, tuple[int, ...]]
+    )
+    assert (name, [bucket for bucket in owned if bucket in range(4)]) == ("ours", [2, 3])
     group = {**joined(ours), "silent": ConsumerProtocolMemberMetadata(0, ["events"], silent)}
     shared = ours.assign(Partitions(events=4), group)
     assert through_the_wire(shared["silent"]).assignment == [("events", [0, 1])]
     assert through_the_wire(shared["ours"]).assignment == [("events", [2, 3])]
     ours.on_assignment(ConsumerProtocolMemberAssignment(0, [("events", [2, 3])], b""))  # of such a leader
-    assert ours.claim.held == (2, 3)
+    assert ours.claim.owned == (2, 3)

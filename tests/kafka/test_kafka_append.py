@@ -18,8 +18,8 @@ from deploy.kafka.broker import free_port, start
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, partition_of
 from streams.kafka import append as appending
-from streams.kafka.append import AppendUnavailable, KafkaAppend
-from streams.kafka.cluster import Cluster
+from streams.kafka.append import KafkaAppend
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 
 pytestmark = pytest.mark.kafka
 
@@ -127,7 +127,7 @@ def test_a_record_may_name_its_partition_and_one_for_all_must(kafka_there: Clust
                 await append([Outgoing(EVENTS, "~", b"for none", PARTITIONS)])
             with pytest.raises(ValueError, match="larger"):
                 await append([Outgoing(EVENTS, "default/v/a", b"x" * 2_000_000)])
-            assert append.away is None
+            assert append.unavailable is None
             return await everything_in(kafka_there)
 
     found = asyncio.run(run())
@@ -145,7 +145,7 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load(broke
             began = time.monotonic()
             try:
                 await append([event(number, key=f"default/v/load-{number % 20}")])
-            except AppendUnavailable as away:
+            except KafkaUnavailable as away:
                 refused.append(time.monotonic() - began)
                 await asyncio.sleep(min(away.retry_after, 0.05))
             else:
@@ -158,14 +158,14 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load(broke
             senders = [asyncio.create_task(send(append, numbers, stop=stop)) for _ in range(20)]
             await until(lambda: len(acknowledged) > 500)
             await asyncio.to_thread(broker.kill)
-            await until(lambda: append.away is not None)
+            await until(lambda: append.unavailable is not None)
             await until(lambda: len(refused) > 40)
             before = len(acknowledged)
             await asyncio.to_thread(broker.restart)
             await until(lambda: len(acknowledged) > before + 500)
             stop.set()
             await asyncio.gather(*senders)
-            assert append.away is None
+            assert append.unavailable is None
         return await everything_in(kafka_there)
 
     found = asyncio.run(run())
@@ -195,12 +195,12 @@ def test_a_broker_that_hangs_is_away_within_seconds_and_what_was_given_up_is_not
                 began = time.monotonic()
                 done = await asyncio.gather(*calls, return_exceptions=True)
                 took = time.monotonic() - began
-                await until(lambda: not append._leaving)  # its producer is gone, with what waited in it
+                await until(lambda: not append._closing)  # its producer is closed, with what waited in it
             finally:
                 os.kill(broker._process.pid, signal.SIGCONT)
-            assert all(isinstance(each, AppendUnavailable) for each in done)
+            assert all(isinstance(each, KafkaUnavailable) for each in done)
             assert took < 4
-            await until(lambda: append.away is None)
+            await until(lambda: append.unavailable is None)
             await append([event(100, key="default/v/hang")])
         return await everything_in(kafka_there)
 
@@ -219,16 +219,16 @@ def test_an_idle_gateway_finds_out_by_itself_that_kafka_went_and_that_it_came_ba
 ):
     async def run():
         async with appending_to(kafka_there) as append:
-            assert append.away is None
+            assert append.unavailable is None
             await asyncio.to_thread(broker.kill)
-            await until(lambda: append.away is not None)
+            await until(lambda: append.unavailable is not None)
             began = time.monotonic()
-            with pytest.raises(AppendUnavailable) as refusal:
+            with pytest.raises(KafkaUnavailable) as refusal:
                 await append([event(1)])
             assert time.monotonic() - began < 0.1
             assert broker.address in str(refusal.value) or "Kafka" in str(refusal.value)
             await asyncio.to_thread(broker.restart)
-            await until(lambda: append.away is None)
+            await until(lambda: append.unavailable is None)
             await append([event(2)])
 
     asyncio.run(run())
@@ -239,12 +239,12 @@ def test_it_starts_without_kafka_and_is_there_when_kafka_comes(broker, kafka_the
 
     async def run():
         async with appending_to(kafka_there) as append:
-            assert append.away is not None
-            assert kafka_there.brokers in append.away
-            with pytest.raises(AppendUnavailable):
+            assert append.unavailable is not None
+            assert kafka_there.brokers in append.unavailable
+            with pytest.raises(KafkaUnavailable):
                 await append([event(1)])
             await asyncio.to_thread(broker.restart)
-            await until(lambda: append.away is None)
+            await until(lambda: append.unavailable is None)
             await append([event(2)])
 
     asyncio.run(run())
@@ -255,8 +255,8 @@ def test_a_cluster_without_the_topic_names_the_remedy_and_makes_nothing(kafka_th
 
     async def run():
         async with appending_to(other) as append:
-            assert "topics create" in (append.away or "")
-            with pytest.raises(AppendUnavailable, match="nothing-here-events"):
+            assert "topics create" in (append.unavailable or "")
+            with pytest.raises(KafkaUnavailable, match="nothing-here-events"):
                 await append([event(1)])
         admin = AIOKafkaAdminClient(**other.client())
         await admin.start()
@@ -281,15 +281,15 @@ def test_memory_is_bounded_whatever_is_sent(broker, kafka_there: Cluster, monkey
                 ]
                 await asyncio.sleep(0)  # each has begun
                 await until(lambda: sum(call.done() for call in calls) >= 70)
-                assert append._on_the_way <= 1_000_000
+                assert append._bytes_in_flight <= 1_000_000
                 refused = [call.exception() for call in calls if call.done()]
             finally:
                 os.kill(broker._process.pid, signal.SIGCONT)
-            with contextlib.suppress(KafkaError, AppendUnavailable):
+            with contextlib.suppress(KafkaError, KafkaUnavailable):
                 await asyncio.gather(*calls)
-            assert all(isinstance(each, AppendUnavailable) and "memory" in str(each) for each in refused)
-            await until(lambda: append.away is None)
-            await until(lambda: append._on_the_way == 0)
+            assert all(isinstance(each, KafkaUnavailable) and "memory" in str(each) for each in refused)
+            await until(lambda: append.unavailable is None)
+            await until(lambda: append._bytes_in_flight == 0)
             await append([event(1)])
 
     asyncio.run(run())
@@ -303,7 +303,7 @@ def test_stopping_lets_what_is_on_its_way_arrive(kafka_there: Cluster):
         await asyncio.sleep(0)
         await append.stop()
         await asyncio.gather(*calls)
-        with pytest.raises(AppendUnavailable, match="stopping"):
+        with pytest.raises(KafkaUnavailable, match="stopping"):
             await append([event(1)])
         return await everything_in(kafka_there)
 

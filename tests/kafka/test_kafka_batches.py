@@ -26,8 +26,8 @@ THREE = [(b"a", b"1"), (b"b", b"2"), (b"c", None)]
 BROKEN = {
     "an unknown codec": (of_unknown_codec, "compressed with codec 5"),
     "a wrong checksum": (with_flipped_bit, "checksum is wrong"),
-    "garbage for records": (with_garbage_for_records, "cannot be taken apart"),
-    "records that are missing": (of_more_records_than_there_are, "cannot be taken apart"),
+    "garbage for records": (with_garbage_for_records, "cannot be decoded"),
+    "records that are missing": (of_more_records_than_there_are, "cannot be decoded"),
 }
 
 

@@ -140,7 +140,7 @@ def _rows(database_url: str, query: LiteralString, *parameters: object) -> list[
 
 def test_topics_are_made_once_and_checked(settings):
     told = done("topics", "check", code=1, **settings)
-    assert "events is missing: `leadstream topics create` makes it." in told
+    assert "events is missing: `leadstream topics create` creates it." in told
     made = done("topics", "create", **settings)
     assert f"{settings['LEADSTREAM_KAFKA_PREFIX']}events\n" in made
     assert "10 topics were made." in made

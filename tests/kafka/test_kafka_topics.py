@@ -14,9 +14,8 @@ from deploy.kafka.broker import free_port
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 from streams.kafka import topics
-from streams.kafka.cluster import Cluster, Security
+from streams.kafka.cluster import Cluster, KafkaUnavailable, Security
 from streams.kafka.topics import (
-    BrokerUnavailable,
     TopicsMissing,
     TopicsRefused,
     check_topics,
@@ -229,7 +228,7 @@ def test_another_number_of_partitions_is_refused_before_anything_is_made(cluster
         TopicsRefused, match=r"events has 5 partitions instead of 2: set LEADSTREAM_PARTITIONS=5"
     ):
         create(cluster)
-    assert [problem.said for problem in check(cluster, partitions=5)].count("is missing") == 9
+    assert [problem.fault for problem in check(cluster, partitions=5)].count("is missing") == 9
 
 
 def test_a_replication_that_the_cluster_cannot_give_is_refused(cluster):
@@ -240,10 +239,10 @@ def test_a_replication_that_the_cluster_cannot_give_is_refused(cluster):
 def test_what_is_wrong_with_topics_is_said_with_its_remedy(cluster):
     create(cluster, partitions=2, stages=())
     make(cluster, cluster.changelog("score_leads"), 3, cleanup_policy="delete")
-    problems = {(p.topic, p.said): p.remedy for p in check(cluster)}
+    problems = {(p.topic, p.fault): p.remedy for p in check(cluster)}
 
     missing = cluster.changelog("track_sessions")
-    assert problems.pop((missing, "is missing")) == "`leadstream topics create` makes it"
+    assert problems.pop((missing, "is missing")) == "`leadstream topics create` creates it"
     wrong = cluster.changelog("score_leads")
     remedy = problems.pop((wrong, "has 3 partitions instead of 2"))
     assert "LEADSTREAM_KAFKA_PREFIX" in remedy
@@ -259,7 +258,7 @@ def test_a_retention_shorter_than_needed_is_a_problem_and_a_longer_one_is_none(c
     make(cluster, cluster.topic(EVENTS), 1, retention_ms=str(DAY), **ours)
     make(cluster, cluster.topic(LEAD_ACTIVITY), 1, retention_ms="-1", **ours)
     make(cluster, cluster.topic(LEAD_CHANGES), 1, retention_ms=str(400 * DAY), **ours)
-    found = [(p.topic, p.said) for p in check(cluster) if p.said != "is missing"]
+    found = [(p.topic, p.fault) for p in check(cluster) if p.fault != "is missing"]
     assert found == [(cluster.topic(EVENTS), f"has retention.ms={DAY} instead of {30 * DAY}")]
 
 
@@ -409,14 +408,14 @@ def test_a_broker_that_is_away_is_said_with_the_setting_and_its_value():
         publish(nobody, ONE),
     ):
         with pytest.raises(
-            BrokerUnavailable, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"
+            KafkaUnavailable, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"
         ):
             asyncio.run(asked)
 
 
 def test_a_broker_that_speaks_in_clear_is_not_taken_for_one_that_speaks_tls(cluster):
     tls = Cluster(cluster.brokers, security=Security(protocol="SSL"))
-    with pytest.raises(BrokerUnavailable, match=r"\(SSL\)"):
+    with pytest.raises(KafkaUnavailable, match=r"\(SSL\)"):
         asyncio.run(partitions_of(tls))
 
 
@@ -449,5 +448,5 @@ def test_a_broker_that_does_not_come_back_is_said_in_time(own_broker, monkeypatc
 
     monkeypatch.setattr(AIOKafkaProducer, "begin_transaction", begin)
     monkeypatch.setattr(topics, "_PUBLISHING_SECONDS", 3.0)
-    with pytest.raises(BrokerUnavailable, match="nothing is published"):
+    with pytest.raises(KafkaUnavailable, match="nothing is published"):
         asyncio.run(asyncio.wait_for(publish(cluster, ONE), 60))

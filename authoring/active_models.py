@@ -1,23 +1,25 @@
-"""What a tenant's leads are scored by now, as the gateway sees it: it evaluates, it never decides.
+"""The active models and settings, as authoring and the gateway read them. They never change them.
 
-The truth is in the log; `leadstream` hands it in. Without that, the shipped models are taken, which is
-what an untouched log begins with.
+The folds' state has the truth, and `leadstream` passes it in. Without that, the built-in models are active: an
+untouched log begins with them.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
 from scoring.features.calendar import Calendar, calendar
 from scoring.lifecycle.lifecycle import built_in_lifecycle
+from scoring.models.active import ActiveModels, ModelVersion
 from scoring.models.model import Model, built_in_models, compile_model
 
 MINUTE = 60_000
 
 
 class ActiveRules(NamedTuple):
+    """What one tenant's leads are scored by now, compiled."""
+
     models: Mapping[str, Model]
     zone: Calendar
     idle_ms: int
@@ -26,76 +28,51 @@ class ActiveRules(NamedTuple):
 
 
 Published = Callable[[str], Awaitable[ActiveRules]]
-"""(tenant) -> what is in force for it."""
+"""(tenant) -> what scores its leads now."""
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> ActiveRules:
+def _built_in_rules() -> ActiveRules:
     models = {name: compile_model(text) for name, text in built_in_models().items()}
     return ActiveRules(models, calendar("UTC"), 30 * MINUTE, built_in_lifecycle())
 
 
 async def built_in_rules(_tenant: str) -> ActiveRules:
-    return _shipped()
+    return _built_in_rules()
 
 
-class ShardModel(NamedTuple):
-    """A model as a shard has it."""
-
-    version: int
-    text: str | None
-    """None: it is retired."""
-
-
-class Sweep(NamedTuple):
-    """A publication with which a shard visits its leads, one after the other in the order of their keys."""
-
-    tenant: str
-    model: str | None
-    """None: settings."""
-    cursor: str
-    """The last key visited."""
-
-
-class ShardPublications(NamedTuple):
-    """How far one partition of scoring has come with publications."""
-
-    models: Mapping[str, Mapping[str, ShardModel]]
-    """Per tenant, by name."""
-    sweep: Sweep | None = None
-    lifecycles: Mapping[str, str] = MappingProxyType({})
-    """Per tenant with settings of its own, its lifecycle's text; empty: that of the shipped one."""
-
-    def readers(self, tenant: str, model: str) -> Iterator[str]:
-        """The lifecycles, as texts, of whoever is scored by the tenant's model of this name: of the tenant,
-        or, if it is everybody's, of each who has none of its own.
-        """
-        everybodys = self.lifecycles.get(EVERY_TENANT, "")
-        if tenant != EVERY_TENANT:
-            yield self.lifecycles.get(tenant, everybodys) or built_in_lifecycle()
-            return
-        for each, text in {EVERY_TENANT: everybodys, **self.lifecycles}.items():
-            if each == EVERY_TENANT or model not in self.models.get(each, {}):
-                yield text or built_in_lifecycle()
+def lifecycles_reading(shard: ActiveModels, tenant: str, model: str) -> Iterator[str]:
+    """The lifecycles, as texts, of every tenant that the model of this name scores: of its own tenant, or, if it
+    is everybody's, of each tenant that has no such model of its own.
+    """
+    texts = {each: settings.lifecycle for each, settings in shard.settings.items()}
+    everybodys = texts.get(EVERY_TENANT, "")
+    if tenant != EVERY_TENANT:
+        yield texts.get(tenant, everybodys) or built_in_lifecycle()
+        return
+    for each, text in {EVERY_TENANT: everybodys, **texts}.items():
+        if each == EVERY_TENANT or model not in shard.models.get(each, {}):
+            yield text or built_in_lifecycle()
 
 
 class ShardFilter(NamedTuple):
-    """What is to be told of each shard, beside its sweep."""
+    """Which part of each shard's ActiveModels is read, beside its sweep."""
 
     tenants: Collection[str] | None = None
-    """Whose models; None: everyone's."""
+    """Of these tenants; None: of all."""
     model: str | None = None
     """Of this name; None: all."""
     lifecycles: bool = False
+    """The settings, too."""
 
 
-Shards = Callable[[ShardFilter], Awaitable[Sequence[ShardPublications]]]
-"""Every partition of scoring; none while nothing is known of them."""
+Shards = Callable[[ShardFilter], Awaitable[Sequence[ActiveModels]]]
+"""Every partition of scoring; empty until the first one is known."""
 
 
-async def built_in_shards(_wanted: ShardFilter) -> Sequence[ShardPublications]:
+async def built_in_shards(_filter: ShardFilter) -> Sequence[ActiveModels]:
     return [
-        ShardPublications(
-            {EVERY_TENANT: {name: ShardModel(1, text) for name, text in built_in_models().items()}}
+        ActiveModels(
+            {EVERY_TENANT: {name: ModelVersion(1, text) for name, text in built_in_models().items()}}
         )
     ]

@@ -1,8 +1,8 @@
-"""Authoring of models: from a draft to a publication, now or when its moment comes, to retirement.
+"""Authoring of models: drafts, publications (now or scheduled) and retirement.
 
-An edit begins with the text before it, so none is lost. A draft, or a whole text that says what it is based
-on, is refused once it is overtaken; a whole text that says nothing replaces what there is. How publishing
-goes is in `authoring.publisher`.
+An edit starts from the newest text, so no edit is lost. A draft, or a whole text with `based_on`, is refused if
+someone has published since; a whole text without `based_on` replaces the newest one. `authoring.publisher`
+defines publishing.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from authoring.active_models import ShardFilter, Shards
-from authoring.publisher import Publisher, PublisherLock
+from authoring.active_models import ShardFilter, Shards, lifecycles_reading
+from authoring.problem import Conflict
+from authoring.publisher import Append, Publisher, PublisherLock
 from authoring.revisions import (
     Publication,
     ScheduledAlready,
@@ -30,8 +31,6 @@ from authoring.revisions import (
     unpublishable,
 )
 from authoring.sweep_progress import SweepProgress, partitions_of, progress_of
-from gateway.answers import RequestProblem
-from gateway.ports import Append
 from projections import authoring as rows
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT
@@ -53,21 +52,21 @@ class Authoring:
         self._shards = shards
         self._now = now
 
-    # What there is
+    # Reading
 
-    async def in_force(self, tenant: str) -> dict[str, Version]:
+    async def active(self, tenant: str) -> dict[str, Version]:
         """The newest publication of each model, its own or everybody's, as far as it is not retired."""
         async with self._publisher.connected() as connection:
-            known = await self._publisher.known(connection, tenant)
-        models = {name: each for (whose, name), each in known.items() if whose == EVERY_TENANT}
-        models |= {name: each for (whose, name), each in known.items() if whose == tenant}
+            newest_versions = await self._publisher.newest_versions(connection, tenant)
+        models = {name: each for (owner, name), each in newest_versions.items() if owner == EVERY_TENANT}
+        models |= {name: each for (owner, name), each in newest_versions.items() if owner == tenant}
         return {name: models[name] for name in sorted(models) if models[name].text is not None}
 
     async def everywhere(self) -> list[Version]:
         """The newest publication of each model that anybody has, retired ones, too."""
         async with self._publisher.connected() as connection:
-            known = await self._publisher.known(connection, None)
-        return [known[place] for place in sorted(known)]
+            newest_versions = await self._publisher.newest_versions(connection, None)
+        return [newest_versions[key] for key in sorted(newest_versions)]
 
     async def coming(self, tenant: str | None) -> list[Draft]:
         """What is scheduled, and what was and could not be published; of all tenants, if none is given."""
@@ -79,13 +78,13 @@ class Authoring:
         retirement.
         """
         async with self._publisher.connected() as connection:
-            known = await self._publisher.known(connection, tenant, model)
-        return newest_of(known, tenant, model)
+            newest_versions = await self._publisher.newest_versions(connection, tenant, model)
+        return newest_of(newest_versions, tenant, model)
 
     async def text(self, tenant: str, model: str) -> tuple[int, str] | None:
         """Newest version and text for the tenant; None: there is none, or it is retired."""
-        found = await self.newest(tenant, model)
-        return None if found is None or found.text is None else (found.version, found.text)
+        newest = await self.newest(tenant, model)
+        return None if newest is None or newest.text is None else (newest.version, newest.text)
 
     async def history(self, tenant: str, model: str, *, texts_of: Collection[int] = ()) -> list[Version]:
         """Every publication, newest first: the tenant's own, and everybody's that came before them; with the
@@ -109,7 +108,9 @@ class Authoring:
         this tenant or of everybody.
         """
         async with self._publisher.connected() as connection:
-            newest = newest_of(await self._publisher.known(connection, tenant, model), tenant, model)
+            newest = newest_of(
+                await self._publisher.newest_versions(connection, tenant, model), tenant, model
+            )
             if newest is None:
                 raise unknown_model(model)
             shards = await self._shards(ShardFilter([newest.tenant], model))
@@ -138,16 +139,16 @@ class Authoring:
         the log has it. For a tenant without a model of its own this is its first. A callable `change` is
         asked after the edit. What is the newest text already is not published again.
 
-        `edit` may raise a Problem; a text with a mistake is refused with 422, and one that is `based_on`
-        another version than the newest with 409.
+        `edit` may raise a Problem. Raises Invalid for a text with a mistake, and Conflict for one that is
+        `based_on` another version than the newest.
         """
-        async with self._publisher.alone(tenant, model) as desk:
-            check_basis(desk.newest, model, based_on)
-            text = await asyncio.to_thread(lambda: checked(model, edit(desk.text)))
-            if (said := unchanged(desk.newest, tenant, text)) is not None:
-                return said
+        async with self._publisher.alone(tenant, model) as lock:
+            check_basis(lock.newest, model, based_on)
+            text = await asyncio.to_thread(lambda: checked(model, edit(lock.text)))
+            if (same := unchanged(lock.newest, tenant, text)) is not None:
+                return same
             done = change() if callable(change) else change
-            return await self._publisher.publish(desk, text, by=by, note=note, change=done, fire=fire)
+            return await self._publisher.publish(lock, text, by=by, note=note, change=done, fire=fire)
 
     async def roll_back(
         self,
@@ -160,11 +161,11 @@ class Authoring:
         fire: bool = False,
     ) -> Publication:
         """The text of an earlier version, as the next one."""
-        async with self._publisher.alone(tenant, model) as desk:
-            history = await self._publisher.history(desk.connection, tenant, model, [version])
+        async with self._publisher.alone(tenant, model) as lock:
+            history = await self._publisher.history(lock.connection, tenant, model, [version])
             text = text_of(history, model, version)
             return await self._publisher.publish(
-                desk,
+                lock,
                 await asyncio.to_thread(checked, model, text),
                 by=by,
                 note=note,
@@ -175,24 +176,23 @@ class Authoring:
     async def retire(
         self, tenant: str, model: str, *, by: str | None, note: str | None = None, force: bool = False
     ) -> Publication:
-        """The model scores the tenant's leads no more, from its next version on."""
-        async with self._publisher.alone(tenant, model) as desk:
-            if desk.text is None:
+        """From its next version on, the model no longer scores the tenant's leads."""
+        async with self._publisher.alone(tenant, model) as lock:
+            if lock.text is None:
                 raise unknown_model(model)
             stages = [] if force else await self._stages_by(tenant, model)
             if stages:
-                raise RequestProblem(
-                    409,
+                raise Conflict(
                     f"the lifecycle reads the model {model}: without it, no lead becomes "
                     f"{' or '.join(stages)} by its score. Retire it with force if that is meant",
                     field="force",
                 )
-            return await self._publisher.publish(desk, None, by=by, note=note, change="retired", fire=False)
+            return await self._publisher.publish(lock, None, by=by, note=note, change="retired", fire=False)
 
     async def _stages_by(self, tenant: str, model: str) -> list[str]:
         """The stages that leads come to by the model's bands, in the lifecycles that read it."""
         shards = await self._shards(ShardFilter(model=model, lifecycles=True))
-        texts = {text for shard in shards for text in shard.readers(tenant, model)}
+        texts = {text for shard in shards for text in lifecycles_reading(shard, tenant, model)}
         moves = [transition for text in texts for transition in compile_lifecycle(text).transitions]
         return sorted({move.to for move in moves if move.qualified_by and move.qualified_by.model == model})
 
@@ -210,11 +210,11 @@ class Authoring:
         effective_from: datetime | None = None,
         based_on: int | None = None,
     ) -> Draft:
-        """A draft on top of what is newest now; 409 if the author was `based_on` something else."""
+        """A draft on top of what is newest now; raises Conflict if the author was `based_on` something else."""
         await asyncio.to_thread(checked, model, text)
         async with self._publisher.connected() as connection:
-            known = await self._publisher.known(connection, tenant, model)
-            basis = basis_of(newest_of(known, tenant, model), tenant, model, based_on)
+            newest_versions = await self._publisher.newest_versions(connection, tenant, model)
+            basis = basis_of(newest_of(newest_versions, tenant, model), tenant, model, based_on)
             return await self._publisher.insert(
                 connection,
                 tenant=tenant,
@@ -232,15 +232,17 @@ class Authoring:
         self, tenant: str, model: str, number: int, *, seen: datetime | None = None, **changed: Any
     ) -> Draft:
         """`changed`: text, note, by, effective_from, fire. `based_on`: the newest version, which the text
-        now contains; another is refused with 409, and so is a draft that was changed since it was `seen`. A
-        scheduled draft whose moment is taken away is scheduled no more.
+        now contains; another raises Conflict, and so does a draft that was changed since it was `seen`. A
+        scheduled draft without its moment is no longer scheduled.
         """
         if "text" in changed:
             await asyncio.to_thread(checked, model, changed["text"])
         async with self._publisher.connected() as connection:
             if "based_on" in changed:
-                known = await self._publisher.known(connection, tenant, model)
-                changed |= basis_of(newest_of(known, tenant, model), tenant, model, changed["based_on"])
+                newest_versions = await self._publisher.newest_versions(connection, tenant, model)
+                changed |= basis_of(
+                    newest_of(newest_versions, tenant, model), tenant, model, changed["based_on"]
+                )
             if "effective_from" in changed and changed["effective_from"] is None:
                 changed["state"] = rows.DRAFT
             async with connection.transaction():
@@ -268,16 +270,16 @@ class Authoring:
     ) -> Draft:
         """Published, or scheduled if its moment is still to come. What is not given is as the draft has it.
 
-        409 if somebody has published since the draft was begun, or if another draft of the model waits for its
+        Raises Conflict if somebody has published since the draft was begun, or if another draft of the model waits for its
         moment, unless by `force`.
         """
-        async with self._publisher.alone(tenant, model) as desk:
-            async with desk.connection.transaction():
+        async with self._publisher.alone(tenant, model) as lock:
+            async with lock.connection.transaction():
                 draft = open_draft(
-                    await rows.draft(desk.connection, tenant, model, number, locked=True), model, number
+                    await rows.draft(lock.connection, tenant, model, number, locked=True), model, number
                 )
-                if not force and outdated(draft, desk.newest):
-                    raise conflict(model, draft.based_on, desk.newest)
+                if not force and outdated(draft, lock.newest):
+                    raise conflict(model, draft.based_on, lock.newest)
                 moment = effective_from or draft.effective_from
                 draft = draft._replace(
                     by=by or draft.by,
@@ -287,24 +289,24 @@ class Authoring:
                 )
                 if force:
                     draft = draft._replace(based_on=None, based_on_tenant=None)
-                ready = await self._made_ready(desk, draft, force=force)
-            return await self._sent(desk, ready)
+                ready = await self._made_ready(lock, draft, force=force)
+            return await self._sent(lock, ready)
 
-    async def _made_ready(self, desk: PublisherLock, draft: Draft, *, force: bool) -> Draft:
+    async def _made_ready(self, lock: PublisherLock, draft: Draft, *, force: bool) -> Draft:
         """Scheduled, or on its way; within the caller's transaction."""
         if draft.effective_from is None or draft.effective_from <= self._now():
             await asyncio.to_thread(checked, draft.model, draft.text or "")
-            return await self._publisher.claim(desk, draft)
-        other = None if force else await rows.other_scheduled(desk.connection, draft)
+            return await self._publisher.claim(lock, draft)
+        other = None if force else await rows.other_scheduled(lock.connection, draft)
         if other is not None:
             raise ScheduledAlready(other)
-        return await self._publisher.keep(desk.connection, draft._replace(state=rows.SCHEDULED))
+        return await self._publisher.keep(lock.connection, draft._replace(state=rows.SCHEDULED))
 
-    async def _sent(self, desk: PublisherLock, ready: Draft) -> Draft:
+    async def _sent(self, lock: PublisherLock, ready: Draft) -> Draft:
         """In the log, if it is on its way; after the transaction."""
         if ready.state == rows.SCHEDULED:
             return ready
-        await self._publisher.send(desk.connection, ready)
+        await self._publisher.send(lock.connection, ready)
         return ready._replace(state=rows.PUBLISHED)
 
     async def schedule(
@@ -319,14 +321,14 @@ class Authoring:
         fire: bool = False,
         based_on: int | None = None,
     ) -> Draft:
-        """The text, as a draft that is published when its moment has come; at once if it has. 409, and there is
-        no draft, if another one of the model waits for its moment.
+        """The text, as a draft that is published when its moment has come; at once if it has. Raises Conflict,
+        and writes no draft, if another one of the model waits for its moment.
         """
         await asyncio.to_thread(checked, model, text)
-        async with self._publisher.alone(tenant, model) as desk:
-            async with desk.connection.transaction():
+        async with self._publisher.alone(tenant, model) as lock:
+            async with lock.connection.transaction():
                 draft = await self._publisher.insert(
-                    desk.connection,
+                    lock.connection,
                     tenant=tenant,
                     model=model,
                     state=rows.DRAFT,
@@ -335,12 +337,12 @@ class Authoring:
                     note=note,
                     fire=fire,
                     effective_from=effective_from,
-                    **basis_of(desk.newest, tenant, model, based_on),
+                    **basis_of(lock.newest, tenant, model, based_on),
                 )
-                ready = await self._made_ready(desk, draft, force=False)
-            return await self._sent(desk, ready)
+                ready = await self._made_ready(lock, draft, force=False)
+            return await self._sent(lock, ready)
 
-    # What time asks for
+    # Scheduled publications
 
     async def due(self) -> list[tuple[str, str]]:
         """(tenant, model) of which something is to be published by now, or is still on its way."""
@@ -351,15 +353,15 @@ class Authoring:
         """Appends what is still on its way, and publishes the first that was scheduled and is due. A draft
         that would undo what was published since it was begun becomes a draft again, and says why.
         """
-        async with self._publisher.alone(tenant, model) as desk:
-            async with desk.connection.transaction():
-                draft = await rows.scheduled(desk.connection, tenant, model, self._now())
+        async with self._publisher.alone(tenant, model) as lock:
+            async with lock.connection.transaction():
+                draft = await rows.scheduled(lock.connection, tenant, model, self._now())
                 if draft is None:
                     return None
-                if (problem := await asyncio.to_thread(unpublishable, draft, desk.newest)) is not None:
+                if (problem := await asyncio.to_thread(unpublishable, draft, lock.newest)) is not None:
                     await self._publisher.keep(
-                        desk.connection, draft._replace(state=rows.DRAFT, problem=problem)
+                        lock.connection, draft._replace(state=rows.DRAFT, problem=problem)
                     )
                     return None
-                claimed = await self._publisher.claim(desk, draft)
-            return await self._publisher.send(desk.connection, claimed)
+                claimed = await self._publisher.claim(lock, draft)
+            return await self._publisher.send(lock.connection, claimed)

@@ -1,6 +1,6 @@
-"""Versions of models and drafts of them, compared: what may be published on top of what. Pure.
+"""Which text may be published on top of which version: versions and drafts compared. Pure.
 
-Refusals are Problems, in the words that the API and the command line say.
+Every refusal is a Problem; its reason is what the API and the command line print.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec import ValidationError, convert
 
-from gateway.answers import RequestProblem
+from authoring.problem import Conflict, Invalid, NotFound, Problem
 from projections.authoring import DRAFT, SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired
 from schemas.envelope import Line
@@ -30,12 +30,11 @@ NewestVersions = Mapping[tuple[str, str], Version]
 """(tenant, model) -> its newest publication."""
 
 
-class Overtaken(RequestProblem):
+class Overtaken(Conflict):
     """Somebody has published since the version that this was based on."""
 
     def __init__(self, model: str, based_on: int | None, newest: int) -> None:
         super().__init__(
-            409,
             f"this is based on version {based_on}, and version {newest} is the newest: see what changed at "
             f"/api/models/{model}/versions?diff={based_on}..{newest}, bring it into the text and send that with "
             f"based_on {newest}, or publish with force to replace it",
@@ -44,13 +43,12 @@ class Overtaken(RequestProblem):
         self.model, self.based_on, self.newest = model, based_on, newest
 
 
-class ScheduledAlready(RequestProblem):
-    """Of two publications that wait for their moments the later one would undo the other."""
+class ScheduledAlready(Conflict):
+    """Another draft is scheduled: of two scheduled drafts the later one would undo the first."""
 
     def __init__(self, other: Draft) -> None:
         moment = None if other.effective_from is None else other.effective_from.isoformat()
         super().__init__(
-            409,
             f"draft {other.id} of {other.model} is scheduled already, for {moment}: discard it at "
             f"/api/models/{other.model}/drafts/{other.id}, or publish this draft with force",
             field="effective_from",
@@ -73,42 +71,38 @@ class Publication(NamedTuple):
 
 
 def checked(model: str, text: str) -> str:
-    """The text, if it is a model of this name without a mistake; else Problem 422."""
+    """The text, if it is a model of this name without a mistake; else raises Invalid."""
     try:
         named = compile_model(text).name
     except ModelError as refusal:
-        raise RequestProblem(422, str(refusal), field="text") from refusal
+        raise Invalid(str(refusal), field="text") from refusal
     if named != model:
-        raise RequestProblem(422, f"the text is of the model {named!r}, not of {model!r}", field="text")
+        raise Invalid(f"the text is of the model {named!r}, not of {model!r}", field="text")
     return text
 
 
 def storable(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row of drafts is to hold, if the log takes its words, too; else Problem 422. A moment that no
-    calendar has is the nearest one that it has: the database would take it, and never give it back.
+    """The columns of a draft, checked as the log checks its texts. Raises Invalid. A moment outside the calendar
+    becomes the nearest one inside: the database would store it, and fail to read it.
     """
     for field in ("by", "note", "change"):
         try:
             convert(columns.get(field), Line | None)
         except ValidationError as refusal:
-            raise RequestProblem(422, f"{field}: {refusal}", field=field) from None
+            raise Invalid(f"{field}: {refusal}", field=field) from None
     at = columns.get("effective_from")
     return {**columns} if at is None else {**columns, "effective_from": moment(millis(at))}
 
 
 def text_of(history: list[Version], model: str, version: int) -> str:
-    """The text of a version; Problem 404 if there is none."""
-    found = next((each for each in history if each.version == version), None)
-    if found is None:
-        known = ", ".join(str(each.version) for each in history[:20]) or "none"
-        raise RequestProblem(
-            404, f"there is no version {version} of {model}; there are: {known}", field="version"
-        )
-    if found.text is None:
-        raise RequestProblem(
-            404, f"version {version} of {model} is its retirement and has no text", field="version"
-        )
-    return found.text
+    """The text of a version; raises NotFound if there is none."""
+    chosen = next((each for each in history if each.version == version), None)
+    if chosen is None:
+        numbers = ", ".join(str(each.version) for each in history[:20]) or "none"
+        raise NotFound(f"there is no version {version} of {model}; there are: {numbers}", field="version")
+    if chosen.text is None:
+        raise NotFound(f"version {version} of {model} is its retirement and has no text", field="version")
+    return chosen.text
 
 
 def difference(history: list[Version], model: str, old: int, new: int) -> str:
@@ -151,13 +145,11 @@ def outdated(draft: Draft, newest: Version | None) -> bool:
     """Whether somebody has published since the draft was begun."""
     if draft.based_on is None:
         return False
-    return (draft.based_on_tenant, draft.based_on) != _place(newest, draft.tenant)
+    return (draft.based_on_tenant, draft.based_on) != _version_key(newest, draft.tenant)
 
 
-def unknown_model(model: str) -> RequestProblem:
-    return RequestProblem(
-        404, f"no model {model} is in force: /api/models lists those that are", field="model"
-    )
+def unknown_model(model: str) -> NotFound:
+    return NotFound(f"no model {model} is active: /api/models lists the active ones", field="model")
 
 
 def unpublishable(draft: Draft, newest: Version | None) -> str | None:
@@ -165,7 +157,7 @@ def unpublishable(draft: Draft, newest: Version | None) -> str | None:
         return conflict(draft.model, draft.based_on, newest).reason
     try:
         checked(draft.model, draft.text or "")
-    except RequestProblem as refusal:
+    except Problem as refusal:
         return refusal.reason
     return None
 
@@ -176,35 +168,34 @@ def conflict(model: str, based_on: int | None, newest: Version | None) -> Overta
 
 def draft_numbered(draft: Draft | None, model: str, number: int) -> Draft:
     if draft is None:
-        raise RequestProblem(404, f"there is no draft {number} of {model}", field="id")
+        raise NotFound(f"there is no draft {number} of {model}", field="id")
     return draft
 
 
 def open_draft(draft: Draft | None, model: str, number: int) -> Draft:
     draft = draft_numbered(draft, model, number)
     if draft.state not in OPEN:
-        raise RequestProblem(409, f"draft {number} of {model} is {draft.state} already", field="id")
+        raise Conflict(f"draft {number} of {model} is {draft.state} already", field="id")
     return draft
 
 
-def changed_meanwhile(draft: Draft) -> RequestProblem:
-    return RequestProblem(
-        409,
+def changed_meanwhile(draft: Draft) -> Conflict:
+    return Conflict(
         f"draft {draft.id} of {draft.model} was changed at {draft.changed_at.isoformat()} by {draft.by}: read it "
         "again, bring your change into it, and send that",
         field="changed_at",
     )
 
 
-def newest_of(known: NewestVersions, tenant: str, model: str) -> Version | None:
-    return known.get((tenant, model)) or known.get((EVERY_TENANT, model))
+def newest_of(newest_versions: NewestVersions, tenant: str, model: str) -> Version | None:
+    return newest_versions.get((tenant, model)) or newest_versions.get((EVERY_TENANT, model))
 
 
 def basis_of(newest: Version | None, tenant: str, model: str, claimed: int | None) -> dict[str, Any]:
     """The newest version, which the author means, too, if they say which."""
     check_basis(newest, model, claimed)
-    whose, version = _place(newest, tenant)
-    return {"based_on": version, "based_on_tenant": whose}
+    owner, version = _version_key(newest, tenant)
+    return {"based_on": version, "based_on_tenant": owner}
 
 
 def check_basis(newest: Version | None, model: str, claimed: int | None) -> None:
@@ -212,7 +203,7 @@ def check_basis(newest: Version | None, model: str, claimed: int | None) -> None
         raise conflict(model, claimed, newest)
 
 
-def _place(newest: Version | None, tenant: str) -> tuple[str, int]:
+def _version_key(newest: Version | None, tenant: str) -> tuple[str, int]:
     """0: there is no version yet."""
     return (tenant, 0) if newest is None else (newest.tenant, newest.version)
 
@@ -233,8 +224,8 @@ def publication_of(claimed: Draft) -> Publication:
 
 
 def unchanged(newest: Version | None, tenant: str, text: str) -> Publication | None:
-    """The newest publication, if it is of this text, and the tenant's own. What nobody published, the text that
-    a log begins with, may be published once more: then it is somebody's.
+    """The newest publication, if it has this text and is the tenant's own. The text that a log begins with has no
+    author; publishing it again gives it one.
     """
     if newest is None or (newest.tenant, newest.text) != (tenant, text):
         return None
@@ -253,24 +244,24 @@ def unchanged(newest: Version | None, tenant: str, text: str) -> Publication | N
     )
 
 
-def record_of(said: Publication, *, fire: bool) -> ModelPublished | ModelRetired:
-    if not said.text:
+def record_of(publication: Publication, *, fire: bool) -> ModelPublished | ModelRetired:
+    if not publication.text:
         return ModelRetired(
-            tenant=said.tenant,
-            recorded_at=said.at,
-            model=said.model,
-            version=said.version,
-            by=said.by,
-            note=said.note,
+            tenant=publication.tenant,
+            recorded_at=publication.at,
+            model=publication.model,
+            version=publication.version,
+            by=publication.by,
+            note=publication.note,
         )
     return ModelPublished(
-        tenant=said.tenant,
-        recorded_at=said.at,
-        model=said.model,
-        version=said.version,
-        text=said.text,
+        tenant=publication.tenant,
+        recorded_at=publication.at,
+        model=publication.model,
+        version=publication.version,
+        text=publication.text,
         fire=fire,
-        by=said.by,
-        note=said.note,
-        change=said.change,
+        by=publication.by,
+        note=publication.note,
+        change=publication.change,
     )

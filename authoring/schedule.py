@@ -1,7 +1,7 @@
-"""What was scheduled is published when its moment comes, and what a crash left on its way is appended.
+"""Publishes scheduled drafts when their moment comes, and appends publications that a crash left unsent.
 
-Runs beside every gateway; however many there are, each publication is made once. The clock is the
-authoring's, so that folds compare no dates. While the database or the log is away, it waits.
+Runs beside every gateway; with any number of gateways, each draft is published once. It reads authoring's clock,
+so that no fold compares dates. While the database or the log is unavailable, it waits.
 """
 
 import asyncio
@@ -10,39 +10,39 @@ import psycopg
 import structlog
 
 from authoring.authoring import Authoring, Publication
-from gateway.answers import RequestProblem
+from authoring.problem import Problem
 
 SECONDS = 5.0
-"""Between two looks at what is due."""
+"""Between two checks."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def keep_schedule(authoring: Authoring, *, seconds: float = SECONDS) -> None:
-    """For ever."""
+    """Never returns."""
     while True:
         try:
             await publish_scheduled(authoring)
-        except RequestProblem as away:
-            _log.debug("publications wait", reason=away.reason)
+        except Problem as problem:
+            _log.debug("publications wait", reason=problem.reason)
         except psycopg.Error as cause:
             _log.error("publications that are due cannot be looked for", cause=str(cause))
         await asyncio.sleep(seconds)
 
 
 async def publish_scheduled(authoring: Authoring) -> list[Publication]:
-    """What is due by now. One model whose turn it cannot be just now holds up no other."""
+    """Publishes what is due by now. A model that cannot be published now does not delay the others."""
     published = []
     for tenant, model in await authoring.due():
         try:
-            said = await authoring.tend(tenant, model)
-        except RequestProblem as away:
-            _log.warning("a publication waits", tenant=tenant, model=model, reason=away.reason)
+            publication = await authoring.tend(tenant, model)
+        except Problem as problem:
+            _log.warning("a publication waits", tenant=tenant, model=model, reason=problem.reason)
             continue
         except psycopg.Error as cause:
             _log.error("a publication cannot be made", tenant=tenant, model=model, cause=str(cause))
             continue
-        if said is not None:
-            _log.info("published as scheduled", tenant=tenant, model=model, version=said.version)
-            published.append(said)
+        if publication is not None:
+            _log.info("published as scheduled", tenant=tenant, model=model, version=publication.version)
+            published.append(publication)
     return published

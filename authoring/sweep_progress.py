@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from authoring.active_models import ShardPublications
+from scoring.models.active import ActiveModels
 
 State = Literal["waiting", "sweeping", "done"]
 
@@ -38,20 +38,20 @@ class SweepProgress(NamedTuple):
 
 
 def partitions_of(
-    shards: Sequence[ShardPublications], tenant: str, model: str, version: int
+    shards: Sequence[ActiveModels], tenant: str, model: str, version: int
 ) -> tuple[Partition, ...]:
-    """Where each partition stands with a version of the model that is the tenant's own (or everybody's)."""
+    """How far each partition is with a version of the model that is the tenant's own (or everybody's)."""
     return tuple(_partition(number, shard, tenant, model, version) for number, shard in enumerate(shards))
 
 
-def _partition(number: int, shard: ShardPublications, tenant: str, model: str, version: int) -> Partition:
-    held = shard.models.get(tenant, {}).get(model)
-    if held is None or held.version < version:
-        return Partition(number, held and held.version, "waiting", None)
+def _partition(number: int, shard: ActiveModels, tenant: str, model: str, version: int) -> Partition:
+    active = shard.models.get(tenant, {}).get(model)
+    if active is None or active.version < version:
+        return Partition(number, active.version if active else None, "waiting", None)
     sweep = shard.sweep
     if sweep is not None and (sweep.tenant, sweep.model) == (tenant, model):
-        return Partition(number, held.version, "sweeping", sweep.cursor)
-    return Partition(number, held.version, "done", None)
+        return Partition(number, active.version, "sweeping", sweep.cursor)
+    return Partition(number, active.version, "done", None)
 
 
 def progress_of(

@@ -19,7 +19,8 @@ from starlette.responses import PlainTextResponse
 
 from bench.report import print_results, write_line
 from gateway.access import Rate
-from gateway.door.collect import collector
+from gateway.door import collect
+from gateway.door.services import open_door
 from gateway.ports import Ports
 from gateway.server.connections import ConnectionLimits
 from gateway.server.http_server import HttpServer
@@ -79,7 +80,8 @@ def _serve(kind: str, port: socket.socket) -> None:
         return {}
 
     app = FastAPI()
-    app.include_router(collector(Ports(append=take, database_url="", rate=Rate(1e12, 1e12)), nobody))
+    open_door(app, Ports(append=take, database_url="", rate=Rate(1e12, 1e12)), nobody)
+    app.include_router(collect.router)
     app.add_route("/plain", lambda _request: PlainTextResponse("plain"))
     config = uvicorn.Config(
         app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None

@@ -1,7 +1,7 @@
 """The pages: the live board at /, the API's description at /docs, and their static files.
 
-The files hold no data and are the same for everybody; what they show comes from the API, which asks
-for a token. Nothing is loaded from elsewhere, so the pages work offline.
+The files contain no data and are the same for everybody; their data comes from the API, which requires a
+token. Nothing is loaded from other hosts, so the pages work offline.
 """
 
 from importlib.resources import files
@@ -18,22 +18,22 @@ _FILES = {
 }
 
 
-def pages() -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
-    def board() -> Response:
-        return _file("board.html")
 
-    @router.get("/docs")
-    def docs() -> Response:
-        return _file("docs.html")
+@router.get("/")
+def board() -> Response:
+    return _file("board.html")
 
-    @router.get("/static/{name}")
-    def static(name: str) -> Response:
-        return _file(name)
 
-    return router
+@router.get("/docs")
+def docs() -> Response:
+    return _file("docs.html")
+
+
+@router.get("/static/{name}")
+def static(name: str) -> Response:
+    return _file(name)
 
 
 def _file(name: str) -> Response:

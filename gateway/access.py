@@ -1,4 +1,4 @@
-"""Who may call what, and for which tenant.
+"""Access: which caller may call what, and for which tenant.
 
 Write keys are public and only let events in; API tokens are secret, belong to a tenant and carry
 scopes. Both are kept as SHA-256 and compared in constant time. Without any, the house is open, but
@@ -111,8 +111,8 @@ def read_access(
     return Access(keys, grants, tuple(ipaddress.ip_network(each) for each in trusted_proxies))
 
 
-def _check_tenant(given: str, which: str) -> None:
-    if not given.endswith(":") or not TENANT.fullmatch(given[:-1]):
+def _check_tenant(credential: str, which: str) -> None:
+    if not credential.endswith(":") or not TENANT.fullmatch(credential[:-1]):
         raise ValueError(
             f"{which}: it must begin with its tenant (lower-case letters, digits, -) and a colon"
         )
@@ -127,7 +127,7 @@ def _digest_of(secret: str, which: str) -> str:
 
 
 def collector_caller(request: HTTPConnection, access: Access) -> Caller:
-    """Who sends events: a write key, or a token with the scope `write`."""
+    """The caller that sends events: by a write key, or by a token with the scope `write`."""
     if access.open:
         return _neighbour(request)
     if (token := _bearer(request)) is not None:
@@ -135,14 +135,14 @@ def collector_caller(request: HTTPConnection, access: Access) -> Caller:
     key = _write_key(request)
     if key is None:
         raise Denied(401, "give a write key: Authorization: Basic KEY:, X-Write-Key or ?write_key=")
-    found = _find(access.write_keys, key)
-    if found is None:
+    tenant = _find(access.write_keys, key)
+    if tenant is None:
         raise Denied(401, "this write key is not known")
-    return Caller(found, frozenset(), digest(key)[:16])
+    return Caller(tenant, frozenset(), digest(key)[:16])
 
 
 def api_caller(request: HTTPConnection, access: Access, scope: str) -> Caller:
-    """Who reads or changes over the API: a bearer token with that scope."""
+    """The caller of the API: by a bearer token with that scope."""
     if access.open:
         return _neighbour(request)
     if (token := _bearer(request)) is None:
@@ -151,7 +151,7 @@ def api_caller(request: HTTPConnection, access: Access, scope: str) -> Caller:
 
 
 def operator_caller(request: HTTPConnection, access: Access) -> Caller:
-    """Who may see what is counted over every tenant; where there is only one, who may read."""
+    """The caller that may see counts over all tenants; with a single tenant, any caller that may read."""
     try:
         return api_caller(request, access, METRICS)
     except Denied as denied:
@@ -206,12 +206,12 @@ def _write_key(request: HTTPConnection) -> str | None:
     return request.headers.get("x-write-key") or request.query_params.get("write_key")
 
 
-def _find(held: Mapping[str, V], secret: str) -> V | None:
-    wanted, found = digest(secret), None
-    for each, value in held.items():
-        if hmac.compare_digest(each, wanted):
-            found = value
-    return found
+def _find(owners: Mapping[str, V], secret: str) -> V | None:
+    hashed, owner = digest(secret), None
+    for each, value in owners.items():
+        if hmac.compare_digest(each, hashed):
+            owner = value
+    return owner
 
 
 def _within(text: str, networks: tuple[Network, ...]) -> bool:
@@ -231,18 +231,18 @@ class TokenBuckets:
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._held: dict[str, tuple[float, float]] = {}
+        self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str, cost: int, at: float) -> None:
         """Takes `cost` from the key's bucket at the second `at`, or raises Denied(429)."""
-        level, since = self._held.get(key, (self._rate.burst, at))
+        level, since = self._levels.get(key, (self._rate.burst, at))
         level = min(self._rate.burst, level + (at - since) * self._rate.per_second)
         cost_now = min(cost, self._rate.burst)
         if level < cost_now:
-            self._held[key] = (level, at)
+            self._levels[key] = (level, at)
             raise Denied(
                 429,
                 f"this key may send {self._rate.per_second:g} events a second",
                 retry_after_s=(cost_now - level) / self._rate.per_second,
             )
-        self._held[key] = (level - cost_now, at)
+        self._levels[key] = (level - cost_now, at)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from msgspec import json
 from starlette.responses import Response
 
+from authoring.problem import Conflict, Invalid, NotFound, Problem, TryLater
+
 _encode = json.Encoder(decimal_format="number").encode
 
 
@@ -18,23 +20,30 @@ class Json(Response):
         return _encode(content)
 
 
-class RequestProblem(Exception):
-    """A request that cannot be served as a whole."""
+class RequestProblem(Problem):
+    """A request that cannot be served as a whole, and the status that says so."""
 
     def __init__(
         self, status: int, reason: str, *, field: str | None = None, retry_after_s: float | None = None
     ) -> None:
-        super().__init__(reason)
+        super().__init__(reason, field=field, retry_after_s=retry_after_s)
         self.status = status
-        self.reason = reason
-        self.field = field
-        self.retry_after_s = retry_after_s
 
 
-def answer_to(problem: RequestProblem, headers: Mapping[str, str] | None = None) -> Json:
-    told = dict(headers or {})
+STATUS: Mapping[type, int] = {NotFound: 404, Conflict: 409, Invalid: 422, TryLater: 503}
+"""Of what authoring refuses."""
+
+
+def status_of(problem: Problem) -> int:
+    if isinstance(problem, RequestProblem):
+        return problem.status
+    return next(STATUS[kind] for kind in type(problem).__mro__ if kind in STATUS)
+
+
+def answer_to(problem: Problem, headers: Mapping[str, str] | None = None) -> Json:
+    status, all_headers = status_of(problem), dict(headers or {})
     if problem.retry_after_s is not None:
-        told["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
-    if problem.status == 401:
-        told["WWW-Authenticate"] = "Bearer"
-    return Json({"error": {"field": problem.field, "reason": problem.reason}}, problem.status, told)
+        all_headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
+    if status == 401:
+        all_headers["WWW-Authenticate"] = "Bearer"
+    return Json({"error": {"field": problem.field, "reason": problem.reason}}, status, all_headers)

@@ -1,7 +1,7 @@
 """The gateway as one ASGI application, assembled from its ports.
 
-It starts, takes events and answers /health while Postgres is away; what needs Postgres is answered
-503 until it is back. Every wrong request gets the one error shape, and no stack trace leaves.
+It starts, takes events and answers /health while Postgres is unavailable; requests that need Postgres get
+503 until it is back. Every wrong request gets the one error shape, and no response has a stack trace.
 """
 
 import asyncio
@@ -15,18 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from authoring.authoring import Authoring
-from dashboard.pages import pages
+from authoring.problem import Problem
+from dashboard import pages
 from gateway.answers import RequestProblem, answer_to
-from gateway.api.ab_test import ab_test_api
-from gateway.api.experiments import experiments_api
-from gateway.api.lead_score import lead_score_api
-from gateway.api.leads import leads_api, outcomes_from
-from gateway.api.lifecycle import lifecycle_api
-from gateway.api.models import models_api
-from gateway.api.probes import probes
-from gateway.api.qualification import qualification_api
-from gateway.api.whatif import whatif_api
-from gateway.door.collect import collector
+from gateway.api import (
+    ab_test,
+    experiments,
+    lead_score,
+    leads,
+    lifecycle,
+    models,
+    probes,
+    qualification,
+    whatif,
+)
+from gateway.api.services import ApiServices
+from gateway.door import collect
+from gateway.door.services import open_door
 from gateway.observe import observed
 from gateway.ports import Ports
 from gateway.store import ReadStore
@@ -37,14 +42,29 @@ ABOUT = (
     'Answers to wrong requests look like {"error": {"field": ..., "reason": ...}}.'
 )
 
+ROUTED = (
+    collect,
+    ab_test,
+    experiments,
+    leads,
+    lead_score,
+    lifecycle,
+    models,
+    whatif,
+    probes,
+    qualification,
+    pages,
+)
+"""Modules with a router, in the order in which addresses are matched."""
+
 
 def create_app(ports: Ports) -> FastAPI:
-    """`app.state.end_waiting()` lets go of callers that wait, so that the server can stop;
-    `app.state.authoring` publishes models.
+    """`app.state.end_waiting()` releases waiting callers, so that the server can stop;
+    `app.state.authoring` publishes models. Handlers use `app.state.door` and `app.state.api`.
     """
     store = ReadStore(ports.database_url)
     authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
-    applied = Applied(ports.database_url, outcomes_from(store))
+    applied = Applied(ports.database_url, leads.outcomes_from(store))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -69,26 +89,19 @@ def create_app(ports: Ports) -> FastAPI:
     )
     app.state.end_waiting = applied.end
     app.state.authoring = authoring
-    app.include_router(collector(ports, applied.wait))
-    app.include_router(ab_test_api(ports))
-    app.include_router(experiments_api(ports, store))
-    app.include_router(leads_api(ports, store))
-    app.include_router(lead_score_api(ports, store, applied.wait))
-    app.include_router(lifecycle_api(ports, store, applied.wait))
-    app.include_router(models_api(ports, authoring))
-    app.include_router(whatif_api(ports))
-    app.include_router(probes(ports, store))
-    app.include_router(qualification_api(ports, store, authoring))
-    app.include_router(pages())
+    open_door(app, ports, applied.wait)
+    app.state.api = ApiServices(ports, store, authoring, applied.wait)
+    for module in ROUTED:
+        app.include_router(module.router)
     app.add_middleware(observed)
-    app.add_exception_handler(RequestProblem, _problem)
+    app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
 
 
 def _problem(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestProblem):
+    if not isinstance(error, Problem):
         raise error
     return answer_to(error)
 

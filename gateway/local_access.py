@@ -1,9 +1,9 @@
-"""Whom a server without keys serves: people on this very machine, and the pages that it serves itself.
+"""A server without keys serves only people on this machine, and the pages that it serves itself.
 
 Refused are other machines, every sign of a proxy, other names of this server (DNS rebinding) and pages of any other
-origin, be it another port of this machine. A proxy that hides all its signs is told by its account, where the kernel
+origin, be it another port of this machine. A proxy that hides all its signs is recognized by its account, where the kernel
 says whose a connection is: a service account (www-data, caddy, nobody) that is not ours speaks for others.
-docs/proxies.md says what cannot be told.
+docs/proxies.md says what cannot be recognized.
 """
 
 import ipaddress

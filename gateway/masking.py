@@ -19,8 +19,8 @@ _PHONE = re.compile(r"(?<![\w.-])(?:\+|00)?\d(?:[ ().-]?\d){8,16}(?![\w-])")
 
 def masked_text(text: str) -> str:
     """`ada@example.com` becomes `a***@example.com`, `+971501234567` becomes `***67`."""
-    text = _EMAIL.sub(lambda found: f"{found[1][0]}{MASK}@{found[2]}", text)
-    return _PHONE.sub(lambda found: MASK + found[0][-2:], text)
+    text = _EMAIL.sub(lambda match: f"{match[1][0]}{MASK}@{match[2]}", text)
+    return _PHONE.sub(lambda match: MASK + match[0][-2:], text)
 
 
 def mask_personal(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> Mapping[str, Any]:

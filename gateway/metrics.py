@@ -20,7 +20,7 @@ from prometheus_client import (
 STAGES = ("track_sessions", "score_leads", "projection")
 PROCESSES = ("worker", "projection")
 REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)  # process_start_time_seconds tells restarts
+ProcessCollector(registry=REGISTRY)  # process_start_time_seconds shows restarts
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _counter = partial(Counter, registry=REGISTRY)
 _gauge = partial(Gauge, registry=REGISTRY)
@@ -115,13 +115,13 @@ def exposition(status: Mapping[str, Any]) -> bytes:
     READY.set(bool(status.get("ready")))
     for stage in STAGES:
         for gauge, name in ((BACKLOG, "behind"), (BACKLOG_AGE, "ages"), (UNOWNED, "unowned")):
-            gauge.labels(stage).set(_known((status.get(name) or {}).get(stage)))
+            gauge.labels(stage).set(_number_or_nan((status.get(name) or {}).get(stage)))
     restarts = status.get("restarts") or {}
     for process in PROCESSES:
-        STARTS.labels(process).set(_known(restarts.get(process)))
-    FENCED.set(_known(restarts.get("fenced")))
+        STARTS.labels(process).set(_number_or_nan(restarts.get(process)))
+    FENCED.set(_number_or_nan(restarts.get("fenced")))
     return generate_latest(REGISTRY)
 
 
-def _known(value: float | None) -> float:
+def _number_or_nan(value: float | None) -> float:
     return math.nan if value is None else value

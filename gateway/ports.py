@@ -1,7 +1,7 @@
 """What the gateway needs from the rest, as plain values and callables; `leadstream` wires them.
 
 The collector knows the log only as `append`, which returns once the log has the records, and
-waiting callers only as `Await`. So it takes events while Postgres is away, and tests need no driver.
+waiting callers only as `Await`. So it takes events while Postgres is unavailable, and tests need no driver.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ class Ports:
     database_url: str
     access: Access = field(default_factory=Access)
     status: Callable[[], Awaitable[Status]] = _all_well
-    """As it is when it is asked for, never earlier."""
+    """Measured after the call, never cached from before."""
     now: Callable[[], datetime] = utc_now
     published: Published = built_in_rules
     """What a tenant's leads are scored by now."""
@@ -101,7 +101,7 @@ class Ports:
     experiments: Mapping[str, Experiment] = field(default_factory=shipped_experiments)
     """By name; the same for every tenant."""
     resolve: Resolve | None = None
-    """Whose e-mail or phone it is; None: nobody is asked, and visitors stay whom they say to be."""
+    """Resolves addresses to leads; None: none are resolved, and visitors keep the ids that they send."""
     identify_by: Sequence[str] = IDENTIFY_BY
     phone_region: str | None = None
     """Two letters (AE): where a phone number without a country code is taken to be."""

@@ -1,6 +1,6 @@
 """The gateway's way into the read models: pooled connections that can only read, and give up in time.
 
-While Postgres is away every question raises Problem 503; no answer is cached in its stead.
+While Postgres is unavailable every query raises Problem 503; no answer is cached instead.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from projections.tables import READ_OPTIONS
 
 STATEMENT_SECONDS = 15
 ANSWER_SECONDS = 1.5
-"""Until the database is said not to answer."""
+"""After these the database counts as unavailable."""
 POOL_SECONDS = 4.0
-"""How long a question waits for a connection."""
+"""How long a query waits for a connection."""
 CONNECTIONS = 12
 QUEUE = 200
 OPTIONS = f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s"
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
-"""The database is away, or every connection busy; a statement that took too long counts, too."""
+"""The database is unavailable, or every connection busy; a statement that took too long counts, too."""
 
 Row = Mapping[str, Any]
 Connection = psycopg.AsyncConnection[DictRow]
@@ -44,7 +44,7 @@ _compiled: dict[Any, Compiled] = {}
 
 
 class Missing(RequestProblem):
-    """What is asked for has no table or view in this database."""
+    """A table or view of the query is not there in this database."""
 
     def __init__(self) -> None:
         super().__init__(503, "the tables are not made yet", retry_after_s=2)
@@ -52,7 +52,7 @@ class Missing(RequestProblem):
 
 @dataclass(frozen=True)
 class Ask:
-    """Questions of one and the same moment."""
+    """Runs queries in one transaction, all of the same moment."""
 
     connection: Connection
 
@@ -61,17 +61,17 @@ class Ask:
         return rows
 
     async def all(self, *questions: Select[Any]) -> list[Sequence[Row]]:
-        """The answers to several questions, which travel together."""
+        """The rows of several queries, sent together."""
         async with self.connection.pipeline():
-            asked = [await self.connection.execute(*_worded(question)) for question in questions]
-            return [await each.fetchall() for each in asked]
+            cursors = [await self.connection.execute(*_worded(question)) for question in questions]
+            return [await each.fetchall() for each in cursors]
 
 
 def _worded(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
     """SQL text and parameters. Compiling costs far more than looking up the form."""
     form = question._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own engine finds compiled text by
     if form is None:
-        raise TypeError("a question that cannot be told apart by its form would be compiled each time")
+        raise TypeError("a query without a cache key would be compiled each time")
     compiled = _compiled.get(form.key)
     if compiled is None:
         compiled = _compiled[form.key] = question.compile(dialect=_DIALECT, cache_key=form)
@@ -79,7 +79,7 @@ def _worded(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
 
 
 class ReadStore:
-    """Open it before asking; closed, it answers nothing more."""
+    """Open it before the first query; after `close` every query fails."""
 
     def __init__(self, database_url: str) -> None:
         self._looking: asyncio.Task[bool] | None = None
@@ -98,7 +98,7 @@ class ReadStore:
         )
 
     async def open(self) -> None:
-        """Returns at once, also while the database is away."""
+        """Returns at once, also while the database is unavailable."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -106,7 +106,7 @@ class ReadStore:
 
     @asynccontextmanager
     async def moment(self, patience: float = POOL_SECONDS) -> AsyncIterator[Ask]:
-        """A way to ask several questions of one and the same moment."""
+        """Several queries of one and the same moment."""
         try:
             async with self._pool.connection(timeout=patience) as connection:
                 yield Ask(connection)
@@ -122,11 +122,11 @@ class ReadStore:
             return await ask(question)
 
     async def answers(self) -> bool:
-        """Whether the database can be asked anything, known within ANSWER_SECONDS. Who asks while a question is
-        on its way shares its answer: one to a server that hangs cannot be taken back in time.
+        """Whether the database answers, within ANSWER_SECONDS. Concurrent callers share one query, because a query
+        to a server that hangs cannot be cancelled in time.
         """
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._answers(), name="ask whether the database answers")
+            self._looking = asyncio.create_task(self._answers(), name="check the database")
         done, _ = await asyncio.wait({self._looking}, timeout=ANSWER_SECONDS)
         return bool(done) and self._looking.result()
 

@@ -1,7 +1,7 @@
-"""A lead as the models see it, from its stored features: for evidence, and for moments to come.
+"""A lead as the models see it, from its stored features: for evidence, and for scores of future moments.
 
-Reads what stage 2 keeps of a lead and never writes it. Where that is not at hand (another process
-keeps it), there is no subject, and callers answer from the history alone.
+Reads the state of stage 2 and never writes it. Where that state is unavailable (another process has it),
+there is no subject, and callers answer from the history alone.
 """
 
 from msgspec import DecodeError, ValidationError
@@ -17,7 +17,7 @@ async def subject_of(store: ReadStore, tenant: str, lead_id: str, stage: str) ->
     """None too when a newer version of Leadstream keeps the lead."""
     try:
         parts = await store.rows(queries.feature_parts(tenant, lead_id))
-        held = {part["identity"]: decode_lead_identity(bytes(part["encoded"])) for part in parts}
+        identities = {part["identity"]: decode_lead_identity(bytes(part["encoded"])) for part in parts}
     except (Missing, NewerCodec, DecodeError, ValidationError):
         return None
-    return Subject(merged(lead_id, held), stage) if held else None
+    return Subject(merged(lead_id, identities), stage) if identities else None

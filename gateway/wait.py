@@ -1,9 +1,9 @@
 """Lets a caller wait until its events show in Postgres: one LISTEN connection per process.
 
 A waiter is registered first and looks into the table then, so a notification between the two is
-not missed; a slow poll covers whatever was missed while the connection was away. Waiting ends
+not missed; a slow poll covers whatever was missed while the connection was down. Waiting ends
 with what was seen: a caller never waits longer than it asked to, and never gets an error from here
-for a database that is away.
+for a database that is unavailable.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from projections.worker import CHANNEL
 POLL_SECONDS = 0.5
 LONGEST_PAUSE = 5.0
 QUIET_SECONDS = 10.0
-"""Without a notification, until the server is asked whether it is there."""
+"""Without a notification, until the connection is checked."""
 
 Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, EventOutcome]]]
 """Which of these events are applied by now. Raises Problem while the database cannot be asked."""
@@ -70,7 +70,7 @@ class Applied:
         return seen
 
     def end(self) -> None:
-        """The process stops: whoever waits is answered with what was seen so far."""
+        """The process stops: waiting callers get what was seen so far."""
         self._ended = True
         self._wake_all()
 
@@ -85,8 +85,8 @@ class Applied:
 
     async def _listen(self) -> None:
         url = self._database_url
-        asked = parameters(url, autocommit=True, application_name="leadstream listen")
-        async with await BoundedAsyncConnection.connect(url, **asked) as connection:
+        options = parameters(url, autocommit=True, application_name="leadstream listen")
+        async with await BoundedAsyncConnection.connect(url, **options) as connection:
             await connection.execute(sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
             self._wake_all()
             metrics.LISTENING.set(1)
@@ -99,7 +99,7 @@ class Applied:
                 metrics.LISTENING.set(0)
 
     def notified(self, payload: str) -> None:
-        """Wakes who waits for the ids in the payload; everybody, if it could not name them."""
+        """Wakes the waiters of the ids in the payload; all waiters, if it names none."""
         applied = _decode_payload(payload).applied
         if applied is None:
             self._wake_all()

@@ -13,17 +13,14 @@ from authoring.active_models import (
     ActiveRules,
     Published,
     ShardFilter,
-    ShardModel,
-    ShardPublications,
     Shards,
-    Sweep,
 )
 from gateway.ports import Unavailable
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from scoring.lifecycle.lifecycle import built_in_lifecycle
-from streams.published import RETIRED, ModelVersion, PublishedState, SweepState, compiled
-from streams.published import ActiveModels as HeldByShard
+from scoring.models.active import ActiveModels
+from streams.published import PublishedState, compiled
 from streams.score_leads.stage import ScoreLeads
 
 FRESH_SECONDS = 1.0
@@ -32,7 +29,7 @@ FRESH_SECONDS = 1.0
 
 def active_by_shard(
     database_url: str, *, stage: str | None = None, first_only: bool = False
-) -> list[HeldByShard]:
+) -> list[ActiveModels]:
     """What each shard has in force, of each stage or of one; or only the first that scores leads."""
     shards: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
     with connect(database_url, options=READ_OPTIONS) as connection:
@@ -66,7 +63,7 @@ from (select distinct partition from shard_state where stage = %(stage)s) every 
 order by partition, part"""
 
 
-def shards_of(database_url: str, wanted: ShardFilter) -> list[ShardPublications]:
+def shards_of(database_url: str, wanted: ShardFilter) -> list[ActiveModels]:
     """How far each partition of scoring has come, in their order.
 
     A publication is read whole from one of the partitions that have it: of the others its beginning, which
@@ -91,33 +88,16 @@ def shards_of(database_url: str, wanted: ShardFilter) -> list[ShardPublications]
                 wholes[part, beginning] = whole
 
     @cache
-    def shard(parts: tuple[tuple[str, bytes], ...]) -> ShardPublications:
-        return _shard({place[0]: wholes[place] for place in parts})
+    def shard(parts: tuple[tuple[str, bytes], ...]) -> ActiveModels:
+        return PublishedState({part[0]: wholes[part] for part in parts}).published
 
     return [shard(tuple(parts)) for parts in partitions.values()]
-
-
-def _shard(parts: dict[str, bytes]) -> ShardPublications:
-    held = PublishedState(parts).published
-    models = {
-        tenant: {name: _held(active) for name, active in own.items()} for tenant, own in held.models.items()
-    }
-    lifecycles = {tenant: settings.lifecycle for tenant, settings in held.settings.items()}
-    return ShardPublications(models, None if held.sweep is None else _sweep(held.sweep), lifecycles)
-
-
-def _held(active: ModelVersion) -> ShardModel:
-    return ShardModel(active.version, None if active.text == RETIRED else active.text)
-
-
-def _sweep(under_way: SweepState) -> Sweep:
-    return Sweep(under_way.tenant, under_way.model, under_way.cursor)
 
 
 def shards_port(database_url: str) -> Shards:
     """For the gateway."""
 
-    async def shards(wanted: ShardFilter) -> Sequence[ShardPublications]:
+    async def shards(wanted: ShardFilter) -> Sequence[ActiveModels]:
         with _answering():
             return await asyncio.to_thread(shards_of, database_url, wanted)
 
@@ -137,7 +117,7 @@ def _answering() -> Iterator[None]:
 
 def published_port(database_url: str) -> Published:
     """For the gateway, asked once a second at most."""
-    held = HeldByShard()
+    held = ActiveModels()
     read_at = -FRESH_SECONDS
     reading = asyncio.Lock()
 

@@ -17,9 +17,7 @@ from scoring.models.model import optional_models
 def print_models(database_url: str, tenant: str | None) -> None:
     """In force for one tenant, or whatever anybody has; what is scheduled; what may be published by name."""
     authoring = reading(database_url)
-    found = (
-        done(authoring.everywhere()) if tenant is None else list(done(authoring.in_force(tenant)).values())
-    )
+    found = done(authoring.everywhere()) if tenant is None else list(done(authoring.active(tenant)).values())
     in_force = [each for each in found if each.text is not None]
     _tell(
         ("Model", "Version", "For", "Since", "By", "Note"),

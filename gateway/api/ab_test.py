@@ -1,7 +1,7 @@
-"""/api/ab-test/*: a visitor's variant of an experiment, and that a goal was reached; both go into the log.
+"""/api/ab-test/*: assigns a visitor's variant of an experiment and records reached goals, both in the log.
 
 Like the collector it knows no database: variants are assigned and exposures recorded while the read
-models are away. It answers 2xx only after the log has what it says was recorded.
+models are unavailable. It answers 2xx only after the log has the record.
 """
 
 import time
@@ -15,11 +15,13 @@ from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import Caller, TokenBuckets, client_of, collector_caller
+from gateway.access import Caller, client_of, collector_caller
 from gateway.answers import Json, RequestProblem, answer_to
+from gateway.documented import examples, takes
 from gateway.door.admission import Facts, admit, read
 from gateway.door.body import read_body
 from gateway.door.collect import CORS, PREFLIGHT
+from gateway.door.services import door_of
 from gateway.ports import Ports
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import tag_of
@@ -58,128 +60,154 @@ _read_who = json.Decoder(Assignee).decode
 _read_goal = json.Decoder(GoalReached).decode
 
 
-def ab_test_api(ports: Ports) -> APIRouter:
-    router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
-    buckets = TokenBuckets(ports.rate)
+def _documented(endpoint: str, required: list[str]) -> dict[str, Any]:
+    request, response = EXAMPLES[endpoint]["request"], EXAMPLES[endpoint]["response"]
+    schema = {"type": "object", "required": required, "properties": {name: {} for name in request}}
+    return takes(request, schema) | {
+        "responses": {
+            "200": {
+                "description": "It is in the log.",
+                "content": {"application/json": {"example": response}},
+            },
+            "404": {"description": "No experiment has this name."},
+            "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
+        },
+    }
 
-    def experiment_of(name: str) -> Experiment:
-        found = ports.experiments.get(name)
-        if found is None:
-            raise RequestProblem(
-                404, "no experiment has this name: GET /api/experiments lists them", field="test_name"
-            )
-        return found
 
-    def caller_of(request: Request) -> Caller:
-        caller = collector_caller(request, ports.access)
-        buckets.take(caller.key, 1, time.monotonic())
-        return caller
+EXAMPLES = examples("ab_test")
+router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
 
-    async def record(request: Request, caller: Caller, said: dict[str, Any]) -> None:
-        now = ports.now()
-        facts = Facts(
-            tenant=caller.tenant,
-            client_ip=client_of(request, ports.access),
-            user_agent=request.headers.get("user-agent"),
-            phone_region=ports.phone_region,
+
+def _experiment(ports: Ports, name: str) -> Experiment:
+    experiment = ports.experiments.get(name)
+    if experiment is None:
+        raise RequestProblem(
+            404, "no experiment has this name: GET /api/experiments lists them", field="test_name"
         )
-        given = {name: value for name, value in said.items() if value is not None}
-        try:
-            event = admit(read(json.encode(given), str(uuid.uuid4()), now), facts, now)
-        except Refusal as refusal:
-            field = NAMED_BY_CALLERS.get(refusal.field or "", refusal.field)
-            raise RequestProblem(422, refusal.reason, field=field) from None
-        with metrics.APPEND_SECONDS.time():
-            await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
-        metrics.ACCEPTED.labels("yes" if event.bot else "no").inc()
+    return experiment
 
-    async def variant_for(request: Request, test_name: str) -> Response:
-        caller = caller_of(request)
-        who = await _asked(request, _read_who)
-        experiment = experiment_of(test_name)
-        assigned = assign(experiment, _unit_id(experiment, who))
-        if assigned.included:
-            exposed = {
-                "type": tag_of(ExperimentExposed),
-                "event_id": _exposure_id(test_name, assigned.variant.name, who),
-                "visitor_id": who.session_id,
-                "lead_id": who.lead_id,
-                "experiment": test_name,
-                "variant": assigned.variant.name,
-            }
-            await record(request, caller, exposed)
-        return Json(
-            {
-                "test_name": test_name,
-                "variant": assigned.variant.name,
-                "config": assigned.variant.config,
-                "in_experiment": assigned.included,
-            }
-        )
 
-    async def conversion_of(request: Request) -> Response:
-        caller = caller_of(request)
-        reached = await _asked(request, _read_goal)
-        experiment = experiment_of(reached.test_name)
-        conversion = reached.conversion_type or reached.conversion_event
-        if not conversion:
-            raise RequestProblem(
-                422, "missing: what was reached, such as demo_request", field="conversion_type"
-            )
-        said = {
-            "type": tag_of(ConversionRecorded),
-            "event_id": reached.event_id,
-            "visitor_id": reached.session_id,
-            "lead_id": reached.lead_id,
-            "conversion_type": conversion,
-            "conversion_id": reached.conversion_id,
-            "value": reached.value,
-            "currency": reached.currency,
-            "context": {"source_type": "experiment", "source_id": reached.test_name},
-        }
-        await record(request, caller, said)
-        goals = [goal for goal in experiment.goals if goal.counts(tag_of(ConversionRecorded), conversion)]
-        answer = {
-            "success": True,
-            "test_name": reached.test_name,
-            "conversion_type": conversion,
-            "goals": [goal.name for goal in goals],
-        }
-        if not goals:
-            answer["hint"] = (
-                "recorded, but no goal of this experiment counts it: see GET /api/experiments/NAME"
-            )
-        return Json(answer)
+def _caller(request: Request) -> Caller:
+    door = door_of(request)
+    caller = collector_caller(request, door.ports.access)
+    door.ab_test_buckets.take(caller.key, 1, time.monotonic())
+    return caller
 
-    @router.post(
-        "/variant/{test_name}", summary="A visitor's variant of an experiment", openapi_extra=VARIANT
+
+async def _record(request: Request, caller: Caller, values: dict[str, Any]) -> None:
+    ports = door_of(request).ports
+    now = ports.now()
+    facts = Facts(
+        tenant=caller.tenant,
+        client_ip=client_of(request, ports.access),
+        user_agent=request.headers.get("user-agent"),
+        phone_region=ports.phone_region,
     )
-    async def variant(request: Request, test_name: str) -> Response:
-        return await _told(variant_for(request, test_name))
-
-    @router.post("/conversion", summary="Record that a goal was reached", openapi_extra=CONVERSION)
-    async def conversion(request: Request) -> Response:
-        return await _told(conversion_of(request))
-
-    async def preflight() -> Response:
-        return Response(status_code=204, headers=PREFLIGHT)
-
-    for path in ("/variant/{test_name}", "/conversion"):
-        router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
-    return router
+    present = {name: value for name, value in values.items() if value is not None}
+    try:
+        event = admit(read(json.encode(present), str(uuid.uuid4()), now), facts, now)
+    except Refusal as refusal:
+        field = NAMED_BY_CALLERS.get(refusal.field or "", refusal.field)
+        raise RequestProblem(422, refusal.reason, field=field) from None
+    with metrics.APPEND_SECONDS.time():
+        await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
+    metrics.ACCEPTED.labels("yes" if event.bot else "no").inc()
 
 
-async def _told(answer: Awaitable[Response]) -> Response:
+async def _assign_variant(request: Request, test_name: str) -> Response:
+    caller = _caller(request)
+    who = await _decoded(request, _read_who)
+    experiment = _experiment(door_of(request).ports, test_name)
+    assigned = assign(experiment, _unit_id(experiment, who))
+    if assigned.included:
+        exposed = {
+            "type": tag_of(ExperimentExposed),
+            "event_id": _exposure_id(test_name, assigned.variant.name, who),
+            "visitor_id": who.session_id,
+            "lead_id": who.lead_id,
+            "experiment": test_name,
+            "variant": assigned.variant.name,
+        }
+        await _record(request, caller, exposed)
+    return Json(
+        {
+            "test_name": test_name,
+            "variant": assigned.variant.name,
+            "config": assigned.variant.config,
+            "in_experiment": assigned.included,
+        }
+    )
+
+
+async def _record_conversion(request: Request) -> Response:
+    caller = _caller(request)
+    reached = await _decoded(request, _read_goal)
+    experiment = _experiment(door_of(request).ports, reached.test_name)
+    conversion = reached.conversion_type or reached.conversion_event
+    if not conversion:
+        raise RequestProblem(422, "missing: what was reached, such as demo_request", field="conversion_type")
+    event = {
+        "type": tag_of(ConversionRecorded),
+        "event_id": reached.event_id,
+        "visitor_id": reached.session_id,
+        "lead_id": reached.lead_id,
+        "conversion_type": conversion,
+        "conversion_id": reached.conversion_id,
+        "value": reached.value,
+        "currency": reached.currency,
+        "context": {"source_type": "experiment", "source_id": reached.test_name},
+    }
+    await _record(request, caller, event)
+    goals = [goal for goal in experiment.goals if goal.counts(tag_of(ConversionRecorded), conversion)]
+    answer = {
+        "success": True,
+        "test_name": reached.test_name,
+        "conversion_type": conversion,
+        "goals": [goal.name for goal in goals],
+    }
+    if not goals:
+        answer["hint"] = "recorded, but no goal of this experiment counts it: see GET /api/experiments/NAME"
+    return Json(answer)
+
+
+@router.post(
+    "/variant/{test_name}",
+    summary="A visitor's variant of an experiment",
+    openapi_extra=_documented("variant", ["session_id"]),
+)
+async def variant(request: Request, test_name: str) -> Response:
+    return await _readable_elsewhere(_assign_variant(request, test_name))
+
+
+@router.post(
+    "/conversion",
+    summary="Record that a goal was reached",
+    openapi_extra=_documented("conversion", ["session_id", "test_name", "conversion_type"]),
+)
+async def conversion(request: Request) -> Response:
+    return await _readable_elsewhere(_record_conversion(request))
+
+
+async def preflight() -> Response:
+    return Response(status_code=204, headers=PREFLIGHT)
+
+
+for path in ("/variant/{test_name}", "/conversion"):
+    router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
+
+
+async def _readable_elsewhere(answer: Awaitable[Response]) -> Response:
     """As a page of another site may read it."""
     try:
-        told = await answer
+        response = await answer
     except RequestProblem as problem:
         return answer_to(problem, CORS)
-    told.headers.update(CORS)
-    return told
+    response.headers.update(CORS)
+    return response
 
 
-async def _asked(request: Request, reader: Callable[[bytes], T]) -> T:
+async def _decoded(request: Request, reader: Callable[[bytes], T]) -> T:
     body = await read_body(request, LARGEST_BODY)
     try:
         return reader(body)
@@ -191,50 +219,13 @@ async def _asked(request: Request, reader: Callable[[bytes], T]) -> T:
 
 def _unit_id(experiment: Experiment, who: Assignee) -> str:
     """Whose id decides."""
-    field, given = ("lead_id", who.lead_id) if experiment.unit == LEAD else ("session_id", who.session_id)
-    if not given:
+    field, unit_id = ("lead_id", who.lead_id) if experiment.unit == LEAD else ("session_id", who.session_id)
+    if not unit_id:
         raise RequestProblem(422, "missing: this experiment assigns by it", field=field)
-    return given
+    return unit_id
 
 
 def _exposure_id(experiment: str, variant: str, who: Assignee) -> str:
     """The same for the same exposure, so that asking again counts once."""
-    told = json.encode([experiment, variant, who.session_id, who.lead_id])
-    return f"exposed-{blake2b(told, digest_size=16).hexdigest()}"
-
-
-def _documented(required: list[str], example: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "required": required, "properties": {name: {} for name in example}}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": example}},
-        },
-        "responses": {
-            "200": {"description": "It is in the log.", "content": {"application/json": {"example": answer}}},
-            "404": {"description": "No experiment has this name."},
-            "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
-        },
-    }
-
-
-VARIANT = _documented(
-    ["session_id"],
-    {"session_id": "sess_123"},
-    {
-        "test_name": "greeting_message",
-        "variant": "A",
-        "config": {"text": "Hi! Welcome to YouShop!"},
-        "in_experiment": True,
-    },
-)
-CONVERSION = _documented(
-    ["session_id", "test_name", "conversion_type"],
-    {"session_id": "sess_123", "test_name": "greeting_message", "conversion_type": "demo_request"},
-    {
-        "success": True,
-        "test_name": "greeting_message",
-        "conversion_type": "demo_request",
-        "goals": ["demo_request"],
-    },
-)
+    exposure = json.encode([experiment, variant, who.session_id, who.lead_id])
+    return f"exposed-{blake2b(exposure, digest_size=16).hexdigest()}"

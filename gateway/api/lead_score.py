@@ -1,6 +1,6 @@
 """/api/lead-score/*: the session and user scores of web analytics, in the shapes its callers know.
 
-`lead_score` here is the model `web_session`. A session is found by the producer's id or by the
+`lead_score` here is the model `web_session`. A session is looked up by the producer's id or by the
 canonical one; a user is a lead, or a visitor by the visitor's id. "Calculate" evaluates now and
 changes nothing; "update" sends the lead's clock forward through the log and answers with what is stored
 then (or, 202, with what was stored before, if the folds have not come to it in time).
@@ -16,18 +16,20 @@ from fastapi import APIRouter, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, json
 from starlette.responses import Response
 
-from gateway.access import READ, WRITE, Caller, api_caller
+from gateway.access import READ, WRITE, Caller
 from gateway.answers import Json
-from gateway.api import statements as questions
+from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
+from gateway.api.services import ApiServices, caller_of, services_of, tenant_of
+from gateway.documented import fields, takes
 from gateway.door.body import read_body
-from gateway.ports import Await, EventKey, Ports
-from gateway.store import ReadStore, Row
+from gateway.ports import EventKey
+from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
 from schemas.activity import EventNoted
 from schemas.decode import encode_activity
-from schemas.envelope import DEFAULT_TENANT, Identifier
+from schemas.envelope import Identifier
 from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import LEAD_ACTIVITY, lead_key
@@ -57,7 +59,7 @@ class OfUser(Struct, rename={"user_id": "userId"}):
 
 
 class Unanswerable(Exception):
-    """Told as `{"success": false, "error": ...}`, the way this API tells everything."""
+    """Answered as `{"success": false, "error": ...}`, the shape of every error of this API."""
 
     def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
@@ -65,130 +67,140 @@ class Unanswerable(Exception):
         self.error = error
 
 
+SESSION_REQUEST = {"sessionId": "3f0c"}, fields("sessionId", required=("sessionId",))
+USER_REQUEST = {"userId": "3f0c"}, fields("userId", required=("userId",))
 _read_session = json.Decoder(OfSession).decode
 _read_user = json.Decoder(OfUser).decode
 
 
-def lead_score_api(ports: Ports, store: ReadStore, applied: Await) -> APIRouter:
-    router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
-
-    def called(request: Request, scope: str) -> tuple[str, Caller]:
-        caller = api_caller(request, ports.access, scope)
-        return caller.tenant or DEFAULT_TENANT, caller
-
-    async def model_of(tenant: str) -> Model:
-        models = (await ports.published(tenant)).models
-        if SESSION_MODEL not in models:  # without any, scoring has not begun yet
-            raise Unanswerable(404 if models else 503, f"no model {SESSION_MODEL} is in force")
-        return models[SESSION_MODEL]
-
-    async def session_of(tenant: str, session_id: str) -> Row:
-        found = await store.rows(queries.session(tenant, session_id, model=SESSION_MODEL))
-        if not found:
-            raise Unanswerable(404, "Session not found")
-        return found[0]
-
-    async def lead_of(tenant: str, user_id: str) -> Row:
-        """While a visitor is being claimed, its identity may show already and the lead that it has come to
-        not yet; then it is looked up again.
-        """
-        for _ in range(CLAIM_LOOKS):
-            async with store.moment() as ask:
-                for lead_id in (user_id, anonymous(user_id)):
-                    if found := await ask(queries.lead(tenant, lead_id)):
-                        return found[0]
-                known = await ask(questions.lead_of_visitor(tenant, user_id))
-                if not known:
-                    raise Unanswerable(404, "User not found")
-                if found := await ask(queries.lead(tenant, known[0]["lead_id"])):
-                    return found[0]
-            await asyncio.sleep(CLAIM_PAUSE)
-        raise Unanswerable(503, "the user is just becoming known as a lead: ask again")
-
-    async def brought_up(tenant: str, lead_id: str) -> bool:
-        """Whether the lead is stored as of now: a record that only asks for an answer, and its answer."""
-        asked = EventKey(tenant, f"update-{uuid.uuid4()}")
-        noted = EventNoted(tenant, lead_id, millis(ports.now()), asked.event_id, "applied")
-        await ports.append([Outgoing(LEAD_ACTIVITY, lead_key(tenant, lead_id), encode_activity(noted))])
-        return asked in await applied([asked], UPDATE_SECONDS)
-
-    async def session_score(request: Request, *, update: bool) -> Response:
-        tenant, caller = called(request, WRITE if update else READ)
-        session_id = str((await _asked(request, _read_session)).session_id)
-        model = await model_of(tenant)
-        session, status = await session_of(tenant, session_id), 200
-        if update:
-            status = 200 if await brought_up(tenant, session["lead_id"]) else 202
-            session = await session_of(tenant, session_id)
-        score = rounded(_concluded(model, session).total)
-        return Json({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
-
-    async def user_score(request: Request, *, update: bool) -> Response:
-        tenant, caller = called(request, WRITE if update else READ)
-        user_id = str((await _asked(request, _read_user)).user_id)
-        await model_of(tenant)
-        lead, status = await lead_of(tenant, user_id), 200
-        if update:
-            status = 200 if await brought_up(tenant, lead["lead_id"]) else 202
-            score = await stored_mean(tenant, lead["lead_id"])
-        else:
-            score = await mean_of(tenant, lead)
-        return Json({"success": True, "user_id": user_id, **_shown(score, caller)}, status)
-
-    async def stored_mean(tenant: str, lead_id: str) -> int:
-        stored = await store.rows(queries.scores(tenant, lead_id))
-        return next((row["rounded"] for row in stored if row["model"] == SESSION_MODEL), 0)
-
-    async def mean_of(tenant: str, lead: Row) -> int:
-        """The mean of the ended sessions now; the stored one where the features are not at hand."""
-        lead_id = lead["lead_id"]
-        subject = await subject_of(store, tenant, lead_id, lead["stage"])
-        if subject is None:
-            return await stored_mean(tenant, lead_id)
-        in_force = await ports.published(tenant)
-        now = millis(ports.now())
-        return rounded(conclude(await model_of(tenant), subject, now, in_force.zone, in_force.idle_ms).total)
-
-    @router.post("/session", summary="Calculate a session's score", openapi_extra=_documented("sessionId"))
-    async def calculate_session(request: Request) -> Response:
-        return await _told(session_score(request, update=False))
-
-    @router.post(
-        "/session/update", summary="Update a session's score", openapi_extra=_documented("sessionId")
-    )
-    async def update_session(request: Request) -> Response:
-        return await _told(session_score(request, update=True))
-
-    @router.post("/user", summary="Calculate a user's score", openapi_extra=_documented("userId"))
-    async def calculate_user(request: Request) -> Response:
-        return await _told(user_score(request, update=False))
-
-    @router.post("/user/update", summary="Update a user's score", openapi_extra=_documented("userId"))
-    async def update_user(request: Request) -> Response:
-        return await _told(user_score(request, update=True))
-
-    @router.get("/session/{session_id:path}", summary="A session's analytics and score breakdown")
-    async def session_analytics(request: Request, session_id: str) -> Response:
-        async def answer() -> Response:
-            tenant, _ = called(request, READ)
-            if "\0" in session_id:
-                raise Unanswerable(404, "Session not found")
-            session = await session_of(tenant, session_id)
-            return Json(_analytics(session_id, session, await model_of(tenant)))
-
-        return await _told(answer())
-
-    return router
+router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
 
 
-async def _told(answer: Awaitable[Response]) -> Response:
+async def _model(services: ApiServices, tenant: str) -> Model:
+    models = (await services.ports.published(tenant)).models
+    if SESSION_MODEL not in models:  # without any, scoring has not begun yet
+        raise Unanswerable(404 if models else 503, f"no model {SESSION_MODEL} is active")
+    return models[SESSION_MODEL]
+
+
+async def _session(services: ApiServices, tenant: str, session_id: str) -> Row:
+    rows = await services.store.rows(queries.session(tenant, session_id, model=SESSION_MODEL))
+    if not rows:
+        raise Unanswerable(404, "Session not found")
+    return rows[0]
+
+
+async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
+    """While a visitor is being claimed, its identity may show already and the lead that it has come to
+    not yet; then it is looked up again.
+    """
+    for _ in range(CLAIM_LOOKS):
+        async with services.store.moment() as ask:
+            for lead_id in (user_id, anonymous(user_id)):
+                if rows := await ask(queries.lead(tenant, lead_id)):
+                    return rows[0]
+            visitor_rows = await ask(statements.lead_of_visitor(tenant, user_id))
+            if not visitor_rows:
+                raise Unanswerable(404, "User not found")
+            if rows := await ask(queries.lead(tenant, visitor_rows[0]["lead_id"])):
+                return rows[0]
+        await asyncio.sleep(CLAIM_PAUSE)
+    raise Unanswerable(503, "the user is being assigned to a lead: try again")
+
+
+async def _updated(services: ApiServices, tenant: str, lead_id: str) -> bool:
+    """Whether the lead is stored as of now: appends a record that only needs an outcome, and waits for it."""
+    update = EventKey(tenant, f"update-{uuid.uuid4()}")
+    noted = EventNoted(tenant, lead_id, millis(services.ports.now()), update.event_id, "applied")
+    await services.ports.append([Outgoing(LEAD_ACTIVITY, lead_key(tenant, lead_id), encode_activity(noted))])
+    return update in await services.applied([update], UPDATE_SECONDS)
+
+
+async def _session_score(request: Request, *, update: bool) -> Response:
+    services = services_of(request)
+    tenant, caller = caller_of(request, WRITE if update else READ)
+    session_id = str((await _decoded(request, _read_session)).session_id)
+    model = await _model(services, tenant)
+    session, status = await _session(services, tenant, session_id), 200
+    if update:
+        status = 200 if await _updated(services, tenant, session["lead_id"]) else 202
+        session = await _session(services, tenant, session_id)
+    score = rounded(_concluded(model, session).total)
+    return Json({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
+
+
+async def _user_score(request: Request, *, update: bool) -> Response:
+    services = services_of(request)
+    tenant, caller = caller_of(request, WRITE if update else READ)
+    user_id = str((await _decoded(request, _read_user)).user_id)
+    await _model(services, tenant)
+    lead, status = await _lead(services, tenant, user_id), 200
+    if update:
+        status = 200 if await _updated(services, tenant, lead["lead_id"]) else 202
+        score = await _stored_mean(services, tenant, lead["lead_id"])
+    else:
+        score = await _current_mean(services, tenant, lead)
+    return Json({"success": True, "user_id": user_id, **_shown(score, caller)}, status)
+
+
+async def _stored_mean(services: ApiServices, tenant: str, lead_id: str) -> int:
+    stored = await services.store.rows(queries.scores(tenant, lead_id))
+    return next((row["rounded"] for row in stored if row["model"] == SESSION_MODEL), 0)
+
+
+async def _current_mean(services: ApiServices, tenant: str, lead: Row) -> int:
+    """The mean of the ended sessions now; the stored one where the features are unavailable."""
+    lead_id = lead["lead_id"]
+    subject = await subject_of(services.store, tenant, lead_id, lead["stage"])
+    if subject is None:
+        return await _stored_mean(services, tenant, lead_id)
+    active = await services.ports.published(tenant)
+    now = millis(services.ports.now())
+    model = await _model(services, tenant)
+    return rounded(conclude(model, subject, now, active.zone, active.idle_ms).total)
+
+
+@router.post("/session", summary="Calculate a session's score", openapi_extra=takes(*SESSION_REQUEST))
+async def calculate_session(request: Request) -> Response:
+    return await _answer(_session_score(request, update=False))
+
+
+@router.post("/session/update", summary="Update a session's score", openapi_extra=takes(*SESSION_REQUEST))
+async def update_session(request: Request) -> Response:
+    return await _answer(_session_score(request, update=True))
+
+
+@router.post("/user", summary="Calculate a user's score", openapi_extra=takes(*USER_REQUEST))
+async def calculate_user(request: Request) -> Response:
+    return await _answer(_user_score(request, update=False))
+
+
+@router.post("/user/update", summary="Update a user's score", openapi_extra=takes(*USER_REQUEST))
+async def update_user(request: Request) -> Response:
+    return await _answer(_user_score(request, update=True))
+
+
+@router.get("/session/{session_id:path}", summary="A session's analytics and score breakdown")
+async def session_analytics(request: Request, session_id: str) -> Response:
+    return await _answer(_session_analytics(request, session_id))
+
+
+async def _session_analytics(request: Request, session_id: str) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    if "\0" in session_id:
+        raise Unanswerable(404, "Session not found")
+    session = await _session(services, tenant, session_id)
+    return Json(_analytics(session_id, session, await _model(services, tenant)))
+
+
+async def _answer(response: Awaitable[Response]) -> Response:
     try:
-        return await answer
+        return await response
     except Unanswerable as problem:
         return Json({"success": False, "error": problem.error}, problem.status)
 
 
-async def _asked(request: Request, read: Callable[[bytes], T]) -> T:
+async def _decoded(request: Request, read: Callable[[bytes], T]) -> T:
     body = await read_body(request, LARGEST_BODY)
     try:
         return read(body)
@@ -246,9 +258,9 @@ def _shape(session: Row) -> Session:
 def _by_group(model: Model, concluded: Conclusion) -> dict[str, int]:
     """Points per group, its caps taken off."""
     groups: dict[str, int] = {}
-    for slot, points in zip(model.slots, concluded.vector, strict=True):
-        if slot.group:
-            groups[slot.group] = groups.get(slot.group, 0) + points
+    for line, points in zip(model.slots, concluded.vector, strict=True):
+        if line.group:
+            groups[line.group] = groups.get(line.group, 0) + points
     return groups
 
 
@@ -272,9 +284,3 @@ def _most(model: Model) -> dict[str, int | None]:
         group: points if max(each[group] for each in more) == points else None
         for group, points in most.items()
     }
-
-
-def _documented(name: str) -> dict[str, Any]:
-    schema = {"type": "object", "required": [name], "properties": {name: {"type": "string"}}}
-    content = {"application/json": {"schema": schema, "example": {name: "3f0c"}}}
-    return {"requestBody": {"required": True, "content": content}}

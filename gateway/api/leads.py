@@ -14,15 +14,16 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
-from gateway.access import READ, api_caller
 from gateway.answers import Json, RequestProblem
-from gateway.api import statements as questions
-from gateway.ports import EventKey, EventOutcome, Ports
+from gateway.api import statements
+from gateway.api.services import services_of, tenant_of
+from gateway.documented import answers, examples
+from gateway.ports import EventKey, EventOutcome
 from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
 from gateway.wait import Look
 from projections import queries
-from schemas.envelope import DEFAULT_TENANT, Moment
+from schemas.envelope import Moment
 from schemas.moment import millis, moment
 from scoring.features.identity import key_of_identity
 from scoring.models.model import ONE_POINT, Model, Subject, conclude, explain, rounded
@@ -42,135 +43,134 @@ ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 
 
-def leads_api(ports: Ports, store: ReadStore) -> APIRouter:
-    router = APIRouter(tags=["leads"])
+router = APIRouter(tags=["leads"])
 
-    def tenant_of(request: Request) -> str:
-        return api_caller(request, ports.access, READ).tenant or DEFAULT_TENANT
 
-    @router.get("/api/leads", summary="The board: leads, the highest score first", responses=BOARD_EXAMPLE)
-    async def board(
-        request: Request,
-        sort: ModelName = BOARD_MODEL,
-        include_anonymous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
-        stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
-        band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
-        q: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
-        limit: Limit = PAGE,
-        offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
-    ) -> Response:
-        tenant = tenant_of(request)
-        in_force = await ports.published(tenant)
-        if sort not in {BOARD_MODEL, *in_force.models}:
-            raise RequestProblem(
-                422, f"no such model; in force are {', '.join(sorted(in_force.models))}", field="sort"
-            )
-        filters = queries.Filters(
-            anonymous=include_anonymous, stage=stage, band=_band(in_force, sort, band), search=q or None
+@router.get(
+    "/api/leads",
+    summary="The board: leads, the highest score first",
+    responses=answers(examples("leads")["board"], "The page of leads, highest score first."),
+)
+async def board(
+    request: Request,
+    sort: ModelName = BOARD_MODEL,
+    include_anonymous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+    stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
+    band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
+    q: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
+    limit: Limit = PAGE,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    active = await services.ports.published(tenant)
+    if sort not in {BOARD_MODEL, *active.models}:
+        raise RequestProblem(
+            422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
         )
-        async with store.moment() as ask:
-            found = await ask(
-                queries.leads(tenant, model=sort, filters=filters, limit=limit + 1, offset=offset)
-            )
-            shown = found[:limit]
-            scores = await _scores(ask, [row["lead_key"] for row in shown])
-        return Json(
-            {
-                "leads": [_listed(row, _shaped(scores.get(row["lead_key"], {}))) for row in shown],
-                "models": sorted(in_force.models, key=lambda name: (name != BOARD_MODEL, name)),
-                "next_offset": offset + limit if len(found) > limit else None,
-                "as_of": ports.now(),
-            }
-        )
-
-    @router.get("/api/leads/{lead_id:path}/ledger", summary="Every change of a lead's scores, newest first")
-    async def ledger(
-        request: Request,
-        lead_id: str,
-        model: ModelName | None = None,
-        cursor: Annotated[str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$")] = None,
-        limit: Limit = LEDGER_PAGE,
-    ) -> Response:
-        tenant = tenant_of(request)
-        async with store.moment() as ask:
-            await _known(ask, tenant, lead_id)
-            entries = await ask(
-                queries.ledger(tenant, lead_id, model=model, limit=limit + 1, before=_place(cursor))
-            )
-            return Json(await _ledger(ask, tenant, lead_id, entries, limit=limit))
-
-    @router.get(
-        "/api/leads/{lead_id:path}", summary="A lead: profile, scores line by line, ledger, identities"
+    filters = queries.Filters(
+        anonymous=include_anonymous, stage=stage, band=_band(active, sort, band), search=q or None
     )
-    async def lead(
-        request: Request,
-        lead_id: str,
-        as_of: Annotated[str | None, Query(description="A moment, past or future (RFC 3339).")] = None,
-    ) -> Response:
-        tenant = tenant_of(request)
-        now = ports.now()
-        at = now if as_of is None else _moment(as_of)
-        in_force = await ports.published(tenant)
-        past = as_of is not None and at <= now
-        until = at if past else None
-        async with store.moment() as ask:
-            row = await _known(ask, tenant, lead_id)
-            tag = None if as_of is not None else _tag(row)
-            if tag is not None and request.headers.get("if-none-match") == tag:
-                return Response(status_code=304, headers={"ETag": tag})
-            found, lines, entries, held, visits, acts, stages = await ask.all(
-                queries.scores(tenant, lead_id)
-                if until is None
-                else queries.last_changes(tenant, lead_id, until),
-                queries.breakdowns(tenant, lead_id, until),
-                queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
-                queries.identities_of(tenant, lead_id),
-                queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS),
-                queries.engagements(tenant, lead_id, limit=ENGAGEMENTS, before=until and until + INSTANT),
-                queries.stages(tenant, lead_id),
-            )
-            ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-        scores = {each["model"]: (_past_score if past else _score)(each) for each in found}
-        _add_lines(scores, lines)
-        subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
-        if at > now:
-            scores = _scores_to_come(in_force, subject, at)
-        elif subject is not None:
-            _add_evidence(scores, in_force, subject)
-        said = {
-            "as_of": at,
-            "lead": _lead(row, scores),
-            "profile": row["fields"],
-            "counts": row["counts"],
-            "merged_into": row["redirect"],
-            **ledger,
-            "identities": [_identity(each) for each in held],
-            "sessions": [session_row(each) for each in visits if each["opened_at"] <= at],
-            "engagements": [_engagement(each) for each in acts],
-            "stages": [_stage(each) for each in stages if each["at"] <= at],
-            "scores": scores,
+    async with services.store.moment() as ask:
+        rows = await ask(queries.leads(tenant, model=sort, filters=filters, limit=limit + 1, offset=offset))
+        shown = rows[:limit]
+        scores = await _scores(ask, [row["lead_key"] for row in shown])
+    return Json(
+        {
+            "leads": [_listed(row, _shaped(scores.get(row["lead_key"], {}))) for row in shown],
+            "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
+            "next_offset": offset + limit if len(rows) > limit else None,
+            "as_of": services.ports.now(),
         }
-        return Json(said, headers={"ETag": tag} if tag else None)
+    )
 
-    @router.get("/api/events/{event_id}", summary="What became of an event that was sent with ?wait=")
-    async def event(request: Request, event_id: str) -> Response:
-        tenant = tenant_of(request)
-        found = await outcomes_from(store)([EventKey(tenant, event_id)])
-        if not found:
-            raise RequestProblem(
-                404, "not applied yet, or it was sent without ?wait=", field="event_id", retry_after_s=1
-            )
-        (outcome,) = found.values()
-        return Json({"event_id": event_id, **outcome._asdict()})
 
-    return router
+@router.get("/api/leads/{lead_id:path}/ledger", summary="Every change of a lead's scores, newest first")
+async def ledger(
+    request: Request,
+    lead_id: str,
+    model: ModelName | None = None,
+    cursor: Annotated[str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$")] = None,
+    limit: Limit = LEDGER_PAGE,
+) -> Response:
+    tenant = tenant_of(request)
+    async with services_of(request).store.moment() as ask:
+        await _existing_lead(ask, tenant, lead_id)
+        entries = await ask(
+            queries.ledger(tenant, lead_id, model=model, limit=limit + 1, before=_ledger_cursor(cursor))
+        )
+        return Json(await _ledger(ask, tenant, lead_id, entries, limit=limit))
+
+
+@router.get("/api/leads/{lead_id:path}", summary="A lead: profile, scores line by line, ledger, identities")
+async def lead(
+    request: Request,
+    lead_id: str,
+    as_of: Annotated[str | None, Query(description="A moment, past or future (RFC 3339).")] = None,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    ports, store = services.ports, services.store
+    now = ports.now()
+    at = now if as_of is None else _moment(as_of)
+    active = await ports.published(tenant)
+    past = as_of is not None and at <= now
+    until = at if past else None
+    async with store.moment() as ask:
+        row = await _existing_lead(ask, tenant, lead_id)
+        tag = None if as_of is not None else _tag(row)
+        if tag is not None and request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        score_rows, lines, entries, identities, visits, engagements, stages = await ask.all(
+            queries.scores(tenant, lead_id)
+            if until is None
+            else queries.last_changes(tenant, lead_id, until),
+            queries.breakdowns(tenant, lead_id, until),
+            queries.ledger(tenant, lead_id, limit=LEDGER_PAGE + 1, until=until),
+            queries.identities_of(tenant, lead_id),
+            queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS),
+            queries.engagements(tenant, lead_id, limit=ENGAGEMENTS, before=until and until + INSTANT),
+            queries.stages(tenant, lead_id),
+        )
+        ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
+    scores = {each["model"]: (_past_score if past else _score)(each) for each in score_rows}
+    _add_lines(scores, lines)
+    subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
+    if at > now:
+        scores = _scores_to_come(active, subject, at)
+    elif subject is not None:
+        _add_evidence(scores, active, subject)
+    content = {
+        "as_of": at,
+        "lead": _lead(row, scores),
+        "profile": row["fields"],
+        "counts": row["counts"],
+        "merged_into": row["redirect"],
+        **ledger,
+        "identities": [_identity(each) for each in identities],
+        "sessions": [session_row(each) for each in visits if each["opened_at"] <= at],
+        "engagements": [_engagement(each) for each in engagements],
+        "stages": [_stage(each) for each in stages if each["at"] <= at],
+        "scores": scores,
+    }
+    return Json(content, headers={"ETag": tag} if tag else None)
+
+
+@router.get("/api/events/{event_id}", summary="What became of an event that was sent with ?wait=")
+async def event(request: Request, event_id: str) -> Response:
+    tenant = tenant_of(request)
+    outcomes = await outcomes_from(services_of(request).store)([EventKey(tenant, event_id)])
+    if not outcomes:
+        raise RequestProblem(
+            404, "not applied yet, or it was sent without ?wait=", field="event_id", retry_after_s=1
+        )
+    (outcome,) = outcomes.values()
+    return Json({"event_id": event_id, **outcome._asdict()})
 
 
 def outcomes_from(store: ReadStore) -> Look:
     """Looks up what became of events that a caller waits for."""
 
     async def look(events: Sequence[EventKey]) -> Mapping[EventKey, EventOutcome]:
-        rows = await store.rows(questions.applied(events))
+        rows = await store.rows(statements.applied(events))
         return {
             EventKey(row["tenant"], row["event_id"]): EventOutcome(
                 row["outcome"], row["lead_id"], row["scores"]
@@ -184,35 +184,35 @@ def outcomes_from(store: ReadStore) -> Look:
 # Questions
 
 
-async def _known(ask: Ask, tenant: str, lead_id: str) -> Row:
-    found = await ask(queries.lead(tenant, lead_id))
-    if not found:
+async def _existing_lead(ask: Ask, tenant: str, lead_id: str) -> Row:
+    rows = await ask(queries.lead(tenant, lead_id))
+    if not rows:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
-    return found[0]
+    return rows[0]
 
 
 async def _scores(ask: Ask, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:
     """Lead key -> model -> its current score."""
     scores: dict[int, dict[str, Row]] = {}
-    for row in await ask(questions.scores_of(lead_keys)) if lead_keys else ():
+    for row in await ask(statements.scores_of(lead_keys)) if lead_keys else ():
         scores.setdefault(row["lead_key"], {})[row["model"]] = row
     return scores
 
 
 def _tag(row: Row) -> str:
-    """Whatever changes a lead writes its row anew, from a later record of the log."""
+    """Every change of a lead writes its row again, from a later record of the log."""
     return f'"{row["position"]}-{millis(row["as_of"])}"'
 
 
-async def _ledger(ask: Ask, tenant: str, lead_id: str, found: Sequence[Row], *, limit: int) -> dict[str, Any]:
+async def _ledger(ask: Ask, tenant: str, lead_id: str, rows: Sequence[Row], *, limit: int) -> dict[str, Any]:
     """A page of the ledger, from one entry more than it has if there are more."""
-    entries = found[:limit]
+    entries = rows[:limit]
     ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
     events = {
         row["event_id"]: row
-        for row in (await ask(questions.events_named(tenant, lead_id, ids)) if ids else ())
+        for row in (await ask(statements.events_named(tenant, lead_id, ids)) if ids else ())
     }
-    last = entries[-1] if len(found) > limit else None
+    last = entries[-1] if len(rows) > limit else None
     return {
         "ledger": [_entry(entry, events) for entry in entries],
         "next_cursor": None if last is None else f"{millis(last['at'])}_{last['position']}",
@@ -222,46 +222,48 @@ async def _ledger(ask: Ask, tenant: str, lead_id: str, found: Sequence[Row], *, 
 # Evaluation
 
 
-def _scores_to_come(in_force: ActiveRules, subject: Subject | None, at: datetime) -> dict[str, Any]:
+def _scores_to_come(active: ActiveRules, subject: Subject | None, at: datetime) -> dict[str, Any]:
     """What each model will say then, if nothing happens until then."""
     if subject is None:
         raise RequestProblem(
             422, "the future needs the lead's features, which this store does not keep", field="as_of"
         )
     scores: dict[str, Any] = {}
-    for name, model in in_force.models.items():
-        concluded = conclude(model, subject, millis(at), in_force.zone, in_force.idle_ms)
+    for name, model in active.models.items():
+        concluded = conclude(model, subject, millis(at), active.zone, active.idle_ms)
         scores[name] = {
             "total": points(concluded.total),
             "rounded": rounded(concluded.total),
             "bands": concluded.bands,
             "as_of": at,
-            "lines": _explained(in_force, model, subject, at),
+            "lines": _explained(active, model, subject, at),
         }
     return scores
 
 
-def _add_evidence(scores: dict[str, Any], in_force: ActiveRules, subject: Subject) -> None:
+def _add_evidence(scores: dict[str, Any], active: ActiveRules, subject: Subject) -> None:
     """To each line of a current score, in words, why it is there.
 
     The ledger is silent about what changes no total (a sixteenth message where ten count), so the
     lines are those of the features, if they sum to the score; else (time went on a little) the ledger's.
     """
     for name, score in scores.items():
-        model = in_force.models.get(name)
+        model = active.models.get(name)
         if model is None:
             continue
-        lines = _explained(in_force, model, subject, score["as_of"])
+        lines = _explained(active, model, subject, score["as_of"])
         if abs(sum(line["points"] for line in lines) - score["total"]) < 1 / ONE_POINT:
             score["lines"] = lines
             continue
-        for told in score["lines"]:
-            told["text"] = next((line["text"] for line in lines if line.items() >= told.items()), None)
+        for ledger_line in score["lines"]:
+            ledger_line["text"] = next(
+                (line["text"] for line in lines if line.items() >= ledger_line.items()), None
+            )
 
 
-def _explained(in_force: ActiveRules, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
+def _explained(active: ActiveRules, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
     """Lines that give or take something, in the model's order."""
-    lines = explain(model, subject, millis(at), in_force.zone, in_force.idle_ms)
+    lines = explain(model, subject, millis(at), active.zone, active.idle_ms)
     return [{**line._asdict(), "points": points(line.points)} for line in lines if line.points]
 
 
@@ -282,7 +284,7 @@ def _listed(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _lead(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The lead as it is now, with the temperature that `scores` tell."""
+    """The lead as it is now, with the temperature that `scores` have."""
     counts = row["counts"]
     scans, views, messages = (
         counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
@@ -318,8 +320,8 @@ def _add_lines(scores: dict[str, dict[str, Any]], lines: Sequence[Row]) -> None:
         score["lines"] = []
     for line in lines:
         if line["model"] in scores:
-            told = {name: line[name] for name in ("group", "rule", "kind")}
-            scores[line["model"]]["lines"].append({**told, "points": plain(line["points"])})
+            names = {name: line[name] for name in ("group", "rule", "kind")}
+            scores[line["model"]]["lines"].append({**names, "points": plain(line["points"])})
 
 
 def _shaped(scores: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
@@ -338,7 +340,7 @@ def _score(row: Row) -> dict[str, Any]:
 
 
 def _past_score(change: Row) -> dict[str, Any]:
-    """What the model said at that moment; one that had said nothing yet is not there."""
+    """The score of a model at that moment; one without a score yet is not there."""
     return {
         "total": plain(change["total"]),
         "rounded": rounded(int(change["total"] * ONE_POINT)),
@@ -360,8 +362,8 @@ def _entry(row: Row, events: Mapping[str, Row]) -> dict[str, Any]:
         "total": plain(row["total"]),
         "bands": row["bands"],
         "lines": [
-            {"group": group, "rule": rule, "kind": kind, "points": given}
-            for group, rule, kind, given in row["lines"]
+            {"group": group, "rule": rule, "kind": kind, "points": line_points}
+            for group, rule, kind, line_points in row["lines"]
         ],
         "caused_by": row["caused_by"],
         "event": None
@@ -427,15 +429,15 @@ def _stage(row: Row) -> dict[str, Any]:
 # Parameters
 
 
-def _band(in_force: ActiveRules, model: str, band: str | None) -> tuple[str, str] | None:
+def _band(active: ActiveRules, model: str, band: str | None) -> tuple[str, str] | None:
     """`hot`, or `temperature:hot` if several of the model's scales have a band of that name."""
     if band is None:
         return None
     scale, colon, name = band.rpartition(":")
-    known = in_force.models.get(model)
-    if known is None:
-        raise RequestProblem(422, f"no model {model} is in force, so nobody is in a band of it", field="band")
-    sets = known.band_sets
+    sorting = active.models.get(model)
+    if sorting is None:
+        raise RequestProblem(422, f"no model {model} is active, so nobody is in a band of it", field="band")
+    sets = sorting.band_sets
     for each, bands in sets.items():
         if (not colon or each == scale) and name in bands:
             return each, name
@@ -443,7 +445,7 @@ def _band(in_force: ActiveRules, model: str, band: str | None) -> tuple[str, str
     raise RequestProblem(422, f"{model} has no such band; it has {', '.join(names) or 'none'}", field="band")
 
 
-def _place(cursor: str | None) -> queries.LedgerCursor | None:
+def _ledger_cursor(cursor: str | None) -> queries.LedgerCursor | None:
     if cursor is None:
         return None
     at, _, position = cursor.partition("_")
@@ -455,37 +457,3 @@ def _moment(text: str) -> datetime:
         return msgspec.convert(text, Moment)
     except msgspec.ValidationError:
         raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field="as_of") from None
-
-
-BOARD_EXAMPLE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The page of leads, highest score first.",
-        "content": {
-            "application/json": {
-                "example": {
-                    "leads": [
-                        {
-                            "lead_id": "ahmad",
-                            "identified": True,
-                            "name": "Ahmad Rezaei",
-                            "phone": "+971501234567",
-                            "lead_score": 67,
-                            "temperature": "hot",
-                            "qr_scan_count": 1,
-                            "catalog_views": 1,
-                            "messages_count": 2,
-                            "total_interactions": 4,
-                            "last_interaction_at": "2030-01-31T10:25:00Z",
-                            "scores": {
-                                "temperature": {"total": 67, "rounded": 67, "bands": {"temperature": "hot"}}
-                            },
-                        }
-                    ],
-                    "models": ["temperature", "chatbot"],
-                    "next_offset": None,
-                    "as_of": "2030-01-31T10:26:00Z",
-                }
-            }
-        },
-    }
-}

@@ -1,4 +1,4 @@
-"""/api/lead-tracking/lifecycle: where a lead stands, how it came there, and moving it by hand.
+"""/api/lead-tracking/lifecycle: the stage of a lead, its history, and moving a lead by hand.
 
 A move is an event in the log like any other: it is answered once it is applied, with what is stored then
 (202: the folds have not come to it in time). It decides nothing that the lifecycle's rules say.
@@ -14,16 +14,18 @@ from fastapi import APIRouter, Request
 from msgspec import DecodeError, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
-from gateway.access import READ, WRITE, api_caller
+from gateway.access import READ, WRITE
 from gateway.answers import Json, RequestProblem
 from gateway.api.leads import plain
+from gateway.api.services import ApiServices, caller_of, services_of, tenant_of
+from gateway.documented import answers, examples, fields, takes
 from gateway.door.body import read_body
-from gateway.ports import Await, EventKey, Ports
-from gateway.store import Ask, ReadStore, Row
+from gateway.ports import EventKey
+from gateway.store import Ask, Row
 from projections import queries
 from projections.lifecycle import ENGAGEMENT, stage_spans
 from schemas.decode import Refusal, decode_source, encode_source, key_of
-from schemas.envelope import ANONYMOUS, DEFAULT_TENANT, Line
+from schemas.envelope import ANONYMOUS, Line
 from schemas.events import Stage, StageChanged
 from schemas.record import Outgoing
 from schemas.refusal import explain_error, json_type_name
@@ -37,6 +39,8 @@ LARGEST_BODY = 10_000
 APPLY_SECONDS = 5.0
 DAY_SECONDS = DAY // 1000
 LARGEST_ID = 2**53
+EXAMPLES = examples("lifecycle")
+CURRENT_STAGE = answers(EXAMPLES["current"], "The stage that the lead is in.")
 
 
 class Move(Struct):
@@ -47,101 +51,102 @@ class Move(Struct):
     by: Line | None = None
 
 
-def lifecycle_api(ports: Ports, store: ReadStore, applied: Await) -> APIRouter:
-    router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
+router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
 
-    def tenant_of(request: Request, scope: str) -> str:
-        return api_caller(request, ports.access, scope).tenant or DEFAULT_TENANT
 
-    async def spans_of(tenant: str, lead_id: str) -> tuple[Row, list[dict[str, Any]]]:
-        async with store.moment() as ask:
-            lead = await _known(ask, tenant, lead_id)
-            spans = await ask(stage_spans(tenant, lead_id))
-        now, weight = ports.now(), _weight_of_engagement((await ports.published(tenant)).models)
-        return lead, [_span(each, now, weight) for each in spans]
+async def _spans(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, list[dict[str, Any]]]:
+    async with services.store.moment() as ask:
+        lead = await _existing_lead(ask, tenant, lead_id)
+        spans = await ask(stage_spans(tenant, lead_id))
+    now, weight = services.ports.now(), _weight_of_engagement((await services.ports.published(tenant)).models)
+    return lead, [_span(each, now, weight) for each in spans]
 
-    @router.get("/rules", summary="What moves leads from stage to stage: text and table", responses=RULES)
-    async def rules(request: Request) -> Response:
-        text = (await ports.published(tenant_of(request, READ))).lifecycle
-        lifecycle = compile_lifecycle(text)
-        transitions = [_listed(each) for each in lifecycle.transitions]
-        return Json({"lifecycle": lifecycle.name, "transitions": transitions, "text": text})
 
-    @router.post(
-        "/{lead_id:path}/transition",
-        summary="Move a lead to a stage",
-        openapi_extra=MOVE_BODY,
-        responses=CURRENT,
+@router.get(
+    "/rules",
+    summary="What moves leads from stage to stage: text and table",
+    responses=answers(EXAMPLES["rules"], "The transitions in force."),
+)
+async def rules(request: Request) -> Response:
+    text = (await services_of(request).ports.published(tenant_of(request))).lifecycle
+    lifecycle = compile_lifecycle(text)
+    transitions = [_listed(each) for each in lifecycle.transitions]
+    return Json({"lifecycle": lifecycle.name, "transitions": transitions, "text": text})
+
+
+@router.post(
+    "/{lead_id:path}/transition",
+    summary="Move a lead to a stage",
+    openapi_extra=takes(EXAMPLES["transition"], fields("stage", "reason", "by", required=("stage",))),
+    responses=CURRENT_STAGE,
+)
+async def transition(request: Request, lead_id: str) -> Response:
+    services = services_of(request)
+    tenant, caller = caller_of(request, WRITE)
+    move = _read(await read_body(request, LARGEST_BODY))
+    async with services.store.moment() as ask:
+        lead = await _existing_lead(ask, tenant, lead_id)
+    if lead["redirect"] is not None:
+        raise RequestProblem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
+    event = _event(tenant, lead_id, move, services.ports.now())
+    await services.ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
+    key = EventKey(tenant, event.event_id)
+    outcome = (await services.applied([key], APPLY_SECONDS)).get(key)
+    receipt = {"event_id": event.event_id, "applied": outcome is not None}
+    if READ not in caller.scopes:  # a token that may only write sees no more
+        return Json(receipt, 202 if outcome is None else 200)
+    try:
+        current = _current(*await _spans(services, tenant, lead_id if outcome is None else outcome.lead_id))
+    except RequestProblem:  # the log has the move, whatever cannot be looked up now
+        return Json({**receipt, "location": f"/api/events/{event.event_id}"}, 202)
+    return Json(receipt | current, 202 if outcome is None else 200)
+
+
+@router.get(
+    "/{lead_id:path}/history",
+    summary="Every stage that a lead was in, with what happened there",
+    responses=answers(EXAMPLES["history"], "The stages in order; the last one is the current one."),
+)
+async def history(request: Request, lead_id: str) -> Response:
+    lead, spans = await _spans(services_of(request), tenant_of(request), lead_id)
+    return Json(
+        {
+            "lead_id": echoed(lead["lead_id"]),
+            "merged_into": lead["redirect"],
+            "current_stage": spans[-1]["stage"],
+            "history": spans,
+        }
     )
-    async def transition(request: Request, lead_id: str) -> Response:
-        caller = api_caller(request, ports.access, WRITE)
-        tenant = caller.tenant or DEFAULT_TENANT
-        move = _read(await read_body(request, LARGEST_BODY))
-        async with store.moment() as ask:
-            lead = await _known(ask, tenant, lead_id)
-        if lead["redirect"] is not None:
-            raise RequestProblem(
-                409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id"
-            )
-        event = _event(tenant, lead_id, move, ports.now())
-        await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
-        asked = EventKey(tenant, event.event_id)
-        outcome = (await applied([asked], APPLY_SECONDS)).get(asked)
-        said = {"event_id": event.event_id, "applied": outcome is not None}
-        if READ not in caller.scopes:  # a token that may only write is told no more
-            return Json(said, 202 if outcome is None else 200)
-        try:
-            current = _current(*await spans_of(tenant, lead_id if outcome is None else outcome.lead_id))
-        except RequestProblem:  # the log has the move, whatever cannot be looked up now
-            return Json({**said, "location": f"/api/events/{event.event_id}"}, 202)
-        return Json(said | current, 202 if outcome is None else 200)
-
-    @router.get(
-        "/{lead_id:path}/history",
-        summary="Every stage that a lead was in, with what happened there",
-        responses=HISTORY,
-    )
-    async def history(request: Request, lead_id: str) -> Response:
-        lead, spans = await spans_of(tenant_of(request, READ), lead_id)
-        return Json(
-            {
-                "lead_id": echoed(lead["lead_id"]),
-                "merged_into": lead["redirect"],
-                "current_stage": spans[-1]["stage"],
-                "history": spans,
-            }
-        )
-
-    @router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT)
-    async def current(request: Request, lead_id: str) -> Response:
-        return Json(_current(*await spans_of(tenant_of(request, READ), lead_id)))
-
-    return router
 
 
-async def _known(ask: Ask, tenant: str, lead_id: str) -> Row:
-    found = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
-    if not found:
+@router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT_STAGE)
+async def current(request: Request, lead_id: str) -> Response:
+    return Json(_current(*await _spans(services_of(request), tenant_of(request), lead_id)))
+
+
+async def _existing_lead(ask: Ask, tenant: str, lead_id: str) -> Row:
+    rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
+    if not rows:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
-    return found[0]
+    return rows[0]
 
 
 def _read(body: bytes) -> Move:
     try:
-        given = json.decode(body)
+        content = json.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(given)}")
+    if not isinstance(content, dict):
+        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
     try:
-        return convert(given, Move)
+        return convert(content, Move)
     except ValidationError as error:
-        refusal = explain_error(error, given, Move)
+        refusal = explain_error(error, content, Move)
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 
 def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:
-    """An anonymous lead is told through its visitor."""
+    """The event of an anonymous lead names its visitor."""
     event = StageChanged(
         event_id=f"stage-{uuid.uuid4()}",
         occurred_at=now,
@@ -166,7 +171,7 @@ def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged
 
 
 def echoed(lead_id: str) -> str | int:
-    """A lead's id as callers who count their leads know it: a number, where it is one and nothing is lost."""
+    """A lead's id as a number, where it is one exactly: some callers number their leads."""
     number = int(lead_id) if lead_id.isascii() and lead_id.isdigit() and len(lead_id) <= 16 else None
     return lead_id if number is None or number > LARGEST_ID or str(number) != lead_id else number
 
@@ -176,7 +181,7 @@ def _current(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _weight_of_engagement(models: Mapping[str, Model]) -> Decimal:
-    """What a point of the component counts in the total, in the model in force, else in the shipped one."""
+    """What a point of the component counts in the total, in the active model, else in the built-in one."""
     name, group = ENGAGEMENT
     model = models.get(name) or compile_model(built_in_models()[name])
     milli = next((each.weight for each in model.groups if each.name == group), 1000)
@@ -200,91 +205,14 @@ def _span(row: Row, now: datetime, weight: Decimal) -> dict[str, Any]:
 
 
 def _listed(transition: Transition) -> dict[str, Any]:
-    wanted = transition.qualified_by
+    condition = transition.qualified_by
     return {
         "to": transition.to,
         "from": transition.sources,
         "when": transition.signals,
         "since": transition.since,
-        "qualified_by": wanted and {"model": wanted.model, "set": wanted.scale, "bands": wanted.bands},
+        "qualified_by": condition
+        and {"model": condition.model, "set": condition.scale, "bands": condition.bands},
         "inactive_days": None if transition.inactive is None else transition.inactive // DAY,
         "reason": transition.reason,
     }
-
-
-# Examples
-
-
-def _example(description: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": description, "content": {"application/json": {"example": example}}}}
-
-
-_CONTACTED = {
-    "stage": "contacted",
-    "previous_stage": "new",
-    "entered_at": "2030-01-07T09:30:00Z",
-    "exited_at": "2030-01-12T15:00:00Z",
-    "duration_days": 5.23,
-    "touchpoints_count": 4,
-    "engagement_score": 5,
-    "transition_reason": "e-mail, SMS or call to the lead",
-    "by": None,
-    "is_current_stage": False,
-}
-_QUALIFIED = {
-    "stage": "qualified",
-    "previous_stage": "contacted",
-    "entered_at": "2030-01-12T15:00:00Z",
-    "exited_at": None,
-    "duration_days": 2.5,
-    "touchpoints_count": 7,
-    "engagement_score": 10,
-    "transition_reason": "budget is confirmed",
-    "by": "maria",
-    "is_current_stage": True,
-}
-CURRENT = _example(
-    "The stage that the lead is in.", {"lead_id": "lead-1001", "merged_into": None, **_QUALIFIED}
-)
-HISTORY = _example(
-    "The stages in order; the last one is the current one.",
-    {
-        "lead_id": "lead-1001",
-        "merged_into": None,
-        "current_stage": "qualified",
-        "history": [_CONTACTED, _QUALIFIED],
-    },
-)
-RULES = _example(
-    "The transitions in force.",
-    {
-        "lifecycle": "default",
-        "transitions": [
-            {
-                "to": "engaged",
-                "from": ["qualified"],
-                "when": ["email_replied", "form_submitted"],
-                "since": "qualifying",
-                "qualified_by": None,
-                "inactive_days": None,
-                "reason": "reply or form after qualifying",
-            }
-        ],
-        "text": 'lifecycle = "default"\n...',
-    },
-)
-MOVE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["stage"],
-                    "properties": {name: {"type": "string"} for name in ("stage", "reason", "by")},
-                },
-                "example": {"stage": "opportunity", "reason": "budget is confirmed", "by": "maria"},
-            }
-        },
-    }
-}

@@ -1,7 +1,7 @@
 """/api/models: the models that score a tenant's leads, their versions, drafts, and how far a sweep is.
 
 What is published over the API is the tenant's own; what every tenant has is published by the operator
-(`leadstream publish`). How publishing goes is in `authoring.authoring`; here are only its words.
+(`leadstream publish`). How publishing goes is in `authoring.authoring`; this module maps it to HTTP.
 """
 
 import asyncio
@@ -15,19 +15,18 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError, json, structs
 from starlette.responses import Response
 
-from authoring.authoring import Authoring, Publication
-from authoring.revisions import difference, unknown_model
+from authoring.revisions import Publication, difference, unknown_model
 from authoring.sweep_progress import SweepProgress
-from gateway.access import READ, WRITE, Caller, api_caller
+from gateway.access import READ, WRITE, Caller
 from gateway.answers import Json, RequestProblem
-from gateway.api import models_documented as documented
 from gateway.api.leads import NO_NUL
+from gateway.api.services import caller_of, services_of, tenant_of
+from gateway.documented import answers, examples, schema_of, takes
 from gateway.door.body import read_body
-from gateway.ports import Ports
 from projections.authoring import Draft, Version
 from schemas.control import EVERY_TENANT, WholeText
 from schemas.control import Version as Number
-from schemas.envelope import DEFAULT_TENANT, MAX_INTEGER, Moment
+from schemas.envelope import MAX_INTEGER, Moment
 from schemas.topics import lead_key
 from scoring.models.model import all_models, optional_models
 
@@ -36,11 +35,18 @@ LARGEST_BODY = 1_300_000
 """A whole text, as JSON escapes it at worst."""
 
 ShortText = Annotated[str, Meta(max_length=512, pattern=NO_NUL)]
-Asked = Annotated[str | None, Query(max_length=512, pattern=NO_NUL)]
+OptionalText = Annotated[str | None, Query(max_length=512, pattern=NO_NUL)]
 Basis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 """A version; 0: there was none."""
 Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DraftId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+EXAMPLES = examples("models")
+PUBLISHED = answers(
+    EXAMPLES["published"],
+    "On record and in the log; its progress says when every lead is rescored. A text that is the newest already is "
+    "not published again: its state is unchanged.",
+)
+DRAFT = answers(EXAMPLES["draft"], "The draft as it is now.")
 _DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
 
 
@@ -90,262 +96,292 @@ class RolledBack(ChangeNote, kw_only=True):
     fire: bool = False
 
 
-def models_api(ports: Ports, authoring: Authoring) -> APIRouter:
-    router = APIRouter(prefix="/api/models", tags=["models"])
+router = APIRouter(prefix="/api/models", tags=["models"])
 
-    def called(request: Request, scope: str) -> tuple[str, Caller]:
-        caller = api_caller(request, ports.access, scope)
-        return caller.tenant or DEFAULT_TENANT, caller
 
-    @router.get(
-        "", summary="The models in force, and those that may be published", responses=documented.MODELS
-    )
-    async def models(request: Request) -> Response:
-        tenant, _ = called(request, READ)
-        in_force = await authoring.in_force(tenant)
-        optional = {name: text for name, text in optional_models().items() if name not in in_force}
+@router.get(
+    "",
+    summary="The models in force, and those that may be published",
+    responses=answers(
+        EXAMPLES["models"],
+        "The models that score the tenant's leads, and optional ones that are not in force.",
+    ),
+)
+async def models(request: Request) -> Response:
+    tenant = tenant_of(request)
+    active = await services_of(request).authoring.active(tenant)
+    optional = {name: text for name, text in optional_models().items() if name not in active}
 
-        def told() -> dict[str, Any]:
-            return {
-                "models": [_model(each) for each in in_force.values()],
-                "optional": [{"model": name, "about": _about(text)} for name, text in optional.items()],
-            }
-
-        return Json(await asyncio.to_thread(told))
-
-    @router.get("/{name}", summary="A model: its text, and what it says", responses=documented.MODEL)
-    async def model(request: Request, name: Name) -> Response:
-        tenant, _ = called(request, READ)
-        found = await authoring.newest(tenant, name)
-        if found is None:
-            raise unknown_model(name)
-        outlined = None if found.text is None else await asyncio.to_thread(outline, found.text)
-        return Json({**_model(found), "text": found.text, "outline": outlined})
-
-    @router.delete(
-        "/{name}",
-        summary="Retire a model: it scores the tenant's leads no more",
-        responses=documented.PUBLISHED,
-    )
-    async def retire(
-        request: Request,
-        name: Name,
-        by: Asked = None,
-        note: Asked = None,
-        force: bool = False,  # noqa: FBT001, FBT002 - a query parameter
-    ) -> Response:
-        tenant, caller = called(request, WRITE)
-        return Json(
-            _published(await authoring.retire(tenant, name, by=by or author(caller), note=note, force=force))
-        )
-
-    @router.get(
-        "/{name}/versions",
-        summary="Every version, newest first; or what changed",
-        responses=documented.VERSIONS,
-    )
-    async def versions(
-        request: Request,
-        name: Name,
-        diff: Annotated[str | None, Query(description="3..5: what 5 changed in 3.", max_length=40)] = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
-    ) -> Response:
-        tenant, _ = called(request, READ)
-        asked = None if diff is None else _DIFF.fullmatch(diff)
-        if diff is not None and asked is None:
-            raise RequestProblem(422, "two versions like 3..5 are needed", field="diff")
-        compared = [] if asked is None else [int(version) for version in asked.groups()]
-        history = await authoring.history(tenant, name, texts_of=compared)
-        if not history:
-            raise unknown_model(name)
-        if not compared:
-            shown, end = history[offset : offset + limit], offset + limit
-            return Json(
-                {
-                    "model": name,
-                    "versions": [_version(each) for each in shown],
-                    "next_offset": end if end < len(history) else None,
-                }
-            )
-        old, new = compared
-        diff = await asyncio.to_thread(difference, history, name, old, new)
-        return Json({"model": name, "from": old, "to": new, "diff": diff})
-
-    @router.get(
-        "/{name}/progress",
-        summary="How far scoring is with the newest version",
-        responses=documented.PROGRESS,
-    )
-    async def progress(request: Request, name: Name) -> Response:
-        tenant, _ = called(request, READ)
-        return Json(_progress(name, await authoring.progress(tenant, name), tenant))
-
-    @router.post(
-        "/{name}/publish",
-        summary="Publish a text",
-        openapi_extra=documented.takes(PublishRequest, documented.TEXT),
-        responses=documented.PUBLISHED,
-    )
-    async def publish(request: Request, name: Name) -> Response:
-        tenant, caller = called(request, WRITE)
-        asked = await _asked(request, PublishRequest)
-        if (asked.text is None) != asked.shipped:
-            raise RequestProblem(
-                422,
-                'give a text, or "shipped": true without one for that which comes with Leadstream under this name',
-                field="text",
-            )
-        text = shipped(name) if asked.text is None else asked.text
-        by = asked.by or author(caller)
-        if asked.effective_from is not None:
-            return _drafted(
-                caller,
-                await authoring.schedule(
-                    tenant,
-                    name,
-                    text,
-                    asked.effective_from,
-                    by=by,
-                    note=asked.note,
-                    fire=asked.fire,
-                    based_on=asked.based_on,
-                ),
-            )
-        return Json(
-            _published(
-                await authoring.publish(
-                    tenant,
-                    name,
-                    lambda _: text,
-                    by=by,
-                    note=asked.note,
-                    fire=asked.fire,
-                    based_on=asked.based_on,
-                )
-            )
-        )
-
-    @router.post(
-        "/{name}/rollback",
-        summary="Publish the text of an earlier version again",
-        openapi_extra=documented.takes(RolledBack, {"version": 3, "note": "the new weights were too kind"}),
-        responses=documented.PUBLISHED,
-    )
-    async def roll_back(request: Request, name: Name) -> Response:
-        tenant, caller = called(request, WRITE)
-        asked = await _asked(request, RolledBack)
-        by = asked.by or author(caller)
-        return Json(
-            _published(
-                await authoring.roll_back(
-                    tenant, name, asked.version, by=by, note=asked.note, fire=asked.fire
-                )
-            )
-        )
-
-    @router.get(
-        "/{name}/drafts",
-        summary="The 50 newest drafts, newest first, and what is scheduled",
-        responses=documented.DRAFTS,
-    )
-    async def drafts(
-        request: Request,
-        name: Name,
-        before: Annotated[
-            int | None, Query(ge=1, le=2**63 - 1, description="Only drafts older than this one, by its id.")
-        ] = None,
-    ) -> Response:
-        tenant, _ = called(request, READ)
-        found = await authoring.drafts(tenant, name, before=before)
-        return Json({"drafts": [_draft(each) for each in found]})
-
-    @router.post(
-        "/{name}/drafts",
-        summary="Write a draft",
-        openapi_extra=documented.takes(NewDraft, documented.TEXT),
-        responses=documented.WRITTEN,
-        status_code=201,
-    )
-    async def write_draft(request: Request, name: Name) -> Response:
-        tenant, caller = called(request, WRITE)
-        asked = await _asked(request, NewDraft)
-        by = asked.by or author(caller)
-        written = await authoring.write_draft(
-            tenant,
-            name,
-            asked.text,
-            by=by,
-            note=asked.note,
-            fire=asked.fire,
-            effective_from=asked.effective_from,
-            based_on=asked.based_on,
-        )
-        return Json(_told(written, caller), 201)
-
-    @router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=documented.DRAFT)
-    async def draft(request: Request, name: Name, number: DraftId) -> Response:
-        tenant, _ = called(request, READ)
-        return Json(_whole(await authoring.draft(tenant, name, number)))
-
-    @router.put(
-        "/{name}/drafts/{number}",
-        summary="Change a draft",
-        openapi_extra=documented.takes(ChangedDraft, {"note": "with the new rule", "based_on": 5}),
-        responses=documented.DRAFT,
-    )
-    async def change_draft(request: Request, name: Name, number: DraftId) -> Response:
-        tenant, caller = called(request, WRITE)
-        asked = structs.asdict(await _asked(request, ChangedDraft))
-        seen = asked.pop("changed_at")
-        given = {"by": author(caller)} | {
-            field: value for field, value in asked.items() if value is not UNSET
+    def content() -> dict[str, Any]:
+        return {
+            "models": [_model(each) for each in active.values()],
+            "optional": [{"model": name, "about": _about(text)} for name, text in optional.items()],
         }
-        return Json(_told(await authoring.change_draft(tenant, name, number, seen=seen, **given), caller))
 
-    @router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=documented.DRAFT)
-    async def discard_draft(request: Request, name: Name, number: DraftId) -> Response:
-        tenant, caller = called(request, WRITE)
-        return Json(_told(await authoring.discard_draft(tenant, name, number), caller, _draft))
+    return Json(await asyncio.to_thread(content))
 
-    @router.post(
-        "/{name}/drafts/{number}/publish",
-        summary="Publish a draft, now or when its moment comes",
-        openapi_extra=documented.takes(
-            PublishDraftRequest, {"note": "as discussed", "effective_from": "2030-02-01T00:00:00Z"}
-        ),
-        responses=documented.DRAFT,
+
+@router.get(
+    "/{name}",
+    summary="A model: its text, and what it says",
+    responses=answers(EXAMPLES["model"], "The newest version: its text, and the text as data."),
+)
+async def model(request: Request, name: Name) -> Response:
+    tenant = tenant_of(request)
+    newest = await services_of(request).authoring.newest(tenant, name)
+    if newest is None:
+        raise unknown_model(name)
+    outlined = None if newest.text is None else await asyncio.to_thread(outline, newest.text)
+    return Json({**_model(newest), "text": newest.text, "outline": outlined})
+
+
+@router.delete(
+    "/{name}",
+    summary="Retire a model: it scores the tenant's leads no more",
+    responses=PUBLISHED,
+)
+async def retire(
+    request: Request,
+    name: Name,
+    by: OptionalText = None,
+    note: OptionalText = None,
+    force: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    return Json(
+        _published(
+            await services_of(request).authoring.retire(
+                tenant, name, by=by or author(caller), note=note, force=force
+            )
+        )
     )
-    async def publish_draft(request: Request, name: Name, number: DraftId) -> Response:
-        tenant, caller = called(request, WRITE)
-        asked = await _asked(request, PublishDraftRequest)
+
+
+@router.get(
+    "/{name}/versions",
+    summary="Every version, newest first; or what changed",
+    responses=answers(
+        EXAMPLES["versions"],
+        "Versions, at most `limit` from `offset` on; with diff, what one changed in another (`diff`: unified).",
+    ),
+)
+async def versions(
+    request: Request,
+    name: Name,
+    diff: Annotated[str | None, Query(description="3..5: what 5 changed in 3.", max_length=40)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
+) -> Response:
+    tenant = tenant_of(request)
+    pair = None if diff is None else _DIFF.fullmatch(diff)
+    if diff is not None and pair is None:
+        raise RequestProblem(422, "two versions like 3..5 are needed", field="diff")
+    compared = [] if pair is None else [int(version) for version in pair.groups()]
+    history = await services_of(request).authoring.history(tenant, name, texts_of=compared)
+    if not history:
+        raise unknown_model(name)
+    if not compared:
+        shown, end = history[offset : offset + limit], offset + limit
+        return Json(
+            {
+                "model": name,
+                "versions": [_version(each) for each in shown],
+                "next_offset": end if end < len(history) else None,
+            }
+        )
+    old, new = compared
+    diff = await asyncio.to_thread(difference, history, name, old, new)
+    return Json({"model": name, "from": old, "to": new, "diff": diff})
+
+
+@router.get(
+    "/{name}/progress",
+    summary="How far scoring is with the newest version",
+    responses=answers(
+        EXAMPLES["progress"],
+        "How far each partition of scoring has come; leads are estimated, and null once it is complete.",
+    ),
+)
+async def progress(request: Request, name: Name) -> Response:
+    tenant = tenant_of(request)
+    return Json(_progress(name, await services_of(request).authoring.progress(tenant, name), tenant))
+
+
+@router.post(
+    "/{name}/publish",
+    summary="Publish a text",
+    openapi_extra=takes(EXAMPLES["text"], schema_of(PublishRequest)),
+    responses=PUBLISHED,
+)
+async def publish(request: Request, name: Name) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    body = await _decoded(request, PublishRequest)
+    if (body.text is None) != body.shipped:
+        raise RequestProblem(
+            422,
+            'give a text, or "shipped": true without one for that which comes with Leadstream under this name',
+            field="text",
+        )
+    text = built_in_text(name) if body.text is None else body.text
+    by = body.by or author(caller)
+    if body.effective_from is not None:
         return _drafted(
             caller,
-            await authoring.publish_draft(
+            await services_of(request).authoring.schedule(
                 tenant,
                 name,
-                number,
-                by=asked.by or author(caller),
-                note=asked.note,
-                fire=asked.fire,
-                effective_from=asked.effective_from,
-                force=asked.force,
+                text,
+                body.effective_from,
+                by=by,
+                note=body.note,
+                fire=body.fire,
+                based_on=body.based_on,
             ),
         )
+    return Json(
+        _published(
+            await services_of(request).authoring.publish(
+                tenant,
+                name,
+                lambda _: text,
+                by=by,
+                note=body.note,
+                fire=body.fire,
+                based_on=body.based_on,
+            )
+        )
+    )
 
-    return router
+
+@router.post(
+    "/{name}/rollback",
+    summary="Publish the text of an earlier version again",
+    openapi_extra=takes(EXAMPLES["rollback"], schema_of(RolledBack)),
+    responses=PUBLISHED,
+)
+async def roll_back(request: Request, name: Name) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    body = await _decoded(request, RolledBack)
+    by = body.by or author(caller)
+    return Json(
+        _published(
+            await services_of(request).authoring.roll_back(
+                tenant, name, body.version, by=by, note=body.note, fire=body.fire
+            )
+        )
+    )
+
+
+@router.get(
+    "/{name}/drafts",
+    summary="The 50 newest drafts, newest first, and what is scheduled",
+    responses=answers(EXAMPLES["drafts"], "Drafts that may still be published."),
+)
+async def drafts(
+    request: Request,
+    name: Name,
+    before: Annotated[
+        int | None, Query(ge=1, le=2**63 - 1, description="Only drafts older than this one, by its id.")
+    ] = None,
+) -> Response:
+    tenant = tenant_of(request)
+    open_drafts = await services_of(request).authoring.drafts(tenant, name, before=before)
+    return Json({"drafts": [_draft(each) for each in open_drafts]})
+
+
+@router.post(
+    "/{name}/drafts",
+    summary="Write a draft",
+    openapi_extra=takes(EXAMPLES["text"], schema_of(NewDraft)),
+    responses=answers(EXAMPLES["draft"], "The draft as it is now.", status=201),
+    status_code=201,
+)
+async def write_draft(request: Request, name: Name) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    body = await _decoded(request, NewDraft)
+    by = body.by or author(caller)
+    written = await services_of(request).authoring.write_draft(
+        tenant,
+        name,
+        body.text,
+        by=by,
+        note=body.note,
+        fire=body.fire,
+        effective_from=body.effective_from,
+        based_on=body.based_on,
+    )
+    return Json(_after_change(written, caller), 201)
+
+
+@router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=DRAFT)
+async def draft(request: Request, name: Name, number: DraftId) -> Response:
+    tenant = tenant_of(request)
+    return Json(_whole(await services_of(request).authoring.draft(tenant, name, number)))
+
+
+@router.put(
+    "/{name}/drafts/{number}",
+    summary="Change a draft",
+    openapi_extra=takes(EXAMPLES["change_draft"], schema_of(ChangedDraft)),
+    responses=DRAFT,
+)
+async def change_draft(request: Request, name: Name, number: DraftId) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    body = structs.asdict(await _decoded(request, ChangedDraft))
+    seen = body.pop("changed_at")
+    changes = {"by": author(caller)} | {field: value for field, value in body.items() if value is not UNSET}
+    return Json(
+        _after_change(
+            await services_of(request).authoring.change_draft(tenant, name, number, seen=seen, **changes),
+            caller,
+        )
+    )
+
+
+@router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=DRAFT)
+async def discard_draft(request: Request, name: Name, number: DraftId) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    return Json(
+        _after_change(
+            await services_of(request).authoring.discard_draft(tenant, name, number), caller, _draft
+        )
+    )
+
+
+@router.post(
+    "/{name}/drafts/{number}/publish",
+    summary="Publish a draft, now or when its moment comes",
+    openapi_extra=takes(EXAMPLES["publish_draft"], schema_of(PublishDraftRequest)),
+    responses=DRAFT,
+)
+async def publish_draft(request: Request, name: Name, number: DraftId) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    body = await _decoded(request, PublishDraftRequest)
+    return _drafted(
+        caller,
+        await services_of(request).authoring.publish_draft(
+            tenant,
+            name,
+            number,
+            by=body.by or author(caller),
+            note=body.note,
+            fire=body.fire,
+            effective_from=body.effective_from,
+            force=body.force,
+        ),
+    )
 
 
 def author(caller: Caller) -> str:
-    """Who does it, where nobody is named: the token, told apart by its digest."""
+    """The author when none is named: the token, identified by its digest."""
     return "open" if caller.key == "open" else f"token {caller.key[:4]}"
 
 
-def shipped(name: str) -> str:
-    found = all_models().get(name)
-    if found is None:
+def built_in_text(name: str) -> str:
+    text = all_models().get(name)
+    if text is None:
         raise RequestProblem(422, f"give a text: no model {name} comes with Leadstream", field="text")
-    return found
+    return text
 
 
 def outline(text: str) -> dict[str, Any]:
@@ -358,16 +394,16 @@ def outline(text: str) -> dict[str, Any]:
 # Shapes
 
 
-def _model(told: Version) -> dict[str, Any]:
+def _model(version: Version) -> dict[str, Any]:
     return {
-        "model": told.model,
-        "version": told.version,
-        "shared": told.tenant == EVERY_TENANT,
-        "retired": told.text is None,
-        "about": told.text and _about(told.text),
-        "since": told.recorded_at,
-        "by": told.by,
-        "note": told.note,
+        "model": version.model,
+        "version": version.version,
+        "shared": version.tenant == EVERY_TENANT,
+        "retired": version.text is None,
+        "about": version.text and _about(version.text),
+        "since": version.recorded_at,
+        "by": version.by,
+        "note": version.note,
     }
 
 
@@ -375,45 +411,47 @@ def _about(text: str) -> str | None:
     return tomllib.loads(text).get("about")
 
 
-def _version(told: Version) -> dict[str, Any]:
+def _version(version: Version) -> dict[str, Any]:
     return {
-        "version": told.version,
-        "at": told.recorded_at,
-        "by": told.by,
-        "note": told.note,
-        "change": told.change,
-        "fire": told.fire,
-        "retired": told.text is None,
-        "shared": told.tenant == EVERY_TENANT,
+        "version": version.version,
+        "at": version.recorded_at,
+        "by": version.by,
+        "note": version.note,
+        "change": version.change,
+        "fire": version.fire,
+        "retired": version.text is None,
+        "shared": version.tenant == EVERY_TENANT,
     }
 
 
-def _published(said: Publication) -> dict[str, Any]:
+def _published(publication: Publication) -> dict[str, Any]:
     return {
-        "model": said.model,
-        "version": said.version,
-        "state": "unchanged" if said.unchanged else "published",
-        "by": said.by,
-        "note": said.note,
-        "change": said.change,
-        "published_at": said.at,
+        "model": publication.model,
+        "version": publication.version,
+        "state": "unchanged" if publication.unchanged else "published",
+        "by": publication.by,
+        "note": publication.note,
+        "change": publication.change,
+        "published_at": publication.at,
     }
 
 
-_TOLD = tuple(field for field in Draft._fields if field not in {"tenant", "text", "based_on_tenant"})
+_SHOWN = tuple(field for field in Draft._fields if field not in {"tenant", "text", "based_on_tenant"})
 
 
 def _draft(draft: Draft) -> dict[str, Any]:
-    told = draft._asdict()
-    return {field: told[field] for field in _TOLD}
+    columns = draft._asdict()
+    return {field: columns[field] for field in _SHOWN}
 
 
 def _whole(draft: Draft) -> dict[str, Any]:
     return {**_draft(draft), "text": draft.text}
 
 
-def _told(draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = _whole) -> dict[str, Any]:
-    """The answer to a change. Whoever may only write is told that it is done, not what there is."""
+def _after_change(
+    draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = _whole
+) -> dict[str, Any]:
+    """The answer to a change. A token that may only write learns that it is done, not what there is."""
     if READ in caller.scopes:
         return shown(draft)
     return {"id": draft.id, "model": draft.model, "state": draft.state, "version": draft.version}
@@ -421,7 +459,7 @@ def _told(draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]]
 
 def _drafted(caller: Caller, draft: Draft) -> Json:
     """202: it is for later."""
-    return Json(_told(draft, caller, _draft), 200 if draft.version is not None else 202)
+    return Json(_after_change(draft, caller, _draft), 200 if draft.version is not None else 202)
 
 
 def _progress(model: str, progress: SweepProgress, tenant: str) -> dict[str, Any]:
@@ -448,10 +486,10 @@ def _progress(model: str, progress: SweepProgress, tenant: str) -> dict[str, Any
 # Requests
 
 
-async def _asked(request: Request, kind: type[T]) -> T:
-    body = await read_body(request, LARGEST_BODY)
+async def _decoded(request: Request, kind: type[T]) -> T:
+    content = await read_body(request, LARGEST_BODY)
     try:
-        return json.decode(body or b"{}", type=kind)
+        return json.decode(content or b"{}", type=kind)
     except ValidationError as refusal:
         raise RequestProblem(422, str(refusal), field="body") from None
     except (DecodeError, UnicodeDecodeError, RecursionError) as broken:

@@ -1,30 +1,32 @@
 """/api/lead-qualification: the rules and criteria of the model `rules`, one by one.
 
 The model stays one text; each change is one publication of it (`authoring.authoring`), so it is versioned,
-named after who did it, and rescored like any other. Rules keep their numbers; comments stay where they are.
+named after its author, and rescored like any other. Rules keep their numbers; comments stay where they are.
+Rules and criteria are edited by the same handlers: `Editable` says where the two differ.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Request
 from msgspec import DecodeError, json
 from starlette.responses import Response
 
-from authoring.authoring import Authoring
-from gateway.access import READ, WRITE, api_caller
+from gateway.access import READ, WRITE, Caller
 from gateway.answers import Json, RequestProblem
 from gateway.api.leads import points
 from gateway.api.lifecycle import echoed
 from gateway.api.models import author
+from gateway.api.services import ApiServices, caller_of, services_of, tenant_of
+from gateway.documented import Responses, answers, examples, takes
 from gateway.door.body import read_body
-from gateway.ports import Ports
-from gateway.store import ReadStore, Row
+from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
-from schemas.envelope import DEFAULT_TENANT, MAX_INTEGER
+from schemas.envelope import MAX_INTEGER
 from schemas.moment import millis, moment
 from schemas.refusal import Refusal, json_type_name
 from scoring.editing import criterion_check, qualification
@@ -36,303 +38,384 @@ from scoring.models.model import ModelError, Subject, compile_model, conclude, e
 
 MODEL = "rules"
 LARGEST_BODY = 100_000
+EXAMPLES = examples("qualification")
 Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
-Change = Callable[[str], str]
-Tell = Callable[[str, int], Any]
 Endpoint = Callable[..., Awaitable[Response]]
 
+router = APIRouter(prefix="/api/lead-qualification", tags=["rules and criteria"])
 
-def qualification_api(ports: Ports, store: ReadStore, authoring: Authoring) -> APIRouter:
-    router = APIRouter(prefix="/api/lead-qualification", tags=["rules and criteria"])
 
-    def at(method: str, path: str, summary: str, **documented: Any) -> Callable[[Endpoint], Endpoint]:
-        """Under the address with a slash at its end, and without."""
+class Editable(NamedTuple):
+    """What the model has several of, each under a number: rules, or criteria."""
 
-        def routed(endpoint: Endpoint) -> Endpoint:
-            for each, shown in ((f"{path}/", True), (path, False)):
-                router.add_api_route(
-                    each, endpoint, methods=[method], summary=summary, include_in_schema=shown, **documented
-                )
-            return endpoint
+    name: str
+    """In the history of changes."""
+    listing: Callable[[str], Any]
+    """Texts are the model's; the next four raise Unknown for a number that there is not."""
+    numbered: Callable[[str, int], Any]
+    change: Callable[..., str]
+    delete: Callable[[str, int], str]
+    switch: Callable[..., str]
+    create: Callable[[str, Body], tuple[str, int]]
+    """The text with one more, and its number."""
 
-        return routed
 
-    def tenant_of(request: Request, scope: str) -> str:
-        return api_caller(request, ports.access, scope).tenant or DEFAULT_TENANT
+RULES = Editable(
+    "rule",
+    qualification.rules_of,
+    qualification.rule_numbered,
+    qualification.change_rule,
+    qualification.delete_rule,
+    qualification.switch_rule,
+    qualification.create_rule,
+)
+CRITERIA = Editable(
+    "criterion",
+    qualification.criteria_of,
+    qualification.criterion_numbered,
+    qualification.change_criterion,
+    qualification.delete_criterion,
+    qualification.switch_criterion,
+    qualification.create_criterion,
+)
 
-    async def text_of(tenant: str) -> tuple[int, str]:
-        found = await authoring.text(tenant, MODEL)
-        if found is None:
-            raise _retired()
-        return found
 
-    async def told(request: Request, tell: Callable[[str], Any]) -> Response:
-        """What the newest text says; its version is the answer's tag."""
-        version, text = await text_of(tenant_of(request, READ))
-        return Json(await asyncio.to_thread(_edited, tell, text), headers={"ETag": f'"{version}"'})
-
-    async def changed(request: Request, change: Change, what: str) -> str:
-        """The text after the change, published."""
-        caller = api_caller(request, ports.access, WRITE)
-
-        def edit(text: str | None) -> str:
-            if text is None:
-                raise _retired()
-            return _whole(_edited(change, text))
-
-        published = await authoring.publish(
-            caller.tenant or DEFAULT_TENANT, MODEL, edit, by=author(caller), change=what
+def _route(
+    method: str, path: str, summary: str, endpoint: Endpoint, name: str | None = None, **documented: Any
+) -> None:
+    """Under the address with a slash at its end, and without."""
+    for address, shown in ((f"{path}/", True), (path, False)):
+        router.add_api_route(
+            address,
+            endpoint,
+            methods=[method],
+            name=name,
+            summary=summary,
+            include_in_schema=shown,
+            **documented,
         )
-        return published.text
 
-    async def created(
-        request: Request, create: Callable[[str, Body], tuple[str, int]], kind: str
-    ) -> Response:
-        body, numbers = await _body(request), list[int]()
-        caller = api_caller(request, ports.access, WRITE)
 
-        def edit(text: str | None) -> str:
-            if text is None:
-                raise _retired()
-            written, number = _edited(lambda given: create(given, body), text)
-            numbers.append(number)
-            return _whole(written)
+# Rules and criteria alike
 
-        published = await authoring.publish(
-            caller.tenant or DEFAULT_TENANT,
-            MODEL,
-            edit,
-            by=author(caller),
-            change=lambda: f"{kind}_created {numbers[-1]}",
-        )
-        tell = qualification.rule_numbered if kind == "rule" else qualification.criterion_numbered
-        return await answer(request, tell, published.text, numbers[-1], 201)
 
-    async def answer(request: Request, tell: Tell, text: str, number: int, status: int = 200) -> Response:
-        """What there is after a change. Whoever may only write is told which it is, not what it says."""
-        if READ not in api_caller(request, ports.access, WRITE).scopes:
-            return Json({"id": number}, status)
-        return Json(await asyncio.to_thread(tell, text, number), status)
+async def list_all(kind: Editable, request: Request) -> Response:
+    return await _from_text(request, kind.listing)
 
-    async def lead_of(tenant: str, lead_id: str) -> tuple[Row, Subject]:
-        async with store.moment() as ask:
-            found = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
-        if not found:
-            raise RequestProblem(404, "no lead has this id", field="lead_id")
-        (lead,) = found
-        if lead["redirect"] is not None:
-            raise RequestProblem(
-                409, f"the lead was merged into {lead['redirect']}: ask about that", field="lead_id"
-            )
-        subject = await subject_of(store, tenant, lead_id, lead["stage"])
-        if subject is None:
-            raise RequestProblem(
-                503, "what the lead did is not at hand yet", field="lead_id", retry_after_s=2
-            )
-        return lead, subject
 
-    async def tested(request: Request, body: Body, alone: Callable[[str], SingleRule]) -> Response:
-        """What one rule alone gives a lead now."""
-        tenant = tenant_of(request, READ)
-        _, text = await text_of(tenant)
-        rule = await asyncio.to_thread(_edited, alone, text)
-        lead, subject = await lead_of(tenant, _lead_id(body))
-        in_force = await ports.published(tenant)
-        now = millis(ports.now())
-        lines = explain(rule.model, subject, now, in_force.zone, in_force.idle_ms)
-        applied = conclude(rule.asked, subject, now, in_force.zone, in_force.idle_ms).total != 0
-        return Json(
+async def read_one(kind: Editable, request: Request, number: Number) -> Response:
+    return await _from_text(request, lambda text: kind.numbered(text, number))
+
+
+async def create(kind: Editable, request: Request) -> Response:
+    body, numbers = await _body(request), list[int]()
+    tenant, caller = caller_of(request, WRITE)
+
+    def edit(text: str) -> str:
+        edited, number = kind.create(text, body)
+        numbers.append(number)
+        return edited
+
+    text = await _publish(request, tenant, caller, edit, lambda: f"{kind.name}_created {numbers[-1]}")
+    return await _after_change(caller, kind, text, numbers[-1], 201)
+
+
+async def replace(kind: Editable, request: Request, number: Number) -> Response:
+    return await _change(kind, request, number, partly=False)
+
+
+async def change_part(kind: Editable, request: Request, number: Number) -> Response:
+    return await _change(kind, request, number, partly=True)
+
+
+async def _change(kind: Editable, request: Request, number: int, *, partly: bool) -> Response:
+    body = await _body(request)
+    tenant, caller = caller_of(request, WRITE)
+    text = await _publish(
+        request,
+        tenant,
+        caller,
+        lambda text: kind.change(text, number, body, partly=partly),
+        f"{kind.name}_changed {number}",
+    )
+    return await _after_change(caller, kind, text, number)
+
+
+async def delete(kind: Editable, request: Request, number: Number) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    await _publish(
+        request, tenant, caller, lambda text: kind.delete(text, number), f"{kind.name}_deleted {number}"
+    )
+    return Response(status_code=204)
+
+
+async def activate(kind: Editable, request: Request, number: Number) -> Response:
+    return await _switch(kind, request, number, active=True)
+
+
+async def deactivate(kind: Editable, request: Request, number: Number) -> Response:
+    return await _switch(kind, request, number, active=False)
+
+
+async def _switch(kind: Editable, request: Request, number: int, *, active: bool) -> Response:
+    tenant, caller = caller_of(request, WRITE)
+    text = await _publish(
+        request,
+        tenant,
+        caller,
+        lambda text: kind.switch(text, number, active=active),
+        f"{kind.name}_{'activated' if active else 'deactivated'} {number}",
+    )
+    return await _after_change(caller, kind, text, number)
+
+
+# Only of rules, only of criteria, and of both together
+
+
+async def history(request: Request) -> Response:
+    tenant = tenant_of(request)
+    versions = await services_of(request).authoring.history(tenant, MODEL)
+    return Json(
+        [
             {
-                "rule": rule.name,
-                "lead": lead["company"] or lead["name"] or lead["lead_id"],
-                "lead_id": echoed(lead["lead_id"]),
-                "points_awarded": points(sum(line.points for line in lines)),
-                "rule_applied": applied,
-                "evidence": [line.text for line in lines],
+                "version": each.version,
+                "change": each.change,
+                "by": each.by,
+                "note": each.note,
+                "at": each.recorded_at,
+                "retired": each.text is None,
             }
-        )
+            for each in versions
+        ]
+    )
 
-    # Rules
 
-    @at("GET", "/scoring-rules", "Every rule, the highest priority first", responses=RULES)
-    async def rules(request: Request) -> Response:
-        return await told(request, qualification.rules_of)
+async def test_unsaved(request: Request) -> Response:
+    body = await _body(request)
+    inline = {key: value for key, value in body.items() if key not in {"lead_id", "rule"}}
+    rule = body.get("rule", inline)
+    if not isinstance(rule, dict):
+        raise RequestProblem(422, f"must be an object, not {json_type_name(rule)}", field="rule")
 
-    @at("POST", "/scoring-rules", "Create a rule", openapi_extra=RULE_BODY, status_code=201)
-    async def create_rule(request: Request) -> Response:
-        return await created(request, qualification.create_rule, "rule")
+    def alone(text: str) -> SingleRule:
+        document = read_numbered(text)
+        return criterion_check.single_rule(document, *rule_of(rule, defined_in(document)))
 
-    @at("GET", "/scoring-rules/history", "What was done to rules and criteria, by whom and when")
-    async def history(request: Request) -> Response:
-        versions = await authoring.history(tenant_of(request, READ), MODEL)
-        return Json(
-            [
-                {
-                    "version": each.version,
-                    "change": each.change,
-                    "by": each.by,
-                    "note": each.note,
-                    "at": each.recorded_at,
-                    "retired": each.text is None,
-                }
-                for each in versions
-            ]
-        )
+    return await _tested(request, body, alone)
 
-    @at("POST", "/scoring-rules/test_rule", "Try a rule that is not saved on a lead", openapi_extra=TRY_BODY)
-    async def test_unsaved(request: Request) -> Response:
-        body = await _body(request)
-        given = {key: value for key, value in body.items() if key not in {"lead_id", "rule"}}
-        rule = body.get("rule", given)
-        if not isinstance(rule, dict):
-            raise RequestProblem(422, f"must be an object, not {json_type_name(rule)}", field="rule")
 
-        def alone(text: str) -> SingleRule:
-            document = read_numbered(text)
-            return criterion_check.single_rule(document, *rule_of(rule, defined_in(document)))
+async def test_rule(request: Request, number: Number) -> Response:
+    return await _tested(
+        request, await _body(request), lambda text: criterion_check.single_rule_numbered(text, number)
+    )
 
-        return await tested(request, body, alone)
 
-    @at("GET", "/scoring-rules/{number}", "A rule")
-    async def rule(request: Request, number: Number) -> Response:
-        return await told(request, lambda text: qualification.rule_numbered(text, number))
+async def check(request: Request, number: Number) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    body = await _body(request)
+    _, text = await _model_text(services, tenant)
+    criterion = await asyncio.to_thread(
+        _edited, lambda text: qualification.criterion_numbered(text, number), text
+    )
+    lead, subject = await _lead(services, tenant, _lead_id(body))
+    active = await services.ports.published(tenant)
+    checked = await asyncio.to_thread(
+        criterion_check.check_criterion,
+        text,
+        number,
+        subject,
+        millis(services.ports.now()),
+        active.zone,
+        active.idle_ms,
+    )
+    return Json({"criterion": criterion["name"], "lead_id": echoed(lead["lead_id"]), **_checked(checked)})
 
-    @at("PUT", "/scoring-rules/{number}", "Replace a rule", openapi_extra=RULE_BODY)
-    async def put_rule(request: Request, number: Number) -> Response:
-        return await change_rule(request, number, partly=False)
 
-    @at("PATCH", "/scoring-rules/{number}", "Change a part of a rule", openapi_extra=PART_OF_RULE)
-    async def patch_rule(request: Request, number: Number) -> Response:
-        return await change_rule(request, number, partly=True)
+# Addresses: those with a word where others have a number come first
 
-    async def change_rule(request: Request, number: int, *, partly: bool) -> Response:
-        body = await _body(request)
-        text = await changed(
-            request,
-            lambda text: qualification.change_rule(text, number, body, partly=partly),
-            f"rule_changed {number}",
-        )
-        return await answer(request, qualification.rule_numbered, text, number)
+LEAD = takes(EXAMPLES["lead"])
 
-    @at("DELETE", "/scoring-rules/{number}", "Delete a rule; its number is not given again", status_code=204)
-    async def delete_rule(request: Request, number: Number) -> Response:
-        await changed(request, lambda text: qualification.delete_rule(text, number), f"rule_deleted {number}")
-        return Response(status_code=204)
+_route("GET", "/scoring-rules/history", "What was done to rules and criteria, by whom and when", history)
+_route(
+    "POST",
+    "/scoring-rules/test_rule",
+    "Try a rule that is not saved on a lead",
+    test_unsaved,
+    openapi_extra=takes(EXAMPLES["unsaved_rule"]),
+)
+_route(
+    "POST",
+    "/scoring-rules/{number}/test_rule",
+    "What a rule gives a lead now, whether or not it is switched on",
+    test_rule,
+    openapi_extra=LEAD,
+    responses=answers(EXAMPLES["tested"]),
+)
+_route(
+    "POST",
+    "/qualification-criteria/{number}/check",
+    "What a lead has and lacks for a criterion",
+    check,
+    openapi_extra=LEAD,
+)
 
-    @at("POST", "/scoring-rules/{number}/activate", "Switch a rule on")
-    async def activate_rule(request: Request, number: Number) -> Response:
-        return await switch_rule(request, number, active=True)
 
-    @at("POST", "/scoring-rules/{number}/deactivate", "Switch a rule off, and keep it")
-    async def deactivate_rule(request: Request, number: Number) -> Response:
-        return await switch_rule(request, number, active=False)
+def _of(kind: Editable, handler: Endpoint) -> Endpoint:
+    endpoint = partial(handler, kind)
+    endpoint.__doc__ = handler.__doc__  # the documentation shows it, and would show that of partial
+    return endpoint
 
-    async def switch_rule(request: Request, number: int, *, active: bool) -> Response:
-        text = await changed(
-            request,
-            lambda text: qualification.switch_rule(text, number, active=active),
-            f"rule_{'activated' if active else 'deactivated'} {number}",
-        )
-        return await answer(request, qualification.rule_numbered, text, number)
 
-    @at(
+def _editing(
+    kind: Editable,
+    path: str,
+    names: str,
+    listing: str,
+    deletion: str,
+    whole: dict[str, Any],
+    part: dict[str, Any] | None = None,
+    listed: Responses | None = None,
+) -> None:
+    """The addresses that rules and criteria share."""
+    name, one = kind.name, f"{path}/{{number}}"
+    _route("GET", path, listing, _of(kind, list_all), names, responses=listed)
+    _route(
         "POST",
-        "/scoring-rules/{number}/test_rule",
-        "What a rule gives a lead now, whether or not it is switched on",
-        openapi_extra=LEAD_BODY,
-        responses=TESTED,
+        path,
+        f"Create a {name}",
+        _of(kind, create),
+        f"create_{name}",
+        openapi_extra=whole,
+        status_code=201,
     )
-    async def test_rule(request: Request, number: Number) -> Response:
-        return await tested(
-            request, await _body(request), lambda text: criterion_check.single_rule_numbered(text, number)
-        )
-
-    # Criteria
-
-    @at("GET", "/qualification-criteria", "Every criterion, the lowest score first")
-    async def criteria(request: Request) -> Response:
-        return await told(request, qualification.criteria_of)
-
-    @at(
-        "POST", "/qualification-criteria", "Create a criterion", openapi_extra=CRITERION_BODY, status_code=201
+    _route("GET", one, f"A {name}", _of(kind, read_one), name)
+    _route("PUT", one, f"Replace a {name}", _of(kind, replace), f"put_{name}", openapi_extra=whole)
+    _route(
+        "PATCH",
+        one,
+        f"Change a part of a {name}",
+        _of(kind, change_part),
+        f"patch_{name}",
+        openapi_extra=part,
     )
-    async def create_criterion(request: Request) -> Response:
-        return await created(request, qualification.create_criterion, "criterion")
-
-    @at("GET", "/qualification-criteria/{number}", "A criterion")
-    async def criterion(request: Request, number: Number) -> Response:
-        return await told(request, lambda text: qualification.criterion_numbered(text, number))
-
-    @at("PUT", "/qualification-criteria/{number}", "Replace a criterion", openapi_extra=CRITERION_BODY)
-    async def put_criterion(request: Request, number: Number) -> Response:
-        return await change_criterion(request, number, partly=False)
-
-    @at("PATCH", "/qualification-criteria/{number}", "Change a part of a criterion")
-    async def patch_criterion(request: Request, number: Number) -> Response:
-        return await change_criterion(request, number, partly=True)
-
-    async def change_criterion(request: Request, number: int, *, partly: bool) -> Response:
-        body = await _body(request)
-        text = await changed(
-            request,
-            lambda text: qualification.change_criterion(text, number, body, partly=partly),
-            f"criterion_changed {number}",
-        )
-        return await answer(request, qualification.criterion_numbered, text, number)
-
-    @at("DELETE", "/qualification-criteria/{number}", "Delete a criterion", status_code=204)
-    async def delete_criterion(request: Request, number: Number) -> Response:
-        await changed(
-            request, lambda text: qualification.delete_criterion(text, number), f"criterion_deleted {number}"
-        )
-        return Response(status_code=204)
-
-    @at("POST", "/qualification-criteria/{number}/activate", "Switch a criterion on")
-    async def activate_criterion(request: Request, number: Number) -> Response:
-        return await switch_criterion(request, number, active=True)
-
-    @at("POST", "/qualification-criteria/{number}/deactivate", "Switch a criterion off, and keep it")
-    async def deactivate_criterion(request: Request, number: Number) -> Response:
-        return await switch_criterion(request, number, active=False)
-
-    async def switch_criterion(request: Request, number: int, *, active: bool) -> Response:
-        text = await changed(
-            request,
-            lambda text: qualification.switch_criterion(text, number, active=active),
-            f"criterion_{'activated' if active else 'deactivated'} {number}",
-        )
-        return await answer(request, qualification.criterion_numbered, text, number)
-
-    @at(
+    _route("DELETE", one, deletion, _of(kind, delete), f"delete_{name}", status_code=204)
+    _route("POST", f"{one}/activate", f"Switch a {name} on", _of(kind, activate), f"activate_{name}")
+    _route(
         "POST",
-        "/qualification-criteria/{number}/check",
-        "What a lead has and lacks for a criterion",
-        openapi_extra=LEAD_BODY,
+        f"{one}/deactivate",
+        f"Switch a {name} off, and keep it",
+        _of(kind, deactivate),
+        f"deactivate_{name}",
     )
-    async def check(request: Request, number: Number) -> Response:
-        tenant, body = tenant_of(request, READ), await _body(request)
-        _, text = await text_of(tenant)
-        criterion = await asyncio.to_thread(
-            _edited, lambda given: qualification.criterion_numbered(given, number), text
+
+
+_editing(
+    RULES,
+    "/scoring-rules",
+    "rules",
+    listing="Every rule, the highest priority first",
+    deletion="Delete a rule; its number is not given again",
+    whole=takes(EXAMPLES["rule"]),
+    part=takes(EXAMPLES["part_of_rule"]),
+    listed=answers(EXAMPLES["rules"]),
+)
+_editing(
+    CRITERIA,
+    "/qualification-criteria",
+    "criteria",
+    listing="Every criterion, the lowest score first",
+    deletion="Delete a criterion",
+    whole=takes(EXAMPLES["criterion"]),
+)
+
+
+# Reading and publishing the text
+
+
+async def _model_text(services: ApiServices, tenant: str) -> tuple[int, str]:
+    newest = await services.authoring.text(tenant, MODEL)
+    if newest is None:
+        raise _retired()
+    return newest
+
+
+async def _from_text(request: Request, reader: Callable[[str], Any]) -> Response:
+    """What the newest text has; its version is the answer's tag."""
+    version, text = await _model_text(services_of(request), tenant_of(request))
+    return Json(await asyncio.to_thread(_edited, reader, text), headers={"ETag": f'"{version}"'})
+
+
+async def _publish(
+    request: Request,
+    tenant: str,
+    caller: Caller,
+    edit: Callable[[str], str],
+    change: str | Callable[[], str],
+) -> str:
+    """The text after the edit, published."""
+
+    def edit_checked(text: str | None) -> str:
+        if text is None:
+            raise _retired()
+        return _whole(_edited(edit, text))
+
+    published = await services_of(request).authoring.publish(
+        tenant, MODEL, edit_checked, by=author(caller), change=change
+    )
+    return published.text
+
+
+async def _after_change(
+    caller: Caller, kind: Editable, text: str, number: int, status: int = 200
+) -> Response:
+    """What there is after a change. A token that may only write learns its number, not what it says."""
+    if READ not in caller.scopes:
+        return Json({"id": number}, status)
+    return Json(await asyncio.to_thread(kind.numbered, text, number), status)
+
+
+async def _lead(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, Subject]:
+    async with services.store.moment() as ask:
+        rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
+    if not rows:
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    (lead,) = rows
+    if lead["redirect"] is not None:
+        raise RequestProblem(
+            409, f"the lead was merged into {lead['redirect']}: ask about that", field="lead_id"
         )
-        lead, subject = await lead_of(tenant, _lead_id(body))
-        in_force = await ports.published(tenant)
-        found = await asyncio.to_thread(
-            criterion_check.check_criterion,
-            text,
-            number,
-            subject,
-            millis(ports.now()),
-            in_force.zone,
-            in_force.idle_ms,
+    subject = await subject_of(services.store, tenant, lead_id, lead["stage"])
+    if subject is None:
+        raise RequestProblem(
+            503, "the features of the lead are not available yet", field="lead_id", retry_after_s=2
         )
-        return Json({"criterion": criterion["name"], "lead_id": echoed(lead["lead_id"]), **_checked(found)})
-
-    return router
+    return lead, subject
 
 
-def _checked(found: criterion_check.CriterionResult) -> dict[str, Any]:
-    within = None if found.within_days is None else timedelta(days=found.within_days)
+async def _tested(request: Request, body: Body, alone: Callable[[str], SingleRule]) -> Response:
+    """What one rule alone gives a lead now."""
+    services, tenant = services_of(request), tenant_of(request)
+    _, text = await _model_text(services, tenant)
+    rule = await asyncio.to_thread(_edited, alone, text)
+    lead, subject = await _lead(services, tenant, _lead_id(body))
+    active = await services.ports.published(tenant)
+    now = millis(services.ports.now())
+    lines = explain(rule.model, subject, now, active.zone, active.idle_ms)
+    applied = conclude(rule.asked, subject, now, active.zone, active.idle_ms).total != 0
+    return Json(
+        {
+            "rule": rule.name,
+            "lead": lead["company"] or lead["name"] or lead["lead_id"],
+            "lead_id": echoed(lead["lead_id"]),
+            "points_awarded": points(sum(line.points for line in lines)),
+            "rule_applied": applied,
+            "evidence": [line.text for line in lines],
+        }
+    )
+
+
+def _checked(checked: criterion_check.CriterionResult) -> dict[str, Any]:
+    within = None if checked.within_days is None else timedelta(days=checked.within_days)
     actions = [
         {
             "action": action.name,
@@ -340,26 +423,26 @@ def _checked(found: criterion_check.CriterionResult) -> dict[str, Any]:
             "last": None if action.last is None else moment(action.last),
             "counts_until": None if action.last is None or within is None else moment(action.last) + within,
         }
-        for action in found.actions
+        for action in checked.actions
     ]
-    missing = [f"{points(found.minimum - found.score)} points"] if found.score < found.minimum else []
-    missing += [name for name, given in found.fields.items() if not given]
-    missing += [action.name for action in found.actions if not action.met]
+    missing = [f"{points(checked.minimum - checked.score)} points"] if checked.score < checked.minimum else []
+    missing += [name for name, met in checked.fields.items() if not met]
+    missing += [action.name for action in checked.actions if not action.met]
     return {
-        "qualifies": found.met,
+        "qualifies": checked.met,
         "missing": missing,
-        "score": points(found.score),
-        "minimum_score": points(found.minimum),
-        "fields": [{"field": name, "met": given} for name, given in found.fields.items()],
+        "score": points(checked.score),
+        "minimum_score": points(checked.minimum),
+        "fields": [{"field": name, "met": met} for name, met in checked.fields.items()],
         "actions": actions,
-        "time_constraint_days": found.within_days,
+        "time_constraint_days": checked.within_days,
     }
 
 
-def _edited(tell: Callable[[str], Any], text: str) -> Any:
+def _edited(edit: Callable[[str], Any], text: str) -> Any:
     """What is made of the text; a mistake becomes the answer that says what to do."""
     try:
-        return tell(text)
+        return edit(text)
     except Refusal as refusal:
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
     except UnknownId as unknown:
@@ -369,7 +452,7 @@ def _edited(tell: Callable[[str], Any], text: str) -> Any:
 
 
 def _whole(text: str) -> str:
-    """The text, if the model takes what was changed; what was given is right by itself, so it is 409."""
+    """The text, if the model takes the change; the change is right by itself, so a refusal is 409."""
     try:
         compile_model(text)
     except ModelError as refusal:
@@ -385,12 +468,12 @@ def _retired() -> RequestProblem:
 
 async def _body(request: Request) -> Body:
     try:
-        given = json.decode(await read_body(request, LARGEST_BODY))
+        content = json.decode(await read_body(request, LARGEST_BODY))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(given)}")
-    return given
+    if not isinstance(content, dict):
+        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
+    return content
 
 
 def _lead_id(body: Body) -> str:
@@ -399,59 +482,3 @@ def _lead_id(body: Body) -> str:
     if isinstance(lead_id, bool) or not isinstance(lead_id, str | int) or lead_id == "":
         raise RequestProblem(422, "the id of a lead", field="lead_id")
     return str(lead_id)
-
-
-# Examples
-
-
-def _example(value: Any) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"type": "object"}, "example": value}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-RULE = {
-    "name": "High-value industry",
-    "rule_type": "firmographic",
-    "field_name": "industry",
-    "operator": "in_list",
-    "value": '["Technology", "Finance", "Healthcare"]',
-    "points": 15,
-    "is_active": True,
-    "priority": 10,
-}
-RULE_BODY = _example(RULE)
-PART_OF_RULE = _example({"points": 20})
-LEAD_BODY = _example({"lead_id": 123})
-TRY_BODY = _example({"lead_id": 123, "rule": RULE})
-CRITERION_BODY = _example(
-    {
-        "name": "Marketing Qualified Lead",
-        "stage": "mql",
-        "minimum_score": 40,
-        "required_fields": ["email", "company", "phone"],
-        "required_actions": ["email_opened", "form_submitted"],
-        "time_constraint_days": 90,
-        "is_active": True,
-    }
-)
-RULES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/json": {"example": [{"id": 5, **RULE}]}}}
-}
-TESTED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            "application/json": {
-                "example": {
-                    "rule": "High-value industry",
-                    "lead": "Acme Corp",
-                    "lead_id": 123,
-                    "points_awarded": 15,
-                    "rule_applied": True,
-                    "evidence": [
-                        "High-value industry: industry is Finance (wanted: one of Technology, Finance)"
-                    ],
-                }
-            }
-        }
-    }
-}

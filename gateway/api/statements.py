@@ -1,4 +1,4 @@
-"""What the API asks beyond `projections.queries`: statements, no I/O."""
+"""The API's SQL statements beyond `projections.queries`. No I/O."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,11 +27,21 @@ def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
 
 def events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:
     """The lead's events with these ids: what caused its changes."""
-    told = engagement_history.c
+    engagement = engagement_history.c
     return (
-        select(told.event_id, told.type, told.occurred_at, told.source, told.title, told.url, told.details)
-        .select_from(engagement_history.join(identities, identities.c.identity_key == told.identity_key))
-        .where(identities.c.lead_key == lead_row_key(tenant, lead_id), _among(told.event_id, event_ids))
+        select(
+            engagement.event_id,
+            engagement.type,
+            engagement.occurred_at,
+            engagement.source,
+            engagement.title,
+            engagement.url,
+            engagement.details,
+        )
+        .select_from(
+            engagement_history.join(identities, identities.c.identity_key == engagement.identity_key)
+        )
+        .where(identities.c.lead_key == lead_row_key(tenant, lead_id), _among(engagement.event_id, event_ids))
     )
 
 

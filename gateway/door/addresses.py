@@ -1,7 +1,7 @@
 """E-mail addresses and phone numbers in the one form by which they are compared.
 
-Nothing is looked up outside, and nothing is refused here: what is no address stays as it was typed,
-and tells nobody apart. Nor does what many people type who do not want to be known (`nobody.toml`).
+Nothing is looked up outside, and nothing is refused here: a text that is no address stays as it was
+typed and identifies nobody; nor do the addresses that people type to stay anonymous (`nobody.toml`).
 """
 
 import tomllib
@@ -87,9 +87,9 @@ def _nobody() -> _Nobody:
 
 def fields_of(fields: Mapping[str, V], region: str | None) -> dict[str, V | str]:
     """Profile fields with `email` and `phone` in their one form."""
-    told: dict[str, V | str] = dict(fields)
+    normalized: dict[str, V | str] = dict(fields)
     if isinstance(email := fields.get(EMAIL), str):
-        told[EMAIL] = email_of(email)
+        normalized[EMAIL] = email_of(email)
     if isinstance(phone := fields.get(PHONE), str):
-        told[PHONE] = phone_of(phone, region)
-    return told
+        normalized[PHONE] = phone_of(phone, region)
+    return normalized

@@ -1,8 +1,8 @@
 """The door: what depends on knowledge outside the log is decided here, once, and kept in the event.
 
 It stamps `recorded_at`, names the bot and the device, brings e-mail and phone into one form and
-mends the producer's clock. A fold that reads the event again later must find everything in it, so
-nothing here is ever repeated for a recorded event. No database is known to this module.
+corrects the producer's clock. A fold that reads the event again later must find everything in it, so
+nothing here is ever repeated for a recorded event. This module knows no database.
 """
 
 import re
@@ -23,18 +23,18 @@ EARLY = timedelta(minutes=5)
 SKEW = timedelta(minutes=1)
 """A producer's clock off by less is a slow network, and left alone."""
 STATED_TIME_FIELD = "stated_occurred_at"
-"""Where the producer's own time is kept when it was mended."""
+"""Where the producer's own time is kept when the door corrected it."""
 DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY})
 BROWSER = "Mozilla/"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
-"""What the door can say in the producer's stead."""
+"""Fields that the door fills in when the producer leaves them out."""
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
 _decode_keys = json.Decoder(dict[str, Raw]).decode
 
 
 class Facts(NamedTuple):
-    """What the request says beside the event. `tenant` None: the event itself says it."""
+    """What the request has beside the event. `tenant` None: the event has it."""
 
     tenant: str | None
     client_ip: str | None = None
@@ -54,17 +54,17 @@ def read(raw: bytes, event_id: str, now: datetime) -> Event:
     try:
         return read_event(raw)
     except Refusal as refusal:
-        given = _given(raw)
-        if refusal.field not in OPTIONAL or given.keys() >= OPTIONAL:
-            raise _advised(refusal, given) from None
+        fields = _fields_of(raw)
+        if refusal.field not in OPTIONAL or fields.keys() >= OPTIONAL:
+            raise _advised(refusal, fields) from None
     defaults = {"event_id": Raw(json.encode(event_id)), "occurred_at": Raw(json.encode(now))}
     try:
-        return read_event(json.encode(defaults | given))
+        return read_event(json.encode(defaults | fields))
     except Refusal as refusal:
-        raise _advised(refusal, given) from None
+        raise _advised(refusal, fields) from None
 
 
-def _given(raw: bytes) -> dict[str, Raw]:
+def _fields_of(raw: bytes) -> dict[str, Raw]:
     """The fields of an object, unread; none, if it is no object."""
     try:
         return _decode_keys(raw)
@@ -72,12 +72,12 @@ def _given(raw: bytes) -> dict[str, Raw]:
         return {}
 
 
-def _advised(refusal: Refusal, given: dict[str, Raw]) -> Refusal:
-    """The refusal of a field that is missing, with the one that was given in its stead: visitorId."""
-    if refusal.field is None or refusal.field in given:
+def _advised(refusal: Refusal, fields: dict[str, Raw]) -> Refusal:
+    """The refusal of a field that is missing, with the one that is there instead: visitorId."""
+    if refusal.field is None or refusal.field in fields:
         return refusal
     meant = {refusal.field, "lead_id"} if refusal.field == "visitor_id" else {refusal.field}
-    for key in given:
+    for key in fields:
         for field in meant:
             if _snake(key) != key and _snake(key).endswith(field):
                 return Refusal(refusal.field, f"{refusal.reason}; {_unread(key, field)}")
@@ -156,18 +156,18 @@ def _mended(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> d
 
 def _context(event: Event, facts: Facts) -> Context | None:
     """The request speaks of the visitor only if the visitor's browser makes it; otherwise address
-    and user agent are those of the producer's server, and say nothing.
+    and user agent are those of the producer's server, and say nothing of the visitor.
     """
-    given = event.context
+    context = event.context
     agent = facts.user_agent or ""
-    if event.source != "web" or not agent.startswith(BROWSER) or (given and given.user_agent):
-        return given
-    given = given or Context()
-    return structs.replace(given, user_agent=agent[:1024], ip=given.ip or facts.client_ip)
+    if event.source != "web" or not agent.startswith(BROWSER) or (context and context.user_agent):
+        return context
+    context = context or Context()
+    return structs.replace(context, user_agent=agent[:1024], ip=context.ip or facts.client_ip)
 
 
 def _seen(event: Event, context: Context | None, region: str | None) -> dict[str, Any]:
-    """The fields that the door decides from what the event and its context say."""
+    """The fields that the door derives from the event and its context."""
     seen: dict[str, Any] = {"context": context}
     if context is not None and context.user_agent:
         seen["bot"] = event.bot or crawler_of(context.user_agent)
@@ -178,6 +178,4 @@ def _seen(event: Event, context: Context | None, region: str | None) -> dict[str
             seen["phone"] = phone_of(event.phone, region) if event.phone else event.phone
         case FormSubmitted() | ProfileUpdated() if event.fields:
             seen["fields"] = fields_of(event.fields, region)
-        case _:
-            pass  # no other event carries an address
     return seen

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class _Wrapped(Struct):
-    """The two keys that tell a wrapped batch from an event; all others are stepped over."""
+    """The two keys that distinguish a wrapped batch from an event; all others are skipped."""
 
     events: list[Raw] | UnsetType = UNSET
     sent_at: Moment | None = None
@@ -187,7 +187,7 @@ def torn(text: bytes, max_events: int) -> Steps[list[bytes] | None]:
 
 def _object(text: bytes) -> Batch:
     try:
-        found = _decode_object(text)
+        batch = _decode_object(text)
     except ValidationError as error:
         raise RequestProblem(400, str(error), field="body") from None
     except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -195,13 +195,13 @@ def _object(text: bytes) -> Batch:
         if len(lines.raws) > 1 and _is_json(lines.raws[0]):
             return lines
         raise _explained(text) from None
-    if found.events is UNSET:
+    if batch.events is UNSET:
         return Batch([text], None)
-    return Batch([bytes(raw) for raw in found.events], found.sent_at)
+    return Batch([bytes(raw) for raw in batch.events], batch.sent_at)
 
 
 def _explained(text: bytes) -> RequestProblem:
-    """Why this is no object, in the words and with the field of the one who reads events."""
+    """Why this is no object: the reason and field of the decoder that reads events."""
     try:
         read_event(text)
     except Refusal as refusal:

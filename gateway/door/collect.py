@@ -1,8 +1,8 @@
 """POST /v1/events: the collector.
 
-It answers 2xx only after the log has what it calls accepted; a batch loses only its bad events; it
-knows no database, so that events are taken while Postgres is away. To whom an address belongs is asked
-through a port, and no answer ever tells it: write keys are public.
+It answers 2xx only after the log has the accepted events; a batch loses only its bad events. It knows no
+database, so that events are taken while Postgres is unavailable. A port resolves which lead an address belongs
+to, and no response reveals it: write keys are public.
 """
 
 import time
@@ -15,13 +15,15 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import READ, WRITE, Caller, Denied, TokenBuckets, client_of, collector_caller
+from gateway.access import READ, WRITE, Caller, Denied, client_of, collector_caller
 from gateway.answers import Json, RequestProblem, answer_to
+from gateway.documented import examples
 from gateway.door.admission import Facts, admit, hint, read
 from gateway.door.body import Batch, read_body, sent_at_of, split
 from gateway.door.pace import Steps, paced
 from gateway.door.resolving import resolved
-from gateway.ports import Await, EventKey, EventOutcome, Ports, Unavailable
+from gateway.door.services import DoorServices, door_of
+from gateway.ports import EventKey, EventOutcome, Ports, Unavailable
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import (
@@ -38,7 +40,7 @@ from schemas.topics import EVENTS
 
 LONGEST_WAIT = 10.0
 BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
-"""What colleagues decide about leads: no visitor's browser may."""
+"""Decisions of staff about leads: a visitor's browser may not send them."""
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
@@ -50,24 +52,14 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key, x-sent-at, x-tenant",
     "Access-Control-Max-Age": "86400",
 }
-EXAMPLE = {
-    "event_id": "3f0c",
-    "type": "page_viewed",
-    "occurred_at": "2030-01-31T12:00:00Z",
-    "visitor_id": "browser-7",
-    "context": {"url": "https://example.com/pricing"},
-}
+EXAMPLES = examples("collect")
 DOCUMENTED: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]},
-                "examples": {
-                    "one event": {"value": EXAMPLE},
-                    "simplest": {"value": {"type": "page_viewed", "visitor_id": "browser-7"}},
-                    "a batch": {"value": {"sent_at": "2030-01-31T12:00:01Z", "events": [EXAMPLE]}},
-                },
+                "examples": EXAMPLES["request"],
             },
             "application/x-ndjson": {"schema": {"type": "string"}},
         },
@@ -83,15 +75,7 @@ DOCUMENTED: dict[str, Any] = {
     "responses": {
         "200": {
             "description": "Every event is in the log (and, with `wait`, in the scores).",
-            "content": {
-                "application/json": {
-                    "example": {
-                        "accepted": 1,
-                        "refused": 0,
-                        "events": [{"index": 0, "event_id": "3f0c", "status": "accepted"}],
-                    }
-                }
-            },
+            "content": {"application/json": {"example": EXAMPLES["response"]}},
         },
         "202": {"description": "In the log; what does not show yet has a `location` to look at."},
         "207": {"description": "Some were refused, each with the field and the reason."},
@@ -101,33 +85,32 @@ DOCUMENTED: dict[str, Any] = {
 }
 
 
-def collector(ports: Ports, applied: Await) -> APIRouter:
-    router = APIRouter()
-    buckets = TokenBuckets(ports.rate)
-
-    @router.post("/v1/events", openapi_extra=DOCUMENTED, tags=["events"], summary="Send events")
-    async def take_events(request: Request) -> Response:
-        try:
-            answer = await _take(request, ports, buckets, applied)
-        except RequestProblem as refusal:
-            metrics.REFUSED.labels(_class_of(refusal)).inc()
-            return answer_to(refusal, CORS)
-        answer.headers.update(CORS)
-        return answer
-
-    @router.options("/v1/events", include_in_schema=False)
-    async def preflight() -> Response:
-        return Response(status_code=204, headers=PREFLIGHT)
-
-    return router
+router = APIRouter()
 
 
-async def _take(request: Request, ports: Ports, buckets: TokenBuckets, applied: Await) -> Json:
+@router.post("/v1/events", openapi_extra=DOCUMENTED, tags=["events"], summary="Send events")
+async def take_events(request: Request) -> Response:
+    try:
+        answer = await _take(request, door_of(request))
+    except RequestProblem as refusal:
+        metrics.REFUSED.labels(_class_of(refusal)).inc()
+        return answer_to(refusal, CORS)
+    answer.headers.update(CORS)
+    return answer
+
+
+@router.options("/v1/events", include_in_schema=False)
+async def preflight() -> Response:
+    return Response(status_code=204, headers=PREFLIGHT)
+
+
+async def _take(request: Request, door: DoorServices) -> Json:
+    ports = door.ports
     caller = collector_caller(request, ports.access)
     wait = _wait_of(request)
     body = await read_body(request, ports.max_body_bytes)
     batch = await paced(split(body, request.headers.get("content-type", ""), ports.max_batch))
-    buckets.take(caller.key, len(batch.raws), time.monotonic())
+    door.event_buckets.take(caller.key, len(batch.raws), time.monotonic())
     facts = _facts(request, ports, caller, batch, reply=wait > 0)
     admitted, answers = await paced(_admit_all(batch, facts, ports, staff=WRITE in caller.scopes))
     if ports.resolve is not None:
@@ -139,8 +122,8 @@ async def _take(request: Request, ports: Ports, buckets: TokenBuckets, applied: 
         metrics.REFUSED.labels("event").inc(refused)
     status = 200 if not refused else 207 if admitted else 422
     if wait > 0 and admitted:
-        seen = await applied([EventKey(event.tenant, event.event_id) for event in admitted], wait)
-        all_seen = _tell_outcomes(answers, admitted, seen, caller)
+        seen = await door.applied([EventKey(event.tenant, event.event_id) for event in admitted], wait)
+        all_seen = _add_outcomes(answers, admitted, seen, caller)
         status = status if all_seen or refused else 202
     return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
 
@@ -171,7 +154,9 @@ def _admit_all(
 def _read(raw: bytes, now: datetime, *, staff: bool) -> Event:
     event = read(raw, str(uuid.uuid4()), now)
     if isinstance(event, BY_STAFF) and not staff:
-        raise Refusal("type", "only an API token with the scope write may say this: write keys are public")
+        raise Refusal(
+            "type", "only an API token with the scope write may send this type: write keys are public"
+        )
     return event
 
 
@@ -214,15 +199,15 @@ def _wait_of(request: Request) -> float:
     return seconds
 
 
-def _tell_outcomes(
+def _add_outcomes(
     answers: list[dict[str, Any]],
     admitted: list[Event],
     seen: Mapping[EventKey, EventOutcome],
     caller: Caller,
 ) -> bool:
-    """Adds what became of each event; scores only for those who may read. False if one is missing."""
-    told = (answer for answer in answers if answer["status"] == "accepted")
-    for answer, event in zip(told, admitted, strict=True):
+    """Adds what became of each event; scores only for callers that may read. False if one is missing."""
+    accepted = (answer for answer in answers if answer["status"] == "accepted")
+    for answer, event in zip(accepted, admitted, strict=True):
         outcome = seen.get(EventKey(event.tenant, event.event_id))
         if outcome is None:
             answer["location"] = f"/api/events/{event.event_id}"

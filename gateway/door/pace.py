@@ -1,5 +1,5 @@
 """Long work on the event loop, in short steps: between two of them other requests have their turn, and a
-server that is told to stop stops.
+server that has to stop stops.
 """
 
 import asyncio

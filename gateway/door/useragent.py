@@ -47,9 +47,9 @@ def crawler_of(user_agent: str) -> str | None:
     """The crawler's name as it stands in the string, or None for a person's browser."""
     crawlers = _crawlers()
     left = crawlers.ignored.sub("", user_agent[:LONGEST].strip())
-    found = crawlers.named.search(left)
-    if found is not None:
-        return str(found[0]).strip() or "crawler"
+    match = crawlers.named.search(left)
+    if match is not None:
+        return str(match[0]).strip() or "crawler"
     return next((match[0] for each in crawlers.rest if (match := each.search(left))), None)
 
 

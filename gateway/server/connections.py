@@ -107,7 +107,7 @@ class Connections:
                 del self._by_address[connection.address]
 
     def idle(self, connection: Connection) -> None:
-        """From now on nothing is lost if it is closed: no request is under way."""
+        """From now on it may be closed without harm: no request is under way."""
         if connection in self._all:
             self._idle.pop(connection, None)
             self._idle[connection] = None
@@ -145,8 +145,8 @@ class Connections:
             self._closed[reason] = self._closed.get(reason, 0) + 1
 
     def _speaks_for_many(self, address: str) -> bool:
-        found = address_of(address)
-        return found is not None and any(found in network for network in self._trusted)
+        ip = address_of(address)
+        return ip is not None and any(ip in network for network in self._trusted)
 
 
 def counted_address(host: str, trusted: Iterable[Network] = ()) -> str:

@@ -29,7 +29,7 @@ PIECE = 16_384
 LINGER_SECONDS = 5.0
 """After a refusal, or an answer given before the body was there: until the client has read it."""
 LAST_SECONDS = 1.0
-"""For a body that is not there yet when the server is told to stop."""
+"""For a body that is not there yet when the server has to stop."""
 
 
 class LimitedHttp(HttpToolsProtocol):
@@ -85,7 +85,7 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
         if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True  # uvicorn tells only the last of several
+            self._running.disconnected = True  # uvicorn reports only the last of several
             self._running.message_event.set()
         super().connection_lost(exc)
 

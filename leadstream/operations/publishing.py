@@ -15,9 +15,9 @@ import psycopg
 
 from authoring.active_models import ShardFilter
 from authoring.authoring import Authoring, Publication
+from authoring.problem import Problem
 from authoring.revisions import Overtaken, ScheduledAlready
 from authoring.sweep_progress import partitions_of
-from gateway.answers import RequestProblem
 from leadstream.console import Failure
 from leadstream.in_force import active_by_shard, shards_of, shards_port
 from leadstream.operations.store_access import StoreAccess
@@ -158,7 +158,7 @@ def refusals() -> Iterator[None]:
             f"Draft {other.id} of {other.model} is scheduled already, for {other.effective_from}, and of two the later "
             f"one would undo the other: `leadstream models discard {other.id}` makes room for this one."
         ) from second
-    except RequestProblem as problem:
+    except Problem as problem:
         raise Failure(f"{problem.reason[:1].upper()}{problem.reason[1:]}.") from problem
 
 

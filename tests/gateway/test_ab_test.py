@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from gateway.access import Rate, read_access
 from gateway.answers import RequestProblem, answer_to
-from gateway.api.ab_test import ab_test_api
+from gateway.api import ab_test
+from gateway.door.services import open_door
 from gateway.ports import Ports, Unavailable
 from schemas.decode import decode_source
 from schemas.events import ConversionRecorded, ExperimentExposed
@@ -40,7 +41,8 @@ class House:
         named = {} if experiments is None else {"experiments": experiments}
         self.ports = Ports(append=self.append, database_url="", now=lambda: NOW, **named, **ports)
         self.app = FastAPI()
-        self.app.include_router(ab_test_api(self.ports))
+        open_door(self.app, self.ports, None)
+        self.app.include_router(ab_test.router)
         self.app.add_exception_handler(RequestProblem, lambda _, problem: answer_to(problem))
 
     async def append(self, records):

@@ -665,12 +665,12 @@ async def test_of_models_that_were_retired_everything_says_so_and_nothing_breaks
         assert [(each["lead_score"], each["temperature"]) for each in board["leads"]] == [(0, None)]
         assert (await http.get("/api/leads/L")).json()["scores"] == {}
         for query, reason in (
-            ({"band": "hot"}, "no model temperature is in force, so nobody is in a band of it"),
-            ({"sort": "web_session"}, "no such model; in force are rules"),
+            ({"band": "hot"}, "no model temperature is active, so nobody is in a band of it"),
+            ({"sort": "web_session"}, "no such model; active are rules"),
         ):
             refused = await http.get("/api/leads", params=query)
             assert (refused.status_code, refused.json()["error"]["reason"]) == (422, reason)
-        gone = {"success": False, "error": "no model web_session is in force"}
+        gone = {"success": False, "error": "no model web_session is active"}
         for path, body in (("session", {"sessionId": "s-canonical"}), ("user", {"userId": "L"})):
             for each in (path, f"{path}/update"):
                 answer = await http.post(f"/api/lead-score/{each}", json=body)

@@ -11,12 +11,13 @@ import psycopg
 import pytest
 from authors import START, Desks, text
 
-from authoring.active_models import ShardModel, ShardPublications
+from authoring.problem import Problem
 from authoring.publisher import CONNECTIONS
 from authoring.schedule import publish_scheduled
-from gateway.answers import RequestProblem
+from gateway.answers import status_of
 from gateway.ports import Unavailable
 from schemas.control import ModelPublished, ModelRetired
+from scoring.models.active import RETIRED, ActiveModels, ModelVersion, TenantSettings
 from scoring.models.model import built_in_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -34,7 +35,7 @@ def say(line):
 
 
 async def refused(call):
-    with pytest.raises(RequestProblem) as caught:
+    with pytest.raises(Problem) as caught:
         await call
     return caught.value
 
@@ -121,7 +122,7 @@ async def test_while_the_log_is_away_a_publication_stays_on_record_and_is_made_u
 
     broken = desks.authoring(away)
     first = await refused(broken.publish("acme", "house", lambda _: text(1), by="ada"))
-    assert (first.status, first.retry_after_s) == (503, None)
+    assert (status_of(first), first.retry_after_s) == (503, None)
     assert "version 1 of house is on record" in first.reason
     again = await refused(broken.publish("acme", "house", lambda _: text(2), by="ada"))
     assert "version 1 of house" in again.reason, "and the second was not even begun"
@@ -134,8 +135,11 @@ async def test_while_the_log_is_away_a_publication_stays_on_record_and_is_made_u
 
 async def test_versions_go_on_from_what_shards_have_and_nobody_recorded(desks):
     async def shards(_wanted):
-        held = {"*": {"rules": ShardModel(3, text(name="rules"))}, "acme": {"house": ShardModel(7, text(7))}}
-        return [ShardPublications({}), ShardPublications(held)]
+        held = {
+            "*": {"rules": ModelVersion(3, text(name="rules"))},
+            "acme": {"house": ModelVersion(7, text(7))},
+        }
+        return [ActiveModels({}), ActiveModels(held)]
 
     authoring = desks.authoring(shards=shards)
     assert [each.version for each in await authoring.history("acme", "house")] == [7]
@@ -149,7 +153,7 @@ async def test_nothing_is_published_while_it_is_not_known_what_is_in_force(desks
         return []
 
     problem = await refused(desks.authoring(shards=shards).publish("acme", "rules", say("x"), by=None))
-    assert problem.status == 503
+    assert status_of(problem) == 503
     assert desks.events == []
 
 
@@ -170,7 +174,7 @@ async def test_a_text_with_a_mistake_is_refused_and_changes_nothing(desks, writt
         authoring.write_draft("acme", "house", written, by=None),
     ):
         problem = await refused(asked)
-        assert (problem.status, problem.field) == (422, "text")
+        assert (status_of(problem), problem.field) == (422, "text")
         assert reason in problem.reason
     assert await authoring.text("acme", "house") is None
     assert await authoring.due() == []
@@ -185,11 +189,11 @@ async def test_a_retired_model_is_in_force_no_more_until_it_is_published_again(d
         tenant="acme", recorded_at=START, model="house", version=2, by="ada", note="never used"
     )
     assert await authoring.text("acme", "house") is None
-    assert "house" not in await authoring.in_force("acme")
-    assert (await refused(authoring.retire("acme", "house", by=None))).status == 404
+    assert "house" not in await authoring.active("acme")
+    assert status_of(await refused(authoring.retire("acme", "house", by=None))) == 404
     back = await authoring.roll_back("acme", "house", 1, by="ada")
     assert (back.version, back.text, back.change) == (3, text(1), "rolled back to version 1")
-    assert (await refused(authoring.roll_back("acme", "house", 2, by=None))).status == 404
+    assert status_of(await refused(authoring.roll_back("acme", "house", 2, by=None))) == 404
     history = await authoring.history("acme", "house")
     assert [(each.version, each.text is None) for each in history] == [(3, False), (2, True), (1, False)]
 
@@ -197,14 +201,14 @@ async def test_a_retired_model_is_in_force_no_more_until_it_is_published_again(d
 async def test_a_tenant_may_retire_everybodys_model_for_itself(desks):
     authoring = desks.authoring()
     await authoring.retire("acme", "chatbot", by=None)
-    assert "chatbot" not in await authoring.in_force("acme")
-    assert "chatbot" in await authoring.in_force("globex")
+    assert "chatbot" not in await authoring.active("acme")
+    assert "chatbot" in await authoring.active("globex")
 
 
 async def test_the_model_that_the_lifecycle_reads_is_retired_by_force_only(desks):
     authoring = desks.authoring()
     problem = await refused(authoring.retire("acme", "rules", by=None))
-    assert (problem.status, problem.field) == (409, "force")
+    assert (status_of(problem), problem.field) == (409, "force")
     assert "lifecycle" in problem.reason
     assert (await authoring.retire("acme", "rules", by=None, force=True)).version == 2
 
@@ -223,10 +227,11 @@ async def test_which_model_the_lifecycle_reads_is_said_by_the_lifecycle_in_force
     """The one of acme reads `fit` and no longer `rules`; everybody's is the shipped one."""
 
     async def shards(_wanted):
-        models = {name: ShardModel(1, text(name=name)) for name in ("fit", "rules")}
+        models = {name: ModelVersion(1, text(name=name)) for name in ("fit", "rules")}
         return [
-            ShardPublications(
-                {"*": models, "acme": {"rules": ShardModel(2, None)}}, lifecycles={"acme": BY_FIT, "*": ""}
+            ActiveModels(
+                {"*": models, "acme": {"rules": ModelVersion(2, RETIRED)}},
+                settings={"acme": TenantSettings(lifecycle=BY_FIT), "*": TenantSettings()},
             )
         ]
 
@@ -238,7 +243,7 @@ async def test_which_model_the_lifecycle_reads_is_said_by_the_lifecycle_in_force
         ("*", "fit", "opportunity"),  # acme has none of its own
     ):
         problem = await refused(authoring.retire(tenant, model, by=None))
-        assert (problem.status, problem.field) == (409, "force")
+        assert (status_of(problem), problem.field) == (409, "force")
         assert f"the lifecycle reads the model {model}: without it, no lead becomes {stage}" in problem.reason
     assert (await authoring.retire("globex", "fit", by=None)).version == 2
     await authoring.publish("acme", "rules", lambda _: text(name="rules"), by=None)
@@ -262,7 +267,7 @@ async def test_a_draft_is_published_with_what_its_author_said(desks):
         authoring.change_draft("acme", "house", written.id, text=text(3)),
         authoring.discard_draft("acme", "house", written.id),
     ):
-        assert (await refused(again)).status == 409
+        assert status_of(await refused(again)) == 409
     assert await authoring.drafts("acme", "house") == []
 
 
@@ -272,9 +277,9 @@ async def test_a_draft_that_somebody_overtook_is_refused_until_it_is_brought_up_
     draft = await authoring.write_draft("acme", "house", text(2), by=None)
     await authoring.publish("acme", "house", lambda _: text(3), by=None)
     problem = await refused(authoring.publish_draft("acme", "house", draft.id))
-    assert (problem.status, problem.field) == (409, "based_on")
+    assert (status_of(problem), problem.field) == (409, "based_on")
     assert "version 1, and version 2 is the newest" in problem.reason
-    assert (await refused(authoring.change_draft("acme", "house", draft.id, based_on=1))).status == 409
+    assert status_of(await refused(authoring.change_draft("acme", "house", draft.id, based_on=1))) == 409
     await authoring.change_draft("acme", "house", draft.id, text=text(5), based_on=2)
     assert (await authoring.publish_draft("acme", "house", draft.id)).version == 3
     assert desks.events[-1].text == text(5)
@@ -285,7 +290,7 @@ async def test_a_draft_of_everybodys_model_is_overtaken_by_the_tenants_own(desks
     draft = await authoring.write_draft("acme", "rules", text(2, name="rules"), by=None)
     assert (draft.based_on_tenant, draft.based_on) == ("*", 1)
     await authoring.publish("acme", "rules", lambda _: text(3, name="rules"), by=None)
-    assert (await refused(authoring.publish_draft("acme", "rules", draft.id))).status == 409
+    assert status_of(await refused(authoring.publish_draft("acme", "rules", draft.id))) == 409
     assert (await authoring.publish_draft("acme", "rules", draft.id, force=True)).version == 3
 
 
@@ -294,7 +299,7 @@ async def test_whoever_changed_everybodys_text_does_not_undo_the_tenants_first_p
     basis, _ = await authoring.text("acme", "rules")
     await authoring.publish("acme", "rules", say("one"), by="ada", based_on=basis)
     late = await refused(authoring.publish("acme", "rules", say("other"), by="ben", based_on=basis))
-    assert (late.status, late.field) == (409, "based_on")
+    assert (status_of(late), late.field) == (409, "based_on")
     assert "diff=1..2" in late.reason
 
 
@@ -312,7 +317,7 @@ async def test_the_second_of_two_first_drafts_is_overtaken(desks):
     authoring = desks.authoring()
     one, other = [await authoring.write_draft("acme", "house", text(n), by=None) for n in (1, 2)]
     await authoring.publish_draft("acme", "house", one.id)
-    assert (await refused(authoring.publish_draft("acme", "house", other.id))).status == 409
+    assert status_of(await refused(authoring.publish_draft("acme", "house", other.id))) == 409
 
 
 async def test_a_history_has_the_texts_that_are_asked_for(desks):
@@ -354,7 +359,7 @@ async def test_drafts_are_their_tenants_own(desks):
         authoring.discard_draft("globex", "house", draft.id),
         authoring.draft("acme", "other", draft.id),
     ):
-        assert (await refused(asked)).status == 404
+        assert status_of(await refused(asked)) == 404
     assert (await authoring.draft("acme", "house", draft.id)) == draft
 
 
@@ -368,7 +373,7 @@ async def test_words_that_the_log_would_refuse_are_refused_before_anything_has_a
         (authoring.write_draft("acme", "house", text(1), by=None, note=long), "note"),
     ):
         problem = await refused(asked)
-        assert (problem.status, problem.field) == (422, field)
+        assert (status_of(problem), problem.field) == (422, field)
     assert desks.events == []
     assert await authoring.due() == []
 
@@ -419,12 +424,12 @@ async def test_of_two_that_would_wait_for_their_moments_the_second_is_refused_an
     authoring, moment = desks.authoring(), START + timedelta(hours=1)
     first = await authoring.schedule("acme", "house", text(1), moment, by=None)
     second = await refused(authoring.schedule("acme", "house", text(2), moment, by=None))
-    assert (second.status, second.field) == (409, "effective_from")
+    assert (status_of(second), second.field) == (409, "effective_from")
     assert f"draft {first.id} of house is scheduled already, for 2030-01-31T11:00:00+00:00" in second.reason
     assert [each.id for each in await authoring.drafts("acme", "house")] == [first.id]
     draft = await authoring.write_draft("acme", "house", text(3), by=None)
     late = authoring.publish_draft("acme", "house", draft.id, effective_from=moment)
-    assert (await refused(late)).status == 409
+    assert status_of(await refused(late)) == 409
     assert (await authoring.draft("acme", "house", draft.id)).state == "draft"
     for free in (
         authoring.schedule("globex", "house", text(2), moment, by=None),

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 from authors import START, Desks, text
 
-from authoring.active_models import ShardModel, ShardPublications, Sweep, built_in_shards
+from authoring.active_models import built_in_shards
 from authoring.schedule import publish_scheduled
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
+from scoring.models.active import ActiveModels, ModelVersion, SweepState
 from scoring.models.model import built_in_models, optional_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -304,10 +305,10 @@ async def test_progress_counts_partitions_and_estimates_leads_without_naming_tho
         return state
 
     def shard(version, sweep=None):
-        return ShardPublications({"*": {"rules": ShardModel(version, "text")}}, sweep)
+        return ActiveModels({"*": {"rules": ModelVersion(version, "text")}}, sweep=sweep)
 
     async with visiting(desks, shards=shards) as http:
-        state[:] = [shard(2), shard(2, Sweep("*", "rules", "default/l/c"))]
+        state[:] = [shard(2), shard(2, SweepState("what", "default/l/c", "*", "rules"))]
         told = (await http.get("/api/models/rules/progress")).json()
         assert (told["version"], told["complete"]) == (2, False)
         assert told["partitions"] == {"done": 1, "of": 2}
@@ -318,7 +319,7 @@ async def test_progress_counts_partitions_and_estimates_leads_without_naming_tho
             "state": "sweeping",
             "cursor": "default/l/c",
         }
-        state[1] = shard(2, Sweep("*", "rules", "acme/l/a"))
+        state[1] = shard(2, SweepState("what", "acme/l/a", "*", "rules"))
         told = (await http.get("/api/models/rules/progress")).json()
         assert told["by_partition"][1]["cursor"] is None
         state[1] = shard(2)

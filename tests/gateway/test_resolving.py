@@ -12,6 +12,8 @@ from gateway.door.resolving import AddressMatches, resolved
 from gateway.metrics import REGISTRY
 from schemas.decode import decode_source, encode_source
 from schemas.events import (
+    EVENT_TYPES,
+    ConsentChanged,
     ContactShared,
     FormSubmitted,
     LeadIdentified,
@@ -336,3 +338,14 @@ def test_a_phone_of_zeros_or_none_at_all_is_no_persons(text):
 def test_a_phone_is_a_persons_in_its_one_form_only():
     assert persons_phone("050 123 4567", "AE") == PHONE
     assert persons_phone("050 123 4567", None) is None
+
+
+WITH_ADDRESSES = {ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered}
+"""The types whose addresses the door reads."""
+NO_ADDRESS = {ConsentChanged: "its `email` says whether e-mail is allowed"}
+
+
+def test_a_new_type_with_an_address_makes_somebody_decide_whether_the_door_reads_it():
+    named = {"email", "phone", "fields", "profile_field"}
+    with_fields = {each for each in EVENT_TYPES if named & set(each.__struct_fields__)}
+    assert with_fields == WITH_ADDRESSES | NO_ADDRESS.keys()

@@ -1,16 +1,16 @@
 """How far a publication has come, by hand-made partitions."""
 
-from authoring.active_models import ShardModel, ShardPublications, Sweep
 from authoring.sweep_progress import Partition, partitions_of, progress_of
+from scoring.models.active import ActiveModels, ModelVersion, SweepState
 
 
 def shard(version, sweep=None, tenant="*"):
-    return ShardPublications({tenant: {"rules": ShardModel(version, "text")}}, sweep)
+    return ActiveModels({tenant: {"rules": ModelVersion(version, "text")}}, sweep=sweep)
 
 
 def test_a_partition_waits_then_sweeps_then_is_done():
-    sweep = Sweep("*", "rules", "default/l/m")
-    assert partitions_of([shard(1), shard(2, sweep), shard(2), ShardPublications({})], "*", "rules", 2) == (
+    sweep = SweepState("what", "default/l/m", "*", "rules")
+    assert partitions_of([shard(1), shard(2, sweep), shard(2), ActiveModels({})], "*", "rules", 2) == (
         Partition(0, 1, "waiting", None),
         Partition(1, 2, "sweeping", "default/l/m"),
         Partition(2, 2, "done", None),
@@ -19,7 +19,11 @@ def test_a_partition_waits_then_sweeps_then_is_done():
 
 
 def test_the_sweep_of_something_else_does_not_count():
-    for other in (Sweep("*", "chatbot", "x"), Sweep("*", None, "x"), Sweep("acme", "rules", "x")):
+    for other in (
+        SweepState("what", "x", "*", "chatbot"),
+        SweepState("what", "x", "*", None),
+        SweepState("what", "x", "acme", "rules"),
+    ):
         assert partitions_of([shard(2, other)], "*", "rules", 2)[0].state == "done"
 
 

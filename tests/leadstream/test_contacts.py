@@ -109,7 +109,7 @@ async def test_a_visitor_who_gives_a_known_address_is_that_lead_and_no_answer_te
                 assert [each["outcome"] for each in answers] == ["applied"] * 2
 
             found = await contacts.resolve([asked(visitor=visitor) for visitor in ("v-1", "v-2", "v-3")])
-            made = found[1].home
+            made = found[1].home_lead
             assert found == [AddressMatches("crm-1", "crm-1"), AddressMatches(made, made), AddressMatches()]
             assert made.startswith("c-")
         finally:

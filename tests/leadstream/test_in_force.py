@@ -4,7 +4,8 @@ import psycopg
 import pytest
 from msgspec import msgpack
 
-from authoring.active_models import ShardFilter, ShardModel, Sweep
+from authoring.active_models import ShardFilter
+from leadstream import in_force
 from leadstream.in_force import shards_of
 from streams.published import CODEC, ModelVersion, SweepState, TenantSettings
 
@@ -46,37 +47,37 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
 
     mine = shards_of(database_url, ShardFilter(["acme"], "rules"))
     assert [shard.models for shard in mine] == [
-        {"acme": {"rules": ShardModel(2, LONG)}},
-        {"acme": {"rules": ShardModel(3, f"{LONG}!")}},
+        {"acme": {"rules": ModelVersion(2, LONG)}},
+        {"acme": {"rules": ModelVersion(3, f"{LONG}!")}},
         {},
-        {"acme": {"rules": ShardModel(3, f"{LONG}!")}},
+        {"acme": {"rules": ModelVersion(3, f"{LONG}!")}},
     ]
     assert [shard.sweep for shard in mine] == [
         None,
-        Sweep("acme", "rules", "acme/l/x"),
+        SweepState("what", "acme/l/x", "acme", "rules"),
         None,
-        Sweep("acme", "rules", "acme/l/y"),
+        SweepState("what", "acme/l/y", "acme", "rules"),
     ]
-    assert not any(shard.lifecycles for shard in mine)
+    assert not any(shard.settings for shard in mine)
 
     both = shards_of(database_url, ShardFilter(["acme", "*"]))
     assert both[1].models == {
-        "*": {"rules": ShardModel(1, "shared")},
-        "acme": {"rules": ShardModel(3, f"{LONG}!"), "old_one": ShardModel(4, None)},
+        "*": {"rules": ModelVersion(1, "shared")},
+        "acme": {"rules": ModelVersion(3, f"{LONG}!"), "old_one": ModelVersion(4, "")},
     }
     every = shards_of(database_url, ShardFilter(model="rules", lifecycles=True))
     assert every[2].models == {
-        "*": {"rules": ShardModel(1, "shared")},
-        "globex": {"rules": ShardModel(1, "theirs")},
+        "*": {"rules": ModelVersion(1, "shared")},
+        "globex": {"rules": ModelVersion(1, "theirs")},
     }
-    assert [shard.lifecycles for shard in every] == [{"*": "stages"}] * 4
+    assert [shard.settings for shard in every] == [{"*": TenantSettings(lifecycle="stages")}] * 4
 
 
 def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, monkeypatch):
     for partition in range(24):
         state(partition, "model:*:rules", ModelVersion(1, LONG))
     read = []
-    connect = psycopg.connect
+    connect = in_force.connect
 
     def listened(*given, **named):
         connection = connect(*given, **named)
@@ -90,6 +91,6 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
         connection.execute = counted
         return connection
 
-    monkeypatch.setattr(psycopg, "connect", listened)
+    monkeypatch.setattr(in_force, "connect", listened)
     assert len(shards_of(database_url, ShardFilter())) == 24
     assert len(LONG) < sum(read) < len(LONG) + 24 * 100

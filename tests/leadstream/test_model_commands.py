@@ -54,7 +54,7 @@ def test_a_model_from_its_publication_to_its_retirement(command, database_url, t
     assert "`leadstream models diff chatbot 1 2`" in late
     assert "--based-on 2" in late
     assert "no version 7" in command("models", "show", "chatbot", "--version", 7, code=1)
-    assert "No model nothing is in force" in command("models", "show", "nothing", code=1)
+    assert "No model nothing is active" in command("models", "show", "nothing", code=1)
 
     later = command("publish", "chatbot", "--at", "2099-01-01T00:00:00", "--by", "ben")
     assert "takes effect at 2099-01-01" in later

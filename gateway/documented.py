@@ -1,0 +1,45 @@
+"""How OpenAPI shows what an endpoint takes and answers. The example bodies are files in `gateway/examples`."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+from msgspec import Struct, json
+
+Responses = dict[int | str, dict[str, Any]]
+OBJECT: Mapping[str, Any] = MappingProxyType({"type": "object"})
+
+
+def examples(name: str) -> dict[str, Any]:
+    """The example bodies of one module of handlers, by name."""
+    content: dict[str, Any] = json.decode((files("gateway") / "examples" / f"{name}.json").read_bytes())
+    return content
+
+
+def answers(example: object, description: str | None = None, *, status: int = 200) -> Responses:
+    """`responses` of an endpoint: its body when all went well."""
+    content: dict[str, Any] = {"content": {"application/json": {"example": example}}}
+    return {status: content if description is None else {"description": description, **content}}
+
+
+def takes(example: object, schema: Mapping[str, Any] = OBJECT) -> dict[str, Any]:
+    """`openapi_extra` of an endpoint: the body of its request."""
+    content = {"application/json": {"schema": dict(schema), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def schema_of(kind: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of a request's body."""
+    _, schemas = json.schema_components([kind], ref_template="{name}")
+    schema: dict[str, Any] = schemas[kind.__name__]
+    return schema
+
+
+def fields(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON Schema of a body whose fields are texts."""
+    return {
+        "type": "object",
+        "required": list(required),
+        "properties": {name: {"type": "string"} for name in names},
+    }

@@ -2,11 +2,11 @@
 
 import sys
 
-from leadstream.signals import UNTIL_TOLD, end_at_once
+from leadstream.signals import UNTIL_STOPPED, end_at_once
 
 
 def main() -> None:
-    if sys.argv[1:2] and sys.argv[1] in UNTIL_TOLD:
+    if sys.argv[1:2] and sys.argv[1] in UNTIL_STOPPED:
         end_at_once()
     from leadstream.cli.root import main as run  # noqa: PLC0415 - after the signals
 

@@ -1,7 +1,7 @@
 """`serve --kafka`: gateway, worker and projection in one process, the last two on threads of their own.
 
 When one of these ends by itself, the whole process does, with exit code 3, so that a supervisor starts
-it anew; nothing is stored half, and what was not committed is done again. Told to stop, all stop at once.
+it again; nothing is stored half, and what was not committed is done again. On a signal, all stop at once.
 """
 
 import asyncio

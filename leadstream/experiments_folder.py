@@ -1,6 +1,6 @@
-"""The experiments in force: those that come with Leadstream, and those in a folder of one's own.
+"""The active experiments: the built-in ones, and those in a folder of your own.
 
-A file of the same name as a shipped experiment takes its place. A wrong file is refused with its name,
+A file replaces the built-in experiment of the same name. A wrong file is rejected with its name,
 the line and the reason.
 """
 
@@ -18,26 +18,26 @@ def active_experiments(folder: Path | None) -> Mapping[str, Experiment]:
 
 def read_folder(folder: Path) -> dict[str, Experiment]:
     """The experiments of a folder's .toml files, by name. Raises ExperimentError."""
-    found: dict[str, Experiment] = {}
+    experiments: dict[str, Experiment] = {}
     for path in _files(folder):
         try:
             experiment = compile_experiment(path.read_text(encoding="utf-8"))
         except ExperimentError as wrong:
             raise ExperimentError(f"{path.name}, {wrong}") from None
         except UnicodeDecodeError:
-            raise ExperimentError(f"{path.name}: it is no UTF-8 text") from None
+            raise ExperimentError(f"{path.name}: it is not UTF-8 text") from None
         except OSError as cause:
             raise ExperimentError(f"{path.name}: it cannot be read ({cause.strerror})") from None
-        if experiment.name in found:
+        if experiment.name in experiments:
             raise ExperimentError(
                 f"{path.name}, name: another file has the experiment {experiment.name}, too"
             )
-        found[experiment.name] = experiment
-    return found
+        experiments[experiment.name] = experiment
+    return experiments
 
 
 def _files(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
     except OSError as cause:
-        raise ExperimentError(f"it is no folder that can be read ({cause.strerror})") from None
+        raise ExperimentError(f"the folder cannot be read ({cause.strerror})") from None

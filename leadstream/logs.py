@@ -1,8 +1,8 @@
-"""What the program logs goes to standard error: readable on a terminal, JSON elsewhere, persons masked.
+"""Log lines go to standard error: readable on a terminal, JSON elsewhere, persons masked.
 
-Texts of others command no terminal: JSON escapes what is not ASCII, and for a terminal it is taken out.
+Texts of others cannot control the terminal: JSON escapes what is not ASCII, a terminal gets it removed.
 What a library repeats many times a second while a broker is away, or for a stranger who sends nonsense, is
-told once in a while. What events hold is never logged.
+logged once in a while. The contents of events are never logged.
 """
 
 import json
@@ -23,15 +23,15 @@ _OF_SEVERAL_LINES = {"event", "exception", "stack"}
 
 
 def _once_in_a_while(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
-    told: dict[tuple[str, str], float] = {}
+    last_logged: dict[tuple[str, str], float] = {}
 
     def passes(record: logging.LogRecord) -> bool:
         if not record.name.startswith(_REPETITIVE):
             return True
         kind, now = (record.name, str(record.msg)), clock()
-        if now - told.get(kind, -_WHILE_SECONDS) < _WHILE_SECONDS:
+        if now - last_logged.get(kind, -_WHILE_SECONDS) < _WHILE_SECONDS:
             return False
-        told[kind] = now
+        last_logged[kind] = now
         return True
 
     return passes

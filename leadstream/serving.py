@@ -1,7 +1,7 @@
-"""The gateway as a server: a port of this machine, and the application on it until it is told to stop.
+"""The gateway as a server: a port of this machine, and the application on it until it is stopped.
 
-The same in every mode; what it is made of comes in as ports. Whoever waits is let go at once when the
-process is told to stop, and requests under way end, within the time that a supervisor gives.
+The same in every mode; what it is made of comes in as ports. When the process is stopped,
+waiting callers are answered at once, and running requests end within the time that a supervisor gives.
 """
 
 import asyncio
@@ -33,26 +33,28 @@ STOPPING_SECONDS = 5
 
 @contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The port, taken before anything slow begins; who comes early is answered once all is up."""
+    """The port, opened before anything slow begins; early callers are answered when everything runs."""
     try:
         family, *_, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         # By its name: asyncio sets TCP_NODELAY only where the protocol says that it is TCP.
-        taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as cause:
-        raise Failure(f"LEADSTREAM_HOST: {settings.host} is no address of this machine ({cause}).") from cause
-    with taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        raise Failure(
+            f"LEADSTREAM_HOST: {settings.host} is not an address of this machine ({cause})."
+        ) from cause
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            taken.bind(address)
-            taken.listen(2048)
+            listener.bind(address)
+            listener.listen(2048)
         except OSError as cause:
             raise Failure(
                 f"Port {settings.port} on {settings.host} cannot be opened ({cause.strerror}): "
                 "choose another with --port or LEADSTREAM_PORT."
             ) from cause
-        yield taken
+        yield listener
 
 
 Opening = Callable[[], AbstractAsyncContextManager[Ports]]
@@ -70,7 +72,7 @@ def run_gateway(
     inlet: bool = True,
     stopping: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until told to stop (SIGINT, SIGTERM), then calls `stopping` and lets running requests end.
+    """Serves until it is stopped (SIGINT, SIGTERM), then calls `stopping` and lets running requests end.
 
     With an `inlet`, commands on this machine find the server by its note in the data directory.
     """
@@ -100,7 +102,7 @@ async def _run(
     async with opening() as ports:
         app = create_app(ports)
 
-        def told_to_stop() -> None:
+        def begin_stopping() -> None:
             app.state.end_waiting()
             stopping()
 
@@ -118,28 +120,28 @@ async def _run(
         )
         companions = (lambda: beside(ports.append), lambda: keep_schedule(app.state.authoring))
         server = HttpServer(config, port, limits, settings.access.trusted_proxies)
-        await _serve(server, companions, told_to_stop)
+        await _serve(server, companions, begin_stopping)
 
 
 async def _serve(
     server: uvicorn.Server,
     companions: Iterable[Callable[[], Awaitable[None]]],
-    told_to_stop: Callable[[], None],
+    begin_stopping: Callable[[], None],
 ) -> None:
     async def once_started(companion: Callable[[], Awaitable[None]]) -> None:
         while not server.started:  # noqa: ASYNC110 - uvicorn says it no other way
             await asyncio.sleep(0.02)
         await companion()
 
-    async def once_told_to_stop() -> None:
+    async def once_stopping() -> None:
         while not server.should_exit:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.1)
-        told_to_stop()
+        begin_stopping()
 
     beside = [asyncio.create_task(once_started(each), name="beside the server") for each in companions]
     for task in beside:
         task.add_done_callback(lambda task: _stop_if_broken(task, server))
-    release = asyncio.create_task(once_told_to_stop(), name="let waiting callers go")
+    release = asyncio.create_task(once_stopping(), name="let waiting callers go")
     try:
         await server.serve()
     finally:
@@ -159,5 +161,5 @@ def ensure_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise Failure(
-            f"The data directory {path} cannot be made ({cause.strerror}): choose another with --data-dir."
+            f"The data directory {path} cannot be created ({cause.strerror}): choose another with --data-dir."
         ) from cause

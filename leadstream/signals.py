@@ -1,8 +1,8 @@
-"""Being told to stop, by SIGTERM or SIGINT, from the first line of ours on. Imports nothing that takes time.
+"""SIGTERM and SIGINT, handled from the first line of the program on. Imports nothing that takes time.
 
-A process that runs until it is told to stop exits 0 then, whatever it is at: before it has begun anything,
-at once (`end_at_once`); later by a KeyboardInterrupt that its context managers see (`interrupt`). What its parent
-has it ignore stays ignored.
+A process that runs until it is stopped exits 0 on either signal. Before it has begun anything it exits at once
+(`end_at_once`); later a KeyboardInterrupt closes its context managers (`interrupt`). Signals that its parent
+process ignores stay ignored.
 """
 
 import os
@@ -12,25 +12,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-UNTIL_TOLD = {"serve", "demo", "worker", "project", "gateway"}
-"""Commands that end only so."""
+UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway"}
+"""Commands that run until a signal stops them."""
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 def end_at_once() -> None:
-    """From now on; for as long as there is nothing to put in order."""
+    """Exit on a signal from now on, while there is nothing to close."""
     _handle(lambda _number, _frame: os._exit(0))
 
 
 def interrupt() -> None:
-    """From now on a KeyboardInterrupt is raised."""
+    """Raise KeyboardInterrupt on a signal from now on."""
     _handle(signal.default_int_handler)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """What begins in it ends; the KeyboardInterrupt of a signal comes after it."""
+    """The block runs to its end; a signal that came meanwhile takes effect after it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,6 @@
 """The worker as Faust's users expect it: `faust -A leadstream.worker worker|agents|tables`.
 
-Settings come from the environment, as everywhere; the app is made when somebody asks for `app`, so that
+Settings come from the environment, as everywhere; the app is created when `app` is read, so that
 importing this module neither reads settings nor needs Kafka.
 """
 
@@ -49,7 +49,7 @@ def worker_app(settings: Settings) -> LeadstreamApp:
 
 
 def journalled(settings: Settings, fail: Fail) -> Fail:
-    """`fail`, and others learn that the worker has started, and how it ends: the next one is new and remembers nothing."""
+    """`fail`, and the journal records that the worker started and how it ended, since its successor remembers nothing."""
     name = settings.worker_id or f"{socket.gethostname()}:{settings.worker_port}"
     journal = Journal(settings.cluster, "worker", name)
     journal.started()
@@ -63,7 +63,7 @@ def journalled(settings: Settings, fail: Fail) -> Fail:
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, for Faust's command line; it is the first to ask."""
+    """`app`, for Faust's command line."""
     if name != "app":
         raise AttributeError(f"module {__name__} has no attribute {name}")
     try:

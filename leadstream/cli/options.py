@@ -1,56 +1,102 @@
-"""What the commands share as they are read: where the store is, whose leads, and the commands themselves,
-which are loaded when one runs, so that --help answers at once.
+"""What the commands share: the panels of the help page, common options, and the settings of one run.
+
+The modules of `leadstream.cli` import little at their top: typer, the console, this module. A command imports
+inside its function what does the work, so that `leadstream --help` answers at once.
 """
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-
-def _when_needed(name: str) -> Any:
-    """The module, loaded when something in it is first asked for."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(name)
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from leadstream.console import warn
 
 if TYPE_CHECKING:
-    from leadstream import commands as commands  # noqa: PLC0414 - exported to the parts of the command line
     from leadstream.settings import Settings
-else:
-    commands = _when_needed("leadstream.commands")
+
+RUN, DATA, SCORES = "Run", "Import and export", "Scores and models"
+OPERATE, KAFKA = "Operate", "Run on Kafka"
 
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", help="Directory of the embedded store; else LEADSTREAM_DATA_DIR.", show_default=False
+        "--data-dir",
+        help="Directory of the embedded store. Default: LEADSTREAM_DATA_DIR.",
+        show_default=False,
     ),
 ]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
         "--database-url",
-        help="A PostgreSQL of your own instead; else LEADSTREAM_DATABASE_URL.",
+        help="Your own PostgreSQL instead of the embedded one. Default: LEADSTREAM_DATABASE_URL.",
         show_default=False,
     ),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", help="Address to listen on. Default: LEADSTREAM_HOST.", show_default=False),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", "-p", help="Port to listen on. Default: LEADSTREAM_PORT.", show_default=False),
+]
+LeadCount = Annotated[int, typer.Option("--leads", help="Number of simulated people.", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with every number.")]
 
 
-def tenant_named(value: str) -> str:
-    if not commands.is_tenant(value):
-        raise typer.BadParameter("lower-case letters, digits and -, at most 32")
+def tenant_name(value: str) -> str:
+    """A valid tenant, or * for every tenant."""
+    from gateway.access import TENANT
+    from schemas.control import EVERY_TENANT
+
+    if value != EVERY_TENANT and TENANT.fullmatch(value) is None:
+        raise typer.BadParameter("use lower-case letters, digits and -, at most 32 characters")
     return value
 
 
-Tenant = Annotated[str, typer.Option("--tenant", help="Whose they are.", callback=tenant_named)]
+def optional_tenant_name(value: str | None) -> str | None:
+    return None if value is None else tenant_name(value)
 
 
-def settings_from(**given: object) -> "Settings":
-    return commands.settings_from(**given)
+Tenant = Annotated[
+    str, typer.Option("--tenant", help="Tenant that the leads belong to.", callback=tenant_name)
+]
+ModelTenant = Annotated[
+    str,
+    typer.Option(
+        "--tenant", help="Tenant whose leads it scores. * means every tenant.", callback=tenant_name
+    ),
+]
+OnlyTenant = Annotated[
+    str | None,
+    typer.Option(
+        "--tenant", help="Show only this tenant.", callback=optional_tenant_name, show_default=False
+    ),
+]
+
+RecordTopic = Annotated[
+    str, typer.Argument(help="Topic of the record, as the server's log and `dead-letters list` print it.")
+]
+RecordPartition = Annotated[int, typer.Argument(min=0, help="Partition, the second value of the line.")]
+RecordPosition = Annotated[int, typer.Argument(min=0, help="Position, the third value of the line.")]
+
+
+def settings_from(**options: object) -> "Settings":
+    """The settings of the environment, overridden by command-line options. Logs only warnings from now on."""
+    from leadstream.logs import log_from
+    from leadstream.settings import read_settings, unknown_variables
+
+    for problem in unknown_variables():
+        warn(problem)
+    settings = read_settings(**options)
+    log_from("warning")
+    return settings
+
+
+def kafka_settings_from(**options: object) -> "Settings":
+    """The settings for Kafka: LEADSTREAM_KAFKA, or else the broker on this machine."""
+    from leadstream.settings import LOCAL_KAFKA
+
+    settings = settings_from(**options)
+    return settings.model_copy(update={"kafka": settings.kafka or LOCAL_KAFKA})

@@ -17,15 +17,15 @@ from scoring.experiments.proportions import Interval
 from scoring.experiments.results import Exposure, GoalConversion, GoalResult, Results, SampleSize, results
 
 SURE = 0.05
-NOTHING = "-"
+NO_VALUE = "-"
 
 
 def experiment_named(experiments: Mapping[str, Experiment], name: str) -> Experiment:
     """Raises Failure."""
-    found = experiments.get(name)
-    if found is None:
+    experiment = experiments.get(name)
+    if experiment is None:
         raise Failure(f"No experiment is named {name!r}: there are {', '.join(sorted(experiments))}.")
-    return found
+    return experiment
 
 
 def print_experiments(experiments: Mapping[str, Experiment]) -> None:
@@ -75,17 +75,17 @@ def print_results(experiment: Experiment, shown: Results) -> None:
     columns = ("goal", "variant", "leads", "reached it", "rate", "95% interval", "lift", "p")
     print_table("", columns, rows, "llllllll")
     for goal, needed in shown.needed.items():
-        _tell_needed(goal, needed)
-    _tell_doubts(shown)
+        _print_sample_size(goal, needed)
+    _print_warnings(shown)
 
 
 def _rates(reached: GoalResult) -> tuple[str, str, str, str]:
     if reached.rate is None or reached.interval is None:
-        return NOTHING, NOTHING, NOTHING, NOTHING
+        return NO_VALUE, NO_VALUE, NO_VALUE, NO_VALUE
     against = reached.against_control
     if against is None:
-        return f"{reached.rate:.1%}", _interval(reached.interval), NOTHING, NOTHING
-    lift = NOTHING if against.lift is None else f"{against.lift:+.1%}"
+        return f"{reached.rate:.1%}", _interval(reached.interval), NO_VALUE, NO_VALUE
+    lift = NO_VALUE if against.lift is None else f"{against.lift:+.1%}"
     sure = " *" if against.p < SURE else ""
     return f"{reached.rate:.1%}", _interval(reached.interval), lift, f"{against.p:.2g}{sure}"
 
@@ -95,7 +95,7 @@ def _interval(interval: Interval) -> str:
     return f"{low:.1%} to {high:.1%}"
 
 
-def _tell_needed(goal: str, needed: SampleSize) -> None:
+def _print_sample_size(goal: str, needed: SampleSize) -> None:
     if needed.each is None:
         return
     more = f"{needed.more:,} more to come" if needed.more else "they are there"
@@ -104,7 +104,7 @@ def _tell_needed(goal: str, needed: SampleSize) -> None:
     )
 
 
-def _tell_doubts(shown: Results) -> None:
+def _print_warnings(shown: Results) -> None:
     if shown.balance.verdict == "mismatch":
         warn(
             f"The leads are not spread as the weights say (p = {shown.balance.p:.1g}): something loses leads of one "
@@ -123,5 +123,5 @@ def _tell_doubts(shown: Results) -> None:
 
 
 def _without_them(goal: str, reached: GoalResult) -> str:
-    rate = NOTHING if reached.pure_rate is None else f"{reached.pure_rate:.1%}"
+    rate = NO_VALUE if reached.pure_rate is None else f"{reached.pure_rate:.1%}"
     return f"{goal}, reached by {reached.saw_several:,} of them, {rate} without them"

@@ -1,6 +1,6 @@
-"""Dead letters for an operator: what could not be read or applied, and sending it in again.
+"""Dead letters for an operator: records that could not be read or applied, to list and to send again.
 
-A retried record re-enters through `events`, as it came or mended; nothing is ever deleted here.
+A retried record goes into `events` again, unchanged or replaced. Nothing is ever deleted here.
 """
 
 from collections.abc import Sequence
@@ -21,82 +21,84 @@ from schemas.topics import EVENTS
 LISTED = 100
 
 DeadLetterEntry = Row[Any]
-"""A row of `queries.letters`."""
+"""A row of `queries.dead_letters`."""
 
 
 def waiting_dead_letters(database_url: str, *, also_retried: bool = False) -> list[DeadLetterEntry]:
-    """Dead letters in the order of the log; those sent in again only if asked for."""
-    return _asked(
+    """Dead letters in the order of the log; with `also_retried`, those that were sent again, too."""
+    return _rows(
         database_url, queries.select_dead_letters(limit=LISTED, retried=None if also_retried else False)
     )
 
 
 def all_waiting_dead_letters(database_url: str) -> list[DeadLetterEntry]:
-    """Every one that was not sent in again."""
-    found, page = list[DeadLetterEntry](), waiting_dead_letters(database_url)
+    """All that were not sent again."""
+    rows, page = list[DeadLetterEntry](), waiting_dead_letters(database_url)
     while page:
-        found += page
+        rows += page
         last = page[-1]
         after = last.topic, last.partition, last.position
-        page = _asked(database_url, queries.select_dead_letters(limit=LISTED, retried=False, after=after))
-    return found
+        page = _rows(database_url, queries.select_dead_letters(limit=LISTED, retried=False, after=after))
+    return rows
 
 
 def dead_letter_at(database_url: str, topic: str, partition: int, position: int) -> DeadLetterEntry:
     """Raises Failure."""
-    found = _asked(database_url, queries.select_dead_letter(topic, partition, position))
-    if not found:
+    rows = _rows(database_url, queries.select_dead_letter(topic, partition, position))
+    if not rows:
         raise Failure(
             f"There is no dead letter {topic} {partition} {position}: `leadstream dead-letters list`."
         )
-    return found[0]
+    return rows[0]
 
 
-def place_of(letter: DeadLetterEntry) -> str:
-    return f"{letter.topic} {letter.partition} {letter.position}"
+def location(dead_letter: DeadLetterEntry) -> str:
+    return f"{dead_letter.topic} {dead_letter.partition} {dead_letter.position}"
 
 
 def retry(
-    store: StoreAccess, chosen: Sequence[DeadLetterEntry], now: datetime, mended: bytes | None = None
+    store: StoreAccess, chosen: Sequence[DeadLetterEntry], now: datetime, replacement: bytes | None = None
 ) -> tuple[int, list[str]]:
-    """Sends in again what can be, `mended` in place of the only one's own bytes: how many, and why each
+    """Sends again what can be sent, `replacement` instead of the bytes of a single one: how many, and why each
     of the others stays.
     """
-    sent, stay = list[DeadLetterEntry](), list[str]()
+    sent, problems = list[DeadLetterEntry](), list[str]()
     records = []
-    for letter in chosen:
+    for dead_letter in chosen:
         try:
-            records.append(_again(letter, letter.original if mended is None else mended))
+            records.append(_again(dead_letter, dead_letter.original if replacement is None else replacement))
         except Failure as cause:
-            stay.append(str(cause))
+            problems.append(str(cause))
         else:
-            sent.append(letter)
+            sent.append(dead_letter)
     if sent:
         store.append(records)
         store.settle(lambda _: None)
         with connected(store.database_url) as connection:
-            for letter in sent:
-                connection.execute(queries.mark_retried(letter.topic, letter.partition, letter.position, now))
-    return len(sent), stay
+            for dead_letter in sent:
+                connection.execute(
+                    queries.mark_retried(dead_letter.topic, dead_letter.partition, dead_letter.position, now)
+                )
+    return len(sent), problems
 
 
-def _again(letter: DeadLetterEntry, value: bytes) -> Outgoing:
-    if letter.topic != EVENTS:
+def _again(dead_letter: DeadLetterEntry, value: bytes) -> Outgoing:
+    if dead_letter.topic != EVENTS:
         raise Failure(
-            f"{place_of(letter)} is an internal record and cannot be sent in again: "
+            f"{location(dead_letter)} is an internal record and cannot be sent again: "
             "send the event that caused it, under a new event_id."
         )
     try:
         message = decode_source(value)
     except Refusal as refusal:
         raise Failure(
-            f"{place_of(letter)} still cannot be read ({refusal}): `leadstream dead-letters show` prints it; "
-            "mend a copy and retry with --mended FILE."
+            f"{location(dead_letter)} still cannot be read ({refusal}): `leadstream dead-letters show` prints it; "
+            "correct a copy and retry with --replacement FILE."
         ) from refusal
-    key = key_of(message) if isinstance(message, Event) else letter.key or ""
+    key = key_of(message) if isinstance(message, Event) else dead_letter.key or ""
     return Outgoing(EVENTS, key, value)
 
 
-def _asked(database_url: str, query: Select[Any]) -> list[DeadLetterEntry]:
+def _rows(database_url: str, query: Select[Any]) -> list[DeadLetterEntry]:
     with connected(database_url) as connection:
         return list(connection.execute(query))

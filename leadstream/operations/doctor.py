@@ -21,7 +21,8 @@ from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, sta
 from leadstream.in_force import active_by_shard
 from leadstream.operations.control_socket import ServerNote, running_server
 from leadstream.operations.finding import Finding, lag_finding
-from leadstream.operations.store_access import as_served, status_of
+from leadstream.operations.open_store import as_served
+from leadstream.operations.store_access import status_of
 from leadstream.settings import Settings, unknown_variables
 from projections.connection import connect
 from projections.migrate import OutdatedError, check_current

@@ -4,14 +4,19 @@ What producers sent, in the order of its recording; a key's own order is kept. R
 archive, beside a running server, in bounded memory.
 """
 
+import gzip
 import heapq
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import LiteralString, NamedTuple
+from pathlib import Path
+from typing import BinaryIO, LiteralString, NamedTuple
 
 import psycopg
 from msgspec import DecodeError, Struct, json
 
+from leadstream.console import Failure
 from projections.connection import Connection, connect
 from projections.tables import READ_OPTIONS
 
@@ -90,3 +95,21 @@ def by_recording(partitions: "list[Iterator[Stored]]") -> Iterator[Stored]:
 
 def _on_one_line(value: bytes) -> bytes:
     return json.format(value, indent=-1) if b"\n" in value or b"\r" in value else value
+
+
+@contextmanager
+def opened_output(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with path.open("wb") as plain:
+            if path.suffix != ".gz":
+                yield plain
+                return
+            # No name and no time in it: the same events give the same file.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0) as packed:
+                yield packed  # type: ignore[misc] # it takes bytes like any file
+    except OSError as cause:
+        raise Failure(f"{path} cannot be written ({cause.strerror}).") from cause

@@ -22,6 +22,8 @@ from msgspec import structs
 from gateway.door.admission import EARLY, admit_import
 from leadstream.console import Failure, Report
 from leadstream.operations.access_log import MALFORMED, read_access_log
+from projections.connection import connect
+from projections.tables import READ_OPTIONS
 from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read_event
 from schemas.envelope import Event
 from schemas.record import Outgoing
@@ -142,6 +144,13 @@ def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
         if number % 200 == 0:
             report(number)
         yield event
+
+
+def count_leads(database_url: str) -> int:
+    """Leads of every tenant, merged ones once."""
+    with connect(database_url, options=READ_OPTIONS) as connection:
+        row = connection.execute("select count(*) from leads where identities > 0").fetchone()
+    return row[0] if row else 0
 
 
 class ImportSource(NamedTuple):

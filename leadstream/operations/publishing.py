@@ -31,8 +31,7 @@ from schemas.record import Outgoing
 from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
-from streams.published import ActiveModels
-from streams.published import TenantSettings as Held
+from streams.published import ActiveModels, TenantSettings
 from streams.published import compiled as compiled_model
 
 BUILT_IN = "default"
@@ -42,16 +41,16 @@ T = TypeVar("T")
 
 
 def model_text(source: str) -> str:
-    """The text of a model: of a file, or of a shipped model by its name. Raises Failure."""
+    """The text of a model: of a file, or of a built-in model by its name. Raises Failure."""
     path = Path(source)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        shipped = all_models()
-        if source in shipped:
-            return shipped[source]
+        built_in = all_models()
+        if source in built_in:
+            return built_in[source]
         raise Failure(
-            f"{source} is no file and no shipped model: give a .toml file, or one of {', '.join(shipped)}."
+            f"{source} is neither a file nor a built-in model: give a .toml file, or one of {', '.join(built_in)}."
         ) from None
     except (OSError, UnicodeDecodeError) as cause:
         raise Failure(f"{source} cannot be read as a text file ({cause}).") from cause
@@ -106,19 +105,19 @@ def retire(
     return done(authoring_of(store).retire(tenant, model, by=by or operator(), note=note, force=force))
 
 
-def settle_sweep(store: StoreAccess, said: Publication, report: Callable[[float], None]) -> None:
-    """Returns once every lead is rescored; tells which share of the partitions are done."""
+def settle_sweep(store: StoreAccess, publication: Publication, report: Callable[[float], None]) -> None:
+    """Returns when every lead is rescored; reports the share of partitions that are done."""
 
-    def told(_left: int) -> None:
-        shards = shards_of(store.database_url, ShardFilter([said.tenant], said.model))
-        partitions = partitions_of(shards, said.tenant, said.model, said.version)
+    def report_share(_left: int) -> None:
+        shards = shards_of(store.database_url, ShardFilter([publication.tenant], publication.model))
+        partitions = partitions_of(shards, publication.tenant, publication.model, publication.version)
         report(sum(each.state == "done" for each in partitions) / max(len(partitions), 1))
 
-    store.settle(told)
+    store.settle(report_share)
 
 
 def authoring_of(store: StoreAccess) -> Authoring:
-    """The gateway's authoring, at the hands of a command."""
+    """The authoring of models, for a command that publishes."""
 
     async def append(records: Sequence[Outgoing]) -> None:
         await asyncio.to_thread(store.append, records)
@@ -126,8 +125,8 @@ def authoring_of(store: StoreAccess) -> Authoring:
     return Authoring(store.database_url, append, shards_port(store.database_url), utc_now)
 
 
-def reading(database_url: str) -> Authoring:
-    """As `authoring_of`, for what is none of the log's business."""
+def authoring_for_reading(database_url: str) -> Authoring:
+    """As `authoring_of`, for a command that appends nothing to the log."""
 
     async def append(_records: Sequence[Outgoing]) -> None:
         raise Failure("This command publishes nothing.")
@@ -135,15 +134,15 @@ def reading(database_url: str) -> Authoring:
     return Authoring(database_url, append, shards_port(database_url), utc_now)
 
 
-def done(asked: Coroutine[Any, Any, T]) -> T:
-    """What comes of it. Raises Failure."""
+def done(request: Coroutine[Any, Any, T]) -> T:
+    """The result of a request to the authoring. Raises Failure."""
     with refusals():
-        return asyncio.run(asked)
+        return asyncio.run(request)
 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """What the gateway would answer, said on one line."""
+    """Turns the problems that the gateway would answer with into a Failure of one line."""
     try:
         yield
     except Overtaken as late:
@@ -163,7 +162,7 @@ def refusals() -> Iterator[None]:
 
 
 def operator() -> str:
-    """Who sits at the command line."""
+    """The user at the command line."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user
@@ -180,7 +179,7 @@ def publish_settings(
     lifecycle: str | None = None,
 ) -> SettingsPublished:
     """Returns what was published, once every lead is rescored by it; what is not given stays as it is.
-    `lifecycle` is a file, or SHIPPED. Raises Failure.
+    `lifecycle` is a file, or BUILT_IN. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
     with _alone_with_settings(store.database_url):
@@ -189,7 +188,7 @@ def publish_settings(
 
 @contextmanager
 def _alone_with_settings(database_url: str) -> Iterator[None]:
-    """Until what is published now is in force, nobody else publishes settings, of whatever tenant."""
+    """Keeps others from publishing settings, for any tenant, until the new ones are active."""
     try:
         with connect(database_url, autocommit=True) as connection:
             connection.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
@@ -197,7 +196,7 @@ def _alone_with_settings(database_url: str) -> Iterator[None]:
             yield
     except psycopg.errors.LockNotAvailable as cause:
         raise Failure(
-            "Somebody else publishes settings just now: nothing was changed. Try again when their leads are rescored."
+            "Another process publishes settings now, so nothing was changed. Try again when it has rescored its leads."
         ) from cause
 
 
@@ -211,30 +210,32 @@ def _publish_settings(
 ) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = active_by_shard(store.database_url)
-    held = max((shard.settings_of(tenant) for shard in shards), key=lambda s: s.version, default=Held())
-    zone = held.time_zone if time_zone is None else time_zone
+    current = max(
+        (shard.settings_of(tenant) for shard in shards), key=lambda s: s.version, default=TenantSettings()
+    )
+    zone = current.time_zone if time_zone is None else time_zone
     try:
         calendar(zone)
     except ValueError as cause:
         raise Failure(f"{cause}: give a name such as Europe/Berlin.") from cause
     if text is not None:
         check_bands(compile_lifecycle(text), shards[:1], tenant)
-    said = SettingsPublished(
+    settings = SettingsPublished(
         tenant=tenant,
         recorded_at=now,
         version=max((s.settings[tenant].version for s in shards if tenant in s.settings), default=0) + 1,
         time_zone=zone,
-        idle_minutes=held.idle_minutes if idle_minutes is None else idle_minutes,
-        lifecycle=text or held.lifecycle or built_in_lifecycle(),
+        idle_minutes=current.idle_minutes if idle_minutes is None else idle_minutes,
+        lifecycle=text or current.lifecycle or built_in_lifecycle(),
         by=operator(),
     )
-    store.append(publication_records(said))
+    store.append(publication_records(settings))
     store.settle(lambda _: None)
-    return said
+    return settings
 
 
 def lifecycle_text(source: str) -> str:
-    """The text of a lifecycle without a mistake: of a file, or the shipped one. Raises Failure."""
+    """The text of a lifecycle without a mistake: of a file, or the built-in one. Raises Failure."""
     if source == BUILT_IN:
         return built_in_lifecycle()
     try:
@@ -242,7 +243,7 @@ def lifecycle_text(source: str) -> str:
         compile_lifecycle(text)
     except FileNotFoundError:
         raise Failure(
-            f"{source} is no file: give a .toml file, or {BUILT_IN} for the shipped lifecycle."
+            f"{source} does not exist: give a .toml file, or {BUILT_IN} for the built-in lifecycle."
         ) from None
     except LifecycleError as refusal:
         raise Failure(f"{source}: {refusal}") from refusal
@@ -252,14 +253,18 @@ def lifecycle_text(source: str) -> str:
 
 
 def check_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], tenant: str) -> None:
-    """Whoever waits for a band that no model has would wait for ever. Raises Failure."""
-    for held in shards:
-        models = held.models_of(tenant)
-        for wanted in lifecycle.qualifications:
-            sets = compiled_model(models[wanted.model].text).band_sets if wanted.model in models else {}
-            unknown = [band for band in wanted.bands if band not in sets.get(wanted.scale, ())]
+    """Rejects a lifecycle that waits for a band that no active model has. Raises Failure."""
+    for shard in shards:
+        models = shard.models_of(tenant)
+        for qualification in lifecycle.qualifications:
+            sets = (
+                compiled_model(models[qualification.model].text).band_sets
+                if qualification.model in models
+                else {}
+            )
+            unknown = [band for band in qualification.bands if band not in sets.get(qualification.scale, ())]
             if unknown:
                 raise Failure(
-                    f"The lifecycle waits for {wanted.model}, {wanted.scale}: {', '.join(unknown)}, and no model "
-                    "in force has such bands: correct it, or publish the model first."
+                    f"The lifecycle waits for {qualification.model}, {qualification.scale}: {', '.join(unknown)}, and no active "
+                    "model has such bands: correct it, or publish the model first."
                 )

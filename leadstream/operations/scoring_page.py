@@ -1,4 +1,4 @@
-"""Writes what docs/scoring.md says of the models that are shipped, and of the limits that hold for all.
+"""Writes the parts of docs/scoring.md about the built-in models and about the limits of every model.
 
 `python -m leadstream.operations.scoring_page` writes; the rest of the page is written by people and stays as it is.
 The same models give the same bytes; nothing here is read at run time.
@@ -10,7 +10,7 @@ from scoring.editing.describe import describe, table
 from scoring.models import band_text, model_text, phrases, rules
 from scoring.models.model import built_in_models, optional_models
 
-PAGE = Path(__file__).parent.parent / "docs" / "scoring.md"
+PAGE = Path(__file__).parents[2] / "docs" / "scoring.md"
 MARKS = ("<!-- the {}: written by `make schemas` -->", "<!-- end of the {} -->")
 
 

@@ -1,15 +1,14 @@
-"""The store as a command finds it: beside a running server through its inlet, else opened by itself.
+"""What a command does with a store: append records, and wait until they are scored.
 
-With settings that say Kafka and no server, it appends to Kafka itself, and workers elsewhere score.
-Commands say what to append and wait until it is scored; they never care which of these it is.
+The store of a running server is reached through its control socket; another one is opened in this process.
+`open_store` chooses. The commands do not care which it is.
 """
 
 import http.client
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -19,10 +18,8 @@ from msgspec import json
 
 from gateway.ports import Status
 from leadstream.console import Failure, progress
-from leadstream.embedded_postgres import PostgresUnavailable, find_postgres
-from leadstream.operations.control_socket import ControlSocketError, ServerNote, append_to, running_server
-from leadstream.settings import Settings, variable
-from leadstream.wiring import System, explained, in_every_partition, now_ms, open_system, status_of_driver
+from leadstream.operations.control_socket import ControlSocketError, ServerNote, append_to
+from leadstream.wiring import System, in_every_partition, now_ms, status_of_driver
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
@@ -34,7 +31,7 @@ _AHEAD = 8
 """Appends that may be on their way to the disk."""
 _POLL_SECONDS = 0.2
 _RECOVERING_SECONDS = 60.0
-"""How long parts of a system on Kafka may be away or restoring, until scoring is said to stand still."""
+"""How long parts of a system on Kafka may be unavailable or restoring before scoring counts as halted."""
 
 
 class StoreAccess(NamedTuple):
@@ -50,71 +47,20 @@ class StoreAccess(NamedTuple):
     """Of the running server."""
 
 
-@contextmanager
-def open_store(settings: Settings) -> Iterator[StoreAccess]:
-    """Raises Failure."""
-    note = running_server(settings.data_dir)
-    with explained(settings):
-        if note is not None:
-            yield _beside(note, database_beside(settings))
-        elif settings.kafka is not None:
-            from leadstream.operations.store_access_kafka import kafka_store  # noqa: PLC0415 - most commands need no Kafka
-
-            with kafka_store(settings, database_beside(settings)) as store:
-                yield store
-        else:
-            with open_system(settings) as system:
-                yield own_store(system)
-
-
-def as_served(settings: Settings) -> Settings:
-    """The settings, with Kafka where the server on the same data directory has it, if one runs. Raises
-    Failure if they name another one.
-    """
-    note = running_server(settings.data_dir)
-    if note is None or note.kafka is None:
-        return settings
-    where = {"kafka": note.kafka.brokers, "kafka_prefix": note.kafka.prefix, "kafka_app": note.kafka.app}
-    for name, there in where.items():
-        given = getattr(settings, name)
-        if name in settings.model_fields_set and given != there:
-            raise Failure(
-                f"{variable(name)} is {given!r}, and the server at {note.address} (pid {note.pid}) has {there!r}: unset "
-                "it, stop that server, or give another --data-dir."
-            )
-    return settings.model_copy(update=where)
-
-
 def settle(store: StoreAccess) -> None:
     """`store.settle`, with a bar."""
     most = 1
 
-    def told(left: int) -> None:
+    def report_share(left: int) -> None:
         nonlocal most
         most = max(most, left)
         report(1 - left / most)
 
     with progress("Scoring", 1.0) as report:
-        store.settle(told)
+        store.settle(report_share)
 
 
-def database_beside(settings: Settings) -> str:
-    """The database that a server on this data directory uses, for reading beside it. Raises Failure."""
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    try:
-        url = find_postgres(settings.data_dir)
-    except PostgresUnavailable as cause:
-        raise Failure(str(cause)) from cause
-    if url is None:
-        raise Failure(
-            f"No database runs in {settings.data_dir}: start `leadstream serve"
-            f"{' --kafka` (or `project` and `worker`)' if settings.kafka else '`'} on it, or give --data-dir."
-        )
-    return url
-
-
-def _beside(note: ServerNote, database_url: str) -> StoreAccess:
+def store_beside(note: ServerNote, database_url: str) -> StoreAccess:
     def append(records: Sequence[Outgoing]) -> None:
         try:
             append_to(note, records)
@@ -138,9 +84,13 @@ def status_of(note: ServerNote) -> Status:
         try:
             return json.decode(body, type=dict[str, object])
         except ValueError:
-            raise Failure(f"The server at {note.address} went away: what it had taken, it keeps.") from cause
+            raise Failure(
+                f"The server at {note.address} is gone: it keeps every event that it accepted."
+            ) from cause
     except (OSError, http.client.HTTPException) as cause:
-        raise Failure(f"The server at {note.address} went away: what it had taken, it keeps.") from cause
+        raise Failure(
+            f"The server at {note.address} is gone: it keeps every event that it accepted."
+        ) from cause
 
 
 def own_store(system: System) -> StoreAccess:
@@ -175,29 +125,29 @@ def _stored(appended: "Future[list[Record]]") -> None:
     try:
         appended.result()
     except NotStored as cause:
-        raise Failure(f"{cause}. Mend that and repeat the command: nothing is counted twice.") from cause
+        raise Failure(f"{cause}. Fix that and repeat the command: nothing is counted twice.") from cause
 
 
 def wait_until_scored(
     status: Callable[[], Status], database_url: str, report: Callable[[int], None], *, patience: float = 0.0
 ) -> None:
-    """Until nothing is left to fold, nor any lead to be looked at whose time had come when this began.
+    """Returns when no record is left to score, nor any lead whose timer had fired when this began.
 
-    Raises Failure when scoring stands still, without getting on for longer than `patience`.
+    Raises Failure when scoring is halted and makes no progress for longer than `patience`.
     """
     begun, moved_at = now_ms(), time.monotonic()
     least: int | None = None
     done = False
     with connect(database_url, autocommit=True, options=READ_OPTIONS) as connection:
         while True:
-            told = status()
-            left = _left(told, connection, begun)
+            current = status()
+            left = _left(current, connection, begun)
             if left is not None and (least is None or left < least):
                 least, moved_at = left, time.monotonic()
-            if told.get("ready") is False and time.monotonic() - moved_at >= patience:
+            if current.get("ready") is False and time.monotonic() - moved_at >= patience:
                 raise Failure(
-                    f"Scoring stands still ({told.get('reason')}); the events are stored. `leadstream doctor` says "
-                    "more, and `leadstream skip` passes over a record that cannot be folded."
+                    f"Scoring is halted ({current.get('reason')}); the events are stored. `leadstream doctor` says "
+                    "more, and `leadstream skip` skips a record that cannot be processed."
                 )
             if left is not None:
                 report(left)
@@ -207,9 +157,9 @@ def wait_until_scored(
             time.sleep(_POLL_SECONDS)
 
 
-def _left(told: Status, connection: psycopg.Connection[Any], moment: int) -> int | None:
+def _left(status: Status, connection: psycopg.Connection[Any], moment: int) -> int | None:
     """Records to be scored and leads that are overdue; None: that is not known now."""
-    backlog = told.get("backlog")
+    backlog = status.get("backlog")
     if not isinstance(backlog, int):
         return None
     row = connection.execute("select count(*) from lead_dues where due_at <= %s", (moment,)).fetchone()

@@ -1,6 +1,7 @@
-"""A store on Kafka for a command without a server beside it: appended straight, settled by the lag.
+"""A store on Kafka for a command without a server beside it: it appends to Kafka, and
+the lag says when everything is scored.
 
-Scoring is done by workers elsewhere; if nobody does it, the command says so instead of waiting for ever.
+Workers elsewhere do the scoring. If none runs, the command says so instead of waiting for ever.
 """
 
 import time
@@ -18,7 +19,7 @@ from schemas.record import Outgoing
 from streams.kafka.append import KafkaAppend
 
 _PATIENCE = 60.0
-"""How long Kafka may be away, and how long nobody may get on with scoring."""
+"""How long Kafka may be unavailable, and how long scoring may make no progress."""
 
 
 @contextmanager
@@ -39,12 +40,12 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
                 while True:
                     try:
                         loop.run(port(records))
-                    except Unavailable as away:
+                    except Unavailable as unavailable:
                         if time.monotonic() > deadline:
                             raise Failure(
-                                f"{away.reason}. Repeat the command when that is mended: what is there already is "
+                                f"{unavailable.reason}. Fix that and repeat the command: what was stored already is "
                                 "not counted twice."
-                            ) from away
+                            ) from unavailable
                         time.sleep(0.5)
                     else:
                         return
@@ -59,7 +60,7 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
 
 
 async def _status(lag: Lag) -> Status:
-    """Ready, if somebody is there to do what is left."""
+    """Ready if workers are there for what is left."""
     backlog = await lag.measure()
     reason = await lag.standstill(backlog)
     return {"ready": reason is None, "reason": reason, "backlog": backlog.total}

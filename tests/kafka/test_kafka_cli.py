@@ -19,7 +19,7 @@ import pytest
 from deploy.kafka.broker import free_port
 from leadstream.console import Failure
 from leadstream.operations import store_access_kafka as reach_kafka
-from leadstream.operations.store_access import open_store
+from leadstream.operations.open_store import open_store
 from leadstream.settings import Settings
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
@@ -143,13 +143,13 @@ def test_topics_are_made_once_and_checked(settings):
     assert "events is missing: `leadstream topics create` creates it." in told
     made = done("topics", "create", **settings)
     assert f"{settings['LEADSTREAM_KAFKA_PREFIX']}events\n" in made
-    assert "10 topics were made." in made
-    assert "All topics are there already." in done("topics", "create", **settings)
-    assert "as they should be" in done("topics", "check", **settings)
+    assert "Created 10 topics." in made
+    assert "All topics exist already." in done("topics", "create", **settings)
+    assert "topics are correct" in done("topics", "check", **settings)
     other = settings | {"LEADSTREAM_PARTITIONS": "5"}
     assert "set LEADSTREAM_PARTITIONS=2" in done("topics", "create", code=1, **other)
     unsaid = {name: value for name, value in settings.items() if name != "LEADSTREAM_PARTITIONS"}
-    assert "All topics are there already." in done("topics", "create", **unsaid)
+    assert "All topics exist already." in done("topics", "create", **unsaid)
 
 
 @pytest.mark.postgres
@@ -178,7 +178,7 @@ def test_each_part_runs_as_a_process_and_commands_need_no_server(settings, datab
         assert {lead["lead_id"] for lead in http.get("/api/leads").json()["leads"]} == {"ada", "bo"}
         answer = http.post("/v1/events", params={"wait": 10}, json=scan("ada", 3))
         assert answer.json()["events"][0]["outcome"] == "applied", answer.text
-        assert "version 2, is in force" in done("publish", "temperature", **settings)
+        assert "version 2, is active" in done("publish", "temperature", **settings)
         told = done("doctor", **settings)
         assert "ok   Workers: 1 in the group" in told
         assert "ok   Worker here: is ready" in told

@@ -8,8 +8,8 @@ from projected_topics import await_all, projecting
 from scored_events import counts, event, scored_topics, settings_of, visitor_in, work
 from test_kafka_producers import MURMUR2, produce
 
-from leadstream.commands_kafka import skip
 from leadstream.console import Failure
+from leadstream.operations.skip_kafka import skip
 from schemas.record import LogUnreadableError
 from schemas.topics import visitor_key
 from streams.kafka.cluster import Cluster

@@ -157,7 +157,7 @@ def test_a_model_published_beside_it_rescores_every_lead(server: Server, tmp_pat
     changed.write_text(shipped.replace("points = 3, max = 15", "points = 4, max = 15"), encoding="utf-8")
     done = leadstream("publish", changed, "--data-dir", server.data_dir)
     assert done.returncode == 0, done.stderr.decode()
-    assert b"Model temperature, version 2, is in force." in done.stdout
+    assert b"Model temperature, version 2, is active." in done.stdout
     assert scores_in(database_of(server), "default")["zoe", "temperature"] == (24,)
     back = leadstream("publish", "temperature", "--data-dir", server.data_dir)
     assert b"version 3" in back.stdout

@@ -14,9 +14,9 @@ from faust_counting import PARTITIONS, make_topics, until
 from projected_topics import await_all, projecting
 from scored_events import counts, event, letters, scored_topics, settings_of, visitor_in, work
 
-from leadstream.commands_kafka import skip
 from leadstream.console import Failure
 from leadstream.operations.kafka_projection import rebuild_from_kafka
+from leadstream.operations.skip_kafka import skip
 from schemas.record import LogUnreadableError, Unreadable
 from schemas.topics import EVENTS, SCORE_CHANGED
 from streams.kafka import reading

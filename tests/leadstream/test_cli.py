@@ -169,7 +169,14 @@ def test_a_topic_that_nobody_folds_cannot_be_skipped(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["events", "0", "1", "--all"], ["--mended", "x", "--all"], ["events", "0"]]
+    "arguments",
+    [
+        [],
+        ["events", "0", "1", "--all"],
+        ["--replacement", "x", "--all"],
+        ["--mended", "x", "--all"],
+        ["events", "0"],
+    ],
 )
 def test_which_letters_to_retry_must_be_said(arguments: list[str]):
     done = leadstream_here("dead-letters", "retry", *arguments)

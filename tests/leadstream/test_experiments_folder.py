@@ -45,7 +45,7 @@ def test_a_folder_adds_experiments_and_replaces_shipped_ones(tmp_path: Path):
     [
         (MINE.format(name="Page"), "page.toml, line 2, name: 'Page' is not a name"),
         (MINE.format(name="twin"), "twin.toml, name: another file has the experiment twin, too"),
-        ("\udcff", "page.toml: it is no UTF-8 text"),
+        ("\udcff", "page.toml: it is not UTF-8 text"),
     ],
 )
 def test_a_wrong_file_is_named_with_line_reason_and_remedy(tmp_path: Path, text: str, said: str):
@@ -59,7 +59,7 @@ def test_a_wrong_file_is_named_with_line_reason_and_remedy(tmp_path: Path, text:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(SettingError, match="LEADSTREAM_EXPERIMENTS: it is no folder that can be read"):
+    with pytest.raises(SettingError, match="LEADSTREAM_EXPERIMENTS: the folder cannot be read"):
         read_settings(experiments=tmp_path / "none")
 
 

@@ -36,7 +36,7 @@ def test_a_model_from_its_publication_to_its_retirement(command, database_url, t
     changed = tmp_path / "changed.toml"
     changed.write_text(f"{CHATBOT}# ours\n", encoding="utf-8")
     told = command("publish", changed, "--note", "for the expo", "--by", "ada")
-    assert "Model chatbot, version 2, is in force." in told
+    assert "Model chatbot, version 2, is active." in told
 
     listed = command("models").splitlines()
     assert [line.split("\t")[:3] for line in listed if line.startswith("chatbot")] == [["chatbot", "2", "*"]]
@@ -48,7 +48,7 @@ def test_a_model_from_its_publication_to_its_retirement(command, database_url, t
     assert command("models", "diff", "chatbot", 1, 2).splitlines()[-1] == "+# ours"
     assert "unchanged" in command("publish", changed)
     told = command("models", "show", "chatbot", "--version", 1, error=True)
-    assert "This is version 1 of chatbot, the newest is 2." in told
+    assert "This is version 1 of chatbot; the newest is 2." in told
     assert "leadstream publish FILE --based-on 2" in told
     late = command("publish", "chatbot", "--based-on", 1, code=1)
     assert "`leadstream models diff chatbot 1 2`" in late

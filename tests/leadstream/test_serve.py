@@ -154,7 +154,7 @@ def test_a_published_model_scores_what_was_there_before(server: Server, tmp_path
     changed.write_text(shipped.replace("[600, 35]", "[600, 36]"), encoding="utf-8")
     done = leadstream("publish", changed, "--data-dir", server.data_dir)
     assert done.returncode == 0, done.stderr.decode()
-    assert b"Model web_session, version 2, is in force." in done.stdout
+    assert b"Model web_session, version 2, is active." in done.stdout
     time.sleep(1.1)  # the gateway asks once a second what is in force
     answer = server.client.post("/api/lead-score/user", json={"userId": "browser-5"})
     assert answer.json()["lead_score"] == 67

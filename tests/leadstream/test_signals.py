@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from command_line import environment, free_port
 
-from leadstream.signals import UNTIL_TOLD, uninterrupted
+from leadstream.signals import UNTIL_STOPPED, uninterrupted
 
 PATIENCE = 60
 NOWHERE = "127.0.0.1:1"
@@ -60,7 +60,7 @@ def ends_well(process, number=signal.SIGTERM):
 
 
 LOADING = [
-    (command, moment, signal.SIGTERM) for command in sorted(UNTIL_TOLD) for moment in ("click", "aiokafka")
+    (command, moment, signal.SIGTERM) for command in sorted(UNTIL_STOPPED) for moment in ("click", "psycopg")
 ]
 
 

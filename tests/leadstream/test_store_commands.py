@@ -14,7 +14,7 @@ from command_line import leadstream, leadstream_here
 from gateway.door.useragent import crawler_of
 from leadstream.embedded_postgres import create_database
 from leadstream.operations.access_log import visitor_of
-from leadstream.operations.store_access import open_store
+from leadstream.operations.open_store import open_store
 from leadstream.settings import read_settings
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -64,7 +64,7 @@ def test_a_dead_letter_is_listed_shown_mended_and_sent_in_again(store: str, tmp_
         "source": "web",
     }
     mended.write_text(json.dumps(said), encoding="utf-8")
-    assert "1 sent in again" in command("dead-letters", "retry", *place, "--mended", mended, store=store)
+    assert "1 sent again" in command("dead-letters", "retry", *place, "--mended", mended, store=store)
     assert command("dead-letters", "list", store=store) == ""
     assert "(retried)" in command("dead-letters", "list", "--all", store=store)
     with psycopg.connect(store, options="-c search_path=live") as connection:
@@ -92,9 +92,9 @@ def test_publishing_counts_versions_and_the_doctor_tells_what_is_not_the_shipped
     model = tmp_path / "changed.toml"
     shipped = (Path(__file__).parents[2] / "scoring/models/temperature.toml").read_text(encoding="utf-8")
     model.write_text(f"{shipped}\n# mine\n", encoding="utf-8")
-    assert "Model temperature, version 2, is in force." in command("publish", model, store=store)
+    assert "Model temperature, version 2, is active." in command("publish", model, store=store)
     assert "warn Model temperature: differs" in command("doctor", store=store)
-    assert "Model temperature, version 3, is in force." in command("publish", "temperature", store=store)
+    assert "Model temperature, version 3, is active." in command("publish", "temperature", store=store)
     assert "ok   Model temperature: version 3" in command("doctor", store=store)
 
 
@@ -230,7 +230,7 @@ def test_an_import_where_nothing_can_be_taken_fails(store: str, tmp_path: Path):
     (tmp_path / "junk").write_text("junk\njunk\n", encoding="utf-8")
     said = command("import", "access-log", tmp_path / "junk", store=store, code=1)
     assert "line 1: not in combined log format" in said
-    assert "Nothing in" in said
+    assert "could be imported" in said
 
 
 @pytest.mark.slow
@@ -321,7 +321,7 @@ def test_an_export_holds_every_event_and_is_imported_to_the_same_scores(
     with psycopg.connect(store, options="-c search_path=live") as connection:
         [events] = connection.execute("select count(*) from event_archive").fetchone()
         expected = connection.execute(SCORES).fetchall()
-    assert f"{events - 1:,} events were written." in done.stderr.decode()
+    assert f"Wrote {events - 1:,} events." in done.stderr.decode()
     assert "1 records cannot be read" in done.stderr.decode()
     name = "exported"
     with psycopg.connect(postgres_url, autocommit=True) as connection:

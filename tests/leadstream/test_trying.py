@@ -169,9 +169,9 @@ def test_a_report_for_people_names_who_moves_why_and_what_would_fire(store, tmp_
 
 def test_what_cannot_be_tried_is_refused_with_the_remedy(store, tmp_path):
     command, _ = store
-    assert "no shipped model" in command("what-if", "nothing", code=1)
+    assert "nor a built-in model" in command("what-if", "nothing", code=1)
     assert "line 1" in command("what-if", written(tmp_path, "model = 5"), code=1)
-    assert "name it" in command("what-if", "temperature", "--tenant", "*", code=1)
+    assert "name the tenant" in command("what-if", "temperature", "--tenant", "*", code=1)
     assert "two different models" in command("backtest", "rules", "--against", "rules", code=1)
 
 

@@ -169,7 +169,7 @@ def test_a_file_is_read_and_refused_before_anything_is_published(tmp_path):
     assert lifecycle_text("default") == built_in_lifecycle()
     with pytest.raises(Failure, match=r"bad\.toml: line 11, transition to 'recycled', inactive_days"):
         lifecycle_text(str(bad))
-    with pytest.raises(Failure, match="is no file"):
+    with pytest.raises(Failure, match="does not exist"):
         lifecycle_text(str(tmp_path / "none.toml"))
 
 

@@ -1,0 +1,61 @@
+"""`leadstream backup` and `leadstream restore`: the whole store in a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_from
+from leadstream.console import Failure, print_line
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=OPERATE)
+def backup(
+    to: Annotated[Path, typer.Argument(help="File to write; with --base, a directory.")],
+    base: Annotated[  # noqa: FBT002 - a switch
+        bool,
+        typer.Option("--base", help="Copy the files of the embedded PostgreSQL, which restores faster."),
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the whole store, as of one moment, into a file. A running server continues meanwhile."""
+    from leadstream.operations.backup import copy_files, dump
+    from leadstream.operations.open_store import open_database_url
+    from leadstream.wiring import database_server
+
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    if base and settings.database_url is not None:
+        raise Failure(
+            "--base copies the files of an embedded PostgreSQL; for your own PostgreSQL use pg_basebackup "
+            "(docs/backup.md)."
+        )
+    with open_database_url(settings, database_server) as url:  # of any schema version
+        if base:
+            copy_files(settings.data_dir, to)
+        else:
+            dump(url, to)
+    print_line(f"The store is in {to}.")
+
+
+@app.command(rich_help_panel=OPERATE)
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `leadstream backup` wrote.")],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Load a backup into an empty store: a new --data-dir, or an empty database. Then start `leadstream serve`."""
+    from leadstream.operations.backup import load, require_dump
+    from leadstream.serving import ensure_directory
+    from leadstream.settings import variable
+    from leadstream.wiring import database_server, explained
+
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    require_dump(file)
+    ensure_directory(settings.data_dir)
+    with database_server(settings) as database, explained(settings):
+        load(database(), file)
+    target = variable("database_url") if settings.database_url else settings.data_dir
+    print_line(f"The store of {file} is in {target}.")

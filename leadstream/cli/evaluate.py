@@ -1,0 +1,231 @@
+"""`leadstream what-if` and `leadstream backtest`: evaluate models without publishing them.
+
+Both read one moment of the store and write nothing into it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from leadstream.cli.options import SCORES, AsJson, DatabaseUrl, DataDir, Tenant, settings_from
+from leadstream.console import Failure, print_json, progress
+from schemas.control import EVERY_TENANT
+from schemas.envelope import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from gateway.ports import Progress
+    from leadstream.evaluation.backtest import Contender, Cutoff, Plan
+    from leadstream.evaluation.model_sets import ModelSet
+
+app = typer.Typer()
+
+_DURATION = re.compile(r"([1-9]\d{0,4})([hdw])")
+_HOURS = {"h": 1, "d": 24, "w": 24 * 7}
+
+
+def _duration(value: str) -> str:
+    if _DURATION.fullmatch(value) is None:
+        raise typer.BadParameter("give a number and a unit: 12h, 30d or 4w")
+    return value
+
+
+def _timedelta(duration: str) -> timedelta:
+    number, unit = duration[:-1], duration[-1]
+    return timedelta(hours=int(number) * _HOURS[unit])
+
+
+@app.command(rich_help_panel=SCORES)
+def what_if(
+    model: Annotated[str, typer.Argument(help="A .toml file, or the name of a built-in model.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    replay: Annotated[  # noqa: FBT002 - a switch
+        bool,
+        typer.Option("--replay", help="Replay all events, so that new signals count from the first event."),
+    ] = False,
+    as_json: AsJson = False,  # noqa: FBT002 - a switch
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Show what publishing a model would change: which scores, which bands, and which actions it would trigger.
+
+    Publishes and writes nothing. Signals that no active model has counted
+    yet start at zero, as they would after publishing. With --replay, all
+    archived events are scored twice, with the active model and with the
+    draft, and the results are compared.
+    """
+    from leadstream.evaluation.what_if import what_if as compare
+    from leadstream.evaluation.what_if_report import print_what_if
+    from leadstream.operations.open_store import as_served, open_database_url
+    from leadstream.operations.publishing import compiled
+    from leadstream.wiring import now_ms
+
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    with open_database_url(as_served(settings)) as url:
+        _require_one(tenant)
+        name, text = compiled(model)
+        steps = compare(url, tenant, name, text, now_ms(), replay=replay)
+        comparison = _result_of(steps, f"{'Replaying' if replay else 'Evaluating'} {name}")
+    if as_json:
+        _print_json(comparison)
+    else:
+        print_what_if(comparison)
+
+
+@app.command(rich_help_panel=SCORES)
+def backtest(
+    model: Annotated[str, typer.Argument(help="Name of an active model, or a .toml file.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Another model for the same leads. May be repeated.", show_default=False),
+    ] = None,
+    conversion: Annotated[
+        str,
+        typer.Option(help="What counts: an event type, custom:NAME, conversion:TYPE, or stage:STAGE."),
+    ] = "purchase_made",
+    every: Annotated[
+        str, typer.Option(help="Time between two cutoffs: 12h, 30d, 4w.", callback=_duration)
+    ] = "30d",
+    horizon: Annotated[
+        str, typer.Option(help="Time after a cutoff in which a conversion counts.", callback=_duration)
+    ] = "30d",
+    capacity: Annotated[
+        int, typer.Option(help="Number of leads that sales can contact per cutoff.", min=1)
+    ] = 50,
+    anonymous: Annotated[  # noqa: FBT002 - a switch
+        bool, typer.Option("--anonymous", help="Include unidentified visitors.")
+    ] = False,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: AsJson = False,  # noqa: FBT002 - a switch
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Measure how well a model would have ranked leads before they converted, on all recorded events.
+
+    At each cutoff, the leads that had not converted are ranked by what was
+    recorded until then. The report counts which of them converted within
+    the horizon: lift by tenths, precision of the first --capacity leads,
+    and AUC. Each model is replayed as if it had been active from the first
+    event on.
+    """
+    from leadstream.evaluation.backtest import Plan, result
+    from leadstream.evaluation.backtest_report import print_backtest
+    from leadstream.evaluation.conversions import conversion_of
+    from leadstream.evaluation.model_sets import model_set_for
+    from leadstream.operations.open_store import as_served, open_database_url
+
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    step, end = _timedelta(every), _timedelta(horizon)
+    with open_database_url(as_served(settings)) as url:
+        _require_one(tenant)
+        base = model_set_for(url, tenant)
+        contenders = _contenders(base, [model, *(against or ())])
+        plan = Plan(conversion_of(conversion), _ms(step), _ms(end), capacity, anonymous)
+        events, cutoffs = _cutoffs(url, tenant, contenders, base, plan)
+    if not cutoffs:
+        raise Failure(
+            f"The archive of {tenant!r} is too short: the first cutoff is {_days(step)} days after its first event, and "
+            f"its horizon ends {_days(end)} days later. Give a shorter --every or --horizon."
+        )
+    report = {
+        "tenant": tenant,
+        "conversion": conversion,
+        "every_days": step / timedelta(days=1),
+        "horizon_days": end / timedelta(days=1),
+        "capacity": capacity,
+        "anonymous": anonymous,
+        "events": events,
+        **result(cutoffs),
+    }
+    if as_json:
+        _print_json(report)
+    else:
+        print_backtest(report)
+
+
+def _cutoffs(
+    database_url: str, tenant: str, contenders: "list[Contender]", base: "ModelSet", plan: "Plan"
+) -> "tuple[int, list[Cutoff]]":
+    """How many events were replayed, and the rankings at each cutoff."""
+    import psycopg
+
+    from leadstream.evaluation.backtest import Cutoff, backtest
+    from leadstream.evaluation.recorded_events import events_of, recorded
+    from projections.connection import connect
+    from projections.tables import READ_OPTIONS
+
+    cutoffs = []
+    with connect(database_url, options=READ_OPTIONS) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        count = events_of(connection, tenant)
+        with progress(f"Replaying {count:,} events", 1.0) as report:
+            for step in backtest(recorded(connection, tenant), contenders, base, plan, count):
+                if isinstance(step, Cutoff):
+                    cutoffs.append(step)
+                else:
+                    report(step.done / max(step.of, 1))
+    return count, cutoffs
+
+
+def _result_of(steps: "Iterator[Progress | dict[str, Any]]", what: str) -> dict[str, Any]:
+    """The last of the steps, with a progress bar until then."""
+    from gateway.ports import Progress
+
+    result = None
+    with progress(what, 1.0) as report:
+        for step in steps:  # to their end, where they close the database
+            if isinstance(step, Progress):
+                report(step.done / max(step.of, 1))
+            else:
+                result = step
+    if result is None:
+        raise RuntimeError("the steps ended without a result")
+    return result
+
+
+def _require_one(tenant: str) -> None:
+    if tenant == EVERY_TENANT:
+        raise Failure("Each lead belongs to one tenant: name the tenant.")
+
+
+def _contenders(base: "ModelSet", sources: list[str]) -> "list[Contender]":
+    from leadstream.evaluation.backtest import Contender
+    from scoring.models.model import compile_model
+
+    texts = {_name(source, sources): _text(base, source) for source in sources}
+    if len(texts) < len(sources):
+        raise Failure("Give two different models.")
+    return [Contender(name, compile_model(text), base.with_draft(text)) for name, text in texts.items()]
+
+
+def _name(source: str, sources: list[str]) -> str:
+    """The file's name without its folder, unless another file has the same."""
+    short = Path(source).name
+    return short if sum(Path(other).name == short for other in sources) == 1 else source
+
+
+def _text(base: "ModelSet", source: str) -> str:
+    """The text of a file, of an active model, or of a built-in model."""
+    from leadstream.operations.publishing import compiled
+
+    if source in base.models and not Path(source).is_file():
+        return base.models[source].text
+    return compiled(source)[1]
+
+
+def _ms(length: timedelta) -> int:
+    return length // timedelta(milliseconds=1)
+
+
+def _days(length: timedelta) -> str:
+    return f"{length / timedelta(days=1):g}"
+
+
+def _print_json(report: Mapping[str, Any]) -> None:
+    from msgspec import json
+
+    print_json(json.format(json.encode(report), indent=2) + b"\n")

@@ -1,0 +1,45 @@
+"""`leadstream explain`: one lead and its scores."""
+
+from typing import Annotated
+
+import typer
+
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, Tenant, settings_from
+from leadstream.console import print_line
+from schemas.envelope import DEFAULT_TENANT
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=SCORES)
+def explain(
+    lead: Annotated[str, typer.Argument(help="Id of the lead, as the board shows it.")],
+    model: Annotated[
+        str | None, typer.Option(help="Show only this model's score.", show_default=False)
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="A moment, past or future: 2030-01-31, 2030-01-31T12:00.", show_default="now"),
+    ] = None,
+    changes: Annotated[int, typer.Option(help="Number of latest changes to show.", min=0, max=500)] = 10,
+    tenant: Tenant = DEFAULT_TENANT,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Explain a lead: who it is, each score line by line, and the latest changes.
+
+    The lines add up to the score. For a moment in the future, scores are
+    computed as if nothing more happened until then. It works with or
+    without a running server.
+    """
+    from leadstream.operations.explain import ExplainRequest
+    from leadstream.operations.explain import explain as explanation
+    from leadstream.operations.open_store import as_served, open_database_url
+    from leadstream.wiring import utc_now
+
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    request = ExplainRequest(tenant, lead, model, as_of, changes)
+    with open_database_url(as_served(settings)) as url:
+        lines = explanation(url, request, utc_now())
+    for line in lines:
+        print_line(line if line.startswith(" ") else (line, "bold"))

@@ -1,0 +1,79 @@
+"""`leadstream rebuild`: the read models, built again from the log."""
+
+from typing import Annotated
+
+import typer
+
+from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_from
+from leadstream.console import Failure, print_line, print_status, progress
+
+app = typer.Typer()
+
+
+def _lossy_tables(names: list[str] | None) -> list[str]:
+    from projections.history import LOSABLE_TABLES
+
+    for name in names or []:
+        if name not in LOSABLE_TABLES:
+            raise typer.BadParameter(
+                f"{name} is no table of the read models: use a name that `rebuild` printed"
+            )
+    return names or []
+
+
+@app.command(rich_help_panel=OPERATE)
+def rebuild(
+    accept_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A table that may lose rows for good; a rejected rebuild names such tables. May be repeated.",
+            callback=_lossy_tables,
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Build the read models again from the log, then swap them in. A running server continues meanwhile.
+
+    Rows of records that the log no longer has are kept.
+    """
+    from leadstream.operations.open_store import as_served, open_database_url, require_embedded
+    from projections.positions import PositionGapError
+    from projections.rebuild import HistoryLostError, NothingToRebuildError, RebuildRunsError
+    from projections.rebuild import rebuild as rebuild_read_models
+    from projections.rows import UnreadableRecordError
+
+    settings = as_served(settings_from(data_dir=data_dir, database_url=database_url))
+    with open_database_url(settings) as url:
+        try:
+            with progress("Rebuilding", 1.0) as report:
+
+                def share(done: int, total: int) -> None:
+                    report(done / max(total, 1))
+
+                if settings.kafka is None:
+                    require_embedded(url)
+                    kept = rebuild_read_models(url, progress=share, accept_loss=accept_loss or ())
+                else:
+                    from leadstream.operations.kafka_projection import rebuild_from_kafka
+                    from leadstream.wiring import explained
+                    from leadstream.wiring_kafka import kafka_explained
+
+                    with kafka_explained(), explained(settings):
+                        kept = rebuild_from_kafka(
+                            settings.cluster, url, progress=share, accept_loss=accept_loss or ()
+                        )
+        except (
+            HistoryLostError,
+            NothingToRebuildError,
+            RebuildRunsError,
+            PositionGapError,
+            UnreadableRecordError,
+        ) as cause:
+            raise Failure(str(cause)) from cause
+    print_line("The read models were rebuilt.")
+    if kept:
+        print_status(
+            f"The log no longer has the oldest records of {', '.join(kept)}: their older rows were kept."
+        )

@@ -1,0 +1,119 @@
+"""`leadstream serve`: everything in one process."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leadstream.cli.options import (
+    RUN,
+    DatabaseUrl,
+    DataDir,
+    Host,
+    Port,
+    kafka_settings_from,
+    settings_from,
+)
+from leadstream.console import print_status
+from leadstream.signals import end_at_once, interrupt
+
+if TYPE_CHECKING:
+    from gateway.ports import Append
+    from leadstream.settings import Settings
+
+app = typer.Typer()
+
+_WATCH_SECONDS = 0.2
+"""Between two checks that worker and projection still run."""
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """A command that runs until SIGINT or SIGTERM, and then exits 0. In the background, too, where a shell makes
+    its children ignore SIGINT.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt()
+        yield
+        end_at_once()
+    except KeyboardInterrupt:
+        end_at_once()
+        print_status("Stopped.")
+
+
+@app.command(rich_help_panel=RUN)
+def serve(
+    kafka: Annotated[  # noqa: FBT002 - a switch
+        bool,
+        typer.Option(
+            "--kafka",
+            help="Keep the log and the state in Kafka, at LEADSTREAM_KAFKA or else 127.0.0.1:9092.",
+        ),
+    ] = False,
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Run everything in this process: event collector, log, scoring, read models, API and pages.
+
+    Ctrl-C or SIGTERM stops it, and running requests end first. Every event
+    that was answered with 2xx is on disk. With --kafka, missing topics are
+    created, and LEADSTREAM_WORKER_PORT shows the worker's pages.
+    """
+    import leadstream.wiring  # noqa: F401 - loaded before signals interrupt what runs
+    from leadstream.logs import log_from
+    from leadstream.serving import ensure_directory, listening
+
+    read = kafka_settings_from if kafka else settings_from
+    settings = read(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    log_from(settings.log_level)
+    ensure_directory(settings.data_dir)
+    with until_stopped(), listening(settings) as listener:
+        if settings.kafka is None:
+            _serve_embedded(settings, listener)
+        else:
+            _serve_on_kafka(settings, listener)
+
+
+def _serve_embedded(settings: "Settings", listener: socket.socket) -> None:
+    from leadstream.serving import run_gateway
+    from leadstream.settings import variable
+    from leadstream.wiring import open_system, ports_open
+
+    async def announce(_append: "Append") -> None:
+        store = variable("database_url") if settings.database_url else str(settings.data_dir)
+        print_status(f"Leadstream serves {settings.address} (store: {store}). Ctrl-C stops it.")
+
+    with open_system(settings) as system:
+        run_gateway(settings, listener, lambda: ports_open(system, settings), announce)
+
+
+def _serve_on_kafka(settings: "Settings", listener: socket.socket) -> None:
+    from leadstream.all_in_one import open_kafka_system
+    from leadstream.serving import run_gateway
+    from leadstream.wiring_kafka import kafka_ports
+
+    with open_kafka_system(settings) as system:
+
+        async def watch(_append: "Append") -> None:
+            print_status(
+                f"Leadstream serves {settings.address} (Kafka: {settings.kafka}; worker: port {settings.worker_port}). "
+                "Ctrl-C stops it."
+            )
+            while True:
+                system.raise_if_broken()
+                await asyncio.sleep(_WATCH_SECONDS)
+
+        run_gateway(
+            settings,
+            listener,
+            lambda: kafka_ports(settings, system.database_url, system.missing),
+            watch,
+            stopping=system.tell_to_stop,
+        )

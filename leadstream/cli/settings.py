@@ -1,0 +1,72 @@
+"""`leadstream settings` and `leadstream publish-settings`: settings of a process, and of the scores."""
+
+from typing import Annotated
+
+import typer
+
+from leadstream.cli.options import OPERATE, SCORES, DatabaseUrl, DataDir, ModelTenant, settings_from
+from leadstream.console import print_line, progress
+from schemas.control import EVERY_TENANT
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=OPERATE)
+def settings() -> None:
+    """Show every setting with its value and meaning. Secrets are hidden."""
+    from leadstream.settings import Settings, variable
+
+    current = settings_from()
+    for name, setting in Settings.model_fields.items():
+        value = getattr(current, name)
+        shown = "(not set)" if value in {None, (), ""} else str(value)
+        print_line(f"{variable(name)} = {shown}")
+        print_line(f"    {setting.description}")
+
+
+@app.command(rich_help_panel=SCORES)
+def publish_settings(
+    time_zone: Annotated[
+        str | None, typer.Option(help="Time zone in which days begin and end, e.g. Europe/Berlin.")
+    ] = None,
+    idle_minutes: Annotated[
+        int | None, typer.Option(min=1, max=240, help="A web session ends after so many idle minutes.")
+    ] = None,
+    lifecycle: Annotated[
+        str | None,
+        typer.Option(
+            help="Rules that move leads between stages: a .toml file, or default for the built-in ones."
+        ),
+    ] = None,
+    tenant: ModelTenant = EVERY_TENANT,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Publish settings that scores depend on, and rescore every lead.
+
+    Options that you leave out keep their values. Settings are published
+    into the log, like models, so that a replay uses them, too. To change
+    the lifecycle, copy scoring/lifecycle/default.toml, which explains
+    itself, and edit the copy. A lifecycle with a mistake is rejected with
+    line and reason. Leads move on to the stages of the new one.
+    """
+    from leadstream.operations.open_store import open_store
+    from leadstream.operations.publishing import publish_settings as publish
+    from leadstream.wiring import utc_now
+    from scoring.lifecycle.lifecycle import compile_lifecycle
+
+    with open_store(settings_from(data_dir=data_dir, database_url=database_url)) as store:
+        with progress("Rescoring", None):
+            published = publish(
+                store,
+                utc_now(),
+                tenant=tenant,
+                time_zone=time_zone,
+                idle_minutes=idle_minutes,
+                lifecycle=lifecycle,
+            )
+        print_line(
+            f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "
+            f"sessions after {published.idle_minutes} idle minutes, and stages follow the lifecycle "
+            f"{compile_lifecycle(published.lifecycle).name}."
+        )

@@ -1,0 +1,97 @@
+"""Opens the store that the settings name, in whichever way it can be reached.
+
+A running server on the data directory is used through its control socket. Without one, a command opens the
+embedded store itself, or appends to Kafka, where workers elsewhere score.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from leadstream.console import Failure
+from leadstream.embedded_postgres import PostgresUnavailable, find_postgres
+from leadstream.operations.control_socket import running_server
+from leadstream.operations.store_access import StoreAccess, own_store, store_beside
+from leadstream.settings import Settings, variable
+from leadstream.wiring import explained, open_database, open_system
+from projections.connection import connect
+from projections.source import bound_source
+
+Database = AbstractContextManager[Callable[[], str]]
+"""Gives the URL of a database while it is open."""
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[StoreAccess]:
+    """Raises Failure."""
+    note = running_server(settings.data_dir)
+    with explained(settings):
+        if note is not None:
+            yield store_beside(note, database_beside(settings))
+        elif settings.kafka is not None:
+            from leadstream.operations.store_access_kafka import kafka_store  # noqa: PLC0415 - most commands need no Kafka
+
+            with kafka_store(settings, database_beside(settings)) as store:
+                yield store
+        else:
+            with open_system(settings) as system:
+                yield own_store(system)
+
+
+def as_served(settings: Settings) -> Settings:
+    """The settings, with Kafka where the server on the same data directory has it, if one runs. Raises
+    Failure if they name another one.
+    """
+    note = running_server(settings.data_dir)
+    if note is None or note.kafka is None:
+        return settings
+    where = {"kafka": note.kafka.brokers, "kafka_prefix": note.kafka.prefix, "kafka_app": note.kafka.app}
+    for name, there in where.items():
+        given = getattr(settings, name)
+        if name in settings.model_fields_set and given != there:
+            raise Failure(
+                f"{variable(name)} is {given!r}, and the server at {note.address} (pid {note.pid}) has {there!r}: unset "
+                "it, stop that server, or give another --data-dir."
+            )
+    return settings.model_copy(update=where)
+
+
+def database_beside(settings: Settings) -> str:
+    """The database that a server on this data directory uses, for reading beside it. Raises Failure."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    try:
+        url = find_postgres(settings.data_dir)
+    except PostgresUnavailable as cause:
+        raise Failure(str(cause)) from cause
+    if url is None:
+        raise Failure(
+            f"No database runs in {settings.data_dir}: start `leadstream serve"
+            f"{' --kafka` (or `project` and `worker`)' if settings.kafka else '`'} on it, or give --data-dir."
+        )
+    return url
+
+
+@contextmanager
+def open_database_url(
+    settings: Settings, opened: Callable[[Settings], Database] = open_database
+) -> Iterator[str]:
+    """The URL of the store's database, with or without a running server. Without one, `opened` starts it."""
+    with explained(settings):
+        if settings.database_url is not None or running_server(settings.data_dir) is not None:
+            yield database_beside(settings)
+            return
+        if not (settings.data_dir / "postgres").exists():
+            raise Failure(f"There is no store in {settings.data_dir.resolve()}: give the right --data-dir.")
+        with opened(settings) as database:
+            yield database()
+
+
+def require_embedded(database_url: str) -> None:
+    """Raises Failure for a store whose log is in Kafka."""
+    with connect(database_url) as connection:
+        source = bound_source(connection)
+    if source is not None:
+        raise Failure(
+            f"The log of this store is in Kafka (prefix {source.prefix!r}): set LEADSTREAM_KAFKA to its brokers "
+            "(127.0.0.1:9092 if one is on this machine), and LEADSTREAM_KAFKA_PREFIX if there is a prefix."
+        )

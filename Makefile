@@ -1,7 +1,7 @@
 # Every target depends on .venv/.ready, so each works on a fresh machine and from any state.
 PY := .venv/bin/python
 
-.PHONY: setup demo kafka test lint soak bench lock schemas clean
+.PHONY: setup demo kafka lint check test coverage soak bench lock schemas clean
 
 setup: .venv/.ready
 
@@ -25,8 +25,22 @@ lint: setup
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 
+# Several processes, each with servers of its own; a file stays in one process. tests/conftest.py sets how many, and
+# which files start first.
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+
+# For the daily loop: no Kafka, no PostgreSQL, nothing slow.
+check: setup lint
+	$(PY) -m pytest $(SIDE_BY_SIDE) -m pure --hypothesis-profile=quick
+
 test: setup lint
-	$(PY) -m pytest
+	$(PY) -m pytest $(SIDE_BY_SIDE)
+
+# The share of the product's lines that the tests run, processes that they start included.
+COVERAGE_OF ?= tests
+
+coverage: setup
+	$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term:skip-covered $(COVERAGE_OF)
 
 # The chaos tests for longer, with progress; CHAOS_SEED reproduces what one of them has printed.
 SOAK_FAULTS ?= 1000
@@ -50,4 +64,4 @@ schemas: setup
 	$(PY) -m leadstream.operations.scoring_page
 
 clean:
-	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

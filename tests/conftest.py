@@ -1,5 +1,8 @@
-"""Shared fixtures: one real PostgreSQL and one real Kafka per test session, started when first asked for;
-a fresh database, and topics under a prefix of its own, per test.
+"""Shared fixtures: one real PostgreSQL and one real Kafka per test process, started by the first test that
+needs them; a fresh database, and topics under a prefix of its own, per test.
+
+`make check` runs the tests that are marked `pure`, `make test` all of them in several processes. Both marks and
+order are set here.
 """
 
 import itertools
@@ -23,9 +26,49 @@ from streams.kafka.cluster import Cluster
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("desk", PATIENT)
 settings.register_profile("ci", PATIENT, derandomize=True)
+settings.register_profile("quick", PATIENT, max_examples=25)  # for `make check`
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 _numbers = itertools.count(1)
+
+SERVERS = {
+    "postgres": {"postgres_url", "database_url", "made_cluster", "empty_data_dir"},
+    "kafka": {"kafka_broker", "own_broker", "proxied_broker", "cluster"},
+}
+"""The fixtures that start a server, by the mark of the tests that use them."""
+
+SLOWEST_FIRST = [
+    "system/test_kafka_chaos.py",
+    "deploy/test_alerts_live.py",
+    "system/test_kafka_network.py",
+    "system/test_kafka_brokers.py",
+    "kafka/test_read_only_root.py",
+    "system/test_crashes.py",
+    "system/test_late_ends.py",
+    "kafka/test_faust_host.py",
+    "drivers/test_drivers_alike.py",
+    "kafka/test_kafka_cli.py",
+]
+"""Files that take a minute or more. They start first, so that no process works on one alone at the end."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """The number of processes of `make test`: one more than there are cores, since many tests wait."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the servers that they use, and put slow files first."""
+    tests = Path(__file__).parent
+    for item in items:
+        for mark, fixtures in SERVERS.items():
+            if fixtures.intersection(getattr(item, "fixturenames", ())):
+                item.add_marker(mark)
+        if not any(item.get_closest_marker(mark) for mark in (*SERVERS, "slow")):
+            item.add_marker("pure")
+    turns = {tests / name: turn for turn, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,17 @@ def test_the_map_has_every_package_and_only_those():
         "root_packages"
     ]
     table = re.findall(r"^\| `(\w+)` \|", ARCHITECTURE, re.MULTILINE)
-    assert table == packages
+    assert sorted(table) == sorted(packages)
+    rooms = {
+        path.parent.relative_to(ROOT).as_posix()
+        for package in packages
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    paragraphs = dict(
+        re.findall(r"^- \*\*`([\w/]+)`\*\*(.*?)(?=^$|^- )", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    )
+    assert set(paragraphs) == rooms
+    assert not [room for room, text in paragraphs.items() if len(text.split()) < 8]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ def test_the_map_has_every_package_and_only_those():
     [
         ("one event", f"{MAX_EVENT_BYTES // 1024} KB"),
         ("repetitions recognised", f"{visitor_state.IDS_PER_PART * visitor_state.SEEN_PARTS:,}"),
-        ("acts kept per visitor", str(sessions.KEPT_EVENTS)),
+        ("events kept per visitor", str(sessions.KEPT_EVENTS)),
         ("sessions in a lead's features", str(sessions.SESSIONS_COUNTED)),
         ("persons behind one visitor key", str(identity.MOST_SEGMENTS)),
         ("identities of one lead", str(identity.MOST_IDENTITIES)),
@@ -136,3 +146,20 @@ def test_every_guarantee_names_tests_that_exist():
     assert not [f"{p}::{t}" for p, t in named if f"def {t}(" not in (ROOT / p).read_text(encoding="utf-8")]
     rows = [line for line in page.splitlines() if line.startswith("| ") and "what happens" not in line]
     assert all("::test_" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("heading", "module"),
+    [
+        ("The commit of a batch in embedded mode, step by step", "streams/embedded/writer.py"),
+        ("A commit on Kafka, step by step", "streams/kafka/transactions.py"),
+    ],
+)
+def test_the_steps_of_a_commit_are_numbered_in_the_code_that_takes_them(heading, module):
+    """Comments `# 2. ...`, or lines `2. ...` of the module's docstring, for steps that other modules take."""
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    steps = set(re.findall(r"^(\d)\. ", section, re.MULTILINE))
+    code = (ROOT / module).read_text(encoding="utf-8")
+    assert len(steps) >= 5
+    assert set(re.findall(r"^ *(?:# )?(\d)\. ", code, re.MULTILINE)) == steps

@@ -37,6 +37,7 @@ def ended(process):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_agents_and_tables_are_listed_without_a_broker(tmp_path):
     settings = {"kafka": "127.0.0.1:1", "kafka_prefix": "x-", "data_dir": tmp_path}
     lists = [faust(*command, **settings) for command in (("agents", "--local"), ("tables",))]
@@ -49,6 +50,7 @@ def test_agents_and_tables_are_listed_without_a_broker(tmp_path):
         assert any(name.replace("-", "_") in line and changelog in line for line in tables.splitlines())
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_named_without_a_trace(tmp_path):
     code, _, err = ended(faust("agents", buckets="many", data_dir=tmp_path))
     assert code == 2

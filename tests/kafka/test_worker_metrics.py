@@ -8,8 +8,6 @@ from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus
 from streams.kafka.metrics import WorkerMetrics
 
-NOW = int(time.time() * 1_000)
-
 
 def shard(partition, restored, whole, *, ready=False, oldest_at=None):
     return ShardStatus(
@@ -51,7 +49,8 @@ def test_a_restore_is_complete_only_when_every_shard_is_ready():
 
 def test_what_waits_shows_for_how_long_and_what_was_lost_shows():
     found = values(
-        [shard(0, 1, 1, oldest_at=NOW - 90_000), shard(1, 1, 1)], {"track_sessions": TaskCounts(removed=5)}
+        [shard(0, 1, 1, oldest_at=int(time.time() * 1_000) - 90_000), shard(1, 1, 1)],
+        {"track_sessions": TaskCounts(removed=5)},
     )
     assert 90 <= found["leadstream_worker_lag_seconds", "0", "events"] < 150
     assert found["leadstream_worker_lag_seconds", "1", "events"] == 0

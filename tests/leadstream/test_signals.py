@@ -12,6 +12,8 @@ from command_line import environment, free_port
 
 from leadstream.signals import UNTIL_STOPPED, uninterrupted
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60
 NOWHERE = "127.0.0.1:1"
 LEADSTREAM = ("-m", "leadstream")

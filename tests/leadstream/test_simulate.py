@@ -129,6 +129,7 @@ def test_nobody_s_address_could_be_real():
     assert len({who.email for who in people}) == len({who.phone for who in people}) == 300
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_events():
     """4,000 leads make about 200,000 events; a hundred bytes of each would be 20 MB."""
     tracemalloc.start()

@@ -1,0 +1,48 @@
+"""The product's packages, modules and syntax trees, for tests that read code."""
+
+import ast
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES: tuple[str, ...] = tuple(
+    tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "root_packages"
+    ]
+)
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the product, by its path under the root."""
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def rooms() -> set[str]:
+    """Every package and subpackage of the product, as a path under the root."""
+    return {path.removesuffix("/__init__.py") for path in modules() if path.endswith("/__init__.py")}
+
+
+@cache
+def tracked_texts() -> dict[str, str]:
+    """Every text file that git tracks, by its path under the root."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    texts = {}
+    for name in listing.stdout.split("\0"):
+        path = ROOT / name
+        if name and path.is_file():
+            try:
+                texts[name] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+    return texts

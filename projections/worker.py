@@ -81,9 +81,9 @@ def project_chunks(
     others = [chunk for chunk in projected if chunk.topic != EVENTS]
     with open_cursor(connection) as cursor:
         archive = positions.lock(cursor, PUBLIC, _log_partitions_of(events))
-        contained_positions = positions.lock(cursor, schema, _log_partitions_of(others))
+        contained = positions.lock(cursor, schema, _log_partitions_of(others))
         archived_records, archived_to = positions.new_records_of_chunks(events, archive)
-        new, reached = positions.new_records_of_chunks(others, contained_positions)
+        new, reached = positions.new_records_of_chunks(others, contained)
         if archived_to:
             store(cursor, list(archived(archived_records)))
             positions.advance(cursor, PUBLIC, archived_to)
@@ -95,7 +95,7 @@ def project_chunks(
                 cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
     return {
         log_partition: position + 1
-        for log_partition, position in {**archive, **contained_positions, **archived_to, **reached}.items()
+        for log_partition, position in {**archive, **contained, **archived_to, **reached}.items()
     }
 
 
@@ -111,8 +111,8 @@ def next_positions(connection: Connection, starts: Mapping[LogPartition, int]) -
                 if (log_partition[0] == EVENTS) == (generation == PUBLIC)
             }
             positions.begin(cursor, generation, first)
-    contained_positions = contained_positions(connection)
-    return {log_partition: contained_positions[log_partition] for log_partition in starts}
+    contained = contained_positions(connection)
+    return {log_partition: contained[log_partition] for log_partition in starts}
 
 
 def contained_positions(connection: Connection) -> dict[LogPartition, int]:

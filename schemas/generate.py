@@ -332,9 +332,9 @@ def documents(root: Path) -> dict[str, str]:
 
 def stale_paths(root: Path) -> list[str]:
     """The paths whose contents do not match the types, or that belong to no type."""
-    current_schemas = documents(root)
-    missing = [path for path, text in current_schemas.items() if _read(root / path) != text]
-    return missing + [path for path in _present(root, CURRENT) if path not in current_schemas]
+    current = documents(root)
+    missing = [path for path, text in current.items() if _read(root / path) != text]
+    return missing + [path for path in _present(root, CURRENT) if path not in current]
 
 
 def published_schemas(root: Path) -> dict[str, Schema]:
@@ -350,10 +350,10 @@ def current_schemas() -> dict[str, Schema]:
 
 def write(root: Path) -> list[str]:
     """Writes what is stale; returns the paths."""
-    current_schemas, paths = documents(root), stale_paths(root)
+    current, paths = documents(root), stale_paths(root)
     for path in paths:
-        if path in current_schemas:
-            _write(root / path, current_schemas[path])
+        if path in current:
+            _write(root / path, current[path])
         else:
             (root / path).unlink()
     return paths

@@ -26,7 +26,8 @@ METRICS = "metrics"
 """To see what concerns every tenant."""
 SCOPES = frozenset({READ, WRITE, METRICS})
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+DIGEST_MARK = "sha256:"
 REMEDY = (
     "no keys are configured, so only this machine is served: "
     "set LEADSTREAM_WRITE_KEYS (TENANT:KEY) and LEADSTREAM_API_TOKENS (TENANT:read+write:TOKEN)"
@@ -120,8 +121,10 @@ def _check_tenant(credential: str, which: str) -> None:
 
 def _digest_of(secret: str, which: str) -> str:
     if hashed := DIGEST.fullmatch(secret):
-        return hashed[1]
-    if len(secret) < 8:
+        return hashed[1].lower()
+    if len(secret) < 8 or secret.lower().startswith(
+        DIGEST_MARK
+    ):  # a digest with a slip is no secret in clear
         raise ValueError(f"{which}: give at least 8 characters, or sha256: and 64 hex digits")
     return digest(secret)
 

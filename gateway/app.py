@@ -32,6 +32,7 @@ from gateway.api import (
 from gateway.api.services import ApiServices
 from gateway.door import collect
 from gateway.door.services import open_door
+from gateway.door.useragent import load_patterns
 from gateway.observe import observed
 from gateway.ports import Ports
 from gateway.store import ReadStore
@@ -69,6 +70,8 @@ def create_app(ports: Ports) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await store.open()
+        # The first event does not wait until the patterns are compiled, nor does anybody beside it.
+        loading = asyncio.create_task(asyncio.to_thread(load_patterns), name="load patterns")
         listening = asyncio.create_task(applied.run(), name="listen for applied events")
         try:
             yield
@@ -76,6 +79,7 @@ def create_app(ports: Ports) -> FastAPI:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
+            await loading
             await store.close()
 
     app = FastAPI(

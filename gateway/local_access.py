@@ -16,31 +16,44 @@ from starlette.requests import HTTPConnection
 PROXY_HEADERS = frozenset(
     {
         "cdn-loop",
+        "cf-ray",
         "cf-connecting-ip",
         "client-ip",
         "fastly-client-ip",
         "fly-client-ip",
+        "fly-region",
         "forwarded",
+        "forwarded-for",
+        "front-end-https",
         "max-forwards",
         "proxy-authorization",
         "proxy-connection",
+        "surrogate-capability",
         "true-client-ip",
         "via",
         "x-client-ip",
+        "x-cloud-trace-context",
         "x-cluster-client-ip",
         "x-real-ip",
         "x-real-port",
+        "x-remote-addr",
+        "x-scheme",
+        "x-varnish",
     }
 )
 PROXY_PREFIXES = (
     "x-forwarded",
     "x-original-",
     "x-envoy-",
+    "tailscale-",
+    "x-akamai-",
+    "x-amz-cf-",
     "x-amzn-",
     "x-appengine-",
     "x-arr-",
     "x-azure-",
     "x-proxy",
+    "x-vercel-",
 )
 LOCAL_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -57,8 +70,8 @@ def stranger(request: HTTPConnection) -> str | None:
     for name in headers:
         if name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES):
             return f"{name} says that a proxy has passed it on"
-    if scope.get("http_version") == "1.0":
-        return "it came in HTTP/1.0, as from a proxy"
+    if (version := scope.get("http_version", "1.1")) != "1.1":
+        return f"it came in HTTP/{version}, as from a proxy"
     if len(hosts) > 1 or not all(LOCAL_HOST.fullmatch(host) for host in hosts):
         return "its Host is none of this machine"
     if any(

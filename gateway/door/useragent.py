@@ -42,6 +42,12 @@ def _crawlers() -> Crawlers:
     )
 
 
+def load_patterns() -> None:
+    """Compiles what the first string would otherwise wait for, some tenths of a second."""
+    crawler_of("")
+    device_of("")
+
+
 @lru_cache(maxsize=KEPT)
 def crawler_of(user_agent: str) -> str | None:
     """The crawler's name as it stands in the string, or None for a person's browser."""

@@ -138,6 +138,10 @@ class LimitedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body, self._progress = False, True, True
+        if not self.url.startswith(
+            (b"/", b"*")
+        ):  # it names a server, as a proxy's client does (RFC 9112, 3.2.2)
+            self.headers.append((b"host", self.url))
         super().on_headers_complete()
         if len(self.pipeline) > MOST_AHEAD:
             self._stop_parsing(400, f"at most {MOST_AHEAD} requests ahead of their answers")

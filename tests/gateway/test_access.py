@@ -32,6 +32,17 @@ def test_secrets_are_kept_as_digests_only():
 
 def test_a_secret_may_be_given_as_its_digest():
     assert read_access([f"acme:sha256:{digest('a-write-key')}"]) == read_access(["acme:a-write-key"])
+    assert read_access([f"acme:SHA256:{digest('a-write-key').upper()}"]) == read_access(["acme:a-write-key"])
+
+
+@pytest.mark.parametrize(
+    "slip", ["sha256:", "sha256:ABC", "sha256:" + "0" * 63, "sha256:" + "g" * 64, "sha256: " + "0" * 64]
+)
+def test_a_digest_with_a_slip_is_refused_and_never_a_secret_in_clear(slip):
+    with pytest.raises(ValueError, match="64 hex digits"):
+        read_access([f"acme:{slip}"])
+    with pytest.raises(ValueError, match="64 hex digits"):
+        read_access([], [f"acme:read:{slip}"])
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,13 @@ def peers_state(connection):
     return "established" if any(line.split()[1:4] == [theirs, ours, "01"] for line in lines) else "gone"
 
 
+def test_a_server_that_the_request_line_names_is_its_host_too(server):
+    """RFC 9112, 3.2.2: what decides by Host must not overlook it."""
+    target = b"http://rebound.example/"
+    request = b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert b'"host": %d' % len(target) in server.ask(request)
+
+
 def test_several_requests_ahead_are_answered_in_their_order(server):
     requests = b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % n for n in range(10))
     with server.connect() as connection:

@@ -61,6 +61,11 @@ def test_people_and_pages_of_this_machine_are_welcome(given):
         "X-Original-Host",
         "X-Amzn-Trace-Id",
         "X-Envoy-External-Address",
+        "X-Varnish",
+        "Cf-Ray",
+        "Forwarded-For",
+        "Tailscale-User-Login",
+        "X-Vercel-Id",
     ],
 )
 @pytest.mark.parametrize("value", ["203.0.113.9", "127.0.0.1", ""])
@@ -75,6 +80,8 @@ def test_any_sign_of_a_proxy_is_refused_whatever_it_says(name, value):
         ({"peer": "::ffff:203.0.113.9"}, "another machine"),
         ({"peer": ""}, "another machine"),
         ({"http_version": "1.0"}, "HTTP/1.0"),
+        ({"http_version": "0.9"}, "HTTP/0.9"),
+        ({"http_version": "2.0"}, "HTTP/2.0"),
         ({"host": "rebound.example:8000"}, "Host"),
         ({"host": "127.0.0.1.rebound.example"}, "Host"),
         ({"host": "localhost.rebound.example:8000"}, "Host"),

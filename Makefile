@@ -6,6 +6,7 @@ PY := .venv/bin/python
 setup: .venv/.ready
 
 .venv/.ready: requirements.txt pyproject.toml
+	@echo "Installing Leadstream into .venv: some 130 MB are downloaded, once; it takes a minute or two."
 	test -x $(PY) || python3 -m venv --clear .venv
 	$(PY) -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt

@@ -35,8 +35,10 @@ Part = str | tuple[str, str]
 
 _UNLIMITED = 1_000_000
 """A width that no table reaches."""
-_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-"""C0 without tab and newline, DEL, C1, separators of lines, overrides of direction, halves of characters."""
+_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2060-\u2069\ud800-\udfff\u061c\u200e\u200f\ufeff\U000e0000-\U000e007f"
+"""C0 without tab and newline, DEL, C1, separators of lines, marks and overrides of direction, halves of characters, and
+what nobody sees. The two joiners stay: Persian and emoji need them.
+"""
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 _UNPRINTABLE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences: colours, cursor, erasing

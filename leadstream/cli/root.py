@@ -113,6 +113,11 @@ def main() -> None:
     except Failure as failure:
         print_error(str(failure))
         sys.exit(failure.code)
+    except UnicodeEncodeError:
+        if all(argument.isprintable() or argument.isascii() for argument in sys.argv):
+            raise
+        print_error("An argument of the command is not valid UTF-8.")
+        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

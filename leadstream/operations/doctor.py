@@ -302,12 +302,12 @@ def _models(url: str) -> Iterator[Finding]:
             yield Finding(
                 "warn", f"Model {name}", "is not published", f"`leadstream publish {name}` puts it in force."
             )
-        elif texts != {text}:
+        elif texts != {text} and all(active.version == 1 for active in held if active):
             yield Finding(
                 "warn",
                 f"Model {name}",
-                "differs from the one that came with this version",
-                f"If that is not meant: `leadstream publish {name}` puts the shipped one in force.",
+                "is the built-in one of an earlier version",
+                f"`leadstream publish {name}` publishes today's.",
             )
         else:
             yield Finding(

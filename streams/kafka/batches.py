@@ -170,7 +170,8 @@ def read(at: TopicPartition, position: int, log: bytes, aborted: Collection[tupl
         at, MemoryRecords(log), list(aborted), position, None, None, True, READ_COMMITTED
     )
     records = [Raw(record.offset, record.key, record.value, record.timestamp) for record in unpacked]
-    return Look(unpacked.next_fetch_offset, records)
+    after = max(unpacked.next_fetch_offset, position + 1)  # the positions in a header may be broken, too
+    return Look(after, records)
 
 
 def _records(raw: bytes) -> list[Raw]:

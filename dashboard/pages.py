@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _FOLDER = files("dashboard") / "static"
-_FILES = {
+_CONTENT_BY_NAME = {
     each.name: (each.read_bytes(), _TYPES[each.name.rpartition(".")[2]])
     for each in _FOLDER.iterdir()
     if each.name.rpartition(".")[2] in _TYPES
@@ -37,7 +37,7 @@ def static(name: str) -> Response:
 
 
 def _file(name: str) -> Response:
-    if name not in _FILES:
+    if name not in _CONTENT_BY_NAME:
         return Response("Not found", 404, media_type="text/plain")
-    content, media_type = _FILES[name]
+    content, media_type = _CONTENT_BY_NAME[name]
     return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})

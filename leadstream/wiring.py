@@ -36,7 +36,7 @@ from projections.worker import project
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.model import built_in_models
 from streams.embedded.driver import Driver, Failing, NotStored
@@ -88,7 +88,7 @@ def in_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Out
         for record in records
         for each in (
             [record._replace(partition=partition) for partition in range(partitions)]
-            if record.key == SHARED and record.partition is None
+            if record.key == PARTITION_WIDE_KEY and record.partition is None
             else [record]
         )
     ]

@@ -29,7 +29,7 @@ from projections.positions import PositionGapError
 from projections.rows import UnreadableRecordError
 from projections.source import SourceError
 from schemas.record import LogUnreadableError, Outgoing
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.following import PositionOutOfRange
@@ -101,7 +101,7 @@ def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
 
     async def append_or_publish(records: Sequence[Outgoing]) -> None:
         try:
-            if any(record.key == SHARED for record in records):
+            if any(record.key == PARTITION_WIDE_KEY for record in records):
                 await publish(cluster, records)
             else:
                 await append(records)

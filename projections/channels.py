@@ -4,7 +4,7 @@ from typing import Final
 
 from schemas.envelope import Event, tag_of
 
-CHANNEL_OF_TYPE: Final = {
+CHANNEL_FIXED_BY_TYPE: Final = {
     tag: channel
     for channel, tags in {
         "ads": "ad_clicked",
@@ -29,7 +29,7 @@ CHANNEL_OF_SOURCE: Final = {
     "telegram": "telegram",
     "web": "web",
 }
-FALLBACK_CHANNEL: Final = {
+DEFAULT_CHANNEL_OF_TYPE: Final = {
     tag: channel
     for channel, tags in {
         "chat": "contact_shared greeting_replied message_received question_answered questions_completed",
@@ -42,11 +42,13 @@ FALLBACK_CHANNEL: Final = {
     for tag in tags.split()
 }
 """For events whose source does not decide the channel, such as an import. It contains every type that
-`CHANNEL_OF_TYPE` does not.
+`CHANNEL_FIXED_BY_TYPE` does not.
 """
 
 
 def channel_of(event: Event) -> str:
     """By the event's type where that decides, else by its source."""
     tag = tag_of(type(event))
-    return CHANNEL_OF_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or FALLBACK_CHANNEL[tag]
+    return (
+        CHANNEL_FIXED_BY_TYPE.get(tag) or CHANNEL_OF_SOURCE.get(event.source) or DEFAULT_CHANNEL_OF_TYPE[tag]
+    )

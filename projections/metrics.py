@@ -48,7 +48,7 @@ RECORDS = Counter(
     "Records written into the read models by this projection.",
     registry=REGISTRY,
 )
-FOREIGN = Counter(
+UNREADABLE_FOREIGN_RECORDS = Counter(
     "leadstream_projection_foreign_records",
     "Records in Leadstream's own topics that somebody else wrote and nobody can read: each is a dead letter "
     "(`leadstream dead-letters list`). Who else may write there?",

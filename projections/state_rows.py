@@ -10,7 +10,7 @@ from typing import Final
 from projections.rows import Change, Superseded, UnreadableRecordError, WorkerPart, WorkerTimer
 from projections.tables import worker_dues, worker_state
 from schemas.record import Record
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 
 IDENTITY_PART: Final = "id:"
 """The prefix of a lead's parts with the features of an identity."""
@@ -37,7 +37,9 @@ def stage_of(topic: str) -> str | None:
 def changes_of_state(stage: str, record: Record) -> Iterable[Change]:
     """Raises UnreadableRecordError."""
     key, _, part = record.key.rpartition("\0")
-    if key == SHARED or (stage == SCORE_LEADS and (part == HEAD_PART or part.startswith(IDENTITY_PART))):
+    if key == PARTITION_WIDE_KEY or (
+        stage == SCORE_LEADS and (part == HEAD_PART or part.startswith(IDENTITY_PART))
+    ):
         return [_part(stage, record, key, part)]
     if stage == SCORE_LEADS and part == TIMER_PART and key:  # without a key: the shard's position
         return [_timer(stage, record, key)]

@@ -26,7 +26,7 @@ from projections.state_rows import IDENTITY_PART, SCORE_LEADS
 from projections.tables import LIVE
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import tag_of
-from schemas.topics import EVENTS, SHARED
+from schemas.topics import EVENTS, PARTITION_WIDE_KEY
 
 event_archive = table(
     "event_archive", column("partition"), column("position"), column("key"), column("value")
@@ -97,12 +97,14 @@ def _features(state: Identifier) -> Composed:
 
 def _parts(state: Identifier) -> Composed:
     return SQL("select partition, key, part, value from {} where stage = {} and key <> {}").format(
-        state, Literal(SCORE_LEADS), Literal(SHARED)
+        state, Literal(SCORE_LEADS), Literal(PARTITION_WIDE_KEY)
     )
 
 
 def _shared(state: Identifier) -> Composed:
-    return SQL("select stage, partition, part, value from {} where key = {}").format(state, Literal(SHARED))
+    return SQL("select stage, partition, part, value from {} where key = {}").format(
+        state, Literal(PARTITION_WIDE_KEY)
+    )
 
 
 def _lead_dues(dues: Identifier) -> Composed:

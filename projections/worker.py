@@ -223,7 +223,7 @@ def _dead_letter(record: Record, reason: str) -> Iterable[Change]:
         partition=record.partition,
         position=record.position,
     )
-    metrics.FOREIGN.inc()
+    metrics.UNREADABLE_FOREIGN_RECORDS.inc()
     return () if record.topic == LEAD_ACTIVITY else (dead_letter_of(record, reason),)
 
 

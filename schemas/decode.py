@@ -182,11 +182,11 @@ def _kind_of(fields: dict[str, Any]) -> type[Event]:
         raise Refusal("type", f"must be text, not {json_type_name(type_)}")
     if (kind := _KINDS.get(type_)) is not None:
         return kind
-    nearest_type = nearest(type_, _TYPE_PAIRS)
+    nearest_type = nearest(type_, _TYPE_BIGRAMS)
     suggestion = f"perhaps {nearest_type} is meant; " if nearest_type else ""
     raise Refusal(
         "type",
-        f"'{shorten(type_)}' is not known; {suggestion}one's own events have the type custom and a name",
+        f"'{shorten(type_)}' is not known; {suggestion}for your own events use the type custom and a name",
     )
 
 
@@ -197,7 +197,7 @@ def _unparsable(raw: bytes, error: Exception) -> Refusal:
     if isinstance(error, RecursionError):
         return Refusal(None, "is nested too deeply")
     try:
-        lenient = json.loads(raw, parse_int=_bounded)
+        lenient = json.loads(raw, parse_int=_int_or_infinity)
         if isinstance(lenient, dict):
             for name, value in lenient.items():
                 check_json_value(name, name, 0)
@@ -211,7 +211,7 @@ def _unparsable(raw: bytes, error: Exception) -> Refusal:
     return Refusal(None, f"is not valid JSON: {shorten(str(error).removeprefix('JSON is malformed: '))}")
 
 
-def _bounded(digits: str) -> float:
+def _int_or_infinity(digits: str) -> float:
     """The number; infinity if it has so many digits that reading it would be slow."""
     return int(digits) if len(digits) <= len(str(-MAX_INTEGER)) else math.inf
 
@@ -234,7 +234,7 @@ def _by_tag(kinds: Iterable[type[_Message]]) -> dict[str, type[_Message]]:
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 _KINDS: Final = _by_tag(EVENT_TYPES)
-_TYPE_PAIRS: Final = pairs_by_name(_KINDS)
+_TYPE_BIGRAMS: Final = pairs_by_name(_KINDS)
 _INTERNAL: Final[dict[str, type[Struct]]] = {**_by_tag(CONTROL_TYPES), **_by_tag(DERIVED_TYPES)}
 _SOURCES: Final[tuple[type[Struct], ...]] = (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
 _NAMES: Final = {kind: frozenset({"type", *kind.__struct_encode_fields__}) for kind in _SOURCES}

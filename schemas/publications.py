@@ -9,7 +9,7 @@ from schemas.control import ModelPublished, ModelRetired, SettingsPublished
 from schemas.decode import encode_activity, encode_source
 from schemas.moment import millis
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
+from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 
 Publication = ModelPublished | ModelRetired | SettingsPublished
 
@@ -17,8 +17,8 @@ Publication = ModelPublished | ModelRetired | SettingsPublished
 def publication_records(publication: Publication) -> list[Outgoing]:
     """The records of a publication; each goes to every partition of its topic."""
     return [
-        Outgoing(EVENTS, SHARED, encode_source(publication)),
-        Outgoing(LEAD_ACTIVITY, SHARED, encode_activity(_activity(publication))),
+        Outgoing(EVENTS, PARTITION_WIDE_KEY, encode_source(publication)),
+        Outgoing(LEAD_ACTIVITY, PARTITION_WIDE_KEY, encode_activity(_activity(publication))),
     ]
 
 

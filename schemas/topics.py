@@ -41,7 +41,7 @@ class Topic(Struct, frozen=True, kw_only=True):
     retention_ms: int = 30 * DAYS
 
 
-SHARED = "~"
+PARTITION_WIDE_KEY = "~"
 """The key of records, and of state, that concern a whole partition: models, settings, a sweep."""
 
 EVENTS = "events"

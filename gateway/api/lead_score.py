@@ -20,7 +20,7 @@ from gateway.access import READ, WRITE, Caller
 from gateway.answers import Json
 from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
-from gateway.api.services import ApiServices, caller_of, services_of, tenant_of
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import fields, takes
 from gateway.door.body import read_body
 from gateway.ports import EventKey
@@ -118,7 +118,7 @@ async def _updated(services: ApiServices, tenant: str, lead_id: str) -> bool:
 
 async def _session_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
-    tenant, caller = caller_of(request, WRITE if update else READ)
+    tenant, caller = authorized_caller(request, WRITE if update else READ)
     session_id = str((await _decoded(request, _read_session)).session_id)
     model = await _model(services, tenant)
     session, status = await _session(services, tenant, session_id), 200
@@ -131,7 +131,7 @@ async def _session_score(request: Request, *, update: bool) -> Response:
 
 async def _user_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
-    tenant, caller = caller_of(request, WRITE if update else READ)
+    tenant, caller = authorized_caller(request, WRITE if update else READ)
     user_id = str((await _decoded(request, _read_user)).user_id)
     await _model(services, tenant)
     lead, status = await _lead(services, tenant, user_id), 200

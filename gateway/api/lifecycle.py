@@ -17,7 +17,7 @@ from starlette.responses import Response
 from gateway.access import READ, WRITE
 from gateway.answers import Json, RequestProblem
 from gateway.api.leads import plain
-from gateway.api.services import ApiServices, caller_of, services_of, tenant_of
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answers, examples, fields, takes
 from gateway.door.body import read_body
 from gateway.ports import EventKey
@@ -82,7 +82,7 @@ async def rules(request: Request) -> Response:
 )
 async def transition(request: Request, lead_id: str) -> Response:
     services = services_of(request)
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     move = _read(await read_body(request, LARGEST_BODY))
     async with services.store.moment() as ask:
         lead = await _existing_lead(ask, tenant, lead_id)

@@ -20,7 +20,7 @@ from authoring.sweep_progress import SweepProgress
 from gateway.access import READ, WRITE, Caller
 from gateway.answers import Json, RequestProblem
 from gateway.api.leads import NO_NUL
-from gateway.api.services import caller_of, services_of, tenant_of
+from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.documented import answers, examples, schema_of, takes
 from gateway.door.body import read_body
 from projections.authoring import Draft, Version
@@ -147,7 +147,7 @@ async def retire(
     note: OptionalText = None,
     force: bool = False,  # noqa: FBT001, FBT002 - a query parameter
 ) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     return Json(
         _published(
             await services_of(request).authoring.retire(
@@ -214,7 +214,7 @@ async def progress(request: Request, name: Name) -> Response:
     responses=PUBLISHED,
 )
 async def publish(request: Request, name: Name) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     body = await _decoded(request, PublishRequest)
     if (body.text is None) != body.shipped:
         raise RequestProblem(
@@ -260,7 +260,7 @@ async def publish(request: Request, name: Name) -> Response:
     responses=PUBLISHED,
 )
 async def roll_back(request: Request, name: Name) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     body = await _decoded(request, RolledBack)
     by = body.by or author(caller)
     return Json(
@@ -297,7 +297,7 @@ async def drafts(
     status_code=201,
 )
 async def write_draft(request: Request, name: Name) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     body = await _decoded(request, NewDraft)
     by = body.by or author(caller)
     written = await services_of(request).authoring.write_draft(
@@ -326,7 +326,7 @@ async def draft(request: Request, name: Name, number: DraftId) -> Response:
     responses=DRAFT,
 )
 async def change_draft(request: Request, name: Name, number: DraftId) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     body = structs.asdict(await _decoded(request, ChangedDraft))
     seen = body.pop("changed_at")
     changes = {"by": author(caller)} | {field: value for field, value in body.items() if value is not UNSET}
@@ -340,7 +340,7 @@ async def change_draft(request: Request, name: Name, number: DraftId) -> Respons
 
 @router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=DRAFT)
 async def discard_draft(request: Request, name: Name, number: DraftId) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     return Json(
         _after_change(
             await services_of(request).authoring.discard_draft(tenant, name, number), caller, _draft
@@ -355,7 +355,7 @@ async def discard_draft(request: Request, name: Name, number: DraftId) -> Respon
     responses=DRAFT,
 )
 async def publish_draft(request: Request, name: Name, number: DraftId) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     body = await _decoded(request, PublishDraftRequest)
     return _drafted(
         caller,

@@ -20,7 +20,7 @@ from gateway.answers import Json, RequestProblem
 from gateway.api.leads import points
 from gateway.api.lifecycle import echoed
 from gateway.api.models import author
-from gateway.api.services import ApiServices, caller_of, services_of, tenant_of
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import Responses, answers, examples, takes
 from gateway.door.body import read_body
 from gateway.store import Row
@@ -109,7 +109,7 @@ async def read_one(kind: Editable, request: Request, number: Number) -> Response
 
 async def create(kind: Editable, request: Request) -> Response:
     body, numbers = await _body(request), list[int]()
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
 
     def edit(text: str) -> str:
         edited, number = kind.create(text, body)
@@ -130,7 +130,7 @@ async def change_part(kind: Editable, request: Request, number: Number) -> Respo
 
 async def _change(kind: Editable, request: Request, number: int, *, partly: bool) -> Response:
     body = await _body(request)
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     text = await _publish(
         request,
         tenant,
@@ -142,7 +142,7 @@ async def _change(kind: Editable, request: Request, number: int, *, partly: bool
 
 
 async def delete(kind: Editable, request: Request, number: Number) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     await _publish(
         request, tenant, caller, lambda text: kind.delete(text, number), f"{kind.name}_deleted {number}"
     )
@@ -158,7 +158,7 @@ async def deactivate(kind: Editable, request: Request, number: Number) -> Respon
 
 
 async def _switch(kind: Editable, request: Request, number: int, *, active: bool) -> Response:
-    tenant, caller = caller_of(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE)
     text = await _publish(
         request,
         tenant,

@@ -29,12 +29,12 @@ def services_of(request: Request) -> ApiServices:
     return services
 
 
-def caller_of(request: Request, scope: str) -> tuple[str, Caller]:
+def authorized_caller(request: Request, scope: str) -> tuple[str, Caller]:
     """The tenant that the caller may see, and the caller. Raises Denied without the scope."""
     caller = api_caller(request, services_of(request).ports.access, scope)
     return caller.tenant or DEFAULT_TENANT, caller
 
 
 def tenant_of(request: Request, scope: str = READ) -> str:
-    tenant, _ = caller_of(request, scope)
+    tenant, _ = authorized_caller(request, scope)
     return tenant

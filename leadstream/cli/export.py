@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import DATA, DatabaseUrl, DataDir, kafka_settings_from, settings_from
+from leadstream.cli.options import DATA, DatabaseUrl, DataDir, settings_from, settings_with_kafka_default
 from leadstream.console import Failure, print_line, print_status, printable_json, progress, warn
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def export(
     if (file is None) != to_kafka:
         raise typer.BadParameter("give a FILE (- is stdout), or --to-kafka")
     if to_kafka:
-        _export_to_kafka(kafka_settings_from(data_dir=data_dir, database_url=database_url))
+        _export_to_kafka(settings_with_kafka_default(data_dir=data_dir, database_url=database_url))
     else:
         settings = settings_from(data_dir=data_dir, database_url=database_url)
         _export_to_file(settings, None if file in {None, "-"} else Path(file or "-"))

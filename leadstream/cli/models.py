@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, ModelTenant, OnlyTenant, settings_from
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, OnlyTenant, TargetTenant, settings_from
 from leadstream.console import Failure, print_line, print_records, print_status, print_text
 from schemas.control import EVERY_TENANT
 
@@ -44,7 +44,7 @@ def show(
     version: Annotated[
         int | None, typer.Option(help="Version to show.", min=1, show_default="the newest")
     ] = None,
-    tenant: ModelTenant = EVERY_TENANT,
+    tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -68,7 +68,7 @@ def show(
 @models.command("versions")
 def versions(
     model: ModelName,
-    tenant: ModelTenant = EVERY_TENANT,
+    tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -91,7 +91,7 @@ def diff(
     model: ModelName,
     old: Annotated[int, typer.Argument(min=1, help="A version.")],
     new: Annotated[int, typer.Argument(min=1, help="A later version.")],
-    tenant: ModelTenant = EVERY_TENANT,
+    tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:

@@ -62,7 +62,7 @@ def optional_tenant_name(value: str | None) -> str | None:
 Tenant = Annotated[
     str, typer.Option("--tenant", help="Tenant that the leads belong to.", callback=tenant_name)
 ]
-ModelTenant = Annotated[
+TargetTenant = Annotated[
     str,
     typer.Option(
         "--tenant", help="Tenant whose leads it scores. * means every tenant.", callback=tenant_name
@@ -94,7 +94,7 @@ def settings_from(**options: object) -> "Settings":
     return settings
 
 
-def kafka_settings_from(**options: object) -> "Settings":
+def settings_with_kafka_default(**options: object) -> "Settings":
     """The settings for Kafka: LEADSTREAM_KAFKA, or else the broker on this machine."""
     from leadstream.settings import LOCAL_KAFKA
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leadstream.cli.models import ModelName
-from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, ModelTenant, settings_from
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, TargetTenant, settings_from
 from leadstream.console import print_facts, print_line, print_status, progress
 from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
@@ -30,7 +30,7 @@ By = Annotated[
 @app.command(rich_help_panel=SCORES)
 def publish(
     model: Annotated[str, typer.Argument(help="A .toml file, or the name of a built-in model.")],
-    tenant: ModelTenant = EVERY_TENANT,
+    tenant: TargetTenant = EVERY_TENANT,
     fire: Annotated[  # noqa: FBT002 - a switch
         bool, typer.Option("--fire", help="Trigger the actions of thresholds that leads cross by it.")
     ] = False,
@@ -85,7 +85,7 @@ def publish(
 @app.command(rich_help_panel=SCORES)
 def retire(
     model: ModelName,
-    tenant: ModelTenant = EVERY_TENANT,
+    tenant: TargetTenant = EVERY_TENANT,
     force: Annotated[  # noqa: FBT002 - a switch
         bool, typer.Option("--force", help="Retire it even if the lifecycle reads its bands.")
     ] = False,

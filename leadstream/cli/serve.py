@@ -15,8 +15,8 @@ from leadstream.cli.options import (
     DataDir,
     Host,
     Port,
-    kafka_settings_from,
     settings_from,
+    settings_with_kafka_default,
 )
 from leadstream.console import print_status
 from leadstream.signals import end_at_once, interrupt
@@ -70,7 +70,7 @@ def serve(
     from leadstream.logs import log_from
     from leadstream.serving import ensure_directory, listening
 
-    read = kafka_settings_from if kafka else settings_from
+    read = settings_with_kafka_default if kafka else settings_from
     settings = read(host=host, port=port, data_dir=data_dir, database_url=database_url)
     log_from(settings.log_level)
     ensure_directory(settings.data_dir)

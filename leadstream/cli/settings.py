@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from leadstream.cli.options import OPERATE, SCORES, DatabaseUrl, DataDir, ModelTenant, settings_from
+from leadstream.cli.options import OPERATE, SCORES, DatabaseUrl, DataDir, TargetTenant, settings_from
 from leadstream.console import print_line, progress
 from schemas.control import EVERY_TENANT
 
@@ -38,7 +38,7 @@ def publish_settings(
             help="Rules that move leads between stages: a .toml file, or default for the built-in ones."
         ),
     ] = None,
-    tenant: ModelTenant = EVERY_TENANT,
+    tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from leadstream.cli.options import KAFKA, kafka_settings_from
+from leadstream.cli.options import KAFKA, settings_with_kafka_default
 from leadstream.console import print_line, print_status
 
 app = typer.Typer()
@@ -17,7 +17,7 @@ def create() -> None:
     """Create the missing topics, and publish the built-in models into a new log. A second run changes nothing."""
     from leadstream.wiring_kafka import kafka_explained, make_topics
 
-    settings = kafka_settings_from()
+    settings = settings_with_kafka_default()
     with kafka_explained():
         created = asyncio.run(make_topics(settings))
     for name in created:
@@ -31,7 +31,7 @@ def check() -> None:
     from leadstream.wiring_kafka import kafka_explained
     from streams.kafka.topics import check_topics
 
-    settings = kafka_settings_from()
+    settings = settings_with_kafka_default()
     partitions = settings.partitions if "partitions" in settings.model_fields_set else None
     with kafka_explained():
         problems = asyncio.run(check_topics(settings.cluster, partitions=partitions))

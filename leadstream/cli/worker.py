@@ -2,7 +2,7 @@
 
 import typer
 
-from leadstream.cli.options import KAFKA, DatabaseUrl, DataDir, Host, Port, kafka_settings_from
+from leadstream.cli.options import KAFKA, DatabaseUrl, DataDir, Host, Port, settings_with_kafka_default
 from leadstream.cli.serve import until_stopped
 from leadstream.console import print_status
 
@@ -24,7 +24,7 @@ def worker() -> None:
     from leadstream.worker import journalled, worker_app
     from streams.kafka.faust_host import run_worker
 
-    settings = kafka_settings_from()
+    settings = settings_with_kafka_default()
     log_from(settings.log_level)
     host = worker_app(settings)
     host.on_failure = journalled(settings, host.on_failure)
@@ -39,7 +39,7 @@ def project(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     from leadstream.wiring import database_server, explained, refuse_log
     from leadstream.wiring_kafka import Projection
 
-    settings = kafka_settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_with_kafka_default(data_dir=data_dir, database_url=database_url)
     log_from(settings.log_level)
     with until_stopped():
         ensure_directory(settings.data_dir)
@@ -73,7 +73,7 @@ def gateway(
     from leadstream.serving import listening, run_gateway
     from leadstream.wiring_kafka import kafka_ports
 
-    settings = kafka_settings_from(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    settings = settings_with_kafka_default(host=host, port=port, data_dir=data_dir, database_url=database_url)
     log_from(settings.log_level)
     url = (
         settings.database_url.get_secret_value() if settings.database_url else postgres_url(settings.data_dir)

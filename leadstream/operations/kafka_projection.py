@@ -42,7 +42,7 @@ from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
 from projections.tables import PROJECTED
 from projections.worker import contained_positions, next_positions, project_chunks, skip_removed_records
 from schemas.record import Chunk, LogPartition
-from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
+from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, partition_of
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.following import READ_SECONDS, describe, follow
 from streams.kafka.scanning import Scanner
@@ -341,7 +341,7 @@ def _placed(chunk: Chunk, partitions: int) -> Chunk:
         record
         for record in chunk.records
         if record.unreadable is not None
-        or record.key == SHARED
+        or record.key == PARTITION_WIDE_KEY
         or partition_of(record.key, partitions) == record.partition
     ]
     return chunk._replace(records=here)

@@ -24,7 +24,7 @@ from schemas.decode import decode_source
 from schemas.envelope import tag_of
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, SHARED
+from schemas.topics import EVENTS, PARTITION_WIDE_KEY
 from streams.embedded.log import partitions_of
 from streams.kafka import topics
 from streams.kafka.append import KafkaAppend
@@ -95,7 +95,7 @@ class _Log:
     def _said(self, partition: Iterator[Stored]) -> Iterator[Stored]:
         """Up to the next publication, which goes into every partition."""
         for each in partition:
-            if each.key == SHARED:
+            if each.key == PARTITION_WIDE_KEY:
                 self._publications.append(each.value)
                 return
             if not each.value.startswith(_DERIVED):

@@ -23,7 +23,7 @@ from leadstream.wiring import System, in_every_partition, now_ms, status_of_driv
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 from streams.embedded.driver import NotStored
 from streams.embedded.waiting import Busy, Stopped
 
@@ -104,7 +104,7 @@ def own_store(system: System) -> StoreAccess:
         while True:
             try:
                 under_way.append(driver.append(placed))
-                if any(record.key == SHARED for record in records):
+                if any(record.key == PARTITION_WIDE_KEY for record in records):
                     _stored(under_way.pop())
             except Busy:
                 time.sleep(0.05)

@@ -30,7 +30,7 @@ from scoring.editing.text_edits import (
     RULES,
     SCALE,
     Document,
-    PlacedEntry,
+    SectionEntry,
     Uneditable,
     UnknownId,
     add,
@@ -95,7 +95,7 @@ def delete_rule(text: str, number: int) -> str:
 
 
 def _changed_value_rule(
-    placed: PlacedEntry, body: Json, document: Document, *, partly: bool
+    placed: SectionEntry, body: Json, document: Document, *, partly: bool
 ) -> tuple[str, Json]:
     entry, defined = placed.entry, defined_in(document)
     current = rule_json(*placed, defined)
@@ -110,7 +110,7 @@ def _changed_value_rule(
     return group, table | {key: value for key, value in entry.items() if key not in api_keys}
 
 
-def _changed_other_rule(placed: PlacedEntry, body: Json, document: Document) -> tuple[str, Json]:
+def _changed_other_rule(placed: SectionEntry, body: Json, document: Document) -> tuple[str, Json]:
     """A rule with no `value`: the API can change its name, points, priority and group only."""
     check_keys(body, RULE_FIELDS, required=())
     entry = dict(placed.entry)
@@ -220,7 +220,7 @@ def _numbered(several: Mapping[int, _Criterion], number: int) -> _Criterion:
 def _criterion(document: Document, body: Json) -> _Criterion:
     stage, minimum, entry = need_of(body, defined_in(document))
     if stage in thresholds(document) and stage not in {band for band, _ in all_of(CRITERIA, document)}:
-        raise Refusal("stage", f"{stage} is the stage of all leads that are in no other one")
+        raise Refusal("stage", f"{stage} is the default stage: it cannot have criteria")
     for scale, bands in document.get("bands", {}).items():
         if stage in bands and scale != SCALE:
             raise Refusal(

@@ -34,7 +34,7 @@ class UnknownId(LookupError):
     """No rule or criterion has this number."""
 
 
-class PlacedEntry(NamedTuple):
+class SectionEntry(NamedTuple):
     """A rule or a criterion, and the section that contains it."""
 
     section: str
@@ -84,13 +84,13 @@ def edit_text(text: str, edit: Callable[[Document], object]) -> str:
     return result
 
 
-def all_of(kind: Kind, document: Mapping[str, Any]) -> Iterator[PlacedEntry]:
+def all_of(kind: Kind, document: Mapping[str, Any]) -> Iterator[SectionEntry]:
     for section in document.get(kind.sections, {}):
         for entry in _entries(kind, document, section):
-            yield PlacedEntry(section, entry)
+            yield SectionEntry(section, entry)
 
 
-def entry_numbered(kind: Kind, document: Mapping[str, Any], number: int) -> PlacedEntry:
+def entry_numbered(kind: Kind, document: Mapping[str, Any], number: int) -> SectionEntry:
     for placed in all_of(kind, document):
         if placed.entry["id"] == number:
             return placed

@@ -16,7 +16,7 @@ import psycopg
 import structlog
 
 from schemas.record import LogPartition, Outgoing, Record
-from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED
+from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from streams.embedded import log
 from streams.embedded.waiting import AppendQueue, Request
 from streams.embedded.writer import AnyStage, Connect, Project, Writer
@@ -114,7 +114,7 @@ class Driver:
         partitions = range(self.partitions)
         return self.append(
             [
-                Outgoing(topic, SHARED, value, partition)
+                Outgoing(topic, PARTITION_WIDE_KEY, value, partition)
                 for topic, value in ((EVENTS, events_value), (LEAD_ACTIVITY, activity_value))
                 for partition in partitions
             ]

@@ -7,7 +7,7 @@ often a key changed. Nothing survives `forget`; nothing here commits.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 from streams.embedded.rows import Connection, upsert, upsert_into
 from streams.engine.task_group import TaskId
 
@@ -82,7 +82,7 @@ class PostgresStateStore:
         rows = self._connection.execute(
             """select distinct key from state where stage = %s and partition = %s and key > %s
                and left(key, 1) <> %s order by key limit %s""",
-            (*task_id, after, SHARED, limit),
+            (*task_id, after, PARTITION_WIDE_KEY, limit),
         )
         return [key for (key,) in rows]
 

@@ -17,7 +17,7 @@ from schemas.decode import Refusal, encode_dead_letter
 from schemas.record import Outgoing, Record
 from schemas.refusal import shorten
 from schemas.statements import DeadLetter
-from schemas.topics import DEAD_LETTERS, SHARED, partition_of
+from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
 
 MOST_ORIGINAL_BYTES = 1_000_000
 """Of a record that cannot be read: its dead letter, in base64, must fit where any producer's record did."""
@@ -40,7 +40,7 @@ class Parts(Protocol):
         """Every stored part of each key; keys without any may be missing."""
 
     def keys_after(self, after: str, limit: int) -> list[str]:
-        """The next keys in ascending order of their UTF-8 bytes, without `SHARED`."""
+        """The next keys in ascending order of their UTF-8 bytes, without `PARTITION_WIDE_KEY`."""
 
 
 class State(Protocol):
@@ -311,8 +311,8 @@ class Shard(Generic[SharedT, StateT]):
 
     def _open_shared(self) -> SharedT:
         if self._shared is None:
-            parts = self._parts.load([SHARED]).get(SHARED, {})
-            self._shared = self._decoded(SHARED, self.stage.open_shared, parts)
+            parts = self._parts.load([PARTITION_WIDE_KEY]).get(PARTITION_WIDE_KEY, {})
+            self._shared = self._decoded(PARTITION_WIDE_KEY, self.stage.open_shared, parts)
         return self._shared
 
     def _load(self, keys: Iterable[str]) -> None:
@@ -357,7 +357,7 @@ class _ChunkFold:
         self.outputs.append(Outgoing(topic, key, value))
 
     def outcome(self, shared: SharedState, applied: int) -> Outcome:
-        parts = {(SHARED, part): value for part, value in shared.changes().items()}
+        parts = {(PARTITION_WIDE_KEY, part): value for part, value in shared.changes().items()}
         timers = {}
         for key, state in self.folded.items():
             if self._summary is not None:

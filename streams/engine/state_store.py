@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from schemas.record import Record
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 from scoring.features.features import NewerCodec
 from streams.engine.shard import Outcome, Stage
 
@@ -71,7 +71,7 @@ class StateStore:
     def keys_after(self, after: str, limit: int) -> list[str]:
         if self._sorted is None:
             # By code point, which is the order of UTF-8 bytes, too.
-            self._sorted = sorted(key for key in self._parts if key != SHARED)
+            self._sorted = sorted(key for key in self._parts if key != PARTITION_WIDE_KEY)
         begin = bisect_right(self._sorted, after)
         return self._sorted[begin : begin + limit]
 
@@ -185,7 +185,7 @@ def is_state(stage: Stage[Any, Any], record: Record) -> bool:
     try:
         store.restore(key, record.value)
         for name, parts in store.load([key.decode().partition(SEPARATOR)[0]]).items():
-            if name == SHARED:
+            if name == PARTITION_WIDE_KEY:
                 stage.open_shared(parts)
             else:
                 stage.open(name, parts)

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, SHARED, partition_of
+from schemas.topics import EVENTS, PARTITION_WIDE_KEY, partition_of
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.private_names import discard
 
@@ -110,7 +110,7 @@ class KafkaAppend:
 
     def _routed(self, record: Outgoing) -> tuple[str, int, bytes, bytes | None]:
         key = record.key.encode()
-        if record.partition is None and record.key == SHARED:
+        if record.partition is None and record.key == PARTITION_WIDE_KEY:
             raise ValueError("a record with the shared key must name its partition")
         partition = (
             partition_of(record.key, self._partitions) if record.partition is None else record.partition

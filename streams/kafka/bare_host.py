@@ -36,7 +36,7 @@ class _BareHost:
             task_groups=buckets,
             now=now,
             seek=self.member.read_from,
-            room=lambda _: self.member.has_room(),
+            room=lambda _: self.member.notify_room(),
             fail=self.fail,
         )
 

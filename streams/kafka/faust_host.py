@@ -299,7 +299,7 @@ class LeadstreamApp(faust.App):
             task_groups=self.buckets,
             now=self._now,
             seek=self._member.read_from,
-            room=self._has_room,
+            room=self._notify_room,
             fail=self.fail,
             observe=self.metrics.observe_commit,
         )
@@ -402,10 +402,10 @@ class LeadstreamApp(faust.App):
         self._waiting[chunk.topic] += 1
         await self._channels[chunk.topic].put(chunk)  # type: ignore[arg-type] # a channel carries any value
 
-    def _has_room(self, _log_partition: LogPartition) -> None:
+    def _notify_room(self, _log_partition: LogPartition) -> None:
         """Called when a shard is restored, or a full one has folded."""
         if self._member is not None:
-            self._member.has_room()
+            self._member.notify_room()
         if self._restoring_since is not None:
             self._report_restoring(asyncio.get_running_loop().time())
 
@@ -449,7 +449,7 @@ class LeadstreamApp(faust.App):
                 async for chunk in chunks:
                     self._waiting[stage.source] -= 1
                     if self._member is not None and self._waiting[stage.source] == MOST_WAITING - 1:
-                        self._member.has_room()
+                        self._member.notify_room()
                     if self._worker is not None:
                         self._worker.offer(chunk)
             except Exception as error:

@@ -99,7 +99,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
         if self._reader.partition(log_partition) in self._consumer.assignment():
             self._reader.seek(log_partition, position)
 
-    def has_room(self) -> None:
+    def notify_room(self) -> None:
         """Called when a partition that was full or restoring may be read."""
         self._room.set()
 

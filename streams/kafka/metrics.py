@@ -75,7 +75,7 @@ class _Shards(Collector):
         )
         yield self._counted(
             "lost_positions",
-            "Positions that retention deleted before this worker had folded them: their events count nowhere. "
+            "Positions that retention deleted before this worker had folded them: their events are in no score. "
             "Keep the log longer, or keep workers from being down for so long.",
             lambda tally: tally.removed,
         )

@@ -24,7 +24,7 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 
 from schemas.record import Outgoing
-from schemas.topics import DAYS, EVENTS, FOREVER, SHARED, TOPICS, partition_of
+from schemas.topics import DAYS, EVENTS, FOREVER, PARTITION_WIDE_KEY, TOPICS, partition_of
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.end_txn import end_once
 from streams.kafka.reading import COMMITTED, ChunkReader
@@ -170,7 +170,7 @@ async def partitions_of(cluster: Cluster) -> int:
 
 
 async def publish(cluster: Cluster, records: Sequence[Outgoing]) -> None:
-    """Publishes all records or none, in one transaction. A record with the key `SHARED` and no partition goes to every
+    """Publishes all records or none, in one transaction. A record with the key `PARTITION_WIDE_KEY` and no partition goes to every
     partition of its topic. Concurrent publishers take turns.
 
     Raises KafkaUnavailable (the message says whether it is published), TopicsMissing, TopicsRefused.
@@ -248,7 +248,7 @@ def _routed(cluster: Cluster, records: Sequence[Outgoing], partitions: int) -> I
     for record in records:
         if record.partition is not None:
             where = [record.partition]
-        elif record.key == SHARED:
+        elif record.key == PARTITION_WIDE_KEY:
             where = list(range(partitions))
         else:
             where = [partition_of(record.key, partitions)]
@@ -317,7 +317,7 @@ async def _has_genesis(cluster: Cluster) -> bool:
             position, end = 0, None
             while end is None or position < end:
                 for chunk in await reader.read(seconds=_FETCH_MS / 1000):
-                    if any(record.key == SHARED for record in chunk.records):
+                    if any(record.key == PARTITION_WIDE_KEY for record in chunk.records):
                         return True
                     position = chunk.next
                 end = consumer.highwater(partition)

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from schemas.record import Chunk, Outgoing, Record
-from schemas.topics import EVENTS, LEAD_ACTIVITY, SHARED, partition_of
+from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, partition_of
 from streams.embedded import log
 from streams.embedded.driver import Driver
 from streams.engine.shard import FoldFailed
@@ -171,7 +171,10 @@ class KafkaRun:
         self._do(self._append(records))
 
     def publish(self, events_value, activity_value):
-        said = [Outgoing(EVENTS, SHARED, events_value), Outgoing(LEAD_ACTIVITY, SHARED, activity_value)]
+        said = [
+            Outgoing(EVENTS, PARTITION_WIDE_KEY, events_value),
+            Outgoing(LEAD_ACTIVITY, PARTITION_WIDE_KEY, activity_value),
+        ]
         self._do(publish(self._cluster, said))
 
     def settle(self):

@@ -13,8 +13,8 @@ from schemas.topics import (
     EVENTS,
     LEAD_ACTIVITY,
     LEAD_SCORES,
+    PARTITION_WIDE_KEY,
     SCORE_CHANGED,
-    SHARED,
     partition_of,
 )
 
@@ -120,10 +120,10 @@ def test_publishing_reaches_every_partition_of_both_sources(run):
     run.settle()
     everywhere = range(PARTITIONS)
     assert sorted((r.partition, r.key, r.value) for r in run.records(EVENTS)) == [
-        (p, SHARED, b"|sweep:1") for p in everywhere
+        (p, PARTITION_WIDE_KEY, b"|sweep:1") for p in everywhere
     ]
     assert sorted((r.partition, r.key, r.value) for r in run.records(LEAD_ACTIVITY)) == [
-        (p, SHARED, b"|sweep:2") for p in everywhere
+        (p, PARTITION_WIDE_KEY, b"|sweep:2") for p in everywhere
     ]
 
 
@@ -161,7 +161,7 @@ def test_a_sweep_that_a_restart_interrupts_visits_each_key_exactly_once(begin, s
     run.settle()
     assert numbers(run, "count_visits", "visits") == dict.fromkeys(keys, 1)
     assert numbers(run, "count_visits") == dict.fromkeys(keys, 1) | dict.fromkeys(keys[:50], 2)
-    assert numbers(run, "count_visits", "version") == {SHARED: 1}
+    assert numbers(run, "count_visits", "version") == {PARTITION_WIDE_KEY: 1}
     assert numbers(run, "count_leads", "visits") == {"0": 1}
 
 

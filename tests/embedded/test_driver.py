@@ -16,8 +16,8 @@ from schemas.topics import (
     EVENTS,
     LEAD_ACTIVITY,
     LEAD_SCORES,
+    PARTITION_WIDE_KEY,
     SCORE_CHANGED,
-    SHARED,
     partition_of,
 )
 from streams.embedded import driver as driver_module
@@ -189,11 +189,16 @@ def test_what_the_log_cannot_hold_is_refused_before_it_harms_others(start, reade
 
 
 def test_genesis_reaches_every_partition_once(start, reader):
-    genesis = [Outgoing(EVENTS, SHARED, b"|sweep:1"), Outgoing(LEAD_ACTIVITY, SHARED, b"|sweep:1", 2)]
+    genesis = [
+        Outgoing(EVENTS, PARTITION_WIDE_KEY, b"|sweep:1"),
+        Outgoing(LEAD_ACTIVITY, PARTITION_WIDE_KEY, b"|sweep:1", 2),
+    ]
     start(genesis=genesis).stop()
     start(genesis=genesis).stop()
-    assert topic(reader, EVENTS) == [Record(EVENTS, p, 0, SHARED, b"|sweep:1") for p in range(PARTITIONS)]
-    assert topic(reader, LEAD_ACTIVITY) == [Record(LEAD_ACTIVITY, 2, 0, SHARED, b"|sweep:1")]
+    assert topic(reader, EVENTS) == [
+        Record(EVENTS, p, 0, PARTITION_WIDE_KEY, b"|sweep:1") for p in range(PARTITIONS)
+    ]
+    assert topic(reader, LEAD_ACTIVITY) == [Record(LEAD_ACTIVITY, 2, 0, PARTITION_WIDE_KEY, b"|sweep:1")]
 
 
 def test_publishing_reaches_every_partition_of_both_sources(start, reader):
@@ -344,7 +349,7 @@ def assert_projected_once_and_in_order(reader):
 
 
 def test_every_record_is_projected_once_and_in_order(start, reader):
-    driver = start(project=Projected(reader), genesis=[Outgoing(EVENTS, SHARED, b"|sweep:1")])
+    driver = start(project=Projected(reader), genesis=[Outgoing(EVENTS, PARTITION_WIDE_KEY, b"|sweep:1")])
     wait([driver.append([visit(f"a{n}"), visit("b")]) for n in range(200)])
     assert_projected_once_and_in_order(reader)
 
@@ -428,7 +433,7 @@ def test_a_sweep_reaches_every_key_once_while_others_go_on(start, reader, monkey
     eventually(lambda: settled(driver), 30)
     assert numbers(reader, "count_visits", "visits") == dict.fromkeys(keys, 1)
     assert sum(numbers(reader, "count_visits").values()) == 1_050
-    assert numbers(reader, "count_visits", "version") == {SHARED: 1}
+    assert numbers(reader, "count_visits", "version") == {PARTITION_WIDE_KEY: 1}
 
 
 def test_a_sweep_that_a_restart_interrupts_goes_on_at_its_cursor(start, reader, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.topics import SHARED
+from schemas.topics import PARTITION_WIDE_KEY
 from scoring.features import features
 from scoring.features import lead_identity as holding
 from scoring.features.features import Features, NewerCodec
@@ -17,7 +17,7 @@ from streams.track_sessions import visitor_state
 
 keys = st.sampled_from(["a", "b", "b/é", "c\U0001f600", "cz", "d"])
 parts = st.dictionaries(
-    st.tuples(keys | st.just(SHARED), st.sampled_from(["head", "id:x", "seen:3"])),
+    st.tuples(keys | st.just(PARTITION_WIDE_KEY), st.sampled_from(["head", "id:x", "seen:3"])),
     st.none() | st.binary(min_size=1, max_size=5),
     max_size=6,
 )
@@ -84,7 +84,7 @@ def test_keys_come_page_by_page_in_the_order_of_their_bytes_without_the_shared_o
     while page := memory.keys_after(after, limit):
         found += page
         after = page[-1]
-    assert found == sorted((key for key in stored if key != SHARED), key=str.encode)
+    assert found == sorted((key for key in stored if key != PARTITION_WIDE_KEY), key=str.encode)
 
 
 def test_who_was_woken_is_not_woken_again_until_it_has_folded_that():

@@ -26,7 +26,7 @@ from leadstream.wiring import STAGES, genesis
 from schemas.decode import decode_statement
 from schemas.moment import millis
 from schemas.statements import SessionRetracted
-from schemas.topics import SESSION_SCORES, SHARED
+from schemas.topics import PARTITION_WIDE_KEY, SESSION_SCORES
 from scoring.features.calendar import calendar
 from scoring.models.model import Subject, built_in_models, conclude
 from streams.published import compiled
@@ -63,7 +63,9 @@ def plain(thing):
 
 def leads_of(run):
     """Those who hold anybody, or were merged into another."""
-    found = (LeadState(key, parts) for key, parts in run.state("score_leads").items() if key != SHARED)
+    found = (
+        LeadState(key, parts) for key, parts in run.state("score_leads").items() if key != PARTITION_WIDE_KEY
+    )
     return {lead.key: lead for lead in found if lead.identities or lead.head.redirect is not None}
 
 

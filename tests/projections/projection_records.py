@@ -22,9 +22,9 @@ from schemas.topics import (
     LEAD_ACTIVITY,
     LEAD_CHANGES,
     LEAD_SCORES,
+    PARTITION_WIDE_KEY,
     SCORE_CHANGED,
     SESSION_SCORES,
-    SHARED,
     lead_key,
     partition_of,
 )
@@ -185,7 +185,10 @@ def dead_letter(position: int, reason: str = "type: missing", **fields: Any) -> 
 
 def published(said: ModelChanged | ModelRemoved) -> list[Outgoing]:
     """In every partition, as it is appended."""
-    return [activity(said)._replace(key=SHARED, partition=partition) for partition in range(PARTITIONS)]
+    return [
+        activity(said)._replace(key=PARTITION_WIDE_KEY, partition=partition)
+        for partition in range(PARTITIONS)
+    ]
 
 
 def batch(n: int) -> list[Outgoing]:

@@ -41,7 +41,7 @@ from schemas.control import Refused, SettingsPublished
 from schemas.decode import decode_source, encode_source, key_of
 from schemas.moment import millis, moment
 from schemas.record import Chunk, Record
-from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SHARED
+from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, PARTITION_WIDE_KEY
 from streams.engine import shard
 from streams.kafka.cluster import Cluster
 from streams.score_leads.stage import ScoreLeads
@@ -207,7 +207,7 @@ def test_the_archive_takes_what_stage_1_takes_of_producers(db):
             EVENTS,
             0,
             4,
-            SHARED,
+            PARTITION_WIDE_KEY,
             encode_source(SettingsPublished(tenant="*", recorded_at=moment(0), version=1)),
             0,
         ),
@@ -342,7 +342,7 @@ def held(db: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
 
 
 CHANGELOG = [
-    state(LEADS_LOG, 0, SHARED, "models", b"m"),
+    state(LEADS_LOG, 0, PARTITION_WIDE_KEY, "models", b"m"),
     state(LEADS_LOG, 1, "default/l/a/l/b", "id:default/v/x#0", b"one"),
     state(LEADS_LOG, 2, "default/l/a/l/b", "head", b"stage"),
     state(LEADS_LOG, 3, "default/l/a/l/b", "", b"1790000000123"),
@@ -352,10 +352,10 @@ CHANGELOG = [
     state(LEADS_LOG, 7, "default/l/a", "id:default/v/y#0", None),
     state(LEADS_LOG, 8, "default/l/a", "", None),
     state(LEADS_LOG, 9, "default/l/a", "", b"17"),
-    state(LEADS_LOG, 10, SHARED, "sweep", b"s"),
-    state(LEADS_LOG, 11, SHARED, "sweep", None),
+    state(LEADS_LOG, 10, PARTITION_WIDE_KEY, "sweep", b"s"),
+    state(LEADS_LOG, 11, PARTITION_WIDE_KEY, "sweep", None),
     state(LEADS_LOG, 12, "", "", b"4711"),  # how far the shard has come
-    state(VISITORS_LOG, 0, SHARED, "settings", b"t"),
+    state(VISITORS_LOG, 0, PARTITION_WIDE_KEY, "settings", b"t"),
     state(VISITORS_LOG, 1, "default/v/x", "id:no", b"not shown"),
     state(VISITORS_LOG, 2, "default/v/x", "", b"5"),
 ]
@@ -380,8 +380,8 @@ def test_the_state_that_readers_need_is_the_newest_of_each_part(db, size):
     assert rows(db, "select stage, key, part from live.worker_state order by 1, 2") == [
         (SCORE_LEADS, "default/l/a/l/b", "head"),
         (SCORE_LEADS, "default/l/a/l/b", "id:default/v/x#0"),
-        (SCORE_LEADS, SHARED, "models"),
-        (TRACK_SESSIONS, SHARED, "settings"),
+        (SCORE_LEADS, PARTITION_WIDE_KEY, "models"),
+        (TRACK_SESSIONS, PARTITION_WIDE_KEY, "settings"),
     ], "the rest of the state stays in Kafka"
     assert len(rows(db, "select from live.worker_dues")) == 2
 
@@ -400,7 +400,7 @@ def test_much_state_is_stored_as_little_is(db):
 
 
 def test_the_same_part_of_two_partitions_is_two(db):
-    one, other = (state(LEADS_LOG, 0, SHARED, "models", b"m", partition) for partition in (0, 1))
+    one, other = (state(LEADS_LOG, 0, PARTITION_WIDE_KEY, "models", b"m", partition) for partition in (0, 1))
     commit(db, chunk([one]), chunk([other]))
     assert [row[1] for row in held(db)["shard_state"]] == [0, 1]
 
@@ -459,7 +459,7 @@ def test_changelogs_are_known_by_the_names_that_workers_give_them():
             assert stage_of(cluster.name_of(cluster.changelog(stage.name))) == stage.name
     assert {TRACK_SESSIONS, SCORE_LEADS} == {TrackSessions.name, ScoreLeads.name}
     assert [stage_of(topic) for topic in (EVENTS, LEAD_SCORES, DEAD_LETTERS)] == [None] * 3
-    assert shard.SHARED == SHARED
+    assert shard.PARTITION_WIDE_KEY == PARTITION_WIDE_KEY
 
 
 def test_tombstones_of_leads_are_taken_with_holes_around_them(db):

@@ -11,7 +11,7 @@ from projection_records import TENANT, at, attached, delta, lead_scored, page_vi
 
 import schemas
 from projections import facts
-from projections.channels import CHANNEL_OF_SOURCE, CHANNEL_OF_TYPE, FALLBACK_CHANNEL, channel_of
+from projections.channels import CHANNEL_FIXED_BY_TYPE, CHANNEL_OF_SOURCE, DEFAULT_CHANNEL_OF_TYPE, channel_of
 from projections.facts import CHANGES_OF_STATEMENT, changes
 from projections.rows import Engagement, Lead, LeadScore
 from projections.tables import key_of
@@ -161,8 +161,8 @@ def test_every_statement_changes_something():
 
 
 def test_every_event_type_has_a_channel():
-    assert CHANNEL_OF_TYPE.keys() | FALLBACK_CHANNEL.keys() == set(map(tag_of, EVENT_TYPES))
-    assert not CHANNEL_OF_TYPE.keys() & FALLBACK_CHANNEL.keys()
+    assert CHANNEL_FIXED_BY_TYPE.keys() | DEFAULT_CHANNEL_OF_TYPE.keys() == set(map(tag_of, EVENT_TYPES))
+    assert not CHANNEL_FIXED_BY_TYPE.keys() & DEFAULT_CHANNEL_OF_TYPE.keys()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_channel_is_where_the_lead_was_met(event, channel):
 
 
 def test_channels_are_few():
-    named = {*CHANNEL_OF_TYPE.values(), *CHANNEL_OF_SOURCE.values(), *FALLBACK_CHANNEL.values()}
+    named = {*CHANNEL_FIXED_BY_TYPE.values(), *CHANNEL_OF_SOURCE.values(), *DEFAULT_CHANNEL_OF_TYPE.values()}
     assert named == {
         "ads",
         "chat",

@@ -153,7 +153,7 @@ def test_the_log_refuses_what_the_door_refuses_unless_it_steps_over_the_field(ba
     ("raw", "says"),
     [
         (raw_event("page_viewd"), "type: 'page_viewd' is not known; perhaps page_viewed is meant; "),
-        (raw_event("zzz"), "one's own events have the type custom and a name"),
+        (raw_event("zzz"), "for your own events use the type custom and a name"),
         (raw_event(occurred_at=..., occurredAt="2026-03-02T08:00:00Z"), "perhaps 'occurredAt' is meant"),
         (raw_event(event_id=...), "event_id: missing"),
         (raw_event(title=5), "title: must be text or null, not a whole number"),
@@ -236,7 +236,7 @@ def test_only_the_first_fields_are_candidates_for_a_misspelling():
         raw_event()[:-1] + b', "title": "\xff"}',
         raw_event()[:-1] + b', "\xc3": 1, "title": 1}',
         raw_event().decode().encode("utf-16"),
-        gzip.compress(raw_event()),
+        gzip.compress(raw_event(), mtime=0),
         b"\xef\xbb\xbf" + raw_event(),
         b"\0",
         b"",

@@ -18,7 +18,7 @@ from schemas.topics import (
     EVENTS,
     LEAD_ACTIVITY,
     LEAD_SCORES,
-    SHARED,
+    PARTITION_WIDE_KEY,
     lead_key,
     partition_of,
 )
@@ -41,7 +41,7 @@ class Store:
         return {key: dict(self.parts[key]) for key in keys if key in self.parts}
 
     def keys_after(self, after, limit):
-        keys = sorted((k for k in self.parts if k != SHARED), key=str.encode)
+        keys = sorted((k for k in self.parts if k != PARTITION_WIDE_KEY), key=str.encode)
         return [k for k in keys if k.encode() > after.encode()][:limit]
 
     def write(self, parts):
@@ -188,7 +188,7 @@ class Pipeline:
         found = {}
         for store in self.stores[LEAD_ACTIVITY]:
             for key, parts in store.parts.items():
-                if key != SHARED:
+                if key != PARTITION_WIDE_KEY:
                     found[key] = LeadState(key, dict(parts))
         return found
 

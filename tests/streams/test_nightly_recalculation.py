@@ -18,7 +18,7 @@ from schemas.activity import TimePassed
 from schemas.decode import decode_activity, encode_activity
 from schemas.moment import millis
 from schemas.record import Record
-from schemas.topics import LEAD_ACTIVITY, SHARED
+from schemas.topics import LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from scoring.features.calendar import calendar
 from scoring.models.model import Subject, compile_model, conclude, rounded
 
@@ -58,11 +58,11 @@ def until(last, *, every_night):
         waiting, born, edited = list(nights), {}, []
         for record in log:
             said = decode_activity(record.value)
-            while waiting and record.key != SHARED and waiting[0] <= said.recorded_at:
+            while waiting and record.key != PARTITION_WIDE_KEY and waiting[0] <= said.recorded_at:
                 night = waiting.pop(0)
                 edited += [timer(key, night) for key in born]
             edited.append(record)
-            if record.key != SHARED:
+            if record.key != PARTITION_WIDE_KEY:
                 born[record.key] = None
         edited += [timer(key, night) for night in waiting for key in born]
         return [*edited, *(timer(key, last) for key in born)]

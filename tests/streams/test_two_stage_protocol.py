@@ -20,7 +20,7 @@ from schemas.activity import TimePassed
 from schemas.decode import decode_activity, encode_activity
 from schemas.moment import millis, moment
 from schemas.record import Record
-from schemas.topics import LEAD_ACTIVITY, SHARED
+from schemas.topics import LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from scoring.features.calendar import calendar
 from scoring.features.identity import is_anonymous
 from scoring.models.model import Subject, conclude, rounded
@@ -152,7 +152,7 @@ def test_the_copy_at_the_owner_is_what_the_visitor_wrote(spec, seed):
     leads = pipeline.leads()
     for store in pipeline.stores["events"]:
         for key, parts in store.parts.items():
-            if key == SHARED:
+            if key == PARTITION_WIDE_KEY:
                 continue
             state = VisitorState(key, dict(parts))
             for number, segment in enumerate(state.visitor.segments):
@@ -286,7 +286,7 @@ def with_timers(rng, *, early=False):
                 mine = [
                     a.recorded_at
                     for r, a in zip(kept[i + 1 :], said[i + 1 :], strict=True)
-                    if r.key in (key, SHARED)
+                    if r.key in (key, PARTITION_WIDE_KEY)
                 ]
                 latest = (
                     max(a.recorded_at for a in said)

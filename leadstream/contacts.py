@@ -1,8 +1,8 @@
-"""Whom an e-mail or phone belongs to, looked up in the read models for the door.
+"""Looks up for the door which leads an e-mail address or a phone number belongs to, in the read models.
 
-It answers in a quarter of a second or not at all: events are taken while Postgres is away or slow. After a
-question that was not answered, nobody asks for a moment. It only reads, and says nothing it does not know:
-what was recorded milliseconds ago may not show yet.
+A lookup takes a quarter of a second at most, because events are accepted while Postgres is unavailable or slow.
+After a lookup that failed, there are no lookups for two seconds. It only reads. It may miss a lead that was
+recorded milliseconds ago.
 """
 
 import asyncio
@@ -26,31 +26,31 @@ from schemas.topics import visitor_key
 from scoring.features.identity import identity_id, is_anonymous
 
 SECONDS = 0.25
-"""For all questions of a request."""
+"""For all lookups of a request."""
 PAUSE_SECONDS = 2.0
-"""Without questions, after one that was not answered."""
+"""How long there are no lookups after one that failed."""
 CONNECTIONS = 4
 QUEUE = 200
 AT_ONCE = 500
-"""Questions in one statement: what is answered when time is up, counts."""
-MOST = 4
-"""So many leads of one address are several: no more are looked at."""
+"""Lookups in one statement. When the time is up, the results of the finished statements count."""
+MOST_LEADS = 4
+"""How many leads of one address are read. More make no difference: the address is ambiguous."""
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
-"""The database is away or too slow, every connection is busy, or it has no tables yet."""
+"""The database is unavailable or too slow, has no tables yet, or every connection is busy."""
 
 OPTIONS: Final = (
     f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={round(SECONDS * 1000)}ms"
 )
 BY_EMAIL: Final = f"""
-    select number, lead_id from unnest(%s::bigint[], %s::text[], %s::text[]) as asked(number, tenant, email),
-    lateral (select lead_id from leads l where l.tenant = asked.tenant and l.email = asked.email and {IDENTIFIED_AND_UNMERGED}
-             limit {MOST}) found"""  # noqa: S608 - made of constants
+    select number, lead_id from unnest(%s::bigint[], %s::text[], %s::text[]) as query(number, tenant, email),
+    lateral (select lead_id from leads l where l.tenant = query.tenant and l.email = query.email and {IDENTIFIED_AND_UNMERGED}
+             limit {MOST_LEADS}) matching"""  # noqa: S608 - made of constants
 BY_PHONE: Final = f"""
     select number, lead_id
-    from unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) as asked(number, tenant, phone, email),
-    lateral (select lead_id from leads l where l.tenant = asked.tenant and l.phone = asked.phone and {IDENTIFIED_AND_UNMERGED}
-             and (asked.email is null or l.email is null or l.email = asked.email) limit {MOST}) found"""  # noqa: S608 - as above
-HOMES: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
+    from unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) as query(number, tenant, phone, email),
+    lateral (select lead_id from leads l where l.tenant = query.tenant and l.phone = query.phone and {IDENTIFIED_AND_UNMERGED}
+             and (query.email is null or l.email is null or l.email = query.email) limit {MOST_LEADS}) matching"""  # noqa: S608 - as above
+HOME_LEADS: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -58,7 +58,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Contacts:
-    """Open it before asking."""
+    """A pool of connections for lookups. Call `open` first."""
 
     def __init__(self, database_url: str) -> None:
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -73,44 +73,46 @@ class Contacts:
             check=check,
             open=False,
         )
-        self._silent_until = 0.0
-        self._asking: set[asyncio.Task[list[AddressMatches]]] = set()
+        self._paused_until = 0.0
+        self._lookups: set[asyncio.Task[list[AddressMatches]]] = set()
 
     async def open(self) -> None:
-        """Returns at once, also while the database is away."""
+        """Returns at once, even if the database is unavailable."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        for task in self._asking:
+        for task in self._lookups:
             task.cancel()
         await self._pool.close(timeout=1)
 
-    async def resolve(self, asked: Sequence[AddressQuery]) -> Sequence[AddressMatches | None]:
-        """In order; None for each that was not answered in time."""
+    async def resolve(self, queries: Sequence[AddressQuery]) -> Sequence[AddressMatches | None]:
+        """A result for each query, in order; None for each that was not answered in time."""
         until = time.monotonic() + SECONDS
         answers: list[AddressMatches | None] = []
-        for begin in range(0, len(asked), AT_ONCE):
-            if not self._silent_until <= time.monotonic() < until:
+        for begin in range(0, len(queries), AT_ONCE):
+            if not self._paused_until <= time.monotonic() < until:
                 break
-            found = await self._in_time(asked[begin : begin + AT_ONCE], until)
-            if found is None:
-                if begin == 0:  # else the request was long, and the database well
-                    self._silent_until = time.monotonic() + PAUSE_SECONDS
+            matches = await self._look_up_in_time(queries[begin : begin + AT_ONCE], until)
+            if matches is None:
+                if begin == 0:  # later, only the request was long: the database answers
+                    self._paused_until = time.monotonic() + PAUSE_SECONDS
                 break
-            answers += found
-        return answers + [None] * (len(asked) - len(answers))
+            answers += matches
+        return answers + [None] * (len(queries) - len(answers))
 
-    async def _in_time(self, asked: Sequence[AddressQuery], until: float) -> list[AddressMatches] | None:
-        """A question to a server that hangs cannot be taken back in time: it is left behind."""
+    async def _look_up_in_time(
+        self, queries: Sequence[AddressQuery], until: float
+    ) -> list[AddressMatches] | None:
+        """None if it takes too long or fails. A lookup on a server that hangs is abandoned, since cancelling it could hang."""
         left = max(0.0, until - time.monotonic())
-        task = asyncio.create_task(self._ask(asked, left), name="look up addresses")
-        self._asking.add(task)
-        task.add_done_callback(self._asked)
+        task = asyncio.create_task(self._look_up(queries, left), name="look up addresses")
+        self._lookups.add(task)
+        task.add_done_callback(self._lookup_done)
         done, _ = await asyncio.wait([task], timeout=left)
         return task.result() if done and not task.cancelled() and task.exception() is None else None
 
-    def _asked(self, task: "asyncio.Task[list[AddressMatches]]") -> None:
-        self._asking.discard(task)
+    def _lookup_done(self, task: "asyncio.Task[list[AddressMatches]]") -> None:
+        self._lookups.discard(task)
         if (
             not task.cancelled()
             and (failed := task.exception()) is not None
@@ -118,19 +120,21 @@ class Contacts:
         ):
             _log.error("addresses could not be looked up", exc_info=failed)
 
-    async def _ask(self, asked: Sequence[AddressQuery], seconds: float) -> list[AddressMatches]:
+    async def _look_up(self, queries: Sequence[AddressQuery], seconds: float) -> list[AddressMatches]:
         async with self._pool.connection(timeout=seconds) as connection, connection.pipeline():
-            emails = [(n, a.tenant, a.email) for n, a in enumerate(asked) if a.email is not None]
-            phones = [(n, a.tenant, a.phone, a.email) for n, a in enumerate(asked) if a.phone is not None]
-            keys = [key_of(identity_id(visitor_key(a.tenant, a.visitor_id), 0)) for a in asked]
+            emails = [(n, a.tenant, a.email) for n, a in enumerate(queries) if a.email is not None]
+            phones = [(n, a.tenant, a.phone, a.email) for n, a in enumerate(queries) if a.phone is not None]
+            keys = [key_of(identity_id(visitor_key(a.tenant, a.visitor_id), 0)) for a in queries]
             by_email = await connection.execute(BY_EMAIL, _columns(emails, 3))
             by_phone = await connection.execute(BY_PHONE, _columns(phones, 4))
-            homes = await connection.execute(HOMES, [list(set(keys))])
-            found_by_email = _grouped(await by_email.fetchall())
-            found_by_phone = _grouped(await by_phone.fetchall())
-            at_home = {key: (home, owner) for key, home, owner in await homes.fetchall()}
+            home_leads = await connection.execute(HOME_LEADS, [list(set(keys))])
+            leads_by_email = _grouped(await by_email.fetchall())
+            leads_by_phone = _grouped(await by_phone.fetchall())
+            assignments = {key: (home_lead, owner) for key, home_lead, owner in await home_leads.fetchall()}
         return [
-            AddressMatches(*_known_home(at_home.get(key)), tuple(found_by_email[n]), tuple(found_by_phone[n]))
+            AddressMatches(
+                *_identified_home(assignments.get(key)), tuple(leads_by_email[n]), tuple(leads_by_phone[n])
+            )
             for n, key in enumerate(keys)
         ]
 
@@ -140,22 +144,22 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
 
 
 def _grouped(rows: Iterable[tuple[int, str]]) -> defaultdict[int, list[str]]:
-    found: defaultdict[int, list[str]] = defaultdict(list)
+    leads: defaultdict[int, list[str]] = defaultdict(list)
     for number, lead_id in rows:
-        found[number].append(lead_id)
-    return found
+        leads[number].append(lead_id)
+    return leads
 
 
-def _known_home(found: tuple[str, str] | None) -> tuple[str | None, str | None]:
-    """Home and owner of the first person behind a key, whom every claim so far was about; none, if no
-    claim ever was.
+def _identified_home(assignment: tuple[str, str] | None) -> tuple[str | None, str | None]:
+    """The home lead and the owner of a visitor's first identity; (None, None) while no event has claimed
+    the visitor for a lead.
     """
-    return (None, None) if found is None or is_anonymous(found[0]) else found
+    return (None, None) if assignment is None or is_anonymous(assignment[0]) else assignment
 
 
 @asynccontextmanager
 async def with_contacts(ports: Ports, settings: Settings) -> AsyncIterator[Ports]:
-    """The same ports, and addresses are looked up, if the settings say so."""
+    """The same ports, with a lookup of addresses if the settings ask for one."""
     by = [kind for kind in IDENTIFY_BY if kind in settings.identify_by.split(",")]
     if not by:
         yield ports

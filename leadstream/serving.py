@@ -19,7 +19,7 @@ from gateway.ports import Append, Ports
 from gateway.server.http_server import HttpServer, within_open_files
 from leadstream.console import Failure
 from leadstream.operations.control_socket import (
-    KafkaThere,
+    KafkaAddress,
     ServerNote,
     remove_note,
     with_control_socket,
@@ -84,10 +84,10 @@ def run_gateway(
             remove_note(settings.data_dir)
 
 
-def _kafka_of(settings: Settings) -> KafkaThere | None:
+def _kafka_of(settings: Settings) -> KafkaAddress | None:
     if settings.kafka is None:
         return None
-    return KafkaThere(settings.kafka, settings.kafka_prefix, settings.kafka_app)
+    return KafkaAddress(settings.kafka, settings.kafka_prefix, settings.kafka_app)
 
 
 async def _run(

@@ -20,12 +20,12 @@ import psycopg
 from gateway.access import Rate
 from gateway.answers import RequestProblem
 from gateway.ports import Append, Ports, Status, Unavailable
+from leadstream.active_models import published_port, shards_port
 from leadstream.console import Failure
 from leadstream.contacts import with_contacts
 from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.experiments_folder import active_experiments
-from leadstream.in_force import published_port, shards_port
 from leadstream.settings import Settings
 from projections.connection import connect
 from projections.migrate import OutdatedError, migrate

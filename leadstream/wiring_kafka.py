@@ -150,7 +150,7 @@ class SharedBacklog:
                     )
                 backlog = await self._lag.measure()
                 recent = restarts(await self._lag.journal(), int(time.time()))
-                return MeasuredBacklog(backlog, recent, await self._lag.standstill(backlog))
+                return MeasuredBacklog(backlog, recent, await self._lag.halt_reason(backlog))
         except (KafkaError, TimeoutError):
             await self.close()
             return None

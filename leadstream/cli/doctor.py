@@ -19,7 +19,7 @@ def doctor(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     for finding in findings(settings_from(data_dir=data_dir, database_url=database_url)):
         failed = failed or finding.health == "fail"
         remedy = f"  {finding.remedy}" if finding.remedy else ""
-        text = f"{finding.what}: {finding.said}.{remedy}".replace("..", ".")
+        text = f"{finding.subject}: {finding.state}.{remedy}".replace("..", ".")
         print_line((f"{finding.health:4}", _COLOURS[finding.health]), f" {text}")
     if failed:
         raise typer.Exit(1)

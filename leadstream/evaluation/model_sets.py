@@ -6,7 +6,7 @@ A replay in such a world says what would be if all of it had held from the first
 
 from typing import NamedTuple
 
-from leadstream.in_force import active_by_shard
+from leadstream.active_models import active_by_shard
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.moment import moment
 from schemas.publications import Publication, publication_records

@@ -1,9 +1,9 @@
 """A web server's access log (combined format) read as page views.
 
-Pure: lines in, events and reasons out. The same line gives the same event id, so importing a log
-twice counts once; the n-th of several identical lines is told apart by its number. The order of the
-file is kept: it is the order in which the server recorded. Whether a user agent is a crawler's, the door
-decides; a request without any is no browser's, and said so here.
+Pure: lines in, events and reasons out. The same line gives the same event id, so that a log which is
+imported twice counts once. Identical lines are numbered, so that each has its own id. The order of the
+file is kept: it is the order in which the server recorded. The door decides whether a user agent is a
+crawler's. A request without a user agent is marked as a bot's here.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _ASSET_ENDINGS = """
     xml rss atom xsl txt
 """
 ASSETS = frozenset(_ASSET_ENDINGS.split())
-"""What a page brings along, and what only machines fetch, by the end of its path."""
+"""Endings of paths that a page loads by itself, or that only machines fetch."""
 
 MALFORMED = "malformed"
 NOT_A_VISIT = "not GET"
@@ -44,7 +44,7 @@ REASONS = (ASSET, NOT_A_VISIT, REDIRECTED, FAILED, TOO_LONG, MALFORMED)
 """Why a line is no page view."""
 
 NO_AGENT = "no user agent"
-"""The bot that sends none."""
+"""The name of a bot that sends no user agent."""
 
 _LONGEST_URL = 2048
 _LONGEST_AGENT = 1024
@@ -61,29 +61,29 @@ class LogLine(NamedTuple):
 
 
 def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> Iterator[LogLine]:
-    """Each line as it stands. `site` (https://www.shop.example) is put before the paths."""
-    repeated = _Repetitions()
+    """Each line that is not blank. `site` (https://www.shop.example) is put before the paths."""
+    repetitions = _Repetitions()
     for number, raw in enumerate(lines, 1):
         text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
         if not text.strip():
             continue
-        found = _LINE.match(text)
-        at = _moment(found["at"]) if found else None
-        if found is None or at is None:
+        line = _LINE.match(text)
+        at = _moment(line["at"]) if line else None
+        if line is None or at is None:
             yield LogLine(number, None, MALFORMED)
             continue
-        path, reason = _visited(found["request"], int(found["status"]))
-        if reason is None and (len(site) + len(path) > _LONGEST_URL or len(found["ip"]) > _LONGEST_IP):
+        path, reason = _visited(line["request"], int(line["status"]))
+        if reason is None and (len(site) + len(path) > _LONGEST_URL or len(line["ip"]) > _LONGEST_IP):
             reason = TOO_LONG
         if reason is not None:
             yield LogLine(number, None, reason)
             continue
-        event_id = repeated.name(text, at)
-        yield LogLine(number, _page_view(found, at, path, event_id, tenant, site))
+        event_id = repetitions.name(text, at)
+        yield LogLine(number, _page_view(line, at, path, event_id, tenant, site))
 
 
 def _visited(request: str, status: int) -> tuple[str, str | None]:
-    """The path that was seen, and why it was not."""
+    """The path, and the reason why it is no page view, if there is one."""
     method, _, rest = request.partition(" ")
     path, _, protocol = rest.rpartition(" ")
     if method != "GET" or not path or not protocol.startswith("HTTP/"):
@@ -101,20 +101,20 @@ def _visited(request: str, status: int) -> tuple[str, str | None]:
     return path, ASSET if dot and ending.lower() in ASSETS else None
 
 
-def _page_view(found: re.Match[str], at: datetime, path: str, event_id: str, tenant: str, site: str) -> Event:
-    agent, referrer = _given(found["agent"]), _given(found["referrer"])
+def _page_view(line: re.Match[str], at: datetime, path: str, event_id: str, tenant: str, site: str) -> Event:
+    agent, referrer = _present(line["agent"]), _present(line["referrer"])
     url = site + path
     return PageViewed(
         event_id=event_id,
         occurred_at=at,
         recorded_at=at,
         tenant=tenant,
-        visitor_id=visitor_of(found["ip"], agent or ""),
+        visitor_id=visitor_of(line["ip"], agent or ""),
         source="web",
         imported=True,
         bot=None if agent else NO_AGENT,
         context=Context(
-            ip=found["ip"],
+            ip=line["ip"],
             user_agent=agent[:_LONGEST_AGENT] if agent else None,
             url=url,
             referrer=referrer if referrer and len(referrer) <= _LONGEST_URL else None,
@@ -125,37 +125,39 @@ def _page_view(found: re.Match[str], at: datetime, path: str, event_id: str, ten
 
 
 def visitor_of(ip: str, user_agent: str) -> str:
-    """Who it was, as far as a log can tell: one browser at one address."""
+    """The visitor id of one browser at one address: a log shows no more."""
     return "log-" + hashlib.sha256(f"{ip}\0{user_agent}".encode()).hexdigest()[:16]
 
 
 def campaign_of(path: str) -> Campaign | None:
     """The utm_* parameters of an address."""
     query = parse_qs(_query(path)) if "utm_" in path else {}
-    told = {field: query[f"utm_{name}"][0][:512] for name, field in _UTM.items() if f"utm_{name}" in query}
-    return Campaign(**told) if told else None
+    parameters = {
+        field: query[f"utm_{name}"][0][:512] for name, field in _UTM.items() if f"utm_{name}" in query
+    }
+    return Campaign(**parameters) if parameters else None
 
 
 _UTM = {"source": "source", "medium": "medium", "campaign": "name", "term": "term", "content": "content"}
 
 
 def _query(path: str) -> str | None:
-    """None of what is no address: `//[x`, and other hosts that no browser asks for."""
+    """None if it is no address: `//[x`, and other hosts that no browser requests."""
     try:
         return urlsplit(path).query
     except ValueError:
         return None
 
 
-def _given(text: str) -> str | None:
+def _present(text: str) -> str | None:
     return None if text in {"", "-"} else text
 
 
 def _moment(text: str) -> datetime | None:
-    found = _TIME.fullmatch(text)
-    if found is None or found[2] not in _MONTHS:
+    match = _TIME.fullmatch(text)
+    if match is None or match[2] not in _MONTHS:
         return None
-    day, month, year, hour, minute, second, sign, off_hours, off_minutes = found.groups()
+    day, month, year, hour, minute, second, sign, off_hours, off_minutes = match.groups()
     offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
     try:
         zone = timezone(-offset if sign == "-" else offset)
@@ -168,8 +170,8 @@ def _moment(text: str) -> datetime | None:
 
 
 class _Repetitions:
-    """How often an identical line was seen. Identical lines bear the same second, so what is days older
-    than the newest line is forgotten.
+    """Counts identical lines. Identical lines have the same second, so lines that are days older than the
+    newest are dropped.
     """
 
     def __init__(self) -> None:

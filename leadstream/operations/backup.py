@@ -1,7 +1,7 @@
 """Backups of a store: its database as of one moment in one file, or a copy of an embedded server's files.
 
-A backup appears whole or not at all, and only its owner may read it: it holds everything that producers sent.
-A restore fills an empty database only, whole or not at all.
+A backup is written completely or not at all. Only its owner may read it: it contains everything that producers
+sent. A restore fills only an empty database, completely or not at all.
 """
 
 import os
@@ -17,27 +17,27 @@ from leadstream.embedded_postgres import VERSION, PostgresUnavailable, copy_serv
 from projections.connection import connect
 
 _DUMP = b"PGDMP"
-"""What a dump of PostgreSQL's custom format begins with."""
+"""The first bytes of a dump in PostgreSQL's custom format."""
 
 
 def dump(database_url: str, to: Path) -> None:
-    """Everything in the database, as of one moment; beside a running server, too. Raises Failure."""
-    with _made_whole(to) as part:
+    """Dumps the whole database as of one moment, also beside a running server. Raises Failure."""
+    with _atomic_output(to) as part:
         part.touch(mode=0o600)
         _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
 
 
 def require_dump(dumped: Path) -> None:
-    """Raises Failure for what `load` cannot read."""
+    """Raises Failure for a file that `load` cannot read."""
     try:
         with dumped.open("rb") as file:
-            found = file.read(len(_DUMP)) == _DUMP
+            is_dump = file.read(len(_DUMP)) == _DUMP
     except OSError:
-        found = False
-    if not found:
+        is_dump = False
+    if not is_dump:
         raise Failure(
             f"{dumped} is no dump: name the file that `leadstream backup` wrote. A directory that `leadstream backup "
-            "--base` wrote is a store as it is: give it to `leadstream serve` as --data-dir."
+            "--base` wrote is a complete store: pass it to `leadstream serve` as --data-dir."
         )
 
 
@@ -51,10 +51,10 @@ def load(database_url: str, dumped: Path) -> None:
 
 
 def copy_files(data_dir: Path, to: Path) -> None:
-    """A data directory with the files of the server that runs in `data_dir`, recovered to one moment when a
-    server starts in it. Raises Failure.
+    """Copies the files of the server that runs in `data_dir` to a new data directory. A server that starts there
+    recovers them to one moment. Raises Failure.
     """
-    with _made_whole(to) as part:
+    with _atomic_output(to) as part:
         part.mkdir(mode=0o700)
         try:
             copy_server(data_dir, part)
@@ -63,11 +63,11 @@ def copy_files(data_dir: Path, to: Path) -> None:
 
 
 @contextmanager
-def _made_whole(to: Path) -> Iterator[Path]:
-    """Made beside it under another name, which it gets at the end."""
+def _atomic_output(to: Path) -> Iterator[Path]:
+    """A path beside `to` under another name, which is renamed to `to` at the end."""
     part = to.resolve().with_name(f".{to.name}.{os.getpid()}")  # PostgreSQL's programs run elsewhere
     if to.exists():
-        raise Failure(f"{to} is there already: name another, so that no backup is overwritten.")
+        raise Failure(f"{to} exists already: name another, so that no backup is overwritten.")
     if not part.parent.is_dir():
         raise Failure(f"{to} cannot be written: there is no directory {part.parent}.")
     try:
@@ -89,20 +89,20 @@ def _refuse_full(database_url: str) -> None:
         ).fetchone()
     if row is not None and row[0]:
         raise Failure(
-            "The database is not empty, and a restore would mix two stores: give a new --data-dir, or the URL of an "
+            "The database is not empty, and a restore would mix two stores: pass a new --data-dir, or the URL of an "
             "empty database."
         )
 
 
 def _run(program: str, database_url: str, *arguments: str) -> None:
-    """One of PostgreSQL's programs on the database; its password is no argument, which others could see."""
-    given = conninfo_to_dict(database_url)
-    password = given.pop("password", None)
+    """Runs one of PostgreSQL's programs on the database. The password is no argument, since others could see it."""
+    conninfo = conninfo_to_dict(database_url)
+    password = conninfo.pop("password", None)
     done = run_program(
         None,
         program,
         *arguments,
-        f"--dbname={make_conninfo('', **given)}",
+        f"--dbname={make_conninfo('', **conninfo)}",
         environment={} if password is None else {"PGPASSWORD": str(password)},
     )
     if done.returncode != 0:

@@ -1,8 +1,8 @@
-"""A running server's inlet for the command line on the same machine, and the note by which it is found.
+"""A running server's control socket for the command line on the same machine, and the note that names it.
 
-The server writes its address and a fresh secret into `server.json` in its data directory, readable by
-its own user alone; whoever can read that may append any record, as they could to the database itself.
-So imports and publications run beside a server. Nobody else gets past the secret.
+The server writes its address and a fresh secret into `server.json` in its data directory. Only its own user
+can read that file. The secret allows a command to append any record, so that imports and publications run
+beside a server. Requests without the secret are rejected.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ NOTE = "server.json"
 MOST_BYTES = 64_000_000
 _SECONDS = 120.0
 _PATIENCE = 60.0
-"""How long a busy server is asked again."""
+"""How long a request to a busy server is repeated."""
 
 _read_records = msgpack.Decoder(list[Outgoing]).decode
 
 
-class KafkaThere(Struct, frozen=True):
-    """Where the server's log is, without what lets one in."""
+class KafkaAddress(Struct, frozen=True):
+    """Where the server's log is, without credentials."""
 
     brokers: str
     prefix: str
@@ -46,12 +46,12 @@ class ServerNote(Struct, frozen=True):
     address: str
     secret: str
     pid: int
-    kafka: KafkaThere | None = None
-    """None: its log is in its database."""
+    kafka: KafkaAddress | None = None
+    """None if its log is in its database."""
 
 
 class ControlSocketError(RuntimeError):
-    """The running server did not take it; the message says why and what to do."""
+    """The running server did not accept the records; the message names the reason and the remedy."""
 
 
 class Answer(NamedTuple):
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
     reason: str
 
 
-def write_note(data_dir: Path, address: str, kafka: KafkaThere | None = None) -> ServerNote:
+def write_note(data_dir: Path, address: str, kafka: KafkaAddress | None = None) -> ServerNote:
     note = ServerNote(address, secrets.token_urlsafe(32), os.getpid(), kafka)
     path = data_dir / NOTE
     draft = data_dir / f".{NOTE}.{note.pid}"
@@ -75,7 +75,7 @@ def remove_note(data_dir: Path) -> None:
 
 
 def running_server(data_dir: Path) -> ServerNote | None:
-    """The server that runs on this data directory, if it answers to its secret."""
+    """The server that runs on this data directory, if it accepts the secret."""
     try:
         note = json.decode((data_dir / NOTE).read_bytes(), type=ServerNote)
     except (OSError, DecodeError):
@@ -88,15 +88,15 @@ def running_server(data_dir: Path) -> ServerNote | None:
 
 
 def append_to(note: ServerNote, records: Sequence[Outgoing]) -> None:
-    """Returns when the server's log has them. A busy server is asked again for a while."""
+    """Returns when the server's log has the records. Requests to a busy server are repeated for a while."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             answer = _post(note, records)
         except (OSError, http.client.HTTPException) as cause:
             raise ControlSocketError(
-                f"The server at {note.address} went away in the middle ({cause}): start it again and repeat "
-                "this command; what it had already is not counted twice."
+                f"The server at {note.address} stopped in the middle ({cause}): start it again and repeat "
+                "this command; records that it had stored already are not counted twice."
             ) from cause
         if answer.status == 200:
             return
@@ -119,14 +119,14 @@ def _post(note: ServerNote, records: Sequence[Outgoing]) -> Answer:
 def with_control_socket(
     app: ASGIApp, secret: str, append: Callable[[Sequence[Outgoing]], Awaitable[None]]
 ) -> ASGIApp:
-    """`app`, and beside it the inlet."""
+    """`app` with the control socket beside it."""
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != PATH:
             await app(scope, receive, send)
             return
         try:
-            answer: Response = await _take(Request(scope, receive), secret, append)
+            answer: Response = await _append_records(Request(scope, receive), secret, append)
         except RequestProblem as problem:
             answer = answer_to(problem)
         await answer(scope, receive, send)
@@ -134,11 +134,11 @@ def with_control_socket(
     return routed
 
 
-async def _take(
+async def _append_records(
     request: Request, secret: str, append: Callable[[Sequence[Outgoing]], Awaitable[None]]
 ) -> Response:
-    given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {secret}".encode()):
+    authorization = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(authorization, f"Bearer {secret}".encode()):
         raise RequestProblem(404, "Not Found")
     if request.method != "POST":
         raise RequestProblem(405, "POST records here")

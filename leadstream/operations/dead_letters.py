@@ -1,6 +1,6 @@
-"""Dead letters for an operator: records that could not be read or applied, to list and to send again.
+"""Lists dead letters (records that could not be read or applied) and sends them again, for an operator.
 
-A retried record goes into `events` again, unchanged or replaced. Nothing is ever deleted here.
+A retried record goes into `events` again, unchanged or replaced. Nothing is deleted here.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def waiting_dead_letters(database_url: str, *, also_retried: bool = False) -> li
 
 
 def all_waiting_dead_letters(database_url: str) -> list[DeadLetterEntry]:
-    """All that were not sent again."""
+    """All dead letters that were not sent again."""
     rows, page = list[DeadLetterEntry](), waiting_dead_letters(database_url)
     while page:
         rows += page
@@ -59,8 +59,8 @@ def location(dead_letter: DeadLetterEntry) -> str:
 def retry(
     store: StoreAccess, chosen: Sequence[DeadLetterEntry], now: datetime, replacement: bytes | None = None
 ) -> tuple[int, list[str]]:
-    """Sends again what can be sent, `replacement` instead of the bytes of a single one: how many, and why each
-    of the others stays.
+    """Sends again the dead letters that can be sent. `replacement` replaces the bytes of a single one. Returns how
+    many were sent, and why each of the others was not.
     """
     sent, problems = list[DeadLetterEntry](), list[str]()
     records = []

@@ -1,7 +1,7 @@
-"""`leadstream doctor`: one line per thing that must be in order, with the remedy where it is not.
+"""`leadstream doctor`: one line per check, with a remedy if the check fails.
 
-It reads and repairs nothing. It starts the embedded PostgreSQL only if no server runs, and stops it
-again. Works beside a running server.
+It only reads and repairs nothing. It starts the embedded PostgreSQL only if no server runs, and stops it
+again. It works beside a running server.
 """
 
 import os
@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 
+from leadstream.active_models import active_by_shard
 from leadstream.console import Failure
 from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
-from leadstream.in_force import active_by_shard
 from leadstream.operations.control_socket import ServerNote, running_server
 from leadstream.operations.finding import Finding, lag_finding
 from leadstream.operations.open_store import as_served
@@ -49,15 +49,15 @@ def findings(settings: Settings) -> Iterator[Finding]:
     except Failure as cause:
         yield Finding("warn", "Settings", str(cause))
     with ExitStack() as closing:
-        found = _database(settings, closing)
-        yield from found.findings
+        database = _database(settings, closing)
+        yield from database.findings
         if settings.kafka is not None:
             from leadstream.operations.doctor_kafka import kafka_findings  # noqa: PLC0415 - most need no Kafka
 
-            yield from kafka_findings(settings, found.url)
-        if found.url is not None:
-            with connect(found.url, autocommit=True) as connection:
-                yield from _store(connection, found.url, settings)
+            yield from kafka_findings(settings, database.url)
+        if database.url is not None:
+            with connect(database.url, autocommit=True) as connection:
+                yield from _store(connection, database.url, settings)
 
 
 def _python() -> Finding:
@@ -65,15 +65,15 @@ def _python() -> Finding:
     if sys.maxsize > 2**32:
         return Finding("ok", "Python", version)
     return Finding(
-        "fail", "Python", f"{version}, 32 bit", "Use a 64-bit Python: PostgreSQL comes for that only."
+        "fail", "Python", f"{version}, 32 bit", "Use a 64-bit Python: PostgreSQL is packaged for that only."
     )
 
 
 def _settings() -> Iterator[Finding]:
-    strays = unknown_variables()
-    for stray in strays:
-        yield Finding("warn", "Settings", stray)
-    if not strays:
+    unknown = unknown_variables()
+    for problem in unknown:
+        yield Finding("warn", "Settings", problem)
+    if not unknown:
         yield Finding("ok", "Settings", "every LEADSTREAM_* variable is known")
 
 
@@ -87,12 +87,14 @@ def _time_zones() -> Finding:
             "the database of time zones is missing",
             "Install the Python package tzdata.",
         )
-    return Finding("ok", "Time zones", "the database of time zones is there")
+    return Finding("ok", "Time zones", "the database of time zones is installed")
 
 
 def _data_directory(path: Path) -> Finding:
     if not path.exists() and os.access(_existing(path), os.W_OK):
-        return Finding("warn", "Data directory", f"{path} does not exist yet", "`leadstream serve` makes it.")
+        return Finding(
+            "warn", "Data directory", f"{path} does not exist yet", "`leadstream serve` creates it."
+        )
     try:
         probe = path / ".doctor"
         probe.touch()
@@ -109,28 +111,28 @@ def _data_directory(path: Path) -> Finding:
 
 def _disk(path: Path) -> Finding:
     free = shutil.disk_usage(_existing(path)).free
-    said = f"{free / GIGABYTE:.1f} GB free"
+    state = f"{free / GIGABYTE:.1f} GB free"
     if free < FULL_DISK:
         return Finding(
-            "fail", "Disk", said, "Make room: an event takes about 4 kB, and PostgreSQL stops when full."
+            "fail", "Disk", state, "Make room: an event takes about 4 kB, and PostgreSQL stops when full."
         )
     if free < LOW_DISK:
-        return Finding("warn", "Disk", said, "Make room soon: a million events take about 1.5 GB.")
-    return Finding("ok", "Disk", said)
+        return Finding("warn", "Disk", state, "Make room soon: a million events take about 1.5 GB.")
+    return Finding("ok", "Disk", state)
 
 
 def _existing(path: Path) -> Path:
-    """The directory, or the nearest one above it that is there."""
+    """The directory, or the nearest existing one above it."""
     return next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
 
 
-class _Found(NamedTuple):
+class _DatabaseCheck(NamedTuple):
     url: str | None
     findings: list[Finding]
 
 
-def _database(settings: Settings, closing: ExitStack) -> _Found:
-    """The database, started if need be and stopped on closing."""
+def _database(settings: Settings, closing: ExitStack) -> _DatabaseCheck:
+    """Checks the database. It starts the embedded one if necessary, and `closing` stops it."""
     note = running_server(settings.data_dir)
     server = (
         _server(note) if note else [Finding("ok", "Server", f"none runs on {settings.data_dir.resolve()}")]
@@ -141,21 +143,21 @@ def _database(settings: Settings, closing: ExitStack) -> _Found:
     try:
         running = find_postgres(settings.data_dir)
     except PostgresUnavailable as cause:
-        return _Found(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
+        return _DatabaseCheck(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     if running is not None:
         return _connected(running, server, "See the file postgres/log in the data directory.")
     if not (settings.data_dir / "postgres").exists():
-        return _Found(
+        return _DatabaseCheck(
             None,
             [
                 *server,
-                Finding("warn", "PostgreSQL", "there is no database yet", "`leadstream serve` makes it."),
+                Finding("warn", "PostgreSQL", "there is no database yet", "`leadstream serve` creates it."),
             ],
         )
     try:
         url = start_postgres(settings.data_dir)
     except PostgresUnavailable as cause:
-        return _Found(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
+        return _DatabaseCheck(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     closing.callback(stop_postgres, settings.data_dir)
     return _connected(url, server, "See the file postgres/log in the data directory.")
 
@@ -169,26 +171,31 @@ def _server(note: ServerNote) -> list[Finding]:
     if status.get("ready"):
         return [runs]
     if note.kafka is not None:
-        return [runs, Finding("warn", "Scoring", f"waits: {status.get('reason')}", "Ask again in a moment.")]
+        return [
+            runs,
+            Finding("warn", "Scoring", f"waits: {status.get('reason')}", "Run this again in a moment."),
+        ]
     return [
         runs,
         Finding(
             "fail",
             "Scoring",
-            f"stands still: {status.get('reason')}",
-            "Events are still taken. If a record is named, `leadstream skip TOPIC PARTITION POSITION --reason WHY` "
-            "passes over it; else see the server's log.",
+            f"halted: {status.get('reason')}",
+            "Events are still accepted. If a record is named, `leadstream skip TOPIC PARTITION POSITION --reason WHY` "
+            "skips it; else see the server's log.",
         ),
     ]
 
 
-def _connected(url: str, before: list[Finding], remedy: str) -> _Found:
+def _connected(url: str, before: list[Finding], remedy: str) -> _DatabaseCheck:
     try:
         with connect(url) as connection:
             row = connection.execute("show server_version").fetchone()
     except psycopg.OperationalError as cause:
-        return _Found(None, [*before, Finding("fail", "PostgreSQL", " ".join(str(cause).split()), remedy)])
-    return _Found(url, [*before, Finding("ok", "PostgreSQL", f"{row[0] if row else '?'} answers")])
+        return _DatabaseCheck(
+            None, [*before, Finding("fail", "PostgreSQL", " ".join(str(cause).split()), remedy)]
+        )
+    return _DatabaseCheck(url, [*before, Finding("ok", "PostgreSQL", f"{row[0] if row else '?'} answers")])
 
 
 def _store(connection: psycopg.Connection[Any], url: str, settings: Settings) -> Iterator[Finding]:
@@ -197,17 +204,17 @@ def _store(connection: psycopg.Connection[Any], url: str, settings: Settings) ->
         if not _has(connection, "public.format"):
             return
     elif not _has(connection, "public.log_source"):
-        yield Finding("warn", "Read models", "are not there yet", "`leadstream project` makes them.")
+        yield Finding("warn", "Read models", "do not exist yet", "`leadstream project` creates them.")
         return
     try:
         check_current(url)
     except OutdatedError as cause:
         yield Finding("fail", "Read models", str(cause))
         return
-    yield Finding("ok", "Read models", "have the newest shape")
+    yield Finding("ok", "Read models", "have the newest schema")
     if settings.kafka is None:
         yield _projection(connection)
-    yield from _letters(connection)
+    yield from _dead_letters(connection)
     yield from _models(url)
 
 
@@ -226,17 +233,17 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
         )
         return
     if not _has(connection, "public.format"):
-        yield Finding("warn", "Log", "is not there yet", "`leadstream serve` makes it.")
+        yield Finding("warn", "Log", "does not exist yet", "`leadstream serve` creates it.")
         return
     partitions, heads = log.partitions_of(connection), log.heads(connection)
-    wanted = settings.partitions if "partitions" in settings.model_fields_set else partitions
-    if wanted == partitions:
+    configured = settings.partitions if "partitions" in settings.model_fields_set else partitions
+    if configured == partitions:
         yield Finding("ok", "Log", f"{sum(heads.values()):,} records in {partitions} partitions")
     else:
         yield Finding(
             "fail",
             "Log",
-            f"has {partitions} partitions, LEADSTREAM_PARTITIONS says {wanted}",
+            f"has {partitions} partitions, LEADSTREAM_PARTITIONS is {configured}",
             f"Set LEADSTREAM_PARTITIONS={partitions}: the number is fixed from the first start.",
         )
     checkpoints = log.checkpoints(connection)
@@ -252,9 +259,9 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
             "records not folded yet",
             "`leadstream serve` folds them; see its log if not.",
         )
-    waiting = log.skips(connection)
-    if waiting:
-        yield Finding("ok", "Skips", f"{len(waiting)} records were asked to be skipped")
+    skips = log.skips(connection)
+    if skips:
+        yield Finding("ok", "Skips", f"{len(skips)} records are marked to be skipped")
 
 
 def _projection(connection: psycopg.Connection[Any]) -> Finding:
@@ -269,11 +276,11 @@ def _projection(connection: psycopg.Connection[Any]) -> Finding:
         "Projection",
         rows[0] if rows else 0,
         "records not projected yet",
-        "If it stays: `leadstream rebuild`.",
+        "If it does not shrink: `leadstream rebuild`.",
     )
 
 
-def _letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
+def _dead_letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     row = connection.execute(
         """select count(*) from live.dead_letters d where not exists (select from public.retried_letters r
            where (r.topic, r.partition, r.position) = (d.topic, d.partition, d.position))"""
@@ -292,17 +299,17 @@ def _models(url: str) -> Iterator[Finding]:
         yield Finding("fail", "State", str(cause))
         return
     for name, text in built_in_models().items():
-        held = {state.models.get(EVERY_TENANT, {}).get(name) for state in states}
-        texts = {active.text if active else None for active in held}
-        if len(held) > 1:
+        versions = {state.models.get(EVERY_TENANT, {}).get(name) for state in states}
+        texts = {active.text if active else None for active in versions}
+        if len(versions) > 1:
             yield Finding(
-                "warn", f"Model {name}", "is being published: shards differ", "Ask again in a moment."
+                "warn", f"Model {name}", "is being published: shards differ", "Run this again in a moment."
             )
         elif texts == {None} or not states:
             yield Finding(
-                "warn", f"Model {name}", "is not published", f"`leadstream publish {name}` puts it in force."
+                "warn", f"Model {name}", "is not published", f"`leadstream publish {name}` publishes it."
             )
-        elif texts != {text} and all(active.version == 1 for active in held if active):
+        elif texts != {text} and all(active.version == 1 for active in versions if active):
             yield Finding(
                 "warn",
                 f"Model {name}",
@@ -311,5 +318,5 @@ def _models(url: str) -> Iterator[Finding]:
             )
         else:
             yield Finding(
-                "ok", f"Model {name}", f"version {max(active.version for active in held if active)}"
+                "ok", f"Model {name}", f"version {max(active.version for active in versions if active)}"
             )

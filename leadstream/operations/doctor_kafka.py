@@ -1,6 +1,6 @@
-"""What the doctor looks at in Kafka: brokers, topics, who is at work, and how far behind that is.
+"""The doctor's checks of Kafka: brokers, topics, running workers and projections, and their lag.
 
-It only asks, and waits a few seconds at most.
+It only reads, and waits a few seconds at most.
 """
 
 import asyncio
@@ -26,26 +26,24 @@ from streams.kafka.journal import RECENT_SECONDS, JournalNote
 from streams.kafka.topics import check_topics
 
 _PAGE_SECONDS = 5
-
-
 MANY_STARTS = 3
-"""More of one process, of late: it ends again and again."""
+"""With more recent starts than these, a process crashes repeatedly."""
 FORGOTTEN_SECONDS = 86_400
-"""After so long a pause is that of a process which nobody started again."""
+"""A longer pause belongs to a process that was removed and not started again."""
 
 
 class _Page(Struct):
-    """Of a worker's or projection's page, what is asked for here."""
+    """The part of a worker's or projection's page that the doctor reads."""
 
     reason: str | None = None
 
 
 def kafka_findings(settings: Settings, database_url: str | None) -> Iterator[Finding]:
-    async def found() -> list[Finding]:
+    async def collected() -> list[Finding]:
         return [finding async for finding in _findings(settings, database_url)]
 
     yield _codecs()
-    yield from asyncio.run(found())
+    yield from asyncio.run(collected())
     yield from _worker_here(settings)
     yield from _projection_here(settings)
 
@@ -55,7 +53,7 @@ def _codecs() -> Finding:
         return Finding(
             "fail",
             "Codecs",
-            f"{', '.join(missing)} cannot be read, which Kafka's producers use",
+            f"{', '.join(missing)} cannot be read, and Kafka's producers use them",
             f"Run `pip install '{INSTALL}'`, and start workers and projections again.",
         )
     return Finding("ok", "Codecs", f"{', '.join(CODECS.values())} can be read")
@@ -66,14 +64,14 @@ async def _findings(settings: Settings, database_url: str | None) -> AsyncIterat
     partitions = settings.partitions if "partitions" in settings.model_fields_set else None
     try:
         problems = await check_topics(cluster, partitions=partitions)
-    except KafkaUnavailable as away:
-        yield Finding("fail", "Kafka", str(away).rstrip("."))
+    except KafkaUnavailable as cause:
+        yield Finding("fail", "Kafka", str(cause).rstrip("."))
         return
     except (KafkaError, TimeoutError) as cause:
         yield Finding(
             "fail",
             "Kafka",
-            f"{cluster.brokers} does not let us in ({cause!r})",
+            f"{cluster.brokers} refused the connection ({cause!r})",
             "Check LEADSTREAM_KAFKA_SECURITY, LEADSTREAM_KAFKA_USERNAME and LEADSTREAM_KAFKA_PASSWORD.",
         )
         return
@@ -85,29 +83,29 @@ async def _findings(settings: Settings, database_url: str | None) -> AsyncIterat
     try:
         async with lag_of(cluster, SOURCES, database_url or "") as lag:
             if not problems:
-                yield Finding(
-                    "ok", "Topics", f"are as they should be, {await lag.partitions()} partitions each"
-                )
-            async for finding in _at_work(settings, lag, asked_database=database_url is not None):
+                yield Finding("ok", "Topics", f"are correct, {await lag.partitions()} partitions each")
+            async for finding in _progress(settings, lag, with_database=database_url is not None):
                 yield finding
             if database_url is not None:
                 yield _source(database_url, KafkaSource(await lag.cluster_id(), cluster.prefix, cluster.app))
     except (KafkaError, TimeoutError) as cause:
-        yield Finding("fail", "Kafka", f"stopped answering ({cause!r})", "Ask again; see the broker's log.")
+        yield Finding(
+            "fail", "Kafka", f"stopped answering ({cause!r})", "Run this again; see the broker's log."
+        )
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> AsyncIterator[Finding]:
+async def _progress(settings: Settings, lag: Lag, *, with_database: bool) -> AsyncIterator[Finding]:
     cluster = settings.cluster
     yield _group(
         "Workers",
         cluster.group,
         await lag.workers(),
-        "Start `leadstream worker`. If it runs: its log says why it is no member; one that fails ends and is started "
-        "again by its supervisor, and `leadstream skip` passes over a record that no fold survives.",
+        "Start `leadstream worker`. If it runs: its log says why it is no member. A worker that fails ends, and its "
+        "supervisor starts it again; `leadstream skip` skips a record that makes every worker fail.",
     )
     backlog = await lag.measure()
     for stage, left in backlog.stages.items():
@@ -132,99 +130,101 @@ async def _at_work(settings: Settings, lag: Lag, *, asked_database: bool) -> Asy
             "positions not projected yet",
             "If it grows: see its log.",
         )
-    elif asked_database:
-        yield Finding("fail", "Projection", backlog.unknown or "is not known")
+    elif with_database:
+        yield Finding("fail", "Projection", backlog.unknown or "its lag is unknown")
     for stage, left in backlog.unowned.items():
         if left:
             yield Finding(
                 "warn",
                 f"Partitions of {stage}",
-                f"{left:,} positions wait where nobody reads",
-                "Ask again in a moment; if it stays: start more workers (or projections).",
+                f"{left:,} positions wait in partitions that no process owns",
+                "Run this again in a moment; if it persists: start more workers (or projections).",
             )
     for finding in journal_findings(await lag.journal(), int(time.time())):
         yield finding
 
 
 def journal_findings(notes: Sequence[JournalNote], now: int) -> Iterator[Finding]:
-    """Processes that end again and again, and projections that wait: nothing else would show either."""
+    """Processes that crash repeatedly, and processes that pause: no other check shows either."""
     by_name: defaultdict[tuple[str, str], list[JournalNote]] = defaultdict(list)
     for note in notes:
         by_name[note.process, note.name].append(note)
-    for (process, name), kept in sorted(by_name.items()):
-        starts = sum(note.happened == "started" and note.at > now - RECENT_SECONDS for note in kept)
-        ends = [note for note in kept if note.happened in {"ended", "fenced"}]
+    for (process, name), history in sorted(by_name.items()):
+        starts = sum(note.happened == "started" and note.at > now - RECENT_SECONDS for note in history)
+        ends = [note for note in history if note.happened in {"ended", "fenced"}]
         why = f"; it ended: {ends[-1].why.rstrip('.')}" if ends else ""
-        last = kept[-1]
+        last = history[-1]
         if starts > MANY_STARTS:
             yield Finding(
                 "fail",
                 f"{process.capitalize()} {name}",
                 f"was started {starts} times within {span(RECENT_SECONDS)}, last {span(now - last.at)} ago{why}",
-                "Its log says why. `leadstream skip` passes over a record that no fold survives; a worker that is shut "
-                "out has another one's LEADSTREAM_WORKER_ID.",
+                "Its log says why. `leadstream skip` skips a record that makes every worker fail. If another worker "
+                "took over, two of them have the same LEADSTREAM_WORKER_ID.",
             )
         elif last.happened == "paused" and last.at > now - FORGOTTEN_SECONDS:
             yield Finding(
                 "fail",
                 f"{process.capitalize()} {name}",
                 f"has paused for {span(now - last.at)}: {last.why.rstrip('.')}",
-                "It goes on by itself once that is there again. If it was ended meanwhile, start it again.",
+                "It continues by itself once that is available again. If it has ended since, start it again.",
             )
 
 
-def _group(what: str, name: str, group: ConsumerGroup, remedy: str) -> Finding:
+def _group(subject: str, name: str, group: ConsumerGroup, remedy: str) -> Finding:
     if not group.members:
-        return Finding("fail", what, f"nobody is in the group {name}", remedy)
+        return Finding("fail", subject, f"the group {name} has no members", remedy)
     count = f"{len(group.members)} in the group {name}"
-    who = ", ".join(sorted({member.host for member in group.members}))
+    hosts = ", ".join(sorted({member.host for member in group.members}))
     if group.state != "Stable":
-        return Finding("warn", what, f"{count} ({who}), sharing out partitions", "Ask again in a moment.")
-    return Finding("ok", what, f"{count} ({who})")
+        return Finding(
+            "warn", subject, f"{count} ({hosts}), assigning partitions", "Run this again in a moment."
+        )
+    return Finding("ok", subject, f"{count} ({hosts})")
 
 
-def _source(database_url: str, asked: KafkaSource) -> Finding:
+def _source(database_url: str, configured: KafkaSource) -> Finding:
     with connect(database_url) as connection:
         bound = bound_source(connection)
     if bound is None:
-        return Finding("warn", "Read models", "follow no log yet", "`leadstream project` makes them.")
-    if bound == asked:
+        return Finding("warn", "Read models", "follow no log yet", "`leadstream project` creates them.")
+    if bound == configured:
         return Finding("ok", "Read models", f"follow this cluster ({bound.cluster_id})")
     return Finding(
         "fail",
         "Read models",
         f"follow the cluster {bound.cluster_id}, prefix {bound.prefix!r}, app {bound.app!r}; this is "
-        f"{asked.cluster_id}, prefix {asked.prefix!r}, app {asked.app!r}",
+        f"{configured.cluster_id}, prefix {configured.prefix!r}, app {configured.app!r}",
         "Set LEADSTREAM_KAFKA, LEADSTREAM_KAFKA_PREFIX and LEADSTREAM_KAFKA_APP back, or LEADSTREAM_DATABASE_URL to "
         "another database.",
     )
 
 
 def _worker_here(settings: Settings) -> Iterator[Finding]:
-    """What a worker on this machine says of itself, if there is one."""
+    """The status of a worker on this machine, if one runs."""
     page = f"{settings.address.rpartition(':')[0]}:{settings.worker_port}/tables.json"
-    if (told := _told(page)) is not None:
-        if told.reason is None:
+    if (status := _status(page)) is not None:
+        if status.reason is None:
             yield Finding("ok", "Worker here", f"is ready ({page})")
         else:
-            yield Finding("warn", "Worker here", told.reason, f"{page} shows how far it is.")
+            yield Finding("warn", "Worker here", status.reason, f"{page} shows its progress.")
 
 
 def _projection_here(settings: Settings) -> Iterator[Finding]:
     page = f"{settings.address.rpartition(':')[0]}:{settings.projection_port}/ready"
-    if settings.projection_port and (told := _told(page)) is not None:
-        if told.reason is None:
-            yield Finding("ok", "Projection here", f"goes on ({page})")
+    if settings.projection_port and (status := _status(page)) is not None:
+        if status.reason is None:
+            yield Finding("ok", "Projection here", f"runs ({page})")
         else:
             yield Finding(
                 "fail",
                 "Projection here",
-                f"is paused: {told.reason.rstrip('.')}",
-                "It goes on by itself once that is there again.",
+                f"is paused: {status.reason.rstrip('.')}",
+                "It continues by itself once that is available again.",
             )
 
 
-def _told(page: str) -> _Page | None:
+def _status(page: str) -> _Page | None:
     try:
         with urlopen(page, timeout=_PAGE_SECONDS) as answer:  # noqa: S310 - our own process, http only
             return json.decode(answer.read(), type=_Page)

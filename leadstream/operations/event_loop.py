@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 class Loop:
-    """Runs what it is given, one after the other as its callers wait, and what that leaves behind between."""
+    """Runs coroutines one at a time while their callers wait, and background tasks in between."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True)
         self._thread.start()
 
-    def run(self, todo: Awaitable[T]) -> T:
-        """Its result, or what it raised. Interrupted, it is cancelled."""
-        future = asyncio.run_coroutine_threadsafe(_awaited(todo), self._loop)
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """The result of the awaitable, or the error that it raised. An interrupt cancels it."""
+        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop)
         try:
             return future.result()
         except BaseException:
@@ -32,8 +32,8 @@ class Loop:
         self._loop.close()
 
 
-async def _awaited(todo: Awaitable[T]) -> T:
-    return await todo
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""A lead explained in plain words, as lines for a terminal: who, each score line by line, what changed it.
+"""A lead explained as lines for a terminal: a summary, each score line by line, and the latest changes.
 
-Pure: from rows of the read models to text. It repeats what was said and adds up nothing of its own, so
-that a reader can check every sum. Texts of users are data here: who prints them escapes them.
+Pure: from rows of the read models to text. It shows recorded points and computes no total of its own, so
+that a reader can check every sum. It does not escape texts of users: the caller that prints them does.
 """
 
 import re
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 ABOUT_LENGTH = 100
 WORDING = ("text", "subject")
-"""Where an event keeps its words."""
+"""The fields of an event that contain its text."""
 IDENTITIES_SHOWN = 6
 _POINTS = re.compile(r"-?[\d.]+ points?")
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -38,9 +38,9 @@ class Score(NamedTuple):
 
     lines: Sequence[BreakdownLine]
     nothing_for: Sequence[str] = ()
-    """Rules that give nothing."""
+    """Rules that give no points."""
     as_of: datetime | None = None
-    """When its evidence is of, if that is not now."""
+    """The moment of its evidence, if that is not now."""
 
 
 class Cause(NamedTuple):
@@ -49,11 +49,11 @@ class Cause(NamedTuple):
     at: datetime
     why: str
     changes: Sequence[Row]
-    """Of the ledger."""
+    """Entries of the ledger."""
     stages: Sequence[Row] = ()
     bands: Sequence[Row] = ()
     by_time: bool = False
-    """Nothing happened but that time passed."""
+    """No event caused it: only time passed."""
 
 
 class Clock(NamedTuple):
@@ -75,37 +75,37 @@ class Clock(NamedTuple):
         raise AssertionError(seconds)
 
 
-# Who
+# The lead
 
 
-def who(
+def lead_summary(
     lead: Row, stages: Sequence[Row], identities: Sequence[Row], clock: Clock, *, past: bool
 ) -> Iterator[str]:
-    """`stages` are those entered by the moment asked for, in order; `past`: it is not now."""
-    name = lead["name"] or ("somebody" if lead["identified"] else "an anonymous visitor")
+    """`stages` are those that the lead entered up to the requested moment, in order. `past`: that moment is not now."""
+    name = lead["name"] or ("a lead without a name" if lead["identified"] else "an anonymous visitor")
     yield f"{name} ({lead['lead_id']})"
-    reached = [lead[field] for field in ("phone", "email", "company") if lead[field]]
-    if reached:
-        yield "  " + ", ".join(reached)
+    contact = [lead[field] for field in ("phone", "email", "company") if lead[field]]
+    if contact:
+        yield "  " + ", ".join(contact)
     if stages:
-        now = stages[-1]
-        yield f"  Stage: {now['stage']} since {clock.date(now['at'])} ({now['reason']})"
+        current = stages[-1]
+        yield f"  Stage: {current['stage']} since {clock.date(current['at'])} ({current['reason']})"
     else:
         yield "  Stage: new"
     if lead["assigned_to"]:
-        yield f"  In the care of {lead['assigned_to']}"
-    yield f"  First heard of {clock.date(lead['created_at'])} ({clock.ago(lead['created_at'])})"
+        yield f"  Assigned to {lead['assigned_to']}"
+    yield f"  First seen {clock.date(lead['created_at'])} ({clock.ago(lead['created_at'])})"
     last = lead["last_interaction_at"]
     if not past:
         yield f"  Last active {clock.date(last)} ({clock.ago(last)})" if last else "  Never active"
     if identities:
-        known = [named(each["identity"]) for each in identities[:IDENTITIES_SHOWN]]
-        more = len(identities) - len(known)
-        yield "  Known as " + ", ".join(known) + (f" and {more} more" if more else "")
+        names = [named(each["identity"]) for each in identities[:IDENTITIES_SHOWN]]
+        more = len(identities) - len(names)
+        yield "  Known as " + ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def named(identity: str) -> str:
-    """The key behind which somebody is: visitor w-1, lead L."""
+    """The key of an identity in words: visitor w-1, lead L."""
     key, _ = key_of_identity(identity)
     _, kind, name = key.split("/", 2)
     return f"{'visitor' if kind == 'v' else 'lead'} {name}"
@@ -115,7 +115,7 @@ def named(identity: str) -> str:
 
 
 def breakdown(score: Score, clock: Clock) -> Iterator[str]:
-    """The score and its lines, by group; they add up to it."""
+    """The score and its lines, by group. The lines add up to the score."""
     as_of = f" (as of {clock.date(score.as_of)})" if score.as_of else ""
     yield f"{score.model}: {number(score.total)}{_in_bands(score.bands)}{as_of}"
     if not score.lines:
@@ -124,24 +124,24 @@ def breakdown(score: Score, clock: Clock) -> Iterator[str]:
     labels = [label(line) for line in score.lines]
     width = max(map(len, labels), default=0)
     points = [signed(line.points) for line in score.lines]
-    room = max(map(len, points), default=0)
+    points_width = max(map(len, points), default=0)
     group = None
-    for line, name, given in zip(score.lines, labels, points, strict=True):
+    for line, name, line_points in zip(score.lines, labels, points, strict=True):
         if line.group and line.group != group:
             yield f"  {line.group}"
         group = line.group
         indented = f"    {name}" if line.group else f"  {name}"
-        yield f"{indented:{4 + width}}  {given:>{room}}  {line.evidence}".rstrip()
+        yield f"{indented:{4 + width}}  {line_points:>{points_width}}  {line.evidence}".rstrip()
     if score.nothing_for:
         yield "  no points for: " + ", ".join(score.nothing_for)
 
 
 def _in_bands(bands: Mapping[str, str | None]) -> str:
-    """, hot; several sets of bands name themselves: , grade B+, temperature hot"""
-    reached = {scale: band for scale, band in bands.items() if band is not None}
+    """The bands as a suffix: `, hot`; with names if there are several sets: `, grade B+, temperature hot`."""
+    current = {scale: band for scale, band in bands.items() if band is not None}
     if len(bands) <= 1:
-        return "".join(f", {band}" for band in reached.values())
-    return "".join(f", {scale} {band}" for scale, band in reached.items())
+        return "".join(f", {band}" for band in current.values())
+    return "".join(f", {scale} {band}" for scale, band in current.items())
 
 
 def label(line: BreakdownLine) -> str:
@@ -156,7 +156,7 @@ def _kind(kind: str) -> str:
 
 
 def evidence(text: str, rule: str) -> str:
-    """Without what stands beside it: the rule's name, and points that are given but once."""
+    """The evidence without what the line shows already: the rule's name, and points that a rule gives once."""
     plain = text.removeprefix(f"{rule}: ")
     return "" if _POINTS.fullmatch(plain) else plain
 
@@ -171,7 +171,7 @@ def history(causes: Iterable[Cause], clock: Clock) -> Iterator[str]:
         for entry in cause.changes:
             bands = [each for each in cause.bands if each["model"] == entry["model"]]
             if not entry["lines"] and all(each["previous"] is None for each in bands):
-                continue  # the model saw the lead for the first time, and knows nothing of it
+                continue  # the model saw the lead for the first time, and no rule applied
             now_in = [
                 f"now {each['band']}" if each["band"] else f"no longer {each['previous']}" for each in bands
             ]
@@ -179,31 +179,31 @@ def history(causes: Iterable[Cause], clock: Clock) -> Iterator[str]:
                 f"{label(BreakdownLine(group, rule, kind, Decimal(0)))} {signed(Decimal(str(points)))}"
                 for group, rule, kind, points in entry["lines"]
             ]
-            told = ", ".join([*lines, *now_in])
-            yield f"  {entry['model']} {number(entry['previous'])} -> {number(entry['total'])}: {told}"
+            details = ", ".join([*lines, *now_in])
+            yield f"  {entry['model']} {number(entry['previous'])} -> {number(entry['total'])}: {details}"
         for stage in cause.stages:
             yield f"  stage {stage['previous']} -> {stage['stage']}: {stage['reason']}"
 
 
-def gathered(causes: Iterable[Cause], clock: Clock) -> Iterator[Cause]:
-    """With what time alone did between two acts told as one change; the latest first, as they came."""
+def with_time_merged(causes: Iterable[Cause], clock: Clock) -> Iterator[Cause]:
+    """The causes in the same order, with consecutive changes by time alone merged into one."""
     for by_time, several in groupby(causes, key=lambda cause: cause.by_time):
         if by_time:
-            yield _gathered(list(several), clock)
+            yield _merged(list(several), clock)
         else:
             yield from several
 
 
-def _gathered(causes: Sequence[Cause], clock: Clock) -> Cause:
+def _merged(causes: Sequence[Cause], clock: Clock) -> Cause:
     latest, first = causes[0], causes[-1]
     if len(causes) == 1:
         return latest
     changes: dict[str, dict[str, Any]] = {}
     for cause in causes:
         for entry in cause.changes:
-            told = changes.setdefault(entry["model"], {**entry, "lines": []})
-            told["previous"] = entry["previous"]
-            told["lines"] = _summed([*entry["lines"], *told["lines"]])
+            merged = changes.setdefault(entry["model"], {**entry, "lines": []})
+            merged["previous"] = entry["previous"]
+            merged["lines"] = _summed([*entry["lines"], *merged["lines"]])
     bands: dict[tuple[str, str], dict[str, Any]] = {}
     for each in (each for cause in causes for each in cause.bands):
         bands.setdefault((each["model"], each["scale"]), dict(each))["previous"] = each["previous"]
@@ -216,7 +216,7 @@ def _gathered(causes: Sequence[Cause], clock: Clock) -> Cause:
 
 
 def _summed(lines: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Ledger lines, one of each name, without those that cancel out."""
+    """Ledger lines, summed by name, without those that cancel out."""
     sums: dict[tuple[Any, ...], Decimal] = {}
     for *name, points in lines:
         sums[tuple(name)] = sums.get(tuple(name), Decimal(0)) + Decimal(str(points))
@@ -235,14 +235,16 @@ def why(caused_by: str, event: Row | None, entry: Row, clock: Clock) -> str:
             return "Time passed"
         case "model":
             tenant, name, version = what.rsplit(":", 2)
-            gone = entry["model"] == name and not entry["bands"] and not entry["total"]
-            return f"Model {name}, version {version}, was {'retired' if gone else 'published'}{_for(tenant)}"
+            retired = entry["model"] == name and not entry["bands"] and not entry["total"]
+            return (
+                f"Model {name}, version {version}, was {'retired' if retired else 'published'}{_for(tenant)}"
+            )
         case "settings":
             tenant, version = what.rsplit(":", 1)
             return f"Settings, version {version}, were published{_for(tenant)}"
         case "attached" | "detached":
-            mine = named(what.rsplit(":", 1)[0])
-            return f"What {mine} did {'came to' if kind == 'attached' else 'went away from'} this lead"
+            identity = named(what.rsplit(":", 1)[0])
+            return f"The events of {identity} were {'added to' if kind == 'attached' else 'removed from'} this lead"
         case "redirect":
             return f"A merge was made or undone ({what})"
         case _:
@@ -263,22 +265,22 @@ def _event(event: Row, at: datetime, clock: Clock) -> str:
 
 
 def _about(event: Row) -> str:
-    """What it was about: its words, else its page, else what it told of the lead or of itself."""
+    """What the event is about: its text, else its page, else its other details."""
     details: Mapping[str, Any] = event["details"] or {}
-    found = next((details[name] for name in WORDING if details.get(name)), None)
-    return str(event["title"] or found or event["url"] or _properties(details))
+    text = next((details[name] for name in WORDING if details.get(name)), None)
+    return str(event["title"] or text or event["url"] or _properties(details))
 
 
 def _properties(details: Mapping[str, Any]) -> str:
-    """Phone +971..., budget 2000000; ids say nothing to people."""
-    told = []
+    """Phone +971..., budget 2000000; without ids, which mean nothing to a reader."""
+    texts = []
     for name, value in details.items():
         if isinstance(value, dict):
-            told.append(_properties(value))
+            texts.append(_properties(value))
         elif value not in (None, "", []) and not name.endswith("_id"):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            told.append(f"{name.replace('_', ' ')} {shown}")
-    return ", ".join(filter(None, told))
+            texts.append(f"{name.replace('_', ' ')} {shown}")
+    return ", ".join(filter(None, texts))
 
 
 def shortened(text: str) -> str:

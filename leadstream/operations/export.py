@@ -1,7 +1,7 @@
-"""The events of a log as lines that `import events` takes, in either mode.
+"""Exports the events of a log as lines that `import events` reads, with either kind of log.
 
-What producers sent, in the order of its recording; a key's own order is kept. Reads one moment of the
-archive, beside a running server, in bounded memory.
+It writes what producers sent, in the order of recording; the order within a key is kept. It reads one moment of
+the archive, also beside a running server, in bounded memory.
 """
 
 import gzip
@@ -28,14 +28,14 @@ class Stored(NamedTuple):
     key: str
     value: bytes
     recorded_at: datetime
-    """Of what cannot be read, long ago."""
+    """Long ago, for a record that cannot be read."""
     readable: bool
 
 
 class ExportCounts(NamedTuple):
     events: int
     left_out: int
-    """What cannot be read; it is a dead letter."""
+    """How many records cannot be read. They are dead letters."""
 
 
 class _Recorded(Struct):
@@ -46,7 +46,7 @@ _read = json.Decoder(_Recorded).decode
 
 
 def write_events(database_url: str, write: Callable[[bytes], object]) -> ExportCounts:
-    """Every event as one line of JSON, with the time of its recording."""
+    """Writes every event as one line of JSON, with the time of its recording."""
     events = left_out = 0
     with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -78,18 +78,18 @@ def stored(connection: Connection, query: LiteralString, partition: int) -> Iter
 
 
 def as_stored(key: str, value: bytes) -> Stored:
-    """A record of the archive, and when it was recorded."""
+    """A record of the archive, with the time of its recording."""
     try:
-        found = _read(value).recorded_at
+        recorded_at = _read(value).recorded_at
     except DecodeError:
         return Stored(key, value, _LONG_AGO, readable=False)
-    if found is None or found.tzinfo is None:
-        return Stored(key, value, _LONG_AGO, readable=found is None)
-    return Stored(key, value, found, readable=True)
+    if recorded_at is None or recorded_at.tzinfo is None:
+        return Stored(key, value, _LONG_AGO, readable=recorded_at is None)
+    return Stored(key, value, recorded_at, readable=True)
 
 
 def by_recording(partitions: "list[Iterator[Stored]]") -> Iterator[Stored]:
-    """Each partition in its own order, and all of them merged by when their records were recorded."""
+    """The records of all partitions, merged by the time of recording. Each partition keeps its own order."""
     return heapq.merge(*partitions, key=lambda each: each.recorded_at)
 
 

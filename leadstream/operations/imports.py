@@ -1,8 +1,8 @@
-"""Archives into the log: event files, access logs and simulated companies.
+"""Imports archives into the log: event files, access logs and simulated companies.
 
-Each event passes the door as an archived one: recorded when it happened (or when the file says that
-it was recorded), flagged if a bot made it, and firing nothing. A line that cannot be taken costs only
-itself and is counted. Memory is bounded, whatever the file.
+The door admits each event as an archived one: recorded when it happened (or when the file says so), flagged
+if a bot made it, and without triggering actions. A line that cannot be imported is skipped and counted. Memory
+is bounded for any file.
 """
 
 import gzip
@@ -43,7 +43,7 @@ class Complaint(NamedTuple):
 
 @dataclass
 class ImportCounts:
-    """What became of the lines of an import."""
+    """The results of an import."""
 
     lines: int = 0
     taken: int = 0
@@ -52,7 +52,7 @@ class ImportCounts:
     complaints: list[Complaint] = field(default_factory=list)
     """The first few lines that could not be read."""
     people: set[tuple[str, str]] = field(default_factory=set)
-    """(tenant, visitor or lead id) of everybody who is no bot."""
+    """(tenant, visitor or lead id) of all who are no bots."""
 
     def refuse(self, line: int, reason: str, *, complaint: str | None = None) -> None:
         self.skipped[reason] += 1
@@ -70,7 +70,7 @@ class ImportCounts:
 
 
 def archived(event: Event, now: datetime, phone_region: str | None = None) -> Event:
-    """One event out of an archive, as it goes into the log. Raises Refusal."""
+    """An event of an archive, as the log records it. Raises Refusal."""
     if event.occurred_at > now + EARLY:
         raise Refusal("occurred_at", "lies in the future")
     admitted = admit_import(event, phone_region)
@@ -83,7 +83,7 @@ def archived(event: Event, now: datetime, phone_region: str | None = None) -> Ev
 def import_events(
     lines: Iterable[bytes], append: Append, now: datetime, *, phone_region: str | None = None
 ) -> ImportCounts:
-    """Events as NDJSON, one a line."""
+    """Imports events as NDJSON, one per line."""
     tally = ImportCounts()
 
     def admitted() -> Iterator[Event]:
@@ -106,7 +106,7 @@ def import_events(
 def import_access_log(
     lines: Iterable[bytes], append: Append, now: datetime, *, tenant: str, site: str = ""
 ) -> ImportCounts:
-    """Page views of an access log in combined format."""
+    """Imports the page views of an access log in combined format."""
     tally = ImportCounts()
 
     def admitted() -> Iterator[Event]:
@@ -130,7 +130,7 @@ def import_access_log(
 
 
 def append_all(events: Iterable[Event], append: Append) -> None:
-    """In the order given, a thousand at a time."""
+    """Appends the events in their order, a thousand at a time."""
     remaining = iter(events)
     while chunk := [
         Outgoing(EVENTS, key_of(event), encode_source(event)) for event in islice(remaining, CHUNK)
@@ -139,7 +139,7 @@ def append_all(events: Iterable[Event], append: Append) -> None:
 
 
 def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
-    """The same events, and word of how many there were."""
+    """The same events; reports how many there were."""
     for number, event in enumerate(events):
         if number % 200 == 0:
             report(number)
@@ -147,14 +147,14 @@ def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
 
 
 def count_leads(database_url: str) -> int:
-    """Leads of every tenant, merged ones once."""
+    """The number of leads of all tenants. Merged leads count once."""
     with connect(database_url, options=READ_OPTIONS) as connection:
         row = connection.execute("select count(*) from leads where identities > 0").fetchone()
     return row[0] if row else 0
 
 
 class ImportSource(NamedTuple):
-    """A file to be imported, line by line. `size` is unknown of a stream."""
+    """A file to be imported, line by line. `size` is None for a stream."""
 
     lines: Callable[[Report], Iterator[bytes]]
     size: int | None
@@ -171,7 +171,7 @@ def open_source(name: str) -> Iterator[ImportSource]:
         raw = path.open("rb")
     except OSError as cause:
         raise Failure(
-            f"{name} cannot be read ({cause.strerror}): give the path of a file, or - for stdin."
+            f"{name} cannot be read ({cause.strerror}): pass the path of a file, or - for stdin."
         ) from None
     with raw:
         packed = raw.peek(2)[:2] == b"\x1f\x8b"
@@ -179,16 +179,18 @@ def open_source(name: str) -> Iterator[ImportSource]:
         try:
             yield ImportSource(lambda report: _lines(file, raw.tell, report), path.stat().st_size or None)
         except (gzip.BadGzipFile, zlib.error, EOFError) as cause:
-            raise Failure(f"{name} is damaged ({cause}): what came before the damage was imported.") from None
+            raise Failure(
+                f"{name} is damaged ({cause}): the lines before the damage were imported."
+            ) from None
 
 
-def _lines(file: BinaryIO, where: Callable[[], int], report: Report) -> Iterator[bytes]:
-    """Lines; of one that is longer than any event, just enough to show it."""
+def _lines(file: BinaryIO, offset: Callable[[], int], report: Report) -> Iterator[bytes]:
+    """The lines. A line that is longer than any event is cut just above that length."""
     longest = MAX_EVENT_BYTES + 1
     for number, line in enumerate(iter(lambda: file.readline(longest), b"")):
         if len(line) == longest and not line.endswith(b"\n"):
             while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
                 pass
         if number % 500 == 0:
-            report(where())
+            report(offset())
         yield line

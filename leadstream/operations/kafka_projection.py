@@ -1,7 +1,8 @@
 """Projects the topics of a Kafka cluster into Postgres, and rebuilds the read models from them.
 
-Blocking calls for a thread or a process of their own. Positions stand in Postgres, so whatever ends
-when, every record counts once. What is away is waited for; what a retry cannot mend is raised.
+The calls block: each needs a thread or a process of its own. Positions are stored in Postgres, so every record
+counts once, whatever fails. While Kafka or Postgres is unavailable, a projection waits. An error that a retry
+cannot fix is raised.
 """
 
 import asyncio
@@ -50,10 +51,10 @@ from streams.kafka.scanning import Scanner
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
 STATEMENT_SECONDS = 3.0
-"""For the statement under way when it is told to stop; then it is cancelled, and its batch undone."""
+"""How long a running statement may take after `stop` is set. Then it is cancelled, and its batch rolled back."""
 
 _OPTIONS = "-c timezone=UTC -c jit=off -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s"
-"""The last frees partitions that a worker held whose network path is dead."""
+"""The last option frees the partitions of a process whose network path is dead."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,35 +70,35 @@ def run_projection(
 ) -> None:
     """Follows the topics until `stop` is set; then returns within a few seconds, the batch under way done.
 
-    Migrates the read models first, and makes the views. `database` gives the URL, again after every
-    loss. `failing(reason)` says, in words for people, that it waits for Postgres or Kafka, and
-    `failing(None)` that it goes on (also once at the beginning, when it has begun to follow); both are
-    called from this thread, and only when something changes.
+    Migrates the read models first, and creates the views. `database` returns the URL; it is called again after
+    every lost connection. `failing(reason)` reports, as a text for an operator, that it waits for Postgres or
+    Kafka. `failing(None)` reports that it continues, also once at the beginning. Both are called from this
+    thread, and only when the status changes.
 
     Any number of these may run at once, on one database: they share the partitions.
     Raises projections.source.SourceError (the database belongs to another log; names the remedy),
-    streams.kafka.following.PositionLost (Kafka no longer holds what is next; names `leadstream rebuild`),
+    streams.kafka.following.PositionLost (Kafka no longer has the next record; names `leadstream rebuild`),
     PositionGapError, OutdatedError, and any unexpected error.
     """
-    say, waiting = StatusReporter(failing), waiting or UnprojectedRecords()
+    reporter, waiting = StatusReporter(failing), waiting or UnprojectedRecords()
     pause = SHORTEST_PAUSE
     while not stop.is_set():
-        say.heard = False
+        reporter.followed = False
         try:
-            asyncio.run(_follow(cluster, database, stop, say, waiting, member))
+            asyncio.run(_follow(cluster, database, stop, reporter, waiting, member))
         except (psycopg.OperationalError, PostgresUnavailable) as cause:
             if stop.is_set():
                 return
-            say.failing("database", "The database does not answer.", cause)
+            reporter.failing("database", "The database does not answer.", cause)
         except KafkaUnavailable as cause:
-            say.failing("kafka", str(cause), cause.__cause__)
+            reporter.failing("kafka", str(cause), cause.__cause__)
         except _FORBIDDEN:
             raise
         except KafkaError as cause:
-            say.failing("kafka", f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
+            reporter.failing("kafka", f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
         else:
             return
-        pause = SHORTEST_PAUSE if say.heard else min(2 * pause, LONGEST_PAUSE)
+        pause = SHORTEST_PAUSE if reporter.followed else min(2 * pause, LONGEST_PAUSE)
         stop.wait(pause)
 
 
@@ -110,8 +111,8 @@ def rebuild_from_kafka(
 ) -> list[str]:
     """`projections.rebuild.rebuild` from the cluster's topics, beside live workers; blocks.
 
-    The archive of events is not folded; what it lacks is given up if `accept_loss` names it. The state shown
-    is that of `cluster.app` from now on. Raises RebuildRunsError, HistoryLostError, SourceError,
+    The archive of events is not rebuilt: the events that it lacks are given up if `accept_loss` names them.
+    From now on the read models show the state of `cluster.app`. Raises RebuildRunsError, HistoryLostError, SourceError,
     OutdatedError, KafkaUnavailable, PositionLost, psycopg.OperationalError.
     """
     with Scanner(cluster, followed_topics(cluster)) as scanner:
@@ -122,7 +123,7 @@ def rebuild_from_kafka(
             bound = bound_source(connection)
             bind(connection, source if bound is None else source._replace(app=bound.app))
             positions = contained_positions(connection)
-            _refuse_made_anew(positions, scanner.ends())
+            _refuse_recreated(positions, scanner.ends())
             refuse_loss(gaps(scanner.starts(), positions), accept_loss)
         kept = rebuild(
             database_url,
@@ -131,17 +132,22 @@ def rebuild_from_kafka(
             accept_loss=accept_loss,
         )
         ends = scanner.ends()
-        held = {slot: (start, ends[slot]) for slot, start in scanner.starts().items() if slot[0] == EVENTS}
+        ranges = {
+            partition: (start, ends[partition])
+            for partition, start in scanner.starts().items()
+            if partition[0] == EVENTS
+        }
         with connect(database_url) as connection:
-            for topic, partition in skip_removed_records(connection, held):
-                _log.warning("the archive lacks events that Kafka let go", topic=topic, partition=partition)
+            for topic, partition in skip_removed_records(connection, ranges):
+                _log.warning("the archive lacks events that Kafka removed", topic=topic, partition=partition)
     return kept
 
 
-def _refuse_made_anew(held: Mapping[LogPartition, int], ends: Mapping[LogPartition, int]) -> None:
-    for slot, position in held.items():
-        if slot in ends and position > ends[slot]:
-            raise TopicsRecreatedError(*slot, f"positions up to {position - 1}, and it ends at {ends[slot]}")
+def _refuse_recreated(positions: Mapping[LogPartition, int], ends: Mapping[LogPartition, int]) -> None:
+    for partition, position in positions.items():
+        if partition in ends and position > ends[partition]:
+            end = ends[partition]
+            raise TopicsRecreatedError(*partition, f"positions up to {position - 1}, and it ends at {end}")
 
 
 def followed_topics(cluster: Cluster) -> list[str]:
@@ -152,7 +158,7 @@ def followed_topics(cluster: Cluster) -> list[str]:
 
 def projection_positions(database_url: str) -> dict[LogPartition, int]:
     """The next position that the read models need of every partition, by logical topic
-    (`cluster.name_of(...)`; the changelogs included, without the prefix); absent: nothing was read yet.
+    (`cluster.name_of(...)`; the changelogs included, without the prefix). A partition is absent while nothing of it was read.
 
     Lag = end offset (read_committed) - this. Opens a connection of its own; raises psycopg.OperationalError.
     """
@@ -164,77 +170,77 @@ def projection_positions(database_url: str) -> dict[LogPartition, int]:
 
 
 class StatusReporter:
-    """Tells only what changes."""
+    """Reports only changes of the status."""
 
     def __init__(self, failing: Callable[[str | None], None]) -> None:
-        self._tell = failing
-        self._told: str | None = ""
-        self.heard = False
+        self._report = failing
+        self._reported: str | None = ""
+        self.followed = False
 
     def failing(self, kind: Pause, reason: str, cause: BaseException | None) -> None:
         set_paused(kind)
-        if self._told != reason:
+        if self._reported != reason:
             _log.warning("projecting pauses", reason=reason, cause=cause and " ".join(str(cause).split()))
-            self._said(reason)
+            self._report_change(reason)
 
-    def going(self, stuck: str | None) -> None:
-        """`stuck`: a partition waits for an operator, and why; the others go on."""
-        self.heard = True
+    def following(self, stuck: str | None) -> None:
+        """`stuck`: why a partition waits for an operator, while the others continue; None if none waits."""
+        self.followed = True
         if stuck is not None:
             self.failing("record", stuck, None)
             return
         set_paused(None)
-        if self._told is not None:
-            _log.info("projecting", after=self._told or None)
-            self._said(None)
+        if self._reported is not None:
+            _log.info("projecting", after=self._reported or None)
+            self._report_change(None)
 
-    def _said(self, reason: str | None) -> None:
-        self._told = reason
-        self._tell(reason)
+    def _report_change(self, reason: str | None) -> None:
+        self._reported = reason
+        self._report(reason)
 
 
 async def _follow(
     cluster: Cluster,
     database: Callable[[], str],
     stop: threading.Event,
-    say: StatusReporter,
+    reporter: StatusReporter,
     waiting: UnprojectedRecords,
     member: str | None,
 ) -> None:
-    """Until `stop` is set, or something is away."""
+    """Follows the topics until `stop` is set, or until Kafka or Postgres is unavailable."""
     topics = followed_topics(cluster)
-    found = await describe(cluster, topics)
-    source = KafkaSource(found.cluster_id, cluster.prefix, cluster.app)
-    partitions = sum(topic == EVENTS for topic, _ in found.log_partitions)
-    taker = await asyncio.to_thread(_Taker.opened, database, source, partitions, waiting)
-    cancelling = asyncio.create_task(_cancel_when_late(taker, stop))
+    described = await describe(cluster, topics)
+    source = KafkaSource(described.cluster_id, cluster.prefix, cluster.app)
+    partitions = sum(topic == EVENTS for topic, _ in described.log_partitions)
+    writer = await asyncio.to_thread(_TableWriter.opened, database, source, partitions, waiting)
+    cancelling = asyncio.create_task(_cancel_when_late(writer, stop))
     try:
         await follow(
             cluster,
             topics,
             stop=stop,
-            positions=taker.positions,
-            take=taker.take,
-            report=say.going,
+            positions=writer.positions,
+            take=writer.take,
+            report=reporter.following,
             watch=waiting.left,
             member=member,
         )
     finally:
         cancelling.cancel()
-        await asyncio.to_thread(taker.close)
+        await asyncio.to_thread(writer.close)
 
 
-async def _cancel_when_late(taker: "_Taker", stop: threading.Event) -> None:
-    while not stop.is_set():  # noqa: ASYNC110 - it is a thread's
+async def _cancel_when_late(writer: "_TableWriter", stop: threading.Event) -> None:
+    while not stop.is_set():  # noqa: ASYNC110 - a threading.Event cannot be awaited
         await asyncio.sleep(READ_SECONDS)
     await asyncio.sleep(STATEMENT_SECONDS)
     while True:
-        await asyncio.to_thread(taker.cancel)
+        await asyncio.to_thread(writer.cancel)
         await asyncio.sleep(READ_SECONDS)
 
 
-class _Taker:
-    """The tables, over one connection."""
+class _TableWriter:
+    """Writes the tables, over one connection."""
 
     def __init__(
         self,
@@ -252,7 +258,7 @@ class _Taker:
     @classmethod
     def opened(
         cls, database: Callable[[], str], source: KafkaSource, partitions: int, waiting: UnprojectedRecords
-    ) -> "_Taker":
+    ) -> "_TableWriter":
         url = database()
         connection = connect(url, options=_OPTIONS, application_name="leadstream project")
         try:
@@ -270,7 +276,7 @@ class _Taker:
         self._connection.close()
 
     def cancel(self) -> None:
-        """What runs on the connection in another thread; a server that is deaf to that is left."""
+        """Cancels the statement of another thread. If the server does not react, the connection is shut down."""
         try:
             self._connection.cancel_safe(timeout=STATEMENT_SECONDS)
         except psycopg.Error:
@@ -286,28 +292,30 @@ class _Taker:
             return next_positions(self._connection, starts)
 
     def take(self, chunks: Sequence[Chunk]) -> bool:
-        """False: another worker is ahead, or the positions were moved back (a restored backup). Raises
-        SourceError once a rebuild has made the tables another app's.
+        """False if another projection is ahead, or if the positions were reset (by a restored backup). Raises
+        SourceError once a rebuild has filled the tables from another app.
         """
         begun = time.monotonic()
         self._waiting.read(chunks)
         try:
             with self._connection.transaction():
-                held = project_chunks(self._connection, [_placed(c, self._partitions) for c in chunks])
-                require(self._connection, self._source)  # last: until here a rebuild may have been waited for
+                positions = project_chunks(
+                    self._connection, [_without_misplaced(c, self._partitions) for c in chunks]
+                )
+                require(self._connection, self._source)  # last: the lines above may have waited for a rebuild
         except PositionGapError:
-            if self._gap:  # again, though the positions were read anew
+            if self._gap:  # a second time, although the positions were read again
                 raise
             self._gap = True
             return False
         self._gap = False
         self._waiting.written(chunks, time.monotonic() - begun)
-        return all(held[chunk.topic, chunk.partition] == chunk.next for chunk in chunks)
+        return all(positions[chunk.topic, chunk.partition] == chunk.next for chunk in chunks)
 
 
 class _Topics:
-    """A `projections.rebuild.Log`. Compacted topics are read like the others: what a key lost stands
-    there as a record without a value.
+    """A `projections.rebuild.Log`. Compacted topics are read like the others: a removed key is a record
+    without a value there.
     """
 
     strict = False
@@ -323,32 +331,32 @@ class _Topics:
     def ends(self, _connection: object) -> dict[LogPartition, int]:
         return _without_events(self._scanner.ends())
 
-    def read(self, _connection: object, slot: LogPartition, start: int, _end: int, most: int) -> Chunk:
-        return _placed(self._scanner.read(slot, start, most), self._partitions)
+    def read(self, _connection: object, partition: LogPartition, start: int, _end: int, most: int) -> Chunk:
+        return _without_misplaced(self._scanner.read(partition, start, most), self._partitions)
 
     def forget(self, _connection: object) -> None:
-        """A record says it all."""
+        """Does nothing: there is no cache."""
 
     def swapped(self, connection: psycopg.Connection[Any]) -> None:
         follow_app(connection, self._app)
 
 
-def _placed(chunk: Chunk, partitions: int) -> Chunk:
-    """Without records that stand in another partition than their key's: workers make dead letters of them."""
+def _without_misplaced(chunk: Chunk, partitions: int) -> Chunk:
+    """The chunk without records in another partition than their key's: workers turn those into dead letters."""
     if chunk.topic not in (EVENTS, LEAD_ACTIVITY):
         return chunk
-    here = [
+    records = [
         record
         for record in chunk.records
         if record.unreadable is not None
         or record.key == PARTITION_WIDE_KEY
         or partition_of(record.key, partitions) == record.partition
     ]
-    return chunk._replace(records=here)
+    return chunk._replace(records=records)
 
 
 def _without_events(positions: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
-    return {slot: position for slot, position in positions.items() if slot[0] != EVENTS}
+    return {partition: position for partition, position in positions.items() if partition[0] != EVENTS}
 
 
 _FORBIDDEN = (

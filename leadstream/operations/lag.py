@@ -1,7 +1,7 @@
-"""How far the stages and the read models are behind the log in Kafka, asked anew each time.
+"""Measures how far the stages and the read models are behind the log in Kafka.
 
-What is counted are positions: a few hold marks of transactions and no record, and when all is done,
-nothing is left. A mark that is still to come counts as well, so that zero is never said too early.
+It counts positions. A few positions hold markers of transactions and no record; when everything is folded, none
+is left. The marker of an open transaction counts, too, so that the lag is never zero too early.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from streams.kafka.journal import JournalNote, notes
 _REQUEST_MS = 5_000
 _RETRY_SECONDS = 0.2
 SECONDS = 15.0
-"""Until asking is given up."""
+"""How long a measurement may take."""
 PROJECTION = "projection"
 OLDEST_SECONDS = 10_000_000
-"""Ages beyond it are not told apart."""
+"""The highest age: greater ages are measured as this one."""
 
 
 class Backlog(NamedTuple):
     stages: Mapping[str, int]
-    """By stage, positions of its source that it has not passed."""
+    """By stage: how many positions of its source it has not folded."""
     projection: int | None
-    """Positions that the read models do not show; None if that is not known."""
+    """How many positions the read models do not show; None if that is unknown."""
     unknown: str | None = None
-    """Why not."""
+    """Why it is unknown."""
     ages: Mapping[str, float] = MappingProxyType({})
-    """By stage, and of the projection if it is known: seconds since the oldest of these was appended."""
+    """By stage (and PROJECTION, if its lag is known): seconds since the oldest of these was appended."""
     unowned: Mapping[str, int] = MappingProxyType({})
-    """As `ages`: those in partitions that no member of the group owns."""
+    """By the same keys: how many of these are in partitions that no member of the group owns."""
 
     @property
     def total(self) -> int | None:
@@ -57,11 +57,11 @@ class GroupMember(NamedTuple):
 
 
 class _Behind(NamedTuple):
-    """Of one step: of each partition that it has not read to the end, (next position, how many are left)."""
+    """The lag of one step: (next position, positions left) of each partition that it has not read to the end."""
 
     left: Mapping[TopicPartition, tuple[int, int]]
     unknown: str | None = None
-    """Why that is not known."""
+    """Why it is unknown."""
 
     @property
     def records(self) -> int:
@@ -69,7 +69,7 @@ class _Behind(NamedTuple):
 
 
 class ConsumerGroup(NamedTuple):
-    """Of consumers."""
+    """A consumer group of Kafka."""
 
     state: str
     """As Kafka calls it: Stable, PreparingRebalance, CompletingRebalance, Empty, Dead."""
@@ -77,7 +77,7 @@ class ConsumerGroup(NamedTuple):
 
 
 class Lag:
-    """For one event loop; `lag_of` opens and closes it."""
+    """Belongs to one event loop; `lag_of` opens and closes it."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Lag:
         self._projected = [cluster.topic(name) for name in followed_topics(cluster)]
 
     async def measure(self) -> Backlog:
-        """In the order of the flow, so that what a stage had yet to write is seen behind it.
+        """Measures in the order of the flow, so that outputs which a stage writes meanwhile count in the next step.
 
         Raises KafkaError or TimeoutError; an unreachable database leaves `projection` unknown.
         """
@@ -130,7 +130,7 @@ class Lag:
         """The ends of the stages' sources; None: a stage has not folded its source to the end."""
         ends: dict[TopicPartition, int] = {}
         for source in self._sources.values():
-            partitions = self._slots([self._cluster.topic(source)])
+            partitions = self._topic_partitions([self._cluster.topic(source)])
             of_source = await self._consumer.end_offsets(partitions)
             offsets = await committed(self._admin, self._cluster.group, partitions)
             if (await self._behind(of_source, offsets)).left:
@@ -139,20 +139,20 @@ class Lag:
         return ends
 
     async def unarchived(self) -> int | None:
-        """Positions of `events` that the archive lacks; None if that is not known."""
+        """How many positions of `events` the archive lacks; None if that is unknown."""
         async with asyncio.timeout(SECONDS):
             await self.partitions()
             behind = await self._projected_behind([self._cluster.topic(EVENTS)])
             return None if behind.unknown else behind.records
 
-    async def standstill(self, backlog: Backlog) -> str | None:
-        """Why nobody does what is left, in words; None: somebody is there."""
+    async def halt_reason(self, backlog: Backlog) -> str | None:
+        """Why no process reads what is left, as a text; None if one does."""
         if any(backlog.stages.values()) and not (await self.workers()).members:
-            return "no worker is there: start `leadstream worker`"
+            return "no worker runs: start `leadstream worker`"
         if backlog.projection is None:
             return backlog.unknown
         if backlog.projection and not (await self.projections()).members:
-            return "nobody makes the read models: start `leadstream project`"
+            return "no projection runs: start `leadstream project`"
         return None
 
     async def workers(self) -> ConsumerGroup:
@@ -165,33 +165,33 @@ class Lag:
         return str((await self._admin.describe_cluster())["cluster_id"])
 
     async def partitions(self) -> int:
-        """Of every topic."""
+        """The number of partitions of every topic."""
         if not self._partitions:
             self._partitions = await partition_count(self._admin, self._cluster)
         return self._partitions
 
     async def journal(self) -> list[JournalNote]:
         """When workers and projections started, ended and paused."""
-        found: list[JournalNote] = await _coordinated(
+        journal: list[JournalNote] = await _coordinated(
             lambda: notes(self._admin, self._cluster, self._partitions)
         )
-        return found
+        return journal
 
     async def _unowned(self, steps: Mapping[str, _Behind]) -> dict[str, int]:
-        """Asks for nobody where nothing is left."""
-        found = dict.fromkeys(steps, 0)
+        """Reads the members of a group only if something is left for it."""
+        unowned = dict.fromkeys(steps, 0)
         for ask, names in ((self.workers, self._sources), (self.projections, (PROJECTION,))):
             if any(steps[name].left for name in names if name in steps):
                 owned = {partition for member in (await ask()).members for partition in member.owned}
                 for name in names:
                     if name in steps:
                         left = steps[name].left
-                        found[name] = sum(left[partition][1] for partition in left.keys() - owned)
-        return found
+                        unowned[name] = sum(left[partition][1] for partition in left.keys() - owned)
+        return unowned
 
     async def _age(self, left: Mapping[TopicPartition, tuple[int, int]]) -> float:
-        """Within an eighth, and no less. The broker is asked for positions by time, so that records which nobody can
-        read have an age, too.
+        """The age of the oldest record, up to an eighth too high. It comes from the broker's index of positions by
+        time, so that unreadable records have an age, too.
         """
         if not left:
             return 0.0
@@ -214,64 +214,66 @@ class Lag:
         return most
 
     async def _stage(self, source: str) -> _Behind:
-        partitions = self._slots([self._cluster.topic(source)])
+        partitions = self._topic_partitions([self._cluster.topic(source)])
         ends = await self._consumer.end_offsets(partitions)
         return await self._behind(ends, await committed(self._admin, self._cluster.group, partitions))
 
     async def _projected_behind(self, topics: Iterable[str]) -> _Behind:
-        partitions = self._slots(topics)
+        partitions = self._topic_partitions(topics)
         positions = await self._contained()
         if positions is None:
             return _Behind({}, "the database does not answer")
         ends = await self._consumer.end_offsets(partitions)  # last: no position is beyond them
-        passed = {self._partition(slot): next_ for slot, next_ in positions.items()}
-        if any(passed.get(partition, 0) > end for partition, end in ends.items()):
-            return _Behind({}, f"the read models are of topics that were made anew since: {RECREATED_REMEDY}")
-        return await self._behind(ends, passed)
+        offsets = {self._partition(partition): next_ for partition, next_ in positions.items()}
+        if any(offsets.get(partition, 0) > end for partition, end in ends.items()):
+            return _Behind(
+                {}, f"the topics were recreated since the read models were filled: {RECREATED_REMEDY}"
+            )
+        return await self._behind(ends, offsets)
 
     async def _contained(self) -> dict[LogPartition, int] | None:
-        """None: the database does not say so in time. A question that hangs is left behind, one at most."""
+        """None if the database does not answer in time. A query that hangs is abandoned, one at most."""
         if self._positions is None or self._positions.done():
-            self._positions = asyncio.create_task(self._ask_for_positions(), name="ask for positions")
+            self._positions = asyncio.create_task(self._read_positions(), name="read positions")
             if (await asyncio.wait({self._positions}, timeout=self._database_seconds))[0]:
                 return self._positions.result()
         return None
 
-    async def _ask_for_positions(self) -> dict[LogPartition, int] | None:
+    async def _read_positions(self) -> dict[LogPartition, int] | None:
         with suppress(psycopg.OperationalError):
             return await asyncio.to_thread(projection_positions, self._database_url)
         return None
 
     async def _behind(
-        self, ends: Mapping[TopicPartition, int], passed: Mapping[TopicPartition, int]
+        self, ends: Mapping[TopicPartition, int], offsets: Mapping[TopicPartition, int]
     ) -> _Behind:
-        """What nobody has read yet begins where the log does."""
-        unread = [partition for partition in ends if partition not in passed]
+        """A partition that was never read begins at the start of the log."""
+        unread = [partition for partition in ends if partition not in offsets]
         begins = await self._consumer.beginning_offsets(unread) if unread else {}
-        next_ = {partition: passed.get(partition, begins.get(partition, 0)) for partition in ends}
+        next_ = {partition: offsets.get(partition, begins.get(partition, 0)) for partition in ends}
         return _Behind({p: (next_[p], end - next_[p]) for p, end in ends.items() if end > next_[p]})
 
-    def _slots(self, topics: Iterable[str]) -> list[TopicPartition]:
+    def _topic_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
 
-    def _partition(self, slot: LogPartition) -> TopicPartition:
-        return TopicPartition(self._cluster.topic(slot[0]), slot[1])
+    def _partition(self, partition: LogPartition) -> TopicPartition:
+        return TopicPartition(self._cluster.topic(partition[0]), partition[1])
 
 
 @asynccontextmanager
 async def lag_of(
     cluster: Cluster, sources: Mapping[str, str], database_url: str, *, database_seconds: float = SECONDS
 ) -> AsyncIterator[Lag]:
-    """`sources`: stage -> the topic that it folds. The database is given so long to answer. Raises KafkaError if no
+    """`sources`: stage -> the topic that it folds. The database may take `database_seconds` to answer. Raises KafkaError if no
     broker answers.
     """
-    async with asking(cluster) as (consumer, admin):
+    async with kafka_clients(cluster) as (consumer, admin):
         yield Lag(cluster, sources, database_url, consumer, admin, database_seconds)
 
 
 @asynccontextmanager
-async def asking(cluster: Cluster) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
-    """Clients that ask a broker and read nothing; ends count what is not committed yet."""
+async def kafka_clients(cluster: Cluster) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
+    """Clients for metadata, which read no records. Ends of partitions include what is not committed yet."""
     consumer = AIOKafkaConsumer(
         **cluster.client(), request_timeout_ms=_REQUEST_MS, isolation_level="read_uncommitted"
     )
@@ -286,7 +288,7 @@ async def asking(cluster: Cluster) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOK
 
 
 async def partition_count(admin: AIOKafkaAdminClient, cluster: Cluster) -> int:
-    """0: there is no topic. Asked for among all, since a question for one may make it."""
+    """0 if the topic does not exist. It describes all topics, since describing one may create it."""
     for topic in await admin.describe_topics():
         if topic["topic"] == cluster.topic(EVENTS):
             return len(topic["partitions"])
@@ -296,9 +298,9 @@ async def partition_count(admin: AIOKafkaAdminClient, cluster: Cluster) -> int:
 async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """How far a group has come; partitions of which it never said so are missing."""
-    found = await _coordinated(lambda: admin.list_consumer_group_offsets(group, partitions=partitions))
-    return {partition: offset.offset for partition, offset in found.items() if offset.offset >= 0}
+    """The committed offsets of a group, without partitions that have none."""
+    offsets = await _coordinated(lambda: admin.list_consumer_group_offsets(group, partitions=partitions))
+    return {partition: offset.offset for partition, offset in offsets.items() if offset.offset >= 0}
 
 
 async def _group(admin: AIOKafkaAdminClient, name: str) -> ConsumerGroup:
@@ -314,12 +316,12 @@ async def _group(admin: AIOKafkaAdminClient, name: str) -> ConsumerGroup:
 
 
 def _owned(assignment: bytes) -> list[TopicPartition]:
-    """Nothing, while the group shares its partitions out."""
+    """The partitions of a member; empty while the group assigns them."""
     return ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
 
 
 async def _coordinated(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """The answer of a group's coordinator, which a broker may be about to appoint."""
+    """The answer of a group's coordinator. It retries while no broker is the coordinator yet."""
     async with asyncio.timeout(SECONDS):
         while True:
             try:

@@ -1,8 +1,8 @@
-"""Carries an embedded log of events into Kafka, models and settings at their places between them.
+"""Copies an embedded log of events into Kafka, with models and settings at the same positions between them.
 
-Workers there come to the same scores: before each publication they are waited for, so that it finds
-done what it found done here. What the folds themselves wrote is left out, since they write it again.
-Changes nothing in the embedded log, and writes into no topics that were there before.
+Workers on Kafka compute the same scores. Before each publication the command waits until they have scored all
+earlier events, as was the case here. It leaves out what the folds wrote, since they write it again. It changes
+nothing in the embedded log, and writes only into new topics.
 """
 
 import time
@@ -39,20 +39,20 @@ _LOG = "select key, value from public.records where topic = 'events' and partiti
 
 
 def migrate_to_kafka(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
-    """How many events there were. Raises Failure."""
+    """Returns the number of events. Raises Failure."""
     with connect(database_url) as connection, kafka_explained(), event_loop() as loop:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        found = partitions_of(connection)
+        partition_count = partitions_of(connection)
         target = _Target(loop, settings)
         try:
-            partitions = settings.partitions if "partitions" in settings.model_fields_set else found
-            _carry(_Log(connection, found), target, partitions, report)
+            partitions = settings.partitions if "partitions" in settings.model_fields_set else partition_count
+            _copy(_Log(connection, partition_count), target, partitions, report)
         finally:
             target.close()
         return target.events
 
 
-def _carry(log: "_Log", target: "_Target", partitions: int, report: Callable[[int], None]) -> None:
+def _copy(log: "_Log", target: "_Target", partitions: int, report: Callable[[int], None]) -> None:
     genesis: list[Publication] = []
     for part in log.parts():
         if isinstance(part, Publication):
@@ -71,7 +71,7 @@ def _carry(log: "_Log", target: "_Target", partitions: int, report: Callable[[in
 
 
 class _Log:
-    """The embedded log: what producers said between two publications, each publication, and so on."""
+    """The embedded log as alternating parts: the events up to a publication, then that publication."""
 
     def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", partitions: int) -> None:
         self._partitions = [stored(connection, _LOG, number) for number in range(partitions)]
@@ -80,11 +80,11 @@ class _Log:
     def parts(self) -> Iterator[Iterator[Stored] | Publication]:
         while True:
             self._publications = []
-            yield by_recording([self._said(partition) for partition in self._partitions])
-            [*found] = set(self._publications)
-            if found == [None]:
+            yield by_recording([self._until_publication(partition) for partition in self._partitions])
+            [*next_publications] = set(self._publications)
+            if next_publications == [None]:
                 return
-            message = decode_source(found[0] or b"") if len(found) == 1 else None
+            message = decode_source(next_publications[0] or b"") if len(next_publications) == 1 else None
             if not isinstance(message, Publication):
                 raise Failure(
                     "The partitions of this log disagree on what was published between the events: it is damaged. "
@@ -92,8 +92,8 @@ class _Log:
                 )
             yield message
 
-    def _said(self, partition: Iterator[Stored]) -> Iterator[Stored]:
-        """Up to the next publication, which goes into every partition."""
+    def _until_publication(self, partition: Iterator[Stored]) -> Iterator[Stored]:
+        """The events up to the next publication. Every partition has each publication."""
         for each in partition:
             if each.key == PARTITION_WIDE_KEY:
                 self._publications.append(each.value)
@@ -109,7 +109,7 @@ def _chunks(records: Iterator[Stored]) -> Iterator[list[Outgoing]]:
 
 
 class _Target:
-    """Topics that this very command makes."""
+    """The topics that this command creates."""
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self._loop = loop
@@ -128,7 +128,7 @@ class _Target:
             pass
         else:
             raise Failure(
-                f"Kafka has the topic {self._cluster.topic(EVENTS)} already: carry into topics of their own (set "
+                f"Kafka has the topic {self._cluster.topic(EVENTS)} already: copy into new topics (set "
                 "LEADSTREAM_KAFKA_PREFIX), or delete those first."
             )
         self._loop.run(
@@ -136,7 +136,7 @@ class _Target:
                 self._cluster,
                 partitions=partitions,
                 replication=self._settings.kafka_replication,
-                genesis=[record for said in genesis for record in publication_records(said)],
+                genesis=[record for publication in genesis for record in publication_records(publication)],
             )
         )
         self._loop.run(self._append.start())
@@ -144,37 +144,37 @@ class _Target:
         self.opened = True
 
     def append(self, records: Sequence[Outgoing]) -> None:
-        """Again for a while if Kafka is away: repeated under their ids, events count once."""
+        """Retries for a while if Kafka is unavailable. Repeated events have the same ids, so they count once."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
                 self._loop.run(self._append(records))
-            except KafkaUnavailable as away:
+            except KafkaUnavailable as unavailable:
                 if time.monotonic() > deadline:
                     raise Failure(
-                        f"{away}. {self.events} events are carried; begin anew in other topics when that is mended "
+                        f"{unavailable}. {self.events} events are copied. Fix that and start again with other topics "
                         "(set LEADSTREAM_KAFKA_PREFIX, or delete these)."
-                    ) from away
+                    ) from unavailable
                 time.sleep(0.5)
             else:
                 self.events += len(records)
                 return
 
-    def publish(self, said: Publication) -> None:
-        self._wait_for_workers(said)
-        self._loop.run(topics.publish(self._cluster, publication_records(said)))
+    def publish(self, publication: Publication) -> None:
+        self._wait_for_workers(publication)
+        self._loop.run(topics.publish(self._cluster, publication_records(publication)))
 
-    def _wait_for_workers(self, said: Publication) -> None:
+    def _wait_for_workers(self, publication: Publication) -> None:
         if self._lag is None:
             raise RuntimeError("the topics are not opened")
-        told = False
+        reported = False
         while not self._loop.run(self._lag.settled()):
-            if not told and not self._loop.run(self._lag.workers()).members:
+            if not reported and not self._loop.run(self._lag.workers()).members:
                 print_status(
-                    f"Version {said.version} of {_name(said)} was published here. Before it goes into Kafka, what came "
-                    "before has to be scored there: start `leadstream worker`; this goes on by itself."
+                    f"Version {publication.version} of {_name(publication)} was published here. Before it goes into Kafka, "
+                    "all earlier events must be scored there: start `leadstream worker`. This command continues by itself."
                 )
-                told = True
+                reported = True
             time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
@@ -182,5 +182,5 @@ class _Target:
         self._loop.run(self._append.stop())
 
 
-def _name(said: Publication) -> str:
-    return "the settings" if isinstance(said, SettingsPublished) else f"the model {said.model}"
+def _name(publication: Publication) -> str:
+    return "the settings" if isinstance(publication, SettingsPublished) else f"the model {publication.model}"

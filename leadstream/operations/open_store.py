@@ -17,7 +17,7 @@ from projections.connection import connect
 from projections.source import bound_source
 
 Database = AbstractContextManager[Callable[[], str]]
-"""Gives the URL of a database while it is open."""
+"""Yields a function that returns the URL of a database while it is open."""
 
 
 @contextmanager
@@ -38,21 +38,21 @@ def open_store(settings: Settings) -> Iterator[StoreAccess]:
 
 
 def as_served(settings: Settings) -> Settings:
-    """The settings, with Kafka where the server on the same data directory has it, if one runs. Raises
-    Failure if they name another one.
+    """The settings, with the Kafka cluster of the server on the same data directory, if one runs. Raises
+    Failure if they name another cluster.
     """
     note = running_server(settings.data_dir)
     if note is None or note.kafka is None:
         return settings
-    where = {"kafka": note.kafka.brokers, "kafka_prefix": note.kafka.prefix, "kafka_app": note.kafka.app}
-    for name, there in where.items():
-        given = getattr(settings, name)
-        if name in settings.model_fields_set and given != there:
+    of_server = {"kafka": note.kafka.brokers, "kafka_prefix": note.kafka.prefix, "kafka_app": note.kafka.app}
+    for name, value in of_server.items():
+        configured = getattr(settings, name)
+        if name in settings.model_fields_set and configured != value:
             raise Failure(
-                f"{variable(name)} is {given!r}, and the server at {note.address} (pid {note.pid}) has {there!r}: unset "
-                "it, stop that server, or give another --data-dir."
+                f"{variable(name)} is {configured!r}, and the server at {note.address} (pid {note.pid}) has {value!r}: unset "
+                "it, stop that server, or pass another --data-dir."
             )
-    return settings.model_copy(update=where)
+    return settings.model_copy(update=of_server)
 
 
 def database_beside(settings: Settings) -> str:
@@ -66,7 +66,7 @@ def database_beside(settings: Settings) -> str:
     if url is None:
         raise Failure(
             f"No database runs in {settings.data_dir}: start `leadstream serve"
-            f"{' --kafka` (or `project` and `worker`)' if settings.kafka else '`'} on it, or give --data-dir."
+            f"{' --kafka` (or `project` and `worker`)' if settings.kafka else '`'} on it, or pass --data-dir."
         )
     return url
 
@@ -81,7 +81,7 @@ def open_database_url(
             yield database_beside(settings)
             return
         if not (settings.data_dir / "postgres").exists():
-            raise Failure(f"There is no store in {settings.data_dir.resolve()}: give the right --data-dir.")
+            raise Failure(f"There is no store in {settings.data_dir.resolve()}: pass the right --data-dir.")
         with opened(settings) as database:
             yield database()
 

@@ -1,5 +1,5 @@
-"""A small HTTP server for what a process says of itself: /metrics and /ready. It shows no personal data, asks for no
-key, and serves a few at a time: it is for Prometheus and the doctor, not for the world.
+"""A small HTTP server for the status of a projection: /metrics and /ready. It shows no personal data, requires no
+key, and serves a few requests at a time: it is for Prometheus and the doctor, not for the public.
 """
 
 import threading
@@ -15,7 +15,7 @@ from leadstream.console import Failure
 
 _CALLERS = 8
 _SECONDS = 5.0
-"""For a caller to send its request, and to take the answer."""
+"""How long a caller may take to send its request and to read the answer."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -23,11 +23,11 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._room = threading.BoundedSemaphore(_CALLERS)
+        self._capacity = threading.BoundedSemaphore(_CALLERS)
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
+        if self._capacity.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -40,17 +40,17 @@ class _Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             ending.cancel()
-            self._room.release()
+            self._capacity.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that went away."""
+        """Does nothing: the caller closed the connection."""
 
 
 @contextmanager
 def pages_served(
     host: str, port: int, metrics: Callable[[], bytes], unready: Callable[[], str | None]
 ) -> Iterator[None]:
-    """Raises Failure for a port that is taken. `unready` says why the process does not go on."""
+    """Raises Failure if the port is in use. `unready` returns why the process is not ready, or None."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,9 +58,9 @@ def pages_served(
                 case "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, metrics())
                 case "/ready":
-                    why = unready()
-                    said = json.encode({"ready": why is None, "reason": why})
-                    self._answer(503 if why else 200, "application/json", said)
+                    reason = unready()
+                    body = json.encode({"ready": reason is None, "reason": reason})
+                    self._answer(503 if reason else 200, "application/json", body)
                 case _:
                     self._answer(404, "text/plain", b"/metrics and /ready are here\n")
 
@@ -72,7 +72,7 @@ def pages_served(
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: it is asked every few seconds."""
+            """Does nothing: there is a request every few seconds."""
 
     try:
         server = _Server((host, port), Pages)

@@ -1,6 +1,6 @@
-"""Publishing a scoring model, or settings: checked, given the next version, appended to every partition at once.
+"""Publishes a scoring model or settings: checks them, assigns the next version, and appends to every partition at once.
 
-What is published is the whole text, so every later replay finds it in the log.
+A publication contains the whole text, so that every later replay reads it from the log.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
 from authoring.revisions import Overtaken, ScheduledAlready
 from authoring.sweep_progress import partitions_of
+from leadstream.active_models import active_by_shard, shards_of, shards_port
 from leadstream.console import Failure
-from leadstream.in_force import active_by_shard, shards_of, shards_port
 from leadstream.operations.store_access import StoreAccess
 from leadstream.wiring import utc_now
 from projections.authoring import LOCK_TIMEOUT, Draft
@@ -35,7 +35,7 @@ from streams.published import ActiveModels, TenantSettings
 from streams.published import compiled as compiled_model
 
 BUILT_IN = "default"
-"""What stands for the lifecycle that comes with Leadstream."""
+"""The name of the built-in lifecycle at the command line."""
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def model_text(source: str) -> str:
         if source in built_in:
             return built_in[source]
         raise Failure(
-            f"{source} is neither a file nor a built-in model: give a .toml file, or one of {', '.join(built_in)}."
+            f"{source} is neither a file nor a built-in model: pass a .toml file, or one of {', '.join(built_in)}."
         ) from None
     except (OSError, UnicodeDecodeError) as cause:
         raise Failure(f"{source} cannot be read as a text file ({cause}).") from cause
@@ -76,8 +76,8 @@ def publish(
     at: datetime | None = None,
     based_on: int | None = None,
 ) -> Publication | Draft:
-    """What was published, once the log has it; or what is to be, if that is for later. Raises Failure, also if
-    it is `based_on` another version than the newest.
+    """Returns the publication once the log has it, or a draft if `at` is later. Raises Failure, also if it is
+    `based_on` another version than the newest.
     """
     name, text = compiled(source)
     store.settle(lambda _: None)
@@ -100,7 +100,7 @@ def retire(
     note: str | None = None,
     force: bool = False,
 ) -> Publication:
-    """As `publish`: the model scores no more."""
+    """Retires the model, so that it no longer scores. Otherwise as `publish`."""
     store.settle(lambda _: None)
     return done(authoring_of(store).retire(tenant, model, by=by or operator(), note=note, force=force))
 
@@ -178,7 +178,7 @@ def publish_settings(
     idle_minutes: int | None = None,
     lifecycle: str | None = None,
 ) -> SettingsPublished:
-    """Returns what was published, once every lead is rescored by it; what is not given stays as it is.
+    """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
     `lifecycle` is a file, or BUILT_IN. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
@@ -217,7 +217,7 @@ def _publish_settings(
     try:
         calendar(zone)
     except ValueError as cause:
-        raise Failure(f"{cause}: give a name such as Europe/Berlin.") from cause
+        raise Failure(f"{cause}: use a name such as Europe/Berlin.") from cause
     if text is not None:
         check_bands(compile_lifecycle(text), shards[:1], tenant)
     settings = SettingsPublished(
@@ -243,7 +243,7 @@ def lifecycle_text(source: str) -> str:
         compile_lifecycle(text)
     except FileNotFoundError:
         raise Failure(
-            f"{source} does not exist: give a .toml file, or {BUILT_IN} for the built-in lifecycle."
+            f"{source} does not exist: pass a .toml file, or {BUILT_IN} for the built-in lifecycle."
         ) from None
     except LifecycleError as refusal:
         raise Failure(f"{source}: {refusal}") from refusal

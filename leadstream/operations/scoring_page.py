@@ -1,6 +1,6 @@
 """Writes the parts of docs/scoring.md about the built-in models and about the limits of every model.
 
-`python -m leadstream.operations.scoring_page` writes; the rest of the page is written by people and stays as it is.
+`python -m leadstream.operations.scoring_page` writes; the rest of the page is written by hand and is kept.
 The same models give the same bytes; nothing here is read at run time.
 """
 
@@ -15,7 +15,7 @@ MARKS = ("<!-- the {}: written by `make schemas` -->", "<!-- end of the {} -->")
 
 
 def models() -> str:
-    """Every model, those that score from the first start before those that score when published."""
+    """Every built-in model, first those that score from the first start, then those that score once published."""
     optional = [describe(text) for text in optional_models().values()]
     chapters = [describe(text) for text in built_in_models().values()]
     if optional:
@@ -24,7 +24,7 @@ def models() -> str:
 
 
 def limits() -> str:
-    """What no text may exceed."""
+    """The limits of every model, as a table."""
     bounds = {
         "characters of a model": model_text.LONGEST_TEXT,
         "groups": model_text.MOST_GROUPS,
@@ -34,23 +34,23 @@ def limits() -> str:
         "bands of a set": band_text.MOST_BANDS,
         "alternatives of a band's needs": band_text.MOST_NEEDS,
         "characters of a name": rules.LONGEST_NAME,
-        "things that a rule lists": rules.LONGEST_LIST,
+        "items in a list of a rule": rules.LONGEST_LIST,
         "days of a window": phrases.LONGEST_WINDOW,
         "days of a need": band_text.LONGEST_NEED_DAYS,
-        "acts of a day that are told apart": phrases.MOST_A_DAY,
+        "counted events of a day": phrases.MOST_A_DAY,
         "sessions that a mean is made of": model_text.MOST_SESSIONS,
     }
     return table(("what", "at most"), [(what, f"{most:,}") for what, most in bounds.items()])
 
 
 def with_parts(page: str) -> str:
-    """The page with what stands between its marks as it is now."""
+    """The page with the current text between its marks."""
     for name, part in (("limits", limits()), ("models", models())):
         begin, end = (mark.format(name) for mark in MARKS)
         before, begun, rest = page.partition(begin)
         _, ended, after = rest.partition(end)
         if not (begun and ended):
-            raise ValueError(f"{PAGE.name} must hold the lines {begin} and {end}")
+            raise ValueError(f"{PAGE.name} must contain the lines {begin} and {end}")
         page = f"{before}{begin}\n\n{part}\n\n{end}{after}"
     return page
 

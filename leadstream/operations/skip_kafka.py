@@ -6,7 +6,7 @@ from aiokafka import TopicPartition
 
 from leadstream.console import Failure
 from leadstream.operations.kafka_projection import followed_topics
-from leadstream.operations.lag import asking, committed, partition_count
+from leadstream.operations.lag import committed, kafka_clients, partition_count
 from leadstream.settings import Settings
 from leadstream.wiring import STAGES
 from leadstream.wiring_kafka import SOURCES, kafka_explained
@@ -21,8 +21,8 @@ _STAGES = {stage.name: stage() for stage in STAGES}
 
 
 def skip(settings: Settings, topic: str, partition: int, position: int, reason: str) -> None:
-    """Of a topic that a stage folds, any record that is not folded yet can be skipped. Of other topics, only a
-    record that cannot be read. Raises Failure.
+    """Publishes a skip. In a topic that a stage folds, any record that is not folded yet can be skipped; in other
+    topics, only a record that cannot be read. Raises Failure.
     """
     cluster = settings.cluster
     topic = cluster.name_of(topic)
@@ -69,7 +69,7 @@ async def _unfolded(cluster: Cluster, log_partition: LogPartition) -> tuple[int,
     """The first position of a partition, the first that is not folded, and its end. A topic that no stage folds
     counts as folded.
     """
-    async with asking(cluster) as (consumer, admin):
+    async with kafka_clients(cluster) as (consumer, admin):
         number = await partition_count(admin, cluster)
         if not log_partition[1] < number:
             raise Failure(

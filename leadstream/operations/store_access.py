@@ -41,7 +41,7 @@ class StoreAccess(NamedTuple):
     """
     settle: Callable[[Callable[[int], None]], None]
     """Returns when everything appended is durable and scored, also as of now where time alone changes a
-    score; tells how many records and leads are left."""
+    score; reports how many records and leads are left."""
     database_url: str
     address: str | None
     """Of the running server."""
@@ -75,21 +75,21 @@ def store_beside(note: ServerNote, database_url: str) -> StoreAccess:
 
 
 def status_of(note: ServerNote) -> Status:
-    """What the server says at /ready. Raises Failure."""
+    """The server's answer at /ready. Raises Failure."""
     try:
         with urlopen(f"{note.address}/ready", timeout=30) as answer:  # noqa: S310 - our own note, http only
             return json.decode(answer.read(), type=dict[str, object])
     except URLError as cause:
-        body = getattr(cause, "read", bytes)()  # 503 tells its reason in the same shape
+        body = getattr(cause, "read", bytes)()  # 503 has its reason in the same shape
         try:
             return json.decode(body, type=dict[str, object])
         except ValueError:
             raise Failure(
-                f"The server at {note.address} is gone: it keeps every event that it accepted."
+                f"The server at {note.address} has stopped: it keeps every event that it accepted."
             ) from cause
     except (OSError, http.client.HTTPException) as cause:
         raise Failure(
-            f"The server at {note.address} is gone: it keeps every event that it accepted."
+            f"The server at {note.address} has stopped: it keeps every event that it accepted."
         ) from cause
 
 
@@ -146,7 +146,7 @@ def wait_until_scored(
                 least, moved_at = left, time.monotonic()
             if current.get("ready") is False and time.monotonic() - moved_at >= patience:
                 raise Failure(
-                    f"Scoring is halted ({current.get('reason')}); the events are stored. `leadstream doctor` says "
+                    f"Scoring is halted ({current.get('reason')}); the events are stored. `leadstream doctor` shows "
                     "more, and `leadstream skip` skips a record that cannot be processed."
                 )
             if left is not None:
@@ -158,7 +158,7 @@ def wait_until_scored(
 
 
 def _left(status: Status, connection: psycopg.Connection[Any], moment: int) -> int | None:
-    """Records to be scored and leads that are overdue; None: that is not known now."""
+    """Records to be scored and leads that are overdue; None if that is unknown now."""
     backlog = status.get("backlog")
     if not isinstance(backlog, int):
         return None

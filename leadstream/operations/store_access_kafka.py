@@ -1,5 +1,5 @@
 """A store on Kafka for a command without a server beside it: it appends to Kafka, and
-the lag says when everything is scored.
+the lag shows when everything is scored.
 
 Workers elsewhere do the scoring. If none runs, the command says so instead of waiting for ever.
 """
@@ -60,7 +60,7 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
 
 
 async def _status(lag: Lag) -> Status:
-    """Ready if workers are there for what is left."""
+    """Ready if workers run for what is left."""
     backlog = await lag.measure()
-    reason = await lag.standstill(backlog)
+    reason = await lag.halt_reason(backlog)
     return {"ready": reason is None, "reason": reason, "backlog": backlog.total}

@@ -31,7 +31,7 @@ def test_the_page_is_current():
 
 
 def test_a_page_without_its_marks_is_refused():
-    with pytest.raises(ValueError, match="must hold the lines"):
+    with pytest.raises(ValueError, match="must contain the lines"):
         scoring_page.with_parts("# Scoring\n")
 
 

@@ -128,7 +128,7 @@ def test_a_socket_directory_that_others_have_filled_is_refused_by_everybody(deep
     directory = postgres._socket_dir(deep / "postgres")
     made(directory)
     for find in (start_postgres, find_postgres):
-        with pytest.raises(PostgresUnavailable, match=rf"{directory}.* belongs to somebody else.*TMPDIR"):
+        with pytest.raises(PostgresUnavailable, match=rf"{directory}.* belongs to another user.*TMPDIR"):
             find(deep)
     assert directory.lstat().st_uid == (12345 if made is foreign_directory else 0)
 

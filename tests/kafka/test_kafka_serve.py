@@ -249,7 +249,7 @@ def test_the_doctor_finds_it_healthy(server: Server):
     assert done.returncode == 0, told
     for line in (
         "ok   Kafka: answers",
-        "ok   Topics: are as they should be, 3 partitions each",
+        "ok   Topics: are correct, 3 partitions each",
         "ok   Workers: 1 in the group serve-leadstream",
         "ok   Stage track_sessions: is up to date",
         "ok   Stage score_leads: is up to date",

@@ -103,9 +103,9 @@ def test_starts_are_on_record_whoever_writes_them_and_the_doctor_tells_a_crash_l
     found = noted(topics)
     assert restarts(found, int(time.time())) == {"worker": 5, "projection": 1, "fenced": 1}
     (finding,) = journal_findings(found, int(time.time()))
-    assert (finding.health, finding.what) == ("fail", "Worker w1")
-    assert "was started 5 times within 30 min" in finding.said
-    assert "Another worker has taken over" in finding.said
+    assert (finding.health, finding.subject) == ("fail", "Worker w1")
+    assert "was started 5 times within 30 min" in finding.state
+    assert "Another worker has taken over" in finding.state
     later = int(time.time()) + 1_801
     assert restarts(found, later) == {"worker": 0, "projection": 0, "fenced": 0}
     assert not list(journal_findings(found, later))
@@ -116,7 +116,7 @@ def test_a_projection_that_waits_is_told_until_it_goes_on():
     paused = JournalNote(1_060, "projection", "p", "paused", "The database does not answer.")
     resumed = JournalNote(1_300, "projection", "p", "resumed")
     (finding,) = journal_findings([started, paused], 1_360)
-    assert (finding.health, finding.said) == ("fail", "has paused for 5 min: The database does not answer")
+    assert (finding.health, finding.state) == ("fail", "has paused for 5 min: The database does not answer")
     assert not list(journal_findings([started, paused, resumed], 1_360))
 
 

@@ -1,4 +1,4 @@
-"""A fold with a bug, as an operator meets it: scoring stands still, events are taken, a skip lets it go on."""
+"""A fold with a bug, as an operator meets it: scoring is halted, events are accepted, and a skip lets it continue."""
 
 import re
 import threading
@@ -71,7 +71,7 @@ def test_a_record_that_no_fold_survives_is_named_passed_over_and_kept(tmp_path: 
         assert server.client.get("/api/leads/ada").status_code == 200
 
         line = eventually(lambda: failure_found_in(server))
-        assert "Scoring: stands still" in line
+        assert "Scoring: halted" in line
         assert "leadstream skip" in line
         place = re.search(rf"({topic})/(\d+) at position (\d+)", line)
         assert place, line

@@ -109,16 +109,14 @@ def test_a_lead_is_explained_now_then_and_in_time_to_come(store: dict[str, str])
     headings = [line.partition(",")[0] for line in everything if line and line[0] != " "]
     assert headings[:2] == ["Ahmad Rezaei (ahmad)", "temperature: 47"]
     assert {"chatbot: 0", "rules: 0", "web_session: 0"} < set(headings)
-    assert "  2 Mar 2024, 10:11  What visitor tg-7 did came to this lead" in everything
+    assert "  2 Mar 2024, 10:11  The events of visitor tg-7 were added to this lead" in everything
     assert not [line for line in everything if " 0 -> 0" in line]
 
     # what cannot be explained says what to do
     assert refused("ahmet") == "Error: There is no lead 'ahmet'; did you mean ahmad (Ahmad Rezaei)?"
-    assert refused("anon:tg-7") == (
-        "Error: tg-7 is a visitor, and behind it is the lead ahmad: leadstream explain ahmad"
-    )
+    assert refused("anon:tg-7") == ("Error: tg-7 is a visitor of the lead ahmad: leadstream explain ahmad")
     assert "ids are on the board" in refused("nobody")
     assert "There is no lead 'ahmad' of tenant 'acme'" in refused("ahmad", "--tenant", "acme")
-    assert "in force are chatbot, composite, rules" in refused("ahmad", "--model", "heat")
+    assert "active are chatbot, composite, rules" in refused("ahmad", "--model", "heat")
     assert "is no moment" in refused("ahmad", "--as-of", "soon")
     assert "it was first seen 2 Mar 2024, 10:00" in refused("ahmad", "--as-of", "2024-03-01")

@@ -13,14 +13,14 @@ from leadstream.operations.explanations import (
     Score,
     breakdown,
     evidence,
-    gathered,
     history,
     label,
+    lead_summary,
     number,
     shortened,
     signed,
-    who,
     why,
+    with_time_merged,
 )
 
 NOW = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
@@ -65,12 +65,12 @@ STAGES = [{"stage": "contacted", "at": NOW - timedelta(days=1), "reason": "e-mai
 
 def test_who_it_is():
     identities = [{"identity": "default/v/tg-1#0"}, {"identity": "default/l/ahmad#0"}]
-    assert list(who(LEAD, STAGES, identities, CLOCK, past=False)) == [
+    assert list(lead_summary(LEAD, STAGES, identities, CLOCK, past=False)) == [
         "Ahmad Rezaei (ahmad)",
         "  +971501234567, Acme",
         "  Stage: contacted since 13 Mar 2026, 13:00 (e-mail, SMS or call to the lead)",
-        "  In the care of maria",
-        "  First heard of 11 Mar 2026, 13:00 (3 days ago)",
+        "  Assigned to maria",
+        "  First seen 11 Mar 2026, 13:00 (3 days ago)",
         "  Last active 14 Mar 2026, 11:00 (2 hours ago)",
         "  Known as visitor tg-1, lead ahmad",
     ]
@@ -78,11 +78,11 @@ def test_who_it_is():
 
 def test_who_nobody_knows_yet():
     unknown = LEAD | dict.fromkeys(("name", "phone", "company", "assigned_to", "last_interaction_at"))
-    told = list(who(unknown | {"lead_id": "anon:w", "identified": False}, [], [], CLOCK, past=False))
+    told = list(lead_summary(unknown | {"lead_id": "anon:w", "identified": False}, [], [], CLOCK, past=False))
     assert told == [
         "an anonymous visitor (anon:w)",
         "  Stage: new",
-        "  First heard of 11 Mar 2026, 13:00 (3 days ago)",
+        "  First seen 11 Mar 2026, 13:00 (3 days ago)",
         "  Never active",
     ]
 
@@ -191,8 +191,8 @@ def event(kind="message_received", source="telegram", at=NOW, **told):
         ("model:*:temperature:3", None, "Model temperature, version 3, was published"),
         ("model:acme:other:4", None, "Model other, version 4, was published for acme"),
         ("settings:*:2", None, "Settings, version 2, were published"),
-        ("attached:default/v/w#0:2", None, "What visitor w did came to this lead"),
-        ("detached:default/l/L#0:3", None, "What lead L did went away from this lead"),
+        ("attached:default/v/w#0:2", None, "The events of visitor w were added to this lead"),
+        ("detached:default/l/L#0:3", None, "The events of lead L were removed from this lead"),
         ("redirect:m1", event("leads_merged", "crm"), "Leads merged (crm)"),
         ("redirect:m1", None, "A merge was made or undone (m1)"),
         ("something:new", None, "something:new"),
@@ -253,7 +253,7 @@ def test_what_time_did_between_two_acts_is_told_at_once():
         Cause(NOW, "Because", [ENTRY | {"previous": Decimal(0), "lines": [[*recency, 20]]}]),
         passed(-1, 1, 0, [*recency, -1], band={"band": None, "previous": "cold"}),
     ]
-    assert list(history(gathered(causes, CLOCK), CLOCK)) == [
+    assert list(history(with_time_merged(causes, CLOCK), CLOCK)) == [
         "14 Mar 2026, 16:00  Time passed, 3 times since 14 Mar 2026, 14:00",
         "  temperature 67 -> 52: Last -15",
         "14 Mar 2026, 13:00  Because",

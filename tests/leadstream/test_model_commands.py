@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from command_line import leadstream, leadstream_here, serving
 
-from leadstream.in_force import active_by_shard
+from leadstream.active_models import active_by_shard
 from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres

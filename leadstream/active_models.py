@@ -1,4 +1,4 @@
-"""What is in force, read from the folds' own state: models and settings as the shards have them."""
+"""The active models and settings, read from the shards' own state in the read models."""
 
 import asyncio
 import time
@@ -24,13 +24,13 @@ from streams.published import PublishedState, compiled
 from streams.score_leads.stage import ScoreLeads
 
 FRESH_SECONDS = 1.0
-"""How old an answer may be."""
+"""How old the cached answer of `published_port` may be."""
 
 
 def active_by_shard(
     database_url: str, *, stage: str | None = None, first_only: bool = False
 ) -> list[ActiveModels]:
-    """What each shard has in force, of each stage or of one; or only the first that scores leads."""
+    """The active models of each shard: of every stage, of one `stage`, or of the first shard that scores leads."""
     shards: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
     with connect(database_url, options=READ_OPTIONS) as connection:
         for name, partition, part, value in connection.execute(
@@ -43,11 +43,11 @@ def active_by_shard(
     return [PublishedState(parts).published for parts in shards.values()]
 
 
-BEGINNING = 24
-"""Bytes that have the codec and the version of whatever is published."""
+BEGINNING_BYTES = 24
+"""The first bytes of a publication. They contain its codec and its version."""
 
-_WANTED = """
-with wanted as (
+_SHARD_PARTS = """
+with filtered as (
     select partition, part, value, case part when %(sweep)s then value else substr(value, 1, %(beginning)s) end as beginning
     from shard_state, string_to_array(part, ':') as named
     where stage = %(stage)s
@@ -59,31 +59,31 @@ with wanted as (
 )
 select partition, part, beginning,
        case when row_number() over (partition by part, beginning order by partition) = 1 then value end
-from (select distinct partition from shard_state where stage = %(stage)s) every left join wanted using (partition)
+from (select distinct partition from shard_state where stage = %(stage)s) every left join filtered using (partition)
 order by partition, part"""
 
 
-def shards_of(database_url: str, wanted: ShardFilter) -> list[ActiveModels]:
-    """How far each partition of scoring has come, in their order.
+def shards_of(database_url: str, shard_filter: ShardFilter) -> list[ActiveModels]:
+    """The active models and the sweep of each partition of scoring, in the order of the partitions.
 
-    A publication is read whole from one of the partitions that have it: of the others its beginning, which
-    has the version, says that it is the same.
+    Each publication is read whole from one partition only. From the others only its beginning is read: it
+    contains the version, which shows that the publication is the same.
     """
-    asked = {
+    parameters = {
         "stage": ScoreLeads.name,
-        "tenants": None if wanted.tenants is None else list(wanted.tenants),
-        "model": wanted.model,
-        "lifecycles": wanted.lifecycles,
+        "tenants": None if shard_filter.tenants is None else list(shard_filter.tenants),
+        "model": shard_filter.model,
+        "lifecycles": shard_filter.lifecycles,
         "sweep": PublishedState.SWEEP,
-        "beginning": BEGINNING,
+        "beginning": BEGINNING_BYTES,
     }
     wholes: dict[tuple[str, bytes], bytes] = {}
     partitions: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
     with connect(database_url, options=READ_OPTIONS) as connection:
-        for partition, part, beginning, whole in connection.execute(_WANTED, asked):
-            held = partitions[partition]
+        for partition, part, beginning, whole in connection.execute(_SHARD_PARTS, parameters):
+            parts_of_partition = partitions[partition]
             if part is not None:
-                held.append((part, beginning))
+                parts_of_partition.append((part, beginning))
             if whole is not None:
                 wholes[part, beginning] = whole
 
@@ -95,42 +95,42 @@ def shards_of(database_url: str, wanted: ShardFilter) -> list[ActiveModels]:
 
 
 def shards_port(database_url: str) -> Shards:
-    """For the gateway."""
+    """The port by which the gateway reads the shards."""
 
-    async def shards(wanted: ShardFilter) -> Sequence[ActiveModels]:
-        with _answering():
-            return await asyncio.to_thread(shards_of, database_url, wanted)
+    async def shards(shard_filter: ShardFilter) -> Sequence[ActiveModels]:
+        with _unavailable_without_database():
+            return await asyncio.to_thread(shards_of, database_url, shard_filter)
 
     return shards
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Raises Unavailable where the database does not answer."""
+def _unavailable_without_database() -> Iterator[None]:
+    """Raises Unavailable if the database does not answer or has no tables yet."""
     try:
         yield
     except psycopg.OperationalError as cause:
-        raise Unavailable("the database does not answer; events are still taken") from cause
+        raise Unavailable("the database does not answer; events are still accepted") from cause
     except psycopg.errors.UndefinedTable as cause:
-        raise Unavailable("the tables are not made yet; events are still taken") from cause
+        raise Unavailable("the tables do not exist yet; events are still accepted") from cause
 
 
 def published_port(database_url: str) -> Published:
-    """For the gateway, asked once a second at most."""
-    held = ActiveModels()
+    """The port by which the gateway reads the active models. It reads the database once a second at most."""
+    cached = ActiveModels()
     read_at = -FRESH_SECONDS
     reading = asyncio.Lock()
 
     async def published(tenant: str) -> ActiveRules:
-        nonlocal held, read_at
+        nonlocal cached, read_at
         async with reading:
             if time.monotonic() - read_at >= FRESH_SECONDS:
-                with _answering():
-                    found = await asyncio.to_thread(active_by_shard, database_url, first_only=True)
-                held = found[0] if found else held
+                with _unavailable_without_database():
+                    shards = await asyncio.to_thread(active_by_shard, database_url, first_only=True)
+                cached = shards[0] if shards else cached
                 read_at = time.monotonic()
-        settings = held.settings_of(tenant)
-        models = {name: compiled(active.text) for name, active in held.models_of(tenant).items()}
+        settings = cached.settings_of(tenant)
+        models = {name: compiled(active.text) for name, active in cached.models_of(tenant).items()}
         return ActiveRules(
             models, settings.zone, settings.idle_ms, settings.lifecycle or built_in_lifecycle()
         )

@@ -5,8 +5,8 @@ import pytest
 from msgspec import msgpack
 
 from authoring.active_models import ShardFilter
-from leadstream import in_force
-from leadstream.in_force import shards_of
+from leadstream import active_models
+from leadstream.active_models import shards_of
 from streams.published import CODEC, ModelVersion, SweepState, TenantSettings
 
 pytestmark = pytest.mark.postgres
@@ -77,7 +77,7 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
     for partition in range(24):
         state(partition, "model:*:rules", ModelVersion(1, LONG))
     read = []
-    connect = in_force.connect
+    connect = active_models.connect
 
     def listened(*given, **named):
         connection = connect(*given, **named)
@@ -91,6 +91,6 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
         connection.execute = counted
         return connection
 
-    monkeypatch.setattr(in_force, "connect", listened)
+    monkeypatch.setattr(active_models, "connect", listened)
     assert len(shards_of(database_url, ShardFilter())) == 24
     assert len(LONG) < sum(read) < len(LONG) + 24 * 100

@@ -1,7 +1,7 @@
 """`serve --kafka`: gateway, worker and projection in one process, the last two on threads of their own.
 
-When one of these ends by itself, the whole process does, with exit code 3, so that a supervisor starts
-it again; nothing is stored half, and what was not committed is done again. On a signal, all stop at once.
+When one of them fails, the whole process ends with exit code 3, so that a supervisor starts it again. Nothing
+is stored in part, and uncommitted work is done again. On a signal, all of them stop at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from leadstream.worker import journalled, worker_app
 from streams.kafka.faust_host import WorkerThread, explain
 
 STOPPING_SECONDS = 8.0
-"""For the worker and the projection together, of the ten that a supervisor gives."""
+"""How long the worker and the projection together may take to stop, of the ten seconds that a supervisor allows."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,16 +43,16 @@ class KafkaSystem:
         self._worker.start()
 
     def missing(self) -> list[str]:
-        """What is not in order, in words."""
+        """Why parts of this process are not ready."""
         return [reason for reason in (self._unready(), self._projection.reason) if reason]
 
     def _unready(self) -> str | None:
-        with suppress(RuntimeError):  # an assignment changed what is counted, in its thread
+        with suppress(RuntimeError):  # the worker's thread changed the assignment during the count
             return self._app.unready()
         return "partitions are being assigned"
 
     def raise_if_broken(self) -> None:
-        """Raises Broken, or Failure for what the user can mend."""
+        """Raises Broken, or Failure for what the user can fix."""
         if (failed := self._worker.failed) is not None:
             if (reason := explain(failed)) is None:
                 _log.critical("the worker has failed", exc_info=failed)
@@ -60,14 +60,14 @@ class KafkaSystem:
         self._projection.raise_if_failed()
 
     def tell_to_stop(self) -> None:
-        """At once, while the gateway still lets requests end."""
+        """Starts stopping at once, while the gateway still lets requests end."""
         if self._deadline is None:
             self._deadline = time.monotonic() + STOPPING_SECONDS
             self._projection.tell_to_stop()
             threading.Thread(target=self._worker.stop, args=(STOPPING_SECONDS,), daemon=True).start()
 
     def stop(self) -> None:
-        """What has not ended in time dies with the process; nothing is lost."""
+        """Waits until the deadline. A part that has not stopped by then ends with the process; no data is lost."""
         self.tell_to_stop()
         self._worker.stop(self._left())
         self._projection.stop(self._left())
@@ -77,7 +77,9 @@ class KafkaSystem:
 
 
 def named(settings: Settings) -> Settings:
-    """With a worker id, so that a restart goes on at once: this machine and port serve once at a time."""
+    """The settings with a worker id, so that a restart continues at once. Machine and port make the id: only one
+    server can use a port at a time.
+    """
     if settings.worker_id is not None:
         return settings
     machine = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:80]
@@ -86,7 +88,7 @@ def named(settings: Settings) -> Settings:
 
 @contextmanager
 def open_kafka_system(settings: Settings) -> Iterator[KafkaSystem]:
-    """Raises Failure for what the user can mend."""
+    """Raises Failure for what the user can fix."""
     with database_server(settings) as database:
         with explained(settings):
             refuse_log(database())

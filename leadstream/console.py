@@ -1,8 +1,8 @@
-"""How the command line prints: rich on a terminal, plain lines elsewhere; errors on one line.
+"""Prints for the command line: rich output on a terminal, plain lines elsewhere, errors on one line.
 
 Results go to standard output, everything else to standard error, so that pipes stay clean. This is the only
-module that prints: what others wrote (names, titles, addresses, reasons) passes `printable` here and is never
-read as markup, so that no text of a stranger commands the terminal.
+module that prints. Foreign text (names, titles, addresses, reasons) passes through `printable` and is never
+read as markup, so it cannot control the terminal.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 Report = Callable[[float], None]
-"""How far it is by now, in the units of the total."""
+"""Reports the progress so far, in the units of the total."""
 Part = str | tuple[str, str]
 """Text, or text and its style."""
 
 _UNLIMITED = 1_000_000
-"""A width that no table reaches."""
+"""Wider than any table."""
 _UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2060-\u2069\ud800-\udfff\u061c\u200e\u200f\ufeff\U000e0000-\U000e007f"
-"""C0 without tab and newline, DEL, C1, separators of lines, marks and overrides of direction, halves of characters, and
-what nobody sees. The two joiners stay: Persian and emoji need them.
+"""C0 without tab and newline, DEL, C1, line separators, direction marks and overrides, surrogates, and invisible
+characters. The two joiners stay: Persian and emoji need them.
 """
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 _UNPRINTABLE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences: colours, cursor, erasing
-    # Strings with an end: titles, links, the clipboard. No unsafe character is within one: linear time.
+    # Strings with an end: titles, links, the clipboard. They contain no unsafe character: linear time.
     f"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^{_UNSAFE}\n]*(?:\x07|\x9c|\x1b\\\\)"
     "|\x1b[ -/]*[0-~]?"
     f"|[{_UNSAFE}]"
@@ -53,15 +53,15 @@ class Failure(Exception):
     """Something the user can fix: printed on one line, without a trace."""
 
     code = 1
-    """What the command exits with."""
+    """The exit code of the command."""
 
 
-# Text of others
+# Foreign text
 
 
 def printable(text: str) -> str:
-    """Without what a terminal obeys: control characters but tab and newline, escape sequences, overrides of
-    the direction of writing.
+    """The text without what controls a terminal: control characters but tab and newline, escape sequences,
+    overrides of the writing direction.
     """
     if text.isprintable():
         return text
@@ -69,14 +69,14 @@ def printable(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Printable, and on one line."""
+    """The printable text on one line."""
     return printable(re.sub(r"[\t\r\n\x0b\x0c\x85\u2028\u2029]+", " ", text))
 
 
 def printable_json(encoded: bytes) -> bytes:
-    """The same JSON; what a terminal obeys is written as an escape of JSON's own."""
+    """The same JSON, with JSON escapes for the characters that control a terminal."""
     text = encoded.decode(errors="replace")
-    return _UNSAFE_CHARACTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+    return _UNSAFE_CHARACTER.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 # To standard error
@@ -95,13 +95,13 @@ def warn(text: str) -> None:
 
 
 def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Of a fault of the program itself, whose message may hold text of others (`sys.excepthook`)."""
+    """Prints the traceback of a bug (`sys.excepthook`); the message can contain foreign text."""
     print_status("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 @contextlib.contextmanager
 def progress(what: str, total: float | None) -> Iterator[Report]:
-    """A bar on a terminal; elsewhere a line when it begins and one when it is done."""
+    """Shows a bar on a terminal; elsewhere one line at the beginning and one at the end."""
     if not err.is_terminal:
         print_status(f"{what} ...")
         yield lambda _: None
@@ -124,19 +124,19 @@ def progress(what: str, total: float | None) -> Iterator[Report]:
 
 
 def print_line(*parts: Part) -> None:
-    """One line, however long, whatever the width of the terminal."""
+    """Prints one line, even if it is longer than the terminal is wide."""
     out.print(Text.assemble(*map(_inline_part, parts)), soft_wrap=True)
 
 
 def print_text(text: str) -> None:
-    """Lines that are a file's: exact for a pipe, printable on a terminal."""
+    """Prints the text of a file: exact for a pipe, printable on a terminal."""
     print_bytes(text.encode(errors="replace"))
     if text and not text.endswith("\n"):
         print_bytes(b"\n")
 
 
 def print_bytes(original: bytes) -> None:
-    """Exact for a pipe, printable on a terminal."""
+    """Prints bytes: exact for a pipe, printable on a terminal."""
     if out.is_terminal:
         original = printable(original.decode(errors="backslashreplace")).encode()
     sys.stdout.flush()
@@ -151,7 +151,7 @@ def print_json(encoded: bytes) -> None:
 
 
 def print_facts(title: str, facts: Mapping[str, object]) -> None:
-    """Names and values, a line each."""
+    """Prints names and values, one line each."""
     if out.is_terminal:
         table = Table(title=Text(inline(title)), show_header=False, title_justify="left")
         table.add_column(style="dim")
@@ -166,19 +166,20 @@ def print_facts(title: str, facts: Mapping[str, object]) -> None:
 
 
 def print_records(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere, for programs, tabs between the fields of a line."""
+    """Prints a table on a terminal; elsewhere, for programs, lines with tabs between the fields."""
     if out.is_terminal:
         print_table("", columns, list(rows), "l" * len(columns))
         return
-    # Past the console, which would make spaces of tabs.
+    # Not through the console, which replaces tabs by spaces.
     print_bytes("".join("\t".join(map(inline, row)) + "\n" for row in rows).encode(errors="replace"))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:
-    """Whole, wherever it is printed: the only function that prints tables.
+    """Prints a table and cuts no cell. No other function prints tables.
 
-    On a terminal with rules; where that is too narrow, the words of the head below each other, or else each row
-    as lines of its own. Elsewhere plain lines as wide as they are. `align` is l or r, for each column.
+    A terminal gets a table with rules. If the terminal is too narrow, the headings are wrapped; if that is not
+    enough, each row becomes a block of lines. Elsewhere the table is plain lines of any width. `align` is l or r
+    for each column.
     """
     if not out.is_terminal:
         _print_plain(title, columns, rows, align)
@@ -229,7 +230,7 @@ def _cell(text: str) -> Text:
 
 
 def _width(table: Table) -> int:
-    """As wide as it is if nothing is folded."""
+    """The width of the table if nothing is wrapped."""
     return out.measure(table, options=out.options.update(max_width=_UNLIMITED)).maximum
 
 

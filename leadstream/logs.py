@@ -1,8 +1,8 @@
-"""Log lines go to standard error: readable on a terminal, JSON elsewhere, persons masked.
+"""Log lines go to standard error: readable on a terminal, JSON elsewhere, with personal data masked.
 
-Texts of others cannot control the terminal: JSON escapes what is not ASCII, a terminal gets it removed.
-What a library repeats many times a second while a broker is away, or for a stranger who sends nonsense, is
-logged once in a while. The contents of events are never logged.
+Foreign texts cannot control the terminal: JSON escapes all but ASCII, and terminal output drops control
+characters. Libraries repeat some messages many times a second, for example while a broker is unavailable or a
+client sends garbage: each of these is logged at most every 30 seconds. Contents of events are never logged.
 """
 
 import json
@@ -18,29 +18,29 @@ from gateway.masking import mask_personal
 from leadstream.console import inline, printable, printable_json
 
 _REPETITIVE = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
-_WHILE_SECONDS = 30.0
-_OF_SEVERAL_LINES = {"event", "exception", "stack"}
+_REPEAT_SECONDS = 30.0
+_MULTILINE_FIELDS = {"event", "exception", "stack"}
 
 
-def _once_in_a_while(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
+def _rate_limit(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
     last_logged: dict[tuple[str, str], float] = {}
 
-    def passes(record: logging.LogRecord) -> bool:
+    def should_log(record: logging.LogRecord) -> bool:
         if not record.name.startswith(_REPETITIVE):
             return True
         kind, now = (record.name, str(record.msg)), clock()
-        if now - last_logged.get(kind, -_WHILE_SECONDS) < _WHILE_SECONDS:
+        if now - last_logged.get(kind, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return False
         last_logged[kind] = now
         return True
 
-    return passes
+    return should_log
 
 
 def _printable_fields(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """What is no text, the console renders by `repr`, which escapes."""
+    """Cleans text fields; the console renders all others by `repr`, which escapes."""
     return {
-        name: (printable(value) if name in _OF_SEVERAL_LINES else inline(value))
+        name: (printable(value) if name in _MULTILINE_FIELDS else inline(value))
         if isinstance(value, str)
         else value
         for name, value in fields.items()
@@ -52,7 +52,7 @@ def _json(fields: object, **options: Any) -> str:
 
 
 def log_from(level: str) -> None:
-    """From this level on, for our own loggers and for those of the libraries."""
+    """Logs from this level on, for our own loggers and for those of the libraries."""
     terminal = sys.stderr.isatty()
     rendering: list[Any] = (
         [_printable_fields, structlog.dev.ConsoleRenderer()]
@@ -78,10 +78,12 @@ def log_from(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
-    handler.addFilter(_once_in_a_while(time.monotonic))
+    handler.addFilter(_rate_limit(time.monotonic))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     severity = logging.getLevelNamesMapping()[level.upper()]
-    logging.getLogger("aiokafka").setLevel(max(severity, logging.INFO))  # below, it logs what records hold
+    logging.getLogger("aiokafka").setLevel(
+        max(severity, logging.INFO)
+    )  # at DEBUG, it logs the contents of records
     if level == "info":
-        for talkative in ("alembic", *_REPETITIVE):
-            logging.getLogger(talkative).setLevel("WARNING")
+        for logger_name in ("alembic", *_REPETITIVE):
+            logging.getLogger(logger_name).setLevel("WARNING")

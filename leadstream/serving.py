@@ -1,7 +1,7 @@
-"""The gateway as a server: a port of this machine, and the application on it until it is stopped.
+"""The gateway as a server: it listens on a port of this machine and serves until the process is stopped.
 
-The same in every mode; what it is made of comes in as ports. When the process is stopped,
-waiting callers are answered at once, and running requests end within the time that a supervisor gives.
+It is the same in every mode; its parts come in as ports. When the process is stopped, it answers waiting
+callers at once, and lets running requests end within the time that a supervisor allows.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from leadstream.operations.control_socket import (
 from leadstream.settings import Settings
 
 STOPPING_SECONDS = 5
-"""For requests under way, of the ten seconds that a supervisor gives before it kills."""
+"""How long running requests may take, of the ten seconds that a supervisor allows before it kills."""
 
 
 @contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The port, opened before anything slow begins; early callers are answered when everything runs."""
+    """Opens the port before anything slow begins; early callers get their answer when everything runs."""
     try:
         family, *_, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # By its name: asyncio sets TCP_NODELAY only where the protocol says that it is TCP.
+        # Names the protocol: asyncio sets TCP_NODELAY only on sockets whose protocol is TCP.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as cause:
         raise Failure(
@@ -58,9 +58,9 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 Opening = Callable[[], AbstractAsyncContextManager[Ports]]
-"""Opens what the gateway needs, on the loop that it runs on."""
+"""Opens the ports of the gateway, on the loop that it runs on."""
 Beside = Callable[[Append], Awaitable[None]]
-"""What runs beside the server, once it answers; if it raises, the server stops and so does the process."""
+"""A coroutine that runs beside the server once that answers. If it raises, the server and the process stop."""
 
 
 def run_gateway(
@@ -72,9 +72,10 @@ def run_gateway(
     inlet: bool = True,
     stopping: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until it is stopped (SIGINT, SIGTERM), then calls `stopping` and lets running requests end.
+    """Serves until SIGINT or SIGTERM, then calls `stopping` and lets running requests end.
 
-    With an `inlet`, commands on this machine find the server by its note in the data directory.
+    With an `inlet`, the server has a control socket: commands on this machine find it by the note in the data
+    directory.
     """
     note = write_note(settings.data_dir, settings.address, _kafka_of(settings)) if inlet else None
     try:
@@ -129,7 +130,7 @@ async def _serve(
     begin_stopping: Callable[[], None],
 ) -> None:
     async def once_started(companion: Callable[[], Awaitable[None]]) -> None:
-        while not server.started:  # noqa: ASYNC110 - uvicorn says it no other way
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
         await companion()
 
@@ -141,7 +142,7 @@ async def _serve(
     beside = [asyncio.create_task(once_started(each), name="beside the server") for each in companions]
     for task in beside:
         task.add_done_callback(lambda task: _stop_if_broken(task, server))
-    release = asyncio.create_task(once_stopping(), name="let waiting callers go")
+    release = asyncio.create_task(once_stopping(), name="answer waiting callers")
     try:
         await server.serve()
     finally:

@@ -1,8 +1,8 @@
-"""Every setting there is, with its meaning: the only list of them.
+"""The only list of the settings, with their meanings.
 
-Read once, at the start, from `LEADSTREAM_*` and the command line; a wrong one names itself and the
-remedy, and a misspelt one is pointed out. Nothing that a fold reads is a setting: what changes a
-score is in the log. Secrets never appear in messages.
+They are read once, at the start, from `LEADSTREAM_*` and the command line. The error for a wrong setting names
+the setting and the remedy; a misspelt setting causes a warning. Folds read no settings: what changes a score is
+in the log. Secrets never appear in messages.
 """
 
 import difflib
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65_535, description="TCP port to listen on, 1 to 65535.")
     data_dir: Path = Field(
         Path(".leadstream"),
-        description="Directory of the embedded PostgreSQL and of what belongs to it. One process at a time owns it.",
+        description="Directory of the embedded PostgreSQL and its files. Only one process at a time can use it.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s/]+(/[^\s]*)?$",
-        description="The address by which others reach this server, if it is not http://HOST:PORT.",
+        description="The address at which other machines reach this server, if it is not http://HOST:PORT.",
     )
     default_phone_region: str | None = Field(
         None,
@@ -88,14 +88,14 @@ class Settings(BaseSettings):
     identify_by: str = Field(
         "email,phone",
         pattern=r"^(none|email|phone|email,phone|phone,email)$",
-        description="What makes a visitor without lead_id known as soon as they give it: email,phone, or email, or "
+        description="The contact data that identifies a visitor who has no lead_id yet: email,phone, or email, or "
         "phone, or none.",
     )
     max_body_bytes: int = Field(
         1_000_000,
         ge=1_000,
         le=100_000_000,
-        description="The largest request body that is taken, unpacked, in bytes: 1000 to 100000000.",
+        description="The largest request body, after decompression, in bytes: 1000 to 100000000.",
     )
     max_batch: int = Field(
         10_000, ge=1, le=100_000, description="The most events in one request, 1 to 100000."
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         20_000,
         ge=1,
         le=10_000_000,
-        description="Events a second that one write key may send before it is answered 429, 1 to 10000000.",
+        description="Events a second that one write key may send before it gets status 429, 1 to 10000000.",
     )
     max_connections: int = Field(
         1_000,
@@ -136,27 +136,27 @@ class Settings(BaseSettings):
         15,
         ge=1,
         le=3_600,
-        description="Seconds after which a connection without a request is closed, 1 to 3600. Of a reverse proxy that "
-        "keeps connections, its own time must be shorter.",
+        description="Seconds after which a connection without a request is closed, 1 to 3600. A reverse proxy that "
+        "keeps connections open needs a shorter time of its own.",
     )
     stalled_seconds: int = Field(
         30,
         ge=1,
         le=3_600,
-        description="Seconds after which a client that does not take its answer is cut off, 1 to 3600.",
+        description="Seconds after which a client that does not read its answer is disconnected, 1 to 3600.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
     experiments: Path | None = Field(
         None,
-        description="A folder of experiments of one's own, one .toml file each (copy one from "
-        "scoring/experiments), beside the shipped ones; one of the same name takes a shipped one's place.",
+        description="A folder with your own experiments, one .toml file each (copy one from scoring/experiments). "
+        "They are added to the built-in ones; an experiment replaces the built-in one of the same name.",
     )
     kafka: str | None = Field(
         None,
-        description="Brokers of Apache Kafka, HOST:PORT, several separated by commas. Set, the log is there and "
-        "not in PostgreSQL. Commands that need Kafka anyway take 127.0.0.1:9092 without it.",
+        description="Brokers of Apache Kafka, HOST:PORT, separated by commas. If it is set, the log is in Kafka "
+        "instead of PostgreSQL. Commands that always need Kafka use 127.0.0.1:9092 if it is not set.",
     )
     kafka_prefix: str = Field(
         "",
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         ". _ -). All workers of one state share it.",
     )
     kafka_security: Protocol = Field(
-        "PLAINTEXT", description="How to speak to Kafka: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+        "PLAINTEXT", description="Protocol of the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
     )
     kafka_mechanism: Mechanism = Field(
         "SCRAM-SHA-512",
@@ -183,8 +183,8 @@ class Settings(BaseSettings):
     kafka_password: SecretStr | None = Field(None, description="Password at Kafka, for SASL.")
     kafka_ca_file: Path | None = Field(
         None,
-        description="File with the certificates (PEM) of who vouches for the brokers, for SSL; without it, whom "
-        "this machine trusts.",
+        description="For SSL: a PEM file with the certificates of the authorities that signed the brokers' "
+        "certificates. Without it, this machine's trusted authorities apply.",
     )
     kafka_replication: int | None = Field(
         None,
@@ -197,15 +197,15 @@ class Settings(BaseSettings):
         2,
         ge=1,
         le=64,
-        description="Shares into which the partitions are divided among workers, 1 to 64: at least as many as "
-        "workers, few for the best speed. The same for all workers of an app.",
+        description="Groups of partitions that are divided among the workers, 1 to 64: at least as many as workers, "
+        "few for the best speed. All workers of an app need the same number.",
     )
     worker_id: str | None = Field(
         None,
         max_length=100,
         pattern=r"^[A-Za-z0-9._-]+$",
-        description="A name of its own for this worker or projection, kept when it restarts (letters, digits, . _ -): it "
-        "then goes on within two seconds, instead of ten.",
+        description="A unique name for this worker or projection (letters, digits, . _ -). With it, a restart "
+        "continues within two seconds instead of ten.",
     )
     worker_host: str = Field(
         "127.0.0.1",
@@ -268,10 +268,10 @@ class Settings(BaseSettings):
             return None
         brokers = [part.strip() for part in value.split(",")]
         for broker in brokers:
-            found = _BROKER.fullmatch(broker)
-            if found is None or not 1 <= int(found[1]) <= 65_535:
+            match = _BROKER.fullmatch(broker)
+            if match is None or not 1 <= int(match[1]) <= 65_535:
                 raise PydanticCustomError(
-                    "brokers", "{broker} is no HOST:PORT", {"broker": repr(broker) if broker else "nothing"}
+                    "brokers", "{broker} is not HOST:PORT", {"broker": repr(broker) if broker else "nothing"}
                 )
         return ",".join(brokers)
 
@@ -281,7 +281,7 @@ class Settings(BaseSettings):
         if value is not None and not _is_conninfo(value.get_secret_value()):
             raise PydanticCustomError(
                 "conninfo",
-                "it is no address of a PostgreSQL (write % as %25 and @ as %40 in a password)",
+                "it is not the address of a PostgreSQL server (write % as %25 and @ as %40 in a password)",
             )
         return value
 
@@ -305,14 +305,14 @@ class Settings(BaseSettings):
     def _fits_the_protocol(self) -> "Settings":
         sasl = self.kafka_security.startswith("SASL")
         for name in ("kafka_username", "kafka_password"):
-            given = getattr(self, name) is not None
-            if sasl and not given:
+            is_set = getattr(self, name) is not None
+            if sasl and not is_set:
                 raise _conflict(
                     "{name} is not set, and {protocol} needs it: set it, or LEADSTREAM_KAFKA_SECURITY=SSL",
                     name,
                     self.kafka_security,
                 )
-            if given and not sasl:
+            if is_set and not sasl:
                 raise _conflict(
                     "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SASL_SSL, "
                     "or unset it",
@@ -371,7 +371,7 @@ class Settings(BaseSettings):
 
     @property
     def cluster(self) -> Cluster:
-        """Where Kafka is; without a setting, on this machine."""
+        """The Kafka cluster; without a setting, one on this machine."""
         password = self.kafka_password
         return Cluster(
             self.kafka or LOCAL_KAFKA,
@@ -388,7 +388,7 @@ class Settings(BaseSettings):
 
     @property
     def address(self) -> str:
-        """Where this very machine reaches the server."""
+        """The address at which this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -401,9 +401,9 @@ def _is_conninfo(address: str) -> bool:
     return "@" not in str(parts.get("host", ""))
 
 
-def _conflict(words: str, name: str, protocol: str) -> PydanticCustomError:
-    """Of two settings that do not go together; `words` are a template of the library's."""
-    return PydanticCustomError("conflict", words, {"name": variable(name), "protocol": protocol})
+def _conflict(template: str, name: str, protocol: str) -> PydanticCustomError:
+    """The error for two settings that do not go together; `template` is one of pydantic's."""
+    return PydanticCustomError("conflict", template, {"name": variable(name), "protocol": protocol})
 
 
 def is_loopback(host: str) -> bool:
@@ -413,10 +413,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def read_settings(**given: object) -> Settings:
-    """The settings of this process; what is `given` (and not None) wins over the environment."""
+def read_settings(**overrides: object) -> Settings:
+    """The settings of this process; `overrides` that are not None win over the environment."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as cause:
         raise SettingError(_explained(cause)) from None
 
@@ -426,16 +426,16 @@ def variable(name: str) -> str:
 
 
 def _explained(cause: ValidationError) -> str:
-    """The first complaint, as a sentence with the variable's name; secrets are not repeated."""
+    """The first error as a sentence with the variable's name; it repeats no secrets."""
     first = cause.errors(include_url=False)[0]
     if not first["loc"]:
         return f"{first['msg']}."
     name = str(first["loc"][0])
     setting = Settings.model_fields.get(name)
     if setting is None:
-        return f"{variable(name)} is no setting."
+        return f"{variable(name)} is not a setting."
     secret = "Secret" in str(setting.annotation)
-    shown = "" if secret or len(first["loc"]) > 1 else f" (given: {str(first['input'])[:80]!r})"
+    shown = "" if secret or len(first["loc"]) > 1 else f" (value: {str(first['input'])[:80]!r})"
     return f"{variable(name)}: {_lower(first['msg'])}{shown}. {setting.description}"
 
 
@@ -444,24 +444,24 @@ def _lower(text: str) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """A sentence for each LEADSTREAM_* variable that is no setting, with the one that was likely meant."""
-    given = (name for name in sorted(environment) if name.upper().startswith(PREFIX))
-    return [_misspelt(name) for name in given if name[len(PREFIX) :].lower() not in Settings.model_fields]
+    """A sentence for each LEADSTREAM_* variable that is not a setting, with the setting that it resembles."""
+    names = (name for name in sorted(environment) if name.upper().startswith(PREFIX))
+    return [_misspelt(name) for name in names if name[len(PREFIX) :].lower() not in Settings.model_fields]
 
 
 def _misspelt(name: str) -> str:
     close = difflib.get_close_matches(name[len(PREFIX) :].lower(), Settings.model_fields, n=1)
-    meant = f"did you mean {variable(close[0])}?" if close else "`leadstream settings` shows all there are."
-    return f"{name} is no setting and has no effect; {meant}"
+    meant = f"did you mean {variable(close[0])}?" if close else "`leadstream settings` shows all settings."
+    return f"{name} is not a setting and has no effect; {meant}"
 
 
 def settings_page() -> str:
-    """docs/settings.md."""
+    """The text of docs/settings.md."""
     lines = [
         "# Settings",
         "",
-        "Read from the environment when a command starts. `serve` takes some of them as options, too, which win.",
-        "Models, time zone and idle time are no settings: they change scores, so they are published into the log.",
+        "Commands read the settings from the environment when they start. `serve` has options for some of them, which win.",
+        "Models, time zone and idle time are not settings: they change scores, so they are published into the log.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",

@@ -1,8 +1,8 @@
-"""The composition root: where log, folds, read models and gateway are put together, and nowhere else.
+"""The composition root: the only place that connects the log, the folds, the read models and the gateway.
 
-Embedded mode: one process, one PostgreSQL (its own, or any by URL); and what Kafka mode shares with it.
-What is opened here is closed in the opposite order, also when the process is told to stop. The clock is
-read here and handed in.
+It builds embedded mode, which is one process with one PostgreSQL (its own, or any by URL), and the parts that
+Kafka mode shares with it. It closes everything in the opposite order of opening, also when the process is
+stopped. It reads the clock and passes it to the parts that need it.
 """
 
 import asyncio
@@ -47,8 +47,8 @@ from streams.track_sessions import TrackSessions
 
 STAGES = (TrackSessions, ScoreLeads)
 APPEND_SECONDS = 10.0
-"""How long a request waits at most until its events are on disk: longer than the server takes to start a database
-that was killed."""
+"""The longest time that a request waits until its events are on disk. It is longer than the server takes to
+restart a killed database."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,21 @@ def now_ms() -> int:
 
 
 def genesis(now: datetime) -> list[Outgoing]:
-    """What an empty log begins with, in every partition: settings and models, so that no result ever
-    depends on a default in the code.
+    """The first records of every partition of an empty log: the settings and the built-in models, so that no
+    result ever depends on a default in the code.
     """
-    published: list[Publication] = [
+    publications: list[Publication] = [
         SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1, lifecycle=built_in_lifecycle()),
         *(
             ModelPublished(tenant=EVERY_TENANT, recorded_at=now, model=name, version=1, text=text)
             for name, text in built_in_models().items()
         ),
     ]
-    return [record for said in published for record in publication_records(said)]
+    return [record for publication in publications for record in publication_records(publication)]
 
 
 def in_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Outgoing]:
-    """The records, each one of a whole shard once for every partition that there is."""
+    """The records; a record for whole shards is repeated for every partition."""
     return [
         each
         for record in records
@@ -98,9 +98,9 @@ def in_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Out
 def database_server(
     settings: Settings, server: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[], str]]:
-    """The database; what is yielded gives its URL, again after every loss.
+    """Starts the database. Yields a function that returns its URL and restarts an embedded server that has died.
 
-    `server` are settings for an embedded PostgreSQL. Raises Failure for what the user can mend.
+    `server` has settings for an embedded PostgreSQL. Raises Failure for what the user can fix.
     """
 
     def database() -> str:
@@ -119,7 +119,7 @@ def database_server(
 
 @contextmanager
 def open_database(settings: Settings, server: Mapping[str, str] | None = None) -> Iterator[Callable[[], str]]:
-    """`database_server`, with its tables current."""
+    """`database_server`, with its tables migrated."""
     with database_server(settings, server) as database:
         with explained(settings):
             migrate(database())
@@ -131,7 +131,7 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
     """Everything but the gateway, running."""
     gc.set_threshold(
         50_000, 20, 50
-    )  # folds make many small lasting objects: fewer rounds cost a tenth less CPU
+    )  # folds make many small, long-lived objects: rarer collections save a tenth of the CPU
     with open_database(settings, server) as database:
         with explained(settings):
             refuse_follower(database())
@@ -146,7 +146,9 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
             )
             driver.start()
             with connect(database()) as connection:
-                create_views(connection, LIVE)  # of the log's tables, which a first start has just made
+                create_views(
+                    connection, LIVE
+                )  # they read the log's tables, which the first start has just created
         try:
             yield System(driver, database())
         finally:
@@ -154,14 +156,15 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
 
 
 def refuse_follower(database_url: str) -> None:
-    """No embedded log where the read models are made from Kafka. Raises SourceError."""
+    """Refuses a database whose read models come from Kafka. Raises SourceError."""
     with connect(database_url) as connection:
         refuse_kafka(connection)
 
 
 def refuse_log(database_url: str) -> None:
-    """No read models from Kafka where an embedded log is. Raises SourceError. A database that is away, or starts, is
-    waited for by the projection, which looks at this first, too.
+    """Refuses a database that has an embedded log. Raises SourceError.
+
+    An unavailable database passes: the projection waits for it, and then makes the same check first.
     """
     with suppress(psycopg.OperationalError), connect(database_url) as connection:
         refuse_embedded(connection)
@@ -169,15 +172,15 @@ def refuse_log(database_url: str) -> None:
 
 @contextmanager
 def explained(settings: Settings) -> Iterator[None]:
-    """What goes wrong with the database and can be mended becomes a Failure that says how."""
+    """Turns errors of the database that the user can fix into a Failure that names the fix."""
     try:
         yield
     except (PostgresUnavailable, LogRefused, OutdatedError, SourceError) as cause:
         raise Failure(str(cause)) from cause
     except psycopg.errors.LockNotAvailable as cause:
         raise Failure(
-            f"The database is in use ({cause.diag.message_primary}): somebody reads or changes its tables for long. Try "
-            "again when that is done."
+            f"The database is in use ({cause.diag.message_primary}): another process has locked its tables for a long "
+            "time. Try again when it has finished."
         ) from cause
     except psycopg.OperationalError as cause:
         where = "LEADSTREAM_DATABASE_URL" if settings.database_url else str(settings.data_dir)
@@ -187,14 +190,15 @@ def explained(settings: Settings) -> Iterator[None]:
         ) from cause
     except psycopg.errors.InsufficientPrivilege as cause:
         raise Failure(
-            f"The database user lacks a right: {cause.diag.message_primary}. Leadstream makes its own tables: "
-            "give its user the database, or the right to create in it."
+            f"The database user lacks a privilege: {cause.diag.message_primary}. Leadstream creates its own tables: "
+            "make its user the owner of the database, or grant the right to create in it."
         ) from cause
 
 
 def append_port(driver: Driver) -> Append:
-    """The driver's append for asyncio: it returns once the records are on disk, or gives up in time. What
-    the database says of itself, its paths among it, is for the log alone.
+    """The driver's append for asyncio: it returns once the records are on disk, or raises Unavailable in time.
+
+    Messages of the database, which can name paths, go only to the server's own log.
     """
 
     async def append(records: Sequence[Outgoing]) -> None:
@@ -209,24 +213,25 @@ def append_port(driver: Driver) -> Append:
             raise Unavailable("Leadstream is stopping") from cause
         except (NotStored, TimeoutError) as cause:
             raise Unavailable(
-                "the log does not take records now; the server's own log says why", retry_after_s=2
+                "the log accepts no records now; the server's own log says why", retry_after_s=2
             ) from cause
 
     return append
 
 
 class Ages:
-    """For how long the oldest record that is not folded has been in the log, about: looked at every few seconds, it
-    remembers when the log was how long.
+    """The approximate age of the oldest record that is not folded yet.
+
+    It remembers how long the log was at each call, and expects a call every few seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._seen: deque[tuple[float, int]] = deque()
-        """(when, records in the log then), of looks after which something has yet to be folded."""
+        """(time, records in the log then) of the calls after which some record is not folded yet."""
 
     def age(self, end: int, left: int) -> float:
-        """`end` records are in the log, and `left` of them are not folded."""
+        """The age in seconds, if `end` records are in the log and `left` of them are not folded."""
         now = self._now()
         while self._seen and self._seen[0][1] <= end - left:
             self._seen.popleft()
@@ -234,19 +239,19 @@ class Ages:
             return 0.0
         if not self._seen or end > self._seen[-1][1]:
             self._seen.append((now, end))
-        if len(self._seen) > _MOST_LOOKS:
+        if len(self._seen) > _MOST_CALLS:
             self._seen = deque(list(self._seen)[::2])
         return now - self._seen[0][0]
 
 
-_MOST_LOOKS = 1_000
+_MOST_CALLS = 1_000
 
 
 def status_of_driver(driver: Driver, ages: Mapping[str, Ages] = MappingProxyType({})) -> Status:
     now = driver.status()
     reason = "the log has stopped; the server's own log says why" if not now.alive else None
     if now.failing is not None:
-        reason = _standing_still(now.failing)
+        reason = _halted_reason(now.failing)
     ends = {
         stage.name: sum(end for (topic, _), end in now.positions.items() if topic == stage.source)
         for stage in STAGES
@@ -264,8 +269,8 @@ def status_of_driver(driver: Driver, ages: Mapping[str, Ages] = MappingProxyType
     }
 
 
-def _standing_still(failing: Failing) -> str:
-    """To anybody who asks; what a fold or the database said stands in the log."""
+def _halted_reason(failing: Failing) -> str:
+    """The public reason; messages of a fold or of the database go only to the server's own log."""
     if failing.record is None:
         return "scoring is interrupted; the server's own log says why"
     at = failing.record
@@ -285,7 +290,7 @@ def ports_of(system: System, settings: Settings) -> Ports:
 
 @asynccontextmanager
 async def ports_open(system: System, settings: Settings) -> AsyncIterator[Ports]:
-    """`ports_of`, for `run_gateway`, and addresses are looked up."""
+    """`ports_of` with the lookup of addresses, as `run_gateway` opens it."""
     async with with_contacts(ports_of(system, settings), settings) as ports:
         yield ports
 

@@ -1,7 +1,8 @@
-"""Kafka mode, put together: the topics, the gateway's way into Kafka, and the projection.
+"""Builds Kafka mode: the topics, the gateway's append to Kafka, and the projection.
 
-The gateway opens while Kafka and Postgres are away, and says so. The worker is in `all_in_one`, for it
-needs Faust, which takes long to load. What is away is waited for; what has failed ends the process.
+The gateway also opens while Kafka and Postgres are unavailable, and reports that. Each part waits for what is
+unavailable; a part that fails ends the process. The worker is in `all_in_one`, because it needs Faust, which
+takes long to load.
 """
 
 import asyncio
@@ -46,22 +47,22 @@ SOURCES = {stage.name: stage.source for stage in STAGES}
 """Stage -> the topic that it folds."""
 
 _DATABASE_SECONDS = 1.0
-"""Until Postgres is: /ready is to say so within two seconds."""
+"""How long to wait for Postgres: /ready must answer within two seconds."""
 _ANSWER_SECONDS = 4.0
-"""Until Kafka is said not to answer."""
+"""How long to wait for Kafka before it counts as unavailable."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Broken(Failure):
-    """A part of the process has ended by itself, and so does the process: a supervisor starts it anew."""
+    """A part of the process has failed, so the process ends: a supervisor starts it again."""
 
     code = 3
 
 
 @contextmanager
 def kafka_explained() -> Iterator[None]:
-    """What goes wrong with Kafka and can be mended becomes a Failure that says how."""
+    """Turns errors of Kafka that the user can fix into a Failure that names the fix."""
     try:
         yield
     except (
@@ -75,14 +76,14 @@ def kafka_explained() -> Iterator[None]:
         raise Failure(str(cause)) from cause
     except (KafkaError, TimeoutError) as cause:
         raise Failure(
-            f"Kafka does not answer as it should ({cause!r}): `leadstream doctor` says more."
+            f"Kafka does not answer properly ({cause!r}). `leadstream doctor` shows more."
         ) from cause
 
 
 async def make_topics(settings: Settings) -> list[str]:
-    """The topics and the beginning of the log, if they are missing; names of the topics that were made.
+    """Creates the missing topics and the first records of the log. Returns the names of the new topics.
 
-    Unless it is set, their number of partitions is what it is. Raises KafkaUnavailable, TopicsRefused.
+    Without a setting, existing topics keep their number of partitions. Raises KafkaUnavailable, TopicsRefused.
     """
     cluster, partitions = settings.cluster, settings.partitions
     if "partitions" not in settings.model_fields_set:
@@ -97,7 +98,7 @@ async def make_topics(settings: Settings) -> list[str]:
 
 
 def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
-    """For everybody's events; what concerns whole shards goes into every partition at once."""
+    """Appends events; records for whole shards go into every partition in one transaction."""
 
     async def append_or_publish(records: Sequence[Outgoing]) -> None:
         try:
@@ -116,13 +117,13 @@ def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
 class MeasuredBacklog(NamedTuple):
     backlog: Backlog
     restarts: Mapping[str, int]
-    """Of late, by process; and how many were fenced."""
+    """Recent restarts by process, and how many were fenced."""
     standstill: str | None
-    """Why nobody does what is left."""
+    """Why no process works on the backlog, if none does."""
 
 
 class SharedBacklog:
-    """The backlog as it is after the question: whoever asks while one is measured shares the next."""
+    """Measures the backlog for all callers: calls that come during a measurement share the next one."""
 
     def __init__(self, cluster: Cluster, database_url: str) -> None:
         self._cluster = cluster
@@ -165,22 +166,24 @@ class SharedBacklog:
 async def kafka_ports(
     settings: Settings, database_url: str, missing: Callable[[], Sequence[str]] | None = None
 ) -> AsyncIterator[Ports]:
-    """What the gateway needs; `missing` names what else of this process is not in order. Without it
-    others do the work, and it is told whether they are there.
+    """The ports of the gateway.
+
+    `missing` returns why other parts of this process are not ready. Without it, other processes do the work,
+    and the status reports whether they are there.
     """
     cluster = settings.cluster
-    append, asked = KafkaAppend(cluster), SharedBacklog(cluster, database_url)
+    append, shared_backlog = KafkaAppend(cluster), SharedBacklog(cluster, database_url)
 
     async def status() -> Status:
-        known = None if append.unavailable else await asked()
+        measured = None if append.unavailable else await shared_backlog()
         reasons = (
-            [append.unavailable or f"Kafka at {cluster.brokers} does not answer"] if known is None else []
+            [append.unavailable or f"Kafka at {cluster.brokers} does not answer"] if measured is None else []
         )
         if missing is not None:
             reasons += missing()
-        elif known is not None and known.standstill:
-            reasons.append(known.standstill)
-        behind = known and known.backlog
+        elif measured is not None and measured.standstill:
+            reasons.append(measured.standstill)
+        behind = measured and measured.backlog
         return {
             "ready": not reasons,
             "reason": "; ".join(reasons) or None,
@@ -188,7 +191,7 @@ async def kafka_ports(
             "behind": None if behind is None else {**behind.stages, PROJECTION: behind.projection},
             "ages": None if behind is None else dict(behind.ages),
             "unowned": None if behind is None else dict(behind.unowned),
-            "restarts": known and dict(known.restarts),
+            "restarts": measured and dict(measured.restarts),
         }
 
     await append.start()
@@ -198,16 +201,16 @@ async def kafka_ports(
             yield ports
     finally:
         await append.stop()
-        await asked.close()
+        await shared_backlog.close()
 
 
 # The projection
 
-_MENDABLE = (SourceError, PositionOutOfRange, OutdatedError, PositionGapError, UnreadableRecordError)
+_FIXABLE = (SourceError, PositionOutOfRange, OutdatedError, PositionGapError, UnreadableRecordError)
 
 
 class Projection:
-    """`run_projection` on a thread. `reason` says why it does not go on just now; `failed`, what ended it."""
+    """`run_projection` on a thread. `reason` is why it is paused; `failed` is the error that ended it."""
 
     def __init__(self, settings: Settings, database: Callable[[], str]) -> None:
         self._settings = settings
@@ -226,7 +229,7 @@ class Projection:
         self._paused = False
 
     def start(self) -> None:
-        """Raises Failure for a port that is taken."""
+        """Raises Failure if the port is taken."""
         if port := self._settings.projection_port:
             host = self._settings.projection_host
             self._pages.enter_context(pages_served(host, port, self._metrics, lambda: self.reason))
@@ -245,20 +248,22 @@ class Projection:
         self._pages.close()
 
     def wait(self, follows: Callable[[], None]) -> None:
-        """Until it ends; `follows` is called once it goes on. Raises Failure or Broken if it ended by itself."""
-        told = False
+        """Waits until the projection ends; calls `follows` once, when it first follows the log. Raises Failure or
+        Broken if the projection failed.
+        """
+        announced = False
         while self._thread.is_alive():
             self._thread.join(0.2)
-            if self.reason is None and not told:
-                told = True
+            if self.reason is None and not announced:
+                announced = True
                 follows()
         self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
-        if isinstance(self.failed, _MENDABLE):
+        if isinstance(self.failed, _FIXABLE):
             raise Failure(str(self.failed)) from self.failed
         if self.failed is not None:
-            raise Broken(f"The read models cannot be made ({self.failed!r}).") from self.failed
+            raise Broken(f"The projection has failed ({self.failed!r}).") from self.failed
 
     def _run(self) -> None:
         try:
@@ -266,17 +271,17 @@ class Projection:
                 self._settings.cluster,
                 self._database,
                 stop=self._stop,
-                failing=self._tell,
+                failing=self._set_reason,
                 waiting=self._waiting,
                 member=self._settings.worker_id,
             )
-        except BaseException as error:  # noqa: BLE001 - told to whoever supervises this thread
-            if not isinstance(error, _MENDABLE):
+        except BaseException as error:  # noqa: BLE001 - reported by `raise_if_failed`
+            if not isinstance(error, _FIXABLE):
                 _log.critical("the projection has failed", exc_info=error)
             self._journal.ended("ended", str(error))
             self.failed = error
 
-    def _tell(self, reason: str | None) -> None:
+    def _set_reason(self, reason: str | None) -> None:
         if reason is not None or self._paused:
             self._journal.note("resumed" if reason is None else "paused", reason or "")
         self._paused = reason is not None

@@ -1,7 +1,7 @@
-"""The worker as Faust's users expect it: `faust -A leadstream.worker worker|agents|tables`.
+"""The worker for Faust's own command line: `faust -A leadstream.worker worker|agents|tables`.
 
-Settings come from the environment, as everywhere; the app is created when `app` is read, so that
-importing this module neither reads settings nor needs Kafka.
+Settings come from the environment. The first read of `app` creates the app, so the import of this module
+neither reads settings nor needs Kafka.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leadstream.signals import end_at_once
 
-if "faust.cli.faust" in sys.modules:  # it is Faust's command line that loads this
+if "faust.cli.faust" in sys.modules:  # Faust's command line imports this module
     end_at_once()
 
 import uvloop
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def worker_app(settings: Settings) -> LeadstreamApp:
-    """The worker of these settings, not yet started."""
+    """The worker for these settings, not yet started."""
 
     def logs(level: str) -> None:
-        """Faust's level, in our words; where it asks for none (its WARN), the one of the settings."""
+        """Maps Faust's level to ours; WARN, its default, means the level of the settings."""
         log_from({"warn": settings.log_level, "crit": "critical"}.get(level, level))
 
     return create_app(
@@ -49,7 +49,7 @@ def worker_app(settings: Settings) -> LeadstreamApp:
 
 
 def journalled(settings: Settings, fail: Fail) -> Fail:
-    """`fail`, and the journal records that the worker started and how it ended, since its successor remembers nothing."""
+    """`fail`, with a journal of the worker's start and of how it ended, for the processes that run after it."""
     name = settings.worker_id or f"{socket.gethostname()}:{settings.worker_port}"
     journal = Journal(settings.cluster, "worker", name)
     journal.started()

@@ -1,12 +1,12 @@
-"""How models would have ranked leads before their conversions: the archive replayed, and stopped at cutoffs.
+"""How models would have ranked leads before their conversions: replays the archive and stops at cutoffs.
 
-At a cutoff every lead that is known and has not converted is scored from what was *recorded* by then,
-and nothing else; whether it converts is read in what is recorded after it, up to the horizon. Each model
-is replayed among the models in force, as if it had held from the first event on.
+A cutoff scores every identified lead that has not converted yet. The scores use only what was *recorded* by
+then. The outcome uses only what is recorded after the cutoff, up to the horizon. Each model is replayed
+among the active models, as if it had been active from the first event on.
 
-Identity is as of its time: a conversion is that of the lead which holds the visitor then, and counts for
-every lead at a cutoff that held any identity of that lead. So if two leads are merged before they
-convert, both have converted; if one is split later, both parts have, too.
+Identity is as of its time: a conversion belongs to the lead that owns the visitor then, and counts for
+every lead at a cutoff that owned any identity of that lead. So if two leads are merged before they
+convert, both have converted; if a lead is split later, both parts have converted, too.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,26 +27,26 @@ from streams.replay import CHUNK, Replay, subject_of
 
 
 class Plan(NamedTuple):
-    """`every` and `horizon` in milliseconds; `capacity`: how many leads can be worked per cutoff."""
+    """`every` and `horizon` are in milliseconds; `capacity` is how many leads can be worked per cutoff."""
 
     conversion: Conversion
     every: int
     horizon: int
     capacity: int
     anonymous: bool = False
-    """Also visitors that nobody has identified."""
+    """Also ranks visitors that nobody has identified."""
 
 
 class Contender(NamedTuple):
-    """A model on trial, and all that holds beside it."""
+    """A model that the backtest compares, and the active models and settings around it."""
 
     name: str
     model: Model
-    world: ModelSet
+    model_set: ModelSet
 
 
 class Cutoff(NamedTuple):
-    """A moment, the end of what counts after it, and each contender's ranking."""
+    """A moment, the end of its horizon, and each contender's ranking."""
 
     at: int
     end: int
@@ -56,57 +56,61 @@ class Cutoff(NamedTuple):
 def backtest(
     events: Iterable[Recorded], contenders: Sequence[Contender], base: ModelSet, plan: Plan, count: int = 0
 ) -> Iterator[Progress | Cutoff]:
-    """The cutoffs whose horizon the events reach, each when it is complete; and how far it is. `events`
-    in the order of their recording; conversions that are stages are read in `base`, what really holds.
+    """Yields each cutoff when its horizon is complete, and the progress in between.
+
+    `events` come in the order of their recording. A stage counts as a conversion if the lead enters it by
+    `base`, the models that are really active. A cutoff whose horizon the events do not reach is left out.
     """
-    trial = BacktestRun(contenders, base, plan)
+    run = BacktestRun(contenders, base, plan)
     for done, event in enumerate(events):
-        yield from trial.reach(event.at)
-        trial.take(event)
+        yield from run.advance_to(event.at)
+        run.add(event)
         if done % CHUNK == 0:
             yield Progress(done, max(done, count))
-    yield from trial.finish()
+    yield from run.finish()
 
 
-class _Cut:
-    """A cutoff whose horizon is still open: who was known, what they scored, who has converted since."""
+class _OpenCutoff:
+    """A cutoff whose horizon is not over: its leads, their scores, and which have converted since."""
 
     def __init__(self, at: int, end: int, contenders: int) -> None:
         self.at = at
         self.end = end
         self.leads: dict[str, int] = {}
-        """Identity -> its lead's place in the lists below."""
+        """Identity -> its lead's index in the lists below."""
         self.scores: list[list[Micro]] = [[] for _ in range(contenders)]
         self.converted = bytearray()
 
 
 class BacktestRun:
-    """Replays, what waits for them, and the cutoffs under way."""
+    """The replays, the events that wait for them, and the cutoffs whose horizon is not over."""
 
     def __init__(self, contenders: Sequence[Contender], base: ModelSet, plan: Plan) -> None:
         self._contenders = contenders
         self._plan = plan
-        worlds = [contender.world for contender in contenders]
-        judge = base if plan.conversion.is_stage else worlds[0]
-        distinct = list({_texts(world): world for world in (judge, *worlds)}.values())
-        """Worlds in which the same holds are one."""
-        places = {_texts(world): place for place, world in enumerate(distinct)}
-        self._places = [places[_texts(world)] for world in worlds]
-        heard = plan.conversion.hear()
-        self._heard = heard
-        self._worlds = [
-            Replay(world.genesis(), on_output=None if place else heard.hear)
-            for place, world in enumerate(distinct)
+        model_sets = [contender.model_set for contender in contenders]
+        reference = base if plan.conversion.is_stage else model_sets[0]
+        distinct_sets = list(
+            {_contents_of(model_set): model_set for model_set in (reference, *model_sets)}.values()
+        )
+        """Equal model sets share one replay."""
+        replay_indexes = {_contents_of(model_set): index for index, model_set in enumerate(distinct_sets)}
+        self._replay_indexes = [replay_indexes[_contents_of(model_set)] for model_set in model_sets]
+        finder = plan.conversion.finder()
+        self._finder = finder
+        self._replays = [
+            Replay(model_set.genesis(), on_output=None if index else finder.receive)
+            for index, model_set in enumerate(distinct_sets)
         ]
         self._waiting: list[Outgoing] = []
         self._converted: set[str] = set()
-        """Identities of everybody who has converted so far."""
-        self._open: list[_Cut] = []
+        """The identities of all leads that have converted so far."""
+        self._open: list[_OpenCutoff] = []
         self._next: int | None = None
         self._last = 0
 
-    def reach(self, at: int) -> Iterator[Cutoff]:
-        """The next event was recorded at this moment: what ends before it, is done."""
+    def advance_to(self, at: int) -> Iterator[Cutoff]:
+        """The next event was recorded at this moment: yields the cutoffs whose horizon ends before it."""
         if self._next is None:
             self._next = at + self._plan.every
         while True:
@@ -117,13 +121,13 @@ class BacktestRun:
             if ends < self._next:
                 yield self._close(self._open[0])
             else:
-                self._open.append(self._cut(self._next))
+                self._open.append(self._open_cutoff(self._next))
                 self._next += self._plan.every
         self._last = at
 
-    def take(self, event: Recorded) -> None:
+    def add(self, event: Recorded) -> None:
         self._waiting.append(Outgoing(EVENTS, event.key, event.value))
-        # After what may be a conversion everything is folded, so that its holder is that of its time.
+        # Folds at once after a possible conversion, so that its owner is read as of its time.
         if len(self._waiting) >= CHUNK or self._plan.conversion.may_be(event.value):
             self._fold()
 
@@ -134,31 +138,35 @@ class BacktestRun:
                 yield self._close(cut)
 
     def _fold(self) -> None:
-        for world in self._worlds:
-            world.append(self._waiting)
-            world.rest()
+        for replay in self._replays:
+            replay.append(self._waiting)
+            replay.rest()
         self._waiting.clear()
         self._read_conversions()
 
     def _read_conversions(self) -> None:
-        judge = self._worlds[0]
-        for found in self._heard.take():
-            lead = judge.owner(found.identity) if found.identity else judge.lead(found.tenant, found.lead_id)
-            identities = {*lead.identities, *lead.head.forwarded, *filter(None, [found.identity])}
+        reference = self._replays[0]
+        for conversion in self._finder.drain():
+            lead = (
+                reference.owner(conversion.identity)
+                if conversion.identity
+                else reference.lead(conversion.tenant, conversion.lead_id)
+            )
+            identities = {*lead.identities, *lead.head.forwarded, *filter(None, [conversion.identity])}
             self._converted |= identities
             for cut in self._open:
-                if found.at > cut.at:
+                if conversion.at > cut.at:
                     for identity in identities:
-                        if (place := cut.leads.get(identity)) is not None:
-                            cut.converted[place] = True
+                        if (index := cut.leads.get(identity)) is not None:
+                            cut.converted[index] = True
 
-    def _cut(self, at: int) -> _Cut:
-        for world in self._worlds:
-            world.advance_to(at)
+    def _open_cutoff(self, at: int) -> _OpenCutoff:
+        for replay in self._replays:
+            replay.advance_to(at)
         self._read_conversions()
-        cut = _Cut(at, at + self._plan.horizon, len(self._contenders))
-        # Who is who depends on no model, so all worlds have the same leads.
-        for leads in zip(*(world.leads() for world in self._worlds), strict=True):
+        cut = _OpenCutoff(at, at + self._plan.horizon, len(self._contenders))
+        # Identity depends on no model, so all replays have the same leads.
+        for leads in zip(*(replay.leads() for replay in self._replays), strict=True):
             lead = leads[0]
             if not lead.identities or not self._converted.isdisjoint(lead.identities):
                 continue
@@ -166,17 +174,19 @@ class BacktestRun:
                 continue
             cut.leads.update(dict.fromkeys(lead.identities, len(cut.converted)))
             cut.converted.append(False)
-            for scores, place, contender in zip(cut.scores, self._places, self._contenders, strict=True):
-                settings = contender.world.settings
+            for scores, index, contender in zip(
+                cut.scores, self._replay_indexes, self._contenders, strict=True
+            ):
+                settings = contender.model_set.settings
                 concluded = conclude(
-                    contender.model, subject_of(leads[place]), at, settings.zone, settings.idle_ms
+                    contender.model, subject_of(leads[index]), at, settings.zone, settings.idle_ms
                 )
                 scores.append(concluded.total)
         return cut
 
-    def _close(self, cut: _Cut) -> Cutoff:
-        if self._plan.conversion.is_stage:  # time alone may bring leads there
-            self._worlds[0].advance_to(cut.end)
+    def _close(self, cut: _OpenCutoff) -> Cutoff:
+        if self._plan.conversion.is_stage:  # time alone may move leads to the stage
+            self._replays[0].advance_to(cut.end)
             self._read_conversions()
         self._open.remove(cut)
         rankings = {
@@ -186,15 +196,15 @@ class BacktestRun:
         return Cutoff(cut.at, cut.end, rankings)
 
 
-def _texts(world: ModelSet) -> tuple[Any, ...]:
-    """What tells two worlds apart."""
-    settings = (world.settings.time_zone, world.settings.idle_minutes, world.settings.lifecycle)
-    return settings, tuple(sorted((name, active.text) for name, active in world.models.items()))
+def _contents_of(model_set: ModelSet) -> tuple[Any, ...]:
+    """A key that is equal for model sets that score equally."""
+    settings = (model_set.settings.time_zone, model_set.settings.idle_minutes, model_set.settings.lifecycle)
+    return settings, tuple(sorted((name, active.text) for name, active in model_set.models.items()))
 
 
 def result(cutoffs: Sequence[Cutoff]) -> dict[str, Any]:
-    """In plain values: each cutoff, and all of them pooled, per contender. The first is compared with the
-    others: how many more conversions its choice holds.
+    """The report in plain values: per contender, each cutoff and all of them pooled; and how many more
+    conversions the first contender chose than each other one.
     """
     names = list(cutoffs[0].rankings) if cutoffs else []
     whole = {name: pooled([cutoff.rankings[name] for cutoff in cutoffs]) for name in names}

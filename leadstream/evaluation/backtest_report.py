@@ -1,6 +1,6 @@
-"""What a backtest found, for people: how much better than chance the best leads were, per model.
+"""Prints the report of a backtest: how much better than chance each model's best leads were.
 
-Only words and columns; every number is in the result already.
+It only lays out text and tables; the report has every number already.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,38 +26,38 @@ def print_backtest(result: BacktestResult) -> None:
             "Of them converted": f"{first['converted']:,} ({_percent(first['conversion_rate'])})",
         },
     )
-    _tell_limits(result, names[0])
-    _tell_choice(result, names)
+    _warn_of_limits(result, names[0])
+    _print_choice(result, names)
     for name in names:
-        _tell_deciles(name, pooled[name])
-    _tell_cutoffs(result["cutoffs"], names, result["capacity"])
+        _print_deciles(name, pooled[name])
+    _print_cutoffs(result["cutoffs"], names, result["capacity"])
     print_status(
-        "Leads of equal scores count as in no order: every figure is the mean over all of their orders. Intervals are "
-        "Wilson's 95%, and take leads for independent; a lead is ranked anew at each cutoff."
+        "Leads with equal scores have no order: every figure is the mean over all of their orders. Intervals are "
+        "Wilson's 95%, and take leads as independent; a lead is ranked again at each cutoff."
     )
 
 
-def _tell_limits(result: BacktestResult, name: str) -> None:
-    everybody = [
+def _warn_of_limits(result: BacktestResult, name: str) -> None:
+    without_choice = [
         cutoff for cutoff in result["cutoffs"] if cutoff["models"][name]["leads"] <= result["capacity"]
     ]
-    if everybody:
+    if without_choice:
         warn(
-            f"At {len(everybody)} of {len(result['cutoffs'])} cutoffs there are no more leads than --capacity: everybody "
-            "is chosen there, which tells no model from chance. Give a smaller one."
+            f"At {len(without_choice)} of {len(result['cutoffs'])} cutoffs there are no more leads than --capacity: all leads "
+            "are chosen there, so no model can differ from chance. Use a smaller one."
         )
     if result["horizon_days"] > result["every_days"]:
         warn(
             "The horizon is longer than --every: one conversion counts at several cutoffs, and the intervals are "
-            "narrower than they ought to be."
+            "narrower than they should be."
         )
 
 
-def _tell_choice(result: BacktestResult, names: Sequence[str]) -> None:
+def _print_choice(result: BacktestResult, names: Sequence[str]) -> None:
     chosen = result["pooled"][names[0]]["capacity"]
-    blind, most = chosen["converted_by_chance"], max(chosen["chosen"], 1)
+    by_chance, most = chosen["converted_by_chance"], max(chosen["chosen"], 1)
     rows = [_choice(name, result["pooled"][name]) for name in names]
-    rows.append(("by chance", "", f"{blind:.1f}", _percent(blind / most), "", "", "1.00", "0.500"))
+    rows.append(("by chance", "", f"{by_chance:.1f}", _percent(by_chance / most), "", "", "1.00", "0.500"))
     columns = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
     print_table(f"The first {result['capacity']} at each cutoff", columns, rows, "lrrrrrrr")
     for name, more in result["more_converted_than"].items():
@@ -66,8 +66,8 @@ def _tell_choice(result: BacktestResult, names: Sequence[str]) -> None:
         )
 
 
-def _choice(name: str, told: BacktestResult) -> tuple[str, ...]:
-    chosen = told["capacity"]
+def _choice(name: str, figures: BacktestResult) -> tuple[str, ...]:
+    chosen = figures["capacity"]
     return (
         name,
         f"{chosen['chosen']:,}",
@@ -76,11 +76,11 @@ def _choice(name: str, told: BacktestResult) -> tuple[str, ...]:
         _between(chosen["interval"]),
         _percent(chosen["recall"]),
         _times(chosen["times_chance"]),
-        _share(told["auc"]),
+        _share(figures["auc"]),
     )
 
 
-def _tell_deciles(name: str, told: BacktestResult) -> None:
+def _print_deciles(name: str, figures: BacktestResult) -> None:
     rows = [
         (
             str(tenth["decile"]),
@@ -91,20 +91,20 @@ def _tell_deciles(name: str, told: BacktestResult) -> None:
             _times(tenth["lift"]),
             _percent(tenth["gain"]),
         )
-        for tenth in told["deciles"]
+        for tenth in figures["deciles"]
     ]
     columns = ("tenth", "leads", "converted", "rate", "95%", "lift", "of all so far")
     print_table(f"{name}: by tenths, the highest scores first", columns, rows, "rrrrrrr")
 
 
-def _tell_cutoffs(cutoffs: Sequence[BacktestResult], names: Sequence[str], capacity: int) -> None:
+def _print_cutoffs(cutoffs: Sequence[BacktestResult], names: Sequence[str], capacity: int) -> None:
     rows = []
     for cutoff in cutoffs:
-        told = cutoff["models"]
-        first = told[names[0]]
-        found = [f"{told[name]['capacity']['converted']:.1f}" for name in names]
+        figures = cutoff["models"]
+        first = figures[names[0]]
+        converted = [f"{figures[name]['capacity']['converted']:.1f}" for name in names]
         rows.append(
-            (f"{cutoff['at']:%Y-%m-%d %H:%M}", f"{first['leads']:,}", f"{first['converted']:,}", *found)
+            (f"{cutoff['at']:%Y-%m-%d %H:%M}", f"{first['leads']:,}", f"{first['converted']:,}", *converted)
         )
     columns = ("cutoff", "leads", "converted", *(f"of the first {capacity}, {name}" for name in names))
     print_table("At each cutoff", columns, rows, "l" + "r" * (len(columns) - 1))

@@ -1,6 +1,7 @@
-"""What counts as a conversion, and how a replay tells of one: an event of some type, or a stage entered.
+"""What counts as a conversion, and how to find one in the output of a replay: an event of some type, or an
+entered stage.
 
-What is named is checked before anything is read. Listening costs a search for a few bytes per record.
+The name of a conversion is checked before anything is read. The search costs a scan for a few bytes per record.
 """
 
 from datetime import datetime
@@ -24,8 +25,8 @@ DEFAULT = "purchase_made"
 
 
 class Conversion(NamedTuple):
-    """`kind` is the type of an event, or empty; `name` narrows it down: the type of conversion, a custom
-    event's name, or the stage.
+    """`kind` is the type of an event, or empty for a stage. `name` narrows it down: the type of conversion,
+    the name of a custom event, or the stage.
     """
 
     kind: str
@@ -37,16 +38,16 @@ class Conversion(NamedTuple):
 
     @property
     def mark(self) -> bytes:
-        """What every record that may tell of one contains."""
+        """Bytes that every record of such a conversion contains."""
         if self.is_stage:
             return b'"stage_entered"'
         return (self.name if self.kind == "custom" else self.kind).encode()
 
     def may_be(self, event: bytes) -> bool:
-        """Can the event, as it stands in the log, be one?"""
+        """Whether the encoded event of the log can be such a conversion."""
         return not self.is_stage and self.mark in event
 
-    def hear(self) -> "ConversionFinder":
+    def finder(self) -> "ConversionFinder":
         return ConversionFinder(self)
 
 
@@ -57,7 +58,7 @@ def conversion_of(text: str) -> Conversion:
     if text.startswith(STAGE):
         stage = text.removeprefix(STAGE)
         if stage not in get_args(Stage):
-            raise Failure(f"{stage!r} is no stage: give one of {', '.join(get_args(Stage))}.")
+            raise Failure(f"{stage!r} is not a stage: use one of {', '.join(get_args(Stage))}.")
         return Conversion("", stage)
     if text.startswith(TYPE) and text != TYPE:
         return Conversion("conversion_recorded", text.removeprefix(TYPE))
@@ -65,14 +66,14 @@ def conversion_of(text: str) -> Conversion:
         return Conversion("custom", text.removeprefix(CUSTOM))
     if text not in EVENT_NAMES:
         raise Failure(
-            f"{text!r} is no conversion: give a type of event ({DEFAULT}, meeting_scheduled ...), custom:NAME, "
+            f"{text!r} is not a conversion: use a type of event ({DEFAULT}, meeting_scheduled ...), custom:NAME, "
             "conversion:TYPE, or stage:STAGE."
         )
     return Conversion(text)
 
 
 class FoundConversion(NamedTuple):
-    """A conversion at `at`: of the identity that did it, or (a stage) of the lead itself."""
+    """A conversion at `at`, of an identity; `identity` is None if the lead entered a stage."""
 
     at: int
     tenant: str
@@ -80,55 +81,57 @@ class FoundConversion(NamedTuple):
     identity: str | None
 
 
-class _Told(Struct):
+class _ConversionFields(Struct):
     occurred_at: datetime
     type: str = ""
     name: str | None = None
     conversion_type: str | None = None
 
 
-_read = json.Decoder(_Told).decode
+_read = json.Decoder(_ConversionFields).decode
 
 
 class ConversionFinder:
-    """What of the records that a replay writes tells of conversions. Repetitions and bots never do: stage 1
-    has left them out.
+    """Collects the conversions among the records that a replay writes. Repeated events and bots are not among
+    them: `track_sessions` has left them out.
     """
 
     def __init__(self, conversion: Conversion) -> None:
         self._conversion = conversion
         self._mark = conversion.mark
         self._topic = LEAD_CHANGES if conversion.is_stage else LEAD_ACTIVITY
-        self._found: list[FoundConversion] = []
+        self._conversions: list[FoundConversion] = []
 
-    def hear(self, record: Outgoing) -> None:
+    def receive(self, record: Outgoing) -> None:
         value = record.value
         if record.topic == self._topic and value is not None and self._mark in value:
-            found = self._of_stage(value) if self._conversion.is_stage else self._of_event(value)
-            if found is not None:
-                self._found.append(found)
+            conversion = self._of_stage(value) if self._conversion.is_stage else self._of_event(value)
+            if conversion is not None:
+                self._conversions.append(conversion)
 
-    def take(self) -> list[FoundConversion]:
-        """What was heard since the last time."""
-        found, self._found = self._found, []
-        return found
+    def drain(self) -> list[FoundConversion]:
+        """The conversions since the last call."""
+        conversions, self._conversions = self._conversions, []
+        return conversions
 
     def _of_stage(self, value: bytes) -> FoundConversion | None:
-        said = decode_statement(value)
-        if not isinstance(said, StageEntered) or said.stage != self._conversion.name:
+        statement = decode_statement(value)
+        if not isinstance(statement, StageEntered) or statement.stage != self._conversion.name:
             return None
-        return FoundConversion(millis(said.at), said.tenant, said.lead_id, None)
+        return FoundConversion(millis(statement.at), statement.tenant, statement.lead_id, None)
 
     def _of_event(self, value: bytes) -> FoundConversion | None:
         activity = decode_activity(value)
         if not isinstance(activity, IdentityDelta | IdentityAttached) or activity.event is None:
             return None
         try:
-            told = _read(activity.event)
+            fields = _read(activity.event)
         except DecodeError:
             return None
         kind, name = self._conversion
-        named = told.conversion_type if kind == "conversion_recorded" else told.name
-        if told.type != kind or (name and named != name):
+        named = fields.conversion_type if kind == "conversion_recorded" else fields.name
+        if fields.type != kind or (name and named != name):
             return None
-        return FoundConversion(millis(told.occurred_at), activity.tenant, activity.lead_id, activity.identity)
+        return FoundConversion(
+            millis(fields.occurred_at), activity.tenant, activity.lead_id, activity.identity
+        )

@@ -1,6 +1,6 @@
-"""Experiments on the command line: which there are, and what one has shown, as tables for people.
+"""Prints experiments on the command line: the list of them, and the results of one.
 
-It reads the same facts and comes to the same results as /api/experiments.
+It reads the same tables and computes the same results as /api/experiments.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from psycopg.rows import class_row
 
 from leadstream.console import Failure, print_status, print_table, warn
-from projections import experiments as questions
+from projections import experiments as experiment_queries
 from projections.connection import connect
 from projections.queries import compiled
 from projections.tables import READ_OPTIONS
@@ -46,9 +46,13 @@ def results_of(database_url: str, tenant: str, experiment: Experiment) -> Result
     with connect(database_url, options=READ_OPTIONS) as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
         exposed = connection.cursor(row_factory=class_row(Exposure))
-        exposures = exposed.execute(*compiled(questions.exposures(tenant, experiment.name))).fetchall()
+        exposures = exposed.execute(
+            *compiled(experiment_queries.exposures(tenant, experiment.name))
+        ).fetchall()
         converted = connection.cursor(row_factory=class_row(GoalConversion))
-        conversions = converted.execute(*compiled(questions.conversions(tenant, experiment))).fetchall()
+        conversions = converted.execute(
+            *compiled(experiment_queries.conversions(tenant, experiment))
+        ).fetchall()
     return results(experiment, exposures, conversions)
 
 
@@ -85,9 +89,9 @@ def _rates(reached: GoalResult) -> tuple[str, str, str, str]:
     against = reached.against_control
     if against is None:
         return f"{reached.rate:.1%}", _interval(reached.interval), NO_VALUE, NO_VALUE
-    lift = NO_VALUE if against.lift is None else f"{against.lift:+.1%}"
+    shown_lift = NO_VALUE if against.lift is None else f"{against.lift:+.1%}"
     sure = " *" if against.p < SURE else ""
-    return f"{reached.rate:.1%}", _interval(reached.interval), lift, f"{against.p:.2g}{sure}"
+    return f"{reached.rate:.1%}", _interval(reached.interval), shown_lift, f"{against.p:.2g}{sure}"
 
 
 def _interval(interval: Interval) -> str:
@@ -107,8 +111,8 @@ def _print_sample_size(goal: str, needed: SampleSize) -> None:
 def _print_warnings(shown: Results) -> None:
     if shown.balance.verdict == "mismatch":
         warn(
-            f"The leads are not spread as the weights say (p = {shown.balance.p:.1g}): something loses leads of one "
-            "variant. Find it before you believe any rate."
+            f"The leads are not spread as the weights require (p = {shown.balance.p:.1g}): leads of one variant are "
+            "missing. Find the cause before you trust any rate."
         )
     for each in shown.variants:
         if each.saw_several:

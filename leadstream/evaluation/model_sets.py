@@ -1,7 +1,7 @@
-"""What holds for a tenant now: as rules, and as the publications that a replay begins with, also with a
-draft in the place of the model whose name it has.
+"""A tenant's active models and settings: as rules, and as the publications that a replay begins with.
 
-A replay in such a world says what would be if all of it had held from the first event on.
+A draft can replace the model of its name. A replay of a model set shows the scores as if the whole set had
+been active from the first event on.
 """
 
 from typing import NamedTuple
@@ -18,33 +18,33 @@ from streams.score_leads.lead_rules import Rules
 
 
 class ModelSet(NamedTuple):
-    """A tenant's settings and models, its own and everybody's."""
+    """The settings and models that score a tenant's leads: its own and the shared ones."""
 
     settings: TenantSettings
     models: dict[str, ModelVersion]
     own: frozenset[str] = frozenset()
-    """Models that the tenant has of its own: what is published for everybody changes nothing for it."""
+    """Names of the tenant's own models: a publication for all tenants does not change them."""
 
     @property
     def rules(self) -> Rules:
         return Rules(self.settings, self.models)
 
     def when(self, at: int) -> EvaluationTime:
-        """A moment as these settings see it."""
+        """The moment, with the time zone and idle time of these settings."""
         return EvaluationTime(at, self.settings.zone, self.settings.idle_ms)
 
     def with_draft(self, text: str) -> "ModelSet":
-        """The draft in the place of the model that has its name, or beside the others."""
+        """With the draft instead of the model of its name, or beside the others if there is none."""
         name = compiled(text).name
-        before = self.models.get(name)
+        replaced = self.models.get(name)
         return self._replace(
-            models={**self.models, name: ModelVersion(before.version + 1 if before else 1, text)}
+            models={**self.models, name: ModelVersion(replaced.version + 1 if replaced else 1, text)}
         )
 
     def genesis(self) -> list[Outgoing]:
-        """All of it, published before anything happens."""
+        """The records that publish the whole set before the first event."""
         long_ago, settings = moment(0), self.settings
-        said: list[Publication] = [
+        publications: list[Publication] = [
             SettingsPublished(
                 tenant=EVERY_TENANT,
                 recorded_at=long_ago,
@@ -54,15 +54,15 @@ class ModelSet(NamedTuple):
                 lifecycle=settings.lifecycle,
             )
         ]
-        said += [
+        publications += [
             ModelPublished(tenant=EVERY_TENANT, recorded_at=long_ago, model=name, version=1, text=active.text)
             for name, active in sorted(self.models.items())
         ]
-        return [record for each in said for record in publication_records(each)]
+        return [record for each in publications for record in publication_records(each)]
 
 
 def model_set_for(database_url: str, tenant: str) -> ModelSet:
-    """What the first partition that scores leads holds; nothing, before the log has begun."""
+    """The active set in the first partition that scores leads; an empty set before the log has begun."""
     shards = active_by_shard(database_url, first_only=True)
     if not shards:
         return ModelSet(TenantSettings(), {})

@@ -1,8 +1,8 @@
-"""A tenant's events exactly in the order in which they were recorded, whatever order the log has them in.
+"""A tenant's events in the exact order of their recording, whatever their order in the log.
 
-An archive that was imported later stands behind younger events in the log, but was recorded before them:
-whoever asks what was known at a moment must not see one event more or less. Reads one moment of the
-archive, beside a running server, in bounded memory: what does not fit is sorted on disk.
+Events that were imported later come after younger events in the log, but were recorded before them. A
+replay that stops at a moment must have read exactly the events recorded until then. This module reads a
+snapshot of the archive, beside a running server, in bounded memory: it sorts on disk what does not fit.
 """
 
 import heapq
@@ -19,7 +19,7 @@ from projections.connection import Connection
 from schemas.moment import millis
 
 IN_MEMORY = 100_000
-"""Events that are sorted at once; an event is some hundred bytes, and 64 KB at most."""
+"""How many events are sorted at once; an event has a few hundred bytes, and 64 KB at most."""
 _PAGE = 2_000
 _LENGTH = 4
 
@@ -27,8 +27,8 @@ _LENGTH = 4
 class Recorded(NamedTuple):
     at: int
     """When it was recorded (ms)."""
-    place: int
-    """In the log: of one key's events of the same moment the first comes first."""
+    log_order: int
+    """Its rank in the log: it orders the events of the same moment."""
     key: str
     value: bytes
 
@@ -38,7 +38,7 @@ _encode = msgpack.Encoder().encode
 
 
 def events_of(connection: Connection, tenant: str) -> int:
-    """How many the archive has."""
+    """How many events of the tenant the archive has."""
     row = connection.execute(
         "select count(*) from event_archive where key >= %s and key < %s", _keys(tenant)
     ).fetchone()
@@ -46,7 +46,7 @@ def events_of(connection: Connection, tenant: str) -> int:
 
 
 def recorded(connection: Connection, tenant: str, *, in_memory: int = IN_MEMORY) -> Iterator[Recorded]:
-    """The events; what cannot be read is a dead letter and left out. The transaction must stay open."""
+    """The events without the unreadable ones, which are dead letters. The transaction must stay open."""
     unsorted = _stored(connection, tenant)
     first = sorted(islice(unsorted, in_memory))
     with ExitStack() as files:
@@ -63,19 +63,19 @@ def _stored(connection: Connection, tenant: str) -> Iterator[Recorded]:
             "select key, value from event_archive where key >= %s and key < %s order by partition, position",
             _keys(tenant),
         )
-        for place, (key, value) in enumerate(cursor):
-            found = as_stored(key, bytes(value or b""))
-            if found.readable:
-                yield Recorded(millis(found.recorded_at), place, key, found.value)
+        for log_order, (key, value) in enumerate(cursor):
+            stored = as_stored(key, bytes(value or b""))
+            if stored.readable:
+                yield Recorded(millis(stored.recorded_at), log_order, key, stored.value)
 
 
 def _keys(tenant: str) -> tuple[str, str]:
-    """From the tenant's first key to behind its last: `0` follows `/`."""
+    """The range of the tenant's keys, its end excluded: `0` follows `/`."""
     return f"{tenant}/", f"{tenant}0"
 
 
 def _spilled(file: IO[bytes], run: list[Recorded]) -> Iterator[Recorded]:
-    """Written at once, and read again one by one."""
+    """Writes the run at once, and reads it again event by event."""
     for each in run:
         raw = _encode(each)
         file.write(len(raw).to_bytes(_LENGTH, "big"))

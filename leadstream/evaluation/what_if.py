@@ -1,8 +1,9 @@
-"""A draft of a model tried on all of a tenant's leads: on what is stored of them, or on a replay.
+"""Compares a draft of a model with the active model on all leads of a tenant: on their stored state, or on a
+replay.
 
-Reads one moment of the store beside a running server, in steps of bounded work, and writes nothing. What
-the draft counts that no model in force counts is zero on stored leads; the answer says so, and what a
-replay would cost. A replay folds the archive twice, with the model in force and with the draft.
+It reads a snapshot of the store beside a running server, in steps of bounded work, and writes nothing. A
+signal that no active model counts is zero on stored leads; the result names such signals and estimates the
+cost of a replay. A replay folds the archive twice, with the active model and with the draft.
 """
 
 import time
@@ -42,10 +43,10 @@ from streams.score_leads.lead_rules import Rules
 from streams.score_leads.lead_stage import stage_if
 from streams.score_leads.lead_state import LeadState
 
-AT_ONCE = 500
-"""Leads between two words of progress: a few milliseconds."""
-SAMPLE = 200
-"""Events by which the pace of a replay is measured."""
+LEADS_PER_PROGRESS = 500
+"""Leads between two reports of progress: a few milliseconds."""
+SAMPLE_EVENTS = 200
+"""How many events measure the pace of a replay."""
 _PAGE = 4_000
 
 Step = Progress | dict[str, Any]
@@ -53,45 +54,46 @@ Step = Progress | dict[str, Any]
 
 class WhatIfRun(NamedTuple):
     tenant: str
-    held: ModelSet
+    current: ModelSet
     rules: Rules
-    """As they are, and with the draft among them."""
-    published: Rules
+    """The active rules."""
+    draft_rules: Rules
+    """The active rules with the draft among them."""
     draft: Model
     text: str
-
+    """The draft's text."""
     when: EvaluationTime
-    in_force: Model | None
+    active: Model | None
     uncounted: tuple[str, ...]
     qualifies: bool
-    """The lifecycle reads the model: the draft may move leads to other stages."""
+    """Whether the lifecycle reads the model, so that the draft can move leads to other stages."""
 
 
 def what_if(
     database_url: str, tenant: str, model: str, text: str, now: int, *, replay: bool = False
 ) -> Iterator[Step]:
-    """How far it is, again and again, and at last the result. Raises ModelError."""
+    """Yields progress, and at last the result. Raises ModelError."""
     draft = draft_of(text, model)
-    held = model_set_for(database_url, tenant)
-    rules, published = held.rules, held.with_draft(text).rules
-    trial = WhatIfRun(
+    current = model_set_for(database_url, tenant)
+    rules, draft_rules = current.rules, current.with_draft(text).rules
+    run = WhatIfRun(
         tenant,
-        held,
+        current,
         rules,
-        published,
+        draft_rules,
         draft,
         text,
-        held.when(now),
+        current.when(now),
         rules.models.get(draft.name),
         uncounted(draft, rules.models.values()),
-        any(each.model == draft.name for each in published.lifecycle.qualifications),
+        any(each.model == draft.name for each in draft_rules.lifecycle.qualifications),
     )
     began = time.perf_counter()
     with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        known, anonymous, unread = MoveCounts(), MoveCounts(), 0
-        for step in _replayed(connection, trial) if replay else _stored(connection, trial):
+        identified, anonymous, unread = MoveCounts(), MoveCounts(), 0
+        for step in _replayed(connection, run) if replay else _stored(connection, run):
             if isinstance(step, Progress):
                 yield step
                 continue
@@ -99,18 +101,18 @@ def what_if(
             if compared is None:
                 unread += 1
                 continue
-            into = anonymous if is_anonymous(lead) else known
-            add(into, (tenant, lead), compared, trial.in_force, draft)
-        leads = merged([known, anonymous]).leads
+            counts = anonymous if is_anonymous(lead) else identified
+            add(counts, (tenant, lead), compared, run.active, draft)
+        leads = merged([identified, anonymous]).leads
         seconds = time.perf_counter() - began
         yield {
             "model": draft.name,
             "tenant": tenant,
-            "version_in_force": held.models[draft.name].version if trial.in_force else None,
-            "tenants_own": draft.name in held.own,
+            "version_in_force": current.models[draft.name].version if run.active else None,
+            "tenants_own": draft.name in current.own,
             "replayed": replay,
-            "needs_replay": None if replay or not trial.uncounted else _needed(connection, trial),
-            "leads": _named(connection, tenant, report(known)),
+            "needs_replay": None if replay or not run.uncounted else _needs_replay(connection, run),
+            "leads": _with_names(connection, tenant, report(identified)),
             "anonymous": report(anonymous),
             "not_readable_yet": unread,
             "seconds": round(seconds, 3),
@@ -119,55 +121,53 @@ def what_if(
 
 
 def what_if_port(database_url: str, now: Callable[[], int]) -> WhatIf:
-    """For the gateway."""
+    """The what-if as the gateway calls it."""
 
-    def tried(tenant: str, model: str, text: str) -> Iterator[Step]:
+    def run_what_if(tenant: str, model: str, text: str) -> Iterator[Step]:
         return what_if(database_url, tenant, model, text, now())
 
-    return tried
+    return run_what_if
 
 
 # On stored leads
 
 
-def _stored(
-    connection: Connection, trial: WhatIfRun
-) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
-    """None for a lead whose head is not projected yet."""
+def _stored(connection: Connection, run: WhatIfRun) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
+    """Each lead with its comparison; None if its head is not projected yet."""
     row = connection.execute(
-        "select count(*) from leads where tenant = %s and identities > 0", (trial.tenant,)
+        "select count(*) from leads where tenant = %s and identities > 0", (run.tenant,)
     ).fetchone()
     count, done = row[0] if row else 0, 0
-    for key, parts in _parts(connection, trial.tenant):
-        if len(parts) > 1 or "head" not in parts:  # a lead that holds nobody has nothing but its head
+    for key, parts in _parts(connection, run.tenant):
+        if len(parts) > 1 or "head" not in parts:  # a lead without identities has only its head
             if "head" in parts:
-                lead = lead_as_of(LeadState(key, parts), trial.rules, trial.when.at)
-                yield lead.lead_id, _tried(lead, trial)
+                lead = lead_as_of(LeadState(key, parts), run.rules, run.when.at)
+                yield lead.lead_id, _comparison(lead, run)
             else:
                 yield key, None
             done += 1
-            if done % AT_ONCE == 0:
+            if done % LEADS_PER_PROGRESS == 0:
                 yield Progress(done, max(done, count))
     yield Progress(done, done)
 
 
-def _tried(lead: LeadState, trial: WhatIfRun) -> LeadComparison:
+def _comparison(lead: LeadState, run: WhatIfRun) -> LeadComparison:
     def restage(after: Conclusion) -> str:
-        return stage_if(trial.published, lead, {trial.draft.name: after})
+        return stage_if(run.draft_rules, lead, {run.draft.name: after})
 
     return compare(
-        trial.in_force,
-        trial.draft,
+        run.active,
+        run.draft,
         subject_of(lead),
-        trial.when,
-        _said(lead, trial.draft),
-        restage if trial.qualifies else None,
+        run.when,
+        _current_score(lead, run.draft),
+        restage if run.qualifies else None,
     )
 
 
-def _said(lead: LeadState, draft: Model) -> CurrentScore:
-    said = lead.head.emitted.get(draft.name)
-    return NO_CURRENT_SCORE if said is None else CurrentScore(said.total, said.disarmed)
+def _current_score(lead: LeadState, draft: Model) -> CurrentScore:
+    emitted = lead.head.emitted.get(draft.name)
+    return NO_CURRENT_SCORE if emitted is None else CurrentScore(emitted.total, emitted.disarmed)
 
 
 def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -185,59 +185,59 @@ def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str,
 
 
 def _replayed(
-    connection: Connection, trial: WhatIfRun
+    connection: Connection, run: WhatIfRun
 ) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
-    """Both models from the first event on, each among the others in force."""
-    count, done = events_of(connection, trial.tenant), 0
-    worlds = [Replay(trial.held.genesis()), Replay(trial.held.with_draft(trial.text).genesis())]
-    events = recorded(connection, trial.tenant)
+    """Both models from the first event on, each among the other active models."""
+    count, done = events_of(connection, run.tenant), 0
+    replays = [Replay(run.current.genesis()), Replay(run.current.with_draft(run.text).genesis())]
+    events = recorded(connection, run.tenant)
     while chunk := [Outgoing(EVENTS, each.key, each.value) for each in islice(events, CHUNK)]:
-        for world in worlds:
-            world.append(chunk)
-            world.rest()
+        for replay_run in replays:
+            replay_run.append(chunk)
+            replay_run.rest()
         done += len(chunk)
         yield Progress(done, max(done, count))
-    for world in worlds:
-        world.advance_to(trial.when.at)
-    when, (before, after) = trial.when, worlds
-    # Who is who depends on no model, so both worlds have the same leads.
+    for replay_run in replays:
+        replay_run.advance_to(run.when.at)
+    when, (before, after) = run.when, replays
+    # Identity depends on no model, so both replays have the same leads.
     for one, other in zip(before.leads(), after.leads(), strict=True):
         if one.identities:
             was, now = subject_of(one), subject_of(other)
-            old, new = conclusion(trial.in_force, was, when), conclusion(trial.draft, now, when)
-            crossed = fires(trial.draft, _said(one, trial.draft), new)
+            old, new = conclusion(run.active, was, when), conclusion(run.draft, now, when)
+            crossed = fires(run.draft, _current_score(one, run.draft), new)
             yield one.lead_id, LeadComparison(old, new, crossed, (was.stage, now.stage))
 
 
-def _needed(connection: Connection, trial: WhatIfRun) -> dict[str, Any]:
-    """Why a replay is needed, and about how long it takes: by the pace of the first few events."""
+def _needs_replay(connection: Connection, run: WhatIfRun) -> dict[str, Any]:
+    """Why a replay is needed, and about how long it takes by the pace of the first few events."""
     sample = [
         Outgoing(EVENTS, key, bytes(value))
         for key, value in connection.execute(
             "select key, value from event_archive where key >= %s and key < %s limit %s",
-            (f"{trial.tenant}/", f"{trial.tenant}0", SAMPLE),
+            (f"{run.tenant}/", f"{run.tenant}0", SAMPLE_EVENTS),
         )
     ]
-    replay, began = Replay(trial.held.with_draft(trial.text).genesis()), time.perf_counter()
+    replay, began = Replay(run.current.with_draft(run.text).genesis()), time.perf_counter()
     replay.append(sample)
     replay.rest()
-    events = events_of(connection, trial.tenant)
+    events = events_of(connection, run.tenant)
     pace = (time.perf_counter() - began) / max(len(sample), 1)
     return {
-        "signals": list(trial.uncounted),
-        "changes_important_clicks": changes_important_clicks(trial.uncounted),
+        "signals": list(run.uncounted),
+        "recuts_clicks": changes_important_clicks(run.uncounted),
         "events": events,
         "seconds": round(2 * events * pace, 1),
     }
 
 
-def _named(connection: Connection, tenant: str, told: dict[str, Any]) -> dict[str, Any]:
-    """With the names of those who move most."""
-    movers = told["movers"]
+def _with_names(connection: Connection, tenant: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary with the names of the leads that move most."""
+    movers = summary["movers"]
     names = dict(
         connection.execute(
             "select lead_id, name from leads where tenant = %s and lead_id = any(%s)",
             (tenant, [mover["lead_id"] for mover in movers]),
         ).fetchall()
     )
-    return told | {"movers": [mover | {"name": names.get(mover["lead_id"])} for mover in movers]}
+    return summary | {"movers": [mover | {"name": names.get(mover["lead_id"])} for mover in movers]}

@@ -1,6 +1,6 @@
-"""What a what-if found, for people: who would move, between which bands, which thresholds would fire.
+"""Prints the result of a what-if: which leads would move, between which bands, which thresholds would fire.
 
-Only words and columns; every number is in the result already.
+It only lays out text and tables; the result has every number already.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ WhatIfResult = Mapping[str, Any]
 
 def print_what_if(result: WhatIfResult) -> None:
     leads, anonymous = result["leads"], result["anonymous"]
-    _tell_limits(result)
+    _warn_of_limits(result)
     version = result["version_in_force"]
-    against = "no model of this name is in force" if version is None else f"version {version} in force"
+    against = "no active model of this name" if version is None else f"the active version {version}"
     print_facts(
         f"{result['model']}: the draft beside {against}",
         {
@@ -34,46 +34,44 @@ def print_what_if(result: WhatIfResult) -> None:
             "  that rise or fall": anonymous["up"] + anonymous["down"],
         },
     )
-    _tell_distribution(leads["distribution"])
-    _tell_flows(leads["bands"])
-    _tell_fires(leads, anonymous)
+    _print_distribution(leads["distribution"])
+    _print_flows(leads["bands"])
+    _print_fires(leads, anonymous)
     for stage in leads["stages"]:
         print_line(f"{_counted(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
-    _tell_movers(leads["movers"])
+    _print_movers(leads["movers"])
     print_status(f"{result['seconds']:.1f} s, {result['leads_per_second']:,} leads a second.")
 
 
-def _tell_limits(result: WhatIfResult) -> None:
+def _warn_of_limits(result: WhatIfResult) -> None:
     if result["tenants_own"]:
         warn(
-            f"{result['tenant']} has {result['model']} of its own: only a publication with --tenant {result['tenant']} "
+            f"{result['tenant']} has its own {result['model']} model: only a publication with --tenant {result['tenant']} "
             "changes what scores these leads."
         )
     if not result["leads"]["leads"] + result["anonymous"]["leads"]:
-        warn(f"{result['tenant']} has no leads to try it on: is that the tenant's name?")
+        warn(f"{result['tenant']} has no leads to compare: is that the tenant's name?")
     needed = result["needs_replay"]
     if needed:
         warn(
-            f"No model in force counts {_listed(needed['signals'])}, so there is no history of "
-            f"{'it' if len(needed['signals']) == 1 else 'them'}: counted as zero here, which is what publishing does "
-            f"at first, too. --replay counts from the first event on: {needed['events']:,} events, about "
+            f"No active model counts {_listed(needed['signals'])}, so there is no history of "
+            f"{'it' if len(needed['signals']) == 1 else 'them'}: counted as zero here, as publishing "
+            f"would at first, too. --replay counts from the first event on: {needed['events']:,} events, about "
             f"{_duration(needed['seconds'])}."
         )
         if needed["recuts_clicks"]:
-            warn(
-                "Clicks in the web sessions that there are stay as important as they were when they happened."
-            )
+            warn("Clicks in existing web sessions keep the importance that they had when they happened.")
     if result["replayed"]:
-        print_status("Replayed: what each model would say had it been in force from the first event on.")
+        print_status("Replayed: each model as if it had been active from the first event on.")
     if result["not_readable_yet"]:
         warn(
             f"{_counted(result['not_readable_yet'])} left out: an older version projected only a part of their "
-            "state. `leadstream rebuild` brings the rest."
+            "state. `leadstream rebuild` adds the rest."
         )
 
 
-def _tell_distribution(told: WhatIfResult) -> None:
-    before, after = told["before"], told["after"]
+def _print_distribution(distribution: WhatIfResult) -> None:
+    before, after = distribution["before"], distribution["after"]
     names = [*dict.fromkeys([*(n for n in ("below 0",) if n in before | after), *before, *after])]
     most = max(*before.values(), *after.values(), 1)
     counts = [(name, before.get(name, 0), after.get(name, 0)) for name in names]
@@ -84,10 +82,10 @@ def _tell_distribution(told: WhatIfResult) -> None:
     print_table("Leads by score", ("points", "before", "after", ""), rows, "rrrl")
 
 
-def _tell_flows(flows: Sequence[WhatIfResult]) -> None:
+def _print_flows(flows: Sequence[WhatIfResult]) -> None:
     moving = [flow for flow in flows if flow["from"] != flow["to"]]
     if not moving:
-        print_line("Nobody changes a band.")
+        print_line("No lead changes a band.")
         return
     rows = [
         (flow["scale"], flow["from"] or "-", flow["to"] or "-", f"{flow['leads']:,}")
@@ -96,20 +94,22 @@ def _tell_flows(flows: Sequence[WhatIfResult]) -> None:
     print_table("Between bands", ("bands", "from", "to", "leads"), rows, "lllr")
 
 
-def _tell_fires(leads: WhatIfResult, anonymous: WhatIfResult) -> None:
+def _print_fires(leads: WhatIfResult, anonymous: WhatIfResult) -> None:
     if not leads["fires"] and not anonymous["fires"]:
-        print_line("No threshold would fire: published with --fire, it would start no workflow.")
+        print_line("No threshold would fire: publishing with --fire would start no workflow.")
         return
-    print_line("Published with --fire, these thresholds would fire, and start what waits for them:")
-    others = {(fired["scale"], fired["band"]): fired["leads"] for fired in anonymous["fires"]}
-    known = {(fired["scale"], fired["band"]): fired["leads"] for fired in leads["fires"]}
-    for scale, band in sorted(known.keys() | others.keys()):
-        unknown = others.get((scale, band), 0)
-        more = f", and for {_counted(unknown, 'anonymous visitor')}" if unknown else ""
-        print_line(f"  {scale} {band}: for {_counted(known.get((scale, band), 0))}{more}")
+    print_line(
+        "With --fire, publishing would fire these thresholds and start the workflows that wait for them:"
+    )
+    anonymous_leads = {(fired["scale"], fired["band"]): fired["leads"] for fired in anonymous["fires"]}
+    identified = {(fired["scale"], fired["band"]): fired["leads"] for fired in leads["fires"]}
+    for scale, band in sorted(identified.keys() | anonymous_leads.keys()):
+        anonymous_count = anonymous_leads.get((scale, band), 0)
+        more = f", and for {_counted(anonymous_count, 'anonymous visitor')}" if anonymous_count else ""
+        print_line(f"  {scale} {band}: for {_counted(identified.get((scale, band), 0))}{more}")
 
 
-def _tell_movers(movers: Sequence[WhatIfResult]) -> None:
+def _print_movers(movers: Sequence[WhatIfResult]) -> None:
     if not movers:
         return
     rows = [
@@ -122,7 +122,7 @@ def _tell_movers(movers: Sequence[WhatIfResult]) -> None:
         )
         for mover in movers[:MOVERS]
     ]
-    print_table("Who moves most", ("lead", "before", "after", "bands", "because"), rows, "lrrll")
+    print_table("Leads that move most", ("lead", "before", "after", "bands", "because"), rows, "lrrll")
 
 
 def _counted(count: int, what: str = "lead") -> str:

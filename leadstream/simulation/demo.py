@@ -1,7 +1,7 @@
-"""The demo: ninety days of a simulated company in a fresh store of its own, which then goes on live.
+"""The demo: ninety days of a simulated company in an empty store of its own, which then continues live.
 
-Everything is as in production but for two things: the store is emptied at each start, so PostgreSQL
-need not wait for the disk; and the people are invented. It never touches the real store beside it.
+Two things differ from production. Each start empties the store, so PostgreSQL need not wait for the disk. And
+the people are invented. The demo never changes the real store beside it.
 """
 
 import asyncio
@@ -36,23 +36,21 @@ DAYS = 90
 PAUSE = (0.22, 0.42)
 """Seconds between two live events: about three a second."""
 _PORTS = 20
-_CARELESS = {"fsync": "off", "full_page_writes": "off"}
+_WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off"}
 
 
 def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
-    """Until told to stop."""
+    """Runs until the process is stopped."""
     insist = "port" in settings.model_fields_set
     settings = settings.model_copy(
         update={"data_dir": settings.data_dir / "demo", "database_url": None, "kafka": None}
     )
     if (note := running_server(settings.data_dir)) is not None:
-        raise Failure(
-            f"A demo runs already, at {note.address} (pid {note.pid}): open that, or stop it first."
-        )
+        raise Failure(f"A demo already runs at {note.address} (pid {note.pid}): open it, or stop it first.")
     with free_port_from(settings, insist=insist) as (settings, port):
         with progress("Starting an empty store", None):
             empty(settings)
-        with open_system(settings, _CARELESS) as system:
+        with open_system(settings, _WITHOUT_FSYNC) as system:
             until = utc_now()
             events = list(simulate(SEED, leads, DAYS, until))
             store = own_store(system)
@@ -61,38 +59,38 @@ def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
             ) as report:
                 append_all(counted((archived(event, until) for event in events), report), store.append)
             settle(store)
-            going_on = _going_on(settings, leads, browser=browser)
-            run_gateway(settings, port, lambda: ports_open(system, settings), going_on)
+            append_live_events = _live_events(settings, leads, browser=browser)
+            run_gateway(settings, port, lambda: ports_open(system, settings), append_live_events)
 
 
 @contextmanager
 def free_port_from(settings: Settings, *, insist: bool) -> Iterator[tuple[Settings, socket.socket]]:
-    """The port of the settings; unless somebody insists on it, the next free one if that is taken."""
+    """Listens on the port of the settings. If that is taken, it uses the next free port, unless `insist`."""
     last = settings.port if insist else min(settings.port + _PORTS, 65_535)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for port in range(settings.port, last + 1):
-            tried = settings.model_copy(update={"port": port})
+            candidate = settings.model_copy(update={"port": port})
             try:
-                taken = held.enter_context(listening(tried))
+                listener = stack.enter_context(listening(candidate))
             except Failure:
                 if port == last:
                     raise
             else:
-                yield tried, taken
+                yield candidate, listener
                 return
 
 
 def empty(settings: Settings) -> None:
-    """A database without anything in it, whatever was there."""
+    """Replaces the database of the demo by an empty one."""
     with explained(settings):
-        url = start_postgres(settings.data_dir, _CARELESS)
+        url = start_postgres(settings.data_dir, _WITHOUT_FSYNC)
         with connect(url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as connection:
             connection.execute(SQL("drop database if exists {} with (force)").format(Identifier(DATABASE)))
             connection.execute(create_database(DATABASE))
 
 
-def _going_on(settings: Settings, leads: int, *, browser: bool) -> Callable[[Append], Awaitable[None]]:
-    async def go_on(append: Append) -> None:
+def _live_events(settings: Settings, leads: int, *, browser: bool) -> Callable[[Append], Awaitable[None]]:
+    async def append_live_events(append: Append) -> None:
         print_status(f"Open {settings.address} to watch scores move. Ctrl-C stops the demo.")
         if browser and _has_screen():
             await asyncio.to_thread(webbrowser.open, settings.address)
@@ -106,7 +104,7 @@ def _going_on(settings: Settings, leads: int, *, browser: bool) -> Callable[[App
                 await asyncio.sleep(cause.retry_after_s or 1)
             await asyncio.sleep(chance.uniform(*PAUSE))
 
-    return go_on
+    return append_live_events
 
 
 def _has_screen() -> bool:

@@ -1,8 +1,8 @@
-"""The invented company of the simulation and the people who come to it: data, and how a person is drawn.
+"""The invented company of the simulation and its visitors: the data, and how a person is drawn from it.
 
-Harbourline lets and sells serviced offices, and sells the software it does that with. Everybody here
-is invented; domains end in `.example`, telephone numbers in the range kept for fiction. A person is a
-pure function of (seed, number): no list of them is ever held.
+Harbourline lets and sells serviced offices, and sells the software for it. All people and companies are
+invented: domains end in `.example`, and telephone numbers are in the range for fiction. A person is a pure
+function of (seed, number): no list of people is ever in memory.
 """
 
 from random import Random
@@ -11,14 +11,14 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _split(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
 SITE = "https://www.harbourline.example"
 TIME_ZONE = "Europe/Berlin"
 
-FIRST_NAMES = _words(
+FIRST_NAMES = _split(
     "Aaliyah Abebe Adriana Aisha Akira Alejandro Amara Anders Anjali Antonia Arjun Astrid Ayumi Beatriz Bilal "
     "Birgit Camille Carlos Chiara Chinedu Clara Daniela Darius Davide Dilnoza Dmitri Eilidh Elena Emeka Esra "
     "Fatima Felix Femi Freya Gabriel Giulia Hana Hassan Helga Hiroshi Ines Ingrid Isabel Ivan Jakub Jamila Jin "
@@ -28,7 +28,7 @@ FIRST_NAMES = _words(
     "Valentina Vikram Wanjiru Wei Yara Yasmin Yusuf Zanele Zofia"
 )
 
-LAST_NAMES = _words(
+LAST_NAMES = _split(
     "Abdi Acheampong Almeida Andersson Banerjee Bauer Becker Benali Berg Bianchi Bose Castillo Chen Choi Costa "
     "Dahl Danso Demir Diallo Dubois Eriksen Farah Fernandez Ferrari Fischer Fofana Fujita Garcia Gomez Gupta "
     "Haddad Hansen Hartmann Hoffmann Horvat Hussein Ibrahim Ivanova Jansen Joshi Kamara Kaplan Karimi Kaya Keller "
@@ -39,13 +39,13 @@ LAST_NAMES = _words(
     "Visser Wagner Wanjala Weber Yamamoto Yilmaz Zhang Zimmermann"
 )
 
-COMPANY_HEADS = _words(
+COMPANY_HEADS = _split(
     "Alder Amber Anchor Aster Beacon Birch Bluebell Boreal Cedar Cobalt Copper Coral Crescent Delta Ember Fjord "
     "Garnet Granite Harvest Heron Indigo Iris Juniper Kestrel Lantern Linden Lumen Maple Meridian Mistral Nimbus "
     "Oakfield Onyx Opal Orchard Pelican Pinnacle Quartz Raven River Saffron Sierra Solstice Sparrow Summit Tamarind "
     "Tern Thistle Umbra Verde Willow Zephyr"
 )
-COMPANY_TAILS = _words(
+COMPANY_TAILS = _split(
     "Analytics Architects Bakery Capital Clinics Consulting Design Dynamics Education Energy Events Foods Freight "
     "Hospitality Hotels Insurance Interiors Labs Legal Logistics Media Mobility Optics Partners Pharma Retail "
     "Robotics Schools Software Sports Studios Systems Textiles Travel Ventures Works"
@@ -138,7 +138,7 @@ CRAWLERS = (
     ("Mozilla/5.0 (compatible; YandexBot/3.0; +http://yandex.com/bots)", "YandexBot"),
     ("facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)", "facebookexternalhit"),
 )
-"""Real user agents of crawlers, and the name that the door gives each."""
+"""Real user agents of crawlers, with the name that the gateway gives each."""
 
 PAGES = (
     ("/", "Harbourline: offices that run themselves", 20),
@@ -234,11 +234,11 @@ CATALOGS = (("cat-offices", "Offices 2026"), ("cat-lofts", "Lofts"), ("cat-marin
 SALES_PEOPLE = ("Imke Petersen", "Tobias Adeyemi", "Saskia Lindgren", "Rui Tavares")
 
 KINDS = (("glancer", 44), ("reader", 20), ("buyer", 14), ("expo", 13), ("chatter", 9))
-"""What somebody is here for, and how many in a hundred are."""
+"""The kinds of persons, and how many in a hundred are of each kind."""
 
 
 class Person(NamedTuple):
-    """Somebody who will come: who they are, what for, and what is odd about them."""
+    """An invented person: their contact data, what they come for, and what is unusual about them."""
 
     number: int
     kind: str
@@ -256,11 +256,11 @@ class Person(NamedTuple):
     user_agent: str
     telegram: str
     registers: bool
-    """Will give a name, sooner or later."""
+    """Whether the person identifies themselves, sooner or later."""
     borrows_from: int | None
-    """Sits at this person's browser once."""
+    """The number of the person whose browser this person uses once."""
     twin_of: int | None
-    """Is this person, entered a second time under another address."""
+    """The number under which the same person was entered before, with another address."""
 
     @property
     def lead_id(self) -> str:
@@ -281,24 +281,24 @@ def browser_of(number: int) -> str:
 
 
 def weighted(rng: Random, choices: tuple[tuple[T, int], ...]) -> T:
-    """One of the choices, as often as its weight says."""
+    """One of the choices, drawn by weight."""
     return rng.choices([value for value, _ in choices], [weight for _, weight in choices])[0]
 
 
-def person(seed: int, number: int) -> Person:
-    """The person with this number, always the same for a seed."""
+def make_person(seed: int, number: int) -> Person:
+    """The person with this number; always the same for the same seed."""
     rng = Random(f"{seed}/person/{number}")
     kind = weighted(rng, KINDS)
     earlier = number - rng.randint(1, 12)
-    named = person(seed, earlier) if rng.random() < 0.1 and kind != "glancer" and earlier >= 0 else None
-    if named and not named.registers:
-        named = None
-    twin_of = named.number if named else None
-    first = named.first_name if named else rng.choice(FIRST_NAMES)
-    last = named.last_name if named else rng.choice(LAST_NAMES)
-    company = named.company if named else f"{rng.choice(COMPANY_HEADS)} {rng.choice(COMPANY_TAILS)}"
-    country, city = (named.country, named.city) if named else rng.choice(PLACES)
-    domain = "post.example" if named else f"{company.lower().replace(' ', '-')}.example"
+    twin = make_person(seed, earlier) if rng.random() < 0.1 and kind != "glancer" and earlier >= 0 else None
+    if twin and not twin.registers:
+        twin = None
+    twin_of = twin.number if twin else None
+    first = twin.first_name if twin else rng.choice(FIRST_NAMES)
+    last = twin.last_name if twin else rng.choice(LAST_NAMES)
+    company = twin.company if twin else f"{rng.choice(COMPANY_HEADS)} {rng.choice(COMPANY_TAILS)}"
+    country, city = (twin.country, twin.city) if twin else rng.choice(PLACES)
+    domain = "post.example" if twin else f"{company.lower().replace(' ', '-')}.example"
     return Person(
         number=number,
         kind=kind,
@@ -315,9 +315,9 @@ def person(seed: int, number: int) -> Person:
         ip=f"203.0.113.{rng.randint(1, 254)}" if rng.random() < 0.5 else f"198.51.100.{rng.randint(1, 254)}",
         user_agent=weighted(rng, BROWSERS),
         telegram=f"tg-{700_000_000 + number}",
-        registers=bool(named)
+        registers=bool(twin)
         or rng.random()
         < {"glancer": 0.02, "reader": 0.35, "buyer": 0.95, "expo": 0.8, "chatter": 0.75}[kind],
-        borrows_from=earlier if rng.random() < 0.03 and earlier >= 0 and not named else None,
+        borrows_from=earlier if rng.random() < 0.03 and earlier >= 0 and not twin else None,
         twin_of=twin_of,
     )

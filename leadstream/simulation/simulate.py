@@ -1,8 +1,8 @@
-"""A seeded, realistic company: the events of its leads, as the log would have recorded them.
+"""Simulates a company from a seed: the events of its leads, as the log would have recorded them.
 
-Any number of leads in bounded memory, in order of `recorded_at`; the same arguments give the same
-events, byte for byte. Delivery is as untidy as in life: late, doubled and disordered events, and
-crawlers. It reads no clock and writes nothing.
+It makes events for any number of leads in bounded memory, in order of `recorded_at`. The same arguments give
+the same events, byte for byte. Delivery is as untidy as in life: events are late, doubled and out of order,
+and crawlers visit. The simulation reads no clock and writes nothing.
 """
 
 import heapq
@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import structs
 
-from leadstream.simulation.activities import SCENES, Scene, crawl
-from leadstream.simulation.personas import CRAWLERS, TIME_ZONE, Person, browser_of, person, weighted
+from leadstream.simulation.activities import ACTIVITIES, SimulatedActivity, crawl
+from leadstream.simulation.personas import CRAWLERS, TIME_ZONE, Person, browser_of, make_person, weighted
 from schemas.envelope import Event
 from schemas.moment import millis, moment
 
@@ -24,9 +24,9 @@ DAY = 86_400_000
 HOUR = 3_600_000
 
 BUSY_HOURS = (1, 1, 1, 1, 1, 2, 4, 9, 16, 22, 24, 22, 16, 18, 22, 22, 19, 15, 13, 14, 15, 12, 7, 3)
-"""How much happens in each local hour of a day."""
+"""The weight of each local hour of a day."""
 BUSY_DAYS = (10, 11, 11, 10, 8, 3, 3)
-"""And on each day of the week, from Monday."""
+"""The weight of each day of the week, from Monday."""
 
 _LATE_CHANCE = 0.025
 _VERY_LATE_CHANCE = 0.004
@@ -34,91 +34,100 @@ _DOUBLED_CHANCE = 0.015
 
 
 @dataclass(slots=True, order=True)
-class _Due:
-    """What the heap holds: an event that is about to be recorded, or somebody who is about to act."""
+class _Pending:
+    """An entry of the heap: an event that is about to be recorded, or a person's next activity."""
 
     at: int
     nth: int
     event: Event | None = field(compare=False, default=None)
     number: int = field(compare=False, default=-1)
     plan: list[tuple[int, str]] = field(compare=False, default_factory=list)
-    """What this person still has before them, the next one last."""
+    """The activities that this person has yet to do, the next one last."""
 
 
 def simulate(seed: int, leads: int, days: int, until: datetime) -> Iterator[Event]:
-    """The events of `leads` people who come over `days` days, those recorded before `until`, in order."""
+    """The events of `leads` people who arrive over `days` days, in the order of recording, up to `until`."""
     end = millis(until)
     begin = end - days * DAY
     order = itertools.count()
-    heap: list[_Due] = []
+    heap: list[_Pending] = []
     arrivals = _arrivals(seed, leads, begin, end)
-    for robot in range(max(3, leads // 60)):
-        rounds = [(at, "crawl") for at in _crawls(seed, robot, begin, end)]
-        heapq.heappush(heap, _Due(rounds[-1][0], next(order), None, -1 - robot, rounds))
+    for crawler in range(max(3, leads // 60)):
+        visits = [(at, "crawl") for at in _crawls(seed, crawler, begin, end)]
+        heapq.heappush(heap, _Pending(visits[-1][0], next(order), None, -1 - crawler, visits))
     if (first := next(arrivals, None)) is not None:
-        heapq.heappush(heap, _Due(first[0], next(order), None, first[1], [(first[0], "arrive")]))
+        heapq.heappush(heap, _Pending(first[0], next(order), None, first[1], [(first[0], "arrive")]))
     while heap:
-        due = heapq.heappop(heap)
-        if due.at >= end:
+        pending = heapq.heappop(heap)
+        if pending.at >= end:
             return
-        if due.event is not None:
-            yield due.event
+        if pending.event is not None:
+            yield pending.event
             continue
-        at, scene = due.plan.pop()
-        if scene == "arrive":
-            due.plan = plan(person(seed, due.number), Random(f"{seed}/life/{due.number}"), at)
+        at, activity = pending.plan.pop()
+        if activity == "arrive":
+            pending.plan = plan(
+                make_person(seed, pending.number), Random(f"{seed}/life/{pending.number}"), at
+            )
             if (following := next(arrivals, None)) is not None:
                 heapq.heappush(
-                    heap, _Due(following[0], next(order), None, following[1], [(following[0], "arrive")])
+                    heap, _Pending(following[0], next(order), None, following[1], [(following[0], "arrive")])
                 )
-            at, scene = due.plan.pop()
-        for event in _played(seed, due.number, scene, at):
-            heapq.heappush(heap, _Due(millis(event.recorded_at or until), next(order), event))
-        if due.plan:
-            heapq.heappush(heap, _Due(due.plan[-1][0], next(order), None, due.number, due.plan))
+            at, activity = pending.plan.pop()
+        for event in _delivered_events(seed, pending.number, activity, at):
+            heapq.heappush(heap, _Pending(millis(event.recorded_at or until), next(order), event))
+        if pending.plan:
+            heapq.heappush(
+                heap, _Pending(pending.plan[-1][0], next(order), None, pending.number, pending.plan)
+            )
 
 
-def _played(seed: int, number: int, scene: str, at: int) -> Iterator[Event]:
-    """The scene's events as they are delivered."""
-    rng = Random(f"{seed}/{number}/{scene}/{at}")
+def _delivered_events(seed: int, number: int, activity: str, at: int) -> Iterator[Event]:
+    """The events of an activity, each with the time of its recording."""
+    rng = Random(f"{seed}/{number}/{activity}/{at}")
     if number < 0:
-        yield from _crawled(rng, -1 - number, at)
+        yield from _crawl_events(rng, -1 - number, at)
         return
-    who, played = person(seed, number), SCENES[scene]
-    for event in act(who, played, rng, f"{number:x}.{at:x}", at):
-        yield from _delivered(event, rng, own=played.voice != "lead")
+    person, simulated = make_person(seed, number), ACTIVITIES[activity]
+    for event in activity_events(person, simulated, rng, f"{number:x}.{at:x}", at):
+        yield from _deliveries(event, rng, own=simulated.identity != "lead")
 
 
-def act(who: Person, scene: Scene, rng: Random, name: str, at: int) -> Iterator[Event]:
-    """The scene as events from the millisecond `at` on; `name` makes their ids unique."""
-    envelope = voice(who, scene)
-    for nth, beat in enumerate(scene.play(who, rng)):
-        at += int(beat.wait * 1000)
-        yield beat.what(
-            event_id=f"{name}.{nth}", occurred_at=moment(at), source=scene.source, **(envelope | beat.fields)
+def activity_events(
+    person: Person, activity: SimulatedActivity, rng: Random, name: str, at: int
+) -> Iterator[Event]:
+    """The activity as events from the millisecond `at` on; `name` makes their ids unique."""
+    envelope = identity_of(person, activity)
+    for nth, step in enumerate(activity.play(person, rng)):
+        at += int(step.wait * 1000)
+        yield step.what(
+            event_id=f"{name}.{nth}",
+            occurred_at=moment(at),
+            source=activity.source,
+            **(envelope | step.fields),
         )
 
 
-def voice(who: Person, scene: Scene) -> dict[str, str]:
-    """Under which identity the events of a scene come."""
-    match scene.voice:
+def identity_of(person: Person, activity: SimulatedActivity) -> dict[str, str]:
+    """The identity fields of the events of an activity."""
+    match activity.identity:
         case "browser":
-            return {"visitor_id": who.visitor_id}
+            return {"visitor_id": person.visitor_id}
         case "other browser":
-            owner = who.number if who.borrows_from is None else who.borrows_from
+            owner = person.number if person.borrows_from is None else person.borrows_from
             return {"visitor_id": browser_of(owner)}
         case "chat":
-            return {"visitor_id": f"chat-{who.number:05d}"}
+            return {"visitor_id": f"chat-{person.number:05d}"}
         case "telegram":
-            return {"visitor_id": who.telegram}
+            return {"visitor_id": person.telegram}
         case "lead":
-            return {"lead_id": who.lead_id}
+            return {"lead_id": person.lead_id}
         case _:
-            raise ValueError(f"a scene has no voice {scene.voice!r}")
+            raise ValueError(f"{activity.identity!r} is not a kind of identity")
 
 
-def _delivered(event: Event, rng: Random, *, own: bool) -> Iterator[Event]:
-    """Once as a rule; late where a phone was offline; twice where an answer was lost."""
+def _deliveries(event: Event, rng: Random, *, own: bool) -> Iterator[Event]:
+    """The event, usually once: some are late because a phone was offline, some doubled by a resend."""
     delay = rng.uniform(0.05, 1.5)
     if rng.random() < 0.06:
         delay = rng.expovariate(1 / 25)
@@ -134,22 +143,22 @@ def _delivered(event: Event, rng: Random, *, own: bool) -> Iterator[Event]:
         )
 
 
-def _crawled(rng: Random, robot: int, at: int) -> Iterator[Event]:
-    user_agent, name = CRAWLERS[robot % len(CRAWLERS)]
-    for nth, beat in enumerate(crawl(rng, user_agent, f"192.0.2.{robot % 254 + 1}")):
-        at += int(beat.wait * 1000)
-        yield beat.what(
-            event_id=f"bot{robot:x}.{at:x}.{nth}",
+def _crawl_events(rng: Random, crawler: int, at: int) -> Iterator[Event]:
+    user_agent, name = CRAWLERS[crawler % len(CRAWLERS)]
+    for nth, step in enumerate(crawl(rng, user_agent, f"192.0.2.{crawler % 254 + 1}")):
+        at += int(step.wait * 1000)
+        yield step.what(
+            event_id=f"bot{crawler:x}.{at:x}.{nth}",
             occurred_at=moment(at),
             recorded_at=moment(at + 80),
-            visitor_id=f"bot-{robot}",
+            visitor_id=f"bot-{crawler}",
             bot=name,
-            **beat.fields,
+            **step.fields,
         )
 
 
 def _arrivals(seed: int, leads: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """When each person first comes, in order: the share of time before it follows the week's rhythm."""
+    """When each person first visits, in order; arrivals follow the rhythm of the week."""
     rhythm = list(itertools.accumulate(_rhythm(begin, end)))
     total, hour = rhythm[-1], 0
     rng = Random(f"{seed}/arrivals")
@@ -168,31 +177,31 @@ def _rhythm(begin: int, end: int) -> Iterator[float]:
         yield BUSY_HOURS[local.hour] * BUSY_DAYS[local.weekday()]
 
 
-def _crawls(seed: int, robot: int, begin: int, end: int) -> list[int]:
-    """When a crawler comes by, latest first."""
-    rng = Random(f"{seed}/crawler/{robot}")
-    found = [begin + rng.randrange(DAY)]
-    while found[-1] < end:
-        found.append(found[-1] + int(rng.uniform(0.5, 4) * DAY))
-    return found[::-1]
+def _crawls(seed: int, crawler: int, begin: int, end: int) -> list[int]:
+    """The moments at which a crawler visits, the latest first."""
+    rng = Random(f"{seed}/crawler/{crawler}")
+    visits = [begin + rng.randrange(DAY)]
+    while visits[-1] < end:
+        visits.append(visits[-1] + int(rng.uniform(0.5, 4) * DAY))
+    return visits[::-1]
 
 
-def plan(who: Person, rng: Random, arrival: int) -> list[tuple[int, str]]:
-    """What a person will do and when, the next scene last."""
-    steps = _LIVES[who.kind](who, rng)
-    if who.borrows_from is not None and who.registers:
+def plan(person: Person, rng: Random, arrival: int) -> list[tuple[int, str]]:
+    """A person's activities and their moments, the next one last."""
+    steps = _PLANS[person.kind](person, rng)
+    if person.borrows_from is not None and person.registers:
         steps.append((rng.uniform(2, 15), "visit_at_another_desk"))
-    if who.twin_of is not None:
+    if person.twin_of is not None:
         noticed = rng.uniform(5, 20)
         steps.append((noticed, "merge"))
         if rng.random() < 0.4:
             steps.append((noticed + rng.uniform(0.2, 6), "unmerge"))
-    dated = [(_in_the_day(arrival, after, rng), scene) for after, scene in steps]
+    dated = [(_in_the_day(arrival, after, rng), activity) for after, activity in steps]
     return sorted(dated, reverse=True)
 
 
 def _in_the_day(arrival: int, after_days: float, rng: Random) -> int:
-    """That many days later, at an hour and on a weekday on which people are about."""
+    """The moment `after_days` later, moved to a likely hour and away from most weekends."""
     at = arrival + int(after_days * DAY)
     if after_days < 0.1:
         return at
@@ -201,14 +210,14 @@ def _in_the_day(arrival: int, after_days: float, rng: Random) -> int:
         at += (7 - weekday) * DAY
     hour = rng.choices(range(24), BUSY_HOURS)[0]
     local = datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo(TIME_ZONE))
-    placed = local.replace(hour=hour, minute=rng.randrange(60), second=rng.randrange(60), microsecond=0)
-    return max(millis(placed), arrival + 1000)
+    chosen = local.replace(hour=hour, minute=rng.randrange(60), second=rng.randrange(60), microsecond=0)
+    return max(millis(chosen), arrival + 1000)
 
 
-Steps = list[tuple[float, str]]
+PlannedActivities = list[tuple[float, str]]
 
 
-def _letters(rng: Random, first: float, last: float) -> Steps:
+def _newsletters(rng: Random, first: float, last: float) -> PlannedActivities:
     steps, after = [], first
     while after < last:
         steps.append((after, "letter"))
@@ -218,73 +227,77 @@ def _letters(rng: Random, first: float, last: float) -> Steps:
     return steps
 
 
-def _glancer(who: Person, rng: Random) -> Steps:
-    steps = [(0.0, "visit_and_sign_up" if who.registers else "visit")]
+def _glancer(person: Person, rng: Random) -> PlannedActivities:
+    steps = [(0.0, "visit_and_sign_up" if person.registers else "visit")]
     if rng.random() < 0.35:
         steps.append((rng.uniform(0.3, 25), "visit"))
     return steps
 
 
-def _reader(who: Person, rng: Random) -> Steps:
+def _reader(person: Person, rng: Random) -> PlannedActivities:
     span = rng.uniform(5, 60)
     steps = [(0.0, "visit"), *((rng.uniform(0.2, span), "visit") for _ in range(rng.randint(1, 6)))]
-    if who.registers:
-        steps += [(span / 3, "visit_and_sign_up"), *_letters(rng, span / 3 + 1, span + 20)]
+    if person.registers:
+        steps += [(span / 3, "visit_and_sign_up"), *_newsletters(rng, span / 3 + 1, span + 20)]
         if rng.random() < 0.15:
             steps.append((span / 2, "campaign"))
     return steps
 
 
-def _buyer(who: Person, rng: Random) -> Steps:
+def _buyer(person: Person, rng: Random) -> PlannedActivities:
     span = rng.uniform(10, 50)
     steps = [(0.0, "visit"), *((rng.uniform(0.2, span), "visit") for _ in range(rng.randint(4, 10)))]
-    if not who.registers:
+    if not person.registers:
         return steps
-    known = rng.uniform(0.5, 4)
-    steps += [(known, "visit_and_sign_up"), *_letters(rng, known + 1, span + 15), (known + 1.5, "campaign")]
+    signed_up = rng.uniform(0.5, 4)
+    steps += [
+        (signed_up, "visit_and_sign_up"),
+        *_newsletters(rng, signed_up + 1, span + 15),
+        (signed_up + 1.5, "campaign"),
+    ]
     if rng.random() < 0.4:
         steps.append((rng.uniform(0.3, span), "chat"))
-    steps += [(rng.uniform(known + 0.5, span), "call") for _ in range(rng.randint(1, 3))]
+    steps += [(rng.uniform(signed_up + 0.5, span), "call") for _ in range(rng.randint(1, 3))]
     if rng.random() < 0.6:
-        steps.append((span * 0.7 + known, "meeting"))
+        steps.append((span * 0.7 + signed_up, "meeting"))
         if rng.random() < 0.5:
             steps += [
-                (span + known + rng.uniform(0, 30) * nth, "purchase") for nth in range(rng.randint(1, 3))
+                (span + signed_up + rng.uniform(0, 30) * nth, "purchase") for nth in range(rng.randint(1, 3))
             ]
     return steps
 
 
-def _expo(who: Person, rng: Random) -> Steps:
+def _expo(person: Person, rng: Random) -> PlannedActivities:
     steps = [
         (0.0, "expo_talk"),
         *((rng.expovariate(1 / 4) + 0.1, "telegram_talk") for _ in range(rng.randint(0, 4))),
     ]
     if rng.random() < 0.5:
         steps += [(rng.uniform(0.1, 10), "visit") for _ in range(rng.randint(1, 3))]
-    if who.registers:
+    if person.registers:
         steps.append((rng.uniform(0.5, 5), "call"))
         if rng.random() < 0.3:
-            steps += _letters(rng, 2, 30)
+            steps += _newsletters(rng, 2, 30)
         if rng.random() < 0.2:
             steps.append((rng.uniform(3, 12), "meeting"))
             steps.append((rng.uniform(13, 40), "purchase"))
     return steps
 
 
-def _chatter(who: Person, rng: Random) -> Steps:
+def _chatter(person: Person, rng: Random) -> PlannedActivities:
     steps = [
         (0.0, "visit"),
         (0.02, "chat"),
         *((rng.uniform(0.5, 20), "visit") for _ in range(rng.randint(0, 3))),
     ]
-    if who.registers:
-        steps += _letters(rng, 2, rng.uniform(5, 40))
+    if person.registers:
+        steps += _newsletters(rng, 2, rng.uniform(5, 40))
         if rng.random() < 0.4:
             steps.append((rng.uniform(1, 6), "call"))
     return steps
 
 
-_LIVES: dict[str, Callable[[Person, Random], Steps]] = {
+_PLANS: dict[str, Callable[[Person, Random], PlannedActivities]] = {
     "glancer": _glancer,
     "reader": _reader,
     "buyer": _buyer,
@@ -292,7 +305,7 @@ _LIVES: dict[str, Callable[[Person, Random], Steps]] = {
     "chatter": _chatter,
 }
 
-_LIVE_SCENES = (
+_LIVE_ACTIVITIES = (
     ("visit", 30),
     ("telegram_talk", 30),
     ("expo_talk", 12),
@@ -304,8 +317,8 @@ _LIVE_SCENES = (
     ("purchase", 2),
 )
 _NEWCOMERS = 0.45
-"""How much of what happens live is done by people who come for the first time."""
-_KINDS_OF_SCENE = {
+"""The share of live activities that belong to first-time visitors."""
+_KINDS_OF_ACTIVITY = {
     "telegram_talk": ("expo",),
     "expo_talk": ("expo",),
     "chat": ("chatter", "buyer"),
@@ -317,41 +330,45 @@ _KINDS_OF_SCENE = {
 }
 
 
-def live(seed: int, leads: int, clock: Callable[[], datetime], stage: int = 30) -> Iterator[Event]:
-    """What the people of `simulate` do now, without end: about `stage` of them act at a time, and each
-    event happens at the moment it is asked for.
+def live(seed: int, leads: int, clock: Callable[[], datetime], concurrent: int = 30) -> Iterator[Event]:
+    """What the people of `simulate` do now, without end: up to `concurrent` activities run at a time, and
+    each event occurs at the moment at which it is read.
     """
     rng = Random(f"{seed}/live")
     names = itertools.count()
     began = millis(clock())
-    acting: list[Iterator[Event]] = []
+    running: list[Iterator[Event]] = []
     newest = leads
     while True:
-        while len(acting) < stage:
-            scene = weighted(rng, _LIVE_SCENES)
+        while len(running) < concurrent:
+            activity = weighted(rng, _LIVE_ACTIVITIES)
             if leads == 0 or rng.random() < _NEWCOMERS:
-                who = _suited(scene, (person(seed, number) for number in itertools.count(newest)))
-                newest = who.number + 1
+                person = _suited(activity, (make_person(seed, number) for number in itertools.count(newest)))
+                newest = person.number + 1
             else:
-                who = _suited(scene, (person(seed, rng.randrange(leads)) for _ in range(60)))
+                person = _suited(activity, (make_person(seed, rng.randrange(leads)) for _ in range(60)))
             chance = Random(rng.getrandbits(64))
-            acting.append(act(who, SCENES[scene], chance, f"live.{began:x}.{next(names):x}", began))
-        chosen = rng.randrange(len(acting))
-        event = next(acting[chosen], None)
+            running.append(
+                activity_events(
+                    person, ACTIVITIES[activity], chance, f"live.{began:x}.{next(names):x}", began
+                )
+            )
+        chosen = rng.randrange(len(running))
+        event = next(running[chosen], None)
         if event is None:
-            acting.pop(chosen)
+            running.pop(chosen)
             continue
         now = clock()
         yield structs.replace(event, occurred_at=now, recorded_at=now)
 
 
-def _suited(scene: str, people: Iterator[Person]) -> Person:
-    """The first whom the scene suits; if there is none, the last."""
-    kinds = _KINDS_OF_SCENE.get(scene)
-    who = next(people)
-    while kinds is not None and not (who.kind in kinds and who.registers):
+def _suited(activity: str, people: Iterator[Person]) -> Person:
+    """The first person who suits the activity; if there is none, the last."""
+    kinds = _KINDS_OF_ACTIVITY.get(activity)
+    person = next(people)
+    while kinds is not None and not (person.kind in kinds and person.registers):
         following = next(people, None)
         if following is None:
             break
-        who = following
-    return who
+        person = following
+    return person

@@ -87,22 +87,22 @@ def cutoffs(events, given_plan=None, contenders=None):
 
 def taken(events, given_plan, contenders=None):
     """Each cutoff as it was taken: {lead: (scores, converted in the end)} in its order."""
-    trial = backtesting.BacktestRun(contenders or [contender()], BASE, given_plan)
-    cuts, real = [], trial._cut
+    run = backtesting.BacktestRun(contenders or [contender()], BASE, given_plan)
+    cuts, real = [], run._open_cutoff
 
     def cut(at):
         held = {}
-        for lead in trial._worlds[0].leads():
+        for lead in run._replays[0].leads():
             held |= dict.fromkeys(lead.identities, lead.lead_id)
         made = real(at)
         cuts.append((made, {place: held[identity] for identity, place in made.leads.items()}))
         return made
 
-    trial._cut = cut
+    run._open_cutoff = cut
     for event in archive(events):
-        list(trial.reach(event.at))
-        trial.take(event)
-    list(trial.finish())
+        list(run.advance_to(event.at))
+        run.add(event)
+    list(run.finish())
     return [
         {
             lead: ([scores[place] for scores in made.scores], bool(made.converted[place]))

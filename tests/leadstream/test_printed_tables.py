@@ -145,7 +145,7 @@ def test_other_tables_are_whole_too(printed, width):
             ],
         }
     ]
-    told = printed(width, lambda: whatif_told._tell_movers(movers))
+    told = printed(width, lambda: whatif_told._print_movers(movers))
     assert "…" not in told
     for text in (
         "Ahmad Rezaei of the expo in Dubai",

@@ -48,7 +48,7 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch):
         ("write_keys", "no-tenant", "TENANT:KEY"),
         ("api_tokens", "default:everything:12345678", "read+write"),
         ("kafka", "kafka-1", "HOST:PORT"),
-        ("kafka", "kafka-1:9092,kafka-2:99999", "'kafka-2:99999' is no HOST:PORT"),
+        ("kafka", "kafka-1:9092,kafka-2:99999", "'kafka-2:99999' is not HOST:PORT"),
         ("kafka", "kafka-1:9092,", "HOST:PORT"),
         ("kafka_prefix", "a/b", "letters, digits, . _ -"),
         ("kafka_app", "-x", "letters, digits, . _ -"),
@@ -140,7 +140,7 @@ def test_this_machine_itself_needs_no_keys(host: str):
 
 def test_a_misspelt_variable_is_pointed_out():
     [said] = unknown_variables({"LEADSTREAM_PROT": "1", "LEADSTREAM_PORT": "1", "PATH": "/bin"})
-    assert said.startswith("LEADSTREAM_PROT is no setting")
+    assert said.startswith("LEADSTREAM_PROT is not a setting")
     assert "did you mean LEADSTREAM_PORT?" in said
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.door.useragent import crawler_of
-from leadstream.simulation.personas import CRAWLERS, person
+from leadstream.simulation.personas import CRAWLERS, make_person
 from leadstream.simulation.simulate import live, simulate
 from schemas.decode import encode_source, key_of, read_event
 from schemas.envelope import Event
@@ -124,7 +124,7 @@ def test_people_work_by_day_and_rest_at_weekends(company: list[Event]):
 
 
 def test_nobody_s_address_could_be_real():
-    people = [person(1, number) for number in range(300)]
+    people = [make_person(1, number) for number in range(300)]
     assert all(who.email.endswith(".example") and who.phone[5:8] == "555" for who in people)
     assert len({who.email for who in people}) == len({who.phone for who in people}) == 300
 

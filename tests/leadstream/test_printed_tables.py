@@ -170,7 +170,8 @@ def test_other_tables_are_whole_too(printed, width):
     )
     row = ("embedded", "5,000", "12", "345", "67", "8,901", "23", "1.98", "no: 42 s behind, 17 missing")
     told = printed(
-        width, lambda: report.show("From an event to its score, over HTTP", columns, [row], ["A note."])
+        width,
+        lambda: report.print_results("From an event to its score, over HTTP", columns, [row], ["A note."]),
     )
     assert "…" not in told
     assert all(cell in told for cell in row)

@@ -13,7 +13,7 @@ from streams.kafka.faust_host import WorkerThread, create_app
 from streams.kafka.topics import create_topics
 
 PARTITIONS = 4
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class Count:

@@ -23,7 +23,7 @@ from streams.kafka.topics import create_topics
 sys.path += [str(Path(__file__).parents[1] / name) for name in ("projections", "streams")]
 
 PARTITIONS = 3
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 
 
 def make_topics(cluster: Cluster) -> None:

@@ -25,7 +25,7 @@ from tests.projections.tcp_proxy import Proxy
 pytestmark = [pytest.mark.kafka]
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 def measured(cluster):

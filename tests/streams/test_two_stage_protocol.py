@@ -404,7 +404,7 @@ def test_a_full_lead_refuses_without_loops_and_nothing_is_lost(monkeypatch_limit
 @pytest.fixture(scope="module")
 def monkeypatch_limit():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.score_leads.identities.IDENTITIES", 2)
+        patch.setattr("streams.score_leads.identities.MOST_IDENTITIES", 2)
         yield
 
 

@@ -40,7 +40,12 @@ from deploy.kafka.broker import start_several
 from schemas.topics import DEAD_LETTERS
 from streams.kafka.cluster import Cluster
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    # The test's own readers, where a broker dies while they start.
+    pytest.mark.filterwarnings("ignore:Unclosed AIOKafkaConsumer:ResourceWarning"),
+]
 
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
 EVENTS_PER_TURN = 25_000

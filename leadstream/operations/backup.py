@@ -67,7 +67,7 @@ def _atomic_output(to: Path) -> Iterator[Path]:
     """A path beside `to` under another name, which is renamed to `to` at the end."""
     part = to.resolve().with_name(f".{to.name}.{os.getpid()}")  # PostgreSQL's programs run elsewhere
     if to.exists():
-        raise Failure(f"{to} exists already: name another, so that no backup is overwritten.")
+        raise Failure(f"{to} exists: name another, so that no backup is overwritten.")
     if not part.parent.is_dir():
         raise Failure(f"{to} cannot be written: there is no directory {part.parent}.")
     try:

@@ -295,17 +295,16 @@ class _Following:
                 return
 
     def _report_backlog(self) -> None:
-        if self._watch is not None:
-            ends = {
-                log_partition: self._consumer.last_stable_offset(self._reader.partition(log_partition))
-                for log_partition in self._next
-            }
-            self._watch(
-                {
-                    log_partition: max(0, (ends[log_partition] or at) - at)
-                    for log_partition, at in self._next.items()
-                }
-            )
+        if self._watch is None:
+            return
+        owned = self._consumer.assignment()  # a rebalance may have taken some since they were read
+        backlog = {}
+        for log_partition, position in self._next.items():
+            partition = self._reader.partition(log_partition)
+            if partition in owned:
+                end = self._consumer.last_stable_offset(partition) or position
+                backlog[log_partition] = max(0, end - position)
+        self._watch(backlog)
 
     async def _commit(self, turn: int) -> None:
         """Commits offsets from time to time, for monitors. A failure is ignored: the taker's positions count."""

@@ -135,13 +135,13 @@ def test_bytes_that_are_no_batch_are_told():
 def test_a_missing_codec_is_named_with_the_remedy_by_readers_and_by_the_doctor(monkeypatch, codec):
     log = made(THREE, 10, codec=codec)
     healthy = next(kafka_findings(Settings(kafka="127.0.0.1:1"), None))
-    assert (healthy.health, healthy.what) == ("ok", "Codecs")
+    assert (healthy.health, healthy.subject) == ("ok", "Codecs")
     monkeypatch.setattr(aiokafka.codec, "cramjam", None)  # what the codecs need, uninstalled
     found = seen(10, log)
     assert f"compressed with {codec}, which this installation lacks" in found.unreadable.reason
     assert "install `aiokafka[lz4,snappy,zstd]`" in found.unreadable.reason
     ill = next(kafka_findings(Settings(kafka="127.0.0.1:1"), None))
-    assert (ill.health, ill.what) == ("fail", "Codecs")
+    assert (ill.health, ill.subject) == ("fail", "Codecs")
     assert codec in str(ill)
     assert "aiokafka[lz4,snappy,zstd]" in str(ill)
 

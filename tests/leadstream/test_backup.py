@@ -163,7 +163,7 @@ def test_a_backup_overwrites_nothing_and_leaves_nothing_half_done(database_url: 
     there = tmp_path / "there"
     there.write_bytes(b"yesterday's")
     given = {"LEADSTREAM_DATABASE_URL": database_url, "LEADSTREAM_DATA_DIR": str(tmp_path)}
-    assert "there already" in refused(leadstream_here("backup", there, **given))
+    assert "exists: name another" in refused(leadstream_here("backup", there, **given))
     assert "no directory" in refused(leadstream_here("backup", tmp_path / "none/dump", **given))
     gone = given | {"LEADSTREAM_DATABASE_URL": "postgresql://nobody:secret-word@127.0.0.1:1/none"}
     told = refused(leadstream_here("backup", tmp_path / "new", **gone))

@@ -201,7 +201,7 @@ def test_simulate_writes_the_same_lines_to_a_pipe_and_to_a_file(tmp_path: Path):
 def test_the_doctor_says_how_to_begin_where_nothing_is(tmp_path: Path):
     done = leadstream_here("doctor", "--data-dir", tmp_path / "s")
     assert done.returncode == 0
-    assert b"`leadstream serve` makes it" in done.stdout
+    assert b"`leadstream serve` creates it" in done.stdout
     assert not (tmp_path / "s").exists()
 
 

@@ -39,7 +39,12 @@ from leadstream.operations.kafka_projection import projection_positions
 from schemas.topics import DEAD_LETTERS
 from streams.kafka.cluster import Cluster
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    # The readers of the tests, where a broker dies while they start.
+    pytest.mark.filterwarnings("ignore:Unclosed AIOKafkaConsumer:ResourceWarning"),
+]
 
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
 HOW_MANY = 50_000 * TURNS
@@ -48,7 +53,7 @@ MOVING = 3_800
 """Of them, events of people who are merged, split, and share devices."""
 WORKERS = ("worker-0", "worker-1")
 AT_WORK = dict.fromkeys(WORKERS, "state restored") | {
-    "projection": "Read models are made",
+    "projection": "Building the read models",
     "gateway": "The gateway serves",
 }
 """What they log once they are."""

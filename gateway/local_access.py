@@ -9,6 +9,8 @@ docs/proxies.md says what cannot be recognized.
 import ipaddress
 import os
 import re
+import time
+from functools import lru_cache
 from pathlib import Path
 
 from starlette.requests import HTTPConnection
@@ -60,6 +62,9 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_PAGES = frozenset({"same-origin", "none"})
 """Of Sec-Fetch-Site; none: a person typed the address."""
 
+KEPT_SECONDS = 5
+"""Far shorter than a port takes to be used again."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -83,7 +88,7 @@ def stranger(request: HTTPConnection) -> str | None:
         return "Sec-Fetch-Site says that a page of another server or port sent it"
     if not _loopback(request.client.host if request.client else ""):
         return "it came from another machine"
-    account = _account_of(scope.get("client"), scope.get("server"))
+    account = _account_of(scope.get("client"), scope.get("server"), int(time.monotonic() / KEPT_SECONDS))
     if account is not None and _serves_others(account):
         return f"it came from the service account {account} of this machine, as from a proxy"
     return None
@@ -109,8 +114,13 @@ def _serves_others(account: int) -> bool:
     return (0 < account < 1_000 or 61_184 <= account <= 65_534) and account != os.geteuid()
 
 
-def _account_of(client: tuple[str, int] | None, server: tuple[str, int] | None) -> int | None:
-    """Whose the client's end of a connection within this machine is; None where the kernel does not say."""
+@lru_cache(maxsize=1_000)
+def _account_of(
+    client: tuple[str, int] | None, server: tuple[str, int] | None, _period: int = 0
+) -> int | None:
+    """Whose the client's end of a connection within this machine is; None where the kernel does not say. Kept for a
+    period, since the kernel takes milliseconds to list its connections, and a connection has many requests.
+    """
     if client is None or server is None:
         return None
     ends = [

@@ -18,6 +18,8 @@ from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.topics import STAGES
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # promtool is needed, which `make check` does without
+
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARD = json.loads((GRAFANA / "dashboards" / "leadstream.json").read_text())

@@ -18,7 +18,8 @@ from leadstream.settings import Settings
 from leadstream.wiring import database_server, explained, refuse_log
 from leadstream.wiring_kafka import Broken, Projection, kafka_explained, make_topics
 from leadstream.worker import journalled, worker_app
-from streams.kafka.faust_host import WorkerThread, explain
+from streams.kafka.failures import explain
+from streams.kafka.worker_thread import WorkerThread
 
 STOPPING_SECONDS = 8.0
 """How long the worker and the projection together may take to stop, of the ten seconds that a supervisor allows."""

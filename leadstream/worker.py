@@ -21,7 +21,8 @@ from leadstream.console import Failure, print_error
 from leadstream.logs import log_from
 from leadstream.settings import Settings, read_settings
 from leadstream.wiring import STAGES, now_ms
-from streams.kafka.faust_host import Fail, LeadstreamApp, create_app, explain
+from streams.kafka.failures import Fail, explain
+from streams.kafka.faust_host import LeadstreamApp
 from streams.kafka.journal import Journal
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def worker_app(settings: Settings) -> LeadstreamApp:
         """Maps Faust's level to ours; WARN, its default, means the level of the settings."""
         log_from({"warn": settings.log_level, "crit": "critical"}.get(level, level))
 
-    return create_app(
+    return LeadstreamApp(
         settings.cluster,
         [stage() for stage in STAGES],
         buckets=settings.buckets,

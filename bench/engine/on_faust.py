@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.engine.job import Leads, Sessions
 from bench.processes import now_ms, say_first
 from streams.kafka.cluster import Cluster
-from streams.kafka.faust_host import create_app, run_worker
+from streams.kafka.faust_host import LeadstreamApp, run_worker
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -16,7 +16,7 @@ if __name__ == "__main__":
     parser.add_argument("buckets", type=int)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-faust-") as data:
-        app = create_app(
+        app = LeadstreamApp(
             Cluster(arguments.brokers, arguments.prefix),
             [Sessions(say_first), Leads()],
             buckets=arguments.buckets,

@@ -8,48 +8,37 @@ takes at most ten seconds.
 
 import asyncio
 import gc
-import json
 import logging
 import os
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.request import urlopen
 
 import faust
 import structlog
 import uvloop
-from aiokafka.errors import (
-    InconsistentGroupProtocolError,
-    MessageSizeTooLargeError,
-    OffsetOutOfRangeError,
-    ProducerFenced,
-)
 from faust.app.base import BootStrategy
-from faust.types import AgentT, ChannelT, StreamT
+from faust.types import ChannelT, StreamT
 from faust.web.base import BlueprintManager
 from faust.web.drivers.aiohttp import Web
 from mode.threads import ServiceThread
 from yarl import URL
 
-from schemas.record import Chunk, LogPartition, LogUnreadableError
-from scoring.features.features import NewerCodec
-from streams.engine.shard import FoldFailed, Stage
+from schemas.record import Chunk, LogPartition
+from streams.engine.shard import Stage
 from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus, Worker
 from streams.kafka import pages
 from streams.kafka.cluster import Cluster, KafkaUnavailable
-from streams.kafka.end_txn import EndTxnInDoubt
+from streams.kafka.failures import FAILED, Fail, PortTakenError, end_process
+from streams.kafka.faust_commands import add_commands
 from streams.kafka.member import Member
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.restoring import KafkaBacking
-from streams.kafka.topics import TopicsMissing, TopicsRefused, check_topics, partitions_of
-from streams.kafka.transactions import TaskGroupUnopened
+from streams.kafka.topics import TopicsMissing, check_topics, partitions_of
 
 _log = structlog.get_logger(__name__)
 
@@ -64,60 +53,12 @@ LAST_COMMIT_SECONDS = 6.0
 """For the commits in progress, when stopping."""
 STOPPING_SECONDS = 9.0
 """A process that has not stopped by then is ended; the next one does again what was not committed."""
-STARTING_SECONDS = 5.0
-"""For a start in progress, when stopping."""
 MOST_WAITING = 16
 """Chunks of a topic that its agent has not taken yet: with so many, the topic is not read on."""
 NO_PAGES = 6066
 """Faust requires a port even from an app that opens none."""
-FAILED = 3
-"""The exit code of a process that failed."""
 
-Fail = Callable[[BaseException], None]
 SetLogs = Callable[[str], None]
-
-
-def end_process(error: BaseException) -> NoReturn:
-    """The default `fail`: crash-only. Nothing more is written; a restarted worker goes on from what is committed."""
-    explained = explain(error)
-    if explained is None:
-        _log.critical("the worker ends", error=repr(error), exc_info=error)
-    else:
-        _log.critical("the worker ends", reason=explained)
-    sys.stderr.flush()
-    os._exit(FAILED)
-
-
-def explain(error: BaseException) -> str | None:
-    """What a known failure means and its remedy; None: only the traceback explains it."""
-    if isinstance(error, FoldFailed):
-        cause = f" ({error.__cause__!r})" if error.__cause__ else ""
-        return f"{error}{cause}; nothing of it is stored. `leadstream skip` skips the record."
-    if isinstance(error, InconsistentGroupProtocolError):
-        return "Another worker of this app has another number of buckets: LEADSTREAM_BUCKETS must be the same for all."
-    if isinstance(error, OffsetOutOfRangeError):
-        return (
-            f"The log does not hold the record that must be folded next ({error}). If retention deleted it, a restart goes "
-            "on with what is there. If the topic was deleted and created again, delete the changelogs, too, or set "
-            "another LEADSTREAM_KAFKA_APP."
-        )
-    if isinstance(error, ProducerFenced):
-        return (
-            "Another worker has taken over these partitions: this one paused for too long, or did not reach the brokers. "
-            "Started again, it gets its share. If this happens often, it has too little CPU."
-        )
-    if isinstance(error, MessageSizeTooLargeError):
-        return f"A record is larger than its topic accepts ({error}): `leadstream topics check` names the wrong setting."
-    if isinstance(
-        error,
-        TopicsRefused | PortTakenError | TaskGroupUnopened | EndTxnInDoubt | LogUnreadableError | NewerCodec,
-    ):
-        return str(error)
-    return None
-
-
-class PortTakenError(Exception):
-    """The message names address and remedy."""
 
 
 class Boot(BootStrategy):
@@ -174,7 +115,11 @@ def _end_unstopped() -> NoReturn:
 
 
 class LeadstreamApp(faust.App):
-    """`faust.App` with the engine's worker in it. Made by `create_app`."""
+    """`faust.App` with the engine's worker in it, not yet started.
+
+    `worker_id`: static membership. `port` None: no pages. `fail` None: the process ends. `logs` sets the program's
+    logs to a level, when a process of Faust's own starts.
+    """
 
     BootStrategy = Boot
 
@@ -184,13 +129,13 @@ class LeadstreamApp(faust.App):
         stages: Sequence[Stage[Any, Any]],
         *,
         buckets: int,
-        worker_id: str | None,
-        port: int | None,
-        host: str,
+        worker_id: str | None = None,
+        port: int | None = None,
+        host: str = "127.0.0.1",
         data_dir: Path,
         now: Callable[[], int],
-        fail: Fail | None,
-        logs: SetLogs | None,
+        fail: Fail | None = None,
+        logs: SetLogs | None = None,
     ) -> None:
         super().__init__(
             cluster.group,
@@ -231,7 +176,7 @@ class LeadstreamApp(faust.App):
         for stage in stages:
             self._add_agent(stage)
         self._add_pages()
-        self._add_commands()
+        add_commands(self, cluster, stages)
         self.timer(interval=TICK_SECONDS, name="tick", traced=False)(self._tick)
         self.task(self._join)
 
@@ -441,7 +386,7 @@ class LeadstreamApp(faust.App):
                 "restoring state", shards=len(restoring), of=len(shards), percent=min(99, done * 100 // whole)
             )
 
-    # -- agents, pages, commands --------------------------------------------------------------------
+    # -- agents, pages --------------------------------------------------------------------
 
     def _add_agent(self, stage: Stage[Any, Any]) -> None:
         async def fold(chunks: StreamT[Chunk]) -> None:
@@ -484,74 +429,6 @@ class LeadstreamApp(faust.App):
         self.page("/metrics", name="metrics")(metrics)
         self.page("/ready", name="ready")(ready)
 
-    def _add_commands(self) -> None:
-        """`faust tables` lists our tables, since there are none of Faust. `faust agents --local` also shows what each agent of
-        the worker at our port has done.
-        """
-        from faust.cli.agents import agents  # noqa: PLC0415 - registers Faust's own command, before ours
-
-        def counts(command: Any, agent: AgentT[Any]) -> Sequence[str]:
-            return [*agents.agent_to_row(command, agent), *self._counts(agent.name)]
-
-        about = {"headers": [*agents.headers, "shards", "folded"], "agent_to_row": counts}
-        type("agents", (agents,), about | {"__doc__": agents.__doc__})
-
-        async def tables(command: Any) -> None:
-            """List the tables: the state of each stage, and the topic that keeps it."""
-            rows = [
-                (
-                    stage.name,
-                    self.cluster.changelog(stage.name),
-                    f"State of {stage.name}, by key of {stage.source}",
-                )
-                for stage in self.stages
-            ]
-            command.say(command.tabulate(rows, headers=["name", "changelog", "help"], title="Tables"))
-
-        self.command()(tables)
-
-    def _counts(self, stage: str) -> tuple[str, str]:
-        """The shards of a stage that the worker at our port owns, and the records that it has folded."""
-        try:
-            with urlopen(
-                f"http://{self.conf.web_host}:{self.conf.web_port}/tables.json", timeout=2
-            ) as answer:
-                tables = json.load(answer)["tables"]
-        except (OSError, ValueError, KeyError):
-            return "no worker", "-"
-        folded = [table["folded"] for table in tables if table["table"] == stage]
-        return str(len(folded)), str(sum(folded))
-
-
-def create_app(
-    cluster: Cluster,
-    stages: Sequence[Stage[Any, Any]],
-    *,
-    buckets: int,
-    worker_id: str | None = None,
-    port: int | None = None,
-    host: str = "127.0.0.1",
-    data_dir: Path,
-    now: Callable[[], int],
-    fail: Fail | None = None,
-    logs: SetLogs | None = None,
-) -> LeadstreamApp:
-    """`worker_id`: static membership. `port` None: no pages. `fail` None: the process ends. `logs` sets the
-    program's logs to a level, when a process of Faust's own starts.
-    """
-    return LeadstreamApp(
-        cluster,
-        stages,
-        buckets=buckets,
-        worker_id=worker_id,
-        port=port,
-        host=host,
-        data_dir=data_dir,
-        now=now,
-        fail=fail,
-        logs=logs,
-    )
-
 
 def quieten() -> None:
     """Libraries log from WARNING on: what aiokafka logs below it costs an idle worker a fifth of its time."""
@@ -566,81 +443,6 @@ def run_worker(app: LeadstreamApp, *, log_level: str) -> NoReturn:
     asyncio.set_event_loop(loop)
     app.finalize()
     LeadstreamWorker(app, loglevel=log_level, loop=loop).execute_from_commandline()
-
-
-class WorkerThread:
-    """The app in a thread with its own event loop, inside a process that does other work too."""
-
-    def __init__(self, app: LeadstreamApp) -> None:
-        self._app = app
-        self._others: Fail | None = None if app.on_failure is end_process else app.on_failure
-        app.on_failure = self._fail
-        self.failed: BaseException | None = None
-        """Why it ended by itself."""
-        self._loop = uvloop.new_event_loop()
-        self._ending = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-
-    def start(self) -> None:
-        quieten()
-        self._app.finalize()
-        self._thread.start()
-
-    def stop(self, timeout: float = 10.0) -> bool:
-        """Whether it has stopped within that time. If not, it ends with the process, and nothing is lost."""
-        with suppress(RuntimeError):  # the loop is closed: it has ended
-            self._loop.call_soon_threadsafe(self._ending.set)
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def status(self) -> list[ShardStatus]:
-        """The status of each shard, as it was a moment ago."""
-        for _ in range(3):
-            with suppress(RuntimeError):  # an assignment changed it meanwhile
-                return self._app.status()
-        return []
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._live())
-        except BaseException as error:  # noqa: BLE001 - nothing else reports an exception of a thread
-            self._fail(error)
-        finally:
-            with suppress(OSError):  # what a failed stop left open ends with the process
-                self._loop.close()
-
-    async def _live(self) -> None:
-        app = self._app
-        app.in_worker = True
-        starting = asyncio.ensure_future(app.start())
-        ending = asyncio.ensure_future(self._ending.wait())
-        crashed = asyncio.ensure_future(app.wait_until_stopped())
-        try:
-            await asyncio.wait({starting, ending, crashed}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                await asyncio.wait({ending, crashed}, return_when=asyncio.FIRST_COMPLETED)
-            if app.crash_reason is not None:
-                app.fail(app.crash_reason)
-        finally:
-            await asyncio.wait({starting}, timeout=STARTING_SECONDS)  # stopped amid its start, Faust hangs
-            await app.stop()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _fail(self, error: BaseException) -> None:
-        """Runs in the thread's event loop. The thread ends; nothing more is committed."""
-        if self.failed is not None:
-            return
-        self.failed = error
-        _log.critical("the worker ends", reason=explain(error) or repr(error))
-        self._ending.set()
-        if self._others is not None:
-            self._others(error)
 
 
 def _task_groups(shards: Sequence[ShardStatus]) -> list[int]:

@@ -24,9 +24,10 @@ from streams.embedded.driver import Driver
 from streams.engine.shard import FoldFailed
 from streams.engine.state_store import SEPARATOR
 from streams.kafka import bare_host
-from streams.kafka.faust_host import WorkerThread, create_app
+from streams.kafka.faust_host import LeadstreamApp
 from streams.kafka.reading import COMMITTED
 from streams.kafka.topics import create_topics, publish
+from streams.kafka.worker_thread import WorkerThread
 
 PARTITIONS = 4
 PATIENCE = 60.0
@@ -331,7 +332,7 @@ class FaustRun(KafkaRun):
         self._directory.cleanup()
 
     def start(self):
-        app = create_app(
+        app = LeadstreamApp(
             self._cluster,
             self._stages,
             buckets=2,

@@ -9,8 +9,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.topics import EVENTS, SCORE_CHANGED, partition_of
-from streams.kafka.faust_host import WorkerThread, create_app
+from streams.kafka.faust_host import LeadstreamApp
 from streams.kafka.topics import create_topics
+from streams.kafka.worker_thread import WorkerThread
 
 PARTITIONS = 4
 PATIENCE = 180.0
@@ -67,7 +68,7 @@ def make_topics(cluster, stages, *, partitions=PARTITIONS, genesis=()):
 def working(cluster, tmp_path, *, stages=None, **options):
     """(app, thread) of a worker that runs; it is stopped in the end."""
     options = {"buckets": 2, "now": lambda: time.time_ns() // 1_000_000, "data_dir": Path(tmp_path)} | options
-    app = create_app(cluster, stages or [CountEvents()], **options)
+    app = LeadstreamApp(cluster, stages or [CountEvents()], **options)
     thread = WorkerThread(app)
     thread.start()
     try:

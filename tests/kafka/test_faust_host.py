@@ -31,7 +31,7 @@ from schemas import events
 from schemas.decode import encode_source
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SESSION_SCORES, visitor_key
 from streams.engine.shard import FoldFailed
-from streams.kafka.faust_host import MOST_WAITING, create_app
+from streams.kafka.faust_host import MOST_WAITING, LeadstreamApp
 from streams.kafka.restoring import KafkaBacking
 from streams.kafka.transactions import KafkaTransactions
 
@@ -355,6 +355,6 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(cluster, tmp_path):
 
 
 def test_an_app_that_was_not_started_says_that_it_waits(cluster, tmp_path):
-    app = create_app(cluster, [CountEvents()], buckets=2, data_dir=tmp_path, now=lambda: 0)
+    app = LeadstreamApp(cluster, [CountEvents()], buckets=2, data_dir=tmp_path, now=lambda: 0)
     assert app.status() == []
     assert app.unready() == "waiting for partitions"

@@ -18,7 +18,7 @@ from schemas.topics import LEAD_ACTIVITY, LEAD_CHANGES
 from streams.engine.state_store import Change
 from streams.engine.task_group import Commit
 from streams.kafka import transactions
-from streams.kafka.faust_host import explain
+from streams.kafka.failures import explain
 from streams.kafka.topics import create_topics
 from streams.kafka.transactions import KafkaTransactions, root_cause
 

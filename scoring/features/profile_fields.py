@@ -1,0 +1,299 @@
+"""The catalogue of profile fields with their types, and the one rule for what is a value of a field.
+
+A blank says nothing, in every event type that fills profile fields: it neither clears a field nor identifies
+anybody. Blank are empty texts and lists, texts that nobody can see, placeholders such as N/A or null, and `false`
+and 0 in a field that is no flag and no number. Only null clears a field. Total, and linear in the value's length.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+from unicodedata import decimal, normalize
+
+import regex
+
+from schemas.control import FieldType
+from schemas.nearest import nearest, pairs_by_name
+
+Value = str | int | float | bool | list[str] | None
+"""The value of a profile field, as events carry it."""
+FieldTypes = Mapping[str, FieldType]
+
+MANUAL_STAGE: Final = "manual_stage"
+"""Where a stage that a person chose is kept; no event fills it as a profile field."""
+
+STANDARD: Final[FieldTypes] = {
+    "email": "text",
+    "phone": "text",
+    "name": "text",
+    "first_name": "text",
+    "last_name": "text",
+    "company": "text",
+    "title": "text",
+    "industry": "text",
+    "company_size": "text",
+    "location": "text",
+    "country": "text",
+    "status": "text",
+    "source": "text",
+    "customer_type": "text",
+    "budget": "money",
+    "budget_min": "money",
+    "budget_max": "money",
+    "transaction_type": "text",
+    "property_type": "text",
+    "payment_method": "text",
+    "email_consent": "flag",
+    "sms_consent": "flag",
+    "assigned_to": "text",
+    MANUAL_STAGE: "text",
+}
+"""Fields that other fields never displace, however many a lead has."""
+ENRICHED: Final[FieldTypes] = {
+    "company_revenue": "money",
+    "job_level": "text",
+    "technologies": "list",
+    "social_profiles": "list",
+}
+"""Fields that data services fill."""
+BUILT_IN: Final[FieldTypes] = {**STANDARD, **ENRICHED}
+UNDECLARED: Final[FieldTypes] = {}
+"""Of a tenant that declares no fields. A field that nobody declares is a text."""
+
+FIELD_TYPES: Final[Mapping[FieldType, str]] = {
+    "text": "any text; `false` and 0 are blank",
+    "number": "a number, also 0; a text such as `1,200`, `1 200` or `1.200,50` is read as a number",
+    "flag": "true or false; the texts `yes`, `on`, `true`, `y`, `t`, `1`, and `no`, `off`, `false`, `n`, `f`, `0` "
+    "are read as such, and so are the numbers 1 and 0",
+    "list": "a list of texts; its blank items are left out, and a text is not split",
+    "money": "as a number; a sign or code of a currency before or behind it is left out: `EUR 1,200`, `1.200,50 €`",
+    "date": "a date as a text; `false`, 0 and dates of zeros (`0000-00-00`) are blank",
+}
+"""Each type, with the values that it has."""
+_TYPES: Final[Mapping[str, FieldType]] = {name: name for name in FIELD_TYPES}
+_TYPE_PAIRS: Final = pairs_by_name(_TYPES)
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+
+MOST_DECLARED = 256
+LONGEST_NUMERAL = 40
+MOST_DIGITS = 15
+"""A number of so many digits stays exact in JSON."""
+LONGEST_PLACEHOLDER = 100
+
+_UNSEEN = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+")
+_SEEN = regex.compile(
+    r"[^\s\p{Z}\p{Cc}\p{Cf}\p{M}\p{P}\p{Sm}\p{Sk}\p{Default_Ignorable_Code_Point}\u2800\ufffd]"
+)
+"""Letters, digits, signs of currencies and pictures; no space, punctuation or unseen character."""
+_WORD = regex.compile(r"[^\s\p{P}\p{Sm}\p{Sk}]+")
+_DECORATED = regex.compile(r"[\p{P}\p{Sm}\p{Sk}].*[\p{P}\p{Sm}\p{Sk}]")
+_EMPTY_MARKUP = regex.compile(r"(?:</?(?:p|br|div|span)\b[^<>]*>|&(?:nbsp|#160|#xa0);|\s)+")
+_UNFILLED = regex.compile(r"\{\{.*\}\}|\$\{.*\}|\*\|.*\|\*|%%.*%%|(?:\[object \w+\]\W*)+|\\n")
+"""Templates that nobody filled, objects that a script printed, and the \\N of databases."""
+
+_NOTHING: Final = frozenset({"null", "none", "nil", "nan", "nat", "na", "undefined"})
+"""Words of programs for a missing value. A text of nothing but these is blank: undefined undefined."""
+_PLACEHOLDERS: Final = frozenset(
+    {
+        "n a",
+        "invalid date",
+        "no answer",
+        "no data",
+        "no value",
+        "none selected",
+        "not applicable",
+        "not available",
+        "not entered",
+        "not given",
+        "not provided",
+        "not set",
+        "not specified",
+        "please choose",
+        "please select",
+        "unspecified",
+    }
+)
+_DECORATED_PLACEHOLDERS: Final = frozenset(
+    {
+        "blank",
+        "choose",
+        "div 0",
+        "empty",
+        "error",
+        "missing",
+        "name",
+        "num",
+        "ref",
+        "select",
+        "select one",
+        "unknown",
+        "value",
+    }
+)
+"""Placeholders only between signs: (blank), -- select --, [unknown], #REF! and the other errors of a spreadsheet."""
+_PROPER: Final[Mapping[str, frozenset[str]]] = {
+    "name": frozenset({"Na", "Nan", "Nat"}),
+    "first_name": frozenset({"Na", "Nan", "Nat"}),
+    "last_name": frozenset({"Na", "Nan", "Nat", "Null"}),
+    **dict.fromkeys(("country", "location", "market", "region", "territory"), frozenset({"NA"})),
+}
+"""Words that are values of these fields, written exactly so: names of people, Namibia and North America."""
+
+_FLAGS: Final = {
+    **dict.fromkeys(("true", "yes", "on", "1", "y", "t"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "n", "f"), False),
+}
+_NO_DATE = re.compile(r"[0\s:./TZ-]+\Z|0001-01-01", re.ASCII)
+"""What databases and programs write for a missing date."""
+_SIGNS = str.maketrans(
+    {"\u066b": ".", "\uff0e": ".", "\u066c": ",", "\uff0c": ",", "\u2212": "-", "\u2019": "'"}
+)
+_PLAIN_NUMERAL: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+_NUMERALS: Final = (
+    (_PLAIN_NUMERAL, "", "."),
+    (re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?", re.ASCII), ",", "."),
+    (
+        re.compile(r"[+-]?[1-9]\d{0,2}(?:(?:\.\d{3}){2,}(?:,\d+)?|(?:\.\d{3})+,\d{1,2})", re.ASCII),
+        ".",
+        ",",
+    ),
+    (re.compile(r"[+-]?[1-9]\d{0,2}(?:[ ']\d{3})+(?:[.,]\d{1,2})?", re.ASCII), " '", ","),
+)
+"""Forms of a number that have one reading: (form, signs between thousands, the decimal sign). 1.200 has two."""
+_CURRENCY = regex.compile(
+    r"\A(?:[A-Z]{3}\s+|[A-Z]{0,2}\p{Sc}\s*)(?=[+-]?\d)|(?<=\d)(?:\s*\p{Sc}|\s+[A-Z]{3})\Z"
+)
+
+
+class ProfileFieldError(ValueError):
+    """The declaration of profile fields is wrong."""
+
+
+def stated(fields: Mapping[str, Value], declared: FieldTypes = UNDECLARED) -> dict[str, Value]:
+    """The fields that say something, each value as its type reads it. Null stays, since it clears a field."""
+    read = {
+        name: None if value is None else _read(name, value, type_of(name, declared))
+        for name, value in fields.items()
+    }
+    return {name: value for name, value in read.items() if value is not None or fields[name] is None}
+
+
+def type_of(name: str, declared: FieldTypes = UNDECLARED) -> FieldType:
+    return declared.get(name) or BUILT_IN.get(name, "text")
+
+
+def catalogue(declared: FieldTypes = UNDECLARED) -> dict[str, FieldType]:
+    """The type of every field that has one: of those built in, and of the tenant's own."""
+    return {name: field for name, field in {**BUILT_IN, **declared}.items() if name != MANUAL_STAGE}
+
+
+def read_declared(text: str) -> dict[str, FieldType]:
+    """The types in the table [profile_fields] of a TOML text. Raises ProfileFieldError."""
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
+        raise ProfileFieldError(f"it is no TOML: {wrong}") from None
+    fields = tables.pop("profile_fields", None)
+    if tables:
+        raise ProfileFieldError(f"unknown: {', '.join(tables)}; the one table is [profile_fields]")
+    if not isinstance(fields, dict):
+        raise ProfileFieldError('the table [profile_fields] is missing; a line in it is seats = "number"')
+    if len(fields) > MOST_DECLARED:
+        raise ProfileFieldError(f"at most {MOST_DECLARED} fields can be declared, not {len(fields)}")
+    return {name: _declared_type(name, declared) for name, declared in fields.items()}
+
+
+def _declared_type(name: str, declared: Any) -> FieldType:
+    if not _NAME.fullmatch(name):
+        raise ProfileFieldError(
+            f"profile_fields: {name!r} is no name of a field; names are 1 to 64 of a-z, 0-9 and _, "
+            "beginning with a letter"
+        )
+    field_type = _TYPES.get(declared) if isinstance(declared, str) else None
+    if field_type is None:
+        meant = nearest(declared, _TYPE_PAIRS) if isinstance(declared, str) else None
+        perhaps = f"perhaps {meant} is meant; " if meant else ""
+        raise ProfileFieldError(
+            f"profile_fields.{name}: {declared!r} is no type; {perhaps}types are {', '.join(_TYPES)}"
+        )
+    if name == "stage":
+        raise ProfileFieldError("profile_fields.stage: the stage comes from the lifecycle; use another name")
+    if BUILT_IN.get(name, field_type) != field_type:
+        raise ProfileFieldError(
+            f"profile_fields.{name}: this field is built in, of the type {BUILT_IN[name]}; use another name"
+        )
+    return field_type
+
+
+def _read(name: str, value: str | float | list[str], field_type: FieldType) -> Value:
+    """The value as its type reads it; None if it says nothing. What a type cannot read for certain stays as it is."""
+    match value:
+        case str():
+            blank = _is_blank(value, _PROPER.get(name, frozenset()))
+            return None if blank else _read_text(value, field_type)
+        case list():
+            return [item for item in value if not _is_blank(item)] or None
+        case bool():
+            return value if value or field_type == "flag" else None
+        case _ if field_type == "flag":
+            return bool(value) if value in (0, 1) else value
+        case _:
+            return value if value or field_type in {"number", "money"} else None
+
+
+def _read_text(text: str, field_type: FieldType) -> Value:
+    bare = text.strip()
+    if field_type in {"text", "list"} or len(bare) > LONGEST_NUMERAL:
+        return text
+    match field_type:
+        case "flag":
+            return _FLAGS.get(normalize("NFKC", bare).casefold(), text)
+        case "date":
+            return None if _NO_DATE.match(bare) else text
+        case _ if _PLAIN_NUMERAL.fullmatch(bare):  # rules read it as it is
+            return text
+        case "money":
+            number = _read_number(_CURRENCY.sub("", bare))
+        case _:
+            number = _read_number(bare)
+    return text if number is None else number
+
+
+def _read_number(text: str) -> int | float | None:
+    """The number, if the text has one reading as one."""
+    seen = "".join(_ascii(character) for character in _UNSEEN.sub("", text).translate(_SIGNS))
+    for form, between, decimal_sign in _NUMERALS:
+        if form.fullmatch(seen):
+            digits = "".join(character for character in seen if character not in between)
+            digits = digits.replace(decimal_sign, ".")
+            if len(digits.strip("+-").replace(".", "")) > MOST_DIGITS:
+                return None
+            return float(digits) if "." in digits else int(digits)
+    return None
+
+
+def _ascii(character: str) -> str:
+    """The digit, or a plain space for any space."""
+    if character.isdecimal():
+        return str(decimal(character))
+    return " " if character.isspace() else character
+
+
+def _is_blank(text: str, proper: frozenset[str] = frozenset()) -> bool:
+    """Does the text say nothing? `proper`: words that are values here, though they look like placeholders."""
+    if _SEEN.search(text) is None:
+        return True
+    bare = _UNSEEN.sub("", text).strip()
+    if len(bare) > LONGEST_PLACEHOLDER or bare in proper:
+        return False
+    folded = normalize("NFKC", bare).casefold()
+    words = _WORD.findall(folded)
+    phrase = " ".join(words)
+    return (
+        phrase in _PLACEHOLDERS
+        or _NOTHING.issuperset(words)
+        or (phrase in _DECORATED_PLACEHOLDERS and _DECORATED.fullmatch(folded) is not None)
+        or _EMPTY_MARKUP.fullmatch(folded) is not None
+        or _UNFILLED.fullmatch(folded) is not None
+    )

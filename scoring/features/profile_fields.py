@@ -14,7 +14,6 @@ from unicodedata import decimal, normalize
 import regex
 
 from schemas.control import FieldType
-from schemas.nearest import nearest, pairs_by_name
 
 Value = str | int | float | bool | list[str] | None
 """The value of a profile field, as events carry it."""
@@ -72,7 +71,6 @@ FIELD_TYPES: Final[Mapping[FieldType, str]] = {
 }
 """Each type, with the values that it has."""
 _TYPES: Final[Mapping[str, FieldType]] = {name: name for name in FIELD_TYPES}
-_TYPE_PAIRS: Final = pairs_by_name(_TYPES)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 MOST_DECLARED = 256
@@ -133,9 +131,7 @@ _DECORATED_PLACEHOLDERS: Final = frozenset(
 )
 """Placeholders only between signs: (blank), -- select --, [unknown], #REF! and the other errors of a spreadsheet."""
 _PROPER: Final[Mapping[str, frozenset[str]]] = {
-    "name": frozenset({"Na", "Nan", "Nat"}),
-    "first_name": frozenset({"Na", "Nan", "Nat"}),
-    "last_name": frozenset({"Na", "Nan", "Nat", "Null"}),
+    **dict.fromkeys(("name", "first_name", "last_name"), frozenset({"Na", "Nan", "Nat"})),
     **dict.fromkeys(("country", "location", "market", "region", "territory"), frozenset({"NA"})),
 }
 """Words that are values of these fields, written exactly so: names of people, Namibia and North America."""
@@ -212,10 +208,8 @@ def _declared_type(name: str, declared: Any) -> FieldType:
         )
     field_type = _TYPES.get(declared) if isinstance(declared, str) else None
     if field_type is None:
-        meant = nearest(declared, _TYPE_PAIRS) if isinstance(declared, str) else None
-        perhaps = f"perhaps {meant} is meant; " if meant else ""
         raise ProfileFieldError(
-            f"profile_fields.{name}: {declared!r} is no type; {perhaps}types are {', '.join(_TYPES)}"
+            f"profile_fields.{name}: {declared!r} is no type; types are {', '.join(_TYPES)}"
         )
     if name == "stage":
         raise ProfileFieldError("profile_fields.stage: the stage comes from the lifecycle; use another name")

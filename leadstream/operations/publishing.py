@@ -29,9 +29,9 @@ from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from scoring.features.calendar import calendar
-from scoring.features.profile_fields import ProfileFieldError, read_declared
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
+from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields
 from streams.published import ActiveModels, TenantSettings
 from streams.published import compiled as compiled_model
 
@@ -254,8 +254,8 @@ def lifecycle_text(source: str) -> str:
 def declared_fields(source: str) -> dict[str, FieldType]:
     """The types of profile fields that a file declares. Raises Failure."""
     try:
-        return read_declared(_text_of(source, "pass a .toml file with the table [profile_fields]"))
-    except ProfileFieldError as refusal:
+        return read_profile_fields(_text_of(source, "pass a .toml file with the table [profile_fields]"))
+    except ProfileFieldsError as refusal:
         raise Failure(f"{source}: {refusal}.") from refusal
 
 

@@ -6,9 +6,8 @@ and 0 in a field that is no flag and no number. Only null clears a field. Total,
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from unicodedata import decimal, normalize
 
 import regex
@@ -70,10 +69,6 @@ FIELD_TYPES: Final[Mapping[FieldType, str]] = {
     "date": "a date as a text; `false`, 0 and dates of zeros (`0000-00-00`) are blank",
 }
 """Each type, with the values that it has."""
-_TYPES: Final[Mapping[str, FieldType]] = {name: name for name in FIELD_TYPES}
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-
-MOST_DECLARED = 256
 LONGEST_NUMERAL = 40
 MOST_DIGITS = 15
 """A number of so many digits stays exact in JSON."""
@@ -162,10 +157,6 @@ _CURRENCY = regex.compile(
 )
 
 
-class ProfileFieldError(ValueError):
-    """The declaration of profile fields is wrong."""
-
-
 def stated(fields: Mapping[str, Value], declared: FieldTypes = UNDECLARED) -> dict[str, Value]:
     """The fields that say something, each value as its type reads it. Null stays, since it clears a field."""
     read = {
@@ -184,50 +175,14 @@ def catalogue(declared: FieldTypes = UNDECLARED) -> dict[str, FieldType]:
     return {name: field for name, field in {**BUILT_IN, **declared}.items() if name != MANUAL_STAGE}
 
 
-def read_declared(text: str) -> dict[str, FieldType]:
-    """The types in the table [profile_fields] of a TOML text. Raises ProfileFieldError."""
-    try:
-        tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
-        raise ProfileFieldError(f"it is no TOML: {wrong}") from None
-    fields = tables.pop("profile_fields", None)
-    if tables:
-        raise ProfileFieldError(f"unknown: {', '.join(tables)}; the one table is [profile_fields]")
-    if not isinstance(fields, dict):
-        raise ProfileFieldError('the table [profile_fields] is missing; a line in it is seats = "number"')
-    if len(fields) > MOST_DECLARED:
-        raise ProfileFieldError(f"at most {MOST_DECLARED} fields can be declared, not {len(fields)}")
-    return {name: _declared_type(name, declared) for name, declared in fields.items()}
-
-
-def _declared_type(name: str, declared: Any) -> FieldType:
-    if not _NAME.fullmatch(name):
-        raise ProfileFieldError(
-            f"profile_fields: {name!r} is no name of a field; names are 1 to 64 of a-z, 0-9 and _, "
-            "beginning with a letter"
-        )
-    field_type = _TYPES.get(declared) if isinstance(declared, str) else None
-    if field_type is None:
-        raise ProfileFieldError(
-            f"profile_fields.{name}: {declared!r} is no type; types are {', '.join(_TYPES)}"
-        )
-    if name == "stage":
-        raise ProfileFieldError("profile_fields.stage: the stage comes from the lifecycle; use another name")
-    if BUILT_IN.get(name, field_type) != field_type:
-        raise ProfileFieldError(
-            f"profile_fields.{name}: this field is built in, of the type {BUILT_IN[name]}; use another name"
-        )
-    return field_type
-
-
 def _read(name: str, value: str | float | list[str], field_type: FieldType) -> Value:
     """The value as its type reads it; None if it says nothing. What a type cannot read for certain stays as it is."""
     match value:
         case str():
-            blank = _is_blank(value, _PROPER.get(name, frozenset()))
+            blank = is_blank_text(value, _PROPER.get(name, frozenset()))
             return None if blank else _read_text(value, field_type)
         case list():
-            return [item for item in value if not _is_blank(item)] or None
+            return [item for item in value if not is_blank_text(item)] or None
         case bool():
             return value if value or field_type == "flag" else None
         case _ if field_type == "flag":
@@ -274,7 +229,7 @@ def _ascii(character: str) -> str:
     return " " if character.isspace() else character
 
 
-def _is_blank(text: str, proper: frozenset[str] = frozenset()) -> bool:
+def is_blank_text(text: str, proper: frozenset[str] = frozenset()) -> bool:
     """Does the text say nothing? `proper`: words that are values here, though they look like placeholders."""
     if _SEEN.search(text) is None:
         return True

@@ -11,13 +11,11 @@ from scoring.features.features import encode
 from scoring.features.profile_fields import (
     BUILT_IN,
     FIELD_TYPES,
-    MOST_DECLARED,
-    ProfileFieldError,
     catalogue,
-    read_declared,
     stated,
 )
 from scoring.features.signals import EFFECTS, SignalCatalogue, define_signal, profile_of
+from scoring.models.profile_fields_text import MOST_FIELDS, ProfileFieldsError, read_profile_fields
 
 EMPTY = ["", " ", "\t\n", "\u00a0", "\u2003\u3000", "\u2028"]
 UNSEEN = [
@@ -351,46 +349,44 @@ def test_the_order_of_the_standard_fields_is_as_it_was():
 
 def test_a_table_declares_types():
     text = '[profile_fields]\nseats = "number"\nnewsletter = "flag"\ntags = "list"\nrenewal = "date"\nemail = "text"\n'
-    assert read_declared(text) == {
+    assert read_profile_fields(text) == {
         "seats": "number", "newsletter": "flag", "tags": "list", "renewal": "date", "email": "text",
     }  # fmt: skip
-    assert read_declared("[profile_fields]") == {}
+    assert read_profile_fields("[profile_fields]") == {}
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("seats = 'number'", "unknown: seats; the one table is [profile_fields]"),
-        ("", "the table [profile_fields] is missing"),
-        ("profile_fields = 5", "the table [profile_fields] is missing"),
-        ("[profile_fields", "it is no TOML"),
+        ("\nseats = 'number'", "line 2, seats: unknown; the only table is [profile_fields]"),
+        ("", "line 1: the table [profile_fields] is missing"),
+        ("profile_fields = 5", "line 1: the table [profile_fields] is missing"),
+        ("[profile_fields", "line 1: Expected"),
+        ('[profile_fields]\nseats = "number"\nseats = "flag"', "line 3: Cannot overwrite a value"),
         (
             '[profile_fields]\nseats = "nubmer"',
-            "profile_fields.seats: 'nubmer' is no type; types are text, number, flag",
+            "line 2, seats: 'nubmer' is no type; types are text, number, flag",
         ),
-        ("[profile_fields]\nseats = 5", "profile_fields.seats: 5 is no type; types are text, number, flag"),
-        ('[profile_fields]\nseats = ["number"]', "profile_fields.seats: ['number'] is no type"),
-        ('[profile_fields]\nSeats = "number"', "'Seats' is no name of a field; names are 1 to 64 of a-z"),
-        ('[profile_fields]\n"a b" = "number"', "'a b' is no name of a field"),
-        (
-            '[profile_fields]\nemail = "number"',
-            "profile_fields.email: this field is built in, of the type text",
-        ),
-        ('[profile_fields]\nemail_consent = "text"', "this field is built in, of the type flag"),
-        ('[profile_fields]\nstage = "text"', "the stage comes from the lifecycle"),
+        ("[profile_fields]\nseats = 5", "line 2, seats: 5 is no type"),
+        ('[profile_fields]\nseats = ["number"]', "line 2, seats: ['number'] is no type"),
+        ('[profile_fields]\nSeats = "number"', "line 2, Seats: is no name of a field: use 1 to 64 of a-z"),
+        ('[profile_fields]\n"a b" = "number"', "line 2, a b: is no name of a field"),
+        ('[profile_fields]\n\nemail = "number"', "line 3, email: is built in, with the type text"),
+        ('[profile_fields]\nemail_consent = "text"', "is built in, with the type flag"),
+        ('[profile_fields]\nstage = "text"', "line 2, stage: the stage comes from the lifecycle"),
     ],
 )
 def test_a_wrong_declaration_is_refused_with_the_reason(text, reason):
-    with pytest.raises(ProfileFieldError) as refused:
-        read_declared(text)
+    with pytest.raises(ProfileFieldsError) as refused:
+        read_profile_fields(text)
     assert reason in str(refused.value)
 
 
 def test_the_number_of_declared_fields_is_bounded():
-    lines = [f'f{n} = "number"' for n in range(MOST_DECLARED + 1)]
-    assert len(read_declared("\n".join(["[profile_fields]", *lines[:-1]]))) == MOST_DECLARED
-    with pytest.raises(ProfileFieldError, match=f"at most {MOST_DECLARED}"):
-        read_declared("\n".join(["[profile_fields]", *lines]))
+    lines = [f'f{n} = "number"' for n in range(MOST_FIELDS + 1)]
+    assert len(read_profile_fields("\n".join(["[profile_fields]", *lines[:-1]]))) == MOST_FIELDS
+    with pytest.raises(ProfileFieldsError, match=f"at most {MOST_FIELDS}"):
+        read_profile_fields("\n".join(["[profile_fields]", *lines]))
 
 
 def test_a_declaration_made_before_a_field_was_built_in_stays():

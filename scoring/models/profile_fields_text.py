@@ -14,7 +14,7 @@ TABLE = "profile_fields"
 LONGEST_TEXT = 50_000
 MOST_FIELDS = 256
 
-_TYPES: Final = {name: name for name in FIELD_TYPES}
+_TYPES: Final[dict[str, FieldType]] = {name: name for name in FIELD_TYPES}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 

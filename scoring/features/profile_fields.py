@@ -84,6 +84,8 @@ _DECORATED = regex.compile(r"[\p{P}\p{Sm}\p{Sk}].*[\p{P}\p{Sm}\p{Sk}]")
 _EMPTY_MARKUP = regex.compile(r"(?:</?(?:p|br|div|span)\b[^<>]*>|&(?:nbsp|#160|#xa0);|\s)+")
 _UNFILLED = regex.compile(r"\{\{.*\}\}|\$\{.*\}|\*\|.*\|\*|%%.*%%|(?:\[object \w+\]\W*)+|\\n")
 """Templates that nobody filled, objects that a script printed, and the \\N of databases."""
+_OPENINGS: Final = frozenset("<&{$*%[\\")
+"""What those and empty markup begin with."""
 
 _NOTHING: Final = frozenset({"null", "none", "nil", "nan", "nat", "na", "undefined"})
 """Words of programs for a missing value. A text of nothing but these is blank: undefined undefined."""
@@ -125,6 +127,7 @@ _DECORATED_PLACEHOLDERS: Final = frozenset(
     }
 )
 """Placeholders only between signs: (blank), -- select --, [unknown], #REF! and the other errors of a spreadsheet."""
+_FIRST_WORDS: Final = _NOTHING | {phrase.split()[0] for phrase in _PLACEHOLDERS | _DECORATED_PLACEHOLDERS}
 _PROPER: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("name", "first_name", "last_name"), frozenset({"Na", "Nan", "Nat"})),
     **dict.fromkeys(("country", "location", "market", "region", "territory"), frozenset({"NA"})),
@@ -233,16 +236,19 @@ def is_blank_text(text: str, proper: frozenset[str] = frozenset()) -> bool:
     """Does the text say nothing? `proper`: words that are values here, though they look like placeholders."""
     if _SEEN.search(text) is None:
         return True
-    bare = _UNSEEN.sub("", text).strip()
+    bare = (text if text.isascii() else _UNSEEN.sub("", text)).strip()
     if len(bare) > LONGEST_PLACEHOLDER or bare in proper:
         return False
     folded = normalize("NFKC", bare).casefold()
+    if folded[:1] in _OPENINGS and (_EMPTY_MARKUP.fullmatch(folded) or _UNFILLED.fullmatch(folded)):
+        return True
+    first = _WORD.search(folded)
+    if first is not None and first[0] not in _FIRST_WORDS:  # nearly every value
+        return False
     words = _WORD.findall(folded)
     phrase = " ".join(words)
     return (
-        phrase in _PLACEHOLDERS
-        or _NOTHING.issuperset(words)
+        _NOTHING.issuperset(words)
+        or phrase in _PLACEHOLDERS
         or (phrase in _DECORATED_PLACEHOLDERS and _DECORATED.fullmatch(folded) is not None)
-        or _EMPTY_MARKUP.fullmatch(folded) is not None
-        or _UNFILLED.fullmatch(folded) is not None
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
 from scoring.features.calendar import Calendar, calendar
+from scoring.features.profile_fields import UNDECLARED, FieldTypes
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.active import ActiveModels, ModelVersion
 from scoring.models.model import Model, built_in_models, compile_model
@@ -25,6 +26,8 @@ class ActiveRules(NamedTuple):
     idle_ms: int
     lifecycle: str
     """Its text."""
+    profile_fields: FieldTypes = UNDECLARED
+    """The types of the tenant's own profile fields."""
 
 
 Published = Callable[[str], Awaitable[ActiveRules]]

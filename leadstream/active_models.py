@@ -132,7 +132,11 @@ def published_port(database_url: str) -> Published:
         settings = cached.settings_of(tenant)
         models = {name: compiled(active.text) for name, active in cached.models_of(tenant).items()}
         return ActiveRules(
-            models, settings.zone, settings.idle_ms, settings.lifecycle or built_in_lifecycle()
+            models,
+            settings.zone,
+            settings.idle_ms,
+            settings.lifecycle or built_in_lifecycle(),
+            settings.profile_fields,
         )
 
     return published

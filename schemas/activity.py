@@ -7,7 +7,7 @@ the end and have a default. Times are milliseconds since the epoch.
 
 from msgspec import Struct
 
-from schemas.control import Carried, Version
+from schemas.control import Carried, FieldType, Version
 
 
 class Activity(Struct, array_like=True, tag_field="type", frozen=True):
@@ -133,6 +133,7 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     idle_minutes: int
     lifecycle: str = ""
     by: str | None = None
+    profile_fields: dict[str, FieldType] = {}
 
 
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (

@@ -4,11 +4,11 @@
 `lead-activity` carries those it needs in its own encoding (see `activity`).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schemas.envelope import MAX_INTEGER, Line, Moment
+from schemas.envelope import MAX_INTEGER, FieldName, Line, Moment
 from schemas.events import Stage
 
 EVERY_TENANT = "*"
@@ -30,6 +30,10 @@ Identity = Annotated[
 ]
 LeadId = Annotated[str, Meta(max_length=512)]
 """Longer than what a producer may send, since an anonymous lead's id is longer."""
+
+
+FieldType = Literal["text", "number", "flag", "list", "money", "date"]
+"""The type of a profile field: how its values are read, and which of them are blank."""
 
 
 class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
@@ -73,6 +77,8 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     lifecycle: WholeText = ""
     """How leads move from stage to stage; empty: the lifecycle that comes with Leadstream."""
     by: Line | None = None
+    profile_fields: dict[FieldName, FieldType] = {}
+    """The types of the tenant's own profile fields, for the events that follow."""
 
 
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):

@@ -78,7 +78,7 @@ class LinkClicked(Event, tag="link_clicked", frozen=True, kw_only=True):
 
 
 class FormSubmitted(Event, tag="form_submitted", frozen=True, kw_only=True):
-    """A form was sent; `fields` become profile fields of the lead."""
+    """A form was sent; `fields` become profile fields of the lead. A blank field says nothing; null clears it."""
 
     form_id: Line | None = None
     form_name: Line | None = None
@@ -136,7 +136,9 @@ class GreetingReplied(Event, tag="greeting_replied", frozen=True, kw_only=True):
 
 
 class QuestionAnswered(Event, tag="question_answered", frozen=True, kw_only=True):
-    """The lead answered a question; `profile_field` names the profile field that the answer fills, if any."""
+    """The lead answered a question; `profile_field` names the profile field that the answer fills, if any; a blank
+    answer fills none.
+    """
 
     question_id: Identifier
     question: Line | None = None
@@ -150,7 +152,7 @@ class QuestionsCompleted(Event, tag="questions_completed", frozen=True, kw_only=
 
 
 class ContactShared(Event, tag="contact_shared", frozen=True, kw_only=True):
-    """The lead gave a way to reach them."""
+    """The lead gave a way to reach them. A field that is blank or null says nothing."""
 
     name: Line | None = None
     first_name: Line | None = None
@@ -252,7 +254,9 @@ class ConsentChanged(Event, tag="consent_changed", frozen=True, kw_only=True):
 
 
 class ProfileUpdated(Event, tag="profile_updated", frozen=True, kw_only=True):
-    """Profile fields changed. The last writer of a field wins, by (occurred_at, event_id); null clears it."""
+    """Profile fields changed. The last writer of a field wins, by (occurred_at, event_id). A blank field says
+    nothing; null clears it.
+    """
 
     fields: Fields
 
@@ -291,7 +295,7 @@ class ConversionRecorded(Event, tag="conversion_recorded", frozen=True, kw_only=
 
 
 class LeadAssigned(Event, tag="lead_assigned", frozen=True, kw_only=True):
-    """The lead was assigned to a sales person; null removes the assignment."""
+    """The lead was assigned to a sales person; null removes the assignment, a blank says nothing."""
 
     assigned_to: Line | None = None
     by: Line | None = None

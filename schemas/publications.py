@@ -58,4 +58,5 @@ def _activity(publication: Publication) -> Activity:
                 publication.idle_minutes,
                 publication.lifecycle,
                 publication.by,
+                publication.profile_fields,
             )

@@ -34,6 +34,7 @@ from scoring.editing.criterion_check import SingleRule
 from scoring.editing.rule_json import Json as Body
 from scoring.editing.rule_json import rule_of
 from scoring.editing.text_edits import Uneditable, UnknownId, defined_in, read_numbered
+from scoring.features.profile_fields import BUILT_IN, catalogue
 from scoring.models.model import ModelError, Subject, compile_model, conclude, explain
 
 MODEL = "rules"
@@ -231,10 +232,27 @@ async def check(request: Request, number: Number) -> Response:
     return Json({"criterion": criterion["name"], "lead_id": echoed(lead["lead_id"]), **_checked(checked)})
 
 
+async def profile_fields(request: Request) -> Response:
+    """The profile fields that have a type; any other is a text."""
+    published = await services_of(request).ports.published(tenant_of(request))
+    fields = [
+        {"name": name, "type": field, "built_in": name in BUILT_IN}
+        for name, field in catalogue(published.profile_fields).items()
+    ]
+    return Json({"profile_fields": fields})
+
+
 # Addresses: those with a word where others have a number come first
 
 LEAD = takes(EXAMPLES["lead"])
 
+_route(
+    "GET",
+    "/profile-fields",
+    "The catalogue of profile fields with their types",
+    profile_fields,
+    responses=answers(EXAMPLES["profile_fields"]),
+)
 _route("GET", "/scoring-rules/history", "What was done to rules and criteria, by whom and when", history)
 _route(
     "POST",

@@ -16,7 +16,7 @@ from gateway import metrics
 from gateway.door.addresses import EMAIL, PHONE, persons_email, persons_phone
 from gateway.door.pace import Steps, paced
 from schemas.envelope import Event
-from schemas.events import ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered
+from scoring.features.signals import profile_of
 
 IDENTIFY_BY: Final = (EMAIL, PHONE)
 """What identifies leads, in the order in which it is tried."""
@@ -177,21 +177,10 @@ def _query_of(event: Event, by: Sequence[str], region: str | None) -> AddressQue
     """The addresses that identify the person of the event; None: it has none. A crawler is nobody."""
     if event.bot is not None:
         return None
-    email, phone = _addresses(event)
+    profile = profile_of(event)
+    email, phone = profile.get(EMAIL), profile.get(PHONE)
     email = persons_email(email) if isinstance(email, str) and EMAIL in by else None
     phone = persons_phone(phone, region) if isinstance(phone, str) and PHONE in by else None
     if email is None and phone is None:
         return None
     return AddressQuery(event.tenant, event.visitor_id or "", email, phone)
-
-
-def _addresses(event: Event) -> tuple[object, object]:
-    """The e-mail and phone that the event gives its lead. A test asks this of every type with such a field."""
-    match event:
-        case ContactShared():
-            return event.email, event.phone
-        case FormSubmitted() | ProfileUpdated() if event.fields:
-            return event.fields.get(EMAIL), event.fields.get(PHONE)
-        case QuestionAnswered(profile_field=kind) if kind in IDENTIFY_BY:
-            return (event.text, None) if kind == EMAIL else (None, event.text)
-    return None, None

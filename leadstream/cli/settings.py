@@ -38,6 +38,13 @@ def publish_settings(
             help="Rules that move leads between stages: a .toml file, or default for the built-in ones."
         ),
     ] = None,
+    profile_fields: Annotated[
+        str | None,
+        typer.Option(
+            help="Types of your own profile fields: a .toml file with the table \\[profile_fields], "
+            'e.g. seats = "number".'
+        ),
+    ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -49,6 +56,10 @@ def publish_settings(
     the lifecycle, copy scoring/lifecycle/default.toml, which explains
     itself, and edit the copy. A lifecycle with a mistake is rejected with
     line and reason. Leads move on to the stages of the new one.
+
+    Types of profile fields decide how the values of later events are read:
+    see "Profile fields" in docs/scoring.md. The file replaces all types
+    that were declared before.
     """
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
@@ -64,9 +75,13 @@ def publish_settings(
                 time_zone=time_zone,
                 idle_minutes=idle_minutes,
                 lifecycle=lifecycle,
+                profile_fields=profile_fields,
             )
         print_line(
             f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "
             f"sessions after {published.idle_minutes} idle minutes, and stages follow the lifecycle "
             f"{compile_lifecycle(published.lifecycle).name}."
         )
+        if published.profile_fields:
+            declared = ", ".join(f"{name} ({field})" for name, field in published.profile_fields.items())
+            print_line(f"Types of profile fields, for events from now on: {declared}.")

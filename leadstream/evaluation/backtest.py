@@ -198,7 +198,9 @@ class BacktestRun:
 
 def _contents_of(model_set: ModelSet) -> tuple[Any, ...]:
     """A key that is equal for model sets that score equally."""
-    settings = (model_set.settings.time_zone, model_set.settings.idle_minutes, model_set.settings.lifecycle)
+    active = model_set.settings
+    fields = tuple(sorted(active.profile_fields.items()))
+    settings = (active.time_zone, active.idle_minutes, active.lifecycle, fields)
     return settings, tuple(sorted((name, active.text) for name, active in model_set.models.items()))
 
 

@@ -52,6 +52,7 @@ class ModelSet(NamedTuple):
                 time_zone=settings.time_zone,
                 idle_minutes=settings.idle_minutes,
                 lifecycle=settings.lifecycle,
+                profile_fields=settings.profile_fields,
             )
         ]
         publications += [

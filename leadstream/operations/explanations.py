@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from scoring.features.identity import key_of_identity
+from scoring.features.profile_fields import is_blank_text
 
 Row = Mapping[str, Any]
 
@@ -272,14 +273,15 @@ def _about(event: Row) -> str:
 
 
 def _properties(details: Mapping[str, Any]) -> str:
-    """Phone +971..., budget 2000000; without ids, which mean nothing to a reader."""
+    """Phone +971..., budget 2000000; without blanks and ids, which mean nothing to a reader."""
     texts = []
     for name, value in details.items():
         if isinstance(value, dict):
             texts.append(_properties(value))
-        elif value not in (None, "", []) and not name.endswith("_id"):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            texts.append(f"{name.replace('_', ' ')} {shown}")
+        elif value is not None and not name.endswith("_id"):
+            shown = [str(each) for each in (value if isinstance(value, list) else [value])]
+            stated = ", ".join(text for text in shown if not is_blank_text(text))
+            texts.append(stated and f"{name.replace('_', ' ')} {stated}")
     return ", ".join(filter(None, texts))
 
 

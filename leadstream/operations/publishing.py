@@ -25,12 +25,13 @@ from leadstream.wiring import utc_now
 from projections.authoring import LOCK_TIMEOUT, Draft
 from projections.connection import connect
 from projections.tables import key_of
-from schemas.control import EVERY_TENANT, SettingsPublished
+from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
+from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields
 from streams.published import ActiveModels, TenantSettings
 from streams.published import compiled as compiled_model
 
@@ -177,13 +178,15 @@ def publish_settings(
     time_zone: str | None = None,
     idle_minutes: int | None = None,
     lifecycle: str | None = None,
+    profile_fields: str | None = None,
 ) -> SettingsPublished:
     """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
-    `lifecycle` is a file, or BUILT_IN. Raises Failure.
+    `lifecycle` is a file, or BUILT_IN; `profile_fields` is a file. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
+    declared = None if profile_fields is None else declared_fields(profile_fields)
     with _alone_with_settings(store.database_url):
-        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text)
+        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared)
 
 
 @contextmanager
@@ -207,6 +210,7 @@ def _publish_settings(
     time_zone: str | None,
     idle_minutes: int | None,
     text: str | None,
+    declared: dict[str, FieldType] | None,
 ) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = active_by_shard(store.database_url)
@@ -227,6 +231,7 @@ def _publish_settings(
         time_zone=zone,
         idle_minutes=current.idle_minutes if idle_minutes is None else idle_minutes,
         lifecycle=text or current.lifecycle or built_in_lifecycle(),
+        profile_fields=current.profile_fields if declared is None else declared,
         by=operator(),
     )
     store.append(publication_records(settings))
@@ -238,18 +243,29 @@ def lifecycle_text(source: str) -> str:
     """The text of a lifecycle without a mistake: of a file, or the built-in one. Raises Failure."""
     if source == BUILT_IN:
         return built_in_lifecycle()
+    text = _text_of(source, f"pass a .toml file, or {BUILT_IN} for the built-in lifecycle")
     try:
-        text = Path(source).read_text(encoding="utf-8")
         compile_lifecycle(text)
-    except FileNotFoundError:
-        raise Failure(
-            f"{source} does not exist: pass a .toml file, or {BUILT_IN} for the built-in lifecycle."
-        ) from None
     except LifecycleError as refusal:
         raise Failure(f"{source}: {refusal}") from refusal
+    return text
+
+
+def declared_fields(source: str) -> dict[str, FieldType]:
+    """The types of profile fields that a file declares. Raises Failure."""
+    try:
+        return read_profile_fields(_text_of(source, "pass a .toml file with the table [profile_fields]"))
+    except ProfileFieldsError as refusal:
+        raise Failure(f"{source}: {refusal}.") from refusal
+
+
+def _text_of(source: str, advice: str) -> str:
+    try:
+        return Path(source).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise Failure(f"{source} does not exist: {advice}.") from None
     except (OSError, UnicodeDecodeError) as cause:
         raise Failure(f"{source} cannot be read as a text file ({cause}).") from cause
-    return text
 
 
 def check_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], tenant: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes the parts of docs/scoring.md about the built-in models and about the limits of every model.
+"""Writes the parts of docs/scoring.md about the profile fields, the built-in models, and the limits of every model.
 
 `python -m leadstream.operations.scoring_page` writes; the rest of the page is written by hand and is kept.
 The same models give the same bytes; nothing here is read at run time.
@@ -7,6 +7,7 @@ The same models give the same bytes; nothing here is read at run time.
 from pathlib import Path
 
 from scoring.editing.describe import describe, table
+from scoring.features.profile_fields import FIELD_TYPES, catalogue
 from scoring.models import band_text, model_text, phrases, rules
 from scoring.models.model import built_in_models, optional_models
 
@@ -21,6 +22,16 @@ def models() -> str:
     if optional:
         chapters.append("These score once they are published by their name.")
     return "\n\n".join([*chapters, *optional])
+
+
+def profile_fields() -> str:
+    """The types of profile fields, each with the built-in fields that have it."""
+    fields = catalogue()
+    rows = [
+        (f"`{kind}`", ", ".join(f"`{name}`" for name, field in fields.items() if field == kind), meaning)
+        for kind, meaning in FIELD_TYPES.items()
+    ]
+    return table(("type", "built-in fields", "values"), rows)
 
 
 def limits() -> str:
@@ -45,7 +56,7 @@ def limits() -> str:
 
 def with_parts(page: str) -> str:
     """The page with the current text between its marks."""
-    for name, part in (("limits", limits()), ("models", models())):
+    for name, part in (("profile fields", profile_fields()), ("limits", limits()), ("models", models())):
         begin, end = (mark.format(name) for mark in MARKS)
         before, begun, rest = page.partition(begin)
         _, ended, after = rest.partition(end)

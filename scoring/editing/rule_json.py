@@ -14,8 +14,8 @@ from msgspec import DecodeError, json
 
 from schemas.refusal import Refusal
 from scoring.editing.describe import describe_rule, rule_limits
-from scoring.features.features import STANDARD_FIELDS
 from scoring.features.operators import OPERATORS, number
+from scoring.features.profile_fields import BUILT_IN
 from scoring.features.signals import SignalDefinition
 from scoring.models.phrases import CREATED_ON, Phrase, PhraseError, parse_phrase
 from scoring.models.rules import compile_rule
@@ -24,8 +24,7 @@ Json = dict[str, Any]
 Table = Mapping[str, Any]
 Defined = Mapping[str, SignalDefinition]
 
-ENRICHED_FIELDS = frozenset({"company_revenue", "job_level", "technologies", "social_profiles"})
-PROFILE_FIELDS = STANDARD_FIELDS | ENRICHED_FIELDS | {"stage"}
+PROFILE_FIELDS = BUILT_IN.keys() | {"stage"}
 """Profile fields that the API names without a prefix; any other is profile.NAME."""
 
 RULE_FIELDS = ("name", "rule_type", "field_name", "operator", "value", "points", "priority", "is_active")

@@ -17,6 +17,8 @@ from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import astuple
 
+from scoring.features.profile_fields import STANDARD, Value
+
 DAYS_KEPT = 100
 FIELDS_KEPT = 64
 ITEMS_KEPT = 128
@@ -26,16 +28,6 @@ LARGEST_SUM = 2**62
 
 CUSTOM = "custom:"
 
-STANDARD_FIELDS = frozenset(
-    """
-    email phone name first_name last_name company title industry company_size location country status source
-    customer_type budget budget_min budget_max transaction_type property_type payment_method email_consent
-    sms_consent assigned_to manual_stage
-    """.split()  # noqa: SIM905 - words read better than a column of quotes
-)
-"""Profile fields that other fields never displace, however many there are."""
-
-Value = str | int | float | bool | list[str] | None
 WrittenField = tuple[int, str, Value]
 """A profile field: (occurred_at, event_id, value); the greatest wins."""
 
@@ -289,4 +281,4 @@ def _keep(named: dict[str, Any], limit: int) -> None:
 
 def _rank(name: str) -> tuple[bool, int, str]:
     """Which names stay when there are too many. It depends on the name alone, so that order does not matter."""
-    return (name not in STANDARD_FIELDS, crc32(name.encode()), name)
+    return (name not in STANDARD, crc32(name.encode()), name)

@@ -1,7 +1,7 @@
 """What one event means for a lead's features. It is decided once, where the event first arrives.
 
 `EFFECTS` decides for every event type: is it an interaction (an event the person did), does it show high intent,
-which profile fields does it fill. Models may define signals of their own. These are stored as `NAME@HASH` with a
+which profile fields does it fill (`profile_of` leaves out blanks). Models may define signals of their own. These are stored as `NAME@HASH` with a
 hash of the definition, so that a changed definition counts from zero and never mixes with the old one. Total:
 `lift` raises for no event that decoded.
 """
@@ -13,18 +13,21 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import fields as struct_fields
+from msgspec.structs import replace
 
 from schemas import events
 from schemas.envelope import Event, tag_of
-from scoring.features.features import CUSTOM, FeatureDelta, Value
+from scoring.features.features import CUSTOM, FeatureDelta
 from scoring.features.operators import OPERATORS, OperandError, Test
+from scoring.features.profile_fields import MANUAL_STAGE, UNDECLARED, FieldTypes, Value, stated
 from scoring.features.sources import source_of
 
+CONTACT_FIELDS = ("name", "first_name", "last_name", "email", "phone")
+"""The profile fields of `contact_shared`."""
 INTERACTION = "interaction"
 HIGH_INTENT = "high_intent"
 QUESTIONS = "questions"
 IMPORTANT_CLICK = "important_click"
-MANUAL_STAGE = "manual_stage"
 
 LONGEST_ITEM = 16
 LARGEST_FIELD = 256
@@ -44,6 +47,7 @@ class Effect(NamedTuple):
     is_interaction: Callable[[Any], bool]
     """Did the person do something, rather than we, a clock or a system?"""
     fields: Callable[[Any], Mapping[str, Value]]
+    """As the event has them; use `profile_of`."""
     high_intent: bool = False
 
 
@@ -64,19 +68,13 @@ def _profile_fields(event: events.ProfileUpdated | events.FormSubmitted) -> Mapp
 
 
 def _contact_fields(event: events.ContactShared) -> Mapping[str, Value]:
-    shared = {
-        "name": event.name,
-        "first_name": event.first_name,
-        "last_name": event.last_name,
-        "email": event.email,
-        "phone": event.phone,
-    }
+    shared = {name: getattr(event, name) for name in CONTACT_FIELDS}
     return {name: value for name, value in shared.items() if value is not None}
 
 
 def _answer_field(event: events.QuestionAnswered) -> Mapping[str, Value]:
     named = event.profile_field
-    if named is None or named == MANUAL_STAGE or not event.text.strip():
+    if named is None or named == MANUAL_STAGE:
         return {}
     return {named: event.text}
 
@@ -141,6 +139,11 @@ EFFECTS: dict[type[Event], Effect] = {
 EVENT_NAMES: dict[str, type[Event]] = {tag_of(event_type): event_type for event_type in EFFECTS}
 
 _TAGS = {event_type: tag for tag, event_type in EVENT_NAMES.items()}
+
+
+def profile_of(event: Event, declared: FieldTypes = UNDECLARED) -> dict[str, Value]:
+    """The profile fields that the event fills or, by null, clears. A blank is left out: it says nothing."""
+    return stated(EFFECTS[type(event)].fields(event), declared)
 
 
 def may_be_interaction(kind: type[Event]) -> bool:
@@ -224,8 +227,10 @@ class SignalCatalogue:
                 by_event.setdefault(signal.event, {})[signal.stored] = signal
         return cls({event: tuple(signals.values()) for event, signals in by_event.items()})
 
-    def lift(self, event: Event, at: int, day: int) -> FeatureDelta:
-        """The event's feature delta. `at`: when it occurred, already clamped; `day`: its local day."""
+    def lift(self, event: Event, at: int, day: int, declared: FieldTypes = UNDECLARED) -> FeatureDelta:
+        """The event's feature delta. `at`: when it occurred, already clamped; `day`: its local day; `declared`:
+        the types of the tenant's own profile fields.
+        """
         effect = EFFECTS[type(event)]
         name = signal_of(event)
         signals = [name]
@@ -234,12 +239,15 @@ class SignalCatalogue:
             signals.append(INTERACTION)
         if effect.high_intent:
             signals.append(HIGH_INTENT)
+        fields = profile_of(event, declared)
         items: list[tuple[str, str]] = []
-        for defined in self._by_event.get(name, ()):
-            if not defined.holds(event):
+        definitions = self._by_event.get(name, ())
+        read = _without_blanks(event, fields) if definitions else event
+        for defined in definitions:
+            if not defined.holds(read):
                 continue
             if defined.distinct:
-                items.extend((defined.stored, item) for item in _items(defined.item(event)))
+                items.extend((defined.stored, item) for item in _items(defined.item(read)))
             else:
                 signals.append(defined.stored)
         if isinstance(event, events.QuestionAnswered):
@@ -249,7 +257,7 @@ class SignalCatalogue:
             day,
             event.event_id,
             signals,
-            {name: _kept(value) for name, value in effect.fields(event).items()},
+            {name: _kept(value) for name, value in fields.items()},
             items,
             _sums(event),
             source_of(event) if is_interaction else None,
@@ -261,6 +269,16 @@ class SignalCatalogue:
             defined.name == IMPORTANT_CLICK and defined.holds(event)
             for defined in self._by_event.get(signal_of(event), ())
         )
+
+
+def _without_blanks(event: Event, fields: Mapping[str, Value]) -> Event:
+    """The event as signals read it: a blank profile field is not set."""
+    match event:
+        case events.FormSubmitted() | events.ProfileUpdated():
+            return replace(event, fields=fields)
+        case events.ContactShared():
+            return replace(event, **{name: fields.get(name) for name in CONTACT_FIELDS})
+    return event
 
 
 def signal_of(event: Event) -> str:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from scoring.features.calendar import Calendar
-from scoring.features.features import Features, Session, Signal, Value, WrittenField
+from scoring.features.features import Features, Session, Signal, WrittenField
+from scoring.features.profile_fields import Value
 
 
 class Subject(NamedTuple):

@@ -14,7 +14,8 @@ from schemas.control import Carried
 from schemas.events import Stage
 from schemas.moment import LATEST
 from scoring.features.features import Features
-from scoring.features.signals import INTERACTION, MANUAL_STAGE
+from scoring.features.profile_fields import MANUAL_STAGE
+from scoring.features.signals import INTERACTION
 from scoring.features.view import created_at
 from scoring.lifecycle.lifecycle_text import LifecycleError, compile_lifecycle
 from scoring.lifecycle.transitions import (

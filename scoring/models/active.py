@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from schemas.control import EVERY_TENANT
+from schemas.control import EVERY_TENANT, FieldType
 from scoring.features.calendar import Calendar, calendar
 from scoring.features.sessions import MINUTE
 
@@ -30,6 +30,8 @@ class TenantSettings(Struct, array_like=True, frozen=True):
     idle_minutes: int = 30
     lifecycle: str = ""
     """Its text; none: that of the lifecycle which comes with Leadstream."""
+    profile_fields: dict[str, FieldType] = {}
+    """The types of the tenant's own profile fields."""
 
     @property
     def zone(self) -> Calendar:

@@ -168,7 +168,11 @@ def _publish(
             return shared.publish_model(tenant, model, ModelVersion(version, RETIRED), what)
         case SettingsChanged(tenant=tenant):
             settings = TenantSettings(
-                message.version, message.time_zone, message.idle_minutes, message.lifecycle
+                message.version,
+                message.time_zone,
+                message.idle_minutes,
+                message.lifecycle,
+                message.profile_fields,
             )
             return shared.publish_settings(tenant, settings, what)
 

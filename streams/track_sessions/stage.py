@@ -90,7 +90,9 @@ class TrackSessions:
             case ModelRetired() as m:
                 shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED))
             case SettingsPublished() as s:
-                settings = TenantSettings(s.version, s.time_zone, s.idle_minutes, s.lifecycle)
+                settings = TenantSettings(
+                    s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields
+                )
                 shared.publish_settings(s.tenant, settings)
 
     def evolve(
@@ -169,7 +171,8 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
     body = state.body(at)
     state.mark_changed(at)
     catalogue = shared.catalogue(state.tenant)
-    feature_delta = catalogue.lift(event, occurred, settings.zone.day_of(occurred))
+    day = settings.zone.day_of(occurred)
+    feature_delta = catalogue.lift(event, occurred, day, settings.profile_fields)
     part = None if late else session_event(event, occurred, catalogue.is_important_click)
     changed = sessions.track(body.kept, body.features.sessions, part, visitor.clock, settings.idle_ms)
     for cut, session in changed.put:

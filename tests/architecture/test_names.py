@@ -16,7 +16,6 @@ SHARED_CLASS_NAMES: dict[str, str] = {}
 
 SILENT_DEFAULTS = {
     "gateway/door/admission.py:_seen": "the door reads addresses in these types only",
-    "gateway/door/resolving.py:_addresses": "the door reads addresses in these types only",
     "streams/track_sessions.py:_act": "to be made total",
     "scoring/editing/describe.py:describe_rule": "to be made total",
 }

@@ -11,6 +11,7 @@ from scoring.features.operators import OPERATORS
 from scoring.features.signals import EVENT_NAMES
 from scoring.models import counting, model_text, phrases, rules
 from scoring.models.model import ModelError, all_models, compile_model
+from scoring.models.profile_fields_text import read_profile_fields
 
 PAGE = scoring_page.PAGE.read_text(encoding="utf-8")
 TAUGHT = PAGE[: PAGE.index("## Limits")]
@@ -37,11 +38,14 @@ def test_a_page_without_its_marks_is_refused():
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_every_example_compiles(example):
-    compile_model(whole(example))
+    if example.startswith("[profile_fields]"):
+        assert read_profile_fields(example)
+    else:
+        compile_model(whole(example))
 
 
 def test_there_is_an_example_of_everything_but_the_session_phrases():
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 def test_every_rule_in_the_table_of_kinds_compiles():

@@ -106,6 +106,16 @@ async def test_rules_are_created_changed_switched_tried_and_deleted(database_url
     assert {each["by"] for each in history[:-1]} == {"open"}
 
 
+async def test_the_catalogue_has_the_built_in_fields_with_their_types(database_url):
+    async with serving(database_url) as http:
+        answer = await http.get("/api/lead-qualification/profile-fields")
+    types = {each["name"]: (each["type"], each["built_in"]) for each in answer.json()["profile_fields"]}
+    assert types["company"] == ("text", True)
+    assert types["budget"] == ("money", True)
+    assert types["email_consent"] == ("flag", True)
+    assert "manual_stage" not in types
+
+
 async def test_a_rule_counts_as_soon_as_its_publication_is_folded(database_url):
     async with serving(database_url) as http:
         await tell(http, {"type": "profile_updated", "fields": {"industry": "Finance"}})

@@ -1,10 +1,13 @@
 """Whose address it is, decided at the door: what is known comes from a mapping, what is expected by hand."""
 
+import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
 from hashlib import blake2b
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.door.addresses import persons_email, persons_phone
 from gateway.door.admission import Facts, admit
@@ -349,3 +352,36 @@ def test_a_new_type_with_an_address_makes_somebody_decide_whether_the_door_reads
     named = {"email", "phone", "fields", "profile_field"}
     with_fields = {each for each in EVENT_TYPES if named & set(each.__struct_fields__)}
     assert with_fields == WITH_ADDRESSES | NO_ADDRESS.keys()
+
+
+BLANK = ["", "  ", "\u200b", "-", "NULL", "N/A", "undefined", "[object Object]", [], [""], False, 0]
+addresses = st.fixed_dictionaries(
+    {}, optional={"email": st.sampled_from([ANN, BOB, None]), "phone": st.sampled_from([PHONE, None])}
+)
+
+
+@given(
+    addresses, st.dictionaries(st.sampled_from(["email", "phone", "name", "topic"]), st.sampled_from(BLANK))
+)
+def test_blank_fields_never_change_whose_event_it_is(fields, blanks):
+    for kind in (FormSubmitted, ProfileUpdated):
+        known = Directory().lead("lead-1", email=ANN).lead("lead-2", phone=PHONE)
+        one, other = (said(kind, fields=each) for each in (fields, {**blanks, **fields}))
+        assert asyncio.run(leads(known, one)) == asyncio.run(leads(known, other))
+
+
+@given(addresses, st.dictionaries(st.sampled_from(["email", "phone", "name"]), st.sampled_from(BLANK[:8])))
+def test_blank_fields_of_a_contact_never_change_whose_event_it_is(fields, blanks):
+    known = Directory().lead("lead-1", email=ANN).lead("lead-2", phone=PHONE)
+    one, other = (shared(**each) for each in (fields, {**blanks, **fields}))
+    assert asyncio.run(leads(known, one)) == asyncio.run(leads(known, other))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("blank", BLANK[:8])
+async def test_a_blank_answer_identifies_nobody(known, blank):
+    known.lead("lead-1", email=ANN)
+    for field in ("email", "phone"):
+        answer = said(QuestionAnswered, question_id="q", text=blank, profile_field=field)
+        assert await leads(known, answer) == [(None, None)]
+    assert known.asked == []

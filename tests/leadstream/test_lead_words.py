@@ -183,6 +183,11 @@ def event(kind="message_received", source="telegram", at=NOW, **told):
         ),
         (
             "event:e",
+            event("form_submitted", "web", details={"fields": {"phone": "N/A", "x": [""], "city": "Bonn"}}),
+            "Form submitted (web): city Bonn",
+        ),
+        (
+            "event:e",
             event(at=NOW - timedelta(hours=3)),
             "Message received (telegram), happened 14 Mar 2026, 10:00",
         ),

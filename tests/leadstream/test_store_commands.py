@@ -160,6 +160,45 @@ def test_settings_are_published_whole_and_keep_what_is_not_given(store: str):
     assert b"Traceback" not in refused.stderr
 
 
+def test_types_of_profile_fields_are_published_from_a_file_and_kept(store: str, tmp_path: Path):
+    declared = tmp_path / "fields.toml"
+    declared.write_text('[profile_fields]\nseats = "number"\nnewsletter = "flag"\n')
+    published = command("publish-settings", "--profile-fields", declared, store=store)
+    assert "seats (number), newsletter (flag)" in published
+    assert "seats (number)" in command("publish-settings", "--idle-minutes", 45, store=store)
+    events = tmp_path / "events.ndjson"
+    updates = [
+        {"seats": 5, "newsletter": "on", "phone": "+971501234599"},
+        {"seats": 0, "newsletter": "off", "phone": "N/A", "topic": 0},
+    ]
+    events.write_text(
+        "\n".join(
+            json.dumps(
+                {
+                    "type": "profile_updated",
+                    "lead_id": "ada",
+                    "event_id": str(day),
+                    "occurred_at": f"2025-03-0{day}T08:00:00Z",
+                    "fields": fields,
+                }
+            )
+            for day, fields in enumerate(updates, 1)
+        )
+    )
+    command("import", "events", events, store=store)
+    with psycopg.connect(store) as connection:
+        [(fields,)] = connection.execute("select fields from live.leads").fetchall()
+    assert fields == {"seats": 0, "newsletter": False, "phone": "+971501234599"}
+
+    declared.write_text('[profile_fields]\nseats = "nubmer"\n')
+    refused = command("publish-settings", "--profile-fields", declared, store=store, code=1)
+    assert "line 2, seats: 'nubmer' is no type; types are text, number, flag" in " ".join(refused.split())
+    missing = command("publish-settings", "--profile-fields", tmp_path / "no.toml", store=store, code=1)
+    assert "does not exist: pass a .toml file with the table [profile_fields]" in " ".join(missing.split())
+    declared.write_text("[profile_fields]\n")
+    assert "seats" not in command("publish-settings", "--profile-fields", declared, store=store)
+
+
 def test_another_number_of_partitions_is_refused_with_the_number_to_set(
     store: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -120,10 +120,13 @@ class Oracle:
             elif kind == "consent_changed":
                 given = {f"{key}_consent": getattr(event, key) for key in ("email", "sms")}
                 given = {key: value for key, value in given.items() if value is not None}
-            elif kind == "question_answered" and event.profile_field and event.text.strip():
+            elif kind == "question_answered" and event.profile_field:
                 given = {event.profile_field: event.text}
-            if name in given:
-                written.append((at_of(event), event.event_id, given[name]))
+            if name in given and not is_blank(name, given[name]):
+                value = given[name]
+                if isinstance(value, list):
+                    value = [item for item in value if item.strip()]
+                written.append((at_of(event), event.event_id, value))
         return max(written, key=lambda w: w[:2])[2] if written else None
 
     # what a rule reads
@@ -338,6 +341,15 @@ class Oracle:
             ):
                 return True
         return False
+
+
+def is_blank(name, value):
+    """Does the field of an event say nothing? Of the random fields only the consents are no texts."""
+    if isinstance(value, list):
+        return not any(item.strip() for item in value)
+    if isinstance(value, str):
+        return not value.strip()
+    return value is not None and not value and not name.endswith("_consent")
 
 
 def given(value):

@@ -123,9 +123,9 @@ FIELDS = {
 }
 OPERATORS = {
     "equals": lambda v, o: v is not None and spelt(v) == spelt(o),
-    "not_equals": lambda v, o: v is not None and spelt(v) != spelt(o),
+    "not_equals": lambda v, o: v not in (None, "") and spelt(v) != spelt(o),
     "in_list": lambda v, o: v is not None and spelt(v) in [spelt(each) for each in o],
-    "not_in_list": lambda v, o: v is not None and spelt(v) not in [spelt(each) for each in o],
+    "not_in_list": lambda v, o: v not in (None, "") and spelt(v) not in [spelt(each) for each in o],
     "contains": lambda v, o: isinstance(v, str) and o.lower() in v.lower(),
     "starts_with": lambda v, o: isinstance(v, str) and v.lower().startswith(o.lower()),
     "greater_than": lambda v, o: value_of(v) is not None and value_of(v) > o,

@@ -236,8 +236,11 @@ def test_any_one_of_several_criteria_is_enough():
 
 def test_a_blank_field_is_not_given():
     model = model_of('{ name = "e", has = ["email", "phone"], points = 1 }')
-    for value, points in ((" ", 0), ("", 0), (None, 0), ([], 0), ("a", 1), (0, 1), (False, 1)):
+    for value, points in ((" ", 0), ("", 0), (None, 0), ([], 0), ("a", 1), (0, 0), (False, 0)):
         assert points_of(model, [happened("profile_updated", fields={"email": value})]) == points
+    typed = model_of('{ name = "e", has = ["budget", "email_consent"], points = 1 }')
+    for field, value in (("budget", 0), ("email_consent", False)):
+        assert points_of(typed, [happened("profile_updated", fields={field: value})]) == 1
 
 
 def test_a_total_keeps_its_decimals_and_only_the_rounded_one_is_logged_in_time():

@@ -29,7 +29,7 @@ _AROUND_AT: Final = re.compile(r" ?@ ?")
 _ENTITY: Final = re.compile(
     r"&(?:lt|gt|quot|apos|amp|nbsp|zwnj|zwj|shy|lrm|rlm|#[0-9]{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE
 )
-_LINK_QUERY: Final = re.compile(r"(mailto:[^?<>\s]*)\?[^<>]*", re.IGNORECASE)
+_LINK_QUERY: Final = re.compile(r"\?[\w-]+=[^<>]*")
 _LABEL: Final = re.compile(r"\b(?:mailto|e-?mail|mail|smtp) ?: ?(?://)?", re.IGNORECASE)
 _SEPARATORS: Final = re.compile(r"[\s,;|،؛、]+")
 _LOOSE: Final = frozenset("\"'`<>.:!?*\\")
@@ -52,8 +52,9 @@ def certain_email(text: str) -> str | None:
 def _plain(text: str) -> str:
     """The text as people see it, with one kind of bracket, and without labels and the query of a link."""
     plain = visible(_ENTITY.sub(lambda entity: unescape(entity[0]), text)).translate(_SIGNS)
+    plain = _LINK_QUERY.sub("", plain)
     if "mailto:" in plain.lower() or ("%40" in plain and "@" not in plain):
-        plain = visible(unquote(_LINK_QUERY.sub(r"\1", plain))).translate(_SIGNS)
+        plain = visible(unquote(plain)).translate(_SIGNS)
     return _AROUND_AT.sub("@", _LABEL.sub("", plain))
 
 

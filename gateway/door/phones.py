@@ -8,7 +8,9 @@ Pure, and linear in the text.
 import re
 import unicodedata
 from functools import lru_cache
+from html import unescape
 from typing import Final, Literal
+from urllib.parse import unquote
 
 import phonenumbers
 from phonenumbers import PhoneNumberType
@@ -32,7 +34,7 @@ _SIGNS: Final = str.maketrans({"\N{HEAVY PLUS SIGN}": "+", "\N{FRACTION SLASH}":
 _WHATSAPP_ID: Final = re.compile(r"\+?([0-9]{5,15})(?::[0-9]{1,5})?@(?:c\.us|s\.whatsapp\.net)")
 _CHAT_LINK: Final = re.compile(
     r"(?:https?://)?(?:wa\.me/|t\.me/\+|(?:api\.whatsapp\.com|web\.whatsapp\.com|whatsapp:/)/send/?\?phone=)"
-    r"(?:\+|%2b| )?([0-9]{5,15})(?![0-9]).*"
+    r"(?:\+| )?([0-9]{5,15})(?![0-9]).*"
 )
 _SCIENTIFIC: Final = re.compile(r"[0-9][.,][0-9]+e\+?[0-9]+")
 """What a spreadsheet makes of a number (4.91511E+12): its last digits are lost."""
@@ -40,6 +42,8 @@ _DECIMAL: Final = re.compile(r"\+?([0-9]{7,15})\.0")
 """What a table of numbers makes of one: 4915112345678.0."""
 _WORDS_BEHIND: Final = re.compile(r"(?<=[0-9])[^0-9]+\Z")
 _MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
+_START: Final = re.compile(r"\+(?![ (]*0)|[0-9]")
+"""A plus sign before a 0 means nothing: no country code begins with 0."""
 _CONTEXT: Final = ";phone-context="
 _OLD_FORMS: Final = (
     (re.compile(r"\+52(?:1|01|0?44|0?45)([0-9]{10})"), r"+52\1"),
@@ -60,8 +64,8 @@ def certain_phone(text: str, region: str | None, source: str = "web") -> str | N
 
 
 def _plain(text: str) -> str:
-    """The text in lower case, with ASCII digits."""
-    signs = visible(text).translate(_SIGNS).lower()
+    """The text in lower case, with ASCII digits, even if a form has encoded its plus sign (%2B, &#43;)."""
+    signs = visible(unescape(unquote(text))).translate(_SIGNS).lower()
     return "".join(each if each.isascii() else str(unicodedata.decimal(each, each)) for each in signs)
 
 
@@ -83,7 +87,7 @@ def _certain(plain: str, region: str | None, writer: Writer) -> str | None:
 
 
 def _dialled(plain: str, region: str | None, writer: Writer) -> str | None:
-    start = re.search(r"[+0-9]", plain)
+    start = _START.search(plain)
     if start is None:
         return None
     number = plain[start.start() :]

@@ -1,5 +1,6 @@
 """Which address a text holds: expected values are from the numbering plans, by hand, and from what people paste."""
 
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,6 +80,8 @@ SAME_EMAIL = [
     "MAILTO:jo@kunde08.example?subject=Hello, you&cc=ann@acme.io",
     "<mailto:jo@kunde08.example?subject=Hello>",
     "mailto:jo%40kunde08.example",
+    "jo@kunde08.example?subject=Hello, Ann",
+    "jo@kunde08.example?",
     "mailto:%E2%80%8Bjo@kunde08.example",
     "<mailto:jo@kunde08.example|jo@kunde08.example>",
     "[jo@kunde08.example](mailto:jo@kunde08.example)",
@@ -129,6 +132,8 @@ def test_tags_and_dots_are_part_of_an_address(typed):
         "Ann @ Acme",
         "ann@@acme.io",
         "ann@acme,io",
+        "is it ann@acme.io? no",
+        "ann@acme.io? bob@acme.io",
         "@ann",
         "ann@",
         "@",
@@ -180,6 +185,12 @@ def test_a_text_without_a_certain_address_stays_as_typed_and_is_nobody(typed):
         "49 151 12345678",
         "49.151.12345678",
         "4915112345678.0",
+        '="4915112345678"',
+        "%2B49%20151%2012345678",
+        "&#43;49&nbsp;151 12345678",
+        "https://api.whatsapp.com/send?phone=%2B4915112345678",
+        "+0049 151 12345678",
+        "+49 151 12345678\ufe0f",
         " 4915112345678",
     ],
 )
@@ -199,6 +210,8 @@ PERSON, SYSTEM, MESSENGER = "web", "crm", "telegram"
         ("0151 12345678", "DE", PERSON, "+4915112345678"),
         ("0151 12345678", "DE", MESSENGER, "+4915112345678"),
         ("15112345678", "DE", PERSON, "+4915112345678"),
+        ("+0151 12345678", "DE", PERSON, "+4915112345678"),
+        ("+(0)151 12345678", "DE", PERSON, "+4915112345678"),
         ("15202345678", "DE", PERSON, "+4915202345678"),
         ("15202345678", "DE", SYSTEM, "+15202345678"),
         ("15202345678", "DE", MESSENGER, "+15202345678"),
@@ -272,8 +285,34 @@ def test_digits_mean_the_number_that_their_writer_means(typed, region, source, p
     assert phone_of(typed, region, source) == (phone or typed)
 
 
+PRODUCING = Path(__file__).parents[2] / "docs/producing.md"
+DOCUMENTED = re.findall(
+    r"^\| `([\d ]+)` \| (.+?) \| (.+?) \| (`\+\d+`|none) \|", PRODUCING.read_text("utf-8"), re.MULTILINE
+)
+
+
+def test_the_documented_examples_are_so():
+    assert len(DOCUMENTED) == 7
+    for typed, regions, sources, phone in DOCUMENTED:
+        for region in re.findall(r"[A-Z]{2}|none", regions):
+            for source in re.findall(r"[a-z]+", sources):
+                number = certain_phone(typed, None if region == "none" else region, source)
+                assert f"`{number}`" == phone or (number, phone) == (None, "none")
+
+
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 KINDS = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)
+
+
+def test_a_mobile_of_germany_needs_no_plus_sign_anywhere():
+    read = {
+        phone_of("4915112345678", region, source)
+        for region in REGIONS
+        for source in (PERSON, SYSTEM, MESSENGER)
+    }
+    assert read == {BERLIN}
+
+
 numbers = st.sampled_from(
     [
         (region, phonenumbers.format_number(number, PhoneNumberFormat.E164))

@@ -82,8 +82,7 @@ def one_form(fields: Mapping[str, Any], region: str | None, source: str) -> OneF
     normalized = dict(fields)
     if isinstance(email := fields.get(EMAIL), str):
         normalized[EMAIL] = email_of(email)
-    phone = fields.get(PHONE)
-    if isinstance(phone, str | int | float) and not isinstance(phone, bool):
+    if isinstance(phone := fields.get(PHONE), str | int | float):
         normalized[PHONE] = certain_phone(_digits(phone), region, source) or phone
     return OneForm(
         normalized,

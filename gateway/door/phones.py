@@ -36,8 +36,6 @@ _CHAT_LINK: Final = re.compile(
     r"(?:https?://)?(?:wa\.me/|t\.me/\+|(?:api\.whatsapp\.com|web\.whatsapp\.com|whatsapp:/)/send/?\?phone=)"
     r"(?:\+| )?([0-9]{5,15})(?![0-9]).*"
 )
-_SCIENTIFIC: Final = re.compile(r"[0-9][.,][0-9]+e\+?[0-9]+")
-"""What a spreadsheet makes of a number (4.91511E+12): its last digits are lost."""
 _DECIMAL: Final = re.compile(r"\+?([0-9]{7,15})\.0")
 """What a table of numbers makes of one: 4915112345678.0."""
 _WORDS_BEHIND: Final = re.compile(r"(?<=[0-9])[^0-9]+\Z")
@@ -73,7 +71,7 @@ def _plain(text: str) -> str:
 def _certain(plain: str, region: str | None, writer: Writer) -> str | None:
     if (account := _WHATSAPP_ID.fullmatch(plain) or _CHAT_LINK.fullmatch(plain)) is not None:
         return _valid("+" + account[1], None)
-    if "@" in plain or _SCIENTIFIC.fullmatch(plain):
+    if "@" in plain:
         return None
     if _DECIMAL.fullmatch(plain):
         plain = plain.removesuffix(".0")
@@ -109,8 +107,8 @@ def _decided(
     1. Only one is a valid number: that one. Without a region, it needs enough digits.
     2. A messenger means the country code.
     3. Digits as the region writes them (0151... in DE, ten digits in the US) mean a number of the region.
-    4. Else they lack the 0 that the region's numbers need, so they begin with a country code. Only mobiles of other
-       regions are uncertain: people who choose a country from a list leave out the 0 of their own mobile.
+    4. Else they lack the 0 that the region's numbers need, so they begin with a country code. But people who choose
+       their country from a list leave out the 0 of their mobile.
     """
     if international is None:
         return national
@@ -120,8 +118,7 @@ def _decided(
         return international
     if _written_as_usual(international[1:], region):
         return national
-    own = international.startswith(f"+{phonenumbers.country_code_for_region(region)}")
-    return national if writer == "person" and not own and _is_mobile(national) else international
+    return national if writer == "person" and _is_mobile(national) else international
 
 
 def _written_as_usual(digits: str, region: str) -> bool:

@@ -401,7 +401,7 @@ def test_every_event_with_an_address_has_its_one_form_and_keeps_what_was_typed()
     typed = {"email": "Jo <JO@kunde08.example>", "phone": "4915112345678"}
     one_form = {"email": JO, "phone": BERLIN}
     kept = {"stated_email": typed["email"], "stated_phone": typed["phone"]}
-    shared = admitted(ContactShared, source="telegram", **typed)
+    shared = admitted(ContactShared, source="crm", **typed)
     assert (shared.email, shared.phone, shared.extra) == (JO, BERLIN, kept)
     for kind in (FormSubmitted, ProfileUpdated):
         event = admitted(kind, source="crm", fields=typed | {"company": "+4915112345678 GmbH"})
@@ -410,6 +410,29 @@ def test_every_event_with_an_address_has_its_one_form_and_keeps_what_was_typed()
     for field in ("email", "phone"):
         answer = admitted(QuestionAnswered, question_id="q", profile_field=field, text=typed[field])
         assert (answer.text, answer.extra) == (one_form[field], {f"stated_{field}": typed[field]})
+
+
+def test_each_event_is_read_by_its_source():
+    """+1 520 234 5678 for a messenger, a mobile of Germany without its 0 for a person."""
+    phone = {"phone": "15202345678"}
+    for source, read in (("telegram", "+15202345678"), ("web", "+4915202345678")):
+        assert admitted(ContactShared, source=source, **phone).phone == read
+        assert admitted(FormSubmitted, source=source, fields=phone).fields == {"phone": read}
+        answer = admitted(
+            QuestionAnswered, source=source, question_id="q", profile_field="phone", text=phone["phone"]
+        )
+        assert answer.text == read
+
+
+def test_a_producer_cannot_write_what_only_the_door_keeps():
+    claimed = ContactShared(
+        event_id="e",
+        occurred_at=NOW,
+        visitor_id="v",
+        email=JO,
+        extra={"stated_email": "x", "stated_phone": "y", "plan": 1},
+    )
+    assert admit(claimed, Facts(None), NOW).extra == {"plan": 1}
 
 
 def test_what_only_looks_different_is_not_kept_beside():

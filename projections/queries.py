@@ -7,7 +7,7 @@ Every statement about leads reads one tenant. `compiled` turns a statement into 
         rows = await (await connection.execute(sql, parameters)).fetchall()
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -68,6 +68,8 @@ class Filters(NamedTuple):
     """The least total of the model."""
     search: str | None = None
     """Part of a name, e-mail address, phone number or lead id."""
+    addresses: Sequence[str] = ()
+    """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
 
 
 ALL_IDENTIFIED: Final = Filters()
@@ -113,7 +115,9 @@ def _matching(tenant: str, filters: Filters) -> list[ColumnElement[bool]]:
     if filters.minimum is not None:
         conditions.append(lead_scores.c.total >= filters.minimum)
     if filters.search:
-        conditions.append(lead_rows.c.search.contains(filters.search.casefold(), autoescape=True))
+        part = lead_rows.c.search.contains(filters.search.casefold(), autoescape=True)
+        columns = (lead_rows.c.email, lead_rows.c.phone)
+        conditions.append(or_(part, *(column == each for each in filters.addresses for column in columns)))
     return conditions
 
 

@@ -18,6 +18,7 @@ from gateway.answers import Json, RequestProblem
 from gateway.api import statements
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answers, examples
+from gateway.door.addresses import searched_addresses
 from gateway.ports import EventKey, EventOutcome
 from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
@@ -33,6 +34,8 @@ SESSION_MODEL = "web_session"
 PAGE = 50
 LARGEST_PAGE = 500
 DEEPEST = 100_000
+LONGEST_SEARCH = 320
+"""Characters: a name and an e-mail address."""
 LEDGER_PAGE = 100
 ENGAGEMENTS = 30
 SESSIONS = 20
@@ -57,7 +60,7 @@ async def board(
     include_anonymous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
     stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
-    q: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
+    q: Annotated[str | None, Query(max_length=LONGEST_SEARCH, pattern=NO_NUL)] = None,
     limit: Limit = PAGE,
     offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
 ) -> Response:
@@ -68,7 +71,11 @@ async def board(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
         )
     filters = queries.Filters(
-        anonymous=include_anonymous, stage=stage, band=_band(active, sort, band), search=q or None
+        anonymous=include_anonymous,
+        stage=stage,
+        band=_band(active, sort, band),
+        search=q or None,
+        addresses=searched_addresses(q, services.ports.phone_region) if q else (),
     )
     async with services.store.moment() as ask:
         rows = await ask(queries.leads(tenant, model=sort, filters=filters, limit=limit + 1, offset=offset))

@@ -1,39 +1,43 @@
-"""E-mail addresses and phone numbers in the one form by which they are compared.
+"""E-mail addresses and phone numbers in the one form by which they are compared, wherever they come from.
 
-Nothing is looked up outside, and nothing is refused here: a text that is no address stays as it was
+Nothing is looked up outside, and nothing is refused here: a text that holds no certain address stays as it was
 typed and identifies nobody; nor do the addresses that people type to stay anonymous (`nobody.toml`).
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-import phonenumbers
-from email_validator import EmailNotValidError, validate_email
+from gateway.door.emails import certain_email
+from gateway.door.phones import certain_phone
 
-V = TypeVar("V")
 EMAIL = "email"
 PHONE = "phone"
+STATED_FIELDS: Final = {EMAIL: "stated_email", PHONE: "stated_phone"}
+"""The fields of an event that have an address as it was typed, where its form has changed."""
 ZEROS = 7 * "0"
-LONGEST = 320
-"""No address is longer, and nothing longer is kept in memory."""
+PERSON, MESSENGER = "web", "telegram"
+"""Sources: who writes numbers as people do, and who writes them with a country code."""
+
+_LOOKS = re.compile(r"[^+0-9]+")
 
 
 def email_of(text: str) -> str:
     """Lower case, with the domain in its normal form."""
-    return _known_email(text) or text
+    return certain_email(text) or text
 
 
-def phone_of(text: str, region: str | None) -> str:
+def phone_of(text: str, region: str | None, source: str = PERSON) -> str:
     """E.164 (+971501234567); `region` is assumed of a number without a country code."""
-    return _known_phone(text, region) or text
+    return certain_phone(text, region, source) or text
 
 
 def persons_email(text: str) -> str | None:
     """The address, if one person can be known by it."""
-    address = _known_email(text)
+    address = certain_email(text)
     if address is None:
         return None
     name, _, domain = address.rpartition("@")
@@ -41,37 +45,16 @@ def persons_email(text: str) -> str | None:
     return None if name.partition("+")[0] in nobody.names or domain in nobody.domains else address
 
 
-def persons_phone(text: str, region: str | None) -> str | None:
+def persons_phone(text: str, region: str | None, source: str = PERSON) -> str | None:
     """The number, if somebody can have it: none that ends in zeros alone."""
-    number = _known_phone(text, region)
+    number = certain_phone(text, region, source)
     return None if number is None or number.endswith(ZEROS) else number
 
 
-def _known_email(text: str) -> str | None:
-    return _email(text) if len(text) <= LONGEST else None
-
-
-def _known_phone(text: str, region: str | None) -> str | None:
-    return _phone(text, region) if len(text) <= LONGEST else None
-
-
-@lru_cache(maxsize=10_000)
-def _email(text: str) -> str | None:
-    try:
-        return validate_email(text.strip(), check_deliverability=False).normalized.lower()
-    except EmailNotValidError:
-        return None
-
-
-@lru_cache(maxsize=10_000)
-def _phone(text: str, region: str | None) -> str | None:
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_valid_number(number):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+def searched_addresses(text: str, region: str | None) -> list[str]:
+    """The addresses that a text may be, in their one form, by every reading of its digits."""
+    phones = (certain_phone(text, region, source) for source in (PERSON, MESSENGER))
+    return sorted({each for each in (certain_email(text), *phones) if each is not None})
 
 
 class _Nobody(NamedTuple):
@@ -85,11 +68,35 @@ def _nobody() -> _Nobody:
     return _Nobody(frozenset(listed["names"]), frozenset(listed["domains"]))
 
 
-def fields_of(fields: Mapping[str, V], region: str | None) -> dict[str, V | str]:
-    """Profile fields with `email` and `phone` in their one form."""
-    normalized: dict[str, V | str] = dict(fields)
+class OneForm(NamedTuple):
+    """Profile fields with `email` and `phone` in their one form, and what was typed instead, by `STATED_FIELDS`."""
+
+    fields: dict[str, Any]
+    typed: dict[str, Any]
+
+
+def one_form(fields: Mapping[str, Any], region: str | None, source: str) -> OneForm:
+    """What was typed is kept if more than its look changes: not for capital letters, and not for spaces and brackets
+    in a number. A phone may be a JSON number.
+    """
+    normalized = dict(fields)
     if isinstance(email := fields.get(EMAIL), str):
         normalized[EMAIL] = email_of(email)
-    if isinstance(phone := fields.get(PHONE), str):
-        normalized[PHONE] = phone_of(phone, region)
-    return normalized
+    if isinstance(phone := fields.get(PHONE), str | int | float):
+        normalized[PHONE] = certain_phone(_digits(phone), region, source) or phone
+    return OneForm(
+        normalized,
+        {
+            field: fields[kind]
+            for kind, field in STATED_FIELDS.items()
+            if normalized.get(kind) not in (fields.get(kind), _look(kind, fields.get(kind)))
+        },
+    )
+
+
+def _digits(phone: str | float) -> str:
+    return str(int(phone)) if isinstance(phone, float) and phone.is_integer() else str(phone)
+
+
+def _look(kind: str, typed: object) -> str:
+    return str(typed).strip().lower() if kind == EMAIL else _LOOKS.sub("", str(typed))

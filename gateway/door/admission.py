@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Raw, json, structs
 
-from gateway.door.addresses import email_of, fields_of, phone_of
+from gateway.door.addresses import EMAIL, PHONE, STATED_FIELDS, one_form
 from gateway.door.resolving import RESOLVED_BY
 from gateway.door.useragent import crawler_of, device_of
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
-from schemas.events import ContactShared, FormSubmitted, ProfileUpdated
+from schemas.events import ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered
 
 EARLY = timedelta(minutes=5)
 """An event may be this far ahead of the door's clock; beyond, it is taken to have happened now."""
@@ -24,7 +24,7 @@ SKEW = timedelta(minutes=1)
 """A producer's clock off by less is a slow network, and left alone."""
 STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
-DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY})
+DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY, *STATED_FIELDS.values()})
 BROWSER = "Mozilla/"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
 """Fields that the door fills in when the producer leaves them out."""
@@ -120,8 +120,8 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
         recorded_at=now,
         imported=False,
         reply=facts.reply,
-        extra=extra,
-        **_seen(event, _context(event, facts), facts.phone_region),
+        **_seen(event, _context(event, facts)),
+        **_addressed(event, extra, facts.phone_region),
     )
 
 
@@ -132,7 +132,8 @@ def admit_import(event: Event, phone_region: str | None = None) -> Event:
         recorded_at=event.occurred_at,
         imported=True,
         reply=False,
-        **_seen(event, event.context, phone_region),
+        **_seen(event, event.context),
+        **_addressed(event, event.extra, phone_region),
     )
 
 
@@ -166,16 +167,27 @@ def _context(event: Event, facts: Facts) -> Context | None:
     return structs.replace(context, user_agent=agent[:1024], ip=context.ip or facts.client_ip)
 
 
-def _seen(event: Event, context: Context | None, region: str | None) -> dict[str, Any]:
-    """The fields that the door derives from the event and its context."""
+def _seen(event: Event, context: Context | None) -> dict[str, Any]:
+    """The fields that the door derives from the context."""
     seen: dict[str, Any] = {"context": context}
     if context is not None and context.user_agent:
         seen["bot"] = event.bot or crawler_of(context.user_agent)
         seen["device"] = event.device or device_of(context.user_agent)
+    return seen
+
+
+def _addressed(event: Event, extra: dict[str, Any] | None, region: str | None) -> dict[str, Any]:
+    """The event's e-mail and phone in their one form, and `extra` with what was typed. Lead ids are no addresses,
+    whatever they look like.
+    """
+    changes: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
     match event:
         case ContactShared():
-            seen["email"] = email_of(event.email) if event.email else event.email
-            seen["phone"] = phone_of(event.phone, region) if event.phone else event.phone
+            changes, typed = one_form({EMAIL: event.email, PHONE: event.phone}, region, event.source)
         case FormSubmitted() | ProfileUpdated() if event.fields:
-            seen["fields"] = fields_of(event.fields, region)
-    return seen
+            changes["fields"], typed = one_form(event.fields, region, event.source)
+        case QuestionAnswered(profile_field=kind) if kind in STATED_FIELDS:
+            answer, typed = one_form({kind: event.text}, region, event.source)
+            changes["text"] = answer[kind]
+    return {**changes, "extra": {**(extra or {}), **typed} if typed else extra}

@@ -180,7 +180,7 @@ def _query_of(event: Event, by: Sequence[str], region: str | None) -> AddressQue
     profile = profile_of(event)
     email, phone = profile.get(EMAIL), profile.get(PHONE)
     email = persons_email(email) if isinstance(email, str) and EMAIL in by else None
-    phone = persons_phone(phone, region) if isinstance(phone, str) and PHONE in by else None
+    phone = persons_phone(phone, region, event.source) if isinstance(phone, str) and PHONE in by else None
     if email is None and phone is None:
         return None
     return AddressQuery(event.tenant, event.visitor_id or "", email, phone)

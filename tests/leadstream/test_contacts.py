@@ -142,6 +142,44 @@ async def test_devices_that_give_a_new_address_one_right_after_the_other_are_one
 
 @pytest.mark.postgres
 @pytest.mark.anyio
+async def test_a_person_is_one_lead_whatever_writes_the_number_and_the_address(database_url):
+    """A number of Germany at a server in the Emirates; each spelling comes from a device of its own."""
+    async with house(database_url) as http:
+        (first,) = await send(http, shared("web", phone="+49 151 12345678"))
+        others = await send(
+            http,
+            shared("chat", phone="4915112345678", source="telegram"),
+            shared("bot", phone="4915112345678@c.us", source="whatsapp"),
+            {
+                "type": "form_submitted",
+                "visitor_id": "crm",
+                "source": "crm",
+                "fields": {"phone": 4915112345678},
+            },
+            shared("call", phone="00\u202a49 (0)151 12345678\u202c"),
+        )
+        assert {each["lead_id"] for each in others} == {first["lead_id"]}
+        (lead,) = (await http.get("/api/leads?q=011%2049%20151%2012345678", headers=STAFF)).json()["leads"]
+        assert (lead["lead_id"], lead["phone"]) == (first["lead_id"], "+4915112345678")
+        (jo,) = await send(http, shared("mail", email="jo@acme.io"))
+        same = await send(
+            http,
+            shared("paste", email="\u200bJo Doe <JO@Acme.io>;"),
+            {
+                "type": "question_answered",
+                "visitor_id": "answer",
+                "question_id": "q",
+                "profile_field": "email",
+                "text": "jo @acme.io.",
+            },
+        )
+        assert {each["lead_id"] for each in same} == {jo["lead_id"]}
+        (other,) = await send(http, shared("tag", email="jo+news@acme.io"))
+        assert other["lead_id"] != jo["lead_id"]
+
+
+@pytest.mark.postgres
+@pytest.mark.anyio
 async def test_switched_off_a_visitor_stays_anonymous(database_url):
     async with house(database_url, identify_by="none") as http:
         (told,) = await send(http, shared("v-1", email=ANN))

@@ -29,7 +29,7 @@ def path_prefix(pattern: str) -> str:
     """The path that a pattern of hidden keywords begins with; `*` for any."""
     bare = pattern.strip("/") if pattern.startswith("/") and pattern.endswith("/") else pattern
     bare = bare.replace("\\/", "/").replace("^$", "")
-    prefix = "/" + re.split(r"[\\(?.*]", bare, maxsplit=1)[0].lstrip("/")
+    prefix = "/" + re.split(r"[\\(\[?.*]", bare, maxsplit=1)[0].lstrip("/")
     return "*" if bare == ".*" else prefix
 
 
@@ -40,8 +40,9 @@ def engines(folder: Path) -> list[str]:
             continue
         for engine in definitions:
             params = sorted(each for each in engine["params"] if not each.startswith("/"))
-            paths = sorted({path_prefix(each) for each in engine.get("hiddenkeyword", ())} - {"/"})
-            groups[" ".join(params), " ".join(paths)] += [url.rstrip("/") for url in engine["urls"]]
+            paths = {path_prefix(each) for each in engine.get("hiddenkeyword", ())} - {"/"}
+            paths |= {path_prefix(each) for each in engine["params"] if each.startswith("/")}
+            groups[" ".join(params), " ".join(sorted(paths))] += [url.rstrip("/") for url in engine["urls"]]
     lines = []
     for (params, paths), hosts in sorted(groups.items()):
         lines += ["", "[[engines]]", f'params = "{params}"', f'paths = "{paths}"', block("hosts", hosts)]

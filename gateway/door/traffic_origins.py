@@ -92,6 +92,8 @@ _STRONG_GROUPS: Final = frozenset(
     {"Cross-network", "Display", "Email", "Affiliates", "SMS", "Audio", "Mobile Push Notifications"}
 )
 """An advertiser's click id in the address does not change these."""
+_FRONT: Final = re.compile(r"^(?:www?\d*|m|mobile)\.")
+"""www.google.com, m.baidu.com: the same pages as without the first label."""
 _WEBMAIL: Final = frozenset({"mail", "webmail", "email"})
 _ANY_QUERY: Final = frozenset("q p query text wd word keyword searchfor".split())  # noqa: SIM905 - as a line
 
@@ -110,6 +112,7 @@ class ChannelLists(NamedTuple):
     hosts: dict[str, tuple[tuple[str, str], ...]]
     """Host to (beginning of the path, list), longest beginning first; `{}` stands for a country's part."""
     engines: dict[str, tuple[tuple[str, SearchPages], ...]]
+    several_services: frozenset[str]
     names: dict[str, str]
     click_ids: dict[str, str]
 
@@ -148,6 +151,7 @@ def channel_lists() -> ChannelLists:
         f"{own['edition']}.{digest}",
         {host: _longest_first(entries) for host, entries in hosts.items()},
         {host: _longest_first(entries) for host, entries in engines.items()},
+        frozenset(own["several_services"]["names"].split()),
         names,
         dict(_words(own["click_ids"])),
     )
@@ -323,14 +327,13 @@ def levels_of(host: str) -> Sequence[str]:
 
 def _listed(address: PageAddress) -> str | None:
     """The list of the address; the nearest of its host's parents decides. An app without an entry is its maker's."""
-    for depth, level in enumerate(levels_of(address.host)):
-        near = depth == 0 or level != site_of(level) or (depth == 1 and _is_front(address.host))
+    for level in levels_of(address.host):
         for key in _keys_of(level):
             entries = channel_lists().hosts.get(key, ())
             listed = next((listed for prefix, listed in entries if address.path.startswith(prefix)), None)
             if listed is not None and listed != "search":
                 return listed
-            if near and _is_search(address, key, listed):
+            if _is_search(address, level, key, listed):
                 return "search"
     maker = _maker_of(address)
     return None if maker == address.host else _listed_maker(maker)
@@ -339,11 +342,6 @@ def _listed(address: PageAddress) -> str | None:
 def _listed_maker(host: str) -> str | None:
     listed = _listed(PageAddress(host))
     return None if listed == "search" else listed
-
-
-def _is_front(host: str) -> bool:
-    """www.google.com, m.baidu.com: the same pages as without the first label."""
-    return re.match(r"(?:www?\d*|m|mobile)\.", host) is not None
 
 
 def _keys_of(host: str) -> Iterator[str]:
@@ -357,8 +355,10 @@ def _keys_of(host: str) -> Iterator[str]:
         yield "{}." + rest
 
 
-def _is_search(address: PageAddress, key: str, listed: str | None) -> bool:
-    """Does a page of this host show results of a search? Most engines send their host alone as referrer."""
+def _is_search(address: PageAddress, level: str, key: str, listed: str | None) -> bool:
+    """Does the page show results of a search? Most engines send their host alone as referrer, which is enough for the
+    host of the list and for hosts below search.acme.example; other hosts of an engine need a query.
+    """
     lists = channel_lists()
     pages = next(
         (pages for prefix, pages in lists.engines.get(key, ()) if address.path.startswith(prefix)), None
@@ -367,12 +367,14 @@ def _is_search(address: PageAddress, key: str, listed: str | None) -> bool:
         if listed is None:
             return False
         pages = SearchPages()
+    is_listed_host = level == address.host or level == _FRONT.sub("", address.host) or level != site_of(level)
+    if not is_listed_host and level.partition(".")[0] in lists.several_services:
+        return False
     path, query = address.path, {name for name, _ in parse_qsl(address.query)}
     return (
-        path == "/"
-        or address.is_app
+        (is_listed_host and (path == "/" or address.is_app))
         or "*" in pages.paths
         or not query.isdisjoint(pages.parameters)
-        or path.lower().startswith("/search")
+        or "/search" in path.lower()
         or any(path.startswith(prefix) for prefix in pages.paths)
     )

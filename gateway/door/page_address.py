@@ -32,7 +32,9 @@ UTM = {
 """The parameters, and the fields of a campaign that they fill."""
 
 _BLANK = frozenset({"", "-", "(none)", "(not set)", "(not_set)", "none", "null", "nil", "undefined", "n/a"})
-_BETWEEN = re.compile(r"&|[?;](?=(?:amp;)*utm_)", re.IGNORECASE)
+_ESCAPED = re.compile(r"(^|&)(?:amp;)+")
+"""An ampersand as HTML writes it, perhaps several times over."""
+_BETWEEN = re.compile(r"&|[?;](?=utm_)", re.IGNORECASE)
 """What separates parameters; links that were put together twice have `?utm_` or `;utm_` in the middle."""
 _CONTROLS = re.compile("[\x00-\x1f\x7f\u200b\u2060\ufeff]")
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -134,11 +136,9 @@ def tags_of(address: str) -> dict[str, str]:
     tags: dict[str, str] = {}
     page, _, fragment = address.partition("#")
     for part in (page.partition("?")[2], fragment.removeprefix("!").removeprefix("?")):
-        for pair in _BETWEEN.split(part):
+        for pair in _BETWEEN.split(_ESCAPED.sub(r"\1", part)):
             name, equals, value = pair.partition("=")
             name = unquote_plus(name).strip().lower()
-            while name.startswith("amp;"):
-                name = name.removeprefix("amp;")
             if equals and name not in tags and (cleaned := stated(unquote_plus(value))) is not None:
                 tags[name] = cleaned
     return tags

@@ -205,7 +205,9 @@ def _arrival(
     campaign = campaign_of(producer, tags)
     if campaign != producer:
         context = structs.replace(context or Context(), campaign=campaign)
-    visited = addresses if event.source != "web" else [*addresses, page]
+    visited = (
+        [] if not (context and context.referrer) else [*addresses, page if event.source == "web" else None]
+    )
     pages = tuple(each.host for address in visited if (each := read_address(address)) is not None)
     own = OwnHosts(pages, own_sites)
     origin = traffic_origin_of(event, context, tags, own, has_page=bool(addresses))

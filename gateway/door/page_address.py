@@ -53,6 +53,7 @@ class PageAddress(NamedTuple):
     is_app: bool = False
 
 
+@lru_cache(maxsize=4_000)
 def read_address(text: str | None) -> PageAddress | None:
     """The address; None for none, for a path without a host, and for what is no page: `about:blank`, `(direct)`."""
     text = _CONTROLS.sub("", text or "").strip().replace("\\", "/")
@@ -134,6 +135,8 @@ def registry_of(host: str) -> str:
 def tags_of(address: str) -> dict[str, str]:
     """The parameters of the query and of the fragment, by name in lower case; the first that is not blank wins."""
     tags: dict[str, str] = {}
+    if "=" not in address:
+        return tags
     page, _, fragment = address.partition("#")
     for part in (page.partition("?")[2], fragment.removeprefix("!").removeprefix("?")):
         for pair in _BETWEEN.split(_ESCAPED.sub(r"\1", part)):

@@ -11,7 +11,7 @@ makes organic shopping only if nothing else decides.
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
@@ -94,6 +94,10 @@ _STRONG_GROUPS: Final = frozenset(
 """An advertiser's click id in the address does not change these."""
 _FRONT: Final = re.compile(r"^(?:www?\d*|m|mobile)\.")
 """www.google.com, m.baidu.com: the same pages as without the first label."""
+_PASSED_THROUGH: Final = re.compile(
+    r"log-?in|sign-?in|sso|auth|oauth2?|idp|accounts|acs\d*|3d-?s(?:ecure)?\d*"
+)
+"""First labels of hosts that people only pass through: to sign in, or to confirm a payment (3-D Secure)."""
 _WEBMAIL: Final = frozenset({"mail", "webmail", "email"})
 _ANY_QUERY: Final = frozenset("q p query text wd word keyword searchfor".split())  # noqa: SIM905 - as a line
 
@@ -214,7 +218,11 @@ def _traffic_origin(group: str, source: str | None, evidence: str | None) -> Tra
 def group_of_tags(campaign: Campaign | None, tags: dict[str, str]) -> str:
     """The default channel group by the tags of the link and the click ids of advertisers."""
     group = _group_of_campaign(campaign) if campaign is not None else UNASSIGNED
-    click = next((listed for name, listed in channel_lists().click_ids.items() if name in tags), None)
+    click = (
+        next((listed for name, listed in channel_lists().click_ids.items() if name in tags), None)
+        if tags
+        else None
+    )
     if click is None or group in _STRONG_GROUPS or group.startswith("Paid"):
         return group
     site = _list_of_name(campaign.source) if campaign is not None else None
@@ -262,8 +270,10 @@ def _paid_group(listed: str | None, medium: str, name: str) -> str | None:
 
 
 def _organic_group(listed: str | None, medium: str) -> str | None:
-    if listed in {"ai_assistant", "shopping"}:
-        return _GROUP_OF_LIST[listed]
+    if listed == "ai_assistant" or medium in {"ai", "ai_assistant"}:
+        return "AI Assistants"
+    if listed == "shopping":
+        return "Organic Shopping"
     if listed == "social" or medium in _SOCIAL_MEDIUMS:
         return "Organic Social"
     if listed == "video" or "video" in medium:
@@ -276,7 +286,7 @@ def _organic_group(listed: str | None, medium: str) -> str | None:
 def _last_resort(source: str, medium: str, listed: str | None) -> str | None:
     if listed in {"email", "display", "paid_search"}:
         return _GROUP_OF_LIST[listed]
-    if "newsletter" in source:
+    if "newsletter" in source or "newsletter" in medium or "email" in medium:
         return "Email"
     if source == "sms":
         return "SMS"
@@ -307,8 +317,11 @@ def _group_of_referrer(came_from: PageAddress, listed: str | None, own: OwnHosts
         return INTERNAL
     if listed is not None:
         return _GROUP_OF_LIST[listed]
+    site = site_of(came_from.host)
     first, _, rest = came_from.host.partition(".")
-    if first in _WEBMAIL and rest == site_of(came_from.host):
+    if came_from.host != site and not came_from.is_app and _PASSED_THROUGH.fullmatch(first):
+        return INTERNAL
+    if first in _WEBMAIL and rest == site:
         return "Email"
     return "Referral" if own.pages or own.sites or came_from.is_app else UNASSIGNED
 
@@ -318,13 +331,15 @@ def _maker_of(address: PageAddress) -> str:
     return ".".join(reversed(address.host.split(".")[:2])) if address.is_app else address.host
 
 
-def levels_of(host: str) -> Sequence[str]:
+@lru_cache(maxsize=10_000)
+def levels_of(host: str) -> tuple[str, ...]:
     """The host and its parents up to its registrable domain: a.b.acme.de, b.acme.de, acme.de."""
     labels, site = host.split("."), site_of(host)
     above = len(labels) - site.count(".")
-    return [".".join(labels[at:]) for at in range(max(above, 1))]
+    return tuple(".".join(labels[at:]) for at in range(max(above, 1)))
 
 
+@lru_cache(maxsize=4_000)
 def _listed(address: PageAddress) -> str | None:
     """The list of the address; the nearest of its host's parents decides. An app without an entry is its maker's."""
     for level in levels_of(address.host):
@@ -348,7 +363,7 @@ def _keys_of(host: str) -> Iterator[str]:
     """The host as the lists may write it: google.co.uk, google.{}; fr.bing.com, {}.bing.com."""
     yield host
     registry = registry_of(host)
-    if registry in {"com", "net", "org"} or len(registry.rpartition(".")[2]) == 2:
+    if registry == "com" or len(registry.rpartition(".")[2]) == 2:
         yield host.removesuffix(registry) + "{}"
     first, _, rest = host.partition(".")
     if len(first) == 2:

@@ -32,6 +32,7 @@ from gateway.api import (
 from gateway.api.services import ApiServices
 from gateway.door import collect
 from gateway.door.services import open_door
+from gateway.door.traffic_origins import load_lists
 from gateway.door.useragent import load_patterns
 from gateway.observe import observed
 from gateway.ports import Ports
@@ -70,8 +71,8 @@ def create_app(ports: Ports) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await store.open()
-        # The first event does not wait until the patterns are compiled, nor does anybody beside it.
-        loading = asyncio.create_task(asyncio.to_thread(load_patterns), name="load patterns")
+        # The first event does not wait until patterns and lists are loaded, nor does anybody beside it.
+        loading = asyncio.gather(asyncio.to_thread(load_patterns), asyncio.to_thread(load_lists))
         listening = asyncio.create_task(applied.run(), name="listen for applied events")
         try:
             yield

@@ -4,7 +4,7 @@ The collector knows the log only as `append`, which returns once the log has the
 waiting callers only as `Await`. So it takes events while Postgres is unavailable, and tests need no driver.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -105,3 +105,5 @@ class Ports:
     identify_by: Sequence[str] = IDENTIFY_BY
     phone_region: str | None = None
     """Two letters (AE): where a phone number without a country code is taken to be."""
+    own_sites: Collection[str] = ()
+    """Hosts of the own site beside those that the events show."""

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
+from gateway.door.page_address import read_address, registry_of
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
 from leadstream.experiments_folder import active_experiments
@@ -84,6 +85,11 @@ class Settings(BaseSettings):
         None,
         pattern=r"^[A-Z]{2}$",
         description="Country (two capital letters, AE) of phone numbers that come without a country code.",
+    )
+    own_sites: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts of your own sites, separated by commas (acme.example,acme-shop.example): coming from one of "
+        "them, or from its subdomains, is no referral. The host of the page itself always counts as own.",
     )
     identify_by: str = Field(
         "email,phone",
@@ -229,7 +235,7 @@ class Settings(BaseSettings):
         "needs its own.",
     )
 
-    @field_validator("write_keys", "api_tokens", "trusted_proxies", mode="before")
+    @field_validator("write_keys", "api_tokens", "trusted_proxies", "own_sites", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
@@ -243,6 +249,11 @@ class Settings(BaseSettings):
             except ValueError as cause:
                 raise PydanticCustomError("network", "{cause}", {"cause": str(cause)}) from cause
         return value
+
+    @field_validator("own_sites")
+    @classmethod
+    def _are_sites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_site(text) for text in value)
 
     @field_validator("write_keys", "api_tokens")
     @classmethod
@@ -391,6 +402,14 @@ class Settings(BaseSettings):
         """The address at which this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _site(text: str) -> str:
+    """The host of a site, written as a host or as an address."""
+    address = read_address(text)
+    if address is None or registry_of(address.host) == address.host:
+        raise PydanticCustomError("site", "{text} is no host of a site", {"text": repr(text[:80])})
+    return address.host.removeprefix("www.")
 
 
 def _is_conninfo(address: str) -> bool:

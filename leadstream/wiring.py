@@ -312,4 +312,5 @@ def make_ports(
         max_batch=settings.max_batch,
         experiments=active_experiments(settings.experiments),
         phone_region=settings.default_phone_region,
+        own_sites=settings.own_sites,
     )

@@ -197,6 +197,7 @@ def _engagement(
         location=_text(context.location),
         ip=_text(context.ip),
         details=_details(event),
+        channel_group=_text(event.traffic_origin.group) if event.traffic_origin else None,
     )
 
 

@@ -77,6 +77,8 @@ class Engagement(NamedTuple):
     location: str | None
     ip: str | None
     details: Json | None
+    channel_group: str | None = None
+    """Of the default channel grouping: Organic Search, Paid Social ... `channel` is where the lead was met."""
 
 
 class SessionRow(NamedTuple):

@@ -83,6 +83,23 @@ class Campaign(Struct, kw_only=True, omit_defaults=True, frozen=True):
     name: Line | None = None
     term: Line | None = None
     content: Line | None = None
+    id: Line | None = None
+
+
+class TrafficOrigin(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """Where the person came from, as the gateway decides it from the link and the referring page."""
+
+    channel: Line | None = None
+    """search, social, video, shopping, email, paid, display, ai_assistant, referral, affiliate, audio, sms, push,
+    direct, internal (the own site, a payment or sign-in page) or unassigned."""
+    group: Line | None = None
+    """The group of the default channel grouping: Organic Search, Paid Social ..."""
+    source: Line | None = None
+    """The site or app: its host, or utm_source."""
+    evidence: Line | None = None
+    """What decided: link, referrer or event."""
+    edition: Line | None = None
+    """The edition of the lists that decided."""
 
 
 class Device(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -131,6 +148,7 @@ class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=T
     bot: Line | None = None
     """The crawler's name; a bot's events are archived and never scored."""
     device: Device | None = None
+    traffic_origin: TrafficOrigin | None = None
     imported: bool = False
     """Imported or backfilled: thresholds that it crosses fire nothing."""
     reply: bool = False

@@ -103,6 +103,7 @@ async def _record(request: Request, caller: Caller, values: dict[str, Any]) -> N
         client_ip=client_of(request, ports.access),
         user_agent=request.headers.get("user-agent"),
         phone_region=ports.phone_region,
+        own_sites=ports.own_sites,
     )
     present = {name: value for name, value in values.items() if value is not None}
     try:

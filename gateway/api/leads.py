@@ -422,6 +422,7 @@ def _engagement(row: Row) -> dict[str, Any]:
         "occurred_at": row["occurred_at"],
         "source": row["source"],
         "channel": row["channel"],
+        "channel_group": row["channel_group"],
         "title": row["title"],
         "url": row["url"],
         "details": row["details"],

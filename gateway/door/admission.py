@@ -6,17 +6,20 @@ nothing here is ever repeated for a recorded event. This module knows no databas
 """
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Raw, json, structs
 
 from gateway.door.addresses import EMAIL, PHONE, STATED_FIELDS, one_form
+from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
+from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
 from gateway.door.useragent import crawler_of, device_of
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
-from schemas.events import ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered
+from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated, QuestionAnswered
 
 EARLY = timedelta(minutes=5)
 """An event may be this far ahead of the door's clock; beyond, it is taken to have happened now."""
@@ -43,6 +46,10 @@ class Facts(NamedTuple):
     """The producer's clock when it sent the request."""
     reply: bool = False
     phone_region: str | None = None
+    page: str | None = None
+    """The address of the page that made the request: its Origin, or else its Referer."""
+    own_sites: Collection[str] = ()
+    """Hosts of the own site beside those that the events show."""
 
 
 def read(raw: bytes, event_id: str, now: datetime) -> Event:
@@ -120,19 +127,19 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
         recorded_at=now,
         imported=False,
         reply=facts.reply,
-        **_seen(event, _context(event, facts)),
+        **_seen(event, _context(event, facts), facts.own_sites, facts.page),
         **_addressed(event, extra, facts.phone_region),
     )
 
 
-def admit_import(event: Event, phone_region: str | None = None) -> Event:
+def admit_import(event: Event, phone_region: str | None = None, own_sites: Collection[str] = ()) -> Event:
     """An event out of an archive: recorded when it happened, and nothing acts on it."""
     return structs.replace(
         event,
         recorded_at=event.occurred_at,
         imported=True,
         reply=False,
-        **_seen(event, event.context),
+        **_seen(event, event.context, own_sites),
         **_addressed(event, event.extra, phone_region),
     )
 
@@ -167,9 +174,14 @@ def _context(event: Event, facts: Facts) -> Context | None:
     return structs.replace(context, user_agent=agent[:1024], ip=context.ip or facts.client_ip)
 
 
-def _seen(event: Event, context: Context | None) -> dict[str, Any]:
-    """The fields that the door derives from the context."""
-    seen: dict[str, Any] = {"context": context}
+def _seen(
+    event: Event,
+    context: Context | None,
+    own_sites: Collection[str],
+    page: str | None = None,
+) -> dict[str, Any]:
+    """The fields that the door derives from the event and its context."""
+    seen: dict[str, Any] = _arrival(event, context, own_sites, page)
     if context is not None and context.user_agent:
         seen["bot"] = event.bot or crawler_of(context.user_agent)
         seen["device"] = event.device or device_of(context.user_agent)
@@ -191,3 +203,23 @@ def _addressed(event: Event, extra: dict[str, Any] | None, region: str | None) -
             answer, typed = one_form({kind: event.text}, region, event.source)
             changes["text"] = answer[kind]
     return {**changes, "extra": {**(extra or {}), **typed} if typed else extra}
+
+
+def _arrival(
+    event: Event, context: Context | None, own_sites: Collection[str], page: str | None
+) -> dict[str, Any]:
+    """The context with the campaign of the page's address, and where the person came from."""
+    shown = event.url if isinstance(event, PageViewed) else None
+    addresses = [address for address in (context and context.url, shown) if address]
+    tags = {name: tag for address in reversed(addresses) for name, tag in tags_of(address).items()}
+    producer = context.campaign if context else None
+    campaign = campaign_of(producer, tags)
+    if campaign != producer:
+        context = structs.replace(context or Context(), campaign=campaign)
+    visited = (
+        [] if not (context and context.referrer) else [*addresses, page if event.source == "web" else None]
+    )
+    pages = tuple(each.host for address in visited if (each := read_address(address)) is not None)
+    own = OwnHosts(pages, own_sites)
+    origin = traffic_origin_of(event, context, tags, own, has_page=bool(addresses))
+    return {"context": context, "traffic_origin": origin}

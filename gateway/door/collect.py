@@ -185,6 +185,8 @@ def _facts(request: Request, ports: Ports, caller: Caller, batch: Batch, *, repl
         sent_at=batch.sent_at or sent_at_of(request.headers.get("x-sent-at")),
         reply=reply,
         phone_region=ports.phone_region,
+        page=request.headers.get("origin") or request.headers.get("referer"),
+        own_sites=ports.own_sites,
     )
 
 

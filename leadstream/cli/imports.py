@@ -44,10 +44,14 @@ def import_access_log(
     from leadstream.operations.imports import import_access_log as import_lines
     from leadstream.wiring import utc_now
 
+    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    own_sites = settings.own_sites
     _import(
         file,
-        settings_from(data_dir=data_dir, database_url=database_url),
-        lambda lines, store: import_lines(lines, store.append, utc_now(), tenant=tenant, site=site),
+        settings,
+        lambda lines, store: import_lines(
+            lines, store.append, utc_now(), tenant=tenant, site=site, own_sites=own_sites
+        ),
         unit="Page views",
         model="web_session",
     )
@@ -71,11 +75,13 @@ def import_events(
     from leadstream.wiring import utc_now
 
     settings = settings_from(data_dir=data_dir, database_url=database_url)
-    region = settings.default_phone_region
+    region, own_sites = settings.default_phone_region, settings.own_sites
     _import(
         file,
         settings,
-        lambda lines, store: import_lines(lines, store.append, utc_now(), phone_region=region),
+        lambda lines, store: import_lines(
+            lines, store.append, utc_now(), phone_region=region, own_sites=own_sites
+        ),
         unit="Events",
         model="temperature",
     )

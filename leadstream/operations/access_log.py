@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from schemas.envelope import Campaign, Context, Event
+from schemas.envelope import Context, Event
 from schemas.events import PageViewed
 
 _LINE = re.compile(
@@ -118,7 +118,6 @@ def _page_view(line: re.Match[str], at: datetime, path: str, event_id: str, tena
             user_agent=agent[:_LONGEST_AGENT] if agent else None,
             url=url,
             referrer=referrer if referrer and len(referrer) <= _LONGEST_URL else None,
-            campaign=campaign_of(path),
         ),
         url=url,
     )
@@ -127,18 +126,6 @@ def _page_view(line: re.Match[str], at: datetime, path: str, event_id: str, tena
 def visitor_of(ip: str, user_agent: str) -> str:
     """The visitor id of one browser at one address: a log shows no more."""
     return "log-" + hashlib.sha256(f"{ip}\0{user_agent}".encode()).hexdigest()[:16]
-
-
-def campaign_of(path: str) -> Campaign | None:
-    """The utm_* parameters of an address."""
-    query = parse_qs(_query(path)) if "utm_" in path else {}
-    parameters = {
-        field: query[f"utm_{name}"][0][:512] for name, field in _UTM.items() if f"utm_{name}" in query
-    }
-    return Campaign(**parameters) if parameters else None
-
-
-_UTM = {"source": "source", "medium": "medium", "campaign": "name", "term": "term", "content": "content"}
 
 
 def _query(path: str) -> str | None:

@@ -9,7 +9,7 @@ import gzip
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,11 +69,13 @@ class ImportCounts:
             )
 
 
-def archived(event: Event, now: datetime, phone_region: str | None = None) -> Event:
+def archived(
+    event: Event, now: datetime, phone_region: str | None = None, own_sites: Collection[str] = ()
+) -> Event:
     """An event of an archive, as the log records it. Raises Refusal."""
     if event.occurred_at > now + EARLY:
         raise Refusal("occurred_at", "lies in the future")
-    admitted = admit_import(event, phone_region)
+    admitted = admit_import(event, phone_region, own_sites)
     recorded_at = event.recorded_at
     if recorded_at is not None and event.occurred_at <= recorded_at <= now:
         return structs.replace(admitted, recorded_at=recorded_at)
@@ -81,7 +83,12 @@ def archived(event: Event, now: datetime, phone_region: str | None = None) -> Ev
 
 
 def import_events(
-    lines: Iterable[bytes], append: Append, now: datetime, *, phone_region: str | None = None
+    lines: Iterable[bytes],
+    append: Append,
+    now: datetime,
+    *,
+    phone_region: str | None = None,
+    own_sites: Collection[str] = (),
 ) -> ImportCounts:
     """Imports events as NDJSON, one per line."""
     tally = ImportCounts()
@@ -92,7 +99,7 @@ def import_events(
                 continue
             tally.lines += 1
             try:
-                event = archived(read_event(raw), now, phone_region)
+                event = archived(read_event(raw), now, phone_region, own_sites)
             except Refusal as refusal:
                 tally.refuse(number, "refused", complaint=str(refusal))
             else:
@@ -104,7 +111,13 @@ def import_events(
 
 
 def import_access_log(
-    lines: Iterable[bytes], append: Append, now: datetime, *, tenant: str, site: str = ""
+    lines: Iterable[bytes],
+    append: Append,
+    now: datetime,
+    *,
+    tenant: str,
+    site: str = "",
+    own_sites: Collection[str] = (),
 ) -> ImportCounts:
     """Imports the page views of an access log in combined format."""
     tally = ImportCounts()
@@ -118,7 +131,7 @@ def import_access_log(
                 tally.refuse(line.number, reason, complaint=complaint)
                 continue
             try:
-                event = archived(read_event(encode_source(line.event)), now)
+                event = archived(read_event(encode_source(line.event)), now, own_sites=own_sites)
             except Refusal as refusal:
                 tally.refuse(line.number, MALFORMED, complaint=str(refusal))
                 continue

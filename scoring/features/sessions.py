@@ -64,6 +64,8 @@ class KeptEvents(Struct, array_like=True):
     events: list[SessionEvent] = []
     counted_ids: list[str] = []
     revision: int = 0
+    campaigns: dict[str, str] = {}
+    """The names of the campaigns that events name by a hash."""
 
 
 class Changes(Struct):

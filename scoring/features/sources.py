@@ -1,7 +1,8 @@
-"""The source of a lead according to an event: ads, partner, referral, organic, social, email or form.
+"""The source of a lead according to an event: ads, partner, referral, organic, social, email, form ...
 
-The first such touchpoint is the profile's source until an event sets one. Total: a page address that cannot be
-read has no source.
+The first such touchpoint is the profile's source until an event sets one. The door decides an event's channel and
+stores it as `traffic_origin`; here it only becomes a source. Events from before that, and events that did not pass the
+door, keep the classification below, as it was. Total: a page address that cannot be read has no source.
 """
 
 from urllib.parse import urlsplit
@@ -26,8 +27,40 @@ _SEARCH_ENGINES = frozenset(
 )
 
 
+SOURCE_OF_CHANNEL = {
+    "affiliate": "partner",
+    "ai_assistant": "ai_assistant",
+    "audio": "audio",
+    "display": "ads",
+    "email": "email",
+    "paid": "ads",
+    "push": "push",
+    "referral": "referral",
+    "search": "organic",
+    "shopping": "organic",
+    "sms": "sms",
+    "social": "social",
+    "video": "social",
+}
+"""Direct, internal and unassigned events say nothing of the source."""
+
+
 def source_of(event: Event) -> str | None:
     """The source of the lead according to the event; None if it has none.
+
+    A form is the source unless the tags of its page's link are.
+    """
+    origin = event.traffic_origin
+    if origin is None or origin.edition is None:
+        return _source_without_origin(event)
+    if isinstance(event, events.FormSubmitted) and origin.evidence != "link":
+        return "form"
+    source = SOURCE_OF_CHANNEL.get(origin.channel or "")
+    return "form" if source is None and isinstance(event, events.FormSubmitted) else source
+
+
+def _source_without_origin(event: Event) -> str | None:
+    """The classification before the door decided it. It never changes: scores of recorded events rest on it.
 
     The tags of the link decide first, then the event type, then the referring page.
     """

@@ -43,7 +43,13 @@ from streams.published import (
 from streams.track_sessions.signal_catalogues import SourceShared
 from streams.track_sessions.visitor_state import VisitorState
 from streams.track_sessions.visitor_step import VisitorStep
-from streams.track_sessions.web_sessions import session_event, session_put
+from streams.track_sessions.web_sessions import (
+    campaign_name,
+    forget_campaigns,
+    remember_campaign,
+    session_event,
+    session_put,
+)
 
 ALLOWED_SKEW = 5 * 60_000
 """How far an event may lie after its recording; beyond it `occurred_at` is clamped."""
@@ -174,13 +180,16 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
     day = settings.zone.day_of(occurred)
     feature_delta = catalogue.lift(event, occurred, day, settings.profile_fields)
     part = None if late else session_event(event, occurred, catalogue.is_important_click)
+    if part is not None and part.campaign:
+        remember_campaign(body.kept.campaigns, campaign_name(event))
     changed = sessions.track(body.kept, body.features.sessions, part, visitor.clock, settings.idle_ms)
     for cut, session in changed.put:
         put_session(body.features, cut.session_id, session)
     for session_id in (*changed.retracted, *changed.forgotten):
         retract_session(body.features, session_id)
     evolve(body.features, feature_delta)
-    put = [session_put(cut, session) for cut, session in changed.put]
+    put = [session_put(cut, session, body.kept.campaigns) for cut, session in changed.put]
+    forget_campaigns(body.kept)
     if not segment.born:
         step.attach(at, event=(raw, event, put), silent=silent)
     else:

@@ -1,6 +1,7 @@
 """Which events make and lengthen web sessions. Every event type stands in exactly one of the three lists; a test asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
 
 from schemas import events as e
 from schemas.activity import (
@@ -8,7 +9,12 @@ from schemas.activity import (
 )
 from schemas.envelope import Event
 from scoring.features.features import Session
-from scoring.features.sessions import END, HEARTBEAT, SessionCut, SessionEvent
+from scoring.features.sessions import END, HEARTBEAT, KeptEvents, SessionCut, SessionEvent
+
+LONGEST_KEY = 64
+"""Bytes of a campaign's name in kept events; of a longer one they keep a hash."""
+MOST_NAMES = 24 * 1024
+"""Bytes of the long names that one visitor's kept events refer to. Beyond it a session shows the hash."""
 
 STARTS_OR_LENGTHENS: tuple[type[Event], ...] = (
     e.SessionStarted,
@@ -81,24 +87,40 @@ def session_event(event: Event, occurred: int, is_important: Callable[[Event], b
             part.important_clicks = 1
         else:
             part.clicks = 1
-    part.campaign = _campaign(event)
+    part.campaign = campaign_key(campaign_name(event))
     return part
 
 
-def _campaign(event: Event) -> str:
-    """What tells one campaign from another; empty if the event names none."""
+def campaign_name(event: Event) -> str:
+    """What distinguishes one campaign from another, as people read it; empty if the event names none."""
     if event.context is None or event.context.campaign is None:
         return ""
     c = event.context.campaign
-    return (
-        "/".join(part or "" for part in (c.source, c.medium, c.name))
-        .encode()[:64]
-        .decode(errors="ignore")
-        .strip("/")
-    )
+    return "/".join((part or "").strip() for part in (c.source, c.medium, c.name or c.id)).strip("/")
 
 
-def session_put(cut: SessionCut, session: Session) -> SessionPut:
+def campaign_key(name: str) -> str:
+    """The name, or a hash of one that is long: kept events stay small, and long names that begin alike stay two."""
+    text = name.encode(errors="replace")
+    return name if len(text) <= LONGEST_KEY else "#" + blake2b(text, digest_size=16).hexdigest()
+
+
+def remember_campaign(names: dict[str, str], name: str) -> None:
+    """Keeps a long name beside its key, while there is room."""
+    key = campaign_key(name)
+    size = sum(len(kept.encode(errors="replace")) for kept in names.values())
+    if key != name and size + len(name.encode(errors="replace")) <= MOST_NAMES:
+        names[key] = name
+
+
+def forget_campaigns(kept: KeptEvents) -> None:
+    """Drops the names that no kept event refers to."""
+    if kept.campaigns:
+        used = {event.campaign for event in kept.events}
+        kept.campaigns = {key: name for key, name in kept.campaigns.items() if key in used}
+
+
+def session_put(cut: SessionCut, session: Session, names: Mapping[str, str]) -> SessionPut:
     return SessionPut(
         cut.session_id,
         session.revision,
@@ -109,5 +131,5 @@ def session_put(cut: SessionCut, session: Session) -> SessionPut:
         session.clicks,
         session.important_clicks,
         cut.producer_id or None,
-        cut.campaign or None,
+        names.get(cut.campaign, cut.campaign) or None,
     )

@@ -33,6 +33,11 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch):
     assert read_settings().port == 8000
 
 
+def test_own_sites_are_hosts_however_they_are_written(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LEADSTREAM_OWN_SITES", "https://www.Acme.example/shop, acme.co.uk:443 bücher.example")
+    assert read_settings().own_sites == ("acme.example", "acme.co.uk", "xn--bcher-kva.example")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
@@ -42,6 +47,10 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch):
         ("database_url", "mysql://h/d", "postgresql://"),
         ("trusted_proxies", "here", "10.0.0.0/8"),
         ("default_phone_region", "germany", "two capital letters"),
+        ("own_sites", "acme.example,com", "'com' is no host of a site"),
+        ("own_sites", "co.uk", "'co.uk' is no host of a site"),
+        ("own_sites", "shop", "'shop' is no host of a site"),
+        ("own_sites", "https://", "acme.example,acme-shop.example"),
         ("log_level", "loud", "debug, info, warning or error"),
         ("max_body_bytes", "-1", "1000 to 100000000"),
         ("public_url", "example.com", "http://HOST:PORT"),

@@ -17,7 +17,7 @@ from projections.rows import Engagement, Lead, LeadScore
 from projections.tables import key_of
 from schemas import events as e
 from schemas.decode import decode_source
-from schemas.envelope import Campaign, Context, Device, Event, tag_of
+from schemas.envelope import Campaign, Context, Device, Event, TrafficOrigin, tag_of
 from schemas.events import EVENT_TYPES
 from schemas.statements import STATEMENT_TYPES
 
@@ -51,6 +51,7 @@ def test_an_event_becomes_an_engagement_of_its_identity():
             order_id="o-1",
             imported=True,
             device=Device(type="mobile", os="iOS", browser="Safari"),
+            traffic_origin=TrafficOrigin(channel="paid", group="Paid Search", edition="2026-11.0"),
             context=Context(
                 ip="10.0.0.1",
                 url="https://x.test/",
@@ -99,6 +100,7 @@ def test_an_event_becomes_an_engagement_of_its_identity():
         location="Berlin",
         ip="10.0.0.1",
         details='{"value":19.99,"currency":"EUR","order_id":"o-1"}',
+        channel_group="Paid Search",
     )
 
 

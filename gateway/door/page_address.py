@@ -1,0 +1,172 @@
+"""The address of a page: its host, the site that the host belongs to, and the tags of the link that led there.
+
+Pure and total: an address that cannot be read has no host and no tags. The cost is linear in the address.
+"""
+
+import ipaddress
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+from msgspec import structs
+from publicsuffixlist import PublicSuffixList
+
+from schemas.envelope import Campaign
+
+LONGEST_VALUE = 512
+"""Characters of a tag, as the fields of a campaign have."""
+LONGEST_HOST = 253
+WEB = frozenset({"http", "https"})
+APPS = frozenset({"android-app", "ios-app"})
+
+UTM = {
+    "utm_source": "source",
+    "utm_medium": "medium",
+    "utm_campaign": "name",
+    "utm_term": "term",
+    "utm_content": "content",
+    "utm_id": "id",
+}
+"""The parameters, and the fields of a campaign that they fill."""
+
+_BLANK = frozenset({"", "-", "(none)", "(not set)", "(not_set)", "none", "null", "nil", "undefined", "n/a"})
+_ESCAPED = re.compile(r"(^|&)(?:amp;)+")
+"""An ampersand as HTML writes it, perhaps several times over."""
+_BETWEEN = re.compile(r"&|[?;](?=utm_)", re.IGNORECASE)
+"""What separates parameters; links that were put together twice have `?utm_` or `;utm_` in the middle."""
+_CONTROLS = re.compile("[\x00-\x1f\x7f\u200b\u2060\ufeff]")
+_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_ENCODED = re.compile(r"https?%3a", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+
+
+class PageAddress(NamedTuple):
+    """A host in its one form (lower case, punycode, no port, no dot at its end), or the name of an app's package,
+    with path and query.
+    """
+
+    host: str
+    path: str = "/"
+    query: str = ""
+    is_app: bool = False
+
+
+@lru_cache(maxsize=4_000)
+def read_address(text: str | None) -> PageAddress | None:
+    """The address; None for none, for a path without a host, and for what is no page: `about:blank`, `(direct)`."""
+    text = _CONTROLS.sub("", text or "").strip().replace("\\", "/")
+    if _ENCODED.match(text):
+        text = unquote(text)
+    if is_path(text):
+        return None
+    match = _SCHEME.match(text)
+    scheme = match[1].lower() if match else ""
+    if not scheme or "." in scheme:
+        text = "//" + text.lstrip("/")
+    elif scheme not in WEB | APPS:
+        return None
+    try:
+        parts = urlsplit(text)
+        host = host_of(parts.hostname or "")
+    except ValueError:
+        return None
+    return None if host is None else PageAddress(host, parts.path or "/", parts.query, scheme in APPS)
+
+
+def is_path(text: str) -> bool:
+    """Is it an address within the site: `/pricing`?"""
+    return text.startswith("/") and not text.startswith("//")
+
+
+@lru_cache(maxsize=10_000)
+def host_of(name: str) -> str | None:
+    """The host in its one form; None for what is no host on the internet, such as `localhost`."""
+    name = unquote(name).rstrip(".")
+    if not 0 < len(name) <= LONGEST_HOST:
+        return None
+    try:
+        return _address_of(name) or _dns_name(name)
+    except ValueError:
+        return None
+
+
+def _address_of(name: str) -> str | None:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return None
+    return str(address)
+
+
+def _dns_name(name: str) -> str | None:
+    host = name.lower() if name.isascii() else name.encode("idna").decode().lower()
+    host = host.rstrip(".")
+    last = host.rpartition(".")[2]
+    return host if _HOST.fullmatch(host) and not last.isdigit() else None
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+@lru_cache(maxsize=1)
+def _registries() -> PublicSuffixList:
+    """Without the suffixes of hosting companies (github.io): what countries and registries have."""
+    return PublicSuffixList(only_icann=True)
+
+
+@lru_cache(maxsize=10_000)
+def site_of(host: str) -> str:
+    """The registrable domain: acme.co.uk of shop.acme.co.uk, a.github.io of a.github.io; of an IP address itself."""
+    if _address_of(host) is not None:
+        return host
+    return str(_suffixes().privatesuffix(host) or host)
+
+
+@lru_cache(maxsize=10_000)
+def registry_of(host: str) -> str:
+    """The public suffix under which a registry sells names: co.uk of www.google.co.uk."""
+    return str(_registries().publicsuffix(host) or "")
+
+
+def tags_of(address: str) -> dict[str, str]:
+    """The parameters of the query and of the fragment, by name in lower case; the first that is not blank wins."""
+    tags: dict[str, str] = {}
+    if "=" not in address:
+        return tags
+    page, _, fragment = address.partition("#")
+    for part in (page.partition("?")[2], fragment.removeprefix("!").removeprefix("?")):
+        for pair in _BETWEEN.split(_ESCAPED.sub(r"\1", part)):
+            name, equals, value = pair.partition("=")
+            name = unquote_plus(name).strip().lower()
+            if equals and name not in tags and (cleaned := stated(unquote_plus(value))) is not None:
+                tags[name] = cleaned
+    return tags
+
+
+def stated(value: str | None) -> str | None:
+    """A tag's value, trimmed; None for a blank one and for words that stand for none. One that is too long keeps its
+    beginning and gets a hash, so that two stay two.
+    """
+    value = _CONTROLS.sub("", value or "").strip()
+    if value.lower() in _BLANK:
+        return None
+    if len(value) <= LONGEST_VALUE:
+        return value
+    digest = "#" + blake2b(value.encode(errors="replace"), digest_size=8).hexdigest()
+    return value[: LONGEST_VALUE - len(digest)] + digest
+
+
+def campaign_of(producer: Campaign | None, tags: dict[str, str]) -> Campaign | None:
+    """The campaign: what the producer states, and the tags of the address in the fields that it leaves out or blank."""
+    fields = {UTM[name]: value for name, value in tags.items() if name in UTM}
+    if producer is not None:
+        fields |= {
+            name: value
+            for name, text in structs.asdict(producer).items()
+            if (value := stated(text)) is not None
+        }
+    return Campaign(**fields) if fields else None

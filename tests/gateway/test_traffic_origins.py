@@ -362,4 +362,4 @@ def test_a_hostile_referrer_costs_little(length):
         referrer = ("https://" + part * length)[:2048]
         start = time.process_time()
         from_page(referrer)
-        assert time.process_time() - start < 0.1
+        assert time.process_time() - start < 1

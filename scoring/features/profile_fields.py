@@ -152,6 +152,7 @@ _NUMERALS: Final = (
         ".",
         ",",
     ),
+    (re.compile(r"[+-]?\d+,\d{1,2}", re.ASCII), "", ","),
     (re.compile(r"[+-]?[1-9]\d{0,2}(?:[ ']\d{3})+(?:[.,]\d{1,2})?", re.ASCII), " '", ","),
 )
 """Forms of a number that have one reading: (form, signs between thousands, the decimal sign). 1.200 has two."""

@@ -47,7 +47,7 @@ PLACEHOLDERS = [
     "N/A", "n/a", "N/a", "n.a.", "#N/A", "#n/a", "NA", "na", "<NA>", "(null)", "[null]", "<null>", '"NULL"', "'null'",
     "`null`", "“N/A”", " null ", "null.", "\u200bnull\u200b", "ＮＵＬＬ", "Ｎ／Ａ", "--None--", "-None-", "(none)",
     "(not set)", "[not provided]", "not_set", "Not Available", "not applicable", "(No value)", "undefined undefined",
-    "null null", "None, None", "[object Object]", "[object Undefined]", "[object Object],[object Object]", "Invalid Date",
+    "null null", "N/A, n/a", "N / A", "null/undefined", "Select...", "none given", "None, None", "[object Object]", "[object Undefined]", "[object Object],[object Object]", "Invalid Date",
     "NaN-NaN-NaN", "\\N", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "(blank)", "[[unknown]]", "-- Select --",
     "Please select", "Please select...", "{{phone}}", "{{ first_name }} {{ last_name }}", "${phone}", "*|PHONE|*",
     "%%phone%%", "&nbsp;", "<p><br></p>", "<br/>", "<p>&nbsp;</p>",

@@ -80,7 +80,7 @@ _SEEN = regex.compile(
 )
 """Letters, digits, signs of currencies and pictures; no space, punctuation or unseen character."""
 _WORD = regex.compile(r"[^\s\p{P}\p{Sm}\p{Sk}]+")
-_DECORATED = regex.compile(r"[\p{P}\p{Sm}\p{Sk}].*[\p{P}\p{Sm}\p{Sk}]")
+_DECORATED = regex.compile(r"[\p{P}\p{Sm}\p{Sk}].*[\p{P}\p{Sm}\p{Sk}]|.*\.\.\.")
 _EMPTY_MARKUP = regex.compile(r"(?:</?(?:p|br|div|span)\b[^<>]*>|&(?:nbsp|#160|#xa0);|\s)+")
 _UNFILLED = regex.compile(r"\{\{.*\}\}|\$\{.*\}|\*\|.*\|\*|%%.*%%|(?:\[object \w+\]\W*)+|\\n")
 """Templates that nobody filled, objects that a script printed, and the \\N of databases."""
@@ -93,14 +93,17 @@ _PLACEHOLDERS: Final = frozenset(
     {
         "n a",
         "invalid date",
+        "keine angabe",
         "no answer",
         "no data",
         "no value",
+        "none given",
         "none selected",
         "not applicable",
         "not available",
         "not entered",
         "not given",
+        "not known",
         "not provided",
         "not set",
         "not specified",
@@ -126,7 +129,9 @@ _DECORATED_PLACEHOLDERS: Final = frozenset(
         "value",
     }
 )
-"""Placeholders only between signs: (blank), -- select --, [unknown], #REF! and the other errors of a spreadsheet."""
+"""Placeholders only between signs: (blank), -- select --, [unknown], #REF! and the other errors of a spreadsheet,
+and before an ellipsis: Select...
+"""
 _FIRST_WORDS: Final = _NOTHING | {phrase.split()[0] for phrase in _PLACEHOLDERS | _DECORATED_PLACEHOLDERS}
 _PROPER: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("name", "first_name", "last_name"), frozenset({"Na", "Nan", "Nat"})),
@@ -152,6 +157,7 @@ _NUMERALS: Final = (
         ".",
         ",",
     ),
+    (re.compile(r"[+-]?\d+,\d{1,2}", re.ASCII), "", ","),
     (re.compile(r"[+-]?[1-9]\d{0,2}(?:[ ']\d{3})+(?:[.,]\d{1,2})?", re.ASCII), " '", ","),
 )
 """Forms of a number that have one reading: (form, signs between thousands, the decimal sign). 1.200 has two."""
@@ -248,7 +254,7 @@ def is_blank_text(text: str, proper: frozenset[str] = frozenset()) -> bool:
     words = _WORD.findall(folded)
     phrase = " ".join(words)
     return (
-        _NOTHING.issuperset(words)
+        _NOTHING.issuperset(phrase.replace("n a", "na").split())
         or phrase in _PLACEHOLDERS
         or (phrase in _DECORATED_PLACEHOLDERS and _DECORATED.fullmatch(folded) is not None)
     )

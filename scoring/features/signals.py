@@ -257,7 +257,7 @@ class SignalCatalogue:
             day,
             event.event_id,
             signals,
-            {name: _kept(value) for name, value in fields.items()},
+            _all_kept(fields, declared),
             items,
             _sums(event),
             source_of(event) if is_interaction else None,
@@ -358,6 +358,11 @@ def _item(value: str | float) -> str:
     if len(text.encode(errors="replace")) <= LONGEST_ITEM:
         return text
     return "#" + blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _all_kept(fields: Mapping[str, Value], declared: FieldTypes) -> dict[str, Value]:
+    kept = {name: _kept(value) for name, value in fields.items()}
+    return kept if kept == fields else stated(kept, declared)  # a cut may leave nothing but space
 
 
 def _kept(value: Value) -> Value:

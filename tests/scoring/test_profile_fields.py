@@ -47,7 +47,7 @@ PLACEHOLDERS = [
     "N/A", "n/a", "N/a", "n.a.", "#N/A", "#n/a", "NA", "na", "<NA>", "(null)", "[null]", "<null>", '"NULL"', "'null'",
     "`null`", "“N/A”", " null ", "null.", "\u200bnull\u200b", "ＮＵＬＬ", "Ｎ／Ａ", "--None--", "-None-", "(none)",
     "(not set)", "[not provided]", "not_set", "Not Available", "not applicable", "(No value)", "undefined undefined",
-    "null null", "None, None", "[object Object]", "[object Undefined]", "[object Object],[object Object]", "Invalid Date",
+    "null null", "N/A, n/a", "N / A", "null/undefined", "Select...", "none given", "None, None", "[object Object]", "[object Undefined]", "[object Object],[object Object]", "Invalid Date",
     "NaN-NaN-NaN", "\\N", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "(blank)", "[[unknown]]", "-- Select --",
     "Please select", "Please select...", "{{phone}}", "{{ first_name }} {{ last_name }}", "${phone}", "*|PHONE|*",
     "%%phone%%", "&nbsp;", "<p><br></p>", "<br/>", "<p>&nbsp;</p>",
@@ -64,7 +64,7 @@ TEXTS = [
 
 VALUES_OF_TYPES = {
     "text": [*TEXTS, True, 5, -1, 0.5, ["a"]],
-    "number": [0, 0.0, 5, -3, "0", "12", "12.5", "many", "1.200", "0,500", "10k", "1,20", True, ["12"]],
+    "number": [0, 0.0, 5, -3, "0", "12", "12.5", "many", "1.200", "0,500", "10k", "1200,500", True, ["12"]],
     "flag": [True, False, "maybe", "ja", 2, ["yes"]],
     "list": [["a"], ["a", "b"], "a; b", "a, b", True],
     "money": [0, 5, "500000", "0", "12.50", "about 50", "10k EUR", "5-10", "ABC1", "€"],
@@ -77,6 +77,8 @@ READ = [
     ("number", "1,200.5", 1200.5),
     ("number", "1.200.000", 1_200_000),
     ("number", "1.200,50", 1200.5),
+    ("number", "0,00", 0.0),
+    ("number", "1200,5", 1200.5),
     ("number", "1 200", 1200),
     ("number", "1\u00a0200", 1200),
     ("number", "1\u202f200,5", 1200.5),
@@ -223,6 +225,18 @@ def test_blank_fields_in_a_form_or_an_update_never_change_the_features(fields, b
     )
     with_blanks.at = without.at
     assert with_blanks == without
+
+
+@given(fields_of_events, declared)
+def test_what_was_read_reads_the_same_again(fields, types):
+    assert stated(stated(fields, types), types) == stated(fields, types)
+
+
+@pytest.mark.parametrize("value", [" " * 300 + "x", "\u200b" * 100 + "x", ["x" * 256]])
+def test_a_value_of_which_nothing_is_left_after_the_cut_erases_nothing(value):
+    first = happened("profile_updated", T0, fields={"topic": "a"})
+    long = happened("profile_updated", T0 + 1, fields={"topic": value})
+    assert features_of([first, long]).fields["topic"][2] == "a"
 
 
 @settings(max_examples=200)

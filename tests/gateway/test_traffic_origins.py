@@ -62,6 +62,8 @@ def by_link(query, **fields):
         ("https://google.blogspot.com/", "Referral"),
         ("https://docs.google.com/document/d/1?q=a", "Referral"),
         ("https://sites.google.com/view/x", "Referral"),
+        ("https://something.google.com/?q=a", "Referral"),
+        ("https://forum.ecosia.org/", "Referral"),
         ("https://www-acme-example.translate.goog/", "Referral"),
         ("https://translate.google.com/", "Referral"),
         ("https://www.google.com/maps/place/x", "Referral"),

@@ -19,7 +19,7 @@ from leads_given import (
     visits,
 )
 
-from schemas.envelope import Campaign, Context
+from schemas.envelope import Campaign, Context, TrafficOrigin
 from scoring.features.calendar import calendar
 from scoring.features.features import put_session
 from scoring.features.signals import EFFECTS
@@ -157,6 +157,36 @@ def test_profile_source_is_the_explicit_field_else_the_first_touch():
     assert points_of(model, [ad, form]) == 2
     assert points_of(model, [ad, form, happened("profile_updated", fields={"source": "CRM"})]) == 4
     assert points_of(model, [happened("page_viewed", source="web")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "points"),
+    [
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="referral", edition="e")), 15),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="affiliate", edition="e")), 15),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="paid", edition="e")), 10),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="display", edition="e")), 10),
+        (happened("form_submitted", traffic_origin=TrafficOrigin(channel="direct", edition="e")), 10),
+        (happened("form_submitted"), 10),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="search", edition="e")), 0),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="ai_assistant", edition="e")), 0),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="internal", edition="e")), 0),
+        (happened("page_viewed", traffic_origin=TrafficOrigin(channel="of a later version", edition="e")), 0),
+    ],
+    ids=lambda each: str(each) if isinstance(each, int) else type(each).__name__,
+)
+def test_channels_give_the_source_quality_of_requirement_5(event, points):
+    firmographic = lines(shipped("composite"), scored(shipped("composite"), [event]))
+    assert firmographic.get("Source quality", 0) == points * ONE_POINT * 15 // 100
+
+
+def test_a_stored_channel_wins_over_what_the_fold_would_read():
+    """And an event without one keeps the classification of its time: Gmail was organic, a lookalike, too."""
+    model = model_of('{ name = "s", choose = "profile.source", points = { organic = 1, email = 2 } }')
+    context = Context(url="https://acme.example/", referrer="https://mail.google.com/")
+    stored = TrafficOrigin(channel="email", edition="e")
+    assert points_of(model, [happened("page_viewed", context=context, traffic_origin=stored)]) == 2
+    assert points_of(model, [happened("page_viewed", context=context)]) == 1
 
 
 def test_high_intent_is_five_kinds_of_event():

@@ -199,7 +199,9 @@ class BacktestRun:
 def _contents_of(model_set: ModelSet) -> tuple[Any, ...]:
     """A key that is equal for model sets that score equally."""
     settings = (model_set.settings.time_zone, model_set.settings.idle_minutes, model_set.settings.lifecycle)
-    return settings, tuple(sorted((name, active.text) for name, active in model_set.models.items()))
+    return settings, tuple(
+        sorted((name, active.text, active.folding) for name, active in model_set.models.items())
+    )
 
 
 def result(cutoffs: Sequence[Cutoff]) -> dict[str, Any]:

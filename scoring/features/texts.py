@@ -67,7 +67,7 @@ def unify(text: str) -> str:
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
     text = _DOTTED.sub("i", _bounded_marks(_UNSEEN.sub("", text)))
-    text = _bounded_marks(unicodedata.normalize("NFKC", text))
+    text = _bounded_marks(unicodedata.normalize("NFKC", text)[:LONGEST])  # a ligature may be 18 letters
     return " ".join(_OTHER_DIGITS.sub(_ascii_digit, text.translate(_ALIKE)).split())
 
 

@@ -5,6 +5,7 @@ rule also knows what it reads, when time alone may change it, and how to explain
 wrong operands are refused with the reason.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -321,7 +322,7 @@ def _turning_points(operand: Any, by: ValueComparison) -> list[int]:
     for each in operand if isinstance(operand, list) else [operand]:
         limit = by.number(each) if is_scalar(each) else None
         if limit is not None:
-            points += [int(limit // 1), int(limit // 1) + 1]
+            points += [math.floor(limit), math.floor(limit) + 1]
     return points
 
 

@@ -229,6 +229,7 @@ def test_a_pattern_finds_all_spellings(pattern, passes, fails):
 
 
 @given(st.text(max_size=60))
+@example("9" * 30)
 def test_no_pattern_breaks_anything_but_its_own_model(pattern):
     text = f'model = "m"\n[groups.g]\nrules = [{{ name = "r", value = "profile.x", matches = {_toml(pattern)}, points = 1 }}]\n'
     with suppress(ModelError):
@@ -335,6 +336,7 @@ def test_64_kb_of_anything_are_compared_at_once(each):
 
 def test_the_beginning_of_a_very_long_text_is_compared():
     assert fold("a" * (LONGEST + 5)) == "a" * LONGEST
+    assert len(fold("\ufdfa" * LONGEST)) <= LONGEST
 
 
 def test_of_many_marks_in_a_row_the_first_are_read():

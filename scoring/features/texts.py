@@ -2,7 +2,9 @@
 
 Keyboards, forms and systems write the same text differently; `fold` gives all of these one form, and is idempotent.
 Total: nothing here raises, for any text, lone surrogates included. Everything takes time linear in the text, of which
-the first LONGEST characters are read. Sources: Unicode's NFKC_Casefold (UAX 31) and grapheme clusters (UAX 29); further letters are listed below.
+the first LONGEST characters are read. Publications record this as folding 2, and scores depend on it: a change of a
+result is a new version in `scoring.features.comparison`. (A newer Unicode only adds characters.)
+Sources: NFKC_Casefold (UAX 31), grapheme clusters (UAX 29), and the letters and signs in `_ALIKE`.
 """
 
 import re
@@ -31,10 +33,9 @@ _IGNORABLE = r"\p{Default_Ignorable_Code_Point}\p{Cc}"
 _STRETCH = r"\u0640"
 """Tatweel, which stretches an Arabic letter."""
 _UNSEEN = regex.compile(rf"[[{_IGNORABLE}{_STRETCH}]--[{_SPACE}]]+", regex.V1)
-_UNJOINING = regex.compile(
-    rf"[[{_IGNORABLE}{_STRETCH}]--[{_SPACE}\u200d\p{{M}}\U000e0000-\U000e0fff]]+", regex.V1
-)
+_UNJOINING = regex.compile(rf"[[{_IGNORABLE}{_STRETCH}]--[\u200d\p{{M}}\U000e0000-\U000e0fff]]+", regex.V1)
 """The same without what makes one character of several, such as the emoji of a family."""
+_EACH_SPACE = re.compile(r"\r\n|\s")
 _VISIBLE = rf"[^{_IGNORABLE}\s\u2800]"
 _FIRST_VISIBLE = regex.compile(_VISIBLE, regex.V1)
 _LAST_VISIBLE = regex.compile(_VISIBLE, regex.V1 | regex.REVERSE)
@@ -82,11 +83,11 @@ def is_longer(text: str, limit: int) -> bool:
     """Has the text more than `limit` characters that people see? An emoji of several code points is one, a letter with
     its marks is one. Space and invisible characters around the text are none.
     """
-    text = text[:LONGEST]
+    text = _UNJOINING.sub("", _EACH_SPACE.sub(" ", text[:LONGEST]))
     first, last = _FIRST_VISIBLE.search(text), _LAST_VISIBLE.search(text)
     if first is None or last is None:
         return False
-    text = _bounded_marks(_UNJOINING.sub("", text[first.start() : last.end()]))
+    text = _bounded_marks(text[first.start() : last.end()])
     # Two regional indicators become one character here: \X reads a long row of them in time with its square.
     characters = _CHARACTER.finditer(_FLAG.sub("x", text))
     return next(islice(characters, limit, None), None) is not None
@@ -106,19 +107,24 @@ def _ascii_digit(match: "regex.Match[str]") -> str:
 
 _POINT = r"[.\u066b]"
 _COMMA = r"[,\u060c]"
-_NUMBERS = tuple(
-    re.compile(rf"([+-]?{whole})(?:{point}(\d+))?", re.ASCII)
-    for whole, point in (
-        (r"\d+", _POINT),
-        (rf"[1-9]\d{{0,2}}(?:{_COMMA}\d{{3}})+", _POINT),
-        (rf"[1-9]\d?(?:{_COMMA}\d\d)+{_COMMA}\d{{3}}", _POINT),
-        (r"[1-9]\d{0,2}(?P<mark>[ '\u066c])\d{3}(?:(?P=mark)\d{3})*", rf"(?:{_POINT}|{_COMMA})"),
-        (r"[1-9]\d{0,2}(?:\.\d{3})+", r"[,\u060c\u066b]"),
-        (r"\d+", _COMMA),
-    )
+
+
+def _spelling(whole: str, point: str) -> re.Pattern[str]:
+    """A whole part, and decimals behind a point."""
+    return re.compile(rf"([+-]?{whole})(?:{point}(\d+))?", re.ASCII)
+
+
+_POINTS = _spelling(r"[1-9]\d{0,2}(?:\.\d{3})+", r"[,\u060c\u066b]")
+_NUMBERS = (
+    _spelling(r"\d+", _POINT),
+    _spelling(rf"[1-9]\d{{0,2}}(?:{_COMMA}\d{{3}})+", _POINT),
+    _spelling(rf"[1-9]\d?(?:{_COMMA}\d\d)+{_COMMA}\d{{3}}", _POINT),
+    _spelling(r"[1-9]\d{0,2}(?P<mark>[ '\u066c])\d{3}(?:(?P=mark)\d{3})*", rf"(?:{_POINT}|{_COMMA})"),
+    _POINTS,
+    _spelling(r"\d+", _COMMA),
 )
-"""Spellings of a number, tried in this order: (whole part, decimals). 1200.50 before 1,200.50, 12,34,567.50 (India),
-1 200,50, 1.200,50 and 1200,50. So "1,200" is 1200 and "1.200" is 1.2.
+"""Spellings of a number, tried in this order: 1200.50 before 1,200.50, 12,34,567.50 (India), 1 200,50, 1.200,50 and
+1200,50. So "1,200" is 1200 and "1.200" is 1.2. An amount has no third decimal: "€ 1.200" is 1200.
 """
 _MONEY = regex.compile(
     r"(?P<sign>[+\-\u2212]?)\p{Sc}\s*(?P<number>[^\p{Sc}]*)|(?P<number>[^\p{Sc}]*)\p{Sc}", regex.V1
@@ -135,7 +141,7 @@ def number_of(text: str) -> Decimal | None:
         return None
     money = _MONEY.fullmatch(text)
     spelt = unify(text if money is None else f"{money['sign'] or ''}{money['number'].strip()}")
-    for spelling in _NUMBERS:
+    for spelling in _NUMBERS if money is None else (_POINTS, *_NUMBERS):
         if match := spelling.fullmatch(spelt):
             whole, decimals = _SEPARATORS.sub("", match[1]), match[match.re.groups] or ""
             if len(whole.lstrip("+-")) > DIGITS or len(decimals) > DIGITS:

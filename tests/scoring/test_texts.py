@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from leads_given import happened, scored
+from leads_given import happened, scored, shipped
 
 from scoring.features.comparison import COMPARISONS, NEWEST, PLAIN
 from scoring.features.operators import OPERATORS
@@ -101,7 +101,7 @@ NUMBERS = [
     ("12,34,567.25", Decimal("1234567.25")), ("1 200", 1200), ("1\u00a0200", 1200),
     ("1\u202f200,50", Decimal("1200.5")), ("1'200", 1200), ("1’200.50", Decimal("1200.5")),
     ("۵۰۰۰۰۰", 500_000), ("٥٠٠٬٠٠٠", 500_000), ("۱٬۲۰۰٫۵", Decimal("1200.5")), ("۱۲٫۵", Decimal("12.5")),
-    ("۱،۲۰۰", 1200), ("１２００", 1200), ("€ 1,200", 1200), ("1.200,50 €", Decimal("1200.5")), ("-$5", -5),
+    ("۱،۲۰۰", 1200), ("１２００", 1200), ("€ 1,200", 1200), ("1.200,50 €", Decimal("1200.5")), ("-$5", -5), ("1.200 €", 1200), ("$1.200", 1200), ("$1.20", Decimal("1.2")), ("$1200.5", Decimal("1200.5")),
     ("₹12,34,567", 1_234_567), ("۵۰۰ ﷼", 500), ("\u200f۱۲\u200c", 12), ("0" * 29 + "7", 7),
 ]  # fmt: skip
 NO_NUMBERS = [
@@ -135,7 +135,7 @@ def test_separators_and_digits_do_not_change_a_number(whole, form, cents):
 @pytest.mark.parametrize(
     ("text", "length"),
     [
-        ("", 0), ("   ", 0), (INVISIBLE, 0), ("\u200b \u2060", 0), ("\u3164\u2800", 0), (" abc ", 3), ("\ufeffabc\u200b", 3),
+        ("", 0), ("   ", 0), (INVISIBLE, 0), ("\u200b \u2060", 0), ("\u3164\u2800", 0), (" abc ", 3), ("\u0640\u200d0", 1), ("a\n\u200db", 3), ("\ufeffabc\u200b", 3),
         ("a b", 3), ("Cafe\u0301", 4), ("👨‍👩‍👧‍👦", 1), ("🇩🇪🇫🇷", 2), ("👍🏽", 1), ("❤️", 1), ("ｶﾞ", 1), ("नमस्ते", 3), ("한국", 2),
         ("\u1112\u1161\u11ab\u1100\u116e\u11a8", 2), ("می‌خواهم", 7), ("a\u200bb\u00adc", 3), ("مـــدیر", 4), ("e" + "\u0301" * 500, 1),
         ("\ud800", 1), ("Z̸̧͕a͠l̵g̷o̶", 5), ("a\r\nb", 3),
@@ -144,6 +144,18 @@ def test_separators_and_digits_do_not_change_a_number(whole, form, cents):
 def test_a_length_is_what_people_count(text, length):
     assert not is_longer(text, length)
     assert length == 0 or is_longer(text, length - 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "points"),
+    [
+        ("Retail", 5), ("0123456789", 5), ("0123456789a", 10), ("  0123456789  ", 5), ("👨‍👩‍👧‍👦" * 10, 5), ("👨‍👩‍👧‍👦" * 11, 10),
+        ("Cafe\u0301 Paris", 5), ("۱۲۳۴۵۶۷۸۹۰\u200b\u200f", 5), ("می‌خواهم\u200c\u200c\u200c", 5), ("فروشگاه پوشاک", 10),
+    ],
+)  # fmt: skip
+def test_a_detailed_answer_has_more_than_ten_characters_as_people_count(answer, points):
+    event = happened("question_answered", question_id="q1", text=answer, source="chatbot")
+    assert scored(shipped("chatbot"), [event]).total == points * 1_000_000
 
 
 # Every operator, and all spellings

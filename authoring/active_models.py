@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
 from scoring.features.calendar import Calendar, calendar
+from scoring.features.comparison import NEWEST
 from scoring.features.profile_fields import UNDECLARED, FieldTypes
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.active import ActiveModels, ModelVersion
@@ -76,6 +77,10 @@ Shards = Callable[[ShardFilter], Awaitable[Sequence[ActiveModels]]]
 async def built_in_shards(_filter: ShardFilter) -> Sequence[ActiveModels]:
     return [
         ActiveModels(
-            {EVERY_TENANT: {name: ModelVersion(1, text) for name, text in built_in_models().items()}}
+            {
+                EVERY_TENANT: {
+                    name: ModelVersion(1, text, NEWEST.folding) for name, text in built_in_models().items()
+                }
+            }
         )
     ]

@@ -25,6 +25,7 @@ from schemas.control import EVERY_TENANT
 from schemas.moment import millis, moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
+from scoring.features.comparison import NEWEST
 from scoring.models.active import RETIRED
 
 CONNECTIONS = 6
@@ -156,7 +157,13 @@ class Publisher:
         if not shards:
             raise TryLater("the active models are not known yet", retry_after_s=2)
         return [
-            Version(tenant, name, active.version, None if active.text == RETIRED else active.text)
+            Version(
+                tenant,
+                name,
+                active.version,
+                None if active.text == RETIRED else active.text,
+                folding=active.folding,
+            )
             for shard in shards
             for tenant, own in shard.models.items()
             if tenants is None or tenant in tenants
@@ -186,6 +193,7 @@ class Publisher:
             fire=fire,
             version=lock.next_version,
             published_at=self._moment(),
+            folding=NEWEST.folding,
         )
         return await self.send(lock.connection, claimed)
 
@@ -193,7 +201,12 @@ class Publisher:
         """The draft with the next version, on its way; within the caller's transaction."""
         return await self.keep(
             lock.connection,
-            draft._replace(state=rows.PUBLISHING, version=lock.next_version, published_at=self._moment()),
+            draft._replace(
+                state=rows.PUBLISHING,
+                version=lock.next_version,
+                published_at=self._moment(),
+                folding=NEWEST.folding,
+            ),
         )
 
     def _moment(self) -> datetime:

@@ -16,6 +16,7 @@ from projections.authoring import DRAFT, SCHEDULED, Draft, Version
 from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired
 from schemas.envelope import Line
 from schemas.moment import millis, moment
+from scoring.features.comparison import NEWEST
 from scoring.models.model import ModelError, compile_model
 
 OPEN = (DRAFT, SCHEDULED)
@@ -68,6 +69,8 @@ class Publication(NamedTuple):
     at: datetime
     unchanged: bool = False
     """This text was the newest already, and was not published again."""
+    folding: int = 1
+    """How its rules compare texts."""
 
 
 def checked(model: str, text: str) -> str:
@@ -220,14 +223,15 @@ def publication_of(claimed: Draft) -> Publication:
         claimed.note,
         claimed.change,
         claimed.published_at,
+        folding=claimed.folding or 1,
     )
 
 
 def unchanged(newest: Version | None, tenant: str, text: str) -> Publication | None:
-    """The newest publication, if it has this text and is the tenant's own. The text that a log begins with has no
-    author; publishing it again gives it one.
+    """The newest publication, if it has this text, is the tenant's own and compares texts as a new one would. The text
+    that a log begins with has no author; publishing it again gives it one.
     """
-    if newest is None or (newest.tenant, newest.text) != (tenant, text):
+    if newest is None or (newest.tenant, newest.text, newest.folding) != (tenant, text, NEWEST.folding):
         return None
     if newest.by is None or newest.recorded_at is None:
         return None
@@ -241,6 +245,7 @@ def unchanged(newest: Version | None, tenant: str, text: str) -> Publication | N
         newest.change,
         newest.recorded_at,
         unchanged=True,
+        folding=newest.folding,
     )
 
 
@@ -264,4 +269,5 @@ def record_of(publication: Publication, *, fire: bool) -> ModelPublished | Model
         by=publication.by,
         note=publication.note,
         change=publication.change,
+        folding=publication.folding,
     )

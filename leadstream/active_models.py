@@ -130,7 +130,9 @@ def published_port(database_url: str) -> Published:
                 cached = shards[0] if shards else cached
                 read_at = time.monotonic()
         settings = cached.settings_of(tenant)
-        models = {name: compiled(active.text) for name, active in cached.models_of(tenant).items()}
+        models = {
+            name: compiled(active.text, active.folding) for name, active in cached.models_of(tenant).items()
+        }
         return ActiveRules(
             models,
             settings.zone,

@@ -37,6 +37,7 @@ from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import PARTITION_WIDE_KEY
+from scoring.features.comparison import NEWEST
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.model import built_in_models
 from streams.embedded.driver import Driver, Failing, NotStored
@@ -74,7 +75,14 @@ def genesis(now: datetime) -> list[Outgoing]:
     publications: list[Publication] = [
         SettingsPublished(tenant=EVERY_TENANT, recorded_at=now, version=1, lifecycle=built_in_lifecycle()),
         *(
-            ModelPublished(tenant=EVERY_TENANT, recorded_at=now, model=name, version=1, text=text)
+            ModelPublished(
+                tenant=EVERY_TENANT,
+                recorded_at=now,
+                model=name,
+                version=1,
+                text=text,
+                folding=NEWEST.folding,
+            )
             for name, text in built_in_models().items()
         ),
     ]

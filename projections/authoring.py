@@ -49,6 +49,8 @@ class Version(NamedTuple):
     change: str | None = None
     recorded_at: datetime | None = None
     """None: the log does not have it yet."""
+    folding: int = 1
+    """How the model compares texts."""
 
 
 _NAMES: Final = {
@@ -68,7 +70,7 @@ _VERSIONS: Final = SQL(
        where (%(tenants)s::text[] is null or tenant = any(%(tenants)s))
          and (%(model)s::text is null or model = %(model)s)
        union all
-       select tenant, model, version, text, fire, by, note, change, published_at from {drafts} d
+       select tenant, model, version, text, fire, by, note, change, published_at, coalesce(folding, 1) from {drafts} d
        where (%(tenants)s::text[] is null or tenant = any(%(tenants)s))
          and (%(model)s::text is null or model = %(model)s) and state in ('publishing', 'published')
          and not exists (select from {publications} p
@@ -80,7 +82,7 @@ _NEWEST: Final = SQL(
 _HISTORY: Final = SQL(
     """select tenant, model, version,
               case when version = any(%(texts_of)s::bigint[]) then text when text is not null then '' end as text,
-              fire, by, note, change, recorded_at
+              fire, by, note, change, recorded_at, folding
        from ({versions}) v order by tenant, version desc"""
 ).format(versions=_VERSIONS)
 _OPEN: Final = SQL(

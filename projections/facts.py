@@ -65,6 +65,7 @@ from schemas.statements import (
     Statement,
 )
 from scoring.features.signals import minor_units
+from scoring.features.texts import fold
 from scoring.models.points import ONE_POINT, rounded
 
 LARGEST_INT: Final = 2**31 - 1
@@ -150,6 +151,7 @@ def _publication(change: ModelChanged | ModelRemoved) -> PublicationRow:
         note=_text(change.note),
         change="retired" if published is None else _text(published.change),
         recorded_at=moment(change.recorded_at),
+        folding=1 if published is None else published.folding,
     )
 
 
@@ -400,7 +402,7 @@ def _lead(statement: LeadScored, lead_key: int, position: int) -> Lead:
         phone=phone,
         company=_field(fields, "company"),
         assigned_to=_field(fields, "assigned_to"),
-        search="\n".join(filter(None, (name, email, phone, lead_id))).casefold(),
+        search="\n".join(map(fold, filter(None, (name, email, phone, lead_id)))),
         counts=as_json(statement.counts),
         fields=as_json(fields),
         position=position,

@@ -46,6 +46,7 @@ from projections.tables import (
 from projections.tables import leads as lead_rows
 from projections.views import lead_features
 from schemas.topics import lead_key
+from scoring.features.texts import fold
 
 
 def compiled(statement: Select[Any] | Insert) -> tuple[str, Mapping[str, Any]]:
@@ -115,9 +116,11 @@ def _matching(tenant: str, filters: Filters) -> list[ColumnElement[bool]]:
     if filters.minimum is not None:
         conditions.append(lead_scores.c.total >= filters.minimum)
     if filters.search:
-        part = lead_rows.c.search.contains(filters.search.casefold(), autoescape=True)
+        # Rows that an earlier version wrote, and nobody has scored since, have only their capital letters folded.
+        forms = {fold(filters.search), filters.search.casefold()}
+        parts = (lead_rows.c.search.contains(form, autoescape=True) for form in sorted(forms))
         columns = (lead_rows.c.email, lead_rows.c.phone)
-        conditions.append(or_(part, *(column == each for each in filters.addresses for column in columns)))
+        conditions.append(or_(*parts, *(column == each for each in filters.addresses for column in columns)))
     return conditions
 
 

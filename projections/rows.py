@@ -233,6 +233,8 @@ class PublicationRow(NamedTuple):
     note: str | None
     change: str | None
     recorded_at: datetime
+    folding: int = 1
+    """How the model compares texts."""
 
 
 class ArchivedEvent(NamedTuple):
@@ -268,6 +270,8 @@ class Draft(NamedTuple):
     changed_at: datetime
     version: BigInt | None = None
     published_at: datetime | None = None
+    folding: int | None = None
+    """How the published model compares texts. None: it is not published, or by a version that knew one way only."""
 
 
 class Superseded(NamedTuple):

@@ -7,7 +7,7 @@ the end and have a default. Times are milliseconds since the epoch.
 
 from msgspec import Struct
 
-from schemas.control import Carried, FieldType, Version
+from schemas.control import Carried, FieldType, Folding, Version
 
 
 class Activity(Struct, array_like=True, tag_field="type", frozen=True):
@@ -114,6 +114,7 @@ class ModelChanged(Activity, tag="model", frozen=True):
     by: str | None = None
     note: str | None = None
     change: str | None = None
+    folding: Folding = 1
 
 
 class ModelRemoved(Activity, tag="unmodel", frozen=True):

@@ -20,6 +20,12 @@ PublishedFor = Annotated[
 WholeText = Annotated[str, Meta(max_length=200_000)]
 Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 """The version of a publication: unique under its name; the highest wins."""
+Folding = Annotated[
+    int,
+    Meta(
+        ge=1, le=MAX_INTEGER, description="a version of how texts are compared; a publication keeps its own"
+    ),
+]
 Identity = Annotated[
     str,
     Meta(
@@ -57,6 +63,8 @@ class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
     """The reason that the publisher gave."""
     change: Line | None = None
     """The change, if it was smaller than a whole text: rule_created 5."""
+    folding: Folding = 1
+    """How the model compares texts."""
 
 
 class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ def _activity(publication: Publication) -> Activity:
                 publication.by,
                 publication.note,
                 publication.change,
+                publication.folding,
             )
         case ModelRetired():
             return ModelRemoved(

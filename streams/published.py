@@ -30,10 +30,11 @@ __all__ = [
     "read_codec",
 ]
 
-CODEC = 1
+CODEC = 2
+"""2 added the folding of a model: a worker that reads only 1 would forget it, and score otherwise."""
 
 compiled = lru_cache(maxsize=256)(compile_model)
-"""The model of a text; texts are few and models immutable."""
+"""The model of a text and its folding; texts are few and models immutable."""
 
 
 @lru_cache(maxsize=64)
@@ -42,10 +43,10 @@ def compiled_lifecycle(text: str) -> Lifecycle:
     return compile_lifecycle(text or built_in_lifecycle())
 
 
-def check_model(name: str, text: str) -> None:
+def check_model(name: str, text: str, folding: int) -> None:
     """Raises Refusal for a model that no fold could apply: it becomes a dead letter, never a crash."""
     try:
-        model = compiled(text)
+        model = compiled(text, folding)
     except ModelError as error:
         raise Refusal("text", str(error)) from error
     if model.name != name:

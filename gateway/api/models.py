@@ -404,6 +404,7 @@ def _model(version: Version) -> dict[str, Any]:
         "since": version.recorded_at,
         "by": version.by,
         "note": version.note,
+        "folding": version.folding,
     }
 
 
@@ -421,6 +422,7 @@ def _version(version: Version) -> dict[str, Any]:
         "fire": version.fire,
         "retired": version.text is None,
         "shared": version.tenant == EVERY_TENANT,
+        "folding": version.folding,
     }
 
 

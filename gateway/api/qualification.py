@@ -198,7 +198,8 @@ async def test_unsaved(request: Request) -> Response:
     if not isinstance(rule, dict):
         raise RequestProblem(422, f"must be an object, not {json_type_name(rule)}", field="rule")
 
-    def alone(text: str) -> SingleRule:
+    def alone(text: str, _folding: int) -> SingleRule:
+        """As it will count once it is saved."""
         document = read_numbered(text)
         return criterion_check.single_rule(document, *rule_of(rule, defined_in(document)))
 
@@ -207,27 +208,30 @@ async def test_unsaved(request: Request) -> Response:
 
 async def test_rule(request: Request, number: Number) -> Response:
     return await _tested(
-        request, await _body(request), lambda text: criterion_check.single_rule_numbered(text, number)
+        request,
+        await _body(request),
+        lambda text, folding: criterion_check.single_rule_numbered(text, number, folding),
     )
 
 
 async def check(request: Request, number: Number) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     body = await _body(request)
-    _, text = await _model_text(services, tenant)
+    newest = await _model_text(services, tenant)
     criterion = await asyncio.to_thread(
-        _edited, lambda text: qualification.criterion_numbered(text, number), text
+        _edited, lambda text: qualification.criterion_numbered(text, number), newest.text
     )
     lead, subject = await _lead(services, tenant, _lead_id(body))
     active = await services.ports.published(tenant)
     checked = await asyncio.to_thread(
         criterion_check.check_criterion,
-        text,
+        newest.text,
         number,
         subject,
         millis(services.ports.now()),
         active.zone,
         active.idle_ms,
+        newest.folding,
     )
     return Json({"criterion": criterion["name"], "lead_id": echoed(lead["lead_id"]), **_checked(checked)})
 
@@ -350,17 +354,26 @@ _editing(
 # Reading and publishing the text
 
 
-async def _model_text(services: ApiServices, tenant: str) -> tuple[int, str]:
-    newest = await services.authoring.text(tenant, MODEL)
-    if newest is None:
+class _NewestText(NamedTuple):
+    version: int
+    text: str
+    folding: int
+    """How it compares texts."""
+
+
+async def _model_text(services: ApiServices, tenant: str) -> _NewestText:
+    newest = await services.authoring.newest(tenant, MODEL)
+    if newest is None or newest.text is None:
         raise _retired()
-    return newest
+    return _NewestText(newest.version, newest.text, newest.folding)
 
 
 async def _from_text(request: Request, reader: Callable[[str], Any]) -> Response:
     """What the newest text has; its version is the answer's tag."""
-    version, text = await _model_text(services_of(request), tenant_of(request))
-    return Json(await asyncio.to_thread(_edited, reader, text), headers={"ETag": f'"{version}"'})
+    newest = await _model_text(services_of(request), tenant_of(request))
+    return Json(
+        await asyncio.to_thread(_edited, reader, newest.text), headers={"ETag": f'"{newest.version}"'}
+    )
 
 
 async def _publish(
@@ -410,11 +423,11 @@ async def _lead(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, 
     return lead, subject
 
 
-async def _tested(request: Request, body: Body, alone: Callable[[str], SingleRule]) -> Response:
-    """What one rule alone gives a lead now."""
+async def _tested(request: Request, body: Body, alone: Callable[[str, int], SingleRule]) -> Response:
+    """What one rule alone gives a lead now. `alone` makes it of the newest text and its folding."""
     services, tenant = services_of(request), tenant_of(request)
-    _, text = await _model_text(services, tenant)
-    rule = await asyncio.to_thread(_edited, alone, text)
+    newest = await _model_text(services, tenant)
+    rule = await asyncio.to_thread(_edited, lambda text: alone(text, newest.folding), newest.text)
     lead, subject = await _lead(services, tenant, _lead_id(body))
     active = await services.ports.published(tenant)
     now = millis(services.ports.now())

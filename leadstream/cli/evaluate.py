@@ -193,13 +193,10 @@ def _require_one(tenant: str) -> None:
 
 
 def _contenders(base: "ModelSet", sources: list[str]) -> "list[Contender]":
-    from leadstream.evaluation.backtest import Contender
-    from scoring.models.model import compile_model
-
-    texts = {_name(source, sources): _text(base, source) for source in sources}
-    if len(texts) < len(sources):
+    contenders = {(name := _name(source, sources)): _contender(name, base, source) for source in sources}
+    if len(contenders) < len(sources):
         raise Failure("Give two different models.")
-    return [Contender(name, compile_model(text), base.with_draft(text)) for name, text in texts.items()]
+    return list(contenders.values())
 
 
 def _name(source: str, sources: list[str]) -> str:
@@ -208,13 +205,17 @@ def _name(source: str, sources: list[str]) -> str:
     return short if sum(Path(other).name == short for other in sources) == 1 else source
 
 
-def _text(base: "ModelSet", source: str) -> str:
-    """The text of a file, of an active model, or of a built-in model."""
+def _contender(name: str, base: "ModelSet", source: str) -> "Contender":
+    """An active model, or the model of a file or a built-in one as after its publication."""
+    from leadstream.evaluation.backtest import Contender
     from leadstream.operations.publishing import compiled
+    from scoring.models.model import compile_model
 
     if source in base.models and not Path(source).is_file():
-        return base.models[source].text
-    return compiled(source)[1]
+        active = base.models[source]
+        return Contender(name, compile_model(active.text, active.folding), base)
+    _, text = compiled(source)
+    return Contender(name, compile_model(text), base.with_draft(text))
 
 
 def _ms(length: timedelta) -> int:

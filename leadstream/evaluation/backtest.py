@@ -201,7 +201,7 @@ def _contents_of(model_set: ModelSet) -> tuple[Any, ...]:
     active = model_set.settings
     fields = tuple(sorted(active.profile_fields.items()))
     settings = (active.time_zone, active.idle_minutes, active.lifecycle, fields)
-    return settings, tuple(sorted((name, active.text) for name, active in model_set.models.items()))
+    return settings, tuple(sorted((name, each.text, each.folding) for name, each in model_set.models.items()))
 
 
 def result(cutoffs: Sequence[Cutoff]) -> dict[str, Any]:

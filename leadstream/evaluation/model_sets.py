@@ -12,6 +12,7 @@ from schemas.moment import moment
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from scoring.evaluation.what_if import EvaluationTime
+from scoring.features.comparison import NEWEST
 from scoring.models.model import Model, ModelError
 from streams.published import ModelVersion, TenantSettings, compiled
 from streams.score_leads.lead_rules import Rules
@@ -34,12 +35,13 @@ class ModelSet(NamedTuple):
         return EvaluationTime(at, self.settings.zone, self.settings.idle_ms)
 
     def with_draft(self, text: str) -> "ModelSet":
-        """With the draft instead of the model of its name, or beside the others if there is none."""
+        """With the draft instead of the model of its name, or beside the others if there is none. It compares texts as
+        after its publication.
+        """
         name = compiled(text).name
         replaced = self.models.get(name)
-        return self._replace(
-            models={**self.models, name: ModelVersion(replaced.version + 1 if replaced else 1, text)}
-        )
+        draft = ModelVersion(replaced.version + 1 if replaced else 1, text, NEWEST.folding)
+        return self._replace(models={**self.models, name: draft})
 
     def genesis(self) -> list[Outgoing]:
         """The records that publish the whole set before the first event."""
@@ -56,7 +58,14 @@ class ModelSet(NamedTuple):
             )
         ]
         publications += [
-            ModelPublished(tenant=EVERY_TENANT, recorded_at=long_ago, model=name, version=1, text=active.text)
+            ModelPublished(
+                tenant=EVERY_TENANT,
+                recorded_at=long_ago,
+                model=name,
+                version=1,
+                text=active.text,
+                folding=active.folding,
+            )
             for name, active in sorted(self.models.items())
         ]
         return [record for each in publications for record in publication_records(each)]

@@ -29,6 +29,7 @@ from projections.migrate import OutdatedError, check_current
 from projections.source import bound_source
 from projections.tables import LIVE, PROJECTED
 from schemas.control import EVERY_TENANT
+from scoring.features.comparison import NEWEST
 from scoring.features.features import NewerCodec
 from scoring.models.model import built_in_models
 from streams.embedded import log
@@ -300,7 +301,7 @@ def _models(url: str) -> Iterator[Finding]:
         return
     for name, text in built_in_models().items():
         versions = {state.models.get(EVERY_TENANT, {}).get(name) for state in states}
-        texts = {active.text if active else None for active in versions}
+        texts = {(active.text, active.folding) if active else None for active in versions}
         if len(versions) > 1:
             yield Finding(
                 "warn", f"Model {name}", "is being published: shards differ", "Run this again in a moment."
@@ -309,7 +310,7 @@ def _models(url: str) -> Iterator[Finding]:
             yield Finding(
                 "warn", f"Model {name}", "is not published", f"`leadstream publish {name}` publishes it."
             )
-        elif texts != {text} and all(active.version == 1 for active in versions if active):
+        elif texts != {(text, NEWEST.folding)} and all(active.version == 1 for active in versions if active):
             yield Finding(
                 "warn",
                 f"Model {name}",

@@ -273,11 +273,8 @@ def check_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], tenant: st
     for shard in shards:
         models = shard.models_of(tenant)
         for qualification in lifecycle.qualifications:
-            sets = (
-                compiled_model(models[qualification.model].text).band_sets
-                if qualification.model in models
-                else {}
-            )
+            active = models.get(qualification.model)
+            sets = {} if active is None else compiled_model(active.text, active.folding).band_sets
             unknown = [band for band in qualification.bands if band not in sets.get(qualification.scale, ())]
             if unknown:
                 raise Failure(

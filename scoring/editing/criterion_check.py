@@ -17,7 +17,7 @@ from scoring.editing.text_edits import (
     toml_value,
 )
 from scoring.features.calendar import Calendar
-from scoring.features.operators import is_blank
+from scoring.features.comparison import NEWEST
 from scoring.features.view import profile_value, view_of
 from scoring.models.band_text import compile_need
 from scoring.models.model import Micro, Model, Subject, compile_model, conclude
@@ -57,13 +57,15 @@ class SingleRule(NamedTuple):
     """The same rule worth one point, to see whether it applies even if it is worth nothing."""
 
 
-def single_rule_numbered(text: str, number: int) -> SingleRule:
-    """The rule of this number. Raises UnknownId."""
+def single_rule_numbered(text: str, number: int, folding: int = NEWEST.folding) -> SingleRule:
+    """The rule of this number, which compares texts as the publication does. Raises UnknownId."""
     document = read_numbered(text)
-    return single_rule(document, *entry_numbered(RULES, document, number))
+    return single_rule(document, *entry_numbered(RULES, document, number), folding)
 
 
-def single_rule(document: Mapping[str, Any], group: str, entry: Mapping[str, Any]) -> SingleRule:
+def single_rule(
+    document: Mapping[str, Any], group: str, entry: Mapping[str, Any], folding: int = NEWEST.folding
+) -> SingleRule:
     """A rule as it counts in the document."""
     rule = {key: value for key, value in entry.items() if key != "active"}
     weight = document["groups"].get(group, {}).get("weight", 1)
@@ -71,22 +73,27 @@ def single_rule(document: Mapping[str, Any], group: str, entry: Mapping[str, Any
     signals = dict(document.get("signals", {}))
     return SingleRule(
         str(rule["name"]),
-        _model(signals, group, {"weight": weight, "rules": [rule]}),
-        _model(signals, group, {"rules": [applies if "value" in rule else rule]}),
+        _model(signals, group, {"weight": weight, "rules": [rule]}, folding),
+        _model(signals, group, {"rules": [applies if "value" in rule else rule]}, folding),
     )
 
 
-def _model(signals: dict[str, Any], group: str, table: dict[str, Any]) -> Model:
-    return compile_model(
-        f'model = "rule"\nsignals = {toml_value(signals)}\ngroups = {toml_value({group: table})}\n'
-    )
+def _model(signals: dict[str, Any], group: str, table: dict[str, Any], folding: int) -> Model:
+    text = f'model = "rule"\nsignals = {toml_value(signals)}\ngroups = {toml_value({group: table})}\n'
+    return compile_model(text, folding)
 
 
 def check_criterion(
-    text: str, number: int, subject: Subject, as_of: int, zone: Calendar, idle_ms: int
+    text: str,
+    number: int,
+    subject: Subject,
+    as_of: int,
+    zone: Calendar,
+    idle_ms: int,
+    folding: int = NEWEST.folding,
 ) -> CriterionResult:
     """How far the lead meets a criterion, whether or not that is switched on. Raises UnknownId."""
-    document, model = read_numbered(text), compile_model(text)
+    document, model = read_numbered(text), compile_model(text, folding)
     stage, entry = entry_numbered(CRITERIA, document, number)
     need = compile_need(entry, defined_in(document), set())
     view = view_of(subject, as_of, zone)
@@ -95,7 +102,7 @@ def check_criterion(
     return CriterionResult(
         whole_points(total) if model.band_on_rounded else total,
         milli(minimum_of(entry, thresholds(document)[stage])) * 1000,
-        {name: not is_blank(profile_value(view, name)) for name in need.fields},
+        {name: not model.comparison.is_blank(profile_value(view, name)) for name in need.fields},
         [
             Action(
                 name,

@@ -14,7 +14,8 @@ from msgspec import DecodeError, json
 
 from schemas.refusal import Refusal
 from scoring.editing.describe import describe_rule, rule_limits
-from scoring.features.operators import OPERATORS, number
+from scoring.features.comparison import NEWEST
+from scoring.features.operators import OPERATORS
 from scoring.features.profile_fields import BUILT_IN
 from scoring.features.signals import SignalDefinition
 from scoring.models.phrases import CREATED_ON, Phrase, PhraseError, parse_phrase
@@ -139,7 +140,7 @@ def field_name(phrase: str, defined: Defined) -> str:
 
 def numeral(value: Any) -> Any:
     """The exact number that a value is or spells. Other values are returned for the compiler to refuse."""
-    exact = number(value)
+    exact = NEWEST.number(value)
     if exact is None:
         return value
     return int(exact) if exact == exact.__trunc__() else exact

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from schemas import events
 from schemas.envelope import Event, tag_of
+from scoring.features.comparison import NEWEST, ValueComparison
 from scoring.features.features import CUSTOM, FeatureDelta
 from scoring.features.operators import OPERATORS, OperandError, Test
 from scoring.features.profile_fields import MANUAL_STAGE, UNDECLARED, FieldTypes, Value, stated
@@ -180,8 +181,11 @@ class HasSignals(Protocol):
     def signals(self) -> tuple[SignalDefinition, ...]: ...
 
 
-def define_signal(name: str, table: Mapping[str, Any]) -> SignalDefinition:
-    """Read one entry of [signals]; SignalError gives the reason if it is wrong."""
+def define_signal(name: str, table: Mapping[str, Any], by: ValueComparison = NEWEST) -> SignalDefinition:
+    """Read one entry of [signals], which compares values `by`; SignalError gives the reason if it is wrong.
+
+    `by` is no part of the hash: a text that is published again goes on counting.
+    """
     if is_counted_always(name) or name in {QUESTIONS, "created"}:
         raise SignalError(f"{name!r} is counted anyway; choose another name")
     conditions = dict(table)
@@ -197,7 +201,7 @@ def define_signal(name: str, table: Mapping[str, Any]) -> SignalDefinition:
     if not isinstance(wheres, list) or not all(isinstance(where, dict) for where in wheres):
         raise SignalError("where wants a list of { field = ..., OPERATOR = ... }")
     wheres = [conditions, *wheres] if conditions else wheres
-    tests = [_where(event, where) for where in wheres]
+    tests = [_where(event, where, by) for where in wheres]
 
     def holds(happened: Any) -> bool:
         if source is not None and happened.source != source:
@@ -220,7 +224,7 @@ class SignalCatalogue:
 
     @classmethod
     def of(cls, models: Iterable[HasSignals]) -> "SignalCatalogue":
-        """The signals of these models. A signal that several define alike counts once."""
+        """The signals of these models. A signal that several define alike counts once, as the last of them compares."""
         by_event: dict[str, dict[str, SignalDefinition]] = {}
         for model in models:
             for signal in model.signals:
@@ -311,7 +315,7 @@ def _no_item(_: Event) -> None:
     return None
 
 
-def _where(event: str, where: dict[str, Any]) -> tuple[Callable[[Event], Any], Test]:
+def _where(event: str, where: dict[str, Any], by: ValueComparison) -> tuple[Callable[[Event], Any], Test]:
     rest = dict(where)
     field = rest.pop("field", None)
     if field is None:
@@ -324,7 +328,7 @@ def _where(event: str, where: dict[str, Any]) -> tuple[Callable[[Event], Any], T
         )
     ((operator, operand),) = rest.items()
     try:
-        return read, OPERATORS[operator].parse(operand)
+        return read, OPERATORS[operator].parse(operand, by)
     except OperandError as wrong:
         raise SignalError(f"{operator} {wrong}") from None
 

@@ -22,6 +22,8 @@ class ModelVersion(Struct, array_like=True, frozen=True):
 
     version: int
     text: str
+    folding: int = 1
+    """How it compares texts; see `scoring.features.comparison`."""
 
 
 class TenantSettings(Struct, array_like=True, frozen=True):

@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 from functools import lru_cache
 from typing import Any
 
-from scoring.features.operators import number
+from scoring.features.comparison import NEWEST
 from scoring.models.text_refusals import shorten_value
 
 DECAYED_AFTER = 3_650
@@ -25,7 +25,7 @@ class HalfLifeError(ValueError):
 
 
 def half_life_days(value: Any) -> Decimal:
-    days = None if isinstance(value, str) else number(value)
+    days = None if isinstance(value, str) else NEWEST.number(value)
     if days is None or not Decimal("0.1") <= days <= 36_500:
         raise HalfLifeError(f"half_life_days is 0.1 to 36500, not {shorten_value(value)}")
     return Decimal(days)

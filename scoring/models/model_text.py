@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from scoring.features.comparison import COMPARISONS, NEWEST, ValueComparison
 from scoring.features.signals import INTERACTION, SignalDefinition, SignalError, define_signal
 from scoring.models.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
 from scoring.models.decay import HalfLifeError, half_life, half_life_days
@@ -39,8 +40,15 @@ _KEYS = frozenset(
 Defined = Mapping[str, SignalDefinition]
 
 
-def compile_model(text: str) -> Model:
-    """Compile a model's text; ModelError names line, group, rule and reason."""
+def compile_model(text: str, folding: int = NEWEST.folding) -> Model:
+    """Compile a model's text, which compares texts by this version of the folding; ModelError names line, group, rule
+    and reason.
+    """
+    by = COMPARISONS.get(folding)
+    if by is None:
+        raise ModelError(
+            f"line 1: texts are compared by version {folding}, which only a newer Leadstream has"
+        )
     document = read_document(text, "a model", ModelError, longest=LONGEST_TEXT)
     unknown = sorted(document.keys() - _KEYS)
     if unknown:
@@ -55,8 +63,8 @@ def compile_model(text: str) -> Model:
         if not is_whole(document.get(key, 0), 0, LARGEST_ID):
             raise model_refusal(text, key, "wants a whole number, 0 or above")
     mean = _mean(text, document)
-    defined = _signals(text, document)
-    groups = _groups(text, document, defined, by_session=mean is not None)
+    defined = _signals(text, document, by)
+    groups = _groups(text, document, defined, by, by_session=mean is not None)
     scales = scales_of(text, document)
     needs = needs_of(text, document, defined, scales)
     lowest, highest = (_bound(text, document, key) for key in ("min", "max"))
@@ -102,6 +110,7 @@ def compile_model(text: str) -> Model:
         windows=_windows([windows for body in bodies for windows in body.windows]),
         moments=_gathered(moments),
         lines=group_plans(groups),
+        comparison=by,
     )
 
 
@@ -121,7 +130,7 @@ def _mean(text: str, document: Table) -> Mean | None:
     return Mean(latest, () if half is None else _shares(text, "lead", half))
 
 
-def _signals(text: str, document: Table) -> dict[str, SignalDefinition]:
+def _signals(text: str, document: Table, by: ValueComparison) -> dict[str, SignalDefinition]:
     tables = as_table(text, "signals", document.get("signals", {}))
     if len(tables) > MOST_SIGNALS:
         raise model_refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(tables)}")
@@ -131,13 +140,15 @@ def _signals(text: str, document: Table) -> dict[str, SignalDefinition]:
         if not NAME.fullmatch(name) or not isinstance(table, dict):
             raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
         try:
-            defined[name] = define_signal(name, table)
+            defined[name] = define_signal(name, table, by)
         except (SignalError, TypeError) as wrong:
             raise ModelError(f"line {where}, signal {name!r}: {wrong}") from None
     return defined
 
 
-def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -> tuple[RuleGroup, ...]:
+def _groups(
+    text: str, document: Table, defined: Defined, by: ValueComparison, *, by_session: bool
+) -> tuple[RuleGroup, ...]:
     tables = as_table(text, "groups", document.get("groups"))
     if not 1 <= len(tables) <= MOST_GROUPS:
         raise model_refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(tables)}")
@@ -146,7 +157,7 @@ def _groups(text: str, document: Table, defined: Defined, *, by_session: bool) -
         raise model_refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
     ids: set[int] = set()
     return tuple(
-        _group(text, name, table, defined, ids, by_session=by_session) for name, table in tables.items()
+        _group(text, name, table, defined, ids, by, by_session=by_session) for name, table in tables.items()
     )
 
 
@@ -159,7 +170,14 @@ def _active_rules(group: Any) -> int:
 
 
 def _group(
-    text: str, name: str, table: Any, defined: Defined, ids: set[int], *, by_session: bool
+    text: str,
+    name: str,
+    table: Any,
+    defined: Defined,
+    ids: set[int],
+    by: ValueComparison,
+    *,
+    by_session: bool,
 ) -> RuleGroup:
     """Compile a group. `ids` are those of earlier rules; adds its own."""
     header = rf"^[ \t]*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
@@ -183,7 +201,7 @@ def _group(
     taken: set[str] = set()
     for rule in rule_tables:
         try:
-            compiled = _rule(rule, defined, taken, ids, by_session=by_session)
+            compiled = _rule(rule, defined, taken, ids, by, by_session=by_session)
         except RuleError as wrong:
             named = rule.get("name")
             line = line_of(text, rf"\bname\s*=\s*[\"']{re.escape(str(named))}[\"']", header)
@@ -194,9 +212,11 @@ def _group(
     return RuleGroup(name, tuple(rules), cap, weight, floor)
 
 
-def _rule(table: Table, defined: Defined, taken: set[str], ids: set[int], *, by_session: bool) -> Rule | None:
+def _rule(
+    table: Table, defined: Defined, taken: set[str], ids: set[int], by: ValueComparison, *, by_session: bool
+) -> Rule | None:
     """Compile a rule; None if it is switched off. A rule that is switched off must be valid, too."""
-    compiled = compile_rule(table, defined)
+    compiled = compile_rule(table, defined, by)
     if compiled.name in taken:
         raise RuleError("two rules of the group have this name")
     if compiled.id is not None:

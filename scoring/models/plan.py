@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from scoring.features.comparison import ValueComparison
 from scoring.features.features import CUSTOM, FeatureDelta
 from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
@@ -112,6 +113,8 @@ class Model:
     """(signal, milliseconds after it, rising): the score may change then, too."""
     lines: tuple[GroupPlan, ...]
     """The groups in the form that the innermost loop reads."""
+    comparison: ValueComparison
+    """How its rules and signals compare values."""
 
     @property
     def reads_sessions(self) -> bool:

@@ -5,19 +5,12 @@ rule also knows what it reads, when time alone may change it, and how to explain
 wrong operands are refused with the reason.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from scoring.features.operators import (
-    OPERATOR_TEXTS,
-    OPERATORS,
-    Number,
-    OperandError,
-    is_blank,
-    is_scalar,
-    normalized,
-    number,
-)
+from scoring.features.comparison import NEWEST, Number, ValueComparison
+from scoring.features.operators import OPERATOR_TEXTS, OPERATORS, OperandError, is_scalar
 from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
 from scoring.models.counting import COUNTING_KEYS, Counting, CountingError, compile_counting
@@ -59,8 +52,8 @@ class Rule(NamedTuple):
     """The position in the API's list; points do not depend on it."""
 
 
-def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
-    """Compile one rule; RuleError gives the reason if it is wrong."""
+def compile_rule(table: Mapping[str, Any], defined: Defined, by: ValueComparison = NEWEST) -> Rule:
+    """Compile one rule, which compares values `by`; RuleError gives the reason if it is wrong."""
     rest = dict(table)
     name = rest.pop("name", None)
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
@@ -78,7 +71,7 @@ def compile_rule(table: Mapping[str, Any], defined: Defined) -> Rule:
         raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
     try:
         floor, cap = bounds(rest)
-        body = RULE_KINDS[kinds[0]](rest.pop(kinds[0]), rest, defined)
+        body = RULE_KINDS[kinds[0]](rest.pop(kinds[0]), rest, defined, by)
     except (PhraseError, PointsError, CountingError) as wrong:
         raise RuleError(str(wrong)) from None
     if rest:
@@ -101,7 +94,7 @@ def points_in_words(points: Milli) -> str:
     return f"{points_text(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
 
 
-def _each(subject: Any, table: Table, defined: Defined) -> RuleBody:
+def _each(subject: Any, table: Table, defined: Defined, _by: ValueComparison) -> RuleBody:
     points, phrases = _points(table), _counts(subject, "each", defined)
     count, limited = _counter(phrases), compile_counting(table, phrases)
     if limited is not None:
@@ -134,7 +127,7 @@ def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBod
     return _body(lambda view: limited.award(points, view), evidence, phrases)
 
 
-def _once(subject: Any, table: Table, defined: Defined) -> RuleBody:
+def _once(subject: Any, table: Table, defined: Defined, _by: ValueComparison) -> RuleBody:
     points, phrases = _points(table), _counts(subject, "once", defined)
     count = _counter(phrases)
     return _body(
@@ -144,7 +137,7 @@ def _once(subject: Any, table: Table, defined: Defined) -> RuleBody:
     )
 
 
-def _has(subject: Any, table: Table, defined: Defined) -> RuleBody:
+def _has(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
     points, names = _points(table), _list(subject)
     if not all(isinstance(name, str) for name in names):
         raise RuleError(f"has wants names of profile fields, not {subject!r}")
@@ -153,18 +146,20 @@ def _has(subject: Any, table: Table, defined: Defined) -> RuleBody:
 
     def award(view: View) -> Milli:
         for read in reads:
-            if not is_blank(read(view)):
+            if not by.is_blank(read(view)):
                 return points
         return 0
 
     def evidence(view: View) -> str:
-        given_one = next((n for n, read in zip(names, reads, strict=True) if not is_blank(read(view))), None)
+        given_one = next(
+            (n for n, read in zip(names, reads, strict=True) if not by.is_blank(read(view))), None
+        )
         return f"no {' or '.join(names)}" if given_one is None else f"has {given_one}"
 
     return _body(award, evidence, phrases)
 
 
-def _steps(subject: Any, table: Table, defined: Defined) -> RuleBody:
+def _steps(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
     phrase = parse_phrase(subject, defined)
     if phrase.gives == "text":
         raise RuleError(f"steps wants a number, and {subject!r} is a text")
@@ -174,7 +169,7 @@ def _steps(subject: Any, table: Table, defined: Defined) -> RuleBody:
         raise RuleError("below wants a list of [limit, points]")
     steps: list[tuple[Number, Milli]] = []
     for step in below:
-        limit = number(step[0]) if isinstance(step, list) and len(step) == 2 else None
+        limit = by.number(step[0]) if isinstance(step, list) and len(step) == 2 else None
         if limit is None or (phrase.elapsed is not None and not isinstance(step[0], int)):
             raise RuleError(f"below wants [limit, points], not {step!r}")
         if steps and limit <= steps[-1][0]:
@@ -183,7 +178,7 @@ def _steps(subject: Any, table: Table, defined: Defined) -> RuleBody:
     read = phrase.read
 
     def award(view: View) -> Milli:
-        value = number(read(view))
+        value = by.number(read(view))
         if value is None:
             return never
         for limit, points in steps:
@@ -192,13 +187,13 @@ def _steps(subject: Any, table: Table, defined: Defined) -> RuleBody:
         return otherwise
 
     def evidence(view: View) -> str:
-        value = number(read(view))
+        value = by.number(read(view))
         return f"never any {phrase.text}" if value is None else _so_many(value, phrase.text)
 
     return _body(award, evidence, [phrase], [int(limit) for limit, _ in steps])
 
 
-def _choose(subject: Any, table: Table, defined: Defined) -> RuleBody:
+def _choose(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
     phrase, points_table = parse_phrase(subject, defined), table.pop("points", None)
     otherwise = milli(table.pop("otherwise", 0))
     if (
@@ -207,26 +202,26 @@ def _choose(subject: Any, table: Table, defined: Defined) -> RuleBody:
         or not 1 <= len(points_table) <= LONGEST_LIST
     ):
         raise RuleError("choose wants a phrase that names something, and points = { value = points, ... }")
-    points_of = {normalized(value): milli(points) for value, points in points_table.items()}
+    points_of = {by.normalized(value): milli(points) for value, points in points_table.items()}
     if len(points_of) != len(points_table):
-        raise RuleError("two values in points are the same but for case and space")
+        raise RuleError("two values in points are the same to a comparison")
     read = phrase.read
 
     def chosen(view: View) -> Any:
-        value = normalized(read(view))
+        value = by.normalized(read(view))
         return str(value) if isinstance(value, int) else value
 
     def award(view: View) -> Milli:
         value = chosen(view)
         if isinstance(value, list):
-            listed = (points_of[key] for item in value if (key := normalized(item)) in points_of)
+            listed = (points_of[key] for item in value if (key := by.normalized(item)) in points_of)
             return next(listed, otherwise)
         return 0 if value is None else points_of.get(value, otherwise)
 
-    return _body(award, lambda view: _is(phrase, read(view)), [phrase])
+    return _body(award, lambda view: _is(phrase, read(view), by), [phrase])
 
 
-def _value(subject: Any, table: Table, defined: Defined) -> RuleBody:
+def _value(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
     points, phrase = _points(table), parse_phrase(subject, defined)
     operators = [operator for operator in OPERATORS if operator in table]
     if len(operators) != 1:
@@ -239,32 +234,32 @@ def _value(subject: Any, table: Table, defined: Defined) -> RuleBody:
         gives = "a text" if phrase.gives == "text" else "a number"
         raise RuleError(f"{operator} asks of a {operand_type}, and {subject!r} is {gives}")
     try:
-        holds = OPERATORS[operator].parse(operand)
+        holds = OPERATORS[operator].parse(operand, by)
     except OperandError as wrong:
         raise RuleError(f"{operator} {wrong}") from None
     if phrase.gives in {"count", "number"} and operator not in {"is_set", "is_not_set"}:
         for each in operand if isinstance(operand, list) else [operand]:
-            if number(each) is None:
+            if by.number(each) is None:
                 raise RuleError(f"{operator}: {each!r} is not a number, and {subject!r} is")
     read = phrase.read
     bare = operator in {"is_set", "is_not_set"}
     expected = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
     return _body(
         lambda view: points if holds(read(view)) else 0,
-        lambda view: f"{_is(phrase, read(view))} (wanted: {expected})",
+        lambda view: f"{_is(phrase, read(view), by)} (wanted: {expected})",
         [phrase],
-        _turning_points(operand),
+        _turning_points(operand, by),
     )
 
 
-def _base(subject: Any, _table: Table, _defined: Defined) -> RuleBody:
+def _base(subject: Any, _table: Table, _defined: Defined, _by: ValueComparison) -> RuleBody:
     points = milli(subject)
     return RuleBody(lambda _: points, lambda _: "always")
 
 
 RuleKind = Literal["each", "once", "has", "steps", "choose", "value", "base"]
 
-RULE_KINDS: dict[RuleKind, Callable[[Any, Table, Defined], RuleBody]] = {
+RULE_KINDS: dict[RuleKind, Callable[[Any, Table, Defined, ValueComparison], RuleBody]] = {
     "each": _each,
     "once": _once,
     "has": _has,
@@ -321,19 +316,19 @@ def _counter(phrases: list[Phrase]) -> Callable[[View], int]:
     return lambda view: sum([read(view) for read in reads])
 
 
-def _turning_points(operand: Any) -> list[int]:
+def _turning_points(operand: Any, by: ValueComparison) -> list[int]:
     """The whole numbers at which a comparison with the operand may change its result."""
     points = []
     for each in operand if isinstance(operand, list) else [operand]:
-        limit = number(each) if is_scalar(each) else None
+        limit = by.number(each) if is_scalar(each) else None
         if limit is not None:
-            points += [int(limit // 1), int(limit // 1) + 1]
+            points += [math.floor(limit), math.floor(limit) + 1]
     return points
 
 
-def _is(phrase: Phrase, value: Any) -> str:
+def _is(phrase: Phrase, value: Any, by: ValueComparison) -> str:
     name = phrase.text.removeprefix("profile.").replace("_", " ")
-    return f"no {name}" if is_blank(value) else f"{name} is {_listed(value)}"
+    return f"no {name}" if by.is_blank(value) else f"{name} is {_listed(value)}"
 
 
 def _so_many(value: Number, text: str) -> str:

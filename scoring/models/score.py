@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from scoring.features.calendar import DAY, Calendar
 from scoring.features.features import Features, Session
-from scoring.features.operators import is_blank
 from scoring.features.signals import INTERACTION
 from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
 from scoring.models.plan import Axis, Mean, Model, Need, RuleGroup, VectorEntry, decayed, whole_points
@@ -244,7 +243,7 @@ def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> d
         bands[scale] = None
         for threshold, band in thresholds:
             if reached >= threshold and (
-                band not in model.needs or any(_met(need, view, reached) for need in model.needs[band])
+                band not in model.needs or any(_met(model, need, view, reached) for need in model.needs[band])
             ):
                 bands[scale] = band
                 break
@@ -262,8 +261,10 @@ def _on_axis(axis: Axis, vector: Sequence[Micro], *, rounds: bool) -> str | None
     return next((band for threshold, band in axis.thresholds if reached >= threshold), None)
 
 
-def _met(need: Need, view: View, reached: Micro) -> bool:
-    if reached < need.minimum or any(is_blank(profile_value(view, name)) for name in need.fields):
+def _met(model: Model, need: Need, view: View, reached: Micro) -> bool:
+    if reached < need.minimum or any(
+        model.comparison.is_blank(profile_value(view, name)) for name in need.fields
+    ):
         return False
     return all(done_within(view, action, need.within) for action in need.actions)
 

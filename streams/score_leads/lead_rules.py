@@ -20,7 +20,7 @@ class Rules:
         self.zone = settings.zone
         self.idle_ms = settings.idle_ms
         self.lifecycle = compiled_lifecycle(settings.lifecycle)
-        self.models = {name: compiled(a.text) for name, a in active.items()}
+        self.models = {name: compiled(a.text, a.folding) for name, a in active.items()}
         self.versions = {name: a.version for name, a in active.items()}
         self.reading_sessions = [name for name, model in self.models.items() if model.reads_sessions]
 

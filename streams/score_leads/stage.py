@@ -46,8 +46,8 @@ class ScoreLeads:
     def decode(self, record: Record) -> Activity:
         activity = decode_activity(record.value or b"")
         match activity:
-            case ModelChanged(model=model, text=text):
-                check_model(model, text)
+            case ModelChanged(model=model, text=text, folding=folding):
+                check_model(model, text, folding)
             case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle):
                 check_settings(time_zone, lifecycle)
         return activity
@@ -162,8 +162,9 @@ def _publish(
     shared: ActivityShared, message: ModelChanged | ModelRemoved | SettingsChanged, what: str
 ) -> SweepState | None:
     match message:
-        case ModelChanged(tenant=tenant, model=model, version=version, text=text):
-            return shared.publish_model(tenant, model, ModelVersion(version, text), what)
+        case ModelChanged(tenant=tenant, model=model):
+            active = ModelVersion(message.version, message.text, message.folding)
+            return shared.publish_model(tenant, model, active, what)
         case ModelRemoved(tenant=tenant, model=model, version=version):
             return shared.publish_model(tenant, model, ModelVersion(version, RETIRED), what)
         case SettingsChanged(tenant=tenant):

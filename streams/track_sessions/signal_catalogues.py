@@ -19,8 +19,8 @@ class SourceShared(PublishedState):
     def catalogue(self, tenant: str) -> SignalCatalogue:
         catalogue = self._catalogues.get(tenant)
         if catalogue is None:
-            models = self.published.models_of(tenant)
-            catalogue = _catalogue(tuple(active.text for active in models.values()))
+            active = sorted(self.published.models_of(tenant).values(), key=lambda each: each.folding)
+            catalogue = _catalogue(tuple((each.text, each.folding) for each in active))
             self._catalogues[tenant] = catalogue
         return catalogue
 
@@ -29,5 +29,6 @@ class SourceShared(PublishedState):
 
 
 @lru_cache(maxsize=64)
-def _catalogue(texts: tuple[str, ...]) -> SignalCatalogue:
-    return SignalCatalogue.of([compiled(text) for text in texts])
+def _catalogue(texts: tuple[tuple[str, int], ...]) -> SignalCatalogue:
+    """Of several models with the same signal, one with the newest folding decides."""
+    return SignalCatalogue.of([compiled(*each) for each in texts])

@@ -65,8 +65,8 @@ class TrackSessions:
         value = record.value or b""
         source = decode_source(value)
         match source:
-            case ModelPublished(model=model, text=text):
-                check_model(model, text)
+            case ModelPublished(model=model, text=text, folding=folding):
+                check_model(model, text, folding)
             case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle):
                 check_settings(time_zone, lifecycle)
             case Event() if record.appended_at is not None:
@@ -92,7 +92,7 @@ class TrackSessions:
         """Signals and settings are active from here on; what was counted stays counted, so there is no sweep."""
         match message[1]:
             case ModelPublished() as m:
-                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, m.text))
+                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, m.text, m.folding))
             case ModelRetired() as m:
                 shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED))
             case SettingsPublished() as s:

@@ -17,6 +17,7 @@ from authoring.schedule import publish_scheduled
 from gateway.answers import status_of
 from gateway.ports import Unavailable
 from schemas.control import ModelPublished, ModelRetired
+from scoring.features.comparison import NEWEST
 from scoring.models.active import RETIRED, ActiveModels, ModelVersion, TenantSettings
 from scoring.models.model import built_in_models
 
@@ -59,6 +60,7 @@ async def test_the_first_publication_of_a_tenant_begins_with_the_text_of_everybo
         by="ada",
         note="why",
         change="rule_created 5",
+        folding=NEWEST.folding,
     )
 
 

@@ -89,10 +89,12 @@ class Pipeline:
         self.latest = max(self.latest, millis(event.recorded_at))
         self.append(Outgoing(EVENTS, key_of(event), encode_source(event)))
 
-    def publish(self, name, version, text, at, *, partitions=range(PARTITIONS), fire=False, tenant="*"):
+    def publish(
+        self, name, version, text, at, *, partitions=range(PARTITIONS), fire=False, tenant="*", folding=1
+    ):
         """Without a text the model is retired."""
         what = {"tenant": tenant, "recorded_at": moment(at), "model": name, "version": version}
-        said = ModelPublished(**what, text=text, fire=fire) if text else ModelRetired(**what)
+        said = ModelPublished(**what, text=text, fire=fire, folding=folding) if text else ModelRetired(**what)
         self.say_everywhere(said, partitions)
 
     def publish_settings(self, tenant, version, at, *, partitions=range(PARTITIONS), **settings):

@@ -43,9 +43,9 @@ class Time:
 class Publish:
     """A model comes into force; without a text it is retired."""
 
-    def __init__(self, name, text, version, when, *, tenant=EVERY_TENANT, fire=False):
+    def __init__(self, name, text, version, when, *, tenant=EVERY_TENANT, fire=False, folding=1):
         self.name, self.text, self.version, self.when = name, text, version, when
-        self.tenant, self.fire = tenant, fire
+        self.tenant, self.fire, self.folding = tenant, fire, folding
 
 
 class Settings:
@@ -77,6 +77,7 @@ class Story:
                         NOON + happening.when,
                         fire=happening.fire,
                         tenant=happening.tenant,
+                        folding=happening.folding,
                     )
                 case Settings():
                     self.pipeline.publish_settings(

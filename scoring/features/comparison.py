@@ -1,0 +1,86 @@
+"""How rules and signals compare values, in each version of the folding.
+
+A published text keeps the version that it was published with: scores of recorded events never change because a newer
+Leadstream compares better. What is published from now on gets NEWEST.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from scoring.features import texts
+
+Number = int | Decimal
+
+
+class ValueComparison(NamedTuple):
+    folding: int
+    """The version, as publications record it."""
+    fold: Callable[[str], str]
+    """The form of a text that `equals`, `contains`, `choose` and so on compare."""
+    number_of: Callable[[str], Decimal | None]
+    is_longer: Callable[[str, int], bool]
+    searched: Callable[[str], str]
+    """The form of a text in which `matches` searches."""
+    pattern: Callable[[str], str]
+    """The regular expression that searches there."""
+
+    def number(self, value: Any) -> Number | None:
+        """The value as an exact number, if it is one or spells one; 0.1 is a tenth."""
+        if isinstance(value, str):
+            return self.number_of(value)
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            return None
+        if isinstance(value, float):
+            return Decimal(repr(value)) if math.isfinite(value) else None
+        return value if isinstance(value, int) or has_bounded_digits(value) else None
+
+    def normalized(self, value: Any) -> Any:
+        """The value in the form that is compared: a text folded, true and false as words."""
+        if isinstance(value, str):
+            return self.fold(value)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return value
+
+    def is_blank(self, value: Any) -> bool:
+        """None, an empty list or a text without anything to compare."""
+        return value is None or value == [] or (isinstance(value, str) and not self.fold(value))
+
+
+def has_bounded_digits(value: Decimal) -> bool:
+    """Is it finite, with at most DIGITS digits on each side of its point? `1e999999999` would fill all memory."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -texts.DIGITS and value.adjusted() < texts.DIGITS
+
+
+_PLAIN_NUMBER = re.compile(rf"[+-]?\d{{1,{texts.DIGITS}}}(\.\d{{1,{texts.DIGITS}}})?", re.ASCII)
+
+
+def _plain_number(text: str) -> Decimal | None:
+    stripped = text.strip()
+    return Decimal(stripped) if _PLAIN_NUMBER.fullmatch(stripped) else None
+
+
+PLAIN = ValueComparison(
+    folding=1,
+    fold=lambda text: text.strip().casefold(),
+    number_of=_plain_number,
+    is_longer=lambda text, limit: len(text) > limit,
+    searched=lambda text: text,
+    pattern=lambda pattern: pattern,
+)
+"""Capital letters and outer spaces make no difference. Publications that record no version compare so."""
+
+NEWEST = ValueComparison(
+    folding=2,
+    fold=texts.fold,
+    number_of=texts.number_of,
+    is_longer=texts.is_longer,
+    searched=texts.unify,
+    pattern=texts.fold_pattern,
+)
+
+COMPARISONS = {each.folding: each for each in (PLAIN, NEWEST)}

@@ -191,6 +191,7 @@ class AppliedEvent(NamedTuple):
     scores: Json
     position: BigInt
     partition: int
+    key: str
 
 
 class DeadLetterRow(NamedTuple):

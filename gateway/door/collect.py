@@ -23,7 +23,7 @@ from gateway.door.body import Batch, read_body, sent_at_of, split
 from gateway.door.pace import Steps, paced
 from gateway.door.resolving import resolved
 from gateway.door.services import DoorServices, door_of
-from gateway.ports import EventKey, EventOutcome, Ports, Unavailable
+from gateway.ports import EventKey, EventOutcome, Ports, Unavailable, event_key, event_location
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import (
@@ -122,7 +122,7 @@ async def _take(request: Request, door: DoorServices) -> Json:
         metrics.REFUSED.labels("event").inc(refused)
     status = 200 if not refused else 207 if admitted else 422
     if wait > 0 and admitted:
-        seen = await door.applied([EventKey(event.tenant, event.event_id) for event in admitted], wait)
+        seen = await door.applied([event_key(event) for event in admitted], wait)
         all_seen = _add_outcomes(answers, admitted, seen, caller)
         status = status if all_seen or refused else 202
     return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
@@ -208,9 +208,9 @@ def _add_outcomes(
     """Adds what became of each event; scores only for callers that may read. False if one is missing."""
     accepted = (answer for answer in answers if answer["status"] == "accepted")
     for answer, event in zip(accepted, admitted, strict=True):
-        outcome = seen.get(EventKey(event.tenant, event.event_id))
+        outcome = seen.get(event_key(event))
         if outcome is None:
-            answer["location"] = f"/api/events/{event.event_id}"
+            answer["location"] = event_location(event_key(event))
             continue
         answer["outcome"] = outcome.outcome
         if READ in caller.scopes:

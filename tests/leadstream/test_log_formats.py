@@ -223,6 +223,14 @@ def test_cloudfront_s_example_is_read():
         ("203.0.113.7 - CORP\\\\John Smith jr.", "203.0.113.7"),
         ("203.0.113.7 - a [b] c", "203.0.113.7"),
         ("203.0.113.7, 10.0.0.2 - John Smith", "203.0.113.7"),
+        ('"203.0.113.7, 10.0.0.2" 10.0.0.9 - -', "203.0.113.7"),
+        ("Nov 20 10:00:00 web nginx: 203.0.113.7 - -", "203.0.113.7"),
+        ("<190>Nov 20 10:00:00 web nginx[7]: 203.0.113.7, 10.0.0.2 - -", "203.0.113.7"),
+        ("2026-11-20T10:00:00.1Z stdout F 203.0.113.7 - -", "203.0.113.7"),
+        ("<190>Nov 20 10:00:00 10.0.0.9 nginx: 203.0.113.7 - -", "203.0.113.7"),
+        ("Nov 20 10:00:00 web nginx: client.isp.example - -", "client.isp.example"),
+        ("web-1  | 203.0.113.7 - -", "203.0.113.7"),
+        ("client.isp.example - 10.0.0.5", "client.isp.example"),
     ],
 )
 def test_the_visitor_is_the_first_address(before: str, address: str):
@@ -266,6 +274,8 @@ def test_a_host_in_the_line_makes_the_page_s_address_whole(before: str, address:
         (' 0.005 0.004 "198.51.100.9"', "198.51.100.9"),
         (' rt=0.005 uct="0.000" uht="0.004" urt="0.004"', "203.0.113.7"),
         (" 1204 8321", "203.0.113.7"),
+        (' "198.51.100.30:8080"', "203.0.113.7"),
+        (' "shop" "198.51.100.30"', "203.0.113.7"),
         (' 17 "my-router@docker" "http://10.0.0.1:80" 3ms', "203.0.113.7"),
         (' "unclosed', "203.0.113.7"),
     ],
@@ -276,7 +286,14 @@ def test_what_is_behind_the_user_agent_names_the_visitor_or_is_skipped(more: str
     assert shown(view)[::2] == (address, "/a", FIREFOX)
 
 
-@pytest.mark.parametrize("more", ["", " 0.004", " 1204 8321"])
+def test_fields_between_the_size_and_the_referrer_are_skipped():
+    text = f'203.0.113.7 - - [20/Nov/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512 0.012 - "-" "{FIREFOX}"'
+    for each in (text, text.replace(" ", "\t"), text.replace(" 200 ", ' "200" ')):
+        [view] = views(each.replace(FIREFOX.replace(" ", "\t"), FIREFOX).replace("\t+0000", " +0000"))
+        assert shown(view)[::2] == ("203.0.113.7", "/a", FIREFOX)
+
+
+@pytest.mark.parametrize("more", ["", " 0.004", " 1204 8321", ' "www.acme.example" 0.004'])
 def test_a_common_log_has_visitors_without_user_agents(more: str):
     lines = lines_of(f'203.0.113.7 - - [20/Nov/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512{more}')
     [line] = lines
@@ -435,6 +452,32 @@ def test_caddy_prefers_the_client_that_it_trusts_and_names_the_referrer():
     assert views(caddy())[0].bot == "no user agent"
     forwarded = {"User-Agent": [FIREFOX], "X-Forwarded-For": ["198.51.100.9, 10.0.0.1"]}
     assert shown(views(caddy(headers=forwarded))[0])[0] == "198.51.100.9"
+
+
+def test_docker_wraps_lines_of_any_of_these():
+    for inner in (combined(), CADDY.replace("127.0.0.1", "203.0.113.7")):
+        wrapped = {"log": f"{inner}\n", "stream": "stdout", "time": "2026-11-20T10:00:00.1Z"}
+        assert shown(views(json.dumps(wrapped))[0])[0] == "203.0.113.7"
+
+
+def test_apache_in_json_is_read():
+    """As a format of people's own, with the names of their choice."""
+    line = {
+        "Time": "[20/Nov/2026:10:00:00 +0000]",
+        "RemoteIP": "203.0.113.7",
+        "Host": "www.acme.example",
+        "Request": "/a",
+        "Query": "?b=c",
+        "Method": "GET",
+        "Status": "200",
+        "UserAgent": FIREFOX,
+        "Referer": "-",
+    }
+    assert shown(views(json.dumps(line))[0])[::2] == (
+        "203.0.113.7",
+        "https://www.acme.example/a?b=c",
+        FIREFOX,
+    )
 
 
 # W3C

@@ -20,9 +20,17 @@ class LogFormat(NamedTuple):
     """A reader for one file."""
 
 
+def _read_docker(text: str) -> LoggedRequest | None:
+    """Docker wraps each line: https://docs.docker.com/engine/logging/drivers/json-file/."""
+    fields = decoded(text) if text.startswith("{") else None
+    line = fields.get("log") if fields else None
+    return (read_combined(line) or read_json(line)) if isinstance(line, str) else None
+
+
 FORMATS = (
     LogFormat("common or combined (Apache, nginx, lighttpd, Traefik)", lambda: read_combined),
     LogFormat("JSON lines (nginx, Caddy, Traefik, Cloudflare)", lambda: read_json),
+    LogFormat("one of these in Docker's json-file", lambda: _read_docker),
     LogFormat("W3C with a #Fields line (IIS, CloudFront)", w3c_reader),
     LogFormat("AWS load balancer (ALB, ELB)", lambda: read_load_balancer),
 )

@@ -37,6 +37,10 @@ _ADDRESS = [
     "remoteip",
     "remoteaddr",
     "remote_host",
+    "remote",
+    "client_addr",
+    "source_ip",
+    "src_ip",
     "ip",
 ]
 _FORWARDED = [
@@ -174,7 +178,7 @@ def _text(fields: Fields, keys: list[str]) -> str | None:
 def _moment(fields: Fields) -> datetime | None:
     for key in _TIME:
         value = fields.get(key)
-        if isinstance(value, str) and (at := moment_of(value)) is not None:
+        if isinstance(value, str) and (at := moment_of(value.strip("[]"))) is not None:
             return at
         if isinstance(value, int | float) and not isinstance(value, bool):
             return None if value > _LATEST else epoch_moment(float(value))

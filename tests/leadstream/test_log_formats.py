@@ -170,6 +170,12 @@ def test_examples_of_the_documentation_are_read(text: str, expected: tuple[str |
     assert shown(view) == expected
 
 
+@pytest.mark.parametrize("client", ["[2001:db8::7]:2817", "2001:db8::7:2817"])
+def test_a_load_balancer_puts_a_port_behind_every_address(client: str):
+    [view] = views(ALB.replace("192.168.131.39:2817", client))
+    assert shown(view)[0] == "2001:db8::7"
+
+
 def test_a_connection_without_http_is_no_visit():
     [line] = lines_of(ELB_TCP)
     assert line.reason == "not GET"
@@ -215,6 +221,7 @@ def test_cloudfront_s_example_is_read():
         ("[2001:db8::7] - -", "2001:db8::7"),
         ("[2001:db8::7]:52311 - -", "2001:db8::7"),
         ("fe80::7%eth0 - -", "fe80::7"),
+        ("[fe80::7%eth0]:52311 - -", "fe80::7"),
         ("2001:db8::7, 10.0.0.2 - -", "2001:db8::7"),
         ("2001:db8::7 10.0.0.2 - -", "2001:db8::7"),
         ("client.isp.example - -", "client.isp.example"),

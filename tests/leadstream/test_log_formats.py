@@ -237,6 +237,8 @@ def test_cloudfront_s_example_is_read():
         ("<190>Nov 20 10:00:00 10.0.0.9 nginx: 203.0.113.7 - -", "203.0.113.7"),
         ("Nov 20 10:00:00 web nginx: client.isp.example - -", "client.isp.example"),
         ("web-1  | 203.0.113.7 - -", "203.0.113.7"),
+        ("- - -", "-"),
+        ("unix: - -", "unix:"),
         ("client.isp.example - 10.0.0.5", "client.isp.example"),
     ],
 )

@@ -34,7 +34,7 @@ def client_address(*lists: str | None) -> str:
     addresses = [entry for entry in entries if is_address(entry)]
     for candidates in ([entry for entry in addresses if is_public(entry)], addresses, entries):
         for entry in candidates:
-            if entry not in {"", "-", "unknown"}:
+            if entry not in {"", "-", "unknown", "unix"}:
                 return entry
     return ""
 

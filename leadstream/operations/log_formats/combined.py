@@ -62,7 +62,8 @@ def read_combined(text: str) -> LoggedRequest | None:
     method, target = request_line(request[1])
     return LoggedRequest(
         at=at,
-        address=client_address(_forwarded(text, client.end()) if client else None, head.addresses),
+        address=client_address(_forwarded(text, client.end()) if client else None, head.addresses)
+        or head.addresses,
         method=method,
         target=target,
         status=status_of(request[2]),

@@ -1,4 +1,4 @@
-r"""Apache's and nginx's common and combined format, and what is put before and behind it.
+"""Apache's and nginx's common and combined format, and what is put before and behind it.
 
     [vhost[:port]] address[, proxy ...] ident user [time] "request" status bytes [more] ["referrer" "agent" [more]]
 

@@ -8,12 +8,16 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 from authoring.active_models import Published, Shards, built_in_rules, built_in_shards
 from gateway.access import Access, Rate
 from gateway.answers import RequestProblem
 from gateway.door.resolving import IDENTIFY_BY, Resolve
+from schemas.decode import key_of
+from schemas.envelope import Event
 from schemas.record import Outgoing
+from schemas.topics import lead_key, visitor_key
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.experiment_text import built_in as shipped_experiments
 
@@ -28,8 +32,25 @@ class Unavailable(RequestProblem):
 
 
 class EventKey(NamedTuple):
+    """An event among all others: its id is unique within the key of its record, the visitor's or the lead's."""
+
     tenant: str
+    key: str
     event_id: str
+
+
+def event_key(event: Event) -> EventKey:
+    return EventKey(event.tenant, key_of(event), event.event_id)
+
+
+def event_location(event: EventKey) -> str:
+    """The address of an event's outcome."""
+    path = f"/api/events/{quote(event.event_id, safe='')}"
+    for kind, name in ((visitor_key, "visitor_id"), (lead_key, "lead_id")):
+        prefix = kind(event.tenant, "")
+        if event.key.startswith(prefix):
+            return f"{path}?{urlencode({name: event.key.removeprefix(prefix)})}"
+    return path
 
 
 class EventOutcome(NamedTuple):

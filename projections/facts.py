@@ -341,6 +341,7 @@ def _applied_event(statement: EventApplied, lead_key: int, record: Record) -> li
             as_json(statement.scores),
             record.position,
             record.partition,
+            storable(statement.key),
         )
     ]
 

@@ -193,6 +193,7 @@ class AppliedEvent(NamedTuple):
     scores: Json
     position: BigInt
     partition: int
+    key: str
 
 
 class DeadLetterRow(NamedTuple):

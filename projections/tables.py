@@ -240,7 +240,7 @@ applied_events = _table(
     "applied_events",
     AppliedEvent,
     Index("applied_events_place", "partition", "position"),
-    key=("event_key", "lead_key"),
+    key=("event_key", "lead_key", "key"),
     newest_by=("position",),
     comment="what became of the events that a caller waits for; only the latest are kept",
 )

@@ -91,6 +91,8 @@ class EventNoted(Activity, tag="noted", frozen=True):
     event_id: str
     outcome: str
     """duplicate or bot: the event changes nothing; applied: the caller asked to wait only."""
+    key: str = ""
+    """The key of the event's record; empty in records of earlier versions."""
 
 
 class RedirectChanged(Activity, tag="redirect", frozen=True):

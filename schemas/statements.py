@@ -105,6 +105,8 @@ class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):
     event_id: str
     outcome: str
     scores: dict[str, float]
+    key: str = ""
+    """The key of the event's record, within which event ids are unique; empty in statements of earlier versions."""
 
 
 class ModelScore(Struct, kw_only=True, omit_defaults=True, frozen=True):

@@ -20,7 +20,7 @@ from gateway.answers import Json, RequestProblem, answer_to
 from gateway.documented import examples, takes
 from gateway.door.admission import Facts, admit, read
 from gateway.door.body import read_body
-from gateway.door.collect import CORS, PREFLIGHT
+from gateway.door.cors import cors_headers, preflight
 from gateway.door.services import door_of
 from gateway.ports import Ports
 from schemas.decode import Refusal, encode_source, key_of
@@ -178,7 +178,7 @@ async def _record_conversion(request: Request) -> Response:
     openapi_extra=_documented("variant", ["session_id"]),
 )
 async def variant(request: Request, test_name: str) -> Response:
-    return await _readable_elsewhere(_assign_variant(request, test_name))
+    return await _readable_elsewhere(request, _assign_variant(request, test_name))
 
 
 @router.post(
@@ -187,24 +187,20 @@ async def variant(request: Request, test_name: str) -> Response:
     openapi_extra=_documented("conversion", ["session_id", "test_name", "conversion_type"]),
 )
 async def conversion(request: Request) -> Response:
-    return await _readable_elsewhere(_record_conversion(request))
-
-
-async def preflight() -> Response:
-    return Response(status_code=204, headers=PREFLIGHT)
+    return await _readable_elsewhere(request, _record_conversion(request))
 
 
 for path in ("/variant/{test_name}", "/conversion"):
     router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
-async def _readable_elsewhere(answer: Awaitable[Response]) -> Response:
+async def _readable_elsewhere(request: Request, answer: Awaitable[Response]) -> Response:
     """As a page of another site may read it."""
     try:
         response = await answer
     except RequestProblem as problem:
-        return answer_to(problem, CORS)
-    response.headers.update(CORS)
+        return answer_to(problem, cors_headers(request))
+    response.headers.update(cors_headers(request))
     return response
 
 

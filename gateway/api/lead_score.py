@@ -110,9 +110,9 @@ async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
 
 async def _updated(services: ApiServices, tenant: str, lead_id: str) -> bool:
     """Whether the lead is stored as of now: appends a record that only needs an outcome, and waits for it."""
-    update = EventKey(tenant, f"update-{uuid.uuid4()}")
-    noted = EventNoted(tenant, lead_id, millis(services.ports.now()), update.event_id, "applied")
-    await services.ports.append([Outgoing(LEAD_ACTIVITY, lead_key(tenant, lead_id), encode_activity(noted))])
+    update = EventKey(tenant, lead_key(tenant, lead_id), f"update-{uuid.uuid4()}")
+    noted = EventNoted(tenant, lead_id, millis(services.ports.now()), update.event_id, "applied", update.key)
+    await services.ports.append([Outgoing(LEAD_ACTIVITY, update.key, encode_activity(noted))])
     return update in await services.applied([update], UPDATE_SECONDS)
 
 

@@ -19,13 +19,14 @@ from gateway.api import statements
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answers, examples
 from gateway.door.addresses import searched_addresses
-from gateway.ports import EventKey, EventOutcome
+from gateway.ports import EventKey, EventOutcome, event_location
 from gateway.store import Ask, ReadStore, Row
 from gateway.subject import subject_of
 from gateway.wait import Look
 from projections import queries
 from schemas.envelope import Moment
 from schemas.moment import millis, moment
+from schemas.topics import visitor_key
 from scoring.features.identity import key_of_identity
 from scoring.models.model import ONE_POINT, Model, Subject, conclude, explain, rounded
 
@@ -161,14 +162,37 @@ async def lead(
     return Json(content, headers={"ETag": tag} if tag else None)
 
 
-@router.get("/api/events/{event_id}", summary="What became of an event that was sent with ?wait=")
-async def event(request: Request, event_id: str) -> Response:
+@router.get(
+    "/api/events/{event_id:path}",
+    summary="What became of an event that was sent with ?wait=",
+    description="Event ids are unique within a visitor or lead: `visitor_id` or `lead_id` chooses one of several.",
+    responses={
+        404: {"description": "It is not applied yet, or it was sent without `?wait=`."},
+        409: {
+            "description": "Several visitors or leads have an event with this id: `choices` has their addresses."
+        },
+    },
+)
+async def event(
+    request: Request,
+    event_id: str,
+    visitor_id: Annotated[str | None, Query(max_length=128, pattern=NO_NUL)] = None,
+    lead_id: Annotated[str | None, Query(max_length=128, pattern=NO_NUL)] = None,
+) -> Response:
     tenant = tenant_of(request)
-    outcomes = await outcomes_from(services_of(request).store)([EventKey(tenant, event_id)])
+    key = None if visitor_id is None else visitor_key(tenant, visitor_id)
+    rows = await services_of(request).store.rows(
+        statements.applied_under(tenant, event_id, key=key, lead_id=lead_id)
+    )
+    outcomes = _outcomes(rows)
     if not outcomes:
         raise RequestProblem(
             404, "not applied yet, or it was sent without ?wait=", field="event_id", retry_after_s=1
         )
+    if len(outcomes) > 1:
+        reason = "several visitors or leads have an event with this id: add visitor_id or lead_id"
+        choices = [event_location(each) for each in outcomes]
+        return Json({"error": {"field": "event_id", "reason": reason}, "choices": choices}, 409)
     (outcome,) = outcomes.values()
     return Json({"event_id": event_id, **outcome._asdict()})
 
@@ -177,15 +201,19 @@ def outcomes_from(store: ReadStore) -> Look:
     """Looks up what became of events that a caller waits for."""
 
     async def look(events: Sequence[EventKey]) -> Mapping[EventKey, EventOutcome]:
-        rows = await store.rows(statements.applied(events))
-        return {
-            EventKey(row["tenant"], row["event_id"]): EventOutcome(
-                row["outcome"], row["lead_id"], row["scores"]
-            )
-            for row in rows
-        }
+        return _outcomes(await store.rows(statements.applied(events)))
 
     return look
+
+
+def _outcomes(rows: Sequence[Row]) -> dict[EventKey, EventOutcome]:
+    """The last outcome of each event."""
+    return {
+        EventKey(row["tenant"], row["key"], row["event_id"]): EventOutcome(
+            row["outcome"], row["lead_id"], row["scores"]
+        )
+        for row in rows
+    }
 
 
 # Questions

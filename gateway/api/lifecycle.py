@@ -20,7 +20,7 @@ from gateway.api.leads import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answers, examples, fields, takes
 from gateway.door.body import read_body
-from gateway.ports import EventKey
+from gateway.ports import event_key, event_location
 from gateway.store import Ask, Row
 from projections import queries
 from projections.lifecycle import ENGAGEMENT, stage_spans
@@ -90,7 +90,7 @@ async def transition(request: Request, lead_id: str) -> Response:
         raise RequestProblem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
     event = _event(tenant, lead_id, move, services.ports.now())
     await services.ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
-    key = EventKey(tenant, event.event_id)
+    key = event_key(event)
     outcome = (await services.applied([key], APPLY_SECONDS)).get(key)
     receipt = {"event_id": event.event_id, "applied": outcome is not None}
     if READ not in caller.scopes:  # a token that may only write sees no more
@@ -98,7 +98,7 @@ async def transition(request: Request, lead_id: str) -> Response:
     try:
         current = _current(*await _spans(services, tenant, lead_id if outcome is None else outcome.lead_id))
     except RequestProblem:  # the log has the move, whatever cannot be looked up now
-        return Json({**receipt, "location": f"/api/events/{event.event_id}"}, 202)
+        return Json({**receipt, "location": event_location(key)}, 202)
     return Json(receipt | current, 202 if outcome is None else 200)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from gateway.ports import EventKey
@@ -16,8 +16,11 @@ from projections.tables import (
     lead_row_key,
     lead_scores,
 )
-from schemas.topics import visitor_key
+from schemas.topics import lead_key, visitor_key
 from scoring.features.identity import MOST_SEGMENTS, identity_id
+
+MOST_CHOICES = 100
+"""Events of one id that are listed."""
 
 
 def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
@@ -52,13 +55,27 @@ def _among(column: ColumnElement[Any], values: Sequence[int] | Sequence[str]) ->
 
 
 def applied(events: Sequence[EventKey]) -> Select[Any]:
-    """What became of several events."""
-    keys = [event_row_key(event.tenant, event.event_id) for event in events]
+    """What became of several events. The keys and ids are those of the events, in any combination."""
+    row_keys = sorted({event_row_key(event.tenant, event.event_id) for event in events})
     return (
         select(applied_events)
-        .where(_among(applied_events.c.event_key, keys))
+        .where(
+            _among(applied_events.c.event_key, row_keys),
+            _among(applied_events.c.key, sorted({event.key for event in events})),
+        )
         .order_by(applied_events.c.at, applied_events.c.lead_id)
     )
+
+
+def applied_under(tenant: str, event_id: str, *, key: str | None, lead_id: str | None) -> Select[Any]:
+    """What became of the events with this id: of one visitor (`key`), of a lead, or of everybody."""
+    table = applied_events.c
+    mine = select(applied_events).where(table.event_key == event_row_key(tenant, event_id))
+    if key is not None:
+        mine = mine.where(table.key == key)
+    if lead_id is not None:
+        mine = mine.where(or_(table.key == lead_key(tenant, lead_id), table.lead_id == lead_id))
+    return mine.order_by(table.at, table.lead_id).limit(MOST_CHOICES)
 
 
 def lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:

@@ -20,10 +20,11 @@ from gateway.answers import Json, RequestProblem, answer_to
 from gateway.documented import examples
 from gateway.door.admission import Facts, admit, hint, read
 from gateway.door.body import Batch, read_body, sent_at_of, split
+from gateway.door.cors import cors_headers, preflight
 from gateway.door.pace import Steps, paced
 from gateway.door.resolving import resolved
 from gateway.door.services import DoorServices, door_of
-from gateway.ports import EventKey, EventOutcome, Ports, Unavailable
+from gateway.ports import EventKey, EventOutcome, Ports, Unavailable, event_key, event_location
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import (
@@ -41,17 +42,6 @@ from schemas.topics import EVENTS
 LONGEST_WAIT = 10.0
 BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
 """Decisions of staff about leads: a visitor's browser may not send them."""
-CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Vary": "Origin",
-}
-PREFLIGHT = {
-    **CORS,
-    "Access-Control-Allow-Methods": "POST, OPTIONS",
-    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-write-key, x-sent-at, x-tenant",
-    "Access-Control-Max-Age": "86400",
-}
 EXAMPLES = examples("collect")
 DOCUMENTED: dict[str, Any] = {
     "requestBody": {
@@ -94,14 +84,12 @@ async def take_events(request: Request) -> Response:
         answer = await _take(request, door_of(request))
     except RequestProblem as refusal:
         metrics.REFUSED.labels(_class_of(refusal)).inc()
-        return answer_to(refusal, CORS)
-    answer.headers.update(CORS)
+        return answer_to(refusal, cors_headers(request))
+    answer.headers.update(cors_headers(request))
     return answer
 
 
-@router.options("/v1/events", include_in_schema=False)
-async def preflight() -> Response:
-    return Response(status_code=204, headers=PREFLIGHT)
+router.add_api_route("/v1/events", preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 async def _take(request: Request, door: DoorServices) -> Json:
@@ -122,7 +110,7 @@ async def _take(request: Request, door: DoorServices) -> Json:
         metrics.REFUSED.labels("event").inc(refused)
     status = 200 if not refused else 207 if admitted else 422
     if wait > 0 and admitted:
-        seen = await door.applied([EventKey(event.tenant, event.event_id) for event in admitted], wait)
+        seen = await door.applied([event_key(event) for event in admitted], wait)
         all_seen = _add_outcomes(answers, admitted, seen, caller)
         status = status if all_seen or refused else 202
     return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
@@ -210,9 +198,9 @@ def _add_outcomes(
     """Adds what became of each event; scores only for callers that may read. False if one is missing."""
     accepted = (answer for answer in answers if answer["status"] == "accepted")
     for answer, event in zip(accepted, admitted, strict=True):
-        outcome = seen.get(EventKey(event.tenant, event.event_id))
+        outcome = seen.get(event_key(event))
         if outcome is None:
-            answer["location"] = f"/api/events/{event.event_id}"
+            answer["location"] = event_location(event_key(event))
             continue
         answer["outcome"] = outcome.outcome
         if READ in caller.scopes:

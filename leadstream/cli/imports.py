@@ -30,16 +30,21 @@ def import_access_log(
     file: Annotated[str, typer.Argument(help="The log file. .gz is unpacked; - reads standard input.")],
     tenant: Tenant = DEFAULT_TENANT,
     site: Annotated[
-        str, typer.Option(help="Address put before each path, e.g. https://www.shop.example")
+        str,
+        typer.Option(
+            help="Address put before each path, e.g. https://www.shop.example. Default: the host that the log names."
+        ),
     ] = "",
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Import page views from an access log in combined format.
+    """Import page views from a web server's access log.
 
-    Bots are flagged. Assets and failed requests are skipped and counted. A
-    second import of the same file counts nothing twice. It works with or
-    without a running server.
+    The format is recognised: common and combined (Apache, nginx), JSON lines
+    (nginx, Caddy, Traefik), W3C (IIS, CloudFront), AWS load balancers. Bots
+    are flagged. Assets and failed requests are skipped and counted. A second
+    import of the same file counts nothing twice. It works with or without a
+    running server.
     """
     from leadstream.operations.imports import import_access_log as import_lines
     from leadstream.wiring import utc_now
@@ -142,6 +147,11 @@ def _print_import(
             **{f"  {name}": times for name, times in counts.bots.most_common(5)},
             "Skipped": counts.skipped.total(),
             **{f"  {reason}": times for reason, times in counts.skipped.most_common()},
+            **(
+                {"In a log without user agents (crawlers count)": counts.without_agent}
+                if counts.without_agent
+                else {}
+            ),
             "New leads": new_leads,
             **{f"{model} {band}": leads for band, leads in scores.items() if counts.taken},
         },

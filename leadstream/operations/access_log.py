@@ -1,28 +1,23 @@
-"""A web server's access log (combined format) read as page views.
+"""A web server's access log read as page views. `log_formats` reads the lines.
 
 Pure: lines in, events and reasons out. The same line gives the same event id, so that a log which is
 imported twice counts once. Identical lines are numbered, so that each has its own id. The order of the
 file is kept: it is the order in which the server recorded. The door decides whether a user agent is a
-crawler's. A request without a user agent is marked as a bot's here.
+crawler's. A request without a user agent is marked as a bot's here, if the log records user agents.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from leadstream.operations.log_formats.formats import LogReader
+from leadstream.operations.log_formats.logged_request import LoggedRequest
+from leadstream.operations.log_formats.w3c import Directive
 from schemas.envelope import Context, Event
 from schemas.events import PageViewed
-
-_LINE = re.compile(
-    r"(?P<ip>\S+) \S+ \S+ \[(?P<at>[^\]]{20,32})\] "
-    r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?:\d+|-) '
-    r'"(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
-)
-_TIME = re.compile(r"(\d{2})/([A-Z][a-z]{2})/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _ASSET_ENDINGS = """
     css js mjs map json wasm webmanifest
@@ -40,7 +35,8 @@ FAILED = "error answer"
 REDIRECTED = "redirect"
 ASSET = "asset"
 TOO_LONG = "address too long"
-REASONS = (ASSET, NOT_A_VISIT, REDIRECTED, FAILED, TOO_LONG, MALFORMED)
+PIECE = "piece of a download"
+REASONS = (ASSET, NOT_A_VISIT, REDIRECTED, FAILED, PIECE, TOO_LONG, MALFORMED)
 """Why a line is no page view."""
 
 NO_AGENT = "no user agent"
@@ -50,6 +46,14 @@ _LONGEST_URL = 2048
 _LONGEST_AGENT = 1024
 _LONGEST_IP = 64
 _IDENTICAL_WITHIN = timedelta(days=2)
+_DOWNLOAD_WITHIN = timedelta(minutes=30)
+"""Between two pieces of one download."""
+_MOST_DOWNLOADS = 50_000
+_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
+)
+_PORTS = {"http": "80", "https": "443"}
 
 
 class LogLine(NamedTuple):
@@ -58,63 +62,88 @@ class LogLine(NamedTuple):
     number: int
     event: Event | None
     reason: str | None = None
+    records_agent: bool = True
+    """False: the log does not record user agents, so no crawler can be recognised."""
 
 
 def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> Iterator[LogLine]:
-    """Each line that is not blank. `site` (https://www.shop.example) is put before the paths."""
-    repetitions = _Repetitions()
+    """Each line that is a request or malformed. `site` (https://www.shop.example) is put before the paths; without it,
+    the host that the line names. Raises UnknownLogFormatError if no line at the beginning has a supported format.
+    """
+    reader, repetitions, downloads = LogReader(), _Repetitions(), _Downloads()
+    unread: list[int] = []
     for number, raw in enumerate(lines, 1):
         text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
         if not text.strip():
             continue
-        line = _LINE.match(text)
-        at = _moment(line["at"]) if line else None
-        if line is None or at is None:
-            yield LogLine(number, None, MALFORMED)
-            continue
-        path, reason = _visited(line["request"], int(line["status"]))
-        if reason is None and (len(site) + len(path) > _LONGEST_URL or len(line["ip"]) > _LONGEST_IP):
-            reason = TOO_LONG
-        if reason is not None:
-            yield LogLine(number, None, reason)
-            continue
-        event_id = repetitions.name(text, at)
-        yield LogLine(number, _page_view(line, at, path, event_id, tenant, site))
+        match reader.read(text):
+            case LoggedRequest() as request:
+                yield from (LogLine(each, None, MALFORMED) for each in unread)
+                unread.clear()
+                visitor_id = visitor_of(request.address, request.agent or "")
+                url, reason = _visited(request, site.rstrip("/"))
+                if reason is None and downloads.has_begun(visitor_id, url, request):
+                    reason = PIECE
+                event = None
+                if reason is None:
+                    event_id = repetitions.name(text, request.at)
+                    event = _page_view(request, url, event_id, visitor_id, tenant)
+                yield LogLine(number, event, reason, request.agent is not None)
+            case Directive():
+                pass
+            case None if reader.recognised:
+                yield LogLine(number, None, MALFORMED)
+            case None:
+                unread.append(number)
+    reader.end()
 
 
-def _visited(request: str, status: int) -> tuple[str, str | None]:
-    """The path, and the reason why it is no page view, if there is one."""
-    method, _, rest = request.partition(" ")
-    path, _, protocol = rest.rpartition(" ")
-    if method != "GET" or not path or not protocol.startswith("HTTP/"):
-        return path, NOT_A_VISIT
-    if _query(path) is None:
-        return path, MALFORMED
-    if status >= 400:
-        return path, FAILED
-    if status >= 300 and status != 304:
-        return path, REDIRECTED
-    if status < 200:
-        return path, FAILED
-    name = path.partition("?")[0].rpartition("/")[2]
+def _visited(request: LoggedRequest, site: str) -> tuple[str, str | None]:
+    """The address, and the reason why it is no page view, if there is one."""
+    target, origin = request.target, _origin(request.scheme, request.host)
+    if request.method != "GET" or not target:
+        return target, NOT_A_VISIT
+    if _query(target) is None:
+        return target, MALFORMED
+    if absolute := _ABSOLUTE.match(target):
+        origin = _origin(absolute[1].lower(), absolute[2])
+        target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"
+    url = (site or (origin if target.startswith("/") else "")) + target
+    if request.status >= 400 or request.status < 200:
+        return url, FAILED
+    if request.status >= 300 and request.status != 304:
+        return url, REDIRECTED
+    name = target.partition("?")[0].rpartition("/")[2]
     _, dot, ending = name.rpartition(".")
-    return path, ASSET if dot and ending.lower() in ASSETS else None
+    if dot and ending.lower() in ASSETS:
+        return url, ASSET
+    too_long = len(url) > _LONGEST_URL or len(request.address) > _LONGEST_IP
+    return url, TOO_LONG if too_long else None
 
 
-def _page_view(line: re.Match[str], at: datetime, path: str, event_id: str, tenant: str, site: str) -> Event:
-    agent, referrer = _present(line["agent"]), _present(line["referrer"])
-    url = site + path
+def _origin(scheme: str | None, host: str | None) -> str:
+    """Scheme, host and port, without the port that the scheme has anyway; empty if it is no host."""
+    match = _HOST.fullmatch(host or "")
+    if match is None:
+        return ""
+    name, port = match["name"].lower(), match["port"]
+    scheme = scheme or ("http" if port == _PORTS["http"] else "https")
+    return f"{scheme}://{name}" if port in {None, _PORTS[scheme]} else f"{scheme}://{name}:{port}"
+
+
+def _page_view(request: LoggedRequest, url: str, event_id: str, visitor_id: str, tenant: str) -> Event:
+    agent, referrer = request.agent, request.referrer
     return PageViewed(
         event_id=event_id,
-        occurred_at=at,
-        recorded_at=at,
+        occurred_at=request.at,
+        recorded_at=request.at,
         tenant=tenant,
-        visitor_id=visitor_of(line["ip"], agent or ""),
+        visitor_id=visitor_id,
         source="web",
         imported=True,
-        bot=None if agent else NO_AGENT,
+        bot=NO_AGENT if agent == "" else None,
         context=Context(
-            ip=line["ip"],
+            ip=request.address,
             user_agent=agent[:_LONGEST_AGENT] if agent else None,
             url=url,
             referrer=referrer if referrer and len(referrer) <= _LONGEST_URL else None,
@@ -136,26 +165,6 @@ def _query(path: str) -> str | None:
         return None
 
 
-def _present(text: str) -> str | None:
-    return None if text in {"", "-"} else text
-
-
-def _moment(text: str) -> datetime | None:
-    match = _TIME.fullmatch(text)
-    if match is None or match[2] not in _MONTHS:
-        return None
-    day, month, year, hour, minute, second, sign, off_hours, off_minutes = match.groups()
-    offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
-    try:
-        zone = timezone(-offset if sign == "-" else offset)
-        local = datetime(
-            int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=zone
-        )
-        return local.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
 class _Repetitions:
     """Counts identical lines. Identical lines have the same second, so lines that are days older than the
     newest are dropped.
@@ -173,3 +182,24 @@ class _Repetitions:
         seen = self._days.setdefault(today, {})
         nth = seen[digest] = seen.get(digest, 0) + 1
         return f"log-{digest.hex()}-{nth}"
+
+
+class _Downloads:
+    """Which addresses a visitor has requested of late. Browsers fetch a large file in pieces (206), which are one
+    download. Keeps so many, then forgets the older half.
+    """
+
+    def __init__(self) -> None:
+        self._newer: dict[bytes, datetime] = {}
+        self._older: dict[bytes, datetime] = {}
+
+    def has_begun(self, visitor_id: str, url: str, request: LoggedRequest) -> bool:
+        """Whether the request is a further piece of what the visitor already has."""
+        if request.status not in {200, 206}:
+            return False
+        key = hashlib.sha256(f"{visitor_id}\0{url}".encode()).digest()[:16]
+        last = self._newer.get(key) or self._older.get(key)
+        if len(self._newer) >= _MOST_DOWNLOADS:
+            self._newer, self._older = {}, self._newer
+        self._newer[key] = request.at
+        return request.status == 206 and last is not None and abs(request.at - last) <= _DOWNLOAD_WITHIN

@@ -5,7 +5,9 @@ if a bot made it, and without triggering actions. A line that cannot be imported
 is bounded for any file.
 """
 
+import contextlib
 import gzip
+import io
 import sys
 import zlib
 from collections import Counter
@@ -15,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from msgspec import structs
 
 from gateway.door.admission import EARLY, admit_import
 from leadstream.console import Failure, Report
 from leadstream.operations.access_log import MALFORMED, read_access_log
+from leadstream.operations.log_formats.formats import UnknownLogFormatError
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read_event
@@ -51,6 +54,8 @@ class ImportCounts:
     skipped: Counter[str] = field(default_factory=Counter)
     complaints: list[Complaint] = field(default_factory=list)
     """The first few lines that could not be read."""
+    without_agent: int = 0
+    """Requests in a log that does not record user agents."""
     people: set[tuple[str, str]] = field(default_factory=set)
     """(tenant, visitor or lead id) of all who are no bots."""
 
@@ -119,15 +124,16 @@ def import_access_log(
     site: str = "",
     own_sites: Collection[str] = (),
 ) -> ImportCounts:
-    """Imports the page views of an access log in combined format."""
+    """Imports the page views of an access log. Raises Failure if its format is not supported."""
     tally = ImportCounts()
 
     def admitted() -> Iterator[Event]:
         for line in read_access_log(lines, tenant=tenant, site=site):
             tally.lines += 1
+            tally.without_agent += not line.records_agent
             if line.event is None:
                 reason = line.reason or MALFORMED
-                complaint = "not in combined log format" if reason == MALFORMED else None
+                complaint = "no request in a supported log format" if reason == MALFORMED else None
                 tally.refuse(line.number, reason, complaint=complaint)
                 continue
             try:
@@ -138,7 +144,10 @@ def import_access_log(
             tally.take(event)
             yield event
 
-    append_all(admitted(), append)
+    try:
+        append_all(admitted(), append)
+    except UnknownLogFormatError as error:
+        raise Failure(f"The format of the log is not supported. {error}.") from None
     return tally
 
 
@@ -175,35 +184,76 @@ class ImportSource(NamedTuple):
 
 @contextmanager
 def open_source(name: str) -> Iterator[ImportSource]:
-    """A file, a gzipped file, or standard input (`-`)."""
-    if name == "-":
-        yield ImportSource(lambda report: _lines(sys.stdin.buffer, lambda: 0, report), None)
-        return
-    path = Path(name)
-    try:
-        raw = path.open("rb")
-    except OSError as cause:
-        raise Failure(
-            f"{name} cannot be read ({cause.strerror}): pass the path of a file, or - for stdin."
-        ) from None
-    with raw:
-        packed = raw.peek(2)[:2] == b"\x1f\x8b"
-        file: BinaryIO = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment] # reads bytes, too
+    """A file or standard input (`-`), as lines in UTF-8. gzip is unpacked, UTF-16 is converted, and byte-order marks
+    are dropped. Raises Failure.
+    """
+    with contextlib.ExitStack() as stack:
+        size: int | None = None
+        raw = cast("io.BufferedReader", sys.stdin.buffer)
+        offset: Callable[[], int] = lambda: 0  # noqa: E731 - standard input has no size, either
+        if name != "-":
+            path = Path(name)
+            try:
+                raw = stack.enter_context(path.open("rb"))
+            except OSError as cause:
+                raise Failure(
+                    f"{name} cannot be read ({cause.strerror}): pass the path of a file, or - for stdin."
+                ) from None
+            size, offset = path.stat().st_size or None, raw.tell
         try:
-            yield ImportSource(lambda report: _lines(file, raw.tell, report), path.stat().st_size or None)
+            read_line = _reader_of_lines(name, raw)
+            yield ImportSource(lambda report: _lines(read_line, offset, report), size)
         except (gzip.BadGzipFile, zlib.error, EOFError) as cause:
             raise Failure(
                 f"{name} is damaged ({cause}): the lines before the damage were imported."
             ) from None
 
 
-def _lines(file: BinaryIO, offset: Callable[[], int], report: Report) -> Iterator[bytes]:
-    """The lines. A line that is longer than any event is cut just above that length."""
+GZIP = b"\x1f\x8b"
+PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd -dc",
+    b"BZh": "bzip2 -dc",
+    b"\xfd7zXZ\0": "xz -dc",
+    b"PK\x03\x04": "unzip -p",
+}
+"""How files that are packed by something else begin, and the command that unpacks them."""
+UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+"""PowerShell's `>` writes UTF-16."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def _reader_of_lines(name: str, raw: "io.BufferedReader") -> Callable[[int], bytes]:
+    """Reads a line of at most so many characters, in UTF-8."""
+    file: io.BufferedReader[Any] = io.BufferedReader(raw)
+    begin = file.peek(6)[:6]
+    if begin.startswith(GZIP):
+        file = io.BufferedReader(gzip.GzipFile(fileobj=file))
+        begin = file.peek(6)[:6]
+    for mark, command in PACKED.items():
+        if begin.startswith(mark):
+            raise Failure(
+                f"{name} is packed: unpack it, or pass - as the file: {command} {name} | leadstream ..."
+            )
+    encoding = UTF_16.get(begin[:2])
+    if encoding is None and begin[1:4:2] == b"\0\0":
+        encoding = "utf-16-le"
+    elif encoding is None and begin[:4:2] == b"\0\0":
+        encoding = "utf-16-be"
+    if encoding is None:
+        return file.readline
+    text = io.TextIOWrapper(file, encoding, errors="replace", newline="\n")
+    return lambda longest: text.readline(longest).encode("utf-8", "replace")
+
+
+def _lines(read_line: Callable[[int], bytes], offset: Callable[[], int], report: Report) -> Iterator[bytes]:
+    """The lines, each without a byte-order mark: files that were joined have several. A line that is longer than any
+    event is cut just above that length.
+    """
     longest = MAX_EVENT_BYTES + 1
-    for number, line in enumerate(iter(lambda: file.readline(longest), b"")):
-        if len(line) == longest and not line.endswith(b"\n"):
-            while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
+    for number, line in enumerate(iter(lambda: read_line(longest), b"")):
+        if len(line) >= longest and not line.endswith(b"\n"):
+            while (rest := read_line(longest)) and not rest.endswith(b"\n"):
                 pass
         if number % 500 == 0:
             report(offset())
-        yield line
+        yield line.removeprefix(BYTE_ORDER_MARK)

@@ -48,7 +48,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
         if _forward(step, attached, head.redirect):
             evaluate(step, cause, reassigned=True, silent=attached.silent)
             if attached.reply and attached.event_id:
-                emit_event_applied(step, attached.event_id, "applied")
+                emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
             return
     state.attach(
         attached.identity, LeadIdentity(attached.epoch, attached.home, decode_features(attached.features))
@@ -66,7 +66,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
     for put in attached.sessions:
         emit_session_score(step, attached.identity, put.session_id, put.producer_id, cause)
     if attached.reply and attached.event_id:
-        emit_event_applied(step, attached.event_id, "applied")
+        emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
 
 
 def _park(step: LeadStep, attached: IdentityAttached) -> None:
@@ -79,7 +79,7 @@ def _park(step: LeadStep, attached: IdentityAttached) -> None:
     )
     step.emit(EVENTS, key_of_identity(attached.identity)[0], encode_source(refused))
     if attached.reply and attached.event_id:
-        emit_event_applied(step, attached.event_id, "applied")
+        emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
 
 
 def _forward(step: LeadStep, attached: IdentityAttached, redirect: str) -> bool:
@@ -158,7 +158,7 @@ def apply_event(step: LeadStep, delta: IdentityDelta) -> None:
                 ),
             )
     if delta.reply:
-        emit_event_applied(step, delta.event_id, "applied")
+        emit_event_applied(step, key_of_identity(delta.identity)[0], delta.event_id, "applied")
 
 
 def _has_ended(session: Session | None, step: LeadStep) -> bool:

@@ -57,7 +57,7 @@ class LeadStep:
         self.emit(topic, self.state.key, encode_statement(statement))
 
 
-def emit_event_applied(step: LeadStep, event_id: str, outcome: str) -> None:
+def emit_event_applied(step: LeadStep, key: str, event_id: str, outcome: str) -> None:
     step.emit_statement(
         LEAD_CHANGES,
         statements.EventApplied(
@@ -65,5 +65,6 @@ def emit_event_applied(step: LeadStep, event_id: str, outcome: str) -> None:
             event_id=event_id,
             outcome=outcome,
             scores={name: emitted.total / ONE_POINT for name, emitted in step.head.emitted.items()},
+            key=key,
         ),
     )

@@ -139,8 +139,8 @@ class ScoreLeads:
                 apply_event(step, message)
             case RedirectChanged():
                 redirect_lead(step, message)
-            case EventNoted(event_id=event_id, outcome=outcome):
-                emit_event_applied(step, event_id, outcome)
+            case EventNoted(key=key, event_id=event_id, outcome=outcome):
+                emit_event_applied(step, key, event_id, outcome)
             case TimePassed():
                 pass
         head = state.head

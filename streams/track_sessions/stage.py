@@ -153,7 +153,7 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
         if event.reply:
             owner = visitor.segments[visitor.current].owner
             step.emit_activity(
-                EventNoted(state.tenant, owner, max(recorded, step.clock), event.event_id, "bot")
+                EventNoted(state.tenant, owner, max(recorded, step.clock), event.event_id, "bot", state.key)
             )
         return
     visitor.clock = max(visitor.clock, recorded)
@@ -169,7 +169,7 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
     if not state.remember(event.event_id):
         if event.reply:
             step.emit_activity(
-                EventNoted(state.tenant, segment.owner, step.clock, event.event_id, "duplicate")
+                EventNoted(state.tenant, segment.owner, step.clock, event.event_id, "duplicate", state.key)
             )
         return
 

@@ -15,7 +15,7 @@ import pytest
 from authoring.active_models import built_in_rules
 from gateway.access import read_access
 from gateway.app import create_app
-from gateway.ports import Ports
+from gateway.ports import EventKey, Ports, event_location
 from projections.migrate import migrate
 from projections.worker import project
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
@@ -558,6 +558,7 @@ async def test_an_update_answers_with_what_is_stored_once_the_log_was_folded(hou
                 event_id=noted.event_id,
                 outcome=noted.outcome,
                 scores={},
+                key=noted.key,
             ),
         )
 
@@ -709,6 +710,71 @@ async def test_an_applied_event_can_be_looked_up(house):
         "scores": {"temperature": 23},
     }
     assert (missing.status_code, missing.json()["error"]["field"]) == (404, "event_id")
+
+
+def applied(key: str, lead_id: str, score: float, *, event_id: str = "7", n: int = 0) -> EventApplied:
+    return EventApplied(
+        statement_id=f"{lead_id}:{n}",
+        tenant="default",
+        lead_id=lead_id,
+        at=T0 + timedelta(seconds=n),
+        caused_by=f"event:{event_id}",
+        event_id=event_id,
+        outcome="applied",
+        scores={"rules": score},
+        key=key,
+    )
+
+
+async def test_an_event_id_of_several_visitors_and_leads_is_looked_up_by_whose_it_is(house):
+    house.write(
+        applied("default/v/chat a", "anon:chat a", 10),
+        applied("default/v/chat/b", "ahmad", 35),
+        applied("default/l/7", "7", 1),
+    )
+    async with house.visited() as http:
+        unclear = await http.get("/api/events/7")
+        chosen = [(await http.get(choice)).json() for choice in unclear.json()["choices"]]
+        of_lead = await http.get("/api/events/7", params={"lead_id": "ahmad"})
+        of_nobody = await http.get("/api/events/7", params={"visitor_id": "chat"})
+        hostile = await http.get("/api/events/7", params={"visitor_id": "\0"})
+    assert unclear.status_code == 409
+    assert unclear.json() == {
+        "error": {
+            "field": "event_id",
+            "reason": "several visitors or leads have an event with this id: add visitor_id or lead_id",
+        },
+        "choices": [
+            "/api/events/7?lead_id=7",
+            "/api/events/7?visitor_id=chat%2Fb",
+            "/api/events/7?visitor_id=chat+a",
+        ],
+    }
+    assert [(each["lead_id"], each["scores"]["rules"]) for each in chosen] == [
+        ("7", 1),
+        ("ahmad", 35),
+        ("anon:chat a", 10),
+    ]
+    assert of_lead.json() == chosen[1]
+    assert (of_nobody.status_code, hostile.status_code) == (404, 422)
+
+
+async def test_events_of_one_lead_with_the_same_id_in_two_chats_are_two(house):
+    house.write(applied("default/v/a", "ahmad", 10), applied("default/v/b", "ahmad", 20, n=1))
+    async with house.visited() as http:
+        of_lead = await http.get("/api/events/7?lead_id=ahmad")
+        of_chat = await http.get("/api/events/7?visitor_id=a")
+    assert of_lead.json()["choices"] == ["/api/events/7?visitor_id=a", "/api/events/7?visitor_id=b"]
+    assert of_chat.json()["scores"] == {"rules": 10}
+
+
+async def test_every_event_id_can_be_looked_up_by_its_location(house):
+    """Event ids are any visible ASCII characters."""
+    key = EventKey("default", "default/v/a", "/a?b#c%2F&")
+    house.write(applied(key.key, "ahmad", 1, event_id=key.event_id))
+    async with house.visited() as http:
+        found = await http.get(event_location(key))
+    assert found.json()["event_id"] == key.event_id
 
 
 async def test_health_and_readiness_with_the_database(house):

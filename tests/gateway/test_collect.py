@@ -436,7 +436,9 @@ async def test_a_browser_of_another_site_may_send_events_and_read_the_refusal():
     house = House(access=KEYS)
     refused = await house.send(ONE, origin="https://shop.example")
     taken = await house.send(ONE, origin="https://shop.example", x_write_key="acme-write-key")
-    assert {each.headers["Access-Control-Allow-Origin"] for each in (refused, taken)} == {"*"}
+    assert {each.headers["Access-Control-Allow-Origin"] for each in (refused, taken)} == {
+        "https://shop.example"
+    }
     assert taken.status_code == 200
 
 
@@ -469,7 +471,7 @@ APPLIED = EventOutcome("applied", "anon:v1", {"temperature": 23.0})
 
 @pytest.mark.anyio
 async def test_a_caller_that_waits_is_told_outcome_and_scores(house):
-    house.applied = {EventKey("default", "e1"): APPLIED}
+    house.applied = {EventKey("default", "default/v/v1", "e1"): APPLIED}
     status, said = answer(await house.send(ONE, path="/v1/events?wait=2.5"))
     assert status == 200
     assert said["events"][0] == {
@@ -480,14 +482,14 @@ async def test_a_caller_that_waits_is_told_outcome_and_scores(house):
         "lead_id": "anon:v1",
         "scores": {"temperature": 23.0},
     }
-    assert house.asked == [([EventKey("default", "e1")], 2.5)]
+    assert house.asked == [([EventKey("default", "default/v/v1", "e1")], 2.5)]
     assert house.events[0].reply
 
 
 @pytest.mark.anyio
 async def test_what_does_not_show_yet_is_202_with_where_to_look(house):
     status, said = answer(await house.send(ONE, path="/v1/events?wait=1"))
-    assert (status, said["events"][0]["location"]) == (202, "/api/events/e1")
+    assert (status, said["events"][0]["location"]) == (202, "/api/events/e1?visitor_id=v1")
 
 
 @pytest.mark.anyio
@@ -500,7 +502,7 @@ async def test_nobody_waits_who_did_not_ask(house):
 @pytest.mark.anyio
 async def test_a_public_write_key_learns_no_score():
     house = House(access=KEYS)
-    house.applied = {EventKey("acme", "e1"): APPLIED}
+    house.applied = {EventKey("acme", "acme/v/v1", "e1"): APPLIED}
     said = (await house.send(ONE, path="/v1/events?wait=1", x_write_key="acme-write-key")).json()
     assert said["events"][0] == {"index": 0, "event_id": "e1", "status": "accepted", "outcome": "applied"}
 

@@ -83,7 +83,7 @@ async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
     """No notification comes over a dead path, and no error either: the listener asks now and then."""
     monkeypatch.setattr(wait, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(wait.BoundedAsyncConnection, "patience", 0.5)
-    one = EventKey("default", "e1")
+    one = EventKey("default", "default/v/a", "e1")
     seen: dict[EventKey, EventOutcome] = {}
     looks = 0
 

@@ -13,7 +13,7 @@ from gateway.wait import Applied
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
-ONE, TWO = EventKey("default", "e1"), EventKey("default", "e2")
+ONE, TWO = EventKey("default", "default/v/a", "e1"), EventKey("default", "default/v/a", "e2")
 DONE = EventOutcome("applied", "ahmad", {"temperature": 23.0})
 
 

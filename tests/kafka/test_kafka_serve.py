@@ -18,6 +18,7 @@ import pytest
 from deploy.kafka.broker import free_port
 from leadstream.embedded_postgres import find_postgres
 from projections.tables import READ_OPTIONS
+from tests.leadstream.chats import answers_of_concurrent_callers, right_answers
 from tests.leadstream.command_line import Server, leadstream, serving
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -136,6 +137,10 @@ def test_who_waits_is_answered_with_the_score(server: Server):
     assert event["scores"]["temperature"] == 23
     again = server.client.post("/v1/events", params={"wait": 10}, json=said)
     assert again.json()["events"][0]["scores"]["temperature"] == 23
+
+
+def test_callers_whose_event_ids_are_alike_each_get_their_own_answer(server: Server):
+    assert answers_of_concurrent_callers(server, "chat") == right_answers("chat")
 
 
 def test_ready_tells_how_far_it_is_and_the_worker_shows_its_pages(server: Server, settings):

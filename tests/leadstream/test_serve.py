@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chats import answers_of_concurrent_callers, right_answers
 from command_line import Server, free_port, leadstream, serving
 
 README = Path(__file__).parents[2] / "README.md"
@@ -63,6 +64,30 @@ def analytics(server: Server, session_id: str) -> dict[str, Any]:
     answer = server.client.get(f"/api/lead-score/session/{session_id}")
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+CHATS = Path(__file__).parents[2] / "../shared/data/field-cases/message-id-of-each-chat.ndjson"
+
+
+def test_callers_whose_event_ids_are_alike_each_get_their_own_answer(server: Server):
+    for times in range(3):
+        assert answers_of_concurrent_callers(server, f"chat{times}") == right_answers(f"chat{times}")
+
+
+@pytest.mark.skipif(not CHATS.exists(), reason=f"{CHATS.name} is not there")
+def test_two_chats_with_a_message_of_the_same_id_in_one_request_each_get_their_own_lead(server: Server):
+    answer = server.client.post(
+        "/v1/events?wait=10",
+        content=CHATS.read_bytes(),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    found = [(each["lead_id"], each["scores"]["rules"]) for each in answer.json()["events"]]
+    assert found == [("anon:f31-chat-a", 10), ("anon:f31-chat-b", 35)]
+    unclear = server.client.get("/api/events/7")
+    assert unclear.status_code == 409
+    assert {"/api/events/7?visitor_id=f31-chat-a", "/api/events/7?visitor_id=f31-chat-b"} <= set(
+        unclear.json()["choices"]
+    )
 
 
 EXPECTED = {

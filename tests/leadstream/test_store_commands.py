@@ -266,7 +266,18 @@ def test_rebuilding_where_nothing_is_says_so(store: str):
 def test_an_import_where_nothing_can_be_taken_fails(store: str, tmp_path: Path):
     (tmp_path / "junk").write_text("junk\njunk\n", encoding="utf-8")
     said = command("import", "access-log", tmp_path / "junk", store=store, code=1)
-    assert "line 1: not in combined log format" in said
+    assert (
+        "The format of the log is not supported. Its first line is: junk. Supported formats: common" in said
+    )
+    assert "Traceback" not in said
+
+
+def test_an_import_where_no_line_can_be_taken_fails(store: str, tmp_path: Path):
+    late = '203.0.113.7 - - [20/Nov/9998:10:00:00 +0000] "GET / HTTP/1.1" 200 512 "-" "Mozilla/5.0"\n'
+    (tmp_path / "log").write_text(late + "junk\n", encoding="utf-8")
+    said = command("import", "access-log", tmp_path / "log", store=store, code=1)
+    assert "line 1: occurred_at: lies in the future" in said
+    assert "line 2: no request in a supported log format" in said
     assert "could be imported" in said
 
 
@@ -306,6 +317,7 @@ def moved_to_last_week(lines: Iterable[str]) -> Iterable[str]:
 def visits(lines: Iterable[str]) -> dict[tuple[str, str], list[datetime]]:
     """When each (address, browser) that is no bot saw a page, by splitting lines at their quotes."""
     seen: dict[tuple[str, str], list[datetime]] = {}
+    begun: dict[tuple[str, str, str], datetime] = {}
     for line in lines:
         parts = line.split('"')
         if len(parts) < 7:
@@ -326,6 +338,12 @@ def visits(lines: Iterable[str]) -> dict[tuple[str, str], list[datetime]]:
         ):
             continue
         at = datetime.strptime(line.split("[")[1].split("]")[0], "%d/%b/%Y:%H:%M:%S %z")
+        status, download = parts[2].split()[0], (line.split()[0], agent, path)
+        last = begun.get(download)
+        if status != "304":
+            begun[download] = at
+        if status == "206" and last is not None and abs(at - last) <= timedelta(minutes=30):
+            continue  # a further piece of a download
         seen.setdefault((line.split()[0], agent), []).append(at)
     return seen
 

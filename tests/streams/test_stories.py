@@ -180,6 +180,27 @@ def test_whoever_waits_is_answered_once_with_the_scores():
     assert story.said(say.EventApplied) == ["n: applied"]
 
 
+def test_an_answer_names_the_key_within_which_its_event_id_is_unique():
+    """Whether the event made the identity, changed it, came again, was a bot's, or the visitor is claimed."""
+    story = given(
+        page("7", 0, reply=True),
+        page("8", MINUTE, reply=True),
+        page("7", 2 * MINUTE, reply=True),
+        page("b", 3 * MINUTE, bot="Googlebot", reply=True),
+        page("9", 4 * MINUTE, lead_id="L", reply=True),
+        crm("note_added", "7", 5 * MINUTE, text="hello", reply=True),
+    )
+    answers = [(each.event_id, each.outcome, each.key) for each in story.statements(say.EventApplied)]
+    assert answers == [
+        ("7", "applied", "default/v/v"),
+        ("8", "applied", "default/v/v"),
+        ("7", "duplicate", "default/v/v"),
+        ("b", "bot", "default/v/v"),
+        ("9", "applied", "default/v/v"),
+        ("7", "applied", "default/l/L"),
+    ]
+
+
 # -- identity
 
 

@@ -1,0 +1,1 @@
+"""The formats of access logs: one small pure parser each, behind one table (`formats.FORMATS`)."""

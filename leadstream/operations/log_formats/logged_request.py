@@ -1,0 +1,43 @@
+"""A request as a line of an access log has it, whatever the log's format."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class LoggedRequest(NamedTuple):
+    """`target` is a path with its query, or a whole address. `method` is empty for what is no HTTP request."""
+
+    at: datetime
+    address: str
+    """The visitor's IP address or host name: no proxy's, no port."""
+    method: str
+    target: str
+    status: int
+    agent: str | None = None
+    """None: the log does not record user agents. Empty: the client sent none."""
+    referrer: str | None = None
+    host: str | None = None
+    scheme: str | None = None
+    """http, https, or None if the log does not tell."""
+
+
+def present(text: str | None) -> str | None:
+    """None for the signs that logs have instead of a value."""
+    return None if text is None or text in {"", "-"} else text
+
+
+def agent_of(text: str | None) -> str | None:
+    """Empty for a client that sent none; None for a log without user agents."""
+    return None if text is None else present(text) or ""
+
+
+def request_line(text: str) -> tuple[str, str]:
+    """Method and target of `GET /path HTTP/1.1`; the path may contain spaces. Empty if it is no HTTP request."""
+    method, _, rest = text.partition(" ")
+    target, _, protocol = rest.rpartition(" ")
+    return (method, target) if target and protocol.startswith("HTTP/") else ("", "")
+
+
+def status_of(text: str) -> int:
+    """0 if there was no answer, or the log does not name its status."""
+    return int(text) if len(text) == 3 and text.isascii() and text.isdigit() else 0

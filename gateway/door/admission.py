@@ -14,14 +14,18 @@ from msgspec import DecodeError, Raw, json, structs
 from gateway.door.addresses import email_of, fields_of, phone_of
 from gateway.door.resolving import RESOLVED_BY
 from gateway.door.useragent import crawler_of, device_of
+from schemas.broken_text import repaired
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
 from schemas.events import ContactShared, FormSubmitted, ProfileUpdated
+from schemas.moment import happened_at
 
-EARLY = timedelta(minutes=5)
-"""An event may be this far ahead of the door's clock; beyond, it is taken to have happened now."""
-SKEW = timedelta(minutes=1)
-"""A producer's clock off by less is a slow network, and left alone."""
+FAST = timedelta(minutes=1)
+"""A producer's clock that is ahead by more is wrong: no request arrives before it was sent."""
+SLOW = timedelta(minutes=55)
+"""A producer's clock that seems to be behind by more is wrong. By less, the request may have been on its way so long,
+or was tried before. A wrong time zone is off by an hour or more, so this is just below.
+"""
 STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
 DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY})
@@ -54,7 +58,7 @@ def read(raw: bytes, event_id: str, now: datetime) -> Event:
     try:
         return read_event(raw)
     except Refusal as refusal:
-        fields = _fields_of(raw)
+        fields = _fields_of(repaired(raw))
         if refusal.field not in OPTIONAL or fields.keys() >= OPTIONAL:
             raise _advised(refusal, fields) from None
     defaults = {"event_id": Raw(json.encode(event_id)), "occurred_at": Raw(json.encode(now))}
@@ -109,24 +113,20 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
     """
     if facts.tenant is not None and event.tenant not in {facts.tenant, DEFAULT_TENANT}:
         raise Refusal("tenant", f"this key belongs to the tenant {facts.tenant}")
-    occurred_at = _mended(event.occurred_at, facts.sent_at, now)
-    extra = _unclaimed(event.extra)
-    if occurred_at is not event.occurred_at:
-        extra = {**(extra or {}), STATED_TIME_FIELD: event.occurred_at.isoformat()}
+    event = structs.replace(event, extra=_unclaimed(event.extra))
     return structs.replace(
-        event,
+        _at(event, happened_at(_by_our_clock(event.occurred_at, facts.sent_at, now), now)),
         tenant=facts.tenant or event.tenant,
-        occurred_at=occurred_at,
         recorded_at=now,
         imported=False,
         reply=facts.reply,
-        extra=extra,
         **_seen(event, _context(event, facts), facts.phone_region),
     )
 
 
-def admit_import(event: Event, phone_region: str | None = None) -> Event:
+def admit_import(event: Event, now: datetime, phone_region: str | None = None) -> Event:
     """An event out of an archive: recorded when it happened, and nothing acts on it."""
+    event = _at(event, happened_at(event.occurred_at, now))
     return structs.replace(
         event,
         recorded_at=event.occurred_at,
@@ -145,13 +145,24 @@ def _unclaimed(extra: dict[str, Any] | None) -> dict[str, Any] | None:
     return {name: value for name, value in extra.items() if name not in DOOR_FIELDS} or None
 
 
-def _mended(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
-    if sent_at is not None and abs(now - sent_at) > SKEW:
-        try:
-            occurred_at = (occurred_at + (now - sent_at)).astimezone(UTC)
-        except OverflowError:
-            return now
-    return now if occurred_at > now + EARLY else occurred_at
+def _at(event: Event, occurred_at: datetime) -> Event:
+    """The event at this moment; if it stated another, that is kept."""
+    if occurred_at == event.occurred_at:
+        return event
+    stated = {STATED_TIME_FIELD: event.occurred_at.isoformat()}
+    return structs.replace(event, occurred_at=occurred_at, extra={**(event.extra or {}), **stated})
+
+
+def _by_our_clock(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
+    """The moment by the door's clock. `sent_at` shows the producer's; how long the request took is unknown, so only a
+    difference that no journey explains is corrected. A time that the door filled in is right already.
+    """
+    if sent_at is None or occurred_at == now or -SLOW <= sent_at - now <= FAST:
+        return occurred_at
+    try:
+        return (occurred_at + (now - sent_at)).astimezone(UTC)
+    except OverflowError:
+        return now
 
 
 def _context(event: Event, facts: Facts) -> Context | None:

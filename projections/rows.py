@@ -128,6 +128,7 @@ class Lead(NamedTuple):
     counts: Json
     fields: Json
     position: BigInt
+    revenue: Json | None
 
 
 class LeadScore(NamedTuple):

@@ -27,6 +27,8 @@ HIGH_INTENT = "high_intent"
 QUESTIONS = "questions"
 IMPORTANT_CLICK = "important_click"
 MANUAL_STAGE = "manual_stage"
+PURCHASE = "purchase:"
+"""A sum of purchases begins with this; the rest is the currency."""
 
 LONGEST_ITEM = 16
 LARGEST_FIELD = 256
@@ -309,6 +311,18 @@ def minor_units(value: Decimal, currency: str) -> int:
     return min(minor, LARGEST_AMOUNT)
 
 
+def revenue(sums: Mapping[str, int]) -> dict[str, Decimal]:
+    """Purchases less refunds by currency, in major units, of the sums of a lead's features."""
+    by_currency = {
+        name.removeprefix(PURCHASE): minor
+        for name, minor in sorted(sums.items())
+        if name.startswith(PURCHASE)
+    }
+    return {
+        currency: Decimal(minor).scaleb(-decimals_of(currency)) for currency, minor in by_currency.items()
+    }
+
+
 def _sums(event: Event) -> list[tuple[str, int]]:
     if not isinstance(event, events.PurchaseMade):
         return []
@@ -316,7 +330,7 @@ def _sums(event: Event) -> list[tuple[str, int]]:
 
 
 def _amount(event: events.PurchaseMade | events.PurchaseRefunded) -> Amount:
-    return f"purchase:{event.currency}", minor_units(event.value, event.currency)
+    return PURCHASE + event.currency, minor_units(event.value, event.currency)
 
 
 def _refund(event: Event, at: int) -> tuple[str, str, Refund] | None:

@@ -20,6 +20,7 @@ from scoring.features.features import (
 )
 from scoring.features.identity import is_anonymous
 from scoring.features.lead_identity import LeadIdentity, decode_lead_identity, encode_lead_identity, merged
+from scoring.features.signals import revenue
 from scoring.lifecycle import lifecycle
 from scoring.models.model import INF, ONE_POINT
 from streams.published import read_codec
@@ -198,4 +199,5 @@ def card(state: LeadState) -> statements.LeadScored:
             )
             for name, emitted in sorted(head.emitted.items())
         },
+        revenue=revenue(features.sums),
     )

@@ -36,6 +36,7 @@ def test_an_order_of_a_browser_and_of_the_crm_is_one_purchase_of_the_lead():
     assert story.scores("L") == {"m": 1}
     story.when(bought("other", 3 * HOUR, order="A-1002", value="20.05", visitor_id="v"))
     assert story.scores("L") == {"m": 102}
+    assert story.card("L").revenue == {"EUR": Decimal("60.00")}
 
 
 def test_a_refund_takes_the_points_back_that_its_money_earned():
@@ -44,6 +45,7 @@ def test_a_refund_takes_the_points_back_that_its_money_earned():
     assert story.scores("L") == {"m": 101}
     story.when(happened("purchase_refunded", "r", HOUR, lead_id="L", **refund))
     assert story.scores("L") == {"m": 1}
+    assert story.card("L").revenue == {"EUR": Decimal("59.99")}
 
 
 def test_an_update_of_an_order_takes_points_back():

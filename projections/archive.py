@@ -16,7 +16,7 @@ from projections.source import TopicsRecreatedError
 from projections.tables import PUBLIC, event_archive
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
-from schemas.moment import millis, moment
+from schemas.moment import happened_at, millis, moment
 from schemas.record import Record
 from schemas.topics import EVENTS
 
@@ -32,7 +32,7 @@ _TYPES: Final = ("int4", "int8", "timestamptz", "text", "bytea")
 
 
 def archived(records: Iterable[Record]) -> Iterator[ArchivedEvent]:
-    """The events among records of the topic `events`. `recorded_at` is filled in as stage 1 does it."""
+    """The events among records of the topic `events`. Their times are filled in as stage 1 does it."""
     for record in records:
         if record.unreadable is not None:
             continue
@@ -48,7 +48,8 @@ def _archived(record: Record, event: Event) -> ArchivedEvent:
     value, recorded_at = record.value or b"", event.recorded_at
     if recorded_at is None:
         recorded_at = event.occurred_at if record.appended_at is None else moment(record.appended_at)
-        value = encode_source(structs.replace(event, recorded_at=recorded_at))
+        occurred_at = happened_at(event.occurred_at, recorded_at)
+        value = encode_source(structs.replace(event, recorded_at=recorded_at, occurred_at=occurred_at))
     return ArchivedEvent(record.partition, record.position, moment(millis(recorded_at)), record.key, value)
 
 

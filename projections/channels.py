@@ -33,7 +33,7 @@ DEFAULT_CHANNEL_OF_TYPE: Final = {
     tag: channel
     for channel, tags in {
         "chat": "contact_shared greeting_replied message_received question_answered questions_completed",
-        "sales": "campaign_joined conversion_recorded meeting_scheduled purchase_made",
+        "sales": "campaign_joined conversion_recorded meeting_scheduled purchase_made purchase_refunded",
         "web": "catalog_viewed content_downloaded cta_clicked demo_requested element_clicked form_submitted "
         "link_clicked page_viewed product_clicked session_ended session_heartbeat session_started",
         "other": "consent_changed custom experiment_exposed lead_erased lead_identified leads_merged "

@@ -407,6 +407,7 @@ def _lead(statement: LeadScored, lead_key: int, position: int) -> Lead:
         counts=as_json(statement.counts),
         fields=as_json(fields),
         position=position,
+        revenue=None if statement.revenue is None else as_json(statement.revenue),
     )
 
 

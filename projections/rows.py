@@ -130,6 +130,7 @@ class Lead(NamedTuple):
     counts: Json
     fields: Json
     position: BigInt
+    revenue: Json | None
 
 
 class LeadScore(NamedTuple):

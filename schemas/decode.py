@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from schemas.activity import ACTIVITY_TYPES, Activity
+from schemas.broken_text import check_ids, repaired
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
 from schemas.envelope import MAX_INTEGER, Event, tag_of
 from schemas.events import EVENT_TYPES
@@ -49,10 +50,11 @@ MAX_EXTRA = 48
 
 
 def read_event(raw: bytes, table: Upcasts = UPCASTS) -> Event:
-    """One event as a producer sent it. Unknown fields are kept in `extra`."""
+    """One event as a producer sent it. Unknown fields are kept in `extra`, and broken text is repaired."""
     if len(raw) > MAX_EVENT_BYTES:
         raise _too_large(MAX_EVENT_BYTES)
     event, unknown = _read(raw, table)
+    check_ids(event)
     if unknown:
         event = _with_extra(event, unknown)
     if len(encode_source(event)) > MAX_EVENT_BYTES:
@@ -65,7 +67,7 @@ def decode_source(raw: bytes) -> Event | Control | Derived:
     try:
         message = _SOURCE.decode(raw)
     except _UNREADABLE as error:
-        fields = _object(raw)
+        fields = _object(repaired(raw))
         if (internal := _INTERNAL.get(str(fields.get("type")))) is not None:
             raise explain_error(error, fields, internal) from None
         message = None
@@ -74,7 +76,7 @@ def decode_source(raw: bytes) -> Event | Control | Derived:
         return message
     if len(raw) > MAX_RECORD_BYTES:
         raise _too_large(MAX_RECORD_BYTES)
-    if message is None or message.v != _NEWEST[type(message)]:
+    if message is None or message.v != _NEWEST[type(message)] or b"\\u0000" in raw:
         return _read(raw, UPCASTS)[0]
     check_storable(message, raw)
     return with_valid_ids(message)
@@ -129,6 +131,7 @@ def key_of(event: Event) -> str:
 
 def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
     """The event in its newest version, and its unknown fields."""
+    received, raw = raw, repaired(raw)
     fields = _object(raw)
     kind = _kind_of(fields)
     if upcast(fields, table) is not fields:
@@ -141,6 +144,8 @@ def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
     if event.v > (newest_version := newest(tag_of(kind), table)):
         raise Refusal("v", f"version {event.v} is not known here; the newest is {newest_version}")
     check_storable(event, raw)
+    if raw is not received:
+        check_ids(event)
     unknown = {name: value for name, value in fields.items() if name not in _NAMES[kind]}
     return with_valid_ids(event), unknown
 
@@ -191,9 +196,7 @@ def _kind_of(fields: dict[str, Any]) -> type[Event]:
 
 
 def _unparsable(raw: bytes, error: Exception) -> Refusal:
-    """Why the bytes are no JSON. Python's parser accepts NaN, huge numbers and half surrogate pairs, so it can name
-    their field.
-    """
+    """Why the bytes are no JSON. Python's parser accepts NaN and huge numbers, so it can name their field."""
     if isinstance(error, RecursionError):
         return Refusal(None, "is nested too deeply")
     try:

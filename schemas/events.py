@@ -78,11 +78,14 @@ class LinkClicked(Event, tag="link_clicked", frozen=True, kw_only=True):
 
 
 class FormSubmitted(Event, tag="form_submitted", frozen=True, kw_only=True):
-    """A form was sent; `fields` become profile fields of the lead. A blank field says nothing; null clears it."""
+    """A form was sent; `fields` become profile fields of the lead. A blank field says nothing; null clears it.
+    `submission_id` names the submission, which counts once; `form_id` names the form.
+    """
 
     form_id: Line | None = None
     form_name: Line | None = None
     fields: Fields | None = None
+    submission_id: Line | None = None
 
 
 class ContentDownloaded(Event, tag="content_downloaded", frozen=True, kw_only=True):
@@ -191,7 +194,7 @@ class EmailEvent(Event, frozen=True, kw_only=True):
 
 
 class EmailSent(EmailEvent, tag="email_sent", frozen=True, kw_only=True):
-    """We sent the lead an e-mail."""
+    """We sent the lead an e-mail. A `message_id` counts once."""
 
 
 class EmailOpened(EmailEvent, tag="email_opened", frozen=True, kw_only=True):
@@ -239,11 +242,22 @@ class MeetingScheduled(Event, tag="meeting_scheduled", frozen=True, kw_only=True
 
 
 class PurchaseMade(Event, tag="purchase_made", frozen=True, kw_only=True):
-    """The lead bought something. `value` is in major units (12.50), kept exactly, and summed per currency in minor units."""
+    """The lead bought something. `value` is in major units (12.50), kept exactly, and summed per currency in minor units.
+    An `order_id` is one purchase: sent again, it updates the value.
+    """
 
     value: Amount
     currency: Currency
     order_id: Line | None = None
+
+
+class PurchaseRefunded(Event, tag="purchase_refunded", frozen=True, kw_only=True):
+    """Money of an order was returned. `value` lowers the order's, never below zero; a `refund_id` counts once."""
+
+    order_id: Line
+    value: Amount
+    currency: Currency
+    refund_id: Line | None = None
 
 
 class ConsentChanged(Event, tag="consent_changed", frozen=True, kw_only=True):
@@ -377,6 +391,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     CallMade,
     MeetingScheduled,
     PurchaseMade,
+    PurchaseRefunded,
     ConsentChanged,
     ProfileUpdated,
     LeadIdentified,

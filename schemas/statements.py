@@ -5,6 +5,7 @@ They are JSON. Each has a deterministic id, by which a consumer can drop repetit
 Points are JSON numbers with at most six decimals: millionths of a point are exact.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
@@ -133,6 +134,8 @@ class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     """Signals counted so far: qr_scanned, page_viewed, interaction ..."""
     fields: dict[str, Any] = {}
     scores: dict[str, ModelScore] = {}
+    revenue: dict[str, Decimal] | None = None
+    """Purchases less refunds, by currency, in major units (49.95); None: an older version wrote the record."""
 
 
 class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):

@@ -151,6 +151,7 @@ async def lead(
         "lead": _lead(row, scores),
         "profile": row["fields"],
         "counts": row["counts"],
+        "revenue": row["revenue"],
         "merged_into": row["redirect"],
         **ledger,
         "identities": [_identity(each) for each in identities],

@@ -17,14 +17,18 @@ from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
 from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
 from gateway.door.useragent import crawler_of, device_of
+from schemas.broken_text import repaired
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
 from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated, QuestionAnswered
+from schemas.moment import happened_at
 
-EARLY = timedelta(minutes=5)
-"""An event may be this far ahead of the door's clock; beyond, it is taken to have happened now."""
-SKEW = timedelta(minutes=1)
-"""A producer's clock off by less is a slow network, and left alone."""
+FAST = timedelta(minutes=1)
+"""A producer's clock that is ahead by more is wrong: no request arrives before it was sent."""
+SLOW = timedelta(minutes=55)
+"""A producer's clock that seems to be behind by more is wrong. By less, the request may have been on its way so long,
+or was tried before. A wrong time zone is off by an hour or more, so this is just below.
+"""
 STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
 DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY, *STATED_FIELDS.values()})
@@ -61,7 +65,7 @@ def read(raw: bytes, event_id: str, now: datetime) -> Event:
     try:
         return read_event(raw)
     except Refusal as refusal:
-        fields = _fields_of(raw)
+        fields = _fields_of(repaired(raw))
         if refusal.field not in OPTIONAL or fields.keys() >= OPTIONAL:
             raise _advised(refusal, fields) from None
     defaults = {"event_id": Raw(json.encode(event_id)), "occurred_at": Raw(json.encode(now))}
@@ -116,31 +120,31 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
     """
     if facts.tenant is not None and event.tenant not in {facts.tenant, DEFAULT_TENANT}:
         raise Refusal("tenant", f"this key belongs to the tenant {facts.tenant}")
-    occurred_at = _mended(event.occurred_at, facts.sent_at, now)
-    extra = _unclaimed(event.extra)
-    if occurred_at is not event.occurred_at:
-        extra = {**(extra or {}), STATED_TIME_FIELD: event.occurred_at.isoformat()}
+    event = structs.replace(event, extra=_unclaimed(event.extra))
+    event = _at(event, happened_at(_by_our_clock(event.occurred_at, facts.sent_at, now), now))
     return structs.replace(
         event,
         tenant=facts.tenant or event.tenant,
-        occurred_at=occurred_at,
         recorded_at=now,
         imported=False,
         reply=facts.reply,
         **_seen(event, _context(event, facts), facts.own_sites, facts.page),
-        **_addressed(event, extra, facts.phone_region),
+        **_addressed(event, facts.phone_region),
     )
 
 
-def admit_import(event: Event, phone_region: str | None = None, own_sites: Collection[str] = ()) -> Event:
+def admit_import(
+    event: Event, now: datetime, phone_region: str | None = None, own_sites: Collection[str] = ()
+) -> Event:
     """An event out of an archive: recorded when it happened, and nothing acts on it."""
+    event = _at(event, happened_at(event.occurred_at, now))
     return structs.replace(
         event,
         recorded_at=event.occurred_at,
         imported=True,
         reply=False,
         **_seen(event, event.context, own_sites),
-        **_addressed(event, event.extra, phone_region),
+        **_addressed(event, phone_region),
     )
 
 
@@ -153,13 +157,24 @@ def _unclaimed(extra: dict[str, Any] | None) -> dict[str, Any] | None:
     return {name: value for name, value in extra.items() if name not in DOOR_FIELDS} or None
 
 
-def _mended(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
-    if sent_at is not None and abs(now - sent_at) > SKEW:
-        try:
-            occurred_at = (occurred_at + (now - sent_at)).astimezone(UTC)
-        except OverflowError:
-            return now
-    return now if occurred_at > now + EARLY else occurred_at
+def _at(event: Event, occurred_at: datetime) -> Event:
+    """The event at this moment; if it stated another, that is kept."""
+    if occurred_at == event.occurred_at:
+        return event
+    stated = {STATED_TIME_FIELD: event.occurred_at.isoformat()}
+    return structs.replace(event, occurred_at=occurred_at, extra={**(event.extra or {}), **stated})
+
+
+def _by_our_clock(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
+    """The moment by the door's clock. `sent_at` shows the producer's; how long the request took is unknown, so only a
+    difference that no journey explains is corrected. A time that the door filled in is right already.
+    """
+    if sent_at is None or occurred_at == now or -SLOW <= sent_at - now <= FAST:
+        return occurred_at
+    try:
+        return (occurred_at + (now - sent_at)).astimezone(UTC)
+    except OverflowError:
+        return now
 
 
 def _context(event: Event, facts: Facts) -> Context | None:
@@ -188,7 +203,7 @@ def _seen(
     return seen
 
 
-def _addressed(event: Event, extra: dict[str, Any] | None, region: str | None) -> dict[str, Any]:
+def _addressed(event: Event, region: str | None) -> dict[str, Any]:
     """The event's e-mail and phone in their one form, and `extra` with what was typed. Lead ids are no addresses,
     whatever they look like.
     """
@@ -202,7 +217,7 @@ def _addressed(event: Event, extra: dict[str, Any] | None, region: str | None) -
         case QuestionAnswered(profile_field=kind) if kind in STATED_FIELDS:
             answer, typed = one_form({kind: event.text}, region, event.source)
             changes["text"] = answer[kind]
-    return {**changes, "extra": {**(extra or {}), **typed} if typed else extra}
+    return {**changes, "extra": {**(event.extra or {}), **typed} if typed else event.extra}
 
 
 def _arrival(

@@ -16,7 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from gateway.answers import RequestProblem
 from gateway.door.pace import Steps, paced
-from schemas.decode import Refusal, read_event
+from schemas.broken_text import repaired
+from schemas.decode import MAX_EVENT_BYTES, Refusal, read_event
 from schemas.envelope import Moment
 
 READ_SECONDS = 30.0
@@ -132,7 +133,7 @@ def _json(body: bytes, max_events: int) -> Steps[Batch]:
         elements = yield from _elements(text, max_events)
         return Batch(elements, None)
     if text.startswith(b"{"):
-        return _object(text)
+        return (yield from _object(text))
     if text.startswith(GZIP_MARK):
         raise RequestProblem(
             400, "this is gzip: say so with Content-Encoding: gzip", field="Content-Encoding"
@@ -185,12 +186,15 @@ def torn(text: bytes, max_events: int) -> Steps[list[bytes] | None]:
     return None
 
 
-def _object(text: bytes) -> Batch:
+def _object(text: bytes) -> Steps[Batch]:
     try:
         batch = _decode_object(text)
     except ValidationError as error:
         raise RequestProblem(400, str(error), field="body") from None
     except (DecodeError, UnicodeDecodeError, RecursionError):
+        sound = yield from _repaired(text)
+        if sound != text:
+            return (yield from _object(sound))
         lines = _lines(text)
         if len(lines.raws) > 1 and _is_json(lines.raws[0]):
             return lines
@@ -198,6 +202,20 @@ def _object(text: bytes) -> Batch:
     if batch.events is UNSET:
         return Batch([text], None)
     return Batch([bytes(raw) for raw in batch.events], batch.sent_at)
+
+
+def _repaired(text: bytes) -> Steps[bytes]:
+    """The text with its broken characters replaced, in pieces that end at a comma: no character contains one. A piece
+    longer than an event may be stays broken.
+    """
+    pieces, begin = [], 0
+    while begin < len(text):
+        end = text.find(b",", begin + PIECE) + 1 or len(text)
+        piece = text[begin:end]
+        pieces.append(repaired(piece) if len(piece) <= MAX_EVENT_BYTES else piece)
+        begin = end
+        yield
+    return b"".join(pieces)
 
 
 def _explained(text: bytes) -> RequestProblem:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import structs
 
-from gateway.door.admission import EARLY, admit_import
+from gateway.door.admission import admit_import
 from leadstream.console import Failure, Report
 from leadstream.operations.access_log import MALFORMED, read_access_log
 from leadstream.operations.log_formats.formats import UnknownLogFormatError
@@ -77,12 +77,10 @@ class ImportCounts:
 def archived(
     event: Event, now: datetime, phone_region: str | None = None, own_sites: Collection[str] = ()
 ) -> Event:
-    """An event of an archive, as the log records it. Raises Refusal."""
-    if event.occurred_at > now + EARLY:
-        raise Refusal("occurred_at", "lies in the future")
-    admitted = admit_import(event, phone_region, own_sites)
+    """An event of an archive, as the log records it."""
+    admitted = admit_import(event, now, phone_region, own_sites)
     recorded_at = event.recorded_at
-    if recorded_at is not None and event.occurred_at <= recorded_at <= now:
+    if recorded_at is not None and admitted.occurred_at <= recorded_at <= now:
         return structs.replace(admitted, recorded_at=recorded_at)
     return admitted
 

@@ -61,6 +61,7 @@ from schemas.events import (
     ProductClicked,
     ProfileUpdated,
     PurchaseMade,
+    PurchaseRefunded,
     QrScanned,
     QuestionAnswered,
     QuestionsCompleted,
@@ -425,14 +426,16 @@ def meeting(person: Person, rng: Random) -> Steps:
 def purchase(person: Person, rng: Random) -> Steps:
     value = Decimal(rng.randint(900, 90_000)) + Decimal(rng.choice((0, 50, 95))) / 100
     order = f"order-{person.number}-{rng.getrandbits(20):05x}"
-    yield Step(
-        0, PurchaseMade, {"value": value, "currency": rng.choice(("EUR", "EUR", "USD")), "order_id": order}
-    )
+    currency = rng.choice(("EUR", "EUR", "USD"))
+    yield Step(0, PurchaseMade, {"value": value, "currency": currency, "order_id": order})
     yield Step(
         1,
         ConversionRecorded,
         {"conversion_type": "contract", "conversion_id": order, "value": value, "currency": "EUR"},
     )
+    if rng.random() < 0.05:
+        refunded = {"order_id": order, "value": value / 2, "currency": currency, "refund_id": f"{order}-1"}
+        yield Step(rng.uniform(2, 10) * 86_400, PurchaseRefunded, refunded)
 
 
 def campaign(person: Person, rng: Random) -> Steps:  # noqa: ARG001 - as above

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, msgpack
 
-from scoring.features.features import Features, NewerCodec, decode, encode, merge, merge_fields
+from scoring.features.features import Features, NewerCodec, decode, encode, merge, merge_fields, settled
 
 CODEC = 1
 
@@ -39,13 +39,13 @@ def decode_lead_identity(stored: bytes) -> LeadIdentity:
 
 
 def merged(lead_id: str, identities: Mapping[str, LeadIdentity]) -> Features:
-    """The lead's features: those of its only identity, or a merge. In a merge the fields of identities at home here
-    win over those of merged leads.
+    """The lead's features: those of its only identity, or a merge, with keyed events counted once. In a merge the
+    fields of identities at home here win over those of merged leads.
     """
     if len(identities) == 1:
         (only,) = identities.values()
-        return only.features
+        return settled(only.features)
     parts = [identities[identity] for identity in sorted(identities)]
     whole = merge([part.features for part in parts])
     whole.fields = merge_fields([(part.home == lead_id, part.features) for part in parts])
-    return whole
+    return settled(whole)

@@ -17,8 +17,10 @@ from msgspec.structs import replace
 
 from schemas import events
 from schemas.envelope import Event, tag_of
+from schemas.validation import is_placeholder
 from scoring.features.comparison import NEWEST, ValueComparison
 from scoring.features.features import CUSTOM, FeatureDelta
+from scoring.features.keyed_events import Amount, Refund, digest
 from scoring.features.operators import OPERATORS, OperandError, Test
 from scoring.features.profile_fields import MANUAL_STAGE, UNDECLARED, FieldTypes, Value, stated
 from scoring.features.sources import source_of
@@ -29,6 +31,8 @@ INTERACTION = "interaction"
 HIGH_INTENT = "high_intent"
 QUESTIONS = "questions"
 IMPORTANT_CLICK = "important_click"
+PURCHASE = "purchase:"
+"""A sum of purchases begins with this; the rest is the currency."""
 
 LONGEST_ITEM = 16
 LARGEST_FIELD = 256
@@ -50,6 +54,8 @@ class Effect(NamedTuple):
     fields: Callable[[Any], Mapping[str, Value]]
     """As the event has them; use `profile_of`."""
     high_intent: bool = False
+    key: Callable[[Any], tuple[str, ...] | None] = lambda _: None
+    """What names the event for the lead, so that it counts once however often it is sent; None: only its event id."""
 
 
 def _always(_: Event) -> bool:
@@ -85,6 +91,22 @@ def _consent_fields(event: events.ConsentChanged) -> Mapping[str, Value]:
     return {name: value for name, value in consent.items() if value is not None}
 
 
+def _id(value: str | None) -> str | None:
+    """An id as producers mean it: without space around it, and None for a blank or a placeholder."""
+    bare = (value or "").strip()
+    return None if is_placeholder(bare) else bare
+
+
+def _key(*names: str) -> Callable[[Any], tuple[str, ...] | None]:
+    """The key of an event that these fields name together; none, if one of them is missing."""
+
+    def key(event: Any) -> tuple[str, ...] | None:
+        ids = [_id(getattr(event, name)) for name in names]
+        return tuple(each for each in ids if each is not None) if None not in ids else None
+
+    return key
+
+
 _INTERACTION = Effect(_always, _no_fields)
 _INTENT = Effect(_always, _no_fields, high_intent=True)
 _QUIET = Effect(_never, _no_fields)
@@ -96,7 +118,7 @@ EFFECTS: dict[type[Event], Effect] = {
     events.PageViewed: _INTERACTION,
     events.ElementClicked: _INTERACTION,
     events.LinkClicked: _INTERACTION,
-    events.FormSubmitted: Effect(_always, _profile_fields, high_intent=True),
+    events.FormSubmitted: Effect(_always, _profile_fields, high_intent=True, key=_key("submission_id")),
     events.ContentDownloaded: _INTERACTION,
     events.AdClicked: _INTERACTION,
     events.SocialInteraction: _INTERACTION,
@@ -110,7 +132,7 @@ EFFECTS: dict[type[Event], Effect] = {
     events.ProductClicked: _INTERACTION,
     events.DemoRequested: _INTENT,
     events.CtaClicked: _INTENT,
-    events.EmailSent: _QUIET,
+    events.EmailSent: Effect(_never, _no_fields, key=_key("message_id")),
     events.EmailOpened: _INTERACTION,
     events.EmailClicked: _INTERACTION,
     events.EmailReplied: _INTERACTION,
@@ -118,14 +140,17 @@ EFFECTS: dict[type[Event], Effect] = {
     events.SmsReplied: _INTERACTION,
     events.CallMade: Effect(lambda call: bool(call.answered), _no_fields),
     events.MeetingScheduled: _INTENT,
-    events.PurchaseMade: _INTENT,
+    events.PurchaseMade: Effect(_always, _no_fields, high_intent=True, key=_key("order_id")),
+    events.PurchaseRefunded: Effect(_never, _no_fields, key=_key("order_id", "refund_id")),
     events.ConsentChanged: Effect(_never, _consent_fields),
     events.ProfileUpdated: Effect(_never, _profile_fields),
     events.LeadIdentified: _QUIET,
     events.LeadsMerged: _QUIET,
     events.MergeUndone: _QUIET,
     events.StageChanged: Effect(_never, lambda event: {MANUAL_STAGE: event.stage}),
-    events.ConversionRecorded: _QUIET,
+    events.ConversionRecorded: Effect(
+        _never, _no_fields, key=lambda event: (event.conversion_type, event.conversion_id)
+    ),
     events.LeadAssigned: Effect(_never, lambda event: {"assigned_to": event.assigned_to}),
     events.TaskCreated: _QUIET,
     events.CampaignJoined: _QUIET,
@@ -256,6 +281,7 @@ class SignalCatalogue:
                 signals.append(defined.stored)
         if isinstance(event, events.QuestionAnswered):
             items.extend((QUESTIONS, item) for item in _items(event.question_id))
+        key = effect.key(event)
         return FeatureDelta(
             at,
             day,
@@ -265,6 +291,8 @@ class SignalCatalogue:
             items,
             _sums(event),
             source_of(event) if is_interaction else None,
+            None if key is None else (name, digest(*key)),
+            _refund(event, at),
         )
 
     def is_important_click(self, event: Event) -> bool:
@@ -305,10 +333,39 @@ def minor_units(value: Decimal, currency: str) -> int:
     return min(minor, LARGEST_AMOUNT)
 
 
+def revenue(sums: Mapping[str, int]) -> dict[str, Decimal]:
+    """Purchases less refunds by currency, in major units, of the sums of a lead's features."""
+    by_currency = {
+        name.removeprefix(PURCHASE): minor
+        for name, minor in sorted(sums.items())
+        if name.startswith(PURCHASE)
+    }
+    return {
+        currency: Decimal(minor).scaleb(-decimals_of(currency)) for currency, minor in by_currency.items()
+    }
+
+
 def _sums(event: Event) -> list[tuple[str, int]]:
     if not isinstance(event, events.PurchaseMade):
         return []
-    return [(f"purchase:{event.currency}", minor_units(event.value, event.currency))]
+    return [_amount(event)]
+
+
+def _amount(event: events.PurchaseMade | events.PurchaseRefunded) -> Amount:
+    return PURCHASE + event.currency, minor_units(event.value, event.currency)
+
+
+def _refund(event: Event, at: int) -> tuple[str, str, Refund] | None:
+    """(order, refund, amount); None for other events, and for a refund that names no order."""
+    if not isinstance(event, events.PurchaseRefunded) or (order := _id(event.order_id)) is None:
+        return None
+    refund = _id(event.refund_id)
+    own = (
+        (refund,)
+        if refund is not None
+        else ("event", event.visitor_id or "", event.lead_id or "", event.event_id)
+    )
+    return digest(order), digest(*own), (at, *_amount(event))
 
 
 def _no_item(_: Event) -> None:

@@ -14,6 +14,7 @@ from scoring.features.calendar import DAY, HOUR
 from scoring.features.features import CUSTOM, count_in, days_in
 from scoring.features.signals import (
     INTERACTION,
+    PURCHASE,
     QUESTIONS,
     SignalDefinition,
     decimals_of,
@@ -238,7 +239,7 @@ def _distinct_of(text: str, stored: str) -> Phrase:
 
 
 def _sum(text: str, _: Mapping[str, SignalDefinition], currency: str) -> Phrase:
-    name, unit = f"purchase:{currency}", 10 ** decimals_of(currency)
+    name, unit = PURCHASE + currency, 10 ** decimals_of(currency)
     return Phrase(text, "count", lambda view: view.sums.get(name, 0) // unit, Reads(sums=frozenset({name})))
 
 

@@ -175,7 +175,8 @@ def may_change_score(
     return bool(
         reads.created
         or (reads.fields and delta.fields)
-        or (reads.sums and delta.sums)
+        or (reads.sums and (delta.sums or delta.refund is not None))
+        or (delta.key is not None and (reads.signals or reads.sums))  # it may replace what counted before
         or (reads.first_touch and delta.touchpoint is not None)
         or any(name in reads.signals for name in delta.signals)
         or any(name in reads.sets for name, _ in delta.items)

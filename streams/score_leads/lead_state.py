@@ -20,6 +20,7 @@ from scoring.features.features import (
 )
 from scoring.features.identity import is_anonymous
 from scoring.features.lead_identity import LeadIdentity, decode_lead_identity, encode_lead_identity, merged
+from scoring.features.signals import revenue
 from scoring.lifecycle import lifecycle
 from scoring.models.model import INF, ONE_POINT
 from streams.published import read_codec
@@ -108,11 +109,13 @@ class LeadState:
 
     def apply(self, name: str, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
         """Applies one event to its identity and to the merge: `evolve(merge(a, b))` equals
-        `merge(evolve(a), b)`, except for sessions and fields, whose winners depend on all.
+        `merge(evolve(a), b)`, except for sessions, fields and keyed events, whose winners depend on all.
         """
         mine = self.identities[name].features
         _apply(mine, feature_delta, delta)
-        if self._merged is not None and self._merged is not mine:
+        if feature_delta.key is not None or feature_delta.refund is not None:
+            self._merged = None
+        elif self._merged is not None and self._merged is not mine:
             if feature_delta.fields or delta.sessions or delta.retracted or delta.forgotten:
                 self._merged = None
             else:
@@ -196,4 +199,5 @@ def card(state: LeadState) -> statements.LeadScored:
             )
             for name, emitted in sorted(head.emitted.items())
         },
+        revenue=revenue(features.sums),
     )

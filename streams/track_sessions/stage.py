@@ -26,7 +26,7 @@ from schemas.control import (
 )
 from schemas.decode import decode_source, encode_source, key_of
 from schemas.envelope import Event
-from schemas.moment import millis, moment
+from schemas.moment import happened_at, millis, moment
 from schemas.record import Record
 from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS
@@ -141,7 +141,10 @@ def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tupl
             "key", f"the record's key is {shorten(repr(key))}; for this event it must be {key_of(event)!r}"
         )
     if event.recorded_at is None:
-        event = structs.replace(event, recorded_at=moment(appended_at))
+        recorded = moment(appended_at)
+        event = structs.replace(
+            event, recorded_at=recorded, occurred_at=happened_at(event.occurred_at, recorded)
+        )
         value = encode_source(event)
     return value, event
 

@@ -51,6 +51,7 @@ OUTSIDE_SESSIONS: frozenset[type[Event]] = frozenset(
         e.SmsSent,
         e.SmsReplied,
         e.CallMade,
+        e.PurchaseRefunded,
         e.ConsentChanged,
         e.ProfileUpdated,
         e.LeadIdentified,

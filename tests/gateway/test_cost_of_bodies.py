@@ -96,6 +96,13 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     ),
     "surrogates": filled(PAGE, b'["\\ud800"],'),
     "half surrogates": filled(PAGE.replace(b"%s", b'"%s"'), b"\\ud800"),
+    "half surrogates in a wrapper": lambda size: (
+        b'{"events":' + filled(PAGE.replace(b"%s", b'"%s"'), b"\\ud800")(size) + b"}"
+    ),
+    "half surrogates in a wrapper's own field": lambda size: (
+        b'{"events":[],"own":"' + b"\\ud800" * (size // 6) + b'"}'
+    ),
+    "encoded half surrogates": filled(PAGE.replace(b"%s", b'"%s"'), b"\xed\xa0\x80"),
     "escaped NULs": filled(PAGE.replace(b"%s", b'"%s"'), b"\\u0000"),
     "no UTF-8": filled(PAGE.replace(b"%s", b'"%s"'), b"\xff"),
     "NaN": filled(PAGE.replace(b"%s", b"[%s1]"), b"NaN,"),

@@ -189,10 +189,44 @@ def test_a_clock_that_is_two_hours_slow_is_mended_by_what_it_says_when_sending()
     assert event.extra == {"stated_occurred_at": "2030-01-31T09:59:00+00:00"}
 
 
-def test_a_slow_network_is_no_wrong_clock():
-    at = NOW - timedelta(minutes=3)
-    event = admitted(viewed(occurred_at=at), sent_at=NOW - timedelta(seconds=50))
+@pytest.mark.parametrize(
+    "underway", [timedelta(seconds=50), timedelta(seconds=90), timedelta(minutes=10), timedelta(minutes=55)]
+)
+def test_a_request_that_was_on_its_way_for_long_is_no_wrong_clock(underway):
+    at = NOW - timedelta(hours=3)
+    event = admitted(viewed(occurred_at=at), sent_at=NOW - underway)
     assert (event.occurred_at, event.extra) == (at, None)
+
+
+@pytest.mark.parametrize(
+    ("off", "corrected"),
+    [
+        (timedelta(minutes=1), False),
+        (timedelta(minutes=1, seconds=1), True),
+        (timedelta(hours=2), True),
+        (timedelta(days=400), True),
+        (-timedelta(minutes=55, seconds=1), True),
+        (-timedelta(hours=1), True),
+        (-timedelta(days=3), True),
+    ],
+)
+def test_a_clock_is_corrected_where_no_journey_explains_the_difference(off, corrected):
+    """An event of ten minutes ago, by a clock that is off by so much."""
+    stated = NOW - timedelta(minutes=10) + off
+    event = admitted(viewed(occurred_at=stated), sent_at=NOW + off)
+    assert event.occurred_at == (NOW - timedelta(minutes=10) if corrected else stated)
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_time_that_the_door_fills_in_is_not_corrected_by_the_producers_clock(hours):
+    event = read(b'{"type":"qr_scanned","lead_id":"ahmad"}', "made-here", NOW)
+    taken = admitted(event, sent_at=NOW + timedelta(hours=hours))
+    assert (taken.occurred_at, taken.extra) == (NOW, None)
+
+
+def test_half_an_emoji_costs_no_event_without_id_and_time():
+    event = read(rb'{"type":"demo_requested","lead_id":"ahmad","text":"\ud83d"}', "made-here", NOW)
+    assert (event.event_id, event.text) == ("made-here", "\ufffd")
 
 
 @pytest.mark.parametrize("year", [1, 9999])
@@ -215,7 +249,7 @@ def test_an_event_of_another_tenant_is_refused():
 
 def test_an_import_is_recorded_when_it_happened_and_marked():
     at = datetime(2020, 1, 1, tzinfo=UTC)
-    event = admit_import(viewed(occurred_at=at, context=Context(user_agent=GOOGLEBOT)))
+    event = admit_import(viewed(occurred_at=at, context=Context(user_agent=GOOGLEBOT)), NOW)
     assert (event.recorded_at, event.imported, event.bot) == (at, True, "Googlebot")
 
 

@@ -180,7 +180,7 @@ def test_real_log_page_views_are_those_an_independent_count_finds():
 def test_real_log_crawlers_are_flagged_and_browsers_are_not():
     with REAL_LOG.open("rb") as file:
         admitted = [
-            admit_import(read_event(encode_source(each.event)))
+            admit_import(read_event(encode_source(each.event)), datetime.now(UTC))
             for each in read_access_log(file, tenant="default")
             if each.event
         ]

@@ -16,7 +16,7 @@ from gateway.door.addresses import persons_email, persons_phone
 from leadstream.console import Failure
 from leadstream.operations.imports import archived, import_access_log, import_events, open_source
 from leadstream.simulation.simulate import simulate
-from schemas.decode import MAX_EVENT_BYTES, Refusal, decode_source, encode_source, key_of, read_event
+from schemas.decode import MAX_EVENT_BYTES, decode_source, encode_source, key_of, read_event
 from schemas.envelope import Event, tag_of
 from schemas.events import EVENT_TYPES
 from schemas.record import Outgoing
@@ -71,9 +71,10 @@ def test_a_recording_before_the_event_or_after_today_is_not_believed(recorded_at
     assert log.events[0].recorded_at == datetime(2026, 6, 1, 10, tzinfo=UTC)
 
 
-def test_the_future_is_refused():
-    with pytest.raises(Refusal, match="occurred_at: lies in the future"):
-        archived(read_event(told(occurred_at="9999-12-31T23:59:59Z")), NOW)
+def test_an_event_from_the_future_happened_now_and_its_own_time_is_kept():
+    event = archived(read_event(told(occurred_at="9999-12-31T23:59:59Z")), NOW)
+    assert event.occurred_at == event.recorded_at == NOW
+    assert event.extra == {"stated_occurred_at": "9999-12-31T23:59:59+00:00"}
 
 
 def test_a_bad_line_costs_only_itself_and_is_named():

@@ -124,6 +124,9 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
     with psycopg.connect(database_url) as connection:
         # Today's projection fills the store, so it gets today's columns meanwhile.
         connection.execute("alter table live.engagement_history add column channel_group text")
+        connection.execute(
+            "alter table live.leads add revenue jsonb"
+        )  # today's writer needs it; null, as then
         project(connection, there)
         append(connection, there)
         connection.execute("insert into state values ('score_leads', 0, 'default/l/l', 'id:i', 'f')")
@@ -132,6 +135,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.commit()
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
+        connection.execute("alter table live.leads drop revenue")
         connection.commit()
     migrate(database_url)
     check_current(database_url)

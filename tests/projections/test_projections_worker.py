@@ -429,13 +429,20 @@ def test_a_lead_row_shows_the_profile(db):
         "company": "X",
         "n": 5,
     }
-    commit(db, recorded([lead_scored("L-1", fields=fields, counts={"qr_scanned": 2})]))
+    spent = {"EUR": Decimal("49.95"), "JPY": Decimal(500), "KWD": Decimal("0.125")}
+    commit(db, recorded([lead_scored("L-1", fields=fields, counts={"qr_scanned": 2}, revenue=spent)]))
     (row,) = rows(db, "select * from live.leads")
     assert (row["name"], row["email"], row["phone"], row["company"]) == ("Ånn Öz", "a@b.c", "+4912", "X")
     assert row["assigned_to"] is None
     assert row["search"] == "ånn öz\na@b.c\n+4912\nl-1"
     assert row["fields"] == fields
     assert row["counts"] == {"qr_scanned": 2}
+    assert row["revenue"] == {"EUR": 49.95, "JPY": 500, "KWD": 0.125}
+
+
+def test_what_an_older_version_did_not_record_is_null(db):
+    commit(db, recorded([lead_scored("L-1")]))
+    assert rows(db, "select revenue from live.leads") == [{"revenue": None}]
 
 
 def test_text_that_postgres_cannot_hold_is_replaced(db):

@@ -51,7 +51,7 @@ from schemas.statements import STATEMENT_TYPES, DeadLetter
 DOORS = [read_event, decode_source]
 EXAMPLES = examples.events()
 REFUSED = examples.refused()
-ONLY_IN_UNKNOWN_FIELDS = {"a whole number above 2^53 that is not known", "NUL in a name that is not known"}
+ONLY_IN_UNKNOWN_FIELDS = {"a whole number above 2^53 that is not known"}
 
 
 def raw_event(type_="page_viewed", **fields) -> bytes:
@@ -175,7 +175,7 @@ def test_a_refusal_never_repeats_giant_input():
     giant = "x" * 20_000
     for raw in (
         raw_event(giant),
-        raw_event(**{giant: "\0"}),
+        raw_event(**{giant: 1e300}),
         raw_event("stage_changed", stage=giant),
         raw_event(lead_id=f"anon:{giant}"),
         raw_event("profile_updated", fields={giant: 1}),
@@ -185,9 +185,9 @@ def test_a_refusal_never_repeats_giant_input():
 
 
 def test_what_a_refusal_repeats_has_80_characters_at_most_however_they_are_escaped():
-    assert len(refusal_of(read_event, raw_event(**{"\0" * 100: 1})).field) == 80
-    assert len(refusal_of(read_event, raw_event(**{"\0" * 20: 1})).field) == 80
-    assert refusal_of(read_event, raw_event(**{"\0" * 19: 1})).field == r"\x00" * 19
+    assert len(refusal_of(read_event, raw_event(**{"\1" * 100: 1e300})).field) == 80
+    assert len(refusal_of(read_event, raw_event(**{"\1" * 20: 1e300})).field) == 80
+    assert refusal_of(read_event, raw_event(**{"\1" * 19: 1e300})).field == r"\x01" * 19
 
 
 @pytest.mark.parametrize("read", DOORS)
@@ -233,7 +233,6 @@ def test_only_the_first_fields_are_candidates_for_a_misspelling():
         b'{"type":' * 10_000,
         raw_event()[:-1] + b', "deep": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
         raw_event("custom", name="n")[:-1] + b', "properties": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001,
-        raw_event()[:-1] + b', "title": "\xff"}',
         raw_event()[:-1] + b', "\xc3": 1, "title": 1}',
         raw_event().decode().encode("utf-16"),
         gzip.compress(raw_event(), mtime=0),

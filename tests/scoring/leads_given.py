@@ -7,7 +7,7 @@ from typing import Any
 from schemas.envelope import Event
 from schemas.moment import moment
 from scoring.features.calendar import DAY, HOUR, Calendar, calendar
-from scoring.features.features import Features, Session, evolve, put_session
+from scoring.features.features import Features, Session, evolve, put_session, settled
 from scoring.features.signals import EVENT_NAMES, SignalCatalogue
 from scoring.models.model import Conclusion, Model, Subject, built_in_models, compile_model, conclude
 
@@ -33,12 +33,12 @@ def at_of(event: Event) -> int:
 def features_of(
     events: Iterable[Event], models: Sequence[Model] = (), zone: Calendar = UTC, into: Features | None = None
 ) -> Features:
-    """The fold of the events, with the signals of the models."""
+    """The fold of the events, with the signals of the models, as readers see it; `into` is changed in place."""
     features, catalogue = Features() if into is None else into, SignalCatalogue.of(models)
     for event in events:
         at = at_of(event)
         evolve(features, catalogue.lift(event, at, zone.day_of(at)))
-    return features
+    return settled(features) if into is None else features
 
 
 def visit(

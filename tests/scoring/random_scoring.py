@@ -10,7 +10,7 @@ from scoring.features.features import Session
 ACTS = [
     "page_viewed", "email_opened", "email_replied", "qr_scanned", "message_received", "form_submitted",
     "question_answered", "element_clicked", "purchase_made", "profile_updated", "consent_changed",
-    "contact_shared", "custom", "email_sent", "call_made", "session_started", "demo_requested",
+    "contact_shared", "custom", "email_sent", "purchase_refunded", "call_made", "session_started", "demo_requested",
 ]  # fmt: skip
 MOMENTS = st.one_of(
     st.integers(T0 - 130 * DAY, T0),
@@ -21,9 +21,19 @@ MOMENTS = st.one_of(
 TEXTS = st.sampled_from(["x", " Berlin ", "director of x", "51-200", "7", "", "coach", "A@gmail.com"])
 VALUES = st.one_of(TEXTS, st.none(), st.booleans(), st.integers(-3, 60), st.lists(TEXTS, max_size=3))
 NAMES = st.sampled_from(["phone", "email", "company", "title", "location"])
+IDS = st.none() | st.sampled_from(["1", "2", "3"])
+MONEY = {
+    "value": st.integers(0, 99_999).map(lambda cents: Decimal(cents) / 100),
+    "currency": st.sampled_from(["EUR", "USD"]),
+}
+KEYED = {"purchase_made", "purchase_refunded", "form_submitted", "email_sent"}
+"""Two reports of one of them never share a moment here: which is the later is not the oracle's business."""
 OF_TYPE = {
     "message_received": st.fixed_dictionaries({"kind": st.sampled_from(["text", "voice"])}),
-    "form_submitted": st.fixed_dictionaries({"fields": st.dictionaries(NAMES, VALUES, max_size=2)}),
+    "form_submitted": st.fixed_dictionaries(
+        {"fields": st.dictionaries(NAMES, VALUES, max_size=2), "submission_id": IDS}
+    ),
+    "email_sent": st.fixed_dictionaries({"message_id": IDS}),
     "profile_updated": st.fixed_dictionaries({"fields": st.dictionaries(NAMES, VALUES, max_size=3)}),
     "consent_changed": st.fixed_dictionaries({"email": st.sampled_from([None, True, False])}),
     "contact_shared": st.fixed_dictionaries({"email": st.none() | TEXTS, "phone": st.none() | TEXTS}),
@@ -36,11 +46,9 @@ OF_TYPE = {
         }
     ),
     "element_clicked": st.fixed_dictionaries({"text": st.sampled_from([None, " get a DEMO ", "other"])}),
-    "purchase_made": st.fixed_dictionaries(
-        {
-            "value": st.integers(0, 99_999).map(lambda cents: Decimal(cents) / 100),
-            "currency": st.sampled_from(["EUR", "USD"]),
-        }
+    "purchase_made": st.fixed_dictionaries({**MONEY, "order_id": IDS}),
+    "purchase_refunded": st.fixed_dictionaries(
+        {**MONEY, "order_id": st.sampled_from(["1", "2", "3", "4"]), "refund_id": IDS}
     ),
     "custom": st.fixed_dictionaries(
         {
@@ -60,7 +68,8 @@ def histories(draw, max_size=25, min_size=0, acts=tuple(ACTS)):
         kind = draw(st.sampled_from(acts))
         fields = draw(OF_TYPE.get(kind, st.just({})))
         source = draw(st.sampled_from(["web", "chatbot"]))
-        events.append(happened(kind, draw(MOMENTS), event_id=f"e{number}", source=source, **fields))
+        at = draw(MOMENTS) - (number * 2 if kind in KEYED else 0)
+        events.append(happened(kind, at, event_id=f"e{number}", source=source, **fields))
     return events
 
 

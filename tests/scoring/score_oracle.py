@@ -14,15 +14,40 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from leads_given import at_of
+from msgspec import structs
 
 DAY = 86_400_000
 UNIT = {"seconds": 1000, "minutes": 60_000, "hours": 3_600_000, "days": DAY}
 NO_ACTS = {
     "session_ended", "session_heartbeat", "email_sent", "sms_sent", "consent_changed", "profile_updated",
     "lead_identified", "leads_merged", "merge_undone", "stage_changed", "conversion_recorded",
-    "lead_assigned", "task_created", "campaign_joined", "note_added", "experiment_exposed", "lead_erased",
+    "lead_assigned", "purchase_refunded", "task_created", "campaign_joined", "note_added", "experiment_exposed", "lead_erased",
 }  # fmt: skip
 INTENT = {"demo_requested", "meeting_scheduled", "form_submitted", "purchase_made", "cta_clicked"}
+
+
+KEYS = {
+    "purchase_made": ("order_id",),
+    "purchase_refunded": ("order_id", "refund_id"),
+    "form_submitted": ("submission_id",),
+    "email_sent": ("message_id",),
+}
+
+
+def once_each(events):
+    """Events with the same key are one: at the time of the first, with what the last says."""
+    out, reports = [], {}
+    for event in events:
+        kind = type(event).__struct_config__.tag
+        key = [getattr(event, name) for name in KEYS.get(kind, ())]
+        if not key or None in key:
+            out.append(event)
+        else:
+            reports.setdefault((kind, *key), []).append(event)
+    for several in reports.values():
+        first, last = min(several, key=at_of), max(several, key=at_of)
+        out.append(structs.replace(last, occurred_at=first.occurred_at))
+    return out
 
 
 def fraction(number):
@@ -58,18 +83,20 @@ class Oracle:
     def __init__(self, text, events, sessions, stage, as_of, zone, idle):
         self.model = tomllib.loads(text, parse_float=Decimal)
         self.events, self.sessions, self.stage = events, sessions, stage
+        self.counted = once_each(events)
         self.as_of, self.zone, self.idle = as_of, ZoneInfo(zone), idle
 
     # what happened
     def named(self, name):
         """The moments at which something happened."""
-        return [at_of(event) for event in self.matching(name)]
+        return [at_of(event) for event in self.matching(name, self.counted)]
 
-    def matching(self, name):
+    def matching(self, name, events=None):
+        events = self.events if events is None else events
         own = self.model.get("signals", {}).get(name)
         if own is not None:
-            return [event for event in self.matching(own["event"]) if self.qualifies(event, own)]
-        return [event for event in self.events if self.is_a(event, name)]
+            return [event for event in self.matching(own["event"], events) if self.qualifies(event, own)]
+        return [event for event in events if self.is_a(event, name)]
 
     @staticmethod
     def is_a(event, name):
@@ -98,6 +125,15 @@ class Oracle:
                 if not asked(operator, value, operand):
                     return False
         return True
+
+    def left_of(self, order):
+        """The order's value less its refunds in its currency."""
+        refunds = [
+            refund.value
+            for refund in self.matching("purchase_refunded", self.counted)
+            if (refund.order_id, refund.currency) == (order.order_id, order.currency)
+        ]
+        return max(order.value - sum(refunds), 0)
 
     def day(self, at):
         return datetime.fromtimestamp(at / 1000, self.zone).date()
@@ -151,8 +187,8 @@ class Oracle:
                 return "stable"
             return "increasing" if recent > before else "declining"
         if found := re.fullmatch(r"sum of purchase:(\w+)", phrase):
-            spent = [e.value for e in self.matching("purchase_made") if e.currency == found[1]]
-            return int(sum(spent))
+            orders = self.matching("purchase_made", self.counted)
+            return int(sum(self.left_of(order) for order in orders if order.currency == found[1]))
         if found := re.fullmatch(r"profile\.(\w+)", phrase):
             return self.stage if found[1] == "stage" else self.field(found[1])
         if found := re.fullmatch(r"session\.(\w+)", phrase):

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from leads_given import DAY, T0, at_of, happened, visit, visits
 
 from schemas.envelope import Event
 from scoring.features import features as bounds
+from scoring.features import keyed_events
 from scoring.features.features import (
     DAYS_KEPT,
     FeatureDelta,
@@ -31,6 +33,7 @@ from scoring.features.signals import SignalCatalogue
 NAMES = st.sampled_from(["page_viewed", "interaction", "custom:a", "custom:b", "custom:c", "custom:d"])
 FIELDS = st.sampled_from(["email", "phone", "colour", "shape", "size", "weight"])
 VALUES = st.sampled_from(["x", "y", None, True, 1, 1.0, 7, ["a"]])
+KEYS = st.sampled_from(["order-1", "order-2", "order-3"])
 BACK = st.one_of(st.integers(0, 210), st.sampled_from([0, 1, 98, 99, 100, 101, 199, 200]))
 
 
@@ -53,6 +56,19 @@ def lifts(draw):
             )
         ),
         touchpoint=draw(st.sampled_from([None, "ads", "form"])),
+        key=draw(st.none() | st.tuples(st.sampled_from(["purchase_made", "email_sent"]), KEYS)),
+        refund=draw(
+            st.none()
+            | st.tuples(
+                KEYS,
+                KEYS,
+                st.tuples(
+                    st.integers(T0, T0 + 2),
+                    st.sampled_from(["purchase:EUR", "purchase:USD"]),
+                    st.integers(0, 9),
+                ),
+            )
+        ),
     )
 
 
@@ -82,6 +98,7 @@ def small_caps():
     with pytest.MonkeyPatch.context() as patch:
         for name, cap in {"FIELDS_KEPT": 3, "ITEMS_KEPT": 3, "CUSTOM_KEPT": 2, "SUMS_KEPT": 2}.items():
             patch.setattr(bounds, name, cap)
+        patch.setattr(keyed_events, "REFUNDS_KEPT", 2)
         yield
 
 
@@ -155,11 +172,22 @@ def test_a_stored_lift_comes_back_equal(lift):
 
 @pytest.mark.parametrize("read", [decode, decode_delta])
 def test_a_newer_codec_is_refused_with_a_clear_word(read):
-    with pytest.raises(NewerCodec, match="written by codec 2, this version of Leadstream reads up to 1"):
-        read(b"\x02" + encode(Features())[1:])
+    with pytest.raises(NewerCodec, match="written by codec 3, this version of Leadstream reads up to 2"):
+        read(b"\x03" + encode(Features())[1:])
     for broken in (b"", b"\x00abc"):
         with pytest.raises(ValueError, match="features: "):
             read(broken)
+
+
+def test_features_of_before_natural_keys_are_read_as_they_are():
+    """Codec 1: a purchase counted then stays in the signals."""
+    signals, sums = {"purchase_made": [2, T0, T0, 0, b"\x02"]}, {"purchase:EUR": 7990}
+    older = decode(b"\x01" + msgspec.msgpack.encode([signals, {}, {}, {}, sums, None]))
+    assert (older.signals["purchase_made"].count, older.sums, older.keyed) == (2, sums, {})
+    delta = decode_delta(
+        b"\x01" + msgspec.msgpack.encode([T0, 0, "e", ["purchase_made"], {}, [], [["s", 1]], None])
+    )
+    assert (delta.signals, delta.sums, delta.key, delta.refund) == (["purchase_made"], [("s", 1)], None, None)
 
 
 def test_a_signal_keeps_a_byte_per_day():

@@ -26,6 +26,7 @@ PROFILE_CRM_CONSENT_IDENTITY = {
     "campaign_joined",
     "note_added",
     "conversion_recorded",
+    "purchase_refunded",
     "experiment_exposed",
 }
 TIME = {"session_heartbeat", "session_ended"}
@@ -61,6 +62,7 @@ HIGH_INTENT = {"demo_requested", "meeting_scheduled", "form_submitted", "purchas
 NEEDED = {
     "question_answered": {"question_id": "1"},
     "purchase_made": {"value": Decimal(1), "currency": "EUR"},
+    "purchase_refunded": {"order_id": "A-1", "value": Decimal(1), "currency": "EUR"},
     "profile_updated": {"fields": {}},
     "lead_identified": {"lead_id": "L"},
     "leads_merged": {"lead_id": "L", "into": "M"},

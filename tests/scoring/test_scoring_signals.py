@@ -31,6 +31,7 @@ def needed(kind):
     return {
         "question_answered": {"question_id": "q"},
         "purchase_made": {"value": Decimal(1), "currency": "EUR"},
+        "purchase_refunded": {"order_id": "A", "value": Decimal(1), "currency": "EUR"},
         "profile_updated": {"fields": {}},
         "leads_merged": {"into": "x"},
         "stage_changed": {"stage": "customer"},

@@ -51,7 +51,7 @@ def act(kind, envelope, number, lead):
         case "important":
             return e.ElementClicked(**envelope, text=" get a DEMO ")
         case "form":
-            return e.FormSubmitted(**envelope)
+            return e.FormSubmitted(**envelope, submission_id=f"s{number % 3}" if lead % 2 else None)
         case "qr":
             return e.QrScanned(**(envelope | {"source": "telegram"}))
         case "end":
@@ -92,7 +92,8 @@ def history(spec, *, merges=True, shared=True, cycles=False, stages=True):
         elif k < 16:
             out.append(e.LeadIdentified(**envelope, visitor_id=visitor, lead_id=own))
         elif k == 16:
-            out.append(e.EmailSent(**envelope, lead_id=lead, source="email"))
+            message_id = f"m{v % 2}" if mode else None
+            out.append(e.EmailSent(**envelope, lead_id=lead, source="email", message_id=message_id))
         elif k == 17 and out:
             again = out[-1 - (v + l) % min(len(out), 6)]
             if isinstance(again, e.LeadsMerged | e.MergeUndone):

@@ -119,7 +119,7 @@ def reference(events, *, merges=True):
                     redirects[event.lead_id] = event.into
                 elif isinstance(event, e.MergeUndone):
                     redirects[event.lead_id] = None
-    leads = {}
+    leads, once = {}, {}
     for home, _, counted, web in parts:
         if not counted:
             continue
@@ -127,9 +127,16 @@ def reference(events, *, merges=True):
         signals, fields, sessions = leads.setdefault(root, (defaultdict(list), {}, {}))
         for t, event in counted:
             kind = kind_of(event)
-            signals[kind].append(t)
-            if kind not in NOT_ACTS:
-                signals["interaction"].append(t)
+            names = [kind] if kind in NOT_ACTS else [kind, "interaction"]
+            key = getattr(
+                event, {"email_sent": "message_id", "form_submitted": "submission_id"}.get(kind, ""), None
+            )
+            if key is not None:
+                earliest = min(t, once.get((root, kind, key), (t,))[0])
+                once[root, kind, key] = earliest, names
+                continue
+            for name in names:
+                signals[name].append(t)
             if isinstance(event, e.ProfileUpdated):
                 for name, value in event.fields.items():
                     own = home == root
@@ -137,6 +144,9 @@ def reference(events, *, merges=True):
                     if name not in fields or mine > fields[name]:
                         fields[name] = mine
         sessions.update(sessions_of(web))
+    for (root, _, _), (t, names) in once.items():
+        for name in names:
+            leads[root][0][name].append(t)
     return {
         lead: (
             {n: (len(ts), min(ts), max(ts), days(ts)) for n, ts in signals.items()},

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from msgspec import DecodeError, Raw, json, structs
 
 from gateway.door.addresses import email_of, fields_of, phone_of
+from gateway.door.crawlers import crawler_of, mail_crawler_of
+from gateway.door.devices import device_of
 from gateway.door.resolving import RESOLVED_BY
-from gateway.door.useragent import crawler_of, device_of
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
-from schemas.events import ContactShared, FormSubmitted, ProfileUpdated
+from schemas.events import ContactShared, EmailClicked, EmailOpened, FormSubmitted, ProfileUpdated
 
 EARLY = timedelta(minutes=5)
 """An event may be this far ahead of the door's clock; beyond, it is taken to have happened now."""
@@ -170,7 +171,7 @@ def _seen(event: Event, context: Context | None, region: str | None) -> dict[str
     """The fields that the door derives from the event and its context."""
     seen: dict[str, Any] = {"context": context}
     if context is not None and context.user_agent:
-        seen["bot"] = event.bot or crawler_of(context.user_agent)
+        seen["bot"] = event.bot or _crawler_of(event, context.user_agent)
         seen["device"] = event.device or device_of(context.user_agent)
     match event:
         case ContactShared():
@@ -179,3 +180,9 @@ def _seen(event: Event, context: Context | None, region: str | None) -> dict[str
         case FormSubmitted() | ProfileUpdated() if event.fields:
             seen["fields"] = fields_of(event.fields, region)
     return seen
+
+
+def _crawler_of(event: Event, user_agent: str) -> str | None:
+    if isinstance(event, EmailOpened | EmailClicked):
+        return mail_crawler_of(user_agent, opened=isinstance(event, EmailOpened))
+    return crawler_of(user_agent)

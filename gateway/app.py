@@ -31,9 +31,10 @@ from gateway.api import (
 )
 from gateway.api.services import ApiServices
 from gateway.door import collect
+from gateway.door.crawlers import load_crawlers
+from gateway.door.devices import load_devices
 from gateway.door.services import open_door
-from gateway.door.traffic_origins import load_lists
-from gateway.door.useragent import load_patterns
+from gateway.door.traffic_origins import load_channels
 from gateway.observe import observed
 from gateway.ports import Ports
 from gateway.store import ReadStore
@@ -71,8 +72,10 @@ def create_app(ports: Ports) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await store.open()
-        # The first event does not wait until patterns and lists are loaded, nor does anybody beside it.
-        loading = asyncio.gather(asyncio.to_thread(load_patterns), asyncio.to_thread(load_lists))
+        # The first event does not wait until the lists are compiled, nor does anybody beside it.
+        loading = asyncio.create_task(
+            asyncio.to_thread(_load_lists), name="load lists of crawlers, devices and channels"
+        )
         listening = asyncio.create_task(applied.run(), name="listen for applied events")
         try:
             yield
@@ -103,6 +106,12 @@ def create_app(ports: Ports) -> FastAPI:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
+
+
+def _load_lists() -> None:
+    load_crawlers()
+    load_devices()
+    load_channels()
 
 
 def _problem(_request: Request, error: Exception) -> Response:

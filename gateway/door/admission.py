@@ -13,14 +13,23 @@ from typing import Any, NamedTuple
 from msgspec import DecodeError, Raw, json, structs
 
 from gateway.door.addresses import EMAIL, PHONE, STATED_FIELDS, one_form
+from gateway.door.crawlers import crawler_of, mail_crawler_of
+from gateway.door.devices import device_of
 from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
 from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
-from gateway.door.useragent import crawler_of, device_of
 from schemas.broken_text import repaired
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
-from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated, QuestionAnswered
+from schemas.events import (
+    ContactShared,
+    EmailClicked,
+    EmailOpened,
+    FormSubmitted,
+    PageViewed,
+    ProfileUpdated,
+    QuestionAnswered,
+)
 from schemas.moment import happened_at
 
 FAST = timedelta(minutes=1)
@@ -198,7 +207,7 @@ def _seen(
     """The fields that the door derives from the event and its context."""
     seen: dict[str, Any] = _arrival(event, context, own_sites, page)
     if context is not None and context.user_agent:
-        seen["bot"] = event.bot or crawler_of(context.user_agent)
+        seen["bot"] = event.bot or _crawler_of(event, context.user_agent)
         seen["device"] = event.device or device_of(context.user_agent)
     return seen
 
@@ -238,3 +247,9 @@ def _arrival(
     own = OwnHosts(pages, own_sites)
     origin = traffic_origin_of(event, context, tags, own, has_page=bool(addresses))
     return {"context": context, "traffic_origin": origin}
+
+
+def _crawler_of(event: Event, user_agent: str) -> str | None:
+    if isinstance(event, EmailOpened | EmailClicked):
+        return mail_crawler_of(user_agent, opened=isinstance(event, EmailOpened))
+    return crawler_of(user_agent)

@@ -133,6 +133,8 @@ def _admit_all(
         else:
             admitted.append(event)
             answer = {"index": index, "event_id": event.event_id, "status": "accepted"}
+            if event.bot is not None:
+                answer["bot"] = event.bot
             if (unread := hint(event)) is not None:
                 answer["hint"] = unread
             answers.append(answer)

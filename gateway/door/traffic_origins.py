@@ -161,7 +161,7 @@ def channel_lists() -> ChannelLists:
     )
 
 
-def load_lists() -> None:
+def load_channels() -> None:
     """Reads what the first event would otherwise wait for, some tenths of a second."""
     _listed(PageAddress("www.acme.example"))
 

@@ -25,13 +25,14 @@ from schemas.control import (
     SettingsPublished,
 )
 from schemas.decode import decode_source, encode_source, key_of
-from schemas.envelope import Event
+from schemas.envelope import Event, tag_of
 from schemas.moment import happened_at, millis, moment
 from schemas.record import Record
 from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS
 from scoring.features import identity, sessions
-from scoring.features.features import encode_delta, evolve, put_session, retract_session
+from scoring.features.features import Features, encode_delta, evolve, put_session, retract_session
+from scoring.features.mail_opens import is_prefetch
 from streams.engine.shard import Emit
 from streams.published import (
     RETIRED,
@@ -51,6 +52,7 @@ from streams.track_sessions.web_sessions import (
     session_put,
 )
 
+EMAIL_SENT = tag_of(e.EmailSent)
 ALLOWED_SKEW = 5 * 60_000
 """How far an event may lie after its recording; beyond it `occurred_at` is clamped."""
 
@@ -149,6 +151,12 @@ def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tupl
     return value, event
 
 
+def _is_prefetch(opened: e.EmailOpened, at: int, features: Features) -> bool:
+    agent = opened.context.user_agent if opened.context else None
+    sent = features.signals.get(EMAIL_SENT)
+    return is_prefetch(agent or "", at, sent.last if sent else None)
+
+
 def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) -> None:
     state, visitor = step.state, step.visitor
     recorded = millis(event.recorded_at or event.occurred_at)
@@ -178,6 +186,10 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
 
     settings = shared.published.settings_of(state.tenant)
     body = state.body(at)
+    if isinstance(event, e.EmailOpened) and _is_prefetch(event, occurred, body.features):
+        if event.reply:
+            step.emit_activity(EventNoted(state.tenant, segment.owner, step.clock, event.event_id, "bot"))
+        return
     state.mark_changed(at)
     catalogue = shared.catalogue(state.tenant)
     day = settings.zone.day_of(occurred)

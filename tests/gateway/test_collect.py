@@ -140,6 +140,17 @@ async def test_a_batch_of_only_bad_events_is_422_and_writes_nothing(house):
 
 
 @pytest.mark.anyio
+async def test_the_answer_names_the_bot_without_a_wait_and_says_nothing_of_people(house):
+    headless = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/130.0.0.0 Safari/537.36"
+    browser = headless.replace("Headless", "")
+    named = (await house.send([ONE, ONE | {"event_id": "e2"}], user_agent=headless)).json()["events"]
+    assert [each["bot"] for each in named] == ["HeadlessChrome", "HeadlessChrome"]
+    assert (await house.send(ONE, user_agent=browser)).json()["events"] == [
+        {"index": 0, "event_id": "e1", "status": "accepted"}
+    ]
+
+
+@pytest.mark.anyio
 async def test_an_event_that_is_taken_may_carry_a_hint(house):
     status, said = answer(await house.send({**ONE, "occurredAt": "2030-01-31T11:59:00Z"}))
     assert status == 200

@@ -1,13 +1,11 @@
 """What the door decides and records, with hand-written expectations."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.door.addresses import email_of, phone_of
 from gateway.door.admission import Facts, admit, admit_import, hint, read
-from gateway.door.useragent import crawler_of, device_of
 from schemas.decode import MAX_EXTRA, Refusal, decode_source, encode_source
 from schemas.envelope import Context
 from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated
@@ -91,35 +89,6 @@ def test_what_the_producer_says_of_the_visitor_wins_over_the_request():
 
 def test_a_chat_message_is_not_the_browsers_that_relays_it():
     assert admitted(viewed(source="telegram"), user_agent=IPHONE, client_ip="1.2.3.4").context is None
-
-
-def test_the_first_crawler_verdict_is_as_crawlerdetects_own():
-    from crawlerdetect import CrawlerDetect
-
-    agents = [
-        IPHONE,
-        DESKTOP,
-        TABLET,
-        GOOGLEBOT,
-        "curl/8.1",
-        "YandexBot/3.0",
-        "Yandex/1",
-        "YandexSearch",
-        "",
-        "Wget/1.2",
-    ]
-    assert [crawler_of(each) is not None for each in agents] == [
-        CrawlerDetect(user_agent=each).is_crawler() for each in agents
-    ]
-
-
-@pytest.mark.parametrize("user_agent", ["a" * 1024, "Mozilla/5.0 " + "-" * 1012, "0(" * 512, "\u202e" * 1024])
-def test_a_hostile_user_agent_costs_milliseconds(user_agent):
-    crawler_of("warm"), device_of("warm")
-    started = time.process_time()
-    for number in range(10):
-        crawler_of(f"{user_agent}{number}"), device_of(f"{user_agent}{number}")
-    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(

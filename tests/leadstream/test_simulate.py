@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.door.useragent import crawler_of
+from gateway.door.crawlers import crawler_of
 from leadstream.simulation.personas import CRAWLERS, make_person
 from leadstream.simulation.simulate import live, simulate
 from schemas.decode import encode_source, key_of, read_event

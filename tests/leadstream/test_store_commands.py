@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from command_line import leadstream, leadstream_here
 
-from gateway.door.useragent import crawler_of
+from gateway.door.crawlers import crawler_of
 from leadstream.embedded_postgres import create_database
 from leadstream.operations.access_log import visitor_of
 from leadstream.operations.open_store import open_store

@@ -4,8 +4,10 @@ import pytest
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Settings, Story, Time, given, happened
 
 from schemas import statements as say
+from schemas.envelope import Context
 from scoring.models.model import built_in_models, optional_models
 
+SECOND = MINUTE // 60
 TELEGRAM = {"visitor_id": "tg", "source": "telegram"}
 EVERYTHING = {
     "phone": "+971501234567",
@@ -169,6 +171,53 @@ def test_a_bot_is_only_answered():
     assert story.pipeline.leads() == {}
     story = given(page("a", 0)).when(page("b", MINUTE, bot="Googlebot", reply=True)).then("b: bot")
     assert story.card("anon:v").counts == {"interaction": 1, "page_viewed": 1}
+
+
+GMAIL_PROXY = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
+THUNDERBIRD = "Mozilla/5.0 (X11; Linux x86_64; rv:102.0) Gecko/20100101 Thunderbird/102.4.2"
+
+
+def opened(event_id, when, agent=GMAIL_PROXY, **fields):
+    context = Context(user_agent=agent)
+    return happened("email_opened", event_id, when, lead_id="L", source="email", context=context, **fields)
+
+
+def sent(event_id, when):
+    return happened("email_sent", event_id, when, lead_id="L", source="email")
+
+
+def opens(*events):
+    signal = given(*events).lead("L").features.signals.get("email_opened")
+    return signal.count if signal else 0
+
+
+def test_a_proxys_fetch_within_ten_seconds_of_the_sending_opens_no_mail():
+    assert opens(sent("s", 0), opened("o", 10 * SECOND)) == 0
+    assert opens(sent("s", 0), opened("o", 10 * SECOND + 1)) == 1
+    assert opens(sent("s", 0), opened("o", 0)) == 0
+
+
+def test_a_prefetch_takes_nothing_from_the_opening_that_follows():
+    assert opens(sent("s", 0), opened("p", 2 * SECOND), opened("o", 90 * MINUTE)) == 1
+
+
+def test_the_last_mail_counts_and_one_of_another_time_does_not():
+    assert opens(sent("s", 0), sent("t", HOUR), opened("o", HOUR + SECOND)) == 0
+    assert opens(opened("o", HOUR + SECOND)) == 1
+    assert opens(sent("t", HOUR), opened("o", HOUR - SECOND)) == 1
+
+
+def test_a_mail_program_opens_a_mail_within_seconds():
+    assert opens(sent("s", 0), opened("o", SECOND, THUNDERBIRD)) == 1
+
+
+def test_a_prefetch_that_is_delivered_again_is_a_repetition_and_not_an_opening():
+    assert opens(sent("s", 0), opened("p", SECOND), sent("t", HOUR), opened("p", SECOND)) == 0
+
+
+def test_a_caller_that_waits_for_a_prefetch_gets_the_answer_of_a_bots_event():
+    story = given(sent("s", 0)).when(opened("p", SECOND, reply=True)).then("p: bot")
+    story.when(opened("p", SECOND, reply=True)).then("p: duplicate")
 
 
 def test_whoever_waits_is_answered_once_with_the_scores():

@@ -1,0 +1,159 @@
+"""Which program without a person a user agent string names: a crawler, scanner, link preview, automated browser.
+
+Three lists decide. Matomo's (device_detector) is exact and comes first. crawler-user-agents and crawlerdetect name
+many more, but with plain words that phones and apps have in their names, too ("Sonic", "Word"). So the former does
+not apply to a phone's browser, and the latter applies only to strings of no browser and no app. Verdicts are cached
+per string in bounded memory, and a string is never trusted further than this.
+
+Mails have rules of their own, because many programs stand between a person and a mail: see `mail_crawler_of`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from string import punctuation
+from typing import Any, Final, NamedTuple, cast
+
+import re2
+import yaml_rs
+from crawlerdetect.providers.crawlers import data as crawlerdetect_patterns
+from crawlerdetect.providers.exclusions import data as exclusion_patterns
+from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+
+from gateway.door.devices import BOUNDED, CACHED_AGENTS, LONGEST_AGENT
+from gateway.door.pattern_list import PatternList, one_of
+from scoring.features.mail_opens import is_image_proxy
+
+AUTOMATION: Final = "browser-automation"
+"""crawler-user-agents' tag of Playwright, HeadlessChrome and their like."""
+MORE_AUTOMATION: Final = ("Cypress/", "HtmlUnit", "SlimerJS", "WebDriver")
+WORD_PART: Final = "[a-z0-9_-]*"
+GENERIC: Final = "Generic Bot"
+"""Matomo's name of those that it recognises by a word such as bot."""
+LONGEST_NAME: Final = 64
+WHOLE_WORD: Final = r"(?:^|[^A-Za-z0-9_-])(?:{})"
+APPLE_PREFETCH: Final = "Apple Mail Privacy Protection"
+GMAIL_PREFETCH: Final = "Gmail prefetch"
+
+_PHONE = one_of(r"Android|iPhone|iPad|iPod|Windows Phone|HarmonyOS|KAIOS")
+_STATES_CONTACT = one_of(r"compatible|https?:|www\.|@")
+"""A crawler gives its address; a phone does not."""
+_MODEL = one_of(r"\([^()]*(?:Android|Adr)[ /-]?[0-9][^()]*\)")
+_BROWSER = one_of(r"^(?:Mozilla|Opera|Dalvik)/|\bFBAN/|Mobile Safari/")
+_GMAIL_PREFETCH = one_of(r"Edge/12\.246 (?:Mozilla/5\.0|Gmail-content-sampling)$")
+_GATEWAY = one_of(
+    r"Barracuda|Proofpoint|PFPT|URL ?Defen[sc]e|Mimecast|Safe ?Links|BingPreview|Microsoft[ -]Defender|Symantec"
+    r"|MessageLabs|Forcepoint|Websense|Trend ?Micro|FireEye|Trellix|IronPort|FortiMail|FortiGuard|Fortinet|Sophos"
+    r"|Cloudmark|Vade ?Secure|Hornetsecurity|SpamTitan|Avanan|Ironscales|Cyren|Clearswift|MailGuard|MailMarshal"
+    r"|Retarus|NoSpamProxy|Perception ?Point|Libraesva|Cisco[ -]?(?:Secure|Email)|Z-?Scaler|VirusTotal"
+    r"|urlscan|SpamAssassin|rspamd|Check ?Point|Cloudflare-Area|Palo ?Alto|Exchange Online|365 ATP"
+    r"|link[ -]?(?:scanner|checker|following)"
+)
+"""Security gateways, which open the links and pictures of a mail before it is delivered."""
+_MAIL_PROGRAM = one_of(
+    r"ms-office|MSOffice|Microsoft (?:Office|Outlook)|Outlook|Thunderbird|Lightning/|Apple ?Mail|^Mail/|Proton ?Mail"
+    r"|Airmail|Spark|eM ?Client|Lotus-Notes|Postbox|SeaMonkey|Evolution/|KMail|GmailAndroid|YahooMobileMail|The Bat!"
+)
+
+
+class CrawlerLists(NamedTuple):
+    exact: PatternList
+    """Matomo's, by name."""
+    generic: PatternList
+    """Matomo's, by a word such as bot or crawl."""
+    automated: PatternList
+    plain: PatternList
+    """All of crawler-user-agents."""
+    programs: PatternList
+    """crawlerdetect's."""
+    apps: PatternList
+    """Programs of people that are no browsers."""
+    ignored: re2._Regexp
+    """What crawlerdetect takes out of a string before it looks."""
+
+
+def load_crawlers() -> None:
+    """Compiles the lists, which the first string would otherwise wait for."""
+    _lists()
+
+
+@lru_cache(maxsize=CACHED_AGENTS)
+def crawler_of(user_agent: str) -> str | None:
+    """The crawler's name as it stands in the string; None for a person's browser or app."""
+    agent = user_agent[:LONGEST_AGENT].strip()
+    lists = _lists()
+    without_model = agent if _STATES_CONTACT.search(agent) else _MODEL.sub("(Android)", agent)
+    name = (
+        _name(lists.exact, agent)
+        or _name(lists.generic, without_model)
+        or _name(lists.automated, without_model)
+    )
+    if name or (_PHONE.search(agent) and not _STATES_CONTACT.search(agent)):
+        return name
+    if name := _name(lists.plain, without_model):
+        return name
+    if _BROWSER.search(agent) or lists.apps.first(agent) is not None:
+        return None
+    return _name(lists.programs, str(lists.ignored.sub("", agent)).strip())
+
+
+@lru_cache(maxsize=CACHED_AGENTS)
+def mail_crawler_of(user_agent: str, *, opened: bool) -> str | None:
+    """The program that opened a mail, or followed a link in it, without a person; None: a person did.
+
+    A person opens a mail through the picture proxy of Gmail or Yahoo, or in a mail program. Apple fetches the
+    pictures before anybody opens the mail; Gmail and security gateways fetch pictures and links.
+    """
+    agent = user_agent[:LONGEST_AGENT].strip()
+    if opened:
+        if is_image_proxy(agent):
+            return None
+        if agent == "Mozilla/5.0":
+            return APPLE_PREFETCH
+    if _GMAIL_PREFETCH.search(agent):
+        return GMAIL_PREFETCH
+    if gateway := _GATEWAY.search(agent):
+        return str(gateway[0])
+    return None if _MAIL_PROGRAM.search(agent) else crawler_of(user_agent)
+
+
+def _name(patterns: PatternList, text: str) -> str | None:
+    index = patterns.first(text)
+    if index is None:
+        return None
+    start, end = patterns.span(index, text)
+    while start and text[start].isalnum() and (text[start - 1].isalnum() or text[start - 1] in "_-"):
+        start -= 1
+    return text[start:end].strip(punctuation + " ")[:LONGEST_NAME] or "crawler"
+
+
+@lru_cache(maxsize=1)
+def _lists() -> CrawlerLists:
+    bots = _read("bots")
+    apps = [
+        each
+        for name in ("mobile_apps", "mediaplayers", "pim", "feed_readers")
+        for each in _read(f"client/{name}")
+    ]
+    automated = [each["pattern"] for each in CRAWLER_USER_AGENTS_DATA if AUTOMATION in each.get("tags", ())]
+    return CrawlerLists(
+        PatternList(BOUNDED.format(each["regex"]) for each in bots if each["name"] != GENERIC),
+        PatternList(_bounded(each["regex"]) for each in bots if each["name"] == GENERIC),
+        PatternList((WHOLE_WORD.format(each) for each in (*automated, *MORE_AUTOMATION)), ignore_case=False),
+        PatternList((each["pattern"] for each in CRAWLER_USER_AGENTS_DATA), ignore_case=False),
+        PatternList(crawlerdetect_patterns),
+        PatternList(BOUNDED.format(each["regex"]) for each in apps),
+        one_of("|".join(exclusion_patterns)),
+    )
+
+
+def _bounded(pattern: str) -> str:
+    """The expression bounded like the others. If it begins with any part of a word, that comes to the same as no bound,
+    and would cost the square of the text's length.
+    """
+    return pattern.removeprefix(WORD_PART) if pattern.startswith(WORD_PART) else BOUNDED.format(pattern)
+
+
+def _read(name: str) -> Sequence[Mapping[str, Any]]:
+    file = resources.files("device_detector") / f"regexes/upstream/{name}.yml"
+    return cast("Sequence[Mapping[str, Any]]", yaml_rs.loads(file.read_text(encoding="utf-8")))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import DATA, DatabaseUrl, DataDir, Tenant, settings_from
-from leadstream.console import Failure, print_facts, progress, warn
+from leadstream.cli.options import DATA, DatabaseUrl, DataDir, Tenant, settings_of_store
+from leadstream.console import Failure, print_facts, print_status, progress, warn
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ def import_access_log(
 
     _import(
         file,
-        settings_from(data_dir=data_dir, database_url=database_url),
+        settings_of_store(data_dir=data_dir, database_url=database_url),
         lambda lines, store: import_lines(lines, store.append, utc_now(), tenant=tenant, site=site),
         unit="Page views",
         model="web_session",
+        see="A log names nobody, so its visitors are anonymous. See them and their visits at",
+        view="#visitors",
     )
 
 
@@ -70,7 +72,7 @@ def import_events(
     from leadstream.operations.imports import import_events as import_lines
     from leadstream.wiring import utc_now
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     region = settings.default_phone_region
     _import(
         file,
@@ -78,10 +80,21 @@ def import_events(
         lambda lines, store: import_lines(lines, store.append, utc_now(), phone_region=region),
         unit="Events",
         model="temperature",
+        see="See the leads at",
     )
 
 
-def _import(file: str, settings: "Settings", import_lines: "ImportLines", *, unit: str, model: str) -> None:
+def _import(
+    file: str,
+    settings: "Settings",
+    import_lines: "ImportLines",
+    *,
+    unit: str,
+    model: str,
+    see: str,
+    view: str = "",
+) -> None:
+    """`see` introduces the address of the board, and `view` is the part of it that shows what was imported."""
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle
@@ -98,6 +111,9 @@ def _import(file: str, settings: "Settings", import_lines: "ImportLines", *, uni
             scores=_score_distribution(store.database_url, counts.people, model),
             model=model,
         )
+        if counts.people:
+            address, running = store.address or settings.address, store.address is not None
+            print_status(f"{see} {address}/{view}{'' if running else ', once `leadstream serve` runs'}")
     if counts.lines and not counts.taken:
         raise Failure(f"No line of {file} could be imported: see the warnings above.")
 

@@ -32,6 +32,17 @@ def test_every_path_that_a_document_names_exists(name):
     assert not missing
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_shell_commands_quote_what_a_shell_expands(name):
+    """In zsh a bare `?` must match a file, and every shell ends a command at a bare `&`."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^    (?:curl|leadstream) .*$", text, re.MULTILINE)
+    shell = re.sub(r"(^|\s+)# .*$", "", "\n".join([*blocks, *indented]), flags=re.MULTILINE)
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", shell)
+    assert not re.findall(r"\S*(?:[?*]|\S&\S)\S*", bare)
+
+
 def test_the_map_has_every_package_and_only_those():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "root_packages"

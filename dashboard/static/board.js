@@ -17,7 +17,7 @@ const REACHED_BY = {
   phone: { form: /^\+[1-9][0-9]{6,14}$/, link: "tel:" },
   email: { form: /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}$/, link: "mailto:" },
 };
-const KINDS = { limit: "limit of the score", decay: "fading", mean: "mean of the visits" };
+const KINDS = { limit: "limit of the score", decay: "decay", mean: "mean of the visits" };
 const MOTION = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const by = (id) => document.getElementById(id);
@@ -271,13 +271,13 @@ function showDetail(detail) {
     el("h3", {}, "Scores"),
     ...Object.entries(detail.scores).sort(([a], [b]) => (b === view.model) - (a === view.model))
       .map(([model, score]) => modelOf(model, score, opened.get(model) ?? model === view.model)),
+    detail.sessions.length ? el("h3", {}, "Visits") : "",
+    ...detail.sessions.map(sessionOf),
     el("h3", {}, "What happened"),
     detail.ledger.length ? el("ol", { class: "entries" }, ...grouped(detail.ledger).map(entryOf)) : el("p", { class: "muted" }, "No score has changed yet."),
     el("h3", {}, "Known as"),
     el("ul", { class: "entries" }, ...detail.identities.map((each) => el("li", { class: "entry" },
       el("span", { class: "muted" }, each.kind), el("p", {}, each.name)))),
-    detail.sessions.length ? el("h3", {}, "Visits") : "",
-    ...detail.sessions.map(sessionOf),
   );
 }
 

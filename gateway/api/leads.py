@@ -54,7 +54,7 @@ router = APIRouter(tags=["leads"])
 async def board(
     request: Request,
     sort: ModelName = BOARD_MODEL,
-    include_anonymous: Annotated[  # noqa: FBT002 - a query parameter
+    include_anonymous: Annotated[
         bool | None,
         Query(description="Whether anonymous visitors are listed, too. By default only if nobody is identified yet."),
     ] = None,

@@ -77,7 +77,10 @@ def _export_to_kafka(settings: "Settings") -> None:
         with progress("Copying events to Kafka", None) as report:
             copied = migrate_to_kafka(settings, url, report)
     print_line(f"{copied:,} events are in Kafka.")
-    print_status("From now on set LEADSTREAM_KAFKA, and use another database for the read models.")
+    print_status(
+        "From now on set LEADSTREAM_KAFKA. The read models need a database of their own: the default is fine; if you set "
+        "LEADSTREAM_DATA_DIR or LEADSTREAM_DATABASE_URL, set another."
+    )
 
 
 def _warn_of_unarchived(settings: "Settings", database_url: str) -> None:

@@ -113,8 +113,10 @@ class Session:
         for job in reversed(self.jobs):
             self.interrupt(job)
         assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
         self._shell.stdin.close()
         self._shell.wait(60)
+        self._shell.stdout.close()
 
 
 @pytest.fixture

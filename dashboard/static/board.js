@@ -203,7 +203,7 @@ function showBands() {
 function showEmpty(nothing) {
   by("empty").hidden = !nothing;
   if (!nothing) return;
-  const narrowed = view.q || view.band;
+  const narrowed = view.q || view.band || view.anonymous === false;
   by("empty-title").textContent = narrowed ? "No lead matches" : "No leads yet";
   by("empty-text").textContent = narrowed
     ? "Change the search, the temperature, or include anonymous visitors."

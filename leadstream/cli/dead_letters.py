@@ -70,8 +70,8 @@ def retry(
         str | None,
         typer.Argument(help="Topic of the dead letter; or give --all.", show_default=False),
     ] = None,
-    partition: Annotated[int | None, typer.Argument(min=0, show_default=False)] = None,
-    position: Annotated[int | None, typer.Argument(min=0, show_default=False)] = None,
+    partition: Annotated[int | None, typer.Argument(min=0, show_default=False, help="Its partition.")] = None,
+    position: Annotated[int | None, typer.Argument(min=0, show_default=False, help="Its position.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Retry all that were not retried yet.")] = False,  # noqa: FBT002 - a switch
     replacement: Annotated[
         Path | None,

@@ -82,6 +82,7 @@ def serve(
                 ensure_directory(settings.data_dir)
                 _serve_embedded(settings, listener, wait_for)
                 return
+            wait_for("looking at the store that is here")
             settings = for_process_on_kafka(settings)
             ensure_directory(settings.data_dir)
             _serve_on_kafka(settings, listener, wait_for)

@@ -180,7 +180,6 @@ def test_the_readme_works_from_top_to_bottom(session):
     assert len(shown["leads"]) == 50
     assert shown["leads"][0]["temperature"] == "burning"
     session.interrupt(demo)
-    the("^make check$"), the("^make test$")  # those that run this
 
     # Ten minutes as a producer
     serve = session.start(the("leadstream serve$"), until="Leadstream serves http://127.0.0.1:8000")

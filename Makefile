@@ -5,13 +5,19 @@ PY := .venv/bin/python
 
 setup: .venv/.ready
 
+# pip shows its progress on a terminal; elsewhere it is silent unless it fails.
+QUIET := $(shell test -t 2 || echo --quiet)
+
 .venv/.ready: requirements.txt pyproject.toml
-	@echo "Installing Leadstream into .venv: some 130 MB are downloaded, once; it takes a minute or two."
-	test -x $(PY) || python3 -m venv --clear .venv
-	$(PY) -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "Setting up Leadstream in .venv, once: 120 Python packages, a download of 100 MB. It takes one to three minutes."
+	@echo "1 of 3: making .venv"
+	@test -x $(PY) || python3 -m venv --clear .venv
+	@$(PY) -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv
+	@echo "2 of 3: downloading and installing the packages that requirements.txt lists"
+	@$(PY) -m pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements.txt
+	@echo "3 of 3: installing Leadstream itself"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 demo: setup
 	.venv/bin/leadstream demo

@@ -109,9 +109,33 @@ def text_of(history: list[Version], model: str, version: int) -> str:
 
 
 def difference(history: list[Version], model: str, old: int, new: int) -> str:
-    """What the newer text changed in the older, as a unified diff."""
+    """What the newer text changed in the older, as a unified diff. Its first two lines name each version, when it was
+    published, by whom and why.
+    """
     before, after = (text_of(history, model, version).splitlines(keepends=True) for version in (old, new))
-    return "".join(unified(before, after, f"{model} version {old}", f"{model} version {new}"))
+    versions = {each.version: each for each in history}
+    return "".join(unified(before, after, headline(versions[old]), headline(versions[new])))
+
+
+def headline(version: Version) -> str:
+    """`rules version 2, 2030-01-31 12:00:00Z, by ada: demos count more`."""
+    at = "" if version.recorded_at is None else f", {version.recorded_at:%Y-%m-%d %H:%M:%S}Z"
+    by, reason = author_of(version), reason_of(version)
+    return f"{version.model} version {version.version}{at}{f', by {by}' if by else ''}{f': {reason}' if reason else ''}"
+
+
+def author_of(version: Version) -> str | None:
+    """Leadstream itself has published the models that a log begins with."""
+    return "Leadstream" if _is_genesis(version) else version.by
+
+
+def reason_of(version: Version) -> str | None:
+    """The author's note, else what was changed."""
+    return "built in" if _is_genesis(version) else version.note or version.change
+
+
+def _is_genesis(version: Version) -> bool:
+    return version.version == 1 and version.by is None and version.tenant == EVERY_TENANT
 
 
 def unified(before: list[str], after: list[str], old: str, new: str) -> Iterable[str]:

@@ -14,13 +14,18 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
+from leadstream.console import WaitFor
 from leadstream.settings import Settings
 from leadstream.wiring import database_server, explained, refuse_log
 from leadstream.wiring_kafka import Broken, Projection, kafka_explained, make_topics
 from leadstream.worker import journalled, worker_app
+from streams.kafka.cluster import KafkaUnavailable
 from streams.kafka.failures import explain
 from streams.kafka.worker_thread import WorkerThread
 
+BROKER_SECONDS = 60.0
+"""How long a start waits for a broker that does not answer yet."""
+_RETRY_SECONDS = 1.0
 STOPPING_SECONDS = 8.0
 """How long the worker and the projection together may take to stop, of the ten seconds that a supervisor allows."""
 
@@ -77,6 +82,25 @@ class KafkaSystem:
         return max(0.1, (self._deadline or 0.0) - time.monotonic())
 
 
+def _make_topics(settings: Settings, wait_for: WaitFor) -> None:
+    """Makes the topics once a broker answers. Raises KafkaUnavailable if none does for BROKER_SECONDS."""
+    brokers, deadline = settings.cluster.brokers, time.monotonic() + BROKER_SECONDS
+    wait_for(f"connecting to Kafka at {brokers}")
+    while True:
+        try:
+            asyncio.run(make_topics(settings, creating=lambda: wait_for("creating the topics in Kafka")))
+        except KafkaUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            wait_for(
+                f"no Kafka broker answers at {brokers} yet; `make kafka` starts one on this machine, and "
+                "LEADSTREAM_KAFKA names another"
+            )
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
 def named(settings: Settings) -> Settings:
     """The settings with a worker id, so that a restart continues at once. Machine and port make the id: only one
     server can use a port at a time.
@@ -88,13 +112,15 @@ def named(settings: Settings) -> Settings:
 
 
 @contextmanager
-def open_kafka_system(settings: Settings) -> Iterator[KafkaSystem]:
+def open_kafka_system(settings: Settings, wait_for: WaitFor = lambda _: None) -> Iterator[KafkaSystem]:
     """Raises Failure for what the user can fix."""
+    wait_for("starting the database of the read models")
     with database_server(settings) as database:
         with explained(settings):
             refuse_log(database())
         with kafka_explained():
-            asyncio.run(make_topics(settings))
+            _make_topics(settings, wait_for)
+        wait_for("starting the worker")
         system = KafkaSystem(settings, database)
         try:
             system.start()

@@ -8,8 +8,10 @@ read as markup, so it cannot control the terminal.
 import contextlib
 import re
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from rich.cells import cell_len
@@ -33,6 +35,11 @@ Report = Callable[[float], None]
 Part = str | tuple[str, str]
 """Text, or text and its style."""
 
+_FIRST_REPORT_SECONDS = 1.0
+"""Until a wait is reported."""
+_REPORT_SECONDS = 10.0
+"""Until it is reported again."""
+_WATCH_SECONDS = 0.2
 _UNLIMITED = 1_000_000
 """Wider than any table."""
 _UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2060-\u2069\ud800-\udfff\u061c\u200e\u200f\ufeff\U000e0000-\U000e007f"
@@ -120,6 +127,35 @@ def progress(what: str, total: float | None) -> Iterator[Report]:
         bars.update(task, total=total or 1, completed=total or 1)
 
 
+WaitFor = Callable[[str | None], None]
+"""Sets what a start is busy with now (`loading the worker`); None: with nothing."""
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[WaitFor]:
+    """Prints what a start is busy with: after a second, when that changes, and every ten seconds."""
+    current: list[str | None] = [what]
+    over = threading.Event()
+    reporter = threading.Thread(target=_report_waits, args=(current, over), name="report waits", daemon=True)
+    reporter.start()
+    try:
+        yield lambda phrase: current.__setitem__(0, phrase)
+    finally:
+        over.set()
+        reporter.join()
+
+
+def _report_waits(current: Sequence[str | None], over: threading.Event) -> None:
+    begun = time.monotonic()
+    printed, printed_at = None, begun
+    while not over.wait(_WATCH_SECONDS):
+        what, now = current[0], time.monotonic()
+        pause = _REPORT_SECONDS if what == printed else _FIRST_REPORT_SECONDS
+        if what is not None and now - printed_at >= pause:
+            print_status(f"Starting ({now - begun:.0f} s): {what} ...")
+            printed, printed_at = what, now
+
+
 # To standard output
 
 
@@ -165,13 +201,16 @@ def print_facts(title: str, facts: Mapping[str, object]) -> None:
         print_line(f"{name}: {_number(value)}")
 
 
-def print_records(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table on a terminal; elsewhere, for programs, lines with tabs between the fields."""
-    if out.is_terminal:
-        print_table("", columns, list(rows), "l" * len(columns))
+def print_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table on a terminal; elsewhere, for programs, lines with tabs between the fields, headings first.
+    Without rows it prints nothing.
+    """
+    if out.is_terminal and rows:
+        print_table("", columns, rows, "l" * len(columns))
         return
     # Not through the console, which replaces tabs by spaces.
-    print_bytes("".join("\t".join(map(inline, row)) + "\n" for row in rows).encode(errors="replace"))
+    lines = [columns, *rows] if rows else []
+    print_bytes("".join("\t".join(map(inline, line)) + "\n" for line in lines).encode(errors="replace"))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:

@@ -50,7 +50,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65_535, description="TCP port to listen on, 1 to 65535.")
     data_dir: Path = Field(
         Path(".leadstream"),
-        description="Directory of the embedded PostgreSQL and its files. Only one process at a time can use it.",
+        description="Directory of the embedded PostgreSQL and its files. Only one process at a time can use it. If it is "
+        "not set, processes on Kafka use the directory on-kafka inside it.",
     )
     database_url: SecretStr | None = Field(
         None,

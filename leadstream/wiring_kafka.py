@@ -80,15 +80,19 @@ def kafka_explained() -> Iterator[None]:
         ) from cause
 
 
-async def make_topics(settings: Settings) -> list[str]:
-    """Creates the missing topics and the first records of the log. Returns the names of the new topics.
+async def make_topics(settings: Settings, creating: Callable[[], None] = lambda: None) -> list[str]:
+    """Creates the missing topics and the first records of the log. Returns the names of the new topics. Calls
+    `creating` before, if there are no topics at all.
 
     Without a setting, existing topics keep their number of partitions. Raises KafkaUnavailable, TopicsRefused.
     """
     cluster, partitions = settings.cluster, settings.partitions
-    if "partitions" not in settings.model_fields_set:
-        with suppress(TopicsMissing):
-            partitions = await partitions_of(cluster)
+    try:
+        existing = await partitions_of(cluster)
+    except TopicsMissing:
+        creating()
+    else:
+        partitions = partitions if "partitions" in settings.model_fields_set else existing
     return await create_topics(
         cluster, partitions=partitions, replication=settings.kafka_replication, genesis=genesis(utc_now())
     )

@@ -124,6 +124,12 @@ def _matching(tenant: str, filters: Filters) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def any_identified(tenant: str) -> Select[Any]:
+    """One row, if the tenant has an identified lead."""
+    conditions = lead_rows.c.tenant == tenant, lead_rows.c.identified, lead_rows.c.identities > 0
+    return select(lead_rows.c.lead_key).where(*conditions).limit(1)
+
+
 def lead(tenant: str, lead_id: str) -> Select[Any]:
     """One lead. It may be anonymous, or merged into another lead, which `redirect` names."""
     return select(lead_rows).where(lead_rows.c.lead_key == lead_row_key(tenant, lead_id))

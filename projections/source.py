@@ -38,8 +38,8 @@ def refuse_embedded(connection: Connection) -> None:
     """Raises SourceError if the database has an embedded log. Works without Leadstream's tables."""
     if _exists(connection, "public.format"):
         raise SourceError(
-            "This database has an embedded log, so it cannot follow Kafka: set LEADSTREAM_DATABASE_URL "
-            "to another database, and copy the events with `leadstream export --to-kafka`."
+            "This database has an embedded log, so it cannot follow Kafka: pass another --data-dir, or set "
+            "LEADSTREAM_DATABASE_URL to another database. `leadstream export --to-kafka` copies the events."
         )
 
 
@@ -49,8 +49,8 @@ def refuse_kafka(connection: Connection) -> None:
     if bound is not None:
         raise SourceError(
             f"This database follows the Kafka cluster {bound.cluster_id} (prefix {bound.prefix!r}), so it cannot have an "
-            "embedded log: set LEADSTREAM_KAFKA (or `serve --kafka`), or LEADSTREAM_DATABASE_URL to another "
-            "database."
+            "embedded log: set LEADSTREAM_KAFKA (or `serve --kafka`), pass another --data-dir, or set "
+            "LEADSTREAM_DATABASE_URL to another database."
         )
 
 

@@ -17,12 +17,13 @@ const REACHED_BY = {
   phone: { form: /^\+[1-9][0-9]{6,14}$/, link: "tel:" },
   email: { form: /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}$/, link: "mailto:" },
 };
-const KINDS = { limit: "limit of the score", decay: "fading", mean: "mean of the visits" };
+const KINDS = { limit: "limit of the score", decay: "decay", mean: "mean of the visits" };
 const MOTION = !matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const by = (id) => document.getElementById(id);
 const BOARD_MODEL = "temperature";
-const view = { q: "", model: BOARD_MODEL, anonymous: false, band: "", limit: PAGE, lead: null, asOf: null };
+const SESSION_MODEL = "web_session";
+const view = { q: "", model: BOARD_MODEL, anonymous: null, band: "", limit: PAGE, lead: null, asOf: null };
 const rows = new Map(); // lead id -> its element, what it showed, the running movement
 let sequence = 0;
 let shownTag = null; // names the state of the lead that the panel shows
@@ -103,6 +104,17 @@ const bandOf = (bands) => Object.values(bands ?? {}).find((band) => band) ?? nul
 
 const count = (sign, times, one, many) => el("span", { class: times ? null : "none" }, `${sign} ${plural(times, one, many)}`);
 
+function countsOf(lead) {
+  if (view.model === SESSION_MODEL || !lead.identified) {
+    return [count("👣", lead.sessions, "visit", "visits"), count("📄", lead.page_views, "page", "pages")];
+  }
+  return [
+    count("📱", lead.qr_scan_count, "scan", "scans"),
+    count("📄", lead.catalog_views, "view", "views"),
+    count("💬", lead.messages_count, "msg", "msgs"),
+  ];
+}
+
 // The list
 
 function rowOf(lead) {
@@ -128,10 +140,7 @@ function rowOf(lead) {
         el("span", { class: "score", "aria-label": `score ${total}` }, `[${total}]`),
         fresh ? el("span", { class: `delta ${direction(fresh.points)}` }, `${fresh.points < 0 ? "▼" : "▲"} ${signed(fresh.points)}`) : null),
       el("div", { class: "sub" }, contact.join(" · ") || "\u00a0")),
-    el("div", { class: "counts" },
-      count("📱", lead.qr_scan_count, "scan", "scans"),
-      count("📄", lead.catalog_views, "view", "views"),
-      count("💬", lead.messages_count, "msg", "msgs")),
+    el("div", { class: "counts" }, ...countsOf(lead)),
     el("div", { class: "ago" }, lead.last_interaction_at ? time(lead.last_interaction_at) : ""),
   );
   if (hadFocus) element.querySelector(".open").focus({ preventScroll: true });
@@ -158,6 +167,8 @@ function showLeads(answer) {
   by("more").disabled = view.limit >= MOST;
   by("more").textContent = view.limit >= MOST ? `The first ${MOST} are shown: search to find others` : "Show more";
   showModels(answer.models);
+  by("anonymous").checked = answer.includes_anonymous;
+  by("nobody").hidden = view.anonymous !== null || !answer.includes_anonymous || !answer.leads.length;
   showEmpty(answer.leads.length === 0);
 }
 
@@ -174,8 +185,12 @@ function showModels(models) {
     change({ model: names[0], band: "" });
     return;
   }
-  if ([...select.options].map((each) => each.value).join() === names.join()) return;
-  select.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === view.model }, words(name))));
+  if ([...select.options].map((each) => each.value).join() === names.join()) {
+    select.value = view.model;
+    return;
+  }
+  select.replaceChildren(...names.map((name) => el("option", { value: name }, words(name))));
+  select.value = view.model;
 }
 
 function showBands() {
@@ -188,7 +203,7 @@ function showBands() {
 function showEmpty(nothing) {
   by("empty").hidden = !nothing;
   if (!nothing) return;
-  const narrowed = view.q || view.band;
+  const narrowed = view.q || view.band || view.anonymous === false;
   by("empty-title").textContent = narrowed ? "No lead matches" : "No leads yet";
   by("empty-text").textContent = narrowed
     ? "Change the search, the temperature, or include anonymous visitors."
@@ -205,6 +220,7 @@ function go(id) {
 }
 
 function route() {
+  if (location.hash === "#visitors") change({ anonymous: true, model: SESSION_MODEL, band: "" });
   const found = location.hash.match(/^#lead=(.+)$/);
   let id = null;
   try { id = found ? decodeURIComponent(found[1]) : null; } catch { id = null; }
@@ -255,13 +271,13 @@ function showDetail(detail) {
     el("h3", {}, "Scores"),
     ...Object.entries(detail.scores).sort(([a], [b]) => (b === view.model) - (a === view.model))
       .map(([model, score]) => modelOf(model, score, opened.get(model) ?? model === view.model)),
+    detail.sessions.length ? el("h3", {}, "Visits") : "",
+    ...detail.sessions.map(sessionOf),
     el("h3", {}, "What happened"),
     detail.ledger.length ? el("ol", { class: "entries" }, ...grouped(detail.ledger).map(entryOf)) : el("p", { class: "muted" }, "No score has changed yet."),
     el("h3", {}, "Known as"),
     el("ul", { class: "entries" }, ...detail.identities.map((each) => el("li", { class: "entry" },
       el("span", { class: "muted" }, each.kind), el("p", {}, each.name)))),
-    detail.sessions.length ? el("h3", {}, "Visits") : "",
-    ...detail.sessions.map(sessionOf),
   );
 }
 
@@ -359,7 +375,7 @@ async function refresh() {
   const mine = ++sequence;
   const query = new URLSearchParams({ sort: view.model, limit: view.limit });
   if (view.q) query.set("q", view.q);
-  if (view.anonymous) query.set("include_anonymous", "true");
+  if (view.anonymous !== null) query.set("include_anonymous", view.anonymous);
   if (view.band && view.model === BOARD_MODEL) query.set("band", view.band);
   try {
     const answer = await ask(`/api/leads?${query}`);

@@ -58,7 +58,12 @@ router = APIRouter(tags=["leads"])
 async def board(
     request: Request,
     sort: ModelName = BOARD_MODEL,
-    include_anonymous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+    include_anonymous: Annotated[
+        bool | None,
+        Query(
+            description="Whether anonymous visitors are listed, too. By default only if nobody is identified yet."
+        ),
+    ] = None,
     stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
     q: Annotated[str | None, Query(max_length=LONGEST_SEARCH, pattern=NO_NUL)] = None,
@@ -71,20 +76,29 @@ async def board(
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
         )
-    filters = queries.Filters(
-        anonymous=include_anonymous,
-        stage=stage,
-        band=_band(active, sort, band),
-        search=q or None,
-        addresses=searched_addresses(q, services.ports.phone_region) if q else (),
-    )
+    in_band = _band(active, sort, band)
     async with services.store.moment() as ask:
+        anonymous = include_anonymous
+        if anonymous is None:
+            anonymous = not await ask(queries.any_identified(tenant))
+        filters = queries.Filters(
+            anonymous=anonymous,
+            stage=stage,
+            band=in_band,
+            search=q or None,
+            addresses=searched_addresses(q, services.ports.phone_region) if q else (),
+        )
         rows = await ask(queries.leads(tenant, model=sort, filters=filters, limit=limit + 1, offset=offset))
         shown = rows[:limit]
-        scores = await _scores(ask, [row["lead_key"] for row in shown])
+        keys = [row["lead_key"] for row in shown]
+        scores, visits = await _scores(ask, keys), await _visits(ask, keys)
     return Json(
         {
-            "leads": [_listed(row, _shaped(scores.get(row["lead_key"], {}))) for row in shown],
+            "leads": [
+                _listed(row, _shaped(scores.get(row["lead_key"], {})), visits.get(row["lead_key"], 0))
+                for row in shown
+            ],
+            "includes_anonymous": anonymous,
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
             "next_offset": offset + limit if len(rows) > limit else None,
             "as_of": services.ports.now(),
@@ -235,6 +249,12 @@ async def _scores(ask: Ask, lead_keys: Sequence[int]) -> dict[int, dict[str, Row
     return scores
 
 
+async def _visits(ask: Ask, lead_keys: Sequence[int]) -> dict[int, int]:
+    """Lead key -> the number of its web sessions."""
+    rows = await ask(statements.sessions_counted(lead_keys)) if lead_keys else ()
+    return {row["lead_key"]: row["sessions"] for row in rows}
+
+
 def _tag(row: Row) -> str:
     """Every change of a lead writes its row again, from a later record of the log."""
     return f'"{row["position"]}-{millis(row["as_of"])}"'
@@ -315,8 +335,9 @@ def points(micro: int) -> int | float:
     return plain(Decimal(micro) / ONE_POINT)
 
 
-def _listed(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    return {**_lead(row, scores), "scores": scores}
+def _listed(row: Row, scores: Mapping[str, dict[str, Any]], visits: int) -> dict[str, Any]:
+    page_views = row["counts"].get("page_viewed", 0)
+    return {**_lead(row, scores), "page_views": page_views, "sessions": visits, "scores": scores}
 
 
 def _lead(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

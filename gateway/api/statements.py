@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, literal, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from gateway.ports import EventKey
@@ -15,6 +15,7 @@ from projections.tables import (
     key_of,
     lead_row_key,
     lead_scores,
+    sessions,
 )
 from schemas.topics import lead_key, visitor_key
 from scoring.features.identity import MOST_SEGMENTS, identity_id
@@ -26,6 +27,16 @@ MOST_CHOICES = 100
 def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
     """The current scores of several leads, by every model."""
     return select(lead_scores).where(_among(lead_scores.c.lead_key, lead_keys)).order_by(lead_scores.c.model)
+
+
+def sessions_counted(lead_keys: Sequence[int]) -> Select[Any]:
+    """How many web sessions each of several leads has."""
+    return (
+        select(identities.c.lead_key, func.count().label("sessions"))
+        .select_from(sessions.join(identities, identities.c.identity_key == sessions.c.identity_key))
+        .where(_among(identities.c.lead_key, lead_keys), ~sessions.c.retracted)
+        .group_by(identities.c.lead_key)
+    )
 
 
 def events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:

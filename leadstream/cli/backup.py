@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_from
+from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_from, settings_of_store
 from leadstream.console import Failure, print_line
 
 app = typer.Typer()
@@ -26,7 +26,7 @@ def backup(
     from leadstream.operations.open_store import open_database_url
     from leadstream.wiring import database_server
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     if base and settings.database_url is not None:
         raise Failure(
             "--base copies the files of an embedded PostgreSQL; for your own PostgreSQL use pg_basebackup "

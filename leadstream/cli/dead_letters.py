@@ -12,7 +12,7 @@ from leadstream.cli.options import (
     RecordPartition,
     RecordPosition,
     RecordTopic,
-    settings_from,
+    settings_of_store,
 )
 from leadstream.console import Failure, print_bytes, print_line, print_status, warn
 
@@ -35,7 +35,7 @@ def list_dead_letters(
     from leadstream.operations.dead_letters import LISTED, location, waiting_dead_letters
     from leadstream.operations.open_store import open_database_url
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         dead_letters = waiting_dead_letters(url, also_retried=include_retried)
     for dead_letter in dead_letters:
         retried = " (retried)" if dead_letter.retried_at else ""
@@ -59,7 +59,7 @@ def show(
     from leadstream.operations.dead_letters import dead_letter_at
     from leadstream.operations.open_store import open_database_url
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         dead_letter = dead_letter_at(url, topic, partition, position)
     print_bytes(dead_letter.original)
 
@@ -70,8 +70,8 @@ def retry(
         str | None,
         typer.Argument(help="Topic of the dead letter; or give --all.", show_default=False),
     ] = None,
-    partition: Annotated[int | None, typer.Argument(min=0, show_default=False)] = None,
-    position: Annotated[int | None, typer.Argument(min=0, show_default=False)] = None,
+    partition: Annotated[int | None, typer.Argument(min=0, show_default=False, help="Its partition.")] = None,
+    position: Annotated[int | None, typer.Argument(min=0, show_default=False, help="Its position.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Retry all that were not retried yet.")] = False,  # noqa: FBT002 - a switch
     replacement: Annotated[
         Path | None,
@@ -94,7 +94,7 @@ def retry(
         raise typer.BadParameter("give TOPIC PARTITION POSITION of one dead letter, or --all")
     if every and replacement:
         raise typer.BadParameter("--replacement is for one dead letter: name it instead of --all")
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
 
     from leadstream.operations import dead_letters as operations
     from leadstream.operations.open_store import open_store

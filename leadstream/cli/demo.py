@@ -6,6 +6,7 @@ import typer
 
 from leadstream.cli.options import RUN, DataDir, Host, LeadCount, Port, settings_from
 from leadstream.cli.serve import until_stopped
+from leadstream.console import waiting
 
 app = typer.Typer()
 
@@ -20,10 +21,12 @@ def demo(
 ) -> None:
     """Show a simulated company: score 90 days of its events, then continue live.
 
-    The demo has a store of its own, which it empties at each start. It
-    never changes your data.
+    The demo has a store of its own, .leadstream/demo, which it empties at
+    each start. It never changes your data. Other commands use the demo's
+    store with --data-dir .leadstream/demo.
     """
-    from leadstream.simulation.demo import run_demo
+    with waiting("loading the program"):
+        from leadstream.simulation.demo import run_demo
 
     settings = settings_from(host=host, port=port, data_dir=data_dir)
     with until_stopped():

@@ -2,7 +2,7 @@
 
 import typer
 
-from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_from
+from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_of_store
 from leadstream.console import print_line
 
 app = typer.Typer()
@@ -16,7 +16,7 @@ def doctor(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     from leadstream.operations.doctor import findings
 
     failed = False
-    for finding in findings(settings_from(data_dir=data_dir, database_url=database_url)):
+    for finding in findings(settings_of_store(data_dir=data_dir, database_url=database_url)):
         failed = failed or finding.health == "fail"
         remedy = f"  {finding.remedy}" if finding.remedy else ""
         text = f"{finding.subject}: {finding.state}.{remedy}".replace("..", ".")

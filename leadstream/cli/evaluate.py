@@ -11,29 +11,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leadstream.cli.options import SCORES, AsJson, DatabaseUrl, DataDir, Tenant, settings_from
-from leadstream.console import Failure, print_json, progress
+from leadstream.cli.options import SCORES, AsJson, DatabaseUrl, DataDir, Tenant, settings_of_store
+from leadstream.console import Failure, print_json, print_status, progress
 from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from gateway.ports import Progress
     from leadstream.evaluation.backtest import Contender, Cutoff, Plan
+    from leadstream.evaluation.backtest_plan import Wishes
     from leadstream.evaluation.model_sets import ModelSet
 
 app = typer.Typer()
 
 _DURATION = re.compile(r"([1-9]\d{0,4})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
+_DAY = 24 * 3_600_000
+"""Milliseconds."""
 
 
-def _duration(value: str) -> str:
-    if _DURATION.fullmatch(value) is None:
+def _duration(value: str | None) -> str | None:
+    if value is not None and _DURATION.fullmatch(value) is None:
         raise typer.BadParameter("give a number and a unit: 12h, 30d or 4w")
     return value
 
 
-def _timedelta(duration: str) -> timedelta:
+def _timedelta(duration: str | None) -> timedelta | None:
+    if duration is None:
+        return None
     number, unit = duration[:-1], duration[-1]
     return timedelta(hours=int(number) * _HOURS[unit])
 
@@ -63,7 +68,7 @@ def what_if(
     from leadstream.operations.publishing import compiled
     from leadstream.wiring import now_ms
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     with open_database_url(as_served(settings)) as url:
         _require_one(tenant)
         name, text = compiled(model)
@@ -83,18 +88,36 @@ def backtest(
         typer.Option(help="Another model for the same leads. May be repeated.", show_default=False),
     ] = None,
     conversion: Annotated[
-        str,
-        typer.Option(help="What counts: an event type, custom:NAME, conversion:TYPE, or stage:STAGE."),
-    ] = "purchase_made",
+        str | None,
+        typer.Option(
+            help="What counts: an event type, custom:NAME, conversion:TYPE, or stage:STAGE.",
+            show_default="the first of purchase, meeting, demo, form and contact that at least 10 leads did",
+        ),
+    ] = None,
     every: Annotated[
-        str, typer.Option(help="Time between two cutoffs: 12h, 30d, 4w.", callback=_duration)
-    ] = "30d",
+        str | None,
+        typer.Option(
+            help="Time between two cutoffs: 12h, 30d, 4w.",
+            callback=_duration,
+            show_default="fits the archive, at most 30d",
+        ),
+    ] = None,
     horizon: Annotated[
-        str, typer.Option(help="Time after a cutoff in which a conversion counts.", callback=_duration)
-    ] = "30d",
+        str | None,
+        typer.Option(
+            help="Time after a cutoff in which a conversion counts.",
+            callback=_duration,
+            show_default="as --every",
+        ),
+    ] = None,
     capacity: Annotated[
-        int, typer.Option(help="Number of leads that sales can contact per cutoff.", min=1)
-    ] = 50,
+        int | None,
+        typer.Option(
+            help="Number of leads that sales can contact per cutoff.",
+            min=1,
+            show_default="a tenth of the leads, at most 50",
+        ),
+    ] = None,
     anonymous: Annotated[  # noqa: FBT002 - a switch
         bool, typer.Option("--anonymous", help="Include unidentified visitors.")
     ] = False,
@@ -109,50 +132,58 @@ def backtest(
     recorded until then. The report counts which of them converted within
     the horizon: lift by tenths, precision of the first --capacity leads,
     and AUC. Each model is replayed as if it had been active from the first
-    event on.
+    event on. The defaults fit the archive, and the report names them.
     """
-    from leadstream.evaluation.backtest import Plan, result
+    from leadstream.evaluation.backtest import result
+    from leadstream.evaluation.backtest_plan import Wishes, options_of
     from leadstream.evaluation.backtest_report import print_backtest
-    from leadstream.evaluation.conversions import conversion_of
     from leadstream.evaluation.model_sets import model_set_for
     from leadstream.operations.open_store import as_served, open_database_url
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
-    step, end = _timedelta(every), _timedelta(horizon)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
+    wishes = Wishes(conversion, _timedelta(every), _timedelta(horizon), capacity, anonymous)
     with open_database_url(as_served(settings)) as url:
         _require_one(tenant)
         base = model_set_for(url, tenant)
         contenders = _contenders(base, [model, *(against or ())])
-        plan = Plan(conversion_of(conversion), _ms(step), _ms(end), capacity, anonymous)
-        events, cutoffs = _cutoffs(url, tenant, contenders, base, plan)
+        plan, events, cutoffs = _cutoffs(url, tenant, contenders, base, wishes)
     if not cutoffs:
         raise Failure(
-            f"The archive of {tenant!r} is too short: the first cutoff is {_days(step)} days after its first event, and "
-            f"its horizon ends {_days(end)} days later. Give a shorter --every or --horizon."
+            f"There is no cutoff with a whole horizon at which a lead had not converted yet ({options_of(plan)}): the first "
+            "one is --every after the first event of these leads. Give a shorter --every or --horizon, or another "
+            "--conversion."
         )
-    report = {
+    report: dict[str, Any] = {
         "tenant": tenant,
-        "conversion": conversion,
-        "every_days": step / timedelta(days=1),
-        "horizon_days": end / timedelta(days=1),
-        "capacity": capacity,
+        "conversion": str(plan.conversion),
+        "every_days": plan.every / _DAY,
+        "horizon_days": plan.horizon / _DAY,
+        "capacity": plan.capacity,
         "anonymous": anonymous,
         "events": events,
         **result(cutoffs),
     }
     if as_json:
         _print_json(report)
-    else:
-        print_backtest(report)
+        return
+    if not report["pooled"][contenders[0].name]["converted"]:
+        raise Failure(
+            f"No lead converted within the horizon of a cutoff ({options_of(plan)}), so no ranking can be measured: "
+            "give a longer --horizon, a shorter --every, or another --conversion."
+        )
+    print_backtest(report)
+    if None in wishes:
+        print_status(f"These options fit the archive: {options_of(plan)}")
 
 
 def _cutoffs(
-    database_url: str, tenant: str, contenders: "list[Contender]", base: "ModelSet", plan: "Plan"
-) -> "tuple[int, list[Cutoff]]":
-    """How many events were replayed, and the rankings at each cutoff."""
+    database_url: str, tenant: str, contenders: "list[Contender]", base: "ModelSet", wishes: "Wishes"
+) -> "tuple[Plan, int, list[Cutoff]]":
+    """The plan, how many events were replayed, and the rankings at each cutoff that has leads. Raises Failure."""
     import psycopg
 
     from leadstream.evaluation.backtest import Cutoff, backtest
+    from leadstream.evaluation.backtest_plan import plan_of, survey
     from leadstream.evaluation.recorded_events import events_of, recorded
     from projections.connection import connect
     from projections.tables import READ_OPTIONS
@@ -161,14 +192,16 @@ def _cutoffs(
     with connect(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
+        plan = plan_of(survey(connection, tenant, anonymous=wishes.anonymous), wishes)
         count = events_of(connection, tenant)
         with progress(f"Replaying {count:,} events", 1.0) as report:
             for step in backtest(recorded(connection, tenant), contenders, base, plan, count):
                 if isinstance(step, Cutoff):
-                    cutoffs.append(step)
+                    if any(ranking.leads for ranking in step.rankings.values()):
+                        cutoffs.append(step)
                 else:
                     report(step.done / max(step.of, 1))
-    return count, cutoffs
+    return plan, count, cutoffs
 
 
 def _result_of(steps: "Iterator[Progress | dict[str, Any]]", what: str) -> dict[str, Any]:
@@ -216,14 +249,6 @@ def _contender(name: str, base: "ModelSet", source: str) -> "Contender":
         return Contender(name, compile_model(active.text, active.folding), base)
     _, text = compiled(source)
     return Contender(name, compile_model(text), base.with_draft(text))
-
-
-def _ms(length: timedelta) -> int:
-    return length // timedelta(milliseconds=1)
-
-
-def _days(length: timedelta) -> str:
-    return f"{length / timedelta(days=1):g}"
 
 
 def _print_json(report: Mapping[str, Any]) -> None:

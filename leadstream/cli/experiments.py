@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, Tenant, settings_from
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, Tenant, settings_of_store
 from schemas.envelope import DEFAULT_TENANT
 
 app = typer.Typer()
@@ -31,7 +31,7 @@ def experiment(
     from leadstream.experiments_folder import active_experiments
     from leadstream.operations.open_store import open_database_url
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     experiments = active_experiments(settings.experiments)
     if name is None:
         experiment_report.print_experiments(experiments)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, Tenant, settings_from
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, Tenant, settings_of_store
 from leadstream.console import print_line
 from schemas.envelope import DEFAULT_TENANT
 
@@ -37,7 +37,7 @@ def explain(
     from leadstream.operations.open_store import as_served, open_database_url
     from leadstream.wiring import utc_now
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     request = ExplainRequest(tenant, lead, model, as_of, changes)
     with open_database_url(as_served(settings)) as url:
         lines = explanation(url, request, utc_now())

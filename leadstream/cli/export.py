@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import DATA, DatabaseUrl, DataDir, settings_from, settings_with_kafka_default
+from leadstream.cli.options import DATA, DatabaseUrl, DataDir, settings_of_store, settings_with_kafka_default
 from leadstream.console import Failure, print_line, print_status, printable_json, progress, warn
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def export(
     if to_kafka:
         _export_to_kafka(settings_with_kafka_default(data_dir=data_dir, database_url=database_url))
     else:
-        settings = settings_from(data_dir=data_dir, database_url=database_url)
+        settings = settings_of_store(data_dir=data_dir, database_url=database_url)
         _export_to_file(settings, None if file in {None, "-"} else Path(file or "-"))
 
 
@@ -77,7 +77,10 @@ def _export_to_kafka(settings: "Settings") -> None:
         with progress("Copying events to Kafka", None) as report:
             copied = migrate_to_kafka(settings, url, report)
     print_line(f"{copied:,} events are in Kafka.")
-    print_status("From now on set LEADSTREAM_KAFKA, and use another database for the read models.")
+    print_status(
+        "From now on set LEADSTREAM_KAFKA. The read models need a database of their own: the default is fine; if you set "
+        "LEADSTREAM_DATA_DIR or LEADSTREAM_DATABASE_URL, set another."
+    )
 
 
 def _warn_of_unarchived(settings: "Settings", database_url: str) -> None:

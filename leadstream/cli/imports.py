@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import DATA, DatabaseUrl, DataDir, Tenant, settings_from
-from leadstream.console import Failure, print_facts, progress, warn
+from leadstream.cli.options import DATA, DatabaseUrl, DataDir, Tenant, settings_of_store
+from leadstream.console import Failure, print_facts, print_status, progress, warn
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def import_access_log(
     from leadstream.operations.imports import import_access_log as import_lines
     from leadstream.wiring import utc_now
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     own_sites = settings.own_sites
     _import(
         file,
@@ -59,6 +59,8 @@ def import_access_log(
         ),
         unit="Page views",
         model="web_session",
+        see="A log names nobody, so its visitors are anonymous. See them and their visits at",
+        view="#visitors",
     )
 
 
@@ -79,7 +81,7 @@ def import_events(
     from leadstream.operations.imports import import_events as import_lines
     from leadstream.wiring import utc_now
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     region, own_sites = settings.default_phone_region, settings.own_sites
     _import(
         file,
@@ -89,10 +91,21 @@ def import_events(
         ),
         unit="Events",
         model="temperature",
+        see="See the leads at",
     )
 
 
-def _import(file: str, settings: "Settings", import_lines: "ImportLines", *, unit: str, model: str) -> None:
+def _import(
+    file: str,
+    settings: "Settings",
+    import_lines: "ImportLines",
+    *,
+    unit: str,
+    model: str,
+    see: str,
+    view: str = "",
+) -> None:
+    """`see` introduces the address of the board, and `view` is the part of it that shows what was imported."""
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle
@@ -109,6 +122,9 @@ def _import(file: str, settings: "Settings", import_lines: "ImportLines", *, uni
             scores=_score_distribution(store.database_url, counts.people, model),
             model=model,
         )
+        if counts.people:
+            address, running = store.address or settings.address, store.address is not None
+            print_status(f"{see} {address}/{view}{'' if running else ', once `leadstream serve` runs'}")
     if counts.lines and not counts.taken:
         raise Failure(f"No line of {file} could be imported: see the warnings above.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, OnlyTenant, TargetTenant, settings_from
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, OnlyTenant, TargetTenant, settings_of_store
 from leadstream.console import Failure, print_line, print_records, print_status, print_text
 from schemas.control import EVERY_TENANT
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from projections.authoring import Draft, Version
 
 app = typer.Typer()
-models = typer.Typer(help="The models that score leads: list, show, compare versions, discard drafts.")
+models = typer.Typer(
+    help="The models that score leads. Without a command: list them, with version, author and reason."
+)
 app.add_typer(models, name="models", rich_help_panel=SCORES)
 
 ModelName = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -34,7 +36,7 @@ def list_models(
     if context.invoked_subcommand is None:
         from leadstream.operations.open_store import open_database_url
 
-        with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+        with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
             _print_models(url, tenant)
 
 
@@ -53,7 +55,7 @@ def show(
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import refusals
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         newest = _history(url, tenant, model)[0].version
         shown = newest if version is None else version
         with refusals():
@@ -73,14 +75,22 @@ def versions(
     database_url: DatabaseUrl = None,
 ) -> None:
     """List a model's versions, newest first: when, by whom, what changed and why."""
+    from authoring.revisions import author_of, reason_of
     from leadstream.operations.open_store import open_database_url
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         history = _history(url, tenant, model)
     _print_records(
-        ("Version", "For", "At", "By", "Change", "Note"),
+        ("Version", "For", "At", "By", "Change", "Reason"),
         [
-            (each.version, each.tenant, _moment(each.recorded_at), each.by, each.change, each.note)
+            (
+                each.version,
+                each.tenant,
+                _moment(each.recorded_at),
+                author_of(each),
+                each.change,
+                reason_of(each) if each.change is None else each.note,
+            )
             for each in history
         ],
     )
@@ -95,12 +105,15 @@ def diff(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show the difference between two versions of a model."""
+    """Show what changed between two versions of a model, and when, by whom and why each was published."""
     from authoring.revisions import difference
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import refusals
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url, refusals():
+    with (
+        open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url,
+        refusals(),
+    ):
         print_text(difference(_history(url, tenant, model, old, new), model, old, new))
 
 
@@ -110,7 +123,7 @@ def drafts(tenant: OnlyTenant = None, data_dir: DataDir = None, database_url: Da
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import authoring_for_reading, done
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         scheduled = done(authoring_for_reading(url).coming(tenant))
     _print_records(
         ("Draft", "Model", "For", "By", "Note", "Status"),
@@ -128,7 +141,7 @@ def discard(
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import authoring_for_reading, done
 
-    with open_database_url(settings_from(data_dir=data_dir, database_url=database_url)) as url:
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         authoring = authoring_for_reading(url)
         draft = next((each for each in done(authoring.coming(None)) if each.id == number), None)
         if draft is None:
@@ -139,6 +152,7 @@ def discard(
 
 def _print_models(database_url: str, tenant: str | None) -> None:
     """The active models, of one tenant or of all; then what is scheduled and what else can be published by name."""
+    from authoring.revisions import author_of, reason_of
     from leadstream.operations.publishing import authoring_for_reading, done
     from scoring.models.model import optional_models
 
@@ -146,9 +160,16 @@ def _print_models(database_url: str, tenant: str | None) -> None:
     newest = done(authoring.everywhere()) if tenant is None else list(done(authoring.active(tenant)).values())
     active = [version for version in newest if version.text is not None]
     _print_records(
-        ("Model", "Version", "For", "Since", "By", "Note"),
+        ("Model", "Version", "For", "Since", "By", "Reason"),
         [
-            (each.model, each.version, each.tenant, _moment(each.recorded_at), each.by, each.note)
+            (
+                each.model,
+                each.version,
+                each.tenant,
+                _moment(each.recorded_at),
+                author_of(each),
+                reason_of(each),
+            )
             for each in sorted(active, key=lambda each: (each.model, each.tenant))
         ],
     )

@@ -21,7 +21,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Directory of the embedded store. Default: LEADSTREAM_DATA_DIR.",
+        help="Directory of the store. Default: LEADSTREAM_DATA_DIR, or else .leadstream.",
         show_default=False,
     ),
 ]
@@ -92,6 +92,13 @@ def settings_from(**options: object) -> "Settings":
     settings = read_settings(**options)
     log_from("warning")
     return settings
+
+
+def settings_of_store(**options: object) -> "Settings":
+    """The settings for a command on a store, with the directory of the server that runs. Raises Failure."""
+    from leadstream.operations.store_directory import for_command
+
+    return for_command(settings_from(**options))
 
 
 def settings_with_kafka_default(**options: object) -> "Settings":

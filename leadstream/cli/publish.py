@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leadstream.cli.models import ModelName
-from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, TargetTenant, settings_from
+from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, TargetTenant, settings_of_store
 from leadstream.console import print_facts, print_line, print_status, progress
 from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
@@ -59,7 +59,7 @@ def publish(
     from leadstream.operations.open_store import open_store
     from projections.authoring import Draft
 
-    settings = settings_from(data_dir=data_dir, database_url=database_url)
+    settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     publishing.compiled(model)  # before anything is started
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
     with open_store(settings) as store:
@@ -98,7 +98,7 @@ def retire(
     from leadstream.operations import publishing
     from leadstream.operations.open_store import open_store
 
-    with open_store(settings_from(data_dir=data_dir, database_url=database_url)) as store:
+    with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
         publication = publishing.retire(store, model, tenant=tenant, force=force, by=by, note=note)
         _rescore(store, publication)
         print_line(f"Model {publication.model} is retired, as version {publication.version}.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_from
+from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_of_store
 from leadstream.console import Failure, print_line, print_status, progress
 
 app = typer.Typer()
@@ -44,7 +44,7 @@ def rebuild(
     from projections.rebuild import rebuild as rebuild_read_models
     from projections.rows import UnreadableRecordError
 
-    settings = as_served(settings_from(data_dir=data_dir, database_url=database_url))
+    settings = as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     with open_database_url(settings) as url:
         try:
             with progress("Rebuilding", 1.0) as report:

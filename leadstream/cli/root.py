@@ -46,6 +46,10 @@ explains every point.
 
   leadstream import access-log access.log.gz    score the visitors of a log
 
+  leadstream explain LEAD                       why a lead has its scores
+
+  leadstream what-if rules.toml                 which leads a changed model would move
+
   leadstream simulate --leads 9 | head          print simulated events
 
   leadstream serve --kafka                      the same on Apache Kafka

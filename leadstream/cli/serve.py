@@ -18,7 +18,7 @@ from leadstream.cli.options import (
     settings_from,
     settings_with_kafka_default,
 )
-from leadstream.console import print_status
+from leadstream.console import WaitFor, print_status, waiting
 from leadstream.signals import end_at_once, interrupt
 
 if TYPE_CHECKING:
@@ -64,51 +64,65 @@ def serve(
 
     Ctrl-C or SIGTERM stops it, and running requests end first. Every event
     that was answered with 2xx is on disk. With --kafka, missing topics are
-    created, and LEADSTREAM_WORKER_PORT shows the worker's pages.
+    created, LEADSTREAM_WORKER_PORT shows the worker's pages, and the read
+    models have a directory of their own, .leadstream/on-kafka, unless you
+    name another.
     """
-    import leadstream.wiring  # noqa: F401 - loaded before signals interrupt what runs
-    from leadstream.logs import log_from
-    from leadstream.serving import ensure_directory, listening
+    with waiting("loading the program") as wait_for:
+        import leadstream.wiring  # noqa: F401 - loaded before signals interrupt what runs
+        from leadstream.logs import log_from
+        from leadstream.operations.store_directory import for_process_on_kafka
+        from leadstream.serving import ensure_directory, listening
 
-    read = settings_with_kafka_default if kafka else settings_from
-    settings = read(host=host, port=port, data_dir=data_dir, database_url=database_url)
-    log_from(settings.log_level)
-    ensure_directory(settings.data_dir)
-    with until_stopped(), listening(settings) as listener:
-        if settings.kafka is None:
-            _serve_embedded(settings, listener)
-        else:
-            _serve_on_kafka(settings, listener)
+        read = settings_with_kafka_default if kafka else settings_from
+        settings = read(host=host, port=port, data_dir=data_dir, database_url=database_url)
+        log_from(settings.log_level)
+        with until_stopped(), listening(settings) as listener:
+            if settings.kafka is None:
+                ensure_directory(settings.data_dir)
+                _serve_embedded(settings, listener, wait_for)
+                return
+            wait_for("looking at the store that is here")
+            settings = for_process_on_kafka(settings)
+            ensure_directory(settings.data_dir)
+            _serve_on_kafka(settings, listener, wait_for)
 
 
-def _serve_embedded(settings: "Settings", listener: socket.socket) -> None:
+def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: WaitFor) -> None:
     from leadstream.serving import run_gateway
-    from leadstream.settings import variable
     from leadstream.wiring import open_system, ports_open
 
     async def announce(_append: "Append") -> None:
-        store = variable("database_url") if settings.database_url else str(settings.data_dir)
-        print_status(f"Leadstream serves {settings.address} (store: {store}). Ctrl-C stops it.")
+        wait_for(None)
+        print_status(f"Leadstream serves {settings.address} (store: {store_of(settings)}). Ctrl-C stops it.")
 
+    wait_for(f"starting the database ({store_of(settings)})")
     with open_system(settings) as system:
         run_gateway(settings, listener, lambda: ports_open(system, settings), announce)
 
 
-def _serve_on_kafka(settings: "Settings", listener: socket.socket) -> None:
+def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: WaitFor) -> None:
+    wait_for("loading the worker")
     from leadstream.all_in_one import open_kafka_system
     from leadstream.serving import run_gateway
     from leadstream.wiring_kafka import kafka_ports
 
-    with open_kafka_system(settings) as system:
+    with open_kafka_system(settings, wait_for) as system:
 
         async def watch(_append: "Append") -> None:
             print_status(
-                f"Leadstream serves {settings.address} (Kafka: {settings.kafka}; worker: port {settings.worker_port}). "
-                "Ctrl-C stops it."
+                f"Leadstream serves {settings.address} (Kafka: {settings.kafka}; worker: port {settings.worker_port}; "
+                f"store: {store_of(settings)}). Ctrl-C stops it."
             )
+            ready = False
             while True:
                 system.raise_if_broken()
                 await asyncio.sleep(_WATCH_SECONDS)
+                missing = system.missing()
+                wait_for("; ".join(missing) or None)
+                if not (missing or ready):
+                    ready = True
+                    print_status("Everything runs.")
 
         run_gateway(
             settings,
@@ -117,3 +131,10 @@ def _serve_on_kafka(settings: "Settings", listener: socket.socket) -> None:
             watch,
             stopping=system.tell_to_stop,
         )
+
+
+def store_of(settings: "Settings") -> str:
+    """The place of the database, without its password."""
+    from leadstream.settings import variable
+
+    return variable("database_url") if settings.database_url else str(settings.data_dir)

@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from leadstream.cli.options import OPERATE, SCORES, DatabaseUrl, DataDir, TargetTenant, settings_from
+from leadstream.cli.options import (
+    OPERATE,
+    SCORES,
+    DatabaseUrl,
+    DataDir,
+    TargetTenant,
+    settings_from,
+    settings_of_store,
+)
 from leadstream.console import print_line, progress
 from schemas.control import EVERY_TENANT
 
@@ -66,7 +74,7 @@ def publish_settings(
     from leadstream.wiring import utc_now
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
-    with open_store(settings_from(data_dir=data_dir, database_url=database_url)) as store:
+    with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
         with progress("Rescoring", None):
             published = publish(
                 store,

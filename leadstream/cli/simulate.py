@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import DATA, DatabaseUrl, DataDir, LeadCount, settings_from
+from leadstream.cli.options import DATA, DatabaseUrl, DataDir, LeadCount, settings_of_store
 from leadstream.console import print_status, progress
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def simulate(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Simulate a company's events: web visits, chats, trade shows, letters, calls, purchases, and crawlers.
+    """Simulate a company's events: web visits, chats, trade shows, e-mails, calls, purchases, and crawlers.
 
     Prints NDJSON in the order of recording. Some events are late,
     duplicated or out of order, as in reality. The same --seed, --leads,
@@ -50,7 +50,7 @@ def simulate(
     end = (until or utc_now()).replace(second=0, microsecond=0, tzinfo=UTC)
     events = simulated_events(seed, leads, days, end)
     if into:
-        settings = settings_from(data_dir=data_dir, database_url=database_url)
+        settings = settings_of_store(data_dir=data_dir, database_url=database_url)
         _import(events, settings, f"Recording {days} days of {leads} leads")
         return
     with opened_output(output) as file:

@@ -11,7 +11,7 @@ from leadstream.cli.options import (
     RecordPartition,
     RecordPosition,
     RecordTopic,
-    settings_from,
+    settings_of_store,
 )
 from leadstream.console import Failure, print_line
 
@@ -37,7 +37,7 @@ def skip(
     """
     from leadstream.operations.open_store import as_served
 
-    settings = as_served(settings_from(data_dir=data_dir, database_url=database_url))
+    settings = as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     record = f"{topic} {partition} {position}"
     if settings.kafka is None:
         _skip_embedded(settings, topic, partition, position, reason)

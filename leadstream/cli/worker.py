@@ -35,6 +35,7 @@ def worker() -> None:
 def project(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Build the read models in PostgreSQL from Kafka. Several of these processes share the work."""
     from leadstream.logs import log_from
+    from leadstream.operations.store_directory import for_process_on_kafka
     from leadstream.serving import ensure_directory
     from leadstream.wiring import database_server, explained, refuse_log
     from leadstream.wiring_kafka import Projection
@@ -42,6 +43,7 @@ def project(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     settings = settings_with_kafka_default(data_dir=data_dir, database_url=database_url)
     log_from(settings.log_level)
     with until_stopped():
+        settings = for_process_on_kafka(settings)
         ensure_directory(settings.data_dir)
         with database_server(settings) as database:
             with explained(settings):
@@ -70,10 +72,13 @@ def gateway(
     from gateway.ports import Append
     from leadstream.embedded_postgres import postgres_url
     from leadstream.logs import log_from
+    from leadstream.operations.store_directory import for_process_on_kafka
     from leadstream.serving import listening, run_gateway
     from leadstream.wiring_kafka import kafka_ports
 
-    settings = settings_with_kafka_default(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    settings = for_process_on_kafka(
+        settings_with_kafka_default(host=host, port=port, data_dir=data_dir, database_url=database_url)
+    )
     log_from(settings.log_level)
     url = (
         settings.database_url.get_secret_value() if settings.database_url else postgres_url(settings.data_dir)

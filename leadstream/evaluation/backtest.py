@@ -35,6 +35,8 @@ class Plan(NamedTuple):
     capacity: int
     anonymous: bool = False
     """Also ranks visitors that nobody has identified."""
+    begin: int | None = None
+    """The first cutoff is `every` later; None: the first event of the archive."""
 
 
 class Contender(NamedTuple):
@@ -112,7 +114,7 @@ class BacktestRun:
     def advance_to(self, at: int) -> Iterator[Cutoff]:
         """The next event was recorded at this moment: yields the cutoffs whose horizon ends before it."""
         if self._next is None:
-            self._next = at + self._plan.every
+            self._next = (at if self._plan.begin is None else self._plan.begin) + self._plan.every
         while True:
             ends = self._open[0].end if self._open else at
             if min(ends, self._next) >= at:

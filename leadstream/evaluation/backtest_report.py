@@ -8,6 +8,9 @@ from typing import Any
 
 from leadstream.console import print_facts, print_line, print_status, print_table, warn
 
+ENOUGH = 10
+"""Conversions; with fewer, chance decides."""
+
 BacktestResult = Mapping[str, Any]
 
 
@@ -45,6 +48,12 @@ def _warn_of_limits(result: BacktestResult, name: str) -> None:
         warn(
             f"At {len(without_choice)} of {len(result['cutoffs'])} cutoffs there are no more leads than --capacity: all leads "
             "are chosen there, so no model can differ from chance. Use a smaller one."
+        )
+    converted = result["pooled"][name]["converted"]
+    if converted < ENOUGH:
+        warn(
+            f"Only {converted} leads converted: chance decides between models. Let more time pass, or name a more frequent "
+            "event with --conversion."
         )
     if result["horizon_days"] > result["every_days"]:
         warn(

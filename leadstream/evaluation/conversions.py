@@ -32,6 +32,11 @@ class Conversion(NamedTuple):
     kind: str
     name: str = ""
 
+    def __str__(self) -> str:
+        """As `conversion_of` reads it."""
+        prefix = {"": STAGE, "conversion_recorded": TYPE, "custom": CUSTOM}.get(self.kind, "")
+        return prefix + self.name if self.name else self.kind
+
     @property
     def is_stage(self) -> bool:
         return not self.kind

@@ -236,6 +236,7 @@ def _score(
     score = explanations.Score(name, row["total"], row["bands"], recorded_lines)
     if model is None or subject is None:
         return score
+    score = score._replace(of_ended_visits=model.reads_sessions)
     evident: list[Explained] = []
     for moment in (now, at):
         evident = explained_by(model, subject, millis(moment), active.zone, active.idle_ms)

@@ -42,6 +42,8 @@ class Score(NamedTuple):
     """Rules that give no points."""
     as_of: datetime | None = None
     """The moment of its evidence, if that is not now."""
+    of_ended_visits: bool = False
+    """Its model counts a visit only when it has ended."""
 
 
 class Cause(NamedTuple):
@@ -120,7 +122,7 @@ def breakdown(score: Score, clock: Clock) -> Iterator[str]:
     as_of = f" (as of {clock.date(score.as_of)})" if score.as_of else ""
     yield f"{score.model}: {number(score.total)}{_in_bands(score.bands)}{as_of}"
     if not score.lines:
-        yield "  nothing counts yet"
+        yield f"  nothing counts yet{'; a visit counts when it has ended' if score.of_ended_visits else ''}"
         return
     labels = [label(line) for line in score.lines]
     width = max(map(len, labels), default=0)

@@ -81,7 +81,11 @@ def open_database_url(
             yield database_beside(settings)
             return
         if not (settings.data_dir / "postgres").exists():
-            raise Failure(f"There is no store in {settings.data_dir.resolve()}: pass the right --data-dir.")
+            demo = settings.data_dir / "demo"
+            raise Failure(
+                f"There is no store in {settings.data_dir.resolve()}: start `leadstream serve`, or pass the --data-dir of "
+                f"another store{f' ({demo} for that of the demo)' if demo.exists() else ''}."
+            )
         with opened(settings) as database:
             yield database()
 

@@ -246,7 +246,7 @@ def _value(subject: Any, table: Table, defined: Defined, by: ValueComparison) ->
     expected = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
     return _body(
         lambda view: points if holds(read(view)) else 0,
-        lambda view: f"{_is(phrase, read(view), by)} (wanted: {expected})",
+        lambda view: f"{_is(phrase, read(view), by)} (needed: {expected})",
         [phrase],
         _turning_points(operand, by),
     )

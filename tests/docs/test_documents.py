@@ -32,6 +32,16 @@ def test_every_path_that_a_document_names_exists(name):
     assert not missing
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_shell_commands_quote_what_a_shell_expands(name):
+    """In zsh at a terminal a bare `?` must match a file, and `#` begins no comment. Every shell ends a command at `&`."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^    (?:curl|leadstream) .*$", text, re.MULTILINE)
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", "\n".join([*blocks, *indented]))
+    assert not re.findall(r"\S*(?:[?*]|\S&\S|#)\S*", bare)
+
+
 def test_the_map_has_every_package_and_only_those():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "root_packages"

@@ -237,6 +237,20 @@ async def test_anonymous_visitors_are_left_out_unless_asked_for(house):
     assert [row["lead_id"] for row in everybody] == ["anon:v1", "berta"]
 
 
+async def test_the_board_shows_anonymous_visitors_while_nobody_is_identified_yet(house):
+    async def board(query=""):
+        async with house.visited() as http:
+            page = (await http.get(f"/api/leads{query}")).json()
+        return [row["lead_id"] for row in page["leads"]], page["includes_anonymous"]
+
+    assert await board() == ([], True)
+    house.write(lead("anon:v1", 40))
+    assert await board() == (["anon:v1"], True)
+    assert await board("?include_anonymous=false") == ([], False)
+    house.write(lead("berta", 30))
+    assert await board() == (["berta"], False)
+
+
 async def test_the_board_is_narrowed_by_band_stage_and_search(house):
     ahmad(house)
     house.write(lead("berta", 85, band="burning", stage="customer", fields={"email": "b_100%@x.example"}))

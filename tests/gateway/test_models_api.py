@@ -95,8 +95,8 @@ async def test_the_history_says_what_changed_and_an_earlier_version_comes_back(d
         (1, "ada", "first", "2030-01-31T10:00:00Z"),
     ]
     assert [line for line in diff.splitlines() if line[:1] in "+-"] == [
-        "--- house version 1",
-        "+++ house version 2",
+        "--- house version 1, 2030-01-31 10:00:00Z, by ada: first",
+        "+++ house version 2, 2030-01-31 11:00:00Z, by ben",
         '-rules = [{ name = "Scan", each = "qr_scanned", points = 1 }]',
         '+rules = [{ name = "Scan", each = "qr_scanned", points = 2 }]',
     ]

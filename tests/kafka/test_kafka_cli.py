@@ -341,8 +341,9 @@ def test_who_waits_for_scores_is_told_when_nobody_makes_them(
 )
 @pytest.mark.postgres
 def test_without_a_broker_a_command_names_the_address_and_the_remedy(
-    command, database_url: str, tmp_path: Path
+    command, database_url: str, tmp_path: Path, monkeypatch
 ):
+    monkeypatch.setattr("leadstream.all_in_one.BROKER_SECONDS", 0.0)
     nowhere = f"127.0.0.1:{free_port()}"
     told = leadstream_here(
         *command,
@@ -355,6 +356,29 @@ def test_without_a_broker_a_command_names_the_address_and_the_remedy(
     assert told.returncode == 1
     assert nowhere in said
     assert "Traceback" not in said
+
+
+@pytest.mark.postgres
+def test_a_start_that_waits_for_a_broker_says_so_again_and_again(
+    database_url: str, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("leadstream.all_in_one.BROKER_SECONDS", 5.0)
+    monkeypatch.setattr("leadstream.console._REPORT_SECONDS", 1.0)
+    nowhere = f"127.0.0.1:{free_port()}"
+    told = leadstream_here(
+        "serve",
+        "--kafka",
+        LEADSTREAM_KAFKA=nowhere,
+        LEADSTREAM_DATA_DIR=str(tmp_path),
+        LEADSTREAM_DATABASE_URL=database_url,
+        LEADSTREAM_PORT=str(free_port()),
+    )
+    assert told.returncode == 1
+    waits = [line for line in told.stderr.decode().splitlines() if line.startswith("Starting (")]
+    assert (
+        sum(f"no Kafka broker answers at {nowhere} yet; `make kafka` starts one" in line for line in waits)
+        >= 2
+    )
 
 
 def test_the_doctor_without_a_broker_fails_naming_it(tmp_path: Path):

@@ -110,6 +110,8 @@ def test_a_breakdown_is_aligned_and_by_group():
 def test_a_model_that_knows_nothing_of_the_lead_says_so_in_a_line():
     score = Score("chatbot", Decimal(0), {"category": "Unqualified"}, [], ["Opened the chat"])
     assert list(breakdown(score, CLOCK)) == ["chatbot: 0, Unqualified", "  nothing counts yet"]
+    waits = score._replace(of_ended_visits=True)
+    assert list(breakdown(waits, CLOCK))[1] == "  nothing counts yet; a visit counts when it has ended"
 
 
 def test_several_sets_of_bands_name_themselves_and_evidence_of_another_moment_is_dated():

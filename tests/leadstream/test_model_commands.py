@@ -1,5 +1,6 @@
 """Models at the command line: published with a reason, listed, shown, compared, retired."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,13 +40,18 @@ def test_a_model_from_its_publication_to_its_retirement(command, database_url, t
     assert "Model chatbot, version 2, is active." in told
 
     listed = command("models").splitlines()
+    assert listed[0].split("\t") == ["Model", "Version", "For", "Since", "By", "Reason"]
     assert [line.split("\t")[:3] for line in listed if line.startswith("chatbot")] == [["chatbot", "2", "*"]]
     [line] = [line for line in listed if line.startswith("chatbot")]
     assert line.endswith("\tada\tfor the expo")
 
     assert command("models", "show", "chatbot") == f"{CHATBOT}# ours\n"
     assert command("models", "show", "chatbot", "--version", 1) == CHATBOT
-    assert command("models", "diff", "chatbot", 1, 2).splitlines()[-1] == "+# ours"
+    before, after, *_, last = command("models", "diff", "chatbot", 1, 2).splitlines()
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
+    assert re.fullmatch(rf"--- chatbot version 1, {moment}, by Leadstream: built in", before)
+    assert re.fullmatch(rf"\+\+\+ chatbot version 2, {moment}, by ada: for the expo", after)
+    assert last == "+# ours"
     assert "unchanged" in command("publish", changed)
     told = command("models", "show", "chatbot", "--version", 1, error=True)
     assert "This is version 1 of chatbot; the newest is 2." in told
@@ -59,7 +65,7 @@ def test_a_model_from_its_publication_to_its_retirement(command, database_url, t
     later = command("publish", "chatbot", "--at", "2099-01-01T00:00:00", "--by", "ben")
     assert "takes effect at 2099-01-01" in later
     second = command("publish", "chatbot", "--at", "2098-01-01T00:00:00", code=1)
-    [line] = command("models", "drafts").splitlines()
+    [_, line] = command("models", "drafts").splitlines()
     number = line.split("\t")[0]
     assert line.split("\t")[1:4] == ["chatbot", "*", "ben"]
     assert line.endswith("takes effect at 2099-01-01 00:00:00Z")
@@ -70,6 +76,7 @@ def test_a_model_from_its_publication_to_its_retirement(command, database_url, t
     assert "Model chatbot is retired, as version 3." in command("retire", "chatbot", "--note", "nobody chats")
     assert not [line for line in command("models").splitlines() if line.startswith("chatbot")]
     assert [line.split("\t")[0] for line in command("models", "versions", "chatbot").splitlines()] == [
+        "Version",
         "3",
         "2",
         "1",

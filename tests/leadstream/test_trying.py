@@ -300,6 +300,7 @@ def test_a_tenant_with_its_own_model_and_no_leads_is_told_both(store):
 
 def test_a_backtest_says_what_its_figures_cannot_tell(store):
     command, _ = store
-    told = command("backtest", "temperature", "--every", "10d", "--horizon", "20d", aside=True)
+    options = ["--every", "10d", "--horizon", "20d", "--capacity", "50"]
+    told = command("backtest", "temperature", *options, aside=True)
     assert "At 7 of 7 cutoffs there are no more leads than --capacity" in told
     assert "one conversion counts at several cutoffs" in told

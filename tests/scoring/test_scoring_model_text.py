@@ -441,12 +441,12 @@ def test_an_explanation_reads_like_a_sentence():
     composite = compile_model(built_in_models()["composite"])
     agreed = [happened("consent_changed", email=True)]
     texts = {line.text for line in explain(composite, Subject(features_of(agreed)), T0, UTC, 0)}
-    assert "Email consent: email consent is yes (wanted: yes), weighted 0.25" in texts
+    assert "Email consent: email consent is yes (needed: yes), weighted 0.25" in texts
     rules = compile_model(built_in_models()["rules"])
     events = [happened("profile_updated", fields={"industry": "SaaS", "title": "Chef"})]
     said = {line.text for line in explain(rules, Subject(features_of(events)), T0, UTC, 0)}
     assert said >= {
-        "Target industry: industry is SaaS (wanted: one of SaaS, Enterprise Software)",
-        "Decision maker: title is Chef (wanted: with director)",
-        "Free mailbox: no email (wanted: matching @(gmail|yahoo|hotmail|outlook)\\.)",
+        "Target industry: industry is SaaS (needed: one of SaaS, Enterprise Software)",
+        "Decision maker: title is Chef (needed: with director)",
+        "Free mailbox: no email (needed: matching @(gmail|yahoo|hotmail|outlook)\\.)",
     }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from streams.engine.state_store import FORMAT
-from streams.kafka.assignor import Claim, bucket_assignor, partitions_of, read_claim, share
+from streams.kafka.assignor import FIRST_FORMAT, Claim, bucket_assignor, partitions_of, read_claim, share
 
 NUMBERS = st.integers(1, 40)
 
@@ -202,8 +202,8 @@ def test_versions_that_know_no_format_share_with_those_that_do():
     silent = msgspec.msgpack.encode(("silent", (0, 1)))
     assert read_claim(silent) == Claim("silent", (0, 1), 1)
     ours = bucket_assignor(4, "ours")
-    ours.claim = ours.claim._replace(owned=(2, 3))
-    assert ours.claim.state_format == FORMAT == 1
+    assert ours.claim.state_format == FORMAT
+    ours.claim = ours.claim._replace(owned=(2, 3), state_format=FIRST_FORMAT)
     name, owned = msgspec.msgpack.decode(
         ours.metadata(["events"]).user_data, type=tuple[str, tuple[int, ...]]
     )

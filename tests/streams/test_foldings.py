@@ -8,6 +8,7 @@ from msgspec import msgpack
 from stream_stories import NOON, Publish, given, happened
 
 from authoring.revisions import publication_of, record_of, unchanged
+from leadstream.evaluation.model_sets import ModelSet
 from leadstream.wiring import genesis
 from projections.authoring import Version
 from projections.rows import Draft
@@ -17,7 +18,7 @@ from schemas.moment import moment
 from schemas.publications import publication_records
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from scoring.features.comparison import NEWEST, PLAIN
-from scoring.models.active import ModelVersion
+from scoring.models.active import ModelVersion, TenantSettings
 
 MODEL = """
 model = "f"
@@ -153,3 +154,16 @@ def test_persian_on_an_arabic_keyboard_and_numbers_in_persian_digits():
     story = given(Publish("f09", model, 1, 0, folding=NEWEST.folding), *events, models=())
     scores = {lead: story.scores(lead)["f09"] for lead in ("f09-fa", "f09-ar", "f09-num", "f09-fanum")}
     assert scores == {"f09-fa": 11, "f09-ar": 11, "f09-num": 1000, "f09-fanum": 1000}
+
+
+def test_what_if_compares_an_active_model_as_it_is_with_the_draft_as_it_will_be():
+    current = ModelSet(TenantSettings(), {"f": ModelVersion(1, MODEL, PLAIN.folding)})
+    draft = current.with_draft(MODEL)
+    assert current.rules.models["f"].comparison is PLAIN
+    assert draft.rules.models["f"].comparison is NEWEST
+    replayed = {
+        decode_source(record.value).folding
+        for record in current.genesis()
+        if record.topic == EVENTS and b"model_published" in record.value
+    }
+    assert replayed == {PLAIN.folding}

@@ -56,7 +56,9 @@ async def board(
     sort: ModelName = BOARD_MODEL,
     include_anonymous: Annotated[
         bool | None,
-        Query(description="Whether anonymous visitors are listed, too. By default only if nobody is identified yet."),
+        Query(
+            description="Whether anonymous visitors are listed, too. By default only if nobody is identified yet."
+        ),
     ] = None,
     stage: Annotated[str | None, Query(max_length=32, pattern=NO_NUL)] = None,
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,

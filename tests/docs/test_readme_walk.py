@@ -92,6 +92,7 @@ class Session:
     def start(self, command: str, until: str) -> Job:
         """Runs it in the background, and returns when it has written `until`."""
         output = self._directory / f"job-{next(self._numbers)}.log"
+        output.touch()
         group = int(self.run(f"{command} > {output} 2>&1 < /dev/null &\necho group $!").split()[-1])
         job = Job(group, output)
         self.jobs.append(job)

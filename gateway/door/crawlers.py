@@ -27,6 +27,7 @@ from scoring.features.mail_opens import is_image_proxy
 AUTOMATION: Final = "browser-automation"
 """crawler-user-agents' tag of Playwright, HeadlessChrome and their like."""
 MORE_AUTOMATION: Final = ("Cypress/", "HtmlUnit", "SlimerJS", "WebDriver")
+WORD_PART: Final = "[a-z0-9_-]*"
 GENERIC: Final = "Generic Bot"
 """Matomo's name of those that it recognises by a word such as bot."""
 LONGEST_NAME: Final = 64
@@ -44,7 +45,9 @@ _GATEWAY = one_of(
     r"Barracuda|Proofpoint|PFPT|URL ?Defen[sc]e|Mimecast|Safe ?Links|BingPreview|Microsoft[ -]Defender|Symantec"
     r"|MessageLabs|Forcepoint|Websense|Trend ?Micro|FireEye|Trellix|IronPort|FortiMail|FortiGuard|Fortinet|Sophos"
     r"|Cloudmark|Vade ?Secure|Hornetsecurity|SpamTitan|Avanan|Ironscales|Cyren|Clearswift|MailGuard|MailMarshal"
-    r"|Retarus|NoSpamProxy|Perception ?Point|Libraesva|Cisco[ -]?(?:Secure|Email)|link ?(?:scanner|checker)"
+    r"|Retarus|NoSpamProxy|Perception ?Point|Libraesva|Cisco[ -]?(?:Secure|Email)|Z-?Scaler|VirusTotal"
+    r"|urlscan|SpamAssassin|rspamd|Check ?Point|Cloudflare-Area|Palo ?Alto|Exchange Online|365 ATP"
+    r"|link[ -]?(?:scanner|checker|following)"
 )
 """Security gateways, which open the links and pictures of a mail before it is delivered."""
 _MAIL_PROGRAM = one_of(
@@ -98,8 +101,8 @@ def crawler_of(user_agent: str) -> str | None:
 def mail_crawler_of(user_agent: str, *, opened: bool) -> str | None:
     """The program that opened a mail, or followed a link in it, without a person; None: a person did.
 
-    A person opens a mail through the picture proxy of Gmail or Yahoo, or in a mail program. Apple and Gmail
-    fetch the pictures before anybody opens the mail; security gateways fetch pictures and links.
+    A person opens a mail through the picture proxy of Gmail or Yahoo, or in a mail program. Apple fetches the
+    pictures before anybody opens the mail; Gmail and security gateways fetch pictures and links.
     """
     agent = user_agent[:LONGEST_AGENT].strip()
     if opened:
@@ -107,8 +110,8 @@ def mail_crawler_of(user_agent: str, *, opened: bool) -> str | None:
             return None
         if agent == "Mozilla/5.0":
             return APPLE_PREFETCH
-        if _GMAIL_PREFETCH.search(agent):
-            return GMAIL_PREFETCH
+    if _GMAIL_PREFETCH.search(agent):
+        return GMAIL_PREFETCH
     if gateway := _GATEWAY.search(agent):
         return str(gateway[0])
     return None if _MAIL_PROGRAM.search(agent) else crawler_of(user_agent)
@@ -118,7 +121,10 @@ def _name(patterns: PatternList, text: str) -> str | None:
     index = patterns.first(text)
     if index is None:
         return None
-    return patterns.matched(index, text).strip(punctuation + " ")[:LONGEST_NAME] or "crawler"
+    start, end = patterns.span(index, text)
+    while start and text[start].isalnum() and (text[start - 1].isalnum() or text[start - 1] in "_-"):
+        start -= 1
+    return text[start:end].strip(punctuation + " ")[:LONGEST_NAME] or "crawler"
 
 
 @lru_cache(maxsize=1)
@@ -132,13 +138,20 @@ def _lists() -> CrawlerLists:
     automated = [each["pattern"] for each in CRAWLER_USER_AGENTS_DATA if AUTOMATION in each.get("tags", ())]
     return CrawlerLists(
         PatternList(BOUNDED.format(each["regex"]) for each in bots if each["name"] != GENERIC),
-        PatternList(BOUNDED.format(each["regex"]) for each in bots if each["name"] == GENERIC),
+        PatternList(_bounded(each["regex"]) for each in bots if each["name"] == GENERIC),
         PatternList((WHOLE_WORD.format(each) for each in (*automated, *MORE_AUTOMATION)), ignore_case=False),
         PatternList((each["pattern"] for each in CRAWLER_USER_AGENTS_DATA), ignore_case=False),
         PatternList(crawlerdetect_patterns),
         PatternList(BOUNDED.format(each["regex"]) for each in apps),
         one_of("|".join(exclusion_patterns)),
     )
+
+
+def _bounded(pattern: str) -> str:
+    """The expression bounded like the others. If it begins with any part of a word, that comes to the same as no bound,
+    and would cost the square of the text's length.
+    """
+    return pattern.removeprefix(WORD_PART) if pattern.startswith(WORD_PART) else BOUNDED.format(pattern)
 
 
 def _read(name: str) -> Sequence[Mapping[str, Any]]:

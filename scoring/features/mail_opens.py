@@ -10,7 +10,7 @@ from typing import Final
 PREFETCH: Final = 10_000
 """Milliseconds after the last mail to a lead, in which a proxy's fetch opens nothing."""
 
-_IMAGE_PROXY = re.compile(r"\bggpht\.com|(?:image|mail)[ _-]?proxy", re.IGNORECASE)
+_IMAGE_PROXY = re.compile(r"\bggpht\.com|YandexImageResizer|(?:image|mail)[ _-]?proxy", re.IGNORECASE)
 
 
 def is_image_proxy(user_agent: str) -> bool:

@@ -391,7 +391,7 @@ def test_a_hostile_text_costs_milliseconds(unit, size):
 def admitted(kind, region="DE", **fields):
     event = kind(**({"event_id": "e", "occurred_at": NOW, "visitor_id": "v"} | fields))
     by_request = admit(event, Facts(None, phone_region=region), NOW)
-    by_import = admit_import(event, region)
+    by_import = admit_import(event, NOW, region)
     assert by_request.extra == by_import.extra
     assert by_request == admit(read_event(encode_source(event)), Facts(None, phone_region=region), NOW)
     return by_request
@@ -465,8 +465,8 @@ def test_ids_and_texts_of_other_fields_are_no_addresses():
 
 def test_an_export_that_is_imported_again_keeps_what_was_typed_first():
     first = admitted(ContactShared, source="telegram", phone="4915112345678")
-    assert admit_import(first, "US").extra == {"stated_phone": "4915112345678"}
-    assert admit_import(first, "US").phone == BERLIN
+    assert admit_import(first, NOW, "US").extra == {"stated_phone": "4915112345678"}
+    assert admit_import(first, NOW, "US").phone == BERLIN
 
 
 def test_a_search_finds_the_address_that_was_pasted_into_it():

@@ -1,6 +1,7 @@
 """What the door decides and records, with hand-written expectations."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from gateway.door.addresses import email_of, phone_of
 from gateway.door.admission import Facts, admit, admit_import, hint, read
 from schemas.decode import MAX_EXTRA, Refusal, decode_source, encode_source
 from schemas.envelope import Context
-from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated
+from schemas.events import ContactShared, EmailClicked, EmailOpened, FormSubmitted, PageViewed, ProfileUpdated
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 IPHONE = (
@@ -17,6 +18,8 @@ IPHONE = (
 )
 DESKTOP = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
 TABLET = "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
+GMAIL_PROXY = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
+FIELD_CASES = Path(__file__).parents[2] / "../shared/data/field-cases"
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 
@@ -45,6 +48,39 @@ def test_a_waiting_caller_marks_its_event():
 def test_a_crawler_is_named():
     event = admitted(viewed(context=Context(user_agent=GOOGLEBOT)))
     assert event.bot == "Googlebot"
+
+
+@pytest.mark.parametrize("admits", [admitted, admit_import], ids=["over HTTP", "imported"])
+@pytest.mark.parametrize(
+    ("kind", "user_agent", "is_bot"),
+    [
+        (EmailOpened, GMAIL_PROXY, False),
+        (EmailOpened, "Mozilla/5.0", True),
+        (EmailOpened, "Barracuda Sentinel (EE)", True),
+        (EmailClicked, GMAIL_PROXY, True),
+        (EmailClicked, "Barracuda Sentinel (EE)", True),
+        (EmailClicked, DESKTOP, False),
+        (PageViewed, GMAIL_PROXY, True),
+        (PageViewed, "Mozilla/4.0 (compatible; ms-office; MSOffice 16)", False),
+    ],
+)
+def test_what_is_a_bot_depends_on_what_happened(admits, kind, user_agent, is_bot):
+    event = kind(event_id="e1", occurred_at=NOW, visitor_id="v", context=Context(user_agent=user_agent))
+    assert (admits(event).bot is not None) == is_bot
+
+
+@pytest.mark.skipif(not FIELD_CASES.exists(), reason=f"{FIELD_CASES} is not there")
+@pytest.mark.parametrize(
+    ("file", "verdicts"),
+    [
+        ("open-by-mail-client.ndjson", [None, None, None, None, None, None]),
+        ("bot-in-the-name.ndjson", [None, None, None, "WhatsApp"]),
+        ("same-mail-opened-again.ndjson", [None, None, None, None]),
+    ],
+)
+def test_the_field_cases_are_peoples_but_for_the_link_preview(file, verdicts):
+    lines = (FIELD_CASES / file).read_bytes().splitlines()
+    assert [admitted(read(line, "e", NOW)).bot for line in lines] == verdicts
 
 
 @pytest.mark.parametrize(

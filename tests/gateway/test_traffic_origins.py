@@ -229,14 +229,14 @@ def test_further_own_sites_are_no_referral():
     seen = event(referrer="https://www.acme-shop.example/")
     assert origin_of(seen).group == "Referral"
     assert origin_of(seen, own_sites=("acme-shop.example",)).group == "Internal"
-    assert admit_import(seen, None, ("acme-shop.example",)).traffic_origin.group == "Internal"
+    assert admit_import(seen, NOW, None, ("acme-shop.example",)).traffic_origin.group == "Internal"
 
 
 def test_a_producer_cannot_decide_the_channel():
     forged = TrafficOrigin(channel="referral", group="Referral", edition="mine")
     seen = event(referrer="https://www.google.com/", traffic_origin=forged)
     assert origin_of(seen).group == "Organic Search"
-    assert admit_import(seen).traffic_origin.group == "Organic Search"
+    assert admit_import(seen, NOW).traffic_origin.group == "Organic Search"
 
 
 def test_the_decision_is_stored_and_read_again():
@@ -273,7 +273,7 @@ def test_the_decision_is_stored_and_read_again():
 )
 def test_the_stored_channel_gives_the_leads_source(seen, source):
     assert source_of(admit(seen, Facts(tenant=None), NOW)) == source
-    assert source_of(admit_import(seen)) == source
+    assert source_of(admit_import(seen, NOW)) == source
 
 
 def test_every_channel_gives_a_source_or_none():

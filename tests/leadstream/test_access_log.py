@@ -76,7 +76,7 @@ def test_who_sends_no_user_agent_is_no_browser():
 
 def test_campaign_parameters_are_read_from_the_address():
     request = "GET /?utm_source=letter&utm_medium=email&utm_campaign=May+sale&x=1 HTTP/1.1"
-    seen = admit_import(event(line(request)))
+    seen = admit_import(event(line(request)), datetime.now(UTC))
     assert seen.context is not None
     assert seen.context.campaign == Campaign(source="letter", medium="email", name="May sale")
 

@@ -19,7 +19,7 @@ def test_a_second_form_with_blank_fields_erases_nothing(way):
     lines = (FIELD_CASES / "blank-form-fields.ndjson").read_bytes().splitlines()
     events = [read(line, f"e{number}", NOW) for number, line in enumerate(lines) if line.strip()]
     story = given(
-        *(admit(each, Facts(None), NOW) if way == "door" else admit_import(each) for each in events)
+        *(admit(each, Facts(None), NOW) if way == "door" else admit_import(each, NOW) for each in events)
     )
     assert story.card("f03").fields == {
         "company": "Rae GmbH",

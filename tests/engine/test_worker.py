@@ -11,7 +11,7 @@ from schemas.decode import decode_dead_letter
 from schemas.record import Chunk, Record
 from scoring.features.features import NewerCodec
 from streams.engine.shard import MOST_ORIGINAL_BYTES, dead_letter
-from streams.engine.state_store import FORMAT_KEY, Change, StateStore
+from streams.engine.state_store import FORMAT, FORMAT_KEY, Change, StateStore
 from streams.engine.task import Task, TaskCounts
 from streams.engine.worker import Worker
 
@@ -201,9 +201,9 @@ def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
     """It names the reason and folds nothing; a worker that reads it goes on."""
 
     async def play():
-        log = Log(PARTITIONS)
+        log, newer = Log(PARTITIONS), b"%d" % (FORMAT + 1)
         log.produce(0, "a")
-        changelog = log.changelogs["count", 0] = [Change(FORMAT_KEY, b"2"), None]
+        changelog = log.changelogs["count", 0] = [Change(FORMAT_KEY, newer), None]
         older = Host(log)
         await older.own((0,))
         await until(lambda: bool(older.failures), older)
@@ -212,9 +212,9 @@ def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
         await turns(50)
         assert isinstance(older.failures[0], NewerCodec)
         assert "newer version of Leadstream wrote this state" in str(older.failures[0])
-        assert changelog == [Change(FORMAT_KEY, b"2"), None]
+        assert changelog == [Change(FORMAT_KEY, newer), None]
         assert not log.said
-        changelog[0] = Change(FORMAT_KEY, b"1")
+        changelog[0] = Change(FORMAT_KEY, b"%d" % FORMAT)
         again = Host(log)
         await again.own((0,))
         await until(everything_folded(log), again)

@@ -74,7 +74,7 @@ def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> I
     unread: list[int] = []
     for number, raw in enumerate(lines, 1):
         text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
-        if not text.strip():
+        if not raw.strip():
             continue
         match reader.read(text):
             case LoggedRequest() as request:

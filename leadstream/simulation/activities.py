@@ -433,7 +433,7 @@ def purchase(person: Person, rng: Random) -> Steps:
         ConversionRecorded,
         {"conversion_type": "contract", "conversion_id": order, "value": value, "currency": "EUR"},
     )
-    if rng.random() < 0.05:
+    if rng.random() < 0.2:
         refunded = {"order_id": order, "value": value / 2, "currency": currency, "refund_id": f"{order}-1"}
         yield Step(rng.uniform(2, 10) * 86_400, PurchaseRefunded, refunded)
 

@@ -112,7 +112,7 @@ def evolve(features: Features, delta: FeatureDelta) -> None:
             _add(features.sums, name, amount)
     else:
         kind, key = delta.key
-        _put_keyed(features, kind, key, KeyedEvent((at, day), (at, delta.signals, delta.sums)))
+        _put_keyed(features, kind, key, KeyedEvent((at, day), (at, delta.sums, delta.signals)))
     if delta.refund is not None:
         order, refund_id, refund = delta.refund
         _put_keyed(features, ORDER, order, KeyedEvent(refunds={refund_id: refund}))

@@ -29,8 +29,8 @@ class KeyedEvent(Struct, array_like=True, gc=False, frozen=True):
 
     first: tuple[int, int] | None = None
     """(occurred_at, local day) of its first record; None: only refunds have come."""
-    latest: tuple[int, list[str], list[Amount]] | None = None
-    """(occurred_at, signals, sums) of its last record; of two at one moment the greatest."""
+    latest: tuple[int, list[Amount], list[str]] | None = None
+    """(occurred_at, sums, signals) of its last record; of two at one moment the greatest."""
     refunds: dict[str, Refund] = {}
 
 
@@ -77,9 +77,9 @@ def count_into(
     """Count the event once: `count` gets (signal, occurred_at, day), `add` gets (sum, amount less refunds)."""
     if event.first is None or event.latest is None:
         return
-    for signal in event.latest[1]:
+    for signal in event.latest[2]:
         count(signal, *event.first)
-    for name, amount in event.latest[2]:
+    for name, amount in event.latest[1]:
         refunded = sum(refund for _, of, refund in event.refunds.values() if of == name)
         add(name, max(amount - refunded, 0))
 

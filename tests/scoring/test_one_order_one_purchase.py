@@ -73,6 +73,11 @@ def test_an_order_counts_at_its_first_report_with_the_value_of_the_last():
         )
 
 
+def test_of_two_reports_at_one_moment_the_greater_value_counts():
+    for order in ([bought("A", "40"), bought("A", "100")], [bought("A", "100"), bought("A", "40")]):
+        assert features_of(order, [BIG]).sums == {"purchase:EUR": 10_000}
+
+
 def test_a_signal_that_tests_the_value_follows_the_update():
     (stored,) = [signal.stored for signal in BIG.signals if signal.name == "big_order"]
     assert count(features_of([bought("A", "100"), bought("A", "100", T0 + 1)], [BIG]), stored) == 1

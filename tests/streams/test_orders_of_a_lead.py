@@ -3,7 +3,10 @@
 from decimal import Decimal
 
 import pytest
+from stream_simulator import Pipeline
 from stream_stories import DAY, HOUR, MINUTE, Story, happened
+
+from schemas.topics import lead_key
 
 SPENT = """
 model = "m"
@@ -81,3 +84,38 @@ def test_many_reports_leave_the_lead_as_one_does():
     story = given(known, *(event for three in zip(reports, pages, chats, strict=True) for event in three))
     counts = story.card("L").counts
     assert (counts["purchase_made"], counts["page_viewed"], counts["interaction"]) == (1, 5, 11)
+
+
+def test_a_signal_that_tests_the_value_follows_an_update():
+    """A model that reads nothing else of a purchase gives its points, and takes them back."""
+    text = """
+    model = "m"
+    [signals]
+    big = { event = "purchase_made", field = "value", greater_or_equal = 60 }
+    [groups.g]
+    rules = [{ name = "Big", each = "big", points = 5 }]
+    """
+    story = Story((("m", text),)).when(bought("a", 0, value="60.00", lead_id="L"))
+    assert story.scores("L") == {"m": 5}
+    story.when(bought("b", MINUTE, value="59.99", lead_id="L"))
+    assert story.scores("L") == {"m": 0}
+    story.when(bought("c", HOUR, value="100.00", lead_id="L"))
+    assert story.scores("L") == {"m": 5}
+
+
+def test_reports_that_are_folded_in_one_chunk_count_as_they_do_one_by_one():
+    """While the state of the lead stays in memory."""
+    orders = ["A", "B", "A", "C", "B", "A"]
+    pipeline = Pipeline((("m", SPENT),)).rest()
+    for number, order in enumerate(orders):
+        pipeline.produce(
+            bought(f"p{number}", number * MINUTE, order=order, value=f"{number + 1}", lead_id="L")
+        )
+        pipeline.produce(
+            happened("message_received", f"m{number}", number * MINUTE, lead_id="L", source="telegram")
+        )
+    pipeline.rest()
+    card = pipeline.cards[lead_key("default", "L")]
+    assert (card.counts["purchase_made"], card.counts["interaction"]) == (3, 9)
+    assert card.revenue == {"EUR": Decimal(15)}
+    assert {name: score.total for name, score in card.scores.items()} == {"m": 3}

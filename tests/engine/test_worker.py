@@ -201,7 +201,7 @@ def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
     """It names the reason and folds nothing; a worker that reads it goes on."""
 
     async def play():
-        log, newer = Log(PARTITIONS), b"%d" % (FORMAT + 1)
+        log = Log(PARTITIONS)
         log.produce(0, "a")
         newer = Change(FORMAT_KEY, b"%d" % (FORMAT + 1))
         changelog = log.changelogs["count", 0] = [newer, None]

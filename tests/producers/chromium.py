@@ -3,7 +3,6 @@
 https://chromedevtools.github.io/devtools-protocol/
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -58,16 +57,21 @@ class Chromium:
         self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        self._connection.send(json.dumps(message | ({"sessionId": session} if session else {})))
+        number = self.send(method, session, **parameters)
         while True:
             answer = json.loads(self._connection.recv(timeout=PATIENCE))
-            if answer.get("id") == message["id"]:
+            if answer.get("id") == number:
                 assert "error" not in answer, (method, answer["error"])
                 return answer["result"]
             if "method" in answer:
                 self.events.append(answer)
+
+    def send(self, method: str, session: str | None = None, **parameters: Any) -> int:
+        """The number of the call, whose answer nobody awaits."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        self._connection.send(json.dumps(message | ({"sessionId": session} if session else {})))
+        return self._number
 
     def person(self) -> "Person":
         return Person(self, self.call("Target.createBrowserContext")["browserContextId"])
@@ -81,8 +85,14 @@ class Person:
         self._context = context
 
     def tab(self) -> "Tab":
-        target = self.browser.call("Target.createTarget", url="about:blank", browserContextId=self._context)
-        return Tab(self.browser, target["targetId"])
+        tab = self.unattended_tab("about:blank")
+        tab.attach()
+        return tab
+
+    def unattended_tab(self, url: str) -> "Tab":
+        """A tab that no DevTools are attached to yet."""
+        created = self.browser.call("Target.createTarget", url=url, browserContextId=self._context)
+        return Tab(self.browser, created["targetId"])
 
     def leave(self) -> None:
         self.browser.call("Target.disposeBrowserContext", browserContextId=self._context)
@@ -92,8 +102,15 @@ class Tab:
     def __init__(self, browser: Chromium, target: str) -> None:
         self.browser = browser
         self.target = target
-        self._session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = ""
         self._ahead: str | None = None
+
+    def url(self) -> str:
+        return self.browser.call("Target.getTargetInfo", targetId=self.target)["targetInfo"]["url"]
+
+    def attach(self) -> None:
+        attached = self.browser.call("Target.attachToTarget", targetId=self.target, flatten=True)
+        self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "DOM"):
             self.call(f"{domain}.enable")
 
@@ -144,28 +161,15 @@ class Tab:
 
     def crash(self) -> None:
         """The tab's process dies without a word to the page."""
-        with contextlib.suppress(TimeoutError, AssertionError):
-            self._send_crash()
-
-    def _send_crash(self) -> None:
-        self.browser._number += 1
-        message = {"id": self.browser._number, "method": "Page.crash", "sessionId": self._session}
-        self.browser._connection.send(json.dumps(message))
-        until(lambda: self._saw("Inspector.targetCrashed"), "the tab has crashed")
-
-    def _saw(self, method: str) -> bool:
-        self.browser.call("Browser.getVersion")
-        return any(
-            each["method"] == method and each.get("sessionId") == self._session
-            for each in self.browser.events
-        )
+        self.browser.send("Page.crash", self._session)
+        until(lambda: self.seen("Inspector.targetCrashed"), "the tab has crashed")
 
     def close(self) -> None:
         self.browser.call("Target.closeTarget", targetId=self.target)
 
     def seen(self, method: str) -> list[dict[str, Any]]:
         """The protocol's events of that name in this tab so far."""
-        self.run("0")
+        self.browser.call("Browser.getVersion")  # what came before its answer is read
         return [
             each["params"]
             for each in self.browser.events

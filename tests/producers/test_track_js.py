@@ -3,6 +3,7 @@
 import gzip
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,8 @@ from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
 from gateway.producers.minified import minified
+from schemas.envelope import tag_of
+from schemas.events import EVENT_TYPES
 
 LARGEST = 3_072
 SOURCE = (files("gateway.producers") / "track.js").read_text(encoding="utf-8")
@@ -118,3 +121,29 @@ def test_a_name_that_is_also_a_property_keeps_its_letters():
 def test_a_comment_in_a_line_of_code_is_refused(source):
     with pytest.raises(ValueError, match="a line of its own"):
         minified(source)
+
+
+def test_the_page_about_the_script_has_every_option_mark_and_call():
+    page = (Path(__file__).parents[2] / "docs/track-js.md").read_text(encoding="utf-8")
+    options = {f"data-{name}" for name in re.findall(r'option\("([\w-]+)"\)', SOURCE)}
+    marks = set(re.findall(r"data-ls-[a-z]+", SOURCE))
+    calls = re.findall(
+        r"^    (\w+)(?:: |,$)", SOURCE.partition("const commands = {")[2].partition("\n  };")[0], re.MULTILINE
+    )
+    assert options | marks == set(re.findall(r"^\| `(data-[a-z-]+)", page, re.MULTILINE))
+    assert set(calls) == {"page", "visitor", "track", "identify", "consent"}
+    assert not [call for call in calls if f'leadstream("{call}"' not in page]
+    assert set(re.findall(r"leadstream-[a-z]+", SOURCE)) == set(re.findall(r"`(leadstream-[a-z]+)", page))
+
+
+def test_the_script_emits_only_types_that_exist():
+    types = {tag_of(kind) for kind in EVENT_TYPES}
+    emitted = set(re.findall(r'"([a-z]+_[a-z]+)"', SOURCE))
+    assert emitted <= types
+    assert {
+        "page_viewed",
+        "element_clicked",
+        "form_submitted",
+        "content_downloaded",
+        "session_heartbeat",
+    } <= emitted

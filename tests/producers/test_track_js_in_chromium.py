@@ -473,3 +473,60 @@ def test_a_page_that_loads_the_script_twice_reports_once(server, site, person):
     visitor = visitor_of(tab)
     tab.click("#more")
     scored(server, visitor, "5/40", "5/30", "2/30", "12/100")
+
+
+def test_a_visitor_who_returns_to_an_open_page_after_the_visit_sees_it_in_a_new_one(server, site, person):
+    tab = person.tab()
+    tab.clock(-45 * MINUTE)
+    tab.go(f"{site.origin}/")
+    visitor = visitor_of(tab)
+    scored(server, visitor, "5/40", "5/30", "0/30", "10/100")
+    tab.clock(-14 * MINUTE)
+    tab.click("#more")
+    until(lambda: [each["clicks"] for each in sessions(server, visitor)] == [1, 0], "a second visit")
+    assert [each["pages"] for each in sessions(server, visitor)] == [1, 1]
+    assert [each["score"] for each in sessions(server, visitor)] == [12, 10]
+
+
+def test_events_wait_while_leadstream_does_not_answer_and_are_sent_again_by_themselves(server, site, person):
+    tab = person.tab()
+    tab.call("Network.setBlockedURLs", urls=["*/v1/events*"])
+    tab.go(f"{site.origin}/")
+    visitor = visitor_of(tab)
+    tab.click("#more")
+    until(lambda: len(tab.requests("/v1/events")) >= 2, "it is tried again")
+    tab.call("Network.setBlockedURLs", urls=[])
+    scored(server, visitor, "5/40", "5/30", "2/30", "12/100")
+    until(lambda: tab.run("Object.keys(localStorage).length") == 0, "the queue is empty")
+
+
+def test_where_the_site_wants_it_a_visitor_with_privacy_control_is_not_reported(server, site, person):
+    site.attributes = 'data-dnt="on"'
+    tab = person.tab()
+    tab.before_pages("Object.defineProperty(navigator, 'globalPrivacyControl', {get: () => true})")
+    tab.go(f"{site.origin}/")
+    until(lambda: tab.run("window.leadstream && leadstream.ready"), "the script runs")
+    tab.click("#more")
+    tab.run("new Promise((done) => setTimeout(done, 600))")
+    assert tab.requests("/v1/events") == []
+    assert tab.run(STORED) == NOTHING
+
+
+def test_the_id_may_be_in_local_storage_where_the_snippet_of_the_documents_kept_it(server, site, person):
+    site.attributes = 'data-storage="local"'
+    site.head = (
+        "<script>localStorage.setItem('leadstream-visitor', '0123456789abcdef0123456789abcdef')</script>"
+    )
+    tab = person.tab()
+    tab.go(f"{site.origin}/")
+    assert visitor_of(tab) == "0123456789abcdef0123456789abcdef"
+    assert tab.run("document.cookie") == ""
+
+
+def test_secrets_in_an_address_are_not_sent(server, site, person):
+    tab = person.tab()
+    tab.go(f"{site.origin}/reset?user=7&reset_token=s3cret&utm_source=mail#access_token=s3cret")
+    visitor_of(tab)
+    (request, *_) = until(lambda: tab.requests("/v1/events"), "the page is sent")
+    assert "s3cret" not in request["postData"]
+    assert "user=7&reset_token=&utm_source=mail#access_token=" in request["postData"]

@@ -37,6 +37,7 @@ from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
 from gateway.observe import observed
 from gateway.ports import Ports
+from gateway.producers import tracking_script
 from gateway.store import ReadStore
 from gateway.wait import Applied
 
@@ -56,6 +57,7 @@ ROUTED = (
     whatif,
     probes,
     qualification,
+    tracking_script,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""

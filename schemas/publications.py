@@ -60,4 +60,5 @@ def _activity(publication: Publication) -> Activity:
                 publication.lifecycle,
                 publication.by,
                 publication.profile_fields,
+                publication.chat_flow,
             )

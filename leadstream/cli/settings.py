@@ -53,6 +53,10 @@ def publish_settings(
             'e.g. seats = "number".'
         ),
     ] = None,
+    chat_flow: Annotated[
+        str | None,
+        typer.Option(help="Questions of the chat: a .toml file, or default for the built-in flow."),
+    ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -68,6 +72,9 @@ def publish_settings(
     Types of profile fields decide how the values of later events are read:
     see "Profile fields" in docs/scoring.md. The file replaces all types
     that were declared before.
+
+    The flow of the chat changes no score: docs/capture-bot.md shows how to
+    write one, and how to go back to an earlier one.
     """
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
@@ -84,6 +91,7 @@ def publish_settings(
                 idle_minutes=idle_minutes,
                 lifecycle=lifecycle,
                 profile_fields=profile_fields,
+                chat_flow=chat_flow,
             )
         print_line(
             f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "

@@ -79,6 +79,7 @@ def publish_settings(
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
     from leadstream.wiring import utc_now
+    from scoring.chat.flow_text import compile_flow
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
     with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
@@ -98,6 +99,8 @@ def publish_settings(
             f"sessions after {published.idle_minutes} idle minutes, and stages follow the lifecycle "
             f"{compile_lifecycle(published.lifecycle).name}."
         )
+        if published.chat_flow:
+            print_line(f"The chat follows the flow {compile_flow(published.chat_flow).name}.")
         if published.profile_fields:
             declared = ", ".join(f"{name} ({field})" for name, field in published.profile_fields.items())
             print_line(f"Types of profile fields, for events from now on: {declared}.")

@@ -29,8 +29,6 @@ class ActiveRules(NamedTuple):
     """Its text."""
     profile_fields: FieldTypes = UNDECLARED
     """The types of the tenant's own profile fields."""
-    chat_flow: str = ""
-    """The text of the chat's flow; empty: the built-in one."""
 
 
 Published = Callable[[str], Awaitable[ActiveRules]]

@@ -139,7 +139,6 @@ def published_port(database_url: str) -> Published:
             settings.idle_ms,
             settings.lifecycle or built_in_lifecycle(),
             settings.profile_fields,
-            settings.chat_flow,
         )
 
     return published

@@ -137,7 +137,6 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     lifecycle: str = ""
     by: str | None = None
     profile_fields: dict[str, FieldType] = {}
-    chat_flow: str = ""
 
 
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (

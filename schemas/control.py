@@ -87,8 +87,6 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     by: Line | None = None
     profile_fields: dict[FieldName, FieldType] = {}
     """The types of the tenant's own profile fields, for the events that follow."""
-    chat_flow: WholeText = ""
-    """The questions of the chat; empty: the flow that comes with Leadstream. No fold reads it."""
 
 
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):

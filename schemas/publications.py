@@ -60,5 +60,4 @@ def _activity(publication: Publication) -> Activity:
                 publication.lifecycle,
                 publication.by,
                 publication.profile_fields,
-                publication.chat_flow,
             )

@@ -9,8 +9,6 @@ from functools import lru_cache
 from msgspec import msgpack
 
 from schemas.decode import Refusal
-from scoring.chat.flow import built_in_flow
-from scoring.chat.flow_text import FlowError, compile_flow
 from scoring.features.calendar import calendar
 from scoring.features.features import NewerCodec
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
@@ -55,8 +53,8 @@ def check_model(name: str, text: str, folding: int) -> None:
         raise Refusal("model", f"the text is of the model {model.name!r}, not of {name!r}")
 
 
-def check_settings(time_zone: str, lifecycle: str = "", chat_flow: str = "") -> None:
-    """Raises Refusal for settings that nobody could apply."""
+def check_settings(time_zone: str, lifecycle: str = "") -> None:
+    """Raises Refusal for settings that no fold could apply."""
     try:
         calendar(time_zone)
     except ValueError as error:
@@ -65,10 +63,6 @@ def check_settings(time_zone: str, lifecycle: str = "", chat_flow: str = "") -> 
         compiled_lifecycle(lifecycle)
     except LifecycleError as error:
         raise Refusal("lifecycle", str(error)) from error
-    try:
-        compile_flow(chat_flow or built_in_flow())
-    except FlowError as error:
-        raise Refusal("chat_flow", str(error)) from error
 
 
 class PublishedState:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request
@@ -43,12 +44,11 @@ from scoring.chat.flow import (
     ChatFlow,
     FlowChoice,
     FlowQuestion,
-    built_in_flow,
     next_question,
     parts_of,
     question_numbered,
 )
-from scoring.chat.flow_text import compile_flow
+from scoring.models.model import built_in_models, compile_model
 
 LARGEST_BODY = 50_000
 APPLY_SECONDS = 5.0
@@ -294,7 +294,6 @@ async def _questions(request: Request, session_id: str | None, language: str | N
     flow = await _flow(request, caller)
     spoken = _language(flow, language)
     shown: Shown = {
-        "flow": flow.name,
         "language": spoken,
         "languages": flow.languages,
         "greeting": {
@@ -318,11 +317,6 @@ async def product_menu(request: Request, language: Language = None) -> Response:
 
 async def cta_options(request: Request, language: Language = None) -> Response:
     return await _readable_elsewhere(request, _choices(request, language, "cta_options"))
-
-
-async def flow_in_use(request: Request) -> Response:
-    text = await _flow_text(services_of(request), tenant_of(request))
-    return Json({"flow": compile_flow(text).name, "built_in": text == built_in_flow(), "text": text})
 
 
 async def _choices(request: Request, language: str | None, name: str) -> Response:
@@ -530,11 +524,17 @@ async def _flow(request: Request, caller: Caller) -> ChatFlow:
 
 
 async def _flow_of(services: ApiServices, tenant: str) -> ChatFlow:
-    return compile_flow(await _flow_text(services, tenant))
+    """That of the tenant's model; the built-in one, if the model has none."""
+    model = (await services.ports.published(tenant)).models.get(chat.MODEL)
+    return (model and model.flow) or _built_in_flow()
 
 
-async def _flow_text(services: ApiServices, tenant: str) -> str:
-    return (await services.ports.published(tenant)).chat_flow or built_in_flow()
+@lru_cache(maxsize=1)
+def _built_in_flow() -> ChatFlow:
+    flow = compile_model(built_in_models()[chat.MODEL]).flow
+    if flow is None:
+        raise LookupError(f"the built-in model {chat.MODEL} has no flow")
+    return flow
 
 
 def _number(flow: ChatFlow, question_id: int | str) -> int:
@@ -651,7 +651,6 @@ def _of_session(path: str, summary: str, endpoint: Endpoint) -> None:
 _answered("/questions", "The flow of the chat, and what of it is open", questions)
 _answered("/product-menu", "The products of the flow", product_menu)
 _answered("/cta-options", "The calls to action of the flow", cta_options)
-_answered("/chat-flow", "The text of the flow, to copy and edit", flow_in_use)
 _answered(
     "/analytics/leads",
     "What the chat's sessions came to",

@@ -53,10 +53,6 @@ def publish_settings(
             'e.g. seats = "number".'
         ),
     ] = None,
-    chat_flow: Annotated[
-        str | None,
-        typer.Option(help="Questions of the chat: a .toml file, or default for the built-in flow."),
-    ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -72,14 +68,10 @@ def publish_settings(
     Types of profile fields decide how the values of later events are read:
     see "Profile fields" in docs/scoring.md. The file replaces all types
     that were declared before.
-
-    The flow of the chat changes no score: docs/capture-bot.md shows how to
-    write one, and how to go back to an earlier one.
     """
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
     from leadstream.wiring import utc_now
-    from scoring.chat.flow_text import compile_flow
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
     with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
@@ -92,15 +84,12 @@ def publish_settings(
                 idle_minutes=idle_minutes,
                 lifecycle=lifecycle,
                 profile_fields=profile_fields,
-                chat_flow=chat_flow,
             )
         print_line(
             f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "
             f"sessions after {published.idle_minutes} idle minutes, and stages follow the lifecycle "
             f"{compile_lifecycle(published.lifecycle).name}."
         )
-        if published.chat_flow:
-            print_line(f"The chat follows the flow {compile_flow(published.chat_flow).name}.")
         if published.profile_fields:
             declared = ", ".join(f"{name} ({field})" for name, field in published.profile_fields.items())
             print_line(f"Types of profile fields, for events from now on: {declared}.")

@@ -28,8 +28,6 @@ from projections.tables import key_of
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
-from scoring.chat.flow import built_in_flow
-from scoring.chat.flow_text import FlowError, compile_flow
 from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
@@ -181,16 +179,14 @@ def publish_settings(
     idle_minutes: int | None = None,
     lifecycle: str | None = None,
     profile_fields: str | None = None,
-    chat_flow: str | None = None,
 ) -> SettingsPublished:
     """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
-    `lifecycle` and `chat_flow` are a file, or BUILT_IN; `profile_fields` is a file. Raises Failure.
+    `lifecycle` is a file, or BUILT_IN; `profile_fields` is a file. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
     declared = None if profile_fields is None else declared_fields(profile_fields)
-    flow = None if chat_flow is None else flow_text(chat_flow)
     with _alone_with_settings(store.database_url):
-        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared, flow)
+        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared)
 
 
 @contextmanager
@@ -215,7 +211,6 @@ def _publish_settings(
     idle_minutes: int | None,
     text: str | None,
     declared: dict[str, FieldType] | None,
-    flow: str | None,
 ) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = active_by_shard(store.database_url)
@@ -238,7 +233,6 @@ def _publish_settings(
         lifecycle=text or current.lifecycle or built_in_lifecycle(),
         profile_fields=current.profile_fields if declared is None else declared,
         by=operator(),
-        chat_flow=current.chat_flow if flow is None else flow,
     )
     store.append(publication_records(settings))
     store.settle(lambda _: None)
@@ -254,18 +248,6 @@ def lifecycle_text(source: str) -> str:
         compile_lifecycle(text)
     except LifecycleError as refusal:
         raise Failure(f"{source}: {refusal}") from refusal
-    return text
-
-
-def flow_text(source: str) -> str:
-    """The text of a chat's flow without a mistake: of a file, or the built-in one. Raises Failure."""
-    if source == BUILT_IN:
-        return built_in_flow()
-    text = _text_of(source, f"pass a .toml file, or {BUILT_IN} for the built-in flow")
-    try:
-        compile_flow(text)
-    except FlowError as refusal:
-        raise Failure(f"{source}: {refusal}.") from refusal
     return text
 
 

@@ -1,12 +1,11 @@
 """The flow of a chat: greeting, questions, contact, products, calls to action; and what an answer to a question is.
 
-`scoring.chat.flow_text` compiles a flow from its text. Nothing here decides points: models do.
+It is a part of a model's text, so that it is published with the points that it can give; `scoring.chat.flow_text`
+compiles it.
 """
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
-from importlib.resources import files
 from typing import Final, NamedTuple
 
 from scoring.features.texts import fold
@@ -42,7 +41,6 @@ class FlowChoice(NamedTuple):
 class ChatFlow(NamedTuple):
     """The first language is the default. The questions are in the order in which they are put."""
 
-    name: str
     languages: tuple[str, ...]
     greeting: int
     """The id by which the greeting is answered; `contact` likewise."""
@@ -120,12 +118,6 @@ def contact_of(text: str) -> SharedContact:
         elif part:
             name = name or part
     return SharedContact(name, email, phone)
-
-
-@lru_cache(maxsize=1)
-def built_in_flow() -> str:
-    """The text of the flow that comes with Leadstream."""
-    return (files("scoring") / "chat" / "default.toml").read_text(encoding="utf-8")
 
 
 def _recognised(flow: ChatFlow, question: FlowQuestion) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Reads, checks and compiles the text of a flow (TOML). Refuses everything that it does not fully understand.
+"""Reads, checks and compiles the table [flow] of a model's text. Refuses everything that it does not fully understand.
 
 A refusal names the line, the part and the reason, so that the author can fix the file.
 """
@@ -6,22 +6,21 @@ A refusal names the line, the part and the reason, so that the author can fix th
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
 from scoring.chat.flow import BETWEEN_OPTIONS, ChatFlow, FlowChoice, FlowQuestion, Wording
 from scoring.features.texts import fold
 from scoring.models.text_refusals import (
-    LONGEST_REFUSAL,
+    ModelError,
     Table,
     is_whole,
     line_of,
-    read_document,
     shorten_value,
 )
 
-LONGEST_TEXT: Final = 100_000
+FLOW: Final = "flow"
+"""The key of a model's text."""
 LONGEST_LINE: Final = 512
 MOST_LANGUAGES: Final = 20
 MOST_QUESTIONS: Final = 100
@@ -30,19 +29,13 @@ MOST_CHOICES: Final = 100
 LARGEST_ID: Final = 2**31
 
 _KEYS: Final = frozenset(
-    {"flow", "languages", "greeting", "questions", "contact", "thanks", "products", "ctas", "assigned_to"}
+    {"languages", "greeting", "questions", "contact", "thanks", "products", "ctas", "assigned_to"}
 )
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
+_HEADER: Final = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})?", re.ASCII)
 _VARIANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
-
-
-class FlowError(ValueError):
-    """The text is refused; the message gives the line and the reason."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message if len(message) <= LONGEST_REFUSAL else f"{message[:LONGEST_REFUSAL]}...")
 
 
 class _KeyRefusal(Exception):
@@ -54,34 +47,33 @@ class _KeyRefusal(Exception):
         super().__init__(reason)
 
 
-@lru_cache(maxsize=64)
-def compile_flow(text: str) -> ChatFlow:
-    """The flow of a text. Raises FlowError."""
-    document = read_document(text, "a flow", FlowError, longest=LONGEST_TEXT)
-    with _part(text):
-        _only(document, _KEYS)
-        name, languages = _matching(document, "flow", _NAME), _languages(document)
-        thanks = _wording(document, "thanks", languages)
-        assigned_to = _line(document, "assigned_to") if "assigned_to" in document else None
-    with _part(text, "greeting"):
-        greeting = _table(document, "greeting", {"id", "text", "variants"})
+def compile_flow(text: str, table: Any) -> ChatFlow:
+    """The flow of the table in the model's text. Raises ModelError."""
+    if not isinstance(table, dict):
+        raise ModelError(f"line {line_of(text, r'^[ ]*flow')}, flow: wants a table, begun with [flow]")
+    with _part(text, FLOW):
+        _only(table, _KEYS)
+        languages = _languages(table)
+        thanks = _wording(table, "thanks", languages)
+        assigned_to = _line(table, "assigned_to") if "assigned_to" in table else None
+    with _part(text, f"{FLOW}.greeting"):
+        greeting = _table(table, "greeting", {"id", "text", "variants"})
         greeting_id, greeting_text = _id(greeting), _wording(greeting, "text", languages)
         variants = _variants(greeting, languages)
-    with _part(text, "contact"):
-        contact = _table(document, "contact", {"id", "text"})
+    with _part(text, f"{FLOW}.contact"):
+        contact = _table(table, "contact", {"id", "text"})
         contact_id, contact_text = _id(contact), _wording(contact, "text", languages)
     flow = ChatFlow(
-        name=name,
         languages=languages,
         greeting=greeting_id,
         greeting_text=greeting_text,
         greeting_variants=variants,
-        questions=_questions(text, document, languages),
+        questions=_questions(text, table, languages),
         contact=contact_id,
         contact_text=contact_text,
         thanks=thanks,
-        products=_choices(text, document, "products", languages, "clicked_product"),
-        ctas=_choices(text, document, "ctas", languages, "cta_clicked"),
+        products=_choices(text, table, "products", languages, "clicked_product"),
+        ctas=_choices(text, table, "ctas", languages, "cta_clicked"),
         assigned_to=assigned_to,
     )
     _refuse_repeated(text, flow)
@@ -89,29 +81,31 @@ def compile_flow(text: str) -> ChatFlow:
 
 
 @contextmanager
-def _part(text: str, part: str = "", number: int = 0) -> Iterator[None]:
+def _part(text: str, part: str, number: int = 0) -> Iterator[None]:
     """A refusal within gets the line of its key in the n-th table of this name."""
     try:
         yield
     except _KeyRefusal as refusal:
         line = _line_in(text, part, number, refusal.key)
-        where = f"{part}.{refusal.key}" if part and refusal.key != part else refusal.key
-        raise FlowError(f"line {line}, {where}: {refusal.reason}") from None
+        where = part if part.endswith(f".{refusal.key}") else f"{part}.{refusal.key}"
+        raise ModelError(f"line {line}, {where}: {refusal.reason}") from None
 
 
 def _line_in(text: str, part: str, number: int, key: str) -> int:
-    """The line of the key; of its table, if it has none of its own."""
-    start, end = 0, len(text)
-    if part:
-        header = re.compile(rf"^[ \t]*\[\[?[ \t]*{re.escape(part)}[ \t]*\]", re.MULTILINE)
-        headers = [match.start() for match in header.finditer(text)]
-        if number >= len(headers):
-            return line_of(text, rf"^[ \t]*\[*{re.escape(part)}\b")
-        start = headers[number]
-        following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, text.find("\n", start) + 1 or end)
-        end = following.start() if following else end
+    """The line of the key in the n-th table of this name; of the table, or of the flow, if it has none of its own."""
+    headers = [match.start() for match in _header(part).finditer(text)]
+    if number >= len(headers):
+        flow = _header(FLOW).search(text)
+        return 1 if flow is None else text.count("\n", 0, flow.start()) + 1
+    start = headers[number]
+    following = _HEADER.search(text, text.find("\n", start) + 1 or len(text))
+    end = following.start() if following else len(text)
     match = re.compile(rf"^[ \t]*[\"']?{re.escape(key)}\b", re.MULTILINE).search(text, start, end)
     return text.count("\n", 0, match.end() if match else start) + 1
+
+
+def _header(part: str) -> re.Pattern[str]:
+    return re.compile(rf"^[ \t]*\[\[?[ \t]*{re.escape(part)}[ \t]*\]", re.MULTILINE)
 
 
 def _question(table: Table, languages: tuple[str, ...]) -> FlowQuestion:
@@ -149,7 +143,7 @@ def _options(table: Table, languages: tuple[str, ...]) -> Mapping[str, tuple[str
 def _questions(text: str, document: Table, languages: tuple[str, ...]) -> tuple[FlowQuestion, ...]:
     questions = []
     for number, table in enumerate(_tables(text, document, "questions", MOST_QUESTIONS)):
-        with _part(text, "questions", number):
+        with _part(text, f"{FLOW}.questions", number):
             questions.append(_question(table, languages))
     return tuple(questions)
 
@@ -159,7 +153,7 @@ def _choices(
 ) -> tuple[FlowChoice, ...]:
     choices = []
     for number, table in enumerate(_tables(text, document, key, MOST_CHOICES)):
-        with _part(text, key, number):
+        with _part(text, f"{FLOW}.{key}", number):
             choices.append(_choice(table, languages, action))
     return tuple(choices)
 
@@ -222,20 +216,22 @@ def _refuse_other_languages(key: str, worded: Mapping[str, Any], languages: tupl
 
 def _tables(text: str, document: Table, key: str, most: int) -> list[Table]:
     tables = document.get(key, [])
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
-        line = line_of(text, rf"^[ \t]*\[*{key}\b")
-        raise FlowError(f"line {line}, {key}: begin each with [[{key}]]")
-    if len(tables) > most:
-        raise FlowError(f"line 1, {key}: at most {most}, not {len(tables)}")
-    if key == "questions" and not tables:
-        raise FlowError("line 1, questions: a flow has at least one; begin each with [[questions]]")
+    with _part(text, FLOW):
+        if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+            raise _KeyRefusal(key, f"begin each with [[{FLOW}.{key}]]")
+        if len(tables) > most:
+            raise _KeyRefusal(key, f"has at most {most}, not {len(tables)}")
+        if key == "questions" and not tables:
+            raise _KeyRefusal(key, f"missing: a flow has at least one; begin each with [[{FLOW}.{key}]]")
     return tables
 
 
 def _table(document: Table, key: str, keys: set[str]) -> Table:
     table = document.get(key)
     if not isinstance(table, dict):
-        raise _KeyRefusal(key, f"missing; below [{key}], write {' and '.join(sorted(keys & {'id', 'text'}))}")
+        raise _KeyRefusal(
+            key, f"missing; below [{FLOW}.{key}], write {' and '.join(sorted(keys & {'id', 'text'}))}"
+        )
     _only(table, keys)
     return table
 
@@ -285,27 +281,22 @@ def _is_line(value: Any) -> bool:
 
 def _refuse_repeated(text: str, flow: ChatFlow) -> None:
     """Ids name one thing each; a field of the profile is filled by one question."""
-    seen = {flow.greeting: "the greeting"}
-    if flow.contact in seen:
-        raise FlowError(
-            f"line {_line_in(text, 'contact', 0, 'id')}, contact.id: {flow.contact} is the greeting's"
-        )
-    seen[flow.contact] = "the contact's"
-    filled: set[str] = set()
-    for n, question in enumerate(flow.questions):
-        if question.id in seen:
-            line = _line_in(text, "questions", n, "id")
-            raise FlowError(f"line {line}, questions.id: {question.id} is {seen[question.id]} already")
-        seen[question.id] = "another question's"
-        if question.profile_field in filled:
-            line = _line_in(text, "questions", n, "profile_field")
-            raise FlowError(f"line {line}, questions.profile_field: another question fills it")
-        if question.profile_field is not None:
-            filled.add(question.profile_field)
+    with _part(text, f"{FLOW}.contact"):
+        if flow.contact == flow.greeting:
+            raise _KeyRefusal("id", f"{flow.contact} is the greeting's")
+    ids, filled = {flow.greeting: "the greeting's", flow.contact: "the contact's"}, set[str | None]()
+    for number, question in enumerate(flow.questions):
+        with _part(text, f"{FLOW}.questions", number):
+            if question.id in ids:
+                raise _KeyRefusal("id", f"{question.id} is {ids[question.id]} already")
+            if question.profile_field is not None and question.profile_field in filled:
+                raise _KeyRefusal("profile_field", "another question fills it")
+        ids[question.id] = "another question's"
+        filled.add(question.profile_field)
     for key, choices in (("products", flow.products), ("ctas", flow.ctas)):
-        named: set[str] = set()
-        for n, choice in enumerate(choices):
-            if choice.id in named:
-                line = _line_in(text, key, n, "id")
-                raise FlowError(f"line {line}, {key}.id: {choice.id} is another one's already")
-            named.add(choice.id)
+        seen: set[str] = set()
+        for number, choice in enumerate(choices):
+            with _part(text, f"{FLOW}.{key}", number):
+                if choice.id in seen:
+                    raise _KeyRefusal("id", f"{choice.id} is another one's already")
+            seen.add(choice.id)

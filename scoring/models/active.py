@@ -34,8 +34,6 @@ class TenantSettings(Struct, array_like=True, frozen=True):
     """Its text; none: that of the lifecycle which comes with Leadstream."""
     profile_fields: dict[str, FieldType] = {}
     """The types of the tenant's own profile fields."""
-    chat_flow: str = ""
-    """Its text, for those who talk to visitors; none: that of the flow which comes with Leadstream."""
 
     @property
     def zone(self) -> Calendar:

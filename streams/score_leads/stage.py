@@ -48,8 +48,8 @@ class ScoreLeads:
         match activity:
             case ModelChanged(model=model, text=text, folding=folding):
                 check_model(model, text, folding)
-            case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle, chat_flow=chat_flow):
-                check_settings(time_zone, lifecycle, chat_flow)
+            case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle):
+                check_settings(time_zone, lifecycle)
         return activity
 
     def key_of(self, message: Activity) -> str | None:
@@ -174,7 +174,6 @@ def _publish(
                 message.idle_minutes,
                 message.lifecycle,
                 message.profile_fields,
-                message.chat_flow,
             )
             return shared.publish_settings(tenant, settings, what)
 

@@ -69,8 +69,8 @@ class TrackSessions:
         match source:
             case ModelPublished(model=model, text=text, folding=folding):
                 check_model(model, text, folding)
-            case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle, chat_flow=chat_flow):
-                check_settings(time_zone, lifecycle, chat_flow)
+            case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle):
+                check_settings(time_zone, lifecycle)
             case Event() if record.appended_at is not None:
                 return _from_broker(source, value, record.key, record.appended_at)
         return value, source
@@ -99,7 +99,7 @@ class TrackSessions:
                 shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED))
             case SettingsPublished() as s:
                 settings = TenantSettings(
-                    s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields, s.chat_flow
+                    s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields
                 )
                 shared.publish_settings(s.tenant, settings)
 

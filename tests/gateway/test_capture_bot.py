@@ -5,17 +5,20 @@ Keys, nesting and types are as the document prints them; scores are added up by 
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from test_lifecycle_api import House
 
+from authoring.active_models import built_in_rules
 from gateway.access import read_access
 from gateway.door.resolving import AddressMatches
-from schemas.control import SettingsPublished
+from schemas.control import ModelPublished
 from schemas.decode import decode_source
 from schemas.publications import publication_records
-from scoring.chat.flow import built_in_flow
+from scoring.features.comparison import NEWEST
+from scoring.models.model import built_in_models, compile_model
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -192,7 +195,7 @@ async def test_every_address_has_a_form_with_a_slash(house):
         await sent(http, "answer/", session_id=session, question_id=1, answer_text="Retail")
         await sent(http, "behavior/", session_id=session, action="scrolled")
         await sent(http, "lead/profile/", session_id=session, profile_data={"name": "Ada"})
-        for path in ("questions", "product-menu", "cta-options", "analytics/leads", "chat-flow"):
+        for path in ("questions", "product-menu", "cta-options", "analytics/leads"):
             assert (await shown(http, f"{path}/")).keys() == (await shown(http, path)).keys()
         for path in (f"lead/summary/{session}", f"lead/export/{session}", f"score/{session}"):
             assert await shown(http, f"{path}/") == await shown(http, path)
@@ -358,7 +361,7 @@ async def test_a_public_key_sends_and_sees_no_lead(database_url):
             await shown(http, path, 401)
     async with house.visited(authorization="Bearer a-secret-token") as http:
         assert (await shown(http, f"score/{session}"))["lead_score"] == 10
-        assert (await shown(http, "questions"))["flow"] == "capture"
+        assert (await shown(http, "questions"))["language"] == "en"
         await sent(http, "answer", 403, session_id=session, question_id=1, answer_text="Retail")
     async with house.visited(authorization="Bearer another-secret") as http:
         for path in (f"lead/summary/{session}", f"lead/export/{session}", f"score/{session}"):
@@ -409,55 +412,72 @@ async def test_a_page_of_another_site_may_send(house, path):
             assert (await http.options(address)).status_code == 204
 
 
-async def test_a_tenants_own_flow_is_served_in_its_languages(database_url):
-    text = """
-flow = "clinic"
+async def test_a_tenants_own_flow_is_served_in_its_languages(house):
+    """Opened 5, the only question 5, all of them 10: 20; "Tomorrow" is not detailed."""
+    model = built_in_models()["chatbot"]
+    text = (
+        model[: model.index("[flow]")]
+        + """
+[flow]
 languages = ["en", "hi"]
 thanks = { en = "Thanks!", hi = "धन्यवाद!" }
-[greeting]
+[flow.greeting]
 id = 10
 text = "Hello"
-[[questions]]
+[[flow.questions]]
 id = 11
 text = { en = "Which day?", hi = "कौन सा दिन?" }
 options = { en = ["Today", "Tomorrow"], hi = ["आज", "कल"] }
 profile_field = "day"
-[contact]
+[flow.contact]
 id = 12
 text = "Your phone?"
 """
-    house = Recorded(database_url)
-    flows = {"acme": text}
+    )
 
     async def published(tenant):
-        return (await built_in(tenant))._replace(chat_flow=flows.get(tenant, ""))
+        rules = await built_in_rules(tenant)
+        if tenant != "acme":
+            return rules
+        return rules._replace(models={**rules.models, "chatbot": compile_model(text)})
 
-    built_in = house.ports.published
-    house.ports = type(house.ports)(**{**vars(house.ports), "published": published})
-    publication = SettingsPublished(tenant="acme", recorded_at=house.clock, version=1, chat_flow=text)
+    house.ports = replace(house.ports, published=published)
+    publication = ModelPublished(
+        tenant="acme", recorded_at=house.clock, model="chatbot", version=2, text=text, folding=NEWEST.folding
+    )
     house.fold(publication_records(publication))
     async with house.visited(**{"x-tenant": "acme"}) as http:
-        shown_flow = await shown(http, "questions?language=hi")
-        assert shown_flow["questions"][0]["options"] == ["आज", "कल"]
-        assert shown_flow["thanks"] == "धन्यवाद!"
+        flow = await shown(http, "questions?language=hi")
+        assert flow["questions"][0]["options"] == ["आज", "कल"]
+        assert flow["thanks"] == "धन्यवाद!"
+        await sent(http, "session/start", session_id="s-1")
         last = await sent(http, "answer", session_id="s-1", question_id=11, answer_text="कल")
         assert (last["answer_text"], last["other"], last["completed"]) == ("Tomorrow", False, True)
-        assert (await shown(http, "chat-flow"))["text"] == text
+        assert last["lead_score"] == 20
         assert (await shown(http, "questions?language=fr", 422))["error"]["field"] == "language"
         assert (await shown(http, "lead/export/s-1"))["assigned_to"] is None
     async with house.visited() as http:
-        assert await shown(http, "chat-flow") == {
-            "flow": "capture",
-            "built_in": True,
-            "text": built_in_flow(),
-        }
+        assert len((await shown(http, "questions"))["questions"]) == 5
+
+
+async def test_a_model_without_a_flow_asks_what_the_built_in_one_asks(house):
+    model = built_in_models()["chatbot"]
+
+    async def published(tenant):
+        rules = await built_in_rules(tenant)
+        bare = compile_model(model[: model.index("[flow]")])
+        return rules._replace(models={**rules.models, "chatbot": bare})
+
+    house.ports = replace(house.ports, published=published)
+    async with house.visited() as http:
+        assert len((await shown(http, "questions"))["questions"]) == 5
 
 
 async def test_events_are_taken_while_nothing_can_be_looked_up(house):
     async def late(_records):
         house.events += [decode_source(record.value) for record in _records]
 
-    house.ports = type(house.ports)(**{**vars(house.ports), "append": late})
+    house.ports = replace(house.ports, append=late)
     async with house.visited() as http:
         response = await http.post(
             "/api/answer", json={"session_id": "s-1", "question_id": 1, "answer_text": "Retail"}

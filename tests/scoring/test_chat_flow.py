@@ -1,36 +1,40 @@
-"""The text of a chat's flow: what is refused, with its line, and what an answer is."""
+"""The flow of a chat in a model's text: what is refused, with its line, and what an answer is."""
 
 import pytest
 
-from scoring.chat.flow import SharedContact, answer_of, built_in_flow, contact_of, next_question, parts_of
-from scoring.chat.flow_text import FlowError, compile_flow
+from scoring.chat.flow import SharedContact, answer_of, contact_of, next_question, parts_of
+from scoring.editing.describe import describe
+from scoring.models.model import ModelError, built_in_models, compile_model
 
-BUILT_IN = compile_flow(built_in_flow())
-LINES = """flow = "clinic"
+BUILT_IN = compile_model(built_in_models()["chatbot"]).flow
+LINES = """model = "chat"
+[flow]
 languages = ["en", "hi"]
 thanks = { en = "Thanks", hi = "धन्यवाद" }
-[greeting]
+[flow.greeting]
 id = 1
 text = "Hello"
-[[questions]]
+[[flow.questions]]
 id = 2
 text = { en = "Which day?", hi = "कौन सा दिन?" }
 options = { en = ["Today", "Tomorrow"], hi = ["आज", "कल"] }
 profile_field = "day"
-[[questions]]
+[[flow.questions]]
 id = 3
 text = "Anything else?"
 several = true
 options = ["Parking", "Lunch"]
-[contact]
+[flow.contact]
 id = 4
 text = "Your phone?"
-[[products]]
+[[flow.products]]
 id = "checkup"
 text = "Check-up"
-[[ctas]]
+[[flow.ctas]]
 id = "book"
 text = "Book"
+[groups.chat]
+rules = [{ name = "Opened", once = "session_started", points = 5 }]
 """
 
 
@@ -44,50 +48,65 @@ def test_the_built_in_flow_asks_what_the_document_asks():
 @pytest.mark.parametrize(
     ("changed", "to", "refusal"),
     [
-        ('flow = "clinic"', "", "line 1, flow: missing"),
-        ('flow = "clinic"', 'flow = "My Clinic"', "line 1, flow: 'My Clinic' is no name"),
-        ('flow = "clinic"', 'flow = "clinic"\nnext = 5', "line 2, next: unknown; possible are assigned_to"),
-        ('["en", "hi"]', '["en", "en"]', "line 2, languages: is a list of 1 to 20 languages"),
-        ('en = "Thanks", ', "", "line 3, thanks: is missing in the language en"),
-        ('en = "Thanks"', 'en = "Thanks", fr = "Merci"', "line 3, thanks: 'fr' is none of the flow's"),
+        ('["en", "hi"]', '["en", "hi"]\nnext = 5', "line 4, flow.next: unknown; possible are assigned_to"),
+        ('["en", "hi"]', '["en", "en"]', "line 3, flow.languages: is a list of 1 to 20 languages"),
+        ('en = "Thanks", ', "", "line 4, flow.thanks: is missing in the language en"),
+        ('en = "Thanks"', 'en = "Thanks", fr = "Merci"', "line 4, flow.thanks: 'fr' is none of the flow's"),
         (
-            '[greeting]\nid = 1\ntext = "Hello"',
+            '[flow.greeting]\nid = 1\ntext = "Hello"',
             "",
-            "line 1, greeting: missing; below [greeting], write id and text",
+            "line 2, flow.greeting: missing; below [flow.greeting]",
         ),
-        ("id = 1", "", "line 4, greeting.id: missing"),
-        ("id = 3", "id = true", "line 13, questions.id: is a whole number, not True"),
-        ("id = 3", "id = 2", "line 13, questions.id: 2 is another question's already"),
-        ("id = 4", "id = 1", "line 18, contact.id: 1 is the greeting's"),
-        ("several = true", "many = true", "line 15, questions.many: unknown; possible are id, options"),
-        ("several = true", 'several = "yes"', "line 15, questions.several: is true or false, not 'yes'"),
-        ('"Parking", "Lunch"', '"Parking", "parking"', "line 16, questions.options: has one of them twice"),
-        ('"Parking", "Lunch"', '"Parking, Lunch"', "line 16, questions.options: contain no comma"),
-        ('["आज", "कल"]', '["आज"]', "line 10, questions.options: has more of them in one language"),
+        ("id = 1", "", "line 5, flow.greeting.id: missing"),
+        ("id = 3", "id = true", "line 14, flow.questions.id: is a whole number, not True"),
+        ("id = 3", "id = 2", "line 14, flow.questions.id: 2 is another question's already"),
+        ("id = 4", "id = 1", "line 19, flow.contact.id: 1 is the greeting's"),
+        ("several = true", "many = true", "line 16, flow.questions.many: unknown; possible are id, options"),
+        ("several = true", 'several = "yes"', "line 16, flow.questions.several: is true or false, not 'yes'"),
+        (
+            '"Parking", "Lunch"',
+            '"Parking", "parking"',
+            "line 17, flow.questions.options: has one of them twice",
+        ),
+        ('"Parking", "Lunch"', '"Parking, Lunch"', "line 17, flow.questions.options: contain no comma"),
+        ('["आज", "कल"]', '["आज"]', "line 11, flow.questions.options: has more of them in one language"),
         (
             "several = true",
             'profile_field = "day"',
-            "line 15, questions.profile_field: another question fills it",
+            "line 16, flow.questions.profile_field: another question",
         ),
-        ("several = true", 'profile_field = "Day"', "line 15, questions.profile_field: 'Day' is no name"),
-        ('text = "Check-up"', "", "line 20, products.text: missing"),
-        ('text = "Book"', 'text = ""', "line 25, ctas.text: is a text of one line"),
-        ('text = "Your phone?"', "text = x", "line 19: "),
+        (
+            "several = true",
+            'profile_field = "Day"',
+            "line 16, flow.questions.profile_field: 'Day' is no name",
+        ),
+        ('text = "Check-up"', "", "line 21, flow.products.text: missing"),
+        ('text = "Book"', 'text = ""', "line 26, flow.ctas.text: is a text of one line"),
     ],
 )
 def test_a_refusal_names_the_line_and_the_reason(changed, to, refusal):
     assert changed in LINES
-    with pytest.raises(FlowError) as refused:
-        compile_flow(LINES.replace(changed, to, 1))
+    with pytest.raises(ModelError) as refused:
+        compile_model(LINES.replace(changed, to, 1))
     assert str(refused.value).startswith(refusal)
 
 
 def test_a_flow_without_questions_is_refused():
-    text = LINES[: LINES.index("[[questions]]")] + LINES[LINES.index("[contact]") :]
-    with pytest.raises(FlowError, match=r"line 1, questions: a flow has at least one"):
-        compile_flow(text)
-    with pytest.raises(FlowError, match=r"line 4, questions: begin each with \[\[questions\]\]"):
-        compile_flow(text.replace("[greeting]", "[questions]\nid = 2\n[greeting]"))
+    text = LINES[: LINES.index("[[flow.questions]]")] + LINES[LINES.index("[flow.contact]") :]
+    with pytest.raises(ModelError, match=r"line 2, flow.questions: missing: a flow has at least one"):
+        compile_model(text)
+    with pytest.raises(ModelError, match=r"line 5, flow.questions: begin each with \[\[flow.questions\]\]"):
+        compile_model(text.replace("[flow.greeting]", "questions = 5\n[flow.greeting]"))
+    with pytest.raises(ModelError, match=r"line 2, flow: wants a table"):
+        compile_model('model = "chat"\nflow = 5\n' + LINES[LINES.index("[groups") :])
+
+
+def test_a_model_needs_no_flow():
+    assert compile_model('model = "chat"\n' + LINES[LINES.index("[groups") :]).flow is None
+
+
+def test_a_description_of_the_model_has_its_questions():
+    assert "| 2 | Which day? | Today, Tomorrow | `day` |" in describe(LINES)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +121,7 @@ def test_a_flow_without_questions_is_refused():
     ],
 )
 def test_options_are_recognised_and_any_text_is_an_answer(number, answer, text, other):
-    flow = compile_flow(LINES)
+    flow = compile_model(LINES).flow
     question = next(each for each in flow.questions if each.id == number)
     assert answer_of(flow, question, answer) == (text, other)
 

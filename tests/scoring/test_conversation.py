@@ -18,10 +18,9 @@ from scoring.chat.conversation import (
     greeting_replied,
     started,
 )
-from scoring.chat.flow import built_in_flow
-from scoring.chat.flow_text import compile_flow
+from scoring.models.model import built_in_models, compile_model
 
-FLOW = compile_flow(built_in_flow())
+FLOW = compile_model(built_in_models()["chatbot"]).flow
 QUESTION = FLOW.questions[0]
 
 

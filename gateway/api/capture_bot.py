@@ -56,7 +56,7 @@ CLAIM_LOOKS = 20
 """So often a lead that a session is becoming is looked up, ..."""
 CLAIM_PAUSE = 0.1
 """... after so many seconds each."""
-LONGEST_WINDOW = 365
+DEFAULT_WINDOW, LONGEST_WINDOW = 90, 365
 SESSION_PREFIX = "sess_"
 UNQUALIFIED = "Unqualified"
 PROFILE = (
@@ -384,7 +384,9 @@ async def lead_score(request: Request, session_id: str) -> Response:
 
 async def chat_analytics(
     request: Request,
-    days: Annotated[int, Query(ge=1, le=LONGEST_WINDOW, description="Local days, today included.")] = 30,
+    days: Annotated[
+        int, Query(ge=1, le=LONGEST_WINDOW, description="Local days, today included.")
+    ] = DEFAULT_WINDOW,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     zone = (await services.ports.published(tenant)).zone

@@ -211,7 +211,7 @@ def _flow_text(flow: ChatFlow) -> str:
         )
         for question in flow.questions
     ]
-    return "**chat**: what it asks\n\n" + table(("id", "question", "options", "fills"), rows)
+    return "Questions of the chat\n\n" + table(("id", "question", "options", "fills"), rows)
 
 
 # Words

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
@@ -34,6 +34,7 @@ from gateway.door.services import door_of
 from gateway.ports import event_key, event_location
 from gateway.store import Row
 from projections import chat, queries
+from schemas.broken_text import check_ids, repaired
 from schemas.envelope import DEFAULT_TENANT, Identifier, tag_of
 from schemas.events import QuestionsCompleted, SessionStarted
 from schemas.moment import millis, moment
@@ -93,7 +94,10 @@ RULE_ACTIONS = {
 """The rules of the built-in model, and the actions that they give points for; other rules have actions of their names."""
 EXAMPLES = examples("capture_bot")
 
+T = TypeVar("T", bound=Struct)
 Shown = dict[str, Any]
+SessionId = Annotated[Identifier, Meta(description="The session's id, which is the visitor's.")]
+PathSessionId = Annotated[str, Path(description="The session's id.")]
 Endpoint = Callable[..., Awaitable[Response]]
 Language = Annotated[str | None, Query(max_length=16, description="One of the flow's languages.")]
 SessionQuery = Annotated[
@@ -104,30 +108,42 @@ SessionQuery = Annotated[
 class SessionStart(Struct):
     """Without `session_id` a new session begins; with one that exists, it goes on."""
 
-    utm_source: str | None = None
-    utm_medium: str | None = None
-    utm_campaign: str | None = None
-    session_id: Identifier | None = None
+    utm_source: Annotated[str, Meta(description="Where the visitor came from, as its link says.")] | None = (
+        None
+    )
+    utm_medium: Annotated[str, Meta(description="By which medium: cpc, email ...")] | None = None
+    utm_campaign: Annotated[str, Meta(description="By which campaign.")] | None = None
+    session_id: SessionId | None = None
 
 
 class ChatAnswer(Struct):
-    session_id: Identifier
-    question_id: int | str
-    answer_text: str | Annotated[list[str], Meta(max_length=100)]
-    """A list where the question takes several options."""
-    time_taken: float | None = None
-    """Seconds."""
+    session_id: SessionId
+    question_id: Annotated[int, Meta(description="A question's id; the greeting's or the contact's.")] | str
+    answer_text: (
+        Annotated[str, Meta(description="Any text answers any question.")]
+        | Annotated[
+            list[str],
+            Meta(max_length=100, description="Where the question takes several options: each of them."),
+        ]
+    )
+    time_taken: Annotated[float, Meta(description="Seconds from the question to the answer.")] | None = None
 
 
 class ChatBehavior(Struct):
-    session_id: Identifier
-    action: str
-    metadata: dict[str, Any] | None = None
+    session_id: SessionId
+    action: Annotated[
+        str, Meta(description="clicked_demo, clicked_product, cta_clicked ..., or a name of the bot's own.")
+    ]
+    metadata: (
+        Annotated[dict[str, Any], Meta(description="What belongs to it: product_id, text ...")] | None
+    ) = None
 
 
 class ChatProfile(Struct):
-    session_id: Identifier
-    profile_data: dict[str, Any]
+    session_id: SessionId
+    profile_data: Annotated[
+        dict[str, Any], Meta(description="Fields of the profile: name, email, phone, business_type ...")
+    ]
 
 
 class ChatSession(NamedTuple):
@@ -329,7 +345,7 @@ async def _choices(request: Request, language: str | None, name: str) -> Respons
 # Leads
 
 
-async def lead_summary(request: Request, session_id: str) -> Response:
+async def lead_summary(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
     fields = lead["fields"]
     return Json(
@@ -349,7 +365,7 @@ async def lead_summary(request: Request, session_id: str) -> Response:
     )
 
 
-async def lead_export(request: Request, session_id: str) -> Response:
+async def lead_export(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
     flow = await _flow_of(services_of(request), tenant_of(request))
     fields = lead["fields"]
@@ -370,7 +386,7 @@ async def lead_export(request: Request, session_id: str) -> Response:
     )
 
 
-async def lead_score(request: Request, session_id: str) -> Response:
+async def lead_score(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
     return Json(
         {
@@ -584,18 +600,23 @@ def _choice(choice: FlowChoice, language: str) -> Shown:
     return {"id": choice.id, "text": choice.text[language], "description": about, "action": choice.action}
 
 
-def _read(body: bytes, kind: Any) -> Any:
+def _read(body: bytes, kind: type[T]) -> T:
+    """Texts that were cut in the middle of a character are repaired, as in every event; ids are not."""
     try:
-        content = json.decode(body)
+        content = json.decode(repaired(body))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
     try:
-        return convert(content, kind)
+        decoded = convert(content, kind)
+        check_ids(decoded)
     except ValidationError as error:
         refusal = explain_error(error, content, kind)
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
+    except Refusal as refusal:
+        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
+    return decoded
 
 
 async def _readable_elsewhere(request: Request, response: Awaitable[Response]) -> Response:

@@ -405,6 +405,52 @@ async def test_wrong_bodies_name_the_field(house):
     assert house.events == []
 
 
+HOSTILE = (
+    ("session/start", '{"session_id": "\\ud800x"}'),
+    ("answer", '{"session_id": "\\ud800x", "question_id": 1, "answer_text": "x"}'),
+    ("answer", '{"session_id": "a\\u0000b", "question_id": 1, "answer_text": "x"}'),
+    ("answer", '{"session_id": "s", "question_id": 1e400, "answer_text": "x"}'),
+    ("answer", '{"session_id": "s", "question_id": "\\ud800", "answer_text": "x"}'),
+    ("behavior", '{"session_id": "s", "action": "\\ud800"}'),
+    ("behavior", '{"session_id": "s", "action": "deep", "metadata": {"a": ' + "[" * 900 + "]" * 900 + "}}"),
+    (
+        "behavior",
+        '{"session_id": "s", "action": "deep", "metadata": {"a": ' + "[" * 20_000 + "]" * 20_000 + "}}",
+    ),
+    ("behavior", '{"session_id": "s", "action": "large", "metadata": {"a": 1' + "0" * 400 + "}}"),
+    ("lead/profile", '{"session_id": "s", "profile_data": {"\\ud800": 1}}'),
+    ("lead/profile", '{"session_id": "\\ufffd", "profile_data": {"name": "Ada"}}'),
+    ("lead/profile", '{"session_id": "s", "profile_data": {"a": {"b": 1}}}'),
+    ("lead/profile", '"x"'),
+    ("lead/profile", "\xff"),
+)
+
+
+@pytest.mark.parametrize(("path", "body"), HOSTILE)
+async def test_a_hostile_body_is_refused(house, path, body):
+    async with house.visited() as http:
+        response = await http.post(f"/api/{path}", content=body.encode("latin-1"))
+    assert response.status_code in {400, 422}, response.text
+    assert response.json()["error"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "path", ["score/%ed%a0%80", "score/%00", "lead/export/" + "x" * 5_000, "questions?session_id=%00"]
+)
+async def test_a_hostile_address_finds_nothing(house, path):
+    async with house.visited() as http:
+        response = await http.get(f"/api/{path}")
+    assert response.status_code in {200, 404, 422}, response.text
+
+
+async def test_half_a_character_in_an_answer_is_replaced(house):
+    body = b'{"session_id": "s", "question_id": 2, "answer_text": "Mumbai \\ud83d"}'
+    async with house.visited() as http:
+        response = await http.post("/api/answer", content=body)
+    assert response.status_code == 200, response.text
+    assert response.json()["answer_text"] == "Mumbai \ufffd"
+
+
 @pytest.mark.parametrize("path", ["session/start", "answer", "behavior", "lead/profile"])
 async def test_a_page_of_another_site_may_send(house, path):
     async with house.visited() as http:

@@ -20,6 +20,7 @@ from dashboard import pages
 from gateway.answers import RequestProblem, answer_to
 from gateway.api import (
     ab_test,
+    capture_bot,
     experiments,
     lead_score,
     leads,
@@ -49,6 +50,7 @@ ABOUT = (
 ROUTED = (
     collect,
     ab_test,
+    capture_bot,
     experiments,
     leads,
     lead_score,

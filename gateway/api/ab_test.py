@@ -190,8 +190,10 @@ async def conversion(request: Request) -> Response:
     return await _readable_elsewhere(request, _record_conversion(request))
 
 
-for path in ("/variant/{test_name}", "/conversion"):
-    router.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
+for path, endpoint in (("/variant/{test_name}", variant), ("/conversion", conversion)):
+    router.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
+    for address in (path, f"{path}/"):
+        router.add_api_route(address, preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 async def _readable_elsewhere(request: Request, answer: Awaitable[Response]) -> Response:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, assert_never
 
+from scoring.chat.flow import ChatFlow
 from scoring.features.operators import OPERATORS
 from scoring.models.model_text import compile_model
 from scoring.models.rules import RULE_KINDS
@@ -18,7 +19,7 @@ Table = dict[str, Any]
 
 def describe(text: str) -> str:
     """The model as a section of a page, beginning with its name. Raises ModelError."""
-    compile_model(text)
+    model = compile_model(text)
     document = tomllib.loads(text, parse_float=Decimal)
     parts = [
         f"### {document['model']}",
@@ -29,6 +30,7 @@ def describe(text: str) -> str:
         *(_bands_text(scale, bands) for scale, bands in document.get("bands", {}).items()),
         *(_needs_text(band, needs) for band, needs in document.get("needs", {}).items()),
         *(_matrix_text(name, matrix) for name, matrix in document.get("matrix", {}).items()),
+        "" if model.flow is None else _flow_text(model.flow),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -197,6 +199,19 @@ def _matrix_text(name: str, matrix: Table) -> str:
     return f"Bands {_code(name)}, by the points of two groups before their weights\n\n" + table(
         (corner, *head), cells
     )
+
+
+def _flow_text(flow: ChatFlow) -> str:
+    rows = [
+        (
+            str(question.id),
+            question.text[flow.language],
+            ", ".join(question.options[flow.language]) or "any text",
+            _code(question.profile_field) if question.profile_field else "",
+        )
+        for question in flow.questions
+    ]
+    return "Questions of the chat\n\n" + table(("id", "question", "options", "fills"), rows)
 
 
 # Words

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from scoring.chat.flow_text import FLOW, compile_flow
 from scoring.features.comparison import COMPARISONS, NEWEST, ValueComparison
 from scoring.features.signals import INTERACTION, SignalDefinition, SignalError, define_signal
 from scoring.models.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
@@ -34,7 +35,7 @@ MOST_SESSIONS = 200
 
 _KEYS = frozenset(
     {"model", "about", "reads", "lead", "min", "max", "decay", "round", "bands", "band_on"}
-    | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id"}
+    | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id", FLOW}
 )
 
 Defined = Mapping[str, SignalDefinition]
@@ -111,6 +112,7 @@ def compile_model(text: str, folding: int = NEWEST.folding) -> Model:
         moments=_gathered(moments),
         lines=group_plans(groups),
         comparison=by,
+        flow=compile_flow(text, document[FLOW]) if FLOW in document else None,
     )
 
 

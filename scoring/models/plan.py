@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from scoring.chat.flow import ChatFlow
 from scoring.features.comparison import ValueComparison
 from scoring.features.features import CUSTOM, FeatureDelta
 from scoring.features.signals import SignalDefinition
@@ -115,6 +116,8 @@ class Model:
     """The groups in the form that the innermost loop reads."""
     comparison: ValueComparison
     """How its rules and signals compare values."""
+    flow: ChatFlow | None = None
+    """What the chat asks, whose answers its rules count; it gives no points itself."""
 
     @property
     def reads_sessions(self) -> bool:

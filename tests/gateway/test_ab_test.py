@@ -98,6 +98,14 @@ async def test_asking_again_gives_the_same_variant_and_the_same_event(house):
     assert len(seen) == len(set(seen.values())) == 20
 
 
+async def test_every_address_has_a_form_with_a_slash(house):
+    variants = [await house.ask(f"variant/question_flow{end}", {"session_id": "s"}) for end in ("", "/")]
+    assert variants[0].json() == variants[1].json()
+    goal = {"session_id": "s", "test_name": "question_flow", "conversion_type": "demo_request"}
+    assert (await house.ask("conversion/", goal)).status_code == 200
+    assert (await house.ask("conversion/", {}, method="OPTIONS")).status_code == 204
+
+
 async def test_a_known_person_is_named_in_the_exposure(house):
     await house.ask("variant/greeting_message", {"session_id": "s"})
     await house.ask("variant/greeting_message", {"session_id": "s", "lead_id": "lead-1"})

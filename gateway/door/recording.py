@@ -1,0 +1,47 @@
+"""Events that the gateway makes of a request of its own API: through the same door as those of POST /v1/events.
+
+It knows no database.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import Request
+from msgspec import json
+
+from gateway import metrics
+from gateway.access import Caller, client_of
+from gateway.door.admission import Facts, admit, read
+from gateway.door.resolving import resolved
+from gateway.door.services import door_of
+from schemas.decode import encode_source, key_of
+from schemas.envelope import Event
+from schemas.record import Outgoing
+from schemas.topics import EVENTS
+
+
+async def record_events(request: Request, caller: Caller, events: Sequence[Mapping[str, Any]]) -> list[Event]:
+    """Returns the events once the log has them; `event_applied` follows for each. Raises Refusal, and then
+    none of them is recorded; Denied for too many; Unavailable while the log takes none.
+    """
+    door = door_of(request)
+    ports = door.ports
+    door.event_buckets.take(caller.key, len(events), time.monotonic())
+    facts = Facts(
+        tenant=caller.tenant,
+        client_ip=client_of(request, ports.access),
+        user_agent=request.headers.get("user-agent"),
+        reply=True,
+        phone_region=ports.phone_region,
+        page=request.headers.get("origin") or request.headers.get("referer"),
+        own_sites=ports.own_sites,
+    )
+    now = ports.now()
+    admitted = [admit(read(json.encode(each), each["event_id"], now), facts, now) for each in events]
+    if ports.resolve is not None:
+        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
+    with metrics.APPEND_SECONDS.time():
+        await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
+    metrics.ACCEPTED.labels("no").inc(len(admitted))
+    return admitted

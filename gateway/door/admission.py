@@ -31,6 +31,7 @@ from schemas.events import (
     QuestionAnswered,
 )
 from schemas.moment import happened_at
+from schemas.validation import check_ids_name_somebody
 
 FAST = timedelta(minutes=1)
 """A producer's clock that is ahead by more is wrong: no request arrives before it was sent."""
@@ -42,6 +43,7 @@ STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
 DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY, *STATED_FIELDS.values()})
 BROWSER = "Mozilla/"
+SENT_AT = "sent_at"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
 """Fields that the door fills in when the producer leaves them out."""
 
@@ -112,6 +114,8 @@ def hint(event: Event) -> str | None:
     unread = [
         _unread(key, meant) for key in event.extra or () if (meant := _snake(key)) != key and meant in fields
     ]
+    if SENT_AT in (event.extra or ()):
+        unread.append("sent_at is read beside the events or in the header X-Sent-At, not in an event")
     return "; ".join(unread) or None
 
 
@@ -129,6 +133,7 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
     """
     if facts.tenant is not None and event.tenant not in {facts.tenant, DEFAULT_TENANT}:
         raise Refusal("tenant", f"this key belongs to the tenant {facts.tenant}")
+    check_ids_name_somebody(event)
     event = structs.replace(event, extra=_unclaimed(event.extra))
     event = _at(event, happened_at(_by_our_clock(event.occurred_at, facts.sent_at, now), now))
     return structs.replace(
@@ -145,7 +150,8 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
 def admit_import(
     event: Event, now: datetime, phone_region: str | None = None, own_sites: Collection[str] = ()
 ) -> Event:
-    """An event out of an archive: recorded when it happened, and nothing acts on it."""
+    """An event out of an archive: recorded when it happened, and nothing acts on it. Raises Refusal."""
+    check_ids_name_somebody(event)
     event = _at(event, happened_at(event.occurred_at, now))
     return structs.replace(
         event,

@@ -13,6 +13,7 @@ from schemas.envelope import Event
 from schemas.events import (
     ConsentChanged,
     ContactShared,
+    Custom,
     FormSubmitted,
     LeadAssigned,
     ProfileUpdated,
@@ -121,16 +122,19 @@ def is_blank(value: Any) -> bool:
 
 _TEXT: Final = (str, "")
 _FLAG: Final = (bool, None)
-_OBJECT: Final[tuple[type, Any]] = (dict, {})
-_FILLING: Final[dict[type[Event], dict[str, tuple[type, Any]]]] = {
+_FIELDS: Final[tuple[type, Any]] = (dict, {})
+_OBJECT: Final = (dict, None)
+_OF_EVERY_EVENT: Final = {"context": _OBJECT, "extra": _OBJECT}
+_TYPED: Final[dict[type[Event], dict[str, tuple[type, Any]]]] = {
     ContactShared: dict.fromkeys(("name", "first_name", "last_name", "email", "phone"), _TEXT),
     QuestionAnswered: {"text": _TEXT},
     LeadAssigned: {"assigned_to": _TEXT},
     ConsentChanged: dict.fromkeys(("email", "sms"), _FLAG),
-    FormSubmitted: {"fields": _OBJECT},
-    ProfileUpdated: {"fields": _OBJECT},
+    FormSubmitted: {"fields": _FIELDS},
+    ProfileUpdated: {"fields": _FIELDS},
+    Custom: {"properties": _OBJECT},
 }
-"""The fields of events that fill a profile, each with its type and the blank of this type."""
+"""The fields of events that fill a profile, and objects: each with its type and the blank of this type."""
 
 
 def with_typed_blanks(kind: type[Event], fields: dict[str, Any]) -> dict[str, Any]:
@@ -138,14 +142,14 @@ def with_typed_blanks(kind: type[Event], fields: dict[str, Any]) -> dict[str, An
     belongs, for an empty text where a flag does, for PHP's empty list where an object does.
     """
     typed = dict(fields)
-    for name, (own, blank) in _FILLING.get(kind, {}).items():
+    for name, (own, blank) in (_OF_EVERY_EVENT | _TYPED.get(kind, {})).items():
         if name not in fields:
             continue
         value = fields[name]
-        if own is dict and isinstance(value, dict) and value:
-            typed[name] = _with_texts(value)
-        elif not isinstance(value, own) and (is_blank(value) or (own is str and value in (0, False))):
+        if not isinstance(value, own) and (is_blank(value) or (own is str and value in (0, False))):
             typed[name] = blank
+        elif name == "fields" and isinstance(value, dict):
+            typed[name] = _with_texts(value)
     return typed
 
 

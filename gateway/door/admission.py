@@ -18,6 +18,7 @@ from gateway.door.devices import device_of
 from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
 from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
+from schemas.blank import is_blank_text
 from schemas.broken_text import repaired
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
@@ -212,8 +213,9 @@ def _seen(
 ) -> dict[str, Any]:
     """The fields that the door derives from the event and its context."""
     seen: dict[str, Any] = _arrival(event, context, own_sites, page)
+    seen["bot"] = None if is_blank_text(event.bot or "") else event.bot
     if context is not None and context.user_agent:
-        seen["bot"] = event.bot or _crawler_of(event, context.user_agent)
+        seen["bot"] = seen["bot"] or _crawler_of(event, context.user_agent)
         seen["device"] = event.device or device_of(context.user_agent)
     return seen
 

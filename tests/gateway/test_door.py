@@ -49,6 +49,14 @@ def test_a_waiting_caller_marks_its_event():
     assert admitted(viewed(), reply=True).reply
 
 
+@pytest.mark.parametrize("admits", [admitted, imported], ids=["over HTTP", "imported"])
+def test_a_blank_is_no_bots_name(admits):
+    assert [admits(viewed(bot=name)).bot for name in ("", " ", "null", "N/A", "ours")] == [
+        *[None] * 4,
+        "ours",
+    ]
+
+
 def test_a_crawler_is_named():
     event = admitted(viewed(context=Context(user_agent=GOOGLEBOT)))
     assert event.bot == "Googlebot"

@@ -67,6 +67,12 @@ def test_a_value_of_another_type_is_still_refused(type_, fields, field):
     assert refusal.value.field == field
 
 
+@pytest.mark.parametrize("blank", ["", [], [None]])
+def test_an_object_that_is_blank_is_left_out(blank):
+    event = received("custom", name="tour", properties=blank, context=blank, extra=blank)
+    assert (event.properties, event.context, event.extra) == (None, None, None)
+
+
 def test_a_deep_value_is_refused_and_not_searched():
     raw = (
         b'{"type":"profile_updated","event_id":"e","visitor_id":"v","fields":'

@@ -35,7 +35,7 @@ _ESCAPED_END: Final = re.compile(r"(?:\\[rnt])+\Z")
 """A line's end as programs print it."""
 _SEPARATORS: Final = re.compile(r"[\s,;|،؛、]+")
 _LINK: Final = re.compile(
-    r"""=hyperlink\(\s*"([^"]*)".*|<a\s[^<>]*href\s*=\s*["']?(mailto:[^"'<>\s]*)[^<>]*>[^<>]*</a>""",
+    r"""=hyperlink\(\s*"([^"]*)".*|<a\s(?>[^<>]*?href\s*=\s*)["']?(mailto:[^"'<>\s]*+)[^<>]*+>[^<>]*+</a>""",
     re.IGNORECASE,
 )
 """A link of a spreadsheet or of HTML: its address, and a label that may be anything."""

@@ -372,6 +372,8 @@ def test_the_one_form_has_the_one_form(text: str):
         "a@",
         "<@",
         "mailto:",
+        "<a href=mailto:",
+        '=hyperlink("',
         "mailto:?",
         " @ ",
         ".",

@@ -50,7 +50,7 @@ PLACEHOLDERS = [
     "null null", "N/A, n/a", "N / A", "null/undefined", "Select...", "none given", "None, None", "[object Object]", "[object Undefined]", "[object Object],[object Object]", "Invalid Date",
     "NaN-NaN-NaN", "\\N", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "(blank)", "[[unknown]]", "-- Select --",
     "Please select", "Please select...", "{{phone}}", "{{ first_name }} {{ last_name }}", "${phone}", "*|PHONE|*",
-    "%%phone%%", "&nbsp;", "<p><br></p>", "<br/>", "<p>&nbsp;</p>",
+    "{!Contact.Phone}", "[[phone]]", "<%= phone %>", "%PHONE%", "Invalid DateTime", "%%phone%%", "&nbsp;", "<p><br></p>", "<br/>", "<p>&nbsp;</p>",
 ]  # fmt: skip
 BLANK_TEXTS = [*EMPTY, *UNSEEN, *PUNCTUATION, *PLACEHOLDERS]
 BLANK = [*BLANK_TEXTS, [], [""], ["", " "], ["\u200b"], ["N/A", "null"]]
@@ -58,7 +58,7 @@ BLANK = [*BLANK_TEXTS, [], [""], ["", " "], ["\u200b"], ["N/A", "null"]]
 TEXTS = [
     "x", "0", "00", "false", "no", "off", "1", "-1", "Berlin", "Nullmeier", "Nana", "Nil Desperandum", "NA-7", "none yet",
     "Nonesuch GmbH", "unknown", "Unknown Pleasures Ltd", "select", "Select Hotels", "value", "Name", "empty", "N/A (remote)",
-    "$", "€€€", "😀", "日本", "C++", "a-b", "Jennifer Null", "null@acme.io", "<b>bold</b>", "n" * 65_536,
+    "$", "€€€", "😀", "日本", "C++", "a-b", "Jennifer Null", "null@acme.io", "50%", "[a]", "{a}", "<b>bold</b>", "n" * 65_536,
 ]  # fmt: skip
 """Texts that say something, whatever they look like."""
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from schemas.activity import ACTIVITY_TYPES, Activity
+from schemas.blank import with_typed_blanks
 from schemas.broken_text import check_ids, repaired
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Control, Derived
 from schemas.envelope import MAX_INTEGER, Event, tag_of
@@ -138,7 +139,7 @@ def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
         raw = _JSON.encode(upcast(_exact(raw), table))
         fields = _object(raw)
     try:
-        event = _BY_KIND[kind].decode(raw)
+        event = _decoded(raw, kind, fields)
     except _UNREADABLE as error:
         raise explain_error(error, fields, kind) from None
     if event.v > (newest_version := newest(tag_of(kind), table)):
@@ -148,6 +149,16 @@ def _read(raw: bytes, table: Upcasts) -> tuple[Event, dict[str, Any]]:
         check_ids(event)
     unknown = {name: value for name, value in fields.items() if name not in _NAMES[kind]}
     return with_valid_ids(event), unknown
+
+
+def _decoded(raw: bytes, kind: type[Event], fields: dict[str, Any]) -> Event:
+    """The event, also if a blank of another type stands where a profile field belongs. Raises what msgspec raises."""
+    try:
+        return _BY_KIND[kind].decode(raw)
+    except _UNREADABLE:
+        if with_typed_blanks(kind, fields) == fields:
+            raise
+        return _BY_KIND[kind].decode(_JSON.encode(with_typed_blanks(kind, _exact(raw))))
 
 
 def _with_extra(event: Event, unknown: dict[str, Any]) -> Event:

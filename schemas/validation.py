@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn, get_type_hints
 import msgspec
 from msgspec import Struct, inspect, structs
 
+from schemas.blank import is_blank_text
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import ANONYMOUS, MAX_FLOAT, MAX_INTEGER, Event, Identifier, tag_of
 from schemas.events import ABOUT_LEADS, EVENT_TYPES, LeadsMerged, MergeUndone
@@ -141,6 +142,15 @@ def with_valid_ids(event: Event) -> Event:
     if visitor_id is not None and is_placeholder(visitor_id):
         _refuse_placeholder("visitor_id", visitor_id)
     return event
+
+
+def check_ids_name_somebody(event: Event) -> None:
+    """Refuses ids that say nothing, such as N/A or {{user_id}}, which also would join strangers. Only what newly comes
+    in is checked: recorded events keep their ids.
+    """
+    for name in ("visitor_id", "lead_id", "into"):
+        if (value := getattr(event, name, None)) is not None and is_blank_text(value):
+            _refuse_placeholder(name, value)
 
 
 def _check_known(event: Event, lead_id: str) -> None:

@@ -18,6 +18,7 @@ from gateway.door.devices import device_of
 from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
 from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
+from schemas.blank import is_blank_text
 from schemas.broken_text import repaired
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
@@ -31,6 +32,7 @@ from schemas.events import (
     QuestionAnswered,
 )
 from schemas.moment import happened_at
+from schemas.validation import check_ids_name_somebody
 
 FAST = timedelta(minutes=1)
 """A producer's clock that is ahead by more is wrong: no request arrives before it was sent."""
@@ -42,6 +44,7 @@ STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
 DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY, *STATED_FIELDS.values()})
 BROWSER = "Mozilla/"
+SENT_AT = "sent_at"
 OPTIONAL = frozenset({"event_id", "occurred_at"})
 """Fields that the door fills in when the producer leaves them out."""
 
@@ -112,6 +115,8 @@ def hint(event: Event) -> str | None:
     unread = [
         _unread(key, meant) for key in event.extra or () if (meant := _snake(key)) != key and meant in fields
     ]
+    if SENT_AT in (event.extra or ()):
+        unread.append("sent_at is read beside the events or in the header X-Sent-At, not in an event")
     return "; ".join(unread) or None
 
 
@@ -129,6 +134,7 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
     """
     if facts.tenant is not None and event.tenant not in {facts.tenant, DEFAULT_TENANT}:
         raise Refusal("tenant", f"this key belongs to the tenant {facts.tenant}")
+    check_ids_name_somebody(event)
     event = structs.replace(event, extra=_unclaimed(event.extra))
     event = _at(event, happened_at(_by_our_clock(event.occurred_at, facts.sent_at, now), now))
     return structs.replace(
@@ -145,7 +151,8 @@ def admit(event: Event, facts: Facts, now: datetime) -> Event:
 def admit_import(
     event: Event, now: datetime, phone_region: str | None = None, own_sites: Collection[str] = ()
 ) -> Event:
-    """An event out of an archive: recorded when it happened, and nothing acts on it."""
+    """An event out of an archive: recorded when it happened, and nothing acts on it. Raises Refusal."""
+    check_ids_name_somebody(event)
     event = _at(event, happened_at(event.occurred_at, now))
     return structs.replace(
         event,
@@ -206,8 +213,9 @@ def _seen(
 ) -> dict[str, Any]:
     """The fields that the door derives from the event and its context."""
     seen: dict[str, Any] = _arrival(event, context, own_sites, page)
+    seen["bot"] = None if is_blank_text(event.bot or "") else event.bot
     if context is not None and context.user_agent:
-        seen["bot"] = event.bot or _crawler_of(event, context.user_agent)
+        seen["bot"] = seen["bot"] or _crawler_of(event, context.user_agent)
         seen["device"] = event.device or device_of(context.user_agent)
     return seen
 

@@ -21,6 +21,7 @@ from schemas.decode import MAX_EVENT_BYTES, Refusal, read_event
 from schemas.envelope import Moment
 
 READ_SECONDS = 30.0
+TIME_NEEDED = "a time with its zone is needed, such as 2030-01-31T12:00:00Z"
 NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
@@ -124,7 +125,7 @@ def sent_at_of(header: str | None) -> datetime | None:
     try:
         return _decode_moment(json.encode(header))
     except DecodeError:
-        raise RequestProblem(400, "a time like 2030-01-31T12:00:00Z is needed", field="X-Sent-At") from None
+        raise RequestProblem(400, TIME_NEEDED, field="X-Sent-At") from None
 
 
 def _json(body: bytes, max_events: int) -> Steps[Batch]:
@@ -190,7 +191,10 @@ def _object(text: bytes) -> Steps[Batch]:
     try:
         batch = _decode_object(text)
     except ValidationError as error:
-        raise RequestProblem(400, str(error), field="body") from None
+        field, reason = (
+            ("sent_at", TIME_NEEDED) if str(error).endswith("`$.sent_at`") else ("events", "a list is needed")
+        )
+        raise RequestProblem(400, reason, field=field) from None
     except (DecodeError, UnicodeDecodeError, RecursionError):
         sound = yield from _repaired(text)
         if sound != text:
@@ -236,7 +240,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _lines(body: bytes) -> Batch:
-    lines = body.removeprefix(BYTE_ORDER_MARK).split(b"\n")
+    lines = (line.removeprefix(BYTE_ORDER_MARK) for line in body.split(b"\n"))
     return Batch([line for line in lines if line.strip()], None)
 
 

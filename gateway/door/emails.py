@@ -27,12 +27,19 @@ _SIGNS: Final = str.maketrans("([{〈《⟨‹«)]}〉》⟩›»。", "<<<<<<<<
 _BRACKETED: Final = re.compile(r"<([^<>]*)(?:>|$)")
 _AROUND_AT: Final = re.compile(r" ?@ ?")
 _ENTITY: Final = re.compile(
-    r"&(?:lt|gt|quot|apos|amp|nbsp|zwnj|zwj|shy|lrm|rlm|#[0-9]{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE
+    r"&(?:lt|gt|quot|apos|amp|nbsp|commat|zwnj|zwj|shy|lrm|rlm|#[0-9]{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE
 )
 _LINK_QUERY: Final = re.compile(r"\?[\w-]+=[^<>]*")
 _LABEL: Final = re.compile(r"\b(?:mailto|e-?mail|mail|smtp) ?: ?(?://)?", re.IGNORECASE)
+_ESCAPED_END: Final = re.compile(r"(?:\\[rnt])+\Z")
+"""A line's end as programs print it."""
 _SEPARATORS: Final = re.compile(r"[\s,;|،؛、]+")
-_LOOSE: Final = frozenset("\"'`<>.:!?*\\")
+_LINK: Final = re.compile(
+    r"""=hyperlink\(\s*"([^"]*)".*|<a\s(?>[^<>]*?href\s*=\s*)["']?(mailto:[^"'<>\s]*+)[^<>]*+>[^<>]*+</a>""",
+    re.IGNORECASE,
+)
+"""A link of a spreadsheet or of HTML: its address, and a label that may be anything."""
+_LOOSE: Final = frozenset("\"'`<>.:!?*\\=#")
 """ASCII that stands before an address, but does not begin one."""
 
 
@@ -51,11 +58,14 @@ def certain_email(text: str) -> str | None:
 
 def _plain(text: str) -> str:
     """The text as people see it, with one kind of bracket, and without labels and the query of a link."""
-    plain = visible(_ENTITY.sub(lambda entity: unescape(entity[0]), text)).translate(_SIGNS)
-    plain = _LINK_QUERY.sub("", plain)
+    plain = visible(_ENTITY.sub(lambda entity: unescape(entity[0]), text))
+    if (link := _LINK.fullmatch(plain)) is not None:
+        plain = link[1] or link[2] or ""
+    plain = plain.translate(_SIGNS)
+    plain = _LINK_QUERY.sub("", _ESCAPED_END.sub("", plain))
     if "mailto:" in plain.lower() or ("%40" in plain and "@" not in plain):
         plain = visible(unquote(plain)).translate(_SIGNS)
-    return _AROUND_AT.sub("@", _LABEL.sub("", plain))
+    return _AROUND_AT.sub("@", _LABEL.sub(" ", plain))
 
 
 def _pieces(text: str) -> Iterator[str]:

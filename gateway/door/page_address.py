@@ -13,6 +13,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 from msgspec import structs
 from publicsuffixlist import PublicSuffixList
 
+from schemas.blank import UNSEEN, is_blank_text
 from schemas.envelope import Campaign
 
 LONGEST_VALUE = 512
@@ -31,12 +32,13 @@ UTM = {
 }
 """The parameters, and the fields of a campaign that they fill."""
 
-_BLANK = frozenset({"", "-", "(none)", "(not set)", "(not_set)", "none", "null", "nil", "undefined", "n/a"})
+_PROPER = frozenset({"NA", "na"})
+"""North America, in names of campaigns."""
 _ESCAPED = re.compile(r"(^|&)(?:amp;)+")
 """An ampersand as HTML writes it, perhaps several times over."""
 _BETWEEN = re.compile(r"&|[?;](?=utm_)", re.IGNORECASE)
 """What separates parameters; links that were put together twice have `?utm_` or `;utm_` in the middle."""
-_CONTROLS = re.compile("[\x00-\x1f\x7f\u200b\u2060\ufeff]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ENCODED = re.compile(r"https?%3a", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
@@ -56,7 +58,7 @@ class PageAddress(NamedTuple):
 @lru_cache(maxsize=4_000)
 def read_address(text: str | None) -> PageAddress | None:
     """The address; None for none, for a path without a host, and for what is no page: `about:blank`, `(direct)`."""
-    text = _CONTROLS.sub("", text or "").strip().replace("\\", "/")
+    text = _without_unseen(text or "").replace("\\", "/")
     if _ENCODED.match(text):
         text = unquote(text)
     if is_path(text):
@@ -148,16 +150,21 @@ def tags_of(address: str) -> dict[str, str]:
 
 
 def stated(value: str | None) -> str | None:
-    """A tag's value, trimmed; None for a blank one and for words that stand for none. One that is too long keeps its
-    beginning and gets a hash, so that two stay two.
+    """A tag's value, trimmed; None for a blank one. One that is too long keeps its beginning and gets a hash, so that
+    two stay two.
     """
-    value = _CONTROLS.sub("", value or "").strip()
-    if value.lower() in _BLANK:
+    value = _without_unseen(value or "")
+    if is_blank_text(value, _PROPER):
         return None
     if len(value) <= LONGEST_VALUE:
         return value
     digest = "#" + blake2b(value.encode(errors="replace"), digest_size=8).hexdigest()
     return value[: LONGEST_VALUE - len(digest)] + digest
+
+
+def _without_unseen(text: str) -> str:
+    seen: str = UNSEEN.sub("", _CONTROLS.sub("", text))
+    return seen.strip()
 
 
 def campaign_of(producer: Campaign | None, tags: dict[str, str]) -> Campaign | None:

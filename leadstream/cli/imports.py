@@ -115,14 +115,16 @@ def _import(
         with progress(f"Reading {file}", source.size) as report:
             counts = import_lines(source.lines(report), store)
         settle(store)
+        people = counts.people
         _print_import(
             counts,
+            people=len(people),
             unit=unit,
             new_leads=count_leads(store.database_url) - before,
-            scores=_score_distribution(store.database_url, counts.people, model),
+            scores=_score_distribution(store.database_url, people, model),
             model=model,
         )
-        if counts.people:
+        if people:
             address, running = store.address or settings.address, store.address is not None
             print_status(f"{see} {address}/{view}{'' if running else ', once `leadstream serve` runs'}")
     if counts.lines and not counts.taken:
@@ -151,14 +153,14 @@ def _score_distribution(database_url: str, people: Iterable[tuple[str, str]], mo
 
 
 def _print_import(
-    counts: "ImportCounts", *, unit: str, new_leads: int, scores: dict[str, int], model: str
+    counts: "ImportCounts", *, unit: str, people: int, new_leads: int, scores: dict[str, int], model: str
 ) -> None:
     print_facts(
         "Import",
         {
             "Lines": counts.lines,
             f"{unit} imported": counts.taken,
-            "Visitors and leads among them": len(counts.people),
+            "Visitors and leads among them": people,
             "By bots (kept, never scored)": counts.bots.total(),
             **{f"  {name}": times for name, times in counts.bots.most_common(5)},
             "Skipped": counts.skipped.total(),

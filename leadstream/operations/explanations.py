@@ -11,8 +11,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from schemas.blank import is_blank_text
 from scoring.features.identity import key_of_identity
-from scoring.features.profile_fields import is_blank_text
 
 Row = Mapping[str, Any]
 

@@ -28,7 +28,7 @@ from leadstream.operations.log_formats.formats import UnknownLogFormatError
 from projections.connection import connect
 from projections.tables import READ_OPTIONS
 from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read_event
-from schemas.envelope import Event
+from schemas.envelope import ANONYMOUS, Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
@@ -56,8 +56,13 @@ class ImportCounts:
     """The first few lines that could not be read."""
     without_agent: int = 0
     """Requests in a log that does not record user agents."""
-    people: set[tuple[str, str]] = field(default_factory=set)
-    """(tenant, visitor or lead id) of all who are no bots."""
+    _leads: dict[tuple[str, str | None, str | None], str] = field(default_factory=dict)
+    """Tenant and visitor, or tenant and lead -> the lead, of all who are no bots."""
+
+    @property
+    def people(self) -> set[tuple[str, str]]:
+        """(tenant, lead id) of all who are no bots: the lead that an event named for the visitor, if any did."""
+        return {(tenant, lead_id) for (tenant, *_), lead_id in self._leads.items()}
 
     def refuse(self, line: int, reason: str, *, complaint: str | None = None) -> None:
         self.skipped[reason] += 1
@@ -68,10 +73,11 @@ class ImportCounts:
         self.taken += 1
         if event.bot:
             self.bots[event.bot] += 1
+        elif event.visitor_id is None:
+            self._leads[event.tenant, None, event.lead_id] = event.lead_id or ""
         else:
-            self.people.add(
-                (event.tenant, f"anon:{event.visitor_id}" if event.visitor_id else event.lead_id or "")
-            )
+            visitor = (event.tenant, event.visitor_id, None)
+            self._leads[visitor] = event.lead_id or self._leads.get(visitor, f"{ANONYMOUS}{event.visitor_id}")
 
 
 def archived(

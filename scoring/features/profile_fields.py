@@ -1,18 +1,21 @@
 """The catalogue of profile fields with their types, and the one rule for what is a value of a field.
 
-A blank says nothing, in every event type that fills profile fields: it neither clears a field nor identifies
-anybody. Blank are empty texts and lists, texts that nobody can see, placeholders such as N/A or null, and `false`
-and 0 in a field that is no flag and no number. Only null clears a field. Total, and linear in the value's length.
+A blank (`schemas.blank`, and `false` and 0 in a field that is no flag and no number) says nothing, in every event
+type that fills profile fields: it neither clears a field nor identifies anybody. Only null clears a field. Total,
+and linear in the value's length.
 """
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Final
-from unicodedata import decimal, normalize
+from unicodedata import normalize
 
 import regex
 
+from schemas.blank import is_blank_text
 from schemas.control import FieldType
+from scoring.features.texts import number_of
 
 Value = str | int | float | bool | list[str] | None
 """The value of a profile field, as events carry it."""
@@ -65,74 +68,15 @@ FIELD_TYPES: Final[Mapping[FieldType, str]] = {
     "flag": "true or false; the texts `yes`, `on`, `true`, `y`, `t`, `1`, and `no`, `off`, `false`, `n`, `f`, `0` "
     "are read as such, and so are the numbers 1 and 0",
     "list": "a list of texts; its blank items are left out, and a text is not split",
-    "money": "as a number; a sign or code of a currency before or behind it is left out: `EUR 1,200`, `1.200,50 €`",
-    "date": "a date as a text; `false`, 0 and dates of zeros (`0000-00-00`) are blank",
+    "money": "as a number; a sign or code of a currency before or behind it is left out: `EUR 1,200`, `1.200,50 €`; beside it, "
+    "`1.200` is 1200",
+    "date": "a date as a text; `false`, 0 and dates of zeros (`0000-00-00`, `1900-01-00`) are blank",
 }
 """Each type, with the values that it has."""
 LONGEST_NUMERAL = 40
 MOST_DIGITS = 15
 """A number of so many digits stays exact in JSON."""
-LONGEST_PLACEHOLDER = 100
 
-_UNSEEN = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+")
-_SEEN = regex.compile(
-    r"[^\s\p{Z}\p{Cc}\p{Cf}\p{M}\p{P}\p{Sm}\p{Sk}\p{Default_Ignorable_Code_Point}\u2800\ufffd]"
-)
-"""Letters, digits, signs of currencies and pictures; no space, punctuation or unseen character."""
-_WORD = regex.compile(r"[^\s\p{P}\p{Sm}\p{Sk}]+")
-_DECORATED = regex.compile(r"[\p{P}\p{Sm}\p{Sk}].*[\p{P}\p{Sm}\p{Sk}]|.*\.\.\.")
-_EMPTY_MARKUP = regex.compile(r"(?:</?(?:p|br|div|span)\b[^<>]*>|&(?:nbsp|#160|#xa0);|\s)+")
-_UNFILLED = regex.compile(r"\{\{.*\}\}|\$\{.*\}|\*\|.*\|\*|%%.*%%|(?:\[object \w+\]\W*)+|\\n")
-"""Templates that nobody filled, objects that a script printed, and the \\N of databases."""
-_OPENINGS: Final = frozenset("<&{$*%[\\")
-"""What those and empty markup begin with."""
-
-_NOTHING: Final = frozenset({"null", "none", "nil", "nan", "nat", "na", "undefined"})
-"""Words of programs for a missing value. A text of nothing but these is blank: undefined undefined."""
-_PLACEHOLDERS: Final = frozenset(
-    {
-        "n a",
-        "invalid date",
-        "keine angabe",
-        "no answer",
-        "no data",
-        "no value",
-        "none given",
-        "none selected",
-        "not applicable",
-        "not available",
-        "not entered",
-        "not given",
-        "not known",
-        "not provided",
-        "not set",
-        "not specified",
-        "please choose",
-        "please select",
-        "unspecified",
-    }
-)
-_DECORATED_PLACEHOLDERS: Final = frozenset(
-    {
-        "blank",
-        "choose",
-        "div 0",
-        "empty",
-        "error",
-        "missing",
-        "name",
-        "num",
-        "ref",
-        "select",
-        "select one",
-        "unknown",
-        "value",
-    }
-)
-"""Placeholders only between signs: (blank), -- select --, [unknown], #REF! and the other errors of a spreadsheet,
-and before an ellipsis: Select...
-"""
-_FIRST_WORDS: Final = _NOTHING | {phrase.split()[0] for phrase in _PLACEHOLDERS | _DECORATED_PLACEHOLDERS}
 _PROPER: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("name", "first_name", "last_name"), frozenset({"Na", "Nan", "Nat"})),
     **dict.fromkeys(("country", "location", "market", "region", "territory"), frozenset({"NA"})),
@@ -140,30 +84,16 @@ _PROPER: Final[Mapping[str, frozenset[str]]] = {
 """Words that are values of these fields, written exactly so: names of people, Namibia and North America."""
 
 _FLAGS: Final = {
-    **dict.fromkeys(("true", "yes", "on", "1", "y", "t"), True),
-    **dict.fromkeys(("false", "no", "off", "0", "n", "f"), False),
+    **dict.fromkeys(("true", "yes", "on", "1", "1.0", "y", "t"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "0.0", "n", "f"), False),
 }
-_NO_DATE = re.compile(r"[0\s:./TZ-]+\Z|0001-01-01", re.ASCII)
-"""What databases and programs write for a missing date."""
-_SIGNS = str.maketrans(
-    {"\u066b": ".", "\uff0e": ".", "\u066c": ",", "\uff0c": ",", "\u2212": "-", "\u2019": "'"}
-)
+_NO_DATE = re.compile(r"[0\s:./TZ-]+\Z|0001-01-01|1900-01-00|0?1/0?0/1900|1899-12-30", re.ASCII)
+"""What databases, programs and spreadsheets write for a missing date."""
 _PLAIN_NUMERAL: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
-_NUMERALS: Final = (
-    (_PLAIN_NUMERAL, "", "."),
-    (re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?", re.ASCII), ",", "."),
-    (
-        re.compile(r"[+-]?[1-9]\d{0,2}(?:(?:\.\d{3}){2,}(?:,\d+)?|(?:\.\d{3})+,\d{1,2})", re.ASCII),
-        ".",
-        ",",
-    ),
-    (re.compile(r"[+-]?\d+,\d{1,2}", re.ASCII), "", ","),
-    (re.compile(r"[+-]?[1-9]\d{0,2}(?:[ ']\d{3})+(?:[.,]\d{1,2})?", re.ASCII), " '", ","),
-)
-"""Forms of a number that have one reading: (form, signs between thousands, the decimal sign). 1.200 has two."""
-_CURRENCY = regex.compile(
-    r"\A(?:[A-Z]{3}\s+|[A-Z]{0,2}\p{Sc}\s*)(?=[+-]?\d)|(?<=\d)(?:\s*\p{Sc}|\s+[A-Z]{3})\Z"
-)
+_CODE = regex.compile(r"\A[A-Z]{3}\s+(?=[+\-\u2212]?\d)|(?<=\d)\s+[A-Z]{3}\Z")
+"""A currency's code, which stands for its sign."""
+_BEFORE_SIGN = regex.compile(r"\A[A-Z]{1,2}(?=\p{Sc})")
+"""US of US$, R of R$."""
 
 
 def stated(fields: Mapping[str, Value], declared: FieldTypes = UNDECLARED) -> dict[str, Value]:
@@ -212,49 +142,11 @@ def _read_text(text: str, field_type: FieldType) -> Value:
         case _ if _PLAIN_NUMERAL.fullmatch(bare):  # rules read it as it is
             return text
         case "money":
-            number = _read_number(_CURRENCY.sub("", bare))
+            number = number_of(_CODE.sub("\N{CURRENCY SIGN}", _BEFORE_SIGN.sub("", bare)))
         case _:
-            number = _read_number(bare)
-    return text if number is None else number
+            number = number_of(bare)
+    return text if number is None or len(number.as_tuple().digits) > MOST_DIGITS else _json_number(number)
 
 
-def _read_number(text: str) -> int | float | None:
-    """The number, if the text has one reading as one."""
-    seen = "".join(_ascii(character) for character in _UNSEEN.sub("", text).translate(_SIGNS))
-    for form, between, decimal_sign in _NUMERALS:
-        if form.fullmatch(seen):
-            digits = "".join(character for character in seen if character not in between)
-            digits = digits.replace(decimal_sign, ".")
-            if len(digits.strip("+-").replace(".", "")) > MOST_DIGITS:
-                return None
-            return float(digits) if "." in digits else int(digits)
-    return None
-
-
-def _ascii(character: str) -> str:
-    """The digit, or a plain space for any space."""
-    if character.isdecimal():
-        return str(decimal(character))
-    return " " if character.isspace() else character
-
-
-def is_blank_text(text: str, proper: frozenset[str] = frozenset()) -> bool:
-    """Does the text say nothing? `proper`: words that are values here, though they look like placeholders."""
-    if _SEEN.search(text) is None:
-        return True
-    bare = (text if text.isascii() else _UNSEEN.sub("", text)).strip()
-    if len(bare) > LONGEST_PLACEHOLDER or bare in proper:
-        return False
-    folded = normalize("NFKC", bare).casefold()
-    if folded[:1] in _OPENINGS and (_EMPTY_MARKUP.fullmatch(folded) or _UNFILLED.fullmatch(folded)):
-        return True
-    first = _WORD.search(folded)
-    if first is not None and first[0] not in _FIRST_WORDS:  # nearly every value
-        return False
-    words = _WORD.findall(folded)
-    phrase = " ".join(words)
-    return (
-        _NOTHING.issuperset(phrase.replace("n a", "na").split())
-        or phrase in _PLACEHOLDERS
-        or (phrase in _DECORATED_PLACEHOLDERS and _DECORATED.fullmatch(folded) is not None)
-    )
+def _json_number(number: Decimal) -> int | float:
+    return int(number) if number.as_tuple().exponent == 0 else float(number)

@@ -16,6 +16,7 @@ from msgspec.structs import fields as struct_fields
 from msgspec.structs import replace
 
 from schemas import events
+from schemas.blank import UNSEEN, is_blank_text
 from schemas.envelope import Event, tag_of
 from schemas.validation import is_placeholder
 from scoring.features.comparison import NEWEST, ValueComparison
@@ -92,9 +93,9 @@ def _consent_fields(event: events.ConsentChanged) -> Mapping[str, Value]:
 
 
 def _id(value: str | None) -> str | None:
-    """An id as producers mean it: without space around it, and None for a blank or a placeholder."""
-    bare = (value or "").strip()
-    return None if is_placeholder(bare) else bare
+    """An id as producers mean it: without unseen characters and space around it, and None for a blank or a placeholder."""
+    bare = UNSEEN.sub("", value or "").strip()
+    return None if is_placeholder(bare) or is_blank_text(bare) else bare
 
 
 def _key(*names: str) -> Callable[[Any], tuple[str, ...] | None]:

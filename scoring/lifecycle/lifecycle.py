@@ -1,8 +1,8 @@
 """The lifecycle: which stage a lead is in, and what moves it on.
 
-Automatic moves only go forward. A person's move wins; later events may advance the lead from it, but never reverse
-it. Pure: its input is a compiled lifecycle, features, the qualifications that are met, and a moment. Every run
-ends: an event known when a stage was entered never leads out of that stage.
+Automatic moves only go forward in the funnel. A person's move wins; later events may advance the lead from it, but
+never reverse it. Pure: its input is a compiled lifecycle, features, the qualifications that are met, and a moment.
+Every run ends: an event known when a stage was entered never leads out of that stage.
 """
 
 from importlib.resources import files

@@ -1,7 +1,8 @@
 """Reads, checks and compiles a lifecycle's text (TOML). Refuses everything that it does not fully understand.
 
 A refusal names the line, the transition and the reason, so that the author can fix it. An accepted lifecycle never
-moves a lead back, and never in a circle without a new event.
+moves a lead back within the funnel, and never in a circle without a new event. Side stages (recycled, lost ...) may
+lead to any stage.
 """
 
 import re

@@ -102,6 +102,7 @@ async def test_a_list_a_wrapper_and_lines_say_the_same():
         (b"\n".join(json.dumps(each).encode() for each in two), "application/x-ndjson"),
         (b"\r\n".join(json.dumps(each).encode() for each in two) + b"\r\n\r\n", "text/plain"),
         (b"\xef\xbb\xbf" + json.dumps(two).encode(), ""),
+        (b"\n".join(b"\xef\xbb\xbf" + json.dumps(each).encode() for each in two), "application/x-ndjson"),
         (gzip.compress(json.dumps(two).encode()), "gzip"),
         (b"".join(gzip.compress(json.dumps(each).encode() + b"\n") for each in two), "gzip"),
     ]
@@ -189,7 +190,7 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
         (b"hello", {}, 400, "body"),
         (b'{"type": "page_viewed"', {}, 400, "body"),
         (b"[1, 2", {}, 400, "body"),
-        (b'{"events": 7}', {}, 400, "body"),
+        (b'{"events": 7}', {}, 400, "events"),
         (b"\x00\x01\x02", {}, 400, "body"),
         (b"\xff\xfe{\x00}\x00", {}, 400, "body"),
         (DEEP[:-1], {}, 400, "body"),
@@ -203,6 +204,9 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
         (b"{}", {"content_encoding": "br"}, 415, "Content-Encoding"),
         (gzip.compress(b"{}", mtime=0), {}, 400, "Content-Encoding"),
         (b"{}", {"x_sent_at": "yesterday"}, 400, "X-Sent-At"),
+        (b'{"sent_at": 1796032800000, "events": []}', {}, 400, "sent_at"),
+        (b'{"sent_at": "2030-01-31T12:00:00", "events": []}', {}, 400, "sent_at"),
+        (b'{"events": {"type": "page_viewed"}}', {}, 400, "events"),
     ],
 )
 async def test_a_body_that_cannot_be_read_is_refused_as_a_whole(house, content, headers, status, field):

@@ -31,6 +31,10 @@ def admitted(event, **facts):
     return admit(event, Facts(**({"tenant": None} | facts)), NOW)
 
 
+def imported(event):
+    return admit_import(event, NOW)
+
+
 def test_recorded_at_is_the_doors_clock_whatever_the_producer_says():
     event = admitted(viewed(recorded_at=datetime(2001, 1, 1, tzinfo=UTC)))
     assert event.recorded_at == NOW
@@ -45,12 +49,20 @@ def test_a_waiting_caller_marks_its_event():
     assert admitted(viewed(), reply=True).reply
 
 
+@pytest.mark.parametrize("admits", [admitted, imported], ids=["over HTTP", "imported"])
+def test_a_blank_is_no_bots_name(admits):
+    assert [admits(viewed(bot=name)).bot for name in ("", " ", "null", "N/A", "ours")] == [
+        *[None] * 4,
+        "ours",
+    ]
+
+
 def test_a_crawler_is_named():
     event = admitted(viewed(context=Context(user_agent=GOOGLEBOT)))
     assert event.bot == "Googlebot"
 
 
-@pytest.mark.parametrize("admits", [admitted, admit_import], ids=["over HTTP", "imported"])
+@pytest.mark.parametrize("admits", [admitted, imported], ids=["over HTTP", "imported"])
 @pytest.mark.parametrize(
     ("kind", "user_agent", "is_bot"),
     [
@@ -298,6 +310,16 @@ def test_a_field_that_is_kept_but_probably_meant_to_be_read_is_pointed_out():
     event = read(b'{"type": "page_viewed", "visitor_id": "v", "eventId": "e", "Shoe size": 44}', "e1", NOW)
     assert hint(event) == "eventId is not read, perhaps event_id is meant"
     assert hint(viewed(extra={"colour": "red"})) is None
+    assert "beside the events" in (hint(viewed(extra={"sent_at": "2030-01-31T12:00:00Z"})) or "")
+
+
+@pytest.mark.parametrize("admits", [admitted, imported], ids=["over HTTP", "imported"])
+@pytest.mark.parametrize("field", ["visitor_id", "lead_id"])
+@pytest.mark.parametrize("value", ["N/A", "#N/A", "(not set)", "<NA>", "\\N", "{{user_id}}", "---", "\u3164"])
+def test_an_id_that_says_nothing_joins_no_strangers(admits, field, value):
+    with pytest.raises(Refusal, match="is a placeholder") as refusal:
+        admits(viewed(**{field: value}))
+    assert refusal.value.field == field
 
 
 def test_an_empty_id_is_refused_not_replaced():

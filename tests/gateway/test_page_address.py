@@ -110,9 +110,29 @@ def test_the_tags_of_a_link_are_read_however_it_is_written(address):
     assert campaign_of(None, tags) == Campaign(source="letter", medium="email", name="May sale")
 
 
-@pytest.mark.parametrize("value", ["", "%20", "(not%20set)", "(none)", "null", "undefined", "-", "%E2%80%8B"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "%20",
+        "(not%20set)",
+        "(none)",
+        "null",
+        "undefined",
+        "-",
+        "%E2%80%8B",
+        "%7B%7Bcampaign.name%7D%7D",
+        "Not%20Available",
+        "...",
+    ],
+)
 def test_a_blank_tag_says_nothing(value):
     assert campaign_of(None, tags_of(f"/?utm_source={value}&utm_campaign={value}")) is None
+
+
+def test_unseen_characters_are_no_part_of_a_tag_and_north_america_is_one():
+    tags = tags_of("/?utm_source=%E2%80%8Egoo%C2%ADgle%EF%BB%BF&utm_campaign=NA")
+    assert campaign_of(None, tags) == Campaign(source="google", name="NA")
 
 
 def test_the_id_of_a_campaign_is_a_field_of_its_own():

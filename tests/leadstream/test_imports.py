@@ -101,6 +101,16 @@ def test_a_bot_is_flagged_and_counted_by_name():
     assert tally.people == {("default", "anon:v")}
 
 
+def test_a_visitor_whose_lead_an_event_names_is_counted_as_that_lead():
+    lines = [
+        told(),
+        told(event_id="e2", lead_id="L"),
+        told(event_id="e3"),
+        told(visitor_id=None, lead_id="L"),
+    ]
+    assert import_events(lines, Log().append, NOW).people == {("default", "L")}
+
+
 def test_order_is_kept_and_the_log_gets_handfuls():
     log = Log()
     import_events((told(event_id=f"e{number}") for number in range(2_500)), log.append, NOW)

@@ -88,7 +88,25 @@ def test_an_update_may_change_the_currency():
     assert features_of([bought("A", "40"), bought("A", "5000", T0 + 1, "JPY")]).sums == {"purchase:JPY": 5000}
 
 
-@pytest.mark.parametrize("order", [None, "", "  ", "null", "undefined", "None", "0"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        None,
+        "",
+        "  ",
+        "null",
+        "undefined",
+        "None",
+        "0",
+        "N/A",
+        "(not set)",
+        "{{order_id}}",
+        "\\N",
+        "<NA>",
+        "...",
+        "\u200b",
+    ],
+)
 def test_purchases_without_an_order_stay_each(order):
     features = features_of([bought(order), bought(order)])
     assert (count(features, "purchase_made"), features.sums) == (2, {"purchase:EUR": 7990})
@@ -96,6 +114,7 @@ def test_purchases_without_an_order_stay_each(order):
 
 def test_space_around_an_order_says_nothing_and_long_orders_are_not_cut():
     assert cents(bought("A-1"), bought(" A-1 ", at=T0 + 1)) == 3995
+    assert cents(bought("A-1"), bought("\ufeffA-1\u200b", at=T0 + 1)) == 3995
     assert cents(bought("x" * 500 + "1"), bought("x" * 500 + "2")) == 7990
     assert cents(bought("A-1"), bought("a-1")) == 7990
 

@@ -50,7 +50,7 @@ PLACEHOLDERS = [
     "null null", "N/A, n/a", "N / A", "null/undefined", "Select...", "none given", "None, None", "[object Object]", "[object Undefined]", "[object Object],[object Object]", "Invalid Date",
     "NaN-NaN-NaN", "\\N", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "(blank)", "[[unknown]]", "-- Select --",
     "Please select", "Please select...", "{{phone}}", "{{ first_name }} {{ last_name }}", "${phone}", "*|PHONE|*",
-    "%%phone%%", "&nbsp;", "<p><br></p>", "<br/>", "<p>&nbsp;</p>",
+    "{!Contact.Phone}", "[[phone]]", "<%= phone %>", "%PHONE%", "Invalid DateTime", "%%phone%%", "&nbsp;", "<p><br></p>", "<br/>", "<p>&nbsp;</p>",
 ]  # fmt: skip
 BLANK_TEXTS = [*EMPTY, *UNSEEN, *PUNCTUATION, *PLACEHOLDERS]
 BLANK = [*BLANK_TEXTS, [], [""], ["", " "], ["\u200b"], ["N/A", "null"]]
@@ -58,13 +58,13 @@ BLANK = [*BLANK_TEXTS, [], [""], ["", " "], ["\u200b"], ["N/A", "null"]]
 TEXTS = [
     "x", "0", "00", "false", "no", "off", "1", "-1", "Berlin", "Nullmeier", "Nana", "Nil Desperandum", "NA-7", "none yet",
     "Nonesuch GmbH", "unknown", "Unknown Pleasures Ltd", "select", "Select Hotels", "value", "Name", "empty", "N/A (remote)",
-    "$", "€€€", "😀", "日本", "C++", "a-b", "Jennifer Null", "null@acme.io", "<b>bold</b>", "n" * 65_536,
+    "$", "€€€", "😀", "日本", "C++", "a-b", "Jennifer Null", "null@acme.io", "50%", "[a]", "{a}", "<b>bold</b>", "n" * 65_536,
 ]  # fmt: skip
 """Texts that say something, whatever they look like."""
 
 VALUES_OF_TYPES = {
     "text": [*TEXTS, True, 5, -1, 0.5, ["a"]],
-    "number": [0, 0.0, 5, -3, "0", "12", "12.5", "many", "1.200", "0,500", "10k", "1200,500", True, ["12"]],
+    "number": [0, 0.0, 5, -3, "0", "12", "12.5", "many", "1.200", "10k", True, ["12"]],
     "flag": [True, False, "maybe", "ja", 2, ["yes"]],
     "list": [["a"], ["a", "b"], "a; b", "a, b", True],
     "money": [0, 5, "500000", "0", "12.50", "about 50", "10k EUR", "5-10", "ABC1", "€"],
@@ -78,6 +78,8 @@ READ = [
     ("number", "1.200.000", 1_200_000),
     ("number", "1.200,50", 1200.5),
     ("number", "0,00", 0.0),
+    ("number", "0,500", 0.5),
+    ("number", "1200,500", 1200.5),
     ("number", "1200,5", 1200.5),
     ("number", "1 200", 1200),
     ("number", "1\u00a0200", 1200),
@@ -97,6 +99,15 @@ READ = [
     ("money", "US$1,200.50", 1200.5),
     ("money", "EUR 1,200", 1200),
     ("money", "1200 USD", 1200),
+    ("money", "€ 1.200", 1200),
+    ("money", "1.200 €", 1200),
+    ("money", "EUR 1.200", 1200),
+    ("money", "1.200 EUR", 1200),
+    ("money", "\u20ba1.200", 1200),
+    ("money", "R$ 1.234,56", 1234.56),
+    ("money", "CHF 1'200", 1200),
+    ("money", "\uffe5１，２００", 1200),
+    ("money", "-5 €", -5),
     ("flag", "yes", True),
     ("flag", "Yes", True),
     ("flag", " ON ", True),
@@ -107,6 +118,8 @@ READ = [
     ("flag", "off", False),
     ("flag", "FALSE", False),
     ("flag", "0", False),
+    ("flag", "1.0", True),
+    ("flag", "0.0", False),
     ("flag", 0, False),
     ("list", ["a", "", "N/A", "b"], ["a", "b"]),
 ]
@@ -143,7 +156,15 @@ def test_another_form_of_a_value_is_read_by_the_type_of_its_field(field_type, va
         *[(kind, zero) for kind in ("text", "list", "date") for zero in (0, 0.0, -0.0)],
         *[
             ("date", text)
-            for text in ("0000-00-00", "0000-00-00 00:00:00", "00/00/0000", "0001-01-01T00:00:00")
+            for text in (
+                "0000-00-00",
+                "0000-00-00 00:00:00",
+                "00/00/0000",
+                "0001-01-01T00:00:00",
+                "1900-01-00",
+                "1/0/1900",
+                "1899-12-30",
+            )
         ],
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import json
 
+from schemas.blank import is_blank_text
 from schemas.envelope import tag_of
 from schemas.events import (
     ContactShared,
@@ -25,7 +26,6 @@ from schemas.events import (
     SessionStarted,
 )
 from scoring.chat.flow import ChatFlow, FlowQuestion, answer_of, contact_of
-from scoring.features.profile_fields import is_blank_text
 from scoring.features.signals import CONTACT_FIELDS
 
 SOURCE: Final = "chatbot"

@@ -15,7 +15,8 @@ from msgspec import DecodeError, Raw, json, structs
 from gateway.door.addresses import EMAIL, PHONE, STATED_FIELDS, one_form
 from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
-from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
+from gateway.door.traffic_origins import CHANNEL_OF_GROUP, INTERNAL, OwnHosts, traffic_origin_of
+from gateway.door.undecided import undecided
 from gateway.door.useragent import crawler_of, device_of
 from schemas.decode import MAX_EXTRA, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
@@ -141,6 +142,21 @@ def admit_import(event: Event, phone_region: str | None = None, own_sites: Colle
         reply=False,
         **_seen(event, event.context, own_sites),
         **_addressed(event, event.extra, phone_region),
+    )
+
+
+def readmit(event: Event, phone_region: str | None = None, own_sites: Collection[str] = ()) -> Event:
+    """A recorded event as this door takes what its producer sent. It keeps its times, and whether it was imported; the
+    lead of its addresses is not decided here. Again, it changes nothing.
+    """
+    sent = undecided(event, phone_region)
+    origin, page = event.traffic_origin, None
+    if origin is not None and origin.channel == CHANNEL_OF_GROUP[INTERNAL] and event.context:
+        page = event.context.referrer  # the request named the own site, and nobody kept that
+    return structs.replace(
+        sent,
+        **_seen(sent, sent.context, own_sites, page),
+        **_addressed(sent, sent.extra, phone_region),
     )
 
 

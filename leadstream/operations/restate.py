@@ -7,7 +7,7 @@ that today's door names differently.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -70,6 +70,8 @@ _CHANGES_TABLE: Final = "door_changes"
 """Kinds of changes by identity, in the new database until `finish`."""
 
 Report = Callable[[int], None]
+Owners = Callable[[Sequence[int]], Mapping[int, str]]
+"""Keys of rows of `identities` -> the lead (TENANT/LEAD_ID) that has each in the recorded store."""
 
 
 class RecordedItem(NamedTuple):
@@ -100,6 +102,7 @@ def restate(
     settings: Settings,
     moment: int,
     *,
+    owners: Owners,
     skipped: frozenset[tuple[str, bytes]],
     report: Report,
 ) -> Counter[str]:
@@ -131,7 +134,9 @@ def restate(
                         _settle(writer)  # the read models have every lead of the events before
                         chunk = loop.run(door.decided(chunk, lookups))  # noqa: PLW2901 - the same events
                     chunk = [door.renamed(item) for item in chunk]  # noqa: PLW2901 - the same events
-                    _append(writer, url, chunk, skipped)
+                    for run in _runs(chunk, owners):
+                        _settle(writer)
+                        _append(writer, url, run, skipped)
                     _store_changes(connection, chunk, door.changes)
                     done += len(chunk)
                     report(done)
@@ -235,6 +240,29 @@ def _chunks(items: Iterable[RecordedItem]) -> Iterator[list[RecordedItem]]:
         yield chunk
 
 
+def _runs(chunk: Sequence[RecordedItem], owners: Owners) -> Iterator[list[RecordedItem]]:
+    """The records in order, in runs: the writer folds a run by partition, so no run has one lead under two keys. Stages
+    depend on the order of a lead's events.
+    """
+    owner_of = owners([_first_identity(item.key) for item in chunk])
+    run: list[RecordedItem] = []
+    keys: dict[str, str] = {}
+    for item in chunk:
+        leads = {owner_of.get(_first_identity(item.key), item.key)}
+        if item.after is not None and item.after.lead_id is not None:
+            leads.add(f"{item.after.tenant}/{item.after.lead_id}")
+        if any(keys.get(lead, item.key) != item.key for lead in leads):
+            yield run
+            run, keys = [], {}
+        run.append(item)
+        keys.update(dict.fromkeys(leads, item.key))
+    yield run
+
+
+def _first_identity(key: str) -> int:
+    return row_key(identity_id(key, 0))
+
+
 def _names(item: RecordedItem) -> set[str]:
     """The visitor and the addresses of the event, if it may decide whose they are."""
     event, query = item.after, item.query
@@ -315,7 +343,7 @@ def _pass_time(writer: Writer, moment: int) -> None:
 
 def _store_changes(connection: Connection, chunk: Sequence[RecordedItem], changes: Counter[str]) -> None:
     rows = [
-        (row_key(identity_id(item.key, 0)), kind)
+        (_first_identity(item.key), kind)
         for item in chunk
         if item.before is not None and item.after is not None
         for kind in changed(item.before, item.after)

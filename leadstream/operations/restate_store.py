@@ -6,7 +6,7 @@ run begins again from nothing.
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -125,6 +125,7 @@ def restate_into(
                 new_url,
                 settings,
                 recorded.moment,
+                owners=lambda identities: _owners(old, identities),
                 skipped=recorded.skipped,
                 report=lambda done: report(done / max(recorded.events, 1)),
             )
@@ -198,6 +199,14 @@ def _recorded(old: Connection, settings: Settings) -> RecordedLog:
         not_scored,
         on_kafka,
     )
+
+
+def _owners(old: Connection, identities: Sequence[int]) -> dict[int, str]:
+    rows = old.execute(
+        "select identity_key, tenant || '/' || lead_id from identities where identity_key = any(%s)",
+        (list(identities),),
+    )
+    return dict(rows.fetchall())
 
 
 def _moment(old: Connection) -> int:

@@ -43,7 +43,11 @@ def undecided(event: Event, region: str | None) -> Event:
 
 def _names_part_of(bot: str | None, agent: str) -> bool:
     """Doors name a crawler by the part of its user agent that gives it away; any other name is the producer's."""
-    return bot is None or bot == _UNNAMED_CRAWLER or bot.casefold() in agent.casefold()
+    return bot is None or bot == _UNNAMED_CRAWLER or _letters(bot) in _letters(agent)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _as_typed(event: Event, typed: dict[str, Any], region: str | None) -> dict[str, Any]:

@@ -121,22 +121,28 @@ class Contacts:
             _log.error("addresses could not be looked up", exc_info=failed)
 
     async def _look_up(self, queries: Sequence[AddressQuery], seconds: float) -> list[AddressMatches]:
-        async with self._pool.connection(timeout=seconds) as connection, connection.pipeline():
-            emails = [(n, a.tenant, a.email) for n, a in enumerate(queries) if a.email is not None]
-            phones = [(n, a.tenant, a.phone, a.email) for n, a in enumerate(queries) if a.phone is not None]
-            keys = [key_of(identity_id(visitor_key(a.tenant, a.visitor_id), 0)) for a in queries]
-            by_email = await connection.execute(BY_EMAIL, _columns(emails, 3))
-            by_phone = await connection.execute(BY_PHONE, _columns(phones, 4))
-            home_leads = await connection.execute(HOME_LEADS, [list(set(keys))])
-            leads_by_email = _grouped(await by_email.fetchall())
-            leads_by_phone = _grouped(await by_phone.fetchall())
-            assignments = {key: (home_lead, owner) for key, home_lead, owner in await home_leads.fetchall()}
-        return [
-            AddressMatches(
-                *_identified_home(assignments.get(key)), tuple(leads_by_email[n]), tuple(leads_by_phone[n])
-            )
-            for n, key in enumerate(keys)
-        ]
+        async with self._pool.connection(timeout=seconds) as connection:
+            return await look_up(connection, queries)
+
+
+async def look_up(connection: Connection, queries: Sequence[AddressQuery]) -> list[AddressMatches]:
+    """The matches of each query, in order. The connection has the search path of `READ_OPTIONS`."""
+    emails = [(n, a.tenant, a.email) for n, a in enumerate(queries) if a.email is not None]
+    phones = [(n, a.tenant, a.phone, a.email) for n, a in enumerate(queries) if a.phone is not None]
+    keys = [key_of(identity_id(visitor_key(a.tenant, a.visitor_id), 0)) for a in queries]
+    async with connection.pipeline():
+        by_email = await connection.execute(BY_EMAIL, _columns(emails, 3))
+        by_phone = await connection.execute(BY_PHONE, _columns(phones, 4))
+        home_leads = await connection.execute(HOME_LEADS, [list(set(keys))])
+        leads_by_email = _grouped(await by_email.fetchall())
+        leads_by_phone = _grouped(await by_phone.fetchall())
+        assignments = {key: (home_lead, owner) for key, home_lead, owner in await home_leads.fetchall()}
+    return [
+        AddressMatches(
+            *_identified_home(assignments.get(key)), tuple(leads_by_email[n]), tuple(leads_by_phone[n])
+        )
+        for n, key in enumerate(keys)
+    ]
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:

@@ -3,7 +3,7 @@
 It promises a URL that answers, or an error that names the remedy. At most one Leadstream process owns a
 directory at a time, by a file lock that the kernel releases whenever the owner dies. The owner stops the
 server when it exits. The next owner takes over a server whose owner was killed.
-Must never listen on a network, delete data, or trust an address it has not connected to.
+Must never listen on a network, delete a store in use, or trust an address it has not connected to.
 """
 
 import atexit
@@ -40,6 +40,8 @@ with (
 
 VERSION = 18
 DATABASE = "leadstream"
+REPLACING = "replacing"
+"""Below a data directory: a complete store on its way to the directory's own place."""
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET_PATH = 100
 _BIN = POSTGRES_VERSIONS[VERSION]
@@ -100,6 +102,7 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
             _make_directory(data_dir)
             _owned[data_dir] = _lock(data_dir)
         try:
+            _finish_replacing(data_dir)
             _require_version(cluster)
             user = _prepare(cluster)
             _bring_up(cluster, user, _SETTINGS | dict(settings or {}))
@@ -136,6 +139,70 @@ def stop_postgres(data_dir: Path) -> None:
         if data_dir in _owned:
             _stop(data_dir / "postgres")
             _release(data_dir)
+
+
+def has_postgres(data_dir: Path) -> bool:
+    """Whether the directory has a store."""
+    return any((path / "postgres").exists() for path in (data_dir, data_dir / REPLACING))
+
+
+def stop_abandoned(data_dir: Path) -> None:
+    """Stops the server of a process that was killed, if one runs in the directory. Raises PostgresUnavailable if the
+    process still runs.
+    """
+    data_dir = data_dir.expanduser().resolve()
+    with _changing:
+        _owned[data_dir] = _lock(data_dir)
+        try:
+            _stop(data_dir / "postgres")
+        finally:
+            _release(data_dir)
+
+
+def replace_postgres(data_dir: Path, by: Path, kept: Path) -> None:
+    """Stops the server in `data_dir`, moves its files to the new data directory `kept`, and those of `by`, where no server
+    runs, to `data_dir`. All paths are in one file system. After a kill at any moment the next start has one of the two
+    stores, whole.
+    """
+    data_dir = data_dir.expanduser().resolve()
+    replacing = data_dir / REPLACING
+    with _changing:
+        if data_dir not in _owned:
+            _owned[data_dir] = _lock(data_dir)
+        try:
+            _stop(data_dir / "postgres")
+            # 1. The new files wait. Until the old ones go, the next start drops them.
+            by.rename(replacing)
+            _sync(data_dir)
+            # 2. The old files go. From here on the next start brings the new ones.
+            kept.mkdir(mode=0o700)
+            (data_dir / "postgres").rename(kept / "postgres")
+            _sync(data_dir, kept)
+            # 3. The new files come.
+            _finish_replacing(data_dir)
+        finally:
+            _release(data_dir)
+
+
+def _finish_replacing(data_dir: Path) -> None:
+    """Completes a replacement that was interrupted after the old files had gone, and drops one from before that."""
+    replacing, cluster = data_dir / REPLACING, data_dir / "postgres"
+    if not replacing.exists():
+        return
+    if not cluster.exists():
+        (replacing / "postgres").rename(cluster)
+        _sync(data_dir, replacing)
+    shutil.rmtree(replacing)
+
+
+def _sync(*directories: Path) -> None:
+    """Makes renames in the directories durable."""
+    for directory in directories:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def copy_server(data_dir: Path, to: Path) -> None:

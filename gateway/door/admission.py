@@ -17,7 +17,8 @@ from gateway.door.crawlers import crawler_of, mail_crawler_of
 from gateway.door.devices import device_of
 from gateway.door.page_address import campaign_of, read_address, tags_of
 from gateway.door.resolving import RESOLVED_BY
-from gateway.door.traffic_origins import OwnHosts, traffic_origin_of
+from gateway.door.traffic_origins import CHANNEL_OF_GROUP, INTERNAL, OwnHosts, traffic_origin_of
+from gateway.door.undecided import undecided
 from schemas.blank import is_blank_text
 from schemas.broken_text import repaired
 from schemas.decode import MAX_EXTRA, Refusal, read_event
@@ -161,6 +162,21 @@ def admit_import(
         reply=False,
         **_seen(event, event.context, own_sites),
         **_addressed(event, phone_region),
+    )
+
+
+def readmit(event: Event, phone_region: str | None = None, own_sites: Collection[str] = ()) -> Event:
+    """A recorded event as this door takes what its producer sent. It keeps its times, and whether it was imported; the
+    lead of its addresses is not decided here. Again, it changes nothing.
+    """
+    sent = undecided(event, phone_region)
+    origin, page = event.traffic_origin, None
+    if origin is not None and origin.channel == CHANNEL_OF_GROUP[INTERNAL] and event.context:
+        page = event.context.referrer  # the request named the own site, and nobody kept that
+    return structs.replace(
+        sent,
+        **_seen(sent, sent.context, own_sites, page),
+        **_addressed(sent, phone_region),
     )
 
 

@@ -110,7 +110,7 @@ def _all_queries(
 ) -> Steps[list[AddressQuery | None]]:
     queries = []
     for event in events:
-        queries.append(_query_of(event, by, region))
+        queries.append(query_of(event, by, region))
         yield
     return queries
 
@@ -173,7 +173,7 @@ class _Request:
                     leads[lead_id] = query.email
 
 
-def _query_of(event: Event, by: Sequence[str], region: str | None) -> AddressQuery | None:
+def query_of(event: Event, by: Sequence[str], region: str | None) -> AddressQuery | None:
     """The addresses that identify the person of the event; None: it has none. A crawler is nobody."""
     if event.bot is not None:
         return None

@@ -24,6 +24,7 @@ from leadstream.cli import (
     models,
     publish,
     rebuild,
+    restate,
     serve,
     settings,
     simulate,
@@ -86,7 +87,7 @@ for part in (
     serve, demo,
     imports, simulate, export,
     explain, publish, models, evaluate, experiments,
-    doctor, dead_letters, skip, rebuild, backup, settings,
+    doctor, dead_letters, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

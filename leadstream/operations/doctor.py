@@ -18,7 +18,13 @@ import psycopg
 
 from leadstream.active_models import active_by_shard
 from leadstream.console import Failure
-from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
+from leadstream.embedded_postgres import (
+    PostgresUnavailable,
+    find_postgres,
+    has_postgres,
+    start_postgres,
+    stop_postgres,
+)
 from leadstream.operations.control_socket import ServerNote, running_server
 from leadstream.operations.finding import Finding, lag_finding
 from leadstream.operations.open_store import as_served
@@ -147,7 +153,7 @@ def _database(settings: Settings, closing: ExitStack) -> _DatabaseCheck:
         return _DatabaseCheck(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     if running is not None:
         return _connected(running, server, "See the file postgres/log in the data directory.")
-    if not (settings.data_dir / "postgres").exists():
+    if not has_postgres(settings.data_dir):
         return _DatabaseCheck(
             None,
             [

@@ -30,6 +30,7 @@ class Stored(NamedTuple):
     recorded_at: datetime
     """Long ago, for a record that cannot be read."""
     readable: bool
+    occurred_at: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 class ExportCounts(NamedTuple):
@@ -40,6 +41,7 @@ class ExportCounts(NamedTuple):
 
 class _Recorded(Struct):
     recorded_at: datetime | None = None
+    occurred_at: datetime | None = None
 
 
 _read = json.Decoder(_Recorded).decode
@@ -80,17 +82,32 @@ def stored(connection: Connection, query: LiteralString, partition: int) -> Iter
 def as_stored(key: str, value: bytes) -> Stored:
     """A record of the archive, with the time of its recording."""
     try:
-        recorded_at = _read(value).recorded_at
+        times = _read(value)
     except DecodeError:
         return Stored(key, value, _LONG_AGO, readable=False)
+    recorded_at, occurred_at = times.recorded_at, times.occurred_at
     if recorded_at is None or recorded_at.tzinfo is None:
         return Stored(key, value, _LONG_AGO, readable=recorded_at is None)
-    return Stored(key, value, recorded_at, readable=True)
+    if occurred_at is None or occurred_at.tzinfo is None:
+        occurred_at = recorded_at
+    return Stored(key, value, recorded_at, readable=True, occurred_at=occurred_at)
 
 
 def by_recording(partitions: "list[Iterator[Stored]]") -> Iterator[Stored]:
-    """The records of all partitions, merged by the time of recording. Each partition keeps its own order."""
-    return heapq.merge(*partitions, key=lambda each: each.recorded_at)
+    """The records of all partitions in the order of recording, as far as their times show it. Each partition keeps its
+    own order: a record that was imported later follows those before it. Events of one request have one time of
+    recording, so the time at which they occurred decides between them.
+    """
+    clocked = heapq.merge(*map(_clocked, partitions), key=lambda each: each[:2])
+    return (record for _, _, record in clocked)
+
+
+def _clocked(partition: Iterator[Stored]) -> Iterator[tuple[datetime, datetime, Stored]]:
+    """Each record with the latest time of recording so far, and when it occurred."""
+    clock = _LONG_AGO
+    for each in partition:
+        clock = max(clock, each.recorded_at)
+        yield clock, each.occurred_at, each
 
 
 def _on_one_line(value: bytes) -> bytes:

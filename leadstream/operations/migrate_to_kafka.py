@@ -14,17 +14,16 @@ import psycopg
 
 from leadstream.console import Failure, print_status
 from leadstream.operations.event_loop import Loop, event_loop
-from leadstream.operations.export import Stored, by_recording, stored
+from leadstream.operations.export import Stored
 from leadstream.operations.lag import Lag, lag_of
+from leadstream.operations.recorded_log import EmbeddedParts
 from leadstream.settings import Settings
 from leadstream.wiring_kafka import SOURCES, kafka_explained
 from projections.connection import connect
-from schemas.control import DERIVED_TYPES, SettingsPublished
-from schemas.decode import decode_source
-from schemas.envelope import tag_of
+from schemas.control import SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, PARTITION_WIDE_KEY
+from schemas.topics import EVENTS
 from streams.embedded.log import partitions_of
 from streams.kafka import topics
 from streams.kafka.append import KafkaAppend
@@ -33,9 +32,6 @@ from streams.kafka.cluster import KafkaUnavailable
 CHUNK = 1_000
 _POLL_SECONDS = 0.2
 _PATIENCE = 60.0
-
-_DERIVED = tuple(f'{{"type":"{tag_of(kind)}",'.encode() for kind in DERIVED_TYPES)
-_LOG = "select key, value from public.records where topic = 'events' and partition = %s order by position"
 
 
 def migrate_to_kafka(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
@@ -46,13 +42,13 @@ def migrate_to_kafka(settings: Settings, database_url: str, report: Callable[[in
         target = _Target(loop, settings)
         try:
             partitions = settings.partitions if "partitions" in settings.model_fields_set else partition_count
-            _copy(_Log(connection, partition_count), target, partitions, report)
+            _copy(EmbeddedParts(connection, partition_count), target, partitions, report)
         finally:
             target.close()
         return target.events
 
 
-def _copy(log: "_Log", target: "_Target", partitions: int, report: Callable[[int], None]) -> None:
+def _copy(log: EmbeddedParts, target: "_Target", partitions: int, report: Callable[[int], None]) -> None:
     genesis: list[Publication] = []
     for part in log.parts():
         if isinstance(part, Publication):
@@ -68,39 +64,6 @@ def _copy(log: "_Log", target: "_Target", partitions: int, report: Callable[[int
             report(target.events)
     if not target.opened:
         target.open(partitions, genesis)
-
-
-class _Log:
-    """The embedded log as alternating parts: the events up to a publication, then that publication."""
-
-    def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", partitions: int) -> None:
-        self._partitions = [stored(connection, _LOG, number) for number in range(partitions)]
-        self._publications: list[bytes | None] = []
-
-    def parts(self) -> Iterator[Iterator[Stored] | Publication]:
-        while True:
-            self._publications = []
-            yield by_recording([self._until_publication(partition) for partition in self._partitions])
-            [*next_publications] = set(self._publications)
-            if next_publications == [None]:
-                return
-            message = decode_source(next_publications[0] or b"") if len(next_publications) == 1 else None
-            if not isinstance(message, Publication):
-                raise Failure(
-                    "The partitions of this log disagree on what was published between the events: it is damaged. "
-                    "`leadstream export FILE` still writes its events."
-                )
-            yield message
-
-    def _until_publication(self, partition: Iterator[Stored]) -> Iterator[Stored]:
-        """The events up to the next publication. Every partition has each publication."""
-        for each in partition:
-            if each.key == PARTITION_WIDE_KEY:
-                self._publications.append(each.value)
-                return
-            if not each.value.startswith(_DERIVED):
-                yield each
-        self._publications.append(None)
 
 
 def _chunks(records: Iterator[Stored]) -> Iterator[list[Outgoing]]:

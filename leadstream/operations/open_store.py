@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from leadstream.console import Failure
-from leadstream.embedded_postgres import PostgresUnavailable, find_postgres
+from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, has_postgres
 from leadstream.operations.control_socket import running_server
 from leadstream.operations.store_access import StoreAccess, own_store, store_beside
 from leadstream.settings import Settings, variable
@@ -80,14 +80,19 @@ def open_database_url(
         if settings.database_url is not None or running_server(settings.data_dir) is not None:
             yield database_beside(settings)
             return
-        if not (settings.data_dir / "postgres").exists():
-            demo = settings.data_dir / "demo"
-            raise Failure(
-                f"There is no store in {settings.data_dir.resolve()}: start `leadstream serve`, or pass the --data-dir of "
-                f"another store{f' ({demo} for that of the demo)' if demo.exists() else ''}."
-            )
+        require_store(settings)
         with opened(settings) as database:
             yield database()
+
+
+def require_store(settings: Settings) -> None:
+    """Raises Failure for a data directory without a store, unless the store is in another database."""
+    if settings.database_url is None and not has_postgres(settings.data_dir):
+        demo = settings.data_dir / "demo"
+        raise Failure(
+            f"There is no store in {settings.data_dir.resolve()}: start `leadstream serve`, or pass the --data-dir of "
+            f"another store{f' ({demo} for that of the demo)' if demo.exists() else ''}."
+        )
 
 
 def require_embedded(database_url: str) -> None:

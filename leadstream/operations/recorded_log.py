@@ -15,7 +15,7 @@ from leadstream.console import Failure
 from leadstream.operations.export import Stored, by_recording, stored
 from projections.connection import Connection
 from projections.state_rows import SCORE_LEADS
-from schemas.control import DERIVED_TYPES, ModelPublished, ModelRetired, SettingsPublished
+from schemas.control import DERIVED_TYPES, Folding, ModelPublished, ModelRetired, SettingsPublished
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
 from schemas.publications import Publication
@@ -91,7 +91,8 @@ class ArchivedParts:
 
     def _publications(self) -> list[ModelPublished | ModelRetired]:
         rows = self._connection.execute(
-            """select tenant, model, version, text, fire, by, note, change, recorded_at from publications
+            """select tenant, model, version, text, fire, by, note, change, recorded_at, folding
+               from publications
                order by recorded_at, tenant, model, version"""
         )
         return [_publication(*row) for row in rows.fetchall()]
@@ -133,6 +134,7 @@ def _publication(
     note: str | None,
     change: str | None,
     recorded_at: datetime,
+    folding: Folding,
 ) -> ModelPublished | ModelRetired:
     if text is None:
         return ModelRetired(
@@ -148,4 +150,5 @@ def _publication(
         by=by,
         note=note,
         change=change,
+        folding=folding,
     )

@@ -168,6 +168,6 @@ def test_an_event_that_this_door_took_stays_as_it_is(
 ):
     for taken in (
         admit(event, Facts(None, user_agent=agent, page=origin, phone_region=region), AT),
-        admit_import(event, region),
+        admit_import(event, AT, region),
     ):
         assert readmit(taken, region) == taken

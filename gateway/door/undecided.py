@@ -43,10 +43,10 @@ def undecided(event: Event, region: str | None) -> Event:
 
 def _names_part_of(bot: str | None, agent: str) -> bool:
     """Doors name a crawler by the part of its user agent that gives it away; any other name is the producer's."""
-    return bot is None or bot == _UNNAMED_CRAWLER or _letters(bot) in _letters(agent)
+    return bot is None or bot == _UNNAMED_CRAWLER or _plain(bot) in _plain(agent)
 
 
-def _letters(text: str) -> str:
+def _plain(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 

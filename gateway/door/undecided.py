@@ -46,7 +46,7 @@ def _by_a_door(bot: str | None, agent: str) -> bool:
     """Doors name a crawler as today's lists do, or by the part of its user agent that gives it away; any other name is
     the producer's.
     """
-    if bot is None or bot == _UNNAMED_CRAWLER or _letters(bot) in _letters(agent):
+    if bot is None or bot == _UNNAMED_CRAWLER or _plain(bot) in _plain(agent):
         return True
     return bot in {
         crawler_of(agent),
@@ -55,7 +55,7 @@ def _by_a_door(bot: str | None, agent: str) -> bool:
     }
 
 
-def _letters(text: str) -> str:
+def _plain(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 

@@ -51,12 +51,12 @@ def tracking_script() -> TrackingScript:
     )
 
 
+@router.head("/track.js", include_in_schema=False)
+@router.head("/track.js/", include_in_schema=False)
+@router.get("/track.js/", include_in_schema=False)
 @router.get(
     "/track.js", summary="The tracking script for web pages", responses=DOCUMENTED, response_class=Response
 )
-@router.get("/track.js/", include_in_schema=False)
-@router.head("/track.js", include_in_schema=False)
-@router.head("/track.js/", include_in_schema=False)
 def track_js(request: Request) -> Response:
     script = tracking_script()
     headers = {**SHARED, "ETag": script.etag}

@@ -56,6 +56,13 @@ async def test_a_page_of_any_site_loads_the_script_without_a_key(http, path):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/track.js", "/track.js/"])
+async def test_another_method_is_refused_with_the_right_one(http, path):
+    answer = await http.post(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.anyio
 async def test_what_is_sent_is_smaller_than_3_kilobytes_with_gzip(http):
     async with http.stream("GET", "/track.js", headers={"Accept-Encoding": "gzip, br"}) as answer:
         sent = b"".join([part async for part in answer.aiter_raw()])

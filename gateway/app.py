@@ -27,10 +27,12 @@ from gateway.api import (
     models,
     probes,
     qualification,
+    telegram_files,
+    tenant_leads,
     whatif,
 )
 from gateway.api.services import ApiServices
-from gateway.door import collect
+from gateway.door import collect, telegram
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
@@ -56,6 +58,9 @@ ROUTED = (
     whatif,
     probes,
     qualification,
+    telegram,
+    telegram_files,
+    tenant_leads,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""

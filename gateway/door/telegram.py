@@ -7,10 +7,10 @@ nothing, since Telegram repeats an update until it gets a 2xx. It knows no datab
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from msgspec import DecodeError, json
 from starlette.responses import Response
 
@@ -22,7 +22,7 @@ from gateway.door.admission import Facts, admit, read
 from gateway.door.body import read_body
 from gateway.door.resolving import resolved
 from gateway.door.services import door_of
-from gateway.door.telegram_bots import TelegramBot
+from gateway.door.telegram_bots import SECRET_HEADER, TelegramBot
 from gateway.door.telegram_updates import SOURCE, events_of
 from gateway.ports import Ports
 from schemas.broken_text import repaired
@@ -31,7 +31,6 @@ from schemas.envelope import Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
-SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a header
 LARGEST_UPDATE = 256_000
 EXAMPLES = examples("telegram")
 
@@ -63,7 +62,9 @@ router = APIRouter(tags=["telegram"])
     },
 )
 @router.post("/v1/telegram/{bot}/", include_in_schema=False)
-async def take_update(request: Request, bot: str) -> Response:
+async def take_update(
+    request: Request, bot: Annotated[str, Path(description="The name of the bot.")]
+) -> Response:
     door = door_of(request)
     sender = bot_of(door.ports, bot)
     if not sender.has_secret(request.headers.get(SECRET_HEADER, "")):

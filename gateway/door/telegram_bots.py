@@ -13,6 +13,7 @@ from gateway.access import TENANT
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
 TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{20,128}")
+SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - the name of a header
 TELEGRAM_API = "https://api.telegram.org"
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.cli.options import RUN, Host, Port, settings_from
+from leadstream.cli.options import RUN, settings_from
 from leadstream.console import Failure, print_status
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ def telegram(
     delete_webhook: Annotated[  # noqa: FBT002 - a switch
         bool, typer.Option("--delete-webhook", help="Have Telegram send updates nowhere, and end.")
     ] = False,
-    host: Host = None,
-    port: Port = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Address of the server. Default: http://LEADSTREAM_HOST:LEADSTREAM_PORT.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Fetch updates of Telegram bots, and deliver them to a running server (long polling).
 
@@ -43,9 +49,11 @@ def telegram(
     from leadstream.logs import log_from
     from leadstream.operations import telegram_polling
 
-    settings = settings_from(host=host, port=port)
+    settings = settings_from()
     log_from(settings.log_level)
     bots = _bots(settings, names or [])
+    if server is not None and not server.startswith(("http://", "https://")):
+        raise Failure(f"--server: {server} is no address: write http://HOST:PORT.")
     if set_webhook and delete_webhook:
         raise Failure("--set-webhook and --delete-webhook exclude each other.")
     if set_webhook:
@@ -63,7 +71,7 @@ def telegram(
             print_status(f"Telegram sends the updates of {bot.name} nowhere.")
         return
     with until_stopped():
-        _poll(settings, bots)
+        _poll(settings.telegram_api, bots, (server or settings.address).rstrip("/"))
 
 
 def _bots(settings: "Settings", names: "Sequence[str]") -> "list[TelegramBot]":
@@ -76,7 +84,7 @@ def _bots(settings: "Settings", names: "Sequence[str]") -> "list[TelegramBot]":
     return [bots[name] for name in names or bots]
 
 
-def _poll(settings: "Settings", bots: "Sequence[TelegramBot]") -> None:
+def _poll(api: str, bots: "Sequence[TelegramBot]", address: str) -> None:
     """A thread for each bot, until one fails. They end with the process: a request for updates takes long."""
     import queue
     import threading
@@ -85,18 +93,16 @@ def _poll(settings: "Settings", bots: "Sequence[TelegramBot]") -> None:
     from leadstream.signals import interrupt
 
     failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
-    deliver = deliver_to(settings.address)
+    deliver = deliver_to(address)
 
     def run(bot: "TelegramBot") -> None:
         try:
-            follow(settings.telegram_api, bot, deliver)
+            follow(api, bot, deliver)
         except BaseException as failure:  # noqa: BLE001 - the main thread raises it
             failures.put(failure)
 
     for bot in bots:
         threading.Thread(target=run, args=(bot,), name=f"poll {bot.name}", daemon=True).start()
-    print_status(
-        f"Updates of {', '.join(bot.name for bot in bots)} go to {settings.address}. Ctrl-C stops it."
-    )
+    print_status(f"Updates of {', '.join(bot.name for bot in bots)} go to {address}. Ctrl-C stops it.")
     interrupt()
     raise failures.get()

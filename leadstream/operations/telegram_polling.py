@@ -16,8 +16,7 @@ import structlog
 from msgspec import DecodeError, json
 
 from gateway import telegram_client
-from gateway.door.telegram import SECRET_HEADER
-from gateway.door.telegram_bots import TelegramBot
+from gateway.door.telegram_bots import SECRET_HEADER, TelegramBot
 from gateway.door.telegram_updates import READ_KINDS
 from gateway.telegram_client import TelegramRefused, TelegramUnavailable
 from leadstream.console import Failure
@@ -99,10 +98,13 @@ def follow(api: str, bot: TelegramBot, deliver: Deliver, sleep: Callable[[float]
     offset: int | None = None
     pause = 0.0
     while True:
+        began, before = time.monotonic(), offset
         try:
             for delivered in _delivered(api, bot, deliver, offset):
                 offset, pause = delivered, 0.0
             pause = 0.0
+            if offset == before and time.monotonic() - began < PAUSE_SECONDS:
+                sleep(PAUSE_SECONDS)  # something between answers at once, where Telegram would wait
             continue
         except TelegramRefused as refused:
             if refused.code in {401, 403, 404, 409}:

@@ -133,12 +133,14 @@ def leads_by_rounded_score(
 
 
 def latest_voices(lead_keys: Sequence[int]) -> Select[Any]:
-    """The latest voice message of several leads: duration, file, transcript and bot. It looks at the latest events of
+    """The latest voice message of several leads: duration, file, transcript and sender. It looks at the latest events of
     each identity only, VOICES_AMONG, so that a lead with very many costs no more than others.
     """
     event = engagement_history.c
     latest = (
-        select(event.occurred_at, event.position, event.type, event.source_id, event.details)
+        select(
+            event.occurred_at, event.position, event.type, event.source_type, event.source_id, event.details
+        )
         .where(event.identity_key == identities.c.identity_key)
         .order_by(event.occurred_at.desc(), event.partition.desc(), event.position.desc())
         .limit(VOICES_AMONG)
@@ -148,7 +150,8 @@ def latest_voices(lead_keys: Sequence[int]) -> Select[Any]:
     return (
         select(
             identities.c.lead_key,
-            latest.c.source_id.label("bot"),
+            latest.c.source_type,
+            latest.c.source_id,
             details["file_id"].astext.label("file_id"),
             details["text"].astext.label("text"),
             details["duration_s"].astext.label("duration_s"),

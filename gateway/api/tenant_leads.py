@@ -19,6 +19,7 @@ from gateway.api.leads import BOARD_MODEL, DEEPEST, LONGEST_SEARCH, NO_NUL, PAGE
 from gateway.api.services import services_of
 from gateway.documented import answers, examples
 from gateway.door.addresses import searched_addresses
+from gateway.door.telegram_updates import TELEGRAM_BOT
 from gateway.store import Row
 from projections import queries
 from scoring.features.signals import LARGEST_AMOUNT
@@ -153,6 +154,7 @@ def _number(value: object) -> object:
 
 
 def _voice_url(voice: Mapping[str, Any]) -> str | None:
-    if not voice.get("file_id") or not voice.get("bot"):
+    """Of a recording that a bot of Telegram has received; others are not served here."""
+    if voice.get("source_type") != TELEGRAM_BOT or not voice["source_id"] or not voice["file_id"]:
         return None
-    return f"/v1/telegram/{quote(voice['bot'], safe='')}/files/{quote(voice['file_id'], safe='')}"
+    return f"/v1/telegram/{quote(voice['source_id'], safe='')}/files/{quote(voice['file_id'], safe='')}"

@@ -6,35 +6,25 @@ nothing, since Telegram repeats an update until it gets a 2xx. It knows no datab
 """
 
 import time
-from collections.abc import Sequence
 from typing import Annotated, Any
 
-import structlog
 from fastapi import APIRouter, Path, Request
-from msgspec import DecodeError, json
 from starlette.responses import Response
 
 from gateway import metrics
 from gateway.access import Denied
 from gateway.answers import Json, RequestProblem
 from gateway.documented import OBJECT, answers, examples, takes
-from gateway.door.admission import Facts, admit, read
 from gateway.door.body import read_body
-from gateway.door.resolving import resolved
+from gateway.door.messenger_events import decoded, record
 from gateway.door.services import door_of
 from gateway.door.telegram_bots import SECRET_HEADER, TelegramBot
 from gateway.door.telegram_updates import SOURCE, events_of
 from gateway.ports import Ports
-from schemas.broken_text import repaired
-from schemas.decode import Refusal, encode_source, key_of
-from schemas.envelope import Event
-from schemas.record import Outgoing
-from schemas.topics import EVENTS
 
 LARGEST_UPDATE = 256_000
 EXAMPLES = examples("telegram")
 
-log = structlog.get_logger("gateway")
 router = APIRouter(tags=["telegram"])
 
 
@@ -72,8 +62,8 @@ async def take_update(
         raise Denied(401, f"{SECRET_HEADER} is missing or not the secret of this bot")
     body = await read_body(request, min(LARGEST_UPDATE, door.ports.max_body_bytes))
     door.event_buckets.take(f"{SOURCE}:{bot}", 1, time.monotonic())
-    update = events_of(bot, _decoded(body))
-    recorded = await _record(sender, update.events, door.ports) if update.events else []
+    update = events_of(bot, decoded(body))
+    recorded = await record(sender.tenant, update.events, door.ports) if update.events else []
     result = update.skipped or ("events" if len(recorded) == len(update.events) else "refused")
     metrics.TELEGRAM_UPDATES.labels(result).inc()
     answer: dict[str, Any] = {"events": [event.event_id for event in recorded], "skipped": update.skipped}
@@ -87,30 +77,3 @@ def bot_of(ports: Ports, name: str) -> TelegramBot:
     if bot is None:
         raise RequestProblem(404, "no bot has this name: LEADSTREAM_TELEGRAM_BOTS lists them", field="bot")
     return bot
-
-
-async def _record(bot: TelegramBot, raws: Sequence[dict[str, Any]], ports: Ports) -> list[Event]:
-    """The events that the log has now. Those that the door refuses are left out: Telegram would repeat them in vain."""
-    now = ports.now()
-    facts = Facts(tenant=bot.tenant, phone_region=ports.phone_region, own_sites=ports.own_sites)
-    admitted: list[Event] = []
-    for raw in raws:
-        try:
-            admitted.append(admit(read(json.encode(raw), raw["event_id"], now), facts, now))
-        except Refusal as refusal:
-            metrics.REFUSED.labels("event").inc()
-            log.warning("event of a Telegram update refused", bot=bot.name, field=refusal.field)
-    if ports.resolve is not None:
-        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
-    if admitted:
-        with metrics.APPEND_SECONDS.time():
-            await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
-        metrics.ACCEPTED.labels("no").inc(len(admitted))
-    return admitted
-
-
-def _decoded(body: bytes) -> object:
-    try:
-        return json.decode(repaired(body))
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}", field="body") from None

@@ -2,10 +2,7 @@
 
 It reads leniently: an update of another kind, of a group or without a person is skipped with a reason, and fields of
 other types than Telegram documents are as good as missing. It never raises. Only a contact that the sender shares of
-themselves identifies; nothing that is typed or pressed does.
-
-A deep link, and the data of a button, say what they mean by their beginning: `qr`, `catalog` or `link` in a link
-(`qr_stand-7`, also in base64url: `qr:stand-7`), `catalog:ID` or `FIELD:VALUE` in a button.
+themselves identifies; nothing that is typed or pressed does. `messenger_content` says what links and buttons mean.
 """
 
 import re
@@ -13,27 +10,23 @@ from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from msgspec import DecodeError, json
-
+from gateway.door.messenger_content import (
+    LATEST,
+    button_event,
+    form_event,
+    integer_of,
+    line_of,
+    link_event,
+    object_of,
+    text_of,
+)
 from schemas.moment import moment
 
 SOURCE: Final = "telegram"
+TELEGRAM_BOT: Final = "telegram_bot"
+"""The source type of its events; the bot's name is their source id."""
 READ_KINDS: Final = ("message", "callback_query")
 """The kinds of updates that mean something; ask Telegram for these."""
-ANSWER_FIELDS: Final = frozenset(
-    {
-        "transaction_type",
-        "property_type",
-        "location",
-        "payment_method",
-        "budget",
-        "budget_min",
-        "budget_max",
-        "bedrooms",
-    }
-)
-"""The profile fields that buttons and the forms of Mini Apps fill. No address is among them, since everybody can
-send any data in the name of a button."""
 OTHER_MESSAGE: Final = "telegram_message"
 """The name of the custom event of a message that is neither text nor voice."""
 OTHER_KINDS: Final = (
@@ -48,17 +41,10 @@ OTHER_KINDS: Final = (
     "contact",
     "web_app_data",
 )
-LONGEST_TEXT = 8_192
-LONGEST_LINE = 512
-LONGEST_VALUE = 1_024
 LONGEST_VOICE = 86_400
 """Seconds."""
-LATEST = 2**32
-"""Seconds since 1970: a message of a later date happened now."""
 
 _START = re.compile(r"/start(?:@\w{1,64})?(?:\s+([A-Za-z0-9_-]{1,64}))?\s*")
-_MARKED = re.compile(r"(qr|catalog|link)[_:-](.+)", re.DOTALL)
-_BUTTON = re.compile(r"([a-z][a-z0-9_]{0,63}):(.+)", re.DOTALL)
 
 
 class UpdateEvents(NamedTuple):
@@ -73,17 +59,17 @@ class UpdateEvents(NamedTuple):
 
 def events_of(bot: str, update: object) -> UpdateEvents:
     """The events of one update of the bot, as the body of POST /v1/events has them."""
-    update_id = _integer(update, "update_id")
+    update_id = integer_of(update, "update_id")
     if update_id is None:
         return UpdateEvents([], "unreadable")
-    query, sent = _object(update, "callback_query"), _object(update, "message")
-    subject = query or sent
+    query, sent = object_of(update, "callback_query"), object_of(update, "message")
+    subject = sent if query is None else query
     if subject is None:
         return UpdateEvents([], "other_kind")
-    query_id = None if query is None else _line(query, "id")
-    message = sent if query is None else _object(query, "message")
-    sender = _object(subject, "from")
-    user_id = _integer(sender, "id")
+    query_id = None if query is None else line_of(query, "id")
+    message = sent if query is None else object_of(query, "message")
+    sender = object_of(subject, "from")
+    user_id = integer_of(sender, "id")
     if sender is None or user_id is None or user_id <= 0 or sender.get("is_bot") is True:
         return UpdateEvents([], "no_person", query_id)
     if message is not None and not _is_private(message):
@@ -91,9 +77,9 @@ def events_of(bot: str, update: object) -> UpdateEvents:
     envelope = {
         "visitor_id": visitor_id_of(bot, user_id),
         "source": SOURCE,
-        "context": {"source_type": "telegram_bot", "source_id": bot},
+        "context": {"source_type": TELEGRAM_BOT, "source_id": bot},
     }
-    at = None if query is not None else _integer(message, "date")
+    at = None if query is not None else integer_of(message, "date")
     if at is not None and 0 <= at <= LATEST:
         envelope["occurred_at"] = moment(at * 1_000).isoformat()
     read = _sent(subject, sender) if query is None else [_pressed(query)]
@@ -114,41 +100,29 @@ def visitor_id_of(bot: str, user_id: int) -> str:
 
 def _sent(message: Mapping[str, Any], sender: Mapping[str, Any]) -> list[dict[str, Any]]:
     forwarded = any(name.startswith("forward_") for name in message)
-    text = _text(message, "text")
+    text = text_of(message, "text")
     if text is not None and not forwarded and (start := _START.fullmatch(text.strip())) is not None:
         return [_started(start[1]), *_profile(sender)]
-    if (voice := _object(message, "voice")) is not None:
+    if (voice := object_of(message, "voice")) is not None:
         return [_voice(voice)]
-    if (text := text or _text(message, "caption")) is not None:
+    if (text := text or text_of(message, "caption")) is not None:
         return [{"type": "message_received", "kind": "text", "text": text}]
-    contact = _object(message, "contact")
-    if contact is not None and not forwarded and _integer(contact, "user_id") == _integer(sender, "id"):
+    contact = object_of(message, "contact")
+    if contact is not None and not forwarded and integer_of(contact, "user_id") == integer_of(sender, "id"):
         return [_contact(contact)]
-    if (form := _form(message)) is not None:
+    sent = object_of(message, "web_app_data")
+    if (form := form_event(text_of(sent, "data"), line_of(sent, "button_text"))) is not None:
         return [form]
     kind = next((name for name in OTHER_KINDS if name in message), "other")
     return [{"type": "custom", "name": OTHER_MESSAGE, "properties": {"kind": kind}}]
 
 
 def _started(payload: str | None) -> dict[str, Any]:
-    """The chat was opened: plainly, or by a link whose payload names a code, a catalogue or a link."""
+    """The chat was opened: plainly, or by a link. A payload without a mark is the id of a code, whole."""
     if payload is None:
         return {"type": "session_started"}
-    match _marked(payload):
-        case "catalog", name:
-            return {"type": "catalog_viewed", "catalog_id": name}
-        case "link", name:
-            return {"type": "link_clicked", "text": name}
-        case _, name:
-            return {"type": "qr_scanned", "qr_id": name}
-
-
-def _marked(payload: str) -> tuple[str, str]:
-    """What the payload names, and its name; one that names nothing is a code's, whole."""
-    for text in (payload, _decoded(payload)):
-        if (marked := _MARKED.fullmatch(text)) is not None:
-            return marked[1], marked[2][:LONGEST_LINE]
-    return "qr", payload
+    whole = {"type": "qr_scanned", "qr_id": payload}
+    return link_event(payload) or link_event(_decoded(payload)) or whole
 
 
 def _decoded(payload: str) -> str:
@@ -163,9 +137,9 @@ def _decoded(payload: str) -> str:
 def _profile(sender: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The name that Telegram shows. Nobody can write to a bot before they have started it, so this comes once."""
     shown = {
-        "first_name": _line(sender, "first_name"),
-        "last_name": _line(sender, "last_name"),
-        "telegram_username": _line(sender, "username"),
+        "first_name": line_of(sender, "first_name"),
+        "last_name": line_of(sender, "last_name"),
+        "telegram_username": line_of(sender, "username"),
     }
     fields = {name: value for name, value in shown.items() if value is not None}
     return [{"type": "profile_updated", "fields": fields}] if fields else []
@@ -173,8 +147,8 @@ def _profile(sender: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _voice(voice: Mapping[str, Any]) -> dict[str, Any]:
     event: dict[str, Any] = {"type": "message_received", "kind": "voice"}
-    duration = _integer(voice, "duration")
-    if (file_id := _line(voice, "file_id")) is not None:
+    duration = integer_of(voice, "duration")
+    if (file_id := line_of(voice, "file_id")) is not None:
         event["file_id"] = file_id
     if duration is not None and 0 <= duration <= LONGEST_VOICE:
         event["duration_s"] = duration
@@ -183,83 +157,34 @@ def _voice(voice: Mapping[str, Any]) -> dict[str, Any]:
 
 def _contact(contact: Mapping[str, Any]) -> dict[str, Any]:
     shared = {
-        "phone": _line(contact, "phone_number"),
-        "first_name": _line(contact, "first_name"),
-        "last_name": _line(contact, "last_name"),
+        "phone": line_of(contact, "phone_number"),
+        "first_name": line_of(contact, "first_name"),
+        "last_name": line_of(contact, "last_name"),
     }
     return {"type": "contact_shared", **{name: value for name, value in shared.items() if value is not None}}
-
-
-def _form(message: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The form that a Mini App has sent: an object whose entries are profile fields."""
-    sent = _object(message, "web_app_data")
-    try:
-        data = json.decode(_text(sent, "data") or "null")
-    except (DecodeError, UnicodeEncodeError, RecursionError):
-        return None
-    if not isinstance(data, dict):
-        return None
-    fields = {
-        name: value[:LONGEST_VALUE] if isinstance(value, str) else value
-        for name, value in data.items()
-        if name in ANSWER_FIELDS and isinstance(value, str | int | float) and not isinstance(value, bool)
-    }
-    return {"type": "form_submitted", "form_name": _line(sent, "button_text"), "fields": fields}
 
 
 # Buttons
 
 
 def _pressed(query: Mapping[str, Any]) -> dict[str, Any]:
-    """An answer, the opening of a catalogue, or a click. A press has no time of its own: it happens now."""
-    message, data = _object(query, "message"), _line(query, "data")
-    label = _label(message, data) or data
-    field, name = button.groups() if (button := _BUTTON.fullmatch(data or "")) else (None, None)
-    if field in ANSWER_FIELDS:
-        answer = {"type": "question_answered", "question_id": field, "text": name, "profile_field": field}
-        question = _line(message, "text")
-        return answer if question is None else {**answer, "question": question}
-    if field == "catalog":
-        return {"type": "catalog_viewed", "catalog_id": name, "title": label}
-    return {"type": "element_clicked", "element_id": data, "text": label}
+    """A press has no time of its own: it happens now."""
+    message, data = object_of(query, "message"), line_of(query, "data")
+    return button_event(data, _label(message, data), line_of(message, "text"))
 
 
 def _label(message: Mapping[str, Any] | None, data: str | None) -> str | None:
     """What the button with this data shows."""
-    rows = (_object(message, "reply_markup") or {}).get("inline_keyboard")
+    rows = (object_of(message, "reply_markup") or {}).get("inline_keyboard")
     for row in rows if isinstance(rows, list) else ():
         for button in row if isinstance(row, list) else ():
             if data is not None and isinstance(button, dict) and button.get("callback_data") == data:
-                return _line(button, "text")
+                return line_of(button, "text")
     return None
-
-
-# Fields
 
 
 def _is_private(message: Mapping[str, Any]) -> bool:
     """A chat with one person. Its id is the person's; those of groups and channels are negative."""
-    chat = _object(message, "chat")
+    chat = object_of(message, "chat")
     kind = (chat or {}).get("type")
-    return kind == "private" if isinstance(kind, str) else (_integer(chat, "id") or 0) > 0
-
-
-def _object(owner: object, name: str) -> Mapping[str, Any] | None:
-    value = owner.get(name) if isinstance(owner, dict) else None
-    return value if isinstance(value, dict) else None
-
-
-def _integer(owner: object, name: str) -> int | None:
-    value = owner.get(name) if isinstance(owner, dict) else None
-    fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
-    return value if fits else None
-
-
-def _text(owner: object, name: str) -> str | None:
-    value = owner.get(name) if isinstance(owner, dict) else None
-    return value[:LONGEST_TEXT] if isinstance(value, str) and value else None
-
-
-def _line(owner: object, name: str) -> str | None:
-    value = _text(owner, name)
-    return None if value is None else value[:LONGEST_LINE]
+    return kind == "private" if isinstance(kind, str) else (integer_of(chat, "id") or 0) > 0

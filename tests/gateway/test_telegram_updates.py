@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.door.admission import Facts, admit, read
+from gateway.door.messenger_content import ANSWER_FIELDS
 from gateway.door.telegram_bots import read_bots
-from gateway.door.telegram_updates import ANSWER_FIELDS, events_of
+from gateway.door.telegram_updates import events_of
 from schemas.envelope import tag_of
 from schemas.events import CatalogViewed, ContactShared, MessageReceived, QuestionAnswered
 

@@ -32,7 +32,7 @@ from gateway.api import (
     whatif,
 )
 from gateway.api.services import ApiServices
-from gateway.door import collect, telegram
+from gateway.door import collect, telegram, whatsapp
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
@@ -61,6 +61,7 @@ ROUTED = (
     telegram,
     telegram_files,
     tenant_leads,
+    whatsapp,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""

@@ -15,6 +15,7 @@ from gateway.access import Access, Rate
 from gateway.answers import RequestProblem
 from gateway.door.resolving import IDENTIFY_BY, Resolve
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
+from gateway.door.whatsapp_numbers import WhatsappNumber
 from schemas.decode import key_of
 from schemas.envelope import Event
 from schemas.record import Outgoing
@@ -133,3 +134,5 @@ class Ports:
     """By name."""
     telegram_api: str = TELEGRAM_API
     """The address of the Bot API."""
+    whatsapp_numbers: Mapping[str, WhatsappNumber] = field(default_factory=dict)
+    """By name."""

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gateway.access import Access, read_access
 from gateway.door.page_address import read_address, registry_of
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
+from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
 from leadstream.experiments_folder import active_experiments
@@ -163,6 +164,11 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s/@]+(/[^\s?#]*[^\s?#/])?$",
         description="The address of Telegram's Bot API, or of a Bot API server of your own.",
     )
+    whatsapp: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="WhatsApp numbers whose messages become events, separated by commas, each "
+        "TENANT:NAME:VERIFY_TOKEN:APP_SECRET (a verify token of your own; the app secret of Meta's dashboard).",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
@@ -248,7 +254,7 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "write_keys", "api_tokens", "trusted_proxies", "own_sites", "telegram_bots", mode="before"
+        "write_keys", "api_tokens", "trusted_proxies", "own_sites", "telegram_bots", "whatsapp", mode="before"
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -286,6 +292,15 @@ class Settings(BaseSettings):
             read_bots(secret.get_secret_value() for secret in value)
         except ValueError as cause:
             raise PydanticCustomError("bots", "{cause}", {"cause": str(cause)}) from None
+        return value
+
+    @field_validator("whatsapp")
+    @classmethod
+    def _are_numbers(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            read_numbers(secret.get_secret_value() for secret in value)
+        except ValueError as cause:
+            raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
         return value
 
     @field_validator("database_url")
@@ -395,6 +410,10 @@ class Settings(BaseSettings):
     @property
     def bots(self) -> Mapping[str, TelegramBot]:
         return read_bots(bot.get_secret_value() for bot in self.telegram_bots)
+
+    @property
+    def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:
+        return read_numbers(number.get_secret_value() for number in self.whatsapp)
 
     @property
     def connection_limits(self) -> ConnectionLimits:

@@ -323,4 +323,5 @@ def make_ports(
         own_sites=settings.own_sites,
         telegram_bots=settings.bots,
         telegram_api=settings.telegram_api,
+        whatsapp_numbers=settings.whatsapp_numbers,
     )

@@ -12,6 +12,7 @@ from leadstream.operations.telegram_polling import (
     follow,
     set_webhook,
 )
+from leadstream.settings import SettingError, read_settings
 from tests.gateway.fake_telegram import SECRET, TOKEN, VOICE, fake_telegram
 
 BOT = TelegramBot("realty", "default", SECRET, TOKEN)
@@ -144,6 +145,21 @@ def test_a_file_is_downloaded_by_its_id(telegram):
     assert download(telegram.address, BOT, "AwADBAADbXXXXXXXXXXXGBdhD2l6_XX") == ("file_7.oga", VOICE)
     with pytest.raises(TelegramRefused, match="invalid file_id"):
         download(telegram.address, BOT, "unknown")
+
+
+def test_a_wrong_setting_is_refused_at_the_start_without_its_secrets():
+    good = f"default:realty:{SECRET}:{TOKEN}"
+    assert read_settings(telegram_bots=good).bots == {"realty": BOT}
+    for name, value in (
+        ("telegram_bots", f"{good},{good}"),
+        ("telegram_api", f"https://{TOKEN}@api.example"),
+        ("telegram_api", "api.example"),
+        ("whatsapp", f"default:sales:{SECRET}"),
+    ):
+        with pytest.raises(SettingError, match=f"LEADSTREAM_{name.upper()}") as refused:
+            read_settings(**{name: value})
+        assert SECRET not in str(refused.value)
+    assert TOKEN not in repr(read_settings(telegram_bots=good))
 
 
 def test_without_a_server_an_update_waits():

@@ -1,8 +1,10 @@
 """Messages of a WhatsApp number, in the shapes that Meta documents."""
 
+import asyncio
 import hashlib
 import hmac
 import json
+import time
 from datetime import UTC, datetime
 
 import httpx
@@ -15,6 +17,8 @@ from gateway.door.admission import Facts, admit, read
 from gateway.door.whatsapp_messages import events_of
 from gateway.door.whatsapp_numbers import read_numbers
 from gateway.ports import Ports
+from leadstream.settings import Settings
+from leadstream.wiring import open_system, ports_open
 from schemas.decode import read_event
 from schemas.envelope import tag_of
 
@@ -210,3 +214,36 @@ async def test_only_what_meta_has_signed_is_taken(door):
         "/v1/whatsapp/sales", content=body + b" ", headers={"X-Hub-Signature-256": signature}
     )
     assert changed.status_code == 401
+
+
+@pytest.mark.anyio
+async def test_a_message_makes_a_lead_with_the_senders_phone(database_url):
+    """1 for the message, 10 for the phone, 20 for being recent; the notification comes twice."""
+    settings = Settings(database_url=database_url, partitions=4, whatsapp=NUMBER)
+    body = json.dumps(
+        notification({"type": "text", "text": {"body": "Hola"}, "timestamp": str(int(time.time()))})
+    ).encode()
+    signature = "sha256=" + hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    with open_system(settings) as system:
+        async with ports_open(system, settings) as ports:
+            app = create_app(ports)
+            transport = httpx.ASGITransport(app)
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
+            ):
+                for _ in range(2):
+                    taken = await http.post(
+                        "/v1/whatsapp/sales", content=body, headers={"X-Hub-Signature-256": signature}
+                    )
+                    assert taken.status_code == 200
+                leads = []
+                for _ in range(200):
+                    leads = (await http.get("/api/tenants/default/leads")).json()
+                    if leads and leads[0]["lead_score"] == 31:
+                        break
+                    await asyncio.sleep(0.05)
+    (lead,) = leads
+    assert (lead["name"], lead["phone"]) == ("Kerry Fisher", "+16315551234")
+    assert (lead["lead_score"], lead["temperature"], lead["messages_count"]) == (31, "warm", 1)
+    assert lead["voice_url"] is None

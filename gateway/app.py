@@ -28,10 +28,12 @@ from gateway.api import (
     models,
     probes,
     qualification,
+    telegram_files,
+    tenant_leads,
     whatif,
 )
 from gateway.api.services import ApiServices
-from gateway.door import collect
+from gateway.door import collect, telegram, whatsapp
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
@@ -60,6 +62,10 @@ ROUTED = (
     probes,
     qualification,
     tracking_script,
+    telegram,
+    telegram_files,
+    tenant_leads,
+    whatsapp,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""

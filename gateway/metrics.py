@@ -47,6 +47,12 @@ REFUSED = _counter(
     "access: no or wrong key; rate: too many; log: the log could not take them.",
     ["reason"],
 )
+TELEGRAM_UPDATES = _counter(
+    "leadstream_telegram_updates_total",
+    "Updates of Telegram bots, by what became of them. events: recorded; refused: an event of it was wrong; skipped as "
+    "other_kind (edited, inline, channels), not_private (groups), no_person (bots) or unreadable.",
+    ["result"],
+)
 RESOLVED = _counter(
     "leadstream_contacts_asked_total",
     "E-mails and phones of visitors whose lead was looked up. unanswered: the database did not answer in time, "

@@ -14,6 +14,8 @@ from authoring.active_models import Published, Shards, built_in_rules, built_in_
 from gateway.access import Access, Rate
 from gateway.answers import RequestProblem
 from gateway.door.resolving import IDENTIFY_BY, Resolve
+from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
+from gateway.door.whatsapp_numbers import WhatsappNumber
 from schemas.decode import key_of
 from schemas.envelope import Event
 from schemas.record import Outgoing
@@ -128,3 +130,9 @@ class Ports:
     """Two letters (AE): where a phone number without a country code is taken to be."""
     own_sites: Collection[str] = ()
     """Hosts of the own site beside those that the events show."""
+    telegram_bots: Mapping[str, TelegramBot] = field(default_factory=dict)
+    """By name."""
+    telegram_api: str = TELEGRAM_API
+    """The address of the Bot API."""
+    whatsapp_numbers: Mapping[str, WhatsappNumber] = field(default_factory=dict)
+    """By name."""

@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
 from gateway.door.page_address import read_address, registry_of
+from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
+from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
 from leadstream.experiments_folder import active_experiments
@@ -152,6 +154,21 @@ class Settings(BaseSettings):
         le=3_600,
         description="Seconds after which a client that does not read its answer is disconnected, 1 to 3600.",
     )
+    telegram_bots: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Telegram bots whose updates become events, separated by commas, each TENANT:NAME:SECRET:TOKEN "
+        "(a secret of your own, 16 to 256 letters, digits, _ and -; the token that @BotFather has given).",
+    )
+    telegram_api: str = Field(
+        TELEGRAM_API,
+        pattern=r"^https?://[^\s/@]+(/[^\s?#]*[^\s?#/])?$",
+        description="The address of Telegram's Bot API, or of a Bot API server of your own.",
+    )
+    whatsapp: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="WhatsApp numbers whose messages become events, separated by commas, each "
+        "TENANT:NAME:VERIFY_TOKEN:APP_SECRET (a verify token of your own; the app secret of Meta's dashboard).",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
@@ -236,7 +253,9 @@ class Settings(BaseSettings):
         "needs its own.",
     )
 
-    @field_validator("write_keys", "api_tokens", "trusted_proxies", "own_sites", mode="before")
+    @field_validator(
+        "write_keys", "api_tokens", "trusted_proxies", "own_sites", "telegram_bots", "whatsapp", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
@@ -264,6 +283,24 @@ class Settings(BaseSettings):
             read_access(**{"write_keys" if info.field_name == "write_keys" else "tokens": clear})
         except ValueError as cause:
             raise PydanticCustomError("key", "{cause}", {"cause": str(cause)}) from cause
+        return value
+
+    @field_validator("telegram_bots")
+    @classmethod
+    def _are_bots(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            read_bots(secret.get_secret_value() for secret in value)
+        except ValueError as cause:
+            raise PydanticCustomError("bots", "{cause}", {"cause": str(cause)}) from None
+        return value
+
+    @field_validator("whatsapp")
+    @classmethod
+    def _are_numbers(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            read_numbers(secret.get_secret_value() for secret in value)
+        except ValueError as cause:
+            raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
         return value
 
     @field_validator("database_url")
@@ -369,6 +406,14 @@ class Settings(BaseSettings):
             [token.get_secret_value() for token in self.api_tokens],
             self.trusted_proxies,
         )
+
+    @property
+    def bots(self) -> Mapping[str, TelegramBot]:
+        return read_bots(bot.get_secret_value() for bot in self.telegram_bots)
+
+    @property
+    def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:
+        return read_numbers(number.get_secret_value() for number in self.whatsapp)
 
     @property
     def connection_limits(self) -> ConnectionLimits:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway"}
+UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway", "telegram"}
 """Commands that run until a signal stops them."""
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)

@@ -321,4 +321,7 @@ def make_ports(
         experiments=active_experiments(settings.experiments),
         phone_region=settings.default_phone_region,
         own_sites=settings.own_sites,
+        telegram_bots=settings.bots,
+        telegram_api=settings.telegram_api,
+        whatsapp_numbers=settings.whatsapp_numbers,
     )

@@ -130,6 +130,10 @@ class MessageReceived(Event, tag="message_received", frozen=True, kw_only=True):
     kind: Literal["text", "voice"] = "text"
     text: Text | None = None
     """The text; of a voice message its transcript."""
+    file_id: Line | None = None
+    """The recording of a voice message, as the messenger names it."""
+    duration_s: Seconds | None = None
+    """How long a voice message is."""
 
 
 class GreetingReplied(Event, tag="greeting_replied", frozen=True, kw_only=True):

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from gateway.ports import EventKey
+from projections import queries
 from projections.tables import (
     applied_events,
     engagement_history,
@@ -15,13 +16,18 @@ from projections.tables import (
     key_of,
     lead_row_key,
     lead_scores,
+    leads,
     sessions,
 )
+from schemas.envelope import tag_of
+from schemas.events import MessageReceived
 from schemas.topics import lead_key, visitor_key
 from scoring.features.identity import MOST_SEGMENTS, identity_id
 
 MOST_CHOICES = 100
 """Events of one id that are listed."""
+VOICES_AMONG = 200
+"""Events of an identity among which a voice message is looked for."""
 
 
 def scores_of(lead_keys: Sequence[int]) -> Select[Any]:
@@ -98,4 +104,64 @@ def lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
         .where(_among(identities.c.identity_key, mine))
         .order_by(identities.c.attached_at.desc())
         .limit(1)
+    )
+
+
+def leads_by_rounded_score(
+    tenant: str,
+    *,
+    model: str,
+    filters: queries.Filters,
+    band: str | None,
+    lowest_band: str,
+    minimum: int | None,
+    limit: int,
+    offset: int,
+) -> Select[Any]:
+    """Leads with their scores by `model`, the highest rounded total first, then the newest.
+
+    `band` and `minimum` narrow the list; a lead without a score has 0 and the lowest band.
+    """
+    score = lead_scores.c
+    rounded = func.coalesce(score.rounded, 0)
+    statement = queries.leads(tenant, model=model, filters=filters, limit=limit, offset=offset)
+    if band is not None:
+        statement = statement.where(func.coalesce(score.bands[model].astext, lowest_band) == band)
+    if minimum is not None:
+        statement = statement.where(rounded >= minimum)
+    return statement.order_by(None).order_by(rounded.desc(), leads.c.created_at.desc(), leads.c.lead_id)
+
+
+def latest_voices(lead_keys: Sequence[int]) -> Select[Any]:
+    """The latest voice message of several leads: duration, file, transcript and sender. It looks at the latest events of
+    each identity only, VOICES_AMONG, so that a lead with very many costs no more than others.
+    """
+    event = engagement_history.c
+    latest = (
+        select(
+            event.occurred_at, event.position, event.type, event.source_type, event.source_id, event.details
+        )
+        .where(event.identity_key == identities.c.identity_key)
+        .order_by(event.occurred_at.desc(), event.partition.desc(), event.position.desc())
+        .limit(VOICES_AMONG)
+        .lateral("latest")
+    )
+    details = latest.c.details
+    return (
+        select(
+            identities.c.lead_key,
+            latest.c.source_type,
+            latest.c.source_id,
+            details["file_id"].astext.label("file_id"),
+            details["text"].astext.label("text"),
+            details["duration_s"].astext.label("duration_s"),
+        )
+        .ext(distinct_on(identities.c.lead_key))
+        .select_from(identities.join(latest, true()))
+        .where(
+            _among(identities.c.lead_key, lead_keys),
+            latest.c.type == tag_of(MessageReceived),
+            details["kind"].astext == "voice",
+        )
+        .order_by(identities.c.lead_key, latest.c.occurred_at.desc(), latest.c.position.desc())
     )

@@ -29,6 +29,7 @@ from leadstream.cli import (
     settings,
     simulate,
     skip,
+    telegram,
     topics,
     worker,
 )
@@ -84,7 +85,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for part in (
-    serve, demo,
+    serve, demo, telegram,
     imports, simulate, export,
     explain, publish, models, evaluate, experiments,
     doctor, dead_letters, skip, rebuild, restate, backup, settings,

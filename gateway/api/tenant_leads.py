@@ -1,0 +1,160 @@
+"""GET /api/tenants/{tenant}/leads: the leads of a property agent, as a bare array in the shape that agents' tools know.
+
+`lead_score` is the model `temperature`. The highest rounded score comes first, then the newest lead; the header `Link`
+has the address of the next page.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from gateway.access import READ, TENANT, api_caller
+from gateway.answers import Json, RequestProblem
+from gateway.api import statements
+from gateway.api.leads import BOARD_MODEL, DEEPEST, LONGEST_SEARCH, NO_NUL, PAGE, Limit, plain
+from gateway.api.services import services_of
+from gateway.documented import answers, examples
+from gateway.door.addresses import searched_addresses
+from gateway.door.telegram_updates import TELEGRAM_BOT
+from gateway.store import Row
+from projections import queries
+from scoring.features.signals import LARGEST_AMOUNT
+
+COLDEST = "cold"
+BUDGETS = ("budget", "budget_min", "budget_max")
+PROPERTY_FACTS = ("transaction_type", "property_type", "bedrooms", "location", "payment_method")
+router = APIRouter(tags=["leads"])
+
+
+@router.get(
+    "/api/tenants/{tenant}/leads",
+    summary="A tenant's leads as an array, the highest temperature score first",
+    responses=answers(
+        examples("telegram")["leads"], "A page of leads. The header `Link` (rel=next) leads to the next one."
+    )
+    | {404: {"description": "The token belongs to another tenant."}},
+)
+@router.get("/api/tenants/{tenant}/leads/", include_in_schema=False)
+async def tenant_leads(
+    request: Request,
+    tenant: Annotated[str, Path(description="The tenant; the token must be its own.")],
+    temperature: Annotated[
+        Literal["burning", "hot", "warm", "cold"] | None, Query(description="Only leads of this band.")
+    ] = None,
+    min_score: Annotated[
+        int | None, Query(ge=0, le=LARGEST_AMOUNT, description="Only leads with at least this score.")
+    ] = None,
+    stage: Annotated[
+        str | None, Query(max_length=32, pattern=NO_NUL, description="Only leads in this stage.")
+    ] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=LONGEST_SEARCH,
+            pattern=NO_NUL,
+            description="Part of a name, e-mail address, phone number or id.",
+        ),
+    ] = None,
+    include_anonymous: Annotated[
+        bool | None,
+        Query(
+            description="Whether anonymous visitors are listed, too. By default only if nobody is identified yet."
+        ),
+    ] = None,
+    limit: Limit = PAGE,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many leads come before the page.")] = 0,
+) -> Response:
+    services = services_of(request)
+    caller = api_caller(request, services.ports.access, READ)
+    if caller.tenant not in {None, tenant} or not TENANT.fullmatch(tenant):
+        raise RequestProblem(404, "there is no such tenant for this token", field="tenant")
+    async with services.store.moment() as ask:
+        if include_anonymous is None:
+            include_anonymous = not await ask(queries.any_identified(tenant))
+        filters = queries.Filters(
+            anonymous=include_anonymous,
+            stage=stage,
+            search=q or None,
+            addresses=searched_addresses(q, services.ports.phone_region) if q else (),
+        )
+        rows = await ask(
+            statements.leads_by_rounded_score(
+                tenant,
+                model=BOARD_MODEL,
+                filters=filters,
+                band=temperature,
+                lowest_band=COLDEST,
+                minimum=min_score,
+                limit=limit + 1,
+                offset=offset,
+            )
+        )
+        shown = rows[:limit]
+        voices = await ask(statements.latest_voices([row["lead_key"] for row in shown])) if shown else ()
+    recordings = {voice["lead_key"]: voice for voice in voices}
+    more = len(rows) > limit and offset + limit <= DEEPEST
+    return Json(
+        [_lead(row, recordings.get(row["lead_key"], {})) for row in shown],
+        headers={"Link": f'<{_next(request, offset + limit)}>; rel="next"'} if more else None,
+    )
+
+
+def _next(request: Request, offset: int) -> str:
+    """The address of the page that begins there."""
+    parameters = {**dict(request.query_params), "offset": offset}
+    return f"{services_of(request).ports.public_url}{quote(request.url.path)}?{urlencode(parameters)}"
+
+
+def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
+    counts, fields = row["counts"], row["fields"]
+    scans, views, messages = (
+        counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
+    )
+    return {
+        "id": _id(row["lead_id"]),
+        "name": row["name"],
+        "phone": row["phone"],
+        "email": row["email"],
+        **{name: _number(fields.get(name)) for name in BUDGETS},
+        **{name: fields.get(name) for name in PROPERTY_FACTS},
+        "lead_score": row["rounded"] or 0,
+        "temperature": (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
+        "qr_scan_count": scans,
+        "catalog_views": views,
+        "messages_count": messages,
+        "total_interactions": scans + views + messages,
+        "voice_transcript": voice.get("text"),
+        "voice_seconds": _number(voice.get("duration_s")),
+        "voice_url": _voice_url(voice),
+        "stage": row["stage"],
+        "created_at": row["created_at"],
+        "last_interaction_at": row["last_interaction_at"],
+    }
+
+
+def _id(lead_id: str) -> str | int:
+    """Ids are texts; one of digits only is shown as the number that the agents' tools expect."""
+    is_number = lead_id.isascii() and lead_id.isdigit() and len(lead_id) <= 15 and lead_id[0] != "0"
+    return int(lead_id) if is_number else lead_id
+
+
+def _number(value: object) -> object:
+    """A number that is written as a text, as a number; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return value
+    return plain(number) if number.is_finite() and abs(number) < LARGEST_AMOUNT else value
+
+
+def _voice_url(voice: Mapping[str, Any]) -> str | None:
+    """Of a recording that a bot of Telegram has received; others are not served here."""
+    if voice.get("source_type") != TELEGRAM_BOT or not voice["source_id"] or not voice["file_id"]:
+        return None
+    return f"/v1/telegram/{quote(voice['source_id'], safe='')}/files/{quote(voice['file_id'], safe='')}"

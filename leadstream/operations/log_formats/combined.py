@@ -4,7 +4,8 @@
 
 Sources: https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats (common, combined; Debian adds
 vhost_combined), https://nginx.org/en/docs/http/ngx_http_log_module.html (combined; packages have `main`, which adds
-"$http_x_forwarded_for"), lighttpd's accesslog.format (the host stands where ident does).
+"$http_x_forwarded_for"), lighttpd's accesslog.format (the host stands where ident does). HAProxy's `httplog clf` writes `"" ""` for what it does
+not record; other servers write `-` for what a client did not send.
 User names may contain spaces.
 """
 
@@ -58,7 +59,7 @@ def read_combined(text: str) -> LoggedRequest | None:
     head = _before_time(text[: time.start()].split())
     if head is None:
         return None
-    referrer, agent = client.groups() if client else (None, None)
+    referrer, agent = client.groups() if client and any(client.groups()) else (None, None)
     method, target = request_line(request[1])
     return LoggedRequest(
         at=at,

@@ -17,6 +17,7 @@ from leadstream.console import Failure
 from leadstream.operations.access_log import MALFORMED, PIECE, LogLine, read_access_log, visitor_of
 from leadstream.operations.imports import import_access_log, import_events, open_source
 from leadstream.operations.log_formats.addresses import client_address
+from leadstream.operations.log_formats.combined import read_combined
 from leadstream.operations.log_formats.formats import FORMATS, UnknownLogFormatError
 from leadstream.operations.log_formats.moments import moment_of
 from schemas.events import PageViewed
@@ -531,6 +532,22 @@ def test_columns_may_change_in_a_file():
 
 def test_a_w3c_line_with_other_columns_than_named_is_malformed():
     assert [each.reason for each in lines_of(IIS_FIELDS, iis(), iis() + " more")] == [None, MALFORMED]
+
+
+@pytest.mark.parametrize(
+    ("logged", "sent"),
+    [
+        (r"/stra\xc3\x9fe?utm_campaign=f\xc3\xbcr", "/straße?utm_campaign=für"),
+        (r"/p?q=\"a\"", '/p?q="a"'),
+        (r"/p?q=\x22a\x5C", '/p?q="a\\'),
+        (r"/p?q=\xff\x00\x1b", r"/p?q=\xff\x00\x1b"),
+    ],
+)
+def test_what_a_server_escapes_is_read_as_the_client_sent_it(logged: str, sent: str):
+    line = f'203.0.113.7 - - [30/Nov/2025:10:00:00 +0000] "GET {logged} HTTP/1.1" 200 5 "https://a.example{logged}" "Firefox"'
+    request = read_combined(line)
+    assert request is not None
+    assert (request.target, request.referrer) == (sent, f"https://a.example{sent}")
 
 
 def test_a_log_of_haproxy_in_common_format_records_no_user_agents():

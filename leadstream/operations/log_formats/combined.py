@@ -19,6 +19,7 @@ from leadstream.operations.log_formats.logged_request import (
     present,
     request_line,
     status_of,
+    unescaped,
 )
 from leadstream.operations.log_formats.moments import moment_of
 
@@ -60,7 +61,7 @@ def read_combined(text: str) -> LoggedRequest | None:
     if head is None:
         return None
     referrer, agent = client.groups() if client and any(client.groups()) else (None, None)
-    method, target = request_line(request[1])
+    method, target = request_line(unescaped(request[1]))
     return LoggedRequest(
         at=at,
         address=client_address(_forwarded(text, client.end()) if client else None, head.addresses)
@@ -69,7 +70,7 @@ def read_combined(text: str) -> LoggedRequest | None:
         target=target,
         status=status_of(request[2]),
         agent=agent_of(agent),
-        referrer=present(referrer),
+        referrer=present(unescaped(referrer or "")),
         host=head.host,
         scheme=_SCHEMES.get(head.port or ""),
     )

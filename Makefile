@@ -19,8 +19,9 @@ QUIET := $(shell test -t 2 || echo --quiet)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# LEADS=100 makes a smaller company, which starts sooner.
 demo: setup
-	.venv/bin/leadstream demo
+	.venv/bin/leadstream demo $(if $(LEADS),--leads $(LEADS))
 
 # A real Kafka broker at 127.0.0.1:9092, until Ctrl-C; needs Java, and Maven once.
 kafka: setup

@@ -2,8 +2,9 @@
 
 Three lists decide. Matomo's (device_detector) is exact and comes first. crawler-user-agents and crawlerdetect name
 many more, but with plain words that phones and apps have in their names, too ("Sonic", "Word"). So the former does
-not apply to a phone's browser, and the latter applies only to strings of no browser and no app. Verdicts are cached
-per string in bounded memory, and a string is never trusted further than this.
+not apply to a phone's browser, and the latter applies only to strings of no browser and no app. What no list names
+is a crawler if it gives the address of its operator, which browsers do not. Verdicts are cached per string in bounded
+memory, and a string is never trusted further than this.
 
 Mails have rules of their own, because many programs stand between a person and a mail: see `mail_crawler_of`.
 """
@@ -11,6 +12,7 @@ Mails have rules of their own, because many programs stand between a person and 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
+from itertools import chain
 from string import punctuation
 from typing import Any, Final, NamedTuple, cast
 
@@ -26,7 +28,19 @@ from scoring.features.mail_opens import is_image_proxy
 
 AUTOMATION: Final = "browser-automation"
 """crawler-user-agents' tag of Playwright, HeadlessChrome and their like."""
-MORE_AUTOMATION: Final = ("Cypress/", "HtmlUnit", "SlimerJS", "WebDriver")
+MORE_AUTOMATION: Final = (
+    "Cypress/",
+    "HtmlUnit",
+    "SlimerJS",
+    "WebDriver",
+    r"Headless[A-Z]\w+",
+    "(?:Windows)?PowerShell/",
+)
+MORE_PROGRAMS: Final = (
+    r"(?:feroxbuster|LeakIX|Freshping|Line-poker|Vegeta|Locust|Lumar|rest-client)(?:/|$)",
+)
+OF_PEOPLE: Final = frozenset({"Apple Core Media", "Safari View Service", "MatomoTracker", "uTorrent"})
+"""Entries of Matomo's list of HTTP libraries that people's apps name."""
 WORD_PART: Final = "[a-z0-9_-]*"
 GENERIC: Final = "Generic Bot"
 """Matomo's name of those that it recognises by a word such as bot."""
@@ -34,16 +48,21 @@ LONGEST_NAME: Final = 64
 WHOLE_WORD: Final = r"(?:^|[^A-Za-z0-9_-])(?:{})"
 APPLE_PREFETCH: Final = "Apple Mail Privacy Protection"
 GMAIL_PREFETCH: Final = "Gmail prefetch"
+IMAGE_PROXY: Final = "image proxy"
 
 _PHONE = one_of(r"Android|iPhone|iPad|iPod|Windows Phone|HarmonyOS|KAIOS")
 _STATES_CONTACT = one_of(r"compatible|https?:|www\.|@")
 """A crawler gives its address; a phone does not."""
+_OPERATOR = one_of(r"\+ ?(?:https?://|mailto:|www\.)([^\s/?#;,()]+)")
+"""How a crawler that calls itself a browser names its operator."""
+_ADDRESS = one_of(r"https?://([^\s/?#;,()]+)")
 _MODEL = one_of(r"\([^()]*(?:Android|Adr)[ /-]?[0-9][^()]*\)")
 _BROWSER = one_of(r"^(?:Mozilla|Opera|Dalvik)/|\bFBAN/|Mobile Safari/")
 _GMAIL_PREFETCH = one_of(r"Edge/12\.246 (?:Mozilla/5\.0|Gmail-content-sampling)$")
 _GATEWAY = one_of(
     r"Barracuda|Proofpoint|PFPT|URL ?Defen[sc]e|Mimecast|Safe ?Links|BingPreview|Microsoft[ -]Defender|Symantec"
-    r"|MessageLabs|Forcepoint|Websense|Trend ?Micro|FireEye|Trellix|IronPort|FortiMail|FortiGuard|Fortinet|Sophos"
+    r"|MessageLabs|Forcepoint|Websense|Trend ?Micro|FireEye|Trellix|IronPort|Forti(?:Mail|Guard|net|Sandbox)|Bitdefender"
+    r"|Darktrace|Sophos"
     r"|Cloudmark|Vade ?Secure|Hornetsecurity|SpamTitan|Avanan|Ironscales|Cyren|Clearswift|MailGuard|MailMarshal"
     r"|Retarus|NoSpamProxy|Perception ?Point|Libraesva|Cisco[ -]?(?:Secure|Email)|Z-?Scaler|VirusTotal"
     r"|urlscan|SpamAssassin|rspamd|Check ?Point|Cloudflare-Area|Palo ?Alto|Exchange Online|365 ATP"
@@ -65,7 +84,7 @@ class CrawlerLists(NamedTuple):
     plain: PatternList
     """All of crawler-user-agents."""
     programs: PatternList
-    """crawlerdetect's."""
+    """crawlerdetect's, and Matomo's HTTP libraries."""
     apps: PatternList
     """Programs of people that are no browsers."""
     ignored: re2._Regexp
@@ -92,9 +111,11 @@ def crawler_of(user_agent: str) -> str | None:
         return name
     if name := _name(lists.plain, without_model):
         return name
-    if _BROWSER.search(agent) or lists.apps.first(agent) is not None:
+    if lists.apps.first(agent) is not None:
         return None
-    return _name(lists.programs, str(lists.ignored.sub("", agent)).strip())
+    if _BROWSER.search(agent):
+        return _operator(_OPERATOR, agent)
+    return _name(lists.programs, str(lists.ignored.sub("", agent)).strip()) or _operator(_ADDRESS, agent)
 
 
 @lru_cache(maxsize=CACHED_AGENTS)
@@ -105,16 +126,20 @@ def mail_crawler_of(user_agent: str, *, opened: bool) -> str | None:
     pictures before anybody opens the mail; Gmail and security gateways fetch pictures and links.
     """
     agent = user_agent[:LONGEST_AGENT].strip()
-    if opened:
-        if is_image_proxy(agent):
-            return None
-        if agent == "Mozilla/5.0":
-            return APPLE_PREFETCH
+    if is_image_proxy(agent):
+        return None if opened else crawler_of(user_agent) or IMAGE_PROXY
+    if opened and agent == "Mozilla/5.0":
+        return APPLE_PREFETCH
     if _GMAIL_PREFETCH.search(agent):
         return GMAIL_PREFETCH
     if gateway := _GATEWAY.search(agent):
         return str(gateway[0])
     return None if _MAIL_PROGRAM.search(agent) else crawler_of(user_agent)
+
+
+def _operator(pattern: re2._Regexp, agent: str) -> str | None:
+    match = pattern.search(agent)
+    return str(match[1])[:LONGEST_NAME] if match else None
 
 
 def _name(patterns: PatternList, text: str) -> str | None:
@@ -135,13 +160,14 @@ def _lists() -> CrawlerLists:
         for name in ("mobile_apps", "mediaplayers", "pim", "feed_readers")
         for each in _read(f"client/{name}")
     ]
+    libraries = [each["regex"] for each in _read("client/libraries") if each["name"] not in OF_PEOPLE]
     automated = [each["pattern"] for each in CRAWLER_USER_AGENTS_DATA if AUTOMATION in each.get("tags", ())]
     return CrawlerLists(
         PatternList(BOUNDED.format(each["regex"]) for each in bots if each["name"] != GENERIC),
         PatternList(_bounded(each["regex"]) for each in bots if each["name"] == GENERIC),
         PatternList((WHOLE_WORD.format(each) for each in (*automated, *MORE_AUTOMATION)), ignore_case=False),
         PatternList((each["pattern"] for each in CRAWLER_USER_AGENTS_DATA), ignore_case=False),
-        PatternList(crawlerdetect_patterns),
+        PatternList(chain(crawlerdetect_patterns, map(BOUNDED.format, (*libraries, *MORE_PROGRAMS)))),
         PatternList(BOUNDED.format(each["regex"]) for each in apps),
         one_of("|".join(exclusion_patterns)),
     )

@@ -43,7 +43,7 @@ TV_BROWSERS: Final = r"Kylo|Espial|LUJO TV|LogicUI|Opera Devices|\bOMI/|Crow Bro
 
 _TV = one_of(
     rf"HbbTV|SmartTvA|Smart[ -]?TV|[ _]Shell[ _]\w{{6}}|tclwebkit|Andr0id|(?:Android|Google)(?: UHD)? TV|\(lite\) TV"
-    rf"|BRAVIA|Firebolt|\bTV\b|Apple ?TV|Tizen.+ TV |CE-HTML|Roku|Coolita|tvOS|web0s|{TV_BROWSERS}"
+    rf"|BRAVIA|Firebolt|\bTV\b|Apple ?TV|Tizen.+ TV |CE-HTML|Roku|Coolita|VIDAA|tvOS|web0s|{TV_BROWSERS}"
 )
 _COMPUTER = one_of(
     r"\((?:Windows NT|Windows;|Macintosh|X11; (?:U; )?(?:Ubuntu; )?Linux (?:x86_64|i686)|X11; CrOS)"
@@ -60,6 +60,8 @@ _TABLET = one_of(r"\btablet(?:[^ ]| [^P]|$)|Pad/APad|Windows NT 6\.[23];.*Touch"
 _OLD_COMPUTER = one_of(
     r"\bwin(?:32|64|7|10|dows)|\bMac ?OS|X11|BeOS|Haiku|Amiga|OS/2|BSD|Solaris|SunOS|CYGWIN|x86_64|amd64|i686|\bDesktop\b"
 )
+_PHONE = one_of(r"\bMIDP\b|\(Phone;")
+"""Feature phones, and HarmonyOS."""
 _PUFFIN = one_of(r"Puffin/[\d.]+[AFILMW][DPT]")
 
 
@@ -126,6 +128,8 @@ def _unlisted(agent: str, system: str | None) -> str:
         return TABLET
     if system == "Android":
         return TABLET if "Chrome/" in agent and "Mobile" not in agent else MOBILE
+    if _PHONE.search(agent):
+        return MOBILE
     return SYSTEM_KINDS.get(system or "") or (DESKTOP if _OLD_COMPUTER.search(agent) else OTHER)
 
 

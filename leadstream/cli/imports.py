@@ -92,6 +92,7 @@ def import_events(
         unit="Events",
         model="temperature",
         see="See the leads at",
+        otherwise=" For the log of a web server, use `leadstream import access-log`.",
     )
 
 
@@ -104,8 +105,11 @@ def _import(
     model: str,
     see: str,
     view: str = "",
+    otherwise: str = "",
 ) -> None:
-    """`see` introduces the address of the board, and `view` is the part of it that shows what was imported."""
+    """`see` introduces the address of the board, and `view` is the part of it that shows what was imported; `otherwise`
+    is the advice for a file of which no line could be read.
+    """
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle
@@ -127,8 +131,10 @@ def _import(
         if people:
             address, running = store.address or settings.address, store.address is not None
             print_status(f"{see} {address}/{view}{'' if running else ', once `leadstream serve` runs'}")
-    if counts.lines and not counts.taken:
-        raise Failure(f"No line of {file} could be imported: see the warnings above.")
+    if not counts.lines:
+        warn(f"{file} is empty: nothing was imported.")
+    elif not counts.taken:
+        raise Failure(f"No line of {file} could be imported: see the warnings above.{otherwise}")
 
 
 def _score_distribution(database_url: str, people: Iterable[tuple[str, str]], model: str) -> dict[str, int]:

@@ -181,6 +181,16 @@ def settled(features: Features) -> Features:
     return whole
 
 
+def last_counted(features: Features, signal: str) -> int | None:
+    """When the event type of this name last counted, with or without a natural key; None: never."""
+    counted = features.signals.get(signal)
+    moments = [counted.last] if counted is not None else []
+    moments += [
+        event.first[0] for event in features.keyed.get(signal, {}).values() if event.first is not None
+    ]
+    return max(moments, default=None)
+
+
 def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, WrittenField]:
     """Profile fields of a lead. Those of identities at home (True) win over those of merged leads; among equals the
     last writer wins.

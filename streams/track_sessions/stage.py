@@ -31,7 +31,14 @@ from schemas.record import Record
 from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS
 from scoring.features import identity, sessions
-from scoring.features.features import Features, encode_delta, evolve, put_session, retract_session
+from scoring.features.features import (
+    Features,
+    encode_delta,
+    evolve,
+    last_counted,
+    put_session,
+    retract_session,
+)
 from scoring.features.mail_opens import is_prefetch
 from streams.engine.shard import Emit
 from streams.published import (
@@ -153,8 +160,7 @@ def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tupl
 
 def _is_prefetch(opened: e.EmailOpened, at: int, features: Features) -> bool:
     agent = opened.context.user_agent if opened.context else None
-    sent = features.signals.get(EMAIL_SENT)
-    return is_prefetch(agent or "", at, sent.last if sent else None)
+    return is_prefetch(agent or "", at, last_counted(features, EMAIL_SENT))
 
 
 def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) -> None:
@@ -188,7 +194,9 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
     body = state.body(at)
     if isinstance(event, e.EmailOpened) and _is_prefetch(event, occurred, body.features):
         if event.reply:
-            step.emit_activity(EventNoted(state.tenant, segment.owner, step.clock, event.event_id, "bot"))
+            step.emit_activity(
+                EventNoted(state.tenant, segment.owner, step.clock, event.event_id, "bot", state.key)
+            )
         return
     state.mark_changed(at)
     catalogue = shared.catalogue(state.tenant)

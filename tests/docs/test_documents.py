@@ -42,6 +42,12 @@ def test_shell_commands_quote_what_a_shell_expands(name):
     assert not re.findall(r"\S*(?:[?*]|\S&\S|#)\S*", bare)
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_has_a_chapter_twice(name):
+    chapters = re.findall(r"^## .*$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(chapters) == len(set(chapters))
+
+
 def test_the_map_has_every_package_and_only_those():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "root_packages"

@@ -120,6 +120,43 @@ def test_a_crawler_is_named_as_it_names_itself(user_agent, name):
 @pytest.mark.parametrize(
     "user_agent",
     [
+        "Deno/1.45",
+        "Bun/1.1.20",
+        "Java-http-client/21.0.1",
+        "insomnia/9.3.2",
+        "feroxbuster/2.10.1",
+        "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.22621.2506",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessEdg/126.0 Safari/537.36",
+    ],
+)
+def test_an_http_library_or_a_headless_browser_is_no_person(user_agent):
+    assert crawler_of(user_agent) is not None
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("Artillery (https://artillery.io)", "artillery.io"),
+        ("kakaotalk-scrap/1.0; +https://devtalk.kakao.com/t/scrap/33984", "devtalk.kakao.com"),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) Chrome/126 Safari/537.36 (+https://zoltar.example/why)",
+            "zoltar.example",
+        ),
+        ("NetNewsWire (macOS; RSS Reader; https://ranchero.com/netnewswire/)", None),
+        (
+            "Mozilla/4.0 (compatible; MSIE 7.0; Embedded Web Browser from: http://bsalsa.com/; .NET CLR 1.1)",
+            None,
+        ),
+        ("AppleCoreMedia/1.0.0.18J383 (Apple TV; U; CPU OS 14_0 like Mac OS X; en_us)", None),
+    ],
+)
+def test_what_no_list_names_is_a_crawler_if_it_gives_the_address_of_its_operator(user_agent, name):
+    assert crawler_of(user_agent) == name
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
         GMAIL_PROXY,
         YAHOO_PROXY,
         "Mozilla/5.0 (Windows NT 10.0) OutlookImageProxy/1.0",
@@ -161,6 +198,8 @@ def test_a_mail_that_a_program_fetches_before_is_not_opened(user_agent):
         "Mozilla/5.0 (compatible; Proofpoint URL Defense)",
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Mimecast Link Scanner",
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 SafeLinks/1.0",
+        "FortiSandbox",
+        "Bitdefender Email",
         "Mozilla/5.0 (Windows NT 6.1; WOW64) AppleWebKit/534+ (KHTML, like Gecko) BingPreview/1.0b",
     ],
 )
@@ -168,8 +207,10 @@ def test_a_security_gateway_or_prefetcher_neither_opens_nor_clicks(user_agent, o
     assert mail_crawler_of(user_agent, opened=opened) is not None
 
 
-def test_a_picture_proxy_follows_no_link():
-    assert mail_crawler_of(GMAIL_PROXY, opened=False) is not None
+@pytest.mark.parametrize("proxy", [GMAIL_PROXY, YAHOO_PROXY, "ProtonMail Image Proxy", "HEY Image Proxy/1.0"])
+def test_a_picture_proxy_opens_a_mail_and_follows_no_link(proxy):
+    assert mail_crawler_of(proxy, opened=True) is None
+    assert mail_crawler_of(proxy, opened=False) is not None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ def test_devices_are_of_the_kind_that_their_makers_state():
     ("user_agent", "kind"),
     [
         (
+            "Mozilla/5.0 (Linux; U; Vidaa U7; Hisense) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/98 Safari/537.36",
+            "tv",
+        ),
+        (
+            "Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 (KHTML, like Gecko) ArkWeb/4.1 Mobile",
+            "mobile",
+        ),
+        ("Opera/9.80 (J2ME/MIDP; Opera Mini/9.80 (S60; SymbOS; U; en) Presto/2.5.25 Version/10.54", "mobile"),
+        (
             "Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/79.0 Safari/537.36",
             "tv",
         ),

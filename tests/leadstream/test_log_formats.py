@@ -17,6 +17,7 @@ from leadstream.console import Failure
 from leadstream.operations.access_log import MALFORMED, PIECE, LogLine, read_access_log, visitor_of
 from leadstream.operations.imports import import_access_log, import_events, open_source
 from leadstream.operations.log_formats.addresses import client_address
+from leadstream.operations.log_formats.combined import read_combined
 from leadstream.operations.log_formats.formats import FORMATS, UnknownLogFormatError
 from leadstream.operations.log_formats.moments import moment_of
 from schemas.events import PageViewed
@@ -533,6 +534,32 @@ def test_a_w3c_line_with_other_columns_than_named_is_malformed():
     assert [each.reason for each in lines_of(IIS_FIELDS, iis(), iis() + " more")] == [None, MALFORMED]
 
 
+@pytest.mark.parametrize(
+    ("logged", "sent"),
+    [
+        (r"/stra\xc3\x9fe?utm_campaign=f\xc3\xbcr", "/straße?utm_campaign=für"),
+        (r"/p?q=\"a\"", '/p?q="a"'),
+        (r"/p?q=\x22a\x5C", '/p?q="a\\'),
+        (r"/p?q=\xff\x00\x1b", r"/p?q=\xff\x00\x1b"),
+    ],
+)
+def test_what_a_server_escapes_is_read_as_the_client_sent_it(logged: str, sent: str):
+    line = f'203.0.113.7 - - [30/Nov/2025:10:00:00 +0000] "GET {logged} HTTP/1.1" 200 5 "https://a.example{logged}" "Firefox"'
+    request = read_combined(line)
+    assert request is not None
+    assert (request.target, request.referrer) == (sent, f"https://a.example{sent}")
+
+
+def test_a_log_of_haproxy_in_common_format_records_no_user_agents():
+    haproxy = (
+        '203.0.113.7 - - [30/Nov/2025:10:00:00 +0000] "GET /p HTTP/1.1" 200 2750 "" "" 33317 655 "http-in" "static" '
+        '"srv1" 10 0 30 69 109 ---- 1 1 1 1 0 0 0 "{1wt.eu}" "{}"'
+    )
+    (line,) = lines_of(haproxy)
+    assert line.event is not None
+    assert (line.event.bot, line.records_agent) == (None, False)
+
+
 # The file as a whole
 
 
@@ -562,6 +589,30 @@ def test_junk_before_the_first_request_is_malformed_in_its_place():
             "Its lines are events: use `leadstream import events`.",
         ),
         (iis(), "the #Fields line that names its columns is missing"),
+        (
+            (
+                "Nov 30 10:00:00 lb haproxy[14389]: 203.0.113.7:33317 [30/Nov/2025:10:00:00.655] http-in static/srv1 "
+                '10/0/30/69/109 200 2750 - - ---- 1/1/1/1/0 0/0 {1wt.eu} {} "GET /p HTTP/1.1"'
+            ),
+            "It looks like HAProxy's log. `option httplog clf`",
+        ),
+        (
+            "203.0.113.7, -, 11/30/2025, 10:00:00, W3SVC1, WEB, 10.0.0.5, 15, 300, 1200, 200, 0, GET, /p0, -,",
+            "It looks like IIS's own format.",
+        ),
+        (
+            '2025/11/30 10:00:00.123\tINFO\thttp.log.access.log0\thandled request\t{"request": {}}',
+            "It looks like Caddy's console format.",
+        ),
+        (
+            "[Sun Nov 30 10:00:00.123 2025] [core:error] [pid 1] [client 203.0.113.7:1] AH00126: Invalid URI",
+            "It looks like the error log of a web server",
+        ),
+        (
+            "79a59 bucket [30/Nov/2025:10:00:00 +0000] 203.0.113.7 79a59 3E5742 REST.GET.OBJECT a.html",
+            "It looks like the log of an Amazon S3 bucket",
+        ),
+        ("\x00\x01\x02PNG\x03\x04", "It is no text file."),
     ],
 )
 def test_a_log_in_no_supported_format_is_refused_with_what_it_is_and_what_is_supported(

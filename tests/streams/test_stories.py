@@ -182,8 +182,8 @@ def opened(event_id, when, agent=GMAIL_PROXY, **fields):
     return happened("email_opened", event_id, when, lead_id="L", source="email", context=context, **fields)
 
 
-def sent(event_id, when):
-    return happened("email_sent", event_id, when, lead_id="L", source="email")
+def sent(event_id, when, **fields):
+    return happened("email_sent", event_id, when, lead_id="L", source="email", **fields)
 
 
 def opens(*events):
@@ -195,6 +195,12 @@ def test_a_proxys_fetch_within_ten_seconds_of_the_sending_opens_no_mail():
     assert opens(sent("s", 0), opened("o", 10 * SECOND)) == 0
     assert opens(sent("s", 0), opened("o", 10 * SECOND + 1)) == 1
     assert opens(sent("s", 0), opened("o", 0)) == 0
+
+
+def test_a_mail_with_a_message_id_has_prefetches_too():
+    assert opens(sent("s", 0, message_id="m1"), opened("o", 3 * SECOND, message_id="m1")) == 0
+    assert opens(sent("s", 0, message_id="m1"), opened("o", 11 * SECOND, message_id="m1")) == 1
+    assert opens(sent("s", 0), sent("t", HOUR, message_id="m1"), opened("o", HOUR + SECOND)) == 0
 
 
 def test_a_prefetch_takes_nothing_from_the_opening_that_follows():
@@ -238,6 +244,8 @@ def test_an_answer_names_the_key_within_which_its_event_id_is_unique():
         page("b", 3 * MINUTE, bot="Googlebot", reply=True),
         page("9", 4 * MINUTE, lead_id="L", reply=True),
         crm("note_added", "7", 5 * MINUTE, text="hello", reply=True),
+        sent("s", 6 * MINUTE),
+        opened("o", 6 * MINUTE, reply=True),
     )
     answers = [(each.event_id, each.outcome, each.key) for each in story.statements(say.EventApplied)]
     assert answers == [
@@ -247,6 +255,7 @@ def test_an_answer_names_the_key_within_which_its_event_id_is_unique():
         ("b", "bot", "default/v/v"),
         ("9", "applied", "default/v/v"),
         ("7", "applied", "default/l/L"),
+        ("o", "bot", "default/l/L"),
     ]
 
 

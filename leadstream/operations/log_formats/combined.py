@@ -4,7 +4,8 @@
 
 Sources: https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats (common, combined; Debian adds
 vhost_combined), https://nginx.org/en/docs/http/ngx_http_log_module.html (combined; packages have `main`, which adds
-"$http_x_forwarded_for"), lighttpd's accesslog.format (the host stands where ident does).
+"$http_x_forwarded_for"), lighttpd's accesslog.format (the host stands where ident does). HAProxy's `httplog clf` writes `"" ""` for what it does
+not record; other servers write `-` for what a client did not send.
 User names may contain spaces.
 """
 
@@ -18,6 +19,7 @@ from leadstream.operations.log_formats.logged_request import (
     present,
     request_line,
     status_of,
+    unescaped,
 )
 from leadstream.operations.log_formats.moments import moment_of
 
@@ -58,8 +60,8 @@ def read_combined(text: str) -> LoggedRequest | None:
     head = _before_time(text[: time.start()].split())
     if head is None:
         return None
-    referrer, agent = client.groups() if client else (None, None)
-    method, target = request_line(request[1])
+    referrer, agent = client.groups() if client and any(client.groups()) else (None, None)
+    method, target = request_line(unescaped(request[1]))
     return LoggedRequest(
         at=at,
         address=client_address(_forwarded(text, client.end()) if client else None, head.addresses)
@@ -68,7 +70,7 @@ def read_combined(text: str) -> LoggedRequest | None:
         target=target,
         status=status_of(request[2]),
         agent=agent_of(agent),
-        referrer=present(referrer),
+        referrer=present(unescaped(referrer or "")),
         host=head.host,
         scheme=_SCHEMES.get(head.port or ""),
     )

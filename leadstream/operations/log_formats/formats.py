@@ -37,9 +37,40 @@ FORMATS = (
 
 _LOOKED_AT = 100
 """Lines without any format until the log is refused."""
+_MATCHED = 400
 _SHOWN = 120
 _SHOWN_KEYS = 12
-_W3C_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+_UNSUPPORTED = tuple(
+    (re.compile(begin), description)
+    for begin, description in (
+        (
+            r".{0,80}\bhaproxy\[|\S+:\d+ \[\d\d/\w{3}/\d{4}:[\d:.]+\] \S+ \S+/\S+ ",
+            "It looks like HAProxy's log. `option httplog clf` makes HAProxy write the common format",
+        ),
+        (
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ",
+            "It looks like a W3C log, but the #Fields line that names its columns is missing",
+        ),
+        (
+            r"[\d.:a-f]+, [^,]+, [\d./]+, [\d:]+, ",
+            "It looks like IIS's own format. IIS can write W3C instead",
+        ),
+        (
+            r"\d{4}/\d\d/\d\d [\d:.]+\s+(?:INFO|ERROR)\s",
+            "It looks like Caddy's console format. `format json` makes Caddy write JSON",
+        ),
+        (
+            r"\[\w{3} \w{3} \d\d [\d:.]+ \d{4}\] \[|\d{4}/\d\d/\d\d [\d:]+ \[\w+\] ",
+            "It looks like the error log of a web server, which has no page views",
+        ),
+        (
+            r"\w+ \S+ \[[^\]]+\] \S+ \S+ \S+ (?:REST|WEBSITE|BATCH|S3)\.",
+            "It looks like the log of an Amazon S3 bucket",
+        ),
+        (r"(?:[^\\\x00-\x08]*(?:\\x[0-9a-f]{2}|[\x00-\x08])){4}", "It is no text file"),
+    )
+)
+"""How other files begin, and what they are."""
 
 
 class UnknownLogFormatError(Exception):
@@ -87,6 +118,7 @@ def _described(line: str) -> str:
             return "Its lines are events: use `leadstream import events`"
         keys = ", ".join(list(fields)[:_SHOWN_KEYS])[:_SHOWN]
         return f"Its lines are JSON. Address, time, request or status is not among the keys: {keys}"
-    if _W3C_LINE.match(line):
-        return "It looks like a W3C log, but the #Fields line that names its columns is missing"
+    for begin, description in _UNSUPPORTED:
+        if begin.match(line[:_MATCHED]):
+            return description
     return f"Its first line is: {line[:_SHOWN]}"

@@ -1,7 +1,10 @@
 """A request as a line of an access log has it, whatever the log's format."""
 
+import re
 from datetime import datetime
 from typing import NamedTuple
+
+_ESCAPED = re.compile(r'((?:\\x[89A-Fa-f][0-9A-Fa-f])+)|\\(?:(["\\])|x(22|5[Cc]))')
 
 
 class LoggedRequest(NamedTuple):
@@ -24,6 +27,20 @@ class LoggedRequest(NamedTuple):
 def present(text: str | None) -> str | None:
     """None for the signs that logs have instead of a value."""
     return None if text is None or text in {"", "-"} else text
+
+
+def unescaped(text: str) -> str:
+    r"""The text as the client sent it. Apache and nginx write `\"` or `\x22` for a quote, and `\xc3\xbc` for a letter in
+    UTF-8. Control characters stay escaped.
+    """
+    return _ESCAPED.sub(_unescape, text) if "\\" in text else text
+
+
+def _unescape(match: re.Match[str]) -> str:
+    octets, sign, code = match.groups()
+    if octets:
+        return bytes.fromhex(octets.replace("\\x", "")).decode("utf-8", "backslashreplace")
+    return sign or chr(int(code, 16))
 
 
 def agent_of(text: str | None) -> str | None:

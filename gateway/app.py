@@ -22,6 +22,7 @@ from gateway.api import (
     ab_test,
     experiments,
     lead_score,
+    lead_scores,
     leads,
     lifecycle,
     models,
@@ -51,6 +52,7 @@ ROUTED = (
     experiments,
     leads,
     lead_score,
+    lead_scores,
     lifecycle,
     models,
     whatif,
@@ -83,6 +85,7 @@ def create_app(ports: Ports) -> FastAPI:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
+            await app.state.api.recalculations.end()
             await loading
             await store.close()
 

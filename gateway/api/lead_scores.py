@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Query, Request
@@ -386,10 +386,12 @@ def _shape(
 
 
 def _score_id(tenant: str, lead_id: str, change: _Change | None) -> int:
-    """The first 53 bits of a hash of what the ledger knows the score by: a number that JSON keeps exactly."""
+    """The first 53 bits of a hash of what the ledger knows the score by: a number that JSON keeps exactly. The view
+    `reports.lead_scores` has the same.
+    """
     made = "" if change is None else f"{millis(change.at)} {change.position}"
     text = f"{lead_key(tenant, lead_id)} {MODEL} {made}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 11
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 11
 
 
 async def _with_breakdowns(ask: Ask, tenant: str, model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - every query is made of constants
 """Views for people who query by SQL (psql, Grafana): the schema `reports`.
 
 They have the names and columns of the systems that Leadstream replaces, beside `tenant` and `lead_id`. They show the
@@ -13,6 +12,8 @@ was granted on them stays. A migration that changes the type of a column that th
   lead_scores     each lead's current score by the model `rules`
   lead_score_history  every change of a score, by every model
 """
+
+# ruff: noqa: S608 - every query is made of constants
 
 from typing import Final
 

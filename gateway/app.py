@@ -23,6 +23,7 @@ from gateway.api import (
     capture_bot,
     experiments,
     lead_score,
+    lead_scores,
     leads,
     lifecycle,
     models,
@@ -56,6 +57,7 @@ ROUTED = (
     experiments,
     leads,
     lead_score,
+    lead_scores,
     lifecycle,
     models,
     whatif,
@@ -93,6 +95,7 @@ def create_app(ports: Ports) -> FastAPI:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
+            await app.state.api.recalculations.end()
             await loading
             await store.close()
 

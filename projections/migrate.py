@@ -17,6 +17,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from projections.connection import connect
+from projections.reports import create_reports
 from projections.tables import LIVE, PUBLIC
 from projections.views import create_views
 
@@ -43,6 +44,7 @@ def migrate(url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         create_views(_driver(connection), LIVE)
+        create_reports(_driver(connection))
 
 
 def check_current(url: str) -> None:

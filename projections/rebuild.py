@@ -19,6 +19,7 @@ from projections import history, positions, worker
 from projections.connection import Connection, connect
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
+from projections.reports import create_reports
 from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
 from projections.views import create_views
 from schemas.record import Chunk, LogPartition
@@ -201,6 +202,7 @@ def _swap(connection: Connection, log: Log, report: Progress) -> None:
         )
         for old, new in ((LIVE, RETIRED), (SHADOW, LIVE)):
             connection.execute(SQL("alter schema {} rename to {}").format(Identifier(old), Identifier(new)))
+        create_reports(connection, replace=True)
         log.swapped(connection)
         connection.execute("select pg_notify(%s, '{}')", (worker.CHANNEL,))
 

@@ -7,7 +7,6 @@ then (or, 202, with what was stored before, if the folds have not come to it in 
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -20,19 +19,15 @@ from gateway.access import READ, WRITE, Caller
 from gateway.answers import Json
 from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
+from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import fields, takes
 from gateway.door.body import read_body
-from gateway.ports import EventKey
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
-from schemas.activity import EventNoted
-from schemas.decode import encode_activity
 from schemas.envelope import Identifier
 from schemas.moment import millis
-from schemas.record import Outgoing
-from schemas.topics import LEAD_ACTIVITY, lead_key
 from scoring.features.features import Session
 from scoring.features.identity import anonymous
 from scoring.models.model import Conclusion, Model, conclude, rounded, score_session
@@ -108,14 +103,6 @@ async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
     raise Unanswerable(503, "the user is being assigned to a lead: try again")
 
 
-async def _updated(services: ApiServices, tenant: str, lead_id: str) -> bool:
-    """Whether the lead is stored as of now: appends a record that only needs an outcome, and waits for it."""
-    update = EventKey(tenant, lead_key(tenant, lead_id), f"update-{uuid.uuid4()}")
-    noted = EventNoted(tenant, lead_id, millis(services.ports.now()), update.event_id, "applied", update.key)
-    await services.ports.append([Outgoing(LEAD_ACTIVITY, update.key, encode_activity(noted))])
-    return update in await services.applied([update], UPDATE_SECONDS)
-
-
 async def _session_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE if update else READ)
@@ -123,7 +110,7 @@ async def _session_score(request: Request, *, update: bool) -> Response:
     model = await _model(services, tenant)
     session, status = await _session(services, tenant, session_id), 200
     if update:
-        status = 200 if await _updated(services, tenant, session["lead_id"]) else 202
+        status = 200 if await advance_lead(services, tenant, session["lead_id"], UPDATE_SECONDS) else 202
         session = await _session(services, tenant, session_id)
     score = rounded(_concluded(model, session).total)
     return Json({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
@@ -136,7 +123,7 @@ async def _user_score(request: Request, *, update: bool) -> Response:
     await _model(services, tenant)
     lead, status = await _lead(services, tenant, user_id), 200
     if update:
-        status = 200 if await _updated(services, tenant, lead["lead_id"]) else 202
+        status = 200 if await advance_lead(services, tenant, lead["lead_id"], UPDATE_SECONDS) else 202
         score = await _stored_mean(services, tenant, lead["lead_id"])
     else:
         score = await _current_mean(services, tenant, lead)

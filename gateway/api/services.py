@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from authoring.authoring import Authoring
 from gateway.access import READ, Caller, api_caller
+from gateway.api.recalculations import Recalculations
 from gateway.ports import Await, Ports
 from gateway.store import ReadStore
 from schemas.envelope import DEFAULT_TENANT
@@ -22,6 +23,7 @@ class ApiServices:
     authoring: Authoring
     applied: Await
     what_if_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WHAT_IFS_AT_ONCE))
+    recalculations: Recalculations = field(default_factory=Recalculations)
 
 
 def services_of(request: Request) -> ApiServices:

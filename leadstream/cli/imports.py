@@ -1,24 +1,29 @@
-"""`leadstream import`: recorded events into the store, from a file of events or an access log."""
+"""`leadstream import`: recorded events into the store, from a file of events, an access log, or a list of leads."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leadstream.cli.options import DATA, DatabaseUrl, DataDir, Tenant, settings_of_store
-from leadstream.console import Failure, print_facts, print_status, progress, warn
+from leadstream.console import Failure, Report, print_facts, print_status, print_text, progress, warn
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from leadstream.operations.imports import ImportCounts
+    from leadstream.operations.lead_import import LeadImportCounts
     from leadstream.operations.store_access import StoreAccess
     from leadstream.settings import Settings
 
     ImportLines = Callable[[Iterator[bytes], StoreAccess], ImportCounts]
 
 app = typer.Typer()
-import_ = typer.Typer(no_args_is_help=True, help="Import a web server's access log, or a file of events.")
+import_ = typer.Typer(
+    no_args_is_help=True, help="Import a web server's access log, a file of events, or a list of leads."
+)
 app.add_typer(import_, name="import", rich_help_panel=DATA)
 
 SCORE_RANGES = ((0, 20), (20, 40), (40, 60), (60, 80), (80, 101))
@@ -94,6 +99,152 @@ def import_events(
         see="See the leads at",
         otherwise=" For the log of a web server, use `leadstream import access-log`.",
     )
+
+
+@import_.command("leads")
+def import_leads(
+    file: Annotated[
+        str, typer.Argument(help="CSV, TSV or JSON Lines. .gz is unpacked; - reads standard input.")
+    ],
+    mapping: Annotated[
+        str | None,
+        typer.Option(
+            help="Which column fills what: a .toml file, or hubspot, mautic, odoo or pipedrive. Default: a guess.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    show_mapping: Annotated[
+        bool, typer.Option("--show-mapping", help="Print the mapping for this file, and import nothing.")
+    ] = False,
+    counters: Annotated[
+        bool | None,
+        typer.Option(
+            "--yes/--no",
+            help="Whether counters in the file (QR scans, opened e-mails) score the leads. Default: it asks.",
+            show_default=False,
+        ),
+    ] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="Write each refused row's line and reason into this CSV file.", show_default=False),
+    ] = None,
+    from_line: Annotated[
+        int, typer.Option(min=1, help="Skip rows before this line: to go on with a long import.")
+    ] = 1,
+    tenant: Tenant = DEFAULT_TENANT,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Import leads from a CRM's export or an old system's table.
+
+    Encoding and separator are recognised. Blank cells say nothing. A row
+    without an id belongs to the lead that has its e-mail address or phone
+    number. A second import of the same file changes nothing. It works with or
+    without a running server.
+    """
+    from leadstream.operations.imports import count_leads, open_source
+    from leadstream.operations.lead_files import read_lead_file
+    from leadstream.operations.lead_import import LeadImportCounts, rejects_file, store_resolver
+    from leadstream.operations.lead_import import import_leads as import_rows
+    from leadstream.operations.lead_mapping import fitted, load_mapping, mapping_text
+    from leadstream.operations.open_store import open_store
+    from leadstream.operations.store_access import settle
+    from leadstream.wiring import utc_now
+
+    if file.lower().endswith((".xlsx", ".xls", ".ods")):
+        raise Failure(f"{file} is a spreadsheet: save it as CSV.")
+    chosen, settings = load_mapping(mapping), settings_of_store(data_dir=data_dir, database_url=database_url)
+    report: Report = _ignore
+
+    def show(done: float) -> None:
+        """The bar begins later than the reading."""
+        report(done)
+
+    with open_source(file) as source:
+        lead_file = read_lead_file(source.lines(show))
+        own = fitted(chosen, lead_file.columns)
+        if show_mapping:
+            print_text(f"# {lead_file.form}\n{mapping_text(own, lead_file.columns)}")
+            return
+        if not own.lead.get("id") and not {"email", "phone"} & own.fields.keys():
+            raise Failure(
+                f"The mapping finds no id, e-mail or phone in {file}. Save what --show-mapping prints as a .toml file, "
+                "name the columns there, and pass it with --mapping."
+            )
+        with_counters = _with_counters(list(own.counters), choice=counters, from_stdin=file == "-")
+        counts = LeadImportCounts()
+        with open_store(settings) as store, rejects_file(rejects) as reject:
+            before = count_leads(store.database_url)
+            with progress(f"Reading {file}", source.size) as report:
+                try:
+                    import_rows(
+                        lead_file.rows,
+                        own,
+                        store.append,
+                        store_resolver(store.database_url),
+                        utc_now(),
+                        tenant=tenant,
+                        counts=counts,
+                        with_counters=with_counters,
+                        phone_region=settings.default_phone_region,
+                        reject=reject,
+                        from_line=from_line,
+                    )
+                except KeyboardInterrupt:
+                    print_status(
+                        f"Stopped. Go on with --from-line {counts.resume_at}: what is imported counts once."
+                    )
+                    raise
+            settle(store)
+            new_leads = count_leads(store.database_url) - before
+            _print_leads(counts, form=lead_file.form, new_leads=new_leads, rejects=rejects)
+            if counts.taken:
+                address, running = store.address or settings.address, store.address is not None
+                print_status(
+                    f"See the leads at {address}/{'' if running else ', once `leadstream serve` runs'}"
+                )
+    if counts.rows and not counts.taken:
+        raise Failure(f"No row of {file} could be imported: see the warnings above.")
+
+
+def _ignore(_done: float) -> None:
+    """Nothing shows the progress yet."""
+
+
+def _with_counters(counted: list[str], *, choice: bool | None, from_stdin: bool) -> bool:
+    """Whether counters become events. Raises Failure if nobody can be asked."""
+    if not counted or choice is not None:
+        return bool(choice)
+    names = ", ".join(counted)
+    if from_stdin or not sys.stdin.isatty():
+        raise Failure(
+            f"The file has counters ({names}): pass --yes to score existing leads by them, or --no to leave them out."
+        )
+    return typer.confirm(
+        f"The file has counters ({names}). Score existing leads by them?", default=False, err=True
+    )
+
+
+def _print_leads(counts: "LeadImportCounts", *, form: str, new_leads: int, rejects: Path | None) -> None:
+    print_facts(
+        "Import",
+        {
+            "Read as": form,
+            "Rows": counts.rows,
+            "Rows imported": counts.taken,
+            "Events for their counters": counts.counted,
+            "Rows whose address several leads have (they join none)": counts.ambiguous,
+            "New leads": new_leads,
+            "Refused": counts.refused.total(),
+            **{f"  {reason}": times for reason, times in counts.refused.most_common(10)},
+        },
+    )
+    for refused in counts.rejects:
+        warn(f"line {refused.line}: {refused.reason}")
+    if counts.refused.total() > len(counts.rejects):
+        rest = f"all are in {rejects}" if rejects else "--rejects FILE writes all"
+        warn(f"and {counts.refused.total() - len(counts.rejects)} more: {rest}")
 
 
 def _import(

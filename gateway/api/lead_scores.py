@@ -1,0 +1,516 @@
+"""/api/lead-qualification/lead-scores: the scores of the model `rules`, as callers of rule-based qualification know them.
+
+`score` is the rounded total, and `qualification_stage` the band that the criteria decide. A score has the id of the
+change that made it. "Calculate" evaluates now; if the result differs from what is stored, it goes through the log.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from hashlib import sha256
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Path, Query, Request
+from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
+from starlette.responses import Response
+
+from authoring.active_models import ActiveRules
+from gateway.access import READ, WRITE
+from gateway.answers import Json, RequestProblem
+from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
+from gateway.api.lifecycle import echoed
+from gateway.api.recalculations import Recalculation
+from gateway.api.reevaluation import advance_lead, advance_leads
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
+from gateway.documented import answers, examples, takes
+from gateway.door.body import read_body
+from gateway.store import Ask, Row
+from projections import queries
+from projections.lead_scores import (
+    ScoreFilters,
+    current_scores,
+    features_of,
+    leads_counted,
+    leads_to_score,
+    named_leads_to_score,
+    points_by_group,
+    score_distribution,
+)
+from schemas.envelope import Identifier
+from schemas.moment import millis, moment
+from schemas.refusal import explain_error, json_type_name
+from schemas.topics import lead_key
+from scoring.features.features import NewerCodec
+from scoring.features.lead_identity import decode_lead_identity, merged
+from scoring.models.model import ONE_POINT, Model, Subject, conclude, rounded
+
+MODEL = "rules"
+SCALE = "stage"
+"""The set of the model's bands that is the qualification stage."""
+PREFIX = "/api/lead-qualification/lead-scores"
+LARGEST_BODY = 1_000_000
+MOST_LEADS = 10_000
+"""Leads that one call may name."""
+CHUNK = 200
+"""Leads that are calculated together: their features are in memory at the same time."""
+CHUNK_SECONDS = 30.0
+UPDATE_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+"""So long a call waits for the leads that it asked for."""
+HISTORY = 100
+RANGES = ("score_0_20", "score_20_40", "score_40_60", "score_60_80", "score_80_100")
+EXAMPLES = examples("lead_scores")
+LeadNumber = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+router = APIRouter(prefix=PREFIX, tags=["lead scores"])
+
+
+class OneLead(Struct):
+    lead_id: LeadNumber
+
+
+class SeveralLeads(Struct):
+    lead_ids: Annotated[list[LeadNumber], Meta(max_length=MOST_LEADS)] | None = None
+    recalculate_all: bool = False
+
+
+# Reading
+
+
+@router.get(
+    "/",
+    summary="The scores of all leads, the highest first",
+    responses=answers(
+        EXAMPLES["list"], "An array. The header `Link` has the address of the next page, if there is one."
+    ),
+)
+@router.get("", include_in_schema=False)
+async def scores(
+    request: Request,
+    *,
+    lead_id: Annotated[
+        str | None, Query(max_length=128, pattern=NO_NUL, description="Only this lead.")
+    ] = None,
+    qualification_stage: Annotated[
+        str | None,
+        Query(max_length=100, pattern=NO_NUL, description="Only leads in it: mql, sql, hot or none."),
+    ] = None,
+    min_score: Annotated[int | None, Query(ge=-(2**31), lt=2**31, description="The least score.")] = None,
+    include_anonymous: Annotated[
+        bool, Query(description="List visitors without a known identity, too.")
+    ] = False,
+    limit: Limit = PAGE,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    model = _model(await services.ports.published(tenant))
+    filters = ScoreFilters(
+        lead_id, _stage_filter(model, qualification_stage), min_score, anonymous=include_anonymous
+    )
+    async with services.store.moment() as ask:
+        rows = await ask(current_scores(tenant, MODEL, filters, limit=limit + 1, offset=offset))
+        shown = await _with_breakdowns(ask, tenant, model, rows[:limit])
+    more = len(rows) > limit and offset + limit <= DEEPEST
+    return Json(shown, headers=_next_page(request, offset=offset + limit) if more else None)
+
+
+@router.get(
+    "/history/",
+    summary="Every change of a lead's score, the newest first",
+    responses=answers(
+        EXAMPLES["history"],
+        "An array. The header `Link` has the address of the older changes, if there are any.",
+    ),
+)
+@router.get("/history", include_in_schema=False)
+async def history(
+    request: Request,
+    lead_id: Annotated[str, Query(max_length=128, pattern=NO_NUL)],
+    limit: Limit = HISTORY,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^-?\d{1,15}_\d{1,18}$", description="From the header `Link`.")
+    ] = None,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    model = _model(await services.ports.published(tenant))
+    before = None
+    if cursor is not None:
+        at, _, position = cursor.partition("_")
+        before = queries.LedgerCursor(moment(int(at)), int(position))
+    async with services.store.moment() as ask:
+        lead = _one(await ask(queries.lead(tenant, lead_id)))
+        rows = await ask(queries.ledger(tenant, lead_id, model=MODEL, limit=limit + 1, before=before))
+        entries = rows[:limit]
+        newest = queries.LedgerCursor(entries[0]["at"], entries[0]["position"]) if entries else None
+        sums = await ask(points_by_group([lead["lead_key"]], MODEL, newest)) if entries else ()
+    points = _points(sums).get(lead["lead_key"], {})
+    shown: list[dict[str, Any]] = []
+    for entry in entries:
+        score, previous = _whole(entry["total"]), _whole(entry["previous"])
+        made = _Change(entry["at"], entry["position"], previous)
+        shown.append(_shape(tenant, lead, model, score, entry["bands"], made, points, entry["at"]))
+        points = _before(points, entry["lines"])
+    more = len(rows) > limit
+    oldest = f"{millis(entries[-1]['at'])}_{entries[-1]['position']}" if more else ""
+    return Json(shown, headers=_next_page(request, cursor=oldest) if more else None)
+
+
+@router.get(
+    "/distribution/",
+    summary="How many leads have which score, and the average",
+    responses=answers(
+        EXAMPLES["distribution"],
+        "Each range without its end, the last one with it. Without leads the average is 0.",
+    ),
+)
+@router.get("/distribution", include_in_schema=False)
+async def distribution(
+    request: Request,
+    *,
+    include_anonymous: Annotated[
+        bool, Query(description="Count visitors without a known identity, too.")
+    ] = False,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    rows = await services.store.rows(score_distribution(tenant, MODEL, anonymous=include_anonymous))
+    leads = {int(row["number"]): row["leads"] for row in rows}
+    count = sum(leads.values())
+    points = Decimal(sum(row["points"] for row in rows))
+    average = (points / count).quantize(Decimal("0.1"), ROUND_HALF_UP) if count else Decimal(0)
+    return Json(
+        {**{name: leads.get(number, 0) for number, name in enumerate(RANGES)}, "avg_score": plain(average)}
+    )
+
+
+# Calculating
+
+
+@router.post(
+    "/calculate/",
+    summary="Calculate a lead's score now",
+    openapi_extra=takes(EXAMPLES["lead"]),
+    responses={
+        **answers(EXAMPLES["score"], "The score as of now."),
+        202: {"description": "The new score does not show yet: the one before, and `location`."},
+    },
+)
+@router.post("/calculate", include_in_schema=False)
+async def calculate(request: Request) -> Response:
+    services = services_of(request)
+    tenant, caller = authorized_caller(request, WRITE)
+    lead_id = str(_converted(await _body(request), OneLead).lead_id)
+    active = await services.ports.published(tenant)
+    model, now = _model(active), services.ports.now()
+    async with services.store.moment() as ask:
+        lead = _one(await ask(queries.lead(tenant, lead_id)))
+        if lead["redirect"] is not None:
+            reason = f"the lead was merged into {lead['redirect']}: calculate that"
+            raise RequestProblem(409, reason, field="lead_id")
+        (stored,) = await ask(named_leads_to_score(tenant, MODEL, [lead_id]))
+    differing = await _differing(services, tenant, active, [stored], now)
+    current = not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
+    location = f"{PREFIX}/?lead_id={echoed(lead_id)}"
+    if READ not in caller.scopes:  # a token that may only write sees no score
+        return Json({"lead": echoed(lead_id), "calculated": current}, 200 if current else 202)
+    async with services.store.moment() as ask:
+        rows = await ask(current_scores(tenant, MODEL, ScoreFilters(lead_id), limit=1))
+        shown = await _with_breakdowns(ask, tenant, model, rows)
+    if not shown:
+        raise RequestProblem(503, "the lead is not scored yet", field="lead_id", retry_after_s=1)
+    if not current:
+        return Json(shown[0] | {"location": location}, 202)
+    return Json(shown[0] | {"calculated_at": max(now, rows[0]["as_of"])})
+
+
+@router.post(
+    "/bulk_calculate/",
+    summary="Calculate the scores of several leads, or of all",
+    openapi_extra=takes(EXAMPLES["bulk"]),
+    responses={
+        **answers(EXAMPLES["recalculation"], "All are calculated."),
+        202: {
+            "description": "Some are not calculated yet: ask at `location` how far it is.",
+            "content": {"application/json": {"example": EXAMPLES["recalculation_under_way"]}},
+        },
+    },
+)
+@router.post("/bulk_calculate", include_in_schema=False)
+async def bulk_calculate(request: Request) -> Response:
+    services = services_of(request)
+    tenant, _ = authorized_caller(request, WRITE)
+    body = await _body(request, empty={"recalculate_all": True})
+    asked_for = _converted(body, SeveralLeads)
+    if (asked_for.lead_ids is None) is not asked_for.recalculate_all:
+        raise RequestProblem(
+            422, "name the leads in lead_ids, or set recalculate_all to true", field="lead_ids"
+        )
+    named = None if asked_for.lead_ids is None else list(dict.fromkeys(map(str, asked_for.lead_ids)))
+
+    async def work(recalculation: Recalculation) -> None:
+        if named is None:
+            await _recalculate_all(services, recalculation)
+        else:
+            await _recalculate(services, recalculation, named)
+
+    started = services.recalculations.start(
+        Recalculation(tenant, all_leads=named is None, total=len(named or ())), work
+    )
+    if started.task is not None:
+        await asyncio.wait([started.task], timeout=ANSWER_SECONDS)
+    return _progress(started)
+
+
+@router.get(
+    "/bulk_calculate/{recalculation_id}/",
+    summary="How far a calculation of several leads is",
+    responses=answers(EXAMPLES["recalculation_under_way"], "It is known until the server restarts."),
+)
+@router.get("/bulk_calculate/{recalculation_id}", include_in_schema=False)
+async def bulk_progress(
+    request: Request, recalculation_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+) -> Response:
+    recalculation = services_of(request).recalculations.find(tenant_of(request, WRITE), recalculation_id)
+    if recalculation is None:
+        raise RequestProblem(
+            404,
+            "this process knows no such recalculation: start it again, it changes only what differs",
+            field="recalculation_id",
+        )
+    return _progress(recalculation)
+
+
+async def _recalculate_all(services: ApiServices, recalculation: Recalculation) -> None:
+    tenant, after = recalculation.tenant, -(2**63)
+    recalculation.total = (await services.store.rows(leads_counted(tenant)))[0]["leads"]
+    while rows := await services.store.rows(leads_to_score(tenant, MODEL, after=after, limit=CHUNK)):
+        await _recalculate_chunk(services, recalculation, rows)
+        after = rows[-1]["lead_key"]
+    recalculation.total = recalculation.calculated + recalculation.failed
+
+
+async def _recalculate(services: ApiServices, recalculation: Recalculation, named: Sequence[str]) -> None:
+    for begin in range(0, len(named), CHUNK):
+        chunk = named[begin : begin + CHUNK]
+        rows = await services.store.rows(named_leads_to_score(recalculation.tenant, MODEL, chunk))
+        existing = {row["lead_id"]: row for row in rows}
+        for lead_id in chunk:
+            if lead_id not in existing:
+                recalculation.fail(lead_id, "no lead has this id")
+            elif (redirect := existing[lead_id]["redirect"]) is not None:
+                recalculation.fail(lead_id, f"the lead was merged into {redirect}: calculate that")
+        own = [row for row in rows if row["redirect"] is None]
+        await _recalculate_chunk(services, recalculation, own)
+
+
+async def _recalculate_chunk(
+    services: ApiServices, recalculation: Recalculation, rows: Sequence[Row]
+) -> None:
+    tenant = recalculation.tenant
+    active = await services.ports.published(tenant)
+    differing = await _differing(services, tenant, active, rows, services.ports.now())
+    if differing:
+        stored = await advance_leads(services, tenant, differing, CHUNK_SECONDS)
+        recalculation.pending += len(differing) - stored
+    recalculation.changed += len(differing)
+    recalculation.calculated += len(rows)
+
+
+async def _differing(
+    services: ApiServices, tenant: str, active: ActiveRules, rows: Sequence[Row], now: datetime
+) -> list[str]:
+    """The leads whose rounded total or bands are others now than those stored."""
+    parts = await services.store.rows(features_of(tenant, [row["lead_id"] for row in rows]))
+    return await asyncio.to_thread(_compare, active, rows, parts, millis(now))
+
+
+def _compare(active: ActiveRules, rows: Sequence[Row], parts: Sequence[Row], now: int) -> list[str]:
+    """A lead whose features cannot be read here differs: the fold decides about it."""
+    encoded: dict[str, dict[str, bytes]] = {}
+    for part in parts:
+        encoded.setdefault(part["lead_id"], {})[part["identity"]] = bytes(part["encoded"])
+    model, differing = _model(active), list[str]()
+    for row in rows:
+        lead_id = row["lead_id"]
+        try:
+            identities = {
+                name: decode_lead_identity(value) for name, value in encoded.get(lead_id, {}).items()
+            }
+        except (NewerCodec, DecodeError, ValidationError):
+            identities = {}
+        if identities:
+            subject = Subject(merged(lead_id, identities), row["stage"])
+            concluded = conclude(model, subject, now, active.zone, active.idle_ms)
+            if rounded(concluded.total) == row["rounded"] and concluded.bands == row["bands"]:
+                continue
+        differing.append(lead_id)
+    return differing
+
+
+# Shapes
+
+
+class _Change(NamedTuple):
+    """What made a score: the entry of the ledger, and the rounded total before it."""
+
+    at: datetime
+    position: int
+    previous: int
+
+
+def _shape(
+    tenant: str,
+    lead: Row,
+    model: Model,
+    score: int,
+    bands: Mapping[str, str | None],
+    change: _Change | None,
+    points: Mapping[str, Decimal],
+    calculated_at: datetime,
+) -> dict[str, Any]:
+    previous = 0 if change is None else change.previous
+    return {
+        "id": _score_id(tenant, lead["lead_id"], change),
+        "lead": echoed(lead["lead_id"]),
+        "lead_name": lead["name"] or lead["company"] or lead["lead_id"],
+        "score": score,
+        "previous_score": previous,
+        "score_change": score - previous,
+        "score_breakdown": {
+            **{group.name: plain(points.get(group.name, Decimal(0))) for group in model.groups},
+            **{name: plain(each) for name, each in sorted(points.items()) if name not in _groups(model)},
+        },
+        "qualification_stage": bands.get(SCALE),
+        "calculated_at": calculated_at,
+    }
+
+
+def _score_id(tenant: str, lead_id: str, change: _Change | None) -> int:
+    """The first 53 bits of a hash of what the ledger knows the score by: a number that JSON keeps exactly. The view
+    `reports.lead_scores` has the same.
+    """
+    made = "" if change is None else f"{millis(change.at)} {change.position}"
+    text = f"{lead_key(tenant, lead_id)} {MODEL} {made}"
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 11
+
+
+async def _with_breakdowns(ask: Ask, tenant: str, model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    keys = [row["lead_key"] for row in rows]
+    points = _points(await ask(points_by_group(keys, MODEL)) if keys else ())
+    shown = []
+    for row in rows:
+        made = None
+        if row["changed_at"] is not None:
+            made = _Change(row["changed_at"], row["changed_position"], _whole(row["previous"]))
+        shown.append(
+            _shape(
+                tenant,
+                row,
+                model,
+                row["rounded"],
+                row["bands"],
+                made,
+                points.get(row["lead_key"], {}),
+                row["as_of"],
+            )
+        )
+    return shown
+
+
+def _points(sums: Iterable[Row]) -> dict[int, dict[str, Decimal]]:
+    """Lead key -> group -> its points. What belongs to no group (the limit, decay) is under its kind."""
+    points: dict[int, dict[str, Decimal]] = {}
+    for row in sums:
+        of_lead, name = points.setdefault(row["lead_key"], {}), row["group"] or row["kind"]
+        of_lead[name] = of_lead.get(name, Decimal(0)) + row["points"]
+    return {key: {name: each for name, each in groups.items() if each} for key, groups in points.items()}
+
+
+def _before(points: Mapping[str, Decimal], lines: Sequence[Any]) -> dict[str, Decimal]:
+    """The points before a change with these lines."""
+    earlier = dict(points)
+    for group, _rule, kind, change in lines:
+        name = group or kind
+        earlier[name] = earlier.get(name, Decimal(0)) - Decimal(str(change))
+    return {name: each for name, each in earlier.items() if each}
+
+
+def _groups(model: Model) -> set[str]:
+    return {group.name for group in model.groups}
+
+
+def _whole(total: Decimal) -> int:
+    return rounded(int(total * ONE_POINT))
+
+
+def _progress(recalculation: Recalculation) -> Response:
+    content = {
+        "id": recalculation.id,
+        "status": "failed" if recalculation.error else "done" if recalculation.ended else "running",
+        "total": recalculation.total,
+        "calculated": recalculation.calculated,
+        "changed": recalculation.changed,
+        "pending": recalculation.pending,
+        "failed": recalculation.failed,
+        "errors": [
+            {"lead_id": echoed(lead_id), "reason": reason} for lead_id, reason in recalculation.problems
+        ],
+        "error": recalculation.error,
+        "location": f"{PREFIX}/bulk_calculate/{recalculation.id}/",
+    }
+    return Json(content, 200 if recalculation.ended else 202)
+
+
+def _next_page(request: Request, **changed: object) -> dict[str, str]:
+    """A relative address, so that it is right behind any proxy."""
+    address = request.url.include_query_params(**changed)
+    return {"Link": f'<{address.path}?{address.query}>; rel="next"'}
+
+
+# Parameters
+
+
+def _model(active: ActiveRules) -> Model:
+    if MODEL not in active.models:
+        raise RequestProblem(
+            409, f"the model {MODEL} is retired: publish it again at /api/models/{MODEL}/publish"
+        )
+    return active.models[MODEL]
+
+
+def _stage_filter(model: Model, stage: str | None) -> tuple[str, str] | None:
+    if stage is None:
+        return None
+    stages = model.band_sets.get(SCALE, ())
+    if stage not in stages:
+        raise RequestProblem(
+            422, f"no such stage; there are {', '.join(stages) or 'none'}", field="qualification_stage"
+        )
+    return SCALE, stage
+
+
+def _one(rows: Sequence[Row]) -> Row:
+    if not rows:
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    return rows[0]
+
+
+async def _body(request: Request, *, empty: dict[str, Any] | None = None) -> dict[str, Any]:
+    body = await read_body(request, LARGEST_BODY)
+    if empty is not None and not body.strip():
+        return empty
+    try:
+        content = json.decode(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestProblem(400, f"the body is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
+    return content
+
+
+def _converted(content: dict[str, Any], kind: Any) -> Any:
+    try:
+        return convert(content, kind)
+    except ValidationError as error:
+        refusal = explain_error(error, content, kind)
+        raise RequestProblem(422, refusal.reason, field=refusal.field) from None

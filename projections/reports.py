@@ -1,0 +1,261 @@
+"""Views for people who query by SQL (psql, Grafana): the schema `reports`.
+
+They have the names and columns of the systems that Leadstream replaces, beside `tenant` and `lead_id`. They show the
+read models of every tenant, in both modes. A rebuild points them to its new tables in the moment of the swap, and what
+was granted on them stays. A migration that changes the type of a column that they show has to drop them first.
+
+  leads           identified leads, as they are now
+  users           everybody, anonymous visitors too, with the score of their web sessions
+  sessions        web sessions, each with its score
+  answers         answers to questions of the chat
+  user_behaviors  what else people did in the chat
+  lead_scores     each lead's current score by the model `rules`
+  lead_score_history  every change of a score, by every model
+"""
+
+# ruff: noqa: S608 - every query is made of constants
+
+from typing import Final
+
+from psycopg.sql import SQL, Identifier, Literal
+
+from projections.connection import Connection
+
+REPORTS: Final = "reports"
+
+
+def create_reports(connection: Connection, *, replace: bool = False) -> None:
+    """Creates the views over the live tables. Replaces those whose query changed, or all: that waits for readers."""
+    connection.execute(SQL("create schema if not exists {}").format(Identifier(REPORTS)))
+    for name, query in QUERIES.items():
+        view = Identifier(REPORTS, name)
+        row = connection.execute(
+            "select obj_description(to_regclass(%s), 'pg_class')", (f"{REPORTS}.{name}",)
+        ).fetchone()
+        if replace or row is None or row[0] != query:
+            connection.execute(SQL("create or replace view {} as {}").format(view, SQL(query)))
+            connection.execute(SQL("comment on view {} is {}").format(view, Literal(query)))
+
+
+def _number(text: str) -> str:
+    """The first 53 bits of the SHA-256 of a text."""
+    return f"(('x' || substr(encode(sha256(convert_to({text}, 'UTF8')), 'hex'), 1, 16))::bit(64)::bigint >> 11) & 9007199254740991"
+
+
+def _score(model: str, column: str = "rounded") -> str:
+    return (
+        f"(select s.{column} from live.lead_scores s where s.lead_key = l.lead_key and s.model = '{model}')"
+    )
+
+
+def _band(model: str, scale: str) -> str:
+    return _score(model, f"bands ->> '{scale}'")
+
+
+_LEAD_NUMBER: Final = (
+    "case when l.lead_id ~ '^[1-9][0-9]{0,14}$' then l.lead_id::bigint "
+    "else (l.lead_key >> 11) & 9007199254740991 end"
+)
+"""A lead's id as a number: its own, or the first 53 bits of its key."""
+
+_VISITOR: Final = r"substring(i.identity from '^[^/]+/v/(.*)#[0-9]+$')"
+
+_CHAT_VISITOR: Final = f"""(select {_VISITOR} from live.identities i
+    where i.lead_key = l.lead_key and exists (
+        select from live.engagement_history e where e.identity_key = i.identity_key and e.source = 'chatbot')
+    order by i.attached_at desc, i.identity limit 1)"""
+
+_FIRST_CAMPAIGN: Final = """(select e.campaign_source from live.identities i
+    join live.engagement_history e on e.identity_key = i.identity_key
+    where i.lead_key = l.lead_key and e.campaign_source is not null
+    order by e.occurred_at, e.partition, e.position limit 1)"""
+
+_COUNTS: Final = {
+    "qr_scan_count": "qr_scanned",
+    "catalog_views": "catalog_viewed",
+    "messages_count": "message_received",
+}
+
+
+def _count(signal: str) -> str:
+    return f"coalesce((l.counts ->> '{signal}')::int, 0)"
+
+
+_LEADS: Final = f"""select
+    {_LEAD_NUMBER} as id,
+    l.tenant,
+    l.lead_id,
+    {_CHAT_VISITOR} as session_id,
+    l.name,
+    l.email,
+    l.phone,
+    l.company,
+    l.fields ->> 'title' as title,
+    l.fields ->> 'business_type' as business_type,
+    l.fields ->> 'location' as location,
+    l.fields ->> 'staff_size' as staff_size,
+    l.fields ->> 'monthly_sales' as monthly_sales,
+    l.fields ->> 'features_interested' as features_interested,
+    l.fields ->> 'budget' as budget,
+    l.fields ->> 'property_type' as property_type,
+    l.fields ->> 'transaction_type' as transaction_type,
+    l.fields ->> 'payment_method' as payment_method,
+    l.fields as profile,
+    coalesce({_score("temperature")}, 0) as lead_score,
+    coalesce({_band("temperature", "temperature")}, 'cold')::varchar(20) as temperature,
+    {", ".join(f"{_count(signal)} as {name}" for name, signal in _COUNTS.items())},
+    {" + ".join(map(_count, _COUNTS.values()))} as total_interactions,
+    coalesce({_score("chatbot")}, 0) as chatbot_score,
+    {_band("chatbot", "category")} as lead_classification,
+    {_band("chatbot", "category")} as lead_type,
+    {_band("rules", "stage")} as qualification_stage,
+    l.stage,
+    l.assigned_to,
+    {_FIRST_CAMPAIGN} as utm_source,
+    l.revenue,
+    l.created_at,
+    l.as_of as updated_at,
+    l.last_interaction_at
+from live.leads l where l.identities > 0 and l.identified"""
+
+_USERS: Final = f"""select
+    {_LEAD_NUMBER} as id,
+    l.tenant,
+    l.lead_id as user_id,
+    l.lead_id,
+    l.identified,
+    l.name,
+    l.email,
+    coalesce({_score("web_session")}, 0) as lead_score,
+    l.created_at,
+    l.last_interaction_at
+from live.leads l where l.identities > 0"""
+
+_SESSIONS: Final = f"""select
+    {_number("i.identity || ' ' || w.session_id")} as id,
+    w.tenant,
+    coalesce(w.producer_id, w.session_id) as session_id,
+    w.session_id as canonical_id,
+    i.lead_id as user_id,
+    i.lead_id,
+    {_VISITOR} as visitor_id,
+    coalesce(floor(s.score + 0.5)::int, 0) as lead_score,
+    w.opened_at as started_at,
+    w.last_at as ended_at,
+    floor(extract(epoch from w.last_at - w.opened_at))::int as duration_seconds,
+    w.pages as page_views_count,
+    w.clicks as regular_clicks,
+    w.important_clicks,
+    coalesce(s.ended, w.closed) as ended,
+    w.campaign
+from live.sessions w
+join live.identities i on i.identity_key = w.identity_key
+left join lateral (
+    select score, ended from live.session_scores s
+    where s.session_key = w.session_key and s.model = 'web_session'
+    order by s.scored_at desc, (s.lead_key = i.lead_key) desc, s.lead_key limit 1) s on true
+where not w.retracted"""
+
+_CHANGE_OF_CHAT: Final = """coalesce((select round(sum(h.change))::int from live.score_history h
+    where h.lead_key = i.lead_key and h.model = 'chatbot' and h.caused_by = 'event:' || e.event_id), 0)
+    + coalesce(before.change, 0)"""
+"""The points that an event of the chat gave or took: of the lead, or of the visitor before it was known who that is."""
+
+_BEFORE: Final = """left join (
+    select h.caused_by, h.at, round(sum(h.change))::int as change from live.score_history h
+    where h.model = 'chatbot' and not exists (select from live.leads a where a.lead_key = h.lead_key)
+    group by 1, 2) before
+    on before.caused_by = 'event:' || e.event_id and before.at = e.recorded_at"""
+"""The ledgers of visitors who have become leads since: nothing else is left of those, so the moment tells apart events of
+the same id.
+"""
+
+_EVENT_NUMBER: Final = _number("i.identity || ' ' || e.event_id")
+
+_ANSWERS: Final = f"""select
+    {_EVENT_NUMBER} as id,
+    e.tenant,
+    i.lead_id,
+    coalesce({_VISITOR}, i.lead_id) as session_id,
+    case when e.details ->> 'question_id' ~ '^[0-9]{{1,9}}$' then (e.details ->> 'question_id')::int end as question_id,
+    e.details ->> 'question_id' as question_key,
+    e.details ->> 'question' as question_text,
+    coalesce(e.details ->> 'text', '') as answer_text,
+    round((e.details ->> 'time_taken_s')::numeric)::int as time_taken,
+    {_CHANGE_OF_CHAT} as score_earned,
+    e.occurred_at as created_at
+from live.engagement_history e
+join live.identities i on i.identity_key = e.identity_key
+{_BEFORE}
+where e.type = 'question_answered'"""
+
+_USER_BEHAVIORS: Final = f"""select
+    {_EVENT_NUMBER} as id,
+    e.tenant,
+    i.lead_id,
+    coalesce({_VISITOR}, i.lead_id) as session_id,
+    coalesce(e.details -> 'extra' ->> 'action', e.type) as behavior_type,
+    coalesce(e.details -> 'extra' ->> 'action', e.type) as action,
+    e.details::text as behavior_metadata,
+    {_CHANGE_OF_CHAT} as score_impact,
+    {_CHANGE_OF_CHAT} as score_change,
+    e.occurred_at as timestamp,
+    e.occurred_at as created_at
+from live.engagement_history e
+join live.identities i on i.identity_key = e.identity_key
+{_BEFORE}
+where e.source = 'chatbot' and e.type <> 'question_answered'"""
+
+_WHOLE_POINTS: Final = "floor({} + 0.5)::int"
+
+_BREAKDOWN: Final = """(select coalesce(jsonb_object_agg(g.name, g.points), '{}'::jsonb) from (
+        select coalesce(nullif(line ->> 0, ''), line ->> 2) as name, trim_scale(sum((line ->> 3)::numeric)) as points
+        from live.score_history h, jsonb_array_elements(h.lines) line
+        where h.lead_key = l.lead_key and h.model = 'rules' group by 1) g where g.points <> 0)"""
+
+_MADE_BY: Final = "round(extract(epoch from h.at) * 1000)::bigint || ' ' || h.position"
+
+_LEAD_SCORES: Final = f"""select
+    {_number(f"l.tenant || '/l/' || l.lead_id || ' rules ' || coalesce({_MADE_BY}, '')")} as id,
+    l.tenant,
+    l.lead_id,
+    {_LEAD_NUMBER} as lead,
+    coalesce(nullif(l.name, ''), nullif(l.company, ''), l.lead_id) as lead_name,
+    s.rounded as score,
+    coalesce({_WHOLE_POINTS.format("h.previous")}, 0) as previous_score,
+    s.rounded - coalesce({_WHOLE_POINTS.format("h.previous")}, 0) as score_change,
+    {_BREAKDOWN} as score_breakdown,
+    s.bands ->> 'stage' as qualification_stage,
+    s.as_of as calculated_at
+from live.leads l
+join live.lead_scores s on s.lead_key = l.lead_key and s.model = 'rules'
+left join lateral (
+    select h.at, h.position, h.previous from live.score_history h
+    where h.lead_key = l.lead_key and h.model = 'rules' order by h.at desc, h.position desc limit 1) h on true
+where l.identities > 0 and l.identified"""
+
+_HISTORY: Final = f"""select
+    {_number(f"l.tenant || '/l/' || l.lead_id || ' ' || h.model || ' ' || {_MADE_BY}")} as id,
+    l.tenant,
+    l.lead_id,
+    {_LEAD_NUMBER} as lead,
+    h.model,
+    {_WHOLE_POINTS.format("h.total")} as score,
+    {_WHOLE_POINTS.format("h.previous")} as previous_score,
+    {_WHOLE_POINTS.format("h.total")} - {_WHOLE_POINTS.format("h.previous")} as score_change,
+    h.bands,
+    h.version,
+    h.caused_by,
+    h.at as calculated_at
+from live.score_history h join live.leads l on l.lead_key = h.lead_key"""
+
+QUERIES: Final = {
+    "leads": _LEADS,
+    "users": _USERS,
+    "sessions": _SESSIONS,
+    "answers": _ANSWERS,
+    "user_behaviors": _USER_BEHAVIORS,
+    "lead_scores": _LEAD_SCORES,
+    "lead_score_history": _HISTORY,
+}
+"""The query of each view. Columns are only ever added, at the end: a view is replaced in place."""

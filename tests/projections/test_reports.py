@@ -1,0 +1,212 @@
+"""The schema `reports`: the views show what the API shows, survive a rebuild, and can be read by a role that reads only."""
+
+import re
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from gateway.app import create_app
+from leadstream.settings import Settings
+from leadstream.wiring import open_system, ports_of
+from projections.migrate import migrate
+from projections.rebuild import rebuild
+from projections.reports import QUERIES, create_reports
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
+
+EVENTS = [
+    {"type": "session_started", "visitor_id": "chat-1", "source": "chatbot"},
+    {
+        "type": "question_answered",
+        "visitor_id": "chat-1",
+        "source": "chatbot",
+        "question_id": "1",
+        "question": "What is your business?",
+        "text": "Retail",
+        "time_taken_s": 30,
+        "profile_field": "business_type",
+    },
+    {"type": "lead_identified", "visitor_id": "chat-1", "lead_id": "7", "source": "crm"},
+    {
+        "type": "page_viewed",
+        "visitor_id": "v",
+        "session_id": "visit-1",
+        "url": "https://shop.example/?utm_source=google&utm_medium=cpc",
+    },
+    {"type": "lead_identified", "visitor_id": "v", "lead_id": "7"},
+    {
+        "type": "profile_updated",
+        "lead_id": "7",
+        "source": "crm",
+        "fields": {"name": "Ada", "title": "Director"},
+    },
+    {"type": "qr_scanned", "lead_id": "7", "source": "telegram"},
+    {"type": "message_received", "lead_id": "7", "source": "telegram", "text": "Hello"},
+    {"type": "qr_scanned", "visitor_id": "other", "source": "telegram"},
+]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+DOCUMENTED = {
+    "leads": {"id", "session_id", "name", "email", "phone", "business_type", "location", "staff_size"}
+    | {"monthly_sales", "features_interested", "lead_score", "lead_classification", "lead_type", "utm_source"}
+    | {"created_at", "updated_at", "temperature", "qr_scan_count", "catalog_views", "messages_count"}
+    | {"total_interactions"},
+    "users": {"id", "lead_score"},
+    "sessions": {"id", "session_id", "lead_score"},
+    "answers": {"id", "session_id", "question_id", "question_text", "answer_text", "time_taken"}
+    | {"score_earned", "created_at"},
+    "user_behaviors": {"id", "session_id", "behavior_type", "action", "behavior_metadata", "score_impact"}
+    | {"score_change", "timestamp"},
+    "lead_scores": {"id", "lead", "lead_name", "score", "previous_score", "score_change", "score_breakdown"}
+    | {"qualification_stage", "calculated_at"},
+}
+
+
+def rows(connection, statement):
+    cursor = connection.execute(statement)
+    return [dict(zip([each.name for each in cursor.description], row, strict=True)) for row in cursor]
+
+
+def columns(connection):
+    shown = {}
+    for view, column, kind in connection.execute(
+        """select table_name, column_name, data_type from information_schema.columns
+           where table_schema = 'reports'"""
+    ):
+        shown.setdefault(view, {})[column] = kind
+    return shown
+
+
+def test_the_views_have_the_columns_of_the_documents(database_url):
+    migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        shown = columns(connection)
+    assert set(shown) == set(QUERIES)
+    for view, names in DOCUMENTED.items():
+        assert names <= shown[view].keys()
+    leads = shown["leads"]
+    assert [leads[name] for name in ("lead_score", "temperature", "qr_scan_count")] == [
+        "integer",
+        "character varying",
+        "integer",
+    ], "as the check by psql prints them"
+
+
+def test_the_views_can_be_replaced_in_place_and_are_left_alone_otherwise(database_url):
+    migrate(database_url)
+    with psycopg.connect(database_url) as connection:
+        before = columns(connection)
+        created = connection.execute("select xmin from pg_class where relname = 'user_behaviors'").fetchone()
+        create_reports(connection)
+        assert (
+            connection.execute("select xmin from pg_class where relname = 'user_behaviors'").fetchone()
+            == created
+        )
+        create_reports(connection, replace=True)
+        assert columns(connection) == before
+
+
+def test_the_documented_role_reads_the_reports_and_nothing_else(database_url):
+    migrate(database_url)
+    [script] = re.findall(
+        r"```sql\n(create role .*?)```", (ROOT / "docs" / "reports.md").read_text("utf-8"), re.DOTALL
+    )
+    role = f"reader_{database_url.partition('/test_')[2].partition('?')[0]}"
+    script = script.replace("reports_reader", role)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(script)
+        try:
+            connection.execute(f"set role {role}")
+            for view in QUERIES:
+                assert connection.execute(f"select count(*) from reports.{view}").fetchone() == (0,)
+            for refused in (
+                "select * from live.leads",
+                "select * from public.positions",
+                "delete from reports.users",
+                "create table reports.mine (id int)",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(refused)
+        finally:
+            connection.execute("reset role")
+            connection.execute(f"drop owned by {role}")
+            connection.execute(f"drop role {role}")
+
+
+async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_url):
+    settings = Settings(database_url=database_url, partitions=2)
+    with open_system(settings) as system:
+        app = create_app(ports_of(system, settings))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
+        ):
+            answer = await http.post("/v1/events?wait=10", json=EVENTS)
+            assert answer.status_code == 200, answer.text
+            api = {
+                name: (await http.get(address)).json()
+                for name, address in {
+                    "scores": "/api/lead-qualification/lead-scores/",
+                    "history": "/api/lead-qualification/lead-scores/history/?lead_id=7",
+                    "lead": "/api/leads/7",
+                    "session": "/api/lead-score/session/visit-1",
+                }.items()
+            }
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("grant usage on schema reports to public; grant select on reports.leads to public")
+        connection.execute("set timezone = 'UTC'")
+        before = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
+    rebuild(database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("set timezone = 'UTC'")
+        after = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
+        granted = connection.execute(
+            "select has_table_privilege('public', 'reports.leads', 'select')"
+        ).fetchone()
+    assert after == before
+    assert granted == (True,)
+
+    [lead] = before["leads"]
+    assert (lead["id"], lead["lead_id"], lead["name"], lead["business_type"]) == (7, "7", "Ada", "Retail")
+    assert lead["session_id"] == "chat-1"
+    shown = api["lead"]["lead"]
+    assert (lead["lead_score"], lead["temperature"]) == (shown["lead_score"], shown["temperature"])
+    assert (lead["qr_scan_count"], lead["messages_count"], lead["total_interactions"]) == (1, 1, 2)
+    assert (lead["utm_source"], lead["lead_type"]) == ("google", "Unqualified")
+
+    [score] = before["lead_scores"]
+    [listed] = api["scores"]
+    compared = ("id", "lead", "lead_name", "score", "previous_score", "score_change", "qualification_stage")
+    assert {name: score[name] for name in compared} == {name: listed[name] for name in compared}
+    gained = {group: points for group, points in listed["score_breakdown"].items() if points}
+    assert {group: float(points) for group, points in score["score_breakdown"].items()} == gained
+    own = [each for each in before["lead_score_history"] if each["lead_id"] == "7"]
+    ids = [each["id"] for each in own if each["model"] == "rules"]
+    assert sorted(ids) == sorted(each["id"] for each in api["history"])
+
+    [session] = before["sessions"]
+    analytics = api["session"]["analytics"]
+    assert {name: session[name] for name in analytics if name in session} == analytics
+    assert session["session_id"] == "visit-1"
+
+    [answered] = before["answers"]
+    assert (answered["session_id"], answered["question_id"], answered["time_taken"]) == ("chat-1", 1, 30)
+    assert (answered["answer_text"], answered["question_text"]) == ("Retail", "What is your business?")
+    [opened] = before["user_behaviors"]
+    assert (opened["action"], opened["session_id"]) == ("session_started", "chat-1")
+    gained_in_chat = sum(each["score_change"] for each in own if each["model"] == "chatbot")
+    assert opened["score_change"] + answered["score_earned"] == gained_in_chat == lead["chatbot_score"] > 0
+    assert {each["user_id"]: each["identified"] for each in before["users"]} == {
+        "7": True,
+        "anon:other": False,
+    }

@@ -135,9 +135,9 @@ class Authoring:
         fire: bool = False,
         based_on: int | None = None,
     ) -> Publication:
-        """What `edit` makes of the newest text (None: there is none), as the next version; returns once
-        the log has it. For a tenant without a model of its own this is its first. A callable `change` is
-        asked after the edit. What is the newest text already is not published again.
+        """Applies `edit` to the newest text (None if there is none) and publishes the result as the next version.
+        Returns when the log has it. For a tenant without a model of its own, it is the first one. A callable `change`
+        is called after the edit. A text equal to the newest one is not published again.
 
         `edit` may raise a Problem. Raises Invalid for a text with a mistake, and Conflict for one that is
         `based_on` another version than the newest.
@@ -231,9 +231,9 @@ class Authoring:
     async def change_draft(
         self, tenant: str, model: str, number: int, *, seen: datetime | None = None, **changed: Any
     ) -> Draft:
-        """`changed`: text, note, by, effective_from, fire. `based_on`: the newest version, which the text
-        now contains; another raises Conflict, and so does a draft that was changed since it was `seen`. A
-        scheduled draft without its moment is no longer scheduled.
+        """`changed` may have text, note, by, effective_from, fire and based_on. `based_on` is the version that the changed
+        text starts from: Conflict if it is not the newest. `seen` is the change time that the author saw: Conflict if
+        the draft was changed later. A scheduled draft that loses its `effective_from` is no longer scheduled.
         """
         if "text" in changed:
             await asyncio.to_thread(checked, model, changed["text"])

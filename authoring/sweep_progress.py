@@ -25,7 +25,9 @@ class SweepProgress(NamedTuple):
     version: int
     partitions: tuple[Partition, ...]
     visited: int | None
-    """Leads, an estimate. None, as `leads`: it is complete, and they were not counted."""
+    """The estimated number of leads visited. This and `leads` are None if the sweep is complete: then nothing counts
+    leads.
+    """
     leads: int | None
 
     @property
@@ -60,8 +62,8 @@ def progress_of(
     leads: int | None = None,
     up_to: Mapping[str, int] = MappingProxyType({}),
 ) -> SweepProgress:
-    """`up_to`: how many of the leads come no later than each cursor. Keys are spread evenly over the
-    partitions, so that each partition's share of them is taken to be the same.
+    """`up_to`: by cursor, the number of leads, of all partitions, with a key up to it. Keys are spread evenly, so each
+    partition is assumed to have the same share.
     """
     if leads is None:
         return SweepProgress(version, partitions, None, None)

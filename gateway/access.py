@@ -1,8 +1,8 @@
 """Access: which caller may call what, and for which tenant.
 
 Write keys are public and only let events in; API tokens are secret, belong to a tenant and carry
-scopes. Both are kept as SHA-256 and compared in constant time. Without any, the house is open, but
-only to this very machine (`gateway.local_access`): everybody else is refused with the remedy.
+scopes. Both are kept as SHA-256 and compared in constant time. Without keys and tokens, every caller
+on this machine is let in (`gateway.local_access`); all others are refused with the remedy.
 No secret is ever logged or echoed.
 """
 
@@ -48,7 +48,7 @@ class Grant(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """`tenant` None: the house is open and the caller names none. `key` is what a flood is counted by."""
+    """`tenant` is None if no keys are configured and the request names no tenant. `key` is the key for rate limits."""
 
     tenant: str | None
     scopes: frozenset[str]

@@ -30,7 +30,7 @@ _gauge = partial(Gauge, registry=REGISTRY)
 
 LAG = _gauge(
     "leadstream_projection_lag_records",
-    "Positions of the partitions of this projection that Kafka holds and the read models do not show yet, by topic.",
+    "Records in Kafka that this projection has not yet written into the read models, by topic (counted in positions).",
     ["topic"],
 )
 LAG_SECONDS = _gauge(

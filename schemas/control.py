@@ -1,4 +1,4 @@
-"""Records that change results but are not events of a producer, and so are in the log.
+"""Records that no producer sends but that change results, so they must be in the log, too.
 
 `events` carries these as JSON beside the events (their `type` never collides with an event's);
 `lead-activity` carries those it needs in its own encoding (see `activity`).
@@ -12,7 +12,7 @@ from schemas.envelope import MAX_INTEGER, FieldName, Line, Moment
 from schemas.events import Stage
 
 EVERY_TENANT = "*"
-"""The tenant of what is published for every tenant that has nothing of its own under that name."""
+"""A publication for this tenant applies to every tenant that has no publication of its own under the same name."""
 
 PublishedFor = Annotated[
     str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,31})$(?!\n)", description="a tenant, or * for every tenant")
@@ -48,7 +48,7 @@ class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen
 
 
 class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
-    """A scoring model becomes active here, in every partition. It carries its whole text.
+    """From this record on, the model is active. Every partition gets the record, with the model's whole text.
 
     A shard ignores a `version` that is not above its own. `fire`: whether thresholds crossed by the sweep fire.
     """
@@ -109,10 +109,11 @@ class Carried(Struct, array_like=True, frozen=True):
 
 
 class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):
-    """Asks for the identity to be reassigned: to the lead `to`, or to its home lead if `to` is null, from where it
-    follows the redirects again.
+    """Asks the identity's owner to assign the identity to the lead `to`. If `to` is null, it returns to its home lead
+    and follows the redirects again from there.
 
-    `path` are the redirected leads it came through; `final`: it settles, since the redirects form a cycle.
+    `path`: the redirected leads that it has passed. `final`: it stays at `to`, since the redirects form a cycle or a
+    chain that is too long.
     """
 
     holder: LeadId

@@ -1,7 +1,7 @@
 """Checks a decoded message for what msgspec's types cannot express.
 
-Amounts and numbers are within limits, moments exist in UTC, texts can be stored, and ids are real ids. The checks
-are cheap, since every record of the log passes them.
+Amounts and numbers must be within limits, dates must exist in UTC, texts must be storable, and ids must not be
+placeholders. The checks are cheap, since every record of the log passes them.
 """
 
 import re
@@ -71,7 +71,7 @@ def check_storable(message: Struct, raw: bytes) -> None:
     for name in free:
         if (value := getattr(message, name)) is not None:
             check_json_value(value, name, 1)
-    if b"\\u0000" in raw:
+    if b"\\u0000" in raw:  # JSON can only escape a NUL, so all other messages skip this walk
         for name, value in msgspec.to_builtins(message).items():
             check_json_value(value, name, 1)
 
@@ -126,7 +126,7 @@ def check_json_value(value: Any, path: str, depth: int) -> None:
 
 
 def with_valid_ids(event: Event) -> Event:
-    """The event with valid ids; the lead id `anon:V` becomes visitor V."""
+    """Refuses an event with a wrong id. Returns the event; a lead id `anon:V` has become the visitor id V."""
     lead_id, visitor_id, kind = event.lead_id, event.visitor_id, type(event)
     if lead_id is None:
         if kind in ABOUT_LEADS:

@@ -174,8 +174,8 @@ def _lists() -> CrawlerLists:
 
 
 def _bounded(pattern: str) -> str:
-    """The expression bounded like the others. If it begins with any part of a word, that comes to the same as no bound,
-    and would cost the square of the text's length.
+    """The pattern with word bounds. A pattern that begins with WORD_PART gets no bound, and loses WORD_PART: this matches
+    the same texts, and avoids quadratic time.
     """
     return pattern.removeprefix(WORD_PART) if pattern.startswith(WORD_PART) else BOUNDED.format(pattern)
 

@@ -187,7 +187,9 @@ def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str,
 def _replayed(
     connection: Connection, run: WhatIfRun
 ) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
-    """Both models from the first event on, each among the other active models."""
+    """Replays all archived events twice: with the active model, and with the draft in its place. The tenant's other
+    models stay the same. Then compares each lead.
+    """
     count, done = events_of(connection, run.tenant), 0
     replays = [Replay(run.current.genesis()), Replay(run.current.with_draft(run.text).genesis())]
     events = recorded(connection, run.tenant)

@@ -53,7 +53,9 @@ class Need(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """One side of a matrix: bands of a group's points, after caps and floors, before its weight."""
+    """One side of a matrix: the bands of one group. They apply to the group's points after caps and floors, but before
+    the weight.
+    """
 
     group: str
     thresholds: list[tuple[Micro, str]]
@@ -75,7 +77,7 @@ class Decay(NamedTuple):
 
     points: Micro
     shares: tuple[int, ...]
-    """What is left of SHARES after each number of days; empty if the decay is linear."""
+    """shares[n] / SHARES is the part that is left after n inactive days. Empty: the decay is linear, `points` a day."""
 
 
 class Mean(NamedTuple):
@@ -83,7 +85,7 @@ class Mean(NamedTuple):
 
     latest: int
     shares: tuple[int, ...]
-    """How much a session counts, by its age in days before the newest; empty: all count the same."""
+    """The weight of a session that is n days older than the newest is shares[n]. Empty: all weigh the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +110,10 @@ class Model:
     signals: tuple[SignalDefinition, ...]
     reads: Reads
     windows: tuple[tuple[str, tuple[int, ...], int], ...]
-    """(signal, lengths in days, decaying): the score may change when a counted day enters or leaves a window, and on
-    every day while one of the latest `decaying` days counts."""
+    """(signal, window lengths in days, number of decaying days). The score may change when a day with the signal enters
+    or leaves a window, and every day as long as the last such day is at most the decaying days ago."""
     moments: tuple[tuple[str, tuple[int, ...]], ...]
-    """(signal, milliseconds after it, rising): the score may change then, too."""
+    """(signal, delays in milliseconds, in ascending order). The score may also change that long after the signal."""
     lines: tuple[GroupPlan, ...]
     """The groups in the form that the innermost loop reads."""
     comparison: ValueComparison
@@ -154,7 +156,7 @@ def is_limited(bounded: Rule | RuleGroup) -> bool:
 
 
 def _limits(bounded: Rule | RuleGroup) -> tuple[Milli | None, Milli]:
-    """(cap, floor) in the form that the innermost loop reads: the cap is None only if there is neither."""
+    """(cap, floor) for the innermost loop. Without both: (None, 0). If one is missing, it is UNBOUNDED or -UNBOUNDED."""
     if not is_limited(bounded):
         return None, 0
     return (

@@ -1,8 +1,8 @@
 """Follows topics as a member of a consumer group: gives chunks to a taker, which keeps the positions.
 
-The group only assigns the partitions. Where to read on is asked of the taker after each assignment, and again when
-a chunk does not continue at the taker's position. So no record is skipped when partitions are revoked in the middle
-of a batch. Offsets are committed for monitors and never read back.
+The group only assigns the partitions. The taker gives the positions to continue from: after each assignment, and
+again whenever it rejects a chunk that does not start at its position. So no record is skipped when partitions are
+revoked in the middle of a batch. Offsets are committed for monitors and never read back.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from streams.kafka.reading import COMMITTED, ChunkReader, is_about_content
 from streams.kafka.skips import fetch_skips
 
 Positions = Callable[[Mapping[LogPartition, int]], Mapping[LogPartition, int]]
-"""Maps the first position that the log holds of each partition to the position to read next. Called in a thread."""
+"""Gets the first available position of each partition; returns the position to read next. Called in a thread."""
 Take = Callable[[Sequence[Chunk]], bool]
 """Takes a batch. False: the chunks do not continue at its positions, so these must be asked for again.
 Called in a thread."""
@@ -362,8 +362,8 @@ class _Following:
 
 
 async def pass_skipped(cluster: Cluster, chunk: Chunk) -> Chunk:
-    """The chunk, whose only record says, if it is unreadable, why it is skipped. Raises LogUnreadableError if no
-    operator has skipped it.
+    """A readable chunk is returned unchanged. An unreadable record, which is alone in its chunk, gets the reason for
+    which an operator skipped it. Raises LogUnreadableError if nobody skipped it.
     """
     if not chunk.records or (broken := chunk.records[0].unreadable) is None:
         return chunk

@@ -1,5 +1,5 @@
-"""The journal in Kafka: when workers and projections started, ended, paused and resumed. A process that crashes again and
-again remembers nothing of it, and the doctor may run on another machine.
+"""The journal in Kafka: when workers and projections started, ended, paused and resumed. It is kept in Kafka because a
+process that keeps crashing forgets its earlier crashes, and because the doctor may run on another machine.
 
 The notes are the metadata of offsets of a consumer group that nobody joins. This needs no topic, and no database, which a
 worker does not have; Kafka deletes the notes a week after the last one. Two processes that write at the same moment may

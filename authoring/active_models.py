@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
 from scoring.features.calendar import Calendar, calendar
-from scoring.features.comparison import NEWEST
-from scoring.features.profile_fields import UNDECLARED, FieldTypes
+from scoring.features.comparison import NEWEST_COMPARISON
+from scoring.features.profile_fields import NO_DECLARED_FIELDS, FieldTypes
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.active import ActiveModels, ModelVersion
 from scoring.models.model import Model, built_in_models, compile_model
 
-MINUTE = 60_000
+MINUTE_MS = 60_000
 
 
 class ActiveRules(NamedTuple):
@@ -27,18 +27,18 @@ class ActiveRules(NamedTuple):
     idle_ms: int
     lifecycle: str
     """Its text."""
-    profile_fields: FieldTypes = UNDECLARED
+    profile_fields: FieldTypes = NO_DECLARED_FIELDS
     """The types of the tenant's own profile fields."""
 
 
-Published = Callable[[str], Awaitable[ActiveRules]]
+ActiveRulesOf = Callable[[str], Awaitable[ActiveRules]]
 """(tenant) -> what scores its leads now."""
 
 
 @lru_cache(maxsize=1)
 def _built_in_rules() -> ActiveRules:
     models = {name: compile_model(text) for name, text in built_in_models().items()}
-    return ActiveRules(models, calendar("UTC"), 30 * MINUTE, built_in_lifecycle())
+    return ActiveRules(models, calendar("UTC"), 30 * MINUTE_MS, built_in_lifecycle())
 
 
 async def built_in_rules(_tenant: str) -> ActiveRules:
@@ -70,7 +70,7 @@ class ShardFilter(NamedTuple):
     """The settings, too."""
 
 
-Shards = Callable[[ShardFilter], Awaitable[Sequence[ActiveModels]]]
+ReadShards = Callable[[ShardFilter], Awaitable[Sequence[ActiveModels]]]
 """Every partition of scoring; empty until the first one is known."""
 
 
@@ -79,7 +79,8 @@ async def built_in_shards(_filter: ShardFilter) -> Sequence[ActiveModels]:
         ActiveModels(
             {
                 EVERY_TENANT: {
-                    name: ModelVersion(1, text, NEWEST.folding) for name, text in built_in_models().items()
+                    name: ModelVersion(1, text, NEWEST_COMPARISON.folding)
+                    for name, text in built_in_models().items()
                 }
             }
         )

@@ -10,35 +10,35 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from authoring.active_models import ShardFilter, Shards, lifecycles_reading
+from authoring.active_models import ReadShards, ShardFilter, lifecycles_reading
 from authoring.problem import Conflict
-from authoring.publisher import Append, Publisher, PublisherLock
+from authoring.publisher import AppendPublication, Publisher, PublisherLock
 from authoring.revisions import (
+    OtherDraftScheduled,
     Publication,
-    ScheduledAlready,
-    basis_of,
-    changed_meanwhile,
+    changed_meanwhile_conflict,
     check_basis,
-    checked,
-    conflict,
+    checked_model_text,
+    draft_basis,
     draft_numbered,
-    newest_of,
+    is_outdated,
+    newest_for_tenant,
+    newest_if_unchanged,
     open_draft,
-    outdated,
-    text_of,
-    unchanged,
-    unknown_model,
-    unpublishable,
+    outdated_basis,
+    text_of_version,
+    unknown_model_problem,
+    unpublishable_reason,
 )
-from authoring.sweep_progress import SweepProgress, partitions_of, progress_of
+from authoring.sweep_progress import SweepProgress, progress_by_partition, sweep_progress_of
 from projections import authoring as rows
-from projections.authoring import Draft, Version
+from projections.authoring import Draft, PublishedVersion
 from schemas.control import EVERY_TENANT
 from scoring.lifecycle.lifecycle import compile_lifecycle
 
-__all__ = ["Authoring", "Edit", "Publication"]
+__all__ = ["Authoring", "Publication", "TextEdit"]
 
-Edit = Callable[[str | None], str]
+TextEdit = Callable[[str | None], str]
 """The newest text (None: there is none) -> the next one."""
 
 
@@ -46,7 +46,7 @@ class Authoring:
     """What the gateway, its scheduler and the command line do with models; one per process."""
 
     def __init__(
-        self, database_url: str, append: Append, shards: Shards, now: Callable[[], datetime]
+        self, database_url: str, append: AppendPublication, shards: ReadShards, now: Callable[[], datetime]
     ) -> None:
         self._publisher = Publisher(database_url, append, shards, now)
         self._shards = shards
@@ -54,7 +54,7 @@ class Authoring:
 
     # Reading
 
-    async def active(self, tenant: str) -> dict[str, Version]:
+    async def active(self, tenant: str) -> dict[str, PublishedVersion]:
         """The newest publication of each model, its own or everybody's, as far as it is not retired."""
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, tenant)
@@ -62,31 +62,33 @@ class Authoring:
         models |= {name: each for (owner, name), each in newest_versions.items() if owner == tenant}
         return {name: models[name] for name in sorted(models) if models[name].text is not None}
 
-    async def everywhere(self) -> list[Version]:
+    async def newest_of_all_tenants(self) -> list[PublishedVersion]:
         """The newest publication of each model that anybody has, retired ones, too."""
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, None)
         return [newest_versions[key] for key in sorted(newest_versions)]
 
-    async def coming(self, tenant: str | None) -> list[Draft]:
+    async def scheduled_or_failed(self, tenant: str | None) -> list[Draft]:
         """What is scheduled, and what was and could not be published; of all tenants, if none is given."""
         async with self._publisher.connected() as connection:
             return await rows.scheduled_or_failed(connection, tenant)
 
-    async def newest(self, tenant: str, model: str) -> Version | None:
+    async def newest(self, tenant: str, model: str) -> PublishedVersion | None:
         """The newest publication of a model, its own or everybody's; None: there is none. It may be a
         retirement.
         """
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, tenant, model)
-        return newest_of(newest_versions, tenant, model)
+        return newest_for_tenant(newest_versions, tenant, model)
 
     async def text(self, tenant: str, model: str) -> tuple[int, str] | None:
         """Newest version and text for the tenant; None: there is none, or it is retired."""
         newest = await self.newest(tenant, model)
         return None if newest is None or newest.text is None else (newest.version, newest.text)
 
-    async def history(self, tenant: str, model: str, *, texts_of: Collection[int] = ()) -> list[Version]:
+    async def history(
+        self, tenant: str, model: str, *, texts_of: Collection[int] = ()
+    ) -> list[PublishedVersion]:
         """Every publication, newest first: the tenant's own, and everybody's that came before them; with the
         texts of these versions.
         """
@@ -96,30 +98,32 @@ class Authoring:
     async def drafts(self, tenant: str, model: str, *, before: int | None = None) -> list[Draft]:
         """The newest that may still be published, newest first, without texts; of those `before` a number."""
         async with self._publisher.connected() as connection:
-            return await rows.drafts(connection, tenant, model, before)
+            return await rows.open_drafts(connection, tenant, model, before)
 
     async def draft(self, tenant: str, model: str, number: int) -> Draft:
         """The draft of this number, in any state."""
         async with self._publisher.connected() as connection:
-            return draft_numbered(await rows.draft(connection, tenant, model, number), model, number)
+            return draft_numbered(
+                await rows.draft_by_number(connection, tenant, model, number), model, number
+            )
 
     async def progress(self, tenant: str, model: str) -> SweepProgress:
         """How far scoring has come with the newest publication; until it is complete, leads are counted, of
         this tenant or of everybody.
         """
         async with self._publisher.connected() as connection:
-            newest = newest_of(
+            newest = newest_for_tenant(
                 await self._publisher.newest_versions(connection, tenant, model), tenant, model
             )
             if newest is None:
-                raise unknown_model(model)
+                raise unknown_model_problem(model)
             shards = await self._shards(ShardFilter([newest.tenant], model))
-            partitions = partitions_of(shards, newest.tenant, model, newest.version)
+            partitions = progress_by_partition(shards, newest.tenant, model, newest.version)
             if all(each.state == "done" for each in partitions):
-                return progress_of(partitions, newest.version)
+                return sweep_progress_of(partitions, newest.version)
             cursors = [each.cursor for each in partitions if each.cursor is not None]
             leads, up_to = await rows.count_leads_up_to(connection, tenant, cursors)
-        return progress_of(partitions, newest.version, leads, up_to)
+        return sweep_progress_of(partitions, newest.version, leads, up_to)
 
     # Publications
 
@@ -127,7 +131,7 @@ class Authoring:
         self,
         tenant: str,
         model: str,
-        edit: Edit,
+        edit: TextEdit,
         *,
         by: str | None,
         change: str | Callable[[], str] | None = None,
@@ -142,10 +146,10 @@ class Authoring:
         `edit` may raise a Problem. Raises Invalid for a text with a mistake, and Conflict for one that is
         `based_on` another version than the newest.
         """
-        async with self._publisher.alone(tenant, model) as lock:
+        async with self._publisher.locked(tenant, model) as lock:
             check_basis(lock.newest, model, based_on)
-            text = await asyncio.to_thread(lambda: checked(model, edit(lock.text)))
-            if (same := unchanged(lock.newest, tenant, text)) is not None:
+            text = await asyncio.to_thread(lambda: checked_model_text(model, edit(lock.text)))
+            if (same := newest_if_unchanged(lock.newest, tenant, text)) is not None:
                 return same
             done = change() if callable(change) else change
             return await self._publisher.publish(lock, text, by=by, note=note, change=done, fire=fire)
@@ -161,12 +165,12 @@ class Authoring:
         fire: bool = False,
     ) -> Publication:
         """The text of an earlier version, as the next one."""
-        async with self._publisher.alone(tenant, model) as lock:
+        async with self._publisher.locked(tenant, model) as lock:
             history = await self._publisher.history(lock.connection, tenant, model, [version])
-            text = text_of(history, model, version)
+            text = text_of_version(history, model, version)
             return await self._publisher.publish(
                 lock,
-                await asyncio.to_thread(checked, model, text),
+                await asyncio.to_thread(checked_model_text, model, text),
                 by=by,
                 note=note,
                 change=f"rolled back to version {version}",
@@ -177,10 +181,10 @@ class Authoring:
         self, tenant: str, model: str, *, by: str | None, note: str | None = None, force: bool = False
     ) -> Publication:
         """From its next version on, the model no longer scores the tenant's leads."""
-        async with self._publisher.alone(tenant, model) as lock:
+        async with self._publisher.locked(tenant, model) as lock:
             if lock.text is None:
-                raise unknown_model(model)
-            stages = [] if force else await self._stages_by(tenant, model)
+                raise unknown_model_problem(model)
+            stages = [] if force else await self._stages_reached_by(tenant, model)
             if stages:
                 raise Conflict(
                     f"the lifecycle reads the model {model}: without it, no lead becomes "
@@ -189,7 +193,7 @@ class Authoring:
                 )
             return await self._publisher.publish(lock, None, by=by, note=note, change="retired", fire=False)
 
-    async def _stages_by(self, tenant: str, model: str) -> list[str]:
+    async def _stages_reached_by(self, tenant: str, model: str) -> list[str]:
         """The stages that leads come to by the model's bands, in the lifecycles that read it."""
         shards = await self._shards(ShardFilter(model=model, lifecycles=True))
         texts = {text for shard in shards for text in lifecycles_reading(shard, tenant, model)}
@@ -211,15 +215,15 @@ class Authoring:
         based_on: int | None = None,
     ) -> Draft:
         """A draft on top of what is newest now; raises Conflict if the author was `based_on` something else."""
-        await asyncio.to_thread(checked, model, text)
+        await asyncio.to_thread(checked_model_text, model, text)
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, tenant, model)
-            basis = basis_of(newest_of(newest_versions, tenant, model), tenant, model, based_on)
+            basis = draft_basis(newest_for_tenant(newest_versions, tenant, model), tenant, model, based_on)
             return await self._publisher.insert(
                 connection,
                 tenant=tenant,
                 model=model,
-                state=rows.DRAFT,
+                state=rows.STATE_DRAFT,
                 text=text,
                 by=by,
                 note=note,
@@ -236,25 +240,25 @@ class Authoring:
         the draft was changed later. A scheduled draft that loses its `effective_from` is no longer scheduled.
         """
         if "text" in changed:
-            await asyncio.to_thread(checked, model, changed["text"])
+            await asyncio.to_thread(checked_model_text, model, changed["text"])
         async with self._publisher.connected() as connection:
             if "based_on" in changed:
                 newest_versions = await self._publisher.newest_versions(connection, tenant, model)
-                changed |= basis_of(
-                    newest_of(newest_versions, tenant, model), tenant, model, changed["based_on"]
+                changed |= draft_basis(
+                    newest_for_tenant(newest_versions, tenant, model), tenant, model, changed["based_on"]
                 )
             if "effective_from" in changed and changed["effective_from"] is None:
-                changed["state"] = rows.DRAFT
+                changed["state"] = rows.STATE_DRAFT
             async with connection.transaction():
                 draft = open_draft(
-                    await rows.draft(connection, tenant, model, number, locked=True), model, number
+                    await rows.draft_by_number(connection, tenant, model, number, locked=True), model, number
                 )
                 if seen not in {None, draft.changed_at}:
-                    raise changed_meanwhile(draft)
+                    raise changed_meanwhile_conflict(draft)
                 return await self._publisher.update(connection, model, number, {"problem": None, **changed})
 
     async def discard_draft(self, tenant: str, model: str, number: int) -> Draft:
-        return await self.change_draft(tenant, model, number, state=rows.DISCARDED)
+        return await self.change_draft(tenant, model, number, state=rows.STATE_DISCARDED)
 
     async def publish_draft(
         self,
@@ -273,13 +277,15 @@ class Authoring:
         Raises Conflict if somebody has published since the draft was begun, or if another draft of the model waits for its
         moment, unless by `force`.
         """
-        async with self._publisher.alone(tenant, model) as lock:
+        async with self._publisher.locked(tenant, model) as lock:
             async with lock.connection.transaction():
                 draft = open_draft(
-                    await rows.draft(lock.connection, tenant, model, number, locked=True), model, number
+                    await rows.draft_by_number(lock.connection, tenant, model, number, locked=True),
+                    model,
+                    number,
                 )
-                if not force and outdated(draft, lock.newest):
-                    raise conflict(model, draft.based_on, lock.newest)
+                if not force and is_outdated(draft, lock.newest):
+                    raise outdated_basis(model, draft.based_on, lock.newest)
                 moment = effective_from or draft.effective_from
                 draft = draft._replace(
                     by=by or draft.by,
@@ -289,25 +295,25 @@ class Authoring:
                 )
                 if force:
                     draft = draft._replace(based_on=None, based_on_tenant=None)
-                ready = await self._made_ready(lock, draft, force=force)
-            return await self._sent(lock, ready)
+                ready = await self._schedule_or_claim(lock, draft, force=force)
+            return await self._send_if_claimed(lock, ready)
 
-    async def _made_ready(self, lock: PublisherLock, draft: Draft, *, force: bool) -> Draft:
+    async def _schedule_or_claim(self, lock: PublisherLock, draft: Draft, *, force: bool) -> Draft:
         """Scheduled, or on its way; within the caller's transaction."""
         if draft.effective_from is None or draft.effective_from <= self._now():
-            await asyncio.to_thread(checked, draft.model, draft.text or "")
-            return await self._publisher.claim(lock, draft)
-        other = None if force else await rows.other_scheduled(lock.connection, draft)
+            await asyncio.to_thread(checked_model_text, draft.model, draft.text or "")
+            return await self._publisher.claim_draft(lock, draft)
+        other = None if force else await rows.other_scheduled_draft(lock.connection, draft)
         if other is not None:
-            raise ScheduledAlready(other)
-        return await self._publisher.keep(lock.connection, draft._replace(state=rows.SCHEDULED))
+            raise OtherDraftScheduled(other)
+        return await self._publisher.save_draft(lock.connection, draft._replace(state=rows.STATE_SCHEDULED))
 
-    async def _sent(self, lock: PublisherLock, ready: Draft) -> Draft:
+    async def _send_if_claimed(self, lock: PublisherLock, ready: Draft) -> Draft:
         """In the log, if it is on its way; after the transaction."""
-        if ready.state == rows.SCHEDULED:
+        if ready.state == rows.STATE_SCHEDULED:
             return ready
-        await self._publisher.send(lock.connection, ready)
-        return ready._replace(state=rows.PUBLISHED)
+        await self._publisher.send_claimed_draft(lock.connection, ready)
+        return ready._replace(state=rows.STATE_PUBLISHED)
 
     async def schedule(
         self,
@@ -324,44 +330,44 @@ class Authoring:
         """The text, as a draft that is published when its moment has come; at once if it has. Raises Conflict,
         and writes no draft, if another one of the model waits for its moment.
         """
-        await asyncio.to_thread(checked, model, text)
-        async with self._publisher.alone(tenant, model) as lock:
+        await asyncio.to_thread(checked_model_text, model, text)
+        async with self._publisher.locked(tenant, model) as lock:
             async with lock.connection.transaction():
                 draft = await self._publisher.insert(
                     lock.connection,
                     tenant=tenant,
                     model=model,
-                    state=rows.DRAFT,
+                    state=rows.STATE_DRAFT,
                     text=text,
                     by=by,
                     note=note,
                     fire=fire,
                     effective_from=effective_from,
-                    **basis_of(lock.newest, tenant, model, based_on),
+                    **draft_basis(lock.newest, tenant, model, based_on),
                 )
-                ready = await self._made_ready(lock, draft, force=False)
-            return await self._sent(lock, ready)
+                ready = await self._schedule_or_claim(lock, draft, force=False)
+            return await self._send_if_claimed(lock, ready)
 
     # Scheduled publications
 
-    async def due(self) -> list[tuple[str, str]]:
+    async def models_to_publish(self) -> list[tuple[str, str]]:
         """(tenant, model) of which something is to be published by now, or is still on its way."""
         async with self._publisher.connected() as connection:
             return await rows.models_to_publish(connection, self._now())
 
-    async def tend(self, tenant: str, model: str) -> Publication | None:
+    async def publish_due(self, tenant: str, model: str) -> Publication | None:
         """Appends what is still on its way, and publishes the first that was scheduled and is due. A draft
         that would undo what was published since it was begun becomes a draft again, and says why.
         """
-        async with self._publisher.alone(tenant, model) as lock:
+        async with self._publisher.locked(tenant, model) as lock:
             async with lock.connection.transaction():
-                draft = await rows.scheduled(lock.connection, tenant, model, self._now())
+                draft = await rows.due_draft(lock.connection, tenant, model, self._now())
                 if draft is None:
                     return None
-                if (problem := await asyncio.to_thread(unpublishable, draft, lock.newest)) is not None:
-                    await self._publisher.keep(
-                        lock.connection, draft._replace(state=rows.DRAFT, problem=problem)
+                if (problem := await asyncio.to_thread(unpublishable_reason, draft, lock.newest)) is not None:
+                    await self._publisher.save_draft(
+                        lock.connection, draft._replace(state=rows.STATE_DRAFT, problem=problem)
                     )
                     return None
-                claimed = await self._publisher.claim(lock, draft)
-            return await self._publisher.send(lock.connection, claimed)
+                claimed = await self._publisher.claim_draft(lock, draft)
+            return await self._publisher.send_claimed_draft(lock.connection, claimed)

@@ -15,20 +15,27 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg.rows import tuple_row
 
-from authoring.active_models import ShardFilter, Shards
+from authoring.active_models import ReadShards, ShardFilter
 from authoring.problem import Conflict, Problem, TryLater
-from authoring.revisions import OPEN, Publication, newest_of, publication_of, record_of, storable
+from authoring.revisions import (
+    OPEN_DRAFT_STATES,
+    Publication,
+    checked_draft_columns,
+    control_record_of,
+    newest_for_tenant,
+    publication_of_draft,
+)
 from projections import authoring as rows
-from projections.authoring import Draft, Version
-from projections.connection import BoundedAsyncConnection, parameters
+from projections.authoring import Draft, PublishedVersion
+from projections.connection import BoundedAsyncConnection, connection_parameters
 from schemas.control import EVERY_TENANT
 from schemas.moment import millis, moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
-from scoring.features.comparison import NEWEST
-from scoring.models.active import RETIRED
+from scoring.features.comparison import NEWEST_COMPARISON
+from scoring.models.active import RETIRED_MODEL_TEXT
 
-CONNECTIONS = 6
+MOST_CONNECTIONS = 6
 """To the database, of all authors together."""
 
 PATIENCE_SECONDS = 20.0
@@ -38,11 +45,11 @@ _STATEMENT_SECONDS = 30
 _OPTIONS = f"-c timezone=UTC -c search_path=live -c statement_timeout={_STATEMENT_SECONDS}s"
 
 
-Append = Callable[[Sequence[Outgoing]], Awaitable[None]]
+AppendPublication = Callable[[Sequence[Outgoing]], Awaitable[None]]
 """Returns once the log has the records; raises Problem while the log takes none."""
 
 
-class _Authors(BoundedAsyncConnection):
+class _AuthorConnection(BoundedAsyncConnection):
     patience = _STATEMENT_SECONDS + 2.0
 
 
@@ -52,7 +59,7 @@ class PublisherLock(NamedTuple):
     connection: rows.Connection
     tenant: str
     model: str
-    newest: Version | None
+    newest: PublishedVersion | None
     """The tenant's own, else everybody's."""
 
     @property
@@ -69,23 +76,23 @@ class Publisher:
     """A connection per call, none in between; so it opens and closes nothing."""
 
     def __init__(
-        self, database_url: str, append: Append, shards: Shards, now: Callable[[], datetime]
+        self, database_url: str, append: AppendPublication, shards: ReadShards, now: Callable[[], datetime]
     ) -> None:
         self._database_url = database_url
         self._append = append
         self._shards = shards
         self._now = now
-        self._room = asyncio.Semaphore(CONNECTIONS)
+        self._room = asyncio.Semaphore(MOST_CONNECTIONS)
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[rows.Connection]:
         try:
             async with (
-                _having(self._room, "too many models are being published"),
-                await _Authors.connect(
+                _acquired(self._room, "too many models are being published"),
+                await _AuthorConnection.connect(
                     self._database_url,
-                    **parameters(
+                    **connection_parameters(
                         self._database_url,
                         autocommit=True,
                         options=_OPTIONS,
@@ -96,35 +103,35 @@ class Publisher:
             ):
                 yield connection
         except psycopg.errors.LockNotAvailable as cause:
-            raise _busy("someone else is publishing this model") from cause
+            raise _busy_problem("someone else is publishing this model") from cause
         except psycopg.errors.UndefinedTable as cause:
             raise TryLater("the tables are not made yet", retry_after_s=2) from cause
         except (psycopg.OperationalError, psycopg.InterfaceError) as cause:
             raise TryLater("the database does not answer", retry_after_s=2) from cause
 
     @asynccontextmanager
-    async def alone(self, tenant: str, model: str) -> AsyncIterator[PublisherLock]:
+    async def locked(self, tenant: str, model: str) -> AsyncIterator[PublisherLock]:
         """No other publisher of this model runs meanwhile, and every publication with a version is in the log.
 
         A caller waits here without a connection, so that a model with many publishers does not block the
         other models.
         """
         turn = self._turns.setdefault((tenant, model), asyncio.Lock())
-        async with _having(turn, "someone else is publishing this model"), self.connected() as connection:
+        async with _acquired(turn, "someone else is publishing this model"), self.connected() as connection:
             await rows.lock_model(connection, tenant, model)
             for left in await rows.publishing_drafts(connection, tenant, model):
-                await self.send(connection, left)
+                await self.send_claimed_draft(connection, left)
             newest_versions = await self.newest_versions(connection, tenant, model)
-            yield PublisherLock(connection, tenant, model, newest_of(newest_versions, tenant, model))
+            yield PublisherLock(connection, tenant, model, newest_for_tenant(newest_versions, tenant, model))
 
     async def newest_versions(
         self, connection: rows.Connection, tenant: str | None, model: str | None = None
-    ) -> dict[tuple[str, str], Version]:
+    ) -> dict[tuple[str, str], PublishedVersion]:
         """The newest of each (tenant, model): on record, or what the shards have, whichever is newer. The
         tenant's own and everybody's; of all tenants, if none is given.
         """
         tenants = None if tenant is None else (tenant, EVERY_TENANT)
-        newest = await rows.newest(connection, tenants, model)
+        newest = await rows.newest_versions(connection, tenants, model)
         for active in await self._active_versions(tenants, model):
             recorded = newest.get((active.tenant, active.model))
             if recorded is None or recorded.version < active.version:
@@ -133,12 +140,12 @@ class Publisher:
 
     async def history(
         self, connection: rows.Connection, tenant: str, model: str, texts_of: Collection[int] = ()
-    ) -> list[Version]:
+    ) -> list[PublishedVersion]:
         """The tenant's own versions and, before these, everybody's, newest first. Versions that only the shards have
         (published before publications were recorded) are included. Texts come with the versions `texts_of`.
         """
         tenants = (tenant, EVERY_TENANT)
-        recorded = await rows.history(connection, tenants, model, texts_of)
+        recorded = await rows.version_history(connection, tenants, model, texts_of)
         by_version = {
             (each.tenant, each.version): each for each in await self._active_versions(tenants, model)
         }
@@ -151,17 +158,19 @@ class Publisher:
         ]
         return sorted(visible, key=lambda each: each.version, reverse=True)
 
-    async def _active_versions(self, tenants: Sequence[str] | None, model: str | None) -> list[Version]:
+    async def _active_versions(
+        self, tenants: Sequence[str] | None, model: str | None
+    ) -> list[PublishedVersion]:
         """What shards have, of these tenants."""
         shards = await self._shards(ShardFilter(tenants, model))
         if not shards:
             raise TryLater("the active models are not known yet", retry_after_s=2)
         return [
-            Version(
+            PublishedVersion(
                 tenant,
                 name,
                 active.version,
-                None if active.text == RETIRED else active.text,
+                None if active.text == RETIRED_MODEL_TEXT else active.text,
                 folding=active.folding,
             )
             for shard in shards
@@ -185,7 +194,7 @@ class Publisher:
             lock.connection,
             tenant=lock.tenant,
             model=lock.model,
-            state=rows.PUBLISHING,
+            state=rows.STATE_PUBLISHING,
             text=text,
             by=by,
             note=note,
@@ -193,19 +202,19 @@ class Publisher:
             fire=fire,
             version=lock.next_version,
             published_at=self._moment(),
-            folding=NEWEST.folding,
+            folding=NEWEST_COMPARISON.folding,
         )
-        return await self.send(lock.connection, claimed)
+        return await self.send_claimed_draft(lock.connection, claimed)
 
-    async def claim(self, lock: PublisherLock, draft: Draft) -> Draft:
+    async def claim_draft(self, lock: PublisherLock, draft: Draft) -> Draft:
         """The draft with the next version, on its way; within the caller's transaction."""
-        return await self.keep(
+        return await self.save_draft(
             lock.connection,
             draft._replace(
-                state=rows.PUBLISHING,
+                state=rows.STATE_PUBLISHING,
                 version=lock.next_version,
                 published_at=self._moment(),
-                folding=NEWEST.folding,
+                folding=NEWEST_COMPARISON.folding,
             ),
         )
 
@@ -213,27 +222,34 @@ class Publisher:
         """Now, as the log says it."""
         return moment(millis(self._now()))
 
-    async def keep(self, connection: rows.Connection, draft: Draft) -> Draft:
+    async def save_draft(self, connection: rows.Connection, draft: Draft) -> Draft:
         columns = draft._asdict()
         return await self.update(connection, draft.model, columns.pop("id"), columns)
 
     async def update(
         self, connection: rows.Connection, model: str, number: int, columns: Mapping[str, Any]
     ) -> Draft:
-        kept = await rows.update(connection, number, OPEN, **storable({**columns, "changed_at": self._now()}))
+        kept = await rows.update_draft(
+            connection,
+            number,
+            OPEN_DRAFT_STATES,
+            **checked_draft_columns({**columns, "changed_at": self._now()}),
+        )
         if kept is None:
             raise Conflict(f"draft {number} of {model} was published or discarded meanwhile", field="id")
         return kept
 
     async def insert(self, connection: rows.Connection, **columns: Any) -> Draft:
         now = self._now()
-        return await rows.insert(connection, created_at=now, changed_at=now, **storable(columns))
+        return await rows.insert_draft(
+            connection, created_at=now, changed_at=now, **checked_draft_columns(columns)
+        )
 
-    async def send(self, connection: rows.Connection, claimed: Draft) -> Publication:
+    async def send_claimed_draft(self, connection: rows.Connection, claimed: Draft) -> Publication:
         """Appends it to the log; safe to repeat."""
-        publication = publication_of(claimed)
+        publication = publication_of_draft(claimed)
         try:
-            await self._append(publication_records(record_of(publication, fire=claimed.fire)))
+            await self._append(publication_records(control_record_of(publication, fire=claimed.fire)))
         except Problem as problem:
             raise TryLater(
                 f"version {publication.version} of {publication.model} is on record and takes effect as soon as the log takes "
@@ -242,21 +258,23 @@ class Publisher:
         with suppress(
             psycopg.Error
         ):  # the log has it: a later publisher that reads it unmarked appends it again
-            await rows.update(connection, claimed.id, [rows.PUBLISHING], state=rows.PUBLISHED)
+            await rows.update_draft(
+                connection, claimed.id, [rows.STATE_PUBLISHING], state=rows.STATE_PUBLISHED
+            )
         return publication
 
 
 @asynccontextmanager
-async def _having(turn: asyncio.Lock | asyncio.Semaphore, why_not: str) -> AsyncIterator[None]:
+async def _acquired(turn: asyncio.Lock | asyncio.Semaphore, why_not: str) -> AsyncIterator[None]:
     try:
         await asyncio.wait_for(turn.acquire(), PATIENCE_SECONDS)
     except TimeoutError:
-        raise _busy(why_not) from None
+        raise _busy_problem(why_not) from None
     try:
         yield
     finally:
         turn.release()
 
 
-def _busy(why: str) -> TryLater:
+def _busy_problem(why: str) -> TryLater:
     return TryLater(f"{why} just now: nothing was changed", retry_after_s=2)

@@ -12,26 +12,26 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, convert
 
 from authoring.problem import Conflict, Invalid, NotFound, Problem
-from projections.authoring import DRAFT, SCHEDULED, Draft, Version
+from projections.authoring import STATE_DRAFT, STATE_SCHEDULED, Draft, PublishedVersion
 from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired
 from schemas.envelope import Line
 from schemas.moment import millis, moment
-from scoring.features.comparison import NEWEST
+from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.models.model import ModelError, compile_model
 
-OPEN = (DRAFT, SCHEDULED)
+OPEN_DRAFT_STATES = (STATE_DRAFT, STATE_SCHEDULED)
 """A draft's states in which it may still be changed and published."""
 
-COMPARED = 2_000
+MOST_LINES_COMPARED = 2_000
 """Lines of a text that are compared one by one with those of another."""
-CONTEXT = 3
+DIFF_CONTEXT_LINES = 3
 """Lines before and after a change that a diff shows."""
 
-NewestVersions = Mapping[tuple[str, str], Version]
+NewestVersions = Mapping[tuple[str, str], PublishedVersion]
 """(tenant, model) -> its newest publication."""
 
 
-class Overtaken(Conflict):
+class OutdatedBasis(Conflict):
     """Somebody has published since the version that this was based on."""
 
     def __init__(self, model: str, based_on: int | None, newest: int) -> None:
@@ -44,7 +44,7 @@ class Overtaken(Conflict):
         self.model, self.based_on, self.newest = model, based_on, newest
 
 
-class ScheduledAlready(Conflict):
+class OtherDraftScheduled(Conflict):
     """Another draft is scheduled: of two scheduled drafts the later one would undo the first."""
 
     def __init__(self, other: Draft) -> None:
@@ -73,7 +73,7 @@ class Publication(NamedTuple):
     """How its rules compare texts."""
 
 
-def checked(model: str, text: str) -> str:
+def checked_model_text(model: str, text: str) -> str:
     """The text, if it is a model of this name without a mistake; else raises Invalid."""
     try:
         named = compile_model(text).name
@@ -84,7 +84,7 @@ def checked(model: str, text: str) -> str:
     return text
 
 
-def storable(columns: Mapping[str, Any]) -> dict[str, Any]:
+def checked_draft_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a draft, checked as the log checks its texts. Raises Invalid. A moment outside the calendar
     becomes the nearest one inside: the database would store it, and fail to read it.
     """
@@ -97,7 +97,7 @@ def storable(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {**columns} if at is None else {**columns, "effective_from": moment(millis(at))}
 
 
-def text_of(history: list[Version], model: str, version: int) -> str:
+def text_of_version(history: list[PublishedVersion], model: str, version: int) -> str:
     """The text of a version; raises NotFound if there is none."""
     chosen = next((each for each in history if each.version == version), None)
     if chosen is None:
@@ -108,49 +108,53 @@ def text_of(history: list[Version], model: str, version: int) -> str:
     return chosen.text
 
 
-def difference(history: list[Version], model: str, old: int, new: int) -> str:
+def version_diff(history: list[PublishedVersion], model: str, old: int, new: int) -> str:
     """What the newer text changed in the older, as a unified diff. Its first two lines name each version, when it was
     published, by whom and why.
     """
-    before, after = (text_of(history, model, version).splitlines(keepends=True) for version in (old, new))
+    before, after = (
+        text_of_version(history, model, version).splitlines(keepends=True) for version in (old, new)
+    )
     versions = {each.version: each for each in history}
-    return "".join(unified(before, after, headline(versions[old]), headline(versions[new])))
+    return "".join(
+        unified_diff_of_lines(before, after, version_headline(versions[old]), version_headline(versions[new]))
+    )
 
 
-def headline(version: Version) -> str:
+def version_headline(version: PublishedVersion) -> str:
     """`rules version 2, 2030-01-31 12:00:00Z, by ada: demos count more`."""
     at = "" if version.recorded_at is None else f", {version.recorded_at:%Y-%m-%d %H:%M:%S}Z"
-    by, reason = author_of(version), reason_of(version)
+    by, reason = author_of_version(version), reason_of_version(version)
     return f"{version.model} version {version.version}{at}{f', by {by}' if by else ''}{f': {reason}' if reason else ''}"
 
 
-def author_of(version: Version) -> str | None:
+def author_of_version(version: PublishedVersion) -> str | None:
     """Leadstream itself has published the models that a log begins with."""
     return "Leadstream" if _is_genesis(version) else version.by
 
 
-def reason_of(version: Version) -> str | None:
+def reason_of_version(version: PublishedVersion) -> str | None:
     """The author's note, else what was changed."""
     return "built in" if _is_genesis(version) else version.note or version.change
 
 
-def _is_genesis(version: Version) -> bool:
+def _is_genesis(version: PublishedVersion) -> bool:
     return version.version == 1 and version.by is None and version.tenant == EVERY_TENANT
 
 
-def unified(before: list[str], after: list[str], old: str, new: str) -> Iterable[str]:
+def unified_diff_of_lines(before: list[str], after: list[str], old: str, new: str) -> Iterable[str]:
     """The unified diff of two texts' lines. In long ones, for which difflib may take hours, all that lies
     between the first and the last change is shown as replaced.
     """
-    if max(len(before), len(after)) <= COMPARED:
+    if max(len(before), len(after)) <= MOST_LINES_COMPARED:
         return unified_diff(before, after, old, new)
     if before == after:
         return []
-    head = _alike(before, after)
-    tail = min(_alike(before[::-1], after[::-1]), len(before) - head, len(after) - head)
+    head = _shared_beginning(before, after)
+    tail = min(_shared_beginning(before[::-1], after[::-1]), len(before) - head, len(after) - head)
     changed = len(before) - head - tail, len(after) - head - tail
-    first = max(0, head - CONTEXT)
-    last = before[len(before) - tail :][:CONTEXT]
+    first = max(0, head - DIFF_CONTEXT_LINES)
+    last = before[len(before) - tail :][:DIFF_CONTEXT_LINES]
     context = head - first, len(last)
     return [
         f"--- {old}\n",
@@ -163,34 +167,34 @@ def unified(before: list[str], after: list[str], old: str, new: str) -> Iterable
     ]
 
 
-def _alike(before: list[str], after: list[str]) -> int:
+def _shared_beginning(before: list[str], after: list[str]) -> int:
     """How many lines both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
 
 
-def outdated(draft: Draft, newest: Version | None) -> bool:
+def is_outdated(draft: Draft, newest: PublishedVersion | None) -> bool:
     """Whether somebody has published since the draft was begun."""
     if draft.based_on is None:
         return False
-    return (draft.based_on_tenant, draft.based_on) != _version_key(newest, draft.tenant)
+    return (draft.based_on_tenant, draft.based_on) != _tenant_and_version(newest, draft.tenant)
 
 
-def unknown_model(model: str) -> NotFound:
+def unknown_model_problem(model: str) -> NotFound:
     return NotFound(f"no model {model} is active: /api/models lists the active ones", field="model")
 
 
-def unpublishable(draft: Draft, newest: Version | None) -> str | None:
-    if outdated(draft, newest):
-        return conflict(draft.model, draft.based_on, newest).reason
+def unpublishable_reason(draft: Draft, newest: PublishedVersion | None) -> str | None:
+    if is_outdated(draft, newest):
+        return outdated_basis(draft.model, draft.based_on, newest).reason
     try:
-        checked(draft.model, draft.text or "")
+        checked_model_text(draft.model, draft.text or "")
     except Problem as refusal:
         return refusal.reason
     return None
 
 
-def conflict(model: str, based_on: int | None, newest: Version | None) -> Overtaken:
-    return Overtaken(model, based_on, newest.version if newest else 0)
+def outdated_basis(model: str, based_on: int | None, newest: PublishedVersion | None) -> OutdatedBasis:
+    return OutdatedBasis(model, based_on, newest.version if newest else 0)
 
 
 def draft_numbered(draft: Draft | None, model: str, number: int) -> Draft:
@@ -201,12 +205,12 @@ def draft_numbered(draft: Draft | None, model: str, number: int) -> Draft:
 
 def open_draft(draft: Draft | None, model: str, number: int) -> Draft:
     draft = draft_numbered(draft, model, number)
-    if draft.state not in OPEN:
+    if draft.state not in OPEN_DRAFT_STATES:
         raise Conflict(f"draft {number} of {model} is {draft.state} already", field="id")
     return draft
 
 
-def changed_meanwhile(draft: Draft) -> Conflict:
+def changed_meanwhile_conflict(draft: Draft) -> Conflict:
     return Conflict(
         f"draft {draft.id} of {draft.model} was changed at {draft.changed_at.isoformat()} by {draft.by}: read it "
         "again, bring your change into it, and send that",
@@ -214,28 +218,30 @@ def changed_meanwhile(draft: Draft) -> Conflict:
     )
 
 
-def newest_of(newest_versions: NewestVersions, tenant: str, model: str) -> Version | None:
+def newest_for_tenant(newest_versions: NewestVersions, tenant: str, model: str) -> PublishedVersion | None:
     return newest_versions.get((tenant, model)) or newest_versions.get((EVERY_TENANT, model))
 
 
-def basis_of(newest: Version | None, tenant: str, model: str, claimed: int | None) -> dict[str, Any]:
+def draft_basis(
+    newest: PublishedVersion | None, tenant: str, model: str, claimed: int | None
+) -> dict[str, Any]:
     """The newest version, which the author means, too, if they say which."""
     check_basis(newest, model, claimed)
-    owner, version = _version_key(newest, tenant)
+    owner, version = _tenant_and_version(newest, tenant)
     return {"based_on": version, "based_on_tenant": owner}
 
 
-def check_basis(newest: Version | None, model: str, claimed: int | None) -> None:
+def check_basis(newest: PublishedVersion | None, model: str, claimed: int | None) -> None:
     if claimed is not None and claimed != (newest.version if newest else 0):
-        raise conflict(model, claimed, newest)
+        raise outdated_basis(model, claimed, newest)
 
 
-def _version_key(newest: Version | None, tenant: str) -> tuple[str, int]:
+def _tenant_and_version(newest: PublishedVersion | None, tenant: str) -> tuple[str, int]:
     """0: there is no version yet."""
     return (tenant, 0) if newest is None else (newest.tenant, newest.version)
 
 
-def publication_of(claimed: Draft) -> Publication:
+def publication_of_draft(claimed: Draft) -> Publication:
     if claimed.version is None or claimed.published_at is None:
         raise ValueError(f"draft {claimed.id} has no version")
     return Publication(
@@ -251,11 +257,15 @@ def publication_of(claimed: Draft) -> Publication:
     )
 
 
-def unchanged(newest: Version | None, tenant: str, text: str) -> Publication | None:
+def newest_if_unchanged(newest: PublishedVersion | None, tenant: str, text: str) -> Publication | None:
     """The newest publication, if it has this text, is the tenant's own and compares texts as a new one would. The text
     that a log begins with has no author; publishing it again gives it one.
     """
-    if newest is None or (newest.tenant, newest.text, newest.folding) != (tenant, text, NEWEST.folding):
+    if newest is None or (newest.tenant, newest.text, newest.folding) != (
+        tenant,
+        text,
+        NEWEST_COMPARISON.folding,
+    ):
         return None
     if newest.by is None or newest.recorded_at is None:
         return None
@@ -273,7 +283,7 @@ def unchanged(newest: Version | None, tenant: str, text: str) -> Publication | N
     )
 
 
-def record_of(publication: Publication, *, fire: bool) -> ModelPublished | ModelRetired:
+def control_record_of(publication: Publication, *, fire: bool) -> ModelPublished | ModelRetired:
     if not publication.text:
         return ModelRetired(
             tenant=publication.tenant,

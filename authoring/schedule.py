@@ -12,13 +12,13 @@ import structlog
 from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
 
-SECONDS = 5.0
+SCHEDULE_SECONDS = 5.0
 """Between two checks."""
 
 _log = structlog.get_logger(__name__)
 
 
-async def keep_schedule(authoring: Authoring, *, seconds: float = SECONDS) -> None:
+async def keep_schedule(authoring: Authoring, *, seconds: float = SCHEDULE_SECONDS) -> None:
     """Never returns."""
     while True:
         try:
@@ -33,9 +33,9 @@ async def keep_schedule(authoring: Authoring, *, seconds: float = SECONDS) -> No
 async def publish_scheduled(authoring: Authoring) -> list[Publication]:
     """Publishes what is due by now. A model that cannot be published now does not delay the others."""
     published = []
-    for tenant, model in await authoring.due():
+    for tenant, model in await authoring.models_to_publish():
         try:
-            publication = await authoring.tend(tenant, model)
+            publication = await authoring.publish_due(tenant, model)
         except Problem as problem:
             _log.warning("a publication waits", tenant=tenant, model=model, reason=problem.reason)
             continue

@@ -9,21 +9,21 @@ from typing import Literal, NamedTuple
 
 from scoring.models.active import ActiveModels
 
-State = Literal["waiting", "sweeping", "done"]
+PartitionSweepState = Literal["waiting", "sweeping", "done"]
 
 
-class Partition(NamedTuple):
+class PartitionProgress(NamedTuple):
     partition: int
     version: int | None
     """Of the model, as this partition has it; None: it never had one."""
-    state: State
+    state: PartitionSweepState
     cursor: str | None
     """The key of the lead that was visited last, while a sweep is under way."""
 
 
 class SweepProgress(NamedTuple):
     version: int
-    partitions: tuple[Partition, ...]
+    partitions: tuple[PartitionProgress, ...]
     visited: int | None
     """The estimated number of leads visited. This and `leads` are None if the sweep is complete: then nothing counts
     leads.
@@ -31,33 +31,37 @@ class SweepProgress(NamedTuple):
     leads: int | None
 
     @property
-    def done(self) -> int:
+    def partitions_done(self) -> int:
         return sum(each.state == "done" for each in self.partitions)
 
     @property
     def complete(self) -> bool:
-        return self.done == len(self.partitions)
+        return self.partitions_done == len(self.partitions)
 
 
-def partitions_of(
+def progress_by_partition(
     shards: Sequence[ActiveModels], tenant: str, model: str, version: int
-) -> tuple[Partition, ...]:
+) -> tuple[PartitionProgress, ...]:
     """How far each partition is with a version of the model that is the tenant's own (or everybody's)."""
-    return tuple(_partition(number, shard, tenant, model, version) for number, shard in enumerate(shards))
+    return tuple(
+        _progress_of_partition(number, shard, tenant, model, version) for number, shard in enumerate(shards)
+    )
 
 
-def _partition(number: int, shard: ActiveModels, tenant: str, model: str, version: int) -> Partition:
+def _progress_of_partition(
+    number: int, shard: ActiveModels, tenant: str, model: str, version: int
+) -> PartitionProgress:
     active = shard.models.get(tenant, {}).get(model)
     if active is None or active.version < version:
-        return Partition(number, active.version if active else None, "waiting", None)
+        return PartitionProgress(number, active.version if active else None, "waiting", None)
     sweep = shard.sweep
     if sweep is not None and (sweep.tenant, sweep.model) == (tenant, model):
-        return Partition(number, active.version, "sweeping", sweep.cursor)
-    return Partition(number, active.version, "done", None)
+        return PartitionProgress(number, active.version, "sweeping", sweep.cursor)
+    return PartitionProgress(number, active.version, "done", None)
 
 
-def progress_of(
-    partitions: tuple[Partition, ...],
+def sweep_progress_of(
+    partitions: tuple[PartitionProgress, ...],
     version: int,
     leads: int | None = None,
     up_to: Mapping[str, int] = MappingProxyType({}),

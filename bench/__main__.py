@@ -23,7 +23,7 @@ from bench.engine.java import NotBuilt
 from bench.processes import Failed
 from deploy.kafka.broker import BrokerFailed
 from leadstream.console import Failure
-from leadstream.logs import log_from
+from leadstream.logs import configure_logs
 
 BENCHMARKS = {
     "import": "bench.durable_import",
@@ -47,7 +47,7 @@ def main(words: list[str]) -> None:
         signal.SIGTERM,
     ):  # so that what was started is stopped, in the background, too
         signal.signal(number, signal.default_int_handler)
-    log_from("error")
+    configure_logs("error")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a fresh topic's leader takes a moment
     for name in words[:1] or BENCHMARKS:
         module = import_module(BENCHMARKS[name])

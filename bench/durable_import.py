@@ -14,9 +14,9 @@ import psycopg
 
 from bench.report import print_results
 from leadstream.operations.imports import append_all, archived
-from leadstream.operations.store_access import own_store
+from leadstream.operations.store_access import store_of_system
 from leadstream.settings import Settings
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import open_system
 from schemas.decode import encode_source, key_of
 
@@ -30,14 +30,14 @@ def options(_parser: argparse.ArgumentParser) -> None:
 
 def run(_options: argparse.Namespace) -> None:
     now = datetime.now(UTC)
-    events = [archived(event, now) for event in simulate(seed=3, leads=LEADS, days=DAYS, until=now)]
+    events = [archived(event, now) for event in simulated_events(seed=3, leads=LEADS, days=DAYS, until=now)]
     rows = [(key_of(event), encode_source(event)) for event in events]
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory:
         settings = Settings(data_dir=Path(directory))
         with open_system(settings) as system:
             copied = min(copy(system.database_url, rows) for _ in range(3))
             started, cpu = time.perf_counter(), time.process_time()
-            store = own_store(system)
+            store = store_of_system(system)
             append_all(iter(events), store.append)
             stored = time.perf_counter() - started
             store.settle(lambda _: None)

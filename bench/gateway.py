@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from bench.report import print_results, write_line
-from gateway.access import Rate
+from gateway.access import RateLimit
 from gateway.door import collect
 from gateway.door.services import open_door
 from gateway.ports import Ports
@@ -80,7 +80,7 @@ def _serve(kind: str, port: socket.socket) -> None:
         return {}
 
     app = FastAPI()
-    open_door(app, Ports(append=take, database_url="", rate=Rate(1e12, 1e12)), nobody)
+    open_door(app, Ports(append=take, database_url="", rate=RateLimit(1e12, 1e12)), nobody)
     app.include_router(collect.router)
     app.add_route("/plain", lambda _request: PlainTextResponse("plain"))
     config = uvicorn.Config(

@@ -73,5 +73,5 @@ def run(_options: argparse.Namespace) -> None:
 def feed(replay: Replay, number: int, count: int) -> int:
     events = [event(i) for i in range(number, number + count)]
     replay.append(Outgoing(EVENTS, key_of(e), encode_source(e)) for e in events)
-    replay.rest()
+    replay.fold_all()
     return number + count

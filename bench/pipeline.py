@@ -27,10 +27,10 @@ from bench.product import await_ready, command, settings_of
 from bench.report import NOTHING, print_results, report_progress, write_line
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from leadstream.operations.imports import append_all, archived
-from leadstream.operations.store_access import StoreAccess, own_store
+from leadstream.operations.store_access import StoreAccess, store_of_system
 from leadstream.operations.store_access_kafka import kafka_store
-from leadstream.simulation.simulate import simulate
-from leadstream.wiring import STAGES, genesis, in_every_partition, open_system, utc_now
+from leadstream.simulation.simulate import simulated_events
+from leadstream.wiring import STAGES, genesis, open_system, repeated_for_every_partition, utc_now
 from projections.tables import READ_OPTIONS
 from schemas.events import Event
 from schemas.topics import DEFAULT_PARTITIONS, SCORE_CHANGED
@@ -78,7 +78,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     now = datetime.now(UTC)
-    simulated = simulate(seed=3, leads=options.leads, days=options.days, until=now)
+    simulated = simulated_events(seed=3, leads=options.leads, days=options.days, until=now)
     events = [archived(event, now) for event in simulated]
     split = int(len(events) * WARM_UP_SHARE)
     warm_up, events = events[:split], events[split:]
@@ -116,7 +116,7 @@ def _embedded(warm_up: Sequence[Event], events: Sequence[Event], partitions: int
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory:
         settings = settings_of(Path(directory), None, partitions=partitions)
         with open_system(settings) as system:
-            store = own_store(system)
+            store = store_of_system(system)
             _taken(store, warm_up)
             before = time.process_time()
             taken = _taken(store, events)
@@ -129,7 +129,7 @@ async def _on_kafka(
     warm_up: Sequence[Event], events: Sequence[Event], partitions: int, broker: kafka.Broker
 ) -> ModeResult:
     cluster = Cluster(broker.address, f"bench-pipeline-{int(time.time())}-")
-    beginning = in_every_partition(genesis(utc_now()), partitions)
+    beginning = repeated_for_every_partition(genesis(utc_now()), partitions)
     stages = [stage.name for stage in STAGES]
     async with (
         kafka.topics(cluster, partitions, stages, beginning),

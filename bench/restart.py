@@ -23,7 +23,7 @@ from bench.processes import Program, cpu_of, memory_of
 from bench.product import await_ready, command, settings_of
 from bench.report import NOTHING, print_results, report_progress, write_line
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, genesis, in_every_partition
+from leadstream.wiring import STAGES, genesis, repeated_for_every_partition
 from schemas.decode import encode_source, key_of
 from schemas.events import PageViewed
 from schemas.topics import DEFAULT_PARTITIONS, EVENTS, LEAD_ACTIVITY, SCORE_CHANGED
@@ -79,7 +79,7 @@ async def _measure(options: argparse.Namespace, broker: kafka.Broker) -> tuple[S
     cluster = Cluster(broker.address, f"bench-restart-{int(time.time())}-")
     stages = [stage.name for stage in STAGES]
     now = datetime.now(UTC)
-    beginning = in_every_partition(genesis(now), options.partitions)
+    beginning = repeated_for_every_partition(genesis(now), options.partitions)
     with tempfile.TemporaryDirectory(prefix="leadstream-bench-") as directory:
         async with (
             kafka.topics(cluster, options.partitions, stages, beginning),

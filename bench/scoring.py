@@ -16,7 +16,7 @@ from typing import NamedTuple
 import orjson
 
 from bench.report import print_results, write_line
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import genesis
 from schemas.activity import Activity, IdentityAttached, IdentityDelta, IdentityDetached
 from schemas.decode import decode_activity, encode_source, key_of
@@ -25,7 +25,7 @@ from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key
 from scoring.features.calendar import calendar
-from scoring.features.features import FeatureDelta, Features, decode, decode_delta, encode
+from scoring.features.features import FeatureDelta, Features, decode_delta, decode_features, encode_features
 from scoring.features.lead_identity import LeadIdentity
 from scoring.features.signals import SignalCatalogue
 from scoring.models.model import (
@@ -33,9 +33,9 @@ from scoring.models.model import (
     Subject,
     built_in_models,
     compile_model,
-    conclude,
+    earliest_time_change,
     may_change_score,
-    next_time_change,
+    score_lead,
 )
 from streams.replay import Replay
 from streams.score_leads.lead_state import LeadState
@@ -67,13 +67,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     models = [compile_model(text) for text in built_in_models().values()]
-    events = list(simulate(1, options.leads, options.days, UNTIL))
+    events = list(simulated_events(1, options.leads, options.days, UNTIL))
     activities = _tracked(events)
     begin = len(activities) // 2
     later = sum(isinstance(activity, IdentityDelta) for activity in activities[begin:])
-    stored = [encode(state.features) for state in _states(activities).values() if state.identities]
+    stored = [encode_features(state.features) for state in _states(activities).values() if state.identities]
     stored *= -(-FEWEST_LEADS // len(stored))
-    leads = [Subject(decode(features)) for features in stored]
+    leads = [Subject(decode_features(features)) for features in stored]
     encoded, catalogue = [encode_source(event) for event in events], SignalCatalogue.of(models)
 
     def all_of_it() -> dict[str, float]:
@@ -126,7 +126,7 @@ def _tracked(events: Sequence[Event]) -> list[Activity]:
     emitted: list[Outgoing] = []
     replay = Replay(genesis(UNTIL), on_output=emitted.append)
     replay.append(Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events)
-    replay.rest()
+    replay.fold_all()
     return [decode_activity(out.value) for out in emitted if out.topic == LEAD_ACTIVITY and out.value]
 
 
@@ -161,7 +161,7 @@ def _applied(
     state = states.get(key) or states.setdefault(key, LeadState(key, {}))
     match activity:
         case IdentityAttached(identity=identity, epoch=epoch, home=home_lead, features=features):
-            state.attach(identity, LeadIdentity(epoch, home_lead, decode(features)))
+            state.attach(identity, LeadIdentity(epoch, home_lead, decode_features(features)))
         case IdentityDetached(identity=identity) if identity in state.identities:
             state.detach(identity)
         case IdentityDelta(identity=identity) if identity in state.identities:
@@ -182,25 +182,25 @@ def _concluding(models: Sequence[Model], *, skip: bool, bound: bool = False) -> 
         for model in models:
             if skip and not may_change_score(model, applied.feature_delta, sessions, False):
                 continue
-            conclude(model, subject, at, ZONE, IDLE_MS)
+            score_lead(model, subject, at, ZONE, IDLE_MS)
             if bound:
-                next_time_change(model, subject, at, ZONE, IDLE_MS)
+                earliest_time_change(model, subject, at, ZONE, IDLE_MS)
 
     return step
 
 
 def _feature_delta(catalogue: SignalCatalogue, event: Event) -> FeatureDelta:
     at = millis(event.occurred_at)
-    return catalogue.lift(event, at, ZONE.day_of(at))
+    return catalogue.feature_delta_of(event, at, ZONE.day_of(at))
 
 
 def _concluded(model: Model, leads: Sequence[Subject]) -> None:
     at = millis(UNTIL)
     for lead in leads:
-        conclude(model, lead, at, ZONE, IDLE_MS)
+        score_lead(model, lead, at, ZONE, IDLE_MS)
 
 
 def _what_if(draft: Model, stored: Sequence[bytes]) -> None:
     at = millis(UNTIL)
     for features in stored:
-        conclude(draft, Subject(decode(features)), at, ZONE, IDLE_MS)
+        score_lead(draft, Subject(decode_features(features)), at, ZONE, IDLE_MS)

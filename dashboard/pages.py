@@ -9,12 +9,17 @@ from importlib.resources import files
 from fastapi import APIRouter
 from starlette.responses import Response
 
-_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FOLDER = files("dashboard") / "static"
+_MEDIA_TYPE_BY_SUFFIX = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+_STATIC_FOLDER = files("dashboard") / "static"
 _CONTENT_BY_NAME = {
-    each.name: (each.read_bytes(), _TYPES[each.name.rpartition(".")[2]])
-    for each in _FOLDER.iterdir()
-    if each.name.rpartition(".")[2] in _TYPES
+    each.name: (each.read_bytes(), _MEDIA_TYPE_BY_SUFFIX[each.name.rpartition(".")[2]])
+    for each in _STATIC_FOLDER.iterdir()
+    if each.name.rpartition(".")[2] in _MEDIA_TYPE_BY_SUFFIX
 }
 
 
@@ -22,21 +27,21 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-def board() -> Response:
-    return _file("board.html")
+def board_page() -> Response:
+    return _answer_with_file("board.html")
 
 
 @router.get("/docs")
-def docs() -> Response:
-    return _file("docs.html")
+def docs_page() -> Response:
+    return _answer_with_file("docs.html")
 
 
 @router.get("/static/{name}")
-def static(name: str) -> Response:
-    return _file(name)
+def static_file(name: str) -> Response:
+    return _answer_with_file(name)
 
 
-def _file(name: str) -> Response:
+def _answer_with_file(name: str) -> Response:
     if name not in _CONTENT_BY_NAME:
         return Response("Not found", 404, media_type="text/plain")
     content, media_type = _CONTENT_BY_NAME[name]

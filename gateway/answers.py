@@ -13,7 +13,7 @@ from authoring.problem import Conflict, Invalid, NotFound, Problem, TryLater
 _encode = json.Encoder(decimal_format="number").encode
 
 
-class Json(Response):
+class JsonAnswer(Response):
     media_type = "application/json"
 
     def render(self, content: object) -> bytes:
@@ -30,20 +30,20 @@ class RequestProblem(Problem):
         self.status = status
 
 
-STATUS: Mapping[type, int] = {NotFound: 404, Conflict: 409, Invalid: 422, TryLater: 503}
+STATUS_BY_PROBLEM: Mapping[type, int] = {NotFound: 404, Conflict: 409, Invalid: 422, TryLater: 503}
 """Of what authoring refuses."""
 
 
 def status_of(problem: Problem) -> int:
     if isinstance(problem, RequestProblem):
         return problem.status
-    return next(STATUS[kind] for kind in type(problem).__mro__ if kind in STATUS)
+    return next(STATUS_BY_PROBLEM[kind] for kind in type(problem).__mro__ if kind in STATUS_BY_PROBLEM)
 
 
-def answer_to(problem: Problem, headers: Mapping[str, str] | None = None) -> Json:
+def answer_to_problem(problem: Problem, headers: Mapping[str, str] | None = None) -> JsonAnswer:
     status, all_headers = status_of(problem), dict(headers or {})
     if problem.retry_after_s is not None:
         all_headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
     if status == 401:
         all_headers["WWW-Authenticate"] = "Bearer"
-    return Json({"error": {"field": problem.field, "reason": problem.reason}}, status, all_headers)
+    return JsonAnswer({"error": {"field": problem.field, "reason": problem.reason}}, status, all_headers)

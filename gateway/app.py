@@ -17,7 +17,7 @@ from starlette.responses import Response
 from authoring.authoring import Authoring
 from authoring.problem import Problem
 from dashboard import pages
-from gateway.answers import RequestProblem, answer_to
+from gateway.answers import RequestProblem, answer_to_problem
 from gateway.api import (
     ab_test,
     capture_bot,
@@ -39,18 +39,18 @@ from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
-from gateway.observe import observed
+from gateway.observe import with_observation
 from gateway.ports import Ports
 from gateway.producers import tracking_script
 from gateway.store import ReadStore
-from gateway.wait import Applied
+from gateway.wait import OutcomeWaiters
 
-ABOUT = (
+API_DESCRIPTION = (
     "Send events to /v1/events; read leads, their scores and the reason for every point from /api/leads. "
     'Answers to wrong requests look like {"error": {"field": ..., "reason": ...}}.'
 )
 
-ROUTED = (
+ROUTED_MODULES = (
     collect,
     ab_test,
     capture_bot,
@@ -79,14 +79,14 @@ def create_app(ports: Ports) -> FastAPI:
     """
     store = ReadStore(ports.database_url)
     authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
-    applied = Applied(ports.database_url, leads.outcomes_from(store))
+    applied = OutcomeWaiters(ports.database_url, leads.outcomes_from(store))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await store.open()
         # The first event does not wait until the lists are compiled, nor does anybody beside it.
         loading = asyncio.create_task(
-            asyncio.to_thread(_load_lists), name="load lists of crawlers, devices and channels"
+            asyncio.to_thread(_load_recognition_lists), name="load lists of crawlers, devices and channels"
         )
         listening = asyncio.create_task(applied.run(), name="listen for applied events")
         try:
@@ -101,7 +101,7 @@ def create_app(ports: Ports) -> FastAPI:
 
     app = FastAPI(
         title="Leadstream",
-        description=ABOUT,
+        description=API_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -112,28 +112,28 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.authoring = authoring
     open_door(app, ports, applied.wait)
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
-    for module in ROUTED:
+    for module in ROUTED_MODULES:
         app.include_router(module.router)
-    app.add_middleware(observed)
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(with_observation)
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
     return app
 
 
-def _load_lists() -> None:
+def _load_recognition_lists() -> None:
     load_crawlers()
     load_devices()
     load_channels()
 
 
-def _problem(_request: Request, error: Exception) -> Response:
+def _answer_problem(_request: Request, error: Exception) -> Response:
     if not isinstance(error, Problem):
         raise error
-    return answer_to(error)
+    return answer_to_problem(error)
 
 
-def _http(_request: Request, error: Exception) -> Response:
+def _answer_http_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     match error.status_code:
@@ -144,11 +144,13 @@ def _http(_request: Request, error: Exception) -> Response:
             reason = f"only {allowed} here: see /docs" if allowed else "not by this method: see /docs"
         case _:
             reason = str(error.detail)
-    return answer_to(RequestProblem(error.status_code, reason), error.headers)
+    return answer_to_problem(RequestProblem(error.status_code, reason), error.headers)
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _answer_validation_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    return answer_to(RequestProblem(422, first["msg"], field=str(first["loc"][-1]) if first["loc"] else None))
+    return answer_to_problem(
+        RequestProblem(422, first["msg"], field=str(first["loc"][-1]) if first["loc"] else None)
+    )

@@ -8,35 +8,35 @@ from typing import Any
 from msgspec import Struct, json
 
 Responses = dict[int | str, dict[str, Any]]
-OBJECT: Mapping[str, Any] = MappingProxyType({"type": "object"})
+OBJECT_SCHEMA: Mapping[str, Any] = MappingProxyType({"type": "object"})
 
 
-def examples(name: str) -> dict[str, Any]:
+def example_bodies(name: str) -> dict[str, Any]:
     """The example bodies of one module of handlers, by name."""
     content: dict[str, Any] = json.decode((files("gateway") / "examples" / f"{name}.json").read_bytes())
     return content
 
 
-def answers(example: object, description: str | None = None, *, status: int = 200) -> Responses:
+def answer_docs(example: object, description: str | None = None, *, status: int = 200) -> Responses:
     """`responses` of an endpoint: its body when all went well."""
     content: dict[str, Any] = {"content": {"application/json": {"example": example}}}
     return {status: content if description is None else {"description": description, **content}}
 
 
-def takes(example: object, schema: Mapping[str, Any] = OBJECT) -> dict[str, Any]:
+def request_docs(example: object, schema: Mapping[str, Any] = OBJECT_SCHEMA) -> dict[str, Any]:
     """`openapi_extra` of an endpoint: the body of its request."""
     content = {"application/json": {"schema": dict(schema), "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def schema_of(kind: type[Struct]) -> dict[str, Any]:
+def body_schema_of(kind: type[Struct]) -> dict[str, Any]:
     """The JSON Schema of a request's body."""
     _, schemas = json.schema_components([kind], ref_template="{name}")
     schema: dict[str, Any] = schemas[kind.__name__]
     return schema
 
 
-def fields(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
+def text_fields_schema(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
     """The JSON Schema of a body whose fields are texts."""
     return {
         "type": "object",

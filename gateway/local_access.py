@@ -58,17 +58,17 @@ PROXY_PREFIXES = (
     "x-vercel-",
 )
 LOCAL_HOST = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
-OWN_PAGES = frozenset({"same-origin", "none"})
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_FETCH_SITES = frozenset({"same-origin", "none"})
 """Of Sec-Fetch-Site; none: a person typed the address."""
 
-KEPT_SECONDS = 5
+ACCOUNT_CACHE_SECONDS = 5
 """Far shorter than a port takes to be used again."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def stranger(request: HTTPConnection) -> str | None:
+def sign_of_other_machine(request: HTTPConnection) -> str | None:
     """What shows that the request is of nobody on this machine; None: nothing does."""
     headers, scope = request.headers, request.scope
     hosts = headers.getlist("host")
@@ -84,22 +84,27 @@ def stranger(request: HTTPConnection) -> str | None:
         for origin in headers.getlist("origin")
     ):
         return "its Origin is a page of another server or port"
-    if scope.get("method") not in READING and headers.get("sec-fetch-site", "none") not in OWN_PAGES:
+    if (
+        scope.get("method") not in READING_METHODS
+        and headers.get("sec-fetch-site", "none") not in OWN_FETCH_SITES
+    ):
         return "Sec-Fetch-Site says that a page of another server or port sent it"
-    if not _loopback(request.client.host if request.client else ""):
+    if not _is_loopback(request.client.host if request.client else ""):
         return "it came from another machine"
-    account = _account_of(scope.get("client"), scope.get("server"), int(time.monotonic() / KEPT_SECONDS))
+    account = _account_of_client(
+        scope.get("client"), scope.get("server"), int(time.monotonic() / ACCOUNT_CACHE_SECONDS)
+    )
     if account is not None and _serves_others(account):
         return f"it came from the service account {account} of this machine, as from a proxy"
     return None
 
 
-def _loopback(host: str) -> bool:
-    address = address_of(host)
+def _is_loopback(host: str) -> bool:
+    address = ip_address_of(host)
     return address is not None and address.is_loopback
 
 
-def address_of(host: str) -> Address | None:
+def ip_address_of(host: str) -> Address | None:
     """An IPv4 address that came by a socket of IPv6 is what it is."""
     try:
         address = ipaddress.ip_address(host)
@@ -115,7 +120,7 @@ def _serves_others(account: int) -> bool:
 
 
 @lru_cache(maxsize=1_000)
-def _account_of(
+def _account_of_client(
     client: tuple[str, int] | None, server: tuple[str, int] | None, _period: int = 0
 ) -> int | None:
     """Whose the client's end of a connection within this machine is; None where the kernel does not say. Kept for a
@@ -125,7 +130,9 @@ def _account_of(
         return None
     ends = [
         (f"{local}:{client[1]:04X}", f"{remote}:{server[1]:04X}")
-        for local, remote in zip(_as_listed(client[0]), _as_listed(server[0]), strict=False)
+        for local, remote in zip(
+            _addresses_as_kernel_lists(client[0]), _addresses_as_kernel_lists(server[0]), strict=False
+        )
     ]
     for name in ("tcp", "tcp6"):
         try:
@@ -139,9 +146,9 @@ def _account_of(
     return None
 
 
-def _as_listed(host: str) -> list[str]:
+def _addresses_as_kernel_lists(host: str) -> list[str]:
     """The address as the kernel lists it: words of 32 bits, each backwards; IPv4 also as a socket of IPv6 has it."""
-    address = address_of(host)
+    address = ip_address_of(host)
     if address is None:
         return []
     packed = [address.packed]

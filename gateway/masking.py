@@ -7,17 +7,17 @@ import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-PERSONAL = frozenset(
+PERSONAL_FIELDS = frozenset(
     {"email", "phone", "name", "first_name", "last_name", "authorization", "write_key", "token"}
 )
 """Keys whose values are never shown."""
-EXEMPT = frozenset({"timestamp", "level", "logger"})
+EXEMPT_FIELDS = frozenset({"timestamp", "level", "logger"})
 MASK = "***"
 _EMAIL = re.compile(r"([^\s@/:<>\"'=&?,;]{1,64})@((?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24})")
 _PHONE = re.compile(r"(?<![\w.-])(?:\+|00)?\d(?:[ ().-]?\d){8,16}(?![\w-])")
 
 
-def masked_text(text: str) -> str:
+def mask_text(text: str) -> str:
     """`ada@example.com` becomes `a***@example.com`, `+971501234567` becomes `***67`."""
     text = _EMAIL.sub(lambda match: f"{match[1][0]}{MASK}@{match[2]}", text)
     return _PHONE.sub(lambda match: MASK + match[0][-2:], text)
@@ -25,18 +25,18 @@ def masked_text(text: str) -> str:
 
 def mask_personal(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """The processor."""
-    return {key: value if key in EXEMPT else _masked(key, value) for key, value in entry.items()}
+    return {key: value if key in EXEMPT_FIELDS else _masked_value(key, value) for key, value in entry.items()}
 
 
-def _masked(key: object, value: Any) -> Any:
-    if key in PERSONAL and value is not None:
+def _masked_value(key: object, value: Any) -> Any:
+    if key in PERSONAL_FIELDS and value is not None:
         return MASK
     match value:
         case str():
-            return masked_text(value)
+            return mask_text(value)
         case Mapping():
-            return {each: _masked(each, of) for each, of in value.items()}
+            return {each: _masked_value(each, of) for each, of in value.items()}
         case list() | tuple():
-            return [_masked(None, each) for each in value]
+            return [_masked_value(None, each) for each in value]
         case _:
             return value

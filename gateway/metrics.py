@@ -21,10 +21,10 @@ STAGES = ("track_sessions", "score_leads", "projection")
 PROCESSES = ("worker", "projection")
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)  # process_start_time_seconds shows restarts
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_SECONDS_STEPS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _counter = partial(Counter, registry=REGISTRY)
 _gauge = partial(Gauge, registry=REGISTRY)
-_histogram = partial(Histogram, registry=REGISTRY, buckets=_SECONDS)
+_histogram = partial(Histogram, registry=REGISTRY, buckets=_SECONDS_STEPS)
 
 REQUESTS = _counter(
     "leadstream_http_requests_total",
@@ -36,7 +36,7 @@ REQUEST_SECONDS = _histogram(
     "Time from a request's first byte to the end of its answer, by route.",
     ["route"],
 )
-ACCEPTED = _counter(
+ACCEPTED_EVENTS = _counter(
     "leadstream_events_accepted_total",
     "Events that the log has taken from the collector, by whether a crawler made them.",
     ["bot"],
@@ -53,7 +53,7 @@ TELEGRAM_UPDATES = _counter(
     "other_kind (edited, inline, channels), not_private (groups), no_person (bots) or unreadable.",
     ["result"],
 )
-RESOLVED = _counter(
+ADDRESS_LOOKUPS = _counter(
     "leadstream_contacts_asked_total",
     "E-mails and phones of visitors whose lead was looked up. unanswered: the database did not answer in time, "
     "and the visitor stays whom it was.",
@@ -63,46 +63,46 @@ APPEND_SECONDS = _histogram(
     "leadstream_append_seconds",
     "Time until the log confirmed a request's events.",
 )
-WAITING = _gauge(
+WAITING_CALLERS = _gauge(
     "leadstream_waiting_callers",
     "Callers that wait until their events show in the scores.",
 )
-CONNECTIONS = _gauge(
+OPEN_CONNECTIONS = _gauge(
     "leadstream_connections",
     "Connections that are open, of at most LEADSTREAM_MAX_CONNECTIONS.",
 )
-CONNECTIONS_CLOSED = _counter(
+CLOSED_CONNECTIONS = _counter(
     "leadstream_connections_closed_total",
     "Connections that the server closed or refused. address, all, files: one more was too many, of one address, in "
     "all, or for want of file descriptors; head, body, stalled: the client took too long to send its request or to "
     "take the answer; rest, closing, idle: nothing was lost.",
     ["reason"],
 )
-BACKLOG = _gauge(
+BACKLOG_RECORDS = _gauge(
     "leadstream_backlog_records",
     "Records that a step has yet to take, as this gateway finds them: track_sessions and score_leads fold, projection "
     "writes what people read. NaN while that cannot be found out.",
     ["stage"],
 )
-BACKLOG_AGE = _gauge(
+BACKLOG_AGE_SECONDS = _gauge(
     "leadstream_backlog_age_seconds",
     "For how long the oldest record that a step has yet to take has been in the log; 0 when none waits, NaN while that "
     "cannot be found out.",
     ["stage"],
 )
-UNOWNED = _gauge(
+UNOWNED_BACKLOG_RECORDS = _gauge(
     "leadstream_backlog_unowned_records",
     "Of the records that a step has yet to take, those in partitions that no worker (or projection) owns just now, so "
     "that nobody takes them. On Kafka only.",
     ["stage"],
 )
-STARTS = _gauge(
+RECENT_STARTS = _gauge(
     "leadstream_recent_starts",
     "How often, within the last 30 minutes, the worker (the projection) was started that was started most often. More than "
     "a few: it ends again and again; `leadstream doctor` says which one. On Kafka only.",
     ["process"],
 )
-FENCED = _gauge(
+RECENT_FENCINGS = _gauge(
     "leadstream_recent_fencings",
     "How many workers have ended within the last 30 minutes because another had taken over their partitions. On Kafka only.",
 )
@@ -120,12 +120,16 @@ def exposition(status: Mapping[str, Any]) -> bytes:
     """What Prometheus scrapes; `status` as `gateway.ports` has it."""
     READY.set(bool(status.get("ready")))
     for stage in STAGES:
-        for gauge, name in ((BACKLOG, "behind"), (BACKLOG_AGE, "ages"), (UNOWNED, "unowned")):
+        for gauge, name in (
+            (BACKLOG_RECORDS, "behind"),
+            (BACKLOG_AGE_SECONDS, "ages"),
+            (UNOWNED_BACKLOG_RECORDS, "unowned"),
+        ):
             gauge.labels(stage).set(_number_or_nan((status.get(name) or {}).get(stage)))
     restarts = status.get("restarts") or {}
     for process in PROCESSES:
-        STARTS.labels(process).set(_number_or_nan(restarts.get(process)))
-    FENCED.set(_number_or_nan(restarts.get("fenced")))
+        RECENT_STARTS.labels(process).set(_number_or_nan(restarts.get(process)))
+    RECENT_FENCINGS.set(_number_or_nan(restarts.get("fenced")))
     return generate_latest(REGISTRY)
 
 

@@ -11,18 +11,18 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
-from gateway.answers import RequestProblem, answer_to
+from gateway.answers import RequestProblem, answer_to_problem
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-QUIET = frozenset({"/health", "/ready", "/metrics"})
-SECURITY = {
+COUNTED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNLOGGED_PATHS = frozenset({"/health", "/ready", "/metrics"})
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PAGES = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -31,7 +31,7 @@ PAGES = (
 log = structlog.get_logger("gateway")
 
 
-def observed(app: ASGIApp) -> ASGIApp:
+def with_observation(app: ASGIApp) -> ASGIApp:
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
@@ -44,9 +44,9 @@ def observed(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=message["headers"])
-                for name, value in SECURITY.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Content-Security-Policy", PAGES)
+                headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
@@ -56,19 +56,19 @@ def observed(app: ASGIApp) -> ASGIApp:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
                 raise
-            await answer_to(RequestProblem(500, "something broke here; the log says what"))(
+            await answer_to_problem(RequestProblem(500, "something broke here; the log says what"))(
                 scope, receive, sending
             )
         finally:
-            _record(scope, status, time.perf_counter() - started)
+            _record_request(scope, status, time.perf_counter() - started)
 
     return watched
 
 
-def _record(scope: Scope, status: int, seconds: float) -> None:
+def _record_request(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "other")
-    method = scope["method"] if scope["method"] in METHODS else "other"
+    method = scope["method"] if scope["method"] in COUNTED_METHODS else "other"
     metrics.REQUESTS.labels(method, route, str(status)).inc()
     metrics.REQUEST_SECONDS.labels(route).observe(seconds)
-    if scope["path"] not in QUIET:
+    if scope["path"] not in UNLOGGED_PATHS:
         log.debug("request", method=method, path=scope["path"], status=status, ms=round(seconds * 1000, 1))

@@ -1,7 +1,7 @@
 """What the gateway needs from the rest, as plain values and callables; `leadstream` wires them.
 
 The collector knows the log only as `append`, which returns once the log has the records, and
-waiting callers only as `Await`. So it takes events while Postgres is unavailable, and tests need no driver.
+waiting callers only as `AwaitOutcomes`. So it takes events while Postgres is unavailable, and tests need no driver.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
-from authoring.active_models import Published, Shards, built_in_rules, built_in_shards
-from gateway.access import Access, Rate
+from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
+from gateway.access import Access, RateLimit
 from gateway.answers import RequestProblem
-from gateway.door.resolving import IDENTIFY_BY, Resolve
+from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
 from gateway.door.whatsapp_numbers import WhatsappNumber
 from schemas.decode import key_of
@@ -21,10 +21,10 @@ from schemas.envelope import Event
 from schemas.record import Outgoing
 from schemas.topics import lead_key, visitor_key
 from scoring.experiments.assignment import Experiment
-from scoring.experiments.experiment_text import built_in as shipped_experiments
+from scoring.experiments.experiment_text import built_in_experiments_by_name as shipped_experiments
 
 
-class Unavailable(RequestProblem):
+class LogUnavailable(RequestProblem):
     """The log cannot take records now. What of the call is kept all the same, counts once when it is sent
     again under its event ids.
     """
@@ -45,7 +45,7 @@ def event_key(event: Event) -> EventKey:
     return EventKey(event.tenant, key_of(event), event.event_id)
 
 
-def event_location(event: EventKey) -> str:
+def location_of_outcome(event: EventKey) -> str:
     """The address of an event's outcome."""
     path = f"/api/events/{quote(event.event_id, safe='')}"
     for kind, name in ((visitor_key, "visitor_id"), (lead_key, "lead_id")):
@@ -63,12 +63,12 @@ class EventOutcome(NamedTuple):
     scores: Mapping[str, float]
 
 
-Append = Callable[[Sequence[Outgoing]], Awaitable[None]]
-Await = Callable[[Sequence[EventKey], float], Awaitable[Mapping[EventKey, EventOutcome]]]
+AppendRecords = Callable[[Sequence[Outgoing]], Awaitable[None]]
+AwaitOutcomes = Callable[[Sequence[EventKey], float], Awaitable[Mapping[EventKey, EventOutcome]]]
 """(events, seconds) -> those that became visible in that time."""
 
 
-Status = Mapping[str, object]
+ReadinessStatus = Mapping[str, object]
 """`ready`: events are taken and scores follow; `reason`: why not; `backlog`: records not yet scored, None
 if that is not known; and what else an operator may want to see at /ready. By stage: `behind` (records), `ages` (seconds
 that the oldest of them has waited) and `unowned` (those that nobody takes); `restarts`: by process, and how many were
@@ -76,21 +76,21 @@ that the oldest of them has waited) and `unowned` (those that nobody takes); `re
 """
 
 
-class Progress(NamedTuple):
+class StepsDone(NamedTuple):
     """Of something long: so much is done of so much, which may be a guess."""
 
     done: int
     of: int
 
 
-WhatIf = Callable[[str, str, str], Iterator[Progress | Mapping[str, object]]]
+RunWhatIf = Callable[[str, str, str], Iterator[StepsDone | Mapping[str, object]]]
 """(tenant, model, text of a draft) -> how far it is, again and again, and at the end what publishing the
 draft would change. Works in small steps, each of which blocks: not for the event loop's own thread.
 Raises ModelError.
 """
 
 
-def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[Progress | Mapping[str, object]]:
+def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[StepsDone | Mapping[str, object]]:
     raise RequestProblem(503, "this gateway cannot try drafts")
 
 
@@ -98,32 +98,32 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _all_well() -> Status:
+async def _ready_status() -> ReadinessStatus:
     return {"ready": True, "reason": None, "backlog": 0}
 
 
 @dataclass(frozen=True)
 class Ports:
-    append: Append
+    append: AppendRecords
     database_url: str
     access: Access = field(default_factory=Access)
-    status: Callable[[], Awaitable[Status]] = _all_well
+    status: Callable[[], Awaitable[ReadinessStatus]] = _ready_status
     """Measured after the call, never cached from before."""
     now: Callable[[], datetime] = utc_now
-    published: Published = built_in_rules
+    published: ActiveRulesOf = built_in_rules
     """What a tenant's leads are scored by now."""
-    shards: Shards = built_in_shards
+    shards: ReadShards = built_in_shards
     """How far scoring has come with what was published."""
-    what_if: WhatIf = no_what_if
+    what_if: RunWhatIf = no_what_if
     """Tries a draft on all of a tenant's leads."""
     public_url: str = "http://127.0.0.1:8000"
-    rate: Rate = Rate()  # noqa: RUF009 - an immutable tuple
+    rate: RateLimit = RateLimit()  # noqa: RUF009 - an immutable tuple
     max_body_bytes: int = 1_000_000
     """Of a request, unpacked."""
     max_batch: int = 10_000
     experiments: Mapping[str, Experiment] = field(default_factory=shipped_experiments)
     """By name; the same for every tenant."""
-    resolve: Resolve | None = None
+    resolve: LookUpAddresses | None = None
     """Resolves addresses to leads; None: none are resolved, and visitors keep the ids that they send."""
     identify_by: Sequence[str] = IDENTIFY_BY
     phone_region: str | None = None

@@ -16,7 +16,7 @@ from sqlalchemy import Compiled, Select, literal, select
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from gateway.answers import RequestProblem
-from projections.connection import BoundedAsyncConnection, check, parameters
+from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
 from projections.tables import READ_OPTIONS
 
 STATEMENT_SECONDS = 15
@@ -24,9 +24,11 @@ ANSWER_SECONDS = 1.5
 """After these the database counts as unavailable."""
 POOL_SECONDS = 4.0
 """How long a query waits for a connection."""
-CONNECTIONS = 12
-QUEUE = 200
-OPTIONS = f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s"
+MOST_CONNECTIONS = 12
+MOST_WAITING_QUERIES = 200
+CONNECTION_OPTIONS = (
+    f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s"
+)
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database is unavailable, or every connection busy; a statement that took too long counts, too."""
 
@@ -34,7 +36,7 @@ Row = Mapping[str, Any]
 Connection = psycopg.AsyncConnection[DictRow]
 
 
-class Reading(BoundedAsyncConnection):
+class ReadConnection(BoundedAsyncConnection):
     patience = STATEMENT_SECONDS + 2.0
 
 
@@ -43,7 +45,7 @@ _compiled: dict[Any, Compiled] = {}
 """Each form of question, without its values; the code has a fixed number of them."""
 
 
-class Missing(RequestProblem):
+class TableMissing(RequestProblem):
     """A table or view of the query is not there in this database."""
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class Missing(RequestProblem):
 
 
 @dataclass(frozen=True)
-class Ask:
+class StoreSnapshot:
     """Runs queries in one transaction, all of the same moment."""
 
     connection: Connection
@@ -63,11 +65,13 @@ class Ask:
     async def all(self, *questions: Select[Any]) -> list[Sequence[Row]]:
         """The rows of several queries, sent together."""
         async with self.connection.pipeline():
-            cursors = [await self.connection.execute(*_worded(question)) for question in questions]
+            cursors = [
+                await self.connection.execute(*_sql_and_parameters(question)) for question in questions
+            ]
             return [await each.fetchall() for each in cursors]
 
 
-def _worded(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
+def _sql_and_parameters(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
     """SQL text and parameters. Compiling costs far more than looking up the form."""
     form = question._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own engine finds compiled text by
     if form is None:
@@ -85,15 +89,18 @@ class ReadStore:
         self._looking: asyncio.Task[bool] | None = None
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url,
-            connection_class=Reading,
-            kwargs=parameters(
-                database_url, row_factory=dict_row, options=OPTIONS, application_name="leadstream gateway"
+            connection_class=ReadConnection,
+            kwargs=connection_parameters(
+                database_url,
+                row_factory=dict_row,
+                options=CONNECTION_OPTIONS,
+                application_name="leadstream gateway",
             ),
             min_size=1,
-            max_size=CONNECTIONS,
-            max_waiting=QUEUE,
-            configure=_configure,
-            check=check,
+            max_size=MOST_CONNECTIONS,
+            max_waiting=MOST_WAITING_QUERIES,
+            configure=_configure_connection,
+            check=check_connection,
             open=False,
         )
 
@@ -105,20 +112,20 @@ class ReadStore:
         await self._pool.close()
 
     @asynccontextmanager
-    async def moment(self, patience: float = POOL_SECONDS) -> AsyncIterator[Ask]:
+    async def snapshot(self, patience: float = POOL_SECONDS) -> AsyncIterator[StoreSnapshot]:
         """Several queries of one and the same moment."""
         try:
             async with self._pool.connection(timeout=patience) as connection:
-                yield Ask(connection)
+                yield StoreSnapshot(connection)
         except psycopg.errors.UndefinedTable as error:
-            raise Missing from error
+            raise TableMissing from error
         except UNAVAILABLE_ERRORS as error:
             raise RequestProblem(
                 503, "the database does not answer; events are still taken", retry_after_s=2
             ) from error
 
     async def rows(self, question: Select[Any]) -> Sequence[Row]:
-        async with self.moment() as ask:
+        async with self.snapshot() as ask:
             return await ask(question)
 
     async def answers(self) -> bool:
@@ -132,12 +139,12 @@ class ReadStore:
 
     async def _answers(self) -> bool:
         try:
-            async with self.moment(patience=ANSWER_SECONDS) as ask:
+            async with self.snapshot(patience=ANSWER_SECONDS) as ask:
                 await ask(select(literal(1)))
         except RequestProblem:
             return False
         return True
 
 
-async def _configure(connection: Connection) -> None:
+async def _configure_connection(connection: Connection) -> None:
     await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)

@@ -6,10 +6,10 @@ there is no subject, and callers answer from the history alone.
 
 from msgspec import DecodeError, ValidationError
 
-from gateway.store import Missing, ReadStore
+from gateway.store import ReadStore, TableMissing
 from projections import queries
 from scoring.features.features import NewerCodec
-from scoring.features.lead_identity import decode_lead_identity, merged
+from scoring.features.lead_identity import decode_lead_identity, features_of_lead
 from scoring.models.model import Subject
 
 
@@ -18,6 +18,6 @@ async def subject_of(store: ReadStore, tenant: str, lead_id: str, stage: str) ->
     try:
         parts = await store.rows(queries.feature_parts(tenant, lead_id))
         identities = {part["identity"]: decode_lead_identity(bytes(part["encoded"])) for part in parts}
-    except (Missing, NewerCodec, DecodeError, ValidationError):
+    except (TableMissing, NewerCodec, DecodeError, ValidationError):
         return None
-    return Subject(merged(lead_id, identities), stage) if identities else None
+    return Subject(features_of_lead(lead_id, identities), stage) if identities else None

@@ -18,29 +18,29 @@ from psycopg import sql
 from gateway import metrics
 from gateway.answers import RequestProblem
 from gateway.ports import EventKey, EventOutcome
-from projections.connection import BoundedAsyncConnection, parameters
-from projections.worker import CHANNEL
+from projections.connection import BoundedAsyncConnection, connection_parameters
+from projections.worker import NOTIFY_CHANNEL
 
 POLL_SECONDS = 0.5
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
 QUIET_SECONDS = 10.0
 """Without a notification, until the connection is checked."""
 
-Look = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, EventOutcome]]]
+LookUpOutcomes = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, EventOutcome]]]
 """Which of these events are applied by now. Raises Problem while the database cannot be asked."""
 
 
-class _Notified(msgspec.Struct):
+class _NotifyPayload(msgspec.Struct):
     applied: list[str] | None = None
 
 
-_decode_payload = msgspec.json.Decoder(_Notified).decode
+_decode_payload = msgspec.json.Decoder(_NotifyPayload).decode
 
 
-class Applied:
+class OutcomeWaiters:
     """The waiters of this process. `run` listens for as long as the process lives."""
 
-    def __init__(self, database_url: str, look: Look) -> None:
+    def __init__(self, database_url: str, look: LookUpOutcomes) -> None:
         self._database_url = database_url
         self._look = look
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -53,7 +53,7 @@ class Applied:
             self._waiters[event.event_id].add(woken)
         seen: dict[EventKey, EventOutcome] = {}
         try:
-            with metrics.WAITING.track_inprogress():
+            with metrics.WAITING_CALLERS.track_inprogress():
                 async with asyncio.timeout(seconds):
                     while missing := [event for event in events if event not in seen]:
                         woken.clear()
@@ -61,7 +61,7 @@ class Applied:
                         if self._ended:
                             break
                         if len(seen) < len(set(events)):
-                            await _woken_or(woken, POLL_SECONDS)
+                            await _wait_until_woken(woken, POLL_SECONDS)
         except TimeoutError:
             pass
         finally:
@@ -78,16 +78,16 @@ class Applied:
         """Listens, and listens again whenever the connection breaks."""
         while True:
             async for attempt in stamina.retry_context(
-                on=psycopg.OperationalError, attempts=None, timeout=None, wait_max=LONGEST_PAUSE
+                on=psycopg.OperationalError, attempts=None, timeout=None, wait_max=LONGEST_PAUSE_SECONDS
             ):
                 with attempt:
                     await self._listen()
 
     async def _listen(self) -> None:
         url = self._database_url
-        options = parameters(url, autocommit=True, application_name="leadstream listen")
+        options = connection_parameters(url, autocommit=True, application_name="leadstream listen")
         async with await BoundedAsyncConnection.connect(url, **options) as connection:
-            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
+            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(NOTIFY_CHANNEL)))
             self._wake_all()
             metrics.LISTENING.set(1)
             try:
@@ -126,7 +126,7 @@ class Applied:
                 del self._waiters[event_id]
 
 
-async def _woken_or(woken: asyncio.Event, seconds: float) -> None:
+async def _wait_until_woken(woken: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             await woken.wait()

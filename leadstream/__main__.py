@@ -2,12 +2,12 @@
 
 import sys
 
-from leadstream.signals import UNTIL_STOPPED, end_at_once
+from leadstream.signals import COMMANDS_UNTIL_STOPPED, exit_on_signal
 
 
 def main() -> None:
-    if sys.argv[1:2] and sys.argv[1] in UNTIL_STOPPED:
-        end_at_once()
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS_UNTIL_STOPPED:
+        exit_on_signal()
     from leadstream.cli.root import main as run  # noqa: PLC0415 - after the signals
 
     run()

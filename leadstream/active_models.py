@@ -11,19 +11,19 @@ import psycopg
 
 from authoring.active_models import (
     ActiveRules,
-    Published,
+    ActiveRulesOf,
+    ReadShards,
     ShardFilter,
-    Shards,
 )
-from gateway.ports import Unavailable
-from projections.connection import connect
+from gateway.ports import LogUnavailable
+from projections.connection import connect_watched
 from projections.tables import READ_OPTIONS
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.active import ActiveModels
-from streams.published import PublishedState, compiled
+from streams.published import PublishedState, compiled_model
 from streams.score_leads.stage import ScoreLeads
 
-FRESH_SECONDS = 1.0
+CACHE_SECONDS = 1.0
 """How old the cached answer of `published_port` may be."""
 
 
@@ -32,7 +32,7 @@ def active_by_shard(
 ) -> list[ActiveModels]:
     """The active models of each shard: of every stage, of one `stage`, or of the first shard that scores leads."""
     shards: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         for name, partition, part, value in connection.execute(
             """select stage, partition, part, value from shard_state
                where (%s::text is null or stage = %s) and (not %s or (stage = %s and partition = 0))
@@ -43,10 +43,10 @@ def active_by_shard(
     return [PublishedState(parts).published for parts in shards.values()]
 
 
-BEGINNING_BYTES = 24
+TEXT_BEGINNING_BYTES = 24
 """The first bytes of a publication. They contain its codec and its version."""
 
-_SHARD_PARTS = """
+_SELECT_SHARD_PARTS = """
 with filtered as (
     select partition, part, value, case part when %(sweep)s then value else substr(value, 1, %(beginning)s) end as beginning
     from shard_state, string_to_array(part, ':') as named
@@ -63,7 +63,7 @@ from (select distinct partition from shard_state where stage = %(stage)s) every 
 order by partition, part"""
 
 
-def shards_of(database_url: str, shard_filter: ShardFilter) -> list[ActiveModels]:
+def active_models_of_shards(database_url: str, shard_filter: ShardFilter) -> list[ActiveModels]:
     """The active models and the sweep of each partition of scoring, in the order of the partitions.
 
     Each publication is read whole from one partition only. From the others only its beginning is read: it
@@ -75,12 +75,12 @@ def shards_of(database_url: str, shard_filter: ShardFilter) -> list[ActiveModels
         "model": shard_filter.model,
         "lifecycles": shard_filter.lifecycles,
         "sweep": PublishedState.SWEEP,
-        "beginning": BEGINNING_BYTES,
+        "beginning": TEXT_BEGINNING_BYTES,
     }
     wholes: dict[tuple[str, bytes], bytes] = {}
     partitions: defaultdict[int, list[tuple[str, bytes]]] = defaultdict(list)
-    with connect(database_url, options=READ_OPTIONS) as connection:
-        for partition, part, beginning, whole in connection.execute(_SHARD_PARTS, parameters):
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
+        for partition, part, beginning, whole in connection.execute(_SELECT_SHARD_PARTS, parameters):
             parts_of_partition = partitions[partition]
             if part is not None:
                 parts_of_partition.append((part, beginning))
@@ -94,12 +94,12 @@ def shards_of(database_url: str, shard_filter: ShardFilter) -> list[ActiveModels
     return [shard(tuple(parts)) for parts in partitions.values()]
 
 
-def shards_port(database_url: str) -> Shards:
+def shards_port(database_url: str) -> ReadShards:
     """The port by which the gateway reads the shards."""
 
     async def shards(shard_filter: ShardFilter) -> Sequence[ActiveModels]:
         with _unavailable_without_database():
-            return await asyncio.to_thread(shards_of, database_url, shard_filter)
+            return await asyncio.to_thread(active_models_of_shards, database_url, shard_filter)
 
     return shards
 
@@ -110,28 +110,29 @@ def _unavailable_without_database() -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as cause:
-        raise Unavailable("the database does not answer; events are still accepted") from cause
+        raise LogUnavailable("the database does not answer; events are still accepted") from cause
     except psycopg.errors.UndefinedTable as cause:
-        raise Unavailable("the tables do not exist yet; events are still accepted") from cause
+        raise LogUnavailable("the tables do not exist yet; events are still accepted") from cause
 
 
-def published_port(database_url: str) -> Published:
+def published_port(database_url: str) -> ActiveRulesOf:
     """The port by which the gateway reads the active models. It reads the database once a second at most."""
     cached = ActiveModels()
-    read_at = -FRESH_SECONDS
+    read_at = -CACHE_SECONDS
     reading = asyncio.Lock()
 
     async def published(tenant: str) -> ActiveRules:
         nonlocal cached, read_at
         async with reading:
-            if time.monotonic() - read_at >= FRESH_SECONDS:
+            if time.monotonic() - read_at >= CACHE_SECONDS:
                 with _unavailable_without_database():
                     shards = await asyncio.to_thread(active_by_shard, database_url, first_only=True)
                 cached = shards[0] if shards else cached
                 read_at = time.monotonic()
         settings = cached.settings_of(tenant)
         models = {
-            name: compiled(active.text, active.folding) for name, active in cached.models_of(tenant).items()
+            name: compiled_model(active.text, active.folding)
+            for name, active in cached.models_of(tenant).items()
         }
         return ActiveRules(
             models,

@@ -16,11 +16,11 @@ import structlog
 
 from leadstream.console import WaitFor
 from leadstream.settings import Settings
-from leadstream.wiring import database_server, explained, refuse_log
-from leadstream.wiring_kafka import Broken, Projection, kafka_explained, make_topics
-from leadstream.worker import journalled, worker_app
+from leadstream.wiring import database_errors_explained, database_server, refuse_database_with_log
+from leadstream.wiring_kafka import PartFailed, ProjectionThread, kafka_errors_explained, make_topics
+from leadstream.worker import with_journal, worker_app
 from streams.kafka.cluster import KafkaUnavailable
-from streams.kafka.failures import explain
+from streams.kafka.failures import explain_failure
 from streams.kafka.worker_thread import WorkerThread
 
 BROKER_SECONDS = 60.0
@@ -37,11 +37,11 @@ class KafkaSystem:
 
     def __init__(self, settings: Settings, database: Callable[[], str]) -> None:
         self.database_url = database()
-        settings = named(settings)
+        settings = with_worker_id(settings)
         self._app = worker_app(settings)
-        self._app.on_failure = journalled(settings, lambda _: None)
+        self._app.on_failure = with_journal(settings, lambda _: None)
         self._worker = WorkerThread(self._app)
-        self._projection = Projection(settings, database)
+        self._projection = ProjectionThread(settings, database)
         self._deadline: float | None = None
 
     def start(self) -> None:
@@ -60,21 +60,21 @@ class KafkaSystem:
     def raise_if_broken(self) -> None:
         """Raises Broken, or Failure for what the user can fix."""
         if (failed := self._worker.failed) is not None:
-            if (reason := explain(failed)) is None:
+            if (reason := explain_failure(failed)) is None:
                 _log.critical("the worker has failed", exc_info=failed)
-            raise Broken(reason or f"The worker has failed: {failed!r}.") from failed
+            raise PartFailed(reason or f"The worker has failed: {failed!r}.") from failed
         self._projection.raise_if_failed()
 
-    def tell_to_stop(self) -> None:
+    def begin_stopping(self) -> None:
         """Starts stopping at once, while the gateway still lets requests end."""
         if self._deadline is None:
             self._deadline = time.monotonic() + STOPPING_SECONDS
-            self._projection.tell_to_stop()
+            self._projection.begin_stopping()
             threading.Thread(target=self._worker.stop, args=(STOPPING_SECONDS,), daemon=True).start()
 
     def stop(self) -> None:
         """Waits until the deadline. A part that has not stopped by then ends with the process; no data is lost."""
-        self.tell_to_stop()
+        self.begin_stopping()
         self._worker.stop(self._left())
         self._projection.stop(self._left())
 
@@ -101,7 +101,7 @@ def _make_topics(settings: Settings, wait_for: WaitFor) -> None:
             return
 
 
-def named(settings: Settings) -> Settings:
+def with_worker_id(settings: Settings) -> Settings:
     """The settings with a worker id, so that a restart continues at once. Machine and port make the id: only one
     server can use a port at a time.
     """
@@ -116,9 +116,9 @@ def open_kafka_system(settings: Settings, wait_for: WaitFor = lambda _: None) ->
     """Raises Failure for what the user can fix."""
     wait_for("starting the database of the read models")
     with database_server(settings) as database:
-        with explained(settings):
-            refuse_log(database())
-        with kafka_explained():
+        with database_errors_explained(settings):
+            refuse_database_with_log(database())
+        with kafka_errors_explained():
             _make_topics(settings, wait_for)
         wait_for("starting the worker")
         system = KafkaSystem(settings, database)

@@ -1,7 +1,7 @@
 """Prints for the command line: rich output on a terminal, plain lines elsewhere, errors on one line.
 
 Results go to standard output, everything else to standard error, so that pipes stay clean. This is the only
-module that prints. Foreign text (names, titles, addresses, reasons) passes through `printable` and is never
+module that prints. Foreign text (names, titles, addresses, reasons) passes through `printable_text` and is never
 read as markup, so it cannot control the terminal.
 """
 
@@ -30,9 +30,9 @@ from rich.text import Text
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Report = Callable[[float], None]
+ReportProgress = Callable[[float], None]
 """Reports the progress so far, in the units of the total."""
-Part = str | tuple[str, str]
+StyledText = str | tuple[str, str]
 """Text, or text and its style."""
 
 _FIRST_REPORT_SECONDS = 1.0
@@ -40,19 +40,19 @@ _FIRST_REPORT_SECONDS = 1.0
 _REPORT_SECONDS = 10.0
 """Until it is reported again."""
 _WATCH_SECONDS = 0.2
-_UNLIMITED = 1_000_000
+_UNLIMITED_WIDTH = 1_000_000
 """Wider than any table."""
-_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2060-\u2069\ud800-\udfff\u061c\u200e\u200f\ufeff\U000e0000-\U000e007f"
+_UNSAFE_RANGES = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2060-\u2069\ud800-\udfff\u061c\u200e\u200f\ufeff\U000e0000-\U000e007f"
 """C0 without tab and newline, DEL, C1, line separators, direction marks and overrides, surrogates, and invisible
 characters. The two joiners stay: Persian and emoji need them.
 """
-_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
+_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE_RANGES}]")
 _UNPRINTABLE = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences: colours, cursor, erasing
     # Strings with an end: titles, links, the clipboard. They contain no unsafe character: linear time.
-    f"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^{_UNSAFE}\n]*(?:\x07|\x9c|\x1b\\\\)"
+    f"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^{_UNSAFE_RANGES}\n]*(?:\x07|\x9c|\x1b\\\\)"
     "|\x1b[ -/]*[0-~]?"
-    f"|[{_UNSAFE}]"
+    f"|[{_UNSAFE_RANGES}]"
 )
 
 
@@ -66,7 +66,7 @@ class Failure(Exception):
 # Foreign text
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """The text without what controls a terminal: control characters but tab and newline, escape sequences,
     overrides of the writing direction.
     """
@@ -75,9 +75,9 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", text.replace("\r\n", "\n"))
 
 
-def inline(text: str) -> str:
+def one_line(text: str) -> str:
     """The printable text on one line."""
-    return printable(re.sub(r"[\t\r\n\x0b\x0c\x85\u2028\u2029]+", " ", text))
+    return printable_text(re.sub(r"[\t\r\n\x0b\x0c\x85\u2028\u2029]+", " ", text))
 
 
 def printable_json(encoded: bytes) -> bytes:
@@ -90,15 +90,15 @@ def printable_json(encoded: bytes) -> bytes:
 
 
 def print_status(text: str) -> None:
-    err.print(Text(printable(text)), soft_wrap=True)
+    err.print(Text(printable_text(text)), soft_wrap=True)
 
 
 def print_error(text: str) -> None:
-    err.print(Text.assemble(("Error:", "bold red"), " ", printable(text)), soft_wrap=True)
+    err.print(Text.assemble(("Error:", "bold red"), " ", printable_text(text)), soft_wrap=True)
 
 
-def warn(text: str) -> None:
-    err.print(Text.assemble(("Warning:", "yellow"), " ", printable(text)), soft_wrap=True)
+def print_warning(text: str) -> None:
+    err.print(Text.assemble(("Warning:", "yellow"), " ", printable_text(text)), soft_wrap=True)
 
 
 def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -107,7 +107,7 @@ def print_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 @contextlib.contextmanager
-def progress(what: str, total: float | None) -> Iterator[Report]:
+def progress_bar(what: str, total: float | None) -> Iterator[ReportProgress]:
     """Shows a bar on a terminal; elsewhere one line at the beginning and one at the end."""
     if not err.is_terminal:
         print_status(f"{what} ...")
@@ -122,7 +122,7 @@ def progress(what: str, total: float | None) -> Iterator[Report]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err) as bars:
-        task = bars.add_task(inline(what), total=total)
+        task = bars.add_task(one_line(what), total=total)
         yield lambda completed: bars.update(task, completed=completed)
         bars.update(task, total=total or 1, completed=total or 1)
 
@@ -132,7 +132,7 @@ WaitFor = Callable[[str | None], None]
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[WaitFor]:
+def report_waits(what: str) -> Iterator[WaitFor]:
     """Prints what a start is busy with: after a second, when that changes, and every ten seconds."""
     current: list[str | None] = [what]
     over = threading.Event()
@@ -159,7 +159,7 @@ def _report_waits(current: Sequence[str | None], over: threading.Event) -> None:
 # To standard output
 
 
-def print_line(*parts: Part) -> None:
+def print_line(*parts: StyledText) -> None:
     """Prints one line, even if it is longer than the terminal is wide."""
     out.print(Text.assemble(*map(_inline_part, parts)), soft_wrap=True)
 
@@ -174,7 +174,7 @@ def print_text(text: str) -> None:
 def print_bytes(original: bytes) -> None:
     """Prints bytes: exact for a pipe, printable on a terminal."""
     if out.is_terminal:
-        original = printable(original.decode(errors="backslashreplace")).encode()
+        original = printable_text(original.decode(errors="backslashreplace")).encode()
     sys.stdout.flush()
     sys.stdout.buffer.write(original)
     sys.stdout.buffer.flush()
@@ -189,16 +189,16 @@ def print_json(encoded: bytes) -> None:
 def print_facts(title: str, facts: Mapping[str, object]) -> None:
     """Prints names and values, one line each."""
     if out.is_terminal:
-        table = Table(title=Text(inline(title)), show_header=False, title_justify="left")
+        table = Table(title=Text(one_line(title)), show_header=False, title_justify="left")
         table.add_column(style="dim")
         table.add_column(justify="right")
         for name, value in facts.items():
-            table.add_row(_cell(name), _cell(_number(value)))
-        if _width(table) <= out.width:
+            table.add_row(_table_cell(name), _table_cell(_number_text(value)))
+        if _unwrapped_width(table) <= out.width:
             out.print(table)
             return
     for name, value in facts.items():
-        print_line(f"{name}: {_number(value)}")
+        print_line(f"{name}: {_number_text(value)}")
 
 
 def print_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -210,7 +210,7 @@ def print_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
         return
     # Not through the console, which replaces tabs by spaces.
     lines = [columns, *rows] if rows else []
-    print_bytes("".join("\t".join(map(inline, line)) + "\n" for line in lines).encode(errors="replace"))
+    print_bytes("".join("\t".join(map(one_line, line)) + "\n" for line in lines).encode(errors="replace"))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:
@@ -224,21 +224,21 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         _print_plain(title, columns, rows, align)
         return
     for head in (columns, [name.replace(" ", "\n") for name in columns]):
-        table = Table(title=Text(inline(title)) if title else None, title_justify="left")
+        table = Table(title=Text(one_line(title)) if title else None, title_justify="left")
         for name, side in zip(head, align, strict=True):
-            table.add_column(Text(printable(name)), justify="right" if side == "r" else "left")
+            table.add_column(Text(printable_text(name)), justify="right" if side == "r" else "left")
         for row in rows:
-            table.add_row(*map(_cell, row))
-        if _width(table) <= out.width:
+            table.add_row(*map(_table_cell, row))
+        if _unwrapped_width(table) <= out.width:
             out.print(table)
             return
-    _print_blocks(title, columns, rows)
+    _print_row_blocks(title, columns, rows)
 
 
 def _print_plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> None:
     if title:
         print_line(title)
-    lines = [list(map(inline, row)) for row in (columns, *rows)]
+    lines = [list(map(one_line, row)) for row in (columns, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = []
@@ -248,7 +248,7 @@ def _print_plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
         print_line("  ".join(padded).rstrip())
 
 
-def _print_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_row_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if title:
         print_line((title, "italic"))
     for row in rows:
@@ -260,18 +260,18 @@ def _print_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
                 print_line((f"  {label}", "dim"), cell)
 
 
-def _inline_part(part: Part) -> Part:
-    return inline(part) if isinstance(part, str) else (inline(part[0]), part[1])
+def _inline_part(part: StyledText) -> StyledText:
+    return one_line(part) if isinstance(part, str) else (one_line(part[0]), part[1])
 
 
-def _cell(text: str) -> Text:
-    return Text(inline(text))
+def _table_cell(text: str) -> Text:
+    return Text(one_line(text))
 
 
-def _width(table: Table) -> int:
+def _unwrapped_width(table: Table) -> int:
     """The width of the table if nothing is wrapped."""
-    return out.measure(table, options=out.options.update(max_width=_UNLIMITED)).maximum
+    return out.measure(table, options=out.options.update(max_width=_UNLIMITED_WIDTH)).maximum
 
 
-def _number(value: object) -> str:
+def _number_text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)

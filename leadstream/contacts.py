@@ -20,57 +20,55 @@ from psycopg_pool import AsyncConnectionPool
 from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery
 from gateway.ports import Ports
 from leadstream.settings import Settings
-from projections.connection import BoundedAsyncConnection, check, parameters
-from projections.tables import IDENTIFIED_AND_UNMERGED, READ_OPTIONS, key_of
+from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
+from projections.tables import IDENTIFIED_AND_UNMERGED, READ_OPTIONS, hashed_key
 from schemas.topics import visitor_key
 from scoring.features.identity import identity_id, is_anonymous
 
-SECONDS = 0.25
+LOOKUP_SECONDS = 0.25
 """For all lookups of a request."""
-PAUSE_SECONDS = 2.0
+PAUSE_AFTER_FAILURE_SECONDS = 2.0
 """How long there are no lookups after one that failed."""
-CONNECTIONS = 4
-QUEUE = 200
-AT_ONCE = 500
+MOST_CONNECTIONS = 4
+MOST_WAITING_LOOKUPS = 200
+QUERIES_AT_ONCE = 500
 """Lookups in one statement. When the time is up, the results of the finished statements count."""
-MOST_LEADS = 4
+MOST_LEADS_PER_ADDRESS = 4
 """How many leads of one address are read. More make no difference: the address is ambiguous."""
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
 """The database is unavailable or too slow, has no tables yet, or every connection is busy."""
 
-OPTIONS: Final = (
-    f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={round(SECONDS * 1000)}ms"
-)
-BY_EMAIL: Final = f"""
+CONNECTION_OPTIONS: Final = f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={round(LOOKUP_SECONDS * 1000)}ms"
+SELECT_LEADS_BY_EMAIL: Final = f"""
     select number, lead_id from unnest(%s::bigint[], %s::text[], %s::text[]) as query(number, tenant, email),
     lateral (select lead_id from leads l where l.tenant = query.tenant and l.email = query.email and {IDENTIFIED_AND_UNMERGED}
-             limit {MOST_LEADS}) matching"""  # noqa: S608 - made of constants
-BY_PHONE: Final = f"""
+             limit {MOST_LEADS_PER_ADDRESS}) matching"""  # noqa: S608 - made of constants
+SELECT_LEADS_BY_PHONE: Final = f"""
     select number, lead_id
     from unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) as query(number, tenant, phone, email),
     lateral (select lead_id from leads l where l.tenant = query.tenant and l.phone = query.phone and {IDENTIFIED_AND_UNMERGED}
-             and (query.email is null or l.email is null or l.email = query.email) limit {MOST_LEADS}) matching"""  # noqa: S608 - as above
-HOME_LEADS: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
+             and (query.email is null or l.email is null or l.email = query.email) limit {MOST_LEADS_PER_ADDRESS}) matching"""  # noqa: S608 - as above
+SELECT_HOME_LEADS: Final = "select identity_key, home, lead_id from identities where identity_key = any(%s)"
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 _log = structlog.get_logger(__name__)
 
 
-class Contacts:
+class AddressLookup:
     """A pool of connections for lookups. Call `open` first."""
 
     def __init__(self, database_url: str) -> None:
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url,
             connection_class=BoundedAsyncConnection,
-            kwargs=parameters(
-                database_url, autocommit=True, options=OPTIONS, application_name="leadstream door"
+            kwargs=connection_parameters(
+                database_url, autocommit=True, options=CONNECTION_OPTIONS, application_name="leadstream door"
             ),
             min_size=1,
-            max_size=CONNECTIONS,
-            max_waiting=QUEUE,
-            check=check,
+            max_size=MOST_CONNECTIONS,
+            max_waiting=MOST_WAITING_LOOKUPS,
+            check=check_connection,
             open=False,
         )
         self._paused_until = 0.0
@@ -87,15 +85,15 @@ class Contacts:
 
     async def resolve(self, queries: Sequence[AddressQuery]) -> Sequence[AddressMatches | None]:
         """A result for each query, in order; None for each that was not answered in time."""
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + LOOKUP_SECONDS
         answers: list[AddressMatches | None] = []
-        for begin in range(0, len(queries), AT_ONCE):
+        for begin in range(0, len(queries), QUERIES_AT_ONCE):
             if not self._paused_until <= time.monotonic() < until:
                 break
-            matches = await self._look_up_in_time(queries[begin : begin + AT_ONCE], until)
+            matches = await self._look_up_in_time(queries[begin : begin + QUERIES_AT_ONCE], until)
             if matches is None:
                 if begin == 0:  # later, only the request was long: the database answers
-                    self._paused_until = time.monotonic() + PAUSE_SECONDS
+                    self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
                 break
             answers += matches
         return answers + [None] * (len(queries) - len(answers))
@@ -129,17 +127,17 @@ async def look_up(connection: Connection, queries: Sequence[AddressQuery]) -> li
     """The matches of each query, in order. The connection has the search path of `READ_OPTIONS`."""
     emails = [(n, a.tenant, a.email) for n, a in enumerate(queries) if a.email is not None]
     phones = [(n, a.tenant, a.phone, a.email) for n, a in enumerate(queries) if a.phone is not None]
-    keys = [key_of(identity_id(visitor_key(a.tenant, a.visitor_id), 0)) for a in queries]
+    keys = [hashed_key(identity_id(visitor_key(a.tenant, a.visitor_id), 0)) for a in queries]
     async with connection.pipeline():
-        by_email = await connection.execute(BY_EMAIL, _columns(emails, 3))
-        by_phone = await connection.execute(BY_PHONE, _columns(phones, 4))
-        home_leads = await connection.execute(HOME_LEADS, [list(set(keys))])
-        leads_by_email = _grouped(await by_email.fetchall())
-        leads_by_phone = _grouped(await by_phone.fetchall())
+        by_email = await connection.execute(SELECT_LEADS_BY_EMAIL, _columns(emails, 3))
+        by_phone = await connection.execute(SELECT_LEADS_BY_PHONE, _columns(phones, 4))
+        home_leads = await connection.execute(SELECT_HOME_LEADS, [list(set(keys))])
+        leads_by_email = _leads_by_number(await by_email.fetchall())
+        leads_by_phone = _leads_by_number(await by_phone.fetchall())
         assignments = {key: (home_lead, owner) for key, home_lead, owner in await home_leads.fetchall()}
     return [
         AddressMatches(
-            *_identified_home(assignments.get(key)), tuple(leads_by_email[n]), tuple(leads_by_phone[n])
+            *_home_lead_and_owner(assignments.get(key)), tuple(leads_by_email[n]), tuple(leads_by_phone[n])
         )
         for n, key in enumerate(keys)
     ]
@@ -149,14 +147,14 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[row[at] for row in rows] for at in range(width)]
 
 
-def _grouped(rows: Iterable[tuple[int, str]]) -> defaultdict[int, list[str]]:
+def _leads_by_number(rows: Iterable[tuple[int, str]]) -> defaultdict[int, list[str]]:
     leads: defaultdict[int, list[str]] = defaultdict(list)
     for number, lead_id in rows:
         leads[number].append(lead_id)
     return leads
 
 
-def _identified_home(assignment: tuple[str, str] | None) -> tuple[str | None, str | None]:
+def _home_lead_and_owner(assignment: tuple[str, str] | None) -> tuple[str | None, str | None]:
     """The home lead and the owner of a visitor's first identity; (None, None) while no event has claimed
     the visitor for a lead.
     """
@@ -164,13 +162,13 @@ def _identified_home(assignment: tuple[str, str] | None) -> tuple[str | None, st
 
 
 @asynccontextmanager
-async def with_contacts(ports: Ports, settings: Settings) -> AsyncIterator[Ports]:
+async def with_address_lookup(ports: Ports, settings: Settings) -> AsyncIterator[Ports]:
     """The same ports, with a lookup of addresses if the settings ask for one."""
     by = [kind for kind in IDENTIFY_BY if kind in settings.identify_by.split(",")]
     if not by:
         yield ports
         return
-    contacts = Contacts(ports.database_url)
+    contacts = AddressLookup(ports.database_url)
     await contacts.open()
     try:
         yield replace(ports, resolve=contacts.resolve, identify_by=by)

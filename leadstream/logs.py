@@ -15,14 +15,14 @@ from typing import Any
 import structlog
 
 from gateway.masking import mask_personal
-from leadstream.console import inline, printable, printable_json
+from leadstream.console import one_line, printable_json, printable_text
 
 _REPETITIVE = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
 _REPEAT_SECONDS = 30.0
 _MULTILINE_FIELDS = {"event", "exception", "stack"}
 
 
-def _rate_limit(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
+def _repetition_filter(clock: Callable[[], float]) -> Callable[[logging.LogRecord], bool]:
     last_logged: dict[tuple[str, str], float] = {}
 
     def should_log(record: logging.LogRecord) -> bool:
@@ -40,7 +40,7 @@ def _rate_limit(clock: Callable[[], float]) -> Callable[[logging.LogRecord], boo
 def _printable_fields(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Cleans text fields; the console renders all others by `repr`, which escapes."""
     return {
-        name: (printable(value) if name in _MULTILINE_FIELDS else inline(value))
+        name: (printable_text(value) if name in _MULTILINE_FIELDS else one_line(value))
         if isinstance(value, str)
         else value
         for name, value in fields.items()
@@ -51,7 +51,7 @@ def _json(fields: object, **options: Any) -> str:
     return printable_json(json.dumps(fields, **options).encode()).decode()
 
 
-def log_from(level: str) -> None:
+def configure_logs(level: str) -> None:
     """Logs from this level on, for our own loggers and for those of the libraries."""
     terminal = sys.stderr.isatty()
     rendering: list[Any] = (
@@ -78,7 +78,7 @@ def log_from(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
-    handler.addFilter(_rate_limit(time.monotonic))
+    handler.addFilter(_repetition_filter(time.monotonic))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     severity = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger("aiokafka").setLevel(

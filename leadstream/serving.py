@@ -15,8 +15,8 @@ import uvicorn
 
 from authoring.schedule import keep_schedule
 from gateway.app import create_app
-from gateway.ports import Append, Ports
-from gateway.server.http_server import HttpServer, within_open_files
+from gateway.ports import AppendRecords, Ports
+from gateway.server.http_server import HttpServer, limits_within_open_files
 from leadstream.console import Failure
 from leadstream.operations.control_socket import (
     KafkaAddress,
@@ -32,7 +32,7 @@ STOPPING_SECONDS = 5
 
 
 @contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
+def open_listener(settings: Settings) -> Iterator[socket.socket]:
     """Opens the port before anything slow begins; early callers get their answer when everything runs."""
     try:
         family, *_, address = socket.getaddrinfo(
@@ -57,17 +57,17 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-Opening = Callable[[], AbstractAsyncContextManager[Ports]]
+OpenPorts = Callable[[], AbstractAsyncContextManager[Ports]]
 """Opens the ports of the gateway, on the loop that it runs on."""
-Beside = Callable[[Append], Awaitable[None]]
+RunBeside = Callable[[AppendRecords], Awaitable[None]]
 """A coroutine that runs beside the server once that answers. If it raises, the server and the process stop."""
 
 
 def run_gateway(
     settings: Settings,
     port: socket.socket,
-    opening: Opening,
-    beside: Beside,
+    opening: OpenPorts,
+    beside: RunBeside,
     *,
     inlet: bool = True,
     stopping: Callable[[], None] = lambda: None,
@@ -77,29 +77,29 @@ def run_gateway(
     With an `inlet`, the server has a control socket: commands on this machine find it by the note in the data
     directory.
     """
-    note = write_note(settings.data_dir, settings.address, _kafka_of(settings)) if inlet else None
+    note = write_note(settings.data_dir, settings.address, _kafka_address_of(settings)) if inlet else None
     try:
-        asyncio.run(_run(settings, port, opening, beside, note, stopping))
+        asyncio.run(_run_server(settings, port, opening, beside, note, stopping))
     finally:
         if note is not None:
             remove_note(settings.data_dir)
 
 
-def _kafka_of(settings: Settings) -> KafkaAddress | None:
+def _kafka_address_of(settings: Settings) -> KafkaAddress | None:
     if settings.kafka is None:
         return None
     return KafkaAddress(settings.kafka, settings.kafka_prefix, settings.kafka_app)
 
 
-async def _run(
+async def _run_server(
     settings: Settings,
     port: socket.socket,
-    opening: Opening,
-    beside: Beside,
+    opening: OpenPorts,
+    beside: RunBeside,
     note: ServerNote | None,
     stopping: Callable[[], None],
 ) -> None:
-    limits = within_open_files(settings.connection_limits)
+    limits = limits_within_open_files(settings.connection_limits)
     async with opening() as ports:
         app = create_app(ports)
 
@@ -121,10 +121,10 @@ async def _run(
         )
         companions = (lambda: beside(ports.append), lambda: keep_schedule(app.state.authoring))
         server = HttpServer(config, port, limits, settings.access.trusted_proxies)
-        await _serve(server, companions, begin_stopping)
+        await _serve_with_companions(server, companions, begin_stopping)
 
 
-async def _serve(
+async def _serve_with_companions(
     server: uvicorn.Server,
     companions: Iterable[Callable[[], Awaitable[None]]],
     begin_stopping: Callable[[], None],

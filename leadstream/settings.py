@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
-from gateway.door.page_address import read_address, registry_of
+from gateway.door.page_address import read_page_address, registry_of
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
@@ -28,10 +28,10 @@ from leadstream.console import Failure
 from leadstream.experiments_folder import active_experiments
 from schemas.topics import DEFAULT_PARTITIONS
 from scoring.experiments.experiment_text import ExperimentError
-from streams.kafka.cluster import Cluster, Mechanism, Protocol, Security
+from streams.kafka.cluster import Cluster, KafkaSecurity, SaslMechanism, SecurityProtocol
 
-PREFIX = "LEADSTREAM_"
-LOCAL_KAFKA = "127.0.0.1:9092"
+VARIABLE_PREFIX = "LEADSTREAM_"
+LOCAL_KAFKA_BROKER = "127.0.0.1:9092"
 _BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
@@ -42,7 +42,9 @@ class SettingError(Failure):
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=VARIABLE_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
     host: str = Field(
         "127.0.0.1",
@@ -196,10 +198,10 @@ class Settings(BaseSettings):
         description="Name of the workers' state in Kafka: their group, changelogs, transactions (letters, digits, "
         ". _ -). All workers of one state share it.",
     )
-    kafka_security: Protocol = Field(
+    kafka_security: SecurityProtocol = Field(
         "PLAINTEXT", description="Protocol of the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
     )
-    kafka_mechanism: Mechanism = Field(
+    kafka_mechanism: SaslMechanism = Field(
         "SCRAM-SHA-512",
         description="How SASL checks the password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
     )
@@ -273,7 +275,7 @@ class Settings(BaseSettings):
     @field_validator("own_sites")
     @classmethod
     def _are_sites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_site(text) for text in value)
+        return tuple(_host_of_site(text) for text in value)
 
     @field_validator("write_keys", "api_tokens")
     @classmethod
@@ -356,20 +358,20 @@ class Settings(BaseSettings):
         for name in ("kafka_username", "kafka_password"):
             is_set = getattr(self, name) is not None
             if sasl and not is_set:
-                raise _conflict(
+                raise _conflicting_settings_error(
                     "{name} is not set, and {protocol} needs it: set it, or LEADSTREAM_KAFKA_SECURITY=SSL",
                     name,
                     self.kafka_security,
                 )
             if is_set and not sasl:
-                raise _conflict(
+                raise _conflicting_settings_error(
                     "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SASL_SSL, "
                     "or unset it",
                     name,
                     self.kafka_security,
                 )
         if self.kafka_ca_file is not None and not self.kafka_security.endswith("SSL"):
-            raise _conflict(
+            raise _conflicting_settings_error(
                 "{name} is set, and {protocol} has no use for it: set LEADSTREAM_KAFKA_SECURITY=SSL or SASL_SSL, "
                 "or unset it",
                 "kafka_ca_file",
@@ -431,10 +433,10 @@ class Settings(BaseSettings):
         """The Kafka cluster; without a setting, one on this machine."""
         password = self.kafka_password
         return Cluster(
-            self.kafka or LOCAL_KAFKA,
+            self.kafka or LOCAL_KAFKA_BROKER,
             self.kafka_prefix,
             self.kafka_app,
-            Security(
+            KafkaSecurity(
                 self.kafka_security,
                 self.kafka_mechanism,
                 self.kafka_username,
@@ -450,9 +452,9 @@ class Settings(BaseSettings):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-def _site(text: str) -> str:
+def _host_of_site(text: str) -> str:
     """The host of a site, written as a host or as an address."""
-    address = read_address(text)
+    address = read_page_address(text)
     if address is None or registry_of(address.host) == address.host:
         raise PydanticCustomError("site", "{text} is no host of a site", {"text": repr(text[:80])})
     return address.host.removeprefix("www.")
@@ -466,9 +468,9 @@ def _is_conninfo(address: str) -> bool:
     return "@" not in str(parts.get("host", ""))
 
 
-def _conflict(template: str, name: str, protocol: str) -> PydanticCustomError:
+def _conflicting_settings_error(template: str, name: str, protocol: str) -> PydanticCustomError:
     """The error for two settings that do not go together; `template` is one of pydantic's."""
-    return PydanticCustomError("conflict", template, {"name": variable(name), "protocol": protocol})
+    return PydanticCustomError("conflict", template, {"name": variable_name(name), "protocol": protocol})
 
 
 def is_loopback(host: str) -> bool:
@@ -483,14 +485,14 @@ def read_settings(**overrides: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
     except ValidationError as cause:
-        raise SettingError(_explained(cause)) from None
+        raise SettingError(_first_error_sentence(cause)) from None
 
 
-def variable(name: str) -> str:
-    return PREFIX + name.upper()
+def variable_name(name: str) -> str:
+    return VARIABLE_PREFIX + name.upper()
 
 
-def _explained(cause: ValidationError) -> str:
+def _first_error_sentence(cause: ValidationError) -> str:
     """The first error as a sentence with the variable's name; it repeats no secrets."""
     first = cause.errors(include_url=False)[0]
     if not first["loc"]:
@@ -498,25 +500,31 @@ def _explained(cause: ValidationError) -> str:
     name = str(first["loc"][0])
     setting = Settings.model_fields.get(name)
     if setting is None:
-        return f"{variable(name)} is not a setting."
+        return f"{variable_name(name)} is not a setting."
     secret = "Secret" in str(setting.annotation)
     shown = "" if secret or len(first["loc"]) > 1 else f" (value: {str(first['input'])[:80]!r})"
-    return f"{variable(name)}: {_lower(first['msg'])}{shown}. {setting.description}"
+    return f"{variable_name(name)}: {_lower_first_letter(first['msg'])}{shown}. {setting.description}"
 
 
-def _lower(text: str) -> str:
+def _lower_first_letter(text: str) -> str:
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each LEADSTREAM_* variable that is not a setting, with the setting that it resembles."""
-    names = (name for name in sorted(environment) if name.upper().startswith(PREFIX))
-    return [_misspelt(name) for name in names if name[len(PREFIX) :].lower() not in Settings.model_fields]
+    names = (name for name in sorted(environment) if name.upper().startswith(VARIABLE_PREFIX))
+    return [
+        _unknown_variable_sentence(name)
+        for name in names
+        if name[len(VARIABLE_PREFIX) :].lower() not in Settings.model_fields
+    ]
 
 
-def _misspelt(name: str) -> str:
-    close = difflib.get_close_matches(name[len(PREFIX) :].lower(), Settings.model_fields, n=1)
-    meant = f"did you mean {variable(close[0])}?" if close else "`leadstream settings` shows all settings."
+def _unknown_variable_sentence(name: str) -> str:
+    close = difflib.get_close_matches(name[len(VARIABLE_PREFIX) :].lower(), Settings.model_fields, n=1)
+    meant = (
+        f"did you mean {variable_name(close[0])}?" if close else "`leadstream settings` shows all settings."
+    )
     return f"{name} is not a setting and has no effect; {meant}"
 
 
@@ -535,7 +543,7 @@ def settings_page() -> str:
         default = setting.default
         shown = f"`{default}`" if default not in {None, (), ""} else "none"
         lines.append(
-            f"| `{variable(name)}` | {shown} | {(setting.description or '').replace('|', '&#124;')} |"
+            f"| `{variable_name(name)}` | {shown} | {(setting.description or '').replace('|', '&#124;')} |"
         )
     return "\n".join(lines) + "\n"
 

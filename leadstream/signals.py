@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT, handled from the first line of the program on. Imports nothing that takes time.
 
 A process that runs until it is stopped exits 0 on either signal. Before it has begun anything it exits at once
-(`end_at_once`); later a KeyboardInterrupt closes its context managers (`interrupt`). Signals that its parent
+(`exit_on_signal`); later a KeyboardInterrupt closes its context managers (`interrupt_on_signal`). Signals that its parent
 process ignores stay ignored.
 """
 
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway", "telegram"}
+COMMANDS_UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway", "telegram"}
 """Commands that run until a signal stops them."""
 
-_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+_SIGNAL_NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
-def end_at_once() -> None:
+def exit_on_signal() -> None:
     """Exit on a signal from now on, while there is nothing to close."""
-    _handle(lambda _number, _frame: os._exit(0))
+    _set_handler(lambda _number, _frame: os._exit(0))
 
 
-def interrupt() -> None:
+def interrupt_on_signal() -> None:
     """Raise KeyboardInterrupt on a signal from now on."""
-    _handle(signal.default_int_handler)
+    _set_handler(signal.default_int_handler)
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in _NUMBERS}
-    _handle(lambda number, _frame: came.append(number))
+    before = {number: signal.getsignal(number) for number in _SIGNAL_NUMBERS}
+    _set_handler(lambda number, _frame: came.append(number))
     try:
         yield
     finally:
@@ -46,9 +46,9 @@ def uninterrupted() -> Iterator[None]:
         signal.raise_signal(came[0])
 
 
-def _handle(handler: Callable[[int, FrameType | None], object]) -> None:
+def _set_handler(handler: Callable[[int, FrameType | None], object]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in _NUMBERS:
+    for number in _SIGNAL_NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)

@@ -17,32 +17,32 @@ from types import MappingProxyType
 
 import psycopg
 
-from gateway.access import Rate
+from gateway.access import RateLimit
 from gateway.answers import RequestProblem
-from gateway.ports import Append, Ports, Status, Unavailable
+from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
 from leadstream.active_models import published_port, shards_port
 from leadstream.console import Failure
-from leadstream.contacts import with_contacts
+from leadstream.contacts import with_address_lookup
 from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.experiments_folder import active_experiments
 from leadstream.settings import Settings
-from projections.connection import connect
+from projections.connection import connect_watched
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
-from projections.tables import LIVE
+from projections.tables import LIVE_SCHEMA
 from projections.views import create_views
-from projections.worker import project
+from projections.worker import project_records
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import PARTITION_WIDE_KEY
-from scoring.features.comparison import NEWEST
+from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.model import built_in_models
-from streams.embedded.driver import Driver, Failing, NotStored
+from streams.embedded.driver import Driver, FoldingHalt, NotStored
 from streams.embedded.log import LogRefused
-from streams.embedded.waiting import Busy, Stopped
+from streams.embedded.waiting import AppenderStopped, AppendQueueFull
 from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions
 
@@ -81,7 +81,7 @@ def genesis(now: datetime) -> list[Outgoing]:
                 model=name,
                 version=1,
                 text=text,
-                folding=NEWEST.folding,
+                folding=NEWEST_COMPARISON.folding,
             )
             for name, text in built_in_models().items()
         ),
@@ -89,7 +89,7 @@ def genesis(now: datetime) -> list[Outgoing]:
     return [record for publication in publications for record in publication_records(publication)]
 
 
-def in_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Outgoing]:
+def repeated_for_every_partition(records: Iterable[Outgoing], partitions: int) -> list[Outgoing]:
     """The records; a record for whole shards is repeated for every partition."""
     return [
         each
@@ -117,7 +117,7 @@ def database_server(
         return start_postgres(settings.data_dir, server)
 
     try:
-        with explained(settings):
+        with database_errors_explained(settings):
             database()
         yield database
     finally:
@@ -129,7 +129,7 @@ def database_server(
 def open_database(settings: Settings, server: Mapping[str, str] | None = None) -> Iterator[Callable[[], str]]:
     """`database_server`, with its tables migrated."""
     with database_server(settings, server) as database:
-        with explained(settings):
+        with database_errors_explained(settings):
             migrate(database())
         yield database
 
@@ -141,21 +141,21 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
         50_000, 20, 50
     )  # folds make many small, long-lived objects: rarer collections save a tenth of the CPU
     with open_database(settings, server) as database:
-        with explained(settings):
-            refuse_follower(database())
+        with database_errors_explained(settings):
+            refuse_database_following_kafka(database())
             driver = Driver(
                 database,
                 [stage() for stage in STAGES],
                 now=now_ms,
                 partitions=settings.partitions if "partitions" in settings.model_fields_set else None,
                 genesis=genesis(utc_now()),
-                project=project,
-                connect=connect,
+                project=project_records,
+                connect=connect_watched,
             )
             driver.start()
-            with connect(database()) as connection:
+            with connect_watched(database()) as connection:
                 create_views(
-                    connection, LIVE
+                    connection, LIVE_SCHEMA
                 )  # they read the log's tables, which the first start has just created
         try:
             yield System(driver, database())
@@ -163,23 +163,23 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
             driver.stop()
 
 
-def refuse_follower(database_url: str) -> None:
+def refuse_database_following_kafka(database_url: str) -> None:
     """Refuses a database whose read models come from Kafka. Raises SourceError."""
-    with connect(database_url) as connection:
+    with connect_watched(database_url) as connection:
         refuse_kafka(connection)
 
 
-def refuse_log(database_url: str) -> None:
+def refuse_database_with_log(database_url: str) -> None:
     """Refuses a database that has an embedded log. Raises SourceError.
 
     An unavailable database passes: the projection waits for it, and then makes the same check first.
     """
-    with suppress(psycopg.OperationalError), connect(database_url) as connection:
+    with suppress(psycopg.OperationalError), connect_watched(database_url) as connection:
         refuse_embedded(connection)
 
 
 @contextmanager
-def explained(settings: Settings) -> Iterator[None]:
+def database_errors_explained(settings: Settings) -> Iterator[None]:
     """Turns errors of the database that the user can fix into a Failure that names the fix."""
     try:
         yield
@@ -203,7 +203,7 @@ def explained(settings: Settings) -> Iterator[None]:
         ) from cause
 
 
-def append_port(driver: Driver) -> Append:
+def append_port_of_driver(driver: Driver) -> AppendRecords:
     """The driver's append for asyncio: it returns once the records are on disk, or raises Unavailable in time.
 
     Messages of the database, which can name paths, go only to the server's own log.
@@ -212,22 +212,24 @@ def append_port(driver: Driver) -> Append:
     async def append(records: Sequence[Outgoing]) -> None:
         try:
             async with asyncio.timeout(APPEND_SECONDS):
-                await asyncio.wrap_future(driver.append(in_every_partition(records, driver.partitions)))
-        except Busy as busy:
-            raise Unavailable(str(busy), retry_after_s=busy.retry_after) from busy
+                await asyncio.wrap_future(
+                    driver.append(repeated_for_every_partition(records, driver.partitions))
+                )
+        except AppendQueueFull as busy:
+            raise LogUnavailable(str(busy), retry_after_s=busy.retry_after) from busy
         except ValueError as too_much:
             raise RequestProblem(413, str(too_much), field="events") from too_much
-        except Stopped as cause:
-            raise Unavailable("Leadstream is stopping") from cause
+        except AppenderStopped as cause:
+            raise LogUnavailable("Leadstream is stopping") from cause
         except (NotStored, TimeoutError) as cause:
-            raise Unavailable(
+            raise LogUnavailable(
                 "the log accepts no records now; the server's own log says why", retry_after_s=2
             ) from cause
 
     return append
 
 
-class Ages:
+class BacklogAgeEstimate:
     """The approximate age of the oldest record that is not folded yet.
 
     It remembers how long the log was at each call, and expects a call every few seconds.
@@ -247,15 +249,17 @@ class Ages:
             return 0.0
         if not self._seen or end > self._seen[-1][1]:
             self._seen.append((now, end))
-        if len(self._seen) > _MOST_CALLS:
+        if len(self._seen) > _MOST_CALLS_REMEMBERED:
             self._seen = deque(list(self._seen)[::2])
         return now - self._seen[0][0]
 
 
-_MOST_CALLS = 1_000
+_MOST_CALLS_REMEMBERED = 1_000
 
 
-def status_of_driver(driver: Driver, ages: Mapping[str, Ages] = MappingProxyType({})) -> Status:
+def status_of_driver(
+    driver: Driver, ages: Mapping[str, BacklogAgeEstimate] = MappingProxyType({})
+) -> ReadinessStatus:
     now = driver.status()
     reason = "the log has stopped; the server's own log says why" if not now.alive else None
     if now.failing is not None:
@@ -277,7 +281,7 @@ def status_of_driver(driver: Driver, ages: Mapping[str, Ages] = MappingProxyType
     }
 
 
-def _halted_reason(failing: Failing) -> str:
+def _halted_reason(failing: FoldingHalt) -> str:
     """The public reason; messages of a fold or of the database go only to the server's own log."""
     if failing.record is None:
         return "scoring is interrupted; the server's own log says why"
@@ -288,23 +292,26 @@ def _halted_reason(failing: Failing) -> str:
 
 
 def ports_of(system: System, settings: Settings) -> Ports:
-    ages = {stage.name: Ages() for stage in STAGES}
+    ages = {stage.name: BacklogAgeEstimate() for stage in STAGES}
 
-    async def status() -> Status:
+    async def status() -> ReadinessStatus:
         return status_of_driver(system.driver, ages)
 
-    return make_ports(settings, append_port(system.driver), system.database_url, status)
+    return make_ports(settings, append_port_of_driver(system.driver), system.database_url, status)
 
 
 @asynccontextmanager
 async def ports_open(system: System, settings: Settings) -> AsyncIterator[Ports]:
     """`ports_of` with the lookup of addresses, as `run_gateway` opens it."""
-    async with with_contacts(ports_of(system, settings), settings) as ports:
+    async with with_address_lookup(ports_of(system, settings), settings) as ports:
         yield ports
 
 
 def make_ports(
-    settings: Settings, append: Append, database_url: str, status: Callable[[], Awaitable[Status]]
+    settings: Settings,
+    append: AppendRecords,
+    database_url: str,
+    status: Callable[[], Awaitable[ReadinessStatus]],
 ) -> Ports:
     return Ports(
         append=append,
@@ -315,7 +322,7 @@ def make_ports(
         shards=shards_port(database_url),
         what_if=what_if_port(database_url, now_ms),
         public_url=settings.public_url or settings.address,
-        rate=Rate(settings.events_per_second, 5 * settings.events_per_second),
+        rate=RateLimit(settings.events_per_second, 5 * settings.events_per_second),
         max_body_bytes=settings.max_body_bytes,
         max_batch=settings.max_batch,
         experiments=active_experiments(settings.experiments),

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import structlog
 from aiokafka.errors import KafkaError
 
-from gateway.ports import Append, Ports, Status, Unavailable
+from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
 from leadstream.console import Failure
-from leadstream.contacts import with_contacts
+from leadstream.contacts import with_address_lookup
 from leadstream.operations.kafka_projection import run_projection
-from leadstream.operations.lag import PROJECTION, Backlog, Lag, lag_of
-from leadstream.operations.projection_pages import pages_served
+from leadstream.operations.lag import PROJECTION_STEP, Backlog, LagMeter, open_lag_meter
+from leadstream.operations.projection_pages import serve_pages
 from leadstream.settings import Settings
 from leadstream.wiring import STAGES, genesis, make_ports, utc_now
 from projections.metrics import UnprojectedRecords, exposition
@@ -34,16 +34,16 @@ from schemas.topics import PARTITION_WIDE_KEY
 from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.following import PositionOutOfRange
-from streams.kafka.journal import Journal, restarts
+from streams.kafka.journal import Journal, most_starts_and_fencings
 from streams.kafka.topics import (
     TopicsMissing,
     TopicsRefused,
     create_topics,
-    partitions_of,
-    publish,
+    partition_count_of,
+    publish_records,
 )
 
-SOURCES = {stage.name: stage.source for stage in STAGES}
+SOURCE_BY_STAGE = {stage.name: stage.source for stage in STAGES}
 """Stage -> the topic that it folds."""
 
 _DATABASE_SECONDS = 1.0
@@ -54,14 +54,14 @@ _ANSWER_SECONDS = 4.0
 _log = structlog.get_logger(__name__)
 
 
-class Broken(Failure):
+class PartFailed(Failure):
     """A part of the process has failed, so the process ends: a supervisor starts it again."""
 
     code = 3
 
 
 @contextmanager
-def kafka_explained() -> Iterator[None]:
+def kafka_errors_explained() -> Iterator[None]:
     """Turns errors of Kafka that the user can fix into a Failure that names the fix."""
     try:
         yield
@@ -88,7 +88,7 @@ async def make_topics(settings: Settings, creating: Callable[[], None] = lambda:
     """
     cluster, partitions = settings.cluster, settings.partitions
     try:
-        existing = await partitions_of(cluster)
+        existing = await partition_count_of(cluster)
     except TopicsMissing:
         creating()
     else:
@@ -101,19 +101,19 @@ async def make_topics(settings: Settings, creating: Callable[[], None] = lambda:
 # The gateway
 
 
-def append_port(append: KafkaAppend, cluster: Cluster) -> Append:
+def append_port_on_kafka(append: KafkaAppend, cluster: Cluster) -> AppendRecords:
     """Appends events; records for whole shards go into every partition in one transaction."""
 
     async def append_or_publish(records: Sequence[Outgoing]) -> None:
         try:
             if any(record.key == PARTITION_WIDE_KEY for record in records):
-                await publish(cluster, records)
+                await publish_records(cluster, records)
             else:
                 await append(records)
         except KafkaUnavailable as cause:
-            raise Unavailable(str(cause), retry_after_s=cause.retry_after) from cause
+            raise LogUnavailable(str(cause), retry_after_s=cause.retry_after) from cause
         except TopicsRefused as cause:
-            raise Unavailable(str(cause)) from cause
+            raise LogUnavailable(str(cause)) from cause
 
     return append_or_publish
 
@@ -122,7 +122,7 @@ class MeasuredBacklog(NamedTuple):
     backlog: Backlog
     restarts: Mapping[str, int]
     """Recent restarts by process, and how many were fenced."""
-    standstill: str | None
+    halt_reason: str | None
     """Why no process works on the backlog, if none does."""
 
 
@@ -133,7 +133,7 @@ class SharedBacklog:
         self._cluster = cluster
         self._database_url = database_url
         self._open = AsyncExitStack()
-        self._lag: Lag | None = None
+        self._lag: LagMeter | None = None
         self._running: asyncio.Task[MeasuredBacklog | None] | None = None
         self._next: asyncio.Task[MeasuredBacklog | None] | None = None
 
@@ -151,10 +151,15 @@ class SharedBacklog:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 if self._lag is None:
                     self._lag = await self._open.enter_async_context(
-                        lag_of(self._cluster, SOURCES, self._database_url, database_seconds=_DATABASE_SECONDS)
+                        open_lag_meter(
+                            self._cluster,
+                            SOURCE_BY_STAGE,
+                            self._database_url,
+                            database_seconds=_DATABASE_SECONDS,
+                        )
                     )
                 backlog = await self._lag.measure()
-                recent = restarts(await self._lag.journal(), int(time.time()))
+                recent = most_starts_and_fencings(await self._lag.journal(), int(time.time()))
                 return MeasuredBacklog(backlog, recent, await self._lag.halt_reason(backlog))
         except (KafkaError, TimeoutError):
             await self.close()
@@ -178,21 +183,21 @@ async def kafka_ports(
     cluster = settings.cluster
     append, shared_backlog = KafkaAppend(cluster), SharedBacklog(cluster, database_url)
 
-    async def status() -> Status:
+    async def status() -> ReadinessStatus:
         measured = None if append.unavailable else await shared_backlog()
         reasons = (
             [append.unavailable or f"Kafka at {cluster.brokers} does not answer"] if measured is None else []
         )
         if missing is not None:
             reasons += missing()
-        elif measured is not None and measured.standstill:
-            reasons.append(measured.standstill)
+        elif measured is not None and measured.halt_reason:
+            reasons.append(measured.halt_reason)
         behind = measured and measured.backlog
         return {
             "ready": not reasons,
             "reason": "; ".join(reasons) or None,
             "backlog": behind.total if behind else None,
-            "behind": None if behind is None else {**behind.stages, PROJECTION: behind.projection},
+            "behind": None if behind is None else {**behind.stages, PROJECTION_STEP: behind.projection},
             "ages": None if behind is None else dict(behind.ages),
             "unowned": None if behind is None else dict(behind.unowned),
             "restarts": measured and dict(measured.restarts),
@@ -200,8 +205,8 @@ async def kafka_ports(
 
     await append.start()
     try:
-        made = make_ports(settings, append_port(append, cluster), database_url, status)
-        async with with_contacts(made, settings) as ports:
+        made = make_ports(settings, append_port_on_kafka(append, cluster), database_url, status)
+        async with with_address_lookup(made, settings) as ports:
             yield ports
     finally:
         await append.stop()
@@ -210,10 +215,10 @@ async def kafka_ports(
 
 # The projection
 
-_FIXABLE = (SourceError, PositionOutOfRange, OutdatedError, PositionGapError, UnreadableRecordError)
+_FIXABLE_ERRORS = (SourceError, PositionOutOfRange, OutdatedError, PositionGapError, UnreadableRecordError)
 
 
-class Projection:
+class ProjectionThread:
     """`run_projection` on a thread. `reason` is why it is paused; `failed` is the error that ended it."""
 
     def __init__(self, settings: Settings, database: Callable[[], str]) -> None:
@@ -236,14 +241,14 @@ class Projection:
         """Raises Failure if the port is taken."""
         if port := self._settings.projection_port:
             host = self._settings.projection_host
-            self._pages.enter_context(pages_served(host, port, self._metrics, lambda: self.reason))
+            self._pages.enter_context(serve_pages(host, port, self._metrics, lambda: self.reason))
         self._journal.started()
         self._thread.start()
 
     def _metrics(self) -> bytes:
-        return exposition(self._waiting.age())
+        return exposition(self._waiting.oldest_age_seconds())
 
-    def tell_to_stop(self) -> None:
+    def begin_stopping(self) -> None:
         self._stop.set()
 
     def stop(self, timeout: float) -> None:
@@ -264,10 +269,10 @@ class Projection:
         self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
-        if isinstance(self.failed, _FIXABLE):
+        if isinstance(self.failed, _FIXABLE_ERRORS):
             raise Failure(str(self.failed)) from self.failed
         if self.failed is not None:
-            raise Broken(f"The projection has failed ({self.failed!r}).") from self.failed
+            raise PartFailed(f"The projection has failed ({self.failed!r}).") from self.failed
 
     def _run(self) -> None:
         try:
@@ -280,7 +285,7 @@ class Projection:
                 member=self._settings.worker_id,
             )
         except BaseException as error:  # noqa: BLE001 - reported by `raise_if_failed`
-            if not isinstance(error, _FIXABLE):
+            if not isinstance(error, _FIXABLE_ERRORS):
                 _log.critical("the projection has failed", exc_info=error)
             self._journal.ended("ended", str(error))
             self.failed = error

@@ -9,19 +9,19 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from leadstream.signals import end_at_once
+from leadstream.signals import exit_on_signal
 
 if "faust.cli.faust" in sys.modules:  # Faust's command line imports this module
-    end_at_once()
+    exit_on_signal()
 
 import uvloop
 from aiokafka.errors import ProducerFenced
 
 from leadstream.console import Failure, print_error
-from leadstream.logs import log_from
+from leadstream.logs import configure_logs
 from leadstream.settings import Settings, read_settings
 from leadstream.wiring import STAGES, now_ms
-from streams.kafka.failures import Fail, explain
+from streams.kafka.failures import OnFailure, explain_failure
 from streams.kafka.faust_host import LeadstreamApp
 from streams.kafka.journal import Journal
 
@@ -34,7 +34,7 @@ def worker_app(settings: Settings) -> LeadstreamApp:
 
     def logs(level: str) -> None:
         """Maps Faust's level to ours; WARN, its default, means the level of the settings."""
-        log_from({"warn": settings.log_level, "crit": "critical"}.get(level, level))
+        configure_logs({"warn": settings.log_level, "crit": "critical"}.get(level, level))
 
     return LeadstreamApp(
         settings.cluster,
@@ -49,7 +49,7 @@ def worker_app(settings: Settings) -> LeadstreamApp:
     )
 
 
-def journalled(settings: Settings, fail: Fail) -> Fail:
+def with_journal(settings: Settings, fail: OnFailure) -> OnFailure:
     """`fail`, with a journal of the worker's start and of how it ended, for the processes that run after it."""
     name = settings.worker_id or f"{socket.gethostname()}:{settings.worker_port}"
     journal = Journal(settings.cluster, "worker", name)
@@ -57,7 +57,7 @@ def journalled(settings: Settings, fail: Fail) -> Fail:
 
     def failed(error: BaseException) -> None:
         fenced = isinstance(error, ProducerFenced)
-        journal.ended("fenced" if fenced else "ended", explain(error) or repr(error))
+        journal.ended("fenced" if fenced else "ended", explain_failure(error) or repr(error))
         fail(error)
 
     return failed

@@ -11,9 +11,9 @@ import psycopg
 from msgspec import structs
 from psycopg.sql import SQL, Identifier, Literal
 
-from projections.rows import ArchivedEvent
+from projections.rows import ArchivedEventRow
 from projections.source import TopicsRecreatedError
-from projections.tables import PUBLIC, event_archive
+from projections.tables import PUBLIC_SCHEMA, event_archive
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
 from schemas.moment import happened_at, millis, moment
@@ -24,14 +24,14 @@ FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2099
 """Events of other years share one table at either end, so that wrong dates of a producer make few tables."""
 
-_LOCK = 0x6C656164_61726368  # "leadarch": advisory locks are numbered per database
+_MAKE_MONTH_LOCK_ID = 0x6C656164_61726368  # "leadarch": advisory locks are numbered per database
 _COPY = SQL("copy {} (partition, position, recorded_at, key, value) from stdin (format binary)").format(
-    Identifier(PUBLIC, event_archive.name)
+    Identifier(PUBLIC_SCHEMA, event_archive.name)
 )
-_TYPES: Final = ("int4", "int8", "timestamptz", "text", "bytea")
+_COPY_TYPES: Final = ("int4", "int8", "timestamptz", "text", "bytea")
 
 
-def archived(records: Iterable[Record]) -> Iterator[ArchivedEvent]:
+def archived_events(records: Iterable[Record]) -> Iterator[ArchivedEventRow]:
     """The events among records of the topic `events`. Their times are filled in as stage 1 does it."""
     for record in records:
         if record.unreadable is not None:
@@ -41,19 +41,19 @@ def archived(records: Iterable[Record]) -> Iterator[ArchivedEvent]:
         except Refusal:
             continue
         if isinstance(event, Event) and record.key == key_of(event):
-            yield _archived(record, event)
+            yield _archived_event(record, event)
 
 
-def _archived(record: Record, event: Event) -> ArchivedEvent:
+def _archived_event(record: Record, event: Event) -> ArchivedEventRow:
     value, recorded_at = record.value or b"", event.recorded_at
     if recorded_at is None:
         recorded_at = event.occurred_at if record.appended_at is None else moment(record.appended_at)
         occurred_at = happened_at(event.occurred_at, recorded_at)
         value = encode_source(structs.replace(event, recorded_at=recorded_at, occurred_at=occurred_at))
-    return ArchivedEvent(record.partition, record.position, moment(millis(recorded_at)), record.key, value)
+    return ArchivedEventRow(record.partition, record.position, moment(millis(recorded_at)), record.key, value)
 
 
-def store(cursor: psycopg.Cursor[Any], rows: Sequence[ArchivedEvent]) -> None:
+def store_events(cursor: psycopg.Cursor[Any], rows: Sequence[ArchivedEventRow]) -> None:
     """Writes rows in the caller's transaction, which must have written nothing before: this creates tables before any
     table is locked. Raises TopicsRecreatedError if another record has the same position.
     """
@@ -61,10 +61,10 @@ def store(cursor: psycopg.Cursor[Any], rows: Sequence[ArchivedEvent]) -> None:
         return
     for year, month in sorted({(row.recorded_at.year, row.recorded_at.month) for row in rows}):
         if FIRST_YEAR <= year <= LAST_YEAR:
-            _make_month(cursor, year, month)
+            _make_month_table(cursor, year, month)
     try:
         with cursor.copy(_COPY) as copy:
-            copy.set_types(_TYPES)
+            copy.set_types(_COPY_TYPES)
             for row in rows:
                 copy.write_row(row)
     except psycopg.errors.UniqueViolation as cause:
@@ -74,16 +74,16 @@ def store(cursor: psycopg.Cursor[Any], rows: Sequence[ArchivedEvent]) -> None:
         ) from cause
 
 
-def _make_month(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:
+def _make_month_table(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:
     """Creates the month's table and attaches it. Readers and other writers need not wait for that."""
     name = f"{event_archive.name}_{year}_{month:02}"
-    if _exists(cursor, name):
+    if _table_exists(cursor, name):
         return
-    cursor.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
-    if _exists(cursor, name):
+    cursor.execute("select pg_advisory_xact_lock(%s)", (_MAKE_MONTH_LOCK_ID,))
+    if _table_exists(cursor, name):
         return
     following = (year + 1, 1) if month == 12 else (year, month + 1)
-    table, archive = Identifier(PUBLIC, name), Identifier(PUBLIC, event_archive.name)
+    table, archive = Identifier(PUBLIC_SCHEMA, name), Identifier(PUBLIC_SCHEMA, event_archive.name)
     cursor.execute(SQL("create table {} (like {} including all)").format(table, archive))
     cursor.execute(
         SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
@@ -92,10 +92,10 @@ def _make_month(cursor: psycopg.Cursor[Any], year: int, month: int) -> None:
     )
 
 
-def _exists(cursor: psycopg.Cursor[Any], name: str) -> bool:
+def _table_exists(cursor: psycopg.Cursor[Any], name: str) -> bool:
     """Reads the catalogue itself: `to_regclass` may still answer from what it saw before the lock."""
     row = cursor.execute(
         "select exists (select from pg_class where relname = %s and relnamespace = %s::regnamespace)",
-        (name, PUBLIC),
+        (name, PUBLIC_SCHEMA),
     ).fetchone()
     return row is not None and bool(row[0])

@@ -14,20 +14,20 @@ from psycopg.rows import class_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from projections.rows import Draft
-from projections.tables import LIVE, PUBLIC, key_of, leads, model_drafts, publications
+from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, hashed_key, leads, model_drafts, publications
 from schemas.control import EVERY_TENANT
 
 __all__ = ["Draft"]
 
 Connection = psycopg.AsyncConnection[Any]
 
-DRAFT: Final = "draft"
-SCHEDULED: Final = "scheduled"
+STATE_DRAFT: Final = "draft"
+STATE_SCHEDULED: Final = "scheduled"
 """It is published at `effective_from`."""
-PUBLISHING: Final = "publishing"
+STATE_PUBLISHING: Final = "publishing"
 """It has its version; the log may not contain it yet."""
-PUBLISHED: Final = "published"
-DISCARDED: Final = "discarded"
+STATE_PUBLISHED: Final = "published"
+STATE_DISCARDED: Final = "discarded"
 
 LOCK_TIMEOUT: Final = "20s"
 """How long a publisher waits for another publisher of the same model."""
@@ -35,7 +35,7 @@ LOCK_TIMEOUT: Final = "20s"
 T = TypeVar("T", bound=tuple[Any, ...])
 
 
-class Version(NamedTuple):
+class PublishedVersion(NamedTuple):
     """One publication of a model; its fields are the columns of `publications`."""
 
     tenant: str
@@ -54,10 +54,10 @@ class Version(NamedTuple):
 
 
 _NAMES: Final = {
-    "drafts": Identifier(PUBLIC, model_drafts.name),
-    "publications": Identifier(LIVE, publications.name),
+    "drafts": Identifier(PUBLIC_SCHEMA, model_drafts.name),
+    "publications": Identifier(LIVE_SCHEMA, publications.name),
     "columns": SQL(", ").join(map(Identifier, Draft._fields)),
-    "version_columns": SQL(", ").join(map(Identifier, Version._fields)),
+    "version_columns": SQL(", ").join(map(Identifier, PublishedVersion._fields)),
     "without_text": SQL(", ").join(
         SQL("case when text is not null then '' end as text") if name == "text" else Identifier(name)
         for name in Draft._fields
@@ -85,7 +85,7 @@ _HISTORY: Final = SQL(
               fire, by, note, change, recorded_at, folding
        from ({versions}) v order by tenant, version desc"""
 ).format(versions=_VERSIONS)
-_OPEN: Final = SQL(
+_OPEN_DRAFTS: Final = SQL(
     """select {without_text} from {drafts} where tenant = %s and model = %s and state in ('draft', 'scheduled')
          and (%s::bigint is null or id < %s) order by id desc limit {most}"""
 ).format(**_NAMES, most=Literal(DRAFTS_AT_ONCE))
@@ -93,55 +93,55 @@ _SCHEDULED_OR_FAILED: Final = SQL(
     """select {without_text} from {drafts} where (%(tenant)s::text is null or tenant = %(tenant)s)
          and (state = 'scheduled' or (state = 'draft' and problem is not null)) order by effective_from, id"""
 ).format(**_NAMES)
-_ONE: Final = SQL("select {columns} from {drafts} where tenant = %s and model = %s and id = %s").format(
-    **_NAMES
-)
+_DRAFT_BY_NUMBER: Final = SQL(
+    "select {columns} from {drafts} where tenant = %s and model = %s and id = %s"
+).format(**_NAMES)
 _MODELS_TO_PUBLISH: Final = SQL(
     """select distinct tenant, model from {drafts}
        where state = 'publishing' or (state = 'scheduled' and effective_from <= %s) order by tenant, model"""
 ).format(**_NAMES)
-_PUBLISHING: Final = SQL(
+_PUBLISHING_DRAFTS: Final = SQL(
     """select {columns} from {drafts} where tenant = %s and model = %s and state = 'publishing' order by version"""
 ).format(**_NAMES)
-_SCHEDULED: Final = SQL(
+_DUE_DRAFT: Final = SQL(
     """select {columns} from {drafts} where tenant = %s and model = %s and state = 'scheduled'
          and effective_from <= %s order by effective_from, id limit 1 for update"""
 ).format(**_NAMES)
-_OTHER_SCHEDULED: Final = SQL(
+_OTHER_SCHEDULED_DRAFT: Final = SQL(
     """select {without_text} from {drafts} where tenant = %s and model = %s and state = 'scheduled' and id <> %s
        order by effective_from, id limit 1"""
 ).format(**_NAMES)
 
-_COUNT_UP_TO: Final = SQL(
+_COUNT_LEADS_UP_TO: Final = SQL(
     """select width_bucket((tenant || '/l/' || lead_id) collate "C", %s::text[]), count(*) from {leads}
        where identities > 0 and (%s = {every} or tenant = %s) group by 1"""
-).format(leads=Identifier(LIVE, leads.name), every=Literal(EVERY_TENANT))
+).format(leads=Identifier(LIVE_SCHEMA, leads.name), every=Literal(EVERY_TENANT))
 
 
-async def newest(
+async def newest_versions(
     connection: Connection, tenants: Sequence[str] | None, model: str | None = None
-) -> dict[tuple[str, str], Version]:
+) -> dict[tuple[str, str], PublishedVersion]:
     """The newest version by (tenant, model): of one model or of all, of these tenants or of all. Versions that are being
     published are included.
     """
     filters = {"tenants": None if tenants is None else list(tenants), "model": model}
-    versions = await _rows(connection, Version, _NEWEST, filters)
+    versions = await _rows(connection, PublishedVersion, _NEWEST, filters)
     return {(each.tenant, each.model): each for each in versions}
 
 
-async def history(
+async def version_history(
     connection: Connection, tenants: Sequence[str], model: str, texts_of: Collection[int]
-) -> list[Version]:
+) -> list[PublishedVersion]:
     """Every publication for these tenants, newest first. Versions that are being published are included. Only the
     versions in `texts_of` have their texts.
     """
     filters = {"tenants": list(tenants), "model": model, "texts_of": list(texts_of)}
-    return await _rows(connection, Version, _HISTORY, filters)
+    return await _rows(connection, PublishedVersion, _HISTORY, filters)
 
 
-async def drafts(connection: Connection, tenant: str, model: str, before: int | None) -> list[Draft]:
+async def open_drafts(connection: Connection, tenant: str, model: str, before: int | None) -> list[Draft]:
     """Drafts that may still be published, with a number below `before`, newest first, and without texts."""
-    return await _rows(connection, Draft, _OPEN, (tenant, model, before, before))
+    return await _rows(connection, Draft, _OPEN_DRAFTS, (tenant, model, before, before))
 
 
 async def scheduled_or_failed(connection: Connection, tenant: str | None) -> list[Draft]:
@@ -149,11 +149,11 @@ async def scheduled_or_failed(connection: Connection, tenant: str | None) -> lis
     return await _rows(connection, Draft, _SCHEDULED_OR_FAILED, {"tenant": tenant})
 
 
-async def draft(
+async def draft_by_number(
     connection: Connection, tenant: str, model: str, number: int, *, locked: bool = False
 ) -> Draft | None:
     """The draft of this number in any state. If `locked`, no other transaction can change it until this one ends."""
-    query = _ONE + SQL(" for update") if locked else _ONE
+    query = _DRAFT_BY_NUMBER + SQL(" for update") if locked else _DRAFT_BY_NUMBER
     rows = await _rows(connection, Draft, query, (tenant, model, number))
     return rows[0] if rows else None
 
@@ -167,22 +167,22 @@ async def models_to_publish(connection: Connection, now: datetime) -> list[tuple
 
 async def publishing_drafts(connection: Connection, tenant: str, model: str) -> list[Draft]:
     """Drafts whose publication the log may not contain yet, in the order of their versions."""
-    return await _rows(connection, Draft, _PUBLISHING, (tenant, model))
+    return await _rows(connection, Draft, _PUBLISHING_DRAFTS, (tenant, model))
 
 
-async def scheduled(connection: Connection, tenant: str, model: str, now: datetime) -> Draft | None:
+async def due_draft(connection: Connection, tenant: str, model: str, now: datetime) -> Draft | None:
     """The first draft whose time has come. No other transaction can change it until this one ends."""
-    rows = await _rows(connection, Draft, _SCHEDULED, (tenant, model, now))
+    rows = await _rows(connection, Draft, _DUE_DRAFT, (tenant, model, now))
     return rows[0] if rows else None
 
 
-async def other_scheduled(connection: Connection, draft: Draft) -> Draft | None:
+async def other_scheduled_draft(connection: Connection, draft: Draft) -> Draft | None:
     """Another scheduled draft of the same model, without its text."""
-    rows = await _rows(connection, Draft, _OTHER_SCHEDULED, (draft.tenant, draft.model, draft.id))
+    rows = await _rows(connection, Draft, _OTHER_SCHEDULED_DRAFT, (draft.tenant, draft.model, draft.id))
     return rows[0] if rows else None
 
 
-async def insert(connection: Connection, **columns: Any) -> Draft:
+async def insert_draft(connection: Connection, **columns: Any) -> Draft:
     """Adds a draft. Columns that are not named are null."""
     query = SQL("insert into {drafts} ({names}) values ({values}) returning {columns}").format(
         **_NAMES,
@@ -193,7 +193,9 @@ async def insert(connection: Connection, **columns: Any) -> Draft:
     return draft
 
 
-async def update(connection: Connection, number: int, states: Sequence[str], **columns: Any) -> Draft | None:
+async def update_draft(
+    connection: Connection, number: int, states: Sequence[str], **columns: Any
+) -> Draft | None:
     """Changes a draft in one of these states, and returns it. None: it is in another state, and nothing changed."""
     query = SQL(
         "update {drafts} set ({names}) = row({values}) where id = %s and state = any(%s) returning {columns}"
@@ -209,7 +211,7 @@ async def update(connection: Connection, number: int, states: Sequence[str], **c
 async def lock_model(connection: Connection, tenant: str, model: str) -> None:
     """Locks the model until the connection closes: one publisher at a time. Raises LockNotAvailable."""
     await connection.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
-    await connection.execute("select pg_advisory_lock(%s)", (key_of(f"author {tenant}/{model}"),))
+    await connection.execute("select pg_advisory_lock(%s)", (hashed_key(f"author {tenant}/{model}"),))
 
 
 async def count_leads_up_to(
@@ -220,7 +222,7 @@ async def count_leads_up_to(
     """
     ordered = sorted(set(cursors))
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(_COUNT_UP_TO, (ordered, tenant, tenant))
+        await cursor.execute(_COUNT_LEADS_UP_TO, (ordered, tenant, tenant))
         counts: dict[int, int] = dict(await cursor.fetchall())
     before = {
         key: sum(counts.get(interval, 0) for interval in range(number + 1))

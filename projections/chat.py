@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Float, Select, and_, any_, case, cast, func, literal, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from projections.tables import engagement_history, identities, key_of, lead_scores
+from projections.tables import engagement_history, hashed_key, identities, lead_scores
 from schemas.envelope import tag_of
 from schemas.events import QuestionAnswered, QuestionsCompleted, SessionStarted
 from schemas.topics import visitor_key
@@ -26,7 +26,7 @@ SCALE: Final = "category"
 def chat_events(tenant: str, visitor_id: str) -> Select[Any]:
     """The latest events of the session, the oldest first, each with the lead that has them now."""
     key = visitor_key(tenant, visitor_id)
-    mine = [key_of(identity_id(key, segment)) for segment in range(MOST_SEGMENTS)]
+    mine = [hashed_key(identity_id(key, segment)) for segment in range(MOST_SEGMENTS)]
     events = engagement_history
     latest = (
         select(events)

@@ -26,7 +26,7 @@ SILENCE_SECONDS: Final = 5.0
 _PROBE_SECONDS: Final = 3
 _CHECK_SECONDS: Final = 1.0
 
-ALIVE: Final = {
+KEEPALIVE_OPTIONS: Final = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -36,20 +36,20 @@ ALIVE: Final = {
 }
 """The options of every connection, unless its address sets them."""
 
-_STATE: Final = "select state, wait_event_type from pg_stat_activity where pid = %s"
-_FULL: Final = "53"
+_SERVER_PROCESS_STATE: Final = "select state, wait_event_type from pg_stat_activity where pid = %s"
+_RESOURCES_ERROR_CLASS: Final = "53"
 """SQLSTATE class of a server that answers, but has no room for another connection."""
 
 
-def parameters(url: str, **options: Any) -> dict[str, Any]:
+def connection_parameters(url: str, **options: Any) -> dict[str, Any]:
     """The arguments of a connection to `url`: `options`, and those of ALIVE that `url` does not set itself."""
     of_url = conninfo_to_dict(url)
-    return {name: value for name, value in ALIVE.items() if name not in of_url} | options
+    return {name: value for name, value in KEEPALIVE_OPTIONS.items() if name not in of_url} | options
 
 
-def connect(url: str, *, autocommit: bool = False, **options: Any) -> "WatchedConnection":
+def connect_watched(url: str, *, autocommit: bool = False, **options: Any) -> "WatchedConnection":
     """As `psycopg.connect`."""
-    connection = WatchedConnection.connect(url, autocommit=True, **parameters(url, **options))
+    connection = WatchedConnection.connect(url, autocommit=True, **connection_parameters(url, **options))
     try:
         connection.watch(url)
         connection.autocommit = autocommit
@@ -60,7 +60,7 @@ def connect(url: str, *, autocommit: bool = False, **options: Any) -> "WatchedCo
 
 
 class WatchedConnection(psycopg.Connection[Any]):
-    """A connection for statements that may take long; `connect` makes it."""
+    """A connection for statements that may take long; `connect_watched` makes it."""
 
     _address: str | None = None
     """With the password, which psycopg does not keep."""
@@ -76,20 +76,20 @@ class WatchedConnection(psycopg.Connection[Any]):
         wants to wait in silence.
         """
         if options.get("timeout") is None:
-            gen = _watched(gen, self.pgconn, SILENCE_SECONDS, self._reason_to_end)
+            gen = _run_watched(gen, self.pgconn, SILENCE_SECONDS, self._reason_to_end)
         return super().wait(gen, *arguments, **options)
 
     def _reason_to_end(self) -> str | None:
         """Why no answer will come. None: the server works on the statement, or waits for a lock."""
-        silent = _silent(SILENCE_SECONDS)
+        silent = _silence_text(SILENCE_SECONDS)
         if self._address is None:
             return silent
         try:
-            options = parameters(self._address, connect_timeout=_PROBE_SECONDS, autocommit=True)
+            options = connection_parameters(self._address, connect_timeout=_PROBE_SECONDS, autocommit=True)
             with _ProbeConnection.connect(self._address, **options) as probe:
-                activity = probe.execute(_STATE, (self._server_process,)).fetchone()
+                activity = probe.execute(_SERVER_PROCESS_STATE, (self._server_process,)).fetchone()
         except psycopg.OperationalError as cause:
-            if (cause.sqlstate or "").startswith(_FULL):
+            if (cause.sqlstate or "").startswith(_RESOURCES_ERROR_CLASS):
                 return None
             return (
                 f"{silent}, and does not answer a second connection either ({' '.join(str(cause).split())})"
@@ -106,7 +106,7 @@ class _ProbeConnection(psycopg.Connection[Any]):
     """A second connection, for one short statement."""
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-        gen = _watched(gen, self.pgconn, _PROBE_SECONDS, lambda: _silent(_PROBE_SECONDS))
+        gen = _run_watched(gen, self.pgconn, _PROBE_SECONDS, lambda: _silence_text(_PROBE_SECONDS))
         return super().wait(gen, *arguments, **options)
 
 
@@ -118,11 +118,11 @@ class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
     async def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         if options.get("timeout") is None:
             patience = self.patience
-            gen = _watched(gen, self.pgconn, patience, lambda: _silent(patience))
+            gen = _run_watched(gen, self.pgconn, patience, lambda: _silence_text(patience))
         return await super().wait(gen, *arguments, **options)
 
 
-async def check(connection: psycopg.AsyncConnection[Any]) -> None:
+async def check_connection(connection: psycopg.AsyncConnection[Any]) -> None:
     """A pool of bounded connections calls this before it lends one. Raises OperationalError within about a second."""
     if not isinstance(connection, BoundedAsyncConnection):
         raise TypeError(f"{connection!r} is not bounded")
@@ -133,7 +133,7 @@ async def check(connection: psycopg.AsyncConnection[Any]) -> None:
         connection.patience = usual
 
 
-def _watched(
+def _run_watched(
     gen: Generator[Any, Any, T], pgconn: Any, patience: float, reason_to_end: Callable[[], str | None]
 ) -> Generator[Any, Any, T]:
     """Runs `gen`. If the connection is silent and `reason_to_end` gives a reason, closes the connection and raises; an
@@ -156,5 +156,5 @@ def _watched(
             reason, deadline = reason_to_end(), time.monotonic() + patience
 
 
-def _silent(seconds: float) -> str:
+def _silence_text(seconds: float) -> str:
     return f"PostgreSQL has sent nothing for {seconds:g} s"

@@ -10,12 +10,12 @@ from psycopg.sql import SQL, Identifier
 
 from projections import positions, worker
 from projections.connection import Connection
-from projections.tables import PROJECTED, SHADOW
+from projections.tables import PROJECTED_TOPICS, SHADOW_SCHEMA
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import LEAD_SCORES
 
-COMPACTED: Final = LEAD_SCORES
-APPEND_ONLY: Final = tuple(topic for topic in PROJECTED if topic != COMPACTED)
+COMPACTED_TOPIC: Final = LEAD_SCORES
+APPEND_ONLY_TOPICS: Final = tuple(topic for topic in PROJECTED_TOPICS if topic != COMPACTED_TOPIC)
 
 _ENDS: LiteralString = "select topic, partition, position from public.heads where topic = any(%b::text[])"
 _STARTS: LiteralString = """
@@ -41,7 +41,7 @@ class NothingToRebuildError(RuntimeError):
 
 
 class EmbeddedLog:
-    """A `projections.rebuild.Log`."""
+    """A `projections.rebuild.LogSource`."""
 
     strict = True
 
@@ -52,20 +52,20 @@ class EmbeddedLog:
                 "There is no embedded log in this database, so there is nothing to rebuild from: name the database of "
                 "`leadstream serve`."
             )
-        return _positions(connection, _STARTS, list(APPEND_ONLY))
+        return _read_positions(connection, _STARTS, list(APPEND_ONLY_TOPICS))
 
     def ends(self, connection: Connection) -> dict[LogPartition, int]:
-        return _positions(connection, _ENDS, list(PROJECTED))
+        return _read_positions(connection, _ENDS, list(PROJECTED_TOPICS))
 
     def read(
         self, connection: Connection, log_partition: LogPartition, start: int, end: int, most: int
     ) -> Chunk:
         topic, partition = log_partition
-        table = "compacted" if topic == COMPACTED else "records"
+        table = "compacted" if topic == COMPACTED_TOPIC else "records"
         with worker.open_cursor(connection) as cursor:
             cursor.execute(SQL(_PAGE).format(table=Identifier(table)), (topic, partition, start, end, most))
             records = [Record(*row) for row in cursor]
-        if topic == COMPACTED:
+        if topic == COMPACTED_TOPIC:
             return Chunk(
                 topic, partition, start, records[-1].position + 1 if len(records) == most else end, records
             )
@@ -82,16 +82,18 @@ class EmbeddedLog:
             for table in ("lead_scores", "leads"):
                 cursor.execute(
                     SQL(_DELETE_REMOVED).format(
-                        table=Identifier(SHADOW, table), leads=Identifier(SHADOW, "leads")
+                        table=Identifier(SHADOW_SCHEMA, table), leads=Identifier(SHADOW_SCHEMA, "leads")
                     ),
-                    (COMPACTED,),
+                    (COMPACTED_TOPIC,),
                 )
 
     def swapped(self, _connection: Connection) -> None:
         """Nothing to do: the log is in this database."""
 
 
-def _positions(connection: Connection, query: LiteralString, topics: list[str]) -> dict[LogPartition, int]:
+def _read_positions(
+    connection: Connection, query: LiteralString, topics: list[str]
+) -> dict[LogPartition, int]:
     with worker.open_cursor(connection) as cursor:
         cursor.execute(query, (topics,))
         return {(topic, partition): position for topic, partition, position in cursor}

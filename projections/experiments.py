@@ -11,11 +11,11 @@ from typing import Any, Final
 from sqlalchemy import ARRAY, Select, Text, and_, any_, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from projections.tables import IS_EXPOSURE, engagement_history, identities
+from projections.tables import IS_EXPOSURE_CONDITION, engagement_history, identities
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, Custom
 from scoring.experiments.assignment import Experiment
-from scoring.experiments.results import EARLY
+from scoring.experiments.results import EARLY_CONVERSION_ALLOWANCE
 
 _events: Final = engagement_history.c
 _of_identities: Final = engagement_history.join(
@@ -23,7 +23,7 @@ _of_identities: Final = engagement_history.join(
 )
 
 
-def exposures(tenant: str, experiment: str) -> Select[Any]:
+def select_exposures(tenant: str, experiment: str) -> Select[Any]:
     """(lead, variant, at, event_id): each lead's first exposure to each variant that it saw."""
     variant = _events.details["variant"].astext
     return (
@@ -35,19 +35,19 @@ def exposures(tenant: str, experiment: str) -> Select[Any]:
         )
         .ext(distinct_on(identities.c.lead_key, variant))
         .select_from(_of_identities)
-        .where(*_exposed(tenant, experiment))
+        .where(*_exposure_events(tenant, experiment))
         .order_by(identities.c.lead_key, variant, _events.occurred_at, _events.event_id)
     )
 
 
-def conversions(tenant: str, experiment: Experiment) -> Select[Any]:
+def select_conversions(tenant: str, experiment: Experiment) -> Select[Any]:
     """(lead, event, named, at): each exposed lead's first event of each kind that a goal may count. The window of a lead
     begins a little before its first exposure.
     """
     first = (
         select(identities.c.lead_key, func.min(_events.occurred_at).label("at"))
         .select_from(_of_identities)
-        .where(*_exposed(tenant, experiment.name))
+        .where(*_exposure_events(tenant, experiment.name))
         .group_by(identities.c.lead_key)
         .cte("first")
     )
@@ -59,7 +59,8 @@ def conversions(tenant: str, experiment: Experiment) -> Select[Any]:
     then = and_(
         _events.identity_key == identities.c.identity_key,
         _events.occurred_at.between(
-            first.c.at - literal(EARLY), first.c.at + literal(timedelta(days=experiment.window_days))
+            first.c.at - literal(EARLY_CONVERSION_ALLOWANCE),
+            first.c.at + literal(timedelta(days=experiment.window_days)),
         ),
     )
     return (
@@ -70,15 +71,15 @@ def conversions(tenant: str, experiment: Experiment) -> Select[Any]:
             func.min(_events.occurred_at).label("at"),
         )
         .select_from(mine.join(engagement_history, then))
-        .where(_among(sign.event for goal in experiment.goals for sign in goal.signs))
+        .where(_among(sign.event for goal in experiment.goals for sign in goal.goal_events))
         .group_by(first.c.lead_key, _events.type, named)
     )
 
 
-def _exposed(tenant: str, experiment: str) -> Iterable[Any]:
+def _exposure_events(tenant: str, experiment: str) -> Iterable[Any]:
     return (
         _events.tenant == tenant,
-        text(IS_EXPOSURE),  # as in the index, so that a prepared statement finds it, too
+        text(IS_EXPOSURE_CONDITION),  # as in the index, so that a prepared statement finds it, too
         _events.details["experiment"].astext == experiment,
         _events.details["variant"].astext.is_not(None),
     )

@@ -13,26 +13,26 @@ import msgspec
 
 from projections.channels import channel_of
 from projections.rows import (
-    AppliedEvent,
-    BandChange,
-    Change,
+    AppliedEventRow,
+    BandChangeRow,
     DeadLetterRow,
-    Engagement,
-    Identity,
-    Lead,
-    LeadScore,
+    EngagementRow,
+    IdentityRow,
+    LeadRow,
+    LeadScoreRow,
     PublicationRow,
-    ScoreChange,
+    ScoreChangeRow,
     SessionRow,
-    SessionScore,
-    StageEntry,
-    Superseded,
+    SessionScoreRow,
+    StageEntryRow,
+    SupersededRows,
+    TableChange,
     UnreadableRecordError,
 )
 from projections.state_rows import changes_of_state, stage_of
 from projections.tables import (
     event_row_key,
-    key_of,
+    hashed_key,
     lead_row_key,
     lead_scores,
     leads,
@@ -65,15 +65,15 @@ from schemas.statements import (
     Statement,
 )
 from scoring.features.signals import minor_units
-from scoring.features.texts import fold
-from scoring.models.points import ONE_POINT, rounded
+from scoring.features.texts import fold_text
+from scoring.models.points import ONE_POINT, rounded_points
 
 LARGEST_INT: Final = 2**31 - 1
 NO_POSITION: Final = -1
 """Before every position."""
 
 
-def changes(record: Record) -> Iterable[Change]:
+def changes_of_record(record: Record) -> Iterable[TableChange]:
     """What one record changes. Raises UnreadableRecordError."""
     topic, _, position, key, value, *_ = record
     stage = stage_of(topic)
@@ -84,9 +84,9 @@ def changes(record: Record) -> Iterable[Change]:
     try:
         match topic:
             case topics.LEAD_ACTIVITY:
-                return list(_activity(decode_activity(value), record))
+                return list(_changes_of_activity(decode_activity(value), record))
             case topics.DEAD_LETTERS:
-                return [_dead_letter(decode_dead_letter(value), position)]
+                return [_dead_letter_row(decode_dead_letter(value), position)]
             case _:
                 statement = decode_statement(value)
                 return CHANGES_OF_STATEMENT[type(statement)](
@@ -96,15 +96,15 @@ def changes(record: Record) -> Iterable[Change]:
         raise UnreadableRecordError(record, str(refusal)) from refusal
 
 
-def dead_letter_of(record: Record, reason: str) -> DeadLetterRow:
+def dead_letter_of_foreign_record(record: Record, reason: str) -> DeadLetterRow:
     """The row of a record that Leadstream did not write: a dead letter of which the topic of dead letters has no record."""
     return DeadLetterRow(
         record.topic,
         record.partition,
         record.position,
-        storable(reason),
+        storable_text(reason),
         None,
-        _text(record.key),
+        _storable_or_none(record.key),
         record.value or b"",
         NO_POSITION,
     )
@@ -113,51 +113,51 @@ def dead_letter_of(record: Record, reason: str) -> DeadLetterRow:
 # Activity
 
 
-def _activity(activity: Activity, record: Record) -> Iterator[Change]:
+def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableChange]:
     match activity:
         case IdentityAttached():
-            yield Identity(
-                key_of(activity.identity),
+            yield IdentityRow(
+                hashed_key(activity.identity),
                 activity.tenant,
-                storable(activity.identity),
+                storable_text(activity.identity),
                 lead_row_key(activity.tenant, activity.lead_id),
-                storable(activity.lead_id),
+                storable_text(activity.lead_id),
                 activity.epoch,
-                storable(activity.home),
+                storable_text(activity.home),
                 moment(activity.recorded_at),
             )
             if activity.event is not None:
-                yield _engagement(activity.event, activity, record, late=False)
-            yield from (_session(put, activity) for put in activity.sessions)
+                yield _engagement_row(activity.event, activity, record, late=False)
+            yield from (_session_row(put, activity) for put in activity.sessions)
         case IdentityDelta():
-            yield _engagement(activity.event, activity, record, late=activity.late)
-            yield from (_session(put, activity) for put in activity.sessions)
-            yield from (_retracted(session_id, activity) for session_id in activity.retracted)
+            yield _engagement_row(activity.event, activity, record, late=activity.late)
+            yield from (_session_row(put, activity) for put in activity.sessions)
+            yield from (_retracted_session_row(session_id, activity) for session_id in activity.retracted)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
-            yield _publication(activity)
+            yield _publication_row(activity)
         case _:
             return
 
 
-def _publication(change: ModelChanged | ModelRemoved) -> PublicationRow:
+def _publication_row(change: ModelChanged | ModelRemoved) -> PublicationRow:
     published = change if isinstance(change, ModelChanged) else None
     return PublicationRow(
-        tenant=storable(change.tenant),
-        model=storable(change.model),
+        tenant=storable_text(change.tenant),
+        model=storable_text(change.model),
         version=change.version,
-        text=None if published is None else storable(published.text),
+        text=None if published is None else storable_text(published.text),
         fire=published is not None and published.fire,
-        by=_text(change.by),
-        note=_text(change.note),
-        change="retired" if published is None else _text(published.change),
+        by=_storable_or_none(change.by),
+        note=_storable_or_none(change.note),
+        change="retired" if published is None else _storable_or_none(published.change),
         recorded_at=moment(change.recorded_at),
         folding=1 if published is None else published.folding,
     )
 
 
-def _engagement(
+def _engagement_row(
     raw: bytes, activity: IdentityAttached | IdentityDelta, record: Record, *, late: bool
-) -> Engagement:
+) -> EngagementRow:
     event = decode_source(raw)
     if not isinstance(event, Event):
         raise Refusal("event", "is not an event of a producer")
@@ -165,8 +165,8 @@ def _engagement(
     campaign = context.campaign or _NO_CAMPAIGN
     device = event.device or _NO_DEVICE
     purchase = event if isinstance(event, PurchaseMade) else None
-    return Engagement(
-        identity_key=key_of(activity.identity),
+    return EngagementRow(
+        identity_key=hashed_key(activity.identity),
         occurred_at=moment(millis(event.occurred_at)),
         partition=record.partition,
         position=record.position,
@@ -176,34 +176,34 @@ def _engagement(
         channel=channel_of(event),
         source=event.source,
         recorded_at=moment(millis(event.recorded_at or event.occurred_at)),
-        session_id=_text(event.session_id),
+        session_id=_storable_or_none(event.session_id),
         late=late,
         imported=event.imported,
-        title=_text(getattr(event, "title", None) or context.title),
-        url=_text(getattr(event, "url", None) or context.url),
-        referrer=_text(context.referrer),
+        title=_storable_or_none(getattr(event, "title", None) or context.title),
+        url=_storable_or_none(getattr(event, "url", None) or context.url),
+        referrer=_storable_or_none(context.referrer),
         engagement_value=context.engagement_value,
         revenue_minor=minor_units(purchase.value, purchase.currency) if purchase else None,
         currency=purchase.currency if purchase else None,
-        source_type=_text(context.source_type),
-        source_id=_text(context.source_id),
-        source_name=_text(context.source_name),
-        campaign_source=_text(campaign.source),
-        campaign_medium=_text(campaign.medium),
-        campaign_name=_text(campaign.name),
-        campaign_term=_text(campaign.term),
-        campaign_content=_text(campaign.content),
-        device_type=_text(device.type),
-        os=_text(device.os),
-        browser=_text(device.browser),
-        location=_text(context.location),
-        ip=_text(context.ip),
-        details=_details(event),
-        channel_group=_text(event.traffic_origin.group) if event.traffic_origin else None,
+        source_type=_storable_or_none(context.source_type),
+        source_id=_storable_or_none(context.source_id),
+        source_name=_storable_or_none(context.source_name),
+        campaign_source=_storable_or_none(campaign.source),
+        campaign_medium=_storable_or_none(campaign.medium),
+        campaign_name=_storable_or_none(campaign.name),
+        campaign_term=_storable_or_none(campaign.term),
+        campaign_content=_storable_or_none(campaign.content),
+        device_type=_storable_or_none(device.type),
+        os=_storable_or_none(device.os),
+        browser=_storable_or_none(device.browser),
+        location=_storable_or_none(context.location),
+        ip=_storable_or_none(context.ip),
+        details=_event_details(event),
+        channel_group=_storable_or_none(event.traffic_origin.group) if event.traffic_origin else None,
     )
 
 
-def _details(event: Event) -> str | None:
+def _event_details(event: Event) -> str | None:
     """The fields that only this type of event has, unless they are empty."""
     own = {}
     for name in _OWN_FIELDS[type(event)]:
@@ -212,17 +212,17 @@ def _details(event: Event) -> str | None:
             own[name] = value
     if event.extra:
         own["extra"] = event.extra
-    return as_json(own) if own else None
+    return jsonb_text(own) if own else None
 
 
-def _session(put: SessionPut, activity: IdentityAttached | IdentityDelta) -> SessionRow:
+def _session_row(put: SessionPut, activity: IdentityAttached | IdentityDelta) -> SessionRow:
     return SessionRow(
         session_key=session_row_key(activity.identity, put.session_id),
-        identity_key=key_of(activity.identity),
+        identity_key=hashed_key(activity.identity),
         tenant=activity.tenant,
         session_id=put.session_id,
-        producer_id=_text(put.producer_id),
-        campaign=_text(put.campaign),
+        producer_id=_storable_or_none(put.producer_id),
+        campaign=_storable_or_none(put.campaign),
         revision=put.revision,
         retracted=False,
         opened_at=moment(put.opened_at),
@@ -234,11 +234,11 @@ def _session(put: SessionPut, activity: IdentityAttached | IdentityDelta) -> Ses
     )
 
 
-def _retracted(session_id: str, activity: IdentityDelta) -> SessionRow:
+def _retracted_session_row(session_id: str, activity: IdentityDelta) -> SessionRow:
     """The row stays: an older record of another partition may come after this one."""
     return SessionRow(
         session_key=session_row_key(activity.identity, session_id),
-        identity_key=key_of(activity.identity),
+        identity_key=hashed_key(activity.identity),
         tenant=activity.tenant,
         session_id=session_id,
         producer_id=None,
@@ -257,15 +257,15 @@ def _retracted(session_id: str, activity: IdentityDelta) -> SessionRow:
 # Statements
 
 
-def _session_score(statement: SessionScored, lead_key: int, record: Record) -> list[Change]:
+def _session_score(statement: SessionScored, lead_key: int, record: Record) -> list[TableChange]:
     return [
-        SessionScore(
+        SessionScoreRow(
             session_row_key(statement.identity, statement.session_id),
             lead_key,
             statement.model,
             statement.version,
-            points(statement.score),
-            as_json(statement.lines),
+            exact_decimal(statement.score),
+            jsonb_text(statement.lines),
             statement.ended,
             statement.at,
             record.position,
@@ -273,88 +273,88 @@ def _session_score(statement: SessionScored, lead_key: int, record: Record) -> l
     ]
 
 
-def _retracted_session_score(statement: SessionRetracted, lead_key: int, record: Record) -> list[Change]:
+def _retracted_session_score(statement: SessionRetracted, lead_key: int, record: Record) -> list[TableChange]:
     key = session_row_key(statement.identity, statement.session_id), lead_key
-    return [Superseded(session_scores, key, record.position)]
+    return [SupersededRows(session_scores, key, record.position)]
 
 
-def _score_change(statement: ScoreChanged, lead_key: int, record: Record) -> list[Change]:
+def _score_change(statement: ScoreChanged, lead_key: int, record: Record) -> list[TableChange]:
     return [
-        ScoreChange(
+        ScoreChangeRow(
             lead_key,
             statement.model,
             statement.at,
             record.position,
             statement.version,
-            points(statement.total),
-            points(statement.previous),
-            points(statement.change),
-            as_json(statement.bands),
-            as_json(statement.lines),
-            storable(statement.caused_by),
+            exact_decimal(statement.total),
+            exact_decimal(statement.previous),
+            exact_decimal(statement.change),
+            jsonb_text(statement.bands),
+            jsonb_text(statement.lines),
+            storable_text(statement.caused_by),
         )
     ]
 
 
-def _band_change(statement: BandChanged, lead_key: int, record: Record) -> list[Change]:
+def _band_change(statement: BandChanged, lead_key: int, record: Record) -> list[TableChange]:
     return [
-        BandChange(
+        BandChangeRow(
             lead_key,
             statement.at,
             record.position,
             statement.model,
             statement.version,
             statement.scale,
-            _text(statement.band),
-            _text(statement.previous),
-            as_json(statement.crossed),
+            _storable_or_none(statement.band),
+            _storable_or_none(statement.previous),
+            jsonb_text(statement.crossed),
             statement.silent,
-            storable(statement.caused_by),
+            storable_text(statement.caused_by),
         )
     ]
 
 
-def _stage_entry(statement: StageEntered, lead_key: int, record: Record) -> list[Change]:
+def _stage_entry(statement: StageEntered, lead_key: int, record: Record) -> list[TableChange]:
     return [
-        StageEntry(
+        StageEntryRow(
             lead_key,
             statement.at,
             record.position,
-            storable(statement.stage),
-            storable(statement.previous),
-            storable(statement.reason),
-            storable(statement.caused_by),
+            storable_text(statement.stage),
+            storable_text(statement.previous),
+            storable_text(statement.reason),
+            storable_text(statement.caused_by),
         )
     ]
 
 
-def _applied_event(statement: EventApplied, lead_key: int, record: Record) -> list[Change]:
+def _applied_event(statement: EventApplied, lead_key: int, record: Record) -> list[TableChange]:
     return [
-        AppliedEvent(
+        AppliedEventRow(
             event_row_key(statement.tenant, statement.event_id),
             lead_key,
             statement.tenant,
             statement.event_id,
-            storable(statement.lead_id),
+            storable_text(statement.lead_id),
             statement.at,
             statement.outcome,
-            as_json(statement.scores),
+            jsonb_text(statement.scores),
             record.position,
             record.partition,
-            storable(statement.key),
+            storable_text(statement.key),
         )
     ]
 
 
-def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> list[Change]:
+def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> list[TableChange]:
     scores = [
-        LeadScore(
+        LeadScoreRow(
             lead_key,
             model,
             score.version,
-            points(score.total),
-            whole_points(score.total),
-            as_json(score.bands),
+            exact_decimal(score.total),
+            rounded_column_points(score.total),
+            jsonb_text(score.bands),
             score.as_of,
             score.next_due,
             record.position,
@@ -362,13 +362,13 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
         for model, score in statement.scores.items()
     ]
     return [
-        _lead(statement, lead_key, record.position),
+        _lead_row(statement, lead_key, record.position),
         *scores,
-        Superseded(lead_scores, (lead_key,), record.position),
+        SupersededRows(lead_scores, (lead_key,), record.position),
     ]
 
 
-CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], list[Change]]]] = {
+CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], list[TableChange]]]] = {
     SessionScored: _session_score,
     SessionRetracted: _retracted_session_score,
     ScoreChanged: _score_change,
@@ -380,14 +380,14 @@ CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], l
 """The function that makes the changes of a statement from (statement, key of its lead, record)."""
 
 
-def _lead(statement: LeadScored, lead_key: int, position: int) -> Lead:
+def _lead_row(statement: LeadScored, lead_key: int, position: int) -> LeadRow:
     fields = statement.fields
-    name = _field(fields, "name") or " ".join(
-        filter(None, (_field(fields, "first_name"), _field(fields, "last_name")))
+    name = _profile_field_text(fields, "name") or " ".join(
+        filter(None, (_profile_field_text(fields, "first_name"), _profile_field_text(fields, "last_name")))
     )
-    email, phone = _field(fields, "email"), _field(fields, "phone")
-    lead_id = storable(statement.lead_id)
-    return Lead(
+    email, phone = _profile_field_text(fields, "email"), _profile_field_text(fields, "phone")
+    lead_id = storable_text(statement.lead_id)
+    return LeadRow(
         lead_key=lead_key,
         tenant=statement.tenant,
         lead_id=lead_id,
@@ -395,35 +395,35 @@ def _lead(statement: LeadScored, lead_key: int, position: int) -> Lead:
         created_at=statement.created_at,
         last_interaction_at=statement.last_interaction_at,
         stage=statement.stage,
-        redirect=_text(statement.redirect),
+        redirect=_storable_or_none(statement.redirect),
         identities=statement.identities,
         as_of=statement.at,
         name=name or None,
         email=email,
         phone=phone,
-        company=_field(fields, "company"),
-        assigned_to=_field(fields, "assigned_to"),
-        search="\n".join(map(fold, filter(None, (name, email, phone, lead_id)))),
-        counts=as_json(statement.counts),
-        fields=as_json(fields),
+        company=_profile_field_text(fields, "company"),
+        assigned_to=_profile_field_text(fields, "assigned_to"),
+        search="\n".join(map(fold_text, filter(None, (name, email, phone, lead_id)))),
+        counts=jsonb_text(statement.counts),
+        fields=jsonb_text(fields),
         position=position,
-        revenue=None if statement.revenue is None else as_json(statement.revenue),
+        revenue=None if statement.revenue is None else jsonb_text(statement.revenue),
     )
 
 
-def _removed_lead(key: str, position: int) -> tuple[Change, ...]:
-    lead_key = key_of(key)
-    return Superseded(leads, (lead_key,), position), Superseded(lead_scores, (lead_key,), position)
+def _removed_lead(key: str, position: int) -> tuple[TableChange, ...]:
+    lead_key = hashed_key(key)
+    return SupersededRows(leads, (lead_key,), position), SupersededRows(lead_scores, (lead_key,), position)
 
 
-def _dead_letter(dead_letter: DeadLetter, position: int) -> DeadLetterRow:
+def _dead_letter_row(dead_letter: DeadLetter, position: int) -> DeadLetterRow:
     return DeadLetterRow(
-        storable(dead_letter.topic),
+        storable_text(dead_letter.topic),
         dead_letter.partition,
         dead_letter.position,
-        storable(dead_letter.reason),
-        _text(dead_letter.field),
-        _text(dead_letter.key),
+        storable_text(dead_letter.reason),
+        _storable_or_none(dead_letter.field),
+        _storable_or_none(dead_letter.key),
         dead_letter.original,
         position,
     )
@@ -432,54 +432,54 @@ def _dead_letter(dead_letter: DeadLetter, position: int) -> DeadLetterRow:
 # Values
 
 
-def storable(text: str) -> str:
+def storable_text(text: str) -> str:
     """The text, with a replacement character for what PostgreSQL cannot store."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
-def as_json(value: Any) -> str:
+def jsonb_text(value: Any) -> str:
     """JSON text that `jsonb` accepts."""
     try:
         encoded = _JSON.encode(value)
     except UnicodeEncodeError:
-        encoded = _JSON.encode(_storable_all(value))
+        encoded = _JSON.encode(_storable_value(value))
     if b"\\u0000" in encoded:
-        encoded = _JSON.encode(_storable_all(msgspec.json.decode(encoded)))
+        encoded = _JSON.encode(_storable_value(msgspec.json.decode(encoded)))
     return encoded.decode()
 
 
-def _storable_all(value: Any) -> Any:
+def _storable_value(value: Any) -> Any:
     match value:
         case str():
-            return storable(value)
+            return storable_text(value)
         case dict():
-            return {storable(str(name)): _storable_all(entry) for name, entry in value.items()}
+            return {storable_text(str(name)): _storable_value(entry) for name, entry in value.items()}
         case list() | tuple():
-            return [_storable_all(entry) for entry in value]
+            return [_storable_value(entry) for entry in value]
         case _:
             return value
 
 
-def points(value: float) -> Decimal:
+def exact_decimal(value: float) -> Decimal:
     """The number as the statement has it: its shortest decimal form is exact."""
     return Decimal(repr(value))
 
 
-def whole_points(total: float) -> int:
+def rounded_column_points(total: float) -> int:
     """Rounded as boards and thresholds round, and limited to what the column can store."""
-    return max(-LARGEST_INT, min(rounded(int(points(total) * ONE_POINT)), LARGEST_INT))
+    return max(-LARGEST_INT, min(rounded_points(int(exact_decimal(total) * ONE_POINT)), LARGEST_INT))
 
 
-def _text(value: str | None) -> str | None:
-    return None if value is None else storable(value)
+def _storable_or_none(value: str | None) -> str | None:
+    return None if value is None else storable_text(value)
 
 
-def _field(fields: dict[str, Any], name: str) -> str | None:
+def _profile_field_text(fields: dict[str, Any], name: str) -> str | None:
     """A profile field as text; None if it is missing or empty."""
     value = fields.get(name)
-    return None if value is None or value == "" else storable(str(value))
+    return None if value is None or value == "" else storable_text(str(value))
 
 
 _NO_CONTEXT: Final = Context()

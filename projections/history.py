@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from projections import tables
 from projections.connection import Connection
 from projections.state_rows import stage_of
-from projections.tables import FACTS, LIVE, NEWEST_BY, READ_MODELS, SHADOW
+from projections.tables import FACT_TABLES, LIVE_SCHEMA, NEWEST_BY_INFO_KEY, READ_MODEL_TABLES, SHADOW_SCHEMA
 from schemas import topics
 from schemas.record import LogPartition
 
@@ -36,8 +36,8 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     topics.LEAD_CHANGES: (tables.applied_events, tables.band_changes, tables.stage_history),
     topics.DEAD_LETTERS: (tables.dead_letters,),
 }
-_STATE: Final = (tables.worker_dues, tables.worker_state)
-LOSABLE_TABLES: Final = frozenset({table.name for table in READ_MODELS} | {tables.event_archive.name})
+_STATE_TABLES: Final = (tables.worker_dues, tables.worker_state)
+LOSABLE_TABLES: Final = frozenset({table.name for table in READ_MODEL_TABLES} | {tables.event_archive.name})
 """The names that `--accept-loss` accepts."""
 
 
@@ -45,7 +45,7 @@ class HistoryLostError(RuntimeError):
     """Records that no table contains were deleted. The message names what is lost and how to accept that."""
 
 
-class Gap(NamedTuple):
+class LogGap(NamedTuple):
     """Records of one partition that the log deleted before the tables contained them."""
 
     partition: LogPartition
@@ -53,31 +53,31 @@ class Gap(NamedTuple):
     last: int
 
 
-def tables_of(topic: str) -> tuple[Table, ...]:
+def tables_filled_from(topic: str) -> tuple[Table, ...]:
     """Every table in which a record of the topic may make a row."""
-    own = _TABLES_OF.get(topic) or (_STATE if stage_of(topic) else ())
+    own = _TABLES_OF.get(topic) or (_STATE_TABLES if stage_of(topic) else ())
     if topic in {topics.EVENTS, topics.LEAD_ACTIVITY, topics.DEAD_LETTERS}:
         return own
     return (*own, tables.dead_letters)  # for a record that another program wrote
 
 
-def gaps(starts: Mapping[LogPartition, int], contained: Mapping[LogPartition, int]) -> list[Gap]:
+def gaps_between(starts: Mapping[LogPartition, int], contained: Mapping[LogPartition, int]) -> list[LogGap]:
     """The gaps between the next position that the tables need (`contained`) and the first one that the log has
     (`starts`). Partitions that the tables do not know have none.
     """
     return [
-        Gap(partition, contained[partition], start - 1)
+        LogGap(partition, contained[partition], start - 1)
         for partition, start in sorted(starts.items())
         if contained.get(partition, start) < start
     ]
 
 
-def refuse_loss(gaps: Iterable[Gap], accepted: Collection[str]) -> None:
+def refuse_loss(gaps: Iterable[LogGap], accepted: Collection[str]) -> None:
     """Raises HistoryLostError unless `accepted` names every table that will lack rows forever."""
     missing = list(gaps)
     lost_rows: Counter[str] = Counter()
     for gap in missing:
-        for table in tables_of(gap.partition[0]):
+        for table in tables_filled_from(gap.partition[0]):
             if table is not tables.dead_letters or gap.partition[0] == topics.DEAD_LETTERS:
                 lost_rows[table.name] += gap.last - gap.first + 1
     refused = sorted(lost_rows.keys() - set(accepted))
@@ -94,14 +94,16 @@ def refuse_loss(gaps: Iterable[Gap], accepted: Collection[str]) -> None:
     )
 
 
-def cut_tables(starts: Mapping[LogPartition, int], contained: Mapping[LogPartition, int]) -> dict[Table, int]:
+def tables_with_lost_source(
+    starts: Mapping[LogPartition, int], contained: Mapping[LogPartition, int]
+) -> dict[Table, int]:
     """The tables that may contain rows of records from before the log's starts. Each has a position that is above the
     positions of all these records.
     """
     cut: dict[Table, int] = {}
     for partition, start in starts.items():
         if start > 0 and partition in contained:
-            for table in tables_of(partition[0]):
+            for table in tables_filled_from(partition[0]):
                 cut[table] = max(cut.get(table, 0), start)
     return cut
 
@@ -109,19 +111,21 @@ def cut_tables(starts: Mapping[LogPartition, int], contained: Mapping[LogPartiti
 def keep_rows(connection: Connection, cut: Mapping[Table, int]) -> None:
     """Step 1. The live writer goes on meanwhile."""
     for table, start in cut.items():
-        columns = _columns(table)
-        rows = SQL("select {} from {}{}").format(columns, Identifier(LIVE, table.name), _before(table, start))
-        if table in FACTS:
-            connection.execute(SQL("create table {} as {}").format(_copy_of(table), rows))
+        columns = _column_list(table)
+        rows = SQL("select {} from {}{}").format(
+            columns, Identifier(LIVE_SCHEMA, table.name), _rows_before(table, start)
+        )
+        if table in FACT_TABLES:
+            connection.execute(SQL("create table {} as {}").format(_name_of_copy(table), rows))
         else:
-            into = Identifier(SHADOW, table.name)
+            into = Identifier(SHADOW_SCHEMA, table.name)
             connection.execute(SQL("insert into {} ({}) {}").format(into, columns, rows))
 
 
 def add_facts(connection: Connection, cut: Mapping[Table, int]) -> None:
     """Step 3, after the fold has reached the position at which the log ended after step 1."""
     for table, start in cut.items():
-        if table not in FACTS:
+        if table not in FACT_TABLES:
             continue
         same = SQL(" and ").join(
             SQL("made.{0} = kept.{0}").format(Identifier(column.name)) for column in table.primary_key
@@ -131,28 +135,28 @@ def add_facts(connection: Connection, cut: Mapping[Table, int]) -> None:
                 "insert into {table} ({columns}) select {columns} from {copy} kept "
                 "where not exists (select from {table} made where {same} and made.position < {start})"
             ).format(
-                table=Identifier(SHADOW, table.name),
-                columns=_columns(table),
-                copy=_copy_of(table),
+                table=Identifier(SHADOW_SCHEMA, table.name),
+                columns=_column_list(table),
+                copy=_name_of_copy(table),
                 same=same,
                 start=Literal(start),
             )
         )
-        connection.execute(SQL("drop table {}").format(_copy_of(table)))
+        connection.execute(SQL("drop table {}").format(_name_of_copy(table)))
 
 
-def _before(table: Table, start: int) -> Composable:
+def _rows_before(table: Table, start: int) -> Composable:
     """Only rows of records before the log's start are kept; the fold makes the later ones again. `identities`,
     `sessions`, `dead_letters` and `publications` have no position of their record, so all of their rows are kept.
     """
-    if table in FACTS or table.info[NEWEST_BY] == ("position",):
+    if table in FACT_TABLES or table.info[NEWEST_BY_INFO_KEY] == ("position",):
         return SQL(" where position < {}").format(Literal(start))
     return SQL("")
 
 
-def _columns(table: Table) -> Composable:
+def _column_list(table: Table) -> Composable:
     return SQL(", ").join(Identifier(column.name) for column in table.columns)
 
 
-def _copy_of(table: Table) -> Identifier:
-    return Identifier(SHADOW, f"kept_{table.name}")
+def _name_of_copy(table: Table) -> Identifier:
+    return Identifier(SHADOW_SCHEMA, f"kept_{table.name}")

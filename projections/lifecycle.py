@@ -31,30 +31,32 @@ from projections.tables import engagement_history, identities, lead_row_key, sco
 from projections.tables import leads as lead_rows
 from schemas.envelope import tag_of
 from schemas.events import EmailSent, SmsSent, StageChanged
-from scoring.features.signals import EVENT_NAMES, may_be_interaction
+from scoring.features.signals import EVENT_TYPE_BY_TAG, may_be_interaction
 
 TOUCHPOINT_TYPES: Final = tuple(
     sorted(
-        tag for tag, kind in EVENT_NAMES.items() if may_be_interaction(kind) or kind in {EmailSent, SmsSent}
+        tag
+        for tag, kind in EVENT_TYPE_BY_TAG.items()
+        if may_be_interaction(kind) or kind in {EmailSent, SmsSent}
     )
 )
 """Interactions of the person, and e-mails, text messages and calls to them."""
 
-ENGAGEMENT: Final = ("composite", "engagement")
+ENGAGEMENT_MODEL_AND_GROUP: Final = ("composite", "engagement")
 """The model and the group of its rules whose points are a stage's engagement score."""
 
-_BEGINNING: Final = -1
+_FIRST_STAGE_POSITION: Final = -1
 """The position of the entry into the first stage, which has no record."""
 
 
-def stage_spans(tenant: str, lead_id: str) -> Select[Any]:
+def select_stage_spans(tenant: str, lead_id: str) -> Select[Any]:
     """Every stage that the lead was in, in order; the last one has no end. No row: there is no such lead.
 
     `note` and `by` come from the person who moved the lead, as long as the lead has that event.
     """
     key = lead_row_key(tenant, lead_id)
     span = _spans(key)
-    move = _move(key, span)
+    move = _manual_move_event(key, span)
     return (
         select(
             span.c.stage,
@@ -66,7 +68,7 @@ def stage_spans(tenant: str, lead_id: str) -> Select[Any]:
             move.c.note,
             move.c.by,
             _touchpoints(key, span).label("touches"),
-            _engagement(key, span).label("engagement"),
+            _engagement_points(key, span).label("engagement"),
         )
         .select_from(span.outerjoin(move, true()))
         .order_by(span.c.at, span.c.position)
@@ -82,7 +84,7 @@ def _spans(key: int) -> Subquery:
     first_at = select(func.min(entries.at)).where(mine).scalar_subquery()
     began = select(
         func.least(lead_rows.c.created_at, first_at).label("at"),
-        literal(_BEGINNING).label("position"),
+        literal(_FIRST_STAGE_POSITION).label("position"),
         func.coalesce(first, lead_rows.c.stage).label("stage"),
         cast(null(), Text).label("previous"),
         literal("", Text).label("reason"),
@@ -99,7 +101,8 @@ def _spans(key: int) -> Subquery:
 def _within(span: Subquery, at: ColumnElement[Any]) -> ColumnElement[bool]:
     """The first stage begins before everything."""
     return and_(
-        or_(span.c.position == _BEGINNING, at >= span.c.at), or_(span.c.until.is_(None), at < span.c.until)
+        or_(span.c.position == _FIRST_STAGE_POSITION, at >= span.c.at),
+        or_(span.c.until.is_(None), at < span.c.until),
     )
 
 
@@ -115,9 +118,9 @@ def _touchpoints(key: int, span: Subquery) -> ScalarSelect[Any]:
     )
 
 
-def _engagement(key: int, span: Subquery) -> ScalarSelect[Any]:
+def _engagement_points(key: int, span: Subquery) -> ScalarSelect[Any]:
     """Points gained in the stage minus points lost. Changes by a publication of the model belong to no stage."""
-    changes, (model, group) = score_history.c, ENGAGEMENT
+    changes, (model, group) = score_history.c, ENGAGEMENT_MODEL_AND_GROUP
     line = func.jsonb_array_elements(changes.lines, type_=JSONB).column_valued("line")
     return (
         select(func.coalesce(func.sum(cast(line[3].astext, Numeric)), 0))
@@ -134,7 +137,7 @@ def _engagement(key: int, span: Subquery) -> ScalarSelect[Any]:
     )
 
 
-def _move(key: int, span: Subquery) -> Any:
+def _manual_move_event(key: int, span: Subquery) -> Any:
     """The event by which a person moved the lead into the stage."""
     events = engagement_history.c
     return (

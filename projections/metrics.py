@@ -21,14 +21,14 @@ from prometheus_client import (
 
 from schemas.record import Chunk, LogPartition
 
-Pause = Literal["starting", "database", "kafka", "record"]
-PAUSES: Final[tuple[Pause, ...]] = ("starting", "database", "kafka", "record")
+PauseReason = Literal["starting", "database", "kafka", "record"]
+PAUSE_REASONS: Final[tuple[PauseReason, ...]] = ("starting", "database", "kafka", "record")
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)  # process_start_time_seconds tells restarts
 _gauge = partial(Gauge, registry=REGISTRY)
 
-LAG = _gauge(
+LAG_RECORDS = _gauge(
     "leadstream_projection_lag_records",
     "Records in Kafka that this projection has not yet written into the read models, by topic (counted in positions).",
     ["topic"],
@@ -43,7 +43,7 @@ BATCH_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
     registry=REGISTRY,
 )
-RECORDS = Counter(
+WRITTEN_RECORDS = Counter(
     "leadstream_projection_records",
     "Records written into the read models by this projection.",
     registry=REGISTRY,
@@ -63,9 +63,9 @@ PAUSED = _gauge(
 )
 
 
-def set_paused(reason: Pause | None) -> None:
+def set_paused(reason: PauseReason | None) -> None:
     """None: the projection is not paused."""
-    for each in PAUSES:
+    for each in PAUSE_REASONS:
         PAUSED.labels(each).set(each == reason)
 
 
@@ -76,7 +76,7 @@ class UnprojectedRecords:
         self._now = now
         self._since: dict[LogPartition, float] = {}
 
-    def left(self, left: Mapping[LogPartition, int]) -> None:
+    def set_remaining(self, left: Mapping[LogPartition, int]) -> None:
         """Sets the number of unwritten records by partition, for every partition that the projection owns."""
         now = self._now()
         self._since = {
@@ -85,23 +85,23 @@ class UnprojectedRecords:
         topics = collections.Counter({topic: 0 for topic, _ in left})
         for (topic, _), count in left.items():
             topics[topic] += count
-        LAG.clear()
+        LAG_RECORDS.clear()
         for topic, count in topics.items():
-            LAG.labels(topic).set(count)
+            LAG_RECORDS.labels(topic).set(count)
 
-    def read(self, chunks: Sequence[Chunk]) -> None:
+    def begin_writing(self, chunks: Sequence[Chunk]) -> None:
         """The projection is about to write these chunks."""
         for chunk in chunks:
             if chunk.records and (at := chunk.records[0].appended_at) is not None:
                 self._since[chunk.topic, chunk.partition] = at / 1_000
 
-    def written(self, chunks: Iterable[Chunk], seconds: float) -> None:
+    def end_writing(self, chunks: Iterable[Chunk], seconds: float) -> None:
         BATCH_SECONDS.observe(seconds)
         for chunk in chunks:
-            RECORDS.inc(len(chunk.records))
+            WRITTEN_RECORDS.inc(len(chunk.records))
             self._since.pop((chunk.topic, chunk.partition), None)
 
-    def age(self) -> float:
+    def oldest_age_seconds(self) -> float:
         return max((self._now() - since for since in [*self._since.values()]), default=0.0)
 
 

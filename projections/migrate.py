@@ -16,16 +16,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from projections.connection import connect
+from projections.connection import connect_watched
 from projections.reports import create_reports
-from projections.tables import LIVE, PUBLIC
+from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA
 from projections.views import create_views
 
 VERSION_TABLE = "alembic_version"
 
-_OPTIONS = f"-c search_path={LIVE} -c timezone=UTC -c lock_timeout=5s"
+_OPTIONS = f"-c search_path={LIVE_SCHEMA} -c timezone=UTC -c lock_timeout=5s"
 """A statement that waits for a table blocks every later reader of it, so it does not wait long for a long reader."""
-_LOCK = 0x6C656164_6D696772  # "leadmigr": advisory locks are numbered per database
+_MIGRATION_LOCK_ID = 0x6C656164_6D696772  # "leadmigr": advisory locks are numbered per database
 
 
 class OutdatedError(RuntimeError):
@@ -34,24 +34,24 @@ class OutdatedError(RuntimeError):
 
 def migrate(url: str) -> None:
     """Runs the missing migrations and replaces the views. Raises OutdatedError."""
-    with connected(url) as connection:
+    with connected_to_live(url) as connection:
         connection.execute(text("set local lock_timeout = 0"))  # for another process that migrates
-        connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK_ID})
         connection.execute(text("set local lock_timeout to default"))
-        connection.execute(text(f"create schema if not exists {LIVE}"))
-        _revision(connection)
-        config = _config()
+        connection.execute(text(f"create schema if not exists {LIVE_SCHEMA}"))
+        _newest_revision(connection)
+        config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        create_views(_driver(connection), LIVE)
-        create_reports(_driver(connection))
+        create_views(_psycopg_connection(connection), LIVE_SCHEMA)
+        create_reports(_psycopg_connection(connection))
 
 
 def check_current(url: str) -> None:
     """Raises OutdatedError unless the database is at the newest migration."""
-    with connected(url) as connection:
-        revision = _revision(connection)
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    with connected_to_live(url) as connection:
+        revision = _newest_revision(connection)
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
     if revision != head:
         raise OutdatedError(
             f"The read models are at {revision or 'nothing'}, this version needs {head}: run `leadstream serve` "
@@ -60,11 +60,11 @@ def check_current(url: str) -> None:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Connection]:
+def connected_to_live(url: str) -> Iterator[Connection]:
     """One transaction whose only default schema is `live`. Raises psycopg's errors unchanged."""
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: connect(url, options=_OPTIONS),
+        creator=lambda: connect_watched(url, options=_OPTIONS),
         poolclass=NullPool,
     )
     try:
@@ -76,16 +76,18 @@ def connected(url: str) -> Iterator[Connection]:
         raise
 
 
-def configured(connection: Connection) -> dict[str, Any]:
+def alembic_options(connection: Connection) -> dict[str, Any]:
     """The options of every Alembic context here."""
-    return {"connection": connection, "version_table": VERSION_TABLE, "version_table_schema": PUBLIC}
+    return {"connection": connection, "version_table": VERSION_TABLE, "version_table_schema": PUBLIC_SCHEMA}
 
 
-def _revision(connection: Connection) -> str | None:
+def _newest_revision(connection: Connection) -> str | None:
     """The newest migration that ran; None: none did. Raises OutdatedError for a migration that this version lacks."""
-    options = configured(connection)
+    options = alembic_options(connection)
     revision = MigrationContext.configure(options.pop("connection"), opts=options).get_current_revision()
-    revisions = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    revisions = {
+        script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()
+    }
     if revision is not None and revision not in revisions:
         raise OutdatedError(
             f"A newer Leadstream made these read models (at {revision}, unknown here): upgrade Leadstream."
@@ -93,13 +95,13 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _config() -> Config:
+def _alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     return config
 
 
-def _driver(connection: Connection) -> psycopg.Connection[Any]:
+def _psycopg_connection(connection: Connection) -> psycopg.Connection[Any]:
     driver = connection.connection.driver_connection
     if not isinstance(driver, psycopg.Connection):
         raise TypeError(f"migrations run on psycopg, not on {type(driver).__name__}")

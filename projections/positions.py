@@ -12,25 +12,25 @@ import psycopg
 
 from schemas.record import Chunk, LogPartition, Record
 
-_ENTER: LiteralString = "lock table public.positions in row exclusive mode"
-_LOCK: LiteralString = """
+_LOCK_TABLE: LiteralString = "lock table public.positions in row exclusive mode"
+_LOCK_POSITIONS: LiteralString = """
   select p.topic, p.partition, p.position
   from public.positions p join unnest(%b::text[], %b::int4[]) as s (topic, partition) using (topic, partition)
   where p.generation = %b order by p.topic, p.partition for update of p
 """
-_OPEN: LiteralString = """
+_INSERT_MISSING: LiteralString = """
   insert into public.positions (generation, topic, partition, position)
   select %b, topic, partition, -1 -- the first position is 0
   from unnest(%b::text[], %b::int4[]) as s (topic, partition)
   order by topic, partition on conflict do nothing
 """
-_BEGIN: LiteralString = """
+_INSERT_FIRST: LiteralString = """
   insert into public.positions (generation, topic, partition, position)
   select %b, topic, partition, position
   from unnest(%b::text[], %b::int4[], %b::int8[]) as s (topic, partition, position)
   order by topic, partition on conflict do nothing
 """
-_ADVANCE: LiteralString = """
+_UPDATE_POSITIONS: LiteralString = """
   update public.positions p set position = s.position
   from unnest(%b::text[], %b::int4[], %b::int8[]) as s (topic, partition, position)
   where p.generation = %b and p.topic = s.topic and p.partition = s.partition
@@ -41,7 +41,7 @@ class PositionGapError(ValueError):
     """Records are missing between those that the tables contain and the next ones."""
 
 
-def lock(
+def lock_positions(
     cursor: psycopg.Cursor[Any], generation: str, log_partitions: Sequence[LogPartition]
 ) -> dict[LogPartition, int]:
     """The last position that the tables contain of each partition. No other transaction changes them until this one ends."""
@@ -49,10 +49,10 @@ def lock(
         [log_partition[0] for log_partition in log_partitions],
         [log_partition[1] for log_partition in log_partitions],
     )
-    cursor.execute(_ENTER)
+    cursor.execute(_LOCK_TABLE)
     contained = _locked(cursor, generation, topics, partitions)
     if len(contained) < len(log_partitions):
-        cursor.execute(_OPEN, (generation, topics, partitions))
+        cursor.execute(_INSERT_MISSING, (generation, topics, partitions))
         contained = _locked(cursor, generation, topics, partitions)
     return contained
 
@@ -60,18 +60,20 @@ def lock(
 def _locked(
     cursor: psycopg.Cursor[Any], generation: str, topics: list[str], partitions: list[int]
 ) -> dict[LogPartition, int]:
-    cursor.execute(_LOCK, (topics, partitions, generation))
+    cursor.execute(_LOCK_POSITIONS, (topics, partitions, generation))
     return {(topic, partition): position for topic, partition, position in cursor}
 
 
-def begin(cursor: psycopg.Cursor[Any], generation: str, last: Mapping[LogPartition, int]) -> None:
+def begin_positions(cursor: psycopg.Cursor[Any], generation: str, last: Mapping[LogPartition, int]) -> None:
     """Sets the last position of partitions that the tables do not know yet; the others keep theirs."""
-    cursor.execute(_ENTER)
-    cursor.execute(_BEGIN, (generation, *_arrays(last)))
+    cursor.execute(_LOCK_TABLE)
+    cursor.execute(_INSERT_FIRST, (generation, *_arrays(last)))
 
 
-def advance(cursor: psycopg.Cursor[Any], generation: str, reached: Mapping[LogPartition, int]) -> None:
-    cursor.execute(_ADVANCE, (*_arrays(reached), generation))
+def advance_positions(
+    cursor: psycopg.Cursor[Any], generation: str, reached: Mapping[LogPartition, int]
+) -> None:
+    cursor.execute(_UPDATE_POSITIONS, (*_arrays(reached), generation))
 
 
 def _arrays(reached: Mapping[LogPartition, int]) -> tuple[list[str], list[int], list[int]]:

@@ -1,6 +1,6 @@
 """Statements that read the read models; nothing here does I/O.
 
-Every statement about leads reads one tenant. `compiled` turns a statement into SQL for psycopg:
+Every statement about leads reads one tenant. `sql_and_parameters` turns a statement into SQL for psycopg:
 
     sql, parameters = compiled(leads("default", model="temperature"))
     async with pool.connection() as connection:
@@ -46,10 +46,10 @@ from projections.tables import (
 from projections.tables import leads as lead_rows
 from projections.views import lead_features
 from schemas.topics import lead_key
-from scoring.features.texts import fold
+from scoring.features.texts import fold_text
 
 
-def compiled(statement: Select[Any] | Insert) -> tuple[str, Mapping[str, Any]]:
+def sql_and_parameters(statement: Select[Any] | Insert) -> tuple[str, Mapping[str, Any]]:
     """SQL text and parameters, for psycopg."""
     sql = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     return str(sql), sql.params
@@ -58,7 +58,7 @@ def compiled(statement: Select[Any] | Insert) -> tuple[str, Mapping[str, Any]]:
 # Leads
 
 
-class Filters(NamedTuple):
+class LeadFilters(NamedTuple):
     """Each filter that is set narrows the list of leads. `band` is (scale, band) of the model."""
 
     anonymous: bool = False
@@ -73,11 +73,11 @@ class Filters(NamedTuple):
     """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
 
 
-ALL_IDENTIFIED: Final = Filters()
+ALL_IDENTIFIED_LEADS: Final = LeadFilters()
 
 
 def leads(
-    tenant: str, *, model: str, filters: Filters = ALL_IDENTIFIED, limit: int = 50, offset: int = 0
+    tenant: str, *, model: str, filters: LeadFilters = ALL_IDENTIFIED_LEADS, limit: int = 50, offset: int = 0
 ) -> Select[Any]:
     """The board: the highest total of `model` first, then the newest lead; its scores beside each."""
     score = lead_scores
@@ -91,20 +91,20 @@ def leads(
             score.c.as_of.label("scored_at"),
             score.c.next_due,
         )
-        .select_from(_with_score(model))
-        .where(*_matching(tenant, filters))
+        .select_from(_leads_with_score(model))
+        .where(*_filter_conditions(tenant, filters))
         .order_by(score.c.total.desc().nulls_last(), lead_rows.c.created_at.desc(), lead_rows.c.lead_id)
         .limit(limit)
         .offset(offset)
     )
 
 
-def _with_score(model: str) -> Any:
+def _leads_with_score(model: str) -> Any:
     mine = and_(lead_scores.c.lead_key == lead_rows.c.lead_key, lead_scores.c.model == model)
     return lead_rows.outerjoin(lead_scores, mine)
 
 
-def _matching(tenant: str, filters: Filters) -> list[ColumnElement[bool]]:
+def _filter_conditions(tenant: str, filters: LeadFilters) -> list[ColumnElement[bool]]:
     conditions = [lead_rows.c.tenant == tenant, lead_rows.c.identities > 0]
     if not filters.anonymous:
         conditions.append(lead_rows.c.identified)
@@ -117,7 +117,7 @@ def _matching(tenant: str, filters: Filters) -> list[ColumnElement[bool]]:
         conditions.append(lead_scores.c.total >= filters.minimum)
     if filters.search:
         # Rows that an earlier version wrote, and nobody has scored since, have only their capital letters folded.
-        forms = {fold(filters.search), filters.search.casefold()}
+        forms = {fold_text(filters.search), filters.search.casefold()}
         parts = (lead_rows.c.search.contains(form, autoescape=True) for form in sorted(forms))
         columns = (lead_rows.c.email, lead_rows.c.phone)
         conditions.append(or_(*parts, *(column == each for each in filters.addresses for column in columns)))

@@ -16,30 +16,37 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
 from projections import history, positions, worker
-from projections.connection import Connection, connect
+from projections.connection import Connection, connect_watched
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
 from projections.reports import create_reports
-from projections.tables import FACTS, LIVE, READ_MODELS, SHADOW
+from projections.tables import FACT_TABLES, LIVE_SCHEMA, READ_MODEL_TABLES, SHADOW_SCHEMA
 from projections.views import create_views
 from schemas.record import Chunk, LogPartition
 
-__all__ = ["HistoryLostError", "Log", "NothingToRebuildError", "Progress", "RebuildRunsError", "rebuild"]
+__all__ = [
+    "HistoryLostError",
+    "LogSource",
+    "NothingToRebuildError",
+    "RebuildProgress",
+    "RebuildRunsError",
+    "rebuild",
+]
 
-Progress = Callable[[int, int], None]
+RebuildProgress = Callable[[int, int], None]
 """(records folded, records there are now)"""
 
-RETIRED: Final = "retired"
-PAGE: Final = 5_000
-SWAP_BELOW: Final = 1_000
+RETIRED_SCHEMA: Final = "retired"
+PAGE_RECORDS: Final = 5_000
+SWAP_BELOW_RECORDS: Final = 1_000
 """The swap begins when at most so many records are left; they are folded while writers wait."""
-PASSES: Final = 20
+MOST_PASSES: Final = 20
 """Passes that catch up with the log. If the log grows faster, the rest is folded while writers wait."""
 
-_LOCK = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per database
+_REBUILD_LOCK_ID = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per database
 
 
-class Log(Protocol):
+class LogSource(Protocol):
     """The source of the records. It gets the rebuild's connection, for a log in the same database."""
 
     strict: bool
@@ -77,8 +84,8 @@ class RebuildRunsError(RuntimeError):
 def rebuild(
     url: str,
     *,
-    progress: Progress | None = None,
-    source: Log | None = None,
+    progress: RebuildProgress | None = None,
+    source: LogSource | None = None,
     accept_loss: Collection[str] = (),
 ) -> list[str]:
     """Replaces every read model by one that is folded from the log: `source`, or the log embedded in this database.
@@ -94,21 +101,21 @@ def rebuild(
     """
     log = source or EmbeddedLog()
     report = progress or (lambda _done, _total: None)
-    with connect(url, options=_OPTIONS, autocommit=True) as connection, _alone(connection):
-        cut = _begin(connection, log, accept_loss)
-        _fold(connection, log, report)
-        _complete(connection, cut)
-        for _ in range(PASSES):
-            if _fold(connection, log, report) <= SWAP_BELOW:
+    with connect_watched(url, options=_OPTIONS, autocommit=True) as connection, _only_rebuild(connection):
+        cut = _begin_shadow(connection, log, accept_loss)
+        _fold_log(connection, log, report)
+        _complete_shadow(connection, cut)
+        for _ in range(MOST_PASSES):
+            if _fold_log(connection, log, report) <= SWAP_BELOW_RECORDS:
                 break
-        _swap(connection, log, report)
-        _discard(connection, RETIRED)
+        _swap_schemas(connection, log, report)
+        _drop_schema(connection, RETIRED_SCHEMA)
     return sorted(table.name for table in cut)
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    row = connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
+def _only_rebuild(connection: Connection) -> Iterator[None]:
+    row = connection.execute("select pg_try_advisory_lock(%s)", (_REBUILD_LOCK_ID,)).fetchone()
     if row is None or not row[0]:
         raise RebuildRunsError(
             "Another process is rebuilding the read models of this database. Wait until it ends."
@@ -116,41 +123,43 @@ def _alone(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
+        connection.execute("select pg_advisory_unlock(%s)", (_REBUILD_LOCK_ID,))
 
 
-def _begin(connection: Connection, log: Log, accept_loss: Collection[str]) -> dict[Table, int]:
+def _begin_shadow(connection: Connection, log: LogSource, accept_loss: Collection[str]) -> dict[Table, int]:
     """Creates the shadow's tables, those of facts without keys, and copies the rows whose records the log no longer
     has. Returns the tables with such rows. Drops what an interrupted rebuild left.
     """
     starts = log.starts(connection)
-    for schema in (SHADOW, RETIRED):
-        _discard(connection, schema)
+    for schema in (SHADOW_SCHEMA, RETIRED_SCHEMA):
+        _drop_schema(connection, schema)
     with connection.transaction():
         contained = worker.contained_positions(connection)
-        history.refuse_loss(history.gaps(starts, contained), accept_loss)
-        cut = history.cut_tables(starts, contained)
-        connection.execute("delete from public.positions where generation = %s", (SHADOW,))
-        connection.execute(SQL("create schema {}").format(Identifier(SHADOW)))
-        connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW)))
-        for table in READ_MODELS:
-            _define(connection, CreateTable(table))
-            if table in FACTS:
+        history.refuse_loss(history.gaps_between(starts, contained), accept_loss)
+        cut = history.tables_with_lost_source(starts, contained)
+        connection.execute("delete from public.positions where generation = %s", (SHADOW_SCHEMA,))
+        connection.execute(SQL("create schema {}").format(Identifier(SHADOW_SCHEMA)))
+        connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW_SCHEMA)))
+        for table in READ_MODEL_TABLES:
+            _run_definition(connection, CreateTable(table))
+            if table in FACT_TABLES:
                 connection.execute(
-                    SQL("alter table {} drop constraint {}").format(Identifier(table.name), _key_of(table))
+                    SQL("alter table {} drop constraint {}").format(
+                        Identifier(table.name), _primary_key_name(table)
+                    )
                 )
             else:
                 _define_indexes(connection, table)
-        create_views(connection, SHADOW)
+        create_views(connection, SHADOW_SCHEMA)
         history.keep_rows(connection, cut)
         with worker.open_cursor(connection) as cursor:
-            positions.begin(
-                cursor, SHADOW, {log_partition: start - 1 for log_partition, start in starts.items()}
+            positions.begin_positions(
+                cursor, SHADOW_SCHEMA, {log_partition: start - 1 for log_partition, start in starts.items()}
             )
     return cut
 
 
-def _fold(connection: Connection, log: Log, report: Progress) -> int:
+def _fold_log(connection: Connection, log: LogSource, report: RebuildProgress) -> int:
     """Folds everything that the log has now, one page in each transaction. Returns how many records there were."""
     ends = log.ends(connection)
     reached = _next_positions(connection)
@@ -165,51 +174,51 @@ def _fold(connection: Connection, log: Log, report: Progress) -> int:
     return count
 
 
-def _fold_page(connection: Connection, log: Log, log_partition: LogPartition, end: int) -> int:
+def _fold_page(connection: Connection, log: LogSource, log_partition: LogPartition, end: int) -> int:
     """Folds the next page of one partition. Returns the position at which the page after it begins."""
     with worker.open_cursor(connection) as cursor:
-        start = positions.lock(cursor, SHADOW, [log_partition])[log_partition] + 1
-    chunk = log.read(connection, log_partition, start, end, PAGE)
-    return worker.project_chunks(connection, [chunk], schema=SHADOW, strict=log.strict)[log_partition]
+        start = positions.lock_positions(cursor, SHADOW_SCHEMA, [log_partition])[log_partition] + 1
+    chunk = log.read(connection, log_partition, start, end, PAGE_RECORDS)
+    return worker.project_chunks(connection, [chunk], schema=SHADOW_SCHEMA, strict=log.strict)[log_partition]
 
 
-def _complete(connection: Connection, cut: Mapping[Table, int]) -> None:
+def _complete_shadow(connection: Connection, cut: Mapping[Table, int]) -> None:
     """Adds the facts that the log no longer has, the facts' keys and indexes, and statistics for the planner."""
     with connection.transaction():
         history.add_facts(connection, cut)
-        connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW)))
-        for table in FACTS:
+        connection.execute(SQL("set local search_path = {}").format(Identifier(SHADOW_SCHEMA)))
+        for table in FACT_TABLES:
             connection.execute(
                 SQL("alter table {} add constraint {} primary key ({})").format(
                     Identifier(table.name),
-                    _key_of(table),
+                    _primary_key_name(table),
                     SQL(", ").join(Identifier(column.name) for column in table.primary_key),
                 )
             )
             _define_indexes(connection, table)
-    for table in READ_MODELS:
-        connection.execute(SQL("analyze {}").format(Identifier(SHADOW, table.name)))
+    for table in READ_MODEL_TABLES:
+        connection.execute(SQL("analyze {}").format(Identifier(SHADOW_SCHEMA, table.name)))
 
 
-def _swap(connection: Connection, log: Log, report: Progress) -> None:
+def _swap_schemas(connection: Connection, log: LogSource, report: RebuildProgress) -> None:
     """Folds the rest of the log and renames the schemas, while no writer is inside a transaction."""
     with connection.transaction():
         connection.execute("lock table public.positions in exclusive mode")
-        _fold(connection, log, report)
-        connection.execute("delete from public.positions where generation = %s", (LIVE,))
+        _fold_log(connection, log, report)
+        connection.execute("delete from public.positions where generation = %s", (LIVE_SCHEMA,))
         connection.execute(
-            "update public.positions set generation = %s where generation = %s", (LIVE, SHADOW)
+            "update public.positions set generation = %s where generation = %s", (LIVE_SCHEMA, SHADOW_SCHEMA)
         )
-        for old, new in ((LIVE, RETIRED), (SHADOW, LIVE)):
+        for old, new in ((LIVE_SCHEMA, RETIRED_SCHEMA), (SHADOW_SCHEMA, LIVE_SCHEMA)):
             connection.execute(SQL("alter schema {} rename to {}").format(Identifier(old), Identifier(new)))
         create_reports(connection, replace=True)
         log.swapped(connection)
-        connection.execute("select pg_notify(%s, '{}')", (worker.CHANNEL,))
+        connection.execute("select pg_notify(%s, '{}')", (worker.NOTIFY_CHANNEL,))
 
 
-def _discard(connection: Connection, schema: str) -> None:
+def _drop_schema(connection: Connection, schema: str) -> None:
     """Drops table by table, so that a reader of one table blocks no reader of the others."""
-    for table in READ_MODELS:
+    for table in READ_MODEL_TABLES:
         connection.execute(SQL("drop table if exists {} cascade").format(Identifier(schema, table.name)))
     connection.execute(SQL("drop schema if exists {} cascade").format(Identifier(schema)))
 
@@ -217,23 +226,23 @@ def _discard(connection: Connection, schema: str) -> None:
 def _next_positions(connection: Connection) -> dict[LogPartition, int]:
     """The next position that the shadow needs, of every partition that it knows."""
     rows = connection.execute(
-        "select topic, partition, position + 1 from public.positions where generation = %s", (SHADOW,)
+        "select topic, partition, position + 1 from public.positions where generation = %s", (SHADOW_SCHEMA,)
     )
     return {(topic, partition): position for topic, partition, position in rows}
 
 
-def _define(connection: Connection, definition: ExecutableDDLElement) -> None:
+def _run_definition(connection: Connection, definition: ExecutableDDLElement) -> None:
     """Runs a definition of `projections.tables` in the schema that the search path names."""
     connection.execute(str(definition.compile(dialect=_DIALECT)).encode())
 
 
 def _define_indexes(connection: Connection, table: Table) -> None:
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
-        _define(connection, CreateIndex(index))
-    _define(connection, SetTableComment(table))
+        _run_definition(connection, CreateIndex(index))
+    _run_definition(connection, SetTableComment(table))
 
 
-def _key_of(table: Table) -> Identifier:
+def _primary_key_name(table: Table) -> Identifier:
     return Identifier(str(table.primary_key.name))
 
 

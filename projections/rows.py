@@ -14,11 +14,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.record import Record
 
-BigInt = Annotated[int, BigInteger()]
+BigIntColumn = Annotated[int, BigInteger()]
 """Eight bytes instead of four."""
-Json = Annotated[str, JSONB()]
+JsonColumn = Annotated[str, JSONB()]
 """Encoded JSON text."""
-Serial = Annotated[int, BigInteger(), sqlalchemy.Identity(always=True)]
+SerialColumn = Annotated[int, BigInteger(), sqlalchemy.Identity(always=True)]
 """A number that PostgreSQL gives out."""
 
 
@@ -32,22 +32,22 @@ class UnreadableRecordError(ValueError):
         self.reason = reason
 
 
-class Identity(NamedTuple):
-    identity_key: BigInt
+class IdentityRow(NamedTuple):
+    identity_key: BigIntColumn
     tenant: str
     identity: str
-    lead_key: BigInt
+    lead_key: BigIntColumn
     lead_id: str
     epoch: int
     home: str
     attached_at: datetime
 
 
-class Engagement(NamedTuple):
-    identity_key: BigInt
+class EngagementRow(NamedTuple):
+    identity_key: BigIntColumn
     occurred_at: datetime
     partition: int
-    position: BigInt
+    position: BigIntColumn
     tenant: str
     event_id: str
     type: str
@@ -61,7 +61,7 @@ class Engagement(NamedTuple):
     url: str | None
     referrer: str | None
     engagement_value: int | None
-    revenue_minor: BigInt | None
+    revenue_minor: BigIntColumn | None
     currency: str | None
     source_type: str | None
     source_id: str | None
@@ -76,19 +76,19 @@ class Engagement(NamedTuple):
     browser: str | None
     location: str | None
     ip: str | None
-    details: Json | None
+    details: JsonColumn | None
     channel_group: str | None = None
     """Of the default channel grouping: Organic Search, Paid Social ... `channel` is where the lead was met."""
 
 
 class SessionRow(NamedTuple):
-    session_key: BigInt
-    identity_key: BigInt
+    session_key: BigIntColumn
+    identity_key: BigIntColumn
     tenant: str
     session_id: str
     producer_id: str | None
     campaign: str | None
-    revision: BigInt
+    revision: BigIntColumn
     retracted: bool
     opened_at: datetime | None
     last_at: datetime | None
@@ -98,20 +98,20 @@ class SessionRow(NamedTuple):
     important_clicks: int
 
 
-class SessionScore(NamedTuple):
-    session_key: BigInt
-    lead_key: BigInt
+class SessionScoreRow(NamedTuple):
+    session_key: BigIntColumn
+    lead_key: BigIntColumn
     model: str
-    version: BigInt
+    version: BigIntColumn
     score: Decimal
-    lines: Json
+    lines: JsonColumn
     ended: bool
     scored_at: datetime
-    position: BigInt
+    position: BigIntColumn
 
 
-class Lead(NamedTuple):
-    lead_key: BigInt
+class LeadRow(NamedTuple):
+    lead_key: BigIntColumn
     tenant: str
     lead_id: str
     identified: bool
@@ -127,72 +127,72 @@ class Lead(NamedTuple):
     company: str | None
     assigned_to: str | None
     search: str
-    counts: Json
-    fields: Json
-    position: BigInt
-    revenue: Json | None
+    counts: JsonColumn
+    fields: JsonColumn
+    position: BigIntColumn
+    revenue: JsonColumn | None
 
 
-class LeadScore(NamedTuple):
-    lead_key: BigInt
+class LeadScoreRow(NamedTuple):
+    lead_key: BigIntColumn
     model: str
-    version: BigInt
+    version: BigIntColumn
     total: Decimal
     rounded: int
-    bands: Json
+    bands: JsonColumn
     as_of: datetime
     next_due: datetime | None
-    position: BigInt
+    position: BigIntColumn
 
 
-class ScoreChange(NamedTuple):
-    lead_key: BigInt
+class ScoreChangeRow(NamedTuple):
+    lead_key: BigIntColumn
     model: str
     at: datetime
-    position: BigInt
-    version: BigInt
+    position: BigIntColumn
+    version: BigIntColumn
     total: Decimal
     previous: Decimal
     change: Decimal
-    bands: Json
-    lines: Json
+    bands: JsonColumn
+    lines: JsonColumn
     caused_by: str
 
 
-class StageEntry(NamedTuple):
-    lead_key: BigInt
+class StageEntryRow(NamedTuple):
+    lead_key: BigIntColumn
     at: datetime
-    position: BigInt
+    position: BigIntColumn
     stage: str
     previous: str
     reason: str
     caused_by: str
 
 
-class BandChange(NamedTuple):
-    lead_key: BigInt
+class BandChangeRow(NamedTuple):
+    lead_key: BigIntColumn
     at: datetime
-    position: BigInt
+    position: BigIntColumn
     model: str
-    version: BigInt
+    version: BigIntColumn
     scale: str
     band: str | None
     previous: str | None
-    crossed: Json
+    crossed: JsonColumn
     silent: bool
     caused_by: str
 
 
-class AppliedEvent(NamedTuple):
-    event_key: BigInt
-    lead_key: BigInt
+class AppliedEventRow(NamedTuple):
+    event_key: BigIntColumn
+    lead_key: BigIntColumn
     tenant: str
     event_id: str
     lead_id: str
     at: datetime
     outcome: str
-    scores: Json
-    position: BigInt
+    scores: JsonColumn
+    position: BigIntColumn
     partition: int
     key: str
 
@@ -200,35 +200,35 @@ class AppliedEvent(NamedTuple):
 class DeadLetterRow(NamedTuple):
     topic: str
     partition: int
-    position: BigInt
+    position: BigIntColumn
     reason: str
     field: str | None
     key: str | None
     original: bytes
-    letter: BigInt
+    letter: BigIntColumn
 
 
-class WorkerPart(NamedTuple):
+class WorkerPartRow(NamedTuple):
     stage: str
     partition: int
     key: str
     part: str
     value: bytes
-    position: BigInt
+    position: BigIntColumn
 
 
-class WorkerTimer(NamedTuple):
+class WorkerTimerRow(NamedTuple):
     stage: str
     partition: int
     key: str
-    due_at: BigInt
-    position: BigInt
+    due_at: BigIntColumn
+    position: BigIntColumn
 
 
 class PublicationRow(NamedTuple):
     tenant: str
     model: str
-    version: BigInt
+    version: BigIntColumn
     text: str | None
     fire: bool
     by: str | None
@@ -239,9 +239,9 @@ class PublicationRow(NamedTuple):
     """How the model compares texts."""
 
 
-class ArchivedEvent(NamedTuple):
+class ArchivedEventRow(NamedTuple):
     partition: int
-    position: BigInt
+    position: BigIntColumn
     recorded_at: datetime
     """In UTC, to the millisecond."""
     key: str
@@ -251,13 +251,13 @@ class ArchivedEvent(NamedTuple):
 class Draft(NamedTuple):
     """A row of `model_drafts`; its fields are the columns."""
 
-    id: Serial
+    id: SerialColumn
     tenant: str
     model: str
     state: str
     text: str | None
     """None: this draft retires the model. Empty in a list, which has no texts."""
-    based_on: BigInt | None
+    based_on: BigIntColumn | None
     """The version that the author changed. 0: there was none. None: publish it whatever the newest version is."""
     based_on_tenant: str | None
     """The tenant of that version: the draft's own, or `*`."""
@@ -270,13 +270,13 @@ class Draft(NamedTuple):
     """Why it could not be published at its time."""
     created_at: datetime
     changed_at: datetime
-    version: BigInt | None = None
+    version: BigIntColumn | None = None
     published_at: datetime | None = None
     folding: int | None = None
     """How the published model compares texts. None: it is not published, or by a version that knew one way only."""
 
 
-class Superseded(NamedTuple):
+class SupersededRows(NamedTuple):
     """Not a row: it deletes the table's rows under this key, or under the key's first columns, that an older record
     wrote.
     """
@@ -287,19 +287,19 @@ class Superseded(NamedTuple):
 
 
 Row = (
-    Identity
-    | Engagement
+    IdentityRow
+    | EngagementRow
     | SessionRow
-    | SessionScore
-    | Lead
-    | LeadScore
-    | ScoreChange
-    | StageEntry
-    | BandChange
-    | AppliedEvent
+    | SessionScoreRow
+    | LeadRow
+    | LeadScoreRow
+    | ScoreChangeRow
+    | StageEntryRow
+    | BandChangeRow
+    | AppliedEventRow
     | DeadLetterRow
-    | WorkerPart
-    | WorkerTimer
+    | WorkerPartRow
+    | WorkerTimerRow
     | PublicationRow
 )
-Change = Row | Superseded
+TableChange = Row | SupersededRows

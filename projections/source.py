@@ -36,7 +36,7 @@ class TopicsRecreatedError(SourceError):
 
 def refuse_embedded(connection: Connection) -> None:
     """Raises SourceError if the database has an embedded log. Works without Leadstream's tables."""
-    if _exists(connection, "public.format"):
+    if _table_exists(connection, "public.format"):
         raise SourceError(
             "This database has an embedded log, so it cannot follow Kafka: pass another --data-dir, or set "
             "LEADSTREAM_DATABASE_URL to another database. `leadstream export --to-kafka` copies the events."
@@ -56,23 +56,23 @@ def refuse_kafka(connection: Connection) -> None:
 
 def bound_source(connection: Connection) -> KafkaSource | None:
     """The topics that the database follows; None: none (yet)."""
-    if not _exists(connection, "public.log_source"):
+    if not _table_exists(connection, "public.log_source"):
         return None
     row = connection.execute("select cluster_id, prefix, app from public.log_source").fetchone()
     return None if row is None else KafkaSource(*row)
 
 
-def bind(connection: Connection, source: KafkaSource) -> None:
+def bind_source(connection: Connection, source: KafkaSource) -> None:
     """Binds the database to the source, unless it is bound already. Raises SourceError if it is bound to another."""
     refuse_embedded(connection)
     connection.execute(
         "insert into public.log_source (cluster_id, prefix, app) values (%s, %s, %s) on conflict do nothing",
         source,
     )
-    require(connection, source)
+    require_source(connection, source)
 
 
-def require(connection: Connection, source: KafkaSource) -> None:
+def require_source(connection: Connection, source: KafkaSource) -> None:
     """Raises SourceError if the database has been bound to another one."""
     bound = bound_source(connection)
     if bound is None or bound == source:
@@ -94,6 +94,6 @@ def follow_app(connection: Connection, app: str) -> None:
     connection.execute("update public.log_source set app = %s", (app,))
 
 
-def _exists(connection: Connection, table: str) -> bool:
+def _table_exists(connection: Connection, table: str) -> bool:
     row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
     return row is not None and bool(row[0])

@@ -7,7 +7,7 @@ the state leaves Kafka.
 from collections.abc import Iterable
 from typing import Final
 
-from projections.rows import Change, Superseded, UnreadableRecordError, WorkerPart, WorkerTimer
+from projections.rows import SupersededRows, TableChange, UnreadableRecordError, WorkerPartRow, WorkerTimerRow
 from projections.tables import worker_dues, worker_state
 from schemas.record import Record
 from schemas.topics import PARTITION_WIDE_KEY
@@ -34,28 +34,28 @@ def stage_of(topic: str) -> str | None:
     return None
 
 
-def changes_of_state(stage: str, record: Record) -> Iterable[Change]:
+def changes_of_state(stage: str, record: Record) -> Iterable[TableChange]:
     """Raises UnreadableRecordError."""
     key, _, part = record.key.rpartition("\0")
     if key == PARTITION_WIDE_KEY or (
         stage == SCORE_LEADS and (part == HEAD_PART or part.startswith(IDENTITY_PART))
     ):
-        return [_part(stage, record, key, part)]
+        return [_changes_of_part(stage, record, key, part)]
     if stage == SCORE_LEADS and part == TIMER_PART and key:  # without a key: the shard's position
-        return [_timer(stage, record, key)]
+        return [_changes_of_timer(stage, record, key)]
     return ()
 
 
-def _part(stage: str, record: Record, key: str, part: str) -> Change:
+def _changes_of_part(stage: str, record: Record, key: str, part: str) -> TableChange:
     if record.value is None:
-        return Superseded(worker_state, (stage, record.partition, key, part), record.position)
-    return WorkerPart(stage, record.partition, key, part, record.value, record.position)
+        return SupersededRows(worker_state, (stage, record.partition, key, part), record.position)
+    return WorkerPartRow(stage, record.partition, key, part, record.value, record.position)
 
 
-def _timer(stage: str, record: Record, key: str) -> Change:
+def _changes_of_timer(stage: str, record: Record, key: str) -> TableChange:
     if record.value is None:
-        return Superseded(worker_dues, (stage, record.partition, key), record.position)
+        return SupersededRows(worker_dues, (stage, record.partition, key), record.position)
     try:
-        return WorkerTimer(stage, record.partition, key, int(record.value), record.position)
+        return WorkerTimerRow(stage, record.partition, key, int(record.value), record.position)
     except ValueError:
         raise UnreadableRecordError(record, "the moment is not a number") from None

@@ -34,23 +34,23 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from projections.rows import (
-    AppliedEvent,
-    ArchivedEvent,
-    BandChange,
-    BigInt,
+    AppliedEventRow,
+    ArchivedEventRow,
+    BandChangeRow,
+    BigIntColumn,
     DeadLetterRow,
     Draft,
-    Engagement,
-    Identity,
-    Lead,
-    LeadScore,
+    EngagementRow,
+    IdentityRow,
+    LeadRow,
+    LeadScoreRow,
     PublicationRow,
-    ScoreChange,
+    ScoreChangeRow,
     SessionRow,
-    SessionScore,
-    StageEntry,
-    WorkerPart,
-    WorkerTimer,
+    SessionScoreRow,
+    StageEntryRow,
+    WorkerPartRow,
+    WorkerTimerRow,
 )
 from schemas.topics import (
     DEAD_LETTERS,
@@ -62,18 +62,25 @@ from schemas.topics import (
     lead_key,
 )
 
-LIVE: Final = "live"
-SHADOW: Final = "shadow"
-PUBLIC: Final = "public"
+LIVE_SCHEMA: Final = "live"
+SHADOW_SCHEMA: Final = "shadow"
+PUBLIC_SCHEMA: Final = "public"
 
-READ_OPTIONS: Final = f"-c search_path={LIVE} -c timezone=UTC"
+READ_OPTIONS: Final = f"-c search_path={LIVE_SCHEMA} -c timezone=UTC"
 """The options of a reader's connection: `psycopg.connect(url, options=READ_OPTIONS)`."""
 
-PROJECTED: Final = (LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_SCORES, LEAD_CHANGES, DEAD_LETTERS)
+PROJECTED_TOPICS: Final = (
+    LEAD_ACTIVITY,
+    SESSION_SCORES,
+    SCORE_CHANGED,
+    LEAD_SCORES,
+    LEAD_CHANGES,
+    DEAD_LETTERS,
+)
 """The topics that the tables are made from."""
 
-NEWEST_BY: Final = "newest_by"
-ROW: Final = "row"
+NEWEST_BY_INFO_KEY: Final = "newest_by"
+ROW_INFO_KEY: Final = "row"
 """In a table's `info`: the type of its rows, which defines its columns."""
 
 APPLIED_EVENTS_KEPT: Final = 10_000
@@ -84,29 +91,29 @@ number of positions, not an age, so that a rebuild ends with the same rows. Call
 IDENTIFIED_AND_UNMERGED: Final = "identified and identities > 0"
 """The leads that an e-mail address or phone number may find: identified, and not merged into another lead."""
 
-IS_EXPOSURE: Final = "type = 'experiment_exposed'"
+IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 """The engagements that are exposures to experiments: few among very many."""
 
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
 @lru_cache(maxsize=16_384)  # a batch names the same leads and identities many times
-def key_of(name: str) -> int:
+def hashed_key(name: str) -> int:
     """The eight-byte key of a text: the same on every machine and after every rebuild."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def lead_row_key(tenant: str, lead_id: str) -> int:
-    return key_of(lead_key(tenant, lead_id))
+    return hashed_key(lead_key(tenant, lead_id))
 
 
 def session_row_key(identity: str, session_id: str) -> int:
     """Session ids contain no space, so no two pairs have the same text."""
-    return key_of(f"{identity} {session_id}")
+    return hashed_key(f"{identity} {session_id}")
 
 
 def event_row_key(tenant: str, event_id: str) -> int:
-    return key_of(f"{tenant}/{event_id}")
+    return hashed_key(f"{tenant}/{event_id}")
 
 
 def _table(
@@ -122,9 +129,9 @@ def _table(
     """A table with the columns that `row` names. Free space on the pages of a mutable table lets an update stay on
     its page and leave the indexes alone.
     """
-    info: dict[str, Any] = {ROW: row}
+    info: dict[str, Any] = {ROW_INFO_KEY: row}
     if newest_by:
-        info[NEWEST_BY] = newest_by
+        info[NEWEST_BY_INFO_KEY] = newest_by
         options["postgresql_with"] = {"fillfactor": 75}
     hints = get_type_hints(row, include_extras=True)
     columns = [_column(column, hint, key=column in key) for column, hint in hints.items()]
@@ -151,7 +158,7 @@ _COLUMN_TYPES: Final[dict[type, TypeEngine[Any]]] = {
 
 identities = _table(
     "identities",
-    Identity,
+    IdentityRow,
     Index("identities_lead", "lead_key"),
     key=("identity_key",),
     newest_by=("epoch",),
@@ -160,9 +167,9 @@ identities = _table(
 
 engagement_history = _table(
     "engagement_history",
-    Engagement,
+    EngagementRow,
     Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
-    Index("engagement_history_exposures", "tenant", postgresql_where=text(IS_EXPOSURE)),
+    Index("engagement_history_exposures", "tenant", postgresql_where=text(IS_EXPOSURE_CONDITION)),
     key=("identity_key", "occurred_at", "partition", "position"),
     comment="every event that counted, by identity: a merge or a split moves no row",
 )
@@ -180,7 +187,7 @@ sessions = _table(
 
 session_scores = _table(
     "session_scores",
-    SessionScore,
+    SessionScoreRow,
     key=("session_key", "lead_key", "model"),
     newest_by=("position",),
     comment="a session's score, as the lead that had it said",
@@ -188,7 +195,7 @@ session_scores = _table(
 
 leads = _table(
     "leads",
-    Lead,
+    LeadRow,
     Index("leads_tenant", "tenant", "identified"),
     Index(
         "leads_email",
@@ -209,7 +216,7 @@ leads = _table(
 
 lead_scores = _table(
     "lead_scores",
-    LeadScore,
+    LeadScoreRow,
     key=("lead_key", "model"),
     newest_by=("position",),
     comment="each lead's current scores; no index on the total, which would cost every update",
@@ -217,28 +224,28 @@ lead_scores = _table(
 
 score_history = _table(
     "score_history",
-    ScoreChange,
+    ScoreChangeRow,
     key=("lead_key", "at", "position"),
     comment="the ledger: every change of a score, with the lines that changed",
 )
 
 stage_history = _table(
     "stage_history",
-    StageEntry,
+    StageEntryRow,
     key=("lead_key", "at", "position"),
     comment="every stage that a lead entered",
 )
 
 band_changes = _table(
     "band_changes",
-    BandChange,
+    BandChangeRow,
     key=("lead_key", "at", "position"),
     comment="every band that a lead left or entered",
 )
 
 applied_events = _table(
     "applied_events",
-    AppliedEvent,
+    AppliedEventRow,
     Index("applied_events_place", "partition", "position"),
     key=("event_key", "lead_key", "key"),
     newest_by=("position",),
@@ -255,7 +262,7 @@ dead_letters = _table(
 
 worker_state = _table(
     "worker_state",
-    WorkerPart,
+    WorkerPartRow,
     key=("stage", "partition", "key", "part"),
     newest_by=("position",),
     comment="what readers need of the state that workers keep in Kafka; empty beside an embedded log",
@@ -263,7 +270,7 @@ worker_state = _table(
 
 worker_dues = _table(
     "worker_dues",
-    WorkerTimer,
+    WorkerTimerRow,
     Index("worker_dues_moment", "due_at"),
     key=("stage", "partition", "key"),
     newest_by=("position",),
@@ -285,18 +292,18 @@ positions = Table(
     _column("generation", str, key=True),
     _column("topic", str, key=True),
     _column("partition", int, key=True),
-    _column("position", BigInt),
-    schema=PUBLIC,
+    _column("position", BigIntColumn),
+    schema=PUBLIC_SCHEMA,
     comment="the last record that each schema's tables contain, per partition",
     postgresql_with={"fillfactor": 50},
 )
 
 event_archive = _table(
     "event_archive",
-    ArchivedEvent,
+    ArchivedEventRow,
     Index("event_archive_key", "key"),
     key=("partition", "position", "recorded_at"),
-    schema=PUBLIC,
+    schema=PUBLIC_SCHEMA,
     comment="every event that a producer sent to Kafka, which keeps them for a while only",
     postgresql_partition_by="RANGE (recorded_at)",
 )
@@ -310,7 +317,7 @@ log_source = Table(
     _column("prefix", str),
     _column("app", str),
     CheckConstraint("only_row", name="log_source_one"),
-    schema=PUBLIC,
+    schema=PUBLIC_SCHEMA,
     comment="the Kafka cluster whose topics this database follows; no row: none",
 )
 
@@ -319,9 +326,9 @@ retried_dead_letters = Table(
     metadata,
     _column("topic", str, key=True),
     _column("partition", int, key=True),
-    _column("position", BigInt, key=True),
+    _column("position", BigIntColumn, key=True),
     _column("at", datetime),
-    schema=PUBLIC,
+    schema=PUBLIC_SCHEMA,
     comment="when an operator sent a dead letter's record in again; no fold of the log knows",
 )
 
@@ -338,11 +345,13 @@ model_drafts = _table(
         postgresql_where=text("state in ('scheduled', 'publishing')"),
     ),
     key=("id",),
-    schema=PUBLIC,
+    schema=PUBLIC_SCHEMA,
     comment="models as authors write them, and what is published of them, on its way to the log",
 )
 
-READ_MODELS: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
-FACTS: Final = tuple(table for table in READ_MODELS if NEWEST_BY not in table.info)
-TABLE_OF: Final[dict[type[tuple[Any, ...]], Table]] = {table.info[ROW]: table for table in READ_MODELS}
+READ_MODEL_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
+FACT_TABLES: Final = tuple(table for table in READ_MODEL_TABLES if NEWEST_BY_INFO_KEY not in table.info)
+TABLE_OF_ROW: Final[dict[type[tuple[Any, ...]], Table]] = {
+    table.info[ROW_INFO_KEY]: table for table in READ_MODEL_TABLES
+}
 """The table of each type of row."""

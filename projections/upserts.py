@@ -16,8 +16,14 @@ from sqlalchemy import BigInteger, Boolean, DateTime, Integer, LargeBinary, Nume
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from projections.rows import Change, Row, Superseded
-from projections.tables import NEWEST_BY, READ_MODELS, SHADOW, TABLE_OF, applied_events
+from projections.rows import Row, SupersededRows, TableChange
+from projections.tables import (
+    NEWEST_BY_INFO_KEY,
+    READ_MODEL_TABLES,
+    SHADOW_SCHEMA,
+    TABLE_OF_ROW,
+    applied_events,
+)
 
 Values = tuple[Any, ...]
 
@@ -33,7 +39,7 @@ _TYPES: Final[dict[type[TypeEngine[Any]], str]] = {
 }
 
 
-class Collapsed(NamedTuple):
+class CollapsedChanges(NamedTuple):
     """The result of a batch: rows by table, and then the deletions. A mutable table has at most one row for each key, in
     the order of the keys, so that all writers lock rows in the same order.
     """
@@ -42,7 +48,7 @@ class Collapsed(NamedTuple):
     superseded: dict[Table, list[Values]]
 
 
-class _Form(NamedTuple):
+class _RowForm(NamedTuple):
     """How to read the key of a row, and its version if the table is mutable."""
 
     table: Table
@@ -50,25 +56,25 @@ class _Form(NamedTuple):
     version: Callable[[Row], Any] | None
 
 
-def _form(table: Table) -> _Form:
+def _row_form(table: Table) -> _RowForm:
     names = list(table.columns.keys())
     key = [names.index(column.name) for column in table.primary_key]
-    versions = [names.index(name) for name in table.info.get(NEWEST_BY, ())]
-    return _Form(table, itemgetter(*key), itemgetter(*versions) if versions else None)
+    versions = [names.index(name) for name in table.info.get(NEWEST_BY_INFO_KEY, ())]
+    return _RowForm(table, itemgetter(*key), itemgetter(*versions) if versions else None)
 
 
-_FORMS: Final = {kind: _form(table) for kind, table in TABLE_OF.items()}
+_FORM_OF_ROW: Final = {kind: _row_form(table) for kind, table in TABLE_OF_ROW.items()}
 
 
-def collapse(changes: Iterable[Change]) -> Collapsed:
+def collapse_changes(changes: Iterable[TableChange]) -> CollapsedChanges:
     facts: defaultdict[Table, list[Row]] = defaultdict(list)
     newest: defaultdict[Table, dict[Any, Row]] = defaultdict(dict)
     superseded: defaultdict[Table, dict[Values, int]] = defaultdict(dict)
     for change in changes:
-        if isinstance(change, Superseded):
+        if isinstance(change, SupersededRows):
             superseded[change.table][change.key] = change.position
             continue
-        table, key_of, version_of = _FORMS[type(change)]
+        table, key_of, version_of = _FORM_OF_ROW[type(change)]
         if version_of is None:
             facts[table].append(change)
             continue
@@ -81,10 +87,10 @@ def collapse(changes: Iterable[Change]) -> Collapsed:
         for table, ends in superseded.items()
     }
     merged = {**facts, **mutable}
-    return Collapsed({table: merged[table] for table in READ_MODELS if table in merged}, ended)
+    return CollapsedChanges({table: merged[table] for table in READ_MODEL_TABLES if table in merged}, ended)
 
 
-def types_of(table: Table) -> list[str]:
+def postgres_types_of(table: Table) -> list[str]:
     return [_TYPES[type(column.type)] for column in table.columns]
 
 
@@ -93,67 +99,67 @@ def transposed(rows: Sequence[Values]) -> list[list[Any]]:
 
 
 @lru_cache
-def insert_one(schema: str, table: Table) -> bytes:
-    """Inserts one row. `_conflict` decides between two rows of a mutable table with the same key."""
+def insert_one_statement(schema: str, table: Table) -> bytes:
+    """Inserts one row. `_on_conflict` decides between two rows of a mutable table with the same key."""
     return (
         SQL("insert into {table} ({columns}) values ({values}){conflict}")
         .format(
             table=Identifier(schema, table.name),
-            columns=_list(table.columns.keys()),
-            values=SQL(", ").join(SQL("%b::{}").format(SQL(type_)) for type_ in types_of(table)),
-            conflict=_conflict(schema, table),
+            columns=_name_list(table.columns.keys()),
+            values=SQL(", ").join(SQL("%b::{}").format(SQL(type_)) for type_ in postgres_types_of(table)),
+            conflict=_on_conflict(schema, table),
         )
         .as_bytes(None)
     )
 
 
 @lru_cache
-def insert_many(schema: str, table: Table) -> bytes:
-    """As `insert_one`, from one array for each column."""
+def insert_many_statement(schema: str, table: Table) -> bytes:
+    """As `insert_one_statement`, from one array for each column."""
     names = table.columns.keys()
-    types = dict(zip(names, types_of(table), strict=True))
+    types = dict(zip(names, postgres_types_of(table), strict=True))
     return (
         SQL(
             "insert into {table} ({columns}) select {selected} from unnest({arrays}) as t ({columns}){conflict}"
         )
         .format(
             table=Identifier(schema, table.name),
-            columns=_list(names),
+            columns=_name_list(names),
             selected=SQL(", ").join(
                 Identifier(name) + SQL("::jsonb" if type_ == "jsonb" else "") for name, type_ in types.items()
             ),
             arrays=SQL(", ").join(
                 SQL("%b::{}[]").format(SQL("text" if type_ == "jsonb" else type_)) for type_ in types.values()
             ),
-            conflict=_conflict(schema, table),
+            conflict=_on_conflict(schema, table),
         )
         .as_bytes(None)
     )
 
 
 @lru_cache
-def copy(schema: str, table: Table) -> bytes:
+def copy_statement(schema: str, table: Table) -> bytes:
     """For facts only: it fails if a row exists already."""
     return (
         SQL("copy {} ({}) from stdin (format binary)")
-        .format(Identifier(schema, table.name), _list(table.columns.keys()))
+        .format(Identifier(schema, table.name), _name_list(table.columns.keys()))
         .as_bytes(None)
     )
 
 
-def _conflict(schema: str, table: Table) -> Composed:
+def _on_conflict(schema: str, table: Table) -> Composed:
     """The higher version stays. In a rebuild, an equal version is a kept row that is made again, maybe with more
     columns, and replaces it.
     """
-    if NEWEST_BY not in table.info:
+    if NEWEST_BY_INFO_KEY not in table.info:
         return Composed([])
     key = [column.name for column in table.primary_key]
-    version = table.info[NEWEST_BY]
+    version = table.info[NEWEST_BY_INFO_KEY]
     if set(version) <= set(key):
-        return SQL(" on conflict ({}) do nothing").format(_list(key))
+        return SQL(" on conflict ({}) do nothing").format(_name_list(key))
     return SQL(" on conflict ({key}) do update set {assigned} where ({stored}) {below} ({new})").format(
-        key=_list(key),
-        below=SQL("<=" if schema == SHADOW else "<"),
+        key=_name_list(key),
+        below=SQL("<=" if schema == SHADOW_SCHEMA else "<"),
         assigned=SQL(", ").join(
             SQL("{} = excluded.{}").format(Identifier(name), Identifier(name))
             for name in table.columns.keys()  # noqa: SIM118 - a column collection iterates over columns
@@ -165,10 +171,10 @@ def _conflict(schema: str, table: Table) -> Composed:
 
 
 @lru_cache
-def delete(schema: str, table: Table, length: int) -> bytes:
+def delete_statement(schema: str, table: Table, length: int) -> bytes:
     """Deletes rows by the first `length` columns of their key, if a record before `position` wrote them."""
     key = [column.name for column in table.primary_key][:length]
-    types = dict(zip(table.columns.keys(), types_of(table), strict=True))
+    types = dict(zip(table.columns.keys(), postgres_types_of(table), strict=True))
     return (
         SQL(
             "delete from {table} t using unnest({arrays}) as n ({columns}) where {same} and t.position < n.position"
@@ -176,7 +182,7 @@ def delete(schema: str, table: Table, length: int) -> bytes:
         .format(
             table=Identifier(schema, table.name),
             arrays=SQL(", ").join(SQL("%b::{}[]").format(SQL(types[name])) for name in (*key, "position")),
-            columns=_list([*key, "position"]),
+            columns=_name_list([*key, "position"]),
             same=SQL(" and ").join(
                 SQL("t.{} = n.{}").format(Identifier(name), Identifier(name)) for name in key
             ),
@@ -186,7 +192,7 @@ def delete(schema: str, table: Table, length: int) -> bytes:
 
 
 @lru_cache
-def delete_old_applied_events(schema: str) -> bytes:
+def delete_old_applied_events_statement(schema: str) -> bytes:
     """Deletes applied events up to a position of each partition."""
     return (
         SQL(
@@ -198,5 +204,5 @@ def delete_old_applied_events(schema: str) -> bytes:
     )
 
 
-def _list(names: Iterable[str]) -> Composed:
+def _name_list(names: Iterable[str]) -> Composed:
     return SQL(", ").join(map(Identifier, names))

@@ -23,7 +23,7 @@ from sqlalchemy import column, table
 
 from projections.connection import Connection
 from projections.state_rows import IDENTITY_PART, SCORE_LEADS
-from projections.tables import LIVE
+from projections.tables import LIVE_SCHEMA
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import tag_of
 from schemas.topics import EVENTS, PARTITION_WIDE_KEY
@@ -43,7 +43,9 @@ lead_parts = table("lead_parts", column("partition"), column("key"), column("par
 shard_state = table("shard_state", column("stage"), column("partition"), column("part"), column("value"))
 lead_dues = table("lead_dues", column("key"), column("due_at"))
 
-_OWN_PREFIXES: Final = tuple(f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES))
+_INTERNAL_RECORD_PREFIXES: Final = tuple(
+    f'{{"type":"{tag_of(kind)}",' for kind in (*CONTROL_TYPES, *DERIVED_TYPES)
+)
 """How records begin that no producer sent. Only this program writes them, with the tag first."""
 
 
@@ -52,8 +54,8 @@ def create_views(connection: Connection, schema: str) -> None:
     waits for readers. The comment of a view is the query that it would have in the live schema.
     """
     embedded = _exists(connection, "public.format")
-    texts = _queries(LIVE, embedded=embedded)
-    for name, query in _queries(schema, embedded=embedded).items():
+    texts = _view_queries(LIVE_SCHEMA, embedded=embedded)
+    for name, query in _view_queries(schema, embedded=embedded).items():
         view, text = Identifier(schema, name), texts[name].as_string(connection)
         row = connection.execute(
             "select obj_description(to_regclass(%s), 'pg_class')", (view.as_string(connection),)
@@ -63,51 +65,51 @@ def create_views(connection: Connection, schema: str) -> None:
             connection.execute(SQL("comment on view {} is {}").format(view, Literal(text)))
 
 
-def _queries(schema: str, *, embedded: bool) -> dict[str, Composed]:
+def _view_queries(schema: str, *, embedded: bool) -> dict[str, Composed]:
     state = Identifier("public", "state") if embedded else Identifier(schema, "worker_state")
     dues = Identifier("public", "dues") if embedded else Identifier(schema, "worker_dues")
     return {
-        event_archive.name: _embedded_events() if embedded else _ARCHIVE,
-        lead_features.name: _features(state),
-        lead_parts.name: _parts(state),
-        shard_state.name: _shared(state),
-        lead_dues.name: _lead_dues(dues),
+        event_archive.name: _embedded_events_query() if embedded else _ARCHIVE_QUERY,
+        lead_features.name: _features_query(state),
+        lead_parts.name: _parts_query(state),
+        shard_state.name: _shard_state_query(state),
+        lead_dues.name: _lead_timers_query(dues),
     }
 
 
-_ARCHIVE: Final = SQL("select partition, position, key, value from public.event_archive").format()
+_ARCHIVE_QUERY: Final = SQL("select partition, position, key, value from public.event_archive").format()
 
 
-def _embedded_events() -> Composed:
+def _embedded_events_query() -> Composed:
     not_own = SQL(" and ").join(
         SQL("substr(value, 1, {}) <> {}").format(Literal(len(prefix)), Literal(prefix.encode()))
-        for prefix in _OWN_PREFIXES
+        for prefix in _INTERNAL_RECORD_PREFIXES
     )
     return SQL("select partition, position, key, value from public.records where topic = {} and {}").format(
         Literal(EVENTS), not_own
     )
 
 
-def _features(state: Identifier) -> Composed:
+def _features_query(state: Identifier) -> Composed:
     return SQL(
         "select key, split_part(key, '/', 1) as tenant, substr(key, strpos(key, '/l/') + 3) as lead_id, "
         "substr(part, {}) as identity, value as encoded from {} where stage = {} and starts_with(part, {})"
     ).format(Literal(len(IDENTITY_PART) + 1), state, Literal(SCORE_LEADS), Literal(IDENTITY_PART))
 
 
-def _parts(state: Identifier) -> Composed:
+def _parts_query(state: Identifier) -> Composed:
     return SQL("select partition, key, part, value from {} where stage = {} and key <> {}").format(
         state, Literal(SCORE_LEADS), Literal(PARTITION_WIDE_KEY)
     )
 
 
-def _shared(state: Identifier) -> Composed:
+def _shard_state_query(state: Identifier) -> Composed:
     return SQL("select stage, partition, part, value from {} where key = {}").format(
         state, Literal(PARTITION_WIDE_KEY)
     )
 
 
-def _lead_dues(dues: Identifier) -> Composed:
+def _lead_timers_query(dues: Identifier) -> Composed:
     return SQL("select key, due_at from {} where stage = {}").format(dues, Literal(SCORE_LEADS))
 
 

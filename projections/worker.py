@@ -4,7 +4,7 @@ Rows and positions are written together or not at all. A record that comes twice
 records are cut do not change the result. Nothing here commits. UnreadableRecordError and PositionGapError are not fixed
 by a retry; the caller must roll back.
 
-`project` is for an embedded log, which only this program writes and whose positions have no gaps. `project_chunks` is
+`project_records` is for an embedded log, which only this program writes and whose positions have no gaps. `project_chunks` is
 for Kafka, where a record that another program wrote becomes a dead letter.
 """
 
@@ -21,51 +21,60 @@ from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import Table
 
 from projections import metrics, positions, upserts
-from projections.archive import archived, store
+from projections.archive import archived_events, store_events
 from projections.connection import Connection
-from projections.facts import changes, dead_letter_of
-from projections.rows import AppliedEvent, Change, Row, UnreadableRecordError
+from projections.facts import changes_of_record, dead_letter_of_foreign_record
+from projections.rows import AppliedEventRow, Row, TableChange, UnreadableRecordError
 from projections.state_rows import stage_of
-from projections.tables import APPLIED_EVENTS_KEPT, LIVE, NEWEST_BY, PROJECTED, PUBLIC, applied_events
+from projections.tables import (
+    APPLIED_EVENTS_KEPT,
+    LIVE_SCHEMA,
+    NEWEST_BY_INFO_KEY,
+    PROJECTED_TOPICS,
+    PUBLIC_SCHEMA,
+    applied_events,
+)
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 
-CHANNEL: Final = "leadstream"
+NOTIFY_CHANNEL: Final = "leadstream"
 """The channel to LISTEN on: one notification for each batch, {"applied": [event ids]}, or {} if they do not fit."""
 
-SINGLE_INSERTS_MOST: Final = 8
+MOST_SINGLE_INSERTS: Final = 8
 """For at most so many rows of a table, single inserts in a pipeline are the fastest."""
 ROWS_PER_STATEMENT: Final = 1_000
 """Larger arrays cost more for each row."""
 
-_LONGEST_PAYLOAD = 7_500
+_LONGEST_NOTIFY_PAYLOAD = 7_500
 _NOTIFY = "select pg_notify(%s, %s)"
-_FOLLOWED = "select topic, partition, position from public.positions where generation = any(%s)"
+_SELECT_FOLLOWED = "select topic, partition, position from public.positions where generation = any(%s)"
 
 
 _log = structlog.get_logger(__name__)
 
 
-def project(connection: Connection, records: Sequence[Record], *, schema: str = LIVE) -> None:
+def project_records(connection: Connection, records: Sequence[Record], *, schema: str = LIVE_SCHEMA) -> None:
     """Writes the rows of `records` and their positions. Records of any topics, in the order of each partition."""
     _check_transaction(connection)
-    projected = [record for record in records if record.topic in PROJECTED]
+    projected = [record for record in records if record.topic in PROJECTED_TOPICS]
     if not projected:
         return
     with open_cursor(connection) as cursor:
         log_partitions = sorted({(record.topic, record.partition) for record in projected})
-        new, reached = positions.new_records(projected, positions.lock(cursor, schema, log_partitions))
+        new, reached = positions.new_records(
+            projected, positions.lock_positions(cursor, schema, log_partitions)
+        )
         if not new:
             return
-        rows = write(connection, cursor, schema, new, reached)
-        if schema == LIVE:
-            cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
+        rows = write_rows(connection, cursor, schema, new, reached)
+        if schema == LIVE_SCHEMA:
+            cursor.execute(_NOTIFY, (NOTIFY_CHANNEL, _notify_payload(rows.get(applied_events, ()))))
 
 
 def project_chunks(
-    connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE, strict: bool = False
+    connection: Connection, chunks: Sequence[Chunk], *, schema: str = LIVE_SCHEMA, strict: bool = False
 ) -> dict[LogPartition, int]:
-    """As `project`, of chunks in the order of each partition; some of their positions may have no record.
+    """As `project_records`, of chunks in the order of each partition; some of their positions may have no record.
 
     It accepts events and changelogs, too, which an embedded log does not need. Events go into the archive, whatever the
     `schema`. A record that cannot be read becomes a dead letter, unless `strict`.
@@ -80,19 +89,24 @@ def project_chunks(
     events = [chunk for chunk in projected if chunk.topic == EVENTS]
     others = [chunk for chunk in projected if chunk.topic != EVENTS]
     with open_cursor(connection) as cursor:
-        archive = positions.lock(cursor, PUBLIC, _log_partitions_of(events))
-        contained = positions.lock(cursor, schema, _log_partitions_of(others))
+        archive = positions.lock_positions(cursor, PUBLIC_SCHEMA, _log_partitions_of(events))
+        contained = positions.lock_positions(cursor, schema, _log_partitions_of(others))
         archived_records, archived_to = positions.new_records_of_chunks(events, archive)
         new, reached = positions.new_records_of_chunks(others, contained)
         if archived_to:
-            store(cursor, list(archived(archived_records)))
-            positions.advance(cursor, PUBLIC, archived_to)
+            store_events(cursor, list(archived_events(archived_records)))
+            positions.advance_positions(cursor, PUBLIC_SCHEMA, archived_to)
         if reached:
-            rows = write(
-                connection, cursor, schema, new, reached, changes if strict else _changes_or_dead_letter
+            rows = write_rows(
+                connection,
+                cursor,
+                schema,
+                new,
+                reached,
+                changes_of_record if strict else _changes_or_dead_letter,
             )
-            if schema == LIVE:
-                cursor.execute(_NOTIFY, (CHANNEL, _payload(rows.get(applied_events, ()))))
+            if schema == LIVE_SCHEMA:
+                cursor.execute(_NOTIFY, (NOTIFY_CHANNEL, _notify_payload(rows.get(applied_events, ()))))
     return {
         log_partition: position + 1
         for log_partition, position in {**archive, **contained, **archived_to, **reached}.items()
@@ -104,13 +118,13 @@ def next_positions(connection: Connection, starts: Mapping[LogPartition, int]) -
     the start of its log. Nothing here commits.
     """
     with open_cursor(connection) as cursor:
-        for generation in (PUBLIC, LIVE):
+        for generation in (PUBLIC_SCHEMA, LIVE_SCHEMA):
             first = {
                 log_partition: at - 1
                 for log_partition, at in starts.items()
-                if (log_partition[0] == EVENTS) == (generation == PUBLIC)
+                if (log_partition[0] == EVENTS) == (generation == PUBLIC_SCHEMA)
             }
-            positions.begin(cursor, generation, first)
+            positions.begin_positions(cursor, generation, first)
     contained = contained_positions(connection)
     return {log_partition: contained[log_partition] for log_partition in starts}
 
@@ -118,7 +132,7 @@ def next_positions(connection: Connection, starts: Mapping[LogPartition, int]) -
 def contained_positions(connection: Connection) -> dict[LogPartition, int]:
     """The next position that the live tables and the archive need, of every partition that they know."""
     with open_cursor(connection) as cursor:
-        cursor.execute(_FOLLOWED, ([LIVE, PUBLIC],))
+        cursor.execute(_SELECT_FOLLOWED, ([LIVE_SCHEMA, PUBLIC_SCHEMA],))
         return {(topic, partition): position + 1 for topic, partition, position in cursor}
 
 
@@ -132,20 +146,20 @@ def skip_removed_records(
     with open_cursor(connection) as cursor:
         archive = {
             log_partition: last + 1
-            for log_partition, last in positions.lock(cursor, PUBLIC, sorted(bounds)).items()
+            for log_partition, last in positions.lock_positions(cursor, PUBLIC_SCHEMA, sorted(bounds)).items()
         }
         moved = {
             log_partition: first - 1
             for log_partition, (first, end) in bounds.items()
             if not first <= archive[log_partition] <= end
         }
-        positions.advance(cursor, PUBLIC, moved)
+        positions.advance_positions(cursor, PUBLIC_SCHEMA, moved)
     return sorted(moved)
 
 
 def is_followed(topic: str) -> bool:
     """Whether records of this topic of Kafka go into any table."""
-    return topic in PROJECTED or topic == EVENTS or stage_of(topic) is not None
+    return topic in PROJECTED_TOPICS or topic == EVENTS or stage_of(topic) is not None
 
 
 def _log_partitions_of(chunks: Iterable[Chunk]) -> list[LogPartition]:
@@ -167,56 +181,60 @@ def open_cursor(connection: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
     return cursor
 
 
-def write(
+def write_rows(
     connection: Connection,
     cursor: psycopg.Cursor[Any],
     schema: str,
     records: Iterable[Record],
     reached: Mapping[LogPartition, int],
-    changes_of: Callable[[Record], Iterable[Change]] = changes,
+    changes_of: Callable[[Record], Iterable[TableChange]] = changes_of_record,
 ) -> dict[Table, list[Row]]:
     """Writes the rows of the records into the tables of `schema`, and the positions `reached`, which the caller has
     locked.
     """
-    rows, superseded = upserts.collapse(change for record in records for change in changes_of(record))
-    large = [table for table, table_rows in rows.items() if len(table_rows) > SINGLE_INSERTS_MOST]
+    rows, superseded = upserts.collapse_changes(change for record in records for change in changes_of(record))
+    large = [table for table, table_rows in rows.items() if len(table_rows) > MOST_SINGLE_INSERTS]
     for table in large:
-        if NEWEST_BY not in table.info:
-            with cursor.copy(upserts.copy(schema, table)) as copy:
-                copy.set_types(upserts.types_of(table))
+        if NEWEST_BY_INFO_KEY not in table.info:
+            with cursor.copy(upserts.copy_statement(schema, table)) as copy:
+                copy.set_types(upserts.postgres_types_of(table))
                 for row in rows[table]:
                     copy.write_row(row)
     with connection.pipeline():
         for table, table_rows in rows.items():
             if table not in large:
-                cursor.executemany(upserts.insert_one(schema, table), table_rows)
-            elif NEWEST_BY in table.info:
+                cursor.executemany(upserts.insert_one_statement(schema, table), table_rows)
+            elif NEWEST_BY_INFO_KEY in table.info:
                 for start in range(0, len(table_rows), ROWS_PER_STATEMENT):
                     chunk = upserts.transposed(table_rows[start : start + ROWS_PER_STATEMENT])
-                    cursor.execute(upserts.insert_many(schema, table), chunk)
+                    cursor.execute(upserts.insert_many_statement(schema, table), chunk)
         for table, ends in superseded.items():
-            cursor.execute(upserts.delete(schema, table, len(ends[0]) - 1), upserts.transposed(ends))
+            cursor.execute(
+                upserts.delete_statement(schema, table, len(ends[0]) - 1), upserts.transposed(ends)
+            )
         if last_changes := {part: at for (topic, part), at in reached.items() if topic == LEAD_CHANGES}:
             deleted_to = [at - APPLIED_EVENTS_KEPT for at in last_changes.values()]
-            cursor.execute(upserts.delete_old_applied_events(schema), (list(last_changes), deleted_to))
+            cursor.execute(
+                upserts.delete_old_applied_events_statement(schema), (list(last_changes), deleted_to)
+            )
         if reached:
-            positions.advance(cursor, schema, reached)
+            positions.advance_positions(cursor, schema, reached)
     return rows
 
 
-def _changes_or_dead_letter(record: Record) -> Iterable[Change]:
+def _changes_or_dead_letter(record: Record) -> Iterable[TableChange]:
     """The changes of a record. If it cannot be read: a dead letter, the same at every rebuild. For records of
     `lead-activity` the worker writes the dead letter.
     """
     if record.unreadable is not None:  # an operator skipped it, or it would not be here
-        return _dead_letter(record, record.unreadable.reason)
+        return _dead_letter_changes(record, record.unreadable.reason)
     try:
-        return changes(record)
+        return changes_of_record(record)
     except UnreadableRecordError as error:
-        return _dead_letter(record, error.reason)
+        return _dead_letter_changes(record, error.reason)
 
 
-def _dead_letter(record: Record, reason: str) -> Iterable[Change]:
+def _dead_letter_changes(record: Record, reason: str) -> Iterable[TableChange]:
     _log.warning(
         "a record was not written by Leadstream",
         topic=record.topic,
@@ -224,10 +242,10 @@ def _dead_letter(record: Record, reason: str) -> Iterable[Change]:
         position=record.position,
     )
     metrics.UNREADABLE_FOREIGN_RECORDS.inc()
-    return () if record.topic == LEAD_ACTIVITY else (dead_letter_of(record, reason),)
+    return () if record.topic == LEAD_ACTIVITY else (dead_letter_of_foreign_record(record, reason),)
 
 
-def _payload(applied: Iterable[Row]) -> str:
-    ids = [row.event_id for row in applied if isinstance(row, AppliedEvent)]
+def _notify_payload(applied: Iterable[Row]) -> str:
+    ids = [row.event_id for row in applied if isinstance(row, AppliedEventRow)]
     payload = msgspec.json.encode({"applied": ids})
-    return payload.decode() if len(payload) <= _LONGEST_PAYLOAD else "{}"
+    return payload.decode() if len(payload) <= _LONGEST_NOTIFY_PAYLOAD else "{}"

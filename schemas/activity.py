@@ -7,7 +7,7 @@ the end and have a default. Times are milliseconds since the epoch.
 
 from msgspec import Struct
 
-from schemas.control import Carried, FieldType, Folding, Version
+from schemas.control import Carried, FieldType, FoldingVersion, PublicationVersion
 
 
 class Activity(Struct, array_like=True, tag_field="type", frozen=True):
@@ -110,20 +110,20 @@ class ModelChanged(Activity, tag="model", frozen=True):
     """`control.ModelPublished` in this partition."""
 
     model: str
-    version: Version
+    version: PublicationVersion
     text: str
     fire: bool = False
     by: str | None = None
     note: str | None = None
     change: str | None = None
-    folding: Folding = 1
+    folding: FoldingVersion = 1
 
 
 class ModelRemoved(Activity, tag="unmodel", frozen=True):
     """`control.ModelRetired` in this partition."""
 
     model: str
-    version: Version
+    version: PublicationVersion
     by: str | None = None
     note: str | None = None
 
@@ -131,7 +131,7 @@ class ModelRemoved(Activity, tag="unmodel", frozen=True):
 class SettingsChanged(Activity, tag="settings", frozen=True):
     """`control.SettingsPublished` in this partition."""
 
-    version: Version
+    version: PublicationVersion
     time_zone: str
     idle_minutes: int
     lifecycle: str = ""

@@ -13,11 +13,11 @@ from msgspec import Struct
 
 from schemas.refusal import Refusal
 
-IDS: Final = ("visitor_id", "lead_id", "into", "session_id")
-REPLACEMENT: Final = "\ufffd"
-_ESCAPED: Final = rb"\ufffd"
-_SUSPICIOUS: Final = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
-_ESCAPE: Final = re.compile(
+ID_FIELDS: Final = ("visitor_id", "lead_id", "into", "session_id")
+REPLACEMENT_CHARACTER: Final = "\ufffd"
+_ESCAPED_REPLACEMENT: Final = rb"\ufffd"
+_MAYBE_UNSTORABLE_ESCAPE: Final = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
+_ANY_ESCAPE: Final = re.compile(
     rb"""
     \\u[dD][89abAB][0-9a-fA-F]{2} \\u[dD][c-fC-F][0-9a-fA-F]{2}   # a whole pair
     | (\\u (?: [dD][89a-fA-F][0-9a-fA-F]{2} | 0000 ))             # half of one, or NUL
@@ -29,38 +29,38 @@ _ENCODED_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """Half a surrogate pair in UTF-8 of its own, as Java and some databases write it."""
 
 
-def repaired(raw: bytes) -> bytes:
+def repair_broken_text(raw: bytes) -> bytes:
     """The JSON text with U+FFFD for every character that cannot be stored; the same object if there is none."""
     if not raw.isascii():
         try:
             raw.decode()
         except UnicodeDecodeError:
-            raw = _ENCODED_SURROGATE.sub(_as_escape, raw).decode(errors="replace").encode()
-    if _SUSPICIOUS.search(raw) is None:
+            raw = _ENCODED_SURROGATE.sub(_escape_of_surrogate, raw).decode(errors="replace").encode()
+    if _MAYBE_UNSTORABLE_ESCAPE.search(raw) is None:
         return raw
-    pieces = list(_pieces(raw))
+    pieces = list(_pieces_with_replacements(raw))
     return b"".join(pieces) if len(pieces) > 1 else raw
 
 
-def check_ids(event: Struct) -> None:
+def refuse_broken_ids(event: Struct) -> None:
     """Refuses an event with an id that contains a replaced character."""
-    for name in IDS:
-        if REPLACEMENT in (getattr(event, name, None) or ""):
+    for name in ID_FIELDS:
+        if REPLACEMENT_CHARACTER in (getattr(event, name, None) or ""):
             raise Refusal(
                 name, "contains a broken character: half a surrogate pair, NUL or bytes that are no UTF-8"
             )
 
 
-def _pieces(raw: bytes) -> Iterator[bytes]:
+def _pieces_with_replacements(raw: bytes) -> Iterator[bytes]:
     end = 0
-    for escape in _ESCAPE.finditer(raw):
+    for escape in _ANY_ESCAPE.finditer(raw):
         if escape[1] is not None:
             yield raw[end : escape.start()]
-            yield _ESCAPED
+            yield _ESCAPED_REPLACEMENT
             end = escape.end()
     yield raw[end:]
 
 
-def _as_escape(encoded: re.Match[bytes]) -> bytes:
+def _escape_of_surrogate(encoded: re.Match[bytes]) -> bytes:
     _, middle, last = encoded[0]
     return b"\\u%04x" % (0xD000 | (middle & 0x3F) << 6 | last & 0x3F)

@@ -14,13 +14,13 @@ from schemas.events import Stage
 EVERY_TENANT = "*"
 """A publication for this tenant applies to every tenant that has no publication of its own under the same name."""
 
-PublishedFor = Annotated[
+TenantOrEveryTenant = Annotated[
     str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,31})$(?!\n)", description="a tenant, or * for every tenant")
 ]
-WholeText = Annotated[str, Meta(max_length=200_000)]
-Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+LongText = Annotated[str, Meta(max_length=200_000)]
+PublicationVersion = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 """The version of a publication: unique under its name; the highest wins."""
-Folding = Annotated[
+FoldingVersion = Annotated[
     int,
     Meta(
         ge=1, le=MAX_INTEGER, description="a version of how texts are compared; a publication keeps its own"
@@ -43,7 +43,7 @@ FieldType = Literal["text", "number", "flag", "list", "money", "date"]
 
 
 class Control(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
-    tenant: PublishedFor
+    tenant: TenantOrEveryTenant
     recorded_at: Moment
 
 
@@ -54,8 +54,8 @@ class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
     """
 
     model: Line
-    version: Version
-    text: WholeText
+    version: PublicationVersion
+    text: LongText
     fire: bool = False
     by: Line | None = None
     """The person who published it."""
@@ -63,7 +63,7 @@ class ModelPublished(Control, tag="model_published", frozen=True, kw_only=True):
     """The reason that the publisher gave."""
     change: Line | None = None
     """The change, if it was smaller than a whole text: rule_created 5."""
-    folding: Folding = 1
+    folding: FoldingVersion = 1
     """How the model compares texts."""
 
 
@@ -71,7 +71,7 @@ class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):
     """From here on the model no longer scores the tenant's leads. It is retired under its next version."""
 
     model: Line
-    version: Version
+    version: PublicationVersion
     by: Line | None = None
     note: Line | None = None
 
@@ -79,10 +79,10 @@ class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):
 class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=True):
     """All settings of the tenant that a fold reads."""
 
-    version: Version
+    version: PublicationVersion
     time_zone: Line = "UTC"
     idle_minutes: Annotated[int, Meta(ge=1, le=240)] = 30
-    lifecycle: WholeText = ""
+    lifecycle: LongText = ""
     """How leads move from stage to stage; empty: the lifecycle that comes with Leadstream."""
     by: Line | None = None
     profile_fields: dict[FieldName, FieldType] = {}

@@ -16,7 +16,7 @@ MAX_INTEGER = 2**53
 MAX_FLOAT = 1e15
 """Beyond these limits JSON readers disagree on the value of a number in a free object."""
 
-ANONYMOUS = "anon:"
+ANONYMOUS_PREFIX = "anon:"
 """The lead id of an anonymous visitor begins with this; the rest is the visitor id."""
 
 # Python's `$` also matches before a last line feed; `(?!\n)` takes that back, here and in JSON Schema.

@@ -362,7 +362,7 @@ class Custom(Event, tag="custom", frozen=True, kw_only=True):
     properties: Properties | None = None
 
 
-ABOUT_LEADS: tuple[type[Event], ...] = (LeadIdentified, LeadsMerged, MergeUndone)
+IDENTITY_EVENT_TYPES: tuple[type[Event], ...] = (LeadIdentified, LeadsMerged, MergeUndone)
 """Events about known leads, which need a `lead_id`."""
 
 EVENT_TYPES: tuple[type[Event], ...] = (

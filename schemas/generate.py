@@ -19,24 +19,22 @@ from schemas import examples
 from schemas.activity import ACTIVITY_TYPES
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import Event, tag_of
-from schemas.events import ABOUT_LEADS, EVENT_TYPES
+from schemas.events import EVENT_TYPES, IDENTITY_EVENT_TYPES
 from schemas.statements import STATEMENT_TYPES, DeadLetter
-from schemas.topics import DEFAULT_PARTITIONS, EVENTS, MSGPACK, TOPICS, Topic
+from schemas.topics import DEFAULT_PARTITIONS, EVENTS, MSGPACK_MEDIA_TYPE, TOPICS, Topic
 
 Schema = dict[str, Any]
 
-ROOT = Path(__file__).parent.parent
-CURRENT = "schemas/json"
-PUBLISHED = "schemas/published.json"
+REPOSITORY = Path(__file__).parent.parent
+SCHEMAS_FOLDER = "schemas/json"
+PUBLISHED_SCHEMAS_PATH = "schemas/published.json"
 """What producers may rely on. A release makes it final: before that, git restores it."""
-ASYNCAPI = "schemas/asyncapi.json"
-PAGE = "docs/producing.md"
-BEGIN = "<!-- the table of events: written by `make schemas` -->"
-END = "<!-- end of the table of events -->"
+ASYNCAPI_PATH = "schemas/asyncapi.json"
+PRODUCERS_PAGE = "docs/producing.md"
+TABLE_BEGIN_MARK = "<!-- the table of events: written by `make schemas` -->"
+TABLE_END_MARK = "<!-- end of the table of events -->"
 
-NOT_RELEASED = (
-    f"If no release contains the type yet, restore {PUBLISHED} from git and run `make schemas` again."
-)
+UNRELEASED_TYPE_HINT = f"If no release contains the type yet, restore {PUBLISHED_SCHEMAS_PATH} from git and run `make schemas` again."
 
 JSON_TYPES: tuple[type[Struct], ...] = (
     *EVENT_TYPES,
@@ -66,22 +64,22 @@ def _definitions(kinds: Iterable[type[Struct]], ref_template: str) -> dict[str, 
     """The schemas of these types and of the types of their fields, by class name."""
     kinds = tuple(kinds)
     _, definitions = msgspec.json.schema_components(kinds, ref_template=ref_template)
-    shortened = {name: _shortened(schema) for name, schema in definitions.items()}
+    shortened = {name: _simplified_schema(schema) for name, schema in definitions.items()}
     for kind in kinds:
         if issubclass(kind, Event):
             schema = shortened[kind.__name__]
-            schema |= _ids_needed(kind, schema["required"])
+            schema |= _required_ids(kind, schema["required"])
     return shortened
 
 
-def _ids_needed(kind: type[Event], required: list[str]) -> Schema:
+def _required_ids(kind: type[Event], required: list[str]) -> Schema:
     """The ids that `decode` requires, which the types alone do not state."""
-    if kind in ABOUT_LEADS:
+    if kind in IDENTITY_EVENT_TYPES:
         return {"required": [*required, "lead_id"]}
     return {"anyOf": [{"required": ["visitor_id"]}, {"required": ["lead_id"]}]}
 
 
-def _shortened(schema: Any) -> Any:
+def _simplified_schema(schema: Any) -> Any:
     """The schema with the limits of amounts, which msgspec cannot state, and with shorter nullable types."""
     match schema:
         case {"type": "string" | ["string", "null"] as type_, "format": "decimal", **rest}:
@@ -93,16 +91,16 @@ def _shortened(schema: Any) -> Any:
                 "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$",
             }
         case {"anyOf": [{"type": str(type_), **form}, {"type": "null"}], **rest}:
-            return _shortened({"type": [type_, "null"], **form, **rest})
+            return _simplified_schema({"type": [type_, "null"], **form, **rest})
         case dict():
             return {
                 name: " ".join(value.split())
                 if name == "description" and isinstance(value, str)
-                else _shortened(value)
+                else _simplified_schema(value)
                 for name, value in schema.items()
             }
         case list():
-            return [_shortened(entry) for entry in schema]
+            return [_simplified_schema(entry) for entry in schema]
         case _:
             return schema
 
@@ -116,14 +114,14 @@ def breaking_changes(old: Mapping[str, Schema], new: Mapping[str, Schema]) -> li
         problem
         for type_, schema in old.items()
         for problem in (
-            _narrower(_inlined(schema), _inlined(new[type_]), type_)
+            _narrowings(_without_references(schema), _without_references(new[type_]), type_)
             if type_ in new
             else [f"{type_}: removed"]
         )
     ]
 
 
-def _inlined(schema: Schema) -> Schema:
+def _without_references(schema: Schema) -> Schema:
     """The schema with every reference replaced by its target; no type refers to itself."""
 
     def follow(value: Any) -> Any:
@@ -141,21 +139,23 @@ def _inlined(schema: Schema) -> Schema:
     return inlined
 
 
-def _narrower(old: Schema, new: Schema, at: str) -> list[str]:
+def _narrowings(old: Schema, new: Schema, at: str) -> list[str]:
     """Where `new` accepts less than `old`: each form of the old needs one in the new that is as wide."""
-    return [problem for form in _forms(old) for problem in _unmatched(form, _forms(new), at)]
+    return [problem for form in _forms_of(old) for problem in _narrowings_of_form(form, _forms_of(new), at)]
 
 
-def _unmatched(form: Schema, others: list[Schema], at: str) -> list[str]:
+def _narrowings_of_form(form: Schema, others: list[Schema], at: str) -> list[str]:
     """Empty if one of the others is as wide; else what the one of the same type no longer accepts."""
-    attempts = [(_form_narrower(form, other, at), other.get("type") != form.get("type")) for other in others]
+    attempts = [
+        (_narrowings_between(form, other, at), other.get("type") != form.get("type")) for other in others
+    ]
     return min(attempts, key=lambda attempt: (attempt[0] != [], attempt[1]))[0]
 
 
-def _forms(schema: Schema) -> list[Schema]:
+def _forms_of(schema: Schema) -> list[Schema]:
     """The alternatives of a schema, each of one type at most."""
     if "type" not in schema and "anyOf" in schema:
-        return [form for alternative in schema["anyOf"] for form in _forms(alternative)]
+        return [form for alternative in schema["anyOf"] for form in _forms_of(alternative)]
     if isinstance(schema.get("type"), list):
         return [
             {"type": "null"} if type_ == "null" else {**schema, "type": type_} for type_ in schema["type"]
@@ -163,7 +163,7 @@ def _forms(schema: Schema) -> list[Schema]:
     return [schema]
 
 
-def _form_narrower(old: Schema, new: Schema, at: str) -> list[str]:
+def _narrowings_between(old: Schema, new: Schema, at: str) -> list[str]:
     if (
         "type" in new
         and new["type"] != old.get("type")
@@ -200,12 +200,12 @@ def _form_narrower(old: Schema, new: Schema, at: str) -> list[str]:
             problems.append(f"{at}.{name}: removed")
             continue
         after = new["properties"][name]
-        problems += _narrower(field, after, f"{at}.{name}")
+        problems += _narrowings(field, after, f"{at}.{name}")
         if "default" in field and field["default"] != after.get("default"):
             problems.append(f"{at}.{name}: another default")
     for part in ("items", "additionalProperties", "propertyNames"):
         if part in new:
-            problems += _narrower(old.get(part, {}), new[part], f"{at}.{part}")
+            problems += _narrowings(old.get(part, {}), new[part], f"{at}.{part}")
     return problems
 
 
@@ -224,7 +224,7 @@ def asyncapi() -> dict[str, Any]:
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
-        "channels": {topic.name: _channel(topic) for topic in TOPICS},
+        "channels": {topic.name: _asyncapi_channel(topic) for topic in TOPICS},
         "operations": {
             f"{'receive' if topic.name == EVENTS else 'send'}-{topic.name}": {
                 "action": "receive" if topic.name == EVENTS else "send",
@@ -242,7 +242,7 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _channel(topic: Topic) -> dict[str, Any]:
+def _asyncapi_channel(topic: Topic) -> dict[str, Any]:
     return {
         "address": topic.name,
         "description": f"{topic.about} Key: {topic.key}.",
@@ -263,7 +263,7 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 def _json_message(kind: type[Struct]) -> dict[str, Any]:
     first_example = [
-        payload for payload in map(msgspec.json.decode, _corpus()) if payload["type"] == tag_of(kind)
+        payload for payload in map(msgspec.json.decode, _all_examples()) if payload["type"] == tag_of(kind)
     ][:1]
     return {
         "name": tag_of(kind),
@@ -280,12 +280,12 @@ def _msgpack_message(kind: type[Struct]) -> dict[str, Any]:
     return {
         "name": tag_of(kind),
         "summary": _summary(kind),
-        "contentType": MSGPACK,
+        "contentType": MSGPACK_MEDIA_TYPE,
         "payload": {"type": "array", "description": f"[{fields}]"},
     }
 
 
-def _corpus() -> list[bytes]:
+def _all_examples() -> list[bytes]:
     return [*examples.events(), *examples.control(), *examples.statements()]
 
 
@@ -302,44 +302,47 @@ def events_table() -> str:
             for field in structs.fields(kind)
             if field.name not in envelope
         ]
-        if kind in ABOUT_LEADS:
+        if kind in IDENTITY_EVENT_TYPES:
             own.insert(0, "**`lead_id`**")
         rows.append(f"| `{tag_of(kind)}` | {_summary(kind)} | {', '.join(own)} |")
     return "\n".join(rows)
 
 
-def with_table(page: str) -> str:
+def page_with_table(page: str) -> str:
     """The page with the current table between its marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(TABLE_BEGIN_MARK)
+    _, end, after = rest.partition(TABLE_END_MARK)
     if not (begin and end):
-        raise ValueError(f"{PAGE} must hold the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{events_table()}\n{END}{after}"
+        raise ValueError(f"{PRODUCERS_PAGE} must hold the lines {TABLE_BEGIN_MARK} and {TABLE_END_MARK}")
+    return f"{before}{TABLE_BEGIN_MARK}\n{events_table()}\n{TABLE_END_MARK}{after}"
 
 
 # Writing
 
 
-def documents(root: Path) -> dict[str, str]:
+def generated_documents(root: Path) -> dict[str, str]:
     """Everything that is generated, by its path under `root`."""
     return {
-        **{f"{CURRENT}/{tag_of(kind)}.schema.json": _text(json_schema(kind)) for kind in JSON_TYPES},
-        PUBLISHED: _lines(current_schemas()),
-        ASYNCAPI: _text(asyncapi()),
-        PAGE: with_table((root / PAGE).read_text(encoding="utf-8")),
+        **{
+            f"{SCHEMAS_FOLDER}/{tag_of(kind)}.schema.json": _pretty_json(json_schema(kind))
+            for kind in JSON_TYPES
+        },
+        PUBLISHED_SCHEMAS_PATH: _one_line_per_schema(current_schemas()),
+        ASYNCAPI_PATH: _pretty_json(asyncapi()),
+        PRODUCERS_PAGE: page_with_table((root / PRODUCERS_PAGE).read_text(encoding="utf-8")),
     }
 
 
 def stale_paths(root: Path) -> list[str]:
     """The paths whose contents do not match the types, or that belong to no type."""
-    current = documents(root)
-    missing = [path for path, text in current.items() if _read(root / path) != text]
-    return missing + [path for path in _present(root, CURRENT) if path not in current]
+    current = generated_documents(root)
+    missing = [path for path, text in current.items() if _read_if_exists(root / path) != text]
+    return missing + [path for path in _existing_paths(root, SCHEMAS_FOLDER) if path not in current]
 
 
 def published_schemas(root: Path) -> dict[str, Schema]:
     """The schemas of events that producers may rely on, by type."""
-    text = _read(root / PUBLISHED)
+    text = _read_if_exists(root / PUBLISHED_SCHEMAS_PATH)
     return {} if text is None else msgspec.json.decode(text, type=dict[str, Schema])
 
 
@@ -348,18 +351,18 @@ def current_schemas() -> dict[str, Schema]:
     return {tag_of(kind): json_schema(kind) for kind in EVENT_TYPES}
 
 
-def write(root: Path) -> list[str]:
+def write_stale(root: Path) -> list[str]:
     """Writes what is stale; returns the paths."""
-    current, paths = documents(root), stale_paths(root)
+    current, paths = generated_documents(root), stale_paths(root)
     for path in paths:
         if path in current:
-            _write(root / path, current[path])
+            _write_file(root / path, current[path])
         else:
             (root / path).unlink()
     return paths
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+def main(arguments: list[str] | None = None, root: Path = REPOSITORY) -> int:
     parser = argparse.ArgumentParser(prog="python -m schemas.generate", description=__doc__)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; name what is stale, and fail if anything is"
@@ -367,14 +370,16 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     options = parser.parse_args(arguments)
     if problems := breaking_changes(published_schemas(root), current_schemas()):
         sys.stderr.write(
-            "\n".join(["Published schemas may only gain optional fields:", *problems, NOT_RELEASED, ""])
+            "\n".join(
+                ["Published schemas may only gain optional fields:", *problems, UNRELEASED_TYPE_HINT, ""]
+            )
         )
         return 1
     if options.check:
         paths = stale_paths(root)
         sys.stderr.writelines(f"{path} is stale: run `make schemas`\n" for path in paths)
         return 1 if paths else 0
-    sys.stdout.writelines(f"{path}\n" for path in write(root))
+    sys.stdout.writelines(f"{path}\n" for path in write_stale(root))
     return 0
 
 
@@ -382,29 +387,29 @@ def _summary(kind: type[Struct]) -> str:
     return " ".join((kind.__doc__ or "").split())
 
 
-def _text(document: Any) -> str:
+def _pretty_json(document: Any) -> str:
     return f"{msgspec.json.format(msgspec.json.encode(document), indent=2).decode()}\n"
 
 
-def _lines(schemas: Mapping[str, Schema]) -> str:
+def _one_line_per_schema(schemas: Mapping[str, Schema]) -> str:
     """A line for each type, so that a change shows."""
-    lines = (f"{_compact(type_)}: {_compact(schema)}" for type_, schema in schemas.items())
+    lines = (f"{_compact_json(type_)}: {_compact_json(schema)}" for type_, schema in schemas.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _compact(document: Any) -> str:
+def _compact_json(document: Any) -> str:
     return msgspec.json.encode(document).decode()
 
 
-def _present(root: Path, folder: str) -> list[str]:
+def _existing_paths(root: Path, folder: str) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in (root / folder).glob("*.json"))
 
 
-def _read(path: Path) -> str | None:
+def _read_if_exists(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _write(path: Path, text: str) -> None:
+def _write_file(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 

@@ -7,29 +7,29 @@ longer than a short one.
 import itertools
 from collections.abc import Iterable, Mapping
 
-LONGEST = 64
+MOST_LETTERS_COMPARED = 64
 """Letters of a name that are compared; no candidate is longer."""
-ALIKE = 0.55
+LEAST_SHARED_PAIRS = 0.55
 """A candidate that shares more of its pairs than this may be meant."""
 
-Pairs = frozenset[str]
+LetterPairs = frozenset[str]
 
 
-def pairs_of(name: str) -> Pairs:
+def letter_pairs(name: str) -> LetterPairs:
     """The pairs of neighbouring letters, without regard to case."""
-    lower = name[:LONGEST].lower()
+    lower = name[:MOST_LETTERS_COMPARED].lower()
     return frozenset(map("".join, itertools.pairwise(lower)))
 
 
-def pairs_by_name(names: Iterable[str]) -> dict[str, Pairs]:
+def letter_pairs_by_name(names: Iterable[str]) -> dict[str, LetterPairs]:
     """Each name with its pairs of letters."""
-    return {name: pairs_of(name) for name in names}
+    return {name: letter_pairs(name) for name in names}
 
 
-def nearest(name: str, candidates: Mapping[str, Pairs]) -> str | None:
+def nearest_name(name: str, candidates: Mapping[str, LetterPairs]) -> str | None:
     """The candidate most like this name; None if none is like it."""
-    own_pairs = pairs_of(name)
-    best_share, best = ALIKE, None
+    own_pairs = letter_pairs(name)
+    best_share, best = LEAST_SHARED_PAIRS, None
     for candidate, pairs in candidates.items():
         share = 2 * len(own_pairs & pairs) / ((len(own_pairs) + len(pairs)) or 1)
         if share > best_share:

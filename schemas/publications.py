@@ -18,11 +18,11 @@ def publication_records(publication: Publication) -> list[Outgoing]:
     """The records of a publication; each goes to every partition of its topic."""
     return [
         Outgoing(EVENTS, PARTITION_WIDE_KEY, encode_source(publication)),
-        Outgoing(LEAD_ACTIVITY, PARTITION_WIDE_KEY, encode_activity(_activity(publication))),
+        Outgoing(LEAD_ACTIVITY, PARTITION_WIDE_KEY, encode_activity(_activity_of(publication))),
     ]
 
 
-def _activity(publication: Publication) -> Activity:
+def _activity_of(publication: Publication) -> Activity:
     at = millis(publication.recorded_at)
     match publication:
         case ModelPublished():

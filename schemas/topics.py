@@ -21,8 +21,8 @@ from schemas.statements import (
     Statement,
 )
 
-DAYS = 86_400_000
-FOREVER = -1
+DAY_MS = 86_400_000
+RETAIN_FOREVER = -1
 """As Kafka writes it."""
 
 DEFAULT_PARTITIONS = 24
@@ -38,7 +38,7 @@ class Topic(Struct, frozen=True, kw_only=True):
     encoding: str
     types: tuple[str, ...]
     compacted: bool = False
-    retention_ms: int = 30 * DAYS
+    retention_ms: int = 30 * DAY_MS
 
 
 PARTITION_WIDE_KEY = "~"
@@ -64,74 +64,74 @@ STATEMENT_TOPICS: Mapping[type[Statement], str] = {
 """The topic of each statement."""
 
 
-def _tags(kinds: Iterable[type[Struct]]) -> tuple[str, ...]:
+def _tags_of(kinds: Iterable[type[Struct]]) -> tuple[str, ...]:
     return tuple(map(tag_of, kinds))
 
 
 def _statements_on(topic: str) -> tuple[str, ...]:
-    return _tags(kind for kind, statement_topic in STATEMENT_TOPICS.items() if statement_topic == topic)
+    return _tags_of(kind for kind, statement_topic in STATEMENT_TOPICS.items() if statement_topic == topic)
 
 
-JSON = "application/json"
-MSGPACK = "application/msgpack"
-BY_LEAD = "TENANT/l/LEAD_ID"
-BY_VISITOR = "TENANT/v/VISITOR_ID, or TENANT/l/LEAD_ID for an event without visitor_id"
+JSON_MEDIA_TYPE = "application/json"
+MSGPACK_MEDIA_TYPE = "application/msgpack"
+LEAD_KEY_FORM = "TENANT/l/LEAD_ID"
+VISITOR_KEY_FORM = "TENANT/v/VISITOR_ID, or TENANT/l/LEAD_ID for an event without visitor_id"
 
 TOPICS: tuple[Topic, ...] = (
     Topic(
         name=EVENTS,
         about="Events as producers report them, and what changes their meaning: models and settings.",
-        key=BY_VISITOR,
-        encoding=JSON,
-        types=_tags((*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)),
+        key=VISITOR_KEY_FORM,
+        encoding=JSON_MEDIA_TYPE,
+        types=_tags_of((*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)),
     ),
     Topic(
         name=LEAD_ACTIVITY,
         about="Internal: the order in which scores are made. Folding it again gives the same scores.",
-        key=BY_LEAD,
-        encoding=MSGPACK,
-        types=_tags(ACTIVITY_TYPES),
+        key=LEAD_KEY_FORM,
+        encoding=MSGPACK_MEDIA_TYPE,
+        types=_tags_of(ACTIVITY_TYPES),
     ),
     Topic(
         name=SESSION_SCORES,
         about="The score of each web session, emitted again whenever the session changes.",
-        key=BY_LEAD,
-        encoding=JSON,
+        key=LEAD_KEY_FORM,
+        encoding=JSON_MEDIA_TYPE,
         types=_statements_on(SESSION_SCORES),
-        retention_ms=90 * DAYS,
+        retention_ms=90 * DAY_MS,
     ),
     Topic(
         name=SCORE_CHANGED,
         about="The history of scores: every change with the lines that explain it.",
-        key=BY_LEAD,
-        encoding=JSON,
+        key=LEAD_KEY_FORM,
+        encoding=JSON_MEDIA_TYPE,
         types=_statements_on(SCORE_CHANGED),
-        retention_ms=365 * DAYS,
+        retention_ms=365 * DAY_MS,
     ),
     Topic(
         name=LEAD_SCORES,
         about="Each lead as it is now, the newest record of each; without a value: the lead no longer exists.",
-        key=BY_LEAD,
-        encoding=JSON,
+        key=LEAD_KEY_FORM,
+        encoding=JSON_MEDIA_TYPE,
         types=_statements_on(LEAD_SCORES),
         compacted=True,
-        retention_ms=FOREVER,
+        retention_ms=RETAIN_FOREVER,
     ),
     Topic(
         name=LEAD_CHANGES,
         about="Bands and stages that leads entered, and answers to producers that wait.",
-        key=BY_LEAD,
-        encoding=JSON,
+        key=LEAD_KEY_FORM,
+        encoding=JSON_MEDIA_TYPE,
         types=_statements_on(LEAD_CHANGES),
-        retention_ms=365 * DAYS,
+        retention_ms=365 * DAY_MS,
     ),
     Topic(
         name=DEAD_LETTERS,
         about="Records that could not be read or applied, with the cause and the original bytes.",
         key="the key of the original record",
-        encoding=JSON,
-        types=_tags((DeadLetter,)),
-        retention_ms=90 * DAYS,
+        encoding=JSON_MEDIA_TYPE,
+        types=_tags_of((DeadLetter,)),
+        retention_ms=90 * DAY_MS,
     ),
 )
 

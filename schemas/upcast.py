@@ -15,7 +15,7 @@ UPCASTS: Upcasts = {}
 """None so far: every published shape is still the newest."""
 
 
-def newest(type_: str, table: Upcasts = UPCASTS) -> int:
+def newest_event_version(type_: str, table: Upcasts = UPCASTS) -> int:
     """The version that events of this type are written in."""
     return 1 + max((version for name, version in table if name == type_), default=0)
 

@@ -15,11 +15,11 @@ from msgspec import Struct, inspect, structs
 
 from schemas.blank import is_blank_text
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
-from schemas.envelope import ANONYMOUS, MAX_FLOAT, MAX_INTEGER, Event, Identifier, tag_of
-from schemas.events import ABOUT_LEADS, EVENT_TYPES, LeadsMerged, MergeUndone
-from schemas.refusal import ECHO, Refusal, shorten
+from schemas.envelope import ANONYMOUS_PREFIX, MAX_FLOAT, MAX_INTEGER, Event, Identifier, tag_of
+from schemas.events import EVENT_TYPES, IDENTITY_EVENT_TYPES, LeadsMerged, MergeUndone
+from schemas.refusal import MOST_ECHOED_CHARACTERS, Refusal, shorten
 
-MAX_DEPTH = 8
+MAX_JSON_DEPTH = 8
 """Levels of nesting in `properties` and in `extra`, which holds unknown fields."""
 MAX_AMOUNT = Decimal(10**12)
 
@@ -61,7 +61,7 @@ def is_placeholder(lead_id: str) -> bool:
 
 def check_storable(message: Struct, raw: bytes) -> None:
     """Refuses a decoded message that could not be stored, counted or folded."""
-    moments, amounts, free = _FACETS[type(message)]
+    moments, amounts, free = _FIELDS_BY_KIND[type(message)]
     for name in moments:
         if (at := getattr(message, name)) is not None and at.year in _EDGE_YEARS:
             _check_moment(name, at)
@@ -112,31 +112,31 @@ def check_json_value(value: Any, path: str, depth: int) -> None:
             if not abs(value) <= MAX_FLOAT:
                 raise Refusal(path, f"must be a number within +-{MAX_FLOAT:.0e}")
         case dict() | list():
-            if depth > MAX_DEPTH:
-                raise Refusal(path, f"is nested more than {MAX_DEPTH} levels deep")
+            if depth > MAX_JSON_DEPTH:
+                raise Refusal(path, f"is nested more than {MAX_JSON_DEPTH} levels deep")
             entries: Iterable[tuple[Any, Any]] = (
                 value.items() if isinstance(value, dict) else enumerate(value)
             )
             for key, entry in entries:
-                at = f"{path}.{key}"[: 2 * ECHO]
+                at = f"{path}.{key}"[: 2 * MOST_ECHOED_CHARACTERS]
                 check_json_value(key, at, depth)
                 check_json_value(entry, at, depth + 1)
         case _:
             pass
 
 
-def with_valid_ids(event: Event) -> Event:
+def check_ids(event: Event) -> Event:
     """Refuses an event with a wrong id. Returns the event; a lead id `anon:V` has become the visitor id V."""
     lead_id, visitor_id, kind = event.lead_id, event.visitor_id, type(event)
     if lead_id is None:
-        if kind in ABOUT_LEADS:
+        if kind in IDENTITY_EVENT_TYPES:
             raise Refusal("lead_id", f"missing: {tag_of(kind)} is about a lead")
         if visitor_id is None:
             raise Refusal("visitor_id", "missing: an event names a visitor_id, a lead_id or both")
-    elif kind in ABOUT_LEADS:
-        _check_known(event, lead_id)
-    elif lead_id.startswith(ANONYMOUS):
-        return with_valid_ids(_as_visitor(event, lead_id.removeprefix(ANONYMOUS)))
+    elif kind in IDENTITY_EVENT_TYPES:
+        _check_lead_ids(event, lead_id)
+    elif lead_id.startswith(ANONYMOUS_PREFIX):
+        return check_ids(_as_visitor(event, lead_id.removeprefix(ANONYMOUS_PREFIX)))
     elif is_placeholder(lead_id):
         _refuse_placeholder("lead_id", lead_id)
     if visitor_id is not None and is_placeholder(visitor_id):
@@ -153,7 +153,7 @@ def check_ids_name_somebody(event: Event) -> None:
             _refuse_placeholder(name, value)
 
 
-def _check_known(event: Event, lead_id: str) -> None:
+def _check_lead_ids(event: Event, lead_id: str) -> None:
     _check_person("lead_id", lead_id)
     if isinstance(event, LeadsMerged | MergeUndone) and event.visitor_id is not None:
         raise Refusal(
@@ -167,7 +167,7 @@ def _check_known(event: Event, lead_id: str) -> None:
 
 
 def _check_person(field: str, lead_id: str) -> None:
-    if lead_id.startswith(ANONYMOUS):
+    if lead_id.startswith(ANONYMOUS_PREFIX):
         raise Refusal(field, f"'{shorten(lead_id)}' is an anonymous visitor, not a known lead")
     if is_placeholder(lead_id):
         _refuse_placeholder(field, lead_id)
@@ -179,14 +179,14 @@ def _as_visitor(event: Event, visitor_id: str) -> Event:
     try:
         return structs.replace(event, visitor_id=msgspec.convert(visitor_id, Identifier), lead_id=None)
     except msgspec.ValidationError:
-        raise Refusal("lead_id", f"'{ANONYMOUS}' must be followed by a visitor id") from None
+        raise Refusal("lead_id", f"'{ANONYMOUS_PREFIX}' must be followed by a visitor id") from None
 
 
 def _refuse_placeholder(field: str, value: str) -> NoReturn:
     raise Refusal(field, f"'{shorten(value)}' is a placeholder, not an id; leave the field out instead")
 
 
-class _Facets(NamedTuple):
+class _FieldsByKind(NamedTuple):
     """The names of a type's fields that need more than msgspec's checks."""
 
     moments: tuple[str, ...]
@@ -194,25 +194,27 @@ class _Facets(NamedTuple):
     free: tuple[str, ...]
 
 
-def _facets(kind: type[Struct]) -> _Facets:
+def _fields_by_kind(kind: type[Struct]) -> _FieldsByKind:
     def named(facet: type[inspect.Type]) -> tuple[str, ...]:
-        return tuple(name for name, hint in hints.items() if facet in _parts(inspect.type_info(hint)))
+        return tuple(name for name, hint in hints.items() if facet in _types_in(inspect.type_info(hint)))
 
     hints = get_type_hints(kind, include_extras=True)
-    return _Facets(named(inspect.DateTimeType), named(inspect.DecimalType), named(inspect.DictType))
+    return _FieldsByKind(named(inspect.DateTimeType), named(inspect.DecimalType), named(inspect.DictType))
 
 
-def _parts(type_: inspect.Type) -> set[type[inspect.Type]]:
+def _types_in(type_: inspect.Type) -> set[type[inspect.Type]]:
     """The types that a field may have, without unions and annotations."""
     match type_:
         case inspect.UnionType(types):
-            return {part for member in types for part in _parts(member)}
+            return {part for member in types for part in _types_in(member)}
         case inspect.Metadata(inner):
-            return _parts(inner)
+            return _types_in(inner)
         case _:
             return {type(type_)}
 
 
 _EDGE_YEARS: Final = (1, 9999)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_FACETS: Final = {kind: _facets(kind) for kind in (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)}
+_FIELDS_BY_KIND: Final = {
+    kind: _fields_by_kind(kind) for kind in (*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)
+}

@@ -12,28 +12,28 @@ from schemas.decode import Refusal
 from scoring.features.calendar import calendar
 from scoring.features.features import NewerCodec
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
-from scoring.models.active import RETIRED, ActiveModels, ModelVersion, SweepState, TenantSettings
+from scoring.models.active import RETIRED_MODEL_TEXT, ActiveModels, ModelVersion, SweepState, TenantSettings
 from scoring.models.model import ModelError, compile_model
 
 __all__ = [
-    "CODEC",
-    "RETIRED",
+    "PUBLISHED_CODEC",
+    "RETIRED_MODEL_TEXT",
     "ActiveModels",
     "ModelVersion",
     "PublishedState",
     "SweepState",
     "TenantSettings",
+    "body_behind_codec",
     "check_model",
     "check_settings",
-    "compiled",
     "compiled_lifecycle",
-    "read_codec",
+    "compiled_model",
 ]
 
-CODEC = 2
+PUBLISHED_CODEC = 2
 """2 added the folding of a model: a worker that reads only 1 would forget it, and score otherwise."""
 
-compiled = lru_cache(maxsize=256)(compile_model)
+compiled_model = lru_cache(maxsize=256)(compile_model)
 """The model of a text and its folding; texts are few and models immutable."""
 
 
@@ -46,7 +46,7 @@ def compiled_lifecycle(text: str) -> Lifecycle:
 def check_model(name: str, text: str, folding: int) -> None:
     """Raises Refusal for a model that no fold could apply: it becomes a dead letter, never a crash."""
     try:
-        model = compiled(text, folding)
+        model = compiled_model(text, folding)
     except ModelError as error:
         raise Refusal("text", str(error)) from error
     if model.name != name:
@@ -76,7 +76,7 @@ class PublishedState:
         self.published = ActiveModels()
         self._changed: set[str] = set()
         for part, stored in parts.items():
-            body = read_codec(stored, CODEC)
+            body = body_behind_codec(stored, PUBLISHED_CODEC)
             match part.split(":"):
                 case ["model", tenant, name]:
                     model = msgpack.decode(body, type=ModelVersion)
@@ -122,10 +122,10 @@ class PublishedState:
                 value = self.published.settings[tenant]
             case _:
                 value = self.published.sweep
-        return None if value is None else bytes([CODEC]) + msgpack.encode(value)
+        return None if value is None else bytes([PUBLISHED_CODEC]) + msgpack.encode(value)
 
 
-def read_codec(stored: bytes, newest: int) -> bytes:
+def body_behind_codec(stored: bytes, newest: int) -> bytes:
     """The body of a stored part behind its codec version. Raises NewerCodec."""
     if stored[0] > newest:
         raise NewerCodec(

@@ -17,15 +17,15 @@ from scoring.models.model import Subject
 from streams.engine.shard import Stage
 from streams.engine.state_store import StateStore
 from streams.engine.task import Task, TaskCounts
-from streams.score_leads.clock import advance
-from streams.score_leads.lead_rules import Rules
+from streams.score_leads.clock import advance_clock
+from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_state import LeadState
 from streams.score_leads.lead_step import LeadStep
-from streams.score_leads.scores import evaluate
+from streams.score_leads.scores import evaluate_lead
 from streams.score_leads.stage import ScoreLeads
 from streams.track_sessions import TrackSessions, VisitorState
 
-CHUNK = 500
+CHUNK_RECORDS = 500
 """Records that one step folds at most."""
 
 OnOutput = Callable[[Outgoing], None]
@@ -37,15 +37,15 @@ class Replay:
     """
 
     def __init__(
-        self, genesis: Iterable[Outgoing], *, on_output: OnOutput | None = None, chunk: int = CHUNK
+        self, genesis: Iterable[Outgoing], *, on_output: OnOutput | None = None, chunk: int = CHUNK_RECORDS
     ) -> None:
-        self._events = _task(TrackSessions())
-        self._activity = _task(ScoreLeads())
+        self._events = _task_of_stage(TrackSessions())
+        self._activity = _task_of_stage(ScoreLeads())
         self._tasks = {EVENTS: self._events, LEAD_ACTIVITY: self._activity}
         self._on_output = on_output
         self._chunk = chunk
         self.append(genesis)
-        self.rest()
+        self.fold_all()
 
     def append(self, records: Iterable[Outgoing]) -> None:
         """Queues events, and publications for both stages; ignores records of other topics."""
@@ -68,7 +68,7 @@ class Replay:
                 self._on_output(each)
         return work > 0
 
-    def rest(self) -> None:
+    def fold_all(self) -> None:
         """Fold until nothing waits."""
         while self.step():
             pass
@@ -81,9 +81,9 @@ class Replay:
 
     def advance_to(self, now: int) -> None:
         """Brings every lead to `now`: concludes everything that time alone changes until then."""
-        self.rest()
+        self.fold_all()
         while self.wake(now):
-            self.rest()
+            self.fold_all()
 
     def leads(self) -> Iterator[LeadState]:
         """Every lead as it is now, ordered by key: also those without an identity. Not to be changed;
@@ -118,27 +118,27 @@ def subject_of(state: LeadState) -> Subject:
     return Subject(state.features, state.head.position.stage)
 
 
-def lead_as_of(state: LeadState, rules: Rules, now: int) -> LeadState:
+def lead_as_of(state: LeadState, rules: LeadRules, now: int) -> LeadState:
     """The lead as it will be at `now` if nothing happens: its time passes, and its statements are dropped.
 
     A publication that has not reached this lead yet reaches it first.
     """
     step = LeadStep(rules, state, "", _emit_nothing)
-    if state.exists and _behind(state, rules):
-        evaluate(step, "", reassigned=False, silent=True)
+    if state.exists and _was_scored_by_older_versions(state, rules):
+        evaluate_lead(step, "", reassigned=False, silent=True)
     if state.exists and state.fires_at <= now:
-        advance(step, now)
+        advance_clock(step, now)
     state.head.clock = max(state.head.clock, now)
     return state
 
 
-def _behind(state: LeadState, rules: Rules) -> bool:
+def _was_scored_by_older_versions(state: LeadState, rules: LeadRules) -> bool:
     """Are there models by other versions of which the lead was last scored? Their lines mean nothing here."""
     head, versions = state.head, rules.versions
     for name in head.emitted.keys() - versions.keys():
         head.emitted.pop(name)
         head.timers.pop(name, None)
-    lines = {name: len(model.slots) for name, model in rules.models.items()}
+    lines = {name: len(model.line_labels) for name, model in rules.models.items()}
     others = [
         name
         for name, emitted in head.emitted.items()
@@ -153,7 +153,7 @@ def _emit_nothing(topic: str, key: str, value: bytes | None) -> None:
     pass
 
 
-def _task(stage: Stage[Any, Any]) -> Task:
+def _task_of_stage(stage: Stage[Any, Any]) -> Task:
     task = Task(stage, 0, StateStore(), TaskCounts())
     task.restored(0, {})
     return task

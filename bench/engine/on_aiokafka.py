@@ -6,7 +6,7 @@ import signal
 
 from bench.engine.job import Leads, Sessions
 from bench.processes import now_ms, say_first
-from streams.kafka.bare_host import run
+from streams.kafka.bare_host import run_bare_worker
 from streams.kafka.cluster import Cluster
 
 
@@ -14,7 +14,7 @@ async def serve(cluster: Cluster, partitions: int, buckets: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     stages = [Sessions(say_first), Leads()]
-    await run(cluster, stages, partitions=partitions, buckets=buckets, now=now_ms, stop=stop)
+    await run_bare_worker(cluster, stages, partitions=partitions, buckets=buckets, now=now_ms, stop=stop)
 
 
 if __name__ == "__main__":

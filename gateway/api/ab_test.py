@@ -15,12 +15,12 @@ from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import Caller, client_of, collector_caller
-from gateway.answers import Json, RequestProblem, answer_to
-from gateway.documented import examples, takes
-from gateway.door.admission import Facts, admit, read
+from gateway.access import Caller, client_address, collector_caller
+from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
+from gateway.documented import example_bodies, request_docs
+from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.body import read_body
-from gateway.door.cors import cors_headers, preflight
+from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.services import door_of
 from gateway.ports import Ports
 from schemas.decode import Refusal, encode_source, key_of
@@ -28,11 +28,11 @@ from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, ExperimentExposed
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.experiments.assignment import LEAD, Experiment, assign
+from scoring.experiments.assignment import UNIT_LEAD, Experiment, assign_variant
 
 T = TypeVar("T")
-LARGEST_BODY = 10_000
-NAMED_BY_CALLERS = {"visitor_id": "session_id"}
+LARGEST_BODY_BYTES = 10_000
+CALLERS_FIELD_NAMES = {"visitor_id": "session_id"}
 """Fields of events, and what they are called here."""
 
 
@@ -56,14 +56,14 @@ class GoalReached(Assignee, kw_only=True):
     event_id: str | None = None
 
 
-_read_who = json.Decoder(Assignee).decode
-_read_goal = json.Decoder(GoalReached).decode
+_decode_assignee = json.Decoder(Assignee).decode
+_decode_goal = json.Decoder(GoalReached).decode
 
 
-def _documented(endpoint: str, required: list[str]) -> dict[str, Any]:
+def _post_docs(endpoint: str, required: list[str]) -> dict[str, Any]:
     request, response = EXAMPLES[endpoint]["request"], EXAMPLES[endpoint]["response"]
     schema = {"type": "object", "required": required, "properties": {name: {} for name in request}}
-    return takes(request, schema) | {
+    return request_docs(request, schema) | {
         "responses": {
             "200": {
                 "description": "It is in the log.",
@@ -75,11 +75,11 @@ def _documented(endpoint: str, required: list[str]) -> dict[str, Any]:
     }
 
 
-EXAMPLES = examples("ab_test")
+EXAMPLES = example_bodies("ab_test")
 router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
 
 
-def _experiment(ports: Ports, name: str) -> Experiment:
+def _experiment_named(ports: Ports, name: str) -> Experiment:
     experiment = ports.experiments.get(name)
     if experiment is None:
         raise RequestProblem(
@@ -95,32 +95,32 @@ def _caller(request: Request) -> Caller:
     return caller
 
 
-async def _record(request: Request, caller: Caller, values: dict[str, Any]) -> None:
+async def _record_event(request: Request, caller: Caller, values: dict[str, Any]) -> None:
     ports = door_of(request).ports
     now = ports.now()
-    facts = Facts(
+    facts = RequestFacts(
         tenant=caller.tenant,
-        client_ip=client_of(request, ports.access),
+        client_ip=client_address(request, ports.access),
         user_agent=request.headers.get("user-agent"),
         phone_region=ports.phone_region,
         own_sites=ports.own_sites,
     )
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        event = admit(read(json.encode(present), str(uuid.uuid4()), now), facts, now)
+        event = admit_event(read_producer_event(json.encode(present), str(uuid.uuid4()), now), facts, now)
     except Refusal as refusal:
-        field = NAMED_BY_CALLERS.get(refusal.field or "", refusal.field)
+        field = CALLERS_FIELD_NAMES.get(refusal.field or "", refusal.field)
         raise RequestProblem(422, refusal.reason, field=field) from None
     with metrics.APPEND_SECONDS.time():
         await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
-    metrics.ACCEPTED.labels("yes" if event.bot else "no").inc()
+    metrics.ACCEPTED_EVENTS.labels("yes" if event.bot else "no").inc()
 
 
 async def _assign_variant(request: Request, test_name: str) -> Response:
     caller = _caller(request)
-    who = await _decoded(request, _read_who)
-    experiment = _experiment(door_of(request).ports, test_name)
-    assigned = assign(experiment, _unit_id(experiment, who))
+    who = await _decoded(request, _decode_assignee)
+    experiment = _experiment_named(door_of(request).ports, test_name)
+    assigned = assign_variant(experiment, _unit_id(experiment, who))
     if assigned.included:
         exposed = {
             "type": tag_of(ExperimentExposed),
@@ -130,8 +130,8 @@ async def _assign_variant(request: Request, test_name: str) -> Response:
             "experiment": test_name,
             "variant": assigned.variant.name,
         }
-        await _record(request, caller, exposed)
-    return Json(
+        await _record_event(request, caller, exposed)
+    return JsonAnswer(
         {
             "test_name": test_name,
             "variant": assigned.variant.name,
@@ -143,8 +143,8 @@ async def _assign_variant(request: Request, test_name: str) -> Response:
 
 async def _record_conversion(request: Request) -> Response:
     caller = _caller(request)
-    reached = await _decoded(request, _read_goal)
-    experiment = _experiment(door_of(request).ports, reached.test_name)
+    reached = await _decoded(request, _decode_goal)
+    experiment = _experiment_named(door_of(request).ports, reached.test_name)
     conversion = reached.conversion_type or reached.conversion_event
     if not conversion:
         raise RequestProblem(422, "missing: what was reached, such as demo_request", field="conversion_type")
@@ -159,7 +159,7 @@ async def _record_conversion(request: Request) -> Response:
         "currency": reached.currency,
         "context": {"source_type": "experiment", "source_id": reached.test_name},
     }
-    await _record(request, caller, event)
+    await _record_event(request, caller, event)
     goals = [goal for goal in experiment.goals if goal.counts(tag_of(ConversionRecorded), conversion)]
     answer = {
         "success": True,
@@ -169,13 +169,13 @@ async def _record_conversion(request: Request) -> Response:
     }
     if not goals:
         answer["hint"] = "recorded, but no goal of this experiment counts it: see GET /api/experiments/NAME"
-    return Json(answer)
+    return JsonAnswer(answer)
 
 
 @router.post(
     "/variant/{test_name}",
     summary="A visitor's variant of an experiment",
-    openapi_extra=_documented("variant", ["session_id"]),
+    openapi_extra=_post_docs("variant", ["session_id"]),
 )
 async def variant(request: Request, test_name: str) -> Response:
     return await _readable_elsewhere(request, _assign_variant(request, test_name))
@@ -184,7 +184,7 @@ async def variant(request: Request, test_name: str) -> Response:
 @router.post(
     "/conversion",
     summary="Record that a goal was reached",
-    openapi_extra=_documented("conversion", ["session_id", "test_name", "conversion_type"]),
+    openapi_extra=_post_docs("conversion", ["session_id", "test_name", "conversion_type"]),
 )
 async def conversion(request: Request) -> Response:
     return await _readable_elsewhere(request, _record_conversion(request))
@@ -193,7 +193,7 @@ async def conversion(request: Request) -> Response:
 for path, endpoint in (("/variant/{test_name}", variant), ("/conversion", conversion)):
     router.add_api_route(f"{path}/", endpoint, methods=["POST"], include_in_schema=False)
     for address in (path, f"{path}/"):
-        router.add_api_route(address, preflight, methods=["OPTIONS"], include_in_schema=False)
+        router.add_api_route(address, answer_preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 async def _readable_elsewhere(request: Request, answer: Awaitable[Response]) -> Response:
@@ -201,13 +201,13 @@ async def _readable_elsewhere(request: Request, answer: Awaitable[Response]) -> 
     try:
         response = await answer
     except RequestProblem as problem:
-        return answer_to(problem, cors_headers(request))
+        return answer_to_problem(problem, cors_headers(request))
     response.headers.update(cors_headers(request))
     return response
 
 
 async def _decoded(request: Request, reader: Callable[[bytes], T]) -> T:
-    body = await read_body(request, LARGEST_BODY)
+    body = await read_body(request, LARGEST_BODY_BYTES)
     try:
         return reader(body)
     except ValidationError as error:
@@ -218,7 +218,9 @@ async def _decoded(request: Request, reader: Callable[[bytes], T]) -> T:
 
 def _unit_id(experiment: Experiment, who: Assignee) -> str:
     """Whose id decides."""
-    field, unit_id = ("lead_id", who.lead_id) if experiment.unit == LEAD else ("session_id", who.session_id)
+    field, unit_id = (
+        ("lead_id", who.lead_id) if experiment.unit == UNIT_LEAD else ("session_id", who.session_id)
+    )
     if not unit_id:
         raise RequestProblem(422, "missing: this experiment assigns by it", field=field)
     return unit_id

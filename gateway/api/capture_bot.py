@@ -22,19 +22,19 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
-from gateway.access import READ, Caller, Denied, api_caller, collector_caller
-from gateway.answers import Json, RequestProblem, answer_to
+from gateway.access import READ_SCOPE, AccessDenied, Caller, api_caller, collector_caller
+from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
 from gateway.api.leads import plain
 from gateway.api.services import ApiServices, services_of, tenant_of
-from gateway.documented import answers, examples, schema_of, takes
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
-from gateway.door.cors import cors_headers, preflight
+from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.recording import record_events
 from gateway.door.services import door_of
-from gateway.ports import event_key, event_location
+from gateway.ports import event_key, location_of_outcome
 from gateway.store import Row
 from projections import chat, queries
-from schemas.broken_text import check_ids, repaired
+from schemas.broken_text import refuse_broken_ids, repair_broken_text
 from schemas.envelope import DEFAULT_TENANT, Identifier, tag_of
 from schemas.events import QuestionsCompleted, SessionStarted
 from schemas.moment import millis, moment
@@ -92,7 +92,7 @@ RULE_ACTIONS = {
     "Detailed answers": "detailed_answer",
 }
 """The rules of the built-in model, and the actions that they give points for; other rules have actions of their names."""
-EXAMPLES = examples("capture_bot")
+EXAMPLES = example_bodies("capture_bot")
 
 T = TypeVar("T", bound=Struct)
 Shown = dict[str, Any]
@@ -120,7 +120,7 @@ class ChatAnswer(Struct):
     session_id: SessionId
     question_id: Annotated[int, Meta(description="A question's id; the greeting's or the contact's.")] | str
     answer_text: (
-        Annotated[str, Meta(description="Any text answers any question.")]
+        Annotated[str, Meta(description="Any text answer_docs any question.")]
         | Annotated[
             list[str],
             Meta(max_length=100, description="Where the question takes several options: each of them."),
@@ -180,10 +180,10 @@ async def _start(request: Request) -> Response:
     }
     if before.conversation.has(tag_of(SessionStarted)):
         shown["message"] = "Session resumed"
-        return Json(shown | _progress(flow, before.conversation.answered(), flow.language))
+        return JsonAnswer(shown | _progress(flow, before.conversation.answered(), flow.language))
     utm = {"source": body.utm_source, "medium": body.utm_medium, "name": body.utm_campaign}
     location = await _record(request, caller, session_id, [chats.started(utm)])
-    return Json(shown if location is None else shown | {"location": location}, 202 if location else 200)
+    return JsonAnswer(shown if location is None else shown | {"location": location}, 202 if location else 200)
 
 
 async def answer(request: Request) -> Response:
@@ -266,13 +266,13 @@ async def _after(
         session = await _session_or_none(request, caller, session_id)
     shown = shown | _progress(flow, answered, flow.language)
     if location is not None:
-        return Json(shown | {"location": location}, 202)
-    return Json(shown | await _score_for(request, caller, session))
+        return JsonAnswer(shown | {"location": location}, 202)
+    return JsonAnswer(shown | await _score_for(request, caller, session))
 
 
 async def _score_for(request: Request, caller: Caller, session: ChatSession) -> Shown:
     """Nothing for a caller that may only write."""
-    if READ not in caller.scopes or session.lead_id is None:
+    if READ_SCOPE not in caller.scopes or session.lead_id is None:
         return {}
     try:
         score = await _score_row(services_of(request), caller.tenant or DEFAULT_TENANT, session.lead_id)
@@ -295,7 +295,7 @@ async def _record(
         ) from None
     keys = [event_key(each) for each in recorded]
     applied = await services_of(request).applied(keys, APPLY_SECONDS)
-    return next((event_location(key) for key in keys if key not in applied), None)
+    return next((location_of_outcome(key) for key in keys if key not in applied), None)
 
 
 # The flow
@@ -324,7 +324,7 @@ async def _questions(request: Request, session_id: str | None, language: str | N
     if session_id is not None:
         session = await _session(services_of(request), caller, session_id)
         shown |= _progress(flow, session.conversation.answered(), spoken)
-    return Json(shown)
+    return JsonAnswer(shown)
 
 
 async def product_menu(request: Request, language: Language = None) -> Response:
@@ -339,7 +339,7 @@ async def _choices(request: Request, language: str | None, name: str) -> Respons
     flow = await _flow(request, _any_caller(request))
     spoken = _language(flow, language)
     choices = flow.products if name == "products" else flow.ctas
-    return Json({name: [_choice(each, spoken) for each in choices]})
+    return JsonAnswer({name: [_choice(each, spoken) for each in choices]})
 
 
 # Leads
@@ -348,7 +348,7 @@ async def _choices(request: Request, language: str | None, name: str) -> Respons
 async def lead_summary(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
     fields = lead["fields"]
-    return Json(
+    return JsonAnswer(
         {
             "session_id": _plain_id(session_id),
             "lead_data": {
@@ -369,7 +369,7 @@ async def lead_export(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
     flow = await _flow_of(services_of(request), tenant_of(request))
     fields = lead["fields"]
-    return Json(
+    return JsonAnswer(
         {
             "name": lead["name"],
             **{name: fields.get(name) for name in EXPORTED},
@@ -388,7 +388,7 @@ async def lead_export(request: Request, session_id: PathSessionId) -> Response:
 
 async def lead_score(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
-    return Json(
+    return JsonAnswer(
         {
             "session_id": _plain_id(session_id),
             "lead_score": _points(score),
@@ -410,7 +410,7 @@ async def chat_analytics(
     since = moment(zone.start_of(zone.day_of(millis(now)) - days + 1))
     (totals,) = await services.store.rows(chat.chat_totals(tenant, since))
     sessions = totals["sessions"]
-    return Json(
+    return JsonAnswer(
         {
             "total_sessions": sessions,
             "completed_sessions": totals["completed"],
@@ -476,7 +476,7 @@ async def _lead(request: Request, path_id: str) -> tuple[ChatSession, Row, Row |
     since its identity may show before its lead.
     """
     services, session_id = services_of(request), _plain_id(path_id)
-    caller = api_caller(request, services.ports.access, READ)
+    caller = api_caller(request, services.ports.access, READ_SCOPE)
     tenant = caller.tenant or DEFAULT_TENANT
     for _ in range(CLAIM_LOOKS):
         session = await _session(services, caller, session_id)
@@ -531,10 +531,10 @@ def _any_caller(request: Request) -> Caller:
     """Who may send, or read."""
     try:
         return _sender(request)
-    except Denied as denied:
+    except AccessDenied as denied:
         if denied.status != 403:
             raise
-        return api_caller(request, services_of(request).ports.access, READ)
+        return api_caller(request, services_of(request).ports.access, READ_SCOPE)
 
 
 async def _flow(request: Request, caller: Caller) -> ChatFlow:
@@ -603,14 +603,14 @@ def _choice(choice: FlowChoice, language: str) -> Shown:
 def _read(body: bytes, kind: type[T]) -> T:
     """Texts that were cut in the middle of a character are repaired, as in every event; ids are not."""
     try:
-        content = json.decode(repaired(body))
+        content = json.decode(repair_broken_text(body))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
     try:
         decoded = convert(content, kind)
-        check_ids(decoded)
+        refuse_broken_ids(decoded)
     except ValidationError as error:
         refusal = explain_error(error, content, kind)
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
@@ -624,7 +624,7 @@ async def _readable_elsewhere(request: Request, response: Awaitable[Response]) -
     try:
         readable = await response
     except RequestProblem as problem:
-        return answer_to(problem, cors_headers(request))
+        return answer_to_problem(problem, cors_headers(request))
     readable.headers.update(cors_headers(request))
     return readable
 
@@ -644,8 +644,8 @@ def _sent(method: str, path: str, summary: str, endpoint: Any, name: str, kind: 
         path,
         summary,
         endpoint,
-        openapi_extra=takes(example["request"], schema_of(kind)),
-        responses=answers(example["response"], "It is in the log, and in the scores.")
+        openapi_extra=request_docs(example["request"], body_schema_of(kind)),
+        responses=answer_docs(example["response"], "It is in the log, and in the scores.")
         | {202: {"description": "It is in the log; `location` has what becomes of it."}},
     )
 
@@ -657,7 +657,7 @@ _sent("POST", "/lead/profile", "Fill fields of the lead's profile", update_profi
 
 
 def _answered(path: str, summary: str, endpoint: Endpoint, about: str | None = None) -> None:
-    _route("GET", path, summary, endpoint, responses=answers(EXAMPLES[path[1:]], about or summary))
+    _route("GET", path, summary, endpoint, responses=answer_docs(EXAMPLES[path[1:]], about or summary))
 
 
 def _of_session(path: str, summary: str, endpoint: Endpoint) -> None:
@@ -667,7 +667,7 @@ def _of_session(path: str, summary: str, endpoint: Endpoint) -> None:
         endpoint,
         methods=["GET"],
         summary=summary,
-        responses=answers(EXAMPLES[path[1:]], summary),
+        responses=answer_docs(EXAMPLES[path[1:]], summary),
     )
 
 
@@ -693,4 +693,4 @@ for _path in (
     "/cta-options",
 ):
     for _address in (_path, f"{_path}/"):
-        router.add_api_route(_address, preflight, methods=["OPTIONS"], include_in_schema=False)
+        router.add_api_route(_address, answer_preflight, methods=["OPTIONS"], include_in_schema=False)

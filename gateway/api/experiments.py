@@ -11,15 +11,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from gateway.answers import Json, RequestProblem
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.services import services_of, tenant_of
-from gateway.documented import answers, examples
+from gateway.documented import answer_docs, example_bodies
 from projections import experiments as queries
 from scoring.experiments.assignment import Experiment
-from scoring.experiments.results import DEFAULT_LIFT, Exposure, GoalConversion, results
+from scoring.experiments.results import DEFAULT_LIFT, Exposure, GoalConversion, experiment_results
 
-EXAMPLES = examples("experiments")
-Instant = Annotated[
+EXAMPLES = example_bodies("experiments")
+OptionalMoment = Annotated[
     datetime | None, Query(description="Only leads first exposed in this time (RFC 3339, with an offset).")
 ]
 
@@ -30,25 +30,29 @@ router = APIRouter(prefix="/api/experiments", tags=["experiments"])
 @router.get(
     "",
     summary="The experiments that there are",
-    responses=answers(EXAMPLES["experiments"], "Every experiment, by name."),
+    responses=answer_docs(EXAMPLES["experiments"], "Every experiment, by name."),
 )
 async def experiments(request: Request) -> Response:
     tenant_of(request)
-    return Json(
-        {"experiments": [defined(each) for _, each in sorted(services_of(request).ports.experiments.items())]}
+    return JsonAnswer(
+        {
+            "experiments": [
+                definition_json(each) for _, each in sorted(services_of(request).ports.experiments.items())
+            ]
+        }
     )
 
 
 @router.get(
     "/{name}",
     summary="An experiment and its results",
-    responses=answers(EXAMPLES["experiment"], "The definition, and what is known of its leads by now."),
+    responses=answer_docs(EXAMPLES["experiment"], "The definition, and what is known of its leads by now."),
 )
 async def experiment(
     request: Request,
     name: str,
-    since: Instant = None,
-    until: Instant = None,
+    since: OptionalMoment = None,
+    until: OptionalMoment = None,
     lift: Annotated[float, Query(ge=0.001, le=10, description="To be found: 0.1 is a tenth.")] = DEFAULT_LIFT,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
@@ -60,12 +64,12 @@ async def experiment(
             raise RequestProblem(
                 422, "an offset is missing: give a time such as 2030-01-31T12:00:00Z", field=field
             )
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         exposures, conversions = await ask.all(
-            queries.exposures(tenant, name), queries.conversions(tenant, definition)
+            queries.select_exposures(tenant, name), queries.select_conversions(tenant, definition)
         )
     report = await asyncio.to_thread(
-        results,
+        experiment_results,
         definition,
         (Exposure(**row) for row in exposures),
         (GoalConversion(**row) for row in conversions),
@@ -73,10 +77,12 @@ async def experiment(
         since=since,
         until=until,
     )
-    return Json({"experiment": defined(definition), "results": report, "as_of": services.ports.now()})
+    return JsonAnswer(
+        {"experiment": definition_json(definition), "results": report, "as_of": services.ports.now()}
+    )
 
 
-def defined(experiment: Experiment) -> dict[str, Any]:
+def definition_json(experiment: Experiment) -> dict[str, Any]:
     """The definition, as the API and the command line show it."""
     return {
         "name": experiment.name,
@@ -92,7 +98,7 @@ def defined(experiment: Experiment) -> dict[str, Any]:
         "control": experiment.control.name,
         "variants": [variant._asdict() for variant in experiment.variants],
         "goals": [
-            {"name": goal.name, "about": goal.about, "counts": [sign._asdict() for sign in goal.signs]}
+            {"name": goal.name, "about": goal.about, "counts": [sign._asdict() for sign in goal.goal_events]}
             for goal in experiment.goals
         ],
     }

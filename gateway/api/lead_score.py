@@ -15,13 +15,13 @@ from fastapi import APIRouter, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, json
 from starlette.responses import Response
 
-from gateway.access import READ, WRITE, Caller
-from gateway.answers import Json
+from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.answers import JsonAnswer
 from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
 from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import fields, takes
+from gateway.documented import request_docs, text_fields_schema
 from gateway.door.body import read_body
 from gateway.store import Row
 from gateway.subject import subject_of
@@ -29,8 +29,8 @@ from projections import queries
 from schemas.envelope import Identifier
 from schemas.moment import millis
 from scoring.features.features import Session
-from scoring.features.identity import anonymous
-from scoring.models.model import Conclusion, Model, conclude, rounded, score_session
+from scoring.features.identity import anonymous_lead_id
+from scoring.models.model import Conclusion, Model, rounded_points, score_lead, score_session
 from scoring.models.points import points_text
 
 T = TypeVar("T")
@@ -62,8 +62,8 @@ class Unanswerable(Exception):
         self.error = error
 
 
-SESSION_REQUEST = {"sessionId": "3f0c"}, fields("sessionId", required=("sessionId",))
-USER_REQUEST = {"userId": "3f0c"}, fields("userId", required=("userId",))
+SESSION_REQUEST = {"sessionId": "3f0c"}, text_fields_schema("sessionId", required=("sessionId",))
+USER_REQUEST = {"userId": "3f0c"}, text_fields_schema("userId", required=("userId",))
 _read_session = json.Decoder(OfSession).decode
 _read_user = json.Decoder(OfUser).decode
 
@@ -90,11 +90,11 @@ async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
     not yet; then it is looked up again.
     """
     for _ in range(CLAIM_LOOKS):
-        async with services.store.moment() as ask:
-            for lead_id in (user_id, anonymous(user_id)):
+        async with services.store.snapshot() as ask:
+            for lead_id in (user_id, anonymous_lead_id(user_id)):
                 if rows := await ask(queries.lead(tenant, lead_id)):
                     return rows[0]
-            visitor_rows = await ask(statements.lead_of_visitor(tenant, user_id))
+            visitor_rows = await ask(statements.select_lead_of_visitor(tenant, user_id))
             if not visitor_rows:
                 raise Unanswerable(404, "User not found")
             if rows := await ask(queries.lead(tenant, visitor_rows[0]["lead_id"])):
@@ -105,20 +105,20 @@ async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
 
 async def _session_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE if update else READ)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE if update else READ_SCOPE)
     session_id = str((await _decoded(request, _read_session)).session_id)
     model = await _model(services, tenant)
     session, status = await _session(services, tenant, session_id), 200
     if update:
         status = 200 if await advance_lead(services, tenant, session["lead_id"], UPDATE_SECONDS) else 202
         session = await _session(services, tenant, session_id)
-    score = rounded(_concluded(model, session).total)
-    return Json({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
+    score = rounded_points(_concluded(model, session).total)
+    return JsonAnswer({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
 
 
 async def _user_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE if update else READ)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE if update else READ_SCOPE)
     user_id = str((await _decoded(request, _read_user)).user_id)
     await _model(services, tenant)
     lead, status = await _lead(services, tenant, user_id), 200
@@ -127,7 +127,7 @@ async def _user_score(request: Request, *, update: bool) -> Response:
         score = await _stored_mean(services, tenant, lead["lead_id"])
     else:
         score = await _current_mean(services, tenant, lead)
-    return Json({"success": True, "user_id": user_id, **_shown(score, caller)}, status)
+    return JsonAnswer({"success": True, "user_id": user_id, **_shown(score, caller)}, status)
 
 
 async def _stored_mean(services: ApiServices, tenant: str, lead_id: str) -> int:
@@ -144,25 +144,27 @@ async def _current_mean(services: ApiServices, tenant: str, lead: Row) -> int:
     active = await services.ports.published(tenant)
     now = millis(services.ports.now())
     model = await _model(services, tenant)
-    return rounded(conclude(model, subject, now, active.zone, active.idle_ms).total)
+    return rounded_points(score_lead(model, subject, now, active.zone, active.idle_ms).total)
 
 
-@router.post("/session", summary="Calculate a session's score", openapi_extra=takes(*SESSION_REQUEST))
+@router.post("/session", summary="Calculate a session's score", openapi_extra=request_docs(*SESSION_REQUEST))
 async def calculate_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=False))
 
 
-@router.post("/session/update", summary="Update a session's score", openapi_extra=takes(*SESSION_REQUEST))
+@router.post(
+    "/session/update", summary="Update a session's score", openapi_extra=request_docs(*SESSION_REQUEST)
+)
 async def update_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=True))
 
 
-@router.post("/user", summary="Calculate a user's score", openapi_extra=takes(*USER_REQUEST))
+@router.post("/user", summary="Calculate a user's score", openapi_extra=request_docs(*USER_REQUEST))
 async def calculate_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=False))
 
 
-@router.post("/user/update", summary="Update a user's score", openapi_extra=takes(*USER_REQUEST))
+@router.post("/user/update", summary="Update a user's score", openapi_extra=request_docs(*USER_REQUEST))
 async def update_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=True))
 
@@ -177,14 +179,14 @@ async def _session_analytics(request: Request, session_id: str) -> Response:
     if "\0" in session_id:
         raise Unanswerable(404, "Session not found")
     session = await _session(services, tenant, session_id)
-    return Json(_analytics(session_id, session, await _model(services, tenant)))
+    return JsonAnswer(_analytics(session_id, session, await _model(services, tenant)))
 
 
 async def _answer(response: Awaitable[Response]) -> Response:
     try:
         return await response
     except Unanswerable as problem:
-        return Json({"success": False, "error": problem.error}, problem.status)
+        return JsonAnswer({"success": False, "error": problem.error}, problem.status)
 
 
 async def _decoded(request: Request, read: Callable[[bytes], T]) -> T:
@@ -199,7 +201,7 @@ async def _decoded(request: Request, read: Callable[[bytes], T]) -> T:
 
 def _shown(score: int, caller: Caller) -> dict[str, int]:
     """Nothing for a token that may only write."""
-    return {"lead_score": score} if READ in caller.scopes else {}
+    return {"lead_score": score} if READ_SCOPE in caller.scopes else {}
 
 
 def _analytics(session_id: str, session: Row, model: Model) -> dict[str, Any]:
@@ -245,7 +247,7 @@ def _shape(session: Row) -> Session:
 def _by_group(model: Model, concluded: Conclusion) -> dict[str, int]:
     """Points per group, its caps taken off."""
     groups: dict[str, int] = {}
-    for line, points in zip(model.slots, concluded.vector, strict=True):
+    for line, points in zip(model.line_labels, concluded.vector, strict=True):
         if line.group:
             groups[line.group] = groups.get(line.group, 0) + points
     return groups

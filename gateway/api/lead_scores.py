@@ -16,16 +16,16 @@ from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
-from gateway.access import READ, WRITE
-from gateway.answers import Json, RequestProblem
+from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
-from gateway.api.lifecycle import echoed
+from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
 from gateway.api.reevaluation import advance_lead, advance_leads
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import answers, examples, takes
+from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
-from gateway.store import Ask, Row
+from gateway.store import Row, StoreSnapshot
 from projections import queries
 from projections.lead_scores import (
     ScoreFilters,
@@ -42,8 +42,8 @@ from schemas.moment import millis, moment
 from schemas.refusal import explain_error, json_type_name
 from schemas.topics import lead_key
 from scoring.features.features import NewerCodec
-from scoring.features.lead_identity import decode_lead_identity, merged
-from scoring.models.model import ONE_POINT, Model, Subject, conclude, rounded
+from scoring.features.lead_identity import decode_lead_identity, features_of_lead
+from scoring.models.model import ONE_POINT, Model, Subject, rounded_points, score_lead
 
 MODEL = "rules"
 SCALE = "stage"
@@ -60,7 +60,7 @@ ANSWER_SECONDS = 5.0
 """So long a call waits for the leads that it asked for."""
 HISTORY = 100
 RANGES = ("score_0_20", "score_20_40", "score_40_60", "score_60_80", "score_80_100")
-EXAMPLES = examples("lead_scores")
+EXAMPLES = example_bodies("lead_scores")
 LeadNumber = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 router = APIRouter(prefix=PREFIX, tags=["lead scores"])
@@ -81,7 +81,7 @@ class SeveralLeads(Struct):
 @router.get(
     "/",
     summary="The scores of all leads, the highest first",
-    responses=answers(
+    responses=answer_docs(
         EXAMPLES["list"], "An array. The header `Link` has the address of the next page, if there is one."
     ),
 )
@@ -108,17 +108,17 @@ async def scores(
     filters = ScoreFilters(
         lead_id, _stage_filter(model, qualification_stage), min_score, anonymous=include_anonymous
     )
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         rows = await ask(current_scores(tenant, MODEL, filters, limit=limit + 1, offset=offset))
         shown = await _with_breakdowns(ask, tenant, model, rows[:limit])
     more = len(rows) > limit and offset + limit <= DEEPEST
-    return Json(shown, headers=_next_page(request, offset=offset + limit) if more else None)
+    return JsonAnswer(shown, headers=_next_page(request, offset=offset + limit) if more else None)
 
 
 @router.get(
     "/history/",
     summary="Every change of a lead's score, the newest first",
-    responses=answers(
+    responses=answer_docs(
         EXAMPLES["history"],
         "An array. The header `Link` has the address of the older changes, if there are any.",
     ),
@@ -138,7 +138,7 @@ async def history(
     if cursor is not None:
         at, _, position = cursor.partition("_")
         before = queries.LedgerCursor(moment(int(at)), int(position))
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         lead = _one(await ask(queries.lead(tenant, lead_id)))
         rows = await ask(queries.ledger(tenant, lead_id, model=MODEL, limit=limit + 1, before=before))
         entries = rows[:limit]
@@ -153,13 +153,13 @@ async def history(
         points = _before(points, entry["lines"])
     more = len(rows) > limit
     oldest = f"{millis(entries[-1]['at'])}_{entries[-1]['position']}" if more else ""
-    return Json(shown, headers=_next_page(request, cursor=oldest) if more else None)
+    return JsonAnswer(shown, headers=_next_page(request, cursor=oldest) if more else None)
 
 
 @router.get(
     "/distribution/",
     summary="How many leads have which score, and the average",
-    responses=answers(
+    responses=answer_docs(
         EXAMPLES["distribution"],
         "Each range without its end, the last one with it. Without leads the average is 0.",
     ),
@@ -178,7 +178,7 @@ async def distribution(
     count = sum(leads.values())
     points = Decimal(sum(row["points"] for row in rows))
     average = (points / count).quantize(Decimal("0.1"), ROUND_HALF_UP) if count else Decimal(0)
-    return Json(
+    return JsonAnswer(
         {**{name: leads.get(number, 0) for number, name in enumerate(RANGES)}, "avg_score": plain(average)}
     )
 
@@ -189,20 +189,20 @@ async def distribution(
 @router.post(
     "/calculate/",
     summary="Calculate a lead's score now",
-    openapi_extra=takes(EXAMPLES["lead"]),
+    openapi_extra=request_docs(EXAMPLES["lead"]),
     responses={
-        **answers(EXAMPLES["score"], "The score as of now."),
+        **answer_docs(EXAMPLES["score"], "The score as of now."),
         202: {"description": "The new score does not show yet: the one before, and `location`."},
     },
 )
 @router.post("/calculate", include_in_schema=False)
 async def calculate(request: Request) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     lead_id = str(_converted(await _body(request), OneLead).lead_id)
     active = await services.ports.published(tenant)
     model, now = _model(active), services.ports.now()
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         lead = _one(await ask(queries.lead(tenant, lead_id)))
         if lead["redirect"] is not None:
             reason = f"the lead was merged into {lead['redirect']}: calculate that"
@@ -210,25 +210,25 @@ async def calculate(request: Request) -> Response:
         (stored,) = await ask(named_leads_to_score(tenant, MODEL, [lead_id]))
     differing = await _differing(services, tenant, active, [stored], now)
     current = not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
-    location = f"{PREFIX}/?lead_id={echoed(lead_id)}"
-    if READ not in caller.scopes:  # a token that may only write sees no score
-        return Json({"lead": echoed(lead_id), "calculated": current}, 200 if current else 202)
-    async with services.store.moment() as ask:
+    location = f"{PREFIX}/?lead_id={lead_id_as_sent(lead_id)}"
+    if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
+        return JsonAnswer({"lead": lead_id_as_sent(lead_id), "calculated": current}, 200 if current else 202)
+    async with services.store.snapshot() as ask:
         rows = await ask(current_scores(tenant, MODEL, ScoreFilters(lead_id), limit=1))
         shown = await _with_breakdowns(ask, tenant, model, rows)
     if not shown:
         raise RequestProblem(503, "the lead is not scored yet", field="lead_id", retry_after_s=1)
     if not current:
-        return Json(shown[0] | {"location": location}, 202)
-    return Json(shown[0] | {"calculated_at": max(now, rows[0]["as_of"])})
+        return JsonAnswer(shown[0] | {"location": location}, 202)
+    return JsonAnswer(shown[0] | {"calculated_at": max(now, rows[0]["as_of"])})
 
 
 @router.post(
     "/bulk_calculate/",
     summary="Calculate the scores of several leads, or of all",
-    openapi_extra=takes(EXAMPLES["bulk"]),
+    openapi_extra=request_docs(EXAMPLES["bulk"]),
     responses={
-        **answers(EXAMPLES["recalculation"], "All are calculated."),
+        **answer_docs(EXAMPLES["recalculation"], "All are calculated."),
         202: {
             "description": "Some are not calculated yet: ask at `location` how far it is.",
             "content": {"application/json": {"example": EXAMPLES["recalculation_under_way"]}},
@@ -238,7 +238,7 @@ async def calculate(request: Request) -> Response:
 @router.post("/bulk_calculate", include_in_schema=False)
 async def bulk_calculate(request: Request) -> Response:
     services = services_of(request)
-    tenant, _ = authorized_caller(request, WRITE)
+    tenant, _ = authorized_caller(request, WRITE_SCOPE)
     body = await _body(request, empty={"recalculate_all": True})
     asked_for = _converted(body, SeveralLeads)
     if (asked_for.lead_ids is None) is not asked_for.recalculate_all:
@@ -264,13 +264,15 @@ async def bulk_calculate(request: Request) -> Response:
 @router.get(
     "/bulk_calculate/{recalculation_id}/",
     summary="How far a calculation of several leads is",
-    responses=answers(EXAMPLES["recalculation_under_way"], "It is known until the server restarts."),
+    responses=answer_docs(EXAMPLES["recalculation_under_way"], "It is known until the server restarts."),
 )
 @router.get("/bulk_calculate/{recalculation_id}", include_in_schema=False)
 async def bulk_progress(
     request: Request, recalculation_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 ) -> Response:
-    recalculation = services_of(request).recalculations.find(tenant_of(request, WRITE), recalculation_id)
+    recalculation = services_of(request).recalculations.find(
+        tenant_of(request, WRITE_SCOPE), recalculation_id
+    )
     if recalculation is None:
         raise RequestProblem(
             404,
@@ -339,9 +341,9 @@ def _compare(active: ActiveRules, rows: Sequence[Row], parts: Sequence[Row], now
         except (NewerCodec, DecodeError, ValidationError):
             identities = {}
         if identities:
-            subject = Subject(merged(lead_id, identities), row["stage"])
-            concluded = conclude(model, subject, now, active.zone, active.idle_ms)
-            if rounded(concluded.total) == row["rounded"] and concluded.bands == row["bands"]:
+            subject = Subject(features_of_lead(lead_id, identities), row["stage"])
+            concluded = score_lead(model, subject, now, active.zone, active.idle_ms)
+            if rounded_points(concluded.total) == row["rounded"] and concluded.bands == row["bands"]:
                 continue
         differing.append(lead_id)
     return differing
@@ -371,7 +373,7 @@ def _shape(
     previous = 0 if change is None else change.previous
     return {
         "id": _score_id(tenant, lead["lead_id"], change),
-        "lead": echoed(lead["lead_id"]),
+        "lead": lead_id_as_sent(lead["lead_id"]),
         "lead_name": lead["name"] or lead["company"] or lead["lead_id"],
         "score": score,
         "previous_score": previous,
@@ -394,7 +396,9 @@ def _score_id(tenant: str, lead_id: str, change: _Change | None) -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 11
 
 
-async def _with_breakdowns(ask: Ask, tenant: str, model: Model, rows: Sequence[Row]) -> list[dict[str, Any]]:
+async def _with_breakdowns(
+    ask: StoreSnapshot, tenant: str, model: Model, rows: Sequence[Row]
+) -> list[dict[str, Any]]:
     keys = [row["lead_key"] for row in rows]
     points = _points(await ask(points_by_group(keys, MODEL)) if keys else ())
     shown = []
@@ -440,7 +444,7 @@ def _groups(model: Model) -> set[str]:
 
 
 def _whole(total: Decimal) -> int:
-    return rounded(int(total * ONE_POINT))
+    return rounded_points(int(total * ONE_POINT))
 
 
 def _progress(recalculation: Recalculation) -> Response:
@@ -453,12 +457,13 @@ def _progress(recalculation: Recalculation) -> Response:
         "pending": recalculation.pending,
         "failed": recalculation.failed,
         "errors": [
-            {"lead_id": echoed(lead_id), "reason": reason} for lead_id, reason in recalculation.problems
+            {"lead_id": lead_id_as_sent(lead_id), "reason": reason}
+            for lead_id, reason in recalculation.problems
         ],
         "error": recalculation.error,
         "location": f"{PREFIX}/bulk_calculate/{recalculation.id}/",
     }
-    return Json(content, 200 if recalculation.ended else 202)
+    return JsonAnswer(content, 200 if recalculation.ended else 202)
 
 
 def _next_page(request: Request, **changed: object) -> dict[str, str]:

@@ -14,21 +14,21 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
-from gateway.answers import Json, RequestProblem
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.services import services_of, tenant_of
-from gateway.documented import answers, examples
+from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
-from gateway.ports import EventKey, EventOutcome, event_location
-from gateway.store import Ask, ReadStore, Row
+from gateway.ports import EventKey, EventOutcome, location_of_outcome
+from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subject_of
-from gateway.wait import Look
+from gateway.wait import LookUpOutcomes
 from projections import queries
 from schemas.envelope import Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import key_of_identity
-from scoring.models.model import ONE_POINT, Model, Subject, conclude, explain, rounded
+from scoring.models.model import ONE_POINT, Model, Subject, explain_score, rounded_points, score_lead
 
 BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
@@ -53,7 +53,7 @@ router = APIRouter(tags=["leads"])
 @router.get(
     "/api/leads",
     summary="The board: leads, the highest score first",
-    responses=answers(examples("leads")["board"], "The page of leads, highest score first."),
+    responses=answer_docs(example_bodies("leads")["board"], "The page of leads, highest score first."),
 )
 async def board(
     request: Request,
@@ -77,11 +77,11 @@ async def board(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
         )
     in_band = _band(active, sort, band)
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         anonymous = include_anonymous
         if anonymous is None:
             anonymous = not await ask(queries.any_identified(tenant))
-        filters = queries.Filters(
+        filters = queries.LeadFilters(
             anonymous=anonymous,
             stage=stage,
             band=in_band,
@@ -92,7 +92,7 @@ async def board(
         shown = rows[:limit]
         keys = [row["lead_key"] for row in shown]
         scores, visits = await _scores(ask, keys), await _visits(ask, keys)
-    return Json(
+    return JsonAnswer(
         {
             "leads": [
                 _listed(row, _shaped(scores.get(row["lead_key"], {})), visits.get(row["lead_key"], 0))
@@ -115,12 +115,12 @@ async def ledger(
     limit: Limit = LEDGER_PAGE,
 ) -> Response:
     tenant = tenant_of(request)
-    async with services_of(request).store.moment() as ask:
+    async with services_of(request).store.snapshot() as ask:
         await _existing_lead(ask, tenant, lead_id)
         entries = await ask(
             queries.ledger(tenant, lead_id, model=model, limit=limit + 1, before=_ledger_cursor(cursor))
         )
-        return Json(await _ledger(ask, tenant, lead_id, entries, limit=limit))
+        return JsonAnswer(await _ledger(ask, tenant, lead_id, entries, limit=limit))
 
 
 @router.get("/api/leads/{lead_id:path}", summary="A lead: profile, scores line by line, ledger, identities")
@@ -136,7 +136,7 @@ async def lead(
     active = await ports.published(tenant)
     past = as_of is not None and at <= now
     until = at if past else None
-    async with store.moment() as ask:
+    async with store.snapshot() as ask:
         row = await _existing_lead(ask, tenant, lead_id)
         tag = None if as_of is not None else _tag(row)
         if tag is not None and request.headers.get("if-none-match") == tag:
@@ -174,7 +174,7 @@ async def lead(
         "stages": [_stage(each) for each in stages if each["at"] <= at],
         "scores": scores,
     }
-    return Json(content, headers={"ETag": tag} if tag else None)
+    return JsonAnswer(content, headers={"ETag": tag} if tag else None)
 
 
 @router.get(
@@ -197,7 +197,7 @@ async def event(
     tenant = tenant_of(request)
     key = None if visitor_id is None else visitor_key(tenant, visitor_id)
     rows = await services_of(request).store.rows(
-        statements.applied_under(tenant, event_id, key=key, lead_id=lead_id)
+        statements.select_outcomes_under(tenant, event_id, key=key, lead_id=lead_id)
     )
     outcomes = _outcomes(rows)
     if not outcomes:
@@ -206,17 +206,17 @@ async def event(
         )
     if len(outcomes) > 1:
         reason = "several visitors or leads have an event with this id: add visitor_id or lead_id"
-        choices = [event_location(each) for each in outcomes]
-        return Json({"error": {"field": "event_id", "reason": reason}, "choices": choices}, 409)
+        choices = [location_of_outcome(each) for each in outcomes]
+        return JsonAnswer({"error": {"field": "event_id", "reason": reason}, "choices": choices}, 409)
     (outcome,) = outcomes.values()
-    return Json({"event_id": event_id, **outcome._asdict()})
+    return JsonAnswer({"event_id": event_id, **outcome._asdict()})
 
 
-def outcomes_from(store: ReadStore) -> Look:
+def outcomes_from(store: ReadStore) -> LookUpOutcomes:
     """Looks up what became of events that a caller waits for."""
 
     async def look(events: Sequence[EventKey]) -> Mapping[EventKey, EventOutcome]:
-        return _outcomes(await store.rows(statements.applied(events)))
+        return _outcomes(await store.rows(statements.select_outcomes(events)))
 
     return look
 
@@ -234,24 +234,24 @@ def _outcomes(rows: Sequence[Row]) -> dict[EventKey, EventOutcome]:
 # Questions
 
 
-async def _existing_lead(ask: Ask, tenant: str, lead_id: str) -> Row:
+async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     rows = await ask(queries.lead(tenant, lead_id))
     if not rows:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
     return rows[0]
 
 
-async def _scores(ask: Ask, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:
+async def _scores(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:
     """Lead key -> model -> its current score."""
     scores: dict[int, dict[str, Row]] = {}
-    for row in await ask(statements.scores_of(lead_keys)) if lead_keys else ():
+    for row in await ask(statements.select_scores_of(lead_keys)) if lead_keys else ():
         scores.setdefault(row["lead_key"], {})[row["model"]] = row
     return scores
 
 
-async def _visits(ask: Ask, lead_keys: Sequence[int]) -> dict[int, int]:
+async def _visits(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, int]:
     """Lead key -> the number of its web sessions."""
-    rows = await ask(statements.sessions_counted(lead_keys)) if lead_keys else ()
+    rows = await ask(statements.select_session_counts(lead_keys)) if lead_keys else ()
     return {row["lead_key"]: row["sessions"] for row in rows}
 
 
@@ -260,13 +260,15 @@ def _tag(row: Row) -> str:
     return f'"{row["position"]}-{millis(row["as_of"])}"'
 
 
-async def _ledger(ask: Ask, tenant: str, lead_id: str, rows: Sequence[Row], *, limit: int) -> dict[str, Any]:
+async def _ledger(
+    ask: StoreSnapshot, tenant: str, lead_id: str, rows: Sequence[Row], *, limit: int
+) -> dict[str, Any]:
     """A page of the ledger, from one entry more than it has if there are more."""
     entries = rows[:limit]
     ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
     events = {
         row["event_id"]: row
-        for row in (await ask(statements.events_named(tenant, lead_id, ids)) if ids else ())
+        for row in (await ask(statements.select_events_named(tenant, lead_id, ids)) if ids else ())
     }
     last = entries[-1] if len(rows) > limit else None
     return {
@@ -286,10 +288,10 @@ def _scores_to_come(active: ActiveRules, subject: Subject | None, at: datetime) 
         )
     scores: dict[str, Any] = {}
     for name, model in active.models.items():
-        concluded = conclude(model, subject, millis(at), active.zone, active.idle_ms)
+        concluded = score_lead(model, subject, millis(at), active.zone, active.idle_ms)
         scores[name] = {
             "total": points(concluded.total),
-            "rounded": rounded(concluded.total),
+            "rounded": rounded_points(concluded.total),
             "bands": concluded.bands,
             "as_of": at,
             "lines": _explained(active, model, subject, at),
@@ -319,7 +321,7 @@ def _add_evidence(scores: dict[str, Any], active: ActiveRules, subject: Subject)
 
 def _explained(active: ActiveRules, model: Model, subject: Subject, at: datetime) -> list[dict[str, Any]]:
     """Lines that give or take something, in the model's order."""
-    lines = explain(model, subject, millis(at), active.zone, active.idle_ms)
+    lines = explain_score(model, subject, millis(at), active.zone, active.idle_ms)
     return [{**line._asdict(), "points": points(line.points)} for line in lines if line.points]
 
 
@@ -400,7 +402,7 @@ def _past_score(change: Row) -> dict[str, Any]:
     """The score of a model at that moment; one without a score yet is not there."""
     return {
         "total": plain(change["total"]),
-        "rounded": rounded(int(change["total"] * ONE_POINT)),
+        "rounded": rounded_points(int(change["total"] * ONE_POINT)),
         "version": change["version"],
         "bands": change["bands"],
         "as_of": change["at"],

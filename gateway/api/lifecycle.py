@@ -14,33 +14,33 @@ from fastapi import APIRouter, Request
 from msgspec import DecodeError, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
-from gateway.access import READ, WRITE
-from gateway.answers import Json, RequestProblem
+from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import answers, examples, fields, takes
+from gateway.documented import answer_docs, example_bodies, request_docs, text_fields_schema
 from gateway.door.body import read_body
-from gateway.ports import event_key, event_location
-from gateway.store import Ask, Row
+from gateway.ports import event_key, location_of_outcome
+from gateway.store import Row, StoreSnapshot
 from projections import queries
-from projections.lifecycle import ENGAGEMENT, stage_spans
+from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, select_stage_spans
 from schemas.decode import Refusal, decode_source, encode_source, key_of
-from schemas.envelope import ANONYMOUS, Line
+from schemas.envelope import ANONYMOUS_PREFIX, Line
 from schemas.events import Stage, StageChanged
 from schemas.record import Outgoing
 from schemas.refusal import explain_error, json_type_name
 from schemas.topics import EVENTS
-from scoring.features.calendar import DAY
+from scoring.features.calendar import DAY_MS
 from scoring.features.identity import is_anonymous
 from scoring.lifecycle.lifecycle import Transition, compile_lifecycle
 from scoring.models.model import Model, built_in_models, compile_model
 
-LARGEST_BODY = 10_000
+LARGEST_BODY_BYTES = 10_000
 APPLY_SECONDS = 5.0
-DAY_SECONDS = DAY // 1000
+DAY_SECONDS = DAY_MS // 1000
 LARGEST_ID = 2**53
-EXAMPLES = examples("lifecycle")
-CURRENT_STAGE = answers(EXAMPLES["current"], "The stage that the lead is in.")
+EXAMPLES = example_bodies("lifecycle")
+CURRENT_STAGE_ANSWER = answer_docs(EXAMPLES["current"], "The stage that the lead is in.")
 
 
 class Move(Struct):
@@ -55,63 +55,67 @@ router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
 
 
 async def _spans(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, list[dict[str, Any]]]:
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         lead = await _existing_lead(ask, tenant, lead_id)
-        spans = await ask(stage_spans(tenant, lead_id))
+        spans = await ask(select_stage_spans(tenant, lead_id))
     now, weight = services.ports.now(), _weight_of_engagement((await services.ports.published(tenant)).models)
-    return lead, [_span(each, now, weight) for each in spans]
+    return lead, [_span_json(each, now, weight) for each in spans]
 
 
 @router.get(
     "/rules",
     summary="What moves leads from stage to stage: text and table",
-    responses=answers(EXAMPLES["rules"], "The transitions in force."),
+    responses=answer_docs(EXAMPLES["rules"], "The transitions in force."),
 )
 async def rules(request: Request) -> Response:
     text = (await services_of(request).ports.published(tenant_of(request))).lifecycle
     lifecycle = compile_lifecycle(text)
-    transitions = [_listed(each) for each in lifecycle.transitions]
-    return Json({"lifecycle": lifecycle.name, "transitions": transitions, "text": text})
+    transitions = [_transition_json(each) for each in lifecycle.transitions]
+    return JsonAnswer({"lifecycle": lifecycle.name, "transitions": transitions, "text": text})
 
 
 @router.post(
     "/{lead_id:path}/transition",
     summary="Move a lead to a stage",
-    openapi_extra=takes(EXAMPLES["transition"], fields("stage", "reason", "by", required=("stage",))),
-    responses=CURRENT_STAGE,
+    openapi_extra=request_docs(
+        EXAMPLES["transition"], text_fields_schema("stage", "reason", "by", required=("stage",))
+    ),
+    responses=CURRENT_STAGE_ANSWER,
 )
 async def transition(request: Request, lead_id: str) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE)
-    move = _read(await read_body(request, LARGEST_BODY))
-    async with services.store.moment() as ask:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    move = _decoded_move(await read_body(request, LARGEST_BODY_BYTES))
+    async with services.store.snapshot() as ask:
         lead = await _existing_lead(ask, tenant, lead_id)
     if lead["redirect"] is not None:
         raise RequestProblem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
-    event = _event(tenant, lead_id, move, services.ports.now())
+    event = _stage_changed_event(tenant, lead_id, move, services.ports.now())
     await services.ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
     key = event_key(event)
     outcome = (await services.applied([key], APPLY_SECONDS)).get(key)
     receipt = {"event_id": event.event_id, "applied": outcome is not None}
-    if READ not in caller.scopes:  # a token that may only write sees no more
-        return Json(receipt, 202 if outcome is None else 200)
+    if READ_SCOPE not in caller.scopes:  # a token that may only write sees no more
+        return JsonAnswer(receipt, 202 if outcome is None else 200)
     try:
-        current = _current(*await _spans(services, tenant, lead_id if outcome is None else outcome.lead_id))
+        current = _current_json(
+            *await _spans(services, tenant, lead_id if outcome is None else outcome.lead_id)
+        )
     except RequestProblem:  # the log has the move, whatever cannot be looked up now
-        return Json({**receipt, "location": event_location(key)}, 202)
-    return Json(receipt | current, 202 if outcome is None else 200)
+        return JsonAnswer({**receipt, "location": location_of_outcome(key)}, 202)
+    return JsonAnswer(receipt | current, 202 if outcome is None else 200)
 
 
 @router.get(
     "/{lead_id:path}/history",
     summary="Every stage that a lead was in, with what happened there",
-    responses=answers(EXAMPLES["history"], "The stages in order; the last one is the current one."),
+    responses=answer_docs(EXAMPLES["history"], "The stages in order; the last one is the current one."),
 )
 async def history(request: Request, lead_id: str) -> Response:
     lead, spans = await _spans(services_of(request), tenant_of(request), lead_id)
-    return Json(
+    return JsonAnswer(
         {
-            "lead_id": echoed(lead["lead_id"]),
+            "lead_id": lead_id_as_sent(lead["lead_id"]),
             "merged_into": lead["redirect"],
             "current_stage": spans[-1]["stage"],
             "history": spans,
@@ -119,19 +123,19 @@ async def history(request: Request, lead_id: str) -> Response:
     )
 
 
-@router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT_STAGE)
+@router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT_STAGE_ANSWER)
 async def current(request: Request, lead_id: str) -> Response:
-    return Json(_current(*await _spans(services_of(request), tenant_of(request), lead_id)))
+    return JsonAnswer(_current_json(*await _spans(services_of(request), tenant_of(request), lead_id)))
 
 
-async def _existing_lead(ask: Ask, tenant: str, lead_id: str) -> Row:
+async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
     if not rows:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
     return rows[0]
 
 
-def _read(body: bytes) -> Move:
+def _decoded_move(body: bytes) -> Move:
     try:
         content = json.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -145,14 +149,14 @@ def _read(body: bytes) -> Move:
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 
-def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:
+def _stage_changed_event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:
     """The event of an anonymous lead names its visitor."""
     event = StageChanged(
         event_id=f"stage-{uuid.uuid4()}",
         occurred_at=now,
         recorded_at=now,
         tenant=tenant,
-        visitor_id=lead_id.removeprefix(ANONYMOUS) if is_anonymous(lead_id) else None,
+        visitor_id=lead_id.removeprefix(ANONYMOUS_PREFIX) if is_anonymous(lead_id) else None,
         lead_id=None if is_anonymous(lead_id) else lead_id,
         source="crm",
         reply=True,
@@ -170,25 +174,25 @@ def _event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged
 # Shapes
 
 
-def echoed(lead_id: str) -> str | int:
+def lead_id_as_sent(lead_id: str) -> str | int:
     """A lead's id as a number, where it is one exactly: some callers number their leads."""
     number = int(lead_id) if lead_id.isascii() and lead_id.isdigit() and len(lead_id) <= 16 else None
     return lead_id if number is None or number > LARGEST_ID or str(number) != lead_id else number
 
 
-def _current(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"lead_id": echoed(lead["lead_id"]), "merged_into": lead["redirect"], **spans[-1]}
+def _current_json(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"lead_id": lead_id_as_sent(lead["lead_id"]), "merged_into": lead["redirect"], **spans[-1]}
 
 
 def _weight_of_engagement(models: Mapping[str, Model]) -> Decimal:
     """What a point of the component counts in the total, in the active model, else in the built-in one."""
-    name, group = ENGAGEMENT
+    name, group = ENGAGEMENT_MODEL_AND_GROUP
     model = models.get(name) or compile_model(built_in_models()[name])
     milli = next((each.weight for each in model.groups if each.name == group), 1000)
     return Decimal(milli or 1000) / 1000
 
 
-def _span(row: Row, now: datetime, weight: Decimal) -> dict[str, Any]:
+def _span_json(row: Row, now: datetime, weight: Decimal) -> dict[str, Any]:
     until = row["exited_at"] or max(now, row["entered_at"])
     return {
         "stage": row["stage"],
@@ -204,7 +208,7 @@ def _span(row: Row, now: datetime, weight: Decimal) -> dict[str, Any]:
     }
 
 
-def _listed(transition: Transition) -> dict[str, Any]:
+def _transition_json(transition: Transition) -> dict[str, Any]:
     condition = transition.qualified_by
     return {
         "to": transition.to,
@@ -213,6 +217,6 @@ def _listed(transition: Transition) -> dict[str, Any]:
         "since": transition.since,
         "qualified_by": condition
         and {"model": condition.model, "set": condition.scale, "bands": condition.bands},
-        "inactive_days": None if transition.inactive is None else transition.inactive // DAY,
+        "inactive_days": None if transition.inactive is None else transition.inactive // DAY_MS,
         "reason": transition.reason,
     }

@@ -15,39 +15,39 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError, json, structs
 from starlette.responses import Response
 
-from authoring.revisions import Publication, difference, unknown_model
+from authoring.revisions import Publication, unknown_model_problem, version_diff
 from authoring.sweep_progress import SweepProgress
-from gateway.access import READ, WRITE, Caller
-from gateway.answers import Json, RequestProblem
+from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
 from gateway.api.services import authorized_caller, services_of, tenant_of
-from gateway.documented import answers, examples, schema_of, takes
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
-from projections.authoring import Draft, Version
-from schemas.control import EVERY_TENANT, WholeText
-from schemas.control import Version as Number
+from projections.authoring import Draft, PublishedVersion
+from schemas.control import EVERY_TENANT, LongText
+from schemas.control import PublicationVersion as Number
 from schemas.envelope import MAX_INTEGER, Moment
 from schemas.topics import lead_key
 from scoring.models.model import all_models, optional_models
 
 T = TypeVar("T")
-LARGEST_BODY = 1_300_000
+LARGEST_BODY_BYTES = 1_300_000
 """A whole text, as JSON escapes it at worst."""
 
 ShortText = Annotated[str, Meta(max_length=512, pattern=NO_NUL)]
 OptionalText = Annotated[str | None, Query(max_length=512, pattern=NO_NUL)]
-Basis = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+BaseVersion = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 """A version; 0: there was none."""
-Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+ModelNameInPath = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DraftId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-EXAMPLES = examples("models")
-PUBLISHED = answers(
+EXAMPLES = example_bodies("models")
+PUBLISHED_ANSWER = answer_docs(
     EXAMPLES["published"],
     "On record and in the log; its progress says when every lead is rescored. A text that is the newest already is "
     "not published again: its state is unchanged.",
 )
-DRAFT = answers(EXAMPLES["draft"], "The draft as it is now.")
-_DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
+DRAFT_ANSWER = answer_docs(EXAMPLES["draft"], "The draft as it is now.")
+_VERSIONS_TO_DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
 
 
 class ChangeNote(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -58,8 +58,8 @@ class ChangeNote(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class NewDraft(ChangeNote, kw_only=True):
-    text: WholeText
-    based_on: Basis | None = None
+    text: LongText
+    based_on: BaseVersion | None = None
     """The version that the author has changed; None: the newest one."""
     fire: bool = False
     effective_from: Moment | None = None
@@ -68,10 +68,10 @@ class NewDraft(ChangeNote, kw_only=True):
 class ChangedDraft(Struct, forbid_unknown_fields=True, kw_only=True):
     by: ShortText | UnsetType | None = UNSET
     note: ShortText | UnsetType | None = UNSET
-    text: WholeText | UnsetType = UNSET
+    text: LongText | UnsetType = UNSET
     fire: bool | UnsetType = UNSET
     effective_from: Moment | UnsetType | None = UNSET
-    based_on: Basis | UnsetType = UNSET
+    based_on: BaseVersion | UnsetType = UNSET
     changed_at: Moment | None = None
     """As the author read it: a draft that somebody has changed since then stays as it is."""
 
@@ -83,10 +83,10 @@ class PublishDraftRequest(ChangeNote, kw_only=True):
 
 
 class PublishRequest(ChangeNote, kw_only=True):
-    text: WholeText | None = None
+    text: LongText | None = None
     shipped: bool = False
     """In place of a text: the one that comes with Leadstream under this name."""
-    based_on: Basis | None = None
+    based_on: BaseVersion | None = None
     fire: bool = False
     effective_from: Moment | None = None
 
@@ -102,7 +102,7 @@ router = APIRouter(prefix="/api/models", tags=["models"])
 @router.get(
     "",
     summary="The models in force, and those that may be published",
-    responses=answers(
+    responses=answer_docs(
         EXAMPLES["models"],
         "The models that score the tenant's leads, and optional ones that are not in force.",
     ),
@@ -114,44 +114,44 @@ async def models(request: Request) -> Response:
 
     def content() -> dict[str, Any]:
         return {
-            "models": [_model(each) for each in active.values()],
-            "optional": [{"model": name, "about": _about(text)} for name, text in optional.items()],
+            "models": [_model_json(each) for each in active.values()],
+            "optional": [{"model": name, "about": _about_of_text(text)} for name, text in optional.items()],
         }
 
-    return Json(await asyncio.to_thread(content))
+    return JsonAnswer(await asyncio.to_thread(content))
 
 
 @router.get(
     "/{name}",
     summary="A model: its text, and what it says",
-    responses=answers(EXAMPLES["model"], "The newest version: its text, and the text as data."),
+    responses=answer_docs(EXAMPLES["model"], "The newest version: its text, and the text as data."),
 )
-async def model(request: Request, name: Name) -> Response:
+async def model(request: Request, name: ModelNameInPath) -> Response:
     tenant = tenant_of(request)
     newest = await services_of(request).authoring.newest(tenant, name)
     if newest is None:
-        raise unknown_model(name)
-    outlined = None if newest.text is None else await asyncio.to_thread(outline, newest.text)
-    return Json({**_model(newest), "text": newest.text, "outline": outlined})
+        raise unknown_model_problem(name)
+    outlined = None if newest.text is None else await asyncio.to_thread(model_outline, newest.text)
+    return JsonAnswer({**_model_json(newest), "text": newest.text, "outline": outlined})
 
 
 @router.delete(
     "/{name}",
     summary="Retire a model: it scores the tenant's leads no more",
-    responses=PUBLISHED,
+    responses=PUBLISHED_ANSWER,
 )
 async def retire(
     request: Request,
-    name: Name,
+    name: ModelNameInPath,
     by: OptionalText = None,
     note: OptionalText = None,
     force: bool = False,  # noqa: FBT001, FBT002 - a query parameter
 ) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
-    return Json(
-        _published(
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    return JsonAnswer(
+        _publication_json(
             await services_of(request).authoring.retire(
-                tenant, name, by=by or author(caller), note=note, force=force
+                tenant, name, by=by or author_of_caller(caller), note=note, force=force
             )
         )
     )
@@ -160,61 +160,63 @@ async def retire(
 @router.get(
     "/{name}/versions",
     summary="Every version, newest first; or what changed",
-    responses=answers(
+    responses=answer_docs(
         EXAMPLES["versions"],
         "Versions, at most `limit` from `offset` on; with diff, what one changed in another (`diff`: unified).",
     ),
 )
 async def versions(
     request: Request,
-    name: Name,
+    name: ModelNameInPath,
     diff: Annotated[str | None, Query(description="3..5: what 5 changed in 3.", max_length=40)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
 ) -> Response:
     tenant = tenant_of(request)
-    pair = None if diff is None else _DIFF.fullmatch(diff)
+    pair = None if diff is None else _VERSIONS_TO_DIFF.fullmatch(diff)
     if diff is not None and pair is None:
         raise RequestProblem(422, "two versions like 3..5 are needed", field="diff")
     compared = [] if pair is None else [int(version) for version in pair.groups()]
     history = await services_of(request).authoring.history(tenant, name, texts_of=compared)
     if not history:
-        raise unknown_model(name)
+        raise unknown_model_problem(name)
     if not compared:
         shown, end = history[offset : offset + limit], offset + limit
-        return Json(
+        return JsonAnswer(
             {
                 "model": name,
-                "versions": [_version(each) for each in shown],
+                "versions": [_version_json(each) for each in shown],
                 "next_offset": end if end < len(history) else None,
             }
         )
     old, new = compared
-    diff = await asyncio.to_thread(difference, history, name, old, new)
-    return Json({"model": name, "from": old, "to": new, "diff": diff})
+    diff = await asyncio.to_thread(version_diff, history, name, old, new)
+    return JsonAnswer({"model": name, "from": old, "to": new, "diff": diff})
 
 
 @router.get(
     "/{name}/progress",
     summary="How far scoring is with the newest version",
-    responses=answers(
+    responses=answer_docs(
         EXAMPLES["progress"],
         "How far each partition of scoring has come; leads are estimated, and null once it is complete.",
     ),
 )
-async def progress(request: Request, name: Name) -> Response:
+async def progress(request: Request, name: ModelNameInPath) -> Response:
     tenant = tenant_of(request)
-    return Json(_progress(name, await services_of(request).authoring.progress(tenant, name), tenant))
+    return JsonAnswer(
+        _progress_json(name, await services_of(request).authoring.progress(tenant, name), tenant)
+    )
 
 
 @router.post(
     "/{name}/publish",
     summary="Publish a text",
-    openapi_extra=takes(EXAMPLES["text"], schema_of(PublishRequest)),
-    responses=PUBLISHED,
+    openapi_extra=request_docs(EXAMPLES["text"], body_schema_of(PublishRequest)),
+    responses=PUBLISHED_ANSWER,
 )
-async def publish(request: Request, name: Name) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+async def publish(request: Request, name: ModelNameInPath) -> Response:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     body = await _decoded(request, PublishRequest)
     if (body.text is None) != body.shipped:
         raise RequestProblem(
@@ -223,9 +225,9 @@ async def publish(request: Request, name: Name) -> Response:
             field="text",
         )
     text = built_in_text(name) if body.text is None else body.text
-    by = body.by or author(caller)
+    by = body.by or author_of_caller(caller)
     if body.effective_from is not None:
-        return _drafted(
+        return _answer_for_later(
             caller,
             await services_of(request).authoring.schedule(
                 tenant,
@@ -238,8 +240,8 @@ async def publish(request: Request, name: Name) -> Response:
                 based_on=body.based_on,
             ),
         )
-    return Json(
-        _published(
+    return JsonAnswer(
+        _publication_json(
             await services_of(request).authoring.publish(
                 tenant,
                 name,
@@ -256,15 +258,15 @@ async def publish(request: Request, name: Name) -> Response:
 @router.post(
     "/{name}/rollback",
     summary="Publish the text of an earlier version again",
-    openapi_extra=takes(EXAMPLES["rollback"], schema_of(RolledBack)),
-    responses=PUBLISHED,
+    openapi_extra=request_docs(EXAMPLES["rollback"], body_schema_of(RolledBack)),
+    responses=PUBLISHED_ANSWER,
 )
-async def roll_back(request: Request, name: Name) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+async def roll_back(request: Request, name: ModelNameInPath) -> Response:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     body = await _decoded(request, RolledBack)
-    by = body.by or author(caller)
-    return Json(
-        _published(
+    by = body.by or author_of_caller(caller)
+    return JsonAnswer(
+        _publication_json(
             await services_of(request).authoring.roll_back(
                 tenant, name, body.version, by=by, note=body.note, fire=body.fire
             )
@@ -275,31 +277,31 @@ async def roll_back(request: Request, name: Name) -> Response:
 @router.get(
     "/{name}/drafts",
     summary="The 50 newest drafts, newest first, and what is scheduled",
-    responses=answers(EXAMPLES["drafts"], "Drafts that may still be published."),
+    responses=answer_docs(EXAMPLES["drafts"], "Drafts that may still be published."),
 )
 async def drafts(
     request: Request,
-    name: Name,
+    name: ModelNameInPath,
     before: Annotated[
         int | None, Query(ge=1, le=2**63 - 1, description="Only drafts older than this one, by its id.")
     ] = None,
 ) -> Response:
     tenant = tenant_of(request)
     open_drafts = await services_of(request).authoring.drafts(tenant, name, before=before)
-    return Json({"drafts": [_draft(each) for each in open_drafts]})
+    return JsonAnswer({"drafts": [_draft_json(each) for each in open_drafts]})
 
 
 @router.post(
     "/{name}/drafts",
     summary="Write a draft",
-    openapi_extra=takes(EXAMPLES["text"], schema_of(NewDraft)),
-    responses=answers(EXAMPLES["draft"], "The draft as it is now.", status=201),
+    openapi_extra=request_docs(EXAMPLES["text"], body_schema_of(NewDraft)),
+    responses=answer_docs(EXAMPLES["draft"], "The draft as it is now.", status=201),
     status_code=201,
 )
-async def write_draft(request: Request, name: Name) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+async def write_draft(request: Request, name: ModelNameInPath) -> Response:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     body = await _decoded(request, NewDraft)
-    by = body.by or author(caller)
+    by = body.by or author_of_caller(caller)
     written = await services_of(request).authoring.write_draft(
         tenant,
         name,
@@ -310,40 +312,42 @@ async def write_draft(request: Request, name: Name) -> Response:
         effective_from=body.effective_from,
         based_on=body.based_on,
     )
-    return Json(_after_change(written, caller), 201)
+    return JsonAnswer(_changed_draft_json(written, caller), 201)
 
 
-@router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=DRAFT)
-async def draft(request: Request, name: Name, number: DraftId) -> Response:
+@router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=DRAFT_ANSWER)
+async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant = tenant_of(request)
-    return Json(_whole(await services_of(request).authoring.draft(tenant, name, number)))
+    return JsonAnswer(_draft_json_with_text(await services_of(request).authoring.draft(tenant, name, number)))
 
 
 @router.put(
     "/{name}/drafts/{number}",
     summary="Change a draft",
-    openapi_extra=takes(EXAMPLES["change_draft"], schema_of(ChangedDraft)),
-    responses=DRAFT,
+    openapi_extra=request_docs(EXAMPLES["change_draft"], body_schema_of(ChangedDraft)),
+    responses=DRAFT_ANSWER,
 )
-async def change_draft(request: Request, name: Name, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+async def change_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     body = structs.asdict(await _decoded(request, ChangedDraft))
     seen = body.pop("changed_at")
-    changes = {"by": author(caller)} | {field: value for field, value in body.items() if value is not UNSET}
-    return Json(
-        _after_change(
+    changes = {"by": author_of_caller(caller)} | {
+        field: value for field, value in body.items() if value is not UNSET
+    }
+    return JsonAnswer(
+        _changed_draft_json(
             await services_of(request).authoring.change_draft(tenant, name, number, seen=seen, **changes),
             caller,
         )
     )
 
 
-@router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=DRAFT)
-async def discard_draft(request: Request, name: Name, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
-    return Json(
-        _after_change(
-            await services_of(request).authoring.discard_draft(tenant, name, number), caller, _draft
+@router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=DRAFT_ANSWER)
+async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    return JsonAnswer(
+        _changed_draft_json(
+            await services_of(request).authoring.discard_draft(tenant, name, number), caller, _draft_json
         )
     )
 
@@ -351,19 +355,19 @@ async def discard_draft(request: Request, name: Name, number: DraftId) -> Respon
 @router.post(
     "/{name}/drafts/{number}/publish",
     summary="Publish a draft, now or when its moment comes",
-    openapi_extra=takes(EXAMPLES["publish_draft"], schema_of(PublishDraftRequest)),
-    responses=DRAFT,
+    openapi_extra=request_docs(EXAMPLES["publish_draft"], body_schema_of(PublishDraftRequest)),
+    responses=DRAFT_ANSWER,
 )
-async def publish_draft(request: Request, name: Name, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+async def publish_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     body = await _decoded(request, PublishDraftRequest)
-    return _drafted(
+    return _answer_for_later(
         caller,
         await services_of(request).authoring.publish_draft(
             tenant,
             name,
             number,
-            by=body.by or author(caller),
+            by=body.by or author_of_caller(caller),
             note=body.note,
             fire=body.fire,
             effective_from=body.effective_from,
@@ -372,7 +376,7 @@ async def publish_draft(request: Request, name: Name, number: DraftId) -> Respon
     )
 
 
-def author(caller: Caller) -> str:
+def author_of_caller(caller: Caller) -> str:
     """The author when none is named: the token, identified by its digest."""
     return "open" if caller.key == "open" else f"token {caller.key[:4]}"
 
@@ -384,7 +388,7 @@ def built_in_text(name: str) -> str:
     return text
 
 
-def outline(text: str) -> dict[str, Any]:
+def model_outline(text: str) -> dict[str, Any]:
     """What a model says, as data: groups with their rules as they are written, bands, and the rest."""
     document = tomllib.loads(text, parse_float=Decimal)
     groups = [{"name": name, **group} for name, group in document.pop("groups", {}).items()]
@@ -394,13 +398,13 @@ def outline(text: str) -> dict[str, Any]:
 # Shapes
 
 
-def _model(version: Version) -> dict[str, Any]:
+def _model_json(version: PublishedVersion) -> dict[str, Any]:
     return {
         "model": version.model,
         "version": version.version,
         "shared": version.tenant == EVERY_TENANT,
         "retired": version.text is None,
-        "about": version.text and _about(version.text),
+        "about": version.text and _about_of_text(version.text),
         "since": version.recorded_at,
         "by": version.by,
         "note": version.note,
@@ -408,11 +412,11 @@ def _model(version: Version) -> dict[str, Any]:
     }
 
 
-def _about(text: str) -> str | None:
+def _about_of_text(text: str) -> str | None:
     return tomllib.loads(text).get("about")
 
 
-def _version(version: Version) -> dict[str, Any]:
+def _version_json(version: PublishedVersion) -> dict[str, Any]:
     return {
         "version": version.version,
         "at": version.recorded_at,
@@ -426,7 +430,7 @@ def _version(version: Version) -> dict[str, Any]:
     }
 
 
-def _published(publication: Publication) -> dict[str, Any]:
+def _publication_json(publication: Publication) -> dict[str, Any]:
     return {
         "model": publication.model,
         "version": publication.version,
@@ -438,39 +442,43 @@ def _published(publication: Publication) -> dict[str, Any]:
     }
 
 
-_SHOWN = tuple(field for field in Draft._fields if field not in {"tenant", "text", "based_on_tenant"})
+_SHOWN_DRAFT_FIELDS = tuple(
+    field for field in Draft._fields if field not in {"tenant", "text", "based_on_tenant"}
+)
 
 
-def _draft(draft: Draft) -> dict[str, Any]:
+def _draft_json(draft: Draft) -> dict[str, Any]:
     columns = draft._asdict()
-    return {field: columns[field] for field in _SHOWN}
+    return {field: columns[field] for field in _SHOWN_DRAFT_FIELDS}
 
 
-def _whole(draft: Draft) -> dict[str, Any]:
-    return {**_draft(draft), "text": draft.text}
+def _draft_json_with_text(draft: Draft) -> dict[str, Any]:
+    return {**_draft_json(draft), "text": draft.text}
 
 
-def _after_change(
-    draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = _whole
+def _changed_draft_json(
+    draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = _draft_json_with_text
 ) -> dict[str, Any]:
     """The answer to a change. A token that may only write learns that it is done, not what there is."""
-    if READ in caller.scopes:
+    if READ_SCOPE in caller.scopes:
         return shown(draft)
     return {"id": draft.id, "model": draft.model, "state": draft.state, "version": draft.version}
 
 
-def _drafted(caller: Caller, draft: Draft) -> Json:
+def _answer_for_later(caller: Caller, draft: Draft) -> JsonAnswer:
     """202: it is for later."""
-    return Json(_after_change(draft, caller, _draft), 200 if draft.version is not None else 202)
+    return JsonAnswer(
+        _changed_draft_json(draft, caller, _draft_json), 200 if draft.version is not None else 202
+    )
 
 
-def _progress(model: str, progress: SweepProgress, tenant: str) -> dict[str, Any]:
+def _progress_json(model: str, progress: SweepProgress, tenant: str) -> dict[str, Any]:
     mine = lead_key(tenant, "")
     return {
         "model": model,
         "version": progress.version,
         "complete": progress.complete,
-        "partitions": {"done": progress.done, "of": len(progress.partitions)},
+        "partitions": {"done": progress.partitions_done, "of": len(progress.partitions)},
         "leads": None if progress.leads is None else {"visited": progress.visited, "of": progress.leads},
         "by_partition": [
             {
@@ -489,7 +497,7 @@ def _progress(model: str, progress: SweepProgress, tenant: str) -> dict[str, Any
 
 
 async def _decoded(request: Request, kind: type[T]) -> T:
-    content = await read_body(request, LARGEST_BODY)
+    content = await read_body(request, LARGEST_BODY_BYTES)
     try:
         return json.decode(content or b"{}", type=kind)
     except ValidationError as refusal:

@@ -12,29 +12,29 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from gateway.access import operator_caller
-from gateway.answers import Json
+from gateway.answers import JsonAnswer
 from gateway.api.services import services_of
 from gateway.metrics import exposition
-from gateway.ports import Ports, Status
+from gateway.ports import Ports, ReadinessStatus
 
 STATUS_SECONDS = 1.6
 """After these the status is reported as unknown."""
 
 
-_UNKNOWN: Status = {
+_UNKNOWN_STATUS: ReadinessStatus = {
     "ready": False,
     "reason": "how far scoring is cannot be found out in time",
     "backlog": None,
 }
 
 
-async def _status(ports: Ports) -> Status:
+async def _status(ports: Ports) -> ReadinessStatus:
     """As it is after the question."""
     asking = asyncio.ensure_future(ports.status())
     done, _ = await asyncio.wait({asking}, timeout=STATUS_SECONDS)
     if not done:
         asking.cancel()  # it may not react, so its end is not awaited
-        return _UNKNOWN
+        return _UNKNOWN_STATUS
     return asking.result()
 
 
@@ -42,10 +42,10 @@ router = APIRouter(tags=["operation"])
 
 
 @router.get("/health", summary="Whether the process lives")
-async def health(request: Request) -> Json:
+async def health(request: Request) -> JsonAnswer:
     services = services_of(request)
     connected = await services.store.answers()
-    return Json(
+    return JsonAnswer(
         {
             "status": "healthy" if connected else "degraded",
             "database": "connected" if connected else "disconnected",
@@ -55,7 +55,7 @@ async def health(request: Request) -> Json:
 
 
 @router.get("/ready", summary="Whether events are taken and scores follow")
-async def ready(request: Request) -> Json:
+async def ready(request: Request) -> JsonAnswer:
     services = services_of(request)
     status, answers = await asyncio.gather(_status(services.ports), services.store.answers())
     reasons = [str(status["reason"])] if status.get("reason") else []
@@ -64,7 +64,7 @@ async def ready(request: Request) -> Json:
         reasons.append(unavailable)
     is_ready = bool(status.get("ready")) and not reasons
     report: dict[str, Any] = {**status, "ready": is_ready, "reason": "; ".join(reasons) or None}
-    return Json(report, 200 if is_ready else 503)
+    return JsonAnswer(report, 200 if is_ready else 503)
 
 
 @router.get("/metrics", summary="Prometheus metrics (scope metrics, or read where there is one tenant)")

@@ -15,13 +15,13 @@ from fastapi import APIRouter, Path, Request
 from msgspec import DecodeError, json
 from starlette.responses import Response
 
-from gateway.access import READ, WRITE, Caller
-from gateway.answers import Json, RequestProblem
+from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import points
-from gateway.api.lifecycle import echoed
-from gateway.api.models import author
+from gateway.api.lifecycle import lead_id_as_sent
+from gateway.api.models import author_of_caller
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import Responses, answers, examples, takes
+from gateway.documented import Responses, answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.store import Row
 from gateway.subject import subject_of
@@ -32,14 +32,14 @@ from schemas.refusal import Refusal, json_type_name
 from scoring.editing import criterion_check, qualification
 from scoring.editing.criterion_check import SingleRule
 from scoring.editing.rule_json import Json as Body
-from scoring.editing.rule_json import rule_of
-from scoring.editing.text_edits import Uneditable, UnknownId, defined_in, read_numbered
-from scoring.features.profile_fields import BUILT_IN, catalogue
-from scoring.models.model import ModelError, Subject, compile_model, conclude, explain
+from scoring.editing.rule_json import rule_from_json
+from scoring.editing.text_edits import UneditableText, UnknownId, read_numbered, signals_defined_in
+from scoring.features.profile_fields import BUILT_IN_FIELDS, types_of_fields
+from scoring.models.model import ModelError, Subject, compile_model, explain_score, score_lead
 
 MODEL = "rules"
 LARGEST_BODY = 100_000
-EXAMPLES = examples("qualification")
+EXAMPLES = example_bodies("qualification")
 Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 Endpoint = Callable[..., Awaitable[Response]]
 
@@ -110,7 +110,7 @@ async def read_one(kind: Editable, request: Request, number: Number) -> Response
 
 async def create(kind: Editable, request: Request) -> Response:
     body, numbers = await _body(request), list[int]()
-    tenant, caller = authorized_caller(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
 
     def edit(text: str) -> str:
         edited, number = kind.create(text, body)
@@ -131,7 +131,7 @@ async def change_part(kind: Editable, request: Request, number: Number) -> Respo
 
 async def _change(kind: Editable, request: Request, number: int, *, partly: bool) -> Response:
     body = await _body(request)
-    tenant, caller = authorized_caller(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     text = await _publish(
         request,
         tenant,
@@ -143,7 +143,7 @@ async def _change(kind: Editable, request: Request, number: int, *, partly: bool
 
 
 async def delete(kind: Editable, request: Request, number: Number) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     await _publish(
         request, tenant, caller, lambda text: kind.delete(text, number), f"{kind.name}_deleted {number}"
     )
@@ -159,7 +159,7 @@ async def deactivate(kind: Editable, request: Request, number: Number) -> Respon
 
 
 async def _switch(kind: Editable, request: Request, number: int, *, active: bool) -> Response:
-    tenant, caller = authorized_caller(request, WRITE)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
     text = await _publish(
         request,
         tenant,
@@ -176,7 +176,7 @@ async def _switch(kind: Editable, request: Request, number: int, *, active: bool
 async def history(request: Request) -> Response:
     tenant = tenant_of(request)
     versions = await services_of(request).authoring.history(tenant, MODEL)
-    return Json(
+    return JsonAnswer(
         [
             {
                 "version": each.version,
@@ -201,7 +201,7 @@ async def test_unsaved(request: Request) -> Response:
     def alone(text: str, _folding: int) -> SingleRule:
         """As it will count once it is saved."""
         document = read_numbered(text)
-        return criterion_check.single_rule(document, *rule_of(rule, defined_in(document)))
+        return criterion_check.single_rule(document, *rule_from_json(rule, signals_defined_in(document)))
 
     return await _tested(request, body, alone)
 
@@ -233,29 +233,31 @@ async def check(request: Request, number: Number) -> Response:
         active.idle_ms,
         newest.folding,
     )
-    return Json({"criterion": criterion["name"], "lead_id": echoed(lead["lead_id"]), **_checked(checked)})
+    return JsonAnswer(
+        {"criterion": criterion["name"], "lead_id": lead_id_as_sent(lead["lead_id"]), **_checked(checked)}
+    )
 
 
 async def profile_fields(request: Request) -> Response:
     """The profile fields that have a type; any other is a text."""
     published = await services_of(request).ports.published(tenant_of(request))
     fields = [
-        {"name": name, "type": field, "built_in": name in BUILT_IN}
-        for name, field in catalogue(published.profile_fields).items()
+        {"name": name, "type": field, "built_in": name in BUILT_IN_FIELDS}
+        for name, field in types_of_fields(published.profile_fields).items()
     ]
-    return Json({"profile_fields": fields})
+    return JsonAnswer({"profile_fields": fields})
 
 
 # Addresses: those with a word where others have a number come first
 
-LEAD = takes(EXAMPLES["lead"])
+LEAD = request_docs(EXAMPLES["lead"])
 
 _route(
     "GET",
     "/profile-fields",
     "The catalogue of profile fields with their types",
     profile_fields,
-    responses=answers(EXAMPLES["profile_fields"]),
+    responses=answer_docs(EXAMPLES["profile_fields"]),
 )
 _route("GET", "/scoring-rules/history", "What was done to rules and criteria, by whom and when", history)
 _route(
@@ -263,7 +265,7 @@ _route(
     "/scoring-rules/test_rule",
     "Try a rule that is not saved on a lead",
     test_unsaved,
-    openapi_extra=takes(EXAMPLES["unsaved_rule"]),
+    openapi_extra=request_docs(EXAMPLES["unsaved_rule"]),
 )
 _route(
     "POST",
@@ -271,7 +273,7 @@ _route(
     "What a rule gives a lead now, whether or not it is switched on",
     test_rule,
     openapi_extra=LEAD,
-    responses=answers(EXAMPLES["tested"]),
+    responses=answer_docs(EXAMPLES["tested"]),
 )
 _route(
     "POST",
@@ -337,9 +339,9 @@ _editing(
     "rules",
     listing="Every rule, the highest priority first",
     deletion="Delete a rule; its number is not given again",
-    whole=takes(EXAMPLES["rule"]),
-    part=takes(EXAMPLES["part_of_rule"]),
-    listed=answers(EXAMPLES["rules"]),
+    whole=request_docs(EXAMPLES["rule"]),
+    part=request_docs(EXAMPLES["part_of_rule"]),
+    listed=answer_docs(EXAMPLES["rules"]),
 )
 _editing(
     CRITERIA,
@@ -347,7 +349,7 @@ _editing(
     "criteria",
     listing="Every criterion, the lowest score first",
     deletion="Delete a criterion",
-    whole=takes(EXAMPLES["criterion"]),
+    whole=request_docs(EXAMPLES["criterion"]),
 )
 
 
@@ -371,7 +373,7 @@ async def _model_text(services: ApiServices, tenant: str) -> _NewestText:
 async def _from_text(request: Request, reader: Callable[[str], Any]) -> Response:
     """What the newest text has; its version is the answer's tag."""
     newest = await _model_text(services_of(request), tenant_of(request))
-    return Json(
+    return JsonAnswer(
         await asyncio.to_thread(_edited, reader, newest.text), headers={"ETag": f'"{newest.version}"'}
     )
 
@@ -391,7 +393,7 @@ async def _publish(
         return _whole(_edited(edit, text))
 
     published = await services_of(request).authoring.publish(
-        tenant, MODEL, edit_checked, by=author(caller), change=change
+        tenant, MODEL, edit_checked, by=author_of_caller(caller), change=change
     )
     return published.text
 
@@ -400,13 +402,13 @@ async def _after_change(
     caller: Caller, kind: Editable, text: str, number: int, status: int = 200
 ) -> Response:
     """What there is after a change. A token that may only write learns its number, not what it says."""
-    if READ not in caller.scopes:
-        return Json({"id": number}, status)
-    return Json(await asyncio.to_thread(kind.numbered, text, number), status)
+    if READ_SCOPE not in caller.scopes:
+        return JsonAnswer({"id": number}, status)
+    return JsonAnswer(await asyncio.to_thread(kind.numbered, text, number), status)
 
 
 async def _lead(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, Subject]:
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
     if not rows:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
@@ -431,13 +433,13 @@ async def _tested(request: Request, body: Body, alone: Callable[[str, int], Sing
     lead, subject = await _lead(services, tenant, _lead_id(body))
     active = await services.ports.published(tenant)
     now = millis(services.ports.now())
-    lines = explain(rule.model, subject, now, active.zone, active.idle_ms)
-    applied = conclude(rule.asked, subject, now, active.zone, active.idle_ms).total != 0
-    return Json(
+    lines = explain_score(rule.model, subject, now, active.zone, active.idle_ms)
+    applied = score_lead(rule.one_point_model, subject, now, active.zone, active.idle_ms).total != 0
+    return JsonAnswer(
         {
             "rule": rule.name,
             "lead": lead["company"] or lead["name"] or lead["lead_id"],
-            "lead_id": echoed(lead["lead_id"]),
+            "lead_id": lead_id_as_sent(lead["lead_id"]),
             "points_awarded": points(sum(line.points for line in lines)),
             "rule_applied": applied,
             "evidence": [line.text for line in lines],
@@ -478,7 +480,7 @@ def _edited(edit: Callable[[str], Any], text: str) -> Any:
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
     except UnknownId as unknown:
         raise RequestProblem(404, str(unknown.args[0]), field="id") from None
-    except Uneditable as uneditable:
+    except UneditableText as uneditable:
         raise RequestProblem(409, str(uneditable)) from None
 
 

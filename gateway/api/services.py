@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from authoring.authoring import Authoring
-from gateway.access import READ, Caller, api_caller
+from gateway.access import READ_SCOPE, Caller, api_caller
 from gateway.api.recalculations import Recalculations
-from gateway.ports import Await, Ports
+from gateway.ports import AwaitOutcomes, Ports
 from gateway.store import ReadStore
 from schemas.envelope import DEFAULT_TENANT
 
@@ -21,7 +21,7 @@ class ApiServices:
     ports: Ports
     store: ReadStore
     authoring: Authoring
-    applied: Await
+    applied: AwaitOutcomes
     what_if_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WHAT_IFS_AT_ONCE))
     recalculations: Recalculations = field(default_factory=Recalculations)
 
@@ -37,6 +37,6 @@ def authorized_caller(request: Request, scope: str) -> tuple[str, Caller]:
     return caller.tenant or DEFAULT_TENANT, caller
 
 
-def tenant_of(request: Request, scope: str = READ) -> str:
+def tenant_of(request: Request, scope: str = READ_SCOPE) -> str:
     tenant, _ = authorized_caller(request, scope)
     return tenant

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from gateway import telegram_client
-from gateway.access import READ, api_caller
+from gateway.access import READ_SCOPE, api_caller
 from gateway.answers import RequestProblem
 from gateway.api.services import services_of
 from gateway.door.telegram import bot_of
@@ -51,7 +51,7 @@ async def voice_file(
     ],
 ) -> Response:
     ports = services_of(request).ports
-    caller = api_caller(request, ports.access, READ)
+    caller = api_caller(request, ports.access, READ_SCOPE)
     sender = bot_of(ports, bot)
     if caller.tenant not in {None, sender.tenant}:
         raise RequestProblem(404, "no bot has this name", field="bot")

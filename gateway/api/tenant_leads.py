@@ -12,12 +12,12 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from gateway.access import READ, TENANT, api_caller
-from gateway.answers import Json, RequestProblem
+from gateway.access import READ_SCOPE, TENANT_NAME_PATTERN, api_caller
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.leads import BOARD_MODEL, DEEPEST, LONGEST_SEARCH, NO_NUL, PAGE, Limit, plain
 from gateway.api.services import services_of
-from gateway.documented import answers, examples
+from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
 from gateway.door.telegram_updates import TELEGRAM_BOT
 from gateway.store import Row
@@ -33,8 +33,9 @@ router = APIRouter(tags=["leads"])
 @router.get(
     "/api/tenants/{tenant}/leads",
     summary="A tenant's leads as an array, the highest temperature score first",
-    responses=answers(
-        examples("telegram")["leads"], "A page of leads. The header `Link` (rel=next) leads to the next one."
+    responses=answer_docs(
+        example_bodies("telegram")["leads"],
+        "A page of leads. The header `Link` (rel=next) leads to the next one.",
     )
     | {404: {"description": "The token belongs to another tenant."}},
 )
@@ -69,13 +70,13 @@ async def tenant_leads(
     offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many leads come before the page.")] = 0,
 ) -> Response:
     services = services_of(request)
-    caller = api_caller(request, services.ports.access, READ)
-    if caller.tenant not in {None, tenant} or not TENANT.fullmatch(tenant):
+    caller = api_caller(request, services.ports.access, READ_SCOPE)
+    if caller.tenant not in {None, tenant} or not TENANT_NAME_PATTERN.fullmatch(tenant):
         raise RequestProblem(404, "there is no such tenant for this token", field="tenant")
-    async with services.store.moment() as ask:
+    async with services.store.snapshot() as ask:
         if include_anonymous is None:
             include_anonymous = not await ask(queries.any_identified(tenant))
-        filters = queries.Filters(
+        filters = queries.LeadFilters(
             anonymous=include_anonymous,
             stage=stage,
             search=q or None,
@@ -97,7 +98,7 @@ async def tenant_leads(
         voices = await ask(statements.latest_voices([row["lead_key"] for row in shown])) if shown else ()
     recordings = {voice["lead_key"]: voice for voice in voices}
     more = len(rows) > limit and offset + limit <= DEEPEST
-    return Json(
+    return JsonAnswer(
         [_lead(row, recordings.get(row["lead_key"], {})) for row in shown],
         headers={"Link": f'<{_next(request, offset + limit)}>; rel="next"'} if more else None,
     )

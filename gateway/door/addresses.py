@@ -16,87 +16,87 @@ from gateway.door.phones import certain_phone
 
 EMAIL = "email"
 PHONE = "phone"
-STATED_FIELDS: Final = {EMAIL: "stated_email", PHONE: "stated_phone"}
+STATED_FIELD_OF_ADDRESS: Final = {EMAIL: "stated_email", PHONE: "stated_phone"}
 """The fields of an event that have an address as it was typed, where its form has changed."""
-ZEROS = 7 * "0"
-PERSON, MESSENGER = "web", "telegram"
+SEVEN_ZEROS = 7 * "0"
+SOURCE_OF_PERSONS, SOURCE_OF_MESSENGERS = "web", "telegram"
 """Sources: who writes numbers as people do, and who writes them with a country code."""
 
-_LOOKS = re.compile(r"[^+0-9]+")
+_PHONE_PUNCTUATION = re.compile(r"[^+0-9]+")
 
 
-def email_of(text: str) -> str:
+def normalize_email(text: str) -> str:
     """Lower case, with the domain in its normal form."""
     return certain_email(text) or text
 
 
-def phone_of(text: str, region: str | None, source: str = PERSON) -> str:
+def normalize_phone(text: str, region: str | None, source: str = SOURCE_OF_PERSONS) -> str:
     """E.164 (+971501234567); `region` is assumed of a number without a country code."""
     return certain_phone(text, region, source) or text
 
 
-def persons_email(text: str) -> str | None:
+def email_of_one_person(text: str) -> str | None:
     """The address, if one person can be known by it."""
     address = certain_email(text)
     if address is None:
         return None
     name, _, domain = address.rpartition("@")
-    nobody = _nobody()
+    nobody = _addresses_of_nobody()
     return None if name.partition("+")[0] in nobody.names or domain in nobody.domains else address
 
 
-def persons_phone(text: str, region: str | None, source: str = PERSON) -> str | None:
+def phone_of_one_person(text: str, region: str | None, source: str = SOURCE_OF_PERSONS) -> str | None:
     """The number, if somebody can have it: none that ends in zeros alone."""
     number = certain_phone(text, region, source)
-    return None if number is None or number.endswith(ZEROS) else number
+    return None if number is None or number.endswith(SEVEN_ZEROS) else number
 
 
 def searched_addresses(text: str, region: str | None) -> list[str]:
     """The addresses that a text may be, in their one form, by every reading of its digits."""
-    phones = (certain_phone(text, region, source) for source in (PERSON, MESSENGER))
+    phones = (certain_phone(text, region, source) for source in (SOURCE_OF_PERSONS, SOURCE_OF_MESSENGERS))
     return sorted({each for each in (certain_email(text), *phones) if each is not None})
 
 
-class _Nobody(NamedTuple):
+class _AddressesOfNobody(NamedTuple):
     names: frozenset[str]
     domains: frozenset[str]
 
 
 @lru_cache(maxsize=1)
-def _nobody() -> _Nobody:
+def _addresses_of_nobody() -> _AddressesOfNobody:
     listed = tomllib.loads((files("gateway") / "nobody.toml").read_text(encoding="utf-8"))
-    return _Nobody(frozenset(listed["names"]), frozenset(listed["domains"]))
+    return _AddressesOfNobody(frozenset(listed["names"]), frozenset(listed["domains"]))
 
 
-class OneForm(NamedTuple):
-    """Profile fields with `email` and `phone` in their one form, and what was typed instead, by `STATED_FIELDS`."""
+class NormalizedAddresses(NamedTuple):
+    """Profile fields with `email` and `phone` in their one form, and what was typed instead, by `STATED_FIELD_OF_ADDRESS`."""
 
     fields: dict[str, Any]
     typed: dict[str, Any]
 
 
-def one_form(fields: Mapping[str, Any], region: str | None, source: str) -> OneForm:
+def normalize_addresses(fields: Mapping[str, Any], region: str | None, source: str) -> NormalizedAddresses:
     """What was typed is kept if more than its look changes: not for capital letters, and not for spaces and brackets
     in a number. A phone may be a JSON number.
     """
     normalized = dict(fields)
     if isinstance(email := fields.get(EMAIL), str):
-        normalized[EMAIL] = email_of(email)
+        normalized[EMAIL] = normalize_email(email)
     if isinstance(phone := fields.get(PHONE), str | int | float):
-        normalized[PHONE] = certain_phone(_digits(phone), region, source) or phone
-    return OneForm(
+        normalized[PHONE] = certain_phone(_phone_text(phone), region, source) or phone
+    return NormalizedAddresses(
         normalized,
         {
             field: fields[kind]
-            for kind, field in STATED_FIELDS.items()
-            if normalized.get(kind) not in (fields.get(kind), _look(kind, fields.get(kind)))
+            for kind, field in STATED_FIELD_OF_ADDRESS.items()
+            if normalized.get(kind) not in (fields.get(kind), _without_look(kind, fields.get(kind)))
         },
     )
 
 
-def _digits(phone: str | float) -> str:
+def _phone_text(phone: str | float) -> str:
     return str(int(phone)) if isinstance(phone, float) and phone.is_integer() else str(phone)
 
 
-def _look(kind: str, typed: object) -> str:
-    return str(typed).strip().lower() if kind == EMAIL else _LOOKS.sub("", str(typed))
+def _without_look(kind: str, typed: object) -> str:
+    return str(typed).strip().lower() if kind == EMAIL else _PHONE_PUNCTUATION.sub("", str(typed))

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Raw, json, structs
 
-from gateway.door.addresses import EMAIL, PHONE, STATED_FIELDS, one_form
+from gateway.door.addresses import EMAIL, PHONE, STATED_FIELD_OF_ADDRESS, normalize_addresses
 from gateway.door.crawlers import crawler_of, mail_crawler_of
 from gateway.door.devices import device_of
-from gateway.door.page_address import campaign_of, read_address, tags_of
-from gateway.door.resolving import RESOLVED_BY
-from gateway.door.traffic_origins import CHANNEL_OF_GROUP, INTERNAL, OwnHosts, traffic_origin_of
+from gateway.door.page_address import campaign_of, link_tags_of, read_page_address
+from gateway.door.resolving import RESOLVED_BY_FIELD
+from gateway.door.traffic_origins import CHANNEL_OF_GROUP, INTERNAL_GROUP, OwnHosts, traffic_origin_of
 from gateway.door.undecided import undecided
 from schemas.blank import is_blank_text
-from schemas.broken_text import repaired
-from schemas.decode import MAX_EXTRA, Refusal, read_event
+from schemas.broken_text import repair_broken_text
+from schemas.decode import MAX_EXTRA_FIELDS, Refusal, read_event
 from schemas.envelope import DEFAULT_TENANT, Context, Event
 from schemas.events import (
     ContactShared,
@@ -35,25 +35,25 @@ from schemas.events import (
 from schemas.moment import happened_at
 from schemas.validation import check_ids_name_somebody
 
-FAST = timedelta(minutes=1)
+LARGEST_CLOCK_LEAD = timedelta(minutes=1)
 """A producer's clock that is ahead by more is wrong: no request arrives before it was sent."""
-SLOW = timedelta(minutes=55)
+LARGEST_CLOCK_LAG = timedelta(minutes=55)
 """A producer's clock that seems to be behind by more is wrong. By less, the request may have been on its way so long,
 or was tried before. A wrong time zone is off by an hour or more, so this is just below.
 """
 STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
-DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY, *STATED_FIELDS.values()})
-BROWSER = "Mozilla/"
+DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY_FIELD, *STATED_FIELD_OF_ADDRESS.values()})
+BROWSER_PREFIX = "Mozilla/"
 SENT_AT = "sent_at"
-OPTIONAL = frozenset({"event_id", "occurred_at"})
+OPTIONAL_FIELDS = frozenset({"event_id", "occurred_at"})
 """Fields that the door fills in when the producer leaves them out."""
 
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
+_WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
 _decode_keys = json.Decoder(dict[str, Raw]).decode
 
 
-class Facts(NamedTuple):
+class RequestFacts(NamedTuple):
     """What the request has beside the event. `tenant` None: the event has it."""
 
     tenant: str | None
@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     """Hosts of the own site beside those that the events show."""
 
 
-def read(raw: bytes, event_id: str, now: datetime) -> Event:
+def read_producer_event(raw: bytes, event_id: str, now: datetime) -> Event:
     """The event; a simple producer may leave out `event_id` and `occurred_at` (and gives up being
     deduplicated). Raises Refusal.
     """
@@ -78,17 +78,17 @@ def read(raw: bytes, event_id: str, now: datetime) -> Event:
     try:
         return read_event(raw)
     except Refusal as refusal:
-        fields = _fields_of(repaired(raw))
-        if refusal.field not in OPTIONAL or fields.keys() >= OPTIONAL:
-            raise _advised(refusal, fields) from None
+        fields = _raw_fields_of(repair_broken_text(raw))
+        if refusal.field not in OPTIONAL_FIELDS or fields.keys() >= OPTIONAL_FIELDS:
+            raise _refusal_with_advice(refusal, fields) from None
     defaults = {"event_id": Raw(json.encode(event_id)), "occurred_at": Raw(json.encode(now))}
     try:
         return read_event(json.encode(defaults | fields))
     except Refusal as refusal:
-        raise _advised(refusal, fields) from None
+        raise _refusal_with_advice(refusal, fields) from None
 
 
-def _fields_of(raw: bytes) -> dict[str, Raw]:
+def _raw_fields_of(raw: bytes) -> dict[str, Raw]:
     """The fields of an object, unread; none, if it is no object."""
     try:
         return _decode_keys(raw)
@@ -96,56 +96,58 @@ def _fields_of(raw: bytes) -> dict[str, Raw]:
         return {}
 
 
-def _advised(refusal: Refusal, fields: dict[str, Raw]) -> Refusal:
+def _refusal_with_advice(refusal: Refusal, fields: dict[str, Raw]) -> Refusal:
     """The refusal of a field that is missing, with the one that is there instead: visitorId."""
     if refusal.field is None or refusal.field in fields:
         return refusal
     meant = {refusal.field, "lead_id"} if refusal.field == "visitor_id" else {refusal.field}
     for key in fields:
         for field in meant:
-            if _snake(key) != key and _snake(key).endswith(field):
-                return Refusal(refusal.field, f"{refusal.reason}; {_unread(key, field)}")
+            if _snake_case(key) != key and _snake_case(key).endswith(field):
+                return Refusal(refusal.field, f"{refusal.reason}; {_unread_field_hint(key, field)}")
     return refusal
 
 
-def hint(event: Event) -> str | None:
+def misspelling_hint(event: Event) -> str | None:
     """What the producer should know of an event that is taken: fields that are kept, but were probably
     meant to be read (eventId).
     """
     fields = type(event).__struct_fields__
     unread = [
-        _unread(key, meant) for key in event.extra or () if (meant := _snake(key)) != key and meant in fields
+        _unread_field_hint(key, meant)
+        for key in event.extra or ()
+        if (meant := _snake_case(key)) != key and meant in fields
     ]
     if SENT_AT in (event.extra or ()):
         unread.append("sent_at is read beside the events or in the header X-Sent-At, not in an event")
     return "; ".join(unread) or None
 
 
-def _unread(key: str, meant: str) -> str:
+def _unread_field_hint(key: str, meant: str) -> str:
     return f"{key[:64]} is not read, perhaps {meant} is meant"
 
 
-def _snake(name: str) -> str:
-    return _HUMP.sub("_", name).lower()
+def _snake_case(name: str) -> str:
+    return _WORD_BOUNDARY.sub("_", name).lower()
 
 
-def admit(event: Event, facts: Facts, now: datetime) -> Event:
+def admit_event(event: Event, facts: RequestFacts, now: datetime) -> Event:
     """The event as it goes into the log, but for the lead that its visitor may turn out to be. Raises
     Refusal if it is another tenant's, or leaves no room for what is added here.
     """
     if facts.tenant is not None and event.tenant not in {facts.tenant, DEFAULT_TENANT}:
         raise Refusal("tenant", f"this key belongs to the tenant {facts.tenant}")
     check_ids_name_somebody(event)
-    event = structs.replace(event, extra=_unclaimed(event.extra))
-    event = _at(event, happened_at(_by_our_clock(event.occurred_at, facts.sent_at, now), now))
+    event = structs.replace(event, extra=_without_door_fields(event.extra))
+    event = _at_moment(event, happened_at(_time_by_our_clock(event.occurred_at, facts.sent_at, now), now))
     return structs.replace(
         event,
         tenant=facts.tenant or event.tenant,
         recorded_at=now,
         imported=False,
         reply=facts.reply,
-        **_seen(event, _context(event, facts), facts.own_sites, facts.page),
-        **_addressed(event, facts.phone_region),
+        **_derived_fields(event, _context_of_request(event, facts), facts.own_sites, facts.page),
+        **_normalized_address_fields(event, facts.phone_region),
     )
 
 
@@ -154,14 +156,14 @@ def admit_import(
 ) -> Event:
     """An event out of an archive: recorded when it happened, and nothing acts on it. Raises Refusal."""
     check_ids_name_somebody(event)
-    event = _at(event, happened_at(event.occurred_at, now))
+    event = _at_moment(event, happened_at(event.occurred_at, now))
     return structs.replace(
         event,
         recorded_at=event.occurred_at,
         imported=True,
         reply=False,
-        **_seen(event, event.context, own_sites),
-        **_addressed(event, phone_region),
+        **_derived_fields(event, event.context, own_sites),
+        **_normalized_address_fields(event, phone_region),
     )
 
 
@@ -171,25 +173,25 @@ def readmit(event: Event, phone_region: str | None = None, own_sites: Collection
     """
     sent = undecided(event, phone_region)
     origin, page = event.traffic_origin, None
-    if origin is not None and origin.channel == CHANNEL_OF_GROUP[INTERNAL] and event.context:
+    if origin is not None and origin.channel == CHANNEL_OF_GROUP[INTERNAL_GROUP] and event.context:
         page = event.context.referrer  # the request named the own site, and nobody kept that
     return structs.replace(
         sent,
-        **_seen(sent, sent.context, own_sites, page),
-        **_addressed(sent, phone_region),
+        **_derived_fields(sent, sent.context, own_sites, page),
+        **_normalized_address_fields(sent, phone_region),
     )
 
 
-def _unclaimed(extra: dict[str, Any] | None) -> dict[str, Any] | None:
+def _without_door_fields(extra: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the producer adds, without what only the door may say. Raises Refusal for too much."""
     if extra is None:
         return None
-    if len(extra) > MAX_EXTRA:
-        raise Refusal("extra", f"more than {MAX_EXTRA} fields that are not known")
+    if len(extra) > MAX_EXTRA_FIELDS:
+        raise Refusal("extra", f"more than {MAX_EXTRA_FIELDS} fields that are not known")
     return {name: value for name, value in extra.items() if name not in DOOR_FIELDS} or None
 
 
-def _at(event: Event, occurred_at: datetime) -> Event:
+def _at_moment(event: Event, occurred_at: datetime) -> Event:
     """The event at this moment; if it stated another, that is kept."""
     if occurred_at == event.occurred_at:
         return event
@@ -197,11 +199,11 @@ def _at(event: Event, occurred_at: datetime) -> Event:
     return structs.replace(event, occurred_at=occurred_at, extra={**(event.extra or {}), **stated})
 
 
-def _by_our_clock(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
+def _time_by_our_clock(occurred_at: datetime, sent_at: datetime | None, now: datetime) -> datetime:
     """The moment by the door's clock. `sent_at` shows the producer's; how long the request took is unknown, so only a
     difference that no journey explains is corrected. A time that the door filled in is right already.
     """
-    if sent_at is None or occurred_at == now or -SLOW <= sent_at - now <= FAST:
+    if sent_at is None or occurred_at == now or -LARGEST_CLOCK_LAG <= sent_at - now <= LARGEST_CLOCK_LEAD:
         return occurred_at
     try:
         return (occurred_at + (now - sent_at)).astimezone(UTC)
@@ -209,26 +211,26 @@ def _by_our_clock(occurred_at: datetime, sent_at: datetime | None, now: datetime
         return now
 
 
-def _context(event: Event, facts: Facts) -> Context | None:
+def _context_of_request(event: Event, facts: RequestFacts) -> Context | None:
     """The request speaks of the visitor only if the visitor's browser makes it; otherwise address
     and user agent are those of the producer's server, and say nothing of the visitor.
     """
     context = event.context
     agent = facts.user_agent or ""
-    if event.source != "web" or not agent.startswith(BROWSER) or (context and context.user_agent):
+    if event.source != "web" or not agent.startswith(BROWSER_PREFIX) or (context and context.user_agent):
         return context
     context = context or Context()
     return structs.replace(context, user_agent=agent[:1024], ip=context.ip or facts.client_ip)
 
 
-def _seen(
+def _derived_fields(
     event: Event,
     context: Context | None,
     own_sites: Collection[str],
     page: str | None = None,
 ) -> dict[str, Any]:
     """The fields that the door derives from the event and its context."""
-    seen: dict[str, Any] = _arrival(event, context, own_sites, page)
+    seen: dict[str, Any] = _context_with_origin(event, context, own_sites, page)
     seen["bot"] = None if is_blank_text(event.bot or "") else event.bot
     if context is not None and context.user_agent:
         seen["bot"] = seen["bot"] or _crawler_of(event, context.user_agent)
@@ -236,7 +238,7 @@ def _seen(
     return seen
 
 
-def _addressed(event: Event, region: str | None) -> dict[str, Any]:
+def _normalized_address_fields(event: Event, region: str | None) -> dict[str, Any]:
     """The event's e-mail and phone in their one form, and `extra` with what was typed. Lead ids are no addresses,
     whatever they look like.
     """
@@ -244,22 +246,24 @@ def _addressed(event: Event, region: str | None) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     match event:
         case ContactShared():
-            changes, typed = one_form({EMAIL: event.email, PHONE: event.phone}, region, event.source)
+            changes, typed = normalize_addresses(
+                {EMAIL: event.email, PHONE: event.phone}, region, event.source
+            )
         case FormSubmitted() | ProfileUpdated() if event.fields:
-            changes["fields"], typed = one_form(event.fields, region, event.source)
-        case QuestionAnswered(profile_field=kind) if kind in STATED_FIELDS:
-            answer, typed = one_form({kind: event.text}, region, event.source)
+            changes["fields"], typed = normalize_addresses(event.fields, region, event.source)
+        case QuestionAnswered(profile_field=kind) if kind in STATED_FIELD_OF_ADDRESS:
+            answer, typed = normalize_addresses({kind: event.text}, region, event.source)
             changes["text"] = answer[kind]
     return {**changes, "extra": {**(event.extra or {}), **typed} if typed else event.extra}
 
 
-def _arrival(
+def _context_with_origin(
     event: Event, context: Context | None, own_sites: Collection[str], page: str | None
 ) -> dict[str, Any]:
     """The context with the campaign of the page's address, and where the person came from."""
     shown = event.url if isinstance(event, PageViewed) else None
     addresses = [address for address in (context and context.url, shown) if address]
-    tags = {name: tag for address in reversed(addresses) for name, tag in tags_of(address).items()}
+    tags = {name: tag for address in reversed(addresses) for name, tag in link_tags_of(address).items()}
     producer = context.campaign if context else None
     campaign = campaign_of(producer, tags)
     if campaign != producer:
@@ -267,7 +271,7 @@ def _arrival(
     visited = (
         [] if not (context and context.referrer) else [*addresses, page if event.source == "web" else None]
     )
-    pages = tuple(each.host for address in visited if (each := read_address(address)) is not None)
+    pages = tuple(each.host for address in visited if (each := read_page_address(address)) is not None)
     own = OwnHosts(pages, own_sites)
     origin = traffic_origin_of(event, context, tags, own, has_page=bool(addresses))
     return {"context": context, "traffic_origin": origin}

@@ -15,16 +15,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import READ, WRITE, Caller, Denied, client_of, collector_caller
-from gateway.answers import Json, RequestProblem, answer_to
-from gateway.documented import examples
-from gateway.door.admission import Facts, admit, hint, read
-from gateway.door.body import Batch, read_body, sent_at_of, split
-from gateway.door.cors import cors_headers, preflight
-from gateway.door.pace import Steps, paced
-from gateway.door.resolving import resolved
+from gateway.access import READ_SCOPE, WRITE_SCOPE, AccessDenied, Caller, client_address, collector_caller
+from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
+from gateway.documented import example_bodies
+from gateway.door.admission import RequestFacts, admit_event, misspelling_hint, read_producer_event
+from gateway.door.body import EventBatch, read_body, sent_at_of, split_batch
+from gateway.door.cors import answer_preflight, cors_headers
+from gateway.door.pace import PacedSteps, run_paced
+from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import DoorServices, door_of
-from gateway.ports import EventKey, EventOutcome, Ports, Unavailable, event_key, event_location
+from gateway.ports import EventKey, EventOutcome, LogUnavailable, Ports, event_key, location_of_outcome
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import (
@@ -39,11 +39,11 @@ from schemas.events import (
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
-LONGEST_WAIT = 10.0
-BY_STAFF = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
+LONGEST_WAIT_SECONDS = 10.0
+STAFF_EVENT_TYPES = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
 """Decisions of staff about leads: a visitor's browser may not send them."""
-EXAMPLES = examples("collect")
-DOCUMENTED: dict[str, Any] = {
+EXAMPLES = example_bodies("collect")
+COLLECT_DOCS: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -58,7 +58,7 @@ DOCUMENTED: dict[str, Any] = {
         {
             "name": "wait",
             "in": "query",
-            "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT},
+            "schema": {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS},
             "description": "Answer once the events show in the scores, for at most so many seconds.",
         }
     ],
@@ -78,33 +78,35 @@ DOCUMENTED: dict[str, Any] = {
 router = APIRouter()
 
 
-@router.post("/v1/events", openapi_extra=DOCUMENTED, tags=["events"], summary="Send events")
+@router.post("/v1/events", openapi_extra=COLLECT_DOCS, tags=["events"], summary="Send events")
 async def take_events(request: Request) -> Response:
     try:
-        answer = await _take(request, door_of(request))
+        answer = await _take_batch(request, door_of(request))
     except RequestProblem as refusal:
-        metrics.REFUSED.labels(_class_of(refusal)).inc()
-        return answer_to(refusal, cors_headers(request))
+        metrics.REFUSED.labels(_refusal_class(refusal)).inc()
+        return answer_to_problem(refusal, cors_headers(request))
     answer.headers.update(cors_headers(request))
     return answer
 
 
-router.add_api_route("/v1/events", preflight, methods=["OPTIONS"], include_in_schema=False)
+router.add_api_route("/v1/events", answer_preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
-async def _take(request: Request, door: DoorServices) -> Json:
+async def _take_batch(request: Request, door: DoorServices) -> JsonAnswer:
     ports = door.ports
     caller = collector_caller(request, ports.access)
-    wait = _wait_of(request)
+    wait = _wait_seconds_of(request)
     body = await read_body(request, ports.max_body_bytes)
-    batch = await paced(split(body, request.headers.get("content-type", ""), ports.max_batch))
+    batch = await run_paced(split_batch(body, request.headers.get("content-type", ""), ports.max_batch))
     door.event_buckets.take(caller.key, len(batch.raws), time.monotonic())
-    facts = _facts(request, ports, caller, batch, reply=wait > 0)
-    admitted, answers = await paced(_admit_all(batch, facts, ports, staff=WRITE in caller.scopes))
+    facts = _request_facts(request, ports, caller, batch, reply=wait > 0)
+    admitted, answers = await run_paced(_admit_all(batch, facts, ports, staff=WRITE_SCOPE in caller.scopes))
     if ports.resolve is not None:
-        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
+        admitted = await with_resolved_leads(
+            admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
+        )
     if admitted:
-        await _append(admitted, ports)
+        await _append_events(admitted, ports)
     refused = len(answers) - len(admitted)
     if refused:
         metrics.REFUSED.labels("event").inc(refused)
@@ -113,19 +115,19 @@ async def _take(request: Request, door: DoorServices) -> Json:
         seen = await door.applied([event_key(event) for event in admitted], wait)
         all_seen = _add_outcomes(answers, admitted, seen, caller)
         status = status if all_seen or refused else 202
-    return Json({"accepted": len(admitted), "refused": refused, "events": answers}, status)
+    return JsonAnswer({"accepted": len(admitted), "refused": refused, "events": answers}, status)
 
 
 def _admit_all(
-    batch: Batch, facts: Facts, ports: Ports, *, staff: bool
-) -> Steps[tuple[list[Event], list[dict[str, Any]]]]:
+    batch: EventBatch, facts: RequestFacts, ports: Ports, *, staff: bool
+) -> PacedSteps[tuple[list[Event], list[dict[str, Any]]]]:
     now = ports.now()
     admitted: list[Event] = []
     answers: list[dict[str, Any]] = []
     for index, raw in enumerate(batch.raws):
         yield
         try:
-            event = admit(_read(raw, now, staff=staff), facts, now)
+            event = admit_event(_read_event(raw, now, staff=staff), facts, now)
         except Refusal as refusal:
             answers.append(
                 {"index": index, "status": "refused", "field": refusal.field, "reason": refusal.reason}
@@ -135,31 +137,31 @@ def _admit_all(
             answer = {"index": index, "event_id": event.event_id, "status": "accepted"}
             if event.bot is not None:
                 answer["bot"] = event.bot
-            if (unread := hint(event)) is not None:
+            if (unread := misspelling_hint(event)) is not None:
                 answer["hint"] = unread
             answers.append(answer)
     return admitted, answers
 
 
-def _read(raw: bytes, now: datetime, *, staff: bool) -> Event:
-    event = read(raw, str(uuid.uuid4()), now)
-    if isinstance(event, BY_STAFF) and not staff:
+def _read_event(raw: bytes, now: datetime, *, staff: bool) -> Event:
+    event = read_producer_event(raw, str(uuid.uuid4()), now)
+    if isinstance(event, STAFF_EVENT_TYPES) and not staff:
         raise Refusal(
             "type", "only an API token with the scope write may send this type: write keys are public"
         )
     return event
 
 
-async def _append(events: list[Event], ports: Ports) -> None:
-    records = await paced(_records(events))
+async def _append_events(events: list[Event], ports: Ports) -> None:
+    records = await run_paced(_records_of(events))
     with metrics.APPEND_SECONDS.time():
         await ports.append(records)
     bots = sum(event.bot is not None for event in events)
-    metrics.ACCEPTED.labels("yes").inc(bots)
-    metrics.ACCEPTED.labels("no").inc(len(events) - bots)
+    metrics.ACCEPTED_EVENTS.labels("yes").inc(bots)
+    metrics.ACCEPTED_EVENTS.labels("no").inc(len(events) - bots)
 
 
-def _records(events: list[Event]) -> Steps[list[Outgoing]]:
+def _records_of(events: list[Event]) -> PacedSteps[list[Outgoing]]:
     records = []
     for event in events:
         records.append(Outgoing(EVENTS, key_of(event), encode_source(event)))
@@ -167,10 +169,12 @@ def _records(events: list[Event]) -> Steps[list[Outgoing]]:
     return records
 
 
-def _facts(request: Request, ports: Ports, caller: Caller, batch: Batch, *, reply: bool) -> Facts:
-    return Facts(
+def _request_facts(
+    request: Request, ports: Ports, caller: Caller, batch: EventBatch, *, reply: bool
+) -> RequestFacts:
+    return RequestFacts(
         tenant=caller.tenant,
-        client_ip=client_of(request, ports.access),
+        client_ip=client_address(request, ports.access),
         user_agent=request.headers.get("user-agent"),
         sent_at=batch.sent_at or sent_at_of(request.headers.get("x-sent-at")),
         reply=reply,
@@ -180,14 +184,14 @@ def _facts(request: Request, ports: Ports, caller: Caller, batch: Batch, *, repl
     )
 
 
-def _wait_of(request: Request) -> float:
+def _wait_seconds_of(request: Request) -> float:
     text = request.query_params.get("wait", "0")
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= LONGEST_WAIT:
-        raise RequestProblem(422, f"seconds from 0 to {LONGEST_WAIT:g}", field="wait")
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:
+        raise RequestProblem(422, f"seconds from 0 to {LONGEST_WAIT_SECONDS:g}", field="wait")
     return seconds
 
 
@@ -202,22 +206,22 @@ def _add_outcomes(
     for answer, event in zip(accepted, admitted, strict=True):
         outcome = seen.get(event_key(event))
         if outcome is None:
-            answer["location"] = event_location(event_key(event))
+            answer["location"] = location_of_outcome(event_key(event))
             continue
         answer["outcome"] = outcome.outcome
-        if READ in caller.scopes:
+        if READ_SCOPE in caller.scopes:
             answer["lead_id"] = outcome.lead_id
             answer["scores"] = outcome.scores
     return not any("location" in answer for answer in answers)
 
 
-def _class_of(refusal: RequestProblem) -> str:
+def _refusal_class(refusal: RequestProblem) -> str:
     match refusal:
-        case Denied(status=429):
+        case AccessDenied(status=429):
             return "rate"
-        case Denied():
+        case AccessDenied():
             return "access"
-        case Unavailable():
+        case LogUnavailable():
             return "log"
         case _:
             return "body"

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gateway.door.services import door_of
 
-_HEADER_NAMES = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z, ]{1,2048}")
+_SAFE_HEADER_NAMES = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z, ]{1,2048}")
 _USUAL_HEADERS = "authorization, content-type, content-encoding, x-write-key, x-sent-at, x-tenant"
 
 
@@ -34,7 +34,7 @@ def cors_headers(request: Request) -> Mapping[str, str]:
     }
 
 
-async def preflight(request: Request) -> Response:
+async def answer_preflight(request: Request) -> Response:
     """Allows every header that the page wants to send: tracing libraries add their own to all requests.
 
     A page of a public site may call a server on this machine only if the server has keys.
@@ -43,11 +43,13 @@ async def preflight(request: Request) -> Response:
     headers = {
         **cors_headers(request),
         "Access-Control-Allow-Methods": "POST, OPTIONS",
-        "Access-Control-Allow-Headers": requested if _HEADER_NAMES.fullmatch(requested) else _USUAL_HEADERS,
+        "Access-Control-Allow-Headers": requested
+        if _SAFE_HEADER_NAMES.fullmatch(requested)
+        else _USUAL_HEADERS,
         "Access-Control-Max-Age": "86400",
         "Vary": "Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network",
     }
     private = request.headers.get("access-control-request-private-network") == "true"
-    if private and not door_of(request).ports.access.open:
+    if private and not door_of(request).ports.access.is_open:
         headers["Access-Control-Allow-Private-Network"] = "true"
     return Response(status_code=204, headers=headers)

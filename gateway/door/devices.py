@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple, cast
 import ua_parser
 import yaml_rs
 
-from gateway.door.pattern_list import PatternList, one_of
+from gateway.door.pattern_list import PatternList, compile_ignoring_case
 from schemas.envelope import Device
 
-CACHED_AGENTS: Final = 20_000
-LONGEST_AGENT: Final = 1024
+CACHED_USER_AGENTS: Final = 20_000
+LONGEST_USER_AGENT: Final = 1024
 DESKTOP, MOBILE, TABLET, TV, OTHER = "desktop", "mobile", "tablet", "tv", "other"
-KIND_OF_TYPE: Final = {
+KIND_OF_LISTED_TYPE: Final = {
     "desktop": DESKTOP,
     "smartphone": MOBILE,
     "feature phone": MOBILE,
@@ -30,7 +30,7 @@ KIND_OF_TYPE: Final = {
     "tv": TV,
 }
 """Of device_detector's types of device; every other one is `other`."""
-BOUNDED: Final = r"(?:^|[^A-Z0-9_-]|[^A-Z0-9-]_|sprd-|MZ-)(?:{})"
+WORD_BOUND_FORM: Final = r"(?:^|[^A-Z0-9_-]|[^A-Z0-9-]_|sprd-|MZ-)(?:{})"
 """How device_detector applies its expressions: not in the middle of a word."""
 SYSTEM_KINDS: Final = {
     **dict.fromkeys(
@@ -41,28 +41,28 @@ SYSTEM_KINDS: Final = {
 TV_BROWSERS: Final = r"Kylo|Espial|LUJO TV|LogicUI|Opera Devices|\bOMI/|Crow Browser|Vewd|TiviMate|Quick ?Search ?TV|QJY|TV Bro|Redline|Sraf"
 """Browsers that only televisions have."""
 
-_TV = one_of(
+_TV = compile_ignoring_case(
     rf"HbbTV|SmartTvA|Smart[ -]?TV|[ _]Shell[ _]\w{{6}}|tclwebkit|Andr0id|(?:Android|Google)(?: UHD)? TV|\(lite\) TV"
     rf"|BRAVIA|Firebolt|\bTV\b|Apple ?TV|Tizen.+ TV |CE-HTML|Roku|Coolita|VIDAA|tvOS|web0s|{TV_BROWSERS}"
 )
-_COMPUTER = one_of(
+_COMPUTER = compile_ignoring_case(
     r"\((?:Windows NT|Windows;|Macintosh|X11; (?:U; )?(?:Ubuntu; )?Linux (?:x86_64|i686)|X11; CrOS)"
 )
-_NO_COMPUTER = one_of(
+_NO_COMPUTER = compile_ignoring_case(
     r" Mozilla/|Andr[o0]id|Tablet|Mobile|iPhone|iPad|Windows Phone|ricoh|Oculus|PicoBrowser|Lenovo|Tesla/|XBOX|FBMD/"
     r"|ARM;|Touch|Kindle|HTC|PlayStation|Nintendo|Puffin"
 )
-_IPHONE = one_of(r"^Mozilla/5\.0 \((?:iPhone|iPod)")
-_IPAD = one_of(r"^Mozilla/5\.0 \(iPad")
-_AMAZON_TABLET = one_of(r"\bKF[A-Z]{2,5}\b")
-_NO_MODEL = one_of(r"^Mozilla/5\.0 \(Linux; Android \d+; K\)")
-_TABLET = one_of(r"\btablet(?:[^ ]| [^P]|$)|Pad/APad|Windows NT 6\.[23];.*Touch")
-_OLD_COMPUTER = one_of(
+_IPHONE = compile_ignoring_case(r"^Mozilla/5\.0 \((?:iPhone|iPod)")
+_IPAD = compile_ignoring_case(r"^Mozilla/5\.0 \(iPad")
+_AMAZON_TABLET = compile_ignoring_case(r"\bKF[A-Z]{2,5}\b")
+_NO_MODEL = compile_ignoring_case(r"^Mozilla/5\.0 \(Linux; Android \d+; K\)")
+_TABLET = compile_ignoring_case(r"\btablet(?:[^ ]| [^P]|$)|Pad/APad|Windows NT 6\.[23];.*Touch")
+_OLD_COMPUTER = compile_ignoring_case(
     r"\bwin(?:32|64|7|10|dows)|\bMac ?OS|X11|BeOS|Haiku|Amiga|OS/2|BSD|Solaris|SunOS|CYGWIN|x86_64|amd64|i686|\bDesktop\b"
 )
-_PHONE = one_of(r"\bMIDP\b|\(Phone;")
+_PHONE = compile_ignoring_case(r"\bMIDP\b|\(Phone;")
 """Feature phones, and HarmonyOS."""
-_PUFFIN = one_of(r"Puffin/[\d.]+[AFILMW][DPT]")
+_PUFFIN = compile_ignoring_case(r"Puffin/[\d.]+[AFILMW][DPT]")
 
 
 class DeviceLists(NamedTuple):
@@ -79,22 +79,22 @@ class DeviceLists(NamedTuple):
 
 def load_devices() -> None:
     """Compiles the lists, which the first string would otherwise wait for."""
-    _lists()
+    _device_lists()
 
 
-@lru_cache(maxsize=CACHED_AGENTS)
+@lru_cache(maxsize=CACHED_USER_AGENTS)
 def device_of(user_agent: str) -> Device:
-    agent = user_agent[:LONGEST_AGENT]
+    agent = user_agent[:LONGEST_USER_AGENT]
     parsed = ua_parser.parse(agent)
     system = parsed.os.family if parsed.os else None
     return Device(
-        type=_kind(agent, system),
+        type=_device_kind(agent, system),
         os=system,
         browser=parsed.user_agent.family if parsed.user_agent else None,
     )
 
 
-def _kind(agent: str, system: str | None) -> str:
+def _device_kind(agent: str, system: str | None) -> str:
     if _TV.search(agent):
         return TV if "PlayStation" not in agent else OTHER
     if _COMPUTER.search(agent) and not _NO_COMPUTER.search(agent):
@@ -103,13 +103,13 @@ def _kind(agent: str, system: str | None) -> str:
         return MOBILE
     if _IPAD.search(agent) or _AMAZON_TABLET.search(agent):
         return TABLET
-    listed = None if _NO_MODEL.search(agent) else _listed(agent)
-    return listed or _unlisted(agent, system)
+    listed = None if _NO_MODEL.search(agent) else _kind_by_lists(agent)
+    return listed or _kind_by_hints(agent, system)
 
 
-def _listed(agent: str) -> str | None:
+def _kind_by_lists(agent: str) -> str | None:
     """The kind of the brand and model that the string names, if it names one of the lists."""
-    lists = _lists()
+    lists = _device_lists()
     if lists.others.first(agent) is not None:
         return OTHER
     brand = lists.brands.first(agent)
@@ -119,7 +119,7 @@ def _listed(agent: str) -> str | None:
     return next((kind for owner, kind in models if owner == brand), lists.brand_kinds[brand])
 
 
-def _unlisted(agent: str, system: str | None) -> str:
+def _kind_by_hints(agent: str, system: str | None) -> str:
     if puffin := _PUFFIN.search(agent):
         return {"D": DESKTOP, "P": MOBILE, "T": TABLET}[str(puffin[0])[-1].upper()]
     if " VR " in agent:
@@ -134,9 +134,9 @@ def _unlisted(agent: str, system: str | None) -> str:
 
 
 @lru_cache(maxsize=1)
-def _lists() -> DeviceLists:
-    others = [each for name in ("consoles", "car_browsers", "cameras") for each in _read(name).values()]
-    brands = list(_read("mobiles").values())
+def _device_lists() -> DeviceLists:
+    others = [each for name in ("consoles", "car_browsers", "cameras") for each in _read_list(name).values()]
+    brands = list(_read_list("mobiles").values())
     kinds = tuple(_kind_of_type(each.get("device")) for each in brands)
     models, model_kinds = [], []
     for position, brand in enumerate(brands):
@@ -146,18 +146,18 @@ def _lists() -> DeviceLists:
                 models.append(model["regex"])
                 model_kinds.append((position, _kind_of_type(own_type)))
     return DeviceLists(
-        PatternList(BOUNDED.format(each["regex"]) for each in others),
-        PatternList(BOUNDED.format(each["regex"]) for each in brands),
+        PatternList(WORD_BOUND_FORM.format(each["regex"]) for each in others),
+        PatternList(WORD_BOUND_FORM.format(each["regex"]) for each in brands),
         kinds,
-        PatternList(map(BOUNDED.format, models)),
+        PatternList(map(WORD_BOUND_FORM.format, models)),
         tuple(model_kinds),
     )
 
 
 def _kind_of_type(name: str | None) -> str | None:
-    return None if name is None else KIND_OF_TYPE.get(name, OTHER)
+    return None if name is None else KIND_OF_LISTED_TYPE.get(name, OTHER)
 
 
-def _read(name: str) -> Mapping[str, Mapping[str, Any]]:
+def _read_list(name: str) -> Mapping[str, Mapping[str, Any]]:
     file = resources.files("device_detector") / f"regexes/upstream/device/{name}.yml"
     return cast("Mapping[str, Mapping[str, Any]]", yaml_rs.loads(file.read_text(encoding="utf-8")))

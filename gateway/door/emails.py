@@ -15,14 +15,14 @@ from urllib.parse import unquote
 
 from email_validator import EmailNotValidError, validate_email
 
-from gateway.door.visible_text import visible
+from gateway.door.visible_text import visible_text
 
 LONGEST_TEXT: Final = 1024
 """Characters. No profile field is longer; in a longer text nothing is looked for."""
-LONGEST: Final = 320
+LONGEST_ADDRESS: Final = 320
 """Characters. No address is longer, and nothing longer is kept in memory."""
 
-_SIGNS: Final = str.maketrans("([{〈《⟨‹«)]}〉》⟩›»。", "<<<<<<<<>>>>>>>>.")
+_UNIFIED_SIGNS: Final = str.maketrans("([{〈《⟨‹«)]}〉》⟩›»。", "<<<<<<<<>>>>>>>>.")
 """Every bracket as < or >. The ideographic full stop is a dot of domains (RFC 3490, 3.1)."""
 _BRACKETED: Final = re.compile(r"<([^<>]*)(?:>|$)")
 _AROUND_AT: Final = re.compile(r" ?@ ?")
@@ -39,36 +39,36 @@ _LINK: Final = re.compile(
     re.IGNORECASE,
 )
 """A link of a spreadsheet or of HTML: its address, and a label that may be anything."""
-_LOOSE: Final = frozenset("\"'`<>.:!?*\\=#")
+_LOOSE_PUNCTUATION: Final = frozenset("\"'`<>.:!?*\\=#")
 """ASCII that stands before an address, but does not begin one."""
 
 
 def certain_email(text: str) -> str | None:
     """The address in lower case, with its domain in Unicode; None, if the text holds no certain one."""
-    plain = _plain(text) if len(text) <= LONGEST_TEXT else ""
+    plain = _plain_text(text) if len(text) <= LONGEST_TEXT else ""
     if "@" not in plain or len(plain) > LONGEST_TEXT:
         return None
     inside = [each for each in _BRACKETED.findall(plain) if "@" in each]
-    outside = {_address(piece) for piece in _pieces(_BRACKETED.sub(" ", plain))}
-    addresses = {_address(piece) for each in inside for piece in _pieces(each)}
+    outside = {_address_in_word(piece) for piece in _words_of(_BRACKETED.sub(" ", plain))}
+    addresses = {_address_in_word(piece) for each in inside for piece in _words_of(each)}
     # Beside an address in brackets stands a name. An address without brackets has no other words.
     addresses |= outside - {None} if inside else outside
     return addresses.pop() if len(addresses) == 1 else None
 
 
-def _plain(text: str) -> str:
+def _plain_text(text: str) -> str:
     """The text as people see it, with one kind of bracket, and without labels and the query of a link."""
-    plain = visible(_ENTITY.sub(lambda entity: unescape(entity[0]), text))
+    plain = visible_text(_ENTITY.sub(lambda entity: unescape(entity[0]), text))
     if (link := _LINK.fullmatch(plain)) is not None:
         plain = link[1] or link[2] or ""
-    plain = plain.translate(_SIGNS)
+    plain = plain.translate(_UNIFIED_SIGNS)
     plain = _LINK_QUERY.sub("", _ESCAPED_END.sub("", plain))
     if "mailto:" in plain.lower() or ("%40" in plain and "@" not in plain):
-        plain = visible(unquote(plain)).translate(_SIGNS)
+        plain = visible_text(unquote(plain)).translate(_UNIFIED_SIGNS)
     return _AROUND_AT.sub("@", _LABEL.sub(" ", plain))
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _words_of(text: str) -> Iterator[str]:
     """The words, without the punctuation around them."""
     for word in _SEPARATORS.split(text):
         start, end = 0, len(word)
@@ -81,15 +81,17 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _is_loose(character: str) -> bool:
-    return character in _LOOSE or (not character.isascii() and unicodedata.category(character)[0] not in "LN")
+    return character in _LOOSE_PUNCTUATION or (
+        not character.isascii() and unicodedata.category(character)[0] not in "LN"
+    )
 
 
-def _address(word: str) -> str | None:
-    return _validated(word) if "@" in word and len(word) <= LONGEST else None
+def _address_in_word(word: str) -> str | None:
+    return _validated_address(word) if "@" in word and len(word) <= LONGEST_ADDRESS else None
 
 
 @lru_cache(maxsize=10_000)
-def _validated(word: str) -> str | None:
+def _validated_address(word: str) -> str | None:
     try:
         return validate_email(word, check_deliverability=False).normalized.lower()
     except EmailNotValidError:

@@ -8,10 +8,10 @@ from msgspec import DecodeError, json
 
 from gateway import metrics
 from gateway.answers import RequestProblem
-from gateway.door.admission import Facts, admit, read
-from gateway.door.resolving import resolved
+from gateway.door.admission import RequestFacts, admit_event, read_producer_event
+from gateway.door.resolving import with_resolved_leads
 from gateway.ports import Ports
-from schemas.broken_text import repaired
+from schemas.broken_text import repair_broken_text
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.record import Outgoing
@@ -25,26 +25,30 @@ async def record(tenant: str, raws: Sequence[dict[str, Any]], ports: Ports) -> l
     in vain. Raises Unavailable while the log takes none.
     """
     now = ports.now()
-    facts = Facts(tenant=tenant, phone_region=ports.phone_region, own_sites=ports.own_sites)
+    facts = RequestFacts(tenant=tenant, phone_region=ports.phone_region, own_sites=ports.own_sites)
     admitted: list[Event] = []
     for raw in raws:
         try:
-            admitted.append(admit(read(json.encode(raw), raw["event_id"], now), facts, now))
+            admitted.append(
+                admit_event(read_producer_event(json.encode(raw), raw["event_id"], now), facts, now)
+            )
         except Refusal as refusal:
             metrics.REFUSED.labels("event").inc()
             log.warning("event of a messenger refused", source=raw["source"], field=refusal.field)
     if ports.resolve is not None:
-        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
+        admitted = await with_resolved_leads(
+            admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
+        )
     if admitted:
         with metrics.APPEND_SECONDS.time():
             await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
-        metrics.ACCEPTED.labels("no").inc(len(admitted))
+        metrics.ACCEPTED_EVENTS.labels("no").inc(len(admitted))
     return admitted
 
 
 def decoded(body: bytes) -> object:
     """The JSON of a webhook's body. Raises RequestProblem."""
     try:
-        return json.decode(repaired(body))
+        return json.decode(repair_broken_text(body))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}", field="body") from None

@@ -11,11 +11,11 @@ SLICE_SECONDS = 0.004
 """How long others wait at most, if no step is longer."""
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]
+PacedSteps = Generator[None, None, T]
 """Yields between any two steps, each of which is short whatever a stranger has sent; returns the result."""
 
 
-async def paced(steps: Steps[T]) -> T:
+async def run_paced(steps: PacedSteps[T]) -> T:
     """The result of the steps."""
     began = time.perf_counter()
     while True:

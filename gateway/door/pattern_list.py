@@ -12,21 +12,21 @@ from typing import Final
 import re2
 import regex
 
-MOST_BYTES: Final = 1 << 19
+MOST_PATTERN_BYTES: Final = 1 << 19
 """What one expression caches at most. Beyond it RE2 searches more slowly, but still linearly."""
-MOST_BYTES_TOGETHER: Final = 32 << 20
+MOST_LIST_BYTES: Final = 32 << 20
 
 _LOOKAROUND = regex.compile(
     r"\(\?<?[=!](?:[^()\[\]\\]|\\.|\[(?:[^\]\\]|\\.)*\]|(\((?:[^()\[\]\\]|\\.|\[(?:[^\]\\]|\\.)*\]|(?1))*\)))*\)"
 )
 
 
-def one_of(pattern: str) -> re2._Regexp:
+def compile_ignoring_case(pattern: str) -> re2._Regexp:
     """One expression, whatever the case of the letters."""
-    return re2.compile(pattern, _options(ignore_case=True))
+    return re2.compile(pattern, _re2_options(ignore_case=True))
 
 
-def _options(*, ignore_case: bool, most_bytes: int = MOST_BYTES) -> re2.Options:
+def _re2_options(*, ignore_case: bool, most_bytes: int = MOST_PATTERN_BYTES) -> re2.Options:
     options = re2.Options()
     options.case_sensitive = not ignore_case
     options.log_errors = False
@@ -48,7 +48,7 @@ class PatternList:
     )
 
     def __init__(self, patterns: Iterable[str], *, ignore_case: bool = True) -> None:
-        self._options = _options(ignore_case=ignore_case)
+        self._options = _re2_options(ignore_case=ignore_case)
         self._with_lookarounds: dict[int, tuple[re2._Regexp, regex.Pattern[str]]] = {}
         self._patterns: list[str] = []
         for index, pattern in enumerate(patterns):
@@ -58,11 +58,13 @@ class PatternList:
                 flags = regex.IGNORECASE if ignore_case else 0
                 plainly = re2.compile(plain, self._options)
                 self._with_lookarounds[index] = (plainly, regex.compile(pattern, flags))
-        wordless = set(_filter(self._patterns, ignore_case=ignore_case).Match("", potential=True) or ())
+        wordless = set(_re2_filter(self._patterns, ignore_case=ignore_case).Match("", potential=True) or ())
         self._wordless = sorted(wordless)
         self._with_words = [index for index in range(len(self._patterns)) if index not in wordless]
-        self._by_words = _filter(map(self._patterns.__getitem__, self._with_words), ignore_case=ignore_case)
-        self._others = _together(map(self._patterns.__getitem__, self._wordless), ignore_case=ignore_case)
+        self._by_words = _re2_filter(
+            map(self._patterns.__getitem__, self._with_words), ignore_case=ignore_case
+        )
+        self._others = _re2_set(map(self._patterns.__getitem__, self._wordless), ignore_case=ignore_case)
 
     def matching(self, text: str) -> Iterator[int]:
         """The positions of the expressions that match somewhere in the text, in their order."""
@@ -89,8 +91,8 @@ class PatternList:
         return next((match for start in starts if (match := exact.match(text, start))), None)
 
 
-def _filter(patterns: Iterable[str], *, ignore_case: bool) -> re2.Filter:
-    options = _bytewise(_options(ignore_case=ignore_case))
+def _re2_filter(patterns: Iterable[str], *, ignore_case: bool) -> re2.Filter:
+    options = _bytewise(_re2_options(ignore_case=ignore_case))
     words = re2.Filter()
     for pattern in patterns:
         words.Add(pattern, options)
@@ -98,8 +100,8 @@ def _filter(patterns: Iterable[str], *, ignore_case: bool) -> re2.Filter:
     return words
 
 
-def _together(patterns: Iterable[str], *, ignore_case: bool) -> re2.Set:
-    options = _bytewise(_options(ignore_case=ignore_case, most_bytes=MOST_BYTES_TOGETHER))
+def _re2_set(patterns: Iterable[str], *, ignore_case: bool) -> re2.Set:
+    options = _bytewise(_re2_options(ignore_case=ignore_case, most_bytes=MOST_LIST_BYTES))
     together = re2.Set.SearchSet(options)
     for pattern in patterns:
         together.Add(pattern)

@@ -1,7 +1,7 @@
 """The one phone number that a text holds, in the form by which numbers are compared: E.164 (+971501234567).
 
 Messengers and many CRMs write a number with its country code, but without the plus sign: 4915112345678. Such digits
-can be two numbers: one with that country code, or one of the region in which the server is. `_decided` chooses.
+can be two numbers: one with that country code, or one of the region in which the server is. `_chosen_reading` chooses.
 Pure, and linear in the text.
 """
 
@@ -15,35 +15,35 @@ from urllib.parse import unquote
 import phonenumbers
 from phonenumbers import PhoneNumberType
 
-from gateway.door.visible_text import visible
+from gateway.door.visible_text import visible_text
 
-LONGEST: Final = 320
+LONGEST_TEXT: Final = 320
 """Characters. A longer text holds no number, and nothing longer is kept in memory."""
 
-Writer = Literal["messenger", "person", "system"]
+NumberWriter = Literal["messenger", "person", "system"]
 """What wrote a number. A messenger always writes the country code; a system, such as a CRM, often does."""
-WRITERS: Final[dict[str, Writer]] = {
+WRITER_OF_SOURCE: Final[dict[str, NumberWriter]] = {
     **dict.fromkeys(("signal", "telegram", "viber", "whatsapp"), "messenger"),
     **dict.fromkeys(("ads", "app", "chatbot", "email", "form", "qr", "social", "web"), "person"),
 }
 """By the source of the event. All other sources are systems."""
-LEAST_DIGITS: Final[dict[Writer, int]] = {"messenger": 0, "system": 11, "person": 12}
+LEAST_DIGITS_WITHOUT_REGION: Final[dict[NumberWriter, int]] = {"messenger": 0, "system": 11, "person": 12}
 """Without a region, fewer digits may be a number of any country that leaves out its country code (US: 10, CN: 11)."""
 
-_SIGNS: Final = str.maketrans({"\N{HEAVY PLUS SIGN}": "+", "\N{FRACTION SLASH}": "/"})
+_UNIFIED_SIGNS: Final = str.maketrans({"\N{HEAVY PLUS SIGN}": "+", "\N{FRACTION SLASH}": "/"})
 _WHATSAPP_ID: Final = re.compile(r"\+?([0-9]{5,15})(?::[0-9]{1,5})?@(?:c\.us|s\.whatsapp\.net)")
 _CHAT_LINK: Final = re.compile(
     r"(?:https?://)?(?:wa\.me/|t\.me/\+|(?:api\.whatsapp\.com|web\.whatsapp\.com|whatsapp:/)/send/?\?phone=)"
     r"(?:\+| )?([0-9]{5,15})(?![0-9]).*"
 )
-_DECIMAL: Final = re.compile(r"\+?([0-9]{7,15})\.0")
+_NUMBER_AS_DECIMAL: Final = re.compile(r"\+?([0-9]{7,15})\.0")
 """What a table of numbers makes of one: 4915112345678.0."""
 _WORDS_BEHIND: Final = re.compile(r"(?<=[0-9])[^0-9]+\Z")
 _MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
-_START: Final = re.compile(r"\+(?![ (]*0)|[0-9]")
+_NUMBER_START: Final = re.compile(r"\+(?![ (]*0)|[0-9]")
 """A plus sign before a 0 means nothing: no country code begins with 0."""
-_CONTEXT: Final = ";phone-context="
-_OLD_FORMS: Final = (
+_PHONE_CONTEXT: Final = ";phone-context="
+_OLD_DIALLING_FORMS: Final = (
     (re.compile(r"\+52(?:1|01|0?44|0?45)([0-9]{10})"), r"+52\1"),
     (re.compile(r"\+55([1-9][0-9])([6-9][0-9]{7})"), r"+55\g<1>9\2"),
 )
@@ -56,51 +56,51 @@ def certain_phone(text: str, region: str | None, source: str = "web") -> str | N
     """The number; None, if the text holds no certain one. `region` (AE) is where the server takes a number without a
     country code to be, `source` is the source of the event.
     """
-    if len(text) > LONGEST or len(plain := _plain(text)) > LONGEST:
+    if len(text) > LONGEST_TEXT or len(plain := _plain_text(text)) > LONGEST_TEXT:
         return None
-    return _certain(plain, region, WRITERS.get(source, "system"))
+    return _certain_number(plain, region, WRITER_OF_SOURCE.get(source, "system"))
 
 
-def _plain(text: str) -> str:
+def _plain_text(text: str) -> str:
     """The text in lower case, with ASCII digits, even if a form has encoded its plus sign (%2B, &#43;)."""
-    signs = visible(unescape(unquote(text))).translate(_SIGNS).lower()
+    signs = visible_text(unescape(unquote(text))).translate(_UNIFIED_SIGNS).lower()
     return "".join(each if each.isascii() else str(unicodedata.decimal(each, each)) for each in signs)
 
 
 @lru_cache(maxsize=10_000)
-def _certain(plain: str, region: str | None, writer: Writer) -> str | None:
+def _certain_number(plain: str, region: str | None, writer: NumberWriter) -> str | None:
     if (account := _WHATSAPP_ID.fullmatch(plain) or _CHAT_LINK.fullmatch(plain)) is not None:
-        return _valid("+" + account[1], None)
+        return _valid_number("+" + account[1], None)
     if "@" in plain:
         return None
-    if _DECIMAL.fullmatch(plain):
+    if _NUMBER_AS_DECIMAL.fullmatch(plain):
         plain = plain.removesuffix(".0")
-    if _CONTEXT in plain:
-        return _valid(plain, region)
+    if _PHONE_CONTEXT in plain:
+        return _valid_number(plain, region)
     # Letters behind the digits are a remark; only without a number before them, they are dialled (1-800-FLOWERS).
     without_remark = _WORDS_BEHIND.sub("", plain)
-    return _dialled(without_remark, region, writer) or (
-        _dialled(plain, region, writer) if without_remark != plain else None
+    return _number_as_dialled(without_remark, region, writer) or (
+        _number_as_dialled(plain, region, writer) if without_remark != plain else None
     )
 
 
-def _dialled(plain: str, region: str | None, writer: Writer) -> str | None:
-    start = _START.search(plain)
+def _number_as_dialled(plain: str, region: str | None, writer: NumberWriter) -> str | None:
+    start = _NUMBER_START.search(plain)
     if start is None:
         return None
     number = plain[start.start() :]
     if number.startswith("+"):
-        return _valid(number, None)
-    national = _valid(number, region) if region else None
+        return _valid_number(number, None)
+    national = _valid_number(number, region) if region else None
     if number.startswith("00"):
-        return _international(number[2:]) or national
+        return _international_reading(number[2:]) or national
     if number.startswith("011"):  # dialled before a country code in America, and a national number elsewhere
-        return national or _international(number[3:])
-    return _decided(national, _international(number), region, writer)
+        return national or _international_reading(number[3:])
+    return _chosen_reading(national, _international_reading(number), region, writer)
 
 
-def _decided(
-    national: str | None, international: str | None, region: str | None, writer: Writer
+def _chosen_reading(
+    national: str | None, international: str | None, region: str | None, writer: NumberWriter
 ) -> str | None:
     """One of the two readings of digits without a plus sign.
 
@@ -113,15 +113,15 @@ def _decided(
     if international is None:
         return national
     if region is None:
-        return international if len(international) > LEAST_DIGITS[writer] else None
+        return international if len(international) > LEAST_DIGITS_WITHOUT_REGION[writer] else None
     if national is None or writer == "messenger":
         return international
-    if _written_as_usual(international[1:], region):
+    if _is_written_as_usual(international[1:], region):
         return national
     return national if writer == "person" and _is_mobile(national) else international
 
 
-def _written_as_usual(digits: str, region: str) -> bool:
+def _is_written_as_usual(digits: str, region: str) -> bool:
     """Whether a number is written with these digits inside the region."""
     return any(phonenumbers.PhoneNumberMatcher(digits, region))
 
@@ -130,11 +130,11 @@ def _is_mobile(number: str) -> bool:
     return phonenumbers.number_type(phonenumbers.parse(number)) in _MOBILE
 
 
-def _international(digits: str) -> str | None:
-    return _valid("+" + digits.lstrip(" -./()"), None)
+def _international_reading(digits: str) -> str | None:
+    return _valid_number("+" + digits.lstrip(" -./()"), None)
 
 
-def _valid(text: str, region: str | None) -> str | None:
+def _valid_number(text: str, region: str | None) -> str | None:
     """The number in E.164, if the numbering plan of its country has it."""
     try:
         number = phonenumbers.parse(text, region)
@@ -143,7 +143,7 @@ def _valid(text: str, region: str | None) -> str | None:
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if phonenumbers.is_valid_number(number):
         return written
-    for old, new in _OLD_FORMS:
+    for old, new in _OLD_DIALLING_FORMS:
         if (form := old.fullmatch(written)) is not None:
-            return _valid(form.expand(new), None)
+            return _valid_number(form.expand(new), None)
     return None

@@ -11,9 +11,9 @@ from fastapi import Request
 from msgspec import json
 
 from gateway import metrics
-from gateway.access import Caller, client_of
-from gateway.door.admission import Facts, admit, read
-from gateway.door.resolving import resolved
+from gateway.access import Caller, client_address
+from gateway.door.admission import RequestFacts, admit_event, read_producer_event
+from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
 from schemas.decode import encode_source, key_of
 from schemas.envelope import Event
@@ -28,9 +28,9 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
     door = door_of(request)
     ports = door.ports
     door.event_buckets.take(caller.key, len(events), time.monotonic())
-    facts = Facts(
+    facts = RequestFacts(
         tenant=caller.tenant,
-        client_ip=client_of(request, ports.access),
+        client_ip=client_address(request, ports.access),
         user_agent=request.headers.get("user-agent"),
         reply=True,
         phone_region=ports.phone_region,
@@ -38,10 +38,15 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
         own_sites=ports.own_sites,
     )
     now = ports.now()
-    admitted = [admit(read(json.encode(each), each["event_id"], now), facts, now) for each in events]
+    admitted = [
+        admit_event(read_producer_event(json.encode(each), each["event_id"], now), facts, now)
+        for each in events
+    ]
     if ports.resolve is not None:
-        admitted = await resolved(admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region)
+        admitted = await with_resolved_leads(
+            admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
+        )
     with metrics.APPEND_SECONDS.time():
         await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
-    metrics.ACCEPTED.labels("no").inc(len(admitted))
+    metrics.ACCEPTED_EVENTS.labels("no").inc(len(admitted))
     return admitted

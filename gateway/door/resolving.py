@@ -13,18 +13,18 @@ from typing import Final, NamedTuple
 from msgspec import structs
 
 from gateway import metrics
-from gateway.door.addresses import EMAIL, PHONE, persons_email, persons_phone
-from gateway.door.pace import Steps, paced
+from gateway.door.addresses import EMAIL, PHONE, email_of_one_person, phone_of_one_person
+from gateway.door.pace import PacedSteps, run_paced
 from schemas.envelope import Event
-from scoring.features.signals import profile_of
+from scoring.features.signals import profile_fields_of
 
 IDENTIFY_BY: Final = (EMAIL, PHONE)
 """What identifies leads, in the order in which it is tried."""
-RESOLVED_BY: Final = "resolved_by"
+RESOLVED_BY_FIELD: Final = "resolved_by"
 """The field of an event that names what its lead was identified by."""
-SHARED_BY: Final = 20
+MOST_LEADS_OF_ADDRESS: Final = 20
 """An address that more leads of one request share identifies nobody."""
-MADE: Final = "c-"
+MADE_LEAD_ID_PREFIX: Final = "c-"
 """What the ids of leads begin with that were made from an address."""
 
 
@@ -48,51 +48,55 @@ class AddressMatches(NamedTuple):
     by_phone: tuple[str, ...] = ()
 
 
-Resolve = Callable[[Sequence[AddressQuery]], Awaitable[Sequence[AddressMatches | None]]]
+LookUpAddresses = Callable[[Sequence[AddressQuery]], Awaitable[Sequence[AddressMatches | None]]]
 """Matches in the order of the queries; None: unavailable. It never raises, and never takes long."""
 
 
-class Decided(NamedTuple):
+class ResolvedLead(NamedTuple):
     lead_id: str
     by: str
 
 
-def made_id(tenant: str, kind: str, address: str) -> str:
+def lead_id_of_address(tenant: str, kind: str, address: str) -> str:
     """The same id on every device, so that two devices become one lead."""
-    return MADE + blake2b(f"{tenant}/{kind}/{address}".encode(), digest_size=10).hexdigest()
+    return MADE_LEAD_ID_PREFIX + blake2b(f"{tenant}/{kind}/{address}".encode(), digest_size=10).hexdigest()
 
 
-def decide(query: AddressQuery, matches: AddressMatches) -> Decided | None:
+def resolve_lead(query: AddressQuery, matches: AddressMatches) -> ResolvedLead | None:
     """The lead that the visitor is; None: the same as before."""
     for kind, leads in ((EMAIL, matches.by_email), (PHONE, matches.by_phone)):
-        if (lead_id := _the_one(leads)) is not None:
-            return Decided(
+        if (lead_id := _only_lead(leads)) is not None:
+            return ResolvedLead(
                 matches.home_lead if matches.home_lead and lead_id == matches.owner else lead_id, kind
             )
     if matches.by_email or matches.by_phone or matches.home_lead is not None:
         return None
     if query.email is not None:
-        return Decided(made_id(query.tenant, EMAIL, query.email), EMAIL)
+        return ResolvedLead(lead_id_of_address(query.tenant, EMAIL, query.email), EMAIL)
     if query.phone is not None:
-        return Decided(made_id(query.tenant, PHONE, query.phone), PHONE)
+        return ResolvedLead(lead_id_of_address(query.tenant, PHONE, query.phone), PHONE)
     return None
 
 
-def _the_one(leads: Sequence[str]) -> str | None:
+def _only_lead(leads: Sequence[str]) -> str | None:
     """The only one; a lead that others have named goes before those that were made from an address."""
-    named = [lead_id for lead_id in leads if not lead_id.startswith(MADE)]
+    named = [lead_id for lead_id in leads if not lead_id.startswith(MADE_LEAD_ID_PREFIX)]
     candidates = named or leads
     return candidates[0] if len(candidates) == 1 else None
 
 
-async def resolved(
-    events: Sequence[Event], resolve: Resolve, *, by: Sequence[str] = IDENTIFY_BY, region: str | None = None
+async def with_resolved_leads(
+    events: Sequence[Event],
+    resolve: LookUpAddresses,
+    *,
+    by: Sequence[str] = IDENTIFY_BY,
+    region: str | None = None,
 ) -> list[Event]:
     """The events of one request, in order, with the leads that their visitors are.
 
     Each event sees the decisions about those before it.
     """
-    queries = await paced(_all_queries(events, by, region))
+    queries = await run_paced(_queries_of(events, by, region))
     open_queries = [
         each for event, each in zip(events, queries, strict=True) if each and event.lead_id is None
     ]
@@ -100,14 +104,14 @@ async def resolved(
         return list(events)
     matches = await resolve(open_queries)
     missing = sum(each is None for each in matches)
-    metrics.RESOLVED.labels("answered").inc(len(matches) - missing)
-    metrics.RESOLVED.labels("unanswered").inc(missing)
-    return await paced(_all_decided(events, queries, matches))
+    metrics.ADDRESS_LOOKUPS.labels("answered").inc(len(matches) - missing)
+    metrics.ADDRESS_LOOKUPS.labels("unanswered").inc(missing)
+    return await run_paced(_events_with_leads(events, queries, matches))
 
 
-def _all_queries(
+def _queries_of(
     events: Sequence[Event], by: Sequence[str], region: str | None
-) -> Steps[list[AddressQuery | None]]:
+) -> PacedSteps[list[AddressQuery | None]]:
     queries = []
     for event in events:
         queries.append(query_of(event, by, region))
@@ -115,18 +119,18 @@ def _all_queries(
     return queries
 
 
-def _all_decided(
+def _events_with_leads(
     events: Sequence[Event], queries: Sequence[AddressQuery | None], matches: Sequence[AddressMatches | None]
-) -> Steps[list[Event]]:
+) -> PacedSteps[list[Event]]:
     answers = iter(matches)
-    request, decided = _Request(), []
+    request, decided = _RequestLeads(), []
     for event, each in zip(events, queries, strict=True):
         decided.append(request.take(event, each, answers))
         yield
     return decided
 
 
-class _Request:
+class _RequestLeads:
     """The leads and addresses of the events of one request so far."""
 
     def __init__(self) -> None:
@@ -138,9 +142,9 @@ class _Request:
         self, event: Event, query: AddressQuery | None, answers: Iterator[AddressMatches | None]
     ) -> Event:
         if query and event.lead_id is None and (matches := next(answers)) is not None:
-            decided = decide(query, self._with_own(query, matches))
+            decided = resolve_lead(query, self._with_own(query, matches))
             if decided is not None:
-                extra = {**(event.extra or {}), RESOLVED_BY: decided.by}
+                extra = {**(event.extra or {}), RESOLVED_BY_FIELD: decided.by}
                 event = structs.replace(event, lead_id=decided.lead_id, extra=extra)
         self._note(event, query)
         return event
@@ -169,7 +173,7 @@ class _Request:
         for kind, address in ((EMAIL, query.email), (PHONE, query.phone)):
             if address is not None:
                 leads = self._leads.setdefault((query.tenant, kind, address), {})
-                if lead_id in leads or len(leads) < SHARED_BY:
+                if lead_id in leads or len(leads) < MOST_LEADS_OF_ADDRESS:
                     leads[lead_id] = query.email
 
 
@@ -177,10 +181,12 @@ def query_of(event: Event, by: Sequence[str], region: str | None) -> AddressQuer
     """The addresses that identify the person of the event; None: it has none. A crawler is nobody."""
     if event.bot is not None:
         return None
-    profile = profile_of(event)
+    profile = profile_fields_of(event)
     email, phone = profile.get(EMAIL), profile.get(PHONE)
-    email = persons_email(email) if isinstance(email, str) and EMAIL in by else None
-    phone = persons_phone(phone, region, event.source) if isinstance(phone, str) and PHONE in by else None
+    email = email_of_one_person(email) if isinstance(email, str) and EMAIL in by else None
+    phone = (
+        phone_of_one_person(phone, region, event.source) if isinstance(phone, str) and PHONE in by else None
+    )
     if email is None and phone is None:
         return None
     return AddressQuery(event.tenant, event.visitor_id or "", email, phone)

@@ -9,18 +9,18 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from gateway.access import TokenBuckets
-from gateway.ports import Await, Ports
+from gateway.ports import AwaitOutcomes, Ports
 
 
 @dataclass(frozen=True)
 class DoorServices:
     ports: Ports
-    applied: Await
+    applied: AwaitOutcomes
     event_buckets: TokenBuckets
     ab_test_buckets: TokenBuckets
 
 
-def open_door(app: FastAPI, ports: Ports, applied: Await) -> None:
+def open_door(app: FastAPI, ports: Ports, applied: AwaitOutcomes) -> None:
     """Before the first request."""
     app.state.door = DoorServices(ports, applied, TokenBuckets(ports.rate), TokenBuckets(ports.rate))
 

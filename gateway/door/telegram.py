@@ -12,9 +12,9 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import Denied
-from gateway.answers import Json, RequestProblem
-from gateway.documented import OBJECT, answers, examples, takes
+from gateway.access import AccessDenied
+from gateway.answers import JsonAnswer, RequestProblem
+from gateway.documented import OBJECT_SCHEMA, answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.messenger_events import decoded, record
 from gateway.door.services import door_of
@@ -23,7 +23,7 @@ from gateway.door.telegram_updates import SOURCE, events_of
 from gateway.ports import Ports
 
 LARGEST_UPDATE = 256_000
-EXAMPLES = examples("telegram")
+EXAMPLES = example_bodies("telegram")
 
 router = APIRouter(tags=["telegram"])
 
@@ -32,7 +32,7 @@ router = APIRouter(tags=["telegram"])
     "/v1/telegram/{bot}",
     summary="Take an update of a Telegram bot",
     description="The webhook of a bot. The header X-Telegram-Bot-Api-Secret-Token has the bot's secret.",
-    openapi_extra=takes(EXAMPLES["update"], OBJECT)
+    openapi_extra=request_docs(EXAMPLES["update"], OBJECT_SCHEMA)
     | {
         "parameters": [
             {
@@ -45,7 +45,7 @@ router = APIRouter(tags=["telegram"])
         ]
     },
     responses={
-        **answers(EXAMPLES["answer"], "The events are in the log, or the update was skipped."),
+        **answer_docs(EXAMPLES["answer"], "The events are in the log, or the update was skipped."),
         401: {"description": "The secret is missing or wrong."},
         404: {"description": "No bot has this name."},
         503: {"description": "The log takes nothing now; try again after Retry-After seconds."},
@@ -59,7 +59,7 @@ async def take_update(
     sender = bot_of(door.ports, bot)
     if not sender.has_secret(request.headers.get(SECRET_HEADER, "")):
         metrics.REFUSED.labels("access").inc()
-        raise Denied(401, f"{SECRET_HEADER} is missing or not the secret of this bot")
+        raise AccessDenied(401, f"{SECRET_HEADER} is missing or not the secret of this bot")
     body = await read_body(request, min(LARGEST_UPDATE, door.ports.max_body_bytes))
     door.event_buckets.take(f"{SOURCE}:{bot}", 1, time.monotonic())
     update = events_of(bot, decoded(body))
@@ -69,7 +69,7 @@ async def take_update(
     answer: dict[str, Any] = {"events": [event.event_id for event in recorded], "skipped": update.skipped}
     if update.callback_query_id is not None:
         answer |= {"method": "answerCallbackQuery", "callback_query_id": update.callback_query_id}
-    return Json(answer)
+    return JsonAnswer(answer)
 
 
 def bot_of(ports: Ports, name: str) -> TelegramBot:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.access import TENANT
+from gateway.access import TENANT_NAME_PATTERN
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
@@ -37,7 +37,7 @@ def read_bots(texts: Iterable[str]) -> Mapping[str, TelegramBot]:
         name, _, rest = rest.partition(":")
         secret, _, token = rest.partition(":")
         which = f"bot {number}"
-        if not TENANT.fullmatch(tenant):
+        if not TENANT_NAME_PATTERN.fullmatch(tenant):
             raise ValueError(
                 f"{which}: it must begin with its tenant (lower-case letters, digits, -) and a colon"
             )

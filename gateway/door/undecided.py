@@ -11,10 +11,10 @@ import phonenumbers
 from msgspec import structs
 from phonenumbers import PhoneNumberType
 
-from gateway.door.addresses import EMAIL, PHONE, STATED_FIELDS
+from gateway.door.addresses import EMAIL, PHONE, STATED_FIELD_OF_ADDRESS
 from gateway.door.crawlers import crawler_of, mail_crawler_of
-from gateway.door.phones import WRITERS, certain_phone
-from gateway.door.resolving import RESOLVED_BY
+from gateway.door.phones import WRITER_OF_SOURCE, certain_phone
+from gateway.door.resolving import RESOLVED_BY_FIELD
 from schemas.envelope import Event
 from schemas.events import ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered
 
@@ -28,10 +28,14 @@ def undecided(event: Event, region: str | None) -> Event:
     resolves no imports, so another store has. `region` is that of the door's setting.
     """
     extra = event.extra or {}
-    removed = {*STATED_FIELDS.values()} if event.imported else {*STATED_FIELDS.values(), RESOLVED_BY}
-    resolved = not event.imported and RESOLVED_BY in extra and event.visitor_id is not None
+    removed = (
+        {*STATED_FIELD_OF_ADDRESS.values()}
+        if event.imported
+        else {*STATED_FIELD_OF_ADDRESS.values(), RESOLVED_BY_FIELD}
+    )
+    resolved = not event.imported and RESOLVED_BY_FIELD in extra and event.visitor_id is not None
     agent = event.context.user_agent if event.context else None
-    typed = {kind: extra[field] for kind, field in STATED_FIELDS.items() if field in extra}
+    typed = {kind: extra[field] for kind, field in STATED_FIELD_OF_ADDRESS.items() if field in extra}
     return structs.replace(
         event,
         lead_id=None if resolved else event.lead_id,
@@ -92,7 +96,7 @@ def without_second_code(number: str, region: str | None, source: str) -> str:
     if not code or not number.startswith(code):
         return number
     digits = number.removeprefix(code)
-    if not (WRITERS.get(source) == "messenger" or digits.startswith(code[1:])):
+    if not (WRITER_OF_SOURCE.get(source) == "messenger" or digits.startswith(code[1:])):
         return number
     doubted = certain_phone(digits, region, source) == f"+{digits}" and _is_mobile(f"+{digits}")
     return digits if doubted and not _is_mobile(number) else number

@@ -8,14 +8,16 @@ from typing import Final
 
 import regex
 
-_UNSEEN: Final = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}\uFFFC--\s]+", regex.VERSION1)
+_INVISIBLE_CHARACTERS: Final = regex.compile(
+    r"[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}\uFFFC--\s]+", regex.VERSION1
+)
 """Zero-width and direction marks, byte order marks, soft hyphens, variation selectors, control characters."""
 _SPACES: Final = regex.compile(r"[\s\u2800]+")
 
 
-def visible(text: str) -> str:
+def visible_text(text: str) -> str:
     """The text without unseen characters, with full-width and other compatible forms of letters, digits and signs
     as plain ones (NFKC, Unicode Standard Annex 15), each run of spaces as one space, and none at either end.
     """
-    seen: str = _SPACES.sub(" ", _UNSEEN.sub("", unicodedata.normalize("NFKC", text)))
+    seen: str = _SPACES.sub(" ", _INVISIBLE_CHARACTERS.sub("", unicodedata.normalize("NFKC", text)))
     return seen.strip()

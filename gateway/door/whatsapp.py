@@ -12,9 +12,9 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
 from gateway import metrics
-from gateway.access import Denied
-from gateway.answers import Json, RequestProblem
-from gateway.documented import OBJECT, answers, examples, takes
+from gateway.access import AccessDenied
+from gateway.answers import JsonAnswer, RequestProblem
+from gateway.documented import OBJECT_SCHEMA, answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.messenger_events import decoded, record
 from gateway.door.services import door_of
@@ -24,7 +24,7 @@ from gateway.ports import Ports
 
 LARGEST_NOTIFICATION = 3_000_000
 """Bytes; Meta sends no larger ones."""
-EXAMPLES = examples("whatsapp")
+EXAMPLES = example_bodies("whatsapp")
 NumberName = Annotated[str, Path(description="The name of the number.")]
 
 router = APIRouter(tags=["whatsapp"])
@@ -58,7 +58,7 @@ async def verify_webhook(
 ) -> Response:
     receiver = _number(door_of(request).ports, number)
     if mode != "subscribe" or not receiver.has_verify_token(verify_token):
-        raise Denied(403, "hub.verify_token is not the verify token of this number")
+        raise AccessDenied(403, "hub.verify_token is not the verify token of this number")
     return PlainTextResponse(challenge)
 
 
@@ -66,7 +66,7 @@ async def verify_webhook(
     "/v1/whatsapp/{number}",
     summary="Take messages of a WhatsApp number",
     description="The webhook. The header X-Hub-Signature-256 has Meta's signature of the body.",
-    openapi_extra=takes(EXAMPLES["notification"], OBJECT)
+    openapi_extra=request_docs(EXAMPLES["notification"], OBJECT_SCHEMA)
     | {
         "parameters": [
             {
@@ -79,7 +79,7 @@ async def verify_webhook(
         ]
     },
     responses={
-        **answers(EXAMPLES["answer"], "The events are in the log."),
+        **answer_docs(EXAMPLES["answer"], "The events are in the log."),
         401: {"description": "The signature is missing or wrong."},
         404: {"description": "No number has this name."},
         503: {"description": "The log takes nothing now; try again after Retry-After seconds."},
@@ -91,11 +91,11 @@ async def take_notification(request: Request, number: NumberName) -> Response:
     body = await read_body(request, LARGEST_NOTIFICATION)
     if not receiver.has_signed(body, request.headers.get(SIGNATURE_HEADER, "")):
         metrics.REFUSED.labels("access").inc()
-        raise Denied(401, f"{SIGNATURE_HEADER} is missing or not the signature of this body")
+        raise AccessDenied(401, f"{SIGNATURE_HEADER} is missing or not the signature of this body")
     notification = events_of(number, decoded(body))
     door.event_buckets.take(f"{SOURCE}:{number}", len(notification.events) or 1, time.monotonic())
     recorded = await record(receiver.tenant, notification.events, door.ports) if notification.events else []
-    return Json(
+    return JsonAnswer(
         {
             "events": [event.event_id for event in recorded],
             "statuses": notification.statuses,

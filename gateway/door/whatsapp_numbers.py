@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.access import TENANT
+from gateway.access import TENANT_NAME_PATTERN
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 VERIFY_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,256}")
@@ -40,7 +40,7 @@ def read_numbers(texts: Iterable[str]) -> Mapping[str, WhatsappNumber]:
         if len(parts) != 4:
             raise ValueError(f"{which}: it has four parts, with colons between them")
         tenant, name, verify_token, app_secret = parts
-        if not TENANT.fullmatch(tenant):
+        if not TENANT_NAME_PATTERN.fullmatch(tenant):
             raise ValueError(f"{which}: it must begin with its tenant (lower-case letters, digits, -)")
         if not NAME.fullmatch(name):
             raise ValueError(f"{which}: the name is 1 to 32 lower-case letters, digits, _ and -")

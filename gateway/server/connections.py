@@ -15,7 +15,7 @@ import structlog
 
 from gateway import metrics
 from gateway.access import Network
-from gateway.local_access import address_of
+from gateway.local_access import ip_address_of
 
 SWEEP_SECONDS = 0.5
 REPORT_SECONDS = 60.0
@@ -38,7 +38,7 @@ class ConnectionLimits(NamedTuple):
     """For a client to take what waits for it."""
 
 
-class Connection(Protocol):
+class LimitedConnection(Protocol):
     address: str
 
     def overdue(self, now: float) -> str | None:
@@ -48,7 +48,7 @@ class Connection(Protocol):
         """Closes it at once, even before it has begun."""
 
 
-class Connections:
+class ConnectionRegister:
     """Every connection of one server. `trusted` are networks of proxies."""
 
     def __init__(
@@ -61,16 +61,16 @@ class Connections:
         self.stopping = False
         self._trusted = tuple(trusted)
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
-        self._all: dict[Connection, None] = {}
-        self._idle: dict[Connection, None] = {}  # idle longest first
-        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._all: dict[LimitedConnection, None] = {}
+        self._idle: dict[LimitedConnection, None] = {}  # idle longest first
+        self._by_address: dict[str, dict[LimitedConnection, None]] = {}
         self._closed: dict[str, int] = {}
         self._reported = -math.inf
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: LimitedConnection) -> bool:
         """Counts it, idle as yet, or returns False: too many, and none of them idle."""
         address = connection.address
         here = self._by_address.get(address, {})
@@ -97,7 +97,7 @@ class Connections:
         self._cut(next(iter(self._idle)))
         return True
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: LimitedConnection) -> None:
         self._all.pop(connection, None)
         self._idle.pop(connection, None)
         here = self._by_address.get(connection.address)
@@ -106,7 +106,7 @@ class Connections:
             if not here:
                 del self._by_address[connection.address]
 
-    def idle(self, connection: Connection) -> None:
+    def mark_idle(self, connection: LimitedConnection) -> None:
         """From now on it may be closed without harm: no request is under way."""
         if connection in self._all:
             self._idle.pop(connection, None)
@@ -115,7 +115,7 @@ class Connections:
             here.pop(connection)
             here[connection] = None
 
-    def busy(self, connection: Connection) -> None:
+    def mark_busy(self, connection: LimitedConnection) -> None:
         self._idle.pop(connection, None)
 
     async def watch(self) -> None:
@@ -129,29 +129,29 @@ class Connections:
             if (reason := connection.overdue(now)) is not None:
                 self._count(reason)
                 self._cut(connection)
-        metrics.CONNECTIONS.set(len(self._all))
+        metrics.OPEN_CONNECTIONS.set(len(self._all))
         if self._closed and now - self._reported >= REPORT_SECONDS:
             log.warning("connections closed or refused", **self._closed, open=len(self._all))
             self._closed.clear()
             self._reported = now
 
-    def _cut(self, connection: Connection) -> None:
+    def _cut(self, connection: LimitedConnection) -> None:
         self.remove(connection)
         connection.cut()
 
     def _count(self, reason: str) -> None:
-        metrics.CONNECTIONS_CLOSED.labels(reason).inc()
+        metrics.CLOSED_CONNECTIONS.labels(reason).inc()
         if reason != "idle":
             self._closed[reason] = self._closed.get(reason, 0) + 1
 
     def _speaks_for_many(self, address: str) -> bool:
-        ip = address_of(address)
+        ip = ip_address_of(address)
         return ip is not None and any(ip in network for network in self._trusted)
 
 
-def counted_address(host: str, trusted: Iterable[Network] = ()) -> str:
+def address_to_count(host: str, trusted: Iterable[Network] = ()) -> str:
     """Under what a peer is counted: its IPv4 address, or its IPv6 network of 64 bits; a proxy by itself."""
-    address = address_of(host)
+    address = ip_address_of(host)
     if isinstance(address, ipaddress.IPv6Address) and not any(address in network for network in trusted):
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)

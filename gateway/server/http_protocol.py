@@ -17,18 +17,18 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.server.connections import Connections
+from gateway.server.connections import ConnectionRegister
 
-LONGEST_LINE = 8_192
+LONGEST_REQUEST_LINE = 8_192
 """Bytes of the request's target, and of each header."""
 MOST_HEADERS = 100
-MOST_AHEAD = 16
+MOST_REQUESTS_AHEAD = 16
 """Requests that a client may send before the first is answered."""
-PIECE = 16_384
+PIECE_BYTES = 16_384
 """So much is parsed before limits are looked at again."""
 LINGER_SECONDS = 5.0
 """After a refusal, or an answer given before the body was there: until the client has read it."""
-LAST_SECONDS = 1.0
+LAST_BODY_SECONDS = 1.0
 """For a body that is not there yet when the server has to stop."""
 
 
@@ -40,7 +40,7 @@ class LimitedHttp(HttpToolsProtocol):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        connections: Connections,
+        connections: ConnectionRegister,
         address: str,
     ) -> None:
         super().__init__(config, server_state, app_state)
@@ -91,10 +91,10 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        for start in range(0, len(data), PIECE):
+        for start in range(0, len(data), PIECE_BYTES):
             if self._deaf or self.transport.is_closing():
                 return
-            self._feed(data[start : start + PIECE])
+            self._feed(data[start : start + PIECE_BYTES])
         self._enter()
 
     def _feed(self, piece: bytes) -> None:
@@ -123,16 +123,16 @@ class LimitedHttp(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         self._grow(len(url))
-        if len(self.url) > LONGEST_LINE:
-            self._stop_parsing(414, f"the address has at most {LONGEST_LINE} bytes")
+        if len(self.url) > LONGEST_REQUEST_LINE:
+            self._stop_parsing(414, f"the address has at most {LONGEST_REQUEST_LINE} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
         self._grow(len(name) + len(value) + 4)
         if self._fields > MOST_HEADERS:
             self._stop_parsing(431, f"a request has at most {MOST_HEADERS} headers")
-        if len(name) + len(value) > LONGEST_LINE:
-            self._stop_parsing(431, f"a header has at most {LONGEST_LINE} bytes")
+        if len(name) + len(value) > LONGEST_REQUEST_LINE:
+            self._stop_parsing(431, f"a header has at most {LONGEST_REQUEST_LINE} bytes")
         if not self._in_body:  # trailers are counted and let go
             super().on_header(name, value)
 
@@ -143,8 +143,8 @@ class LimitedHttp(HttpToolsProtocol):
         ):  # it names a server, as a proxy's client does (RFC 9112, 3.2.2)
             self.headers.append((b"host", self.url))
         super().on_headers_complete()
-        if len(self.pipeline) > MOST_AHEAD:
-            self._stop_parsing(400, f"at most {MOST_AHEAD} requests ahead of their answers")
+        if len(self.pipeline) > MOST_REQUESTS_AHEAD:
+            self._stop_parsing(400, f"at most {MOST_REQUESTS_AHEAD} requests ahead of their answers")
 
     def on_body(self, body: bytes) -> None:
         self._progress = True
@@ -161,7 +161,7 @@ class LimitedHttp(HttpToolsProtocol):
     def shutdown(self) -> None:
         super().shutdown()
         if self._in_body:
-            self._deadline = min(self._deadline, self.loop.time() + LAST_SECONDS)
+            self._deadline = min(self._deadline, self.loop.time() + LAST_BODY_SECONDS)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -202,12 +202,12 @@ class LimitedHttp(HttpToolsProtocol):
         self._phase = (name, self._requests)
         seconds = self._seconds[name]
         if self._connections.stopping and name != "answer":  # it came in the last moment
-            seconds = min(seconds, LAST_SECONDS)
+            seconds = min(seconds, LAST_BODY_SECONDS)
         self._deadline = self.loop.time() + seconds
         if name in {"head", "idle"}:
-            self._connections.idle(self)
+            self._connections.mark_idle(self)
         else:
-            self._connections.busy(self)
+            self._connections.mark_busy(self)
 
     def _refuse(self, status: int, reason: str) -> None:
         self._deaf = self._refused = True

@@ -15,19 +15,19 @@ import structlog
 import uvicorn
 
 from gateway.access import Network
-from gateway.server.connections import ConnectionLimits, Connections, counted_address
+from gateway.server.connections import ConnectionLimits, ConnectionRegister, address_to_count
 from gateway.server.http_protocol import LimitedHttp
 
-AT_ONCE = 64
+ACCEPTS_AT_ONCE = 64
 """Connections accepted before requests have their turn."""
 PAUSE_SECONDS = 0.1
-EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+EXHAUSTED_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 FILES_FOR_OTHERS = 200
 """File descriptors kept for the database, the log and files."""
-_REASON = b'{"error":{"field":null,"reason":"too many connections"}}'
-BUSY = (
+_BUSY_BODY = b'{"error":{"field":null,"reason":"too many connections"}}'
+BUSY_ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_REASON), _REASON)
+    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_BUSY_BODY), _BUSY_BODY)
 )
 
 log = structlog.get_logger("gateway")
@@ -46,7 +46,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(config)
         self._port = port
         self._trusted = tuple(trusted)
-        self._connections = Connections(limits, trusted)
+        self._connections = ConnectionRegister(limits, trusted)
         self._accepted: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -73,13 +73,13 @@ class HttpServer(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._port, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(ACCEPTS_AT_ONCE):
             try:
                 accepted, peer = self._port.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as cause:
-                if cause.errno not in EXHAUSTED:
+                if cause.errno not in EXHAUSTED_ERRNOS:
                     raise
                 if not self._connections.exhausted():
                     self._pause()
@@ -93,13 +93,13 @@ class HttpServer(uvicorn.Server):
 
     def _take(self, accepted: socket.socket, host: str) -> None:
         accepted.setblocking(False)
-        address = counted_address(host, self._trusted)
+        address = address_to_count(host, self._trusted)
         connection = LimitedHttp(
             self.config, self.server_state, self.lifespan.state, self._connections, address
         )
         if not self._connections.admit(connection):
             with contextlib.suppress(OSError):
-                accepted.send(BUSY)
+                accepted.send(BUSY_ANSWER)
             accepted.close()
             return
         task = asyncio.create_task(self._connect(connection, accepted))
@@ -114,7 +114,7 @@ class HttpServer(uvicorn.Server):
             accepted.close()
 
 
-def within_open_files(limits: ConnectionLimits) -> ConnectionLimits:
+def limits_within_open_files(limits: ConnectionLimits) -> ConnectionLimits:
     """Lets this process open as many files as it may, and no more connections than that allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = limits.connections + FILES_FOR_OTHERS

@@ -22,7 +22,7 @@ def backup(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Write the whole store, as of one moment, into a file. A running server continues meanwhile."""
-    from leadstream.operations.backup import copy_files, dump
+    from leadstream.operations.backup import copy_server_files, dump_database
     from leadstream.operations.open_store import open_database_url
     from leadstream.wiring import database_server
 
@@ -34,9 +34,9 @@ def backup(
         )
     with open_database_url(settings, database_server) as url:  # of any schema version
         if base:
-            copy_files(settings.data_dir, to)
+            copy_server_files(settings.data_dir, to)
         else:
-            dump(url, to)
+            dump_database(url, to)
     print_line(f"The store is in {to}.")
 
 
@@ -47,15 +47,15 @@ def restore(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Load a backup into an empty store: a new --data-dir, or an empty database. Then start `leadstream serve`."""
-    from leadstream.operations.backup import load, require_dump
+    from leadstream.operations.backup import load_dump, require_dump
     from leadstream.serving import ensure_directory
-    from leadstream.settings import variable
-    from leadstream.wiring import database_server, explained
+    from leadstream.settings import variable_name
+    from leadstream.wiring import database_errors_explained, database_server
 
     settings = settings_from(data_dir=data_dir, database_url=database_url)
     require_dump(file)
     ensure_directory(settings.data_dir)
-    with database_server(settings) as database, explained(settings):
-        load(database(), file)
-    target = variable("database_url") if settings.database_url else settings.data_dir
+    with database_server(settings) as database, database_errors_explained(settings):
+        load_dump(database(), file)
+    target = variable_name("database_url") if settings.database_url else settings.data_dir
     print_line(f"The store of {file} is in {target}.")

@@ -14,7 +14,7 @@ from leadstream.cli.options import (
     RecordTopic,
     settings_of_store,
 )
-from leadstream.console import Failure, print_bytes, print_line, print_status, warn
+from leadstream.console import Failure, print_bytes, print_line, print_status, print_warning
 
 app = typer.Typer()
 dead_letters = typer.Typer(
@@ -22,7 +22,7 @@ dead_letters = typer.Typer(
 )
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=OPERATE)
 
-_REASONS_SHOWN = 3
+_MOST_REASONS_SHOWN = 3
 
 
 @dead_letters.command("list")
@@ -32,7 +32,7 @@ def list_dead_letters(
     database_url: DatabaseUrl = None,
 ) -> None:
     """List dead letters: topic, partition, position and reason."""
-    from leadstream.operations.dead_letters import LISTED, location, waiting_dead_letters
+    from leadstream.operations.dead_letters import MOST_LISTED, location_text, waiting_dead_letters
     from leadstream.operations.open_store import open_database_url
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
@@ -40,11 +40,11 @@ def list_dead_letters(
     for dead_letter in dead_letters:
         retried = " (retried)" if dead_letter.retried_at else ""
         reason = f"{dead_letter.field}: {dead_letter.reason}" if dead_letter.field else dead_letter.reason
-        print_line(f"{location(dead_letter)}  {reason}{retried}")
+        print_line(f"{location_text(dead_letter)}  {reason}{retried}")
     if not dead_letters:
         print_status("No dead letters.")
-    if len(dead_letters) == LISTED:
-        print_status(f"Only the first {LISTED} are shown: retry or fix them, then list again.")
+    if len(dead_letters) == MOST_LISTED:
+        print_status(f"Only the first {MOST_LISTED} are shown: retry or fix them, then list again.")
 
 
 @dead_letters.command("show")
@@ -110,12 +110,12 @@ def retry(
             if location is None
             else [operations.dead_letter_at(store.database_url, *location)]
         )
-        sent, problems = operations.retry(store, chosen, utc_now(), value)
-    reasons = "\n".join(problems[:_REASONS_SHOWN])
+        sent, problems = operations.retry_dead_letters(store, chosen, utc_now(), value)
+    reasons = "\n".join(problems[:_MOST_REASONS_SHOWN])
     if problems and not sent:
         raise Failure(
             reasons if len(problems) == 1 else f"None of the {len(problems)} can be sent again:\n{reasons}"
         )
     print_line(f"{sent} sent again.")
     if problems:
-        warn(f"{len(problems)} remain dead letters:\n{reasons}")
+        print_warning(f"{len(problems)} remain dead letters:\n{reasons}")

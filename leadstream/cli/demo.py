@@ -6,7 +6,7 @@ import typer
 
 from leadstream.cli.options import RUN, DataDir, Host, LeadCount, Port, settings_from
 from leadstream.cli.serve import until_stopped
-from leadstream.console import waiting
+from leadstream.console import report_waits
 
 app = typer.Typer()
 
@@ -25,7 +25,7 @@ def demo(
     each start. It never changes your data. Other commands use the demo's
     store with --data-dir .leadstream/demo.
     """
-    with waiting("loading the program"):
+    with report_waits("loading the program"):
         from leadstream.simulation.demo import run_demo
 
     settings = settings_from(host=host, port=port, data_dir=data_dir)

@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from leadstream.cli.options import SCORES, AsJson, DatabaseUrl, DataDir, Tenant, settings_of_store
-from leadstream.console import Failure, print_json, print_status, progress
+from leadstream.console import Failure, print_json, print_status, progress_bar
 from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from gateway.ports import Progress
-    from leadstream.evaluation.backtest import Contender, Cutoff, Plan
-    from leadstream.evaluation.backtest_plan import Wishes
+    from gateway.ports import StepsDone
+    from leadstream.evaluation.backtest import BacktestPlan, Contender, RankedCutoff
+    from leadstream.evaluation.backtest_plan import RequestedPlan
     from leadstream.evaluation.model_sets import ModelSet
 
 app = typer.Typer()
 
 _DURATION = re.compile(r"([1-9]\d{0,4})([hdw])")
-_HOURS = {"h": 1, "d": 24, "w": 24 * 7}
-_DAY = 24 * 3_600_000
+_HOURS_OF_UNIT = {"h": 1, "d": 24, "w": 24 * 7}
+_DAY_MS = 24 * 3_600_000
 """Milliseconds."""
 
 
-def _duration(value: str | None) -> str | None:
+def _checked_duration(value: str | None) -> str | None:
     if value is not None and _DURATION.fullmatch(value) is None:
         raise typer.BadParameter("give a number and a unit: 12h, 30d or 4w")
     return value
 
 
-def _timedelta(duration: str | None) -> timedelta | None:
+def _timedelta_of(duration: str | None) -> timedelta | None:
     if duration is None:
         return None
     number, unit = duration[:-1], duration[-1]
-    return timedelta(hours=int(number) * _HOURS[unit])
+    return timedelta(hours=int(number) * _HOURS_OF_UNIT[unit])
 
 
 @app.command(rich_help_panel=SCORES)
@@ -64,14 +64,14 @@ def what_if(
     """
     from leadstream.evaluation.what_if import what_if as compare
     from leadstream.evaluation.what_if_report import print_what_if
-    from leadstream.operations.open_store import as_served, open_database_url
-    from leadstream.operations.publishing import compiled
+    from leadstream.operations.open_store import open_database_url, settings_as_served
+    from leadstream.operations.publishing import checked_model
     from leadstream.wiring import now_ms
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    with open_database_url(as_served(settings)) as url:
-        _require_one(tenant)
-        name, text = compiled(model)
+    with open_database_url(settings_as_served(settings)) as url:
+        _require_single_tenant(tenant)
+        name, text = checked_model(model)
         steps = compare(url, tenant, name, text, now_ms(), replay=replay)
         comparison = _result_of(steps, f"{'Replaying' if replay else 'Evaluating'} {name}")
     if as_json:
@@ -98,7 +98,7 @@ def backtest(
         str | None,
         typer.Option(
             help="Time between two cutoffs: 12h, 30d, 4w.",
-            callback=_duration,
+            callback=_checked_duration,
             show_default="fits the archive, at most 30d",
         ),
     ] = None,
@@ -106,7 +106,7 @@ def backtest(
         str | None,
         typer.Option(
             help="Time after a cutoff in which a conversion counts.",
-            callback=_duration,
+            callback=_checked_duration,
             show_default="as --every",
         ),
     ] = None,
@@ -134,19 +134,19 @@ def backtest(
     and AUC. Each model is replayed as if it had been active from the first
     event on. The defaults fit the archive, and the report names them.
     """
-    from leadstream.evaluation.backtest import result
-    from leadstream.evaluation.backtest_plan import Wishes, options_of
+    from leadstream.evaluation.backtest import backtest_result
+    from leadstream.evaluation.backtest_plan import RequestedPlan, options_of
     from leadstream.evaluation.backtest_report import print_backtest
     from leadstream.evaluation.model_sets import model_set_for
-    from leadstream.operations.open_store import as_served, open_database_url
+    from leadstream.operations.open_store import open_database_url, settings_as_served
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    wishes = Wishes(conversion, _timedelta(every), _timedelta(horizon), capacity, anonymous)
-    with open_database_url(as_served(settings)) as url:
-        _require_one(tenant)
+    wishes = RequestedPlan(conversion, _timedelta_of(every), _timedelta_of(horizon), capacity, anonymous)
+    with open_database_url(settings_as_served(settings)) as url:
+        _require_single_tenant(tenant)
         base = model_set_for(url, tenant)
-        contenders = _contenders(base, [model, *(against or ())])
-        plan, events, cutoffs = _cutoffs(url, tenant, contenders, base, wishes)
+        contenders = _contenders_of(base, [model, *(against or ())])
+        plan, events, cutoffs = _run_backtest(url, tenant, contenders, base, wishes)
     if not cutoffs:
         raise Failure(
             f"There is no cutoff with a whole horizon at which a lead had not converted yet ({options_of(plan)}): the first "
@@ -156,12 +156,12 @@ def backtest(
     report: dict[str, Any] = {
         "tenant": tenant,
         "conversion": str(plan.conversion),
-        "every_days": plan.every / _DAY,
-        "horizon_days": plan.horizon / _DAY,
+        "every_days": plan.every / _DAY_MS,
+        "horizon_days": plan.horizon / _DAY_MS,
         "capacity": plan.capacity,
         "anonymous": anonymous,
         "events": events,
-        **result(cutoffs),
+        **backtest_result(cutoffs),
     }
     if as_json:
         _print_json(report)
@@ -176,27 +176,27 @@ def backtest(
         print_status(f"These options fit the archive: {options_of(plan)}")
 
 
-def _cutoffs(
-    database_url: str, tenant: str, contenders: "list[Contender]", base: "ModelSet", wishes: "Wishes"
-) -> "tuple[Plan, int, list[Cutoff]]":
+def _run_backtest(
+    database_url: str, tenant: str, contenders: "list[Contender]", base: "ModelSet", wishes: "RequestedPlan"
+) -> "tuple[BacktestPlan, int, list[RankedCutoff]]":
     """The plan, how many events were replayed, and the rankings at each cutoff that has leads. Raises Failure."""
     import psycopg
 
-    from leadstream.evaluation.backtest import Cutoff, backtest
-    from leadstream.evaluation.backtest_plan import plan_of, survey
-    from leadstream.evaluation.recorded_events import events_of, recorded
-    from projections.connection import connect
+    from leadstream.evaluation.backtest import RankedCutoff, backtest
+    from leadstream.evaluation.backtest_plan import plan_of, survey_archive
+    from leadstream.evaluation.recorded_events import count_events, recorded_events
+    from projections.connection import connect_watched
     from projections.tables import READ_OPTIONS
 
     cutoffs = []
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        plan = plan_of(survey(connection, tenant, anonymous=wishes.anonymous), wishes)
-        count = events_of(connection, tenant)
-        with progress(f"Replaying {count:,} events", 1.0) as report:
-            for step in backtest(recorded(connection, tenant), contenders, base, plan, count):
-                if isinstance(step, Cutoff):
+        plan = plan_of(survey_archive(connection, tenant, anonymous=wishes.anonymous), wishes)
+        count = count_events(connection, tenant)
+        with progress_bar(f"Replaying {count:,} events", 1.0) as report:
+            for step in backtest(recorded_events(connection, tenant), contenders, base, plan, count):
+                if isinstance(step, RankedCutoff):
                     if any(ranking.leads for ranking in step.rankings.values()):
                         cutoffs.append(step)
                 else:
@@ -204,14 +204,14 @@ def _cutoffs(
     return plan, count, cutoffs
 
 
-def _result_of(steps: "Iterator[Progress | dict[str, Any]]", what: str) -> dict[str, Any]:
+def _result_of(steps: "Iterator[StepsDone | dict[str, Any]]", what: str) -> dict[str, Any]:
     """The last of the steps, with a progress bar until then."""
-    from gateway.ports import Progress
+    from gateway.ports import StepsDone
 
     result = None
-    with progress(what, 1.0) as report:
+    with progress_bar(what, 1.0) as report:
         for step in steps:  # to their end, where they close the database
-            if isinstance(step, Progress):
+            if isinstance(step, StepsDone):
                 report(step.done / max(step.of, 1))
             else:
                 result = step
@@ -220,34 +220,36 @@ def _result_of(steps: "Iterator[Progress | dict[str, Any]]", what: str) -> dict[
     return result
 
 
-def _require_one(tenant: str) -> None:
+def _require_single_tenant(tenant: str) -> None:
     if tenant == EVERY_TENANT:
         raise Failure("Each lead belongs to one tenant: name the tenant.")
 
 
-def _contenders(base: "ModelSet", sources: list[str]) -> "list[Contender]":
-    contenders = {(name := _name(source, sources)): _contender(name, base, source) for source in sources}
+def _contenders_of(base: "ModelSet", sources: list[str]) -> "list[Contender]":
+    contenders = {
+        (name := _contender_name(source, sources)): _contender_of(name, base, source) for source in sources
+    }
     if len(contenders) < len(sources):
         raise Failure("Give two different models.")
     return list(contenders.values())
 
 
-def _name(source: str, sources: list[str]) -> str:
+def _contender_name(source: str, sources: list[str]) -> str:
     """The file's name without its folder, unless another file has the same."""
     short = Path(source).name
     return short if sum(Path(other).name == short for other in sources) == 1 else source
 
 
-def _contender(name: str, base: "ModelSet", source: str) -> "Contender":
+def _contender_of(name: str, base: "ModelSet", source: str) -> "Contender":
     """An active model, or the model of a file or a built-in one as after its publication."""
     from leadstream.evaluation.backtest import Contender
-    from leadstream.operations.publishing import compiled
+    from leadstream.operations.publishing import checked_model
     from scoring.models.model import compile_model
 
     if source in base.models and not Path(source).is_file():
         active = base.models[source]
         return Contender(name, compile_model(active.text, active.folding), base)
-    _, text = compiled(source)
+    _, text = checked_model(source)
     return Contender(name, compile_model(text), base.with_draft(text))
 
 

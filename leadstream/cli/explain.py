@@ -33,13 +33,13 @@ def explain(
     without a running server.
     """
     from leadstream.operations.explain import ExplainRequest
-    from leadstream.operations.explain import explain as explanation
-    from leadstream.operations.open_store import as_served, open_database_url
+    from leadstream.operations.explain import explain_lead as explanation
+    from leadstream.operations.open_store import open_database_url, settings_as_served
     from leadstream.wiring import utc_now
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     request = ExplainRequest(tenant, lead, model, as_of, changes)
-    with open_database_url(as_served(settings)) as url:
+    with open_database_url(settings_as_served(settings)) as url:
         lines = explanation(url, request, utc_now())
     for line in lines:
         print_line(line if line.startswith(" ") else (line, "bold"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leadstream.cli.options import DATA, DatabaseUrl, DataDir, settings_of_store, settings_with_kafka_default
-from leadstream.console import Failure, print_line, print_status, printable_json, progress, warn
+from leadstream.console import Failure, print_line, print_status, print_warning, printable_json, progress_bar
 
 if TYPE_CHECKING:
     from leadstream.settings import Settings
@@ -49,9 +49,9 @@ def export(
 
 def _export_to_file(settings: "Settings", path: Path | None) -> None:
     from leadstream.operations.export import opened_output, write_events
-    from leadstream.operations.open_store import as_served, open_database_url
+    from leadstream.operations.open_store import open_database_url, settings_as_served
 
-    settings = as_served(settings)
+    settings = settings_as_served(settings)
     with open_database_url(settings) as url, opened_output(path) as output:
         if settings.kafka is not None:
             _warn_of_unarchived(settings, url)
@@ -59,7 +59,9 @@ def _export_to_file(settings: "Settings", path: Path | None) -> None:
         counts = write_events(url, write)
     print_status(f"Wrote {counts.events:,} events.")
     if counts.left_out:
-        warn(f"{counts.left_out:,} records cannot be read and were left out: `leadstream dead-letters list`.")
+        print_warning(
+            f"{counts.left_out:,} records cannot be read and were left out: `leadstream dead-letters list`."
+        )
 
 
 def _export_to_kafka(settings: "Settings") -> None:
@@ -74,7 +76,7 @@ def _export_to_kafka(settings: "Settings") -> None:
         )
     with open_database_url(settings) as url:
         require_embedded(url)
-        with progress("Copying events to Kafka", None) as report:
+        with progress_bar("Copying events to Kafka", None) as report:
             copied = migrate_to_kafka(settings, url, report)
     print_line(f"{copied:,} events are in Kafka.")
     print_status(
@@ -85,20 +87,20 @@ def _export_to_kafka(settings: "Settings") -> None:
 
 def _warn_of_unarchived(settings: "Settings", database_url: str) -> None:
     """Warns if the archive of events is not complete."""
-    from leadstream.operations.lag import lag_of
-    from leadstream.wiring_kafka import SOURCES, kafka_explained
+    from leadstream.operations.lag import open_lag_meter
+    from leadstream.wiring_kafka import SOURCE_BY_STAGE, kafka_errors_explained
 
     async def unarchived() -> int | None:
-        async with lag_of(settings.cluster, SOURCES, database_url) as lag:
+        async with open_lag_meter(settings.cluster, SOURCE_BY_STAGE, database_url) as lag:
             return await lag.unarchived()
 
     try:
-        with kafka_explained():
+        with kafka_errors_explained():
             missing = asyncio.run(unarchived())
     except Failure as cause:
-        warn(f"Cannot tell whether every event is archived: {cause}")
+        print_warning(f"Cannot tell whether every event is archived: {cause}")
         return
     if missing is None:
-        warn("Cannot tell whether every event is archived: `leadstream doctor` says more.")
+        print_warning("Cannot tell whether every event is archived: `leadstream doctor` says more.")
     elif missing:
-        warn(f"{missing:,} positions are not archived yet: run `leadstream project`.")
+        print_warning(f"{missing:,} positions are not archived yet: run `leadstream project`.")

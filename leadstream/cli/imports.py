@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leadstream.cli.options import DATA, DatabaseUrl, DataDir, Tenant, settings_of_store
-from leadstream.console import Failure, Report, print_facts, print_status, print_text, progress, warn
+from leadstream.console import (
+    Failure,
+    ReportProgress,
+    print_facts,
+    print_status,
+    print_text,
+    print_warning,
+    progress_bar,
+)
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -149,13 +157,13 @@ def import_leads(
     from leadstream.operations.lead_import import import_leads as import_rows
     from leadstream.operations.lead_mapping import fitted, load_mapping, mapping_text
     from leadstream.operations.open_store import open_store
-    from leadstream.operations.store_access import settle
+    from leadstream.operations.store_access import settle_with_bar
     from leadstream.wiring import utc_now
 
     if file.lower().endswith((".xlsx", ".xls", ".ods")):
         raise Failure(f"{file} is a spreadsheet: save it as CSV.")
     chosen, settings = load_mapping(mapping), settings_of_store(data_dir=data_dir, database_url=database_url)
-    report: Report = _ignore
+    report: ReportProgress = _ignore
 
     def show(done: float) -> None:
         """The bar begins later than the reading."""
@@ -176,7 +184,7 @@ def import_leads(
         counts = LeadImportCounts()
         with open_store(settings) as store, rejects_file(rejects) as reject:
             before = count_leads(store.database_url)
-            with progress(f"Reading {file}", source.size) as report:
+            with progress_bar(f"Reading {file}", source.size) as report:
                 try:
                     import_rows(
                         lead_file.rows,
@@ -196,7 +204,7 @@ def import_leads(
                         f"Stopped. Go on with --from-line {counts.resume_at}: what is imported counts once."
                     )
                     raise
-            settle(store)
+            settle_with_bar(store)
             new_leads = count_leads(store.database_url) - before
             _print_leads(counts, form=lead_file.form, new_leads=new_leads, rejects=rejects)
             if counts.taken:
@@ -241,10 +249,10 @@ def _print_leads(counts: "LeadImportCounts", *, form: str, new_leads: int, rejec
         },
     )
     for refused in counts.rejects:
-        warn(f"line {refused.line}: {refused.reason}")
+        print_warning(f"line {refused.line}: {refused.reason}")
     if counts.refused.total() > len(counts.rejects):
         rest = f"all are in {rejects}" if rejects else "--rejects FILE writes all"
-        warn(f"and {counts.refused.total() - len(counts.rejects)} more: {rest}")
+        print_warning(f"and {counts.refused.total() - len(counts.rejects)} more: {rest}")
 
 
 def _import(
@@ -263,13 +271,13 @@ def _import(
     """
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.open_store import open_store
-    from leadstream.operations.store_access import settle
+    from leadstream.operations.store_access import settle_with_bar
 
     with open_source(file) as source, open_store(settings) as store:
         before = count_leads(store.database_url)
-        with progress(f"Reading {file}", source.size) as report:
+        with progress_bar(f"Reading {file}", source.size) as report:
             counts = import_lines(source.lines(report), store)
-        settle(store)
+        settle_with_bar(store)
         people = counts.people
         _print_import(
             counts,
@@ -283,19 +291,19 @@ def _import(
             address, running = store.address or settings.address, store.address is not None
             print_status(f"{see} {address}/{view}{'' if running else ', once `leadstream serve` runs'}")
     if not counts.lines:
-        warn(f"{file} is empty: nothing was imported.")
+        print_warning(f"{file} is empty: nothing was imported.")
     elif not counts.taken:
         raise Failure(f"No line of {file} could be imported: see the warnings above.{otherwise}")
 
 
 def _score_distribution(database_url: str, people: Iterable[tuple[str, str]], model: str) -> dict[str, int]:
     """How many of these leads a model scores in each range."""
-    from projections.connection import connect
+    from projections.connection import connect_watched
     from projections.tables import READ_OPTIONS, lead_row_key
 
     keys = [lead_row_key(tenant, lead_id) for tenant, lead_id in people]
     leads: Counter[int] = Counter()
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         for begin in range(0, len(keys), _KEYS_IN_A_QUERY):
             leads.update(
                 dict(
@@ -332,4 +340,4 @@ def _print_import(
         },
     )
     for complaint in counts.complaints:
-        warn(f"line {complaint.line}: {complaint.reason}")
+        print_warning(f"line {complaint.line}: {complaint.reason}")

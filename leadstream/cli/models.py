@@ -14,7 +14,7 @@ from leadstream.console import Failure, print_line, print_records, print_status,
 from schemas.control import EVERY_TENANT
 
 if TYPE_CHECKING:
-    from projections.authoring import Draft, Version
+    from projections.authoring import Draft, PublishedVersion
 
 app = typer.Typer()
 models = typer.Typer(
@@ -37,29 +37,29 @@ def list_models(
         from leadstream.operations.open_store import open_database_url
 
         with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
-            _print_models(url, tenant)
+            _print_active_models(url, tenant)
 
 
 @models.command("show")
 def show(
     model: ModelName,
     version: Annotated[
-        int | None, typer.Option(help="Version to show.", min=1, show_default="the newest")
+        int | None, typer.Option(help="PublishedVersion to show.", min=1, show_default="the newest")
     ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Print a model's text to standard output, and the command that publishes an edited copy to standard error."""
-    from authoring.revisions import text_of
+    from authoring.revisions import text_of_version
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import refusals
+    from leadstream.operations.publishing import problems_as_failures
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         newest = _history(url, tenant, model)[0].version
         shown = newest if version is None else version
-        with refusals():
-            print_text(text_of(_history(url, tenant, model, shown), model, shown))
+        with problems_as_failures():
+            print_text(text_of_version(_history(url, tenant, model, shown), model, shown))
     option = "" if tenant == EVERY_TENANT else f" --tenant {tenant}"
     print_status(
         f"This is version {shown} of {model}{'' if shown == newest else f'; the newest is {newest}'}. To publish an "
@@ -75,7 +75,7 @@ def versions(
     database_url: DatabaseUrl = None,
 ) -> None:
     """List a model's versions, newest first: when, by whom, what changed and why."""
-    from authoring.revisions import author_of, reason_of
+    from authoring.revisions import author_of_version, reason_of_version
     from leadstream.operations.open_store import open_database_url
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
@@ -86,10 +86,10 @@ def versions(
             (
                 each.version,
                 each.tenant,
-                _moment(each.recorded_at),
-                author_of(each),
+                _moment_text(each.recorded_at),
+                author_of_version(each),
                 each.change,
-                reason_of(each) if each.change is None else each.note,
+                reason_of_version(each) if each.change is None else each.note,
             )
             for each in history
         ],
@@ -106,28 +106,28 @@ def diff(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show what changed between two versions of a model, and when, by whom and why each was published."""
-    from authoring.revisions import difference
+    from authoring.revisions import version_diff
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import refusals
+    from leadstream.operations.publishing import problems_as_failures
 
     with (
         open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url,
-        refusals(),
+        problems_as_failures(),
     ):
-        print_text(difference(_history(url, tenant, model, old, new), model, old, new))
+        print_text(version_diff(_history(url, tenant, model, old, new), model, old, new))
 
 
 @models.command("drafts")
 def drafts(tenant: OnlyTenant = None, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """List what is scheduled, and what could not be published at its time, with the reason."""
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import authoring_for_reading, done
+    from leadstream.operations.publishing import authoring_for_reading, run_request
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
-        scheduled = done(authoring_for_reading(url).coming(tenant))
+        scheduled = run_request(authoring_for_reading(url).scheduled_or_failed(tenant))
     _print_records(
         ("Draft", "Model", "For", "By", "Note", "Status"),
-        [(each.id, each.model, each.tenant, each.by, each.note, _status(each)) for each in scheduled],
+        [(each.id, each.model, each.tenant, each.by, each.note, _draft_status(each)) for each in scheduled],
     )
 
 
@@ -139,25 +139,31 @@ def discard(
 ) -> None:
     """Discard a scheduled draft, so that it does not take effect."""
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import authoring_for_reading, done
+    from leadstream.operations.publishing import authoring_for_reading, run_request
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
         authoring = authoring_for_reading(url)
-        draft = next((each for each in done(authoring.coming(None)) if each.id == number), None)
+        draft = next(
+            (each for each in run_request(authoring.scheduled_or_failed(None)) if each.id == number), None
+        )
         if draft is None:
             raise Failure(f"There is no scheduled draft {number}: `leadstream models drafts` lists them.")
-        discarded = done(authoring.discard_draft(draft.tenant, draft.model, number))
+        discarded = run_request(authoring.discard_draft(draft.tenant, draft.model, number))
     print_line(f"Draft {discarded.id} of {discarded.model} is discarded.")
 
 
-def _print_models(database_url: str, tenant: str | None) -> None:
+def _print_active_models(database_url: str, tenant: str | None) -> None:
     """The active models, of one tenant or of all; then what is scheduled and what else can be published by name."""
-    from authoring.revisions import author_of, reason_of
-    from leadstream.operations.publishing import authoring_for_reading, done
+    from authoring.revisions import author_of_version, reason_of_version
+    from leadstream.operations.publishing import authoring_for_reading, run_request
     from scoring.models.model import optional_models
 
     authoring = authoring_for_reading(database_url)
-    newest = done(authoring.everywhere()) if tenant is None else list(done(authoring.active(tenant)).values())
+    newest = (
+        run_request(authoring.newest_of_all_tenants())
+        if tenant is None
+        else list(run_request(authoring.active(tenant)).values())
+    )
     active = [version for version in newest if version.text is not None]
     _print_records(
         ("Model", "Version", "For", "Since", "By", "Reason"),
@@ -166,40 +172,40 @@ def _print_models(database_url: str, tenant: str | None) -> None:
                 each.model,
                 each.version,
                 each.tenant,
-                _moment(each.recorded_at),
-                author_of(each),
-                reason_of(each),
+                _moment_text(each.recorded_at),
+                author_of_version(each),
+                reason_of_version(each),
             )
             for each in sorted(active, key=lambda each: (each.model, each.tenant))
         ],
     )
-    for draft in done(authoring.coming(tenant)):
-        print_status(f"{draft.model} for {draft.tenant}, draft {draft.id}: {_status(draft)}")
+    for draft in run_request(authoring.scheduled_or_failed(tenant)):
+        print_status(f"{draft.model} for {draft.tenant}, draft {draft.id}: {_draft_status(draft)}")
     for name in sorted(optional_models().keys() - {each.model for each in active}):
         print_status(f"{name} is available, too: leadstream publish {name}")
 
 
-def _history(database_url: str, tenant: str, model: str, *texts_of: int) -> "list[Version]":
+def _history(database_url: str, tenant: str, model: str, *texts_of: int) -> "list[PublishedVersion]":
     """The versions of a model, newest first, with the texts of some. Raises Failure."""
-    from authoring.revisions import unknown_model
-    from leadstream.operations.publishing import authoring_for_reading, done, refusals
+    from authoring.revisions import unknown_model_problem
+    from leadstream.operations.publishing import authoring_for_reading, problems_as_failures, run_request
 
-    history = done(authoring_for_reading(database_url).history(tenant, model, texts_of=texts_of))
-    with refusals():
+    history = run_request(authoring_for_reading(database_url).history(tenant, model, texts_of=texts_of))
+    with problems_as_failures():
         if not history:
-            raise unknown_model(model)
+            raise unknown_model_problem(model)
     return history
 
 
-def _status(draft: "Draft") -> str:
-    from projections.authoring import SCHEDULED
+def _draft_status(draft: "Draft") -> str:
+    from projections.authoring import STATE_SCHEDULED
 
-    if draft.state == SCHEDULED:
-        return f"takes effect at {_moment(draft.effective_from)}"
-    return f"was not published at {_moment(draft.effective_from)}: {draft.problem}"
+    if draft.state == STATE_SCHEDULED:
+        return f"takes effect at {_moment_text(draft.effective_from)}"
+    return f"was not published at {_moment_text(draft.effective_from)}: {draft.problem}"
 
 
-def _moment(at: datetime | None) -> str:
+def _moment_text(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leadstream.console import warn
+from leadstream.console import print_warning
 
 if TYPE_CHECKING:
     from leadstream.settings import Settings
@@ -47,10 +47,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with every num
 
 def tenant_name(value: str) -> str:
     """A valid tenant, or * for every tenant."""
-    from gateway.access import TENANT
+    from gateway.access import TENANT_NAME_PATTERN
     from schemas.control import EVERY_TENANT
 
-    if value != EVERY_TENANT and TENANT.fullmatch(value) is None:
+    if value != EVERY_TENANT and TENANT_NAME_PATTERN.fullmatch(value) is None:
         raise typer.BadParameter("use lower-case letters, digits and -, at most 32 characters")
     return value
 
@@ -84,26 +84,26 @@ RecordPosition = Annotated[int, typer.Argument(min=0, help="Position, the third 
 
 def settings_from(**options: object) -> "Settings":
     """The settings of the environment, overridden by command-line options. Logs only warnings from now on."""
-    from leadstream.logs import log_from
+    from leadstream.logs import configure_logs
     from leadstream.settings import read_settings, unknown_variables
 
     for problem in unknown_variables():
-        warn(problem)
+        print_warning(problem)
     settings = read_settings(**options)
-    log_from("warning")
+    configure_logs("warning")
     return settings
 
 
 def settings_of_store(**options: object) -> "Settings":
     """The settings for a command on a store, with the directory of the server that runs. Raises Failure."""
-    from leadstream.operations.store_directory import for_command
+    from leadstream.operations.store_directory import settings_for_command
 
-    return for_command(settings_from(**options))
+    return settings_for_command(settings_from(**options))
 
 
 def settings_with_kafka_default(**options: object) -> "Settings":
     """The settings for Kafka: LEADSTREAM_KAFKA, or else the broker on this machine."""
-    from leadstream.settings import LOCAL_KAFKA
+    from leadstream.settings import LOCAL_KAFKA_BROKER
 
     settings = settings_from(**options)
-    return settings.model_copy(update={"kafka": settings.kafka or LOCAL_KAFKA})
+    return settings.model_copy(update={"kafka": settings.kafka or LOCAL_KAFKA_BROKER})

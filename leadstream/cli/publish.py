@@ -7,7 +7,7 @@ import typer
 
 from leadstream.cli.models import ModelName
 from leadstream.cli.options import SCORES, DatabaseUrl, DataDir, TargetTenant, settings_of_store
-from leadstream.console import print_facts, print_line, print_status, progress
+from leadstream.console import print_facts, print_line, print_status, progress_bar
 from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-CHANGES_SHOWN = 10
+MOST_CHANGES_SHOWN = 10
 
 Note = Annotated[
     str | None, typer.Option("--note", help="Reason, kept in the model's history.", show_default=False)
 ]
-By = Annotated[
+AuthorName = Annotated[
     str | None, typer.Option("--by", help="Name of the author.", show_default="your user name here")
 ]
 
@@ -35,7 +35,7 @@ def publish(
         bool, typer.Option("--fire", help="Trigger the actions of thresholds that leads cross by it.")
     ] = False,
     note: Note = None,
-    by: By = None,
+    by: AuthorName = None,
     at: Annotated[
         datetime | None,
         typer.Option(help="Publish at this moment (UTC); a server must run then.", show_default="now"),
@@ -60,10 +60,10 @@ def publish(
     from projections.authoring import Draft
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    publishing.compiled(model)  # before anything is started
+    publishing.checked_model(model)  # before anything is started
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
     with open_store(settings) as store:
-        publication = publishing.publish(
+        publication = publishing.publish_model(
             store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
         )
         if isinstance(publication, Draft):
@@ -90,7 +90,7 @@ def retire(
         bool, typer.Option("--force", help="Retire it even if the lifecycle reads its bands.")
     ] = False,
     note: Note = None,
-    by: By = None,
+    by: AuthorName = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -99,7 +99,7 @@ def retire(
     from leadstream.operations.open_store import open_store
 
     with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
-        publication = publishing.retire(store, model, tenant=tenant, force=force, by=by, note=note)
+        publication = publishing.retire_model(store, model, tenant=tenant, force=force, by=by, note=note)
         _rescore(store, publication)
         print_line(f"Model {publication.model} is retired, as version {publication.version}.")
 
@@ -107,17 +107,17 @@ def retire(
 def _rescore(store: "StoreAccess", publication: "Publication") -> None:
     from leadstream.operations.publishing import settle_sweep
 
-    with progress("Rescoring", 1.0) as report:
+    with progress_bar("Rescoring", 1.0) as report:
         settle_sweep(store, publication, report)
 
 
 def _print_changes(database_url: str, publication: "Publication") -> None:
     """The leads whose score a publication changed, largest change first; anonymous visitors are only counted."""
-    from projections.connection import connect
+    from projections.connection import connect_watched
     from projections.tables import READ_OPTIONS
 
     cause = f"model:{publication.tenant}:{publication.model}:{publication.version}"
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         changed = connection.execute(
             """select l.identified, l.tenant, l.lead_id, h.previous, h.total
                from score_history h join leads l using (lead_key)
@@ -135,7 +135,7 @@ def _print_changes(database_url: str, publication: "Publication") -> None:
             **({"Anonymous visitors that rose or fell": anonymous} if anonymous else {}),
             **{
                 f"  {lead_id if tenant == DEFAULT_TENANT else f'{tenant}/{lead_id}'}": f"{float(previous):g} to {float(total):g}"
-                for tenant, lead_id, previous, total in leads[:CHANGES_SHOWN]
+                for tenant, lead_id, previous, total in leads[:MOST_CHANGES_SHOWN]
             },
         },
     )
@@ -143,9 +143,9 @@ def _print_changes(database_url: str, publication: "Publication") -> None:
 
 def _print_tenants_with_own_version(database_url: str, model: str) -> None:
     """The tenants that a publication for every tenant does not change."""
-    from leadstream.operations.publishing import authoring_for_reading, done
+    from leadstream.operations.publishing import authoring_for_reading, run_request
 
-    for version in done(authoring_for_reading(database_url).everywhere()):
+    for version in run_request(authoring_for_reading(database_url).newest_of_all_tenants()):
         if version.model == model and version.tenant != EVERY_TENANT:
             what = "has retired it" if version.text is None else f"has its own version {version.version}"
             print_status(f"{version.tenant} {what}; this publication does not change that.")

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_of_store
-from leadstream.console import Failure, print_line, print_status, progress
+from leadstream.console import Failure, print_line, print_status, progress_bar
 
 app = typer.Typer()
 
 
-def _lossy_tables(names: list[str] | None) -> list[str]:
+def _check_table_names(names: list[str] | None) -> list[str]:
     from projections.history import LOSABLE_TABLES
 
     for name in names or []:
@@ -27,7 +27,7 @@ def rebuild(
         list[str] | None,
         typer.Option(
             help="A table that may lose rows for good; a rejected rebuild names such tables. May be repeated.",
-            callback=_lossy_tables,
+            callback=_check_table_names,
             show_default=False,
         ),
     ] = None,
@@ -38,16 +38,16 @@ def rebuild(
 
     Rows of records that the log no longer has are kept.
     """
-    from leadstream.operations.open_store import as_served, open_database_url, require_embedded
+    from leadstream.operations.open_store import open_database_url, require_embedded, settings_as_served
     from projections.positions import PositionGapError
     from projections.rebuild import HistoryLostError, NothingToRebuildError, RebuildRunsError
     from projections.rebuild import rebuild as rebuild_read_models
     from projections.rows import UnreadableRecordError
 
-    settings = as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
+    settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     with open_database_url(settings) as url:
         try:
-            with progress("Rebuilding", 1.0) as report:
+            with progress_bar("Rebuilding", 1.0) as report:
 
                 def share(done: int, total: int) -> None:
                     report(done / max(total, 1))
@@ -57,10 +57,10 @@ def rebuild(
                     kept = rebuild_read_models(url, progress=share, accept_loss=accept_loss or ())
                 else:
                     from leadstream.operations.kafka_projection import rebuild_from_kafka
-                    from leadstream.wiring import explained
-                    from leadstream.wiring_kafka import kafka_explained
+                    from leadstream.wiring import database_errors_explained
+                    from leadstream.wiring_kafka import kafka_errors_explained
 
-                    with kafka_explained(), explained(settings):
+                    with kafka_errors_explained(), database_errors_explained(settings):
                         kept = rebuild_from_kafka(
                             settings.cluster, url, progress=share, accept_loss=accept_loss or ()
                         )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from leadstream.cli.options import OPERATE, AsJson, DatabaseUrl, DataDir, settings_from
-from leadstream.console import Failure, print_json, print_line, print_status, progress
+from leadstream.console import Failure, print_json, print_line, print_status, progress_bar
 
 app = typer.Typer()
 
@@ -62,7 +62,7 @@ def restate(
     target = settings.data_dir / RESTATING if into is None else into.with_name(f".{into.name}.{RESTATING}")
     try:
         with recorded_store(settings) as url:
-            with progress("Restating", 1.0) as report:
+            with progress_bar("Restating", 1.0) as report:
                 restated = restate_into(target, url, settings, report, durable=apply or into is not None)
             if as_json:
                 print_json(msgspec.json.encode(restated))

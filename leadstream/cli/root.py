@@ -34,7 +34,7 @@ from leadstream.cli import (
     worker,
 )
 from leadstream.console import Failure, print_error, print_line, print_trace
-from leadstream.signals import UNTIL_STOPPED, interrupt
+from leadstream.signals import COMMANDS_UNTIL_STOPPED, interrupt_on_signal
 
 ABOUT = """
 Lead scores that you can trust. Leadstream records every event in a log, computes every score from that log, and
@@ -112,8 +112,8 @@ def leadstream(
 def main() -> None:
     """Runs the command line. A command that runs until it is stopped decides itself when signals interrupt it."""
     sys.excepthook = print_trace
-    if not UNTIL_STOPPED.intersection(sys.argv[1:2]):
-        interrupt()
+    if not COMMANDS_UNTIL_STOPPED.intersection(sys.argv[1:2]):
+        interrupt_on_signal()
     try:
         app()
     except Failure as failure:

@@ -18,11 +18,11 @@ from leadstream.cli.options import (
     settings_from,
     settings_with_kafka_default,
 )
-from leadstream.console import WaitFor, print_status, waiting
-from leadstream.signals import end_at_once, interrupt
+from leadstream.console import WaitFor, print_status, report_waits
+from leadstream.signals import exit_on_signal, interrupt_on_signal
 
 if TYPE_CHECKING:
-    from gateway.ports import Append
+    from gateway.ports import AppendRecords
     from leadstream.settings import Settings
 
 app = typer.Typer()
@@ -38,11 +38,11 @@ def until_stopped() -> Iterator[None]:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        interrupt()
+        interrupt_on_signal()
         yield
-        end_at_once()
+        exit_on_signal()
     except KeyboardInterrupt:
-        end_at_once()
+        exit_on_signal()
         print_status("Stopped.")
 
 
@@ -68,22 +68,22 @@ def serve(
     models have a directory of their own, .leadstream/on-kafka, unless you
     name another.
     """
-    with waiting("loading the program") as wait_for:
+    with report_waits("loading the program") as wait_for:
         import leadstream.wiring  # noqa: F401 - loaded before signals interrupt what runs
-        from leadstream.logs import log_from
-        from leadstream.operations.store_directory import for_process_on_kafka
-        from leadstream.serving import ensure_directory, listening
+        from leadstream.logs import configure_logs
+        from leadstream.operations.store_directory import settings_for_process_on_kafka
+        from leadstream.serving import ensure_directory, open_listener
 
         read = settings_with_kafka_default if kafka else settings_from
         settings = read(host=host, port=port, data_dir=data_dir, database_url=database_url)
-        log_from(settings.log_level)
-        with until_stopped(), listening(settings) as listener:
+        configure_logs(settings.log_level)
+        with until_stopped(), open_listener(settings) as listener:
             if settings.kafka is None:
                 ensure_directory(settings.data_dir)
                 _serve_embedded(settings, listener, wait_for)
                 return
             wait_for("looking at the store that is here")
-            settings = for_process_on_kafka(settings)
+            settings = settings_for_process_on_kafka(settings)
             ensure_directory(settings.data_dir)
             _serve_on_kafka(settings, listener, wait_for)
 
@@ -92,11 +92,13 @@ def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: Wai
     from leadstream.serving import run_gateway
     from leadstream.wiring import open_system, ports_open
 
-    async def announce(_append: "Append") -> None:
+    async def announce(_append: "AppendRecords") -> None:
         wait_for(None)
-        print_status(f"Leadstream serves {settings.address} (store: {store_of(settings)}). Ctrl-C stops it.")
+        print_status(
+            f"Leadstream serves {settings.address} (store: {store_location(settings)}). Ctrl-C stops it."
+        )
 
-    wait_for(f"starting the database ({store_of(settings)})")
+    wait_for(f"starting the database ({store_location(settings)})")
     with open_system(settings) as system:
         run_gateway(settings, listener, lambda: ports_open(system, settings), announce)
 
@@ -109,10 +111,10 @@ def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: Wai
 
     with open_kafka_system(settings, wait_for) as system:
 
-        async def watch(_append: "Append") -> None:
+        async def watch(_append: "AppendRecords") -> None:
             print_status(
                 f"Leadstream serves {settings.address} (Kafka: {settings.kafka}; worker: port {settings.worker_port}; "
-                f"store: {store_of(settings)}). Ctrl-C stops it."
+                f"store: {store_location(settings)}). Ctrl-C stops it."
             )
             ready = False
             while True:
@@ -129,12 +131,12 @@ def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: Wai
             listener,
             lambda: kafka_ports(settings, system.database_url, system.missing),
             watch,
-            stopping=system.tell_to_stop,
+            stopping=system.begin_stopping,
         )
 
 
-def store_of(settings: "Settings") -> str:
+def store_location(settings: "Settings") -> str:
     """The place of the database, without its password."""
-    from leadstream.settings import variable
+    from leadstream.settings import variable_name
 
-    return variable("database_url") if settings.database_url else str(settings.data_dir)
+    return variable_name("database_url") if settings.database_url else str(settings.data_dir)

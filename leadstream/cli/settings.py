@@ -13,7 +13,7 @@ from leadstream.cli.options import (
     settings_from,
     settings_of_store,
 )
-from leadstream.console import print_line, progress
+from leadstream.console import print_line, progress_bar
 from schemas.control import EVERY_TENANT
 
 app = typer.Typer()
@@ -22,13 +22,13 @@ app = typer.Typer()
 @app.command(rich_help_panel=OPERATE)
 def settings() -> None:
     """Show every setting with its value and meaning. Secrets are hidden."""
-    from leadstream.settings import Settings, variable
+    from leadstream.settings import Settings, variable_name
 
     current = settings_from()
     for name, setting in Settings.model_fields.items():
         value = getattr(current, name)
         shown = "(not set)" if value in {None, (), ""} else str(value)
-        print_line(f"{variable(name)} = {shown}")
+        print_line(f"{variable_name(name)} = {shown}")
         print_line(f"    {setting.description}")
 
 
@@ -75,7 +75,7 @@ def publish_settings(
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
     with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
-        with progress("Rescoring", None):
+        with progress_bar("Rescoring", None):
             published = publish(
                 store,
                 utc_now(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leadstream.cli.options import DATA, DatabaseUrl, DataDir, LeadCount, settings_of_store
-from leadstream.console import print_status, progress
+from leadstream.console import print_status, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ def simulate(
     --days and --until give the same bytes.
     """
     from leadstream.operations.export import opened_output
-    from leadstream.simulation.simulate import simulate as simulated_events
+    from leadstream.simulation.simulate import simulated_events
     from leadstream.wiring import utc_now
     from schemas.decode import encode_source
 
@@ -51,22 +51,22 @@ def simulate(
     events = simulated_events(seed, leads, days, end)
     if into:
         settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-        _import(events, settings, f"Recording {days} days of {leads} leads")
+        _import_simulated(events, settings, f"Recording {days} days of {leads} leads")
         return
     with opened_output(output) as file:
         for event in events:
             file.write(encode_source(event) + b"\n")
 
 
-def _import(events: "Iterable[Event]", settings: "Settings", what: str) -> None:
+def _import_simulated(events: "Iterable[Event]", settings: "Settings", what: str) -> None:
     from leadstream.operations.imports import append_all, archived, count_leads, counted
     from leadstream.operations.open_store import open_store
-    from leadstream.operations.store_access import settle
+    from leadstream.operations.store_access import settle_with_bar
     from leadstream.wiring import utc_now
 
     now = utc_now()
     with open_store(settings) as store:
-        with progress(what, None) as report:
+        with progress_bar(what, None) as report:
             append_all(counted((archived(event, now) for event in events), report), store.append)
-        settle(store)
+        settle_with_bar(store)
         print_status(f"The store has {count_leads(store.database_url):,} leads now.")

@@ -35,15 +35,15 @@ def skip(
     On Kafka, start the worker (or `serve --kafka`) again. The server's log
     and `leadstream doctor` name the record.
     """
-    from leadstream.operations.open_store import as_served
+    from leadstream.operations.open_store import settings_as_served
 
-    settings = as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
+    settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
     record = f"{topic} {partition} {position}"
     if settings.kafka is None:
         _skip_embedded(settings, topic, partition, position, reason)
         print_line(f"{record} will be skipped.")
     else:
-        from leadstream.operations.skip_kafka import skip as skip_on_kafka
+        from leadstream.operations.skip_kafka import publish_skip as skip_on_kafka
 
         skip_on_kafka(settings, topic, partition, position, reason)
         print_line(
@@ -54,15 +54,15 @@ def skip(
 def _skip_embedded(settings: "Settings", topic: str, partition: int, position: int, reason: str) -> None:
     from leadstream.operations.open_store import open_database_url, require_embedded
     from leadstream.wiring import STAGES
-    from projections.connection import connect
+    from projections.connection import connect_watched
     from streams.embedded import log
 
     stages = {stage.source: stage.name for stage in STAGES}
     if topic not in stages:
         raise Failure(f"No stage reads {topic}: only records of {' and '.join(stages)} can be skipped.")
-    with open_database_url(settings) as url, connect(url) as connection:
+    with open_database_url(settings) as url, connect_watched(url) as connection:
         require_embedded(url)
         try:
-            log.skip(connection, stages[topic], topic, partition, position, reason)
+            log.write_skip(connection, stages[topic], topic, partition, position, reason)
         except log.LogRefused as cause:
             raise Failure(str(cause)) from cause

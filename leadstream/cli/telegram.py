@@ -46,11 +46,11 @@ def telegram(
     its address with --set-webhook.
     """
     from leadstream.cli.serve import until_stopped
-    from leadstream.logs import log_from
+    from leadstream.logs import configure_logs
     from leadstream.operations import telegram_polling
 
     settings = settings_from()
-    log_from(settings.log_level)
+    configure_logs(settings.log_level)
     bots = _bots(settings, names or [])
     if server is not None and not server.startswith(("http://", "https://")):
         raise Failure(f"--server: {server} is no address: write http://HOST:PORT.")
@@ -90,7 +90,7 @@ def _poll(api: str, bots: "Sequence[TelegramBot]", address: str) -> None:
     import threading
 
     from leadstream.operations.telegram_polling import deliver_to, follow
-    from leadstream.signals import interrupt
+    from leadstream.signals import interrupt_on_signal
 
     failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
     deliver = deliver_to(address)
@@ -104,5 +104,5 @@ def _poll(api: str, bots: "Sequence[TelegramBot]", address: str) -> None:
     for bot in bots:
         threading.Thread(target=run, args=(bot,), name=f"poll {bot.name}", daemon=True).start()
     print_status(f"Updates of {', '.join(bot.name for bot in bots)} go to {address}. Ctrl-C stops it.")
-    interrupt()
+    interrupt_on_signal()
     raise failures.get()

@@ -15,10 +15,10 @@ app.add_typer(topics, name="topics", rich_help_panel=KAFKA)
 @topics.command("create")
 def create() -> None:
     """Create the missing topics, and publish the built-in models into a new log. A second run changes nothing."""
-    from leadstream.wiring_kafka import kafka_explained, make_topics
+    from leadstream.wiring_kafka import kafka_errors_explained, make_topics
 
     settings = settings_with_kafka_default()
-    with kafka_explained():
+    with kafka_errors_explained():
         created = asyncio.run(make_topics(settings))
     for name in created:
         print_line(name)
@@ -28,12 +28,12 @@ def create() -> None:
 @topics.command("check")
 def check() -> None:
     """Print what is wrong with the topics and how to fix it. Exit code 1 if anything is wrong."""
-    from leadstream.wiring_kafka import kafka_explained
+    from leadstream.wiring_kafka import kafka_errors_explained
     from streams.kafka.topics import check_topics
 
     settings = settings_with_kafka_default()
     partitions = settings.partitions if "partitions" in settings.model_fields_set else None
-    with kafka_explained():
+    with kafka_errors_explained():
         problems = asyncio.run(check_topics(settings.cluster, partitions=partitions))
     for problem in problems:
         print_line(str(problem))

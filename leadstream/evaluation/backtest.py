@@ -12,24 +12,24 @@ convert, both have converted; if a lead is split later, both parts have converte
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from gateway.ports import Progress
-from leadstream.evaluation.conversions import Conversion
+from gateway.ports import StepsDone
+from leadstream.evaluation.conversions import ConversionDefinition
 from leadstream.evaluation.model_sets import ModelSet
-from leadstream.evaluation.recorded_events import Recorded
+from leadstream.evaluation.recorded_events import RecordedEvent
 from schemas.moment import moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
-from scoring.evaluation.ranking import Ranking, figures, pooled, rank
+from scoring.evaluation.ranking import Ranking, pooled_ranking, rank_leads, ranking_figures
 from scoring.features.identity import is_anonymous
-from scoring.models.model import Model, conclude
-from scoring.models.points import Micro
-from streams.replay import CHUNK, Replay, subject_of
+from scoring.models.model import Model, score_lead
+from scoring.models.points import MicroPoints
+from streams.replay import CHUNK_RECORDS, Replay, subject_of
 
 
-class Plan(NamedTuple):
+class BacktestPlan(NamedTuple):
     """`every` and `horizon` are in milliseconds; `capacity` is how many leads can be worked per cutoff."""
 
-    conversion: Conversion
+    conversion: ConversionDefinition
     every: int
     horizon: int
     capacity: int
@@ -47,7 +47,7 @@ class Contender(NamedTuple):
     model_set: ModelSet
 
 
-class Cutoff(NamedTuple):
+class RankedCutoff(NamedTuple):
     """A moment, the end of its horizon, and each contender's ranking."""
 
     at: int
@@ -56,8 +56,12 @@ class Cutoff(NamedTuple):
 
 
 def backtest(
-    events: Iterable[Recorded], contenders: Sequence[Contender], base: ModelSet, plan: Plan, count: int = 0
-) -> Iterator[Progress | Cutoff]:
+    events: Iterable[RecordedEvent],
+    contenders: Sequence[Contender],
+    base: ModelSet,
+    plan: BacktestPlan,
+    count: int = 0,
+) -> Iterator[StepsDone | RankedCutoff]:
     """Yields each cutoff when its horizon is complete, and the progress in between.
 
     `events` come in the order of their recording. A stage counts as a conversion if the lead enters it by
@@ -67,8 +71,8 @@ def backtest(
     for done, event in enumerate(events):
         yield from run.advance_to(event.at)
         run.add(event)
-        if done % CHUNK == 0:
-            yield Progress(done, max(done, count))
+        if done % CHUNK_RECORDS == 0:
+            yield StepsDone(done, max(done, count))
     yield from run.finish()
 
 
@@ -80,24 +84,24 @@ class _OpenCutoff:
         self.end = end
         self.leads: dict[str, int] = {}
         """Identity -> its lead's index in the lists below."""
-        self.scores: list[list[Micro]] = [[] for _ in range(contenders)]
+        self.scores: list[list[MicroPoints]] = [[] for _ in range(contenders)]
         self.converted = bytearray()
 
 
 class BacktestRun:
     """The replays, the events that wait for them, and the cutoffs whose horizon is not over."""
 
-    def __init__(self, contenders: Sequence[Contender], base: ModelSet, plan: Plan) -> None:
+    def __init__(self, contenders: Sequence[Contender], base: ModelSet, plan: BacktestPlan) -> None:
         self._contenders = contenders
         self._plan = plan
         model_sets = [contender.model_set for contender in contenders]
         reference = base if plan.conversion.is_stage else model_sets[0]
         distinct_sets = list(
-            {_contents_of(model_set): model_set for model_set in (reference, *model_sets)}.values()
+            {_contents_key(model_set): model_set for model_set in (reference, *model_sets)}.values()
         )
         """Equal model sets share one replay."""
-        replay_indexes = {_contents_of(model_set): index for index, model_set in enumerate(distinct_sets)}
-        self._replay_indexes = [replay_indexes[_contents_of(model_set)] for model_set in model_sets]
+        replay_indexes = {_contents_key(model_set): index for index, model_set in enumerate(distinct_sets)}
+        self._replay_indexes = [replay_indexes[_contents_key(model_set)] for model_set in model_sets]
         finder = plan.conversion.finder()
         self._finder = finder
         self._replays = [
@@ -111,7 +115,7 @@ class BacktestRun:
         self._next: int | None = None
         self._last = 0
 
-    def advance_to(self, at: int) -> Iterator[Cutoff]:
+    def advance_to(self, at: int) -> Iterator[RankedCutoff]:
         """The next event was recorded at this moment: yields the cutoffs whose horizon ends before it."""
         if self._next is None:
             self._next = (at if self._plan.begin is None else self._plan.begin) + self._plan.every
@@ -127,13 +131,13 @@ class BacktestRun:
                 self._next += self._plan.every
         self._last = at
 
-    def add(self, event: Recorded) -> None:
+    def add(self, event: RecordedEvent) -> None:
         self._waiting.append(Outgoing(EVENTS, event.key, event.value))
         # Folds at once after a possible conversion, so that its owner is read as of its time.
-        if len(self._waiting) >= CHUNK or self._plan.conversion.may_be(event.value):
+        if len(self._waiting) >= CHUNK_RECORDS or self._plan.conversion.may_be(event.value):
             self._fold()
 
-    def finish(self) -> Iterator[Cutoff]:
+    def finish(self) -> Iterator[RankedCutoff]:
         self._fold()
         for cut in list(self._open):
             if cut.end <= self._last:
@@ -142,7 +146,7 @@ class BacktestRun:
     def _fold(self) -> None:
         for replay in self._replays:
             replay.append(self._waiting)
-            replay.rest()
+            replay.fold_all()
         self._waiting.clear()
         self._read_conversions()
 
@@ -180,25 +184,27 @@ class BacktestRun:
                 cut.scores, self._replay_indexes, self._contenders, strict=True
             ):
                 settings = contender.model_set.settings
-                concluded = conclude(
+                concluded = score_lead(
                     contender.model, subject_of(leads[index]), at, settings.zone, settings.idle_ms
                 )
                 scores.append(concluded.total)
         return cut
 
-    def _close(self, cut: _OpenCutoff) -> Cutoff:
+    def _close(self, cut: _OpenCutoff) -> RankedCutoff:
         if self._plan.conversion.is_stage:  # time alone may move leads to the stage
             self._replays[0].advance_to(cut.end)
             self._read_conversions()
         self._open.remove(cut)
         rankings = {
-            contender.name: rank(zip(scores, map(bool, cut.converted), strict=True), self._plan.capacity)
+            contender.name: rank_leads(
+                zip(scores, map(bool, cut.converted), strict=True), self._plan.capacity
+            )
             for contender, scores in zip(self._contenders, cut.scores, strict=True)
         }
-        return Cutoff(cut.at, cut.end, rankings)
+        return RankedCutoff(cut.at, cut.end, rankings)
 
 
-def _contents_of(model_set: ModelSet) -> tuple[Any, ...]:
+def _contents_key(model_set: ModelSet) -> tuple[Any, ...]:
     """A key that is equal for model sets that score equally."""
     active = model_set.settings
     fields = tuple(sorted(active.profile_fields.items()))
@@ -206,22 +212,22 @@ def _contents_of(model_set: ModelSet) -> tuple[Any, ...]:
     return settings, tuple(sorted((name, each.text, each.folding) for name, each in model_set.models.items()))
 
 
-def result(cutoffs: Sequence[Cutoff]) -> dict[str, Any]:
+def backtest_result(cutoffs: Sequence[RankedCutoff]) -> dict[str, Any]:
     """The report in plain values: per contender, each cutoff and all of them pooled; and how many more
     conversions the first contender chose than each other one.
     """
     names = list(cutoffs[0].rankings) if cutoffs else []
-    whole = {name: pooled([cutoff.rankings[name] for cutoff in cutoffs]) for name in names}
+    whole = {name: pooled_ranking([cutoff.rankings[name] for cutoff in cutoffs]) for name in names}
     return {
         "cutoffs": [
             {
                 "at": moment(cutoff.at),
                 "until": moment(cutoff.end),
-                "models": {name: figures(ranking) for name, ranking in cutoff.rankings.items()},
+                "models": {name: ranking_figures(ranking) for name, ranking in cutoff.rankings.items()},
             }
             for cutoff in cutoffs
         ],
-        "pooled": {name: figures(ranking) for name, ranking in whole.items()},
+        "pooled": {name: ranking_figures(ranking) for name, ranking in whole.items()},
         "more_converted_than": {
             name: float(whole[names[0]].hits - ranking.hits) for name, ranking in list(whole.items())[1:]
         },

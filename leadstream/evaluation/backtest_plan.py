@@ -9,24 +9,30 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from leadstream.console import Failure
-from leadstream.evaluation.backtest import Plan
-from leadstream.evaluation.backtest_report import ENOUGH
-from leadstream.evaluation.conversions import conversion_of
+from leadstream.evaluation.backtest import BacktestPlan
+from leadstream.evaluation.backtest_report import ENOUGH_CONVERSIONS
+from leadstream.evaluation.conversions import read_conversion
 from projections.connection import Connection
 from schemas.moment import millis
 
-CONVERSIONS = ("purchase_made", "meeting_scheduled", "demo_requested", "form_submitted", "contact_shared")
+USUAL_CONVERSIONS = (
+    "purchase_made",
+    "meeting_scheduled",
+    "demo_requested",
+    "form_submitted",
+    "contact_shared",
+)
 """What counts if the user names nothing: the first of these that enough leads did."""
-CUTOFFS = 5
+CUTOFFS_TO_FIT = 5
 """The cutoffs for which an archive should have room, and their horizons."""
-MOST_CHOSEN = 50
-DEMO = "Its store is .leadstream/demo: pass that as --data-dir."
+LARGEST_DEFAULT_CAPACITY = 50
+DEMO_STORE_HINT = "Its store is .leadstream/demo: pass that as --data-dir."
 _HOUR = timedelta(hours=1)
-_LENGTHS = tuple(hours * _HOUR for hours in (1, 3, 6, 12, 24, 48, 72, 7 * 24, 14 * 24, 30 * 24))
+_CUTOFF_DISTANCES = tuple(hours * _HOUR for hours in (1, 3, 6, 12, 24, 48, 72, 7 * 24, 14 * 24, 30 * 24))
 """Times between two cutoffs, from the shortest to the longest."""
 
 
-class Doers(NamedTuple):
+class LeadsOfEvent(NamedTuple):
     """How many leads did an event."""
 
     leads: int
@@ -35,13 +41,13 @@ class Doers(NamedTuple):
     """When the first and the last of these events were recorded."""
 
 
-class Survey(NamedTuple):
+class ArchiveSurvey(NamedTuple):
     """The archive of those who are ranked: all identified leads of a tenant, or with the visitors, too."""
 
     leads: int
     left_out: int
     """Anonymous visitors that are not ranked."""
-    doers: Mapping[str, Doers]
+    doers: Mapping[str, LeadsOfEvent]
     """By the type of an event."""
 
     @property
@@ -53,7 +59,7 @@ class Survey(NamedTuple):
         return max(each.last for each in self.doers.values()) - self.begin
 
 
-class Wishes(NamedTuple):
+class RequestedPlan(NamedTuple):
     """What the user names. None: it is chosen."""
 
     conversion: str | None = None
@@ -63,7 +69,7 @@ class Wishes(NamedTuple):
     anonymous: bool = False
 
 
-def survey(connection: Connection, tenant: str, *, anonymous: bool) -> Survey:
+def survey_archive(connection: Connection, tenant: str, *, anonymous: bool) -> ArchiveSurvey:
     """One pass over the events that counted."""
     rows = connection.execute(
         """select h.type, count(distinct i.lead_key), min(h.recorded_at), max(h.recorded_at)
@@ -77,78 +83,78 @@ def survey(connection: Connection, tenant: str, *, anonymous: bool) -> Survey:
         (anonymous, anonymous, tenant),
     ).fetchone()
     leads, left_out = counts or (0, 0)
-    return Survey(leads, left_out, {kind: Doers(*of_kind) for kind, *of_kind in rows})
+    return ArchiveSurvey(leads, left_out, {kind: LeadsOfEvent(*of_kind) for kind, *of_kind in rows})
 
 
-def plan_of(archive: Survey, wishes: Wishes) -> Plan:
+def plan_of(archive: ArchiveSurvey, wishes: RequestedPlan) -> BacktestPlan:
     """Raises Failure if the archive cannot answer, or the conversion is none."""
-    conversion = None if wishes.conversion is None else conversion_of(wishes.conversion)
+    conversion = None if wishes.conversion is None else read_conversion(wishes.conversion)
     if not archive.leads or not archive.doers:
-        raise Failure(_nobody(archive, wishes))
+        raise Failure(_no_leads_reason(archive, wishes))
     if conversion is None:
-        conversion = conversion_of(_conversion_in(archive))
+        conversion = read_conversion(_conversion_in(archive))
     elif not (conversion.is_stage or conversion.name or conversion.kind in archive.doers):
         raise Failure(
-            f"No lead has converted: none of {archive.leads:,} leads has the event {wishes.conversion}. {_instead(archive)}"
+            f"No lead has converted: none of {archive.leads:,} leads has the event {wishes.conversion}. {_conversions_hint(archive)}"
         )
-    length = wishes.every or wishes.horizon or _length_for(archive.span)
-    return Plan(
+    length = wishes.every or wishes.horizon or _cutoff_distance_for(archive.span)
+    return BacktestPlan(
         conversion,
-        _ms(wishes.every or length),
-        _ms(wishes.horizon or length),
-        wishes.capacity or max(1, min(MOST_CHOSEN, archive.leads // 10)),
+        _milliseconds(wishes.every or length),
+        _milliseconds(wishes.horizon or length),
+        wishes.capacity or max(1, min(LARGEST_DEFAULT_CAPACITY, archive.leads // 10)),
         wishes.anonymous,
         millis(archive.begin),
     )
 
 
-def options_of(plan: Plan) -> str:
+def options_of(plan: BacktestPlan) -> str:
     """The plan as options of the command."""
     return (
-        f"--conversion {plan.conversion} --every {_option(plan.every)} --horizon {_option(plan.horizon)} "
+        f"--conversion {plan.conversion} --every {_duration_option(plan.every)} --horizon {_duration_option(plan.horizon)} "
         f"--capacity {plan.capacity}"
     )
 
 
-def _option(ms: int) -> str:
+def _duration_option(ms: int) -> str:
     hours = timedelta(milliseconds=ms) // _HOUR
     return f"{hours}h" if hours % 24 else f"{hours // 24}d"
 
 
-def _conversion_in(archive: Survey) -> str:
-    present = [kind for kind in CONVERSIONS if kind in archive.doers]
+def _conversion_in(archive: ArchiveSurvey) -> str:
+    present = [kind for kind in USUAL_CONVERSIONS if kind in archive.doers]
     if not present:
         raise Failure(
-            f"No lead has converted: none of {archive.leads:,} leads has {', '.join(CONVERSIONS[:-1])} or {CONVERSIONS[-1]}. "
-            f"{_instead(archive)}"
+            f"No lead has converted: none of {archive.leads:,} leads has {', '.join(USUAL_CONVERSIONS[:-1])} or {USUAL_CONVERSIONS[-1]}. "
+            f"{_conversions_hint(archive)}"
         )
-    enough = [kind for kind in present if archive.doers[kind].leads >= ENOUGH]
+    enough = [kind for kind in present if archive.doers[kind].leads >= ENOUGH_CONVERSIONS]
     return enough[0] if enough else max(present, key=lambda kind: archive.doers[kind].leads)
 
 
-def _length_for(span: timedelta) -> timedelta:
-    fitting = [length for length in _LENGTHS if length * CUTOFFS <= span]
+def _cutoff_distance_for(span: timedelta) -> timedelta:
+    fitting = [length for length in _CUTOFF_DISTANCES if length * CUTOFFS_TO_FIT <= span]
     if not fitting:
         raise Failure(
-            f"The archive is too short for a backtest: its events were recorded within {_words(span)}. A model needs time to "
+            f"The archive is too short for a backtest: its events were recorded within {_span_text(span)}. A model needs time to "
             "rank leads, and leads need time to convert. Import older events (`leadstream import events`), let time pass, "
-            f"or look at data that are there already: `leadstream demo` simulates 90 days. {DEMO}"
+            f"or look at data that are there already: `leadstream demo` simulates 90 days. {DEMO_STORE_HINT}"
         )
     return fitting[-1]
 
 
-def _nobody(archive: Survey, wishes: Wishes) -> str:
+def _no_leads_reason(archive: ArchiveSurvey, wishes: RequestedPlan) -> str:
     if wishes.anonymous or not archive.left_out:
-        return f"The archive has no leads to rank. `leadstream demo` simulates a company with 90 days of events. {DEMO}"
+        return f"The archive has no leads to rank. `leadstream demo` simulates a company with 90 days of events. {DEMO_STORE_HINT}"
     return (
         f"Nobody is identified in this archive, so no lead can be ranked: it has {archive.left_out:,} anonymous visitors. "
         "--anonymous ranks them, too, if they convert (name what counts with --conversion). Else identify visitors "
         '(docs/producing.md, "Who it was"), or look at data that are there already: `leadstream demo` simulates 90 days. '
-        f"{DEMO}"
+        f"{DEMO_STORE_HINT}"
     )
 
 
-def _instead(archive: Survey) -> str:
+def _conversions_hint(archive: ArchiveSurvey) -> str:
     kinds = sorted(archive.doers, key=lambda kind: -archive.doers[kind].leads)[:5]
     present = ", ".join(f"{kind} ({archive.doers[kind].leads:,})" for kind in kinds)
     return (
@@ -157,12 +163,12 @@ def _instead(archive: Survey) -> str:
     )
 
 
-def _words(span: timedelta) -> str:
+def _span_text(span: timedelta) -> str:
     if span.days > 1:
         return f"{span.days} days"
     hours = span / _HOUR
     return f"{hours:.0f} hours" if hours >= 2 else f"{max(1, round(hours * 60))} min"
 
 
-def _ms(length: timedelta) -> int:
+def _milliseconds(length: timedelta) -> int:
     return length // timedelta(milliseconds=1)

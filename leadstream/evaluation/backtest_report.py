@@ -6,9 +6,9 @@ It only lays out text and tables; the report has every number already.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leadstream.console import print_facts, print_line, print_status, print_table, warn
+from leadstream.console import print_facts, print_line, print_status, print_table, print_warning
 
-ENOUGH = 10
+ENOUGH_CONVERSIONS = 10
 """Conversions; with fewer, chance decides."""
 
 BacktestResult = Mapping[str, Any]
@@ -26,7 +26,7 @@ def print_backtest(result: BacktestResult) -> None:
             "Every": f"{result['every_days']:g} days",
             "Horizon": f"{result['horizon_days']:g} days",
             "Leads ranked, over all cutoffs": first["leads"],
-            "Of them converted": f"{first['converted']:,} ({_percent(first['conversion_rate'])})",
+            "Of them converted": f"{first['converted']:,} ({_percent_text(first['conversion_rate'])})",
         },
     )
     _warn_of_limits(result, names[0])
@@ -45,18 +45,18 @@ def _warn_of_limits(result: BacktestResult, name: str) -> None:
         cutoff for cutoff in result["cutoffs"] if cutoff["models"][name]["leads"] <= result["capacity"]
     ]
     if without_choice:
-        warn(
+        print_warning(
             f"At {len(without_choice)} of {len(result['cutoffs'])} cutoffs there are no more leads than --capacity: all leads "
             "are chosen there, so no model can differ from chance. Use a smaller one."
         )
     converted = result["pooled"][name]["converted"]
-    if converted < ENOUGH:
-        warn(
+    if converted < ENOUGH_CONVERSIONS:
+        print_warning(
             f"Only {converted} leads converted: chance decides between models. Let more time pass, or name a more frequent "
             "event with --conversion."
         )
     if result["horizon_days"] > result["every_days"]:
-        warn(
+        print_warning(
             "The horizon is longer than --every: one conversion counts at several cutoffs, and the intervals are "
             "narrower than they should be."
         )
@@ -65,8 +65,10 @@ def _warn_of_limits(result: BacktestResult, name: str) -> None:
 def _print_choice(result: BacktestResult, names: Sequence[str]) -> None:
     chosen = result["pooled"][names[0]]["capacity"]
     by_chance, most = chosen["converted_by_chance"], max(chosen["chosen"], 1)
-    rows = [_choice(name, result["pooled"][name]) for name in names]
-    rows.append(("by chance", "", f"{by_chance:.1f}", _percent(by_chance / most), "", "", "1.00", "0.500"))
+    rows = [_choice_row(name, result["pooled"][name]) for name in names]
+    rows.append(
+        ("by chance", "", f"{by_chance:.1f}", _percent_text(by_chance / most), "", "", "1.00", "0.500")
+    )
     columns = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
     print_table(f"The first {result['capacity']} at each cutoff", columns, rows, "lrrrrrrr")
     for name, more in result["more_converted_than"].items():
@@ -75,17 +77,17 @@ def _print_choice(result: BacktestResult, names: Sequence[str]) -> None:
         )
 
 
-def _choice(name: str, figures: BacktestResult) -> tuple[str, ...]:
+def _choice_row(name: str, figures: BacktestResult) -> tuple[str, ...]:
     chosen = figures["capacity"]
     return (
         name,
         f"{chosen['chosen']:,}",
         f"{chosen['converted']:.1f}",
-        _percent(chosen["precision"]),
-        _between(chosen["interval"]),
-        _percent(chosen["recall"]),
-        _times(chosen["times_chance"]),
-        _share(figures["auc"]),
+        _percent_text(chosen["precision"]),
+        _interval_text(chosen["interval"]),
+        _percent_text(chosen["recall"]),
+        _times_text(chosen["times_chance"]),
+        _share_text(figures["auc"]),
     )
 
 
@@ -95,10 +97,10 @@ def _print_deciles(name: str, figures: BacktestResult) -> None:
             str(tenth["decile"]),
             f"{tenth['leads']:,}",
             f"{tenth['converted']:.1f}",
-            _percent(tenth["conversion_rate"]),
-            _between(tenth["interval"]),
-            _times(tenth["lift"]),
-            _percent(tenth["gain"]),
+            _percent_text(tenth["conversion_rate"]),
+            _interval_text(tenth["interval"]),
+            _times_text(tenth["lift"]),
+            _percent_text(tenth["gain"]),
         )
         for tenth in figures["deciles"]
     ]
@@ -119,17 +121,17 @@ def _print_cutoffs(cutoffs: Sequence[BacktestResult], names: Sequence[str], capa
     print_table("At each cutoff", columns, rows, "l" + "r" * (len(columns) - 1))
 
 
-def _percent(share: float | None) -> str:
+def _percent_text(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
-def _share(share: float | None) -> str:
+def _share_text(share: float | None) -> str:
     return "-" if share is None else f"{share:.3f}"
 
 
-def _times(times: float | None) -> str:
+def _times_text(times: float | None) -> str:
     return "-" if times is None else f"{times:.2f}"
 
 
-def _between(interval: Sequence[float] | None) -> str:
+def _interval_text(interval: Sequence[float] | None) -> str:
     return "-" if interval is None else f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}%"

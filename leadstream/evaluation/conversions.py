@@ -17,14 +17,14 @@ from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.statements import StageEntered
 from schemas.topics import LEAD_ACTIVITY, LEAD_CHANGES
-from scoring.features.features import CUSTOM
-from scoring.features.signals import EVENT_NAMES
+from scoring.features.features import CUSTOM_PREFIX
+from scoring.features.signals import EVENT_TYPE_BY_TAG
 
-STAGE, TYPE = "stage:", "conversion:"
-DEFAULT = "purchase_made"
+STAGE_PREFIX, CONVERSION_TYPE_PREFIX = "stage:", "conversion:"
+DEFAULT_CONVERSION = "purchase_made"
 
 
-class Conversion(NamedTuple):
+class ConversionDefinition(NamedTuple):
     """`kind` is the type of an event, or empty for a stage. `name` narrows it down: the type of conversion,
     the name of a custom event, or the stage.
     """
@@ -33,8 +33,12 @@ class Conversion(NamedTuple):
     name: str = ""
 
     def __str__(self) -> str:
-        """As `conversion_of` reads it."""
-        prefix = {"": STAGE, "conversion_recorded": TYPE, "custom": CUSTOM}.get(self.kind, "")
+        """As `read_conversion` reads it."""
+        prefix = {
+            "": STAGE_PREFIX,
+            "conversion_recorded": CONVERSION_TYPE_PREFIX,
+            "custom": CUSTOM_PREFIX,
+        }.get(self.kind, "")
         return prefix + self.name if self.name else self.kind
 
     @property
@@ -56,25 +60,25 @@ class Conversion(NamedTuple):
         return ConversionFinder(self)
 
 
-def conversion_of(text: str) -> Conversion:
+def read_conversion(text: str) -> ConversionDefinition:
     """`purchase_made` or another type of event, `custom:NAME`, `conversion:TYPE`, `stage:STAGE`. Raises
     Failure.
     """
-    if text.startswith(STAGE):
-        stage = text.removeprefix(STAGE)
+    if text.startswith(STAGE_PREFIX):
+        stage = text.removeprefix(STAGE_PREFIX)
         if stage not in get_args(Stage):
             raise Failure(f"{stage!r} is not a stage: use one of {', '.join(get_args(Stage))}.")
-        return Conversion("", stage)
-    if text.startswith(TYPE) and text != TYPE:
-        return Conversion("conversion_recorded", text.removeprefix(TYPE))
-    if text.startswith(CUSTOM) and text != CUSTOM:
-        return Conversion("custom", text.removeprefix(CUSTOM))
-    if text not in EVENT_NAMES:
+        return ConversionDefinition("", stage)
+    if text.startswith(CONVERSION_TYPE_PREFIX) and text != CONVERSION_TYPE_PREFIX:
+        return ConversionDefinition("conversion_recorded", text.removeprefix(CONVERSION_TYPE_PREFIX))
+    if text.startswith(CUSTOM_PREFIX) and text != CUSTOM_PREFIX:
+        return ConversionDefinition("custom", text.removeprefix(CUSTOM_PREFIX))
+    if text not in EVENT_TYPE_BY_TAG:
         raise Failure(
-            f"{text!r} is not a conversion: use a type of event ({DEFAULT}, meeting_scheduled ...), custom:NAME, "
+            f"{text!r} is not a conversion: use a type of event ({DEFAULT_CONVERSION}, meeting_scheduled ...), custom:NAME, "
             "conversion:TYPE, or stage:STAGE."
         )
-    return Conversion(text)
+    return ConversionDefinition(text)
 
 
 class FoundConversion(NamedTuple):
@@ -93,7 +97,7 @@ class _ConversionFields(Struct):
     conversion_type: str | None = None
 
 
-_read = json.Decoder(_ConversionFields).decode
+_decode_fields = json.Decoder(_ConversionFields).decode
 
 
 class ConversionFinder:
@@ -101,7 +105,7 @@ class ConversionFinder:
     them: `track_sessions` has left them out.
     """
 
-    def __init__(self, conversion: Conversion) -> None:
+    def __init__(self, conversion: ConversionDefinition) -> None:
         self._conversion = conversion
         self._mark = conversion.mark
         self._topic = LEAD_CHANGES if conversion.is_stage else LEAD_ACTIVITY
@@ -130,7 +134,7 @@ class ConversionFinder:
         if not isinstance(activity, IdentityDelta | IdentityAttached) or activity.event is None:
             return None
         try:
-            fields = _read(activity.event)
+            fields = _decode_fields(activity.event)
         except DecodeError:
             return None
         kind, name = self._conversion

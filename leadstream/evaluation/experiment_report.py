@@ -7,16 +7,23 @@ from collections.abc import Mapping
 
 from psycopg.rows import class_row
 
-from leadstream.console import Failure, print_status, print_table, warn
+from leadstream.console import Failure, print_status, print_table, print_warning
 from projections import experiments as experiment_queries
-from projections.connection import connect
-from projections.queries import compiled
+from projections.connection import connect_watched
+from projections.queries import sql_and_parameters
 from projections.tables import READ_OPTIONS
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.proportions import Interval
-from scoring.experiments.results import Exposure, GoalConversion, GoalResult, Results, SampleSize, results
+from scoring.experiments.results import (
+    ExperimentResults,
+    Exposure,
+    GoalConversion,
+    GoalResult,
+    SampleSize,
+    experiment_results,
+)
 
-SURE = 0.05
+SIGNIFICANT_P_VALUE = 0.05
 NO_VALUE = "-"
 
 
@@ -42,21 +49,21 @@ def print_experiments(experiments: Mapping[str, Experiment]) -> None:
     print_table("", ("experiment", "status", "variants", "coverage", "about"), rows, "lllll")
 
 
-def results_of(database_url: str, tenant: str, experiment: Experiment) -> Results:
-    with connect(database_url, options=READ_OPTIONS) as connection:
+def results_of(database_url: str, tenant: str, experiment: Experiment) -> ExperimentResults:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
         exposed = connection.cursor(row_factory=class_row(Exposure))
         exposures = exposed.execute(
-            *compiled(experiment_queries.exposures(tenant, experiment.name))
+            *sql_and_parameters(experiment_queries.select_exposures(tenant, experiment.name))
         ).fetchall()
         converted = connection.cursor(row_factory=class_row(GoalConversion))
         conversions = converted.execute(
-            *compiled(experiment_queries.conversions(tenant, experiment))
+            *sql_and_parameters(experiment_queries.select_conversions(tenant, experiment))
         ).fetchall()
-    return results(experiment, exposures, conversions)
+    return experiment_results(experiment, exposures, conversions)
 
 
-def print_results(experiment: Experiment, shown: Results) -> None:
+def print_results(experiment: Experiment, shown: ExperimentResults) -> None:
     print_status(f"{experiment.name} ({experiment.status}): {experiment.about}".rstrip(": "))
     if shown.since is None or shown.until is None:
         print_status("No lead has been exposed to it yet.")
@@ -71,7 +78,7 @@ def print_results(experiment: Experiment, shown: Results) -> None:
             each.variant,
             f"{each.exposed:,}",
             f"{each.goals[goal.name].converted:,}",
-            *_rates(each.goals[goal.name]),
+            *_rate_cells(each.goals[goal.name]),
         )
         for goal in experiment.goals
         for each in shown.variants
@@ -83,18 +90,18 @@ def print_results(experiment: Experiment, shown: Results) -> None:
     _print_warnings(shown)
 
 
-def _rates(reached: GoalResult) -> tuple[str, str, str, str]:
+def _rate_cells(reached: GoalResult) -> tuple[str, str, str, str]:
     if reached.rate is None or reached.interval is None:
         return NO_VALUE, NO_VALUE, NO_VALUE, NO_VALUE
     against = reached.against_control
     if against is None:
-        return f"{reached.rate:.1%}", _interval(reached.interval), NO_VALUE, NO_VALUE
+        return f"{reached.rate:.1%}", _interval_text(reached.interval), NO_VALUE, NO_VALUE
     shown_lift = NO_VALUE if against.lift is None else f"{against.lift:+.1%}"
-    sure = " *" if against.p < SURE else ""
-    return f"{reached.rate:.1%}", _interval(reached.interval), shown_lift, f"{against.p:.2g}{sure}"
+    sure = " *" if against.p < SIGNIFICANT_P_VALUE else ""
+    return f"{reached.rate:.1%}", _interval_text(reached.interval), shown_lift, f"{against.p:.2g}{sure}"
 
 
-def _interval(interval: Interval) -> str:
+def _interval_text(interval: Interval) -> str:
     low, high = interval
     return f"{low:.1%} to {high:.1%}"
 
@@ -108,9 +115,9 @@ def _print_sample_size(goal: str, needed: SampleSize) -> None:
     )
 
 
-def _print_warnings(shown: Results) -> None:
+def _print_warnings(shown: ExperimentResults) -> None:
     if shown.balance.verdict == "mismatch":
-        warn(
+        print_warning(
             f"The leads are not spread as the weights require (p = {shown.balance.p:.1g}): leads of one variant are "
             "missing. Find the cause before you trust any rate."
         )
@@ -118,7 +125,7 @@ def _print_warnings(shown: Results) -> None:
         if each.saw_several:
             print_status(
                 f"{each.saw_several:,} of the leads of {each.variant} saw another variant later, and count for {each.variant}: "
-                + "; ".join(_without_them(goal, reached) for goal, reached in each.goals.items())
+                + "; ".join(_pure_rate_text(goal, reached) for goal, reached in each.goals.items())
             )
     if shown.unknown:
         print_status(
@@ -126,6 +133,6 @@ def _print_warnings(shown: Results) -> None:
         )
 
 
-def _without_them(goal: str, reached: GoalResult) -> str:
+def _pure_rate_text(goal: str, reached: GoalResult) -> str:
     rate = NO_VALUE if reached.pure_rate is None else f"{reached.pure_rate:.1%}"
     return f"{goal}, reached by {reached.saw_several:,} of them, {rate} without them"

@@ -12,10 +12,10 @@ from schemas.moment import moment
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from scoring.evaluation.what_if import EvaluationTime
-from scoring.features.comparison import NEWEST
+from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.models.model import Model, ModelError
-from streams.published import ModelVersion, TenantSettings, compiled
-from streams.score_leads.lead_rules import Rules
+from streams.published import ModelVersion, TenantSettings, compiled_model
+from streams.score_leads.lead_rules import LeadRules
 
 
 class ModelSet(NamedTuple):
@@ -27,8 +27,8 @@ class ModelSet(NamedTuple):
     """Names of the tenant's own models: a publication for all tenants does not change them."""
 
     @property
-    def rules(self) -> Rules:
-        return Rules(self.settings, self.models)
+    def rules(self) -> LeadRules:
+        return LeadRules(self.settings, self.models)
 
     def when(self, at: int) -> EvaluationTime:
         """The moment, with the time zone and idle time of these settings."""
@@ -38,9 +38,9 @@ class ModelSet(NamedTuple):
         """With the draft instead of the model of its name, or beside the others if there is none. It compares texts as
         after its publication.
         """
-        name = compiled(text).name
+        name = compiled_model(text).name
         replaced = self.models.get(name)
-        draft = ModelVersion(replaced.version + 1 if replaced else 1, text, NEWEST.folding)
+        draft = ModelVersion(replaced.version + 1 if replaced else 1, text, NEWEST_COMPARISON.folding)
         return self._replace(models={**self.models, name: draft})
 
     def genesis(self) -> list[Outgoing]:
@@ -82,9 +82,9 @@ def model_set_for(database_url: str, tenant: str) -> ModelSet:
     )
 
 
-def draft_of(text: str, name: str) -> Model:
+def compile_draft(text: str, name: str) -> Model:
     """The compiled text, which must be of the model of this name. Raises ModelError."""
-    draft = compiled(text)
+    draft = compiled_model(text)
     if draft.name != name:
         raise ModelError(f"the text is of the model {draft.name!r}, not of {name!r}")
     return draft

@@ -14,17 +14,17 @@ from typing import IO, NamedTuple
 
 from msgspec import msgpack
 
-from leadstream.operations.export import as_stored
+from leadstream.operations.export import stored_event_of
 from projections.connection import Connection
 from schemas.moment import millis
 
-IN_MEMORY = 100_000
+EVENTS_IN_MEMORY = 100_000
 """How many events are sorted at once; an event has a few hundred bytes, and 64 KB at most."""
-_PAGE = 2_000
-_LENGTH = 4
+_PAGE_ROWS = 2_000
+_LENGTH_BYTES = 4
 
 
-class Recorded(NamedTuple):
+class RecordedEvent(NamedTuple):
     at: int
     """When it was recorded (ms)."""
     log_order: int
@@ -33,57 +33,59 @@ class Recorded(NamedTuple):
     value: bytes
 
 
-_decode = msgpack.Decoder(Recorded).decode
+_decode = msgpack.Decoder(RecordedEvent).decode
 _encode = msgpack.Encoder().encode
 
 
-def events_of(connection: Connection, tenant: str) -> int:
+def count_events(connection: Connection, tenant: str) -> int:
     """How many events of the tenant the archive has."""
     row = connection.execute(
-        "select count(*) from event_archive where key >= %s and key < %s", _keys(tenant)
+        "select count(*) from event_archive where key >= %s and key < %s", _key_range(tenant)
     ).fetchone()
     return row[0] if row else 0
 
 
-def recorded(connection: Connection, tenant: str, *, in_memory: int = IN_MEMORY) -> Iterator[Recorded]:
+def recorded_events(
+    connection: Connection, tenant: str, *, in_memory: int = EVENTS_IN_MEMORY
+) -> Iterator[RecordedEvent]:
     """The events without the unreadable ones, which are dead letters. The transaction must stay open."""
-    unsorted = _stored(connection, tenant)
+    unsorted = _archived_events(connection, tenant)
     first = sorted(islice(unsorted, in_memory))
     with ExitStack() as files:
         runs = [iter(first)]
         while run := sorted(islice(unsorted, in_memory)):
-            runs.append(_spilled(files.enter_context(tempfile.TemporaryFile()), run))
+            runs.append(_spilled_to_file(files.enter_context(tempfile.TemporaryFile()), run))
         yield from heapq.merge(*runs)
 
 
-def _stored(connection: Connection, tenant: str) -> Iterator[Recorded]:
+def _archived_events(connection: Connection, tenant: str) -> Iterator[RecordedEvent]:
     with connection.cursor(name=f"recorded_{tenant.replace('-', '_')}", binary=True) as cursor:
-        cursor.itersize = _PAGE
+        cursor.itersize = _PAGE_ROWS
         cursor.execute(
             "select key, value from event_archive where key >= %s and key < %s order by partition, position",
-            _keys(tenant),
+            _key_range(tenant),
         )
         for log_order, (key, value) in enumerate(cursor):
-            stored = as_stored(key, bytes(value or b""))
+            stored = stored_event_of(key, bytes(value or b""))
             if stored.readable:
-                yield Recorded(millis(stored.recorded_at), log_order, key, stored.value)
+                yield RecordedEvent(millis(stored.recorded_at), log_order, key, stored.value)
 
 
-def _keys(tenant: str) -> tuple[str, str]:
+def _key_range(tenant: str) -> tuple[str, str]:
     """The range of the tenant's keys, its end excluded: `0` follows `/`."""
     return f"{tenant}/", f"{tenant}0"
 
 
-def _spilled(file: IO[bytes], run: list[Recorded]) -> Iterator[Recorded]:
+def _spilled_to_file(file: IO[bytes], run: list[RecordedEvent]) -> Iterator[RecordedEvent]:
     """Writes the run at once, and reads it again event by event."""
     for each in run:
         raw = _encode(each)
-        file.write(len(raw).to_bytes(_LENGTH, "big"))
+        file.write(len(raw).to_bytes(_LENGTH_BYTES, "big"))
         file.write(raw)
     file.seek(0)
-    return _read(file)
+    return _events_in_file(file)
 
 
-def _read(file: IO[bytes]) -> Iterator[Recorded]:
-    while length := file.read(_LENGTH):
+def _events_in_file(file: IO[bytes]) -> Iterator[RecordedEvent]:
+    while length := file.read(_LENGTH_BYTES):
         yield _decode(file.read(int.from_bytes(length, "big")))

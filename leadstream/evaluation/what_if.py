@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from gateway.ports import Progress, WhatIf
-from leadstream.evaluation.model_sets import ModelSet, draft_of, model_set_for
-from leadstream.evaluation.recorded_events import events_of, recorded
-from projections.connection import Connection, connect
+from gateway.ports import RunWhatIf, StepsDone
+from leadstream.evaluation.model_sets import ModelSet, compile_draft, model_set_for
+from leadstream.evaluation.recorded_events import count_events, recorded_events
+from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -27,37 +27,37 @@ from scoring.evaluation.what_if import (
     EvaluationTime,
     LeadComparison,
     MoveCounts,
-    add,
+    add_comparison,
     changes_important_clicks,
-    compare,
-    conclusion,
-    fires,
-    merged,
-    report,
-    uncounted,
+    compare_lead,
+    conclusion_or_empty,
+    counts_json,
+    fired_thresholds,
+    sum_of_counts,
+    uncounted_signals,
 )
 from scoring.features.identity import is_anonymous
 from scoring.models.model import Conclusion, Model
-from streams.replay import CHUNK, Replay, lead_as_of, subject_of
-from streams.score_leads.lead_rules import Rules
-from streams.score_leads.lead_stage import stage_if
+from streams.replay import CHUNK_RECORDS, Replay, lead_as_of, subject_of
+from streams.score_leads.lead_rules import LeadRules
+from streams.score_leads.lead_stage import stage_after_conclusions
 from streams.score_leads.lead_state import LeadState
 
 LEADS_PER_PROGRESS = 500
 """Leads between two reports of progress: a few milliseconds."""
 SAMPLE_EVENTS = 200
 """How many events measure the pace of a replay."""
-_PAGE = 4_000
+_PAGE_ROWS = 4_000
 
-Step = Progress | dict[str, Any]
+WhatIfStep = StepsDone | dict[str, Any]
 
 
 class WhatIfRun(NamedTuple):
     tenant: str
     current: ModelSet
-    rules: Rules
+    rules: LeadRules
     """The active rules."""
-    draft_rules: Rules
+    draft_rules: LeadRules
     """The active rules with the draft among them."""
     draft: Model
     text: str
@@ -71,9 +71,9 @@ class WhatIfRun(NamedTuple):
 
 def what_if(
     database_url: str, tenant: str, model: str, text: str, now: int, *, replay: bool = False
-) -> Iterator[Step]:
+) -> Iterator[WhatIfStep]:
     """Yields progress, and at last the result. Raises ModelError."""
-    draft = draft_of(text, model)
+    draft = compile_draft(text, model)
     current = model_set_for(database_url, tenant)
     rules, draft_rules = current.rules, current.with_draft(text).rules
     run = WhatIfRun(
@@ -85,16 +85,16 @@ def what_if(
         text,
         current.when(now),
         rules.models.get(draft.name),
-        uncounted(draft, rules.models.values()),
+        uncounted_signals(draft, rules.models.values()),
         any(each.model == draft.name for each in draft_rules.lifecycle.qualifications),
     )
     began = time.perf_counter()
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         identified, anonymous, unread = MoveCounts(), MoveCounts(), 0
-        for step in _replayed(connection, run) if replay else _stored(connection, run):
-            if isinstance(step, Progress):
+        for step in _compare_replayed(connection, run) if replay else _compare_stored(connection, run):
+            if isinstance(step, StepsDone):
                 yield step
                 continue
             lead, compared = step
@@ -102,8 +102,8 @@ def what_if(
                 unread += 1
                 continue
             counts = anonymous if is_anonymous(lead) else identified
-            add(counts, (tenant, lead), compared, run.active, draft)
-        leads = merged([identified, anonymous]).leads
+            add_comparison(counts, (tenant, lead), compared, run.active, draft)
+        leads = sum_of_counts([identified, anonymous]).leads
         seconds = time.perf_counter() - began
         yield {
             "model": draft.name,
@@ -111,19 +111,19 @@ def what_if(
             "version_in_force": current.models[draft.name].version if run.active else None,
             "tenants_own": draft.name in current.own,
             "replayed": replay,
-            "needs_replay": None if replay or not run.uncounted else _needs_replay(connection, run),
-            "leads": _with_names(connection, tenant, report(identified)),
-            "anonymous": report(anonymous),
+            "needs_replay": None if replay or not run.uncounted else _replay_needed_result(connection, run),
+            "leads": _with_lead_names(connection, tenant, counts_json(identified)),
+            "anonymous": counts_json(anonymous),
             "not_readable_yet": unread,
             "seconds": round(seconds, 3),
             "leads_per_second": round(leads / seconds),
         }
 
 
-def what_if_port(database_url: str, now: Callable[[], int]) -> WhatIf:
+def what_if_port(database_url: str, now: Callable[[], int]) -> RunWhatIf:
     """The what-if as the gateway calls it."""
 
-    def run_what_if(tenant: str, model: str, text: str) -> Iterator[Step]:
+    def run_what_if(tenant: str, model: str, text: str) -> Iterator[WhatIfStep]:
         return what_if(database_url, tenant, model, text, now())
 
     return run_what_if
@@ -132,13 +132,15 @@ def what_if_port(database_url: str, now: Callable[[], int]) -> WhatIf:
 # On stored leads
 
 
-def _stored(connection: Connection, run: WhatIfRun) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
+def _compare_stored(
+    connection: Connection, run: WhatIfRun
+) -> Iterator[StepsDone | tuple[str, LeadComparison | None]]:
     """Each lead with its comparison; None if its head is not projected yet."""
     row = connection.execute(
         "select count(*) from leads where tenant = %s and identities > 0", (run.tenant,)
     ).fetchone()
     count, done = row[0] if row else 0, 0
-    for key, parts in _parts(connection, run.tenant):
+    for key, parts in _stored_parts(connection, run.tenant):
         if len(parts) > 1 or "head" not in parts:  # a lead without identities has only its head
             if "head" in parts:
                 lead = lead_as_of(LeadState(key, parts), run.rules, run.when.at)
@@ -147,15 +149,15 @@ def _stored(connection: Connection, run: WhatIfRun) -> Iterator[Progress | tuple
                 yield key, None
             done += 1
             if done % LEADS_PER_PROGRESS == 0:
-                yield Progress(done, max(done, count))
-    yield Progress(done, done)
+                yield StepsDone(done, max(done, count))
+    yield StepsDone(done, done)
 
 
 def _comparison(lead: LeadState, run: WhatIfRun) -> LeadComparison:
     def restage(after: Conclusion) -> str:
-        return stage_if(run.draft_rules, lead, {run.draft.name: after})
+        return stage_after_conclusions(run.draft_rules, lead, {run.draft.name: after})
 
-    return compare(
+    return compare_lead(
         run.active,
         run.draft,
         subject_of(lead),
@@ -170,9 +172,9 @@ def _current_score(lead: LeadState, draft: Model) -> CurrentScore:
     return NO_CURRENT_SCORE if emitted is None else CurrentScore(emitted.total, emitted.disarmed)
 
 
-def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _stored_parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     with connection.cursor(name="what_if", binary=True) as cursor:
-        cursor.itersize = _PAGE
+        cursor.itersize = _PAGE_ROWS
         cursor.execute(
             "select key, part, value from lead_parts where key >= %s and key < %s order by partition, key",
             (f"{tenant}/l/", f"{tenant}/l0"),
@@ -184,21 +186,21 @@ def _parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str,
 # On a replay
 
 
-def _replayed(
+def _compare_replayed(
     connection: Connection, run: WhatIfRun
-) -> Iterator[Progress | tuple[str, LeadComparison | None]]:
+) -> Iterator[StepsDone | tuple[str, LeadComparison | None]]:
     """Replays all archived events twice: with the active model, and with the draft in its place. The tenant's other
     models stay the same. Then compares each lead.
     """
-    count, done = events_of(connection, run.tenant), 0
+    count, done = count_events(connection, run.tenant), 0
     replays = [Replay(run.current.genesis()), Replay(run.current.with_draft(run.text).genesis())]
-    events = recorded(connection, run.tenant)
-    while chunk := [Outgoing(EVENTS, each.key, each.value) for each in islice(events, CHUNK)]:
+    events = recorded_events(connection, run.tenant)
+    while chunk := [Outgoing(EVENTS, each.key, each.value) for each in islice(events, CHUNK_RECORDS)]:
         for replay_run in replays:
             replay_run.append(chunk)
-            replay_run.rest()
+            replay_run.fold_all()
         done += len(chunk)
-        yield Progress(done, max(done, count))
+        yield StepsDone(done, max(done, count))
     for replay_run in replays:
         replay_run.advance_to(run.when.at)
     when, (before, after) = run.when, replays
@@ -206,12 +208,12 @@ def _replayed(
     for one, other in zip(before.leads(), after.leads(), strict=True):
         if one.identities:
             was, now = subject_of(one), subject_of(other)
-            old, new = conclusion(run.active, was, when), conclusion(run.draft, now, when)
-            crossed = fires(run.draft, _current_score(one, run.draft), new)
+            old, new = conclusion_or_empty(run.active, was, when), conclusion_or_empty(run.draft, now, when)
+            crossed = fired_thresholds(run.draft, _current_score(one, run.draft), new)
             yield one.lead_id, LeadComparison(old, new, crossed, (was.stage, now.stage))
 
 
-def _needs_replay(connection: Connection, run: WhatIfRun) -> dict[str, Any]:
+def _replay_needed_result(connection: Connection, run: WhatIfRun) -> dict[str, Any]:
     """Why a replay is needed, and about how long it takes by the pace of the first few events."""
     sample = [
         Outgoing(EVENTS, key, bytes(value))
@@ -222,8 +224,8 @@ def _needs_replay(connection: Connection, run: WhatIfRun) -> dict[str, Any]:
     ]
     replay, began = Replay(run.current.with_draft(run.text).genesis()), time.perf_counter()
     replay.append(sample)
-    replay.rest()
-    events = events_of(connection, run.tenant)
+    replay.fold_all()
+    events = count_events(connection, run.tenant)
     pace = (time.perf_counter() - began) / max(len(sample), 1)
     return {
         "signals": list(run.uncounted),
@@ -233,7 +235,7 @@ def _needs_replay(connection: Connection, run: WhatIfRun) -> dict[str, Any]:
     }
 
 
-def _with_names(connection: Connection, tenant: str, summary: dict[str, Any]) -> dict[str, Any]:
+def _with_lead_names(connection: Connection, tenant: str, summary: dict[str, Any]) -> dict[str, Any]:
     """The summary with the names of the leads that move most."""
     movers = summary["movers"]
     names = dict(

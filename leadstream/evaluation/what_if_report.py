@@ -6,12 +6,12 @@ It only lays out text and tables; the result has every number already.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leadstream.console import print_facts, print_line, print_status, print_table, warn
+from leadstream.console import print_facts, print_line, print_status, print_table, print_warning
 
-BAR = 30
+BAR_CHARACTERS = 30
 """The longest bar of a histogram, in characters."""
-MOVERS = 10
-LINES = 3
+MOVERS_SHOWN = 10
+LINES_SHOWN = 3
 
 WhatIfResult = Mapping[str, Any]
 
@@ -38,34 +38,36 @@ def print_what_if(result: WhatIfResult) -> None:
     _print_flows(leads["bands"])
     _print_fires(leads, anonymous)
     for stage in leads["stages"]:
-        print_line(f"{_counted(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
+        print_line(f"{_counted_text(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
     _print_movers(leads["movers"])
     print_status(f"{result['seconds']:.1f} s, {result['leads_per_second']:,} leads a second.")
 
 
 def _warn_of_limits(result: WhatIfResult) -> None:
     if result["tenants_own"]:
-        warn(
+        print_warning(
             f"{result['tenant']} has its own {result['model']} model: only a publication with --tenant {result['tenant']} "
             "changes what scores these leads."
         )
     if not result["leads"]["leads"] + result["anonymous"]["leads"]:
-        warn(f"{result['tenant']} has no leads to compare: is that the tenant's name?")
+        print_warning(f"{result['tenant']} has no leads to compare: is that the tenant's name?")
     needed = result["needs_replay"]
     if needed:
-        warn(
-            f"No active model counts {_listed(needed['signals'])}, so there is no history of "
+        print_warning(
+            f"No active model counts {_names_text(needed['signals'])}, so there is no history of "
             f"{'it' if len(needed['signals']) == 1 else 'them'}: counted as zero here, as publishing "
             f"would at first, too. --replay counts from the first event on: {needed['events']:,} events, about "
-            f"{_duration(needed['seconds'])}."
+            f"{_duration_text(needed['seconds'])}."
         )
         if needed["recuts_clicks"]:
-            warn("Clicks in existing web sessions keep the importance that they had when they happened.")
+            print_warning(
+                "Clicks in existing web sessions keep the importance that they had when they happened."
+            )
     if result["replayed"]:
         print_status("Replayed: each model as if it had been active from the first event on.")
     if result["not_readable_yet"]:
-        warn(
-            f"{_counted(result['not_readable_yet'])} left out: an older version projected only a part of their "
+        print_warning(
+            f"{_counted_text(result['not_readable_yet'])} left out: an older version projected only a part of their "
             "state. `leadstream rebuild` adds the rest."
         )
 
@@ -76,7 +78,7 @@ def _print_distribution(distribution: WhatIfResult) -> None:
     most = max(*before.values(), *after.values(), 1)
     counts = [(name, before.get(name, 0), after.get(name, 0)) for name in names]
     rows = [
-        (name, f"{first:,}", f"{second:,}", "█" * round(BAR * second / most))
+        (name, f"{first:,}", f"{second:,}", "█" * round(BAR_CHARACTERS * second / most))
         for name, first, second in counts
     ]
     print_table("Leads by score", ("points", "before", "after", ""), rows, "rrrl")
@@ -105,8 +107,8 @@ def _print_fires(leads: WhatIfResult, anonymous: WhatIfResult) -> None:
     identified = {(fired["scale"], fired["band"]): fired["leads"] for fired in leads["fires"]}
     for scale, band in sorted(identified.keys() | anonymous_leads.keys()):
         anonymous_count = anonymous_leads.get((scale, band), 0)
-        more = f", and for {_counted(anonymous_count, 'anonymous visitor')}" if anonymous_count else ""
-        print_line(f"  {scale} {band}: for {_counted(identified.get((scale, band), 0))}{more}")
+        more = f", and for {_counted_text(anonymous_count, 'anonymous visitor')}" if anonymous_count else ""
+        print_line(f"  {scale} {band}: for {_counted_text(identified.get((scale, band), 0))}{more}")
 
 
 def _print_movers(movers: Sequence[WhatIfResult]) -> None:
@@ -118,25 +120,25 @@ def _print_movers(movers: Sequence[WhatIfResult]) -> None:
             f"{mover['before']:g}",
             f"{mover['after']:g}",
             ", ".join(f"{b['from'] or '-'} to {b['to'] or '-'}" for b in mover["bands"]),
-            ", ".join(map(_line, mover["lines"][:LINES])),
+            ", ".join(map(_line_text, mover["lines"][:LINES_SHOWN])),
         )
-        for mover in movers[:MOVERS]
+        for mover in movers[:MOVERS_SHOWN]
     ]
     print_table("Leads that move most", ("lead", "before", "after", "bands", "because"), rows, "lrrll")
 
 
-def _counted(count: int, what: str = "lead") -> str:
+def _counted_text(count: int, what: str = "lead") -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _line(line: WhatIfResult) -> str:
+def _line_text(line: WhatIfResult) -> str:
     kind = "" if line["kind"] == "points" else line["kind"]
     return f"{line['points']:+g} {line['rule'] or line['group']} {kind}".strip()
 
 
-def _listed(names: Sequence[str]) -> str:
+def _names_text(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _duration(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

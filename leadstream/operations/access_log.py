@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from leadstream.operations.log_formats.formats import LogReader
 from leadstream.operations.log_formats.logged_request import LoggedRequest
-from leadstream.operations.log_formats.w3c import Directive
+from leadstream.operations.log_formats.w3c import W3cDirective
 from schemas.envelope import Context, Event
 from schemas.events import PageViewed
 
@@ -31,15 +31,15 @@ ASSETS = frozenset(_ASSET_ENDINGS.split())
 
 MALFORMED = "malformed"
 NOT_A_VISIT = "not GET"
-FAILED = "error answer"
+NOT_A_SUCCESS = "error answer"
 REDIRECTED = "redirect"
 ASSET = "asset"
 TOO_LONG = "address too long"
-PIECE = "piece of a download"
-REASONS = (ASSET, NOT_A_VISIT, REDIRECTED, FAILED, PIECE, TOO_LONG, MALFORMED)
+DOWNLOAD_PIECE = "piece of a download"
+SKIP_REASONS = (ASSET, NOT_A_VISIT, REDIRECTED, NOT_A_SUCCESS, DOWNLOAD_PIECE, TOO_LONG, MALFORMED)
 """Why a line is no page view."""
 
-NO_AGENT = "no user agent"
+NO_USER_AGENT = "no user agent"
 """The name of a bot that sends no user agent."""
 
 _LONGEST_URL = 2048
@@ -49,7 +49,7 @@ _IDENTICAL_WITHIN = timedelta(days=2)
 _DOWNLOAD_WITHIN = timedelta(minutes=30)
 """Between two pieces of one download."""
 _MOST_DOWNLOADS = 50_000
-_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE_ADDRESS = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -80,16 +80,16 @@ def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> I
             case LoggedRequest() as request:
                 yield from (LogLine(each, None, MALFORMED) for each in unread)
                 unread.clear()
-                visitor_id = visitor_of(request.address, request.agent or "")
-                url, reason = _visited(request, site.rstrip("/"))
+                visitor_id = visitor_id_of(request.address, request.agent or "")
+                url, reason = _address_and_skip_reason(request, site.rstrip("/"))
                 if reason is None and downloads.has_begun(visitor_id, url, request):
-                    reason = PIECE
+                    reason = DOWNLOAD_PIECE
                 event = None
                 if reason is None:
                     event_id = repetitions.name(text, request.at)
                     event = _page_view(request, url, event_id, visitor_id, tenant)
                 yield LogLine(number, event, reason, request.agent is not None)
-            case Directive():
+            case W3cDirective():
                 pass
             case None if reader.recognised:
                 yield LogLine(number, None, MALFORMED)
@@ -98,19 +98,19 @@ def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> I
     reader.end()
 
 
-def _visited(request: LoggedRequest, site: str) -> tuple[str, str | None]:
+def _address_and_skip_reason(request: LoggedRequest, site: str) -> tuple[str, str | None]:
     """The address, and the reason why it is no page view, if there is one."""
     target, origin = request.target, _origin(request.scheme, request.host)
     if request.method != "GET" or not target:
         return target, NOT_A_VISIT
-    if _query(target) is None:
+    if _query_of(target) is None:
         return target, MALFORMED
-    if absolute := _ABSOLUTE.match(target):
+    if absolute := _ABSOLUTE_ADDRESS.match(target):
         origin = _origin(absolute[1].lower(), absolute[2])
         target = absolute[3] if absolute[3].startswith("/") else f"/{absolute[3]}"
     url = (site or (origin if target.startswith("/") else "")) + target
     if request.status >= 400 or request.status < 200:
-        return url, FAILED
+        return url, NOT_A_SUCCESS
     if request.status >= 300 and request.status != 304:
         return url, REDIRECTED
     name = target.partition("?")[0].rpartition("/")[2]
@@ -141,7 +141,7 @@ def _page_view(request: LoggedRequest, url: str, event_id: str, visitor_id: str,
         visitor_id=visitor_id,
         source="web",
         imported=True,
-        bot=NO_AGENT if agent == "" else None,
+        bot=NO_USER_AGENT if agent == "" else None,
         context=Context(
             ip=request.address,
             user_agent=agent[:_LONGEST_AGENT] if agent else None,
@@ -152,12 +152,12 @@ def _page_view(request: LoggedRequest, url: str, event_id: str, visitor_id: str,
     )
 
 
-def visitor_of(ip: str, user_agent: str) -> str:
+def visitor_id_of(ip: str, user_agent: str) -> str:
     """The visitor id of one browser at one address: a log shows no more."""
     return "log-" + hashlib.sha256(f"{ip}\0{user_agent}".encode()).hexdigest()[:16]
 
 
-def _query(path: str) -> str | None:
+def _query_of(path: str) -> str | None:
     """None if it is no address: `//[x`, and other hosts that no browser requests."""
     try:
         return urlsplit(path).query

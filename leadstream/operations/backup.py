@@ -13,25 +13,27 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from leadstream.console import Failure
-from leadstream.embedded_postgres import VERSION, PostgresUnavailable, copy_server, run_program
-from projections.connection import connect
+from leadstream.embedded_postgres import POSTGRES_VERSION, PostgresUnavailable, copy_server, run_program
+from projections.connection import connect_watched
 
-_DUMP = b"PGDMP"
+_DUMP_BEGINNING = b"PGDMP"
 """The first bytes of a dump in PostgreSQL's custom format."""
 
 
-def dump(database_url: str, to: Path) -> None:
+def dump_database(database_url: str, to: Path) -> None:
     """Dumps the whole database as of one moment, also beside a running server. Raises Failure."""
     with _atomic_output(to) as part:
         part.touch(mode=0o600)
-        _run("pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
+        _run_postgres_program(
+            "pg_dump", database_url, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}"
+        )
 
 
 def require_dump(dumped: Path) -> None:
-    """Raises Failure for a file that `load` cannot read."""
+    """Raises Failure for a file that `load_dump` cannot read."""
     try:
         with dumped.open("rb") as file:
-            is_dump = file.read(len(_DUMP)) == _DUMP
+            is_dump = file.read(len(_DUMP_BEGINNING)) == _DUMP_BEGINNING
     except OSError:
         is_dump = False
     if not is_dump:
@@ -41,16 +43,16 @@ def require_dump(dumped: Path) -> None:
         )
 
 
-def load(database_url: str, dumped: Path) -> None:
+def load_dump(database_url: str, dumped: Path) -> None:
     """Fills an empty database. Raises Failure."""
-    _refuse_full(database_url)
+    _refuse_filled_database(database_url)
     one = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
-    _run("pg_restore", database_url, *one, str(dumped.resolve()))
-    with connect(database_url, autocommit=True) as connection:
+    _run_postgres_program("pg_restore", database_url, *one, str(dumped.resolve()))
+    with connect_watched(database_url, autocommit=True) as connection:
         connection.execute("analyze")  # a dump has no statistics, and the first queries would be slow
 
 
-def copy_files(data_dir: Path, to: Path) -> None:
+def copy_server_files(data_dir: Path, to: Path) -> None:
     """Copies the files of the server that runs in `data_dir` to a new data directory. A server that starts there
     recovers them to one moment. Raises Failure.
     """
@@ -81,8 +83,8 @@ def _atomic_output(to: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _refuse_full(database_url: str) -> None:
-    with connect(database_url) as connection:
+def _refuse_filled_database(database_url: str) -> None:
+    with connect_watched(database_url) as connection:
         row = connection.execute(
             """select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"""
@@ -94,7 +96,7 @@ def _refuse_full(database_url: str) -> None:
         )
 
 
-def _run(program: str, database_url: str, *arguments: str) -> None:
+def _run_postgres_program(program: str, database_url: str, *arguments: str) -> None:
     """Runs one of PostgreSQL's programs on the database. The password is no argument, since others could see it."""
     conninfo = conninfo_to_dict(database_url)
     password = conninfo.pop("password", None)
@@ -106,4 +108,6 @@ def _run(program: str, database_url: str, *arguments: str) -> None:
         environment={} if password is None else {"PGPASSWORD": str(password)},
     )
     if done.returncode != 0:
-        raise Failure(f"{program} (PostgreSQL {VERSION}) failed: {' '.join(done.stdout.split())[-1_000:]}")
+        raise Failure(
+            f"{program} (PostgreSQL {POSTGRES_VERSION}) failed: {' '.join(done.stdout.split())[-1_000:]}"
+        )

@@ -21,14 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.answers import Json, RequestProblem, answer_to
+from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
 from schemas.record import Outgoing
 
-PATH = "/internal/append"
-NOTE = "server.json"
-MOST_BYTES = 64_000_000
-_SECONDS = 120.0
-_PATIENCE = 60.0
+APPEND_PATH = "/internal/append"
+NOTE_FILE_NAME = "server.json"
+LARGEST_APPEND_BYTES = 64_000_000
+_REQUEST_SECONDS = 120.0
+_RETRY_FOR_SECONDS = 60.0
 """How long a request to a busy server is repeated."""
 
 _read_records = msgpack.Decoder(list[Outgoing]).decode
@@ -54,15 +54,15 @@ class ControlSocketError(RuntimeError):
     """The running server did not accept the records; the message names the reason and the remedy."""
 
 
-class Answer(NamedTuple):
+class AppendAnswer(NamedTuple):
     status: int
     reason: str
 
 
 def write_note(data_dir: Path, address: str, kafka: KafkaAddress | None = None) -> ServerNote:
     note = ServerNote(address, secrets.token_urlsafe(32), os.getpid(), kafka)
-    path = data_dir / NOTE
-    draft = data_dir / f".{NOTE}.{note.pid}"
+    path = data_dir / NOTE_FILE_NAME
+    draft = data_dir / f".{NOTE_FILE_NAME}.{note.pid}"
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(json.encode(note))
@@ -71,13 +71,13 @@ def write_note(data_dir: Path, address: str, kafka: KafkaAddress | None = None) 
 
 
 def remove_note(data_dir: Path) -> None:
-    (data_dir / NOTE).unlink(missing_ok=True)
+    (data_dir / NOTE_FILE_NAME).unlink(missing_ok=True)
 
 
 def running_server(data_dir: Path) -> ServerNote | None:
     """The server that runs on this data directory, if it accepts the secret."""
     try:
-        note = json.decode((data_dir / NOTE).read_bytes(), type=ServerNote)
+        note = json.decode((data_dir / NOTE_FILE_NAME).read_bytes(), type=ServerNote)
     except (OSError, DecodeError):
         return None
     try:
@@ -89,7 +89,7 @@ def running_server(data_dir: Path) -> ServerNote | None:
 
 def append_to(note: ServerNote, records: Sequence[Outgoing]) -> None:
     """Returns when the server's log has the records. Requests to a busy server are repeated for a while."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _RETRY_FOR_SECONDS
     while True:
         try:
             answer = _post(note, records)
@@ -107,13 +107,17 @@ def append_to(note: ServerNote, records: Sequence[Outgoing]) -> None:
         time.sleep(0.5)
 
 
-def _post(note: ServerNote, records: Sequence[Outgoing]) -> Answer:
+def _post(note: ServerNote, records: Sequence[Outgoing]) -> AppendAnswer:
     parts = urlsplit(note.address)
-    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=_SECONDS)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "127.0.0.1", parts.port, timeout=_REQUEST_SECONDS
+    )
     with contextlib.closing(connection):
-        connection.request("POST", PATH, msgpack.encode(records), {"Authorization": f"Bearer {note.secret}"})
+        connection.request(
+            "POST", APPEND_PATH, msgpack.encode(records), {"Authorization": f"Bearer {note.secret}"}
+        )
         response = connection.getresponse()
-        return Answer(response.status, response.read(2_000).decode("utf-8", "replace"))
+        return AppendAnswer(response.status, response.read(2_000).decode("utf-8", "replace"))
 
 
 def with_control_socket(
@@ -122,13 +126,13 @@ def with_control_socket(
     """`app` with the control socket beside it."""
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PATH:
+        if scope["type"] != "http" or scope["path"] != APPEND_PATH:
             await app(scope, receive, send)
             return
         try:
             answer: Response = await _append_records(Request(scope, receive), secret, append)
         except RequestProblem as problem:
-            answer = answer_to(problem)
+            answer = answer_to_problem(problem)
         await answer(scope, receive, send)
 
     return routed
@@ -145,12 +149,12 @@ async def _append_records(
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MOST_BYTES:
-            raise RequestProblem(413, f"at most {MOST_BYTES} bytes at a time")
+        if len(body) > LARGEST_APPEND_BYTES:
+            raise RequestProblem(413, f"at most {LARGEST_APPEND_BYTES} bytes at a time")
     try:
         records = _read_records(bytes(body))
     except DecodeError as cause:
         raise RequestProblem(422, f"no list of records: {cause}") from cause
     if records:
         await append(records)
-    return Json({"appended": len(records)})
+    return JsonAnswer({"appended": len(records)})

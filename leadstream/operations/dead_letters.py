@@ -12,13 +12,13 @@ from sqlalchemy import Row, Select
 from leadstream.console import Failure
 from leadstream.operations.store_access import StoreAccess
 from projections import queries
-from projections.migrate import connected
+from projections.migrate import connected_to_live
 from schemas.decode import Refusal, decode_source, key_of
 from schemas.envelope import Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
-LISTED = 100
+MOST_LISTED = 100
 
 DeadLetterEntry = Row[Any]
 """A row of `queries.dead_letters`."""
@@ -27,7 +27,7 @@ DeadLetterEntry = Row[Any]
 def waiting_dead_letters(database_url: str, *, also_retried: bool = False) -> list[DeadLetterEntry]:
     """Dead letters in the order of the log; with `also_retried`, those that were sent again, too."""
     return _rows(
-        database_url, queries.select_dead_letters(limit=LISTED, retried=None if also_retried else False)
+        database_url, queries.select_dead_letters(limit=MOST_LISTED, retried=None if also_retried else False)
     )
 
 
@@ -38,7 +38,7 @@ def all_waiting_dead_letters(database_url: str) -> list[DeadLetterEntry]:
         rows += page
         last = page[-1]
         after = last.topic, last.partition, last.position
-        page = _rows(database_url, queries.select_dead_letters(limit=LISTED, retried=False, after=after))
+        page = _rows(database_url, queries.select_dead_letters(limit=MOST_LISTED, retried=False, after=after))
     return rows
 
 
@@ -52,11 +52,11 @@ def dead_letter_at(database_url: str, topic: str, partition: int, position: int)
     return rows[0]
 
 
-def location(dead_letter: DeadLetterEntry) -> str:
+def location_text(dead_letter: DeadLetterEntry) -> str:
     return f"{dead_letter.topic} {dead_letter.partition} {dead_letter.position}"
 
 
-def retry(
+def retry_dead_letters(
     store: StoreAccess, chosen: Sequence[DeadLetterEntry], now: datetime, replacement: bytes | None = None
 ) -> tuple[int, list[str]]:
     """Sends again the dead letters that can be sent. `replacement` replaces the bytes of a single one. Returns how
@@ -66,7 +66,9 @@ def retry(
     records = []
     for dead_letter in chosen:
         try:
-            records.append(_again(dead_letter, dead_letter.original if replacement is None else replacement))
+            records.append(
+                _record_to_retry(dead_letter, dead_letter.original if replacement is None else replacement)
+            )
         except Failure as cause:
             problems.append(str(cause))
         else:
@@ -74,7 +76,7 @@ def retry(
     if sent:
         store.append(records)
         store.settle(lambda _: None)
-        with connected(store.database_url) as connection:
+        with connected_to_live(store.database_url) as connection:
             for dead_letter in sent:
                 connection.execute(
                     queries.mark_retried(dead_letter.topic, dead_letter.partition, dead_letter.position, now)
@@ -82,17 +84,17 @@ def retry(
     return len(sent), problems
 
 
-def _again(dead_letter: DeadLetterEntry, value: bytes) -> Outgoing:
+def _record_to_retry(dead_letter: DeadLetterEntry, value: bytes) -> Outgoing:
     if dead_letter.topic != EVENTS:
         raise Failure(
-            f"{location(dead_letter)} is an internal record and cannot be sent again: "
+            f"{location_text(dead_letter)} is an internal record and cannot be sent again: "
             "send the event that caused it, under a new event_id."
         )
     try:
         message = decode_source(value)
     except Refusal as refusal:
         raise Failure(
-            f"{location(dead_letter)} still cannot be read ({refusal}): `leadstream dead-letters show` prints it; "
+            f"{location_text(dead_letter)} still cannot be read ({refusal}): `leadstream dead-letters show` prints it; "
             "correct a copy and retry with --replacement FILE."
         ) from refusal
     key = key_of(message) if isinstance(message, Event) else dead_letter.key or ""
@@ -100,5 +102,5 @@ def _again(dead_letter: DeadLetterEntry, value: bytes) -> Outgoing:
 
 
 def _rows(database_url: str, query: Select[Any]) -> list[DeadLetterEntry]:
-    with connected(database_url) as connection:
+    with connected_to_live(database_url) as connection:
         return list(connection.execute(query))

@@ -27,47 +27,47 @@ from leadstream.embedded_postgres import (
 )
 from leadstream.operations.control_socket import ServerNote, running_server
 from leadstream.operations.finding import Finding, lag_finding
-from leadstream.operations.open_store import as_served
-from leadstream.operations.store_access import status_of
+from leadstream.operations.open_store import settings_as_served
+from leadstream.operations.store_access import server_status
 from leadstream.settings import Settings, unknown_variables
-from projections.connection import connect
+from projections.connection import connect_watched
 from projections.migrate import OutdatedError, check_current
 from projections.source import bound_source
-from projections.tables import LIVE, PROJECTED
+from projections.tables import LIVE_SCHEMA, PROJECTED_TOPICS
 from schemas.control import EVERY_TENANT
-from scoring.features.comparison import NEWEST
+from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.features.features import NewerCodec
 from scoring.models.model import built_in_models
 from streams.embedded import log
 
 GIGABYTE = 2**30
-LOW_DISK = 2 * GIGABYTE
-FULL_DISK = GIGABYTE // 4
+LOW_DISK_BYTES = 2 * GIGABYTE
+FULL_DISK_BYTES = GIGABYTE // 4
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
-    yield _python()
-    yield from _settings()
-    yield _time_zones()
-    yield _data_directory(settings.data_dir)
-    yield _disk(settings.data_dir)
+def all_findings(settings: Settings) -> Iterator[Finding]:
+    yield _python_finding()
+    yield from _settings_findings()
+    yield _time_zones_finding()
+    yield _data_directory_finding(settings.data_dir)
+    yield _disk_finding(settings.data_dir)
     try:
-        settings = as_served(settings)
+        settings = settings_as_served(settings)
     except Failure as cause:
         yield Finding("warn", "Settings", str(cause))
     with ExitStack() as closing:
-        database = _database(settings, closing)
+        database = _check_database(settings, closing)
         yield from database.findings
         if settings.kafka is not None:
             from leadstream.operations.doctor_kafka import kafka_findings  # noqa: PLC0415 - most need no Kafka
 
             yield from kafka_findings(settings, database.url)
         if database.url is not None:
-            with connect(database.url, autocommit=True) as connection:
-                yield from _store(connection, database.url, settings)
+            with connect_watched(database.url, autocommit=True) as connection:
+                yield from _store_findings(connection, database.url, settings)
 
 
-def _python() -> Finding:
+def _python_finding() -> Finding:
     version = platform.python_version()
     if sys.maxsize > 2**32:
         return Finding("ok", "Python", version)
@@ -76,7 +76,7 @@ def _python() -> Finding:
     )
 
 
-def _settings() -> Iterator[Finding]:
+def _settings_findings() -> Iterator[Finding]:
     unknown = unknown_variables()
     for problem in unknown:
         yield Finding("warn", "Settings", problem)
@@ -84,7 +84,7 @@ def _settings() -> Iterator[Finding]:
         yield Finding("ok", "Settings", "every LEADSTREAM_* variable is known")
 
 
-def _time_zones() -> Finding:
+def _time_zones_finding() -> Finding:
     try:
         ZoneInfo("Europe/Berlin")
     except ZoneInfoNotFoundError:
@@ -97,8 +97,8 @@ def _time_zones() -> Finding:
     return Finding("ok", "Time zones", "the database of time zones is installed")
 
 
-def _data_directory(path: Path) -> Finding:
-    if not path.exists() and os.access(_existing(path), os.W_OK):
+def _data_directory_finding(path: Path) -> Finding:
+    if not path.exists() and os.access(_nearest_existing(path), os.W_OK):
         return Finding(
             "warn", "Data directory", f"{path} does not exist yet", "`leadstream serve` creates it."
         )
@@ -116,19 +116,19 @@ def _data_directory(path: Path) -> Finding:
     return Finding("ok", "Data directory", f"{path.resolve()} is writable")
 
 
-def _disk(path: Path) -> Finding:
-    free = shutil.disk_usage(_existing(path)).free
+def _disk_finding(path: Path) -> Finding:
+    free = shutil.disk_usage(_nearest_existing(path)).free
     state = f"{free / GIGABYTE:.1f} GB free"
-    if free < FULL_DISK:
+    if free < FULL_DISK_BYTES:
         return Finding(
             "fail", "Disk", state, "Make room: an event takes about 4 kB, and PostgreSQL stops when full."
         )
-    if free < LOW_DISK:
+    if free < LOW_DISK_BYTES:
         return Finding("warn", "Disk", state, "Make room soon: a million events take about 1.5 GB.")
     return Finding("ok", "Disk", state)
 
 
-def _existing(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """The directory, or the nearest existing one above it."""
     return next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
 
@@ -138,21 +138,23 @@ class _DatabaseCheck(NamedTuple):
     findings: list[Finding]
 
 
-def _database(settings: Settings, closing: ExitStack) -> _DatabaseCheck:
+def _check_database(settings: Settings, closing: ExitStack) -> _DatabaseCheck:
     """Checks the database. It starts the embedded one if necessary, and `closing` stops it."""
     note = running_server(settings.data_dir)
     server = (
-        _server(note) if note else [Finding("ok", "Server", f"none runs on {settings.data_dir.resolve()}")]
+        _server_findings(note)
+        if note
+        else [Finding("ok", "Server", f"none runs on {settings.data_dir.resolve()}")]
     )
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        return _connected(url, server, "Check LEADSTREAM_DATABASE_URL, and that this server runs.")
+        return _check_connection(url, server, "Check LEADSTREAM_DATABASE_URL, and that this server runs.")
     try:
         running = find_postgres(settings.data_dir)
     except PostgresUnavailable as cause:
         return _DatabaseCheck(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     if running is not None:
-        return _connected(running, server, "See the file postgres/log in the data directory.")
+        return _check_connection(running, server, "See the file postgres/log in the data directory.")
     if not has_postgres(settings.data_dir):
         return _DatabaseCheck(
             None,
@@ -166,13 +168,13 @@ def _database(settings: Settings, closing: ExitStack) -> _DatabaseCheck:
     except PostgresUnavailable as cause:
         return _DatabaseCheck(None, [*server, Finding("fail", "PostgreSQL", str(cause))])
     closing.callback(stop_postgres, settings.data_dir)
-    return _connected(url, server, "See the file postgres/log in the data directory.")
+    return _check_connection(url, server, "See the file postgres/log in the data directory.")
 
 
-def _server(note: ServerNote) -> list[Finding]:
+def _server_findings(note: ServerNote) -> list[Finding]:
     runs = Finding("ok", "Server", f"runs at {note.address} (pid {note.pid})")
     try:
-        status = status_of(note)
+        status = server_status(note)
     except Failure as cause:
         return [runs, Finding("fail", "Scoring", str(cause))]
     if status.get("ready"):
@@ -194,9 +196,9 @@ def _server(note: ServerNote) -> list[Finding]:
     ]
 
 
-def _connected(url: str, before: list[Finding], remedy: str) -> _DatabaseCheck:
+def _check_connection(url: str, before: list[Finding], remedy: str) -> _DatabaseCheck:
     try:
-        with connect(url) as connection:
+        with connect_watched(url) as connection:
             row = connection.execute("show server_version").fetchone()
     except psycopg.OperationalError as cause:
         return _DatabaseCheck(
@@ -205,12 +207,12 @@ def _connected(url: str, before: list[Finding], remedy: str) -> _DatabaseCheck:
     return _DatabaseCheck(url, [*before, Finding("ok", "PostgreSQL", f"{row[0] if row else '?'} answers")])
 
 
-def _store(connection: psycopg.Connection[Any], url: str, settings: Settings) -> Iterator[Finding]:
+def _store_findings(connection: psycopg.Connection[Any], url: str, settings: Settings) -> Iterator[Finding]:
     if settings.kafka is None:
-        yield from _log(connection, settings)
-        if not _has(connection, "public.format"):
+        yield from _log_findings(connection, settings)
+        if not _has_table(connection, "public.format"):
             return
-    elif not _has(connection, "public.log_source"):
+    elif not _has_table(connection, "public.log_source"):
         yield Finding("warn", "Read models", "do not exist yet", "`leadstream project` creates them.")
         return
     try:
@@ -220,17 +222,17 @@ def _store(connection: psycopg.Connection[Any], url: str, settings: Settings) ->
         return
     yield Finding("ok", "Read models", "have the newest schema")
     if settings.kafka is None:
-        yield _projection(connection)
-    yield from _dead_letters(connection)
-    yield from _models(url)
+        yield _projection_finding(connection)
+    yield from _dead_letters_findings(connection)
+    yield from _models_findings(url)
 
 
-def _has(connection: psycopg.Connection[Any], table: str) -> bool:
+def _has_table(connection: psycopg.Connection[Any], table: str) -> bool:
     row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
     return bool(row and row[0])
 
 
-def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
+def _log_findings(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Finding]:
     if (bound := bound_source(connection)) is not None:
         yield Finding(
             "fail",
@@ -239,10 +241,10 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
             "Set LEADSTREAM_KAFKA, or choose another database.",
         )
         return
-    if not _has(connection, "public.format"):
+    if not _has_table(connection, "public.format"):
         yield Finding("warn", "Log", "does not exist yet", "`leadstream serve` creates it.")
         return
-    partitions, heads = log.partitions_of(connection), log.heads(connection)
+    partitions, heads = log.partitions_of(connection), log.read_heads(connection)
     configured = settings.partitions if "partitions" in settings.model_fields_set else partitions
     if configured == partitions:
         yield Finding("ok", "Log", f"{sum(heads.values()):,} records in {partitions} partitions")
@@ -253,7 +255,7 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
             f"has {partitions} partitions, LEADSTREAM_PARTITIONS is {configured}",
             f"Set LEADSTREAM_PARTITIONS={partitions}: the number is fixed from the first start.",
         )
-    checkpoints = log.checkpoints(connection)
+    checkpoints = log.read_checkpoints(connection)
     for stage, source in (("track_sessions", "events"), ("score_leads", "lead-activity")):
         lag = sum(
             head - checkpoints.get((stage, partition), 0)
@@ -266,18 +268,18 @@ def _log(connection: psycopg.Connection[Any], settings: Settings) -> Iterator[Fi
             "records not folded yet",
             "`leadstream serve` folds them; see its log if not.",
         )
-    skips = log.skips(connection)
+    skips = log.read_skips(connection)
     if skips:
         yield Finding("ok", "Skips", f"{len(skips)} records are marked to be skipped")
 
 
-def _projection(connection: psycopg.Connection[Any]) -> Finding:
+def _projection_finding(connection: psycopg.Connection[Any]) -> Finding:
     rows = connection.execute(
         """select coalesce(sum(h.position - 1 - coalesce(p.position, -1)), 0)::bigint
            from public.heads h left join public.positions p
              on p.generation = %s and p.topic = h.topic and p.partition = h.partition
            where h.topic = any(%s)""",
-        (LIVE, list(PROJECTED)),
+        (LIVE_SCHEMA, list(PROJECTED_TOPICS)),
     ).fetchone()
     return lag_finding(
         "Projection",
@@ -287,7 +289,7 @@ def _projection(connection: psycopg.Connection[Any]) -> Finding:
     )
 
 
-def _dead_letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
+def _dead_letters_findings(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
     row = connection.execute(
         """select count(*) from live.dead_letters d where not exists (select from public.retried_letters r
            where (r.topic, r.partition, r.position) = (d.topic, d.partition, d.position))"""
@@ -299,7 +301,7 @@ def _dead_letters(connection: psycopg.Connection[Any]) -> Iterator[Finding]:
         yield Finding("ok", "Dead letters", "none")
 
 
-def _models(url: str) -> Iterator[Finding]:
+def _models_findings(url: str) -> Iterator[Finding]:
     try:
         states = active_by_shard(url)
     except NewerCodec as cause:
@@ -316,7 +318,9 @@ def _models(url: str) -> Iterator[Finding]:
             yield Finding(
                 "warn", f"Model {name}", "is not published", f"`leadstream publish {name}` publishes it."
             )
-        elif texts != {(text, NEWEST.folding)} and all(active.version == 1 for active in versions if active):
+        elif texts != {(text, NEWEST_COMPARISON.folding)} and all(
+            active.version == 1 for active in versions if active
+        ):
             yield Finding(
                 "warn",
                 f"Model {name}",

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Loop:
+class BlockingLoop:
     """Runs coroutines one at a time while their callers wait, and background tasks in between."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Loop:
 
     def run(self, awaitable: Awaitable[T]) -> T:
         """The result of the awaitable, or the error that it raised. An interrupt cancels it."""
-        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop)
+        future = asyncio.run_coroutine_threadsafe(_await_result(awaitable), self._loop)
         try:
             return future.result()
         except BaseException:
@@ -32,13 +32,13 @@ class Loop:
         self._loop.close()
 
 
-async def _awaited(awaitable: Awaitable[T]) -> T:
+async def _await_result(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
 @contextmanager
-def event_loop() -> Iterator[Loop]:
-    loop = Loop()
+def event_loop() -> Iterator[BlockingLoop]:
+    loop = BlockingLoop()
     try:
         yield loop
     finally:

@@ -16,23 +16,23 @@ from zoneinfo import ZoneInfo
 from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.leads import BOARD_MODEL
-from gateway.api.statements import events_named, lead_of_visitor
-from gateway.store import Ask, ReadStore, Row
+from gateway.api.statements import select_events_named, select_lead_of_visitor
+from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subject_of
 from leadstream.active_models import published_port
 from leadstream.console import Failure
 from leadstream.operations import explanations
 from projections import queries
-from schemas.envelope import ANONYMOUS
+from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis
-from scoring.models.model import ONE_POINT, Explained, Model, Subject, VectorEntry, conclude
-from scoring.models.model import explain as explained_by
+from scoring.models.model import ONE_POINT, ExplainedLine, LineLabel, Model, Subject, score_lead
+from scoring.models.model import explain_score as explained_by
 
-CHANGES = 10
-ENTRIES = 500
+CHANGES_SHOWN = 10
+MOST_LEDGER_ENTRIES = 500
 """How many entries of the ledger are read to find the latest changes. One cause makes an entry per model."""
-SIMILAR = 50
-SUGGESTED = 3
+MOST_SIMILAR_LEADS = 50
+LEADS_SUGGESTED = 3
 
 
 class ExplainRequest(NamedTuple):
@@ -41,7 +41,7 @@ class ExplainRequest(NamedTuple):
     model: str | None
     as_of: str | None
     """The moment as the user wrote it."""
-    changes: int = CHANGES
+    changes: int = CHANGES_SHOWN
 
 
 class LeadFacts(NamedTuple):
@@ -57,24 +57,24 @@ class LeadFacts(NamedTuple):
     events: Mapping[str, Row]
 
 
-def explain(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
+def explain_lead(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
     """The lead in words, a line each. Raises Failure."""
     try:
-        return asyncio.run(_explained(database_url, request, now))
+        return asyncio.run(_explanation(database_url, request, now))
     except RequestProblem as cause:
         raise Failure(f"The read models cannot be read: {cause.reason}.") from cause
 
 
-async def _explained(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
+async def _explanation(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
     active = await published_port(database_url)(request.tenant)
     zone = ZoneInfo(active.zone.time_zone)
-    clock = explanations.Clock(now, zone)
-    at = None if request.as_of is None else _moment(request.as_of, zone)
+    clock = explanations.ExplanationClock(now, zone)
+    at = None if request.as_of is None else _read_moment(request.as_of, zone)
     until = None if at is None or at > now else at
     store = ReadStore(database_url)
     await store.open()
     try:
-        async with store.moment() as ask:
+        async with store.snapshot() as ask:
             facts = await _lead_facts(ask, request, until)
         subject = (
             None if until else await subject_of(store, request.tenant, request.lead_id, facts.lead["stage"])
@@ -89,7 +89,7 @@ def _lines_of_lead(
     facts: LeadFacts,
     subject: Subject | None,
     active: ActiveRules,
-    clock: explanations.Clock,
+    clock: explanations.ExplanationClock,
     at: datetime | None,
 ) -> Iterator[str]:
     lead = facts.lead
@@ -107,44 +107,47 @@ def _lines_of_lead(
     if at is not None and at > clock.now:
         scores = _future_scores(active, subject, at)
     else:
-        scores = [_score(row, facts.lines, active, subject, clock.now) for row in facts.scores]
+        scores = [_current_score(row, facts.lines, active, subject, clock.now) for row in facts.scores]
     if request.model is not None and request.model not in {*active.models, *(each.model for each in scores)}:
         raise Failure(f"There is no model {request.model!r}; active are {', '.join(sorted(active.models))}.")
     for score in sorted(scores, key=_board_model_first):
         if request.model not in {None, score.model}:
             continue
         yield ""
-        yield from explanations.breakdown(score, clock)
+        yield from explanations.breakdown_lines(score, clock)
     causes = list(
-        islice(explanations.with_time_merged(_causes(facts, clock, request.model), clock), request.changes)
+        islice(
+            explanations.with_time_merged(_causes_of_changes(facts, clock, request.model), clock),
+            request.changes,
+        )
     )
     if causes:
         yield ""
         yield "Latest changes"
-        yield from (f"  {line}" for line in explanations.history(causes, clock))
+        yield from (f"  {line}" for line in explanations.history_lines(causes, clock))
 
 
 # Reading
 
 
-async def _lead_facts(ask: Ask, request: ExplainRequest, until: datetime | None) -> LeadFacts:
+async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: datetime | None) -> LeadFacts:
     tenant, lead_id = request.tenant, request.lead_id
     leads = await ask(queries.lead(tenant, lead_id))
     if not leads:
-        raise Failure(await _no_such_lead(ask, tenant, lead_id))
+        raise Failure(await _no_such_lead_text(ask, tenant, lead_id))
     scores = (
         queries.scores(tenant, lead_id) if until is None else queries.last_changes(tenant, lead_id, until)
     )
     score_rows, lines, ledger, identities, stages, bands = await ask.all(
         scores,
         queries.breakdowns(tenant, lead_id, until),
-        queries.ledger(tenant, lead_id, model=request.model, limit=ENTRIES, until=until),
+        queries.ledger(tenant, lead_id, model=request.model, limit=MOST_LEDGER_ENTRIES, until=until),
         queries.identities_of(tenant, lead_id),
         queries.stages(tenant, lead_id),
         queries.bands(tenant, lead_id),
     )
     ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
-    events = await ask(events_named(tenant, lead_id, ids)) if ids else ()
+    events = await ask(select_events_named(tenant, lead_id, ids)) if ids else ()
     past = [row for row in stages if until is None or row["at"] <= until]
     return LeadFacts(
         leads[0], score_rows, lines, ledger, identities, past, bands, {row["event_id"]: row for row in events}
@@ -156,17 +159,17 @@ def _event_of(caused_by: str) -> str | None:
     return event_id if kind in {"event", "redirect"} else None
 
 
-async def _no_such_lead(ask: Ask, tenant: str, lead_id: str) -> str:
+async def _no_such_lead_text(ask: StoreSnapshot, tenant: str, lead_id: str) -> str:
     """The error text for an id that no lead has. It suggests similar leads."""
-    visitor = lead_id.removeprefix(ANONYMOUS)
-    owners = await ask(lead_of_visitor(tenant, visitor))
+    visitor = lead_id.removeprefix(ANONYMOUS_PREFIX)
+    owners = await ask(select_lead_of_visitor(tenant, visitor))
     if owners:
         owner = owners[0]["lead_id"]
         return f"{visitor} is a visitor of the lead {owner}: leadstream explain {owner}"
-    similar = await _similar(ask, tenant, lead_id)
+    similar = await _similar_leads(ask, tenant, lead_id)
     if not similar:
         return f"There is no lead {lead_id!r} of tenant {tenant!r}: ids are on the board and at /api/leads?q=NAME."
-    ranked = sorted(similar, key=lambda row: -_likeness(row, lead_id))[:SUGGESTED]
+    ranked = sorted(similar, key=lambda row: -_likeness(row, lead_id))[:LEADS_SUGGESTED]
     suggestions = " or ".join(
         f"{row['lead_id']} ({row['name'] or row['email'] or 'anonymous'})"
         if row["name"] or row["email"]
@@ -176,11 +179,11 @@ async def _no_such_lead(ask: Ask, tenant: str, lead_id: str) -> str:
     return f"There is no lead {lead_id!r}; did you mean {suggestions}?"
 
 
-async def _similar(ask: Ask, tenant: str, text: str) -> Sequence[Row]:
+async def _similar_leads(ask: StoreSnapshot, tenant: str, text: str) -> Sequence[Row]:
     """Leads whose name, e-mail, phone or id contains the text; if there are none, an ever shorter beginning of it."""
     for length in range(len(text), max(2, len(text) // 2 - 1), -1):
-        filters = queries.Filters(anonymous=True, search=text[:length])
-        leads = await ask(queries.leads(tenant, model=BOARD_MODEL, filters=filters, limit=SIMILAR))
+        filters = queries.LeadFilters(anonymous=True, search=text[:length])
+        leads = await ask(queries.leads(tenant, model=BOARD_MODEL, filters=filters, limit=MOST_SIMILAR_LEADS))
         if leads:
             return leads
     return ()
@@ -191,7 +194,7 @@ def _likeness(row: Row, lead_id: str) -> float:
     return max(difflib.SequenceMatcher(None, lead_id.casefold(), text.casefold()).ratio() for text in texts)
 
 
-def _moment(text: str, zone: ZoneInfo) -> datetime:
+def _read_moment(text: str, zone: ZoneInfo) -> datetime:
     """A date means its midnight. A time without an offset is in the tenant's zone."""
     try:
         at = datetime.fromisoformat(text)
@@ -205,14 +208,14 @@ def _moment(text: str, zone: ZoneInfo) -> datetime:
 # Scores
 
 
-def _board_model_first(score: explanations.Score) -> tuple[bool, bool, str]:
+def _board_model_first(score: explanations.ExplainedScore) -> tuple[bool, bool, str]:
     """Sorts the board's model first, and models without a line for the lead last."""
     return score.model != BOARD_MODEL, not score.lines, score.model
 
 
-def _score(
+def _current_score(
     row: Row, lines: Sequence[Row], active: ActiveRules, subject: Subject | None, now: datetime
-) -> explanations.Score:
+) -> explanations.ExplainedScore:
     """The latest score of a model, with its lines.
 
     The ledger lacks changes that leave the total the same (a sixteenth message where ten count). So the lines
@@ -220,7 +223,7 @@ def _score(
     """
     name, at = row["model"], row["as_of"] if "as_of" in row else row["at"]
     model = active.models.get(name)
-    order = {entry: index for index, entry in enumerate(model.slots if model else ())}
+    order = {entry: index for index, entry in enumerate(model.line_labels if model else ())}
     recorded_lines = sorted(
         (
             explanations.BreakdownLine(line["group"], line["rule"], line["kind"], line["points"])
@@ -228,40 +231,44 @@ def _score(
             if line["model"] == name
         ),
         key=lambda line: (
-            order.get(VectorEntry(line.group, line.rule, line.kind), len(order)),
+            order.get(LineLabel(line.group, line.rule, line.kind), len(order)),
             not line.group,
             line,
         ),
     )
-    score = explanations.Score(name, row["total"], row["bands"], recorded_lines)
+    score = explanations.ExplainedScore(name, row["total"], row["bands"], recorded_lines)
     if model is None or subject is None:
         return score
-    score = score._replace(of_ended_visits=model.reads_sessions)
-    evident: list[Explained] = []
+    score = score._replace(of_ended_visits=model.scores_sessions)
+    evident: list[ExplainedLine] = []
     for moment in (now, at):
         evident = explained_by(model, subject, millis(moment), active.zone, active.idle_ms)
         if Decimal(sum(line.points for line in evident)) / ONE_POINT == row["total"]:
-            return _evident(score, evident)._replace(as_of=None if moment == now else at)
-    texts = {line[:4]: line.evidence for line in map(_line, evident)}
+            return _score_with_evidence(score, evident)._replace(as_of=None if moment == now else at)
+    texts = {line[:4]: line.evidence for line in map(_line_with_evidence, evident)}
     return score._replace(lines=[line._replace(evidence=texts.get(line[:4], "")) for line in recorded_lines])
 
 
-def _evident(score: explanations.Score, evident: Sequence[Explained]) -> explanations.Score:
+def _score_with_evidence(
+    score: explanations.ExplainedScore, evident: Sequence[ExplainedLine]
+) -> explanations.ExplainedScore:
     """The score with the lines computed from the features, in the model's order, and the rules without points."""
     return score._replace(
-        lines=[_line(line) for line in evident if line.points],
+        lines=[_line_with_evidence(line) for line in evident if line.points],
         nothing_for=[line.rule for line in evident if not line.points],
     )
 
 
-def _line(line: Explained) -> explanations.BreakdownLine:
+def _line_with_evidence(line: ExplainedLine) -> explanations.BreakdownLine:
     points = Decimal(line.points) / ONE_POINT
     return explanations.BreakdownLine(
-        line.group, line.rule, line.kind, points, explanations.evidence(line.text, line.rule)
+        line.group, line.rule, line.kind, points, explanations.evidence_to_show(line.text, line.rule)
     )
 
 
-def _future_scores(active: ActiveRules, subject: Subject | None, at: datetime) -> list[explanations.Score]:
+def _future_scores(
+    active: ActiveRules, subject: Subject | None, at: datetime
+) -> list[explanations.ExplainedScore]:
     if subject is None:
         raise Failure("The future needs the lead's features, which this store does not keep.")
     return [_future_score(name, model, subject, active, at) for name, model in sorted(active.models.items())]
@@ -269,26 +276,28 @@ def _future_scores(active: ActiveRules, subject: Subject | None, at: datetime) -
 
 def _future_score(
     name: str, model: Model, subject: Subject, active: ActiveRules, at: datetime
-) -> explanations.Score:
-    concluded = conclude(model, subject, millis(at), active.zone, active.idle_ms)
+) -> explanations.ExplainedScore:
+    concluded = score_lead(model, subject, millis(at), active.zone, active.idle_ms)
     evident = explained_by(model, subject, millis(at), active.zone, active.idle_ms)
-    return _evident(
-        explanations.Score(name, Decimal(concluded.total) / ONE_POINT, concluded.bands, []), evident
+    return _score_with_evidence(
+        explanations.ExplainedScore(name, Decimal(concluded.total) / ONE_POINT, concluded.bands, []), evident
     )
 
 
 # Changes
 
 
-def _causes(facts: LeadFacts, clock: explanations.Clock, model: str | None) -> Iterator[explanations.Cause]:
+def _causes_of_changes(
+    facts: LeadFacts, clock: explanations.ExplanationClock, model: str | None
+) -> Iterator[explanations.ExplainedCause]:
     """The ledger by cause, the latest first, with the changes of stage and band of each cause."""
-    stages, bands = _by_cause(facts.stages), _by_cause(facts.bands)
+    stages, bands = _rows_by_cause(facts.stages), _rows_by_cause(facts.bands)
     for (at, caused_by), rows in groupby(facts.ledger, key=_cause_key):
         entries = sorted(rows, key=lambda row: str(row["model"]))
         event = facts.events.get(_event_of(caused_by) or "")
-        yield explanations.Cause(
+        yield explanations.ExplainedCause(
             at,
-            explanations.why(caused_by, event, entries[0], clock),
+            explanations.cause_in_words(caused_by, event, entries[0], clock),
             entries,
             stages.get((at, caused_by), ()) if model is None else (),
             bands.get((at, caused_by), ()),
@@ -300,7 +309,7 @@ def _cause_key(row: Row) -> tuple[Any, str]:
     return row["at"], row["caused_by"]
 
 
-def _by_cause(rows: Sequence[Row]) -> dict[tuple[Any, str], list[Row]]:
+def _rows_by_cause(rows: Sequence[Row]) -> dict[tuple[Any, str], list[Row]]:
     by_cause: dict[tuple[Any, str], list[Row]] = {}
     for row in rows:
         by_cause.setdefault(_cause_key(row), []).append(row)

@@ -16,12 +16,12 @@ from scoring.features.identity import key_of_identity
 
 Row = Mapping[str, Any]
 
-ABOUT_LENGTH = 100
-WORDING = ("text", "subject")
+LONGEST_ABOUT = 100
+TEXT_FIELDS = ("text", "subject")
 """The fields of an event that contain its text."""
 IDENTITIES_SHOWN = 6
 _POINTS = re.compile(r"-?[\d.]+ points?")
-MINUTE, HOUR, DAY = 60, 3_600, 86_400
+MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS = 60, 3_600, 86_400
 
 
 class BreakdownLine(NamedTuple):
@@ -32,7 +32,7 @@ class BreakdownLine(NamedTuple):
     evidence: str = ""
 
 
-class Score(NamedTuple):
+class ExplainedScore(NamedTuple):
     model: str
     total: Decimal
     bands: Mapping[str, str | None]
@@ -46,7 +46,7 @@ class Score(NamedTuple):
     """Its model counts a visit only when it has ended."""
 
 
-class Cause(NamedTuple):
+class ExplainedCause(NamedTuple):
     """Everything that one cause changed at one moment."""
 
     at: datetime
@@ -59,7 +59,7 @@ class Cause(NamedTuple):
     """No event caused it: only time passed."""
 
 
-class Clock(NamedTuple):
+class ExplanationClock(NamedTuple):
     now: datetime
     zone: tzinfo
 
@@ -69,9 +69,9 @@ class Clock(NamedTuple):
 
     def ago(self, at: datetime) -> str:
         seconds = int((self.now - at).total_seconds())
-        if seconds < MINUTE:
+        if seconds < MINUTE_SECONDS:
             return "just now" if seconds >= 0 else f"ahead, {self.date(at)}"
-        for unit, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        for unit, name in ((DAY_SECONDS, "day"), (HOUR_SECONDS, "hour"), (MINUTE_SECONDS, "minute")):
             if seconds >= unit:
                 count = seconds // unit
                 return f"{count} {name}{'s' * (count > 1)} ago"
@@ -82,7 +82,7 @@ class Clock(NamedTuple):
 
 
 def lead_summary(
-    lead: Row, stages: Sequence[Row], identities: Sequence[Row], clock: Clock, *, past: bool
+    lead: Row, stages: Sequence[Row], identities: Sequence[Row], clock: ExplanationClock, *, past: bool
 ) -> Iterator[str]:
     """`stages` are those that the lead entered up to the requested moment, in order. `past`: that moment is not now."""
     name = lead["name"] or ("a lead without a name" if lead["identified"] else "an anonymous visitor")
@@ -102,12 +102,12 @@ def lead_summary(
     if not past:
         yield f"  Last active {clock.date(last)} ({clock.ago(last)})" if last else "  Never active"
     if identities:
-        names = [named(each["identity"]) for each in identities[:IDENTITIES_SHOWN]]
+        names = [identity_in_words(each["identity"]) for each in identities[:IDENTITIES_SHOWN]]
         more = len(identities) - len(names)
         yield "  Known as " + ", ".join(names) + (f" and {more} more" if more else "")
 
 
-def named(identity: str) -> str:
+def identity_in_words(identity: str) -> str:
     """The key of an identity in words: visitor w-1, lead L."""
     key, _ = key_of_identity(identity)
     _, kind, name = key.split("/", 2)
@@ -117,16 +117,16 @@ def named(identity: str) -> str:
 # Scores
 
 
-def breakdown(score: Score, clock: Clock) -> Iterator[str]:
+def breakdown_lines(score: ExplainedScore, clock: ExplanationClock) -> Iterator[str]:
     """The score and its lines, by group. The lines add up to the score."""
     as_of = f" (as of {clock.date(score.as_of)})" if score.as_of else ""
-    yield f"{score.model}: {number(score.total)}{_in_bands(score.bands)}{as_of}"
+    yield f"{score.model}: {points_text(score.total)}{_in_bands(score.bands)}{as_of}"
     if not score.lines:
         yield f"  nothing counts yet{'; a visit counts when it has ended' if score.of_ended_visits else ''}"
         return
-    labels = [label(line) for line in score.lines]
+    labels = [label_of_line(line) for line in score.lines]
     width = max(map(len, labels), default=0)
-    points = [signed(line.points) for line in score.lines]
+    points = [signed_points_text(line.points) for line in score.lines]
     points_width = max(map(len, points), default=0)
     group = None
     for line, name, line_points in zip(score.lines, labels, points, strict=True):
@@ -147,18 +147,18 @@ def _in_bands(bands: Mapping[str, str | None]) -> str:
     return "".join(f", {scale} {band}" for scale, band in current.items())
 
 
-def label(line: BreakdownLine) -> str:
+def label_of_line(line: BreakdownLine) -> str:
     if line.rule:
-        return line.rule if line.kind == "points" else f"{line.rule}, {_kind(line.kind)}"
-    return f"{line.group}, {_kind(line.kind)}" if line.group else _kind(line.kind)
+        return line.rule if line.kind == "points" else f"{line.rule}, {_kind_in_words(line.kind)}"
+    return f"{line.group}, {_kind_in_words(line.kind)}" if line.group else _kind_in_words(line.kind)
 
 
-def _kind(kind: str) -> str:
+def _kind_in_words(kind: str) -> str:
     words = {"decay": "days without activity", "mean": "rest of the mean"}
     return words.get(kind, "limit" if kind.endswith((" cap", " floor")) else kind)
 
 
-def evidence(text: str, rule: str) -> str:
+def evidence_to_show(text: str, rule: str) -> str:
     """The evidence without what the line shows already: the rule's name, and points that a rule gives once."""
     plain = text.removeprefix(f"{rule}: ")
     return "" if _POINTS.fullmatch(plain) else plain
@@ -167,7 +167,7 @@ def evidence(text: str, rule: str) -> str:
 # What changed it
 
 
-def history(causes: Iterable[Cause], clock: Clock) -> Iterator[str]:
+def history_lines(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> Iterator[str]:
     """The latest first."""
     for cause in causes:
         yield f"{clock.date(cause.at)}  {cause.why}"
@@ -179,25 +179,25 @@ def history(causes: Iterable[Cause], clock: Clock) -> Iterator[str]:
                 f"now {each['band']}" if each["band"] else f"no longer {each['previous']}" for each in bands
             ]
             lines = [
-                f"{label(BreakdownLine(group, rule, kind, Decimal(0)))} {signed(Decimal(str(points)))}"
+                f"{label_of_line(BreakdownLine(group, rule, kind, Decimal(0)))} {signed_points_text(Decimal(str(points)))}"
                 for group, rule, kind, points in entry["lines"]
             ]
             details = ", ".join([*lines, *now_in])
-            yield f"  {entry['model']} {number(entry['previous'])} -> {number(entry['total'])}: {details}"
+            yield f"  {entry['model']} {points_text(entry['previous'])} -> {points_text(entry['total'])}: {details}"
         for stage in cause.stages:
             yield f"  stage {stage['previous']} -> {stage['stage']}: {stage['reason']}"
 
 
-def with_time_merged(causes: Iterable[Cause], clock: Clock) -> Iterator[Cause]:
+def with_time_merged(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> Iterator[ExplainedCause]:
     """The causes in the same order, with consecutive changes by time alone merged into one."""
     for by_time, several in groupby(causes, key=lambda cause: cause.by_time):
         if by_time:
-            yield _merged(list(several), clock)
+            yield _merged_causes(list(several), clock)
         else:
             yield from several
 
 
-def _merged(causes: Sequence[Cause], clock: Clock) -> Cause:
+def _merged_causes(causes: Sequence[ExplainedCause], clock: ExplanationClock) -> ExplainedCause:
     latest, first = causes[0], causes[-1]
     if len(causes) == 1:
         return latest
@@ -206,7 +206,7 @@ def _merged(causes: Sequence[Cause], clock: Clock) -> Cause:
         for entry in cause.changes:
             merged = changes.setdefault(entry["model"], {**entry, "lines": []})
             merged["previous"] = entry["previous"]
-            merged["lines"] = _summed([*entry["lines"], *merged["lines"]])
+            merged["lines"] = _summed_lines([*entry["lines"], *merged["lines"]])
     bands: dict[tuple[str, str], dict[str, Any]] = {}
     for each in (each for cause in causes for each in cause.bands):
         bands.setdefault((each["model"], each["scale"]), dict(each))["previous"] = each["previous"]
@@ -218,7 +218,7 @@ def _merged(causes: Sequence[Cause], clock: Clock) -> Cause:
     )
 
 
-def _summed(lines: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+def _summed_lines(lines: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     """Ledger lines, summed by name, without those that cancel out."""
     sums: dict[tuple[Any, ...], Decimal] = {}
     for *name, points in lines:
@@ -226,12 +226,12 @@ def _summed(lines: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     return [[*name, points] for name, points in sums.items() if points]
 
 
-def why(caused_by: str, event: Row | None, entry: Row, clock: Clock) -> str:
+def cause_in_words(caused_by: str, event: Row | None, entry: Row, clock: ExplanationClock) -> str:
     """A cause in words."""
     kind, _, what = caused_by.partition(":")
     match kind:
         case "event" | "redirect" if event is not None:
-            return _event(event, entry["at"], clock)
+            return _event_in_words(event, entry["at"], clock)
         case "event":
             return f"An event ({what})"
         case "due":
@@ -239,14 +239,12 @@ def why(caused_by: str, event: Row | None, entry: Row, clock: Clock) -> str:
         case "model":
             tenant, name, version = what.rsplit(":", 2)
             retired = entry["model"] == name and not entry["bands"] and not entry["total"]
-            return (
-                f"Model {name}, version {version}, was {'retired' if retired else 'published'}{_for(tenant)}"
-            )
+            return f"Model {name}, version {version}, was {'retired' if retired else 'published'}{_for_tenant(tenant)}"
         case "settings":
             tenant, version = what.rsplit(":", 1)
-            return f"Settings, version {version}, were published{_for(tenant)}"
+            return f"Settings, version {version}, were published{_for_tenant(tenant)}"
         case "attached" | "detached":
-            identity = named(what.rsplit(":", 1)[0])
+            identity = identity_in_words(what.rsplit(":", 1)[0])
             return f"The events of {identity} were {'added to' if kind == 'attached' else 'removed from'} this lead"
         case "redirect":
             return f"A merge was made or undone ({what})"
@@ -254,32 +252,32 @@ def why(caused_by: str, event: Row | None, entry: Row, clock: Clock) -> str:
             return caused_by
 
 
-def _for(tenant: str) -> str:
+def _for_tenant(tenant: str) -> str:
     return "" if tenant == "*" else f" for {tenant}"
 
 
-def _event(event: Row, at: datetime, clock: Clock) -> str:
+def _event_in_words(event: Row, at: datetime, clock: ExplanationClock) -> str:
     words = event["type"].replace("_", " ")
     source = f" ({event['source']})" if event["source"] else ""
-    late = abs((at - event["occurred_at"]).total_seconds()) >= MINUTE
+    late = abs((at - event["occurred_at"]).total_seconds()) >= MINUTE_SECONDS
     when = f", happened {clock.date(event['occurred_at'])}" if late else ""
-    about = shortened(_about(event))
+    about = shortened_about(_subject_of_event(event))
     return f"{words[:1].upper()}{words[1:]}{source}{when}{f': {about}' if about else ''}"
 
 
-def _about(event: Row) -> str:
+def _subject_of_event(event: Row) -> str:
     """What the event is about: its text, else its page, else its other details."""
     details: Mapping[str, Any] = event["details"] or {}
-    text = next((details[name] for name in WORDING if details.get(name)), None)
-    return str(event["title"] or text or event["url"] or _properties(details))
+    text = next((details[name] for name in TEXT_FIELDS if details.get(name)), None)
+    return str(event["title"] or text or event["url"] or _properties_in_words(details))
 
 
-def _properties(details: Mapping[str, Any]) -> str:
+def _properties_in_words(details: Mapping[str, Any]) -> str:
     """Phone +971..., budget 2000000; without blanks and ids, which mean nothing to a reader."""
     texts = []
     for name, value in details.items():
         if isinstance(value, dict):
-            texts.append(_properties(value))
+            texts.append(_properties_in_words(value))
         elif value is not None and not name.endswith("_id"):
             shown = [str(each) for each in (value if isinstance(value, list) else [value])]
             stated = ", ".join(text for text in shown if not is_blank_text(text))
@@ -287,19 +285,19 @@ def _properties(details: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, texts))
 
 
-def shortened(text: str) -> str:
+def shortened_about(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= ABOUT_LENGTH else line[: ABOUT_LENGTH - 3].rstrip() + "..."
+    return line if len(line) <= LONGEST_ABOUT else line[: LONGEST_ABOUT - 3].rstrip() + "..."
 
 
 # Numbers
 
 
-def number(points: Decimal) -> str:
+def points_text(points: Decimal) -> str:
     """Without needless decimals: 67, 77.45."""
     exact = Decimal(points)
     return f"{exact.normalize():f}" if exact else "0"
 
 
-def signed(points: Decimal) -> str:
-    return ("+" if points > 0 else "") + number(points)
+def signed_points_text(points: Decimal) -> str:
+    return ("+" if points > 0 else "") + points_text(points)

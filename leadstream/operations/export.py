@@ -17,14 +17,14 @@ import psycopg
 from msgspec import DecodeError, Struct, json
 
 from leadstream.console import Failure
-from projections.connection import Connection, connect
+from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
 
-_PAGE = 2_000
+_PAGE_ROWS = 2_000
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class Stored(NamedTuple):
+class StoredEvent(NamedTuple):
     key: str
     value: bytes
     recorded_at: datetime
@@ -39,29 +39,29 @@ class ExportCounts(NamedTuple):
     """How many records cannot be read. They are dead letters."""
 
 
-class _Recorded(Struct):
+class _RecordedAt(Struct):
     recorded_at: datetime | None = None
     occurred_at: datetime | None = None
 
 
-_read = json.Decoder(_Recorded).decode
+_decode_recorded_at = json.Decoder(_RecordedAt).decode
 
 
 def write_events(database_url: str, write: Callable[[bytes], object]) -> ExportCounts:
     """Writes every event as one line of JSON, with the time of its recording."""
     events = left_out = 0
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         numbers = connection.execute("select distinct partition from event_archive order by 1").fetchall()
         partitions = [
-            stored(
+            stored_events(
                 connection,
                 "select key, value from event_archive where partition = %s order by position",
                 number,
             )
             for (number,) in numbers
         ]
-        for each in by_recording(partitions):
+        for each in merged_by_recording(partitions):
             if each.readable:
                 write(_on_one_line(each.value) + b"\n")
                 events += 1
@@ -70,30 +70,30 @@ def write_events(database_url: str, write: Callable[[bytes], object]) -> ExportC
     return ExportCounts(events, left_out)
 
 
-def stored(connection: Connection, query: LiteralString, partition: int) -> Iterator[Stored]:
+def stored_events(connection: Connection, query: LiteralString, partition: int) -> Iterator[StoredEvent]:
     """A partition's records as the query gives them, a page at a time; the transaction must stay open."""
     with connection.cursor(name=f"partition_{partition}") as cursor:
-        cursor.itersize = _PAGE
+        cursor.itersize = _PAGE_ROWS
         cursor.execute(query, (partition,))
         for key, value in cursor:
-            yield as_stored(key, bytes(value or b""))
+            yield stored_event_of(key, bytes(value or b""))
 
 
-def as_stored(key: str, value: bytes) -> Stored:
+def stored_event_of(key: str, value: bytes) -> StoredEvent:
     """A record of the archive, with the time of its recording."""
     try:
-        times = _read(value)
+        times = _decode_recorded_at(value)
     except DecodeError:
-        return Stored(key, value, _LONG_AGO, readable=False)
+        return StoredEvent(key, value, _LONG_AGO, readable=False)
     recorded_at, occurred_at = times.recorded_at, times.occurred_at
     if recorded_at is None or recorded_at.tzinfo is None:
-        return Stored(key, value, _LONG_AGO, readable=recorded_at is None)
+        return StoredEvent(key, value, _LONG_AGO, readable=recorded_at is None)
     if occurred_at is None or occurred_at.tzinfo is None:
         occurred_at = recorded_at
-    return Stored(key, value, recorded_at, readable=True, occurred_at=occurred_at)
+    return StoredEvent(key, value, recorded_at, readable=True, occurred_at=occurred_at)
 
 
-def by_recording(partitions: "list[Iterator[Stored]]") -> Iterator[Stored]:
+def merged_by_recording(partitions: "list[Iterator[StoredEvent]]") -> Iterator[StoredEvent]:
     """The records of all partitions in the order of recording, as far as their times show it. Each partition keeps its
     own order: a record that was imported later follows those before it. Events of one request have one time of
     recording, so the time at which they occurred decides between them.
@@ -102,7 +102,7 @@ def by_recording(partitions: "list[Iterator[Stored]]") -> Iterator[Stored]:
     return (record for _, _, record in clocked)
 
 
-def _clocked(partition: Iterator[Stored]) -> Iterator[tuple[datetime, datetime, Stored]]:
+def _clocked(partition: Iterator[StoredEvent]) -> Iterator[tuple[datetime, datetime, StoredEvent]]:
     """Each record with the latest time of recording so far, and when it occurred."""
     clock = _LONG_AGO
     for each in partition:

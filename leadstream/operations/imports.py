@@ -22,13 +22,13 @@ from typing import Any, NamedTuple, cast
 from msgspec import structs
 
 from gateway.door.admission import admit_import
-from leadstream.console import Failure, Report
+from leadstream.console import Failure, ReportProgress
 from leadstream.operations.access_log import MALFORMED, read_access_log
 from leadstream.operations.log_formats.formats import UnknownLogFormatError
-from projections.connection import connect
+from projections.connection import connect_watched
 from projections.tables import READ_OPTIONS
 from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read_event
-from schemas.envelope import ANONYMOUS, Event
+from schemas.envelope import ANONYMOUS_PREFIX, Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
@@ -77,7 +77,9 @@ class ImportCounts:
             self._leads[event.tenant, None, event.lead_id] = event.lead_id or ""
         else:
             visitor = (event.tenant, event.visitor_id, None)
-            self._leads[visitor] = event.lead_id or self._leads.get(visitor, f"{ANONYMOUS}{event.visitor_id}")
+            self._leads[visitor] = event.lead_id or self._leads.get(
+                visitor, f"{ANONYMOUS_PREFIX}{event.visitor_id}"
+            )
 
 
 def archived(
@@ -164,7 +166,7 @@ def append_all(events: Iterable[Event], append: Append) -> None:
         append(chunk)
 
 
-def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
+def counted(events: Iterable[Event], report: ReportProgress) -> Iterator[Event]:
     """The same events; reports how many there were."""
     for number, event in enumerate(events):
         if number % 200 == 0:
@@ -174,7 +176,7 @@ def counted(events: Iterable[Event], report: Report) -> Iterator[Event]:
 
 def count_leads(database_url: str) -> int:
     """The number of leads of all tenants. Merged leads count once."""
-    with connect(database_url, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
         row = connection.execute("select count(*) from leads where identities > 0").fetchone()
     return row[0] if row else 0
 
@@ -182,7 +184,7 @@ def count_leads(database_url: str) -> int:
 class ImportSource(NamedTuple):
     """A file to be imported, line by line. `size` is None for a stream."""
 
-    lines: Callable[[Report], Iterator[bytes]]
+    lines: Callable[[ReportProgress], Iterator[bytes]]
     size: int | None
 
 
@@ -249,7 +251,9 @@ def _reader_of_lines(name: str, raw: "io.BufferedReader") -> Callable[[int], byt
     return lambda longest: text.readline(longest).encode("utf-8", "replace")
 
 
-def _lines(read_line: Callable[[int], bytes], offset: Callable[[], int], report: Report) -> Iterator[bytes]:
+def _lines(
+    read_line: Callable[[int], bytes], offset: Callable[[], int], report: ReportProgress
+) -> Iterator[bytes]:
     """The lines, each without a byte-order mark: files that were joined have several. A line that is longer than any
     event is cut just above that length.
     """

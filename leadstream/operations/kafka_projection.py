@@ -24,36 +24,38 @@ from aiokafka.errors import (
 )
 
 from leadstream.embedded_postgres import PostgresUnavailable
-from projections.connection import connect
-from projections.history import gaps, refuse_loss
-from projections.metrics import Pause, UnprojectedRecords, set_paused
+from projections.connection import connect_watched
+from projections.history import gaps_between, refuse_loss
+from projections.metrics import PauseReason, UnprojectedRecords, set_paused
 from projections.migrate import migrate
 from projections.positions import PositionGapError
-from projections.rebuild import Progress, rebuild
+from projections.rebuild import RebuildProgress, rebuild
 from projections.source import (
     KafkaSource,
     TopicsRecreatedError,
-    bind,
+    bind_source,
     bound_source,
     follow_app,
     refuse_embedded,
-    require,
+    require_source,
 )
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS
-from projections.tables import PROJECTED
+from projections.tables import PROJECTED_TOPICS
 from projections.worker import contained_positions, next_positions, project_chunks, skip_removed_records
 from schemas.record import Chunk, LogPartition
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, partition_of
 from streams.kafka.cluster import Cluster, KafkaUnavailable
-from streams.kafka.following import READ_SECONDS, describe, follow
+from streams.kafka.following import READ_SECONDS, describe_topics, follow_topics
 from streams.kafka.scanning import Scanner
 
-SHORTEST_PAUSE = 0.5
-LONGEST_PAUSE = 5.0
+SHORTEST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 5.0
 STATEMENT_SECONDS = 3.0
 """How long a running statement may take after `stop` is set. Then it is cancelled, and its batch rolled back."""
 
-_OPTIONS = "-c timezone=UTC -c jit=off -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s"
+_CONNECTION_OPTIONS = (
+    "-c timezone=UTC -c jit=off -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s"
+)
 """The last option frees the partitions of a process whose network path is dead."""
 
 _log = structlog.get_logger(__name__)
@@ -81,24 +83,24 @@ def run_projection(
     PositionGapError, OutdatedError, and any unexpected error.
     """
     reporter, waiting = StatusReporter(failing), waiting or UnprojectedRecords()
-    pause = SHORTEST_PAUSE
+    pause = SHORTEST_PAUSE_SECONDS
     while not stop.is_set():
         reporter.followed = False
         try:
-            asyncio.run(_follow(cluster, database, stop, reporter, waiting, member))
+            asyncio.run(_follow_once(cluster, database, stop, reporter, waiting, member))
         except (psycopg.OperationalError, PostgresUnavailable) as cause:
             if stop.is_set():
                 return
-            reporter.failing("database", "The database does not answer.", cause)
+            reporter.report_failing("database", "The database does not answer.", cause)
         except KafkaUnavailable as cause:
-            reporter.failing("kafka", str(cause), cause.__cause__)
-        except _FORBIDDEN:
+            reporter.report_failing("kafka", str(cause), cause.__cause__)
+        except _FORBIDDEN_ERRORS:
             raise
         except KafkaError as cause:
-            reporter.failing("kafka", f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
+            reporter.report_failing("kafka", f"Kafka at {cluster.brokers} fails: {cause!r}.", cause)
         else:
             return
-        pause = SHORTEST_PAUSE if reporter.followed else min(2 * pause, LONGEST_PAUSE)
+        pause = SHORTEST_PAUSE_SECONDS if reporter.followed else min(2 * pause, LONGEST_PAUSE_SECONDS)
         stop.wait(pause)
 
 
@@ -106,7 +108,7 @@ def rebuild_from_kafka(
     cluster: Cluster,
     database_url: str,
     *,
-    progress: Progress | None = None,
+    progress: RebuildProgress | None = None,
     accept_loss: Collection[str] = (),
 ) -> list[str]:
     """`projections.rebuild.rebuild` from the cluster's topics, beside live workers; blocks.
@@ -117,18 +119,18 @@ def rebuild_from_kafka(
     """
     with Scanner(cluster, followed_topics(cluster)) as scanner:
         source = KafkaSource(scanner.described.cluster_id, cluster.prefix, cluster.app)
-        with connect(database_url) as connection:
+        with connect_watched(database_url) as connection:
             refuse_embedded(connection)
             migrate(database_url)
             bound = bound_source(connection)
-            bind(connection, source if bound is None else source._replace(app=bound.app))
+            bind_source(connection, source if bound is None else source._replace(app=bound.app))
             positions = contained_positions(connection)
             _refuse_recreated(positions, scanner.ends())
-            refuse_loss(gaps(scanner.starts(), positions), accept_loss)
+            refuse_loss(gaps_between(scanner.starts(), positions), accept_loss)
         kept = rebuild(
             database_url,
             progress=progress,
-            source=_Topics(scanner, cluster.app),
+            source=_KafkaLogSource(scanner, cluster.app),
             accept_loss=accept_loss,
         )
         ends = scanner.ends()
@@ -137,7 +139,7 @@ def rebuild_from_kafka(
             for partition, start in scanner.starts().items()
             if partition[0] == EVENTS
         }
-        with connect(database_url) as connection:
+        with connect_watched(database_url) as connection:
             for topic, partition in skip_removed_records(connection, ranges):
                 _log.warning("the archive lacks events that Kafka removed", topic=topic, partition=partition)
     return kept
@@ -153,7 +155,7 @@ def _refuse_recreated(positions: Mapping[LogPartition, int], ends: Mapping[LogPa
 def followed_topics(cluster: Cluster) -> list[str]:
     """The logical topics that a projection reads, the changelogs included."""
     changelogs = (cluster.name_of(cluster.changelog(stage)) for stage in (TRACK_SESSIONS, SCORE_LEADS))
-    return [EVENTS, *PROJECTED, *changelogs]
+    return [EVENTS, *PROJECTED_TOPICS, *changelogs]
 
 
 def projection_positions(database_url: str) -> dict[LogPartition, int]:
@@ -162,7 +164,7 @@ def projection_positions(database_url: str) -> dict[LogPartition, int]:
 
     Lag = end offset (read_committed) - this. Opens a connection of its own; raises psycopg.OperationalError.
     """
-    with connect(database_url) as connection:
+    with connect_watched(database_url) as connection:
         try:
             return contained_positions(connection)
         except psycopg.errors.UndefinedTable:
@@ -177,17 +179,17 @@ class StatusReporter:
         self._reported: str | None = ""
         self.followed = False
 
-    def failing(self, kind: Pause, reason: str, cause: BaseException | None) -> None:
+    def report_failing(self, kind: PauseReason, reason: str, cause: BaseException | None) -> None:
         set_paused(kind)
         if self._reported != reason:
             _log.warning("projecting pauses", reason=reason, cause=cause and " ".join(str(cause).split()))
             self._report_change(reason)
 
-    def following(self, stuck: str | None) -> None:
+    def report_following(self, stuck: str | None) -> None:
         """`stuck`: why a partition waits for an operator, while the others continue; None if none waits."""
         self.followed = True
         if stuck is not None:
-            self.failing("record", stuck, None)
+            self.report_failing("record", stuck, None)
             return
         set_paused(None)
         if self._reported is not None:
@@ -199,7 +201,7 @@ class StatusReporter:
         self._report(reason)
 
 
-async def _follow(
+async def _follow_once(
     cluster: Cluster,
     database: Callable[[], str],
     stop: threading.Event,
@@ -209,20 +211,20 @@ async def _follow(
 ) -> None:
     """Follows the topics until `stop` is set, or until Kafka or Postgres is unavailable."""
     topics = followed_topics(cluster)
-    described = await describe(cluster, topics)
+    described = await describe_topics(cluster, topics)
     source = KafkaSource(described.cluster_id, cluster.prefix, cluster.app)
     partitions = sum(topic == EVENTS for topic, _ in described.log_partitions)
     writer = await asyncio.to_thread(_TableWriter.opened, database, source, partitions, waiting)
     cancelling = asyncio.create_task(_cancel_when_late(writer, stop))
     try:
-        await follow(
+        await follow_topics(
             cluster,
             topics,
             stop=stop,
             positions=writer.positions,
             take=writer.take,
-            report=reporter.following,
-            watch=waiting.left,
+            report=reporter.report_following,
+            watch=waiting.set_remaining,
             member=member,
         )
     finally:
@@ -260,12 +262,12 @@ class _TableWriter:
         cls, database: Callable[[], str], source: KafkaSource, partitions: int, waiting: UnprojectedRecords
     ) -> "_TableWriter":
         url = database()
-        connection = connect(url, options=_OPTIONS, application_name="leadstream project")
+        connection = connect_watched(url, options=_CONNECTION_OPTIONS, application_name="leadstream project")
         try:
             refuse_embedded(connection)
             connection.commit()
             migrate(url)
-            bind(connection, source)
+            bind_source(connection, source)
             connection.commit()
         except BaseException:
             connection.close()
@@ -288,7 +290,7 @@ class _TableWriter:
 
     def positions(self, starts: Mapping[LogPartition, int]) -> Mapping[LogPartition, int]:
         with self._connection.transaction():
-            require(self._connection, self._source)
+            require_source(self._connection, self._source)
             return next_positions(self._connection, starts)
 
     def take(self, chunks: Sequence[Chunk]) -> bool:
@@ -296,25 +298,27 @@ class _TableWriter:
         SourceError once a rebuild has filled the tables from another app.
         """
         begun = time.monotonic()
-        self._waiting.read(chunks)
+        self._waiting.begin_writing(chunks)
         try:
             with self._connection.transaction():
                 positions = project_chunks(
                     self._connection, [_without_misplaced(c, self._partitions) for c in chunks]
                 )
-                require(self._connection, self._source)  # last: the lines above may have waited for a rebuild
+                require_source(
+                    self._connection, self._source
+                )  # last: the lines above may have waited for a rebuild
         except PositionGapError:
             if self._gap:  # a second time, although the positions were read again
                 raise
             self._gap = True
             return False
         self._gap = False
-        self._waiting.written(chunks, time.monotonic() - begun)
+        self._waiting.end_writing(chunks, time.monotonic() - begun)
         return all(positions[chunk.topic, chunk.partition] == chunk.next for chunk in chunks)
 
 
-class _Topics:
-    """A `projections.rebuild.Log`. Compacted topics are read like the others: a removed key is a record
+class _KafkaLogSource:
+    """A `projections.rebuild.LogSource`. Compacted topics are read like the others: a removed key is a record
     without a value there.
     """
 
@@ -359,7 +363,7 @@ def _without_events(positions: Mapping[LogPartition, int]) -> dict[LogPartition,
     return {partition: position for partition, position in positions.items() if partition[0] != EVENTS}
 
 
-_FORBIDDEN = (
+_FORBIDDEN_ERRORS = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,

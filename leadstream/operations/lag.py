@@ -22,14 +22,14 @@ from projections.source import RECREATED_REMEDY
 from schemas.record import LogPartition
 from schemas.topics import EVENTS
 from streams.kafka.cluster import Cluster
-from streams.kafka.journal import JournalNote, notes
+from streams.kafka.journal import JournalNote, read_notes
 
 _REQUEST_MS = 5_000
 _RETRY_SECONDS = 0.2
-SECONDS = 15.0
+MEASUREMENT_SECONDS = 15.0
 """How long a measurement may take."""
-PROJECTION = "projection"
-OLDEST_SECONDS = 10_000_000
+PROJECTION_STEP = "projection"
+HIGHEST_AGE_SECONDS = 10_000_000
 """The highest age: greater ages are measured as this one."""
 
 
@@ -56,7 +56,7 @@ class GroupMember(NamedTuple):
     owned: Collection[TopicPartition] = ()
 
 
-class _Behind(NamedTuple):
+class _StepLag(NamedTuple):
     """The lag of one step: (next position, positions left) of each partition that it has not read to the end."""
 
     left: Mapping[TopicPartition, tuple[int, int]]
@@ -76,8 +76,8 @@ class ConsumerGroup(NamedTuple):
     members: Sequence[GroupMember]
 
 
-class Lag:
-    """Belongs to one event loop; `lag_of` opens and closes it."""
+class LagMeter:
+    """Belongs to one event loop; `open_lag_meter` opens and closes it."""
 
     def __init__(
         self,
@@ -103,25 +103,25 @@ class Lag:
 
         Raises KafkaError or TimeoutError; an unreachable database leaves `projection` unknown.
         """
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(MEASUREMENT_SECONDS):
             await self.partitions()
             steps = {stage: await self._stage(topic) for stage, topic in self._sources.items()}
             stages = {stage: behind.records for stage, behind in steps.items()}
             projection = await self._projected_behind(self._projected)
             if projection.unknown is None:
-                steps[PROJECTION] = projection
+                steps[PROJECTION_STEP] = projection
             ages = {step: await self._age(behind.left) for step, behind in steps.items()}
             unowned = await self._unowned(steps)
             count = None if projection.unknown else projection.records
             return Backlog(stages, count, projection.unknown, ages, unowned)
 
-    async def settled(self) -> bool:
+    async def is_settled(self) -> bool:
         """Whether the stages have nothing left to fold.
 
         Stage 2 writes into the source of stage 1, too, and may do so after that one was measured. So this measures
         twice: if no source has grown in between, every stage had folded everything at the end of the first time.
         """
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(MEASUREMENT_SECONDS):
             await self.partitions()
             ends = await self._folded_ends()
             return ends is not None and ends == await self._folded_ends()
@@ -132,7 +132,7 @@ class Lag:
         for source in self._sources.values():
             partitions = self._topic_partitions([self._cluster.topic(source)])
             of_source = await self._consumer.end_offsets(partitions)
-            offsets = await committed(self._admin, self._cluster.group, partitions)
+            offsets = await committed_offsets(self._admin, self._cluster.group, partitions)
             if (await self._behind(of_source, offsets)).left:
                 return None
             ends |= of_source
@@ -140,7 +140,7 @@ class Lag:
 
     async def unarchived(self) -> int | None:
         """How many positions of `events` the archive lacks; None if that is unknown."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(MEASUREMENT_SECONDS):
             await self.partitions()
             behind = await self._projected_behind([self._cluster.topic(EVENTS)])
             return None if behind.unknown else behind.records
@@ -156,10 +156,10 @@ class Lag:
         return None
 
     async def workers(self) -> ConsumerGroup:
-        return await _group(self._admin, self._cluster.group)
+        return await _describe_group(self._admin, self._cluster.group)
 
     async def projections(self) -> ConsumerGroup:
-        return await _group(self._admin, self._cluster.projections_group)
+        return await _describe_group(self._admin, self._cluster.projections_group)
 
     async def cluster_id(self) -> str:
         return str((await self._admin.describe_cluster())["cluster_id"])
@@ -172,15 +172,15 @@ class Lag:
 
     async def journal(self) -> list[JournalNote]:
         """When workers and projections started, ended and paused."""
-        journal: list[JournalNote] = await _coordinated(
-            lambda: notes(self._admin, self._cluster, self._partitions)
+        journal: list[JournalNote] = await _ask_coordinator(
+            lambda: read_notes(self._admin, self._cluster, self._partitions)
         )
         return journal
 
-    async def _unowned(self, steps: Mapping[str, _Behind]) -> dict[str, int]:
+    async def _unowned(self, steps: Mapping[str, _StepLag]) -> dict[str, int]:
         """Reads the members of a group only if something is left for it."""
         unowned = dict.fromkeys(steps, 0)
-        for ask, names in ((self.workers, self._sources), (self.projections, (PROJECTION,))):
+        for ask, names in ((self.workers, self._sources), (self.projections, (PROJECTION_STEP,))):
             if any(steps[name].left for name in names if name in steps):
                 owned = {partition for member in (await ask()).members for partition in member.owned}
                 for name in names:
@@ -206,27 +206,27 @@ class Lag:
             )
 
         least, most = 0.0, 1.0
-        while most < OLDEST_SECONDS and await older(most):
+        while most < HIGHEST_AGE_SECONDS and await older(most):
             least, most = most, 4 * most
         for _ in range(4 if least else 0):
             middle = (least + most) / 2
             least, most = (middle, most) if await older(middle) else (least, middle)
         return most
 
-    async def _stage(self, source: str) -> _Behind:
+    async def _stage(self, source: str) -> _StepLag:
         partitions = self._topic_partitions([self._cluster.topic(source)])
         ends = await self._consumer.end_offsets(partitions)
-        return await self._behind(ends, await committed(self._admin, self._cluster.group, partitions))
+        return await self._behind(ends, await committed_offsets(self._admin, self._cluster.group, partitions))
 
-    async def _projected_behind(self, topics: Iterable[str]) -> _Behind:
+    async def _projected_behind(self, topics: Iterable[str]) -> _StepLag:
         partitions = self._topic_partitions(topics)
         positions = await self._contained()
         if positions is None:
-            return _Behind({}, "the database does not answer")
+            return _StepLag({}, "the database does not answer")
         ends = await self._consumer.end_offsets(partitions)  # last: no position is beyond them
         offsets = {self._partition(partition): next_ for partition, next_ in positions.items()}
         if any(offsets.get(partition, 0) > end for partition, end in ends.items()):
-            return _Behind(
+            return _StepLag(
                 {}, f"the topics were recreated since the read models were filled: {RECREATED_REMEDY}"
             )
         return await self._behind(ends, offsets)
@@ -246,12 +246,12 @@ class Lag:
 
     async def _behind(
         self, ends: Mapping[TopicPartition, int], offsets: Mapping[TopicPartition, int]
-    ) -> _Behind:
+    ) -> _StepLag:
         """A partition that was never read begins at the start of the log."""
         unread = [partition for partition in ends if partition not in offsets]
         begins = await self._consumer.beginning_offsets(unread) if unread else {}
         next_ = {partition: offsets.get(partition, begins.get(partition, 0)) for partition in ends}
-        return _Behind({p: (next_[p], end - next_[p]) for p, end in ends.items() if end > next_[p]})
+        return _StepLag({p: (next_[p], end - next_[p]) for p, end in ends.items() if end > next_[p]})
 
     def _topic_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
@@ -261,14 +261,18 @@ class Lag:
 
 
 @asynccontextmanager
-async def lag_of(
-    cluster: Cluster, sources: Mapping[str, str], database_url: str, *, database_seconds: float = SECONDS
-) -> AsyncIterator[Lag]:
+async def open_lag_meter(
+    cluster: Cluster,
+    sources: Mapping[str, str],
+    database_url: str,
+    *,
+    database_seconds: float = MEASUREMENT_SECONDS,
+) -> AsyncIterator[LagMeter]:
     """`sources`: stage -> the topic that it folds. The database may take `database_seconds` to answer. Raises KafkaError if no
     broker answers.
     """
     async with kafka_clients(cluster) as (consumer, admin):
-        yield Lag(cluster, sources, database_url, consumer, admin, database_seconds)
+        yield LagMeter(cluster, sources, database_url, consumer, admin, database_seconds)
 
 
 @asynccontextmanager
@@ -295,34 +299,34 @@ async def partition_count(admin: AIOKafkaAdminClient, cluster: Cluster) -> int:
     return 0
 
 
-async def committed(
+async def committed_offsets(
     admin: AIOKafkaAdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
     """The committed offsets of a group, without partitions that have none."""
-    offsets = await _coordinated(lambda: admin.list_consumer_group_offsets(group, partitions=partitions))
+    offsets = await _ask_coordinator(lambda: admin.list_consumer_group_offsets(group, partitions=partitions))
     return {partition: offset.offset for partition, offset in offsets.items() if offset.offset >= 0}
 
 
-async def _group(admin: AIOKafkaAdminClient, name: str) -> ConsumerGroup:
-    (answer,) = await _coordinated(lambda: admin.describe_consumer_groups([name]))
+async def _describe_group(admin: AIOKafkaAdminClient, name: str) -> ConsumerGroup:
+    (answer,) = await _ask_coordinator(lambda: admin.describe_consumer_groups([name]))
     ((_, _, state, _, _, members, *_),) = answer.groups
     return ConsumerGroup(
         state,
         [
-            GroupMember(client, host.lstrip("/"), _owned(assignment))
+            GroupMember(client, host.lstrip("/"), _owned_partitions(assignment))
             for _, client, host, _, assignment, *_ in members
         ],
     )
 
 
-def _owned(assignment: bytes) -> list[TopicPartition]:
+def _owned_partitions(assignment: bytes) -> list[TopicPartition]:
     """The partitions of a member; empty while the group assigns them."""
     return ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
 
 
-async def _coordinated(ask: Callable[[], Awaitable[Any]]) -> Any:
+async def _ask_coordinator(ask: Callable[[], Awaitable[Any]]) -> Any:
     """The answer of a group's coordinator. It retries while no broker is the coordinator yet."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(MEASUREMENT_SECONDS):
         while True:
             try:
                 return await ask()

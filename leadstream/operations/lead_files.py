@@ -26,7 +26,7 @@ MOST_COLUMNS = 2_000
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?')
 
 
-class LeadRow(NamedTuple):
+class ImportedRow(NamedTuple):
     line: int
     """Where it begins."""
     cells: Mapping[str, Any]
@@ -41,7 +41,7 @@ class LeadFile(NamedTuple):
     columns: Sequence[str]
     form: str
     """What it is, in words."""
-    rows: Iterator[LeadRow | RefusedRow]
+    rows: Iterator[ImportedRow | RefusedRow]
 
 
 def read_lead_file(lines: Iterator[bytes]) -> LeadFile:
@@ -66,11 +66,13 @@ def read_lead_file(lines: Iterator[bytes]) -> LeadFile:
 def _read_objects(lines: Iterator[tuple[int, bytes]]) -> LeadFile:
     rows = (_object(number, line) for number, line in lines if line.strip())
     sample = list(islice(rows, SAMPLE))
-    columns = list(dict.fromkeys(name for row in sample if isinstance(row, LeadRow) for name in row.cells))
+    columns = list(
+        dict.fromkeys(name for row in sample if isinstance(row, ImportedRow) for name in row.cells)
+    )
     return LeadFile(columns, "JSON Lines", chain(sample, rows))
 
 
-def _object(number: int, line: bytes) -> LeadRow | RefusedRow:
+def _object(number: int, line: bytes) -> ImportedRow | RefusedRow:
     if len(line) > MAX_EVENT_BYTES:
         return RefusedRow(number, f"longer than {MAX_EVENT_BYTES:,} bytes")
     try:
@@ -79,7 +81,7 @@ def _object(number: int, line: bytes) -> LeadRow | RefusedRow:
         return RefusedRow(number, f"no JSON: {error}")
     if not isinstance(content, dict):
         return RefusedRow(number, "no JSON object")
-    return LeadRow(number, content)
+    return ImportedRow(number, content)
 
 
 # Tables
@@ -152,7 +154,7 @@ def _named(header: Sequence[str]) -> list[str]:
 
 def _rows(
     table: Iterator[list[str]], source: _Lines, columns: Sequence[str]
-) -> Iterator[LeadRow | RefusedRow]:
+) -> Iterator[ImportedRow | RefusedRow]:
     while True:
         begin, source.of_row = source.number + 1, 0
         try:
@@ -170,7 +172,7 @@ def _rows(
                 f"{len(cells)} cells under {len(columns)} columns: is a quote missing around a separator?",
             )
             continue
-        yield LeadRow(begin, {name: cell for name, cell in zip(columns, cells, strict=False) if name})
+        yield ImportedRow(begin, {name: cell for name, cell in zip(columns, cells, strict=False) if name})
 
 
 def separator_of(texts: Sequence[str]) -> str:

@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 
 from msgspec import ValidationError, convert, json
 
-from gateway.door.addresses import EMAIL, PHONE, persons_email, persons_phone
-from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery, resolved
+from gateway.door.addresses import EMAIL, PHONE, email_of_one_person, phone_of_one_person
+from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery, with_resolved_leads
 from leadstream.console import Failure
-from leadstream.contacts import BY_EMAIL, BY_PHONE
+from leadstream.contacts import SELECT_LEADS_BY_EMAIL, SELECT_LEADS_BY_PHONE
 from leadstream.operations.imports import EXAMPLES, Append, append_all, archived
-from leadstream.operations.lead_files import LeadRow, RefusedRow
+from leadstream.operations.lead_files import ImportedRow, RefusedRow
 from leadstream.operations.lead_mapping import Columns, LeadMapping
-from projections.connection import connect
+from projections.connection import connect_watched
 from projections.tables import READ_OPTIONS
 from schemas.decode import Refusal, read_event
 from schemas.envelope import Event, Moment
-from scoring.features.profile_fields import stated
+from scoring.features.profile_fields import stated_fields
 
 SOURCE = "crm"
 ROWS = 500
@@ -79,7 +79,7 @@ class _Row(NamedTuple):
 
 
 def import_leads(
-    rows: Iterator[LeadRow | RefusedRow],
+    rows: Iterator[ImportedRow | RefusedRow],
     mapping: LeadMapping,
     append: Append,
     resolve: Resolve,
@@ -161,7 +161,7 @@ def _resolved(events: Sequence[Event], resolve: Resolve, region: str | None) -> 
     async def answered(queries: Sequence[AddressQuery]) -> Sequence[AddressMatches]:
         return resolve(queries)
 
-    return asyncio.run(resolved(events, answered, by=IDENTIFY_BY, region=region))
+    return asyncio.run(with_resolved_leads(events, answered, by=IDENTIFY_BY, region=region))
 
 
 def store_resolver(database_url: str) -> Resolve:
@@ -176,10 +176,10 @@ def store_resolver(database_url: str) -> Resolve:
         ]
         by_email: list[list[str]] = [[] for _ in queries]
         by_phone: list[list[str]] = [[] for _ in queries]
-        with connect(database_url, options=READ_OPTIONS) as connection:
+        with connect_watched(database_url, options=READ_OPTIONS) as connection:
             for statement, asking, width, leads in (
-                (BY_EMAIL, emails, 3, by_email),
-                (BY_PHONE, phones, 4, by_phone),
+                (SELECT_LEADS_BY_EMAIL, emails, 3, by_email),
+                (SELECT_LEADS_BY_PHONE, phones, 4, by_phone),
             ):
                 columns = [[row[at] for row in asking] for at in range(width)]
                 for number, lead_id in connection.execute(statement, columns).fetchall():
@@ -198,7 +198,7 @@ def _event(content: dict[str, Any], now: datetime, region: str | None) -> Event:
 
 
 def _read(
-    row: LeadRow,
+    row: ImportedRow,
     mapping: LeadMapping,
     tenant: str,
     region: str | None,
@@ -249,8 +249,8 @@ def _person(fields: dict[str, Any], lead_id: str | None, tenant: str, region: st
         return _Person(f"{tenant}/id/{lead_id}", {"lead_id": lead_id})
     email, phone = _text(fields.get(EMAIL)), _text(fields.get(PHONE))
     for kind, address in (
-        (EMAIL, persons_email(email) if email else None),
-        (PHONE, persons_phone(phone, region, SOURCE) if phone else None),
+        (EMAIL, email_of_one_person(email) if email else None),
+        (PHONE, phone_of_one_person(phone, region, SOURCE) if phone else None),
     ):
         if address is not None:
             key = f"{tenant}/{kind}/{address}"
@@ -264,7 +264,7 @@ def _person(fields: dict[str, Any], lead_id: str | None, tenant: str, region: st
     raise Refusal("lead", "no e-mail address, no phone number and no id")
 
 
-def _fields(row: LeadRow, mapping: LeadMapping) -> dict[str, Any]:
+def _fields(row: ImportedRow, mapping: LeadMapping) -> dict[str, Any]:
     """What the cells say: blank ones say nothing."""
     fields: dict[str, Any] = {}
     for name, columns in mapping.fields.items():
@@ -275,7 +275,7 @@ def _fields(row: LeadRow, mapping: LeadMapping) -> dict[str, Any]:
             if value is None or isinstance(value, dict):
                 continue
             try:
-                is_stated = bool(stated({name: value}))
+                is_stated = bool(stated_fields({name: value}))
             except (TypeError, AttributeError):
                 raise Refusal("fields", f"{column}: neither a text, a number nor a list of texts") from None
             if is_stated:
@@ -284,7 +284,7 @@ def _fields(row: LeadRow, mapping: LeadMapping) -> dict[str, Any]:
     return fields
 
 
-def _first(row: LeadRow, columns: Columns) -> Any:
+def _first(row: ImportedRow, columns: Columns) -> Any:
     return next((value for column in columns if _text(value := row.cells.get(column)) is not None), None)
 
 
@@ -296,10 +296,10 @@ def _text(value: Any) -> str | None:
     ).strip() or None
 
 
-def _date(row: LeadRow, mapping: LeadMapping, name: str) -> datetime | None:
+def _date(row: ImportedRow, mapping: LeadMapping, name: str) -> datetime | None:
     """Raises Refusal for what is no date. Without a time zone it is UTC."""
     text = _text(_first(row, mapping.lead.get(name, ())))
-    if text is None or not stated({"date": text}):
+    if text is None or not stated_fields({"date": text}):
         return None
     try:
         form = mapping.date_format
@@ -320,7 +320,7 @@ def _moment(text: str) -> datetime:
         return convert(text, Moment)
 
 
-def _count(row: LeadRow, kind: str, columns: Columns) -> int:
+def _count(row: ImportedRow, kind: str, columns: Columns) -> int:
     text = _text(_first(row, columns))
     if text is None:
         return 0

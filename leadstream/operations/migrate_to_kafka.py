@@ -13,13 +13,13 @@ from itertools import islice
 import psycopg
 
 from leadstream.console import Failure, print_status
-from leadstream.operations.event_loop import Loop, event_loop
-from leadstream.operations.export import Stored
-from leadstream.operations.lag import Lag, lag_of
+from leadstream.operations.event_loop import BlockingLoop, event_loop
+from leadstream.operations.export import StoredEvent
+from leadstream.operations.lag import LagMeter, open_lag_meter
 from leadstream.operations.recorded_log import EmbeddedParts
 from leadstream.settings import Settings
-from leadstream.wiring_kafka import SOURCES, kafka_explained
-from projections.connection import connect
+from leadstream.wiring_kafka import SOURCE_BY_STAGE, kafka_errors_explained
+from projections.connection import connect_watched
 from schemas.control import SettingsPublished
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
@@ -29,26 +29,28 @@ from streams.kafka import topics
 from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import KafkaUnavailable
 
-CHUNK = 1_000
+CHUNK_RECORDS = 1_000
 _POLL_SECONDS = 0.2
-_PATIENCE = 60.0
+_RETRY_FOR_SECONDS = 60.0
 
 
 def migrate_to_kafka(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
     """Returns the number of events. Raises Failure."""
-    with connect(database_url) as connection, kafka_explained(), event_loop() as loop:
+    with connect_watched(database_url) as connection, kafka_errors_explained(), event_loop() as loop:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         partition_count = partitions_of(connection)
-        target = _Target(loop, settings)
+        target = _TargetTopics(loop, settings)
         try:
             partitions = settings.partitions if "partitions" in settings.model_fields_set else partition_count
-            _copy(EmbeddedParts(connection, partition_count), target, partitions, report)
+            _copy_log(EmbeddedParts(connection, partition_count), target, partitions, report)
         finally:
             target.close()
         return target.events
 
 
-def _copy(log: EmbeddedParts, target: "_Target", partitions: int, report: Callable[[int], None]) -> None:
+def _copy_log(
+    log: EmbeddedParts, target: "_TargetTopics", partitions: int, report: Callable[[int], None]
+) -> None:
     genesis: list[Publication] = []
     for part in log.parts():
         if isinstance(part, Publication):
@@ -66,27 +68,27 @@ def _copy(log: EmbeddedParts, target: "_Target", partitions: int, report: Callab
         target.open(partitions, genesis)
 
 
-def _chunks(records: Iterator[Stored]) -> Iterator[list[Outgoing]]:
-    while chunk := [Outgoing(EVENTS, each.key, each.value) for each in islice(records, CHUNK)]:
+def _chunks(records: Iterator[StoredEvent]) -> Iterator[list[Outgoing]]:
+    while chunk := [Outgoing(EVENTS, each.key, each.value) for each in islice(records, CHUNK_RECORDS)]:
         yield chunk
 
 
-class _Target:
+class _TargetTopics:
     """The topics that this command creates."""
 
-    def __init__(self, loop: Loop, settings: Settings) -> None:
+    def __init__(self, loop: BlockingLoop, settings: Settings) -> None:
         self._loop = loop
         self._settings = settings
         self._cluster = settings.cluster
         self._append = KafkaAppend(self._cluster)
         self._stack = AsyncExitStack()
-        self._lag: Lag | None = None
+        self._lag: LagMeter | None = None
         self.opened = False
         self.events = 0
 
     def open(self, partitions: int, genesis: Sequence[Publication]) -> None:
         try:
-            self._loop.run(topics.partitions_of(self._cluster))
+            self._loop.run(topics.partition_count_of(self._cluster))
         except topics.TopicsMissing:
             pass
         else:
@@ -103,12 +105,14 @@ class _Target:
             )
         )
         self._loop.run(self._append.start())
-        self._lag = self._loop.run(self._stack.enter_async_context(lag_of(self._cluster, SOURCES, "")))
+        self._lag = self._loop.run(
+            self._stack.enter_async_context(open_lag_meter(self._cluster, SOURCE_BY_STAGE, ""))
+        )
         self.opened = True
 
     def append(self, records: Sequence[Outgoing]) -> None:
         """Retries for a while if Kafka is unavailable. Repeated events have the same ids, so they count once."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _RETRY_FOR_SECONDS
         while True:
             try:
                 self._loop.run(self._append(records))
@@ -125,16 +129,16 @@ class _Target:
 
     def publish(self, publication: Publication) -> None:
         self._wait_for_workers(publication)
-        self._loop.run(topics.publish(self._cluster, publication_records(publication)))
+        self._loop.run(topics.publish_records(self._cluster, publication_records(publication)))
 
     def _wait_for_workers(self, publication: Publication) -> None:
         if self._lag is None:
             raise RuntimeError("the topics are not opened")
         reported = False
-        while not self._loop.run(self._lag.settled()):
+        while not self._loop.run(self._lag.is_settled()):
             if not reported and not self._loop.run(self._lag.workers()).members:
                 print_status(
-                    f"Version {publication.version} of {_name(publication)} was published here. Before it goes into Kafka, "
+                    f"Version {publication.version} of {_publication_name(publication)} was published here. Before it goes into Kafka, "
                     "all earlier events must be scored there: start `leadstream worker`. This command continues by itself."
                 )
                 reported = True
@@ -145,5 +149,5 @@ class _Target:
         self._loop.run(self._append.stop())
 
 
-def _name(publication: Publication) -> str:
+def _publication_name(publication: Publication) -> str:
     return "the settings" if isinstance(publication, SettingsPublished) else f"the model {publication.model}"

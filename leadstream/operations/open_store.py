@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, contextmanager
 from leadstream.console import Failure
 from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, has_postgres
 from leadstream.operations.control_socket import running_server
-from leadstream.operations.store_access import StoreAccess, own_store, store_beside
-from leadstream.settings import Settings, variable
-from leadstream.wiring import explained, open_database, open_system
-from projections.connection import connect
+from leadstream.operations.store_access import StoreAccess, store_of_running_server, store_of_system
+from leadstream.settings import Settings, variable_name
+from leadstream.wiring import database_errors_explained, open_database, open_system
+from projections.connection import connect_watched
 from projections.source import bound_source
 
-Database = AbstractContextManager[Callable[[], str]]
+OpenDatabase = AbstractContextManager[Callable[[], str]]
 """Yields a function that returns the URL of a database while it is open."""
 
 
@@ -24,20 +24,20 @@ Database = AbstractContextManager[Callable[[], str]]
 def open_store(settings: Settings) -> Iterator[StoreAccess]:
     """Raises Failure."""
     note = running_server(settings.data_dir)
-    with explained(settings):
+    with database_errors_explained(settings):
         if note is not None:
-            yield store_beside(note, database_beside(settings))
+            yield store_of_running_server(note, database_url_beside_server(settings))
         elif settings.kafka is not None:
             from leadstream.operations.store_access_kafka import kafka_store  # noqa: PLC0415 - most commands need no Kafka
 
-            with kafka_store(settings, database_beside(settings)) as store:
+            with kafka_store(settings, database_url_beside_server(settings)) as store:
                 yield store
         else:
             with open_system(settings) as system:
-                yield own_store(system)
+                yield store_of_system(system)
 
 
-def as_served(settings: Settings) -> Settings:
+def settings_as_served(settings: Settings) -> Settings:
     """The settings, with the Kafka cluster of the server on the same data directory, if one runs. Raises
     Failure if they name another cluster.
     """
@@ -49,13 +49,13 @@ def as_served(settings: Settings) -> Settings:
         configured = getattr(settings, name)
         if name in settings.model_fields_set and configured != value:
             raise Failure(
-                f"{variable(name)} is {configured!r}, and the server at {note.address} (pid {note.pid}) has {value!r}: unset "
+                f"{variable_name(name)} is {configured!r}, and the server at {note.address} (pid {note.pid}) has {value!r}: unset "
                 "it, stop that server, or pass another --data-dir."
             )
     return settings.model_copy(update=of_server)
 
 
-def database_beside(settings: Settings) -> str:
+def database_url_beside_server(settings: Settings) -> str:
     """The database that a server on this data directory uses, for reading beside it. Raises Failure."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
@@ -73,12 +73,12 @@ def database_beside(settings: Settings) -> str:
 
 @contextmanager
 def open_database_url(
-    settings: Settings, opened: Callable[[Settings], Database] = open_database
+    settings: Settings, opened: Callable[[Settings], OpenDatabase] = open_database
 ) -> Iterator[str]:
     """The URL of the store's database, with or without a running server. Without one, `opened` starts it."""
-    with explained(settings):
+    with database_errors_explained(settings):
         if settings.database_url is not None or running_server(settings.data_dir) is not None:
-            yield database_beside(settings)
+            yield database_url_beside_server(settings)
             return
         require_store(settings)
         with opened(settings) as database:
@@ -97,7 +97,7 @@ def require_store(settings: Settings) -> None:
 
 def require_embedded(database_url: str) -> None:
     """Raises Failure for a store whose log is in Kafka."""
-    with connect(database_url) as connection:
+    with connect_watched(database_url) as connection:
         source = bound_source(connection)
     if source is not None:
         raise Failure(

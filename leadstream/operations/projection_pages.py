@@ -13,17 +13,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from leadstream.console import Failure
 
-_CALLERS = 8
-_SECONDS = 5.0
+_MOST_CALLERS = 8
+_REQUEST_SECONDS = 5.0
 """How long a caller may take to send its request and to read the answer."""
 
 
-class _Server(ThreadingHTTPServer):
+class _PagesServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._capacity = threading.BoundedSemaphore(_CALLERS)
+        self._capacity = threading.BoundedSemaphore(_MOST_CALLERS)
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -33,7 +33,7 @@ class _Server(ThreadingHTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        ending = threading.Timer(_SECONDS, self.shutdown_request, [request])
+        ending = threading.Timer(_REQUEST_SECONDS, self.shutdown_request, [request])
         ending.daemon = True
         ending.start()
         try:
@@ -47,7 +47,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def pages_served(
+def serve_pages(
     host: str, port: int, metrics: Callable[[], bytes], unready: Callable[[], str | None]
 ) -> Iterator[None]:
     """Raises Failure if the port is in use. `unready` returns why the process is not ready, or None."""
@@ -75,7 +75,7 @@ def pages_served(
             """Does nothing: there is a request every few seconds."""
 
     try:
-        server = _Server((host, port), Pages)
+        server = _PagesServer((host, port), Pages)
     except OSError as cause:
         raise Failure(
             f"A projection's pages cannot listen on {host}:{port} ({cause.strerror}): set LEADSTREAM_PROJECTION_PORT to a "

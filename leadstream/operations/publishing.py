@@ -16,15 +16,15 @@ import psycopg
 from authoring.active_models import ShardFilter
 from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
-from authoring.revisions import Overtaken, ScheduledAlready
-from authoring.sweep_progress import partitions_of
-from leadstream.active_models import active_by_shard, shards_of, shards_port
+from authoring.revisions import OtherDraftScheduled, OutdatedBasis
+from authoring.sweep_progress import progress_by_partition
+from leadstream.active_models import active_by_shard, active_models_of_shards, shards_port
 from leadstream.console import Failure
 from leadstream.operations.store_access import StoreAccess
 from leadstream.wiring import utc_now
 from projections.authoring import LOCK_TIMEOUT, Draft
-from projections.connection import connect
-from projections.tables import key_of
+from projections.connection import connect_watched
+from projections.tables import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
@@ -32,10 +32,9 @@ from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
 from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields
-from streams.published import ActiveModels, TenantSettings
-from streams.published import compiled as compiled_model
+from streams.published import ActiveModels, TenantSettings, compiled_model
 
-BUILT_IN = "default"
+BUILT_IN_LIFECYCLE = "default"
 """The name of the built-in lifecycle at the command line."""
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ def model_text(source: str) -> str:
         raise Failure(f"{source} cannot be read as a text file ({cause}).") from cause
 
 
-def compiled(source: str) -> tuple[str, str]:
+def checked_model(source: str) -> tuple[str, str]:
     """(name, text) of a model without a mistake. Raises Failure."""
     text = model_text(source)
     try:
@@ -66,7 +65,7 @@ def compiled(source: str) -> tuple[str, str]:
         raise Failure(f"{source}: {refusal}") from refusal
 
 
-def publish(
+def publish_model(
     store: StoreAccess,
     source: str,
     *,
@@ -80,19 +79,19 @@ def publish(
     """Returns the publication once the log has it, or a draft if `at` is later. Raises Failure, also if it is
     `based_on` another version than the newest.
     """
-    name, text = compiled(source)
+    name, text = checked_model(source)
     store.settle(lambda _: None)
-    authoring, by = authoring_of(store), by or operator()
+    authoring, by = authoring_of(store), by or operating_user()
     if at is not None and at > utc_now():
-        return done(
+        return run_request(
             authoring.schedule(tenant, name, text, at, by=by, note=note, fire=fire, based_on=based_on)
         )
-    return done(
+    return run_request(
         authoring.publish(tenant, name, lambda _: text, by=by, note=note, fire=fire, based_on=based_on)
     )
 
 
-def retire(
+def retire_model(
     store: StoreAccess,
     model: str,
     *,
@@ -101,17 +100,21 @@ def retire(
     note: str | None = None,
     force: bool = False,
 ) -> Publication:
-    """Retires the model, so that it no longer scores. Otherwise as `publish`."""
+    """Retires the model, so that it no longer scores. Otherwise as `publish_model`."""
     store.settle(lambda _: None)
-    return done(authoring_of(store).retire(tenant, model, by=by or operator(), note=note, force=force))
+    return run_request(
+        authoring_of(store).retire(tenant, model, by=by or operating_user(), note=note, force=force)
+    )
 
 
 def settle_sweep(store: StoreAccess, publication: Publication, report: Callable[[float], None]) -> None:
     """Returns when every lead is rescored; reports the share of partitions that are done."""
 
     def report_share(_left: int) -> None:
-        shards = shards_of(store.database_url, ShardFilter([publication.tenant], publication.model))
-        partitions = partitions_of(shards, publication.tenant, publication.model, publication.version)
+        shards = active_models_of_shards(
+            store.database_url, ShardFilter([publication.tenant], publication.model)
+        )
+        partitions = progress_by_partition(shards, publication.tenant, publication.model, publication.version)
         report(sum(each.state == "done" for each in partitions) / max(len(partitions), 1))
 
     store.settle(report_share)
@@ -135,24 +138,24 @@ def authoring_for_reading(database_url: str) -> Authoring:
     return Authoring(database_url, append, shards_port(database_url), utc_now)
 
 
-def done(request: Coroutine[Any, Any, T]) -> T:
+def run_request(request: Coroutine[Any, Any, T]) -> T:
     """The result of a request to the authoring. Raises Failure."""
-    with refusals():
+    with problems_as_failures():
         return asyncio.run(request)
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def problems_as_failures() -> Iterator[None]:
     """Turns the problems that the gateway would answer with into a Failure of one line."""
     try:
         yield
-    except Overtaken as late:
+    except OutdatedBasis as late:
         raise Failure(
             f"This is based on version {late.based_on} of {late.model}, and version {late.newest} is the newest: see "
             f"`leadstream models diff {late.model} {late.based_on} {late.newest}`, bring that into the text, and "
             f"publish it with --based-on {late.newest}."
         ) from late
-    except ScheduledAlready as second:
+    except OtherDraftScheduled as second:
         other = second.other
         raise Failure(
             f"Draft {other.id} of {other.model} is scheduled already, for {other.effective_from}, and of two the later "
@@ -162,7 +165,7 @@ def refusals() -> Iterator[None]:
         raise Failure(f"{problem.reason[:1].upper()}{problem.reason[1:]}.") from problem
 
 
-def operator() -> str:
+def operating_user() -> str:
     """The user at the command line."""
     try:
         return getpass.getuser()
@@ -181,21 +184,21 @@ def publish_settings(
     profile_fields: str | None = None,
 ) -> SettingsPublished:
     """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
-    `lifecycle` is a file, or BUILT_IN; `profile_fields` is a file. Raises Failure.
+    `lifecycle` is a file, or BUILT_IN_LIFECYCLE; `profile_fields` is a file. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
     declared = None if profile_fields is None else declared_fields(profile_fields)
-    with _alone_with_settings(store.database_url):
+    with _lock_settings(store.database_url):
         return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared)
 
 
 @contextmanager
-def _alone_with_settings(database_url: str) -> Iterator[None]:
+def _lock_settings(database_url: str) -> Iterator[None]:
     """Keeps others from publishing settings, for any tenant, until the new ones are active."""
     try:
-        with connect(database_url, autocommit=True) as connection:
+        with connect_watched(database_url, autocommit=True) as connection:
             connection.execute("select set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
-            connection.execute("select pg_advisory_lock(%s)", (key_of("author of settings"),))
+            connection.execute("select pg_advisory_lock(%s)", (hashed_key("author of settings"),))
             yield
     except psycopg.errors.LockNotAvailable as cause:
         raise Failure(
@@ -223,7 +226,7 @@ def _publish_settings(
     except ValueError as cause:
         raise Failure(f"{cause}: use a name such as Europe/Berlin.") from cause
     if text is not None:
-        check_bands(compile_lifecycle(text), shards[:1], tenant)
+        check_lifecycle_bands(compile_lifecycle(text), shards[:1], tenant)
     settings = SettingsPublished(
         tenant=tenant,
         recorded_at=now,
@@ -232,7 +235,7 @@ def _publish_settings(
         idle_minutes=current.idle_minutes if idle_minutes is None else idle_minutes,
         lifecycle=text or current.lifecycle or built_in_lifecycle(),
         profile_fields=current.profile_fields if declared is None else declared,
-        by=operator(),
+        by=operating_user(),
     )
     store.append(publication_records(settings))
     store.settle(lambda _: None)
@@ -241,9 +244,9 @@ def _publish_settings(
 
 def lifecycle_text(source: str) -> str:
     """The text of a lifecycle without a mistake: of a file, or the built-in one. Raises Failure."""
-    if source == BUILT_IN:
+    if source == BUILT_IN_LIFECYCLE:
         return built_in_lifecycle()
-    text = _text_of(source, f"pass a .toml file, or {BUILT_IN} for the built-in lifecycle")
+    text = _text_of_file(source, f"pass a .toml file, or {BUILT_IN_LIFECYCLE} for the built-in lifecycle")
     try:
         compile_lifecycle(text)
     except LifecycleError as refusal:
@@ -254,12 +257,12 @@ def lifecycle_text(source: str) -> str:
 def declared_fields(source: str) -> dict[str, FieldType]:
     """The types of profile fields that a file declares. Raises Failure."""
     try:
-        return read_profile_fields(_text_of(source, "pass a .toml file with the table [profile_fields]"))
+        return read_profile_fields(_text_of_file(source, "pass a .toml file with the table [profile_fields]"))
     except ProfileFieldsError as refusal:
         raise Failure(f"{source}: {refusal}.") from refusal
 
 
-def _text_of(source: str, advice: str) -> str:
+def _text_of_file(source: str, advice: str) -> str:
     try:
         return Path(source).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -268,7 +271,7 @@ def _text_of(source: str, advice: str) -> str:
         raise Failure(f"{source} cannot be read as a text file ({cause}).") from cause
 
 
-def check_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], tenant: str) -> None:
+def check_lifecycle_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], tenant: str) -> None:
     """Rejects a lifecycle that waits for a band that no active model has. Raises Failure."""
     for shard in shards:
         models = shard.models_of(tenant)

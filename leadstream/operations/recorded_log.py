@@ -12,17 +12,17 @@ from typing import Final
 import psycopg
 
 from leadstream.console import Failure
-from leadstream.operations.export import Stored, by_recording, stored
+from leadstream.operations.export import StoredEvent, merged_by_recording, stored_events
 from projections.connection import Connection
 from projections.state_rows import SCORE_LEADS
-from schemas.control import DERIVED_TYPES, Folding, ModelPublished, ModelRetired, SettingsPublished
+from schemas.control import DERIVED_TYPES, FoldingVersion, ModelPublished, ModelRetired, SettingsPublished
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
 from schemas.publications import Publication
 from schemas.topics import PARTITION_WIDE_KEY
 from streams.published import PublishedState
 
-Parts = Iterator[Iterator[Stored] | Publication]
+Parts = Iterator[Iterator[StoredEvent] | Publication]
 """Each iterator of events must be read to its end before the next part."""
 
 _DERIVED: Final = tuple(f'{{"type":"{tag_of(kind)}",'.encode() for kind in DERIVED_TYPES)
@@ -38,14 +38,14 @@ class EmbeddedParts:
     """The log in PostgreSQL. What the folds wrote into it is left out."""
 
     def __init__(self, connection: "psycopg.Connection[tuple[object, ...]]", partitions: int) -> None:
-        self._partitions = [stored(connection, _LOG, number) for number in range(partitions)]
+        self._partitions = [stored_events(connection, _LOG, number) for number in range(partitions)]
         self._publications: list[bytes | None] = []
 
     def parts(self) -> Parts:
         """Raises Failure."""
         while True:
             self._publications = []
-            yield by_recording([self._until_publication(partition) for partition in self._partitions])
+            yield merged_by_recording([self._until_publication(partition) for partition in self._partitions])
             [*next_publications] = set(self._publications)
             if next_publications == [None]:
                 return
@@ -57,7 +57,7 @@ class EmbeddedParts:
                 )
             yield message
 
-    def _until_publication(self, partition: Iterator[Stored]) -> Iterator[Stored]:
+    def _until_publication(self, partition: Iterator[StoredEvent]) -> Iterator[StoredEvent]:
         """The events up to the next publication. Every partition has each publication."""
         for each in partition:
             if each.key == PARTITION_WIDE_KEY:
@@ -82,8 +82,10 @@ class ArchivedParts:
         numbers = self._connection.execute(
             "select distinct partition from event_archive order by 1"
         ).fetchall()
-        events = by_recording([stored(self._connection, _ARCHIVE, number) for (number,) in numbers])
-        following: list[Stored] = []
+        events = merged_by_recording(
+            [stored_events(self._connection, _ARCHIVE, number) for (number,) in numbers]
+        )
+        following: list[StoredEvent] = []
         for publication in publications:
             yield _before(publication, events, following)
             yield publication
@@ -114,7 +116,9 @@ class ArchivedParts:
             )
 
 
-def _before(publication: Publication, events: Iterator[Stored], following: list[Stored]) -> Iterator[Stored]:
+def _before(
+    publication: Publication, events: Iterator[StoredEvent], following: list[StoredEvent]
+) -> Iterator[StoredEvent]:
     """The events that were recorded before the publication; the first one after them goes into `following`."""
     for each in chain(tuple(following), events):
         if each.recorded_at >= publication.recorded_at:
@@ -134,7 +138,7 @@ def _publication(
     note: str | None,
     change: str | None,
     recorded_at: datetime,
-    folding: Folding,
+    folding: FoldingVersion,
 ) -> ModelPublished | ModelRetired:
     if text is None:
         return ModelRetired(

@@ -19,26 +19,26 @@ from gateway.door.addresses import EMAIL, PHONE
 from gateway.door.admission import readmit
 from gateway.door.resolving import (
     IDENTIFY_BY,
-    MADE,
-    RESOLVED_BY,
+    MADE_LEAD_ID_PREFIX,
+    RESOLVED_BY_FIELD,
     AddressMatches,
     AddressQuery,
     query_of,
-    resolved,
+    with_resolved_leads,
 )
 from leadstream.contacts import look_up
-from leadstream.operations.event_loop import Loop, event_loop
-from leadstream.operations.export import Stored
+from leadstream.operations.event_loop import BlockingLoop, event_loop
+from leadstream.operations.export import StoredEvent
 from leadstream.operations.recorded_log import Parts
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, in_every_partition
-from projections.connection import Connection, connect
+from leadstream.wiring import STAGES, repeated_for_every_partition
+from projections.connection import Connection, connect_watched
 from projections.migrate import migrate
 from projections.rows import Draft
-from projections.tables import LIVE, READ_OPTIONS, model_drafts
-from projections.tables import key_of as row_key
+from projections.tables import LIVE_SCHEMA, READ_OPTIONS, model_drafts
+from projections.tables import hashed_key as row_key
 from projections.views import create_views
-from projections.worker import project
+from projections.worker import project_records
 from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import LeadsMerged, MergeUndone
@@ -46,7 +46,7 @@ from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.features.identity import identity_id
-from scoring.features.signals import profile_of
+from scoring.features.signals import profile_fields_of
 from streams.embedded import log
 from streams.embedded.writer import Writer
 from streams.track_sessions import TrackSessions
@@ -112,13 +112,23 @@ def restate(
     """
     migrate(url)
     writer = Writer(
-        url, [stage() for stage in STAGES], connect=connect, partitions=partitions, project=project
+        url,
+        [stage() for stage in STAGES],
+        connect=connect_watched,
+        partitions=partitions,
+        project=project_records,
     )
     door = _Door(settings)
     done = 0
     try:
-        with event_loop() as loop, _opened(loop, url) as lookups, connect(url, autocommit=True) as connection:
-            create_views(connection, LIVE)  # they read the log's tables, which the writer has just created
+        with (
+            event_loop() as loop,
+            _opened(loop, url) as lookups,
+            connect_watched(url, autocommit=True) as connection,
+        ):
+            create_views(
+                connection, LIVE_SCHEMA
+            )  # they read the log's tables, which the writer has just created
             connection.execute(
                 SQL(
                     "create unlogged table public.{} (identity_key bigint not null, kind text not null)"
@@ -127,7 +137,7 @@ def restate(
             for part in parts:
                 if isinstance(part, Publication):
                     _settle(writer)
-                    writer.commit(in_every_partition(publication_records(part), partitions))
+                    writer.commit(repeated_for_every_partition(publication_records(part), partitions))
                     continue
                 for chunk in _chunks(map(door.read, part)):
                     if any(item.is_open for item in chunk):
@@ -148,7 +158,7 @@ def restate(
 
 
 @contextmanager
-def _opened(loop: Loop, url: str) -> Iterator[psycopg.AsyncConnection[Any]]:
+def _opened(loop: BlockingLoop, url: str) -> Iterator[psycopg.AsyncConnection[Any]]:
     connection = loop.run(psycopg.AsyncConnection.connect(url, autocommit=True, options=READ_OPTIONS))
     try:
         yield connection
@@ -167,7 +177,7 @@ class _Door:
         """(tenant, id that an older door made of an address) -> the lead that it is now."""
         self.changes: Counter[str] = Counter()
 
-    def read(self, record: Stored) -> RecordedItem:
+    def read(self, record: StoredEvent) -> RecordedItem:
         try:
             before = decode_source(record.value)
         except Refusal:
@@ -186,7 +196,7 @@ class _Door:
             return await look_up(new_store, queries)
 
         events = [item.after for item in chunk if item.is_open and item.after is not None]
-        decided = iter(await resolved(events, resolve, by=self._by, region=self._region))
+        decided = iter(await with_resolved_leads(events, resolve, by=self._by, region=self._region))
         return [_item(item.before, next(decided), item.query) if item.is_open else item for item in chunk]
 
     def renamed(self, item: RecordedItem) -> RecordedItem:
@@ -196,7 +206,7 @@ class _Door:
         before, after = item.before, item.after
         if before is None or after is None:
             return item
-        if before.lead_id is not None and RESOLVED_BY in (before.extra or {}) and not before.imported:
+        if before.lead_id is not None and RESOLVED_BY_FIELD in (before.extra or {}) and not before.imported:
             self._note_name(before, after)
             return item
         lead_id = self._today(after.tenant, after.lead_id)
@@ -211,7 +221,7 @@ class _Door:
         old, new = before.lead_id or "", after.lead_id
         if new is not None:
             self._renamed.pop((after.tenant, new), None)
-            if old != new and old.startswith(MADE):
+            if old != new and old.startswith(MADE_LEAD_ID_PREFIX):
                 self._renamed[after.tenant, old] = new
 
     def _today(self, tenant: str, lead_id: str | None) -> Any:
@@ -287,8 +297,10 @@ def _append(
             continue
         _settle(writer)
         [record] = writer.commit_unfolded(outgoing)
-        with connect(url) as connection:
-            log.skip(connection, TrackSessions.name, *record[:3], "skipped before the store was restated")
+        with connect_watched(url) as connection:
+            log.write_skip(
+                connection, TrackSessions.name, *record[:3], "skipped before the store was restated"
+            )
         writer.reread_skips()
         _settle(writer)
 
@@ -330,15 +342,15 @@ def keep_beside_log(old: Connection, new: Connection) -> None:
 
 def _settle(writer: Writer) -> None:
     """Folds what is in the log."""
-    while writer.behind:
+    while writer.has_work:
         writer.commit([])
 
 
 def _pass_time(writer: Writer, moment: int) -> None:
     """Concludes what time alone changes until then."""
     writer.commit([], moment)
-    while writer.more_timers or writer.behind:
-        writer.commit([], None if writer.behind else moment)
+    while writer.more_timers or writer.has_work:
+        writer.commit([], None if writer.has_work else moment)
 
 
 def _store_changes(connection: Connection, chunk: Sequence[RecordedItem], changes: Counter[str]) -> None:
@@ -366,7 +378,7 @@ def changed(before: Event, after: Event) -> Iterator[str]:
         yield "channel"
     if _campaign(before) != _campaign(after):
         yield "campaign"
-    old, new = profile_of(before), profile_of(after)
+    old, new = profile_fields_of(before), profile_fields_of(after)
     for kind in (EMAIL, PHONE):
         if old.get(kind) != new.get(kind):
             yield kind

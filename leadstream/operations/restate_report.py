@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from leadstream.console import print_facts, print_line, print_status, print_table, warn
+from leadstream.console import print_facts, print_line, print_status, print_table, print_warning
 from leadstream.operations.restate import CHANGES
 from leadstream.operations.restate_store import Restatement
 from leadstream.operations.restated_leads import LeadMoves, MovingLead
@@ -11,9 +11,9 @@ from leadstream.operations.restated_leads import LeadMoves, MovingLead
 def print_restatement(restated: Restatement) -> None:
     leads, (dead_before, dead_after) = restated.leads, restated.dead_letters
     if restated.not_scored:
-        warn(f"{restated.not_scored:,} records were not scored yet: leads may move because of them.")
+        print_warning(f"{restated.not_scored:,} records were not scored yet: leads may move because of them.")
     if restated.on_kafka:
-        warn("The settings of Kafka's folds count from the first event on, as they are now.")
+        print_warning("The settings of Kafka's folds count from the first event on, as they are now.")
     print_facts(
         "Restated by the rules of this version",
         {

@@ -24,17 +24,17 @@ from leadstream.embedded_postgres import (
     stop_postgres,
 )
 from leadstream.operations.control_socket import running_server
-from leadstream.operations.open_store import as_served, open_database_url, open_store, require_store
+from leadstream.operations.open_store import open_database_url, open_store, require_store, settings_as_served
 from leadstream.operations.recorded_log import ArchivedParts, EmbeddedParts
 from leadstream.operations.restate import keep_beside_log, restate
 from leadstream.operations.restated_leads import LeadMoves, compare_leads
-from leadstream.operations.store_access import settle
+from leadstream.operations.store_access import settle_with_bar
 from leadstream.serving import ensure_directory
 from leadstream.settings import Settings
-from leadstream.wiring import explained, now_ms
-from projections.connection import Connection, connect
+from leadstream.wiring import database_errors_explained, now_ms
+from projections.connection import Connection, connect_watched
 from projections.source import bound_source
-from projections.tables import LIVE, PUBLIC, READ_OPTIONS
+from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS
 from schemas.topics import DEFAULT_PARTITIONS
 from streams.embedded import log
 from streams.engine.shard import FoldFailed
@@ -43,7 +43,7 @@ RESTATING: Final = "restating"
 """Below the data directory: the restated store while it is made."""
 KEPT: Final = "before-restatement-"
 
-_OPTIONS: Final = f"-c search_path={LIVE},{PUBLIC} -c timezone=UTC"
+_OPTIONS: Final = f"-c search_path={LIVE_SCHEMA},{PUBLIC_SCHEMA} -c timezone=UTC"
 
 Report = Callable[[float], None]
 """The share of the events that are folded."""
@@ -80,11 +80,11 @@ class RecordedLog(NamedTuple):
 @contextmanager
 def recorded_store(settings: Settings) -> Iterator[str]:
     """The URL of the store's database, everything in it scored. No server can start on an embedded store meanwhile."""
-    settings = as_served(settings)
+    settings = settings_as_served(settings)
     require_store(settings)
     if settings.kafka is None:
         with open_store(settings) as store:
-            settle(store)
+            settle_with_bar(store)
     with open_database_url(settings) as url:
         yield url
 
@@ -114,7 +114,7 @@ def restate_into(
     began = time.monotonic()
     discard(directory)
     ensure_directory(directory)
-    with explained(settings), connect(url, options=_OPTIONS) as old:
+    with database_errors_explained(settings), connect_watched(url, options=_OPTIONS) as old:
         old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         recorded = _recorded(old, settings)
         new_url = start_postgres(directory, None if durable else {"fsync": "off"})
@@ -129,7 +129,7 @@ def restate_into(
                 skipped=recorded.skipped,
                 report=lambda done: report(done / max(recorded.events, 1)),
             )
-            with connect(new_url, options=READ_OPTIONS) as new:
+            with connect_watched(new_url, options=READ_OPTIONS) as new:
                 leads = compare_leads(old, new)
                 dead_letters = _dead_letters(old), _dead_letters(new)
                 keep_beside_log(old, new)
@@ -163,7 +163,7 @@ def replace_store(settings: Settings, restated: Path) -> Path:
     """Puts the restated store in the place of the recorded one. Returns the data directory of the old one."""
     directories = (settings.data_dir / f"{KEPT}{number}" for number in count(1))
     kept = next(directory for directory in directories if not directory.exists())
-    with explained(settings):
+    with database_errors_explained(settings):
         replace_postgres(settings.data_dir, restated, kept)
     return kept
 
@@ -183,7 +183,7 @@ def _recorded(old: Connection, settings: Settings) -> RecordedLog:
                 "select key, value from records join skips using (topic, partition, position) where topic = 'events'"
             )
         )
-        heads, folded = log.heads(old), log.checkpoints(old)
+        heads, folded = log.read_heads(old), log.read_checkpoints(old)
         stages = {"track_sessions": "events", "score_leads": "lead-activity"}
         not_scored = sum(
             heads.get((source, partition), 0) - folded.get((stage, partition), 0)

@@ -16,18 +16,18 @@ from urllib.request import urlopen
 import psycopg
 from msgspec import json
 
-from gateway.ports import Status
-from leadstream.console import Failure, progress
+from gateway.ports import ReadinessStatus
+from leadstream.console import Failure, progress_bar
 from leadstream.operations.control_socket import ControlSocketError, ServerNote, append_to
-from leadstream.wiring import System, in_every_partition, now_ms, status_of_driver
-from projections.connection import connect
+from leadstream.wiring import System, now_ms, repeated_for_every_partition, status_of_driver
+from projections.connection import connect_watched
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record
 from schemas.topics import PARTITION_WIDE_KEY
 from streams.embedded.driver import NotStored
-from streams.embedded.waiting import Busy, Stopped
+from streams.embedded.waiting import AppenderStopped, AppendQueueFull
 
-_AHEAD = 8
+_MOST_APPENDS_AHEAD = 8
 """Appends that may be on their way to the disk."""
 _POLL_SECONDS = 0.2
 _RECOVERING_SECONDS = 60.0
@@ -47,7 +47,7 @@ class StoreAccess(NamedTuple):
     """Of the running server."""
 
 
-def settle(store: StoreAccess) -> None:
+def settle_with_bar(store: StoreAccess) -> None:
     """`store.settle`, with a bar."""
     most = 1
 
@@ -56,11 +56,11 @@ def settle(store: StoreAccess) -> None:
         most = max(most, left)
         report(1 - left / most)
 
-    with progress("Scoring", 1.0) as report:
+    with progress_bar("Scoring", 1.0) as report:
         store.settle(report_share)
 
 
-def store_beside(note: ServerNote, database_url: str) -> StoreAccess:
+def store_of_running_server(note: ServerNote, database_url: str) -> StoreAccess:
     def append(records: Sequence[Outgoing]) -> None:
         try:
             append_to(note, records)
@@ -69,12 +69,12 @@ def store_beside(note: ServerNote, database_url: str) -> StoreAccess:
 
     def settle(report: Callable[[int], None]) -> None:
         patience = 0.0 if note.kafka is None else _RECOVERING_SECONDS
-        wait_until_scored(lambda: status_of(note), database_url, report, patience=patience)
+        wait_until_scored(lambda: server_status(note), database_url, report, patience=patience)
 
     return StoreAccess(append, settle, database_url, note.address)
 
 
-def status_of(note: ServerNote) -> Status:
+def server_status(note: ServerNote) -> ReadinessStatus:
     """The server's answer at /ready. Raises Failure."""
     try:
         with urlopen(f"{note.address}/ready", timeout=30) as answer:  # noqa: S310 - our own note, http only
@@ -93,35 +93,35 @@ def status_of(note: ServerNote) -> Status:
         ) from cause
 
 
-def own_store(system: System) -> StoreAccess:
+def store_of_system(system: System) -> StoreAccess:
     under_way: deque[Future[list[Record]]] = deque()
     driver = system.driver
 
     def append(records: Sequence[Outgoing]) -> None:
-        while len(under_way) >= _AHEAD:
-            _stored(under_way.popleft())
-        placed = in_every_partition(records, driver.partitions)
+        while len(under_way) >= _MOST_APPENDS_AHEAD:
+            _wait_until_stored(under_way.popleft())
+        placed = repeated_for_every_partition(records, driver.partitions)
         while True:
             try:
                 under_way.append(driver.append(placed))
                 if any(record.key == PARTITION_WIDE_KEY for record in records):
-                    _stored(under_way.pop())
-            except Busy:
+                    _wait_until_stored(under_way.pop())
+            except AppendQueueFull:
                 time.sleep(0.05)
-            except Stopped as cause:
+            except AppenderStopped as cause:
                 raise Failure(f"The log has stopped: {cause}.") from cause
             else:
                 return
 
     def settle(report: Callable[[int], None]) -> None:
         while under_way:
-            _stored(under_way.popleft())
+            _wait_until_stored(under_way.popleft())
         wait_until_scored(lambda: status_of_driver(driver), system.database_url, report)
 
     return StoreAccess(append, settle, system.database_url, None)
 
 
-def _stored(appended: "Future[list[Record]]") -> None:
+def _wait_until_stored(appended: "Future[list[Record]]") -> None:
     try:
         appended.result()
     except NotStored as cause:
@@ -129,7 +129,11 @@ def _stored(appended: "Future[list[Record]]") -> None:
 
 
 def wait_until_scored(
-    status: Callable[[], Status], database_url: str, report: Callable[[int], None], *, patience: float = 0.0
+    status: Callable[[], ReadinessStatus],
+    database_url: str,
+    report: Callable[[int], None],
+    *,
+    patience: float = 0.0,
 ) -> None:
     """Returns when no record is left to score, nor any lead whose timer had fired when this began.
 
@@ -138,10 +142,10 @@ def wait_until_scored(
     begun, moved_at = now_ms(), time.monotonic()
     least: int | None = None
     done = False
-    with connect(database_url, autocommit=True, options=READ_OPTIONS) as connection:
+    with connect_watched(database_url, autocommit=True, options=READ_OPTIONS) as connection:
         while True:
             current = status()
-            left = _left(current, connection, begun)
+            left = _work_left(current, connection, begun)
             if left is not None and (least is None or left < least):
                 least, moved_at = left, time.monotonic()
             if current.get("ready") is False and time.monotonic() - moved_at >= patience:
@@ -157,7 +161,7 @@ def wait_until_scored(
             time.sleep(_POLL_SECONDS)
 
 
-def _left(status: Status, connection: psycopg.Connection[Any], moment: int) -> int | None:
+def _work_left(status: ReadinessStatus, connection: psycopg.Connection[Any], moment: int) -> int | None:
     """Records to be scored and leads that are overdue; None if that is unknown now."""
     backlog = status.get("backlog")
     if not isinstance(backlog, int):

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
-from gateway.ports import Status, Unavailable
+from gateway.ports import LogUnavailable, ReadinessStatus
 from leadstream.console import Failure
 from leadstream.operations.event_loop import event_loop
-from leadstream.operations.lag import Lag, lag_of
+from leadstream.operations.lag import LagMeter, open_lag_meter
 from leadstream.operations.store_access import StoreAccess, wait_until_scored
 from leadstream.settings import Settings
-from leadstream.wiring_kafka import SOURCES, append_port, kafka_explained
+from leadstream.wiring_kafka import SOURCE_BY_STAGE, append_port_on_kafka, kafka_errors_explained
 from schemas.record import Outgoing
 from streams.kafka.append import KafkaAppend
 
-_PATIENCE = 60.0
+_APPEND_SECONDS = 60.0
 """How long Kafka may be unavailable, and how long scoring may make no progress."""
 
 
@@ -26,21 +26,21 @@ _PATIENCE = 60.0
 def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
     """Raises Failure if Kafka cannot be reached, or has no topics."""
     cluster = settings.cluster
-    with kafka_explained(), event_loop() as loop:
+    with kafka_errors_explained(), event_loop() as loop:
         stack, appending = AsyncExitStack(), KafkaAppend(cluster)
-        port = append_port(appending, cluster)
+        port = append_port_on_kafka(appending, cluster)
         try:
             loop.run(appending.start())
             if appending.unavailable is not None:
                 raise Failure(f"{appending.unavailable}.")
-            lag = loop.run(stack.enter_async_context(lag_of(cluster, SOURCES, database_url)))
+            lag = loop.run(stack.enter_async_context(open_lag_meter(cluster, SOURCE_BY_STAGE, database_url)))
 
             def append(records: Sequence[Outgoing]) -> None:
-                deadline = time.monotonic() + _PATIENCE
+                deadline = time.monotonic() + _APPEND_SECONDS
                 while True:
                     try:
                         loop.run(port(records))
-                    except Unavailable as unavailable:
+                    except LogUnavailable as unavailable:
                         if time.monotonic() > deadline:
                             raise Failure(
                                 f"{unavailable.reason}. Fix that and repeat the command: what was stored already is "
@@ -51,7 +51,9 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
                         return
 
             def settle(report: Callable[[int], None]) -> None:
-                wait_until_scored(lambda: loop.run(_status(lag)), database_url, report, patience=_PATIENCE)
+                wait_until_scored(
+                    lambda: loop.run(_scoring_status(lag)), database_url, report, patience=_APPEND_SECONDS
+                )
 
             yield StoreAccess(append, settle, database_url, None)
         finally:
@@ -59,7 +61,7 @@ def kafka_store(settings: Settings, database_url: str) -> Iterator[StoreAccess]:
             loop.run(appending.stop())
 
 
-async def _status(lag: Lag) -> Status:
+async def _scoring_status(lag: LagMeter) -> ReadinessStatus:
     """Ready if workers run for what is left."""
     backlog = await lag.measure()
     reason = await lag.halt_reason(backlog)

@@ -15,18 +15,18 @@ from leadstream.simulation.personas import (
     CATALOGS,
     DOWNLOADS,
     EXPO_PLACES,
-    FROM_MAIL,
-    NEEDS,
+    NEED_ANSWERS,
+    NEWSLETTER_ORIGIN,
     ORIGINS,
     PAGES,
     PRODUCTS,
     QUESTIONS,
     SALES_PEOPLE,
     SITE,
-    STARTS,
-    Origin,
-    Person,
-    weighted,
+    START_ANSWERS,
+    SimulatedPerson,
+    VisitOrigin,
+    choose_weighted,
 )
 from schemas.envelope import Campaign, Context, Event
 from schemas.events import (
@@ -76,7 +76,7 @@ from schemas.events import (
 )
 
 
-class Step(NamedTuple):
+class SimulatedStep(NamedTuple):
     """An event of type `what` that occurs `wait` seconds after the step before."""
 
     wait: float
@@ -84,7 +84,7 @@ class Step(NamedTuple):
     fields: dict[str, Any]
 
 
-Steps = Iterator[Step]
+SimulatedSteps = Iterator[SimulatedStep]
 
 
 class SimulatedActivity(NamedTuple):
@@ -93,10 +93,10 @@ class SimulatedActivity(NamedTuple):
     identity: str
     """browser, other browser, chat, telegram or lead."""
     source: str
-    play: Callable[[Person, Random], Steps]
+    play: Callable[[SimulatedPerson, Random], SimulatedSteps]
 
 
-def _context(person: Person, origin: Origin | None = None, path: str = "/") -> Context:
+def _context(person: SimulatedPerson, origin: VisitOrigin | None = None, path: str = "/") -> Context:
     campaign = (
         Campaign(source=origin.source, medium=origin.medium, name=origin.campaign)
         if origin and origin.source
@@ -116,87 +116,95 @@ def _context(person: Person, origin: Origin | None = None, path: str = "/") -> C
     )
 
 
-_PATHS = tuple(((path, title), weight) for path, title, weight in PAGES)
-_ORIGINS = tuple((origin, origin.weight) for origin in ORIGINS)
-_PACE = {"glancer": 18.0, "reader": 70.0, "buyer": 55.0, "expo": 30.0, "chatter": 40.0}
+_WEIGHTED_PAGES = tuple(((path, title), weight) for path, title, weight in PAGES)
+_WEIGHTED_ORIGINS = tuple((origin, origin.weight) for origin in ORIGINS)
+_SECONDS_PER_PAGE = {"glancer": 18.0, "reader": 70.0, "buyer": 55.0, "expo": 30.0, "chatter": 40.0}
 _PAGES_SEEN = {"glancer": (1, 3), "reader": (2, 7), "buyer": (4, 11), "expo": (1, 5), "chatter": (2, 5)}
 
 
-def _browse(person: Person, rng: Random, origin: Origin, *, lead_id: str | None = None) -> Steps:
+def _browse_site(
+    person: SimulatedPerson, rng: Random, origin: VisitOrigin, *, lead_id: str | None = None
+) -> SimulatedSteps:
     """Opens the site, reads and clicks; some visits end without a session end."""
     identity_fields = {"lead_id": lead_id} if lead_id else {}
     if origin.medium == "cpc":
-        yield Step(
+        yield SimulatedStep(
             0,
             AdClicked,
             {"network": origin.source, "ad_id": f"ad-{origin.campaign}", "context": _context(person, origin)},
         )
-    landing = weighted(rng, _PATHS)
-    yield Step(1, SessionStarted, {"context": _context(person, origin, landing[0]), **identity_fields})
-    pace = _PACE[person.kind]
+    landing = choose_weighted(rng, _WEIGHTED_PAGES)
+    yield SimulatedStep(
+        1, SessionStarted, {"context": _context(person, origin, landing[0]), **identity_fields}
+    )
+    pace = _SECONDS_PER_PAGE[person.kind]
     for nth in range(rng.randint(*_PAGES_SEEN[person.kind])):
-        path, title = landing if nth == 0 else weighted(rng, _PATHS)
+        path, title = landing if nth == 0 else choose_weighted(rng, _WEIGHTED_PAGES)
         context = _context(person, origin if nth == 0 else None, path)
-        yield Step(
+        yield SimulatedStep(
             rng.expovariate(1 / pace) + 1,
             PageViewed,
             {"url": f"{SITE}{path}", "title": title, "context": context, **identity_fields},
         )
         for _ in range(rng.choice((0, 0, 1, 1, 2)) if person.kind != "glancer" else rng.choice((0, 0, 1))):
-            text = weighted(rng, BUTTONS)
-            yield Step(
+            text = choose_weighted(rng, BUTTONS)
+            yield SimulatedStep(
                 rng.expovariate(1 / 15),
                 ElementClicked,
                 {"text": text, "url": f"{SITE}{path}", "context": context},
             )
             if text.strip().lower() == "get a demo" and person.kind == "buyer" and rng.random() < 0.2:
-                yield Step(40, DemoRequested, {"context": context})
+                yield SimulatedStep(40, DemoRequested, {"context": context})
         chance = rng.random()
         if chance < 0.05:
-            yield Step(
+            yield SimulatedStep(
                 8, LinkClicked, {"text": "Partner directory", "url": "https://partner.desklist.example/"}
             )
         elif chance < 0.09:
             content_id, download = rng.choice(DOWNLOADS)
-            yield Step(
+            yield SimulatedStep(
                 12, ContentDownloaded, {"content_id": content_id, "title": download, "context": context}
             )
         elif chance < 0.12:
             product_id, product = rng.choice(PRODUCTS)
-            yield Step(
+            yield SimulatedStep(
                 9, ProductClicked, {"product_id": product_id, "product_name": product, "context": context}
             )
         elif chance < 0.15:
-            yield Step(60, SessionHeartbeat, {"context": context})
+            yield SimulatedStep(60, SessionHeartbeat, {"context": context})
         elif chance < 0.16:
-            yield Step(5, Custom, {"name": "floor_plan_zoomed", "properties": {"office": path, "level": 3}})
+            yield SimulatedStep(
+                5, Custom, {"name": "floor_plan_zoomed", "properties": {"office": path, "level": 3}}
+            )
         elif chance < 0.175:
-            yield Step(5, CtaClicked, {"cta_id": "footer-call-me", "text": "Call me back"})
+            yield SimulatedStep(5, CtaClicked, {"cta_id": "footer-call-me", "text": "Call me back"})
     if rng.random() < 0.7:
-        yield Step(rng.expovariate(1 / pace), SessionEnded, {"context": _context(person)})
+        yield SimulatedStep(rng.expovariate(1 / pace), SessionEnded, {"context": _context(person)})
 
 
-def visit(person: Person, rng: Random) -> Steps:
-    return _browse(person, rng, weighted(rng, _ORIGINS))
+def visit(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
+    return _browse_site(person, rng, choose_weighted(rng, _WEIGHTED_ORIGINS))
 
 
-def visit_at_another_desk(person: Person, rng: Random) -> Steps:
+def visit_at_another_desk(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     """A visit at another person's browser: events of the session and its pages carry the lead id."""
-    return _browse(person, rng, ORIGINS[0], lead_id=person.lead_id)
+    return _browse_site(person, rng, ORIGINS[0], lead_id=person.lead_id)
 
 
-def visit_from_newsletter(person: Person, rng: Random) -> Steps:
-    yield Step(0, LeadIdentified, {"lead_id": person.lead_id, "method": "email link"})
-    yield from _browse(person, rng, FROM_MAIL)
+def visit_from_newsletter(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
+    yield SimulatedStep(0, LeadIdentified, {"lead_id": person.lead_id, "method": "email link"})
+    yield from _browse_site(person, rng, NEWSLETTER_ORIGIN)
 
 
-def visit_and_sign_up(person: Person, rng: Random) -> Steps:
+def visit_and_sign_up(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     """A visit that ends with a form, which identifies the visitor."""
     yield from (
-        step for step in _browse(person, rng, weighted(rng, _ORIGINS)) if step.what is not SessionEnded
+        step
+        for step in _browse_site(person, rng, choose_weighted(rng, _WEIGHTED_ORIGINS))
+        if step.what is not SessionEnded
     )
     if rng.random() < 0.3:
-        yield Step(
+        yield SimulatedStep(
             3,
             ExperimentExposed,
             {
@@ -217,7 +225,7 @@ def visit_and_sign_up(person: Person, rng: Random) -> Steps:
     }
     if form != "letter":
         fields |= {"company": person.company, "title": person.title, "phone": person.phone}
-    yield Step(
+    yield SimulatedStep(
         50,
         FormSubmitted,
         {
@@ -228,17 +236,17 @@ def visit_and_sign_up(person: Person, rng: Random) -> Steps:
             "context": _context(person, None, "/" + form),
         },
     )
-    yield Step(0.2, LeadIdentified, {"lead_id": person.lead_id, "method": "form"})
-    yield Step(0.3, ConsentChanged, {"email": True, "sms": form == "demo"})
-    yield Step(20, SessionEnded, {})
+    yield SimulatedStep(0.2, LeadIdentified, {"lead_id": person.lead_id, "method": "form"})
+    yield SimulatedStep(0.3, ConsentChanged, {"email": True, "sms": form == "demo"})
+    yield SimulatedStep(20, SessionEnded, {})
 
 
-def chat(person: Person, rng: Random) -> Steps:
+def chat(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     """A chat with the site's chatbot: a greeting, up to five questions, contact data, a demo."""
-    yield Step(0, SessionStarted, {"context": _context(person)})
+    yield SimulatedStep(0, SessionStarted, {"context": _context(person)})
     if rng.random() < 0.15:
         return
-    yield Step(
+    yield SimulatedStep(
         rng.uniform(4, 40),
         GreetingReplied,
         {"text": rng.choice(("Hi", "Hello!", "Good morning", "Hey there"))},
@@ -247,13 +255,13 @@ def chat(person: Person, rng: Random) -> Steps:
         "industry": person.industry,
         "city": person.city,
         "team": person.company_size,
-        "need": rng.choice(NEEDS),
-        "start": rng.choice(STARTS),
+        "need": rng.choice(NEED_ANSWERS),
+        "start": rng.choice(START_ANSWERS),
     }
     stamina = rng.choice((1, 3, 5, 5, 5, 5))
     for question_id, question, field in QUESTIONS[:stamina]:
         taken = round(rng.expovariate(1 / 70) + 3, 1)
-        yield Step(
+        yield SimulatedStep(
             taken,
             QuestionAnswered,
             {
@@ -266,9 +274,9 @@ def chat(person: Person, rng: Random) -> Steps:
         )
     if stamina < len(QUESTIONS):
         return
-    yield Step(0.5, QuestionsCompleted, {})
+    yield SimulatedStep(0.5, QuestionsCompleted, {})
     if person.registers:
-        yield Step(
+        yield SimulatedStep(
             rng.uniform(10, 60),
             ContactShared,
             {
@@ -280,35 +288,37 @@ def chat(person: Person, rng: Random) -> Steps:
                 "lead_id": person.lead_id,
             },
         )
-        yield Step(0.1, LeadIdentified, {"lead_id": person.lead_id, "method": "chat"})
+        yield SimulatedStep(0.1, LeadIdentified, {"lead_id": person.lead_id, "method": "chat"})
     if rng.random() < 0.5:
         product_id, product = rng.choice(PRODUCTS)
-        yield Step(rng.uniform(5, 40), ProductClicked, {"product_id": product_id, "product_name": product})
+        yield SimulatedStep(
+            rng.uniform(5, 40), ProductClicked, {"product_id": product_id, "product_name": product}
+        )
     if rng.random() < 0.6:
-        yield Step(rng.uniform(5, 40), DemoRequested, {"text": "Please show me"})
+        yield SimulatedStep(rng.uniform(5, 40), DemoRequested, {"text": "Please show me"})
     if rng.random() < 0.4:
-        yield Step(rng.uniform(5, 30), CtaClicked, {"cta_id": "chat-book", "text": "Book a time"})
-    yield Step(rng.uniform(5, 60), SessionEnded, {})
+        yield SimulatedStep(rng.uniform(5, 30), CtaClicked, {"cta_id": "chat-book", "text": "Book a time"})
+    yield SimulatedStep(rng.uniform(5, 60), SessionEnded, {})
 
 
-def _qr_scans(rng: Random, most: int) -> Steps:
+def _qr_scans(rng: Random, most: int) -> SimulatedSteps:
     for _ in range(rng.randint(1, most)):
         stand = rng.choice(EXPO_PLACES)
-        yield Step(
+        yield SimulatedStep(
             rng.uniform(5, 120), QrScanned, {"qr_id": f"qr-{EXPO_PLACES.index(stand) + 1}", "place": stand}
         )
 
 
-def _catalog_views(rng: Random, most: int) -> Steps:
+def _catalog_views(rng: Random, most: int) -> SimulatedSteps:
     for _ in range(rng.randint(0, most)):
         catalog_id, title = rng.choice(CATALOGS)
-        yield Step(rng.uniform(10, 90), CatalogViewed, {"catalog_id": catalog_id, "title": title})
+        yield SimulatedStep(rng.uniform(10, 90), CatalogViewed, {"catalog_id": catalog_id, "title": title})
 
 
-def _messages(rng: Random, most: int) -> Steps:
+def _messages(rng: Random, most: int) -> SimulatedSteps:
     for _ in range(rng.randint(1, most)):
         spoken = rng.random() < 0.2
-        yield Step(
+        yield SimulatedStep(
             rng.uniform(8, 200),
             MessageReceived,
             {"kind": "voice" if spoken else "text", "text": rng.choice(BOT_QUESTIONS)},
@@ -324,18 +334,18 @@ _WISHED_FIELDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
 )
 
 
-def _profile_updates(rng: Random, most: int) -> Steps:
+def _profile_updates(rng: Random, most: int) -> SimulatedSteps:
     for field, values in rng.sample(_WISHED_FIELDS, rng.randint(1, most)):
-        yield Step(rng.uniform(3, 45), ProfileUpdated, {"fields": {field: rng.choice(values)}})
+        yield SimulatedStep(rng.uniform(3, 45), ProfileUpdated, {"fields": {field: rng.choice(values)}})
 
 
-def expo_talk(person: Person, rng: Random) -> Steps:
+def expo_talk(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     """A talk at the expo: scans the code on the stand, writes to the bot; many share their number."""
     yield from _qr_scans(rng, 3)
     yield from _catalog_views(rng, 2)
     yield from _messages(rng, 4)
     if person.registers:
-        yield Step(
+        yield SimulatedStep(
             20,
             ContactShared,
             {
@@ -345,11 +355,11 @@ def expo_talk(person: Person, rng: Random) -> Steps:
                 "lead_id": person.lead_id,
             },
         )
-        yield Step(0.1, LeadIdentified, {"lead_id": person.lead_id, "method": "telegram contact"})
+        yield SimulatedStep(0.1, LeadIdentified, {"lead_id": person.lead_id, "method": "telegram contact"})
     yield from _profile_updates(rng, 3)
 
 
-def telegram_talk(person: Person, rng: Random) -> Steps:  # noqa: ARG001 - activities have one signature
+def telegram_talk(person: SimulatedPerson, rng: Random) -> SimulatedSteps:  # noqa: ARG001 - activities have one signature
     """A later talk on Telegram, after the expo."""
     if rng.random() < 0.3:
         yield from _qr_scans(rng, 2)
@@ -358,7 +368,7 @@ def telegram_talk(person: Person, rng: Random) -> Steps:  # noqa: ARG001 - activ
     yield from _profile_updates(rng, len(_WISHED_FIELDS))
 
 
-def newsletter(person: Person, rng: Random) -> Steps:
+def newsletter(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     """The company writes; some open the mail, fewer click, few reply."""
     month = rng.randint(1, 12)
     about = {
@@ -367,44 +377,48 @@ def newsletter(person: Person, rng: Random) -> Steps:
         "message_id": f"{person.number}-{rng.getrandbits(32):08x}",
         "subject": "What an empty desk costs",
     }
-    yield Step(0, EmailSent, about)
+    yield SimulatedStep(0, EmailSent, about)
     interest = {"glancer": 0.1, "reader": 0.5, "buyer": 0.65, "expo": 0.35, "chatter": 0.4}[person.kind]
     if rng.random() < interest:
-        yield Step(rng.expovariate(1 / 14_000), EmailOpened, about)
+        yield SimulatedStep(rng.expovariate(1 / 14_000), EmailOpened, about)
         if rng.random() < interest * 0.6:
-            yield Step(rng.uniform(4, 90), EmailClicked, {**about, "url": f"{SITE}/early-bird"})
+            yield SimulatedStep(rng.uniform(4, 90), EmailClicked, {**about, "url": f"{SITE}/early-bird"})
         if rng.random() < interest * 0.15:
-            yield Step(
+            yield SimulatedStep(
                 rng.uniform(60, 4_000), EmailReplied, {**about, "text": "Could we talk about this next week?"}
             )
 
 
-def call(person: Person, rng: Random) -> Steps:
+def call(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     by = rng.choice(SALES_PEOPLE)
     if rng.random() < 0.5:
-        yield Step(0, LeadAssigned, {"assigned_to": by, "by": "round robin"})
+        yield SimulatedStep(0, LeadAssigned, {"assigned_to": by, "by": "round robin"})
     answered = rng.random() < 0.55
     talked = (
         {"duration_s": round(rng.uniform(60, 900)), "outcome": "talked"}
         if answered
         else {"outcome": "no answer"}
     )
-    yield Step(60, CallMade, {"answered": answered, **talked})
+    yield SimulatedStep(60, CallMade, {"answered": answered, **talked})
     if answered:
-        yield Step(
-            120, NoteAdded, {"text": f"{person.first_name} asks about {rng.choice(NEEDS).lower()}.", "by": by}
+        yield SimulatedStep(
+            120,
+            NoteAdded,
+            {"text": f"{person.first_name} asks about {rng.choice(NEED_ANSWERS).lower()}.", "by": by},
         )
     else:
-        yield Step(30, TaskCreated, {"title": f"Call {person.name} again", "priority": "normal"})
+        yield SimulatedStep(30, TaskCreated, {"title": f"Call {person.name} again", "priority": "normal"})
         if rng.random() < 0.6:
-            yield Step(60, SmsSent, {"text": "We tried to reach you: when suits you?"})
+            yield SimulatedStep(60, SmsSent, {"text": "We tried to reach you: when suits you?"})
             if rng.random() < 0.4:
-                yield Step(rng.expovariate(1 / 3_000), SmsReplied, {"text": "Tomorrow after four, please"})
+                yield SimulatedStep(
+                    rng.expovariate(1 / 3_000), SmsReplied, {"text": "Tomorrow after four, please"}
+                )
 
 
-def meeting(person: Person, rng: Random) -> Steps:
-    yield Step(0, MeetingScheduled, {"title": f"Harbourline and {person.company}"})
-    yield Step(
+def meeting(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
+    yield SimulatedStep(0, MeetingScheduled, {"title": f"Harbourline and {person.company}"})
+    yield SimulatedStep(
         600,
         ProfileUpdated,
         {
@@ -416,46 +430,46 @@ def meeting(person: Person, rng: Random) -> Steps:
         },
     )
     if rng.random() < 0.15:
-        yield Step(
+        yield SimulatedStep(
             3_600,
             StageChanged,
             {"stage": "opportunity", "reason": "asked for an offer", "by": rng.choice(SALES_PEOPLE)},
         )
 
 
-def purchase(person: Person, rng: Random) -> Steps:
+def purchase(person: SimulatedPerson, rng: Random) -> SimulatedSteps:
     value = Decimal(rng.randint(900, 90_000)) + Decimal(rng.choice((0, 50, 95))) / 100
     order = f"order-{person.number}-{rng.getrandbits(20):05x}"
     currency = rng.choice(("EUR", "EUR", "USD"))
-    yield Step(0, PurchaseMade, {"value": value, "currency": currency, "order_id": order})
-    yield Step(
+    yield SimulatedStep(0, PurchaseMade, {"value": value, "currency": currency, "order_id": order})
+    yield SimulatedStep(
         1,
         ConversionRecorded,
         {"conversion_type": "contract", "conversion_id": order, "value": value, "currency": "EUR"},
     )
     if rng.random() < 0.2:
         refunded = {"order_id": order, "value": value / 2, "currency": currency, "refund_id": f"{order}-1"}
-        yield Step(rng.uniform(2, 10) * 86_400, PurchaseRefunded, refunded)
+        yield SimulatedStep(rng.uniform(2, 10) * 86_400, PurchaseRefunded, refunded)
 
 
-def campaign(person: Person, rng: Random) -> Steps:  # noqa: ARG001 - as above
-    yield Step(0, CampaignJoined, {"campaign_id": "early-bird", "campaign_name": "Early Bird"})
+def campaign(person: SimulatedPerson, rng: Random) -> SimulatedSteps:  # noqa: ARG001 - as above
+    yield SimulatedStep(0, CampaignJoined, {"campaign_id": "early-bird", "campaign_name": "Early Bird"})
     if rng.random() < 0.3:
-        yield Step(
+        yield SimulatedStep(
             7_200,
             SocialInteraction,
             {"network": rng.choice(("linkedin", "mastodon")), "action": rng.choice(("liked", "shared"))},
         )
 
 
-def merge(person: Person, rng: Random) -> Steps:  # noqa: ARG001 - as above
+def merge(person: SimulatedPerson, rng: Random) -> SimulatedSteps:  # noqa: ARG001 - as above
     """A sales person notices that the person was entered twice, and merges the leads."""
-    yield Step(0, LeadsMerged, {"into": f"lead-{person.twin_of:05d}"})
+    yield SimulatedStep(0, LeadsMerged, {"into": f"lead-{person.twin_of:05d}"})
 
 
-def unmerge(person: Person, rng: Random) -> Steps:  # noqa: ARG001 - as above
+def unmerge(person: SimulatedPerson, rng: Random) -> SimulatedSteps:  # noqa: ARG001 - as above
     """A colleague undoes the merge."""
-    yield Step(0, MergeUndone, {})
+    yield SimulatedStep(0, MergeUndone, {})
 
 
 # The names seed the random numbers of each activity: a new name changes the simulated events.
@@ -477,10 +491,10 @@ ACTIVITIES: dict[str, SimulatedActivity] = {
 }
 
 
-def crawl(rng: Random, user_agent: str, ip: str) -> Steps:
+def crawl(rng: Random, user_agent: str, ip: str) -> SimulatedSteps:
     """A crawler reads a few pages, faster than any person."""
-    for path, title in (weighted(rng, _PATHS) for _ in range(rng.randint(2, 7))):
+    for path, title in (choose_weighted(rng, _WEIGHTED_PAGES) for _ in range(rng.randint(2, 7))):
         context = Context(ip=ip, user_agent=user_agent, url=f"{SITE}{path}")
-        yield Step(
+        yield SimulatedStep(
             rng.uniform(0.5, 4), PageViewed, {"url": f"{SITE}{path}", "title": title, "context": context}
         )

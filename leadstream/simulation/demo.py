@@ -15,27 +15,27 @@ from contextlib import ExitStack, contextmanager
 
 from psycopg.sql import SQL, Identifier
 
-from gateway.door.admission import Facts, admit
-from gateway.ports import Append, Unavailable
-from leadstream.console import Failure, print_status, progress
-from leadstream.embedded_postgres import DATABASE, create_database, start_postgres
+from gateway.door.admission import RequestFacts, admit_event
+from gateway.ports import AppendRecords, LogUnavailable
+from leadstream.console import Failure, print_status, progress_bar
+from leadstream.embedded_postgres import DATABASE_NAME, create_database, start_postgres
 from leadstream.operations.control_socket import running_server
 from leadstream.operations.imports import append_all, archived, counted
-from leadstream.operations.store_access import own_store, settle
-from leadstream.serving import listening, run_gateway
+from leadstream.operations.store_access import settle_with_bar, store_of_system
+from leadstream.serving import open_listener, run_gateway
 from leadstream.settings import Settings
-from leadstream.simulation.simulate import live, simulate
-from leadstream.wiring import explained, open_system, ports_open, utc_now
-from projections.connection import connect
+from leadstream.simulation.simulate import live_events, simulated_events
+from leadstream.wiring import database_errors_explained, open_system, ports_open, utc_now
+from projections.connection import connect_watched
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
-SEED = 1
-DAYS = 90
-PAUSE = (0.22, 0.42)
+DEMO_SEED = 1
+DEMO_DAYS = 90
+PAUSE_SECONDS_RANGE = (0.22, 0.42)
 """Seconds between two live events: about three a second."""
-_PORTS = 20
+_PORTS_TRIED = 20
 _WITHOUT_FSYNC = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -48,17 +48,17 @@ def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
     if (note := running_server(settings.data_dir)) is not None:
         raise Failure(f"A demo already runs at {note.address} (pid {note.pid}): open it, or stop it first.")
     with free_port_from(settings, insist=insist) as (settings, port):
-        with progress("Starting an empty store", None):
-            empty(settings)
+        with progress_bar("Starting an empty store", None):
+            empty_demo_database(settings)
         with open_system(settings, _WITHOUT_FSYNC) as system:
             until = utc_now()
-            events = list(simulate(SEED, leads, DAYS, until))
-            store = own_store(system)
-            with progress(
-                f"Recording {len(events):,} events of {leads} leads in {DAYS} days", len(events)
+            events = list(simulated_events(DEMO_SEED, leads, DEMO_DAYS, until))
+            store = store_of_system(system)
+            with progress_bar(
+                f"Recording {len(events):,} events of {leads} leads in {DEMO_DAYS} days", len(events)
             ) as report:
                 append_all(counted((archived(event, until) for event in events), report), store.append)
-            settle(store)
+            settle_with_bar(store)
             append_live_events = _live_events(settings, leads, browser=browser)
             run_gateway(settings, port, lambda: ports_open(system, settings), append_live_events)
 
@@ -66,12 +66,12 @@ def run_demo(settings: Settings, *, leads: int, browser: bool) -> None:
 @contextmanager
 def free_port_from(settings: Settings, *, insist: bool) -> Iterator[tuple[Settings, socket.socket]]:
     """Listens on the port of the settings. If that is taken, it uses the next free port, unless `insist`."""
-    last = settings.port if insist else min(settings.port + _PORTS, 65_535)
+    last = settings.port if insist else min(settings.port + _PORTS_TRIED, 65_535)
     with ExitStack() as stack:
         for port in range(settings.port, last + 1):
             candidate = settings.model_copy(update={"port": port})
             try:
-                listener = stack.enter_context(listening(candidate))
+                listener = stack.enter_context(open_listener(candidate))
             except Failure:
                 if port == last:
                     raise
@@ -80,29 +80,33 @@ def free_port_from(settings: Settings, *, insist: bool) -> Iterator[tuple[Settin
                 return
 
 
-def empty(settings: Settings) -> None:
+def empty_demo_database(settings: Settings) -> None:
     """Replaces the database of the demo by an empty one."""
-    with explained(settings):
+    with database_errors_explained(settings):
         url = start_postgres(settings.data_dir, _WITHOUT_FSYNC)
-        with connect(url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as connection:
-            connection.execute(SQL("drop database if exists {} with (force)").format(Identifier(DATABASE)))
-            connection.execute(create_database(DATABASE))
+        with connect_watched(url.replace(f"/{DATABASE_NAME}?", "/postgres?"), autocommit=True) as connection:
+            connection.execute(
+                SQL("drop database if exists {} with (force)").format(Identifier(DATABASE_NAME))
+            )
+            connection.execute(create_database(DATABASE_NAME))
 
 
-def _live_events(settings: Settings, leads: int, *, browser: bool) -> Callable[[Append], Awaitable[None]]:
-    async def append_live_events(append: Append) -> None:
+def _live_events(
+    settings: Settings, leads: int, *, browser: bool
+) -> Callable[[AppendRecords], Awaitable[None]]:
+    async def append_live_events(append: AppendRecords) -> None:
         print_status(f"Open {settings.address} to watch scores move. Ctrl-C stops the demo.")
         if browser and _has_screen():
             await asyncio.to_thread(webbrowser.open, settings.address)
-        chance = random.Random(SEED)
-        for event in live(SEED, leads, utc_now):
+        chance = random.Random(DEMO_SEED)
+        for event in live_events(DEMO_SEED, leads, utc_now):
             now = utc_now()
-            admitted = admit(event, Facts(tenant=None), now)
+            admitted = admit_event(event, RequestFacts(tenant=None), now)
             try:
                 await append([Outgoing(EVENTS, key_of(admitted), encode_source(admitted))])
-            except Unavailable as cause:
+            except LogUnavailable as cause:
                 await asyncio.sleep(cause.retry_after_s or 1)
-            await asyncio.sleep(chance.uniform(*PAUSE))
+            await asyncio.sleep(chance.uniform(*PAUSE_SECONDS_RANGE))
 
     return append_live_events
 

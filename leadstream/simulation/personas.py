@@ -11,14 +11,14 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-def _split(text: str) -> tuple[str, ...]:
+def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
 SITE = "https://www.harbourline.example"
 TIME_ZONE = "Europe/Berlin"
 
-FIRST_NAMES = _split(
+FIRST_NAMES = _words(
     "Aaliyah Abebe Adriana Aisha Akira Alejandro Amara Anders Anjali Antonia Arjun Astrid Ayumi Beatriz Bilal "
     "Birgit Camille Carlos Chiara Chinedu Clara Daniela Darius Davide Dilnoza Dmitri Eilidh Elena Emeka Esra "
     "Fatima Felix Femi Freya Gabriel Giulia Hana Hassan Helga Hiroshi Ines Ingrid Isabel Ivan Jakub Jamila Jin "
@@ -28,7 +28,7 @@ FIRST_NAMES = _split(
     "Valentina Vikram Wanjiru Wei Yara Yasmin Yusuf Zanele Zofia"
 )
 
-LAST_NAMES = _split(
+LAST_NAMES = _words(
     "Abdi Acheampong Almeida Andersson Banerjee Bauer Becker Benali Berg Bianchi Bose Castillo Chen Choi Costa "
     "Dahl Danso Demir Diallo Dubois Eriksen Farah Fernandez Ferrari Fischer Fofana Fujita Garcia Gomez Gupta "
     "Haddad Hansen Hartmann Hoffmann Horvat Hussein Ibrahim Ivanova Jansen Joshi Kamara Kaplan Karimi Kaya Keller "
@@ -39,13 +39,13 @@ LAST_NAMES = _split(
     "Visser Wagner Wanjala Weber Yamamoto Yilmaz Zhang Zimmermann"
 )
 
-COMPANY_HEADS = _split(
+COMPANY_HEADS = _words(
     "Alder Amber Anchor Aster Beacon Birch Bluebell Boreal Cedar Cobalt Copper Coral Crescent Delta Ember Fjord "
     "Garnet Granite Harvest Heron Indigo Iris Juniper Kestrel Lantern Linden Lumen Maple Meridian Mistral Nimbus "
     "Oakfield Onyx Opal Orchard Pelican Pinnacle Quartz Raven River Saffron Sierra Solstice Sparrow Summit Tamarind "
     "Tern Thistle Umbra Verde Willow Zephyr"
 )
-COMPANY_TAILS = _split(
+COMPANY_TAILS = _words(
     "Analytics Architects Bakery Capital Clinics Consulting Design Dynamics Education Energy Events Foods Freight "
     "Hospitality Hotels Insurance Interiors Labs Legal Logistics Media Mobility Optics Partners Pharma Retail "
     "Robotics Schools Software Sports Studios Systems Textiles Travel Ventures Works"
@@ -185,7 +185,7 @@ PRODUCTS = (
 )
 
 
-class Origin(NamedTuple):
+class VisitOrigin(NamedTuple):
     """Where a visit comes from: its referrer and the campaign of its link."""
 
     referrer: str | None
@@ -196,18 +196,18 @@ class Origin(NamedTuple):
 
 
 ORIGINS = (
-    Origin(None, None, None, None, 26),
-    Origin("https://www.google.com/", None, None, None, 28),
-    Origin("https://www.bing.com/", None, None, None, 4),
-    Origin("https://duckduckgo.com/", None, None, None, 4),
-    Origin("https://www.google.com/", "google", "cpc", "offices-brand", 11),
-    Origin("https://www.google.com/", "google", "cpc", "early-bird", 6),
-    Origin("https://www.linkedin.com/", "linkedin", "social", "founders", 8),
-    Origin("https://www.facebook.com/", "facebook", "paid-social", "flexible-desks", 5),
-    Origin("https://news.ycombinator.com/", None, None, None, 2),
-    Origin("https://partner.desklist.example/", "desklist", "referral", "partners", 6),
+    VisitOrigin(None, None, None, None, 26),
+    VisitOrigin("https://www.google.com/", None, None, None, 28),
+    VisitOrigin("https://www.bing.com/", None, None, None, 4),
+    VisitOrigin("https://duckduckgo.com/", None, None, None, 4),
+    VisitOrigin("https://www.google.com/", "google", "cpc", "offices-brand", 11),
+    VisitOrigin("https://www.google.com/", "google", "cpc", "early-bird", 6),
+    VisitOrigin("https://www.linkedin.com/", "linkedin", "social", "founders", 8),
+    VisitOrigin("https://www.facebook.com/", "facebook", "paid-social", "flexible-desks", 5),
+    VisitOrigin("https://news.ycombinator.com/", None, None, None, 2),
+    VisitOrigin("https://partner.desklist.example/", "desklist", "referral", "partners", 6),
 )
-FROM_MAIL = Origin(None, "newsletter", "email", "monthly-letter", 0)
+NEWSLETTER_ORIGIN = VisitOrigin(None, "newsletter", "email", "monthly-letter", 0)
 
 QUESTIONS = (
     ("industry", "Which industry are you in?", "industry"),
@@ -216,8 +216,8 @@ QUESTIONS = (
     ("need", "What do you need most?", "interest"),
     ("start", "When do you want to start?", "timeline"),
 )
-NEEDS = ("Desks", "Billing", "Access control", "Meeting rooms that we can book by the hour")
-STARTS = ("Now", "This month", "Next quarter", "We are only looking around for the time being")
+NEED_ANSWERS = ("Desks", "Billing", "Access control", "Meeting rooms that we can book by the hour")
+START_ANSWERS = ("Now", "This month", "Next quarter", "We are only looking around for the time being")
 
 BOT_QUESTIONS = (
     "Is the Marina View still free?",
@@ -233,11 +233,11 @@ EXPO_PLACES = ("Expo hall 4, stand B12", "Expo entrance south", "Showroom door",
 CATALOGS = (("cat-offices", "Offices 2026"), ("cat-lofts", "Lofts"), ("cat-marina", "Marina View"))
 SALES_PEOPLE = ("Imke Petersen", "Tobias Adeyemi", "Saskia Lindgren", "Rui Tavares")
 
-KINDS = (("glancer", 44), ("reader", 20), ("buyer", 14), ("expo", 13), ("chatter", 9))
+WEIGHTED_KINDS = (("glancer", 44), ("reader", 20), ("buyer", 14), ("expo", 13), ("chatter", 9))
 """The kinds of persons, and how many in a hundred are of each kind."""
 
 
-class Person(NamedTuple):
+class SimulatedPerson(NamedTuple):
     """An invented person: their contact data, what they come for, and what is unusual about them."""
 
     number: int
@@ -268,27 +268,27 @@ class Person(NamedTuple):
 
     @property
     def visitor_id(self) -> str:
-        return browser_of(self.number)
+        return visitor_id_of_browser(self.number)
 
     @property
     def name(self) -> str:
         return f"{self.first_name} {self.last_name}"
 
 
-def browser_of(number: int) -> str:
+def visitor_id_of_browser(number: int) -> str:
     """The visitor id of a person's own browser."""
     return f"web-{number:05d}"
 
 
-def weighted(rng: Random, choices: tuple[tuple[T, int], ...]) -> T:
+def choose_weighted(rng: Random, choices: tuple[tuple[T, int], ...]) -> T:
     """One of the choices, drawn by weight."""
     return rng.choices([value for value, _ in choices], [weight for _, weight in choices])[0]
 
 
-def make_person(seed: int, number: int) -> Person:
+def make_person(seed: int, number: int) -> SimulatedPerson:
     """The person with this number; always the same for the same seed."""
     rng = Random(f"{seed}/person/{number}")
-    kind = weighted(rng, KINDS)
+    kind = choose_weighted(rng, WEIGHTED_KINDS)
     earlier = number - rng.randint(1, 12)
     twin = make_person(seed, earlier) if rng.random() < 0.1 and kind != "glancer" and earlier >= 0 else None
     if twin and not twin.registers:
@@ -299,7 +299,7 @@ def make_person(seed: int, number: int) -> Person:
     company = twin.company if twin else f"{rng.choice(COMPANY_HEADS)} {rng.choice(COMPANY_TAILS)}"
     country, city = (twin.country, twin.city) if twin else rng.choice(PLACES)
     domain = "post.example" if twin else f"{company.lower().replace(' ', '-')}.example"
-    return Person(
+    return SimulatedPerson(
         number=number,
         kind=kind,
         first_name=first,
@@ -313,7 +313,7 @@ def make_person(seed: int, number: int) -> Person:
         email=f"{first}.{last}.{number}@{domain}".lower(),
         phone=f"+1{200 + number // 10_000 % 700:03d}555{number % 10_000:04d}",
         ip=f"203.0.113.{rng.randint(1, 254)}" if rng.random() < 0.5 else f"198.51.100.{rng.randint(1, 254)}",
-        user_agent=weighted(rng, BROWSERS),
+        user_agent=choose_weighted(rng, BROWSERS),
         telegram=f"tg-{700_000_000 + number}",
         registers=bool(twin)
         or rng.random()

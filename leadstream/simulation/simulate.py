@@ -16,16 +16,23 @@ from zoneinfo import ZoneInfo
 from msgspec import structs
 
 from leadstream.simulation.activities import ACTIVITIES, SimulatedActivity, crawl
-from leadstream.simulation.personas import CRAWLERS, TIME_ZONE, Person, browser_of, make_person, weighted
+from leadstream.simulation.personas import (
+    CRAWLERS,
+    TIME_ZONE,
+    SimulatedPerson,
+    choose_weighted,
+    make_person,
+    visitor_id_of_browser,
+)
 from schemas.envelope import Event
 from schemas.moment import millis, moment
 
-DAY = 86_400_000
-HOUR = 3_600_000
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 
-BUSY_HOURS = (1, 1, 1, 1, 1, 2, 4, 9, 16, 22, 24, 22, 16, 18, 22, 22, 19, 15, 13, 14, 15, 12, 7, 3)
+WEIGHT_BY_HOUR = (1, 1, 1, 1, 1, 2, 4, 9, 16, 22, 24, 22, 16, 18, 22, 22, 19, 15, 13, 14, 15, 12, 7, 3)
 """The weight of each local hour of a day."""
-BUSY_DAYS = (10, 11, 11, 10, 8, 3, 3)
+WEIGHT_BY_WEEKDAY = (10, 11, 11, 10, 8, 3, 3)
 """The weight of each day of the week, from Monday."""
 
 _LATE_CHANCE = 0.025
@@ -34,7 +41,7 @@ _DOUBLED_CHANCE = 0.015
 
 
 @dataclass(slots=True, order=True)
-class _Pending:
+class _HeapEntry:
     """An entry of the heap: an event that is about to be recorded, or a person's next activity."""
 
     at: int
@@ -45,18 +52,18 @@ class _Pending:
     """The activities that this person has yet to do, the next one last."""
 
 
-def simulate(seed: int, leads: int, days: int, until: datetime) -> Iterator[Event]:
+def simulated_events(seed: int, leads: int, days: int, until: datetime) -> Iterator[Event]:
     """The events of `leads` people who arrive over `days` days, in the order of recording, up to `until`."""
     end = millis(until)
-    begin = end - days * DAY
+    begin = end - days * DAY_MS
     order = itertools.count()
-    heap: list[_Pending] = []
+    heap: list[_HeapEntry] = []
     arrivals = _arrivals(seed, leads, begin, end)
     for crawler in range(max(3, leads // 60)):
-        visits = [(at, "crawl") for at in _crawls(seed, crawler, begin, end)]
-        heapq.heappush(heap, _Pending(visits[-1][0], next(order), None, -1 - crawler, visits))
+        visits = [(at, "crawl") for at in _crawl_moments(seed, crawler, begin, end)]
+        heapq.heappush(heap, _HeapEntry(visits[-1][0], next(order), None, -1 - crawler, visits))
     if (first := next(arrivals, None)) is not None:
-        heapq.heappush(heap, _Pending(first[0], next(order), None, first[1], [(first[0], "arrive")]))
+        heapq.heappush(heap, _HeapEntry(first[0], next(order), None, first[1], [(first[0], "arrive")]))
     while heap:
         pending = heapq.heappop(heap)
         if pending.at >= end:
@@ -66,19 +73,20 @@ def simulate(seed: int, leads: int, days: int, until: datetime) -> Iterator[Even
             continue
         at, activity = pending.plan.pop()
         if activity == "arrive":
-            pending.plan = plan(
+            pending.plan = planned_activities(
                 make_person(seed, pending.number), Random(f"{seed}/life/{pending.number}"), at
             )
             if (following := next(arrivals, None)) is not None:
                 heapq.heappush(
-                    heap, _Pending(following[0], next(order), None, following[1], [(following[0], "arrive")])
+                    heap,
+                    _HeapEntry(following[0], next(order), None, following[1], [(following[0], "arrive")]),
                 )
             at, activity = pending.plan.pop()
         for event in _delivered_events(seed, pending.number, activity, at):
-            heapq.heappush(heap, _Pending(millis(event.recorded_at or until), next(order), event))
+            heapq.heappush(heap, _HeapEntry(millis(event.recorded_at or until), next(order), event))
         if pending.plan:
             heapq.heappush(
-                heap, _Pending(pending.plan[-1][0], next(order), None, pending.number, pending.plan)
+                heap, _HeapEntry(pending.plan[-1][0], next(order), None, pending.number, pending.plan)
             )
 
 
@@ -94,10 +102,10 @@ def _delivered_events(seed: int, number: int, activity: str, at: int) -> Iterato
 
 
 def activity_events(
-    person: Person, activity: SimulatedActivity, rng: Random, name: str, at: int
+    person: SimulatedPerson, activity: SimulatedActivity, rng: Random, name: str, at: int
 ) -> Iterator[Event]:
     """The activity as events from the millisecond `at` on; `name` makes their ids unique."""
-    envelope = identity_of(person, activity)
+    envelope = identity_fields_of(person, activity)
     for nth, step in enumerate(activity.play(person, rng)):
         at += int(step.wait * 1000)
         yield step.what(
@@ -108,14 +116,14 @@ def activity_events(
         )
 
 
-def identity_of(person: Person, activity: SimulatedActivity) -> dict[str, str]:
+def identity_fields_of(person: SimulatedPerson, activity: SimulatedActivity) -> dict[str, str]:
     """The identity fields of the events of an activity."""
     match activity.identity:
         case "browser":
             return {"visitor_id": person.visitor_id}
         case "other browser":
             owner = person.number if person.borrows_from is None else person.borrows_from
-            return {"visitor_id": browser_of(owner)}
+            return {"visitor_id": visitor_id_of_browser(owner)}
         case "chat":
             return {"visitor_id": f"chat-{person.number:05d}"}
         case "telegram":
@@ -159,7 +167,7 @@ def _crawl_events(rng: Random, crawler: int, at: int) -> Iterator[Event]:
 
 def _arrivals(seed: int, leads: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """When each person first visits, in order; arrivals follow the rhythm of the week."""
-    rhythm = list(itertools.accumulate(_rhythm(begin, end)))
+    rhythm = list(itertools.accumulate(_arrival_weights(begin, end)))
     total, hour = rhythm[-1], 0
     rng = Random(f"{seed}/arrivals")
     for number in range(leads):
@@ -167,26 +175,26 @@ def _arrivals(seed: int, leads: int, begin: int, end: int) -> Iterator[tuple[int
         while rhythm[hour] < share:
             hour += 1
         before = rhythm[hour - 1] if hour else 0.0
-        yield int(begin + (hour + (share - before) / (rhythm[hour] - before)) * HOUR), number
+        yield int(begin + (hour + (share - before) / (rhythm[hour] - before)) * HOUR_MS), number
 
 
-def _rhythm(begin: int, end: int) -> Iterator[float]:
+def _arrival_weights(begin: int, end: int) -> Iterator[float]:
     zone = ZoneInfo(TIME_ZONE)
-    for at in range(begin, end, HOUR):
+    for at in range(begin, end, HOUR_MS):
         local = moment(at).astimezone(zone)
-        yield BUSY_HOURS[local.hour] * BUSY_DAYS[local.weekday()]
+        yield WEIGHT_BY_HOUR[local.hour] * WEIGHT_BY_WEEKDAY[local.weekday()]
 
 
-def _crawls(seed: int, crawler: int, begin: int, end: int) -> list[int]:
+def _crawl_moments(seed: int, crawler: int, begin: int, end: int) -> list[int]:
     """The moments at which a crawler visits, the latest first."""
     rng = Random(f"{seed}/crawler/{crawler}")
-    visits = [begin + rng.randrange(DAY)]
+    visits = [begin + rng.randrange(DAY_MS)]
     while visits[-1] < end:
-        visits.append(visits[-1] + int(rng.uniform(0.5, 4) * DAY))
+        visits.append(visits[-1] + int(rng.uniform(0.5, 4) * DAY_MS))
     return visits[::-1]
 
 
-def plan(person: Person, rng: Random, arrival: int) -> list[tuple[int, str]]:
+def planned_activities(person: SimulatedPerson, rng: Random, arrival: int) -> list[tuple[int, str]]:
     """A person's activities and their moments, the next one last."""
     steps = _PLANS[person.kind](person, rng)
     if person.borrows_from is not None and person.registers:
@@ -196,19 +204,19 @@ def plan(person: Person, rng: Random, arrival: int) -> list[tuple[int, str]]:
         steps.append((noticed, "merge"))
         if rng.random() < 0.4:
             steps.append((noticed + rng.uniform(0.2, 6), "unmerge"))
-    dated = [(_in_the_day(arrival, after, rng), activity) for after, activity in steps]
+    dated = [(_likely_moment(arrival, after, rng), activity) for after, activity in steps]
     return sorted(dated, reverse=True)
 
 
-def _in_the_day(arrival: int, after_days: float, rng: Random) -> int:
+def _likely_moment(arrival: int, after_days: float, rng: Random) -> int:
     """The moment `after_days` later, moved to a likely hour and away from most weekends."""
-    at = arrival + int(after_days * DAY)
+    at = arrival + int(after_days * DAY_MS)
     if after_days < 0.1:
         return at
-    weekday = (at // DAY + 3) % 7
+    weekday = (at // DAY_MS + 3) % 7
     if weekday >= 5 and rng.random() < 0.7:
-        at += (7 - weekday) * DAY
-    hour = rng.choices(range(24), BUSY_HOURS)[0]
+        at += (7 - weekday) * DAY_MS
+    hour = rng.choices(range(24), WEIGHT_BY_HOUR)[0]
     local = datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo(TIME_ZONE))
     chosen = local.replace(hour=hour, minute=rng.randrange(60), second=rng.randrange(60), microsecond=0)
     return max(millis(chosen), arrival + 1000)
@@ -227,14 +235,14 @@ def _newsletters(rng: Random, first: float, last: float) -> PlannedActivities:
     return steps
 
 
-def _glancer(person: Person, rng: Random) -> PlannedActivities:
+def _plan_of_glancer(person: SimulatedPerson, rng: Random) -> PlannedActivities:
     steps = [(0.0, "visit_and_sign_up" if person.registers else "visit")]
     if rng.random() < 0.35:
         steps.append((rng.uniform(0.3, 25), "visit"))
     return steps
 
 
-def _reader(person: Person, rng: Random) -> PlannedActivities:
+def _plan_of_reader(person: SimulatedPerson, rng: Random) -> PlannedActivities:
     span = rng.uniform(5, 60)
     steps = [(0.0, "visit"), *((rng.uniform(0.2, span), "visit") for _ in range(rng.randint(1, 6)))]
     if person.registers:
@@ -244,7 +252,7 @@ def _reader(person: Person, rng: Random) -> PlannedActivities:
     return steps
 
 
-def _buyer(person: Person, rng: Random) -> PlannedActivities:
+def _plan_of_buyer(person: SimulatedPerson, rng: Random) -> PlannedActivities:
     span = rng.uniform(10, 50)
     steps = [(0.0, "visit"), *((rng.uniform(0.2, span), "visit") for _ in range(rng.randint(4, 10)))]
     if not person.registers:
@@ -267,7 +275,7 @@ def _buyer(person: Person, rng: Random) -> PlannedActivities:
     return steps
 
 
-def _expo(person: Person, rng: Random) -> PlannedActivities:
+def _plan_of_expo_visitor(person: SimulatedPerson, rng: Random) -> PlannedActivities:
     steps = [
         (0.0, "expo_talk"),
         *((rng.expovariate(1 / 4) + 0.1, "telegram_talk") for _ in range(rng.randint(0, 4))),
@@ -284,7 +292,7 @@ def _expo(person: Person, rng: Random) -> PlannedActivities:
     return steps
 
 
-def _chatter(person: Person, rng: Random) -> PlannedActivities:
+def _plan_of_chatter(person: SimulatedPerson, rng: Random) -> PlannedActivities:
     steps = [
         (0.0, "visit"),
         (0.02, "chat"),
@@ -297,12 +305,12 @@ def _chatter(person: Person, rng: Random) -> PlannedActivities:
     return steps
 
 
-_PLANS: dict[str, Callable[[Person, Random], PlannedActivities]] = {
-    "glancer": _glancer,
-    "reader": _reader,
-    "buyer": _buyer,
-    "expo": _expo,
-    "chatter": _chatter,
+_PLANS: dict[str, Callable[[SimulatedPerson, Random], PlannedActivities]] = {
+    "glancer": _plan_of_glancer,
+    "reader": _plan_of_reader,
+    "buyer": _plan_of_buyer,
+    "expo": _plan_of_expo_visitor,
+    "chatter": _plan_of_chatter,
 }
 
 _LIVE_ACTIVITIES = (
@@ -316,7 +324,7 @@ _LIVE_ACTIVITIES = (
     ("meeting", 2),
     ("purchase", 2),
 )
-_NEWCOMERS = 0.45
+_NEWCOMER_CHANCE = 0.45
 """The share of live activities that belong to first-time visitors."""
 _KINDS_OF_ACTIVITY = {
     "telegram_talk": ("expo",),
@@ -330,7 +338,9 @@ _KINDS_OF_ACTIVITY = {
 }
 
 
-def live(seed: int, leads: int, clock: Callable[[], datetime], concurrent: int = 30) -> Iterator[Event]:
+def live_events(
+    seed: int, leads: int, clock: Callable[[], datetime], concurrent: int = 30
+) -> Iterator[Event]:
     """What the people of `simulate` do now, without end: up to `concurrent` activities run at a time, and
     each event occurs at the moment at which it is read.
     """
@@ -341,12 +351,16 @@ def live(seed: int, leads: int, clock: Callable[[], datetime], concurrent: int =
     newest = leads
     while True:
         while len(running) < concurrent:
-            activity = weighted(rng, _LIVE_ACTIVITIES)
-            if leads == 0 or rng.random() < _NEWCOMERS:
-                person = _suited(activity, (make_person(seed, number) for number in itertools.count(newest)))
+            activity = choose_weighted(rng, _LIVE_ACTIVITIES)
+            if leads == 0 or rng.random() < _NEWCOMER_CHANCE:
+                person = _suited_person(
+                    activity, (make_person(seed, number) for number in itertools.count(newest))
+                )
                 newest = person.number + 1
             else:
-                person = _suited(activity, (make_person(seed, rng.randrange(leads)) for _ in range(60)))
+                person = _suited_person(
+                    activity, (make_person(seed, rng.randrange(leads)) for _ in range(60))
+                )
             chance = Random(rng.getrandbits(64))
             running.append(
                 activity_events(
@@ -362,7 +376,7 @@ def live(seed: int, leads: int, clock: Callable[[], datetime], concurrent: int =
         yield structs.replace(event, occurred_at=now, recorded_at=now)
 
 
-def _suited(activity: str, people: Iterator[Person]) -> Person:
+def _suited_person(activity: str, people: Iterator[SimulatedPerson]) -> SimulatedPerson:
     """The first person who suits the activity; if there is none, the last."""
     kinds = _KINDS_OF_ACTIVITY.get(activity)
     person = next(people)

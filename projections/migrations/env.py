@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from projections.migrate import configured
+from projections.migrate import alembic_options
 from projections.tables import metadata
 
-context.configure(target_metadata=metadata, **configured(context.config.attributes["connection"]))
+context.configure(target_metadata=metadata, **alembic_options(context.config.attributes["connection"]))
 context.run_migrations()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from scoring.features.texts import fold
+from scoring.features.texts import fold_text
 
 Wording = Mapping[str, str]
 """A text in every language of the flow."""
@@ -91,7 +91,7 @@ def answer_of(flow: ChatFlow, question: FlowQuestion, answer: str | Sequence[str
     parts = [part.strip() for part in ([answer] if isinstance(answer, str) else answer)]
     if question.several and isinstance(answer, str):
         parts = [part for each in BETWEEN_OPTIONS.split(answer) if (part := each.strip())]
-    recognised = [options.get(fold(part), part) for part in parts]
+    recognised = [options.get(fold_text(part), part) for part in parts]
     unique = list(dict.fromkeys(recognised))
     return FlowAnswer(", ".join(unique), bool(options) and not set(unique) <= set(options.values()))
 
@@ -124,7 +124,7 @@ def _recognised(flow: ChatFlow, question: FlowQuestion) -> dict[str, str]:
     """Each option in each language, folded -> the option in the first language."""
     first = question.options.get(flow.language, ())
     return {
-        fold(option): named
+        fold_text(option): named
         for language in reversed(flow.languages)
         for option, named in zip(question.options.get(language, ()), first, strict=True)
     }

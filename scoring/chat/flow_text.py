@@ -10,11 +10,11 @@ from itertools import chain
 from typing import Any, Final
 
 from scoring.chat.flow import BETWEEN_OPTIONS, ChatFlow, FlowChoice, FlowQuestion, Wording
-from scoring.features.texts import fold
+from scoring.features.texts import fold_text
 from scoring.models.text_refusals import (
     ModelError,
-    Table,
-    is_whole,
+    TomlTable,
+    is_whole_number,
     line_of,
     shorten_value,
 )
@@ -108,7 +108,7 @@ def _header(part: str) -> re.Pattern[str]:
     return re.compile(rf"^[ \t]*\[\[?[ \t]*{re.escape(part)}[ \t]*\]", re.MULTILINE)
 
 
-def _question(table: Table, languages: tuple[str, ...]) -> FlowQuestion:
+def _question(table: TomlTable, languages: tuple[str, ...]) -> FlowQuestion:
     _only(table, {"id", "text", "step", "options", "profile_field", "several"})
     several = table.get("several", False)
     if not isinstance(several, bool):
@@ -126,21 +126,21 @@ def _question(table: Table, languages: tuple[str, ...]) -> FlowQuestion:
     )
 
 
-def _options(table: Table, languages: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+def _options(table: TomlTable, languages: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
     options = table.get("options", [])
-    worded: Table = options if isinstance(options, dict) else dict.fromkeys(languages, options)
+    worded: TomlTable = options if isinstance(options, dict) else dict.fromkeys(languages, options)
     _refuse_other_languages("options", worded, languages)
     for listed in worded.values():
         if not isinstance(listed, list) or len(listed) > MOST_OPTIONS or not all(map(_is_line, listed)):
             raise _KeyRefusal("options", f"is a list of at most {MOST_OPTIONS} texts of one line each")
-        if len({fold(each) for each in listed}) < len(listed):
+        if len({fold_text(each) for each in listed}) < len(listed):
             raise _KeyRefusal("options", "has one of them twice")
     if len({len(each) for each in worded.values()}) > 1:
         raise _KeyRefusal("options", "has more of them in one language than in another")
     return {language: tuple(listed) for language, listed in worded.items()}
 
 
-def _questions(text: str, document: Table, languages: tuple[str, ...]) -> tuple[FlowQuestion, ...]:
+def _questions(text: str, document: TomlTable, languages: tuple[str, ...]) -> tuple[FlowQuestion, ...]:
     questions = []
     for number, table in enumerate(_tables(text, document, "questions", MOST_QUESTIONS)):
         with _part(text, f"{FLOW}.questions", number):
@@ -149,7 +149,7 @@ def _questions(text: str, document: Table, languages: tuple[str, ...]) -> tuple[
 
 
 def _choices(
-    text: str, document: Table, key: str, languages: tuple[str, ...], action: str
+    text: str, document: TomlTable, key: str, languages: tuple[str, ...], action: str
 ) -> tuple[FlowChoice, ...]:
     choices = []
     for number, table in enumerate(_tables(text, document, key, MOST_CHOICES)):
@@ -158,7 +158,7 @@ def _choices(
     return tuple(choices)
 
 
-def _choice(table: Table, languages: tuple[str, ...], action: str) -> FlowChoice:
+def _choice(table: TomlTable, languages: tuple[str, ...], action: str) -> FlowChoice:
     _only(table, {"id", "text", "about", "action"})
     return FlowChoice(
         id=_matching(table, "id", _NAME),
@@ -168,14 +168,14 @@ def _choice(table: Table, languages: tuple[str, ...], action: str) -> FlowChoice
     )
 
 
-def _variants(greeting: Table, languages: tuple[str, ...]) -> Mapping[str, Wording]:
+def _variants(greeting: TomlTable, languages: tuple[str, ...]) -> Mapping[str, Wording]:
     variants = greeting.get("variants", {})
     if not isinstance(variants, dict) or not all(_VARIANT.fullmatch(name) for name in variants):
         raise _KeyRefusal("variants", 'is a table of texts by name: { A = "Hello!", B = "Welcome!" }')
     return {name: _worded("variants", wording, languages) for name, wording in variants.items()}
 
 
-def _languages(document: Table) -> tuple[str, ...]:
+def _languages(document: TomlTable) -> tuple[str, ...]:
     languages = document.get("languages", ["en"])
     if (
         not isinstance(languages, list)
@@ -189,7 +189,7 @@ def _languages(document: Table) -> tuple[str, ...]:
     return tuple(languages)
 
 
-def _wording(table: Table, key: str, languages: tuple[str, ...]) -> Wording:
+def _wording(table: TomlTable, key: str, languages: tuple[str, ...]) -> Wording:
     if key not in table:
         raise _KeyRefusal(key, "missing")
     return _worded(key, table[key], languages)
@@ -214,7 +214,7 @@ def _refuse_other_languages(key: str, worded: Mapping[str, Any], languages: tupl
             raise _KeyRefusal(key, f"{shorten_value(language)} is none of the flow's languages")
 
 
-def _tables(text: str, document: Table, key: str, most: int) -> list[Table]:
+def _tables(text: str, document: TomlTable, key: str, most: int) -> list[TomlTable]:
     tables = document.get(key, [])
     with _part(text, FLOW):
         if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
@@ -226,7 +226,7 @@ def _tables(text: str, document: Table, key: str, most: int) -> list[Table]:
     return tables
 
 
-def _table(document: Table, key: str, keys: set[str]) -> Table:
+def _table(document: TomlTable, key: str, keys: set[str]) -> TomlTable:
     table = document.get(key)
     if not isinstance(table, dict):
         raise _KeyRefusal(
@@ -236,29 +236,29 @@ def _table(document: Table, key: str, keys: set[str]) -> Table:
     return table
 
 
-def _only(table: Table, keys: set[str] | frozenset[str]) -> None:
+def _only(table: TomlTable, keys: set[str] | frozenset[str]) -> None:
     for key in table:
         if key not in keys:
             raise _KeyRefusal(key, f"unknown; possible are {', '.join(sorted(keys))}")
 
 
-def _id(table: Table) -> int:
+def _id(table: TomlTable) -> int:
     number = table.get("id")
-    if not is_whole(number, 0, LARGEST_ID):
+    if not is_whole_number(number, 0, LARGEST_ID):
         raise _KeyRefusal(
             "id", "missing" if number is None else f"is a whole number, not {shorten_value(number)}"
         )
     return int(str(number))
 
 
-def _line(table: Table, key: str) -> str:
+def _line(table: TomlTable, key: str) -> str:
     value = table.get(key)
     if not _is_line(value):
         raise _KeyRefusal(key, f"is a text of one line, at most {LONGEST_LINE} characters")
     return str(value)
 
 
-def _matching(table: Table, key: str, form: re.Pattern[str]) -> str:
+def _matching(table: TomlTable, key: str, form: re.Pattern[str]) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not form.fullmatch(value):
         raise _KeyRefusal(

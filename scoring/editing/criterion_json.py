@@ -9,16 +9,16 @@ from typing import Any
 
 from schemas.refusal import Refusal
 from scoring.editing.rule_json import (
-    PROFILE_FIELDS,
-    Defined,
+    UNPREFIXED_PROFILE_FIELDS,
+    DefinedSignals,
     Json,
     Table,
     check_keys,
     compile_each,
+    exact_number,
     json_number,
-    numeral,
 )
-from scoring.models.band_text import NAME, compile_need
+from scoring.models.band_text import NAME_PATTERN, compile_requirement
 
 CRITERION_FIELDS = (
     "name",
@@ -32,16 +32,16 @@ CRITERION_FIELDS = (
 """The fields of a criterion in the API."""
 
 
-def need_of(body: Json, defined: Defined) -> tuple[str, int | Decimal, Json]:
+def requirement_from_json(body: Json, defined: DefinedSignals) -> tuple[str, int | Decimal, Json]:
     """(stage, minimum, table) of a criterion in the API's form; Refusal names field and reason."""
     check_keys(body, CRITERION_FIELDS, required=("name", "stage", "minimum_score"))
-    stage, minimum = body["stage"], numeral(body["minimum_score"])
-    if not isinstance(stage, str) or not NAME.fullmatch(stage):
+    stage, minimum = body["stage"], exact_number(body["minimum_score"])
+    if not isinstance(stage, str) or not NAME_PATTERN.fullmatch(stage):
         raise Refusal("stage", f"{stage!r} is not mql, sql, hot, or a name of small letters, digits and _")
     fields, actions = body.get("required_fields") or [], body.get("required_actions") or []
     if isinstance(fields, list):
         fields = [_profile_field(field) for field in fields]
-    within, active = numeral(body.get("time_constraint_days")), body.get("is_active", True)
+    within, active = exact_number(body.get("time_constraint_days")), body.get("is_active", True)
     time_limit = {} if within is None else {"within_days": within}
     compile_each(
         {
@@ -51,7 +51,7 @@ def need_of(body: Json, defined: Defined) -> tuple[str, int | Decimal, Json]:
             "required_actions": {"actions": actions},
             "time_constraint_days": time_limit,
         },
-        lambda table: compile_need(table, defined, set()),
+        lambda table: compile_requirement(table, defined, set()),
     )
     if not isinstance(active, bool):
         raise Refusal("is_active", f"true or false, not {active!r}")
@@ -84,7 +84,7 @@ def _profile_field(field: Any) -> Any:
     if not isinstance(field, str):
         return field
     bare = field.removeprefix("profile.")
-    if bare == field and field not in PROFILE_FIELDS:
+    if bare == field and field not in UNPREFIXED_PROFILE_FIELDS:
         raise Refusal(
             "required_fields", f"{field!r} is no field of leads; one of your own is profile.{field}"
         )
@@ -92,4 +92,4 @@ def _profile_field(field: Any) -> Any:
 
 
 def _api_field(field: str) -> str:
-    return field if field in PROFILE_FIELDS else f"profile.{field}"
+    return field if field in UNPREFIXED_PROFILE_FIELDS else f"profile.{field}"

@@ -17,7 +17,7 @@ from scoring.models.rules import RULE_KINDS
 Table = dict[str, Any]
 
 
-def describe(text: str) -> str:
+def describe_model(text: str) -> str:
     """The model as a section of a page, beginning with its name. Raises ModelError."""
     model = compile_model(text)
     document = tomllib.loads(text, parse_float=Decimal)
@@ -28,7 +28,7 @@ def describe(text: str) -> str:
         *(_group_text(name, group) for name, group in document["groups"].items()),
         _signals_text(document.get("signals", {})),
         *(_bands_text(scale, bands) for scale, bands in document.get("bands", {}).items()),
-        *(_needs_text(band, needs) for band, needs in document.get("needs", {}).items()),
+        *(_requirements_text(band, needs) for band, needs in document.get("needs", {}).items()),
         *(_matrix_text(name, matrix) for name, matrix in document.get("matrix", {}).items()),
         "" if model.flow is None else _flow_text(model.flow),
     ]
@@ -40,13 +40,13 @@ def describe(text: str) -> str:
 
 def _model_text(document: Table) -> str:
     sentences = []
-    limits = _between(document.get("min"), document.get("max"))
+    limits = _range_text(document.get("min"), document.get("max"))
     if document.get("reads") == "session":
         sentences.append("Its rules see one web session at a time.")
         lead = document.get("lead", {})
         half_life = lead.get("half_life_days")
         decay_text = (
-            f", one that is {_days(half_life)} older than the newest counting half" if half_life else ""
+            f", one that is {_days_text(half_life)} older than the newest counting half" if half_life else ""
         )
         sentences.append(
             f"A lead has the mean of its latest {lead.get('latest', 200)} sessions that have ended{decay_text}."
@@ -61,9 +61,11 @@ def _model_text(document: Table) -> str:
         sentences.append("It is rounded to a whole number, halves up.")
     decay = document.get("decay")
     if decay and "points" in decay:
-        sentences.append(f"Each full day without an interaction takes {_number(decay['points'])} points.")
+        sentences.append(
+            f"Each full day without an interaction takes {_number_text(decay['points'])} points."
+        )
     elif decay:
-        sentences.append(f"Without an interaction it halves in {_days(decay['half_life_days'])}.")
+        sentences.append(f"Without an interaction it halves in {_days_text(decay['half_life_days'])}.")
     if document.get("band_on") == "rounded":
         sentences.append("Bands go by the rounded total; the total keeps its decimals.")
     return " ".join(sentences)
@@ -73,18 +75,18 @@ def _model_text(document: Table) -> str:
 
 
 def _group_text(name: str, group: Table) -> str:
-    details = [_between(group.get("min"), group.get("max"))]
+    details = [_range_text(group.get("min"), group.get("max"))]
     if "weight" in group:
-        details.append(f"weighted {_number(group['weight'])}")
+        details.append(f"weighted {_number_text(group['weight'])}")
     heading = f"**{name}**" + "".join(f", {each}" for each in details if each)
     rules = group.get("rules", [])
     if not rules:
         return f"{heading}: no rules."
-    rows = [(_name_of(rule), *describe_rule(rule), rule_limits(rule)) for rule in rules]
-    return f"{heading}\n\n" + table(("rule", "what counts", "points", "limits"), rows)
+    rows = [(_rule_name(rule), *describe_rule(rule), rule_limits_text(rule)) for rule in rules]
+    return f"{heading}\n\n" + markdown_table(("rule", "what counts", "points", "limits"), rows)
 
 
-def _name_of(rule: Table) -> str:
+def _rule_name(rule: Table) -> str:
     return str(rule["name"]) + ("" if rule.get("active", True) else " (switched off)")
 
 
@@ -94,43 +96,45 @@ def describe_rule(rule: Table) -> tuple[str, str]:
     subject, points = rule[kind], rule.get("points", 0)
     match kind:
         case "each":
-            return f"each {_any_of(subject)}", f"{_number(points)} each"
+            return f"each {_any_of_text(subject)}", f"{_number_text(points)} each"
         case "once":
-            return f"at least one {_any_of(subject)}", _number(points)
+            return f"at least one {_any_of_text(subject)}", _number_text(points)
         case "has":
-            return f"{_any_of(subject)} is given", _number(points)
+            return f"{_any_of_text(subject)} is given", _number_text(points)
         case "steps":
-            steps = [f"below {_number(limit)}: {_number(worth)}" for limit, worth in rule["below"]]
-            steps.append(f"else: {_number(rule.get('otherwise', 0))}")
+            steps = [f"below {_number_text(limit)}: {_number_text(worth)}" for limit, worth in rule["below"]]
+            steps.append(f"else: {_number_text(rule.get('otherwise', 0))}")
             if "since" in subject or "never" in rule:
-                steps.append(f"never: {_number(rule.get('never', 0))}")
-            return _code(subject), "; ".join(steps)
+                steps.append(f"never: {_number_text(rule.get('never', 0))}")
+            return _as_code(subject), "; ".join(steps)
         case "choose":
-            chosen = [f"{value}: {_number(worth)}" for value, worth in points.items()]
-            return _code(subject), "; ".join([*chosen, f"else: {_number(rule.get('otherwise', 0))}"])
+            chosen = [f"{value}: {_number_text(worth)}" for value, worth in points.items()]
+            return _as_code(subject), "; ".join([*chosen, f"else: {_number_text(rule.get('otherwise', 0))}"])
         case "value":
-            return _condition(_code(subject), rule), _number(points)
+            return _condition_text(_as_code(subject), rule), _number_text(points)
         case "base":
-            return "everybody", _number(subject)
+            return "everybody", _number_text(subject)
         case _:
             assert_never(kind)
 
 
-def _condition(subject: str, table: Table) -> str:
+def _condition_text(subject: str, table: Table) -> str:
     """A value and its condition, in the operator's own words."""
     [operator] = [operator for operator in OPERATORS if operator in table]
     condition = f"{subject} {operator.replace('_', ' ')}"
-    return condition if operator in {"is_set", "is_not_set"} else f"{condition} {_operand(table[operator])}"
+    return (
+        condition if operator in {"is_set", "is_not_set"} else f"{condition} {_operand_text(table[operator])}"
+    )
 
 
-def rule_limits(rule: Table) -> str:
+def rule_limits_text(rule: Table) -> str:
     """The limits of the points; empty if there are none."""
     limits = [
-        f"{_number(rule['max'])} at most" if "max" in rule else "",
-        f"{_number(rule['min'])} at least" if "min" in rule else "",
+        f"{_number_text(rule['max'])} at most" if "max" in rule else "",
+        f"{_number_text(rule['min'])} at least" if "min" in rule else "",
         f"the latest {rule['times']}" if "times" in rule else "",
         f"{rule['times_a_day']} a day" if "times_a_day" in rule else "",
-        f"halves in {_days(rule['half_life_days'])}" if "half_life_days" in rule else "",
+        f"halves in {_days_text(rule['half_life_days'])}" if "half_life_days" in rule else "",
         "fades evenly over its window" if "fades" in rule else "",
     ]
     return ", ".join(each for each in limits if each)
@@ -142,47 +146,49 @@ def rule_limits(rule: Table) -> str:
 def _signals_text(signals: Table) -> str:
     if not signals:
         return ""
-    rows = [(_code(name), _signal_text(signal)) for name, signal in signals.items()]
-    return "Signals of its own\n\n" + table(("signal", "which events"), rows)
+    rows = [(_as_code(name), _signal_text(signal)) for name, signal in signals.items()]
+    return "Signals of its own\n\n" + markdown_table(("signal", "which events"), rows)
 
 
 def _signal_text(signal: Table) -> str:
     wheres = ([signal] if "field" in signal else []) + signal.get("where", [])
-    parts = [_code(signal["event"])]
+    parts = [_as_code(signal["event"])]
     if "source" in signal:
-        parts.append(f"from {_code(signal['source'])}")
+        parts.append(f"from {_as_code(signal['source'])}")
     if wheres:
-        parts.append("where " + " and ".join(_condition(_code(where["field"]), where) for where in wheres))
+        parts.append(
+            "where " + " and ".join(_condition_text(_as_code(where["field"]), where) for where in wheres)
+        )
     if "distinct" in signal:
-        parts.append(f"each {_code(signal['distinct'])} once")
+        parts.append(f"each {_as_code(signal['distinct'])} once")
     return ", ".join(parts)
 
 
 def _bands_text(scale: str, bands: Table) -> str:
-    rows = [(name, _number(least)) for name, least in _falling(bands)]
-    return table((f"band of {_code(scale)}", "from"), rows)
+    rows = [(name, _number_text(least)) for name, least in _bands_from_highest(bands)]
+    return markdown_table((f"band of {_as_code(scale)}", "from"), rows)
 
 
-def _falling(bands: Table) -> list[tuple[str, Any]]:
+def _bands_from_highest(bands: Table) -> list[tuple[str, Any]]:
     return sorted(bands.items(), key=lambda band: band[1], reverse=True)
 
 
-def _needs_text(band: str, needs: Any) -> str:
+def _requirements_text(band: str, needs: Any) -> str:
     several = needs if isinstance(needs, list) else [needs]
     if not any(need.get(key) for need in several for key in ("minimum", "fields", "actions")):
         return ""
-    return f"Beside its points **{band}** needs: {' Or: '.join(map(_need_text, several))}"
+    return f"Beside its points **{band}** needs: {' Or: '.join(map(_requirement_text, several))}"
 
 
-def _need_text(need: Table) -> str:
+def _requirement_text(need: Table) -> str:
     parts = []
     if "minimum" in need:
-        parts.append(f"{_number(need['minimum'])} points at least")
+        parts.append(f"{_number_text(need['minimum'])} points at least")
     if need.get("fields"):
-        parts.append(f"the fields {_all_of(need['fields'])}")
+        parts.append(f"the fields {_all_of_text(need['fields'])}")
     if need.get("actions"):
-        within = f", each within {_days(need['within_days'])}" if "within_days" in need else ""
-        parts.append(f"the actions {_all_of(need['actions'])}{within}")
+        within = f", each within {_days_text(need['within_days'])}" if "within_days" in need else ""
+        parts.append(f"the actions {_all_of_text(need['actions'])}{within}")
     off = "" if need.get("active", True) else " (switched off)"
     requirements = "; ".join(parts) or "nothing more"
     return f"{need['name']} ({requirements}){off}." if "name" in need else f"{requirements}{off}."
@@ -190,13 +196,18 @@ def _need_text(need: Table) -> str:
 
 def _matrix_text(name: str, matrix: Table) -> str:
     rows, columns = matrix["rows"], matrix["columns"]
-    head = [f"{column}: from {_number(least)}" for column, least in _falling(columns["bands"])]
+    head = [
+        f"{column}: from {_number_text(least)}" for column, least in _bands_from_highest(columns["bands"])
+    ]
     cells = [
-        (f"{row}: from {_number(least)}", *(f"{row}{column}" for column, _ in _falling(columns["bands"])))
-        for row, least in _falling(rows["bands"])
+        (
+            f"{row}: from {_number_text(least)}",
+            *(f"{row}{column}" for column, _ in _bands_from_highest(columns["bands"])),
+        )
+        for row, least in _bands_from_highest(rows["bands"])
     ]
     corner = f"{rows['group']} / {columns['group']}"
-    return f"Bands {_code(name)}, by the points of two groups before their weights\n\n" + table(
+    return f"Bands {_as_code(name)}, by the points of two groups before their weights\n\n" + markdown_table(
         (corner, *head), cells
     )
 
@@ -207,56 +218,56 @@ def _flow_text(flow: ChatFlow) -> str:
             str(question.id),
             question.text[flow.language],
             ", ".join(question.options[flow.language]) or "any text",
-            _code(question.profile_field) if question.profile_field else "",
+            _as_code(question.profile_field) if question.profile_field else "",
         )
         for question in flow.questions
     ]
-    return "Questions of the chat\n\n" + table(("id", "question", "options", "fills"), rows)
+    return "Questions of the chat\n\n" + markdown_table(("id", "question", "options", "fills"), rows)
 
 
 # Words
 
 
-def _between(lowest: Any, highest: Any) -> str:
+def _range_text(lowest: Any, highest: Any) -> str:
     if lowest is not None and highest is not None:
-        return f"{_number(lowest)} to {_number(highest)}"
+        return f"{_number_text(lowest)} to {_number_text(highest)}"
     if highest is not None:
-        return f"{_number(highest)} at most"
-    return "" if lowest is None else f"{_number(lowest)} at least"
+        return f"{_number_text(highest)} at most"
+    return "" if lowest is None else f"{_number_text(lowest)} at least"
 
 
-def _number(value: Any) -> str:
+def _number_text(value: Any) -> str:
     return f"{Decimal(value):f}"
 
 
-def _days(value: Any) -> str:
-    return f"{_number(value)} {'day' if value == 1 else 'days'}"
+def _days_text(value: Any) -> str:
+    return f"{_number_text(value)} {'day' if value == 1 else 'days'}"
 
 
-def _code(value: Any) -> str:
+def _as_code(value: Any) -> str:
     return f"`{value}`"
 
 
-def _any_of(subject: Any) -> str:
-    return " or ".join(map(_code, subject if isinstance(subject, list) else [subject]))
+def _any_of_text(subject: Any) -> str:
+    return " or ".join(map(_as_code, subject if isinstance(subject, list) else [subject]))
 
 
-def _all_of(names: list[str]) -> str:
-    return ", ".join(map(_code, names))
+def _all_of_text(names: list[str]) -> str:
+    return ", ".join(map(_as_code, names))
 
 
-def _operand(value: Any) -> str:
+def _operand_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(_operand, value))
-    return _code(value) if isinstance(value, str) else _number(value)
+        return ", ".join(map(_operand_text, value))
+    return _as_code(value) if isinstance(value, str) else _number_text(value)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---" for _ in head], *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
 
 
-def _cell(text: str) -> str:
+def _markdown_cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())

@@ -13,47 +13,47 @@ from typing import Any
 from msgspec import DecodeError, json
 
 from schemas.refusal import Refusal
-from scoring.editing.describe import describe_rule, rule_limits
-from scoring.features.comparison import NEWEST
+from scoring.editing.describe import describe_rule, rule_limits_text
+from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.features.operators import OPERATORS
-from scoring.features.profile_fields import BUILT_IN
+from scoring.features.profile_fields import BUILT_IN_FIELDS
 from scoring.features.signals import SignalDefinition
-from scoring.models.phrases import CREATED_ON, Phrase, PhraseError, parse_phrase
+from scoring.models.phrases import CREATED_ON_PHRASE, PhraseError, ValuePhrase, parse_phrase
 from scoring.models.rules import compile_rule
 
 Json = dict[str, Any]
 Table = Mapping[str, Any]
-Defined = Mapping[str, SignalDefinition]
+DefinedSignals = Mapping[str, SignalDefinition]
 
-PROFILE_FIELDS = BUILT_IN.keys() | {"stage"}
+UNPREFIXED_PROFILE_FIELDS = BUILT_IN_FIELDS.keys() | {"stage"}
 """Profile fields that the API names without a prefix; any other is profile.NAME."""
 
 RULE_FIELDS = ("name", "rule_type", "field_name", "operator", "value", "points", "priority", "is_active")
 """The fields of a rule in the API."""
-READ_ONLY = frozenset({"id", "condition", "editable", "version", "changed_by", "changed_at"})
+READ_ONLY_FIELDS = frozenset({"id", "condition", "editable", "version", "changed_by", "changed_at"})
 """Fields of answers that a request may repeat; they change nothing."""
 
-LONGEST_REASON = 300
+LONGEST_REASON_CHARACTERS = 300
 """Characters of a reason. Reasons repeat the input, which may be long."""
 
-BARE = frozenset({"is_set", "is_not_set"})
+OPERATORS_WITHOUT_VALUE = frozenset({"is_set", "is_not_set"})
 
-_GROUP = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_json = json.Encoder(decimal_format="number")
+_GROUP_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_json_encoder = json.Encoder(decimal_format="number")
 
 
-def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
+def rule_from_json(body: Json, defined: DefinedSignals) -> tuple[str, Json]:
     """(group, table) of a rule in the API's form; Refusal names the field and the reason."""
     check_keys(body, RULE_FIELDS, required=("name", "rule_type", "field_name", "operator", "points"))
-    group = group_of(body["rule_type"])
+    group = group_of_rule_type(body["rule_type"])
     phrase = phrase_of(body["field_name"], defined)
     phrase_read = parse_phrase(phrase, defined)
-    operator, points = body["operator"], numeral(body["points"])
+    operator, points = body["operator"], exact_number(body["points"])
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise Refusal("operator", f"{operator!r} is none of {', '.join(OPERATORS)}")
-    read, sample = OPERANDS[operator]
-    active, priority = body.get("is_active", True), numeral(body.get("priority", 0))
+    read, sample = OPERAND_READER_AND_SAMPLE[operator]
+    active, priority = body.get("is_active", True), exact_number(body.get("priority", 0))
     on = {"name": "rule", "value": phrase, "points": 0}
     compile_each(
         {
@@ -64,13 +64,13 @@ def rule_of(body: Json, defined: Defined) -> tuple[str, Json]:
         },
         lambda table: compile_rule(table, defined),
     )
-    operand = _operand(read(body.get("value")), operator, phrase_read)
+    operand = _operand_for_field(read(body.get("value")), operator, phrase_read)
     compile_each({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
     table = {"name": body["name"], "value": phrase, operator: operand, "points": points}
     return group, table | listing_keys(priority, active)
 
 
-def rule_json(group: str, table: Table, defined: Defined) -> Json:
+def rule_json(group: str, table: Table, defined: DefinedSignals) -> Json:
     """A rule of the text in the API's form. Only a `value` rule has field_name, operator and value."""
     rule: Json = {
         "id": table["id"],
@@ -82,7 +82,7 @@ def rule_json(group: str, table: Table, defined: Defined) -> Json:
         "points": json_number(table["base"] if "base" in table else table.get("points")),
         "priority": table.get("priority", 0),
         "is_active": table.get("active", True),
-        "condition": condition(table),
+        "condition": condition_text(table),
         "editable": "value" in table,
     }
     if "value" in table:
@@ -91,7 +91,9 @@ def rule_json(group: str, table: Table, defined: Defined) -> Json:
         rule["field_name"] = field_name(phrase, defined)
         rule["operator"] = operator
         rule["value"] = (
-            None if operator in BARE else _operand_text(table[operator], dates=phrase == CREATED_ON)
+            None
+            if operator in OPERATORS_WITHOUT_VALUE
+            else _operand_text(table[operator], dates=phrase == CREATED_ON_PHRASE)
         )
     return rule
 
@@ -107,8 +109,8 @@ def operator_of(table: Table) -> str:
     return next(operator for operator in OPERATORS if operator in table)
 
 
-def group_of(rule_type: Any) -> str:
-    if not isinstance(rule_type, str) or not _GROUP.fullmatch(rule_type):
+def group_of_rule_type(rule_type: Any) -> str:
+    if not isinstance(rule_type, str) or not _GROUP_NAME.fullmatch(rule_type):
         raise Refusal(
             "rule_type",
             f"{rule_type!r} is not demographic, behavioral, firmographic, engagement, "
@@ -117,14 +119,14 @@ def group_of(rule_type: Any) -> str:
     return rule_type
 
 
-def phrase_of(name: Any, defined: Defined) -> str:
+def phrase_of(name: Any, defined: DefinedSignals) -> str:
     """The value phrase that a field name of the API means."""
-    if isinstance(name, str) and name in PROFILE_FIELDS and name not in defined:
+    if isinstance(name, str) and name in UNPREFIXED_PROFILE_FIELDS and name not in defined:
         return f"profile.{name}"
     try:
         phrase = parse_phrase(name, defined)
     except PhraseError as wrong:
-        plain_name = isinstance(name, str) and _GROUP.fullmatch(name)
+        plain_name = isinstance(name, str) and _GROUP_NAME.fullmatch(name)
         own = f"; a profile field of your own is profile.{name}" if plain_name else ""
         raise Refusal("field_name", f"{wrong}{own}") from None
     if phrase.reads.sessions:
@@ -132,15 +134,15 @@ def phrase_of(name: Any, defined: Defined) -> str:
     return str(name)
 
 
-def field_name(phrase: str, defined: Defined) -> str:
+def field_name(phrase: str, defined: DefinedSignals) -> str:
     """The API's field name of a value phrase."""
     bare = phrase.removeprefix("profile.")
-    return bare if bare != phrase and bare in PROFILE_FIELDS and bare not in defined else phrase
+    return bare if bare != phrase and bare in UNPREFIXED_PROFILE_FIELDS and bare not in defined else phrase
 
 
-def numeral(value: Any) -> Any:
+def exact_number(value: Any) -> Any:
     """The exact number that a value is or spells. Other values are returned for the compiler to refuse."""
-    exact = NEWEST.number(value)
+    exact = NEWEST_COMPARISON.number(value)
     if exact is None:
         return value
     return int(exact) if exact == exact.__trunc__() else exact
@@ -158,7 +160,7 @@ def check_keys(body: Json, allowed: tuple[str, ...], required: tuple[str, ...]) 
         if key not in body or body[key] is None:
             raise Refusal(key, "missing")
     for key in body:
-        if key not in allowed and key not in READ_ONLY:
+        if key not in allowed and key not in READ_ONLY_FIELDS:
             raise Refusal(key, f"unknown; there are {', '.join(allowed)}")
 
 
@@ -169,91 +171,95 @@ def compile_each(tries: Mapping[str, Json], compiled: Callable[[Json], object]) 
             compiled(table)
         except ValueError as wrong:
             reason = str(wrong)
-            shortened = reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 3]}..."
+            shortened = (
+                reason
+                if len(reason) <= LONGEST_REASON_CHARACTERS
+                else f"{reason[: LONGEST_REASON_CHARACTERS - 3]}..."
+            )
             raise Refusal(field, shortened) from None
 
 
-def condition(table: Table) -> str:
+def condition_text(table: Table) -> str:
     """The rule's condition in words."""
     subject, points = describe_rule(dict(table))
     points_text = (
         "" if {"points", "base"} & {key for key in table if json_number(table[key]) is not None} else points
     )
-    parts = [subject, points_text, rule_limits(dict(table))]
+    parts = [subject, points_text, rule_limits_text(dict(table))]
     return "; ".join(each for each in parts if each).replace("`", "")
 
 
 # Operands
 
 
-def _scalar(value: Any) -> Any:
-    return _exact(value)
+def _scalar_operand(value: Any) -> Any:
+    return _without_float(value)
 
 
-def _list(value: Any) -> Any:
+def _list_operand(value: Any) -> Any:
     """A list, or a text that spells one in JSON."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.decode(value)
         except (DecodeError, RecursionError):
             return value
-    return [_exact(item) for item in value] if isinstance(value, list) else value
+    return [_without_float(item) for item in value] if isinstance(value, list) else value
 
 
-def _pair(value: Any) -> Any:
-    items = _list(value)
-    return [numeral(item) for item in items] if isinstance(items, list) else items
+def _pair_operand(value: Any) -> Any:
+    items = _list_operand(value)
+    return [exact_number(item) for item in items] if isinstance(items, list) else items
 
 
-def _nothing(value: Any) -> Any:
+def _true_operand(value: Any) -> Any:
     return True if value in (None, "", "true") else value
 
 
-def _exact(value: Any) -> Any:
-    return numeral(value) if isinstance(value, float) else value
+def _without_float(value: Any) -> Any:
+    return exact_number(value) if isinstance(value, float) else value
 
 
-OPERANDS: dict[str, tuple[Callable[[Any], Any], Any]] = {
-    "equals": (_scalar, 20250131),
-    "not_equals": (_scalar, 20250131),
-    "in_list": (_list, [20250131]),
-    "not_in_list": (_list, [20250131]),
-    "contains": (_scalar, "x"),
-    "not_contains": (_scalar, "x"),
-    "starts_with": (_scalar, "x"),
-    "ends_with": (_scalar, "x"),
-    "longer_than": (numeral, 1),
-    "matches": (_scalar, "x"),
-    "greater_than": (numeral, 1),
-    "less_than": (numeral, 1),
-    "greater_or_equal": (numeral, 1),
-    "less_or_equal": (numeral, 1),
-    "between": (_pair, [1, 2]),
-    "is_set": (_nothing, True),
-    "is_not_set": (_nothing, True),
+OPERAND_READER_AND_SAMPLE: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "equals": (_scalar_operand, 20250131),
+    "not_equals": (_scalar_operand, 20250131),
+    "in_list": (_list_operand, [20250131]),
+    "not_in_list": (_list_operand, [20250131]),
+    "contains": (_scalar_operand, "x"),
+    "not_contains": (_scalar_operand, "x"),
+    "starts_with": (_scalar_operand, "x"),
+    "ends_with": (_scalar_operand, "x"),
+    "longer_than": (exact_number, 1),
+    "matches": (_scalar_operand, "x"),
+    "greater_than": (exact_number, 1),
+    "less_than": (exact_number, 1),
+    "greater_or_equal": (exact_number, 1),
+    "less_or_equal": (exact_number, 1),
+    "between": (_pair_operand, [1, 2]),
+    "is_set": (_true_operand, True),
+    "is_not_set": (_true_operand, True),
 }
 """Per operator: how it reads the API's value, and an operand that fits any field it can test."""
 
 
-def _operand(value: Any, operator: str, phrase: Phrase) -> Any:
+def _operand_for_field(value: Any, operator: str, phrase: ValuePhrase) -> Any:
     """The operand as the field is compared: a creation date as a day, a count as a number."""
-    if operator in BARE:
+    if operator in OPERATORS_WITHOUT_VALUE:
         return value
     if value is None:
         raise Refusal("value", "missing")
     if phrase.gives not in {"count", "number"}:
         return value
-    read = _day if phrase.text == CREATED_ON else numeral
+    read = _day_number if phrase.text == CREATED_ON_PHRASE else exact_number
     return [read(item) for item in value] if isinstance(value, list) else read(value)
 
 
-def _day(value: Any) -> Any:
+def _day_number(value: Any) -> Any:
     """2025-01-31 as the number that the phrase gives for that day."""
     digits = f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
     if isinstance(digits, str) and len(digits) == 8 and digits.isdecimal():
         digits = f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
     try:
-        if isinstance(digits, str) and _DATE.fullmatch(digits.strip()):
+        if isinstance(digits, str) and _ISO_DATE.fullmatch(digits.strip()):
             on = date.fromisoformat(digits.strip())
             return on.year * 10_000 + on.month * 100 + on.day
     except ValueError:
@@ -264,12 +270,16 @@ def _day(value: Any) -> Any:
 def _operand_text(operand: Any, *, dates: bool) -> str:
     """The operand as the text that the API returns."""
     if dates:
-        operand = [_dated(item) for item in operand] if isinstance(operand, list) else _dated(operand)
+        operand = (
+            [_iso_date_of_day(item) for item in operand]
+            if isinstance(operand, list)
+            else _iso_date_of_day(operand)
+        )
     if isinstance(operand, str | Decimal):
         return f"{operand}" if isinstance(operand, str) else f"{operand:f}"
-    return json.format(_json.encode(operand), indent=0).decode()
+    return json.format(_json_encoder.encode(operand), indent=0).decode()
 
 
-def _dated(day: Any) -> Any:
+def _iso_date_of_day(day: Any) -> Any:
     digits = str(day)
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 and digits.isdecimal() else day

@@ -10,16 +10,16 @@ from fractions import Fraction
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from scoring.experiments.proportions import wilson
-from scoring.models.points import Micro
+from scoring.experiments.proportions import wilson_interval
+from scoring.models.points import MicroPoints
 
 TENTHS = 10
 
-Pair = tuple[Micro, bool]
+ScoreAndOutcome = tuple[MicroPoints, bool]
 """(score, converted)"""
 
 
-class Tied(NamedTuple):
+class TiedLeads(NamedTuple):
     """The leads of one score."""
 
     leads: int
@@ -46,26 +46,26 @@ class Ranking(NamedTuple):
     pairs: int
 
 
-def rank(pairs: Iterable[Pair], capacity: int) -> Ranking:
+def rank_leads(pairs: Iterable[ScoreAndOutcome], capacity: int) -> Ranking:
     """The ranking of one moment's leads."""
-    groups = tied(pairs)
+    groups = tied_leads(pairs)
     leads, converted = sum(g.leads for g in groups), sum(g.converted for g in groups)
     chosen = min(capacity, leads)
     ends = [leads * n // TENTHS for n in range(TENTHS + 1)]
-    reached = [converted_among(groups, end) for end in ends]
+    reached = [expected_conversions_among(groups, end) for end in ends]
     return Ranking(
         leads,
         converted,
         tuple((ends[n + 1] - ends[n], reached[n + 1] - reached[n]) for n in range(TENTHS)),
         chosen,
-        converted_among(groups, chosen),
+        expected_conversions_among(groups, chosen),
         Fraction(chosen * converted, leads) if leads else Fraction(0),
-        _ahead(groups),
+        _correctly_ordered_pairs(groups),
         converted * (leads - converted),
     )
 
 
-def pooled(rankings: Sequence[Ranking]) -> Ranking:
+def pooled_ranking(rankings: Sequence[Ranking]) -> Ranking:
     """The sum of the rankings; all zeros without any."""
     return Ranking(
         sum(r.leads for r in rankings),
@@ -82,16 +82,16 @@ def pooled(rankings: Sequence[Ranking]) -> Ranking:
     )
 
 
-def tied(pairs: Iterable[Pair]) -> list[Tied]:
+def tied_leads(pairs: Iterable[ScoreAndOutcome]) -> list[TiedLeads]:
     """The leads by score, the highest first."""
     highest_first = sorted(pairs, key=_score, reverse=True)
     return [
-        Tied(len(of_one), sum(converted for _, converted in of_one))
+        TiedLeads(len(of_one), sum(converted for _, converted in of_one))
         for of_one in (list(group) for _, group in groupby(highest_first, key=_score))
     ]
 
 
-def converted_among(groups: Sequence[Tied], first: int) -> Fraction:
+def expected_conversions_among(groups: Sequence[TiedLeads], first: int) -> Fraction:
     """Expected conversions among the first leads. Of a group that is cut, every lead is equally likely."""
     expected = Fraction(0)
     for group in groups:
@@ -103,7 +103,7 @@ def converted_among(groups: Sequence[Tied], first: int) -> Fraction:
     return expected
 
 
-def _ahead(groups: Sequence[Tied]) -> int:
+def _correctly_ordered_pairs(groups: Sequence[TiedLeads]) -> int:
     ahead = below = 0
     for group in reversed(groups):
         others = group.leads - group.converted
@@ -112,7 +112,7 @@ def _ahead(groups: Sequence[Tied]) -> int:
     return ahead
 
 
-def _score(pair: Pair) -> Micro:
+def _score(pair: ScoreAndOutcome) -> MicroPoints:
     return pair[0]
 
 
@@ -120,80 +120,80 @@ def _score(pair: Pair) -> Micro:
 
 
 def conversion_rate(ranking: Ranking) -> Fraction | None:
-    return _share(ranking.converted, ranking.leads)
+    return _share_of(ranking.converted, ranking.leads)
 
 
-def auc(ranking: Ranking) -> Fraction | None:
+def area_under_curve(ranking: Ranking) -> Fraction | None:
     """How likely a lead that converts scored higher than one that does not; 1/2 is chance, None: no such pair."""
-    return _share(ranking.ahead, 2 * ranking.pairs)
+    return _share_of(ranking.ahead, 2 * ranking.pairs)
 
 
 def precision(ranking: Ranking) -> Fraction | None:
     """The share of the chosen that converts."""
-    return _share(ranking.hits, ranking.chosen)
+    return _share_of(ranking.hits, ranking.chosen)
 
 
 def recall(ranking: Ranking) -> Fraction | None:
     """The share of all conversions that is among the chosen."""
-    return _share(ranking.hits, ranking.converted)
+    return _share_of(ranking.hits, ranking.converted)
 
 
-def lift(ranking: Ranking, tenth: int) -> Fraction | None:
+def lift_of_tenth(ranking: Ranking, tenth: int) -> Fraction | None:
     """How many times as often the leads of a tenth (0: the highest scores) convert as all leads do."""
     leads, converted = ranking.tenths[tenth]
-    return _share(converted * ranking.leads, leads * ranking.converted)
+    return _share_of(converted * ranking.leads, leads * ranking.converted)
 
 
-def gains(ranking: Ranking) -> list[Fraction | None]:
+def cumulative_gains(ranking: Ranking) -> list[Fraction | None]:
     """The share of all conversions in the first tenth, in the first two, and so on."""
     sums, reached = [], Fraction(0)
     for _, converted in ranking.tenths:
         reached += converted
-        sums.append(_share(reached, ranking.converted))
+        sums.append(_share_of(reached, ranking.converted))
     return sums
 
 
-def figures(ranking: Ranking) -> dict[str, Any]:
+def ranking_figures(ranking: Ranking) -> dict[str, Any]:
     """All figures as numbers for people and JSON; null where the divisor is 0. The intervals are Wilson's, at 95%,
     and assume independent leads.
     """
-    gained = gains(ranking)
+    gained = cumulative_gains(ranking)
     return {
         "leads": ranking.leads,
         "converted": ranking.converted,
-        "conversion_rate": _number(conversion_rate(ranking)),
-        "auc": _number(auc(ranking)),
+        "conversion_rate": _float_or_none(conversion_rate(ranking)),
+        "auc": _float_or_none(area_under_curve(ranking)),
         "capacity": {
             "chosen": ranking.chosen,
             "converted": float(ranking.hits),
-            "precision": _number(precision(ranking)),
-            "interval": _interval(ranking.hits, ranking.chosen),
-            "recall": _number(recall(ranking)),
+            "precision": _float_or_none(precision(ranking)),
+            "interval": _conversion_interval(ranking.hits, ranking.chosen),
+            "recall": _float_or_none(recall(ranking)),
             "converted_by_chance": float(ranking.by_chance),
-            "times_chance": _number(_share(ranking.hits, ranking.by_chance)),
+            "times_chance": _float_or_none(_share_of(ranking.hits, ranking.by_chance)),
         },
         "deciles": [
             {
                 "decile": n + 1,
                 "leads": leads,
                 "converted": float(converted),
-                "conversion_rate": _number(_share(converted, leads)),
-                "interval": _interval(converted, leads),
-                "lift": _number(lift(ranking, n)),
-                "gain": _number(gained[n]),
+                "conversion_rate": _float_or_none(_share_of(converted, leads)),
+                "interval": _conversion_interval(converted, leads),
+                "lift": _float_or_none(lift_of_tenth(ranking, n)),
+                "gain": _float_or_none(gained[n]),
             }
             for n, (leads, converted) in enumerate(ranking.tenths)
         ],
     }
 
 
-def _share(part: Fraction | int, whole: Fraction | int) -> Fraction | None:
+def _share_of(part: Fraction | int, whole: Fraction | int) -> Fraction | None:
     return Fraction(part) / whole if whole else None
 
 
-def _number(value: Fraction | None) -> float | None:
+def _float_or_none(value: Fraction | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _interval(converted: Fraction, leads: int) -> tuple[float, float] | None:
-    return wilson((float(converted), leads)) if leads else None
+def _conversion_interval(converted: Fraction, leads: int) -> tuple[float, float] | None:
+    return wilson_interval((float(converted), leads)) if leads else None

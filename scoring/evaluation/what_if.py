@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from scoring.features.calendar import Calendar
-from scoring.features.signals import IMPORTANT_CLICK
+from scoring.features.signals import IMPORTANT_CLICK_SIGNAL
 from scoring.features.view import Subject
-from scoring.models.crossings import cross, marks_of
+from scoring.models.crossings import cross_thresholds, named_thresholds
 from scoring.models.plan import Model
-from scoring.models.points import ONE_POINT, Micro, rounded
-from scoring.models.score import Conclusion, conclude, difference
+from scoring.models.points import ONE_POINT, MicroPoints, rounded_points
+from scoring.models.score import Conclusion, changed_lines, score_lead
 
-MOVERS = 20
+MOST_MOVERS = 20
 """Leads that are listed by name: those that change most."""
-LINES = 12
+MOST_LINES_OF_MOVER = 12
 """Lines that are listed for one of them."""
-RANGES = (0, 20, 40, 60, 80, 100)
+SCORE_RANGES = (0, 20, 40, 60, 80, 100)
 """[0, 20) ... [80, 100]: the ranges of a distribution in reports."""
-BIN = 5
+BIN_POINTS = 5
 """Points in one bin of a histogram."""
-BELOW, ABOVE = -1, 100 // BIN
+BIN_BELOW_RANGE, BIN_ABOVE_RANGE = -1, 100 // BIN_POINTS
 """The bins of totals below 0 and above 100."""
 
 
@@ -44,7 +44,7 @@ class EvaluationTime(NamedTuple):
 class CurrentScore(NamedTuple):
     """A lead's last score by the active model, with all changes by time until now."""
 
-    total: Micro
+    total: MicroPoints
     disarmed: Sequence[str]
     """Thresholds (SCALE:BAND) that have fired and are not armed again."""
 
@@ -63,41 +63,41 @@ class LeadComparison(NamedTuple):
     """Before and after: a draft of the model that qualifies leads may change stages."""
 
 
-Restage = Callable[[Conclusion], str]
+StageOfConclusion = Callable[[Conclusion], str]
 """The lead's stage for a conclusion of the draft."""
 
 
-def compare(
+def compare_lead(
     active: Model | None,
     draft: Model,
     subject: Subject,
     when: EvaluationTime,
     current: CurrentScore = NO_CURRENT_SCORE,
-    restage: Restage | None = None,
+    restage: StageOfConclusion | None = None,
 ) -> LeadComparison:
     """`active` None: the draft is a new model. `restage` None: the draft changes no stages."""
-    before = conclusion(active, subject, when)
-    after = conclude(draft, subject, *when)
+    before = conclusion_or_empty(active, subject, when)
+    after = score_lead(draft, subject, *when)
     stage = subject.stage
     if restage is not None:
         stage = restage(after)
         if stage != subject.stage:
-            after = conclude(draft, subject._replace(stage=stage), *when)
-    return LeadComparison(before, after, fires(draft, current, after), (subject.stage, stage))
+            after = score_lead(draft, subject._replace(stage=stage), *when)
+    return LeadComparison(before, after, fired_thresholds(draft, current, after), (subject.stage, stage))
 
 
-def conclusion(model: Model | None, subject: Subject, when: EvaluationTime) -> Conclusion:
+def conclusion_or_empty(model: Model | None, subject: Subject, when: EvaluationTime) -> Conclusion:
     """The model's conclusion about the lead; empty without a model."""
-    return Conclusion(0, [], {}) if model is None else conclude(model, subject, *when)
+    return Conclusion(0, [], {}) if model is None else score_lead(model, subject, *when)
 
 
-def fires(draft: Model, current: CurrentScore, after: Conclusion) -> list[str]:
+def fired_thresholds(draft: Model, current: CurrentScore, after: Conclusion) -> list[str]:
     """SCALE:BAND of each threshold between the current score and the one after."""
-    begin, end = rounded(current.total), rounded(after.total)
+    begin, end = rounded_points(current.total), rounded_points(after.total)
     if end <= begin:
         return []
-    marks = [mark for scale, bands in draft.scales.items() for mark in marks_of(scale, bands)]
-    return cross(marks, begin, end, current.disarmed, moved=False).names
+    marks = [mark for scale, bands in draft.scales.items() for mark in named_thresholds(scale, bands)]
+    return cross_thresholds(marks, begin, end, current.disarmed, moved=False).names
 
 
 # Over all leads
@@ -106,14 +106,14 @@ def fires(draft: Model, current: CurrentScore, after: Conclusion) -> list[str]:
 class Mover(NamedTuple):
     """A lead that changes. Sorts by rank: a change of band, then the size of the change."""
 
-    rank: tuple[bool, Micro]
+    rank: tuple[bool, MicroPoints]
     lead: tuple[str, str]
     """(tenant, lead_id)"""
-    before: Micro
-    after: Micro
+    before: MicroPoints
+    after: MicroPoints
     bands: dict[str, tuple[str | None, str | None]]
     """Of each set of bands that changes."""
-    lines: list[tuple[str, str, str, Micro]]
+    lines: list[tuple[str, str, str, MicroPoints]]
     """The lines that differ, the largest first."""
 
 
@@ -140,13 +140,13 @@ class MoveCounts(Struct):
     """A heap."""
 
 
-def add(
+def add_comparison(
     counts: MoveCounts, lead: tuple[str, str], compared: LeadComparison, active: Model | None, draft: Model
 ) -> None:
     before, after, fired, stages = compared
     counts.leads += 1
-    counts.before[_bin(before.total)] += 1
-    counts.after[_bin(after.total)] += 1
+    counts.before[_bin_of(before.total)] += 1
+    counts.after[_bin_of(after.total)] += 1
     counts.up += after.total > before.total
     counts.down += after.total < before.total
     for scale in after.bands.keys() | before.bands.keys():
@@ -160,13 +160,15 @@ def add(
         counts.stages[stages] += 1
     if bands or before.total != after.total:
         rank = (bool(bands), abs(after.total - before.total))
-        if len(counts.movers) < MOVERS or (rank, lead) > (counts.movers[0].rank, counts.movers[0].lead):
-            lines = difference(active, before.vector, draft, after.vector)
+        if len(counts.movers) < MOST_MOVERS or (rank, lead) > (counts.movers[0].rank, counts.movers[0].lead):
+            lines = changed_lines(active, before.vector, draft, after.vector)
             lines.sort(key=lambda line: -abs(line[3]))
-            _keep(counts, Mover(rank, lead, before.total, after.total, bands, lines[:LINES]))
+            _keep_mover(
+                counts, Mover(rank, lead, before.total, after.total, bands, lines[:MOST_LINES_OF_MOVER])
+            )
 
 
-def merged(several: Iterable[MoveCounts]) -> MoveCounts:
+def sum_of_counts(several: Iterable[MoveCounts]) -> MoveCounts:
     """The sum of several counts."""
     whole = MoveCounts()
     for counts in several:
@@ -181,11 +183,11 @@ def merged(several: Iterable[MoveCounts]) -> MoveCounts:
         whole.before.update(counts.before)
         whole.after.update(counts.after)
         for mover in counts.movers:
-            _keep(whole, mover)
+            _keep_mover(whole, mover)
     return whole
 
 
-def movers(counts: MoveCounts) -> list[Mover]:
+def listed_movers(counts: MoveCounts) -> list[Mover]:
     """The listed leads: those that change a band first, then by the size of the change."""
     return sorted(counts.movers, key=lambda mover: (mover.rank, mover.lead), reverse=True)
 
@@ -201,40 +203,44 @@ def changed_bands(
     }
 
 
-def _keep(counts: MoveCounts, mover: Mover) -> None:
+def _keep_mover(counts: MoveCounts, mover: Mover) -> None:
     # Leads are distinct, so the heap never compares fields that have no order.
-    (heappush if len(counts.movers) < MOVERS else heappushpop)(counts.movers, mover)
+    (heappush if len(counts.movers) < MOST_MOVERS else heappushpop)(counts.movers, mover)
 
 
-def _bin(total: Micro) -> int:
+def _bin_of(total: MicroPoints) -> int:
     if total < 0:
-        return BELOW
-    return ABOVE if total > 100 * ONE_POINT else min(total // (BIN * ONE_POINT), ABOVE - 1)
-
-
-def distribution(bins: Mapping[int, int]) -> dict[str, int]:
-    """Leads by RANGES of points, and outside of them if there are any."""
-    per_range = (RANGES[1] - RANGES[0]) // BIN
-    ranges = {
-        f"{low}-{high}": sum(bins.get(n, 0) for n in range(i * per_range, (i + 1) * per_range))
-        for i, (low, high) in enumerate(pairwise(RANGES))
-    }
+        return BIN_BELOW_RANGE
     return (
-        ({"below 0": bins[BELOW]} if bins.get(BELOW) else {})
-        | ranges
-        | ({"above 100": bins[ABOVE]} if bins.get(ABOVE) else {})
+        BIN_ABOVE_RANGE
+        if total > 100 * ONE_POINT
+        else min(total // (BIN_POINTS * ONE_POINT), BIN_ABOVE_RANGE - 1)
     )
 
 
-def histogram(bins: Mapping[int, int]) -> list[tuple[int, int]]:
+def leads_by_range(bins: Mapping[int, int]) -> dict[str, int]:
+    """Leads by RANGES of points, and outside of them if there are any."""
+    per_range = (SCORE_RANGES[1] - SCORE_RANGES[0]) // BIN_POINTS
+    ranges = {
+        f"{low}-{high}": sum(bins.get(n, 0) for n in range(i * per_range, (i + 1) * per_range))
+        for i, (low, high) in enumerate(pairwise(SCORE_RANGES))
+    }
+    return (
+        ({"below 0": bins[BIN_BELOW_RANGE]} if bins.get(BIN_BELOW_RANGE) else {})
+        | ranges
+        | ({"above 100": bins[BIN_ABOVE_RANGE]} if bins.get(BIN_ABOVE_RANGE) else {})
+    )
+
+
+def leads_by_bin(bins: Mapping[int, int]) -> list[tuple[int, int]]:
     """(lowest points, leads) of each bin; -BIN: below 0, 100: above 100."""
-    return [(n * BIN, bins.get(n, 0)) for n in range(BELOW, ABOVE + 1)]
+    return [(n * BIN_POINTS, bins.get(n, 0)) for n in range(BIN_BELOW_RANGE, BIN_ABOVE_RANGE + 1)]
 
 
 # Signals
 
 
-def uncounted(draft: Model, active: Iterable[Model]) -> tuple[str, ...]:
+def uncounted_signals(draft: Model, active: Iterable[Model]) -> tuple[str, ...]:
     """Names of the draft's signals that no active model counts. They have no history yet, so only a replay shows
     their effect.
     """
@@ -246,13 +252,13 @@ def changes_important_clicks(names: Iterable[str]) -> bool:
     """Is `important_click` among the names? Sessions classify a click when it happens and never again, so a new
     definition does not change past sessions.
     """
-    return IMPORTANT_CLICK in names
+    return IMPORTANT_CLICK_SIGNAL in names
 
 
 # Output
 
 
-def report(counts: MoveCounts) -> dict[str, Any]:
+def counts_json(counts: MoveCounts) -> dict[str, Any]:
     """The counts for people and JSON."""
     return {
         "leads": counts.leads,
@@ -262,7 +268,7 @@ def report(counts: MoveCounts) -> dict[str, Any]:
         "change_band": counts.between_bands,
         "bands": [
             {"scale": scale, "from": begin, "to": end, "leads": leads}
-            for (scale, begin, end), leads in sorted(counts.flows.items(), key=_flow)
+            for (scale, begin, end), leads in sorted(counts.flows.items(), key=_flow_order)
         ],
         "fires": [
             {"scale": mark.partition(":")[0], "band": mark.partition(":")[2], "leads": leads}
@@ -273,14 +279,14 @@ def report(counts: MoveCounts) -> dict[str, Any]:
             {"from": begin, "to": end, "leads": leads}
             for (begin, end), leads in sorted(counts.stages.items())
         ],
-        "distribution": {"before": distribution(counts.before), "after": distribution(counts.after)},
+        "distribution": {"before": leads_by_range(counts.before), "after": leads_by_range(counts.after)},
         "histogram": [
             {"from": points, "before": before, "after": after}
             for (points, before), (_, after) in zip(
-                histogram(counts.before), histogram(counts.after), strict=True
+                leads_by_bin(counts.before), leads_by_bin(counts.after), strict=True
             )
         ],
-        "movers": [_mover_json(mover) for mover in movers(counts)],
+        "movers": [_mover_json(mover) for mover in listed_movers(counts)],
     }
 
 
@@ -300,6 +306,6 @@ def _mover_json(mover: Mover) -> dict[str, Any]:
     }
 
 
-def _flow(flow: tuple[tuple[str, str | None, str | None], int]) -> tuple[str, str, str]:
+def _flow_order(flow: tuple[tuple[str, str | None, str | None], int]) -> tuple[str, str, str]:
     scale, begin, end = flow[0]
     return scale, begin or "", end or ""

@@ -14,18 +14,18 @@ from typing import Any, Literal, NamedTuple
 
 RUNNING = "running"
 STOPPED = "stopped"
-Status = Literal["running", "stopped"]
+ExperimentStatus = Literal["running", "stopped"]
 
-VISITOR = "visitor"
-LEAD = "lead"
-Unit = Literal["visitor", "lead"]
+UNIT_VISITOR = "visitor"
+UNIT_LEAD = "lead"
+AssignmentUnit = Literal["visitor", "lead"]
 """The id that is hashed: the visitor's, the same on every visit from one browser, or the lead's, the same everywhere."""
 
 HASH_VERSIONS = (1, 2)
 
 _FNV_START, _FNV_PRIME, _FNV_MASK = 0x811C9DC5, 0x01000193, 0xFFFFFFFF
 
-Range = tuple[float, float]
+HashRange = tuple[float, float]
 """From (included) and to (excluded), between 0 and 1."""
 
 
@@ -48,14 +48,14 @@ class Goal(NamedTuple):
     """A goal; any one of its events is a conversion."""
 
     name: str
-    signs: tuple[GoalEvent, ...]
+    goal_events: tuple[GoalEvent, ...]
     about: str = ""
 
     def counts(self, event: str, named: str | None) -> bool:
-        return GoalEvent(event, named) in self.signs or GoalEvent(event) in self.signs
+        return GoalEvent(event, named) in self.goal_events or GoalEvent(event) in self.goal_events
 
 
-class Namespace(NamedTuple):
+class ExperimentNamespace(NamedTuple):
     """Experiments of one namespace whose ranges do not overlap never share a visitor."""
 
     name: str
@@ -70,12 +70,12 @@ class Experiment(NamedTuple):
     variants: tuple[Variant, ...]
     goals: tuple[Goal, ...]
     about: str = ""
-    status: Status = "running"
-    unit: Unit = "visitor"
+    status: ExperimentStatus = "running"
+    unit: AssignmentUnit = "visitor"
     seed: str = ""
     hash_version: int = 2
     coverage: float = 1.0
-    namespace: Namespace | None = None
+    namespace: ExperimentNamespace | None = None
     window_days: int = 30
     winner: str | None = None
     """The variant that all get once the experiment is stopped; None: the control."""
@@ -91,7 +91,7 @@ class Assignment(NamedTuple):
     """False: not in the experiment. The variant is only shown, and no exposure is recorded."""
 
 
-def assign(experiment: Experiment, unit_id: str) -> Assignment:
+def assign_variant(experiment: Experiment, unit_id: str) -> Assignment:
     """The variant of a visitor (or lead, as the experiment's `unit` says)."""
     if experiment.status == STOPPED:
         shown = next((v for v in experiment.variants if v.name == experiment.winner), experiment.control)
@@ -99,10 +99,10 @@ def assign(experiment: Experiment, unit_id: str) -> Assignment:
     fraction = hash_fraction(experiment.seed or experiment.name, unit_id, experiment.hash_version)
     if not unit_id or fraction is None:
         return Assignment(experiment.control, included=False)
-    if experiment.namespace is not None and not in_namespace(unit_id, experiment.namespace):
+    if experiment.namespace is not None and not is_in_namespace(unit_id, experiment.namespace):
         return Assignment(experiment.control, included=False)
     weights = [variant.weight for variant in experiment.variants]
-    chosen = choose_range(fraction, bucket_ranges(len(weights), experiment.coverage, weights))
+    chosen = range_index(fraction, variant_ranges(len(weights), experiment.coverage, weights))
     if chosen < 0:
         return Assignment(experiment.control, included=False)
     return Assignment(experiment.variants[chosen], included=True)
@@ -135,7 +135,9 @@ def equal_weights(count: int) -> list[float]:
     return [1 / count] * count if count > 0 else []
 
 
-def bucket_ranges(count: int, coverage: float = 1.0, weights: Sequence[float] | None = None) -> list[Range]:
+def variant_ranges(
+    count: int, coverage: float = 1.0, weights: Sequence[float] | None = None
+) -> list[HashRange]:
     """The range of each variant. It begins where the weights before it end, and coverage shortens it. Weights that
     are too many or too few, or do not sum to 1, are replaced by equal ones.
     """
@@ -147,12 +149,12 @@ def bucket_ranges(count: int, coverage: float = 1.0, weights: Sequence[float] | 
     return [(begin, begin + share * weight) for begin, weight in zip(begins, shares, strict=False)]
 
 
-def choose_range(fraction: float, ranges: Sequence[Range]) -> int:
+def range_index(fraction: float, ranges: Sequence[HashRange]) -> int:
     """The index of the range that contains the fraction; -1: none does."""
     return next((n for n, (start, end) in enumerate(ranges) if start <= fraction < end), -1)
 
 
-def in_namespace(value: str, namespace: Namespace) -> bool:
+def is_in_namespace(value: str, namespace: ExperimentNamespace) -> bool:
     fraction = hash_fraction(f"__{namespace.name}", value, 1)
     return fraction is not None and namespace.start <= fraction < namespace.end
 

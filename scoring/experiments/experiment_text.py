@@ -15,34 +15,34 @@ from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, Custom
 from scoring.experiments.assignment import (
     HASH_VERSIONS,
-    LEAD,
     RUNNING,
     STOPPED,
-    VISITOR,
+    UNIT_LEAD,
+    UNIT_VISITOR,
     Experiment,
+    ExperimentNamespace,
     Goal,
     GoalEvent,
-    Namespace,
     Variant,
     built_in_experiments,
     equal_weights,
 )
-from scoring.features.features import CUSTOM
-from scoring.features.signals import EVENT_NAMES
-from scoring.models.text_refusals import Table, is_whole, line_of, read_document
+from scoring.features.features import CUSTOM_PREFIX
+from scoring.features.signals import EVENT_TYPE_BY_TAG
+from scoring.models.text_refusals import TomlTable, is_whole_number, line_of, read_document
 
 LONGEST_TEXT = 200_000
 LONGEST_ABOUT = 2_000
 MOST_VARIANTS = 20
 MOST_GOALS = 20
 LONGEST_WINDOW_DAYS = 3_650
-LONGEST_LINE = 512
+LONGEST_EVENT_NAME = 512
 """Characters of a conversion type or a seed."""
-CONVERSION = tag_of(ConversionRecorded)
+CONVERSION_EVENT_TYPE = tag_of(ConversionRecorded)
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
-_VARIANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?", re.ASCII)
-_KEYS = frozenset(
+_VARIANT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?", re.ASCII)
+_EXPERIMENT_KEYS = frozenset(
     {"name", "about", "status", "winner", "unit", "seed", "hash_version", "coverage", "namespace"}
     | {"window_days", "variants", "goals"}
 )
@@ -55,26 +55,30 @@ class ExperimentError(ValueError):
 def compile_experiment(text: str) -> Experiment:
     """Compile an experiment's text; ExperimentError names line, place and reason."""
     document = read_document(text, "an experiment", ExperimentError, longest=LONGEST_TEXT)
-    unknown = sorted(document.keys() - _KEYS)
+    unknown = sorted(document.keys() - _EXPERIMENT_KEYS)
     if unknown:
-        raise _refusal(text, unknown[0], f"unknown; an experiment has {', '.join(sorted(_KEYS))}")
-    name = _name(text, document)
+        raise _refusal_of_key(
+            text, unknown[0], f"unknown; an experiment has {', '.join(sorted(_EXPERIMENT_KEYS))}"
+        )
+    name = _experiment_name(text, document)
     variants = _variants(text, document)
     status = _one_of(text, document, "status", RUNNING, STOPPED)
     hash_version = document.get("hash_version", 2)
-    if not is_whole(hash_version, *HASH_VERSIONS):
-        raise _refusal(text, "hash_version", f"is 1 or 2, not {hash_version!r}")
+    if not is_whole_number(hash_version, *HASH_VERSIONS):
+        raise _refusal_of_key(text, "hash_version", f"is 1 or 2, not {hash_version!r}")
     window = document.get("window_days", 30)
-    if not is_whole(window, 1, LONGEST_WINDOW_DAYS):
-        raise _refusal(text, "window_days", f"is 1 to {LONGEST_WINDOW_DAYS} days, not {_shown(window)}")
+    if not is_whole_number(window, 1, LONGEST_WINDOW_DAYS):
+        raise _refusal_of_key(
+            text, "window_days", f"is 1 to {LONGEST_WINDOW_DAYS} days, not {_shown_value(window)}"
+        )
     return Experiment(
         name=name,
         variants=variants,
         goals=_goals(text, document),
         about=_text(text, document, "about", LONGEST_ABOUT) or "",
         status="stopped" if status == STOPPED else "running",
-        unit="lead" if _one_of(text, document, "unit", VISITOR, LEAD) == LEAD else "visitor",
-        seed=_text(text, document, "seed", LONGEST_LINE) or name,
+        unit="lead" if _one_of(text, document, "unit", UNIT_VISITOR, UNIT_LEAD) == UNIT_LEAD else "visitor",
+        seed=_text(text, document, "seed", LONGEST_EVENT_NAME) or name,
         hash_version=hash_version,
         coverage=_share(text, "coverage", document.get("coverage", 1)),
         namespace=_namespace(text, document),
@@ -83,61 +87,67 @@ def compile_experiment(text: str) -> Experiment:
     )
 
 
-def built_in() -> Mapping[str, Experiment]:
+def built_in_experiments_by_name() -> Mapping[str, Experiment]:
     """The experiments that come with Leadstream, by name."""
     return MappingProxyType({name: compile_experiment(text) for name, text in built_in_experiments().items()})
 
 
-def _name(text: str, document: Table) -> str:
+def _experiment_name(text: str, document: TomlTable) -> str:
     name = document.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problem = "missing: give the experiment a name" if name is None else f"{_shown(name)} is not a name"
-        raise _refusal(text, "name", f"{problem} of small letters, digits, _ and -")
+        problem = (
+            "missing: give the experiment a name" if name is None else f"{_shown_value(name)} is not a name"
+        )
+        raise _refusal_of_key(text, "name", f"{problem} of small letters, digits, _ and -")
     return name
 
 
-def _variants(text: str, document: Table) -> tuple[Variant, ...]:
+def _variants(text: str, document: TomlTable) -> tuple[Variant, ...]:
     tables = _tables(text, document, "variants")
     if not 2 <= len(tables) <= MOST_VARIANTS:
-        raise _refusal(text, "variants", f"an experiment has 2 to {MOST_VARIANTS}, not {len(tables)}")
+        raise _refusal_of_key(text, "variants", f"an experiment has 2 to {MOST_VARIANTS}, not {len(tables)}")
     for name, table in tables.items():
-        if not _VARIANT.fullmatch(name):
-            raise _within(
+        if not _VARIANT_NAME.fullmatch(name):
+            raise _refusal_in_table(
                 text, "variants", name, None, "a name has 1 to 64 letters, digits, spaces, _ . or -"
             )
         unknown = sorted(table.keys() - {"weight", "config"})
         if unknown:
-            raise _within(text, "variants", name, unknown[0], "unknown; a variant has weight and config")
+            raise _refusal_in_table(
+                text, "variants", name, unknown[0], "unknown; a variant has weight and config"
+            )
     weights = _weights(text, tables)
     return tuple(
-        Variant(name, weight, _config(text, name, table.get("config", {})))
+        Variant(name, weight, _variant_config(text, name, table.get("config", {})))
         for (name, table), weight in zip(tables.items(), weights, strict=True)
     )
 
 
-def _config(text: str, variant: str, value: Any) -> Any:
+def _variant_config(text: str, variant: str, value: Any) -> Any:
     try:
-        return _plain(value)
+        return _json_value(value)
     except ExperimentError as wrong:
-        raise _within(text, "variants", variant, "config", str(wrong)) from None
+        raise _refusal_in_table(text, "variants", variant, "config", str(wrong)) from None
 
 
-def _weights(text: str, tables: Mapping[str, Table]) -> list[float]:
+def _weights(text: str, tables: Mapping[str, TomlTable]) -> list[float]:
     """Each variant's share; equal shares if the text has none."""
     if not any("weight" in table for table in tables.values()):
         return equal_weights(len(tables))
     exact = []
     for name, table in tables.items():
-        weight = _number(table.get("weight"))
+        weight = _finite_number(table.get("weight"))
         if "weight" not in table:
-            raise _within(text, "variants", name, None, "weight is missing, and other variants have one")
+            raise _refusal_in_table(
+                text, "variants", name, None, "weight is missing, and other variants have one"
+            )
         if weight is None or not 0 < weight < 1:
-            reason = f"is above 0 and below 1, not {_shown(table['weight'])}"
-            raise _within(text, "variants", name, "weight", reason)
+            reason = f"is above 0 and below 1, not {_shown_value(table['weight'])}"
+            raise _refusal_in_table(text, "variants", name, "weight", reason)
         exact.append(weight)
     if sum(exact) != 1:
         last = list(tables)[-1]
-        raise _within(
+        raise _refusal_in_table(
             text,
             "variants",
             last,
@@ -147,106 +157,112 @@ def _weights(text: str, tables: Mapping[str, Table]) -> list[float]:
     return [float(weight) for weight in exact]
 
 
-def _goals(text: str, document: Table) -> tuple[Goal, ...]:
+def _goals(text: str, document: TomlTable) -> tuple[Goal, ...]:
     tables = _tables(text, document, "goals")
     if not 1 <= len(tables) <= MOST_GOALS:
-        raise _refusal(text, "goals", f"an experiment has 1 to {MOST_GOALS}, not {len(tables)}")
+        raise _refusal_of_key(text, "goals", f"an experiment has 1 to {MOST_GOALS}, not {len(tables)}")
     return tuple(_goal(text, name, table) for name, table in tables.items())
 
 
-def _goal(text: str, name: str, table: Table) -> Goal:
+def _goal(text: str, name: str, table: TomlTable) -> Goal:
     if not _NAME.fullmatch(name):
-        raise _within(text, "goals", name, None, "a name has small letters, digits, _ and -")
+        raise _refusal_in_table(text, "goals", name, None, "a name has small letters, digits, _ and -")
     unknown = sorted(table.keys() - {"event", "conversion", "about"})
     if unknown:
-        raise _within(text, "goals", name, unknown[0], "unknown; a goal has event or conversion, and about")
+        raise _refusal_in_table(
+            text, "goals", name, unknown[0], "unknown; a goal has event or conversion, and about"
+        )
     about = table.get("about", "")
     if not isinstance(about, str) or len(about) > LONGEST_ABOUT:
-        raise _within(text, "goals", name, "about", "wants a text")
+        raise _refusal_in_table(text, "goals", name, "about", "wants a text")
     signs = []
     if "event" in table:
-        signs.append(_event(text, name, table["event"]))
+        signs.append(_goal_event(text, name, table["event"]))
     if "conversion" in table:
         conversion = table["conversion"]
-        if not isinstance(conversion, str) or not 1 <= len(conversion) <= LONGEST_LINE:
-            raise _within(
-                text, "goals", name, "conversion", f"wants a conversion type, not {_shown(conversion)}"
+        if not isinstance(conversion, str) or not 1 <= len(conversion) <= LONGEST_EVENT_NAME:
+            raise _refusal_in_table(
+                text, "goals", name, "conversion", f"wants a conversion type, not {_shown_value(conversion)}"
             )
-        signs.append(GoalEvent(CONVERSION, conversion))
+        signs.append(GoalEvent(CONVERSION_EVENT_TYPE, conversion))
     if not signs:
-        raise _within(
+        raise _refusal_in_table(
             text, "goals", name, None, 'wants event = "demo_requested" or conversion = "purchase", or both'
         )
     return Goal(name, tuple(signs), about)
 
 
-def _event(text: str, goal: str, event: Any) -> GoalEvent:
-    if isinstance(event, str) and event.startswith(CUSTOM) and len(event) > len(CUSTOM):
-        return GoalEvent(tag_of(Custom), event.removeprefix(CUSTOM))
-    if not isinstance(event, str) or event not in EVENT_NAMES:
-        raise _within(
-            text, "goals", goal, "event", f"{_shown(event)} is no event type, and not {CUSTOM}NAME either"
+def _goal_event(text: str, goal: str, event: Any) -> GoalEvent:
+    if isinstance(event, str) and event.startswith(CUSTOM_PREFIX) and len(event) > len(CUSTOM_PREFIX):
+        return GoalEvent(tag_of(Custom), event.removeprefix(CUSTOM_PREFIX))
+    if not isinstance(event, str) or event not in EVENT_TYPE_BY_TAG:
+        raise _refusal_in_table(
+            text,
+            "goals",
+            goal,
+            "event",
+            f"{_shown_value(event)} is no event type, and not {CUSTOM_PREFIX}NAME either",
         )
     return GoalEvent(event)
 
 
-def _namespace(text: str, document: Table) -> Namespace | None:
+def _namespace(text: str, document: TomlTable) -> ExperimentNamespace | None:
     if "namespace" not in document:
         return None
     table = document["namespace"]
     name = isinstance(table, dict) and table.keys() == {"name", "from", "to"} and table["name"]
-    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_LINE:
-        raise _refusal(text, "namespace", 'wants { name = "chat", from = 0.0, to = 0.5 }')
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_EVENT_NAME:
+        raise _refusal_of_key(text, "namespace", 'wants { name = "chat", from = 0.0, to = 0.5 }')
     start, end = (_share(text, "namespace", table[key]) for key in ("from", "to"))
     if start >= end:
-        raise _refusal(text, "namespace", "from is below to")
-    return Namespace(name, start, end)
+        raise _refusal_of_key(text, "namespace", "from is below to")
+    return ExperimentNamespace(name, start, end)
 
 
-def _winner(text: str, document: Table, variants: tuple[Variant, ...], *, stopped: bool) -> str | None:
+def _winner(text: str, document: TomlTable, variants: tuple[Variant, ...], *, stopped: bool) -> str | None:
     winner = document.get("winner")
     if winner is None:
         return None
     if not stopped:
-        raise _refusal(text, "winner", f'only an experiment of status = "{STOPPED}" has one')
+        raise _refusal_of_key(text, "winner", f'only an experiment of status = "{STOPPED}" has one')
     names = [variant.name for variant in variants]
     if winner not in names:
-        raise _refusal(text, "winner", f"is {' or '.join(names)}, not {_shown(winner)}")
+        raise _refusal_of_key(text, "winner", f"is {' or '.join(names)}, not {_shown_value(winner)}")
     return str(winner)
 
 
-def _tables(text: str, document: Table, key: str) -> dict[str, Table]:
+def _tables(text: str, document: TomlTable, key: str) -> dict[str, TomlTable]:
     tables = document.get(key)
     if not isinstance(tables, dict):
-        raise _refusal(text, key, f"missing: write [{key}.NAME]" if tables is None else "wants tables")
+        raise _refusal_of_key(text, key, f"missing: write [{key}.NAME]" if tables is None else "wants tables")
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise _within(text, key, name, None, f"wants a table [{key}.{name}]")
+            raise _refusal_in_table(text, key, name, None, f"wants a table [{key}.{name}]")
     return tables
 
 
-def _one_of(text: str, document: Table, key: str, *allowed: str) -> str:
+def _one_of(text: str, document: TomlTable, key: str, *allowed: str) -> str:
     value = document.get(key, allowed[0])
     if value not in allowed:
-        raise _refusal(text, key, f"is {' or '.join(allowed)}, not {_shown(value)}")
+        raise _refusal_of_key(text, key, f"is {' or '.join(allowed)}, not {_shown_value(value)}")
     return str(value)
 
 
-def _text(text: str, document: Table, key: str, longest: int) -> str | None:
+def _text(text: str, document: TomlTable, key: str, longest: int) -> str | None:
     value = document.get(key)
     if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= longest):
-        raise _refusal(text, key, f"wants a text of 1 to {longest} characters")
+        raise _refusal_of_key(text, key, f"wants a text of 1 to {longest} characters")
     return value
 
 
 def _share(text: str, key: str, value: Any) -> float:
-    share = _number(value)
+    share = _finite_number(value)
     if share is None or not 0 <= share <= 1:
-        raise _refusal(text, key, f"is a share from 0 to 1, not {_shown(value)}")
+        raise _refusal_of_key(text, key, f"is a share from 0 to 1, not {_shown_value(value)}")
     return float(share)
 
 
-def _number(value: Any) -> Decimal | None:
+def _finite_number(value: Any) -> Decimal | None:
     """A finite number, exactly as written; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
@@ -254,13 +270,13 @@ def _number(value: Any) -> Decimal | None:
     return exact if exact.is_finite() else None
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """A value of TOML as one of JSON."""
     match value:
         case dict():
-            return {key: _plain(each) for key, each in value.items()}
+            return {key: _json_value(each) for key, each in value.items()}
         case list():
-            return [_plain(each) for each in value]
+            return [_json_value(each) for each in value]
         case Decimal():
             number = float(value)
             if not math.isfinite(number):
@@ -272,11 +288,11 @@ def _plain(value: Any) -> Any:
             raise ExperimentError(f"{value} is no value of JSON: write it as a text, in quotes")
 
 
-def _shown(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else repr(value)
 
 
-def _within(text: str, key: str, name: str, field: str | None, reason: str) -> ExperimentError:
+def _refusal_in_table(text: str, key: str, name: str, field: str | None, reason: str) -> ExperimentError:
     """A refusal of something in the table [key.name]."""
     header = rf"^[ \t]*\[{key}\.[\"']?{re.escape(name)}[\"']?\]"
     section_header = re.search(header, text, re.MULTILINE)
@@ -288,6 +304,6 @@ def _within(text: str, key: str, name: str, field: str | None, reason: str) -> E
     return ExperimentError(f"line {line}, {location}: {reason}")
 
 
-def _refusal(text: str, key: str, reason: str) -> ExperimentError:
+def _refusal_of_key(text: str, key: str, reason: str) -> ExperimentError:
     line = line_of(text, rf"^[ \t]*\[*{re.escape(key)}\b")
     return ExperimentError(f"line {line}, {key}: {reason}")

@@ -10,34 +10,34 @@ from statistics import NormalDist
 
 CONFIDENCE = 0.95
 POWER = 0.8
-COCHRAN = 5
+COCHRAN_LEAST_EXPECTED = 5
 """With fewer leads expected in a cell of the table, the normal approximation is poor."""
 
 Interval = tuple[float, float]
-Count = tuple[int, int]
+ConvertedOfExposed = tuple[int, int]
 """(converted, all leads)"""
 
-_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+_Z_OF_CONFIDENCE = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
-def rate(count: Count) -> float:
+def conversion_rate(count: ConvertedOfExposed) -> float:
     converted, everybody = count
     return converted / everybody
 
 
-def wilson(count: tuple[float, int]) -> Interval:
+def wilson_interval(count: tuple[float, int]) -> Interval:
     """Wilson's 95% score interval of a rate; `converted` may be an expected value, and so a fraction."""
     converted, everybody = count
-    middle = converted + _Z**2 / 2
-    half = _Z * sqrt(converted * (everybody - converted) / everybody + _Z**2 / 4)
-    low, high = ((middle + side) / (everybody + _Z**2) for side in (-half, half))
+    middle = converted + _Z_OF_CONFIDENCE**2 / 2
+    half = _Z_OF_CONFIDENCE * sqrt(converted * (everybody - converted) / everybody + _Z_OF_CONFIDENCE**2 / 4)
+    low, high = ((middle + side) / (everybody + _Z_OF_CONFIDENCE**2) for side in (-half, half))
     return (0.0 if converted == 0 else low, 1.0 if converted == everybody else high)
 
 
-def newcombe(control: Count, other: Count) -> Interval:
+def newcombe_interval(control: ConvertedOfExposed, other: ConvertedOfExposed) -> Interval:
     """Newcombe's 95% interval of how much higher the other rate is, of two Wilson intervals (his method 10)."""
-    before, after = rate(control), rate(other)
-    (low_before, high_before), (low_after, high_after) = wilson(control), wilson(other)
+    before, after = conversion_rate(control), conversion_rate(other)
+    (low_before, high_before), (low_after, high_after) = wilson_interval(control), wilson_interval(other)
     difference = after - before
     return (
         difference - sqrt((after - low_after) ** 2 + (high_before - before) ** 2),
@@ -45,23 +45,23 @@ def newcombe(control: Count, other: Count) -> Interval:
     )
 
 
-def p_value(control: Count, other: Count) -> float:
+def p_value(control: ConvertedOfExposed, other: ConvertedOfExposed) -> float:
     """How likely rates at least this different are if both samples have the same rate (two-sided). Fisher's exact
     test if fewer than five leads are expected in a cell, else the pooled z test.
     """
     everybody, converted = control[1] + other[1], control[0] + other[0]
     least = min(control[1], other[1]) * min(converted, everybody - converted) / everybody
-    return fisher(control, other) if least < COCHRAN else pooled_z(control, other)
+    return fisher_p_value(control, other) if least < COCHRAN_LEAST_EXPECTED else pooled_z(control, other)
 
 
-def pooled_z(control: Count, other: Count) -> float:
+def pooled_z(control: ConvertedOfExposed, other: ConvertedOfExposed) -> float:
     everybody, converted = control[1] + other[1], control[0] + other[0]
     pooled = converted / everybody
     spread = sqrt(pooled * (1 - pooled) * (1 / control[1] + 1 / other[1]))
-    return erfc(abs(rate(other) - rate(control)) / spread / sqrt(2)) if spread else 1.0
+    return erfc(abs(conversion_rate(other) - conversion_rate(control)) / spread / sqrt(2)) if spread else 1.0
 
 
-def fisher(control: Count, other: Count) -> float:
+def fisher_p_value(control: ConvertedOfExposed, other: ConvertedOfExposed) -> float:
     """The probability of all tables with these margins that are no likelier than this one; computed in integers."""
     everybody, converted = control[1] + other[1], control[0] + other[0]
     if min(control[1], other[1]) < min(converted, everybody - converted):
@@ -119,6 +119,6 @@ def leads_needed(base: float, lift: float) -> int | None:
 def sample_size(base: float, raised: float, power: float = POWER) -> float:
     """The size of each of two samples for a two-sided test at 5% that detects the difference with this power."""
     middle = (base + raised) / 2
-    confidence_term = _Z * sqrt(2 * middle * (1 - middle))
+    confidence_term = _Z_OF_CONFIDENCE * sqrt(2 * middle * (1 - middle))
     power_term = NormalDist().inv_cdf(power) * sqrt(base * (1 - base) + raised * (1 - raised))
     return ((confidence_term + power_term) / (raised - base)) ** 2

@@ -15,30 +15,30 @@ from typing import NamedTuple
 
 from scoring.experiments import proportions
 from scoring.experiments.assignment import Experiment, Goal
-from scoring.experiments.proportions import Count, Interval
+from scoring.experiments.proportions import ConvertedOfExposed, Interval
 
-MISMATCHED = 0.001
+MISMATCH_P_VALUE = 0.001
 """A mismatch of shares that is less likely than this is no chance: something is broken."""
 DEFAULT_LIFT = 0.1
 """The lift to detect, unless the caller gives one: a tenth of the control's rate."""
 
-EARLY = timedelta(minutes=5)
+EARLY_CONVERSION_ALLOWANCE = timedelta(minutes=5)
 """A conversion counts up to this long before the lead's first exposure: one has the server's clock, the other may
 have the slow clock of a browser.
 """
 
-Lead = Hashable
+LeadKey = Hashable
 
 
 class Exposure(NamedTuple):
-    lead: Lead
+    lead: LeadKey
     variant: str
     at: datetime
     event_id: str
 
 
 class GoalConversion(NamedTuple):
-    lead: Lead
+    lead: LeadKey
     event: str
     named: str | None
     """As in `GoalEvent`."""
@@ -46,7 +46,7 @@ class GoalConversion(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ControlComparison:
     """A variant beside the control."""
 
     difference: float
@@ -68,7 +68,7 @@ class GoalResult:
     interval: Interval | None
     pure_rate: float | None
     """The rate of leads that saw one variant only."""
-    against_control: Comparison | None
+    against_control: ControlComparison | None
     """None for the control itself, and if one of the two has no leads."""
 
 
@@ -85,7 +85,7 @@ class VariantResult:
 
 
 @dataclass(frozen=True)
-class Balance:
+class VariantBalance:
     """Whether the leads are divided between the variants as the weights require."""
 
     chi_square: float
@@ -106,7 +106,7 @@ class SampleSize:
 
 
 @dataclass(frozen=True)
-class Results:
+class ExperimentResults:
     exposed: int
     saw_several: int
     """Of these, leads that saw more than one variant; each counts for its first."""
@@ -116,12 +116,12 @@ class Results:
     until: datetime | None
     """The first and the last of the first exposures that count."""
     variants: tuple[VariantResult, ...]
-    balance: Balance
+    balance: VariantBalance
     needed: Mapping[str, SampleSize]
     """By goal."""
 
 
-def results(
+def experiment_results(
     experiment: Experiment,
     exposures: Iterable[Exposure],
     conversions: Iterable[GoalConversion],
@@ -129,16 +129,16 @@ def results(
     lift: float = DEFAULT_LIFT,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Results:
+) -> ExperimentResults:
     """The results of leads first exposed from `since` up to, but not including, `until`."""
     first, several = _first_exposures(exposures, since, until)
     variant_names = {variant.name for variant in experiment.variants}
     counted = {lead: exposure for lead, exposure in first.items() if exposure.variant in variant_names}
-    counts = _count(experiment, counted, several, conversions)
+    counts = _count_leads(experiment, counted, several, conversions)
     exposed = counts.exposed
     sizes = [exposed[variant.name] for variant in experiment.variants]
     moments = [exposure.at for exposure in counted.values()]
-    return Results(
+    return ExperimentResults(
         exposed=sum(sizes),
         saw_several=sum(counts.saw_several.values()),
         unknown=len(first) - len(counted),
@@ -150,13 +150,16 @@ def results(
                 variant.weight,
                 exposed[variant.name],
                 counts.saw_several[variant.name],
-                {goal.name: _goal(experiment, goal, variant.name, counts) for goal in experiment.goals},
+                {
+                    goal.name: _goal_result(experiment, goal, variant.name, counts)
+                    for goal in experiment.goals
+                },
             )
             for variant in experiment.variants
         ),
-        balance=_balance(sizes, [variant.weight for variant in experiment.variants]),
+        balance=_variant_balance(sizes, [variant.weight for variant in experiment.variants]),
         needed={
-            goal.name: _needed(
+            goal.name: _sample_size_needed(
                 experiment, (counts.reached[experiment.control.name, goal.name], sizes[0]), sizes, lift
             )
             for goal in experiment.goals
@@ -164,7 +167,7 @@ def results(
     )
 
 
-class _Counts(NamedTuple):
+class _LeadCounts(NamedTuple):
     """Leads, by the variant of their first exposure, and by the goals that they reached in time."""
 
     exposed: Counter[str]
@@ -175,14 +178,14 @@ class _Counts(NamedTuple):
 
 def _first_exposures(
     exposures: Iterable[Exposure], since: datetime | None, until: datetime | None
-) -> tuple[dict[Lead, Exposure], set[Lead]]:
+) -> tuple[dict[LeadKey, Exposure], set[LeadKey]]:
     """Each lead's first exposure, and the leads that saw several variants."""
-    first: dict[Lead, Exposure] = {}
-    seen: dict[Lead, set[str]] = {}
+    first: dict[LeadKey, Exposure] = {}
+    seen: dict[LeadKey, set[str]] = {}
     for exposure in exposures:
         seen.setdefault(exposure.lead, set()).add(exposure.variant)
         earliest = first.get(exposure.lead)
-        if earliest is None or _order(exposure) < _order(earliest):
+        if earliest is None or _exposure_order(exposure) < _exposure_order(earliest):
             first[exposure.lead] = exposure
     within = {
         lead: exposure
@@ -192,28 +195,31 @@ def _first_exposures(
     return within, {lead for lead, variants in seen.items() if len(variants) > 1}
 
 
-def _order(exposure: Exposure) -> tuple[datetime, str, str]:
+def _exposure_order(exposure: Exposure) -> tuple[datetime, str, str]:
     """Sorts exposures. Two visitors of one lead may have events with the same id at the same moment."""
     return exposure.at, exposure.event_id, exposure.variant
 
 
-def _count(
+def _count_leads(
     experiment: Experiment,
-    counted: Mapping[Lead, Exposure],
-    several: Container[Lead],
+    counted: Mapping[LeadKey, Exposure],
+    several: Container[LeadKey],
     conversions: Iterable[GoalConversion],
-) -> _Counts:
+) -> _LeadCounts:
     window = timedelta(days=experiment.window_days)
-    reached: set[tuple[Lead, str]] = set()
+    reached: set[tuple[LeadKey, str]] = set()
     for conversion in conversions:
         exposure = counted.get(conversion.lead)
-        if exposure is not None and exposure.at - EARLY <= conversion.at <= exposure.at + window:
+        if (
+            exposure is not None
+            and exposure.at - EARLY_CONVERSION_ALLOWANCE <= conversion.at <= exposure.at + window
+        ):
             reached.update(
                 (conversion.lead, goal.name)
                 for goal in experiment.goals
                 if goal.counts(conversion.event, conversion.named)
             )
-    return _Counts(
+    return _LeadCounts(
         Counter(exposure.variant for exposure in counted.values()),
         Counter(exposure.variant for lead, exposure in counted.items() if lead in several),
         Counter((counted[lead].variant, goal) for lead, goal in reached),
@@ -221,7 +227,7 @@ def _count(
     )
 
 
-def _goal(experiment: Experiment, goal: Goal, variant: str, counts: _Counts) -> GoalResult:
+def _goal_result(experiment: Experiment, goal: Goal, variant: str, counts: _LeadCounts) -> GoalResult:
     own, control = (
         (counts.reached[name, goal.name], counts.exposed[name]) for name in (variant, experiment.control.name)
     )
@@ -231,32 +237,34 @@ def _goal(experiment: Experiment, goal: Goal, variant: str, counts: _Counts) -> 
     return GoalResult(
         own[0],
         several,
-        proportions.rate(own) if own[1] else None,
-        proportions.wilson(own) if own[1] else None,
-        proportions.rate(pure) if pure[1] else None,
+        proportions.conversion_rate(own) if own[1] else None,
+        proportions.wilson_interval(own) if own[1] else None,
+        proportions.conversion_rate(pure) if pure[1] else None,
         _compared_with_control(control, own) if comparable else None,
     )
 
 
-def _compared_with_control(control: Count, own: Count) -> Comparison:
-    base, rate = proportions.rate(control), proportions.rate(own)
-    return Comparison(
+def _compared_with_control(control: ConvertedOfExposed, own: ConvertedOfExposed) -> ControlComparison:
+    base, rate = proportions.conversion_rate(control), proportions.conversion_rate(own)
+    return ControlComparison(
         rate - base,
-        proportions.newcombe(control, own),
+        proportions.newcombe_interval(control, own),
         rate / base - 1 if base else None,
         proportions.p_value(control, own),
     )
 
 
-def _balance(sizes: list[int], weights: list[float]) -> Balance:
+def _variant_balance(sizes: list[int], weights: list[float]) -> VariantBalance:
     statistic = proportions.chi_square(sizes, weights)
     p = proportions.chi_square_tail(statistic, len(sizes) - 1)
-    verdict = "no leads" if not any(sizes) else "mismatch" if p < MISMATCHED else "ok"
-    return Balance(statistic, p, verdict)
+    verdict = "no leads" if not any(sizes) else "mismatch" if p < MISMATCH_P_VALUE else "ok"
+    return VariantBalance(statistic, p, verdict)
 
 
-def _needed(experiment: Experiment, control: Count, sizes: list[int], lift: float) -> SampleSize:
-    each = proportions.leads_needed(proportions.rate(control), lift) if control[1] else None
+def _sample_size_needed(
+    experiment: Experiment, control: ConvertedOfExposed, sizes: list[int], lift: float
+) -> SampleSize:
+    each = proportions.leads_needed(proportions.conversion_rate(control), lift) if control[1] else None
     if each is None:
         return SampleSize(lift, None, None)
     shares = zip(sizes, experiment.variants, strict=True)

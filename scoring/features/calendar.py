@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from schemas.moment import EARLIEST, LATEST
+from schemas.moment import EARLIEST_MS, LATEST_MS
 
-DAY = 86_400_000
-HOUR = 3_600_000
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 
 _EPOCH_ORDINAL = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 _MILLISECOND = timedelta(milliseconds=1)
-_MARGIN = 2 * DAY
-_REACH = 18 * HOUR  # more than the offset of any zone from UTC, ever
+_RANGE_MARGIN_MS = 2 * DAY_MS
+_LARGEST_OFFSET_MS = 18 * HOUR_MS  # more than the offset of any zone from UTC, ever
 
 
 class Calendar:
@@ -35,31 +35,31 @@ class Calendar:
 
     def day_of(self, at_ms: int) -> int:
         """The local day that the moment falls on."""
-        at = min(max(at_ms, EARLIEST), LATEST)
+        at = min(max(at_ms, EARLIEST_MS), LATEST_MS)
         if self._zone is None:
-            return at // DAY
-        day = (at + self._offset(at)) // DAY
-        return day + 1 if _start_of(self, day + 1) <= at else day
+            return at // DAY_MS
+        day = (at + self._offset(at)) // DAY_MS
+        return day + 1 if _start_of_day(self, day + 1) <= at else day
 
     def start_of(self, day: int) -> int:
         """The first moment of the local day."""
-        return day * DAY if self._zone is None else _start_of(self, day)
+        return day * DAY_MS if self._zone is None else _start_of_day(self, day)
 
     def _offset(self, at_ms: int) -> int:
         """How far local time is ahead of UTC then."""
         if self._zone is None:
             return 0
-        inside = min(max(at_ms, EARLIEST + _MARGIN), LATEST - _MARGIN)
+        inside = min(max(at_ms, EARLIEST_MS + _RANGE_MARGIN_MS), LATEST_MS - _RANGE_MARGIN_MS)
         utc = self._epoch + timedelta(milliseconds=inside)
         ahead = self._zone.fromutc(utc).utcoffset()
         return 0 if ahead is None else ahead // _MILLISECOND
 
 
 @lru_cache(maxsize=16_384)
-def _start_of(days: Calendar, day: int) -> int:
+def _start_of_day(days: Calendar, day: int) -> int:
     """Around one midnight a zone changes its offset at most once."""
-    midnight = day * DAY
-    before, after = midnight - _REACH, midnight + _REACH
+    midnight = day * DAY_MS
+    before, after = midnight - _LARGEST_OFFSET_MS, midnight + _LARGEST_OFFSET_MS
     old, new = days._offset(before), days._offset(after)  # noqa: SLF001 - the cached half of Calendar
     if old == new:
         return midnight - old

@@ -53,10 +53,12 @@ class ValueComparison(NamedTuple):
 def has_bounded_digits(value: Decimal) -> bool:
     """Is it finite, with at most DIGITS digits on each side of its point? `1e999999999` would fill all memory."""
     exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -texts.DIGITS and value.adjusted() < texts.DIGITS
+    return (
+        isinstance(exponent, int) and exponent >= -texts.MOST_DIGITS and value.adjusted() < texts.MOST_DIGITS
+    )
 
 
-_PLAIN_NUMBER = re.compile(rf"[+-]?\d{{1,{texts.DIGITS}}}(\.\d{{1,{texts.DIGITS}}})?", re.ASCII)
+_PLAIN_NUMBER = re.compile(rf"[+-]?\d{{1,{texts.MOST_DIGITS}}}(\.\d{{1,{texts.MOST_DIGITS}}})?", re.ASCII)
 
 
 def _plain_number(text: str) -> Decimal | None:
@@ -64,7 +66,7 @@ def _plain_number(text: str) -> Decimal | None:
     return Decimal(stripped) if _PLAIN_NUMBER.fullmatch(stripped) else None
 
 
-PLAIN = ValueComparison(
+PLAIN_COMPARISON = ValueComparison(
     folding=1,
     fold=lambda text: text.strip().casefold(),
     number_of=_plain_number,
@@ -74,13 +76,13 @@ PLAIN = ValueComparison(
 )
 """Capital letters and outer spaces make no difference. Publications that record no version compare so."""
 
-NEWEST = ValueComparison(
+NEWEST_COMPARISON = ValueComparison(
     folding=2,
-    fold=texts.fold,
+    fold=texts.fold_text,
     number_of=texts.number_of,
     is_longer=texts.is_longer,
-    searched=texts.unify,
+    searched=texts.unify_spelling,
     pattern=texts.fold_pattern,
 )
 
-COMPARISONS = {each.folding: each for each in (PLAIN, NEWEST)}
+COMPARISON_BY_FOLDING = {each.folding: each for each in (PLAIN_COMPARISON, NEWEST_COMPARISON)}

@@ -1,6 +1,6 @@
 """The features of an identity: what it has done, as far as scores need it. They form a commutative monoid.
 
-`evolve` adds one event's `FeatureDelta` in place; `merge` adds whole feature sets. Any order and grouping gives
+`evolve` adds one event's `FeatureDelta` in place; `merge_features` adds whole feature sets. Any order and grouping gives
 the same result. Counting is not idempotent: deduplicate before the fold.
 Every part is bounded, by rules that do not depend on order: beyond a cap, the names that rank lowest are dropped.
 Only a repetition of a keyed event that is no longer remembered depends on order (see scoring.features.keyed_events).
@@ -21,8 +21,15 @@ from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import astuple
 
-from scoring.features.keyed_events import KeyedEvent, KeyedEvents, Refund, count_into, fallen_out, put
-from scoring.features.profile_fields import STANDARD, Value
+from scoring.features.keyed_events import (
+    KeyedEvent,
+    KeyedEvents,
+    RefundReport,
+    count_event_into,
+    put_report,
+    remove_excess,
+)
+from scoring.features.profile_fields import STANDARD_FIELDS, FieldValue
 
 DAYS_KEPT = 100
 FIELDS_KEPT = 64
@@ -31,11 +38,11 @@ CUSTOM_KEPT = 64
 SUMS_KEPT = 32
 LARGEST_SUM = 2**62
 
-CUSTOM = "custom:"
-ORDER = "purchase_made"
+CUSTOM_PREFIX = "custom:"
+ORDER_EVENT_KIND = "purchase_made"
 """The kind of keyed events that refunds lower."""
 
-WrittenField = tuple[int, str, Value]
+WrittenField = tuple[int, str, FieldValue]
 """A profile field: (occurred_at, event_id, value); the greatest wins."""
 
 
@@ -75,13 +82,13 @@ class Features(Struct, array_like=True):
     signals: dict[str, Signal] = {}
     fields: dict[str, WrittenField] = {}
     sets: dict[str, list[str]] = {}
-    """Distinct things, such as questions answered; each list in the order of `_rank`."""
+    """Distinct things, such as questions answered; each list in the order of `_keeping_rank`."""
     sessions: dict[str, Session] = {}
     sums: dict[str, int] = {}
     first_touch: tuple[int, str, str] | None = None
     """(occurred_at, event_id, category); the least wins."""
     keyed: KeyedEvents = {}
-    """Events that have a natural key. `signals` and `sums` do not contain them; `settled` adds them."""
+    """Events that have a natural key. `signals` and `sums` do not contain them; `with_keyed_events_counted` adds them."""
 
 
 class FeatureDelta(Struct, array_like=True):
@@ -91,14 +98,14 @@ class FeatureDelta(Struct, array_like=True):
     day: int
     event_id: str
     signals: list[str] = []
-    fields: dict[str, Value] = {}
+    fields: dict[str, FieldValue] = {}
     items: list[tuple[str, str]] = []
     """(set, item)"""
     sums: list[tuple[str, int]] = []
     touchpoint: str | None = None
     key: tuple[str, str] | None = None
     """(kind, digest): the signals and sums are of the event that this key names, and count once."""
-    refund: tuple[str, str, Refund] | None = None
+    refund: tuple[str, str, RefundReport] | None = None
     """(digest of the order, digest of the refund, refund)"""
 
 
@@ -107,17 +114,17 @@ def evolve(features: Features, delta: FeatureDelta) -> None:
     at, day = delta.at, delta.day
     if delta.key is None:
         for name in delta.signals:
-            _count(features.signals, name, at, day)
+            _count_signal(features.signals, name, at, day)
         for name, amount in delta.sums:
-            _add(features.sums, name, amount)
+            _add_to_sum(features.sums, name, amount)
     else:
         kind, key = delta.key
         _put_keyed(features, kind, key, KeyedEvent((at, day), (at, delta.sums, delta.signals)))
     if delta.refund is not None:
         order, refund_id, refund = delta.refund
-        _put_keyed(features, ORDER, order, KeyedEvent(refunds={refund_id: refund}))
+        _put_keyed(features, ORDER_EVENT_KIND, order, KeyedEvent(refunds={refund_id: refund}))
     for name, value in delta.fields.items():
-        _write(features.fields, name, (at, delta.event_id, value))
+        _write_field(features.fields, name, (at, delta.event_id, value))
     for name, item in delta.items:
         _add_item(features.sets.setdefault(name, []), item)
     if delta.touchpoint is not None:
@@ -138,7 +145,7 @@ def retract_session(features: Features, session_id: str) -> None:
     features.sessions.pop(session_id, None)
 
 
-def merge(parts: Sequence[Features]) -> Features:
+def merge_features(parts: Sequence[Features]) -> Features:
     """The sum of the features, as a new object that shares no mutable part with them."""
     whole = Features()
     for part in parts:
@@ -146,10 +153,10 @@ def merge(parts: Sequence[Features]) -> Features:
             old = whole.signals.get(name)
             whole.signals[name] = signal if old is None else _merged_signal(old, signal)
         for name, written in part.fields.items():
-            _write(whole.fields, name, written)
+            _write_field(whole.fields, name, written)
         for name, items in part.sets.items():
             both = {*whole.sets.get(name, ()), *items}
-            whole.sets[name] = sorted(both, key=_rank)[:ITEMS_KEPT]
+            whole.sets[name] = sorted(both, key=_keeping_rank)[:ITEMS_KEPT]
         for session_id, session in part.sessions.items():
             put_session(whole, session_id, session)
         for name, amount in part.sums.items():
@@ -161,13 +168,13 @@ def merge(parts: Sequence[Features]) -> Features:
         for kind, events in part.keyed.items():
             together = whole.keyed.setdefault(kind, {})
             for key, event in events.items():
-                put(together, key, event)
-    _keep_custom(whole.signals)
-    _keep(whole.sums, SUMS_KEPT)
+                put_report(together, key, event)
+    _drop_excess_custom_signals(whole.signals)
+    _drop_excess_names(whole.sums, SUMS_KEPT)
     return whole
 
 
-def settled(features: Features) -> Features:
+def with_keyed_events_counted(features: Features) -> Features:
     """The features with every keyed event counted once in signals and sums, for readers; never stored. It shares the
     other parts. Count keyed events after all identities are merged: two of them may report one order.
     """
@@ -195,9 +202,9 @@ def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, WrittenFie
     """Profile fields of a lead. Those of identities at home (True) win over those of merged leads; among equals the
     last writer wins.
     """
-    fields = _last_written(part.fields for at_home, part in parts if not at_home)
-    fields |= _last_written(part.fields for at_home, part in parts if at_home)
-    _keep(fields, FIELDS_KEPT)
+    fields = _last_written_fields(part.fields for at_home, part in parts if not at_home)
+    fields |= _last_written_fields(part.fields for at_home, part in parts if at_home)
+    _drop_excess_names(fields, FIELDS_KEPT)
     return fields
 
 
@@ -212,36 +219,36 @@ def days_in(signal: Signal, after: int, until: int) -> bytes:
     return signal.days[max(after - before_kept, 0) : max(until - before_kept, 0)]
 
 
-def encode(features: Features) -> bytes:
+def encode_features(features: Features) -> bytes:
     """Equal features have equal bytes."""
-    return _CODEC + _encoder.encode(features)
+    return _CODEC_VERSION + _encoder.encode(features)
 
 
-def decode(raw: bytes) -> Features:
-    return _features_decoder.decode(_payload(raw))
+def decode_features(raw: bytes) -> Features:
+    return _features_decoder.decode(_bytes_behind_codec(raw))
 
 
 def encode_delta(delta: FeatureDelta) -> bytes:
-    return _CODEC + _encoder.encode(delta)
+    return _CODEC_VERSION + _encoder.encode(delta)
 
 
 def decode_delta(raw: bytes) -> FeatureDelta:
-    return _delta_decoder.decode(_payload(raw))
+    return _delta_decoder.decode(_bytes_behind_codec(raw))
 
 
-_CODEC = b"\x02"
+_CODEC_VERSION = b"\x02"
 """Codec 1 has no keyed events, and is read as it is."""
 _encoder = Encoder(order="deterministic")
 _features_decoder = Decoder(Features)
 _delta_decoder = Decoder(FeatureDelta)
 
 
-def _payload(raw: bytes) -> memoryview:
+def _bytes_behind_codec(raw: bytes) -> memoryview:
     if not raw:
         raise ValueError("features: no bytes at all")
-    if raw[0] > _CODEC[0]:
+    if raw[0] > _CODEC_VERSION[0]:
         raise NewerCodec(
-            f"features: written by codec {raw[0]}, this version of Leadstream reads up to {_CODEC[0]}; "
+            f"features: written by codec {raw[0]}, this version of Leadstream reads up to {_CODEC_VERSION[0]}; "
             "start the newer version"
         )
     if raw[0] == 0:
@@ -249,37 +256,37 @@ def _payload(raw: bytes) -> memoryview:
     return memoryview(raw)[1:]
 
 
-def _count(signals: dict[str, Signal], name: str, at: int, day: int) -> None:
+def _count_signal(signals: dict[str, Signal], name: str, at: int, day: int) -> None:
     current = signals.get(name)
     if current is not None:
-        signals[name] = _counted(current, at, day)
+        signals[name] = _signal_counted_again(current, at, day)
         return
     signals[name] = Signal(1, at, at, day, b"\x01")
-    if name.startswith(CUSTOM):
-        _keep_custom(signals)
+    if name.startswith(CUSTOM_PREFIX):
+        _drop_excess_custom_signals(signals)
 
 
-def _add(sums: dict[str, int], name: str, amount: int) -> None:
+def _add_to_sum(sums: dict[str, int], name: str, amount: int) -> None:
     sums[name] = min(sums.get(name, 0) + amount, LARGEST_SUM)
-    _keep(sums, SUMS_KEPT)
+    _drop_excess_names(sums, SUMS_KEPT)
 
 
 def _put_keyed(features: Features, kind: str, key: str, reported: KeyedEvent) -> None:
     events = features.keyed.setdefault(kind, {})
-    put(events, key, reported)
-    for event in fallen_out(events):
+    put_report(events, key, reported)
+    for event in remove_excess(events):
         _count_keyed(features, event)
 
 
 def _count_keyed(features: Features, event: KeyedEvent) -> None:
-    count_into(event, partial(_count, features.signals), partial(_add, features.sums))
+    count_event_into(event, partial(_count_signal, features.signals), partial(_add_to_sum, features.sums))
 
 
-def _counted(signal: Signal, at: int, day: int) -> Signal:
+def _signal_counted_again(signal: Signal, at: int, day: int) -> Signal:
     days, last_day = signal.days, signal.last_day
     if day > last_day:
         gap = day - last_day
-        days = b"\x01" if gap >= DAYS_KEPT else _recent(days + bytes(gap - 1) + b"\x01")
+        days = b"\x01" if gap >= DAYS_KEPT else _newest_days(days + bytes(gap - 1) + b"\x01")
         last_day = day
     else:
         back = last_day - day
@@ -300,53 +307,55 @@ def _merged_signal(a: Signal, b: Signal) -> Signal:
         min(x + y, 255)
         for x, y in zip(shifted.rjust(length, b"\0"), late.days.rjust(length, b"\0"), strict=True)
     )
-    return Signal(a.count + b.count, min(a.first, b.first), max(a.last, b.last), late.last_day, _recent(days))
+    return Signal(
+        a.count + b.count, min(a.first, b.first), max(a.last, b.last), late.last_day, _newest_days(days)
+    )
 
 
-def _recent(days: bytes) -> bytes:
+def _newest_days(days: bytes) -> bytes:
     return days[-DAYS_KEPT:].lstrip(b"\0")
 
 
-def _write(fields: dict[str, WrittenField], name: str, written: WrittenField) -> None:
+def _write_field(fields: dict[str, WrittenField], name: str, written: WrittenField) -> None:
     old = fields.get(name)
     if old is None:
         fields[name] = written
-        _keep(fields, FIELDS_KEPT)
-    elif _later(written, old):
+        _drop_excess_names(fields, FIELDS_KEPT)
+    elif _later_written(written, old):
         fields[name] = written
 
 
-def _last_written(several: Iterable[Mapping[str, WrittenField]]) -> dict[str, WrittenField]:
+def _last_written_fields(several: Iterable[Mapping[str, WrittenField]]) -> dict[str, WrittenField]:
     fields: dict[str, WrittenField] = {}
     for some in several:
         for name, written in some.items():
-            if name not in fields or _later(written, fields[name]):
+            if name not in fields or _later_written(written, fields[name]):
                 fields[name] = written
     return fields
 
 
-def _later(a: WrittenField, b: WrittenField) -> bool:
+def _later_written(a: WrittenField, b: WrittenField) -> bool:
     return (a[0], a[1], repr(a[2])) > (b[0], b[1], repr(b[2]))
 
 
 def _add_item(items: list[str], item: str) -> None:
     if item in items:
         return
-    insort(items, item, key=_rank)
+    insort(items, item, key=_keeping_rank)
     del items[ITEMS_KEPT:]
 
 
-def _keep_custom(signals: dict[str, Signal]) -> None:
-    custom = [name for name in signals if name.startswith(CUSTOM)]
-    for name in sorted(custom, key=_rank)[CUSTOM_KEPT:]:
+def _drop_excess_custom_signals(signals: dict[str, Signal]) -> None:
+    custom = [name for name in signals if name.startswith(CUSTOM_PREFIX)]
+    for name in sorted(custom, key=_keeping_rank)[CUSTOM_KEPT:]:
         del signals[name]
 
 
-def _keep(named: dict[str, Any], limit: int) -> None:
+def _drop_excess_names(named: dict[str, Any], limit: int) -> None:
     while len(named) > limit:
-        del named[max(named, key=_rank)]
+        del named[max(named, key=_keeping_rank)]
 
 
-def _rank(name: str) -> tuple[bool, int, str]:
+def _keeping_rank(name: str) -> tuple[bool, int, str]:
     """Which names stay when there are too many. It depends on the name alone, so that order does not matter."""
-    return (name not in STANDARD, crc32(name.encode()), name)
+    return (name not in STANDARD_FIELDS, crc32(name.encode()), name)

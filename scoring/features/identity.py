@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from schemas.envelope import ANONYMOUS
+from schemas.envelope import ANONYMOUS_PREFIX
 
 MOST_SEGMENTS = 20
 """Persons behind one key. Further persons share one more segment, in an anonymous lead of its own."""
@@ -57,19 +57,19 @@ class Reassignment(NamedTuple):
     gone: frozenset[str]
 
 
-def anonymous(visitor_id: str) -> str:
+def anonymous_lead_id(visitor_id: str) -> str:
     """The lead of an unclaimed visitor."""
-    return ANONYMOUS + visitor_id
+    return ANONYMOUS_PREFIX + visitor_id
 
 
 def is_anonymous(lead_id: str) -> bool:
-    return lead_id.startswith(ANONYMOUS)
+    return lead_id.startswith(ANONYMOUS_PREFIX)
 
 
 def first_home_lead(key: str) -> str:
     """The lead of a key (`TENANT/v/VISITOR` or `TENANT/l/LEAD`) before any claim."""
     _, id_kind, name = key.split("/", 2)
-    return anonymous(name) if id_kind == "v" else name
+    return anonymous_lead_id(name) if id_kind == "v" else name
 
 
 def identity_id(key: str, segment: int) -> str:
@@ -83,12 +83,12 @@ def key_of_identity(identity: str) -> tuple[str, int]:
     return key, int(number)
 
 
-def open_visitor(key: str) -> Visitor:
+def new_visitor(key: str) -> Visitor:
     home_lead = first_home_lead(key)
     return Visitor(segments=[Segment(home_lead, home_lead)])
 
 
-def claim(
+def claim_visitor(
     visitor: Visitor, key: str, lead_id: str, occurred_at: int, event_id: str
 ) -> tuple[int, Reassignment | None]:
     """An event names a known lead: (its segment, the reassignment that it causes, if any).
@@ -102,7 +102,7 @@ def claim(
     home_lead = visitor.segments[segment].home
     if home_lead != lead_id:
         if is_anonymous(home_lead):
-            reassignment = rehome(visitor, segment, lead_id)
+            reassignment = set_home_lead(visitor, segment, lead_id)
         else:
             existing = next((i for i, s in enumerate(visitor.segments) if s.home == lead_id), None)
             segment = _open_segment(visitor, key, lead_id) if existing is None else existing
@@ -120,13 +120,15 @@ def _open_segment(visitor: Visitor, key: str, lead_id: str) -> int:
     if len(visitor.segments) > MOST_SEGMENTS:
         return MOST_SEGMENTS
     home_lead = (
-        lead_id if len(visitor.segments) < MOST_SEGMENTS else anonymous(identity_id(key, MOST_SEGMENTS))
+        lead_id
+        if len(visitor.segments) < MOST_SEGMENTS
+        else anonymous_lead_id(identity_id(key, MOST_SEGMENTS))
     )
     visitor.segments.append(Segment(home_lead, home_lead))
     return len(visitor.segments) - 1
 
 
-def rehome(visitor: Visitor, at: int, home_lead: str) -> Reassignment | None:
+def set_home_lead(visitor: Visitor, at: int, home_lead: str) -> Reassignment | None:
     """Make `home_lead` the home of the segment."""
     segment = visitor.segments[at]
     former_homes = frozenset((*segment.path, segment.home))
@@ -134,10 +136,10 @@ def rehome(visitor: Visitor, at: int, home_lead: str) -> Reassignment | None:
     if not segment.born:
         segment.owner = home_lead
         return None
-    return move(visitor, at, home_lead, gone=former_homes)
+    return reassign_segment(visitor, at, home_lead, gone=former_homes)
 
 
-def move(
+def reassign_segment(
     visitor: Visitor,
     at: int,
     to: str,
@@ -154,7 +156,7 @@ def move(
     return Reassignment(at, leave, gone)
 
 
-def reassign(
+def reassign_as_requested(
     visitor: Visitor, at: int, *, holder: str, epoch: int, to: str | None, path: list[str], final: bool
 ) -> Reassignment | None:
     """Reassign a segment as a lead asked: to `to` if that lead still owns it under this epoch. None: back to its home
@@ -164,20 +166,20 @@ def reassign(
         return None
     segment = visitor.segments[at]
     if to is None:
-        return move(visitor, at, segment.home)
+        return reassign_segment(visitor, at, segment.home)
     if segment.owner == holder and segment.epoch == epoch:
-        return move(visitor, at, to, path=path, final=final)
+        return reassign_segment(visitor, at, to, path=path, final=final)
     return None
 
 
-def park(visitor: Visitor, at: int, identity: str, epoch: int) -> Reassignment | None:
+def park_refused_segment(visitor: Visitor, at: int, identity: str, epoch: int) -> Reassignment | None:
     """A full lead refused the segment: it goes to an anonymous lead of its own."""
     if at >= len(visitor.segments) or visitor.segments[at].epoch != epoch:
         return None
-    return move(visitor, at, anonymous(identity), final=True)
+    return reassign_segment(visitor, at, anonymous_lead_id(identity), final=True)
 
 
-class Forwarding(NamedTuple):
+class ForwardedIdentity(NamedTuple):
     """Where a redirected lead forwards an identity. `settles`: it stays with this lead."""
 
     to: str
@@ -186,13 +188,13 @@ class Forwarding(NamedTuple):
     settles: bool
 
 
-def forwarding(lead_id: str, redirect: str, path: list[str]) -> Forwarding:
+def forwarded_identity(lead_id: str, redirect: str, path: list[str]) -> ForwardedIdentity:
     """The next step along redirects. A cycle settles on its smallest lead id, a chain that is too long on this lead."""
     walked = [*path, lead_id]
     if len(path) >= LONGEST_PATH:
-        return Forwarding(lead_id, walked, final=True, settles=True)
+        return ForwardedIdentity(lead_id, walked, final=True, settles=True)
     if redirect == lead_id or redirect in path:
         cycle = [*path[path.index(redirect) :], lead_id] if redirect in path else [lead_id]
         smallest = min(cycle)
-        return Forwarding(smallest, walked, final=True, settles=smallest == lead_id)
-    return Forwarding(redirect, walked, final=False, settles=False)
+        return ForwardedIdentity(smallest, walked, final=True, settles=smallest == lead_id)
+    return ForwardedIdentity(redirect, walked, final=False, settles=False)

@@ -13,14 +13,14 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
-KEYS_KEPT = 64
+KEYED_EVENTS_KEPT = 64
 """Events of one kind that an identity remembers by their keys; the latest stay."""
 REFUNDS_KEPT = 16
 """Refunds of one order; more are not counted."""
 
-Amount = tuple[str, int]
+SumAmount = tuple[str, int]
 """(name of the sum, amount in minor units)"""
-Refund = tuple[int, str, int]
+RefundReport = tuple[int, str, int]
 """(occurred_at, name of the sum, amount in minor units); of two records of a refund the greatest counts."""
 
 
@@ -29,16 +29,16 @@ class KeyedEvent(Struct, array_like=True, gc=False, frozen=True):
 
     first: tuple[int, int] | None = None
     """(occurred_at, local day) of its first record; None: only refunds have come."""
-    latest: tuple[int, list[Amount], list[str]] | None = None
+    latest: tuple[int, list[SumAmount], list[str]] | None = None
     """(occurred_at, sums, signals) of its last record; of two at one moment the greatest."""
-    refunds: dict[str, Refund] = {}
+    refunds: dict[str, RefundReport] = {}
 
 
 KeyedEvents = dict[str, dict[str, KeyedEvent]]
 """By kind, the events by the digest of their keys."""
 
 
-def digest(*parts: str) -> str:
+def key_digest(*parts: str) -> str:
     """Eleven characters in place of a key: keys that begin alike stay different."""
     hashed = blake2b(digest_size=8)
     for part in parts:
@@ -47,7 +47,7 @@ def digest(*parts: str) -> str:
     return b64encode(hashed.digest())[:11].decode()
 
 
-def joined(a: KeyedEvent, b: KeyedEvent) -> KeyedEvent:
+def joined_reports(a: KeyedEvent, b: KeyedEvent) -> KeyedEvent:
     """One event of two reports of it."""
     refunds = dict(a.refunds)
     for name, refund in b.refunds.items():
@@ -59,19 +59,19 @@ def joined(a: KeyedEvent, b: KeyedEvent) -> KeyedEvent:
     )
 
 
-def put(events: dict[str, KeyedEvent], key: str, reported: KeyedEvent) -> None:
+def put_report(events: dict[str, KeyedEvent], key: str, reported: KeyedEvent) -> None:
     """Add a report of the event, in place."""
     current = events.get(key)
-    events[key] = reported if current is None else joined(current, reported)
+    events[key] = reported if current is None else joined_reports(current, reported)
 
 
-def fallen_out(events: dict[str, KeyedEvent]) -> Iterator[KeyedEvent]:
+def remove_excess(events: dict[str, KeyedEvent]) -> Iterator[KeyedEvent]:
     """Remove the events beyond the bound, the oldest first, and return them."""
-    while len(events) > KEYS_KEPT:
-        yield events.pop(min(events, key=lambda key: (_last_at(events[key]), key)))
+    while len(events) > KEYED_EVENTS_KEPT:
+        yield events.pop(min(events, key=lambda key: (_last_reported_at(events[key]), key)))
 
 
-def count_into(
+def count_event_into(
     event: KeyedEvent, count: Callable[[str, int, int], None], add: Callable[[str, int], None]
 ) -> None:
     """Count the event once: `count` gets (signal, occurred_at, day), `add` gets (sum, amount less refunds)."""
@@ -84,7 +84,7 @@ def count_into(
         add(name, max(amount - refunded, 0))
 
 
-def _last_at(event: KeyedEvent) -> int:
+def _last_reported_at(event: KeyedEvent) -> int:
     moments = [at for at, _, _ in event.refunds.values()]
     if event.latest is not None:
         moments.append(event.latest[0])

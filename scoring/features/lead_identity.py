@@ -4,9 +4,17 @@ from collections.abc import Mapping
 
 from msgspec import Struct, msgpack
 
-from scoring.features.features import Features, NewerCodec, decode, encode, merge, merge_fields, settled
+from scoring.features.features import (
+    Features,
+    NewerCodec,
+    decode_features,
+    encode_features,
+    merge_features,
+    merge_fields,
+    with_keyed_events_counted,
+)
 
-CODEC = 1
+IDENTITY_CODEC = 1
 
 
 class LeadIdentity(Struct):
@@ -17,35 +25,37 @@ class LeadIdentity(Struct):
     features: Features
 
 
-class _Stored(Struct, array_like=True):
+class _StoredIdentity(Struct, array_like=True):
     epoch: int
     home: str
     features: bytes
 
 
-_decode = msgpack.Decoder(_Stored).decode
+_decode = msgpack.Decoder(_StoredIdentity).decode
 
 
 def encode_lead_identity(identity: LeadIdentity) -> bytes:
-    return bytes([CODEC]) + msgpack.encode(_Stored(identity.epoch, identity.home, encode(identity.features)))
+    return bytes([IDENTITY_CODEC]) + msgpack.encode(
+        _StoredIdentity(identity.epoch, identity.home, encode_features(identity.features))
+    )
 
 
 def decode_lead_identity(stored: bytes) -> LeadIdentity:
     """Raises NewerCodec if a newer version of Leadstream wrote it."""
-    if stored[0] > CODEC:
-        raise NewerCodec(f"an identity of codec {stored[0]}, and this version reads up to {CODEC}")
+    if stored[0] > IDENTITY_CODEC:
+        raise NewerCodec(f"an identity of codec {stored[0]}, and this version reads up to {IDENTITY_CODEC}")
     decoded = _decode(stored[1:])
-    return LeadIdentity(decoded.epoch, decoded.home, decode(decoded.features))
+    return LeadIdentity(decoded.epoch, decoded.home, decode_features(decoded.features))
 
 
-def merged(lead_id: str, identities: Mapping[str, LeadIdentity]) -> Features:
+def features_of_lead(lead_id: str, identities: Mapping[str, LeadIdentity]) -> Features:
     """The lead's features: those of its only identity, or a merge, with keyed events counted once. In a merge the
     fields of identities at home here win over those of merged leads.
     """
     if len(identities) == 1:
         (only,) = identities.values()
-        return settled(only.features)
+        return with_keyed_events_counted(only.features)
     parts = [identities[identity] for identity in sorted(identities)]
-    whole = merge([part.features for part in parts])
+    whole = merge_features([part.features for part in parts])
     whole.fields = merge_fields([(part.home == lead_id, part.features) for part in parts])
-    return settled(whole)
+    return with_keyed_events_counted(whole)

@@ -7,7 +7,7 @@ but sometimes as soon as the mail arrives. So a fetch through a proxy within sec
 import re
 from typing import Final
 
-PREFETCH: Final = 10_000
+PREFETCH_MS: Final = 10_000
 """Milliseconds after the last mail to a lead, in which a proxy's fetch opens nothing."""
 
 _IMAGE_PROXY = re.compile(r"\bggpht\.com|YandexImageResizer|(?:image|mail)[ _-]?proxy", re.IGNORECASE)
@@ -20,6 +20,6 @@ def is_image_proxy(user_agent: str) -> bool:
 
 def is_prefetch(user_agent: str, opened_at: int, last_sent_at: int | None) -> bool:
     """Did a proxy fetch the pictures of a mail before anybody can have opened it? Times in milliseconds."""
-    if last_sent_at is None or not 0 <= opened_at - last_sent_at <= PREFETCH:
+    if last_sent_at is None or not 0 <= opened_at - last_sent_at <= PREFETCH_MS:
         return False
     return is_image_proxy(user_agent)

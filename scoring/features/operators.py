@@ -11,27 +11,27 @@ from typing import Any, NamedTuple, Protocol
 
 import re2
 
-from scoring.features.comparison import NEWEST, Number, ValueComparison
+from scoring.features.comparison import NEWEST_COMPARISON, Number, ValueComparison
 
-Test = Callable[[Any], bool]
+ValueTest = Callable[[Any], bool]
 
 LONGEST_LIST = 1_000
 LONGEST_PATTERN = 1_000
-LONGEST_TEXT = 1_024
+LONGEST_OPERAND_TEXT = 1_024
 
 
 class OperandError(ValueError):
     """The operand does not fit the operator."""
 
 
-class Parse(Protocol):
+class OperandParser(Protocol):
     """Reads an operand; raises OperandError."""
 
-    def __call__(self, operand: Any, by: ValueComparison = NEWEST, /) -> Test: ...
+    def __call__(self, operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest: ...
 
 
 class Operator(NamedTuple):
-    parse: Parse
+    parse: OperandParser
     operand_type: str
     """text, number or any: the values that it can test."""
 
@@ -40,7 +40,7 @@ def is_scalar(value: Any) -> bool:
     return isinstance(value, str | int | float | Decimal)
 
 
-def _any_item(holds: Test) -> Test:
+def _holds_for_any_item(holds: ValueTest) -> ValueTest:
     def test(value: Any) -> bool:
         if isinstance(value, list):
             return any(holds(item) for item in value)
@@ -49,7 +49,7 @@ def _any_item(holds: Test) -> Test:
     return test
 
 
-def _one_of(operands: list[Any], by: ValueComparison) -> Test:
+def _is_one_of(operands: list[Any], by: ValueComparison) -> ValueTest:
     for operand in operands:
         if not is_scalar(operand):
             raise OperandError(f"{operand!r} is neither a text nor a number")
@@ -61,35 +61,35 @@ def _one_of(operands: list[Any], by: ValueComparison) -> Test:
             return True
         return bool(numbers) and by.number(value) in numbers
 
-    return _any_item(holds)
+    return _holds_for_any_item(holds)
 
 
-def _equals(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
-    return _one_of([operand], by)
+def _equals(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
+    return _is_one_of([operand], by)
 
 
-def _in_list(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _in_list(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
     if not isinstance(operand, list) or not operand:
         raise OperandError(f"wants a list, not {operand!r}")
     if len(operand) > LONGEST_LIST:
         raise OperandError(f"a list has at most {LONGEST_LIST} items, not {len(operand)}")
-    return _one_of(operand, by)
+    return _is_one_of(operand, by)
 
 
-def _text(compare: Callable[[str, str], bool]) -> Parse:
-    def parse(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _text_comparison(compare: Callable[[str, str], bool]) -> OperandParser:
+    def parse(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
         if not isinstance(operand, str) or not by.fold(operand):
             raise OperandError(f"wants a text, not {operand!r}")
-        if len(operand) > LONGEST_TEXT:
-            raise OperandError(f"a text has at most {LONGEST_TEXT} characters, not {len(operand)}")
+        if len(operand) > LONGEST_OPERAND_TEXT:
+            raise OperandError(f"a text has at most {LONGEST_OPERAND_TEXT} characters, not {len(operand)}")
         expected = by.fold(operand)
-        return _any_item(lambda value: isinstance(value, str) and compare(by.fold(value), expected))
+        return _holds_for_any_item(lambda value: isinstance(value, str) and compare(by.fold(value), expected))
 
     return parse
 
 
-def _ordered(compare: Callable[[Number, Number], bool]) -> Parse:
-    def parse(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _number_comparison(compare: Callable[[Number, Number], bool]) -> OperandParser:
+    def parse(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
         limit = by.number(operand)
         if limit is None:
             raise OperandError(f"{operand!r} is not a number")
@@ -98,12 +98,12 @@ def _ordered(compare: Callable[[Number, Number], bool]) -> Parse:
             n = by.number(value)
             return n is not None and compare(n, limit)
 
-        return _any_item(holds)
+        return _holds_for_any_item(holds)
 
     return parse
 
 
-def _between(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _between(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
     if not isinstance(operand, list) or len(operand) != 2:
         raise OperandError(f"wants [lowest, highest], not {operand!r}")
     low, high = by.number(operand[0]), by.number(operand[1])
@@ -114,16 +114,16 @@ def _between(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
         n = by.number(value)
         return n is not None and low <= n <= high
 
-    return _any_item(holds)
+    return _holds_for_any_item(holds)
 
 
-def _longer_than(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _longer_than(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
     if isinstance(operand, bool) or not isinstance(operand, int) or operand < 0:
         raise OperandError(f"wants a number of characters, not {operand!r}")
-    return _any_item(lambda value: isinstance(value, str) and by.is_longer(value, operand))
+    return _holds_for_any_item(lambda value: isinstance(value, str) and by.is_longer(value, operand))
 
 
-def _matches(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _matches(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
     if not isinstance(operand, str) or not operand:
         raise OperandError(f"wants a regular expression, not {operand!r}")
     if len(operand) > LONGEST_PATTERN:
@@ -144,22 +144,22 @@ def _matches(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
     def holds(value: Any) -> bool:
         if not isinstance(value, str):
             return False
-        sound = by.searched(value[:LONGEST_TEXT]).encode(errors="replace").decode()
+        sound = by.searched(value[:LONGEST_OPERAND_TEXT]).encode(errors="replace").decode()
         return pattern.search(sound) is not None
 
-    return _any_item(holds)
+    return _holds_for_any_item(holds)
 
 
-def _not(parse: Parse) -> Parse:
-    def negated(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _negated(parse: OperandParser) -> OperandParser:
+    def negated(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
         holds = parse(operand, by)
         return lambda value: value is not None and not holds(value)
 
     return negated
 
 
-def _set(*, expected: bool) -> Parse:
-    def parse(operand: Any, by: ValueComparison = NEWEST, /) -> Test:
+def _is_set(*, expected: bool) -> OperandParser:
+    def parse(operand: Any, by: ValueComparison = NEWEST_COMPARISON, /) -> ValueTest:
         if operand is not True:
             raise OperandError(f"wants true, not {operand!r}")
         return lambda value: by.is_blank(value) is not expected
@@ -167,26 +167,26 @@ def _set(*, expected: bool) -> Parse:
     return parse
 
 
-_contains = _text(lambda value, expected: expected in value)
+_contains = _text_comparison(lambda value, expected: expected in value)
 
 OPERATORS: dict[str, Operator] = {
     "equals": Operator(_equals, "any"),
-    "not_equals": Operator(_not(_equals), "any"),
+    "not_equals": Operator(_negated(_equals), "any"),
     "in_list": Operator(_in_list, "any"),
-    "not_in_list": Operator(_not(_in_list), "any"),
+    "not_in_list": Operator(_negated(_in_list), "any"),
     "contains": Operator(_contains, "text"),
-    "not_contains": Operator(_not(_contains), "text"),
-    "starts_with": Operator(_text(str.startswith), "text"),
-    "ends_with": Operator(_text(str.endswith), "text"),
+    "not_contains": Operator(_negated(_contains), "text"),
+    "starts_with": Operator(_text_comparison(str.startswith), "text"),
+    "ends_with": Operator(_text_comparison(str.endswith), "text"),
     "longer_than": Operator(_longer_than, "text"),
     "matches": Operator(_matches, "text"),
-    "greater_than": Operator(_ordered(lambda n, limit: n > limit), "number"),
-    "less_than": Operator(_ordered(lambda n, limit: n < limit), "number"),
-    "greater_or_equal": Operator(_ordered(lambda n, limit: n >= limit), "number"),
-    "less_or_equal": Operator(_ordered(lambda n, limit: n <= limit), "number"),
+    "greater_than": Operator(_number_comparison(lambda n, limit: n > limit), "number"),
+    "less_than": Operator(_number_comparison(lambda n, limit: n < limit), "number"),
+    "greater_or_equal": Operator(_number_comparison(lambda n, limit: n >= limit), "number"),
+    "less_or_equal": Operator(_number_comparison(lambda n, limit: n <= limit), "number"),
     "between": Operator(_between, "number"),
-    "is_set": Operator(_set(expected=True), "any"),
-    "is_not_set": Operator(_set(expected=False), "any"),
+    "is_set": Operator(_is_set(expected=True), "any"),
+    "is_not_set": Operator(_is_set(expected=False), "any"),
 }
 """All operators of rules and signals."""
 

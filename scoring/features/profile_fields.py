@@ -17,14 +17,14 @@ from schemas.blank import is_blank_text
 from schemas.control import FieldType
 from scoring.features.texts import number_of
 
-Value = str | int | float | bool | list[str] | None
+FieldValue = str | int | float | bool | list[str] | None
 """The value of a profile field, as events carry it."""
 FieldTypes = Mapping[str, FieldType]
 
-MANUAL_STAGE: Final = "manual_stage"
+MANUAL_STAGE_FIELD: Final = "manual_stage"
 """Where a stage that a person chose is kept; no event fills it as a profile field."""
 
-STANDARD: Final[FieldTypes] = {
+STANDARD_FIELDS: Final[FieldTypes] = {
     "email": "text",
     "phone": "text",
     "name": "text",
@@ -48,18 +48,18 @@ STANDARD: Final[FieldTypes] = {
     "email_consent": "flag",
     "sms_consent": "flag",
     "assigned_to": "text",
-    MANUAL_STAGE: "text",
+    MANUAL_STAGE_FIELD: "text",
 }
 """Fields that other fields never displace, however many a lead has."""
-ENRICHED: Final[FieldTypes] = {
+ENRICHED_FIELDS: Final[FieldTypes] = {
     "company_revenue": "money",
     "job_level": "text",
     "technologies": "list",
     "social_profiles": "list",
 }
 """Fields that data services fill."""
-BUILT_IN: Final[FieldTypes] = {**STANDARD, **ENRICHED}
-UNDECLARED: Final[FieldTypes] = {}
+BUILT_IN_FIELDS: Final[FieldTypes] = {**STANDARD_FIELDS, **ENRICHED_FIELDS}
+NO_DECLARED_FIELDS: Final[FieldTypes] = {}
 """Of a tenant that declares no fields. A field that nobody declares is a text."""
 
 FIELD_TYPES: Final[Mapping[FieldType, str]] = {
@@ -77,17 +77,17 @@ LONGEST_NUMERAL = 40
 MOST_DIGITS = 15
 """A number of so many digits stays exact in JSON."""
 
-_PROPER: Final[Mapping[str, frozenset[str]]] = {
+_PROPER_WORDS_BY_FIELD: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("name", "first_name", "last_name"), frozenset({"Na", "Nan", "Nat"})),
     **dict.fromkeys(("country", "location", "market", "region", "territory"), frozenset({"NA"})),
 }
 """Words that are values of these fields, written exactly so: names of people, Namibia and North America."""
 
-_FLAGS: Final = {
+_FLAG_BY_WORD: Final = {
     **dict.fromkeys(("true", "yes", "on", "1", "1.0", "y", "t"), True),
     **dict.fromkeys(("false", "no", "off", "0", "0.0", "n", "f"), False),
 }
-_NO_DATE = re.compile(r"[0\s:./TZ-]+\Z|0001-01-01|1900-01-00|0?1/0?0/1900|1899-12-30", re.ASCII)
+_EMPTY_DATE = re.compile(r"[0\s:./TZ-]+\Z|0001-01-01|1900-01-00|0?1/0?0/1900|1899-12-30", re.ASCII)
 """What databases, programs and spreadsheets write for a missing date."""
 _PLAIN_NUMERAL: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _CODE = regex.compile(r"\A[A-Z]{3}\s+(?=[+\-\u2212]?\d)|(?<=\d)\s+[A-Z]{3}\Z")
@@ -96,29 +96,33 @@ _BEFORE_SIGN = regex.compile(r"\A[A-Z]{1,2}(?=\p{Sc})")
 """US of US$, R of R$."""
 
 
-def stated(fields: Mapping[str, Value], declared: FieldTypes = UNDECLARED) -> dict[str, Value]:
+def stated_fields(
+    fields: Mapping[str, FieldValue], declared: FieldTypes = NO_DECLARED_FIELDS
+) -> dict[str, FieldValue]:
     """The fields that say something, each value as its type reads it. Null stays, since it clears a field."""
     read = {
-        name: None if value is None else _read(name, value, type_of(name, declared))
+        name: None if value is None else _read_value(name, value, field_type_of(name, declared))
         for name, value in fields.items()
     }
     return {name: value for name, value in read.items() if value is not None or fields[name] is None}
 
 
-def type_of(name: str, declared: FieldTypes = UNDECLARED) -> FieldType:
-    return declared.get(name) or BUILT_IN.get(name, "text")
+def field_type_of(name: str, declared: FieldTypes = NO_DECLARED_FIELDS) -> FieldType:
+    return declared.get(name) or BUILT_IN_FIELDS.get(name, "text")
 
 
-def catalogue(declared: FieldTypes = UNDECLARED) -> dict[str, FieldType]:
+def types_of_fields(declared: FieldTypes = NO_DECLARED_FIELDS) -> dict[str, FieldType]:
     """The type of every field that has one: of those built in, and of the tenant's own."""
-    return {name: field for name, field in {**BUILT_IN, **declared}.items() if name != MANUAL_STAGE}
+    return {
+        name: field for name, field in {**BUILT_IN_FIELDS, **declared}.items() if name != MANUAL_STAGE_FIELD
+    }
 
 
-def _read(name: str, value: str | float | list[str], field_type: FieldType) -> Value:
+def _read_value(name: str, value: str | float | list[str], field_type: FieldType) -> FieldValue:
     """The value as its type reads it; None if it says nothing. What a type cannot read for certain stays as it is."""
     match value:
         case str():
-            blank = is_blank_text(value, _PROPER.get(name, frozenset()))
+            blank = is_blank_text(value, _PROPER_WORDS_BY_FIELD.get(name, frozenset()))
             return None if blank else _read_text(value, field_type)
         case list():
             return [item for item in value if not is_blank_text(item)] or None
@@ -130,15 +134,15 @@ def _read(name: str, value: str | float | list[str], field_type: FieldType) -> V
             return value if value or field_type in {"number", "money"} else None
 
 
-def _read_text(text: str, field_type: FieldType) -> Value:
+def _read_text(text: str, field_type: FieldType) -> FieldValue:
     bare = text.strip()
     if field_type in {"text", "list"} or len(bare) > LONGEST_NUMERAL:
         return text
     match field_type:
         case "flag":
-            return _FLAGS.get(normalize("NFKC", bare).casefold(), text)
+            return _FLAG_BY_WORD.get(normalize("NFKC", bare).casefold(), text)
         case "date":
-            return None if _NO_DATE.match(bare) else text
+            return None if _EMPTY_DATE.match(bare) else text
         case _ if _PLAIN_NUMERAL.fullmatch(bare):  # rules read it as it is
             return text
         case "money":

@@ -2,7 +2,7 @@
 
 Sessions depend on the sorted events, never on the order of arrival: each event is added to those still kept, and
 the whole window is cut again. An event up to 24 hours late therefore joins, splits or lengthens sessions exactly
-as if it had come in time. `KEPT_EVENTS` bounds the cost of an event.
+as if it had come in time. `MOST_EVENTS_KEPT` bounds the cost of an event.
 
 Rules (web session scoring): a session ends by `session_ended`, after the idle time, at a change of
 campaign or of the producer's session id, or at 24 hours.
@@ -14,17 +14,17 @@ from msgspec import Struct
 
 from scoring.features.features import Session
 
-MINUTE = 60_000
-HOUR = 60 * MINUTE
-LATENESS = 24 * HOUR
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+LARGEST_LATENESS_MS = 24 * HOUR_MS
 """A later event counts in features, but changes no session."""
-LONGEST = 24 * HOUR
-SESSIONS_COUNTED = 200
+LONGEST_SESSION_MS = 24 * HOUR_MS
+MOST_SESSIONS_COUNTED = 200
 """Old sessions that still count in a lead's mean; their events are no longer kept."""
-KEPT_EVENTS = 64
+MOST_EVENTS_KEPT = 64
 """Events kept one by one; beyond it the older ones of a session are combined."""
 
-INTERACTION, HEARTBEAT, END = 0, 1, 2
+KIND_INTERACTION, KIND_HEARTBEAT, KIND_END = 0, 1, 2
 
 
 class SessionEvent(Struct, array_like=True, gc=False):
@@ -33,7 +33,7 @@ class SessionEvent(Struct, array_like=True, gc=False):
     first: int
     event_id: str
     last: int
-    kind: int = INTERACTION
+    kind: int = KIND_INTERACTION
     pages: int = 0
     clicks: int = 0
     important_clicks: int = 0
@@ -68,7 +68,7 @@ class KeptEvents(Struct, array_like=True):
     """The names of the campaigns that events name by a hash."""
 
 
-class Changes(Struct):
+class SessionChanges(Struct):
     """How one event changed the sessions. `forgotten` ones were sessions; `retracted` ones never were."""
 
     put: list[tuple[SessionCut, Session]]
@@ -76,11 +76,11 @@ class Changes(Struct):
     forgotten: list[str]
 
 
-def _order(event: SessionEvent) -> tuple[int, str]:
+def _event_order(event: SessionEvent) -> tuple[int, str]:
     return event.first, event.event_id
 
 
-def cut(events: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
+def cut_into_sessions(events: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
     """Cut sorted events into sessions."""
     cuts: list[SessionCut] = []
     now: SessionCut | None = None
@@ -90,7 +90,7 @@ def cut(events: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
             now is not None
             and not ended
             and event.first - now.last_at < idle_ms
-            and event.first - now.opened_at < LONGEST
+            and event.first - now.opened_at < LONGEST_SESSION_MS
             and not (event.campaign and event.campaign != now.campaign)
             and not (event.producer_id and now.producer_id and event.producer_id != now.producer_id)
         )
@@ -101,9 +101,9 @@ def cut(events: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
             now.clicks += event.clicks
             now.important_clicks += event.important_clicks
             now.producer_id = now.producer_id or event.producer_id
-            if event.kind == END:
+            if event.kind == KIND_END:
                 now.closed = ended = True
-        elif event.kind == INTERACTION:
+        elif event.kind == KIND_INTERACTION:
             if now is not None and not ended:
                 now.closed = event.first - now.last_at < idle_ms
             now = SessionCut(
@@ -117,18 +117,18 @@ def cut(events: Sequence[SessionEvent], idle_ms: int) -> list[SessionCut]:
     return cuts
 
 
-def coalesce(cuts: Sequence[SessionCut]) -> list[SessionEvent]:
+def combine_older_events(cuts: Sequence[SessionCut]) -> list[SessionEvent]:
     """The events of the cuts, with the older ones of each session combined.
 
     Exact for a late event of the same campaign and session id: inside combined events it only adds its counts. A
     late end, or a late event of another campaign, no longer splits them.
     """
     events: list[SessionEvent] = []
-    spare = sum(len(c.events) for c in cuts) - KEPT_EVENTS // 2
+    spare = sum(len(c.events) for c in cuts) - MOST_EVENTS_KEPT // 2
     for session in cuts:
         run: SessionEvent | None = None
         for event in session.events:
-            if run is None or spare <= 0 or event.kind == END:
+            if run is None or spare <= 0 or event.kind == KIND_END:
                 events.append(event)
                 run = event
             else:
@@ -142,9 +142,9 @@ def coalesce(cuts: Sequence[SessionCut]) -> list[SessionEvent]:
     return events
 
 
-def track(
+def track_session_event(
     kept: KeptEvents, current: dict[str, Session], event: SessionEvent | None, clock: int, idle_ms: int
-) -> Changes:
+) -> SessionChanges:
     """Add an event (None: only drop what has become old) and cut again.
 
     `current` are the sessions of the features; it is only read. `clock` is the visitor's highest `recorded_at`.
@@ -152,9 +152,9 @@ def track(
     """
     if event is not None:
         kept.events.append(event)
-        kept.events.sort(key=_order)
+        kept.events.sort(key=_event_order)
     kept.revision += 1
-    cuts = cut(kept.events, idle_ms)
+    cuts = cut_into_sessions(kept.events, idle_ms)
     counted = set(kept.counted_ids)
     live = {c.session_id: c for c in cuts if c.session_id}
     put = []
@@ -166,21 +166,21 @@ def track(
         ):  # fmt: skip
             put.append((c, Session(kept.revision, *new)))
     retracted = sorted(s for s in current if s not in live and s not in counted)
-    forgotten = _forget(kept, cuts, clock - LATENESS - idle_ms)
-    return Changes(put, retracted, forgotten)
+    forgotten = _drop_settled_sessions(kept, cuts, clock - LARGEST_LATENESS_MS - idle_ms)
+    return SessionChanges(put, retracted, forgotten)
 
 
-def _forget(kept: KeptEvents, cuts: list[SessionCut], before: int) -> list[str]:
+def _drop_settled_sessions(kept: KeptEvents, cuts: list[SessionCut], before: int) -> list[str]:
     """Drop the events of sessions that no event in time can change, and bound what is kept."""
     old = [c for c in cuts if c.last_at < before]
     recent = [c for c in cuts if c.last_at >= before]
-    surplus = max(0, len(recent) - KEPT_EVENTS)
+    surplus = max(0, len(recent) - MOST_EVENTS_KEPT)
     old, recent = old + recent[:surplus], recent[surplus:]
     if old:
-        kept.events = sorted((a for c in recent for a in c.events), key=_order)
+        kept.events = sorted((a for c in recent for a in c.events), key=_event_order)
         kept.counted_ids += [c.session_id for c in old if c.session_id]
-    if len(kept.events) > KEPT_EVENTS:
-        kept.events = sorted(coalesce(recent), key=_order)
-    forgotten = kept.counted_ids[:-SESSIONS_COUNTED]
-    kept.counted_ids = kept.counted_ids[-SESSIONS_COUNTED:]
+    if len(kept.events) > MOST_EVENTS_KEPT:
+        kept.events = sorted(combine_older_events(recent), key=_event_order)
+    forgotten = kept.counted_ids[:-MOST_SESSIONS_COUNTED]
+    kept.counted_ids = kept.counted_ids[-MOST_SESSIONS_COUNTED:]
     return forgotten

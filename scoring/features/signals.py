@@ -1,7 +1,7 @@
 """What one event means for a lead's features. It is decided once, where the event first arrives.
 
-`EFFECTS` decides for every event type: is it an interaction (an event the person did), does it show high intent,
-which profile fields does it fill (`profile_of` leaves out blanks). Models may define signals of their own. These are stored as `NAME@HASH` with a
+`EFFECT_BY_EVENT_TYPE` decides for every event type: is it an interaction (an event the person did), does it show high intent,
+which profile fields does it fill (`profile_fields_of` leaves out blanks). Models may define signals of their own. These are stored as `NAME@HASH` with a
 hash of the definition, so that a changed definition counts from zero and never mixes with the old one. Total:
 `lift` raises for no event that decoded.
 """
@@ -19,24 +19,30 @@ from schemas import events
 from schemas.blank import UNSEEN, is_blank_text
 from schemas.envelope import Event, tag_of
 from schemas.validation import is_placeholder
-from scoring.features.comparison import NEWEST, ValueComparison
-from scoring.features.features import CUSTOM, FeatureDelta
-from scoring.features.keyed_events import Amount, Refund, digest
-from scoring.features.operators import OPERATORS, OperandError, Test
-from scoring.features.profile_fields import MANUAL_STAGE, UNDECLARED, FieldTypes, Value, stated
+from scoring.features.comparison import NEWEST_COMPARISON, ValueComparison
+from scoring.features.features import CUSTOM_PREFIX, FeatureDelta
+from scoring.features.keyed_events import RefundReport, SumAmount, key_digest
+from scoring.features.operators import OPERATORS, OperandError, ValueTest
+from scoring.features.profile_fields import (
+    MANUAL_STAGE_FIELD,
+    NO_DECLARED_FIELDS,
+    FieldTypes,
+    FieldValue,
+    stated_fields,
+)
 from scoring.features.sources import source_of
 
 CONTACT_FIELDS = ("name", "first_name", "last_name", "email", "phone")
 """The profile fields of `contact_shared`."""
-INTERACTION = "interaction"
-HIGH_INTENT = "high_intent"
-QUESTIONS = "questions"
-IMPORTANT_CLICK = "important_click"
-PURCHASE = "purchase:"
+INTERACTION_SIGNAL = "interaction"
+HIGH_INTENT_SIGNAL = "high_intent"
+QUESTIONS_SET = "questions"
+IMPORTANT_CLICK_SIGNAL = "important_click"
+PURCHASE_PREFIX = "purchase:"
 """A sum of purchases begins with this; the rest is the currency."""
 
-LONGEST_ITEM = 16
-LARGEST_FIELD = 256
+LONGEST_SET_ITEM = 16
+LONGEST_FIELD_TEXT = 256
 """Bytes of a profile field in features; longer values are cut (the event keeps all of it)."""
 
 LARGEST_AMOUNT = 2**53
@@ -47,13 +53,13 @@ _ZERO_DECIMALS = frozenset(
 _THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 
 
-class Effect(NamedTuple):
+class EventEffect(NamedTuple):
     """What every event of one type means."""
 
     is_interaction: Callable[[Any], bool]
     """Did the person do something, rather than we, a clock or a system?"""
-    fields: Callable[[Any], Mapping[str, Value]]
-    """As the event has them; use `profile_of`."""
+    fields: Callable[[Any], Mapping[str, FieldValue]]
+    """As the event has them; use `profile_fields_of`."""
     high_intent: bool = False
     key: Callable[[Any], tuple[str, ...] | None] = lambda _: None
     """What names the event for the lead, so that it counts once however often it is sent; None: only its event id."""
@@ -67,120 +73,128 @@ def _never(_: Event) -> bool:
     return False
 
 
-def _no_fields(_: Event) -> Mapping[str, Value]:
+def _no_fields(_: Event) -> Mapping[str, FieldValue]:
     return {}
 
 
-def _profile_fields(event: events.ProfileUpdated | events.FormSubmitted) -> Mapping[str, Value]:
-    return {name: value for name, value in (event.fields or {}).items() if name != MANUAL_STAGE}
+def _profile_fields(event: events.ProfileUpdated | events.FormSubmitted) -> Mapping[str, FieldValue]:
+    return {name: value for name, value in (event.fields or {}).items() if name != MANUAL_STAGE_FIELD}
 
 
-def _contact_fields(event: events.ContactShared) -> Mapping[str, Value]:
+def _contact_fields(event: events.ContactShared) -> Mapping[str, FieldValue]:
     shared = {name: getattr(event, name) for name in CONTACT_FIELDS}
     return {name: value for name, value in shared.items() if value is not None}
 
 
-def _answer_field(event: events.QuestionAnswered) -> Mapping[str, Value]:
+def _answer_field(event: events.QuestionAnswered) -> Mapping[str, FieldValue]:
     named = event.profile_field
-    if named is None or named == MANUAL_STAGE:
+    if named is None or named == MANUAL_STAGE_FIELD:
         return {}
     return {named: event.text}
 
 
-def _consent_fields(event: events.ConsentChanged) -> Mapping[str, Value]:
+def _consent_fields(event: events.ConsentChanged) -> Mapping[str, FieldValue]:
     consent = {"email_consent": event.email, "sms_consent": event.sms}
     return {name: value for name, value in consent.items() if value is not None}
 
 
-def _id(value: str | None) -> str | None:
+def _real_id(value: str | None) -> str | None:
     """An id as producers mean it: without unseen characters and space around it, and None for a blank or a placeholder."""
     bare = UNSEEN.sub("", value or "").strip()
     return None if is_placeholder(bare) or is_blank_text(bare) else bare
 
 
-def _key(*names: str) -> Callable[[Any], tuple[str, ...] | None]:
+def _key_of_fields(*names: str) -> Callable[[Any], tuple[str, ...] | None]:
     """The key of an event that these fields name together; none, if one of them is missing."""
 
     def key(event: Any) -> tuple[str, ...] | None:
-        ids = [_id(getattr(event, name)) for name in names]
+        ids = [_real_id(getattr(event, name)) for name in names]
         return tuple(each for each in ids if each is not None) if None not in ids else None
 
     return key
 
 
-_INTERACTION = Effect(_always, _no_fields)
-_INTENT = Effect(_always, _no_fields, high_intent=True)
-_QUIET = Effect(_never, _no_fields)
+_INTERACTION_EFFECT = EventEffect(_always, _no_fields)
+_HIGH_INTENT_EFFECT = EventEffect(_always, _no_fields, high_intent=True)
+_NO_INTERACTION_EFFECT = EventEffect(_never, _no_fields)
 
-EFFECTS: dict[type[Event], Effect] = {
-    events.SessionStarted: _INTERACTION,
-    events.SessionEnded: _QUIET,
-    events.SessionHeartbeat: _QUIET,
-    events.PageViewed: _INTERACTION,
-    events.ElementClicked: _INTERACTION,
-    events.LinkClicked: _INTERACTION,
-    events.FormSubmitted: Effect(_always, _profile_fields, high_intent=True, key=_key("submission_id")),
-    events.ContentDownloaded: _INTERACTION,
-    events.AdClicked: _INTERACTION,
-    events.SocialInteraction: _INTERACTION,
-    events.QrScanned: _INTERACTION,
-    events.CatalogViewed: _INTERACTION,
-    events.MessageReceived: _INTERACTION,
-    events.GreetingReplied: _INTERACTION,
-    events.QuestionAnswered: Effect(_always, _answer_field),
-    events.QuestionsCompleted: _INTERACTION,
-    events.ContactShared: Effect(_always, _contact_fields),
-    events.ProductClicked: _INTERACTION,
-    events.DemoRequested: _INTENT,
-    events.CtaClicked: _INTENT,
-    events.EmailSent: Effect(_never, _no_fields, key=_key("message_id")),
-    events.EmailOpened: _INTERACTION,
-    events.EmailClicked: _INTERACTION,
-    events.EmailReplied: _INTERACTION,
-    events.SmsSent: _QUIET,
-    events.SmsReplied: _INTERACTION,
-    events.CallMade: Effect(lambda call: bool(call.answered), _no_fields),
-    events.MeetingScheduled: _INTENT,
-    events.PurchaseMade: Effect(_always, _no_fields, high_intent=True, key=_key("order_id")),
-    events.PurchaseRefunded: Effect(_never, _no_fields, key=_key("order_id", "refund_id")),
-    events.ConsentChanged: Effect(_never, _consent_fields),
-    events.ProfileUpdated: Effect(_never, _profile_fields),
-    events.LeadIdentified: _QUIET,
-    events.LeadsMerged: _QUIET,
-    events.MergeUndone: _QUIET,
-    events.StageChanged: Effect(_never, lambda event: {MANUAL_STAGE: event.stage}),
-    events.ConversionRecorded: Effect(
+EFFECT_BY_EVENT_TYPE: dict[type[Event], EventEffect] = {
+    events.SessionStarted: _INTERACTION_EFFECT,
+    events.SessionEnded: _NO_INTERACTION_EFFECT,
+    events.SessionHeartbeat: _NO_INTERACTION_EFFECT,
+    events.PageViewed: _INTERACTION_EFFECT,
+    events.ElementClicked: _INTERACTION_EFFECT,
+    events.LinkClicked: _INTERACTION_EFFECT,
+    events.FormSubmitted: EventEffect(
+        _always, _profile_fields, high_intent=True, key=_key_of_fields("submission_id")
+    ),
+    events.ContentDownloaded: _INTERACTION_EFFECT,
+    events.AdClicked: _INTERACTION_EFFECT,
+    events.SocialInteraction: _INTERACTION_EFFECT,
+    events.QrScanned: _INTERACTION_EFFECT,
+    events.CatalogViewed: _INTERACTION_EFFECT,
+    events.MessageReceived: _INTERACTION_EFFECT,
+    events.GreetingReplied: _INTERACTION_EFFECT,
+    events.QuestionAnswered: EventEffect(_always, _answer_field),
+    events.QuestionsCompleted: _INTERACTION_EFFECT,
+    events.ContactShared: EventEffect(_always, _contact_fields),
+    events.ProductClicked: _INTERACTION_EFFECT,
+    events.DemoRequested: _HIGH_INTENT_EFFECT,
+    events.CtaClicked: _HIGH_INTENT_EFFECT,
+    events.EmailSent: EventEffect(_never, _no_fields, key=_key_of_fields("message_id")),
+    events.EmailOpened: _INTERACTION_EFFECT,
+    events.EmailClicked: _INTERACTION_EFFECT,
+    events.EmailReplied: _INTERACTION_EFFECT,
+    events.SmsSent: _NO_INTERACTION_EFFECT,
+    events.SmsReplied: _INTERACTION_EFFECT,
+    events.CallMade: EventEffect(lambda call: bool(call.answered), _no_fields),
+    events.MeetingScheduled: _HIGH_INTENT_EFFECT,
+    events.PurchaseMade: EventEffect(_always, _no_fields, high_intent=True, key=_key_of_fields("order_id")),
+    events.PurchaseRefunded: EventEffect(_never, _no_fields, key=_key_of_fields("order_id", "refund_id")),
+    events.ConsentChanged: EventEffect(_never, _consent_fields),
+    events.ProfileUpdated: EventEffect(_never, _profile_fields),
+    events.LeadIdentified: _NO_INTERACTION_EFFECT,
+    events.LeadsMerged: _NO_INTERACTION_EFFECT,
+    events.MergeUndone: _NO_INTERACTION_EFFECT,
+    events.StageChanged: EventEffect(_never, lambda event: {MANUAL_STAGE_FIELD: event.stage}),
+    events.ConversionRecorded: EventEffect(
         _never, _no_fields, key=lambda event: (event.conversion_type, event.conversion_id)
     ),
-    events.LeadAssigned: Effect(_never, lambda event: {"assigned_to": event.assigned_to}),
-    events.TaskCreated: _QUIET,
-    events.CampaignJoined: _QUIET,
-    events.NoteAdded: _QUIET,
-    events.ExperimentExposed: _QUIET,
-    events.LeadErased: _QUIET,
-    events.Custom: _INTERACTION,
+    events.LeadAssigned: EventEffect(_never, lambda event: {"assigned_to": event.assigned_to}),
+    events.TaskCreated: _NO_INTERACTION_EFFECT,
+    events.CampaignJoined: _NO_INTERACTION_EFFECT,
+    events.NoteAdded: _NO_INTERACTION_EFFECT,
+    events.ExperimentExposed: _NO_INTERACTION_EFFECT,
+    events.LeadErased: _NO_INTERACTION_EFFECT,
+    events.Custom: _INTERACTION_EFFECT,
 }
 """A decision for every event type, and no default."""
 
 
-EVENT_NAMES: dict[str, type[Event]] = {tag_of(event_type): event_type for event_type in EFFECTS}
+EVENT_TYPE_BY_TAG: dict[str, type[Event]] = {
+    tag_of(event_type): event_type for event_type in EFFECT_BY_EVENT_TYPE
+}
 
-_TAGS = {event_type: tag for tag, event_type in EVENT_NAMES.items()}
+_TAG_BY_EVENT_TYPE = {event_type: tag for tag, event_type in EVENT_TYPE_BY_TAG.items()}
 
 
-def profile_of(event: Event, declared: FieldTypes = UNDECLARED) -> dict[str, Value]:
+def profile_fields_of(event: Event, declared: FieldTypes = NO_DECLARED_FIELDS) -> dict[str, FieldValue]:
     """The profile fields that the event fills or, by null, clears. A blank is left out: it says nothing."""
-    return stated(EFFECTS[type(event)].fields(event), declared)
+    return stated_fields(EFFECT_BY_EVENT_TYPE[type(event)].fields(event), declared)
 
 
 def may_be_interaction(kind: type[Event]) -> bool:
     """Can an event of this type be an interaction?"""
-    return EFFECTS[kind].is_interaction is not _never
+    return EFFECT_BY_EVENT_TYPE[kind].is_interaction is not _never
 
 
 def is_counted_always(signal: str) -> bool:
     """Is the signal counted for every lead, without a definition in a model?"""
-    return signal in EVENT_NAMES or signal in {INTERACTION, HIGH_INTENT} or signal.startswith(CUSTOM)
+    return (
+        signal in EVENT_TYPE_BY_TAG
+        or signal in {INTERACTION_SIGNAL, HIGH_INTENT_SIGNAL}
+        or signal.startswith(CUSTOM_PREFIX)
+    )
 
 
 class SignalError(ValueError):
@@ -196,7 +210,7 @@ class SignalDefinition(NamedTuple):
     event: str
     distinct: bool
     """True: a set of values; False: a count."""
-    holds: Test
+    holds: ValueTest
     item: Callable[[Event], Any]
 
 
@@ -207,27 +221,29 @@ class HasSignals(Protocol):
     def signals(self) -> tuple[SignalDefinition, ...]: ...
 
 
-def define_signal(name: str, table: Mapping[str, Any], by: ValueComparison = NEWEST) -> SignalDefinition:
+def define_signal(
+    name: str, table: Mapping[str, Any], by: ValueComparison = NEWEST_COMPARISON
+) -> SignalDefinition:
     """Read one entry of [signals], which compares values `by`; SignalError gives the reason if it is wrong.
 
     `by` is no part of the hash: a text that is published again goes on counting.
     """
-    if is_counted_always(name) or name in {QUESTIONS, "created"}:
+    if is_counted_always(name) or name in {QUESTIONS_SET, "created"}:
         raise SignalError(f"{name!r} is counted anyway; choose another name")
     conditions = dict(table)
     event = conditions.pop("event", None)
-    if not isinstance(event, str) or not (event in EVENT_NAMES or event.startswith(CUSTOM)):
+    if not isinstance(event, str) or not (event in EVENT_TYPE_BY_TAG or event.startswith(CUSTOM_PREFIX)):
         raise SignalError(f"event = {event!r} is no event type")
     source = conditions.pop("source", None)
     if source is not None and not isinstance(source, str):
         raise SignalError(f"source = {source!r} is not a text")
     distinct = conditions.pop("distinct", None)
-    item = _no_item if distinct is None else _reader(event, distinct)
+    item = _no_item if distinct is None else _field_reader(event, distinct)
     wheres = conditions.pop("where", [])
     if not isinstance(wheres, list) or not all(isinstance(where, dict) for where in wheres):
         raise SignalError("where wants a list of { field = ..., OPERATOR = ... }")
     wheres = [conditions, *wheres] if conditions else wheres
-    tests = [_where(event, where, by) for where in wheres]
+    tests = [_where_test(event, where, by) for where in wheres]
 
     def holds(happened: Any) -> bool:
         if source is not None and happened.source != source:
@@ -257,19 +273,21 @@ class SignalCatalogue:
                 by_event.setdefault(signal.event, {})[signal.stored] = signal
         return cls({event: tuple(signals.values()) for event, signals in by_event.items()})
 
-    def lift(self, event: Event, at: int, day: int, declared: FieldTypes = UNDECLARED) -> FeatureDelta:
+    def feature_delta_of(
+        self, event: Event, at: int, day: int, declared: FieldTypes = NO_DECLARED_FIELDS
+    ) -> FeatureDelta:
         """The event's feature delta. `at`: when it occurred, already clamped; `day`: its local day; `declared`:
         the types of the tenant's own profile fields.
         """
-        effect = EFFECTS[type(event)]
+        effect = EFFECT_BY_EVENT_TYPE[type(event)]
         name = signal_of(event)
         signals = [name]
         is_interaction = effect.is_interaction(event)
         if is_interaction:
-            signals.append(INTERACTION)
+            signals.append(INTERACTION_SIGNAL)
         if effect.high_intent:
-            signals.append(HIGH_INTENT)
-        fields = profile_of(event, declared)
+            signals.append(HIGH_INTENT_SIGNAL)
+        fields = profile_fields_of(event, declared)
         items: list[tuple[str, str]] = []
         definitions = self._by_event.get(name, ())
         read = _without_blanks(event, fields) if definitions else event
@@ -277,34 +295,34 @@ class SignalCatalogue:
             if not defined.holds(read):
                 continue
             if defined.distinct:
-                items.extend((defined.stored, item) for item in _items(defined.item(read)))
+                items.extend((defined.stored, item) for item in _set_items(defined.item(read)))
             else:
                 signals.append(defined.stored)
         if isinstance(event, events.QuestionAnswered):
-            items.extend((QUESTIONS, item) for item in _items(event.question_id))
+            items.extend((QUESTIONS_SET, item) for item in _set_items(event.question_id))
         key = effect.key(event)
         return FeatureDelta(
             at,
             day,
             event.event_id,
             signals,
-            _all_kept(fields, declared),
+            _kept_fields(fields, declared),
             items,
-            _sums(event),
+            _sum_changes(event),
             source_of(event) if is_interaction else None,
-            None if key is None else (name, digest(*key)),
+            None if key is None else (name, key_digest(*key)),
             _refund(event, at),
         )
 
     def is_important_click(self, event: Event) -> bool:
         """Does the event match a model's signal important_click?"""
         return any(
-            defined.name == IMPORTANT_CLICK and defined.holds(event)
+            defined.name == IMPORTANT_CLICK_SIGNAL and defined.holds(event)
             for defined in self._by_event.get(signal_of(event), ())
         )
 
 
-def _without_blanks(event: Event, fields: Mapping[str, Value]) -> Event:
+def _without_blanks(event: Event, fields: Mapping[str, FieldValue]) -> Event:
     """The event as signals read it: a blank profile field is not set."""
     match event:
         case events.FormSubmitted() | events.ProfileUpdated():
@@ -316,7 +334,7 @@ def _without_blanks(event: Event, fields: Mapping[str, Value]) -> Event:
 
 def signal_of(event: Event) -> str:
     """The signal that every event counts as: its type, or custom:NAME."""
-    return CUSTOM + event.name if isinstance(event, events.Custom) else _TAGS[type(event)]
+    return CUSTOM_PREFIX + event.name if isinstance(event, events.Custom) else _TAG_BY_EVENT_TYPE[type(event)]
 
 
 def decimals_of(currency: str) -> int:
@@ -337,48 +355,50 @@ def minor_units(value: Decimal, currency: str) -> int:
 def revenue(sums: Mapping[str, int]) -> dict[str, Decimal]:
     """Purchases less refunds by currency, in major units, of the sums of a lead's features."""
     by_currency = {
-        name.removeprefix(PURCHASE): minor
+        name.removeprefix(PURCHASE_PREFIX): minor
         for name, minor in sorted(sums.items())
-        if name.startswith(PURCHASE)
+        if name.startswith(PURCHASE_PREFIX)
     }
     return {
         currency: Decimal(minor).scaleb(-decimals_of(currency)) for currency, minor in by_currency.items()
     }
 
 
-def _sums(event: Event) -> list[tuple[str, int]]:
+def _sum_changes(event: Event) -> list[tuple[str, int]]:
     if not isinstance(event, events.PurchaseMade):
         return []
-    return [_amount(event)]
+    return [_currency_amount(event)]
 
 
-def _amount(event: events.PurchaseMade | events.PurchaseRefunded) -> Amount:
-    return PURCHASE + event.currency, minor_units(event.value, event.currency)
+def _currency_amount(event: events.PurchaseMade | events.PurchaseRefunded) -> SumAmount:
+    return PURCHASE_PREFIX + event.currency, minor_units(event.value, event.currency)
 
 
-def _refund(event: Event, at: int) -> tuple[str, str, Refund] | None:
+def _refund(event: Event, at: int) -> tuple[str, str, RefundReport] | None:
     """(order, refund, amount); None for other events, and for a refund that names no order."""
-    if not isinstance(event, events.PurchaseRefunded) or (order := _id(event.order_id)) is None:
+    if not isinstance(event, events.PurchaseRefunded) or (order := _real_id(event.order_id)) is None:
         return None
-    refund = _id(event.refund_id)
+    refund = _real_id(event.refund_id)
     own = (
         (refund,)
         if refund is not None
         else ("event", event.visitor_id or "", event.lead_id or "", event.event_id)
     )
-    return digest(order), digest(*own), (at, *_amount(event))
+    return key_digest(order), key_digest(*own), (at, *_currency_amount(event))
 
 
 def _no_item(_: Event) -> None:
     return None
 
 
-def _where(event: str, where: dict[str, Any], by: ValueComparison) -> tuple[Callable[[Event], Any], Test]:
+def _where_test(
+    event: str, where: dict[str, Any], by: ValueComparison
+) -> tuple[Callable[[Event], Any], ValueTest]:
     rest = dict(where)
     field = rest.pop("field", None)
     if field is None:
         raise SignalError("field is missing: " + ", ".join(sorted(rest)) + " of what?")
-    read = _reader(event, field)
+    read = _field_reader(event, field)
     if len(rest) != 1 or not rest.keys() <= OPERATORS.keys():
         raise SignalError(
             f"field = {field!r} wants one operator, not {', '.join(sorted(rest)) or 'none'}; "
@@ -391,13 +411,13 @@ def _where(event: str, where: dict[str, Any], by: ValueComparison) -> tuple[Call
         raise SignalError(f"{operator} {wrong}") from None
 
 
-def _reader(event: str, field: Any) -> Callable[[Event], Any]:
+def _field_reader(event: str, field: Any) -> Callable[[Event], Any]:
     """How to read a field of the event: its own, or of a custom one a property."""
     if not isinstance(field, str):
         raise SignalError(f"field = {field!r} is not a text")
-    if event.startswith(CUSTOM):
+    if event.startswith(CUSTOM_PREFIX):
         return lambda happened: (getattr(happened, "properties", None) or {}).get(field)
-    event_type = EVENT_NAMES[event]
+    event_type = EVENT_TYPE_BY_TAG[event]
     if event_type is events.Custom:
         raise SignalError("event = 'custom' wants a name: custom:NAME")
     own = {declared.name for declared in struct_fields(event_type)}
@@ -410,28 +430,28 @@ def _reader(event: str, field: Any) -> Callable[[Event], Any]:
     return lambda happened: getattr(happened, field)
 
 
-def _items(value: Any) -> list[str]:
+def _set_items(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    return [_item(each) for each in values if isinstance(each, str | int | float)]
+    return [_set_item(each) for each in values if isinstance(each, str | int | float)]
 
 
-def _item(value: str | float) -> str:
+def _set_item(value: str | float) -> str:
     text = str(value)
-    if len(text.encode(errors="replace")) <= LONGEST_ITEM:
+    if len(text.encode(errors="replace")) <= LONGEST_SET_ITEM:
         return text
     return "#" + blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
 
 
-def _all_kept(fields: Mapping[str, Value], declared: FieldTypes) -> dict[str, Value]:
-    kept = {name: _kept(value) for name, value in fields.items()}
-    return kept if kept == fields else stated(kept, declared)  # a cut may leave nothing but space
+def _kept_fields(fields: Mapping[str, FieldValue], declared: FieldTypes) -> dict[str, FieldValue]:
+    kept = {name: _kept_value(value) for name, value in fields.items()}
+    return kept if kept == fields else stated_fields(kept, declared)  # a cut may leave nothing but space
 
 
-def _kept(value: Value) -> Value:
+def _kept_value(value: FieldValue) -> FieldValue:
     if isinstance(value, str):
-        return _cut(value, LARGEST_FIELD)
+        return _cut_text(value, LONGEST_FIELD_TEXT)
     if isinstance(value, list):
-        kept, room = [], LARGEST_FIELD
+        kept, room = [], LONGEST_FIELD_TEXT
         for item in value:
             room -= len(item.encode(errors="replace")) + 2
             if room < 0:
@@ -441,7 +461,7 @@ def _kept(value: Value) -> Value:
     return value
 
 
-def _cut(text: str, limit: int) -> str:
+def _cut_text(text: str, limit: int) -> str:
     if len(text) * 4 <= limit:
         return text
     return text.encode(errors="replace")[:limit].decode(errors="ignore")

@@ -66,7 +66,7 @@ def _source_without_origin(event: Event) -> str | None:
     """
     context = event.context
     if context is not None and context.campaign is not None:
-        category = _category(context.campaign)
+        category = _category_of_medium(context.campaign)
         if category is not None:
             return category
     if isinstance(event, events.AdClicked):
@@ -75,20 +75,20 @@ def _source_without_origin(event: Event) -> str | None:
         return "form"
     if context is None or context.referrer is None:
         return None
-    came_from = _host(context.referrer)
-    if not came_from or came_from == _host(context.url or getattr(event, "url", None)):
+    came_from = _host_of_url(context.referrer)
+    if not came_from or came_from == _host_of_url(context.url or getattr(event, "url", None)):
         return None
     return "organic" if _SEARCH_ENGINES.intersection(came_from.split(".")) else "referral"
 
 
-def _category(campaign: Campaign) -> str | None:
+def _category_of_medium(campaign: Campaign) -> str | None:
     if campaign.medium is None:
         return None
     medium = campaign.medium.strip().casefold().replace("-", "_").replace(" ", "_")
     return _CATEGORY_OF_MEDIUM.get(medium)
 
 
-def _host(url: str | None) -> str:
+def _host_of_url(url: str | None) -> str:
     try:
         host = urlsplit(url or "").hostname or ""
     except ValueError:

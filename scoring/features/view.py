@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from scoring.features.calendar import Calendar
 from scoring.features.features import Features, Session, Signal, WrittenField
-from scoring.features.profile_fields import Value
+from scoring.features.profile_fields import FieldValue
 
 
 class Subject(NamedTuple):
@@ -59,7 +59,7 @@ def created_at(signals: dict[str, Signal]) -> int | None:
     return min([signal.first for signal in signals.values()], default=None)
 
 
-def profile_value(view: View, name: str) -> Value:
+def profile_value(view: View, name: str) -> FieldValue:
     """A profile field. The stage comes from the lifecycle; the source, unless set, from the first touchpoint."""
     if name == "stage":
         return view.stage

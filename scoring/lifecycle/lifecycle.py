@@ -12,50 +12,50 @@ from msgspec import Struct
 
 from schemas.control import Carried
 from schemas.events import Stage
-from schemas.moment import LATEST
+from schemas.moment import LATEST_MS
 from scoring.features.features import Features
-from scoring.features.profile_fields import MANUAL_STAGE
-from scoring.features.signals import INTERACTION
+from scoring.features.profile_fields import MANUAL_STAGE_FIELD
+from scoring.features.signals import INTERACTION_SIGNAL
 from scoring.features.view import created_at
 from scoring.lifecycle.lifecycle_text import LifecycleError, compile_lifecycle
 from scoring.lifecycle.transitions import (
-    FUNNEL,
-    RANK,
+    FUNNEL_STAGES,
     SIDE_STAGES,
+    STAGE_RANK,
     STAGES,
     Lifecycle,
     Qualification,
     Since,
     Transition,
 )
-from scoring.models.points import INF
+from scoring.models.points import NEVER
 
 __all__ = [
-    "FUNNEL",
-    "RANK",
+    "FUNNEL_STAGES",
+    "MOVED_BY_PERSON_REASON",
     "SIDE_STAGES",
     "STAGES",
-    "STAGE_MOVED",
+    "STAGE_RANK",
     "Lifecycle",
     "LifecycleError",
-    "Position",
     "Qualification",
     "StageMove",
+    "StagePosition",
     "Transition",
     "built_in_lifecycle",
     "compile_lifecycle",
     "further_stage",
-    "next_moment",
-    "run",
+    "next_transition_by_time",
+    "run_transitions",
 ]
 
-STAGE_MOVED = "moved by a person"
-CAME_WITH = "came with a merged lead"
+MOVED_BY_PERSON_REASON = "moved by a person"
+MOVED_BY_MERGE_REASON = "came with a merged lead"
 MOST_STEPS = 2 * len(STAGES)
 """More than any run takes: each stage at most once, after a carried stage, a person's move and one new event."""
 
 
-class Position(Struct, array_like=True, gc=False):
+class StagePosition(Struct, array_like=True, gc=False):
     """A lead's stage, since when, when it qualified, and the last move by a person that was applied (occurred_at,
     event_id).
     """
@@ -64,7 +64,7 @@ class Position(Struct, array_like=True, gc=False):
     entered_at: int = 0
     """Events known by then do not count as later ones. 0: the lead began here."""
     qualified_at: int = -1
-    obeyed: tuple[int, str] = (-1, "")
+    last_manual_move: tuple[int, str] = (-1, "")
     armed: bool = True
     """True: every band may qualify the lead. False: some bands that it had at a person's move do not count yet."""
     missed: list[str] = []
@@ -78,7 +78,7 @@ class StageMove(NamedTuple):
     by_person: bool = False
 
 
-Step = tuple[Stage, StageMove]
+StageStep = tuple[Stage, StageMove]
 
 
 def built_in_lifecycle() -> str:
@@ -86,9 +86,9 @@ def built_in_lifecycle() -> str:
     return (files("scoring") / "lifecycle" / "default.toml").read_text(encoding="utf-8")
 
 
-def run(
+def run_transitions(
     lifecycle: Lifecycle,
-    position: Position,
+    position: StagePosition,
     features: Features,
     *,
     holds: frozenset[Qualification],
@@ -103,83 +103,85 @@ def run(
     """
     last = None
     if carried is not None and further_stage(position.stage, carried.stage) != position.stage:
-        last = StageMove(CAME_WITH)
-        _enter(position, carried.stage, carried.entered_at, carried.entered_at)
+        last = StageMove(MOVED_BY_MERGE_REASON)
+        _enter_stage(position, carried.stage, carried.entered_at, carried.entered_at)
     for _ in range(MOST_STEPS):
-        step = _obey(position, features, merged=merged) or _advance(
+        step = _apply_manual_move(position, features, merged=merged) or _next_automatic_step(
             lifecycle, position, features, holds=holds, as_of=as_of
         )
         if step is None:
             break
         stage, last = step
-        _enter(position, stage, as_of, max([as_of, *(s.last for s in features.signals.values())]))
+        _enter_stage(position, stage, as_of, max([as_of, *(s.last for s in features.signals.values())]))
     return last
 
 
-def next_moment(
+def next_transition_by_time(
     lifecycle: Lifecycle,
-    position: Position,
+    position: StagePosition,
     features: Features,
     *,
     holds: frozenset[Qualification],
     after: int,
 ) -> int:
     """When time alone moves the lead on, if its bands do not change; INF: never."""
-    earliest = INF
+    earliest = NEVER
     for transition in lifecycle.onward[position.stage]:
         if transition.inactive is not None and _applies(transition, position, features, holds):
-            ripe = _ripe(transition, transition.inactive, position, features)
-            if after < ripe < earliest and ripe <= LATEST:
+            ripe = _inactive_long_enough_at(transition, transition.inactive, position, features)
+            if after < ripe < earliest and ripe <= LATEST_MS:
                 earliest = ripe
     return earliest
 
 
 def further_stage(a: Stage, b: Stage) -> Stage:
     """The stage further along; the first one if they are level."""
-    return b if RANK[b] > RANK[a] else a
+    return b if STAGE_RANK[b] > STAGE_RANK[a] else a
 
 
-def _enter(position: Position, stage: Stage, at: int, latest_event: int) -> None:
+def _enter_stage(position: StagePosition, stage: Stage, at: int, latest_event: int) -> None:
     """The lead enters `stage` at `at`. From `qualified` on it has qualified. `latest_event`: the latest event known
     by then, which may be dated ahead of the clock.
     """
     position.stage, position.entered_at = stage, latest_event
-    if position.qualified_at < 0 and RANK[stage] >= RANK["qualified"]:
+    if position.qualified_at < 0 and STAGE_RANK[stage] >= STAGE_RANK["qualified"]:
         position.qualified_at = at
 
 
-def _obey(position: Position, features: Features, *, merged: bool) -> Step | None:
+def _apply_manual_move(position: StagePosition, features: Features, *, merged: bool) -> StageStep | None:
     """Apply a later move by a person. On a merge it counts only if its stage is further along."""
-    move = features.fields.get(MANUAL_STAGE)
-    if move is None or (move[0], move[1]) <= tuple(position.obeyed) or move[2] not in RANK:
+    move = features.fields.get(MANUAL_STAGE_FIELD)
+    if move is None or (move[0], move[1]) <= tuple(position.last_manual_move) or move[2] not in STAGE_RANK:
         return None
-    position.obeyed = (move[0], move[1])
+    position.last_manual_move = (move[0], move[1])
     position.armed, position.missed = False, []
     stage = move[2]
     if merged:
         stage = further_stage(position.stage, stage)
-    return None if stage == position.stage else (stage, StageMove(STAGE_MOVED, by_person=True))
+    return None if stage == position.stage else (stage, StageMove(MOVED_BY_PERSON_REASON, by_person=True))
 
 
-def _advance(
+def _next_automatic_step(
     lifecycle: Lifecycle,
-    position: Position,
+    position: StagePosition,
     features: Features,
     *,
     holds: frozenset[Qualification],
     as_of: int,
-) -> Step | None:
+) -> StageStep | None:
     """The next automatic step; None if there is none."""
-    _arm(lifecycle, position, holds)
+    _rearm_left_bands(lifecycle, position, holds)
     for transition in lifecycle.onward[position.stage]:
         if not _applies(transition, position, features, holds):
             continue
-        if transition.inactive is None or as_of >= _ripe(transition, transition.inactive, position, features):
+        if transition.inactive is None or as_of >= _inactive_long_enough_at(
+            transition, transition.inactive, position, features
+        ):
             return transition.to, StageMove(transition.reason)
     return None
 
 
-def _arm(lifecycle: Lifecycle, position: Position, holds: frozenset[Qualification]) -> None:
+def _rearm_left_bands(lifecycle: Lifecycle, position: StagePosition, holds: frozenset[Qualification]) -> None:
     """A band that the lead had at a person's move counts again once the lead has left it."""
     if position.armed:
         return
@@ -191,7 +193,7 @@ def _arm(lifecycle: Lifecycle, position: Position, holds: frozenset[Qualificatio
 
 
 def _applies(
-    transition: Transition, position: Position, features: Features, holds: frozenset[Qualification]
+    transition: Transition, position: StagePosition, features: Features, holds: frozenset[Qualification]
 ) -> bool:
     """Are all conditions met that time alone does not change?
 
@@ -206,33 +208,35 @@ def _applies(
         return False
     if not transition.signals:
         return True
-    after = max(position.obeyed[0], _since(transition.since, position))
+    after = max(position.last_manual_move[0], _start_of_wait(transition.since, position))
     signals = features.signals
     return any(name in signals and signals[name].last > after for name in transition.signals)
 
 
-def _since(since: Since | None, position: Position) -> int:
+def _start_of_wait(since: Since | None, position: StagePosition) -> int:
     match since:
         case "qualifying":
             return position.qualified_at
         case "entering":
             return position.entered_at
         case "move" | None:
-            return position.obeyed[0]
+            return position.last_manual_move[0]
 
 
-def _ripe(transition: Transition, inactive: int, position: Position, features: Features) -> int:
+def _inactive_long_enough_at(
+    transition: Transition, inactive: int, position: StagePosition, features: Features
+) -> int:
     """When the lead has been inactive for long enough. If it already was when a person moved it, the wait begins again
     at that move.
     """
     signals = features.signals
-    if INTERACTION in signals:
-        idle_from = signals[INTERACTION].last
+    if INTERACTION_SIGNAL in signals:
+        idle_from = signals[INTERACTION_SIGNAL].last
     else:
         idle_from = position.entered_at or created_at(signals) or 0
     if transition.since is not None:
-        idle_from = max(idle_from, _since(transition.since, position))
-    moved_at, move_id = position.obeyed
+        idle_from = max(idle_from, _start_of_wait(transition.since, position))
+    moved_at, move_id = position.last_manual_move
     if move_id and idle_from + inactive <= moved_at:
         idle_from = moved_at
     return idle_from + inactive

@@ -11,33 +11,38 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from schemas.events import Stage
-from scoring.features.calendar import DAY
-from scoring.features.signals import EVENT_NAMES, HIGH_INTENT, INTERACTION, is_counted_always
+from scoring.features.calendar import DAY_MS
+from scoring.features.signals import (
+    EVENT_TYPE_BY_TAG,
+    HIGH_INTENT_SIGNAL,
+    INTERACTION_SIGNAL,
+    is_counted_always,
+)
 from scoring.lifecycle.transitions import (
-    FUNNEL,
+    FUNNEL_STAGES,
     SIDE_STAGES,
-    SINCE,
+    SINCE_VALUES,
     STAGES,
     Lifecycle,
     Qualification,
     Since,
     Transition,
 )
-from scoring.models.text_refusals import Table, is_whole, line_of, read_document
+from scoring.models.text_refusals import TomlTable, is_whole_number, line_of, read_document
 
 LONGEST_TEXT = 100_000
 MOST_TRANSITIONS = 64
-MOST_SIGNALS = 32
-MOST_BANDS = 32
+MOST_SIGNALS_OF_TRANSITION = 32
+MOST_BANDS_OF_QUALIFICATION = 32
 LONGEST_REASON = 200
 LONGEST_WAIT_DAYS = 3_650
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
-_CUSTOM = re.compile(r"custom:[^\x00-\x1f\x7f]{1,128}")
-_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*[\"']?transitions[\"']?[ \t]*\]\]", re.MULTILINE)
-_KEYS = ("lifecycle", "about", "transitions")
-_OF_TRANSITION = ("to", "from", "when", "since", "qualified_by", "inactive_days", "reason")
-_OF_QUALIFICATION = ("model", "set", "bands")
+_CUSTOM_SIGNAL = re.compile(r"custom:[^\x00-\x1f\x7f]{1,128}")
+_TRANSITION_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*[\"']?transitions[\"']?[ \t]*\]\]", re.MULTILINE)
+_LIFECYCLE_KEYS = ("lifecycle", "about", "transitions")
+_TRANSITION_KEYS = ("to", "from", "when", "since", "qualified_by", "inactive_days", "reason")
+_QUALIFICATION_KEYS = ("model", "set", "bands")
 
 
 class LifecycleError(ValueError):
@@ -55,12 +60,14 @@ class _TransitionError(Exception):
 def compile_lifecycle(text: str) -> Lifecycle:
     """Compile a lifecycle's text; LifecycleError names line, transition and reason."""
     document = read_document(text, "a lifecycle", LifecycleError, longest=LONGEST_TEXT, parse_float=float)
-    unknown = sorted(document.keys() - set(_KEYS))
+    unknown = sorted(document.keys() - set(_LIFECYCLE_KEYS))
     if unknown:
-        raise _refusal(text, unknown[0], f"unknown; a lifecycle has {', '.join(_KEYS)}")
+        raise _refusal(text, unknown[0], f"unknown; a lifecycle has {', '.join(_LIFECYCLE_KEYS)}")
     name = document.get("lifecycle")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problem = "missing: give the lifecycle a name" if name is None else f"{_shown(name)} is not a name"
+        problem = (
+            "missing: give the lifecycle a name" if name is None else f"{_shown_value(name)} is not a name"
+        )
         raise _refusal(text, "lifecycle", f"{problem} of small letters, digits, _ and -")
     if not isinstance(document.get("about", ""), str):
         raise _refusal(text, "about", "wants a text")
@@ -68,17 +75,19 @@ def compile_lifecycle(text: str) -> Lifecycle:
     return Lifecycle(
         name=name,
         transitions=transitions,
-        onward=MappingProxyType({stage: _onward(stage, transitions) for stage in STAGES}),
+        onward=MappingProxyType({stage: _transitions_from(stage, transitions) for stage in STAGES}),
         qualifications=tuple(dict.fromkeys(t.qualified_by for t in transitions if t.qualified_by)),
     )
 
 
-def _onward(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
+def _transitions_from(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition, ...]:
     """The transitions from the stage: the one that leads furthest first, those to side stages last."""
     return tuple(
         sorted(
             (transition for transition in transitions if stage in transition.sources),
-            key=lambda transition: -FUNNEL.index(transition.to) if transition.to in FUNNEL else 1,
+            key=lambda transition: (
+                -FUNNEL_STAGES.index(transition.to) if transition.to in FUNNEL_STAGES else 1
+            ),
         )
     )
 
@@ -100,28 +109,32 @@ def _transitions(text: str, tables: Any) -> tuple[Transition, ...]:
             transition = _transition(table)
             _refuse_circle(transitions, transition)
         except _TransitionError as wrong:
-            line = _line(text, number, len(tables), wrong.key)
-            named = f"transition to {_shown(table['to'])}" if "to" in table else f"transition {number + 1}"
+            line = _line_of_key(text, number, len(tables), wrong.key)
+            named = (
+                f"transition to {_shown_value(table['to'])}" if "to" in table else f"transition {number + 1}"
+            )
             key = "" if wrong.key is None else f", {wrong.key}"
             raise LifecycleError(f"line {line}, {named}{key}: {wrong}") from None
         transitions.append(transition)
     return tuple(transitions)
 
 
-def _transition(table: Table) -> Transition:
-    unknown = sorted(table.keys() - set(_OF_TRANSITION))
+def _transition(table: TomlTable) -> Transition:
+    unknown = sorted(table.keys() - set(_TRANSITION_KEYS))
     if unknown:
-        raise _TransitionError(unknown[0], f"unknown; a transition has {', '.join(_OF_TRANSITION)}")
+        raise _TransitionError(unknown[0], f"unknown; a transition has {', '.join(_TRANSITION_KEYS)}")
     to = table.get("to")
     if not _is_stage(to):
-        raise _TransitionError("to", "missing: where to" if to is None else _no_stage(to))
+        raise _TransitionError("to", "missing: where to" if to is None else _not_a_stage_text(to))
     if to == "new":
         raise _TransitionError("to", "'new' is where leads begin, and no rule leads there")
-    sources = _sources(table.get("from"), to)
+    sources = _source_stages(table.get("from"), to)
     signals = _signals(table.get("when"))
     days = table.get("inactive_days")
-    if days is not None and not is_whole(days, 1, LONGEST_WAIT_DAYS):
-        raise _TransitionError("inactive_days", f"is 1 to {LONGEST_WAIT_DAYS:,} days, not {_shown(days)}")
+    if days is not None and not is_whole_number(days, 1, LONGEST_WAIT_DAYS):
+        raise _TransitionError(
+            "inactive_days", f"is 1 to {LONGEST_WAIT_DAYS:,} days, not {_shown_value(days)}"
+        )
     qualified_by = None if "qualified_by" not in table else _qualification(table["qualified_by"])
     if not signals and qualified_by is None and days is None:
         raise _TransitionError(
@@ -134,20 +147,24 @@ def _transition(table: Table) -> Transition:
         signals=signals,
         since=_since(table.get("since"), timed=bool(signals) or days is not None),
         qualified_by=qualified_by,
-        inactive=None if days is None else days * DAY,
+        inactive=None if days is None else days * DAY_MS,
     )
 
 
-def _sources(stages: Any, to: Stage) -> tuple[Stage, ...]:
+def _source_stages(stages: Any, to: Stage) -> tuple[Stage, ...]:
     if not isinstance(stages, list) or not stages:
         raise _TransitionError("from", 'wants the stages that it leaves: from = ["new", "contacted"]')
     sources: list[Stage] = []
     for stage in stages:
         if not _is_stage(stage):
-            raise _TransitionError("from", _no_stage(stage))
+            raise _TransitionError("from", _not_a_stage_text(stage))
         if stage == to:
             raise _TransitionError("from", f"{to!r} is where it leads to")
-        if stage in FUNNEL and to in FUNNEL and FUNNEL.index(stage) > FUNNEL.index(to):
+        if (
+            stage in FUNNEL_STAGES
+            and to in FUNNEL_STAGES
+            and FUNNEL_STAGES.index(stage) > FUNNEL_STAGES.index(to)
+        ):
             raise _TransitionError("from", f"a lead goes forward only, and {to!r} comes before {stage!r}")
         sources.append(stage)
     return tuple(dict.fromkeys(sources))
@@ -156,49 +173,56 @@ def _sources(stages: Any, to: Stage) -> tuple[Stage, ...]:
 def _signals(names: Any) -> tuple[str, ...]:
     if names is None:
         return ()
-    if not isinstance(names, list) or not 1 <= len(names) <= MOST_SIGNALS:
-        raise _TransitionError("when", f'wants 1 to {MOST_SIGNALS} signals: when = ["form_submitted"]')
+    if not isinstance(names, list) or not 1 <= len(names) <= MOST_SIGNALS_OF_TRANSITION:
+        raise _TransitionError(
+            "when", f'wants 1 to {MOST_SIGNALS_OF_TRANSITION} signals: when = ["form_submitted"]'
+        )
     for name in names:
         if not isinstance(name, str) or not _is_signal(name):
-            examples = f"{INTERACTION}, {HIGH_INTENT}, custom:NAME or an event type such as form_submitted"
-            raise _TransitionError("when", f"{_shown(name)} is no signal; those are {examples}")
+            examples = f"{INTERACTION_SIGNAL}, {HIGH_INTENT_SIGNAL}, custom:NAME or an event type such as form_submitted"
+            raise _TransitionError("when", f"{_shown_value(name)} is no signal; those are {examples}")
     return tuple(dict.fromkeys(names))
 
 
 def _is_signal(name: str) -> bool:
     """Is it counted for every lead under exactly this name?"""
-    if name == "custom" or (name.startswith("custom:") and not _CUSTOM.fullmatch(name)):
+    if name == "custom" or (name.startswith("custom:") and not _CUSTOM_SIGNAL.fullmatch(name)):
         return False
-    return name in EVENT_NAMES or is_counted_always(name)
+    return name in EVENT_TYPE_BY_TAG or is_counted_always(name)
 
 
 def _since(value: Any, *, timed: bool) -> Since | None:
     if value is None:
         return None
-    for since in SINCE:
+    for since in SINCE_VALUES:
         if value == since:
             if not timed:
                 raise _TransitionError("since", "belongs to when or inactive_days")
             return since
-    raise _TransitionError("since", f"is {', '.join(SINCE[:-1])} or {SINCE[-1]}, not {_shown(value)}")
+    raise _TransitionError(
+        "since", f"is {', '.join(SINCE_VALUES[:-1])} or {SINCE_VALUES[-1]}, not {_shown_value(value)}"
+    )
 
 
 def _qualification(table: Any) -> Qualification:
     form = '{ model = "rules", set = "stage", bands = ["mql"] }'
-    if not isinstance(table, dict) or table.keys() != set(_OF_QUALIFICATION):
+    if not isinstance(table, dict) or table.keys() != set(_QUALIFICATION_KEYS):
         raise _TransitionError("qualified_by", f"wants {form}")
-    model, scale, bands = (table[key] for key in _OF_QUALIFICATION)
+    model, scale, bands = (table[key] for key in _QUALIFICATION_KEYS)
     for name in (model, scale):
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name, re.ASCII):
             raise _TransitionError(
-                "qualified_by", f"{_shown(name)} is no name of a model or of a set of bands"
+                "qualified_by", f"{_shown_value(name)} is no name of a model or of a set of bands"
             )
     if (
         not isinstance(bands, list)
-        or not 1 <= len(bands) <= MOST_BANDS
+        or not 1 <= len(bands) <= MOST_BANDS_OF_QUALIFICATION
         or not all(isinstance(band, str) and band for band in bands)
     ):
-        raise _TransitionError("qualified_by", f"wants 1 to {MOST_BANDS} names of bands, not {_shown(bands)}")
+        raise _TransitionError(
+            "qualified_by",
+            f"wants 1 to {MOST_BANDS_OF_QUALIFICATION} names of bands, not {_shown_value(bands)}",
+        )
     return Qualification(model, scale, tuple(sorted(set(bands))))
 
 
@@ -214,11 +238,11 @@ def _reason(value: Any) -> str:
 
 def _refuse_circle(before: Iterable[Transition], new: Transition) -> None:
     """Refuse a transition if others lead from its goal back to its source without a new event."""
-    if new.wants_news:
+    if new.needs_new_event:
         return
-    edges = [(source, t.to) for t in (*before, new) if not t.wants_news for source in t.sources]
+    edges = [(source, t.to) for t in (*before, new) if not t.needs_new_event for source in t.sources]
     for source in new.sources:
-        path = _path(edges, new.to, source)
+        path = _path_between_stages(edges, new.to, source)
         if path:
             circle = " -> ".join([source, *path])
             raise _TransitionError(
@@ -228,7 +252,7 @@ def _refuse_circle(before: Iterable[Transition], new: Transition) -> None:
             )
 
 
-def _path(edges: Sequence[tuple[Stage, Stage]], start: Stage, goal: Stage) -> list[Stage]:
+def _path_between_stages(edges: Sequence[tuple[Stage, Stage]], start: Stage, goal: Stage) -> list[Stage]:
     """The stages on a path from start to goal, both included; empty if there is none."""
     paths: list[list[Stage]] = [[start]]
     seen = {start}
@@ -247,11 +271,11 @@ def _is_stage(value: Any) -> TypeGuard[Stage]:
     return isinstance(value, str) and value in STAGES
 
 
-def _no_stage(value: Any) -> str:
-    return f"{_shown(value)} is no stage; those are {', '.join((*FUNNEL, *SIDE_STAGES))}"
+def _not_a_stage_text(value: Any) -> str:
+    return f"{_shown_value(value)} is no stage; those are {', '.join((*FUNNEL_STAGES, *SIDE_STAGES))}"
 
 
-def _shown(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
@@ -261,9 +285,9 @@ def _refusal(text: str, key: str, reason: str) -> LifecycleError:
     return LifecycleError(f"line {line}, {key}: {reason}")
 
 
-def _line(text: str, number: int, count: int, key: str | None) -> int:
+def _line_of_key(text: str, number: int, count: int, key: str | None) -> int:
     """The line of a transition's key; the line of its header if the key has no line of its own."""
-    headers = list(_HEADER.finditer(text))
+    headers = list(_TRANSITION_HEADER.finditer(text))
     if len(headers) != count:
         return line_of(text, r"^[ \t]*\[*transitions\b")
     header = headers[number]

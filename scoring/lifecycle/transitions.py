@@ -10,18 +10,18 @@ from typing import Literal, NamedTuple, get_args
 from schemas.events import Stage
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-FUNNEL: tuple[Stage, ...] = ("new", "contacted", "qualified", "engaged", "opportunity", "customer")
-SIDE_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in FUNNEL)
+FUNNEL_STAGES: tuple[Stage, ...] = ("new", "contacted", "qualified", "engaged", "opportunity", "customer")
+SIDE_STAGES: tuple[Stage, ...] = tuple(stage for stage in STAGES if stage not in FUNNEL_STAGES)
 """Stages beside the funnel."""
-RANK: dict[Stage, int] = {
-    stage: rank for rank, stage in enumerate((*FUNNEL[:-1], "churned", FUNNEL[-1]))
+STAGE_RANK: dict[Stage, int] = {
+    stage: rank for rank, stage in enumerate((*FUNNEL_STAGES[:-1], "churned", FUNNEL_STAGES[-1]))
 } | dict.fromkeys(("recycled", "disqualified", "lost"), 0)
 """How far along a stage is. Of two merged leads, the one further along gives its stage. `churned` comes before
 `customer`: a lead that churned was a customer once, but a lead that is a customer has not churned.
 """
 
 Since = Literal["move", "qualifying", "entering"]
-SINCE: tuple[Since, ...] = get_args(Since)
+SINCE_VALUES: tuple[Since, ...] = get_args(Since)
 
 
 class Qualification(NamedTuple):
@@ -53,7 +53,7 @@ class Transition(NamedTuple):
     """Milliseconds without an interaction."""
 
     @property
-    def wants_news(self) -> bool:
+    def needs_new_event(self) -> bool:
         """Does it need an event that was not known yet when the lead entered the stage?"""
         return bool(self.signals) and self.since == "entering"
 

@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from schemas.control import EVERY_TENANT, FieldType
 from scoring.features.calendar import Calendar, calendar
-from scoring.features.sessions import MINUTE
+from scoring.features.sessions import MINUTE_MS
 
 T = TypeVar("T")
 
-RETIRED = ""
+RETIRED_MODEL_TEXT = ""
 """The text of a retired model; its version goes on counting."""
 
 
@@ -41,7 +41,7 @@ class TenantSettings(Struct, array_like=True, frozen=True):
 
     @property
     def idle_ms(self) -> int:
-        return self.idle_minutes * MINUTE
+        return self.idle_minutes * MINUTE_MS
 
 
 class SweepState(Struct, array_like=True):
@@ -73,7 +73,7 @@ class ActiveModels(Struct):
         retired no longer scores its leads, also where every other tenant has it.
         """
         models = {**self.models.get(EVERY_TENANT, {}), **self.models.get(tenant, {})}
-        return {name: models[name] for name in sorted(models) if models[name].text != RETIRED}
+        return {name: models[name] for name in sorted(models) if models[name].text != RETIRED_MODEL_TEXT}
 
     def publish_model(self, tenant: str, name: str, new: ModelVersion, what: str = "") -> SweepState | None:
         """Activates a model; returns the sweep that this needs. None if the version is not above the active
@@ -101,13 +101,13 @@ class ActiveModels(Struct):
         models = {tenant: dict(own) for tenant, own in self.models.items()}
         settings = dict(self.settings)
         if sweep.model is None:
-            _put_back(settings, sweep.tenant, sweep.settings_before)
+            _restore_entry(settings, sweep.tenant, sweep.settings_before)
         else:
-            _put_back(models[sweep.tenant], sweep.model, sweep.model_before)
+            _restore_entry(models[sweep.tenant], sweep.model, sweep.model_before)
         return ActiveModels(models, settings)
 
 
-def _put_back(table: dict[str, T], key: str, before: T | None) -> None:
+def _restore_entry(table: dict[str, T], key: str, before: T | None) -> None:
     if before is None:
         table.pop(key, None)
     else:

@@ -7,33 +7,40 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from scoring.features.calendar import DAY
+from scoring.features.calendar import DAY_MS
 from scoring.features.features import FIELDS_KEPT
 from scoring.features.signals import SignalDefinition
 from scoring.models.phrases import PhraseError, parse_phrase
-from scoring.models.plan import Axis, Matrix, Need, RuleGroup, VectorEntry
-from scoring.models.points import Micro, PointsError, milli
-from scoring.models.rules import LARGEST_ID, LONGEST_NAME, RuleError
-from scoring.models.text_refusals import ModelError, Table, as_table, is_whole, line_of, model_refusal
+from scoring.models.plan import BandRequirement, LineLabel, Matrix, MatrixAxis, RuleGroup
+from scoring.models.points import MicroPoints, PointsError, read_milli_points
+from scoring.models.rules import LARGEST_RULE_ID, LONGEST_RULE_NAME, RuleError
+from scoring.models.text_refusals import (
+    ModelError,
+    TomlTable,
+    copy_of_table,
+    is_whole_number,
+    line_of,
+    model_refusal,
+)
 
 MOST_SCALES = 8
 MOST_BANDS = 32
-MOST_NEEDS = 8
-LONGEST_NEED_DAYS = 3_650
+MOST_REQUIREMENTS = 8
+LONGEST_REQUIREMENT_DAYS = 3_650
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 """The name of a model, a signal or a set of bands."""
 
-Thresholds = list[tuple[Micro, str]]
+Thresholds = list[tuple[MicroPoints, str]]
 
 
 class _BandsError(ValueError):
     """The set of bands is wrong."""
 
 
-def scales_of(text: str, document: Table) -> dict[str, Thresholds]:
+def compile_scales(text: str, document: TomlTable) -> dict[str, Thresholds]:
     """The sets of bands of the total."""
-    tables = as_table(text, "bands", document.get("bands", {}))
+    tables = copy_of_table(text, "bands", document.get("bands", {}))
     if len(tables) > MOST_SCALES:
         raise model_refusal(
             text, "bands", f"a model has at most {MOST_SCALES} sets of bands, not {len(tables)}"
@@ -41,21 +48,21 @@ def scales_of(text: str, document: Table) -> dict[str, Thresholds]:
     scales = {}
     for scale, bands in tables.items():
         try:
-            scales[_named(scale)] = _thresholds(bands)
+            scales[_checked_name(scale)] = _thresholds(bands)
         except _BandsError as wrong:
             raise model_refusal(text, "bands", f"{scale!r}{wrong}") from None
     return scales
 
 
-def matrices_of(
+def compile_matrices(
     text: str,
-    document: Table,
+    document: TomlTable,
     groups: tuple[RuleGroup, ...],
-    entries: tuple[VectorEntry, ...],
+    entries: tuple[LineLabel, ...],
     scales: Mapping[str, Any],
 ) -> dict[str, Matrix]:
     """The sets of bands that combine two groups."""
-    tables = as_table(text, "matrix", document.get("matrix", {}))
+    tables = copy_of_table(text, "matrix", document.get("matrix", {}))
     if len(tables) > MOST_SCALES:
         raise model_refusal(text, "matrix", f"a model has at most {MOST_SCALES}, not {len(tables)}")
     matrices = {}
@@ -63,7 +70,11 @@ def matrices_of(
         header = rf"^[ \t]*\[?matrix\.[\"']?{re.escape(name)}[\"']?\s*[\].=]"
         line = line_of(text, header + r"|^[ \t]*\[?matrix\b")
         where = f"line {line}, matrix.{name}"
-        if not NAME.fullmatch(name) or not isinstance(table, dict) or table.keys() != {"rows", "columns"}:
+        if (
+            not NAME_PATTERN.fullmatch(name)
+            or not isinstance(table, dict)
+            or table.keys() != {"rows", "columns"}
+        ):
             raise ModelError(
                 f"{where}: wants a name of small letters, digits and _, and rows = {{ group = ..., "
                 "bands = { name = threshold, ... } } and columns alike, nothing else"
@@ -98,13 +109,13 @@ def band_sets_of(
     return sets
 
 
-def needs_of(
-    text: str, document: Table, defined: Mapping[str, SignalDefinition], scales: Mapping[str, Thresholds]
-) -> dict[str, tuple[Need, ...]]:
+def compile_requirements(
+    text: str, document: TomlTable, defined: Mapping[str, SignalDefinition], scales: Mapping[str, Thresholds]
+) -> dict[str, tuple[BandRequirement, ...]]:
     """The requirements of the total's bands, beside points."""
-    tables = as_table(text, "needs", document.get("needs", {}))
+    tables = copy_of_table(text, "needs", document.get("needs", {}))
     bands = {band for thresholds in scales.values() for _, band in thresholds}
-    needs: dict[str, tuple[Need, ...]] = {}
+    needs: dict[str, tuple[BandRequirement, ...]] = {}
     ids: set[int] = set()
     for band, table in tables.items():
         header = rf"^[ \t]*\[+needs\.[\"']?{re.escape(band)}"
@@ -112,10 +123,10 @@ def needs_of(
         if band not in bands:
             raise ModelError(f"{where}: there is no band of this name")
         several = table if isinstance(table, list) else [table]
-        if not 1 <= len(several) <= MOST_NEEDS or not all(isinstance(need, dict) for need in several):
-            raise ModelError(f"{where}: wants 1 to {MOST_NEEDS} tables")
+        if not 1 <= len(several) <= MOST_REQUIREMENTS or not all(isinstance(need, dict) for need in several):
+            raise ModelError(f"{where}: wants 1 to {MOST_REQUIREMENTS} tables")
         try:
-            compiled = [compile_need(need, defined, ids) for need in several]
+            compiled = [compile_requirement(need, defined, ids) for need in several]
         except (RuleError, PhraseError, PointsError) as wrong:
             raise ModelError(f"{where}: {wrong}") from None
         active = [need.get("active", True) for need in several]
@@ -124,16 +135,18 @@ def needs_of(
     return needs
 
 
-def compile_need(table: Mapping[str, Any], defined: Mapping[str, SignalDefinition], ids: set[int]) -> Need:
+def compile_requirement(
+    table: Mapping[str, Any], defined: Mapping[str, SignalDefinition], ids: set[int]
+) -> BandRequirement:
     """Compile one criterion, also if it is switched off. Adds its id to `ids`.
 
     Raises RuleError, PhraseError or PointsError.
     """
     rest = dict(table)
     name, number, active = rest.pop("name", "criterion"), rest.pop("id", None), rest.pop("active", True)
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
-        raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
-    if number is not None and not is_whole(number, 1, LARGEST_ID):
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_RULE_NAME:
+        raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_RULE_NAME} characters")
+    if number is not None and not is_whole_number(number, 1, LARGEST_RULE_ID):
         raise RuleError(f"id is a whole number above 0, not {number!r}")
     if number in ids:
         raise RuleError(f"two criteria of the model have the id {number}")
@@ -141,11 +154,11 @@ def compile_need(table: Mapping[str, Any], defined: Mapping[str, SignalDefinitio
         ids.add(number)
     if not isinstance(active, bool):
         raise RuleError(f"active is true or false, not {active!r}")
-    return _need(rest, defined)
+    return _requirement(rest, defined)
 
 
-def _named(scale: str) -> str:
-    if not NAME.fullmatch(scale):
+def _checked_name(scale: str) -> str:
+    if not NAME_PATTERN.fullmatch(scale):
         raise _BandsError(" is not a name of small letters, digits and _")
     return scale
 
@@ -154,17 +167,17 @@ def _thresholds(bands: Any) -> Thresholds:
     if not isinstance(bands, dict) or not 1 <= len(bands) <= MOST_BANDS:
         raise _BandsError(f" wants 1 to {MOST_BANDS} bands: {{ name = threshold, ... }}")
     try:
-        thresholds = [(milli(threshold) * 1000, band) for band, threshold in bands.items()]
+        thresholds = [(read_milli_points(threshold) * 1000, band) for band, threshold in bands.items()]
     except PointsError as wrong:
         raise _BandsError(f": {wrong}") from None
     if len({threshold for threshold, _ in thresholds}) != len(thresholds):
         raise _BandsError(" has two bands at one threshold")
-    if not all(1 <= len(band) <= LONGEST_NAME for band in bands):
-        raise _BandsError(f": a band's name has 1 to {LONGEST_NAME} characters")
+    if not all(1 <= len(band) <= LONGEST_RULE_NAME for band in bands):
+        raise _BandsError(f": a band's name has 1 to {LONGEST_RULE_NAME} characters")
     return sorted(thresholds, reverse=True)
 
 
-def _axis(table: Any, groups: tuple[RuleGroup, ...], entries: tuple[VectorEntry, ...]) -> Axis:
+def _axis(table: Any, groups: tuple[RuleGroup, ...], entries: tuple[LineLabel, ...]) -> MatrixAxis:
     if not isinstance(table, dict) or table.keys() != {"group", "bands"}:
         raise _BandsError('wants { group = "...", bands = { name = threshold, ... } }')
     group = next((group for group in groups if group.name == table["group"]), None)
@@ -178,12 +191,12 @@ def _axis(table: Any, groups: tuple[RuleGroup, ...], entries: tuple[VectorEntry,
         raise _BandsError(f"bands{wrong}") from None
     own = [index for index, entry in enumerate(entries) if entry.group == group.name]
     lines = slice(own[0], own[-1] + 1) if own else slice(0, 0)
-    return Axis(group.name, thresholds, lines, group.weight)
+    return MatrixAxis(group.name, thresholds, lines, group.weight)
 
 
-def _need(table: Table, defined: Mapping[str, SignalDefinition]) -> Need:
+def _requirement(table: TomlTable, defined: Mapping[str, SignalDefinition]) -> BandRequirement:
     fields, actions = table.pop("fields", []), table.pop("actions", [])
-    within, minimum = table.pop("within_days", None), milli(table.pop("minimum", -1_000_000))
+    within, minimum = table.pop("within_days", None), read_milli_points(table.pop("minimum", -1_000_000))
     if table:
         raise RuleError(f"unknown: {', '.join(table)}")
     for names in (fields, actions):
@@ -193,8 +206,8 @@ def _need(table: Table, defined: Mapping[str, SignalDefinition]) -> Need:
             or not all(isinstance(n, str) for n in names)
         ):
             raise RuleError(f"wants a list of names, not {names!r}")
-    if within is not None and not is_whole(within, 1, LONGEST_NEED_DAYS):
-        raise RuleError(f"within_days is 1 to {LONGEST_NEED_DAYS}, not {within!r}")
+    if within is not None and not is_whole_number(within, 1, LONGEST_REQUIREMENT_DAYS):
+        raise RuleError(f"within_days is 1 to {LONGEST_REQUIREMENT_DAYS}, not {within!r}")
     for field in fields:
         parse_phrase(f"profile.{field}", defined)
     stored = []
@@ -203,4 +216,6 @@ def _need(table: Table, defined: Mapping[str, SignalDefinition]) -> Need:
         if elapsed is None or elapsed.signal not in parse_phrase(action, defined).reads.signals:
             raise RuleError(f"{action!r} is no action")
         stored.append(elapsed.signal)
-    return Need(tuple(fields), tuple(stored), None if within is None else within * DAY, minimum * 1000)
+    return BandRequirement(
+        tuple(fields), tuple(stored), None if within is None else within * DAY_MS, minimum * 1000
+    )

@@ -8,29 +8,29 @@ alone never fire it twice.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scoring.models.points import Micro, rounded
+from scoring.models.points import MicroPoints, rounded_points
 
 
-class Crossings(NamedTuple):
+class FiredThresholds(NamedTuple):
     names: list[str]
     disarmed: list[str]
 
 
-def marks_of(scale: str, thresholds: Sequence[tuple[Micro, str]]) -> list[tuple[int, str]]:
+def named_thresholds(scale: str, thresholds: Sequence[tuple[MicroPoints, str]]) -> list[tuple[int, str]]:
     """The thresholds of a set of bands: (whole points, SCALE:BAND), without those at or below 0."""
-    return [(rounded(at), f"{scale}:{band}") for at, band in thresholds if at > 0]
+    return [(rounded_points(at), f"{scale}:{band}") for at, band in thresholds if at > 0]
 
 
-def cross(
+def cross_thresholds(
     thresholds: Sequence[tuple[int, str]], before: int, after: int, disarmed: Sequence[str], *, moved: bool
-) -> Crossings:
+) -> FiredThresholds:
     """Which of `thresholds` (points, name) a total that goes from `before` to `after` fires.
 
     `disarmed` are the names that have fired; the result has the new ones. `moved`: an attached or detached identity
     or a redirect caused the change. A jump fires every threshold in between, the lowest first.
     """
     if before == after:
-        return Crossings([], list(disarmed))
+        return FiredThresholds([], list(disarmed))
     off = dict.fromkeys(disarmed)
     fired = []
     for points, name in sorted(thresholds):
@@ -40,4 +40,4 @@ def cross(
                 fired.append(name)
         elif after < points <= before and not moved:
             off.pop(name, None)
-    return Crossings(fired, list(off))
+    return FiredThresholds(fired, list(off))

@@ -9,19 +9,40 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scoring.chat.flow_text import FLOW, compile_flow
-from scoring.features.comparison import COMPARISONS, NEWEST, ValueComparison
-from scoring.features.signals import INTERACTION, SignalDefinition, SignalError, define_signal
-from scoring.models.band_text import NAME, band_sets_of, matrices_of, needs_of, scales_of
-from scoring.models.decay import HalfLifeError, half_life, half_life_days
-from scoring.models.phrases import Reads, Windows, join_reads, parse_phrase
-from scoring.models.plan import Decay, Mean, Model, Need, RuleGroup, group_plans, vector_entries
-from scoring.models.points import Micro, PointsError, milli
-from scoring.models.rules import LARGEST_ID, LONGEST_NAME, Rule, RuleError, bounds, compile_rule
+from scoring.features.comparison import COMPARISON_BY_FOLDING, NEWEST_COMPARISON, ValueComparison
+from scoring.features.signals import INTERACTION_SIGNAL, SignalDefinition, SignalError, define_signal
+from scoring.models.band_text import (
+    NAME_PATTERN,
+    band_sets_of,
+    compile_matrices,
+    compile_requirements,
+    compile_scales,
+)
+from scoring.models.decay import HalfLifeError, half_life_shares, read_half_life_days
+from scoring.models.phrases import Reads, SignalWindows, join_reads, parse_phrase
+from scoring.models.plan import (
+    BandRequirement,
+    InactivityDecay,
+    Model,
+    RuleGroup,
+    SessionMean,
+    group_plans,
+    line_labels_of,
+)
+from scoring.models.points import MicroPoints, PointsError, read_milli_points
+from scoring.models.rules import (
+    LARGEST_RULE_ID,
+    LONGEST_RULE_NAME,
+    Rule,
+    RuleError,
+    compile_rule,
+    pop_cap_and_floor,
+)
 from scoring.models.text_refusals import (
     ModelError,
-    Table,
-    as_table,
-    is_whole,
+    TomlTable,
+    copy_of_table,
+    is_whole_number,
     line_of,
     model_refusal,
     read_document,
@@ -31,44 +52,44 @@ LONGEST_TEXT = 200_000
 MOST_RULES = 200
 MOST_GROUPS = 32
 MOST_SIGNALS = 64
-MOST_SESSIONS = 200
+MOST_SESSIONS_IN_MEAN = 200
 
-_KEYS = frozenset(
+_MODEL_KEYS = frozenset(
     {"model", "about", "reads", "lead", "min", "max", "decay", "round", "bands", "band_on"}
     | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id", FLOW}
 )
 
-Defined = Mapping[str, SignalDefinition]
+DefinedSignals = Mapping[str, SignalDefinition]
 
 
-def compile_model(text: str, folding: int = NEWEST.folding) -> Model:
+def compile_model(text: str, folding: int = NEWEST_COMPARISON.folding) -> Model:
     """Compile a model's text, which compares texts by this version of the folding; ModelError names line, group, rule
     and reason.
     """
-    by = COMPARISONS.get(folding)
+    by = COMPARISON_BY_FOLDING.get(folding)
     if by is None:
         raise ModelError(
             f"line 1: texts are compared by version {folding}, which only a newer Leadstream has"
         )
     document = read_document(text, "a model", ModelError, longest=LONGEST_TEXT)
-    unknown = sorted(document.keys() - _KEYS)
+    unknown = sorted(document.keys() - _MODEL_KEYS)
     if unknown:
-        raise model_refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_KEYS))}")
+        raise model_refusal(text, unknown[0], f"unknown; a model has {', '.join(sorted(_MODEL_KEYS))}")
     name = document.get("model")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         problem = "missing: give the model a name" if name is None else f"{name!r} is not a name"
         raise model_refusal(text, "model", f"{problem} of small letters, digits and _")
     if not isinstance(document.get("about", ""), str):
         raise model_refusal(text, "about", "wants a text")
     for key in ("highest_rule_id", "highest_criterion_id"):
-        if not is_whole(document.get(key, 0), 0, LARGEST_ID):
+        if not is_whole_number(document.get(key, 0), 0, LARGEST_RULE_ID):
             raise model_refusal(text, key, "wants a whole number, 0 or above")
-    mean = _mean(text, document)
+    mean = _session_mean(text, document)
     defined = _signals(text, document, by)
     groups = _groups(text, document, defined, by, by_session=mean is not None)
-    scales = scales_of(text, document)
-    needs = needs_of(text, document, defined, scales)
-    lowest, highest = (_bound(text, document, key) for key in ("min", "max"))
+    scales = compile_scales(text, document)
+    needs = compile_requirements(text, document, defined, scales)
+    lowest, highest = (_score_bound(text, document, key) for key in ("min", "max"))
     if lowest is not None and highest is not None and lowest > highest:
         raise model_refusal(text, "min", "above max")
     decay = _decay(text, document)
@@ -78,8 +99,8 @@ def compile_model(text: str, folding: int = NEWEST.folding) -> Model:
     rounding = _one_of(text, document, "round", "half up") is not None
     limited = lowest is not None or highest is not None
     bodies = [rule.body for group in groups for rule in group.rules]
-    interaction_reads = Reads(signals=frozenset({INTERACTION} if decay else ()))
-    reads = join_reads([*(body.reads for body in bodies), _needed(needs), interaction_reads])
+    interaction_reads = Reads(signals=frozenset({INTERACTION_SIGNAL} if decay else ()))
+    reads = join_reads([*(body.reads for body in bodies), _reads_of_requirements(needs), interaction_reads])
     moments = [moment for body in bodies for moment in body.moments]
     moments += [
         (action, need.within)
@@ -88,14 +109,14 @@ def compile_model(text: str, folding: int = NEWEST.folding) -> Model:
         for action in need.actions
         if need.within is not None
     ]
-    entries = vector_entries(
+    entries = line_labels_of(
         groups, limited=limited, decays=decay is not None, mean=mean is not None, rounding=rounding
     )
-    matrices = matrices_of(text, document, groups, entries, scales)
+    matrices = compile_matrices(text, document, groups, entries, scales)
     return Model(
         name=name,
         groups=groups,
-        slots=entries,
+        line_labels=entries,
         scales=scales,
         matrices=matrices,
         band_sets=band_sets_of(scales, matrices),
@@ -108,38 +129,38 @@ def compile_model(text: str, folding: int = NEWEST.folding) -> Model:
         rounding=rounding,
         signals=tuple(defined.values()),
         reads=reads,
-        windows=_windows([windows for body in bodies for windows in body.windows]),
-        moments=_gathered(moments),
-        lines=group_plans(groups),
+        windows=_joined_windows([windows for body in bodies for windows in body.windows]),
+        moments=_grouped_by_signal(moments),
+        group_plans=group_plans(groups),
         comparison=by,
         flow=compile_flow(text, document[FLOW]) if FLOW in document else None,
     )
 
 
-def _mean(text: str, document: Table) -> Mean | None:
+def _session_mean(text: str, document: TomlTable) -> SessionMean | None:
     if _one_of(text, document, "reads", "session") is None:
         if "lead" in document:
             raise model_refusal(text, "lead", 'only a model that reads = "session" has it')
         return None
-    table = as_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
+    table = copy_of_table(text, "lead", document.get("lead", {"mean_of": "ended sessions"}))
     if table.pop("mean_of", None) != "ended sessions":
         raise model_refusal(text, "lead", 'mean_of = "ended sessions" is missing')
-    latest, half = table.pop("latest", MOST_SESSIONS), table.pop("half_life_days", None)
-    if not is_whole(latest, 1, MOST_SESSIONS):
-        raise model_refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS}, not {latest!r}")
+    latest, half = table.pop("latest", MOST_SESSIONS_IN_MEAN), table.pop("half_life_days", None)
+    if not is_whole_number(latest, 1, MOST_SESSIONS_IN_MEAN):
+        raise model_refusal(text, "lead", f"latest is 1 to {MOST_SESSIONS_IN_MEAN}, not {latest!r}")
     if table:
         raise model_refusal(text, "lead", f"unknown: {', '.join(table)}")
-    return Mean(latest, () if half is None else _shares(text, "lead", half))
+    return SessionMean(latest, () if half is None else _shares(text, "lead", half))
 
 
-def _signals(text: str, document: Table, by: ValueComparison) -> dict[str, SignalDefinition]:
-    tables = as_table(text, "signals", document.get("signals", {}))
+def _signals(text: str, document: TomlTable, by: ValueComparison) -> dict[str, SignalDefinition]:
+    tables = copy_of_table(text, "signals", document.get("signals", {}))
     if len(tables) > MOST_SIGNALS:
         raise model_refusal(text, "signals", f"a model defines at most {MOST_SIGNALS}, not {len(tables)}")
     defined = {}
     for name, table in tables.items():
         where = line_of(text, rf"^[ \t]*(signals\.)?[\"']?{re.escape(name)}\b", r"^[ \t]*\[signals")
-        if not NAME.fullmatch(name) or not isinstance(table, dict):
+        if not NAME_PATTERN.fullmatch(name) or not isinstance(table, dict):
             raise ModelError(f"line {where}, signal {name!r}: wants a small name and {{ event = ... }}")
         try:
             defined[name] = define_signal(name, table, by)
@@ -149,12 +170,12 @@ def _signals(text: str, document: Table, by: ValueComparison) -> dict[str, Signa
 
 
 def _groups(
-    text: str, document: Table, defined: Defined, by: ValueComparison, *, by_session: bool
+    text: str, document: TomlTable, defined: DefinedSignals, by: ValueComparison, *, by_session: bool
 ) -> tuple[RuleGroup, ...]:
-    tables = as_table(text, "groups", document.get("groups"))
+    tables = copy_of_table(text, "groups", document.get("groups"))
     if not 1 <= len(tables) <= MOST_GROUPS:
         raise model_refusal(text, "groups", f"a model has 1 to {MOST_GROUPS} groups, not {len(tables)}")
-    count = sum(map(_active_rules, tables.values()))
+    count = sum(map(_count_active_rules, tables.values()))
     if count > MOST_RULES:
         raise model_refusal(text, "groups", f"a model has at most {MOST_RULES} rules, not {count}")
     ids: set[int] = set()
@@ -163,7 +184,7 @@ def _groups(
     )
 
 
-def _active_rules(group: Any) -> int:
+def _count_active_rules(group: Any) -> int:
     """The number of a group's active rules, valid or not."""
     rules = group.get("rules") if isinstance(group, dict) else None
     if not isinstance(rules, list):
@@ -175,7 +196,7 @@ def _group(
     text: str,
     name: str,
     table: Any,
-    defined: Defined,
+    defined: DefinedSignals,
     ids: set[int],
     by: ValueComparison,
     *,
@@ -184,7 +205,7 @@ def _group(
     """Compile a group. `ids` are those of earlier rules; adds its own."""
     header = rf"^[ \t]*\[groups\.[\"']?{re.escape(name)}[\"']?\]"
     where = f"line {line_of(text, header)}, group {name!r}"
-    if not isinstance(table, dict) or not 1 <= len(name) <= LONGEST_NAME:
+    if not isinstance(table, dict) or not 1 <= len(name) <= LONGEST_RULE_NAME:
         raise ModelError(f"{where}: wants rules = [...]")
     unknown = sorted(table.keys() - {"weight", "min", "max", "rules"})
     if unknown:
@@ -193,8 +214,8 @@ def _group(
     if not isinstance(rule_tables, list) or not all(isinstance(rule, dict) for rule in rule_tables):
         raise ModelError(f"{where}: rules wants a list of {{ name = ..., ... }}")
     try:
-        weight = milli(table.get("weight", 1))
-        floor, cap = bounds(dict(table))
+        weight = read_milli_points(table.get("weight", 1))
+        floor, cap = pop_cap_and_floor(dict(table))
     except PointsError as wrong:
         raise ModelError(f"{where}: {wrong}") from None
     if not 0 <= weight <= 100_000:
@@ -215,7 +236,13 @@ def _group(
 
 
 def _rule(
-    table: Table, defined: Defined, taken: set[str], ids: set[int], by: ValueComparison, *, by_session: bool
+    table: TomlTable,
+    defined: DefinedSignals,
+    taken: set[str],
+    ids: set[int],
+    by: ValueComparison,
+    *,
+    by_session: bool,
 ) -> Rule | None:
     """Compile a rule; None if it is switched off. A rule that is switched off must be valid, too."""
     compiled = compile_rule(table, defined, by)
@@ -236,42 +263,42 @@ def _rule(
     return compiled if active else None
 
 
-def _decay(text: str, document: Table) -> Decay | None:
+def _decay(text: str, document: TomlTable) -> InactivityDecay | None:
     if "decay" not in document:
         return None
-    table = as_table(text, "decay", document["decay"])
+    table = copy_of_table(text, "decay", document["decay"])
     if table.pop("per", "inactive day") != "inactive day":
         raise model_refusal(text, "decay", 'per = "inactive day" is all there is')
     if len(table) != 1 or not table.keys() <= {"points", "half_life_days"}:
         raise model_refusal(text, "decay", "wants points = ... or half_life_days = ...")
     if "half_life_days" in table:
-        return Decay(0, _shares(text, "decay", table["half_life_days"]))
+        return InactivityDecay(0, _shares(text, "decay", table["half_life_days"]))
     try:
-        points = milli(table["points"]) * 1000
+        points = read_milli_points(table["points"]) * 1000
     except PointsError as wrong:
         raise model_refusal(text, "decay", str(wrong)) from None
     if points <= 0:
         raise model_refusal(text, "decay", "points is above 0: what an inactive day takes")
-    return Decay(points, ())
+    return InactivityDecay(points, ())
 
 
 def _shares(text: str, key: str, days: Any) -> tuple[int, ...]:
     try:
-        return half_life(half_life_days(days))
+        return half_life_shares(read_half_life_days(days))
     except HalfLifeError as wrong:
         raise model_refusal(text, key, str(wrong)) from None
 
 
-def _bound(text: str, document: Table, key: str) -> Micro | None:
+def _score_bound(text: str, document: TomlTable, key: str) -> MicroPoints | None:
     if key not in document:
         return None
     try:
-        return milli(document[key]) * 1000
+        return read_milli_points(document[key]) * 1000
     except PointsError as wrong:
         raise model_refusal(text, key, str(wrong)) from None
 
 
-def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
+def _one_of(text: str, document: TomlTable, key: str, *allowed: str) -> str | None:
     value = document.get(key)
     if value is None:
         return None
@@ -280,20 +307,22 @@ def _one_of(text: str, document: Table, key: str, *allowed: str) -> str | None:
     return str(value)
 
 
-def _needed(needs: dict[str, tuple[Need, ...]]) -> Reads:
+def _reads_of_requirements(needs: dict[str, tuple[BandRequirement, ...]]) -> Reads:
     every = [need for several in needs.values() for need in several]
     fields = [parse_phrase(f"profile.{field}", {}).reads for need in every for field in need.fields]
     return join_reads([*fields, *(Reads(signals=frozenset(need.actions)) for need in every)])
 
 
-def _windows(several: list[Windows]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
-    lengths = _gathered((windows.signal, length) for windows in several for length in windows.lengths)
-    decaying = _gathered((w.signal, length) for w in several if w.decaying for length in w.lengths)
+def _joined_windows(several: list[SignalWindows]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+    lengths = _grouped_by_signal(
+        (windows.signal, length) for windows in several for length in windows.lengths
+    )
+    decaying = _grouped_by_signal((w.signal, length) for w in several if w.decaying for length in w.lengths)
     longest = {signal: each[-1] for signal, each in decaying}
     return tuple((signal, each, longest.get(signal, 0)) for signal, each in lengths)
 
 
-def _gathered(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _grouped_by_signal(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     gathered: dict[str, set[int]] = {}
     for name, value in pairs:
         gathered.setdefault(name, set()).add(value)

@@ -1,113 +1,125 @@
 """When time alone next changes a score: days leave windows, hours pass, sessions end, totals decay.
 
-`next_time_change` is cheap and may be early. `next_timer` is exact: the rounded total and the bands do not change
+`earliest_time_change` is cheap and may be early. `next_visible_time_change` is exact: the rounded total and the bands do not change
 before it, and one of them changes at it. Both are after `as_of`; INF means never.
 """
 
-from schemas.moment import LATEST
-from scoring.features.calendar import DAY, Calendar
+from schemas.moment import LATEST_MS
+from scoring.features.calendar import DAY_MS, Calendar
 from scoring.features.features import Features, Signal, days_in
-from scoring.features.signals import INTERACTION
+from scoring.features.signals import INTERACTION_SIGNAL
 from scoring.features.view import Subject, created_at
-from scoring.models.phrases import CREATED
-from scoring.models.plan import Model, days_until_decayed
-from scoring.models.points import INF, rounded
-from scoring.models.score import conclude
+from scoring.models.phrases import CREATED_SIGNAL
+from scoring.models.plan import Model, days_until_fully_decayed
+from scoring.models.points import NEVER, rounded_points
+from scoring.models.score import score_lead
 
-Outcome = tuple[int, dict[str, str | None]]
+RoundedTotalAndBands = tuple[int, dict[str, str | None]]
 
 
-def next_time_change(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
+def earliest_time_change(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
     """A moment before which time alone changes nothing."""
     moment = _next_other_change(model, subject.features, as_of, zone, idle_ms)
-    last = subject.features.signals.get(INTERACTION)
+    last = subject.features.signals.get(INTERACTION_SIGNAL)
     if model.decay is not None and last is not None:
-        moment = min(moment, last.last + (max((as_of - last.last) // DAY, 0) + 1) * DAY)
-    return moment if moment <= LATEST else INF
+        moment = min(moment, last.last + (max((as_of - last.last) // DAY_MS, 0) + 1) * DAY_MS)
+    return moment if moment <= LATEST_MS else NEVER
 
 
-def next_timer(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
+def next_visible_time_change(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> int:
     """The first moment at which time alone changes the rounded total or a band."""
-    current = _outcome(model, subject, as_of, zone, idle_ms)
+    current = _rounded_total_and_bands(model, subject, as_of, zone, idle_ms)
     at = as_of
     while True:
         change = _next_other_change(model, subject.features, at, zone, idle_ms)
         decay_moment = _next_decay(model, subject, (at, change), zone, idle_ms, current)
         if decay_moment is not None:
             return decay_moment
-        if change > LATEST:
-            return INF
-        if _outcome(model, subject, change, zone, idle_ms) != current:
+        if change > LATEST_MS:
+            return NEVER
+        if _rounded_total_and_bands(model, subject, change, zone, idle_ms) != current:
             return change
         at = change
 
 
-def _outcome(model: Model, subject: Subject, at: int, zone: Calendar, idle_ms: int) -> Outcome:
-    concluded = conclude(model, subject, at, zone, idle_ms)
-    return rounded(concluded.total), concluded.bands
+def _rounded_total_and_bands(
+    model: Model, subject: Subject, at: int, zone: Calendar, idle_ms: int
+) -> RoundedTotalAndBands:
+    concluded = score_lead(model, subject, at, zone, idle_ms)
+    return rounded_points(concluded.total), concluded.bands
 
 
 def _next_decay(
-    model: Model, subject: Subject, span: tuple[int, int], zone: Calendar, idle_ms: int, current: Outcome
+    model: Model,
+    subject: Subject,
+    span: tuple[int, int],
+    zone: Calendar,
+    idle_ms: int,
+    current: RoundedTotalAndBands,
 ) -> int | None:
     """The first inactive day in the open span that changes the outcome; None if none does. Only decay changes the
     score in the span, and only downwards, so bisection finds the day.
     """
-    last = subject.features.signals.get(INTERACTION)
+    last = subject.features.signals.get(INTERACTION_SIGNAL)
     if model.decay is None or last is None:
         return None
     at, until = span
-    vector = conclude(model, subject, at, zone, idle_ms).vector
+    vector = score_lead(model, subject, at, zone, idle_ms).vector
     after_decay = 2 if model.rounding else 1
     above = sum(vector[:-after_decay]) - (model.lowest or 0)
-    same = max((at - last.last) // DAY, 0)
-    end = min((min(until, LATEST + 1) - 1 - last.last) // DAY, days_until_decayed(model.decay, above))
-    if end <= same or _outcome(model, subject, last.last + end * DAY, zone, idle_ms) == current:
+    same = max((at - last.last) // DAY_MS, 0)
+    end = min(
+        (min(until, LATEST_MS + 1) - 1 - last.last) // DAY_MS, days_until_fully_decayed(model.decay, above)
+    )
+    if (
+        end <= same
+        or _rounded_total_and_bands(model, subject, last.last + end * DAY_MS, zone, idle_ms) == current
+    ):
         return None
     while end - same > 1:
         middle = (same + end) // 2
-        if _outcome(model, subject, last.last + middle * DAY, zone, idle_ms) == current:
+        if _rounded_total_and_bands(model, subject, last.last + middle * DAY_MS, zone, idle_ms) == current:
             same = middle
         else:
             end = middle
-    return last.last + end * DAY
+    return last.last + end * DAY_MS
 
 
 def _next_other_change(model: Model, features: Features, at: int, zone: Calendar, idle_ms: int) -> int:
     """The next moment at which anything but decay may change."""
-    change, signals = INF, features.signals
+    change, signals = NEVER, features.signals
     if model.mean is not None:
         for session in features.sessions.values():
             if not session.closed and at < session.last_at + idle_ms < change:
                 change = session.last_at + idle_ms
     for name, after in model.moments:
-        if name == CREATED:
+        if name == CREATED_SIGNAL:
             since = created_at(signals)
         else:
             signal = signals.get(name)
             since = None if signal is None else signal.last
         if since is not None:
-            change = min(change, next((since + elapsed for elapsed in after if since + elapsed > at), INF))
+            change = min(change, next((since + elapsed for elapsed in after if since + elapsed > at), NEVER))
     if model.windows:
         today = zone.day_of(at)
         day = min(
             [
-                _next_day(signal, today, lengths, decaying)
+                _next_day_that_counts(signal, today, lengths, decaying)
                 for name, lengths, decaying in model.windows
                 if (signal := signals.get(name)) is not None
             ],
-            default=INF,
+            default=NEVER,
         )
-        if day < INF:
+        if day < NEVER:
             change = min(change, zone.start_of(day))
     return change
 
 
-def _next_day(signal: Signal, today: int, lengths: tuple[int, ...], decaying: int) -> int:
+def _next_day_that_counts(signal: Signal, today: int, lengths: tuple[int, ...], decaying: int) -> int:
     """The next day on which a counted day enters a window (it lay ahead), ages in one or leaves one."""
     if decaying and days_in(signal, today - decaying, today).lstrip(b"\0"):
         return today + 1
-    earliest = INF
+    earliest = NEVER
     if signal.last_day > today:
         ahead = days_in(signal, today, signal.last_day).lstrip(b"\0")
         earliest = signal.last_day - len(ahead) + 1

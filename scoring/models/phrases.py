@@ -10,34 +10,34 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from schemas.moment import moment
-from scoring.features.calendar import DAY, HOUR
-from scoring.features.features import CUSTOM, count_in, days_in
+from scoring.features.calendar import DAY_MS, HOUR_MS
+from scoring.features.features import CUSTOM_PREFIX, count_in, days_in
 from scoring.features.signals import (
-    INTERACTION,
-    PURCHASE,
-    QUESTIONS,
+    INTERACTION_SIGNAL,
+    PURCHASE_PREFIX,
+    QUESTIONS_SET,
     SignalDefinition,
     decimals_of,
     is_counted_always,
 )
 from scoring.features.view import View, created_at, profile_value
 
-CREATED = "created"
-CREATED_ON = "created_at"
+CREATED_SIGNAL = "created"
+CREATED_ON_PHRASE = "created_at"
 """The day of creation in UTC as a number: 20250131."""
 
-LONGEST_WINDOW = 90
-MOST_A_DAY = 255
+LONGEST_WINDOW_DAYS = 90
+MOST_COUNTED_A_DAY = 255
 """The most that features count on one day."""
 
-UNITS = {"seconds": 1_000, "minutes": 60_000, "hours": HOUR, "days": DAY}
+UNIT_MS = {"seconds": 1_000, "minutes": 60_000, "hours": HOUR_MS, "days": DAY_MS}
 
-ALIASES = {
+PHRASE_ALIASES = {
     "email_opens_count": "email_opened",
     "email_clicks_count": "email_clicked",
-    "activities_count": INTERACTION,
-    "last_activity_days_ago": f"days since {INTERACTION}",
-    "days_since_creation": f"days since {CREATED}",
+    "activities_count": INTERACTION_SIGNAL,
+    "last_activity_days_ago": f"days since {INTERACTION_SIGNAL}",
+    "days_since_creation": f"days since {CREATED_SIGNAL}",
 }
 """Computed fields as the API names them, and their phrases."""
 
@@ -75,7 +75,7 @@ def join_reads(several: Iterable[Reads]) -> Reads:
     )
 
 
-class Windows(NamedTuple):
+class SignalWindows(NamedTuple):
     """The value may change when a day enters the signal's windows, or leaves one of these lengths."""
 
     signal: str
@@ -84,7 +84,7 @@ class Windows(NamedTuple):
     """Also on every day in between, since events in the windows count by their age."""
 
 
-class Days(NamedTuple):
+class WindowDays(NamedTuple):
     """The days of a window whose counts add up to the value."""
 
     signal: str
@@ -93,14 +93,14 @@ class Days(NamedTuple):
     """The most that one day counts."""
 
 
-class Elapsed(NamedTuple):
+class ElapsedSinceSignal(NamedTuple):
     """The value may change whenever another `unit` of milliseconds has passed since the signal or the creation."""
 
     signal: str
     unit: int
 
 
-class Phrase(NamedTuple):
+class ValuePhrase(NamedTuple):
     """A value that rules read."""
 
     text: str
@@ -108,113 +108,119 @@ class Phrase(NamedTuple):
     """count, number, text, or any (a profile field may hold anything)."""
     read: Callable[[View], Any]
     reads: Reads
-    windows: Windows | None = None
-    elapsed: Elapsed | None = None
-    days: Days | None = None
+    windows: SignalWindows | None = None
+    elapsed: ElapsedSinceSignal | None = None
+    days: WindowDays | None = None
 
 
-def trend(recent: int, before: int) -> str:
+def trend_of(recent: int, before: int) -> str:
     """increasing, declining, or stable (within a fifth); from none to some is increasing."""
     if 5 * abs(recent - before) <= before:
         return "stable"
     return "increasing" if recent > before else "declining"
 
 
-def parse_phrase(text: Any, defined: Mapping[str, SignalDefinition]) -> Phrase:
+def parse_phrase(text: Any, defined: Mapping[str, SignalDefinition]) -> ValuePhrase:
     """Read a phrase; `defined` are the signals that the model defines."""
     if not isinstance(text, str):
         raise PhraseError(f"{text!r} is not a phrase")
-    plain = ALIASES.get(text, text)
-    for form, build in _FORMS:
+    plain = PHRASE_ALIASES.get(text, text)
+    for form, build in _PHRASE_FORMS:
         match = form.fullmatch(plain)
         if match:
             return build(text, defined, *match.groups())
     raise PhraseError(f"cannot read {text!r}")
 
 
-def _count(text: str, defined: Mapping[str, SignalDefinition], name: str) -> Phrase:
+def _count_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str) -> ValuePhrase:
     signal = defined.get(name)
     if signal is not None and signal.distinct:
-        return _distinct_of(text, signal.stored)
-    stored = _stored(defined, name)
+        return _distinct_phrase_of_stored(text, signal.stored)
+    stored = _stored_signal(defined, name)
 
     def read(view: View) -> int:
         occurrences = view.signals.get(stored)
         return 0 if occurrences is None else occurrences.count
 
-    return Phrase(text, "count", read, Reads(signals=frozenset({stored})))
+    return ValuePhrase(text, "count", read, Reads(signals=frozenset({stored})))
 
 
-def _window(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> Phrase:
-    stored, length = _stored(defined, name), _length(days)
+def _window_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> ValuePhrase:
+    stored, length = _stored_signal(defined, name), _window_length(days)
 
     def read(view: View) -> int:
         signal = view.signals.get(stored)
         return 0 if signal is None else count_in(signal, view.day - length, view.day)
 
-    return Phrase(
+    return ValuePhrase(
         text,
         "count",
         read,
         Reads(signals=frozenset({stored})),
-        Windows(stored, frozenset({length})),
-        days=Days(stored, length, MOST_A_DAY),
+        SignalWindows(stored, frozenset({length})),
+        days=WindowDays(stored, length, MOST_COUNTED_A_DAY),
     )
 
 
-def _active_days(text: str, _: Mapping[str, SignalDefinition], days: str) -> Phrase:
-    length = _length(days)
+def _active_days_phrase(text: str, _: Mapping[str, SignalDefinition], days: str) -> ValuePhrase:
+    length = _window_length(days)
 
     def read(view: View) -> int:
-        signal = view.signals.get(INTERACTION)
+        signal = view.signals.get(INTERACTION_SIGNAL)
         if signal is None:
             return 0
         window = days_in(signal, view.day - length, view.day)
         return len(window) - window.count(0)
 
-    return Phrase(
+    return ValuePhrase(
         text,
         "count",
         read,
-        Reads(signals=frozenset({INTERACTION})),
-        Windows(INTERACTION, frozenset({length})),
-        days=Days(INTERACTION, length, 1),
+        Reads(signals=frozenset({INTERACTION_SIGNAL})),
+        SignalWindows(INTERACTION_SIGNAL, frozenset({length})),
+        days=WindowDays(INTERACTION_SIGNAL, length, 1),
     )
 
 
-def _trend(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> Phrase:
-    stored, length = _stored(defined, name), _length(days, LONGEST_WINDOW // 2)
+def _trend_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> ValuePhrase:
+    stored, length = _stored_signal(defined, name), _window_length(days, LONGEST_WINDOW_DAYS // 2)
 
     def read(view: View) -> str:
         signal = view.signals.get(stored)
         if signal is None:
             return "stable"
         middle = view.day - length
-        return trend(count_in(signal, middle, view.day), count_in(signal, middle - length, middle))
+        return trend_of(count_in(signal, middle, view.day), count_in(signal, middle - length, middle))
 
-    windows = Windows(stored, frozenset({length, 2 * length}))
-    return Phrase(text, "text", read, Reads(signals=frozenset({stored})), windows)
+    windows = SignalWindows(stored, frozenset({length, 2 * length}))
+    return ValuePhrase(text, "text", read, Reads(signals=frozenset({stored})), windows)
 
 
-def _since(text: str, defined: Mapping[str, SignalDefinition], unit_name: str, name: str) -> Phrase:
-    unit = UNITS[unit_name]
-    if name == CREATED:
+def _since_phrase(
+    text: str, defined: Mapping[str, SignalDefinition], unit_name: str, name: str
+) -> ValuePhrase:
+    unit = UNIT_MS[unit_name]
+    if name == CREATED_SIGNAL:
 
         def age(view: View) -> int | None:
             created = created_at(view.signals)
             return None if created is None else (view.at - created) // unit
 
-        return Phrase(text, "number", age, Reads(created=True), elapsed=Elapsed(CREATED, unit))
-    stored = _stored(defined, name)
+        return ValuePhrase(
+            text, "number", age, Reads(created=True), elapsed=ElapsedSinceSignal(CREATED_SIGNAL, unit)
+        )
+    stored = _stored_signal(defined, name)
 
     def read(view: View) -> int | None:
         signal = view.signals.get(stored)
         return None if signal is None else (view.at - signal.last) // unit
 
-    return Phrase(text, "number", read, Reads(signals=frozenset({stored})), elapsed=Elapsed(stored, unit))
+    return ValuePhrase(
+        text, "number", read, Reads(signals=frozenset({stored})), elapsed=ElapsedSinceSignal(stored, unit)
+    )
 
 
-def _created_on(text: str, _: Mapping[str, SignalDefinition]) -> Phrase:
+def _created_on_phrase(text: str, _: Mapping[str, SignalDefinition]) -> ValuePhrase:
     def read(view: View) -> int | None:
         created = created_at(view.signals)
         if created is None:
@@ -222,45 +228,49 @@ def _created_on(text: str, _: Mapping[str, SignalDefinition]) -> Phrase:
         on = moment(created)
         return on.year * 10_000 + on.month * 100 + on.day
 
-    return Phrase(text, "number", read, Reads(created=True))
+    return ValuePhrase(text, "number", read, Reads(created=True))
 
 
-def _distinct(text: str, defined: Mapping[str, SignalDefinition], name: str) -> Phrase:
+def _distinct_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str) -> ValuePhrase:
     signal = defined.get(name)
     if signal is not None and signal.distinct:
-        return _distinct_of(text, signal.stored)
-    if name != QUESTIONS:
-        raise PhraseError(f"{text!r}: only {QUESTIONS} and signals with distinct = ... can be counted so")
-    return _distinct_of(text, QUESTIONS)
+        return _distinct_phrase_of_stored(text, signal.stored)
+    if name != QUESTIONS_SET:
+        raise PhraseError(f"{text!r}: only {QUESTIONS_SET} and signals with distinct = ... can be counted so")
+    return _distinct_phrase_of_stored(text, QUESTIONS_SET)
 
 
-def _distinct_of(text: str, stored: str) -> Phrase:
-    return Phrase(text, "count", lambda view: len(view.sets.get(stored, ())), Reads(sets=frozenset({stored})))
+def _distinct_phrase_of_stored(text: str, stored: str) -> ValuePhrase:
+    return ValuePhrase(
+        text, "count", lambda view: len(view.sets.get(stored, ())), Reads(sets=frozenset({stored}))
+    )
 
 
-def _sum(text: str, _: Mapping[str, SignalDefinition], currency: str) -> Phrase:
-    name, unit = PURCHASE + currency, 10 ** decimals_of(currency)
-    return Phrase(text, "count", lambda view: view.sums.get(name, 0) // unit, Reads(sums=frozenset({name})))
+def _sum_phrase(text: str, _: Mapping[str, SignalDefinition], currency: str) -> ValuePhrase:
+    name, unit = PURCHASE_PREFIX + currency, 10 ** decimals_of(currency)
+    return ValuePhrase(
+        text, "count", lambda view: view.sums.get(name, 0) // unit, Reads(sums=frozenset({name}))
+    )
 
 
-def _profile(text: str, _: Mapping[str, SignalDefinition], name: str) -> Phrase:
+def _profile_phrase(text: str, _: Mapping[str, SignalDefinition], name: str) -> ValuePhrase:
     reads = (
         Reads(stage=True)
         if name == "stage"
         else Reads(fields=frozenset({name}), first_touch=name == "source")
     )
-    return Phrase(text, "any", lambda view: profile_value(view, name), reads)
+    return ValuePhrase(text, "any", lambda view: profile_value(view, name), reads)
 
 
-def _session(text: str, _: Mapping[str, SignalDefinition], name: str) -> Phrase:
+def _session_phrase(text: str, _: Mapping[str, SignalDefinition], name: str) -> ValuePhrase:
     def read(view: View) -> int:
         value: int = getattr(view.session, name)
         return value
 
-    return Phrase(text, "count", read, Reads(sessions=True))
+    return ValuePhrase(text, "count", read, Reads(sessions=True))
 
 
-def _stored(defined: Mapping[str, SignalDefinition], name: str) -> str:
+def _stored_signal(defined: Mapping[str, SignalDefinition], name: str) -> str:
     signal = defined.get(name)
     if signal is None:
         if is_counted_always(name):
@@ -271,26 +281,26 @@ def _stored(defined: Mapping[str, SignalDefinition], name: str) -> str:
     return signal.stored
 
 
-def _length(days: str, longest: int = LONGEST_WINDOW) -> int:
+def _window_length(days: str, longest: int = LONGEST_WINDOW_DAYS) -> int:
     if not 1 <= int(days) <= longest:
         raise PhraseError(f"the window is 1 to {longest} days, not {days}")
     return int(days)
 
 
-_NAME = rf"({CUSTOM}[a-z][a-z0-9_]*|[a-z][a-z0-9_]*)"
+_NAME = rf"({CUSTOM_PREFIX}[a-z][a-z0-9_]*|[a-z][a-z0-9_]*)"
 _DAYS = r"(\d{1,9}) days?"
-_FORMS: tuple[tuple[re.Pattern[str], Callable[..., Phrase]], ...] = tuple(
+_PHRASE_FORMS: tuple[tuple[re.Pattern[str], Callable[..., ValuePhrase]], ...] = tuple(
     (re.compile(form, re.ASCII), build)
     for form, build in (
-        (CREATED_ON, _created_on),
-        (r"distinct ([a-z][a-z0-9_]*)", _distinct),
-        (rf"active days in {_DAYS}", _active_days),
-        (rf"({'|'.join(UNITS)}) since {_NAME}", _since),
-        (rf"trend of {_NAME} over {_DAYS}", _trend),
-        (r"sum of purchase:([A-Z]{3})", _sum),
-        (r"profile\.([a-z][a-z0-9_]*)", _profile),
-        (r"session\.(seconds|pages|clicks|important_clicks)", _session),
-        (rf"{_NAME} in {_DAYS}", _window),
-        (_NAME, _count),
+        (CREATED_ON_PHRASE, _created_on_phrase),
+        (r"distinct ([a-z][a-z0-9_]*)", _distinct_phrase),
+        (rf"active days in {_DAYS}", _active_days_phrase),
+        (rf"({'|'.join(UNIT_MS)}) since {_NAME}", _since_phrase),
+        (rf"trend of {_NAME} over {_DAYS}", _trend_phrase),
+        (r"sum of purchase:([A-Z]{3})", _sum_phrase),
+        (r"profile\.([a-z][a-z0-9_]*)", _profile_phrase),
+        (r"session\.(seconds|pages|clicks|important_clicks)", _session_phrase),
+        (rf"{_NAME} in {_DAYS}", _window_phrase),
+        (_NAME, _count_phrase),
     )
 )

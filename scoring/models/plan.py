@@ -10,22 +10,27 @@ from typing import NamedTuple
 
 from scoring.chat.flow import ChatFlow
 from scoring.features.comparison import ValueComparison
-from scoring.features.features import CUSTOM, FeatureDelta
+from scoring.features.features import CUSTOM_PREFIX, FeatureDelta
 from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
-from scoring.models.decay import DECAYED_AFTER, SHARES
+from scoring.models.decay import DECAYED_AFTER_DAYS, WHOLE_SHARE
 from scoring.models.phrases import Reads
-from scoring.models.points import ONE_POINT, Micro, Milli
+from scoring.models.points import ONE_POINT, MicroPoints, MilliPoints
 from scoring.models.rules import Rule
 
-UNBOUNDED: Milli = 1 << 200
+UNBOUNDED: MilliPoints = 1 << 200
 """More than any number of points."""
 
-GroupPlan = tuple[tuple[tuple[Callable[[View], Milli], Milli | None, Milli], ...], Milli | None, Milli, Milli]
+GroupPlan = tuple[
+    tuple[tuple[Callable[[View], MilliPoints], MilliPoints | None, MilliPoints], ...],
+    MilliPoints | None,
+    MilliPoints,
+    MilliPoints,
+]
 """A group: ((award, cap, floor) ...), cap, floor, weight."""
 
 
-class VectorEntry(NamedTuple):
+class LineLabel(NamedTuple):
     """The meaning of one entry of a score's vector."""
 
     group: str
@@ -37,50 +42,50 @@ class VectorEntry(NamedTuple):
 class RuleGroup(NamedTuple):
     name: str
     rules: tuple[Rule, ...]
-    cap: Milli | None
-    weight: Milli
-    floor: Milli | None = None
+    cap: MilliPoints | None
+    weight: MilliPoints
+    floor: MilliPoints | None = None
 
 
-class Need(NamedTuple):
+class BandRequirement(NamedTuple):
     """The requirements of a band, beside points."""
 
     fields: tuple[str, ...]
     actions: tuple[str, ...]
     within: int | None
     """Milliseconds; None: ever."""
-    minimum: Micro
+    minimum: MicroPoints
 
 
-class Axis(NamedTuple):
+class MatrixAxis(NamedTuple):
     """One side of a matrix: the bands of one group. They apply to the group's points after caps and floors, but before
     the weight.
     """
 
     group: str
-    thresholds: list[tuple[Micro, str]]
+    thresholds: list[tuple[MicroPoints, str]]
     """The highest first."""
     lines: slice
     """The group's entries in a vector."""
-    weight: Milli
+    weight: MilliPoints
 
 
 class Matrix(NamedTuple):
     """A set of bands, each combined from a row's and a column's."""
 
-    rows: Axis
-    columns: Axis
+    rows: MatrixAxis
+    columns: MatrixAxis
 
 
-class Decay(NamedTuple):
+class InactivityDecay(NamedTuple):
     """What each inactive day takes: a number of points, or a share."""
 
-    points: Micro
+    points: MicroPoints
     shares: tuple[int, ...]
-    """shares[n] / SHARES is the part that is left after n inactive days. Empty: the decay is linear, `points` a day."""
+    """shares[n] / WHOLE_SHARE is the part that is left after n inactive days. Empty: the decay is linear, `points` a day."""
 
 
-class Mean(NamedTuple):
+class SessionMean(NamedTuple):
     """How the scores of sessions make a lead's score."""
 
     latest: int
@@ -92,20 +97,20 @@ class Mean(NamedTuple):
 class Model:
     name: str
     groups: tuple[RuleGroup, ...]
-    slots: tuple[VectorEntry, ...]
-    scales: dict[str, list[tuple[Micro, str]]]
+    line_labels: tuple[LineLabel, ...]
+    scales: dict[str, list[tuple[MicroPoints, str]]]
     """Per set of bands of the total: (threshold, band), the highest first."""
     matrices: dict[str, Matrix]
     """The sets of bands that combine two groups."""
     band_sets: Mapping[str, tuple[str, ...]]
     """All sets of bands, matrices included, with their bands, the best first."""
     band_on_rounded: bool
-    needs: dict[str, tuple[Need, ...]]
+    needs: dict[str, tuple[BandRequirement, ...]]
     """Per band: any one of them is enough."""
-    lowest: Micro | None
-    highest: Micro | None
-    decay: Decay | None
-    mean: Mean | None
+    lowest: MicroPoints | None
+    highest: MicroPoints | None
+    decay: InactivityDecay | None
+    mean: SessionMean | None
     rounding: bool
     signals: tuple[SignalDefinition, ...]
     reads: Reads
@@ -114,7 +119,7 @@ class Model:
     or leaves a window, and every day as long as the last such day is at most the decaying days ago."""
     moments: tuple[tuple[str, tuple[int, ...]], ...]
     """(signal, delays in milliseconds, in ascending order). The score may also change that long after the signal."""
-    lines: tuple[GroupPlan, ...]
+    group_plans: tuple[GroupPlan, ...]
     """The groups in the form that the innermost loop reads."""
     comparison: ValueComparison
     """How its rules and signals compare values."""
@@ -122,30 +127,34 @@ class Model:
     """What the chat asks, whose answers its rules count; it gives no points itself."""
 
     @property
-    def reads_sessions(self) -> bool:
+    def scores_sessions(self) -> bool:
         """Its rules see one session at a time, and a lead gets their mean."""
         return self.mean is not None
 
 
-def vector_entries(
+def line_labels_of(
     groups: tuple[RuleGroup, ...], *, limited: bool, decays: bool, mean: bool, rounding: bool
-) -> tuple[VectorEntry, ...]:
+) -> tuple[LineLabel, ...]:
     """The entries of the vector, in the order of the breakdown."""
-    entries: list[VectorEntry] = []
+    entries: list[LineLabel] = []
     for group in groups:
         for rule in group.rules:
-            entries.append(VectorEntry(group.name, rule.name, "points"))
+            entries.append(LineLabel(group.name, rule.name, "points"))
             if is_limited(rule):
-                entries.append(VectorEntry(group.name, rule.name, "rule cap"))
+                entries.append(LineLabel(group.name, rule.name, "rule cap"))
         if is_limited(group):
-            entries.append(VectorEntry(group.name, "", "group cap"))
+            entries.append(LineLabel(group.name, "", "group cap"))
     last = (("limit", limited), ("decay", decays), ("mean", mean), ("rounding", rounding))
-    return (*entries, *(VectorEntry("", "", kind) for kind, present in last if present))
+    return (*entries, *(LineLabel("", "", kind) for kind, present in last if present))
 
 
 def group_plans(groups: tuple[RuleGroup, ...]) -> tuple[GroupPlan, ...]:
     return tuple(
-        (tuple((rule.body.points, *_limits(rule)) for rule in group.rules), *_limits(group), group.weight)
+        (
+            tuple((rule.body.points, *_cap_and_floor(rule)) for rule in group.rules),
+            *_cap_and_floor(group),
+            group.weight,
+        )
         for group in groups
     )
 
@@ -155,7 +164,7 @@ def is_limited(bounded: Rule | RuleGroup) -> bool:
     return bounded.cap is not None or bounded.floor is not None
 
 
-def _limits(bounded: Rule | RuleGroup) -> tuple[Milli | None, Milli]:
+def _cap_and_floor(bounded: Rule | RuleGroup) -> tuple[MilliPoints | None, MilliPoints]:
     """(cap, floor) for the innermost loop. Without both: (None, 0). If one is missing, it is UNBOUNDED or -UNBOUNDED."""
     if not is_limited(bounded):
         return None, 0
@@ -185,31 +194,31 @@ def may_change_score(
         or (reads.first_touch and delta.touchpoint is not None)
         or any(name in reads.signals for name in delta.signals)
         or any(name in reads.sets for name, _ in delta.items)
-        or (_reads_custom(reads) and any(name.startswith(CUSTOM) for name in delta.signals))
+        or (_reads_custom(reads) and any(name.startswith(CUSTOM_PREFIX) for name in delta.signals))
     )
 
 
 def _reads_custom(reads: Reads) -> bool:
     """A new custom signal may displace another, since they share a cap."""
-    return any(name.startswith(CUSTOM) for name in reads.signals)
+    return any(name.startswith(CUSTOM_PREFIX) for name in reads.signals)
 
 
-def decayed(decay: Decay, above: Micro, inactive_days: int) -> Micro:
+def points_decayed(decay: InactivityDecay, above: MicroPoints, inactive_days: int) -> MicroPoints:
     """The change (0 or below) of the points above the lowest total after a number of inactive days."""
     if above <= 0 or inactive_days <= 0:
         return 0
     if decay.shares:
-        return above * decay.shares[min(inactive_days, DECAYED_AFTER)] // SHARES - above
+        return above * decay.shares[min(inactive_days, DECAYED_AFTER_DAYS)] // WHOLE_SHARE - above
     return -min(decay.points * inactive_days, above)
 
 
-def days_until_decayed(decay: Decay, above: Micro) -> int:
+def days_until_fully_decayed(decay: InactivityDecay, above: MicroPoints) -> int:
     """The number of inactive days after which nothing more decays."""
     if above <= 0:
         return 0
-    return DECAYED_AFTER if decay.shares else -(-above // decay.points)
+    return DECAYED_AFTER_DAYS if decay.shares else -(-above // decay.points)
 
 
-def whole_points(total: Micro) -> Micro:
+def round_to_whole_points(total: MicroPoints) -> MicroPoints:
     """Rounded half up to a whole point."""
     return (2 * total + ONE_POINT) // (2 * ONE_POINT) * ONE_POINT

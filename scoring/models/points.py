@@ -6,19 +6,19 @@ A rule's points times its group's weight, both in thousandths, are millionths wi
 from decimal import Decimal
 from typing import Any
 
-Micro = int
+MicroPoints = int
 """Millionths of a point."""
 
-Milli = int
+MilliPoints = int
 """Thousandths: of a point, or of a weight."""
 
-ONE_POINT: Micro = 1_000_000
+ONE_POINT: MicroPoints = 1_000_000
 """One point."""
 
-INF = 1 << 62
+NEVER = 1 << 62
 """The moment that means never."""
 
-LARGEST = 1_000_000
+LARGEST_POINTS = 1_000_000
 MOST_DECIMALS = 20
 """Zeros included."""
 
@@ -27,15 +27,15 @@ class PointsError(ValueError):
     """The value is no number of points."""
 
 
-def milli(value: Any) -> Milli:
+def read_milli_points(value: Any) -> MilliPoints:
     """A number of a model file in thousandths."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise PointsError(f"{value!r} is not a number")
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
         raise PointsError(f"{value} is not a number")
-    if abs(exact) > LARGEST:
-        raise PointsError(f"{value} is beyond {LARGEST:,}")
+    if abs(exact) > LARGEST_POINTS:
+        raise PointsError(f"{value} is beyond {LARGEST_POINTS:,}")
     # With at most this many decimals the product is exact, and a thousandth needs no more.
     thousandths, exponent = exact * 1000, exact.as_tuple().exponent
     endless = not isinstance(exponent, int) or exponent < -MOST_DECIMALS
@@ -44,12 +44,12 @@ def milli(value: Any) -> Milli:
     return int(thousandths)
 
 
-def rounded(total: Micro) -> int:
+def rounded_points(total: MicroPoints) -> int:
     """Whole points, half up."""
     return (2 * total + ONE_POINT) // (2 * ONE_POINT)
 
 
-def points_text(points: Micro) -> str:
+def points_text(points: MicroPoints) -> str:
     """The points as people write them: 3, 0.25, -15."""
     whole, rest = divmod(abs(points), ONE_POINT)
     sign = "-" if points < 0 else ""

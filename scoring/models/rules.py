@@ -9,21 +9,21 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from scoring.features.comparison import NEWEST, Number, ValueComparison
+from scoring.features.comparison import NEWEST_COMPARISON, Number, ValueComparison
 from scoring.features.operators import OPERATOR_TEXTS, OPERATORS, OperandError, is_scalar
 from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
-from scoring.models.counting import COUNTING_KEYS, Counting, CountingError, compile_counting
-from scoring.models.phrases import Phrase, PhraseError, Reads, Windows, join_reads, parse_phrase
-from scoring.models.points import Milli, PointsError, milli, points_text
-from scoring.models.text_refusals import Table, is_whole, shorten_value
+from scoring.models.counting import COUNTING_KEYS, CountingError, LimitedCounting, compile_counting
+from scoring.models.phrases import PhraseError, Reads, SignalWindows, ValuePhrase, join_reads, parse_phrase
+from scoring.models.points import MilliPoints, PointsError, points_text, read_milli_points
+from scoring.models.text_refusals import TomlTable, is_whole_number, shorten_value
 
-LONGEST_NAME = 100
-LONGEST_LIST = 64
-LARGEST_ID = 2**53 - 1
+LONGEST_RULE_NAME = 100
+LONGEST_PHRASE_LIST = 64
+LARGEST_RULE_ID = 2**53 - 1
 """Every JSON reader keeps whole numbers up to this exactly."""
 
-Defined = Mapping[str, SignalDefinition]
+DefinedSignals = Mapping[str, SignalDefinition]
 
 
 class RuleError(ValueError):
@@ -33,36 +33,38 @@ class RuleError(ValueError):
 class RuleBody(NamedTuple):
     """A compiled rule without its name, cap and floor."""
 
-    points: Callable[[View], Milli]
+    points: Callable[[View], MilliPoints]
     evidence: Callable[[View], str]
     reads: Reads = Reads()
-    windows: tuple[Windows, ...] = ()
+    windows: tuple[SignalWindows, ...] = ()
     moments: tuple[tuple[str, int], ...] = ()
     """(signal, milliseconds after it) at which time alone may change the points."""
 
 
 class Rule(NamedTuple):
     name: str
-    cap: Milli | None
+    cap: MilliPoints | None
     body: RuleBody
-    floor: Milli | None = None
+    floor: MilliPoints | None = None
     id: int | None = None
     """The rule's id in the API; None in texts that the API never edited."""
     priority: int = 0
     """The position in the API's list; points do not depend on it."""
 
 
-def compile_rule(table: Mapping[str, Any], defined: Defined, by: ValueComparison = NEWEST) -> Rule:
+def compile_rule(
+    table: Mapping[str, Any], defined: DefinedSignals, by: ValueComparison = NEWEST_COMPARISON
+) -> Rule:
     """Compile one rule, which compares values `by`; RuleError gives the reason if it is wrong."""
     rest = dict(table)
     name = rest.pop("name", None)
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
-        raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_NAME} characters")
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_RULE_NAME:
+        raise RuleError(f"name = {name!r} is not a text of 1 to {LONGEST_RULE_NAME} characters")
     rest.pop("active", None)
     rule_id, priority = rest.pop("id", None), rest.pop("priority", 0)
-    if rule_id is not None and not is_whole(rule_id, 1, LARGEST_ID):
-        raise RuleError(f"id is a whole number from 1 to {LARGEST_ID}, not {shorten_value(rule_id)}")
-    if not is_whole(priority, -LARGEST_ID, LARGEST_ID):
+    if rule_id is not None and not is_whole_number(rule_id, 1, LARGEST_RULE_ID):
+        raise RuleError(f"id is a whole number from 1 to {LARGEST_RULE_ID}, not {shorten_value(rule_id)}")
+    if not is_whole_number(priority, -LARGEST_RULE_ID, LARGEST_RULE_ID):
         raise RuleError(f"priority is a whole number, not {shorten_value(priority)}")
     kinds = [kind for kind in RULE_KINDS if kind in rest]
     if len(kinds) != 1:
@@ -70,7 +72,7 @@ def compile_rule(table: Mapping[str, Any], defined: Defined, by: ValueComparison
     if kinds != ["each"] and (repeats := [key for key in COUNTING_KEYS if key in rest]):
         raise RuleError(f"{repeats[0]} is for each rules, and this one is {kinds[0]}")
     try:
-        floor, cap = bounds(rest)
+        floor, cap = pop_cap_and_floor(rest)
         body = RULE_KINDS[kinds[0]](rest.pop(kinds[0]), rest, defined, by)
     except (PhraseError, PointsError, CountingError) as wrong:
         raise RuleError(str(wrong)) from None
@@ -79,10 +81,10 @@ def compile_rule(table: Mapping[str, Any], defined: Defined, by: ValueComparison
     return Rule(name, cap, body, floor, rule_id, priority)
 
 
-def bounds(table: Table) -> tuple[Milli | None, Milli | None]:
+def pop_cap_and_floor(table: TomlTable) -> tuple[MilliPoints | None, MilliPoints | None]:
     """Remove `min` and `max` from the table of a rule or a group; PointsError if one is on the wrong side of 0."""
-    floor = milli(table.pop("min")) if "min" in table else None
-    cap = milli(table.pop("max")) if "max" in table else None
+    floor = read_milli_points(table.pop("min")) if "min" in table else None
+    cap = read_milli_points(table.pop("max")) if "max" in table else None
     if floor is not None and floor > 0:
         raise PointsError("min is above 0: it limits what negative points take")
     if cap is not None and cap < 0:
@@ -90,32 +92,32 @@ def bounds(table: Table) -> tuple[Milli | None, Milli | None]:
     return floor, cap
 
 
-def points_in_words(points: Milli) -> str:
+def points_phrase(points: MilliPoints) -> str:
     return f"{points_text(points * 1000)} {'point' if abs(points) == 1000 else 'points'}"
 
 
-def _each(subject: Any, table: Table, defined: Defined, _by: ValueComparison) -> RuleBody:
-    points, phrases = _points(table), _counts(subject, "each", defined)
-    count, limited = _counter(phrases), compile_counting(table, phrases)
+def _each_rule(subject: Any, table: TomlTable, defined: DefinedSignals, _by: ValueComparison) -> RuleBody:
+    points, phrases = _pop_points(table), _count_phrases(subject, "each", defined)
+    count, limited = _sum_of_phrases(phrases), compile_counting(table, phrases)
     if limited is not None:
-        return _limited(points, phrases, limited)
+        return _limited_each_rule(points, phrases, limited)
     if len(phrases) == 1:
         read = phrases[0].read
         award = lambda view: points * read(view)  # noqa: E731 - one call less on the hottest path
     else:
         award = lambda view: points * count(view)  # noqa: E731 - as above
-    return _body(award, lambda view: f"{count(view)} x {points_in_words(points)}", phrases)
+    return _rule_body(award, lambda view: f"{count(view)} x {points_phrase(points)}", phrases)
 
 
-def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBody:
+def _limited_each_rule(points: MilliPoints, phrases: list[ValuePhrase], limited: LimitedCounting) -> RuleBody:
     """An `each` rule that does not count every event in full."""
-    count = _counter(phrases)
+    count = _sum_of_phrases(phrases)
 
     def evidence(view: View) -> str:
         total, counted = count(view), limited.occurrences(view).counted
         only = "" if total == counted else f", counted {counted} x"
         decay_text = f", {limited.decay_text}" if limited.decay_text and counted else ""
-        return f"{total} x{only} {points_in_words(points)}{decay_text}"
+        return f"{total} x{only} {points_phrase(points)}{decay_text}"
 
     if limited.decay_text:
         phrases = [
@@ -124,27 +126,27 @@ def _limited(points: Milli, phrases: list[Phrase], limited: Counting) -> RuleBod
             else phrase._replace(windows=phrase.windows._replace(decaying=True))
             for phrase in phrases
         ]
-    return _body(lambda view: limited.award(points, view), evidence, phrases)
+    return _rule_body(lambda view: limited.award(points, view), evidence, phrases)
 
 
-def _once(subject: Any, table: Table, defined: Defined, _by: ValueComparison) -> RuleBody:
-    points, phrases = _points(table), _counts(subject, "once", defined)
-    count = _counter(phrases)
-    return _body(
+def _once_rule(subject: Any, table: TomlTable, defined: DefinedSignals, _by: ValueComparison) -> RuleBody:
+    points, phrases = _pop_points(table), _count_phrases(subject, "once", defined)
+    count = _sum_of_phrases(phrases)
+    return _rule_body(
         lambda view: points if count(view) else 0,
-        lambda view: points_in_words(points) if count(view) else "not yet",
+        lambda view: points_phrase(points) if count(view) else "not yet",
         phrases,
     )
 
 
-def _has(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
-    points, names = _points(table), _list(subject)
+def _has_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: ValueComparison) -> RuleBody:
+    points, names = _pop_points(table), _phrase_texts(subject)
     if not all(isinstance(name, str) for name in names):
         raise RuleError(f"has wants names of profile fields, not {subject!r}")
     phrases = [parse_phrase(f"profile.{name}", defined) for name in names]
     reads = [phrase.read for phrase in phrases]
 
-    def award(view: View) -> Milli:
+    def award(view: View) -> MilliPoints:
         for read in reads:
             if not by.is_blank(read(view)):
                 return points
@@ -156,28 +158,28 @@ def _has(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> R
         )
         return f"no {' or '.join(names)}" if given_one is None else f"has {given_one}"
 
-    return _body(award, evidence, phrases)
+    return _rule_body(award, evidence, phrases)
 
 
-def _steps(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
+def _steps_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: ValueComparison) -> RuleBody:
     phrase = parse_phrase(subject, defined)
     if phrase.gives == "text":
         raise RuleError(f"steps wants a number, and {subject!r} is a text")
-    below, otherwise = table.pop("below", None), milli(table.pop("otherwise", 0))
-    never = milli(table.pop("never", 0))
-    if not isinstance(below, list) or not 1 <= len(below) <= LONGEST_LIST:
+    below, otherwise = table.pop("below", None), read_milli_points(table.pop("otherwise", 0))
+    never = read_milli_points(table.pop("never", 0))
+    if not isinstance(below, list) or not 1 <= len(below) <= LONGEST_PHRASE_LIST:
         raise RuleError("below wants a list of [limit, points]")
-    steps: list[tuple[Number, Milli]] = []
+    steps: list[tuple[Number, MilliPoints]] = []
     for step in below:
         limit = by.number(step[0]) if isinstance(step, list) and len(step) == 2 else None
         if limit is None or (phrase.elapsed is not None and not isinstance(step[0], int)):
             raise RuleError(f"below wants [limit, points], not {step!r}")
         if steps and limit <= steps[-1][0]:
             raise RuleError("the limits in below must rise")
-        steps.append((limit, milli(step[1])))
+        steps.append((limit, read_milli_points(step[1])))
     read = phrase.read
 
-    def award(view: View) -> Milli:
+    def award(view: View) -> MilliPoints:
         value = by.number(read(view))
         if value is None:
             return never
@@ -188,21 +190,21 @@ def _steps(subject: Any, table: Table, defined: Defined, by: ValueComparison) ->
 
     def evidence(view: View) -> str:
         value = by.number(read(view))
-        return f"never any {phrase.text}" if value is None else _so_many(value, phrase.text)
+        return f"never any {phrase.text}" if value is None else _elapsed_text(value, phrase.text)
 
-    return _body(award, evidence, [phrase], [int(limit) for limit, _ in steps])
+    return _rule_body(award, evidence, [phrase], [int(limit) for limit, _ in steps])
 
 
-def _choose(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
+def _choose_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: ValueComparison) -> RuleBody:
     phrase, points_table = parse_phrase(subject, defined), table.pop("points", None)
-    otherwise = milli(table.pop("otherwise", 0))
+    otherwise = read_milli_points(table.pop("otherwise", 0))
     if (
         phrase.elapsed is not None
         or not isinstance(points_table, dict)
-        or not 1 <= len(points_table) <= LONGEST_LIST
+        or not 1 <= len(points_table) <= LONGEST_PHRASE_LIST
     ):
         raise RuleError("choose wants a phrase that names something, and points = { value = points, ... }")
-    points_of = {by.normalized(value): milli(points) for value, points in points_table.items()}
+    points_of = {by.normalized(value): read_milli_points(points) for value, points in points_table.items()}
     if len(points_of) != len(points_table):
         raise RuleError("two values in points are the same to a comparison")
     read = phrase.read
@@ -211,18 +213,18 @@ def _choose(subject: Any, table: Table, defined: Defined, by: ValueComparison) -
         value = by.normalized(read(view))
         return str(value) if isinstance(value, int) else value
 
-    def award(view: View) -> Milli:
+    def award(view: View) -> MilliPoints:
         value = chosen(view)
         if isinstance(value, list):
             listed = (points_of[key] for item in value if (key := by.normalized(item)) in points_of)
             return next(listed, otherwise)
         return 0 if value is None else points_of.get(value, otherwise)
 
-    return _body(award, lambda view: _is(phrase, read(view), by), [phrase])
+    return _rule_body(award, lambda view: _comparison_text(phrase, read(view), by), [phrase])
 
 
-def _value(subject: Any, table: Table, defined: Defined, by: ValueComparison) -> RuleBody:
-    points, phrase = _points(table), parse_phrase(subject, defined)
+def _value_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: ValueComparison) -> RuleBody:
+    points, phrase = _pop_points(table), parse_phrase(subject, defined)
     operators = [operator for operator in OPERATORS if operator in table]
     if len(operators) != 1:
         raise RuleError(f"value wants one operator, not {' and '.join(operators) or 'none'}")
@@ -243,37 +245,39 @@ def _value(subject: Any, table: Table, defined: Defined, by: ValueComparison) ->
                 raise RuleError(f"{operator}: {each!r} is not a number, and {subject!r} is")
     read = phrase.read
     bare = operator in {"is_set", "is_not_set"}
-    expected = OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed(operand)}".strip()
-    return _body(
+    expected = (
+        OPERATOR_TEXTS[operator] if bare else f"{OPERATOR_TEXTS[operator]} {_listed_values(operand)}".strip()
+    )
+    return _rule_body(
         lambda view: points if holds(read(view)) else 0,
-        lambda view: f"{_is(phrase, read(view), by)} (needed: {expected})",
+        lambda view: f"{_comparison_text(phrase, read(view), by)} (needed: {expected})",
         [phrase],
         _turning_points(operand, by),
     )
 
 
-def _base(subject: Any, _table: Table, _defined: Defined, _by: ValueComparison) -> RuleBody:
-    points = milli(subject)
+def _base_rule(subject: Any, _table: TomlTable, _defined: DefinedSignals, _by: ValueComparison) -> RuleBody:
+    points = read_milli_points(subject)
     return RuleBody(lambda _: points, lambda _: "always")
 
 
 RuleKind = Literal["each", "once", "has", "steps", "choose", "value", "base"]
 
-RULE_KINDS: dict[RuleKind, Callable[[Any, Table, Defined, ValueComparison], RuleBody]] = {
-    "each": _each,
-    "once": _once,
-    "has": _has,
-    "steps": _steps,
-    "choose": _choose,
-    "value": _value,
-    "base": _base,
+RULE_KINDS: dict[RuleKind, Callable[[Any, TomlTable, DefinedSignals, ValueComparison], RuleBody]] = {
+    "each": _each_rule,
+    "once": _once_rule,
+    "has": _has_rule,
+    "steps": _steps_rule,
+    "choose": _choose_rule,
+    "value": _value_rule,
+    "base": _base_rule,
 }
 
 
-def _body(
-    award: Callable[[View], Milli],
+def _rule_body(
+    award: Callable[[View], MilliPoints],
     evidence: Callable[[View], str],
-    phrases: list[Phrase],
+    phrases: list[ValuePhrase],
     limits: list[int] | None = None,
 ) -> RuleBody:
     return RuleBody(
@@ -290,28 +294,28 @@ def _body(
     )
 
 
-def _points(table: Table) -> Milli:
+def _pop_points(table: TomlTable) -> MilliPoints:
     if "points" not in table:
         raise RuleError("points is missing")
-    return milli(table.pop("points"))
+    return read_milli_points(table.pop("points"))
 
 
-def _list(subject: Any) -> list[Any]:
+def _phrase_texts(subject: Any) -> list[Any]:
     items = subject if isinstance(subject, list) else [subject]
-    if not 1 <= len(items) <= LONGEST_LIST:
-        raise RuleError(f"wants 1 to {LONGEST_LIST} things, not {len(items)}")
+    if not 1 <= len(items) <= LONGEST_PHRASE_LIST:
+        raise RuleError(f"wants 1 to {LONGEST_PHRASE_LIST} things, not {len(items)}")
     return items
 
 
-def _counts(subject: Any, kind: str, defined: Defined) -> list[Phrase]:
-    phrases = [parse_phrase(text, defined) for text in _list(subject)]
+def _count_phrases(subject: Any, kind: str, defined: DefinedSignals) -> list[ValuePhrase]:
+    phrases = [parse_phrase(text, defined) for text in _phrase_texts(subject)]
     for phrase in phrases:
         if phrase.gives != "count":
             raise RuleError(f"{kind} counts, and {phrase.text!r} is no count; use steps, value or choose")
     return phrases
 
 
-def _counter(phrases: list[Phrase]) -> Callable[[View], int]:
+def _sum_of_phrases(phrases: list[ValuePhrase]) -> Callable[[View], int]:
     reads = [phrase.read for phrase in phrases]
     return lambda view: sum([read(view) for read in reads])
 
@@ -326,12 +330,12 @@ def _turning_points(operand: Any, by: ValueComparison) -> list[int]:
     return points
 
 
-def _is(phrase: Phrase, value: Any, by: ValueComparison) -> str:
+def _comparison_text(phrase: ValuePhrase, value: Any, by: ValueComparison) -> str:
     name = phrase.text.removeprefix("profile.").replace("_", " ")
-    return f"no {name}" if by.is_blank(value) else f"{name} is {_listed(value)}"
+    return f"no {name}" if by.is_blank(value) else f"{name} is {_listed_values(value)}"
 
 
-def _so_many(value: Number, text: str) -> str:
+def _elapsed_text(value: Number, text: str) -> str:
     """3 hours since interaction, 1 hour since ..., less than 1 hour since ..."""
     unit, since, rest = text.partition("s since ")
     if not since or value > 1:
@@ -339,7 +343,7 @@ def _so_many(value: Number, text: str) -> str:
     return f"{'less than ' if value < 1 else ''}1 {unit} since {rest}"
 
 
-def _listed(value: Any) -> str:
+def _listed_values(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

@@ -7,54 +7,63 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from scoring.features.calendar import DAY, Calendar
+from scoring.features.calendar import DAY_MS, Calendar
 from scoring.features.features import Features, Session
-from scoring.features.signals import INTERACTION
+from scoring.features.signals import INTERACTION_SIGNAL
 from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
-from scoring.models.plan import Axis, Mean, Model, Need, RuleGroup, VectorEntry, decayed, whole_points
-from scoring.models.points import ONE_POINT, Micro, points_text
+from scoring.models.plan import (
+    BandRequirement,
+    LineLabel,
+    MatrixAxis,
+    Model,
+    RuleGroup,
+    SessionMean,
+    points_decayed,
+    round_to_whole_points,
+)
+from scoring.models.points import ONE_POINT, MicroPoints, points_text
 from scoring.models.rules import Rule
 
 
 class Conclusion(NamedTuple):
-    total: Micro
-    vector: list[Micro]
+    total: MicroPoints
+    vector: list[MicroPoints]
     """One number for each entry of the model."""
     bands: dict[str, str | None]
     """The lead's band in each set of bands, matrices included."""
 
 
-class Explained(NamedTuple):
+class ExplainedLine(NamedTuple):
     """A line of the breakdown with its evidence."""
 
     group: str
     rule: str
     kind: str
-    points: Micro
+    points: MicroPoints
     text: str
 
 
-def conclude(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Conclusion:
+def score_lead(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> Conclusion:
     """The lead's score as of a moment."""
     view = view_of(subject, as_of, zone)
     if model.mean is not None:
-        vector = _mean_vector(model, model.mean, ended(subject.features, as_of, idle_ms))
+        vector = _mean_vector(model, model.mean, ended_sessions(subject.features, as_of, idle_ms))
     else:
-        vector = _vector(model, view)
+        vector = _breakdown_vector(model, view)
     total = sum(vector)
-    return Conclusion(total, vector, _bands(model, view, vector, total))
+    return Conclusion(total, vector, _bands_reached(model, view, vector, total))
 
 
 def score_session(model: Model, session: Session) -> Conclusion:
     """The score of one session, open or ended, by a model that reads sessions."""
     if model.mean is None:
         raise ValueError(f"{model.name} does not read sessions")
-    vector = [*_session_vector(model, *_shape(session)), *([0] * (2 if model.rounding else 1))]
+    vector = [*_session_vector(model, *_session_shape(session)), *([0] * (2 if model.rounding else 1))]
     total = sum(vector)
-    return Conclusion(total, vector, _bands(model, view_of_session(session), vector, total))
+    return Conclusion(total, vector, _bands_reached(model, view_of_session(session), vector, total))
 
 
-def ended(features: Features, as_of: int, idle_ms: int) -> list[tuple[str, Session]]:
+def ended_sessions(features: Features, as_of: int, idle_ms: int) -> list[tuple[str, Session]]:
     """The sessions that have ended: closed, or idle for long enough."""
     return [
         (session_id, session)
@@ -63,39 +72,41 @@ def ended(features: Features, as_of: int, idle_ms: int) -> list[tuple[str, Sessi
     ]
 
 
-def difference(
-    old_model: Model | None, old_vector: list[Micro], new_model: Model, new_vector: list[Micro]
-) -> list[tuple[str, str, str, Micro]]:
+def changed_lines(
+    old_model: Model | None, old_vector: list[MicroPoints], new_model: Model, new_vector: list[MicroPoints]
+) -> list[tuple[str, str, str, MicroPoints]]:
     """The changes as ledger lines (group, rule, kind, points). Across models, entries of the same name are compared."""
-    if old_model is not None and (old_model is new_model or old_model.slots == new_model.slots):
+    if old_model is not None and (old_model is new_model or old_model.line_labels == new_model.line_labels):
         return [
             (*entry, new - old)
-            for entry, old, new in zip(new_model.slots, old_vector, new_vector, strict=True)
+            for entry, old, new in zip(new_model.line_labels, old_vector, new_vector, strict=True)
             if old != new
         ]
-    changes: dict[VectorEntry, Micro] = {}
+    changes: dict[LineLabel, MicroPoints] = {}
     if old_model is not None:
-        changes = {entry: -old for entry, old in zip(old_model.slots, old_vector, strict=True)}
-    for entry, new in zip(new_model.slots, new_vector, strict=True):
+        changes = {entry: -old for entry, old in zip(old_model.line_labels, old_vector, strict=True)}
+    for entry, new in zip(new_model.line_labels, new_vector, strict=True):
         changes[entry] = changes.get(entry, 0) + new
     return [(*entry, change) for entry, change in changes.items() if change]
 
 
-def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int) -> list[Explained]:
+def explain_score(
+    model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int
+) -> list[ExplainedLine]:
     """The breakdown in words: a line for every rule, and for every other entry that is not 0."""
-    concluded = conclude(model, subject, as_of, zone, idle_ms)
+    concluded = score_lead(model, subject, as_of, zone, idle_ms)
     view = view_of(subject, as_of, zone)
-    sessions = len(ended(subject.features, as_of, idle_ms))
-    texts: dict[VectorEntry, str] = {
-        VectorEntry("", "", "decay"): _so_many(inactive_days(view), "inactive day"),
-        VectorEntry("", "", "mean"): "what the division leaves",
-        VectorEntry("", "", "rounding"): "rounded half up",
-        VectorEntry("", "", "limit"): _limits(model),
+    sessions = len(ended_sessions(subject.features, as_of, idle_ms))
+    texts: dict[LineLabel, str] = {
+        LineLabel("", "", "decay"): _counted_text(inactive_days(view), "inactive day"),
+        LineLabel("", "", "mean"): "what the division leaves",
+        LineLabel("", "", "rounding"): "rounded half up",
+        LineLabel("", "", "limit"): _limits_text(model),
     }
-    points_of = dict(zip(model.slots, concluded.vector, strict=True))
+    points_of = dict(zip(model.line_labels, concluded.vector, strict=True))
     for group in model.groups:
         weighted = "" if group.weight == 1000 else f", weighted {points_text(group.weight * 1000)}"
-        entry = VectorEntry(group.name, "", "group cap")
+        entry = LineLabel(group.name, "", "group cap")
         texts[entry] = f"{group.name} {_bound_text(group, points_of.get(entry, 0))}"
         for rule in group.rules:
             if model.mean is None:
@@ -103,7 +114,7 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
             else:
                 latest = min(sessions, model.mean.latest)
                 evidence = "the only ended session" if latest == 1 else f"mean of {latest} ended sessions"
-            entry = VectorEntry(group.name, rule.name, "rule cap")
+            entry = LineLabel(group.name, rule.name, "rule cap")
             changed = points_of.get(entry, 0)
             texts[entry] = f"{rule.name} {'is capped' if changed < 0 else _bound_text(rule, changed)}"
             bound_text = (
@@ -111,21 +122,21 @@ def explain(model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms:
                 if changed and model.mean is None
                 else ""
             )
-            texts[VectorEntry(group.name, rule.name, "points")] = (
+            texts[LineLabel(group.name, rule.name, "points")] = (
                 f"{rule.name}: {evidence}{bound_text}{weighted}"
             )
     return [
-        Explained(*entry, points, texts[entry])
-        for entry, points in zip(model.slots, concluded.vector, strict=True)
+        ExplainedLine(*entry, points, texts[entry])
+        for entry, points in zip(model.line_labels, concluded.vector, strict=True)
         if points or entry.kind == "points"
     ]
 
 
-def _so_many(count: int, what: str) -> str:
+def _counted_text(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _bound_text(bounded: RuleGroup | Rule, change: Micro) -> str:
+def _bound_text(bounded: RuleGroup | Rule, change: MicroPoints) -> str:
     """The effect of a cap (it takes points) or a floor (it gives points back), in words."""
     if change < 0:
         return f"is capped at {points_text((bounded.cap or 0) * 1000)}"
@@ -134,31 +145,31 @@ def _bound_text(bounded: RuleGroup | Rule, change: Micro) -> str:
 
 def inactive_days(view: View) -> int:
     """Full days of 24 hours since the last interaction."""
-    last = view.signals.get(INTERACTION)
-    return 0 if last is None else max((view.at - last.last) // DAY, 0)
+    last = view.signals.get(INTERACTION_SIGNAL)
+    return 0 if last is None else max((view.at - last.last) // DAY_MS, 0)
 
 
-def _vector(model: Model, view: View) -> list[Micro]:
-    vector = _points(model, view)
+def _breakdown_vector(model: Model, view: View) -> list[MicroPoints]:
+    vector = _rule_points(model, view)
     total = sum(vector)
     if model.lowest is not None or model.highest is not None:
-        change = _limited(model, total)
+        change = _within_limits(model, total)
         vector.append(change)
         total += change
     if model.decay is not None:
-        change = decayed(model.decay, total - (model.lowest or 0), inactive_days(view))
+        change = points_decayed(model.decay, total - (model.lowest or 0), inactive_days(view))
         vector.append(change)
         total += change
     if model.rounding:
-        vector.append(whole_points(total) - total)
+        vector.append(round_to_whole_points(total) - total)
     return vector
 
 
-def _points(model: Model, view: View) -> list[Micro]:
+def _rule_points(model: Model, view: View) -> list[MicroPoints]:
     """The entries of rules, caps and floors, which do not depend on the total."""
-    vector: list[Micro] = []
+    vector: list[MicroPoints] = []
     add = vector.append
-    for rules, cap, floor, weight in model.lines:
+    for rules, cap, floor, weight in model.group_plans:
         reached = 0
         for award, most, least in rules:
             points = award(view)
@@ -181,7 +192,7 @@ def _points(model: Model, view: View) -> list[Micro]:
     return vector
 
 
-def _limited(model: Model, total: Micro) -> Micro:
+def _within_limits(model: Model, total: MicroPoints) -> MicroPoints:
     if model.highest is not None and total > model.highest:
         return model.highest - total
     if model.lowest is not None and total < model.lowest:
@@ -189,18 +200,18 @@ def _limited(model: Model, total: Micro) -> Micro:
     return 0
 
 
-def _mean_vector(model: Model, mean: Mean, sessions: list[tuple[str, Session]]) -> list[Micro]:
+def _mean_vector(model: Model, mean: SessionMean, sessions: list[tuple[str, Session]]) -> list[MicroPoints]:
     """The mean over the latest ended sessions, to the millionth; rounded from the exact fraction."""
     if not sessions:
-        return [0] * len(model.slots)
+        return [0] * len(model.line_labels)
     if len(sessions) > mean.latest:
         sessions.sort(key=lambda named: (named[1].opened_at, named[0]))
         sessions = sessions[-mean.latest :]
-    vectors = [_session_vector(model, *_shape(session)) for _, session in sessions]
+    vectors = [_session_vector(model, *_session_shape(session)) for _, session in sessions]
     if mean.shares:
         newest = max(session.opened_at for _, session in sessions)
         last = len(mean.shares) - 1
-        counts = [mean.shares[min((newest - session.opened_at) // DAY, last)] for _, session in sessions]
+        counts = [mean.shares[min((newest - session.opened_at) // DAY_MS, last)] for _, session in sessions]
         vectors = [
             tuple(points * count for points in vector) for vector, count in zip(vectors, counts, strict=True)
         ]
@@ -218,63 +229,66 @@ def _mean_vector(model: Model, mean: Mean, sessions: list[tuple[str, Session]]) 
     return vector
 
 
-def _shape(session: Session) -> tuple[int, int, int, int]:
+def _session_shape(session: Session) -> tuple[int, int, int, int]:
     return (session.seconds, session.pages, session.clicks, session.important_clicks)
 
 
 @lru_cache(maxsize=16_384)
 def _session_vector(
     model: Model, seconds: int, pages: int, clicks: int, important_clicks: int
-) -> tuple[Micro, ...]:
+) -> tuple[MicroPoints, ...]:
     """Cached, since most sessions have the same shape as others."""
     session = Session(
         0, 0, seconds * 1000, closed=True, pages=pages, clicks=clicks, important_clicks=important_clicks
     )
-    vector = _points(model, view_of_session(session))
+    vector = _rule_points(model, view_of_session(session))
     if model.lowest is not None or model.highest is not None:
-        vector.append(_limited(model, sum(vector)))
+        vector.append(_within_limits(model, sum(vector)))
     return tuple(vector)
 
 
-def _bands(model: Model, view: View, vector: Sequence[Micro], total: Micro) -> dict[str, str | None]:
-    reached = whole_points(total) if model.band_on_rounded else total
+def _bands_reached(
+    model: Model, view: View, vector: Sequence[MicroPoints], total: MicroPoints
+) -> dict[str, str | None]:
+    reached = round_to_whole_points(total) if model.band_on_rounded else total
     bands: dict[str, str | None] = {}
     for scale, thresholds in model.scales.items():
         bands[scale] = None
         for threshold, band in thresholds:
             if reached >= threshold and (
-                band not in model.needs or any(_met(model, need, view, reached) for need in model.needs[band])
+                band not in model.needs
+                or any(_is_requirement_met(model, need, view, reached) for need in model.needs[band])
             ):
                 bands[scale] = band
                 break
     for name, matrix in model.matrices.items():
-        row = _on_axis(matrix.rows, vector, rounds=model.band_on_rounded)
-        column = _on_axis(matrix.columns, vector, rounds=model.band_on_rounded)
+        row = _band_on_axis(matrix.rows, vector, rounds=model.band_on_rounded)
+        column = _band_on_axis(matrix.columns, vector, rounds=model.band_on_rounded)
         bands[name] = None if row is None or column is None else row + column
     return bands
 
 
-def _on_axis(axis: Axis, vector: Sequence[Micro], *, rounds: bool) -> str | None:
+def _band_on_axis(axis: MatrixAxis, vector: Sequence[MicroPoints], *, rounds: bool) -> str | None:
     """The band of the group's points. Its entries are thousandths times the weight, so this is exact."""
     points = sum(vector[axis.lines]) * 1000 // axis.weight
-    reached = whole_points(points) if rounds else points
+    reached = round_to_whole_points(points) if rounds else points
     return next((band for threshold, band in axis.thresholds if reached >= threshold), None)
 
 
-def _met(model: Model, need: Need, view: View, reached: Micro) -> bool:
+def _is_requirement_met(model: Model, need: BandRequirement, view: View, reached: MicroPoints) -> bool:
     if reached < need.minimum or any(
         model.comparison.is_blank(profile_value(view, name)) for name in need.fields
     ):
         return False
-    return all(done_within(view, action, need.within) for action in need.actions)
+    return all(was_done_within(view, action, need.within) for action in need.actions)
 
 
-def done_within(view: View, action: str, within: int | None) -> bool:
+def was_done_within(view: View, action: str, within: int | None) -> bool:
     """Did the lead do it, and less than `within` milliseconds ago? None: at any time."""
     done = view.signals.get(action)
     return done is not None and (within is None or view.at - done.last < within)
 
 
-def _limits(model: Model) -> str:
+def _limits_text(model: Model) -> str:
     bounds = ((model.lowest, "at least"), (model.highest, "at most"))
     return " and ".join(f"{word} {points_text(bound)}" for bound, word in bounds if bound is not None)

@@ -6,23 +6,29 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-Table = dict[str, Any]
+TomlTable = dict[str, Any]
 
-LONGEST_SHOWN = 100
-LONGEST_REFUSAL = 1_000
+LONGEST_SHOWN_VALUE = 100
+LONGEST_REFUSAL_CHARACTERS = 1_000
 
 MOST_DIGITS = 100
 """Of a number, on each side of its point; calculating with more would be slow."""
-ENDLESS = f"has more than {MOST_DIGITS} digits before its point or behind it"
-DEEPEST_KEY = 32
-_DEEP = re.compile(r"""(?:\.[ \t]*+(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+)""" + f"{{{DEEPEST_KEY}}}")
+TOO_MANY_DIGITS_REASON = f"has more than {MOST_DIGITS} digits before its point or behind it"
+MOST_KEY_PARTS = 32
+_TOO_DEEP_KEY = re.compile(
+    r"""(?:\.[ \t]*+(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+)""" + f"{{{MOST_KEY_PARTS}}}"
+)
 
 
 class ModelError(ValueError):
     """The model's text is refused; the message gives the line and the reason, and repeats little of the text."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message if len(message) <= LONGEST_REFUSAL else f"{message[:LONGEST_REFUSAL]}...")
+        super().__init__(
+            message
+            if len(message) <= LONGEST_REFUSAL_CHARACTERS
+            else f"{message[:LONGEST_REFUSAL_CHARACTERS]}..."
+        )
 
 
 def read_document(
@@ -32,17 +38,17 @@ def read_document(
     *,
     longest: int,
     parse_float: Callable[[str], Any] = Decimal,
-) -> Table:
+) -> TomlTable:
     """The values of the TOML text. Refusals are of the type `refused` and name `what` the text is (a model)."""
     if len(text) > longest:
         raise refused(f"line 1: {what} has at most {longest:,} characters, not {len(text):,}")
-    if (deep := deep_key(text)) is not None:
+    if (deep := line_of_deep_key(text)) is not None:
         raise refused(f"line {deep}: nested too deeply")
 
     def number(digits: str) -> Any:
         if len(digits) > 3 * MOST_DIGITS or not _is_short(Decimal(digits)):
             line = text.count("\n", 0, max(text.find(digits), 0)) + 1
-            raise refused(f"line {line}: {digits[:LONGEST_SHOWN]} {ENDLESS}")
+            raise refused(f"line {line}: {digits[:LONGEST_SHOWN_VALUE]} {TOO_MANY_DIGITS_REASON}")
         return parse_float(digits)
 
     try:
@@ -57,8 +63,8 @@ def read_document(
         raise refused("line 1: nested too deeply") from None
     except (ValueError, ArithmeticError) as broken:
         raise refused(f"line 1: {broken}") from None
-    if any(abs(whole) >= 10**MOST_DIGITS for whole in _integers(document)):
-        raise refused(f"line 1: an integer {ENDLESS}")
+    if any(abs(whole) >= 10**MOST_DIGITS for whole in _integers_in(document)):
+        raise refused(f"line 1: an integer {TOO_MANY_DIGITS_REASON}")
     return document
 
 
@@ -70,7 +76,7 @@ def _is_short(number: Decimal) -> bool:
     )
 
 
-def _integers(document: Table) -> Iterator[int]:
+def _integers_in(document: TomlTable) -> Iterator[int]:
     """All whole numbers of the document, in any base. While it reads, tomllib lets only decimal ones be refused."""
     waiting: list[Any] = [document]
     while waiting:
@@ -100,25 +106,25 @@ def line_of(text: str, pattern: str, after: str | None = None) -> int:
     return 1 if match is None else text.count("\n", 0, match.start() + len(match[0])) + 1
 
 
-def deep_key(text: str) -> int | None:
+def line_of_deep_key(text: str) -> int | None:
     """The line of a key a.b.c... with too many parts: reading it takes time with their square. None: no such key."""
-    match = _DEEP.search(text)
+    match = _TOO_DEEP_KEY.search(text)
     return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
-def as_table(text: str, key: str, value: Any) -> Table:
+def copy_of_table(text: str, key: str, value: Any) -> TomlTable:
     """A copy of the table under a key of the model."""
     if not isinstance(value, dict):
         raise model_refusal(text, key, "missing" if value is None else f"wants a table, not {value!r}")
     return dict(value)
 
 
-def is_whole(value: Any, lowest: int, highest: int) -> bool:
+def is_whole_number(value: Any, lowest: int, highest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
 def shorten_value(value: Any) -> str:
     """A value in the form that a refusal repeats."""
-    plain = isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < LONGEST_SHOWN
+    plain = isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < LONGEST_SHOWN_VALUE
     text = f"{value:f}" if plain else str(value) if isinstance(value, Decimal) else repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return text if len(text) <= LONGEST_SHOWN_VALUE else f"{text[:LONGEST_SHOWN_VALUE]}..."

@@ -18,11 +18,11 @@ import structlog
 from schemas.record import LogPartition, Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from streams.embedded import log
-from streams.embedded.waiting import AppendQueue, Request
-from streams.embedded.writer import AnyStage, Connect, Project, Writer
+from streams.embedded.waiting import AppendQueue, AppendRequest
+from streams.embedded.writer import AnyStage, ConnectToDatabase, ProjectRecords, Writer
 from streams.engine.shard import FoldFailed
 
-BATCH = 2_000
+MOST_RECORDS_PER_COMMIT = 2_000
 """Records appended in one transaction, about."""
 TICK_SECONDS = 1.0
 RETRY_SECONDS = 3.0
@@ -35,7 +35,7 @@ class NotStored(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Failing:
+class FoldingHalt:
     """Why folding is halted. `record` is the one that a fold failed on, if a fold failed."""
 
     cause: str
@@ -44,7 +44,7 @@ class Failing:
 
 
 @dataclass(frozen=True)
-class Status:
+class DriverStatus:
     alive: bool
     """Whether appends are accepted; once False, it stays so."""
     partitions: int
@@ -55,7 +55,7 @@ class Status:
     waiting: int
     """Records accepted that are not yet on disk."""
     last_commit_at: int | None
-    failing: Failing | None
+    failing: FoldingHalt | None
 
 
 class Driver:
@@ -72,8 +72,8 @@ class Driver:
         now: Callable[[], int],
         partitions: int | None = None,
         genesis: Sequence[Outgoing] = (),
-        project: Project | None = None,
-        connect: Connect = psycopg.connect,
+        project: ProjectRecords | None = None,
+        connect: ConnectToDatabase = psycopg.connect,
     ) -> None:
         self._database = database
         self._stages = {stage.source: stage for stage in stages}
@@ -84,10 +84,10 @@ class Driver:
         self._partitions = partitions
         self._waiting = AppendQueue()
         self._writer: Writer | None = None
-        self._taken: list[Request] = []
+        self._taken: list[AppendRequest] = []
         self._doubt: list[Record] = []
         """The records of the taken requests as they are in the log, if the interrupted commit was done."""
-        self._failing: Failing | None = None
+        self._failing: FoldingHalt | None = None
         self._retry_at = 0.0
         self._tick_at = 0.0
         self._last_commit_at: int | None = None
@@ -129,12 +129,12 @@ class Driver:
         if stage is None:
             raise log.LogRefused(f"No stage folds {topic}: there is nothing to skip.")
         with self._connect(self._database()) as connection:
-            log.skip(connection, stage.name, topic, partition, position, reason)
+            log.write_skip(connection, stage.name, topic, partition, position, reason)
         self._retry_at = 0.0
         self._waiting.nudge()
 
-    def status(self) -> Status:
-        return Status(
+    def status(self) -> DriverStatus:
+        return DriverStatus(
             alive=self._thread.is_alive(),
             partitions=self.partitions,
             positions=self._positions,
@@ -157,7 +157,7 @@ class Driver:
             self._thread.join(patience)
 
     def _check(self, record: Outgoing) -> None:
-        if record.topic not in log.KEPT and record.topic not in log.COMPACTED:
+        if record.topic not in log.APPEND_ONLY_TOPICS and record.topic not in log.COMPACTED_TOPICS:
             raise ValueError(f"there is no topic {record.topic!r}")
         if record.partition is not None and not 0 <= record.partition < self.partitions:
             raise ValueError(f"there is no partition {record.partition}: there are {self.partitions}")
@@ -184,7 +184,7 @@ class Driver:
                 self._step()
         except BaseException as error:  # noqa: BLE001 - whatever it is, no caller may wait for a dead thread
             _log.critical("the appender died", exc_info=error)
-            self._failing = Failing(f"the appender died: {error!r}", self._now())
+            self._failing = FoldingHalt(f"the appender died: {error!r}", self._now())
         finally:
             self._waiting.close("the appender has ended")
             self._taken += self._waiting.take(len(self._waiting), 0)
@@ -197,7 +197,7 @@ class Driver:
         if writer is None:
             return
         if not self._taken:
-            self._taken = self._waiting.take(BATCH, self._patience(writer))
+            self._taken = self._waiting.take(MOST_RECORDS_PER_COMMIT, self._patience(writer))
         outgoing = [record for request in self._taken for record in request.records]
         try:
             if self._failing is not None and time.monotonic() < self._retry_at:
@@ -218,9 +218,9 @@ class Driver:
         if self._failing is not None:
             writer.reread_skips()
         now = None
-        if not writer.behind and time.monotonic() >= self._tick_at:
+        if not writer.has_work and time.monotonic() >= self._tick_at:
             now = self._now()
-        appended = writer.commit(outgoing, now) if outgoing or writer.behind or now is not None else []
+        appended = writer.commit(outgoing, now) if outgoing or writer.has_work or now is not None else []
         if now is not None:
             self._tick_at = 0.0 if writer.more_timers else time.monotonic() + TICK_SECONDS
         if self._failing is not None and not self._halted_before(writer):
@@ -237,7 +237,7 @@ class Driver:
         """How long to wait for requests before doing something else."""
         if self._failing is not None:
             return max(0.0, self._retry_at - time.monotonic())
-        if writer.behind:
+        if writer.has_work:
             return 0.0
         return max(0.0, self._tick_at - time.monotonic())
 
@@ -269,12 +269,12 @@ class Driver:
         cause = f"{error}: {error.__cause__!r}" if error.__cause__ is not None else f"{error!r}"
         if self._failing is None or self._failing.cause != cause:
             _log.error("folding is halted; records are accepted", cause=cause, exc_info=error)
-            self._failing = Failing(cause, self._now(), record)
+            self._failing = FoldingHalt(cause, self._now(), record)
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
     def _wait_for_database(self, writer: Writer, outgoing: Sequence[Outgoing], error: Exception) -> None:
         _log.error("the database is unavailable; waiting for it", cause=str(error))
-        self._failing = Failing(f"the database is unavailable: {error}", self._now())
+        self._failing = FoldingHalt(f"the database is unavailable: {error}", self._now())
         self._doubt = writer.as_appended(outgoing)
         self._writer = None
         self._retry_at = 0.0
@@ -287,7 +287,7 @@ class Driver:
             done = bool(self._doubt) and writer.contains(self._doubt[0])
         except Exception as error:  # noqa: BLE001 - every waiting caller gets it
             since = self._now() if self._failing is None else self._failing.since
-            self._failing = Failing(f"the database is unavailable: {error}", since)
+            self._failing = FoldingHalt(f"the database is unavailable: {error}", since)
             if self._waiting.closed:
                 self._taken += self._waiting.take(len(self._waiting), 0)
                 self._refuse(NotStored(f"the database is unavailable: {error}"))

@@ -3,7 +3,7 @@
 `records` keeps every topic except the compacted ones, of which `compacted` keeps the newest record
 per key; `heads` says which position comes next, so positions stay free of gaps whatever is deleted.
 Only the process with the appender's lock may write; reading needs no lock. Nothing here commits, except
-`open_log`, `skip` and `take_lock`.
+`open_log`, `write_skip` and `take_appender_lock`.
 """
 
 import time
@@ -14,19 +14,19 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from schemas.record import LogPartition, Record
 from schemas.topics import DEFAULT_PARTITIONS, TOPICS
-from streams.embedded.rows import MANY, Connection, copy_rows, upsert, upsert_into
+from streams.embedded.rows import COPY_FROM_ROWS, Connection, copy_rows, upsert_into, upsert_rows
 
-KEPT = tuple(topic.name for topic in TOPICS if not topic.compacted)
-COMPACTED = tuple(topic.name for topic in TOPICS if topic.compacted)
+APPEND_ONLY_TOPICS = tuple(topic.name for topic in TOPICS if not topic.compacted)
+COMPACTED_TOPICS = tuple(topic.name for topic in TOPICS if topic.compacted)
 
-FORMAT = 1
+LOG_FORMAT = 1
 """Raised when tables or their meaning change; a log of a higher format is refused."""
 _UPGRADES: Mapping[int, LiteralString] = {}
 """Format n -> the statements that make n + 1 of it. A log without such a step is refused."""
 
-PAGE = 5_000
+PAGE_RECORDS = 5_000
 
-_LOCK = 0x6C6561647374726D  # "leadstrm": advisory locks are numbered per database
+_APPENDER_LOCK_ID = 0x6C6561647374726D  # "leadstrm": advisory locks are numbered per database
 _LOCK_SECONDS = 10.0
 """The backend of a killed appender holds its lock until it notices."""
 
@@ -103,10 +103,10 @@ alter table {table} alter column value set storage external;
 """
 
 _POSITION = {"partition": "int4", "position": "int8"}
-_HEADS = upsert_into("heads", {"topic": "text", **_POSITION}, ("topic", "partition"))
-_UNPROJECTED = upsert_into("unprojected", {"topic": "text", **_POSITION}, ("topic", "partition"))
-_CHECKPOINTS = upsert_into("checkpoints", {"stage": "text", **_POSITION}, ("stage", "partition"))
-_COMPACT = upsert_into(
+_UPSERT_HEADS = upsert_into("heads", {"topic": "text", **_POSITION}, ("topic", "partition"))
+_UPSERT_UNPROJECTED = upsert_into("unprojected", {"topic": "text", **_POSITION}, ("topic", "partition"))
+_UPSERT_CHECKPOINTS = upsert_into("checkpoints", {"stage": "text", **_POSITION}, ("stage", "partition"))
+_UPSERT_COMPACTED = upsert_into(
     "compacted", {"topic": "text", "key": "text", **_POSITION, "value": "bytea"}, ("topic", "key")
 )
 
@@ -115,7 +115,7 @@ class LogRefused(RuntimeError):
     """The log cannot be opened as asked; the message names the reason and the remedy."""
 
 
-def take_lock(connection: Connection) -> None:
+def take_appender_lock(connection: Connection) -> None:
     """Makes this connection the only appender until it closes. Raises LogRefused."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while not _try_lock(connection):
@@ -128,7 +128,7 @@ def take_lock(connection: Connection) -> None:
 
 
 def _try_lock(connection: Connection) -> bool:
-    row = connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
+    row = connection.execute("select pg_try_advisory_lock(%s)", (_APPENDER_LOCK_ID,)).fetchone()
     connection.commit()
     return row is not None and row[0]
 
@@ -138,7 +138,7 @@ def _lock_holder(connection: Connection) -> str:
         """select a.application_name, a.client_addr, a.backend_start from pg_locks l join pg_stat_activity a using (pid)
            where l.locktype = 'advisory' and l.granted and l.database = (select oid from pg_database
            where datname = current_database()) and l.classid::bigint << 32 | l.objid::bigint = %s""",
-        (_LOCK,),
+        (_APPENDER_LOCK_ID,),
     ).fetchone()
     connection.commit()
     if row is None:
@@ -153,7 +153,7 @@ def open_log(connection: Connection, partitions: int | None = None) -> int:
     `partitions` None takes what is there. A log of an older format is upgraded, in one transaction.
     Raises LogRefused for a log of another shape.
     """
-    existing = _shape(connection)
+    existing = _partitions_of_current_format(connection)
     if existing is None:
         existing = partitions or DEFAULT_PARTITIONS
         _make_tables(connection, existing)
@@ -167,21 +167,21 @@ def open_log(connection: Connection, partitions: int | None = None) -> int:
     return existing
 
 
-def _shape(connection: Connection) -> int | None:
+def _partitions_of_current_format(connection: Connection) -> int | None:
     """The number of partitions of a log in today's format; None: there is none yet."""
-    if not _exists(connection):
+    if not _tables_exist(connection):
         return None
-    version, partitions = _stored(connection)
-    if version > FORMAT:
+    version, partitions = _stored_format_and_partitions(connection)
+    if version > LOG_FORMAT:
         raise LogRefused(
-            f"A newer Leadstream wrote this log (format {version}, this one reads up to {FORMAT}): upgrade Leadstream."
+            f"A newer Leadstream wrote this log (format {version}, this one reads up to {LOG_FORMAT}): upgrade Leadstream."
         )
-    if not _UPGRADES.keys() >= set(range(version, FORMAT)):
+    if not _UPGRADES.keys() >= set(range(version, LOG_FORMAT)):
         raise LogRefused(
             f"This log has format {version}, which this Leadstream can no longer upgrade: start the last version "
             "that can (the changelog names it) once, then this one."
         )
-    for older in range(version, FORMAT):
+    for older in range(version, LOG_FORMAT):
         connection.execute(_UPGRADES[older])
         connection.execute("update format set version = %s", (older + 1,))
     return partitions
@@ -189,17 +189,17 @@ def _shape(connection: Connection) -> int | None:
 
 def _make_tables(connection: Connection, partitions: int) -> None:
     connection.execute(_TABLES)
-    connection.execute("insert into format (version, partitions) values (%s, %s)", (FORMAT, partitions))
-    for topic in KEPT:
+    connection.execute("insert into format (version, partitions) values (%s, %s)", (LOG_FORMAT, partitions))
+    for topic in APPEND_ONLY_TOPICS:
         name = Identifier("records_" + topic.replace("-", "_"))
         connection.execute(SQL(_TOPIC_TABLE).format(table=name, topic=Literal(topic)))
 
 
-def _exists(connection: Connection) -> bool:
+def _tables_exist(connection: Connection) -> bool:
     return connection.execute("select to_regclass('format') is not null").fetchone() == (True,)
 
 
-def _stored(connection: Connection) -> tuple[int, int]:
+def _stored_format_and_partitions(connection: Connection) -> tuple[int, int]:
     """(format, partitions)"""
     row = connection.execute("select version, partitions from format").fetchone()
     if row is None:
@@ -210,7 +210,7 @@ def _stored(connection: Connection) -> tuple[int, int]:
 
 def write_records(connection: Connection, records: Sequence[Record]) -> None:
     """Appends to the topics that keep everything."""
-    if len(records) < MANY:
+    if len(records) < COPY_FROM_ROWS:
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into records (topic, partition, position, key, value) values (%s, %s, %s, %s, %s)",
@@ -225,7 +225,7 @@ def write_records(connection: Connection, records: Sequence[Record]) -> None:
     )
 
 
-def compact(connection: Connection, records: Sequence[Record]) -> None:
+def write_compacted(connection: Connection, records: Sequence[Record]) -> None:
     """Keeps each key's newest record; a tombstone removes the key."""
     newest = {(record.topic, record.key): record for record in records}
     removed = [topic_key for topic_key, record in newest.items() if record.value is None]
@@ -237,12 +237,14 @@ def compact(connection: Connection, records: Sequence[Record]) -> None:
     if removed:
         with connection.cursor() as cursor:
             cursor.executemany("delete from compacted where topic = %s and key = %s", removed)
-    upsert(connection, _COMPACT, kept)
+    upsert_rows(connection, _UPSERT_COMPACTED, kept)
 
 
-def read(connection: Connection, topic: str, partition: int, from_position: int, limit: int) -> list[Record]:
+def read_records(
+    connection: Connection, topic: str, partition: int, from_position: int, limit: int
+) -> list[Record]:
     """The records of one partition from a position on, in order; of a compacted topic those still kept."""
-    table = SQL("compacted") if topic in COMPACTED else SQL("records")
+    table = SQL("compacted") if topic in COMPACTED_TOPICS else SQL("records")
     with connection.cursor(binary=True) as cursor:
         cursor.execute(
             SQL(
@@ -254,32 +256,32 @@ def read(connection: Connection, topic: str, partition: int, from_position: int,
         return [Record(*row) for row in cursor]
 
 
-def scan(connection: Connection, topic: str) -> Iterator[Record]:
+def scan_topic(connection: Connection, topic: str) -> Iterator[Record]:
     """Every record of a topic, partition by partition, in order."""
     for partition in range(partitions_of(connection)):
         position = 0
-        while page := read(connection, topic, partition, position, PAGE):
+        while page := read_records(connection, topic, partition, position, PAGE_RECORDS):
             yield from page
             position = page[-1].position + 1
 
 
 def partitions_of(connection: Connection) -> int:
-    if not _exists(connection):
+    if not _tables_exist(connection):
         raise LogRefused("There is no log in this database yet: start `leadstream serve` once.")
-    return _stored(connection)[1]
+    return _stored_format_and_partitions(connection)[1]
 
 
-def heads(connection: Connection) -> dict[LogPartition, int]:
+def read_heads(connection: Connection) -> dict[LogPartition, int]:
     """The next position of every partition that has had a record."""
     return _positions(connection, "select topic, partition, position from heads")
 
 
-def checkpoints(connection: Connection) -> dict[LogPartition, int]:
+def read_checkpoints(connection: Connection) -> dict[LogPartition, int]:
     """(stage, partition) -> the next position that the stage folds."""
     return _positions(connection, "select stage, partition, position from checkpoints")
 
 
-def unprojected(connection: Connection) -> dict[LogPartition, int]:
+def read_unprojected(connection: Connection) -> dict[LogPartition, int]:
     """Where the records begin that were appended while folding was halted, and are not projected yet."""
     return _positions(connection, "select topic, partition, position from unprojected")
 
@@ -289,11 +291,11 @@ def _positions(connection: Connection, query: str) -> dict[LogPartition, int]:
 
 
 def write_heads(connection: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
-    upsert(connection, _HEADS, rows)
+    upsert_rows(connection, _UPSERT_HEADS, rows)
 
 
 def write_checkpoints(connection: Connection, rows: Sequence[tuple[str, int, int]]) -> None:
-    upsert(connection, _CHECKPOINTS, rows)
+    upsert_rows(connection, _UPSERT_CHECKPOINTS, rows)
 
 
 def write_unprojected(connection: Connection, rows: Sequence[tuple[str, int, int | None]]) -> None:
@@ -302,23 +304,25 @@ def write_unprojected(connection: Connection, rows: Sequence[tuple[str, int, int
     if done:
         with connection.cursor() as cursor:
             cursor.executemany("delete from unprojected where topic = %s and partition = %s", done)
-    upsert(connection, _UNPROJECTED, [row for row in rows if row[2] is not None])
+    upsert_rows(connection, _UPSERT_UNPROJECTED, [row for row in rows if row[2] is not None])
 
 
-def skips(connection: Connection) -> dict[tuple[str, int, int], str]:
+def read_skips(connection: Connection) -> dict[tuple[str, int, int], str]:
     """(topic, partition, position) -> why to skip it."""
     rows = connection.execute("select topic, partition, position, reason from skips")
     return {(topic, partition, position): reason for topic, partition, position, reason in rows}
 
 
-def skip(connection: Connection, stage: str, topic: str, partition: int, position: int, reason: str) -> None:
+def write_skip(
+    connection: Connection, stage: str, topic: str, partition: int, position: int, reason: str
+) -> None:
     """Makes `stage` write this record of its source as a dead letter instead of folding it.
 
     From any process; the driver reads the skips at its next attempt. Raises LogRefused for a record that
     was folded already or does not exist. Commits.
     """
-    head = heads(connection).get((topic, partition), 0)
-    folded = checkpoints(connection).get((stage, partition), 0)
+    head = read_heads(connection).get((topic, partition), 0)
+    folded = read_checkpoints(connection).get((stage, partition), 0)
     if not folded <= position < head:
         connection.rollback()
         state = "was folded already" if position < folded else "does not exist"

@@ -9,21 +9,21 @@ from psycopg.sql import SQL, Identifier
 Connection = psycopg.Connection[Any]
 Row = tuple[Any, ...]
 
-MANY = 150
+COPY_FROM_ROWS = 150
 """From so many rows on, COPY is faster than single inserts in a pipeline."""
 
 
-_ONE = SQL(
+_UPSERT_ONE = SQL(
     """insert into {table} ({columns}) values ({values}) on conflict ({key})
        do update set ({others}) = row({new}) where row({old}) is distinct from row({new})"""
 )
-_ROOM = SQL(
+_CREATE_INCOMING = SQL(
     """create temporary table if not exists {incoming} on commit delete rows
        as select {columns} from {table} with no data;
        delete from {incoming}"""
 )
-_COPY = SQL("copy {incoming} ({columns}) from stdin (format binary)")
-_MERGE = SQL(
+_COPY_TO_INCOMING = SQL("copy {incoming} ({columns}) from stdin (format binary)")
+_MERGE_INCOMING = SQL(
     """insert into {table} ({columns}) select {columns} from {incoming} on conflict ({key})
        do update set ({others}) = row({new}) where row({old}) is distinct from row({new})"""
 )
@@ -53,17 +53,17 @@ def upsert_into(table: str, columns: Mapping[str, str], key: Sequence[str]) -> U
         "new": SQL(", ").join(Identifier("excluded", name) for name in columns if name not in key),
     }
     return Upsert(
-        one=_ONE.format(**names).as_bytes(None),
-        room=_ROOM.format(**names).as_bytes(None),
-        copy=_COPY.format(**names).as_bytes(None),
-        merge=_MERGE.format(**names).as_bytes(None),
+        one=_UPSERT_ONE.format(**names).as_bytes(None),
+        room=_CREATE_INCOMING.format(**names).as_bytes(None),
+        copy=_COPY_TO_INCOMING.format(**names).as_bytes(None),
+        merge=_MERGE_INCOMING.format(**names).as_bytes(None),
         types=tuple(columns.values()),
     )
 
 
-def upsert(connection: Connection, into: Upsert, rows: Sequence[Row]) -> None:
+def upsert_rows(connection: Connection, into: Upsert, rows: Sequence[Row]) -> None:
     """No key may come twice in one call."""
-    if len(rows) >= MANY:
+    if len(rows) >= COPY_FROM_ROWS:
         connection.execute(into.room)
         copy_rows(connection, into.copy, into.types, rows)
         connection.execute(into.merge)

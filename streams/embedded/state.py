@@ -8,19 +8,19 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from schemas.topics import PARTITION_WIDE_KEY
-from streams.embedded.rows import Connection, upsert, upsert_into
+from streams.embedded.rows import Connection, upsert_into, upsert_rows
 from streams.engine.task_group import TaskId
 
 _KEY = {"stage": "text", "partition": "int4", "key": "text"}
-_PARTS = upsert_into("state", {**_KEY, "part": "text", "value": "bytea"}, (*_KEY, "part"))
-_TIMERS = upsert_into("dues", {**_KEY, "due_at": "int8"}, tuple(_KEY))
+_UPSERT_PARTS = upsert_into("state", {**_KEY, "part": "text", "value": "bytea"}, (*_KEY, "part"))
+_UPSERT_TIMERS = upsert_into("dues", {**_KEY, "due_at": "int8"}, tuple(_KEY))
 _DELETE_PARTS = """delete from state where (stage, partition, key, part) in
   (select * from unnest(%s::text[], %s::integer[], %s::text[], %s::text[]))"""
 _DELETE_TIMERS = """delete from dues where (stage, partition, key) in
   (select * from unnest(%s::text[], %s::integer[], %s::text[]))"""
 
 
-class Timer(NamedTuple):
+class StoredTimer(NamedTuple):
     stage: str
     partition: int
     key: str
@@ -32,7 +32,7 @@ class PostgresStateStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._parts: dict[TaskId, dict[str, dict[str, bytes | None]]] = {}
-        self._timers: dict[Timer, int | None] = {}
+        self._timers: dict[StoredTimer, int | None] = {}
         rows = connection.execute("select distinct stage from dues")
         self._timed = {stage for (stage,) in rows}
         """Stages that ever had a timer: the others need no row deleted when a key has none."""
@@ -59,7 +59,7 @@ class PostgresStateStore:
             if fires_at is not None:
                 self._timed.add(stage)
             if stage in self._timed:
-                self._timers[Timer(stage, partition, key)] = fires_at
+                self._timers[StoredTimer(stage, partition, key)] = fires_at
 
     def load(self, task_id: TaskId, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
         stored: dict[str, dict[str, bytes]] = {}
@@ -86,14 +86,14 @@ class PostgresStateStore:
         )
         return [key for (key,) in rows]
 
-    def due_timers(self, stages: Sequence[str], now: int, limit: int) -> list[Timer]:
+    def due_timers(self, stages: Sequence[str], now: int, limit: int) -> list[StoredTimer]:
         """The keys of these stages whose stored timer fires by `now`, the longest overdue first."""
         self.flush()
         rows = self._connection.execute(
             "select stage, partition, key from dues where stage = any(%s) and due_at <= %s order by due_at limit %s",
             (stages, now, limit),
         )
-        return list(map(Timer._make, rows))
+        return list(map(StoredTimer._make, rows))
 
     def flush(self) -> None:
         """Writes what `put` took."""
@@ -105,10 +105,14 @@ class PostgresStateStore:
         ]
         if removed := [row[:-1] for row in rows if row[-1] is None]:
             self._connection.execute(_DELETE_PARTS, list(map(list, zip(*removed, strict=True))))
-        upsert(self._connection, _PARTS, [row for row in rows if row[-1] is not None])
+        upsert_rows(self._connection, _UPSERT_PARTS, [row for row in rows if row[-1] is not None])
         if without := [key for key, at in self._timers.items() if at is None]:
             self._connection.execute(_DELETE_TIMERS, list(map(list, zip(*without, strict=True))))
-        upsert(self._connection, _TIMERS, [(*key, at) for key, at in self._timers.items() if at is not None])
+        upsert_rows(
+            self._connection,
+            _UPSERT_TIMERS,
+            [(*key, at) for key, at in self._timers.items() if at is not None],
+        )
         self.forget()
 
     def forget(self) -> None:
@@ -118,7 +122,7 @@ class PostgresStateStore:
 
 
 class StoredParts:
-    """What one shard reads of the store (`streams.engine.shard.Parts`)."""
+    """What one shard reads of the store (`streams.engine.shard.ShardParts`)."""
 
     def __init__(self, store: PostgresStateStore, task_id: TaskId) -> None:
         self._store = store

@@ -1,6 +1,6 @@
 """The requests that wait to be appended: a bounded queue from any thread to the appender's.
 
-A request is never split and never reordered. Memory is bounded: a full queue rejects a request with `Busy`
+A request is never split and never reordered. Memory is bounded: a full queue rejects a request with `AppendQueueFull`
 and keeps nothing of it.
 """
 
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from schemas.record import Outgoing, Record
 
-MOST_RECORDS = 20_000
-MOST_BYTES = 64 * 1024 * 1024
+MOST_WAITING_RECORDS = 20_000
+MOST_WAITING_BYTES = 64 * 1024 * 1024
 
 
-class Busy(Exception):
+class AppendQueueFull(Exception):
     """Too much waits to be appended; come back in `retry_after` seconds."""
 
     def __init__(self, retry_after: float) -> None:
@@ -24,21 +24,23 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
-class Stopped(RuntimeError):
+class AppenderStopped(RuntimeError):
     """The appender has stopped: nothing is appended any more."""
 
 
-class Request(NamedTuple):
+class AppendRequest(NamedTuple):
     records: Sequence[Outgoing]
     size: int
     appended: "Future[list[Record]]"
 
 
 class AppendQueue:
-    def __init__(self, most_records: int = MOST_RECORDS, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, most_records: int = MOST_WAITING_RECORDS, most_bytes: int = MOST_WAITING_BYTES
+    ) -> None:
         self._most_records = most_records
         self._most_bytes = most_bytes
-        self._requests: deque[Request] = deque()
+        self._requests: deque[AppendRequest] = deque()
         self._records = 0
         self._bytes = 0
         self._closed: str | None = None
@@ -61,19 +63,19 @@ class AppendQueue:
                 f"one request may append {self._most_records} records of {self._most_bytes} bytes together, "
                 f"not {len(records)} of {size}: split it"
             )
-        request = Request(records, size, Future())
+        request = AppendRequest(records, size, Future())
         with self._changed:
             if self._closed is not None:
-                raise Stopped(self._closed)
+                raise AppenderStopped(self._closed)
             if self._records + len(records) > self._most_records or self._bytes + size > self._most_bytes:
-                raise Busy(1.0)
+                raise AppendQueueFull(1.0)
             self._requests.append(request)
             self._records += len(records)
             self._bytes += size
             self._changed.notify()
         return request.appended
 
-    def take(self, most_records: int, patience: float) -> list[Request]:
+    def take(self, most_records: int, patience: float) -> list[AppendRequest]:
         """The requests that wait, oldest first: about `most_records` records, at least one request.
 
         Waits `patience` seconds for the first one; ends early when nudged or closed. Leaves out requests
@@ -83,7 +85,7 @@ class AppendQueue:
             if patience > 0:
                 self._changed.wait_for(lambda: self._requests or self._closed or self._nudged, patience)
             self._nudged = False
-            taken: list[Request] = []
+            taken: list[AppendRequest] = []
             count = 0
             while self._requests and count < most_records:
                 request = self._requests.popleft()

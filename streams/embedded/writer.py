@@ -19,21 +19,21 @@ import psycopg
 from schemas.record import LogPartition, Outgoing, Record
 from schemas.topics import DEAD_LETTERS, partition_of
 from streams.embedded import log
-from streams.embedded.rows import MANY, Connection
+from streams.embedded.rows import COPY_FROM_ROWS, Connection
 from streams.embedded.state import PostgresStateStore
-from streams.engine.shard import Shard, Stage, dead_letter
+from streams.engine.shard import Shard, Stage, encoded_dead_letter
 from streams.engine.task_group import TaskId
 
 AnyStage = Stage[Any, Any]
-Connect = Callable[..., Connection]
+ConnectToDatabase = Callable[..., Connection]
 """`psycopg.connect`, or one whose statements do not wait for an unavailable server."""
-Project = Callable[[Connection, Sequence[Record]], None]
+ProjectRecords = Callable[[Connection, Sequence[Record]], None]
 """Writes read models from records, over the given connection, in its transaction. It gets every
 record of the log exactly once, in the order of its partition; it must not commit."""
 
-CHUNK = 500
+CHUNK_RECORDS = 500
 """Records that one call of a shard's `fold` gets at most."""
-TURN = 2_000
+TURN_RECORDS = 2_000
 """Records that one stage folds before the next stage has its turn."""
 TURN_SECONDS = 0.2
 """How long a stage may fold before the next has its turn, so that a sweep delays nothing else."""
@@ -41,10 +41,10 @@ COMMIT_SECONDS = 0.3
 """How long a transaction goes on folding; the next one folds the rest."""
 TIMERS_AT_ONCE = 500
 """Keys whose timers one transaction fires at most."""
-TAIL = 2_000
+TAIL_RECORDS = 2_000
 """Records that a task keeps in memory between append and fold; it reads further ones from the log."""
 
-_SESSION = {
+_SESSION_OPTIONS = {
     "synchronous_commit": "on",  # a database may default to off, but what we acknowledge must be on disk
     "jit": "off",
     "statement_timeout": "0",
@@ -77,7 +77,7 @@ class EmbeddedTask:
         return self.stage, self.log_partition[1]
 
     def offer(self, record: Record) -> None:
-        if len(self.tail) < TAIL and self.position + len(self.tail) == record.position:
+        if len(self.tail) < TAIL_RECORDS and self.position + len(self.tail) == record.position:
             self.tail.append(record)
 
     def advance(self, records: int) -> None:
@@ -100,10 +100,10 @@ class Writer:
         url: str,
         stages: Sequence[AnyStage],
         *,
-        connect: Connect = psycopg.connect,
+        connect: ConnectToDatabase = psycopg.connect,
         partitions: int | None = None,
         genesis: Sequence[Outgoing] = (),
-        project: Project | None = None,
+        project: ProjectRecords | None = None,
     ) -> None:
         self._connection: Connection = connect(url, application_name="leadstream appender")
         try:
@@ -117,22 +117,22 @@ class Writer:
         stages: Sequence[AnyStage],
         partitions: int | None,
         genesis: Sequence[Outgoing],
-        project: Project | None,
+        project: ProjectRecords | None,
     ) -> None:
         connection = self._connection
-        for setting, value in _SESSION.items():
+        for setting, value in _SESSION_OPTIONS.items():
             connection.execute("select set_config(%s, %s, false)", (setting, value))
         connection.commit()
-        log.take_lock(connection)
+        log.take_appender_lock(connection)
         self.partitions = log.open_log(connection, partitions)
-        self._heads = log.heads(connection)
+        self._heads = log.read_heads(connection)
         self._stored = dict(self._heads)
-        self._unprojected = {} if project is None else log.unprojected(connection)
+        self._unprojected = {} if project is None else log.read_unprojected(connection)
         self._skips: dict[tuple[str, int, int], str] = {}
         self._state = PostgresStateStore(connection)
         self._project = project
         self._written: list[Record] = []
-        checkpoints = log.checkpoints(connection)
+        checkpoints = log.read_checkpoints(connection)
         self._tasks = {
             stage.source: [
                 self._open_task(stage, partition, checkpoints.get((stage.name, partition), 0))
@@ -182,7 +182,7 @@ class Writer:
         }
 
     @property
-    def behind(self) -> bool:
+    def has_work(self) -> bool:
         """Whether another `commit` would have work."""
         return bool(self._unprojected) or any(self.backlog.values())
 
@@ -238,7 +238,7 @@ class Writer:
         committed = {task.log_partition: task.committed for task in self._all_tasks()}
         self._skips = {
             (topic, partition, position): reason
-            for (topic, partition, position), reason in log.skips(self._connection).items()
+            for (topic, partition, position), reason in log.read_skips(self._connection).items()
             if position >= committed.get((topic, partition), 0)
         }
         self._connection.commit()
@@ -249,9 +249,9 @@ class Writer:
 
     def contains(self, record: Record) -> bool:
         """Whether exactly this record was appended: the answer to a commit in doubt."""
-        if record.topic in log.COMPACTED:
+        if record.topic in log.COMPACTED_TOPICS:
             return self._stored.get((record.topic, record.partition), 0) > record.position
-        stored = log.read(self._connection, *record[:3], 1)
+        stored = log.read_records(self._connection, *record[:3], 1)
         self._connection.commit()
         return stored == [record]
 
@@ -308,26 +308,34 @@ class Writer:
 
     def _fold_stage(self, source: str) -> bool:
         """One stage's turn, starting where its last one ended; returns whether it folded anything."""
-        deadline, room, tasks = time.monotonic() + TURN_SECONDS, TURN, self._tasks[source]
+        deadline, room, tasks = time.monotonic() + TURN_SECONDS, TURN_RECORDS, self._tasks[source]
         for _ in tasks:
             task = tasks[self._turns[source]]
             self._turns[source] = (self._turns[source] + 1) % len(tasks)
-            room -= self._fold_chunk(task, min(room, CHUNK))
+            room -= self._fold_chunk(task, min(room, CHUNK_RECORDS))
             if room <= 0 or time.monotonic() > deadline:
                 break
-        return room < TURN
+        return room < TURN_RECORDS
 
     def _fold_chunk(self, task: EmbeddedTask, limit: int) -> int:
         """Returns the amount of work, in records."""
         if not task.tail and task.position < self._stored.get(task.log_partition, 0):
-            task.tail.extend(log.read(self._connection, *task.log_partition, task.position, CHUNK))
+            task.tail.extend(
+                log.read_records(self._connection, *task.log_partition, task.position, CHUNK_RECORDS)
+            )
         records = list(islice(task.tail, 1 if task.sweeping else limit))
         if not records:
             return 0
         if self._skips:
             if reason := self._skips.get(records[0][:3]):
                 self._append(
-                    [Outgoing(DEAD_LETTERS, records[0].key, dead_letter(records[0], f"skipped: {reason}"))]
+                    [
+                        Outgoing(
+                            DEAD_LETTERS,
+                            records[0].key,
+                            encoded_dead_letter(records[0], f"skipped: {reason}"),
+                        )
+                    ]
                 )
                 task.advance(1)
                 return 1
@@ -341,8 +349,8 @@ class Writer:
 
     def _store(self) -> None:
         """Writes the rows of the transaction, in one round trip if they are few."""
-        kept = [record for record in self._written if record.topic not in log.COMPACTED]
-        newer = [record for record in self._written if record.topic in log.COMPACTED]
+        kept = [record for record in self._written if record.topic not in log.COMPACTED_TOPICS]
+        newer = [record for record in self._written if record.topic in log.COMPACTED_TOPICS]
         heads = [
             (*log_partition, head)
             for log_partition, head in self._heads.items()
@@ -351,10 +359,10 @@ class Writer:
         checkpoints = [
             (*task.task_id, task.position) for task in self._all_tasks() if task.position != task.committed
         ]
-        few = len(self._written) + len(checkpoints) + self._state.waiting < MANY
+        few = len(self._written) + len(checkpoints) + self._state.waiting < COPY_FROM_ROWS
         with self._connection.pipeline() if few else nullcontext():
             log.write_records(self._connection, kept)
-            log.compact(self._connection, newer)
+            log.write_compacted(self._connection, newer)
             log.write_heads(self._connection, heads)
             log.write_checkpoints(self._connection, checkpoints)
             self._state.flush()
@@ -373,10 +381,10 @@ class Writer:
     def _project_older(self) -> None:
         """Projects a page of the records that were appended while folding was halted."""
         log_partition, position = next(iter(self._unprojected.items()))
-        page = log.read(self._connection, *log_partition, position, TURN)
+        page = log.read_records(self._connection, *log_partition, position, TURN_RECORDS)
         if self._project is not None:
             self._project(self._connection, page)
-        done = len(page) < TURN
+        done = len(page) < TURN_RECORDS
         log.write_unprojected(self._connection, [(*log_partition, None if done else page[-1].position + 1)])
         if done:
             del self._unprojected[log_partition]

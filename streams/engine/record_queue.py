@@ -9,10 +9,10 @@ from itertools import islice
 
 from schemas.record import Chunk, Record
 
-MOST_RECORDS = 10_000
-MOST_BYTES = 4 * 1024 * 1024
+MOST_QUEUED_RECORDS = 10_000
+MOST_QUEUED_BYTES = 4 * 1024 * 1024
 """About: the chunk that passes a bound is kept whole."""
-RECORD_BYTES = 250
+RECORD_OVERHEAD_BYTES = 250
 """What a record takes beside its key and value, about."""
 
 
@@ -35,7 +35,7 @@ class RecordQueue:
 
     @property
     def full(self) -> bool:
-        return len(self._records) >= MOST_RECORDS or self._bytes >= MOST_BYTES
+        return len(self._records) >= MOST_QUEUED_RECORDS or self._bytes >= MOST_QUEUED_BYTES
 
     def offer(self, chunk: Chunk) -> bool:
         """False: records are missing between `end` and this chunk, and it was not queued."""
@@ -46,7 +46,9 @@ class RecordQueue:
             if chunk.start < self.end:
                 new = [record for record in new if record.position >= self.end]
             if new:
-                size = sum([len(record.value or b"") + len(record.key) + RECORD_BYTES for record in new])
+                size = sum(
+                    [len(record.value or b"") + len(record.key) + RECORD_OVERHEAD_BYTES for record in new]
+                )
                 self._records.extend(new)
                 self._sizes.append((chunk.next, size))
                 self._bytes += size

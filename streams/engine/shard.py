@@ -1,6 +1,6 @@
 """A shard: the state of one partition of one stage, and folding chunks of records into it.
 
-A chunk goes in, an `Outcome` comes out: what to write where. The shard itself writes nothing and
+A chunk goes in, an `FoldOutcome` comes out: what to write where. The shard itself writes nothing and
 reads no clock. Its driver stores outputs, parts and the new position in one transaction, or stores
 nothing and calls `forget`; so every driver gives the same results.
 
@@ -19,12 +19,12 @@ from schemas.refusal import shorten
 from schemas.statements import DeadLetter
 from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
 
-MOST_ORIGINAL_BYTES = 1_000_000
+DEAD_LETTER_ORIGINAL_BYTES = 1_000_000
 """Of a record that cannot be read: its dead letter, in base64, must fit where any producer's record did."""
 MOST_KEY_CHARACTERS = 1_024
 """Characters."""
 
-StateT = TypeVar("StateT", bound="State")
+StateT = TypeVar("StateT", bound="KeyState")
 SharedT = TypeVar("SharedT", bound="SharedState")
 StateT_contra = TypeVar("StateT_contra", contravariant=True)
 SharedT_contra = TypeVar("SharedT_contra", contravariant=True)
@@ -33,7 +33,7 @@ Message = Any
 """What a stage's decoder makes of a record."""
 
 
-class Parts(Protocol):
+class ShardParts(Protocol):
     """Read access to what is stored of one shard."""
 
     def load(self, keys: Collection[str]) -> dict[str, dict[str, bytes]]:
@@ -43,7 +43,7 @@ class Parts(Protocol):
         """The next keys in ascending order of their UTF-8 bytes, without `PARTITION_WIDE_KEY`."""
 
 
-class State(Protocol):
+class KeyState(Protocol):
     """The decoded state of one key."""
 
     def changes(self) -> dict[str, bytes | None]:
@@ -62,7 +62,7 @@ class Emit(Protocol):
 
 class Stage(Protocol[SharedT, StateT]):
     """A fold: how to read its records, and one step for a key and for the whole shard. A stage may also implement
-    `Sweeps`, `Timers` and `Summaries`; the shard looks once, when it is made.
+    `SweepingStage`, `TimedStage` and `SummarizingStage`; the shard looks once, when it is made.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Stage(Protocol[SharedT, StateT]):
 
 
 @runtime_checkable
-class Sweeps(Protocol[SharedT_contra, StateT_contra]):
+class SweepingStage(Protocol[SharedT_contra, StateT_contra]):
     """What a stage has besides if a record for the whole shard changes every key: a visit of each, in steps."""
 
     def sweep_cursor(self, shared: SharedT_contra, message: Message) -> str | None:
@@ -104,7 +104,7 @@ class Sweeps(Protocol[SharedT_contra, StateT_contra]):
 
 
 @runtime_checkable
-class Timers(Protocol[SharedT_contra, StateT_contra]):
+class TimedStage(Protocol[SharedT_contra, StateT_contra]):
     """What a stage has besides if time alone changes its keys."""
 
     def next_timer(self, state: StateT_contra) -> int | None:
@@ -118,13 +118,13 @@ class Timers(Protocol[SharedT_contra, StateT_contra]):
 
 
 @runtime_checkable
-class Summaries(Protocol[StateT_contra]):
+class SummarizingStage(Protocol[StateT_contra]):
     """What a stage has besides if it emits something once per chunk and key, however many records changed it."""
 
     def summarize(self, state: StateT_contra, emit: Emit) -> None: ...
 
 
-class Outcome(NamedTuple):
+class FoldOutcome(NamedTuple):
     """What folding a chunk asks to be written, in one transaction."""
 
     outputs: list[Outgoing]
@@ -138,7 +138,7 @@ class Outcome(NamedTuple):
     """Of them, those that stood in another partition than their key's."""
 
 
-class Misplaced(Refusal):
+class MisplacedRecord(Refusal):
     """A record in another partition than its key's: there, its key would be counted a second time."""
 
     def __init__(self, record: Record, key: str, belongs: int) -> None:
@@ -188,15 +188,19 @@ class Shard(Generic[SharedT, StateT]):
         self,
         stage: Stage[SharedT, StateT],
         partition: int,
-        parts: Parts,
+        parts: ShardParts,
         *,
         cache_size: int = 1_000,
         partitions: int | None = None,
     ) -> None:
         self.stage = stage
-        self._sweep: Sweeps[SharedT, StateT] | None = stage if isinstance(stage, Sweeps) else None
-        self._timers: Timers[SharedT, StateT] | None = stage if isinstance(stage, Timers) else None
-        self._summary: Summaries[StateT] | None = stage if isinstance(stage, Summaries) else None
+        self._sweep: SweepingStage[SharedT, StateT] | None = (
+            stage if isinstance(stage, SweepingStage) else None
+        )
+        self._timers: TimedStage[SharedT, StateT] | None = stage if isinstance(stage, TimedStage) else None
+        self._summary: SummarizingStage[StateT] | None = (
+            stage if isinstance(stage, SummarizingStage) else None
+        )
         self.partition = partition
         self._partitions = partitions
         """Of the source, where strangers choose a record's partition; None: only we do."""
@@ -210,7 +214,7 @@ class Shard(Generic[SharedT, StateT]):
         self._states.clear()
         self._shared = None
 
-    def fold(self, records: Sequence[Record]) -> Outcome:
+    def fold(self, records: Sequence[Record]) -> FoldOutcome:
         """Fold the records in order. Raises FoldFailed, naming the record, or StateUnreadableError; call
         `forget` then.
         """
@@ -272,7 +276,7 @@ class Shard(Generic[SharedT, StateT]):
         if key is not None and self._partitions is not None:
             belongs = partition_of(key, self._partitions)
             if belongs != record.partition:
-                return Misplaced(record, key, belongs), None
+                return MisplacedRecord(record, key, belongs), None
         return message, key
 
     def _apply_to_all(
@@ -283,9 +287,9 @@ class Shard(Generic[SharedT, StateT]):
             chunk.emit(
                 DEAD_LETTERS,
                 record.key[:MOST_KEY_CHARACTERS],
-                dead_letter(record, message.reason, message.field),
+                encoded_dead_letter(record, message.reason, message.field),
             )
-            chunk.misplaced += isinstance(message, Misplaced)
+            chunk.misplaced += isinstance(message, MisplacedRecord)
             return True
         origin = f"{record.partition}:{record.position}"
         self.stage.apply_to_all(shared, message)
@@ -346,7 +350,7 @@ class Shard(Generic[SharedT, StateT]):
 class _ChunkFold:
     """What one call of `fold` emits and changes."""
 
-    def __init__(self, timers: Timers[Any, Any] | None, summary: Summaries[Any] | None) -> None:
+    def __init__(self, timers: TimedStage[Any, Any] | None, summary: SummarizingStage[Any] | None) -> None:
         self.outputs: list[Outgoing] = []
         self.folded: dict[str, Any] = {}
         self.misplaced = 0
@@ -356,7 +360,7 @@ class _ChunkFold:
     def emit(self, topic: str, key: str, value: bytes | None) -> None:
         self.outputs.append(Outgoing(topic, key, value))
 
-    def outcome(self, shared: SharedState, applied: int) -> Outcome:
+    def outcome(self, shared: SharedState, applied: int) -> FoldOutcome:
         parts = {(PARTITION_WIDE_KEY, part): value for part, value in shared.changes().items()}
         timers = {}
         for key, state in self.folded.items():
@@ -366,14 +370,14 @@ class _ChunkFold:
                 parts[key, part] = value
             if self._timers is not None:
                 timers[key] = self._timers.next_timer(state)
-        return Outcome(self.outputs, parts, timers, applied, self.misplaced)
+        return FoldOutcome(self.outputs, parts, timers, applied, self.misplaced)
 
 
-def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
+def encoded_dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
     """The dead letter of a record, encoded for the topic `dead-letters`."""
     original = record.value or b""
-    if len(original) > MOST_ORIGINAL_BYTES:
-        reason = f"{reason} (only the first {MOST_ORIGINAL_BYTES:,} of its {len(original):,} bytes are kept)"
+    if len(original) > DEAD_LETTER_ORIGINAL_BYTES:
+        reason = f"{reason} (only the first {DEAD_LETTER_ORIGINAL_BYTES:,} of its {len(original):,} bytes are kept)"
     return encode_dead_letter(
         DeadLetter(
             topic=record.topic,
@@ -382,6 +386,6 @@ def dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:
             reason=reason,
             field=field,
             key=record.key[:MOST_KEY_CHARACTERS],
-            original=original[:MOST_ORIGINAL_BYTES],
+            original=original[:DEAD_LETTER_ORIGINAL_BYTES],
         )
     )

@@ -15,25 +15,25 @@ from typing import Any, NamedTuple
 from schemas.record import Record
 from schemas.topics import PARTITION_WIDE_KEY
 from scoring.features.features import NewerCodec
-from streams.engine.shard import Outcome, Stage
+from streams.engine.shard import FoldOutcome, Stage
 
-SEPARATOR = "\0"
+KEY_SEPARATOR = "\0"
 """Between key and part in a changelog record's key; no key of ours contains it."""
-TIMER = ""
+TIMER_PART = ""
 """The part that says when a key's timer fires, in decimal milliseconds."""
-POSITION = SEPARATOR.encode()
+POSITION_KEY = KEY_SEPARATOR.encode()
 """The changelog key of the shard's position in its source: no key, no part."""
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 
-FORMAT = 2
+STATE_FORMAT = 2
 """Of all that changelogs contain. Raised with the codec of any part, and whenever the meaning of a part changes:
 a worker reads its own format and older ones, and refuses a newer one.
 """
-FORMAT_KEY = f"{SEPARATOR}format".encode()
+STATE_FORMAT_KEY = f"{KEY_SEPARATOR}format".encode()
 """The changelog key of the format: no key, a part that no fold writes."""
 
 
-class Change(NamedTuple):
+class ChangelogRecord(NamedTuple):
     """A changelog record. `value` None is a tombstone."""
 
     key: bytes
@@ -41,7 +41,7 @@ class Change(NamedTuple):
 
 
 class StateStore:
-    """`streams.engine.shard.Parts`, and how much of source and changelog it contains."""
+    """`streams.engine.shard.ShardParts`, and how much of source and changelog it contains."""
 
     def __init__(self) -> None:
         self.position: int | None = None
@@ -79,53 +79,53 @@ class StateStore:
         """Takes one record of the changelog. Raises NewerCodec; ValueError, and has changed nothing, for one that is
         no state.
         """
-        if key == POSITION:
-            position = _number(value, "the position that the state contains")
+        if key == POSITION_KEY:
+            position = _read_number(value, "the position that the state contains")
             if position < 0:
                 raise ValueError(f"the position that the state contains is negative: {position}")
             self.position = position
             return
-        if key == FORMAT_KEY:
-            written = _number(value, "the format of the state") if value is not None else 0
-            if written > FORMAT:
+        if key == STATE_FORMAT_KEY:
+            written = _read_number(value, "the format of the state") if value is not None else 0
+            if written > STATE_FORMAT:
                 raise NewerCodec(
                     f"a newer version of Leadstream wrote this state (format {written}, this version reads up to "
-                    f"{FORMAT}): upgrade this worker, or end it and leave its partitions to newer ones"
+                    f"{STATE_FORMAT}): upgrade this worker, or end it and leave its partitions to newer ones"
                 )
             self._format = written
             return
-        name, separator, part = key.decode().partition(SEPARATOR)
+        name, separator, part = key.decode().partition(KEY_SEPARATOR)
         if not name or not separator:
             raise ValueError(f"its key is none of the state: {name[:80]!a}")
-        if part == TIMER:
-            fires_at = None if value is None else _number(value, "the moment at which a timer fires")
+        if part == TIMER_PART:
+            fires_at = None if value is None else _read_number(value, "the moment at which a timer fires")
             self._woken.discard(name)  # its writer has folded the wake-up record
             self._set_timer(name, fires_at)
         else:
             self._set(name, part, value)
 
-    def put(self, outcome: Outcome, position: int) -> Iterator[Change]:
+    def put(self, outcome: FoldOutcome, position: int) -> Iterator[ChangelogRecord]:
         """Applies the outcome of a fold; yields its changelog records, except the position."""
         self.position = position
         for (key, part), value in outcome.parts.items():
             self._set(key, part, value)
-            yield Change(f"{key}{SEPARATOR}{part}".encode(), value)
+            yield ChangelogRecord(f"{key}{KEY_SEPARATOR}{part}".encode(), value)
         yield from self.put_timers(outcome.timers)
 
-    def put_timers(self, timers: Mapping[str, int | None]) -> Iterator[Change]:
+    def put_timers(self, timers: Mapping[str, int | None]) -> Iterator[ChangelogRecord]:
         for key, fires_at in timers.items():
             self._woken.discard(key)
             if self._timers.get(key) != fires_at:
                 self._set_timer(key, fires_at)
                 value = None if fires_at is None else b"%d" % fires_at
-                yield Change(f"{key}{SEPARATOR}{TIMER}".encode(), value)
+                yield ChangelogRecord(f"{key}{KEY_SEPARATOR}{TIMER_PART}".encode(), value)
 
-    def position_changes(self) -> Iterator[Change]:
+    def position_changes(self) -> Iterator[ChangelogRecord]:
         """The changelog records of the position and, once, of the format."""
-        if self._format != FORMAT:
-            self._format = FORMAT
-            yield Change(FORMAT_KEY, b"%d" % FORMAT)
-        yield Change(POSITION, None if self.position is None else b"%d" % self.position)
+        if self._format != STATE_FORMAT:
+            self._format = STATE_FORMAT
+            yield ChangelogRecord(STATE_FORMAT_KEY, b"%d" % STATE_FORMAT)
+        yield ChangelogRecord(POSITION_KEY, None if self.position is None else b"%d" % self.position)
 
     def due_keys(self, now: int, limit: int) -> list[str]:
         """Keys whose timer fires by `now` and that were not woken yet, the longest overdue first."""
@@ -178,25 +178,25 @@ class StateStore:
             heapify(self._queue)
 
 
-def is_state(stage: Stage[Any, Any], record: Record) -> bool:
+def is_state_record(stage: Stage[Any, Any], record: Record) -> bool:
     """Whether a worker can go on from what this record of a changelog says."""
     key = record.key.encode(errors="surrogateescape")
     store = StateStore()
     try:
         store.restore(key, record.value)
-        for name, parts in store.load([key.decode().partition(SEPARATOR)[0]]).items():
+        for name, parts in store.load([key.decode().partition(KEY_SEPARATOR)[0]]).items():
             if name == PARTITION_WIDE_KEY:
                 stage.open_shared(parts)
             else:
                 stage.open(name, parts)
     except NewerCodec:
-        return key == FORMAT_KEY  # the version that wrote it goes on from it: nobody may skip it
+        return key == STATE_FORMAT_KEY  # the version that wrote it goes on from it: nobody may skip it
     except Exception:  # noqa: BLE001 - decoders raise what they like
         return False
     return True
 
 
-def _number(value: bytes | None, what: str) -> int:
+def _read_number(value: bytes | None, what: str) -> int:
     if value is None or not _NUMBER.fullmatch(value):
         raise ValueError(f"{what} is no number: {value and value[:80]!a}")
     return int(value)

@@ -12,27 +12,27 @@ from typing import Any, NamedTuple
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Outgoing, Record, skip_reason
 from schemas.topics import DEAD_LETTERS
 from streams.engine.record_queue import RecordQueue
-from streams.engine.shard import MOST_KEY_CHARACTERS, Shard, Stage, dead_letter
-from streams.engine.state_store import Change, StateStore
+from streams.engine.shard import MOST_KEY_CHARACTERS, Shard, Stage, encoded_dead_letter
+from streams.engine.state_store import ChangelogRecord, StateStore
 
 TIMERS_AT_ONCE = 500
-LATELY_MS = 2_000
+CAUGHT_UP_MS = 2_000
 """A task that folds older records than this is catching up."""
 
 
 CACHE_BYTES = 1024 * 1024
 """Of encoded state whose keys are kept decoded, about; decoded it is some ten times as large."""
-CACHED_KEYS = range(200, 20_000)
+CACHED_KEYS_RANGE = range(200, 20_000)
 
 
 class TaskOutput(NamedTuple):
     """What one transaction has to write."""
 
     outputs: Sequence[Outgoing] = ()
-    changes: Sequence[Change] = ()
+    changes: Sequence[ChangelogRecord] = ()
 
 
-NOTHING = TaskOutput()
+NO_OUTPUT = TaskOutput()
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class Task:
         """(the amount of work in records, its output). Raises FoldFailed, LogUnreadableError."""
         queue = self.queue
         if not queue:
-            return 0, NOTHING
+            return 0, NO_OUTPUT
         waiting = queue.first(1 if self._sweeping else most)
         records = self._before_a_skip(waiting)
         if not records:
@@ -133,14 +133,14 @@ class Task:
         would emit.
         """
         if self.queue is None or len(self.queue) or not self._caught_up(now):
-            return NOTHING
+            return NO_OUTPUT
         return self.fire_timers(now)
 
     def fire_timers(self, now: int) -> TaskOutput:
         """Wakes the keys that time has changed by `now`; corrects the timers of those that it has not."""
         keys = self.store.due_keys(now, TIMERS_AT_ONCE)
         if not keys:
-            return NOTHING
+            return NO_OUTPUT
         wake_ups, timers = self._shard.fire_timers(keys, now)
         self.store.mark_woken([key for key in keys if key not in timers])
         return TaskOutput(wake_ups, list(self.store.put_timers(timers)))
@@ -165,7 +165,7 @@ class Task:
         """Whether the record folded last is new, or none has come for a while."""
         if self.folded != self._counted:
             self._counted, self._quiet_since = self.folded, now
-        return self._newest >= now - LATELY_MS or now - self._quiet_since >= LATELY_MS
+        return self._newest >= now - CAUGHT_UP_MS or now - self._quiet_since >= CAUGHT_UP_MS
 
     def _before_a_skip(self, records: list[Record]) -> list[Record]:
         """The records that come before one that is to be skipped or cannot be read."""
@@ -189,7 +189,9 @@ class Task:
         self.dirty = True
         self._counts.folded += 1
         self._counts.dead_letters += 1
-        output = Outgoing(DEAD_LETTERS, record.key[:MOST_KEY_CHARACTERS], dead_letter(record, reason or ""))
+        output = Outgoing(
+            DEAD_LETTERS, record.key[:MOST_KEY_CHARACTERS], encoded_dead_letter(record, reason or "")
+        )
         # If a timer wrote the record, it would write the same again. The key's next event sets a new timer.
         return TaskOutput([output], list(self.store.put_timers({record.key: None})))
 
@@ -197,4 +199,4 @@ class Task:
 def cache_size(store: StateStore) -> int:
     """How many keys to keep decoded: more of small ones."""
     size = CACHE_BYTES * len(store) // max(store.size, 1)
-    return min(max(size, CACHED_KEYS.start), CACHED_KEYS.stop)
+    return min(max(size, CACHED_KEYS_RANGE.start), CACHED_KEYS_RANGE.stop)

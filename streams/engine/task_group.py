@@ -18,16 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from schemas.record import LogPartition, Outgoing
-from streams.engine.state_store import Change
+from streams.engine.state_store import ChangelogRecord
 from streams.engine.task import Task, TaskOutput
 
-CHUNK = 500
+CHUNK_RECORDS = 500
 """Records that one call of a shard's `fold` gets at most; in between, others have the event loop."""
 COMMIT_RECORDS = 20_000
 COMMIT_SECONDS = 0.25
 LINGER_SECONDS = 0.002
 """A pause after a small commit: fewer, fuller transactions."""
-SMALL = 100
+SMALL_COMMIT_RECORDS = 100
 
 
 TaskId = tuple[str, int]
@@ -38,7 +38,7 @@ class Commit(NamedTuple):
     """What one transaction makes durable."""
 
     outputs: Sequence[Outgoing]
-    changes: Mapping[TaskId, Sequence[Change]]
+    changes: Mapping[TaskId, Sequence[ChangelogRecord]]
     """Records of changelogs."""
     checkpoints: Mapping[LogPartition, int]
     """Positions in the sources."""
@@ -125,7 +125,7 @@ class TaskGroup:
                     if (position := contained.get(task.task_id)) is not None:
                         task.store.changelog_position = position
                 self._observe(records, time.perf_counter() - started)
-                if records < SMALL:
+                if records < SMALL_COMMIT_RECORDS:
                     await asyncio.sleep(LINGER_SECONDS)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing more may be written
             self._closed = True
@@ -144,7 +144,7 @@ class TaskGroup:
                 break
             task = self._turns[0]
             self._turns.rotate(-1)
-            work, output = task.fold(CHUNK)
+            work, output = task.fold(CHUNK_RECORDS)
             if not work:
                 idle += 1
                 continue
@@ -176,7 +176,7 @@ class TaskGroup:
 class _CommitBuilder:
     def __init__(self) -> None:
         self._outputs: list[Outgoing] = []
-        self._changes: dict[TaskId, list[Change]] = {}
+        self._changes: dict[TaskId, list[ChangelogRecord]] = {}
         self._checkpoints: dict[LogPartition, int] = {}
         self._task_ids: set[TaskId] = set()
 
@@ -199,5 +199,5 @@ class _CommitBuilder:
             return None
         return Commit(self._outputs, self._changes, self._checkpoints, contained)
 
-    def _changes_of(self, task: Task) -> list[Change]:
+    def _changes_of(self, task: Task) -> list[ChangelogRecord]:
         return self._changes.setdefault(task.task_id, [])

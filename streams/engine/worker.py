@@ -24,7 +24,7 @@ from streams.engine.task_group import TaskGroup, TaskId, Transactions
 _log = structlog.get_logger(__name__)
 
 
-class Backing(Protocol):
+class ChangelogStorage(Protocol):
     """Where changelogs are kept, and what else a worker needs to know when it opens."""
 
     @property
@@ -74,15 +74,15 @@ class ShardStatus(NamedTuple):
     """When the record that is next to be folded was appended (ms); None: none waits here."""
 
 
-NAMING_SECONDS = 60.0
+FIND_RECORD_SECONDS = 60.0
 """To find the record of a changelog that cannot be decoded."""
-STATE_SKIPPED = "its part of the state is lost, and scores may be as without it"
+STATE_SKIPPED_WARNING = "its part of the state is lost, and scores may be as without it"
 KEEP_STATE_MS = 3_600_000
 """How long state stores are kept between two assignments. Changelogs keep tombstones far longer; without them a
 store that reads on would keep what was removed."""
 
 
-def _nothing(*_: Any) -> None: ...
+def _do_nothing(*_: Any) -> None: ...
 
 
 class Worker:
@@ -91,14 +91,14 @@ class Worker:
     def __init__(
         self,
         stages: Sequence[Stage[Any, Any]],
-        backing: Backing,
+        backing: ChangelogStorage,
         *,
         task_groups: int = 2,
         now: Callable[[], int],
         seek: Callable[[LogPartition, int], None],
-        room: Callable[[LogPartition], None] = _nothing,
+        room: Callable[[LogPartition], None] = _do_nothing,
         fail: Callable[[BaseException], None],
-        observe: Callable[[int, float], None] = _nothing,
+        observe: Callable[[int, float], None] = _do_nothing,
     ) -> None:
         self._stages = {stage.source: stage for stage in stages}
         self._backing = backing
@@ -296,18 +296,18 @@ class Worker:
             if self._restoring is not None:  # it reads by the same consumer
                 self._restoring.cancel()
                 await asyncio.wait({self._restoring})
-            async with asyncio.timeout(NAMING_SECONDS):
+            async with asyncio.timeout(FIND_RECORD_SECONDS):
                 records = await self._backing.parts_of(error.task_id, error.key)
-            if (record := _undecodable(error, records)) is not None:
+            if (record := _undecodable_record(error, records)) is not None:
                 reason = Unreadable(str(error), record.position, record.position + 1)
-                named = LogUnreadableError(record, reason, skipped=STATE_SKIPPED)
+                named = LogUnreadableError(record, reason, skipped=STATE_SKIPPED_WARNING)
                 named.__cause__ = error
         except Exception as cause:  # noqa: BLE001 - the failure names the key, at least
             _log.warning("the record of the changelog is not found", reason=repr(cause))
         self._fail(named)
 
 
-def _undecodable(error: StateUnreadableError, records: Mapping[str, Record]) -> Record | None:
+def _undecodable_record(error: StateUnreadableError, records: Mapping[str, Record]) -> Record | None:
     """The record without which the rest can be decoded; None: there is no such one."""
     parts = {part: record.value for part, record in records.items() if record.value is not None}
     for part in parts:

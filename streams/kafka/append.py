@@ -16,18 +16,18 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, PARTITION_WIDE_KEY, partition_of
 from streams.kafka.cluster import Cluster, KafkaUnavailable
-from streams.kafka.private_names import discard
+from streams.kafka.private_names import discard_producer
 
-PATIENCE = 5.0
+APPEND_SECONDS = 5.0
 """Seconds until a call fails, and its producer is closed."""
-MOST_BYTES = 64_000_000
+MOST_BYTES_IN_FLIGHT = 64_000_000
 """Of keys and values that wait for their acknowledgement; a call that would exceed it is rejected."""
 PROBE_SECONDS = 2.0
 """Between two checks of an idle connection."""
 RETRY_SECONDS = 0.5
 CLOSING_SECONDS = 1.0
 BATCH_BYTES = 256_000
-LARGEST_RECORD = 1_000_000
+LARGEST_RECORD_BYTES = 1_000_000
 """What brokers accept by default."""
 
 _log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class KafkaAppend:
         first_attempt = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep_producer(first_attempt), name="keep a producer")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(APPEND_SECONDS):
                 await first_attempt.wait()
 
     async def stop(self) -> None:
@@ -69,7 +69,7 @@ class KafkaAppend:
         while self._deadlines:  # noqa: ASYNC110 - they end by themselves within PATIENCE
             await asyncio.sleep(0.01)
         if producer is not None:
-            await discard(producer, CLOSING_SECONDS)
+            await discard_producer(producer, CLOSING_SECONDS)
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSING_SECONDS)
 
@@ -80,11 +80,11 @@ class KafkaAppend:
             raise KafkaUnavailable(self._unavailable_reason)
         routed = [self._routed(record) for record in records]
         size = sum(len(key) + len(value or b"") for _, _, key, value in routed)
-        if self._bytes_in_flight and self._bytes_in_flight + size > MOST_BYTES:
+        if self._bytes_in_flight and self._bytes_in_flight + size > MOST_BYTES_IN_FLIGHT:
             raise KafkaUnavailable(
-                f"{MOST_BYTES} bytes are on their way to Kafka already, the most that memory is reserved for"
+                f"{MOST_BYTES_IN_FLIGHT} bytes are on their way to Kafka already, the most that memory is reserved for"
             )
-        deadline = asyncio.timeout(PATIENCE)
+        deadline = asyncio.timeout(APPEND_SECONDS)
         self._deadlines.add(deadline)
         self._bytes_in_flight += size
         try:
@@ -95,7 +95,7 @@ class KafkaAppend:
                 ]
                 await asyncio.gather(*sent)
         except MessageSizeTooLargeError as cause:
-            raise ValueError(f"a record is larger than {LARGEST_RECORD} bytes") from cause
+            raise ValueError(f"a record is larger than {LARGEST_RECORD_BYTES} bytes") from cause
         except TimeoutError as cause:
             self._drop(producer, "Kafka does not answer")
             raise KafkaUnavailable(self._unavailable_reason) from cause
@@ -125,7 +125,7 @@ class KafkaAppend:
             try:
                 await self._connect()
             except (KafkaUnavailable, TimeoutError, OSError, KafkaError) as cause:
-                self._unavailable_reason = _reason(cause, self._cluster)
+                self._unavailable_reason = _unavailable_reason(cause, self._cluster)
             first_attempt.set()
             await self._watch()
             await asyncio.sleep(RETRY_SECONDS)
@@ -137,15 +137,15 @@ class KafkaAppend:
             enable_idempotence=True,
             acks="all",
             max_batch_size=BATCH_BYTES,
-            max_request_size=LARGEST_RECORD,
-            request_timeout_ms=int(PATIENCE * 1000),
+            max_request_size=LARGEST_RECORD_BYTES,
+            request_timeout_ms=int(APPEND_SECONDS * 1000),
         )
         try:
-            async with asyncio.timeout(2 * PATIENCE):
+            async with asyncio.timeout(2 * APPEND_SECONDS):
                 await producer.start()
-                partitions = await _partitions(producer, self._cluster.topic(EVENTS))
+                partitions = await _partition_count_of(producer, self._cluster.topic(EVENTS))
         except BaseException:
-            await discard(producer, CLOSING_SECONDS)
+            await discard_producer(producer, CLOSING_SECONDS)
             raise
         self._dropped.clear()
         self._producer, self._partitions = producer, partitions
@@ -159,7 +159,7 @@ class KafkaAppend:
                     await self._dropped.wait()
                     return
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(APPEND_SECONDS):
                     answered = await producer.client.force_metadata_update()
             except TimeoutError:
                 answered = False
@@ -177,12 +177,12 @@ class KafkaAppend:
         for deadline in self._deadlines:
             if not deadline.expired():
                 deadline.reschedule(now)
-        closing = asyncio.create_task(discard(producer, PATIENCE), name="close a producer")
+        closing = asyncio.create_task(discard_producer(producer, APPEND_SECONDS), name="close a producer")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
 
-async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:
+async def _partition_count_of(producer: AIOKafkaProducer, topic: str) -> int:
     """The number of partitions, from the metadata of all topics: a request for this one may create it."""
     partitions = (await producer.client.fetch_all_metadata()).partitions_for_topic(topic)
     if not partitions:
@@ -190,7 +190,7 @@ async def _partitions(producer: AIOKafkaProducer, topic: str) -> int:
     return len(partitions)
 
 
-def _reason(cause: Exception, cluster: Cluster) -> str:
+def _unavailable_reason(cause: Exception, cluster: Cluster) -> str:
     match cause:
         case KafkaUnavailable():
             return str(cause)

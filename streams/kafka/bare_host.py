@@ -12,7 +12,7 @@ from streams.engine.shard import Stage
 from streams.engine.worker import Worker
 from streams.kafka.cluster import Cluster
 from streams.kafka.member import Member
-from streams.kafka.restoring import KafkaBacking
+from streams.kafka.restoring import KafkaChangelogStorage
 
 TICK_SECONDS = 1.0
 
@@ -24,7 +24,7 @@ class _BareHost:
         self,
         cluster: Cluster,
         stages: Sequence[Stage[Any, Any]],
-        backing: KafkaBacking,
+        backing: KafkaChangelogStorage,
         buckets: int,
         now: Callable[[], int],
     ) -> None:
@@ -58,7 +58,7 @@ class _BareHost:
             self.failure.set_exception(error)
 
 
-async def run(
+async def run_bare_worker(
     cluster: Cluster,
     stages: Sequence[Stage[Any, Any]],
     *,
@@ -70,7 +70,7 @@ async def run(
 ) -> None:
     """Runs until `stop` is set. Raises the worker's failure. Calls `ready` with the worker at the start."""
     gc.set_threshold(200_000, 20, 50)  # folds make many small, long-lived objects
-    backing = KafkaBacking(cluster, partitions)
+    backing = KafkaChangelogStorage(cluster, partitions)
     host = _BareHost(cluster, stages, backing, buckets, now)
     stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
     try:

@@ -8,8 +8,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 class KafkaUnavailable(RuntimeError):
@@ -23,11 +23,11 @@ class KafkaUnavailable(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Security:
+class KafkaSecurity:
     """How to connect. `ca_file` None: the machine's certificate authorities are trusted."""
 
-    protocol: Protocol = "PLAINTEXT"
-    mechanism: Mechanism = "SCRAM-SHA-512"
+    protocol: SecurityProtocol = "PLAINTEXT"
+    mechanism: SaslMechanism = "SCRAM-SHA-512"
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
@@ -52,7 +52,7 @@ class Cluster:
     """HOST:PORT, several separated by commas."""
     prefix: str = ""
     app: str = "leadstream"
-    security: Security = field(default_factory=Security)
+    security: KafkaSecurity = field(default_factory=KafkaSecurity)
 
     def client(self) -> dict[str, Any]:
         """The arguments that every aiokafka client needs."""

@@ -23,10 +23,10 @@ from streams.kafka.end_txn import EndTxnInDoubt
 from streams.kafka.topics import TopicsRefused
 from streams.kafka.transactions import TaskGroupUnopened
 
-FAILED = 3
+FAILED_EXIT_CODE = 3
 """The exit code of a process that failed."""
 
-Fail = Callable[[BaseException], None]
+OnFailure = Callable[[BaseException], None]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,16 +37,16 @@ class PortTakenError(Exception):
 
 def end_process(error: BaseException) -> NoReturn:
     """The default `fail`."""
-    explained = explain(error)
+    explained = explain_failure(error)
     if explained is None:
         _log.critical("the worker ends", error=repr(error), exc_info=error)
     else:
         _log.critical("the worker ends", reason=explained)
     sys.stderr.flush()
-    os._exit(FAILED)
+    os._exit(FAILED_EXIT_CODE)
 
 
-def explain(error: BaseException) -> str | None:
+def explain_failure(error: BaseException) -> str | None:
     """What a known failure means and its remedy; None: only the traceback explains it."""
     if isinstance(error, FoldFailed):
         cause = f" ({error.__cause__!r})" if error.__cause__ else ""

@@ -19,7 +19,7 @@ def add_commands(app: faust.App, cluster: Cluster, stages: Sequence[Stage[Any, A
     from faust.cli.agents import agents  # noqa: PLC0415 - registers Faust's own command, before ours
 
     def counts(command: Any, agent: AgentT[Any]) -> Sequence[str]:
-        return [*agents.agent_to_row(command, agent), *_counts(app, agent.name)]
+        return [*agents.agent_to_row(command, agent), *_shards_and_folded_records(app, agent.name)]
 
     about = {"headers": [*agents.headers, "shards", "folded"], "agent_to_row": counts}
     type("agents", (agents,), about | {"__doc__": agents.__doc__})
@@ -39,7 +39,7 @@ def add_commands(app: faust.App, cluster: Cluster, stages: Sequence[Stage[Any, A
     app.command()(tables)
 
 
-def _counts(app: faust.App, stage: str) -> tuple[str, str]:
+def _shards_and_folded_records(app: faust.App, stage: str) -> tuple[str, str]:
     """The shards of a stage that the worker at our port owns, and the records that it has folded."""
     try:
         with urlopen(f"http://{app.conf.web_host}:{app.conf.web_port}/tables.json", timeout=2) as answer:

@@ -33,12 +33,12 @@ from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus, Worker
 from streams.kafka import pages
 from streams.kafka.cluster import Cluster, KafkaUnavailable
-from streams.kafka.failures import FAILED, Fail, PortTakenError, end_process
+from streams.kafka.failures import FAILED_EXIT_CODE, OnFailure, PortTakenError, end_process
 from streams.kafka.faust_commands import add_commands
 from streams.kafka.member import Member
 from streams.kafka.metrics import WorkerMetrics
-from streams.kafka.restoring import KafkaBacking
-from streams.kafka.topics import TopicsMissing, check_topics, partitions_of
+from streams.kafka.restoring import KafkaChangelogStorage
+from streams.kafka.topics import TopicsMissing, check_topics, partition_count_of
 
 _log = structlog.get_logger(__name__)
 
@@ -53,15 +53,15 @@ LAST_COMMIT_SECONDS = 6.0
 """For the commits in progress, when stopping."""
 STOPPING_SECONDS = 9.0
 """A process that has not stopped by then is ended; the next one does again what was not committed."""
-MOST_WAITING = 16
+MOST_WAITING_CHUNKS = 16
 """Chunks of a topic that its agent has not taken yet: with so many, the topic is not read on."""
-NO_PAGES = 6066
+NO_PAGES_PORT = 6066
 """Faust requires a port even from an app that opens none."""
 
 SetLogs = Callable[[str], None]
 
 
-class Boot(BootStrategy):
+class KafkalessBoot(BootStrategy):
     """Starts nothing of Faust that connects to Kafka."""
 
     enable_kafka = False
@@ -111,7 +111,7 @@ class LeadstreamWorker(faust.Worker):
 
 def _end_unstopped() -> NoReturn:
     _log.critical("the worker did not stop in time and is ended; what was not committed is done again")
-    os._exit(FAILED)
+    os._exit(FAILED_EXIT_CODE)
 
 
 class LeadstreamApp(faust.App):
@@ -121,7 +121,7 @@ class LeadstreamApp(faust.App):
     logs to a level, when a process of Faust's own starts.
     """
 
-    BootStrategy = Boot
+    BootStrategy = KafkalessBoot
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class LeadstreamApp(faust.App):
         host: str = "127.0.0.1",
         data_dir: Path,
         now: Callable[[], int],
-        fail: Fail | None = None,
+        fail: OnFailure | None = None,
         logs: SetLogs | None = None,
     ) -> None:
         super().__init__(
@@ -143,7 +143,7 @@ class LeadstreamApp(faust.App):
             store="memory://",
             datadir=data_dir,
             web_enabled=port is not None,
-            web_port=port or NO_PAGES,
+            web_port=port or NO_PAGES_PORT,
             web_bind=host,
             web_host=host,
             worker_redirect_stdouts=False,
@@ -155,13 +155,15 @@ class LeadstreamApp(faust.App):
         self.worker_id = worker_id
         self.assignments = 0
         """The number of assignments so far."""
-        self.on_failure: Fail = fail or end_process
+        self.on_failure: OnFailure = fail or end_process
         self.failed: BaseException | None = None
-        self.metrics = WorkerMetrics([stage.name for stage in stages], self.status, self.ends, self.tallies)
+        self.metrics = WorkerMetrics(
+            [stage.name for stage in stages], self.status, self.ends, self.task_counts
+        )
         self._data_dir = data_dir
         self._now = now
         self._logs = logs
-        self._backing: KafkaBacking | None = None
+        self._backing: KafkaChangelogStorage | None = None
         self._worker: Worker | None = None
         self._assigned = False
         self._member: Member | None = None
@@ -185,7 +187,7 @@ class LeadstreamApp(faust.App):
     def status(self) -> list[ShardStatus]:
         return [] if self._worker is None else self._worker.status()
 
-    def tallies(self) -> Mapping[str, TaskCounts]:
+    def task_counts(self) -> Mapping[str, TaskCounts]:
         return {} if self._worker is None else self._worker.counts
 
     def ends(self) -> Mapping[LogPartition, int]:
@@ -194,7 +196,7 @@ class LeadstreamApp(faust.App):
 
     def unready(self) -> str | None:
         """Why the worker does not fold yet; None: it folds."""
-        return pages.reason(self.status(), assigned=self._assigned)
+        return pages.unready_reason(self.status(), assigned=self._assigned)
 
     def fail(self, error: BaseException) -> None:
         """Only the first failure counts; those after it, or after a stop, are logged at most."""
@@ -205,11 +207,11 @@ class LeadstreamApp(faust.App):
             self.on_failure(error)
 
     def set_logs(self, level: str) -> None:
-        """Sets our logs as the program does, and the libraries' by `quieten`, except for level debug."""
+        """Sets our logs as the program does, and the libraries' by `quieten_libraries`, except for level debug."""
         if self._logs is not None:
             self._logs(level)
         if level != "debug":
-            quieten()
+            quieten_libraries()
 
     # -- start and stop -----------------------------------------------------------------------------
 
@@ -229,7 +231,7 @@ class LeadstreamApp(faust.App):
         partitions = await self._find_topics()
         if partitions is None:
             return
-        self._backing = KafkaBacking(self.cluster, partitions)
+        self._backing = KafkaChangelogStorage(self.cluster, partitions)
         await self._backing.start()
         self._member = Member(
             self.cluster,
@@ -271,7 +273,7 @@ class LeadstreamApp(faust.App):
             if self.should_stop:
                 return None
             try:
-                partitions = await partitions_of(self.cluster)
+                partitions = await partition_count_of(self.cluster)
                 names = [stage.name for stage in self.stages]
                 problems = await check_topics(self.cluster, partitions=partitions, stages=names)
             except KafkaUnavailable as cause:
@@ -338,7 +340,7 @@ class LeadstreamApp(faust.App):
         """True also while its agent has many chunks to take."""
         return (
             self._worker is None
-            or self._waiting[log_partition[0]] >= MOST_WAITING
+            or self._waiting[log_partition[0]] >= MOST_WAITING_CHUNKS
             or self._worker.full(log_partition)
         )
 
@@ -393,7 +395,7 @@ class LeadstreamApp(faust.App):
             try:
                 async for chunk in chunks:
                     self._waiting[stage.source] -= 1
-                    if self._member is not None and self._waiting[stage.source] == MOST_WAITING - 1:
+                    if self._member is not None and self._waiting[stage.source] == MOST_WAITING_CHUNKS - 1:
                         self._member.notify_room()
                     if self._worker is not None:
                         self._worker.offer(chunk)
@@ -411,10 +413,10 @@ class LeadstreamApp(faust.App):
             return pages.WorkerSummary(self.cluster.group, self.worker_id, self.buckets, self.unready())
 
         async def tables(view: Any, _request: Any) -> Any:
-            return view.html(pages.as_html(about(), self.status(), self.ends()))
+            return view.html(pages.worker_html(about(), self.status(), self.ends()))
 
         async def tables_json(view: Any, _request: Any) -> Any:
-            return view.json(pages.as_json(about(), self.status(), self.ends()))
+            return view.json(pages.worker_json(about(), self.status(), self.ends()))
 
         async def metrics(view: Any, _request: Any) -> Any:
             return view.bytes(self.metrics.exposition(), content_type="text/plain")
@@ -430,7 +432,7 @@ class LeadstreamApp(faust.App):
         self.page("/ready", name="ready")(ready)
 
 
-def quieten() -> None:
+def quieten_libraries() -> None:
     """Libraries log from WARNING on: what aiokafka logs below it costs an idle worker a fifth of its time."""
     for library in ("aiokafka", "faust", "mode", "aiohttp"):
         logger = logging.getLogger(library)

@@ -17,22 +17,22 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, skip_reason
 from streams.kafka.cluster import Cluster, KafkaUnavailable
-from streams.kafka.private_names import close
-from streams.kafka.reading import COMMITTED, ChunkReader, is_about_content
+from streams.kafka.private_names import close_consumer
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader, is_about_content
 from streams.kafka.skips import fetch_skips
 
-Positions = Callable[[Mapping[LogPartition, int]], Mapping[LogPartition, int]]
+NextPositions = Callable[[Mapping[LogPartition, int]], Mapping[LogPartition, int]]
 """Gets the first available position of each partition; returns the position to read next. Called in a thread."""
-Take = Callable[[Sequence[Chunk]], bool]
+TakeChunks = Callable[[Sequence[Chunk]], bool]
 """Takes a batch. False: the chunks do not continue at its positions, so these must be asked for again.
 Called in a thread."""
 
-Watch = Callable[[Mapping[LogPartition, int]], None]
+WatchBacklog = Callable[[Mapping[LogPartition, int]], None]
 """Gets the number of positions left in each followed partition, as far as it is known; called repeatedly."""
 
-MOST_RECORDS = 5_000
+MOST_BATCH_RECORDS = 5_000
 """In a batch."""
-MOST_BYTES = 8 * 1024 * 1024
+MOST_BATCH_BYTES = 8 * 1024 * 1024
 """Of a batch's keys and values, roughly: a single record may exceed it."""
 FETCHED_BYTES = 512 * 1024
 """Fetched ahead of one partition."""
@@ -43,7 +43,7 @@ QUIET_SECONDS = 3.0
 ANSWER_SECONDS = 8.0
 JOIN_SECONDS = 60.0
 STUCK_SECONDS = 60.0
-LOOK_AGAIN_SECONDS = 5.0
+RETRY_UNREADABLE_SECONDS = 5.0
 """Between two attempts to read an unreadable partition."""
 
 
@@ -62,13 +62,13 @@ class PositionOutOfRange(RuntimeError):
         )
 
 
-class Described(NamedTuple):
+class DescribedTopics(NamedTuple):
     cluster_id: str
     log_partitions: list[LogPartition]
     """Every partition of the requested topics."""
 
 
-async def describe(cluster: Cluster, topics: Iterable[str]) -> Described:
+async def describe_topics(cluster: Cluster, topics: Iterable[str]) -> DescribedTopics:
     """The cluster's id and the topics' partitions. Raises KafkaUnavailable, also while a topic is missing."""
     names = {cluster.topic(topic): topic for topic in topics}
     admin = AIOKafkaAdminClient(**cluster.client())
@@ -77,7 +77,7 @@ async def describe(cluster: Cluster, topics: Iterable[str]) -> Described:
         description = await asyncio.wait_for(admin.describe_cluster(), ANSWER_SECONDS)
         topic_metadata = await asyncio.wait_for(admin.describe_topics(list(names)), ANSWER_SECONDS)
     except (KafkaError, TimeoutError) as cause:
-        raise no_answer(cluster) from cause
+        raise no_answer_error(cluster) from cause
     finally:
         await admin.close()
     log_partitions = [
@@ -89,18 +89,18 @@ async def describe(cluster: Cluster, topics: Iterable[str]) -> Described:
         raise KafkaUnavailable(
             f"Kafka at {cluster.brokers} has no topic {', '.join(missing)}: run `leadstream topics create`."
         )
-    return Described(str(description["cluster_id"]), sorted(log_partitions))
+    return DescribedTopics(str(description["cluster_id"]), sorted(log_partitions))
 
 
-async def follow(
+async def follow_topics(
     cluster: Cluster,
     topics: Iterable[str],
     *,
     stop: threading.Event,
-    positions: Positions,
-    take: Take,
+    positions: NextPositions,
+    take: TakeChunks,
     report: Callable[[str | None], None],
-    watch: Watch | None = None,
+    watch: WatchBacklog | None = None,
     member: str | None = None,
 ) -> None:
     """Follows until `stop` is set. Calls `report` whenever the cluster has answered: with a reason if a partition is
@@ -116,10 +116,10 @@ async def follow(
         group_instance_id=member,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        isolation_level=COMMITTED,
+        isolation_level=COMMITTED_ISOLATION,
         fetch_max_wait_ms=250,
         max_partition_fetch_bytes=FETCHED_BYTES,
-        fetch_max_bytes=MOST_BYTES,
+        fetch_max_bytes=MOST_BATCH_BYTES,
     )
     members = _Membership(cluster)
     consumer.subscribe([cluster.topic(name) for name in names], listener=members)
@@ -127,12 +127,12 @@ async def follow(
         try:
             await asyncio.wait_for(consumer.start(), JOIN_SECONDS)
         except TimeoutError as cause:
-            raise no_answer(cluster) from cause
+            raise no_answer_error(cluster) from cause
         following = _Following(cluster, consumer, members, positions, take, report, watch)
         while not stop.is_set():
             await following.step()
     finally:
-        await close(consumer)
+        await close_consumer(consumer)
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
@@ -160,10 +160,10 @@ class _Following:
         cluster: Cluster,
         consumer: AIOKafkaConsumer,
         members: _Membership,
-        positions: Positions,
-        take: Take,
+        positions: NextPositions,
+        take: TakeChunks,
         report: Callable[[str | None], None],
-        watch: Watch | None,
+        watch: WatchBacklog | None,
     ) -> None:
         self._cluster = cluster
         self._consumer = consumer
@@ -251,7 +251,7 @@ class _Following:
             if not log_partitions:
                 await asyncio.sleep(READ_SECONDS)
             return await self._without_unreadable(
-                await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=log_partitions)
+                await self._reader.read(seconds=READ_SECONDS, most=MOST_BATCH_RECORDS, of=log_partitions)
             )
         except NoOffsetForPartitionError:
             return []  # between the assignment and its seeks
@@ -270,10 +270,10 @@ class _Following:
         readable = []
         for chunk in chunks:
             try:
-                readable.append(await pass_skipped(self._cluster, chunk))
+                readable.append(await with_skip_reason(self._cluster, chunk))
             except LogUnreadableError as error:
                 self._unreadable[error.slot] = str(error)
-                self._look_again_at = _now() + LOOK_AGAIN_SECONDS
+                self._look_again_at = _now() + RETRY_UNREADABLE_SECONDS
                 self._reader.seek(error.slot, error.position)
                 self._consumer.pause(
                     self._reader.partition(error.slot)
@@ -285,7 +285,7 @@ class _Following:
         if chunks:
             self._received_at = _now()
             self._cluster_answered()
-        for batch in batches(chunks, MOST_RECORDS, MOST_BYTES):
+        for batch in batches_of_chunks(chunks, MOST_BATCH_RECORDS, MOST_BATCH_BYTES):
             taken = await asyncio.to_thread(self._take, batch)
             if not taken:
                 self._positioned_turn = None
@@ -354,14 +354,14 @@ class _Following:
         try:
             return await asyncio.wait_for(request, ANSWER_SECONDS)
         except (KafkaError, TimeoutError) as cause:
-            raise no_answer(self._cluster) from cause
+            raise no_answer_error(self._cluster) from cause
 
     def _cluster_answered(self) -> None:
         self._answered_at = _now()
         self._report(next(iter(self._unreadable.values()), None))
 
 
-async def pass_skipped(cluster: Cluster, chunk: Chunk) -> Chunk:
+async def with_skip_reason(cluster: Cluster, chunk: Chunk) -> Chunk:
     """A readable chunk is returned unchanged. An unreadable record, which is alone in its chunk, gets the reason for
     which an operator skipped it. Raises LogUnreadableError if nobody skipped it.
     """
@@ -375,7 +375,7 @@ async def pass_skipped(cluster: Cluster, chunk: Chunk) -> Chunk:
     return chunk._replace(records=[record._replace(unreadable=broken._replace(reason=reason))])
 
 
-def batches(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[Chunk]]:
+def batches_of_chunks(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[Chunk]]:
     """The same chunks in the same order, cut into batches of at most `records` records and `size` bytes. A larger
     record is a batch of its own.
     """
@@ -398,7 +398,7 @@ def batches(chunks: Iterable[Chunk], records: int, size: int) -> Iterator[list[C
         yield batch
 
 
-def no_answer(cluster: Cluster) -> KafkaUnavailable:
+def no_answer_error(cluster: Cluster) -> KafkaUnavailable:
     return KafkaUnavailable(f"Kafka at {cluster.brokers} does not answer.")
 
 

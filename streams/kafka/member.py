@@ -11,14 +11,14 @@ from typing import Protocol
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from schemas.record import Chunk, LogPartition
-from streams.kafka.assignor import bucket_assignor
+from streams.kafka.assignor import task_group_assignor
 from streams.kafka.cluster import Cluster
-from streams.kafka.private_names import close
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.private_names import close_consumer
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 
 READ_SECONDS = 0.25
 """How long a read waits for records."""
-MOST_RECORDS = 20_000
+MOST_RECORDS_PER_READ = 20_000
 """In one read. The engine bounds what a partition's queue holds."""
 FETCH_BYTES = 2 * 1024 * 1024
 SESSION_MS = 10_000
@@ -28,7 +28,7 @@ FOREVER_MS = 2**31 - 1
 LEAVING_SECONDS = 2.0
 """For leaving the group, which needs a broker that answers."""
 
-_NOWHERE = TopicPartition("", 0)
+_NO_PARTITION = TopicPartition("", 0)
 
 
 class MemberHost(Protocol):
@@ -69,10 +69,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
             **cluster.client(),
             group_id=cluster.group,
             group_instance_id=worker_id,
-            partition_assignment_strategy=(bucket_assignor(buckets, worker_id),),
+            partition_assignment_strategy=(task_group_assignor(buckets, worker_id),),
             enable_auto_commit=False,
             auto_offset_reset="none",  # the engine decides where to read; a position out of range must raise
-            isolation_level=COMMITTED,
+            isolation_level=COMMITTED_ISOLATION,
             fetch_max_wait_ms=int(READ_SECONDS * 1000),
             max_partition_fetch_bytes=FETCH_BYTES,
             session_timeout_ms=SESSION_MS,
@@ -92,7 +92,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait({self._following})
-        await close(self._consumer, LEAVING_SECONDS)
+        await close_consumer(self._consumer, LEAVING_SECONDS)
 
     def read_from(self, log_partition: LogPartition, position: int) -> None:
         """The `seek` of the engine's worker."""
@@ -149,10 +149,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
             if not self._host.full(log_partition)
         ]
         if roomy and len(roomy) == len(self._reader.log_partitions):
-            return await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=roomy)
+            return await self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS_PER_READ, of=roomy)
         room = asyncio.create_task(self._room.wait())
         reading = asyncio.create_task(
-            self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS, of=roomy) if roomy else self._idle()
+            self._reader.read(seconds=READ_SECONDS, most=MOST_RECORDS_PER_READ, of=roomy)
+            if roomy
+            else self._idle()
         )
         try:
             await asyncio.wait({reading, room}, return_when=asyncio.FIRST_COMPLETED)
@@ -164,6 +166,6 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is unt
 
     async def _idle(self) -> list[Chunk]:
         """Reads nothing: aiokafka reports a failed membership only to a caller that reads."""
-        await self._consumer.getmany(_NOWHERE)
+        await self._consumer.getmany(_NO_PARTITION)
         await asyncio.sleep(READ_SECONDS)
         return []

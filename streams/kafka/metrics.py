@@ -15,24 +15,26 @@ from schemas.record import LogPartition
 from streams.engine.task import TaskCounts
 from streams.engine.worker import ShardStatus
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_COMMIT_SECONDS_STEPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
-Status = Callable[[], Sequence[ShardStatus]]
-Ends = Callable[[], Mapping[LogPartition, int]]
-Tallies = Callable[[], Mapping[str, TaskCounts]]
+ShardStatuses = Callable[[], Sequence[ShardStatus]]
+EndPositions = Callable[[], Mapping[LogPartition, int]]
+CountsByStage = Callable[[], Mapping[str, TaskCounts]]
 
 
 class WorkerMetrics:
     """The metrics of one worker. `stages` show zeros while the worker owns none of their shards."""
 
-    def __init__(self, stages: Iterable[str], status: Status, ends: Ends, tallies: Tallies) -> None:
+    def __init__(
+        self, stages: Iterable[str], status: ShardStatuses, ends: EndPositions, tallies: CountsByStage
+    ) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)  # process_start_time_seconds shows restarts
         about = "Time to fold what waited and to commit it, in one transaction."
         self._commits = Histogram(
-            "leadstream_worker_round_seconds", about, buckets=_SECONDS, registry=self._registry
+            "leadstream_worker_round_seconds", about, buckets=_COMMIT_SECONDS_STEPS, registry=self._registry
         )
-        self._shards = _Shards(tuple(stages), status, ends, tallies)
+        self._shards = _ShardCollector(tuple(stages), status, ends, tallies)
         self._registry.register(self._shards)
 
     def observe_commit(self, _records: int, seconds: float) -> None:
@@ -44,8 +46,10 @@ class WorkerMetrics:
         return generate_latest(self._registry)
 
 
-class _Shards(Collector):
-    def __init__(self, stages: Sequence[str], status: Status, ends: Ends, tallies: Tallies) -> None:
+class _ShardCollector(Collector):
+    def __init__(
+        self, stages: Sequence[str], status: ShardStatuses, ends: EndPositions, tallies: CountsByStage
+    ) -> None:
         self._stages = stages
         self._status = status
         self._ends = ends
@@ -111,7 +115,7 @@ class _Shards(Collector):
         )
         ends = self._ends()
         for shard in shards:
-            if (behind := lag(shard, ends)) is not None:
+            if (behind := lag_of_shard(shard, ends)) is not None:
                 lags.add_metric([shard.topic, str(shard.partition)], behind)
         return lags
 
@@ -153,7 +157,7 @@ def restored_percent(shards: Iterable[ShardStatus]) -> int:
     return min(99, sum(shard.restored for shard in owned) * 100 // whole)
 
 
-def lag(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> int | None:
+def lag_of_shard(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> int | None:
     """None: not known yet."""
     end = ends.get((shard.topic, shard.partition))
     return None if end is None or shard.position is None else max(0, end - shard.position)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from schemas.record import LogPartition
 from streams.engine.worker import ShardStatus
-from streams.kafka.metrics import lag
+from streams.kafka.metrics import lag_of_shard
 
 REFRESH_SECONDS = 2
 
@@ -23,7 +23,7 @@ class WorkerSummary(NamedTuple):
     reason: str | None
 
 
-def as_json(
+def worker_json(
     worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]
 ) -> dict[str, Any]:
     return {
@@ -32,12 +32,14 @@ def as_json(
         "buckets": worker.buckets,
         "ready": worker.reason is None,
         "reason": worker.reason,
-        "tables": [_row(shard, ends) for shard in sorted(shards)],
+        "tables": [_shard_row(shard, ends) for shard in sorted(shards)],
     }
 
 
-def as_html(worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]) -> str:
-    rows = [_row(shard, ends) for shard in sorted(shards)]
+def worker_html(
+    worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[LogPartition, int]
+) -> str:
+    rows = [_shard_row(shard, ends) for shard in sorted(shards)]
     body = "".join(_html_row(row) for row in rows)
     if not rows:
         body = f'<tr><td colspan="{len(_COLUMNS)}">This worker owns no shard.</td></tr>'
@@ -54,7 +56,7 @@ def as_html(worker: WorkerSummary, shards: Sequence[ShardStatus], ends: Mapping[
     )
 
 
-def reason(shards: Sequence[ShardStatus], *, assigned: bool) -> str | None:
+def unready_reason(shards: Sequence[ShardStatus], *, assigned: bool) -> str | None:
     """Why a worker is not ready; None: it is ready. A worker without shards, since others own all, is ready."""
     if not assigned:
         return "waiting for partitions"
@@ -62,7 +64,7 @@ def reason(shards: Sequence[ShardStatus], *, assigned: bool) -> str | None:
     return f"restoring {restoring} of {len(shards)} shards" if restoring else None
 
 
-def percent(shard: ShardStatus) -> int:
+def restored_percent_of(shard: ShardStatus) -> int:
     """The part of its changelog that is restored."""
     return min(100, shard.restored * 100 // shard.to_restore) if shard.to_restore else 0
 
@@ -70,16 +72,16 @@ def percent(shard: ShardStatus) -> int:
 _COLUMNS = ("table", "source", "partition", "bucket", "state", "position", "lag", "queued", "keys", "bytes")
 
 
-def _row(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> dict[str, Any]:
+def _shard_row(shard: ShardStatus, ends: Mapping[LogPartition, int]) -> dict[str, Any]:
     return {
         "table": shard.stage,
         "source": shard.topic,
         "partition": shard.partition,
         "bucket": shard.task_group,
         "state": "ready" if shard.ready else "restoring",
-        "restored_percent": 100 if shard.ready else percent(shard),
+        "restored_percent": 100 if shard.ready else restored_percent_of(shard),
         "position": shard.position,
-        "lag": lag(shard, ends),
+        "lag": lag_of_shard(shard, ends),
         "queued": shard.queued,
         "folded": shard.folded,
         "keys": shard.keys,

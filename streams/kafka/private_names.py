@@ -6,7 +6,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-PRIVATE = {
+PRIVATE_NAMES_BY_PURPOSE = {
     "closing a client whose own stop would wait for a broker, or fail": {
         AIOKafkaProducer: ("_sender", "_closed"),
         AIOKafkaConsumer: ("_client",),
@@ -19,7 +19,7 @@ PRIVATE = {
 """Purpose -> the attributes that instances have once they are made."""
 
 
-async def close(consumer: AIOKafkaConsumer, patience: float | None = None) -> None:
+async def close_consumer(consumer: AIOKafkaConsumer, patience: float | None = None) -> None:
     """Stops a consumer, also while the cluster does not answer: aiokafka's own stop then fails with a cancellation
     of its own making. After `patience` seconds it gives up leaving the group, which then notices by itself.
     """
@@ -35,7 +35,7 @@ async def close(consumer: AIOKafkaConsumer, patience: float | None = None) -> No
     await consumer._client.close()  # noqa: SLF001 - what stop() did not reach; a second time does nothing
 
 
-async def discard(producer: AIOKafkaProducer, patience: float) -> None:
+async def discard_producer(producer: AIOKafkaProducer, patience: float) -> None:
     """Closes a producer without writing what it still holds; its own `stop` would wait for that."""
     sender = producer._sender.sender_task  # noqa: SLF001 - nothing public ends it without a flush
     if sender is not None:

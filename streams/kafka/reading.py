@@ -25,23 +25,23 @@ from aiokafka.errors import (
 from aiokafka.protocol.fetch import FetchRequest
 
 from schemas.record import Chunk, LogPartition, Record, Unreadable
-from streams.kafka.batches import Look, first_position, look, read
+from streams.kafka.batches import PartialRead, first_position, read_around_unreadable, read_batches
 from streams.kafka.cluster import Cluster
 from streams.kafka.private_names import client_of
 
-COMMITTED = "read_committed"
+COMMITTED_ISOLATION = "read_committed"
 
-LOOK_BYTES = 4 * 1024 * 1024
+INSPECTED_BYTES = 4 * 1024 * 1024
 """Fetched when we look at the bytes: as much as any of our consumers fetches. A broker sends at least one whole batch."""
 STALLED_SECONDS = 5.0
 """We look at the bytes of a partition that gives nothing for so long although its log goes on."""
-LOOK_SECONDS = 3.0
+INSPECTION_SECONDS = 3.0
 """For looking at the bytes of all of them."""
-LOOK_WAIT_MS = 500
+INSPECTION_WAIT_MS = 500
 """For the broker to find records."""
 
 
-class _Fetched(NamedTuple):
+class _FetchedBytes(NamedTuple):
     broken: bool
     """The broker cannot read it."""
     end: int
@@ -110,7 +110,10 @@ class ChunkReader:
         chunks = []
         for partition in chosen:
             # The position as it is now: a seek may have moved it while we waited. None: the partition was revoked.
-            start, position = self._next.get(partition), _at_once(self._consumer.position(partition))
+            start, position = (
+                self._next.get(partition),
+                _position_without_waiting(self._consumer.position(partition)),
+            )
             if start is None or position is None:
                 continue
             records = received.get(partition, ())
@@ -170,11 +173,11 @@ class ChunkReader:
         starts = {
             partition: self._next[partition] for partition in partitions if self._is_assigned(partition)
         }
-        looks: list[tuple[TopicPartition, Look | None]] = []
+        looks: list[tuple[TopicPartition, PartialRead | None]] = []
         with suppress(
             KafkaError, TimeoutError
         ):  # the next read of aiokafka reports what is wrong with the cluster
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(INSPECTION_SECONDS):
                 for partition, start in starts.items():
                     looks.append((partition, await self._look(partition, start)))
         chunks = []  # no await from here on: a cancelled read has taken nothing
@@ -190,13 +193,13 @@ class ChunkReader:
     def _is_assigned(self, partition: TopicPartition) -> bool:
         return partition in self._next and partition in self._consumer.assignment()
 
-    async def _look(self, partition: TopicPartition, start: int) -> Look | None:
+    async def _look(self, partition: TopicPartition, start: int) -> PartialRead | None:
         """None: aiokafka can read it, or no broker answers."""
-        answer = await self._fetch(partition, start, wait_ms=LOOK_WAIT_MS)
+        answer = await self._fetch(partition, start, wait_ms=INSPECTION_WAIT_MS)
         if answer is None:
             return None
         if answer.log:
-            return look(partition, start, answer.log, answer.aborted)
+            return read_around_unreadable(partition, start, answer.log, answer.aborted)
         if not answer.broken and answer.end <= start:
             return None
         # The broker finds what comes after the damage by the index of its file. That may be a position in the middle
@@ -206,8 +209,8 @@ class ChunkReader:
         if behind is not None and behind.log:
             after = first_position(behind.log)
             if after <= start:
-                return read(partition, start, behind.log, behind.aborted)
-        return Look(after, [], Unreadable("the broker's file is damaged there", start, after))
+                return read_batches(partition, start, behind.log, behind.aborted)
+        return PartialRead(after, [], Unreadable("the broker's file is damaged there", start, after))
 
     async def _readable_again(self, partition: TopicPartition, start: int) -> tuple[int, int]:
         """(the first position after `start` for which the broker sends something, the end of the partition)"""
@@ -228,22 +231,22 @@ class ChunkReader:
         return answer is not None and bool(answer.log)
 
     async def _fetch(
-        self, partition: TopicPartition, start: int, *, size: int = LOOK_BYTES, wait_ms: int = 0
-    ) -> "_Fetched | None":
+        self, partition: TopicPartition, start: int, *, size: int = INSPECTED_BYTES, wait_ms: int = 0
+    ) -> "_FetchedBytes | None":
         """What a broker sends from `start` on, as bytes; None: it sends neither bytes nor that they are damaged."""
         client = client_of(self._consumer)
         node = client.cluster.leader_for_partition(partition)
         if node is None or node < 0:
             return None
         request = [(partition.topic, [(partition.partition, start, size)])]
-        answer = await client.send(node, FetchRequest(wait_ms, 1, LOOK_BYTES, READ_COMMITTED, request))
+        answer = await client.send(node, FetchRequest(wait_ms, 1, INSPECTED_BYTES, READ_COMMITTED, request))
         _, [(_, code, *parts)] = answer.topics[0]
         if code not in (0, CorruptRecordException.errno):
             return None
         aborted = parts[-3 if answer.API_VERSION >= 11 else -2]
-        return _Fetched(code != 0, parts[1], aborted or (), parts[-1] or b"")
+        return _FetchedBytes(code != 0, parts[1], aborted or (), parts[-1] or b"")
 
-    def _chunk(self, partition: TopicPartition, start: int, outcome: Look) -> Chunk:
+    def _chunk(self, partition: TopicPartition, start: int, outcome: PartialRead) -> Chunk:
         topic, number = self._log_partition(partition)
         records = [
             Record(topic, number, r.position, self._text(r.key), r.value, r.appended_at)
@@ -260,7 +263,7 @@ class ChunkReader:
         return "" if key is None else key.decode(errors=self._key_errors)
 
 
-def _at_once(position: Coroutine[Any, Any, int]) -> int | None:
+def _position_without_waiting(position: Coroutine[Any, Any, int]) -> int | None:
     """None: the consumer would wait for a broker, or does not own the partition."""
     try:
         position.send(None)

@@ -11,24 +11,24 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, Unreadable, skip_reason
 from scoring.features.features import NewerCodec
-from streams.engine.state_store import SEPARATOR, TIMER, StateStore
+from streams.engine.state_store import KEY_SEPARATOR, TIMER_PART, StateStore
 from streams.engine.task_group import TaskId, Transactions
-from streams.engine.worker import STATE_SKIPPED
+from streams.engine.worker import STATE_SKIPPED_WARNING
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 from streams.kafka.skips import Skips, read_skips
 from streams.kafka.transactions import KafkaTransactions
 
 FETCH_BYTES = 4 * 1024 * 1024
 WAIT_SECONDS = 0.2
-AT_ONCE = 20_000
+RECORDS_AT_ONCE = 20_000
 """Records between two progress checks."""
 
 _log = structlog.get_logger(__name__)
 
 
-class KafkaBacking:
-    """`streams.engine.worker.Backing`. Each of our topics has `partitions` partitions."""
+class KafkaChangelogStorage:
+    """`streams.engine.worker.ChangelogStorage`. Each of our topics has `partitions` partitions."""
 
     def __init__(self, cluster: Cluster, partitions: int) -> None:
         self.partitions = partitions
@@ -39,7 +39,7 @@ class KafkaBacking:
         self._consumer = AIOKafkaConsumer(
             **self._cluster.client(),
             enable_auto_commit=False,
-            isolation_level=COMMITTED,
+            isolation_level=COMMITTED_ISOLATION,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=100,
@@ -80,7 +80,7 @@ class KafkaBacking:
         async for chunks, ends in self._read(positions):
             for chunk in chunks:
                 log_partition = chunk.topic, chunk.partition
-                _restore(state_stores[tasks[log_partition]], chunk, skips.get(log_partition, {}))
+                _restore_chunk(state_stores[tasks[log_partition]], chunk, skips.get(log_partition, {}))
             for log_partition in list(left):
                 if state_stores[tasks[log_partition]].changelog_position >= ends[log_partition]:
                     left.remove(log_partition)
@@ -92,8 +92,8 @@ class KafkaBacking:
         parts = {}
         async for chunks, _ in self._read({log_partition: 0}):
             for record in (record for chunk in chunks for record in chunk.records):
-                name, _, part = record.key.partition(SEPARATOR)
-                if name == key and part != TIMER and record.position not in skips:
+                name, _, part = record.key.partition(KEY_SEPARATOR)
+                if name == key and part != TIMER_PART and record.position not in skips:
                     parts[part] = record
         return parts
 
@@ -114,7 +114,7 @@ class KafkaBacking:
         }
         yield [], ends
         while left:
-            chunks = await reader.read(seconds=WAIT_SECONDS, most=AT_ONCE, of=left)
+            chunks = await reader.read(seconds=WAIT_SECONDS, most=RECORDS_AT_ONCE, of=left)
             yield chunks, ends
             left -= {
                 (chunk.topic, chunk.partition)
@@ -139,7 +139,7 @@ class KafkaBacking:
         return self._cluster.name_of(self._cluster.changelog(task[0])), task[1]
 
 
-def _restore(state_store: StateStore, chunk: Chunk, skips: Mapping[int, str]) -> None:
+def _restore_chunk(state_store: StateStore, chunk: Chunk, skips: Mapping[int, str]) -> None:
     for record in chunk.records:
         broken = record.unreadable
         if broken is None and record.position not in skips:
@@ -154,7 +154,7 @@ def _restore(state_store: StateStore, chunk: Chunk, skips: Mapping[int, str]) ->
                 broken = Unreadable(str(error), record.position, record.position + 1)
         reason = skip_reason(record._replace(unreadable=broken), skips)
         if reason is None and broken is not None:
-            raise LogUnreadableError(record, broken, skipped=STATE_SKIPPED)
+            raise LogUnreadableError(record, broken, skipped=STATE_SKIPPED_WARNING)
         _log.warning(
             "a record of the state is skipped",
             topic=record.topic,

@@ -16,14 +16,14 @@ from schemas.record import Chunk, LogPartition
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.following import (
     ANSWER_SECONDS,
-    Described,
+    DescribedTopics,
     PositionOutOfRange,
-    describe,
-    no_answer,
-    pass_skipped,
+    describe_topics,
+    no_answer_error,
+    with_skip_reason,
 )
-from streams.kafka.private_names import close
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.private_names import close_consumer
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 
 SILENCE_SECONDS = 60.0
 """Until records that exist must have come."""
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Scanner:
     """A context manager. Raises KafkaUnavailable when the cluster does not answer or a topic is missing."""
 
-    described: Described
+    described: DescribedTopics
 
     def __init__(self, cluster: Cluster, topics: Iterable[str], *, key_errors: str = "replace") -> None:
         self._cluster = cluster
@@ -77,10 +77,10 @@ class Scanner:
         return self._do(self._read(log_partition, start, most))
 
     async def _start(self) -> None:
-        self.described = await describe(self._cluster, self._topics)
+        self.described = await describe_topics(self._cluster, self._topics)
         self._consumer = AIOKafkaConsumer(
             **self._cluster.client(),
-            isolation_level=COMMITTED,
+            isolation_level=COMMITTED_ISOLATION,
             auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=20,  # a broker answers in order: a request for the ends waits for the fetch
@@ -118,7 +118,7 @@ class Scanner:
                     f"Kafka at {self._cluster.brokers} cannot be read: {cause!r}."
                 ) from cause
             if chunks:
-                chunk = await pass_skipped(self._cluster, chunks[0])
+                chunk = await with_skip_reason(self._cluster, chunks[0])
                 self._position = log_partition, chunk.next
                 return chunk
         raise KafkaUnavailable(
@@ -137,14 +137,14 @@ class Scanner:
         try:
             return await asyncio.wait_for(request, ANSWER_SECONDS)
         except (KafkaError, TimeoutError) as cause:
-            raise no_answer(self._cluster) from cause
+            raise no_answer_error(self._cluster) from cause
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _end(self) -> None:
         if self._consumer is not None:
-            self._do(close(self._consumer))
+            self._do(close_consumer(self._consumer))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer
 
 from schemas.record import LogPartition, Record
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 
 Skips = Mapping[LogPartition, Mapping[int, str]]
 """Topic partition -> position -> why."""
@@ -26,7 +26,7 @@ async def fetch_skips(cluster: Cluster, log_partitions: Collection[LogPartition]
     consumer = AIOKafkaConsumer(
         **cluster.client(),
         enable_auto_commit=False,
-        isolation_level=COMMITTED,
+        isolation_level=COMMITTED_ISOLATION,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
     )
@@ -58,13 +58,13 @@ async def read_skips(
     while left:
         for chunk in await reader.read(seconds=_WAIT_SECONDS, of=left):
             for record in chunk.records:
-                _take(skips, record)
+                _take_skip(skips, record)
             if chunk.next >= left[chunk.topic, chunk.partition]:
                 del left[chunk.topic, chunk.partition]
     return {log_partition: skips[log_partition] for log_partition in log_partitions if log_partition in skips}
 
 
-def _take(skips: dict[LogPartition, dict[int, str]], record: Record) -> None:
+def _take_skip(skips: dict[LogPartition, dict[int, str]], record: Record) -> None:
     topic, _, position = record.key.rpartition("/")
     if record.unreadable is not None or not topic or not (position.isascii() and position.isdigit()):
         _log.warning(

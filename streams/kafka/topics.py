@@ -24,18 +24,18 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 
 from schemas.record import Outgoing
-from schemas.topics import DAYS, EVENTS, FOREVER, PARTITION_WIDE_KEY, TOPICS, partition_of
+from schemas.topics import DAY_MS, EVENTS, PARTITION_WIDE_KEY, RETAIN_FOREVER, TOPICS, partition_of
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.end_txn import end_once
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 
-STAGES = ("track_sessions", "score_leads")
-CREATE = "leadstream topics create"
+STAGE_NAMES = ("track_sessions", "score_leads")
+CREATE_COMMAND = "leadstream topics create"
 
 MAX_BATCH_BYTES = 2 * 1024 * 1024
 """The largest batch of a topic: a dead letter of the largest record has 0.2 MB, a producer's batch up to 1 MB."""
 
-_TOMBSTONE_MS = 7 * DAYS
+_TOMBSTONE_MS = 7 * DAY_MS
 """A reader that reads on within this time sees the tombstone of every deleted key."""
 
 _COMPACTED = {
@@ -43,11 +43,11 @@ _COMPACTED = {
     "delete.retention.ms": str(_TOMBSTONE_MS),
     # Only closed segments are compacted. They are small, so that a restore reads few outdated records.
     "segment.bytes": str(64 * 1024 * 1024),
-    "segment.ms": str(DAYS),
+    "segment.ms": str(DAY_MS),
     "min.cleanable.dirty.ratio": "0.3",
-    "max.compaction.lag.ms": str(2 * DAYS),
+    "max.compaction.lag.ms": str(2 * DAY_MS),
 }
-_CHECKED = ("cleanup.policy", "message.timestamp.type", "max.message.bytes", "retention.ms")
+_CHECKED_SETTINGS = ("cleanup.policy", "message.timestamp.type", "max.message.bytes", "retention.ms")
 """Results depend on these; the operator may choose the other settings."""
 
 _REQUEST_MS = 10_000
@@ -58,7 +58,7 @@ _READY_SECONDS = 60.0
 _PUBLISHING_SECONDS = 60.0
 _CLOSING_SECONDS = 3.0
 _ALREADY_EXISTS = 36
-_PAUSES = (0.2, 0.3, 0.5, 0.8, 1.3, 2.1, 3.4, 5.5)
+_RETRY_PAUSES_SECONDS = (0.2, 0.3, 0.5, 0.8, 1.3, 2.1, 3.4, 5.5)
 """Between the attempts of a publisher that another one has fenced; longer than a publication takes."""
 
 
@@ -83,7 +83,7 @@ class TopicProblem(NamedTuple):
         return f"Topic {self.topic} {self.fault}: {self.remedy}."
 
 
-def topic_settings(cluster: Cluster, stages: Sequence[str] = STAGES) -> dict[str, dict[str, str]]:
+def topic_settings(cluster: Cluster, stages: Sequence[str] = STAGE_NAMES) -> dict[str, dict[str, str]]:
     """Every topic by its name in Kafka, with the settings that it needs."""
     everywhere = {
         "message.timestamp.type": "LogAppendTime",
@@ -112,7 +112,7 @@ async def create_topics(
     *,
     partitions: int,
     replication: int | None = None,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] = STAGE_NAMES,
     genesis: Sequence[Outgoing],
 ) -> list[str]:
     """Creates missing topics, then publishes `genesis` if the log has none; returns the names in Kafka of the created
@@ -121,68 +121,70 @@ async def create_topics(
     `replication` None: 1 with one broker, else 3 at most. Raises KafkaUnavailable, TopicsRefused.
     """
     required = topic_settings(cluster, stages)
-    async with _admin(cluster) as admin:
+    async with _admin_client(cluster) as admin:
         existing = await _partition_counts(admin, required)
-        _require(_miscounted(cluster, existing, partitions))
-        copies = replication or min(3, await _brokers(admin))
+        _raise_problems(_partition_count_problems(cluster, existing, partitions))
+        copies = replication or min(3, await _broker_count(admin))
         durable = {"min.insync.replicas": "2" if copies > 2 else "1"}
         missing = [name for name in required if name not in existing]
-        created = await _create(
+        created = await _create_missing_topics(
             admin,
             [NewTopic(name, partitions, copies, topic_configs=required[name] | durable) for name in missing],
         )
         await _await_leaders(admin, required)
-        _require(_miscounted(cluster, await _partition_counts(admin, required), partitions))
+        _raise_problems(
+            _partition_count_problems(cluster, await _partition_counts(admin, required), partitions)
+        )
     if genesis and (cluster.topic(EVENTS) in created or not await _has_genesis(cluster)):
-        await _publish(cluster, genesis, unless=_has_genesis)
+        await _publish_unless(cluster, genesis, unless=_has_genesis)
     return created
 
 
 async def check_topics(
-    cluster: Cluster, *, partitions: int | None = None, stages: Sequence[str] = STAGES
+    cluster: Cluster, *, partitions: int | None = None, stages: Sequence[str] = STAGE_NAMES
 ) -> list[TopicProblem]:
     """What is wrong with the topics. `partitions` None: as many as `events` has. Raises KafkaUnavailable."""
     required = topic_settings(cluster, stages)
-    async with _admin(cluster) as admin:
+    async with _admin_client(cluster) as admin:
         existing = await _partition_counts(admin, required)
-        configs = await _configs(admin, list(existing))
+        configs = await _settings_by_topic(admin, list(existing))
     missing = [
-        TopicProblem(name, "is missing", f"`{CREATE}` creates it")
+        TopicProblem(name, "is missing", f"`{CREATE_COMMAND}` creates it")
         for name in required
         if name not in existing
     ]
     expected = partitions or existing.get(cluster.topic(EVENTS))
-    miscounted = [] if expected is None else _miscounted(cluster, existing, expected)
+    miscounted = [] if expected is None else _partition_count_problems(cluster, existing, expected)
     misconfigured = [
-        problem for name in existing for problem in _misconfigured(name, required[name], configs[name])
+        problem for name in existing for problem in _setting_problems(name, required[name], configs[name])
     ]
     return [*missing, *miscounted, *misconfigured]
 
 
-async def partitions_of(cluster: Cluster) -> int:
+async def partition_count_of(cluster: Cluster) -> int:
     """The number of partitions of each topic. Raises KafkaUnavailable, TopicsMissing."""
     events = cluster.topic(EVENTS)
-    async with _admin(cluster) as admin:
+    async with _admin_client(cluster) as admin:
         existing = await _partition_counts(admin, [events])
     if events not in existing:
-        raise TopicsMissing(str(TopicProblem(events, "is missing", f"`{CREATE}` creates it")))
+        raise TopicsMissing(str(TopicProblem(events, "is missing", f"`{CREATE_COMMAND}` creates it")))
     return existing[events]
 
 
-async def publish(cluster: Cluster, records: Sequence[Outgoing]) -> None:
+async def publish_records(cluster: Cluster, records: Sequence[Outgoing]) -> None:
     """Publishes all records or none, in one transaction. A record with the key `PARTITION_WIDE_KEY` and no partition goes to every
     partition of its topic. Concurrent publishers take turns.
 
     Raises KafkaUnavailable (the message says whether it is published), TopicsMissing, TopicsRefused.
     """
-    await _publish(cluster, records)
+    await _publish_unless(cluster, records)
 
 
 _Routed = tuple[TopicPartition, bytes, bytes | None]
-_Unless = Callable[[Cluster], Awaitable[bool]]
+_UnlessTrue = Callable[[Cluster], Awaitable[bool]]
 
 
-class _Mark(NamedTuple):
+class _TransactionMark(NamedTuple):
     """The position of the first record of a transaction, before its commit."""
 
     partition: TopicPartition
@@ -192,11 +194,11 @@ class _Mark(NamedTuple):
 class _Publication:
     """One transaction, attempted until it is committed."""
 
-    def __init__(self, cluster: Cluster, routed: list[_Routed], unless: _Unless | None) -> None:
+    def __init__(self, cluster: Cluster, routed: list[_Routed], unless: _UnlessTrue | None) -> None:
         self._cluster = cluster
         self._routed = routed
         self._unless = unless
-        self.mark: _Mark | None = None
+        self.mark: _TransactionMark | None = None
         """Set while it is not known whether it is committed."""
 
     async def attempt(self) -> None:
@@ -214,7 +216,7 @@ class _Publication:
                 await _abort(producer)
                 raise
             if acknowledged:
-                self.mark = _Mark(self._routed[0][0], acknowledged[0].offset)
+                self.mark = _TransactionMark(self._routed[0][0], acknowledged[0].offset)
             await producer.commit_transaction()
 
     async def _write(self, producer: AIOKafkaProducer) -> list[RecordMetadata]:
@@ -225,13 +227,15 @@ class _Publication:
         return await asyncio.gather(*sent)
 
 
-async def _publish(cluster: Cluster, records: Sequence[Outgoing], unless: _Unless | None = None) -> None:
+async def _publish_unless(
+    cluster: Cluster, records: Sequence[Outgoing], unless: _UnlessTrue | None = None
+) -> None:
     """Calls `unless` after former publishers are fenced, so its answer stays true."""
-    routed = list(_routed(cluster, records, await partitions_of(cluster)))
+    routed = list(_routed(cluster, records, await partition_count_of(cluster)))
     publication = _Publication(cluster, routed, unless)
     with suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISHING_SECONDS):
-            for pause in _PAUSES:
+            for pause in _RETRY_PAUSES_SECONDS:
                 try:
                     return await publication.attempt()
                 except KafkaError as cause:
@@ -282,7 +286,7 @@ async def _publisher(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
         await producer.start()
         yield producer
     finally:
-        await _close(producer.stop())
+        await _close_in_time(producer.stop())
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
@@ -291,9 +295,9 @@ async def _abort(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(producer.abort_transaction(), _CLOSING_SECONDS)
 
 
-async def _is_committed(cluster: Cluster, mark: _Mark) -> bool:
+async def _is_committed(cluster: Cluster, mark: _TransactionMark) -> bool:
     """Whether the transaction that wrote this record was committed. Call it when the transaction has ended."""
-    async with _reader(cluster) as consumer:
+    async with _uncommitted_reader(cluster) as consumer:
         consumer.assign([mark.partition])
         consumer.seek(mark.partition, mark.offset)
         while await consumer.position(mark.partition) <= mark.offset:
@@ -308,7 +312,7 @@ async def _has_genesis(cluster: Cluster) -> bool:
     """
     partition = TopicPartition(cluster.topic(EVENTS), 0)
     try:
-        async with asyncio.timeout(_READY_SECONDS), _reader(cluster) as consumer:
+        async with asyncio.timeout(_READY_SECONDS), _uncommitted_reader(cluster) as consumer:
             consumer.assign([partition])
             if (await consumer.beginning_offsets([partition]))[partition] > 0:
                 return True
@@ -329,10 +333,10 @@ async def _has_genesis(cluster: Cluster) -> bool:
 
 
 @asynccontextmanager
-async def _reader(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
+async def _uncommitted_reader(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **cluster.client(),
-        isolation_level=COMMITTED,
+        isolation_level=COMMITTED_ISOLATION,
         enable_auto_commit=False,
         fetch_max_wait_ms=_FETCH_MS,
         request_timeout_ms=_REQUEST_MS,
@@ -341,17 +345,17 @@ async def _reader(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.start()
         yield consumer
     finally:
-        await _close(consumer.stop())
+        await _close_in_time(consumer.stop())
 
 
-async def _close(closing: Awaitable[None]) -> None:
+async def _close_in_time(closing: Awaitable[None]) -> None:
     """A client waits for an unavailable broker even when it closes."""
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(closing, _CLOSING_SECONDS)
 
 
 @asynccontextmanager
-async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin_client(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**cluster.client(), request_timeout_ms=_REQUEST_MS)
     try:
         await admin.start()
@@ -365,7 +369,7 @@ async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def _topics(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str, Any]]]:
+async def _partitions_by_topic(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str, Any]]]:
     """Every topic's partitions. Asking for one topic by name might create it; asking for all creates none."""
     return {
         topic["topic"]: topic["partitions"]
@@ -375,15 +379,15 @@ async def _topics(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str, Any
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
-    topics = await _topics(admin)
+    topics = await _partitions_by_topic(admin)
     return {name: len(topics[name]) for name in names if name in topics}
 
 
-async def _brokers(admin: AIOKafkaAdminClient) -> int:
+async def _broker_count(admin: AIOKafkaAdminClient) -> int:
     return len((await admin.describe_cluster())["brokers"])
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[str]:
+async def _create_missing_topics(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[str]:
     """The names of the topics that did not exist. Raises TopicsRefused."""
     if not topics:
         return []
@@ -404,63 +408,73 @@ async def _await_leaders(admin: AIOKafkaAdminClient, names: Iterable[str]) -> No
     """Waits until new topics are listed and can be written to."""
     async with asyncio.timeout(_READY_SECONDS):
         while True:
-            topics = await _topics(admin)
+            topics = await _partitions_by_topic(admin)
             if all(name in topics and all(p["error_code"] == 0 for p in topics[name]) for name in names):
                 return
             await asyncio.sleep(0.05)
 
 
-async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+async def _settings_by_topic(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_CHECKED)) for name in names]
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_CHECKED_SETTINGS)) for name in names
+    ]
     (answer,) = await admin.describe_configs(resources)
     return {name: {key: value for key, value, *_ in entries} for _, _, _, name, entries in answer.resources}
 
 
-def _miscounted(cluster: Cluster, existing: Mapping[str, int], partitions: int) -> list[TopicProblem]:
+def _partition_count_problems(
+    cluster: Cluster, existing: Mapping[str, int], partitions: int
+) -> list[TopicProblem]:
     """One problem, if all agree on another number."""
     events = cluster.topic(EVENTS)
     wrong = {name: count for name, count in existing.items() if count != partitions}
     if len(wrong) > 1 and len(wrong) == len(existing) and len(set(wrong.values())) == 1:
         name = events if events in wrong else next(iter(wrong))
-        return [_differs(name, wrong[name], partitions, _SET, ", as the other topics have")]
+        return [
+            _partition_count_problem(
+                name, wrong[name], partitions, _SET_PARTITIONS_REMEDY, ", as the other topics have"
+            )
+        ]
     odd = [name for name in wrong if wrong[name] != existing.get(events)]
     problems = []
     for name, count in wrong.items():
         if name == events or count == existing.get(events):
-            remedy = _SET
+            remedy = _SET_PARTITIONS_REMEDY
         elif odd == [name] and name in map(cluster.topic, _TOPIC_NAMES):
-            remedy = f"delete it if nothing is lost with it, or {_BESIDE}"
+            remedy = f"delete it if nothing is lost with it, or {_NEW_PREFIX_REMEDY}"
         else:
-            remedy = _BESIDE
-        problems.append(_differs(name, count, partitions, remedy))
+            remedy = _NEW_PREFIX_REMEDY
+        problems.append(_partition_count_problem(name, count, partitions, remedy))
     return problems
 
 
-def _differs(name: str, count: int, partitions: int, remedy: str, others: str = "") -> TopicProblem:
+def _partition_count_problem(
+    name: str, count: int, partitions: int, remedy: str, others: str = ""
+) -> TopicProblem:
     return TopicProblem(
         name, f"has {count} partitions instead of {partitions}{others}", remedy.format(count=count)
     )
 
 
-_BESIDE = "set another LEADSTREAM_KAFKA_PREFIX to begin with new topics beside it"
-_SET = (
+_NEW_PREFIX_REMEDY = "set another LEADSTREAM_KAFKA_PREFIX to begin with new topics beside it"
+_SET_PARTITIONS_REMEDY = (
     "set LEADSTREAM_PARTITIONS={count}, or another LEADSTREAM_KAFKA_PREFIX to begin with new topics beside it"
 )
 _TOPIC_NAMES = tuple(topic.name for topic in TOPICS)
 
 
-def _misconfigured(
+def _setting_problems(
     name: str, required: Mapping[str, str], configs: Mapping[str, str]
 ) -> Iterator[TopicProblem]:
     """A topic may keep more, or accept larger batches, than required."""
-    for key in _CHECKED:
+    for key in _CHECKED_SETTINGS:
         if key not in required:
             continue
         need, has = required[key], configs.get(key, "")
         at_least = key in {"retention.ms", "max.message.bytes"}
-        if not (_span(has) >= _span(need) if at_least else has == need):
+        if not (_retention_ms(has) >= _retention_ms(need) if at_least else has == need):
             yield TopicProblem(
                 name,
                 f"has {key}={has} instead of {need}",
@@ -469,11 +483,11 @@ def _misconfigured(
             )
 
 
-def _span(text: str) -> float:
+def _retention_ms(text: str) -> float:
     number = int(text or 0)
-    return float("inf") if number == FOREVER else number
+    return float("inf") if number == RETAIN_FOREVER else number
 
 
-def _require(problems: Sequence[TopicProblem]) -> None:
+def _raise_problems(problems: Sequence[TopicProblem]) -> None:
     if problems:
         raise TopicsRefused(" ".join(map(str, problems)))

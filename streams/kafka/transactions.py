@@ -42,7 +42,7 @@ from streams.engine.task_group import Commit, TaskId
 from streams.kafka.cluster import Cluster
 from streams.kafka.end_txn import EndTxnInDoubt, end_once
 from streams.kafka.private_names import transaction_failure
-from streams.kafka.reading import COMMITTED
+from streams.kafka.reading import COMMITTED_ISOLATION
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ _partition_of = lru_cache(maxsize=131_072)(partition_of)
 KeyedValues = Collection[tuple[bytes, bytes | None]]
 
 
-def reached(step: str) -> None:
+def reached_step(step: str) -> None:
     """Called at each step of a transaction: begun, sent, acknowledged, offsets, committing, committed; and
     reopened, when its end was in doubt. Does nothing; crash tests replace it.
     """
@@ -114,7 +114,7 @@ class KafkaTransactions:
                 await producer.begin_transaction()
                 await producer.abort_transaction()
         except BaseException as error:  # also when it is cancelled
-            await _stop(producer)
+            await _stop_producer(producer)
             if isinstance(error, TimeoutError):
                 raise TaskGroupUnopened(self._task_group) from error
             raise
@@ -148,17 +148,17 @@ class KafkaTransactions:
     async def _transaction(self, producer: AIOKafkaProducer, commit: Commit) -> Mapping[TaskId, int]:
         # 2. A transaction begins. Outputs and changelog records are sent and acknowledged.
         await producer.begin_transaction()
-        reached("begun")
+        reached_step("begun")
         sent: list[SentBatch] = []
         last_of_changelog: dict[TaskId, SentBatch] = {}
         for target, task, records in self._batches(commit):
-            sent += await _send(producer, target, records)
+            sent += await _send_in_batches(producer, target, records)
             if task is not None:
                 last_of_changelog[task] = sent[-1]
-        reached("sent")
+        reached_step("sent")
         # All are acknowledged before 3: sent together, the broker makes one of them back off.
         await asyncio.gather(*(batch.acknowledged for batch in sent))
-        reached("acknowledged")
+        reached_step("acknowledged")
         # 3. The source offsets are added to the transaction, for monitors.
         if commit.checkpoints:
             offsets = {
@@ -166,13 +166,13 @@ class KafkaTransactions:
                 for (topic, partition), position in commit.checkpoints.items()
             }
             await producer.send_offsets_to_transaction(offsets, self._cluster.group)
-        reached("offsets")
+        reached_step("offsets")
         # 4. The transaction is committed. Without an answer this raises EndTxnInDoubt; the producer is finished then.
         committed = asyncio.ensure_future(producer.commit_transaction())
         await asyncio.sleep(0)  # the request is on its way: the moment that crash tests need
-        reached("committing")
+        reached_step("committing")
         await committed
-        reached("committed")
+        reached_step("committed")
         first_offsets = {
             task: (batch.acknowledged.result().offset, batch) for task, batch in last_of_changelog.items()
         }
@@ -186,7 +186,7 @@ class KafkaTransactions:
         # 5. A new producer is opened: the late frame is refused from now on, and the transaction has ended.
         await self.close()
         await self.open()
-        reached("reopened")
+        reached_step("reopened")
         # 6. The changelogs decide.
         async with asyncio.timeout(OPEN_SECONDS):
             most = sum(len(changes) for changes in commit.changes.values())
@@ -194,7 +194,7 @@ class KafkaTransactions:
         written = {task: [(record.key, record.value) for record in records] for task, records in rows.items()}
         if not written:
             return None
-        if written == {task: list(_newest(commit, task)) for task in commit.changes}:
+        if written == {task: list(_newest_changes(commit, task)) for task in commit.changes}:
             return {task: records[-1].offset + 1 for task, records in rows.items()}
         raise ProducerFenced("while the end of a transaction was in doubt, another worker has written")
 
@@ -212,7 +212,7 @@ class KafkaTransactions:
         consumer = AIOKafkaConsumer(
             **self._cluster.client(),
             enable_auto_commit=False,
-            isolation_level=COMMITTED,
+            isolation_level=COMMITTED_ISOLATION,
             auto_offset_reset="none",
             fetch_max_wait_ms=100,
             request_timeout_ms=REQUEST_MS,
@@ -235,7 +235,7 @@ class KafkaTransactions:
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await _stop_producer(producer)
 
     def _batches(self, commit: Commit) -> Iterator[tuple[TopicPartition, TaskId | None, KeyedValues]]:
         outputs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = defaultdict(list)
@@ -246,7 +246,11 @@ class KafkaTransactions:
             yield TopicPartition(self._cluster.topic(topic), partition), None, records
         for task in commit.changes:
             stage, partition = task
-            yield TopicPartition(self._cluster.changelog(stage), partition), task, _newest(commit, task)
+            yield (
+                TopicPartition(self._cluster.changelog(stage), partition),
+                task,
+                _newest_changes(commit, task),
+            )
 
 
 def root_cause(error: BaseException, failure: BaseException | None) -> BaseException:
@@ -256,7 +260,9 @@ def root_cause(error: BaseException, failure: BaseException | None) -> BaseExcep
     transaction. It ends then, and the next call finds no transaction: it raises IllegalOperation, or fails an
     assertion. What the task does not know as fencing, it wraps in "Unexpected error during batch delivery".
     """
-    fenced = any(isinstance(cause, _FENCED) for cause in (*_chain(error), *_chain(failure)))
+    fenced = any(
+        isinstance(cause, _FENCED_ERRORS) for cause in (*_chain_of_causes(error), *_chain_of_causes(failure))
+    )
     if fenced:
         cause: BaseException = ProducerFenced()
         return cause
@@ -265,22 +271,22 @@ def root_cause(error: BaseException, failure: BaseException | None) -> BaseExcep
     return error
 
 
-_FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
+_FENCED_ERRORS = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 """The last one: the broker has another producer under our transactional id."""
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _chain_of_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
 
 
-def _newest(commit: Commit, task: TaskId) -> KeyedValues:
+def _newest_changes(commit: Commit, task: TaskId) -> KeyedValues:
     """The records of a changelog: each key once, however often it changed."""
     return {change.key: change.value for change in commit.changes[task]}.items()
 
 
-async def _send(
+async def _send_in_batches(
     producer: AIOKafkaProducer, target: TopicPartition, records: KeyedValues
 ) -> list["SentBatch"]:
     """In as few batches as they need. Each waits until the one before is acknowledged: aiokafka would wait for the
@@ -303,7 +309,7 @@ async def _send_batch(producer: AIOKafkaProducer, target: TopicPartition, batch:
     return SentBatch(await producer.send_batch(batch, target.topic, partition=target.partition), count)
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def _stop_producer(producer: AIOKafkaProducer) -> None:
     """Without a coordinator it would wait for ever; the next owner aborts what it leaves open."""
     stopping = asyncio.ensure_future(producer.stop())
     await asyncio.wait({stopping}, timeout=STOP_SECONDS)

@@ -8,8 +8,8 @@ import structlog
 import uvloop
 
 from streams.engine.worker import ShardStatus
-from streams.kafka.failures import Fail, end_process, explain
-from streams.kafka.faust_host import LeadstreamApp, quieten
+from streams.kafka.failures import OnFailure, end_process, explain_failure
+from streams.kafka.faust_host import LeadstreamApp, quieten_libraries
 
 STARTING_SECONDS = 5.0
 """For a start in progress, when stopping."""
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 class WorkerThread:
     def __init__(self, app: LeadstreamApp) -> None:
         self._app = app
-        self._others: Fail | None = None if app.on_failure is end_process else app.on_failure
+        self._others: OnFailure | None = None if app.on_failure is end_process else app.on_failure
         app.on_failure = self._fail
         self.failed: BaseException | None = None
         """Why it ended by itself."""
@@ -29,7 +29,7 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
-        quieten()
+        quieten_libraries()
         self._app.finalize()
         self._thread.start()
 
@@ -84,7 +84,7 @@ class WorkerThread:
         if self.failed is not None:
             return
         self.failed = error
-        _log.critical("the worker ends", reason=explain(error) or repr(error))
+        _log.critical("the worker ends", reason=explain_failure(error) or repr(error))
         self._ending.set()
         if self._others is not None:
             self._others(error)

@@ -7,13 +7,13 @@ from functools import partial
 from scoring.models.model import (
     Model,
 )
-from streams.score_leads.lead_state import SESSIONS
+from streams.score_leads.lead_state import SESSIONS_TIMER
 from streams.score_leads.lead_step import LeadStep
-from streams.score_leads.scores import evaluate
+from streams.score_leads.scores import evaluate_lead
 from streams.score_leads.session_scores import emit_ended_sessions
 
 
-def advance(step: LeadStep, to: int) -> None:
+def advance_clock(step: LeadStep, to: int) -> None:
     """Bring the lead's clock to `to`, concluding at every moment on the way that may matter."""
     state, head = step.state, step.head
     if to <= head.clock:
@@ -21,16 +21,16 @@ def advance(step: LeadStep, to: int) -> None:
     while state.exists and (due := state.fires_at) <= to:
         head.clock = due
         at_hand = {name for name, fires_at in head.timers.items() if fires_at == due}
-        if SESSIONS in at_hand:
+        if SESSIONS_TIMER in at_hand:
             at_hand.update(step.rules.reading_sessions)
         cause = f"due:{due}"
-        affects = partial(_is_among, at_hand)
-        evaluate(step, cause, reassigned=False, silent=head.silent, time_only=True, affects=affects)
-        if SESSIONS in at_hand:
+        affects = partial(_is_model_among, at_hand)
+        evaluate_lead(step, cause, reassigned=False, silent=head.silent, time_only=True, affects=affects)
+        if SESSIONS_TIMER in at_hand:
             last_at = due - step.rules.idle_ms
             emit_ended_sessions(step, cause, last_at - 1, last_at)
     head.clock = to
 
 
-def _is_among(names: set[str], model: Model) -> bool:
+def _is_model_among(names: set[str], model: Model) -> bool:
     return model.name in names

@@ -13,13 +13,12 @@ from schemas.control import Carried, Reassigned, Refused
 from schemas.decode import encode_source
 from schemas.moment import moment
 from schemas.topics import EVENTS, SESSION_SCORES
-from scoring.features.features import Session, decode_delta
-from scoring.features.features import decode as decode_features
-from scoring.features.identity import MOST_IDENTITIES, forwarding, key_of_identity
+from scoring.features.features import Session, decode_delta, decode_features
+from scoring.features.identity import MOST_IDENTITIES, forwarded_identity, key_of_identity
 from scoring.features.lead_identity import LeadIdentity
 from scoring.models.model import may_change_score
 from streams.score_leads.lead_step import LeadStep, emit_event_applied
-from streams.score_leads.scores import evaluate
+from streams.score_leads.scores import evaluate_lead
 from streams.score_leads.session_scores import emit_session_score
 
 
@@ -39,14 +38,14 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
     forwards = head.redirect is not None and not attached.final
     identities = head.forwarded if forwards else state.identities
     if attached.identity not in identities and len(identities) >= MOST_IDENTITIES:
-        _park(step, attached)
+        _park_identity(step, attached)
         return
     if head.redirect is not None and forwards:
         head.forwarded = sorted({*head.forwarded, attached.identity})
         state.detach(attached.identity)
         state.mark_changed()
-        if _forward(step, attached, head.redirect):
-            evaluate(step, cause, reassigned=True, silent=attached.silent)
+        if _forward_identity(step, attached, head.redirect):
+            evaluate_lead(step, cause, reassigned=True, silent=attached.silent)
             if attached.reply and attached.event_id:
                 emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
             return
@@ -55,7 +54,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
     )
     if head.redirect is None and attached.identity in head.forwarded:
         head.forwarded = [name for name in head.forwarded if name != attached.identity]
-    evaluate(
+    evaluate_lead(
         step,
         cause,
         reassigned=reassigned,
@@ -69,7 +68,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
         emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
 
 
-def _park(step: LeadStep, attached: IdentityAttached) -> None:
+def _park_identity(step: LeadStep, attached: IdentityAttached) -> None:
     """The lead is full: the identity parks in an anonymous lead of its own."""
     refused = Refused(
         tenant=step.state.tenant,
@@ -82,16 +81,18 @@ def _park(step: LeadStep, attached: IdentityAttached) -> None:
         emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
 
 
-def _forward(step: LeadStep, attached: IdentityAttached, redirect: str) -> bool:
+def _forward_identity(step: LeadStep, attached: IdentityAttached, redirect: str) -> bool:
     """Send an identity along the redirect; False if a cycle settles it here."""
-    route = forwarding(step.state.lead_id, redirect, attached.path)
+    route = forwarded_identity(step.state.lead_id, redirect, attached.path)
     if route.settles:
         return False
-    _reassign(step, attached.identity, attached.epoch, to=route.to, path=route.path, settled=route.final)
+    _reassign_identity(
+        step, attached.identity, attached.epoch, to=route.to, path=route.path, settled=route.final
+    )
     return True
 
 
-def _reassign(
+def _reassign_identity(
     step: LeadStep, name: str, epoch: int, *, to: str | None, path: Sequence[str] = (), settled: bool = False
 ) -> None:
     position = step.head.position
@@ -122,7 +123,9 @@ def detach_identity(step: LeadStep, detached: IdentityDetached) -> None:
     current = state.identities.get(detached.identity)
     if current is not None and current.epoch < detached.epoch:
         state.detach(detached.identity)
-        evaluate(step, f"detached:{detached.identity}:{detached.epoch}", reassigned=True, silent=head.silent)
+        evaluate_lead(
+            step, f"detached:{detached.identity}:{detached.epoch}", reassigned=True, silent=head.silent
+        )
 
 
 def apply_event(step: LeadStep, delta: IdentityDelta) -> None:
@@ -139,7 +142,7 @@ def apply_event(step: LeadStep, delta: IdentityDelta) -> None:
             for put in delta.sessions
             for session in (before[put.session_id], current.features.sessions.get(put.session_id))
         )
-        evaluate(
+        evaluate_lead(
             step,
             cause,
             reassigned=False,
@@ -174,10 +177,10 @@ def redirect_lead(step: LeadStep, redirected: RedirectChanged) -> None:
     head.redirect = to
     for name in sorted({*head.forwarded, *state.identities}):
         current = state.identities.get(name)
-        _reassign(step, name, current.epoch if current else 0, to=None)
+        _reassign_identity(step, name, current.epoch if current else 0, to=None)
     if to is not None:
         head.forwarded = sorted({*head.forwarded, *state.identities})
         for name in list(state.identities):
             state.detach(name)
     state.mark_changed()
-    evaluate(step, f"redirect:{redirected.event_id}", reassigned=True, silent=head.silent)
+    evaluate_lead(step, f"redirect:{redirected.event_id}", reassigned=True, silent=head.silent)

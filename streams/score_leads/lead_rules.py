@@ -8,35 +8,35 @@ from streams.published import (
     PublishedState,
     SweepState,
     TenantSettings,
-    compiled,
     compiled_lifecycle,
+    compiled_model,
 )
 
 
-class Rules:
+class LeadRules:
     """What a tenant's leads are scored by."""
 
     def __init__(self, settings: TenantSettings, active: dict[str, ModelVersion]) -> None:
         self.zone = settings.zone
         self.idle_ms = settings.idle_ms
         self.lifecycle = compiled_lifecycle(settings.lifecycle)
-        self.models = {name: compiled(a.text, a.folding) for name, a in active.items()}
+        self.models = {name: compiled_model(a.text, a.folding) for name, a in active.items()}
         self.versions = {name: a.version for name, a in active.items()}
-        self.reading_sessions = [name for name, model in self.models.items() if model.reads_sessions]
+        self.reading_sessions = [name for name, model in self.models.items() if model.scores_sessions]
 
 
-class ActivityShared(PublishedState):
+class PublishedLeadRules(PublishedState):
     """What is published, compiled per tenant; during a sweep also what was active before it."""
 
     def __init__(self, parts: dict[str, bytes]) -> None:
         super().__init__(parts)
-        self._rules: dict[tuple[str, bool], Rules] = {}
+        self._rules: dict[tuple[str, bool], LeadRules] = {}
 
-    def rules(self, tenant: str, *, before_sweep: bool = False) -> Rules:
+    def rules(self, tenant: str, *, before_sweep: bool = False) -> LeadRules:
         rules = self._rules.get((tenant, before_sweep))
         if rules is None:
             published = self.published.before_sweep() if before_sweep else self.published
-            rules = Rules(published.settings_of(tenant), published.models_of(tenant))
+            rules = LeadRules(published.settings_of(tenant), published.models_of(tenant))
             self._rules[tenant, before_sweep] = rules
         return rules
 

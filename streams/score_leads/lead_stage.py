@@ -13,10 +13,10 @@ from schemas.decode import Refusal, decode_source
 from schemas.events import StageChanged
 from scoring.lifecycle import lifecycle
 from scoring.models.model import Conclusion
-from streams.score_leads.lead_rules import Rules
-from streams.score_leads.lead_state import Head, LeadState
+from streams.score_leads.lead_rules import LeadRules
+from streams.score_leads.lead_state import LeadHead, LeadState
 
-NOTHING_NEW: Mapping[str, Conclusion] = MappingProxyType({})
+NO_CONCLUSIONS: Mapping[str, Conclusion] = MappingProxyType({})
 
 
 class StageReason(NamedTuple):
@@ -28,7 +28,7 @@ class StageReason(NamedTuple):
 
 
 def run_lifecycle(
-    rules: Rules,
+    rules: LeadRules,
     state: LeadState,
     concluded: Mapping[str, Conclusion],
     *,
@@ -37,35 +37,41 @@ def run_lifecycle(
 ) -> lifecycle.StageMove | None:
     """Move the lead to the stage where nothing moves it further; the last step, if there was one."""
     head = state.head
-    return lifecycle.run(
+    return lifecycle.run_transitions(
         rules.lifecycle,
         head.position,
         state.features,
-        holds=_qualifying(rules, head, concluded),
+        holds=_qualifications_met(rules, head, concluded),
         as_of=head.clock,
         merged=merged,
         carried=carried,
     )
 
 
-def next_stage(rules: Rules, state: LeadState) -> int:
+def next_stage_change_at(rules: LeadRules, state: LeadState) -> int:
     """The next moment at which time alone moves the lead to another stage; exact."""
     head = state.head
-    return lifecycle.next_moment(
-        rules.lifecycle, head.position, state.features, holds=_qualifying(rules, head), after=head.clock
+    return lifecycle.next_transition_by_time(
+        rules.lifecycle,
+        head.position,
+        state.features,
+        holds=_qualifications_met(rules, head),
+        after=head.clock,
     )
 
 
-def stage_if(rules: Rules, state: LeadState, concluded: Mapping[str, Conclusion]) -> str:
+def stage_after_conclusions(rules: LeadRules, state: LeadState, concluded: Mapping[str, Conclusion]) -> str:
     """The stage that the lead's lifecycle comes to if models conclude so. Changes the state, says nothing."""
     if state.identities:
         run_lifecycle(rules, state, concluded)
     return state.head.position.stage
 
 
-def why(position: lifecycle.Position, last: lifecycle.StageMove, event: bytes | None) -> StageReason:
+def stage_reason(
+    position: lifecycle.StagePosition, last: lifecycle.StageMove, event: bytes | None
+) -> StageReason:
     """In words; with the person's own, if `event` is the move that the lead has just obeyed."""
-    move = _move_of(position, event) if last.by_person else None
+    move = _manual_move_in(position, event) if last.by_person else None
     if move is None:
         return StageReason(last.reason)
     by, note = move.by or None, move.reason or None
@@ -73,17 +79,21 @@ def why(position: lifecycle.Position, last: lifecycle.StageMove, event: bytes | 
     return StageReason(reason if note is None else f"{reason}: {note}", by, note)
 
 
-def _move_of(position: lifecycle.Position, event: bytes | None) -> StageChanged | None:
+def _manual_move_in(position: lifecycle.StagePosition, event: bytes | None) -> StageChanged | None:
     """None for a move that came along with a merge: its words stand in the event, where it happened."""
     try:
         source = None if event is None else decode_source(event)
     except Refusal:
         return None
-    return source if isinstance(source, StageChanged) and source.event_id == position.obeyed[1] else None
+    return (
+        source
+        if isinstance(source, StageChanged) and source.event_id == position.last_manual_move[1]
+        else None
+    )
 
 
-def _qualifying(
-    rules: Rules, head: Head, concluded: Mapping[str, Conclusion] = NOTHING_NEW
+def _qualifications_met(
+    rules: LeadRules, head: LeadHead, concluded: Mapping[str, Conclusion] = NO_CONCLUSIONS
 ) -> frozenset[lifecycle.Qualification]:
     """The lifecycle's qualifications that hold: by these conclusions, else by what was emitted last."""
     return frozenset(

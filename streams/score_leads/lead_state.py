@@ -19,15 +19,20 @@ from scoring.features.features import (
     retract_session,
 )
 from scoring.features.identity import is_anonymous
-from scoring.features.lead_identity import LeadIdentity, decode_lead_identity, encode_lead_identity, merged
+from scoring.features.lead_identity import (
+    LeadIdentity,
+    decode_lead_identity,
+    encode_lead_identity,
+    features_of_lead,
+)
 from scoring.features.signals import revenue
 from scoring.lifecycle import lifecycle
-from scoring.models.model import INF, ONE_POINT
-from streams.published import read_codec
+from scoring.models.model import NEVER, ONE_POINT
+from streams.published import body_behind_codec
 
-CODEC = 1
-SESSIONS, STAGE = "~sessions", "~stage"
-COUNTED = (
+LEAD_CODEC = 1
+SESSIONS_TIMER, STAGE_TIMER = "~sessions", "~stage"
+COUNTED_SIGNALS = (
     "interaction",
     "page_viewed",
     "element_clicked",
@@ -54,9 +59,9 @@ class EmittedScore(Struct, array_like=True):
     disarmed: list[str]
 
 
-class Head(Struct, array_like=True):
+class LeadHead(Struct, array_like=True):
     clock: int = 0
-    position: lifecycle.Position = field(default_factory=lifecycle.Position)
+    position: lifecycle.StagePosition = field(default_factory=lifecycle.StagePosition)
     redirect: str | None = None
     forwarded: list[str] = []
     """Identities that came here and were forwarded, or would be."""
@@ -75,7 +80,9 @@ class LeadState:
         self.tenant, _, self.lead_id = key.split("/", 2)
         stored = parts.get("head")
         self.exists = stored is not None
-        self.head = msgpack.decode(read_codec(stored, CODEC), type=Head) if stored else Head()
+        self.head = (
+            msgpack.decode(body_behind_codec(stored, LEAD_CODEC), type=LeadHead) if stored else LeadHead()
+        )
         self.identities: dict[str, LeadIdentity] = {}
         for name, value in parts.items():
             if name.startswith("id:"):
@@ -88,7 +95,7 @@ class LeadState:
     @property
     def features(self) -> Features:
         if self._merged is None:
-            self._merged = merged(self.lead_id, self.identities)
+            self._merged = features_of_lead(self.lead_id, self.identities)
         return self._merged
 
     def mark_changed(self, identity: str | None = None) -> None:
@@ -112,7 +119,7 @@ class LeadState:
         `merge(evolve(a), b)`, except for sessions, fields and keyed events, whose winners depend on all.
         """
         mine = self.identities[name].features
-        _apply(mine, feature_delta, delta)
+        _apply_delta(mine, feature_delta, delta)
         if feature_delta.key is not None or feature_delta.refund is not None:
             self._merged = None
         elif self._merged is not None and self._merged is not mine:
@@ -127,13 +134,13 @@ class LeadState:
         if self.exists:
             self._changed.add("head")
         self.exists = False
-        self.head = Head()
+        self.head = LeadHead()
 
     def changes(self) -> dict[str, bytes | None]:
         changed: dict[str, bytes | None] = {}
         for part in sorted(self._changed):
             if part == "head":
-                changed[part] = bytes([CODEC]) + msgpack.encode(self.head) if self.exists else None
+                changed[part] = bytes([LEAD_CODEC]) + msgpack.encode(self.head) if self.exists else None
             else:
                 current = self.identities.get(part[3:])
                 changed[part] = None if current is None else encode_lead_identity(current)
@@ -141,15 +148,15 @@ class LeadState:
         return changed
 
     def next_timer(self) -> int | None:
-        return self.fires_at if self.exists and self.fires_at < INF else None
+        return self.fires_at if self.exists and self.fires_at < NEVER else None
 
     @property
     def fires_at(self) -> int:
         """No time before this changes the lead by itself."""
-        return min(self.head.timers.values(), default=INF)
+        return min(self.head.timers.values(), default=NEVER)
 
 
-def _apply(features: Features, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
+def _apply_delta(features: Features, feature_delta: FeatureDelta, delta: IdentityDelta) -> None:
     for put in delta.sessions:
         put_session(
             features,
@@ -169,7 +176,7 @@ def _apply(features: Features, feature_delta: FeatureDelta, delta: IdentityDelta
     evolve(features, feature_delta)
 
 
-def card(state: LeadState) -> statements.LeadScored:
+def lead_card(state: LeadState) -> statements.LeadScored:
     """The lead as it is now, whole."""
     head, features = state.head, state.features if state.identities else Features()
     signals = features.signals
@@ -187,7 +194,7 @@ def card(state: LeadState) -> statements.LeadScored:
         stage=head.position.stage,
         redirect=head.redirect,
         identities=len(state.identities),
-        counts={name: signals[name].count for name in COUNTED if name in signals},
+        counts={name: signals[name].count for name in COUNTED_SIGNALS if name in signals},
         fields={name: value[2] for name, value in sorted(features.fields.items())},
         scores={
             name: statements.ModelScore(

@@ -14,11 +14,11 @@ from scoring.models.model import (
     ONE_POINT,
 )
 from streams.engine.shard import Emit
-from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_state import LeadState
 
 
-class Envelope(TypedDict):
+class StatementEnvelope(TypedDict):
     """What every statement begins with."""
 
     statement_id: str
@@ -31,7 +31,7 @@ class Envelope(TypedDict):
 class LeadStep:
     """One record of one lead: its statements, numbered, so that their ids are deterministic."""
 
-    def __init__(self, rules: Rules, state: LeadState, origin: str, emit: Emit) -> None:
+    def __init__(self, rules: LeadRules, state: LeadState, origin: str, emit: Emit) -> None:
         self.rules = self.before = rules
         self.state = state
         self.head = state.head
@@ -39,11 +39,11 @@ class LeadStep:
         self._origin = origin
         self._number = 0
 
-    def use_rules(self, rules: Rules) -> None:
+    def use_rules(self, rules: LeadRules) -> None:
         """From here on these rules are active; `before` keeps those of the last statements."""
         self.before, self.rules = self.rules, rules
 
-    def envelope(self, caused_by: str) -> Envelope:
+    def envelope(self, caused_by: str) -> StatementEnvelope:
         self._number += 1
         return {
             "statement_id": f"{self._origin}:{self._number}",

@@ -5,18 +5,18 @@ from collections.abc import Callable, Mapping
 from schemas import statements
 from schemas.control import Carried
 from schemas.topics import LEAD_CHANGES, SCORE_CHANGED
-from scoring.models.crossings import cross, marks_of
+from scoring.models.crossings import cross_thresholds, named_thresholds
 from scoring.models.model import (
     ONE_POINT,
     Conclusion,
     Model,
     Subject,
-    conclude,
-    difference,
-    rounded,
+    changed_lines,
+    rounded_points,
+    score_lead,
 )
-from streams.score_leads.lead_rules import Rules
-from streams.score_leads.lead_stage import run_lifecycle, why
+from streams.score_leads.lead_rules import LeadRules
+from streams.score_leads.lead_stage import run_lifecycle, stage_reason
 from streams.score_leads.lead_state import EmittedScore, LeadState
 from streams.score_leads.lead_step import LeadStep
 from streams.score_leads.timers import set_timers
@@ -27,7 +27,7 @@ def any_model(_: Model) -> bool:
     return True
 
 
-def evaluate(
+def evaluate_lead(
     step: LeadStep,
     cause: str,
     *,
@@ -46,7 +46,7 @@ def evaluate(
     """
     rules, state, head = step.rules, step.state, step.head
     concluded = {
-        name: _conclude(rules, state, model)
+        name: _conclusion_of_model(rules, state, model)
         for name, model in rules.models.items()
         if name not in head.emitted or affects(model)
     }
@@ -57,7 +57,7 @@ def evaluate(
         )  # an identity that came alone is the same person under another name
         last = run_lifecycle(rules, state, concluded, merged=merged, carried=carried)
         if last is not None and head.position.stage != stage:
-            reason, by, note = why(head.position, last, event)
+            reason, by, note = stage_reason(head.position, last, event)
             entered = statements.StageEntered(
                 **step.envelope(cause),
                 stage=head.position.stage,
@@ -69,19 +69,19 @@ def evaluate(
             step.emit_statement(LEAD_CHANGES, entered)
             for name, model in rules.models.items():
                 if name in concluded or model.reads.stage:
-                    concluded[name] = _conclude(rules, state, model)
+                    concluded[name] = _conclusion_of_model(rules, state, model)
             state.mark_changed()
     for name, conclusion in concluded.items():
         _emit_score(step, name, conclusion, cause, reassigned=reassigned, silent=silent, time_only=time_only)
     set_timers(step, concluded, exact=time_only)
 
 
-def _conclude(rules: Rules, state: LeadState, model: Model) -> Conclusion:
+def _conclusion_of_model(rules: LeadRules, state: LeadState, model: Model) -> Conclusion:
     """A lead without identities scores 0 and is in no band."""
     if not state.identities:
-        return Conclusion(0, [0] * len(model.slots), dict.fromkeys(model.band_sets))
+        return Conclusion(0, [0] * len(model.line_labels), dict.fromkeys(model.band_sets))
     subject = Subject(state.features, state.head.position.stage)
-    return conclude(model, subject, state.head.clock, rules.zone, rules.idle_ms)
+    return score_lead(model, subject, state.head.clock, rules.zone, rules.idle_ms)
 
 
 def _emit_score(
@@ -92,17 +92,19 @@ def _emit_score(
     emitted = head.emitted.get(name)
     if emitted is None:
         emitted = EmittedScore(
-            version, head.clock, 0, [0] * len(model.slots), dict.fromkeys(model.band_sets), []
+            version, head.clock, 0, [0] * len(model.line_labels), dict.fromkeys(model.band_sets), []
         )
         head.emitted[name] = emitted
         old_model = model
     else:
         old_model = step.before.models[name]
-        same = new.total == emitted.total or (time_only and rounded(new.total) == rounded(emitted.total))
+        same = new.total == emitted.total or (
+            time_only and rounded_points(new.total) == rounded_points(emitted.total)
+        )
         # A version does not name a text: a tenant's own may have the number of everybody's.
         if same and new.bands == emitted.bands and emitted.version == version and old_model is model:
             return
-    lines = difference(old_model, emitted.vector, model, new.vector)
+    lines = changed_lines(old_model, emitted.vector, model, new.vector)
     disarmed = emitted.disarmed
     if lines or new.bands != emitted.bands:
         step.emit_statement(
@@ -128,7 +130,7 @@ def _emit_score(
     step.state.mark_changed()
 
 
-def end_model(step: LeadStep, name: str, version: int, cause: str) -> None:
+def retract_model_score(step: LeadStep, name: str, version: int, cause: str) -> None:
     """The model no longer scores the lead: its points go, line by line, and the lead leaves its bands."""
     head = step.head
     emitted = head.emitted.pop(name, None)
@@ -138,7 +140,7 @@ def end_model(step: LeadStep, name: str, version: int, cause: str) -> None:
     model, bands = step.before.models[name], dict.fromkeys(emitted.bands)
     lines = [
         statements.Line(group, rule, kind, -points / ONE_POINT)
-        for (group, rule, kind), points in zip(model.slots, emitted.vector, strict=True)
+        for (group, rule, kind), points in zip(model.line_labels, emitted.vector, strict=True)
         if points
     ]
     if lines or emitted.bands != bands:
@@ -192,11 +194,11 @@ def _emit_bands(
 ) -> list[str]:
     """Emits bands that changed and thresholds that fired; returns the thresholds disarmed afterwards."""
     disarmed = []
-    before, after = rounded(emitted.total), rounded(new.total)
+    before, after = rounded_points(emitted.total), rounded_points(new.total)
     for scale in model.band_sets:
         thresholds = model.scales.get(scale, ())  # a matrix has none
         mine = [mark for mark in emitted.disarmed if mark.startswith(f"{scale}:")]
-        crossed = cross(marks_of(scale, thresholds), before, after, mine, moved=reassigned)
+        crossed = cross_thresholds(named_thresholds(scale, thresholds), before, after, mine, moved=reassigned)
         disarmed += crossed.disarmed
         band, previous = new.bands.get(scale), emitted.bands.get(scale)
         if band != previous or crossed.names:

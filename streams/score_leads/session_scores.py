@@ -43,7 +43,7 @@ def emit_session_score(
                 score=scored.total / ONE_POINT,
                 lines=[
                     statements.Line(slot.group, slot.rule, slot.kind, points / ONE_POINT)
-                    for slot, points in zip(model.slots, scored.vector, strict=False)
+                    for slot, points in zip(model.line_labels, scored.vector, strict=False)
                     if points
                 ],
                 ended=ended,

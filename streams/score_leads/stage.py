@@ -24,17 +24,24 @@ from schemas.decode import decode_activity, encode_activity, encode_statement
 from schemas.record import Outgoing, Record
 from schemas.topics import LEAD_ACTIVITY, LEAD_SCORES, lead_key
 from scoring.features.identity import is_anonymous
-from scoring.models.model import INF, Model
+from scoring.models.model import NEVER, Model
 from streams.engine.shard import Emit
-from streams.published import RETIRED, ModelVersion, SweepState, TenantSettings, check_model, check_settings
-from streams.score_leads.clock import advance
+from streams.published import (
+    RETIRED_MODEL_TEXT,
+    ModelVersion,
+    SweepState,
+    TenantSettings,
+    check_model,
+    check_settings,
+)
+from streams.score_leads.clock import advance_clock
 from streams.score_leads.identities import apply_event, attach_identity, detach_identity, redirect_lead
-from streams.score_leads.lead_rules import ActivityShared
-from streams.score_leads.lead_state import LeadState, card
+from streams.score_leads.lead_rules import PublishedLeadRules
+from streams.score_leads.lead_state import LeadState, lead_card
 from streams.score_leads.lead_step import LeadStep, emit_event_applied
-from streams.score_leads.scores import end_model, evaluate
+from streams.score_leads.scores import evaluate_lead, retract_model_score
 from streams.score_leads.session_scores import emit_ended_sessions
-from streams.score_leads.timers import next_change
+from streams.score_leads.timers import next_change_by_time
 
 
 class ScoreLeads:
@@ -57,51 +64,51 @@ class ScoreLeads:
             return None
         return lead_key(message.tenant, message.lead_id)
 
-    def open_shared(self, parts: dict[str, bytes]) -> ActivityShared:
-        return ActivityShared(parts)
+    def open_shared(self, parts: dict[str, bytes]) -> PublishedLeadRules:
+        return PublishedLeadRules(parts)
 
     def open(self, key: str, parts: dict[str, bytes]) -> LeadState:
         return LeadState(key, parts)
 
-    def apply_to_all(self, shared: ActivityShared, message: Activity) -> None:
+    def apply_to_all(self, shared: PublishedLeadRules, message: Activity) -> None:
         if not isinstance(message, ModelChanged | ModelRemoved | SettingsChanged):
             return
-        under_way, what = shared.published.sweep, _sweep_of(message)
+        under_way, what = shared.published.sweep, _sweep_name(message)
         if under_way is not None and under_way.what == what:
             return
-        sweep = _publish(shared, message, what)
+        sweep = _apply_publication(shared, message, what)
         if sweep is not None:
             shared.begin(sweep)
 
-    def sweep_cursor(self, shared: ActivityShared, message: Activity) -> str | None:
+    def sweep_cursor(self, shared: PublishedLeadRules, message: Activity) -> str | None:
         sweep = shared.published.sweep
-        return sweep.cursor if sweep is not None and sweep.what == _sweep_of(message) else None
+        return sweep.cursor if sweep is not None and sweep.what == _sweep_name(message) else None
 
-    def move_cursor(self, shared: ActivityShared, message: Activity, cursor: str | None) -> None:
+    def move_cursor(self, shared: PublishedLeadRules, message: Activity, cursor: str | None) -> None:
         shared.visited(cursor)
 
     def visit(
-        self, shared: ActivityShared, state: LeadState, message: Activity, origin: str, emit: Emit
+        self, shared: PublishedLeadRules, state: LeadState, message: Activity, origin: str, emit: Emit
     ) -> None:
         if not state.exists or message.tenant not in (EVERY_TENANT, state.tenant):
             return
         # Up to here the lead was scored by what was active before; from here on by the new text.
         before = shared.rules(state.tenant, before_sweep=True)
         step = LeadStep(before, state, origin, emit)
-        advance(step, message.recorded_at)
+        advance_clock(step, message.recorded_at)
         after = shared.rules(state.tenant)
         step.use_rules(after)
-        what, clock = _sweep_of(message), state.head.clock
+        what, clock = _sweep_name(message), state.head.clock
         match message:
             case ModelChanged(model=name, fire=fire):
-                published = partial(_is, name)
-                evaluate(step, what, reassigned=False, silent=not fire, affects=published)
+                published = partial(_is_model_named, name)
+                evaluate_lead(step, what, reassigned=False, silent=not fire, affects=published)
             case ModelRemoved(model=name) if name in after.models:
                 pass  # the model of every tenant was removed, and this tenant has its own
             case ModelRemoved(model=name, version=version):
-                end_model(step, name, version, what)
+                retract_model_score(step, name, version, what)
             case SettingsChanged():
-                evaluate(step, what, reassigned=False, silent=True)
+                evaluate_lead(step, what, reassigned=False, silent=True)
                 emit_ended_sessions(step, what, clock - before.idle_ms, clock - after.idle_ms)
         state.mark_changed()
 
@@ -110,26 +117,26 @@ class ScoreLeads:
         if not state.card_changed:
             return
         state.card_changed = False
-        emit(LEAD_SCORES, state.key, encode_statement(card(state)) if state.exists else None)
+        emit(LEAD_SCORES, state.key, encode_statement(lead_card(state)) if state.exists else None)
 
     def next_timer(self, state: LeadState) -> int | None:
         return state.next_timer()
 
-    def check_timer(self, shared: ActivityShared, state: LeadState, now: int) -> tuple[bool, int | None]:
+    def check_timer(self, shared: PublishedLeadRules, state: LeadState, now: int) -> tuple[bool, int | None]:
         if not state.exists:
             return False, None
-        at = next_change(shared.rules(state.tenant), state)
-        return (True, None) if at <= now else (False, at if at < INF else None)
+        at = next_change_by_time(shared.rules(state.tenant), state)
+        return (True, None) if at <= now else (False, at if at < NEVER else None)
 
     def wake_up(self, state: LeadState, now: int) -> Outgoing:
         activity = TimePassed(state.tenant, state.lead_id, now)
         return Outgoing(LEAD_ACTIVITY, state.key, encode_activity(activity))
 
     def evolve(
-        self, shared: ActivityShared, state: LeadState, message: Activity, origin: str, emit: Emit
+        self, shared: PublishedLeadRules, state: LeadState, message: Activity, origin: str, emit: Emit
     ) -> None:
         step = LeadStep(shared.rules(state.tenant), state, origin, emit)
-        advance(step, message.recorded_at)
+        advance_clock(step, message.recorded_at)
         match message:
             case IdentityAttached():
                 attach_identity(step, message)
@@ -158,15 +165,15 @@ class ScoreLeads:
             state.remove()
 
 
-def _publish(
-    shared: ActivityShared, message: ModelChanged | ModelRemoved | SettingsChanged, what: str
+def _apply_publication(
+    shared: PublishedLeadRules, message: ModelChanged | ModelRemoved | SettingsChanged, what: str
 ) -> SweepState | None:
     match message:
         case ModelChanged(tenant=tenant, model=model):
             active = ModelVersion(message.version, message.text, message.folding)
             return shared.publish_model(tenant, model, active, what)
         case ModelRemoved(tenant=tenant, model=model, version=version):
-            return shared.publish_model(tenant, model, ModelVersion(version, RETIRED), what)
+            return shared.publish_model(tenant, model, ModelVersion(version, RETIRED_MODEL_TEXT), what)
         case SettingsChanged(tenant=tenant):
             settings = TenantSettings(
                 message.version,
@@ -178,11 +185,11 @@ def _publish(
             return shared.publish_settings(tenant, settings, what)
 
 
-def _is(name: str, model: Model) -> bool:
+def _is_model_named(name: str, model: Model) -> bool:
     return model.name == name
 
 
-def _sweep_of(message: Activity) -> str:
+def _sweep_name(message: Activity) -> str:
     match message:
         case ModelChanged() | ModelRemoved():
             return f"model:{message.tenant}:{message.model}:{message.version}"

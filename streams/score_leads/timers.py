@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from scoring.models.model import (
-    INF,
+    NEVER,
     Subject,
-    next_time_change,
-    next_timer,
+    earliest_time_change,
+    next_visible_time_change,
 )
-from streams.score_leads.lead_rules import Rules
-from streams.score_leads.lead_stage import next_stage
-from streams.score_leads.lead_state import SESSIONS, STAGE, LeadState
+from streams.score_leads.lead_rules import LeadRules
+from streams.score_leads.lead_stage import next_stage_change_at
+from streams.score_leads.lead_state import SESSIONS_TIMER, STAGE_TIMER, LeadState
 from streams.score_leads.lead_step import LeadStep
 
 
@@ -24,7 +24,7 @@ def next_session_end(state: LeadState, idle_ms: int) -> int:
             for session in identity.features.sessions.values()
             if not session.closed and session.last_at + idle_ms > clock
         ),
-        default=INF,
+        default=NEVER,
     )
 
 
@@ -35,28 +35,28 @@ def set_timers(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
     years from being evaluated on every day of them.
     """
     rules, state, head = step.rules, step.state, step.head
-    timers = dict.fromkeys(models, INF)
+    timers = dict.fromkeys(models, NEVER)
     if state.identities:
         subject = Subject(state.features, head.position.stage)
-        next_moment = next_timer if exact else next_time_change
+        next_moment = next_visible_time_change if exact else earliest_time_change
         for name in timers:
             timers[name] = next_moment(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
-    timers[SESSIONS] = next_session_end(state, rules.idle_ms)
-    timers[STAGE] = next_stage(rules, state) if state.identities else INF
+    timers[SESSIONS_TIMER] = next_session_end(state, rules.idle_ms)
+    timers[STAGE_TIMER] = next_stage_change_at(rules, state) if state.identities else NEVER
     for name, fires_at in timers.items():
-        if head.clock < fires_at < INF:  # what is due by now has been concluded
+        if head.clock < fires_at < NEVER:  # what is due by now has been concluded
             head.timers[name] = fires_at
         else:
             head.timers.pop(name, None)
 
 
-def next_change(rules: Rules, state: LeadState) -> int:
+def next_change_by_time(rules: LeadRules, state: LeadState) -> int:
     """The next moment at which time alone makes the lead emit a statement; exact."""
     if not state.identities:
-        return INF
+        return NEVER
     subject = Subject(state.features, state.head.position.stage)
     clock = state.head.clock
-    at = min(next_session_end(state, rules.idle_ms), next_stage(rules, state))
+    at = min(next_session_end(state, rules.idle_ms), next_stage_change_at(rules, state))
     for model in rules.models.values():
-        at = min(at, next_timer(model, subject, clock, rules.zone, rules.idle_ms))
+        at = min(at, next_visible_time_change(model, subject, clock, rules.zone, rules.idle_ms))
     return at

@@ -5,11 +5,11 @@ from functools import lru_cache
 from scoring.features.signals import SignalCatalogue
 from streams.published import (
     PublishedState,
-    compiled,
+    compiled_model,
 )
 
 
-class SourceShared(PublishedState):
+class PublishedSignals(PublishedState):
     """What is published, and the signal catalogue of each tenant's models."""
 
     def __init__(self, parts: dict[str, bytes]) -> None:
@@ -20,7 +20,7 @@ class SourceShared(PublishedState):
         catalogue = self._catalogues.get(tenant)
         if catalogue is None:
             active = sorted(self.published.models_of(tenant).values(), key=lambda each: each.folding)
-            catalogue = _catalogue(tuple((each.text, each.folding) for each in active))
+            catalogue = _catalogue_of_models(tuple((each.text, each.folding) for each in active))
             self._catalogues[tenant] = catalogue
         return catalogue
 
@@ -29,6 +29,6 @@ class SourceShared(PublishedState):
 
 
 @lru_cache(maxsize=64)
-def _catalogue(texts: tuple[tuple[str, int], ...]) -> SignalCatalogue:
+def _catalogue_of_models(texts: tuple[tuple[str, int], ...]) -> SignalCatalogue:
     """Of several models with the same signal, one with the newest folding decides."""
-    return SignalCatalogue.of([compiled(*each) for each in texts])
+    return SignalCatalogue.of([compiled_model(*each) for each in texts])

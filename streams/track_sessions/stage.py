@@ -42,13 +42,13 @@ from scoring.features.features import (
 from scoring.features.mail_opens import is_prefetch
 from streams.engine.shard import Emit
 from streams.published import (
-    RETIRED,
+    RETIRED_MODEL_TEXT,
     ModelVersion,
     TenantSettings,
     check_model,
     check_settings,
 )
-from streams.track_sessions.signal_catalogues import SourceShared
+from streams.track_sessions.signal_catalogues import PublishedSignals
 from streams.track_sessions.visitor_state import VisitorState
 from streams.track_sessions.visitor_step import VisitorStep
 from streams.track_sessions.web_sessions import (
@@ -56,11 +56,11 @@ from streams.track_sessions.web_sessions import (
     forget_campaigns,
     remember_campaign,
     session_event,
-    session_put,
+    session_put_of,
 )
 
-EMAIL_SENT = tag_of(e.EmailSent)
-ALLOWED_SKEW = 5 * 60_000
+EMAIL_SENT_SIGNAL = tag_of(e.EmailSent)
+ALLOWED_CLOCK_LEAD_MS = 5 * 60_000
 """How far an event may lie after its recording; beyond it `occurred_at` is clamped."""
 
 
@@ -79,7 +79,7 @@ class TrackSessions:
             case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle):
                 check_settings(time_zone, lifecycle)
             case Event() if record.appended_at is not None:
-                return _from_broker(source, value, record.key, record.appended_at)
+                return _checked_event(source, value, record.key, record.appended_at)
         return value, source
 
     def key_of(self, message: tuple[bytes, Event | Control | Derived]) -> str | None:
@@ -91,19 +91,21 @@ class TrackSessions:
             case event:
                 return key_of(event)
 
-    def open_shared(self, parts: dict[str, bytes]) -> SourceShared:
-        return SourceShared(parts)
+    def open_shared(self, parts: dict[str, bytes]) -> PublishedSignals:
+        return PublishedSignals(parts)
 
     def open(self, key: str, parts: dict[str, bytes]) -> VisitorState:
         return VisitorState(key, parts)
 
-    def apply_to_all(self, shared: SourceShared, message: tuple[bytes, Event | Control | Derived]) -> None:
+    def apply_to_all(
+        self, shared: PublishedSignals, message: tuple[bytes, Event | Control | Derived]
+    ) -> None:
         """Signals and settings are active from here on; what was counted stays counted, so there is no sweep."""
         match message[1]:
             case ModelPublished() as m:
                 shared.publish_model(m.tenant, m.model, ModelVersion(m.version, m.text, m.folding))
             case ModelRetired() as m:
-                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED))
+                shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED_MODEL_TEXT))
             case SettingsPublished() as s:
                 settings = TenantSettings(
                     s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields
@@ -112,7 +114,7 @@ class TrackSessions:
 
     def evolve(
         self,
-        shared: SourceShared,
+        shared: PublishedSignals,
         state: VisitorState,
         message: tuple[bytes, Event | Control | Derived],
         origin: str,
@@ -121,27 +123,27 @@ class TrackSessions:
         raw, source = message
         step = VisitorStep(state, emit)
         if isinstance(source, Derived):
-            _reassigned(step, source)
+            _apply_reassignment(step, source)
         elif isinstance(source, Event):
-            _event(shared, step, source, raw)
+            _apply_event(shared, step, source, raw)
 
 
-def _reassigned(step: VisitorStep, derived: Derived) -> None:
+def _apply_reassignment(step: VisitorStep, derived: Derived) -> None:
     visitor = step.visitor
     at = identity.key_of_identity(derived.identity)[1]
     visitor.moved = max(visitor.moved, millis(derived.recorded_at))
     step.state.mark_changed()
     match derived:
         case Reassigned(holder=holder, epoch=epoch, to=to, path=path, final=settled, carried=carried):
-            reassignment = identity.reassign(
+            reassignment = identity.reassign_as_requested(
                 visitor, at, holder=holder, epoch=epoch, to=to, path=list(path), final=settled
             )
             step.emit_reassignment(reassignment, carried)
         case Refused(identity=name, epoch=epoch):
-            step.emit_reassignment(identity.park(visitor, at, name, epoch))
+            step.emit_reassignment(identity.park_refused_segment(visitor, at, name, epoch))
 
 
-def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tuple[bytes, Event]:
+def _checked_event(event: Event, value: bytes, key: str, appended_at: int) -> tuple[bytes, Event]:
     """An event that may not have passed the door. Raises Refusal for one under another's key: its
     repetitions and its sessions would be counted apart.
     """
@@ -160,10 +162,10 @@ def _from_broker(event: Event, value: bytes, key: str, appended_at: int) -> tupl
 
 def _is_prefetch(opened: e.EmailOpened, at: int, features: Features) -> bool:
     agent = opened.context.user_agent if opened.context else None
-    return is_prefetch(agent or "", at, last_counted(features, EMAIL_SENT))
+    return is_prefetch(agent or "", at, last_counted(features, EMAIL_SENT_SIGNAL))
 
 
-def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) -> None:
+def _apply_event(shared: PublishedSignals, step: VisitorStep, event: Event, raw: bytes) -> None:
     state, visitor = step.state, step.visitor
     recorded = millis(event.recorded_at or event.occurred_at)
     if event.bot is not None:
@@ -174,13 +176,13 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
             )
         return
     visitor.clock = max(visitor.clock, recorded)
-    occurred = min(millis(event.occurred_at), recorded + ALLOWED_SKEW)
+    occurred = min(millis(event.occurred_at), recorded + ALLOWED_CLOCK_LEAD_MS)
     state.mark_changed()
-    late = occurred < visitor.clock - sessions.LATENESS
+    late = occurred < visitor.clock - sessions.LARGEST_LATENESS_MS
     silent = event.imported or late
     at = visitor.current
     if event.visitor_id is not None and event.lead_id is not None:
-        at, reassignment = identity.claim(visitor, state.key, event.lead_id, occurred, event.event_id)
+        at, reassignment = identity.claim_visitor(visitor, state.key, event.lead_id, occurred, event.event_id)
         step.emit_reassignment(reassignment, silent=silent)
     segment = visitor.segments[at]
     if not state.remember(event.event_id):
@@ -201,17 +203,19 @@ def _event(shared: SourceShared, step: VisitorStep, event: Event, raw: bytes) ->
     state.mark_changed(at)
     catalogue = shared.catalogue(state.tenant)
     day = settings.zone.day_of(occurred)
-    feature_delta = catalogue.lift(event, occurred, day, settings.profile_fields)
+    feature_delta = catalogue.feature_delta_of(event, occurred, day, settings.profile_fields)
     part = None if late else session_event(event, occurred, catalogue.is_important_click)
     if part is not None and part.campaign:
         remember_campaign(body.kept.campaigns, campaign_name(event))
-    changed = sessions.track(body.kept, body.features.sessions, part, visitor.clock, settings.idle_ms)
+    changed = sessions.track_session_event(
+        body.kept, body.features.sessions, part, visitor.clock, settings.idle_ms
+    )
     for cut, session in changed.put:
         put_session(body.features, cut.session_id, session)
     for session_id in (*changed.retracted, *changed.forgotten):
         retract_session(body.features, session_id)
     evolve(body.features, feature_delta)
-    put = [session_put(cut, session, body.kept.campaigns) for cut, session in changed.put]
+    put = [session_put_of(cut, session, body.kept.campaigns) for cut, session in changed.put]
     forget_campaigns(body.kept)
     if not segment.born:
         step.attach(at, event=(raw, event, put), silent=silent)

@@ -8,19 +8,17 @@ from hashlib import blake2b
 from msgspec import Struct, msgpack
 
 from scoring.features import identity
-from scoring.features.features import Features
-from scoring.features.features import decode as decode_features
-from scoring.features.features import encode as encode_features
+from scoring.features.features import Features, decode_features, encode_features
 from scoring.features.identity import Visitor
 from scoring.features.sessions import KeptEvents
 from streams.published import (
-    read_codec,
+    body_behind_codec,
 )
 
-CODEC = 1
-IDS_PER_PART = 256
-SEEN_PARTS = 64
-SEEN_FOR = 7 * 86_400_000
+VISITOR_CODEC = 1
+SEEN_IDS_PER_PART = 256
+MOST_SEEN_PARTS = 64
+SEEN_IDS_KEPT_MS = 7 * 86_400_000
 """Repetitions are recognised among at least the last 16,128 events of a key (all parts of seen ids but the newest);
 ids older than seven days may be dropped earlier."""
 
@@ -43,12 +41,14 @@ class VisitorState:
         self.tenant = key.partition("/")[0]
         head = parts.get("head")
         self.visitor = (
-            msgpack.decode(read_codec(head, CODEC), type=Visitor) if head else identity.open_visitor(key)
+            msgpack.decode(body_behind_codec(head, VISITOR_CODEC), type=Visitor)
+            if head
+            else identity.new_visitor(key)
         )
         self.bodies = {
             int(name[9:]): SegmentBody(
                 decode_features(value),
-                _decode_kept(read_codec(kept, CODEC))
+                _decode_kept(body_behind_codec(kept, VISITOR_CODEC))
                 if (kept := parts.get("kept:" + name[9:]))
                 else KeptEvents(),
             )
@@ -77,7 +77,7 @@ class VisitorState:
         self._seen.add(mark)
         newest = max(self._seen_parts, default=0)
         seen_part = self._seen_parts.get(newest, b"")
-        if len(seen_part) >= 8 * (IDS_PER_PART + 1):
+        if len(seen_part) >= 8 * (SEEN_IDS_PER_PART + 1):
             newest, seen_part = newest + 1, b""
             self._drop_old_ids()
         self._seen_parts[newest] = self.visitor.clock.to_bytes(8, "big", signed=True) + seen_part[8:] + mark
@@ -86,11 +86,11 @@ class VisitorState:
 
     def _drop_old_ids(self) -> None:
         """A part of seen ids begins with the clock of its newest id. Drops parts that are too old or too many."""
-        oldest = self.visitor.clock - SEEN_FOR
+        oldest = self.visitor.clock - SEEN_IDS_KEPT_MS
         for number in sorted(self._seen_parts):
             value = self._seen_parts[number]
             old = int.from_bytes(value[:8], "big", signed=True) < oldest
-            if not old and len(self._seen_parts) < SEEN_PARTS:
+            if not old and len(self._seen_parts) < MOST_SEEN_PARTS:
                 break
             del self._seen_parts[number]
             self._seen.difference_update(value[i : i + 8] for i in range(8, len(value), 8))
@@ -100,12 +100,12 @@ class VisitorState:
         changed: dict[str, bytes | None] = {}
         for part in sorted(self._changed):
             if part == "head":
-                changed[part] = bytes([CODEC]) + msgpack.encode(self.visitor)
+                changed[part] = bytes([VISITOR_CODEC]) + msgpack.encode(self.visitor)
             elif part.startswith("seen:"):
                 changed[part] = self._seen_parts.get(int(part[5:]))
             elif part.startswith("features:"):
                 changed[part] = encode_features(self.bodies[int(part[9:])].features)
             else:
-                changed[part] = bytes([CODEC]) + msgpack.encode(self.bodies[int(part[5:])].kept)
+                changed[part] = bytes([VISITOR_CODEC]) + msgpack.encode(self.bodies[int(part[5:])].kept)
         self._changed.clear()
         return changed

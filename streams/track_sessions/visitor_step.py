@@ -13,7 +13,7 @@ from schemas.decode import encode_activity
 from schemas.envelope import Event
 from schemas.topics import LEAD_ACTIVITY, lead_key
 from scoring.features import identity
-from scoring.features.features import encode as encode_features
+from scoring.features.features import encode_features
 from scoring.features.identity import Reassignment
 from streams.engine.shard import Emit
 from streams.track_sessions.visitor_state import VisitorState

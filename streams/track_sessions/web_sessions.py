@@ -9,14 +9,14 @@ from schemas.activity import (
 )
 from schemas.envelope import Event
 from scoring.features.features import Session
-from scoring.features.sessions import END, HEARTBEAT, KeptEvents, SessionCut, SessionEvent
+from scoring.features.sessions import KIND_END, KIND_HEARTBEAT, KeptEvents, SessionCut, SessionEvent
 
-LONGEST_KEY = 64
+LONGEST_CAMPAIGN_KEY_BYTES = 64
 """Bytes of a campaign's name in kept events; of a longer one they keep a hash."""
-MOST_NAMES = 24 * 1024
+MOST_CAMPAIGN_NAME_BYTES = 24 * 1024
 """Bytes of the long names that one visitor's kept events refer to. Beyond it a session shows the hash."""
 
-STARTS_OR_LENGTHENS: tuple[type[Event], ...] = (
+STARTS_OR_LENGTHENS_SESSION: tuple[type[Event], ...] = (
     e.SessionStarted,
     e.PageViewed,
     e.ElementClicked,
@@ -79,7 +79,7 @@ def session_event(event: Event, occurred: int, is_important: Callable[[Event], b
         return None
     part = SessionEvent(occurred, event.event_id, occurred, producer_id=event.session_id or "")
     if isinstance(event, BELONGS_TO_OPEN_SESSION):
-        part.kind = END if isinstance(event, e.SessionEnded) else HEARTBEAT
+        part.kind = KIND_END if isinstance(event, e.SessionEnded) else KIND_HEARTBEAT
         return part
     if isinstance(event, e.PageViewed):
         part.pages = 1
@@ -103,14 +103,16 @@ def campaign_name(event: Event) -> str:
 def campaign_key(name: str) -> str:
     """The name, or a hash of one that is long: kept events stay small, and long names that begin alike stay two."""
     text = name.encode(errors="replace")
-    return name if len(text) <= LONGEST_KEY else "#" + blake2b(text, digest_size=16).hexdigest()
+    return (
+        name if len(text) <= LONGEST_CAMPAIGN_KEY_BYTES else "#" + blake2b(text, digest_size=16).hexdigest()
+    )
 
 
 def remember_campaign(names: dict[str, str], name: str) -> None:
     """Keeps a long name beside its key, while there is room."""
     key = campaign_key(name)
     size = sum(len(kept.encode(errors="replace")) for kept in names.values())
-    if key != name and size + len(name.encode(errors="replace")) <= MOST_NAMES:
+    if key != name and size + len(name.encode(errors="replace")) <= MOST_CAMPAIGN_NAME_BYTES:
         names[key] = name
 
 
@@ -121,7 +123,7 @@ def forget_campaigns(kept: KeptEvents) -> None:
         kept.campaigns = {key: name for key, name in kept.campaigns.items() if key in used}
 
 
-def session_put(cut: SessionCut, session: Session, names: Mapping[str, str]) -> SessionPut:
+def session_put_of(cut: SessionCut, session: Session, names: Mapping[str, str]) -> SessionPut:
     return SessionPut(
         cut.session_id,
         session.revision,

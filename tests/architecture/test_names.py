@@ -15,7 +15,7 @@ SHARED_CLASS_NAMES: dict[str, str] = {}
 """Class names that may be defined in several modules, each with the reason; fewer than ten."""
 
 SILENT_DEFAULTS = {
-    "gateway/door/admission.py:_seen": "the door reads addresses in these types only",
+    "gateway/door/admission.py:_derived_fields": "the door reads addresses in these types only",
     "streams/track_sessions.py:_act": "to be made total",
     "scoring/editing/describe.py:describe_rule": "to be made total",
 }

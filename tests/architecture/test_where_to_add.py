@@ -10,10 +10,10 @@ from functools import cache
 import pytest
 from product_code import ROOT, modules, tracked_texts
 
-from gateway.app import ROUTED
+from gateway.app import ROUTED_MODULES
 from leadstream.settings import Settings
 from projections import rows
-from projections.tables import READ_MODELS
+from projections.tables import READ_MODEL_TABLES
 from schemas.envelope import tag_of
 from schemas.events import EVENT_TYPES
 
@@ -37,7 +37,7 @@ def module_of(path: str) -> str:
 Spellings = tuple[str, ...]
 EXISTING: dict[str, list[Spellings]] = {
     "An event type": [(tag_of(kind), kind.__name__) for kind in EVENT_TYPES],
-    "A table": [(table.name,) for table in READ_MODELS],
+    "A table": [(table.name,) for table in READ_MODEL_TABLES],
     "A kind of row": [
         (name,) for name, kind in vars(rows).items() if isinstance(kind, type) and hasattr(kind, "_fields")
     ],
@@ -81,7 +81,7 @@ def test_an_entry_names_every_file_that_lists_the_existing_ones(kind):
 
 
 def test_a_module_of_endpoints_is_listed_where_the_entry_says():
-    assert {module_of(path) for path in ROUTERS} <= {module.__name__ for module in ROUTED}
+    assert {module_of(path) for path in ROUTERS} <= {module.__name__ for module in ROUTED_MODULES}
     assert "gateway/app.py" in paths_in(ENTRIES["An endpoint"])
 
 

@@ -35,13 +35,13 @@ RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 HELD = """
 import asyncio, os
 from pathlib import Path
-from streams.kafka.restoring import KafkaBacking
-restore, hold = KafkaBacking.restore, Path(os.environ["HOLD"])
+from streams.kafka.restoring import KafkaChangelogStorage
+restore, hold = KafkaChangelogStorage.restore, Path(os.environ["HOLD"])
 async def held(self, memories, opened):
     while hold.exists():
         await asyncio.sleep(0.1)
     await restore(self, memories, opened)
-KafkaBacking.restore = held
+KafkaChangelogStorage.restore = held
 from leadstream.cli.root import main
 main()
 """

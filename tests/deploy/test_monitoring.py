@@ -15,7 +15,7 @@ from leadstream.settings import Settings
 from projections.metrics import UnprojectedRecords
 from projections.metrics import exposition as projection
 from streams.kafka.metrics import WorkerMetrics
-from streams.kafka.topics import STAGES
+from streams.kafka.topics import STAGE_NAMES
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # promtool is needed, which `make check` does without
@@ -39,8 +39,8 @@ SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_cou
 
 def given():
     """Every series that a gateway, a worker and a projection give, as Prometheus reads them."""
-    UnprojectedRecords().left({("events", 0): 0})
-    pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    UnprojectedRecords().set_remaining({("events", 0): 0})
+    pages = (gateway({}), projection(), WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition())
     families = [family for page in pages for family in text_string_to_metric_families(page.decode())]
     return {family.name + part for family in families for part in SERIES[family.type]}
 
@@ -132,7 +132,7 @@ def test_panels_have_their_own_places_and_say_what_they_show():
 
 def test_no_metric_has_two_definitions_and_each_has_its_help():
     """`process_...` is each process's own."""
-    pages = (gateway({}), projection(), WorkerMetrics(STAGES, list, dict, dict).exposition())
+    pages = (gateway({}), projection(), WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition())
     defined = [
         family
         for page in pages

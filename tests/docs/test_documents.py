@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from leadstream.cli.root import app
 from schemas.decode import MAX_EVENT_BYTES
-from schemas.topics import DAYS, TOPICS
+from schemas.topics import DAY_MS, TOPICS
 from scoring.features import identity, sessions
 from streams.track_sessions import visitor_state
 
@@ -70,9 +70,9 @@ def test_the_map_has_every_package_and_only_those():
     ("what", "figure"),
     [
         ("one event", f"{MAX_EVENT_BYTES // 1024} KB"),
-        ("repetitions recognised", f"{visitor_state.IDS_PER_PART * visitor_state.SEEN_PARTS:,}"),
-        ("events kept per visitor", str(sessions.KEPT_EVENTS)),
-        ("sessions in a lead's features", str(sessions.SESSIONS_COUNTED)),
+        ("repetitions recognised", f"{visitor_state.SEEN_IDS_PER_PART * visitor_state.MOST_SEEN_PARTS:,}"),
+        ("events kept per visitor", str(sessions.MOST_EVENTS_KEPT)),
+        ("sessions in a lead's features", str(sessions.MOST_SESSIONS_COUNTED)),
         ("persons behind one visitor key", str(identity.MOST_SEGMENTS)),
         ("identities of one lead", str(identity.MOST_IDENTITIES)),
     ],
@@ -108,7 +108,7 @@ def test_the_subscribers_page_says_how_long_each_topic_is_kept():
             assert (
                 "forever (compacted)" in kept
                 if topic.compacted
-                else kept == years[topic.retention_ms // DAYS]
+                else kept == years[topic.retention_ms // DAY_MS]
             )
     assert not told
 

@@ -8,12 +8,12 @@ from typer.main import get_command
 from leadstream.cli.root import app
 from leadstream.operations import scoring_page
 from scoring.features.operators import OPERATORS
-from scoring.features.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_TYPE_BY_TAG
 from scoring.models import counting, model_text, phrases, rules
 from scoring.models.model import ModelError, all_models, compile_model
 from scoring.models.profile_fields_text import read_profile_fields
 
-PAGE = scoring_page.PAGE.read_text(encoding="utf-8")
+PAGE = scoring_page.SCORING_PAGE.read_text(encoding="utf-8")
 TAUGHT = PAGE[: PAGE.index("## Limits")]
 EXAMPLES = re.findall(r"```toml\n(.*?)```", TAUGHT, re.DOTALL)
 
@@ -28,12 +28,12 @@ def whole(example):
 
 
 def test_the_page_is_current():
-    assert scoring_page.with_parts(PAGE) == PAGE, "run `make schemas`"
+    assert scoring_page.page_with_parts(PAGE) == PAGE, "run `make schemas`"
 
 
 def test_a_page_without_its_marks_is_refused():
     with pytest.raises(ValueError, match="must contain the lines"):
-        scoring_page.with_parts("# Scoring\n")
+        scoring_page.page_with_parts("# Scoring\n")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
@@ -84,13 +84,13 @@ KEYS = {
     "signal": ["event", "field", "source", "where", "distinct"],
 }
 TAUGHT_KEYS = sorted(
-    {key for keys in KEYS.values() for key in keys} | {*model_text._KEYS, *counting.COUNTING_KEYS}
+    {key for keys in KEYS.values() for key in keys} | {*model_text._MODEL_KEYS, *counting.COUNTING_KEYS}
 )
 
 
 @pytest.mark.parametrize(
     "key",
-    [*TAUGHT_KEYS, *rules.RULE_KINDS, *phrases.UNITS, *phrases.ALIASES],
+    [*TAUGHT_KEYS, *rules.RULE_KINDS, *phrases.UNIT_MS, *phrases.PHRASE_ALIASES],
 )
 def test_every_key_is_taught(key):
     assert re.search(rf"(?<!\w){re.escape(key)}(?!\w)", TAUGHT)
@@ -103,7 +103,7 @@ def test_every_model_that_can_be_published_by_name_is_told():
 
 def test_every_event_that_the_page_names_exists():
     named = set(re.findall(r'(?:each|once|event) = "([a-z_]+)[ :"]', TAUGHT))
-    assert named <= EVENT_NAMES.keys()
+    assert named <= EVENT_TYPE_BY_TAG.keys()
 
 
 def test_a_mistake_is_refused_with_its_line_its_rule_and_the_reason():

@@ -64,6 +64,6 @@ def run(begin):
 def small_steps(monkeypatch):
     """A sweep visits ten keys at a time, and each step is a transaction of its own."""
     monkeypatch.setattr(Shard, "SWEEP_STEP", 10)
-    monkeypatch.setattr(writer, "TURN", 10)
+    monkeypatch.setattr(writer, "TURN_RECORDS", 10)
     monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.0)
     monkeypatch.setattr(bucket, "COMMIT_RECORDS", 1)

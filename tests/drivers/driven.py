@@ -22,11 +22,11 @@ from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, partition_
 from streams.embedded import log
 from streams.embedded.driver import Driver
 from streams.engine.shard import FoldFailed
-from streams.engine.state_store import SEPARATOR
+from streams.engine.state_store import KEY_SEPARATOR
 from streams.kafka import bare_host
 from streams.kafka.faust_host import LeadstreamApp
-from streams.kafka.reading import COMMITTED
-from streams.kafka.topics import create_topics, publish
+from streams.kafka.reading import COMMITTED_ISOLATION
+from streams.kafka.topics import create_topics, publish_records
 from streams.kafka.worker_thread import WorkerThread
 
 PARTITIONS = 4
@@ -106,7 +106,7 @@ class EmbeddedRun:
         )
 
     def records(self, topic):
-        return list(log.scan(self._reader, topic))
+        return list(log.scan_topic(self._reader, topic))
 
     def newest(self, topic):
         return {record.key: record.value for record in self.records(topic)}
@@ -143,7 +143,7 @@ class KafkaRun:
         self._host = asyncio.run_coroutine_threadsafe(self._run(), self._loop)
 
     async def _run(self):
-        await bare_host.run(
+        await bare_host.run_bare_worker(
             self._cluster,
             self._stages,
             partitions=PARTITIONS,
@@ -176,7 +176,7 @@ class KafkaRun:
             Outgoing(EVENTS, PARTITION_WIDE_KEY, events_value),
             Outgoing(LEAD_ACTIVITY, PARTITION_WIDE_KEY, activity_value),
         ]
-        self._do(publish(self._cluster, said))
+        self._do(publish_records(self._cluster, said))
 
     def settle(self):
         """Every lane's committed position has come to the end of its source."""
@@ -238,8 +238,8 @@ class KafkaRun:
         found = defaultdict(dict)
         for partition in self._do(self._read(self._cluster.changelog(stage))):
             for record in partition:
-                if not record.key.startswith(SEPARATOR.encode()):  # of the shard itself: position, format
-                    key, _, part = record.key.decode().partition(SEPARATOR)
+                if not record.key.startswith(KEY_SEPARATOR.encode()):  # of the shard itself: position, format
+                    key, _, part = record.key.decode().partition(KEY_SEPARATOR)
                     found[key][part] = record.value
         return found
 
@@ -253,7 +253,7 @@ class KafkaRun:
         client = self._cluster.client()
         self._producer = AIOKafkaProducer(**client, enable_idempotence=True, max_batch_size=1_000_000)
         self._reader = AIOKafkaConsumer(
-            **client, enable_auto_commit=False, isolation_level=COMMITTED, fetch_max_wait_ms=50
+            **client, enable_auto_commit=False, isolation_level=COMMITTED_ISOLATION, fetch_max_wait_ms=50
         )
         self._monitor = AIOKafkaConsumer(**client, enable_auto_commit=False)
         self._admin = AIOKafkaAdminClient(**client)

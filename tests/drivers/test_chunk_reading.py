@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.topics import EVENTS
-from streams.kafka.reading import COMMITTED, ChunkReader
+from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 from streams.kafka.topics import create_topics
 
 pytestmark = pytest.mark.kafka
@@ -20,7 +20,10 @@ async def chunks_of(cluster, meanwhile):
     place = TopicPartition(cluster.topic(EVENTS), 0)
     producer = AIOKafkaProducer(**cluster.client())
     consumer = AIOKafkaConsumer(
-        **cluster.client(), isolation_level=COMMITTED, enable_auto_commit=False, auto_offset_reset="none"
+        **cluster.client(),
+        isolation_level=COMMITTED_ISOLATION,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
     )
     await producer.start()
     await consumer.start()

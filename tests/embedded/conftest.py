@@ -27,7 +27,7 @@ def made_cluster():
 
 @pytest.fixture
 def empty_data_dir(monkeypatch):
-    monkeypatch.setitem(postgres._SETTINGS, "fsync", "off")
+    monkeypatch.setitem(postgres._SERVER_SETTINGS, "fsync", "off")
     data_dir = Path(tempfile.mkdtemp(prefix="leadstream-tests-"))
     yield data_dir
     stop_postgres(data_dir)

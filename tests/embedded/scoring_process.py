@@ -6,7 +6,7 @@ Arguments: the database, and the first event to append. Says the number of each 
 import sys
 from datetime import UTC, datetime
 
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import STAGES, genesis, now_ms
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
@@ -18,7 +18,7 @@ GENESIS = genesis(NOON)
 
 
 def company(leads=60):
-    return [Outgoing(EVENTS, key_of(e), encode_source(e)) for e in simulate(5, leads, 40, NOON)]
+    return [Outgoing(EVENTS, key_of(e), encode_source(e)) for e in simulated_events(5, leads, 40, NOON)]
 
 
 def driver_of(database, partitions=4):

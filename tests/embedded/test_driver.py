@@ -23,7 +23,7 @@ from schemas.topics import (
 from streams.embedded import driver as driver_module
 from streams.embedded import log, writer
 from streams.embedded.driver import Driver, NotStored
-from streams.embedded.waiting import Busy, Stopped
+from streams.embedded.waiting import AppenderStopped, AppendQueueFull
 from streams.engine.shard import Shard
 from tests.projections.tcp_proxy import Proxy
 
@@ -86,7 +86,7 @@ def settled(driver):
 
 
 def topic(reader, name):
-    return list(log.scan(reader, name))
+    return list(log.scan_topic(reader, name))
 
 
 def numbers(reader, stage, part="count"):
@@ -95,12 +95,12 @@ def numbers(reader, stage, part="count"):
 
 
 def assert_gap_free(reader):
-    for name in log.KEPT:
+    for name in log.APPEND_ONLY_TOPICS:
         positions = {}
         for record in topic(reader, name):
             assert record.position == positions.get(record.partition, 0)
             positions[record.partition] = record.position + 1
-        heads = {p: n for (t, p), n in log.heads(reader).items() if t == name}
+        heads = {p: n for (t, p), n in log.read_heads(reader).items() if t == name}
         assert heads == positions
 
 
@@ -140,7 +140,7 @@ def test_a_restart_goes_on_where_it_stopped(start, reader):
     first = start()
     first.append([visit("a1")] * 5).result(10)
     first.stop()
-    with pytest.raises(Stopped):
+    with pytest.raises(AppenderStopped):
         first.append([visit("a1")])
     second = start(partitions=None)
     assert second.partitions == PARTITIONS
@@ -264,7 +264,9 @@ def test_a_restart_meets_the_failing_record_again_and_a_skip_by_another_process_
     second = start()
     eventually(lambda: second.status().failing is not None)
     with psycopg.connect(reader.info.dsn) as elsewhere:
-        log.skip(elsewhere, "count_visits", boom.topic, boom.partition, boom.position, "by the command line")
+        log.write_skip(
+            elsewhere, "count_visits", boom.topic, boom.partition, boom.position, "by the command line"
+        )
     eventually(lambda: settled(second))
     assert numbers(reader, "count_visits") == {"a1": 1}
 
@@ -345,7 +347,7 @@ def assert_projected_once_and_in_order(reader):
     for name, partition, position in rows:
         assert position == seen.get((name, partition), 0)
         seen[name, partition] = position + 1
-    assert seen == log.heads(reader)
+    assert seen == log.read_heads(reader)
 
 
 def test_every_record_is_projected_once_and_in_order(start, reader):
@@ -358,7 +360,7 @@ def test_every_record_is_projected_once_and_in_order(start, reader):
 def test_a_failing_projection_is_caught_up_with_once_and_in_order(
     start, reader, quick, monkeypatch, restarted
 ):
-    monkeypatch.setattr(writer, "TURN", 10)
+    monkeypatch.setattr(writer, "TURN_RECORDS", 10)
     project = Projected(reader)
     driver = start(project=project)
     driver.append([visit("a1")]).result(10)
@@ -374,7 +376,7 @@ def test_a_failing_projection_is_caught_up_with_once_and_in_order(
         driver = start(project=project)
     project.fails = False
     wait([driver.append([visit("c")]) for _ in range(20)])
-    eventually(lambda: settled(driver) and not log.unprojected(reader))
+    eventually(lambda: settled(driver) and not log.read_unprojected(reader))
     assert numbers(reader, "count_leads") == {"a": 51, "b": 50, "c": 20}
     assert_projected_once_and_in_order(reader)
 
@@ -390,7 +392,7 @@ def test_a_refused_append_leaves_no_trace_in_what_is_still_to_be_projected(start
     driver.stop()
     project.fails = False
     driver = start(project=project)
-    eventually(lambda: settled(driver) and not log.unprojected(reader))
+    eventually(lambda: settled(driver) and not log.read_unprojected(reader))
     assert_projected_once_and_in_order(reader)
 
 
@@ -423,7 +425,7 @@ def test_more_due_keys_than_one_look_takes_are_all_woken(start, reader, clock, m
 def test_a_sweep_reaches_every_key_once_while_others_go_on(start, reader, monkeypatch):
     """The sweep of a shard takes many calls; meanwhile the other stage's records are folded."""
     monkeypatch.setattr(Shard, "SWEEP_STEP", 10)
-    monkeypatch.setattr(writer, "TURN", 20)
+    monkeypatch.setattr(writer, "TURN_RECORDS", 20)
     driver = start()
     keys = [f"{n:05d}" for n in range(1_000)]
     driver.append([visit(key) for key in keys]).result(10)
@@ -438,7 +440,7 @@ def test_a_sweep_reaches_every_key_once_while_others_go_on(start, reader, monkey
 
 def test_a_sweep_that_a_restart_interrupts_goes_on_at_its_cursor(start, reader, monkeypatch):
     monkeypatch.setattr(Shard, "SWEEP_STEP", 10)
-    monkeypatch.setattr(writer, "TURN", 10)
+    monkeypatch.setattr(writer, "TURN_RECORDS", 10)
     monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.0)
     keys = [f"{n:05d}" for n in range(800)]
     driver = start()
@@ -458,7 +460,7 @@ def test_a_sweep_that_a_restart_interrupts_goes_on_at_its_cursor(start, reader, 
 
 def test_lanes_take_turns(database_url, monkeypatch):
     """However little a transaction folds, no partition waits for another to finish."""
-    monkeypatch.setattr(writer, "TURN", 1)
+    monkeypatch.setattr(writer, "TURN_RECORDS", 1)
     monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.0)
     one = writer.Writer(database_url, stages(), partitions=PARTITIONS)
     one.commit_unfolded(
@@ -469,15 +471,15 @@ def test_lanes_take_turns(database_url, monkeypatch):
             one.commit([])
         assert [lane.committed for lane in one._tasks[EVENTS]] == [turn] * PARTITIONS
     assert one.backlog["count_visits"] == 4 * 5
-    assert one.behind
+    assert one.has_work
     one.close()
 
 
 def test_a_backlog_beyond_memory_is_folded_from_the_log(start, reader, monkeypatch, quick):
     """Appended while folding stood still, more than a lane keeps in memory."""
-    monkeypatch.setattr(writer, "TAIL", 50)
-    monkeypatch.setattr(writer, "CHUNK", 30)
-    monkeypatch.setattr(writer, "TURN", 100)
+    monkeypatch.setattr(writer, "TAIL_RECORDS", 50)
+    monkeypatch.setattr(writer, "CHUNK_RECORDS", 30)
+    monkeypatch.setattr(writer, "TURN_RECORDS", 100)
     both = stages()
     driver = start(stages=both)
     driver.append([visit("a1", "boom")]).result(10)
@@ -502,7 +504,7 @@ def slow_commits(monkeypatch):
 
 def test_who_comes_when_too_much_waits_is_told_to_come_back(start, slow_commits):
     driver = start()
-    with pytest.raises(Busy) as busy:  # noqa: PT012 - one of them is too much, whichever
+    with pytest.raises(AppendQueueFull) as busy:  # noqa: PT012 - one of them is too much, whichever
         for _ in range(100):
             driver.append([visit("a1")] * 1_000)
     assert busy.value.retry_after > 0
@@ -595,7 +597,7 @@ def test_a_thread_that_dies_is_noticed(start, monkeypatch):
     monkeypatch.setattr(Driver, "_step", bug)
     eventually(lambda: not driver.status().alive)
     assert "a bug in the driver itself" in driver.status().failing.cause
-    with pytest.raises(Stopped):
+    with pytest.raises(AppenderStopped):
         driver.append([visit("a1")])
 
 
@@ -615,7 +617,7 @@ def test_a_path_to_the_database_that_falls_silent_is_lost_and_found_again(
     """What was appended meanwhile is in the log once: the commit in doubt is looked up."""
     monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
     proxy = Proxy(database_url)
-    driver = start(connect=lambda _url, **options: connection.connect(proxy.url, **options))
+    driver = start(connect=lambda _url, **options: connection.connect_watched(proxy.url, **options))
     driver.append([visit("ada", 1)]).result(30)
     proxy.silent()
     later = driver.append([visit("ada", 2)])

@@ -18,12 +18,12 @@ from leadstream.embedded_postgres import start_postgres, stop_postgres
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED
 from streams.embedded import log
 from streams.embedded.driver import Driver
-from streams.embedded.waiting import Busy
+from streams.embedded.waiting import AppendQueueFull
 
 
 def folded_once(reader):
     """The state of both stages and what they said, against a count of the log itself."""
-    events = list(log.scan(reader, EVENTS))
+    events = list(log.scan_topic(reader, EVENTS))
     visits = Counter(record.key for record in events)
     leads = Counter(record.key[0] for record in events)
     stored = {
@@ -35,15 +35,15 @@ def folded_once(reader):
     }
     assert stored["count_visits"] == visits
     assert stored["count_leads"] == leads
-    assert {r.key: int(r.value) for r in log.scan(reader, LEAD_SCORES)} == leads
+    assert {r.key: int(r.value) for r in log.scan_topic(reader, LEAD_SCORES)} == leads
     said = {}
-    for record in log.scan(reader, SCORE_CHANGED):
+    for record in log.scan_topic(reader, SCORE_CHANGED):
         said.setdefault(record.key, []).append(int(record.value))
     assert said == {lead: list(range(1, count + 1)) for lead, count in leads.items()}
     for topic in (EVENTS, LEAD_ACTIVITY, SCORE_CHANGED):
-        for (name, partition), head in log.heads(reader).items():
+        for (name, partition), head in log.read_heads(reader).items():
             if name == topic:
-                positions = [r.position for r in log.read(reader, topic, partition, 0, 1_000_000)]
+                positions = [r.position for r in log.read_records(reader, topic, partition, 0, 1_000_000)]
                 assert positions == list(range(head))
     return visits
 
@@ -92,7 +92,7 @@ def test_a_server_killed_in_mid_load_loses_nothing_and_doubles_nothing(tmp_data_
             key = f"{'abc'[number % 3]}{number}"
             try:
                 futures[key] = driver.append([visit(key), visit(key)])
-            except Busy as busy:
+            except AppendQueueFull as busy:
                 time.sleep(min(busy.retry_after, 0.1))
                 continue
             number += 1
@@ -118,6 +118,6 @@ def test_a_server_killed_in_mid_load_loses_nothing_and_doubles_nothing(tmp_data_
     with psycopg.connect(database, autocommit=True) as reader:
         visits = folded_once(reader)
         assert visits == dict.fromkeys(futures, 2)
-        places = {(r.partition, r.position): r.key for r in log.scan(reader, EVENTS)}
+        places = {(r.partition, r.position): r.key for r in log.scan_topic(reader, EVENTS)}
     assert all(places[r.partition, r.position] == key for key, records in stored.items() for r in records)
     stop_postgres(tmp_data_dir)

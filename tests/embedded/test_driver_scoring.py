@@ -70,13 +70,13 @@ def stored_state(reader, stage, partition):
 def assert_log_equals_pure_folds(reader, partitions=4):
     track, score = (stage() for stage in STAGES)
     forwarded, statements, newest = Counter(), {}, {}
-    done = log.checkpoints(reader)  # a last tick may have left wake-up records for the next start
+    done = log.read_checkpoints(reader)  # a last tick may have left wake-up records for the next start
     for partition in range(partitions):
-        events = log.read(reader, EVENTS, partition, 0, done.get((track.name, partition), 0))
+        events = log.read_records(reader, EVENTS, partition, 0, done.get((track.name, partition), 0))
         said, state = folded(track, partition, events)
         assert state == stored_state(reader, track.name, partition)
         forwarded.update((out.topic, out.key, out.value) for out in said)
-        activity = log.read(reader, LEAD_ACTIVITY, partition, 0, done.get((score.name, partition), 0))
+        activity = log.read_records(reader, LEAD_ACTIVITY, partition, 0, done.get((score.name, partition), 0))
         said, state = folded(score, partition, activity)
         assert state == stored_state(reader, score.name, partition)
         for out in said:
@@ -86,17 +86,19 @@ def assert_log_equals_pure_folds(reader, partitions=4):
                 statements.setdefault((out.topic, out.key), []).append(out.value)
 
     came_in = Counter()
-    for record in log.scan(reader, LEAD_ACTIVITY):
+    for record in log.scan_topic(reader, LEAD_ACTIVITY):
         if not isinstance(decode_activity(record.value), ModelChanged | SettingsChanged | TimePassed):
             came_in[record.topic, record.key, record.value] += 1
     assert came_in == Counter({said: n for said, n in forwarded.items() if said[0] == LEAD_ACTIVITY})
     recorded = {}
     for topic in (SCORE_CHANGED, LEAD_CHANGES, SESSION_SCORES):
-        for record in log.scan(reader, topic):
+        for record in log.scan_topic(reader, topic):
             recorded.setdefault((topic, record.key), []).append(record.value)
     assert {topic for topic, _ in recorded} == {SCORE_CHANGED, LEAD_CHANGES, SESSION_SCORES}
     assert recorded == statements
-    assert {r.key: r.value for r in log.scan(reader, LEAD_SCORES)} == {k: v for k, v in newest.items() if v}
+    assert {r.key: r.value for r in log.scan_topic(reader, LEAD_SCORES)} == {
+        k: v for k, v in newest.items() if v
+    }
 
 
 def finish(driver):
@@ -142,4 +144,6 @@ def test_killed_at_random_the_log_still_tells_what_a_pure_fold_of_it_says(databa
     finish(driver)
     with psycopg.connect(database_url, autocommit=True) as reader:
         assert_log_equals_pure_folds(reader)
-        assert {record.value for record in company()} <= {record.value for record in log.scan(reader, EVENTS)}
+        assert {record.value for record in company()} <= {
+            record.value for record in log.scan_topic(reader, EVENTS)
+        }

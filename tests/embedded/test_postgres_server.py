@@ -222,7 +222,7 @@ def test_files_in_the_way_of_a_new_cluster_are_named(empty_data_dir):
 def test_a_long_log_of_the_server_begins_anew_and_one_old_one_is_kept(tmp_data_dir, monkeypatch):
     log = tmp_data_dir / "postgres" / "log"
     log.write_text("first\n" * 10)
-    monkeypatch.setattr(postgres, "_LONGEST_LOG", 20)
+    monkeypatch.setattr(postgres, "_LONGEST_LOG_BYTES", 20)
     start_postgres(tmp_data_dir)
     assert log.with_name("log.old").read_text() == "first\n" * 10
     assert "ready to accept" in log.read_text()

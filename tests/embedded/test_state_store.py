@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from streams.embedded import log
-from streams.embedded.state import PostgresStateStore, Timer
+from streams.embedded.state import PostgresStateStore, StoredTimer
 
 SLOT = ("stage", 3)
 
@@ -92,12 +92,15 @@ def test_what_is_forgotten_is_never_written(store, connection):
 
 def test_dues_come_longest_overdue_first_and_go_when_there_is_none(store):
     put(store, {}, {"late": 30, "early": 10, "never": None, "future": 99})
-    assert store.due_timers(["stage"], 50, 10) == [Timer("stage", 3, "early"), Timer("stage", 3, "late")]
-    assert store.due_timers(["stage"], 50, 1) == [Timer("stage", 3, "early")]
+    assert store.due_timers(["stage"], 50, 10) == [
+        StoredTimer("stage", 3, "early"),
+        StoredTimer("stage", 3, "late"),
+    ]
+    assert store.due_timers(["stage"], 50, 1) == [StoredTimer("stage", 3, "early")]
     assert store.due_timers(["another"], 50, 10) == []
     put(store, {}, {"early": None, "late": 60})
     assert store.due_timers(["stage"], 50, 10) == []
-    assert store.due_timers(["stage"], 60, 10) == [Timer("stage", 3, "late")]
+    assert store.due_timers(["stage"], 60, 10) == [StoredTimer("stage", 3, "late")]
 
 
 def test_a_due_of_an_earlier_run_can_be_taken_back(store, connection):

@@ -10,8 +10,8 @@ from scoring.features import lead_identity as holding
 from scoring.features.features import Features, NewerCodec
 from streams import published
 from streams.engine import state_store as engine_memory
-from streams.engine.shard import Outcome
-from streams.engine.state_store import FORMAT, FORMAT_KEY, POSITION, StateStore
+from streams.engine.shard import FoldOutcome
+from streams.engine.state_store import POSITION_KEY, STATE_FORMAT, STATE_FORMAT_KEY, StateStore
 from streams.score_leads import lead_state
 from streams.track_sessions import visitor_state
 
@@ -29,7 +29,7 @@ def played(history):
     """A memory that took these outcomes, with its changelog and the plain reading of both."""
     memory, changelog, stored, due = StateStore(), [], {}, {}
     for position, (changed, moments) in enumerate(history, 1):
-        changelog += memory.put(Outcome([], changed, moments, 1), position)
+        changelog += memory.put(FoldOutcome([], changed, moments, 1), position)
         changelog += memory.position_changes()
         for (key, part), value in changed.items():
             stored.setdefault(key, {})[part] = value
@@ -105,26 +105,26 @@ def test_the_longest_overdue_come_first_and_the_rest_stay_due():
 
 def test_a_changelog_says_its_format_once_and_with_it_the_first_position():
     memory = StateStore()
-    assert list(memory.position_changes()) == [(FORMAT_KEY, b"%d" % FORMAT), (POSITION, None)]
+    assert list(memory.position_changes()) == [(STATE_FORMAT_KEY, b"%d" % STATE_FORMAT), (POSITION_KEY, None)]
     memory.position = 7
-    assert list(memory.position_changes()) == [(POSITION, b"7")]
+    assert list(memory.position_changes()) == [(POSITION_KEY, b"7")]
     again = StateStore()
-    again.restore(FORMAT_KEY, b"%d" % FORMAT)
-    assert list(again.position_changes()) == [(POSITION, None)]
+    again.restore(STATE_FORMAT_KEY, b"%d" % STATE_FORMAT)
+    assert list(again.position_changes()) == [(POSITION_KEY, None)]
     assert len(again) == again.size == 0
 
 
 def test_who_reads_the_format_of_a_newer_version_is_refused_by_name():
-    reason = rf"newer version .*format {FORMAT + 1}, .*up to {FORMAT}.*upgrade this worker"
+    reason = rf"newer version .*format {STATE_FORMAT + 1}, .*up to {STATE_FORMAT}.*upgrade this worker"
     with pytest.raises(NewerCodec, match=reason):
-        StateStore().restore(FORMAT_KEY, b"%d" % (FORMAT + 1))
+        StateStore().restore(STATE_FORMAT_KEY, b"%d" % (STATE_FORMAT + 1))
 
 
 def test_a_newer_version_takes_an_older_changelog_over_and_says_so(monkeypatch):
     """Read by an older one afterwards, it is refused."""
-    monkeypatch.setattr(engine_memory, "FORMAT", FORMAT + 1)
+    monkeypatch.setattr(engine_memory, "STATE_FORMAT", STATE_FORMAT + 1)
     newer = StateStore()
-    newer.restore(FORMAT_KEY, b"%d" % FORMAT)
+    newer.restore(STATE_FORMAT_KEY, b"%d" % STATE_FORMAT)
     (told, _) = newer.position_changes()
     monkeypatch.undo()
     with pytest.raises(NewerCodec):
@@ -132,17 +132,17 @@ def test_a_newer_version_takes_an_older_changelog_over_and_says_so(monkeypatch):
 
 
 def test_the_format_covers_the_codecs_of_every_part():
-    """Whoever raises one of them raises `FORMAT`, and writes down here what it means."""
+    """Whoever raises one of them raises `STATE_FORMAT`, and writes down here what it means."""
     codecs = {
-        "a visitor": visitor_state.CODEC,
-        "a lead": lead_state.CODEC,
-        "what is published": published.CODEC,
-        "an identity of a lead": holding.CODEC,
-        "features": features.encode(Features())[0],
+        "a visitor": visitor_state.VISITOR_CODEC,
+        "a lead": lead_state.LEAD_CODEC,
+        "what is published": published.PUBLISHED_CODEC,
+        "an identity of a lead": holding.IDENTITY_CODEC,
+        "features": features.encode_features(Features())[0],
     }
     first = {"a visitor": 1, "a lead": 1, "what is published": 1, "an identity of a lead": 1, "features": 1}
     of_format = {
         1: first,
         2: {**first, "what is published": 2, "features": 2},  # how a model compares texts; what counts once
     }
-    assert of_format[FORMAT] == codecs
+    assert of_format[STATE_FORMAT] == codecs

@@ -10,8 +10,8 @@ from simulated_log import NOON, SOURCE, Backing, Counting, Log
 from schemas.decode import decode_dead_letter
 from schemas.record import Chunk, Record
 from scoring.features.features import NewerCodec
-from streams.engine.shard import MOST_ORIGINAL_BYTES, dead_letter
-from streams.engine.state_store import FORMAT, FORMAT_KEY, Change, StateStore
+from streams.engine.shard import DEAD_LETTER_ORIGINAL_BYTES, encoded_dead_letter
+from streams.engine.state_store import STATE_FORMAT, STATE_FORMAT_KEY, ChangelogRecord, StateStore
 from streams.engine.task import Task, TaskCounts
 from streams.engine.worker import Worker
 
@@ -190,9 +190,9 @@ def test_a_key_whose_timer_is_passed_over_is_not_woken_again_for_the_same():
 
 def test_a_letter_of_a_giant_record_keeps_its_beginning_and_says_so():
     giant = Record(SOURCE, 0, 7, "k" * 5_000, b"x" * 1_900_000)
-    encoded = dead_letter(giant, "no JSON")
+    encoded = encoded_dead_letter(giant, "no JSON")
     letter = decode_dead_letter(encoded)
-    assert letter.original == b"x" * MOST_ORIGINAL_BYTES
+    assert letter.original == b"x" * DEAD_LETTER_ORIGINAL_BYTES
     assert "1,900,000 bytes" in letter.reason
     assert len(encoded) < 2 * 1024 * 1024, "the broker takes it"
 
@@ -203,7 +203,7 @@ def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
     async def play():
         log = Log(PARTITIONS)
         log.produce(0, "a")
-        newer = Change(FORMAT_KEY, b"%d" % (FORMAT + 1))
+        newer = ChangelogRecord(STATE_FORMAT_KEY, b"%d" % (STATE_FORMAT + 1))
         changelog = log.changelogs["count", 0] = [newer, None]
         older = Host(log)
         await older.own((0,))
@@ -215,7 +215,7 @@ def test_a_worker_refuses_the_state_of_a_newer_version_and_leaves_it_alone():
         assert "newer version of Leadstream wrote this state" in str(older.failures[0])
         assert changelog == [newer, None]
         assert not log.said
-        changelog[0] = Change(FORMAT_KEY, b"%d" % FORMAT)
+        changelog[0] = ChangelogRecord(STATE_FORMAT_KEY, b"%d" % STATE_FORMAT)
         again = Host(log)
         await again.own((0,))
         await until(everything_folded(log), again)

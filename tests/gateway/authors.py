@@ -9,7 +9,7 @@ import psycopg
 from authoring.active_models import built_in_shards
 from authoring.authoring import Authoring
 from projections.migrate import migrate
-from projections.worker import project
+from projections.worker import project_records
 from schemas.decode import decode_source
 from schemas.record import Record
 from schemas.topics import EVENTS
@@ -48,7 +48,7 @@ class Desks:
                     slot = record.topic, partition
                     placed.append(Record(*slot, self._positions[slot], record.key, record.value))
                     self._positions[slot] += 1
-            project(connection, placed)
+            project_records(connection, placed)
             self.events += [decode_source(record.value) for record in records if record.topic == EVENTS]
 
     def authoring(self, append=None, shards=built_in_shards):

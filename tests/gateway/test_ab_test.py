@@ -7,15 +7,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.access import Rate, read_access
-from gateway.answers import RequestProblem, answer_to
+from gateway.access import RateLimit, read_access
+from gateway.answers import RequestProblem, answer_to_problem
 from gateway.api import ab_test
 from gateway.door.services import open_door
-from gateway.ports import Ports, Unavailable
+from gateway.ports import LogUnavailable, Ports
 from schemas.decode import decode_source
 from schemas.events import ConversionRecorded, ExperimentExposed
-from scoring.experiments.assignment import assign
-from scoring.experiments.experiment_text import built_in, compile_experiment
+from scoring.experiments.assignment import assign_variant
+from scoring.experiments.experiment_text import built_in_experiments_by_name, compile_experiment
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ config = { model = "fit_engagement" }
 [goals.bought]
 event = "purchase_made"
 """
-GREETING = built_in()["greeting_message"]
+GREETING = built_in_experiments_by_name()["greeting_message"]
 
 
 class House:
@@ -43,7 +43,7 @@ class House:
         self.app = FastAPI()
         open_door(self.app, self.ports, None)
         self.app.include_router(ab_test.router)
-        self.app.add_exception_handler(RequestProblem, lambda _, problem: answer_to(problem))
+        self.app.add_exception_handler(RequestProblem, lambda _, problem: answer_to_problem(problem))
 
     async def append(self, records):
         if self.failure:
@@ -69,7 +69,7 @@ def house():
 
 async def test_a_visitor_is_told_its_variant_and_the_exposure_is_in_the_log(house):
     answer = await house.ask("variant/greeting_message", {"session_id": "sess_123"})
-    variant = assign(GREETING, "sess_123").variant
+    variant = assign_variant(GREETING, "sess_123").variant
     assert answer.status_code == 200
     assert answer.json() == {
         "test_name": "greeting_message",
@@ -132,7 +132,7 @@ async def test_an_experiment_of_models_assigns_leads():
     experiment = compile_experiment(MODELS)
     house = House({"scoring-model": experiment})
     answer = (await house.ask("variant/scoring-model", {"lead_id": "lead-7"})).json()
-    assert answer["config"] == assign(experiment, "lead-7").variant.config
+    assert answer["config"] == assign_variant(experiment, "lead-7").variant.config
     assert (house.events[0].lead_id, house.events[0].visitor_id) == ("lead-7", None)
     refused = await house.ask("variant/scoring-model", {"session_id": "s"})
     assert (refused.status_code, refused.json()["error"]["field"]) == (422, "lead_id")
@@ -201,7 +201,7 @@ async def test_what_is_wrong_is_named_and_nothing_recorded(house, path, body, st
 
 
 async def test_a_log_that_takes_nothing_is_503_with_the_time_to_wait(house):
-    house.failure = Unavailable("full", retry_after_s=3)
+    house.failure = LogUnavailable("full", retry_after_s=3)
     answer = await house.ask("variant/greeting_message", {"session_id": "s"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
 
@@ -223,7 +223,7 @@ async def test_write_keys_and_tokens_that_write_may_ask_and_decide_the_tenant():
 
 
 async def test_a_key_may_not_flood():
-    house = House(rate=Rate(1, 2))
+    house = House(rate=RateLimit(1, 2))
     told = [(await house.ask("variant/greeting_message", {"session_id": "s"})).status_code for _ in range(4)]
     assert told[:2] == [200, 200]
     assert told[3] == 429

@@ -4,16 +4,16 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from gateway.access import (
-    READ,
+    READ_SCOPE,
     Access,
-    Denied,
-    Grant,
-    Rate,
+    AccessDenied,
+    RateLimit,
     TokenBuckets,
+    TokenGrant,
     api_caller,
-    client_of,
+    client_address,
     collector_caller,
-    digest,
+    digest_of_secret,
     read_access,
 )
 
@@ -25,14 +25,18 @@ def request(peer="203.0.113.9", **headers):
 
 def test_secrets_are_kept_as_digests_only():
     access = read_access(["acme:a-write-key"], ["acme:read:a-token-of-ours"])
-    assert access.write_keys == {digest("a-write-key"): "acme"}
-    assert access.tokens == {digest("a-token-of-ours"): Grant("acme", frozenset({"read"}))}
+    assert access.write_keys == {digest_of_secret("a-write-key"): "acme"}
+    assert access.tokens == {digest_of_secret("a-token-of-ours"): TokenGrant("acme", frozenset({"read"}))}
     assert "a-write-key" not in repr(access)
 
 
 def test_a_secret_may_be_given_as_its_digest():
-    assert read_access([f"acme:sha256:{digest('a-write-key')}"]) == read_access(["acme:a-write-key"])
-    assert read_access([f"acme:SHA256:{digest('a-write-key').upper()}"]) == read_access(["acme:a-write-key"])
+    assert read_access([f"acme:sha256:{digest_of_secret('a-write-key')}"]) == read_access(
+        ["acme:a-write-key"]
+    )
+    assert read_access([f"acme:SHA256:{digest_of_secret('a-write-key').upper()}"]) == read_access(
+        ["acme:a-write-key"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_a_wrong_setting_says_which_and_why_and_keeps_the_secret(keys, tokens, s
     [
         (["acme:one-key-1", "globex:one-key-1"], [], "write key 2: it is a key of the tenant acme already"),
         (
-            ["acme:one-key-1", f"globex:sha256:{digest('one-key-1')}"],
+            ["acme:one-key-1", f"globex:sha256:{digest_of_secret('one-key-1')}"],
             [],
             "write key 2: it is a key of the tenant acme already",
         ),
@@ -93,21 +97,21 @@ def test_a_secret_that_is_listed_twice_alike_is_no_fault():
 def test_a_proxys_word_counts_only_if_it_is_trusted():
     trusting = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8"])
     told = {"x_forwarded_for": "1.2.3.4, 198.51.100.7, 10.0.0.9"}
-    assert client_of(request("10.0.0.1", **told), trusting) == "198.51.100.7"
-    assert client_of(request("::ffff:10.0.0.1", **told), trusting) == "198.51.100.7"
-    assert client_of(request("203.0.113.9", **told), trusting) == "203.0.113.9"
-    assert client_of(request("10.0.0.1", **told), read_access(["acme:a-write-key"])) == "10.0.0.1"
+    assert client_address(request("10.0.0.1", **told), trusting) == "198.51.100.7"
+    assert client_address(request("::ffff:10.0.0.1", **told), trusting) == "198.51.100.7"
+    assert client_address(request("203.0.113.9", **told), trusting) == "203.0.113.9"
+    assert client_address(request("10.0.0.1", **told), read_access(["acme:a-write-key"])) == "10.0.0.1"
 
 
 @pytest.mark.parametrize("told", ["", "nonsense", ", ,", "10.0.0.2"])
 def test_a_trusted_proxy_that_names_nobody_is_the_client(told):
     trusting = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8"])
-    assert client_of(request("10.0.0.1", x_forwarded_for=told), trusting) == "10.0.0.1"
+    assert client_address(request("10.0.0.1", x_forwarded_for=told), trusting) == "10.0.0.1"
 
 
 def test_the_api_takes_no_write_key():
     access = read_access(["acme:a-write-key"], ["acme:read:a-token-of-ours"])
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(AccessDenied) as denied:
         api_caller(request(authorization="Bearer a-write-key"), access, "read")
     assert denied.value.status == 401
 
@@ -116,13 +120,13 @@ def test_a_read_token_may_not_write():
     access = read_access([], ["acme:read:a-token-of-ours"])
     headers = {"authorization": "bearer a-token-of-ours"}
     assert api_caller(request(**headers), access, "read").tenant == "acme"
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(AccessDenied) as denied:
         api_caller(request(**headers), access, "write")
     assert denied.value.status == 403
 
 
 def test_keys_alone_do_not_open_the_api():
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(AccessDenied) as denied:
         api_caller(request("127.0.0.1"), read_access(["acme:a-write-key"]), "read")
     assert denied.value.status == 401
 
@@ -130,31 +134,31 @@ def test_keys_alone_do_not_open_the_api():
 @pytest.mark.parametrize("host", ["[", "]", "[::1", "[v1.x]", "\u2100", "localhost:x]"])
 def test_what_is_no_host_is_not_this_machine(host):
     for headers in ({"host": host}, {"origin": f"http://{host}"}):
-        with pytest.raises(Denied) as denied:
-            api_caller(request("127.0.0.1", **headers), Access(), READ)
+        with pytest.raises(AccessDenied) as denied:
+            api_caller(request("127.0.0.1", **headers), Access(), READ_SCOPE)
         assert denied.value.status == 403
 
 
 @pytest.mark.parametrize("coded", ["é", "=", "/////w==", "\xff\xfe", ""])
 def test_a_write_key_that_is_no_base64_is_none(coded):
     access = read_access(["acme:a-public-key"])
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(AccessDenied) as denied:
         collector_caller(request(authorization=f"Basic {coded}"), access)
     assert denied.value.status == 401
 
 
 def test_a_bucket_refills_with_time():
-    buckets = TokenBuckets(Rate(per_second=10, burst=20))
+    buckets = TokenBuckets(RateLimit(per_second=10, burst=20))
     buckets.take("k", 20, at=100.0)
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(AccessDenied) as denied:
         buckets.take("k", 5, at=100.1)
     assert denied.value.retry_after_s == pytest.approx(0.4)
     buckets.take("k", 5, at=100.5)
 
 
 def test_a_batch_larger_than_the_bucket_needs_a_full_one():
-    buckets = TokenBuckets(Rate(per_second=10, burst=20))
+    buckets = TokenBuckets(RateLimit(per_second=10, burst=20))
     buckets.take("k", 1_000, at=0.0)
-    with pytest.raises(Denied):
+    with pytest.raises(AccessDenied):
         buckets.take("k", 1, at=0.05)
     buckets.take("k", 1_000, at=2.0)

@@ -11,8 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from gateway.door.addresses import email_of, persons_email, persons_phone, phone_of, searched_addresses
-from gateway.door.admission import Facts, admit, admit_import
+from gateway.door.addresses import (
+    email_of_one_person,
+    normalize_email,
+    normalize_phone,
+    phone_of_one_person,
+    searched_addresses,
+)
+from gateway.door.admission import RequestFacts, admit_event, admit_import
 from gateway.door.emails import certain_email
 from gateway.door.phones import certain_phone
 from schemas.decode import encode_source, read_event
@@ -101,7 +107,7 @@ SAME_EMAIL = [
 
 @pytest.mark.parametrize("typed", SAME_EMAIL)
 def test_an_address_is_the_same_however_it_was_pasted(typed):
-    assert email_of(typed) == persons_email(typed) == JO
+    assert normalize_email(typed) == email_of_one_person(typed) == JO
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,7 @@ def test_an_address_is_the_same_however_it_was_pasted(typed):
     ],
 )
 def test_a_domain_in_punycode_is_the_same_as_in_its_own_letters(typed):
-    assert email_of(typed) == "ann@b\u00fccher.example"
+    assert normalize_email(typed) == "ann@b\u00fccher.example"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +128,7 @@ def test_a_domain_in_punycode_is_the_same_as_in_its_own_letters(typed):
     ["jo+news@kunde08.example", "j.o@kunde08.example", "jo_@kunde08.example", "jo@mail.kunde08.example"],
 )
 def test_tags_and_dots_are_part_of_an_address(typed):
-    assert persons_email(typed) == typed
+    assert email_of_one_person(typed) == typed
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_tags_and_dots_are_part_of_an_address(typed):
     ],
 )
 def test_a_text_without_a_certain_address_stays_as_typed_and_is_nobody(typed):
-    assert (email_of(typed), persons_email(typed)) == (typed, None)
+    assert (normalize_email(typed), email_of_one_person(typed)) == (typed, None)
 
 
 # -- phones: every expected value is by hand from the plan of its country
@@ -203,9 +209,9 @@ def test_a_text_without_a_certain_address_stays_as_typed_and_is_nobody(typed):
     ],
 )
 def test_a_number_with_its_country_code_is_the_same_in_every_region(typed, region):
-    assert phone_of(typed, region) == BERLIN
+    assert normalize_phone(typed, region) == BERLIN
     for source in ("telegram", "whatsapp", "crm"):
-        assert persons_phone(typed, region, source) == BERLIN
+        assert phone_of_one_person(typed, region, source) == BERLIN
 
 
 PERSON, SYSTEM, MESSENGER = "web", "crm", "telegram"
@@ -290,7 +296,7 @@ PERSON, SYSTEM, MESSENGER = "web", "crm", "telegram"
 )
 def test_digits_mean_the_number_that_their_writer_means(typed, region, source, phone):
     assert certain_phone(typed, region, source) == phone
-    assert phone_of(typed, region, source) == (phone or typed)
+    assert normalize_phone(typed, region, source) == (phone or typed)
 
 
 PRODUCING = Path(__file__).parents[2] / "docs/producing.md"
@@ -314,7 +320,7 @@ KINDS = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)
 
 def test_a_mobile_of_germany_needs_no_plus_sign_anywhere():
     read = {
-        phone_of("4915112345678", region, source)
+        normalize_phone("4915112345678", region, source)
         for region in REGIONS
         for source in (PERSON, SYSTEM, MESSENGER)
     }
@@ -336,10 +342,10 @@ numbers = st.sampled_from(
 def test_a_number_of_any_country_is_the_same_in_every_region(of: tuple[str, str], region: str | None):
     """There is no exception: digits from a messenger have a country code, whatever else they could mean."""
     _, phone = of
-    assert phone_of(phone, region) == phone
-    assert phone_of(f"00{phone[1:]}", region) == phone
-    assert phone_of(f"{phone[1:]}@c.us", region) == phone
-    assert phone_of(phone[1:], region, "telegram") == phone
+    assert normalize_phone(phone, region) == phone
+    assert normalize_phone(f"00{phone[1:]}", region) == phone
+    assert normalize_phone(f"{phone[1:]}@c.us", region) == phone
+    assert normalize_phone(phone[1:], region, "telegram") == phone
 
 
 @given(numbers, st.sampled_from(["web", "crm", "telegram"]))
@@ -348,10 +354,11 @@ def test_a_number_of_the_region_is_the_same_with_its_country_code_and_as_the_reg
 ):
     region, phone = of
     parsed = phonenumbers.parse(phone)
-    assert phone_of(phone[1:], region, source) == phone
+    assert normalize_phone(phone[1:], region, source) == phone
     if source != "telegram":
         assert (
-            phone_of(phonenumbers.format_number(parsed, PhoneNumberFormat.NATIONAL), region, source) == phone
+            normalize_phone(phonenumbers.format_number(parsed, PhoneNumberFormat.NATIONAL), region, source)
+            == phone
         )
 
 
@@ -359,9 +366,9 @@ def test_a_number_of_the_region_is_the_same_with_its_country_code_and_as_the_reg
 @example("<mailto:ann@acme.io?x=%40|ann@acme.io>")
 @example("5215512345678")
 def test_the_one_form_has_the_one_form(text: str):
-    assert email_of(email_of(text)) == email_of(text)
+    assert normalize_email(normalize_email(text)) == normalize_email(text)
     for region in (None, "DE", "MX"):
-        assert phone_of(phone_of(text, region), region) == phone_of(text, region)
+        assert normalize_phone(normalize_phone(text, region), region) == normalize_phone(text, region)
 
 
 @pytest.mark.parametrize(
@@ -400,10 +407,12 @@ def test_a_hostile_text_costs_milliseconds(unit, size):
 
 def admitted(kind, region="DE", **fields):
     event = kind(**({"event_id": "e", "occurred_at": NOW, "visitor_id": "v"} | fields))
-    by_request = admit(event, Facts(None, phone_region=region), NOW)
+    by_request = admit_event(event, RequestFacts(None, phone_region=region), NOW)
     by_import = admit_import(event, NOW, region)
     assert by_request.extra == by_import.extra
-    assert by_request == admit(read_event(encode_source(event)), Facts(None, phone_region=region), NOW)
+    assert by_request == admit_event(
+        read_event(encode_source(event)), RequestFacts(None, phone_region=region), NOW
+    )
     return by_request
 
 
@@ -442,7 +451,7 @@ def test_a_producer_cannot_write_what_only_the_door_keeps():
         email=JO,
         extra={"stated_email": "x", "stated_phone": "y", "plan": 1},
     )
-    assert admit(claimed, Facts(None), NOW).extra == {"plan": 1}
+    assert admit_event(claimed, RequestFacts(None), NOW).extra == {"plan": 1}
 
 
 def test_what_only_looks_different_is_not_kept_beside():
@@ -498,6 +507,6 @@ def test_field_cases_give_one_address(name, address):
         for line in lines
         if line
     ]
-    taken = [admit(event, Facts(None, phone_region="DE"), NOW) for event in events]
+    taken = [admit_event(event, RequestFacts(None, phone_region="DE"), NOW) for event in events]
     assert len(taken) >= 2
     assert {event.phone or event.email for event in taken} == {address}

@@ -15,9 +15,9 @@ import pytest
 from authoring.active_models import built_in_rules
 from gateway.access import read_access
 from gateway.app import create_app
-from gateway.ports import EventKey, Ports, event_location
+from gateway.ports import EventKey, Ports, location_of_outcome
 from projections.migrate import migrate
-from projections.worker import project
+from projections.worker import project_records
 from schemas.activity import IdentityAttached, IdentityDelta, SessionPut
 from schemas.decode import decode_activity, encode_activity, encode_source, encode_statement
 from schemas.events import MessageReceived, QrScanned
@@ -70,7 +70,7 @@ class House:
             )
             self.positions[topic] += 1
         with psycopg.connect(self.url) as connection:
-            project(connection, records)
+            project_records(connection, records)
 
     @asynccontextmanager
     async def visited(self, **headers):
@@ -787,7 +787,7 @@ async def test_every_event_id_can_be_looked_up_by_its_location(house):
     key = EventKey("default", "default/v/a", "/a?b#c%2F&")
     house.write(applied(key.key, "ahmad", 1, event_id=key.event_id))
     async with house.visited() as http:
-        found = await http.get(event_location(key))
+        found = await http.get(location_of_outcome(key))
     assert found.json()["event_id"] == key.event_id
 
 

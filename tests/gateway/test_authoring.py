@@ -12,13 +12,13 @@ import pytest
 from authors import START, Desks, text
 
 from authoring.problem import Problem
-from authoring.publisher import CONNECTIONS
+from authoring.publisher import MOST_CONNECTIONS
 from authoring.schedule import publish_scheduled
 from gateway.answers import status_of
-from gateway.ports import Unavailable
+from gateway.ports import LogUnavailable
 from schemas.control import ModelPublished, ModelRetired
-from scoring.features.comparison import NEWEST
-from scoring.models.active import RETIRED, ActiveModels, ModelVersion, TenantSettings
+from scoring.features.comparison import NEWEST_COMPARISON
+from scoring.models.active import RETIRED_MODEL_TEXT, ActiveModels, ModelVersion, TenantSettings
 from scoring.models.model import built_in_models
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -60,7 +60,7 @@ async def test_the_first_publication_of_a_tenant_begins_with_the_text_of_everybo
         by="ada",
         note="why",
         change="rule_created 5",
-        folding=NEWEST.folding,
+        folding=NEWEST_COMPARISON.folding,
     )
 
 
@@ -120,7 +120,7 @@ async def test_what_a_killed_publisher_left_is_appended_by_whoever_comes_next(de
 
 async def test_while_the_log_is_away_a_publication_stays_on_record_and_is_made_up_for(desks):
     async def away(_records):
-        raise Unavailable("no log")
+        raise LogUnavailable("no log")
 
     broken = desks.authoring(away)
     first = await refused(broken.publish("acme", "house", lambda _: text(1), by="ada"))
@@ -129,10 +129,10 @@ async def test_while_the_log_is_away_a_publication_stays_on_record_and_is_made_u
     again = await refused(broken.publish("acme", "house", lambda _: text(2), by="ada"))
     assert "version 1 of house" in again.reason, "and the second was not even begun"
     assert desks.events == []
-    assert await desks.authoring().due() == [("acme", "house")]
+    assert await desks.authoring().models_to_publish() == [("acme", "house")]
     await publish_scheduled(desks.authoring())
     assert [(said.version, said.text) for said in desks.events] == [(1, text(1))]
-    assert await desks.authoring().due() == []
+    assert await desks.authoring().models_to_publish() == []
 
 
 async def test_versions_go_on_from_what_shards_have_and_nobody_recorded(desks):
@@ -179,7 +179,7 @@ async def test_a_text_with_a_mistake_is_refused_and_changes_nothing(desks, writt
         assert (status_of(problem), problem.field) == (422, "text")
         assert reason in problem.reason
     assert await authoring.text("acme", "house") is None
-    assert await authoring.due() == []
+    assert await authoring.models_to_publish() == []
 
 
 async def test_a_retired_model_is_in_force_no_more_until_it_is_published_again(desks):
@@ -232,7 +232,7 @@ async def test_which_model_the_lifecycle_reads_is_said_by_the_lifecycle_in_force
         models = {name: ModelVersion(1, text(name=name)) for name in ("fit", "rules")}
         return [
             ActiveModels(
-                {"*": models, "acme": {"rules": ModelVersion(2, RETIRED)}},
+                {"*": models, "acme": {"rules": ModelVersion(2, RETIRED_MODEL_TEXT)}},
                 settings={"acme": TenantSettings(lifecycle=BY_FIT), "*": TenantSettings()},
             )
         ]
@@ -377,7 +377,7 @@ async def test_words_that_the_log_would_refuse_are_refused_before_anything_has_a
         problem = await refused(asked)
         assert (status_of(problem), problem.field) == (422, field)
     assert desks.events == []
-    assert await authoring.due() == []
+    assert await authoring.models_to_publish() == []
 
 
 async def test_authors_who_wait_for_one_model_keep_nobody_from_another(desks):
@@ -391,14 +391,14 @@ async def test_authors_who_wait_for_one_model_keep_nobody_from_another(desks):
     authoring = desks.authoring(slow)
     waiting = [
         asyncio.create_task(authoring.publish("acme", "house", say(str(n)), by=None))
-        for n in range(2 * CONNECTIONS)
+        for n in range(2 * MOST_CONNECTIONS)
     ]
     await begun.wait()
     async with asyncio.timeout(10):
         assert await authoring.text("globex", "rules") == (1, built_in_models()["rules"])
     log_is_back.set()
     versions = {said.version for said in await asyncio.gather(*waiting)}
-    assert versions == set(range(1, 2 * CONNECTIONS + 1))
+    assert versions == set(range(1, 2 * MOST_CONNECTIONS + 1))
 
 
 # What time asks for
@@ -451,7 +451,7 @@ async def test_a_scheduled_draft_that_somebody_overtook_undoes_nothing_and_says_
     assert kept.state == "draft"
     assert "version 1 is the newest" in kept.problem
     assert await authoring.text("acme", "house") == (1, text(9))
-    assert await authoring.due() == []
+    assert await authoring.models_to_publish() == []
 
 
 async def test_a_moment_that_is_taken_away_schedules_nothing(desks):
@@ -459,7 +459,7 @@ async def test_a_moment_that_is_taken_away_schedules_nothing(desks):
     draft = await authoring.schedule("acme", "house", text(1), START + timedelta(hours=1), by=None)
     assert (await authoring.change_draft("acme", "house", draft.id, effective_from=None)).state == "draft"
     desks.pass_time(hours=2)
-    assert await authoring.due() == []
+    assert await authoring.models_to_publish() == []
 
 
 @pytest.mark.parametrize(
@@ -499,9 +499,9 @@ async def test_one_model_that_cannot_be_published_now_holds_up_no_other(desks):
 
     async def only_b(records):
         if b'"model":"a"' in records[0].value:
-            raise Unavailable("not now")
+            raise LogUnavailable("not now")
         await desks.append(records)
 
     desks.pass_time(hours=1)
     assert [said.model for said in await publish_scheduled(desks.authoring(only_b))] == ["b"]
-    assert await desks.authoring().due() == [("acme", "a")]
+    assert await desks.authoring().models_to_publish() == [("acme", "a")]

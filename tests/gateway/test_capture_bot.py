@@ -17,7 +17,7 @@ from gateway.door.resolving import AddressMatches
 from schemas.control import ModelPublished
 from schemas.decode import decode_source
 from schemas.publications import publication_records
-from scoring.features.comparison import NEWEST
+from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.models.model import built_in_models, compile_model
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -489,7 +489,12 @@ text = "Your phone?"
 
     house.ports = replace(house.ports, published=published)
     publication = ModelPublished(
-        tenant="acme", recorded_at=house.clock, model="chatbot", version=2, text=text, folding=NEWEST.folding
+        tenant="acme",
+        recorded_at=house.clock,
+        model="chatbot",
+        version=2,
+        text=text,
+        folding=NEWEST_COMPARISON.folding,
     )
     house.fold(publication_records(publication))
     async with house.visited(**{"x-tenant": "acme"}) as http:

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.access import Rate, read_access
-from gateway.answers import RequestProblem, answer_to
+from gateway.access import RateLimit, read_access
+from gateway.answers import RequestProblem, answer_to_problem
 from gateway.door import collect
-from gateway.door.body import gunzip, split, torn
+from gateway.door.body import gunzip, split_batch, split_broken_list
 from gateway.door.services import open_door
-from gateway.observe import observed
-from gateway.ports import EventKey, EventOutcome, Ports, Unavailable
+from gateway.observe import with_observation
+from gateway.ports import EventKey, EventOutcome, LogUnavailable, Ports
 from schemas.decode import decode_source
 from schemas.topics import EVENTS
 
@@ -34,7 +34,7 @@ class House:
         self.app = FastAPI()
         open_door(self.app, self.ports, self.wait)
         self.app.include_router(collect.router)
-        self.app.add_middleware(observed)
+        self.app.add_middleware(with_observation)
 
     async def append(self, records):
         if self.failure:
@@ -334,14 +334,14 @@ async def test_one_broken_element_does_not_take_its_list_with_it(house, bad):
 
 
 def test_a_list_is_cut_only_at_its_own_commas():
-    assert result_of(torn(b'[1,{"a":[2,3],"b":"x,]\\","},[4,5] , "]"]', 9)) == [
+    assert result_of(split_broken_list(b'[1,{"a":[2,3],"b":"x,]\\","},[4,5] , "]"]', 9)) == [
         b"1",
         b'{"a":[2,3],"b":"x,]\\","}',
         b"[4,5] ",
         b' "]"',
     ]
-    assert result_of(torn(b"[1,2", 9)) is None
-    assert result_of(torn(b"[1]2", 9)) is None
+    assert result_of(split_broken_list(b"[1,2", 9)) is None
+    assert result_of(split_broken_list(b"[1]2", 9)) is None
 
 
 @pytest.mark.parametrize(
@@ -350,12 +350,12 @@ def test_a_list_is_cut_only_at_its_own_commas():
 )
 def test_a_body_that_is_all_structure_is_refused(hostile):
     with pytest.raises(RequestProblem):
-        result_of(split(hostile, "", 10_000))
+        result_of(split_batch(hostile, "", 10_000))
 
 
 @pytest.mark.anyio
 async def test_nothing_is_answered_2xx_that_the_log_did_not_take(house):
-    house.failure = Unavailable("the log is away", retry_after_s=2.2)
+    house.failure = LogUnavailable("the log is away", retry_after_s=2.2)
     response = await house.send(ONE)
     assert answer(response) == (503, {"error": {"field": None, "reason": "the log is away"}})
     assert response.headers["Retry-After"] == "3"
@@ -474,7 +474,7 @@ async def test_a_key_cannot_write_for_another_tenant():
 
 @pytest.mark.anyio
 async def test_a_flood_is_told_when_to_come_back_and_others_are_served():
-    house = House(access=KEYS, rate=Rate(per_second=0.1, burst=3))
+    house = House(access=KEYS, rate=RateLimit(per_second=0.1, burst=3))
     batch = [{**ONE, "event_id": str(number)} for number in range(3)]
     assert (await house.send(batch, x_write_key="acme-write-key")).status_code == 200
     refused = await house.send(ONE, x_write_key="acme-write-key")
@@ -568,5 +568,5 @@ async def test_a_wrong_wait_is_refused_before_anything_is_written(house, wait):
 
 
 def test_a_problem_names_field_and_reason():
-    response = answer_to(RequestProblem(400, "broken", field="body"))
+    response = answer_to_problem(RequestProblem(400, "broken", field="body"))
     assert json.loads(response.body) == {"error": {"field": "body", "reason": "broken"}}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access import read_access
-from gateway.server.connections import ConnectionLimits, Connections, counted_address
+from gateway.server.connections import ConnectionLimits, ConnectionRegister, address_to_count
 
 PROGRAM = Path(__file__).with_name("limited_server.py")
 PATIENCE = 60
@@ -347,7 +347,7 @@ def test_without_file_descriptors_it_goes_on_and_the_log_stays_small():
 
 class Client:
     def __init__(self, host, trusted=()):
-        self.address = counted_address(host, trusted)
+        self.address = address_to_count(host, trusted)
         self.open = True
 
     def overdue(self, _now):
@@ -363,23 +363,23 @@ def admitted(connections, hosts, trusted=()):
     taken = []
     for client in clients:
         taken.append(connections.admit(client))
-        connections.busy(client)
+        connections.mark_busy(client)
     return clients, taken
 
 
 def test_an_ipv6_network_counts_as_one_address_and_a_mapped_one_as_what_it_maps():
-    connections = Connections(ConnectionLimits(per_address=2))
+    connections = ConnectionRegister(ConnectionLimits(per_address=2))
     _, taken = admitted(connections, [f"2001:db8::{number}" for number in range(3)])
     assert taken == [True, True, False]
     _, taken = admitted(connections, ["2001:db8:0:1::1", "fe80::1%eth0"])
     assert taken == [True, True]
-    assert counted_address("::ffff:203.0.113.9") == counted_address("203.0.113.9")
+    assert address_to_count("::ffff:203.0.113.9") == address_to_count("203.0.113.9")
 
 
 @pytest.mark.parametrize("proxy", ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1"])
 def test_a_trusted_proxy_speaks_for_many_but_all_are_counted(proxy):
     trusted = read_access(["acme:a-write-key"], trusted_proxies=["10.0.0.0/8", "fd00::1"]).trusted_proxies
-    connections = Connections(ConnectionLimits(connections=7, per_address=2), trusted)
+    connections = ConnectionRegister(ConnectionLimits(connections=7, per_address=2), trusted)
     assert admitted(connections, [proxy] * 3, trusted)[1] == [True] * 3
     assert admitted(connections, ["fd00::2", "fd00::3", "fd00::4"], trusted)[1] == [True, True, False]
     assert admitted(connections, ["203.0.113.9"] * 3, trusted)[1] == [True, True, False]
@@ -387,14 +387,14 @@ def test_a_trusted_proxy_speaks_for_many_but_all_are_counted(proxy):
 
 
 def test_the_connection_that_has_been_idle_longest_makes_room():
-    connections = Connections(ConnectionLimits(connections=3))
+    connections = ConnectionRegister(ConnectionLimits(connections=3))
     clients, _ = admitted(connections, ["203.0.113.1", "203.0.113.2", "203.0.113.3"])
     for client in (clients[1], clients[2], clients[1]):
-        connections.idle(client)
+        connections.mark_idle(client)
     newcomer = Client("203.0.113.4")
     assert connections.admit(newcomer)
     assert [client.open for client in clients] == [True, True, False]
-    connections.busy(clients[1])
+    connections.mark_busy(clients[1])
     assert connections.admit(Client("203.0.113.5"))
     assert not newcomer.open
     assert len(connections) == 3

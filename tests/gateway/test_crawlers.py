@@ -11,7 +11,7 @@ from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.door.crawlers import LONGEST_NAME, crawler_of, mail_crawler_of
+from gateway.door.crawlers import LONGEST_CRAWLER_NAME, crawler_of, mail_crawler_of
 from gateway.door.devices import device_of
 from gateway.door.pattern_list import PatternList
 
@@ -242,7 +242,7 @@ def test_a_hostile_user_agent_costs_milliseconds(user_agent):
 @given(st.text(max_size=3000))
 def test_any_text_has_a_verdict_and_a_name_of_bounded_length(text):
     for name in (crawler_of(text), mail_crawler_of(text, opened=True), mail_crawler_of(text, opened=False)):
-        assert name is None or 0 < len(name) <= LONGEST_NAME
+        assert name is None or 0 < len(name) <= LONGEST_CRAWLER_NAME
     json.dumps(device_of(text).type)
 
 

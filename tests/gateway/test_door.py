@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.door.addresses import email_of, phone_of
-from gateway.door.admission import Facts, admit, admit_import, hint, read
-from schemas.decode import MAX_EXTRA, Refusal, decode_source, encode_source
+from gateway.door.addresses import normalize_email, normalize_phone
+from gateway.door.admission import (
+    RequestFacts,
+    admit_event,
+    admit_import,
+    misspelling_hint,
+    read_producer_event,
+)
+from schemas.decode import MAX_EXTRA_FIELDS, Refusal, decode_source, encode_source
 from schemas.envelope import Context
 from schemas.events import ContactShared, EmailClicked, EmailOpened, FormSubmitted, PageViewed, ProfileUpdated
 
@@ -28,7 +34,7 @@ def viewed(**fields):
 
 
 def admitted(event, **facts):
-    return admit(event, Facts(**({"tenant": None} | facts)), NOW)
+    return admit_event(event, RequestFacts(**({"tenant": None} | facts)), NOW)
 
 
 def imported(event):
@@ -92,7 +98,7 @@ def test_what_is_a_bot_depends_on_what_happened(admits, kind, user_agent, is_bot
 )
 def test_the_field_cases_are_peoples_but_for_the_link_preview(file, verdicts):
     lines = (FIELD_CASES / file).read_bytes().splitlines()
-    assert [admitted(read(line, "e", NOW)).bot for line in lines] == verdicts
+    assert [admitted(read_producer_event(line, "e", NOW)).bot for line in lines] == verdicts
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,7 @@ def test_a_chat_message_is_not_the_browsers_that_relays_it():
     ],
 )
 def test_emails_have_one_form_and_what_is_none_stays(typed, email):
-    assert email_of(typed) == email
+    assert normalize_email(typed) == email
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_emails_have_one_form_and_what_is_none_stays(typed, email):
     ],
 )
 def test_phones_have_one_form_and_what_is_none_stays(typed, region, phone):
-    assert phone_of(typed, region) == phone
+    assert normalize_phone(typed, region) == phone
 
 
 def test_addresses_are_brought_into_one_form_wherever_they_come():
@@ -236,13 +242,15 @@ def test_a_clock_is_corrected_where_no_journey_explains_the_difference(off, corr
 
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_a_time_that_the_door_fills_in_is_not_corrected_by_the_producers_clock(hours):
-    event = read(b'{"type":"qr_scanned","lead_id":"ahmad"}', "made-here", NOW)
+    event = read_producer_event(b'{"type":"qr_scanned","lead_id":"ahmad"}', "made-here", NOW)
     taken = admitted(event, sent_at=NOW + timedelta(hours=hours))
     assert (taken.occurred_at, taken.extra) == (NOW, None)
 
 
 def test_half_an_emoji_costs_no_event_without_id_and_time():
-    event = read(rb'{"type":"demo_requested","lead_id":"ahmad","text":"\ud83d"}', "made-here", NOW)
+    event = read_producer_event(
+        rb'{"type":"demo_requested","lead_id":"ahmad","text":"\ud83d"}', "made-here", NOW
+    )
     assert (event.event_id, event.text) == ("made-here", "\ufffd")
 
 
@@ -271,17 +279,21 @@ def test_an_import_is_recorded_when_it_happened_and_marked():
 
 
 def test_a_simple_producer_may_leave_out_id_and_time():
-    event = read(b'{"type":"qr_scanned","lead_id":"ahmad"}', "made-here", NOW)
+    event = read_producer_event(b'{"type":"qr_scanned","lead_id":"ahmad"}', "made-here", NOW)
     assert (event.event_id, event.occurred_at) == ("made-here", NOW)
 
 
 def test_what_is_given_is_never_replaced():
-    event = read(b'{"type":"qr_scanned","lead_id":"ahmad","event_id":"mine"}', "made-here", NOW)
+    event = read_producer_event(
+        b'{"type":"qr_scanned","lead_id":"ahmad","event_id":"mine"}', "made-here", NOW
+    )
     assert event.event_id == "mine"
 
 
 def test_a_completed_amount_stays_exact():
-    event = read(b'{"type":"purchase_made","lead_id":"a","value":0.100001,"currency":"EUR"}', "x", NOW)
+    event = read_producer_event(
+        b'{"type":"purchase_made","lead_id":"a","value":0.100001,"currency":"EUR"}', "x", NOW
+    )
     assert str(event.value) == "0.100001"
 
 
@@ -301,16 +313,18 @@ def test_a_completed_amount_stays_exact():
 )
 def test_a_careless_producer_is_told_what_was_probably_meant(raw, field, advice):
     with pytest.raises(Refusal) as refusal:
-        read(raw, "e1", NOW)
+        read_producer_event(raw, "e1", NOW)
     assert refusal.value.field == field
     assert advice in refusal.value.reason
 
 
 def test_a_field_that_is_kept_but_probably_meant_to_be_read_is_pointed_out():
-    event = read(b'{"type": "page_viewed", "visitor_id": "v", "eventId": "e", "Shoe size": 44}', "e1", NOW)
-    assert hint(event) == "eventId is not read, perhaps event_id is meant"
-    assert hint(viewed(extra={"colour": "red"})) is None
-    assert "beside the events" in (hint(viewed(extra={"sent_at": "2030-01-31T12:00:00Z"})) or "")
+    event = read_producer_event(
+        b'{"type": "page_viewed", "visitor_id": "v", "eventId": "e", "Shoe size": 44}', "e1", NOW
+    )
+    assert misspelling_hint(event) == "eventId is not read, perhaps event_id is meant"
+    assert misspelling_hint(viewed(extra={"colour": "red"})) is None
+    assert "beside the events" in (misspelling_hint(viewed(extra={"sent_at": "2030-01-31T12:00:00Z"})) or "")
 
 
 @pytest.mark.parametrize("admits", [admitted, imported], ids=["over HTTP", "imported"])
@@ -324,7 +338,7 @@ def test_an_id_that_says_nothing_joins_no_strangers(admits, field, value):
 
 def test_an_empty_id_is_refused_not_replaced():
     with pytest.raises(Refusal, match="event_id"):
-        read(b'{"type":"qr_scanned","lead_id":"ahmad","event_id":""}', "made-here", NOW)
+        read_producer_event(b'{"type":"qr_scanned","lead_id":"ahmad","event_id":""}', "made-here", NOW)
 
 
 def test_what_the_door_lets_in_the_log_can_read():
@@ -340,7 +354,7 @@ def test_what_the_door_lets_in_the_log_can_read():
 
 def test_what_a_producer_adds_leaves_room_for_what_the_door_adds():
     """Or the log would refuse what was answered to be in it."""
-    full = {f"k{number}": number for number in range(MAX_EXTRA)}
+    full = {f"k{number}": number for number in range(MAX_EXTRA_FIELDS)}
     early = NOW + timedelta(hours=1)
     event = admitted(viewed(extra=full, occurred_at=early))
     assert decode_source(encode_source(event)).extra == full | {"stated_occurred_at": early.isoformat()}

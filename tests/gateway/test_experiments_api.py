@@ -14,15 +14,15 @@ from gateway.app import create_app
 from gateway.ports import Ports
 from leadstream.evaluation.experiment_report import results_of
 from projections.migrate import migrate
-from projections.worker import project
+from projections.worker import project_records
 from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import encode_activity, encode_source
 from schemas.events import ContactShared, ConversionRecorded, Custom, DemoRequested, ExperimentExposed
 from schemas.moment import millis
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, lead_key
-from scoring.experiments.experiment_text import built_in, compile_experiment
-from scoring.experiments.results import Exposure, GoalConversion, results
+from scoring.experiments.experiment_text import built_in_experiments_by_name, compile_experiment
+from scoring.experiments.results import Exposure, GoalConversion, experiment_results
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -55,7 +55,7 @@ class House:
             records.append(Record(LEAD_ACTIVITY, 0, self.position, key, encode_activity(each)))
             self.position += 1
         with psycopg.connect(self.url) as connection:
-            project(connection, records)
+            project_records(connection, records)
 
     def attach(self, identity, lead_id, tenant="default"):
         """The identity is this lead's from now on: another lead's before, that is a merge or a split."""
@@ -204,7 +204,7 @@ conversion = "trial"
 [goals.any]
 event = "conversion_recorded"
 """)
-GREETING = built_in()[NAME]
+GREETING = built_in_experiments_by_name()[NAME]
 
 
 def any_event(chance, identity, number):
@@ -244,7 +244,7 @@ def facts(happened, experiment, lead_of):
                 conversions.append(GoalConversion(lead, "demo_requested", None, each.occurred_at))
             case ContactShared():
                 conversions.append(GoalConversion(lead, "contact_shared", None, each.occurred_at))
-    return results(experiment, exposures, conversions)
+    return experiment_results(experiment, exposures, conversions)
 
 
 def test_what_the_database_says_is_what_the_whole_history_says(house):

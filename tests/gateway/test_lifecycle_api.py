@@ -12,13 +12,13 @@ from gateway.app import create_app
 from gateway.ports import Ports
 from leadstream.wiring import genesis
 from projections.migrate import migrate
-from projections.worker import project
+from projections.worker import project_records
 from schemas.control import ModelPublished, ModelRetired
 from schemas.decode import encode_source, key_of
 from schemas.publications import publication_records
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS
-from scoring.features.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_TYPE_BY_TAG
 from scoring.lifecycle.lifecycle import built_in_lifecycle, compile_lifecycle
 from scoring.models.model import built_in_models
 from streams.replay import Replay
@@ -44,20 +44,20 @@ class House:
 
     def fold(self, records):
         self.replay.append(records)
-        self.replay.rest()
+        self.replay.fold_all()
         records = []
         for topic, key, value, _ in self.heard:
             at = self.positions[topic] = self.positions.get(topic, -1) + 1
             records.append(Record(topic, 0, at, key, value))
         self.heard.clear()
         with psycopg.connect(self.url) as connection:
-            project(connection, [record for record in records if record.topic != EVENTS])
+            project_records(connection, [record for record in records if record.topic != EVENTS])
 
     def tell(self, kind, day, **fields):
         """An event of the lead 1001, unless told otherwise, recorded as it happened."""
         self.clock = T0 + day * DAY
         who = {} if "visitor_id" in fields or "lead_id" in fields else {"lead_id": "1001"}
-        event = EVENT_NAMES[kind](
+        event = EVENT_TYPE_BY_TAG[kind](
             event_id=f"{kind}-{day}-{fields.get('lead_id', '')}",
             occurred_at=self.clock,
             recorded_at=self.clock,

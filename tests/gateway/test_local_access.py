@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from gateway import local_access
-from gateway.local_access import stranger
+from gateway.local_access import sign_of_other_machine
 
 
 def request(peer="127.0.0.1", method="POST", http_version="1.1", client_port=1, server=None, **headers):
@@ -42,7 +42,7 @@ def request(peer="127.0.0.1", method="POST", http_version="1.1", client_port=1, 
     ],
 )
 def test_people_and_pages_of_this_machine_are_welcome(given):
-    assert stranger(request(**given)) is None
+    assert sign_of_other_machine(request(**given)) is None
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_people_and_pages_of_this_machine_are_welcome(given):
 )
 @pytest.mark.parametrize("value", ["203.0.113.9", "127.0.0.1", ""])
 def test_any_sign_of_a_proxy_is_refused_whatever_it_says(name, value):
-    assert name.lower() in stranger(request(**{name.lower(): value}))
+    assert name.lower() in sign_of_other_machine(request(**{name.lower(): value}))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_any_sign_of_a_proxy_is_refused_whatever_it_says(name, value):
     ],
 )
 def test_other_machines_names_and_pages_are_refused_with_what_shows_them(given, sign):
-    assert sign in stranger(request(**given))
+    assert sign in sign_of_other_machine(request(**given))
 
 
 FAMILIES = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6, "::ffff:127.0.0.1": socket.AF_INET6}
@@ -118,7 +118,9 @@ def asked_as(account, host="127.0.0.1"):
         client.connect((host, port.getsockname()[1]))
         accepted, peer = port.accept()
         with accepted:
-            return stranger(request(peer=peer[0], client_port=peer[1], server=accepted.getsockname()[:2]))
+            return sign_of_other_machine(
+                request(peer=peer[0], client_port=peer[1], server=accepted.getsockname()[:2])
+            )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a socket away")
@@ -138,5 +140,5 @@ def test_ones_own_service_account_is_no_stranger(monkeypatch):
 
 
 def test_where_the_kernel_does_not_say_nobody_is_taken_for_a_service(monkeypatch):
-    assert local_access._account_of(("127.0.0.1", 1), ("127.0.0.1", 1)) is None
-    assert local_access._account_of(("testclient", 1), ("127.0.0.1", 1)) is None
+    assert local_access._account_of_client(("127.0.0.1", 1), ("127.0.0.1", 1)) is None
+    assert local_access._account_of_client(("testclient", 1), ("127.0.0.1", 1)) is None

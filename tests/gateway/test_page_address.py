@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.door.page_address import campaign_of, host_of, read_address, site_of, tags_of
+from gateway.door.page_address import campaign_of, host_of, link_tags_of, read_page_address, site_of
 from schemas.envelope import Campaign
 
 
@@ -33,7 +33,7 @@ from schemas.envelope import Campaign
     ],
 )
 def test_a_host_has_one_form(text, host):
-    assert read_address(text).host == host
+    assert read_page_address(text).host == host
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_host_has_one_form(text, host):
     ],
 )
 def test_what_is_no_page_has_no_host(text):
-    assert read_address(text) is None
+    assert read_page_address(text) is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ LETTER = {"utm_source": "letter", "utm_medium": "email", "utm_campaign": "May sa
     ],
 )
 def test_the_tags_of_a_link_are_read_however_it_is_written(address):
-    tags = tags_of(address)
+    tags = link_tags_of(address)
     assert {name: tags.get(name) for name in LETTER} == LETTER
     assert campaign_of(None, tags) == Campaign(source="letter", medium="email", name="May sale")
 
@@ -127,20 +127,20 @@ def test_the_tags_of_a_link_are_read_however_it_is_written(address):
     ],
 )
 def test_a_blank_tag_says_nothing(value):
-    assert campaign_of(None, tags_of(f"/?utm_source={value}&utm_campaign={value}")) is None
+    assert campaign_of(None, link_tags_of(f"/?utm_source={value}&utm_campaign={value}")) is None
 
 
 def test_unseen_characters_are_no_part_of_a_tag_and_north_america_is_one():
-    tags = tags_of("/?utm_source=%E2%80%8Egoo%C2%ADgle%EF%BB%BF&utm_campaign=NA")
+    tags = link_tags_of("/?utm_source=%E2%80%8Egoo%C2%ADgle%EF%BB%BF&utm_campaign=NA")
     assert campaign_of(None, tags) == Campaign(source="google", name="NA")
 
 
 def test_the_id_of_a_campaign_is_a_field_of_its_own():
-    assert campaign_of(None, tags_of("/?utm_id=abc.123")) == Campaign(id="abc.123")
+    assert campaign_of(None, link_tags_of("/?utm_id=abc.123")) == Campaign(id="abc.123")
 
 
 def test_what_the_producer_states_wins_field_by_field():
-    tags = tags_of("/?utm_source=letter&utm_medium=email&utm_campaign=May")
+    tags = link_tags_of("/?utm_source=letter&utm_medium=email&utm_campaign=May")
     assert campaign_of(Campaign(name="June", source=" "), tags) == Campaign(
         source="letter", medium="email", name="June"
     )
@@ -152,7 +152,7 @@ def test_a_campaign_of_blanks_is_none():
 
 def test_long_values_that_begin_alike_stay_two():
     begin = "x" * 600
-    one, other = (campaign_of(None, tags_of(f"/?utm_campaign={begin}{end}")) for end in "ab")
+    one, other = (campaign_of(None, link_tags_of(f"/?utm_campaign={begin}{end}")) for end in "ab")
     assert one != other
     assert one.name[:400] == other.name[:400] == begin[:400]
     assert len(one.name) == len(other.name) == 512
@@ -163,9 +163,9 @@ def test_long_values_that_begin_alike_stay_two():
 @example("//\ud800.example")
 @example("https://a%00b.example/?utm_source=%00%ff&utm_medium=\ud800")
 def test_no_address_is_too_strange(text):
-    read_address(text)
+    read_page_address(text)
     host_of(text)
-    for value in tags_of(text).values():
+    for value in link_tags_of(text).values():
         assert 0 < len(value) <= 512
         assert "\0" not in value
 
@@ -177,6 +177,6 @@ def test_no_address_is_too_strange(text):
 )
 def test_the_cost_of_an_address_is_linear(text):
     start = time.process_time()
-    read_address(text)
-    tags_of(text)
+    read_page_address(text)
+    link_tags_of(text)
     assert time.process_time() - start < 0.5

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.door.admission import Facts, admit, admit_import, readmit
+from gateway.door.admission import RequestFacts, admit_event, admit_import, readmit
 from gateway.door.undecided import without_second_code
 from schemas.envelope import Context, Device, Event, TrafficOrigin
 from schemas.events import ContactShared, FormSubmitted, PageViewed, ProfileUpdated, QuestionAnswered
@@ -167,7 +167,7 @@ def test_an_event_that_this_door_took_stays_as_it_is(
     event: Event, agent: str | None, origin: str | None, region: str | None
 ):
     for taken in (
-        admit(event, Facts(None, user_agent=agent, page=origin, phone_region=region), AT),
+        admit_event(event, RequestFacts(None, user_agent=agent, page=origin, phone_region=region), AT),
         admit_import(event, AT, region),
     ):
         assert readmit(taken, region) == taken

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.door.addresses import persons_email, persons_phone
-from gateway.door.admission import Facts, admit
-from gateway.door.resolving import AddressMatches, resolved
+from gateway.door.addresses import email_of_one_person, phone_of_one_person
+from gateway.door.admission import RequestFacts, admit_event
+from gateway.door.resolving import AddressMatches, with_resolved_leads
 from gateway.metrics import REGISTRY
 from schemas.decode import decode_source, encode_source
 from schemas.events import (
@@ -31,7 +31,7 @@ PHONE = "+971501234567"
 
 
 class Directory:
-    """Who has which address, and who is behind which visitor, as `Resolve` is asked it."""
+    """Who has which address, and who is behind which visitor, as `LookUpAddresses` is asked it."""
 
     def __init__(self):
         self.emails, self.phones = defaultdict(list), defaultdict(list)
@@ -77,12 +77,12 @@ def shared(visitor_id="v", **fields):
 
 def said(kind, **fields):
     envelope = {"event_id": "e", "occurred_at": NOW, "visitor_id": "v"}
-    return admit(kind(**(envelope | fields)), Facts(None, phone_region="AE"), NOW)
+    return admit_event(kind(**(envelope | fields)), RequestFacts(None, phone_region="AE"), NOW)
 
 
 async def leads(known, *events, **options):
     """The lead of each event, and by what it was found."""
-    found = await resolved(events, known.resolve, region="AE", **options)
+    found = await with_resolved_leads(events, known.resolve, region="AE", **options)
     return [(event.lead_id, (event.extra or {}).get("resolved_by")) for event in found]
 
 
@@ -211,7 +211,7 @@ async def test_whatever_fills_a_leads_address_tells_who_it_is(known, event):
     ids=repr,
 )
 async def test_nobody_is_asked_about_what_tells_nobody(known, event):
-    assert await resolved([event], known.resolve, region="AE") == [event]
+    assert await with_resolved_leads([event], known.resolve, region="AE") == [event]
     assert known.asked == []
 
 
@@ -219,7 +219,7 @@ async def test_nobody_is_asked_about_what_tells_nobody(known, event):
 async def test_a_lead_id_that_is_given_stands(known):
     known.lead("lead-1", email=ANN)
     event = shared(email=ANN, lead_id="lead-9")
-    assert await resolved([event], known.resolve) == [event]
+    assert await with_resolved_leads([event], known.resolve) == [event]
     assert known.asked == []
 
 
@@ -236,7 +236,7 @@ async def test_while_nobody_knows_events_stay_as_they_are(known):
     known.lead("lead-1", email=ANN)
     known.away = True
     event, before = shared(email=ANN), unanswered()
-    assert await resolved([event], known.resolve) == [event]
+    assert await with_resolved_leads([event], known.resolve) == [event]
     assert unanswered() == before + 1
 
 
@@ -288,7 +288,7 @@ async def test_all_questions_of_a_request_are_asked_at_once(known):
         calls.append(len(asked))
         return await known.resolve(asked)
 
-    await resolved([shared(f"v{n}", email=f"ann{n}@acme.io") for n in range(50)], resolve)
+    await with_resolved_leads([shared(f"v{n}", email=f"ann{n}@acme.io") for n in range(50)], resolve)
     assert calls == [50]
 
 
@@ -297,7 +297,7 @@ async def test_all_questions_of_a_request_are_asked_at_once(known):
 
 @pytest.mark.anyio
 async def test_what_was_decided_stands_in_the_log(known):
-    (event,) = await resolved([shared(email=ANN, extra={"plan": "gold"})], known.resolve)
+    (event,) = await with_resolved_leads([shared(email=ANN, extra={"plan": "gold"})], known.resolve)
     again = decode_source(encode_source(event))
     assert (again.lead_id, again.extra) == (ANNS, {"plan": "gold", "resolved_by": "email"})
     assert (again.visitor_id, again.email) == ("v", ANN)
@@ -325,22 +325,22 @@ def test_a_producer_cannot_say_what_only_the_door_may():
     ],
 )
 def test_an_email_that_many_type_or_nobody_reads_is_no_persons(text):
-    assert persons_email(text) is None
+    assert email_of_one_person(text) is None
 
 
 @pytest.mark.parametrize("text", [ANN, "ann+test@acme.io", "test.pilot@acme.io", "info@acme.io"])
 def test_an_email_of_somebody_is_a_persons(text):
-    assert persons_email(text) == text
+    assert email_of_one_person(text) == text
 
 
 @pytest.mark.parametrize("text", ["0000000000", "+0000000000", "+971 50 000 0000", "12", "no", ""])
 def test_a_phone_of_zeros_or_none_at_all_is_no_persons(text):
-    assert persons_phone(text, "AE") is None
+    assert phone_of_one_person(text, "AE") is None
 
 
 def test_a_phone_is_a_persons_in_its_one_form_only():
-    assert persons_phone("050 123 4567", "AE") == PHONE
-    assert persons_phone("050 123 4567", None) is None
+    assert phone_of_one_person("050 123 4567", "AE") == PHONE
+    assert phone_of_one_person("050 123 4567", None) is None
 
 
 WITH_ADDRESSES = {ContactShared, FormSubmitted, ProfileUpdated, QuestionAnswered}

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from authoring.revisions import COMPARED, unified
+from authoring.revisions import MOST_LINES_COMPARED, unified_diff_of_lines
 
 
 def applied(before, diff):
@@ -25,7 +25,9 @@ def applied(before, diff):
     return after + before[at:]
 
 
-@pytest.mark.parametrize("length", [0, 1, 5, COMPARED - 5, COMPARED + 1, 3 * COMPARED])
+@pytest.mark.parametrize(
+    "length", [0, 1, 5, MOST_LINES_COMPARED - 5, MOST_LINES_COMPARED + 1, 3 * MOST_LINES_COMPARED]
+)
 @pytest.mark.parametrize("where", ["begin", "middle", "end", "several", "all"])
 def test_a_diff_leads_from_the_one_text_to_the_other(length, where):
     chance = random.Random(length)
@@ -34,9 +36,9 @@ def test_a_diff_leads_from_the_one_text_to_the_other(length, where):
     places = {"begin": [0], "middle": [length // 2], "end": [length], "several": [1, length // 2, length - 1]}
     for place in sorted(places.get(where, range(0, length, 2)), reverse=True):
         after[max(place, 0) : max(place, 0) + chance.randrange(3)] = ["new\n", "newer\n"]
-    assert applied(before, unified(before, after, "old", "new")) == after
+    assert applied(before, unified_diff_of_lines(before, after, "old", "new")) == after
 
 
 def test_a_text_differs_in_nothing_from_itself():
-    same = ["a\n"] * (COMPARED + 1)
-    assert list(unified(same, same, "old", "new")) == []
+    same = ["a\n"] * (MOST_LINES_COMPARED + 1)
+    assert list(unified_diff_of_lines(same, same, "old", "new")) == []

@@ -10,7 +10,7 @@ from gateway import store, wait
 from gateway.api import probes
 from gateway.app import create_app
 from gateway.ports import EventKey, EventOutcome, Ports
-from gateway.wait import Applied
+from gateway.wait import OutcomeWaiters
 from projections.migrate import migrate
 from tests.gateway.test_wait import notify
 from tests.projections.tcp_proxy import Proxy
@@ -39,7 +39,7 @@ async def asked(http, path):
 
 
 async def test_ready_answers_in_time_whatever_hangs_and_recovers(proxy, monkeypatch):
-    monkeypatch.setattr(store.Reading, "patience", 1.0)
+    monkeypatch.setattr(store.ReadConnection, "patience", 1.0)
     app = create_app(Ports(append=append, database_url=proxy.url))
     async with (
         app.router.lifespan_context(app),
@@ -48,7 +48,7 @@ async def test_ready_answers_in_time_whatever_hangs_and_recovers(proxy, monkeypa
         assert (await http.get("/ready")).status_code == 200
         proxy.silent()
         many = await asyncio.gather(*(asked(http, path) for path in ("/ready", "/health", "/metrics") * 20))
-        assert max(seconds for _, seconds in many) < store.Reading.patience + 8 * BOUND, (
+        assert max(seconds for _, seconds in many) < store.ReadConnection.patience + 8 * BOUND, (
             "it waits for no proxy"
         )
         assert {answer.json()["reason"] for answer, _ in many[::3]} == {"the database does not answer"}
@@ -92,7 +92,7 @@ async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
         looks += 1
         return dict(seen)
 
-    applied = Applied(proxy.url, look)
+    applied = OutcomeWaiters(proxy.url, look)
     listening = asyncio.create_task(applied.run())
     try:
         await asyncio.sleep(0.5)

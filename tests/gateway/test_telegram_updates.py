@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.door.admission import Facts, admit, read
+from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.messenger_content import ANSWER_FIELDS
 from gateway.door.telegram_bots import read_bots
 from gateway.door.telegram_updates import events_of
@@ -53,7 +53,11 @@ def press(data, **fields):
 def recorded(update, **facts):
     """The events of the update as the door records them."""
     return [
-        admit(read(json.dumps(raw).encode(), raw["event_id"], NOW), Facts("default", **facts), NOW)
+        admit_event(
+            read_producer_event(json.dumps(raw).encode(), raw["event_id"], NOW),
+            RequestFacts("default", **facts),
+            NOW,
+        )
         for raw in events_of("realty", update).events
     ]
 

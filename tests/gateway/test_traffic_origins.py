@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.door.admission import Facts, admit, admit_import
+from gateway.door.admission import RequestFacts, admit_event, admit_import
 from gateway.door.traffic_origins import CHANNEL_OF_GROUP, channel_lists
 from leadstream.operations.imports import import_access_log, import_events
 from schemas.decode import decode_source, encode_source, read_event
@@ -28,7 +28,7 @@ def event(kind=PageViewed, *, url=PAGE, referrer=None, campaign=None, **fields):
 
 
 def origin_of(seen, **facts):
-    return admit(seen, Facts(tenant=None, **facts), NOW).traffic_origin
+    return admit_event(seen, RequestFacts(tenant=None, **facts), NOW).traffic_origin
 
 
 def from_page(referrer):
@@ -204,14 +204,14 @@ def test_tags_that_decide_nothing_leave_it_to_the_referring_page():
 def test_an_advertisement_that_was_clicked_is_paid():
     clicked = AdClicked(event_id="e", occurred_at=NOW, visitor_id="v", network="facebook")
     assert origin_of(clicked).group == "Paid Social"
-    assert source_of(admit(clicked, Facts(tenant=None), NOW)) == "ads"
+    assert source_of(admit_event(clicked, RequestFacts(tenant=None), NOW)) == "ads"
 
 
 def test_a_click_inside_the_page_speaks_of_no_origin():
     clicked = ElementClicked(
         event_id="e", occurred_at=NOW, visitor_id="v", url="https://other.example/?utm_source=x"
     )
-    admitted = admit(clicked, Facts(tenant=None), NOW)
+    admitted = admit_event(clicked, RequestFacts(tenant=None), NOW)
     assert (admitted.traffic_origin, admitted.context) == (None, None)
 
 
@@ -244,7 +244,7 @@ def test_a_producer_cannot_decide_the_channel():
 
 
 def test_the_decision_is_stored_and_read_again():
-    admitted = admit(event(referrer="https://www.google.com/"), Facts(tenant=None), NOW)
+    admitted = admit_event(event(referrer="https://www.google.com/"), RequestFacts(tenant=None), NOW)
     assert decode_source(encode_source(admitted)) == admitted
     assert read_event(encode_source(admitted)).traffic_origin == admitted.traffic_origin
 
@@ -276,7 +276,7 @@ def test_the_decision_is_stored_and_read_again():
     ],
 )
 def test_the_stored_channel_gives_the_leads_source(seen, source):
-    assert source_of(admit(seen, Facts(tenant=None), NOW)) == source
+    assert source_of(admit_event(seen, RequestFacts(tenant=None), NOW)) == source
     assert source_of(admit_import(seen, NOW)) == source
 
 
@@ -333,7 +333,7 @@ def test_own_site_clicks_have_no_source_over_http():
     sources = []
     for raw in field_case("own-site.ndjson"):
         seen = read_event(raw.replace(b"{", b'{"occurred_at": "2026-11-20T10:00:00Z", ', 1))
-        sources.append(source_of(admit(seen, Facts(tenant=None), NOW)))
+        sources.append(source_of(admit_event(seen, RequestFacts(tenant=None), NOW)))
     assert sources == [None, None]
 
 
@@ -341,7 +341,7 @@ def test_tags_in_the_address_count_the_same_by_every_path():
     by_log = imported("utm-in-address.log", site="https://acme.example")
     by_file = imported("utm-in-address.ndjson")
     by_http = [
-        admit(read_event(raw), Facts(tenant=None, user_agent=CHROME), NOW)
+        admit_event(read_event(raw), RequestFacts(tenant=None, user_agent=CHROME), NOW)
         for raw in field_case("utm-in-address.ndjson")
     ]
     for events in (by_log, by_file, by_http):

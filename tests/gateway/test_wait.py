@@ -9,7 +9,7 @@ import pytest
 
 from gateway.answers import RequestProblem
 from gateway.ports import EventKey, EventOutcome
-from gateway.wait import Applied
+from gateway.wait import OutcomeWaiters
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -31,7 +31,7 @@ class Table:
 
 @asynccontextmanager
 async def listening(url, table):
-    applied = Applied(url, table.look)
+    applied = OutcomeWaiters(url, table.look)
     task = asyncio.create_task(applied.run())
     await asyncio.sleep(0.2)
     try:
@@ -73,12 +73,12 @@ async def test_somebody_elses_event_wakes_nobody(database_url):
 async def test_what_was_applied_before_is_seen_at_once(database_url):
     table = Table()
     table.rows[ONE] = DONE
-    assert await Applied(database_url, table.look).wait([ONE, ONE], 5) == {ONE: DONE}
+    assert await OutcomeWaiters(database_url, table.look).wait([ONE, ONE], 5) == {ONE: DONE}
 
 
 async def test_a_lost_notification_is_covered_by_polling(database_url):
     table = Table()
-    applied = Applied(database_url, table.look)
+    applied = OutcomeWaiters(database_url, table.look)
     waiting = asyncio.create_task(applied.wait([ONE], 5))
     await asyncio.sleep(0.1)
     table.rows[ONE] = DONE
@@ -90,7 +90,7 @@ async def test_a_lost_notification_is_covered_by_polling(database_url):
 async def test_what_was_seen_in_time_is_told_and_the_rest_is_not(database_url):
     table = Table()
     table.rows[TWO] = DONE
-    applied = Applied(database_url, table.look)
+    applied = OutcomeWaiters(database_url, table.look)
     started = time.monotonic()
     assert await applied.wait([ONE, TWO], 0.3) == {TWO: DONE}
     assert time.monotonic() - started < 0.6
@@ -100,11 +100,11 @@ async def test_while_the_database_is_away_nothing_was_seen_and_nothing_is_raised
     async def away(_events):
         raise RequestProblem(503, "the database does not answer")
 
-    assert await Applied("", away).wait([ONE], 0.05) == {}
+    assert await OutcomeWaiters("", away).wait([ONE], 0.05) == {}
 
 
 async def test_no_waiter_is_left_behind(database_url):
-    applied = Applied(database_url, Table().look)
+    applied = OutcomeWaiters(database_url, Table().look)
     await asyncio.gather(*(applied.wait([ONE, TWO], 0.05) for _ in range(20)))
     assert not applied._waiters
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.app import create_app
-from gateway.door.admission import Facts, admit, read
+from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.whatsapp_messages import events_of
 from gateway.door.whatsapp_numbers import read_numbers
 from gateway.ports import Ports
@@ -49,7 +49,10 @@ def recorded(*messages):
     """The events of the messages as the door records them, without the profiles."""
     raws = events_of("sales", notification(*messages)).events
     events = [
-        admit(read(json.dumps(raw).encode(), raw["event_id"], NOW), Facts("default"), NOW) for raw in raws
+        admit_event(
+            read_producer_event(json.dumps(raw).encode(), raw["event_id"], NOW), RequestFacts("default"), NOW
+        )
+        for raw in raws
     ]
     assert [tag_of(type(each)) for each in events[::2]] == ["profile_updated"] * len(messages)
     return events[1::2]

@@ -31,8 +31,8 @@ from schemas import events
 from schemas.decode import encode_source
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SESSION_SCORES, visitor_key
 from streams.engine.shard import FoldFailed
-from streams.kafka.faust_host import MOST_WAITING, LeadstreamApp
-from streams.kafka.restoring import KafkaBacking
+from streams.kafka.faust_host import MOST_WAITING_CHUNKS, LeadstreamApp
+from streams.kafka.restoring import KafkaChangelogStorage
 from streams.kafka.transactions import KafkaTransactions
 
 pytestmark = pytest.mark.kafka
@@ -177,7 +177,7 @@ class Gate:
     def __init__(self, monkeypatch):
         self.open = threading.Event()
         self.waiting = 0
-        restore = KafkaBacking.restore
+        restore = KafkaChangelogStorage.restore
 
         async def gated(backing, memories, opened):
             self.waiting += 1
@@ -185,7 +185,7 @@ class Gate:
                 await asyncio.sleep(0.02)
             await restore(backing, memories, opened)
 
-        monkeypatch.setattr(KafkaBacking, "restore", gated)
+        monkeypatch.setattr(KafkaChangelogStorage, "restore", gated)
 
 
 def test_a_rebalance_does_not_wait_for_a_restore(cluster, tmp_path, monkeypatch):
@@ -287,20 +287,20 @@ def test_an_agent_that_ends_ends_its_stage_and_no_other(cluster, tmp_path):
         settled(cluster)
         agent = app.agents["count_events"]
         asyncio.run_coroutine_threadsafe(agent.stop(), thread._loop).result(10)
-        for _ in range(MOST_WAITING + 10):
+        for _ in range(MOST_WAITING_CHUNKS + 10):
             produce(cluster, rounds(1))
             produce(cluster, rounds(1), LEAD_ACTIVITY)
         settled(cluster, LEAD_ACTIVITY)
         assert {shard.stage: shard.folded for shard in app.status() if shard.partition == 0} == {
             "count_events": 4,
-            "count_activity": 2 * (MOST_WAITING + 10),
+            "count_activity": 2 * (MOST_WAITING_CHUNKS + 10),
         }
-        assert backlog(cluster) >= 8 * (MOST_WAITING + 10)
-        assert app._waiting[EVENTS] < MOST_WAITING + PARTITIONS
+        assert backlog(cluster) >= 8 * (MOST_WAITING_CHUNKS + 10)
+        assert app._waiting[EVENTS] < MOST_WAITING_CHUNKS + PARTITIONS
         assert thread.failed is None
     with working(cluster, tmp_path, stages=[CountEvents(), CountActivity()]):
         settled(cluster, EVENTS, LEAD_ACTIVITY)
-    assert {len(values) for values in read(cluster).values()} == {2 + 2 * (MOST_WAITING + 10)}
+    assert {len(values) for values in read(cluster).values()} == {2 + 2 * (MOST_WAITING_CHUNKS + 10)}
 
 
 class CountActivity(CountEvents):

@@ -15,10 +15,10 @@ from aiokafka.errors import (
 
 from schemas.record import Outgoing
 from schemas.topics import LEAD_ACTIVITY, LEAD_CHANGES
-from streams.engine.state_store import Change
+from streams.engine.state_store import ChangelogRecord
 from streams.engine.task_group import Commit
 from streams.kafka import transactions
-from streams.kafka.failures import explain
+from streams.kafka.failures import explain_failure
 from streams.kafka.topics import create_topics
 from streams.kafka.transactions import KafkaTransactions, root_cause
 
@@ -47,7 +47,7 @@ def wrapped(cause):
 def test_a_fenced_producer_is_called_fenced(error, failure):
     cause = root_cause(error, failure)
     assert isinstance(cause, ProducerFenced)
-    assert "Another worker has taken over" in explain(cause)
+    assert "Another worker has taken over" in explain_failure(cause)
 
 
 def test_other_failures_are_not_called_fenced():
@@ -65,7 +65,7 @@ def test_other_failures_are_not_called_fenced():
 def test_a_worker_that_is_fenced_before_any_call_of_a_commit_learns_that_it_is(cluster, call, size):
     commit = Commit(
         [Outgoing(LEAD_CHANGES, f"k{n}", b"x" * size, n % PARTITIONS) for n in range(12)],
-        {(STAGE, p): [Change(b"key", b"value")] for p in range(PARTITIONS)},
+        {(STAGE, p): [ChangelogRecord(b"key", b"value")] for p in range(PARTITIONS)},
         {(LEAD_ACTIVITY, 0): 1},
         None,
     )

@@ -172,14 +172,14 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load(broke
     values = [int(value) for records in found.values() for key, value in records if key and b"/load-" in key]
     assert set(acknowledged) <= set(values)
     assert len(values) == len(set(values)), "a producer's own repetition was written twice"
-    assert max(refused) < appending.PATIENCE + 2
+    assert max(refused) < appending.APPEND_SECONDS + 2
     assert sorted(refused)[len(refused) // 2] < 0.1, "once it is known to be away, the answer comes at once"
 
 
 def test_a_broker_that_hangs_is_away_within_seconds_and_what_was_given_up_is_not_written_later(
     broker, kafka_there: Cluster, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(appending, "PATIENCE", 1.5)
+    monkeypatch.setattr(appending, "APPEND_SECONDS", 1.5)
 
     async def run():
         async with appending_to(kafka_there) as append:
@@ -269,7 +269,7 @@ def test_a_cluster_without_the_topic_names_the_remedy_and_makes_nothing(kafka_th
 
 
 def test_memory_is_bounded_whatever_is_sent(broker, kafka_there: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(appending, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(appending, "MOST_BYTES_IN_FLIGHT", 1_000_000)
 
     async def run():
         async with appending_to(kafka_there) as append:

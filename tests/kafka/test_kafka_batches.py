@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from leadstream.operations.doctor_kafka import kafka_findings
 from leadstream.settings import Settings
 from streams.kafka import batches
-from streams.kafka.batches import Raw, look
+from streams.kafka.batches import RawRecord, read_around_unreadable
 
 AT = TopicPartition("events", 3)
 THREE = [(b"a", b"1"), (b"b", b"2"), (b"c", None)]
@@ -32,11 +32,11 @@ BROKEN = {
 
 
 def seen(position, log, aborted=()):
-    return look(AT, position, log, aborted)
+    return read_around_unreadable(AT, position, log, aborted)
 
 
 def raw(first, records=THREE):
-    return [Raw(first + n, key, value, 1_000 + n) for n, (key, value) in enumerate(records)]
+    return [RawRecord(first + n, key, value, 1_000 + n) for n, (key, value) in enumerate(records)]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_formats_that_change_amid_a_partition_are_read_on(older, newer):
 
 def _start_of(log, position):
     """Of the batch that holds the position, as a broker would send it."""
-    return max(batch.start for batch in batches._batches(log) if batch.first <= position)
+    return max(batch.start for batch in batches._complete_batches(log) if batch.first <= position)
 
 
 @pytest.mark.parametrize("kind", BROKEN)

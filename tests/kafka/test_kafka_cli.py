@@ -320,7 +320,7 @@ def test_who_waits_for_scores_is_told_when_nobody_makes_them(
 ):
     from leadstream.wiring import open_database
 
-    monkeypatch.setattr(reach_kafka, "_PATIENCE", 1.0)
+    monkeypatch.setattr(reach_kafka, "_APPEND_SECONDS", 1.0)
     done("topics", "create", **settings)
     mine = Settings(
         kafka=settings["LEADSTREAM_KAFKA"],

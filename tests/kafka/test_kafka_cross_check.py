@@ -21,15 +21,15 @@ from kafka_log import KafkaLog
 from recorded_order import EmbeddedLog, assert_statements, folded_activity, refold
 
 from leadstream.operations.imports import append_all, import_access_log
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import STAGES, genesis
 from schemas.decode import decode_statement
 from schemas.moment import millis
 from schemas.statements import SessionRetracted
 from schemas.topics import PARTITION_WIDE_KEY, SESSION_SCORES
 from scoring.features.calendar import calendar
-from scoring.models.model import Subject, built_in_models, conclude
-from streams.published import compiled
+from scoring.models.model import Subject, built_in_models, score_lead
+from streams.published import compiled_model
 from streams.score_leads.lead_state import LeadState
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
@@ -41,7 +41,7 @@ ENTANGLED = "default/v/g"
 
 
 def simulated(run):
-    events = itertools.islice(simulate(seed=11, leads=250, days=60, until=NOW), 3_000)
+    events = itertools.islice(simulated_events(seed=11, leads=250, days=60, until=NOW), 3_000)
     moving = entangled(11, 25, NOW - timedelta(days=60), NOW)
     append_all(mixed_in(map(recorded, events), moving), run.append)
 
@@ -76,7 +76,9 @@ def homes(lead):
 
 def scores_at(lead, at):
     return {
-        name: conclude(compiled(text), Subject(lead.features, "new"), at, calendar("UTC"), IDLE_MS).total
+        name: score_lead(
+            compiled_model(text), Subject(lead.features, "new"), at, calendar("UTC"), IDLE_MS
+        ).total
         for name, text in built_in_models().items()
     }
 

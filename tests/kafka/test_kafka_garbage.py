@@ -9,7 +9,7 @@ from scored_events import counts, event, scored_topics, settings_of, visitor_in,
 from test_kafka_producers import MURMUR2, produce
 
 from leadstream.console import Failure
-from leadstream.operations.skip_kafka import skip
+from leadstream.operations.skip_kafka import publish_skip
 from schemas.record import LogUnreadableError
 from schemas.topics import visitor_key
 from streams.kafka.cluster import Cluster
@@ -67,8 +67,8 @@ def test_garbage_in_a_changelog_is_named_and_skipped(cluster, database_url, tmp_
     assert f"leadstream skip {name} {IN} {position}" in str(failed)
     settings = settings_of(cluster, database_url)
     with pytest.raises(Failure, match="can be read"):
-        skip(settings, name, IN, position - 2, "a typing error")
-    skip(settings, name, IN, position, "garbage")
+        publish_skip(settings, name, IN, position - 2, "a typing error")
+    publish_skip(settings, name, IN, position, "garbage")
     assert folded(cluster, database_url, tmp_path) == {VISITOR: 5}
 
 

@@ -37,7 +37,7 @@ from leadstream.operations.kafka_projection import projection_positions, rebuild
 from projections.migrate import migrate
 from projections.rebuild import HistoryLostError, RebuildRunsError
 from projections.source import SourceError
-from projections.worker import project
+from projections.worker import project_records
 from schemas.decode import encode_source
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED, partition_of
@@ -72,7 +72,7 @@ def embedded_rows(url: str, said: list[Outgoing]) -> dict[str, list[tuple[Any, .
     """Those of an embedded log that holds the same records; nothing of it stays."""
     migrate(url)
     with psycopg.connect(url) as connection:
-        project(connection, recorded(said))
+        project_records(connection, recorded(said))
         return contents_without_places(connection)  # which rolls back
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.record import Chunk, Record
-from streams.kafka.following import batches
+from streams.kafka.following import batches_of_chunks
 
 
 @st.composite
@@ -24,7 +24,7 @@ def chunks(draw: st.DrawFn) -> list[Chunk]:
 
 @given(read=chunks(), most=st.integers(1, 6), size=st.integers(1, 60))
 def test_they_cover_the_same_and_stay_within_their_bounds(read, most, size):
-    cut = list(batches(read, most, size))
+    cut = list(batches_of_chunks(read, most, size))
     for batch in cut:
         records = [record for chunk in batch for record in chunk.records]
         assert len(records) <= most
@@ -40,4 +40,4 @@ def test_they_cover_the_same_and_stay_within_their_bounds(read, most, size):
 
 
 def test_nothing_gives_no_batch():
-    assert list(batches([], 5, 5)) == []
+    assert list(batches_of_chunks([], 5, 5)) == []

@@ -96,17 +96,17 @@ def test_a_postgres_that_falls_silent_pauses_it_within_seconds_and_it_goes_on_by
             writer.write([Outgoing(SCORE_CHANGED, "default/l/l", b"none of ours", 0)])
             wait_until(lambda: said[-1] is not None, "it says that it waits", projection)
             assert said[-1] == "The database does not answer."
-            page = exposition(waiting.age()).decode()
+            page = exposition(waiting.oldest_age_seconds()).decode()
             assert metric(page, 'leadstream_projection_paused{reason="database"}') == 1
             assert metric(page, 'leadstream_projection_paused{reason="kafka"}') == 0
             assert metric(page, "leadstream_projection_lag_seconds") > 0
             proxy.passing()
             wait_until(lambda: said[-1] is None, "it says that it goes on", projection)
             await_all(cluster, database_url, projection)
-            page = exposition(waiting.age()).decode()
+            page = exposition(waiting.oldest_age_seconds()).decode()
             assert metric(page, 'leadstream_projection_paused{reason="database"}') == 0
             assert metric(page, "leadstream_projection_foreign_records_total") == foreign + 1
-            wait_until(lambda: waiting.age() == 0, "nothing waits", projection)
+            wait_until(lambda: waiting.oldest_age_seconds() == 0, "nothing waits", projection)
         finally:
             stop.set()
             proxy.close()

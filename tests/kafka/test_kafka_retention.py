@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from deploy.kafka.broker import free_port
 from leadstream.embedded_postgres import create_database, find_postgres
-from leadstream.operations.backup import dump, load
+from leadstream.operations.backup import dump_database, load_dump
 from leadstream.operations.kafka_projection import rebuild_from_kafka, run_projection
 from projections.rebuild import HistoryLostError
 from schemas.decode import encode_source
@@ -143,12 +143,12 @@ def test_restored_read_models_go_on_where_they_were_and_say_when_retention_was_f
     said = [said for n in range(40) for said in batch(n)]
     events = [Outgoing(EVENTS, "default/v/v", encode_source(page_view(f"archived-{n}"))) for n in range(5)]
     written(cluster, database_url, [*said[:150], *events])
-    dump(database_url, tmp_path / "dump")
+    dump_database(database_url, tmp_path / "dump")
     let_go(cluster, EVENTS)
     written(cluster, database_url, said[150:])
     expected = rows(database_url)
 
-    load(empty_machine, tmp_path / "dump")
+    load_dump(empty_machine, tmp_path / "dump")
     assert rows(empty_machine) != expected
     written(cluster, empty_machine, [])
     assert rows(empty_machine) == expected
@@ -164,7 +164,7 @@ def test_restored_read_models_go_on_where_they_were_and_say_when_retention_was_f
             connection.execute(SQL("drop schema {} cascade").format(Identifier(schema)))
         connection.execute("create schema public")
 
-    load(empty_machine, tmp_path / "dump")
+    load_dump(empty_machine, tmp_path / "dump")
     let_go(cluster, SCORE_CHANGED)
     with pytest.raises(
         PositionOutOfRange, match=r"score-changed/\d: Kafka no longer holds .*leadstream rebuild"

@@ -14,14 +14,14 @@ from deploy.kafka.broker import free_port
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 from streams.kafka import topics
-from streams.kafka.cluster import Cluster, KafkaUnavailable, Security
+from streams.kafka.cluster import Cluster, KafkaSecurity, KafkaUnavailable
 from streams.kafka.topics import (
     TopicsMissing,
     TopicsRefused,
     check_topics,
     create_topics,
-    partitions_of,
-    publish,
+    partition_count_of,
+    publish_records,
 )
 
 pytestmark = pytest.mark.kafka
@@ -124,7 +124,7 @@ def test_every_topic_is_made_with_the_settings_that_the_design_needs(cluster):
         assert int(configs["segment.bytes"]) < 2**30, "what is in an open segment is never compacted"
         assert int(configs["delete.retention.ms"]) == 7 * DAY
     assert check(cluster, partitions=3) == []
-    assert asyncio.run(partitions_of(cluster)) == 3
+    assert asyncio.run(partition_count_of(cluster)) == 3
 
 
 def test_the_largest_record_and_a_whole_batch_fit_into_every_topic(cluster):
@@ -132,7 +132,9 @@ def test_the_largest_record_and_a_whole_batch_fit_into_every_topic(cluster):
     create(cluster, partitions=1)
     dead_letter = b"x" * (128 * 1024 * 4 // 3 + 10_000)
     batch = b"x" * 1_900_000
-    asyncio.run(publish(cluster, [Outgoing("dead-letters", "k", dead_letter), Outgoing(EVENTS, "k", batch)]))
+    asyncio.run(
+        publish_records(cluster, [Outgoing("dead-letters", "k", dead_letter), Outgoing(EVENTS, "k", batch)])
+    )
     assert read(cluster, "dead-letters", 0) == [("k", dead_letter)]
     assert read(cluster, EVENTS, 0) == [("k", batch)]
 
@@ -186,7 +188,7 @@ def test_made_by_several_at_once_the_log_has_one_genesis(cluster, there):
 
 def test_events_that_came_first_do_not_stand_for_the_genesis(cluster):
     create(cluster)
-    asyncio.run(publish(cluster, [Outgoing(EVENTS, "web/v/1", b"early", partition=0)]))
+    asyncio.run(publish_records(cluster, [Outgoing(EVENTS, "web/v/1", b"early", partition=0)]))
     create(cluster, begin=ONE)
     assert read(cluster, EVENTS, 0) == [("web/v/1", b"early"), ("~", b"first")]
 
@@ -264,9 +266,9 @@ def test_a_retention_shorter_than_needed_is_a_problem_and_a_longer_one_is_none(c
 
 def test_asking_for_topics_that_are_missing_names_the_command_and_makes_none(cluster):
     with pytest.raises(TopicsMissing, match="leadstream topics create"):
-        asyncio.run(partitions_of(cluster))
+        asyncio.run(partition_count_of(cluster))
     with pytest.raises(TopicsMissing, match="leadstream topics create"):
-        asyncio.run(publish(cluster, ONE))
+        asyncio.run(publish_records(cluster, ONE))
     assert len(check(cluster)) == 10
 
 
@@ -275,7 +277,7 @@ def test_records_go_where_they_belong(cluster):
     create(cluster, partitions=4)
     keys = [chr(ord("a") + n) for n in range(8)]
     asyncio.run(
-        publish(
+        publish_records(
             cluster,
             [
                 *(Outgoing(EVENTS, key, b"by key") for key in keys),
@@ -310,10 +312,10 @@ def test_records_go_where_they_belong(cluster):
 def test_a_publication_with_a_record_that_is_too_large_leaves_nothing(cluster):
     create(cluster)
     with pytest.raises(TopicsRefused, match="refuses what is to be published"):
-        asyncio.run(publish(cluster, [*ONE, Outgoing(EVENTS, "~", b"x" * 3_000_000)]))
+        asyncio.run(publish_records(cluster, [*ONE, Outgoing(EVENTS, "~", b"x" * 3_000_000)]))
     # Left open, it would hold readers up until the broker ends it, which takes twenty seconds or more.
     assert read(cluster, EVENTS, 0, seconds=15) == []
-    asyncio.run(publish(cluster, ONE))
+    asyncio.run(publish_records(cluster, ONE))
     assert read(cluster, EVENTS, 0) == [("~", b"first")]
 
 
@@ -324,7 +326,7 @@ def test_publishers_at_once_take_turns_and_each_publication_stands_whole_and_onc
     ]
 
     async def run():
-        await asyncio.gather(*(publish(cluster, records) for records in said))
+        await asyncio.gather(*(publish_records(cluster, records) for records in said))
 
     asyncio.run(run())
     for partition in range(2):
@@ -343,7 +345,7 @@ def test_what_a_killed_publisher_left_open_is_never_seen_and_holds_nobody_up(clu
         await dead.start()
         await dead.begin_transaction()
         await dead.send_and_wait(cluster.topic(EVENTS), b"half", b"~", 0)
-        await publish(cluster, ONE)
+        await publish_records(cluster, ONE)
         await dead.stop()
 
     asyncio.run(run())
@@ -376,7 +378,7 @@ def losing_the_answer(monkeypatch):
 def test_a_publication_whose_answer_was_lost_stands_exactly_once(cluster, losing_the_answer, committed):
     create(cluster)
     lost = losing_the_answer(committed=committed)
-    asyncio.run(publish(cluster, ONE))
+    asyncio.run(publish_records(cluster, ONE))
     assert lost
     assert read(cluster, EVENTS, 0) == read(cluster, EVENTS, 1) == [("~", b"first")]
     assert read(cluster, LEAD_ACTIVITY, 1) == [("~", b"first")]
@@ -390,12 +392,12 @@ def test_a_publication_that_another_one_shut_out_is_made_after_it(cluster, monke
     async def commit(self):
         if not others:
             others.append(Outgoing(EVENTS, "~", b"other"))
-            await publish(cluster, others)
+            await publish_records(cluster, others)
             raise KafkaConnectionError("lost")
         return await real(self)
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", commit)
-    asyncio.run(publish(cluster, ONE))
+    asyncio.run(publish_records(cluster, ONE))
     assert read(cluster, EVENTS, 0) == [("~", b"other"), ("~", b"first")]
 
 
@@ -404,8 +406,8 @@ def test_a_broker_that_is_away_is_said_with_the_setting_and_its_value():
     for asked in (
         create_topics(nobody, partitions=1, genesis=[]),
         check_topics(nobody),
-        partitions_of(nobody),
-        publish(nobody, ONE),
+        partition_count_of(nobody),
+        publish_records(nobody, ONE),
     ):
         with pytest.raises(
             KafkaUnavailable, match=rf"No Kafka.*{nobody.brokers}.*make kafka.*LEADSTREAM_KAFKA"
@@ -414,9 +416,9 @@ def test_a_broker_that_is_away_is_said_with_the_setting_and_its_value():
 
 
 def test_a_broker_that_speaks_in_clear_is_not_taken_for_one_that_speaks_tls(cluster):
-    tls = Cluster(cluster.brokers, security=Security(protocol="SSL"))
+    tls = Cluster(cluster.brokers, security=KafkaSecurity(protocol="SSL"))
     with pytest.raises(KafkaUnavailable, match=r"\(SSL\)"):
-        asyncio.run(partitions_of(tls))
+        asyncio.run(partition_count_of(tls))
 
 
 def test_a_broker_killed_before_the_commit_and_restarted_has_the_publication_once(own_broker, monkeypatch):
@@ -432,7 +434,7 @@ def test_a_broker_killed_before_the_commit_and_restarted_has_the_publication_onc
         return await real(self)
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", commit)
-    asyncio.run(publish(cluster, ONE))
+    asyncio.run(publish_records(cluster, ONE))
     restarts[0].join()
     assert read(cluster, EVENTS, 0) == read(cluster, EVENTS, 1) == [("~", b"first")]
 
@@ -449,4 +451,4 @@ def test_a_broker_that_does_not_come_back_is_said_in_time(own_broker, monkeypatc
     monkeypatch.setattr(AIOKafkaProducer, "begin_transaction", begin)
     monkeypatch.setattr(topics, "_PUBLISHING_SECONDS", 3.0)
     with pytest.raises(KafkaUnavailable, match="nothing is published"):
-        asyncio.run(asyncio.wait_for(publish(cluster, ONE), 60))
+        asyncio.run(asyncio.wait_for(publish_records(cluster, ONE), 60))

@@ -16,7 +16,7 @@ from scored_events import counts, event, letters, scored_topics, settings_of, vi
 
 from leadstream.console import Failure
 from leadstream.operations.kafka_projection import rebuild_from_kafka
-from leadstream.operations.skip_kafka import skip
+from leadstream.operations.skip_kafka import publish_skip
 from schemas.record import LogUnreadableError, Unreadable
 from schemas.topics import EVENTS, SCORE_CHANGED
 from streams.kafka import reading
@@ -101,8 +101,8 @@ def test_what_cannot_be_read_on_disk_is_named_and_skipped_and_the_rest_counts(
                 "the projection names it, too",
             )
             with pytest.raises(Failure, match="can be read"):
-                skip(settings, topic, partition, at[partition, 0], "a typing error")
-            skip(settings, topic, partition, position, "a bad disk")
+                publish_skip(settings, topic, partition, at[partition, 0], "a typing error")
+            publish_skip(settings, topic, partition, position, "a bad disk")
         assert not reasons
         await_all(cluster, database_url, projection)
         projection.stop()
@@ -142,7 +142,7 @@ def test_a_rebuild_passes_what_was_skipped_and_names_what_was_not(own_broker, da
         change_on_disk(own_broker, cluster.topic(SCORE_CHANGED), score, 0, with_flipped_bit)
     with pytest.raises(LogUnreadableError, match=rf"{SCORE_CHANGED}/{score} at position 0 cannot be read"):
         rebuild_from_kafka(cluster, database_url)
-    skip(settings_of(cluster, database_url), SCORE_CHANGED, score, 0, "a bad disk")
+    publish_skip(settings_of(cluster, database_url), SCORE_CHANGED, score, 0, "a bad disk")
     rebuild_from_kafka(cluster, database_url)
     assert counts(database_url) == {visitor: BATCH}
     assert list(letters(database_url)) == [(SCORE_CHANGED, score, 0)]

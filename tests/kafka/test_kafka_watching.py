@@ -14,12 +14,12 @@ from test_kafka_cli import done, running
 
 from deploy.kafka.broker import free_port
 from leadstream.operations.doctor_kafka import journal_findings
-from leadstream.operations.lag import lag_of
-from leadstream.wiring_kafka import SOURCES
+from leadstream.operations.lag import open_lag_meter
+from leadstream.wiring_kafka import SOURCE_BY_STAGE
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from streams.kafka import journal
-from streams.kafka.journal import Journal, JournalNote, restarts
+from streams.kafka.journal import Journal, JournalNote, most_starts_and_fencings
 from tests.projections.tcp_proxy import Proxy
 
 pytestmark = [pytest.mark.kafka]
@@ -30,7 +30,7 @@ SECONDS = 180.0
 
 def measured(cluster):
     async def measure():
-        async with lag_of(cluster, SOURCES, NOWHERE) as lag:
+        async with open_lag_meter(cluster, SOURCE_BY_STAGE, NOWHERE) as lag:
             return await lag.measure()
 
     return asyncio.run(measure())
@@ -38,7 +38,7 @@ def measured(cluster):
 
 def noted(cluster):
     async def read():
-        async with lag_of(cluster, SOURCES, NOWHERE) as lag:
+        async with open_lag_meter(cluster, SOURCE_BY_STAGE, NOWHERE) as lag:
             await lag.partitions()
             return await lag.journal()
 
@@ -74,7 +74,7 @@ def test_what_nobody_owns_is_counted_until_somebody_does(topics):
         consumer.subscribe([topics.topic(EVENTS)])
         await consumer.start()
         try:
-            async with lag_of(topics, SOURCES, NOWHERE) as lag, asyncio.timeout(SECONDS):
+            async with open_lag_meter(topics, SOURCE_BY_STAGE, NOWHERE) as lag, asyncio.timeout(SECONDS):
                 while (backlog := await lag.measure()).unowned["track_sessions"]:  # noqa: ASYNC110 - nothing tells
                     await asyncio.sleep(0.2)
                 return backlog
@@ -101,13 +101,13 @@ def test_starts_are_on_record_whoever_writes_them_and_the_doctor_tells_a_crash_l
     Journal(topics, "worker", "w1").note("fenced", "Another worker has taken over.").join(SECONDS)
     Journal(topics, "projection", "p1").note("started").join(SECONDS)
     found = noted(topics)
-    assert restarts(found, int(time.time())) == {"worker": 5, "projection": 1, "fenced": 1}
+    assert most_starts_and_fencings(found, int(time.time())) == {"worker": 5, "projection": 1, "fenced": 1}
     (finding,) = journal_findings(found, int(time.time()))
     assert (finding.health, finding.subject) == ("fail", "Worker w1")
     assert "was started 5 times within 30 min" in finding.state
     assert "Another worker has taken over" in finding.state
     later = int(time.time()) + 1_801
-    assert restarts(found, later) == {"worker": 0, "projection": 0, "fenced": 0}
+    assert most_starts_and_fencings(found, later) == {"worker": 0, "projection": 0, "fenced": 0}
     assert not list(journal_findings(found, later))
 
 
@@ -122,12 +122,12 @@ def test_a_projection_that_waits_is_told_until_it_goes_on():
 
 def test_the_journal_keeps_the_newest_notes_within_what_a_broker_takes():
     notes = [JournalNote(number, "worker", "ü" * 100, "ended", '"' * 200) for number in range(100)]
-    text = journal._written(notes)
-    kept = journal._read(text)
+    text = journal._notes_as_json(notes)
+    kept = journal._notes_in(text)
     assert len(text.encode()) <= 4_096
     assert kept == notes[-len(kept) :]
     assert len(kept) > 3
-    assert journal._read("garbage") == []
+    assert journal._notes_in("garbage") == []
 
 
 def unready(port):

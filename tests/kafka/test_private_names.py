@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.kafka.private_names import PRIVATE
+from streams.kafka.private_names import PRIVATE_NAMES_BY_PURPOSE
 
 STREAMS = Path(__file__).parents[2] / "streams"
 
@@ -14,7 +14,12 @@ STREAMS = Path(__file__).parents[2] / "streams"
 @pytest.mark.parametrize(
     ("owner", "name"),
     sorted(
-        {(owner, name) for uses in PRIVATE.values() for owner, names in uses.items() for name in names},
+        {
+            (owner, name)
+            for uses in PRIVATE_NAMES_BY_PURPOSE.values()
+            for owner, names in uses.items()
+            for name in names
+        },
         key=str,
     ),
 )
@@ -34,4 +39,4 @@ def test_a_private_name_that_a_version_lacks_is_named(owner, name):
 def test_private_names_of_others_are_used_in_one_file_only():
     users = {path.relative_to(STREAMS) for path in STREAMS.rglob("*.py") if "SLF001" in path.read_text()}
     assert users == {Path("kafka/private_names.py")}
-    assert len(PRIVATE) <= 3
+    assert len(PRIVATE_NAMES_BY_PURPOSE) <= 3

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.door.admission import admit_import
 from leadstream.operations.access_log import (
     ASSET,
-    FAILED,
     MALFORMED,
+    NOT_A_SUCCESS,
     NOT_A_VISIT,
     REDIRECTED,
     TOO_LONG,
@@ -90,8 +90,8 @@ def test_campaign_parameters_are_read_from_the_address():
         (line("POST /form HTTP/1.1"), NOT_A_VISIT),
         (line("HEAD / HTTP/1.1"), NOT_A_VISIT),
         (line("-", status=408), NOT_A_VISIT),
-        (line(status=404), FAILED),
-        (line(status=500), FAILED),
+        (line(status=404), NOT_A_SUCCESS),
+        (line(status=500), NOT_A_SUCCESS),
         (line(status=301), REDIRECTED),
         (line("GET /" + "x" * 2048 + " HTTP/1.1"), TOO_LONG),
         (b"not a log line\n", MALFORMED),

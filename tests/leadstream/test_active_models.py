@@ -6,8 +6,8 @@ from msgspec import msgpack
 
 from authoring.active_models import ShardFilter
 from leadstream import active_models
-from leadstream.active_models import shards_of
-from streams.published import CODEC, ModelVersion, SweepState, TenantSettings
+from leadstream.active_models import active_models_of_shards
+from streams.published import PUBLISHED_CODEC, ModelVersion, SweepState, TenantSettings
 
 pytestmark = pytest.mark.postgres
 
@@ -26,7 +26,7 @@ def state(database_url):
         def write(partition, part, said, stage="score_leads"):
             connection.execute(
                 "insert into live.shard_state values (%s, %s, %s, %s)",
-                (stage, partition, part, bytes([CODEC]) + msgpack.encode(said)),
+                (stage, partition, part, bytes([PUBLISHED_CODEC]) + msgpack.encode(said)),
             )
 
         yield write
@@ -45,7 +45,7 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
     state(10, "sweep", SweepState("what", "acme/l/y", "acme", "rules"))
     state(0, "model:acme:rules", ModelVersion(9, "of another stage"), stage="track_sessions")
 
-    mine = shards_of(database_url, ShardFilter(["acme"], "rules"))
+    mine = active_models_of_shards(database_url, ShardFilter(["acme"], "rules"))
     assert [shard.models for shard in mine] == [
         {"acme": {"rules": ModelVersion(2, LONG)}},
         {"acme": {"rules": ModelVersion(3, f"{LONG}!")}},
@@ -60,12 +60,12 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
     ]
     assert not any(shard.settings for shard in mine)
 
-    both = shards_of(database_url, ShardFilter(["acme", "*"]))
+    both = active_models_of_shards(database_url, ShardFilter(["acme", "*"]))
     assert both[1].models == {
         "*": {"rules": ModelVersion(1, "shared")},
         "acme": {"rules": ModelVersion(3, f"{LONG}!"), "old_one": ModelVersion(4, "")},
     }
-    every = shards_of(database_url, ShardFilter(model="rules", lifecycles=True))
+    every = active_models_of_shards(database_url, ShardFilter(model="rules", lifecycles=True))
     assert every[2].models == {
         "*": {"rules": ModelVersion(1, "shared")},
         "globex": {"rules": ModelVersion(1, "theirs")},
@@ -77,7 +77,7 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
     for partition in range(24):
         state(partition, "model:*:rules", ModelVersion(1, LONG))
     read = []
-    connect = active_models.connect
+    connect = active_models.connect_watched
 
     def listened(*given, **named):
         connection = connect(*given, **named)
@@ -91,6 +91,6 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
         connection.execute = counted
         return connection
 
-    monkeypatch.setattr(active_models, "connect", listened)
-    assert len(shards_of(database_url, ShardFilter())) == 24
+    monkeypatch.setattr(active_models, "connect_watched", listened)
+    assert len(active_models_of_shards(database_url, ShardFilter())) == 24
     assert len(LONG) < sum(read) < len(LONG) + 24 * 100

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leadstream.wiring import Ages
+from leadstream.wiring import BacklogAgeEstimate
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
 def test_it_grows_while_a_record_waits_and_ends_when_that_is_folded():
     clock = Clock()
-    ages = Ages(clock)
+    ages = BacklogAgeEstimate(clock)
     assert ages.age(10, 0) == 0
     clock.now = 5
     assert ages.age(12, 2) == 0, "they may have come just now"
@@ -31,7 +31,7 @@ def test_it_grows_while_a_record_waits_and_ends_when_that_is_folded():
 def test_it_is_never_longer_than_a_record_has_waited_nor_shorter_by_more_than_a_look(steps):
     """A look each second: so many came, so many were folded."""
     clock, came, folded = Clock(), [], 0
-    ages = Ages(clock)
+    ages = BacklogAgeEstimate(clock)
     for second, (arrived, done) in enumerate(steps):
         clock.now = float(second)
         came += [second] * arrived
@@ -42,7 +42,7 @@ def test_it_is_never_longer_than_a_record_has_waited_nor_shorter_by_more_than_a_
 
 def test_it_remembers_a_bounded_number_of_looks():
     clock = Clock()
-    ages = Ages(clock)
+    ages = BacklogAgeEstimate(clock)
     for second in range(10_000):
         clock.now = float(second)
         ages.age(second + 1, second + 1)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from leadstream.evaluation.backtest import Contender, Cutoff, Plan, backtest, result
-from leadstream.evaluation.conversions import conversion_of
+from leadstream.evaluation.backtest import BacktestPlan, Contender, RankedCutoff, backtest, backtest_result
+from leadstream.evaluation.conversions import read_conversion
 from leadstream.evaluation.model_sets import ModelSet
-from leadstream.evaluation.recorded_events import Recorded
+from leadstream.evaluation.recorded_events import RecordedEvent
 from schemas.decode import encode_source, key_of
 from schemas.events import CallMade, ProfileUpdated, PurchaseMade
 from schemas.moment import millis, moment
@@ -93,7 +93,7 @@ def archive(rows):
     at = moment(START + 6 * DAY)
     events.append(CallMade(occurred_at=at, recorded_at=at, lead_id="end", event_id="end", source="phone"))
     return sorted(
-        Recorded(millis(event.recorded_at), place, key_of(event), encode_source(event))
+        RecordedEvent(millis(event.recorded_at), place, key_of(event), encode_source(event))
         for place, event in enumerate(events)
     )
 
@@ -109,9 +109,9 @@ def expected_among(ranked, first):
 def test_a_model_made_by_hand_ranks_those_who_subscribe_first_as_plain_counting_says(rows):
     base = ModelSet(TenantSettings(), {})
     contender = Contender("bank", compile_model(MODEL), base.with_draft(MODEL))
-    plan = Plan(conversion_of("purchase_made"), 3 * DAY, 3 * DAY, CAPACITY)
+    plan = BacktestPlan(read_conversion("purchase_made"), 3 * DAY, 3 * DAY, CAPACITY)
     steps = backtest(archive(rows), [contender], base, plan)
-    told = result([step for step in steps if isinstance(step, Cutoff)])["pooled"]["bank"]
+    told = backtest_result([step for step in steps if isinstance(step, RankedCutoff)])["pooled"]["bank"]
 
     ranked = sorted(((points(row), row["y"] == "yes") for row in rows), reverse=True)
     leads, converted = len(ranked), sum(yes for _, yes in ranked)

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.ports import Progress
+from gateway.ports import StepsDone
 from leadstream.console import Failure
 from leadstream.evaluation import backtest as backtesting
-from leadstream.evaluation.backtest import Contender, Cutoff, Plan, backtest, result
-from leadstream.evaluation.conversions import conversion_of
+from leadstream.evaluation.backtest import BacktestPlan, Contender, RankedCutoff, backtest, backtest_result
+from leadstream.evaluation.conversions import read_conversion
 from leadstream.evaluation.model_sets import ModelSet
-from leadstream.evaluation.recorded_events import Recorded
+from leadstream.evaluation.recorded_events import RecordedEvent
 from schemas.decode import encode_source, key_of
 from schemas.events import (
     ConversionRecorded,
@@ -26,7 +26,7 @@ from schemas.moment import millis, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from scoring.features.calendar import calendar
-from scoring.models.model import ONE_POINT, compile_model, conclude
+from scoring.models.model import ONE_POINT, compile_model, score_lead
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, subject_of
 
@@ -66,7 +66,7 @@ def bought(number, at, *, late=0, **who):
 def archive(events):
     """As `leadstream.evaluation.recorded_events` gives them."""
     placed = [
-        Recorded(millis(event.recorded_at), place, key_of(event), encode_source(event))
+        RecordedEvent(millis(event.recorded_at), place, key_of(event), encode_source(event))
         for place, event in enumerate(events)
     ]
     return sorted(placed)
@@ -77,12 +77,12 @@ def contender(text=PAGES):
 
 
 def plan(conversion="purchase_made", every=10 * DAY, horizon=10 * DAY, capacity=1, *, anonymous=False):
-    return Plan(conversion_of(conversion), every, horizon, capacity, anonymous)
+    return BacktestPlan(read_conversion(conversion), every, horizon, capacity, anonymous)
 
 
 def cutoffs(events, given_plan=None, contenders=None):
     steps = backtest(archive(events), contenders or [contender()], BASE, given_plan or plan())
-    return [step for step in steps if isinstance(step, Cutoff)]
+    return [step for step in steps if isinstance(step, RankedCutoff)]
 
 
 def taken(events, given_plan, contenders=None):
@@ -134,7 +134,7 @@ def test_leads_are_ranked_by_what_they_did_until_the_cutoff_and_counted_by_what_
     assert (ranking.ahead, ranking.pairs) == (0, 2)
     # Whoever has bought is no candidate any more.
     assert (second.rankings["pages"].leads, second.rankings["pages"].converted) == (1, 0)
-    told = result([first, second])
+    told = backtest_result([first, second])
     assert told["pooled"]["pages"]["leads"] == 4
     assert told["pooled"]["pages"]["capacity"] == {
         "chosen": 2,
@@ -298,7 +298,7 @@ def test_a_conversion_is_an_event_a_goal_or_a_stage(conversion, who):
 @pytest.mark.parametrize("text", ["bought", "stage:rich", "custom:", "conversion:", ""])
 def test_what_is_no_conversion_is_refused_with_what_there_is(text):
     with pytest.raises(Failure, match=r"stage|conversion"):
-        conversion_of(text)
+        read_conversion(text)
 
 
 def test_bots_and_repetitions_convert_nobody():
@@ -320,10 +320,10 @@ def test_bots_and_repetitions_convert_nobody():
 def test_contenders_rank_the_same_leads_and_progress_is_told():
     events = [page(n, n * HOUR, lead_id=f"l{n % 7}") for n in range(600)] + [END]
     steps = list(backtest(archive(events), [contender(), contender(RECENT)], BASE, plan(), len(events)))
-    told = [step for step in steps if isinstance(step, Progress)]
+    told = [step for step in steps if isinstance(step, StepsDone)]
     assert told[0] == (0, 601)
     assert told[-1].done == 500
-    for cut in (step for step in steps if isinstance(step, Cutoff)):
+    for cut in (step for step in steps if isinstance(step, RankedCutoff)):
         assert cut.rankings["pages"].leads == cut.rankings["recent"].leads
         assert cut.rankings["pages"].converted == cut.rankings["recent"].converted
 
@@ -378,7 +378,7 @@ def test_nothing_recorded_after_a_cutoff_changes_the_ranking_at_it(before, after
     for lead in replay.leads():
         if lead.lead_id in alone:
             scores = [
-                conclude(
+                score_lead(
                     compile_model(text), subject_of(lead), START + 10 * DAY, calendar("UTC"), 30 * 60_000
                 ).total
                 for text in (PAGES, RECENT)

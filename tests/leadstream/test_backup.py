@@ -16,7 +16,7 @@ import pytest
 from command_line import environment, leadstream, leadstream_here, serving
 from psycopg.sql import SQL, Identifier
 
-from leadstream.embedded_postgres import _BIN as PROGRAMS
+from leadstream.embedded_postgres import _PROGRAMS_FOLDER as PROGRAMS
 from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]

@@ -12,7 +12,14 @@ import pytest
 
 from gateway.app import create_app
 from gateway.door.resolving import AddressMatches, AddressQuery
-from leadstream.contacts import BY_EMAIL, BY_PHONE, OPTIONS, PAUSE_SECONDS, SECONDS, Contacts
+from leadstream.contacts import (
+    CONNECTION_OPTIONS,
+    LOOKUP_SECONDS,
+    PAUSE_AFTER_FAILURE_SECONDS,
+    SELECT_LEADS_BY_EMAIL,
+    SELECT_LEADS_BY_PHONE,
+    AddressLookup,
+)
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_open
 from projections.migrate import migrate
@@ -80,7 +87,7 @@ async def test_a_visitor_who_gives_a_known_address_is_that_lead_and_no_answer_te
             profile("crm-5", phone="050 765 4321"),
         )
         await send(http, {"type": "leads_merged", "lead_id": "crm-4", "into": "crm-5"})
-        contacts = Contacts(database_url)
+        contacts = AddressLookup(database_url)
         await contacts.open()
         try:
             assert await contacts.resolve(
@@ -189,11 +196,11 @@ async def test_switched_off_a_visitor_stays_anonymous(database_url):
 @pytest.mark.postgres
 def test_looking_up_needs_no_scan_of_all_leads(database_url):
     migrate(database_url)
-    with psycopg.connect(database_url, options=OPTIONS) as connection:
+    with psycopg.connect(database_url, options=CONNECTION_OPTIONS) as connection:
         connection.execute("set enable_seqscan = off")
         for question, index, given in (
-            (BY_EMAIL, "leads_email", [[0], ["default"], [ANN]]),
-            (BY_PHONE, "leads_phone", [[0], ["default"], [PHONE], [None]]),
+            (SELECT_LEADS_BY_EMAIL, "leads_email", [[0], ["default"], [ANN]]),
+            (SELECT_LEADS_BY_PHONE, "leads_phone", [[0], ["default"], [PHONE], [None]]),
         ):
             plan = connection.execute(f"explain {question}", given).fetchall()
             assert any(f"using {index} " in line for (line,) in plan), plan
@@ -202,15 +209,15 @@ def test_looking_up_needs_no_scan_of_all_leads(database_url):
 @pytest.mark.anyio
 async def test_a_database_that_hangs_costs_a_moment_once_and_then_none():
     with socket.create_server(("127.0.0.1", 0)) as hanging:
-        contacts = Contacts(f"postgresql://x@127.0.0.1:{hanging.getsockname()[1]}/x")
+        contacts = AddressLookup(f"postgresql://x@127.0.0.1:{hanging.getsockname()[1]}/x")
         await contacts.open()
         try:
             begun = time.monotonic()
             assert await contacts.resolve([asked(email=ANN)] * 3) == [None] * 3
-            assert time.monotonic() - begun < PAUSE_SECONDS
+            assert time.monotonic() - begun < PAUSE_AFTER_FAILURE_SECONDS
             begun = time.monotonic()
             for _ in range(40):
                 assert await contacts.resolve([asked(email=ANN)]) == [None]
-            assert time.monotonic() - begun < 40 * SECONDS / 2
+            assert time.monotonic() - begun < 40 * LOOKUP_SECONDS / 2
         finally:
             await contacts.close()

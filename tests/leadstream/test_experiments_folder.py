@@ -8,7 +8,7 @@ from command_line import leadstream_here
 
 from leadstream.experiments_folder import active_experiments
 from leadstream.settings import SettingError, read_settings
-from scoring.experiments.experiment_text import built_in
+from scoring.experiments.experiment_text import built_in_experiments_by_name
 
 MINE = """
 name = "{name}"
@@ -28,8 +28,8 @@ def folder(tmp_path: Path, **files: str) -> Path:
 
 
 def test_without_a_folder_the_shipped_ones_are_in_force():
-    assert active_experiments(None) == built_in()
-    assert sorted(built_in()) == ["greeting_message", "question_flow"]
+    assert active_experiments(None) == built_in_experiments_by_name()
+    assert sorted(built_in_experiments_by_name()) == ["greeting_message", "question_flow"]
 
 
 def test_a_folder_adds_experiments_and_replaces_shipped_ones(tmp_path: Path):
@@ -37,7 +37,7 @@ def test_a_folder_adds_experiments_and_replaces_shipped_ones(tmp_path: Path):
     found = active_experiments(given)
     assert sorted(found) == ["greeting_message", "page", "question_flow"]
     assert [variant.name for variant in found["question_flow"].variants] == ["old", "new"]
-    assert found["greeting_message"] == built_in()["greeting_message"]
+    assert found["greeting_message"] == built_in_experiments_by_name()["greeting_message"]
 
 
 @pytest.mark.parametrize(

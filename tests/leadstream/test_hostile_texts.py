@@ -212,8 +212,8 @@ def test_no_command_lets_a_text_of_others_command_the_terminal(
 
 @given(st.text() | st.text(st.sampled_from(HOSTILE)))
 def test_what_is_printable_commands_nothing(text: str):
-    assert not dangerous(show.printable(text))
-    assert not {"\n", "\t", *dangerous(show.inline(text))} & set(show.inline(text))
+    assert not dangerous(show.printable_text(text))
+    assert not {"\n", "\t", *dangerous(show.one_line(text))} & set(show.one_line(text))
     escaped = show.printable_json(
         json.dumps({"a": text.encode(errors="replace").decode()}, ensure_ascii=False).encode()
     )
@@ -227,7 +227,9 @@ def test_making_text_printable_takes_linear_time(start: str):
 
     def seconds(length: int) -> float:
         text = start * length
-        return min(timeit.repeat(lambda: show.printable(text), timer=time.process_time, number=1, repeat=7))
+        return min(
+            timeit.repeat(lambda: show.printable_text(text), timer=time.process_time, number=1, repeat=7)
+        )
 
     assert seconds(320_000) < 80 * seconds(20_000)
 
@@ -241,7 +243,7 @@ def test_a_log_line_commands_no_terminal(terminal, monkeypatch: pytest.MonkeyPat
     written = io.StringIO()
     written.isatty = lambda: terminal
     monkeypatch.setattr(sys, "stderr", written)
-    logs.log_from("info")
+    logs.configure_logs("info")
     try:
         try:
             fail()

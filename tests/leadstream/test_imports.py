@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.door.addresses import persons_email, persons_phone
+from gateway.door.addresses import email_of_one_person, phone_of_one_person
 from leadstream.console import Failure
 from leadstream.operations.imports import archived, import_access_log, import_events, open_source
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from schemas.decode import MAX_EVENT_BYTES, decode_source, encode_source, key_of, read_event
 from schemas.envelope import Event, tag_of
 from schemas.events import EVENT_TYPES
@@ -119,7 +119,7 @@ def test_order_is_kept_and_the_log_gets_handfuls():
 
 
 def test_a_simulated_company_is_taken_whole():
-    events = list(simulate(5, 20, 30, NOW))
+    events = list(simulated_events(5, 20, 30, NOW))
     log = Log()
     tally = import_events(map(encode_source, events), log.append, NOW)
     assert tally.taken == len(events) == tally.lines
@@ -178,7 +178,11 @@ def test_no_line_of_strangers_ends_an_import(kind: str, fields: dict[str, Any], 
 )
 def test_what_is_typed_as_an_address_is_one_that_can_be_looked_up_or_none(text: str, region: str | None):
     """A question to the read models that fails makes all others wait."""
-    for found in (persons_email(text), persons_email(f"{text}@shop.example"), persons_phone(text, region)):
+    for found in (
+        email_of_one_person(text),
+        email_of_one_person(f"{text}@shop.example"),
+        phone_of_one_person(text, region),
+    ):
         assert found is None or "\0" not in found.encode().decode()
 
 

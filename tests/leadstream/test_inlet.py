@@ -12,7 +12,7 @@ from command_line import free_port
 from msgspec import msgpack
 from starlette.responses import PlainTextResponse
 
-from gateway.ports import Unavailable
+from gateway.ports import LogUnavailable
 from leadstream.operations import control_socket as inlet
 from leadstream.operations.control_socket import (
     ControlSocketError,
@@ -68,7 +68,9 @@ def test_records_arrive_as_they_were_sent(server: Server):
 
 def test_without_the_secret_there_is_nothing_there(server: Server):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}):
-        answer = httpx.post(server.address + inlet.PATH, headers=headers, content=msgpack.encode(RECORDS))
+        answer = httpx.post(
+            server.address + inlet.APPEND_PATH, headers=headers, content=msgpack.encode(RECORDS)
+        )
         assert answer.status_code == 404
     assert server.taken == []
 
@@ -76,21 +78,21 @@ def test_without_the_secret_there_is_nothing_there(server: Server):
 @pytest.mark.parametrize("body", [b"", b"junk", msgpack.encode([["events"]]), msgpack.encode({"a": 1})])
 def test_what_are_no_records_is_refused_as_a_whole(server: Server, body: bytes):
     answer = httpx.post(
-        server.address + inlet.PATH, headers={"Authorization": f"Bearer {SECRET}"}, content=body
+        server.address + inlet.APPEND_PATH, headers={"Authorization": f"Bearer {SECRET}"}, content=body
     )
     assert answer.status_code == 422
     assert server.taken == []
 
 
 def test_a_busy_server_is_asked_again(server: Server):
-    server.refusals = [Unavailable("busy"), Unavailable("busy")]
+    server.refusals = [LogUnavailable("busy"), LogUnavailable("busy")]
     append_to(ServerNote(server.address, SECRET, 1), RECORDS)
     assert server.taken == RECORDS
 
 
 def test_a_server_that_stays_busy_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inlet, "_PATIENCE", 0.0)
-    server.refusals = [Unavailable("the disk is full")] * 3
+    monkeypatch.setattr(inlet, "_RETRY_FOR_SECONDS", 0.0)
+    server.refusals = [LogUnavailable("the disk is full")] * 3
     with pytest.raises(ControlSocketError, match="the disk is full"):
         append_to(ServerNote(server.address, SECRET, 1), RECORDS)
 
@@ -101,7 +103,7 @@ def test_everything_else_is_the_app_s(server: Server):
 
 def test_a_running_server_is_found_by_its_note(server: Server, tmp_path: Path):
     note = ServerNote(server.address, SECRET, 1)
-    (tmp_path / inlet.NOTE).write_bytes(inlet.json.encode(note))
+    (tmp_path / inlet.NOTE_FILE_NAME).write_bytes(inlet.json.encode(note))
     assert running_server(tmp_path) == note
 
 
@@ -112,11 +114,11 @@ def test_a_note_of_somebody_else_or_of_nobody_is_not_believed(server: Server, tm
     assert running_server(tmp_path) is None
     write_note(tmp_path, server.address)
     assert running_server(tmp_path) is None
-    (tmp_path / inlet.NOTE).write_text("{")
+    (tmp_path / inlet.NOTE_FILE_NAME).write_text("{")
     assert running_server(tmp_path) is None
 
 
 def test_the_note_is_for_its_owner_only_and_each_has_a_new_secret(tmp_path: Path):
     secrets = {write_note(tmp_path, "http://127.0.0.1:1").secret for _ in range(3)}
     assert len(secrets) == 3
-    assert (tmp_path / inlet.NOTE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / inlet.NOTE_FILE_NAME).stat().st_mode & 0o777 == 0o600

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.door.resolving import AddressMatches, AddressQuery, made_id
+from gateway.door.resolving import AddressMatches, AddressQuery, lead_id_of_address
 from leadstream.console import Failure
 from leadstream.operations.imports import open_source
-from leadstream.operations.lead_files import LeadRow, RefusedRow, read_lead_file, separator_of
+from leadstream.operations.lead_files import ImportedRow, RefusedRow, read_lead_file, separator_of
 from leadstream.operations.lead_import import LeadImportCounts, import_leads, rejects_file
 from leadstream.operations.lead_mapping import (
     BUILT_IN,
@@ -113,7 +113,7 @@ def test_encodings_and_separators_are_recognised(tmp_path: Path, encode: Any, se
     with open_source(str(path)) as source:
         lead_file = read_lead_file(source.lines(lambda _: None))
         [row] = lead_file.rows
-    assert row == LeadRow(
+    assert row == ImportedRow(
         2, {"name": "Jürgen Groß", "e-mail": "jg@acme-homes.ae", "city": "Köln, Nord; am|Rhein\t1"}
     )
 
@@ -155,7 +155,7 @@ def test_json_lines_are_read_and_what_is_none_is_refused():
     lines = [b'{"email": "a@acme-homes.ae", "qr_scan_count": 2}\n', b"[1]\n", b"{\n", b'{"email": null}\n']
     lead_file = read_lead_file(iter(lines))
     assert list(lead_file.columns) == ["email", "qr_scan_count"]
-    assert [type(row) for row in lead_file.rows] == [LeadRow, RefusedRow, RefusedRow, LeadRow]
+    assert [type(row) for row in lead_file.rows] == [ImportedRow, RefusedRow, RefusedRow, ImportedRow]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b'[{"email": "a"}]', b"a\0b", b"a,b\rc,d\r"])
@@ -178,7 +178,7 @@ def test_an_open_quote_costs_a_bounded_part_of_the_file_and_no_memory():
 def test_any_bytes_are_read_or_refused(content: bytes):
     try:
         for row in read_lead_file(iter(content.splitlines(keepends=True))).rows:
-            assert isinstance(row, LeadRow | RefusedRow)
+            assert isinstance(row, ImportedRow | RefusedRow)
     except Failure:
         pass
 
@@ -241,7 +241,7 @@ def test_a_hubspot_contact_is_as_old_as_the_file_says_and_its_counter_is_that_ma
         *[("email_opened", "2026-03-04T09:30:00+00:00")] * 4,
     ]
     assert all(event.imported and event.source == "crm" and not event.reply for event in log.events)
-    assert log.events[0].lead_id == made_id("default", "email", "ada@acme-homes.ae")
+    assert log.events[0].lead_id == lead_id_of_address("default", "email", "ada@acme-homes.ae")
     assert len({event.event_id for event in log.events}) == 6
     assert len({key_of(event) for event in log.events}) == 1
     assert (counts.rows, counts.taken, counts.counted) == (1, 1, 4)
@@ -334,10 +334,10 @@ def test_the_same_file_twice_changes_nothing_also_if_the_addresses_have_other_ow
     changes: list[Any] = []
     replay = Replay([], on_output=changes.append)
     replay.append(first.records)
-    replay.rest()
+    replay.fold_all()
     before = len([each for each in changes if "score-changed" in each[0]])
     replay.append(second.records)
-    replay.rest()
+    replay.fold_all()
     assert len([each for each in changes if "score-changed" in each[0]]) == before
 
 
@@ -475,7 +475,7 @@ def test_the_command_imports_once_asks_before_it_counts_and_joins_leads(database
     assert first.returncode == 0, first.stderr
     assert "New leads: 1" in first.stdout
     rows = stored()
-    assert {row[0] for row in rows} == {made_id("default", "email", "ada@acme-homes.ae")}
+    assert {row[0] for row in rows} == {lead_id_of_address("default", "email", "ada@acme-homes.ae")}
     assert rows[0][1:3] == ("Ada Obi", datetime(2026, 1, 2, 10, tzinfo=UTC))
     assert rows[0][3]["email_opened"] == 4
     second = run("--mapping", "hubspot", "--yes")

@@ -8,23 +8,23 @@ import pytest
 
 from leadstream.operations.explanations import (
     BreakdownLine,
-    Cause,
-    Clock,
-    Score,
-    breakdown,
-    evidence,
-    history,
-    label,
+    ExplainedCause,
+    ExplainedScore,
+    ExplanationClock,
+    breakdown_lines,
+    cause_in_words,
+    evidence_to_show,
+    history_lines,
+    label_of_line,
     lead_summary,
-    number,
-    shortened,
-    signed,
-    why,
+    points_text,
+    shortened_about,
+    signed_points_text,
     with_time_merged,
 )
 
 NOW = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
-CLOCK = Clock(NOW, ZoneInfo("Europe/Berlin"))
+CLOCK = ExplanationClock(NOW, ZoneInfo("Europe/Berlin"))
 ENTRY = {"model": "temperature", "at": NOW, "total": Decimal(67), "bands": {"temperature": "hot"}}
 
 
@@ -94,8 +94,10 @@ def test_a_breakdown_is_aligned_and_by_group():
         BreakdownLine("recency", "Last interaction", "points", Decimal("2.5"), ""),
         BreakdownLine("", "", "decay", Decimal("-0.1"), "1 inactive day"),
     ]
-    score = Score("temperature", Decimal("17.4"), {"temperature": "cold"}, lines, ["Phone", "Budget"])
-    assert list(breakdown(score, CLOCK)) == [
+    score = ExplainedScore(
+        "temperature", Decimal("17.4"), {"temperature": "cold"}, lines, ["Phone", "Budget"]
+    )
+    assert list(breakdown_lines(score, CLOCK)) == [
         "temperature: 17.4, cold",
         "  engagement",
         "    QR scans                +21  7 x 3 points",
@@ -108,16 +110,16 @@ def test_a_breakdown_is_aligned_and_by_group():
 
 
 def test_a_model_that_knows_nothing_of_the_lead_says_so_in_a_line():
-    score = Score("chatbot", Decimal(0), {"category": "Unqualified"}, [], ["Opened the chat"])
-    assert list(breakdown(score, CLOCK)) == ["chatbot: 0, Unqualified", "  nothing counts yet"]
+    score = ExplainedScore("chatbot", Decimal(0), {"category": "Unqualified"}, [], ["Opened the chat"])
+    assert list(breakdown_lines(score, CLOCK)) == ["chatbot: 0, Unqualified", "  nothing counts yet"]
     waits = score._replace(of_ended_visits=True)
-    assert list(breakdown(waits, CLOCK))[1] == "  nothing counts yet; a visit counts when it has ended"
+    assert list(breakdown_lines(waits, CLOCK))[1] == "  nothing counts yet; a visit counts when it has ended"
 
 
 def test_several_sets_of_bands_name_themselves_and_evidence_of_another_moment_is_dated():
     bands = {"grade": "B+", "temperature": "hot", "priority": None}
-    score = Score("composite", Decimal("77.45"), bands, [], as_of=NOW)
-    assert next(breakdown(score, CLOCK)) == (
+    score = ExplainedScore("composite", Decimal("77.45"), bands, [], as_of=NOW)
+    assert next(breakdown_lines(score, CLOCK)) == (
         "composite: 77.45, grade B+, temperature hot (as of 14 Mar 2026, 13:00)"
     )
 
@@ -135,7 +137,7 @@ def test_several_sets_of_bands_name_themselves_and_evidence_of_another_moment_is
     ],
 )
 def test_a_line_has_a_name(line, words):
-    assert label(line) == words
+    assert label_of_line(line) == words
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_a_line_has_a_name(line, words):
     ],
 )
 def test_evidence_repeats_nothing_that_stands_beside_it(text, words):
-    assert evidence(text, "Demo") == words
+    assert evidence_to_show(text, "Demo") == words
 
 
 def event(kind="message_received", source="telegram", at=NOW, **told):
@@ -206,12 +208,15 @@ def event(kind="message_received", source="telegram", at=NOW, **told):
     ],
 )
 def test_a_cause_in_words(cause, happened, words):
-    assert why(cause, happened, ENTRY, CLOCK) == words
+    assert cause_in_words(cause, happened, ENTRY, CLOCK) == words
 
 
 def test_a_model_that_ends_was_retired():
     gone = ENTRY | {"total": Decimal(0), "bands": {}}
-    assert why("model:*:temperature:9", None, gone, CLOCK) == "Model temperature, version 9, was retired"
+    assert (
+        cause_in_words("model:*:temperature:9", None, gone, CLOCK)
+        == "Model temperature, version 9, was retired"
+    )
 
 
 def test_a_change_says_which_lines_bands_and_stages_it_brought():
@@ -222,7 +227,9 @@ def test_a_change_says_which_lines_bands_and_stages_it_brought():
     rise = {"model": "temperature", "band": "hot", "previous": "warm"}
     elsewhere = {"model": "composite", "band": "B", "previous": "C"}
     stage = {"previous": "new", "stage": "contacted", "reason": "e-mail, SMS or call to the lead"}
-    assert list(history([Cause(NOW, "Because", [entry], [stage], [rise, elsewhere])], CLOCK)) == [
+    assert list(
+        history_lines([ExplainedCause(NOW, "Because", [entry], [stage], [rise, elsewhere])], CLOCK)
+    ) == [
         "14 Mar 2026, 13:00  Because",
         "  temperature 61.5 -> 67: Messages +1, Voice +4.5, now hot",
         "  stage new -> contacted: e-mail, SMS or call to the lead",
@@ -232,14 +239,14 @@ def test_a_change_says_which_lines_bands_and_stages_it_brought():
 def test_a_change_of_bands_alone_says_so():
     entry = ENTRY | {"previous": Decimal(67), "lines": []}
     gone = {"model": "temperature", "band": None, "previous": "hot"}
-    told = list(history([Cause(NOW, "Because", [entry], (), [gone])], CLOCK))
+    told = list(history_lines([ExplainedCause(NOW, "Because", [entry], (), [gone])], CLOCK))
     assert told[1] == "  temperature 67 -> 67: no longer hot"
 
 
 def test_a_model_that_sees_a_lead_for_the_first_time_and_knows_nothing_is_not_told():
     entry = ENTRY | {"previous": Decimal(0), "total": Decimal(0), "lines": []}
     first = {"model": "temperature", "band": "cold", "previous": None}
-    assert list(history([Cause(NOW, "Because", [entry], (), [first])], CLOCK)) == [
+    assert list(history_lines([ExplainedCause(NOW, "Because", [entry], (), [first])], CLOCK)) == [
         "14 Mar 2026, 13:00  Because"
     ]
 
@@ -248,7 +255,7 @@ def passed(hours, previous, total, *lines, band=None):
     at = NOW + timedelta(hours=hours)
     entry = {"model": "temperature", "previous": Decimal(previous), "total": Decimal(total), "lines": lines}
     bands = [{"model": "temperature", "scale": "temperature", **band}] if band else []
-    return Cause(at, "Time passed", [entry], (), bands, by_time=True)
+    return ExplainedCause(at, "Time passed", [entry], (), bands, by_time=True)
 
 
 def test_what_time_did_between_two_acts_is_told_at_once():
@@ -257,10 +264,10 @@ def test_what_time_did_between_two_acts_is_told_at_once():
         passed(3, 57, 52, [*recency, -5], [*swings, 1.5], band={"band": "hot", "previous": "warm"}),
         passed(2, 62, 57, [*recency, -5], [*swings, -1.5], band={"band": "warm", "previous": "hot"}),
         passed(1, 67, 62, [*recency, -5]),
-        Cause(NOW, "Because", [ENTRY | {"previous": Decimal(0), "lines": [[*recency, 20]]}]),
+        ExplainedCause(NOW, "Because", [ENTRY | {"previous": Decimal(0), "lines": [[*recency, 20]]}]),
         passed(-1, 1, 0, [*recency, -1], band={"band": None, "previous": "cold"}),
     ]
-    assert list(history(with_time_merged(causes, CLOCK), CLOCK)) == [
+    assert list(history_lines(with_time_merged(causes, CLOCK), CLOCK)) == [
         "14 Mar 2026, 16:00  Time passed, 3 times since 14 Mar 2026, 14:00",
         "  temperature 67 -> 52: Last -15",
         "14 Mar 2026, 13:00  Because",
@@ -275,9 +282,9 @@ def test_what_time_did_between_two_acts_is_told_at_once():
     [("67.000000", "67", "+67"), ("0", "0", "0"), ("-0.250", "-0.25", "-0.25"), ("100", "100", "+100")],
 )
 def test_numbers_have_no_needless_decimals(points, plain, with_sign):
-    assert (number(Decimal(points)), signed(Decimal(points))) == (plain, with_sign)
+    assert (points_text(Decimal(points)), signed_points_text(Decimal(points))) == (plain, with_sign)
 
 
 def test_a_long_text_is_shortened_to_a_line():
-    assert shortened("a " * 300) == ("a " * 49).rstrip() + "..."
-    assert shortened("x" * 100) == "x" * 100
+    assert shortened_about("a " * 300) == ("a " * 49).rstrip() + "..."
+    assert shortened_about("x" * 100) == "x" * 100

@@ -14,12 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leadstream.console import Failure
-from leadstream.operations.access_log import MALFORMED, PIECE, LogLine, read_access_log, visitor_of
+from leadstream.operations.access_log import (
+    DOWNLOAD_PIECE,
+    MALFORMED,
+    LogLine,
+    read_access_log,
+    visitor_id_of,
+)
 from leadstream.operations.imports import import_access_log, import_events, open_source
 from leadstream.operations.log_formats.addresses import client_address
 from leadstream.operations.log_formats.combined import read_combined
 from leadstream.operations.log_formats.formats import FORMATS, UnknownLogFormatError
-from leadstream.operations.log_formats.moments import moment_of
+from leadstream.operations.log_formats.moments import read_moment
 from schemas.events import PageViewed
 
 FIELD_CASES = Path(__file__).parents[2] / "../shared/data/field-cases"
@@ -245,7 +251,7 @@ def test_cloudfront_s_example_is_read():
 )
 def test_the_visitor_is_the_first_address(before: str, address: str):
     [view] = views(combined(before))
-    assert view.visitor_id == visitor_of(address, FIREFOX)
+    assert view.visitor_id == visitor_id_of(address, FIREFOX)
     assert shown(view)[::2] == (address, "/a", FIREFOX)
 
 
@@ -309,7 +315,7 @@ def test_a_common_log_has_visitors_without_user_agents(more: str):
     [line] = lines
     assert isinstance(line.event, PageViewed)
     assert (line.event.bot, line.records_agent) == (None, False)
-    assert line.event.visitor_id == visitor_of("203.0.113.7", "")
+    assert line.event.visitor_id == visitor_id_of("203.0.113.7", "")
 
 
 def test_a_combined_line_that_was_cut_off_is_no_common_one():
@@ -336,14 +342,14 @@ def test_a_combined_line_that_was_cut_off_is_no_common_one():
     ],
 )
 def test_every_way_to_write_a_time_means_the_same(text: str):
-    moment = moment_of(text)
+    moment = read_moment(text)
     assert moment is not None
     assert moment.replace(microsecond=0) == datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[0-9/:T.Z +-]{8,41}", fullmatch=True))
 def test_any_other_text_is_no_time(text: str):
-    moment = moment_of(text)
+    moment = read_moment(text)
     assert moment is None or moment.tzinfo is UTC
 
 
@@ -663,11 +669,21 @@ def piece(minute: int, status: int = 206, path: str = "/brochure.pdf", address: 
 
 def test_the_pieces_of_a_download_count_once():
     texts = [piece(0), piece(0), piece(1), piece(29), piece(59)]
-    assert [each.reason for each in lines_of(*texts)] == [None, PIECE, PIECE, PIECE, PIECE]
+    assert [each.reason for each in lines_of(*texts)] == [
+        None,
+        DOWNLOAD_PIECE,
+        DOWNLOAD_PIECE,
+        DOWNLOAD_PIECE,
+        DOWNLOAD_PIECE,
+    ]
 
 
 def test_pieces_that_follow_a_whole_answer_count_with_it():
-    assert [each.reason for each in lines_of(piece(0, 200), piece(0), piece(1))] == [None, PIECE, PIECE]
+    assert [each.reason for each in lines_of(piece(0, 200), piece(0), piece(1))] == [
+        None,
+        DOWNLOAD_PIECE,
+        DOWNLOAD_PIECE,
+    ]
 
 
 def test_other_visitors_addresses_and_hours_are_other_downloads():

@@ -13,7 +13,7 @@ from leadstream import console as show
 from leadstream.evaluation import backtest_report as backtest_told
 from leadstream.evaluation import experiment_report as experimenting
 from leadstream.evaluation import what_if_report as whatif_told
-from scoring.experiments.experiment_text import built_in
+from scoring.experiments.experiment_text import built_in_experiments_by_name
 
 COLUMNS = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
 ROWS = [
@@ -73,7 +73,7 @@ def test_no_text_is_cut_whatever_is_in_it(rows, width):
         show.print_table("A title", ("first", "", "third"), rows, "lrl")
     told = file.getvalue()
     for cell in (cell for row in rows for cell in row):
-        assert show.inline(cell).strip() in told
+        assert show.one_line(cell).strip() in told
 
 
 RESULT = {
@@ -154,9 +154,9 @@ def test_other_tables_are_whole_too(printed, width):
         "+86.25 A rule with many words",
     ):
         assert text in told
-    told = printed(width, lambda: experimenting.print_experiments(built_in()))
+    told = printed(width, lambda: experimenting.print_experiments(built_in_experiments_by_name()))
     assert "…" not in told
-    assert all(experiment.about in told for experiment in built_in().values())
+    assert all(experiment.about in told for experiment in built_in_experiments_by_name().values())
     columns = (
         "",
         "events/s",

@@ -18,7 +18,7 @@ def _no_settings_of_mine(monkeypatch: pytest.MonkeyPatch):
 def test_without_any_setting_the_house_is_open_to_this_machine_only():
     settings = read_settings()
     assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 8000, Path(".leadstream"))
-    assert settings.access.open
+    assert settings.access.is_open
 
 
 def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from command_line import environment, free_port
 
-from leadstream.signals import UNTIL_STOPPED, uninterrupted
+from leadstream.signals import COMMANDS_UNTIL_STOPPED, uninterrupted
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,9 @@ def ends_well(process, number=signal.SIGTERM):
 
 
 LOADING = [
-    (command, moment, signal.SIGTERM) for command in sorted(UNTIL_STOPPED) for moment in ("click", "psycopg")
+    (command, moment, signal.SIGTERM)
+    for command in sorted(COMMANDS_UNTIL_STOPPED)
+    for moment in ("click", "psycopg")
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.door.crawlers import crawler_of
 from leadstream.simulation.personas import CRAWLERS, make_person
-from leadstream.simulation.simulate import live, simulate
+from leadstream.simulation.simulate import live_events, simulated_events
 from schemas.decode import encode_source, key_of, read_event
 from schemas.envelope import Event
 from schemas.events import EVENT_TYPES, LeadErased
@@ -20,7 +20,7 @@ UNTIL = datetime(2026, 6, 30, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def company() -> list[Event]:
-    return list(simulate(1, 400, 90, UNTIL))
+    return list(simulated_events(1, 400, 90, UNTIL))
 
 
 def digest(events: list[Event]) -> str:
@@ -28,11 +28,11 @@ def digest(events: list[Event]) -> str:
 
 
 def test_the_same_seed_gives_the_same_bytes(company: list[Event]):
-    assert digest(list(simulate(1, 400, 90, UNTIL))) == digest(company)
+    assert digest(list(simulated_events(1, 400, 90, UNTIL))) == digest(company)
 
 
 def test_another_seed_gives_another_company(company: list[Event]):
-    assert digest(list(simulate(2, 400, 90, UNTIL))) != digest(company)
+    assert digest(list(simulated_events(2, 400, 90, UNTIL))) != digest(company)
 
 
 def test_every_event_is_taken_at_the_door_as_it_stands(company: list[Event]):
@@ -134,7 +134,7 @@ def test_memory_does_not_grow_with_the_number_of_events():
     """4,000 leads make about 200,000 events; a hundred bytes of each would be 20 MB."""
     tracemalloc.start()
     try:
-        count = sum(1 for _ in itertools.islice(simulate(3, 4_000, 90, UNTIL), 60_000))
+        count = sum(1 for _ in itertools.islice(simulated_events(3, 4_000, 90, UNTIL), 60_000))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -143,14 +143,14 @@ def test_memory_does_not_grow_with_the_number_of_events():
 
 
 def test_no_lead_is_company_enough():
-    events = list(simulate(1, 0, 2, UNTIL))
+    events = list(simulated_events(1, 0, 2, UNTIL))
     assert events
     assert all(event.bot for event in events)
 
 
 def test_live_events_happen_when_they_are_asked_for_and_never_end():
     ticking = (UNTIL + timedelta(seconds=second) for second in itertools.count())
-    events = list(itertools.islice(live(1, 400, lambda: next(ticking)), 500))
+    events = list(itertools.islice(live_events(1, 400, lambda: next(ticking)), 500))
     assert len(events) == 500
     moments = [event.occurred_at for event in events]
     assert moments == sorted(moments)

@@ -13,7 +13,7 @@ from command_line import leadstream, leadstream_here
 
 from gateway.door.crawlers import crawler_of
 from leadstream.embedded_postgres import create_database
-from leadstream.operations.access_log import visitor_of
+from leadstream.operations.access_log import visitor_id_of
 from leadstream.operations.open_store import open_store
 from leadstream.settings import read_settings
 from schemas.record import Outgoing
@@ -301,7 +301,7 @@ def test_real_log_every_visitor_has_the_score_that_the_formula_gives(store: str,
         found = connection.execute(
             "select lead_id, rounded from leads join lead_scores using (lead_key) where model = 'web_session'"
         ).fetchall()
-    assert dict(found) == {f"anon:{visitor_of(*visitor)}": total for visitor, total in expected.items()}
+    assert dict(found) == {f"anon:{visitor_id_of(*visitor)}": total for visitor, total in expected.items()}
 
 
 def moved_to_last_week(lines: Iterable[str]) -> Iterable[str]:

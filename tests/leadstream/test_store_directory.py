@@ -7,7 +7,7 @@ import pytest
 
 from leadstream.console import Failure
 from leadstream.operations import store_directory
-from leadstream.operations.store_directory import for_command, for_process_on_kafka
+from leadstream.operations.store_directory import settings_for_command, settings_for_process_on_kafka
 from leadstream.settings import read_settings
 
 HERE, ON_KAFKA = Path(".leadstream"), Path(".leadstream/on-kafka")
@@ -28,7 +28,7 @@ def directory(monkeypatch, tmp_path):
         monkeypatch.setattr(
             store_directory, "database_server", lambda each: contextlib.nullcontext(lambda: each.data_dir)
         )
-        monkeypatch.setattr(store_directory, "_is_bound", lambda url: url in bound)
+        monkeypatch.setattr(store_directory, "_is_bound_to_kafka", lambda url: url in bound)
 
     return prepare
 
@@ -44,7 +44,7 @@ def directory(monkeypatch, tmp_path):
 )
 def test_a_process_on_kafka_never_takes_the_directory_of_an_embedded_log(directory, stores, bound, expected):
     directory(*stores, bound=bound)
-    assert for_process_on_kafka(read_settings(kafka="k:9092")).data_dir == expected
+    assert settings_for_process_on_kafka(read_settings(kafka="k:9092")).data_dir == expected
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_a_process_on_kafka_never_takes_the_directory_of_an_embedded_log(directo
 )
 def test_a_command_uses_the_store_whose_server_runs(directory, stores, running, kafka, expected):
     directory(*stores, running=running)
-    assert for_command(read_settings(kafka=kafka)).data_dir == expected
+    assert settings_for_command(read_settings(kafka=kafka)).data_dir == expected
 
 
 def test_of_two_running_servers_the_user_names_one(directory):
     directory(HERE, ON_KAFKA, running=[HERE, ON_KAFKA])
     with pytest.raises(Failure, match=r"--data-dir \.leadstream, or --data-dir \.leadstream/on-kafka"):
-        for_command(read_settings())
+        settings_for_command(read_settings())
 
 
 def test_a_directory_or_database_that_the_user_names_is_used_as_it_is(directory, monkeypatch):
@@ -77,4 +77,8 @@ def test_a_directory_or_database_that_the_user_names_is_used_as_it_is(directory,
     monkeypatch.setenv("LEADSTREAM_DATA_DIR", "mine")
     from_environment = read_settings(kafka="k:9092")
     for settings, expected in ((chosen, HERE), (elsewhere, HERE), (from_environment, Path("mine"))):
-        assert for_process_on_kafka(settings).data_dir == for_command(settings).data_dir == expected
+        assert (
+            settings_for_process_on_kafka(settings).data_dir
+            == settings_for_command(settings).data_dir
+            == expected
+        )

@@ -15,7 +15,7 @@ from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
 from leadstream.embedded_postgres import create_database
-from leadstream.evaluation.recorded_events import recorded
+from leadstream.evaluation.recorded_events import recorded_events
 from leadstream.evaluation.what_if import what_if, what_if_port
 from leadstream.wiring import now_ms
 from projections.tables import READ_OPTIONS
@@ -199,10 +199,10 @@ def test_a_backtest_of_two_models_on_the_store(store, tmp_path):
 def test_the_archive_comes_in_the_order_of_its_recording_also_when_sorted_on_disk(store):
     _, url = store
     with psycopg.connect(url, options=READ_OPTIONS) as connection:
-        whole = list(recorded(connection, "default"))
+        whole = list(recorded_events(connection, "default"))
     with psycopg.connect(url, options=READ_OPTIONS) as connection:
-        spilled = list(recorded(connection, "default", in_memory=7))
-        assert list(recorded(connection, "defaul")) == []
+        spilled = list(recorded_events(connection, "default", in_memory=7))
+        assert list(recorded_events(connection, "defaul")) == []
     assert spilled == whole
     assert [each.at for each in whole] == sorted(each.at for each in whole)
     assert len(whole) == sum(1 for _ in events())

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from projections.tables import LIVE, READ_MODELS
+from projections.tables import LIVE_SCHEMA, READ_MODEL_TABLES
 from schemas import statements as say
 from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, ModelRemoved, SessionPut
 from schemas.decode import encode_activity, encode_dead_letter, encode_source, encode_statement
@@ -238,16 +238,16 @@ def open_log(url: str) -> None:
 
 def append(connection: psycopg.Connection[Any], records: Sequence[Record]) -> None:
     """Into the embedded log, in the caller's transaction."""
-    log.write_records(connection, [record for record in records if record.topic not in log.COMPACTED])
-    log.compact(connection, [record for record in records if record.topic in log.COMPACTED])
+    log.write_records(connection, [record for record in records if record.topic not in log.COMPACTED_TOPICS])
+    log.write_compacted(connection, [record for record in records if record.topic in log.COMPACTED_TOPICS])
     heads = {record[:2]: record.position + 1 for record in records}
     log.write_heads(connection, [(*slot, position) for slot, position in heads.items()])
 
 
-def contents(connection: psycopg.Connection[Any], schema: str = LIVE) -> Rows:
+def contents(connection: psycopg.Connection[Any], schema: str = LIVE_SCHEMA) -> Rows:
     """Every row of every table, as text, in one order."""
     found = {}
-    for table in READ_MODELS:
+    for table in READ_MODEL_TABLES:
         query = SQL("select t::text from {} t order by 1").format(Identifier(schema, table.name))
         found[table.name] = [row for (row,) in connection.execute(query)]
     connection.rollback()
@@ -257,11 +257,11 @@ def contents(connection: psycopg.Connection[Any], schema: str = LIVE) -> Rows:
 def contents_without_places(connection: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, ...]]]:
     """As `contents`, but for where in the log the records stand, which another log says otherwise."""
     found = {}
-    for table in READ_MODELS:
+    for table in READ_MODEL_TABLES:
         names = [name for name in table.columns.keys() if name not in {"position", "letter"}]  # noqa: SIM118 - a column collection iterates over columns
         columns = SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in names)
         query = SQL("select {columns} from {table} order by {columns}")
-        rows = connection.execute(query.format(columns=columns, table=Identifier(LIVE, table.name)))
+        rows = connection.execute(query.format(columns=columns, table=Identifier(LIVE_SCHEMA, table.name)))
         found[table.name] = rows.fetchall()
     connection.rollback()
     return found
@@ -271,12 +271,12 @@ def empty(connection: psycopg.Connection[Any]) -> None:
     """Faster than truncating: the tables are small."""
     connection.execute("delete from public.positions")
     connection.execute("delete from public.event_archive")
-    for table in READ_MODELS:
-        connection.execute(SQL("delete from {}").format(Identifier(LIVE, table.name)))
+    for table in READ_MODEL_TABLES:
+        connection.execute(SQL("delete from {}").format(Identifier(LIVE_SCHEMA, table.name)))
     connection.commit()
 
 
-def definitions(connection: psycopg.Connection[Any], schema: str = LIVE) -> list[tuple[Any, ...]]:
+def definitions(connection: psycopg.Connection[Any], schema: str = LIVE_SCHEMA) -> list[tuple[Any, ...]]:
     """Columns, constraints, indexes, storage options, comments and views of a schema."""
     found = connection.execute(
         """

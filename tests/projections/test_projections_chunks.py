@@ -27,14 +27,14 @@ from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
 from projections.source import SourceError
 from projections.state_rows import SCORE_LEADS, TRACK_SESSIONS, stage_of
-from projections.tables import SHADOW
+from projections.tables import SHADOW_SCHEMA
 from projections.worker import (
-    CHANNEL,
-    SINGLE_INSERTS_MOST,
+    MOST_SINGLE_INSERTS,
+    NOTIFY_CHANNEL,
     contained_positions,
     next_positions,
-    project,
     project_chunks,
+    project_records,
     skip_removed_records,
 )
 from schemas.control import Refused, SettingsPublished
@@ -107,7 +107,7 @@ def test_holes_and_cuts_change_no_row(db, data, history):
     """An embedded log's dense positions on one side, Kafka's on the other."""
     records = recorded(history)
     empty(db)
-    project(db, records)
+    project_records(db, records)
     db.commit()
     dense = contents_without_places(db)
 
@@ -163,7 +163,7 @@ def test_a_partition_that_is_new_begins_where_its_log_does(db):
 
 def test_a_batch_tells_who_listens(database_url, db):
     with psycopg.connect(database_url, autocommit=True) as listener:
-        listener.execute(f"listen {CHANNEL}")
+        listener.execute(f"listen {NOTIFY_CHANNEL}")
         commit(db, chunk(recorded([lead_scored("l", 1, {"rules": 1})])))
         (notification,) = listener.notifies(timeout=2, stop_after=1)
         assert notification.payload == '{"applied":[]}'
@@ -322,7 +322,7 @@ def test_the_archive_gives_up_only_what_the_log_let_go(db):
 def test_a_shadow_has_no_archive_of_its_own(db):
     """Its positions are its own, the archive's are not."""
     db.execute("create schema shadow")
-    project_chunks(db, [Chunk(LEAD_SCORES, 0, 0, 4, [])], schema=SHADOW)
+    project_chunks(db, [Chunk(LEAD_SCORES, 0, 0, 4, [])], schema=SHADOW_SCHEMA)
     db.commit()
     assert contained_positions(db) == {}
 
@@ -387,15 +387,15 @@ def test_the_state_that_readers_need_is_the_newest_of_each_part(db, size):
 
 
 def test_much_state_is_stored_as_little_is(db):
-    """Above `SINGLE_INSERTS_MOST` rows go as arrays instead of one by one."""
-    many = [state(LEADS_LOG, n, f"default/l/{n}", "id:x", b"%d" % n) for n in range(5 * SINGLE_INSERTS_MOST)]
+    """Above `MOST_SINGLE_INSERTS` rows go as arrays instead of one by one."""
+    many = [state(LEADS_LOG, n, f"default/l/{n}", "id:x", b"%d" % n) for n in range(5 * MOST_SINGLE_INSERTS)]
     ends = [
-        state(LEADS_LOG, 5 * SINGLE_INSERTS_MOST + n, f"default/l/{n}", "id:x", None)
-        for n in range(1, 5 * SINGLE_INSERTS_MOST)
+        state(LEADS_LOG, 5 * MOST_SINGLE_INSERTS + n, f"default/l/{n}", "id:x", None)
+        for n in range(1, 5 * MOST_SINGLE_INSERTS)
     ]
     commit(db, chunk(many))
-    assert len(held(db)["lead_features"]) == 5 * SINGLE_INSERTS_MOST
-    commit(db, chunk(ends, start=5 * SINGLE_INSERTS_MOST))
+    assert len(held(db)["lead_features"]) == 5 * MOST_SINGLE_INSERTS
+    commit(db, chunk(ends, start=5 * MOST_SINGLE_INSERTS))
     assert [row[2] for row in held(db)["lead_features"]] == ["0"]
 
 

@@ -12,9 +12,9 @@ from projection_records import TENANT, at, attached, delta, lead_scored, page_vi
 import schemas
 from projections import facts
 from projections.channels import CHANNEL_FIXED_BY_TYPE, CHANNEL_OF_SOURCE, DEFAULT_CHANNEL_OF_TYPE, channel_of
-from projections.facts import CHANGES_OF_STATEMENT, changes
-from projections.rows import Engagement, Lead, LeadScore
-from projections.tables import key_of
+from projections.facts import CHANGES_OF_STATEMENT, changes_of_record
+from projections.rows import EngagementRow, LeadRow, LeadScoreRow
+from projections.tables import hashed_key
 from schemas import events as e
 from schemas.decode import decode_source
 from schemas.envelope import Campaign, Context, Device, Event, TrafficOrigin, tag_of
@@ -24,19 +24,19 @@ from schemas.statements import STATEMENT_TYPES
 WHEN = {"event_id": "e", "occurred_at": at(0), "visitor_id": "v"}
 
 
-def engagement(event: Event) -> Engagement:
+def engagement(event: Event) -> EngagementRow:
     (row,) = (
         each
         for record in recorded([delta("default/v/v#0", "l", 1, event)])
-        for each in changes(record)
-        if isinstance(each, Engagement)
+        for each in changes_of_record(record)
+        if isinstance(each, EngagementRow)
     )
     return row
 
 
-def lead(**fields) -> Lead:
+def lead(**fields) -> LeadRow:
     (record,) = recorded([lead_scored("l", **fields)])
-    return next(each for each in changes(record) if isinstance(each, Lead))
+    return next(each for each in changes_of_record(record) if isinstance(each, LeadRow))
 
 
 def test_an_event_becomes_an_engagement_of_its_identity():
@@ -66,8 +66,8 @@ def test_an_event_becomes_an_engagement_of_its_identity():
             ),
         )
     )
-    assert row == Engagement(
-        identity_key=key_of("default/v/v#0"),
+    assert row == EngagementRow(
+        identity_key=hashed_key("default/v/v#0"),
         occurred_at=at(0),
         partition=row.partition,
         position=0,
@@ -141,8 +141,8 @@ def test_an_event_that_no_door_recorded_counts_as_recorded_when_it_occurred():
 
 def test_only_a_first_attach_brings_an_engagement():
     first, again = recorded([attached("i#0", "a", 1, page_view("e")), attached("i#0", "b", 2)])
-    assert [type(each).__name__ for each in changes(first)] == ["Identity", "Engagement"]
-    assert [type(each).__name__ for each in changes(again)] == ["Identity"]
+    assert [type(each).__name__ for each in changes_of_record(first)] == ["IdentityRow", "EngagementRow"]
+    assert [type(each).__name__ for each in changes_of_record(again)] == ["IdentityRow"]
 
 
 EXAMPLES = (Path(schemas.__file__).parent / "examples" / "events.jsonl").read_bytes().splitlines()
@@ -224,7 +224,7 @@ def test_a_name_is_the_given_one_or_made_of_its_parts():
 )
 def test_whole_points_are_rounded_half_up(total, whole):
     (record,) = recorded([lead_scored("l", 0, {"m": total})])
-    (score,) = (each for each in changes(record) if isinstance(each, LeadScore))
+    (score,) = (each for each in changes_of_record(record) if isinstance(each, LeadScoreRow))
     assert score.rounded == whole
 
 
@@ -233,7 +233,7 @@ def test_whole_points_are_rounded_half_up(total, whole):
 
 @given(st.text())
 def test_ordinary_text_is_kept_and_the_rest_replaced(text):
-    kept = facts.storable(text)
+    kept = facts.storable_text(text)
     assert len(kept) == len(text)
     assert all(
         k == t or (k == "\ufffd" and (t == "\0" or "\ud800" <= t <= "\udfff"))
@@ -250,7 +250,7 @@ def test_ordinary_text_is_kept_and_the_rest_replaced(text):
     )
 )  # fmt: skip
 def test_json_says_the_same_without_what_cannot_be_stored(value):
-    encoded = facts.as_json(value)
+    encoded = facts.jsonb_text(value)
     encoded.encode()
     assert json.loads(encoded) == replaced(value)
 

@@ -22,11 +22,11 @@ from projection_records import (
 )
 
 from projections import rows, tables
-from projections.migrate import OutdatedError, _config, check_current, connected, migrate
+from projections.migrate import OutdatedError, _alembic_config, check_current, connected_to_live, migrate
 from projections.rebuild import rebuild
-from projections.upserts import types_of
+from projections.upserts import postgres_types_of
 from projections.views import create_views
-from projections.worker import project
+from projections.worker import project_records
 from schemas.decode import encode_source
 from schemas.record import Outgoing
 
@@ -36,7 +36,7 @@ PARTITION = re.compile("event_archive_(before|after)$")
 
 def test_the_newest_migration_is_what_the_tables_say(database_url):
     migrate(database_url)
-    with connected(database_url) as connection:
+    with connected_to_live(database_url) as connection:
         context = MigrationContext.configure(
             connection,
             opts={
@@ -59,7 +59,7 @@ def test_migrated_tables_are_those_that_a_rebuild_makes(database_url):
         migrated = definitions(connection)
         rebuild(database_url)
         assert definitions(connection) == migrated
-        assert {name for name, *_ in migrated} >= {table.name for table in tables.READ_MODELS}
+        assert {name for name, *_ in migrated} >= {table.name for table in tables.READ_MODEL_TABLES}
 
 
 def test_every_text_compares_by_bytes(database_url):
@@ -84,9 +84,9 @@ def test_a_database_is_current_only_after_migrating(database_url):
 
 def test_a_store_of_the_first_shape_is_brought_to_the_newest(database_url):
     """Its ledger stays; answers, for which nobody waits any more, go."""
-    with connected(database_url) as connection:
+    with connected_to_live(database_url) as connection:
         connection.exec_driver_sql("create schema live")
-        config = _config()
+        config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.exec_driver_sql(
@@ -108,9 +108,9 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
     what its views show.
     """
     open_log(database_url)
-    with connected(database_url) as connection:
+    with connected_to_live(database_url) as connection:
         connection.exec_driver_sql("create schema live")
-        config = _config()
+        config = _alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
     there = recorded(
@@ -127,7 +127,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute(
             "alter table live.leads add revenue jsonb"
         )  # today's writer needs it; null, as then
-        project(connection, there)
+        project_records(connection, there)
         append(connection, there)
         connection.execute("insert into state values ('score_leads', 0, 'default/l/l', 'id:i', 'f')")
         connection.execute("insert into state values ('score_leads', 0, '~', 'models', 'm')")
@@ -164,7 +164,7 @@ def shown(connection):
 def stored(connection):
     """The read models, their positions, the log and the state, as they were before Kafka."""
     names = ["public.positions", "public.records", "public.compacted", "public.heads", "public.state"]
-    names += ["public.dues", *(f"live.{table.name}" for table in tables.READ_MODELS)]
+    names += ["public.dues", *(f"live.{table.name}" for table in tables.READ_MODEL_TABLES)]
     found = {
         name: connection.execute(f"select t::text from {name} t order by 1").fetchall()
         for name in names
@@ -181,7 +181,7 @@ def test_views_have_the_same_columns_in_both_modes(database_url):
         kafka = columns_of_views(connection)
         assert not any(shown(connection).values())
         open_log(database_url)
-        create_views(connection, tables.LIVE)
+        create_views(connection, tables.LIVE_SCHEMA)
         assert columns_of_views(connection) == kafka
         assert {view for view, *_ in kafka} == set(VIEWS)
         connection.execute(
@@ -224,9 +224,9 @@ def test_migrating_with_a_log_makes_its_views(database_url):
 
 
 def test_every_table_has_a_row_type_that_mypy_knows():
-    assert set(get_args(rows.Row)) == set(tables.TABLE_OF)
+    assert set(get_args(rows.Row)) == set(tables.TABLE_OF_ROW)
 
 
 def test_every_column_has_a_type_that_rows_are_sent_in():
-    for table in tables.READ_MODELS:
-        assert len(types_of(table)) == len(table.columns)
+    for table in tables.READ_MODEL_TABLES:
+        assert len(postgres_types_of(table)) == len(table.columns)

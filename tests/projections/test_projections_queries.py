@@ -26,9 +26,9 @@ from psycopg.rows import dict_row
 
 from projections import queries
 from projections.migrate import migrate
-from projections.queries import Filters, LedgerCursor, compiled
+from projections.queries import LeadFilters, LedgerCursor, sql_and_parameters
 from projections.tables import READ_OPTIONS
-from projections.worker import project
+from projections.worker import project_records
 from schemas import statements as say
 from schemas.record import Outgoing
 
@@ -44,7 +44,7 @@ def tell(database_url: str) -> Callable[..., None]:
 
     def tell(*said: Outgoing) -> None:
         with psycopg.connect(database_url) as connection:
-            project(connection, recorded(said, ends))
+            project_records(connection, recorded(said, ends))
 
     return tell
 
@@ -53,7 +53,7 @@ def tell(database_url: str) -> Callable[..., None]:
 def ask(database_url: str) -> Callable[..., Rows]:
     def ask(statement: Any) -> Rows:
         with psycopg.connect(database_url, options=READ_OPTIONS, row_factory=dict_row) as connection:
-            cursor = connection.execute(*compiled(statement))
+            cursor = connection.execute(*sql_and_parameters(statement))
             return cursor.fetchall() if cursor.description else []
 
     return ask
@@ -92,7 +92,7 @@ def test_the_board_leaves_out_strangers_shells_and_other_tenants(tell, ask):
     )
     assert ids(ask(queries.leads("default", model="rules"))) == ["known"]
     assert ids(ask(queries.leads("other", model="rules"))) == ["theirs"]
-    with_strangers = Filters(anonymous=True)
+    with_strangers = LeadFilters(anonymous=True)
     assert sorted(ids(ask(queries.leads("default", model="rules", filters=with_strangers)))) == [
         "anon:v",
         "known",
@@ -104,23 +104,23 @@ def test_the_board_leaves_out_strangers_shells_and_other_tenants(tell, ask):
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
-        (Filters(stage="qualified"), ["ann"]),
-        (Filters(band=("temperature", "hot")), ["ann"]),
-        (Filters(band=("grade", "A")), []),
-        (Filters(minimum=30), ["ann", "bob"]),
-        (Filters(minimum=30.5), ["ann"]),
-        (Filters(search="ÅNN"), ["ann"]),
-        (Filters(search="@x.de"), ["ann", "bob"]),
-        (Filters(search="4912"), ["bob"]),
-        (Filters(search="BO"), ["bob"]),
-        (Filters(search="%"), ["percent%"]),
-        (Filters(search="_"), []),
-        (Filters(search="Bob <bob@x.de>", addresses=["bob@x.de"]), ["bob"]),
-        (Filters(search="0049 12", addresses=["+4912"]), ["bob"]),
-        (Filters(search="ånn", addresses=["+4912"]), ["ann", "bob"]),
-        (Filters(search="Bob", addresses=["x.de", "491"]), ["bob"]),
-        (Filters(search="'; drop table leads; --"), []),
-        (Filters(stage="new", search="b", minimum=1), ["bob"]),
+        (LeadFilters(stage="qualified"), ["ann"]),
+        (LeadFilters(band=("temperature", "hot")), ["ann"]),
+        (LeadFilters(band=("grade", "A")), []),
+        (LeadFilters(minimum=30), ["ann", "bob"]),
+        (LeadFilters(minimum=30.5), ["ann"]),
+        (LeadFilters(search="ÅNN"), ["ann"]),
+        (LeadFilters(search="@x.de"), ["ann", "bob"]),
+        (LeadFilters(search="4912"), ["bob"]),
+        (LeadFilters(search="BO"), ["bob"]),
+        (LeadFilters(search="%"), ["percent%"]),
+        (LeadFilters(search="_"), []),
+        (LeadFilters(search="Bob <bob@x.de>", addresses=["bob@x.de"]), ["bob"]),
+        (LeadFilters(search="0049 12", addresses=["+4912"]), ["bob"]),
+        (LeadFilters(search="ånn", addresses=["+4912"]), ["ann", "bob"]),
+        (LeadFilters(search="Bob", addresses=["x.de", "491"]), ["bob"]),
+        (LeadFilters(search="'; drop table leads; --"), []),
+        (LeadFilters(stage="new", search="b", minimum=1), ["bob"]),
     ],
     ids=str,
 )

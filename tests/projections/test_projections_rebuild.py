@@ -27,7 +27,7 @@ from projections.migrate import migrate
 from projections.positions import PositionGapError
 from projections.rebuild import NothingToRebuildError, RebuildRunsError, rebuild
 from projections.tables import READ_OPTIONS
-from projections.worker import project
+from projections.worker import project_records
 from schemas.record import Outgoing, Record
 
 pytestmark = pytest.mark.postgres
@@ -51,7 +51,7 @@ def write(connection: psycopg.Connection[Any], said: Sequence[Outgoing], ends: E
     """As the embedded driver does: log and rows in one transaction."""
     records = recorded(said, ends)
     append(connection, records)
-    project(connection, records)
+    project_records(connection, records)
     connection.commit()
 
 
@@ -141,7 +141,7 @@ def test_a_writer_that_waited_for_the_swap_goes_on_from_the_new_positions(url, d
 
     def late() -> None:
         with psycopg.connect(url) as connection:
-            project(connection, behind)
+            project_records(connection, behind)
 
     def in_the_swap(log: EmbeddedLog, connection: psycopg.Connection[Any]) -> None:
         original(log, connection)
@@ -162,7 +162,7 @@ def test_a_writer_that_waited_for_the_swap_goes_on_from_the_new_positions(url, d
     assert folded_anew(url, db) == live
 
 
-@pytest.mark.parametrize("step", ["_fold", "_complete", "_swap"])
+@pytest.mark.parametrize("step", ["_fold_log", "_complete_shadow", "_swap_schemas"])
 def test_an_interrupted_rebuild_leaves_the_live_tables_and_can_be_run_again(url, db, monkeypatch, step):
     ends = write_batches(db, 5)
     before = contents(db)
@@ -192,13 +192,13 @@ def test_a_lead_that_goes_while_it_runs_is_gone_afterwards(url, db, monkeypatch)
     """The compacted topic keeps no trace of it: the catching up must notice."""
     ends: Ends = {}
     write(db, [lead_scored("stays", 1, {"rules": 1}), lead_scored("goes", 1, {"rules": 1})], ends)
-    original = rebuilding._complete
+    original = rebuilding._complete_shadow
 
     def meanwhile(*given: Any) -> None:
         original(*given)
         write(db, [tombstone("goes"), lead_scored("comes", 1, {"rules": 1})], ends)
 
-    monkeypatch.setattr(rebuilding, "_complete", meanwhile)
+    monkeypatch.setattr(rebuilding, "_complete_shadow", meanwhile)
     rebuild(url)
     leads = db.execute("select lead_id from live.leads order by 1").fetchall()
     assert leads == [("comes",), ("stays",)]
@@ -245,21 +245,21 @@ def test_an_empty_log_gives_empty_tables(url, db):
 
 def test_listeners_are_told_to_look_again(url, db):
     with psycopg.connect(url, autocommit=True) as listener:
-        listener.execute(f"listen {worker.CHANNEL}")
+        listener.execute(f"listen {worker.NOTIFY_CHANNEL}")
         rebuild(url)
         (notification,) = listener.notifies(timeout=2, stop_after=1)
         assert notification.payload == "{}"
 
 
 def test_two_at_once_are_refused(url, monkeypatch):
-    original = rebuilding._begin
+    original = rebuilding._begin_shadow
 
     def meanwhile(*given: Any) -> Any:
         with pytest.raises(RebuildRunsError):
             rebuild(url)
         return original(*given)
 
-    monkeypatch.setattr(rebuilding, "_begin", meanwhile)
+    monkeypatch.setattr(rebuilding, "_begin_shadow", meanwhile)
     rebuild(url)
 
 
@@ -272,9 +272,9 @@ def test_without_a_log_it_says_so(database_url):
 def test_many_pages_are_folded_like_one(url, db, monkeypatch):
     write_batches(db, 30)
     before = contents(db)
-    monkeypatch.setattr(rebuilding, "PAGE", 3)
+    monkeypatch.setattr(rebuilding, "PAGE_RECORDS", 3)
     monkeypatch.setattr(worker, "ROWS_PER_STATEMENT", 2)
-    monkeypatch.setattr(worker, "SINGLE_INSERTS_MOST", 1)
+    monkeypatch.setattr(worker, "MOST_SINGLE_INSERTS", 1)
     assert folded_anew(url, db) == before
 
 

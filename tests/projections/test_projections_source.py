@@ -9,7 +9,7 @@ from projection_records import open_log
 from projections.source import (
     KafkaSource,
     SourceError,
-    bind,
+    bind_source,
     bound_source,
     follow_app,
     refuse_embedded,
@@ -29,34 +29,34 @@ def test_a_fresh_database_follows_nothing(database_url):
 
 def test_the_first_to_come_decides(db):
     assert bound_source(db) is None
-    bind(db, OURS)
+    bind_source(db, OURS)
     db.commit()
     assert bound_source(db) == OURS
-    bind(db, OURS)
+    bind_source(db, OURS)
 
 
 @pytest.mark.parametrize(
     "other", [OURS._replace(cluster_id="cluster-2"), OURS._replace(prefix=""), KafkaSource("c", "", "other")]
 )
 def test_another_cluster_or_prefix_is_refused_with_the_remedy(db, other):
-    bind(db, OURS)
+    bind_source(db, OURS)
     with pytest.raises(SourceError, match=r"cluster-1 \(prefix 'p-'\).*LEADSTREAM_DATABASE_URL"):
-        bind(db, other)
+        bind_source(db, other)
     assert bound_source(db) == OURS
 
 
 def test_another_app_is_refused_until_a_rebuild_says_otherwise(db):
-    bind(db, OURS)
+    bind_source(db, OURS)
     other = OURS._replace(app="next")
     with pytest.raises(SourceError, match=r"'leadstream', not of 'next': run `leadstream rebuild`"):
-        bind(db, other)
+        bind_source(db, other)
     follow_app(db, "next")
-    bind(db, other)
+    bind_source(db, other)
 
 
 def test_a_database_with_an_embedded_log_never_follows_kafka(database_url, db):
     open_log(database_url)
-    for refused in (refuse_embedded, lambda connection: bind(connection, OURS)):
+    for refused in (refuse_embedded, lambda connection: bind_source(connection, OURS)):
         with pytest.raises(
             SourceError, match=r"embedded log.*LEADSTREAM_DATABASE_URL.*leadstream export --to-kafka"
         ):
@@ -65,7 +65,7 @@ def test_a_database_with_an_embedded_log_never_follows_kafka(database_url, db):
 
 
 def test_a_database_that_follows_kafka_takes_no_embedded_log(db):
-    bind(db, OURS)
+    bind_source(db, OURS)
     with pytest.raises(SourceError, match=r"cluster-1.*--kafka"):
         refuse_kafka(db)
 
@@ -73,9 +73,9 @@ def test_a_database_that_follows_kafka_takes_no_embedded_log(db):
 def test_of_two_that_come_at_once_one_is_refused(database_url, db):
     def second() -> None:
         with psycopg.connect(database_url) as connection:
-            bind(connection, OURS._replace(prefix="other-"))
+            bind_source(connection, OURS._replace(prefix="other-"))
 
-    bind(db, OURS)
+    bind_source(db, OURS)
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(second)
         with pytest.raises(TimeoutError):

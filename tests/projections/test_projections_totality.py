@@ -15,7 +15,7 @@ from projection_records import recorded
 from stream_histories import history, specs
 from stream_simulator import Pipeline
 
-from projections.worker import project
+from projections.worker import project_records
 from schemas import examples
 from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity
@@ -156,7 +156,7 @@ def project_whole(db: psycopg.Connection[Any], pipeline: Recorded) -> None:
     """Everything that was recorded, in a transaction that is rolled back."""
     records = pipeline.records()
     with db.transaction(force_rollback=True):
-        project(db, records)
+        project_records(db, records)
         (facts,) = db.execute("select count(*) from live.engagement_history").fetchone()
         (letters,) = db.execute("select count(*) from live.dead_letters").fetchone()
     assert (facts, letters) == (told(records), len(pipeline.dead))

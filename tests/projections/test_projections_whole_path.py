@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from projection_records import contents, open_log
 
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import genesis
 from projections.migrate import migrate
 from projections.rebuild import rebuild
-from projections.worker import project
+from projections.worker import project_records
 from schemas.decode import encode_source, key_of
 from schemas.moment import millis
 from schemas.record import Outgoing
@@ -29,13 +29,13 @@ UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
 def db(database_url):
     open_log(database_url)
     migrate(database_url)
-    events = simulate(seed=7, leads=40, days=20, until=UNTIL)
+    events = simulated_events(seed=7, leads=40, days=20, until=UNTIL)
     driver = Driver(
         lambda: database_url,
         [TrackSessions(), ScoreLeads()],
         now=lambda: millis(UNTIL),
         genesis=genesis(UNTIL),
-        project=project,
+        project=project_records,
     )
     driver.start()
     try:

@@ -33,12 +33,12 @@ from psycopg.rows import dict_row
 from projections import worker
 from projections.facts import UnreadableRecordError
 from projections.positions import PositionGapError
-from projections.tables import key_of, lead_row_key, session_row_key
-from projections.worker import CHANNEL, SINGLE_INSERTS_MOST, project
+from projections.tables import hashed_key, lead_row_key, session_row_key
+from projections.worker import MOST_SINGLE_INSERTS, NOTIFY_CHANNEL, project_records
 from schemas import statements as say
 from schemas.activity import IdentityAttached, IdentityDelta
 from schemas.decode import decode_activity, decode_statement
-from schemas.moment import EARLIEST, LATEST, moment
+from schemas.moment import EARLIEST_MS, LATEST_MS, moment
 from schemas.record import Outgoing, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED
 
@@ -54,7 +54,7 @@ def rows(db: psycopg.Connection[Any], query: str) -> list[dict[str, Any]]:
 
 
 def commit(db: psycopg.Connection[Any], records: Sequence[Record]) -> None:
-    project(db, records)
+    project_records(db, records)
     db.commit()
 
 
@@ -187,13 +187,13 @@ def test_redelivery_and_crashes_change_nothing(db, history, data):
     while reached < len(records):
         start = data.draw(st.integers(0, reached))
         end = data.draw(st.integers(reached + 1, len(records)))
-        project(db, records[start:end])
+        project_records(db, records[start:end])
         if data.draw(st.booleans()):
             db.rollback()
         else:
             db.commit()
             reached = end
-        project(db, records[:reached])
+        project_records(db, records[:reached])
         db.commit()
     assert contents(db) == once
 
@@ -248,7 +248,7 @@ def test_a_gap_names_the_records_that_are_missing(db):
     with pytest.raises(
         PositionGapError, match=r"lead-activity/\d: .*up to 0.*is 2: records 1 to 1 are missing"
     ):
-        project(db, [third])
+        project_records(db, [third])
     db.rollback()
     commit(db, [second, third])
     assert rows(db, "select epoch from live.identities") == [{"epoch": 3}]
@@ -257,13 +257,13 @@ def test_a_gap_names_the_records_that_are_missing(db):
 def test_the_first_record_of_a_partition_must_be_its_first(db):
     _, second = recorded([attached("default/v/a#0", "l", n) for n in (1, 2)])
     with pytest.raises(PositionGapError, match="up to -1"):
-        project(db, [second])
+        project_records(db, [second])
 
 
 def test_a_crash_before_the_commit_leaves_neither_rows_nor_positions(database_url, db):
     records = recorded([attached("default/v/a#0", "l", 1, page_view("e"))])
     with psycopg.connect(database_url) as dying:
-        project(dying, records)
+        project_records(dying, records)
         dying.rollback()
     assert rows(db, "select * from live.engagement_history") == []
     commit(db, records)
@@ -276,11 +276,11 @@ def test_a_second_writer_waits_and_then_finds_nothing_to_do(database_url, db, ea
     """Also when both bring the first record of a partition, whose position nobody has written yet."""
     records = recorded(attached("default/v/a#0", "l", n + 1, page_view(f"e{n}")) for n in range(earlier + 1))
     commit(db, records[:earlier])
-    project(db, records)
+    project_records(db, records)
 
     def late() -> None:
         with psycopg.connect(database_url) as other:
-            project(other, records)
+            project_records(other, records)
 
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(late)
@@ -296,22 +296,22 @@ def test_it_refuses_to_work_without_a_transaction(database_url, db):
         psycopg.connect(database_url, autocommit=True) as connection,
         pytest.raises(RuntimeError, match="transaction"),
     ):
-        project(connection, recorded([attached("default/v/a#0", "l")]))
+        project_records(connection, recorded([attached("default/v/a#0", "l")]))
 
 
 def test_it_works_inside_a_transaction_of_an_autocommit_connection(database_url, db):
     with psycopg.connect(database_url, autocommit=True) as connection, connection.transaction():
-        project(connection, recorded([attached("default/v/a#0", "l")]))
+        project_records(connection, recorded([attached("default/v/a#0", "l")]))
     assert len(rows(db, "select * from live.identities")) == 1
 
 
 def test_a_record_of_ours_that_cannot_be_read_is_named(db):
     with pytest.raises(UnreadableRecordError, match="lead-activity/2 at position 0: no activity record"):
-        project(db, [Record(LEAD_ACTIVITY, 2, 0, "k", b"\xc1")])
+        project_records(db, [Record(LEAD_ACTIVITY, 2, 0, "k", b"\xc1")])
 
 
 def test_records_of_other_topics_are_passed_over(db):
-    project(db, [Record(EVENTS, 0, 7, "k", b"not even JSON")])
+    project_records(db, [Record(EVENTS, 0, 7, "k", b"not even JSON")])
     assert rows(db, "select * from public.positions") == []
 
 
@@ -319,15 +319,15 @@ def test_records_of_other_topics_are_passed_over(db):
 
 
 def test_many_facts_and_few_give_the_same_rows(db):
-    """Above `SINGLE_INSERTS_MOST` they go by COPY and as arrays instead of one by one."""
+    """Above `MOST_SINGLE_INSERTS` they go by COPY and as arrays instead of one by one."""
     records = recorded(
         [
             attached("default/v/a#0", "l"),
             *(
                 delta("default/v/a#0", "l", 1, page_view(f"e{n}", n, title="Üñí", url=None))
-                for n in range(10 * SINGLE_INSERTS_MOST)
+                for n in range(10 * MOST_SINGLE_INSERTS)
             ),
-            *(score_changed("l", n, [("g", "r", 0.123456)], n / 7) for n in range(10 * SINGLE_INSERTS_MOST)),
+            *(score_changed("l", n, [("g", "r", 0.123456)], n / 7) for n in range(10 * MOST_SINGLE_INSERTS)),
         ]
     )
     commit(db, records)
@@ -336,7 +336,7 @@ def test_many_facts_and_few_give_the_same_rows(db):
     for record in records:
         commit(db, [record])
     assert contents(db) == at_once
-    assert len(at_once["engagement_history"]) == 10 * SINGLE_INSERTS_MOST
+    assert len(at_once["engagement_history"]) == 10 * MOST_SINGLE_INSERTS
 
 
 def test_an_event_that_slips_past_deduplication_is_a_fact_of_its_own(db):
@@ -470,7 +470,11 @@ def test_extreme_numbers_and_moments_are_taken(db):
             [
                 score_changed("l", 0, [("g", "r", 1e300)], 1e300, previous=-1e-300, version=2**40),
                 lead_scored(
-                    "l", 0, {"m": -1e18}, created_at=moment(EARLIEST), last_interaction_at=moment(LATEST)
+                    "l",
+                    0,
+                    {"m": -1e18},
+                    created_at=moment(EARLIEST_MS),
+                    last_interaction_at=moment(LATEST_MS),
                 ),
             ]
         ),
@@ -478,7 +482,7 @@ def test_extreme_numbers_and_moments_are_taken(db):
     assert rows(db, "select rounded from live.lead_scores") == [{"rounded": -(2**31 - 1)}]
     assert rows(db, "select version from live.score_history") == [{"version": 2**40}]
     (lead,) = rows(db, "select created_at, last_interaction_at from live.leads")
-    assert lead == {"created_at": moment(EARLIEST), "last_interaction_at": moment(LATEST)}
+    assert lead == {"created_at": moment(EARLIEST_MS), "last_interaction_at": moment(LATEST_MS)}
 
 
 # Waiting callers
@@ -486,12 +490,12 @@ def test_extreme_numbers_and_moments_are_taken(db):
 
 def test_a_batch_notifies_once_on_commit_with_the_events_applied(database_url, db):
     with psycopg.connect(database_url, autocommit=True) as listener:
-        listener.execute(f"listen {CHANNEL}")
+        listener.execute(f"listen {NOTIFY_CHANNEL}")
         answers = [
             statement(say.EventApplied, "l", n, event_id=f"e{n}", outcome="applied", scores={})
             for n in (1, 2)
         ]
-        project(db, recorded(answers))
+        project_records(db, recorded(answers))
         assert list(listener.notifies(timeout=0.1)) == []
         db.commit()
         (notification,) = listener.notifies(timeout=2, stop_after=1)
@@ -500,7 +504,7 @@ def test_a_batch_notifies_once_on_commit_with_the_events_applied(database_url, d
 
 def test_too_many_events_for_a_payload_say_that_one_must_look(database_url, db):
     with psycopg.connect(database_url, autocommit=True) as listener:
-        listener.execute(f"listen {CHANNEL}")
+        listener.execute(f"listen {NOTIFY_CHANNEL}")
         commit(
             db,
             recorded(
@@ -537,7 +541,7 @@ def test_only_answers_among_the_last_records_of_a_partition_are_kept(db, monkeyp
     placed = [each._replace(partition=int(each.key[-1])) for each in said]
     records = recorded(placed)
     for start in range(0, len(records), size):
-        project(db, records[start : start + size])
+        project_records(db, records[start : start + size])
     kept = rows(db, "select partition, event_id from live.applied_events order by 1, 2")
     assert kept == [
         {"partition": partition, "event_id": event_id}
@@ -548,4 +552,4 @@ def test_only_answers_among_the_last_records_of_a_partition_are_kept(db, monkeyp
 
 def test_keys_are_the_same_everywhere():
     """The first eight bytes that b2sum -l 64 prints, as a signed number."""
-    assert key_of("default/v/a#0") == -782982463302683930
+    assert hashed_key("default/v/a#0") == -782982463302683930

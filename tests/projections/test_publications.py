@@ -2,13 +2,13 @@
 
 from projection_records import PARTITIONS, START, TENANT, at, published, recorded
 
-from projections.facts import changes
+from projections.facts import changes_of_record
 from projections.rows import PublicationRow
 from schemas.activity import ModelChanged, ModelRemoved
 
 
 def rows_of(said):
-    return [change for record in recorded(published(said)) for change in changes(record)]
+    return [change for record in recorded(published(said)) for change in changes_of_record(record)]
 
 
 def test_a_publication_that_stands_in_every_partition_is_one_row():

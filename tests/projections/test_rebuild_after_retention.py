@@ -16,10 +16,16 @@ from test_projections_worker import histories
 
 from projections import history as keeping
 from projections.facts import CHANGES_OF_STATEMENT
-from projections.history import LOSABLE_TABLES, HistoryLostError, gaps, refuse_loss, tables_of
+from projections.history import (
+    LOSABLE_TABLES,
+    HistoryLostError,
+    gaps_between,
+    refuse_loss,
+    tables_filled_from,
+)
 from projections.rebuild import rebuild
-from projections.tables import READ_MODELS, TABLE_OF, event_archive
-from projections.upserts import collapse
+from projections.tables import READ_MODEL_TABLES, TABLE_OF_ROW, event_archive
+from projections.upserts import collapse_changes
 from projections.worker import _changes_or_dead_letter, contained_positions, project_chunks
 from schemas.record import Chunk, LogPartition, Outgoing, Record
 from schemas.statements import EventApplied
@@ -47,7 +53,7 @@ Log = dict[LogPartition, list[Record]]
 
 
 class Kept:
-    """A `projections.rebuild.Log`: what is left of a log from `starts` on."""
+    """A `projections.rebuild.LogSource`: what is left of a log from `starts` on."""
 
     strict = False
 
@@ -191,7 +197,7 @@ def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost
         for topic, partition in lost:
             first, last = known[topic, partition], starts[topic, partition] - 1
             assert f"{topic}/{partition} positions {first} to {last}" in str(refused.value)
-            accepted |= {table.name for table in tables_of(topic)}
+            accepted |= {table.name for table in tables_filled_from(topic)}
         assert contents(db) == before
     rebuild(database_url, source=Kept(log, starts), accept_loss=accepted)
     assert contents(db) == expected
@@ -201,7 +207,7 @@ def test_the_refusal_counts_what_is_lost_and_every_table_must_be_accepted():
     """Seven records of lead-activity make rows of four tables, three of score-changed of one."""
     starts = {(LEAD_ACTIVITY, 0): 12, (LEAD_ACTIVITY, 1): 4, (SCORE_CHANGED, 2): 3, (SESSION_SCORES, 0): 9}
     held = {(LEAD_ACTIVITY, 0): 5, (LEAD_ACTIVITY, 1): 4, (SCORE_CHANGED, 2): 0}
-    found = gaps(starts, held)
+    found = gaps_between(starts, held)
     with pytest.raises(HistoryLostError) as refused:
         refuse_loss(found, {"identities", "sessions"})
     told = str(refused.value)
@@ -273,8 +279,10 @@ def split(records: Iterable[Record]) -> Log:
 @given(log=logs())
 def test_every_row_that_a_topic_makes_is_of_a_table_that_is_said_to_be_made_from_it(log):
     for (topic, _), records in log.items():
-        rows = collapse(change for record in records for change in _changes_or_dead_letter(record)).rows
-        assert set(rows) <= set(tables_of(topic))
+        rows = collapse_changes(
+            change for record in records for change in _changes_or_dead_letter(record)
+        ).rows
+        assert set(rows) <= set(tables_filled_from(topic))
 
 
 def test_every_table_is_made_from_a_topic():
@@ -282,12 +290,12 @@ def test_every_table_is_made_from_a_topic():
         *(EVENTS, LEAD_ACTIVITY, SESSION_SCORES, SCORE_CHANGED, LEAD_SCORES, LEAD_CHANGES, DEAD_LETTERS),
         CHANGELOG,
     ]
-    made = {table for topic in topics for table in tables_of(topic)}
-    assert made == {*READ_MODELS, event_archive}
+    made = {table for topic in topics for table in tables_filled_from(topic)}
+    assert made == {*READ_MODEL_TABLES, event_archive}
     assert {table.name for table in made} == LOSABLE_TABLES
     assert set(CHANGES_OF_STATEMENT) == set(STATEMENT_TOPICS)
     assert STATEMENT_TOPICS[EventApplied] == LEAD_CHANGES
-    assert set(TABLE_OF.values()) == set(READ_MODELS)
+    assert set(TABLE_OF_ROW.values()) == set(READ_MODEL_TABLES)
 
 
 def test_positions_are_those_of_the_log_afterwards(db, database_url):

@@ -14,7 +14,7 @@ from tcp_proxy import Proxy
 
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from projections import connection
-from projections.connection import BoundedAsyncConnection, connect, parameters
+from projections.connection import BoundedAsyncConnection, connect_watched, connection_parameters
 
 pytestmark = pytest.mark.postgres
 
@@ -33,7 +33,7 @@ def proxy(database_url):
 
 
 def test_a_statement_on_a_dead_path_ends_and_says_that_the_server_does_not_answer(proxy):
-    with connect(proxy.url) as asking:
+    with connect_watched(proxy.url) as asking:
         asking.execute("select 1")
         proxy.silent()
         with pytest.raises(psycopg.OperationalError, match="does not answer a second connection either"):
@@ -42,7 +42,7 @@ def test_a_statement_on_a_dead_path_ends_and_says_that_the_server_does_not_answe
 
 
 def test_a_connection_that_alone_is_dead_ends_although_the_server_answers_others(proxy):
-    with connect(proxy.url) as asking:
+    with connect_watched(proxy.url) as asking:
         asking.execute("select 1")
         proxy.silent()
         proxy.passing()
@@ -70,14 +70,14 @@ def receive(cursor, proxy):
 
 @pytest.mark.parametrize("stream", [send, receive])
 def test_a_stream_of_rows_that_stops_in_the_middle_ends(proxy, stream):
-    with connect(proxy.url, autocommit=True) as asking, asking.cursor() as cursor:
+    with connect_watched(proxy.url, autocommit=True) as asking, asking.cursor() as cursor:
         cursor.execute("create temporary table t (x text)")
         with pytest.raises(psycopg.OperationalError, match="drops the messages"):
             stream(cursor, proxy)
 
 
 def test_a_long_statement_and_a_wait_for_a_lock_are_not_ended(database_url):
-    with connect(database_url, autocommit=True) as asking, psycopg.connect(database_url) as other:
+    with connect_watched(database_url, autocommit=True) as asking, psycopg.connect(database_url) as other:
         asking.execute("select pg_sleep(2)")
         asking.execute("create table t (x int)")
         other.execute("lock table t")
@@ -91,7 +91,7 @@ def test_a_server_that_has_no_room_for_another_question_is_not_taken_for_dead(da
     def full(*_arguments, **_options):
         raise psycopg.errors.TooManyConnections
 
-    with connect(database_url) as asking:
+    with connect_watched(database_url) as asking:
         monkeypatch.setattr(connection._ProbeConnection, "connect", full)
         asking.execute("select pg_sleep(1.5)")
 
@@ -124,20 +124,22 @@ def _parent(entry: Path) -> int:
 def test_a_server_that_is_stopped_is_given_up(tmp_path):
     url = start_postgres(tmp_path)
     try:
-        with connect(url) as asking:
+        with connect_watched(url) as asking:
             asking.execute("select 1")
             with frozen(tmp_path):
                 with pytest.raises(psycopg.OperationalError, match="does not answer a second connection"):
                     asking.execute("select 2")
                 with pytest.raises(psycopg.OperationalError, match="timeout"):
-                    connect(url, connect_timeout=2)
+                    connect_watched(url, connect_timeout=2)
     finally:
         stop_postgres(tmp_path)
 
 
 async def _asked(proxy: Proxy) -> None:
     url = proxy.url
-    async with await BoundedAsyncConnection.connect(url, **parameters(url, autocommit=True)) as asking:
+    async with await BoundedAsyncConnection.connect(
+        url, **connection_parameters(url, autocommit=True)
+    ) as asking:
         asking.patience = 0.4
         await asking.execute("select 1")
         proxy.silent()
@@ -157,7 +159,9 @@ def test_a_short_question_ends_on_every_event_loop(proxy, loop):
 
 
 def test_what_the_address_says_itself_is_left_to_it():
-    asked = parameters("postgresql://u@h/d?connect_timeout=60&tcp_user_timeout=5", options="-c x=y")
+    asked = connection_parameters(
+        "postgresql://u@h/d?connect_timeout=60&tcp_user_timeout=5", options="-c x=y"
+    )
     assert "connect_timeout" not in asked
     assert "tcp_user_timeout" not in asked
     assert (asked["keepalives_idle"], asked["options"]) == (10, "-c x=y")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.broken_text import repaired
+from schemas.broken_text import repair_broken_text
 from schemas.decode import Refusal, decode_source, encode_source, read_event
 
 DOORS = [read_event, decode_source]
@@ -109,6 +109,6 @@ def test_every_text_is_taken_with_all_that_can_be_stored_of_it(text, name, ascii
 
 @given(st.binary(max_size=40))
 def test_whole_text_is_left_alone_and_repairing_twice_changes_nothing(content):
-    once = repaired(content)
-    assert repaired(once) is once
+    once = repair_broken_text(content)
+    assert repair_broken_text(once) is once
     once.decode()

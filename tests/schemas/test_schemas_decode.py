@@ -29,7 +29,7 @@ from schemas.activity import (
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Carried, Reassigned
 from schemas.decode import (
     MAX_EVENT_BYTES,
-    MAX_EXTRA,
+    MAX_EXTRA_FIELDS,
     MAX_RECORD_BYTES,
     Refusal,
     decode_activity,
@@ -216,7 +216,7 @@ def test_a_field_that_is_known_is_no_misspelling_of_another():
 
 def test_only_the_first_fields_are_candidates_for_a_misspelling():
     """Comparing words is slow, and a hostile event may have thousands of fields."""
-    near, far = {"occurred": 1}, {f"f{n}": 1 for n in range(MAX_EXTRA)}
+    near, far = {"occurred": 1}, {f"f{n}": 1 for n in range(MAX_EXTRA_FIELDS)}
     assert "perhaps" in refusal_of(read_event, raw_event(occurred_at=..., **near, **far)).reason
     assert refusal_of(read_event, raw_event(occurred_at=..., **far, **near)).reason == "missing"
 
@@ -296,13 +296,13 @@ def test_the_log_steps_over_unknown_fields():
 
 
 def test_so_many_unknown_fields_and_no_more():
-    fields = {f"f{i}": i for i in range(MAX_EXTRA)}
+    fields = {f"f{i}": i for i in range(MAX_EXTRA_FIELDS)}
     assert read_event(raw_event(**fields)).extra == fields
     assert refusal_of(read_event, raw_event(**fields, one_more=1)).field == "extra"
 
 
 def test_an_event_of_the_door_fits_the_log_after_the_door_added_to_it():
-    event = read_event(raw_event(**{f"f{i}": i for i in range(MAX_EXTRA)}))
+    event = read_event(raw_event(**{f"f{i}": i for i in range(MAX_EXTRA_FIELDS)}))
     full = structs.replace(event, extra={**event.extra, "stated_occurred_at": "2026-03-02T08:00:00+00:00"})
     assert decode_source(encode_source(full)) == full
 

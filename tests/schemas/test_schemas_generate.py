@@ -16,14 +16,21 @@ from hypothesis import strategies as st
 
 from schemas import examples, generate
 from schemas.blank import with_typed_blanks
-from schemas.decode import MAX_EVENT_BYTES, MAX_EXTRA, Refusal, read_event
+from schemas.decode import MAX_EVENT_BYTES, MAX_EXTRA_FIELDS, Refusal, read_event
 from schemas.envelope import Event
 from schemas.events import EVENT_TYPES
-from schemas.generate import ROOT, asyncapi, breaking_changes, current_schemas, json_schema, published_schemas
+from schemas.generate import (
+    REPOSITORY,
+    asyncapi,
+    breaking_changes,
+    current_schemas,
+    json_schema,
+    published_schemas,
+)
 from schemas.topics import TOPICS
-from schemas.validation import MAX_DEPTH
+from schemas.validation import MAX_JSON_DEPTH
 
-PAGE = (ROOT / "docs/producing.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs/producing.md").read_text(encoding="utf-8")
 VALIDATORS = {
     kind.__struct_config__.tag: jsonschema.Draft202012Validator(json_schema(kind))
     for kind in generate.JSON_TYPES
@@ -35,16 +42,18 @@ MESSAGES = [*examples.events(), *examples.control(), *examples.statements()]
 
 
 def test_everything_generated_is_current():
-    assert generate.stale_paths(ROOT) == [], "run `make schemas`"
+    assert generate.stale_paths(REPOSITORY) == [], "run `make schemas`"
 
 
 def test_no_published_schema_was_narrowed():
-    assert breaking_changes(published_schemas(ROOT), current_schemas()) == []
+    assert breaking_changes(published_schemas(REPOSITORY), current_schemas()) == []
 
 
 def test_the_same_types_give_the_same_bytes():
     """Also under another hash seed, by which sets and strings are ordered."""
-    command = "from schemas.generate import *; import sys; sys.stdout.write(str(documents(ROOT)))"
+    command = (
+        "from schemas.generate import *; import sys; sys.stdout.write(str(generated_documents(REPOSITORY)))"
+    )
     texts = {
         subprocess.run(
             [sys.executable, "-c", command],
@@ -62,7 +71,7 @@ def house(tmp_path: Path) -> Path:
     """A copy of what generation reads, nothing generated yet."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/producing.md").write_text(
-        f"before\n{generate.BEGIN}\nold\n{generate.END}\nafter\n", encoding="utf-8"
+        f"before\n{generate.TABLE_BEGIN_MARK}\nold\n{generate.TABLE_END_MARK}\nafter\n", encoding="utf-8"
     )
     return tmp_path
 
@@ -71,8 +80,8 @@ def test_writing_makes_everything_current(house, capsys):
     assert generate.main([], house) == 0
     assert generate.main(["--check"], house) == 0
     page = (house / "docs/producing.md").read_text(encoding="utf-8")
-    assert page.startswith(f"before\n{generate.BEGIN}\n| type |")
-    assert page.endswith(f"{generate.END}\nafter\n")
+    assert page.startswith(f"before\n{generate.TABLE_BEGIN_MARK}\n| type |")
+    assert page.endswith(f"{generate.TABLE_END_MARK}\nafter\n")
     assert "schemas/asyncapi.json" in capsys.readouterr().out
 
 
@@ -94,7 +103,7 @@ def test_checking_names_what_is_stale_and_writes_nothing(house, capsys):
 def test_a_page_without_its_marks_is_an_error(house):
     (house / "docs/producing.md").write_text("no marks")
     with pytest.raises(ValueError, match="must hold the lines"):
-        generate.documents(house)
+        generate.generated_documents(house)
 
 
 def test_writing_publishes_a_copy_against_which_later_types_are_compared(house, capsys):
@@ -102,7 +111,7 @@ def test_writing_publishes_a_copy_against_which_later_types_are_compared(house, 
     assert published_schemas(house) == current_schemas()
     kept = published_schemas(house)
     kept["page_viewed"]["properties"]["title"]["maxLength"] = 10_000
-    (house / generate.PUBLISHED).write_text(json.dumps(kept))
+    (house / generate.PUBLISHED_SCHEMAS_PATH).write_text(json.dumps(kept))
     assert generate.main([], house) == 1
     error = capsys.readouterr().err
     assert "page_viewed.title: maxLength fell to 512" in error
@@ -380,9 +389,9 @@ def test_the_events_that_the_page_sends_are_answered_as_it_says():
 
 def test_the_page_states_the_limits_as_they_are():
     for words in (
-        f"up to {MAX_EXTRA} of them",
+        f"up to {MAX_EXTRA_FIELDS} of them",
         f"at most {MAX_EVENT_BYTES // 1024} KB",
-        f"at most {MAX_DEPTH} levels",
+        f"at most {MAX_JSON_DEPTH} levels",
     ):
         assert words in PAGE
 

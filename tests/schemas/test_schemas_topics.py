@@ -13,7 +13,7 @@ from schemas.moment import millis, moment
 from schemas.statements import STATEMENT_TYPES, DeadLetter
 from schemas.topics import (
     DEFAULT_PARTITIONS,
-    FOREVER,
+    RETAIN_FOREVER,
     STATEMENT_TOPICS,
     TOPICS,
     lead_key,
@@ -92,7 +92,7 @@ def test_every_statement_has_its_topic():
 
 def test_only_the_current_scores_are_compacted_and_kept_for_ever():
     assert [topic.name for topic in TOPICS if topic.compacted] == ["lead-scores"]
-    assert [topic.name for topic in TOPICS if topic.retention_ms == FOREVER] == ["lead-scores"]
+    assert [topic.name for topic in TOPICS if topic.retention_ms == RETAIN_FOREVER] == ["lead-scores"]
 
 
 def test_how_long_topics_are_kept():

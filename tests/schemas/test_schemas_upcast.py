@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas import decode
 from schemas.decode import Refusal, read_event
 from schemas.events import EVENT_TYPES
-from schemas.upcast import UPCASTS, newest, upcast
+from schemas.upcast import UPCASTS, newest_event_version, upcast
 
 
 def title_was_name(found):
@@ -68,7 +68,9 @@ def test_a_number_that_no_decimal_can_hold_is_refused_on_its_way_through():
 def test_the_log_upgrades_old_records_whether_or_not_they_still_decode(monkeypatch):
     monkeypatch.setattr(decode, "UPCASTS", TABLE)
     monkeypatch.setattr(
-        decode, "_NEWEST", {kind: newest(kind.__struct_config__.tag, TABLE) for kind in EVENT_TYPES}
+        decode,
+        "_NEWEST_VERSION",
+        {kind: newest_event_version(kind.__struct_config__.tag, TABLE) for kind in EVENT_TYPES},
     )
     decodes, does_not = raw("page_viewed", name="Pricing"), raw("purchase_made", price=5)
     assert decode.decode_source(decodes).title == "Pricing"
@@ -103,7 +105,9 @@ def test_unknown_fields_of_an_old_event_are_checked_and_kept():
 
 
 def test_the_newest_version_is_one_above_the_last_step():
-    assert [newest(type_, TABLE) for type_ in ("page_viewed", "purchase_made", "link_clicked")] == [2, 3, 1]
+    assert [
+        newest_event_version(type_, TABLE) for type_ in ("page_viewed", "purchase_made", "link_clicked")
+    ] == [2, 3, 1]
 
 
 def test_every_entry_belongs_to_a_type_and_leaves_no_gap():

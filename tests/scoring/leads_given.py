@@ -6,15 +6,15 @@ from typing import Any
 
 from schemas.envelope import Event
 from schemas.moment import moment
-from scoring.features.calendar import DAY, HOUR, Calendar, calendar
-from scoring.features.features import Features, Session, evolve, put_session, settled
-from scoring.features.signals import EVENT_NAMES, SignalCatalogue
-from scoring.models.model import Conclusion, Model, Subject, built_in_models, compile_model, conclude
+from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar, calendar
+from scoring.features.features import Features, Session, evolve, put_session, with_keyed_events_counted
+from scoring.features.signals import EVENT_TYPE_BY_TAG, SignalCatalogue
+from scoring.models.model import Conclusion, Model, Subject, built_in_models, compile_model, score_lead
 
 MINUTE = 60_000
 IDLE = 30 * MINUTE
 UTC = calendar("UTC")
-T0 = 1_760_000_000_000 // DAY * DAY + 10 * HOUR
+T0 = 1_760_000_000_000 // DAY_MS * DAY_MS + 10 * HOUR_MS
 """A Thursday at ten in the morning, UTC."""
 
 _ids = count(1)
@@ -23,7 +23,7 @@ _ids = count(1)
 def happened(event_type: str, at: int = T0, /, **fields: Any) -> Event:
     """An event of the type at the moment; ids and visitor are made up unless given."""
     given = {"event_id": f"e{next(_ids)}", "visitor_id": "v", "occurred_at": moment(at)} | fields
-    return EVENT_NAMES[event_type](**given)
+    return EVENT_TYPE_BY_TAG[event_type](**given)
 
 
 def at_of(event: Event) -> int:
@@ -37,8 +37,8 @@ def features_of(
     features, catalogue = Features() if into is None else into, SignalCatalogue.of(models)
     for event in events:
         at = at_of(event)
-        evolve(features, catalogue.lift(event, at, zone.day_of(at)))
-    return settled(features) if into is None else features
+        evolve(features, catalogue.feature_delta_of(event, at, zone.day_of(at)))
+    return with_keyed_events_counted(features) if into is None else features
 
 
 def visit(
@@ -63,10 +63,10 @@ def scored(
     model: Model, events: Iterable[Event], as_of: int = T0, stage: str = "new", zone: Calendar = UTC
 ) -> Conclusion:
     """The score of a lead to whom this happened."""
-    return conclude(model, Subject(features_of(events, [model], zone), stage), as_of, zone, IDLE)
+    return score_lead(model, Subject(features_of(events, [model], zone), stage), as_of, zone, IDLE)
 
 
 def lines(model: Model, concluded: Conclusion) -> dict[str, int]:
     """The lines that are not zero, by rule, or by kind if they belong to none; in millionths."""
-    pairs = zip(model.slots, concluded.vector, strict=True)
+    pairs = zip(model.line_labels, concluded.vector, strict=True)
     return {slot.rule or slot.group or slot.kind: points for slot, points in pairs if points}

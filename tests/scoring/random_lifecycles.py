@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from scoring.lifecycle.lifecycle import FUNNEL, SIDE_STAGES, STAGES, LifecycleError, compile_lifecycle
+from scoring.lifecycle.lifecycle import FUNNEL_STAGES, SIDE_STAGES, STAGES, LifecycleError, compile_lifecycle
 
 SIGNALS = ("email_sent", "email_replied", "form_submitted", "purchase_made", "interaction", "custom:trial")
 QUALIFICATIONS = (("rules", "stage", ("mql",)), ("rules", "stage", ("none",)), ("fit", "grade", ("a", "b")))
@@ -12,7 +12,7 @@ QUALIFICATIONS = (("rules", "stage", ("mql",)), ("rules", "stage", ("none",)), (
 def transitions(draw):
     """One that goes forward, as TOML; in company of others it may still make a circle."""
     to = draw(st.sampled_from([stage for stage in STAGES if stage != "new"]))
-    before = FUNNEL[: FUNNEL.index(to)] if to in FUNNEL else FUNNEL
+    before = FUNNEL_STAGES[: FUNNEL_STAGES.index(to)] if to in FUNNEL_STAGES else FUNNEL_STAGES
     sources = draw(
         st.lists(
             st.sampled_from([*before, *(stage for stage in SIDE_STAGES if stage != to)]),

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from hypothesis import strategies as st
-from leads_given import DAY, HOUR, T0, happened
+from leads_given import DAY_MS, HOUR_MS, T0, happened
 
 from scoring.features.features import Session
 
@@ -13,9 +13,13 @@ ACTS = [
     "contact_shared", "custom", "email_sent", "purchase_refunded", "call_made", "session_started", "demo_requested",
 ]  # fmt: skip
 MOMENTS = st.one_of(
-    st.integers(T0 - 130 * DAY, T0),
+    st.integers(T0 - 130 * DAY_MS, T0),
     st.sampled_from(
-        [T0 - k * DAY + d for k in (0, 1, 3, 14, 30, 90, 100) for d in (-10 * HOUR - 1, -10 * HOUR, -1, 0, 1)]
+        [
+            T0 - k * DAY_MS + d
+            for k in (0, 1, 3, 14, 30, 90, 100)
+            for d in (-10 * HOUR_MS - 1, -10 * HOUR_MS, -1, 0, 1)
+        ]
     ),
 )
 TEXTS = st.sampled_from(["x", " Berlin ", "director of x", "51-200", "7", "", "coach", "A@gmail.com"])
@@ -77,7 +81,7 @@ def histories(draw, max_size=25, min_size=0, acts=tuple(ACTS)):
 def some_sessions(draw, max_size=12):
     sessions = {}
     for number in range(draw(st.integers(0, max_size))):
-        opened = T0 - draw(st.integers(0, 400)) * HOUR
+        opened = T0 - draw(st.integers(0, 400)) * HOUR_MS
         seconds, pages, clicks, important = (draw(st.integers(0, n)) for n in (1500, 9, 9, 4))
         sessions[f"s{number}"] = Session(
             1, opened, opened + seconds * 1000, draw(st.booleans()), pages, clicks, important

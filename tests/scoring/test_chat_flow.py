@@ -3,7 +3,7 @@
 import pytest
 
 from scoring.chat.flow import SharedContact, answer_of, contact_of, next_question, parts_of
-from scoring.editing.describe import describe
+from scoring.editing.describe import describe_model
 from scoring.models.model import ModelError, built_in_models, compile_model
 
 BUILT_IN = compile_model(built_in_models()["chatbot"]).flow
@@ -106,7 +106,7 @@ def test_a_model_needs_no_flow():
 
 
 def test_a_description_of_the_model_has_its_questions():
-    assert "| 2 | Which day? | Today, Tomorrow | `day` |" in describe(LINES)
+    assert "| 2 | Which day? | Today, Tomorrow | `day` |" in describe_model(LINES)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from authoring.revisions import unified
-from scoring.editing.text_edits import Uneditable, edit_text
+from authoring.revisions import unified_diff_of_lines
+from scoring.editing.text_edits import UneditableText, edit_text
 from scoring.lifecycle.lifecycle import compile_lifecycle
 from scoring.models.model import compile_model
 
@@ -114,14 +114,14 @@ def test_reading_a_text_costs_no_more_than_its_length(kind, read):
 
 @pytest.mark.parametrize("kind", EDITED)
 def test_editing_a_text_costs_no_more_than_its_length(kind):
-    check(lambda text: edit_text(text, lambda _document: None), EDITED[kind], Uneditable, LARGE // 4)
+    check(lambda text: edit_text(text, lambda _document: None), EDITED[kind], UneditableText, LARGE // 4)
 
 
 @pytest.mark.parametrize("kind", LINES)
 def test_comparing_two_texts_costs_no_more_than_their_length(kind):
     def compared(size: int) -> list[str]:
         lines = LINES[kind](size)
-        return list(unified([*lines, "end\n"], [*lines[::-1], "end\n"], "1", "2"))
+        return list(unified_diff_of_lines([*lines, "end\n"], [*lines[::-1], "end\n"], "1", "2"))
 
     less, more = (cost(lambda size=size: compared(size)) for size in (SMALL, LARGE))
     assert more / less <= STEEPER * LARGE / SMALL

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from scoring.experiments.assignment import (
     Experiment,
+    ExperimentNamespace,
     Goal,
     GoalEvent,
-    Namespace,
     Variant,
-    assign,
-    bucket_ranges,
-    choose_range,
+    assign_variant,
     equal_weights,
     hash_fraction,
-    in_namespace,
+    is_in_namespace,
+    range_index,
+    variant_ranges,
 )
-from scoring.experiments.experiment_text import built_in, compile_experiment
+from scoring.experiments.experiment_text import built_in_experiments_by_name, compile_experiment
 
 VECTORS = json.loads(Path(__file__).with_name("growthbook_vectors.json").read_text(encoding="utf-8"))
 GOALS = (Goal("demo", (GoalEvent("demo_requested"),)),)
@@ -40,18 +40,18 @@ def test_hashes_are_those_of_growthbook(seed, value, version, expected):
 
 @pytest.mark.parametrize(("given", "expected"), named("getBucketRange"))
 def test_bucket_ranges_are_those_of_growthbook(given, expected):
-    ranges = bucket_ranges(*given)
+    ranges = variant_ranges(*given)
     assert [pytest.approx(each) for each in expected] == ranges
 
 
 @pytest.mark.parametrize(("bucket", "ranges", "expected"), named("chooseVariation"))
 def test_the_range_of_a_bucket_is_that_of_growthbook(bucket, ranges, expected):
-    assert choose_range(bucket, ranges) == expected
+    assert range_index(bucket, ranges) == expected
 
 
 @pytest.mark.parametrize(("user", "namespace", "expected"), named("inNamespace"))
 def test_namespaces_hold_whom_they_hold_at_growthbook(user, namespace, expected):
-    assert in_namespace(user, Namespace(*namespace)) is expected
+    assert is_in_namespace(user, ExperimentNamespace(*namespace)) is expected
 
 
 @pytest.mark.parametrize(("count", "expected"), VECTORS["getEqualWeights"])
@@ -70,9 +70,9 @@ def test_experiments_run_as_at_growthbook(user, given, variation, included):
         seed=given.get("seed", ""),
         hash_version=given.get("hashVersion", 1),
         coverage=given.get("coverage", 1),
-        namespace=Namespace(*given["namespace"]) if "namespace" in given else None,
+        namespace=ExperimentNamespace(*given["namespace"]) if "namespace" in given else None,
     )
-    assigned = assign(experiment, user)
+    assigned = assign_variant(experiment, user)
     assert (assigned.variant.name, assigned.included) == (str(variation), included)
 
 
@@ -97,8 +97,8 @@ def experiment_of(shares, version=2, coverage=1.0, **given):
 
 @given(VISITORS, SHARES, st.sampled_from([1, 2]), st.floats(0, 1))
 def test_the_same_visitor_always_gets_the_same_variant(visitor, shares, version, coverage):
-    first = assign(experiment_of(shares, version, coverage), visitor)
-    assert first == assign(experiment_of(shares, version, coverage), visitor)
+    first = assign_variant(experiment_of(shares, version, coverage), visitor)
+    assert first == assign_variant(experiment_of(shares, version, coverage), visitor)
 
 
 @given(SHARES, st.sampled_from([1, 2]))
@@ -108,8 +108,8 @@ def test_every_variant_holds_its_share_of_the_buckets(shares, version):
     """
     of_all = {1: 1_000, 2: 10_000}[version]
     weights = [share / sum(shares) for share in shares]
-    ranges = bucket_ranges(len(weights), 1, weights)
-    held = [choose_range(bucket / of_all, ranges) for bucket in range(of_all)]
+    ranges = variant_ranges(len(weights), 1, weights)
+    held = [range_index(bucket / of_all, ranges) for bucket in range(of_all)]
     assert held == sorted(held)
     assert -1 not in held
     assert all(abs(held.count(n) - weight * of_all) <= 1 + 1e-9 for n, weight in enumerate(weights))
@@ -118,7 +118,7 @@ def test_every_variant_holds_its_share_of_the_buckets(shares, version):
 @given(VISITORS, SHARES, st.floats(0, 1), st.floats(0, 1))
 def test_another_coverage_moves_nobody_between_variants(visitor, shares, one, other):
     less, more = sorted((one, other))
-    before, after = (assign(experiment_of(shares, coverage=each), visitor) for each in (less, more))
+    before, after = (assign_variant(experiment_of(shares, coverage=each), visitor) for each in (less, more))
     if before.included:
         assert after == before
     if not after.included:
@@ -128,17 +128,20 @@ def test_another_coverage_moves_nobody_between_variants(visitor, shares, one, ot
 
 @given(VISITORS, st.floats(0, 1))
 def test_two_halves_of_a_namespace_never_share_a_visitor(visitor, cut):
-    sides = (Namespace("chat", 0, cut), Namespace("chat", cut, 1))
-    assert sum(assign(experiment_of([1, 1], namespace=side), visitor).included for side in sides) == 1
+    sides = (ExperimentNamespace("chat", 0, cut), ExperimentNamespace("chat", cut, 1))
+    assert sum(assign_variant(experiment_of([1, 1], namespace=side), visitor).included for side in sides) == 1
 
 
 def test_different_experiments_mix_independently():
     """A thousand visitors of two even experiments: a quarter in each of the four combinations, within five
     standard deviations (13.7) of 250.
     """
-    flow, greeting = built_in()["question_flow"], built_in()["greeting_message"]
+    flow, greeting = (
+        built_in_experiments_by_name()["question_flow"],
+        built_in_experiments_by_name()["greeting_message"],
+    )
     seen = [
-        (assign(flow, f"sess_{n}").variant.name, assign(greeting, f"sess_{n}").variant.name)
+        (assign_variant(flow, f"sess_{n}").variant.name, assign_variant(greeting, f"sess_{n}").variant.name)
         for n in range(1_000)
     ]
     assert all(abs(seen.count((one, other)) - 250) < 69 for one in "AB" for other in "AB")
@@ -146,10 +149,10 @@ def test_different_experiments_mix_independently():
 
 def test_a_stopped_experiment_shows_everybody_its_winner():
     stopped = experiment_of([1, 1], status="stopped")
-    assert {assign(stopped, str(n)).variant.name for n in range(20)} == {"v0"}
+    assert {assign_variant(stopped, str(n)).variant.name for n in range(20)} == {"v0"}
     won = stopped._replace(winner="v1")
-    assert {assign(won, str(n)).variant.name for n in range(20)} == {"v1"}
-    assert not assign(won, "1").included
+    assert {assign_variant(won, str(n)).variant.name for n in range(20)} == {"v1"}
+    assert not assign_variant(won, "1").included
 
 
 # Champion and challenger
@@ -175,5 +178,5 @@ def test_a_variant_carries_the_config_that_a_lead_gets_and_the_control_applies_o
     bucket = hash_fraction("scoring_model", lead, 2)
     expected = "fit_engagement" if 0.8 <= bucket < 0.9 else "temperature"
     experiment = compile_experiment(DUEL)
-    assert assign(experiment, lead).variant.config == {"model": expected}
-    assert assign(experiment, lead).included == (bucket < 0.4 or 0.8 <= bucket < 0.9)
+    assert assign_variant(experiment, lead).variant.config == {"model": expected}
+    assert assign_variant(experiment, lead).included == (bucket < 0.4 or 0.8 <= bucket < 0.9)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.experiments.assignment import Experiment, Goal, GoalEvent, Variant
-from scoring.experiments.results import Exposure, GoalConversion, results
+from scoring.experiments.results import Exposure, GoalConversion, experiment_results
 
 T0 = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 DEMO = Goal("demo", (GoalEvent("demo_requested"), GoalEvent("conversion_recorded", "demo_request")))
@@ -41,7 +41,7 @@ def converted(shown, goal="demo"):
 def test_a_published_comparison_in_full():
     """56 of 70 beside 48 of 80: Newcombe 1998, example (a) of the difference; a third more."""
     people = [("A", n, n < 48) for n in range(80)] + [("B", 100 + n, n < 56) for n in range(70)]
-    shown = results(
+    shown = experiment_results(
         EVEN, [exposed(n, variant) for variant, n, _ in people], [demo(n, 1) for _, n, done in people if done]
     )
     control, other = (each.goals["demo"] for each in shown.variants)
@@ -66,7 +66,7 @@ MINUTE = 1 / 24 / 60
 def test_a_conversion_counts_from_five_minutes_before_the_first_exposure_to_the_end_of_the_window(
     days, counts
 ):
-    shown = results(EVEN, [exposed("l", "A"), exposed("l", "A", 5, "later")], [demo("l", days)])
+    shown = experiment_results(EVEN, [exposed("l", "A"), exposed("l", "A", 5, "later")], [demo("l", days)])
     assert converted(shown)["A"] == (counts, 1)
 
 
@@ -78,35 +78,41 @@ def test_a_lead_counts_once_for_each_goal_however_it_reached_it():
         GoalConversion("l", "conversion_recorded", "newsletter", at(2)),
         GoalConversion("l", "purchase_made", None, at(3)),
     ]
-    shown = results(EVEN, [exposed("l", "B")], reached)
+    shown = experiment_results(EVEN, [exposed("l", "B")], reached)
     assert converted(shown) == {"A": (0, 0), "B": (1, 1)}
     assert converted(shown, "bought") == {"A": (0, 0), "B": (1, 1)}
 
 
 def test_a_conversion_of_another_type_reaches_nothing():
-    shown = results(
+    shown = experiment_results(
         EVEN, [exposed("l", "A")], [GoalConversion("l", "conversion_recorded", "newsletter", at(1))]
     )
     assert converted(shown)["A"] == (0, 1)
 
 
 def test_who_was_never_exposed_is_in_no_rate():
-    shown = results(EVEN, [exposed("l", "A")], [demo("stranger")])
+    shown = experiment_results(EVEN, [exposed("l", "A")], [demo("stranger")])
     assert converted(shown) == {"A": (0, 1), "B": (0, 0)}
 
 
 def test_an_earlier_exposure_that_arrives_late_is_the_first_one():
     """The demo on day 0.5 came before the only exposure known at first, and after the one that came late."""
     known = [exposed("l", "A", 1)]
-    assert converted(results(EVEN, known, [demo("l", 0.5)]))["A"] == (0, 1)
-    assert converted(results(EVEN, [*known, exposed("l", "A", 0)], [demo("l", 0.5)]))["A"] == (1, 1)
-    assert converted(results(EVEN, [*known, exposed("l", "A", -30)], [demo("l", 0.5)]))["A"] == (0, 1)
+    assert converted(experiment_results(EVEN, known, [demo("l", 0.5)]))["A"] == (0, 1)
+    assert converted(experiment_results(EVEN, [*known, exposed("l", "A", 0)], [demo("l", 0.5)]))["A"] == (
+        1,
+        1,
+    )
+    assert converted(experiment_results(EVEN, [*known, exposed("l", "A", -30)], [demo("l", 0.5)]))["A"] == (
+        0,
+        1,
+    )
 
 
 def test_a_lead_that_saw_two_variants_counts_for_the_first_and_the_rate_without_it_is_told_beside():
     """Of the leads of A one of two converted, having seen both: of those that saw A alone none did."""
     exposures = [exposed("l", "A"), exposed("l", "B", 1), exposed("m", "A"), exposed("n", "B")]
-    shown = results(EVEN, exposures, [demo("l", 2), demo("n", 2)])
+    shown = experiment_results(EVEN, exposures, [demo("l", 2), demo("n", 2)])
     assert (shown.exposed, shown.saw_several, converted(shown)) == (3, 1, {"A": (1, 2), "B": (1, 1)})
     first, other = shown.variants
     assert (first.saw_several, other.saw_several) == (1, 0)
@@ -120,27 +126,27 @@ def test_a_lead_that_saw_two_variants_counts_for_the_first_and_the_rate_without_
 
 def test_of_two_exposures_at_once_the_smaller_id_is_the_first():
     exposures = [exposed("l", "B", 0, "x"), exposed("l", "A", 0, "y")]
-    shown = results(EVEN, exposures, [])
+    shown = experiment_results(EVEN, exposures, [])
     assert converted(shown) == {"A": (0, 0), "B": (0, 1)}
     assert shown.variants[1].goals["demo"].pure_rate is None, "nobody saw B alone"
 
 
 def test_a_variant_that_is_no_longer_there_is_told():
     exposures = [exposed("l", "old"), exposed("m", "old"), exposed("m", "A", 1), exposed("n", "A")]
-    shown = results(EVEN, [*exposures, exposed("n", "old", 1)], [])
+    shown = experiment_results(EVEN, [*exposures, exposed("n", "old", 1)], [])
     assert (shown.unknown, shown.saw_several, shown.exposed) == (2, 1, 1)
 
 
 def test_a_lift_has_no_size_where_the_control_converts_nobody():
     exposures = [exposed(n, "AB"[n % 2]) for n in range(20)]
-    against = results(EVEN, exposures, [demo(1, 1)]).variants[1].goals["demo"].against_control
+    against = experiment_results(EVEN, exposures, [demo(1, 1)]).variants[1].goals["demo"].against_control
     assert against.lift is None
     assert against.difference == 0.1
     assert against.p == 1  # one table puts the only conversion here, the other there: both are as likely
 
 
 def test_nothing_is_said_of_an_experiment_without_leads():
-    shown = results(EVEN, [], [demo("l")])
+    shown = experiment_results(EVEN, [], [demo("l")])
     assert (shown.since, shown.until, shown.balance.verdict) == (None, None, "no leads")
     assert shown.variants[1].goals["demo"].rate is None
     assert shown.needed["demo"].each is None
@@ -149,7 +155,7 @@ def test_nothing_is_said_of_an_experiment_without_leads():
 def test_only_leads_first_exposed_in_the_asked_time_count():
     exposures = [exposed(n, "AB"[n % 2], n) for n in range(6)]
     exposures.append(exposed(1, "B", 3, "again"))
-    shown = results(EVEN, exposures, [], since=at(2), until=at(5))
+    shown = experiment_results(EVEN, exposures, [], since=at(2), until=at(5))
     assert (shown.exposed, shown.since, shown.until) == (3, at(2), at(4))
 
 
@@ -157,14 +163,14 @@ def test_only_leads_first_exposed_in_the_asked_time_count():
 def test_shares_that_are_no_chance_are_told(sizes, verdict):
     """chi-square with one degree of freedom: 6.4 (p = 0.011), 14.4 (0.00015), 6.4; the limit is 10.828."""
     exposures = [exposed((n, i), "AB"[n]) for n, size in enumerate(sizes) for i in range(size)]
-    assert results(EVEN, exposures, []).balance.verdict == verdict
+    assert experiment_results(EVEN, exposures, []).balance.verdict == verdict
 
 
 def test_uneven_weights_are_what_the_shares_are_held_against():
     """90 and 10 are just as due for 0.9 and 0.1; with 0.5 and 0.5, chi-square is 64."""
     exposures = [exposed(n, "A" if n < 90 else "B") for n in range(100)]
-    assert results(experiment(0.9, 0.1), exposures, []).balance.chi_square == pytest.approx(0)
-    assert results(EVEN, exposures, []).balance.chi_square == 64
+    assert experiment_results(experiment(0.9, 0.1), exposures, []).balance.chi_square == pytest.approx(0)
+    assert experiment_results(EVEN, exposures, []).balance.chi_square == 64
 
 
 def test_how_many_leads_are_still_to_come():
@@ -172,21 +178,21 @@ def test_how_many_leads_are_still_to_come():
     second lead is one of the 1089 that B still wants.
     """
     exposures = [exposed(n, "A" if n < 10 else "B") for n in range(15)]
-    needed = results(EVEN, exposures, [demo(0), demo(1)], lift=0.25).needed["demo"]
+    needed = experiment_results(EVEN, exposures, [demo(0), demo(1)], lift=0.25).needed["demo"]
     assert (needed.each, needed.more) == (1094, 2 * 1089)
 
 
 def test_a_variant_of_small_weight_lets_the_others_wait():
     """A has 10 of its 1094 and B 4: of ten leads to come one is B's."""
     exposures = [exposed(n, "A" if n < 10 else "B") for n in range(14)]
-    needed = results(experiment(0.9, 0.1), exposures, [demo(0), demo(1)], lift=0.25).needed["demo"]
+    needed = experiment_results(experiment(0.9, 0.1), exposures, [demo(0), demo(1)], lift=0.25).needed["demo"]
     assert (needed.each, needed.more) == (1094, 10 * 1090)
 
 
 def test_where_every_variant_has_enough_none_are_to_come():
     exposures = [exposed(n, "AB"[n % 2]) for n in range(2 * 1094)]
     converted_fifth = [demo(n) for n in range(0, 2 * 1094, 2) if n % 5 == 0]
-    needed = results(EVEN, exposures, converted_fifth, lift=0.3).needed["demo"]
+    needed = experiment_results(EVEN, exposures, converted_fifth, lift=0.3).needed["demo"]
     assert needed.each is not None
     assert needed.more == 0
 
@@ -240,7 +246,7 @@ def naive(exposures, conversions, days):
 
 @given(EXPOSURES, CONVERSIONS, st.integers(1, 6))
 def test_results_are_those_of_a_naive_reading(exposures, conversions, days):
-    shown = results(experiment(0.2, 0.3, 0.5, window_days=days), exposures, conversions)
+    shown = experiment_results(experiment(0.2, 0.3, 0.5, window_days=days), exposures, conversions)
     expected = naive(exposures, conversions, days)
     assert (shown.saw_several, shown.unknown) == (expected["saw_several"], expected["unknown"])
     for goal in ("demo", "bought"):
@@ -257,4 +263,4 @@ def test_the_order_of_facts_and_their_repetition_change_nothing(exposures, conve
     shuffled = [*exposures, *exposures[:3]], [*conversions, *conversions[:3]]
     for each in shuffled:
         chance.shuffle(each)
-    assert results(EVEN, *shuffled) == results(EVEN, exposures, conversions)
+    assert experiment_results(EVEN, *shuffled) == experiment_results(EVEN, exposures, conversions)

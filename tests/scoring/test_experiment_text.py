@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.experiments.assignment import GoalEvent, Namespace, Variant
-from scoring.experiments.experiment_text import ExperimentError, built_in, compile_experiment
+from scoring.experiments.assignment import ExperimentNamespace, GoalEvent, Variant
+from scoring.experiments.experiment_text import (
+    ExperimentError,
+    built_in_experiments_by_name,
+    compile_experiment,
+)
 
 GOOD = """\
 name = "offer-page"
@@ -40,7 +44,10 @@ conversion = "trial"
 
 
 def test_the_shipped_experiments_are_those_of_the_chatbot():
-    texts = {name: {v.name: v.config for v in each.variants} for name, each in built_in().items()}
+    texts = {
+        name: {v.name: v.config for v in each.variants}
+        for name, each in built_in_experiments_by_name().items()
+    }
     assert texts == {
         "greeting_message": {
             "A": {"text": "Hi! Welcome to YouShop!"},
@@ -51,7 +58,7 @@ def test_the_shipped_experiments_are_those_of_the_chatbot():
             "B": {"order": ["staff_size", "business_type", "location"]},
         },
     }
-    for name, each in built_in().items():
+    for name, each in built_in_experiments_by_name().items():
         assert (each.name, each.status, each.control.name) == (name, "running", "A")
         assert [variant.weight for variant in each.variants] == [0.5, 0.5]
         assert any(goal.counts("conversion_recorded", "demo_request") for goal in each.goals)
@@ -65,10 +72,13 @@ def test_a_file_says_everything_that_there_is():
         Variant("very long", 0.3334, "as it was"),
     )
     assert (found.coverage, found.window_days, found.seed, found.hash_version) == (0.25, 7, "spring", 1)
-    assert found.namespace == Namespace("pages", 0.5, 1)
+    assert found.namespace == ExperimentNamespace("pages", 0.5, 1)
     bought, trial = found.goals
-    assert bought.signs == (GoalEvent("purchase_made"),)
-    assert trial.signs == (GoalEvent("custom", "trial_started"), GoalEvent("conversion_recorded", "trial"))
+    assert bought.goal_events == (GoalEvent("purchase_made"),)
+    assert trial.goal_events == (
+        GoalEvent("custom", "trial_started"),
+        GoalEvent("conversion_recorded", "trial"),
+    )
     assert trial.counts("custom", "trial_started")
     assert trial.counts("conversion_recorded", "trial")
     assert not trial.counts("custom", "other")

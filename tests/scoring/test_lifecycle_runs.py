@@ -6,21 +6,21 @@ from hypothesis import strategies as st
 from random_lifecycles import QUALIFICATIONS, SIGNALS, lifecycles
 
 from schemas.control import Carried
-from schemas.moment import LATEST
+from schemas.moment import LATEST_MS
 from scoring.features.features import Features, Signal
-from scoring.features.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_TYPE_BY_TAG
 from scoring.lifecycle.lifecycle import (
-    FUNNEL,
+    FUNNEL_STAGES,
     SIDE_STAGES,
     STAGES,
-    Position,
     Qualification,
+    StagePosition,
     built_in_lifecycle,
     compile_lifecycle,
-    next_moment,
-    run,
+    next_transition_by_time,
+    run_transitions,
 )
-from scoring.models.points import INF
+from scoring.models.points import NEVER
 
 HOUR, DAY = 3_600_000, 86_400_000
 NOW = 20_000 * DAY
@@ -37,22 +37,22 @@ def happened(**signals):
 
 def step(lifecycle, position, features, holds=NOTHING, as_of=NOW, **more):
     """The stage that the lead comes to, and why."""
-    moved = run(lifecycle, position, features, holds=holds, as_of=as_of, **more)
+    moved = run_transitions(lifecycle, position, features, holds=holds, as_of=as_of, **more)
     return position.stage, moved and moved.reason
 
 
 def rank(stage):
-    return FUNNEL.index(stage)
+    return FUNNEL_STAGES.index(stage)
 
 
 # -- the shipped one
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("signal", [name for name in EVENT_NAMES if name != "custom"])
+@pytest.mark.parametrize("signal", [name for name in EVENT_TYPE_BY_TAG if name != "custom"])
 def test_no_event_leads_back(stage, signal):
     """The lead came to the stage a day ago and is qualified; the event happened an hour ago."""
-    position = Position(stage, NOW - DAY, NOW - DAY)
+    position = StagePosition(stage, NOW - DAY, NOW - DAY)
     after, _ = step(DEFAULT, position, happened(interaction=NOW, **{signal: NOW - HOUR}), MQL)
     if stage in SIDE_STAGES:
         assert after == ("customer" if signal == "purchase_made" else stage)
@@ -65,7 +65,9 @@ def test_no_event_leads_back(stage, signal):
 def test_only_what_happens_after_qualifying_advances_the_qualified(signal, when, counts):
     qualified_at = NOW - DAY
     stage, _ = step(
-        DEFAULT, Position("qualified", NOW - HOUR, qualified_at), happened(**{signal: qualified_at + when})
+        DEFAULT,
+        StagePosition("qualified", NOW - HOUR, qualified_at),
+        happened(**{signal: qualified_at + when}),
     )
     assert (stage != "qualified") is counts
 
@@ -73,19 +75,19 @@ def test_only_what_happens_after_qualifying_advances_the_qualified(signal, when,
 @pytest.mark.parametrize("stage", SIDE_STAGES)
 @pytest.mark.parametrize(("when", "comes_back"), [(-1, False), (0, False), (1, True)])
 def test_who_was_put_aside_comes_back_by_a_purchase_after_that(stage, when, comes_back):
-    stage_after, _ = step(DEFAULT, Position(stage, NOW - DAY), happened(purchase_made=NOW - DAY + when))
+    stage_after, _ = step(DEFAULT, StagePosition(stage, NOW - DAY), happened(purchase_made=NOW - DAY + when))
     assert (stage_after == "customer") is comes_back
 
 
 def test_a_merge_gives_the_later_stage_and_what_came_along_counts_from_when_it_was_entered():
-    position = Position("contacted", NOW - DAY)
+    position = StagePosition("contacted", NOW - DAY)
     carried = Carried("qualified", NOW - 3 * DAY)
     told = happened(email_replied=NOW - 2 * DAY)
     assert step(DEFAULT, position, told, merged=True, carried=carried) == (
         "engaged",
         "reply or form after qualifying",
     )
-    position = Position("engaged", NOW - DAY, NOW - DAY)
+    position = StagePosition("engaged", NOW - DAY, NOW - DAY)
     assert step(DEFAULT, position, told, merged=True, carried=carried) == ("engaged", None)
 
 
@@ -98,7 +100,7 @@ def moved(features, stage, at, event_id="m"):
 
 
 def test_a_band_that_held_at_a_persons_move_has_to_be_missed_before_it_counts_again():
-    position, told = Position(), moved(happened(page_viewed=NOW), "contacted", NOW)
+    position, told = StagePosition(), moved(happened(page_viewed=NOW), "contacted", NOW)
     assert step(DEFAULT, position, told, MQL) == ("contacted", "moved by a person")
     assert step(DEFAULT, position, told, MQL) == ("contacted", None)
     assert step(DEFAULT, position, told) == ("contacted", None)
@@ -122,7 +124,7 @@ reason = "fit"
 
 def test_each_band_has_to_be_missed_by_itself():
     rules, fit = TWO_BANDS.qualifications
-    position, told = Position(), moved(happened(page_viewed=NOW), "contacted", NOW)
+    position, told = StagePosition(), moved(happened(page_viewed=NOW), "contacted", NOW)
     assert step(TWO_BANDS, position, told, {rules, fit}) == ("contacted", "moved by a person")
     assert step(TWO_BANDS, position, told, {rules}) == ("contacted", None), "rules held all the time"
     assert not position.armed
@@ -133,10 +135,10 @@ def test_each_band_has_to_be_missed_by_itself():
 def test_a_persons_move_is_not_undone_by_silence_that_they_saw(days_idle):
     """Idle for 179 days, one more is enough; idle for 180 and moved all the same, it takes 180 more."""
     last = NOW - days_idle * DAY
-    position, told = Position("lost", NOW - DAY), moved(happened(interaction=last), "customer", NOW)
+    position, told = StagePosition("lost", NOW - DAY), moved(happened(interaction=last), "customer", NOW)
     assert step(DEFAULT, position, told) == ("customer", "moved by a person")
     churns = NOW + DAY if days_idle < 180 else NOW + 180 * DAY
-    assert next_moment(DEFAULT, position, told, holds=NOTHING, after=NOW) == churns
+    assert next_transition_by_time(DEFAULT, position, told, holds=NOTHING, after=NOW) == churns
     assert step(DEFAULT, position, told, as_of=churns - 1) == ("customer", None)
     assert step(DEFAULT, position, told, as_of=churns) == ("churned", "no interaction for 180 days")
 
@@ -166,22 +168,28 @@ reason = "replied again"
 
 
 def test_leads_that_stay_idle_are_recycled_and_then_lost_and_an_answer_brings_them_back():
-    position, told = Position("qualified", NOW, NOW), happened(interaction=NOW)
-    assert next_moment(RECYCLING, position, told, holds=NOTHING, after=NOW) == NOW + 90 * DAY
+    position, told = StagePosition("qualified", NOW, NOW), happened(interaction=NOW)
+    assert next_transition_by_time(RECYCLING, position, told, holds=NOTHING, after=NOW) == NOW + 90 * DAY
     assert step(RECYCLING, position, told, as_of=NOW + 90 * DAY - 1) == ("qualified", None)
     assert step(RECYCLING, position, told, as_of=NOW + 90 * DAY) == ("recycled", "idle for 90 days")
-    assert next_moment(RECYCLING, position, told, holds=NOTHING, after=NOW + 90 * DAY) == NOW + 120 * DAY
+    assert (
+        next_transition_by_time(RECYCLING, position, told, holds=NOTHING, after=NOW + 90 * DAY)
+        == NOW + 120 * DAY
+    )
     back = happened(interaction=NOW + 91 * DAY, email_replied=NOW + 91 * DAY)
     assert step(RECYCLING, position, back, as_of=NOW + 91 * DAY) == ("engaged", "replied again")
-    assert next_moment(RECYCLING, position, back, holds=NOTHING, after=NOW + 91 * DAY) == NOW + 181 * DAY
+    assert (
+        next_transition_by_time(RECYCLING, position, back, holds=NOTHING, after=NOW + 91 * DAY)
+        == NOW + 181 * DAY
+    )
     assert step(RECYCLING, position, back, as_of=NOW + 181 * DAY) == ("recycled", "idle for 90 days")
     assert step(RECYCLING, position, back, as_of=NOW + 211 * DAY) == ("lost", "idle for 30 more")
 
 
 def test_who_never_did_anything_is_idle_since_the_lead_began():
-    position, told = Position(), happened(email_sent=NOW)
+    position, told = StagePosition(), happened(email_sent=NOW)
     assert step(RECYCLING, position, told, as_of=NOW) == ("new", None)
-    assert next_moment(RECYCLING, position, told, holds=NOTHING, after=NOW) == NOW + 90 * DAY
+    assert next_transition_by_time(RECYCLING, position, told, holds=NOTHING, after=NOW) == NOW + 90 * DAY
 
 
 def test_a_transition_in_time_waits_for_the_rest_of_its_conditions():
@@ -195,14 +203,14 @@ def test_a_transition_in_time_waits_for_the_rest_of_its_conditions():
         qualified_by = { model = "fit", set = "grade", bands = ["c"] }
         reason = "no answer"
     """)
-    fits, position = frozenset(lifecycle.qualifications), Position("contacted", NOW)
+    fits, position = frozenset(lifecycle.qualifications), StagePosition("contacted", NOW)
     silent, written = happened(interaction=NOW), happened(interaction=NOW, email_sent=NOW + DAY)
     for told, holds, at in (
-        (silent, fits, INF),
-        (written, NOTHING, INF),
+        (silent, fits, NEVER),
+        (written, NOTHING, NEVER),
         (written, fits, NOW + 14 * DAY),
     ):
-        assert next_moment(lifecycle, position, told, holds=holds, after=NOW) == at
+        assert next_transition_by_time(lifecycle, position, told, holds=holds, after=NOW) == at
     assert step(lifecycle, position, written, fits, as_of=NOW + 14 * DAY) == ("lost", "no answer")
 
 
@@ -223,7 +231,7 @@ def test_an_act_that_was_known_when_a_stage_was_entered_does_not_lead_out_of_it_
         reason = "written to"
     """)
     ahead = NOW + 180_000
-    position, told = Position("contacted", 0), happened(interaction=NOW - 200 * DAY, email_sent=ahead)
+    position, told = StagePosition("contacted", 0), happened(interaction=NOW - 200 * DAY, email_sent=ahead)
     assert step(lifecycle, position, told) == ("recycled", "idle")
     assert step(lifecycle, position, told) == ("recycled", None)
     later = happened(interaction=NOW - DAY, email_sent=ahead + 1)
@@ -232,8 +240,8 @@ def test_an_act_that_was_known_when_a_stage_was_entered_does_not_lead_out_of_it_
 
 def test_what_is_overdue_is_no_next_moment():
     """A lead that a publication has not come to yet: its own record will conclude it."""
-    position, told = Position("customer", 0), happened(interaction=NOW - 200 * DAY)
-    assert next_moment(DEFAULT, position, told, holds=NOTHING, after=NOW) == INF
+    position, told = StagePosition("customer", 0), happened(interaction=NOW - 200 * DAY)
+    assert next_transition_by_time(DEFAULT, position, told, holds=NOTHING, after=NOW) == NEVER
 
 
 # -- any lifecycle
@@ -242,7 +250,7 @@ moments = st.integers(NOW - 6 * DAY, NOW) | st.sampled_from([NOW, NOW + 60_000, 
 leads = st.fixed_dictionaries({}, optional=dict.fromkeys((*SIGNALS, "page_viewed"), moments))
 moves = st.none() | st.tuples(moments, st.sampled_from("abc"), st.sampled_from(STAGES))
 positions = st.builds(
-    Position,
+    StagePosition,
     st.sampled_from(STAGES),
     moments,
     st.just(-1) | moments,
@@ -261,16 +269,16 @@ def features_of(acts, move):
 
 
 def placed(position):
-    return position.stage, position.entered_at, position.qualified_at, tuple(position.obeyed)
+    return position.stage, position.entered_at, position.qualified_at, tuple(position.last_manual_move)
 
 
 @settings(max_examples=100)
 @given(lifecycles(), positions, leads, moves, holding, carrying, st.booleans())
 def test_every_lifecycle_comes_to_rest(text, position, acts, move, holds, carried, merged):
     lifecycle, features = compile_lifecycle(text), features_of(acts, move)
-    run(lifecycle, position, features, holds=holds, as_of=NOW, merged=merged, carried=carried)
+    run_transitions(lifecycle, position, features, holds=holds, as_of=NOW, merged=merged, carried=carried)
     rest = placed(position)
-    again = run(lifecycle, position, features, holds=holds, as_of=NOW)
+    again = run_transitions(lifecycle, position, features, holds=holds, as_of=NOW)
     assert again is None
     assert placed(position) == rest
 
@@ -288,8 +296,8 @@ def without_way_back(lifecycle):
 def test_no_lifecycle_leads_back_within_the_funnel(text, position, acts, holds):
     before = position.stage
     lifecycle = without_way_back(compile_lifecycle(text))
-    run(lifecycle, position, happened(**acts), holds=holds, as_of=NOW)
-    if before in FUNNEL and position.stage in FUNNEL:
+    run_transitions(lifecycle, position, happened(**acts), holds=holds, as_of=NOW)
+    if before in FUNNEL_STAGES and position.stage in FUNNEL_STAGES:
         assert rank(position.stage) >= rank(before)
 
 
@@ -308,7 +316,7 @@ def test_a_side_stage_may_lead_to_any_stage_of_the_funnel_in_the_same_run():
         when = ["email_sent"]
         reason = "written to"
     """)
-    position = Position("customer", 0, 0)
+    position = StagePosition("customer", 0, 0)
     acts = happened(interaction=NOW - 400 * DAY, email_sent=NOW - 500 * DAY)
     assert step(lifecycle, position, acts) == ("contacted", "written to")
 
@@ -317,15 +325,15 @@ def test_a_side_stage_may_lead_to_any_stage_of_the_funnel_in_the_same_run():
 @given(lifecycles(), positions, leads, moves, holding)
 def test_the_next_moment_is_exact(text, position, acts, move, holds):
     lifecycle, features = compile_lifecycle(text), features_of(acts, move)
-    run(lifecycle, position, features, holds=holds, as_of=NOW)
+    run_transitions(lifecycle, position, features, holds=holds, as_of=NOW)
     as_of = NOW
     for _ in range(4):
         rest = placed(position)
-        due = next_moment(lifecycle, position, features, holds=holds, after=as_of)
-        if due == INF:
-            assert run(lifecycle, position, features, holds=holds, as_of=LATEST) is None
+        due = next_transition_by_time(lifecycle, position, features, holds=holds, after=as_of)
+        if due == NEVER:
+            assert run_transitions(lifecycle, position, features, holds=holds, as_of=LATEST_MS) is None
             break
-        assert run(lifecycle, position, features, holds=holds, as_of=due - 1) is None
+        assert run_transitions(lifecycle, position, features, holds=holds, as_of=due - 1) is None
         assert placed(position) == rest
-        assert run(lifecycle, position, features, holds=holds, as_of=due) is not None
+        assert run_transitions(lifecycle, position, features, holds=holds, as_of=due) is not None
         as_of = due

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.events import EVENT_TYPES
 from scoring.lifecycle.lifecycle import (
-    FUNNEL,
+    FUNNEL_STAGES,
     SIDE_STAGES,
     STAGES,
     LifecycleError,
@@ -61,7 +61,7 @@ def test_the_shipped_lifecycle_reads_as_the_ruling():
             "qualifying",
             None,
         ),
-        ("customer", FUNNEL[:-1], ("purchase_made",), None, None),
+        ("customer", FUNNEL_STAGES[:-1], ("purchase_made",), None, None),
         ("customer", ("recycled", "disqualified", "churned", "lost"), ("purchase_made",), "entering", None),
         ("churned", ("customer",), (), None, 180 * DAY),
     ]
@@ -84,7 +84,7 @@ def test_the_one_that_leads_furthest_is_tried_first_and_stages_off_the_way_last(
 def test_every_stage_is_known_to_the_interpreter(stage):
     lifecycle = compile_lifecycle(built_in_lifecycle())
     assert stage in lifecycle.onward
-    assert (stage in FUNNEL) != (stage in SIDE_STAGES)
+    assert (stage in FUNNEL_STAGES) != (stage in SIDE_STAGES)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,16 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leads_given import DAY, HOUR, T0, UTC, at_of, features_of, happened
+from leads_given import DAY_MS, HOUR_MS, T0, UTC, at_of, features_of, happened
 
-from scoring.features.features import Features, encode, evolve, merge, settled
-from scoring.features.keyed_events import KEYS_KEPT, REFUNDS_KEPT
+from scoring.features.features import (
+    Features,
+    encode_features,
+    evolve,
+    merge_features,
+    with_keyed_events_counted,
+)
+from scoring.features.keyed_events import KEYED_EVENTS_KEPT, REFUNDS_KEPT
 from scoring.features.signals import SignalCatalogue
 from scoring.models.model import compile_model
 
@@ -60,15 +66,15 @@ def test_a_reloaded_thank_you_page_is_no_second_purchase():
 
 def test_an_order_counts_at_its_first_report_with_the_value_of_the_last():
     """Whichever of them arrives first: a bookmark opened a month later is no purchase of that day."""
-    reports = [bought("A", "40", T0 - 30 * DAY), bought("A", "35.50", T0)]
+    reports = [bought("A", "40", T0 - 30 * DAY_MS), bought("A", "35.50", T0)]
     for order in (reports, reports[::-1]):
         features = features_of(order)
         assert features.sums == {"purchase:EUR": 3550}
         signal = features.signals["purchase_made"]
         assert (signal.count, signal.first, signal.last, signal.days) == (
             1,
-            T0 - 30 * DAY,
-            T0 - 30 * DAY,
+            T0 - 30 * DAY_MS,
+            T0 - 30 * DAY_MS,
             b"\x01",
         )
 
@@ -120,7 +126,7 @@ def test_space_around_an_order_says_nothing_and_long_orders_are_not_cut():
 
 
 def test_a_refund_lowers_its_order_to_the_cent_whether_it_comes_before_or_after():
-    order, back = bought("A", "39.95"), refunded("A", "9.96", T0 + HOUR)
+    order, back = bought("A", "39.95"), refunded("A", "9.96", T0 + HOUR_MS)
     assert cents(order, back) == cents(back, order) == 2999
     assert cents(back) == 0
 
@@ -208,13 +214,13 @@ def test_a_conversion_is_one_by_type_and_id():
 def folded(events):
     features, catalogue = Features(), SignalCatalogue.of([BIG])
     for event in events:
-        evolve(features, catalogue.lift(event, at_of(event), UTC.day_of(at_of(event))))
+        evolve(features, catalogue.feature_delta_of(event, at_of(event), UTC.day_of(at_of(event))))
     return features
 
 
 ORDERS = st.sampled_from(["A", "B", "C"])
 MONEY = st.sampled_from(["0", "0.01", "99.99", "100"])
-WHEN = st.integers(0, 5).map(lambda days: T0 - days * DAY)
+WHEN = st.integers(0, 5).map(lambda days: T0 - days * DAY_MS)
 REPORTS = st.one_of(
     st.builds(bought, ORDERS | st.none(), MONEY, WHEN, st.sampled_from(["EUR", "USD"])),
     st.builds(
@@ -232,26 +238,37 @@ def test_one_order_under_several_identities_is_one_purchase_in_any_order_and_gro
     for report in rnd.sample(reports, len(reports)):
         rnd.choice(dealt).append(report)
     rnd.shuffle(dealt)
-    assert encode(settled(merge([folded(hand) for hand in dealt]))) == encode(settled(whole))
+    assert encode_features(
+        with_keyed_events_counted(merge_features([folded(hand) for hand in dealt]))
+    ) == encode_features(with_keyed_events_counted(whole))
 
 
-@given(st.permutations(range(2 * KEYS_KEPT)))
+@given(st.permutations(range(2 * KEYED_EVENTS_KEPT)))
 def test_beyond_the_bound_every_order_still_counts_whatever_the_order(numbers):
     features = folded([bought(f"o{n}", "1", T0 + n) for n in numbers])
-    assert len(features.keyed["purchase_made"]) == KEYS_KEPT
-    whole = settled(features)
-    assert (count(whole, "purchase_made"), whole.sums) == (2 * KEYS_KEPT, {"purchase:EUR": 200 * KEYS_KEPT})
+    assert len(features.keyed["purchase_made"]) == KEYED_EVENTS_KEPT
+    whole = with_keyed_events_counted(features)
+    assert (count(whole, "purchase_made"), whole.sums) == (
+        2 * KEYED_EVENTS_KEPT,
+        {"purchase:EUR": 200 * KEYED_EVENTS_KEPT},
+    )
 
 
 def test_a_repetition_of_an_order_that_is_no_longer_remembered_counts_again():
-    orders = [bought(f"o{n}", "1", T0 + n) for n in range(KEYS_KEPT + 1)]
-    assert count(features_of([*orders, bought("o1", "1", T0 + KEYS_KEPT)]), "purchase_made") == KEYS_KEPT + 1
-    assert count(features_of([*orders, bought("o0", "1", T0 + KEYS_KEPT)]), "purchase_made") == KEYS_KEPT + 2
+    orders = [bought(f"o{n}", "1", T0 + n) for n in range(KEYED_EVENTS_KEPT + 1)]
+    assert (
+        count(features_of([*orders, bought("o1", "1", T0 + KEYED_EVENTS_KEPT)]), "purchase_made")
+        == KEYED_EVENTS_KEPT + 1
+    )
+    assert (
+        count(features_of([*orders, bought("o0", "1", T0 + KEYED_EVENTS_KEPT)]), "purchase_made")
+        == KEYED_EVENTS_KEPT + 2
+    )
 
 
 def test_an_order_that_falls_out_keeps_what_its_refunds_left():
-    orders = [bought(f"o{n}", "1", T0 + 9 + n) for n in range(KEYS_KEPT)]
-    assert cents(bought("first", "20"), refunded("first", "5"), *orders) == 1500 + 100 * KEYS_KEPT
+    orders = [bought(f"o{n}", "1", T0 + 9 + n) for n in range(KEYED_EVENTS_KEPT)]
+    assert cents(bought("first", "20"), refunded("first", "5"), *orders) == 1500 + 100 * KEYED_EVENTS_KEPT
 
 
 def test_an_order_remembers_a_bounded_number_of_refunds():

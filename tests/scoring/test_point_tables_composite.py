@@ -6,9 +6,9 @@ A component's line carries its points times the component's weight; the tables g
 from decimal import Decimal
 
 import pytest
-from leads_given import DAY, T0, UTC, happened, scored, shipped
+from leads_given import DAY_MS, T0, UTC, happened, scored, shipped
 
-from scoring.models.model import ONE_POINT, built_in_models, compile_model, rounded
+from scoring.models.model import ONE_POINT, built_in_models, compile_model, rounded_points
 
 COMPOSITE = shipped("composite")
 WEIGHTS = {
@@ -24,7 +24,9 @@ START_OF_TODAY = UTC.start_of(UTC.day_of(T0))
 def components(events, as_of=T0, stage="lost"):
     """Points by component, before its weight; `lost` gives no stage points."""
     given = dict.fromkeys(WEIGHTS, Decimal(0))
-    for slot, points in zip(COMPOSITE.slots, scored(COMPOSITE, events, as_of, stage).vector, strict=True):
+    for slot, points in zip(
+        COMPOSITE.line_labels, scored(COMPOSITE, events, as_of, stage).vector, strict=True
+    ):
         if slot.group:
             given[slot.group] += Decimal(points) / ONE_POINT / WEIGHTS[slot.group]
     return given
@@ -33,7 +35,11 @@ def components(events, as_of=T0, stage="lost"):
 def points_of(rule, events, as_of=T0, stage="lost"):
     """What a rule gives after its own cap and before its component's cap and weight."""
     vector = scored(COMPOSITE, events, as_of, stage).vector
-    mine = [(slot, points) for slot, points in zip(COMPOSITE.slots, vector, strict=True) if slot.rule == rule]
+    mine = [
+        (slot, points)
+        for slot, points in zip(COMPOSITE.line_labels, vector, strict=True)
+        if slot.rule == rule
+    ]
     return sum(Decimal(points) / ONE_POINT / WEIGHTS[slot.group] for slot, points in mine)
 
 
@@ -97,13 +103,13 @@ def test_a_row_of_behavioral_counts_each_time(kind, row, times):
 
 @pytest.mark.parametrize(("days", "expected"), [(0, 0), (1, 1), (2, 2), (9, 9), (10, 10), (11, 10), (30, 10)])
 def test_the_frequency_bonus_is_a_point_for_each_active_day_and_ten_at_most(days, expected):
-    told = [happened("product_clicked", T0 - day * DAY) for day in range(days) for _ in range(3)]
+    told = [happened("product_clicked", T0 - day * DAY_MS) for day in range(days) for _ in range(3)]
     assert points_of("Active days", told) == expected
 
 
 @pytest.mark.parametrize(
     ("at", "expected"),
-    [(START_OF_TODAY - 29 * DAY, 1), (START_OF_TODAY - 29 * DAY - 1, 0), (START_OF_TODAY, 1), (T0, 1)],
+    [(START_OF_TODAY - 29 * DAY_MS, 1), (START_OF_TODAY - 29 * DAY_MS - 1, 0), (START_OF_TODAY, 1), (T0, 1)],
 )
 def test_active_days_are_those_of_the_last_thirty_today_included(at, expected):
     assert points_of("Active days", [happened("product_clicked", at)]) == expected
@@ -144,19 +150,19 @@ def test_a_row_of_firmographic(fields, expected):
     [
         # under 7 days
         (0, 40),
-        (7 * DAY - 1, 40),
+        (7 * DAY_MS - 1, 40),
         # under 30 days
-        (7 * DAY, 30),
-        (7 * DAY + 1, 30),
-        (30 * DAY - 1, 30),
+        (7 * DAY_MS, 30),
+        (7 * DAY_MS + 1, 30),
+        (30 * DAY_MS - 1, 30),
         # under 90 days
-        (30 * DAY, 20),
-        (30 * DAY + 1, 20),
-        (90 * DAY - 1, 20),
+        (30 * DAY_MS, 20),
+        (30 * DAY_MS + 1, 20),
+        (90 * DAY_MS - 1, 20),
         # 90 days and more
-        (90 * DAY, 10),
-        (90 * DAY + 1, 10),
-        (3_000 * DAY, 10),
+        (90 * DAY_MS, 10),
+        (90 * DAY_MS + 1, 10),
+        (3_000 * DAY_MS, 10),
     ],
 )
 def test_a_row_of_contact_recency(ago, expected):
@@ -233,7 +239,7 @@ def test_high_intent_acts_of_different_kinds_add_up():
 
 @pytest.mark.parametrize(
     ("at", "expected"),
-    [(START_OF_TODAY - 29 * DAY, 15), (START_OF_TODAY - 29 * DAY - 1, 0), (START_OF_TODAY, 15)],
+    [(START_OF_TODAY - 29 * DAY_MS, 15), (START_OF_TODAY - 29 * DAY_MS - 1, 0), (START_OF_TODAY, 15)],
 )
 def test_high_intent_is_of_the_last_thirty_days(at, expected):
     assert components(some("cta_clicked", at=at))["intent"] == expected
@@ -250,7 +256,7 @@ def test_a_recent_reply_gives_ten_points_and_thirty_at_most(emails, messages, ex
 @pytest.mark.parametrize("kind", ["email_replied", "sms_replied"])
 @pytest.mark.parametrize(
     ("at", "expected"),
-    [(START_OF_TODAY - 13 * DAY, 10), (START_OF_TODAY - 13 * DAY - 1, 0), (START_OF_TODAY, 10)],
+    [(START_OF_TODAY - 13 * DAY_MS, 10), (START_OF_TODAY - 13 * DAY_MS - 1, 0), (START_OF_TODAY, 10)],
 )
 def test_replies_are_of_the_last_fourteen_days(kind, at, expected):
     assert components(some(kind, at=at))["intent"] == expected
@@ -309,8 +315,8 @@ def test_the_ends_of_the_scale_have_a_grade_and_a_temperature(total):
 def test_each_inactive_day_takes_a_tenth_of_a_point_down_to_nothing(days, total):
     model = given_total("77.45")
     told = [happened("product_clicked")]
-    assert scored(model, told, T0 + days * DAY).total == int(Decimal(total) * ONE_POINT)
-    assert scored(model, told, T0 + (days + 1) * DAY - 1).total == int(Decimal(total) * ONE_POINT)
+    assert scored(model, told, T0 + days * DAY_MS).total == int(Decimal(total) * ONE_POINT)
+    assert scored(model, told, T0 + (days + 1) * DAY_MS - 1).total == int(Decimal(total) * ONE_POINT)
 
 
 EXAMPLE = {"demographic": 85, "behavioral": 72, "firmographic": 65, "engagement": 90, "intent": 68}
@@ -324,7 +330,7 @@ def test_the_example_components_weigh_77_45_and_the_board_says_77():
     )
     model = compile_model(HEAD + groups)
     score = scored(model, [])
-    weighed = [p for slot, p in zip(model.slots, score.vector, strict=True) if slot.rule]
+    weighed = [p for slot, p in zip(model.line_labels, score.vector, strict=True) if slot.rule]
     assert weighed == [17 * ONE_POINT, 18 * ONE_POINT, 9_750_000, 22_500_000, 10_200_000]
-    assert (score.total, rounded(score.total)) == (77_450_000, 77)
+    assert (score.total, rounded_points(score.total)) == (77_450_000, 77)
     assert score.bands == {"grade": "B+", "temperature": "hot"}

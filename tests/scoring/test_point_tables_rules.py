@@ -3,12 +3,12 @@
 from decimal import Decimal
 
 import pytest
-from leads_given import DAY, HOUR, T0, happened, scored, shipped
+from leads_given import DAY_MS, HOUR_MS, T0, happened, scored, shipped
 
 from scoring.models.model import ONE_POINT, built_in_models, compile_model
 
 RULES = shipped("rules")
-OLD = T0 - 1_000 * DAY
+OLD = T0 - 1_000 * DAY_MS
 """Who was heard of then is no new lead."""
 
 
@@ -19,7 +19,9 @@ def profile(at=T0, /, **fields):
 def points_of(rule, events, as_of=T0, model=RULES):
     vector = scored(model, events, as_of).vector
     [points] = [
-        p for slot, p in zip(model.slots, vector, strict=True) if (slot.rule, slot.kind) == (rule, "points")
+        p
+        for slot, p in zip(model.line_labels, vector, strict=True)
+        if (slot.rule, slot.kind) == (rule, "points")
     ]
     return points // ONE_POINT
 
@@ -49,7 +51,8 @@ def test_email_engaged_is_more_than_three_opens(opens, expected):
 
 
 @pytest.mark.parametrize(
-    ("age", "expected"), [(0, 10), (29 * DAY, 10), (30 * DAY - 1, 10), (30 * DAY, 0), (30 * DAY + 1, 0)]
+    ("age", "expected"),
+    [(0, 10), (29 * DAY_MS, 10), (30 * DAY_MS - 1, 10), (30 * DAY_MS, 0), (30 * DAY_MS + 1, 0)],
 )
 def test_a_new_lead_is_less_than_thirty_days_old(age, expected):
     assert points_of("New lead", [profile(T0 - age, company="Acme")]) == expected
@@ -110,13 +113,20 @@ def test_a_demo_counts_once_for_ninety_days():
     asked = happened("demo_requested")
     assert points_of("Asked for a demo", [asked]) == 25
     assert points_of("Asked for a demo", [asked, asked]) == 25
-    assert points_of("Asked for a demo", [asked], T0 + 89 * DAY) == 25
-    assert points_of("Asked for a demo", [asked], T0 + 90 * DAY) == 0
+    assert points_of("Asked for a demo", [asked], T0 + 89 * DAY_MS) == 25
+    assert points_of("Asked for a demo", [asked], T0 + 90 * DAY_MS) == 0
 
 
 @pytest.mark.parametrize(
     ("idle", "expected"),
-    [(0, 0), (60 * DAY, 0), (61 * DAY - 1, 0), (61 * DAY, -15), (61 * DAY + 1, -15), (500 * DAY, -15)],
+    [
+        (0, 0),
+        (60 * DAY_MS, 0),
+        (61 * DAY_MS - 1, 0),
+        (61 * DAY_MS, -15),
+        (61 * DAY_MS + 1, -15),
+        (500 * DAY_MS, -15),
+    ],
 )
 def test_gone_quiet_is_more_than_sixty_days_without_an_act(idle, expected):
     assert points_of("Gone quiet", [happened("page_viewed", T0 - idle)]) == expected
@@ -199,13 +209,13 @@ def test_an_sql_lacks_no_action(missing):
 @pytest.mark.parametrize(
     ("total", "ago", "expected"),
     [
-        (40, 90 * DAY - 1, "mql"),
-        (40, 90 * DAY, "none"),
-        (40, 90 * DAY + 1, "none"),
-        (65, 60 * DAY - 1, "sql"),
-        (65, 60 * DAY, "mql"),
-        (65, 60 * DAY + 1, "mql"),
-        (65, 90 * DAY, "none"),
+        (40, 90 * DAY_MS - 1, "mql"),
+        (40, 90 * DAY_MS, "none"),
+        (40, 90 * DAY_MS + 1, "none"),
+        (65, 60 * DAY_MS - 1, "sql"),
+        (65, 60 * DAY_MS, "mql"),
+        (65, 60 * DAY_MS + 1, "mql"),
+        (65, 90 * DAY_MS, "none"),
     ],
 )
 def test_actions_are_of_the_last_ninety_days_for_an_mql_and_sixty_for_an_sql(total, ago, expected):
@@ -216,7 +226,7 @@ def test_actions_are_of_the_last_ninety_days_for_an_mql_and_sixty_for_an_sql(tot
 def test_each_of_the_actions_has_its_own_time(action):
     """One of two is fresh; the other is a moment too old."""
     told = [profile(OLD, **EVERY_FIELD)]
-    told += [happened(each, T0 - (90 * DAY if each == action else HOUR)) for each in MQL_ACTIONS]
+    told += [happened(each, T0 - (90 * DAY_MS if each == action else HOUR_MS)) for each in MQL_ACTIONS]
     assert scored(with_total(40), told).bands["stage"] == "none"
 
 

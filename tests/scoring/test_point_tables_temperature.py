@@ -1,12 +1,20 @@
 """Lead temperature, row by row: engagement 40, qualification 40, recency 20, and the four bands."""
 
 import pytest
-from leads_given import DAY, HOUR, IDLE, MINUTE, T0, UTC, features_of, happened, lines, scored, shipped
+from leads_given import DAY_MS, HOUR_MS, IDLE, MINUTE, T0, UTC, features_of, happened, lines, scored, shipped
 
-from scoring.models.model import INF, ONE_POINT, Subject, built_in_models, compile_model, conclude, next_timer
+from scoring.models.model import (
+    NEVER,
+    ONE_POINT,
+    Subject,
+    built_in_models,
+    compile_model,
+    next_visible_time_change,
+    score_lead,
+)
 
 TEMPERATURE = shipped("temperature")
-LONG_AGO = T0 - 100 * DAY
+LONG_AGO = T0 - 100 * DAY_MS
 """Acts of then give no points for recency."""
 
 
@@ -96,23 +104,23 @@ def test_qualification_is_forty_at_most():
     [
         # under an hour
         (0, 20),
-        (HOUR - 1, 20),
+        (HOUR_MS - 1, 20),
         # under 6 hours
-        (HOUR, 15),
-        (HOUR + 1, 15),
-        (6 * HOUR - 1, 15),
+        (HOUR_MS, 15),
+        (HOUR_MS + 1, 15),
+        (6 * HOUR_MS - 1, 15),
         # under 24 hours
-        (6 * HOUR, 10),
-        (6 * HOUR + 1, 10),
-        (24 * HOUR - 1, 10),
+        (6 * HOUR_MS, 10),
+        (6 * HOUR_MS + 1, 10),
+        (24 * HOUR_MS - 1, 10),
         # under 72 hours
-        (24 * HOUR, 5),
-        (24 * HOUR + 1, 5),
-        (72 * HOUR - 1, 5),
+        (24 * HOUR_MS, 5),
+        (24 * HOUR_MS + 1, 5),
+        (72 * HOUR_MS - 1, 5),
         # longer ago
-        (72 * HOUR, 0),
-        (72 * HOUR + 1, 0),
-        (90 * DAY, 0),
+        (72 * HOUR_MS, 0),
+        (72 * HOUR_MS + 1, 0),
+        (90 * DAY_MS, 0),
     ],
 )
 def test_a_row_of_recency(ago, expected):
@@ -128,8 +136,10 @@ def test_who_never_did_anything_was_never_heard_of():
 def test_each_step_of_recency_is_due_at_its_very_moment():
     subject = Subject(features_of([happened("product_clicked")], [TEMPERATURE]))
     dues, at = [], T0
-    while (at := next_timer(TEMPERATURE, subject, at, UTC, IDLE)) < INF:
-        dues.append(((at - T0) // HOUR, conclude(TEMPERATURE, subject, at, UTC, IDLE).total // ONE_POINT))
+    while (at := next_visible_time_change(TEMPERATURE, subject, at, UTC, IDLE)) < NEVER:
+        dues.append(
+            ((at - T0) // HOUR_MS, score_lead(TEMPERATURE, subject, at, UTC, IDLE).total // ONE_POINT)
+        )
     assert dues == [(1, 15), (6, 10), (24, 5), (72, 0)]
 
 
@@ -177,8 +187,8 @@ def test_the_checklists_lead_scores_by_the_formula_and_not_by_its_comment():
     told = [happened("message_received") for _ in range(5)] + [happened("qr_scanned") for _ in range(2)]
     told += [happened("profile_updated", fields={"phone": "+971501234567", "budget_max": 2_000_000})]
     assert total_of(told) == 51
-    assert total_of(told, T0 + 72 * HOUR) == 31
-    assert scored(TEMPERATURE, told, T0 + 72 * HOUR).bands == {"temperature": "warm"}
+    assert total_of(told, T0 + 72 * HOUR_MS) == 31
+    assert scored(TEMPERATURE, told, T0 + 72 * HOUR_MS).bands == {"temperature": "warm"}
 
 
 EXPO = [

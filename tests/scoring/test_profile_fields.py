@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from leads_given import T0, features_of, happened
 
-from scoring.features.features import encode
+from scoring.features.features import encode_features
 from scoring.features.profile_fields import (
-    BUILT_IN,
+    BUILT_IN_FIELDS,
     FIELD_TYPES,
-    catalogue,
-    stated,
+    stated_fields,
+    types_of_fields,
 )
-from scoring.features.signals import EFFECTS, SignalCatalogue, define_signal, profile_of
+from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue, define_signal, profile_fields_of
 from scoring.models.profile_fields_text import MOST_FIELDS, ProfileFieldsError, read_profile_fields
 
 EMPTY = ["", " ", "\t\n", "\u00a0", "\u2003\u3000", "\u2028"]
@@ -128,7 +128,7 @@ READ = [
 @pytest.mark.parametrize("field_type", FIELD_TYPES)
 def test_a_blank_says_nothing_whatever_the_type(field_type):
     said = {
-        value if isinstance(value, str) else repr(value): stated({"f": value}, {"f": field_type})
+        value if isinstance(value, str) else repr(value): stated_fields({"f": value}, {"f": field_type})
         for value in BLANK
     }
     assert {value for value, fields in said.items() if fields} == set()
@@ -137,14 +137,14 @@ def test_a_blank_says_nothing_whatever_the_type(field_type):
 @pytest.mark.parametrize("field_type", VALUES_OF_TYPES)
 def test_what_a_type_cannot_read_for_certain_stays_as_it_is(field_type):
     for value in VALUES_OF_TYPES[field_type]:
-        read = stated({"f": value}, {"f": field_type})
+        read = stated_fields({"f": value}, {"f": field_type})
         assert read == {"f": value}
         assert type(read["f"]) is type(value)
 
 
 @pytest.mark.parametrize(("field_type", "value", "expected"), READ)
 def test_another_form_of_a_value_is_read_by_the_type_of_its_field(field_type, value, expected):
-    read = stated({"f": value}, {"f": field_type})
+    read = stated_fields({"f": value}, {"f": field_type})
     assert read == {"f": expected}
     assert type(read["f"]) is type(expected)
 
@@ -169,11 +169,14 @@ def test_another_form_of_a_value_is_read_by_the_type_of_its_field(field_type, va
     ],
 )
 def test_false_and_0_are_values_of_flags_and_numbers_only(field_type, blank):
-    assert stated({"f": blank}, {"f": field_type}) == {}
+    assert stated_fields({"f": blank}, {"f": field_type}) == {}
 
 
 def test_a_field_that_nobody_declared_is_a_text():
-    assert stated({"seats": 0, "newsletter": False, "age": 5, "topic": "a"}) == {"age": 5, "topic": "a"}
+    assert stated_fields({"seats": 0, "newsletter": False, "age": 5, "topic": "a"}) == {
+        "age": 5,
+        "topic": "a",
+    }
 
 
 def test_a_built_in_field_has_its_type():
@@ -184,27 +187,34 @@ def test_a_built_in_field_has_its_type():
         "company": 0,
         "budget_max": "USD 1,000",
     }
-    assert stated(fields) == {"budget": 0, "email_consent": False, "sms_consent": True, "budget_max": 1000}
+    assert stated_fields(fields) == {
+        "budget": 0,
+        "email_consent": False,
+        "sms_consent": True,
+        "budget_max": 1000,
+    }
 
 
 def test_names_that_look_like_placeholders_and_namibia_are_values():
     fields = {"first_name": "Nan", "last_name": "Nat", "name": "Na", "country": "NA", "region": "NA"}
-    assert stated(fields) == fields
+    assert stated_fields(fields) == fields
     assert (
-        stated({"first_name": "nan", "last_name": "NULL", "country": "n/a", "company": "Nan", "phone": "NA"})
+        stated_fields(
+            {"first_name": "nan", "last_name": "NULL", "country": "n/a", "company": "Nan", "phone": "NA"}
+        )
         == {}
     )
 
 
 def test_null_clears():
-    assert stated({"phone": None, "budget": None, "seats": None}) == {
+    assert stated_fields({"phone": None, "budget": None, "seats": None}) == {
         "phone": None,
         "budget": None,
         "seats": None,
     }
 
 
-names = st.sampled_from([*catalogue(), "topic", "seats", "x"])
+names = st.sampled_from([*types_of_fields(), "topic", "seats", "x"])
 declared = st.dictionaries(st.sampled_from(["topic", "seats"]), st.sampled_from(list(FIELD_TYPES)))
 values = st.one_of(
     st.text(max_size=20),
@@ -224,7 +234,10 @@ CONTACT = ("name", "first_name", "last_name", "email", "phone")
 
 def lifted(events, types):
     catalogue_of_signals = SignalCatalogue.of([WithSignals])
-    return [catalogue_of_signals.lift(event, T0 + number, 0, types) for number, event in enumerate(events)]
+    return [
+        catalogue_of_signals.feature_delta_of(event, T0 + number, 0, types)
+        for number, event in enumerate(events)
+    ]
 
 
 class WithSignals:
@@ -250,7 +263,7 @@ def test_blank_fields_in_a_form_or_an_update_never_change_the_features(fields, b
 
 @given(fields_of_events, declared)
 def test_what_was_read_reads_the_same_again(fields, types):
-    assert stated(stated(fields, types), types) == stated(fields, types)
+    assert stated_fields(stated_fields(fields, types), types) == stated_fields(fields, types)
 
 
 @pytest.mark.parametrize("value", [" " * 300 + "x", "\u200b" * 100 + "x", ["x" * 256]])
@@ -284,7 +297,7 @@ def test_a_blank_answer_owner_contact_or_form_fills_no_field(text):
         ),
         happened("profile_updated", fields={"email": text}),
     ]
-    assert [profile_of(event) for event in happenings] == [{}] * 5
+    assert [profile_fields_of(event) for event in happenings] == [{}] * 5
     assert lifted(happenings[:1], {})[0].signals == ["question_answered", "interaction"], (
         "it was answered, though"
     )
@@ -299,7 +312,7 @@ def test_a_blank_field_is_not_set_for_the_signals_of_a_model():
 
 def test_every_event_type_has_its_fields_read():
     """Of each type with a field of the profile's name, the profile of an event with blanks alone is empty."""
-    for kind in EFFECTS:
+    for kind in EFFECT_BY_EVENT_TYPE:
         profile_like = {
             "name",
             "first_name",
@@ -318,7 +331,7 @@ def test_every_event_type_has_its_fields_read():
         if tag == "question_answered":
             blanks = {"question_id": "q", "text": "", "profile_field": "email"}
         if own:
-            assert profile_of(happened(tag, **blanks)) == {}, tag
+            assert profile_fields_of(happened(tag, **blanks)) == {}, tag
 
 
 def test_the_phone_of_an_earlier_form_stays():
@@ -340,15 +353,15 @@ def test_a_hostile_text_costs_no_more_than_its_length():
     begun = time.perf_counter()
     for text in hostile:
         for field_type in FIELD_TYPES:
-            stated({"f": text}, {"f": field_type})
+            stated_fields({"f": text}, {"f": field_type})
     assert time.perf_counter() - begun < 3
 
 
 def test_the_order_of_the_standard_fields_is_as_it_was():
     """Recorded state depends on which names are standard: none may be added or removed."""
-    from scoring.features.profile_fields import STANDARD
+    from scoring.features.profile_fields import STANDARD_FIELDS
 
-    assert sorted(STANDARD) == sorted(
+    assert sorted(STANDARD_FIELDS) == sorted(
         [
             "email",
             "phone",
@@ -376,7 +389,7 @@ def test_the_order_of_the_standard_fields_is_as_it_was():
             "manual_stage",
         ]
     )
-    assert encode(features_of([])) == encode(features_of([]))
+    assert encode_features(features_of([])) == encode_features(features_of([]))
 
 
 # Declarations
@@ -425,8 +438,8 @@ def test_the_number_of_declared_fields_is_bounded():
 
 
 def test_a_declaration_made_before_a_field_was_built_in_stays():
-    assert stated({"company": 0}, {"company": "number"}) == {"company": 0}
-    assert "manual_stage" not in catalogue()
-    assert catalogue({"seats": "number"}) == {
-        name: kind for name, kind in BUILT_IN.items() if name != "manual_stage"
+    assert stated_fields({"company": 0}, {"company": "number"}) == {"company": 0}
+    assert "manual_stage" not in types_of_fields()
+    assert types_of_fields({"seats": "number"}) == {
+        name: kind for name, kind in BUILT_IN_FIELDS.items() if name != "manual_stage"
     } | {"seats": "number"}

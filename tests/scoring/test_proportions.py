@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scoring.experiments.proportions import (
     chi_square,
     chi_square_tail,
-    fisher,
+    fisher_p_value,
     leads_needed,
-    newcombe,
+    newcombe_interval,
     p_value,
     pooled_z,
     sample_size,
-    wilson,
+    wilson_interval,
 )
 
 
@@ -34,7 +34,7 @@ def test_wilson_intervals_are_those_of_newcombe_1998(count, low, high):
     """R. G. Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17
     (1998) 857-872, Table I, method 3.
     """
-    assert wilson(count) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(count) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_intervals_of_differences_are_those_of_newcombe_1998(other, control, low
     """R. G. Newcombe, Interval estimation for the difference between independent proportions, Statistics in
     Medicine 17 (1998) 873-890, Table II, method 10.
     """
-    assert newcombe(control, other) == pytest.approx((low, high), abs=5e-5)
+    assert newcombe_interval(control, other) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_chi_square_of_counts_by_hand():
 
 def test_fisher_is_that_of_the_lady_tasting_tea():
     """R. A. Fisher, The Design of Experiments (1935): 3 of 4 cups each way; two-sided (16+16+1+1)/70."""
-    assert fisher((1, 4), (3, 4)) == 34 / 70
+    assert fisher_p_value((1, 4), (3, 4)) == 34 / 70
 
 
 COUNTS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -113,7 +113,7 @@ def test_fisher_counts_out_every_table_of_the_same_margins(control, other):
     tables = [chance(n) for n in range(control[1] + 1) if 0 <= converted - n <= other[1]]
     expected = sum(each for each in tables if each <= chance(control[0]))
     assert sum(tables) == 1
-    assert fisher(control, other) == pytest.approx(float(expected), rel=1e-12)
+    assert fisher_p_value(control, other) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_a_few_leads_beside_very_many_are_counted_out_at_once():
@@ -121,8 +121,8 @@ def test_a_few_leads_beside_very_many_are_counted_out_at_once():
     three. Read the other way, a binomial of a million would take seconds.
     """
     begun = time.process_time()
-    assert fisher((3, 3), (500_000, 1_000_000)) == pytest.approx(0.25, abs=1e-5)
-    assert fisher((500_000, 1_000_000), (3, 3)) == pytest.approx(0.25, abs=1e-5)
+    assert fisher_p_value((3, 3), (500_000, 1_000_000)) == pytest.approx(0.25, abs=1e-5)
+    assert fisher_p_value((500_000, 1_000_000), (3, 3)) == pytest.approx(0.25, abs=1e-5)
     assert time.process_time() - begun < 1
 
 
@@ -147,9 +147,9 @@ def test_small_tables_are_counted_out_and_large_ones_approximated():
 def test_a_variant_beside_itself_and_sides_swapped(control, other):
     assert 0 < p_value(control, other) <= 1
     assert p_value(control, other) == pytest.approx(p_value(other, control))
-    low, high = newcombe(control, other)
-    assert newcombe(other, control) == pytest.approx((-high, -low), abs=1e-12)
-    assert newcombe(control, control)[0] <= 0 <= newcombe(control, control)[1]
+    low, high = newcombe_interval(control, other)
+    assert newcombe_interval(other, control) == pytest.approx((-high, -low), abs=1e-12)
+    assert newcombe_interval(control, control)[0] <= 0 <= newcombe_interval(control, control)[1]
 
 
 def test_sample_sizes_are_those_of_r():

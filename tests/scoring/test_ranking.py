@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.evaluation.ranking import (
-    auc,
+    area_under_curve,
     conversion_rate,
-    figures,
-    gains,
-    lift,
-    pooled,
+    cumulative_gains,
+    lift_of_tenth,
+    pooled_ranking,
     precision,
-    rank,
+    rank_leads,
+    ranking_figures,
     recall,
 )
 
@@ -40,7 +40,7 @@ def mean(values):
 @settings(max_examples=60)
 @given(few, st.integers(0, 8))
 def test_precision_is_the_mean_over_all_orders_of_the_ties(pairs, capacity):
-    ranking = rank(pairs, capacity)
+    ranking = rank_leads(pairs, capacity)
     hits = mean(sum(converted for _, converted in order[:capacity]) for order in orders(pairs))
     assert ranking.hits == hits
     chosen = min(capacity, len(pairs))
@@ -54,7 +54,7 @@ def test_precision_is_the_mean_over_all_orders_of_the_ties(pairs, capacity):
 @settings(max_examples=60)
 @given(few)
 def test_tenths_are_the_mean_over_all_orders_of_the_ties(pairs):
-    ranking = rank(pairs, 1)
+    ranking = rank_leads(pairs, 1)
     n = len(pairs)
     for tenth in range(10):
         begin, end = n * tenth // 10, n * (tenth + 1) // 10
@@ -73,19 +73,19 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(pairs):
         for b in others
     ]
     expected = sum(wins) / len(wins) if wins else None
-    assert auc(rank(pairs, 5)) == expected
+    assert area_under_curve(rank_leads(pairs, 5)) == expected
 
 
 @settings(max_examples=60)
 @given(many)
 def test_lift_times_the_rate_is_the_rate_of_the_tenth_and_gains_end_with_everybody(pairs):
-    ranking = rank(pairs, 5)
+    ranking = rank_leads(pairs, 5)
     rate = conversion_rate(ranking)
-    gained = gains(ranking)
+    gained = cumulative_gains(ranking)
     assert gained[-1] == (1 if ranking.converted else None)
     for tenth, (leads, converted) in enumerate(ranking.tenths):
         if leads and ranking.converted:
-            assert lift(ranking, tenth) * rate == converted / leads
+            assert lift_of_tenth(ranking, tenth) * rate == converted / leads
     if ranking.converted:
         assert gained == sorted(gained)
 
@@ -93,20 +93,20 @@ def test_lift_times_the_rate_is_the_rate_of_the_tenth_and_gains_end_with_everybo
 @settings(max_examples=60)
 @given(st.lists(st.tuples(many, st.integers(0, 30)), max_size=4))
 def test_pooling_adds_and_never_compares_leads_of_two_moments(moments):
-    rankings = [rank(pairs, capacity) for pairs, capacity in moments]
-    whole = pooled(rankings)
+    rankings = [rank_leads(pairs, capacity) for pairs, capacity in moments]
+    whole = pooled_ranking(rankings)
     assert whole.hits == sum((r.hits for r in rankings), Fraction(0))
     assert whole.chosen == sum(min(capacity, len(pairs)) for pairs, capacity in moments)
     # Shifting all scores of one moment changes no order within it, and so nothing.
-    shifted = [rank([(s + 1_000 * i, c) for s, c in pairs], k) for i, (pairs, k) in enumerate(moments)]
-    assert pooled(shifted) == whole
+    shifted = [rank_leads([(s + 1_000 * i, c) for s, c in pairs], k) for i, (pairs, k) in enumerate(moments)]
+    assert pooled_ranking(shifted) == whole
 
 
 def test_a_ranking_by_hand():
     """Twenty leads, four convert: the two highest, one of the four that are tied third, and the last."""
     scores = [90, 80, 50, 50, 50, 50, *range(40, 26, -1)]
     converted = {0, 1, 2, 19}
-    told = figures(rank([(score, i in converted) for i, score in enumerate(scores)], 4))
+    told = ranking_figures(rank_leads([(score, i in converted) for i, score in enumerate(scores)], 4))
     assert told["conversion_rate"] == 0.2
     # Two for sure, and two of the four that are tied, of whom one converts.
     assert told["capacity"]["converted"] == 2.5
@@ -126,13 +126,13 @@ def test_a_ranking_by_hand():
 
 def test_the_interval_is_wilsons():
     """The bounds are the rates that are just about 1.96 standard errors from what was seen."""
-    told = figures(rank([(1, i < 8) for i in range(40)], 40))
+    told = ranking_figures(rank_leads([(1, i < 8) for i in range(40)], 40))
     z = NormalDist().inv_cdf(0.975)
     for bound in told["capacity"]["interval"]:
         assert abs(0.2 - bound) == pytest.approx(z * (bound * (1 - bound) / 40) ** 0.5)
 
 
 def test_of_nobody_there_is_nothing_to_say():
-    told = figures(rank([], 5))
+    told = ranking_figures(rank_leads([], 5))
     assert (told["auc"], told["conversion_rate"], told["capacity"]["precision"]) == (None, None, None)
-    assert figures(pooled([])) == figures(rank([], 0))
+    assert ranking_figures(pooled_ranking([])) == ranking_figures(rank_leads([], 0))

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leads_given import DAY, IDLE, T0, UTC, features_of, happened, lines, scored
+from leads_given import DAY_MS, IDLE, T0, UTC, features_of, happened, lines, scored
 
 from schemas.refusal import Refusal
 from scoring.editing.criterion_check import check_criterion, single_rule_numbered
@@ -24,8 +24,8 @@ from scoring.editing.qualification import (
     switch_criterion,
     switch_rule,
 )
-from scoring.editing.text_edits import Uneditable, UnknownId
-from scoring.models.model import ONE_POINT, Subject, built_in_models, compile_model, conclude
+from scoring.editing.text_edits import UneditableText, UnknownId
+from scoring.models.model import ONE_POINT, Subject, built_in_models, compile_model, score_lead
 
 SHIPPED = built_in_models()["rules"]
 EMPTY = """
@@ -82,8 +82,8 @@ def knows(**fields):
         ),
         (
             rule("Recent Activity", "engagement", "days_since_creation", "less_than", "30", 10),
-            [happened("page_viewed", T0 - 30 * DAY + 1)],
-            [happened("page_viewed", T0 - 30 * DAY)],
+            [happened("page_viewed", T0 - 30 * DAY_MS + 1)],
+            [happened("page_viewed", T0 - 30 * DAY_MS)],
         ),
         (
             rule("Decision Maker", "demographic", "title", "contains", "director", 15),
@@ -218,9 +218,9 @@ def test_after_any_changes_the_score_is_that_of_the_rules_as_they_were_given(dat
     assert {told["id"] for told in rules_of(text)} == kept.keys()
     lead = data.draw(leads)
     subject = Subject(features_of([knows(**lead)]))
-    assert conclude(compile_model(text), subject, T0, UTC, IDLE).total == expected(kept, lead) * ONE_POINT
+    assert score_lead(compile_model(text), subject, T0, UTC, IDLE).total == expected(kept, lead) * ONE_POINT
     for number, body in kept.items():
-        alone = conclude(single_rule_numbered(text, number).model, subject, T0, UTC, IDLE).total
+        alone = score_lead(single_rule_numbered(text, number).model, subject, T0, UTC, IDLE).total
         holds = OPERATORS[body["operator"]](lead[body["field_name"]], body["value"])
         assert alone == (Decimal(str(body["points"])) * ONE_POINT if holds else 0)
 
@@ -265,7 +265,7 @@ def test_a_rule_of_another_shape_is_listed_and_its_points_may_change():
     assert lines(compile_model(text), scored(compile_model(text), [happened("qr_scanned")])) == {
         "Scans": 4 * ONE_POINT
     }
-    with pytest.raises(Uneditable, match="operator"):
+    with pytest.raises(UneditableText, match="operator"):
         change_rule(text, 1, {"operator": "equals"}, partly=True)
 
 
@@ -349,13 +349,13 @@ def test_two_stages_cannot_begin_at_one_score():
 def test_a_check_says_what_is_met_until_the_window_closes():
     lead = [knows(email="a@acme.example", company="Acme"), happened("email_opened", T0)]
     subject = Subject(features_of(lead, [compile_model(SHIPPED)]))
-    in_time = check_criterion(SHIPPED, 1, subject, T0 + 90 * DAY - 1, UTC, IDLE)
+    in_time = check_criterion(SHIPPED, 1, subject, T0 + 90 * DAY_MS - 1, UTC, IDLE)
     assert in_time.fields == {"email": True, "company": True, "phone": False}
     assert [(a.name, a.last, a.met) for a in in_time.actions] == [
         ("email_opened", T0, True),
         ("form_submitted", None, False),
     ]
-    assert [a.met for a in check_criterion(SHIPPED, 1, subject, T0 + 90 * DAY, UTC, IDLE).actions] == [
+    assert [a.met for a in check_criterion(SHIPPED, 1, subject, T0 + 90 * DAY_MS, UTC, IDLE).actions] == [
         False,
         False,
     ]
@@ -427,9 +427,9 @@ def test_the_enriched_fields_are_read_from_the_profile_too(field):
 def test_the_computed_fields(field, value):
     """A lead of ten days: two mails opened, one link in them clicked, the last of it four days ago."""
     events = [
-        happened("email_opened", T0 - 10 * DAY),
-        happened("email_opened", T0 - 4 * DAY),
-        happened("email_clicked", T0 - 4 * DAY),
+        happened("email_opened", T0 - 10 * DAY_MS),
+        happened("email_opened", T0 - 4 * DAY_MS),
+        happened("email_clicked", T0 - 4 * DAY_MS),
         happened("email_sent", T0),
     ]
     text, number = create_rule(EMPTY, rule("R", "behavioral", field, "equals", value, 5))
@@ -450,7 +450,7 @@ def test_the_computed_fields(field, value):
 )
 def test_the_day_of_the_creation_is_compared_as_a_date(operator, value, expected):
     text, _ = create_rule(EMPTY, rule("R", "behavioral", "created_at", operator, value, 5))
-    created = [happened("page_viewed", T0 - 10 * DAY)]  # 2025-09-29, ten in the morning
+    created = [happened("page_viewed", T0 - 10 * DAY_MS)]  # 2025-09-29, ten in the morning
     assert scored(compile_model(text), created).total == expected * ONE_POINT
 
 
@@ -517,12 +517,12 @@ def test_a_rule_alone_gives_what_it_adds_to_the_score_even_while_it_is_switched_
     text = EMPTY.replace("rules = []", "weight = 0.5\nmax = 1\nrules = []")
     text, number = create_rule(text, rule("R", "demographic", "company", "is_set", None, 10, is_active=False))
     subject = Subject(features_of([knows(company="Acme")]))
-    assert conclude(single_rule_numbered(text, number).model, subject, T0, UTC, IDLE).total == 5 * ONE_POINT
+    assert score_lead(single_rule_numbered(text, number).model, subject, T0, UTC, IDLE).total == 5 * ONE_POINT
 
 
 @pytest.mark.parametrize("points", [0, -7, 7])
 def test_a_rule_worth_nothing_still_applies_to_whom_it_means(points):
     text, number = create_rule(EMPTY, rule("R", "demographic", "company", "is_set", None, points))
-    asked = single_rule_numbered(text, number).asked
+    asked = single_rule_numbered(text, number).one_point_model
     known, other = Subject(features_of([knows(company="Acme")])), Subject(features_of([knows(title="x")]))
-    assert [conclude(asked, each, T0, UTC, IDLE).total != 0 for each in (known, other)] == [True, False]
+    assert [score_lead(asked, each, T0, UTC, IDLE).total != 0 for each in (known, other)] == [True, False]

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from leads_given import DAY, T0, features_of, happened, shipped, visit
+from leads_given import DAY_MS, T0, features_of, happened, shipped, visit
 
 from scoring.features.features import (
     CUSTOM_KEPT,
@@ -10,10 +10,10 @@ from scoring.features.features import (
     ITEMS_KEPT,
     SUMS_KEPT,
     Features,
-    encode,
+    encode_features,
     put_session,
 )
-from scoring.features.signals import LARGEST_FIELD
+from scoring.features.signals import LONGEST_FIELD_TEXT
 
 
 def hostile() -> Features:
@@ -22,7 +22,7 @@ def hostile() -> Features:
     models = [shipped("chatbot"), shipped("temperature")]
     features = features_of(
         (
-            happened("custom", T0 - back * DAY, name=f"c{number:063}")
+            happened("custom", T0 - back * DAY_MS, name=f"c{number:063}")
             for number in range(2 * CUSTOM_KEPT)
             for back in (0, 99)
         ),
@@ -45,7 +45,7 @@ def hostile() -> Features:
     ]
     features_of(more, models, into=features)
     for number in range(200):
-        put_session(features, f"{number:064}", visit(86_400, 10**6, 10**6, 10**6, T0 - number * DAY))
+        put_session(features, f"{number:064}", visit(86_400, 10**6, 10**6, 10**6, T0 - number * DAY_MS))
     return features
 
 
@@ -55,12 +55,12 @@ def test_a_hostile_identity_is_bounded():
     assert len(features.fields) == FIELDS_KEPT
     assert {len(items) for items in features.sets.values()} == {ITEMS_KEPT}
     assert len(features.sums) == SUMS_KEPT
-    assert len(encode(features)) < 84_000
+    assert len(encode_features(features)) < 84_000
 
 
 def test_a_long_value_is_cut_at_a_whole_character():
     features = features_of([happened("profile_updated", fields={"name": "ä" * 600, "tags": ["é" * 100] * 9})])
-    assert features.fields["name"][2] == "ä" * (LARGEST_FIELD // 2)
+    assert features.fields["name"][2] == "ä" * (LONGEST_FIELD_TEXT // 2)
     assert features.fields["tags"][2] == ["é" * 100]
 
 

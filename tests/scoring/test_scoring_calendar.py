@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leads_given import DAY, HOUR
+from leads_given import DAY_MS, HOUR_MS
 
-from schemas.moment import EARLIEST, LATEST
+from schemas.moment import EARLIEST_MS, LATEST_MS
 from scoring.features.calendar import calendar
 
 ODD_ZONES = [
@@ -27,8 +27,8 @@ def utc(*moment):
 
 def test_a_day_of_utc_is_a_day_since_the_epoch():
     days = calendar("UTC")
-    assert [days.day_of(at) for at in (-1, 0, DAY - 1, DAY)] == [-1, 0, 0, 1]
-    assert days.start_of(20_000) == 20_000 * DAY
+    assert [days.day_of(at) for at in (-1, 0, DAY_MS - 1, DAY_MS)] == [-1, 0, 0, 1]
+    assert days.start_of(20_000) == 20_000 * DAY_MS
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_day_of_utc_is_a_day_since_the_epoch():
 def test_a_day_starts_when_its_zone_says(zone, of, starts, hours):
     days = calendar(zone)
     assert days.start_of(day(*of)) == utc(*starts)
-    assert days.start_of(day(*of) + 1) - days.start_of(day(*of)) == hours * HOUR
+    assert days.start_of(day(*of) + 1) - days.start_of(day(*of)) == hours * HOUR_MS
 
 
 @given(st.sampled_from(ODD_ZONES), st.integers(day(1985, 1, 1), day(2037, 12, 31)))
@@ -75,9 +75,9 @@ def test_the_day_is_the_local_date_unless_clocks_were_turned_back_over_midnight(
 
 
 @pytest.mark.parametrize("zone", ODD_ZONES)
-@pytest.mark.parametrize("at", [EARLIEST, LATEST, -(10**18), 10**18])
+@pytest.mark.parametrize("at", [EARLIEST_MS, LATEST_MS, -(10**18), 10**18])
 def test_the_ends_of_time_have_a_day(zone, at):
-    assert abs(calendar(zone).day_of(at) - min(max(at, EARLIEST), LATEST) // DAY) <= 1
+    assert abs(calendar(zone).day_of(at) - min(max(at, EARLIEST_MS), LATEST_MS) // DAY_MS) <= 1
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "Europe/berlin ", "\0"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from random_scoring import model_texts
 
-from scoring.editing.describe import describe, describe_rule, rule_limits
+from scoring.editing.describe import describe_model, describe_rule, rule_limits_text
 from scoring.models.counting import COUNTING_KEYS
 from scoring.models.model import ModelError, compile_model
 from scoring.models.rules import RULE_KINDS, RuleKind
@@ -92,7 +92,7 @@ Beside its points **hot** needs: the fields `email`, `phone`; the actions `demo_
 
 @pytest.mark.parametrize("line", SAID)
 def test_a_line_of_a_model(line):
-    assert line in describe(WHOLE).splitlines()
+    assert line in describe_model(WHOLE).splitlines()
 
 
 def test_a_model_of_visits_says_whose_mean_a_lead_has():
@@ -104,7 +104,7 @@ def test_a_model_of_visits_says_whose_mean_a_lead_has():
         [groups.g]
         rules = [{ name = "Pages", each = "session.pages", points = 1 }]
     """
-    assert describe(text).splitlines()[2] == (
+    assert describe_model(text).splitlines()[2] == (
         "Its rules see one web session at a time. A lead has the mean of its latest 5 sessions that have ended, "
         "one that is 30 days older than the newest counting half. A session scores 9 at most."
     )
@@ -112,13 +112,13 @@ def test_a_model_of_visits_says_whose_mean_a_lead_has():
 
 def test_a_text_that_does_not_compile_is_not_told():
     with pytest.raises(ModelError, match="unknown"):
-        describe('model = "m"\nsecret = 1\n[groups.g]\nrules = []')
+        describe_model('model = "m"\nsecret = 1\n[groups.g]\nrules = []')
 
 
 @settings(max_examples=60)
 @given(model_texts())
 def test_every_model_can_be_told_and_names_all_its_rules(text):
-    page = describe(text)
+    page = describe_model(text)
     for group in compile_model(text).groups:
         assert f"**{group.name}**" in page
         assert all(f"| {rule.name} | " in page for rule in group.rules)
@@ -134,7 +134,7 @@ def test_a_criterion_that_asks_for_points_alone_needs_no_words():
         [groups.g]
         rules = []
     """
-    assert "needs" not in describe(text)
+    assert "needs" not in describe_model(text)
 
 
 def test_every_kind_of_rule_has_a_type_that_mypy_checks():
@@ -151,4 +151,4 @@ def test_a_kind_of_rule_without_a_description_is_an_error(monkeypatch):
 
 @pytest.mark.parametrize("key", ["min", "max", *COUNTING_KEYS])
 def test_every_limit_of_a_rule_is_described(key):
-    assert rule_limits({key: 2})
+    assert rule_limits_text({key: 2})

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leads_given import DAY, T0, at_of, happened, visit, visits
+from leads_given import DAY_MS, T0, at_of, happened, visit, visits
 
 from schemas.envelope import Event
 from scoring.features import features as bounds
@@ -18,12 +18,12 @@ from scoring.features.features import (
     NewerCodec,
     Session,
     Signal,
-    decode,
     decode_delta,
-    encode,
+    decode_features,
     encode_delta,
+    encode_features,
     evolve,
-    merge,
+    merge_features,
     merge_fields,
     put_session,
     retract_session,
@@ -39,9 +39,9 @@ BACK = st.one_of(st.integers(0, 210), st.sampled_from([0, 1, 98, 99, 100, 101, 1
 
 @st.composite
 def lifts(draw):
-    day = T0 // DAY - draw(BACK)
+    day = T0 // DAY_MS - draw(BACK)
     return FeatureDelta(
-        at=day * DAY + draw(st.sampled_from([0, 1, DAY - 1])),
+        at=day * DAY_MS + draw(st.sampled_from([0, 1, DAY_MS - 1])),
         day=day,
         event_id=draw(st.sampled_from(["e1", "e2", "e3"])),
         signals=draw(st.lists(NAMES, max_size=3)),
@@ -110,7 +110,7 @@ def fold(lifted, features=None):
 
 
 def copied(features):
-    return merge([features])
+    return merge_features([features])
 
 
 @given(st.lists(lifts(), max_size=20), st.randoms(use_true_random=False), st.integers(1, 4))
@@ -121,48 +121,52 @@ def test_order_and_grouping_do_not_matter(lifted, rnd, groups):
     dealt = [[] for _ in range(groups)]
     for lift in shuffled:
         rnd.choice(dealt).append(lift)
-    assert merge([fold(hand) for hand in dealt]) == whole
+    assert merge_features([fold(hand) for hand in dealt]) == whole
 
 
 @settings(max_examples=40)
 @given(parts(), parts(), parts())
 def test_features_are_a_commutative_monoid(a, b, c):
-    assert merge([a, b]) == merge([b, a])
-    assert merge([merge([a, b]), c]) == merge([a, merge([b, c])]) == merge([a, b, c])
-    assert merge([a, Features()]) == merge([a]) == a
-    assert merge([]) == Features()
+    assert merge_features([a, b]) == merge_features([b, a])
+    assert (
+        merge_features([merge_features([a, b]), c])
+        == merge_features([a, merge_features([b, c])])
+        == merge_features([a, b, c])
+    )
+    assert merge_features([a, Features()]) == merge_features([a]) == a
+    assert merge_features([]) == Features()
 
 
 @settings(max_examples=40)
 @given(parts(), parts(), lifts())
 def test_an_event_may_be_taken_in_before_or_after_merging(a, b, lift):
-    merged = merge([a, b])
+    merged = merge_features([a, b])
     evolve(merged, lift)
     evolve(a, lift)
-    assert merged == merge([a, b])
+    assert merged == merge_features([a, b])
 
 
 @settings(max_examples=40)
 @given(parts(), parts(), lifts())
 def test_a_merge_shares_nothing_that_changes(a, b, lift):
-    before = encode(merge([a, b]))
-    merged = merge([a, b])
+    before = encode_features(merge_features([a, b]))
+    merged = merge_features([a, b])
     evolve(a, lift)
     evolve(b, lift)
     put_session(a, "new", visit(1, 1, 1, 1))
-    assert encode(merged) == before
+    assert encode_features(merged) == before
 
 
 @settings(max_examples=40)
 @given(parts())
 def test_stored_features_come_back_equal(features):
-    assert decode(encode(features)) == features
-    assert encode(decode(encode(features))) == encode(features)
+    assert decode_features(encode_features(features)) == features
+    assert encode_features(decode_features(encode_features(features))) == encode_features(features)
 
 
 @given(st.lists(lifts(), max_size=10), st.randoms(use_true_random=False))
 def test_equal_features_have_equal_bytes(lifted, rnd):
-    assert encode(fold(lifted)) == encode(fold(rnd.sample(lifted, len(lifted))))
+    assert encode_features(fold(lifted)) == encode_features(fold(rnd.sample(lifted, len(lifted))))
 
 
 @given(lifts())
@@ -170,10 +174,10 @@ def test_a_stored_lift_comes_back_equal(lift):
     assert decode_delta(encode_delta(lift)) == lift
 
 
-@pytest.mark.parametrize("read", [decode, decode_delta])
+@pytest.mark.parametrize("read", [decode_features, decode_delta])
 def test_a_newer_codec_is_refused_with_a_clear_word(read):
     with pytest.raises(NewerCodec, match="written by codec 3, this version of Leadstream reads up to 2"):
-        read(b"\x03" + encode(Features())[1:])
+        read(b"\x03" + encode_features(Features())[1:])
     for broken in (b"", b"\x00abc"):
         with pytest.raises(ValueError, match="features: "):
             read(broken)
@@ -182,7 +186,7 @@ def test_a_newer_codec_is_refused_with_a_clear_word(read):
 def test_features_of_before_natural_keys_are_read_as_they_are():
     """Codec 1: a purchase counted then stays in the signals."""
     signals, sums = {"purchase_made": [2, T0, T0, 0, b"\x02"]}, {"purchase:EUR": 7990}
-    older = decode(b"\x01" + msgspec.msgpack.encode([signals, {}, {}, {}, sums, None]))
+    older = decode_features(b"\x01" + msgspec.msgpack.encode([signals, {}, {}, {}, sums, None]))
     assert (older.signals["purchase_made"].count, older.sums, older.keyed) == (2, sums, {})
     delta = decode_delta(
         b"\x01" + msgspec.msgpack.encode([T0, 0, "e", ["purchase_made"], {}, [], [["s", 1]], None])
@@ -191,19 +195,19 @@ def test_features_of_before_natural_keys_are_read_as_they_are():
 
 
 def test_a_signal_keeps_a_byte_per_day():
-    days = T0 // DAY
+    days = T0 // DAY_MS
     lifted = [
-        FeatureDelta(day * DAY, day, "e", ["x"]) for day in (days, days, days - 3, days - 99, days - 100)
+        FeatureDelta(day * DAY_MS, day, "e", ["x"]) for day in (days, days, days - 3, days - 99, days - 100)
     ]
     signal = fold(lifted).signals["x"]
     assert signal == Signal(
-        5, (days - 100) * DAY, days * DAY, days, b"\x01" + bytes(95) + b"\x01\x00\x00\x02"
+        5, (days - 100) * DAY_MS, days * DAY_MS, days, b"\x01" + bytes(95) + b"\x01\x00\x00\x02"
     )
     assert len(signal.days) == DAYS_KEPT
 
 
 def test_a_day_counts_to_255_and_the_signal_on():
-    signal = fold([FeatureDelta(T0, T0 // DAY, "e", ["x"])] * 300).signals["x"]
+    signal = fold([FeatureDelta(T0, T0 // DAY_MS, "e", ["x"])] * 300).signals["x"]
     assert (signal.count, signal.days) == (300, b"\xff")
 
 
@@ -252,7 +256,7 @@ def test_the_higher_revision_of_a_session_stands():
     put_session(features, "s0", newer)
     put_session(features, "s0", older)
     assert features.sessions == {"s0": newer}
-    assert merge([visits(older), features]).sessions == {"s0": newer}
+    assert merge_features([visits(older), features]).sessions == {"s0": newer}
     retract_session(features, "s0")
     retract_session(features, "s0")
     assert features.sessions == {}
@@ -283,7 +287,7 @@ def lively(number: int) -> list[Event]:
         "message_received",
         "qr_scanned",
     ]
-    events = [happened(rnd.choice(kinds), T0 - rnd.randrange(120 * DAY)) for _ in range(number)]
+    events = [happened(rnd.choice(kinds), T0 - rnd.randrange(120 * DAY_MS)) for _ in range(number)]
     fields = {"email": "somebody@example.com", "phone": "+971501234567", "company": "Example Ltd"}
     return [*events, happened("profile_updated", fields=fields)]
 
@@ -291,10 +295,10 @@ def lively(number: int) -> list[Event]:
 @pytest.mark.parametrize(("events", "budget"), [(10, 600), (1_000, 1_500), (100_000, 1_500)])
 def test_bytes_of_a_lively_lead_stay_flat(events, budget):
     lifted = [
-        SignalCatalogue.of([]).lift(event, at_of(event), at_of(event) // DAY)
+        SignalCatalogue.of([]).feature_delta_of(event, at_of(event), at_of(event) // DAY_MS)
         for event in lively(min(events, 1_000))
     ]
     features = Features()
     for _ in range(max(events // 1_000, 1)):
         fold(lifted, features)
-    assert len(encode(features)) <= budget
+    assert len(encode_features(features)) <= budget

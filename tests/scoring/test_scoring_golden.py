@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 from leads_given import (
-    DAY,
-    HOUR,
+    DAY_MS,
+    HOUR_MS,
     IDLE,
     MINUTE,
     T0,
@@ -21,20 +21,20 @@ from leads_given import (
 
 from scoring.features.features import Features
 from scoring.models.model import (
-    INF,
+    NEVER,
     ONE_POINT,
     Subject,
     built_in_models,
     compile_model,
-    conclude,
-    next_timer,
-    rounded,
+    next_visible_time_change,
+    rounded_points,
+    score_lead,
     score_session,
 )
 
 
 def mean_of(*sessions):
-    return conclude(shipped("web_session"), Subject(visits(*sessions)), T0 + DAY, UTC, IDLE)
+    return score_lead(shipped("web_session"), Subject(visits(*sessions)), T0 + DAY_MS, UTC, IDLE)
 
 
 def test_five_models_are_shipped():
@@ -54,7 +54,7 @@ def test_web_session_example_scenarios(session, duration, pages, clicks, total):
     model = shipped("web_session")
     score = score_session(model, session)
     by_group = dict.fromkeys(("duration", "pages", "clicks"), 0)
-    for slot, points in zip(model.slots, score.vector, strict=True):
+    for slot, points in zip(model.line_labels, score.vector, strict=True):
         if slot.group:
             by_group[slot.group] += points
     assert by_group == {
@@ -194,13 +194,13 @@ def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
     events = [happened(kind, T0 + minute * MINUTE, **fields) for minute, kind, fields, _ in TIMELINE]
     subject = Subject(features_of(events, [model]))
     dues, at = [], LAST
-    while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
+    while (at := next_visible_time_change(model, subject, at, UTC, IDLE)) < NEVER:
         dues.append(at - LAST)
-    assert dues == [HOUR, 6 * HOUR, 24 * HOUR, 72 * HOUR]
-    totals = [conclude(model, subject, LAST + after, UTC, IDLE).total // ONE_POINT for after in dues]
+    assert dues == [HOUR_MS, 6 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS]
+    totals = [score_lead(model, subject, LAST + after, UTC, IDLE).total // ONE_POINT for after in dues]
     assert totals == [62, 57, 52, 47]
-    assert conclude(model, subject, LAST + 72 * HOUR, UTC, IDLE).bands == {"temperature": "warm"}
-    assert conclude(model, subject, LAST + 72 * HOUR - 1, UTC, IDLE).bands == {"temperature": "hot"}
+    assert score_lead(model, subject, LAST + 72 * HOUR_MS, UTC, IDLE).bands == {"temperature": "warm"}
+    assert score_lead(model, subject, LAST + 72 * HOUR_MS - 1, UTC, IDLE).bands == {"temperature": "hot"}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
     [("qr_scanned", 5, 15), ("qr_scanned", 6, 15), ("catalog_viewed", 6, 10), ("message_received", 11, 10)],
 )
 def test_engagement_counts_are_capped(event, times, points):
-    score = scored(shipped("temperature"), [happened(event) for _ in range(times)], T0 + 100 * HOUR)
+    score = scored(shipped("temperature"), [happened(event) for _ in range(times)], T0 + 100 * HOUR_MS)
     assert score.total == points * ONE_POINT
 
 
@@ -243,7 +243,7 @@ def test_five_components_weigh_77_45():
     """85 x .20 + 72 x .25 + 65 x .15 + 90 x .25 + 68 x .15"""
     score = scored(weighed(COMPONENTS), [happened("page_viewed")])
     assert score.total == 77_450_000 == sum(score.vector)
-    assert rounded(score.total) == 77
+    assert rounded_points(score.total) == 77
     assert score.bands == {"grade": "B+", "temperature": "hot"}
 
 
@@ -251,11 +251,11 @@ def test_an_inactive_lead_loses_a_tenth_a_day_and_says_so_when_the_rounded_total
     """77.45 rounds to 76 from the tenth day (76.45), to 74 and warm from the thirtieth (74.45)."""
     model = weighed(COMPONENTS)
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 10 * DAY
-    assert conclude(model, subject, T0 + 25 * DAY, UTC, IDLE).total == 74_950_000
-    assert conclude(model, subject, T0 + 29 * DAY, UTC, IDLE).bands["temperature"] == "hot"
-    assert conclude(model, subject, T0 + 30 * DAY, UTC, IDLE).bands["temperature"] == "warm"
-    assert next_timer(model, subject, T0 + 20 * DAY, UTC, IDLE) == T0 + 30 * DAY
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + 10 * DAY_MS
+    assert score_lead(model, subject, T0 + 25 * DAY_MS, UTC, IDLE).total == 74_950_000
+    assert score_lead(model, subject, T0 + 29 * DAY_MS, UTC, IDLE).bands["temperature"] == "hot"
+    assert score_lead(model, subject, T0 + 30 * DAY_MS, UTC, IDLE).bands["temperature"] == "warm"
+    assert next_visible_time_change(model, subject, T0 + 20 * DAY_MS, UTC, IDLE) == T0 + 30 * DAY_MS
 
 
 def test_composite_components_from_what_a_lead_did():
@@ -278,7 +278,7 @@ def test_composite_components_from_what_a_lead_did():
     model = shipped("composite")
     score = scored(model, events, stage="contacted")
     by_group = dict.fromkeys(COMPONENTS, 0)
-    for slot, points in zip(model.slots, score.vector, strict=True):
+    for slot, points in zip(model.line_labels, score.vector, strict=True):
         if slot.group:
             by_group[slot.group] += points
     assert by_group == {
@@ -343,7 +343,7 @@ def test_rules_add_up_positive_and_negative():
     assert score.total == 65 * ONE_POINT
     assert score.bands == {"stage": "mql"}
     subject = Subject(features_of(events, [model]))
-    assert next_timer(model, subject, T0 + 4, UTC, IDLE) == T0 + 30 * DAY
+    assert next_visible_time_change(model, subject, T0 + 4, UTC, IDLE) == T0 + 30 * DAY_MS
 
 
 def test_an_sql_has_the_points_the_fields_and_the_actions():
@@ -364,8 +364,8 @@ def test_an_sql_has_the_points_the_fields_and_the_actions():
 
 def test_rules_are_clamped_to_0_and_100_and_the_clamp_is_a_line():
     model = shipped("rules")
-    quiet = [happened("profile_updated", T0 - 90 * DAY, fields={"email": "a@yahoo.com"})]
-    quiet += [happened("page_viewed", T0 - 90 * DAY)]
+    quiet = [happened("profile_updated", T0 - 90 * DAY_MS, fields={"email": "a@yahoo.com"})]
+    quiet += [happened("page_viewed", T0 - 90 * DAY_MS)]
     score = scored(model, quiet)
     assert lines(model, score) == {
         "Free mailbox": -5 * ONE_POINT,
@@ -379,6 +379,7 @@ def test_a_lead_that_did_nothing_scores_what_a_model_gives_everybody():
     """Composite: the firmographic base, and the points of a new lead's stage: 50 x .15 + 10 x .25."""
     subject = Subject(Features())
     totals = {
-        name: conclude(shipped(name), subject, T0, UTC, IDLE).total / ONE_POINT for name in built_in_models()
+        name: score_lead(shipped(name), subject, T0, UTC, IDLE).total / ONE_POINT
+        for name in built_in_models()
     }
     assert totals == {"chatbot": 0, "composite": 10, "rules": 0, "temperature": 0, "web_session": 0}

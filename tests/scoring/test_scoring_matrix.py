@@ -1,22 +1,22 @@
 """Bands that two groups make together, and the model of fit and engagement that ships with them."""
 
 import pytest
-from leads_given import DAY, HOUR, IDLE, T0, UTC, features_of, happened, lines, scored
+from leads_given import DAY_MS, HOUR_MS, IDLE, T0, UTC, features_of, happened, lines, scored
 
 from scoring.models.model import (
-    INF,
+    NEVER,
     ONE_POINT,
     ModelError,
     Subject,
     all_models,
     built_in_models,
     compile_model,
-    conclude,
-    next_timer,
+    next_visible_time_change,
     optional_models,
+    score_lead,
 )
 
-MIDNIGHT = T0 - 10 * HOUR
+MIDNIGHT = T0 - 10 * HOUR_MS
 MATRIX = """
 [matrix.priority]
 rows    = { group = "fit",        bands = { A = 60, B = 30, C = 0 } }
@@ -96,8 +96,8 @@ def test_time_alone_moves_the_band_though_the_total_stays_the_same():
     model = model_of("base = 60", fading, weights=(1, 0.001))
     subject = Subject(features_of([happened("qr_scanned", T0)], [model]))
     seen, at = [], T0
-    while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
-        seen.append(((at - MIDNIGHT) / DAY, conclude(model, subject, at, UTC, IDLE).bands["priority"]))
+    while (at := next_visible_time_change(model, subject, at, UTC, IDLE)) < NEVER:
+        seen.append(((at - MIDNIGHT) / DAY_MS, score_lead(model, subject, at, UTC, IDLE).bands["priority"]))
     assert seen == [(1, "A2"), (3, "A3")]
 
 
@@ -214,7 +214,7 @@ def test_a_fitting_lead_who_asks_for_a_demo_is_an_a1_and_cools_down():
     now = scored(model, events)
     assert (now.total, now.bands) == (80 * ONE_POINT, {"priority": "A1"})
     for days, total, band in ((1, None, "A2"), (14, 67_599_000, "A2"), (21, 63_535_500, "A3")):
-        later = scored(model, events, T0 + days * DAY)
+        later = scored(model, events, T0 + days * DAY_MS)
         assert later.bands == {"priority": band}
         assert total in {None, later.total}
 
@@ -245,7 +245,7 @@ def test_nobody_in_particular_is_a_c3_and_a_lead_who_objects_is_no_worse():
     model = fit_engagement()
     assert scored(model, []).bands == {"priority": "C3"}
     objected = [happened("consent_changed", email=False)]
-    objected += [happened("custom", T0 - age * DAY, name="email_bounced") for age in range(9)]
+    objected += [happened("custom", T0 - age * DAY_MS, name="email_bounced") for age in range(9)]
     score = scored(model, objected)
     assert (score.total, score.bands) == (0, {"priority": "C3"})
     assert lines(model, score)["Unsubscribed"] == -20 * ONE_POINT

@@ -11,7 +11,7 @@ from scoring.models.model import (
     Subject,
     built_in_models,
     compile_model,
-    explain,
+    explain_score,
     may_change_score,
 )
 
@@ -350,7 +350,7 @@ def test_a_rule_that_is_switched_off_has_no_line():
     model = compile_model(
         one_rule('each = "email_opened", points = 1, active = false, id = 7, priority = 10')
     )
-    assert model.slots == ()
+    assert model.line_labels == ()
 
 
 def test_the_keys_of_the_rules_api_change_no_points():
@@ -370,7 +370,7 @@ def test_a_model_says_what_it_reads():
     assert "phone" in reads.fields
     assert not any([reads.sessions, reads.stage, reads.first_touch, reads.created])
     web = compile_model(built_in_models()["web_session"])
-    assert web.reads_sessions
+    assert web.scores_sessions
     assert web.reads.sessions
 
 
@@ -422,7 +422,7 @@ def test_an_explanation_reads_like_a_sentence():
 
     said = {
         line.text
-        for line in explain(model, Subject(features_of(events, [model])), T0 + 3 * 3_600_000, UTC, 0)
+        for line in explain_score(model, Subject(features_of(events, [model])), T0 + 3 * 3_600_000, UTC, 0)
     }
     assert said >= {
         "QR scans: 7 x 3 points, capped at 15",
@@ -436,15 +436,17 @@ def test_an_explanation_reads_like_a_sentence():
     moments = {0: "less than 1 hour", 1: "1 hour", 2: "2 hours"}
     for hours, words in moments.items():
         at = T0 + hours * 3_600_000
-        texts = {line.text for line in explain(model, Subject(features_of(events, [model])), at, UTC, 0)}
+        texts = {
+            line.text for line in explain_score(model, Subject(features_of(events, [model])), at, UTC, 0)
+        }
         assert f"Last interaction: {words} since interaction" in texts
     composite = compile_model(built_in_models()["composite"])
     agreed = [happened("consent_changed", email=True)]
-    texts = {line.text for line in explain(composite, Subject(features_of(agreed)), T0, UTC, 0)}
+    texts = {line.text for line in explain_score(composite, Subject(features_of(agreed)), T0, UTC, 0)}
     assert "Email consent: email consent is yes (needed: yes), weighted 0.25" in texts
     rules = compile_model(built_in_models()["rules"])
     events = [happened("profile_updated", fields={"industry": "SaaS", "title": "Chef"})]
-    said = {line.text for line in explain(rules, Subject(features_of(events)), T0, UTC, 0)}
+    said = {line.text for line in explain_score(rules, Subject(features_of(events)), T0, UTC, 0)}
     assert said >= {
         "Target industry: industry is SaaS (needed: one of SaaS, Enterprise Software)",
         "Decision maker: title is Chef (needed: with director)",

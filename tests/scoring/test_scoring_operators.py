@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoring.editing.rule_json import OPERANDS
+from scoring.editing.rule_json import OPERAND_READER_AND_SAMPLE
 from scoring.features.operators import OPERATOR_TEXTS, OPERATORS
 
 CASES = [
@@ -49,7 +49,10 @@ def test_an_operator_decides(operator, operand, value, expected):
 
 def test_every_operator_is_tested_and_has_words():
     assert (
-        {operator for operator, *_ in CASES} == OPERATORS.keys() == OPERATOR_TEXTS.keys() == OPERANDS.keys()
+        {operator for operator, *_ in CASES}
+        == OPERATORS.keys()
+        == OPERATOR_TEXTS.keys()
+        == OPERAND_READER_AND_SAMPLE.keys()
     )
 
 

@@ -5,30 +5,32 @@ from fractions import Fraction
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from leads_given import DAY, HOUR, IDLE, MINUTE, T0, features_of, shipped, visits
+from leads_given import DAY_MS, HOUR_MS, IDLE, MINUTE, T0, features_of, shipped, visits
 from random_scoring import histories, model_texts, repeating_models, some_sessions
 from score_oracle import Oracle
 
 from scoring.features.calendar import calendar
 from scoring.features.features import put_session
 from scoring.models.model import (
-    INF,
+    NEVER,
     ONE_POINT,
     Subject,
     all_models,
     built_in_models,
+    changed_lines,
     compile_model,
-    conclude,
-    difference,
-    explain,
-    next_time_change,
-    next_timer,
-    rounded,
+    earliest_time_change,
+    explain_score,
+    next_visible_time_change,
+    rounded_points,
+    score_lead,
 )
 
 STAGES = st.sampled_from(["new", "qualified", "customer"])
 ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Pacific/Auckland", "Asia/Kolkata"])
-OFFSETS = st.one_of(st.integers(0, 40 * DAY), st.sampled_from([0, 1, DAY - 1, DAY, 14 * HOUR, 30 * DAY]))
+OFFSETS = st.one_of(
+    st.integers(0, 40 * DAY_MS), st.sampled_from([0, 1, DAY_MS - 1, DAY_MS, 14 * HOUR_MS, 30 * DAY_MS])
+)
 WHENEVER = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 few = settings(max_examples=60, deadline=None, suppress_health_check=WHENEVER)
 
@@ -43,12 +45,12 @@ def lead_of(events, sessions, model, zone):
 def assert_as_the_oracle_says(text, events, sessions, stage, as_of, zone):
     model = compile_model(text)
     subject = Subject(lead_of(events, sessions, model, zone), stage)
-    concluded = conclude(model, subject, as_of, calendar(zone), IDLE)
+    concluded = score_lead(model, subject, as_of, calendar(zone), IDLE)
     oracle = Oracle(text, events, sessions, stage, as_of, zone, IDLE)
     total, expected = oracle.score()
     lines = {
         (slot.group, slot.rule, slot.kind): points
-        for slot, points in zip(model.slots, concluded.vector, strict=True)
+        for slot, points in zip(model.line_labels, concluded.vector, strict=True)
         if points
     }
     assert sum(concluded.vector) == concluded.total
@@ -115,16 +117,16 @@ def test_shipped_models_equal_an_independent_oracle(name, events, sessions, stag
 def test_ledger_differences_sum_to_the_score(text, events, sessions, stage, zone):
     """Event by event, in any order of occurrence, then through time."""
     model, days = compile_model(text), calendar(zone)
-    features, vector, ledger = features_of([]), [0] * len(model.slots), 0
+    features, vector, ledger = features_of([]), [0] * len(model.line_labels), 0
     steps = [([event], {}) for event in events] + [([], {key: session}) for key, session in sessions.items()]
     steps += [([], {})] * 3
     for number, (new, cut) in enumerate(steps):
         features_of(new, [model], days, into=features)
         for session_id, session in cut.items():
             put_session(features, session_id, session)
-        as_of = T0 if number < len(steps) - 3 else T0 + number * 9 * DAY
-        score = conclude(model, Subject(features, stage), as_of, days, IDLE)
-        ledger += sum(line[3] for line in difference(model, vector, model, score.vector))
+        as_of = T0 if number < len(steps) - 3 else T0 + number * 9 * DAY_MS
+        score = score_lead(model, Subject(features, stage), as_of, days, IDLE)
+        ledger += sum(line[3] for line in changed_lines(model, vector, model, score.vector))
         vector = score.vector
         assert ledger == score.total == sum(vector)
 
@@ -133,16 +135,16 @@ def test_ledger_differences_sum_to_the_score(text, events, sessions, stage, zone
 @given(model_texts(session=False), model_texts(session=False), histories())
 def test_the_ledger_goes_on_over_a_change_of_model(first, second, events):
     old, new, days = compile_model(first), compile_model(second), calendar("UTC")
-    was = conclude(old, Subject(features_of(events, [old])), T0, days, IDLE)
-    now = conclude(new, Subject(features_of(events, [new])), T0, days, IDLE)
-    assert was.total + sum(line[3] for line in difference(old, was.vector, new, now.vector)) == now.total
-    assert sum(line[3] for line in difference(None, [], new, now.vector)) == now.total
-    assert difference(new, now.vector, compile_model(second), now.vector) == []
+    was = score_lead(old, Subject(features_of(events, [old])), T0, days, IDLE)
+    now = score_lead(new, Subject(features_of(events, [new])), T0, days, IDLE)
+    assert was.total + sum(line[3] for line in changed_lines(old, was.vector, new, now.vector)) == now.total
+    assert sum(line[3] for line in changed_lines(None, [], new, now.vector)) == now.total
+    assert changed_lines(new, now.vector, compile_model(second), now.vector) == []
 
 
 def seen(model, subject, at, days):
-    score = conclude(model, subject, at, days, IDLE)
-    return rounded(score.total), score.bands
+    score = score_lead(model, subject, at, days, IDLE)
+    return rounded_points(score.total), score.bands
 
 
 @few
@@ -151,7 +153,7 @@ def seen(model, subject, at, days):
     histories(15),
     some_sessions(5),
     STAGES,
-    st.one_of(st.integers(-2 * DAY, 60 * DAY), st.sampled_from([0, 1, DAY, -1])),
+    st.one_of(st.integers(-2 * DAY_MS, 60 * DAY_MS), st.sampled_from([0, 1, DAY_MS, -1])),
     ZONES,
     st.randoms(use_true_random=False),
 )
@@ -160,10 +162,10 @@ def test_nothing_changes_before_next_due_and_something_does_at_it(
 ):
     model, days, as_of = compile_model(text), calendar(zone), T0 + after
     subject = Subject(lead_of(events, sessions, model, zone), stage)
-    now, due = seen(model, subject, as_of, days), next_timer(model, subject, as_of, days, IDLE)
-    edge = next_time_change(model, subject, as_of, days, IDLE)
+    now, due = seen(model, subject, as_of, days), next_visible_time_change(model, subject, as_of, days, IDLE)
+    edge = earliest_time_change(model, subject, as_of, days, IDLE)
     assert as_of < edge <= due
-    until = min(due, as_of + 200 * DAY)
+    until = min(due, as_of + 200 * DAY_MS)
     turns = {as_of + 1, until - 1} | {rnd.randrange(as_of, until) for _ in range(10)}
     turns |= {
         days.start_of(day) - late
@@ -171,17 +173,17 @@ def test_nothing_changes_before_next_due_and_something_does_at_it(
         for late in (0, 1)
     }
     for signal in subject.features.signals.values():
-        turns |= {signal.last + hours * HOUR for hours in (1, 3, 6, 24, 72)}
-        turns |= {signal.last + rnd.randrange(95) * DAY for _ in range(10)}
+        turns |= {signal.last + hours * HOUR_MS for hours in (1, 3, 6, 24, 72)}
+        turns |= {signal.last + rnd.randrange(95) * DAY_MS for _ in range(10)}
     turns |= {session.last_at + 30 * MINUTE for session in sessions.values()}
     probes = sorted(at for at in turns if as_of <= at < until)
     for at in rnd.sample(probes, min(len(probes), 60)):
         assert seen(model, subject, at, days) == now
     before_edge = [at for at in probes if at < edge]
-    exact = conclude(model, subject, as_of, days, IDLE)
+    exact = score_lead(model, subject, as_of, days, IDLE)
     for at in rnd.sample(before_edge, min(len(before_edge), 10)):
-        assert conclude(model, subject, at, days, IDLE) == exact
-    if due < INF:
+        assert score_lead(model, subject, at, days, IDLE) == exact
+    if due < NEVER:
         assert seen(model, subject, due, days) != now
 
 
@@ -190,8 +192,8 @@ def test_nothing_changes_before_next_due_and_something_does_at_it(
 def test_an_explanation_has_the_lines_of_the_score_and_words_for_each(text, events, sessions, stage):
     model, days = compile_model(text), calendar("UTC")
     subject = Subject(lead_of(events, sessions, model, "UTC"), stage)
-    lines = explain(model, subject, T0, days, IDLE)
-    assert sum(line.points for line in lines) == conclude(model, subject, T0, days, IDLE).total
+    lines = explain_score(model, subject, T0, days, IDLE)
+    assert sum(line.points for line in lines) == score_lead(model, subject, T0, days, IDLE).total
     assert all(line.text and line.text == line.text.strip() for line in lines)
 
 
@@ -203,9 +205,9 @@ def test_an_older_session_counts_less_by_its_half_life(days_between):
     old = shipped("web_session")
     from leads_given import visit
 
-    sessions = visits(visit(480, 4, 3, 1, T0), visit(45, 1, 1, 0, T0 - days_between * DAY))
+    sessions = visits(visit(480, 4, 3, 1, T0), visit(45, 1, 1, 0, T0 - days_between * DAY_MS))
     left = 2 ** (-days_between / 45)
     expected = int((66 + 12 * left) / (1 + left) + 0.5)
-    now = conclude(model, Subject(sessions), T0 + DAY, calendar("UTC"), IDLE).total
+    now = score_lead(model, Subject(sessions), T0 + DAY_MS, calendar("UTC"), IDLE).total
     assert now == expected * ONE_POINT
-    assert conclude(old, Subject(sessions), T0 + DAY, calendar("UTC"), IDLE).total == 39 * ONE_POINT
+    assert score_lead(old, Subject(sessions), T0 + DAY_MS, calendar("UTC"), IDLE).total == 39 * ONE_POINT

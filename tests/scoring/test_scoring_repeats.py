@@ -6,24 +6,24 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from leads_given import DAY, HOUR, IDLE, T0, UTC, features_of, happened, lines, scored, visit
+from leads_given import DAY_MS, HOUR_MS, IDLE, T0, UTC, features_of, happened, lines, scored, visit
 from score_oracle import halved
 
 from scoring.features.calendar import calendar
-from scoring.models.decay import SHARES, half_life
+from scoring.models.decay import WHOLE_SHARE, half_life_shares
 from scoring.models.model import (
-    INF,
+    NEVER,
     ONE_POINT,
     Subject,
     compile_model,
-    conclude,
-    explain,
-    next_time_change,
-    next_timer,
+    earliest_time_change,
+    explain_score,
+    next_visible_time_change,
+    score_lead,
     score_session,
 )
 
-MIDNIGHT = T0 - 10 * HOUR
+MIDNIGHT = T0 - 10 * HOUR_MS
 
 
 def model_of(*rules, head="", group=""):
@@ -33,7 +33,7 @@ def model_of(*rules, head="", group=""):
 
 def acts(*ages, kind="qr_scanned"):
     """One act for each age in days, at ten in the morning."""
-    return [happened(kind, T0 - age * DAY) for age in ages]
+    return [happened(kind, T0 - age * DAY_MS) for age in ages]
 
 
 def points_of(rule, *events, zone=UTC, as_of=T0):
@@ -43,14 +43,14 @@ def points_of(rule, *events, zone=UTC, as_of=T0):
 
 def said(model, events, as_of=T0):
     subject = Subject(features_of(events, [model]))
-    return [line.text for line in explain(model, subject, as_of, UTC, IDLE)]
+    return [line.text for line in explain_score(model, subject, as_of, UTC, IDLE)]
 
 
 def dues(model, events):
     """The days after today at whose beginning something changes, until nothing does any more."""
     subject, found, at = Subject(features_of(events, [model])), [], T0
-    while (at := next_timer(model, subject, at, UTC, IDLE)) < INF:
-        days, rest = divmod(at - MIDNIGHT, DAY)
+    while (at := next_visible_time_change(model, subject, at, UTC, IDLE)) < NEVER:
+        days, rest = divmod(at - MIDNIGHT, DAY_MS)
         assert rest == 0
         found.append(days)
     return found
@@ -224,7 +224,7 @@ def test_a_fading_rule_is_due_at_each_midnight_that_shows():
 
 
 @pytest.mark.parametrize(
-    ("age", "day"), [(0, 1), (4, 1), (5, 1), (29, 1), (30, 60 - 30), (59, 60 - 59), (60, INF)]
+    ("age", "day"), [(0, 1), (4, 1), (5, 1), (29, 1), (30, 60 - 30), (59, 60 - 59), (60, NEVER)]
 )
 def test_every_midnight_is_looked_at_while_anything_fades_and_else_only_what_leaves_a_window(age, day):
     """The same scans fade over 5 and over 30 days, and count for 60."""
@@ -234,30 +234,34 @@ def test_every_midnight_is_looked_at_while_anything_fades_and_else_only_what_lea
         'each = "qr_scanned in 30 days", points = 1, half_life_days = 30',
     )
     subject = Subject(features_of(acts(age), [model]))
-    edge = INF if day == INF else MIDNIGHT + day * DAY
-    assert next_time_change(model, subject, T0, UTC, IDLE) == edge
+    edge = NEVER if day == NEVER else MIDNIGHT + day * DAY_MS
+    assert earliest_time_change(model, subject, T0, UTC, IDLE) == edge
 
 
 def test_fading_and_the_decay_of_the_model_go_together():
     """After two days: 8 x 2/4 = 4 points, less two inactive days."""
     head = "min = 0\ndecay = { points = 1.5 }"
     model = model_of('each = "qr_scanned in 4 days", points = 8, fades = "linear"', head=head)
-    score = scored(model, acts(0), T0 + 2 * DAY)
+    score = scored(model, acts(0), T0 + 2 * DAY_MS)
     assert lines(model, score) == {"R0": 4 * ONE_POINT, "decay": -3 * ONE_POINT}
 
 
 @pytest.mark.parametrize("days", ["0.1", "0.5", "1", "2", "3", "7.25", "14", "30", "365"])
 def test_shares_of_a_half_life_are_exact_to_twelve_decimals(days):
-    shares = half_life(Decimal(days))
-    assert [Fraction(share, SHARES) for share in shares[:91]] == [
+    shares = half_life_shares(Decimal(days))
+    assert [Fraction(share, WHOLE_SHARE) for share in shares[:91]] == [
         halved(age, Fraction(days)) for age in range(91)
     ]
 
 
 @pytest.mark.parametrize("days", [1, 3, 14, 30])
 def test_whole_half_lives_leave_exactly_a_half_a_quarter_and_an_eighth(days):
-    shares = half_life(Decimal(days))
-    assert [shares[times * days] for times in (1, 2, 3)] == [SHARES // 2, SHARES // 4, SHARES // 8]
+    shares = half_life_shares(Decimal(days))
+    assert [shares[times * days] for times in (1, 2, 3)] == [
+        WHOLE_SHARE // 2,
+        WHOLE_SHARE // 4,
+        WHOLE_SHARE // 8,
+    ]
 
 
 # words
@@ -300,7 +304,7 @@ def test_a_limit_that_is_not_reached_changes_nothing():
     plain = model_of('each = "qr_scanned in 30 days", points = 1.5')
     for limit in ("times = 6", "times_a_day = 2", "times = 6, times_a_day = 2, min = -1, max = 20"):
         limited = model_of(f'each = "qr_scanned in 30 days", points = 1.5, {limit}')
-        for as_of in (T0, T0 + 5 * DAY, T0 + 29 * DAY, T0 + 60 * DAY):
+        for as_of in (T0, T0 + 5 * DAY_MS, T0 + 29 * DAY_MS, T0 + 60 * DAY_MS):
             subject = Subject(features_of(acts(0, 1, 1, 8, 29, 29)))
-            total = conclude(plain, subject, as_of, UTC, IDLE).total
-            assert conclude(limited, subject, as_of, UTC, IDLE).total == total
+            total = score_lead(plain, subject, as_of, UTC, IDLE).total
+            assert score_lead(limited, subject, as_of, UTC, IDLE).total == total

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 from leads_given import (
-    DAY,
-    HOUR,
+    DAY_MS,
+    HOUR_MS,
     IDLE,
     MINUTE,
     T0,
@@ -22,18 +22,18 @@ from leads_given import (
 from schemas.envelope import Campaign, Context, TrafficOrigin
 from scoring.features.calendar import calendar
 from scoring.features.features import put_session
-from scoring.features.signals import EFFECTS
+from scoring.features.signals import EFFECT_BY_EVENT_TYPE
 from scoring.models.model import (
-    INF,
+    NEVER,
     ONE_POINT,
     Subject,
     compile_model,
-    conclude,
-    next_timer,
-    rounded,
+    next_visible_time_change,
+    rounded_points,
+    score_lead,
     score_session,
 )
-from scoring.models.phrases import trend
+from scoring.models.phrases import trend_of
 
 
 def model_of(*rules, head="", groups="g"):
@@ -132,16 +132,16 @@ def test_telegram_text_and_voice_are_messages_and_nothing_else_is():
     ids=lambda value: value if isinstance(value, bool) else type(value).__name__,
 )
 def test_an_interaction_is_what_the_person_did(event, counts):
-    assert EFFECTS[type(event)].is_interaction(event) is counts
+    assert EFFECT_BY_EVENT_TYPE[type(event)].is_interaction(event) is counts
 
 
 def test_what_we_did_does_not_keep_a_lead_warm():
     events = [
         happened("message_received"),
-        happened("email_sent", T0 + 10 * HOUR),
-        happened("call_made", T0 + 10 * HOUR),
+        happened("email_sent", T0 + 10 * HOUR_MS),
+        happened("call_made", T0 + 10 * HOUR_MS),
     ]
-    assert lines(shipped("temperature"), scored(shipped("temperature"), events, T0 + 10 * HOUR)) == {
+    assert lines(shipped("temperature"), scored(shipped("temperature"), events, T0 + 10 * HOUR_MS)) == {
         "Messages": 1 * ONE_POINT,
         "Last interaction": 10 * ONE_POINT,
     }
@@ -152,7 +152,7 @@ def test_profile_source_is_the_explicit_field_else_the_first_touch():
         '{ name = "s", choose = "profile.source", points = { ads = 1, form = 2, crm = 4, web = 8 } }'
     )
     ad = happened("page_viewed", T0, context=Context(campaign=Campaign(source="crm", medium="cpc")))
-    form = happened("form_submitted", T0 - HOUR)
+    form = happened("form_submitted", T0 - HOUR_MS)
     assert points_of(model, [ad]) == 1
     assert points_of(model, [ad, form]) == 2
     assert points_of(model, [ad, form, happened("profile_updated", fields={"source": "CRM"})]) == 4
@@ -203,10 +203,13 @@ def test_a_window_counts_local_calendar_days_today_included():
     """Two days are yesterday and today, in the tenant's zone, not 48 hours."""
     model, tokyo = counting("page_viewed in 2 days"), calendar("Asia/Tokyo")
     midnight = tokyo.start_of(tokyo.day_of(T0))
-    for at, counts in ((midnight - DAY, 1), (midnight - DAY - 1, 0), (midnight, 1)):
+    for at, counts in ((midnight - DAY_MS, 1), (midnight - DAY_MS - 1, 0), (midnight, 1)):
         assert points_of(model, [happened("page_viewed", at)], T0, zone=tokyo) == counts
-    event = [happened("page_viewed", midnight - DAY)]
-    assert next_timer(model, Subject(features_of(event, zone=tokyo)), T0, tokyo, IDLE) == midnight + DAY
+    event = [happened("page_viewed", midnight - DAY_MS)]
+    assert (
+        next_visible_time_change(model, Subject(features_of(event, zone=tokyo)), T0, tokyo, IDLE)
+        == midnight + DAY_MS
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,7 @@ def test_a_window_ends_with_the_local_day_however_long_it_is(zone, morning_after
     start = days.start_of(day)
     model = counting("page_viewed in 1 day")
     subject = Subject(features_of([happened("page_viewed", start)], zone=days))
-    assert next_timer(model, subject, start, days, IDLE) == start + hours * HOUR
+    assert next_visible_time_change(model, subject, start, days, IDLE) == start + hours * HOUR_MS
 
 
 def test_criteria_count_days_of_24_hours_back_from_the_last_time():
@@ -236,10 +239,10 @@ def test_criteria_count_days_of_24_hours_back_from_the_last_time():
         [groups.g]
         rules = []
     """)
-    subject = Subject(features_of([happened("email_opened", T0 - HOUR), happened("email_opened")]))
-    assert conclude(model, subject, T0 + DAY - 1, UTC, IDLE).bands == {"stage": "mql"}
-    assert conclude(model, subject, T0 + DAY, UTC, IDLE).bands == {"stage": None}
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
+    subject = Subject(features_of([happened("email_opened", T0 - HOUR_MS), happened("email_opened")]))
+    assert score_lead(model, subject, T0 + DAY_MS - 1, UTC, IDLE).bands == {"stage": "mql"}
+    assert score_lead(model, subject, T0 + DAY_MS, UTC, IDLE).bands == {"stage": None}
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + DAY_MS
 
 
 def test_any_one_of_several_criteria_is_enough():
@@ -277,29 +280,29 @@ def test_a_total_keeps_its_decimals_and_only_the_rounded_one_is_logged_in_time()
     """50.2, minus 0.1 a day, shows 50 until it falls below 49.5: after eight days."""
     model = model_of('{ name = "b", base = 50.2 }', head="decay = { points = 0.1 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 8 * DAY
-    assert conclude(model, subject, T0 + 7 * DAY, UTC, IDLE).total == 49_500_000
-    assert rounded(49_500_000) == 50
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + 8 * DAY_MS
+    assert score_lead(model, subject, T0 + 7 * DAY_MS, UTC, IDLE).total == 49_500_000
+    assert rounded_points(49_500_000) == 50
 
 
 def test_decay_stops_at_the_lowest_total_and_is_never_due_again():
     model = model_of('{ name = "b", base = 10 }', head="min = 9\ndecay = { points = 0.75 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert conclude(model, subject, T0 + 100 * DAY, UTC, IDLE).total == 9 * ONE_POINT
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
-    assert next_timer(model, subject, T0 + DAY, UTC, IDLE) == INF
+    assert score_lead(model, subject, T0 + 100 * DAY_MS, UTC, IDLE).total == 9 * ONE_POINT
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + DAY_MS
+    assert next_visible_time_change(model, subject, T0 + DAY_MS, UTC, IDLE) == NEVER
 
 
 def test_decay_counts_full_days_of_24_hours_since_the_last_interaction():
     model = model_of('{ name = "b", base = 10 }', head="decay = { points = 1 }")
-    events = [happened("page_viewed"), happened("email_sent", T0 + 2 * DAY)]
-    after = [points_of(model, events, T0 + at) for at in (DAY - 1, DAY, 2 * DAY - 1, 2 * DAY)]
+    events = [happened("page_viewed"), happened("email_sent", T0 + 2 * DAY_MS)]
+    after = [points_of(model, events, T0 + at) for at in (DAY_MS - 1, DAY_MS, 2 * DAY_MS - 1, 2 * DAY_MS)]
     assert after == [10, 9, 9, 8]
 
 
 def test_a_half_life_halves():
     model = model_of('{ name = "b", base = 64 }', head="decay = { half_life_days = 10 }")
-    totals = [scored(model, [happened("page_viewed")], T0 + days * DAY).total for days in (0, 10, 20, 60)]
+    totals = [scored(model, [happened("page_viewed")], T0 + days * DAY_MS).total for days in (0, 10, 20, 60)]
     assert [
         abs(total - points * ONE_POINT) <= 1 for total, points in zip(totals, (64, 32, 16, 1), strict=True)
     ] == [True] * 4
@@ -309,26 +312,26 @@ def test_decay_is_due_on_the_very_last_day_that_takes_something():
     """1.5 less 0.5 a day: 1 is seen after one day and 0.5 rounds to 1; only the third day, to 0, is seen."""
     model = model_of('{ name = "b", base = 1.5 }', head="decay = { points = 0.5 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + DAY
-    assert next_timer(model, subject, T0 + DAY, UTC, IDLE) == T0 + 3 * DAY
-    assert next_timer(model, subject, T0 + 3 * DAY, UTC, IDLE) == INF
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + DAY_MS
+    assert next_visible_time_change(model, subject, T0 + DAY_MS, UTC, IDLE) == T0 + 3 * DAY_MS
+    assert next_visible_time_change(model, subject, T0 + 3 * DAY_MS, UTC, IDLE) == NEVER
     at_once = model_of('{ name = "b", base = 1 }', head="decay = { points = 5 }")
-    assert next_timer(at_once, subject, T0, UTC, IDLE) == T0 + DAY
+    assert next_visible_time_change(at_once, subject, T0, UTC, IDLE) == T0 + DAY_MS
 
 
 def test_what_a_producer_dated_tomorrow_counts_tomorrow():
-    model, tomorrow = counting("page_viewed in 2 days"), T0 + 20 * HOUR
+    model, tomorrow = counting("page_viewed in 2 days"), T0 + 20 * HOUR_MS
     subject = Subject(features_of([happened("page_viewed", tomorrow)]))
-    assert conclude(model, subject, T0, UTC, IDLE).total == 0
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 - 10 * HOUR + DAY
-    assert conclude(model, subject, T0 - 10 * HOUR + DAY, UTC, IDLE).total == ONE_POINT
+    assert score_lead(model, subject, T0, UTC, IDLE).total == 0
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 - 10 * HOUR_MS + DAY_MS
+    assert score_lead(model, subject, T0 - 10 * HOUR_MS + DAY_MS, UTC, IDLE).total == ONE_POINT
 
 
 def test_a_decay_of_a_hundredth_is_found_without_a_due_per_day():
     """From 90: 89.49 rounds to 89 after 51 days; the exact due is found by bisection, not day by day."""
     model = model_of('{ name = "b", base = 90 }', head="decay = { points = 0.01 }")
     subject = Subject(features_of([happened("page_viewed")]))
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 51 * DAY
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + 51 * DAY_MS
 
 
 def test_a_clamp_is_its_own_line():
@@ -342,10 +345,10 @@ def test_a_clamp_is_its_own_line():
 
 def test_a_cap_swallows_what_is_above_it_and_says_so():
     model = shipped("temperature")
-    score = scored(model, [happened("qr_scanned") for _ in range(7)], T0 + 100 * HOUR)
+    score = scored(model, [happened("qr_scanned") for _ in range(7)], T0 + 100 * HOUR_MS)
     slots = {
         (slot.rule, slot.kind): points
-        for slot, points in zip(model.slots, score.vector, strict=True)
+        for slot, points in zip(model.line_labels, score.vector, strict=True)
         if points
     }
     assert slots == {("QR scans", "points"): 21 * ONE_POINT, ("QR scans", "rule cap"): -6 * ONE_POINT}
@@ -391,14 +394,14 @@ def test_profile_stage_is_the_lifecycles_and_not_a_field():
     ],
 )
 def test_a_trend_within_a_fifth_is_stable(recent, before, said):
-    assert trend(recent, before) == said
+    assert trend_of(recent, before) == said
 
 
 def test_a_trend_compares_14_days_with_the_14_before():
     model = model_of(
         '{ name = "t", value = "trend of interaction over 14 days", equals = "increasing", points = 1 }'
     )
-    at = [T0, T0 - 13 * DAY, T0 - 14 * DAY, T0 - 27 * DAY, T0 - 28 * DAY]
+    at = [T0, T0 - 13 * DAY_MS, T0 - 14 * DAY_MS, T0 - 27 * DAY_MS, T0 - 28 * DAY_MS]
     assert points_of(model, [happened("page_viewed", each) for each in at]) == 0
     assert points_of(model, [happened("page_viewed", each) for each in at[:3]]) == 1
 
@@ -412,21 +415,23 @@ def test_a_lead_that_was_never_active_gets_no_points_for_recency():
 
 def test_active_days_give_at_most_ten_points():
     model = shipped("composite")
-    events = [happened("page_viewed", T0 - days * DAY) for days in range(31)]
+    events = [happened("page_viewed", T0 - days * DAY_MS) for days in range(31)]
     assert lines(model, scored(model, events[:4]))["Active days"] == 4 * 250_000
     score = scored(model, events)
-    points = [p for slot, p in zip(model.slots, score.vector, strict=True) if slot.rule == "Active days"]
+    points = [
+        p for slot, p in zip(model.line_labels, score.vector, strict=True) if slot.rule == "Active days"
+    ]
     assert points == [30 * 250_000, -20 * 250_000]
 
 
 def test_an_open_session_counts_when_it_has_been_idle_for_long_enough():
     model, features = shipped("web_session"), visits(visit(480, 4, 3, 1, closed=False))
     subject, last = Subject(features), T0 + 480_000
-    assert conclude(model, subject, last + IDLE - 1, UTC, IDLE).total == 0
-    assert next_timer(model, subject, last, UTC, IDLE) == last + IDLE
-    assert conclude(model, subject, last + IDLE, UTC, IDLE).total == 66 * ONE_POINT
-    assert conclude(model, subject, last + IDLE, UTC, 2 * IDLE).total == 0
-    assert next_timer(model, subject, last + IDLE, UTC, IDLE) == INF
+    assert score_lead(model, subject, last + IDLE - 1, UTC, IDLE).total == 0
+    assert next_visible_time_change(model, subject, last, UTC, IDLE) == last + IDLE
+    assert score_lead(model, subject, last + IDLE, UTC, IDLE).total == 66 * ONE_POINT
+    assert score_lead(model, subject, last + IDLE, UTC, 2 * IDLE).total == 0
+    assert next_visible_time_change(model, subject, last + IDLE, UTC, IDLE) == NEVER
 
 
 def test_the_score_of_an_open_session_is_told_apart():
@@ -434,14 +439,17 @@ def test_the_score_of_an_open_session_is_told_apart():
 
 
 def test_the_mean_is_over_the_latest_200_ended_sessions():
-    features = visits(*(visit(480, 4, 3, 1, T0 - number * HOUR) for number in range(200)))
+    features = visits(*(visit(480, 4, 3, 1, T0 - number * HOUR_MS) for number in range(200)))
     model = shipped("web_session")
-    put_session(features, "older", visit(45, 1, 1, 0, T0 - 300 * HOUR))
-    assert conclude(model, Subject(features), T0 + DAY, UTC, IDLE).total == 66 * ONE_POINT
-    put_session(features, "newer", visit(45, 1, 1, 0, T0 + HOUR))
-    total = conclude(model, Subject(features), T0 + DAY, UTC, IDLE).total
+    put_session(features, "older", visit(45, 1, 1, 0, T0 - 300 * HOUR_MS))
+    assert score_lead(model, Subject(features), T0 + DAY_MS, UTC, IDLE).total == 66 * ONE_POINT
+    put_session(features, "newer", visit(45, 1, 1, 0, T0 + HOUR_MS))
+    total = score_lead(model, Subject(features), T0 + DAY_MS, UTC, IDLE).total
     assert total == 66 * ONE_POINT  # (199 x 66 + 12) / 200 = 65.73
-    assert lines(model, conclude(model, Subject(features), T0 + DAY, UTC, IDLE))["Pages viewed"] == 19_925_000
+    assert (
+        lines(model, score_lead(model, Subject(features), T0 + DAY_MS, UTC, IDLE))["Pages viewed"]
+        == 19_925_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -467,12 +475,15 @@ def test_days_since_creation_and_last_activity_are_phrases():
         '{ name = "new", value = "days_since_creation", less_than = 30, points = 1 }',
         '{ name = "quiet", value = "last_activity_days_ago", greater_than = 60, points = 2 }',
     )
-    events = [happened("profile_updated", T0 - 30 * DAY, fields={}), happened("page_viewed", T0 - 20 * DAY)]
+    events = [
+        happened("profile_updated", T0 - 30 * DAY_MS, fields={}),
+        happened("page_viewed", T0 - 20 * DAY_MS),
+    ]
     assert points_of(model, events, T0 - MINUTE) == 1
     assert points_of(model, events) == 0
-    assert points_of(model, events, T0 + 41 * DAY) == 2
+    assert points_of(model, events, T0 + 41 * DAY_MS) == 2
     subject = Subject(features_of(events))
-    assert next_timer(model, subject, T0, UTC, IDLE) == T0 + 41 * DAY
+    assert next_visible_time_change(model, subject, T0, UTC, IDLE) == T0 + 41 * DAY_MS
 
 
 def test_a_sum_of_purchases_counts_whole_units_of_its_currency():

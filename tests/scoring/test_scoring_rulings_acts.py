@@ -6,10 +6,10 @@ The lists stand here once more, written from the rulings: a new type has to be p
 from decimal import Decimal
 
 import pytest
-from leads_given import DAY, T0, features_of, happened, lines, scored, shipped
+from leads_given import DAY_MS, T0, features_of, happened, lines, scored, shipped
 
 from schemas.envelope import Campaign, Context
-from scoring.features.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_TYPE_BY_TAG
 from scoring.models.model import built_in_models
 
 WHAT_WE_DID = {"email_sent", "sms_sent", "call_made"}
@@ -81,7 +81,7 @@ def one(kind, at=T0):
     return happened(kind, at, **NEEDED.get(kind, {}))
 
 
-@pytest.mark.parametrize("kind", EVENT_NAMES)
+@pytest.mark.parametrize("kind", EVENT_TYPE_BY_TAG)
 def test_an_interaction_is_everything_that_the_person_did_and_nothing_else(kind):
     lists = [WHAT_THE_PERSON_DID, WHAT_WE_DID, PROFILE_CRM_CONSENT_IDENTITY, TIME]
     assert sum(kind in each for each in lists) == 1, f"put {kind} into one list: whose doing is it?"
@@ -92,7 +92,7 @@ def test_a_call_that_was_answered_is_the_persons_doing_too():
     assert "interaction" in features_of([happened("call_made", answered=True)]).signals
 
 
-@pytest.mark.parametrize("kind", EVENT_NAMES)
+@pytest.mark.parametrize("kind", EVENT_TYPE_BY_TAG)
 def test_only_high_intent_acts_count_as_high_intent(kind):
     assert ("high_intent" in features_of([one(kind)]).signals) is (kind in HIGH_INTENT)
 
@@ -144,7 +144,7 @@ def test_neither_the_envelopes_source_nor_utm_source_is_the_profiles():
 )
 def test_the_first_touch_gives_the_source_a_quality(medium, points):
     model = shipped("composite")
-    first = happened("page_viewed", T0 - DAY, context=Context(campaign=Campaign(medium=medium)))
+    first = happened("page_viewed", T0 - DAY_MS, context=Context(campaign=Campaign(medium=medium)))
     form = happened("form_submitted")
     given = lines(model, scored(model, [first, form])).get("Source quality", 0)
     assert given == (points * 150_000 if medium != "x" else 10 * 150_000)

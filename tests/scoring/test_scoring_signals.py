@@ -10,7 +10,7 @@ from leads_given import T0, features_of, happened, shipped
 from schemas.envelope import Campaign, Context, tag_of
 from schemas.events import EVENT_TYPES
 from scoring.features.signals import (
-    EFFECTS,
+    EFFECT_BY_EVENT_TYPE,
     SignalCatalogue,
     SignalError,
     define_signal,
@@ -23,7 +23,7 @@ PLAIN = SignalCatalogue.of([])
 
 
 def lift(event, *models):
-    return SignalCatalogue.of(models).lift(event, T0, T0 // 86_400_000)
+    return SignalCatalogue.of(models).feature_delta_of(event, T0, T0 // 86_400_000)
 
 
 def needed(kind):
@@ -48,7 +48,7 @@ KINDS = [event_type.__struct_config__.tag for event_type in EVENT_TYPES]
 
 
 def test_every_event_type_is_classified():
-    undecided = {tag_of(kind) for kind in set(EVENT_TYPES) ^ EFFECTS.keys()}
+    undecided = {tag_of(kind) for kind in set(EVENT_TYPES) ^ EFFECT_BY_EVENT_TYPE.keys()}
     assert not undecided, "decide in EFFECTS whether the event is an interaction and what it fills"
 
 
@@ -147,7 +147,7 @@ def test_a_changed_definition_counts_from_zero_under_a_new_name():
 def test_models_that_define_a_signal_alike_share_it():
     one, other = shipped("temperature"), shipped("temperature")
     voice = happened("message_received", kind="voice")
-    signals = SignalCatalogue.of([one, other]).lift(voice, T0, 0).signals
+    signals = SignalCatalogue.of([one, other]).feature_delta_of(voice, T0, 0).signals
     assert len(signals) == len(set(signals)) == 3
 
 
@@ -194,7 +194,7 @@ def test_no_property_makes_a_signal_fail(value):
         defined = define_signal("s", {"event": "custom:x", "field": "p", **test})
         assert defined.holds(happened("custom", name="x", properties={"p": value})) in {True, False}
     kept = define_signal("s", {"event": "custom:x", "distinct": "p"})
-    lifted = SignalCatalogue.of([type("M", (), {"signals": (kept,)})()]).lift(
+    lifted = SignalCatalogue.of([type("M", (), {"signals": (kept,)})()]).feature_delta_of(
         happened("custom", name="x", properties={"p": value}), T0, 0
     )
     assert all(len(item) <= 17 for _, item in lifted.items)

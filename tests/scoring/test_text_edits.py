@@ -21,7 +21,7 @@ from scoring.editing.qualification import (
     switch_criterion,
     switch_rule,
 )
-from scoring.editing.text_edits import Uneditable
+from scoring.editing.text_edits import UneditableText
 from scoring.models.model import ModelError, built_in_models, compile_model
 
 LINES = """model = "rules"
@@ -127,7 +127,7 @@ def test_an_edit_changes_what_it_names_and_nothing_else(data, text):
             else:
                 edited = act(text, number)
             compile_model(edited)
-        except (Refusal, Uneditable, LookupError, ModelError):
+        except (Refusal, UneditableText, LookupError, ModelError):
             continue
         after = by_id(list_of(edited))
         changed = after.pop(number, {})
@@ -183,7 +183,7 @@ def test_the_lowest_minimum_of_a_stage_is_where_it_begins():
 
 def test_the_only_stage_cannot_go():
     text = 'model = "rules"\nbands = { stage = { mql = 40 } }\n[groups.a]\n'
-    with pytest.raises(Uneditable, match="switch"):
+    with pytest.raises(UneditableText, match="switch"):
         delete_criterion(text, 1)
 
 
@@ -203,5 +203,5 @@ def test_a_layout_that_cannot_be_edited_is_still_read_and_says_what_to_do():
         'groups.a.rules = [{ name = "A", base = 1 }]\n'
     )
     assert rule_numbered(text, 1)["points"] == 1
-    with pytest.raises(Uneditable, match="publish the whole text"):
+    with pytest.raises(UneditableText, match="publish the whole text"):
         switch_rule(text, 1, active=False)

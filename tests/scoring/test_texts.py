@@ -11,9 +11,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from leads_given import happened, scored, shipped
 
-from scoring.features.comparison import COMPARISONS, NEWEST, PLAIN
+from scoring.features.comparison import COMPARISON_BY_FOLDING, NEWEST_COMPARISON, PLAIN_COMPARISON
 from scoring.features.operators import OPERATORS
-from scoring.features.texts import LONGEST, MOST_MARKS, fold, fold_pattern, is_longer, number_of, unify
+from scoring.features.texts import (
+    LONGEST_TEXT,
+    MOST_MARKS_OF_LETTER,
+    fold_pattern,
+    fold_text,
+    is_longer,
+    number_of,
+    unify_spelling,
+)
 from scoring.models.model import ModelError, compile_model
 
 INVISIBLE = (
@@ -54,7 +62,7 @@ SAME = [
 
 @pytest.mark.parametrize(("one", "other"), [pair[:2] for pair in SAME], ids=[pair[2] for pair in SAME])
 def test_spellings_of_one_text_are_the_same(one, other):
-    assert fold(one) == fold(other)
+    assert fold_text(one) == fold_text(other)
     assert OPERATORS["equals"].parse(one)(other)
     assert OPERATORS["in_list"].parse(["x", other])(one)
     assert OPERATORS["contains"].parse(one)(f"a {other} b")
@@ -75,7 +83,7 @@ def test_spellings_of_one_text_are_the_same(one, other):
     ],
 )
 def test_what_people_read_as_two_texts_stays_two(one, other):
-    assert fold(one) != fold(other)
+    assert fold_text(one) != fold_text(other)
 
 
 @given(st.text())
@@ -83,14 +91,14 @@ def test_what_people_read_as_two_texts_stays_two(one, other):
 @example("i\u0307\u0307")
 @example("\u0627\u200c\u0653")
 def test_folding_a_folded_text_changes_nothing(text):
-    assert fold(fold(text)) == fold(text)
-    assert unify(unify(text)) == unify(text)
+    assert fold_text(fold_text(text)) == fold_text(text)
+    assert unify_spelling(unify_spelling(text)) == unify_spelling(text)
 
 
 def test_folding_is_idempotent_for_every_character():
     for point in range(sys.maxunicode + 1):
-        folded = fold.__wrapped__(f"a{chr(point)}\u0301")
-        assert fold.__wrapped__(folded) == folded, hex(point)
+        folded = fold_text.__wrapped__(f"a{chr(point)}\u0301")
+        assert fold_text.__wrapped__(folded) == folded, hex(point)
 
 
 NUMBERS = [
@@ -188,7 +196,7 @@ def spellings(draw, text):
 def test_every_operator_gives_one_verdict_for_all_spellings(data, value, operand):
     other_value, other_operand = data.draw(spellings(value)), data.draw(spellings(operand))
     for operator in ("equals", "not_equals", "contains", "not_contains", "starts_with", "ends_with"):
-        if not fold(operand):
+        if not fold_text(operand):
             continue
         test = OPERATORS[operator]
         assert test.parse(operand)(value) == test.parse(other_operand)(other_value), operator
@@ -267,7 +275,7 @@ def test_every_operator_is_total_in_every_version(value):
         "is_set": True,
     }
     operands |= {"is_not_set": True, "matches": "é|[ي]"}
-    for by in COMPARISONS.values():
+    for by in COMPARISON_BY_FOLDING.values():
         for name, operator in OPERATORS.items():
             operand = operands.get(name, 5 if operator.operand_type == "number" else "ي")
             assert operator.parse(operand, by)(value) in {True, False}
@@ -296,7 +304,7 @@ def test_two_choices_in_two_spellings_are_refused():
     text = CHOICE.replace('"New York"', '"تبريز"')
     with pytest.raises(ModelError, match="the same"):
         compile_model(text)
-    compile_model(text, PLAIN.folding)
+    compile_model(text, PLAIN_COMPARISON.folding)
 
 
 def test_a_text_to_compare_with_must_be_visible():
@@ -320,13 +328,13 @@ def test_a_text_to_compare_with_must_be_visible():
     ],
 )
 def test_a_comparison_keeps_its_version(operator, operand, value, plain, newest):
-    assert OPERATORS[operator].parse(operand, PLAIN)(value) is plain
-    assert OPERATORS[operator].parse(operand, NEWEST)(value) is newest
+    assert OPERATORS[operator].parse(operand, PLAIN_COMPARISON)(value) is plain
+    assert OPERATORS[operator].parse(operand, NEWEST_COMPARISON)(value) is newest
 
 
 def test_a_model_of_an_unknown_version_is_refused():
     with pytest.raises(ModelError, match="newer"):
-        compile_model(CHOICE, NEWEST.folding + 1)
+        compile_model(CHOICE, NEWEST_COMPARISON.folding + 1)
 
 
 HOSTILE = {
@@ -339,7 +347,7 @@ HOSTILE = {
 def test_64_kb_of_anything_are_compared_at_once(each):
     text = "a" + each * (65_536 // len(each.encode())) + "b"
     began = time.process_time()
-    fold(text), is_longer(text, 10**6), number_of(text)
+    fold_text(text), is_longer(text, 10**6), number_of(text)
     OPERATORS["matches"].parse("x$")(text)
     assert time.process_time() - began < 1, (
         "what takes time with the square of the length takes several seconds"
@@ -347,11 +355,11 @@ def test_64_kb_of_anything_are_compared_at_once(each):
 
 
 def test_the_beginning_of_a_very_long_text_is_compared():
-    assert fold("a" * (LONGEST + 5)) == "a" * LONGEST
-    assert len(fold("\ufdfa" * LONGEST)) <= LONGEST
+    assert fold_text("a" * (LONGEST_TEXT + 5)) == "a" * LONGEST_TEXT
+    assert len(fold_text("\ufdfa" * LONGEST_TEXT)) <= LONGEST_TEXT
 
 
 def test_of_many_marks_in_a_row_the_first_are_read():
     """To sort them takes time with the square of their number."""
-    assert len(unify("a" + "\u0315\u0300" * 1_000)) <= 1 + MOST_MARKS
-    assert fold("Cafe\u0301" + "\u0315" * 20) == fold("Caf\u00e9" + "\u0315" * 20)
+    assert len(unify_spelling("a" + "\u0315\u0300" * 1_000)) <= 1 + MOST_MARKS_OF_LETTER
+    assert fold_text("Cafe\u0301" + "\u0315" * 20) == fold_text("Caf\u00e9" + "\u0315" * 20)

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leads_given import DAY, T0, happened
+from leads_given import DAY_MS, T0, happened
 from random_scoring import histories, model_texts
 
 from schemas import statements as say
@@ -18,17 +18,17 @@ from scoring.evaluation.what_if import (
     CurrentScore,
     EvaluationTime,
     MoveCounts,
-    add,
-    compare,
-    merged,
-    report,
+    add_comparison,
+    compare_lead,
+    counts_json,
+    sum_of_counts,
 )
 from scoring.features.calendar import calendar
-from scoring.models.model import ONE_POINT, built_in_models, compile_model, rounded
+from scoring.models.model import ONE_POINT, built_in_models, compile_model, rounded_points
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, lead_as_of, subject_of
-from streams.score_leads.lead_rules import Rules
-from streams.score_leads.lead_stage import stage_if
+from streams.score_leads.lead_rules import LeadRules
+from streams.score_leads.lead_stage import stage_after_conclusions
 
 IDLE = 30 * 60_000
 
@@ -65,16 +65,16 @@ def replayed(models, events, heard=None):
     genesis = [record for name, text in models.items() for record in published(name, text, 1, 0)]
     replay = Replay(genesis, on_output=heard)
     replay.append(Outgoing(EVENTS, key_of(event), encode_source(event)) for event in events)
-    replay.rest()
+    replay.fold_all()
     return replay
 
 
 def tried(models, draft, events, now):
     """Per lead what a what-if says."""
-    rules = Rules(TenantSettings(), {name: ModelVersion(1, text) for name, text in models.items()})
+    rules = LeadRules(TenantSettings(), {name: ModelVersion(1, text) for name, text in models.items()})
     model = compile_model(draft)
     in_force = rules.models.get(model.name)
-    after = Rules(
+    after = LeadRules(
         TenantSettings(),
         {name: ModelVersion(1, text) for name, text in (models | {model.name: draft}).items()},
     )
@@ -84,16 +84,16 @@ def tried(models, draft, events, now):
         if not lead.identities:
             continue
         said = lead.head.emitted.get(model.name)
-        compared = compare(
+        compared = compare_lead(
             in_force,
             model,
             subject_of(lead),
             EvaluationTime(now, calendar("UTC"), IDLE),
             CurrentScore(said.total, said.disarmed) if said else NO_CURRENT_SCORE,
-            lambda concluded, lead=lead: stage_if(after, lead, {model.name: concluded}),
+            lambda concluded, lead=lead: stage_after_conclusions(after, lead, {model.name: concluded}),
         )
         found[lead.lead_id] = compared
-        add(tally, (lead.tenant, lead.lead_id), compared, in_force, model)
+        add_comparison(tally, (lead.tenant, lead.lead_id), compared, in_force, model)
     return found, tally
 
 
@@ -105,7 +105,7 @@ def really_published(models, draft, events, now):
     heard.clear()
     name = compile_model(draft).name
     replay.append(published(name, draft, 2, now, fire=True))
-    replay.rest()
+    replay.fold_all()
     said = [decode_statement(each.value) for each in heard if each.topic in (SCORE_CHANGED, LEAD_CHANGES)]
     return {lead.lead_id: lead for lead in replay.leads() if lead.identities}, said
 
@@ -134,13 +134,13 @@ def check(models, draft, events, now):
         # The ledger's last word may be older than the exact total now, yet shows the same whole points.
         if lead_id in changed:
             previous = round(changed[lead_id].previous * ONE_POINT)
-            assert rounded(previous) == rounded(compared.before.total)
+            assert rounded_points(previous) == rounded_points(compared.before.total)
             assert round(changed[lead_id].total * ONE_POINT) == compared.after.total
         else:
-            assert rounded(compared.before.total) == rounded(compared.after.total)
+            assert rounded_points(compared.before.total) == rounded_points(compared.after.total)
     entered = {each.lead_id: each for each in said if isinstance(each, say.StageEntered)}
     assert {lead for lead, compared in found.items() if len(set(compared.stages)) > 1} == entered.keys()
-    told = report(tally)
+    told = counts_json(tally)
     assert told["leads"] == len(expected)
     assert told["leads_firing"] == sum(bool(marks) for marks in crossed.values())
     assert told["up"] + told["down"] + told["same"] == len(expected)
@@ -152,8 +152,8 @@ people = st.lists(
 lively = histories().map(
     lambda events: [
         *events,
-        *(happened("page_viewed", T0 - n * DAY, event_id=f"p{n}") for n in (0, 1, 7, 29, 30, 60)),
-        happened("email_opened", T0 - 3 * DAY, event_id="o"),
+        *(happened("page_viewed", T0 - n * DAY_MS, event_id=f"p{n}") for n in (0, 1, 7, 29, 30, 60)),
+        happened("email_opened", T0 - 3 * DAY_MS, event_id="o"),
         happened("profile_updated", T0, event_id="f", fields={"email": "a@b.example", "phone": "1"}),
     ]
 )
@@ -169,7 +169,7 @@ def raised(draw, **given):
     return draw(model_texts(**given)) + RAISED.format(draw(st.integers(-20, 60)), draw(st.integers(0, 9)))
 
 
-later = st.integers(0, 120).map(lambda days: days * DAY) | st.integers(0, 3 * DAY)
+later = st.integers(0, 120).map(lambda days: days * DAY_MS) | st.integers(0, 3 * DAY_MS)
 
 
 @settings(max_examples=60)
@@ -208,6 +208,6 @@ def test_tallies_merge_into_what_one_would_have_counted(data):
         tally = MoveCounts()
         for lead_id, compared in found.items():
             for into in (tally, every):
-                add(into, (f"t{number}", lead_id), compared, one, other)
+                add_comparison(into, (f"t{number}", lead_id), compared, one, other)
         tallies.append(tally)
-    assert report(merged(tallies)) == report(every)
+    assert counts_json(sum_of_counts(tallies)) == counts_json(every)

@@ -161,7 +161,7 @@ class Pipeline:
                 check(self)
         raise AssertionError("the pipeline never comes to rest")
 
-    def rest(self, size=1_000, *, limit=50_000):
+    def fold_all(self, size=1_000, *, limit=50_000):
         """Fold in order until nothing is pending."""
         for _ in range(limit):
             pending = [(topic, p) for topic in self.logs for p in self.pending(topic)]

@@ -11,7 +11,7 @@ from schemas import statements as say
 from schemas.control import EVERY_TENANT
 from schemas.moment import moment
 from schemas.topics import lead_key
-from scoring.features.signals import EVENT_NAMES
+from scoring.features.signals import EVENT_TYPE_BY_TAG
 from scoring.models.model import built_in_models
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -30,7 +30,7 @@ def happened(kind, event_id, when, /, *, recorded=None, **fields):
     """An event, recorded as it happened unless it came late."""
     recorded_at = at(when if recorded is None else recorded)
     given = {"event_id": event_id, "occurred_at": at(when), "recorded_at": recorded_at} | fields
-    return EVENT_NAMES[kind](**given)
+    return EVENT_TYPE_BY_TAG[kind](**given)
 
 
 class Time:
@@ -59,7 +59,7 @@ class Story:
     """`when` goes on with the story and forgets what was said before; `then` compares what was said."""
 
     def __init__(self, models=SHIPPED):
-        self.pipeline = Pipeline(models).rest()
+        self.pipeline = Pipeline(models).fold_all()
         self.begin = 0
 
     def when(self, *happenings):
@@ -88,7 +88,7 @@ class Story:
                     )
                 case event:
                     self.pipeline.produce(event)
-            self.pipeline.rest()
+            self.pipeline.fold_all()
         return self
 
     def statements(self, *kinds, model=None, lead=None):

@@ -9,7 +9,7 @@ import itertools
 from msgspec import msgpack
 from stream_stories import DAY, HOUR, MINUTE, Story, happened
 
-from gateway.door.resolving import MADE, AddressMatches, resolved
+from gateway.door.resolving import MADE_LEAD_ID_PREFIX, AddressMatches, with_resolved_leads
 from schemas.topics import EVENTS, visitor_key
 from scoring.features.identity import MOST_IDENTITIES, Visitor, is_anonymous
 
@@ -25,7 +25,7 @@ class House:
         self.now = 0
 
     def when(self, *events):
-        for event in asyncio.run(resolved(events, self._known)):
+        for event in asyncio.run(with_resolved_leads(events, self._known)):
             self.story.when(event)
         return self
 
@@ -101,7 +101,7 @@ def test_two_devices_that_give_one_new_address_at_the_same_time_are_one_lead():
     house.when(house.gives("phone", EMILY), house.gives("laptop", EMILY))
     assert house.pages(EMILY) == 2
     (lead,) = house.leads()
-    assert lead.startswith(MADE)
+    assert lead.startswith(MADE_LEAD_ID_PREFIX)
 
 
 def test_a_second_address_does_not_part_a_person_and_finds_them_from_then_on():
@@ -139,7 +139,7 @@ def test_the_fifty_first_device_parks_in_a_lead_of_its_own_and_goes_on_there():
     for number in range(MOST_IDENTITIES + 1):
         house.when(house.gives(f"device-{number}", EMILY))
     (full,) = [c for c in house.story.pipeline.cards.values() if c and c.identities == MOST_IDENTITIES]
-    assert full.lead_id.startswith(MADE)
+    assert full.lead_id.startswith(MADE_LEAD_ID_PREFIX)
     (parked,) = house.leads() - {full.lead_id}
     assert is_anonymous(parked)
     last = f"device-{MOST_IDENTITIES}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stream_stories import DAY, HOUR, Settings, given, happened
 
-from gateway.door.admission import Facts, admit, admit_import, read
+from gateway.door.admission import RequestFacts, admit_event, admit_import, read_producer_event
 
 FIELD_CASES = Path(__file__).parents[2] / "../shared/data/field-cases"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -17,9 +17,14 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 def test_a_second_form_with_blank_fields_erases_nothing(way):
     """The right results are those of the field cases' README."""
     lines = (FIELD_CASES / "blank-form-fields.ndjson").read_bytes().splitlines()
-    events = [read(line, f"e{number}", NOW) for number, line in enumerate(lines) if line.strip()]
+    events = [
+        read_producer_event(line, f"e{number}", NOW) for number, line in enumerate(lines) if line.strip()
+    ]
     story = given(
-        *(admit(each, Facts(None), NOW) if way == "door" else admit_import(each, NOW) for each in events)
+        *(
+            admit_event(each, RequestFacts(None), NOW) if way == "door" else admit_import(each, NOW)
+            for each in events
+        )
     )
     assert story.card("f03").fields == {
         "company": "Rae GmbH",

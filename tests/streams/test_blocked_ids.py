@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from stream_simulator import Pipeline
 
-from gateway.door.admission import read
+from gateway.door.admission import read_producer_event
 from leadstream.operations.imports import import_events
 from schemas.decode import Refusal, decode_dead_letter
 from schemas.record import Outgoing
@@ -19,7 +19,7 @@ MERGE = {**PAGE, "type": "leads_merged", "lead_id": "lead-1", "into": "lead-2"}
 
 def by_http(event):
     with pytest.raises(Refusal) as refused:
-        read(json.dumps(event).encode(), "x", NOW)
+        read_producer_event(json.dumps(event).encode(), "x", NOW)
     return str(refused.value)
 
 
@@ -28,7 +28,7 @@ def by_kafka(event):
     key = f"default/v/{event['visitor_id']}" if "visitor_id" in event else f"default/l/{event['lead_id']}"
     pipeline = Pipeline()
     pipeline.append(Outgoing(EVENTS, key, json.dumps(event | {"recorded_at": event["occurred_at"]}).encode()))
-    pipeline.rest()
+    pipeline.fold_all()
     assert pipeline.leads() == {}
     letter = decode_dead_letter(pipeline.dead[0])
     return f"{letter.field}: {letter.reason}"

@@ -105,7 +105,7 @@ def test_what_a_merged_lead_remembers_is_bounded():
         story.pipeline.produce(
             happened("page_viewed", f"e{number}", MINUTE, visitor_id=f"visitor-{number:040}", lead_id="A")
         )
-    story.pipeline.rest()
+    story.pipeline.fold_all()
     head = next(
         parts["head"]
         for store in story.pipeline.stores[LEAD_ACTIVITY]

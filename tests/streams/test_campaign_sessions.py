@@ -17,8 +17,8 @@ from scoring.features.sessions import KeptEvents, SessionEvent
 from scoring.models.model import built_in_models
 from streams.replay import Replay
 from streams.track_sessions.web_sessions import (
-    LONGEST_KEY,
-    MOST_NAMES,
+    LONGEST_CAMPAIGN_KEY_BYTES,
+    MOST_CAMPAIGN_NAME_BYTES,
     campaign_key,
     forget_campaigns,
     remember_campaign,
@@ -46,7 +46,7 @@ def tracked(*campaigns):
     for nth, campaign in enumerate(campaigns):
         seen = viewed(nth, campaign)
         replay.append([Outgoing(EVENTS, key_of(seen), encode_source(seen))])
-        replay.rest()
+        replay.fold_all()
     sessions = {}
     for output in outputs:
         if output.topic == LEAD_ACTIVITY:
@@ -104,14 +104,14 @@ def test_the_id_tells_campaigns_without_a_name_apart():
 def test_a_short_name_is_its_own_key():
     """As in sessions that earlier versions recorded."""
     assert campaign_key("g/cpc/spring") == "g/cpc/spring"
-    assert len(campaign_key("x" * 5_000)) <= LONGEST_KEY
+    assert len(campaign_key("x" * 5_000)) <= LONGEST_CAMPAIGN_KEY_BYTES
 
 
 def test_the_names_that_a_visitor_keeps_are_bounded():
     names = {}
     for nth in range(100):
         remember_campaign(names, f"{nth}" * 500)
-    assert sum(map(len, names.values())) <= MOST_NAMES
+    assert sum(map(len, names.values())) <= MOST_CAMPAIGN_NAME_BYTES
 
 
 def test_names_are_forgotten_with_their_events():

@@ -23,7 +23,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 def imported(name, *models, now=NOW):
     """The pipeline after the import of a file, and the imported events."""
-    pipeline, records = Pipeline((*SHIPPED, *models)).rest(), []
+    pipeline, records = Pipeline((*SHIPPED, *models)).fold_all(), []
     lines = [line for line in (FIELD_CASES / f"{name}.ndjson").read_bytes().splitlines() if line]
     stated = [
         line if b"occurred_at" in line else line[:-1] + b',"occurred_at":"2026-11-20T10:00:00Z"}'
@@ -33,7 +33,7 @@ def imported(name, *models, now=NOW):
     assert counts.taken == len(lines)
     for record in records:
         pipeline.append(record)
-    return pipeline.rest(), [decode_source(record.value) for record in records]
+    return pipeline.fold_all(), [decode_source(record.value) for record in records]
 
 
 @needs_field_cases

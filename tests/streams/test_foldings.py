@@ -7,17 +7,17 @@ import pytest
 from msgspec import msgpack
 from stream_stories import NOON, Publish, given, happened
 
-from authoring.revisions import publication_of, record_of, unchanged
+from authoring.revisions import control_record_of, newest_if_unchanged, publication_of_draft
 from leadstream.evaluation.model_sets import ModelSet
 from leadstream.wiring import genesis
-from projections.authoring import Version
+from projections.authoring import PublishedVersion
 from projections.rows import Draft
 from schemas.control import EVERY_TENANT, ModelPublished
 from schemas.decode import decode_activity, decode_source, encode_activity, encode_source
 from schemas.moment import moment
 from schemas.publications import publication_records
 from schemas.topics import EVENTS, LEAD_ACTIVITY
-from scoring.features.comparison import NEWEST, PLAIN
+from scoring.features.comparison import NEWEST_COMPARISON, PLAIN_COMPARISON
 from scoring.models.active import ModelVersion, TenantSettings
 
 MODEL = """
@@ -45,11 +45,11 @@ def writes(text, event_id, when, lead="ada"):
 
 
 def plainly(version, when=0, text=MODEL):
-    return Publish("f", text, version, when, folding=PLAIN.folding)
+    return Publish("f", text, version, when, folding=PLAIN_COMPARISON.folding)
 
 
 def newly(version, when=0, text=MODEL):
-    return Publish("f", text, version, when, folding=NEWEST.folding)
+    return Publish("f", text, version, when, folding=NEWEST_COMPARISON.folding)
 
 
 def test_an_old_publication_compares_as_it_always_did():
@@ -80,13 +80,16 @@ def test_the_same_text_published_again_is_compared_anew_and_its_signals_go_on_co
 def test_a_signal_of_two_models_is_compared_as_the_newest_of_them_does_and_counts_once():
     other = MODEL.replace('"f"', '"a"')
     story = given(
-        plainly(1), Publish("a", other, 1, 0, folding=NEWEST.folding), writes(ARABIC, "e1", 1), models=()
+        plainly(1),
+        Publish("a", other, 1, 0, folding=NEWEST_COMPARISON.folding),
+        writes(ARABIC, "e1", 1),
+        models=(),
     )
     assert story.scores("ada") == {"f": 100, "a": 100}
 
 
 def test_a_publication_with_a_folding_of_the_future_is_a_dead_letter():
-    story = given(newly(1), models=()).when(Publish("f", MODEL, 2, 1, folding=NEWEST.folding + 1))
+    story = given(newly(1), models=()).when(Publish("f", MODEL, 2, 1, folding=NEWEST_COMPARISON.folding + 1))
     story.when(lives_in(ARABIC, "e1", 2))
     assert story.scores("ada") == {"f": 10}
     assert story.pipeline.dead
@@ -96,11 +99,11 @@ def test_records_of_earlier_versions_compare_plainly():
     record = ModelPublished(tenant=EVERY_TENANT, recorded_at=moment(NOON), model="f", version=1, text=MODEL)
     event, activity = publication_records(record)
     assert "folding" not in json.loads(event.value)
-    assert decode_source(event.value).folding == PLAIN.folding
+    assert decode_source(event.value).folding == PLAIN_COMPARISON.folding
     short = msgpack.encode(msgpack.decode(activity.value)[:-1])
-    assert decode_activity(short).folding == PLAIN.folding
+    assert decode_activity(short).folding == PLAIN_COMPARISON.folding
     assert msgpack.decode(msgpack.encode([3, MODEL]), type=ModelVersion) == ModelVersion(
-        3, MODEL, PLAIN.folding
+        3, MODEL, PLAIN_COMPARISON.folding
     )
 
 
@@ -119,17 +122,17 @@ def test_a_new_store_begins_with_the_newest_folding():
     published = [decode_source(record.value) for record in genesis(moment(NOON)) if record.topic == EVENTS]
     foldings = {each.model: each.folding for each in published if isinstance(each, ModelPublished)}
     assert set(foldings) == {"chatbot", "composite", "rules", "temperature", "web_session"}
-    assert set(foldings.values()) == {NEWEST.folding}
+    assert set(foldings.values()) == {NEWEST_COMPARISON.folding}
     assert {record.topic for record in genesis(moment(NOON))} == {EVENTS, LEAD_ACTIVITY}
 
 
 def version_of(folding):
-    return Version("acme", "f", 3, MODEL, by="ada", recorded_at=moment(NOON), folding=folding)
+    return PublishedVersion("acme", "f", 3, MODEL, by="ada", recorded_at=moment(NOON), folding=folding)
 
 
 def test_a_text_that_is_compared_plainly_may_be_published_again():
-    assert unchanged(version_of(PLAIN.folding), "acme", MODEL) is None
-    assert unchanged(version_of(NEWEST.folding), "acme", MODEL).version == 3
+    assert newest_if_unchanged(version_of(PLAIN_COMPARISON.folding), "acme", MODEL) is None
+    assert newest_if_unchanged(version_of(NEWEST_COMPARISON.folding), "acme", MODEL).version == 3
 
 
 @pytest.mark.parametrize(("recorded", "folding"), [(None, 1), (1, 1), (2, 2)])
@@ -140,7 +143,7 @@ def test_what_an_earlier_version_left_to_append_keeps_its_folding(recorded, fold
     claimed = Draft(
         **nothing | now | {"tenant": "acme", "model": "f", "text": MODEL, "version": 3, "folding": recorded}
     )
-    assert record_of(publication_of(claimed), fire=False).folding == folding
+    assert control_record_of(publication_of_draft(claimed), fire=False).folding == folding
 
 
 @pytest.mark.skipif(not FIELD_CASES.exists(), reason="the field cases are not here")
@@ -151,19 +154,19 @@ def test_persian_on_an_arabic_keyboard_and_numbers_in_persian_digits():
     for number, line in enumerate(lines):
         fields = json.loads(line)
         events.append(happened(fields.pop("type"), fields.pop("event_id"), number, **fields))
-    story = given(Publish("f09", model, 1, 0, folding=NEWEST.folding), *events, models=())
+    story = given(Publish("f09", model, 1, 0, folding=NEWEST_COMPARISON.folding), *events, models=())
     scores = {lead: story.scores(lead)["f09"] for lead in ("f09-fa", "f09-ar", "f09-num", "f09-fanum")}
     assert scores == {"f09-fa": 11, "f09-ar": 11, "f09-num": 1000, "f09-fanum": 1000}
 
 
 def test_what_if_compares_an_active_model_as_it_is_with_the_draft_as_it_will_be():
-    current = ModelSet(TenantSettings(), {"f": ModelVersion(1, MODEL, PLAIN.folding)})
+    current = ModelSet(TenantSettings(), {"f": ModelVersion(1, MODEL, PLAIN_COMPARISON.folding)})
     draft = current.with_draft(MODEL)
-    assert current.rules.models["f"].comparison is PLAIN
-    assert draft.rules.models["f"].comparison is NEWEST
+    assert current.rules.models["f"].comparison is PLAIN_COMPARISON
+    assert draft.rules.models["f"].comparison is NEWEST_COMPARISON
     replayed = {
         decode_source(record.value).folding
         for record in current.genesis()
         if record.topic == EVENTS and b"model_published" in record.value
     }
-    assert replayed == {PLAIN.folding}
+    assert replayed == {PLAIN_COMPARISON.folding}

@@ -18,12 +18,12 @@ from schemas import statements as say
 from schemas.control import Carried
 from schemas.decode import Refusal, encode_activity, encode_source, key_of, read_event
 from schemas.envelope import Campaign, Context, Event
-from schemas.moment import EARLIEST, LATEST, moment
+from schemas.moment import EARLIEST_MS, LATEST_MS, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
-from scoring.features.features import Features, Session, encode, encode_delta, evolve, put_session
-from scoring.features.signals import EFFECTS, SignalCatalogue
-from streams.published import compiled
+from scoring.features.features import Features, Session, encode_delta, encode_features, evolve, put_session
+from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue
+from streams.published import compiled_model
 from streams.track_sessions import VisitorState
 
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -39,7 +39,7 @@ YEARS = [
 moments = st.one_of(
     st.integers(-3, 3).map(lambda days: moment(NOON + days * DAY)),
     st.integers(-2_000, 2_000).map(lambda minutes: moment(NOON + minutes * MINUTE)),
-    st.integers(EARLIEST, LATEST).map(moment),
+    st.integers(EARLIEST_MS, LATEST_MS).map(moment),
     st.sampled_from(YEARS),
 )
 ODD = [
@@ -190,7 +190,7 @@ def test_the_golden_corpus_folds():
         pipeline.append(
             as_recorded(msgspec.structs.replace(event, recorded_at=event.recorded_at or event.occurred_at))
         )
-        pipeline.rest()
+        pipeline.fold_all()
     assert pipeline.dead == []
     check_sound(pipeline)
     assert {s.lead_id for s in pipeline.leads().values()} >= {"lead-1001", "anon:chat-42", "anon:tg-5550001"}
@@ -202,7 +202,7 @@ def test_the_golden_control_records_fold_or_are_dead_letters():
     for raw in examples.control():
         for partition in range(PARTITIONS):
             pipeline.append(Outgoing(EVENTS, "", raw, partition))
-    pipeline.rest()
+    pipeline.fold_all()
     assert len(pipeline.dead) == PARTITIONS * sum(b'"model_published"' in raw for raw in examples.control())
 
 
@@ -213,7 +213,7 @@ def test_every_type_of_event_folds_whatever_it_holds(kind, data):
     pipeline = Pipeline(SHIPPED)
     for event in data.draw(st.lists(structs(kind, v=1).filter(accepted), min_size=1, max_size=4)):
         pipeline.append(as_recorded(event))
-    pipeline.rest()
+    pipeline.fold_all()
     assert pipeline.dead == []
     check_sound(pipeline)
 
@@ -224,12 +224,12 @@ def test_events_of_all_types_fold_together_whatever_they_hold(several, chunk, ti
     pipeline = Pipeline(SHIPPED)
     for event in several:
         pipeline.append(as_recorded(event))
-    pipeline.rest(chunk)
+    pipeline.fold_all(chunk)
     if timers:
         for key in sorted(pipeline.leads()):
             pipeline.wake(key, NOON + 400 * DAY)
-            pipeline.wake(key, LATEST)
-        pipeline.rest(chunk)
+            pipeline.wake(key, LATEST_MS)
+        pipeline.fold_all(chunk)
     assert pipeline.dead == []
     check_sound(pipeline)
 
@@ -238,9 +238,9 @@ def test_events_of_all_types_fold_together_whatever_they_hold(several, chunk, ti
 @given(events)
 def test_every_event_that_decoded_lifts_something(event):
     """At least its own name, and `interaction` only for an act of the person."""
-    lift = CATALOGUE.lift(event, NOON, NOON // DAY)
+    lift = CATALOGUE.feature_delta_of(event, NOON, NOON // DAY)
     assert lift.signals
-    assert ("interaction" in lift.signals) is EFFECTS[type(event)].is_interaction(event)
+    assert ("interaction" in lift.signals) is EFFECT_BY_EVENT_TYPE[type(event)].is_interaction(event)
 
 
 def test_the_strategies_know_every_type_of_event():
@@ -258,11 +258,11 @@ identities = st.sampled_from(
 epochs = st.sampled_from([0, 1, 1, 2, 3, 7, 2**31])
 clocks = st.one_of(
     st.integers(0, 400).map(lambda hours: NOON + hours * 3_600_000),
-    st.sampled_from([EARLIEST, -1, 0, 1, LATEST]),
+    st.sampled_from([EARLIEST_MS, -1, 0, 1, LATEST_MS]),
 )
-CATALOGUE = SignalCatalogue.of([compiled(text) for _, text in SHIPPED])
-occurred = st.sampled_from([EARLIEST, -1, 0, NOON - 99 * DAY, NOON, NOON + DAY, LATEST])
-lifts = st.builds(lambda event, when: CATALOGUE.lift(event, when, when // DAY), events, occurred)
+CATALOGUE = SignalCatalogue.of([compiled_model(text) for _, text in SHIPPED])
+occurred = st.sampled_from([EARLIEST_MS, -1, 0, NOON - 99 * DAY, NOON, NOON + DAY, LATEST_MS])
+lifts = st.builds(lambda event, when: CATALOGUE.feature_delta_of(event, when, when // DAY), events, occurred)
 """What stage 1 may say of an event: of any, at any time."""
 puts = st.builds(
     a.SessionPut,
@@ -287,7 +287,7 @@ def features(draw):
         put_session(
             found, p.session_id, Session(p.revision, p.opened_at, p.last_at, p.closed, p.pages, p.clicks, 0)
         )
-    return encode(found)
+    return encode_features(found)
 
 
 carried = st.none() | st.builds(Carried, st.sampled_from(["new", "customer", "lost"]), clocks)
@@ -324,7 +324,7 @@ def test_activity_folds_in_any_order_from_anybody(several, chunk):
     assert pipeline.dead == []
     check_sound(pipeline)
     # What it sent back is for visitors who may never have been; they, too, take it.
-    pipeline.rest(chunk, limit=2_000)
+    pipeline.fold_all(chunk, limit=2_000)
 
 
 def test_every_kind_of_activity_is_drawn():
@@ -360,7 +360,7 @@ def folded(*produced):
     pipeline = Pipeline(SHIPPED)
     for event in produced:
         pipeline.append(as_recorded(read_event(encode_source(event))))
-    pipeline.rest()
+    pipeline.fold_all()
     assert pipeline.dead == []
     return pipeline
 

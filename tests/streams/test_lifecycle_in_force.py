@@ -13,7 +13,7 @@ from random_lifecycles import lifecycles
 from stream_stories import DAY, HOUR, NOON, SHIPPED, Settings, Story, Time, at, given, happened
 
 from leadstream.console import Failure
-from leadstream.operations.publishing import check_bands, lifecycle_text
+from leadstream.operations.publishing import check_lifecycle_bands, lifecycle_text
 from leadstream.wiring import genesis
 from schemas import statements as say
 from schemas.control import SettingsPublished
@@ -25,8 +25,8 @@ from scoring.lifecycle.lifecycle import built_in_lifecycle, compile_lifecycle
 from streams.published import ActiveModels, ModelVersion
 from streams.published import TenantSettings as Held
 from streams.replay import Replay
-from streams.score_leads.lead_rules import Rules
-from streams.score_leads.lead_stage import stage_if
+from streams.score_leads.lead_rules import LeadRules
+from streams.score_leads.lead_stage import stage_after_conclusions
 
 RULES = """
 model = "rules"
@@ -154,11 +154,11 @@ def test_a_lifecycle_with_a_mistake_is_a_dead_letter_and_nothing_stops():
 def test_a_lifecycle_that_waits_for_a_band_that_no_model_has_is_not_published(change, said):
     text = built_in_lifecycle()
     in_force = ActiveModels({"*": {name: ModelVersion(1, text) for name, text in SHIPPED}})
-    check_bands(compile_lifecycle(text), [in_force], "default")
+    check_lifecycle_bands(compile_lifecycle(text), [in_force], "default")
     for old, new in change.items():
         text = text.replace(old, new)
     with pytest.raises(Failure, match=said):
-        check_bands(compile_lifecycle(text), [in_force], "default")
+        check_lifecycle_bands(compile_lifecycle(text), [in_force], "default")
 
 
 def test_a_file_is_read_and_refused_before_anything_is_published(tmp_path):
@@ -392,6 +392,6 @@ def test_a_sweep_brings_a_lead_where_the_next_event_would(first, second, spec):
     before, recorded = story.lead("L"), events[-1][2]
     story.when(Settings(2, recorded, lifecycle=second))
     assert not story.pipeline.dead
-    rules = Rules(Held(2, lifecycle=second), {"rules": ModelVersion(1, RULES)})
-    assert stage_if(rules, before, {}) == story.lead("L").head.position.stage
+    rules = LeadRules(Held(2, lifecycle=second), {"rules": ModelVersion(1, RULES)})
+    assert stage_after_conclusions(rules, before, {}) == story.lead("L").head.position.stage
     story.when(crm("note_added", "n", recorded, text="nothing new")).then(kinds=(say.StageEntered,))

@@ -13,14 +13,14 @@ import pytest
 from stream_simulator import Pipeline, refold
 from stream_stories import DAY, HOUR, MINUTE, SHIPPED
 
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from schemas.activity import TimePassed
 from schemas.decode import decode_activity, encode_activity
 from schemas.moment import millis
 from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from scoring.features.calendar import calendar
-from scoring.models.model import Subject, compile_model, conclude, rounded
+from scoring.models.model import Subject, compile_model, rounded_points, score_lead
 
 UNTIL = datetime(2026, 3, 1, tzinfo=UTC)
 END = millis(UNTIL)
@@ -39,10 +39,10 @@ MOMENTS = {
 @cache
 def company(seed):
     """Both folds over everything that happened, without a single timer."""
-    pipeline = Pipeline(SHIPPED).rest()
-    for event in simulate(seed, LEADS, DAYS, UNTIL):
+    pipeline = Pipeline(SHIPPED).fold_all()
+    for event in simulated_events(seed, LEADS, DAYS, UNTIL):
         pipeline.produce(event)
-    return pipeline.rest()
+    return pipeline.fold_all()
 
 
 def timer(key, at):
@@ -99,8 +99,8 @@ def test_the_stored_rounded_total_is_what_a_recalculation_gives(every_night, las
         assert lead.head.clock == last
         subject = Subject(lead.features, lead.head.position.stage)
         for name, said in lead.head.emitted.items():
-            now = conclude(MODELS[name], subject, last, calendar("UTC"), 30 * MINUTE)
-            assert (rounded(said.total), said.bands) == (rounded(now.total), now.bands)
+            now = score_lead(MODELS[name], subject, last, calendar("UTC"), 30 * MINUTE)
+            assert (rounded_points(said.total), said.bands) == (rounded_points(now.total), now.bands)
             compared += 1
     assert compared >= len(MODELS) * LEADS
 

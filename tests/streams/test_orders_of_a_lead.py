@@ -106,7 +106,7 @@ def test_a_signal_that_tests_the_value_follows_an_update():
 def test_reports_that_are_folded_in_one_chunk_count_as_they_do_one_by_one():
     """While the state of the lead stays in memory."""
     orders = ["A", "B", "A", "C", "B", "A"]
-    pipeline = Pipeline((("m", SPENT),)).rest()
+    pipeline = Pipeline((("m", SPENT),)).fold_all()
     for number, order in enumerate(orders):
         pipeline.produce(
             bought(f"p{number}", number * MINUTE, order=order, value=f"{number + 1}", lead_id="L")
@@ -114,7 +114,7 @@ def test_reports_that_are_folded_in_one_chunk_count_as_they_do_one_by_one():
         pipeline.produce(
             happened("message_received", f"m{number}", number * MINUTE, lead_id="L", source="telegram")
         )
-    pipeline.rest()
+    pipeline.fold_all()
     card = pipeline.cards[lead_key("default", "L")]
     assert (card.counts["purchase_made"], card.counts["interaction"]) == (3, 9)
     assert card.revenue == {"EUR": Decimal(15)}

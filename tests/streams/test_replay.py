@@ -17,7 +17,7 @@ from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_SCORES, lea
 from scoring.models.model import ONE_POINT, built_in_models
 from streams.published import ModelVersion, TenantSettings
 from streams.replay import Replay, lead_as_of, subject_of
-from streams.score_leads.lead_rules import Rules
+from streams.score_leads.lead_rules import LeadRules
 
 MODELS = built_in_models()
 
@@ -42,10 +42,10 @@ def simulated(events):
     pipeline = stream_simulator.Pipeline()
     for name, text in MODELS.items():
         pipeline.publish(name, 1, text, 0, partitions=[0])
-    pipeline.rest()
+    pipeline.fold_all()
     for event in events:
         pipeline.produce(event)
-        pipeline.rest()
+        pipeline.fold_all()
     return pipeline
 
 
@@ -54,7 +54,7 @@ def replayed(events, *, chunk=500):
     replay = Replay(genesis(), on_output=heard.append, chunk=chunk)
     for event in events:
         replay.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
-        replay.rest()
+        replay.fold_all()
     return replay, heard
 
 
@@ -90,7 +90,7 @@ def test_advancing_concludes_what_a_timer_for_every_lead_would(spec, days):
         Outgoing(LEAD_ACTIVITY, s.key, encode_activity(TimePassed(s.tenant, s.lead_id, to)))
         for s in list(woken.leads())
     )
-    woken.rest()
+    woken.fold_all()
     advanced.advance_to(to)
     for one, other in zip(woken.leads(), advanced.leads(), strict=True):
         # Whoever was not due keeps an older clock, and has said the same.
@@ -128,7 +128,7 @@ CAPPED = OPENS.replace("points = 5", "points = 7, max = 20").replace("rules", "m
 
 
 def rules_of(**models):
-    return Rules(
+    return LeadRules(
         TenantSettings(), {name: ModelVersion(version, text) for name, (version, text) in models.items()}
     )
 
@@ -140,7 +140,7 @@ def seen_by(model):
         event_id="e", occurred_at=moment(START), recorded_at=moment(START), visitor_id="v", url="/"
     )
     replay.append([Outgoing(EVENTS, key_of(viewed), encode_source(viewed))])
-    replay.rest()
+    replay.fold_all()
     [lead] = replay.leads()
     return lead
 
@@ -170,7 +170,7 @@ def test_a_tenants_own_text_of_the_same_version_replaces_everybodys():
         at = moment(START + number)
         viewed = PageViewed(event_id=f"e{number}", occurred_at=at, recorded_at=at, visitor_id="v", url="/")
         replay.append([Outgoing(EVENTS, key_of(viewed), encode_source(viewed))])
-        replay.rest()
+        replay.fold_all()
 
     view(1)
     replay.append(

@@ -8,7 +8,7 @@ from stream_stories import DAY, HOUR, MINUTE, SHIPPED, Publish, Story, Time, giv
 
 from schemas import statements as say
 from schemas.envelope import Campaign, Context
-from scoring.features.features import encode
+from scoring.features.features import encode_features
 
 SESSIONS = (say.SessionScored, say.SessionRetracted)
 
@@ -295,14 +295,14 @@ def test_fields_of_the_leads_own_home_stand_before_those_that_were_merged_in():
 
 def test_a_lead_that_was_merged_away_scores_nothing_and_comes_back_as_it_was():
     story = given(crm("qr_scanned", "a", 0, lead_id="A"), crm("qr_scanned", "b", 0, lead_id="B"))
-    before = encode(story.lead("A").features)
+    before = encode_features(story.lead("A").features)
     story.when(crm("leads_merged", "m", 0, lead_id="A", into="B"))
     assert set(story.scores("A").values()) == {0}
     story.when(crm("merge_undone", "u", 0, lead_id="A"))
     after = story.lead("A").features
     for merging in ("leads_merged", "merge_undone"):
         after.signals.pop(merging)
-    assert encode(after) == before
+    assert encode_features(after) == before
 
 
 def test_the_stage_of_a_merged_lead_is_the_later_one():

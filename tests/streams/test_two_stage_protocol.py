@@ -23,8 +23,8 @@ from schemas.record import Record
 from schemas.topics import LEAD_ACTIVITY, PARTITION_WIDE_KEY
 from scoring.features.calendar import calendar
 from scoring.features.identity import is_anonymous
-from scoring.models.model import Subject, conclude, rounded
-from streams.published import compiled
+from scoring.models.model import Subject, rounded_points, score_lead
+from streams.published import compiled_model
 from streams.track_sessions import VisitorState
 
 HALF_HOUR = 30 * MINUTE
@@ -125,7 +125,9 @@ def scores_at(pipeline, at):
     texts = dict(FIRST)
     return {
         s.lead_id: [
-            conclude(compiled(texts[n]), Subject(s.features, "new"), at, calendar("UTC"), HALF_HOUR).total
+            score_lead(
+                compiled_model(texts[n]), Subject(s.features, "new"), at, calendar("UTC"), HALF_HOUR
+            ).total
             for n in texts
         ]
         for s in pipeline.leads().values()
@@ -255,14 +257,14 @@ def test_what_was_said_is_what_the_features_say_now(spec, seed):
             if not state.identities or state.head.emitted.keys() != {"m", "s"}:
                 continue
             for name, text in FIRST:
-                now = conclude(
-                    compiled(text),
+                now = score_lead(
+                    compiled_model(text),
                     Subject(state.features, state.head.position.stage),
                     state.head.clock,
                     calendar("UTC"),
                     HALF_HOUR,
                 )
-                assert rounded(state.head.emitted[name].total) == rounded(now.total)
+                assert rounded_points(state.head.emitted[name].total) == rounded_points(now.total)
                 assert state.head.emitted[name].bands == now.bands
 
     started().run(seed, history(spec), timers=5, check=check)

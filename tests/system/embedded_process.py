@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from leadstream.settings import Settings
-from leadstream.wiring import in_every_partition, open_system
+from leadstream.wiring import open_system, repeated_for_every_partition
 from schemas.control import EVERY_TENANT, ModelPublished
 from schemas.decode import decode_source, key_of
 from schemas.moment import moment
@@ -34,7 +34,7 @@ def main(url: str, events: str, start: str, model: str = "", version: str = "0")
                 version=int(version),
                 text=text,
             )
-            system.driver.append(in_every_partition(publication_records(said), 6)).result()
+            system.driver.append(repeated_for_every_partition(publication_records(said), 6)).result()
             print("published", flush=True)
         at, pending = int(start), []
         rest = iter(lines[at:])

@@ -17,7 +17,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from chaos_producers import ToKafka
 
 from deploy.kafka.broker import free_port
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import genesis
 from schemas.events import PageViewed
 from schemas.topics import EVENTS, LEAD_ACTIVITY
@@ -120,7 +120,7 @@ def shards_at(port):
 
 
 def simulated(count, leads):
-    found = itertools.islice(simulate(seed=7, leads=leads, days=60, until=datetime.now(UTC)), count)
+    found = itertools.islice(simulated_events(seed=7, leads=leads, days=60, until=datetime.now(UTC)), count)
     events = [
         type(event)(**({name: getattr(event, name) for name in event.__struct_fields__}
         | {"recorded_at": event.recorded_at or event.occurred_at}))

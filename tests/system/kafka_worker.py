@@ -18,7 +18,7 @@ from leadstream.worker import worker_app
 from streams.engine import task_group as bucket
 from streams.kafka import transactions
 from streams.kafka.faust_host import run_worker
-from streams.kafka.restoring import KafkaBacking
+from streams.kafka.restoring import KafkaChangelogStorage
 
 ACTS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
@@ -47,7 +47,7 @@ def reach(asked):
 
 
 def hold_restoring(file):
-    restore = KafkaBacking.restore
+    restore = KafkaChangelogStorage.restore
 
     async def held(self, memories, opened):
         say("restoring")
@@ -56,13 +56,13 @@ def hold_restoring(file):
         await restore(self, memories, opened)
         say("restored")
 
-    KafkaBacking.restore = held
+    KafkaChangelogStorage.restore = held
 
 
 if __name__ == "__main__":
-    transactions.reached = reach(os.environ.get("CHAOS_AT"))
+    transactions.reached_step = reach(os.environ.get("CHAOS_AT"))
     bucket.COMMIT_RECORDS = int(os.environ.get("CHAOS_ROUND", bucket.COMMIT_RECORDS))
-    bucket.CHUNK = min(bucket.CHUNK, bucket.COMMIT_RECORDS // 2)
+    bucket.CHUNK_RECORDS = min(bucket.CHUNK_RECORDS, bucket.COMMIT_RECORDS // 2)
     transactions.REQUEST_MS = int(os.environ.get("CHAOS_REQUEST_MS", transactions.REQUEST_MS))
     transactions.BATCH_BYTES = int(os.environ.get("CHAOS_BATCH_BYTES", transactions.BATCH_BYTES))
     hold_restoring(Path(os.environ["CHAOS_HOLD"]))

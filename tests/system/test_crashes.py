@@ -14,7 +14,7 @@ import pytest
 from entangled import assert_entangled, entangled, mixed_in
 from recorded_order import assert_equals_the_fold, digest
 
-from leadstream.simulation.simulate import simulate
+from leadstream.simulation.simulate import simulated_events
 from projections.rebuild import rebuild
 from schemas.decode import encode_source
 from schemas.events import LeadIdentified, PageViewed
@@ -88,7 +88,7 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     rng = random.Random(seed)
     file = tmp_path / "events.ndjson"
     events = []
-    for event in simulate(seed=7, leads=2_000, days=60, until=datetime.now(UTC)):
+    for event in simulated_events(seed=7, leads=2_000, days=60, until=datetime.now(UTC)):
         events.append(recorded(event))
         if len(events) == EVENTS - MOVING:
             break

@@ -15,12 +15,12 @@ from kafka_proxy import ProxyThread, cut_after
 
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
-from streams.engine.state_store import Change
+from streams.engine.state_store import ChangelogRecord
 from streams.engine.task_group import Commit
 from streams.kafka import transactions
 from streams.kafka.cluster import Cluster
 from streams.kafka.end_txn import EndTxnInDoubt, end_once
-from streams.kafka.topics import TopicsRefused, create_topics, publish
+from streams.kafka.topics import TopicsRefused, create_topics, publish_records
 from streams.kafka.transactions import KafkaTransactions
 
 pytestmark = pytest.mark.kafka
@@ -172,7 +172,7 @@ def round_of(number, contained):
     name = b"%d" % number
     return Commit(
         [Outgoing(LEAD_CHANGES, f"k{p}", name, p) for p in range(PARTITIONS)],
-        {(STAGE, p): [Change(b"k", name), Change(b"\0", name)] for p in range(PARTITIONS)},
+        {(STAGE, p): [ChangelogRecord(b"k", name), ChangelogRecord(b"\0", name)] for p in range(PARTITIONS)},
         {(LEAD_ACTIVITY, p): number for p in range(PARTITIONS)},
         contained,
     )
@@ -276,10 +276,10 @@ def test_a_late_end_of_a_publication_ends_no_other_one(direct, through, first):
     cluster = through(plan)
     if first == "abort":
         with pytest.raises(TopicsRefused):
-            asyncio.run(publish(cluster, [*ONE, Outgoing(EVENTS, "~", b"x" * 3_000_000)]))
+            asyncio.run(publish_records(cluster, [*ONE, Outgoing(EVENTS, "~", b"x" * 3_000_000)]))
     else:
-        asyncio.run(publish(cluster, ONE))
-    asyncio.run(publish(cluster, TWO))
+        asyncio.run(publish_records(cluster, ONE))
+    asyncio.run(publish_records(cluster, TWO))
     assert "two" not in plan.seen
     once = ["one"] * (first == "commit") + ["two"]
     assert seen_in(direct, EVENTS, LEAD_ACTIVITY) == sorted(once * 2 * PARTITIONS)

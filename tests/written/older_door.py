@@ -17,11 +17,11 @@ from typing import Any
 import psycopg
 from msgspec import json, structs
 
-from gateway.door.admission import Facts, admit, admit_import
-from gateway.door.resolving import made_id, resolved
-from leadstream.contacts import Contacts
+from gateway.door.admission import RequestFacts, admit_event, admit_import
+from gateway.door.resolving import lead_id_of_address, with_resolved_leads
+from leadstream.contacts import AddressLookup
 from leadstream.embedded_postgres import start_postgres, stop_postgres
-from leadstream.wiring import in_every_partition
+from leadstream.wiring import repeated_for_every_partition
 from projections.migrate import migrate
 from schemas.control import EVERY_TENANT, ModelPublished
 from schemas.decode import encode_source, key_of, read_event
@@ -39,7 +39,7 @@ BEGIN = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PHONE = "+4915112345678"
 TWICE = "+494915112345678"
 """What an older door in Germany made of 4915112345678."""
-MADE = made_id("default", "phone", TWICE)
+MADE = lead_id_of_address("default", "phone", TWICE)
 """The lead that it made of that."""
 CUBOT = "Mozilla/5.0 (Linux; Android 9; CUBOT_X19) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/90.0 Mobile Safari/537.36"
 SKEW = timedelta(minutes=10)
@@ -83,17 +83,19 @@ def admitted(number: int, sent: dict[str, Any]) -> Event:
     )
     if imported:
         return admit_import(event, REGION)
-    event = admit(event, Facts(None, phone_region=REGION, sent_at=at - skew if skew else None), at)
+    event = admit_event(
+        event, RequestFacts(None, phone_region=REGION, sent_at=at - skew if skew else None), at
+    )
     return structs.replace(event, bot="CUBOT") if event.context and event.context.user_agent else event
 
 
 async def with_lead(event: Event, url: str) -> Event:
     if event.imported:
         return event
-    contacts = Contacts(url)
+    contacts = AddressLookup(url)
     await contacts.open()
     try:
-        [event] = await resolved([event], contacts.resolve, region=REGION)
+        [event] = await with_resolved_leads([event], contacts.resolve, region=REGION)
     finally:
         await contacts.close()
     return event
@@ -122,7 +124,9 @@ def write(to: Path) -> None:
                     text=text,
                     **NOTE,
                 )
-                driver.append(in_every_partition(publication_records(publication), PARTITIONS)).result(60)
+                driver.append(
+                    repeated_for_every_partition(publication_records(publication), PARTITIONS)
+                ).result(60)
                 append_and_settle(driver, url, [])
             finally:
                 driver.stop()

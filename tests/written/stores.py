@@ -24,18 +24,18 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from deploy.kafka.broker import free_port
 from deploy.kafka.broker import start as start_broker
-from leadstream.embedded_postgres import _BIN, start_postgres, stop_postgres
+from leadstream.embedded_postgres import _PROGRAMS_FOLDER, start_postgres, stop_postgres
 from leadstream.operations.kafka_projection import followed_topics
 from leadstream.wiring import STAGES, genesis
 from projections.migrate import migrate
-from projections.worker import project
+from projections.worker import project_records
 from schemas.moment import moment
 from schemas.record import Outgoing
 from schemas.topics import partition_of
 from streams.embedded.driver import Driver
 from streams.kafka import bare_host
 from streams.kafka.cluster import Cluster
-from streams.kafka.reading import COMMITTED
+from streams.kafka.reading import COMMITTED_ISOLATION
 from streams.kafka.topics import create_topics
 from tests.written.known_history import PARTITIONS, WRITTEN_AT, history_records
 
@@ -67,7 +67,7 @@ def embedded_driver(url: str, now: int) -> Driver:
         now=lambda: now,
         partitions=PARTITIONS,
         genesis=genesis(moment(WRITTEN_AT)),
-        project=project,
+        project=project_records,
     )
 
 
@@ -111,7 +111,7 @@ def load_embedded(file: Path, url: str) -> None:
 
 
 def _client(program: str, url: str, *arguments: str, given: bytes = b"") -> bytes:
-    command = [str(_BIN / program), *arguments, f"--dbname={url}"]
+    command = [str(_PROGRAMS_FOLDER / program), *arguments, f"--dbname={url}"]
     done = subprocess.run(command, input=given, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
@@ -186,7 +186,7 @@ class working:  # noqa: N801 - used as a function
 
     async def __aenter__(self) -> None:
         self._running = asyncio.create_task(
-            bare_host.run(
+            bare_host.run_bare_worker(
                 self._cluster,
                 [stage() for stage in STAGES],
                 partitions=PARTITIONS,
@@ -227,7 +227,10 @@ async def _lag(cluster: Cluster) -> int:
 
 async def read_all(cluster: Cluster) -> list[Partition]:
     consumer = AIOKafkaConsumer(
-        **cluster.client(), enable_auto_commit=False, isolation_level=COMMITTED, auto_offset_reset="earliest"
+        **cluster.client(),
+        enable_auto_commit=False,
+        isolation_level=COMMITTED_ISOLATION,
+        auto_offset_reset="earliest",
     )
     await consumer.start()
     found = []

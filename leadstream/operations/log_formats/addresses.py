@@ -5,8 +5,8 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 _LONGEST_IP = 64
-_PORT = re.compile(r":\d{1,5}")
-_INSIDE = tuple(
+_PORT_SUFFIX = re.compile(r":\d{1,5}")
+_PRIVATE_NETWORKS = tuple(
     map(
         ip_network,
         [
@@ -30,21 +30,21 @@ def client_address(*lists: str | None) -> str:
     """The visitor's address in lists like `client, proxy, proxy`: the first public IP address, else the first IP
     address, else the first name. Empty if there is none.
     """
-    entries = [bare(entry) for text in lists if text is not None for entry in text.split(",")]
-    addresses = [entry for entry in entries if is_address(entry)]
-    for candidates in ([entry for entry in addresses if is_public(entry)], addresses, entries):
+    entries = [bare_address(entry) for text in lists if text is not None for entry in text.split(",")]
+    addresses = [entry for entry in entries if is_ip_address(entry)]
+    for candidates in ([entry for entry in addresses if is_public_address(entry)], addresses, entries):
         for entry in candidates:
             if entry not in {"", "-", "unknown", "unix"}:
                 return entry
     return ""
 
 
-def bare(text: str) -> str:
+def bare_address(text: str) -> str:
     """The address without port, brackets and zone: `[2001:db8::1%eth0]:443` is 2001:db8::1."""
     text = text.strip(' "')
     if text.startswith("["):
         inner, closing, rest = text[1:].partition("]")
-        if closing and (not rest or _PORT.fullmatch(rest)):
+        if closing and (not rest or _PORT_SUFFIX.fullmatch(rest)):
             return inner.partition("%")[0]
         return text
     if text.count(":") in {1, 8}:  # an IPv4 address or a name with a port; a whole IPv6 address with one
@@ -54,7 +54,7 @@ def bare(text: str) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def is_address(text: str) -> bool:
+def is_ip_address(text: str) -> bool:
     """Whether it is an IP address."""
     if len(text) > _LONGEST_IP:
         return False
@@ -66,8 +66,8 @@ def is_address(text: str) -> bool:
 
 
 @lru_cache(maxsize=16_384)
-def is_public(text: str) -> bool:
+def is_public_address(text: str) -> bool:
     """Whether an IP address belongs to one place in the world."""
     address = ip_address(text)
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return not any(mapped in network for network in _INSIDE)
+    return not any(mapped in network for network in _PRIVATE_NETWORKS)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from leadstream.operations.log_formats.combined import read_combined
-from leadstream.operations.log_formats.json_lines import decoded, read_json
+from leadstream.operations.log_formats.json_lines import decoded_object, read_json
 from leadstream.operations.log_formats.load_balancer import read_load_balancer
 from leadstream.operations.log_formats.logged_request import LoggedRequest
-from leadstream.operations.log_formats.w3c import Directive, w3c_reader
+from leadstream.operations.log_formats.w3c import W3cDirective, w3c_reader
 
-ReadLine = Callable[[str], LoggedRequest | Directive | None]
+ReadLine = Callable[[str], LoggedRequest | W3cDirective | None]
 """The request of a line; None if the line has another format. Total, and linear in the line."""
 
 
@@ -22,7 +22,7 @@ class LogFormat(NamedTuple):
 
 def _read_docker(text: str) -> LoggedRequest | None:
     """Docker wraps each line: https://docs.docker.com/engine/logging/drivers/json-file/."""
-    fields = decoded(text) if text.startswith("{") else None
+    fields = decoded_object(text) if text.startswith("{") else None
     line = fields.get("log") if fields else None
     return (read_combined(line) or read_json(line)) if isinstance(line, str) else None
 
@@ -35,11 +35,11 @@ FORMATS = (
     LogFormat("AWS load balancer (ALB, ELB)", lambda: read_load_balancer),
 )
 
-_LOOKED_AT = 100
+_LINES_TRIED = 100
 """Lines without any format until the log is refused."""
 _MATCHED = 400
-_SHOWN = 120
-_SHOWN_KEYS = 12
+_CHARACTERS_SHOWN = 120
+_KEYS_SHOWN = 12
 _UNSUPPORTED = tuple(
     (re.compile(begin), description)
     for begin, description in (
@@ -78,7 +78,7 @@ class UnknownLogFormatError(Exception):
 
     def __init__(self, first_line: str) -> None:
         supported = "; ".join(each.name for each in FORMATS)
-        super().__init__(f"{_described(first_line)}. Supported formats: {supported}")
+        super().__init__(f"{_description_of_line(first_line)}. Supported formats: {supported}")
 
 
 class LogReader:
@@ -90,7 +90,7 @@ class LogReader:
         self._unread = 0
         self.recognised = False
 
-    def read(self, text: str) -> LoggedRequest | Directive | None:
+    def read(self, text: str) -> LoggedRequest | W3cDirective | None:
         """None: the line has no supported format. Raises UnknownLogFormatError."""
         for index, reader in enumerate(self._readers):
             if (request := reader(text)) is not None:
@@ -102,7 +102,7 @@ class LogReader:
         if not self.recognised:
             self._first = self._first or text
             self._unread += 1
-            if self._unread >= _LOOKED_AT:
+            if self._unread >= _LINES_TRIED:
                 self.end()
         return None
 
@@ -112,13 +112,13 @@ class LogReader:
             raise UnknownLogFormatError(self._first)
 
 
-def _described(line: str) -> str:
-    if (fields := decoded(line)) is not None:
+def _description_of_line(line: str) -> str:
+    if (fields := decoded_object(line)) is not None:
         if {"type", "event_id"} <= fields.keys():
             return "Its lines are events: use `leadstream import events`"
-        keys = ", ".join(list(fields)[:_SHOWN_KEYS])[:_SHOWN]
+        keys = ", ".join(list(fields)[:_KEYS_SHOWN])[:_CHARACTERS_SHOWN]
         return f"Its lines are JSON. Address, time, request or status is not among the keys: {keys}"
     for begin, description in _UNSUPPORTED:
         if begin.match(line[:_MATCHED]):
             return description
-    return f"Its first line is: {line[:_SHOWN]}"
+    return f"Its first line is: {line[:_CHARACTERS_SHOWN]}"

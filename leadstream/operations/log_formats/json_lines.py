@@ -15,17 +15,17 @@ from msgspec import DecodeError, json
 from leadstream.operations.log_formats.addresses import client_address
 from leadstream.operations.log_formats.logged_request import (
     LoggedRequest,
-    agent_of,
-    present,
-    request_line,
-    status_of,
+    http_status_of,
+    method_and_target,
+    present_value,
+    user_agent_of,
 )
-from leadstream.operations.log_formats.moments import epoch_moment, moment_of
+from leadstream.operations.log_formats.moments import moment_of_epoch_number, read_moment
 
 Fields = Mapping[str, Any]
 
 # Of several keys, the first one that is there counts. Keys are compared in small letters, with _ for -.
-_ADDRESS = [
+_ADDRESS_KEYS = [
     "client_ip",
     "remote_ip",
     "remote_addr",
@@ -43,7 +43,7 @@ _ADDRESS = [
     "src_ip",
     "ip",
 ]
-_FORWARDED = [
+_FORWARDED_KEYS = [
     "http_x_forwarded_for",
     "x_forwarded_for",
     "xff",
@@ -51,7 +51,7 @@ _FORWARDED = [
     "x_real_ip",
     "request_x_forwarded_for",
 ]
-_TIME = [
+_TIME_KEYS = [
     "time_iso8601",
     "time_local",
     "startutc",
@@ -65,11 +65,11 @@ _TIME = [
     "datetime",
     "date",
 ]
-_REQUEST = ["request", "request_line"]
-_METHOD = ["request_method", "method", "requestmethod", "clientrequestmethod", "verb"]
-_TARGET = ["request_uri", "uri", "requestpath", "clientrequesturi", "url", "path"]
-_QUERY = ["args", "query_string", "query"]
-_STATUS = [
+_REQUEST_KEYS = ["request", "request_line"]
+_METHOD_KEYS = ["request_method", "method", "requestmethod", "clientrequestmethod", "verb"]
+_TARGET_KEYS = ["request_uri", "uri", "requestpath", "clientrequesturi", "url", "path"]
+_QUERY_KEYS = ["args", "query_string", "query"]
+_STATUS_KEYS = [
     "status",
     "downstreamstatus",
     "originstatus",
@@ -80,7 +80,7 @@ _STATUS = [
     "code",
     "response",
 ]
-_REFERRER = [
+_REFERRER_KEYS = [
     "http_referer",
     "http_referrer",
     "referer",
@@ -88,7 +88,7 @@ _REFERRER = [
     "request_referer",
     "clientrequestreferer",
 ]
-_AGENT = [
+_USER_AGENT_KEYS = [
     "http_user_agent",
     "user_agent",
     "useragent",
@@ -96,21 +96,25 @@ _AGENT = [
     "clientrequestuseragent",
     "agent",
 ]
-_HOST = ["http_host", "host", "requesthost", "clientrequesthost", "vhost", "virtual_host", "server_name"]
-_SCHEME = ["scheme", "request_scheme", "requestscheme", "clientrequestscheme", "x_forwarded_proto"]
-_KEPT_TEXT = (str, int, float)
-_LATEST = 10**19
+_HOST_KEYS = ["http_host", "host", "requesthost", "clientrequesthost", "vhost", "virtual_host", "server_name"]
+_SCHEME_KEYS = ["scheme", "request_scheme", "requestscheme", "clientrequestscheme", "x_forwarded_proto"]
+_TEXT_TYPES = (str, int, float)
+_LATEST_NUMBER = 10**19
 _ESCAPED_BYTE = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _decode = json.Decoder(dict[str, Any]).decode
 
 
 def read_json(text: str) -> LoggedRequest | None:
-    if not text.startswith("{") or (fields := decoded(text)) is None:
+    if not text.startswith("{") or (fields := decoded_object(text)) is None:
         return None
-    return _caddy(fields) if isinstance(fields.get("request"), dict) else _flat(_normal(fields))
+    return (
+        _caddy_request(fields)
+        if isinstance(fields.get("request"), dict)
+        else _flat_request(_with_normal_keys(fields))
+    )
 
 
-def decoded(text: str) -> dict[str, Any] | None:
+def decoded_object(text: str) -> dict[str, Any] | None:
     r"""The object; None if it is none. nginx without `escape=json` writes `\x22` for a quote, which JSON has not."""
     for attempt in (text, _ESCAPED_BYTE.sub(r"\\u00\1", text)):
         try:
@@ -120,66 +124,74 @@ def decoded(text: str) -> dict[str, Any] | None:
     return None
 
 
-def _normal(fields: Fields) -> dict[str, Any]:
+def _with_normal_keys(fields: Fields) -> dict[str, Any]:
     return {key.lower().replace("-", "_"): value for key, value in fields.items()}
 
 
-def _caddy(fields: Fields) -> LoggedRequest | None:
+def _caddy_request(fields: Fields) -> LoggedRequest | None:
     request = fields["request"]
     headers = request.get("headers")
-    named = {} if not isinstance(headers, dict) else _normal(headers)
+    named = {} if not isinstance(headers, dict) else _with_normal_keys(headers)
     lists = {key: value[0] for key, value in named.items() if isinstance(value, list) and value}
-    return _flat(
+    return _flat_request(
         {
             "referer": None,
             "user_agent": "",
             **{name: lists[name] for name in ("referer", "user_agent", "x_forwarded_for") if name in lists},
-            **_normal({key: value for key, value in request.items() if key != "headers"}),
-            **_normal({key: value for key, value in fields.items() if key in {"ts", "status"}}),
+            **_with_normal_keys({key: value for key, value in request.items() if key != "headers"}),
+            **_with_normal_keys({key: value for key, value in fields.items() if key in {"ts", "status"}}),
             "scheme": "https" if request.get("tls") else None,
         }
     )
 
 
-def _flat(fields: Fields) -> LoggedRequest | None:
-    at, address = _moment(fields), client_address(_text(fields, _FORWARDED), _text(fields, _ADDRESS))
-    request = _text(fields, _REQUEST) or ""
-    method, target = request_line(request)
+def _flat_request(fields: Fields) -> LoggedRequest | None:
+    at, address = (
+        _first_moment(fields),
+        client_address(_first_text(fields, _FORWARDED_KEYS), _first_text(fields, _ADDRESS_KEYS)),
+    )
+    request = _first_text(fields, _REQUEST_KEYS) or ""
+    method, target = method_and_target(request)
     if not target:
-        method, target = _text(fields, _METHOD) or "GET", _text(fields, _TARGET) or request
-    query = present(_text(fields, _QUERY))
+        method, target = (
+            _first_text(fields, _METHOD_KEYS) or "GET",
+            _first_text(fields, _TARGET_KEYS) or request,
+        )
+    query = present_value(_first_text(fields, _QUERY_KEYS))
     if query and "?" not in target:
         target = f"{target}?{query.removeprefix('?')}"
-    status = _text(fields, _STATUS)
+    status = _first_text(fields, _STATUS_KEYS)
     if at is None or not address or status is None or not (target or request):
         return None
-    scheme = _text(fields, _SCHEME)
+    scheme = _first_text(fields, _SCHEME_KEYS)
     return LoggedRequest(
         at=at,
         address=address,
-        method=method if present(target) else "",
+        method=method if present_value(target) else "",
         target=target,
-        status=status_of(status),
-        agent=agent_of(_text(fields, _AGENT) or "") if any(key in fields for key in _AGENT) else None,
-        referrer=present(_text(fields, _REFERRER)),
-        host=present(_text(fields, _HOST)),
+        status=http_status_of(status),
+        agent=user_agent_of(_first_text(fields, _USER_AGENT_KEYS) or "")
+        if any(key in fields for key in _USER_AGENT_KEYS)
+        else None,
+        referrer=present_value(_first_text(fields, _REFERRER_KEYS)),
+        host=present_value(_first_text(fields, _HOST_KEYS)),
         scheme=scheme if scheme in {"http", "https"} else None,
     )
 
 
-def _text(fields: Fields, keys: list[str]) -> str | None:
+def _first_text(fields: Fields, keys: list[str]) -> str | None:
     for key in keys:
         value = fields.get(key)
-        if isinstance(value, _KEPT_TEXT) and not isinstance(value, bool):
+        if isinstance(value, _TEXT_TYPES) and not isinstance(value, bool):
             return str(value)
     return None
 
 
-def _moment(fields: Fields) -> datetime | None:
-    for key in _TIME:
+def _first_moment(fields: Fields) -> datetime | None:
+    for key in _TIME_KEYS:
         value = fields.get(key)
-        if isinstance(value, str) and (at := moment_of(value.strip("[]"))) is not None:
+        if isinstance(value, str) and (at := read_moment(value.strip("[]"))) is not None:
             return at
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return None if value > _LATEST else epoch_moment(float(value))
+            return None if value > _LATEST_NUMBER else moment_of_epoch_number(float(value))
     return None

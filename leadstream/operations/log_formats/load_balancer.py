@@ -8,8 +8,13 @@ balancer puts the kind of the request first. They record no referrer.
 import re
 
 from leadstream.operations.log_formats.addresses import client_address
-from leadstream.operations.log_formats.logged_request import LoggedRequest, agent_of, request_line, status_of
-from leadstream.operations.log_formats.moments import iso_moment
+from leadstream.operations.log_formats.logged_request import (
+    LoggedRequest,
+    http_status_of,
+    method_and_target,
+    user_agent_of,
+)
+from leadstream.operations.log_formats.moments import read_iso_moment
 
 _QUOTED = r'"((?:[^"\\]|\\.)*+)"'
 _LINE = re.compile(
@@ -21,16 +26,16 @@ _LINE = re.compile(
 
 def read_load_balancer(text: str) -> LoggedRequest | None:
     line = _LINE.match(text)
-    at = iso_moment(line["at"]) if line else None
+    at = read_iso_moment(line["at"]) if line else None
     if line is None or at is None:
         return None
-    method, target = request_line(line[4])
+    method, target = method_and_target(line[4])
     client, _, port = line["client"].rpartition(":")
     return LoggedRequest(
         at=at,
         address=client_address(client if port.isdigit() else line["client"]),
         method=method,
         target=target,
-        status=status_of(line["status"]),
-        agent=agent_of(line[5]),
+        status=http_status_of(line["status"]),
+        agent=user_agent_of(line[5]),
     )

@@ -24,7 +24,7 @@ class LoggedRequest(NamedTuple):
     """http, https, or None if the log does not tell."""
 
 
-def present(text: str | None) -> str | None:
+def present_value(text: str | None) -> str | None:
     """None for the signs that logs have instead of a value."""
     return None if text is None or text in {"", "-"} else text
 
@@ -43,18 +43,18 @@ def _unescape(match: re.Match[str]) -> str:
     return sign or chr(int(code, 16))
 
 
-def agent_of(text: str | None) -> str | None:
+def user_agent_of(text: str | None) -> str | None:
     """Empty for a client that sent none; None for a log without user agents."""
-    return None if text is None else present(text) or ""
+    return None if text is None else present_value(text) or ""
 
 
-def request_line(text: str) -> tuple[str, str]:
+def method_and_target(text: str) -> tuple[str, str]:
     """Method and target of `GET /path HTTP/1.1`; the path may contain spaces. Empty if it is no HTTP request."""
     method, _, rest = text.partition(" ")
     target, _, protocol = rest.rpartition(" ")
     return (method, target) if target and protocol.startswith("HTTP/") else ("", "")
 
 
-def status_of(text: str) -> int:
+def http_status_of(text: str) -> int:
     """0 if there was no answer, or the log does not name its status."""
     return int(text) if len(text) == 3 and text.isascii() and text.isdigit() else 0

@@ -72,9 +72,13 @@ def _print_choice(result: BacktestResult, names: Sequence[str]) -> None:
     columns = ("model", "chosen", "converted", "precision", "95%", "recall", "x chance", "AUC")
     print_table(f"The first {result['capacity']} at each cutoff", columns, rows, "lrrrrrrr")
     for name, more in result["more_converted_than"].items():
-        print_line(
-            f"{names[0]} finds {abs(more):.1f} conversions {'more' if more >= 0 else 'fewer'} than {name}."
-        )
+        print_line(_comparison(names[0], name, more))
+
+
+def _comparison(name: str, other: str, more: float) -> str:
+    if f"{abs(more):.1f}" == "0.0":
+        return f"{name} finds as many conversions as {other}."
+    return f"{name} finds {abs(more):.1f} conversions {'more' if more > 0 else 'fewer'} than {other}."
 
 
 def _choice_row(name: str, figures: BacktestResult) -> tuple[str, ...]:

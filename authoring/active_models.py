@@ -45,7 +45,7 @@ async def built_in_rules(_tenant: str) -> ActiveRules:
     return _built_in_rules()
 
 
-def lifecycles_reading(shard: ActiveModels, tenant: str, model: str) -> Iterator[str]:
+def lifecycles_of_scored_tenants(shard: ActiveModels, tenant: str, model: str) -> Iterator[str]:
     """The lifecycles, as texts, of every tenant that the model of this name scores: of its own tenant, or, if it
     is everybody's, of each tenant that has no such model of its own.
     """
@@ -59,7 +59,7 @@ def lifecycles_reading(shard: ActiveModels, tenant: str, model: str) -> Iterator
             yield text or built_in_lifecycle()
 
 
-class ShardFilter(NamedTuple):
+class ActiveModelsFilter(NamedTuple):
     """Which part of each shard's ActiveModels is read, beside its sweep."""
 
     tenants: Collection[str] | None = None
@@ -70,11 +70,11 @@ class ShardFilter(NamedTuple):
     """The settings, too."""
 
 
-ReadShards = Callable[[ShardFilter], Awaitable[Sequence[ActiveModels]]]
+ReadShards = Callable[[ActiveModelsFilter], Awaitable[Sequence[ActiveModels]]]
 """Every partition of scoring; empty until the first one is known."""
 
 
-async def built_in_shards(_filter: ShardFilter) -> Sequence[ActiveModels]:
+async def built_in_shards(_filter: ActiveModelsFilter) -> Sequence[ActiveModels]:
     return [
         ActiveModels(
             {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from authoring.active_models import ReadShards, ShardFilter, lifecycles_reading
+from authoring.active_models import ActiveModelsFilter, ReadShards, lifecycles_of_scored_tenants
 from authoring.problem import Conflict
 from authoring.publisher import AppendPublication, Publisher, PublisherLock
 from authoring.revisions import (
@@ -117,12 +117,12 @@ class Authoring:
             )
             if newest is None:
                 raise unknown_model_problem(model)
-            shards = await self._shards(ShardFilter([newest.tenant], model))
+            shards = await self._shards(ActiveModelsFilter([newest.tenant], model))
             partitions = progress_by_partition(shards, newest.tenant, model, newest.version)
             if all(each.state == "done" for each in partitions):
                 return sweep_progress_of(partitions, newest.version)
             cursors = [each.cursor for each in partitions if each.cursor is not None]
-            leads, up_to = await rows.count_leads_up_to(connection, tenant, cursors)
+            leads, up_to = await rows.count_leads_before_cursors(connection, tenant, cursors)
         return sweep_progress_of(partitions, newest.version, leads, up_to)
 
     # Publications
@@ -195,8 +195,8 @@ class Authoring:
 
     async def _stages_reached_by(self, tenant: str, model: str) -> list[str]:
         """The stages that leads come to by the model's bands, in the lifecycles that read it."""
-        shards = await self._shards(ShardFilter(model=model, lifecycles=True))
-        texts = {text for shard in shards for text in lifecycles_reading(shard, tenant, model)}
+        shards = await self._shards(ActiveModelsFilter(model=model, lifecycles=True))
+        texts = {text for shard in shards for text in lifecycles_of_scored_tenants(shard, tenant, model)}
         moves = [transition for text in texts for transition in compile_lifecycle(text).transitions]
         return sorted({move.to for move in moves if move.qualified_by and move.qualified_by.model == model})
 

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg.rows import tuple_row
 
-from authoring.active_models import ReadShards, ShardFilter
+from authoring.active_models import ActiveModelsFilter, ReadShards
 from authoring.problem import Conflict, Problem, TryLater
 from authoring.revisions import (
     OPEN_DRAFT_STATES,
@@ -162,7 +162,7 @@ class Publisher:
         self, tenants: Sequence[str] | None, model: str | None
     ) -> list[PublishedVersion]:
         """What shards have, of these tenants."""
-        shards = await self._shards(ShardFilter(tenants, model))
+        shards = await self._shards(ActiveModelsFilter(tenants, model))
         if not shards:
             raise TryLater("the active models are not known yet", retry_after_s=2)
         return [

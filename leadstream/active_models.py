@@ -10,10 +10,10 @@ from functools import cache
 import psycopg
 
 from authoring.active_models import (
+    ActiveModelsFilter,
     ActiveRules,
     ActiveRulesOf,
     ReadShards,
-    ShardFilter,
 )
 from gateway.ports import LogUnavailable
 from projections.connection import connect_watched
@@ -63,7 +63,7 @@ from (select distinct partition from shard_state where stage = %(stage)s) every 
 order by partition, part"""
 
 
-def active_models_of_shards(database_url: str, shard_filter: ShardFilter) -> list[ActiveModels]:
+def active_models_of_shards(database_url: str, shard_filter: ActiveModelsFilter) -> list[ActiveModels]:
     """The active models and the sweep of each partition of scoring, in the order of the partitions.
 
     Each publication is read whole from one partition only. From the others only its beginning is read: it
@@ -97,7 +97,7 @@ def active_models_of_shards(database_url: str, shard_filter: ShardFilter) -> lis
 def shards_port(database_url: str) -> ReadShards:
     """The port by which the gateway reads the shards."""
 
-    async def shards(shard_filter: ShardFilter) -> Sequence[ActiveModels]:
+    async def shards(shard_filter: ActiveModelsFilter) -> Sequence[ActiveModels]:
         with _unavailable_without_database():
             return await asyncio.to_thread(active_models_of_shards, database_url, shard_filter)
 

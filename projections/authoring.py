@@ -214,7 +214,7 @@ async def lock_model(connection: Connection, tenant: str, model: str) -> None:
     await connection.execute("select pg_advisory_lock(%s)", (hashed_key(f"author {tenant}/{model}"),))
 
 
-async def count_leads_up_to(
+async def count_leads_before_cursors(
     connection: Connection, tenant: str, cursors: Sequence[str]
 ) -> tuple[int, dict[str, int]]:
     """The number of leads of the tenant (of every tenant for `*`), and how many of them come before each of these keys.

@@ -43,7 +43,7 @@ from scoring.chat import conversation as chats
 from scoring.chat.conversation import ChatEvent, Conversation
 from scoring.chat.flow import (
     ChatFlow,
-    FlowChoice,
+    FlowOffer,
     FlowQuestion,
     next_question,
     parts_of,
@@ -595,7 +595,7 @@ def _question(flow: ChatFlow, question: FlowQuestion, language: str) -> Shown:
     }
 
 
-def _choice(choice: FlowChoice, language: str) -> Shown:
+def _choice(choice: FlowOffer, language: str) -> Shown:
     about = choice.about[language] or None
     return {"id": choice.id, "text": choice.text[language], "description": about, "action": choice.action}
 

@@ -89,7 +89,7 @@ def normalize_addresses(fields: Mapping[str, Any], region: str | None, source: s
         {
             field: fields[kind]
             for kind, field in STATED_FIELD_OF_ADDRESS.items()
-            if normalized.get(kind) not in (fields.get(kind), _without_look(kind, fields.get(kind)))
+            if normalized.get(kind) not in (fields.get(kind), _without_formatting(kind, fields.get(kind)))
         },
     )
 
@@ -98,5 +98,5 @@ def _phone_text(phone: str | float) -> str:
     return str(int(phone)) if isinstance(phone, float) and phone.is_integer() else str(phone)
 
 
-def _without_look(kind: str, typed: object) -> str:
+def _without_formatting(kind: str, typed: object) -> str:
     return str(typed).strip().lower() if kind == EMAIL else _PHONE_PUNCTUATION.sub("", str(typed))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from authoring.active_models import ShardFilter
+from authoring.active_models import ActiveModelsFilter
 from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
 from authoring.revisions import OtherDraftScheduled, OutdatedBasis
@@ -112,7 +112,7 @@ def settle_sweep(store: StoreAccess, publication: Publication, report: Callable[
 
     def report_share(_left: int) -> None:
         shards = active_models_of_shards(
-            store.database_url, ShardFilter([publication.tenant], publication.model)
+            store.database_url, ActiveModelsFilter([publication.tenant], publication.model)
         )
         partitions = progress_by_partition(shards, publication.tenant, publication.model, publication.version)
         report(sum(each.state == "done" for each in partitions) / max(len(partitions), 1))

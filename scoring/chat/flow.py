@@ -29,7 +29,7 @@ class FlowQuestion(NamedTuple):
     """Whether an answer may have several options."""
 
 
-class FlowChoice(NamedTuple):
+class FlowOffer(NamedTuple):
     """Something to click: a product, or a call to action. `action` is what POST /api/behavior takes for it."""
 
     id: str
@@ -50,8 +50,8 @@ class ChatFlow(NamedTuple):
     contact: int
     contact_text: Wording
     thanks: Wording
-    products: tuple[FlowChoice, ...]
-    ctas: tuple[FlowChoice, ...]
+    products: tuple[FlowOffer, ...]
+    ctas: tuple[FlowOffer, ...]
     assigned_to: str | None
     """The owner that an export names for leads without one."""
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
-from scoring.chat.flow import BETWEEN_OPTIONS, ChatFlow, FlowChoice, FlowQuestion, Wording
+from scoring.chat.flow import BETWEEN_OPTIONS, ChatFlow, FlowOffer, FlowQuestion, Wording
 from scoring.features.texts import fold_text
 from scoring.models.text_refusals import (
     ModelError,
@@ -150,7 +150,7 @@ def _questions(text: str, document: TomlTable, languages: tuple[str, ...]) -> tu
 
 def _choices(
     text: str, document: TomlTable, key: str, languages: tuple[str, ...], action: str
-) -> tuple[FlowChoice, ...]:
+) -> tuple[FlowOffer, ...]:
     choices = []
     for number, table in enumerate(_tables(text, document, key, MOST_CHOICES)):
         with _part(text, f"{FLOW}.{key}", number):
@@ -158,9 +158,9 @@ def _choices(
     return tuple(choices)
 
 
-def _choice(table: TomlTable, languages: tuple[str, ...], action: str) -> FlowChoice:
+def _choice(table: TomlTable, languages: tuple[str, ...], action: str) -> FlowOffer:
     _only(table, {"id", "text", "about", "action"})
-    return FlowChoice(
+    return FlowOffer(
         id=_matching(table, "id", _NAME),
         text=_wording(table, "text", languages),
         about=_wording(table, "about", languages) if "about" in table else dict.fromkeys(languages, ""),

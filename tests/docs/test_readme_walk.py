@@ -226,7 +226,7 @@ def test_the_readme_works_from_top_to_bottom(session):
     tested = session.run(the("backtest rules.toml --against rules$"))
     assert int(facts(tested)["Cutoffs"]) > 1
     assert int(facts(tested)["Of them converted"].split()[0]) >= 10
-    assert not re.search("no model can differ|finds 0.0", tested)
+    assert "no model can differ" not in tested
     assert "Model rules, version 2, is active." in session.run(the("publish rules.toml --based-on 1"))
     compared = session.run(the("models diff rules 1 2$"))
     assert re.search(r"^--- rules version 1, .*Z, by Leadstream: built in$", compared, re.MULTILINE)

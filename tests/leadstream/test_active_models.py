@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from msgspec import msgpack
 
-from authoring.active_models import ShardFilter
+from authoring.active_models import ActiveModelsFilter
 from leadstream import active_models
 from leadstream.active_models import active_models_of_shards
 from streams.published import PUBLISHED_CODEC, ModelVersion, SweepState, TenantSettings
@@ -45,7 +45,7 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
     state(10, "sweep", SweepState("what", "acme/l/y", "acme", "rules"))
     state(0, "model:acme:rules", ModelVersion(9, "of another stage"), stage="track_sessions")
 
-    mine = active_models_of_shards(database_url, ShardFilter(["acme"], "rules"))
+    mine = active_models_of_shards(database_url, ActiveModelsFilter(["acme"], "rules"))
     assert [shard.models for shard in mine] == [
         {"acme": {"rules": ModelVersion(2, LONG)}},
         {"acme": {"rules": ModelVersion(3, f"{LONG}!")}},
@@ -60,12 +60,12 @@ def test_each_partition_tells_its_own_version_its_sweep_and_nothing_of_others(st
     ]
     assert not any(shard.settings for shard in mine)
 
-    both = active_models_of_shards(database_url, ShardFilter(["acme", "*"]))
+    both = active_models_of_shards(database_url, ActiveModelsFilter(["acme", "*"]))
     assert both[1].models == {
         "*": {"rules": ModelVersion(1, "shared")},
         "acme": {"rules": ModelVersion(3, f"{LONG}!"), "old_one": ModelVersion(4, "")},
     }
-    every = active_models_of_shards(database_url, ShardFilter(model="rules", lifecycles=True))
+    every = active_models_of_shards(database_url, ActiveModelsFilter(model="rules", lifecycles=True))
     assert every[2].models == {
         "*": {"rules": ModelVersion(1, "shared")},
         "globex": {"rules": ModelVersion(1, "theirs")},
@@ -92,5 +92,5 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
         return connection
 
     monkeypatch.setattr(active_models, "connect_watched", listened)
-    assert len(active_models_of_shards(database_url, ShardFilter())) == 24
+    assert len(active_models_of_shards(database_url, ActiveModelsFilter())) == 24
     assert len(LONG) < sum(read) < len(LONG) + 24 * 100

@@ -122,10 +122,11 @@ def version_diff(history: list[PublishedVersion], model: str, old: int, new: int
 
 
 def version_headline(version: PublishedVersion) -> str:
-    """`rules version 2, 2030-01-31 12:00:00Z, by ada: demos count more`."""
+    """`rules version 2, 2030-01-31 12:00:00Z, by ada: demos count more`, on one line."""
     at = "" if version.recorded_at is None else f", {version.recorded_at:%Y-%m-%d %H:%M:%S}Z"
     by, reason = author_of_version(version), reason_of_version(version)
-    return f"{version.model} version {version.version}{at}{f', by {by}' if by else ''}{f': {reason}' if reason else ''}"
+    headline = f"{version.model} version {version.version}{at}{f', by {by}' if by else ''}{f': {reason}' if reason else ''}"
+    return " ".join(headline.split())
 
 
 def author_of_version(version: PublishedVersion) -> str | None:

@@ -114,7 +114,12 @@ def diff(
         open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url,
         problems_as_failures(),
     ):
-        print_text(version_diff(_history(url, tenant, model, old, new), model, old, new))
+        *headlines, changes = version_diff(_history(url, tenant, model, old, new), model, old, new).split(
+            "\n", 2
+        )
+        for headline in headlines:
+            print_line(headline)  # authors and reasons are texts of others, also in a pipe
+        print_text(changes)
 
 
 @models.command("drafts")

@@ -207,8 +207,11 @@ def open_source(name: str) -> Iterator[ImportSource]:
                 ) from None
             size, offset = path.stat().st_size or None, raw.tell
         try:
-            read_line = _reader_of_lines(name, raw)
-            yield ImportSource(lambda report: _lines(read_line, offset, report), size)
+            if name == "-":  # not read before the store is open
+                yield ImportSource(lambda report: _lines(_reader_of_lines(name, raw), offset, report), size)
+            else:
+                read_line = _reader_of_lines(name, raw)
+                yield ImportSource(lambda report: _lines(read_line, offset, report), size)
         except (gzip.BadGzipFile, zlib.error, EOFError) as cause:
             raise Failure(
                 f"{name} is damaged ({cause}): the lines before the damage were imported."

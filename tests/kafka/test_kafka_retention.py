@@ -160,7 +160,7 @@ def test_restored_read_models_go_on_where_they_were_and_say_when_retention_was_f
             "select from live.engagement_history where event_id like 'archived-%'"
         ).fetchall()
         assert made == []
-        for schema in ("live", "public"):
+        for schema in ("reports", "live", "public"):
             connection.execute(SQL("drop schema {} cascade").format(Identifier(schema)))
         connection.execute("create schema public")
 

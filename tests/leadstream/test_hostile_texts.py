@@ -117,7 +117,12 @@ event = "purchase_made"
     (folder / "broken.toml").write_text(MODEL.replace("points = 3", json.dumps(HOSTILE)), encoding="utf-8")
     events = [json.dumps(event) for event in hostile_events()]
     scans = [
-        {"type": "qr_scanned", "event_id": f"scan-{n}", "lead_id": LEAD, "occurred_at": NOW.isoformat()}
+        {
+            "type": "qr_scanned",
+            "event_id": f"scan-{n}",
+            "lead_id": LEAD,
+            "occurred_at": (NOW - timedelta(days=10 * n)).isoformat(),
+        }
         for n in range(3)
     ]
     bad = [
@@ -193,8 +198,8 @@ def test_no_command_lets_a_text_of_others_command_the_terminal(
     run("models", "show", "temperature", exact=True)
     run("what-if", folder / "next.toml")
     run("what-if", folder / "next.toml", "--json")
-    run("backtest", folder / "next.toml", "--every", "20d", "--horizon", "20d")
-    run("backtest", folder / "next.toml", "--every", "20d", "--horizon", "20d", "--json")
+    run("backtest", folder / "next.toml", "--conversion", "qr_scanned", "--every", "20d", "--horizon", "20d")
+    run("backtest", folder / "next.toml", "--conversion", "qr_scanned", "--every", "20d", "--horizon", "20d", "--json")
     run("experiment")
     run("experiment", "mine")
     run("experiment", HOSTILE, code=1)

@@ -273,10 +273,9 @@ def test_an_import_where_nothing_can_be_taken_fails(store: str, tmp_path: Path):
 
 
 def test_an_import_where_no_line_can_be_taken_fails(store: str, tmp_path: Path):
-    late = '203.0.113.7 - - [20/Nov/9998:10:00:00 +0000] "GET / HTTP/1.1" 200 512 "-" "Mozilla/5.0"\n'
-    (tmp_path / "log").write_text(late + "junk\n", encoding="utf-8")
+    icon = '203.0.113.7 - - [20/Nov/2015:10:00:00 +0000] "GET /a.ico HTTP/1.1" 200 512 "-" "Mozilla/5.0"\n'
+    (tmp_path / "log").write_text(icon + "junk\n", encoding="utf-8")
     said = command("import", "access-log", tmp_path / "log", store=store, code=1)
-    assert "line 1: occurred_at: lies in the future" in said
     assert "line 2: no request in a supported log format" in said
     assert "could be imported" in said
 

@@ -199,7 +199,17 @@ def test_no_command_lets_a_text_of_others_command_the_terminal(
     run("what-if", folder / "next.toml")
     run("what-if", folder / "next.toml", "--json")
     run("backtest", folder / "next.toml", "--conversion", "qr_scanned", "--every", "20d", "--horizon", "20d")
-    run("backtest", folder / "next.toml", "--conversion", "qr_scanned", "--every", "20d", "--horizon", "20d", "--json")
+    run(
+        "backtest",
+        folder / "next.toml",
+        "--conversion",
+        "qr_scanned",
+        "--every",
+        "20d",
+        "--horizon",
+        "20d",
+        "--json",
+    )
     run("experiment")
     run("experiment", "mine")
     run("experiment", HOSTILE, code=1)

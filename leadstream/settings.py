@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
-from gateway.door.page_address import read_page_address, registry_of
+from gateway.door.page_address import public_suffix_of, read_page_address
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
@@ -455,7 +455,7 @@ class Settings(BaseSettings):
 def _host_of_site(text: str) -> str:
     """The host of a site, written as a host or as an address."""
     address = read_page_address(text)
-    if address is None or registry_of(address.host) == address.host:
+    if address is None or public_suffix_of(address.host) == address.host:
         raise PydanticCustomError("site", "{text} is no host of a site", {"text": repr(text[:80])})
     return address.host.removeprefix("www.")
 

@@ -9,13 +9,11 @@ from msgspec import DecodeError, json
 from gateway import metrics
 from gateway.answers import RequestProblem
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
-from gateway.door.resolving import with_resolved_leads
+from gateway.door.recording import append_admitted
 from gateway.ports import Ports
 from schemas.broken_text import repair_broken_text
-from schemas.decode import Refusal, encode_source, key_of
+from schemas.decode import Refusal
 from schemas.envelope import Event
-from schemas.record import Outgoing
-from schemas.topics import EVENTS
 
 log = structlog.get_logger("gateway")
 
@@ -35,15 +33,7 @@ async def record(tenant: str, raws: Sequence[dict[str, Any]], ports: Ports) -> l
         except Refusal as refusal:
             metrics.REFUSED.labels("event").inc()
             log.warning("event of a messenger refused", source=raw["source"], field=refusal.field)
-    if ports.resolve is not None:
-        admitted = await with_resolved_leads(
-            admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
-        )
-    if admitted:
-        with metrics.APPEND_SECONDS.time():
-            await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
-        metrics.ACCEPTED_EVENTS.labels("no").inc(len(admitted))
-    return admitted
+    return await append_admitted(admitted, ports)
 
 
 def decoded(body: bytes) -> object:

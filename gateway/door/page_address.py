@@ -129,7 +129,7 @@ def site_of(host: str) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def registry_of(host: str) -> str:
+def public_suffix_of(host: str) -> str:
     """The public suffix under which a registry sells names: co.uk of www.google.co.uk."""
     return str(_registry_suffixes().publicsuffix(host) or "")
 

@@ -15,6 +15,7 @@ from gateway.access import Caller, client_address
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
+from gateway.ports import Ports
 from schemas.decode import encode_source, key_of
 from schemas.envelope import Event
 from schemas.record import Outgoing
@@ -42,11 +43,21 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
         admit_event(read_producer_event(json.encode(each), each["event_id"], now), facts, now)
         for each in events
     ]
+    return await append_admitted(admitted, ports)
+
+
+async def append_admitted(admitted: list[Event], ports: Ports) -> list[Event]:
+    """Returns the events, with the leads that their addresses belong to, once the log has them. Raises Unavailable
+    while the log takes none.
+    """
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
             admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
         )
-    with metrics.APPEND_SECONDS.time():
-        await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
-    metrics.ACCEPTED_EVENTS.labels("no").inc(len(admitted))
+    if admitted:
+        with metrics.APPEND_SECONDS.time():
+            await ports.append([Outgoing(EVENTS, key_of(each), encode_source(each)) for each in admitted])
+    bots = sum(event.bot is not None for event in admitted)
+    metrics.ACCEPTED_EVENTS.labels("yes").inc(bots)
+    metrics.ACCEPTED_EVENTS.labels("no").inc(len(admitted) - bots)
     return admitted

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from gateway.door.page_address import PageAddress, is_path, read_page_address, registry_of, site_of
+from gateway.door.page_address import PageAddress, is_path, public_suffix_of, read_page_address, site_of
 from schemas.envelope import Campaign, Context, Event, TrafficOrigin
 from schemas.events import AdClicked
 
@@ -364,9 +364,9 @@ def _list_of_app_maker(host: str) -> str | None:
 def _list_keys_of(host: str) -> Iterator[str]:
     """The host as the lists may write it: google.co.uk, google.{}; fr.bing.com, {}.bing.com."""
     yield host
-    registry = registry_of(host)
-    if registry == "com" or len(registry.rpartition(".")[2]) == 2:
-        yield host.removesuffix(registry) + "{}"
+    suffix = public_suffix_of(host)
+    if suffix == "com" or len(suffix.rpartition(".")[2]) == 2:
+        yield host.removesuffix(suffix) + "{}"
     first, _, rest = host.partition(".")
     if len(first) == 2:
         yield "{}." + rest

@@ -58,7 +58,7 @@ class Job(NamedTuple):
     output: Path
 
 
-class Session:
+class ShellSession:
     """A shell in `directory`, and a network that only it has."""
 
     def __init__(self, directory: Path) -> None:
@@ -145,7 +145,7 @@ def session(tmp_path):
     (environment / ".ready").touch()
     tmp_path.chmod(0o755)  # PostgreSQL has a user of its own
     find_jars()  # while there is a network
-    session = Session(directory)
+    session = ShellSession(directory)
     try:
         yield session
     finally:

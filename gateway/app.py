@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -35,6 +35,7 @@ from gateway.api import (
 )
 from gateway.api.services import ApiServices
 from gateway.door import collect, telegram, whatsapp
+from gateway.door.cors import cors_headers
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
@@ -42,6 +43,7 @@ from gateway.door.traffic_origins import load_channels
 from gateway.observe import with_observation
 from gateway.ports import Ports
 from gateway.producers import tracking_script
+from gateway.query_parameters import QueryRefused, query_names_of, refuse_unknown_parameters
 from gateway.store import ReadStore
 from gateway.wait import OutcomeWaiters
 
@@ -107,6 +109,7 @@ def create_app(ports: Ports) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         servers=[{"url": ports.public_url}],
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.end_waiting = applied.end
     app.state.authoring = authoring
@@ -114,6 +117,9 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
     for module in ROUTED_MODULES:
         app.include_router(module.router)
+    app.state.query_names = query_names_of(
+        route for module in ROUTED_MODULES for route in module.router.routes
+    )
     app.add_middleware(with_observation)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -127,10 +133,10 @@ def _load_recognition_lists() -> None:
     load_channels()
 
 
-def _answer_problem(_request: Request, error: Exception) -> Response:
+def _answer_problem(request: Request, error: Exception) -> Response:
     if not isinstance(error, Problem):
         raise error
-    return answer_to_problem(error)
+    return answer_to_problem(error, cors_headers(request) if isinstance(error, QueryRefused) else None)
 
 
 def _answer_http_error(_request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response
 
@@ -23,6 +23,7 @@ from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.services import door_of
 from gateway.ports import Ports
+from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, ExperimentExposed
@@ -76,7 +77,7 @@ def _post_docs(endpoint: str, required: list[str]) -> dict[str, Any]:
 
 
 EXAMPLES = example_bodies("ab_test")
-router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
+router = APIRouter(prefix="/api/ab-test", tags=["experiments"], dependencies=[Depends(write_key_parameter)])
 
 
 def _experiment_named(ports: Ports, name: str) -> Experiment:

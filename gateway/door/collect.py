@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from gateway import metrics
@@ -25,6 +25,7 @@ from gateway.door.pace import PacedSteps, run_paced
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import DoorServices, door_of
 from gateway.ports import EventKey, EventOutcome, LogUnavailable, Ports, event_key, location_of_outcome
+from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import Event
 from schemas.events import (
@@ -75,7 +76,7 @@ COLLECT_DOCS: dict[str, Any] = {
 }
 
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(write_key_parameter)])
 
 
 @router.post("/v1/events", openapi_extra=COLLECT_DOCS, tags=["events"], summary="Send events")

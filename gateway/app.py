@@ -7,12 +7,14 @@ It starts, takes events and answers /health while Postgres is unavailable; reque
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from authoring.authoring import Authoring
 from authoring.problem import Problem
@@ -41,6 +43,7 @@ from gateway.door.devices import load_devices
 from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
 from gateway.observe import with_observation
+from gateway.openapi import completed
 from gateway.ports import Ports
 from gateway.producers import tracking_script
 from gateway.query_parameters import QueryRefused, query_names_of, refuse_unknown_parameters
@@ -75,6 +78,13 @@ ROUTED_MODULES = (
 """Modules with a router, in the order in which addresses are matched."""
 
 
+class DescribedApi(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi(), _all_routes())
+        return self.openapi_schema
+
+
 def create_app(ports: Ports) -> FastAPI:
     """`app.state.end_waiting()` releases waiting callers, so that the server can stop;
     `app.state.authoring` publishes models. Handlers use `app.state.door` and `app.state.api`.
@@ -101,7 +111,7 @@ def create_app(ports: Ports) -> FastAPI:
             await loading
             await store.close()
 
-    app = FastAPI(
+    app = DescribedApi(
         title="Leadstream",
         description=API_DESCRIPTION,
         lifespan=lifespan,
@@ -125,6 +135,10 @@ def create_app(ports: Ports) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     return app
+
+
+def _all_routes() -> list[BaseRoute]:
+    return [route for module in ROUTED_MODULES for route in module.router.routes]
 
 
 def _load_recognition_lists() -> None:

@@ -63,7 +63,7 @@ def query_names_of(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], QueryNa
         (route.path, method): _declared(route)
         for route in routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
 
 
@@ -78,12 +78,12 @@ async def refuse_unknown_parameters(request: Request) -> None:
     path, method = request.scope["route"].path, request.method
     if takes_any_query(path, method):
         return
-    known: QueryNames = request.app.state.query_names[path, method]
+    declared: QueryNames = request.app.state.query_names[path, method]
     seen = set()
     for name, _ in request.query_params.multi_items():
-        if name not in known.names:
-            raise QueryRefused(422, _unknown(name, known.names), field=name[:LONGEST_NAME_SHOWN])
-        if name in seen and name not in known.several:
+        if name not in declared.names:
+            raise QueryRefused(422, _unknown(name, declared.names), field=name[:LONGEST_NAME_SHOWN])
+        if name in seen and name not in declared.several:
             raise QueryRefused(422, f"the parameter `{name}` is there twice: give it once", field=name)
         seen.add(name)
 

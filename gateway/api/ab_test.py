@@ -17,7 +17,7 @@ from starlette.responses import Response
 from gateway import metrics
 from gateway.access import Caller, client_address, collector_caller
 from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
-from gateway.documented import example_bodies, request_docs
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
@@ -61,17 +61,13 @@ _decode_assignee = json.Decoder(Assignee).decode
 _decode_goal = json.Decoder(GoalReached).decode
 
 
-def _post_docs(endpoint: str, required: list[str]) -> dict[str, Any]:
+def _post_docs(endpoint: str, kind: type[Struct]) -> dict[str, Any]:
     request, response = EXAMPLES[endpoint]["request"], EXAMPLES[endpoint]["response"]
-    schema = {"type": "object", "required": required, "properties": {name: {} for name in request}}
-    return request_docs(request, schema) | {
+    return request_docs(request, body_schema_of(kind)) | {
         "responses": {
-            "200": {
-                "description": "It is in the log.",
-                "content": {"application/json": {"example": response}},
-            },
-            "404": {"description": "No experiment has this name."},
-            "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
+            **answer_docs(response, "It is in the log.", others=EXAMPLES[endpoint].get("others")),
+            404: {"description": "No experiment has this name."},
+            503: {"description": "The log takes nothing now; try again after Retry-After seconds."},
         },
     }
 
@@ -176,7 +172,7 @@ async def _record_conversion(request: Request) -> Response:
 @router.post(
     "/variant/{test_name}",
     summary="A visitor's variant of an experiment",
-    openapi_extra=_post_docs("variant", ["session_id"]),
+    openapi_extra=_post_docs("variant", Assignee),
 )
 async def variant(request: Request, test_name: str) -> Response:
     return await _readable_elsewhere(request, _assign_variant(request, test_name))
@@ -185,7 +181,7 @@ async def variant(request: Request, test_name: str) -> Response:
 @router.post(
     "/conversion",
     summary="Record that a goal was reached",
-    openapi_extra=_post_docs("conversion", ["session_id", "test_name", "conversion_type"]),
+    openapi_extra=_post_docs("conversion", GoalReached),
 )
 async def conversion(request: Request) -> Response:
     return await _readable_elsewhere(request, _record_conversion(request))

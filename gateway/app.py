@@ -7,12 +7,14 @@ It starts, takes events and answers /health while Postgres is unavailable; reque
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from authoring.authoring import Authoring
 from authoring.problem import Problem
@@ -35,13 +37,16 @@ from gateway.api import (
 )
 from gateway.api.services import ApiServices
 from gateway.door import collect, telegram, whatsapp
+from gateway.door.cors import cors_headers
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
 from gateway.observe import with_observation
+from gateway.openapi import completed
 from gateway.ports import Ports
 from gateway.producers import tracking_script
+from gateway.query_parameters import QueryRefused, query_names_of, refuse_unknown_parameters
 from gateway.store import ReadStore
 from gateway.wait import OutcomeWaiters
 
@@ -73,6 +78,13 @@ ROUTED_MODULES = (
 """Modules with a router, in the order in which addresses are matched."""
 
 
+class DescribedApi(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi(), _all_routes())
+        return self.openapi_schema
+
+
 def create_app(ports: Ports) -> FastAPI:
     """`app.state.end_waiting()` releases waiting callers, so that the server can stop;
     `app.state.authoring` publishes models. Handlers use `app.state.door` and `app.state.api`.
@@ -99,7 +111,7 @@ def create_app(ports: Ports) -> FastAPI:
             await loading
             await store.close()
 
-    app = FastAPI(
+    app = DescribedApi(
         title="Leadstream",
         description=API_DESCRIPTION,
         lifespan=lifespan,
@@ -107,6 +119,7 @@ def create_app(ports: Ports) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         servers=[{"url": ports.public_url}],
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.end_waiting = applied.end
     app.state.authoring = authoring
@@ -114,11 +127,18 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
     for module in ROUTED_MODULES:
         app.include_router(module.router)
+    app.state.query_names = query_names_of(
+        route for module in ROUTED_MODULES for route in module.router.routes
+    )
     app.add_middleware(with_observation)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     return app
+
+
+def _all_routes() -> list[BaseRoute]:
+    return [route for module in ROUTED_MODULES for route in module.router.routes]
 
 
 def _load_recognition_lists() -> None:
@@ -127,10 +147,10 @@ def _load_recognition_lists() -> None:
     load_channels()
 
 
-def _answer_problem(_request: Request, error: Exception) -> Response:
+def _answer_problem(request: Request, error: Exception) -> Response:
     if not isinstance(error, Problem):
         raise error
-    return answer_to_problem(error)
+    return answer_to_problem(error, cors_headers(request) if isinstance(error, QueryRefused) else None)
 
 
 def _answer_http_error(_request: Request, error: Exception) -> Response:

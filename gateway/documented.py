@@ -9,6 +9,10 @@ from msgspec import Struct, json
 
 Responses = dict[int | str, dict[str, Any]]
 OBJECT_SCHEMA: Mapping[str, Any] = MappingProxyType({"type": "object"})
+"""Of a body whose fields follow from its example (`gateway.openapi`)."""
+PROBLEM_EXAMPLE: Mapping[str, Any] = {
+    "error": {"field": "limit", "reason": "Input should be less than or equal to 500"}
+}
 
 
 def example_bodies(name: str) -> dict[str, Any]:
@@ -17,9 +21,19 @@ def example_bodies(name: str) -> dict[str, Any]:
     return content
 
 
-def answer_docs(example: object, description: str | None = None, *, status: int = 200) -> Responses:
-    """`responses` of an endpoint: its body when all went well."""
-    content: dict[str, Any] = {"content": {"application/json": {"example": example}}}
+def answer_docs(
+    example: object,
+    description: str | None = None,
+    *,
+    status: int = 200,
+    others: Mapping[str, object] | None = None,
+) -> Responses:
+    """`responses` of an endpoint: a body of this status, and others that differ, by what they show."""
+    shown: dict[str, Any] = {"example": example}
+    if others:
+        bodies = {"usual": example, **others}
+        shown = {"examples": {name: {"value": body} for name, body in bodies.items()}}
+    content: dict[str, Any] = {"content": {"application/json": shown}}
     return {status: content if description is None else {"description": description, **content}}
 
 
@@ -34,12 +48,3 @@ def body_schema_of(kind: type[Struct]) -> dict[str, Any]:
     _, schemas = json.schema_components([kind], ref_template="{name}")
     schema: dict[str, Any] = schemas[kind.__name__]
     return schema
-
-
-def text_fields_schema(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON Schema of a body whose fields are texts."""
-    return {
-        "type": "object",
-        "required": list(required),
-        "properties": {name: {"type": "string"} for name in names},
-    }

@@ -10,19 +10,20 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response
 
 from gateway import metrics
 from gateway.access import Caller, client_address, collector_caller
 from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
-from gateway.documented import example_bodies, request_docs
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.services import door_of
 from gateway.ports import Ports
+from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, ExperimentExposed
@@ -60,23 +61,19 @@ _decode_assignee = json.Decoder(Assignee).decode
 _decode_goal = json.Decoder(GoalReached).decode
 
 
-def _post_docs(endpoint: str, required: list[str]) -> dict[str, Any]:
+def _post_docs(endpoint: str, kind: type[Struct]) -> dict[str, Any]:
     request, response = EXAMPLES[endpoint]["request"], EXAMPLES[endpoint]["response"]
-    schema = {"type": "object", "required": required, "properties": {name: {} for name in request}}
-    return request_docs(request, schema) | {
+    return request_docs(request, body_schema_of(kind)) | {
         "responses": {
-            "200": {
-                "description": "It is in the log.",
-                "content": {"application/json": {"example": response}},
-            },
-            "404": {"description": "No experiment has this name."},
-            "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
+            **answer_docs(response, "It is in the log.", others=EXAMPLES[endpoint].get("others")),
+            404: {"description": "No experiment has this name."},
+            503: {"description": "The log takes nothing now; try again after Retry-After seconds."},
         },
     }
 
 
 EXAMPLES = example_bodies("ab_test")
-router = APIRouter(prefix="/api/ab-test", tags=["experiments"])
+router = APIRouter(prefix="/api/ab-test", tags=["experiments"], dependencies=[Depends(write_key_parameter)])
 
 
 def _experiment_named(ports: Ports, name: str) -> Experiment:
@@ -175,7 +172,7 @@ async def _record_conversion(request: Request) -> Response:
 @router.post(
     "/variant/{test_name}",
     summary="A visitor's variant of an experiment",
-    openapi_extra=_post_docs("variant", ["session_id"]),
+    openapi_extra=_post_docs("variant", Assignee),
 )
 async def variant(request: Request, test_name: str) -> Response:
     return await _readable_elsewhere(request, _assign_variant(request, test_name))
@@ -184,7 +181,7 @@ async def variant(request: Request, test_name: str) -> Response:
 @router.post(
     "/conversion",
     summary="Record that a goal was reached",
-    openapi_extra=_post_docs("conversion", ["session_id", "test_name", "conversion_type"]),
+    openapi_extra=_post_docs("conversion", GoalReached),
 )
 async def conversion(request: Request) -> Response:
     return await _readable_elsewhere(request, _record_conversion(request))

@@ -18,7 +18,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
@@ -32,6 +32,7 @@ from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.recording import record_events
 from gateway.door.services import door_of
 from gateway.ports import event_key, location_of_outcome
+from gateway.query_parameters import write_key_parameter
 from gateway.store import Row
 from projections import chat, queries
 from schemas.broken_text import refuse_broken_ids, repair_broken_text
@@ -157,7 +158,7 @@ class ChatSession(NamedTuple):
 
 NO_SESSION = ChatSession(Conversation(), None, None)
 
-router = APIRouter(prefix="/api", tags=["capture bot"])
+router = APIRouter(prefix="/api", tags=["capture bot"], dependencies=[Depends(write_key_parameter)])
 
 
 # Sending

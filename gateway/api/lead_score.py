@@ -21,7 +21,14 @@ from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
 from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import request_docs, text_fields_schema
+from gateway.documented import (
+    PROBLEM_EXAMPLE,
+    Responses,
+    answer_docs,
+    body_schema_of,
+    example_bodies,
+    request_docs,
+)
 from gateway.door.body import read_body
 from gateway.store import Row
 from gateway.subject import subject_of
@@ -62,8 +69,23 @@ class Unanswerable(Exception):
         self.error = error
 
 
-SESSION_REQUEST = {"sessionId": "3f0c"}, text_fields_schema("sessionId", required=("sessionId",))
-USER_REQUEST = {"userId": "3f0c"}, text_fields_schema("userId", required=("userId",))
+EXAMPLES = example_bodies("lead_score")
+SESSION_REQUEST = request_docs(EXAMPLES["session_request"], body_schema_of(OfSession))
+USER_REQUEST = request_docs(EXAMPLES["user_request"], body_schema_of(OfUser))
+PROBLEMS = answer_docs(EXAMPLES["problem"], "The session or user is not there.", status=404) | answer_docs(
+    EXAMPLES["problem"], "No score is there yet: try again.", status=503
+)
+BODY_PROBLEMS = answer_docs(EXAMPLES["problem"], "The body is not JSON.", status=400) | answer_docs(
+    EXAMPLES["problem"],
+    "The body has a wrong field; or a parameter is wrong (then `error` is an object).",
+    status=422,
+    others={"a parameter": PROBLEM_EXAMPLE},
+)
+LATER: Responses = {202: {"description": "The new score does not show yet: the one before."}}
+SESSION_ANSWER = answer_docs(EXAMPLES["session"], "The score of the session.") | PROBLEMS | BODY_PROBLEMS
+USER_ANSWER = (
+    answer_docs(EXAMPLES["user"], "The mean score of the user's ended sessions.") | PROBLEMS | BODY_PROBLEMS
+)
 _read_session = json.Decoder(OfSession).decode
 _read_user = json.Decoder(OfUser).decode
 
@@ -147,29 +169,41 @@ async def _current_mean(services: ApiServices, tenant: str, lead: Row) -> int:
     return rounded_points(score_lead(model, subject, now, active.zone, active.idle_ms).total)
 
 
-@router.post("/session", summary="Calculate a session's score", openapi_extra=request_docs(*SESSION_REQUEST))
+@router.post(
+    "/session", summary="Calculate a session's score", openapi_extra=SESSION_REQUEST, responses=SESSION_ANSWER
+)
 async def calculate_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=False))
 
 
 @router.post(
-    "/session/update", summary="Update a session's score", openapi_extra=request_docs(*SESSION_REQUEST)
+    "/session/update",
+    summary="Update a session's score",
+    openapi_extra=SESSION_REQUEST,
+    responses=SESSION_ANSWER | LATER,
 )
 async def update_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=True))
 
 
-@router.post("/user", summary="Calculate a user's score", openapi_extra=request_docs(*USER_REQUEST))
+@router.post("/user", summary="Calculate a user's score", openapi_extra=USER_REQUEST, responses=USER_ANSWER)
 async def calculate_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=False))
 
 
-@router.post("/user/update", summary="Update a user's score", openapi_extra=request_docs(*USER_REQUEST))
+@router.post(
+    "/user/update", summary="Update a user's score", openapi_extra=USER_REQUEST, responses=USER_ANSWER | LATER
+)
 async def update_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=True))
 
 
-@router.get("/session/{session_id:path}", summary="A session's analytics and score breakdown")
+@router.get(
+    "/session/{session_id:path}",
+    summary="A session's analytics and score breakdown",
+    responses=answer_docs(EXAMPLES["analytics"], "What the session had, and the points of each part.")
+    | PROBLEMS,
+)
 async def session_analytics(request: Request, session_id: str) -> Response:
     return await _answer(_session_analytics(request, session_id))
 

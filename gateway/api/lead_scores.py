@@ -23,7 +23,7 @@ from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
 from gateway.api.reevaluation import advance_lead, advance_leads
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import answer_docs, example_bodies, request_docs
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.store import Row, StoreSnapshot
 from projections import queries
@@ -189,7 +189,7 @@ async def distribution(
 @router.post(
     "/calculate/",
     summary="Calculate a lead's score now",
-    openapi_extra=request_docs(EXAMPLES["lead"]),
+    openapi_extra=request_docs(EXAMPLES["lead"], body_schema_of(OneLead)),
     responses={
         **answer_docs(EXAMPLES["score"], "The score as of now."),
         202: {"description": "The new score does not show yet: the one before, and `location`."},
@@ -226,7 +226,7 @@ async def calculate(request: Request) -> Response:
 @router.post(
     "/bulk_calculate/",
     summary="Calculate the scores of several leads, or of all",
-    openapi_extra=request_docs(EXAMPLES["bulk"]),
+    openapi_extra=request_docs(EXAMPLES["bulk"], body_schema_of(SeveralLeads)),
     responses={
         **answer_docs(EXAMPLES["recalculation"], "All are calculated."),
         202: {

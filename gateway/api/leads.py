@@ -47,13 +47,14 @@ ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 
 
+EXAMPLES = example_bodies("leads")
 router = APIRouter(tags=["leads"])
 
 
 @router.get(
     "/api/leads",
     summary="The board: leads, the highest score first",
-    responses=answer_docs(example_bodies("leads")["board"], "The page of leads, highest score first."),
+    responses=answer_docs(EXAMPLES["board"], "The page of leads, highest score first."),
 )
 async def board(
     request: Request,
@@ -106,7 +107,11 @@ async def board(
     )
 
 
-@router.get("/api/leads/{lead_id:path}/ledger", summary="Every change of a lead's scores, newest first")
+@router.get(
+    "/api/leads/{lead_id:path}/ledger",
+    summary="Every change of a lead's scores, newest first",
+    responses=answer_docs(EXAMPLES["ledger"], "A page of changes."),
+)
 async def ledger(
     request: Request,
     lead_id: str,
@@ -123,7 +128,12 @@ async def ledger(
         return JsonAnswer(await _ledger(ask, tenant, lead_id, entries, limit=limit))
 
 
-@router.get("/api/leads/{lead_id:path}", summary="A lead: profile, scores line by line, ledger, identities")
+@router.get(
+    "/api/leads/{lead_id:path}",
+    summary="A lead: profile, scores line by line, ledger, identities",
+    responses=answer_docs(EXAMPLES["lead"], "The lead at the moment `as_of`.")
+    | {304: {"description": "The copy that `If-None-Match` names is still the same."}},
+)
 async def lead(
     request: Request,
     lead_id: str,
@@ -181,12 +191,13 @@ async def lead(
     "/api/events/{event_id:path}",
     summary="What became of an event that was sent with ?wait=",
     description="Event ids are unique within a visitor or lead: `visitor_id` or `lead_id` chooses one of several.",
-    responses={
-        404: {"description": "It is not applied yet, or it was sent without `?wait=`."},
-        409: {
-            "description": "Several visitors or leads have an event with this id: `choices` has their addresses."
-        },
-    },
+    responses=answer_docs(EXAMPLES["event"], "What became of it.")
+    | answer_docs(
+        EXAMPLES["several_events"],
+        "Several visitors or leads have an event with this id: `choices` has their addresses.",
+        status=409,
+    )
+    | {404: {"description": "It is not applied yet, or it was sent without `?wait=`."}},
 )
 async def event(
     request: Request,

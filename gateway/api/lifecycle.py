@@ -18,7 +18,7 @@ from gateway.access import READ_SCOPE, WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import answer_docs, example_bodies, request_docs, text_fields_schema
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.ports import event_key, location_of_outcome
 from gateway.store import Row, StoreSnapshot
@@ -77,10 +77,9 @@ async def rules(request: Request) -> Response:
 @router.post(
     "/{lead_id:path}/transition",
     summary="Move a lead to a stage",
-    openapi_extra=request_docs(
-        EXAMPLES["transition"], text_fields_schema("stage", "reason", "by", required=("stage",))
-    ),
-    responses=CURRENT_STAGE_ANSWER,
+    openapi_extra=request_docs(EXAMPLES["transition"], body_schema_of(Move)),
+    responses=answer_docs(EXAMPLES["moved"], "The stage that the lead is in now.")
+    | {202: {"description": "The move does not show yet: the stage before, and `location`."}},
 )
 async def transition(request: Request, lead_id: str) -> Response:
     services = services_of(request)

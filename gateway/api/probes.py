@@ -14,6 +14,7 @@ from starlette.responses import Response
 from gateway.access import operator_caller
 from gateway.answers import JsonAnswer
 from gateway.api.services import services_of
+from gateway.documented import answer_docs, example_bodies
 from gateway.metrics import exposition
 from gateway.ports import Ports, ReadinessStatus
 
@@ -38,10 +39,13 @@ async def _status(ports: Ports) -> ReadinessStatus:
     return asking.result()
 
 
+EXAMPLES = example_bodies("probes")
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/health", summary="Whether the process lives")
+@router.get(
+    "/health", summary="Whether the process lives", responses=answer_docs(EXAMPLES["health"], "It lives.")
+)
 async def health(request: Request) -> JsonAnswer:
     services = services_of(request)
     connected = await services.store.answers()
@@ -54,7 +58,12 @@ async def health(request: Request) -> JsonAnswer:
     )
 
 
-@router.get("/ready", summary="Whether events are taken and scores follow")
+@router.get(
+    "/ready",
+    summary="Whether events are taken and scores follow",
+    responses=answer_docs(EXAMPLES["ready"], "Send work here.")
+    | answer_docs(EXAMPLES["not_ready"], "Send no work here; `reason` says why.", status=503),
+)
 async def ready(request: Request) -> JsonAnswer:
     services = services_of(request)
     status, answers = await asyncio.gather(_status(services.ports), services.store.answers())
@@ -67,7 +76,17 @@ async def ready(request: Request) -> JsonAnswer:
     return JsonAnswer(report, 200 if is_ready else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics (scope metrics, or read where there is one tenant)")
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics (scope metrics, or read where there is one tenant)",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "In the text format of Prometheus.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLES["metrics"]}},
+        }
+    },
+)
 async def metrics(request: Request) -> Response:
     ports = services_of(request).ports
     operator_caller(request, ports.access)

@@ -6,7 +6,7 @@ Rules and criteria are edited by the same handlers: `Editable` says where the tw
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -21,7 +21,7 @@ from gateway.api.leads import points
 from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.models import author_of_caller
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import Responses, answer_docs, example_bodies, request_docs
+from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.store import Row
 from gateway.subject import subject_of
@@ -259,13 +259,20 @@ _route(
     profile_fields,
     responses=answer_docs(EXAMPLES["profile_fields"]),
 )
-_route("GET", "/scoring-rules/history", "What was done to rules and criteria, by whom and when", history)
+_route(
+    "GET",
+    "/scoring-rules/history",
+    "What was done to rules and criteria, by whom and when",
+    history,
+    responses=answer_docs(EXAMPLES["history"], "Every version, the newest first."),
+)
 _route(
     "POST",
     "/scoring-rules/test_rule",
     "Try a rule that is not saved on a lead",
     test_unsaved,
     openapi_extra=request_docs(EXAMPLES["unsaved_rule"]),
+    responses=answer_docs(EXAMPLES["tested"], "What it would give the lead now."),
 )
 _route(
     "POST",
@@ -281,6 +288,7 @@ _route(
     "What a lead has and lacks for a criterion",
     check,
     openapi_extra=LEAD,
+    responses=answer_docs(EXAMPLES["checked"], "Whether the lead meets it, and what is missing."),
 )
 
 
@@ -296,13 +304,20 @@ def _editing(
     names: str,
     listing: str,
     deletion: str,
-    whole: dict[str, Any],
-    part: dict[str, Any] | None = None,
-    listed: Responses | None = None,
+    example: Mapping[str, Any],
 ) -> None:
     """The addresses that rules and criteria share."""
     name, one = kind.name, f"{path}/{{number}}"
-    _route("GET", path, listing, _of(kind, list_all), names, responses=listed)
+    whole, part = request_docs(example["whole"]), request_docs(example["part"])
+    saved = answer_docs(example["saved"], f"The {name} as it is now.")
+    _route(
+        "GET",
+        path,
+        listing,
+        _of(kind, list_all),
+        names,
+        responses=answer_docs([example["saved"]], f"Every {name}."),
+    )
     _route(
         "POST",
         path,
@@ -310,10 +325,19 @@ def _editing(
         _of(kind, create),
         f"create_{name}",
         openapi_extra=whole,
+        responses=answer_docs(example["saved"], f"The new {name}, with its number.", status=201),
         status_code=201,
     )
-    _route("GET", one, f"A {name}", _of(kind, read_one), name)
-    _route("PUT", one, f"Replace a {name}", _of(kind, replace), f"put_{name}", openapi_extra=whole)
+    _route("GET", one, f"A {name}", _of(kind, read_one), name, responses=saved)
+    _route(
+        "PUT",
+        one,
+        f"Replace a {name}",
+        _of(kind, replace),
+        f"put_{name}",
+        openapi_extra=whole,
+        responses=saved,
+    )
     _route(
         "PATCH",
         one,
@@ -321,15 +345,24 @@ def _editing(
         _of(kind, change_part),
         f"patch_{name}",
         openapi_extra=part,
+        responses=saved,
     )
     _route("DELETE", one, deletion, _of(kind, delete), f"delete_{name}", status_code=204)
-    _route("POST", f"{one}/activate", f"Switch a {name} on", _of(kind, activate), f"activate_{name}")
+    _route(
+        "POST",
+        f"{one}/activate",
+        f"Switch a {name} on",
+        _of(kind, activate),
+        f"activate_{name}",
+        responses=saved,
+    )
     _route(
         "POST",
         f"{one}/deactivate",
         f"Switch a {name} off, and keep it",
         _of(kind, deactivate),
         f"deactivate_{name}",
+        responses=saved,
     )
 
 
@@ -339,9 +372,11 @@ _editing(
     "rules",
     listing="Every rule, the highest priority first",
     deletion="Delete a rule; its number is not given again",
-    whole=request_docs(EXAMPLES["rule"]),
-    part=request_docs(EXAMPLES["part_of_rule"]),
-    listed=answer_docs(EXAMPLES["rules"]),
+    example={
+        "whole": EXAMPLES["rule"],
+        "part": EXAMPLES["part_of_rule"],
+        "saved": EXAMPLES["saved_rule"],
+    },
 )
 _editing(
     CRITERIA,
@@ -349,7 +384,11 @@ _editing(
     "criteria",
     listing="Every criterion, the lowest score first",
     deletion="Delete a criterion",
-    whole=request_docs(EXAMPLES["criterion"]),
+    example={
+        "whole": EXAMPLES["criterion"],
+        "part": EXAMPLES["part_of_criterion"],
+        "saved": EXAMPLES["saved_criterion"],
+    },
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from gateway import metrics
@@ -25,9 +25,11 @@ from gateway.door.pace import PacedSteps, run_paced
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import DoorServices, door_of
 from gateway.ports import EventKey, EventOutcome, LogUnavailable, Ports, event_key, location_of_outcome
+from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
-from schemas.envelope import Event
+from schemas.envelope import Event, tag_of
 from schemas.events import (
+    EVENT_TYPES,
     LeadAssigned,
     LeadErased,
     LeadsMerged,
@@ -43,15 +45,76 @@ LONGEST_WAIT_SECONDS = 10.0
 STAFF_EVENT_TYPES = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
 """Decisions of staff about leads: a visitor's browser may not send them."""
 EXAMPLES = example_bodies("collect")
+EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type"],
+    "anyOf": [{"required": ["visitor_id"]}, {"required": ["lead_id"]}],
+    "properties": {
+        "type": {
+            "type": "string",
+            "enum": [tag_of(kind) for kind in EVENT_TYPES],
+            "description": "What happened. docs/producing.md has the fields of each type.",
+        },
+        "event_id": {
+            "type": "string",
+            "description": "An id that is unique within the visitor or lead, so that sending again counts once. "
+            "Without it, one is made.",
+        },
+        "occurred_at": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When it happened, by your clock. Without it, now.",
+        },
+        "visitor_id": {"type": "string", "description": "A browser, a chat or another device."},
+        "lead_id": {"type": "string", "description": "The person, by an id of a system of yours."},
+        "session_id": {
+            "type": "string",
+            "description": "Your id of the visit. Another one begins another visit.",
+        },
+        "source": {"type": "string", "description": "Where it comes from. Without it, web."},
+        "context": {
+            "type": "object",
+            "additionalProperties": True,
+            "description": "Where it happened: url, title, referrer and other fields of docs/producing.md.",
+        },
+    },
+    "additionalProperties": True,
+}
+BATCH_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["events"],
+    "properties": {
+        "sent_at": {
+            "type": "string",
+            "format": "date-time",
+            "description": "Your clock as you send. The moments of the events are corrected by what it is wrong.",
+        },
+        "events": {
+            "type": "array",
+            "items": EVENT_SCHEMA,
+            "description": "The events, in the order in which they happened.",
+        },
+    },
+}
+
+
+def _answer_docs(example: str, description: str) -> dict[str, Any]:
+    content = {"application/json": {"example": EXAMPLES[example]}}
+    return {"description": description, "content": content}
+
+
 COLLECT_DOCS: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]},
+                "schema": {"anyOf": [EVENT_SCHEMA, BATCH_SCHEMA, {"type": "array", "items": EVENT_SCHEMA}]},
                 "examples": EXAMPLES["request"],
             },
-            "application/x-ndjson": {"schema": {"type": "string"}},
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "An event a line."},
+                "example": '{"type": "page_viewed", "visitor_id": "browser-7"}\n',
+            },
         },
     },
     "parameters": [
@@ -63,19 +126,16 @@ COLLECT_DOCS: dict[str, Any] = {
         }
     ],
     "responses": {
-        "200": {
-            "description": "Every event is in the log (and, with `wait`, in the scores).",
-            "content": {"application/json": {"example": EXAMPLES["response"]}},
-        },
-        "202": {"description": "In the log; what does not show yet has a `location` to look at."},
-        "207": {"description": "Some were refused, each with the field and the reason."},
-        "422": {"description": "All were refused."},
+        "200": _answer_docs("response", "Every event is in the log (and, with `wait`, in the scores)."),
+        "202": _answer_docs("later", "In the log; what does not show yet has a `location` to look at."),
+        "207": _answer_docs("some_refused", "Some were refused, each with the field and the reason."),
+        "422": _answer_docs("all_refused", "All were refused, or a parameter is wrong (then with `error`)."),
         "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
     },
 }
 
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(write_key_parameter)])
 
 
 @router.post("/v1/events", openapi_extra=COLLECT_DOCS, tags=["events"], summary="Send events")

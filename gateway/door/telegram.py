@@ -45,7 +45,11 @@ router = APIRouter(tags=["telegram"])
         ]
     },
     responses={
-        **answer_docs(EXAMPLES["answer"], "The events are in the log, or the update was skipped."),
+        **answer_docs(
+            EXAMPLES["answer"],
+            "The events are in the log, or the update was skipped.",
+            others={"a pressed button": EXAMPLES["button"]},
+        ),
         401: {"description": "The secret is missing or wrong."},
         404: {"description": "No bot has this name."},
         503: {"description": "The log takes nothing now; try again after Retry-After seconds."},

@@ -35,7 +35,10 @@ router = APIRouter(tags=["whatsapp"])
     summary="Verify the webhook of a WhatsApp number",
     response_class=PlainTextResponse,
     responses={
-        200: {"description": "The challenge, as it came."},
+        200: {
+            "description": "The challenge, as it came.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "1158201444"}},
+        },
         403: {"description": "The verify token is wrong."},
         404: {"description": "No number has this name."},
     },
@@ -43,7 +46,14 @@ router = APIRouter(tags=["whatsapp"])
 async def verify_webhook(
     request: Request,
     number: NumberName,
-    mode: Annotated[str, Query(alias="hub.mode", max_length=64, description="`subscribe`.")] = "",
+    mode: Annotated[
+        str,
+        Query(
+            alias="hub.mode",
+            max_length=64,
+            description="Always `subscribe`: Meta asks whether the address is ours.",
+        ),
+    ] = "",
     verify_token: Annotated[
         str,
         Query(

@@ -37,10 +37,12 @@ def answer_docs(
     return {status: content if description is None else {"description": description, **content}}
 
 
-def request_docs(example: object, schema: Mapping[str, Any] = OBJECT_SCHEMA) -> dict[str, Any]:
+def request_docs(
+    example: object, schema: Mapping[str, Any] = OBJECT_SCHEMA, *, required: bool = True
+) -> dict[str, Any]:
     """`openapi_extra` of an endpoint: the body of its request."""
     content = {"application/json": {"schema": dict(schema), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def body_schema_of(kind: type[Struct]) -> dict[str, Any]:

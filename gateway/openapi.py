@@ -118,6 +118,7 @@ def _restore_examples(operation: dict[str, Any], route: APIRoute) -> None:
 def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     words = [each for each in path.split("/") if each and not each.startswith("{")]
     fields = Fields(fields_of_tag(operation["tags"][0]), words[-1])
+    _drop_fastapis_problem(operation["responses"])
     parameters = operation.get("parameters", [])
     for each in parameters:
         _describe(each, _entry(fields, [each["name"]]))
@@ -138,8 +139,6 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
         if keyless and status == "401" and status not in responses:
             continue
         problem = responses.setdefault(status, {"description": description})
-        if "HTTPValidationError" in str(problem):  # what FastAPI would answer by itself
-            problem = responses[status] = {"description": description}
         if "content" not in problem:
             problem["content"] = {
                 "application/json": {
@@ -154,6 +153,15 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     operation["security"] = (
         [] if keyless else [{"token": list[str]()}, *([{"write_key": list[str]()}] * takes_write_key)]
     )
+
+
+def _drop_fastapis_problem(responses: dict[str, Any]) -> None:
+    """The schema that FastAPI gives to every 422: its own answers never get out."""
+    content = responses.get("422", {}).get("content", {}).get("application/json", {})
+    if "HTTPValidationError" in str(content.get("schema")):
+        del content["schema"]
+        if not content:
+            del responses["422"]
 
 
 def _complete_request(operation: dict[str, Any], fields: Fields) -> None:

@@ -645,7 +645,9 @@ def _sent(method: str, path: str, summary: str, endpoint: Any, name: str, kind: 
         path,
         summary,
         endpoint,
-        openapi_extra=request_docs(example["request"], body_schema_of(kind)),
+        openapi_extra=request_docs(
+            example["request"], body_schema_of(kind), required=kind is not SessionStart
+        ),
         responses=answer_docs(example["response"], "It is in the log, and in the scores.")
         | {202: {"description": "It is in the log; `location` has what becomes of it."}},
     )

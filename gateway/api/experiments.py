@@ -5,13 +5,13 @@ merges and a changed window are in them at once.
 """
 
 import asyncio
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.leads import moment_of
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from projections import experiments as queries
@@ -20,7 +20,11 @@ from scoring.experiments.results import DEFAULT_LIFT, Exposure, GoalConversion, 
 
 EXAMPLES = example_bodies("experiments")
 OptionalMoment = Annotated[
-    datetime | None, Query(description="Only leads first exposed in this time (RFC 3339, with an offset).")
+    str | None,
+    Query(
+        description="Only leads first exposed in this time (RFC 3339, with an offset).",
+        json_schema_extra={"format": "date-time"},
+    ),
 ]
 
 
@@ -59,11 +63,8 @@ async def experiment(
     definition = services.ports.experiments.get(name)
     if definition is None:
         raise RequestProblem(404, "no experiment has this name", field="name")
-    for field, moment in (("since", since), ("until", until)):
-        if moment is not None and moment.tzinfo is None:
-            raise RequestProblem(
-                422, "an offset is missing: give a time such as 2030-01-31T12:00:00Z", field=field
-            )
+    first = None if since is None else moment_of(since, "since")
+    last = None if until is None else moment_of(until, "until")
     async with services.store.snapshot() as ask:
         exposures, conversions = await ask.all(
             queries.select_exposures(tenant, name), queries.select_conversions(tenant, definition)
@@ -74,8 +75,8 @@ async def experiment(
         (Exposure(**row) for row in exposures),
         (GoalConversion(**row) for row in conversions),
         lift=lift,
-        since=since,
-        until=until,
+        since=first,
+        until=last,
     )
     return JsonAnswer(
         {"experiment": definition_json(definition), "results": report, "as_of": services.ports.now()}

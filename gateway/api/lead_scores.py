@@ -226,7 +226,7 @@ async def calculate(request: Request) -> Response:
 @router.post(
     "/bulk_calculate/",
     summary="Calculate the scores of several leads, or of all",
-    openapi_extra=request_docs(EXAMPLES["bulk"], body_schema_of(SeveralLeads)),
+    openapi_extra=request_docs(EXAMPLES["bulk"], body_schema_of(SeveralLeads), required=False),
     responses={
         **answer_docs(EXAMPLES["recalculation"], "All are calculated."),
         202: {

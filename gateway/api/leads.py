@@ -137,12 +137,15 @@ async def ledger(
 async def lead(
     request: Request,
     lead_id: str,
-    as_of: Annotated[str | None, Query(description="A moment, past or future (RFC 3339).")] = None,
+    as_of: Annotated[
+        str | None,
+        Query(description="A moment, past or future (RFC 3339).", json_schema_extra={"format": "date-time"}),
+    ] = None,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     ports, store = services.ports, services.store
     now = ports.now()
-    at = now if as_of is None else _moment(as_of)
+    at = now if as_of is None else moment_of(as_of, "as_of")
     active = await ports.published(tenant)
     past = as_of is not None and at <= now
     until = at if past else None
@@ -523,8 +526,8 @@ def _ledger_cursor(cursor: str | None) -> queries.LedgerCursor | None:
     return queries.LedgerCursor(moment(int(at)), int(position))
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str, parameter: str) -> datetime:
     try:
         return msgspec.convert(text, Moment)
     except msgspec.ValidationError:
-        raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field="as_of") from None
+        raise RequestProblem(422, "a time like 2030-01-31T12:00:00Z is needed", field=parameter) from None

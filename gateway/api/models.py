@@ -47,6 +47,7 @@ PUBLISHED_ANSWER = answer_docs(
     "not published again: its state is unchanged.",
 )
 DRAFT_ANSWER = answer_docs(EXAMPLES["draft"], "The draft as it is now.")
+WHOLE_DRAFT_ANSWER = answer_docs(EXAMPLES["draft_with_text"], "The draft as it is now, with its text.")
 _VERSIONS_TO_DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
 
 
@@ -213,7 +214,8 @@ async def progress(request: Request, name: ModelNameInPath) -> Response:
     "/{name}/publish",
     summary="Publish a text",
     openapi_extra=request_docs(EXAMPLES["text"], body_schema_of(PublishRequest)),
-    responses=PUBLISHED_ANSWER,
+    responses=PUBLISHED_ANSWER
+    | answer_docs(EXAMPLES["draft"], "It is for later: the draft of it.", status=202),
 )
 async def publish(request: Request, name: ModelNameInPath) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
@@ -295,7 +297,7 @@ async def drafts(
     "/{name}/drafts",
     summary="Write a draft",
     openapi_extra=request_docs(EXAMPLES["text"], body_schema_of(NewDraft)),
-    responses=answer_docs(EXAMPLES["draft"], "The draft as it is now.", status=201),
+    responses=answer_docs(EXAMPLES["draft_with_text"], "The draft, with its number.", status=201),
     status_code=201,
 )
 async def write_draft(request: Request, name: ModelNameInPath) -> Response:
@@ -315,7 +317,7 @@ async def write_draft(request: Request, name: ModelNameInPath) -> Response:
     return JsonAnswer(_changed_draft_json(written, caller), 201)
 
 
-@router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=DRAFT_ANSWER)
+@router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=WHOLE_DRAFT_ANSWER)
 async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant = tenant_of(request)
     return JsonAnswer(_draft_json_with_text(await services_of(request).authoring.draft(tenant, name, number)))
@@ -325,7 +327,7 @@ async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Res
     "/{name}/drafts/{number}",
     summary="Change a draft",
     openapi_extra=request_docs(EXAMPLES["change_draft"], body_schema_of(ChangedDraft)),
-    responses=DRAFT_ANSWER,
+    responses=WHOLE_DRAFT_ANSWER,
 )
 async def change_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
@@ -356,7 +358,7 @@ async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId
     "/{name}/drafts/{number}/publish",
     summary="Publish a draft, now or when its moment comes",
     openapi_extra=request_docs(EXAMPLES["publish_draft"], body_schema_of(PublishDraftRequest)),
-    responses=DRAFT_ANSWER,
+    responses=DRAFT_ANSWER | {202: {"description": "It is for later."}},
 )
 async def publish_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)

@@ -276,7 +276,7 @@ _route(
 )
 _route(
     "POST",
-    "/scoring-rules/{number}/test_rule",
+    "/scoring-rules/{number:int}/test_rule",
     "What a rule gives a lead now, whether or not it is switched on",
     test_rule,
     openapi_extra=LEAD,
@@ -284,7 +284,7 @@ _route(
 )
 _route(
     "POST",
-    "/qualification-criteria/{number}/check",
+    "/qualification-criteria/{number:int}/check",
     "What a lead has and lacks for a criterion",
     check,
     openapi_extra=LEAD,
@@ -307,7 +307,7 @@ def _editing(
     example: Mapping[str, Any],
 ) -> None:
     """The addresses that rules and criteria share."""
-    name, one = kind.name, f"{path}/{{number}}"
+    name, one = kind.name, f"{path}/{{number:int}}"
     whole, part = request_docs(example["whole"]), request_docs(example["part"])
     saved = answer_docs(example["saved"], f"The {name} as it is now.")
     _route(

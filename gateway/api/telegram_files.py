@@ -15,7 +15,7 @@ from gateway import telegram_client
 from gateway.access import READ_SCOPE, api_caller
 from gateway.answers import RequestProblem
 from gateway.api.services import services_of
-from gateway.door.telegram import bot_of
+from gateway.door.telegram import bot_of, unknown_bot_problem
 from gateway.telegram_client import TelegramRefused, TelegramUnavailable
 
 AUDIO = {"oga": "audio/ogg", "ogg": "audio/ogg", "opus": "audio/ogg", "mp3": "audio/mpeg", "m4a": "audio/mp4"}
@@ -54,7 +54,7 @@ async def voice_file(
     caller = api_caller(request, ports.access, READ_SCOPE)
     sender = bot_of(ports, bot)
     if caller.tenant not in {None, sender.tenant}:
-        raise RequestProblem(404, "no bot has this name", field="bot")
+        raise unknown_bot_problem()
     download = asyncio.get_running_loop().run_in_executor(
         _downloads, telegram_client.download, ports.telegram_api, sender, file_id
     )

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from gateway import metrics
 from gateway.access import READ_SCOPE, WRITE_SCOPE, AccessDenied, Caller, client_address, collector_caller
 from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
-from gateway.documented import example_bodies
+from gateway.documented import PROBLEM_EXAMPLE, answer_docs, example_bodies
 from gateway.door.admission import RequestFacts, admit_event, misspelling_hint, read_producer_event
 from gateway.door.body import EventBatch, read_body, sent_at_of, split_batch
 from gateway.door.cors import answer_preflight, cors_headers
@@ -85,9 +85,9 @@ BATCH_SCHEMA: dict[str, Any] = {
     "required": ["events"],
     "properties": {
         "sent_at": {
-            "type": "string",
+            "type": ["string", "null"],
             "format": "date-time",
-            "description": "Your clock as you send. The moments of the events are corrected by what it is wrong.",
+            "description": "Your clock as you send. The moments of the events are corrected by what it is wrong. Null: they are not.",
         },
         "events": {
             "type": "array",
@@ -129,7 +129,12 @@ COLLECT_DOCS: dict[str, Any] = {
         "200": _answer_docs("response", "Every event is in the log (and, with `wait`, in the scores)."),
         "202": _answer_docs("later", "In the log; what does not show yet has a `location` to look at."),
         "207": _answer_docs("some_refused", "Some were refused, each with the field and the reason."),
-        "422": _answer_docs("all_refused", "All were refused, or a parameter is wrong (then with `error`)."),
+        "422": answer_docs(
+            EXAMPLES["all_refused"],
+            "All were refused; or a parameter is wrong (then with `error`).",
+            status=422,
+            others={"a parameter": PROBLEM_EXAMPLE},
+        )[422],
         "503": {"description": "The log takes nothing now; try again after Retry-After seconds."},
     },
 }

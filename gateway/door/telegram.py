@@ -79,5 +79,9 @@ async def take_update(
 def bot_of(ports: Ports, name: str) -> TelegramBot:
     bot = ports.telegram_bots.get(name)
     if bot is None:
-        raise RequestProblem(404, "no bot has this name: LEADSTREAM_TELEGRAM_BOTS lists them", field="bot")
+        raise unknown_bot_problem()
     return bot
+
+
+def unknown_bot_problem() -> RequestProblem:
+    return RequestProblem(404, "no bot has this name: LEADSTREAM_TELEGRAM_BOTS lists them", field="bot")

@@ -38,9 +38,8 @@ def requirement_from_json(body: Json, defined: DefinedSignals) -> tuple[str, int
     stage, minimum = body["stage"], exact_number(body["minimum_score"])
     if not isinstance(stage, str) or not NAME_PATTERN.fullmatch(stage):
         raise Refusal("stage", f"{stage!r} is not mql, sql, hot, or a name of small letters, digits and _")
-    fields, actions = body.get("required_fields") or [], body.get("required_actions") or []
-    if isinstance(fields, list):
-        fields = [_profile_field(field) for field in fields]
+    fields, actions = _names(body, "required_fields"), _names(body, "required_actions")
+    fields = [_profile_field(field) for field in fields]
     within, active = exact_number(body.get("time_constraint_days")), body.get("is_active", True)
     time_limit = {} if within is None else {"within_days": within}
     compile_each(
@@ -77,6 +76,15 @@ def criterion_json(stage: str, table: Table, minimum: Any) -> Json:
 def minimum_of(table: Table, threshold: Any) -> Any:
     """The least score that meets the criterion: at least where its stage begins."""
     return max(threshold, table.get("minimum", threshold))
+
+
+def _names(body: Json, field: str) -> list[Any]:
+    names = body.get(field)
+    if names is None:
+        return []
+    if not isinstance(names, list):
+        raise Refusal(field, f"a list of names, not {names!r}")
+    return names
 
 
 def _profile_field(field: Any) -> Any:

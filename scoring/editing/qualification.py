@@ -103,7 +103,8 @@ def _changed_comparison_rule(
     current = rule_json(*placed, defined)
     operator = operator_of(entry)
     unchanged = {key: current[key] for key in RULE_FIELDS} if partly else {}
-    if body.get("operator", operator) in OPERATORS_WITHOUT_VALUE:
+    needs_nothing = body.get("operator", operator)
+    if isinstance(needs_nothing, str) and needs_nothing in OPERATORS_WITHOUT_VALUE:
         unchanged.pop("value", None)
     group, table = rule_from_json(unchanged | body, defined)
     if partly and not {"field_name", "operator", "value"} & body.keys():

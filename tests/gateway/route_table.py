@@ -25,15 +25,15 @@ class Operation(NamedTuple):
 
     @property
     def documented_path(self) -> str:
-        return self.path.replace(":path}", "}")
+        return re.sub(r":\w+}", "}", self.path)
 
     @property
     def parameters(self) -> list[str]:
-        return re.findall(r"\{(\w+)(?::path)?\}", self.path)
+        return re.findall(r"\{(\w+)(?::\w+)?\}", self.path)
 
     def address(self, **values: str) -> str:
         """The path with values in it; 1 for those that are not among them."""
-        return re.sub(r"\{(\w+)(?::path)?\}", lambda found: values.get(found[1], "1"), self.path)
+        return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: values.get(found[1], "1"), self.path)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

@@ -4,6 +4,7 @@ drawn from a seed, on every route of a real server with a real store.
 
 import json
 import random
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -212,7 +213,7 @@ def routes() -> list[tuple[str, str, Any]]:
     found = []
     for route in walked(app.routes):
         for method in sorted(route.methods or ()):
-            said = documented.get(route.path.replace(":path}", "}"), {}).get(method.lower(), {})
+            said = documented.get(re.sub(r":\w+}", "}", route.path), {}).get(method.lower(), {})
             content = said.get("requestBody", {}).get("content", {}).get("application/json", {})
             found.append((method, route.path, content.get("example")))
     return found

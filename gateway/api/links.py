@@ -36,7 +36,7 @@ Error = Annotated[
     Query(description="How much of the code may be damaged: l 7 %, m 15 %, q 25 %, h 30 %."),
 ]
 NO_LINK: Responses = {404: {"description": "No link of this tenant, or a changed one."}}
-NO_KEYS: Responses = {503: {"description": "LEADSTREAM_LINK_KEYS is not set."}}
+NO_KEYS: Responses = {409: {"description": "LEADSTREAM_LINK_KEYS is not set."}}
 
 router = APIRouter(tags=["links"])
 
@@ -139,7 +139,7 @@ async def get_png(
 
 def _maker(ports: Ports, tenant: str) -> LinkMaker:
     if not ports.link_keys.ciphers:
-        raise RequestProblem(503, NO_KEYS_REMEDY)
+        raise RequestProblem(409, NO_KEYS_REMEDY)
     return LinkMaker(tenant, ports.public_url, ports.link_keys, ports.now())
 
 

@@ -74,7 +74,7 @@ Token = Annotated[str, Path(description="The signed link, as POST /api/links giv
 FOLLOW_DOCS: Responses = {
     302: {"description": "Recorded, or as well as can be: the person goes on to the link's target."},
     404: {"description": "No link of this server, or a changed one."},
-    503: {"description": "A browser loads the page ahead. It asks again when the person follows the link."},
+    425: {"description": "A browser loads the page ahead. It asks again when the person follows the link."},
 }
 OPEN_DOCS: Responses = {
     200: {
@@ -103,7 +103,7 @@ async def follow_link(request: Request, token: Token) -> Response:
         return answer
     if _is_ahead(request):
         metrics.LINKS_FOLLOWED.labels(kind_of_link(link), "ahead").inc()
-        return Response(status_code=503)
+        return Response(status_code=425)  # too early: browsers drop what they loaded, and ask again
     current = None if _refuses_cookies(request) else _visitor_of_cookie(request)
     following = _following_request(request, door, token, link, current or uuid.uuid4().hex)
     event = _admitted(link, event_of_link(link, following), door.ports)

@@ -36,7 +36,6 @@ from gateway.door.services import DoorServices, door_of
 from gateway.door.signed_links import (
     AnyLink,
     FollowedLink,
-    MailClickLink,
     MailOpenLink,
     TelegramLink,
     open_link,
@@ -110,7 +109,7 @@ async def follow_link(request: Request, token: Token) -> Response:
     of_person = event is not None and event.bot is None
     sets_cookie = of_person and current is None and door.ports.link_cookie and not _refuses_cookies(request)
     identified = None
-    if isinstance(link, MailClickLink) and of_person and (current or sets_cookie):
+    if link.lead_id is not None and of_person and (current or sets_cookie):
         identified = _admitted(link, identifying_event(link, following), door.ports)
     await _record_or_go_on(door, link, event, identified)
     if sets_cookie:

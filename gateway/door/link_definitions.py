@@ -58,6 +58,10 @@ class LinkDefinition(Struct, forbid_unknown_fields=True, kw_only=True):
     )
     catalog_id: Annotated[Line, Meta(description="Of `catalog`: which catalogue it is.")] | None = None
     title: Annotated[Line, Meta(description="Of `catalog`: its title.")] | None = None
+    lead_id: (
+        Annotated[Identifier, Meta(description="The lead that it is sent to; without one, everybody's.")]
+        | None
+    ) = None
     property_id: Annotated[Identifier, Meta(description="A property, kept with the event.")] | None = None
     agent_id: Annotated[Identifier, Meta(description="A sales person, kept with the event.")] | None = None
     campaign: Annotated[Line, Meta(description="The name of the campaign.")] | None = None
@@ -106,7 +110,7 @@ def link_of(definition: LinkDefinition, tenant: str, public_url: str) -> QrLink 
     if definition.target is None:
         raise Refusal("target", "missing: give the address to go on to, or a telegram_bot")
     target = checked_target(definition.target, public_url)
-    about = {name: getattr(definition, name) for name in ("property_id", "agent_id", "campaign")}
+    about = {name: getattr(definition, name) for name in ("lead_id", "property_id", "agent_id", "campaign")}
     if definition.kind == "qr":
         return QrLink(tenant=tenant, target=target, qr_id=subject_id, location=definition.location, **about)
     return CatalogLink(tenant=tenant, target=target, catalog_id=subject_id, title=definition.title, **about)
@@ -167,7 +171,7 @@ def checked_target(text: str, public_url: str) -> str:
 
 
 def _telegram_target(definition: LinkDefinition, subject_id: str) -> str:
-    for field in ("target", "location", "title", "property_id", "agent_id", "campaign"):
+    for field in ("target", "location", "title", "lead_id", "property_id", "agent_id", "campaign"):
         if getattr(definition, field) is not None:
             raise Refusal(
                 PUBLIC_NAME[field], "has no room in a link to a chat: leave it out, or put it into the id"

@@ -69,7 +69,9 @@ def kind_of_link(link: RecordedLink) -> str:
 
 
 def event_of_link(link: RecordedLink, request: FollowingRequest) -> dict[str, Any]:
-    """The event, as the body of POST /v1/events has it. That of a mail is its lead's, that of a code the visitor's."""
+    """The event, as the body of POST /v1/events has it. It is the lead's that the link was made for, else the
+    visitor's.
+    """
     fields, about = _mail_fields(link) if isinstance(link, MailedLink) else _printed_fields(link, request)
     context = {
         "ip": request.ip or None,
@@ -92,7 +94,8 @@ FieldsAndContext = tuple[dict[str, Any], dict[str, Any]]
 
 def _printed_fields(link: QrLink | CatalogLink, request: FollowingRequest) -> FieldsAndContext:
     fields = {
-        "visitor_id": request.visitor_id,
+        "visitor_id": request.visitor_id if link.lead_id is None else None,
+        "lead_id": link.lead_id,
         "property_id": link.property_id,
         "agent_id": link.agent_id,
     }
@@ -123,15 +126,16 @@ def _mail_fields(link: MailClickLink | MailOpenLink) -> FieldsAndContext:
     return fields, {"url": target}
 
 
-def identifying_event(link: MailClickLink, request: FollowingRequest) -> dict[str, Any]:
-    """The browser that followed the link of a mail is the lead's."""
+def identifying_event(link: RecordedLink, request: FollowingRequest) -> dict[str, Any]:
+    """The browser that followed a link which was made for a lead is that lead's."""
+    source = "email" if isinstance(link, MailedLink) else "link"
     return {
         "type": "lead_identified",
         "event_id": f"{_event_id(link, request)}-lead",
         "visitor_id": request.visitor_id,
         "lead_id": link.lead_id,
-        "source": "email",
-        "method": "email",
+        "source": source,
+        "method": source,
     }
 
 
@@ -144,8 +148,8 @@ def admit_link_event(
 
 
 def digest_of_request(link: RecordedLink, request: FollowingRequest) -> bytes:
-    """The same for a repetition. A mail's does not depend on the visitor: a first request has none yet."""
-    visitor = "" if isinstance(link, MailedLink) else request.visitor_id
+    """The same for a repetition. A lead's does not depend on the visitor: a first request has none yet."""
+    visitor = request.visitor_id if link.lead_id is None else ""
     names = f"{request.token}\0{visitor}\0{request.user_agent}"
     return blake2b(names.encode(errors="replace"), digest_size=16).digest()
 

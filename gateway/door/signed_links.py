@@ -44,6 +44,8 @@ class PrintedLink(SignedLink, kw_only=True, frozen=True, omit_defaults=True):
     """What codes and catalogue links have in common: where they lead, and whose they are."""
 
     target: Url = named(name="t")
+    lead_id: Identifier | None = named(default=None, name="r")
+    """The lead that it was made for; None: it hangs where everybody sees it."""
     property_id: Identifier | None = named(default=None, name="p")
     agent_id: Identifier | None = named(default=None, name="a")
     campaign: Line | None = named(default=None, name="c")

@@ -34,6 +34,12 @@ TelegramBotName = Annotated[
         show_default=False,
     ),
 ]
+LeadId = Annotated[
+    str | None,
+    typer.Option(
+        "--lead", help="Id of the lead that it is sent to. Without it, it is everybody's.", show_default=False
+    ),
+]
 PropertyId = Annotated[
     str | None, typer.Option("--property", help="Id of a property, kept with the event.", show_default=False)
 ]
@@ -63,6 +69,7 @@ def qr(
     location: Annotated[
         str | None, typer.Option("--place", help="Where it hangs.", show_default=False)
     ] = None,
+    lead_id: LeadId = None,
     property_id: PropertyId = None,
     agent_id: AgentId = None,
     campaign: CampaignName = None,
@@ -81,6 +88,7 @@ def qr(
         telegram_bot=telegram_bot,
         qr_id=qr_id,
         location=location,
+        lead_id=lead_id,
         property_id=property_id,
         agent_id=agent_id,
         campaign=campaign,
@@ -94,6 +102,7 @@ def catalog(
     target: Target = None,
     telegram_bot: TelegramBotName = None,
     title: Annotated[str | None, typer.Option(help="Title of the catalogue.", show_default=False)] = None,
+    lead_id: LeadId = None,
     property_id: PropertyId = None,
     agent_id: AgentId = None,
     campaign: CampaignName = None,
@@ -112,6 +121,7 @@ def catalog(
         telegram_bot=telegram_bot,
         catalog_id=catalog_id,
         title=title,
+        lead_id=lead_id,
         property_id=property_id,
         agent_id=agent_id,
         campaign=campaign,

@@ -7,6 +7,7 @@ from http.cookies import SimpleCookie
 
 import httpx
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from gateway import metrics
@@ -174,6 +175,17 @@ async def test_a_click_in_a_mail_is_its_leads_and_so_is_the_browser(links):
     assert (click.url, click.message_id, click.campaign_name) == (TARGET, "<1@x>", "Spring")
     assert browser_key == visitor_key("default", visitor_of(answer))
     assert (identified.lead_id, identified.method) == ("lead-1001", "email")
+
+
+async def test_a_catalogue_that_was_sent_to_a_lead_is_that_leads_on_every_phone(links):
+    sent = structs.replace(CATALOG, lead_id="ada")
+    browsers = [visitor_of(await links.follow(sent)), visitor_of(await links.follow(sent, OUTLOOK))]
+    assert links.types == ["catalog_viewed", "lead_identified"] * 2
+    views, identified = links.log[::2], links.log[1::2]
+    assert {key for key, _ in views} == {lead_key("default", "ada")}
+    assert [(each.visitor_id, each.lead_id, each.method) for _, each in identified] == [
+        (browser, "ada", "link") for browser in browsers
+    ]
 
 
 async def test_a_code_that_opens_a_chat_records_nothing_since_the_bot_does(links):

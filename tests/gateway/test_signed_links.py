@@ -202,6 +202,8 @@ def test_no_target_injects_a_header_or_leaves_the_web(text):
             "target",
         ),
         ({"kind": "qr", "qr_id": "a", "telegram_bot": "acme_bot", "agent_id": "7"}, "agent_id"),
+        ({"kind": "qr", "qr_id": "a", "telegram_bot": "acme_bot", "lead_id": "ada"}, "lead_id"),
+        ({"kind": "qr", "qr_id": "a", "target": "https://acme.example", "lead_id": "null"}, "lead_id"),
         ({"kind": "qr", "qr_id": "a", "telegram_bot": "no bot"}, "telegram_bot"),
         ({"kind": "qr", "qr_id": "ä" * 23, "telegram_bot": "acme_bot"}, "qr_id"),
         ({"kind": "qr", "qr_id": "a" * 62, "telegram_bot": "acme_bot"}, "qr_id"),

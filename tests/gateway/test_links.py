@@ -225,8 +225,10 @@ async def test_a_mail_client_that_fetches_twice_opens_once_and_a_later_person_is
     await links.follow(OPEN, OUTLOOK)
     await links.follow(CLICK, SAFE_LINKS)
     await links.follow(CLICK)
-    opened, again, scanned, clicked, _ = links.events
+    await links.follow(CLICK)
+    opened, again, scanned, clicked, _, clicked_again, _ = links.events
     assert opened.event_id == again.event_id
+    assert clicked.event_id == clicked_again.event_id
     assert scanned.event_id != clicked.event_id
     assert (scanned.bot, clicked.bot) == ("BingPreview", None)
 

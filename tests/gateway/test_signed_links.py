@@ -84,8 +84,9 @@ def test_what_nobody_has_sealed_is_none(text):
     assert open_link(text, KEYS) is None
 
 
-def test_every_last_character_of_a_token_matters():
-    token = seal_link(EXPO, KEYS)
+@pytest.mark.parametrize("qr_id", ["a", "ab", "abc"])
+def test_the_last_character_of_a_token_matters_also_where_base64_has_bits_to_spare(qr_id):
+    token = seal_link(QrLink(target="https://acme.example/", qr_id=qr_id), KEYS)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     assert [last for last in alphabet if open_link(token[:-1] + last, KEYS)] == [token[-1]]
 

@@ -28,6 +28,7 @@ from gateway.api import (
     lead_scores,
     leads,
     lifecycle,
+    links,
     models,
     probes,
     qualification,
@@ -36,7 +37,7 @@ from gateway.api import (
     whatif,
 )
 from gateway.api.services import ApiServices
-from gateway.door import collect, telegram, whatsapp
+from gateway.door import collect, followed_links, telegram, whatsapp
 from gateway.door.cors import cors_headers
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
@@ -64,6 +65,8 @@ ROUTED_MODULES = (
     lead_score,
     lead_scores,
     lifecycle,
+    links,
+    followed_links,
     models,
     whatif,
     probes,
@@ -76,6 +79,10 @@ ROUTED_MODULES = (
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""
+
+
+LAST_RECORDINGS_SECONDS = 5.0
+"""So long a stop waits for the log, for people who have followed a link and gone on."""
 
 
 class DescribedApi(FastAPI):
@@ -108,6 +115,8 @@ def create_app(ports: Ports) -> FastAPI:
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
             await app.state.api.recalculations.end()
+            if app.state.door.recordings:
+                await asyncio.wait(app.state.door.recordings, timeout=LAST_RECORDINGS_SECONDS)
             await loading
             await store.close()
 

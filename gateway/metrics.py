@@ -53,6 +53,13 @@ TELEGRAM_UPDATES = _counter(
     "other_kind (edited, inline, channels), not_private (groups), no_person (bots) or unreadable.",
     ["result"],
 )
+LINKS_FOLLOWED = _counter(
+    "leadstream_links_followed_total",
+    "Requests for signed links and for pictures of mails, by the event and what became of it. person, bot: recorded; "
+    "unrecorded: the log did not take it; limited: more than LEADSTREAM_EVENTS_PER_SECOND; ahead: a browser loaded the "
+    "page ahead, which records nothing. Whatever the result, the person went on.",
+    ["event", "result"],
+)
 ADDRESS_LOOKUPS = _counter(
     "leadstream_contacts_asked_total",
     "E-mails and phones of visitors whose lead was looked up. unanswered: the database did not answer in time, "

@@ -28,6 +28,9 @@ CONTENT_SECURITY_POLICY = (
 )
 """Pages load nothing from elsewhere and run no inline script, so no data can become one."""
 
+UNLOGGED_PARAMETER = "{token}"
+"""Of a route's path: with what stands there in a request, anybody could follow the link of a mail as its lead."""
+
 log = structlog.get_logger("gateway")
 
 
@@ -53,7 +56,7 @@ def with_observation(app: ASGIApp) -> ASGIApp:
         try:
             await app(scope, receive, sending)
         except Exception:
-            log.exception("request failed", method=scope["method"], path=scope["path"])
+            log.exception("request failed", method=scope["method"], path=_logged_path(scope))
             if status:
                 raise
             await answer_to_problem(RequestProblem(500, "something broke here; the log says what"))(
@@ -65,10 +68,17 @@ def with_observation(app: ASGIApp) -> ASGIApp:
     return watched
 
 
+def _logged_path(scope: Scope) -> str:
+    route = getattr(scope.get("route"), "path", "")
+    return str(route if UNLOGGED_PARAMETER in route else scope["path"])
+
+
 def _record_request(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "other")
     method = scope["method"] if scope["method"] in COUNTED_METHODS else "other"
     metrics.REQUESTS.labels(method, route, str(status)).inc()
     metrics.REQUEST_SECONDS.labels(route).observe(seconds)
     if scope["path"] not in UNLOGGED_PATHS:
-        log.debug("request", method=method, path=scope["path"], status=status, ms=round(seconds * 1000, 1))
+        log.debug(
+            "request", method=method, path=_logged_path(scope), status=status, ms=round(seconds * 1000, 1)
+        )

@@ -14,6 +14,7 @@ from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, b
 from gateway.access import Access, RateLimit
 from gateway.answers import RequestProblem
 from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
+from gateway.door.signed_links import LinkKeys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
 from gateway.door.whatsapp_numbers import WhatsappNumber
 from schemas.decode import key_of
@@ -136,3 +137,7 @@ class Ports:
     """The address of the Bot API."""
     whatsapp_numbers: Mapping[str, WhatsappNumber] = field(default_factory=dict)
     """By name."""
+    link_keys: LinkKeys = LinkKeys()  # noqa: RUF009 - immutable
+    """What signs links and opens them; without keys no link is made, and none is valid."""
+    link_cookie: bool = True
+    """Whether links set the visitor's cookie where there is none."""

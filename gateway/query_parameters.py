@@ -22,6 +22,8 @@ ANY_QUERY: Mapping[str, str] = {
     "/docs": "a page: links to it have utm tags and click ids",
     "/static/{name}": "a file of a page: a cache-buster may follow it (?v=2)",
     "/track.js": "a file of other people's pages: they add cache-busters (?v=2)",
+    "/l/{token}": "a link that people follow: mail programs and networks add tags to it",
+    "/o/{token}.gif": "a picture in a mail: mail programs add tags to its address",
     "/v1/telegram/{bot}": "a webhook: the vendor decides what it sends",
     "/v1/whatsapp/{number}": "a webhook: the vendor decides what it sends",
     "/health": "monitors of uptime add cache-busters, and a refusal would look like an outage",

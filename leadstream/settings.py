@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
 from gateway.door.page_address import public_suffix_of, read_page_address
+from gateway.door.signed_links import LinkKeys, read_link_keys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
@@ -171,6 +172,16 @@ class Settings(BaseSettings):
         description="WhatsApp numbers whose messages become events, separated by commas, each "
         "TENANT:NAME:VERIFY_TOKEN:APP_SECRET (a verify token of your own; the app secret of Meta's dashboard).",
     )
+    link_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets that sign the links of codes and mails, separated by commas, each at least 24 characters "
+        "(openssl rand -hex 32). The first signs, all of them open: to change the key, put the new one first.",
+    )
+    link_cookie: Literal["on", "off"] = Field(
+        "on",
+        description="Whether links set the visitor's cookie (leadstream-visitor) where there is none: on or off. With off, "
+        "they only use one that track.js has set.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
@@ -256,7 +267,14 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "write_keys", "api_tokens", "trusted_proxies", "own_sites", "telegram_bots", "whatsapp", mode="before"
+        "write_keys",
+        "api_tokens",
+        "trusted_proxies",
+        "own_sites",
+        "telegram_bots",
+        "whatsapp",
+        "link_keys",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -303,6 +321,15 @@ class Settings(BaseSettings):
             read_numbers(secret.get_secret_value() for secret in value)
         except ValueError as cause:
             raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
+        return value
+
+    @field_validator("link_keys")
+    @classmethod
+    def _are_link_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            read_link_keys(secret.get_secret_value() for secret in value)
+        except ValueError as cause:
+            raise PydanticCustomError("link_keys", "{cause}", {"cause": str(cause)}) from None
         return value
 
     @field_validator("database_url")
@@ -416,6 +443,10 @@ class Settings(BaseSettings):
     @property
     def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:
         return read_numbers(number.get_secret_value() for number in self.whatsapp)
+
+    @property
+    def signing_keys(self) -> LinkKeys:
+        return read_link_keys(key.get_secret_value() for key in self.link_keys)
 
     @property
     def connection_limits(self) -> ConnectionLimits:

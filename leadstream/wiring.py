@@ -331,4 +331,6 @@ def make_ports(
         telegram_bots=settings.bots,
         telegram_api=settings.telegram_api,
         whatsapp_numbers=settings.whatsapp_numbers,
+        link_keys=settings.signing_keys,
+        link_cookie=settings.link_cookie == "on",
     )

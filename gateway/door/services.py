@@ -3,12 +3,14 @@
 No database is among it: events are taken while Postgres is unavailable.
 """
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 from starlette.requests import Request
 
 from gateway.access import TokenBuckets
+from gateway.door.link_events import RecentRequests
 from gateway.ports import AwaitOutcomes, Ports
 
 
@@ -18,6 +20,10 @@ class DoorServices:
     applied: AwaitOutcomes
     event_buckets: TokenBuckets
     ab_test_buckets: TokenBuckets
+    recordings: set[asyncio.Task[None]] = field(default_factory=set)
+    """Events of followed links that wait for the log."""
+    recent_requests: RecentRequests = field(default_factory=RecentRequests)
+    """Of followed links."""
 
 
 def open_door(app: FastAPI, ports: Ports, applied: AwaitOutcomes) -> None:

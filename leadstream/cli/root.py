@@ -21,6 +21,7 @@ from leadstream.cli import (
     explain,
     export,
     imports,
+    links,
     models,
     publish,
     rebuild,
@@ -86,7 +87,7 @@ app = typer.Typer(
 )
 for part in (
     serve, demo, telegram,
-    imports, simulate, export,
+    imports, simulate, export, links,
     explain, publish, models, evaluate, experiments,
     doctor, dead_letters, skip, rebuild, restate, backup, settings,
     worker, topics,

@@ -15,6 +15,7 @@ from command_line import Server, serving
 from starlette.routing import BaseRoute, Route
 
 from gateway.app import create_app
+from gateway.door.signed_links import QrLink, read_link_keys, seal_link
 from gateway.ports import Ports
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -23,7 +24,11 @@ SEED = 20_300_131
 PER_ROUTE = 8
 """Requests for each method and path."""
 
+LINK_KEY = "a-key-for-links-of-24-characters"
+LINK = seal_link(QrLink(target="https://acme.example/", qr_id="stand-7"), read_link_keys([LINK_KEY]))
+
 KNOWN = [
+    LINK,
     "ada",
     "browser-1",
     "visit-1",
@@ -175,6 +180,7 @@ BODIES = [
 KEYS = {
     "LEADSTREAM_WRITE_KEYS": "default:a-public-key",
     "LEADSTREAM_API_TOKENS": "default:read+write:a-secret-token",
+    "LEADSTREAM_LINK_KEYS": LINK_KEY,
 }
 BEARER = "Bearer a-secret-token"
 

@@ -31,6 +31,7 @@ def server(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Itera
     settings = {
         "LEADSTREAM_WRITE_KEYS": f"default:{KEY}",
         "LEADSTREAM_API_TOKENS": f"default:read+write:{TOKEN}",
+        "LEADSTREAM_LINK_KEYS": "a-key-for-links-of-24-characters",
     }
     with serving(tmp_path_factory.mktemp("served") / "store", **settings) as running:
         running.client.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -530,3 +531,19 @@ def test_secrets_in_an_address_are_not_sent(server, site, person):
     (request, *_) = until(lambda: tab.requests("/v1/events"), "the page is sent")
     assert "s3cret" not in request["postData"]
     assert "user=7&reset_token=&utm_source=mail#access_token=" in request["postData"]
+
+
+def test_who_scans_a_code_and_reads_the_page_behind_it_is_one_lead(server, site, person):
+    """The server is reached on the site's own host, so the cookie of the scan is the page's."""
+    link = {"kind": "qr", "qr_id": "stand-7", "target": f"{site.origin}/expo?utm_source=expo"}
+    code = server.client.post("/api/links", json=link).json()["url"]
+    tab = person.tab()
+    tab.call("Page.navigate", url=code)
+    tab.arrived(link["target"])
+    visitor = visitor_of(tab)
+    assert event_types(server, f"anon:{visitor}", "qr_scanned", "page_viewed") == [
+        "qr_scanned",
+        "page_viewed",
+    ]
+    tab.go(f"{site.origin}/pricing")
+    scored(server, visitor, "5/40", "10/30", "0/30", "15/100")

@@ -34,6 +34,9 @@ settings.register_profile("quick", PATIENT, max_examples=25)  # for `make check`
 settings.register_profile("soak", PATIENT, max_examples=1_000)  # for `make soak`
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
+# Brokers live for seconds or minutes here: the JVM's second compiler would take half of their CPU and repay nothing.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 _numbers = itertools.count(1)
 
 SERVERS = {
@@ -51,6 +54,7 @@ SLOWEST_FIRST = [
     "kafka/test_read_only_root.py",
     "system/test_crashes.py",
     "system/test_late_ends.py",
+    "kafka/test_kafka_retention.py",
     "kafka/test_faust_host.py",
     "drivers/test_drivers_alike.py",
     "producers/test_track_js_in_chromium.py",

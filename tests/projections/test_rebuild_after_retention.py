@@ -178,7 +178,9 @@ def test_wherever_the_log_is_cut_the_rows_are_identical(db, read_models_url, log
 
 @PROPERTY
 @given(log=logs(), data=st.data())
-def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost(db, read_models_url, log, data):
+def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost(
+    db, read_models_url, log, data
+):
     reached = data.draw(points(whole(log)), "reached")
     starts = data.draw(points(whole(log)), "starts")
     known = {slot: end for slot, end in reached.items() if end}

@@ -9,7 +9,8 @@ import time
 from statistics import median
 
 from bench.report import print_results
-from leadstream.wiring import genesis, utc_now
+from leadstream.clock import utc_now
+from leadstream.wiring import genesis
 from schemas.decode import encode_source, key_of
 from schemas.events import ElementClicked, Event, MessageReceived, PageViewed
 from schemas.moment import moment

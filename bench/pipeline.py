@@ -25,12 +25,14 @@ from bench import kafka
 from bench.processes import Failed, Program, cpu_of, peak_memory_of
 from bench.product import await_ready, command, settings_of
 from bench.report import NOTHING, print_results, report_progress, write_line
+from leadstream.clock import utc_now
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from leadstream.operations.imports import append_all, archived
 from leadstream.operations.store_access import StoreAccess, store_of_system
 from leadstream.operations.store_access_kafka import kafka_store
 from leadstream.simulation.simulate import simulated_events
-from leadstream.wiring import STAGES, genesis, open_system, repeated_for_every_partition, utc_now
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis, open_system, repeated_for_every_partition
 from projections.tables import READ_OPTIONS
 from schemas.events import Event
 from schemas.topics import DEFAULT_PARTITIONS, SCORE_CHANGED

@@ -23,7 +23,8 @@ from bench.processes import Program, cpu_of, memory_of
 from bench.product import await_ready, command, settings_of
 from bench.report import NOTHING, print_results, report_progress, write_line
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, genesis, repeated_for_every_partition
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis, repeated_for_every_partition
 from schemas.decode import encode_source, key_of
 from schemas.events import PageViewed
 from schemas.topics import DEFAULT_PARTITIONS, EVENTS, LEAD_ACTIVITY, SCORE_CHANGED

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 
 import psycopg
@@ -21,12 +21,14 @@ from gateway.access import RateLimit
 from gateway.answers import RequestProblem
 from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
 from leadstream.active_models import published_port, shards_port
+from leadstream.clock import now_ms, utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
 from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.experiments_folder import active_experiments
 from leadstream.settings import Settings
+from leadstream.stages import STAGES
 from projections.connection import connect_watched
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
@@ -43,10 +45,7 @@ from scoring.models.model import built_in_models
 from streams.embedded.driver import Driver, FoldingHalt, NotStored
 from streams.embedded.log import LogRefused
 from streams.embedded.waiting import AppenderStopped, AppendQueueFull
-from streams.score_leads.stage import ScoreLeads
-from streams.track_sessions import TrackSessions
 
-STAGES = (TrackSessions, ScoreLeads)
 APPEND_SECONDS = 10.0
 """The longest time that a request waits until its events are on disk. It is longer than the server takes to
 restart a killed database."""
@@ -58,14 +57,6 @@ class System:
 
     driver: Driver
     database_url: str
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def genesis(now: datetime) -> list[Outgoing]:

@@ -17,13 +17,15 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
+from leadstream.clock import utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
 from leadstream.operations.kafka_projection import run_projection
 from leadstream.operations.lag import PROJECTION_STEP, Backlog, LagMeter, open_lag_meter
 from leadstream.operations.projection_pages import serve_pages
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, genesis, make_ports, utc_now
+from leadstream.stages import SOURCE_BY_STAGE
+from leadstream.wiring import genesis, make_ports
 from projections.metrics import UnprojectedRecords, exposition
 from projections.migrate import OutdatedError
 from projections.positions import PositionGapError
@@ -42,9 +44,6 @@ from streams.kafka.topics import (
     partition_count_of,
     publish_records,
 )
-
-SOURCE_BY_STAGE = {stage.name: stage.source for stage in STAGES}
-"""Stage -> the topic that it folds."""
 
 _DATABASE_SECONDS = 1.0
 """How long to wait for Postgres: /ready must answer within two seconds."""

@@ -17,10 +17,11 @@ if "faust.cli.faust" in sys.modules:  # Faust's command line imports this module
 import uvloop
 from aiokafka.errors import ProducerFenced
 
+from leadstream.clock import now_ms
 from leadstream.console import Failure, print_error
 from leadstream.logs import configure_logs
 from leadstream.settings import Settings, read_settings
-from leadstream.wiring import STAGES, now_ms
+from leadstream.stages import STAGES
 from streams.kafka.failures import OnFailure, explain_failure
 from streams.kafka.faust_host import LeadstreamApp
 from streams.kafka.journal import Journal

@@ -5,21 +5,25 @@ needs them; a fresh database, and topics under a prefix of its own, per test.
 order are set here.
 """
 
+import gc
 import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Composed, Identifier
 
 from deploy.kafka.broker import Broker, free_port
 from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
+from projections.migrate import migrate
 from streams.kafka.cluster import Cluster
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
@@ -27,7 +31,11 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("desk", PATIENT)
 settings.register_profile("ci", PATIENT, derandomize=True)
 settings.register_profile("quick", PATIENT, max_examples=25)  # for `make check`
+settings.register_profile("soak", PATIENT, max_examples=1_000)  # for `make soak`
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# Brokers live for seconds or minutes here: the JVM's second compiler would take half of their CPU and repay nothing.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 _numbers = itertools.count(1)
 
@@ -46,6 +54,7 @@ SLOWEST_FIRST = [
     "kafka/test_read_only_root.py",
     "system/test_crashes.py",
     "system/test_late_ends.py",
+    "kafka/test_kafka_retention.py",
     "kafka/test_faust_host.py",
     "drivers/test_drivers_alike.py",
     "producers/test_track_js_in_chromium.py",
@@ -73,6 +82,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
 
 
+def pytest_collection_finish() -> None:
+    """Ten thousand tests and all modules stay until the end: no collection of garbage has to look at them again."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The server's own database; fsync is off, since no test pulls the plug on this one."""
@@ -84,17 +98,40 @@ def postgres_url() -> Iterator[str]:
         shutil.rmtree(data_dir, ignore_errors=True)
 
 
+@contextmanager
+def _database(postgres_url: str, created: Callable[[str], Composed]) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(created(name))
+    yield postgres_url.replace("/leadstream?", f"/{name}?")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
 @pytest.fixture
 def database_url(postgres_url: str) -> Iterator[str]:
     """A fresh, empty database, dropped after the test."""
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(create_database(name))
-    yield postgres_url.replace("/leadstream?", f"/{name}?")
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(
-            psycopg.sql.SQL("drop database {} with (force)").format(psycopg.sql.Identifier(name))
-        )
+    with _database(postgres_url, create_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_once(postgres_url: str) -> Iterator[str]:
+    """The name of a database with empty read models, to copy from."""
+    with _database(postgres_url, create_database) as url:
+        migrate(url)
+        yield conninfo_to_dict(url)["dbname"]
+
+
+@pytest.fixture
+def read_models_url(postgres_url: str, migrated_once: str) -> Iterator[str]:
+    """A fresh database with empty read models. It is a copy: migrations take longer than most tests."""
+
+    def copied(name: str) -> Composed:
+        return SQL("create database {} template {}").format(Identifier(name), Identifier(migrated_once))
+
+    with _database(postgres_url, copied) as url:
+        yield url
 
 
 @contextmanager

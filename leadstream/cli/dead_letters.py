@@ -96,9 +96,9 @@ def retry(
         raise typer.BadParameter("--replacement is for one dead letter: name it instead of --all")
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
 
+    from leadstream.clock import utc_now
     from leadstream.operations import dead_letters as operations
     from leadstream.operations.open_store import open_store
-    from leadstream.wiring import utc_now
 
     try:
         value = replacement.read_bytes() if replacement else None

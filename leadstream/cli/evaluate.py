@@ -13,7 +13,6 @@ import typer
 
 from leadstream.cli.options import SCORES, AsJson, DatabaseUrl, DataDir, Tenant, settings_of_store
 from leadstream.console import Failure, print_json, print_status, progress_bar
-from schemas.control import EVERY_TENANT
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -62,11 +61,11 @@ def what_if(
     archived events are scored twice, with the active model and with the
     draft, and the results are compared.
     """
+    from leadstream.clock import now_ms
     from leadstream.evaluation.what_if import what_if as compare
     from leadstream.evaluation.what_if_report import print_what_if
     from leadstream.operations.open_store import open_database_url, settings_as_served
     from leadstream.operations.publishing import checked_model
-    from leadstream.wiring import now_ms
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     with open_database_url(settings_as_served(settings)) as url:
@@ -221,6 +220,8 @@ def _result_of(steps: "Iterator[StepsDone | dict[str, Any]]", what: str) -> dict
 
 
 def _require_single_tenant(tenant: str) -> None:
+    from schemas.control import EVERY_TENANT
+
     if tenant == EVERY_TENANT:
         raise Failure("Each lead belongs to one tenant: name the tenant.")
 

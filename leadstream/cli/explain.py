@@ -32,10 +32,10 @@ def explain(
     computed as if nothing more happened until then. It works with or
     without a running server.
     """
+    from leadstream.clock import utc_now
     from leadstream.operations.explain import ExplainRequest
     from leadstream.operations.explain import explain_lead as explanation
     from leadstream.operations.open_store import open_database_url, settings_as_served
-    from leadstream.wiring import utc_now
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     request = ExplainRequest(tenant, lead, model, as_of, changes)

@@ -1,6 +1,5 @@
 """`leadstream export`: the events of a store, to a file or into Kafka."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,8 +86,11 @@ def _export_to_kafka(settings: "Settings") -> None:
 
 def _warn_of_unarchived(settings: "Settings", database_url: str) -> None:
     """Warns if the archive of events is not complete."""
+    import asyncio
+
     from leadstream.operations.lag import open_lag_meter
-    from leadstream.wiring_kafka import SOURCE_BY_STAGE, kafka_errors_explained
+    from leadstream.stages import SOURCE_BY_STAGE
+    from leadstream.wiring_kafka import kafka_errors_explained
 
     async def unarchived() -> int | None:
         async with open_lag_meter(settings.cluster, SOURCE_BY_STAGE, database_url) as lag:

@@ -59,8 +59,8 @@ def import_access_log(
     import of the same file counts nothing twice. It works with or without a
     running server.
     """
+    from leadstream.clock import utc_now
     from leadstream.operations.imports import import_access_log as import_lines
-    from leadstream.wiring import utc_now
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     own_sites = settings.own_sites
@@ -91,8 +91,8 @@ def import_events(
     when it happened and triggers no action. It works with or without a
     running server.
     """
+    from leadstream.clock import utc_now
     from leadstream.operations.imports import import_events as import_lines
-    from leadstream.wiring import utc_now
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     region, own_sites = settings.default_phone_region, settings.own_sites
@@ -151,6 +151,7 @@ def import_leads(
     number. A second import of the same file changes nothing. It works with or
     without a running server.
     """
+    from leadstream.clock import utc_now
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.lead_files import read_lead_file
     from leadstream.operations.lead_import import LeadImportCounts, rejects_file, store_resolver
@@ -158,7 +159,6 @@ def import_leads(
     from leadstream.operations.lead_mapping import fitted, load_mapping, mapping_text
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle_with_bar
-    from leadstream.wiring import utc_now
 
     if file.lower().endswith((".xlsx", ".xls", ".ods")):
         raise Failure(f"{file} is a spreadsheet: save it as CSV.")

@@ -6,7 +6,6 @@ A user's mistake is answered by one line that names the remedy, and by an exit c
 
 import os
 import sys
-from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
@@ -97,6 +96,8 @@ for part in (
 
 def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer calls it
     if requested:
+        from importlib.metadata import version as version_of
+
         print_line(f"leadstream {version_of('leadstream')}")
         raise typer.Exit
 

@@ -1,6 +1,5 @@
 """`leadstream serve`: everything in one process."""
 
-import asyncio
 import signal
 import socket
 from collections.abc import Iterator
@@ -105,6 +104,8 @@ def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: Wai
 
 def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: WaitFor) -> None:
     wait_for("loading the worker")
+    import asyncio
+
     from leadstream.all_in_one import open_kafka_system
     from leadstream.serving import run_gateway
     from leadstream.wiring_kafka import kafka_ports

@@ -69,9 +69,9 @@ def publish_settings(
     see "Profile fields" in docs/scoring.md. The file replaces all types
     that were declared before.
     """
+    from leadstream.clock import utc_now
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
-    from leadstream.wiring import utc_now
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
     with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:

@@ -42,9 +42,9 @@ def simulate(
     duplicated or out of order, as in reality. The same --seed, --leads,
     --days and --until give the same bytes.
     """
+    from leadstream.clock import utc_now
     from leadstream.operations.export import opened_output
     from leadstream.simulation.simulate import simulated_events
-    from leadstream.wiring import utc_now
     from schemas.decode import encode_source
 
     end = (until or utc_now()).replace(second=0, microsecond=0, tzinfo=UTC)
@@ -59,10 +59,10 @@ def simulate(
 
 
 def _import_simulated(events: "Iterable[Event]", settings: "Settings", what: str) -> None:
+    from leadstream.clock import utc_now
     from leadstream.operations.imports import append_all, archived, count_leads, counted
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle_with_bar
-    from leadstream.wiring import utc_now
 
     now = utc_now()
     with open_store(settings) as store:

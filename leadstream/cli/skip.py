@@ -53,7 +53,7 @@ def skip(
 
 def _skip_embedded(settings: "Settings", topic: str, partition: int, position: int, reason: str) -> None:
     from leadstream.operations.open_store import open_database_url, require_embedded
-    from leadstream.wiring import STAGES
+    from leadstream.stages import STAGES
     from projections.connection import connect_watched
     from streams.embedded import log
 

@@ -1,7 +1,5 @@
 """`leadstream topics`: the topics in Kafka."""
 
-import asyncio
-
 import typer
 
 from leadstream.cli.options import KAFKA, settings_with_kafka_default
@@ -15,6 +13,8 @@ app.add_typer(topics, name="topics", rich_help_panel=KAFKA)
 @topics.command("create")
 def create() -> None:
     """Create the missing topics, and publish the built-in models into a new log. A second run changes nothing."""
+    import asyncio
+
     from leadstream.wiring_kafka import kafka_errors_explained, make_topics
 
     settings = settings_with_kafka_default()
@@ -28,6 +28,8 @@ def create() -> None:
 @topics.command("check")
 def check() -> None:
     """Print what is wrong with the topics and how to fix it. Exit code 1 if anything is wrong."""
+    import asyncio
+
     from leadstream.wiring_kafka import kafka_errors_explained
     from streams.kafka.topics import check_topics
 

@@ -17,7 +17,7 @@ from msgspec import DecodeError, Struct, json
 from leadstream.operations.finding import Finding, age_finding, span_text
 from leadstream.operations.lag import PROJECTION_STEP, ConsumerGroup, LagMeter, open_lag_meter
 from leadstream.settings import Settings
-from leadstream.wiring_kafka import SOURCE_BY_STAGE
+from leadstream.stages import SOURCE_BY_STAGE
 from projections.connection import connect_watched
 from projections.source import KafkaSource, bound_source
 from streams.kafka.batches import CODEC_NAMES, CODECS_REQUIREMENT, missing_codecs

@@ -18,7 +18,8 @@ from leadstream.operations.export import StoredEvent
 from leadstream.operations.lag import LagMeter, open_lag_meter
 from leadstream.operations.recorded_log import EmbeddedParts
 from leadstream.settings import Settings
-from leadstream.wiring_kafka import SOURCE_BY_STAGE, kafka_errors_explained
+from leadstream.stages import SOURCE_BY_STAGE
+from leadstream.wiring_kafka import kafka_errors_explained
 from projections.connection import connect_watched
 from schemas.control import SettingsPublished
 from schemas.publications import Publication, publication_records

@@ -19,9 +19,9 @@ from authoring.problem import Problem
 from authoring.revisions import OtherDraftScheduled, OutdatedBasis
 from authoring.sweep_progress import progress_by_partition
 from leadstream.active_models import active_by_shard, active_models_of_shards, shards_port
+from leadstream.clock import utc_now
 from leadstream.console import Failure
 from leadstream.operations.store_access import StoreAccess
-from leadstream.wiring import utc_now
 from projections.authoring import LOCK_TIMEOUT, Draft
 from projections.connection import connect_watched
 from projections.tables import hashed_key

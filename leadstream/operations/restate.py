@@ -31,7 +31,8 @@ from leadstream.operations.event_loop import BlockingLoop, event_loop
 from leadstream.operations.export import StoredEvent
 from leadstream.operations.recorded_log import Parts
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, repeated_for_every_partition
+from leadstream.stages import STAGES
+from leadstream.wiring import repeated_for_every_partition
 from projections.connection import Connection, connect_watched
 from projections.migrate import migrate
 from projections.rows import Draft

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import psycopg
 from msgspec import Struct
 
+from leadstream.clock import now_ms
 from leadstream.console import Failure
 from leadstream.embedded_postgres import (
     PostgresUnavailable,
@@ -31,7 +32,7 @@ from leadstream.operations.restated_leads import LeadMoves, compare_leads
 from leadstream.operations.store_access import settle_with_bar
 from leadstream.serving import ensure_directory
 from leadstream.settings import Settings
-from leadstream.wiring import database_errors_explained, now_ms
+from leadstream.wiring import database_errors_explained
 from projections.connection import Connection, connect_watched
 from projections.source import bound_source
 from projections.tables import LIVE_SCHEMA, PUBLIC_SCHEMA, READ_OPTIONS

@@ -8,8 +8,8 @@ from leadstream.console import Failure
 from leadstream.operations.kafka_projection import followed_topics
 from leadstream.operations.lag import committed_offsets, kafka_clients, partition_count
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES
-from leadstream.wiring_kafka import SOURCE_BY_STAGE, kafka_errors_explained
+from leadstream.stages import SOURCE_BY_STAGE, STAGES
+from leadstream.wiring_kafka import kafka_errors_explained
 from projections.state_rows import stage_of
 from schemas.record import LogPartition, LogUnreadableError, Outgoing
 from streams.engine.state_store import is_state_record

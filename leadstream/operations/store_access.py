@@ -17,9 +17,10 @@ import psycopg
 from msgspec import json
 
 from gateway.ports import ReadinessStatus
+from leadstream.clock import now_ms
 from leadstream.console import Failure, progress_bar
 from leadstream.operations.control_socket import ControlSocketError, ServerNote, append_to
-from leadstream.wiring import System, now_ms, repeated_for_every_partition, status_of_driver
+from leadstream.wiring import System, repeated_for_every_partition, status_of_driver
 from projections.connection import connect_watched
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing, Record

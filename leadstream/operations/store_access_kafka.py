@@ -14,7 +14,8 @@ from leadstream.operations.event_loop import event_loop
 from leadstream.operations.lag import LagMeter, open_lag_meter
 from leadstream.operations.store_access import StoreAccess, wait_until_scored
 from leadstream.settings import Settings
-from leadstream.wiring_kafka import SOURCE_BY_STAGE, append_port_on_kafka, kafka_errors_explained
+from leadstream.stages import SOURCE_BY_STAGE
+from leadstream.wiring_kafka import append_port_on_kafka, kafka_errors_explained
 from schemas.record import Outgoing
 from streams.kafka.append import KafkaAppend
 

@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from gateway.door.admission import RequestFacts, admit_event
 from gateway.ports import AppendRecords, LogUnavailable
+from leadstream.clock import utc_now
 from leadstream.console import Failure, print_status, progress_bar
 from leadstream.embedded_postgres import DATABASE_NAME, create_database, start_postgres
 from leadstream.operations.control_socket import running_server
@@ -25,7 +26,7 @@ from leadstream.operations.store_access import settle_with_bar, store_of_system
 from leadstream.serving import open_listener, run_gateway
 from leadstream.settings import Settings
 from leadstream.simulation.simulate import live_events, simulated_events
-from leadstream.wiring import database_errors_explained, open_system, ports_open, utc_now
+from leadstream.wiring import database_errors_explained, open_system, ports_open
 from projections.connection import connect_watched
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing

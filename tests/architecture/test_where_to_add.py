@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 import pytest
-from product_code import ROOT, modules, tracked_texts
+from product_code import ROOT, tracked_texts
 
 from gateway.app import ROUTED_MODULES
 from leadstream.settings import Settings
@@ -24,9 +24,9 @@ ENTRIES = {
     for name, text in re.findall(r"^- \*\*(.+?)\*\*:(.*?)(?=^- \*\*|\Z)", SECTION, re.MULTILINE | re.DOTALL)
 }
 ROUTERS = [
-    path
-    for path in modules()
-    if path.startswith("gateway/api/") and "APIRouter" in (ROOT / path).read_text("utf-8")
+    path.relative_to(ROOT).as_posix()
+    for path in sorted((ROOT / "gateway/api").rglob("*.py"))
+    if "APIRouter" in path.read_text("utf-8")
 ]
 
 

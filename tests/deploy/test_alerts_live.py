@@ -16,7 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from deploy.kafka.broker import free_port
-from leadstream.wiring import genesis, utc_now
+from leadstream.clock import utc_now
+from leadstream.wiring import genesis
 from projections.migrate import migrate
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, SCORE_CHANGED

@@ -6,8 +6,10 @@ Arguments: the database, and the first event to append. Says the number of each 
 import sys
 from datetime import UTC, datetime
 
+from leadstream.clock import now_ms
 from leadstream.simulation.simulate import simulated_events
-from leadstream.wiring import STAGES, genesis, now_ms
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis
 from schemas.decode import encode_source, key_of
 from schemas.record import Outgoing
 from schemas.topics import EVENTS

@@ -16,7 +16,7 @@ import pytest
 import scoring_process
 from scoring_process import company, driver_of
 
-from leadstream.wiring import STAGES
+from leadstream.stages import STAGES
 from schemas.activity import ModelChanged, SettingsChanged, TimePassed
 from schemas.decode import decode_activity
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, LEAD_SCORES, SCORE_CHANGED, SESSION_SCORES

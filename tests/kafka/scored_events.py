@@ -6,8 +6,10 @@ import json
 import psycopg
 from faust_counting import PARTITIONS, backlog, make_topics, until, working
 
+from leadstream.clock import utc_now
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, genesis, utc_now
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis
 from projections.tables import READ_OPTIONS
 from schemas.topics import EVENTS, LEAD_ACTIVITY, partition_of, visitor_key
 

@@ -13,7 +13,8 @@ import pytest
 from faust_counting import PARTITIONS, make_topics, until
 
 from deploy.kafka.broker import free_port
-from leadstream.wiring import STAGES, genesis
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis
 
 ROOT = Path(__file__).parents[2]
 

@@ -56,7 +56,7 @@ def get(port, path):
 
 def test_events_become_session_scores(cluster, tmp_path):
     """Web session scoring: 480 s with 4 pages, 3 clicks and an important one score 66."""
-    from leadstream.wiring import STAGES
+    from leadstream.stages import STAGES
 
     stages = [stage() for stage in STAGES]
     make_topics(cluster, stages, genesis=shipped())

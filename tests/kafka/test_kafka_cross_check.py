@@ -22,7 +22,8 @@ from recorded_order import EmbeddedLog, assert_statements, folded_activity, refo
 
 from leadstream.operations.imports import append_all, import_access_log
 from leadstream.simulation.simulate import simulated_events
-from leadstream.wiring import STAGES, genesis
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis
 from schemas.decode import decode_statement
 from schemas.moment import millis
 from schemas.statements import SessionRetracted

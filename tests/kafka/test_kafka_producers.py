@@ -13,7 +13,7 @@ from faust_counting import PARTITIONS, until, working
 from projected_topics import await_all, projecting
 from scored_events import counts, event, letters, scored_topics, visitor_in, work
 
-from leadstream.wiring import STAGES
+from leadstream.stages import STAGES
 from schemas.topics import EVENTS, partition_of, visitor_key
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]

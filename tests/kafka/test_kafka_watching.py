@@ -15,7 +15,7 @@ from test_kafka_cli import done, running
 from deploy.kafka.broker import free_port
 from leadstream.operations.doctor_kafka import journal_findings
 from leadstream.operations.lag import open_lag_meter
-from leadstream.wiring_kafka import SOURCE_BY_STAGE
+from leadstream.stages import SOURCE_BY_STAGE
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from streams.kafka import journal

@@ -1,6 +1,7 @@
 """Backtests: what was known at a cutoff decides the ranking, what came after it only the outcome."""
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -360,7 +361,7 @@ def happen(specs, begin, prefix):
     return events
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(happenings, happenings)
 def test_nothing_recorded_after_a_cutoff_changes_the_ranking_at_it(before, after):
     known = [page("first", 0, lead_id="L0"), *happen(before, 0, "b")]
@@ -397,7 +398,7 @@ plain = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(plain, st.integers(2, 12), st.integers(1, 25))
 def test_who_is_ranked_and_who_converts_is_what_plain_counting_says(specs, every, horizon):
     events = [page("first", 0, lead_id="L0"), *happen(specs, 0, "e"), page("end", 45 * DAY, lead_id="L0")]

@@ -95,6 +95,15 @@ def test_the_manual_and_the_version_load_nothing_heavy():
     assert leadstream_here("--version").stdout == f"leadstream {version('leadstream')}\n".encode()
 
 
+def test_a_worker_loads_no_gateway_and_no_read_models():
+    program = (
+        "import sys, leadstream.worker; print(*(name for name in ('fastapi', 'uvicorn', 'sqlalchemy', 'alembic', "
+        "'phonenumbers', 'projections') if name in sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "\n"
+
+
 def test_a_wrong_option_is_a_usage_error():
     done = leadstream_here("serve", "--prot", "1")
     assert done.returncode == 2

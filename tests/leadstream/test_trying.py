@@ -14,10 +14,10 @@ from command_line import leadstream_here
 from gateway.access import read_access
 from gateway.app import create_app
 from gateway.ports import Ports
+from leadstream.clock import now_ms
 from leadstream.embedded_postgres import create_database
 from leadstream.evaluation.recorded_events import recorded_events
 from leadstream.evaluation.what_if import what_if, what_if_port
-from leadstream.wiring import now_ms
 from projections.tables import READ_OPTIONS
 from scoring.models.model import built_in_models
 

@@ -8,14 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from projections.migrate import migrate
-
 sys.path.append(str(Path(__file__).parents[1] / "streams"))
 
 
 @pytest.fixture
-def db(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+def db(read_models_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection to fresh, empty read models."""
-    migrate(database_url)
-    with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
+    with psycopg.connect(read_models_url, options="-c timezone=UTC") as connection:
         yield connection

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -49,7 +50,7 @@ from streams.track_sessions import TrackSessions
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 LEADS_LOG = "leadstream-score-leads-changelog"
 VISITORS_LOG = "leadstream-track-sessions-changelog"
@@ -161,17 +162,17 @@ def test_a_partition_that_is_new_begins_where_its_log_does(db):
     assert commit(db, Chunk(LEAD_SCORES, 1, 9, 10, [])) == {(LEAD_SCORES, 1): 10}
 
 
-def test_a_batch_tells_who_listens(database_url, db):
-    with psycopg.connect(database_url, autocommit=True) as listener:
+def test_a_batch_tells_who_listens(read_models_url, db):
+    with psycopg.connect(read_models_url, autocommit=True) as listener:
         listener.execute(f"listen {NOTIFY_CHANNEL}")
         commit(db, chunk(recorded([lead_scored("l", 1, {"rules": 1})])))
         (notification,) = listener.notifies(timeout=2, stop_after=1)
         assert notification.payload == '{"applied":[]}'
 
 
-def test_it_refuses_chunks_without_a_transaction(database_url, db):
+def test_it_refuses_chunks_without_a_transaction(read_models_url, db):
     with (
-        psycopg.connect(database_url, autocommit=True) as connection,
+        psycopg.connect(read_models_url, autocommit=True) as connection,
         pytest.raises(RuntimeError, match="transaction"),
     ):
         project_chunks(connection, [Chunk(LEAD_SCORES, 0, 0, 4, [])])
@@ -282,13 +283,13 @@ def _decodes(record: Record) -> bool:
     return True
 
 
-def test_two_writers_may_need_a_months_table_at_once(database_url, db):
+def test_two_writers_may_need_a_months_table_at_once(read_models_url, db):
     """The second waits for the first to have made it."""
     one, other = (chunk([event_record(0, page_view(f"e{n}"))._replace(partition=n)]) for n in (0, 1))
     project_chunks(db, [one])
 
     def second() -> None:
-        with psycopg.connect(database_url) as connection:
+        with psycopg.connect(read_models_url) as connection:
             project_chunks(connection, [other])
 
     with ThreadPoolExecutor() as threads:
@@ -300,10 +301,10 @@ def test_two_writers_may_need_a_months_table_at_once(database_url, db):
     assert [row[:2] for row in archive(db)] == [(0, 0), (1, 0)]
 
 
-def test_a_new_month_waits_for_no_reader(database_url, db):
+def test_a_new_month_waits_for_no_reader(read_models_url, db):
     """An export may read the archive for hours."""
     commit(db, chunk([event_record(0, page_view("e0"))]))
-    with psycopg.connect(database_url) as reader:
+    with psycopg.connect(read_models_url) as reader:
         reader.execute("select * from public.event_archive").fetchone()
         db.execute("set lock_timeout = '5s'")
         later = page_view("e1", 40 * 86_400)

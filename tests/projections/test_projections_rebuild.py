@@ -35,10 +35,10 @@ Ends = dict[tuple[str, int], int]
 
 
 @pytest.fixture
-def url(database_url: str) -> str:
-    open_log(database_url)
-    migrate(database_url)
-    return database_url
+def url(read_models_url: str) -> str:
+    open_log(read_models_url)
+    migrate(read_models_url)  # for the views of the log
+    return read_models_url
 
 
 @pytest.fixture

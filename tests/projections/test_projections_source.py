@@ -54,8 +54,8 @@ def test_another_app_is_refused_until_a_rebuild_says_otherwise(db):
     bind_source(db, other)
 
 
-def test_a_database_with_an_embedded_log_never_follows_kafka(database_url, db):
-    open_log(database_url)
+def test_a_database_with_an_embedded_log_never_follows_kafka(read_models_url, db):
+    open_log(read_models_url)
     for refused in (refuse_embedded, lambda connection: bind_source(connection, OURS)):
         with pytest.raises(
             SourceError, match=r"embedded log.*LEADSTREAM_DATABASE_URL.*leadstream export --to-kafka"
@@ -70,9 +70,9 @@ def test_a_database_that_follows_kafka_takes_no_embedded_log(db):
         refuse_kafka(db)
 
 
-def test_of_two_that_come_at_once_one_is_refused(database_url, db):
+def test_of_two_that_come_at_once_one_is_refused(read_models_url, db):
     def second() -> None:
-        with psycopg.connect(database_url) as connection:
+        with psycopg.connect(read_models_url) as connection:
             bind_source(connection, OURS._replace(prefix="other-"))
 
     bind_source(db, OURS)

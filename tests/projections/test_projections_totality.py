@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projection_records import recorded
@@ -28,7 +29,7 @@ from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(
-    max_examples=60,
+    max_examples=scaled(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projection_records import (
@@ -44,7 +45,7 @@ from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -260,9 +261,9 @@ def test_the_first_record_of_a_partition_must_be_its_first(db):
         project_records(db, [second])
 
 
-def test_a_crash_before_the_commit_leaves_neither_rows_nor_positions(database_url, db):
+def test_a_crash_before_the_commit_leaves_neither_rows_nor_positions(read_models_url, db):
     records = recorded([attached("default/v/a#0", "l", 1, page_view("e"))])
-    with psycopg.connect(database_url) as dying:
+    with psycopg.connect(read_models_url) as dying:
         project_records(dying, records)
         dying.rollback()
     assert rows(db, "select * from live.engagement_history") == []
@@ -272,14 +273,14 @@ def test_a_crash_before_the_commit_leaves_neither_rows_nor_positions(database_ur
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
-def test_a_second_writer_waits_and_then_finds_nothing_to_do(database_url, db, earlier):
+def test_a_second_writer_waits_and_then_finds_nothing_to_do(read_models_url, db, earlier):
     """Also when both bring the first record of a partition, whose position nobody has written yet."""
     records = recorded(attached("default/v/a#0", "l", n + 1, page_view(f"e{n}")) for n in range(earlier + 1))
     commit(db, records[:earlier])
     project_records(db, records)
 
     def late() -> None:
-        with psycopg.connect(database_url) as other:
+        with psycopg.connect(read_models_url) as other:
             project_records(other, records)
 
     with ThreadPoolExecutor() as threads:
@@ -291,16 +292,16 @@ def test_a_second_writer_waits_and_then_finds_nothing_to_do(database_url, db, ea
     assert len(rows(db, "select * from live.engagement_history")) == earlier + 1
 
 
-def test_it_refuses_to_work_without_a_transaction(database_url, db):
+def test_it_refuses_to_work_without_a_transaction(read_models_url, db):
     with (
-        psycopg.connect(database_url, autocommit=True) as connection,
+        psycopg.connect(read_models_url, autocommit=True) as connection,
         pytest.raises(RuntimeError, match="transaction"),
     ):
         project_records(connection, recorded([attached("default/v/a#0", "l")]))
 
 
-def test_it_works_inside_a_transaction_of_an_autocommit_connection(database_url, db):
-    with psycopg.connect(database_url, autocommit=True) as connection, connection.transaction():
+def test_it_works_inside_a_transaction_of_an_autocommit_connection(read_models_url, db):
+    with psycopg.connect(read_models_url, autocommit=True) as connection, connection.transaction():
         project_records(connection, recorded([attached("default/v/a#0", "l")]))
     assert len(rows(db, "select * from live.identities")) == 1
 
@@ -488,8 +489,8 @@ def test_extreme_numbers_and_moments_are_taken(db):
 # Waiting callers
 
 
-def test_a_batch_notifies_once_on_commit_with_the_events_applied(database_url, db):
-    with psycopg.connect(database_url, autocommit=True) as listener:
+def test_a_batch_notifies_once_on_commit_with_the_events_applied(read_models_url, db):
+    with psycopg.connect(read_models_url, autocommit=True) as listener:
         listener.execute(f"listen {NOTIFY_CHANNEL}")
         answers = [
             statement(say.EventApplied, "l", n, event_id=f"e{n}", outcome="applied", scores={})
@@ -502,8 +503,8 @@ def test_a_batch_notifies_once_on_commit_with_the_events_applied(database_url, d
         assert sorted(json.loads(notification.payload)["applied"]) == ["e1", "e2"]
 
 
-def test_too_many_events_for_a_payload_say_that_one_must_look(database_url, db):
-    with psycopg.connect(database_url, autocommit=True) as listener:
+def test_too_many_events_for_a_payload_say_that_one_must_look(read_models_url, db):
+    with psycopg.connect(read_models_url, autocommit=True) as listener:
         listener.execute(f"listen {NOTIFY_CHANNEL}")
         commit(
             db,

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from projection_records import attached, batch, contents, delta, empty, page_view, put, recorded
@@ -43,7 +44,7 @@ from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 PROPERTY = settings(
-    max_examples=15,
+    max_examples=scaled(15),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -161,23 +162,25 @@ def points(draw: st.DrawFn, ends: Mapping[LogPartition, int]) -> dict[LogPartiti
 
 @PROPERTY
 @given(log=logs(), data=st.data())
-def test_wherever_the_log_is_cut_the_rows_are_identical(db, database_url, log, data):
+def test_wherever_the_log_is_cut_the_rows_are_identical(db, read_models_url, log, data):
     """Before it was cut the live tables had come anywhere from there on; then it is cut again."""
     expected = rows_of(db, log)
     reached = data.draw(points(whole(log)), "reached")
     starts = data.draw(points(reached), "starts")
     empty(db)
     project_up_to(db, log, reached)
-    rebuild(database_url, source=Kept(log, starts))
+    rebuild(read_models_url, source=Kept(log, starts))
     assert contents(db) == expected
     later = {slot: data.draw(st.integers(starts[slot], end)) for slot, end in whole(log).items()}
-    rebuild(database_url, source=Kept(log, later))
+    rebuild(read_models_url, source=Kept(log, later))
     assert contents(db) == expected
 
 
 @PROPERTY
 @given(log=logs(), data=st.data())
-def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost(db, database_url, log, data):
+def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost(
+    db, read_models_url, log, data
+):
     reached = data.draw(points(whole(log)), "reached")
     starts = data.draw(points(whole(log)), "starts")
     known = {slot: end for slot, end in reached.items() if end}
@@ -193,13 +196,13 @@ def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost
     accepted: set[str] = set()
     if lost:
         with pytest.raises(HistoryLostError) as refused:
-            rebuild(database_url, source=Kept(log, starts))
+            rebuild(read_models_url, source=Kept(log, starts))
         for topic, partition in lost:
             first, last = known[topic, partition], starts[topic, partition] - 1
             assert f"{topic}/{partition} positions {first} to {last}" in str(refused.value)
             accepted |= {table.name for table in tables_filled_from(topic)}
         assert contents(db) == before
-    rebuild(database_url, source=Kept(log, starts), accept_loss=accepted)
+    rebuild(read_models_url, source=Kept(log, starts), accept_loss=accepted)
     assert contents(db) == expected
 
 
@@ -220,7 +223,7 @@ def test_the_refusal_counts_what_is_lost_and_every_table_must_be_accepted():
     refuse_loss(found, options)
 
 
-def test_rows_that_the_log_still_makes_are_made_again(db, database_url):
+def test_rows_that_the_log_still_makes_are_made_again(db, read_models_url):
     """A column that a migration could not fill is filled where the record is still there."""
     log: Log = {}
     said = [
@@ -235,12 +238,12 @@ def test_rows_that_the_log_still_makes_are_made_again(db, database_url):
     db.execute("update live.engagement_history set title = 'stale' where event_id <> 'a'")
     db.commit()
     ((slot, _),) = log.items()
-    rebuild(database_url, source=Kept(log, {slot: 1}))
+    rebuild(read_models_url, source=Kept(log, {slot: 1}))
     assert contents(db) == expected
 
 
 @pytest.mark.parametrize("moment", ["before", "amid", "after"])
-def test_a_live_writer_goes_on_while_rows_are_kept(db, database_url, monkeypatch, moment):
+def test_a_live_writer_goes_on_while_rows_are_kept(db, read_models_url, monkeypatch, moment):
     """Whatever of it was there when the rows were read is kept or folded, and never both."""
     log = split(recorded([said for n in range(60) for said in batch(n)]))
     expected = rows_of(db, log)
@@ -253,18 +256,18 @@ def test_a_live_writer_goes_on_while_rows_are_kept(db, database_url, monkeypatch
         tables = list(cut.items())
         at = {"before": 0, "amid": len(tables) // 2, "after": len(tables)}[moment]
         original(connection, dict(tables[:at]))
-        with psycopg.connect(database_url) as writer:
+        with psycopg.connect(read_models_url) as writer:
             project_up_to(writer, log, whole(log))
         original(connection, dict(tables[at:]))
 
     monkeypatch.setattr(keeping, "keep_rows", meanwhile)
-    rebuild(database_url, source=Kept(log, {slot: end // 2 for slot, end in whole(log).items()}))
+    rebuild(read_models_url, source=Kept(log, {slot: end // 2 for slot, end in whole(log).items()}))
     assert contents(db) == expected
 
 
-def test_a_new_database_begins_where_the_log_does_and_loses_nothing(db, database_url):
+def test_a_new_database_begins_where_the_log_does_and_loses_nothing(db, read_models_url):
     log = split(recorded([said for n in range(10) for said in batch(n)]))
-    rebuild(database_url, source=Kept(log, dict.fromkeys(log, 1)))
+    rebuild(read_models_url, source=Kept(log, dict.fromkeys(log, 1)))
     assert contents(db)["engagement_history"]
 
 
@@ -298,9 +301,9 @@ def test_every_table_is_made_from_a_topic():
     assert set(TABLE_OF_ROW.values()) == set(READ_MODEL_TABLES)
 
 
-def test_positions_are_those_of_the_log_afterwards(db, database_url):
+def test_positions_are_those_of_the_log_afterwards(db, read_models_url):
     log = split(recorded([said for n in range(10) for said in batch(n)]))
     rows_of(db, log)
-    rebuild(database_url, source=Kept(log, whole(log)))
+    rebuild(read_models_url, source=Kept(log, whole(log)))
     assert contained_positions(db) == whole(log)
     assert PARTITIONS == 3

@@ -1,6 +1,7 @@
 """The lifecycle's interpreter by itself: forward only, fixpoints, exact moments. Nothing is folded here."""
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_lifecycles import QUALIFICATIONS, SIGNALS, lifecycles
@@ -272,7 +273,7 @@ def placed(position):
     return position.stage, position.entered_at, position.qualified_at, tuple(position.last_manual_move)
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100))
 @given(lifecycles(), positions, leads, moves, holding, carrying, st.booleans())
 def test_every_lifecycle_comes_to_rest(text, position, acts, move, holds, carried, merged):
     lifecycle, features = compile_lifecycle(text), features_of(acts, move)
@@ -291,7 +292,7 @@ def without_way_back(lifecycle):
     return lifecycle._replace(onward=onward)
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100))
 @given(lifecycles(), positions, leads, holding)
 def test_no_lifecycle_leads_back_within_the_funnel(text, position, acts, holds):
     before = position.stage
@@ -321,7 +322,7 @@ def test_a_side_stage_may_lead_to_any_stage_of_the_funnel_in_the_same_run():
     assert step(lifecycle, position, acts) == ("contacted", "written to")
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100))
 @given(lifecycles(), positions, leads, moves, holding)
 def test_the_next_moment_is_exact(text, position, acts, move, holds):
     lifecycle, features = compile_lifecycle(text), features_of(acts, move)

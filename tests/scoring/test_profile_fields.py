@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leads_given import T0, features_of, happened
@@ -250,7 +251,7 @@ class WithSignals:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=scaled(300))
 @given(fields_of_events, blank_fields, declared, st.sampled_from(["form_submitted", "profile_updated"]))
 def test_blank_fields_in_a_form_or_an_update_never_change_the_features(fields, blanks, types, kind):
     more = {**blanks, **fields}
@@ -273,7 +274,7 @@ def test_a_value_of_which_nothing_is_left_after_the_cut_erases_nothing(value):
     assert features_of([first, long]).fields["topic"][2] == "a"
 
 
-@settings(max_examples=200)
+@settings(max_examples=scaled(200))
 @given(
     st.dictionaries(st.sampled_from(CONTACT), st.text(max_size=12)),
     st.dictionaries(st.sampled_from(CONTACT), st.sampled_from(BLANK_TEXTS)),

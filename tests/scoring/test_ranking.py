@@ -5,6 +5,7 @@ from itertools import permutations
 from statistics import NormalDist
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ def mean(values):
     return Fraction(sum(values), len(values))
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(few, st.integers(0, 8))
 def test_precision_is_the_mean_over_all_orders_of_the_ties(pairs, capacity):
     ranking = rank_leads(pairs, capacity)
@@ -51,7 +52,7 @@ def test_precision_is_the_mean_over_all_orders_of_the_ties(pairs, capacity):
     assert ranking.by_chance == blind
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(few)
 def test_tenths_are_the_mean_over_all_orders_of_the_ties(pairs):
     ranking = rank_leads(pairs, 1)
@@ -62,7 +63,7 @@ def test_tenths_are_the_mean_over_all_orders_of_the_ties(pairs):
         assert ranking.tenths[tenth] == (end - begin, converted)
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100))
 @given(many)
 def test_auc_is_the_share_of_pairs_in_the_right_order(pairs):
     converting = [score for score, converted in pairs if converted]
@@ -76,7 +77,7 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(pairs):
     assert area_under_curve(rank_leads(pairs, 5)) == expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(many)
 def test_lift_times_the_rate_is_the_rate_of_the_tenth_and_gains_end_with_everybody(pairs):
     ranking = rank_leads(pairs, 5)
@@ -90,7 +91,7 @@ def test_lift_times_the_rate_is_the_rate_of_the_tenth_and_gains_end_with_everybo
         assert gained == sorted(gained)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(st.lists(st.tuples(many, st.integers(0, 30)), max_size=4))
 def test_pooling_adds_and_never_compares_leads_of_two_moments(moments):
     rankings = [rank_leads(pairs, capacity) for pairs, capacity in moments]

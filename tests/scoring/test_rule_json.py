@@ -4,6 +4,7 @@ import tomllib
 from decimal import Decimal
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leads_given import DAY_MS, IDLE, T0, UTC, features_of, happened, lines, scored
@@ -187,7 +188,7 @@ def expected(kept, lead):
     return min(max(points, 0), 100)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(st.data())
 def test_after_any_changes_the_score_is_that_of_the_rules_as_they_were_given(data):
     text, kept, ever = EMPTY, {}, set()
@@ -225,7 +226,7 @@ def test_after_any_changes_the_score_is_that_of_the_rules_as_they_were_given(dat
         assert alone == (Decimal(str(body["points"])) * ONE_POINT if holds else 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(bodies, leads)
 def test_a_rule_told_back_and_given_again_is_the_same_rule(body, lead):
     text, number = create_rule(EMPTY, body)

@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from random_scoring import model_texts
 
@@ -115,7 +116,7 @@ def test_a_text_that_does_not_compile_is_not_told():
         describe_model('model = "m"\nsecret = 1\n[groups.g]\nrules = []')
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(model_texts())
 def test_every_model_can_be_told_and_names_all_its_rules(text):
     page = describe_model(text)

@@ -4,6 +4,7 @@ import random
 
 import msgspec
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leads_given import DAY_MS, T0, at_of, happened, visit, visits
@@ -124,7 +125,7 @@ def test_order_and_grouping_do_not_matter(lifted, rnd, groups):
     assert merge_features([fold(hand) for hand in dealt]) == whole
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(parts(), parts(), parts())
 def test_features_are_a_commutative_monoid(a, b, c):
     assert merge_features([a, b]) == merge_features([b, a])
@@ -137,7 +138,7 @@ def test_features_are_a_commutative_monoid(a, b, c):
     assert merge_features([]) == Features()
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(parts(), parts(), lifts())
 def test_an_event_may_be_taken_in_before_or_after_merging(a, b, lift):
     merged = merge_features([a, b])
@@ -146,7 +147,7 @@ def test_an_event_may_be_taken_in_before_or_after_merging(a, b, lift):
     assert merged == merge_features([a, b])
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(parts(), parts(), lifts())
 def test_a_merge_shares_nothing_that_changes(a, b, lift):
     before = encode_features(merge_features([a, b]))
@@ -157,7 +158,7 @@ def test_a_merge_shares_nothing_that_changes(a, b, lift):
     assert encode_features(merged) == before
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(parts())
 def test_stored_features_come_back_equal(features):
     assert decode_features(encode_features(features)) == features

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from leads_given import DAY_MS, HOUR_MS, IDLE, MINUTE, T0, features_of, shipped, visits
@@ -32,7 +33,7 @@ OFFSETS = st.one_of(
     st.integers(0, 40 * DAY_MS), st.sampled_from([0, 1, DAY_MS - 1, DAY_MS, 14 * HOUR_MS, 30 * DAY_MS])
 )
 WHENEVER = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-few = settings(max_examples=60, deadline=None, suppress_health_check=WHENEVER)
+few = settings(max_examples=scaled(60), deadline=None, suppress_health_check=WHENEVER)
 
 
 def lead_of(events, sessions, model, zone):
@@ -82,7 +83,7 @@ def sum_without(expected):
     return sum(points for key, points in expected.items() if key[2] != "rounding")
 
 
-@settings(few, max_examples=100)
+@settings(few, max_examples=scaled(100))
 @given(model_texts(), histories(), some_sessions(), STAGES, OFFSETS, ZONES)
 def test_breakdown_total_and_bands_equal_an_independent_oracle(text, events, sessions, stage, after, zone):
     assert_as_the_oracle_says(text, events, sessions, stage, T0 + after, zone)
@@ -97,7 +98,7 @@ def test_repeat_limits_and_fading_equal_an_independent_oracle(text, events, afte
     assert_as_the_oracle_says(text, events, {}, "new", T0 + after, zone)
 
 
-@settings(few, max_examples=20)
+@settings(few, max_examples=scaled(20))
 @given(st.sampled_from(sorted(all_models())), histories(), some_sessions(), STAGES, OFFSETS, ZONES)
 def test_shipped_models_equal_an_independent_oracle(name, events, sessions, stage, after, zone):
     assume(name != "composite" or not any(e.context for e in events))

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,7 +163,7 @@ acts_strategy = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100))
 @given(acts_strategy, st.randoms(use_true_random=False))
 def test_any_order_of_arrival_equals_sorting_first(acts, rnd):
     in_order = sorted(acts, key=lambda a: (a.first, a.event_id))

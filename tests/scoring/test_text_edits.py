@@ -3,6 +3,7 @@
 import tomllib
 
 import pytest
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,7 +107,7 @@ def by_id(told):
     return {each["id"]: each for each in told}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(80), deadline=None)
 @given(st.data(), st.sampled_from(LAYOUTS))
 def test_an_edit_changes_what_it_names_and_nothing_else(data, text):
     for _ in range(data.draw(st.integers(1, 6))):

@@ -1,5 +1,6 @@
 """What a what-if says is what publishing does: the same draft, tried on leads and published in a copy."""
 
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leads_given import DAY_MS, T0, happened
@@ -172,14 +173,14 @@ def raised(draw, **given):
 later = st.integers(0, 120).map(lambda days: days * DAY_MS) | st.integers(0, 3 * DAY_MS)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(raised(session=False) | model_texts(), raised(session=False) | model_texts(), lively, people, later)
 def test_a_whatif_says_who_moves_and_what_fires_as_publishing_does(in_force, draft, events, who, after):
     told = of_several_people(events, who)
     check({"m": in_force}, draft, told, T0 + after)
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(raised(session=False), raised(session=False), lively, people, later)
 def test_a_draft_of_the_qualifying_model_moves_stages_as_publishing_does(in_force, draft, events, who, after):
     one, other = (
@@ -190,13 +191,13 @@ def test_a_draft_of_the_qualifying_model_moves_stages_as_publishing_does(in_forc
     check({"rules": one, "composite": built_in_models()["composite"]}, other, told, T0 + after)
 
 
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 @given(model_texts(), lively, people, later)
 def test_a_model_that_is_new_raises_everybody_from_nothing(draft, events, who, after):
     check({}, draft, of_several_people(events, who), T0 + after)
 
 
-@settings(max_examples=30)
+@settings(max_examples=scaled(30))
 @given(st.data())
 def test_tallies_merge_into_what_one_would_have_counted(data):
     in_force, draft = data.draw(model_texts()), data.draw(model_texts())

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_simulator import PARTITIONS, Pipeline
@@ -26,7 +27,7 @@ from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue
 from streams.published import compiled_model
 from streams.track_sessions import VisitorState
 
-EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=scaled(60), deadline=None, suppress_health_check=list(HealthCheck))
 
 # -- what producers may say, at its extremes, for any type of the catalogue
 
@@ -207,7 +208,7 @@ def test_the_golden_control_records_fold_or_are_dead_letters():
 
 
 @pytest.mark.parametrize("kind", e.EVENT_TYPES, ids=lambda kind: kind.__name__)
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=scaled(8), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_every_type_of_event_folds_whatever_it_holds(kind, data):
     pipeline = Pipeline(SHIPPED)

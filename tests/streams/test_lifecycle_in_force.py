@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from example_counts import scaled
 from hypothesis import given as for_all
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -329,7 +330,7 @@ def told(spec):
         yield crm(kind, f"e{number:02}", when, recorded=recorded, **fields), when, recorded
 
 
-@examples(max_examples=100)
+@examples(max_examples=scaled(100))
 @for_all(acts, st.booleans())
 def test_random_histories_go_the_way_that_the_ruling_says(spec, nightly):
     story, ruling = Story([("rules", RULES)]), Ruling()
@@ -361,7 +362,7 @@ def stories(draw):
     return list(told([(kind, gap % (9 * DAY), 0, *rest) for kind, gap, _, *rest in spec])), timers
 
 
-@examples(max_examples=60)
+@examples(max_examples=scaled(60))
 @for_all(lifecycles(), lifecycles(), stories())
 def test_timers_that_are_lost_late_or_doubled_change_nothing_under_any_lifecycle(first, second, story):
     events, timers = story
@@ -383,7 +384,7 @@ def test_timers_that_are_lost_late_or_doubled_change_nothing_under_any_lifecycle
     assert folded(timers) == folded([0] * len(events))
 
 
-@examples(max_examples=60)
+@examples(max_examples=scaled(60))
 @for_all(lifecycles(), lifecycles(), acts)
 def test_a_sweep_brings_a_lead_where_the_next_event_would(first, second, spec):
     """The lead before the sweep, looked at with the new rules; and after it, nothing is left to do."""

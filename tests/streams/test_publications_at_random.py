@@ -5,6 +5,7 @@ whatever the order, the ledger, the bands and the stages add up, and timers chan
 from collections import defaultdict
 
 import msgspec
+from example_counts import scaled
 from hypothesis import given as for_all
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -119,7 +120,7 @@ def known(lead_id):
     return not lead_id.startswith("anon:")
 
 
-@examples(max_examples=60)
+@examples(max_examples=scaled(60))
 @for_all(histories)
 def test_every_statement_goes_on_where_the_last_one_ended_and_the_last_is_what_is_stored(history):
     story = folded(history, timed=True)
@@ -156,7 +157,7 @@ def test_every_statement_goes_on_where_the_last_one_ended_and_the_last_is_what_i
             assert stages[lead.lead_id] == lead.head.position.stage
 
 
-@examples(max_examples=60)
+@examples(max_examples=scaled(60))
 @for_all(histories)
 def test_timers_change_nothing_whatever_is_published_retired_claimed_or_merged(history):
     def told(story):

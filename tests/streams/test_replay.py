@@ -2,6 +2,7 @@
 
 import pytest
 import stream_simulator
+from example_counts import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_histories import DAY, START, history, specs
@@ -63,7 +64,7 @@ def statements(heard):
     return [(each.topic, decode_statement(each.value)) for each in heard if each.topic not in left_out]
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(specs(), st.sampled_from([1, 2, 7, 500]))
 def test_a_replay_says_what_the_simulated_log_says(spec, chunk):
     events = history(spec, cycles=True)
@@ -79,7 +80,7 @@ def test_a_replay_says_what_the_simulated_log_says(spec, chunk):
         assert subject_of(found[key]).stage == state.head.position.stage
 
 
-@settings(max_examples=30)
+@settings(max_examples=scaled(30))
 @given(specs(), st.integers(0, 200))
 def test_advancing_concludes_what_a_timer_for_every_lead_would(spec, days):
     events = history(spec)

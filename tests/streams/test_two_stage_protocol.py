@@ -8,6 +8,7 @@ import random
 
 import msgspec
 import pytest
+from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_histories import DAY, MINUTE, history, key_of_lead, specs
@@ -28,7 +29,7 @@ from streams.published import compiled_model
 from streams.track_sessions import VisitorState
 
 HALF_HOUR = 30 * MINUTE
-EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=scaled(60), deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**30)
 
 

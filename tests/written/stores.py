@@ -26,7 +26,8 @@ from deploy.kafka.broker import free_port
 from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import _PROGRAMS_FOLDER, start_postgres, stop_postgres
 from leadstream.operations.kafka_projection import followed_topics
-from leadstream.wiring import STAGES, genesis
+from leadstream.stages import STAGES
+from leadstream.wiring import genesis
 from projections.migrate import migrate
 from projections.worker import project_records
 from schemas.moment import moment

@@ -172,6 +172,7 @@ async def _current_mean(services: ApiServices, tenant: str, lead: Row) -> int:
 @router.post(
     "/session", summary="Calculate a session's score", openapi_extra=SESSION_REQUEST, responses=SESSION_ANSWER
 )
+@router.post("/session/", include_in_schema=False)
 async def calculate_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=False))
 
@@ -182,11 +183,13 @@ async def calculate_session(request: Request) -> Response:
     openapi_extra=SESSION_REQUEST,
     responses=SESSION_ANSWER | LATER,
 )
+@router.post("/session/update/", include_in_schema=False)
 async def update_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=True))
 
 
 @router.post("/user", summary="Calculate a user's score", openapi_extra=USER_REQUEST, responses=USER_ANSWER)
+@router.post("/user/", include_in_schema=False)
 async def calculate_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=False))
 
@@ -194,6 +197,7 @@ async def calculate_user(request: Request) -> Response:
 @router.post(
     "/user/update", summary="Update a user's score", openapi_extra=USER_REQUEST, responses=USER_ANSWER | LATER
 )
+@router.post("/user/update/", include_in_schema=False)
 async def update_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=True))
 
@@ -212,7 +216,13 @@ async def _session_analytics(request: Request, session_id: str) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     if "\0" in session_id:
         raise Unanswerable(404, "Session not found")
-    session = await _session(services, tenant, session_id)
+    try:
+        session = await _session(services, tenant, session_id)
+    except Unanswerable:
+        if not session_id.endswith("/"):
+            raise
+        session_id = session_id.removesuffix("/")  # the other form of the address
+        session = await _session(services, tenant, session_id)
     return JsonAnswer(_analytics(session_id, session, await _model(services, tenant)))
 
 

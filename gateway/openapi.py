@@ -28,7 +28,7 @@ from gateway.documented import PROBLEM_EXAMPLE
 
 Schema = dict[str, Any]
 Entry = Mapping[str, Any]
-METHODS = ("get", "put", "post", "delete", "patch")
+METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 
 
 class Fields(NamedTuple):

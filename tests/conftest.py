@@ -49,6 +49,7 @@ SLOWEST_FIRST = [
     "system/test_kafka_chaos.py",
     "deploy/test_alerts_live.py",
     "docs/test_readme_walk.py",
+    "gateway/test_openapi_by_schemathesis.py",
     "system/test_kafka_network.py",
     "system/test_kafka_brokers.py",
     "kafka/test_read_only_root.py",

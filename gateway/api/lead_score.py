@@ -3,13 +3,14 @@
 `lead_score` here is the model `web_session`. A session is looked up by the producer's id or by the
 canonical one; a user is a lead, or a visitor by the visitor's id. "Calculate" evaluates now and
 changes nothing; "update" sends the lead's clock forward through the log and answers with what is stored
-then (or, 202, with what was stored before, if the folds have not come to it in time).
+then (or, 202, with what was stored before and where to look, if the folds have not come to it in time).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, json
@@ -81,7 +82,7 @@ BODY_PROBLEMS = answer_docs(EXAMPLES["problem"], "The body is not JSON.", status
     status=422,
     others={"a parameter": PROBLEM_EXAMPLE},
 )
-LATER: Responses = {202: {"description": "The new score does not show yet: the one before."}}
+LATER: Responses = {202: {"description": "The new score does not show yet: the one before, and `location`."}}
 SESSION_ANSWER = answer_docs(EXAMPLES["session"], "The score of the session.") | PROBLEMS | BODY_PROBLEMS
 USER_ANSWER = (
     answer_docs(EXAMPLES["user"], "The mean score of the user's ended sessions.") | PROBLEMS | BODY_PROBLEMS
@@ -135,7 +136,8 @@ async def _session_score(request: Request, *, update: bool) -> Response:
         status = 200 if await advance_lead(services, tenant, session["lead_id"], UPDATE_SECONDS) else 202
         session = await _session(services, tenant, session_id)
     score = rounded_points(_concluded(model, session).total)
-    return JsonAnswer({"success": True, "session_id": session_id, **_shown(score, caller)}, status)
+    shown = {"success": True, "session_id": session_id, **_shown(score, caller)}
+    return _current_or_later(shown, status, f"/api/lead-score/session/{quote(session_id, safe='')}")
 
 
 async def _user_score(request: Request, *, update: bool) -> Response:
@@ -149,7 +151,13 @@ async def _user_score(request: Request, *, update: bool) -> Response:
         score = await _stored_mean(services, tenant, lead["lead_id"])
     else:
         score = await _current_mean(services, tenant, lead)
-    return JsonAnswer({"success": True, "user_id": user_id, **_shown(score, caller)}, status)
+    shown = {"success": True, "user_id": user_id, **_shown(score, caller)}
+    return _current_or_later(shown, status, f"/api/leads/{quote(lead['lead_id'], safe='')}")
+
+
+def _current_or_later(shown: dict[str, Any], status: int, location: str) -> Response:
+    """202 says where to look for the new score."""
+    return JsonAnswer(shown | {"location": location} if status == 202 else shown, status)
 
 
 async def _stored_mean(services: ApiServices, tenant: str, lead_id: str) -> int:
@@ -172,6 +180,7 @@ async def _current_mean(services: ApiServices, tenant: str, lead: Row) -> int:
 @router.post(
     "/session", summary="Calculate a session's score", openapi_extra=SESSION_REQUEST, responses=SESSION_ANSWER
 )
+@router.post("/session/", include_in_schema=False)
 async def calculate_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=False))
 
@@ -182,11 +191,13 @@ async def calculate_session(request: Request) -> Response:
     openapi_extra=SESSION_REQUEST,
     responses=SESSION_ANSWER | LATER,
 )
+@router.post("/session/update/", include_in_schema=False)
 async def update_session(request: Request) -> Response:
     return await _answer(_session_score(request, update=True))
 
 
 @router.post("/user", summary="Calculate a user's score", openapi_extra=USER_REQUEST, responses=USER_ANSWER)
+@router.post("/user/", include_in_schema=False)
 async def calculate_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=False))
 
@@ -194,6 +205,7 @@ async def calculate_user(request: Request) -> Response:
 @router.post(
     "/user/update", summary="Update a user's score", openapi_extra=USER_REQUEST, responses=USER_ANSWER | LATER
 )
+@router.post("/user/update/", include_in_schema=False)
 async def update_user(request: Request) -> Response:
     return await _answer(_user_score(request, update=True))
 
@@ -212,7 +224,13 @@ async def _session_analytics(request: Request, session_id: str) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     if "\0" in session_id:
         raise Unanswerable(404, "Session not found")
-    session = await _session(services, tenant, session_id)
+    try:
+        session = await _session(services, tenant, session_id)
+    except Unanswerable:
+        if not session_id.endswith("/"):
+            raise
+        session_id = session_id.removesuffix("/")  # the other form of the address
+        session = await _session(services, tenant, session_id)
     return JsonAnswer(_analytics(session_id, session, await _model(services, tenant)))
 
 

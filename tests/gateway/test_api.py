@@ -594,9 +594,13 @@ async def test_an_update_that_is_not_folded_in_time_is_202_with_what_is_stored(h
     monkeypatch.setattr("gateway.api.lead_score.UPDATE_SECONDS", 0.2)
     visit(house, score=40.0)
     async with house.visited() as http:
-        user = await http.post("/api/lead-score/user/update", json={"userId": "v1"})
+        user = await http.post("/api/lead-score/user/update/", json={"userId": "v1"})
+        session = await http.post("/api/lead-score/session/update", json={"sessionId": "s-canonical"})
+        looked = [(await http.get(each.json()["location"])).status_code for each in (user, session)]
     assert (user.status_code, user.json()["lead_score"]) == (202, 40)
-    assert len(house.appended) == 1
+    assert session.status_code == 202
+    assert looked == [200, 200]
+    assert len(house.appended) == 2
 
 
 async def test_a_visitor_whose_lead_does_not_show_yet_is_looked_up_again(house, monkeypatch):

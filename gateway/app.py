@@ -34,7 +34,7 @@ from gateway.api import (
     whatif,
 )
 from gateway.api.services import ApiServices
-from gateway.door import collect, telegram, whatsapp
+from gateway.door import chats, collect, telegram, whatsapp
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
@@ -68,6 +68,7 @@ ROUTED_MODULES = (
     telegram_files,
     tenant_leads,
     whatsapp,
+    chats,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
 from gateway.access import Access, RateLimit
 from gateway.answers import RequestProblem
+from gateway.door.chat_accounts import ChatAccount
 from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
 from gateway.door.whatsapp_numbers import WhatsappNumber
@@ -135,4 +136,6 @@ class Ports:
     telegram_api: str = TELEGRAM_API
     """The address of the Bot API."""
     whatsapp_numbers: Mapping[str, WhatsappNumber] = field(default_factory=dict)
+    """By name."""
+    chats: Mapping[str, ChatAccount] = field(default_factory=dict)
     """By name."""

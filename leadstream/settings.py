@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
+from gateway.door.chat_accounts import ChatAccount, read_chats
 from gateway.door.page_address import public_suffix_of, read_page_address
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
@@ -171,6 +172,17 @@ class Settings(BaseSettings):
         description="WhatsApp numbers whose messages become events, separated by commas, each "
         "TENANT:NAME:VERIFY_TOKEN:APP_SECRET (a verify token of your own; the app secret of Meta's dashboard).",
     )
+    chats: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Chats of other providers whose messages become events, separated by commas, each "
+        "TENANT:NAME:MAPPING:SECRET or TENANT:NAME:MAPPING:SECRET:VERIFY_TOKEN (the mapping messenger, twilio, viber, or one "
+        "of LEADSTREAM_CHAT_MAPPINGS; the secret by which the provider proves itself).",
+    )
+    chat_mappings: Path | None = Field(
+        None,
+        description="A folder with your own mappings of chats, one .toml file each. A file replaces the built-in mapping of "
+        "the same name.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
@@ -256,7 +268,14 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "write_keys", "api_tokens", "trusted_proxies", "own_sites", "telegram_bots", "whatsapp", mode="before"
+        "write_keys",
+        "api_tokens",
+        "trusted_proxies",
+        "own_sites",
+        "telegram_bots",
+        "whatsapp",
+        "chats",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -304,6 +323,14 @@ class Settings(BaseSettings):
         except ValueError as cause:
             raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
         return value
+
+    @model_validator(mode="after")
+    def _are_chats(self) -> "Settings":
+        try:
+            _ = self.chat_accounts
+        except ValueError as cause:
+            raise PydanticCustomError("chats", "LEADSTREAM_CHATS: {cause}", {"cause": str(cause)}) from None
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -416,6 +443,10 @@ class Settings(BaseSettings):
     @property
     def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:
         return read_numbers(number.get_secret_value() for number in self.whatsapp)
+
+    @property
+    def chat_accounts(self) -> Mapping[str, ChatAccount]:
+        return read_chats((chat.get_secret_value() for chat in self.chats), self.chat_mappings)
 
     @property
     def connection_limits(self) -> ConnectionLimits:

@@ -331,4 +331,5 @@ def make_ports(
         telegram_bots=settings.bots,
         telegram_api=settings.telegram_api,
         whatsapp_numbers=settings.whatsapp_numbers,
+        chats=settings.chat_accounts,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import structlog
 from msgspec import DecodeError, json
@@ -14,6 +15,9 @@ from gateway.ports import Ports
 from schemas.broken_text import repair_broken_text
 from schemas.decode import Refusal
 from schemas.envelope import Event
+
+MOST_PARAMETERS = 1_000
+"""Of a form."""
 
 log = structlog.get_logger("gateway")
 
@@ -42,3 +46,15 @@ def decoded(body: bytes) -> object:
         return json.decode(repair_broken_text(body))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}", field="body") from None
+
+
+def form_parameters(body: bytes) -> tuple[tuple[str, str], ...]:
+    """Names and values of a form, as a webhook sends it. Raises RequestProblem."""
+    try:
+        return tuple(
+            parse_qsl(
+                body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_PARAMETERS, errors="replace"
+            )
+        )
+    except ValueError as error:
+        raise RequestProblem(400, f"the body is no form: {error}", field="body") from None

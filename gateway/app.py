@@ -34,6 +34,7 @@ from gateway.api import (
     whatif,
 )
 from gateway.api.services import ApiServices
+from gateway.api.telegram_replies import TelegramReplies
 from gateway.door import chats, collect, telegram, whatsapp
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
@@ -96,6 +97,7 @@ def create_app(ports: Ports) -> FastAPI:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
+            await app.state.telegram_replies.end()
             await app.state.api.recalculations.end()
             await loading
             await store.close()
@@ -113,6 +115,7 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.authoring = authoring
     open_door(app, ports, applied.wait)
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
+    app.state.telegram_replies = TelegramReplies(app.state.api)
     for module in ROUTED_MODULES:
         app.include_router(module.router)
     app.add_middleware(with_observation)

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gateway.access import Access, read_access
 from gateway.door.chat_accounts import ChatAccount, read_chats
 from gateway.door.page_address import public_suffix_of, read_page_address
-from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
+from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots, with_replies
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         description="Telegram bots whose updates become events, separated by commas, each TENANT:NAME:SECRET:TOKEN "
         "(a secret of your own, 16 to 256 letters, digits, _ and -; the token that @BotFather has given).",
     )
+    telegram_replies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of bots, separated by commas, that ask the questions of the chat's flow (the table [flow] of the "
+        "model chatbot). The others only listen.",
+    )
     telegram_api: str = Field(
         TELEGRAM_API,
         pattern=r"^https?://[^\s/@]+(/[^\s?#]*[^\s?#/])?$",
@@ -273,6 +278,7 @@ class Settings(BaseSettings):
         "trusted_proxies",
         "own_sites",
         "telegram_bots",
+        "telegram_replies",
         "whatsapp",
         "chats",
         mode="before",
@@ -323,6 +329,16 @@ class Settings(BaseSettings):
         except ValueError as cause:
             raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
         return value
+
+    @model_validator(mode="after")
+    def _has_bots_that_reply(self) -> "Settings":
+        try:
+            _ = self.bots
+        except ValueError as cause:
+            raise PydanticCustomError(
+                "bots", "LEADSTREAM_TELEGRAM_REPLIES: {cause}", {"cause": str(cause)}
+            ) from None
+        return self
 
     @model_validator(mode="after")
     def _are_chats(self) -> "Settings":
@@ -438,7 +454,8 @@ class Settings(BaseSettings):
 
     @property
     def bots(self) -> Mapping[str, TelegramBot]:
-        return read_bots(bot.get_secret_value() for bot in self.telegram_bots)
+        bots = read_bots(bot.get_secret_value() for bot in self.telegram_bots)
+        return with_replies(bots, self.telegram_replies)
 
     @property
     def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:

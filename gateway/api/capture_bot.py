@@ -45,10 +45,10 @@ from scoring.chat.flow import (
     ChatFlow,
     FlowOffer,
     FlowQuestion,
-    next_question,
     parts_of,
     question_numbered,
 )
+from scoring.chat.replies import next_reply
 from scoring.models.model import built_in_models, compile_model
 
 LARGEST_BODY = 50_000
@@ -180,7 +180,9 @@ async def _start(request: Request) -> Response:
     }
     if before.conversation.has(tag_of(SessionStarted)):
         shown["message"] = "Session resumed"
-        return JsonAnswer(shown | _progress(flow, before.conversation.answered(), flow.language))
+        return JsonAnswer(
+            shown | _progress(flow, before.conversation, before.conversation.answered(), flow.language)
+        )
     utm = {"source": body.utm_source, "medium": body.utm_medium, "name": body.utm_campaign}
     location = await _record(request, caller, session_id, [chats.started(utm)])
     return JsonAnswer(shown if location is None else shown | {"location": location}, 202 if location else 200)
@@ -260,11 +262,11 @@ async def _after(
     location = await _record(request, caller, session_id, events)
     session = await _session_or_none(request, caller, session_id)
     answered |= session.conversation.answered()
-    complete = next_question(flow, answered) is None
+    complete = all(each.id in answered for each in flow.questions)
     if complete and not session.conversation.has(tag_of(QuestionsCompleted)):
         location = await _record(request, caller, session_id, [chats.completed()]) or location
         session = await _session_or_none(request, caller, session_id)
-    shown = shown | _progress(flow, answered, flow.language)
+    shown = shown | _progress(flow, session.conversation, answered, flow.language)
     if location is not None:
         return JsonAnswer(shown | {"location": location}, 202)
     return JsonAnswer(shown | await _score_for(request, caller, session))
@@ -323,7 +325,7 @@ async def _questions(request: Request, session_id: str | None, language: str | N
     }
     if session_id is not None:
         session = await _session(services_of(request), caller, session_id)
-        shown |= _progress(flow, session.conversation.answered(), spoken)
+        shown |= _progress(flow, session.conversation, session.conversation.answered(), spoken)
     return JsonAnswer(shown)
 
 
@@ -367,7 +369,7 @@ async def lead_summary(request: Request, session_id: PathSessionId) -> Response:
 
 async def lead_export(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
-    flow = await _flow_of(services_of(request), tenant_of(request))
+    flow = await flow_of(services_of(request), tenant_of(request))
     fields = lead["fields"]
     return JsonAnswer(
         {
@@ -538,10 +540,10 @@ def _any_caller(request: Request) -> Caller:
 
 
 async def _flow(request: Request, caller: Caller) -> ChatFlow:
-    return await _flow_of(services_of(request), caller.tenant or DEFAULT_TENANT)
+    return await flow_of(services_of(request), caller.tenant or DEFAULT_TENANT)
 
 
-async def _flow_of(services: ApiServices, tenant: str) -> ChatFlow:
+async def flow_of(services: ApiServices, tenant: str) -> ChatFlow:
     """That of the tenant's model; the built-in one, if the model has none."""
     model = (await services.ports.published(tenant)).models.get(chat.MODEL)
     return (model and model.flow) or _built_in_flow()
@@ -574,12 +576,15 @@ def _language(flow: ChatFlow, language: str | None) -> str:
     return language
 
 
-def _progress(flow: ChatFlow, answered: frozenset[int], language: str) -> Shown:
-    question = next_question(flow, answered)
+def _progress(flow: ChatFlow, conversation: Conversation, answered: frozenset[int], language: str) -> Shown:
+    reply = next_reply(flow, conversation, answered, language)
+    question = reply.question
     return {
         "answered": [each.id for each in flow.questions if each.id in answered],
         "next_question": None if question is None else _question(flow, question, language),
         "completed": question is None,
+        "reply": reply.text,
+        "asks": "question" if question else "contact" if reply.asks_contact else None,
     }
 
 

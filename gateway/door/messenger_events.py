@@ -22,12 +22,16 @@ MOST_PARAMETERS = 1_000
 log = structlog.get_logger("gateway")
 
 
-async def record(tenant: str, raws: Sequence[dict[str, Any]], ports: Ports) -> list[Event]:
+async def record(
+    tenant: str, raws: Sequence[dict[str, Any]], ports: Ports, *, reply: bool = False
+) -> list[Event]:
     """The events that the log has now. Those that the door refuses are left out, since a messenger would repeat them
-    in vain. Raises Unavailable while the log takes none.
+    in vain. `reply`: the caller waits until they are applied. Raises Unavailable while the log takes none.
     """
     now = ports.now()
-    facts = RequestFacts(tenant=tenant, phone_region=ports.phone_region, own_sites=ports.own_sites)
+    facts = RequestFacts(
+        tenant=tenant, reply=reply, phone_region=ports.phone_region, own_sites=ports.own_sites
+    )
     admitted: list[Event] = []
     for raw in raws:
         try:

@@ -100,6 +100,9 @@ SessionId = Annotated[Identifier, Meta(description="The session's id, which is t
 PathSessionId = Annotated[str, Path(description="The session's id.")]
 Endpoint = Callable[..., Awaitable[Response]]
 Language = Annotated[str | None, Query(max_length=16, description="One of the flow's languages.")]
+BodyLanguage = Annotated[
+    str, Meta(max_length=16, description="The flow's language in which the answer says what comes next.")
+]
 SessionQuery = Annotated[
     str | None, Query(max_length=128, description="The session whose open questions are wanted.")
 ]
@@ -114,6 +117,7 @@ class SessionStart(Struct):
     utm_medium: Annotated[str, Meta(description="By which medium: cpc, email ...")] | None = None
     utm_campaign: Annotated[str, Meta(description="By which campaign.")] | None = None
     session_id: SessionId | None = None
+    language: BodyLanguage | None = None
 
 
 class ChatAnswer(Struct):
@@ -127,6 +131,7 @@ class ChatAnswer(Struct):
         ]
     )
     time_taken: Annotated[float, Meta(description="Seconds from the question to the answer.")] | None = None
+    language: BodyLanguage | None = None
 
 
 class ChatBehavior(Struct):
@@ -137,6 +142,7 @@ class ChatBehavior(Struct):
     metadata: (
         Annotated[dict[str, Any], Meta(description="What belongs to it: product_id, text ...")] | None
     ) = None
+    language: BodyLanguage | None = None
 
 
 class ChatProfile(Struct):
@@ -144,6 +150,7 @@ class ChatProfile(Struct):
     profile_data: Annotated[
         dict[str, Any], Meta(description="Fields of the profile: name, email, phone, business_type ...")
     ]
+    language: BodyLanguage | None = None
 
 
 class ChatSession(NamedTuple):
@@ -173,6 +180,7 @@ async def _start(request: Request) -> Response:
     session_id = body.session_id or f"{SESSION_PREFIX}{uuid.uuid4().hex}"
     before = NO_SESSION if body.session_id is None else await _session_or_none(request, caller, session_id)
     flow, now = await _flow(request, caller), services_of(request).ports.now()
+    spoken = _language(flow, body.language)
     shown: Shown = {
         "session_id": session_id,
         "message": "Session started successfully",
@@ -181,7 +189,7 @@ async def _start(request: Request) -> Response:
     if before.conversation.has(tag_of(SessionStarted)):
         shown["message"] = "Session resumed"
         return JsonAnswer(
-            shown | _progress(flow, before.conversation, before.conversation.answered(), flow.language)
+            shown | _progress(flow, before.conversation, before.conversation.answered(), spoken)
         )
     utm = {"source": body.utm_source, "medium": body.utm_medium, "name": body.utm_campaign}
     location = await _record(request, caller, session_id, [chats.started(utm)])
@@ -196,7 +204,7 @@ async def _answer(request: Request) -> Response:
     caller = _sender(request)
     body = _read(await read_body(request, LARGEST_BODY), ChatAnswer)
     flow = await _flow(request, caller)
-    number = _number(flow, body.question_id)
+    number, spoken = _number(flow, body.question_id), _language(flow, body.language)
     text = body.answer_text if isinstance(body.answer_text, str) else ", ".join(body.answer_text)
     if not text.strip():
         raise RequestProblem(
@@ -214,7 +222,7 @@ async def _answer(request: Request) -> Response:
     if question is not None:
         shown |= {"answer_text": events[0]["text"], "other": "other" in events[0]}
     answered = frozenset() if question is None else frozenset({number})
-    return await _after(request, caller, body.session_id, flow, events, shown, answered)
+    return await _after(request, caller, body.session_id, flow, spoken, events, shown, answered)
 
 
 async def behavior(request: Request) -> Response:
@@ -228,10 +236,12 @@ async def _behavior(request: Request) -> Response:
         raise RequestProblem(
             422, "send answers to POST /api/answer, with the question and the text", field="action"
         )
+    flow = await _flow(request, caller)
+    spoken = _language(flow, body.language)
     before = (await _session_or_none(request, caller, body.session_id)).conversation
     event = chats.behaved(before, body.action, body.metadata or {})
     shown = {"success": True, "session_id": body.session_id, "action": body.action}
-    return await _after(request, caller, body.session_id, await _flow(request, caller), [event], shown)
+    return await _after(request, caller, body.session_id, flow, spoken, [event], shown)
 
 
 async def update_profile(request: Request) -> Response:
@@ -241,12 +251,14 @@ async def update_profile(request: Request) -> Response:
 async def _profile(request: Request) -> Response:
     caller = _sender(request)
     body = _read(await read_body(request, LARGEST_BODY), ChatProfile)
+    flow = await _flow(request, caller)
+    spoken = _language(flow, body.language)
     before = (await _session_or_none(request, caller, body.session_id)).conversation
     events = chats.contact_shared(before, body.profile_data)
     if not events:
         raise RequestProblem(422, "missing: at least one field, such as business_type", field="profile_data")
     shown: Shown = {"success": True, "session_id": body.session_id, "updated": sorted(body.profile_data)}
-    return await _after(request, caller, body.session_id, await _flow(request, caller), events, shown)
+    return await _after(request, caller, body.session_id, flow, spoken, events, shown)
 
 
 async def _after(
@@ -254,6 +266,7 @@ async def _after(
     caller: Caller,
     session_id: str,
     flow: ChatFlow,
+    language: str,
     events: Sequence[Mapping[str, Any]],
     shown: Shown,
     answered: frozenset[int] = frozenset(),
@@ -266,7 +279,7 @@ async def _after(
     if complete and not session.conversation.has(tag_of(QuestionsCompleted)):
         location = await _record(request, caller, session_id, [chats.completed()]) or location
         session = await _session_or_none(request, caller, session_id)
-    shown = shown | _progress(flow, session.conversation, answered, flow.language)
+    shown = shown | _progress(flow, session.conversation, answered, language)
     if location is not None:
         return JsonAnswer(shown | {"location": location}, 202)
     return JsonAnswer(shown | await _score_for(request, caller, session))

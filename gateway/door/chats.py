@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from gateway import metrics
 from gateway.access import AccessDenied
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.documented import OBJECT_SCHEMA, answer_docs, example_bodies, request_docs
+from gateway.documented import OBJECT_SCHEMA, answer_docs, example_bodies
 from gateway.door.body import read_body
 from gateway.door.chat_accounts import ChatAccount, ChatRequest, has_secret, has_signed
 from gateway.door.chat_messages import CHAT, MOST_MESSAGES, events_of, found_at
@@ -54,12 +54,30 @@ async def verify_address(request: Request, chat: ChatName) -> Response:
     return PlainTextResponse(request.query_params.get(challenge.answer or "", "")[:LONGEST_CHALLENGE])
 
 
+@router.head("/v1/chats/{chat}", include_in_schema=False)
+async def find_address(request: Request, chat: ChatName) -> Response:
+    """Some providers look whether the address is there before they save it."""
+    _account(door_of(request).ports, chat)
+    return Response()
+
+
 @router.post(
     "/v1/chats/{chat}",
     summary="Take messages of a chat",
     description="The webhook of a provider. The mapping of the chat says what is where in the body (JSON or a form), and "
     "how the request proves that it comes from the provider: by a signature, a secret or a bearer token.",
-    openapi_extra=request_docs(EXAMPLES["message"], OBJECT_SCHEMA),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": dict(OBJECT_SCHEMA), "example": EXAMPLES["message"]},
+                "application/x-www-form-urlencoded": {
+                    "schema": dict(OBJECT_SCHEMA),
+                    "example": EXAMPLES["form"],
+                },
+            },
+        }
+    },
     responses={
         **answer_docs(EXAMPLES["answer"], "The events are in the log. A mapping may name another answer."),
         401: {"description": "The signature or the secret is missing or wrong."},

@@ -436,6 +436,7 @@ async def test_an_address_is_verified_and_bodies_are_signed(door):
     ):
         assert (await http.get(f"/v1/chats/{name}", params=wrong)).status_code == 403
     assert (await http.get("/v1/chats/other", params=asked)).status_code == 404
+    assert [(await http.head(f"/v1/chats/{name}")).status_code for name in ("own", "other")] == [200, 404]
     body = (PAYLOADS / "messenger.json").read_bytes()
     signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     taken = await http.post("/v1/chats/page", content=body, headers={"X-Hub-Signature-256": signature})

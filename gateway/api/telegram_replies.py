@@ -93,6 +93,11 @@ class TelegramReplies:
         self._replying: set[asyncio.Task[None]] = set()
         self._calls = ThreadPoolExecutor(4, thread_name_prefix="send to Telegram")
 
+    async def settled(self) -> None:
+        """Returns when no reply waits any more."""
+        while self._replying:
+            await asyncio.wait(self._replying)
+
     async def end(self) -> None:
         """The process stops: replies that wait are given up."""
         for task in self._replying:
@@ -149,11 +154,15 @@ class TelegramReplies:
                     _count("repeated")
                     return None
                 before = await self._recorded(bot.tenant, visitor_id)
+            seconds = self._seconds_since(before.latest_at, turn)
+            done = turn_events(turn, flow, before.conversation, before.answers, seconds)
         except (TimeoutError, RequestProblem):
             _count("busy")
             return None
-        seconds = self._seconds_since(before.latest_at, turn)
-        done = turn_events(turn, flow, before.conversation, before.answers, seconds)
+        except Exception:  # the update is recorded, whatever is wrong with the talk
+            log.exception("a turn of a talk cannot be read", bot=bot.name)
+            _count("failed")
+            return None
         return PreparedTurn(bot, turn, flow, before, done)
 
     def _seconds_since(self, asked_at: datetime | None, turn: FlowTurn) -> float | None:

@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.app import create_app
 from gateway.door.telegram_bots import read_bots, with_replies
-from gateway.door.telegram_flow import message_of, turn_of
+from gateway.door.telegram_flow import message_of, reply_of, turn_events, turn_of
 from leadstream.settings import SettingError, Settings, read_settings
 from leadstream.wiring import open_system, ports_open
 from scoring.chat.conversation import ChatEvent, Conversation
@@ -43,6 +45,22 @@ id = 2
 text = { en = "Your phone?", pt-BR = "Seu telefone?", hi = "आपका फ़ोन?" }
 """
 ).flow
+
+
+KEYS = [
+    "update_id",
+    "message",
+    "callback_query",
+    "from",
+    "id",
+    "text",
+    "date",
+    "contact",
+    "user_id",
+    "phone_number",
+    "data",
+    "reply_markup",
+]
 
 
 # What the chat writes next
@@ -111,6 +129,30 @@ def test_what_is_no_turn_of_the_flow(content):
     assert turn_of({"update_id": 1, **content}) is None
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(
+    json_values, json_values, st.sampled_from(["flow:q:1:0", "flow:q:5:9", "flow:p:billing", "flow:c:x", "x"])
+)
+def test_no_update_breaks_a_turn(strange, part, data):
+    for update in (
+        strange,
+        {"update_id": 1, "message": {"from": ADA, "text": part, "contact": part, "date": part}},
+        {"update_id": 1, "callback_query": {"from": ADA, "data": data, "message": part, "id": part}},
+    ):
+        turn = turn_of(update)
+        for before in (having(), having(("session_started", None), ("question_answered", "5"))):
+            if turn is not None:
+                done = turn_events(turn, FLOW, before, {"5": "Billing"}, 1.0)
+                assert len({each["event_id"] for each in done.events}) == len(done.events)
+                reply_of(turn, FLOW, before, before, done, "en")
+
+
 def test_only_bots_of_the_settings_reply():
     assert read_settings(telegram_bots=BOT, telegram_replies="realty").bots["realty"].replies
     assert not read_settings(telegram_bots=BOT).bots["realty"].replies
@@ -143,6 +185,8 @@ async def gateways(database_url, telegram, number=1):
                     httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
                     for app in apps
                 ]
+                for client, app in zip(clients, apps, strict=True):
+                    client.replies = app.state.telegram_replies
                 async with _all(*clients):
                     yield clients
 
@@ -191,8 +235,9 @@ class Talk:
             await asyncio.sleep(0.01)
         return self.telegram.sent[number - 1]
 
-    async def no_reply_beyond(self, number):
-        await asyncio.sleep(0.3)
+    async def no_reply_beyond(self, number, *others):
+        for http in (self.http, *others):
+            await http.replies.settled()
         assert [each["text"] for each in self.telegram.sent[number:]] == []
 
 
@@ -284,14 +329,14 @@ async def test_an_update_that_comes_twice_gets_one_reply_from_all_gateways(datab
             talk = Talk(one, telegram)
             start = talk.message(text="/start")
             await asyncio.gather(talk.post(one, 501, message=start), talk.post(other, 501, message=start))
-            await talk.reply(1)
-            await talk.no_reply_beyond(1)
+            await talk.no_reply_beyond(1, other)
+            assert len(telegram.sent) == 1
             answer = talk.message(text="Retail")
             await talk.post(one, 502, message=answer)
             assert (await talk.reply(2))["text"] == "Where is your business?"
             for http in (one, other):
                 await talk.post(http, 502, message=answer)
-            await talk.no_reply_beyond(2)
+            await talk.no_reply_beyond(2, other)
             await talk.post(other, 503, message=talk.message(text="Mumbai"))
             assert (await talk.reply(3))["text"] == "How many people work there?"
             summary = (await one.get("/api/lead/summary/telegram-realty-77")).json()
@@ -340,6 +385,22 @@ async def test_nobody_answers_backlog_groups_edits_and_old_buttons(database_url)
             leads = (await http.get("/api/tenants/default/leads")).json()
     assert (lead["business_type"], lead["location"]) == ("Restaurant", "Mumbai")
     assert leads[0]["messages_count"] == 2
+
+
+@pytest.mark.postgres
+@pytest.mark.anyio
+async def test_an_update_is_recorded_whatever_is_wrong_with_the_talk(database_url, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway.api.telegram_replies.turn_events", broken)
+    with capture_logs() as logs, fake_telegram() as telegram:
+        async with gateways(database_url, telegram) as (http,):
+            answer = await Talk(http, telegram).sends(text="Hello")
+    assert answer == {"events": ["telegram-501"], "skipped": None}
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == [
+        "a turn of a talk cannot be read"
+    ]
 
 
 @pytest.mark.postgres

@@ -196,7 +196,7 @@ class TelegramReplies:
             if turn.callback_query_id is not None:
                 press = {"callback_query_id": turn.callback_query_id}
                 if not await self._sent(bot, "answerCallbackQuery", press):
-                    return  # it is too old, or nobody is there
+                    return
             if reply is not None:
                 message = message_of(reply, prepared.flow, turn.user_id, language)
                 if await self._sent(bot, "sendMessage", message):
@@ -248,6 +248,9 @@ class TelegramReplies:
                 if refused.code == 429 and pause is not None and pause <= LONGEST_RETRY_SECONDS:
                     await asyncio.sleep(pause)
                     continue
+                if method == "answerCallbackQuery" and refused.code == 400:
+                    _count("old")  # the press has waited too long to be answered
+                    return False
                 blocked = refused.code == 403
                 _count("blocked" if blocked else "limited" if refused.code == 429 else "refused")
                 if not blocked:  # the person has blocked the bot

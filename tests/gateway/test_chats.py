@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -303,6 +304,18 @@ def test_twilios_own_example_of_a_signature_is_right():
 def test_a_wrong_mapping_is_refused_with_its_line_and_key(text, message):
     with pytest.raises(MappingError, match=message):
         read_mapping(text, "own.toml")
+
+
+def test_the_mapping_that_the_page_shows_is_read():
+    page = (Path(__file__).parents[2] / "docs/chats.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    mapping = read_mapping(text, "helpdesk.toml")
+    part = {"id": "1", "author": {"id": "a", "type": "user", "name": "Ada"}, "body": "Hi"}
+    voice = {"kind": "voice", "id": "rec-1", "seconds": 9}
+    data = {"parts": [part, part | {"redacted": True}, part | {"id": "2", "attachments": [voice]}]}
+    events = recorded(meaning(mapping, {"data": data | {"company": {"name": "Obi"}}}).events)
+    assert events[0].fields == {"name": "Ada", "company_name": "Obi"}
+    assert (events[1].text, events[3].file_id, events[3].duration_s) == ("Hi", "rec-1", 9)
 
 
 def test_built_in_mappings_are_read_and_shown():

@@ -365,7 +365,7 @@ async def test_a_talk_goes_on_after_a_restart(database_url):
 @pytest.mark.postgres
 @pytest.mark.anyio
 async def test_nobody_answers_backlog_groups_edits_and_old_buttons(database_url):
-    with fake_telegram() as telegram:
+    with capture_logs() as logs, fake_telegram() as telegram:
         async with gateways(database_url, telegram) as (http,):
             talk = Talk(http, telegram)
             await talk.sends(text="/start")
@@ -384,6 +384,7 @@ async def test_nobody_answers_backlog_groups_edits_and_old_buttons(database_url)
             lead = (await http.get("/api/lead/summary/telegram-realty-77")).json()["lead_data"]
             leads = (await http.get("/api/tenants/default/leads")).json()
     assert (lead["business_type"], lead["location"]) == ("Restaurant", "Mumbai")
+    assert not [each for each in logs if each["log_level"] == "warning"]
     assert leads[0]["messages_count"] == 2
 
 

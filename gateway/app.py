@@ -37,7 +37,8 @@ from gateway.api import (
     whatif,
 )
 from gateway.api.services import ApiServices
-from gateway.door import collect, followed_links, telegram, whatsapp
+from gateway.api.telegram_replies import TelegramReplies
+from gateway.door import chats, collect, followed_links, telegram, whatsapp
 from gateway.door.cors import cors_headers
 from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
@@ -78,6 +79,7 @@ ROUTED_MODULES = (
     telegram_files,
     tenant_leads,
     whatsapp,
+    chats,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""
@@ -116,6 +118,7 @@ def create_app(ports: Ports) -> FastAPI:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
+            await app.state.telegram_replies.end()
             await app.state.api.recalculations.end()
             if app.state.door.recordings:
                 await asyncio.wait(app.state.door.recordings, timeout=LAST_RECORDINGS_SECONDS)
@@ -136,6 +139,7 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.authoring = authoring
     open_door(app, ports, applied.wait)
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
+    app.state.telegram_replies = TelegramReplies(app.state.api)
     for module in ROUTED_MODULES:
         app.include_router(module.router)
     app.state.query_names = query_names_of(

@@ -60,6 +60,13 @@ LINKS_FOLLOWED = _counter(
     "page ahead, which records nothing. Whatever the result, the person went on.",
     ["event", "result"],
 )
+TELEGRAM_REPLIES = _counter(
+    "leadstream_telegram_replies_total",
+    "Replies of Telegram bots, by what became of them. sent; not sent: old (the update waited for minutes), repeated (it "
+    "came twice), busy or late (what is recorded could not be read in time), blocked (by the person), limited (429), "
+    "refused or unavailable (Telegram), failed (a fault: the log has it).",
+    ["result"],
+)
 ADDRESS_LOOKUPS = _counter(
     "leadstream_contacts_asked_total",
     "E-mails and phones of visitors whose lead was looked up. unanswered: the database did not answer in time, "

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
 from gateway.access import Access, RateLimit
 from gateway.answers import RequestProblem
+from gateway.door.chat_accounts import ChatAccount
 from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
 from gateway.door.signed_links import LinkKeys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
@@ -141,3 +142,5 @@ class Ports:
     """What signs links and opens them; without keys no link is made, and none is valid."""
     link_cookie: bool = True
     """Whether links set the visitor's cookie where there is none."""
+    chats: Mapping[str, ChatAccount] = field(default_factory=dict)
+    """By name."""

@@ -25,6 +25,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/l/{token}": "a link that people follow: mail programs and networks add tags to it",
     "/o/{token}.gif": "a picture in a mail: mail programs add tags to its address",
     "/v1/telegram/{bot}": "a webhook: the vendor decides what it sends",
+    "/v1/chats/{chat}": "a webhook: the vendor decides what it sends",
     "/v1/whatsapp/{number}": "a webhook: the vendor decides what it sends",
     "/health": "monitors of uptime add cache-busters, and a refusal would look like an outage",
     "/ready": "monitors of uptime add cache-busters, and a refusal would look like an outage",

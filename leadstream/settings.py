@@ -20,9 +20,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.access import Access, read_access
+from gateway.door.chat_accounts import ChatAccount, read_chats
 from gateway.door.page_address import public_suffix_of, read_page_address
 from gateway.door.signed_links import LinkKeys, read_link_keys
-from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots
+from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots, with_replies
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
@@ -162,6 +163,11 @@ class Settings(BaseSettings):
         description="Telegram bots whose updates become events, separated by commas, each TENANT:NAME:SECRET:TOKEN "
         "(a secret of your own, 16 to 256 letters, digits, _ and -; the token that @BotFather has given).",
     )
+    telegram_replies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of bots, separated by commas, that ask the questions of the chat's flow (the table [flow] of the "
+        "model chatbot). The others only listen.",
+    )
     telegram_api: str = Field(
         TELEGRAM_API,
         pattern=r"^https?://[^\s/@]+(/[^\s?#]*[^\s?#/])?$",
@@ -181,6 +187,17 @@ class Settings(BaseSettings):
         "on",
         description="Whether links set the visitor's cookie (leadstream-visitor) where there is none: on or off. With off, "
         "they only use one that track.js has set.",
+    )
+    chats: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Chats of other providers whose messages become events, separated by commas, each "
+        "TENANT:NAME:MAPPING:SECRET or TENANT:NAME:MAPPING:SECRET:VERIFY_TOKEN (the mapping messenger, twilio, viber, or one "
+        "of LEADSTREAM_CHAT_MAPPINGS; the secret by which the provider proves itself).",
+    )
+    chat_mappings: Path | None = Field(
+        None,
+        description="A folder with your own mappings of chats, one .toml file each. A file replaces the built-in mapping of "
+        "the same name.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
@@ -272,7 +289,9 @@ class Settings(BaseSettings):
         "trusted_proxies",
         "own_sites",
         "telegram_bots",
+        "telegram_replies",
         "whatsapp",
+        "chats",
         "link_keys",
         mode="before",
     )
@@ -322,6 +341,24 @@ class Settings(BaseSettings):
         except ValueError as cause:
             raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
         return value
+
+    @model_validator(mode="after")
+    def _has_bots_that_reply(self) -> "Settings":
+        try:
+            _ = self.bots
+        except ValueError as cause:
+            raise PydanticCustomError(
+                "bots", "LEADSTREAM_TELEGRAM_REPLIES: {cause}", {"cause": str(cause)}
+            ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _are_chats(self) -> "Settings":
+        try:
+            _ = self.chat_accounts
+        except ValueError as cause:
+            raise PydanticCustomError("chats", "LEADSTREAM_CHATS: {cause}", {"cause": str(cause)}) from None
+        return self
 
     @field_validator("link_keys")
     @classmethod
@@ -438,7 +475,8 @@ class Settings(BaseSettings):
 
     @property
     def bots(self) -> Mapping[str, TelegramBot]:
-        return read_bots(bot.get_secret_value() for bot in self.telegram_bots)
+        bots = read_bots(bot.get_secret_value() for bot in self.telegram_bots)
+        return with_replies(bots, self.telegram_replies)
 
     @property
     def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:
@@ -447,6 +485,10 @@ class Settings(BaseSettings):
     @property
     def signing_keys(self) -> LinkKeys:
         return read_link_keys(key.get_secret_value() for key in self.link_keys)
+
+    @property
+    def chat_accounts(self) -> Mapping[str, ChatAccount]:
+        return read_chats((chat.get_secret_value() for chat in self.chats), self.chat_mappings)
 
     @property
     def connection_limits(self) -> ConnectionLimits:

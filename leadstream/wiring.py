@@ -324,4 +324,5 @@ def make_ports(
         whatsapp_numbers=settings.whatsapp_numbers,
         link_keys=settings.signing_keys,
         link_cookie=settings.link_cookie == "on",
+        chats=settings.chat_accounts,
     )

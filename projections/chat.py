@@ -46,10 +46,21 @@ def chat_events(tenant: str, visitor_id: str) -> Select[Any]:
             func.coalesce(latest.c.details["question_id"].astext, latest.c.details["name"].astext).label(
                 "about"
             ),
+            latest.c.details["text"].astext.label("text"),
         )
         .select_from(identities.join(latest, true()))
         .where(_among(identities.c.identity_key, mine), latest.c.source == SOURCE)
         .order_by(latest.c.occurred_at, latest.c.partition, latest.c.position)
+    )
+
+
+def recorded_event(tenant: str, visitor_id: str, event_id: str) -> Select[Any]:
+    """When the event of this visitor was recorded that counts under this id; no row: none is."""
+    key = visitor_key(tenant, visitor_id)
+    mine = [hashed_key(identity_id(key, segment)) for segment in range(MOST_SEGMENTS)]
+    events = engagement_history.c
+    return select(events.recorded_at).where(
+        _among(events.identity_key, mine), events.event_id == event_id, events.tenant == tenant
     )
 
 

@@ -46,10 +46,10 @@ from scoring.chat.flow import (
     ChatFlow,
     FlowOffer,
     FlowQuestion,
-    next_question,
     parts_of,
     question_numbered,
 )
+from scoring.chat.replies import next_reply
 from scoring.models.model import built_in_models, compile_model
 
 LARGEST_BODY = 50_000
@@ -101,6 +101,9 @@ SessionId = Annotated[Identifier, Meta(description="The session's id, which is t
 PathSessionId = Annotated[str, Path(description="The session's id.")]
 Endpoint = Callable[..., Awaitable[Response]]
 Language = Annotated[str | None, Query(max_length=16, description="One of the flow's languages.")]
+BodyLanguage = Annotated[
+    str, Meta(max_length=16, description="The flow's language in which the answer says what comes next.")
+]
 SessionQuery = Annotated[
     str | None, Query(max_length=128, description="The session whose open questions are wanted.")
 ]
@@ -115,6 +118,7 @@ class SessionStart(Struct):
     utm_medium: Annotated[str, Meta(description="By which medium: cpc, email ...")] | None = None
     utm_campaign: Annotated[str, Meta(description="By which campaign.")] | None = None
     session_id: SessionId | None = None
+    language: BodyLanguage | None = None
 
 
 class ChatAnswer(Struct):
@@ -128,6 +132,7 @@ class ChatAnswer(Struct):
         ]
     )
     time_taken: Annotated[float, Meta(description="Seconds from the question to the answer.")] | None = None
+    language: BodyLanguage | None = None
 
 
 class ChatBehavior(Struct):
@@ -138,6 +143,7 @@ class ChatBehavior(Struct):
     metadata: (
         Annotated[dict[str, Any], Meta(description="What belongs to it: product_id, text ...")] | None
     ) = None
+    language: BodyLanguage | None = None
 
 
 class ChatProfile(Struct):
@@ -145,6 +151,7 @@ class ChatProfile(Struct):
     profile_data: Annotated[
         dict[str, Any], Meta(description="Fields of the profile: name, email, phone, business_type ...")
     ]
+    language: BodyLanguage | None = None
 
 
 class ChatSession(NamedTuple):
@@ -174,6 +181,7 @@ async def _start(request: Request) -> Response:
     session_id = body.session_id or f"{SESSION_PREFIX}{uuid.uuid4().hex}"
     before = NO_SESSION if body.session_id is None else await _session_or_none(request, caller, session_id)
     flow, now = await _flow(request, caller), services_of(request).ports.now()
+    spoken = _language(flow, body.language)
     shown: Shown = {
         "session_id": session_id,
         "message": "Session started successfully",
@@ -181,7 +189,9 @@ async def _start(request: Request) -> Response:
     }
     if before.conversation.has(tag_of(SessionStarted)):
         shown["message"] = "Session resumed"
-        return JsonAnswer(shown | _progress(flow, before.conversation.answered(), flow.language))
+        return JsonAnswer(
+            shown | _progress(flow, before.conversation, before.conversation.answered(), spoken)
+        )
     utm = {"source": body.utm_source, "medium": body.utm_medium, "name": body.utm_campaign}
     location = await _record(request, caller, session_id, [chats.started(utm)])
     return JsonAnswer(shown if location is None else shown | {"location": location}, 202 if location else 200)
@@ -195,7 +205,7 @@ async def _answer(request: Request) -> Response:
     caller = _sender(request)
     body = _read(await read_body(request, LARGEST_BODY), ChatAnswer)
     flow = await _flow(request, caller)
-    number = _number(flow, body.question_id)
+    number, spoken = _number(flow, body.question_id), _language(flow, body.language)
     text = body.answer_text if isinstance(body.answer_text, str) else ", ".join(body.answer_text)
     if not text.strip():
         raise RequestProblem(
@@ -213,7 +223,7 @@ async def _answer(request: Request) -> Response:
     if question is not None:
         shown |= {"answer_text": events[0]["text"], "other": "other" in events[0]}
     answered = frozenset() if question is None else frozenset({number})
-    return await _after(request, caller, body.session_id, flow, events, shown, answered)
+    return await _after(request, caller, body.session_id, flow, spoken, events, shown, answered)
 
 
 async def behavior(request: Request) -> Response:
@@ -227,10 +237,12 @@ async def _behavior(request: Request) -> Response:
         raise RequestProblem(
             422, "send answers to POST /api/answer, with the question and the text", field="action"
         )
+    flow = await _flow(request, caller)
+    spoken = _language(flow, body.language)
     before = (await _session_or_none(request, caller, body.session_id)).conversation
     event = chats.behaved(before, body.action, body.metadata or {})
     shown = {"success": True, "session_id": body.session_id, "action": body.action}
-    return await _after(request, caller, body.session_id, await _flow(request, caller), [event], shown)
+    return await _after(request, caller, body.session_id, flow, spoken, [event], shown)
 
 
 async def update_profile(request: Request) -> Response:
@@ -240,12 +252,14 @@ async def update_profile(request: Request) -> Response:
 async def _profile(request: Request) -> Response:
     caller = _sender(request)
     body = _read(await read_body(request, LARGEST_BODY), ChatProfile)
+    flow = await _flow(request, caller)
+    spoken = _language(flow, body.language)
     before = (await _session_or_none(request, caller, body.session_id)).conversation
     events = chats.contact_shared(before, body.profile_data)
     if not events:
         raise RequestProblem(422, "missing: at least one field, such as business_type", field="profile_data")
     shown: Shown = {"success": True, "session_id": body.session_id, "updated": sorted(body.profile_data)}
-    return await _after(request, caller, body.session_id, await _flow(request, caller), events, shown)
+    return await _after(request, caller, body.session_id, flow, spoken, events, shown)
 
 
 async def _after(
@@ -253,6 +267,7 @@ async def _after(
     caller: Caller,
     session_id: str,
     flow: ChatFlow,
+    language: str,
     events: Sequence[Mapping[str, Any]],
     shown: Shown,
     answered: frozenset[int] = frozenset(),
@@ -261,11 +276,11 @@ async def _after(
     location = await _record(request, caller, session_id, events)
     session = await _session_or_none(request, caller, session_id)
     answered |= session.conversation.answered()
-    complete = next_question(flow, answered) is None
+    complete = all(each.id in answered for each in flow.questions)
     if complete and not session.conversation.has(tag_of(QuestionsCompleted)):
         location = await _record(request, caller, session_id, [chats.completed()]) or location
         session = await _session_or_none(request, caller, session_id)
-    shown = shown | _progress(flow, answered, flow.language)
+    shown = shown | _progress(flow, session.conversation, answered, language)
     if location is not None:
         return JsonAnswer(shown | {"location": location}, 202)
     return JsonAnswer(shown | await _score_for(request, caller, session))
@@ -324,7 +339,7 @@ async def _questions(request: Request, session_id: str | None, language: str | N
     }
     if session_id is not None:
         session = await _session(services_of(request), caller, session_id)
-        shown |= _progress(flow, session.conversation.answered(), spoken)
+        shown |= _progress(flow, session.conversation, session.conversation.answered(), spoken)
     return JsonAnswer(shown)
 
 
@@ -368,7 +383,7 @@ async def lead_summary(request: Request, session_id: PathSessionId) -> Response:
 
 async def lead_export(request: Request, session_id: PathSessionId) -> Response:
     session, lead, score = await _lead(request, session_id)
-    flow = await _flow_of(services_of(request), tenant_of(request))
+    flow = await flow_of(services_of(request), tenant_of(request))
     fields = lead["fields"]
     return JsonAnswer(
         {
@@ -539,10 +554,10 @@ def _any_caller(request: Request) -> Caller:
 
 
 async def _flow(request: Request, caller: Caller) -> ChatFlow:
-    return await _flow_of(services_of(request), caller.tenant or DEFAULT_TENANT)
+    return await flow_of(services_of(request), caller.tenant or DEFAULT_TENANT)
 
 
-async def _flow_of(services: ApiServices, tenant: str) -> ChatFlow:
+async def flow_of(services: ApiServices, tenant: str) -> ChatFlow:
     """That of the tenant's model; the built-in one, if the model has none."""
     model = (await services.ports.published(tenant)).models.get(chat.MODEL)
     return (model and model.flow) or _built_in_flow()
@@ -575,12 +590,15 @@ def _language(flow: ChatFlow, language: str | None) -> str:
     return language
 
 
-def _progress(flow: ChatFlow, answered: frozenset[int], language: str) -> Shown:
-    question = next_question(flow, answered)
+def _progress(flow: ChatFlow, conversation: Conversation, answered: frozenset[int], language: str) -> Shown:
+    reply = next_reply(flow, conversation, answered, language)
+    question = reply.question
     return {
         "answered": [each.id for each in flow.questions if each.id in answered],
         "next_question": None if question is None else _question(flow, question, language),
         "completed": question is None,
+        "reply": reply.text,
+        "asks": "question" if question else "contact" if reply.asks_contact else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import structlog
 from msgspec import DecodeError, json
@@ -15,15 +16,22 @@ from schemas.broken_text import repair_broken_text
 from schemas.decode import Refusal
 from schemas.envelope import Event
 
+MOST_PARAMETERS = 1_000
+"""Of a form."""
+
 log = structlog.get_logger("gateway")
 
 
-async def record(tenant: str, raws: Sequence[dict[str, Any]], ports: Ports) -> list[Event]:
+async def record(
+    tenant: str, raws: Sequence[dict[str, Any]], ports: Ports, *, reply: bool = False
+) -> list[Event]:
     """The events that the log has now. Those that the door refuses are left out, since a messenger would repeat them
-    in vain. Raises Unavailable while the log takes none.
+    in vain. `reply`: the caller waits until they are applied. Raises Unavailable while the log takes none.
     """
     now = ports.now()
-    facts = RequestFacts(tenant=tenant, phone_region=ports.phone_region, own_sites=ports.own_sites)
+    facts = RequestFacts(
+        tenant=tenant, reply=reply, phone_region=ports.phone_region, own_sites=ports.own_sites
+    )
     admitted: list[Event] = []
     for raw in raws:
         try:
@@ -42,3 +50,15 @@ def decoded(body: bytes) -> object:
         return json.decode(repair_broken_text(body))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestProblem(400, f"the body is no JSON: {error}", field="body") from None
+
+
+def form_parameters(body: bytes) -> tuple[tuple[str, str], ...]:
+    """Names and values of a form, as a webhook sends it. Raises RequestProblem."""
+    try:
+        return tuple(
+            parse_qsl(
+                body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_PARAMETERS, errors="replace"
+            )
+        )
+    except ValueError as error:
+        raise RequestProblem(400, f"the body is no form: {error}", field="body") from None

@@ -6,7 +6,8 @@ nothing, since Telegram repeats an update until it gets a 2xx. It knows no datab
 """
 
 import time
-from typing import Annotated, Any
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
@@ -19,7 +20,8 @@ from gateway.door.body import read_body
 from gateway.door.messenger_events import decoded, record
 from gateway.door.services import door_of
 from gateway.door.telegram_bots import SECRET_HEADER, TelegramBot
-from gateway.door.telegram_updates import SOURCE, events_of
+from gateway.door.telegram_flow import TelegramTalk
+from gateway.door.telegram_updates import SOURCE, UpdateEvents, events_of
 from gateway.ports import Ports
 
 LARGEST_UPDATE = 256_000
@@ -66,14 +68,30 @@ async def take_update(
         raise AccessDenied(401, f"{SECRET_HEADER} is missing or not the secret of this bot")
     body = await read_body(request, min(LARGEST_UPDATE, door.ports.max_body_bytes))
     door.event_buckets.take(f"{SOURCE}:{bot}", 1, time.monotonic())
-    update = events_of(bot, decoded(body))
-    recorded = await record(sender.tenant, update.events, door.ports) if update.events else []
-    result = update.skipped or ("events" if len(recorded) == len(update.events) else "refused")
+    content = decoded(body)
+    update = events_of(bot, content)
+    talk = TelegramTalk(update.events)
+    if sender.replies and update.events:
+        talks: TelegramTalks = request.app.state.telegram_replies
+        async with talks.talk(sender, update, content) as talk:
+            talk.recorded = await record(sender.tenant, talk.raws, door.ports, reply=talk.replies)
+    elif update.events:
+        talk.recorded = await record(sender.tenant, talk.raws, door.ports)
+    recorded = talk.recorded
+    result = update.skipped or ("events" if len(recorded) == len(talk.raws) else "refused")
     metrics.TELEGRAM_UPDATES.labels(result).inc()
     answer: dict[str, Any] = {"events": [event.event_id for event in recorded], "skipped": update.skipped}
-    if update.callback_query_id is not None:
+    if update.callback_query_id is not None and not talk.replies:
         answer |= {"method": "answerCallbackQuery", "callback_query_id": update.callback_query_id}
     return JsonAnswer(answer)
+
+
+class TelegramTalks(Protocol):
+    """Bots that reply. It knows the read models, and the door goes on without them."""
+
+    def talk(
+        self, bot: TelegramBot, update: UpdateEvents, content: object
+    ) -> AbstractAsyncContextManager[TelegramTalk]: ...
 
 
 def bot_of(ports: Ports, name: str) -> TelegramBot:

@@ -6,7 +6,7 @@ A secret says that an update comes from Telegram; a token is the bot's own passw
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.access import TENANT_NAME_PATTERN
 
@@ -23,10 +23,21 @@ class TelegramBot:
     tenant: str
     secret: str = field(repr=False)
     token: str = field(repr=False)
+    replies: bool = False
+    """The bot asks the questions of the flow."""
 
     def has_secret(self, stated: str) -> bool:
         """Compares in constant time."""
         return hmac.compare_digest(self.secret.encode(), stated.encode())
+
+
+def with_replies(bots: Mapping[str, TelegramBot], replying: Iterable[str]) -> Mapping[str, TelegramBot]:
+    """The bots, of which those of these names reply. Raises ValueError."""
+    names = set(replying)
+    for name in sorted(names - bots.keys()):
+        listed = f"it lists {', '.join(bots)}" if bots else "it is not set"
+        raise ValueError(f"LEADSTREAM_TELEGRAM_BOTS has no bot {name[:40]!r}: {listed}")
+    return {name: replace(bot, replies=name in names) for name, bot in bots.items()}
 
 
 def read_bots(texts: Iterable[str]) -> Mapping[str, TelegramBot]:

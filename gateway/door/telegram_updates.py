@@ -170,11 +170,11 @@ def _contact(contact: Mapping[str, Any]) -> dict[str, Any]:
 def _pressed(query: Mapping[str, Any]) -> dict[str, Any]:
     """A press has no time of its own: it happens now."""
     message, data = object_of(query, "message"), line_of(query, "data")
-    return button_event(data, _label(message, data), line_of(message, "text"))
+    return button_event(data, button_label(message, data), line_of(message, "text"))
 
 
-def _label(message: Mapping[str, Any] | None, data: str | None) -> str | None:
-    """What the button with this data shows."""
+def button_label(message: Mapping[str, Any] | None, data: str | None) -> str | None:
+    """What the button of the message shows that has this data."""
     rows = (object_of(message, "reply_markup") or {}).get("inline_keyboard")
     for row in rows if isinstance(rows, list) else ():
         for button in row if isinstance(row, list) else ():

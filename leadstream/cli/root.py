@@ -12,6 +12,7 @@ import typer
 
 from leadstream.cli import (
     backup,
+    chats,
     dead_letters,
     demo,
     doctor,
@@ -85,7 +86,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for part in (
-    serve, demo, telegram,
+    serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments,
     doctor, dead_letters, skip, rebuild, restate, backup, settings,

@@ -107,6 +107,14 @@ class Conversation(NamedTuple):
     def has(self, event_type: str) -> bool:
         return any(each.type == event_type for each in self.events)
 
+    def has_contact(self) -> bool:
+        """Whether the person has a way to be reached, or has answered the question for it otherwise."""
+        types = [each.type for each in self.events]
+        if tag_of(ContactShared) in types:
+            return True
+        completed = tag_of(QuestionsCompleted)
+        return completed in types and tag_of(ProfileUpdated) in types[types.index(completed) :]
+
 
 NO_EVENTS: Final = Conversation()
 

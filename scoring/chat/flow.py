@@ -49,6 +49,8 @@ class ChatFlow(NamedTuple):
     questions: tuple[FlowQuestion, ...]
     contact: int
     contact_text: Wording
+    contact_button: Wording | None
+    """What the button shows by which a messenger shares the person's phone number."""
     thanks: Wording
     products: tuple[FlowOffer, ...]
     ctas: tuple[FlowOffer, ...]

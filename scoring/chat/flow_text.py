@@ -61,8 +61,9 @@ def compile_flow(text: str, table: Any) -> ChatFlow:
         greeting_id, greeting_text = _id(greeting), _wording(greeting, "text", languages)
         variants = _variants(greeting, languages)
     with _part(text, f"{FLOW}.contact"):
-        contact = _table(table, "contact", {"id", "text"})
+        contact = _table(table, "contact", {"id", "text", "button"})
         contact_id, contact_text = _id(contact), _wording(contact, "text", languages)
+        contact_button = _wording(contact, "button", languages) if "button" in contact else None
     flow = ChatFlow(
         languages=languages,
         greeting=greeting_id,
@@ -71,6 +72,7 @@ def compile_flow(text: str, table: Any) -> ChatFlow:
         questions=_questions(text, table, languages),
         contact=contact_id,
         contact_text=contact_text,
+        contact_button=contact_button,
         thanks=thanks,
         products=_choices(text, table, "products", languages, "clicked_product"),
         ctas=_choices(text, table, "ctas", languages, "cta_clicked"),

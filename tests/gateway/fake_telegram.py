@@ -1,5 +1,6 @@
 """A Bot API server on this machine that keeps to the contract of Telegram's documentation: addresses, `ok` and
-`result`, confirmation of updates by a higher offset, a webhook that excludes getUpdates, errors with their codes.
+`result`, confirmation of updates by a higher offset, a webhook that excludes getUpdates, the limits of sendMessage and
+its buttons, errors with their codes.
 """
 
 import json
@@ -25,6 +26,10 @@ class FakeTelegram:
         self.errors: list[dict[str, Any]] = []
         """Answers of the next calls."""
         self.address = ""
+        self.sent: list[dict[str, Any]] = []
+        """The messages that people have got."""
+        self.blocked_by: set[int] = set()
+        self.old_queries: set[str] = set()
 
     def answer(self, token: str, method: str, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.calls.append((method, parameters))
@@ -43,7 +48,14 @@ class FakeTelegram:
                 self.webhook = {}
                 return 200, {"ok": True, "result": True, "description": "Webhook was deleted"}
             case "answerCallbackQuery":
+                if parameters["callback_query_id"] in self.old_queries:
+                    return _refused(
+                        400,
+                        "Bad Request: query is too old and response timeout expired or query ID is invalid",
+                    )
                 return 200, {"ok": True, "result": True}
+            case "sendMessage":
+                return self._send(parameters)
             case "getFile":
                 return self._file(parameters["file_id"])
             case _:
@@ -58,6 +70,22 @@ class FakeTelegram:
         offset = parameters.get("offset", 0)
         self.updates = [update for update in self.updates if update["update_id"] >= offset]
         return 200, {"ok": True, "result": self.updates[: parameters.get("limit", 100)]}
+
+    def _send(self, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        chat_id, text = parameters["chat_id"], parameters["text"]
+        if not text.strip():
+            return _refused(400, "Bad Request: message text is empty")
+        if len(text) > 4096:
+            return _refused(400, "Bad Request: message is too long")
+        markup = parameters.get("reply_markup", {})
+        for button in (each for row in markup.get("inline_keyboard", ()) for each in row):
+            if not button["text"] or not 1 <= len(button["callback_data"].encode()) <= 64:
+                return _refused(400, "Bad Request: BUTTON_DATA_INVALID")
+        if chat_id in self.blocked_by:
+            return _refused(403, "Forbidden: bot was blocked by the user")
+        self.sent.append(parameters)
+        message = {"message_id": len(self.sent), "date": 1, "chat": {"id": chat_id, "type": "private"}}
+        return 200, {"ok": True, "result": {**message, "text": text}}
 
     def _file(self, file_id: str) -> tuple[int, dict[str, Any]]:
         path = self.files.get(file_id)

@@ -502,9 +502,21 @@ text = "Your phone?"
         assert flow["questions"][0]["options"] == ["आज", "कल"]
         assert flow["thanks"] == "धन्यवाद!"
         await sent(http, "session/start", session_id="s-1")
-        last = await sent(http, "answer", session_id="s-1", question_id=11, answer_text="कल")
+        resumed = await sent(http, "session/start", session_id="s-1", language="hi")
+        assert (resumed["reply"], resumed["asks"]) == ("कौन सा दिन?", "question")
+        assert resumed["next_question"]["options"] == ["आज", "कल"]
+        wrong = await sent(
+            http, "answer", 422, session_id="s-1", question_id=11, answer_text="कल", language="fr"
+        )
+        assert wrong["error"] == {"field": "language", "reason": "the flow is in en, hi"}
+        last = await sent(http, "answer", session_id="s-1", question_id=11, answer_text="कल", language="hi")
         assert (last["answer_text"], last["other"], last["completed"]) == ("Tomorrow", False, True)
+        assert (last["reply"], last["asks"]) == ("Your phone?", "contact")
         assert last["lead_score"] == 20
+        reached = await sent(
+            http, "answer", session_id="s-1", question_id=12, answer_text="+971 50 123 4567", language="hi"
+        )
+        assert (reached["reply"], reached["asks"]) == ("धन्यवाद!", None)
         assert (await shown(http, "questions?language=fr", 422))["error"]["field"] == "language"
         assert (await shown(http, "lead/export/s-1"))["assigned_to"] is None
     async with house.visited() as http:

@@ -60,6 +60,7 @@ def test_the_built_in_flow_asks_what_the_document_asks():
         ("id = 1", "", "line 5, flow.greeting.id: missing"),
         ("id = 3", "id = true", "line 14, flow.questions.id: is a whole number, not True"),
         ("id = 3", "id = 2", "line 14, flow.questions.id: 2 is another question's already"),
+        ("id = 4", "id = 4\nbutton = 5", "line 20, flow.contact.button: is a text of one line"),
         ("id = 4", "id = 1", "line 19, flow.contact.id: 1 is the greeting's"),
         ("several = true", "many = true", "line 16, flow.questions.many: unknown; possible are id, options"),
         ("several = true", 'several = "yes"', "line 16, flow.questions.several: is true or false, not 'yes'"),

@@ -83,9 +83,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
 
 
+def pytest_collection() -> None:
+    """Ten thousand tests and all modules stay until the end: collections of garbage need not look at them."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Ten thousand tests and all modules stay until the end: no collection of garbage has to look at them again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

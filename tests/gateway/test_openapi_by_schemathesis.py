@@ -54,6 +54,8 @@ def test_schemathesis_finds_nothing(tmp_path):
             headers={"Authorization": f"Bearer {TOKEN}"},
         )
         assert sent.json()["accepted"] == len(EVENTS), sent.text
+        # The server makes it once; schemathesis waits for ten seconds only, and a busy machine may need more.
+        assert server.client.get("/openapi.json").status_code == 200
         address = str(server.client.base_url).rstrip("/")
         run = subprocess.run(
             [

@@ -2,24 +2,39 @@
 commands beside it, killed, broken, stopped; the scores are those of an embedded store.
 """
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+import httpx
 import psycopg
 import pytest
 
 from deploy.kafka.broker import free_port
+from gateway.ports import Ports
 from leadstream.embedded_postgres import find_postgres
+from leadstream.settings import Settings
+from leadstream.wiring import open_system, ports_of
+from leadstream.wiring_kafka import kafka_ports
 from projections.tables import READ_OPTIONS
 from tests.leadstream.chats import answers_of_concurrent_callers, right_answers
 from tests.leadstream.command_line import Server, leadstream, serving
+from tests.leadstream.systems_doors import (
+    Answers,
+    Clock,
+    expo_visitor,
+    qualified_lead,
+    visited,
+    whole_session,
+)
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
@@ -141,6 +156,46 @@ def test_who_waits_is_answered_with_the_score(server: Server):
 
 def test_callers_whose_event_ids_are_alike_each_get_their_own_answer(server: Server):
     assert answers_of_concurrent_callers(server, "chat") == right_answers("chat")
+
+
+@contextmanager
+def embedded_ports(database_url: str) -> Iterator[Ports]:
+    given = Settings(database_url=database_url, partitions=4)
+    with open_system(given) as system:
+        yield ports_of(system, given)
+
+
+def test_a_chat_is_answered_as_by_an_embedded_store(server: Server, database_url: str):
+    async def over_http() -> Answers:
+        address, headers = server.client.base_url, {"x-tenant": "chats"}
+        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=SECONDS) as http:
+            return await whole_session(http)
+
+    async def embedded(ports: Ports) -> Answers:
+        async with visited(ports, **{"x-tenant": "chats"}) as http:
+            return await whole_session(http)
+
+    with embedded_ports(database_url) as ports:
+        assert asyncio.run(over_http()) == asyncio.run(embedded(ports))
+
+
+def test_leads_and_scores_of_the_documents_are_those_of_an_embedded_store(
+    server: Server, database_url: str, settings
+):
+    async def played(ports: Ports) -> list[Answers]:
+        clock = Clock()
+        async with visited(ports, **{"x-tenant": "agents"}) as http:
+            visitor = await expo_visitor(http, "agents")
+        async with visited(ports, clock, **{"x-tenant": "sellers"}) as http:
+            return [visitor, await qualified_lead(http, clock)]
+
+    async def on_kafka() -> list[Answers]:
+        names = {"kafka": settings["LEADSTREAM_KAFKA"], "kafka_prefix": settings["LEADSTREAM_KAFKA_PREFIX"]}
+        async with kafka_ports(Settings(**names), database_of(server)) as ports:
+            return await played(ports)
+
+    with embedded_ports(database_url) as ports:
+        assert asyncio.run(on_kafka()) == asyncio.run(played(ports))
 
 
 def test_ready_tells_how_far_it_is_and_the_worker_shows_its_pages(server: Server, settings):

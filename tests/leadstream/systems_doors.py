@@ -17,7 +17,7 @@ import httpx
 from gateway.app import create_app
 from gateway.ports import Ports
 
-SECONDS = 120.0
+SECONDS = 300.0
 """So long a talk waits for a loaded machine."""
 SHORT = ("Retail", "Mumbai", "2–5", "₹50K–₹2L", "Billing")
 """Answers of at most ten characters, so that none is detailed."""

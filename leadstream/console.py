@@ -182,7 +182,7 @@ def print_bytes(original: bytes) -> None:
 
 def print_json(encoded: bytes) -> None:
     sys.stdout.flush()
-    sys.stdout.buffer.write(printable_json(encoded))
+    sys.stdout.buffer.write(printable_json(encoded).rstrip() + b"\n")
     sys.stdout.buffer.flush()
 
 

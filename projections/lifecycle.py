@@ -138,7 +138,7 @@ def _engagement_points(key: int, span: Subquery) -> ScalarSelect[Any]:
 
 
 def _manual_move_event(key: int, span: Subquery) -> Any:
-    """The event by which a person moved the lead into the stage."""
+    """The event by which a person moved the lead into the stage: of those with the same id the last one before it."""
     events = engagement_history.c
     return (
         select(events.details["reason"].astext.label("note"), events.details["by"].astext.label("by"))
@@ -149,6 +149,7 @@ def _manual_move_event(key: int, span: Subquery) -> Any:
             literal("event:", Text) + events.event_id == span.c.caused_by,
             events.details["stage"].astext == span.c.stage,
         )
+        .order_by((events.recorded_at <= span.c.at).desc(), events.recorded_at.desc())
         .limit(1)
         .lateral("move")
     )

@@ -157,9 +157,16 @@ left join lateral (
 where not w.retracted"""
 
 _CHANGE_OF_CHAT: Final = """coalesce((select round(sum(h.change))::int from live.score_history h
-    where h.lead_key = i.lead_key and h.model = 'chatbot' and h.caused_by = 'event:' || e.event_id), 0)
+    where h.lead_key = i.lead_key and h.model = 'chatbot' and h.caused_by = 'event:' || e.event_id
+        and (h.at = e.recorded_at or h.at > e.recorded_at and not exists (
+            select from live.engagement_history o
+            join live.identities oi on oi.identity_key = o.identity_key
+            where oi.lead_key = i.lead_key and o.event_id = e.event_id
+                and o.recorded_at > e.recorded_at and o.recorded_at <= h.at))), 0)
     + coalesce(before.change, 0)"""
-"""The points that an event of the chat gave or took: of the lead, or of the visitor before it was known who that is."""
+"""The points that an event of the chat gave or took: of the lead, or of the visitor before it was known who that is. Two
+chats of one lead have events of the same id: a change is of the last one recorded before it.
+"""
 
 _BEFORE: Final = """left join (
     select h.caused_by, h.at, round(sum(h.change))::int as change from live.score_history h

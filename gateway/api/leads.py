@@ -16,6 +16,7 @@ from starlette.responses import Response
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
+from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -280,10 +281,7 @@ async def _ledger(
     """A page of the ledger, from one entry more than it has if there are more."""
     entries = rows[:limit]
     ids = sorted({cause for entry in entries if (cause := _event_of(entry["caused_by"])) is not None})
-    events = {
-        row["event_id"]: row
-        for row in (await ask(statements.select_events_named(tenant, lead_id, ids)) if ids else ())
-    }
+    events = by_id(await ask(statements.select_events_named(tenant, lead_id, ids)) if ids else ())
     last = entries[-1] if len(rows) > limit else None
     return {
         "ledger": [_entry(entry, events) for entry in entries],
@@ -423,9 +421,8 @@ def _past_score(change: Row) -> dict[str, Any]:
     }
 
 
-def _entry(row: Row, events: Mapping[str, Row]) -> dict[str, Any]:
-    cause = _event_of(row["caused_by"])
-    event = events.get(cause) if cause is not None else None
+def _entry(row: Row, events: EventsById) -> dict[str, Any]:
+    event = cause_of(events, _event_of(row["caused_by"]), row["at"])
     return {
         "at": row["at"],
         "model": row["model"],

@@ -48,13 +48,14 @@ def select_session_counts(lead_keys: Sequence[int]) -> Select[Any]:
 
 
 def select_events_named(tenant: str, lead_id: str, event_ids: Sequence[str]) -> Select[Any]:
-    """The lead's events with these ids: what caused its changes."""
+    """The lead's events with these ids, of all its visitors: what caused its changes."""
     engagement = engagement_history.c
     return (
         select(
             engagement.event_id,
             engagement.type,
             engagement.occurred_at,
+            engagement.recorded_at,
             engagement.source,
             engagement.title,
             engagement.url,

@@ -59,6 +59,7 @@ def restate(
         require_replaceable(settings)
     if into is not None and into.exists():
         raise Failure(f"{into} exists: name a new directory.")
+    print_result = print_status if as_json else print_line
     target = settings.data_dir / RESTATING if into is None else into.with_name(f".{into.name}.{RESTATING}")
     try:
         with recorded_store(settings) as url:
@@ -72,12 +73,12 @@ def restate(
                 print_status("Nothing was changed.")
             elif apply:
                 kept = replace_store(settings, target)
-                print_line(f"The store in {settings.data_dir} is restated. The old one is in {kept}.")
+                print_result(f"The store in {settings.data_dir} is restated. The old one is in {kept}.")
                 print_status(
                     "To compare, serve the old one on another port. Delete it when you need it no more."
                 )
             elif into is not None:
                 target.rename(into)
-                print_line(f"The restated store is in {into}.")
+                print_result(f"The restated store is in {into}.")
     finally:
         discard(target)

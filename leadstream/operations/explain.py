@@ -6,7 +6,7 @@ future it evaluates the current state, as if no event happened until then, and t
 
 import asyncio
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby, islice
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
+from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.statements import select_events_named, select_lead_of_visitor
 from gateway.store import ReadStore, Row, StoreSnapshot
@@ -54,7 +55,7 @@ class LeadFacts(NamedTuple):
     identities: Sequence[Row]
     stages: Sequence[Row]
     bands: Sequence[Row]
-    events: Mapping[str, Row]
+    events: EventsById
 
 
 def explain_lead(database_url: str, request: ExplainRequest, now: datetime) -> list[str]:
@@ -149,9 +150,7 @@ async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: dateti
     ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
     events = await ask(select_events_named(tenant, lead_id, ids)) if ids else ()
     past = [row for row in stages if until is None or row["at"] <= until]
-    return LeadFacts(
-        leads[0], score_rows, lines, ledger, identities, past, bands, {row["event_id"]: row for row in events}
-    )
+    return LeadFacts(leads[0], score_rows, lines, ledger, identities, past, bands, by_id(events))
 
 
 def _event_of(caused_by: str) -> str | None:
@@ -294,7 +293,7 @@ def _causes_of_changes(
     stages, bands = _rows_by_cause(facts.stages), _rows_by_cause(facts.bands)
     for (at, caused_by), rows in groupby(facts.ledger, key=_cause_key):
         entries = sorted(rows, key=lambda row: str(row["model"]))
-        event = facts.events.get(_event_of(caused_by) or "")
+        event = cause_of(facts.events, _event_of(caused_by), at)
         yield explanations.ExplainedCause(
             at,
             explanations.cause_in_words(caused_by, event, entries[0], clock),

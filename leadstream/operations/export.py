@@ -5,46 +5,42 @@ the archive, also beside a running server, in bounded memory.
 """
 
 import gzip
-import heapq
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, LiteralString, NamedTuple
 
 import psycopg
-from msgspec import DecodeError, Struct, json
+from msgspec import json
 
 from leadstream.console import Failure
 from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
+from streams.recorded_order import RecordedTimes, merged, recorded_times
 
 _PAGE_ROWS = 2_000
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class StoredEvent(NamedTuple):
     key: str
     value: bytes
-    recorded_at: datetime
-    """Long ago, for a record that cannot be read."""
-    readable: bool
-    occurred_at: datetime = datetime.min.replace(tzinfo=UTC)
+    times: RecordedTimes
+
+    @property
+    def recorded_at(self) -> datetime:
+        return self.times.recorded_at
+
+    @property
+    def readable(self) -> bool:
+        return self.times.readable
 
 
 class ExportCounts(NamedTuple):
     events: int
     left_out: int
     """How many records cannot be read. They are dead letters."""
-
-
-class _RecordedAt(Struct):
-    recorded_at: datetime | None = None
-    occurred_at: datetime | None = None
-
-
-_decode_recorded_at = json.Decoder(_RecordedAt).decode
 
 
 def write_events(database_url: str, write: Callable[[bytes], object]) -> ExportCounts:
@@ -81,33 +77,21 @@ def stored_events(connection: Connection, query: LiteralString, partition: int) 
 
 def stored_event_of(key: str, value: bytes) -> StoredEvent:
     """A record of the archive, with the time of its recording."""
-    try:
-        times = _decode_recorded_at(value)
-    except DecodeError:
-        return StoredEvent(key, value, _LONG_AGO, readable=False)
-    recorded_at, occurred_at = times.recorded_at, times.occurred_at
-    if recorded_at is None or recorded_at.tzinfo is None:
-        return StoredEvent(key, value, _LONG_AGO, readable=recorded_at is None)
-    if occurred_at is None or occurred_at.tzinfo is None:
-        occurred_at = recorded_at
-    return StoredEvent(key, value, recorded_at, readable=True, occurred_at=occurred_at)
+    return StoredEvent(key, value, recorded_times(value))
 
 
 def merged_by_recording(partitions: "list[Iterator[StoredEvent]]") -> Iterator[StoredEvent]:
-    """The records of all partitions in the order of recording, as far as their times show it. Each partition keeps its
-    own order: a record that was imported later follows those before it. Events of one request have one time of
-    recording, so the time at which they occurred decides between them.
+    """The records of all partitions in the order of recording, as far as their times show it, as an embedded log folds
+    them. Each partition keeps its own order: a record that was imported later follows those before it.
     """
-    clocked = heapq.merge(*map(_clocked, partitions), key=lambda each: each[:2])
-    return (record for _, _, record in clocked)
+    return merged([_timed(partition) for partition in partitions])
 
 
-def _clocked(partition: Iterator[StoredEvent]) -> Iterator[tuple[datetime, datetime, StoredEvent]]:
-    """Each record with the latest time of recording so far, and when it occurred."""
-    clock = _LONG_AGO
+def _timed(partition: Iterator[StoredEvent]) -> Iterator[tuple[RecordedTimes, StoredEvent]]:
+    times = RecordedTimes()
     for each in partition:
-        clock = max(clock, each.recorded_at)
-        yield clock, each.occurred_at, each
+        times = each.times.after(times)
+        yield times, each
 
 
 def _on_one_line(value: bytes) -> bytes:

@@ -26,6 +26,8 @@ class ValueComparison(NamedTuple):
     """The form of a text in which `matches` searches."""
     pattern: Callable[[str], str]
     """The regular expression that searches there."""
+    flag_of: Callable[[str], bool | None]
+    """The flag that a text stands for: `yes` is true."""
 
     def number(self, value: Any) -> Number | None:
         """The value as an exact number, if it is one or spells one; 0.1 is a tenth."""
@@ -36,6 +38,10 @@ class ValueComparison(NamedTuple):
         if isinstance(value, float):
             return Decimal(repr(value)) if math.isfinite(value) else None
         return value if isinstance(value, int) or has_bounded_digits(value) else None
+
+    def flag(self, operand: Any) -> bool | None:
+        """The flag that an operand stands for, which is compared with flags only; None: it stands for none."""
+        return self.flag_of(str(operand)) if isinstance(operand, str | int) else None
 
     def normalized(self, value: Any) -> Any:
         """The value in the form that is compared: a text folded, true and false as words."""
@@ -73,16 +79,24 @@ PLAIN_COMPARISON = ValueComparison(
     is_longer=lambda text, limit: len(text) > limit,
     searched=lambda text: text,
     pattern=lambda pattern: pattern,
+    flag_of=lambda _: None,
 )
 """Capital letters and outer spaces make no difference. Publications that record no version compare so."""
 
-NEWEST_COMPARISON = ValueComparison(
+SPELLING_COMPARISON = ValueComparison(
     folding=2,
     fold=texts.fold_text,
     number_of=texts.number_of,
     is_longer=texts.is_longer,
     searched=texts.unify_spelling,
     pattern=texts.fold_pattern,
+    flag_of=lambda _: None,
 )
+"""Spellings of a text and of a number make no difference, either."""
 
-COMPARISON_BY_FOLDING = {each.folding: each for each in (PLAIN_COMPARISON, NEWEST_COMPARISON)}
+NEWEST_COMPARISON = SPELLING_COMPARISON._replace(folding=3, flag_of=texts.flag_of)
+"""A flag equals each of its words, too: profiles keep `yes` in a flag as true."""
+
+COMPARISON_BY_FOLDING = {
+    each.folding: each for each in (PLAIN_COMPARISON, SPELLING_COMPARISON, NEWEST_COMPARISON)
+}

@@ -55,8 +55,11 @@ def _is_one_of(operands: list[Any], by: ValueComparison) -> ValueTest:
             raise OperandError(f"{operand!r} is neither a text nor a number")
     words = frozenset(by.normalized(operand) for operand in operands if isinstance(operand, str | bool))
     numbers = frozenset(n for operand in operands if (n := by.number(operand)) is not None)
+    flags = frozenset(flag for operand in operands if (flag := by.flag(operand)) is not None)
 
     def holds(value: Any) -> bool:
+        if isinstance(value, bool) and value in flags:
+            return True
         if isinstance(value, str | bool) and by.normalized(value) in words:
             return True
         return bool(numbers) and by.number(value) in numbers

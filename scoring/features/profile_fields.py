@@ -9,13 +9,12 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
-from unicodedata import normalize
 
 import regex
 
 from schemas.blank import is_blank_text
 from schemas.control import FieldType
-from scoring.features.texts import number_of
+from scoring.features.texts import flag_of, number_of
 
 FieldValue = str | int | float | bool | list[str] | None
 """The value of a profile field, as events carry it."""
@@ -83,10 +82,6 @@ _PROPER_WORDS_BY_FIELD: Final[Mapping[str, frozenset[str]]] = {
 }
 """Words that are values of these fields, written exactly so: names of people, Namibia and North America."""
 
-_FLAG_BY_WORD: Final = {
-    **dict.fromkeys(("true", "yes", "on", "1", "1.0", "y", "t"), True),
-    **dict.fromkeys(("false", "no", "off", "0", "0.0", "n", "f"), False),
-}
 _EMPTY_DATE = re.compile(r"[0\s:./TZ-]+\Z|0001-01-01|1900-01-00|0?1/0?0/1900|1899-12-30", re.ASCII)
 """What databases, programs and spreadsheets write for a missing date."""
 _PLAIN_NUMERAL: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
@@ -140,7 +135,8 @@ def _read_text(text: str, field_type: FieldType) -> FieldValue:
         return text
     match field_type:
         case "flag":
-            return _FLAG_BY_WORD.get(normalize("NFKC", bare).casefold(), text)
+            flag = flag_of(bare)
+            return text if flag is None else flag
         case "date":
             return None if _EMPTY_DATE.match(bare) else text
         case _ if _PLAIN_NUMERAL.fullmatch(bare):  # rules read it as it is

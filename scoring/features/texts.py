@@ -2,8 +2,8 @@
 
 Keyboards, forms and systems write the same text differently; `fold_text` gives all of these one form, and is idempotent.
 Total: nothing here raises, for any text, lone surrogates included. Everything takes time linear in the text, of which
-the first LONGEST characters are read. Publications record this as folding 2, and scores depend on it: a change of a
-result is a new version in `scoring.features.comparison`. (A newer Unicode only adds characters.)
+the first LONGEST characters are read. Publications record this as folding 2, with flags 3, and scores depend on it: a
+change of a result is a new version in `scoring.features.comparison`. (A newer Unicode only adds characters.)
 Sources: NFKC_Casefold (UAX 31), grapheme clusters (UAX 29), and the letters and signs in `_LOOKALIKE_CHARACTERS`.
 """
 
@@ -158,6 +158,21 @@ _PATTERN_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]?|.", re.DOTALL)
 """A class, an escape or a character. A class that never ends is the rest of the pattern, for RE2 to refuse."""
 _CLASS_RANGE = re.compile(r"\\.|(.)-(.)|.", re.DOTALL)
 _PATTERN_SYNTAX = frozenset(r"\.+*?()|[]{}^$-&~#")
+
+
+_FLAG_BY_WORD = {
+    **dict.fromkeys(("true", "yes", "on", "1", "1.0", "y", "t"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "0.0", "n", "f"), False),
+}
+_LONGEST_FLAG = 40
+
+
+def flag_of(text: str) -> bool | None:
+    """True for `yes`, false for `off`; None for a text that is no word for a flag."""
+    bare = text.strip()
+    if len(bare) > _LONGEST_FLAG:
+        return None
+    return _FLAG_BY_WORD.get(unicodedata.normalize("NFKC", bare).casefold())
 
 
 def fold_pattern(pattern: str) -> str:

@@ -208,9 +208,13 @@ def _choose_rule(subject: Any, table: TomlTable, defined: DefinedSignals, by: Va
     if len(points_of) != len(points_table):
         raise RuleError("two values in points are the same to a comparison")
     read = phrase.read
+    word_by_flag = {by.flag(value): by.normalized(value) for value in reversed(points_table)}
 
     def chosen(view: View) -> Any:
-        value = by.normalized(read(view))
+        raw = read(view)
+        value = by.normalized(raw)
+        if isinstance(raw, bool) and value not in points_of:
+            return word_by_flag.get(raw, value)
         return str(value) if isinstance(value, int) else value
 
     def award(view: View) -> MilliPoints:

@@ -17,12 +17,13 @@ from typing import Any
 import psycopg
 
 from schemas.record import LogPartition, Outgoing, Record
-from schemas.topics import DEAD_LETTERS, partition_of
+from schemas.topics import DEAD_LETTERS, EVENTS, partition_of
 from streams.embedded import log
 from streams.embedded.rows import COPY_FROM_ROWS, Connection
 from streams.embedded.state import PostgresStateStore
-from streams.engine.shard import Shard, Stage, encoded_dead_letter
+from streams.engine.shard import FoldOutcome, Shard, Stage, encoded_dead_letter
 from streams.engine.task_group import TaskId
+from streams.recorded_order import in_order, merged_outputs, recorded_times, windows
 
 AnyStage = Stage[Any, Any]
 ConnectToDatabase = Callable[..., Connection]
@@ -32,7 +33,7 @@ ProjectRecords = Callable[[Connection, Sequence[Record]], None]
 record of the log exactly once, in the order of its partition; it must not commit."""
 
 CHUNK_RECORDS = 500
-"""Records that one call of a shard's `fold` gets at most."""
+"""Records that one call of a shard's `fold` gets at most, and of events all shards together."""
 TURN_RECORDS = 2_000
 """Records that one stage folds before the next stage has its turn."""
 TURN_SECONDS = 0.2
@@ -307,45 +308,83 @@ class Writer:
                 return
 
     def _fold_stage(self, source: str) -> bool:
-        """One stage's turn, starting where its last one ended; returns whether it folded anything."""
-        deadline, room, tasks = time.monotonic() + TURN_SECONDS, TURN_RECORDS, self._tasks[source]
-        for _ in tasks:
-            task = tasks[self._turns[source]]
-            self._turns[source] = (self._turns[source] + 1) % len(tasks)
-            room -= self._fold_chunk(task, min(room, CHUNK_RECORDS))
-            if room <= 0 or time.monotonic() > deadline:
+        """One stage's turn; returns whether it folded anything."""
+        deadline, room = time.monotonic() + TURN_SECONDS, TURN_RECORDS
+        fold = self._fold_window if source == EVENTS else self._fold_next_task
+        for _ in range(TURN_RECORDS):
+            work = fold(source, room)
+            room -= work
+            if not work or room <= 0 or time.monotonic() > deadline:
                 break
         return room < TURN_RECORDS
 
-    def _fold_chunk(self, task: EmbeddedTask, limit: int) -> int:
-        """Returns the amount of work, in records."""
-        if not task.tail and task.position < self._stored.get(task.log_partition, 0):
-            task.tail.extend(
-                log.read_records(self._connection, *task.log_partition, task.position, CHUNK_RECORDS)
-            )
-        records = list(islice(task.tail, 1 if task.sweeping else limit))
-        if not records:
-            return 0
-        if self._skips:
-            if reason := self._skips.get(records[0][:3]):
-                self._append(
-                    [
-                        Outgoing(
-                            DEAD_LETTERS,
-                            records[0].key,
-                            encoded_dead_letter(records[0], f"skipped: {reason}"),
-                        )
-                    ]
-                )
-                task.advance(1)
+    def _fold_window(self, source: str, room: int) -> int:
+        """The next events of all partitions, in the order of recording. Returns the amount of work, in records."""
+        tasks = self._tasks[source]
+        share = max(1, min(room, CHUNK_RECORDS) // len(tasks))
+        skipped = sum(self._skip_next(task) for task in tasks)
+        chunks = [self._next_records(task, share) for task in tasks]
+        times = [list(in_order(recorded_times(record.value or b"") for record in chunk)) for chunk in chunks]
+        more = [
+            task.position + len(chunk) < self._heads.get(task.log_partition, 0)
+            for task, chunk in zip(tasks, chunks, strict=True)
+        ]
+        work, folded = skipped, []
+        for task, chunk, recorded, size in zip(tasks, chunks, times, windows(times, more), strict=True):
+            if size:
+                outcome = self._fold_records(task, chunk[:size])
+                work += share if task.sweeping else outcome.applied
+                folded.append((recorded, outcome.ends, outcome.outputs))
+        self._append(merged_outputs(folded))
+        return work
+
+    def _fold_next_task(self, source: str, room: int) -> int:
+        """The next records of one partition; the partitions take turns. Returns the amount of work, in records."""
+        tasks = self._tasks[source]
+        for _ in tasks:
+            task = tasks[self._turns[source]]
+            self._turns[source] = (self._turns[source] + 1) % len(tasks)
+            if self._skip_next(task):
                 return 1
+            limit = min(room, CHUNK_RECORDS)
+            if records := self._next_records(task, limit):
+                outcome = self._fold_records(task, records)
+                self._append(outcome.outputs)
+                return limit if task.sweeping else outcome.applied
+        return 0
+
+    def _next_records(self, task: EmbeddedTask, limit: int) -> list[Record]:
+        """Those that the task can fold together: none of them is to be skipped."""
+        self._fill(task, limit)
+        records = list(islice(task.tail, 1 if task.sweeping else limit))
+        if self._skips:
             records = list(takewhile(lambda record: record[:3] not in self._skips, records))
+        return records
+
+    def _fill(self, task: EmbeddedTask, limit: int) -> None:
+        begin = task.position + len(task.tail)
+        if len(task.tail) < limit and begin < self._stored.get(task.log_partition, 0):
+            task.tail.extend(log.read_records(self._connection, *task.log_partition, begin, CHUNK_RECORDS))
+
+    def _skip_next(self, task: EmbeddedTask) -> bool:
+        """Skips the task's next record if an operator has asked for it."""
+        if not self._skips:
+            return False
+        self._fill(task, 1)
+        if not task.tail or (reason := self._skips.get(task.tail[0][:3])) is None:
+            return False
+        letter = encoded_dead_letter(task.tail[0], f"skipped: {reason}")
+        self._append([Outgoing(DEAD_LETTERS, task.tail[0].key, letter)])
+        task.advance(1)
+        return True
+
+    def _fold_records(self, task: EmbeddedTask, records: Sequence[Record]) -> FoldOutcome:
+        """Folds them, but appends no outputs."""
         outcome = task.shard.fold(records)
         self._state.put(task.task_id, outcome.parts, outcome.timers)
-        self._append(outcome.outputs)
         task.advance(outcome.applied)
         task.sweeping = outcome.applied < len(records)
-        return limit if task.sweeping else outcome.applied
+        return outcome
 
     def _store(self) -> None:
         """Writes the rows of the transaction, in one round trip if they are few."""

@@ -136,6 +136,8 @@ class FoldOutcome(NamedTuple):
     """Records consumed; fewer than were passed in while a sweep is under way."""
     misplaced: int = 0
     """Of them, those that stood in another partition than their key's."""
+    ends: Sequence[int] = ()
+    """How many outputs there were after each of them. What is emitted once per chunk comes behind."""
 
 
 class MisplacedRecord(Refusal):
@@ -235,6 +237,7 @@ class Shard(Generic[SharedT, StateT]):
             except Exception as error:
                 raise FoldFailed(record, self.stage.name) from error
             applied += 1
+            chunk.ends.append(len(chunk.outputs))
         outcome = chunk.outcome(shared, applied)
         self._trim()
         return outcome
@@ -354,6 +357,7 @@ class _ChunkFold:
         self.outputs: list[Outgoing] = []
         self.folded: dict[str, Any] = {}
         self.misplaced = 0
+        self.ends: list[int] = []
         self._timers = timers
         self._summary = summary
 
@@ -370,7 +374,7 @@ class _ChunkFold:
                 parts[key, part] = value
             if self._timers is not None:
                 timers[key] = self._timers.next_timer(state)
-        return FoldOutcome(self.outputs, parts, timers, applied, self.misplaced)
+        return FoldOutcome(self.outputs, parts, timers, applied, self.misplaced, self.ends)
 
 
 def encoded_dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:

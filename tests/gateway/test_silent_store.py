@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from gateway import store, wait
+from gateway import metrics, store, wait
 from gateway.api import probes
 from gateway.app import create_app
 from gateway.ports import EventKey, EventOutcome, Ports
@@ -18,7 +18,9 @@ from tests.projections.tcp_proxy import Proxy
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
 BOUND = 2.0
-"""What is promised of /ready; a machine that does other work gets as much again."""
+"""What is promised of /ready."""
+LOADED = 8 * BOUND
+"""What a machine that does other work gets. What hangs here hangs for minutes."""
 
 
 @pytest.fixture
@@ -38,6 +40,12 @@ async def asked(http, path):
     return await http.get(path), time.monotonic() - begun
 
 
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - conditions of many kinds
+            await asyncio.sleep(0.01)
+
+
 async def test_ready_answers_in_time_whatever_hangs_and_recovers(proxy, monkeypatch):
     monkeypatch.setattr(store.ReadConnection, "patience", 1.0)
     app = create_app(Ports(append=append, database_url=proxy.url))
@@ -48,7 +56,7 @@ async def test_ready_answers_in_time_whatever_hangs_and_recovers(proxy, monkeypa
         assert (await http.get("/ready")).status_code == 200
         proxy.silent()
         many = await asyncio.gather(*(asked(http, path) for path in ("/ready", "/health", "/metrics") * 20))
-        assert max(seconds for _, seconds in many) < store.ReadConnection.patience + 8 * BOUND, (
+        assert max(seconds for _, seconds in many) < store.ReadConnection.patience + LOADED, (
             "it waits for no proxy"
         )
         assert {answer.json()["reason"] for answer, _ in many[::3]} == {"the database does not answer"}
@@ -70,7 +78,7 @@ async def test_ready_answers_in_time_while_the_status_hangs(database_url):
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http,
     ):
         answer, seconds = await asked(http, "/ready")
-        assert seconds < 2 * BOUND
+        assert seconds < LOADED
         assert (answer.status_code, answer.json()["backlog"]) == (503, None)
         assert "cannot be found out in time" in answer.json()["reason"]
 
@@ -95,14 +103,14 @@ async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
     applied = OutcomeWaiters(proxy.url, look)
     listening = asyncio.create_task(applied.run())
     try:
-        await asyncio.sleep(0.5)
+        await until(metrics.LISTENING._value.get)
         proxy.silent()
         proxy.passing()
-        monkeypatch.setattr(wait, "POLL_SECONDS", 30.0)
-        waiting = asyncio.create_task(applied.wait([one], 20))
-        await asyncio.sleep(0.1)
+        monkeypatch.setattr(wait, "POLL_SECONDS", 300.0)
+        waiting = asyncio.create_task(applied.wait([one], 200))
+        await until(lambda: looks)
         seen[one] = EventOutcome("applied", "ahmad", {})
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(120):
             while not waiting.done():
                 await notify(proxy.url, '{"applied": ["e1"]}')
                 await asyncio.sleep(0.2)

@@ -25,6 +25,10 @@ pytestmark = pytest.mark.kafka
 
 PARTITIONS = 3
 SECONDS = 180.0
+LATER = 15.0
+"""What a loaded machine may add to a wait that is bounded. An unbounded one would take a minute or more."""
+AT_ONCE = 1.0
+"""Far below any wait for Kafka."""
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +176,10 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load(broke
     values = [int(value) for records in found.values() for key, value in records if key and b"/load-" in key]
     assert set(acknowledged) <= set(values)
     assert len(values) == len(set(values)), "a producer's own repetition was written twice"
-    assert max(refused) < appending.APPEND_SECONDS + 2
-    assert sorted(refused)[len(refused) // 2] < 0.1, "once it is known to be away, the answer comes at once"
+    assert max(refused) < appending.APPEND_SECONDS + LATER
+    assert sorted(refused)[len(refused) // 2] < AT_ONCE, (
+        "once it is known to be away, the answer comes at once"
+    )
 
 
 def test_a_broker_that_hangs_is_away_within_seconds_and_what_was_given_up_is_not_written_later(
@@ -199,7 +205,7 @@ def test_a_broker_that_hangs_is_away_within_seconds_and_what_was_given_up_is_not
             finally:
                 os.kill(broker._process.pid, signal.SIGCONT)
             assert all(isinstance(each, KafkaUnavailable) for each in done)
-            assert took < 4
+            assert took < appending.APPEND_SECONDS + LATER
             await until(lambda: append.unavailable is None)
             await append([event(100, key="default/v/hang")])
         return await everything_in(kafka_there)
@@ -225,7 +231,7 @@ def test_an_idle_gateway_finds_out_by_itself_that_kafka_went_and_that_it_came_ba
             began = time.monotonic()
             with pytest.raises(KafkaUnavailable) as refusal:
                 await append([event(1)])
-            assert time.monotonic() - began < 0.1
+            assert time.monotonic() - began < AT_ONCE
             assert broker.address in str(refusal.value) or "Kafka" in str(refusal.value)
             await asyncio.to_thread(broker.restart)
             await until(lambda: append.unavailable is None)

@@ -2,24 +2,44 @@
 commands beside it, killed, broken, stopped; the scores are those of an embedded store.
 """
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+import httpx
 import psycopg
 import pytest
 
 from deploy.kafka.broker import free_port
+from gateway.api import capture_bot
+from gateway.ports import Ports
 from leadstream.embedded_postgres import find_postgres
+from leadstream.settings import Settings
+from leadstream.wiring import open_system, ports_of
+from leadstream.wiring_kafka import kafka_ports, make_topics
+from projections.migrate import migrate
 from projections.tables import READ_OPTIONS
 from tests.leadstream.chats import answers_of_concurrent_callers, right_answers
-from tests.leadstream.command_line import Server, leadstream, serving
+from tests.leadstream.command_line import Server, environment, leadstream, serving
+from tests.leadstream.systems_doors import (
+    Answers,
+    Clock,
+    expo_visitor,
+    qualified_lead,
+    sent,
+    shown,
+    visited,
+    whole_session,
+)
+from tests.projections.reports_reader import assert_reads_reports_only, reports_reader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
@@ -141,6 +161,121 @@ def test_who_waits_is_answered_with_the_score(server: Server):
 
 def test_callers_whose_event_ids_are_alike_each_get_their_own_answer(server: Server):
     assert answers_of_concurrent_callers(server, "chat") == right_answers("chat")
+
+
+@contextmanager
+def embedded_ports(database_url: str) -> Iterator[Ports]:
+    given = Settings(database_url=database_url, partitions=4)
+    with open_system(given) as system:
+        yield ports_of(system, given)
+
+
+def test_a_chat_is_answered_as_by_an_embedded_store(server: Server, database_url: str):
+    async def over_http() -> Answers:
+        address, headers = server.client.base_url, {"x-tenant": "chats"}
+        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=SECONDS) as http:
+            return await whole_session(http)
+
+    async def embedded(ports: Ports) -> Answers:
+        async with visited(ports, **{"x-tenant": "chats"}) as http:
+            return await whole_session(http)
+
+    with embedded_ports(database_url) as ports:
+        assert asyncio.run(over_http()) == asyncio.run(embedded(ports))
+
+
+def test_without_a_worker_a_chat_is_answered_in_time_with_where_to_look(
+    cluster, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(capture_bot, "APPLY_SECONDS", 0.5)
+    migrate(database_url)
+    given = Settings(kafka=cluster.brokers, kafka_prefix=cluster.prefix, partitions=1)
+
+    async def played() -> None:
+        await make_topics(given)
+        async with kafka_ports(given, database_url) as ports, visited(ports) as http:
+            start = await sent(http, "session/start", 202, session_id="s-1")
+            answer = await sent(http, "answer", 202, session_id="s-1", question_id=1, answer_text="Retail")
+            assert answer["answered"] == [1]
+            assert "lead_score" not in answer
+            for each in (start, answer):
+                assert each["location"].endswith("?visitor_id=s-1")
+                assert (await http.get(each["location"])).status_code == 404
+            await shown(http, "score/s-1", 404)
+
+    began = time.monotonic()
+    asyncio.run(played())
+    assert time.monotonic() - began < SECONDS
+
+
+def test_leads_and_scores_of_the_documents_are_those_of_an_embedded_store(
+    server: Server, database_url: str, settings
+):
+    async def played(ports: Ports) -> list[Answers]:
+        clock = Clock()
+        async with visited(ports, **{"x-tenant": "agents"}) as http:
+            visitor = await expo_visitor(http, "agents")
+        async with visited(ports, clock, **{"x-tenant": "sellers"}) as http:
+            return [visitor, await qualified_lead(http, clock)]
+
+    async def on_kafka() -> list[Answers]:
+        names = {"kafka": settings["LEADSTREAM_KAFKA"], "kafka_prefix": settings["LEADSTREAM_KAFKA_PREFIX"]}
+        async with kafka_ports(Settings(**names), database_of(server)) as ports:
+            return await played(ports)
+
+    with embedded_ports(database_url) as ports:
+        assert asyncio.run(on_kafka()) == asyncio.run(played(ports))
+
+
+def test_an_import_of_leads_goes_on_after_a_kill_and_again_changes_nothing(server: Server, tmp_path: Path):
+    """Killed in the middle of the file, with most of it in the log or on its way."""
+    rows = [f"crm-{number},Person {number},2026-03-04T09:30:00Z,1\n" for number in range(700)]
+    rows[300] = "crm-300,Person 300,yesterday,1\n"
+    file, rejects = tmp_path / "leads.csv", tmp_path / "rejects.csv"
+    header = "lead_id,name,last_interaction_at,qr_scan_count\n"
+    file.write_text(header + "".join(rows), encoding="utf-8")
+    where = ["--yes", "--tenant", "crm", "--data-dir", str(server.data_dir)]
+
+    def stored() -> list[tuple[object, ...]]:
+        with psycopg.connect(database_of(server), options=READ_OPTIONS) as connection:
+            return connection.execute(
+                """select lead_id, counts ->> 'qr_scanned', total, version from leads join lead_scores using (lead_key)
+                   where tenant = 'crm' and model = 'temperature' order by lead_id"""
+            ).fetchall()
+
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "leadstream", "import", "leads", "-", *where],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    assert killed.stdin is not None
+    killed.stdin.write((header + "".join(rows[:600])).encode())
+    killed.stdin.flush()
+    assert _eventually(stored)
+    killed.kill()
+    killed.wait()
+    killed.stdin.close()
+
+    done = leadstream("import", "leads", file, "--rejects", rejects, *where)
+    assert done.returncode == 0, done.stderr.decode()
+    told = done.stdout.decode() + done.stderr.decode()
+    for fact in ("Rows: 700", "Rows imported: 699", "Events for their counters: 699", "Refused: 1"):
+        assert fact in told
+    assert "line 302" in told
+    assert "yesterday is no date" in told
+    assert f"Reading {file}: done" in told
+    assert "Scoring: done" in told
+    assert [line.partition(",")[0] for line in rejects.read_text("utf-8").splitlines()] == ["line", "302"]
+    leads = stored()
+    assert len(leads) == 699
+    assert {(count, total) for _, count, total, _ in leads} == {("1", 3)}
+
+    again = leadstream("import", "leads", file, *where)
+    assert again.returncode == 0, again.stderr.decode()
+    assert "New leads: 0" in again.stdout.decode()
+    assert stored() == leads
 
 
 def test_ready_tells_how_far_it_is_and_the_worker_shows_its_pages(server: Server, settings):
@@ -265,12 +400,69 @@ def test_the_doctor_finds_it_healthy(server: Server):
         assert line in told, told
 
 
-def test_a_rebuild_beside_it_changes_nothing_that_is_seen(server: Server):
+def test_a_rebuild_beside_it_changes_nothing_that_is_seen_also_in_the_reports(server: Server):
+    """Events come in meanwhile, and a role that may only read the reports reads them."""
     before = scores_in(database_of(server), "default")
-    done = leadstream("rebuild", "--data-dir", server.data_dir)
-    assert done.returncode == 0, done.stderr.decode()
+    counting = "select count(*) from reports.leads where tenant = 'default'"
+    scans = 0
+    with reports_reader(database_of(server), "reader_on_kafka") as reader:
+        shown = reader.execute(counting).fetchone()
+
+        def scanned(wait: int = 0) -> None:
+            event = {"type": "qr_scanned", "lead_id": "dee", "event_id": f"dee-{scans}"}
+            headers = {"x-tenant": "visited"}
+            answer = server.client.post("/v1/events", params={"wait": wait}, json=event, headers=headers)
+            assert answer.status_code in ({200, 202} if wait else {200}), answer.text
+
+        rebuilding = subprocess.Popen(
+            [sys.executable, "-m", "leadstream", "rebuild", "--data-dir", str(server.data_dir)],
+            env=environment(),
+            stderr=subprocess.PIPE,
+        )
+        while rebuilding.poll() is None:
+            scanned()
+            scans += 1
+            assert reader.execute(counting).fetchone() == shown
+            time.sleep(0.05)
+        _, said = rebuilding.communicate()
+        assert rebuilding.returncode == 0, said.decode()
+        seen = "select qr_scan_count from reports.leads where tenant = 'visited' and lead_id = 'dee'"
+        assert _eventually(lambda: reader.execute(seen).fetchone() == (scans,))
+        assert_reads_reports_only(reader)
+    assert scans
     assert scores_in(database_of(server), "default") == before
     assert before
+
+
+def test_restated_nobody_moves_and_the_restated_store_is_copied_beside_the_old_topics(
+    server: Server, settings, tmp_path: Path
+):
+    """As docs/upgrading.md shows, from a store that imports, publications, chats and a direct producer have filled."""
+    into = tmp_path / "restated"
+    done = leadstream("restate", "--into", into, "--json", "--data-dir", server.data_dir)
+    assert done.returncode == 0, done.stderr.decode()
+    restated = json.loads(done.stdout)
+    assert restated["on_kafka"] is True
+    assert restated["events"] > LINES
+    leads = restated["leads"]
+    assert (leads["moving"], leads["new"], leads["merged"]) == (0, 0, 0), leads
+    assert restated["changes"] == {}
+
+    there = settings_for(settings["LEADSTREAM_KAFKA"], "restated-") | {
+        "LEADSTREAM_DATA_DIR": str(tmp_path / "there")
+    }
+    with (tmp_path / "worker").open("wb") as said:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "leadstream", "worker"], env=environment(**there), stdout=said, stderr=said
+        )
+        try:
+            copied = leadstream("export", "--to-kafka", "--data-dir", into, **there)
+        finally:
+            worker.terminate()
+            worker.wait(60)
+    assert copied.returncode == 0, copied.stderr.decode()
+    events = restated["events"] - restated["dead_letters"][1]
+    assert f"{events:,} events are in Kafka." in copied.stdout.decode() + copied.stderr.decode()
 
 
 def test_everything_answered_is_there_once_after_a_kill(server: Server):

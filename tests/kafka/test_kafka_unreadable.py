@@ -202,7 +202,7 @@ async def _read_to(cluster, end):
         for slot in slots:
             reader.seek(slot, 0)
         chunks, reached = [], dict.fromkeys(range(PARTITIONS), 0)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while min(reached.values()) < end:
                 for chunk in await reader.read(seconds=0.2):
                     assert chunk.start == reached[chunk.partition]

@@ -16,7 +16,7 @@ import httpx
 
 from leadstream.cli.root import main
 
-STARTING_SECONDS = 120
+STARTING_SECONDS = 300
 
 
 def environment(**given: str) -> dict[str, str]:
@@ -33,7 +33,7 @@ def leadstream(
         input=stdin,
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=500,
         env=environment(**settings),
     )
 

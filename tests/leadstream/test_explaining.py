@@ -120,3 +120,20 @@ def test_a_lead_is_explained_now_then_and_in_time_to_come(store: dict[str, str])
     assert "active are chatbot, composite, rules" in refused("ahmad", "--model", "heat")
     assert "is no moment" in refused("ahmad", "--as-of", "soon")
     assert "it was first seen 2 Mar 2024, 10:00" in refused("ahmad", "--as-of", "2024-03-01")
+
+
+def test_two_visitors_of_a_lead_who_sent_the_same_event_id_are_told_apart(
+    store: dict[str, str], tmp_path: Path
+):
+    said = tmp_path / "same.jsonl"
+    with said.open("w") as file:
+        for minute, visitor in ((1, "chat-1"), (2, "chat-2")):
+            at = (START + timedelta(hours=1, minutes=minute)).isoformat()
+            event = {"event_id": "1", "type": "message_received", "visitor_id": visitor, "lead_id": "zoe"}
+            file.write(json.dumps({**event, "text": f"Hello from {visitor}", "occurred_at": at}) + "\n")
+    assert leadstream_here("import", "events", said, **store).returncode == 0
+    done = leadstream_here("explain", "zoe", "--model", "temperature", **store)
+    assert done.returncode == 0, done.stderr.decode()
+    causes = [line for line in done.stdout.decode().splitlines() if "Hello from" in line]
+    assert ["11:02" in causes[0], "chat-2" in causes[0]] == [True, True], causes
+    assert ["11:01" in causes[1], "chat-1" in causes[1]] == [True, True], causes

@@ -13,6 +13,8 @@ from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
 
+SECONDS = 180.0
+
 CHATBOT = built_in_models()["chatbot"]
 
 
@@ -96,7 +98,7 @@ def test_a_server_publishes_what_has_come_due(command, database_url, tmp_path):
     with psycopg.connect(database_url) as connection:
         connection.execute("update public.model_drafts set effective_from = now() - interval '1 hour'")
     with serving(tmp_path, LEADSTREAM_DATABASE_URL=database_url) as server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SECONDS
         while (told := server.client.get("/api/models/chatbot").json())["version"] == 1:
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -28,6 +28,8 @@ from tests.written.stores import FILES, load_embedded
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 OLDER_DOOR = FILES / "0.1-older-door.sql.xz"
+LEADS = 60
+KINDS = ("profile_updated", "email_opened", "form_submitted", "meeting_scheduled")
 SETTINGS = {"LEADSTREAM_DEFAULT_PHONE_REGION": REGION}
 
 
@@ -165,6 +167,37 @@ def test_a_store_of_this_version_with_leads_by_e_mail_and_phone_moves_nobody(tmp
     assert restated["changes"] == {}
     leads = restated["leads"]
     assert (leads["moving"], leads["new"], leads["merged"]) == (0, 0, 0), leads
+
+
+def test_an_import_scores_a_leads_events_in_their_order_so_that_restated_nobody_moves(tmp_path: Path):
+    """Title 15, industry 20 and new 10 are 45, and with the e-mail and the form they qualify. The meeting comes after that, under
+    another key, and makes an opportunity; before it, it would make nothing.
+    """
+    lines = []
+    for minute, kind in enumerate(KINDS):
+        for number in range(LEADS):
+            event: dict[str, Any] = {"type": kind, "lead_id": f"lead-{number}"}
+            if kind != "meeting_scheduled":
+                event["visitor_id"] = f"visitor-{number}"
+            if kind == "profile_updated":
+                event["fields"] = {
+                    "email": f"lead{number}@acme-homes.ae",
+                    "phone": f"+97150123{number:04}",
+                    "company": "Acme",
+                    "title": "Director",
+                    "industry": "SaaS",
+                }
+            at = f"2026-03-02T09:{minute:02}:{number:02}Z"
+            lines.append(json.dumps({**event, "event_id": f"{kind}-{number}", "occurred_at": at}))
+    file = tmp_path / "events.ndjson"
+    file.write_text("\n".join(lines))
+    command("import", "events", file, "--data-dir", tmp_path / "store")
+    with database(tmp_path / "store") as db:
+        stages = db.execute("select stage, count(*) as n from leads group by stage").fetchall()
+    assert stages == [{"stage": "opportunity", "n": LEADS}]
+    restated = preview(tmp_path / "store")
+    assert restated["events"] == len(lines)
+    assert (restated["leads"]["moving"], restated["leads"]["new"], restated["leads"]["merged"]) == (0, 0, 0)
 
 
 def live(event: dict[str, Any]) -> dict[str, Any]:

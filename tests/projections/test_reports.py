@@ -1,20 +1,18 @@
 """The schema `reports`: the views show what the API shows, survive a rebuild, and can be read by a role that reads only."""
 
-import re
-from pathlib import Path
+import asyncio
+from contextlib import asynccontextmanager
 
-import httpx
 import psycopg
 import pytest
 
-from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.reports import QUERIES, create_reports
-
-ROOT = Path(__file__).parents[2]
+from tests.leadstream.systems_doors import visited
+from tests.projections.reports_reader import assert_reads_reports_only, reports_reader
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -117,51 +115,58 @@ def test_the_views_can_be_replaced_in_place_and_are_left_alone_otherwise(databas
 
 def test_the_documented_role_reads_the_reports_and_nothing_else(database_url):
     migrate(database_url)
-    [script] = re.findall(
-        r"```sql\n(create role .*?)```", (ROOT / "docs" / "reports.md").read_text("utf-8"), re.DOTALL
-    )
     role = f"reader_{database_url.partition('/test_')[2].partition('?')[0]}"
-    script = script.replace("reports_reader", role)
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(script)
-        try:
-            connection.execute(f"set role {role}")
-            for view in QUERIES:
-                assert connection.execute(f"select count(*) from reports.{view}").fetchone() == (0,)
-            for refused in (
-                "select * from live.leads",
-                "select * from public.positions",
-                "delete from reports.users",
-                "create table reports.mine (id int)",
-            ):
-                with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                    connection.execute(refused)
-        finally:
-            connection.execute("reset role")
-            connection.execute(f"drop owned by {role}")
-            connection.execute(f"drop role {role}")
+    with reports_reader(database_url, role) as connection:
+        assert_reads_reports_only(connection)
+
+
+@asynccontextmanager
+async def gateway(database_url):
+    settings = Settings(database_url=database_url, partitions=2)
+    with open_system(settings) as system:
+        async with visited(ports_of(system, settings)) as http:
+            yield http
+
+
+async def test_two_chats_of_one_lead_each_have_their_own_points_though_their_events_have_the_same_ids(
+    database_url,
+):
+    """Opened 5 and the answer 5 in the first chat; in the second nothing new but the quick answer's 5."""
+    async with gateway(database_url) as http:
+        for chat, seconds in (("chat-1", 300), ("chat-2", 30)):
+            who = {"visitor_id": chat, "lead_id": "7", "source": "chatbot"}
+            opened = {"type": "session_started", "event_id": "opened", **who}
+            answer = {"type": "question_answered", "event_id": "answer", "question_id": "1", **who}
+            answer |= {"text": f"Retail {chat[-1]}", "time_taken_s": seconds}
+            for event in (opened, answer):
+                assert (await http.post("/v1/events?wait=10", json=event)).status_code == 200
+                await asyncio.sleep(0.002)  # the log knows milliseconds
+        ledger = (await http.get("/api/leads/7/ledger?model=chatbot")).json()["ledger"]
+    with psycopg.connect(database_url) as connection:
+        behaviors = rows(connection, "select session_id, score_impact from reports.user_behaviors order by 1")
+        answers = rows(connection, "select session_id, score_earned from reports.answers order by 1")
+    assert [each["score_impact"] for each in behaviors] == [5, 0]
+    assert [each["score_earned"] for each in answers] == [5, 5]
+    assert [(each["change"], each["event"]["about"]) for each in ledger] == [
+        (5, "Retail 2"),
+        (5, "Retail 1"),
+        (5, None),
+    ]
 
 
 async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_url):
-    settings = Settings(database_url=database_url, partitions=2)
-    with open_system(settings) as system:
-        app = create_app(ports_of(system, settings))
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
-        ):
-            answer = await http.post("/v1/events?wait=10", json=EVENTS)
-            assert answer.status_code == 200, answer.text
-            api = {
-                name: (await http.get(address)).json()
-                for name, address in {
-                    "scores": "/api/lead-qualification/lead-scores/",
-                    "history": "/api/lead-qualification/lead-scores/history/?lead_id=7",
-                    "lead": "/api/leads/7",
-                    "session": "/api/lead-score/session/visit-1",
-                }.items()
-            }
+    async with gateway(database_url) as http:
+        answer = await http.post("/v1/events?wait=10", json=EVENTS)
+        assert answer.status_code == 200, answer.text
+        api = {
+            name: (await http.get(address)).json()
+            for name, address in {
+                "scores": "/api/lead-qualification/lead-scores/",
+                "history": "/api/lead-qualification/lead-scores/history/?lead_id=7",
+                "lead": "/api/leads/7",
+                "session": "/api/lead-score/session/visit-1",
+            }.items()
+        }
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("grant usage on schema reports to public; grant select on reports.leads to public")
         connection.execute("set timezone = 'UTC'")

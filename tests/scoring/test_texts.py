@@ -11,7 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from leads_given import happened, scored, shipped
 
-from scoring.features.comparison import COMPARISON_BY_FOLDING, NEWEST_COMPARISON, PLAIN_COMPARISON
+from scoring.features.comparison import (
+    COMPARISON_BY_FOLDING,
+    NEWEST_COMPARISON,
+    PLAIN_COMPARISON,
+    SPELLING_COMPARISON,
+)
 from scoring.features.operators import OPERATORS
 from scoring.features.texts import (
     LONGEST_TEXT,
@@ -330,6 +335,38 @@ def test_a_text_to_compare_with_must_be_visible():
 def test_a_comparison_keeps_its_version(operator, operand, value, plain, newest):
     assert OPERATORS[operator].parse(operand, PLAIN_COMPARISON)(value) is plain
     assert OPERATORS[operator].parse(operand, NEWEST_COMPARISON)(value) is newest
+
+
+@pytest.mark.parametrize("operand", ["yes", "Yes ", "ON", "y", "true", "1", True, 1])
+def test_a_flag_equals_each_of_its_words_but_not_in_publications_of_before(operand):
+    """A profile keeps `yes` in a flag as true."""
+    for value in (True, False):
+        equals, in_list, differs = (
+            OPERATORS[name].parse([operand, "no such word"] if name == "in_list" else operand)(value)
+            for name in ("equals", "in_list", "not_equals")
+        )
+        assert (equals, in_list, differs) == (value, value, not value)
+    recorded = OPERATORS["equals"].parse(operand, SPELLING_COMPARISON)(True)
+    assert recorded is (str(operand).lower() == "true")
+
+
+@pytest.mark.parametrize("value", ["yes", "1", 1, 1.0, None, [], ["yes"]])
+def test_what_is_no_flag_is_compared_as_before(value):
+    for operand in ("yes", "no", "on", 1, "true"):
+        of_before = OPERATORS["equals"].parse(operand, SPELLING_COMPARISON)(value)
+        assert OPERATORS["equals"].parse(operand)(value) is of_before
+
+
+def test_a_choice_by_a_flag_takes_its_words():
+    text = """
+model = "m"
+[groups.g]
+rules = [ { name = "Consent", choose = "profile.email_consent", points = { yes = 7, no = 2, "1" = 9 }, otherwise = 1 } ]
+"""
+    for consent, total in (("yes", 7), (True, 7), ("off", 2), (False, 2)):
+        event = happened("profile_updated", fields={"email_consent": consent})
+        assert scored(compile_model(text), [event]).total == total * 1_000_000
+        assert scored(compile_model(text, SPELLING_COMPARISON.folding), [event]).total == 1_000_000
 
 
 def test_a_model_of_an_unknown_version_is_refused():

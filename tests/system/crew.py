@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 AGAIN_SECONDS = 0.2
 """Before an ended process is started again."""
 MOST_EXITS = 150
@@ -105,7 +105,7 @@ class Crew:
             life = member.lives
         self.wait_for(lambda: member.lives > life, f"{name} is started again")
 
-    def end(self, name, seconds=10.0):
+    def end(self, name, seconds=30.0):
         """SIGTERM: it has to exit with 0 in time. It is not started again."""
         member = self._members[name]
         with self._lock:

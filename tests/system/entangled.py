@@ -45,7 +45,7 @@ def _moment(event):
 def _group(rng, name, begin, end):
     leads = [f"{name}-lead-{n}" for n in range(LEADS)]
     devices = [f"{name}-device-{n}" for n in range(DEVICES)]
-    for number, at in enumerate(_moments(rng, 3 * MOVES, begin, end)):
+    for number, at in enumerate(moments(rng, 3 * MOVES, begin, end)):
         said = {"event_id": f"{name}.{number}", "occurred_at": at, "recorded_at": at}
         device, lead = rng.choice(devices), rng.choice(leads)
         match number % 3:
@@ -65,12 +65,12 @@ def _group(rng, name, begin, end):
 def _crowd(rng, name, begin, end):
     """Some come before they say who they are; the last ones find the lead full."""
     lead = f"{name}-lead"
-    for number, at in enumerate(_moments(rng, MOST_IDENTITIES + 10, begin, end)):
+    for number, at in enumerate(moments(rng, MOST_IDENTITIES + 10, begin, end)):
         said = {"occurred_at": at, "recorded_at": at, "visitor_id": f"{name}-device-{number}"}
         yield PageViewed(**said, event_id=f"{name}.{number}", lead_id=None if number % 2 else lead)
         yield LeadIdentified(**said, event_id=f"{name}.{number}!", lead_id=lead)
 
 
-def _moments(rng, count, begin, end):
+def moments(rng, count, begin, end):
     span = (end - begin) / timedelta(milliseconds=1)
     return sorted(begin + timedelta(milliseconds=int(rng.random() * span)) for _ in range(count))

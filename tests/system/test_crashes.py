@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from chat_sessions import assert_chat_sessions, chat_sessions
 from entangled import assert_entangled, entangled, mixed_in
 from recorded_order import assert_equals_the_fold, digest
 
@@ -26,6 +27,8 @@ EVENTS = 20_000
 GROUPS, CROWDS = 60, 2
 MOVING = 2_400
 """Of them, events of people who are merged, split, and share devices."""
+CHATS = 30
+"""Sessions of a chat, besides."""
 KILLS = 12
 
 
@@ -95,6 +98,7 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
     events = mixed_in(events, moving[:MOVING])
     assert len(events) == EVENTS
+    events = mixed_in(events, chat_sessions(rng, CHATS, events[0].recorded_at, events[-1].recorded_at))
     write_events(file, events)
 
     kills, at, stride = 0, 0, EVENTS // (KILLS + 2)
@@ -117,6 +121,7 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     cards = assert_equals_the_fold(database_url)
     assert len(cards) > 500
     assert_entangled(cards)
+    assert_chat_sessions(database_url, CHATS)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from chaos_producers import ToKafka
 from confluent_kafka import ElectionType
 from confluent_kafka.admin import AdminClient
@@ -158,12 +159,23 @@ class Stage:
                 )
 
     def _leaders(self):
-        return {p: leader for p, (leader, _) in asyncio.run(self._partitions()).items()}
+        return {p: leader for p, (leader, _) in self._partitions().items()}
 
     def _copied(self):
-        return all(len(in_sync) == BROKERS for _, in_sync in asyncio.run(self._partitions()).values())
+        return all(len(in_sync) == BROKERS for _, in_sync in self._partitions().values())
 
-    async def _partitions(self):
+    def _partitions(self):
+        """What a broker says that is there: one that has just died or come back may say nothing."""
+
+        def described():
+            try:
+                return asyncio.run(self._described())
+            except (KafkaError, TimeoutError):
+                return None
+
+        return self._crew.wait_for(described, "a broker describes the topics")
+
+    async def _described(self):
         admin = AIOKafkaAdminClient(**self._cluster.client())
         await admin.start()
         try:

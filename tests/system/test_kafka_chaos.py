@@ -12,6 +12,7 @@ import time
 
 import pytest
 from chaos_producers import ToGateway, ToKafka
+from chat_sessions import assert_chat_sessions, chat_sessions
 from entangled import assert_entangled, entangled, mixed_in
 from kafka_log import KafkaLog
 from kafka_system import (
@@ -51,6 +52,8 @@ HOW_MANY = 50_000 * TURNS
 GROUPS, CROWDS = 100, 2
 MOVING = 3_800
 """Of them, events of people who are merged, split, and share devices."""
+CHATS = 60 * TURNS
+"""Sessions of a chat, besides."""
 WORKERS = ("worker-0", "worker-1")
 AT_WORK = dict.fromkeys(WORKERS, "state restored") | {
     "projection": "Building the read models",
@@ -187,6 +190,8 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     events = simulated(HOW_MANY - MOVING, 5_000 * TURNS)
     moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
     events = mixed_in(events, moving[:MOVING])
+    rng = random.Random(f"{seed}/chats")
+    events = mixed_in(events, chat_sessions(rng, CHATS, events[0].recorded_at, events[-1].recorded_at))
     port = free_port()
     ports = {who: add_worker(crew, who, cluster, hold) for who in WORKERS}
     command = [sys.executable, "-m", "leadstream"]
@@ -243,6 +248,7 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     cards = assert_equals_the_fold(database_url, log)
     assert len(cards) > 1_000
     assert_entangled(cards)
+    assert_chat_sessions(database_url, CHATS)
 
 
 def reached(url, ends):

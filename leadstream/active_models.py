@@ -18,6 +18,7 @@ from authoring.active_models import (
 from gateway.ports import LogUnavailable
 from projections.connection import connect_watched
 from projections.tables import READ_OPTIONS
+from scoring.attribution.attribution_text import compiled_attribution
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.active import ActiveModels
 from streams.published import PublishedState, compiled_model
@@ -140,6 +141,7 @@ def published_port(database_url: str) -> ActiveRulesOf:
             settings.idle_ms,
             settings.lifecycle or built_in_lifecycle(),
             settings.profile_fields,
+            compiled_attribution(settings.attribution),
         )
 
     return published

@@ -216,7 +216,7 @@ def _events(keys: Any) -> Select[Any]:
 
 
 def _former_events(keys: Any) -> Select[Any]:
-    """Events of identities that the lead had and lost, recorded before their next owner's epoch began."""
+    """Events of identities that have left the lead, recorded before their next owner's epoch began."""
     had, now = identity_history.alias("had"), identities.alias("now")
     after = identity_history.alias("after")
     left_at = (
@@ -224,17 +224,17 @@ def _former_events(keys: Any) -> Select[Any]:
         .where(after.c.identity_key == had.c.identity_key, after.c.epoch == had.c.epoch + 1)
         .scalar_subquery()
     )
-    lost = (
+    detached = (
         select(had.c.identity_key, func.max(left_at).label("left_at"))
         .join_from(had, now, and_(now.c.identity_key == had.c.identity_key, now.c.lead_key != had.c.lead_key))
         .where(had.c.lead_key == keys.c.lead_key)
         .group_by(had.c.identity_key)
-        .lateral("lost")
+        .lateral("detached")
     )
-    theirs = _latest_events(lost.c.identity_key, engagement_history.c.recorded_at <= lost.c.left_at)
+    theirs = _latest_events(detached.c.identity_key, engagement_history.c.recorded_at <= detached.c.left_at)
     return (
         select(keys.c.lead_key, *theirs.c)
-        .select_from(keys.join(lost, true()).join(theirs, true()))
+        .select_from(keys.join(detached, true()).join(theirs, true()))
         .where(exists().where(lead_rows.c.lead_key == keys.c.lead_key, lead_rows.c.identities > 0))
     )
 

@@ -115,7 +115,7 @@ class LeadFacts(NamedTuple):
     """Everything that the analytics know of one lead.
 
     `events` are those of the identities that the lead owns now, by (occurred_at, recorded order). `former_events` are
-    those of identities that it has lost, recorded while it had them. `stages` and `scores` are by (at, position); the
+    those of identities that have left it, recorded while it had them. `stages` and `scores` are by (at, position); the
     scores are those of the model `composite`. `owners` has every owner of every identity that the lead ever had, by
     recorded order.
     """

@@ -43,6 +43,17 @@ class IdentityRow(NamedTuple):
     attached_at: datetime
 
 
+class IdentityAttachmentRow(NamedTuple):
+    identity_key: BigIntColumn
+    epoch: int
+    tenant: str
+    lead_key: BigIntColumn
+    lead_id: str
+    attached_at: datetime
+    partition: int
+    position: BigIntColumn
+
+
 class EngagementRow(NamedTuple):
     identity_key: BigIntColumn
     occurred_at: datetime
@@ -288,6 +299,7 @@ class SupersededRows(NamedTuple):
 
 Row = (
     IdentityRow
+    | IdentityAttachmentRow
     | EngagementRow
     | SessionRow
     | SessionScoreRow

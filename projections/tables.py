@@ -41,6 +41,7 @@ from projections.rows import (
     DeadLetterRow,
     Draft,
     EngagementRow,
+    IdentityAttachmentRow,
     IdentityRow,
     LeadRow,
     LeadScoreRow,
@@ -164,6 +165,16 @@ identities = _table(
     newest_by=("epoch",),
     comment="who is behind a key, and which lead has them now: the highest epoch",
 )
+
+identity_history = _table(
+    "identity_history",
+    IdentityAttachmentRow,
+    Index("identity_history_lead", "lead_key"),
+    key=("identity_key", "epoch"),
+    newest_by=("epoch",),
+    comment="every lead that had an identity, and since when: one row for each epoch",
+)
+"""Mutable only so that an attachment which comes twice changes nothing."""
 
 engagement_history = _table(
     "engagement_history",

@@ -98,7 +98,7 @@ def _consent_fields(event: events.ConsentChanged) -> Mapping[str, FieldValue]:
     return {name: value for name, value in consent.items() if value is not None}
 
 
-def _real_id(value: str | None) -> str | None:
+def real_id(value: str | None) -> str | None:
     """An id as producers mean it: without unseen characters and space around it, and None for a blank or a placeholder."""
     bare = UNSEEN.sub("", value or "").strip()
     return None if is_placeholder(bare) or is_blank_text(bare) else bare
@@ -108,7 +108,7 @@ def _key_of_fields(*names: str) -> Callable[[Any], tuple[str, ...] | None]:
     """The key of an event that these fields name together; none, if one of them is missing."""
 
     def key(event: Any) -> tuple[str, ...] | None:
-        ids = [_real_id(getattr(event, name)) for name in names]
+        ids = [real_id(getattr(event, name)) for name in names]
         return tuple(each for each in ids if each is not None) if None not in ids else None
 
     return key
@@ -376,9 +376,9 @@ def _currency_amount(event: events.PurchaseMade | events.PurchaseRefunded) -> Su
 
 def _refund(event: Event, at: int) -> tuple[str, str, RefundReport] | None:
     """(order, refund, amount); None for other events, and for a refund that names no order."""
-    if not isinstance(event, events.PurchaseRefunded) or (order := _real_id(event.order_id)) is None:
+    if not isinstance(event, events.PurchaseRefunded) or (order := real_id(event.order_id)) is None:
         return None
-    refund = _real_id(event.refund_id)
+    refund = real_id(event.refund_id)
     own = (
         (refund,)
         if refund is not None

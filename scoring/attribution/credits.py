@@ -78,20 +78,27 @@ def source_credits(conversion: AttributedConversion, half_life_ms: int) -> list[
         count = len(TOUCH_MODELS)
         return [
             SourceCredit(
-                NO_TOUCHPOINT, NO_TOUCHPOINT, NO_TOUCHPOINT, currency,
-                (0 if index else WEIGHT_UNITS,) * count, (minor,) * count,
+                NO_TOUCHPOINT,
+                NO_TOUCHPOINT,
+                NO_TOUCHPOINT,
+                currency,
+                (0 if index else WEIGHT_UNITS,) * count,
+                (minor,) * count,
             )
             for index, (currency, minor) in enumerate(values)
         ]
     by_model = credits_by_model(conversion, half_life_ms)
     weights = {
-        model: _sums(conversion.touchpoints, credits.weights, _source_of) for model, credits in by_model.items()
+        model: _sums(conversion.touchpoints, credits.weights, _source_of)
+        for model, credits in by_model.items()
     }
     sources = list(dict.fromkeys(map(_source_of, conversion.touchpoints)))
     rows = []
     for index, (currency, _) in enumerate(values):
         amounts = {
-            model: _sums(conversion.touchpoints, credits.amounts[index], _source_of) if conversion.values else {}
+            model: _sums(conversion.touchpoints, credits.amounts[index], _source_of)
+            if conversion.values
+            else {}
             for model, credits in by_model.items()
         }
         rows += [
@@ -108,9 +115,14 @@ def source_credits(conversion: AttributedConversion, half_life_ms: int) -> list[
 
 def main_touchpoints(weights: Sequence[int]) -> MainTouchpoints:
     """The primary and the secondary touchpoint by a model's weights. A touchpoint without weight is neither."""
-    first, second, *_ = *sorted(
-        (index for index, weight in enumerate(weights) if weight), key=lambda index: (-weights[index], index)
-    )[:2], None, None
+    first, second, *_ = (
+        *sorted(
+            (index for index, weight in enumerate(weights) if weight),
+            key=lambda index: (-weights[index], index),
+        )[:2],
+        None,
+        None,
+    )
     return MainTouchpoints(first, second)
 
 

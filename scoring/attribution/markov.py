@@ -71,7 +71,9 @@ def bounded_paths(paths: Iterable[PathCount], most_channels: int) -> list[PathCo
         return counted
     kept = set(sorted(uses, key=lambda channel: (-uses[channel], channel))[: most_channels - 1])
     return [
-        PathCount(_without_repeats(each if each in kept else OTHER_CHANNELS for each in path), converted, lost)
+        PathCount(
+            _without_repeats(each if each in kept else OTHER_CHANNELS for each in path), converted, lost
+        )
         for path, converted, lost in counted
     ]
 

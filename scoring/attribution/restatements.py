@@ -7,7 +7,7 @@ A fact is recorded at its `recorded_at`, but not before the facts that precede i
 something occurred, and changes what was credited only from its place in the log on.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, StageFact
@@ -102,7 +102,8 @@ def recorded_facts(lead: LeadFacts) -> list[_Fact]:
     facts: list[_Fact] = []
     clock: dict[int, int] = {}
     in_log = sorted(
-        (*lead.events, *lead.former_events, *lead.owners), key=lambda each: (each.partition, each.position, isinstance(each, EventFact))
+        (*lead.events, *lead.former_events, *lead.owners),
+        key=lambda each: (each.partition, each.position, isinstance(each, EventFact)),
     )
     for each in in_log:
         at = clock[each.partition] = max(each.recorded_at, clock.get(each.partition, each.recorded_at))

@@ -82,7 +82,10 @@ def brute_force_effects(paths, order):
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_published_example_of_removal_effects(order):
     assert removal_effects(PUBLISHED_PATHS, order) == pytest.approx({"google ads": 0.75, "mailing": 0.5})
-    assert brute_force_effects(PUBLISHED_PATHS, order) == {"google ads": Fraction(3, 4), "mailing": Fraction(1, 2)}
+    assert brute_force_effects(PUBLISHED_PATHS, order) == {
+        "google ads": Fraction(3, 4),
+        "mailing": Fraction(1, 2),
+    }
 
 
 def test_the_published_example_credits_two_point_four_and_one_point_six_of_four_conversions():

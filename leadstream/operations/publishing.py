@@ -28,8 +28,8 @@ from projections.tables import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
-from scoring.features.calendar import calendar
 from scoring.attribution.attribution_text import AttributionError, compile_attribution
+from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
 from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields

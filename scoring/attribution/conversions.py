@@ -39,7 +39,9 @@ class AttributedConversion(NamedTuple):
     """By currency; none: it has no value."""
     touchpoints: tuple[Touchpoint, ...]
     opportunity: int | None
-    """The index of the last touchpoint at or before entering the stage opportunity."""
+    """The index of the last touchpoint at or before entering the stage opportunity; None if that is the first or the last
+    one, or if there is none.
+    """
 
     @property
     def key(self) -> ConversionKey:
@@ -99,11 +101,16 @@ class ConversionFacts:
 
     def _conversion(self, key: ConversionKey, at: int) -> AttributedConversion:
         touchpoints = touchpoints_before(self._touchpoints, at, self._rules.lookback_ms)
-        opportunity_at = self._entered.get(OPPORTUNITY)
-        before = sum(each.at <= opportunity_at for each in touchpoints) if opportunity_at is not None else 0
         return AttributedConversion(
-            *key, at, self._values(key), tuple(touchpoints), before - 1 if before else None
+            *key, at, self._values(key), tuple(touchpoints), self._opportunity_touch(touchpoints)
         )
+
+    def _opportunity_touch(self, touchpoints: Sequence[Touchpoint]) -> int | None:
+        entered_at = self._entered.get(OPPORTUNITY)
+        if entered_at is None:
+            return None
+        last = sum(each.at <= entered_at for each in touchpoints) - 1
+        return last if 0 < last < len(touchpoints) - 1 else None
 
     def _values(self, key: ConversionKey) -> tuple[CurrencyAmount, ...]:
         record = self._records.get(key)

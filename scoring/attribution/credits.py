@@ -5,7 +5,7 @@ without touchpoints credits NO_TOUCHPOINT with all of it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from scoring.attribution.conversions import AttributedConversion, CurrencyAmount
@@ -52,13 +52,13 @@ class MainTouchpoints(NamedTuple):
 def credits_by_model(conversion: AttributedConversion, half_life_ms: int) -> dict[str, ModelCredits]:
     """The credits of the touchpoints by every model."""
     ages = [conversion.at - touchpoint.at for touchpoint in conversion.touchpoints]
-    credits = {}
+    by_model = {}
     for model in TOUCH_MODELS:
         parts = touch_parts(model, ages, half_life_ms, conversion.opportunity)
-        credits[model] = ModelCredits(
+        by_model[model] = ModelCredits(
             divide(WEIGHT_UNITS, parts), [divide(minor, parts) for _, minor in conversion.values]
         )
-    return credits
+    return by_model
 
 
 def weights_by_channel(conversion: AttributedConversion, half_life_ms: int) -> dict[str, dict[str, int]]:
@@ -66,8 +66,8 @@ def weights_by_channel(conversion: AttributedConversion, half_life_ms: int) -> d
     if not conversion.touchpoints:
         return {model: {NO_TOUCHPOINT: WEIGHT_UNITS} for model in TOUCH_MODELS}
     return {
-        model: _sums(conversion.touchpoints, credits.weights, lambda touchpoint: touchpoint.channel)
-        for model, credits in credits_by_model(conversion, half_life_ms).items()
+        model: _sums(conversion.touchpoints, credited.weights, lambda touchpoint: touchpoint.channel)
+        for model, credited in credits_by_model(conversion, half_life_ms).items()
     }
 
 
@@ -78,21 +78,28 @@ def source_credits(conversion: AttributedConversion, half_life_ms: int) -> list[
         count = len(TOUCH_MODELS)
         return [
             SourceCredit(
-                NO_TOUCHPOINT, NO_TOUCHPOINT, NO_TOUCHPOINT, currency,
-                (0 if index else WEIGHT_UNITS,) * count, (minor,) * count,
+                NO_TOUCHPOINT,
+                NO_TOUCHPOINT,
+                NO_TOUCHPOINT,
+                currency,
+                (0 if index else WEIGHT_UNITS,) * count,
+                (minor,) * count,
             )
             for index, (currency, minor) in enumerate(values)
         ]
     by_model = credits_by_model(conversion, half_life_ms)
     weights = {
-        model: _sums(conversion.touchpoints, credits.weights, _source_of) for model, credits in by_model.items()
+        model: _sums(conversion.touchpoints, credited.weights, _source_of)
+        for model, credited in by_model.items()
     }
     sources = list(dict.fromkeys(map(_source_of, conversion.touchpoints)))
     rows = []
     for index, (currency, _) in enumerate(values):
         amounts = {
-            model: _sums(conversion.touchpoints, credits.amounts[index], _source_of) if conversion.values else {}
-            for model, credits in by_model.items()
+            model: _sums(conversion.touchpoints, credited.amounts[index], _source_of)
+            if conversion.values
+            else {}
+            for model, credited in by_model.items()
         }
         rows += [
             SourceCredit(
@@ -108,9 +115,14 @@ def source_credits(conversion: AttributedConversion, half_life_ms: int) -> list[
 
 def main_touchpoints(weights: Sequence[int]) -> MainTouchpoints:
     """The primary and the secondary touchpoint by a model's weights. A touchpoint without weight is neither."""
-    first, second, *_ = *sorted(
-        (index for index, weight in enumerate(weights) if weight), key=lambda index: (-weights[index], index)
-    )[:2], None, None
+    first, second, *_ = (
+        *sorted(
+            (index for index, weight in enumerate(weights) if weight),
+            key=lambda index: (-weights[index], index),
+        )[:2],
+        None,
+        None,
+    )
     return MainTouchpoints(first, second)
 
 
@@ -141,8 +153,8 @@ def _source_of(touchpoint: Touchpoint) -> tuple[str, str, str]:
 
 def _sums(
     touchpoints: Sequence[Touchpoint], shares: Sequence[int], key_of: Callable[[Touchpoint], Key]
-) -> Mapping[Key, int]:
+) -> dict[Key, int]:
     sums: defaultdict[Key, int] = defaultdict(int)
     for touchpoint, share in zip(touchpoints, shares, strict=True):
         sums[key_of(touchpoint)] += share
-    return sums
+    return dict(sums)

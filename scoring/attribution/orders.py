@@ -62,10 +62,16 @@ def _report_of(event: EventFact) -> KeyedEvent | None:
     if event.type not in ORDER_EVENT_TYPES or event.amount_minor is None or event.currency is None:
         return None
     if event.type == "purchase_made":
-        return KeyedEvent((event.occurred_at, 0), (event.occurred_at, [(event.currency, event.amount_minor)], []))
+        return KeyedEvent(
+            (event.occurred_at, 0), (event.occurred_at, [(event.currency, event.amount_minor)], [])
+        )
     if event.order_id is None:  # it names no order, so it lowers none
         return None
-    refund = f"id:{event.refund_id}" if event.refund_id is not None else f"event:{event.identity_key}:{event.event_id}"
+    refund = (
+        f"id:{event.refund_id}"
+        if event.refund_id is not None
+        else f"event:{event.identity_key}:{event.event_id}"
+    )
     return KeyedEvent(refunds={refund: (event.occurred_at, event.currency, event.amount_minor)})
 
 

@@ -31,7 +31,9 @@ def touchpoint_of(event: EventFact, rules: AttributionRules) -> Touchpoint | Non
     """The touchpoint that the event is; None: it earns no credit."""
     if not event.interaction:
         return None
-    if event.type not in rules.touchpoints and not (event.type in rules.arrivals and _came_from_elsewhere(event)):
+    if event.type not in rules.touchpoints and not (
+        event.type in rules.arrivals and _came_from_elsewhere(event)
+    ):
         return None
     source_type, source_name = _source_of(event)
     return Touchpoint(

@@ -78,6 +78,4 @@ def _w_parts(count: int, opportunity: int | None) -> list[int]:
     others = count - 3
     if not others:
         return [1, 1, 1]
-    return [
-        3 * others if index in {0, opportunity, count - 1} else 1 for index in range(count)
-    ]
+    return [3 * others if index in {0, opportunity, count - 1} else 1 for index in range(count)]

@@ -1,6 +1,14 @@
 """Facts of leads for the tests of attribution, one short line for each event."""
 
-from scoring.analytics.facts import EventDetails, EventFact, LeadFacts, OwnerFact, StageFact, is_interaction, key_of
+from scoring.analytics.facts import (
+    EventDetails,
+    EventFact,
+    LeadFacts,
+    OwnerFact,
+    StageFact,
+    is_interaction,
+    key_of,
+)
 
 DAY = 86_400_000
 HOUR = 3_600_000

@@ -1,7 +1,7 @@
 """Markov and Shapley attribution against brute force from the definitions, and against published worked examples."""
 
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import factorial
 
 import numpy as np
@@ -57,7 +57,7 @@ def brute_force_effects(paths, order):
     steps = []
     for path, converted, lost in paths:
         states = [path[max(0, end - order) : end] for end in range(len(path) + 1)]
-        for state, following in zip(states, states[1:], strict=False):
+        for state, following in pairwise(states):
             steps += [(state, following)] * (converted + lost)
         steps += [(states[-1], "WON")] * converted + [(states[-1], "LOST")] * lost
 
@@ -82,7 +82,10 @@ def brute_force_effects(paths, order):
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_published_example_of_removal_effects(order):
     assert removal_effects(PUBLISHED_PATHS, order) == pytest.approx({"google ads": 0.75, "mailing": 0.5})
-    assert brute_force_effects(PUBLISHED_PATHS, order) == {"google ads": Fraction(3, 4), "mailing": Fraction(1, 2)}
+    assert brute_force_effects(PUBLISHED_PATHS, order) == {
+        "google ads": Fraction(3, 4),
+        "mailing": Fraction(1, 2),
+    }
 
 
 def test_the_published_example_credits_two_point_four_and_one_point_six_of_four_conversions():
@@ -102,7 +105,7 @@ def path_lists(channels=CHANNELS):
 @settings(max_examples=40)
 @given(path_lists(), st.sampled_from([1, 2, 3]))
 def test_removal_effects_are_those_of_the_definition(paths, order):
-    paths = [each for each in paths if each.converted + each.lost]
+    paths = [each for each in paths if each.converted + each.abandoned]
     if not paths:
         return
     right = {channel: float(effect) for channel, effect in brute_force_effects(paths, order).items()}

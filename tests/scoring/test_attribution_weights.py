@@ -41,7 +41,9 @@ def naive_weights(model, ages, opportunity, half_life):
         return [each / sum(raw) for each in raw]
     heavy = [first, last] if model == "u_shaped" else [first, opportunity, last]
     heavy = sorted(set(heavy))
-    share, rest = (Fraction(2, 5), Fraction(1, 5)) if model == "u_shaped" else (Fraction(3, 10), Fraction(1, 10))
+    share, rest = (
+        (Fraction(2, 5), Fraction(1, 5)) if model == "u_shaped" else (Fraction(3, 10), Fraction(1, 10))
+    )
     others = [index for index in range(count) if index not in heavy]
     if not others:
         return [Fraction(1, count)] * count
@@ -85,7 +87,9 @@ def test_time_decay_halves_with_each_half_life_in_exact_seconds():
 
 def test_time_decay_keeps_its_proportions_however_old_all_touchpoints_are():
     old = 3_000 * DAY
-    assert weights("time_decay", [old + WEEK, old], half_life=DAY) == weights("time_decay", [WEEK, 0], half_life=DAY)
+    assert weights("time_decay", [old + WEEK, old], half_life=DAY) == weights(
+        "time_decay", [WEEK, 0], half_life=DAY
+    )
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():

@@ -21,6 +21,7 @@ from gateway.answers import RequestProblem, answer_to_problem
 from gateway.api import (
     ab_test,
     analytics,
+    attribution,
     capture_bot,
     experiments,
     lead_score,
@@ -55,6 +56,7 @@ ROUTED_MODULES = (
     collect,
     ab_test,
     analytics,
+    attribution,
     capture_bot,
     experiments,
     leads,

@@ -257,9 +257,11 @@ def major_units(minor: int, currency: str | None) -> Decimal:
     return Decimal(minor).scaleb(-decimals_of(currency or NO_CURRENCY))
 
 
-def weight_json(units: int) -> Decimal:
-    """A weight from 0 to 1, exact: weights of a conversion sum to 1."""
-    return Decimal(units).scaleb(-WEIGHT_DIGITS).normalize() if units else Decimal(0)
+def weight_json(units: int) -> Decimal | int:
+    """Billionths as an exact number: the weights of a conversion sum to 1."""
+    weight = Decimal(units).scaleb(-WEIGHT_DIGITS)
+    whole = weight.to_integral_value()
+    return int(whole) if weight == whole else weight.normalize()
 
 
 def _attribution_json(
@@ -352,5 +354,5 @@ def _state_json(state: CreditedState, models: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _weights_json(weights: Mapping[str, int]) -> dict[str, Decimal]:
+def _weights_json(weights: Mapping[str, int]) -> dict[str, Decimal | int]:
     return {channel: weight_json(units) for channel, units in weights.items() if units}

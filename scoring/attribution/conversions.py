@@ -99,6 +99,12 @@ class ConversionFacts:
         in_order = sorted(made, key=lambda key: (made[key], _funnel_order(key), key))
         return {key: self._conversion(key, made[key]) for key in in_order}
 
+    def last_touchpoints(self) -> Sequence[Touchpoint]:
+        """The touchpoints within the lookback of the last one."""
+        if not self._touchpoints:
+            return ()
+        return touchpoints_before(self._touchpoints, self._touchpoints[-1].at, self._rules.lookback_ms)
+
     def _conversion(self, key: ConversionKey, at: int) -> AttributedConversion:
         touchpoints = touchpoints_before(self._touchpoints, at, self._rules.lookback_ms)
         return AttributedConversion(
@@ -155,9 +161,13 @@ class ConversionFacts:
 
 def conversions_of(lead: LeadFacts, rules: AttributionRules) -> list[AttributedConversion]:
     """The conversions of a lead as its facts are now."""
+    return list(current_facts(lead, rules).conversions().values())
+
+
+def current_facts(lead: LeadFacts, rules: AttributionRules) -> ConversionFacts:
     facts = ConversionFacts(rules)
     add_facts(facts, lead.events, lead.stages)
-    return list(facts.conversions().values())
+    return facts
 
 
 def add_facts(facts: ConversionFacts, events: Iterable[EventFact], stages: Sequence[StageFact]) -> None:

@@ -83,11 +83,12 @@ def restatements_of(lead: LeadFacts, rules: AttributionRules) -> list[CreditRest
     """Every restatement of the lead's conversions, in recorded order."""
     history = _LeadHistory(lead, rules)
     conversions: dict[ConversionKey, AttributedConversion] = {}
+    latest = 0
     restated: list[CreditRestatement] = []
     comparisons = 0
     skipped: _Fact | None = None
     for fact in recorded_facts(lead):
-        if not history.apply(fact.fact):
+        if not history.apply(fact.fact) or (conversions and _is_later_touchpoint(fact.fact, latest)):
             continue
         comparisons += 1
         if comparisons > MOST_COMPARISONS:
@@ -95,7 +96,7 @@ def restatements_of(lead: LeadFacts, rules: AttributionRules) -> list[CreditRest
             continue
         now = history.conversions()
         restated += _differences(conversions, now, fact, history.reason_of(fact.fact), rules)
-        conversions = now
+        conversions, latest = now, max((each.at for each in now.values()), default=0)
     if skipped is not None:
         restated += _differences(conversions, history.conversions(), skipped, MORE, rules)
     return restated
@@ -112,6 +113,11 @@ def recorded_facts(lead: LeadFacts) -> list[_Fact]:
         facts.append(_Fact(at, 1, event.partition, event.position, event))
     facts += [_Fact(entry.at, 2, 0, entry.position, entry) for entry in lead.stages]
     return sorted(facts, key=lambda each: each[:4])
+
+
+def _is_later_touchpoint(fact: EventFact | OwnerFact | StageFact, latest: int) -> bool:
+    """Whether the fact is an event that came after every conversion and neither makes one nor changes a value."""
+    return isinstance(fact, EventFact) and fact.type not in _REASON_OF_TYPE and fact.occurred_at > latest
 
 
 class _LeadHistory:

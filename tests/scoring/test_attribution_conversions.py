@@ -126,6 +126,30 @@ def test_times_of_the_journey():
     assert channel_path(found.touchpoints) == ("Website",)
 
 
+def test_the_example_of_the_documentation_is_as_it_was_computed_by_hand():
+    """docs/attribution.md, An example by hand."""
+    story = LeadStory().event("email_clicked", 0, channel="email")
+    story.event("page_viewed", 14, channel_group="Organic Search").event("form_submitted", 28)
+    story.event("meeting_scheduled", 35, channel="sales").stage("opportunity", 35)
+    story.event("email_replied", 42, channel="email")
+    story.event("purchase_made", 42, amount_minor=1000_00, currency="EUR").stage("customer", 42)
+    by_hand = {
+        "first_touch": [1000_00, 0, 0, 0, 0],
+        "last_touch": [0, 0, 0, 0, 1000_00],
+        "linear": [200_00] * 5,
+        "time_decay": [8_55, 34_19, 136_75, 273_50, 547_01],
+        "u_shaped": [400_00, 66_67, 66_67, 66_66, 400_00],
+        "w_shaped": [300_00, 50_00, 50_00, 300_00, 300_00],
+    }
+    found = conversion(story, "customer")
+    credited = credits_by_model(found, RULES.half_life_ms)
+    assert {model: each.amounts[0] for model, each in credited.items()} == by_hand
+    by_channel = defaultdict(int)
+    for row in source_credits(found, RULES.half_life_ms):
+        by_channel[row.channel] += row.amounts[TOUCH_MODELS.index("w_shaped")]
+    assert by_channel == {"Email": 600_00, "Sales": 300_00, "Organic Search": 50_00, "Website": 50_00}
+
+
 # Restatements
 
 

@@ -20,6 +20,8 @@ from dashboard import pages
 from gateway.answers import RequestProblem, answer_to_problem
 from gateway.api import (
     ab_test,
+    analytics,
+    attribution,
     capture_bot,
     experiments,
     lead_score,
@@ -53,6 +55,8 @@ API_DESCRIPTION = (
 ROUTED_MODULES = (
     collect,
     ab_test,
+    analytics,
+    attribution,
     capture_bot,
     experiments,
     leads,

@@ -41,6 +41,7 @@ from scoring.analytics.facts import (
     is_interaction,
     key_of,
 )
+from scoring.attribution.orders import NO_CURRENCY
 from scoring.features.signals import minor_units, real_id
 from scoring.models.points import ONE_POINT
 
@@ -308,8 +309,8 @@ def _event_fact(row: Row) -> EventFact:
         conversion_id=row["conversion_id"] or "",
     )
     amount, currency = row["revenue_minor"], row["purchase_currency"]
-    if amount is None and row["value"] is not None and row["currency"] is not None:
-        currency = row["currency"]
+    if amount is None and row["value"] is not None:
+        currency = row["currency"] or NO_CURRENCY
         amount = minor_units(Decimal(row["value"]), currency)
     return EventFact(
         event_id=row["event_id"],

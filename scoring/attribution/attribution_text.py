@@ -82,10 +82,10 @@ def compile_attribution(text: str) -> AttributionRules:
 
 def _days(text: str, document: TomlTable, key: str) -> int:
     days = document.get(key)
-    if not is_whole_number(days, 1, LONGEST_LOOKBACK_DAYS):
+    if not isinstance(days, int) or not is_whole_number(days, 1, LONGEST_LOOKBACK_DAYS):
         reason = "missing" if days is None else f"not {shorten_value(days)}"
         raise _refusal(text, key, f"wants 1 to {LONGEST_LOOKBACK_DAYS:,} days: {reason}")
-    return int(days) * DAY_MS
+    return days * DAY_MS
 
 
 def _event_types(text: str, document: TomlTable, key: str) -> frozenset[str]:

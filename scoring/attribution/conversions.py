@@ -39,7 +39,9 @@ class AttributedConversion(NamedTuple):
     """By currency; none: it has no value."""
     touchpoints: tuple[Touchpoint, ...]
     opportunity: int | None
-    """The index of the last touchpoint at or before entering the stage opportunity."""
+    """The index of the last touchpoint at or before entering the stage opportunity; None if that is the first or the last
+    one, or if there is none.
+    """
 
     @property
     def key(self) -> ConversionKey:
@@ -97,13 +99,24 @@ class ConversionFacts:
         in_order = sorted(made, key=lambda key: (made[key], _funnel_order(key), key))
         return {key: self._conversion(key, made[key]) for key in in_order}
 
+    def last_touchpoints(self) -> Sequence[Touchpoint]:
+        """The touchpoints within the lookback of the last one."""
+        if not self._touchpoints:
+            return ()
+        return touchpoints_before(self._touchpoints, self._touchpoints[-1].at, self._rules.lookback_ms)
+
     def _conversion(self, key: ConversionKey, at: int) -> AttributedConversion:
         touchpoints = touchpoints_before(self._touchpoints, at, self._rules.lookback_ms)
-        opportunity_at = self._entered.get(OPPORTUNITY)
-        before = sum(each.at <= opportunity_at for each in touchpoints) if opportunity_at is not None else 0
         return AttributedConversion(
-            *key, at, self._values(key), tuple(touchpoints), before - 1 if before else None
+            *key, at, self._values(key), tuple(touchpoints), self._opportunity_touch(touchpoints)
         )
+
+    def _opportunity_touch(self, touchpoints: Sequence[Touchpoint]) -> int | None:
+        entered_at = self._entered.get(OPPORTUNITY)
+        if entered_at is None:
+            return None
+        last = sum(each.at <= entered_at for each in touchpoints) - 1
+        return last if 0 < last < len(touchpoints) - 1 else None
 
     def _values(self, key: ConversionKey) -> tuple[CurrencyAmount, ...]:
         record = self._records.get(key)
@@ -148,9 +161,13 @@ class ConversionFacts:
 
 def conversions_of(lead: LeadFacts, rules: AttributionRules) -> list[AttributedConversion]:
     """The conversions of a lead as its facts are now."""
+    return list(current_facts(lead, rules).conversions().values())
+
+
+def current_facts(lead: LeadFacts, rules: AttributionRules) -> ConversionFacts:
     facts = ConversionFacts(rules)
     add_facts(facts, lead.events, lead.stages)
-    return list(facts.conversions().values())
+    return facts
 
 
 def add_facts(facts: ConversionFacts, events: Iterable[EventFact], stages: Sequence[StageFact]) -> None:

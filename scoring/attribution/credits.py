@@ -5,7 +5,7 @@ without touchpoints credits NO_TOUCHPOINT with all of it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from scoring.attribution.conversions import AttributedConversion, CurrencyAmount
@@ -52,13 +52,13 @@ class MainTouchpoints(NamedTuple):
 def credits_by_model(conversion: AttributedConversion, half_life_ms: int) -> dict[str, ModelCredits]:
     """The credits of the touchpoints by every model."""
     ages = [conversion.at - touchpoint.at for touchpoint in conversion.touchpoints]
-    credits = {}
+    by_model = {}
     for model in TOUCH_MODELS:
         parts = touch_parts(model, ages, half_life_ms, conversion.opportunity)
-        credits[model] = ModelCredits(
+        by_model[model] = ModelCredits(
             divide(WEIGHT_UNITS, parts), [divide(minor, parts) for _, minor in conversion.values]
         )
-    return credits
+    return by_model
 
 
 def weights_by_channel(conversion: AttributedConversion, half_life_ms: int) -> dict[str, dict[str, int]]:
@@ -66,8 +66,8 @@ def weights_by_channel(conversion: AttributedConversion, half_life_ms: int) -> d
     if not conversion.touchpoints:
         return {model: {NO_TOUCHPOINT: WEIGHT_UNITS} for model in TOUCH_MODELS}
     return {
-        model: _sums(conversion.touchpoints, credits.weights, lambda touchpoint: touchpoint.channel)
-        for model, credits in credits_by_model(conversion, half_life_ms).items()
+        model: _sums(conversion.touchpoints, credited.weights, lambda touchpoint: touchpoint.channel)
+        for model, credited in credits_by_model(conversion, half_life_ms).items()
     }
 
 
@@ -89,17 +89,29 @@ def source_credits(conversion: AttributedConversion, half_life_ms: int) -> list[
         ]
     by_model = credits_by_model(conversion, half_life_ms)
     weights = {
+<<<<<<< HEAD
         model: _sums(conversion.touchpoints, credits.weights, _source_of)
         for model, credits in by_model.items()
+=======
+        model: _sums(conversion.touchpoints, credited.weights, _source_of)
+        for model, credited in by_model.items()
+>>>>>>> w-attribution
     }
     sources = list(dict.fromkeys(map(_source_of, conversion.touchpoints)))
     rows = []
     for index, (currency, _) in enumerate(values):
         amounts = {
+<<<<<<< HEAD
             model: _sums(conversion.touchpoints, credits.amounts[index], _source_of)
             if conversion.values
             else {}
             for model, credits in by_model.items()
+=======
+            model: _sums(conversion.touchpoints, credited.amounts[index], _source_of)
+            if conversion.values
+            else {}
+            for model, credited in by_model.items()
+>>>>>>> w-attribution
         }
         rows += [
             SourceCredit(
@@ -153,8 +165,8 @@ def _source_of(touchpoint: Touchpoint) -> tuple[str, str, str]:
 
 def _sums(
     touchpoints: Sequence[Touchpoint], shares: Sequence[int], key_of: Callable[[Touchpoint], Key]
-) -> Mapping[Key, int]:
+) -> dict[Key, int]:
     sums: defaultdict[Key, int] = defaultdict(int)
     for touchpoint, share in zip(touchpoints, shares, strict=True):
         sums[key_of(touchpoint)] += share
-    return sums
+    return dict(sums)

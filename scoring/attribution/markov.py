@@ -1,8 +1,8 @@
-"""Attribution by a Markov chain of channels: what conversions would be lost without each channel. Pure.
+"""Attribution by a Markov chain of channels: what conversions would be missed without each channel. Pure.
 
 The state is the last `order` channels of a path. A path goes from the start through its channels to a conversion, or is
-lost. The removal effect of a channel is 1 - P(without) / P, where P is the probability of a conversion from the start,
-and without the channel every path that reaches it is lost. Channels are credited in proportion to their removal
+abandoned. The removal effect of a channel is 1 - P(without) / P, where P is the probability of a conversion from the start,
+and without the channel every path that reaches it is abandoned. Channels are credited in proportion to their removal
 effects. (Anderl, Becker, von Wangenheim, Schumann: Mapping the customer journey, 2016.)
 
 With Q the probabilities between states and b those of a conversion next, the probabilities x of a conversion from each
@@ -27,7 +27,7 @@ Step = tuple[State, State]
 
 _START: Final[State] = ()
 CONVERTED: Final[State] = ("", "converted")
-LOST: Final[State] = ("", "lost")
+ABANDONED: Final[State] = ("", "abandoned")
 """The two ends. Names of channels are not empty."""
 
 
@@ -36,7 +36,7 @@ class PathCount(NamedTuple):
 
     path: Path
     converted: int
-    lost: int = 0
+    abandoned: int = 0
 
 
 class ChannelChain(NamedTuple):
@@ -64,30 +64,36 @@ def bounded_paths(paths: Iterable[PathCount], most_channels: int) -> list[PathCo
     """The paths with channels, of which at most `most_channels` differ: the rarest ones become OTHER_CHANNELS."""
     counted = [each for each in paths if each.path]
     uses: Counter[str] = Counter()
-    for path, converted, lost in counted:
+    for path, converted, abandoned in counted:
         for channel in set(path):
-            uses[channel] += converted + lost
+            uses[channel] += converted + abandoned
     if len(uses) <= most_channels:
         return counted
     kept = set(sorted(uses, key=lambda channel: (-uses[channel], channel))[: most_channels - 1])
     return [
         PathCount(
+<<<<<<< HEAD
             _without_repeats(each if each in kept else OTHER_CHANNELS for each in path), converted, lost
         )
         for path, converted, lost in counted
+=======
+            _without_repeats(each if each in kept else OTHER_CHANNELS for each in path), converted, abandoned
+        )
+        for path, converted, abandoned in counted
+>>>>>>> w-attribution
     ]
 
 
 def step_counts(paths: Iterable[PathCount], order: int) -> dict[Step, int]:
     """How often each step from state to state was taken."""
     taken: defaultdict[Step, int] = defaultdict(int)
-    for path, converted, lost in paths:
+    for path, converted, abandoned in paths:
         state = _START
         for channel in path:
             following = (*state, channel)[-order:]
-            taken[state, following] += converted + lost
+            taken[state, following] += converted + abandoned
             state = following
-        for end, count in ((CONVERTED, converted), (LOST, lost)):
+        for end, count in ((CONVERTED, converted), (ABANDONED, abandoned)):
             if count:
                 taken[state, end] += count
     return dict(taken)
@@ -111,7 +117,7 @@ def effects_of_counts(chain: ChannelChain, counts: NDArray[np.float64]) -> dict[
         leaving[:, index[state]] += count
         if following == CONVERTED:
             converts[:, index[state]] = count
-        elif following != LOST:
+        elif following != ABANDONED:
             between[:, index[state], index[following]] = count
     leaving[leaving == 0] = 1.0  # a state that the sample does not reach
     between /= leaving[:, :, None]
@@ -123,7 +129,7 @@ def _removal_effects(
     between: NDArray[np.float64], converts: NDArray[np.float64], index: Mapping[State, int]
 ) -> dict[str, NDArray[np.float64]]:
     """By the fundamental matrix N = (I - Q)^-1. Paths step into the states C of a channel first at its states with the
-    probabilities h = N[start, C] N[C, C]^-1; without the channel, h x[C] of the conversions are lost.
+    probabilities h = N[start, C] N[C, C]^-1; without the channel, h x[C] of the conversions are missed.
     """
     visits = np.linalg.inv(np.eye(len(index)) - between)
     converting = np.einsum("sij,sj->si", visits, converts)
@@ -138,8 +144,8 @@ def _removal_effects(
     effects = {}
     for channel, numbers in sorted(states_of.items()):
         returns = visits[:, numbers][:, :, numbers]
-        lost = np.linalg.solve(returns, converting[:, numbers, None])[:, :, 0]
-        share = np.einsum("si,si->s", visits[:, start, numbers], lost)
+        abandoned = np.linalg.solve(returns, converting[:, numbers, None])[:, :, 0]
+        share = np.einsum("si,si->s", visits[:, start, numbers], abandoned)
         effects[channel] = np.divide(
             share, probability, out=np.zeros_like(probability), where=probability > 0
         )

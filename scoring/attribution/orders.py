@@ -12,6 +12,9 @@ from scoring.features.keyed_events import KeyedEvent, joined_reports
 
 ORDER_EVENT_TYPES: Final = frozenset({"purchase_made", "purchase_refunded"})
 
+NO_CURRENCY: Final = "XXX"
+"""The code of ISO 4217 for an amount without a currency."""
+
 OrderKey = tuple[str, ...]
 Revenue = dict[str, int]
 """Minor units by currency."""
@@ -47,6 +50,14 @@ class Orders:
             total = self._totals.setdefault(currency, [0, 0])
             total[0] += sign * amount
             total[1] += sign
+
+
+def net_revenue(events: Iterable[EventFact]) -> Revenue:
+    """The revenue of all orders among the events, by currency."""
+    orders = Orders()
+    for event in events:
+        orders.add(event)
+    return orders.revenue
 
 
 def net_of_order(order: KeyedEvent) -> Iterable[tuple[str, int]]:

@@ -20,12 +20,14 @@ from scoring.attribution.conversions import (
 )
 from scoring.attribution.credits import weights_by_channel
 from scoring.attribution.rules import AttributionRules
+from scoring.attribution.touchpoints import touchpoint_of
 
 MOST_COMPARISONS: Final = 500
 """Facts after which the conversions of one lead are compared. What later facts change together is one restatement for
 each conversion, with the reason MORE.
 """
 TOUCHPOINT: Final = "touchpoint"
+EARLIER_EVENT: Final = "earlier_event"
 PURCHASE: Final = "purchase"
 REFUND: Final = "refund"
 CONVERSION: Final = "conversion"
@@ -58,7 +60,9 @@ class CreditRestatement(NamedTuple):
     recorded_at: int
     """When the fact was recorded."""
     reason: str
-    """touchpoint, purchase, refund, conversion, stage, merge, split or more."""
+    """touchpoint, earlier_event (than the first one, which made the lead), purchase, refund, conversion, stage, merge,
+    split or more.
+    """
     event_id: str | None
     """The event that was the fact; None for a stage, a merge and a split."""
     before: CreditedState
@@ -66,10 +70,10 @@ class CreditRestatement(NamedTuple):
 
 
 class _Fact(NamedTuple):
-    """Sorts as recorded; a stage follows from what was recorded at that moment."""
+    """Sorts as recorded."""
 
     recorded_at: int
-    follows: bool
+    rank: int
     partition: int
     position: int
     fact: EventFact | OwnerFact | StageFact
@@ -79,11 +83,12 @@ def restatements_of(lead: LeadFacts, rules: AttributionRules) -> list[CreditRest
     """Every restatement of the lead's conversions, in recorded order."""
     history = _LeadHistory(lead, rules)
     conversions: dict[ConversionKey, AttributedConversion] = {}
+    latest = 0
     restated: list[CreditRestatement] = []
     comparisons = 0
     skipped: _Fact | None = None
     for fact in recorded_facts(lead):
-        if not history.apply(fact.fact):
+        if not history.apply(fact.fact) or (conversions and _is_later_touchpoint(fact.fact, latest)):
             continue
         comparisons += 1
         if comparisons > MOST_COMPARISONS:
@@ -91,25 +96,28 @@ def restatements_of(lead: LeadFacts, rules: AttributionRules) -> list[CreditRest
             continue
         now = history.conversions()
         restated += _differences(conversions, now, fact, history.reason_of(fact.fact), rules)
-        conversions = now
+        conversions, latest = now, max((each.at for each in now.values()), default=0)
     if skipped is not None:
         restated += _differences(conversions, history.conversions(), skipped, MORE, rules)
     return restated
 
 
 def recorded_facts(lead: LeadFacts) -> list[_Fact]:
-    """The facts of the lead as they were recorded."""
-    facts: list[_Fact] = []
+    """The facts of the lead as they were recorded. At one moment: owners, their events, and the stages that follow."""
+    facts = [_Fact(owner.recorded_at, 0, owner.partition, owner.position, owner) for owner in lead.owners]
     clock: dict[int, int] = {}
-    in_log = sorted(
-        (*lead.events, *lead.former_events, *lead.owners),
-        key=lambda each: (each.partition, each.position, isinstance(each, EventFact)),
-    )
-    for each in in_log:
-        at = clock[each.partition] = max(each.recorded_at, clock.get(each.partition, each.recorded_at))
-        facts.append(_Fact(at, isinstance(each, StageFact), each.partition, each.position, each))
-    facts += [_Fact(entry.at, True, 0, entry.position, entry) for entry in lead.stages]
+    for event in sorted(
+        (*lead.events, *lead.former_events), key=lambda each: (each.partition, each.position)
+    ):
+        at = clock[event.partition] = max(event.recorded_at, clock.get(event.partition, event.recorded_at))
+        facts.append(_Fact(at, 1, event.partition, event.position, event))
+    facts += [_Fact(entry.at, 2, 0, entry.position, entry) for entry in lead.stages]
     return sorted(facts, key=lambda each: each[:4])
+
+
+def _is_later_touchpoint(fact: EventFact | OwnerFact | StageFact, latest: int) -> bool:
+    """Whether the fact is an event that came after every conversion and neither makes one nor changes a value."""
+    return isinstance(fact, EventFact) and fact.type not in _REASON_OF_TYPE and fact.occurred_at > latest
 
 
 class _LeadHistory:
@@ -145,7 +153,9 @@ class _LeadHistory:
     def reason_of(self, fact: EventFact | OwnerFact | StageFact) -> str:
         match fact:
             case EventFact():
-                return _REASON_OF_TYPE.get(fact.type, TOUCHPOINT)
+                return _REASON_OF_TYPE.get(fact.type) or (
+                    TOUCHPOINT if touchpoint_of(fact, self._rules) else EARLIER_EVENT
+                )
             case StageFact():
                 return STAGE
             case OwnerFact():

@@ -1,7 +1,7 @@
 """Markov and Shapley attribution against brute force from the definitions, and against published worked examples."""
 
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import factorial
 
 import numpy as np
@@ -10,6 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.attribution.bootstrap import draws, interval_of
+from scoring.attribution.intervals import (
+    GroupPath,
+    credit_intervals,
+    markov_intervals,
+    shapley_intervals,
+)
 from scoring.attribution.markov import (
     MOST_CHANNELS_BY_ORDER,
     OTHER_CHANNELS,
@@ -57,7 +63,7 @@ def brute_force_effects(paths, order):
     steps = []
     for path, converted, lost in paths:
         states = [path[max(0, end - order) : end] for end in range(len(path) + 1)]
-        for state, following in zip(states, states[1:], strict=False):
+        for state, following in pairwise(states):
             steps += [(state, following)] * (converted + lost)
         steps += [(states[-1], "WON")] * converted + [(states[-1], "LOST")] * lost
 
@@ -105,7 +111,7 @@ def path_lists(channels=CHANNELS):
 @settings(max_examples=40)
 @given(path_lists(), st.sampled_from([1, 2, 3]))
 def test_removal_effects_are_those_of_the_definition(paths, order):
-    paths = [each for each in paths if each.converted + each.lost]
+    paths = [each for each in paths if each.converted + each.abandoned]
     if not paths:
         return
     right = {channel: float(effect) for channel, effect in brute_force_effects(paths, order).items()}
@@ -224,3 +230,40 @@ def test_the_interval_of_a_sum_agrees_with_the_normal_approximation():
     half = 1.96 * (100 * values.var()) ** 0.5
     assert low == pytest.approx(values.sum() - half, abs=0.15 * half)
     assert high == pytest.approx(values.sum() + half, abs=0.15 * half)
+
+
+def group_paths():
+    """Forty leads in forty groups: each third converts by A, and B by every fifth way."""
+    return [
+        GroupPath(number, ("A", "B") if number % 5 else ("A",), int(number % 3 == 0), int(number % 3 != 0))
+        for number in range(40)
+    ]
+
+
+def test_intervals_contain_what_all_leads_together_give():
+    paths, groups = group_paths(), list(range(40))
+    together = [PathCount(each.path, each.converted, each.abandoned) for each in paths]
+    converted = sum(each.converted for each in paths)
+    parts = removal_parts(removal_effects(together))
+    by_markov = markov_intervals(paths, groups, 1, "seed")
+    by_shapley = shapley_intervals(paths, groups, "seed")
+    for channel, value in shapley_values((each.path, each.converted) for each in paths).items():
+        assert by_shapley[channel].low < value < by_shapley[channel].high
+        credited = converted * parts[channel] / sum(parts.values())
+        assert by_markov[channel].low < credited < by_markov[channel].high
+
+
+def test_intervals_follow_from_the_seed_alone():
+    paths, groups = group_paths(), list(range(40))
+    assert markov_intervals(paths, groups, 2, "a") == markov_intervals(paths[::-1], groups, 2, "a")
+    assert shapley_intervals(paths, groups, "a") != shapley_intervals(paths, groups, "b")
+
+
+def test_without_leads_or_with_too_many_states_there_are_no_intervals():
+    assert markov_intervals([], [], 1, "seed") == {}
+    assert credit_intervals([], [], "seed") == {}
+    many = [GroupPath(0, (f"a{number}", f"b{number}"), 1) for number in range(100)]
+    assert markov_intervals(many, [0], 3, "seed") is not None  # eight channels at most
+    channels = [f"c{number}" for number in range(16)]
+    wide = [GroupPath(0, (a, b), 1) for a in channels for b in channels if a != b]
+    assert markov_intervals(wide, [0], 2, "seed") is None

@@ -89,29 +89,17 @@ def source_credits(conversion: AttributedConversion, half_life_ms: int) -> list[
         ]
     by_model = credits_by_model(conversion, half_life_ms)
     weights = {
-<<<<<<< HEAD
-        model: _sums(conversion.touchpoints, credits.weights, _source_of)
-        for model, credits in by_model.items()
-=======
         model: _sums(conversion.touchpoints, credited.weights, _source_of)
         for model, credited in by_model.items()
->>>>>>> w-attribution
     }
     sources = list(dict.fromkeys(map(_source_of, conversion.touchpoints)))
     rows = []
     for index, (currency, _) in enumerate(values):
         amounts = {
-<<<<<<< HEAD
-            model: _sums(conversion.touchpoints, credits.amounts[index], _source_of)
-            if conversion.values
-            else {}
-            for model, credits in by_model.items()
-=======
             model: _sums(conversion.touchpoints, credited.amounts[index], _source_of)
             if conversion.values
             else {}
             for model, credited in by_model.items()
->>>>>>> w-attribution
         }
         rows += [
             SourceCredit(

@@ -72,15 +72,9 @@ def bounded_paths(paths: Iterable[PathCount], most_channels: int) -> list[PathCo
     kept = set(sorted(uses, key=lambda channel: (-uses[channel], channel))[: most_channels - 1])
     return [
         PathCount(
-<<<<<<< HEAD
-            _without_repeats(each if each in kept else OTHER_CHANNELS for each in path), converted, lost
-        )
-        for path, converted, lost in counted
-=======
             _without_repeats(each if each in kept else OTHER_CHANNELS for each in path), converted, abandoned
         )
         for path, converted, abandoned in counted
->>>>>>> w-attribution
     ]
 
 

@@ -2,25 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from scoring.analytics.facts import EventFact
-from scoring.attribution.orders import OrderKey, Orders, order_key
+from scoring.analytics.orders import Order, OrderReport, orders_of
 
 CONTACT_TYPES: Final = frozenset({"call_made", "email_sent", "sms_sent"})
 """By these, sales contacts a lead."""
-PURCHASE: Final = "purchase_made"
+PURCHASE, REFUND = "purchase_made", "purchase_refunded"
 
 Money = dict[str, int]
 """Minor units by currency."""
-
-
-class Order(NamedTuple):
-    first_at: int
-    """When it was first reported as a purchase."""
-    gross: Money
-    net: Money
-    """Less refunds."""
 
 
 def is_touchpoint(event: EventFact) -> bool:
@@ -39,32 +31,30 @@ def counted_once(events: Iterable[EventFact]) -> Iterator[EventFact]:
         yield event
 
 
-def orders_of(events: Iterable[EventFact]) -> list[Order]:
-    """The orders that were purchased, by their first report."""
-    reports: defaultdict[OrderKey, list[EventFact]] = defaultdict(list)
-    for event in events:
-        if event.amount_minor is not None and event.type in {PURCHASE, "purchase_refunded"}:
-            reports[order_key(event)].append(event)
-    orders = []
-    for of_order in reports.values():
-        purchases = [event for event in of_order if event.type == PURCHASE]
-        if purchases:
-            first_at = min(event.occurred_at for event in purchases)
-            orders.append(Order(first_at, _revenue_of(purchases), _revenue_of(of_order)))
-    return sorted(orders, key=lambda order: order.first_at)
+def orders_of_lead(events: Iterable[EventFact], *, refunds: bool = True) -> list[Order]:
+    """The lead's orders, each at its first report; without `refunds` as they were sold."""
+    return orders_of(
+        OrderReport(
+            lead=0,
+            event=f"{event.identity_key} {event.event_id}",
+            refund=event.type == REFUND,
+            channel=event.channel,
+            at=event.occurred_at,
+            order_id=event.order_id,
+            refund_id=event.refund_id,
+            currency=event.currency,
+            amount=event.amount_minor,
+        )
+        for event in events
+        if (event.type == PURCHASE or (refunds and event.type == REFUND))
+        and event.amount_minor is not None
+        and event.currency is not None
+    )
 
 
-def added(amounts: Iterable[Money]) -> Money:
+def revenue_of(orders: Iterable[Order]) -> Money:
     """The sum of each currency."""
     total: defaultdict[str, int] = defaultdict(int)
-    for money in amounts:
-        for currency, minor in money.items():
-            total[currency] += minor
+    for order in orders:
+        total[order.currency] += order.amount
     return dict(sorted(total.items()))
-
-
-def _revenue_of(reports: Iterable[EventFact]) -> Money:
-    orders = Orders()
-    for event in reports:
-        orders.add(event)
-    return orders.revenue

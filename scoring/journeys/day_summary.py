@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from scoring.analytics.facts import EventFact, LeadFacts
+from scoring.analytics.orders import Order
 from scoring.features.calendar import Calendar
-from scoring.journeys.counted_events import Money, Order, added, counted_once, is_touchpoint, orders_of
+from scoring.journeys.counted_events import Money, counted_once, is_touchpoint, orders_of_lead, revenue_of
 from scoring.journeys.journey import date_of_day
 from scoring.models.points import ONE_POINT, rounded_points
 
@@ -75,8 +76,8 @@ def day_summaries(facts: LeadFacts, days: Calendar) -> list[DaySummary]:
     for event in counted_once(facts.events):
         if is_touchpoint(event):
             by_day[days.day_of(event.occurred_at)].events.append(event)
-    for order in orders_of(facts.events):
-        by_day[days.day_of(order.first_at)].orders.append(order)
+    for order in orders_of_lead(facts.events):
+        by_day[days.day_of(order.at)].orders.append(order)
     for change in facts.scores:
         day = by_day[days.day_of(change.at)]
         if day.score_start is None:
@@ -109,7 +110,7 @@ def day_summaries(facts: LeadFacts, days: Calendar) -> list[DaySummary]:
                 touchpoints=len(day.events),
                 **counts,
                 orders=len(day.orders),
-                net=added(order.net for order in day.orders),
+                net=revenue_of(day.orders),
                 score_start=rounded_points(score_start),
                 score_end=rounded_points(score),
                 engagement=Decimal(day.engagement) / ONE_POINT,

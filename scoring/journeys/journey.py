@@ -87,7 +87,7 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
     counted = [event for event in counted_once(facts.events) if is_touchpoint(event)]
     interactions = [event for event in counted if event.interaction]
     moments = [event.occurred_at for event in interactions]
-    orders = orders_of(facts.events)
+    orders = orders_of_lead(facts.events)
     entered = _entered(facts)
     reached = _reached(facts)
     contacts = [event.occurred_at for event in facts.events if event.type in CONTACT_TYPES]
@@ -107,8 +107,8 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
         type_counts=dict(sorted(Counter(event.type for event in counted).items())),
         channel_counts=dict(sorted(Counter(event.channel for event in counted).items())),
         average_gap_ms=(moments[-1] - moments[0]) // (len(moments) - 1) if len(moments) > 1 else None,
-        gross=added(order.gross for order in orders),
-        net=added(order.net for order in orders),
+        gross=revenue_of(orders_of_lead(facts.events, refunds=False)),
+        net=revenue_of(orders),
         orders=len(orders),
         score=rounded_points(facts.scores[-1].total) if facts.scores else 0,
     )

@@ -17,6 +17,7 @@ from projections.rows import (
     BandChangeRow,
     DeadLetterRow,
     EngagementRow,
+    IdentityAttachmentRow,
     IdentityRow,
     LeadRow,
     LeadScoreRow,
@@ -125,6 +126,16 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
                 activity.epoch,
                 storable_text(activity.home),
                 moment(activity.recorded_at),
+            )
+            yield IdentityAttachmentRow(
+                hashed_key(activity.identity),
+                activity.epoch,
+                activity.tenant,
+                lead_row_key(activity.tenant, activity.lead_id),
+                storable_text(activity.lead_id),
+                moment(activity.recorded_at),
+                record.partition,
+                record.position,
             )
             if activity.event is not None:
                 yield _engagement_row(activity.event, activity, record, late=False)

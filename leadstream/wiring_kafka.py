@@ -23,7 +23,7 @@ from leadstream.operations.kafka_projection import run_projection
 from leadstream.operations.lag import PROJECTION_STEP, Backlog, LagMeter, open_lag_meter
 from leadstream.operations.projection_pages import serve_pages
 from leadstream.settings import Settings
-from leadstream.wiring import STAGES, genesis, make_ports, utc_now
+from leadstream.wiring import STAGES, analytics_running, genesis, make_ports, utc_now
 from projections.metrics import UnprojectedRecords, exposition
 from projections.migrate import OutdatedError
 from projections.positions import PositionGapError
@@ -243,6 +243,7 @@ class ProjectionThread:
             host = self._settings.projection_host
             self._pages.enter_context(serve_pages(host, port, self._metrics, lambda: self.reason))
         self._journal.started()
+        self._pages.enter_context(analytics_running(self._database))
         self._thread.start()
 
     def _metrics(self) -> bytes:

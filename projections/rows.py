@@ -4,7 +4,7 @@ A field's type decides its column's type; the aliases below name it where the Py
 refused by PostgreSQL: `projections.facts` replaces what it cannot store (NUL, half surrogate pairs).
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, NamedTuple
 
@@ -257,6 +257,80 @@ class ArchivedEventRow(NamedTuple):
     """In UTC, to the millisecond."""
     key: str
     value: bytes
+
+
+class StaleLeadRow(NamedTuple):
+    """One of the keys is null. An identity stands for every lead that has or had it."""
+
+    lead_key: BigIntColumn | None
+    identity_key: BigIntColumn | None
+    marked_at: datetime
+
+
+class AnalyticsSettingsRow(NamedTuple):
+    tenant: str
+    settings: str
+    """Encoded `scoring.analytics.settings.AnalyticsSettings`."""
+
+
+class LeadJourneyRow(NamedTuple):
+    """As `scoring.journeys.journey.LeadJourney`; money in minor units by currency."""
+
+    lead_key: BigIntColumn
+    tenant: str
+    lead_id: str
+    identified: bool
+    created_at: datetime
+    cohort_month: date
+    stage: str
+    furthest_stage: str
+    stage_path: str
+    entered: JsonColumn
+    contacted_at: datetime | None
+    """The first moment in this stage of the funnel or a later one."""
+    qualified_at: datetime | None
+    engaged_at: datetime | None
+    opportunity_at: datetime | None
+    customer_at: datetime | None
+    first_contact_at: datetime | None
+    first_interaction_at: datetime | None
+    last_interaction_at: datetime | None
+    last_interaction_day: date | None
+    engagements: int
+    touchpoints: int
+    type_counts: JsonColumn
+    channel_counts: JsonColumn
+    average_gap_ms: BigIntColumn | None
+    gross: JsonColumn
+    net: JsonColumn
+    orders: int
+    score: int
+
+
+class LeadDayRow(NamedTuple):
+    """As `scoring.journeys.day_summary.DaySummary`; money in minor units by currency."""
+
+    lead_key: BigIntColumn
+    day: date
+    tenant: str
+    identified: bool
+    interactions: int
+    touchpoints: int
+    emails_sent: int
+    emails_opened: int
+    emails_clicked: int
+    emails_replied: int
+    forms_submitted: int
+    pages_viewed: int
+    orders: int
+    net: JsonColumn
+    score_start: int
+    score_end: int
+    engagement: Decimal
+    stage_start: str
+    stage_end: str
+    stage_changes: int
+    last_interaction_at: datetime | None
 
 
 class Draft(NamedTuple):

@@ -7,9 +7,11 @@ identical rows.
 
 `newest_by` in a table's `info` makes it mutable: the row whose version is higher wins. A table
 without it is append-only, and its key contains the log position of the record of the fact.
+
+The tables of ANALYTICS_TABLES are not made of records but of the other tables, by `projections.analytics_worker`.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -34,6 +37,7 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from projections.rows import (
+    AnalyticsSettingsRow,
     AppliedEventRow,
     ArchivedEventRow,
     BandChangeRow,
@@ -43,6 +47,8 @@ from projections.rows import (
     EngagementRow,
     IdentityAttachmentRow,
     IdentityRow,
+    LeadDayRow,
+    LeadJourneyRow,
     LeadRow,
     LeadScoreRow,
     PublicationRow,
@@ -50,6 +56,7 @@ from projections.rows import (
     SessionRow,
     SessionScoreRow,
     StageEntryRow,
+    StaleLeadRow,
     WorkerPartRow,
     WorkerTimerRow,
 )
@@ -81,6 +88,8 @@ PROJECTED_TOPICS: Final = (
 """The topics that the tables are made from."""
 
 NEWEST_BY_INFO_KEY: Final = "newest_by"
+ANALYTICS_INFO_KEY: Final = "analytics"
+"""In a table's `info`: no record makes its rows, but the analytics worker."""
 ROW_INFO_KEY: Final = "row"
 """In a table's `info`: the type of its rows, which defines its columns."""
 
@@ -124,13 +133,14 @@ def _table(
     key: tuple[str, ...],
     newest_by: tuple[str, ...] = (),
     schema: str | None = None,
+    analytics: bool = False,
     comment: str,
     **options: Any,
 ) -> Table:
     """A table with the columns that `row` names. Free space on the pages of a mutable table lets an update stay on
     its page and leave the indexes alone.
     """
-    info: dict[str, Any] = {ROW_INFO_KEY: row}
+    info: dict[str, Any] = {ROW_INFO_KEY: row, ANALYTICS_INFO_KEY: analytics}
     if newest_by:
         info[NEWEST_BY_INFO_KEY] = newest_by
         options["postgresql_with"] = {"fillfactor": 75}
@@ -153,6 +163,7 @@ _COLUMN_TYPES: Final[dict[type, TypeEngine[Any]]] = {
     bool: Boolean(),
     bytes: LargeBinary(),
     datetime: DateTime(timezone=True),
+    date: Date(),
     Decimal: Numeric(),
 }
 
@@ -297,6 +308,41 @@ publications = _table(
 )
 """Mutable only so that a publication which comes twice changes nothing."""
 
+stale_leads = _table(
+    "stale_leads",
+    StaleLeadRow,
+    key=(),
+    analytics=True,
+    comment="leads whose analytics must be computed again; no key, so that the projection waits for nobody",
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 10000},
+)
+
+analytics_settings = _table(
+    "analytics_settings",
+    AnalyticsSettingsRow,
+    key=("tenant",),
+    analytics=True,
+    comment="the settings that the analytics of each tenant were computed by",
+)
+
+lead_journeys = _table(
+    "lead_journeys",
+    LeadJourneyRow,
+    Index("lead_journeys_path", "tenant", "stage", "stage_path"),
+    key=("lead_key",),
+    analytics=True,
+    comment="each lead's journey in numbers; what depends on the present is computed at the read",
+)
+
+lead_days = _table(
+    "lead_days",
+    LeadDayRow,
+    Index("lead_days_tenant", "tenant", "day", postgresql_include=["lead_key", "identified", "interactions"]),
+    key=("lead_key", "day"),
+    analytics=True,
+    comment="what each lead did on each local day; weeks and months are sums of days",
+)
+
 positions = Table(
     "positions",
     metadata,
@@ -360,7 +406,11 @@ model_drafts = _table(
     comment="models as authors write them, and what is published of them, on its way to the log",
 )
 
-READ_MODEL_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
+_REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
+READ_MODEL_TABLES: Final = tuple(table for table in _REBUILT_TABLES if not table.info[ANALYTICS_INFO_KEY])
+"""The tables that records make."""
+ANALYTICS_TABLES: Final = tuple(table for table in _REBUILT_TABLES if table.info[ANALYTICS_INFO_KEY])
+"""The tables that the analytics worker makes, and its queue."""
 FACT_TABLES: Final = tuple(table for table in READ_MODEL_TABLES if NEWEST_BY_INFO_KEY not in table.info)
 TABLE_OF_ROW: Final[dict[type[tuple[Any, ...]], Table]] = {
     table.info[ROW_INFO_KEY]: table for table in READ_MODEL_TABLES

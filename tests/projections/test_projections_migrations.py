@@ -131,6 +131,9 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
             "create table live.identity_history (identity_key int8, epoch int4, tenant text, lead_key int8, "
             "lead_id text, attached_at timestamptz, partition int4, position int8, primary key (identity_key, epoch))"
         )
+        connection.execute(
+            "create table live.stale_leads (lead_key int8, identity_key int8, marked_at timestamptz)"
+        )
         project_records(connection, there)
         append(connection, there)
         connection.execute("insert into state values ('score_leads', 0, 'default/l/l', 'id:i', 'f')")
@@ -140,7 +143,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute("alter table live.leads drop revenue")
-        connection.execute("drop table live.identity_history")
+        connection.execute("drop table live.identity_history, live.stale_leads")
         connection.commit()
     migrate(database_url)
     check_current(database_url)

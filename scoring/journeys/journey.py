@@ -15,10 +15,10 @@ from scoring.features.calendar import Calendar
 from scoring.journeys.counted_events import (
     CONTACT_TYPES,
     Money,
-    added,
     counted_once,
     is_touchpoint,
-    orders_of,
+    orders_of_lead,
+    revenue_of,
 )
 from scoring.lifecycle.transitions import FUNNEL_STAGES
 from scoring.models.points import rounded_points

@@ -11,6 +11,7 @@ was granted on them stays. A migration that changes the type of a column that th
   user_behaviors  what else people did in the chat
   lead_scores     each lead's current score by the model `rules`
   lead_score_history  every change of a score, by every model
+  lead_attribution    each conversion by each model of attribution, with its weighed touchpoints
 """
 
 # ruff: noqa: S608 - every query is made of constants
@@ -20,6 +21,8 @@ from typing import Final
 from psycopg.sql import SQL, Identifier, Literal
 
 from projections.connection import Connection
+from scoring.attribution.rules import TOUCH_MODELS
+from scoring.features.signals import THREE_DECIMALS, ZERO_DECIMALS
 
 REPORTS: Final = "reports"
 
@@ -249,6 +252,47 @@ _HISTORY: Final = f"""select
     h.at as calculated_at
 from live.score_history h join live.leads l on l.lead_key = h.lead_key"""
 
+_MAJOR_UNITS: Final = f"""(case when v.currency = any('{{{",".join(sorted(ZERO_DECIMALS))}}}'::text[]) then 1
+    when v.currency = any('{{{",".join(sorted(THREE_DECIMALS))}}}'::text[]) then 0.001 else 0.01 end)"""
+
+_ATTRIBUTION: Final = f"""select
+    {_number("c.lead_key || '/' || c.conversion_key || '/' || m.model")} as id,
+    c.tenant,
+    c.lead_id,
+    c.conversion_type,
+    c.conversion_id,
+    v.minor * {_MAJOR_UNITS} as conversion_value,
+    v.currency,
+    c.converted_at as conversion_date,
+    m.model as attribution_model,
+    t.touchpoints,
+    c.touchpoints as total_touchpoints,
+    t.touchpoints -> 0 as first_touch,
+    t.touchpoints -> -1 as last_touch,
+    t.main -> 0 as primary_touchpoint,
+    t.main -> 1 as secondary_touchpoint,
+    round(c.journey_ms / 86400000.0, 2) as journey_duration_days,
+    round(c.average_gap_ms / 3600000.0, 2) as avg_time_between_touches_hours,
+    c.identified
+from live.lead_conversions c
+cross join unnest('{{{",".join(TOUCH_MODELS)}}}'::text[]) with ordinality m(model, number)
+left join lateral (
+    select a.value ->> 0 as currency, (a.value ->> 1)::bigint as minor
+    from jsonb_array_elements(c.amounts) a where jsonb_array_length(c.amounts) = 1) v on true
+cross join lateral (
+    select coalesce(jsonb_agg(w.item order by w.number), '[]') as touchpoints,
+        jsonb_agg(w.item order by w.weight desc, w.number) filter (where w.weight > 0) as main
+    from (
+        select e.number, (e.item ->> (4 + m.number::int))::bigint as weight, jsonb_build_object(
+            'date', to_timestamp((e.item ->> 0)::bigint / 1000.0),
+            'engagement_type', e.item -> 1,
+            'channel', e.item -> 2,
+            'type', e.item -> 3,
+            'name', e.item -> 4,
+            'weight', (e.item ->> (4 + m.number::int))::bigint / 1000000000.0) as item
+        from jsonb_array_elements(c.weighed) with ordinality e(item, number)) w) t"""
+"""A conversion with values in several currencies has no single value."""
+
 QUERIES: Final = {
     "leads": _LEADS,
     "users": _USERS,
@@ -257,5 +301,6 @@ QUERIES: Final = {
     "user_behaviors": _USER_BEHAVIORS,
     "lead_scores": _LEAD_SCORES,
     "lead_score_history": _HISTORY,
+    "lead_attribution": _ATTRIBUTION,
 }
 """The query of each view. Columns are only ever added, at the end: a view is replaced in place."""

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
 from scoring.analytics.facts import LeadFacts
+from scoring.analytics.shares import TrendDirection
 from scoring.features.calendar import Calendar
 from scoring.journeys.counted_events import (
     CONTACT_TYPES,
@@ -23,12 +24,11 @@ from scoring.journeys.counted_events import (
 from scoring.lifecycle.transitions import FUNNEL_STAGES
 from scoring.models.points import rounded_points
 
-Trend = Literal["increasing", "stable", "declining"]
-TRENDS: Final[tuple[Trend, ...]] = ("increasing", "stable", "declining")
 ActivityStatus = Literal["active", "dormant", "inactive"]
 
 TREND_DAYS: Final = 14
-"""Local calendar days of each of the two windows that a trend compares; the later one ends today."""
+"""Local calendar days of each of the two windows that a trend compares (`scoring.analytics.shares`); the later one ends
+today."""
 HIGH_CHURN_RISK: Final = Decimal("0.7")
 """A risk above this is high."""
 CHURN_DAYS: Final = 90
@@ -169,18 +169,7 @@ def _reached(facts: LeadFacts) -> dict[str, int]:
 # What depends on the present
 
 
-def trend_of(recent: int, before: int) -> Trend:
-    """The interactions of the last 14 days against the 14 before: within a fifth is stable; from none to some is
-    increasing.
-    """
-    if before == 0:
-        return "increasing" if recent else "stable"
-    if 5 * abs(recent - before) <= before:
-        return "stable"
-    return "increasing" if recent > before else "declining"
-
-
-def churn_risk_of(idle_days: int, trend: Trend) -> Decimal:
+def churn_risk_of(idle_days: int, trend: TrendDirection) -> Decimal:
     """Idle days / 90, plus 0.1 if the trend is declining; 1 at most."""
     risk = min(Decimal(max(idle_days, 0)) / CHURN_DAYS, Decimal(1))
     return min(risk + (Decimal("0.1") if trend == "declining" else 0), Decimal(1))

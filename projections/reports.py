@@ -11,6 +11,7 @@ was granted on them stays. A migration that changes the type of a column that th
   user_behaviors  what else people did in the chat
   lead_scores     each lead's current score by the model `rules`, and by `composite` with its components
   lead_score_history  every change of a score, by every model
+  lead_attribution    each conversion by each model of attribution, with its weighed touchpoints
   lead_lifecycle  every stage that a lead was in
   engagement_history  every event of a lead
 """
@@ -23,6 +24,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from projections.connection import Connection
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
+from scoring.attribution.rules import TOUCH_MODELS
 from scoring.features.signals import CURRENCIES_WITH_THREE_DECIMALS, CURRENCIES_WITHOUT_DECIMALS
 
 REPORTS: Final = "reports"
@@ -280,6 +282,54 @@ _HISTORY: Final = f"""select
     h.at as calculated_at
 from live.score_history h join live.leads l on l.lead_key = h.lead_key"""
 
+_ZERO_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITHOUT_DECIMALS))
+_THREE_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITH_THREE_DECIMALS))
+
+
+def _major_units(minor: str, currency: str) -> str:
+    """An amount with the decimals of its currency."""
+    return f"""case when {currency} in ({_ZERO_DECIMALS}) then cast({minor} as numeric)
+        when {currency} in ({_THREE_DECIMALS}) then {minor} / 1000.000 else {minor} / 100.00 end"""
+
+
+_ATTRIBUTION: Final = f"""select
+    {_number("c.lead_key || '/' || c.conversion_key || '/' || m.model")} as id,
+    c.tenant,
+    c.lead_id,
+    c.conversion_type,
+    c.conversion_id,
+    {_major_units("v.minor", "v.currency")} as conversion_value,
+    v.currency,
+    c.converted_at as conversion_date,
+    m.model as attribution_model,
+    t.touchpoints,
+    c.touchpoints as total_touchpoints,
+    t.touchpoints -> 0 as first_touch,
+    t.touchpoints -> -1 as last_touch,
+    t.main -> 0 as primary_touchpoint,
+    t.main -> 1 as secondary_touchpoint,
+    round(c.journey_ms / 86400000.0, 2) as journey_duration_days,
+    round(c.average_gap_ms / 3600000.0, 2) as avg_time_between_touches_hours,
+    c.identified
+from live.lead_conversions c
+cross join unnest('{{{",".join(TOUCH_MODELS)}}}'::text[]) with ordinality m(model, number)
+left join lateral (
+    select a.value ->> 0 as currency, (a.value ->> 1)::bigint as minor
+    from jsonb_array_elements(c.amounts) a where jsonb_array_length(c.amounts) = 1) v on true
+cross join lateral (
+    select coalesce(jsonb_agg(w.item order by w.number), '[]') as touchpoints,
+        jsonb_agg(w.item order by w.weight desc, w.number) filter (where w.weight > 0) as main
+    from (
+        select e.number, (e.item ->> (4 + m.number::int))::bigint as weight, jsonb_build_object(
+            'date', to_timestamp((e.item ->> 0)::bigint / 1000.0),
+            'engagement_type', e.item -> 1,
+            'channel', e.item -> 2,
+            'type', e.item -> 3,
+            'name', e.item -> 4,
+            'weight', (e.item ->> (4 + m.number::int))::bigint / 1000000000.0) as item
+        from jsonb_array_elements(c.weighed) with ordinality e(item, number)) w) t"""
+"""A conversion with values in several currencies has no single value."""
+
 _TYPES: Final = ", ".join(f"'{name}'" for name in TOUCHPOINT_TYPES)
 
 _WITHIN_STAGE: Final = (
@@ -329,9 +379,6 @@ select
 from visits v join live.leads l on l.lead_key = v.lead_key
 where l.identities > 0 and l.identified"""
 
-_ZERO_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITHOUT_DECIMALS))
-_THREE_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITH_THREE_DECIMALS))
-
 _ENGAGEMENT_HISTORY: Final = f"""select
     {_EVENT_NUMBER} as id,
     e.tenant,
@@ -349,9 +396,7 @@ _ENGAGEMENT_HISTORY: Final = f"""select
     e.campaign_source,
     e.campaign_medium,
     e.campaign_name,
-    case when e.currency in ({_ZERO_DECIMALS}) then cast(e.revenue_minor as numeric)
-        when e.currency in ({_THREE_DECIMALS}) then e.revenue_minor / 1000.000
-        else e.revenue_minor / 100.00 end as revenue,
+    {_major_units("e.revenue_minor", "e.currency")} as revenue,
     e.currency,
     e.details as engagement_metadata,
     e.device_type,
@@ -375,6 +420,7 @@ QUERIES: Final = {
     "user_behaviors": _USER_BEHAVIORS,
     "lead_scores": _LEAD_SCORES,
     "lead_score_history": _HISTORY,
+    "lead_attribution": _ATTRIBUTION,
     "lead_lifecycle": _LEAD_LIFECYCLE,
     "engagement_history": _ENGAGEMENT_HISTORY,
 }

@@ -42,13 +42,17 @@ from projections.rows import (
     ArchivedEventRow,
     BandChangeRow,
     BigIntColumn,
+    CreditRestatementRow,
+    CreditRow,
     DeadLetterRow,
     Draft,
     EngagementRow,
     IdentityAttachmentRow,
     IdentityRow,
+    LeadConversionRow,
     LeadDayRow,
     LeadJourneyRow,
+    LeadPathRow,
     LeadRow,
     LeadScoreRow,
     PublicationRow,
@@ -341,6 +345,47 @@ lead_days = _table(
     key=("lead_key", "day"),
     analytics=True,
     comment="what each lead did on each local day; weeks and months are sums of days",
+)
+
+lead_conversions = _table(
+    "lead_conversions",
+    LeadConversionRow,
+    Index(
+        "lead_conversions_tenant",
+        "tenant",
+        "converted_at",
+        postgresql_include=["conversion_type", "identified", "touchpoints", "journey_ms"],
+    ),
+    key=("lead_key", "conversion_key"),
+    analytics=True,
+    comment="each conversion of a lead, with the touchpoints that led to it",
+)
+
+lead_credits = _table(
+    "lead_credits",
+    CreditRow,
+    Index("lead_credits_tenant", "tenant", "conversion_type", "converted_at"),
+    key=("lead_key", "conversion_key", "source_key"),
+    analytics=True,
+    comment="what each channel and source earned of a conversion by each model",
+)
+
+lead_paths = _table(
+    "lead_paths",
+    LeadPathRow,
+    Index("lead_paths_tenant", "tenant", "last_touch_at"),
+    key=("lead_key",),
+    analytics=True,
+    comment="the channels of each lead's last touchpoints, for paths without a conversion",
+)
+
+credit_restatements = _table(
+    "credit_restatements",
+    CreditRestatementRow,
+    Index("credit_restatements_tenant", "tenant", "recorded_at"),
+    key=("lead_key", "number"),
+    analytics=True,
+    comment="each fact that changed the credits of a conversion: what they were, what they are, why",
 )
 
 positions = Table(

@@ -10,9 +10,11 @@ import pytest
 from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from projections.analytics_worker import compute_every_stale_lead, no_settings
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.reports import QUERIES, create_reports
+from projections.tables import LIVE_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +49,7 @@ EVENTS = [
     {"type": "qr_scanned", "lead_id": "7", "source": "telegram"},
     {"type": "message_received", "lead_id": "7", "source": "telegram", "text": "Hello"},
     {"type": "qr_scanned", "visitor_id": "other", "source": "telegram"},
+    {"type": "purchase_made", "lead_id": "7", "value": 12.5, "currency": "EUR", "order_id": "o"},
 ]
 
 
@@ -68,6 +71,10 @@ DOCUMENTED = {
     | {"score_change", "timestamp"},
     "lead_scores": {"id", "lead", "lead_name", "score", "previous_score", "score_change", "score_breakdown"}
     | {"qualification_stage", "calculated_at"},
+    "lead_attribution": {"id", "lead_id", "conversion_type", "conversion_value", "conversion_date"}
+    | {"attribution_model", "touchpoints", "total_touchpoints", "first_touch", "last_touch"}
+    | {"primary_touchpoint", "secondary_touchpoint", "journey_duration_days"}
+    | {"avg_time_between_touches_hours"},
 }
 
 
@@ -160,8 +167,11 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
                     "history": "/api/lead-qualification/lead-scores/history/?lead_id=7",
                     "lead": "/api/leads/7",
                     "session": "/api/lead-score/session/visit-1",
+                    "attribution": "/api/lead-tracking/attribution/7",
                 }.items()
             }
+    with psycopg.connect(database_url) as connection:
+        compute_every_stale_lead(connection, no_settings, LIVE_SCHEMA)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("grant usage on schema reports to public; grant select on reports.leads to public")
         connection.execute("set timezone = 'UTC'")
@@ -210,3 +220,22 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
         "7": True,
         "anon:other": False,
     }
+
+    own = {
+        (each["conversion_type"], each["attribution_model"]): each
+        for each in before["lead_attribution"]
+        if each["lead_id"] == "7"
+    }
+    named = "type", "name", "channel", "engagement_type", "weight"
+    for each in api["attribution"]["history"]:
+        row = own.pop((each["conversion_type"], each["attribution_model"]))
+        assert row["total_touchpoints"] == each["total_touchpoints"]
+        assert row["currency"] == each["currency"]
+        assert (row["conversion_value"] and float(row["conversion_value"])) == each["conversion_value"]
+        assert float(row["journey_duration_days"]) == each["journey_duration_days"]
+        assert [[touch[name] for name in named] for touch in row["touchpoints"]] == [
+            [touch[name] for name in named] for touch in each["touchpoints"]
+        ]
+        for which in ("first_touch", "last_touch", "primary_touchpoint", "secondary_touchpoint"):
+            assert (row[which] or {}).get("name") == (each[which] or {}).get("name")
+    assert not own

@@ -119,7 +119,7 @@ def measured_queries() -> Iterator[tuple[str, float, list[Statement]]]:
             ],
             "lead quality": [
                 analytics.leads_by_band(TENANT, "composite", **whole),
-                analytics.points_gained(TENANT, "composite", weeks, **whole),
+                analytics.points_gained(TENANT, weeks, **whole),
                 analytics.leads_created(TENANT, weeks, **whole),
             ],
             "engagement summary": [

@@ -14,12 +14,9 @@ from typing import Any, Final
 from sqlalchemy import TextClause, text
 
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
-from schemas.envelope import tag_of
-from schemas.events import CallMade, EmailSent, PurchaseMade, PurchaseRefunded, SmsSent
+from projections.tables import IS_ORDER_CONDITION
+from scoring.journeys.counted_events import CONTACT_TYPES
 from scoring.lifecycle.transitions import CUSTOMER_STAGES, FUNNEL_STEP
-
-CONTACT_TYPES: Final = tuple(tag_of(kind) for kind in (CallMade, EmailSent, SmsSent))
-"""What sales does to reach a lead; the built-in lifecycle calls a lead contacted by them."""
 
 CONTACT_LIMITS: Final = {"within_5_minutes": 300, "within_1_hour": 3_600, "within_1_day": 86_400}
 """Seconds."""
@@ -152,16 +149,15 @@ def leads_by_band(tenant: str, model: str, *, anonymous: bool) -> TextClause:
     )
 
 
-def points_gained(tenant: str, model: str, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
+def points_gained(tenant: str, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
     """(period, points): by how much the rounded totals of all leads rose in each period; the last one has no end."""
     changes = f"{_WHOLE_POINTS.format('h.total')} - {_WHOLE_POINTS.format('h.previous')}"
     return _statement(
         f"""with existing as materialized (select l.lead_key from leads l where {_OF_TENANT})
         select width_bucket(h.at, cast(:starts as timestamptz[])) as period, sum({changes}) as points
         from score_history h join existing x on x.lead_key = h.lead_key
-        where h.model = :model and h.at >= :begin group by 1""",
+        where h.model = '{QUALITY_MODEL}' and h.at >= :begin group by 1""",
         tenant=tenant,
-        model=model,
         begin=starts[0],
         starts=list(starts),
         anonymous=anonymous,
@@ -213,7 +209,7 @@ def purchase_reports(tenant: str, *, anonymous: bool) -> TextClause:
         from engagement_history e
         join identities i on i.identity_key = e.identity_key
         join leads l on l.lead_key = i.lead_key
-        where e.tenant = :tenant and e.type = any(array['{tag_of(PurchaseMade)}', '{tag_of(PurchaseRefunded)}'])
+        where e.tenant = :tenant and e.{IS_ORDER_CONDITION}
             and {_OF_TENANT}""",
         tenant=tenant,
         anonymous=anonymous,
@@ -314,6 +310,6 @@ def speed_to_contact(tenant: str, begin: datetime, end: datetime, *, anonymous: 
         tenant=tenant,
         begin=begin,
         end=end,
-        types=list(CONTACT_TYPES),
+        types=sorted(CONTACT_TYPES),
         anonymous=anonymous,
     )

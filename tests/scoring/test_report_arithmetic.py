@@ -24,11 +24,11 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australi
 @given(
     zone=st.sampled_from(ZONES),
     period_type=st.sampled_from(["daily", "weekly", "monthly"]),
-    begin=st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)),
+    seconds=st.integers(600_000_000, 2_800_000_000),
     hours=st.integers(0, 24 * 200),
 )
-def test_periods_cover_the_window_and_have_the_names_of_their_local_days(zone, period_type, begin, hours):
-    begin = begin.replace(tzinfo=UTC, microsecond=0)
+def test_periods_cover_the_window_and_have_the_names_of_their_local_days(zone, period_type, seconds, hours):
+    begin = datetime.fromtimestamp(seconds, UTC)
     end = begin + timedelta(hours=hours)
     periods = list(periods_of(calendar(zone), period_type, millis(begin), millis(end)))
     ends = [millis(begin), *(period.end for period in periods)]
@@ -75,8 +75,15 @@ def test_there_is_no_share_and_no_percentile_of_nothing():
 
 @pytest.mark.parametrize(
     ("now", "before", "direction"),
-    [(0, 0, "stable"), (1, 0, "increasing"), (12, 10, "stable"), (13, 10, "increasing")]
-    + [(8, 10, "stable"), (7, 10, "declining"), (0, 1, "declining")],
+    [
+        (0, 0, "stable"),
+        (1, 0, "increasing"),
+        (12, 10, "stable"),
+        (13, 10, "increasing"),
+        (8, 10, "stable"),
+        (7, 10, "declining"),
+        (0, 1, "declining"),
+    ],
 )
 def test_a_change_within_a_fifth_is_stable(now, before, direction):
     assert trend_direction(now, before) == direction

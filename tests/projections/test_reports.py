@@ -8,11 +8,14 @@ import psycopg
 import pytest
 
 from gateway.app import create_app
+from leadstream.active_models import analytics_settings
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from projections.analytics_worker import compute_every_stale_lead
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.reports import QUERIES, create_reports
+from projections.tables import LIVE_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +71,11 @@ DOCUMENTED = {
     | {"score_change", "timestamp"},
     "lead_scores": {"id", "lead", "lead_name", "score", "previous_score", "score_change", "score_breakdown"}
     | {"qualification_stage", "calculated_at"},
+    "lead_journeys": {"journey_start_date", "last_activity_date", "duration_days", "total_engagements"}
+    | {"email_engagements", "form_submissions", "page_views", "purchases", "engagement_trend"}
+    | {"risk_of_churn", "lifetime_value", "total_revenue", "milestones"},
+    "lead_activity_summary": {"period_type", "emails_sent", "emails_opened", "emails_clicked"}
+    | {"forms_submitted", "pages_viewed", "score_change", "stage_changed", "activity_status"},
 }
 
 
@@ -163,10 +171,13 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
                 }.items()
             }
     with psycopg.connect(database_url, autocommit=True) as connection:
+        compute_every_stale_lead(connection, analytics_settings, LIVE_SCHEMA)
         connection.execute("grant usage on schema reports to public; grant select on reports.leads to public")
         connection.execute("set timezone = 'UTC'")
         before = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
-    rebuild(database_url)
+    assert len(before["lead_journeys"]) == 1
+    assert {row["period_type"] for row in before["lead_activity_summary"]} == {"daily", "weekly", "monthly"}
+    rebuild(database_url, read_settings=analytics_settings)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("set timezone = 'UTC'")
         after = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}

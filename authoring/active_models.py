@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.control import EVERY_TENANT
+from scoring.attribution.attribution_text import compiled_attribution
+from scoring.attribution.rules import AttributionRules
 from scoring.features.calendar import Calendar, calendar
 from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.features.profile_fields import NO_DECLARED_FIELDS, FieldTypes
@@ -29,6 +31,8 @@ class ActiveRules(NamedTuple):
     """Its text."""
     profile_fields: FieldTypes = NO_DECLARED_FIELDS
     """The types of the tenant's own profile fields."""
+    attribution: AttributionRules = compiled_attribution("")
+    """What earns credit for conversions."""
 
 
 ActiveRulesOf = Callable[[str], Awaitable[ActiveRules]]

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import Compiled, Select, literal, select
+from sqlalchemy import Compiled, Select, TextClause, literal, select
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from gateway.answers import RequestProblem
@@ -26,13 +26,17 @@ POOL_SECONDS = 4.0
 """How long a query waits for a connection."""
 MOST_CONNECTIONS = 12
 MOST_WAITING_QUERIES = 200
+SORT_MEMORY = "16MB"
+"""Of each sort and hash of a report; more goes to disk."""
 CONNECTION_OPTIONS = (
-    f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s"
+    f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s "
+    f"-c work_mem={SORT_MEMORY}"
 )
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database is unavailable, or every connection busy; a statement that took too long counts, too."""
 
 Row = Mapping[str, Any]
+Question = Select[Any] | TextClause
 Connection = psycopg.AsyncConnection[DictRow]
 
 
@@ -58,11 +62,11 @@ class StoreSnapshot:
 
     connection: Connection
 
-    async def __call__(self, question: Select[Any]) -> Sequence[Row]:
+    async def __call__(self, question: Question) -> Sequence[Row]:
         (rows,) = await self.all(question)
         return rows
 
-    async def all(self, *questions: Select[Any]) -> list[Sequence[Row]]:
+    async def all(self, *questions: Question) -> list[Sequence[Row]]:
         """The rows of several queries, sent together."""
         async with self.connection.pipeline():
             cursors = [
@@ -71,7 +75,7 @@ class StoreSnapshot:
             return [await each.fetchall() for each in cursors]
 
 
-def _sql_and_parameters(question: Select[Any]) -> tuple[bytes, Mapping[str, Any]]:
+def _sql_and_parameters(question: Question) -> tuple[bytes, Mapping[str, Any]]:
     """SQL text and parameters. Compiling costs far more than looking up the form."""
     form = question._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own engine finds compiled text by
     if form is None:
@@ -124,7 +128,7 @@ class ReadStore:
                 503, "the database does not answer; events are still taken", retry_after_s=2
             ) from error
 
-    async def rows(self, question: Select[Any]) -> Sequence[Row]:
+    async def rows(self, question: Question) -> Sequence[Row]:
         async with self.snapshot() as ask:
             return await ask(question)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from authoring.active_models import (
     ActiveModelsFilter,
@@ -16,8 +17,10 @@ from authoring.active_models import (
     ReadShards,
 )
 from gateway.ports import LogUnavailable
-from projections.connection import connect_watched
+from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
+from scoring.analytics.settings import AnalyticsSettings
+from scoring.attribution.attribution_text import compiled_attribution
 from scoring.lifecycle.lifecycle import built_in_lifecycle
 from scoring.models.active import ActiveModels
 from streams.published import PublishedState, compiled_model
@@ -94,6 +97,21 @@ def active_models_of_shards(database_url: str, shard_filter: ActiveModelsFilter)
     return [shard(tuple(parts)) for parts in partitions.values()]
 
 
+_SELECT_SETTINGS_PARTS = """
+select part, value from shard_state where stage = %s and partition = 0 and starts_with(part, 'settings:')"""
+
+
+def analytics_settings(connection: Connection) -> dict[str, AnalyticsSettings]:
+    """The settings of analytics by tenant, `*` for those without their own. Reads over the caller's connection."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(_SELECT_SETTINGS_PARTS, (ScoreLeads.name,))
+        parts = {part: bytes(value) for part, value in cursor}
+    return {
+        tenant: AnalyticsSettings(settings.time_zone, settings.attribution)
+        for tenant, settings in PublishedState(parts).published.settings.items()
+    }
+
+
 def shards_port(database_url: str) -> ReadShards:
     """The port by which the gateway reads the shards."""
 
@@ -140,6 +158,7 @@ def published_port(database_url: str) -> ActiveRulesOf:
             settings.idle_ms,
             settings.lifecycle or built_in_lifecycle(),
             settings.profile_fields,
+            compiled_attribution(settings.attribution),
         )
 
     return published

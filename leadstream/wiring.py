@@ -7,6 +7,7 @@ stopped. It reads the clock and passes it to the parts that need it.
 
 import asyncio
 import gc
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ import psycopg
 from gateway.access import RateLimit
 from gateway.answers import RequestProblem
 from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
-from leadstream.active_models import published_port, shards_port
+from leadstream.active_models import analytics_settings, published_port, shards_port
 from leadstream.clock import now_ms, utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
@@ -29,6 +30,7 @@ from leadstream.evaluation.what_if import what_if_port
 from leadstream.experiments_folder import active_experiments
 from leadstream.settings import Settings
 from leadstream.stages import STAGES
+from projections.analytics_worker import run_analytics
 from projections.connection import connect_watched
 from projections.migrate import OutdatedError, migrate
 from projections.source import SourceError, refuse_embedded, refuse_kafka
@@ -49,6 +51,9 @@ from streams.embedded.waiting import AppenderStopped, AppendQueueFull
 APPEND_SECONDS = 10.0
 """The longest time that a request waits until its events are on disk. It is longer than the server takes to
 restart a killed database."""
+
+ANALYTICS_STOPPING_SECONDS = 3.0
+"""How long a stop waits for the analytics under way. What has not committed by then is computed after the next start."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,29 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
                     connection, LIVE_SCHEMA
                 )  # they read the log's tables, which the first start has just created
         try:
-            yield System(driver, database())
+            with analytics_running(database):
+                yield System(driver, database())
         finally:
             driver.stop()
+
+
+@contextmanager
+def analytics_running(database: Callable[[], str]) -> Iterator[None]:
+    """Computes the analytics of leads on a thread."""
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run_analytics,
+        args=(database, analytics_settings),
+        kwargs={"stop": stop},
+        name="analytics",
+        daemon=True,
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(ANALYTICS_STOPPING_SECONDS)
 
 
 def refuse_database_following_kafka(database_url: str) -> None:

@@ -27,6 +27,7 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     topics.LEAD_ACTIVITY: (
         tables.engagement_history,
         tables.identities,
+        tables.identity_history,
         tables.publications,
         tables.sessions,
     ),
@@ -147,7 +148,7 @@ def add_facts(connection: Connection, cut: Mapping[Table, int]) -> None:
 
 def _rows_before(table: Table, start: int) -> Composable:
     """Only rows of records before the log's start are kept; the fold makes the later ones again. `identities`,
-    `sessions`, `dead_letters` and `publications` have no position of their record, so all of their rows are kept.
+    `identity_history`, `sessions`, `dead_letters` and `publications` have no position of their record, so all of their rows are kept.
     """
     if table in FACT_TABLES or table.info[NEWEST_BY_INFO_KEY] == ("position",):
         return SQL(" where position < {}").format(Literal(start))

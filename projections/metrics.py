@@ -37,6 +37,17 @@ LAG_SECONDS = _gauge(
     "leadstream_projection_lag_seconds",
     "For how long the oldest record that this projection has yet to write has been in Kafka, about; 0 when none waits.",
 )
+ANALYTICS_LAG_SECONDS = _gauge(
+    "leadstream_analytics_lag_seconds",
+    "How old the oldest change of a lead was whose analytics were computed last (journeys, summaries, attribution); 0 when "
+    "none waits. Only the process that computes them sets it.",
+)
+FAILED_ANALYTICS = Counter(
+    "leadstream_analytics_failed_leads",
+    "How often the analytics of a lead could not be computed; it keeps what it had. This is a bug: the log of the process "
+    "names the lead's key and the error.",
+    registry=REGISTRY,
+)
 BATCH_SECONDS = Histogram(
     "leadstream_projection_batch_seconds",
     "Time to write one batch into PostgreSQL, commit included.",

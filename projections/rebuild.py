@@ -15,12 +15,12 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SetTableComment
 
-from projections import history, positions, worker
+from projections import analytics_worker, history, positions, worker
 from projections.connection import Connection, connect_watched
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
 from projections.reports import create_reports
-from projections.tables import FACT_TABLES, LIVE_SCHEMA, READ_MODEL_TABLES, SHADOW_SCHEMA
+from projections.tables import ANALYTICS_TABLES, FACT_TABLES, LIVE_SCHEMA, READ_MODEL_TABLES, SHADOW_SCHEMA
 from projections.views import create_views
 from schemas.record import Chunk, LogPartition
 
@@ -87,16 +87,19 @@ def rebuild(
     progress: RebuildProgress | None = None,
     source: LogSource | None = None,
     accept_loss: Collection[str] = (),
+    read_settings: analytics_worker.ReadSettings = analytics_worker.no_settings,
 ) -> list[str]:
     """Replaces every read model by one that is folded from the log: `source`, or the log embedded in this database.
 
     1. Create empty tables in the shadow, and keep the rows whose records the log no longer has.
     2. Fold the log into the shadow.
     3. Complete the facts, their keys and indexes.
-    4. Fold what the log has gained, until little is left.
-    5. While writers wait: fold the rest, and rename the schemas.
+    4. Compute the analytics of every lead.
+    5. Fold what the log has gained, and compute the leads that it changed, until little is left.
+    6. While writers wait: fold the rest, and rename the schemas. The analytics worker computes what the rest changed.
 
-    Returns the names of the tables that keep rows from before the log's start. `accept_loss` names tables that may lack
+    `read_settings` reads what the analytics depend on. Returns the names of the tables that keep rows from before the
+    log's start. `accept_loss` names tables that may lack
     rows of records that no table ever contained. Raises NothingToRebuildError, RebuildRunsError, HistoryLostError.
     """
     log = source or EmbeddedLog()
@@ -105,8 +108,11 @@ def rebuild(
         cut = _begin_shadow(connection, log, accept_loss)
         _fold_log(connection, log, report)
         _complete_shadow(connection, cut)
+        analytics_worker.compute_all_leads(connection, read_settings, SHADOW_SCHEMA)
         for _ in range(MOST_PASSES):
-            if _fold_log(connection, log, report) <= SWAP_BELOW_RECORDS:
+            folded = _fold_log(connection, log, report)
+            analytics_worker.compute_every_stale_lead(connection, read_settings, SHADOW_SCHEMA)
+            if folded <= SWAP_BELOW_RECORDS:
                 break
         _swap_schemas(connection, log, report)
         _drop_schema(connection, RETIRED_SCHEMA)
@@ -150,6 +156,9 @@ def _begin_shadow(connection: Connection, log: LogSource, accept_loss: Collectio
                 )
             else:
                 _define_indexes(connection, table)
+        for table in ANALYTICS_TABLES:
+            _run_definition(connection, CreateTable(table))
+            _define_indexes(connection, table)
         create_views(connection, SHADOW_SCHEMA)
         history.keep_rows(connection, cut)
         with worker.open_cursor(connection) as cursor:
@@ -218,7 +227,7 @@ def _swap_schemas(connection: Connection, log: LogSource, report: RebuildProgres
 
 def _drop_schema(connection: Connection, schema: str) -> None:
     """Drops table by table, so that a reader of one table blocks no reader of the others."""
-    for table in READ_MODEL_TABLES:
+    for table in (*READ_MODEL_TABLES, *ANALYTICS_TABLES):
         connection.execute(SQL("drop table if exists {} cascade").format(Identifier(schema, table.name)))
     connection.execute(SQL("drop schema if exists {} cascade").format(Identifier(schema)))
 

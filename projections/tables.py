@@ -7,9 +7,11 @@ identical rows.
 
 `newest_by` in a table's `info` makes it mutable: the row whose version is higher wins. A table
 without it is append-only, and its key contains the log position of the record of the fact.
+
+The tables of ANALYTICS_TABLES are not made of records but of the other tables, by `projections.analytics_worker`.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -34,14 +37,22 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from projections.rows import (
+    AnalyticsSettingsRow,
     AppliedEventRow,
     ArchivedEventRow,
     BandChangeRow,
     BigIntColumn,
+    CreditRestatementRow,
+    CreditRow,
     DeadLetterRow,
     Draft,
     EngagementRow,
+    IdentityAttachmentRow,
     IdentityRow,
+    LeadConversionRow,
+    LeadDayRow,
+    LeadJourneyRow,
+    LeadPathRow,
     LeadRow,
     LeadScoreRow,
     PublicationRow,
@@ -49,6 +60,7 @@ from projections.rows import (
     SessionRow,
     SessionScoreRow,
     StageEntryRow,
+    StaleLeadRow,
     WorkerPartRow,
     WorkerTimerRow,
 )
@@ -80,6 +92,8 @@ PROJECTED_TOPICS: Final = (
 """The topics that the tables are made from."""
 
 NEWEST_BY_INFO_KEY: Final = "newest_by"
+ANALYTICS_INFO_KEY: Final = "analytics"
+"""In a table's `info`: no record makes its rows, but the analytics worker."""
 ROW_INFO_KEY: Final = "row"
 """In a table's `info`: the type of its rows, which defines its columns."""
 
@@ -93,6 +107,9 @@ IDENTIFIED_AND_UNMERGED: Final = "identified and identities > 0"
 
 IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 """The engagements that are exposures to experiments: few among very many."""
+
+IS_ORDER_CONDITION: Final = "type in ('purchase_made', 'purchase_refunded')"
+"""The engagements that report orders."""
 
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
@@ -123,13 +140,14 @@ def _table(
     key: tuple[str, ...],
     newest_by: tuple[str, ...] = (),
     schema: str | None = None,
+    analytics: bool = False,
     comment: str,
     **options: Any,
 ) -> Table:
     """A table with the columns that `row` names. Free space on the pages of a mutable table lets an update stay on
     its page and leave the indexes alone.
     """
-    info: dict[str, Any] = {ROW_INFO_KEY: row}
+    info: dict[str, Any] = {ROW_INFO_KEY: row, ANALYTICS_INFO_KEY: analytics}
     if newest_by:
         info[NEWEST_BY_INFO_KEY] = newest_by
         options["postgresql_with"] = {"fillfactor": 75}
@@ -152,6 +170,7 @@ _COLUMN_TYPES: Final[dict[type, TypeEngine[Any]]] = {
     bool: Boolean(),
     bytes: LargeBinary(),
     datetime: DateTime(timezone=True),
+    date: Date(),
     Decimal: Numeric(),
 }
 
@@ -165,11 +184,22 @@ identities = _table(
     comment="who is behind a key, and which lead has them now: the highest epoch",
 )
 
+identity_history = _table(
+    "identity_history",
+    IdentityAttachmentRow,
+    Index("identity_history_lead", "lead_key"),
+    key=("identity_key", "epoch"),
+    newest_by=("epoch",),
+    comment="every lead that had an identity, and since when: one row for each epoch",
+)
+"""Mutable only so that an attachment which comes twice changes nothing."""
+
 engagement_history = _table(
     "engagement_history",
     EngagementRow,
     Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
     Index("engagement_history_exposures", "tenant", postgresql_where=text(IS_EXPOSURE_CONDITION)),
+    Index("engagement_history_orders", "tenant", postgresql_where=text(IS_ORDER_CONDITION)),
     key=("identity_key", "occurred_at", "partition", "position"),
     comment="every event that counted, by identity: a merge or a split moves no row",
 )
@@ -225,6 +255,12 @@ lead_scores = _table(
 score_history = _table(
     "score_history",
     ScoreChangeRow,
+    Index(
+        "score_history_composite",
+        "at",
+        postgresql_include=["lead_key", "total", "previous"],
+        postgresql_where=text("model = 'composite'"),
+    ),
     key=("lead_key", "at", "position"),
     comment="the ledger: every change of a score, with the lines that changed",
 )
@@ -285,6 +321,82 @@ publications = _table(
     comment="every model that was published, whole; without a text it was retired",
 )
 """Mutable only so that a publication which comes twice changes nothing."""
+
+stale_leads = _table(
+    "stale_leads",
+    StaleLeadRow,
+    key=(),
+    analytics=True,
+    comment="leads whose analytics must be computed again; no key, so that the projection waits for nobody",
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 10000},
+)
+
+analytics_settings = _table(
+    "analytics_settings",
+    AnalyticsSettingsRow,
+    key=("tenant",),
+    analytics=True,
+    comment="the settings that the analytics of each tenant were computed by",
+)
+
+lead_journeys = _table(
+    "lead_journeys",
+    LeadJourneyRow,
+    Index("lead_journeys_path", "tenant", "stage", "stage_path"),
+    key=("lead_key",),
+    analytics=True,
+    comment="each lead's journey in numbers; what depends on the present is computed at the read",
+)
+
+lead_days = _table(
+    "lead_days",
+    LeadDayRow,
+    Index("lead_days_tenant", "tenant", "day", postgresql_include=["lead_key", "identified", "interactions"]),
+    key=("lead_key", "day"),
+    analytics=True,
+    comment="what each lead did on each local day; weeks and months are sums of days",
+)
+
+lead_conversions = _table(
+    "lead_conversions",
+    LeadConversionRow,
+    Index(
+        "lead_conversions_tenant",
+        "tenant",
+        "converted_at",
+        postgresql_include=["conversion_type", "identified", "touchpoints", "journey_ms"],
+    ),
+    key=("lead_key", "conversion_key"),
+    analytics=True,
+    comment="each conversion of a lead, with the touchpoints that led to it",
+)
+
+lead_credits = _table(
+    "lead_credits",
+    CreditRow,
+    Index("lead_credits_tenant", "tenant", "conversion_type", "converted_at"),
+    key=("lead_key", "conversion_key", "source_key"),
+    analytics=True,
+    comment="what each channel and source earned of a conversion by each model",
+)
+
+lead_paths = _table(
+    "lead_paths",
+    LeadPathRow,
+    Index("lead_paths_tenant", "tenant", "last_touch_at"),
+    key=("lead_key",),
+    analytics=True,
+    comment="the channels of each lead's last touchpoints, for paths without a conversion",
+)
+
+credit_restatements = _table(
+    "credit_restatements",
+    CreditRestatementRow,
+    Index("credit_restatements_tenant", "tenant", "recorded_at"),
+    key=("lead_key", "number"),
+    analytics=True,
+    comment="each fact that changed the credits of a conversion: what they were, what they are, why",
+)
 
 positions = Table(
     "positions",
@@ -349,7 +461,11 @@ model_drafts = _table(
     comment="models as authors write them, and what is published of them, on its way to the log",
 )
 
-READ_MODEL_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
+_REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)
+READ_MODEL_TABLES: Final = tuple(table for table in _REBUILT_TABLES if not table.info[ANALYTICS_INFO_KEY])
+"""The tables that records make."""
+ANALYTICS_TABLES: Final = tuple(table for table in _REBUILT_TABLES if table.info[ANALYTICS_INFO_KEY])
+"""The tables that the analytics worker makes, and its queue."""
 FACT_TABLES: Final = tuple(table for table in READ_MODEL_TABLES if NEWEST_BY_INFO_KEY not in table.info)
 TABLE_OF_ROW: Final[dict[type[tuple[Any, ...]], Table]] = {
     table.info[ROW_INFO_KEY]: table for table in READ_MODEL_TABLES

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from psycopg.sql import SQL, Composed, Identifier
-from sqlalchemy import BigInteger, Boolean, DateTime, Integer, LargeBinary, Numeric, Table, Text
+from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, LargeBinary, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
@@ -30,6 +30,7 @@ Values = tuple[Any, ...]
 _TYPES: Final[dict[type[TypeEngine[Any]], str]] = {
     BigInteger: "int8",
     Boolean: "bool",
+    Date: "date",
     DateTime: "timestamptz",
     Integer: "int4",
     JSONB: "jsonb",

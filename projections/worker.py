@@ -9,13 +9,15 @@ for Kafka, where a record that another program wrote becomes a dead letter.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, cast
 
 import msgspec
 import psycopg
 import structlog
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Identifier
 from psycopg.types.json import set_json_dumps
 from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import Table
@@ -24,7 +26,7 @@ from projections import metrics, positions, upserts
 from projections.archive import archived_events, store_events
 from projections.connection import Connection
 from projections.facts import changes_of_record, dead_letter_of_foreign_record
-from projections.rows import AppliedEventRow, Row, TableChange, UnreadableRecordError
+from projections.rows import AppliedEventRow, EngagementRow, LeadRow, Row, TableChange, UnreadableRecordError
 from projections.state_rows import stage_of
 from projections.tables import (
     APPLIED_EVENTS_KEPT,
@@ -33,6 +35,11 @@ from projections.tables import (
     PROJECTED_TOPICS,
     PUBLIC_SCHEMA,
     applied_events,
+    engagement_history,
+    identity_history,
+    leads,
+    score_history,
+    stage_history,
 )
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
@@ -47,6 +54,11 @@ ROWS_PER_STATEMENT: Final = 1_000
 
 _LONGEST_NOTIFY_PAYLOAD = 7_500
 _NOTIFY = "select pg_notify(%s, %s)"
+_MARK_STALE = """
+  insert into {schema}.stale_leads (lead_key, identity_key, marked_at)
+  select lead, null, now() from unnest(%b::int8[]) lead
+  union all select null, identity, now() from unnest(%b::int8[]) identity
+"""
 _SELECT_FOLLOWED = "select topic, partition, position from public.positions where generation = any(%s)"
 
 
@@ -212,6 +224,9 @@ def write_rows(
             cursor.execute(
                 upserts.delete_statement(schema, table, len(ends[0]) - 1), upserts.transposed(ends)
             )
+        stale = _stale_leads(rows, superseded)
+        if any(stale):
+            cursor.execute(_mark_stale_statement(schema), [sorted(keys) for keys in stale])
         if last_changes := {part: at for (topic, part), at in reached.items() if topic == LEAD_CHANGES}:
             deleted_to = [at - APPLIED_EVENTS_KEPT for at in last_changes.values()]
             cursor.execute(
@@ -220,6 +235,29 @@ def write_rows(
         if reached:
             positions.advance_positions(cursor, schema, reached)
     return rows
+
+
+def _stale_leads(
+    rows: Mapping[Table, Sequence[Row]], superseded: Mapping[Table, Sequence[upserts.Values]]
+) -> tuple[set[int], set[int]]:
+    """(leads, identities) whose analytics the rows change. `projections.analytics_worker` looks up an identity's leads."""
+    lead_keys = {
+        row.lead_key
+        for table in (identity_history, leads, score_history, stage_history)
+        for row in cast("Sequence[LeadRow]", rows.get(table, ()))
+    }
+    lead_keys.update(lead_key for lead_key, _ in superseded.get(leads, ()))
+    identity_keys = {
+        row.identity_key
+        for table in (engagement_history, identity_history)
+        for row in cast("Sequence[EngagementRow]", rows.get(table, ()))
+    }
+    return lead_keys, identity_keys
+
+
+@lru_cache
+def _mark_stale_statement(schema: str) -> bytes:
+    return SQL(_MARK_STALE).format(schema=Identifier(schema)).as_bytes(None)
 
 
 def _changes_or_dead_letter(record: Record) -> Iterable[TableChange]:

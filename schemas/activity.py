@@ -137,6 +137,7 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     lifecycle: str = ""
     by: str | None = None
     profile_fields: dict[str, FieldType] = {}
+    attribution: str = ""
 
 
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (

@@ -77,7 +77,7 @@ class ModelRetired(Control, tag="model_retired", frozen=True, kw_only=True):
 
 
 class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=True):
-    """All settings of the tenant that a fold reads."""
+    """All settings of the tenant that results depend on."""
 
     version: PublicationVersion
     time_zone: Line = "UTC"
@@ -87,6 +87,8 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     by: Line | None = None
     profile_fields: dict[FieldName, FieldType] = {}
     """The types of the tenant's own profile fields, for the events that follow."""
+    attribution: LongText = ""
+    """What earns credit for conversions, which no fold reads; empty: the text that comes with Leadstream."""
 
 
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):

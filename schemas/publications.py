@@ -60,4 +60,5 @@ def _activity_of(publication: Publication) -> Activity:
                 publication.lifecycle,
                 publication.by,
                 publication.profile_fields,
+                publication.attribution,
             )

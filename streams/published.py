@@ -9,6 +9,7 @@ from functools import lru_cache
 from msgspec import msgpack
 
 from schemas.decode import Refusal
+from scoring.attribution.attribution_text import AttributionError, compiled_attribution
 from scoring.features.calendar import calendar
 from scoring.features.features import NewerCodec
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
@@ -53,7 +54,7 @@ def check_model(name: str, text: str, folding: int) -> None:
         raise Refusal("model", f"the text is of the model {model.name!r}, not of {name!r}")
 
 
-def check_settings(time_zone: str, lifecycle: str = "") -> None:
+def check_settings(time_zone: str, lifecycle: str = "", attribution: str = "") -> None:
     """Raises Refusal for settings that no fold could apply."""
     try:
         calendar(time_zone)
@@ -63,6 +64,10 @@ def check_settings(time_zone: str, lifecycle: str = "") -> None:
         compiled_lifecycle(lifecycle)
     except LifecycleError as error:
         raise Refusal("lifecycle", str(error)) from error
+    try:
+        compiled_attribution(attribution)
+    except AttributionError as error:
+        raise Refusal("attribution", str(error)) from error
 
 
 class PublishedState:

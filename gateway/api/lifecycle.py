@@ -58,7 +58,7 @@ async def _spans(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row,
     async with services.store.snapshot() as ask:
         lead = await _existing_lead(ask, tenant, lead_id)
         spans = await ask(select_stage_spans(tenant, lead_id))
-    now, weight = services.ports.now(), _weight_of_engagement((await services.ports.published(tenant)).models)
+    now, weight = services.ports.now(), weight_of_engagement((await services.ports.published(tenant)).models)
     return lead, [_span_json(each, now, weight) for each in spans]
 
 
@@ -183,7 +183,7 @@ def _current_json(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, An
     return {"lead_id": lead_id_as_sent(lead["lead_id"]), "merged_into": lead["redirect"], **spans[-1]}
 
 
-def _weight_of_engagement(models: Mapping[str, Model]) -> Decimal:
+def weight_of_engagement(models: Mapping[str, Model]) -> Decimal:
     """What a point of the component counts in the total, in the active model, else in the built-in one."""
     name, group = ENGAGEMENT_MODEL_AND_GROUP
     model = models.get(name) or compile_model(built_in_models()[name])

@@ -38,6 +38,7 @@ def rebuild(
 
     Rows of records that the log no longer has are kept.
     """
+    from leadstream.active_models import analytics_settings
     from leadstream.operations.open_store import open_database_url, require_embedded, settings_as_served
     from projections.positions import PositionGapError
     from projections.rebuild import HistoryLostError, NothingToRebuildError, RebuildRunsError
@@ -54,7 +55,12 @@ def rebuild(
 
                 if settings.kafka is None:
                     require_embedded(url)
-                    kept = rebuild_read_models(url, progress=share, accept_loss=accept_loss or ())
+                    kept = rebuild_read_models(
+                        url,
+                        progress=share,
+                        accept_loss=accept_loss or (),
+                        read_settings=analytics_settings,
+                    )
                 else:
                     from leadstream.operations.kafka_projection import rebuild_from_kafka
                     from leadstream.wiring import database_errors_explained

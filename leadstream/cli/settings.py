@@ -53,6 +53,12 @@ def publish_settings(
             'e.g. seats = "number".'
         ),
     ] = None,
+    attribution: Annotated[
+        str | None,
+        typer.Option(
+            help="What earns credit for conversions: a .toml file, or default for the built-in text."
+        ),
+    ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -68,10 +74,15 @@ def publish_settings(
     Types of profile fields decide how the values of later events are read:
     see "Profile fields" in docs/scoring.md. The file replaces all types
     that were declared before.
+
+    To change which events earn credit for conversions, for how long and in
+    which channels, copy scoring/attribution/default.toml, which explains
+    itself, and edit the copy. It changes no score.
     """
     from leadstream.clock import utc_now
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
+    from scoring.attribution.attribution_text import compiled_attribution
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
     with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
@@ -84,12 +95,15 @@ def publish_settings(
                 idle_minutes=idle_minutes,
                 lifecycle=lifecycle,
                 profile_fields=profile_fields,
+                attribution=attribution,
             )
         print_line(
             f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "
             f"sessions after {published.idle_minutes} idle minutes, and stages follow the lifecycle "
             f"{compile_lifecycle(published.lifecycle).name}."
         )
+        if published.attribution:
+            print_line(f"Credit for conversions follows {compiled_attribution(published.attribution).name}.")
         if published.profile_fields:
             declared = ", ".join(f"{name} ({field})" for name, field in published.profile_fields.items())
             print_line(f"Types of profile fields, for events from now on: {declared}.")

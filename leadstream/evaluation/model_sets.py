@@ -55,6 +55,7 @@ class ModelSet(NamedTuple):
                 idle_minutes=settings.idle_minutes,
                 lifecycle=settings.lifecycle,
                 profile_fields=settings.profile_fields,
+                attribution=settings.attribution,
             )
         ]
         publications += [

@@ -45,7 +45,7 @@ class ExplainRequest(NamedTuple):
     changes: int = CHANGES_SHOWN
 
 
-class LeadFacts(NamedTuple):
+class ExplainedLead(NamedTuple):
     """The rows of a lead in the read models, at one moment."""
 
     lead: Row
@@ -87,7 +87,7 @@ async def _explanation(database_url: str, request: ExplainRequest, now: datetime
 
 def _lines_of_lead(
     request: ExplainRequest,
-    facts: LeadFacts,
+    facts: ExplainedLead,
     subject: Subject | None,
     active: ActiveRules,
     clock: explanations.ExplanationClock,
@@ -131,7 +131,7 @@ def _lines_of_lead(
 # Reading
 
 
-async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: datetime | None) -> LeadFacts:
+async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: datetime | None) -> ExplainedLead:
     tenant, lead_id = request.tenant, request.lead_id
     leads = await ask(queries.lead(tenant, lead_id))
     if not leads:
@@ -150,7 +150,7 @@ async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: dateti
     ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
     events = await ask(select_events_named(tenant, lead_id, ids)) if ids else ()
     past = [row for row in stages if until is None or row["at"] <= until]
-    return LeadFacts(leads[0], score_rows, lines, ledger, identities, past, bands, by_id(events))
+    return ExplainedLead(leads[0], score_rows, lines, ledger, identities, past, bands, by_id(events))
 
 
 def _event_of(caused_by: str) -> str | None:
@@ -287,7 +287,7 @@ def _future_score(
 
 
 def _causes_of_changes(
-    facts: LeadFacts, clock: explanations.ExplanationClock, model: str | None
+    facts: ExplainedLead, clock: explanations.ExplanationClock, model: str | None
 ) -> Iterator[explanations.ExplainedCause]:
     """The ledger by cause, the latest first, with the changes of stage and band of each cause."""
     stages, bands = _rows_by_cause(facts.stages), _rows_by_cause(facts.bands)

@@ -23,6 +23,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from leadstream.active_models import analytics_settings
 from leadstream.embedded_postgres import PostgresUnavailable
 from projections.connection import connect_watched
 from projections.history import gaps_between, refuse_loss
@@ -132,6 +133,7 @@ def rebuild_from_kafka(
             progress=progress,
             source=_KafkaLogSource(scanner, cluster.app),
             accept_loss=accept_loss,
+            read_settings=analytics_settings,
         )
         ends = scanner.ends()
         ranges = {

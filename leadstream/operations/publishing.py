@@ -28,13 +28,14 @@ from projections.tables import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
 from schemas.publications import publication_records
 from schemas.record import Outgoing
+from scoring.attribution.attribution_text import AttributionError, compile_attribution
 from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
 from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields
 from streams.published import ActiveModels, TenantSettings, compiled_model
 
-BUILT_IN_LIFECYCLE = "default"
+BUILT_IN_TEXT = "default"
 """The name of the built-in lifecycle at the command line."""
 
 T = TypeVar("T")
@@ -182,14 +183,16 @@ def publish_settings(
     idle_minutes: int | None = None,
     lifecycle: str | None = None,
     profile_fields: str | None = None,
+    attribution: str | None = None,
 ) -> SettingsPublished:
     """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
-    `lifecycle` is a file, or BUILT_IN_LIFECYCLE; `profile_fields` is a file. Raises Failure.
+    `lifecycle` and `attribution` are files, or BUILT_IN_TEXT; `profile_fields` is a file. Raises Failure.
     """
     text = None if lifecycle is None else lifecycle_text(lifecycle)
     declared = None if profile_fields is None else declared_fields(profile_fields)
+    credited = None if attribution is None else attribution_text(attribution)
     with _lock_settings(store.database_url):
-        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared)
+        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared, credited)
 
 
 @contextmanager
@@ -214,6 +217,7 @@ def _publish_settings(
     idle_minutes: int | None,
     text: str | None,
     declared: dict[str, FieldType] | None,
+    credited: str | None,
 ) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = active_by_shard(store.database_url)
@@ -235,6 +239,7 @@ def _publish_settings(
         idle_minutes=current.idle_minutes if idle_minutes is None else idle_minutes,
         lifecycle=text or current.lifecycle or built_in_lifecycle(),
         profile_fields=current.profile_fields if declared is None else declared,
+        attribution=current.attribution if credited is None else credited,
         by=operating_user(),
     )
     store.append(publication_records(settings))
@@ -244,12 +249,24 @@ def _publish_settings(
 
 def lifecycle_text(source: str) -> str:
     """The text of a lifecycle without a mistake: of a file, or the built-in one. Raises Failure."""
-    if source == BUILT_IN_LIFECYCLE:
+    if source == BUILT_IN_TEXT:
         return built_in_lifecycle()
-    text = _text_of_file(source, f"pass a .toml file, or {BUILT_IN_LIFECYCLE} for the built-in lifecycle")
+    text = _text_of_file(source, f"pass a .toml file, or {BUILT_IN_TEXT} for the built-in lifecycle")
     try:
         compile_lifecycle(text)
     except LifecycleError as refusal:
+        raise Failure(f"{source}: {refusal}") from refusal
+    return text
+
+
+def attribution_text(source: str) -> str:
+    """The text of attribution without a mistake: of a file, or "" for the built-in one. Raises Failure."""
+    if source == BUILT_IN_TEXT:
+        return ""
+    text = _text_of_file(source, f"pass a .toml file, or {BUILT_IN_TEXT} for the built-in text")
+    try:
+        compile_attribution(text)
+    except AttributionError as refusal:
         raise Failure(f"{source}: {refusal}") from refusal
     return text
 

@@ -113,6 +113,7 @@ class ArchivedParts:
                 idle_minutes=own.idle_minutes,
                 lifecycle=own.lifecycle,
                 profile_fields=own.profile_fields,
+                attribution=own.attribution,
             )
 
 

@@ -47,10 +47,10 @@ LONGEST_FIELD_TEXT = 256
 
 LARGEST_AMOUNT = 2**53
 
-_ZERO_DECIMALS = frozenset(
+ZERO_DECIMALS = frozenset(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - ISO 4217, as a line
 )
-_THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
+THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 
 
 class EventEffect(NamedTuple):
@@ -98,7 +98,7 @@ def _consent_fields(event: events.ConsentChanged) -> Mapping[str, FieldValue]:
     return {name: value for name, value in consent.items() if value is not None}
 
 
-def _real_id(value: str | None) -> str | None:
+def real_id(value: str | None) -> str | None:
     """An id as producers mean it: without unseen characters and space around it, and None for a blank or a placeholder."""
     bare = UNSEEN.sub("", value or "").strip()
     return None if is_placeholder(bare) or is_blank_text(bare) else bare
@@ -108,7 +108,7 @@ def _key_of_fields(*names: str) -> Callable[[Any], tuple[str, ...] | None]:
     """The key of an event that these fields name together; none, if one of them is missing."""
 
     def key(event: Any) -> tuple[str, ...] | None:
-        ids = [_real_id(getattr(event, name)) for name in names]
+        ids = [real_id(getattr(event, name)) for name in names]
         return tuple(each for each in ids if each is not None) if None not in ids else None
 
     return key
@@ -339,7 +339,7 @@ def signal_of(event: Event) -> str:
 
 def decimals_of(currency: str) -> int:
     """How many decimals the currency's amounts have (ISO 4217)."""
-    return 0 if currency in _ZERO_DECIMALS else 3 if currency in _THREE_DECIMALS else 2
+    return 0 if currency in ZERO_DECIMALS else 3 if currency in THREE_DECIMALS else 2
 
 
 def minor_units(value: Decimal, currency: str) -> int:
@@ -376,9 +376,9 @@ def _currency_amount(event: events.PurchaseMade | events.PurchaseRefunded) -> Su
 
 def _refund(event: Event, at: int) -> tuple[str, str, RefundReport] | None:
     """(order, refund, amount); None for other events, and for a refund that names no order."""
-    if not isinstance(event, events.PurchaseRefunded) or (order := _real_id(event.order_id)) is None:
+    if not isinstance(event, events.PurchaseRefunded) or (order := real_id(event.order_id)) is None:
         return None
-    refund = _real_id(event.refund_id)
+    refund = real_id(event.refund_id)
     own = (
         (refund,)
         if refund is not None

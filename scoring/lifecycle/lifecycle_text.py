@@ -19,10 +19,12 @@ from scoring.features.signals import (
     is_counted_always,
 )
 from scoring.lifecycle.transitions import (
+    BUILT_IN_TARGETS,
     FUNNEL_STAGES,
     SIDE_STAGES,
     SINCE_VALUES,
     STAGES,
+    ConversionTarget,
     Lifecycle,
     Qualification,
     Since,
@@ -40,9 +42,10 @@ LONGEST_WAIT_DAYS = 3_650
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 _CUSTOM_SIGNAL = re.compile(r"custom:[^\x00-\x1f\x7f]{1,128}")
 _TRANSITION_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*[\"']?transitions[\"']?[ \t]*\]\]", re.MULTILINE)
-_LIFECYCLE_KEYS = ("lifecycle", "about", "transitions")
+_LIFECYCLE_KEYS = ("lifecycle", "about", "transitions", "targets")
 _TRANSITION_KEYS = ("to", "from", "when", "since", "qualified_by", "inactive_days", "reason")
 _QUALIFICATION_KEYS = ("model", "set", "bands")
+_TARGET_KEYS = ("from", "to", "rate")
 
 
 class LifecycleError(ValueError):
@@ -77,7 +80,34 @@ def compile_lifecycle(text: str) -> Lifecycle:
         transitions=transitions,
         onward=MappingProxyType({stage: _transitions_from(stage, transitions) for stage in STAGES}),
         qualifications=tuple(dict.fromkeys(t.qualified_by for t in transitions if t.qualified_by)),
+        targets=_targets(text, document["targets"]) if "targets" in document else BUILT_IN_TARGETS,
     )
+
+
+def _targets(text: str, tables: Any) -> tuple[ConversionTarget, ...]:
+    form = 'wants [[targets]] with from = "new", to = "contacted" and rate = 0.7, or targets = [] for none'
+    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+        raise _refusal(text, "targets", form)
+    targets: list[ConversionTarget] = []
+    for table in tables:
+        if table.keys() != set(_TARGET_KEYS):
+            raise _refusal(text, "targets", form)
+        start, to, rate = (table[key] for key in _TARGET_KEYS)
+        for stage in (start, to):
+            if stage not in FUNNEL_STAGES:
+                raise _refusal(
+                    text,
+                    "targets",
+                    f"{_shown_value(stage)} is no stage of the funnel: {', '.join(FUNNEL_STAGES)}",
+                )
+        if FUNNEL_STAGES.index(start) >= FUNNEL_STAGES.index(to):
+            raise _refusal(text, "targets", f"{to!r} does not come after {start!r}")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise _refusal(text, "targets", f"rate is a share from 0 to 1, not {_shown_value(rate)}")
+        if any((each.start, each.to) == (start, to) for each in targets):
+            raise _refusal(text, "targets", f"there are two from {start!r} to {to!r}")
+        targets.append(ConversionTarget(start, to, float(rate)))
+    return tuple(targets)
 
 
 def _transitions_from(stage: Stage, transitions: Sequence[Transition]) -> tuple[Transition, ...]:

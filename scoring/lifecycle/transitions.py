@@ -20,6 +20,16 @@ STAGE_RANK: dict[Stage, int] = {
 `customer`: a lead that churned was a customer once, but a lead that is a customer has not churned.
 """
 
+FUNNEL_STEP: dict[Stage, int] = {
+    stage: FUNNEL_STAGES.index(stage) if stage in FUNNEL_STAGES else 0 for stage in STAGES
+} | {"churned": FUNNEL_STAGES.index("customer")}
+"""The step of the funnel that a lead in the stage has reached, from 0. One that churned was a customer; one that was put
+aside keeps what it reached before.
+"""
+CUSTOMER_STAGES: tuple[Stage, ...] = tuple(
+    stage for stage, step in FUNNEL_STEP.items() if step == FUNNEL_STEP["customer"]
+)
+
 Since = Literal["move", "qualifying", "entering"]
 SINCE_VALUES: tuple[Since, ...] = get_args(Since)
 
@@ -58,6 +68,22 @@ class Transition(NamedTuple):
         return bool(self.signals) and self.since == "entering"
 
 
+class ConversionTarget(NamedTuple):
+    """The share of the leads that reached `start` which should reach `to`."""
+
+    start: Stage
+    to: Stage
+    rate: float
+
+
+BUILT_IN_TARGETS = (
+    ConversionTarget("new", "contacted", 0.70),
+    ConversionTarget("contacted", "qualified", 0.40),
+    ConversionTarget("qualified", "opportunity", 0.30),
+    ConversionTarget("opportunity", "customer", 0.25),
+)
+
+
 class Lifecycle(NamedTuple):
     name: str
     transitions: tuple[Transition, ...]
@@ -65,3 +91,5 @@ class Lifecycle(NamedTuple):
     onward: Mapping[Stage, tuple[Transition, ...]]
     """The transitions from each stage, in the order in which they are tried: the one that leads furthest first."""
     qualifications: tuple[Qualification, ...]
+    targets: tuple[ConversionTarget, ...] = BUILT_IN_TARGETS
+    """What reports compare conversions with; no fold reads them."""

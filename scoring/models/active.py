@@ -34,6 +34,8 @@ class TenantSettings(Struct, array_like=True, frozen=True):
     """Its text; none: that of the lifecycle which comes with Leadstream."""
     profile_fields: dict[str, FieldType] = {}
     """The types of the tenant's own profile fields."""
+    attribution: str = ""
+    """What earns credit for conversions: its text; none: that which comes with Leadstream."""
 
     @property
     def zone(self) -> Calendar:

@@ -55,8 +55,8 @@ class ScoreLeads:
         match activity:
             case ModelChanged(model=model, text=text, folding=folding):
                 check_model(model, text, folding)
-            case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle):
-                check_settings(time_zone, lifecycle)
+            case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle, attribution=attribution):
+                check_settings(time_zone, lifecycle, attribution)
         return activity
 
     def key_of(self, message: Activity) -> str | None:
@@ -181,6 +181,7 @@ def _apply_publication(
                 message.idle_minutes,
                 message.lifecycle,
                 message.profile_fields,
+                message.attribution,
             )
             return shared.publish_settings(tenant, settings, what)
 

@@ -76,8 +76,8 @@ class TrackSessions:
         match source:
             case ModelPublished(model=model, text=text, folding=folding):
                 check_model(model, text, folding)
-            case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle):
-                check_settings(time_zone, lifecycle)
+            case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle, attribution=attribution):
+                check_settings(time_zone, lifecycle, attribution)
             case Event() if record.appended_at is not None:
                 return _checked_event(source, value, record.key, record.appended_at)
         return value, source
@@ -108,7 +108,7 @@ class TrackSessions:
                 shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED_MODEL_TEXT))
             case SettingsPublished() as s:
                 settings = TenantSettings(
-                    s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields
+                    s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields, s.attribution
                 )
                 shared.publish_settings(s.tenant, settings)
 

@@ -141,8 +141,15 @@ def test_an_event_that_no_door_recorded_counts_as_recorded_when_it_occurred():
 
 def test_only_a_first_attach_brings_an_engagement():
     first, again = recorded([attached("i#0", "a", 1, page_view("e")), attached("i#0", "b", 2)])
-    assert [type(each).__name__ for each in changes_of_record(first)] == ["IdentityRow", "EngagementRow"]
-    assert [type(each).__name__ for each in changes_of_record(again)] == ["IdentityRow"]
+    assert [type(each).__name__ for each in changes_of_record(first)] == [
+        "IdentityRow",
+        "IdentityAttachmentRow",
+        "EngagementRow",
+    ]
+    assert [type(each).__name__ for each in changes_of_record(again)] == [
+        "IdentityRow",
+        "IdentityAttachmentRow",
+    ]
 
 
 EXAMPLES = (Path(schemas.__file__).parent / "examples" / "events.jsonl").read_bytes().splitlines()

@@ -127,6 +127,13 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute(
             "alter table live.leads add revenue jsonb"
         )  # today's writer needs it; null, as then
+        connection.execute(
+            "create table live.identity_history (identity_key int8, epoch int4, tenant text, lead_key int8, "
+            "lead_id text, attached_at timestamptz, partition int4, position int8, primary key (identity_key, epoch))"
+        )
+        connection.execute(
+            "create table live.stale_leads (lead_key int8, identity_key int8, marked_at timestamptz)"
+        )
         project_records(connection, there)
         append(connection, there)
         connection.execute("insert into state values ('score_leads', 0, 'default/l/l', 'id:i', 'f')")
@@ -136,11 +143,13 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute("alter table live.leads drop revenue")
+        connection.execute("drop table live.identity_history, live.stale_leads")
         connection.commit()
     migrate(database_url)
     check_current(database_url)
     with psycopg.connect(database_url) as connection:
-        assert stored(connection) == before
+        owners = "live.identity_history"  # only the log knows the record of an attachment
+        assert stored(connection) | {owners: before[owners]} == before
         assert shown(connection) == {
             "event_archive": [(there[3].partition, 0, "default/v/v", there[3].value)],
             "lead_features": [("default/l/l", "default", "l", "i", b"f")],

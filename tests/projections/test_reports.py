@@ -2,17 +2,24 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from leadstream.active_models import analytics_settings
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from projections.analytics_worker import compute_every_stale_lead
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.reports import QUERIES, create_reports
+from projections.tables import LIVE_SCHEMA
 from tests.leadstream.systems_doors import visited
 from tests.projections.reports_reader import assert_reads_reports_only, reports_reader
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -45,6 +52,7 @@ EVENTS = [
     {"type": "qr_scanned", "lead_id": "7", "source": "telegram"},
     {"type": "message_received", "lead_id": "7", "source": "telegram", "text": "Hello"},
     {"type": "qr_scanned", "visitor_id": "other", "source": "telegram"},
+    {"type": "purchase_made", "lead_id": "7", "value": 12.5, "currency": "EUR", "order_id": "o"},
 ]
 
 
@@ -65,7 +73,23 @@ DOCUMENTED = {
     "user_behaviors": {"id", "session_id", "behavior_type", "action", "behavior_metadata", "score_impact"}
     | {"score_change", "timestamp"},
     "lead_scores": {"id", "lead", "lead_name", "score", "previous_score", "score_change", "score_breakdown"}
-    | {"qualification_stage", "calculated_at"},
+    | {"qualification_stage", "calculated_at"}
+    | {"demographic_score", "behavioral_score", "firmographic_score", "engagement_score", "intent_score"}
+    | {"total_score", "grade", "temperature"},
+    "lead_lifecycle": {"id", "lead_id", "stage", "previous_stage", "entered_at", "exited_at"}
+    | {"duration_days", "touchpoints_count", "engagement_score", "transition_reason", "is_current_stage"},
+    "engagement_history": {"id", "lead_id", "engagement_type", "engagement_channel", "source_type"}
+    | {"source_id", "source_name", "title", "engagement_value", "engagement_metadata", "device_type"}
+    | {"location", "ip_address", "revenue", "currency", "created_at"},
+    "lead_attribution": {"id", "lead_id", "conversion_type", "conversion_value", "conversion_date"}
+    | {"attribution_model", "touchpoints", "total_touchpoints", "first_touch", "last_touch"}
+    | {"primary_touchpoint", "secondary_touchpoint", "journey_duration_days"}
+    | {"avg_time_between_touches_hours"},
+    "lead_journeys": {"journey_start_date", "last_activity_date", "duration_days", "total_engagements"}
+    | {"email_engagements", "form_submissions", "page_views", "purchases", "engagement_trend"}
+    | {"risk_of_churn", "lifetime_value", "total_revenue", "milestones"},
+    "lead_activity_summary": {"period_type", "emails_sent", "emails_opened", "emails_clicked"}
+    | {"forms_submitted", "pages_viewed", "score_change", "stage_changed", "activity_status"},
 }
 
 
@@ -165,13 +189,19 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
                 "history": "/api/lead-qualification/lead-scores/history/?lead_id=7",
                 "lead": "/api/leads/7",
                 "session": "/api/lead-score/session/visit-1",
+                "attribution": "/api/lead-tracking/attribution/7",
+                "stages": "/api/lead-tracking/lifecycle/7/history",
+                "composite": "/api/lead-tracking/scoring/7",
             }.items()
         }
     with psycopg.connect(database_url, autocommit=True) as connection:
+        compute_every_stale_lead(connection, analytics_settings, LIVE_SCHEMA)
         connection.execute("grant usage on schema reports to public; grant select on reports.leads to public")
         connection.execute("set timezone = 'UTC'")
         before = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
-    rebuild(database_url)
+    assert len(before["lead_journeys"]) == 1
+    assert {row["period_type"] for row in before["lead_activity_summary"]} == {"daily", "weekly", "monthly"}
+    rebuild(database_url, read_settings=analytics_settings)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("set timezone = 'UTC'")
         after = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
@@ -195,6 +225,31 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
     assert {name: score[name] for name in compared} == {name: listed[name] for name in compared}
     gained = {group: points for group, points in listed["score_breakdown"].items() if points}
     assert {group: float(points) for group, points in score["score_breakdown"].items()} == gained
+    composite = api["composite"]["score"]
+    assert (score["grade"], score["temperature"]) == (composite["grade"], composite["temperature"])
+    for name, points in composite["components"].items():
+        assert float(score[f"{name}_score"]) == pytest.approx(points, abs=0.01), name
+
+    of_lead = sorted(
+        (each for each in before["lead_lifecycle"] if each["lead_id"] == "7"),
+        key=lambda each: (each["entered_at"], each["previous_stage"] is not None),
+    )
+    names = ("stage", "previous_stage", "touchpoints_count", "transition_reason", "is_current_stage")
+    assert [[each[name] for name in (*names, "engagement_score")] for each in of_lead] == [
+        [each[name] for name in (*names, "engagement_score")] for each in api["stages"]["history"]
+    ]
+
+    bought = [each for each in before["engagement_history"] if each["lead_id"] == "7"]
+    assert sorted(each["engagement_type"] for each in bought) == sorted(
+        event["type"] for event in EVENTS if event.get("visitor_id") != "other"
+    )
+    [order] = [each for each in bought if each["engagement_type"] == "purchase_made"]
+    assert (order["revenue"], order["currency"], order["engagement_channel"]) == (
+        Decimal("12.50"),
+        "EUR",
+        "sales",
+    )
+
     own = [each for each in before["lead_score_history"] if each["lead_id"] == "7"]
     ids = [each["id"] for each in own if each["model"] == "rules"]
     assert sorted(ids) == sorted(each["id"] for each in api["history"])
@@ -215,3 +270,22 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
         "7": True,
         "anon:other": False,
     }
+
+    own = {
+        (each["conversion_type"], each["attribution_model"]): each
+        for each in before["lead_attribution"]
+        if each["lead_id"] == "7"
+    }
+    named = "type", "name", "channel", "engagement_type", "weight"
+    for each in api["attribution"]["history"]:
+        row = own.pop((each["conversion_type"], each["attribution_model"]))
+        assert row["total_touchpoints"] == each["total_touchpoints"]
+        assert row["currency"] == each["currency"]
+        assert (row["conversion_value"] and float(row["conversion_value"])) == each["conversion_value"]
+        assert float(row["journey_duration_days"]) == each["journey_duration_days"]
+        assert [[touch[name] for name in named] for touch in row["touchpoints"]] == [
+            [touch[name] for name in named] for touch in each["touchpoints"]
+        ]
+        for which in ("first_touch", "last_touch", "primary_touchpoint", "secondary_touchpoint"):
+            assert (row[which] or {}).get("name") == (each[which] or {}).get("name")
+    assert not own

@@ -1,0 +1,547 @@
+"""/api/lead-tracking/journey and /summaries: what happened to a lead, how it goes on, and what each day, week or month
+brought.
+
+One lead's answers are computed from its facts at the request, those about all leads from the tables that the analytics
+worker keeps. Everything that depends on the present is of the moment `as_of`. Currencies are never added up.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
+from statistics import median
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from authoring.active_models import ActiveRules
+from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.leads import plain, points
+from gateway.api.lifecycle import lead_id_as_sent, weight_of_engagement
+from gateway.api.services import ApiServices, services_of, tenant_of
+from gateway.api.window import MOST_PERIODS, Days, From, To, Window, read_window
+from gateway.documented import answer_docs, example_bodies
+from gateway.store import Row, StoreSnapshot
+from projections import journeys as statements
+from projections import queries
+from projections.lead_facts import facts_of_rows, select_facts
+from projections.tables import lead_row_key
+from schemas.moment import millis, moment
+from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, ScoreFact, StageFact
+from scoring.analytics.periods import PeriodType, period_name
+from scoring.analytics.shares import mean, share, trend_direction
+from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar
+from scoring.features.signals import decimals_of
+from scoring.journeys.counted_events import Money, counted_once, is_touchpoint
+from scoring.journeys.day_summary import DaySummary, day_summaries
+from scoring.journeys.journey import (
+    HIGH_CHURN_RISK,
+    PATH_ARROW,
+    TREND_DAYS,
+    LeadJourney,
+    activity_status_of,
+    churn_risk_of,
+    completed_stages,
+    date_of_day,
+    day_of_date,
+    decile_of,
+    journey_of,
+    local_date,
+    path_deviation,
+    predicted_value,
+)
+from scoring.journeys.period_summary import SUMMED, PeriodSummary, period_summaries
+from scoring.journeys.timeline import KEY_LENGTH, TimelineItem, TimelineKey, page_before, timeline_of
+
+TIMELINE_PAGE, LONGEST_TIMELINE_PAGE = 50, 500
+SUMMARIES_PAGE = 50
+DEFAULT_DAYS: Mapping[PeriodType, int] = {"daily": 30, "weekly": 12 * 7, "monthly": 365}
+ALL_TIME_DAYS = 3_650
+"""The overview is about all leads unless a window is named."""
+EMAIL_ENGAGEMENTS = ("email_opened", "email_clicked", "email_replied")
+MILESTONES = ("qualified", "opportunity", "customer")
+TIMELINE_CURSOR = rf"^-?\d{{1,19}}(_-?\d{{1,19}}){{{KEY_LENGTH - 1}}}$"
+EXAMPLES = example_bodies("journeys")
+
+ValueGroups = Sequence[Row]
+Anonymous = Annotated[bool, Query(description="Count visitors without a known identity, too.")]
+Period = Annotated[PeriodType, Query(description="daily, weekly (ISO weeks) or monthly.")]
+
+router = APIRouter(prefix="/api/lead-tracking", tags=["journeys"])
+
+
+# Journeys
+
+
+@router.get(
+    "/journey/stats/overview",
+    summary="How the journeys of all leads go: trends, churn risk, duration, lifetime value",
+    responses=answer_docs(EXAMPLES["overview"], "Of leads created in the window; by default of all leads."),
+)
+@router.get("/journey/stats/overview/", include_in_schema=False)
+async def overview(
+    request: Request,
+    days: Days = None,
+    begin: From = None,
+    end: To = None,
+    *,
+    include_anonymous: Anonymous = False,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    active = await services.ports.published(tenant)
+    window = _window(services, active, days, begin, end, ALL_TIME_DAYS)
+    of_leads = tenant, window.begin, window.end
+    async with services.store.snapshot() as ask:
+        rows, revenue = await ask.all(
+            statements.journey_overview(
+                *of_leads,
+                today=local_date(window.zone, millis(window.as_of)),
+                zone=window.zone.time_zone,
+                anonymous=include_anonymous,
+            ),
+            statements.journey_revenue(*of_leads, anonymous=include_anonymous),
+        )
+    leads = sum(row["leads"] for row in rows)
+    trends, activity = _counts_by(rows, "trend"), _counts_by(rows, "activity_status")
+
+    def average(name: str) -> float | None:
+        return mean(sum(row[name] or 0 for row in rows), leads)
+
+    high_risk = sum(row["high_risk"] for row in rows)
+    return JsonAnswer(
+        {
+            **window.shown(),
+            "total_journeys": leads,
+            "avg_duration_days": average("duration_days"),
+            "avg_days_since_last_activity": average("idle_days"),
+            "avg_engagements": average("engagements"),
+            "avg_touchpoints": average("touchpoints"),
+            "engagement_trends": {
+                name: trends.get(name, 0) for name in ("increasing", "stable", "declining")
+            },
+            "activity": {name: activity.get(name, 0) for name in ("active", "dormant", "inactive")},
+            "high_churn_risk_count": high_risk,
+            "high_churn_risk_share": share(high_risk, leads),
+            "avg_risk_of_churn": average("risk"),
+            "revenue": [_overview_revenue(row, leads) for row in revenue],
+        }
+    )
+
+
+@router.get(
+    "/journey/{lead_id:path}",
+    summary="The journey of a lead: its numbers, milestones, health, and a page of its timeline",
+    responses=answer_docs(
+        EXAMPLES["journey"], "The timeline begins with the newest; `next_cursor` continues it."
+    ),
+)
+async def journey(
+    request: Request,
+    lead_id: str,
+    limit: Annotated[
+        int, Query(ge=1, le=LONGEST_TIMELINE_PAGE, description="Items of the timeline.")
+    ] = TIMELINE_PAGE,
+    cursor: Annotated[
+        str | None, Query(pattern=TIMELINE_CURSOR, description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    active = await services.ports.published(tenant)
+    now = services.ports.now()
+    async with services.store.snapshot() as ask:
+        lead, facts = await _facts_of_lead(ask, tenant, lead_id)
+        usual, groups = await ask.all(
+            statements.usual_path(tenant, facts.stage), statements.value_groups(tenant, now)
+        )
+    items, following = page_before(timeline_of(facts), limit, _timeline_key(cursor))
+    return JsonAnswer(
+        {
+            "lead_id": lead_id_as_sent(lead["lead_id"]),
+            "as_of": now,
+            "time_zone": active.zone.time_zone,
+            "journey": _journey_json(facts, active.zone, now, usual, groups),
+            "timeline": [_timeline_json(item) for item in items],
+            "next_cursor": None if following is None else "_".join(map(str, following)),
+        }
+    )
+
+
+def _journey_json(
+    facts: LeadFacts, zone: Calendar, now: datetime, usual: Sequence[Row], groups: ValueGroups
+) -> dict[str, Any]:
+    of_lead = journey_of(facts, zone)
+    today = local_date(zone, millis(now))
+    recent, before = _interactions_of_trend(day_summaries(facts, zone), today)
+    trend = trend_direction(recent, before)
+    last_day = of_lead.last_interaction_day
+    idle_days = max((today - (last_day or local_date(zone, facts.created_at))).days, 0)
+    risk = churn_risk_of(idle_days, trend)
+    last_at = of_lead.last_interaction_at
+    path = of_lead.stage_path.split(PATH_ARROW)
+    return {
+        "journey_start_date": moment(facts.created_at),
+        "last_activity_date": _moment_or_none(last_at),
+        "duration_days": round(max((last_at or 0) - facts.created_at, 0) / DAY_MS, 2),
+        "current_stage": facts.stage,
+        "furthest_stage": of_lead.furthest_stage,
+        "completed_stages": completed_stages(path),
+        "stages_entered": {stage: moment(at) for stage, at in of_lead.entered.items()},
+        "milestones": {
+            "first_contact": _moment_or_none(of_lead.first_contact_at),
+            **{name: _moment_or_none(of_lead.reached.get(name)) for name in MILESTONES},
+        },
+        "total_engagements": of_lead.engagements,
+        "total_touchpoints": of_lead.touchpoints,
+        "email_engagements": sum(of_lead.type_counts.get(name, 0) for name in EMAIL_ENGAGEMENTS),
+        "form_submissions": of_lead.type_counts.get("form_submitted", 0),
+        "page_views": of_lead.type_counts.get("page_viewed", 0),
+        "purchases": of_lead.orders,
+        "touchpoints_by_type": of_lead.type_counts,
+        "touchpoints_by_channel": of_lead.channel_counts,
+        "time_between_touches": _gaps_json(facts),
+        "engagement_trend": trend,
+        "trend": {"days": TREND_DAYS, "recent": recent, "before": before},
+        "days_since_last_activity": None if last_day is None else max((today - last_day).days, 0),
+        "activity_status": activity_status_of(None if last_day is None else idle_days),
+        "risk_of_churn": float(round(risk, 4)),
+        "high_churn_risk": risk > HIGH_CHURN_RISK,
+        **_value_json(facts, of_lead, groups),
+        "path": _path_json(path, usual),
+    }
+
+
+def _interactions_of_trend(days: Iterable[DaySummary], today: date) -> tuple[int, int]:
+    """(in the later window, in the one before it)"""
+    since, earliest = today - timedelta(TREND_DAYS), today - timedelta(2 * TREND_DAYS)
+    recent = before = 0
+    for each in days:
+        if since < each.day <= today:
+            recent += each.interactions
+        elif earliest < each.day <= since:
+            before += each.interactions
+    return recent, before
+
+
+def _gaps_json(facts: LeadFacts) -> dict[str, Any]:
+    """Between one interaction and the next."""
+    moments = [event.occurred_at for event in counted_once(facts.events) if event.interaction]
+    gaps = [after - before for before, after in pairwise(moments)]
+    return {
+        "average_hours": _hours(sum(gaps) / len(gaps)) if gaps else None,
+        "median_hours": _hours(median(gaps)) if gaps else None,
+        "longest_hours": _hours(max(gaps)) if gaps else None,
+    }
+
+
+def _path_json(path: Sequence[str], usual: Sequence[Row]) -> dict[str, Any]:
+    """The lead's stages beside the commonest path of the leads that are in the same stage now."""
+    common = usual[0]["stage_path"].split(PATH_ARROW) if usual else None
+    return {
+        "stages": path,
+        "usual": common,
+        "usual_share": share(usual[0]["leads"], usual[0]["of"]) if usual else None,
+        "deviation": None if common is None else float(round(path_deviation(path, common), 4)),
+    }
+
+
+# Values
+
+
+def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> dict[str, Any]:
+    """One row for each currency; the names alone are of the only one, else null."""
+    decile = decile_of(of_lead.score)
+    currencies = sorted({*of_lead.gross, *(row["currency"] for row in groups if row["currency"])})
+    rows = [
+        {
+            "currency": currency,
+            "lifetime_value": _amount(of_lead.net.get(currency, 0), currency),
+            "total_revenue": _amount(of_lead.gross.get(currency, 0), currency),
+            "predicted_value": _predicted(groups, currency, facts.stage, decile),
+        }
+        for currency in currencies
+    ]
+    names = ("lifetime_value", "total_revenue", "predicted_value")
+    only = rows[0] if len(rows) == 1 else None
+    return {**{name: only and only[name] for name in names}, "revenue": rows}
+
+
+def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> float | None:
+    counted = [row for row in groups if row["currency"] is None]
+    earned = [row for row in groups if row["currency"] == currency]
+
+    def total(rows: Iterable[Row], name: str, *, own: bool) -> int:
+        return sum(
+            int(row[name]) for row in rows if not own or (row["stage"], row["decile"]) == (stage, decile)
+        )
+
+    value = predicted_value(
+        total(earned, "minor", own=True),
+        total(counted, "leads", own=True),
+        total(earned, "minor", own=False),
+        total(counted, "leads", own=False),
+    )
+    return None if value is None else _amount(value, currency)
+
+
+def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
+    currency = row["currency"]
+    return {
+        "currency": currency,
+        "customers": row["customers"],
+        "total_lifetime_value": _amount(row["net"], currency),
+        "avg_lifetime_value": _amount(Decimal(row["net"]) / leads, currency) if leads else None,
+        "total_revenue": _amount(row["gross"], currency),
+    }
+
+
+def _amount(minor: Decimal | int, currency: str) -> float:
+    """In major units, to the currency's smallest unit."""
+    digits = decimals_of(currency)
+    whole = Decimal(minor).quantize(Decimal(1), ROUND_HALF_EVEN)
+    return float(whole.scaleb(-digits))
+
+
+def _money_rows(net: Money) -> list[dict[str, Any]]:
+    return [{"currency": currency, "revenue": _amount(minor, currency)} for currency, minor in net.items()]
+
+
+# Timeline
+
+
+def _timeline_json(item: TimelineItem) -> dict[str, Any]:
+    shown: dict[str, Any] = {"kind": item.kind, "at": moment(item.at)}
+    match item.fact:
+        case EventFact() as event:
+            return shown | _event_json(event)
+        case ScoreFact() as change:
+            return shown | {
+                "model": change.model,
+                "total": points(change.total),
+                "change": points(change.total - change.previous),
+                "caused_by": change.caused_by,
+            }
+        case StageFact() as entry:
+            return shown | {
+                "stage": entry.stage,
+                "previous_stage": entry.previous,
+                "reason": entry.reason,
+                "caused_by": entry.caused_by,
+            }
+        case OwnerFact():
+            name = "from_lead" if item.kind == "merged" else "to_lead"
+            return shown | {name: lead_id_as_sent(item.other_lead or "")}
+
+
+def _event_json(event: EventFact) -> dict[str, Any]:
+    amount = event.amount_minor
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "recorded_at": moment(event.recorded_at),
+        "channel": event.channel,
+        "channel_group": event.channel_group,
+        "title": event.title,
+        "source_type": event.source_type,
+        "source_name": event.source_name,
+        "campaign": event.campaign_name,
+        "interaction": event.interaction,
+        "touchpoint": is_touchpoint(event),
+        "value": None if amount is None or event.currency is None else _amount(amount, event.currency),
+        "currency": event.currency,
+        "late": event.late,
+    }
+
+
+def _timeline_key(cursor: str | None) -> TimelineKey | None:
+    return None if cursor is None else tuple(int(part) for part in cursor.split("_"))
+
+
+# Summaries
+
+
+@router.get(
+    "/summaries",
+    summary="What each day, week or month brought, over all leads",
+    responses=answer_docs(
+        EXAMPLES["summaries"], "The latest period first; periods without anything are left out."
+    ),
+)
+@router.get("/summaries/", include_in_schema=False)
+async def summaries(
+    request: Request,
+    period: Period = "daily",
+    days: Days = None,
+    begin: From = None,
+    end: To = None,
+    *,
+    include_anonymous: Anonymous = False,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    active = await services.ports.published(tenant)
+    window = _window(services, active, days, begin, end, DEFAULT_DAYS[period])
+    window.periods(period)  # refuses too many
+    within = tenant, period, *_days_of(window)
+    async with services.store.snapshot() as ask:
+        rows, revenue, created = await ask.all(
+            statements.tenant_summaries(*within, anonymous=include_anonymous),
+            statements.tenant_revenue(*within, anonymous=include_anonymous),
+            statements.new_leads(
+                tenant,
+                period,
+                window.begin,
+                window.end,
+                zone=window.zone.time_zone,
+                anonymous=include_anonymous,
+            ),
+        )
+    money: defaultdict[date, Money] = defaultdict(dict)
+    for row in revenue:
+        money[row["period"]][row["currency"]] = int(row["minor"])
+    by_period = {row["period"]: row["leads"] for row in created}
+    weight = weight_of_engagement(active.models)
+    return JsonAnswer(
+        {
+            **window.shown(),
+            "period_type": period,
+            "summaries": [
+                {
+                    "period": period_name(period, day_of_date(row["period"])),
+                    "period_start": moment(window.zone.start_of(day_of_date(row["period"]))),
+                    "active_leads": row["active_leads"],
+                    "new_leads": by_period.get(row["period"], 0),
+                    **_counts_json(row),
+                    "revenue": _money_rows(money[row["period"]]),
+                    "engagement_score": plain(round(Decimal(row["engagement"]) / weight, 6)),
+                    "avg_score_change": mean(row["score_change"], row["leads"]),
+                }
+                for row in rows
+            ],
+        }
+    )
+
+
+@router.get(
+    "/summaries/{lead_id:path}",
+    summary="What each day, week or month of a lead brought",
+    responses=answer_docs(
+        EXAMPLES["lead_summaries"], "The latest period first; periods without anything are left out."
+    ),
+)
+async def lead_summaries(
+    request: Request,
+    lead_id: str,
+    period: Period = "daily",
+    days: Days = None,
+    begin: From = None,
+    end: To = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_PERIODS)] = SUMMARIES_PAGE,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    active = await services.ports.published(tenant)
+    window = _window(services, active, days, begin, end, ALL_TIME_DAYS)
+    async with services.store.snapshot() as ask:
+        lead, facts = await _facts_of_lead(ask, tenant, lead_id)
+    first, until = _days_of(window)
+    within = [each for each in day_summaries(facts, window.zone) if first <= each.day < until]
+    periods = period_summaries(within, period)
+    older = [each for each in reversed(periods) if cursor is None or each.begin.isoformat() < cursor]
+    weight = weight_of_engagement(active.models)
+    today = local_date(window.zone, millis(window.as_of))
+    return JsonAnswer(
+        {
+            "lead_id": lead_id_as_sent(lead["lead_id"]),
+            **window.shown(),
+            "period_type": period,
+            "summaries": [_summary_json(each, window.zone, today, weight) for each in older[:limit]],
+            "next_cursor": older[limit - 1].begin if len(older) > limit else None,
+        }
+    )
+
+
+def _summary_json(each: PeriodSummary, zone: Calendar, today: date, weight: Decimal) -> dict[str, Any]:
+    """The activity status is that of the period's last day, or of today if that is not over."""
+    last_at = each.last_interaction_at
+    last_day = min(each.until - timedelta(1), today)
+    idle = None if last_at is None else (last_day - local_date(zone, last_at)).days
+    return {
+        "period": each.name,
+        "period_start": moment(zone.start_of(day_of_date(each.begin))),
+        "period_end": moment(zone.start_of(day_of_date(each.until))),
+        **_counts_json(each.counts),
+        "revenue": _money_rows(each.net),
+        "engagement_score": plain(round(each.engagement / weight, 6)),
+        "score_start": each.score_start,
+        "score_end": each.score_end,
+        "score_change": each.score_end - each.score_start,
+        "stage_start": each.stage_start,
+        "stage_end": each.stage_end,
+        "stage_changed": each.counts["stage_changes"] > 0,
+        "activity_status": activity_status_of(idle),
+    }
+
+
+_SHOWN_NAMES: Mapping[str, str] = {
+    "interactions": "total_engagements",
+    "touchpoints": "total_touchpoints",
+    "orders": "purchases",
+}
+
+
+def _counts_json(counts: Mapping[str, Any]) -> dict[str, int]:
+    return {_SHOWN_NAMES.get(name, name): int(counts[name]) for name in SUMMED}
+
+
+# What they share
+
+
+async def _facts_of_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> tuple[Row, LeadFacts]:
+    """Raises RequestProblem."""
+    lead_id = lead_id.removesuffix("/")
+    key = lead_row_key(tenant, lead_id)
+    leads, *rows = await ask.all(queries.lead(tenant, lead_id), *select_facts([key]))
+    if not leads:
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    facts = facts_of_rows(*rows).get(key)
+    if facts is None:
+        other = leads[0]["redirect"]
+        reason = f"the lead was merged into {other}: ask for that" if other else "the lead has no events"
+        raise RequestProblem(409, reason, field="lead_id")
+    return leads[0], facts
+
+
+def _window(
+    services: ApiServices,
+    active: ActiveRules,
+    days: int | None,
+    begin: str | None,
+    end: str | None,
+    default_days: int,
+) -> Window:
+    return read_window(active.zone, services.ports.now(), days, begin, end, default_days=default_days)
+
+
+def _days_of(window: Window) -> tuple[date, date]:
+    """The local days that the window touches, half-open."""
+    first = window.zone.day_of(millis(window.begin))
+    until = window.zone.day_of(millis(window.end) - 1) + 1 if window.end > window.begin else first
+    return date_of_day(first), date_of_day(until)
+
+
+def _counts_by(rows: Iterable[Row], name: str) -> dict[str, int]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[row[name]] += row["leads"]
+    return dict(counts)
+
+
+def _hours(ms: float) -> float:
+    return round(ms / HOUR_MS, 2)
+
+
+def _moment_or_none(at: int | None) -> datetime | None:
+    return None if at is None else moment(at)

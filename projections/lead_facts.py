@@ -1,0 +1,368 @@
+"""Reads the facts of leads (`scoring.analytics.facts`) from the read models. Nothing here does I/O.
+
+    statements = select_facts([lead_row_key("default", "L1")])
+    facts = facts_of_rows(*[ask(each) for each in statements])
+
+Of a lead with very many events the latest EVENTS_READ count, so no lead costs more than that.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Numeric,
+    Select,
+    and_,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP
+from projections.tables import engagement_history, identities, identity_history, score_history, stage_history
+from projections.tables import leads as lead_rows
+from scoring.analytics.facts import (
+    EventDetails,
+    EventFact,
+    LeadFacts,
+    OwnerFact,
+    ScoreFact,
+    StageFact,
+    is_high_intent,
+    is_interaction,
+    key_of,
+)
+from scoring.attribution.orders import NO_CURRENCY
+from scoring.features.signals import minor_units, real_id
+from scoring.journeys.counted_events import PURCHASE
+from scoring.models.points import ONE_POINT
+
+EVENTS_READ: Final = 20_000
+"""Events of one lead, the latest, and as many score changes."""
+
+Row = Mapping[str, Any]
+
+
+class FactStatements(NamedTuple):
+    """Each gives rows of several leads, with the column `lead_key`."""
+
+    leads: Select[Any]
+    events: Select[Any]
+    stages: Select[Any]
+    scores: Select[Any]
+    owners: Select[Any]
+    former_events: Select[Any]
+
+
+def select_facts(lead_keys: Sequence[int]) -> FactStatements:
+    """The statements that read everything about these leads. A key without a lead gives no row."""
+    keys = _requested(lead_keys)
+    return FactStatements(
+        _leads(keys), _events(keys), _stages(keys), _scores(keys), _owners(keys), _former_events(keys)
+    )
+
+
+def count_facts(lead_keys: Sequence[int]) -> Select[Any]:
+    """(lead_key, facts): how many events each lead has, EVENTS_READ at most. It reads only an index."""
+    keys = _requested(lead_keys)
+    owned = (
+        select(literal(1).label("one"))
+        .select_from(
+            identities.join(
+                engagement_history, engagement_history.c.identity_key == identities.c.identity_key
+            )
+        )
+        .where(identities.c.lead_key == keys.c.lead_key)
+        .limit(EVENTS_READ)
+        .lateral("owned")
+    )
+    return select(keys.c.lead_key, func.count().label("facts")).join(owned, true()).group_by(keys.c.lead_key)
+
+
+def facts_of_rows(
+    leads: Iterable[Row],
+    events: Iterable[Row],
+    stages: Iterable[Row],
+    scores: Iterable[Row],
+    owners: Iterable[Row],
+    former_events: Iterable[Row],
+) -> dict[int, LeadFacts]:
+    """The facts of each lead, by its key, from the rows of `select_facts` in its order."""
+    events_of = _by_lead(events, _event_fact)
+    stages_of = _by_lead(stages, _stage_fact)
+    scores_of = _by_lead(scores, _score_fact)
+    owners_of = _by_lead(owners, _owner_fact)
+    former_of = _by_lead(former_events, _event_fact)
+    return {
+        key: LeadFacts(
+            tenant=lead["tenant"],
+            lead_id=lead["lead_id"],
+            identified=lead["identified"],
+            created_at=lead["created_at"],
+            stage=lead["stage"],
+            events=sorted(events_of[key], key=_by_occurrence),
+            stages=sorted(stages_of[key]),
+            scores=sorted(scores_of[key]),
+            owners=sorted(owners_of[key], key=lambda owner: owner.recorded_order),
+            former_events=sorted(former_of[key], key=_by_occurrence),
+        )
+        for lead in leads
+        for key in [lead["lead_key"]]
+    }
+
+
+def _by_lead(rows: Iterable[Row], fact_of: Any) -> defaultdict[int, list[Any]]:
+    facts: defaultdict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        facts[row["lead_key"]].append(fact_of(row))
+    return facts
+
+
+def _by_occurrence(event: EventFact) -> tuple[int, ...]:
+    return event.occurred_at, *event.recorded_order
+
+
+# Statements
+
+
+def _requested(lead_keys: Sequence[int]) -> Any:
+    """The keys as a table, so that the statement's text is the same for any number of them."""
+    keys = func.unnest(literal(list(lead_keys), ARRAY(BigInteger())))
+    return keys.table_valued(column("lead_key", BigInteger()), name="requested").render_derived()
+
+
+def _millis(at: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(func.extract("epoch", at) * 1000, BigInteger)
+
+
+def _leads(keys: Any) -> Select[Any]:
+    """Leads that exist. A lead that was merged into another has no identities, and no facts of its own."""
+    lead = lead_rows.c
+    return (
+        select(
+            lead.lead_key,
+            lead.tenant,
+            lead.lead_id,
+            lead.identified,
+            lead.stage,
+            _millis(lead.created_at).label("created_at"),
+        )
+        .join_from(keys, lead_rows, lead.lead_key == keys.c.lead_key)
+        .where(lead.identities > 0)
+    )
+
+
+def _event_columns() -> list[ColumnElement[Any]]:
+    event = engagement_history.c
+    details = {name: event.details[name].astext.label(name) for name in _DETAIL_NAMES}
+    return [
+        event.event_id,
+        event.identity_key,
+        event.type,
+        _millis(event.occurred_at).label("occurred_at"),
+        _millis(event.recorded_at).label("recorded_at"),
+        event.partition,
+        event.position,
+        event.channel,
+        event.source,
+        event.channel_group,
+        event.source_type,
+        event.source_id,
+        event.source_name,
+        event.campaign_source,
+        event.campaign_medium,
+        func.coalesce(event.campaign_name, event.details["campaign_name"].astext).label("campaign_name"),
+        event.title,
+        event.revenue_minor,
+        event.currency.label("purchase_currency"),
+        event.late,
+        event.imported,
+        *details.values(),
+    ]
+
+
+_DETAIL_NAMES: Final = (*EventDetails._fields, "campaign_id", "value", "currency")
+
+
+def _latest_events(identity_key: ColumnElement[int], *conditions: ColumnElement[bool]) -> Any:
+    event = engagement_history.c
+    return (
+        select(*_event_columns())
+        .where(event.identity_key == identity_key, *conditions)
+        .order_by(event.occurred_at.desc(), event.partition.desc(), event.position.desc())
+        .limit(EVENTS_READ)
+        .lateral("latest")
+    )
+
+
+def _events(keys: Any) -> Select[Any]:
+    mine = _latest_events(identities.c.identity_key)
+    of_lead = (
+        select(*mine.c)
+        .select_from(identities.join(mine, true()))
+        .where(identities.c.lead_key == keys.c.lead_key)
+        .order_by(mine.c.occurred_at.desc(), mine.c.recorded_at.desc())
+        .limit(EVENTS_READ)
+        .lateral("of_lead")
+    )
+    return select(keys.c.lead_key, *of_lead.c).select_from(keys.join(of_lead, true()))
+
+
+def _former_events(keys: Any) -> Select[Any]:
+    """Events of identities that have left the lead, recorded before their next owner's epoch began."""
+    had, now = identity_history.alias("had"), identities.alias("now")
+    after = identity_history.alias("after")
+    left_at = (
+        select(func.max(after.c.attached_at))
+        .where(after.c.identity_key == had.c.identity_key, after.c.epoch == had.c.epoch + 1)
+        .scalar_subquery()
+    )
+    detached = (
+        select(had.c.identity_key, func.max(left_at).label("left_at"))
+        .join_from(had, now, and_(now.c.identity_key == had.c.identity_key, now.c.lead_key != had.c.lead_key))
+        .where(had.c.lead_key == keys.c.lead_key)
+        .group_by(had.c.identity_key)
+        .lateral("detached")
+    )
+    theirs = _latest_events(detached.c.identity_key, engagement_history.c.recorded_at <= detached.c.left_at)
+    return (
+        select(keys.c.lead_key, *theirs.c)
+        .select_from(keys.join(detached, true()).join(theirs, true()))
+        .where(exists().where(lead_rows.c.lead_key == keys.c.lead_key, lead_rows.c.identities > 0))
+    )
+
+
+def _stages(keys: Any) -> Select[Any]:
+    entry = stage_history.c
+    return select(
+        entry.lead_key,
+        _millis(entry.at).label("at"),
+        entry.position,
+        entry.stage,
+        entry.previous,
+        entry.reason,
+        entry.caused_by,
+    ).join_from(keys, stage_history, entry.lead_key == keys.c.lead_key)
+
+
+def _scores(keys: Any) -> Select[Any]:
+    change, (model, group) = score_history.c, ENGAGEMENT_MODEL_AND_GROUP
+    line = func.jsonb_array_elements(change.lines, type_=JSONB).column_valued("line")
+    engagement = (
+        select(func.coalesce(func.sum(cast(line[3].astext, Numeric)), 0))
+        .where(line[0].astext == group)
+        .scalar_subquery()
+    )
+    latest = (
+        select(
+            _millis(change.at).label("at"),
+            change.position,
+            change.model,
+            change.total,
+            change.previous,
+            engagement.label("engagement"),
+            change.caused_by,
+        )
+        .where(change.lead_key == keys.c.lead_key, change.model == model)
+        .order_by(change.at.desc(), change.position.desc())
+        .limit(EVENTS_READ)
+        .lateral("latest")
+    )
+    return select(keys.c.lead_key, *latest.c).select_from(keys.join(latest, true()))
+
+
+def _owners(keys: Any) -> Select[Any]:
+    """Every epoch of every identity that the lead ever had."""
+    had, every = identity_history.alias("had"), identity_history.alias("every")
+    mine = select(had.c.identity_key).where(had.c.lead_key == keys.c.lead_key).distinct().lateral("mine")
+    return select(
+        keys.c.lead_key,
+        every.c.identity_key,
+        every.c.epoch,
+        every.c.lead_id,
+        _millis(every.c.attached_at).label("recorded_at"),
+        every.c.partition,
+        every.c.position,
+    ).select_from(keys.join(mine, true()).join(every, every.c.identity_key == mine.c.identity_key))
+
+
+# Facts of rows
+
+
+def _event_fact(row: Row) -> EventFact:
+    kind = row["type"]
+    details = EventDetails(
+        answered=row["answered"] == "true",
+        submission_id=row["submission_id"],
+        message_id=row["message_id"],
+        order_id=row["order_id"],
+        refund_id=row["refund_id"],
+        conversion_type=row["conversion_type"],
+        conversion_id=row["conversion_id"] or "",
+    )
+    amount, currency = None, None
+    if kind == PURCHASE:
+        amount, currency = row["revenue_minor"], row["purchase_currency"]
+    elif row["value"] is not None:
+        currency = row["currency"] or NO_CURRENCY
+        amount = minor_units(Decimal(row["value"]), currency)
+    return EventFact(
+        event_id=row["event_id"],
+        identity_key=row["identity_key"],
+        type=kind,
+        occurred_at=row["occurred_at"],
+        recorded_at=row["recorded_at"],
+        partition=row["partition"],
+        position=row["position"],
+        channel=row["channel"],
+        source=row["source"],
+        channel_group=row["channel_group"],
+        source_type=row["source_type"],
+        source_id=row["source_id"],
+        source_name=row["source_name"],
+        campaign_source=row["campaign_source"],
+        campaign_medium=row["campaign_medium"],
+        campaign_name=row["campaign_name"],
+        campaign_id=row["campaign_id"],
+        title=row["title"],
+        amount_minor=amount,
+        currency=currency,
+        key=key_of(kind, details),
+        order_id=real_id(details.order_id),
+        refund_id=real_id(details.refund_id),
+        conversion_type=details.conversion_type,
+        conversion_id=details.conversion_id,
+        interaction=is_interaction(kind, details),
+        high_intent=is_high_intent(kind),
+        late=row["late"],
+        imported=row["imported"],
+    )
+
+
+def _stage_fact(row: Row) -> StageFact:
+    return StageFact(*(row[name] for name in StageFact._fields))
+
+
+def _score_fact(row: Row) -> ScoreFact:
+    return ScoreFact(
+        at=row["at"],
+        position=row["position"],
+        model=row["model"],
+        total=int(row["total"] * ONE_POINT),
+        previous=int(row["previous"] * ONE_POINT),
+        engagement=int(row["engagement"] * ONE_POINT),
+        caused_by=row["caused_by"],
+    )
+
+
+def _owner_fact(row: Row) -> OwnerFact:
+    return OwnerFact(*(row[name] for name in OwnerFact._fields))

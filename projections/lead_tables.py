@@ -1,0 +1,100 @@
+"""The tables that are computed of each lead's facts, and the function that makes a lead's rows of each.
+
+A new one needs an entry here; the analytics worker and a rebuild do the rest. The functions are pure, so the same facts
+and settings always give the same rows.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Table
+
+from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
+from projections.facts import jsonb_text
+from projections.rows import LeadDayRow, LeadJourneyRow
+from projections.tables import (
+    credit_restatements,
+    lead_conversions,
+    lead_credits,
+    lead_days,
+    lead_journeys,
+    lead_paths,
+    lead_row_key,
+)
+from schemas.moment import moment
+from scoring.analytics.facts import LeadFacts
+from scoring.analytics.settings import AnalyticsSettings
+from scoring.features.calendar import calendar
+from scoring.journeys.day_summary import day_summaries
+from scoring.journeys.journey import journey_of
+
+
+class LeadTable(NamedTuple):
+    """`rows_of` makes all rows of one lead; their column `lead_key` names it."""
+
+    table: Table
+    rows_of: Callable[[LeadFacts, AnalyticsSettings], Iterable[tuple[Any, ...]]]
+
+
+def journey_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadJourneyRow]:
+    journey = journey_of(facts, calendar(settings.time_zone))
+    yield LeadJourneyRow(
+        lead_key=lead_row_key(facts.tenant, facts.lead_id),
+        tenant=facts.tenant,
+        lead_id=facts.lead_id,
+        identified=facts.identified,
+        created_at=moment(facts.created_at),
+        cohort_month=journey.cohort_month,
+        stage=facts.stage,
+        furthest_stage=journey.furthest_stage,
+        stage_path=journey.stage_path,
+        entered=jsonb_text({stage: moment(at) for stage, at in journey.entered.items()}),
+        contacted_at=_moment_or_none(journey.reached.get("contacted")),
+        qualified_at=_moment_or_none(journey.reached.get("qualified")),
+        engaged_at=_moment_or_none(journey.reached.get("engaged")),
+        opportunity_at=_moment_or_none(journey.reached.get("opportunity")),
+        customer_at=_moment_or_none(journey.reached.get("customer")),
+        first_contact_at=_moment_or_none(journey.first_contact_at),
+        first_interaction_at=_moment_or_none(journey.first_interaction_at),
+        last_interaction_at=_moment_or_none(journey.last_interaction_at),
+        last_interaction_day=journey.last_interaction_day,
+        engagements=journey.engagements,
+        touchpoints=journey.touchpoints,
+        type_counts=jsonb_text(journey.type_counts),
+        channel_counts=jsonb_text(journey.channel_counts),
+        average_gap_ms=journey.average_gap_ms,
+        gross=jsonb_text(journey.gross),
+        net=jsonb_text(journey.net),
+        orders=journey.orders,
+        score=journey.score,
+    )
+
+
+def day_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadDayRow]:
+    lead_key = lead_row_key(facts.tenant, facts.lead_id)
+    for summary in day_summaries(facts, calendar(settings.time_zone)):
+        yield LeadDayRow(
+            lead_key,
+            tenant=facts.tenant,
+            identified=facts.identified,
+            **summary._asdict()
+            | {
+                "net": jsonb_text(summary.net),
+                "last_interaction_at": _moment_or_none(summary.last_interaction_at),
+            },
+        )
+
+
+LEAD_TABLES: Final[tuple[LeadTable, ...]] = (
+    LeadTable(lead_journeys, journey_rows),
+    LeadTable(lead_days, day_rows),
+    LeadTable(lead_conversions, conversion_rows),
+    LeadTable(lead_credits, credit_rows),
+    LeadTable(lead_paths, path_rows),
+    LeadTable(credit_restatements, restatement_rows),
+)
+
+
+def _moment_or_none(at: int | None) -> datetime | None:
+    return None if at is None else moment(at)

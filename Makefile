@@ -9,7 +9,7 @@ setup: .venv/.ready
 QUIET := $(shell test -t 2 || echo --quiet)
 
 .venv/.ready: requirements.txt pyproject.toml
-	@echo "Setting up Leadstream in .venv, once: 120 Python packages, a download of 100 MB. It takes one to three minutes."
+	@echo "Setting up Leadstream in .venv, once: 130 Python packages, a download of 100 MB. It takes one to three minutes."
 	@echo "1 of 3: making .venv"
 	@test -x $(PY) || python3 -m venv --clear .venv
 	@$(PY) -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .venv

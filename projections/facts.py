@@ -175,7 +175,7 @@ def _engagement_row(
     context = event.context or _NO_CONTEXT
     campaign = context.campaign or _NO_CAMPAIGN
     device = event.device or _NO_DEVICE
-    purchase = event if isinstance(event, PurchaseMade) else None
+    revenue, currency = _revenue_of(event, context)
     return EngagementRow(
         identity_key=hashed_key(activity.identity),
         occurred_at=moment(millis(event.occurred_at)),
@@ -194,8 +194,8 @@ def _engagement_row(
         url=_storable_or_none(getattr(event, "url", None) or context.url),
         referrer=_storable_or_none(context.referrer),
         engagement_value=context.engagement_value,
-        revenue_minor=minor_units(purchase.value, purchase.currency) if purchase else None,
-        currency=purchase.currency if purchase else None,
+        revenue_minor=revenue,
+        currency=currency,
         source_type=_storable_or_none(context.source_type),
         source_id=_storable_or_none(context.source_id),
         source_name=_storable_or_none(context.source_name),
@@ -212,6 +212,15 @@ def _engagement_row(
         details=_event_details(event),
         channel_group=_storable_or_none(event.traffic_origin.group) if event.traffic_origin else None,
     )
+
+
+def _revenue_of(event: Event, context: Context) -> tuple[int, str] | tuple[None, None]:
+    """(minor units, currency): what a purchase is worth, or what the context says that another event earned."""
+    if isinstance(event, PurchaseMade):
+        return minor_units(event.value, event.currency), event.currency
+    if context.revenue is None or context.currency is None:
+        return None, None
+    return minor_units(context.revenue, context.currency), context.currency
 
 
 def _event_details(event: Event) -> str | None:

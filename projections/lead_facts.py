@@ -43,6 +43,7 @@ from scoring.analytics.facts import (
 )
 from scoring.attribution.orders import NO_CURRENCY
 from scoring.features.signals import minor_units, real_id
+from scoring.journeys.counted_events import PURCHASE
 from scoring.models.points import ONE_POINT
 
 EVENTS_READ: Final = 20_000
@@ -308,8 +309,10 @@ def _event_fact(row: Row) -> EventFact:
         conversion_type=row["conversion_type"],
         conversion_id=row["conversion_id"] or "",
     )
-    amount, currency = row["revenue_minor"], row["purchase_currency"]
-    if amount is None and row["value"] is not None:
+    amount, currency = None, None
+    if kind == PURCHASE:
+        amount, currency = row["revenue_minor"], row["purchase_currency"]
+    elif row["value"] is not None:
         currency = row["currency"] or NO_CURRENCY
         amount = minor_units(Decimal(row["value"]), currency)
     return EventFact(

@@ -14,6 +14,8 @@ was granted on them stays. A migration that changes the type of a column that th
   lead_attribution    each conversion by each model of attribution, with its weighed touchpoints
   lead_lifecycle  every stage that a lead was in
   engagement_history  every event of a lead
+  lead_journeys       each identified lead's journey: counts, trend, churn risk, revenue, milestones
+  lead_activity_summary  what each day, ISO week and month of a lead brought
 """
 
 # ruff: noqa: S608 - every query is made of constants
@@ -24,8 +26,10 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from projections.connection import Connection
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
+from scoring.analytics.shares import STABLE_WITHIN_PERCENT
 from scoring.attribution.rules import TOUCH_MODELS
 from scoring.features.signals import CURRENCIES_WITH_THREE_DECIMALS, CURRENCIES_WITHOUT_DECIMALS
+from scoring.journeys.journey import ACTIVE_DAYS, CHURN_DAYS, DORMANT_DAYS, TREND_DAYS
 
 REPORTS: Final = "reports"
 
@@ -412,6 +416,114 @@ _ENGAGEMENT_HISTORY: Final = f"""select
 from live.engagement_history e
 join live.identities i on i.identity_key = e.identity_key"""
 
+_ZONE: Final = """coalesce((select s.settings::jsonb ->> 'time_zone' from live.analytics_settings s
+    where s.tenant in (j.tenant, '*') order by s.tenant = '*' limit 1), 'UTC')"""
+_IDLE_DAYS: Final = (
+    "greatest(d.today - coalesce(j.last_interaction_day, (j.created_at at time zone d.zone)::date), 0)"
+)
+_IN_MAJOR_UNITS: Final = """(select coalesce(jsonb_object_agg(m.key, trim_scale(m.value::numeric / case
+        when m.key = any({zero_decimals}) then 1 when m.key = any({three_decimals}) then 1000 else 100 end)), '{{}}'::jsonb)
+    from jsonb_each_text({money}) m)"""
+
+
+def _in_major_units(money: str) -> str:
+    """Money by currency as people write it."""
+    return _IN_MAJOR_UNITS.format(
+        money=money,
+        zero_decimals=f"array{sorted(CURRENCIES_WITHOUT_DECIMALS)}",
+        three_decimals=f"array{sorted(CURRENCIES_WITH_THREE_DECIMALS)}",
+    )
+
+
+_LEAD_JOURNEYS: Final = f"""select
+    case when j.lead_id ~ '^[1-9][0-9]{{0,14}}$' then j.lead_id::bigint
+        else (j.lead_key >> 11) & 9007199254740991 end as id,
+    j.tenant,
+    j.lead_id,
+    j.created_at as journey_start_date,
+    j.last_interaction_at as last_activity_date,
+    round((extract(epoch from greatest(j.last_interaction_at, j.created_at) - j.created_at) / 86400)::numeric, 2) as duration_days,
+    j.stage as current_stage,
+    j.stage_path,
+    j.furthest_stage,
+    j.engagements as total_engagements,
+    j.touchpoints as total_touchpoints,
+    coalesce((j.type_counts ->> 'email_opened')::int, 0) + coalesce((j.type_counts ->> 'email_clicked')::int, 0)
+        + coalesce((j.type_counts ->> 'email_replied')::int, 0) as email_engagements,
+    coalesce((j.type_counts ->> 'form_submitted')::int, 0) as form_submissions,
+    coalesce((j.type_counts ->> 'page_viewed')::int, 0) as page_views,
+    j.orders as purchases,
+    t.trend as engagement_trend,
+    {_IDLE_DAYS} as days_since_last_activity,
+    round(least(least({_IDLE_DAYS}::numeric / {CHURN_DAYS}, 1)
+        + case t.trend when 'declining' then 0.1 else 0 end, 1), 4) as risk_of_churn,
+    {_in_major_units("j.net")} as lifetime_value,
+    {_in_major_units("j.gross")} as total_revenue,
+    jsonb_build_object('first_contact', j.first_contact_at, 'qualified', j.qualified_at,
+        'opportunity', j.opportunity_at, 'customer', j.customer_at) as milestones,
+    j.entered as stages_entered,
+    j.score
+from live.lead_journeys j
+cross join lateral (select z.zone, (now() at time zone z.zone)::date as today from (select {_ZONE} as zone) z) d
+cross join lateral (
+    select coalesce(sum(interactions) filter (where day > d.today - {TREND_DAYS}), 0) as recent,
+        coalesce(sum(interactions) filter (where day <= d.today - {TREND_DAYS}), 0) as before
+    from live.lead_days w
+    where w.lead_key = j.lead_key and w.day > d.today - {2 * TREND_DAYS} and w.day <= d.today) c
+cross join lateral (select case
+    when abs(c.recent - c.before) * 100 <= {STABLE_WITHIN_PERCENT} * c.before then 'stable'
+    when c.recent > c.before then 'increasing' else 'declining' end as trend) t
+where j.identified"""
+
+_SUMMED_DAYS: Final = ", ".join(
+    f"sum(w.{column})::int as {name}"
+    for column, name in {
+        "emails_sent": "emails_sent",
+        "emails_opened": "emails_opened",
+        "emails_clicked": "emails_clicked",
+        "emails_replied": "emails_replied",
+        "forms_submitted": "forms_submitted",
+        "pages_viewed": "pages_viewed",
+        "interactions": "total_engagements",
+        "touchpoints": "total_touchpoints",
+        "orders": "purchases",
+    }.items()
+)
+
+_SUMMARY_NUMBER: Final = _number(
+    "w.tenant || '/l/' || j.lead_id || ' ' || p.period_type || ' ' || p.period_start::text"
+)
+
+_LEAD_ACTIVITY_SUMMARY: Final = f"""select
+    {_SUMMARY_NUMBER} as id,
+    w.tenant,
+    j.lead_id,
+    p.period_type,
+    p.period_start,
+    {_SUMMED_DAYS},
+    sum(w.engagement) as engagement_points,
+    (array_agg(w.score_start order by w.day))[1] as score_start,
+    (array_agg(w.score_end order by w.day desc))[1] as score_end,
+    (array_agg(w.score_end order by w.day desc))[1] - (array_agg(w.score_start order by w.day))[1] as score_change,
+    (array_agg(w.stage_start order by w.day))[1] as stage_at_start,
+    (array_agg(w.stage_end order by w.day desc))[1] as stage_at_end,
+    sum(w.stage_changes) > 0 as stage_changed,
+    max(w.last_interaction_at) as last_interaction_at,
+    case when max(w.last_interaction_at) is null then 'inactive' else (
+        select case when idle <= {ACTIVE_DAYS} then 'active' when idle <= {DORMANT_DAYS} then 'dormant' else 'inactive' end
+        from (select least(p.period_end - 1, d.today) - (max(w.last_interaction_at) at time zone d.zone)::date as idle) i)
+    end as activity_status
+from live.lead_days w
+join live.lead_journeys j on j.lead_key = w.lead_key
+cross join lateral (select z.zone, (now() at time zone z.zone)::date as today from (select {_ZONE} as zone) z) d
+cross join lateral (values
+    ('daily', w.day, w.day + 1),
+    ('weekly', date_trunc('week', w.day::timestamp)::date, date_trunc('week', w.day::timestamp)::date + 7),
+    ('monthly', date_trunc('month', w.day::timestamp)::date,
+        (date_trunc('month', w.day::timestamp) + interval '1 month')::date)) p (period_type, period_start, period_end)
+where w.identified
+group by w.tenant, w.lead_key, j.lead_id, p.period_type, p.period_start, p.period_end, d.zone, d.today"""
+
 QUERIES: Final = {
     "leads": _LEADS,
     "users": _USERS,
@@ -423,5 +535,7 @@ QUERIES: Final = {
     "lead_attribution": _ATTRIBUTION,
     "lead_lifecycle": _LEAD_LIFECYCLE,
     "engagement_history": _ENGAGEMENT_HISTORY,
+    "lead_journeys": _LEAD_JOURNEYS,
+    "lead_activity_summary": _LEAD_ACTIVITY_SUMMARY,
 }
 """The query of each view. Columns are only ever added, at the end: a view is replaced in place."""

@@ -6,6 +6,7 @@ the log again gives the same result.
 """
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -126,6 +127,10 @@ class Context(Struct, kw_only=True, omit_defaults=True, frozen=True):
     location: Line | None = None
     engagement_value: Annotated[int, Meta(ge=0, le=100)] | None = None
     """Relative importance, 0 to 100, for reports; no built-in model reads it."""
+    revenue: Decimal | None = None
+    """What the event earned, in major units with its `currency`, for reports. It is no purchase: a lead's revenue is the
+    sum of purchases."""
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] | None = None
 
 
 class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):

@@ -68,6 +68,8 @@ def check_storable(message: Struct, raw: bytes) -> None:
     for name in amounts:
         if (amount := getattr(message, name)) is not None:
             _check_amount(name, amount)
+    if isinstance(message, Event) and message.context is not None and message.context.revenue is not None:
+        _check_amount("context.revenue", message.context.revenue)
     for name in free:
         if (value := getattr(message, name)) is not None:
             check_json_value(value, name, 1)

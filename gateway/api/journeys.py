@@ -408,7 +408,7 @@ async def summaries(
             "summaries": [
                 {
                     "period": period_name(period, day_of_date(row["period"])),
-                    "period_start": row["period"],
+                    "period_start": moment(window.zone.start_of(day_of_date(row["period"]))),
                     "active_leads": row["active_leads"],
                     "new_leads": by_period.get(row["period"], 0),
                     **_counts_json(row),

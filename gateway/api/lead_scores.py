@@ -4,7 +4,6 @@
 change that made it. "Calculate" evaluates now; if the result differs from what is stored, it goes through the log.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -12,17 +11,25 @@ from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Query, Request
-from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
+from msgspec import DecodeError, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
-from authoring.active_models import ActiveRules
 from gateway.access import READ_SCOPE, WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.bulk_scores import (
+    LeadNumber,
+    SeveralLeads,
+    active_model,
+    differing_leads,
+    progress_answer,
+    running_recalculation,
+    start_recalculation,
+)
 from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
 from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
-from gateway.api.reevaluation import advance_lead, advance_leads
-from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
+from gateway.api.reevaluation import advance_lead
+from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.store import Row, StoreSnapshot
@@ -30,49 +37,30 @@ from projections import queries
 from projections.lead_scores import (
     ScoreFilters,
     current_scores,
-    features_of,
-    leads_counted,
-    leads_to_score,
     named_leads_to_score,
     points_by_group,
     score_distribution,
 )
-from schemas.envelope import Identifier
 from schemas.moment import millis, moment
 from schemas.refusal import explain_error, json_type_name
 from schemas.topics import lead_key
-from scoring.features.features import NewerCodec
-from scoring.features.lead_identity import decode_lead_identity, features_of_lead
-from scoring.models.model import ONE_POINT, Model, Subject, rounded_points, score_lead
+from scoring.models.model import ONE_POINT, Model, rounded_points
 
 MODEL = "rules"
 SCALE = "stage"
 """The set of the model's bands that is the qualification stage."""
 PREFIX = "/api/lead-qualification/lead-scores"
 LARGEST_BODY = 1_000_000
-MOST_LEADS = 10_000
-"""Leads that one call may name."""
-CHUNK = 200
-"""Leads that are calculated together: their features are in memory at the same time."""
-CHUNK_SECONDS = 30.0
 UPDATE_SECONDS = 5.0
-ANSWER_SECONDS = 5.0
-"""So long a call waits for the leads that it asked for."""
 HISTORY = 100
 RANGES = ("score_0_20", "score_20_40", "score_40_60", "score_60_80", "score_80_100")
 EXAMPLES = example_bodies("lead_scores")
-LeadNumber = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 router = APIRouter(prefix=PREFIX, tags=["lead scores"])
 
 
 class OneLead(Struct):
     lead_id: LeadNumber
-
-
-class SeveralLeads(Struct):
-    lead_ids: Annotated[list[LeadNumber], Meta(max_length=MOST_LEADS)] | None = None
-    recalculate_all: bool = False
 
 
 # Reading
@@ -104,7 +92,7 @@ async def scores(
     offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    model = _model(await services.ports.published(tenant))
+    model = active_model(await services.ports.published(tenant), MODEL)
     filters = ScoreFilters(
         lead_id, _stage_filter(model, qualification_stage), min_score, anonymous=include_anonymous
     )
@@ -133,7 +121,7 @@ async def history(
     ] = None,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    model = _model(await services.ports.published(tenant))
+    model = active_model(await services.ports.published(tenant), MODEL)
     before = None
     if cursor is not None:
         at, _, position = cursor.partition("_")
@@ -201,14 +189,14 @@ async def calculate(request: Request) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
     lead_id = str(_converted(await _body(request), OneLead).lead_id)
     active = await services.ports.published(tenant)
-    model, now = _model(active), services.ports.now()
+    model, now = active_model(active, MODEL), services.ports.now()
     async with services.store.snapshot() as ask:
         lead = _one(await ask(queries.lead(tenant, lead_id)))
         if lead["redirect"] is not None:
             reason = f"the lead was merged into {lead['redirect']}: calculate that"
             raise RequestProblem(409, reason, field="lead_id")
         (stored,) = await ask(named_leads_to_score(tenant, MODEL, [lead_id]))
-    differing = await _differing(services, tenant, active, [stored], now)
+    differing = await differing_leads(services, tenant, active, MODEL, [stored], now)
     current = not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
     location = f"{PREFIX}/?lead_id={lead_id_as_sent(lead_id)}"
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
@@ -241,24 +229,8 @@ async def bulk_calculate(request: Request) -> Response:
     tenant, _ = authorized_caller(request, WRITE_SCOPE)
     body = await _body(request, empty={"recalculate_all": True})
     asked_for = _converted(body, SeveralLeads)
-    if (asked_for.lead_ids is None) is not asked_for.recalculate_all:
-        raise RequestProblem(
-            422, "name the leads in lead_ids, or set recalculate_all to true", field="lead_ids"
-        )
-    named = None if asked_for.lead_ids is None else list(dict.fromkeys(map(str, asked_for.lead_ids)))
-
-    async def work(recalculation: Recalculation) -> None:
-        if named is None:
-            await _recalculate_all(services, recalculation)
-        else:
-            await _recalculate(services, recalculation, named)
-
-    started = services.recalculations.start(
-        Recalculation(tenant, all_leads=named is None, total=len(named or ())), work
-    )
-    if started.task is not None:
-        await asyncio.wait([started.task], timeout=ANSWER_SECONDS)
-    return _progress(started)
+    started = await start_recalculation(services, tenant, MODEL, asked_for)
+    return progress_answer(started, _location_of(started))
 
 
 @router.get(
@@ -270,83 +242,12 @@ async def bulk_calculate(request: Request) -> Response:
 async def bulk_progress(
     request: Request, recalculation_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 ) -> Response:
-    recalculation = services_of(request).recalculations.find(
-        tenant_of(request, WRITE_SCOPE), recalculation_id
-    )
-    if recalculation is None:
-        raise RequestProblem(
-            404,
-            "this process knows no such recalculation: start it again, it changes only what differs",
-            field="recalculation_id",
-        )
-    return _progress(recalculation)
+    started = running_recalculation(services_of(request), tenant_of(request, WRITE_SCOPE), recalculation_id)
+    return progress_answer(started, _location_of(started))
 
 
-async def _recalculate_all(services: ApiServices, recalculation: Recalculation) -> None:
-    tenant, after = recalculation.tenant, -(2**63)
-    recalculation.total = (await services.store.rows(leads_counted(tenant)))[0]["leads"]
-    while rows := await services.store.rows(leads_to_score(tenant, MODEL, after=after, limit=CHUNK)):
-        await _recalculate_chunk(services, recalculation, rows)
-        after = rows[-1]["lead_key"]
-    recalculation.total = recalculation.calculated + recalculation.failed
-
-
-async def _recalculate(services: ApiServices, recalculation: Recalculation, named: Sequence[str]) -> None:
-    for begin in range(0, len(named), CHUNK):
-        chunk = named[begin : begin + CHUNK]
-        rows = await services.store.rows(named_leads_to_score(recalculation.tenant, MODEL, chunk))
-        existing = {row["lead_id"]: row for row in rows}
-        for lead_id in chunk:
-            if lead_id not in existing:
-                recalculation.fail(lead_id, "no lead has this id")
-            elif (redirect := existing[lead_id]["redirect"]) is not None:
-                recalculation.fail(lead_id, f"the lead was merged into {redirect}: calculate that")
-        own = [row for row in rows if row["redirect"] is None]
-        await _recalculate_chunk(services, recalculation, own)
-
-
-async def _recalculate_chunk(
-    services: ApiServices, recalculation: Recalculation, rows: Sequence[Row]
-) -> None:
-    tenant = recalculation.tenant
-    active = await services.ports.published(tenant)
-    differing = await _differing(services, tenant, active, rows, services.ports.now())
-    if differing:
-        stored = await advance_leads(services, tenant, differing, CHUNK_SECONDS)
-        recalculation.pending += len(differing) - stored
-    recalculation.changed += len(differing)
-    recalculation.calculated += len(rows)
-
-
-async def _differing(
-    services: ApiServices, tenant: str, active: ActiveRules, rows: Sequence[Row], now: datetime
-) -> list[str]:
-    """The leads whose rounded total or bands are others now than those stored."""
-    parts = await services.store.rows(features_of(tenant, [row["lead_id"] for row in rows]))
-    return await asyncio.to_thread(_compare, active, rows, parts, millis(now))
-
-
-def _compare(active: ActiveRules, rows: Sequence[Row], parts: Sequence[Row], now: int) -> list[str]:
-    """A lead whose features cannot be read here differs: the fold decides about it."""
-    encoded: dict[str, dict[str, bytes]] = {}
-    for part in parts:
-        encoded.setdefault(part["lead_id"], {})[part["identity"]] = bytes(part["encoded"])
-    model, differing = _model(active), list[str]()
-    for row in rows:
-        lead_id = row["lead_id"]
-        try:
-            identities = {
-                name: decode_lead_identity(value) for name, value in encoded.get(lead_id, {}).items()
-            }
-        except (NewerCodec, DecodeError, ValidationError):
-            identities = {}
-        if identities:
-            subject = Subject(features_of_lead(lead_id, identities), row["stage"])
-            concluded = score_lead(model, subject, now, active.zone, active.idle_ms)
-            if rounded_points(concluded.total) == row["rounded"] and concluded.bands == row["bands"]:
-                continue
-        differing.append(lead_id)
-    return differing
+def _location_of(recalculation: Recalculation) -> str:
+    return f"{PREFIX}/bulk_calculate/{recalculation.id}/"
 
 
 # Shapes
@@ -447,25 +348,6 @@ def _whole(total: Decimal) -> int:
     return rounded_points(int(total * ONE_POINT))
 
 
-def _progress(recalculation: Recalculation) -> Response:
-    content = {
-        "id": recalculation.id,
-        "status": "failed" if recalculation.error else "done" if recalculation.ended else "running",
-        "total": recalculation.total,
-        "calculated": recalculation.calculated,
-        "changed": recalculation.changed,
-        "pending": recalculation.pending,
-        "failed": recalculation.failed,
-        "errors": [
-            {"lead_id": lead_id_as_sent(lead_id), "reason": reason}
-            for lead_id, reason in recalculation.problems
-        ],
-        "error": recalculation.error,
-        "location": f"{PREFIX}/bulk_calculate/{recalculation.id}/",
-    }
-    return JsonAnswer(content, 200 if recalculation.ended else 202)
-
-
 def _next_page(request: Request, **changed: object) -> dict[str, str]:
     """A relative address, so that it is right behind any proxy."""
     address = request.url.include_query_params(**changed)
@@ -473,14 +355,6 @@ def _next_page(request: Request, **changed: object) -> dict[str, str]:
 
 
 # Parameters
-
-
-def _model(active: ActiveRules) -> Model:
-    if MODEL not in active.models:
-        raise RequestProblem(
-            409, f"the model {MODEL} is retired: publish it again at /api/models/{MODEL}/publish"
-        )
-    return active.models[MODEL]
 
 
 def _stage_filter(model: Model, stage: str | None) -> tuple[str, str] | None:

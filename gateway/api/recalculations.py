@@ -23,6 +23,8 @@ class Recalculation:
     """How far it has come: `calculated` of `total` leads, `changed` of them with another score than before."""
 
     tenant: str
+    model: str
+    """Whose scores are compared."""
     all_leads: bool
     total: int = 0
     calculated: int = 0
@@ -56,12 +58,13 @@ class Recalculations:
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     def start(self, recalculation: Recalculation, work: Work) -> Recalculation:
-        """Starts it. If one of all the tenant's leads runs already, that one is the answer. Raises RequestProblem
-        if too many wait.
+        """Starts it. If one of all the tenant's leads by the model runs already, that one is the answer. Raises
+        RequestProblem if too many wait.
         """
         if recalculation.all_leads:
             for each in self._by_id.values():
-                if each.all_leads and each.tenant == recalculation.tenant and not each.ended:
+                same = each.tenant == recalculation.tenant and each.model == recalculation.model
+                if each.all_leads and same and not each.ended:
                     return each
         self._make_room()
         self._by_id[recalculation.id] = recalculation

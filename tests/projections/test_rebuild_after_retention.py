@@ -204,7 +204,7 @@ def test_what_was_deleted_before_it_was_projected_is_named_and_only_that_is_lost
 
 
 def test_the_refusal_counts_what_is_lost_and_every_table_must_be_accepted():
-    """Seven records of lead-activity make rows of four tables, three of score-changed of one."""
+    """Seven records of lead-activity make rows of five tables, three of score-changed of one."""
     starts = {(LEAD_ACTIVITY, 0): 12, (LEAD_ACTIVITY, 1): 4, (SCORE_CHANGED, 2): 3, (SESSION_SCORES, 0): 9}
     held = {(LEAD_ACTIVITY, 0): 5, (LEAD_ACTIVITY, 1): 4, (SCORE_CHANGED, 2): 0}
     found = gaps_between(starts, held)
@@ -216,7 +216,14 @@ def test_the_refusal_counts_what_is_lost_and_every_table_must_be_accepted():
     assert "score_history (up to 3 rows)" in told
     assert "identities (" not in told
     options = told.rpartition("leadstream rebuild ")[2].rstrip("`.").replace("--accept-loss ", "").split()
-    assert options == ["engagement_history", "identities", "publications", "score_history", "sessions"]
+    assert options == [
+        "engagement_history",
+        "identities",
+        "identity_history",
+        "publications",
+        "score_history",
+        "sessions",
+    ]
     refuse_loss(found, options)
 
 

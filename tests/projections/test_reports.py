@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from gateway.app import create_app
+from leadstream.active_models import analytics_settings
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
-from projections.analytics_worker import compute_every_stale_lead, no_settings
+from projections.analytics_worker import compute_every_stale_lead
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.reports import QUERIES, create_reports
@@ -75,6 +76,11 @@ DOCUMENTED = {
     | {"attribution_model", "touchpoints", "total_touchpoints", "first_touch", "last_touch"}
     | {"primary_touchpoint", "secondary_touchpoint", "journey_duration_days"}
     | {"avg_time_between_touches_hours"},
+    "lead_journeys": {"journey_start_date", "last_activity_date", "duration_days", "total_engagements"}
+    | {"email_engagements", "form_submissions", "page_views", "purchases", "engagement_trend"}
+    | {"risk_of_churn", "lifetime_value", "total_revenue", "milestones"},
+    "lead_activity_summary": {"period_type", "emails_sent", "emails_opened", "emails_clicked"}
+    | {"forms_submitted", "pages_viewed", "score_change", "stage_changed", "activity_status"},
 }
 
 
@@ -170,13 +176,14 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
                     "attribution": "/api/lead-tracking/attribution/7",
                 }.items()
             }
-    with psycopg.connect(database_url) as connection:
-        compute_every_stale_lead(connection, no_settings, LIVE_SCHEMA)
     with psycopg.connect(database_url, autocommit=True) as connection:
+        compute_every_stale_lead(connection, analytics_settings, LIVE_SCHEMA)
         connection.execute("grant usage on schema reports to public; grant select on reports.leads to public")
         connection.execute("set timezone = 'UTC'")
         before = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
-    rebuild(database_url)
+    assert len(before["lead_journeys"]) == 1
+    assert {row["period_type"] for row in before["lead_activity_summary"]} == {"daily", "weekly", "monthly"}
+    rebuild(database_url, read_settings=analytics_settings)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("set timezone = 'UTC'")
         after = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}

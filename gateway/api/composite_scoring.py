@@ -1,0 +1,195 @@
+"""/api/lead-tracking/scoring: a lead's score by the model `composite`, with its components.
+
+`total_score` keeps its decimals, and is that of the moment `as_of`; lists elsewhere show it rounded. A component is
+the sum of its rules, 0 to 100, before it is weighed. "Calculate" evaluates now; if the result differs from what is stored,
+it goes through the log.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from msgspec import DecodeError, ValidationError, convert, json
+from starlette.responses import Response
+
+from authoring.active_models import ActiveRules
+from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.bulk_scores import (
+    SeveralLeads,
+    active_model,
+    differing_leads,
+    progress_answer,
+    running_recalculation,
+    start_recalculation,
+)
+from gateway.api.leads import plain, points
+from gateway.api.lifecycle import lead_id_as_sent
+from gateway.api.recalculations import Recalculation
+from gateway.api.reevaluation import advance_lead
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
+from gateway.documented import answer_docs, example_bodies, request_docs
+from gateway.door.body import read_body
+from gateway.store import Row
+from gateway.subject import subject_of
+from projections import queries
+from projections.lead_scores import named_leads_to_score
+from schemas.moment import millis
+from schemas.refusal import explain_error, json_type_name
+from scoring.models.model import Model, Subject
+from scoring.models.score import ExplainedLine, explain_score, score_lead
+
+MODEL = "composite"
+PREFIX = "/api/lead-tracking/scoring"
+GRADE, TEMPERATURE = "grade", "temperature"
+"""The model's sets of bands."""
+ONE_WEIGHT = 1000
+"""Weights are thousandths."""
+LARGEST_BODY = 1_000_000
+UPDATE_SECONDS = 5.0
+EXAMPLES = example_bodies("composite_scoring")
+
+router = APIRouter(prefix=PREFIX, tags=["scoring"])
+
+
+@router.post(
+    "/bulk-calculate",
+    summary="Calculate the scores of all leads, or of several",
+    openapi_extra=request_docs(EXAMPLES["bulk"]),
+    responses={
+        **answer_docs(EXAMPLES["recalculation"], "All are calculated. Without a body, all leads are."),
+        202: {
+            "description": "Some are not calculated yet: ask at `location` how far it is.",
+            "content": {"application/json": {"example": EXAMPLES["recalculation_under_way"]}},
+        },
+    },
+)
+@router.post("/bulk-calculate/", include_in_schema=False)
+async def bulk_calculate(request: Request) -> Response:
+    services = services_of(request)
+    tenant, _ = authorized_caller(request, WRITE_SCOPE)
+    started = await start_recalculation(services, tenant, MODEL, await _requested_leads(request))
+    return progress_answer(started, _location_of(started))
+
+
+@router.get(
+    "/bulk-calculate/{recalculation_id}",
+    summary="How far a calculation of several scores is",
+    responses=answer_docs(EXAMPLES["recalculation_under_way"], "It is known until the server restarts."),
+)
+@router.get("/bulk-calculate/{recalculation_id}/", include_in_schema=False)
+async def bulk_progress(
+    request: Request, recalculation_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+) -> Response:
+    started = running_recalculation(services_of(request), tenant_of(request, WRITE_SCOPE), recalculation_id)
+    return progress_answer(started, _location_of(started))
+
+
+@router.post(
+    "/{lead_id:path}/calculate",
+    summary="Calculate a lead's score now",
+    responses={
+        **answer_docs(EXAMPLES["score"], "The score as of now. It needs no body."),
+        202: {"description": "The result is not stored yet: `calculated` is false."},
+    },
+)
+@router.post("/{lead_id:path}/calculate/", include_in_schema=False)
+async def calculate(request: Request, lead_id: str) -> Response:
+    services = services_of(request)
+    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    active, now = await services.ports.published(tenant), services.ports.now()
+    lead = await _scored_lead(services, tenant, lead_id)
+    (stored,) = await services.store.rows(named_leads_to_score(tenant, MODEL, [lead_id]))
+    differing = await differing_leads(services, tenant, active, MODEL, [stored], now)
+    current = not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
+    status = 200 if current else 202
+    if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
+        return JsonAnswer({"lead_id": lead_id_as_sent(lead_id), "calculated": current}, status)
+    return JsonAnswer(
+        {**await _score_json(services, active, tenant, lead, now), "calculated": current}, status
+    )
+
+
+@router.get(
+    "/{lead_id:path}",
+    summary="A lead's score with its components, grade and temperature",
+    responses=answer_docs(EXAMPLES["score"], "The score as of now."),
+)
+async def score(request: Request, lead_id: str) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    active, now = await services.ports.published(tenant), services.ports.now()
+    lead = await _scored_lead(services, tenant, lead_id.removesuffix("/"))
+    return JsonAnswer(await _score_json(services, active, tenant, lead, now))
+
+
+async def _scored_lead(services: ApiServices, tenant: str, lead_id: str) -> Row:
+    """Raises RequestProblem."""
+    rows = await services.store.rows(queries.lead(tenant, lead_id))
+    if not rows:
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    if (other := rows[0]["redirect"]) is not None:
+        raise RequestProblem(409, f"the lead was merged into {other}: ask for that", field="lead_id")
+    return rows[0]
+
+
+async def _score_json(
+    services: ApiServices, active: ActiveRules, tenant: str, lead: Row, now: datetime
+) -> dict[str, Any]:
+    subject = await subject_of(services.store, tenant, lead["lead_id"], lead["stage"])
+    if subject is None:
+        raise RequestProblem(503, "the lead is not scored yet", field="lead_id", retry_after_s=1)
+    model = active_model(active, MODEL)
+    return {
+        "lead_id": lead_id_as_sent(lead["lead_id"]),
+        "as_of": now,
+        "score": _components_json(active, model, subject, millis(now)),
+    }
+
+
+def _components_json(active: ActiveRules, model: Model, subject: Subject, now: int) -> dict[str, Any]:
+    concluded = score_lead(model, subject, now, active.zone, active.idle_ms)
+    lines = explain_score(model, subject, now, active.zone, active.idle_ms)
+    weights = {group.name: Decimal(group.weight) / ONE_WEIGHT for group in model.groups}
+    components = {
+        name: plain(Decimal(str(points(_sum_of(lines, name)))) / weight if weight else Decimal(0))
+        for name, weight in weights.items()
+    }
+    return {
+        "total_score": points(concluded.total),
+        "grade": concluded.bands.get(GRADE),
+        "temperature": concluded.bands.get(TEMPERATURE),
+        "components": components,
+        "score_factors": {**components, "weights": {name: plain(each) for name, each in weights.items()}},
+        "decay": points(sum(line.points for line in lines if line.kind == "decay")),
+    }
+
+
+def _sum_of(lines: Sequence[ExplainedLine], group: str) -> int:
+    """With the group's cap, before the limits and the decay of the total."""
+    return sum(line.points for line in lines if line.group == group)
+
+
+def _location_of(recalculation: Recalculation) -> str:
+    return f"{PREFIX}/bulk-calculate/{recalculation.id}"
+
+
+async def _requested_leads(request: Request) -> SeveralLeads:
+    """All leads, if the body is empty."""
+    body = await read_body(request, LARGEST_BODY)
+    if not body.strip():
+        return SeveralLeads(recalculate_all=True)
+    try:
+        content = json.decode(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestProblem(400, f"the body is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
+    if not content:
+        return SeveralLeads(recalculate_all=True)
+    try:
+        return convert(content, SeveralLeads)
+    except ValidationError as error:
+        refusal = explain_error(error, content, SeveralLeads)
+        raise RequestProblem(422, refusal.reason, field=refusal.field) from None

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import json
 from sqlalchemy import TextClause, text
 
+from projections.tables import HAS_VALUE_CONDITION
 from scoring.attribution.bootstrap import LEAD_GROUPS
 from scoring.attribution.markov import OTHER_CHANNELS
 from scoring.attribution.rules import TOUCH_MODELS
@@ -63,7 +64,7 @@ def values_by_type(window: ConversionWindow) -> TextClause:
         f"""select c.conversion_type, v.value ->> 0 as currency, count(*) as conversions,
             sum(cast(v.value ->> 1 as bigint)) as minor
         from lead_conversions c, jsonb_array_elements(c.amounts) v
-        where {_WINDOW} and c.amounts <> '[]' group by 1, 2""",
+        where {_WINDOW} and c.{HAS_VALUE_CONDITION} group by 1, 2""",
         window,
     )
 
@@ -125,7 +126,7 @@ def values_of_paths(window: ConversionWindow, conversion_type: str) -> TextClaus
         _with_bounded_paths(
             f"""select c.path, v.value ->> 0 as currency, sum(cast(v.value ->> 1 as bigint)) as minor
             from lead_conversions c, jsonb_array_elements(c.amounts) v
-            where {_OF_TYPE} and c.touchpoints > 0 and c.amounts <> '[]' group by 1, 2""",
+            where {_OF_TYPE} and c.touchpoints > 0 and c.{HAS_VALUE_CONDITION} group by 1, 2""",
             "minor",
             by="currency",
         ),

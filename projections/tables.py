@@ -108,6 +108,9 @@ IDENTIFIED_AND_UNMERGED: Final = "identified and identities > 0"
 IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 """The engagements that are exposures to experiments: few among very many."""
 
+HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
+"""The conversions that have a value: few among many."""
+
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
@@ -353,9 +356,11 @@ lead_conversions = _table(
     Index(
         "lead_conversions_tenant",
         "tenant",
+        "conversion_type",
         "converted_at",
-        postgresql_include=["conversion_type", "identified", "touchpoints", "journey_ms"],
+        postgresql_include=["identified", "touchpoints", "journey_ms"],
     ),
+    Index("lead_conversions_valued", "tenant", "converted_at", postgresql_where=text(HAS_VALUE_CONDITION)),
     key=("lead_key", "conversion_key"),
     analytics=True,
     comment="each conversion of a lead, with the touchpoints that led to it",

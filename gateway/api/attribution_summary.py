@@ -179,8 +179,9 @@ def _intervals(
     credited: Sequence[Row], taken: Sequence[Row], order: int, seed: str
 ) -> dict[str, ChannelIntervals | None]:
     groups = sorted({int(row["lead_group"]) for row in (*credited, *taken)})
+    decoded = {text: _decoded_path(text) for text in {row["path"] for row in taken}}
     paths = [
-        GroupPath(int(row["lead_group"]), _path(row), int(row["conversions"]), int(row["leads"]))
+        GroupPath(int(row["lead_group"]), decoded[row["path"]], int(row["conversions"]), int(row["leads"]))
         for row in taken
     ]
     by_model: dict[str, ChannelIntervals | None] = {
@@ -205,7 +206,11 @@ def _intervals(
 
 
 def _path(row: Row) -> Path:
-    return tuple(json.decode(row["path"], type=list[str]))
+    return _decoded_path(row["path"])
+
+
+def _decoded_path(text: str) -> Path:
+    return tuple(json.decode(text, type=list[str]))
 
 
 # Shapes

@@ -28,7 +28,7 @@ from projections.connection import Connection
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
 from scoring.analytics.shares import STABLE_WITHIN_PERCENT
 from scoring.attribution.rules import TOUCH_MODELS
-from scoring.features.signals import THREE_DECIMALS, ZERO_DECIMALS
+from scoring.features.signals import CURRENCIES_WITH_THREE_DECIMALS, CURRENCIES_WITHOUT_DECIMALS
 from scoring.journeys.journey import ACTIVE_DAYS, CHURN_DAYS, DORMANT_DAYS, TREND_DAYS
 
 REPORTS: Final = "reports"
@@ -293,13 +293,13 @@ _HISTORY: Final = f"""select
     h.at as calculated_at
 from live.score_history h join live.leads l on l.lead_key = h.lead_key"""
 
-_NO_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(ZERO_DECIMALS))
-_THREE_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(THREE_DECIMALS))
+_ZERO_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITHOUT_DECIMALS))
+_THREE_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITH_THREE_DECIMALS))
 
 
 def _major_units(minor: str, currency: str) -> str:
     """An amount with the decimals of its currency."""
-    return f"""case when {currency} in ({_NO_DECIMALS}) then cast({minor} as numeric)
+    return f"""case when {currency} in ({_ZERO_DECIMALS}) then cast({minor} as numeric)
         when {currency} in ({_THREE_DECIMALS}) then {minor} / 1000.000 else {minor} / 100.00 end"""
 
 
@@ -422,6 +422,7 @@ _ENGAGEMENT_HISTORY: Final = f"""select
     e.occurred_at as created_at
 from live.engagement_history e
 join live.identities i on i.identity_key = e.identity_key"""
+
 _ZONE: Final = """coalesce((select s.settings::jsonb ->> 'time_zone' from live.analytics_settings s
     where s.tenant in (j.tenant, '*') order by s.tenant = '*' limit 1), 'UTC')"""
 _IDLE_DAYS: Final = (
@@ -436,8 +437,8 @@ def _in_major_units(money: str) -> str:
     """Money by currency as people write it."""
     return _IN_MAJOR_UNITS.format(
         money=money,
-        zero_decimals=f"array{sorted(ZERO_DECIMALS)}",
-        three_decimals=f"array{sorted(THREE_DECIMALS)}",
+        zero_decimals=f"array{sorted(CURRENCIES_WITHOUT_DECIMALS)}",
+        three_decimals=f"array{sorted(CURRENCIES_WITH_THREE_DECIMALS)}",
     )
 
 

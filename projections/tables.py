@@ -111,6 +111,9 @@ IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 IS_ORDER_CONDITION: Final = "type in ('purchase_made', 'purchase_refunded')"
 """The engagements that report orders."""
 
+HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
+"""The conversions that have a value: few among many."""
+
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
@@ -363,9 +366,11 @@ lead_conversions = _table(
     Index(
         "lead_conversions_tenant",
         "tenant",
+        "conversion_type",
         "converted_at",
-        postgresql_include=["conversion_type", "identified", "touchpoints", "journey_ms"],
+        postgresql_include=["identified", "touchpoints", "journey_ms"],
     ),
+    Index("lead_conversions_valued", "tenant", "converted_at", postgresql_where=text(HAS_VALUE_CONDITION)),
     key=("lead_key", "conversion_key"),
     analytics=True,
     comment="each conversion of a lead, with the touchpoints that led to it",

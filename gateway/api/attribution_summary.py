@@ -101,7 +101,8 @@ async def summary(
         grouped = (
             await ask.all(
                 attribution.credits_by_group(counted, conversion_type),
-                attribution.paths_by_group(counted, conversion_type),
+                attribution.converting_paths_by_group(counted, conversion_type),
+                attribution.open_paths_by_group(counted, conversion_type),
             )
             if intervals
             else None
@@ -110,7 +111,7 @@ async def summary(
     seed = f"{tenant}/{window.begin.isoformat()}/{window.end.isoformat()}/{conversion_type}"
     by_model = None
     if grouped is not None:
-        by_model = await asyncio.to_thread(_intervals, grouped[0], grouped[1], order, seed)
+        by_model = await asyncio.to_thread(_intervals, *grouped, order=order, seed=seed)
     rates = active.attribution
     return JsonAnswer(
         {
@@ -176,12 +177,16 @@ def _divided(whole: int, parts: Mapping[str, Mapping[str, int]]) -> Credits:
 
 
 def _intervals(
-    credited: Sequence[Row], taken: Sequence[Row], order: int, seed: str
+    credited: Sequence[Row], converting: Sequence[Row], still_open: Sequence[Row], *, order: int, seed: str
 ) -> dict[str, ChannelIntervals | None]:
+    taken = (*converting, *still_open)
     groups = sorted({int(row["lead_group"]) for row in (*credited, *taken)})
+    decoded = {text: _decoded_path(text) for text in {row["path"] for row in taken}}
     paths = [
-        GroupPath(int(row["lead_group"]), _path(row), int(row["conversions"]), int(row["leads"]))
-        for row in taken
+        GroupPath(int(row["lead_group"]), decoded[row["path"]], int(row["conversions"])) for row in converting
+    ]
+    paths += [
+        GroupPath(int(row["lead_group"]), decoded[row["path"]], 0, int(row["leads"])) for row in still_open
     ]
     by_model: dict[str, ChannelIntervals | None] = {
         model: credit_intervals(
@@ -205,7 +210,11 @@ def _intervals(
 
 
 def _path(row: Row) -> Path:
-    return tuple(json.decode(row["path"], type=list[str]))
+    return _decoded_path(row["path"])
+
+
+def _decoded_path(text: str) -> Path:
+    return tuple(json.decode(text, type=list[str]))
 
 
 # Shapes

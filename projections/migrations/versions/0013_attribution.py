@@ -41,8 +41,14 @@ def upgrade() -> None:
     op.create_index(
         "lead_conversions_tenant",
         "lead_conversions",
+        ["tenant", "conversion_type", "converted_at"],
+        postgresql_include=["identified", "touchpoints", "journey_ms"],
+    )
+    op.create_index(
+        "lead_conversions_valued",
+        "lead_conversions",
         ["tenant", "converted_at"],
-        postgresql_include=["conversion_type", "identified", "touchpoints", "journey_ms"],
+        postgresql_where=sa.text("amounts <> '[]'"),
     )
     op.create_table(
         "lead_credits",

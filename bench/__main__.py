@@ -8,6 +8,7 @@ engine      a small two-stage job on our engine, on Kafka Streams, and on Faust 
 pipeline    the real folds: from `events` to scores and to rows, on Kafka and in embedded mode
 latency     from an event's acknowledgement to its score in the database, on Kafka and in embedded mode
 restart     from the start of a killed worker until it is ready again
+analytics   reports over a million engagements of 100,000 leads, each beside its aim
 
 Absolute times mean little on a shared machine; what counts is a ratio to something known, taken in
 the same run. `python -m bench NAME --help` says what can be chosen; bench/README.md how to read it.
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "pipeline": "bench.pipeline",
     "latency": "bench.latency",
     "restart": "bench.restart",
+    "analytics": "bench.analytics",
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import json
 from sqlalchemy import TextClause, text
 
+from projections.tables import HAS_VALUE_CONDITION
 from scoring.attribution.bootstrap import LEAD_GROUPS
 from scoring.attribution.markov import OTHER_CHANNELS
 from scoring.attribution.rules import TOUCH_MODELS
@@ -63,7 +64,7 @@ def values_by_type(window: ConversionWindow) -> TextClause:
         f"""select c.conversion_type, v.value ->> 0 as currency, count(*) as conversions,
             sum(cast(v.value ->> 1 as bigint)) as minor
         from lead_conversions c, jsonb_array_elements(c.amounts) v
-        where {_WINDOW} and c.amounts <> '[]' group by 1, 2""",
+        where {_WINDOW} and c.{HAS_VALUE_CONDITION} group by 1, 2""",
         window,
     )
 
@@ -125,7 +126,7 @@ def values_of_paths(window: ConversionWindow, conversion_type: str) -> TextClaus
         _with_bounded_paths(
             f"""select c.path, v.value ->> 0 as currency, sum(cast(v.value ->> 1 as bigint)) as minor
             from lead_conversions c, jsonb_array_elements(c.amounts) v
-            where {_OF_TYPE} and c.touchpoints > 0 and c.amounts <> '[]' group by 1, 2""",
+            where {_OF_TYPE} and c.touchpoints > 0 and c.{HAS_VALUE_CONDITION} group by 1, 2""",
             "minor",
             by="currency",
         ),
@@ -155,17 +156,26 @@ def credits_by_group(window: ConversionWindow, conversion_type: str) -> TextClau
     )
 
 
-def paths_by_group(window: ConversionWindow, conversion_type: str) -> TextClause:
-    """(lead_group, path, conversions, leads): paths with and without a conversion, of each group of leads."""
+def converting_paths_by_group(window: ConversionWindow, conversion_type: str) -> TextClause:
+    """(lead_group, path, conversions): as `converting_paths`, of each group of leads."""
     return _statement(
         _with_bounded_paths(
-            f"""select lead_group, path, sum(conversions) as conversions, sum(leads) as leads from (
-                select {_GROUP.format("c")} as lead_group, c.path, 1 as conversions, 0 as leads
-                from lead_conversions c where {_OF_TYPE} and c.touchpoints > 0
-                union all
-                select {_GROUP.format("p")}, p.path, 0, 1 from lead_paths p where {_OPEN}) each
-            group by 1, 2""",
+            f"""select {_GROUP.format("c")} as lead_group, c.path, count(*) as conversions
+            from lead_conversions c where {_OF_TYPE} and c.touchpoints > 0 group by 1, 2""",
             "conversions",
+            by="lead_group",
+        ),
+        window,
+        conversion_type=conversion_type,
+    )
+
+
+def open_paths_by_group(window: ConversionWindow, conversion_type: str) -> TextClause:
+    """(lead_group, path, leads): as `open_paths`, of each group of leads."""
+    return _statement(
+        _with_bounded_paths(
+            f"""select {_GROUP.format("p")} as lead_group, p.path, count(*) as leads
+            from lead_paths p where {_OPEN} group by 1, 2""",
             "leads",
             by="lead_group",
         ),
@@ -174,15 +184,15 @@ def paths_by_group(window: ConversionWindow, conversion_type: str) -> TextClause
     )
 
 
-def _with_bounded_paths(taken: str, *counts: str, by: str | None = None) -> str:
-    """The statement `taken`, with columns path, `by` and counts, in which the rarer paths are one."""
+def _with_bounded_paths(taken: str, count: str, *, by: str | None = None) -> str:
+    """The statement `taken`, with columns path, `by` and `count`, in which the rarer paths are one."""
     also = f"{by}, " if by else ""
-    sums = ", ".join(f"sum({count}) as {count}" for count in counts)
     return f"""with taken as materialized ({taken}),
         ranked as (
-            select path, row_number() over (order by sum({" + ".join(counts)}) desc, path) as rank
+            select path, row_number() over (order by sum({count}) desc, path) as rank
             from taken group by path)
-        select {also}case when rank <= {DISTINCT_PATHS} then path else '{_OTHER_PATH}' end as path, {sums}
+        select {also}case when rank <= {DISTINCT_PATHS} then path else '{_OTHER_PATH}' end as path,
+            sum({count}) as {count}
         from taken join ranked using (path) group by {"1, 2" if by else "1"}"""
 
 

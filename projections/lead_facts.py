@@ -177,7 +177,7 @@ def _event_columns() -> list[ColumnElement[Any]]:
         event.channel_group,
         event.source_type,
         event.source_id,
-        event.source_name,
+        func.coalesce(event.source_name, event.details["form_name"].astext).label("source_name"),
         event.campaign_source,
         event.campaign_medium,
         func.coalesce(event.campaign_name, event.details["campaign_name"].astext).label("campaign_name"),

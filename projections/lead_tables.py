@@ -10,9 +10,18 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Table
 
+from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
 from projections.facts import jsonb_text
 from projections.rows import LeadDayRow, LeadJourneyRow
-from projections.tables import lead_days, lead_journeys, lead_row_key
+from projections.tables import (
+    credit_restatements,
+    lead_conversions,
+    lead_credits,
+    lead_days,
+    lead_journeys,
+    lead_paths,
+    lead_row_key,
+)
 from schemas.moment import moment
 from scoring.analytics.facts import LeadFacts
 from scoring.analytics.settings import AnalyticsSettings
@@ -80,6 +89,10 @@ def day_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadDayR
 LEAD_TABLES: Final[tuple[LeadTable, ...]] = (
     LeadTable(lead_journeys, journey_rows),
     LeadTable(lead_days, day_rows),
+    LeadTable(lead_conversions, conversion_rows),
+    LeadTable(lead_credits, credit_rows),
+    LeadTable(lead_paths, path_rows),
+    LeadTable(credit_restatements, restatement_rows),
 )
 
 

@@ -9,8 +9,11 @@ was granted on them stays. A migration that changes the type of a column that th
   sessions        web sessions, each with its score
   answers         answers to questions of the chat
   user_behaviors  what else people did in the chat
-  lead_scores     each lead's current score by the model `rules`
+  lead_scores     each lead's current score by the model `rules`, and by `composite` with its components
   lead_score_history  every change of a score, by every model
+  lead_attribution    each conversion by each model of attribution, with its weighed touchpoints
+  lead_lifecycle  every stage that a lead was in
+  engagement_history  every event of a lead
   lead_journeys       each identified lead's journey: counts, trend, churn risk, revenue, milestones
   lead_activity_summary  what each day, ISO week and month of a lead brought
 """
@@ -22,8 +25,10 @@ from typing import Final
 from psycopg.sql import SQL, Identifier, Literal
 
 from projections.connection import Connection
+from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
 from scoring.analytics.shares import STABLE_WITHIN_PERCENT
-from scoring.features.signals import THREE_DECIMALS, ZERO_DECIMALS
+from scoring.attribution.rules import TOUCH_MODELS
+from scoring.features.signals import CURRENCIES_WITH_THREE_DECIMALS, CURRENCIES_WITHOUT_DECIMALS
 from scoring.journeys.journey import ACTIVE_DAYS, CHURN_DAYS, DORMANT_DAYS, TREND_DAYS
 
 REPORTS: Final = "reports"
@@ -220,6 +225,27 @@ _BREAKDOWN: Final = """(select coalesce(jsonb_object_agg(g.name, g.points), '{}'
 
 _MADE_BY: Final = "round(extract(epoch from h.at) * 1000)::bigint || ' ' || h.position"
 
+_COMPOSITE, _ENGAGEMENT = ENGAGEMENT_MODEL_AND_GROUP
+_COMPONENTS: Final = ("demographic", "behavioral", "firmographic", "engagement", "intent")
+
+
+def _weight(group: str, text: str) -> str:
+    """What a point of the group counts in the total, by the line `weight` of its table in a model's text; else 1."""
+    table = rf"\[groups\.{group}\](?:(?!\n[ \t]*\[).)*?\n[ \t]*weight[ \t]*=[ \t]*([0-9.]+)"
+    return f"coalesce(nullif(cast(substring({text} from '{table}') as numeric), 0), 1)"
+
+
+def _component(group: str) -> str:
+    """From 0 to 100: the group's points of the total, divided by its weight in the version that made them."""
+    return f"""select round(coalesce((
+            select sum(cast(line ->> 3 as numeric)) from live.score_history h, jsonb_array_elements(h.lines) line
+            where h.lead_key = l.lead_key and h.model = '{_COMPOSITE}' and line ->> 0 = '{group}'), 0)
+        / {_weight(group, "p.text")}, 2)
+        from live.publications p
+        where p.model = '{_COMPOSITE}' and p.version = c.version and p.tenant in (l.tenant, '*')
+        order by p.tenant desc limit 1"""
+
+
 _LEAD_SCORES: Final = f"""select
     {_number(f"l.tenant || '/l/' || l.lead_id || ' rules ' || coalesce({_MADE_BY}, '')")} as id,
     l.tenant,
@@ -231,12 +257,18 @@ _LEAD_SCORES: Final = f"""select
     s.rounded - coalesce({_WHOLE_POINTS.format("h.previous")}, 0) as score_change,
     {_BREAKDOWN} as score_breakdown,
     s.bands ->> 'stage' as qualification_stage,
-    s.as_of as calculated_at
+    s.as_of as calculated_at,
+    c.total as total_score,
+    c.bands ->> 'grade' as grade,
+    c.bands ->> 'temperature' as temperature,
+    {", ".join(f"({_component(name)}) as {name}_score" for name in _COMPONENTS)},
+    c.as_of as composite_calculated_at
 from live.leads l
 join live.lead_scores s on s.lead_key = l.lead_key and s.model = 'rules'
 left join lateral (
     select h.at, h.position, h.previous from live.score_history h
     where h.lead_key = l.lead_key and h.model = 'rules' order by h.at desc, h.position desc limit 1) h on true
+left join live.lead_scores c on c.lead_key = l.lead_key and c.model = '{_COMPOSITE}'
 where l.identities > 0 and l.identified"""
 
 _HISTORY: Final = f"""select
@@ -254,6 +286,136 @@ _HISTORY: Final = f"""select
     h.at as calculated_at
 from live.score_history h join live.leads l on l.lead_key = h.lead_key"""
 
+_ZERO_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITHOUT_DECIMALS))
+_THREE_DECIMALS: Final = ", ".join(f"'{name}'" for name in sorted(CURRENCIES_WITH_THREE_DECIMALS))
+
+
+def _major_units(minor: str, currency: str) -> str:
+    """An amount with the decimals of its currency."""
+    return f"""case when {currency} in ({_ZERO_DECIMALS}) then cast({minor} as numeric)
+        when {currency} in ({_THREE_DECIMALS}) then {minor} / 1000.000 else {minor} / 100.00 end"""
+
+
+_ATTRIBUTION: Final = f"""select
+    {_number("c.lead_key || '/' || c.conversion_key || '/' || m.model")} as id,
+    c.tenant,
+    c.lead_id,
+    c.conversion_type,
+    c.conversion_id,
+    {_major_units("v.minor", "v.currency")} as conversion_value,
+    v.currency,
+    c.converted_at as conversion_date,
+    m.model as attribution_model,
+    t.touchpoints,
+    c.touchpoints as total_touchpoints,
+    t.touchpoints -> 0 as first_touch,
+    t.touchpoints -> -1 as last_touch,
+    t.main -> 0 as primary_touchpoint,
+    t.main -> 1 as secondary_touchpoint,
+    round(c.journey_ms / 86400000.0, 2) as journey_duration_days,
+    round(c.average_gap_ms / 3600000.0, 2) as avg_time_between_touches_hours,
+    c.identified
+from live.lead_conversions c
+cross join unnest('{{{",".join(TOUCH_MODELS)}}}'::text[]) with ordinality m(model, number)
+left join lateral (
+    select a.value ->> 0 as currency, (a.value ->> 1)::bigint as minor
+    from jsonb_array_elements(c.amounts) a where jsonb_array_length(c.amounts) = 1) v on true
+cross join lateral (
+    select coalesce(jsonb_agg(w.item order by w.number), '[]') as touchpoints,
+        jsonb_agg(w.item order by w.weight desc, w.number) filter (where w.weight > 0) as main
+    from (
+        select e.number, (e.item ->> (4 + m.number::int))::bigint as weight, jsonb_build_object(
+            'date', to_timestamp((e.item ->> 0)::bigint / 1000.0),
+            'engagement_type', e.item -> 1,
+            'channel', e.item -> 2,
+            'type', e.item -> 3,
+            'name', e.item -> 4,
+            'weight', (e.item ->> (4 + m.number::int))::bigint / 1000000000.0) as item
+        from jsonb_array_elements(c.weighed) with ordinality e(item, number)) w) t"""
+"""A conversion with values in several currencies has no single value."""
+
+_TYPES: Final = ", ".join(f"'{name}'" for name in TOUCHPOINT_TYPES)
+
+_WITHIN_STAGE: Final = (
+    "({at} >= v.entered_at or v.position = -1) and ({at} < v.exited_at or v.exited_at is null)"
+)
+
+_LEAD_LIFECYCLE: Final = f"""with every as (
+    select lead_key, at, position, stage, previous, reason, caused_by from live.stage_history
+    union all
+    select l.lead_key, least(l.created_at, f.at), -1, coalesce(f.previous, l.stage), null, '', ''
+    from live.leads l left join (
+        select distinct on (lead_key) lead_key, at, previous from live.stage_history
+        order by lead_key, at, position) f on f.lead_key = l.lead_key),
+visits as (
+    select lead_key, position, stage, previous, reason, caused_by, at as entered_at,
+        lead(at) over (partition by lead_key order by at, position) as exited_at
+    from every)
+select
+    {_number("l.tenant || '/l/' || l.lead_id || ' stage ' || v.position || ' ' || v.stage")} as id,
+    l.tenant,
+    l.lead_id,
+    {_LEAD_NUMBER} as lead,
+    v.stage,
+    v.previous as previous_stage,
+    v.entered_at,
+    v.exited_at,
+    round(extract(epoch from coalesce(v.exited_at, greatest(now(), v.entered_at)) - v.entered_at) / 86400, 2)
+        as duration_days,
+    (select count(*) from live.identities i join live.engagement_history e on e.identity_key = i.identity_key
+        where i.lead_key = v.lead_key and e.type in ({_TYPES})
+        and {_WITHIN_STAGE.format(at="e.recorded_at")})::int as touchpoints_count,
+    (select round(coalesce((
+            select sum(cast(line ->> 3 as numeric)) from live.score_history h, jsonb_array_elements(h.lines) line
+            where h.lead_key = v.lead_key and h.model = '{_COMPOSITE}' and line ->> 0 = '{_ENGAGEMENT}'
+            and not starts_with(h.caused_by, 'model:') and {_WITHIN_STAGE.format(at="h.at")}), 0)
+        / {_weight(_ENGAGEMENT, "p.text")}, 6)
+        from live.publications p
+        where p.model = '{_COMPOSITE}' and p.text is not null and p.tenant in (l.tenant, '*')
+        order by p.version desc limit 1) as engagement_score,
+    coalesce((
+        select e.details ->> 'reason' from live.identities i
+        join live.engagement_history e on e.identity_key = i.identity_key
+        where i.lead_key = v.lead_key and e.type = 'stage_changed' and 'event:' || e.event_id = v.caused_by
+        and e.details ->> 'stage' = v.stage limit 1), nullif(v.reason, '')) as transition_reason,
+    v.exited_at is null as is_current_stage,
+    v.entered_at as created_at
+from visits v join live.leads l on l.lead_key = v.lead_key
+where l.identities > 0 and l.identified"""
+
+_ENGAGEMENT_HISTORY: Final = f"""select
+    {_EVENT_NUMBER} as id,
+    e.tenant,
+    i.lead_id,
+    e.event_id,
+    e.type as engagement_type,
+    e.channel as engagement_channel,
+    e.channel_group,
+    e.title,
+    e.url,
+    e.engagement_value,
+    e.source_type,
+    e.source_id,
+    e.source_name,
+    e.campaign_source,
+    e.campaign_medium,
+    e.campaign_name,
+    {_major_units("e.revenue_minor", "e.currency")} as revenue,
+    e.currency,
+    e.details as engagement_metadata,
+    e.device_type,
+    e.os,
+    e.browser,
+    e.location,
+    e.ip as ip_address,
+    e.session_id,
+    e.late,
+    e.imported,
+    e.recorded_at,
+    e.occurred_at as created_at
+from live.engagement_history e
+join live.identities i on i.identity_key = e.identity_key"""
+
 _ZONE: Final = """coalesce((select s.settings::jsonb ->> 'time_zone' from live.analytics_settings s
     where s.tenant in (j.tenant, '*') order by s.tenant = '*' limit 1), 'UTC')"""
 _IDLE_DAYS: Final = (
@@ -268,8 +430,8 @@ def _in_major_units(money: str) -> str:
     """Money by currency as people write it."""
     return _IN_MAJOR_UNITS.format(
         money=money,
-        zero_decimals=f"array{sorted(ZERO_DECIMALS)}",
-        three_decimals=f"array{sorted(THREE_DECIMALS)}",
+        zero_decimals=f"array{sorted(CURRENCIES_WITHOUT_DECIMALS)}",
+        three_decimals=f"array{sorted(CURRENCIES_WITH_THREE_DECIMALS)}",
     )
 
 
@@ -370,6 +532,9 @@ QUERIES: Final = {
     "user_behaviors": _USER_BEHAVIORS,
     "lead_scores": _LEAD_SCORES,
     "lead_score_history": _HISTORY,
+    "lead_attribution": _ATTRIBUTION,
+    "lead_lifecycle": _LEAD_LIFECYCLE,
+    "engagement_history": _ENGAGEMENT_HISTORY,
     "lead_journeys": _LEAD_JOURNEYS,
     "lead_activity_summary": _LEAD_ACTIVITY_SUMMARY,
 }

@@ -333,6 +333,87 @@ class LeadDayRow(NamedTuple):
     last_interaction_at: datetime | None
 
 
+class LeadConversionRow(NamedTuple):
+    """As `scoring.attribution.conversions.AttributedConversion`. Journeys begin at the first touchpoint."""
+
+    lead_key: BigIntColumn
+    conversion_key: BigIntColumn
+    """Of type and id: a key of short columns, since an index has no room for long texts."""
+    conversion_type: str
+    conversion_id: str
+    tenant: str
+    lead_id: str
+    identified: bool
+    converted_at: datetime
+    touchpoints: int
+    journey_ms: BigIntColumn
+    average_gap_ms: BigIntColumn | None
+    path: str
+    """The channels in order, as JSON."""
+    amounts: JsonColumn
+    """[currency, minor units] of each value."""
+    weighed: JsonColumn
+    """Of each touchpoint [moment in ms, engagement type, channel, source type, source name, weights in billionths by each
+    of TOUCH_MODELS].
+    """
+
+
+class CreditRow(NamedTuple):
+    """As `scoring.attribution.credits.SourceCredit`: billionths and minor units; currency "": the conversion has no value."""
+
+    lead_key: BigIntColumn
+    conversion_key: BigIntColumn
+    source_key: BigIntColumn
+    conversion_type: str
+    conversion_id: str
+    channel: str
+    source_type: str
+    source_name: str
+    currency: str
+    tenant: str
+    identified: bool
+    converted_at: datetime
+    first_touch: int
+    last_touch: int
+    linear: int
+    time_decay: int
+    u_shaped: int
+    w_shaped: int
+    first_touch_minor: BigIntColumn
+    last_touch_minor: BigIntColumn
+    linear_minor: BigIntColumn
+    time_decay_minor: BigIntColumn
+    u_shaped_minor: BigIntColumn
+    w_shaped_minor: BigIntColumn
+
+
+class LeadPathRow(NamedTuple):
+    """The channels of a lead's last touchpoints, as JSON, and the types of the conversions that it made."""
+
+    lead_key: BigIntColumn
+    tenant: str
+    identified: bool
+    last_touch_at: datetime
+    path: str
+    converted: JsonColumn
+
+
+class CreditRestatementRow(NamedTuple):
+    """As `scoring.attribution.restatements.CreditRestatement`; `number` counts those of the lead in recorded order."""
+
+    lead_key: BigIntColumn
+    number: int
+    tenant: str
+    lead_id: str
+    conversion_type: str
+    conversion_id: str
+    recorded_at: datetime
+    reason: str
+    event_id: str | None
+    before: JsonColumn
+    after: JsonColumn | None
+
+
 class Draft(NamedTuple):
     """A row of `model_drafts`; its fields are the columns."""
 

@@ -42,13 +42,17 @@ from projections.rows import (
     ArchivedEventRow,
     BandChangeRow,
     BigIntColumn,
+    CreditRestatementRow,
+    CreditRow,
     DeadLetterRow,
     Draft,
     EngagementRow,
     IdentityAttachmentRow,
     IdentityRow,
+    LeadConversionRow,
     LeadDayRow,
     LeadJourneyRow,
+    LeadPathRow,
     LeadRow,
     LeadScoreRow,
     PublicationRow,
@@ -103,6 +107,9 @@ IDENTIFIED_AND_UNMERGED: Final = "identified and identities > 0"
 
 IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 """The engagements that are exposures to experiments: few among very many."""
+
+HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
+"""The conversions that have a value: few among many."""
 
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
@@ -341,6 +348,49 @@ lead_days = _table(
     key=("lead_key", "day"),
     analytics=True,
     comment="what each lead did on each local day; weeks and months are sums of days",
+)
+
+lead_conversions = _table(
+    "lead_conversions",
+    LeadConversionRow,
+    Index(
+        "lead_conversions_tenant",
+        "tenant",
+        "conversion_type",
+        "converted_at",
+        postgresql_include=["identified", "touchpoints", "journey_ms"],
+    ),
+    Index("lead_conversions_valued", "tenant", "converted_at", postgresql_where=text(HAS_VALUE_CONDITION)),
+    key=("lead_key", "conversion_key"),
+    analytics=True,
+    comment="each conversion of a lead, with the touchpoints that led to it",
+)
+
+lead_credits = _table(
+    "lead_credits",
+    CreditRow,
+    Index("lead_credits_tenant", "tenant", "conversion_type", "converted_at"),
+    key=("lead_key", "conversion_key", "source_key"),
+    analytics=True,
+    comment="what each channel and source earned of a conversion by each model",
+)
+
+lead_paths = _table(
+    "lead_paths",
+    LeadPathRow,
+    Index("lead_paths_tenant", "tenant", "last_touch_at"),
+    key=("lead_key",),
+    analytics=True,
+    comment="the channels of each lead's last touchpoints, for paths without a conversion",
+)
+
+credit_restatements = _table(
+    "credit_restatements",
+    CreditRestatementRow,
+    Index("credit_restatements_tenant", "tenant", "recorded_at"),
+    key=("lead_key", "number"),
+    analytics=True,
+    comment="each fact that changed the credits of a conversion: what they were, what they are, why",
 )
 
 positions = Table(

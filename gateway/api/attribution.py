@@ -92,20 +92,20 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    wanted = _decoded_request(await read_body(request, LARGEST_BODY_BYTES))
-    model = _known_model(wanted.attribution_model, "attribution_model")
+    body = _decoded_request(await read_body(request, LARGEST_BODY_BYTES))
+    model = _known_model(body.attribution_model, "attribution_model")
     rules = (await services.ports.published(tenant)).attribution
     lead, facts = await _lead_and_facts(services, tenant, lead_id)
     if lead["redirect"] is not None:
         raise RequestProblem(
             409, f"the lead was merged into {lead['redirect']}: calculate that", field="lead_id"
         )
-    key = (wanted.conversion_type, wanted.conversion_id)
-    value = _requested_value(wanted, facts, rules)
+    key = (body.conversion_type, body.conversion_id)
+    value = _requested_value(body, facts, rules)
     current = _conversion(facts, rules, key)
     receipt: dict[str, Any] = {"lead_id": lead_id_as_sent(lead["lead_id"]), "event_id": None, "applied": True}
     if current is None or (value is not None and current.values != (value,)):
-        event = await _record(request, caller, lead_id, wanted, value, services)
+        event = await _record(request, caller, lead_id, body, value, services)
         outcome = (await services.applied([event], APPLY_SECONDS)).get(event)
         receipt |= {"event_id": event.event_id, "applied": outcome is not None}
         if outcome is None:
@@ -186,25 +186,25 @@ async def _record(
     request: Request,
     caller: Caller,
     lead_id: str,
-    wanted: ConversionRequest,
+    body: ConversionRequest,
     value: CurrencyAmount | None,
     services: ApiServices,
 ) -> EventKey:
     """Records the conversion. The event of an anonymous lead names its visitor."""
-    who = (
+    subject = (
         {"visitor_id": lead_id.removeprefix(ANONYMOUS_PREFIX)}
         if is_anonymous(lead_id)
         else {"lead_id": lead_id}
     )
-    worth = {} if value is None else {"value": str(wanted.conversion_value), "currency": value[0]}
+    worth = {} if value is None else {"value": str(body.conversion_value), "currency": value[0]}
     event = {
         "type": tag_of(ConversionRecorded),
         "event_id": f"conversion-{uuid.uuid4()}",
         "occurred_at": services.ports.now(),
         "source": "crm",
-        "conversion_type": wanted.conversion_type,
-        "conversion_id": wanted.conversion_id,
-        **who,
+        "conversion_type": body.conversion_type,
+        "conversion_id": body.conversion_id,
+        **subject,
         **worth,
     }
     try:
@@ -216,17 +216,17 @@ async def _record(
 
 
 def _requested_value(
-    wanted: ConversionRequest, facts: LeadFacts, rules: AttributionRules
+    body: ConversionRequest, facts: LeadFacts, rules: AttributionRules
 ) -> CurrencyAmount | None:
-    if wanted.conversion_value is None:
-        if wanted.currency is not None:
+    if body.conversion_value is None:
+        if body.currency is not None:
             raise RequestProblem(422, "missing: a currency needs a value", field="conversion_value")
         return None
     spent_in = list(net_revenue(facts.events))
     currency = (
-        wanted.currency or rules.reporting_currency or (spent_in[0] if len(spent_in) == 1 else NO_CURRENCY)
+        body.currency or rules.reporting_currency or (spent_in[0] if len(spent_in) == 1 else NO_CURRENCY)
     )
-    return currency, minor_units(wanted.conversion_value, currency)
+    return currency, minor_units(body.conversion_value, currency)
 
 
 def _known_model(name: str, field: str) -> str:

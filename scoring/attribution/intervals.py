@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scoring.attribution.bootstrap import BootstrapInterval, draws, interval_of
 from scoring.attribution.markov import (
     MOST_CHANNELS_BY_ORDER,
+    ChannelChain,
     Path,
     PathCount,
     bounded_paths,
@@ -66,24 +67,41 @@ def markov_intervals(
     paths: Sequence[GroupPath], groups: Sequence[int], order: int, seed: str
 ) -> ChannelIntervals | None:
     """The intervals of the conversions that a chain credits; None if it has too many states."""
+    distinct: dict[Path, list[int]] = {}
+    for _, path, converted, abandoned in paths:
+        if path:
+            counts = distinct.setdefault(path, [0, 0])
+            counts[0] += converted
+            counts[1] += abandoned
     merged = bounded_paths(
-        [PathCount(each.path, each.converted, each.abandoned) for each in paths if each.path],
-        MOST_CHANNELS_BY_ORDER[order],
+        [PathCount(path, *counts) for path, counts in distinct.items()], MOST_CHANNELS_BY_ORDER[order]
     )
-    owners = [each.group for each in paths if each.path]
     chain = channel_chain(step_counts(merged, order))
     if not merged or len(chain.states) > MOST_RESAMPLED_STATES:
         return None if merged else {}
     row_of = {group: row for row, group in enumerate(groups)}
-    column_of = {step: column for column, step in enumerate(chain.steps)}
-    steps, converted = np.zeros((len(groups), len(column_of))), np.zeros(len(groups))
-    for group, each in zip(owners, merged, strict=True):
-        converted[row_of[group]] += each.converted
-        for step, count in step_counts([each], order).items():
-            steps[row_of[group], column_of[step]] += count
+    column_of = {path: column for column, path in enumerate(distinct)}
+    taken = np.zeros((2, len(groups), len(distinct)))
+    for group, path, converted, abandoned in paths:
+        if path:
+            taken[:, row_of[group], column_of[path]] += (converted, abandoned)
+    steps = taken[0] @ _steps_of_paths(merged, chain, order, (1, 0))
+    steps += taken[1] @ _steps_of_paths(merged, chain, order, (0, 1))
     drawn = draws(seed, len(groups))
-    effects = effects_of_counts(chain, drawn @ steps)
-    return _shares_of_effects(effects, drawn @ converted)
+    return _shares_of_effects(effects_of_counts(chain, drawn @ steps), drawn @ taken[0].sum(axis=1))
+
+
+def _steps_of_paths(
+    paths: Sequence[PathCount], chain: ChannelChain, order: int, ends: tuple[int, int]
+) -> NDArray[np.float64]:
+    """How often each path takes each step, if it ends so."""
+    column_of = {step: column for column, step in enumerate(chain.steps)}
+    steps = np.zeros((len(paths), len(column_of)))
+    for row, each in enumerate(paths):
+        for step, count in step_counts([PathCount(each.path, *ends)], order).items():
+            if step in column_of:  # no lead's path ended so
+                steps[row, column_of[step]] += count
+    return steps
 
 
 def _shares_of_effects(

@@ -38,7 +38,7 @@ class Orders:
         report = _report_of(event)
         if report is None:
             return
-        key = _order_key(event)
+        key = order_key(event)
         before = self._orders.get(key)
         after = self._orders[key] = report if before is None else joined_reports(before, report)
         if before is not None:
@@ -86,7 +86,7 @@ def _report_of(event: EventFact) -> KeyedEvent | None:
     return KeyedEvent(refunds={refund: (event.occurred_at, event.currency, event.amount_minor)})
 
 
-def _order_key(event: EventFact) -> OrderKey:
+def order_key(event: EventFact) -> OrderKey:
     """A purchase that names no order is one of its own."""
     if event.order_id is not None:
         return "order", event.order_id

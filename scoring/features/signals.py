@@ -47,10 +47,10 @@ LONGEST_FIELD_TEXT = 256
 
 LARGEST_AMOUNT = 2**53
 
-ZERO_DECIMALS = frozenset(
+CURRENCIES_WITHOUT_DECIMALS = frozenset(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - ISO 4217, as a line
 )
-THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
+CURRENCIES_WITH_THREE_DECIMALS = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
 
 
 class EventEffect(NamedTuple):
@@ -339,7 +339,13 @@ def signal_of(event: Event) -> str:
 
 def decimals_of(currency: str) -> int:
     """How many decimals the currency's amounts have (ISO 4217)."""
-    return 0 if currency in ZERO_DECIMALS else 3 if currency in THREE_DECIMALS else 2
+    return (
+        0
+        if currency in CURRENCIES_WITHOUT_DECIMALS
+        else 3
+        if currency in CURRENCIES_WITH_THREE_DECIMALS
+        else 2
+    )
 
 
 def minor_units(value: Decimal, currency: str) -> int:

@@ -47,7 +47,7 @@ class Company:
             }
         )
         lead = self.leads[-1]
-        at, stage = created + timedelta(seconds=chance.randrange(-9, 90_000)), "new"
+        at, stage = created + timedelta(seconds=chance.choice([-90_000, 0, 1, 300, 3_600, 86_400])), "new"
         for position in range(chance.choice([0, 0, 1, 2, 3, 5, 8])):
             onward = chance.choice([each for each in FUNNEL + SIDE if each != stage])
             self.stages.append(

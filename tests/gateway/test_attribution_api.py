@@ -214,8 +214,9 @@ async def test_an_unknown_lead_or_model_is_refused(house):
 
 async def test_a_value_without_a_currency_has_none(house):
     """XXX is the code of ISO 4217 for no currency; what producers send without one counts as it, too."""
-    house.tell("form_submitted", 1)
+    house.tell("form_submitted", 1, form_name="Trial form")
     house.tell("conversion_recorded", 2, conversion_type="trial", value=Decimal("12.50"))
     async with house.visited() as http:
         (found,) = (await told(http.get(f"{PREFIX}/1001?model=linear&conversion_type=trial")))["history"]
+    assert (found["first_touch"]["source"], found["first_touch"]["name"]) == ("form", "Trial form")
     assert (found["conversion_value"], found["currency"]) == (Decimal("12.50"), "XXX")

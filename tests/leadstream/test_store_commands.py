@@ -160,6 +160,22 @@ def test_settings_are_published_whole_and_keep_what_is_not_given(store: str):
     assert b"Traceback" not in refused.stderr
 
 
+def test_a_text_of_attribution_is_published_from_a_file_and_kept(store: str, tmp_path: Path):
+    text = tmp_path / "attribution.toml"
+    text.write_text(
+        'attribution = "ours"\nlookback_days = 30\nhalf_life_days = 3\ntouchpoints = ["form_submitted"]\n'
+    )
+    published = command("publish-settings", "--attribution", text, store=store)
+    assert "Credit for conversions follows ours." in published
+    assert "follows ours" in command("publish-settings", "--idle-minutes", 45, store=store)
+    text.write_text(text.read_text().replace("lookback_days = 30", "lookback_days = 0"))
+    refused = command("publish-settings", "--attribution", text, store=store, code=1)
+    assert "line 2, lookback_days: wants 1 to 3,650 days: not 0" in " ".join(refused.split())
+    missing = command("publish-settings", "--attribution", tmp_path / "no.toml", store=store, code=1)
+    assert "pass a .toml file, or default for the built-in text" in " ".join(missing.split())
+    assert "Credit" not in command("publish-settings", "--attribution", "default", store=store)
+
+
 def test_types_of_profile_fields_are_published_from_a_file_and_kept(store: str, tmp_path: Path):
     declared = tmp_path / "fields.toml"
     declared.write_text('[profile_fields]\nseats = "number"\nnewsletter = "flag"\n')

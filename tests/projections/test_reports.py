@@ -50,6 +50,7 @@ EVENTS = [
     {"type": "qr_scanned", "lead_id": "7", "source": "telegram"},
     {"type": "message_received", "lead_id": "7", "source": "telegram", "text": "Hello"},
     {"type": "qr_scanned", "visitor_id": "other", "source": "telegram"},
+    {"type": "purchase_made", "lead_id": "7", "value": 12.5, "currency": "EUR", "order_id": "o"},
 ]
 
 
@@ -71,6 +72,10 @@ DOCUMENTED = {
     | {"score_change", "timestamp"},
     "lead_scores": {"id", "lead", "lead_name", "score", "previous_score", "score_change", "score_breakdown"}
     | {"qualification_stage", "calculated_at"},
+    "lead_attribution": {"id", "lead_id", "conversion_type", "conversion_value", "conversion_date"}
+    | {"attribution_model", "touchpoints", "total_touchpoints", "first_touch", "last_touch"}
+    | {"primary_touchpoint", "secondary_touchpoint", "journey_duration_days"}
+    | {"avg_time_between_touches_hours"},
     "lead_journeys": {"journey_start_date", "last_activity_date", "duration_days", "total_engagements"}
     | {"email_engagements", "form_submissions", "page_views", "purchases", "engagement_trend"}
     | {"risk_of_churn", "lifetime_value", "total_revenue", "milestones"},
@@ -168,6 +173,7 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
                     "history": "/api/lead-qualification/lead-scores/history/?lead_id=7",
                     "lead": "/api/leads/7",
                     "session": "/api/lead-score/session/visit-1",
+                    "attribution": "/api/lead-tracking/attribution/7",
                 }.items()
             }
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -221,3 +227,22 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
         "7": True,
         "anon:other": False,
     }
+
+    own = {
+        (each["conversion_type"], each["attribution_model"]): each
+        for each in before["lead_attribution"]
+        if each["lead_id"] == "7"
+    }
+    named = "type", "name", "channel", "engagement_type", "weight"
+    for each in api["attribution"]["history"]:
+        row = own.pop((each["conversion_type"], each["attribution_model"]))
+        assert row["total_touchpoints"] == each["total_touchpoints"]
+        assert row["currency"] == each["currency"]
+        assert (row["conversion_value"] and float(row["conversion_value"])) == each["conversion_value"]
+        assert float(row["journey_duration_days"]) == each["journey_duration_days"]
+        assert [[touch[name] for name in named] for touch in row["touchpoints"]] == [
+            [touch[name] for name in named] for touch in each["touchpoints"]
+        ]
+        for which in ("first_touch", "last_touch", "primary_touchpoint", "secondary_touchpoint"):
+            assert (row[which] or {}).get("name") == (each[which] or {}).get("name")
+    assert not own

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from types import MappingProxyType
 
 import psycopg
@@ -53,7 +54,7 @@ APPEND_SECONDS = 10.0
 """The longest time that a request waits until its events are on disk. It is longer than the server takes to
 restart a killed database."""
 
-ANALYTICS_STOPPING_SECONDS = 3.0
+ANALYTICS_STOPPING_SECONDS = 1.0
 """How long a stop waits for the analytics under way. What has not committed by then is computed after the next start."""
 
 
@@ -170,19 +171,21 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
 
 
 @contextmanager
-def analytics_running(database: Callable[[], str]) -> Iterator[None]:
-    """Computes the analytics of leads on a thread."""
+def analytics_running(database: Callable[[], str]) -> Iterator[threading.Event]:
+    """Computes the analytics of leads on a thread; the event stops it. `database` returns the URL, and is called once: only
+    one thread may restart a database that has died.
+    """
     stop = threading.Event()
     thread = threading.Thread(
         target=run_analytics,
-        args=(database, analytics_settings),
+        args=(cache(database), analytics_settings),
         kwargs={"stop": stop},
         name="analytics",
         daemon=True,
     )
     thread.start()
     try:
-        yield
+        yield stop
     finally:
         stop.set()
         thread.join(ANALYTICS_STOPPING_SECONDS)

@@ -226,6 +226,7 @@ class ProjectionThread:
         self._database = database
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="projection", daemon=True)
+        self._analytics_stop = threading.Event()
         self._pages = ExitStack()
         self._waiting = UnprojectedRecords()
         self._journal = Journal(
@@ -243,7 +244,7 @@ class ProjectionThread:
             host = self._settings.projection_host
             self._pages.enter_context(serve_pages(host, port, self._metrics, lambda: self.reason))
         self._journal.started()
-        self._pages.enter_context(analytics_running(self._database))
+        self._analytics_stop = self._pages.enter_context(analytics_running(self._database))
         self._thread.start()
 
     def _metrics(self) -> bytes:
@@ -251,6 +252,7 @@ class ProjectionThread:
 
     def begin_stopping(self) -> None:
         self._stop.set()
+        self._analytics_stop.set()
 
     def stop(self, timeout: float) -> None:
         self._stop.set()

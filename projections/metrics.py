@@ -37,17 +37,6 @@ LAG_SECONDS = _gauge(
     "leadstream_projection_lag_seconds",
     "For how long the oldest record that this projection has yet to write has been in Kafka, about; 0 when none waits.",
 )
-ANALYTICS_LAG_SECONDS = _gauge(
-    "leadstream_analytics_lag_seconds",
-    "How old the oldest change of a lead was whose analytics were computed last (journeys, summaries, attribution); 0 when "
-    "none waits. Only the process that computes them sets it.",
-)
-FAILED_ANALYTICS = Counter(
-    "leadstream_analytics_failed_leads",
-    "How often the analytics of a lead could not be computed; it keeps what it had. This is a bug: the log of the process "
-    "names the lead's key and the error.",
-    registry=REGISTRY,
-)
 BATCH_SECONDS = Histogram(
     "leadstream_projection_batch_seconds",
     "Time to write one batch into PostgreSQL, commit included.",
@@ -71,6 +60,22 @@ PAUSED = _gauge(
     "record (one partition waits until somebody skips what cannot be read; the others go on). "
     "Its /ready says more.",
     ["reason"],
+)
+
+ANALYTICS_REGISTRY = CollectorRegistry()
+"""Of the analytics worker, which runs beside the projection: in a process of its own, or in that of the gateway."""
+ANALYTICS_LAG_SECONDS = Gauge(
+    "leadstream_analytics_lag_seconds",
+    "How old the oldest change of a lead was whose analytics were computed last (journeys, summaries, attribution); 0 when "
+    "none waits, NaN in a process that computes none.",
+    registry=ANALYTICS_REGISTRY,
+)
+ANALYTICS_LAG_SECONDS.set(math.nan)
+FAILED_ANALYTICS = Counter(
+    "leadstream_analytics_failed_leads",
+    "How often the analytics of a lead could not be computed; it keeps what it had. This is a bug: the log of the process "
+    "names the lead's key and the error.",
+    registry=ANALYTICS_REGISTRY,
 )
 
 
@@ -119,7 +124,7 @@ class UnprojectedRecords:
 def exposition(age: float = math.nan) -> bytes:
     """The text that Prometheus scrapes."""
     LAG_SECONDS.set(age)
-    return generate_latest(REGISTRY)
+    return generate_latest(REGISTRY) + generate_latest(ANALYTICS_REGISTRY)
 
 
 set_paused("starting")

@@ -144,11 +144,12 @@ async def _score_json(
     return {
         "lead_id": lead_id_as_sent(lead["lead_id"]),
         "as_of": now,
-        "score": _components_json(active, model, subject, millis(now)),
+        "score": components_json(active, model, subject, millis(now)),
     }
 
 
-def _components_json(active: ActiveRules, model: Model, subject: Subject, now: int) -> dict[str, Any]:
+def components_json(active: ActiveRules, model: Model, subject: Subject, now: int) -> dict[str, Any]:
+    """The score at a moment, as the document of lead tracking prints it."""
     concluded = score_lead(model, subject, now, active.zone, active.idle_ms)
     lines = explain_score(model, subject, now, active.zone, active.idle_ms)
     weights = {group.name: Decimal(group.weight) / ONE_WEIGHT for group in model.groups}

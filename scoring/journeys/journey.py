@@ -161,8 +161,8 @@ def _reached(facts: LeadFacts) -> dict[str, int]:
     reached: dict[str, int] = {}
     for at, stage in _entries(facts):
         step = _FUNNEL_STEP.get(stage, _FUNNEL_STEP_OF_SIDE_STAGE.get(stage, 0))
-        for passed in FUNNEL_STAGES[: step + 1]:
-            reached.setdefault(passed, at)
+        for earlier in FUNNEL_STAGES[: step + 1]:
+            reached.setdefault(earlier, at)
     return reached
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import Select, TextClause
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from bench.report import print_results, report_progress, write_line
+from gateway.store import SORT_MEMORY
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from projections import analytics
 from projections.lead_scores import score_distribution
@@ -66,7 +67,7 @@ def run(chosen: argparse.Namespace) -> None:
         migrate(url)
         _fill_if_empty(url, chosen.leads)
         rows, slow, figures = [], list[tuple[str, Statement]](), {}
-        with psycopg.connect(url, options=READ_OPTIONS) as connection:
+        with psycopg.connect(url, options=f"{READ_OPTIONS} -c work_mem={SORT_MEMORY}") as connection:
             for name, aim, statements in measured_queries():
                 times = sorted(_milliseconds(connection, statements) for _ in range(RUNS))
                 wall, cpu = median(wall for wall, _ in times), median(cpu for _, cpu in times)
@@ -118,7 +119,7 @@ def measured_queries() -> Iterator[tuple[str, float, list[Statement]]]:
             ],
             "lead quality": [
                 analytics.leads_by_band(TENANT, "composite", **whole),
-                analytics.points_gained(TENANT, "composite", weeks, **whole),
+                analytics.points_gained(TENANT, weeks, **whole),
                 analytics.leads_created(TENANT, weeks, **whole),
             ],
             "engagement summary": [

@@ -26,8 +26,11 @@ POOL_SECONDS = 4.0
 """How long a query waits for a connection."""
 MOST_CONNECTIONS = 12
 MOST_WAITING_QUERIES = 200
+SORT_MEMORY = "16MB"
+"""Of each sort and hash of a report; more goes to disk."""
 CONNECTION_OPTIONS = (
-    f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s"
+    f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s "
+    f"-c work_mem={SORT_MEMORY}"
 )
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database is unavailable, or every connection busy; a statement that took too long counts, too."""

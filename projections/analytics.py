@@ -14,12 +14,9 @@ from typing import Any, Final
 from sqlalchemy import TextClause, text
 
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
-from schemas.envelope import tag_of
-from schemas.events import CallMade, EmailSent, PurchaseMade, PurchaseRefunded, SmsSent
+from projections.tables import IS_ORDER_CONDITION
+from scoring.journeys.counted_events import CONTACT_TYPES
 from scoring.lifecycle.transitions import CUSTOMER_STAGES, FUNNEL_STEP
-
-CONTACT_TYPES: Final = tuple(tag_of(kind) for kind in (CallMade, EmailSent, SmsSent))
-"""What sales does to reach a lead; the built-in lifecycle calls a lead contacted by them."""
 
 CONTACT_LIMITS: Final = {"within_5_minutes": 300, "within_1_hour": 3_600, "within_1_day": 86_400}
 """Seconds."""
@@ -29,11 +26,18 @@ QUALITY_MODEL: Final = ENGAGEMENT_MODEL_AND_GROUP[0]
 _OF_TENANT: Final = "l.tenant = :tenant and l.identities > 0 and (:anonymous or l.identified)"
 _CREATED: Final = f"{_OF_TENANT} and l.created_at >= :begin and l.created_at < :end"
 
-_STEPS: Final = "unnest(cast(:stage_names as text[]), cast(:stage_steps as int[])) as step(stage, number)"
-_STEP_PARAMETERS: Final = {"stage_names": list(FUNNEL_STEP), "stage_steps": list(FUNNEL_STEP.values())}
+_STEP: Final = (
+    "case {} "
+    + " ".join(f"when '{stage}' then {step}" for stage, step in FUNNEL_STEP.items() if step)
+    + " else 0 end"
+)
 
-_WHOLE_POINTS: Final = "floor({} + 0.5)"
-"""Half up, as `rounded_points`."""
+_WHOLE_POINTS: Final = "case when {0} >= 0 then {0}::int else floor({0} + 0.5)::int end"
+"""Half up, as `rounded_points`. The cast rounds half away from zero, and costs a fifth of `floor`."""
+
+_ELIGIBLE: Final = f"""eligible as materialized (
+            select i.identity_key, i.lead_key from identities i join leads l on l.lead_key = i.lead_key where {_OF_TENANT})"""
+"""Found first, so that a million events meet one small table instead of two."""
 
 
 def _statement(sql: str, /, **parameters: Any) -> TextClause:
@@ -47,23 +51,18 @@ def furthest_steps(tenant: str, begin: datetime, end: datetime, *, anonymous: bo
     """(step, stage, leads): how many of the leads created in the window are in each stage now, and which step of the
     funnel they have reached.
     """
+    entered = f"max(greatest({_STEP.format('s.stage')}, {_STEP.format('s.previous')}))"
     return _statement(
         f"""with created as materialized (select l.lead_key, l.stage from leads l where {_CREATED}),
-        visited as (
-            select lead_key, stage from created
-            union all
-            select s.lead_key, unnest(array[s.stage, s.previous])
-            from stage_history s join created c on c.lead_key = s.lead_key),
-        reached as (
-            select v.lead_key, max(step.number) as step
-            from visited v join {_STEPS} on step.stage = v.stage group by v.lead_key)
-        select r.step, c.stage, count(*) as leads
-        from reached r join created c on c.lead_key = r.lead_key group by r.step, c.stage""",
+        entered as (
+            select s.lead_key, {entered} as step
+            from stage_history s join created c on c.lead_key = s.lead_key group by s.lead_key)
+        select greatest(e.step, {_STEP.format("c.stage")}) as step, c.stage, count(*) as leads
+        from created c left join entered e on e.lead_key = c.lead_key group by 1, 2""",
         tenant=tenant,
         begin=begin,
         end=end,
         anonymous=anonymous,
-        **_STEP_PARAMETERS,
     )
 
 
@@ -74,14 +73,10 @@ def stage_stays(tenant: str, begin: datetime, end: datetime, *, anonymous: bool)
     return _statement(
         f"""with created as materialized (select l.lead_key, l.created_at from leads l where {_CREATED}),
         entered as (
-            select s.lead_key, s.stage, s.previous, s.at, c.created_at,
-                lead(s.at) over w as until, row_number() over w as number
-            from stage_history s join created c on c.lead_key = s.lead_key
-            window w as (partition by s.lead_key order by s.at, s.position)),
-        stays as (
-            select stage, extract(epoch from until - at) as seconds from entered where until is not null
-            union all
-            select previous, extract(epoch from at - least(created_at, at)) from entered where number = 1)
+            select s.previous as stage, s.at, coalesce(
+                lag(s.at) over (partition by s.lead_key order by s.at, s.position), least(c.created_at, s.at)) as since
+            from stage_history s join created c on c.lead_key = s.lead_key),
+        stays as (select stage, cast(extract(epoch from at - since) as float8) as seconds from entered)
         select stage, count(*) as stays, avg(seconds) as mean,
             percentile_cont(0.5) within group (order by seconds) as median,
             percentile_cont(0.9) within group (order by seconds) as p90
@@ -154,15 +149,15 @@ def leads_by_band(tenant: str, model: str, *, anonymous: bool) -> TextClause:
     )
 
 
-def points_gained(tenant: str, model: str, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
+def points_gained(tenant: str, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
     """(period, points): by how much the rounded totals of all leads rose in each period; the last one has no end."""
     changes = f"{_WHOLE_POINTS.format('h.total')} - {_WHOLE_POINTS.format('h.previous')}"
     return _statement(
-        f"""select width_bucket(h.at, cast(:starts as timestamptz[])) as period, sum({changes})::bigint as points
-        from score_history h join leads l on l.lead_key = h.lead_key
-        where h.model = :model and h.at >= :begin and {_OF_TENANT} group by 1""",
+        f"""with existing as materialized (select l.lead_key from leads l where {_OF_TENANT})
+        select width_bucket(h.at, cast(:starts as timestamptz[])) as period, sum({changes}) as points
+        from score_history h join existing x on x.lead_key = h.lead_key
+        where h.model = '{QUALITY_MODEL}' and h.at >= :begin group by 1""",
         tenant=tenant,
-        model=model,
         begin=starts[0],
         starts=list(starts),
         anonymous=anonymous,
@@ -188,13 +183,11 @@ def engagements_by_type(
 ) -> TextClause:
     """(type, channel, period, engagements) of all leads. Period 0: from `begin` to the first period."""
     return _statement(
-        f"""select e.type, e.channel, width_bucket(e.occurred_at, cast(:starts as timestamptz[])) as period,
+        f"""with {_ELIGIBLE}
+        select e.type, e.channel, width_bucket(e.occurred_at, cast(:starts as timestamptz[])) as period,
             count(*) as engagements
-        from engagement_history e
-        join identities i on i.identity_key = e.identity_key
-        join leads l on l.lead_key = i.lead_key
-        where e.tenant = :tenant and e.occurred_at >= :begin and e.occurred_at < :end
-            and e.type = any(:types) and {_OF_TENANT}
+        from engagement_history e join eligible i on i.identity_key = e.identity_key
+        where e.tenant = :tenant and e.occurred_at >= :begin and e.occurred_at < :end and e.type = any(:types)
         group by 1, 2, 3""",
         tenant=tenant,
         begin=begin,
@@ -216,7 +209,7 @@ def purchase_reports(tenant: str, *, anonymous: bool) -> TextClause:
         from engagement_history e
         join identities i on i.identity_key = e.identity_key
         join leads l on l.lead_key = i.lead_key
-        where e.tenant = :tenant and e.type = any(array['{tag_of(PurchaseMade)}', '{tag_of(PurchaseRefunded)}'])
+        where e.tenant = :tenant and e.{IS_ORDER_CONDITION}
             and {_OF_TENANT}""",
         tenant=tenant,
         anonymous=anonymous,
@@ -242,7 +235,7 @@ def scores_before_conversion(
             select case when v.at is null then r.rounded else coalesce((
                     select {_WHOLE_POINTS.format("h.total")} from score_history h
                     where h.lead_key = c.lead_key and h.model = :model and h.at < v.at
-                    order by h.at desc, h.position desc limit 1), 0)::int end as rounded,
+                    order by h.at desc, h.position desc limit 1), 0) end as rounded,
                 v.at is not null as customer
             from created c left join converted v on v.lead_key = c.lead_key
             left join lead_scores r on r.lead_key = c.lead_key and r.model = :model)
@@ -317,6 +310,6 @@ def speed_to_contact(tenant: str, begin: datetime, end: datetime, *, anonymous: 
         tenant=tenant,
         begin=begin,
         end=end,
-        types=list(CONTACT_TYPES),
+        types=sorted(CONTACT_TYPES),
         anonymous=anonymous,
     )

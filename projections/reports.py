@@ -231,7 +231,7 @@ _COMPONENTS: Final = ("demographic", "behavioral", "firmographic", "engagement",
 
 def _weight(group: str, text: str) -> str:
     """What a point of the group counts in the total, by the line `weight` of its table in a model's text; else 1."""
-    table = rf"\[groups\.{group}\](?:(?!\n[ \t]*\[).)*?\n[ \t]*weight[ \t]*=[ \t]*([0-9.]+)"
+    table = rf"\[groups\.{group}\](?:(?!\n[ \t]*\[).)*?\n[ \t]*weight[ \t]*=[ \t]*([0-9.]+)(?![0-9.])"
     return f"coalesce(nullif(cast(substring({text} from '{table}') as numeric), 0), 1)"
 
 

@@ -111,6 +111,9 @@ IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
 """The conversions that have a value: few among many."""
 
+IS_ORDER_CONDITION: Final = "type in ('purchase_made', 'purchase_refunded')"
+"""The engagements that report orders."""
+
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
@@ -199,6 +202,7 @@ engagement_history = _table(
     EngagementRow,
     Index("engagement_history_time", "occurred_at", postgresql_using="brin"),
     Index("engagement_history_exposures", "tenant", postgresql_where=text(IS_EXPOSURE_CONDITION)),
+    Index("engagement_history_orders", "tenant", postgresql_where=text(IS_ORDER_CONDITION)),
     key=("identity_key", "occurred_at", "partition", "position"),
     comment="every event that counted, by identity: a merge or a split moves no row",
 )
@@ -254,6 +258,12 @@ lead_scores = _table(
 score_history = _table(
     "score_history",
     ScoreChangeRow,
+    Index(
+        "score_history_composite",
+        "at",
+        postgresql_include=["lead_key", "total", "previous"],
+        postgresql_where=text("model = 'composite'"),
+    ),
     key=("lead_key", "at", "position"),
     comment="the ledger: every change of a score, with the lines that changed",
 )

@@ -23,8 +23,6 @@ from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import analytics
 from projections.lead_scores import RANGE, score_distribution
-from schemas.envelope import tag_of
-from schemas.events import PurchaseMade, PurchaseRefunded
 from schemas.moment import millis, moment
 from scoring.analytics.deciles import deciles
 from scoring.analytics.funnel import Conversion, conversions, funnel_steps
@@ -40,6 +38,7 @@ from scoring.analytics.periods import (
 from scoring.analytics.shares import mean, percentile_of_counts, share, trend_direction
 from scoring.evaluation.ranking import TiedLeads
 from scoring.features.signals import PURCHASE_PREFIX, minor_units, revenue
+from scoring.journeys.counted_events import PURCHASE, REFUND
 from scoring.lifecycle.lifecycle import compile_lifecycle
 from scoring.lifecycle.transitions import SIDE_STAGES
 from scoring.models.model import Model
@@ -51,7 +50,6 @@ DEFAULT_DAYS = 90
 DEFAULT_COHORTS = 12
 DAY_SECONDS = 86_400
 A_AND_B = frozenset({"A+", "A", "B+", "B"})
-PURCHASE, REFUND = tag_of(PurchaseMade), tag_of(PurchaseRefunded)
 TOUCHPOINT_RANGES = ((0, 0), (1, 1), (2, 3), (4, 6), (7, 10), (11, 20), (21, None))
 NO_STAYS: Row = {"stays": 0, "mean": None, "median": None, "p90": None}
 EXAMPLES = example_bodies("analytics")
@@ -241,7 +239,7 @@ async def lead_quality(
     async with services.store.snapshot() as ask:
         bands, gains, created = await ask.all(
             analytics.leads_by_band(tenant, MODEL, anonymous=include_anonymous),
-            analytics.points_gained(tenant, MODEL, ends, anonymous=include_anonymous),
+            analytics.points_gained(tenant, ends, anonymous=include_anonymous),
             analytics.leads_created(tenant, ends, anonymous=include_anonymous),
         )
     leads, points = sum(row["leads"] for row in bands), sum(row["points"] for row in bands)

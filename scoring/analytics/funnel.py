@@ -55,12 +55,12 @@ def conversions(
 ) -> list[Conversion]:
     """The conversions that have a target."""
     reached = leads_that_reached(leads_by_furthest_step)
-    found = []
+    compared = []
     for start, to, target in targets:
         leads, converted = (reached[FUNNEL_STAGES.index(stage)] for stage in (start, to))
         meets = converted >= target * leads if leads else None
-        found.append(Conversion(start, to, leads, converted, share(converted, leads), target, meets))
-    return found
+        compared.append(Conversion(start, to, leads, converted, share(converted, leads), target, meets))
+    return compared
 
 
 def leads_that_reached(leads_by_furthest_step: Mapping[int, int]) -> list[int]:

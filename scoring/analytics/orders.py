@@ -47,14 +47,16 @@ def orders_of(reports: Iterable[OrderReport]) -> list[Order]:
         if not report.refund:
             begun = report.at, report.channel
             channels[key] = min(begun, channels.get(key, begun))
-    found = []
+    counted = []
     for key, order in orders.items():
         if order.first is None or order.latest is None:
             continue
         for currency, amount in order.latest[1]:
             refunded = sum(refund for _, of, refund in order.refunds.values() if of == currency)
-            found.append(Order(key[0], order.first[0], channels[key][1], currency, max(amount - refunded, 0)))
-    return found
+            counted.append(
+                Order(key[0], order.first[0], channels[key][1], currency, max(amount - refunded, 0))
+            )
+    return counted
 
 
 def _keyed_event(report: OrderReport) -> KeyedEvent:

@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
 import psycopg
@@ -28,6 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authoring.active_models import built_in_rules
+from gateway import documented
 from gateway.app import create_app
 from gateway.ports import Ports
 from projections.migrate import migrate
@@ -378,3 +381,174 @@ async def compare_speed(http, oracle, asked):
     for name, limit in (("within_5_minutes", 300), ("within_1_hour", 3_600), ("within_1_day", 86_400)):
         close(shown[name], share(sum(each <= limit for each in inbound), shown["total_leads"]))
     close(shown["median_seconds"], percentile(inbound, 0.5) if inbound else None, digits=1)
+
+
+# By hand
+
+
+def day(number, hour=0, minute=0, month=3):
+    return datetime(2030, month, number, hour, minute, tzinfo=UTC)
+
+
+class FourLeads:
+    """Lead 1 became a customer in March for 600 EUR, of which 100 were paid back. Leads 2 and 3 of March are contacted and
+    new, lead 4 is of February.
+    """
+
+    def __init__(self):
+        self.zone, self.now = ZoneInfo("UTC"), day(31, 12)
+        created = {1: day(1, 9), 2: day(2, 9), 3: day(5), 4: day(20, month=2)}
+        stage = {1: "customer", 2: "contacted", 3: "new", 4: "contacted"}
+        self.leads = [
+            {
+                "lead_key": n,
+                "tenant": "default",
+                "identified": True,
+                "created_at": created[n],
+                "identities": 1,
+            }
+            | {"stage": stage[n]}
+            for n in created
+        ]
+        self.identities = [{"identity_key": 10 * n, "lead_key": n, "tenant": "default"} for n in created]
+        entries = [
+            (1, day(1, 10), "new", "contacted"),
+            (1, day(3, 10), "contacted", "qualified"),
+            (1, day(7, 10), "qualified", "opportunity"),
+            (1, day(11, 10), "opportunity", "customer"),
+            (2, day(2, 9, 4), "new", "contacted"),
+            (4, day(21, month=2), "new", "contacted"),
+        ]
+        self.stages = [
+            {"lead_key": n, "at": at, "position": position, "previous": previous, "stage": stage}
+            for position, (n, at, previous, stage) in enumerate(entries)
+        ]
+        changes = [
+            (1, day(1, 9), 0, 40),
+            (1, day(7, 10), 40, 70),
+            (1, day(11, 10), 70, 82),
+            (2, day(2, 9), 0, 55),
+            (3, day(5), 0, 30),
+            (4, day(20, month=2), 0, 50),
+            (4, day(10), 50, 76),
+        ]
+        self.ledger = [
+            {"lead_key": n, "at": at, "position": position, "previous": previous, "total": total}
+            for position, (n, at, previous, total) in enumerate(changes)
+        ]
+        bands = {1: ("A", "hot", 82), 2: ("C+", "warm", 55), 3: ("D", "cold", 30), 4: ("B+", "hot", 76)}
+        self.scores = [
+            {"lead_key": n, "total": total, "rounded": total, "bands": {"grade": grade, "temperature": heat}}
+            for n, (grade, heat, total) in bands.items()
+        ]
+        sold = {"value": 600, "currency": "EUR", "order_id": "o1"}
+        events = [
+            (1, day(1, 9), "page_viewed", "web", {}),
+            (1, day(1, 10), "email_sent", "email", {}),
+            (1, day(3), "page_viewed", "web", {}),
+            (1, day(11, 10), "purchase_made", "sales", sold),
+            (1, day(12), "purchase_refunded", "sales", sold | {"value": 100}),
+            (2, day(2, 9), "form_submitted", "web", {}),
+            (2, day(2, 9, 4), "sms_sent", "sms", {}),
+            (3, day(5), "page_viewed", "web", {}),
+            (4, day(20, month=2), "page_viewed", "web", {}),
+            (4, day(21, month=2), "call_made", "phone", {}),
+            (4, day(10), "page_viewed", "web", {}),
+        ]
+        self.events = [
+            {"identity_key": 10 * n, "tenant": "default", "event_id": f"e{position}", "position": position}
+            | {"occurred_at": at, "type": kind, "channel": channel, "details": details}
+            for position, (n, at, kind, channel, details) in enumerate(events)
+        ]
+
+
+MARCH = {"from": "2030-03-01", "to": "2030-04-01"}
+SINCE_FEBRUARY = {"from": "2030-02-01", "to": "2030-04-01"}
+
+
+def visit(database_url, company, ask):
+    async def run():
+        async with visited(database_url, house) as http:
+            return await ask(http)
+
+    house = House()
+    house.company = company
+    migrate(database_url)
+    return asyncio.run(run())
+
+
+def test_the_examples_of_the_documents_are_those_numbers(database_url):
+    examples = json.loads(
+        Path(documented.__file__).parent.joinpath("examples/analytics.json").read_text("utf-8")
+    )
+    monthly = {"interval": "monthly"}
+
+    async def ask(http):
+        store(database_url, FourLeads())
+        answers = {
+            "funnel": await http.get(f"{PREFIX}/analytics/funnel", params=MARCH),
+            "cohort": await http.get(f"{PREFIX}/analytics/cohort", params=SINCE_FEBRUARY),
+            "lead_quality": await http.get(
+                f"{PREFIX}/analytics/lead-quality/", params=SINCE_FEBRUARY | monthly
+            ),
+            "distribution": await http.get(f"{PREFIX}/analytics/distribution"),
+            "deciles": await http.get(f"{PREFIX}/analytics/deciles", params=MARCH),
+            "engagement": await http.get(f"{PREFIX}/engagement/stats/summary/", params=MARCH | monthly),
+            "touchpoints": await http.get(f"{PREFIX}/analytics/touchpoints-to-conversion", params=MARCH),
+            "speed": await http.get(f"{PREFIX}/analytics/speed-to-contact", params=MARCH),
+        }
+        return {name: answer.json() for name, answer in answers.items()}
+
+    answers = visit(database_url, FourLeads(), ask)
+    assert answers.keys() == examples.keys()
+    for name, answer in answers.items():
+        assert answer == examples[name], name
+
+
+def test_nothing_gives_zeros_and_nulls(database_url):
+    async def ask(http):
+        empty = {"from": "2020-01-01", "to": "2020-01-01"}
+        funnel = await report(http, "analytics/funnel", **empty)
+        assert [each["reached"] for each in funnel["stages"]] == [0] * 6
+        assert {each["conversion_rate"] for each in funnel["conversions"]} == {None}
+        assert {each["meets_target"] for each in funnel["conversions"]} == {None}
+        cohorts = await report(http, "analytics/cohort", **empty)
+        assert cohorts["cohorts"] == []
+        assert cohorts["total"]["conversion_rate"] is None
+        quality = await report(http, "analytics/lead-quality", **empty)
+        assert (quality["total_leads"], quality["average_score"], quality["trend"]) == (0, None, [])
+        engagement = await report(http, "engagement/stats/summary", **empty)
+        assert (engagement["total_engagements"], engagement["revenue"]) == (0, {})
+        assert engagement["engagement_rate"] is None
+        deciles = await report(http, "analytics/deciles", **empty)
+        assert {each["conversion_rate"] for each in deciles["deciles"]} == {None}
+        touches = await report(http, "analytics/touchpoints-to-conversion", **empty)
+        assert (touches["customers"], touches["avg_touchpoints"]) == (0, None)
+        speed = await report(http, "analytics/speed-to-contact", **empty)
+        assert (speed["total_leads"], speed["median_seconds"]) == (0, None)
+
+    visit(database_url, FourLeads(), ask)
+
+
+WRONG_REQUESTS = [
+    ("funnel", {"days": 7, "from": "2030-01-01"}, "days", "not both"),
+    ("funnel", {"from": "2030-02-30"}, "from", "must be a date"),
+    ("funnel", {"to": "tomorrow"}, "to", "must be a date"),
+    ("funnel", {"from": "2030-02-01", "to": "2030-01-01"}, "from", "from is after to"),
+    ("funnel", {"days": 0}, "days", "greater than or equal to 1"),
+    ("cohort", {"cohort_type": "yearly"}, "cohort_type", "'monthly' or 'weekly'"),
+    ("lead-quality", {"interval": "daily", "from": "0001-01-01"}, None, "more than 400 periods"),
+    ("distribution", {"model": "warmth"}, "model", "warmth is not active; active are"),
+    ("deciles", {"model": "warmth"}, "model", "warmth is not active; active are"),
+]
+
+
+def test_a_wrong_request_is_refused_with_the_remedy(database_url):
+    async def ask(http):
+        for path, asked, field, reason in WRONG_REQUESTS:
+            answer = await http.get(f"{PREFIX}/analytics/{path}", params=asked)
+            assert answer.status_code == 422
+            assert answer.json()["error"]["field"] == field
+            assert reason in answer.json()["error"]["reason"]
+
+    visit(database_url, FourLeads(), ask)

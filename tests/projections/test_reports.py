@@ -1,6 +1,7 @@
 """The schema `reports`: the views show what the API shows, survive a rebuild, and can be read by a role that reads only."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -71,7 +72,14 @@ DOCUMENTED = {
     "user_behaviors": {"id", "session_id", "behavior_type", "action", "behavior_metadata", "score_impact"}
     | {"score_change", "timestamp"},
     "lead_scores": {"id", "lead", "lead_name", "score", "previous_score", "score_change", "score_breakdown"}
-    | {"qualification_stage", "calculated_at"},
+    | {"qualification_stage", "calculated_at"}
+    | {"demographic_score", "behavioral_score", "firmographic_score", "engagement_score", "intent_score"}
+    | {"total_score", "grade", "temperature"},
+    "lead_lifecycle": {"id", "lead_id", "stage", "previous_stage", "entered_at", "exited_at"}
+    | {"duration_days", "touchpoints_count", "engagement_score", "transition_reason", "is_current_stage"},
+    "engagement_history": {"id", "lead_id", "engagement_type", "engagement_channel", "source_type"}
+    | {"source_id", "source_name", "title", "engagement_value", "engagement_metadata", "device_type"}
+    | {"location", "ip_address", "revenue", "currency", "created_at"},
     "lead_attribution": {"id", "lead_id", "conversion_type", "conversion_value", "conversion_date"}
     | {"attribution_model", "touchpoints", "total_touchpoints", "first_touch", "last_touch"}
     | {"primary_touchpoint", "secondary_touchpoint", "journey_duration_days"}
@@ -174,6 +182,8 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
                     "lead": "/api/leads/7",
                     "session": "/api/lead-score/session/visit-1",
                     "attribution": "/api/lead-tracking/attribution/7",
+                    "stages": "/api/lead-tracking/lifecycle/7/history",
+                    "composite": "/api/lead-tracking/scoring/7",
                 }.items()
             }
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -207,6 +217,31 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
     assert {name: score[name] for name in compared} == {name: listed[name] for name in compared}
     gained = {group: points for group, points in listed["score_breakdown"].items() if points}
     assert {group: float(points) for group, points in score["score_breakdown"].items()} == gained
+    composite = api["composite"]["score"]
+    assert (score["grade"], score["temperature"]) == (composite["grade"], composite["temperature"])
+    for name, points in composite["components"].items():
+        assert float(score[f"{name}_score"]) == pytest.approx(points, abs=0.01), name
+
+    of_lead = sorted(
+        (each for each in before["lead_lifecycle"] if each["lead_id"] == "7"),
+        key=lambda each: (each["entered_at"], each["previous_stage"] is not None),
+    )
+    names = ("stage", "previous_stage", "touchpoints_count", "transition_reason", "is_current_stage")
+    assert [[each[name] for name in (*names, "engagement_score")] for each in of_lead] == [
+        [each[name] for name in (*names, "engagement_score")] for each in api["stages"]["history"]
+    ]
+
+    bought = [each for each in before["engagement_history"] if each["lead_id"] == "7"]
+    assert sorted(each["engagement_type"] for each in bought) == sorted(
+        event["type"] for event in EVENTS if event.get("visitor_id") != "other"
+    )
+    [order] = [each for each in bought if each["engagement_type"] == "purchase_made"]
+    assert (order["revenue"], order["currency"], order["engagement_channel"]) == (
+        Decimal("12.50"),
+        "EUR",
+        "web",
+    )
+
     own = [each for each in before["lead_score_history"] if each["lead_id"] == "7"]
     ids = [each["id"] for each in own if each["model"] == "rules"]
     assert sorted(ids) == sorted(each["id"] for each in api["history"])

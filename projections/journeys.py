@@ -66,9 +66,10 @@ def value_groups(tenant: str, as_of: datetime) -> TextClause:
 def journey_overview(
     tenant: str, begin: datetime, end: datetime, *, today: date, zone: str, anonymous: bool
 ) -> TextClause:
-    """By trend and activity status: leads, high_risk, risk, duration_days, idle_days, engagements, touchpoints; all sums.
-    Of the leads created in the window.
+    """One row about the leads created in the window: leads, how many have each trend and each activity status, high_risk, and
+    the sums of risk (in parts of CHURN_DAYS), duration_days, idle_days, engagements and touchpoints.
     """
+    high_risk = int(HIGH_CHURN_RISK * CHURN_DAYS)
     return _statement(
         f"""with counted as (
             select lead_key,
@@ -78,29 +79,36 @@ def journey_overview(
             where tenant = :tenant and day > :today - {2 * TREND_DAYS} and day <= :today and interactions > 0
             group by lead_key),
         trends as (
-            select j.*, greatest({_IDLE_DAYS}, 0) as idle_days, case
+            select j.last_interaction_day, j.last_interaction_at, j.created_at, j.engagements, j.touchpoints,
+                greatest({_IDLE_DAYS}, 0) as idle_days, case
                 when abs(recent - before) * 100 <= {STABLE_WITHIN_PERCENT} * before then 'stable'
                 when recent > before then 'increasing' else 'declining' end as trend
             from (
                 select j.*, coalesce(c.recent, 0) as recent, coalesce(c.before, 0) as before
                 from lead_journeys j left join counted c using (lead_key)
                 where j.tenant = :tenant and (:anonymous or j.identified)
-                and j.created_at >= :begin and j.created_at < :end) j),
+                and j.created_at >= :begin and j.created_at < :end) j
+            offset 0),
         risks as (
-            select *, least(least(idle_days::numeric / {CHURN_DAYS}, 1)
-                + case trend when 'declining' then 0.1 else 0 end, 1) as risk
-            from trends)
-        select trend,
-            case when last_interaction_day is null or idle_days > {DORMANT_DAYS} then 'inactive'
-                when idle_days <= {ACTIVE_DAYS} then 'active' else 'dormant' end as activity_status,
+            select *, least(least(idle_days, {CHURN_DAYS})
+                + case trend when 'declining' then {CHURN_DAYS // 10} else 0 end, {CHURN_DAYS}) as risk
+            from trends offset 0)
+        select
             count(*) as leads,
-            count(*) filter (where risk > {HIGH_CHURN_RISK}) as high_risk,
+            count(*) filter (where trend = 'increasing') as increasing,
+            count(*) filter (where trend = 'stable') as stable,
+            count(*) filter (where trend = 'declining') as declining,
+            count(*) filter (where last_interaction_day is not null and idle_days <= {ACTIVE_DAYS}) as active,
+            count(*) filter (where last_interaction_day is not null
+                and idle_days > {ACTIVE_DAYS} and idle_days <= {DORMANT_DAYS}) as dormant,
+            count(*) filter (where last_interaction_day is null or idle_days > {DORMANT_DAYS}) as inactive,
+            count(*) filter (where risk > {high_risk}) as high_risk,
             sum(risk) as risk,
-            sum(extract(epoch from greatest(last_interaction_at, created_at) - created_at)) / {_DAY_SECONDS} as duration_days,
+            sum(date_part('epoch', greatest(last_interaction_at, created_at) - created_at)) / {_DAY_SECONDS} as duration_days,
             sum(idle_days) as idle_days,
             sum(engagements) as engagements,
             sum(touchpoints) as touchpoints
-        from risks group by 1, 2""",
+        from risks""",
         tenant=tenant,
         begin=begin,
         end=end,
@@ -131,16 +139,20 @@ def tenant_summaries(
 ) -> TextClause:
     """By period, the latest first: (period, active_leads, engagement, score_change, scored) and the sums of SUMMED."""
     sums = ", ".join(f"sum({name}) as {name}" for name in SUMMED)
+    of_period = f"date_trunc('{_TRUNCATED_TO[period_type]}', day::timestamp)::date as period"
+    of_tenant = "tenant = :tenant and day >= :first and day < :until and (:anonymous or identified)"
+    # Leads are counted apart: that reads only the index, and hashes only keys.
     return _statement(
-        f"""select period, count(*) filter (where interactions > 0) as active_leads, {sums},
-            sum(engagement) as engagement, sum(score_change) as score_change, count(*) as leads
-        from (
-            select date_trunc('{_TRUNCATED_TO[period_type]}', day::timestamp)::date as period, lead_key, {sums},
-                sum(engagement) as engagement, sum(score_end - score_start) as score_change
-            from lead_days
-            where tenant = :tenant and day >= :first and day < :until and (:anonymous or identified)
-            group by 1, 2) of_lead
-        group by period order by period desc""",
+        f"""with sums as (
+            select {of_period}, {sums}, sum(engagement) as engagement, sum(score_end - score_start) as score_change
+            from lead_days where {of_tenant} group by 1),
+        counts as (
+            select period, count(*) as leads, count(*) filter (where interactions > 0) as active_leads
+            from (
+                select {of_period}, lead_key, max(interactions) as interactions
+                from lead_days where {of_tenant} group by 1, 2) of_lead
+            group by period)
+        select * from sums join counts using (period) order by period desc""",
         tenant=tenant,
         first=first,
         until=until,

@@ -5,6 +5,7 @@ What a lead's page shows is computed from its facts at the request, by the text 
 have not come to it in time).
 """
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -141,10 +142,7 @@ async def history(
     models = TOUCH_MODELS if model is None else (_known_model(model, "model"),)
     rules = (await services.ports.published(tenant)).attribution
     lead, facts = await _lead_and_facts(services, tenant, lead_id.removesuffix("/"))
-    made = [each for each in conversions_of(facts, rules) if conversion_type in {None, each.conversion_type}]
-    restated = [
-        each for each in restatements_of(facts, rules) if conversion_type in {None, each.conversion_type}
-    ]
+    made, restated = await asyncio.to_thread(_conversions_and_restatements, facts, rules, conversion_type)
     shown = made[cursor : cursor + limit]
     return JsonAnswer(
         {
@@ -180,6 +178,16 @@ async def _lead_and_facts(services: ApiServices, tenant: str, lead_id: str) -> t
 
 def _conversion(facts: LeadFacts, rules: AttributionRules, key: ConversionKey) -> AttributedConversion | None:
     return next((each for each in conversions_of(facts, rules) if each.key == key), None)
+
+
+def _conversions_and_restatements(
+    facts: LeadFacts, rules: AttributionRules, conversion_type: str | None
+) -> tuple[list[AttributedConversion], list[CreditRestatement]]:
+    """Of one type, or of all."""
+    return (
+        [each for each in conversions_of(facts, rules) if conversion_type in {None, each.conversion_type}],
+        [each for each in restatements_of(facts, rules) if conversion_type in {None, each.conversion_type}],
+    )
 
 
 async def _record(

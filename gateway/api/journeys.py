@@ -37,6 +37,7 @@ from scoring.features.signals import decimals_of
 from scoring.journeys.counted_events import Money, counted_once, is_touchpoint
 from scoring.journeys.day_summary import DaySummary, day_summaries
 from scoring.journeys.journey import (
+    CHURN_DAYS,
     HIGH_CHURN_RISK,
     PATH_ARROW,
     TREND_DAYS,
@@ -103,13 +104,12 @@ async def overview(
             ),
             statements.journey_revenue(*of_leads, anonymous=include_anonymous),
         )
-    leads = sum(row["leads"] for row in rows)
-    trends, activity = _counts_by(rows, "trend"), _counts_by(rows, "activity_status")
+    (counted,) = rows
+    leads = counted["leads"]
 
-    def average(name: str) -> float | None:
-        return mean(sum(row[name] or 0 for row in rows), leads)
+    def average(name: str, divisor: int = 1) -> float | None:
+        return mean((counted[name] or 0) / divisor, leads)
 
-    high_risk = sum(row["high_risk"] for row in rows)
     return JsonAnswer(
         {
             **window.shown(),
@@ -118,13 +118,11 @@ async def overview(
             "avg_days_since_last_activity": average("idle_days"),
             "avg_engagements": average("engagements"),
             "avg_touchpoints": average("touchpoints"),
-            "engagement_trends": {
-                name: trends.get(name, 0) for name in ("increasing", "stable", "declining")
-            },
-            "activity": {name: activity.get(name, 0) for name in ("active", "dormant", "inactive")},
-            "high_churn_risk_count": high_risk,
-            "high_churn_risk_share": share(high_risk, leads),
-            "avg_risk_of_churn": average("risk"),
+            "engagement_trends": {name: counted[name] for name in ("increasing", "stable", "declining")},
+            "activity": {name: counted[name] for name in ("active", "dormant", "inactive")},
+            "high_churn_risk_count": counted["high_risk"],
+            "high_churn_risk_share": share(counted["high_risk"], leads),
+            "avg_risk_of_churn": average("risk", CHURN_DAYS),
             "revenue": [_overview_revenue(row, leads) for row in revenue],
         }
     )
@@ -530,13 +528,6 @@ def _days_of(window: Window) -> tuple[date, date]:
     first = window.zone.day_of(millis(window.begin))
     until = window.zone.day_of(millis(window.end) - 1) + 1 if window.end > window.begin else first
     return date_of_day(first), date_of_day(until)
-
-
-def _counts_by(rows: Iterable[Row], name: str) -> dict[str, int]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row[name]] += row["leads"]
-    return dict(counts)
 
 
 def _hours(ms: float) -> float:

@@ -23,9 +23,11 @@ from scoring.attribution.rules import AttributionRules
 from scoring.attribution.touchpoints import touchpoint_of
 
 MOST_COMPARISONS: Final = 500
-"""Facts after which the conversions of one lead are compared. What later facts change together is one restatement for
-each conversion, with the reason MORE.
+"""Comparisons of one lead's conversions after a fact, and restatements, together. What later facts change is one
+restatement for each conversion, with the reason MORE.
 """
+EVENTS_OF_COMPARISON: Final = 100
+"""A merge or split costs another comparison for each so many events that the lead has then."""
 TOUCHPOINT: Final = "touchpoint"
 EARLIER_EVENT: Final = "earlier_event"
 PURCHASE: Final = "purchase"
@@ -90,12 +92,14 @@ def restatements_of(lead: LeadFacts, rules: AttributionRules) -> list[CreditRest
     for fact in recorded_facts(lead):
         if not history.apply(fact.fact) or (conversions and _is_later_touchpoint(fact.fact, latest)):
             continue
-        comparisons += 1
+        comparisons += history.cost_of(fact.fact)
         if comparisons > MOST_COMPARISONS:
             skipped = fact
             continue
         now = history.conversions()
-        restated += _differences(conversions, now, fact, history.reason_of(fact.fact), rules)
+        changes = list(_differences(conversions, now, fact, history.reason_of(fact.fact), rules))
+        restated += changes
+        comparisons += len(changes)
         conversions, latest = now, max((each.at for each in now.values()), default=0)
     if skipped is not None:
         restated += _differences(conversions, history.conversions(), skipped, MORE, rules)
@@ -134,20 +138,27 @@ class _LeadHistory:
         self._owned: set[int] = untracked
         """Identities without a recorded owner are the lead's from the beginning."""
         self._facts = ConversionFacts(rules)
+        self._outdated = False
+        """An identity has left: the facts are collected again when somebody asks for the conversions."""
 
     def apply(self, fact: EventFact | OwnerFact | StageFact) -> bool:
         """Whether the fact may change a conversion."""
         match fact:
             case EventFact():
                 self._events.setdefault(fact.identity_key, []).append(fact)
-                return fact.identity_key in self._owned and self._facts.add_event(fact)
+                return fact.identity_key in self._owned and (self._outdated or self._facts.add_event(fact))
             case StageFact():
                 self._stages.append(fact)
-                return self._facts.enter_stage(fact)
+                return self._outdated or self._facts.enter_stage(fact)
             case OwnerFact():
                 return self._change_owner(fact)
 
     def conversions(self) -> dict[ConversionKey, AttributedConversion]:
+        if self._outdated:
+            self._facts = ConversionFacts(self._rules)
+            kept = (event for identity in sorted(self._owned) for event in self._events.get(identity, ()))
+            add_facts(self._facts, kept, self._stages)
+            self._outdated = False
         return self._facts.conversions()
 
     def reason_of(self, fact: EventFact | OwnerFact | StageFact) -> str:
@@ -161,6 +172,13 @@ class _LeadHistory:
             case OwnerFact():
                 return MERGE if fact.lead_id == self._lead_id else SPLIT
 
+    def cost_of(self, fact: EventFact | OwnerFact | StageFact) -> int:
+        """In comparisons."""
+        if not isinstance(fact, OwnerFact):
+            return 1
+        identities = self._owned | {fact.identity_key}
+        return 1 + sum(len(self._events.get(identity, ())) for identity in identities) // EVENTS_OF_COMPARISON
+
     def _change_owner(self, owner: OwnerFact) -> bool:
         events = self._events.get(owner.identity_key, [])
         owned = owner.identity_key in self._owned
@@ -173,10 +191,8 @@ class _LeadHistory:
         if not events:
             return False
         if owned:
-            self._facts = ConversionFacts(self._rules)
-            kept = (event for identity in sorted(self._owned) for event in self._events.get(identity, ()))
-            add_facts(self._facts, kept, self._stages)
-        else:
+            self._outdated = True
+        elif not self._outdated:
             add_facts(self._facts, events, ())
         return True
 

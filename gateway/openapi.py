@@ -249,8 +249,9 @@ def _merged_two(one: Schema, other: Schema) -> Schema:
         for name, each in other["properties"].items():
             merged["properties"][name] = _merged_two(one["properties"].get(name, {}), each)
         merged["required"] = [name for name in one["required"] if name in other["required"]]
-    if "items" in one and "items" in other:
-        merged["items"] = _merged_two(one["items"], other["items"])
+    for name in ("items", "additionalProperties"):
+        if isinstance(one.get(name), dict) and isinstance(other.get(name), dict):
+            merged[name] = _merged_two(one[name], other[name])
     return merged
 
 

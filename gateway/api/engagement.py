@@ -12,8 +12,11 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
+from fastapi.routing import APIRoute
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from gateway.access import WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
@@ -77,7 +80,20 @@ class Engagement(Struct):
     metadata: Annotated[dict[str, Any], Meta(max_length=64)] | None = None
 
 
-router = APIRouter(prefix="/api/lead-tracking/engagement", tags=["engagement"])
+class EngagementRoute(APIRoute):
+    """An id of a lead may contain slashes. So a POST to the address of a report would record an engagement of a lead
+    that is called so; it gets 405.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        lead_id = str(child_scope.get("path_params", {}).get("lead_id", "")).removesuffix("/")
+        if "POST" in (self.methods or ()) and (lead_id == "stats/summary" or lead_id.endswith("/history")):
+            return Match.NONE, {}
+        return match, child_scope
+
+
+router = APIRouter(prefix="/api/lead-tracking/engagement", tags=["engagement"], route_class=EngagementRoute)
 
 
 @router.get(

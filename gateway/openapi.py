@@ -248,9 +248,10 @@ def _merged_two(one: Schema, other: Schema) -> Schema:
         merged["properties"] = {**one["properties"]}
         for name, each in other["properties"].items():
             merged["properties"][name] = _merged_two(one["properties"].get(name, {}), each)
-        merged["required"] = [name for name in one["required"] if name in other["required"]]
-    if "items" in one and "items" in other:
-        merged["items"] = _merged_two(one["items"], other["items"])
+        merged["required"] = [name for name in one.get("required", ()) if name in other.get("required", ())]
+    for name in ("items", "additionalProperties"):
+        if isinstance(one.get(name), dict) and isinstance(other.get(name), dict):
+            merged[name] = _merged_two(one[name], other[name])
     return merged
 
 

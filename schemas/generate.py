@@ -19,7 +19,7 @@ from schemas import examples
 from schemas.activity import ACTIVITY_TYPES
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import Event, tag_of
-from schemas.events import EVENT_TYPES, IDENTITY_EVENT_TYPES
+from schemas.events import AMOUNT_LIMITS, EVENT_TYPES, IDENTITY_EVENT_TYPES
 from schemas.statements import STATEMENT_TYPES, DeadLetter
 from schemas.topics import DEFAULT_PARTITIONS, EVENTS, MSGPACK_MEDIA_TYPE, TOPICS, Topic
 
@@ -86,9 +86,7 @@ def _simplified_schema(schema: Any) -> Any:
             return {
                 **rest,
                 "type": ["number", *([type_] if isinstance(type_, str) else type_)],
-                "minimum": 0,
-                "maximum": 10**12,
-                "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$",
+                **AMOUNT_LIMITS,
             }
         case {"anyOf": [{"type": str(type_), **form}, {"type": "null"}], **rest}:
             return _simplified_schema({"type": [type_, "null"], **form, **rest})

@@ -88,7 +88,14 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
     "/{lead_id:path}/calculate",
     summary="Record a conversion of a lead and divide the credit for it among touchpoints",
     openapi_extra=request_docs(EXAMPLES["calculate"], body_schema_of(ConversionRequest)),
-    responses=answer_docs(EXAMPLES["calculated"], "The credits of the conversion by the model."),
+    responses={
+        **answer_docs(EXAMPLES["calculated"], "The credits of the conversion by the model."),
+        **answer_docs(
+            EXAMPLES["recorded_only"],
+            "It is recorded, and not applied yet: `location` has what becomes of it.",
+            status=202,
+        ),
+    },
 )
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
@@ -132,7 +139,9 @@ async def history(
     request: Request,
     lead_id: str,
     model: ModelName = None,
-    conversion_type: Annotated[str | None, Query(max_length=512, pattern=NO_NUL)] = None,
+    conversion_type: Annotated[
+        str | None, Query(max_length=512, pattern=NO_NUL, description="Only conversions of this type.")
+    ] = None,
     limit: Annotated[
         int, Query(ge=1, le=MOST_CONVERSIONS_SHOWN, description="Conversions of a page.")
     ] = CONVERSIONS_PAGE,

@@ -59,7 +59,9 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
     "/stats/summary",
     summary="Conversions and revenue of a window, and the credits of channels and sources by every model",
     responses=answer_docs(
-        EXAMPLES["summary"], "Conversions made in the window; by default the last 90 days."
+        EXAMPLES["summary"],
+        "Conversions made in the window; by default the last 90 days.",
+        others={"with intervals, of a single lead": EXAMPLES["summary_with_intervals"]},
     ),
 )
 @router.get("/stats/summary/", include_in_schema=False)

@@ -30,7 +30,7 @@ from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
 from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
-from gateway.documented import answer_docs, example_bodies, request_docs
+from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.store import Row
 from gateway.subject import subject_of
@@ -50,6 +50,11 @@ ONE_WEIGHT = 1000
 LARGEST_BODY = 1_000_000
 UPDATE_SECONDS = 5.0
 EXAMPLES = example_bodies("composite_scoring")
+UNDER_WAY = answer_docs(
+    EXAMPLES["recalculation_under_way"],
+    "Some are not calculated yet: ask at `location` how far it is.",
+    status=202,
+)
 
 router = APIRouter(prefix=PREFIX, tags=["scoring"])
 
@@ -57,13 +62,10 @@ router = APIRouter(prefix=PREFIX, tags=["scoring"])
 @router.post(
     "/bulk-calculate",
     summary="Calculate the scores of all leads, or of several",
-    openapi_extra=request_docs(EXAMPLES["bulk"]),
+    openapi_extra=request_docs(EXAMPLES["bulk"], body_schema_of(SeveralLeads), required=False),
     responses={
         **answer_docs(EXAMPLES["recalculation"], "All are calculated. Without a body, all leads are."),
-        202: {
-            "description": "Some are not calculated yet: ask at `location` how far it is.",
-            "content": {"application/json": {"example": EXAMPLES["recalculation_under_way"]}},
-        },
+        **UNDER_WAY,
     },
 )
 @router.post("/bulk-calculate/", include_in_schema=False)
@@ -77,7 +79,10 @@ async def bulk_calculate(request: Request) -> Response:
 @router.get(
     "/bulk-calculate/{recalculation_id}",
     summary="How far a calculation of several scores is",
-    responses=answer_docs(EXAMPLES["recalculation_under_way"], "It is known until the server restarts."),
+    responses={
+        **answer_docs(EXAMPLES["recalculation"], "It has ended. It is known until the server restarts."),
+        **UNDER_WAY,
+    },
 )
 @router.get("/bulk-calculate/{recalculation_id}/", include_in_schema=False)
 async def bulk_progress(
@@ -91,8 +96,12 @@ async def bulk_progress(
     "/{lead_id:path}/calculate",
     summary="Calculate a lead's score now",
     responses={
-        **answer_docs(EXAMPLES["score"], "The score as of now. It needs no body."),
-        202: {"description": "The result is not stored yet: `calculated` is false."},
+        **answer_docs({**EXAMPLES["score"], "calculated": True}, "The score as of now. It needs no body."),
+        **answer_docs(
+            {**EXAMPLES["score"], "calculated": False},
+            "The result is not stored yet: `calculated` is false.",
+            status=202,
+        ),
     },
 )
 @router.post("/{lead_id:path}/calculate/", include_in_schema=False)

@@ -12,8 +12,11 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
+from fastapi.routing import APIRoute
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from gateway.access import WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
@@ -51,7 +54,7 @@ EXAMPLES = example_bodies("engagement")
 
 Several = Annotated[
     list[Annotated[str, Query(max_length=64, pattern=NO_NUL)]] | None,
-    Query(max_length=MOST_FILTERS, description="May be repeated."),
+    Query(max_length=MOST_FILTERS, description="Only these. May be repeated."),
 ]
 
 
@@ -70,20 +73,37 @@ class Engagement(Struct):
     revenue: Amount | None = None
     currency: Currency | None = None
     device_type: Line | None = None
-    location: Line | None = None
+    location: Annotated[Line | None, Meta(description="where the person was, in words")] = None
     ip_address: Line | None = None
     user_agent: Annotated[str, Meta(max_length=1024)] | None = None
     details: Annotated[dict[str, Any], Meta(max_length=64)] | None = None
     metadata: Annotated[dict[str, Any], Meta(max_length=64)] | None = None
 
 
-router = APIRouter(prefix="/api/lead-tracking/engagement", tags=["engagement"])
+class EngagementRoute(APIRoute):
+    """An id of a lead may contain slashes. So a POST to the address of a report would record an engagement of a lead
+    that is called so; it gets 405.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        lead_id = str(child_scope.get("path_params", {}).get("lead_id", "")).removesuffix("/")
+        if "POST" in (self.methods or ()) and (lead_id == "stats/summary" or lead_id.endswith("/history")):
+            return Match.NONE, {}
+        return match, child_scope
+
+
+router = APIRouter(prefix="/api/lead-tracking/engagement", tags=["engagement"], route_class=EngagementRoute)
 
 
 @router.get(
     "/{lead_id:path}/history",
     summary="A lead's engagements, the newest first",
-    responses=answer_docs(EXAMPLES["history"], "`next_cursor` has the next page."),
+    responses=answer_docs(
+        EXAMPLES["history"],
+        "`next_cursor` has the next page.",
+        others={"of a window": EXAMPLES["history_of_a_window"]},
+    ),
 )
 @router.get("/{lead_id:path}/history/", include_in_schema=False)
 async def history(
@@ -92,8 +112,14 @@ async def history(
     *,
     engagement_type: Several = None,
     engagement_channel: Several = None,
-    source_type: Annotated[str | None, Query(max_length=512, pattern=NO_NUL)] = None,
-    source_id: Annotated[str | None, Query(max_length=512, pattern=NO_NUL)] = None,
+    source_type: Annotated[
+        str | None,
+        Query(max_length=512, pattern=NO_NUL, description="Only what came from such a thing: form."),
+    ] = None,
+    source_id: Annotated[
+        str | None,
+        Query(max_length=512, pattern=NO_NUL, description="Only what came from the thing with this id."),
+    ] = None,
     with_revenue: Annotated[bool, Query(description="Only those with revenue.")] = False,
     days: Days = None,
     begin: From = None,
@@ -144,7 +170,11 @@ async def history(
     openapi_extra=request_docs(EXAMPLES["engagement"], body_schema_of(Engagement)),
     responses={
         **answer_docs(EXAMPLES["recorded"], "It is recorded and applied. An unknown lead is created by it."),
-        202: {"description": "It is recorded, and not applied yet: `location` has what becomes of it."},
+        **answer_docs(
+            EXAMPLES["recorded_only"],
+            "It is recorded, and not applied yet: `location` has what becomes of it.",
+            status=202,
+        ),
     },
 )
 async def track(request: Request, lead_id: str) -> Response:

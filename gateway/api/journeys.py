@@ -434,7 +434,7 @@ async def lead_summaries(
     days: Days = None,
     begin: From = None,
     end: To = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_PERIODS)] = SUMMARIES_PAGE,
+    limit: Annotated[int, Query(ge=1, le=MOST_PERIODS, description="Periods of the page.")] = SUMMARIES_PAGE,
     cursor: Annotated[
         str | None, Query(pattern=r"^\d{4}-\d\d-\d\d$", description="`next_cursor` of the page before.")
     ] = None,

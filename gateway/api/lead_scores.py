@@ -55,6 +55,11 @@ UPDATE_SECONDS = 5.0
 HISTORY = 100
 RANGES = ("score_0_20", "score_20_40", "score_40_60", "score_60_80", "score_80_100")
 EXAMPLES = example_bodies("lead_scores")
+UNDER_WAY = answer_docs(
+    EXAMPLES["recalculation_under_way"],
+    "Some are not calculated yet: ask at `location` how far it is.",
+    status=202,
+)
 
 router = APIRouter(prefix=PREFIX, tags=["lead scores"])
 
@@ -217,10 +222,7 @@ async def calculate(request: Request) -> Response:
     openapi_extra=request_docs(EXAMPLES["bulk"], body_schema_of(SeveralLeads), required=False),
     responses={
         **answer_docs(EXAMPLES["recalculation"], "All are calculated."),
-        202: {
-            "description": "Some are not calculated yet: ask at `location` how far it is.",
-            "content": {"application/json": {"example": EXAMPLES["recalculation_under_way"]}},
-        },
+        **UNDER_WAY,
     },
 )
 @router.post("/bulk_calculate", include_in_schema=False)
@@ -236,7 +238,10 @@ async def bulk_calculate(request: Request) -> Response:
 @router.get(
     "/bulk_calculate/{recalculation_id}/",
     summary="How far a calculation of several leads is",
-    responses=answer_docs(EXAMPLES["recalculation_under_way"], "It is known until the server restarts."),
+    responses={
+        **answer_docs(EXAMPLES["recalculation"], "It has ended. It is known until the server restarts."),
+        **UNDER_WAY,
+    },
 )
 @router.get("/bulk_calculate/{recalculation_id}", include_in_schema=False)
 async def bulk_progress(

@@ -250,6 +250,14 @@ async def test_a_wrong_engagement_is_refused_by_its_field_and_not_recorded(datab
     assert refused["error"]["field"] == field
 
 
+@pytest.mark.parametrize("report", ["stats/summary", "stats/summary/", "123/history", "123/history/"])
+async def test_a_post_to_the_address_of_a_report_records_nothing(database_url, report):
+    async with House(database_url).visited() as http:
+        refused = await http.post(f"{PREFIX}/engagement/{report}", json={"engagement_type": "qr_scanned"})
+        await read(http, f"engagement/{report.removesuffix('/')}/history", status=404)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+
+
 # Journeys
 
 

@@ -247,7 +247,7 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
     assert (order["revenue"], order["currency"], order["engagement_channel"]) == (
         Decimal("12.50"),
         "EUR",
-        "sales",
+        "web",
     )
 
     own = [each for each in before["lead_score_history"] if each["lead_id"] == "7"]

@@ -17,8 +17,6 @@ from prometheus_client import (
     generate_latest,
 )
 
-from projections.metrics import ANALYTICS_REGISTRY
-
 STAGES = ("track_sessions", "score_leads", "projection")
 PROCESSES = ("worker", "projection")
 REGISTRY = CollectorRegistry()
@@ -146,7 +144,7 @@ def exposition(status: Mapping[str, Any]) -> bytes:
     for process in PROCESSES:
         RECENT_STARTS.labels(process).set(_number_or_nan(restarts.get(process)))
     RECENT_FENCINGS.set(_number_or_nan(restarts.get("fenced")))
-    return generate_latest(REGISTRY) + generate_latest(ANALYTICS_REGISTRY)
+    return generate_latest(REGISTRY)
 
 
 def _number_or_nan(value: float | None) -> float:

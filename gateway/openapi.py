@@ -44,6 +44,9 @@ KEYLESS: Mapping[str, str] = {
     "/ready": "it shows nothing of a tenant",
     "/track.js": "the script is the same for everybody",
     "/v1/telegram/{bot}": "the bot's secret protects it",
+    "/l/{token}": "people follow links; the token is signed",
+    "/o/{token}.gif": "programs for mail load the picture; the token is signed",
+    "/v1/chats/{chat}": "the provider's signature or secret protects it, and a verify token its check",
     "/v1/whatsapp/{number}": "Meta's signature protects it, and a verify token its check",
 }
 """Addresses that take no key of ours, each with the reason."""

@@ -15,10 +15,10 @@ EventsById = Mapping[str, Sequence[Row]]
 
 
 def by_id(events: Sequence[Row]) -> EventsById:
-    found: dict[str, list[Row]] = {}
+    same_ids: dict[str, list[Row]] = {}
     for event in sorted(events, key=lambda event: event["recorded_at"]):
-        found.setdefault(event["event_id"], []).append(event)
-    return found
+        same_ids.setdefault(event["event_id"], []).append(event)
+    return same_ids
 
 
 def cause_of(events: EventsById, event_id: str | None, at: datetime) -> Row | None:

@@ -46,7 +46,14 @@ router = APIRouter(tags=["links"])
     summary="Make a QR or catalogue link",
     description="The same definition always gives the same link. Nothing is stored.",
     openapi_extra=request_docs(EXAMPLES["qr"], body_schema_of(LinkDefinition)),
-    responses={**answer_docs(EXAMPLES["link"], "The link, and where its code is."), **NO_KEYS},
+    responses={
+        **answer_docs(
+            EXAMPLES["link"],
+            "The link, and where its code is.",
+            others={"catalogue": EXAMPLES["catalogue_link"]},
+        ),
+        **NO_KEYS,
+    },
 )
 @router.post("/api/links/", include_in_schema=False)
 async def post_link(request: Request) -> Response:
@@ -86,7 +93,13 @@ async def post_mail(request: Request) -> Response:
 @router.get(
     "/api/links/{token}",
     summary="What a link says",
-    responses={**answer_docs(EXAMPLES["link"]), **NO_LINK},
+    responses={
+        **answer_docs(
+            EXAMPLES["link"],
+            others={"catalogue": EXAMPLES["catalogue_link"], "mail": EXAMPLES["mail_link"]},
+        ),
+        **NO_LINK,
+    },
 )
 @router.get("/api/links/{token}/", include_in_schema=False)
 async def get_link(request: Request, token: Token) -> Response:

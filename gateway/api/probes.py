@@ -17,6 +17,7 @@ from gateway.api.services import services_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.metrics import exposition
 from gateway.ports import Ports, ReadinessStatus
+from projections.metrics import analytics_exposition
 
 STATUS_SECONDS = 1.6
 """After these the status is reported as unknown."""
@@ -90,4 +91,5 @@ async def ready(request: Request) -> JsonAnswer:
 async def metrics(request: Request) -> Response:
     ports = services_of(request).ports
     operator_caller(request, ports.access)
-    return Response(exposition(await _status(ports)), media_type=CONTENT_TYPE_LATEST)
+    page = exposition(await _status(ports)) + analytics_exposition()
+    return Response(page, media_type=CONTENT_TYPE_LATEST)

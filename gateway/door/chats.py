@@ -39,7 +39,10 @@ router = APIRouter(tags=["chats"])
     description="The mapping of the chat names the parameters of the verify token and of the challenge.",
     response_class=PlainTextResponse,
     responses={
-        200: {"description": "The challenge, as it came."},
+        200: {
+            "description": "The challenge, as it came.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "1158201444"}},
+        },
         403: {"description": "The verify token is wrong, or the mapping has no challenge."},
         404: {"description": "No chat has this name."},
     },

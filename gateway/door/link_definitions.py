@@ -38,8 +38,6 @@ _START_PARAMETER: Final = re.compile(r"(?:^|&)start(?:app)?=")
 _PLAIN_PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
 
-Target = Annotated[str, Meta(description="The http or https address to go on to.")]
-
 
 class LinkDefinition(Struct, forbid_unknown_fields=True, kw_only=True):
     """A code or a catalogue link: with a `target`, or with a `telegram_bot` whose chat it opens."""
@@ -48,40 +46,36 @@ class LinkDefinition(Struct, forbid_unknown_fields=True, kw_only=True):
         Literal["qr", "catalog"],
         Meta(description="What it records: `qr` a scan of a code, `catalog` a view of a catalogue."),
     ]
-    target: Target | None = None
-    telegram_bot: (
-        Annotated[str, Meta(description="Instead of `target`: the user name of the Telegram bot.")] | None
-    ) = None
-    qr_id: Annotated[Line, Meta(description="Of `qr`: which code it is.")] | None = None
-    location: Annotated[Line, Meta(description="Of `qr`: where it hangs.")] | None = named(
+    target: Annotated[str | None, Meta(description="The http or https address to go on to.")] = None
+    telegram_bot: Annotated[
+        str | None, Meta(description="Instead of `target`: the user name of the Telegram bot.")
+    ] = None
+    qr_id: Annotated[Line | None, Meta(description="Of `qr`: which code it is.")] = None
+    location: Annotated[Line | None, Meta(description="Of `qr`: where it hangs.")] = named(
         default=None, name="place"
     )
-    catalog_id: Annotated[Line, Meta(description="Of `catalog`: which catalogue it is.")] | None = None
-    title: Annotated[Line, Meta(description="Of `catalog`: its title.")] | None = None
-    lead_id: (
-        Annotated[Identifier, Meta(description="The lead that it is sent to; without one, everybody's.")]
-        | None
-    ) = None
-    property_id: Annotated[Identifier, Meta(description="A property, kept with the event.")] | None = None
-    agent_id: Annotated[Identifier, Meta(description="A sales person, kept with the event.")] | None = None
-    campaign: Annotated[Line, Meta(description="The name of the campaign.")] | None = None
+    catalog_id: Annotated[Line | None, Meta(description="Of `catalog`: which catalogue it is.")] = None
+    title: Annotated[Line | None, Meta(description="Of `catalog`: its title.")] = None
+    lead_id: Annotated[
+        Identifier | None, Meta(description="The lead that it is sent to; without one, everybody's.")
+    ] = None
+    property_id: Annotated[Identifier | None, Meta(description="A property, kept with the event.")] = None
+    agent_id: Annotated[Identifier | None, Meta(description="A sales person, kept with the event.")] = None
+    campaign: Annotated[Line | None, Meta(description="The name of the campaign.")] = None
 
 
 class MailDefinition(Struct, forbid_unknown_fields=True, kw_only=True):
     """A mail to one lead: its HTML, or the targets of its links."""
 
     lead_id: Annotated[Identifier, Meta(description="The lead that the mail goes to.")]
-    message_id: Annotated[Line, Meta(description="The mail's id, as `email_sent` has it.")] | None = None
-    campaign_id: Annotated[Line, Meta(description="The campaign's id.")] | None = None
-    campaign_name: Annotated[Line, Meta(description="The campaign's name.")] | None = None
-    html: Annotated[str, Meta(description="The whole mail.")] | None = None
-    targets: (
-        Annotated[
-            list[Target],
-            Meta(max_length=MOST_TARGETS, description="Instead of `html`: where its links lead."),
-        ]
-        | None
-    ) = None
+    message_id: Annotated[Line | None, Meta(description="The mail's id, as `email_sent` has it.")] = None
+    campaign_id: Annotated[Line | None, Meta(description="Which campaign it belongs to.")] = None
+    campaign_name: Annotated[Line | None, Meta(description="What you call the campaign.")] = None
+    html: Annotated[str | None, Meta(description="The whole mail.")] = None
+    targets: Annotated[
+        Annotated[list[str], Meta(max_length=MOST_TARGETS)] | None,
+        Meta(description="Instead of `html`: where its links lead. Http or https addresses."),
+    ] = None
 
 
 PUBLIC_NAME: Final = dict(

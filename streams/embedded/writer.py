@@ -373,8 +373,8 @@ class Writer:
         self._fill(task, 1)
         if not task.tail or (reason := self._skips.get(task.tail[0][:3])) is None:
             return False
-        letter = encoded_dead_letter(task.tail[0], f"skipped: {reason}")
-        self._append([Outgoing(DEAD_LETTERS, task.tail[0].key, letter)])
+        dead_letter = encoded_dead_letter(task.tail[0], f"skipped: {reason}")
+        self._append([Outgoing(DEAD_LETTERS, task.tail[0].key, dead_letter)])
         task.advance(1)
         return True
 

@@ -805,6 +805,8 @@ async def test_health_and_readiness_with_the_database(house):
     }
     assert (ready.status_code, ready.json()) == (200, {"ready": True, "reason": None, "backlog": 0})
     assert "leadstream_ready 1.0" in metrics.text
+    assert "leadstream_analytics_lag_seconds" in metrics.text
+    assert "leadstream_analytics_failed_leads_total" in metrics.text
 
 
 async def test_without_the_database_it_lives_takes_events_and_says_so(tmp_path):

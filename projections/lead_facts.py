@@ -41,9 +41,8 @@ from scoring.analytics.facts import (
     is_interaction,
     key_of,
 )
-from scoring.attribution.orders import NO_CURRENCY
-from scoring.features.signals import minor_units, real_id
-from scoring.journeys.counted_events import PURCHASE
+from scoring.analytics.orders import PURCHASE
+from scoring.features.signals import NO_CURRENCY, minor_units, real_id
 from scoring.models.points import ONE_POINT
 
 EVENTS_READ: Final = 20_000

@@ -6,9 +6,10 @@ rate is a share from 0 to 1, and null where there is nothing to divide by. Curre
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -26,7 +27,7 @@ from projections.lead_scores import RANGE, score_distribution
 from schemas.moment import millis, moment
 from scoring.analytics.deciles import deciles
 from scoring.analytics.funnel import Conversion, conversions, funnel_steps
-from scoring.analytics.orders import Order, OrderReport, orders_of
+from scoring.analytics.orders import PURCHASE, Order, OrderReport, Orders, revenue_of
 from scoring.analytics.periods import (
     Period,
     PeriodType,
@@ -37,8 +38,7 @@ from scoring.analytics.periods import (
 )
 from scoring.analytics.shares import mean, percentile_of_counts, share, trend_direction
 from scoring.evaluation.ranking import TiedLeads
-from scoring.features.signals import PURCHASE_PREFIX, minor_units, revenue
-from scoring.journeys.counted_events import PURCHASE, REFUND
+from scoring.features.signals import major_units, minor_units
 from scoring.lifecycle.lifecycle import compile_lifecycle
 from scoring.lifecycle.transitions import SIDE_STAGES
 from scoring.models.model import Model
@@ -432,7 +432,7 @@ async def engagement_summary(
         )
     orders = [
         order
-        for order in orders_of(map(_order_report, purchases))
+        for order in _orders_of_leads(purchases)
         if millis(window.begin) <= order.at < millis(window.end)
     ]
     inside = [row for row in rows if row["period"]]
@@ -467,18 +467,24 @@ async def engagement_summary(
     )
 
 
-def _order_report(row: Row) -> OrderReport:
-    return OrderReport(
-        row["lead_key"],
-        f"{row['identity_key']} {row['event_id']}",
-        row["type"] == REFUND,
-        row["channel"],
-        millis(row["occurred_at"]),
-        row["order_id"],
-        row["refund_id"],
-        row["currency"],
-        minor_units(row["value"], row["currency"]),
-    )
+def _orders_of_leads(rows: Iterable[Row]) -> Iterator[Order]:
+    """The orders of all leads, of every report of a purchase or a refund."""
+    by_lead = defaultdict[int, Orders](Orders)
+    for row in rows:
+        by_lead[row["lead_key"]].add(
+            OrderReport(
+                row["identity_key"],
+                row["event_id"],
+                row["type"],
+                row["channel"],
+                millis(row["occurred_at"]),
+                row["order_id"],
+                row["refund_id"],
+                row["currency"],
+                minor_units(row["value"], row["currency"]),
+            )
+        )
+    return chain.from_iterable(by_lead.values())
 
 
 def _by_channel(orders: Iterable[Order]) -> dict[str, list[Order]]:
@@ -508,10 +514,7 @@ def _engagements_by(
 
 
 def _revenue(orders: Iterable[Order]) -> dict[str, Decimal]:
-    sums = Counter[str]()
-    for order in orders:
-        sums[PURCHASE_PREFIX + order.currency] += order.amount
-    return revenue(sums)
+    return {currency: major_units(minor, currency) for currency, minor in revenue_of(orders).items()}
 
 
 # Conversion and contact

@@ -34,6 +34,7 @@ from schemas.events import Amount, ConversionRecorded, Currency
 from schemas.moment import moment
 from schemas.refusal import explain_error, json_type_name
 from scoring.analytics.facts import LeadFacts
+from scoring.analytics.orders import order_reports, orders_of
 from scoring.attribution.conversions import (
     AttributedConversion,
     ConversionKey,
@@ -47,13 +48,12 @@ from scoring.attribution.credits import (
     main_touchpoints,
     mean_gap_ms,
 )
-from scoring.attribution.orders import NO_CURRENCY, net_revenue
 from scoring.attribution.restatements import CreditedState, CreditRestatement, restatements_of
 from scoring.attribution.rules import TOUCH_MODELS, AttributionRules
 from scoring.attribution.touchpoints import Touchpoint
 from scoring.features.calendar import DAY_MS, HOUR_MS
 from scoring.features.identity import is_anonymous
-from scoring.features.signals import decimals_of, minor_units
+from scoring.features.signals import NO_CURRENCY, major_units, minor_units
 
 LARGEST_BODY_BYTES = 10_000
 APPLY_SECONDS = 5.0
@@ -239,7 +239,7 @@ def _requested_value(
         if body.currency is not None:
             raise RequestProblem(422, "missing: a currency needs a value", field="conversion_value")
         return None
-    spent_in = list(net_revenue(facts.events))
+    spent_in = list(orders_of(order_reports(facts.events)).revenue)
     currency = (
         body.currency or rules.reporting_currency or (spent_in[0] if len(spent_in) == 1 else NO_CURRENCY)
     )
@@ -267,11 +267,6 @@ def _decoded_request(body: bytes) -> ConversionRequest:
 
 
 # Shapes
-
-
-def major_units(minor: int, currency: str | None) -> Decimal:
-    """An amount with the decimals of its currency: 5000.00."""
-    return Decimal(minor).scaleb(-decimals_of(currency or NO_CURRENCY))
 
 
 def weight_json(units: int) -> Decimal | int:

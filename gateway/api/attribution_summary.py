@@ -10,7 +10,7 @@ from msgspec import json
 from starlette.responses import Response
 
 from gateway.answers import JsonAnswer
-from gateway.api.attribution import major_units, weight_json
+from gateway.api.attribution import weight_json
 from gateway.api.leads import NO_NUL
 from gateway.api.services import services_of, tenant_of
 from gateway.api.window import Days, From, To, read_window
@@ -33,7 +33,7 @@ from scoring.attribution.rules import PATH_MODELS, TOUCH_MODELS, AttributionRule
 from scoring.attribution.shapley import shapley_parts, shapley_values
 from scoring.attribution.weights import WEIGHT_UNITS, divide
 from scoring.features.calendar import DAY_MS
-from scoring.features.signals import decimals_of
+from scoring.features.signals import decimals_of, major_units
 
 DEFAULT_DAYS = 90
 EXAMPLES = example_bodies("attribution")
@@ -229,10 +229,11 @@ def _types_json(rows: Sequence[Row], values: Sequence[Row]) -> list[dict[str, An
             "conversions": row["conversions"],
             "without_touchpoints": row["untouched"],
             "values": [
-                _amount(each["currency"], major_units(int(each["minor"]), each["currency"]))
-                | {
+                {
+                    "currency": each["currency"],
+                    "value": major_units(each["minor"], each["currency"]),
                     "conversions": each["conversions"],
-                    "avg_value": _mean_amount(int(each["minor"]), each["conversions"], each["currency"]),
+                    "avg_value": major_units(Decimal(each["minor"]) / each["conversions"], each["currency"]),
                 }
                 for each in _by_currency(values)
                 if each["conversion_type"] == row["conversion_type"]
@@ -338,10 +339,6 @@ def _amount(currency: str, value: Decimal) -> dict[str, Any]:
 
 def _to_decimals(value: Decimal, currency: str) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-decimals_of(currency)), ROUND_HALF_EVEN)
-
-
-def _mean_amount(minor: int, count: int, currency: str) -> Decimal:
-    return _to_decimals(major_units(minor, currency) / count, currency)
 
 
 def _by_currency(rows: Iterable[Row]) -> list[Row]:

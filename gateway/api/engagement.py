@@ -37,18 +37,19 @@ from schemas.envelope import ANONYMOUS_PREFIX, EventId, Line, Moment
 from schemas.events import Amount, Currency
 from schemas.moment import millis, moment
 from schemas.refusal import explain_error, json_type_name
+from scoring.analytics.orders import ORDER_TYPES
+from scoring.features.features import CUSTOM_PREFIX
 from scoring.features.identity import is_anonymous
-from scoring.features.signals import EVENT_TYPE_BY_TAG, decimals_of
+from scoring.features.signals import EVENT_TYPE_BY_TAG, major_units
 
 LARGEST_BODY_BYTES = 50_000
 APPLY_SECONDS = 5.0
 PAGE, LONGEST_PAGE = 50, 500
 MOST_FILTERS = 50
-CUSTOM_PREFIX: Final = "custom:"
 SOURCE_OF_CHANNEL: Mapping[str, str] = {channel: source for source, channel in CHANNEL_OF_SOURCE.items()}
 DEFAULT_SOURCE: Final = "crm"
 TYPES_LISTED = ", ".join(sorted(EVENT_TYPE_BY_TAG.keys() - {"custom"}))
-PURCHASE, REFUND, CUSTOM = "purchase_made", "purchase_refunded", "custom"
+CUSTOM: Final = "custom"
 CURSOR = r"^-?\d{1,16}_\d{1,9}_\d{1,18}$"
 EXAMPLES = example_bodies("engagement")
 
@@ -239,7 +240,7 @@ def _event_of(lead_id: str, engagement: Engagement, now: datetime) -> dict[str, 
         {}
         if engagement.revenue is None
         else {
-            "value" if kind in {PURCHASE, REFUND} else "revenue": str(engagement.revenue),
+            "value" if kind in ORDER_TYPES else "revenue": str(engagement.revenue),
             "currency": engagement.currency,
         }
     )
@@ -252,13 +253,13 @@ def _event_of(lead_id: str, engagement: Engagement, now: datetime) -> dict[str, 
         "location": engagement.location,
         "ip": engagement.ip_address,
         "user_agent": engagement.user_agent,
-        **({} if kind in {PURCHASE, REFUND} else worth),
+        **({} if kind in ORDER_TYPES else worth),
     }
     return {
         **(engagement.details or {}),
         "type": CUSTOM if custom_name is not None else kind,
         **({} if custom_name is None else {"name": custom_name}),
-        **(worth if kind in {PURCHASE, REFUND} else {}),
+        **(worth if kind in ORDER_TYPES else {}),
         "event_id": engagement.engagement_id or f"engagement-{uuid.uuid4()}",
         "occurred_at": engagement.occurred_at or now,
         "source": _source_of(engagement),
@@ -314,10 +315,10 @@ def _engagement_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _revenue(minor: int | None, currency: str | None) -> float | None:
+def _revenue(minor: int | None, currency: str | None) -> Decimal | None:
     if minor is None or currency is None:
         return None
-    return float(Decimal(minor).scaleb(-decimals_of(currency)))
+    return major_units(minor, currency)
 
 
 def _source_id_as_sent(source_id: str | None) -> str | int | None:

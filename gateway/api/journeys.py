@@ -8,7 +8,7 @@ worker keeps. Everything that depends on the present is of the moment `as_of`. C
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from itertools import pairwise
 from statistics import median
 from typing import Annotated, Any
@@ -30,11 +30,12 @@ from projections.lead_facts import facts_of_rows, select_facts
 from projections.tables import lead_row_key
 from schemas.moment import millis, moment
 from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, ScoreFact, StageFact
+from scoring.analytics.orders import Money
 from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
 from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar
-from scoring.features.signals import decimals_of
-from scoring.journeys.counted_events import Money, counted_once, is_touchpoint
+from scoring.features.signals import major_units
+from scoring.journeys.counted_events import counted_once, is_touchpoint
 from scoring.journeys.day_summary import DaySummary, day_summaries
 from scoring.journeys.journey import (
     CHURN_DAYS,
@@ -254,8 +255,8 @@ def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> 
     rows = [
         {
             "currency": currency,
-            "lifetime_value": _amount(of_lead.net.get(currency, 0), currency),
-            "total_revenue": _amount(of_lead.gross.get(currency, 0), currency),
+            "lifetime_value": major_units(of_lead.net.get(currency, 0), currency),
+            "total_revenue": major_units(of_lead.gross.get(currency, 0), currency),
             "predicted_value": _predicted(groups, currency, facts.stage, decile),
         }
         for currency in currencies
@@ -265,7 +266,7 @@ def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> 
     return {**{name: only and only[name] for name in names}, "revenue": rows}
 
 
-def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> float | None:
+def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> Decimal | None:
     counted = [row for row in groups if row["currency"] is None]
     earned = [row for row in groups if row["currency"] == currency]
 
@@ -280,7 +281,7 @@ def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> f
         total(earned, "minor", own=False),
         total(counted, "leads", own=False),
     )
-    return None if value is None else _amount(value, currency)
+    return None if value is None else major_units(value, currency)
 
 
 def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
@@ -288,21 +289,16 @@ def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
     return {
         "currency": currency,
         "customers": row["customers"],
-        "total_lifetime_value": _amount(row["net"], currency),
-        "avg_lifetime_value": _amount(Decimal(row["net"]) / leads, currency) if leads else None,
-        "total_revenue": _amount(row["gross"], currency),
+        "total_lifetime_value": major_units(row["net"], currency),
+        "avg_lifetime_value": major_units(Decimal(row["net"]) / leads, currency) if leads else None,
+        "total_revenue": major_units(row["gross"], currency),
     }
 
 
-def _amount(minor: Decimal | int, currency: str) -> float:
-    """In major units, to the currency's smallest unit."""
-    digits = decimals_of(currency)
-    whole = Decimal(minor).quantize(Decimal(1), ROUND_HALF_EVEN)
-    return float(whole.scaleb(-digits))
-
-
 def _money_rows(net: Money) -> list[dict[str, Any]]:
-    return [{"currency": currency, "revenue": _amount(minor, currency)} for currency, minor in net.items()]
+    return [
+        {"currency": currency, "revenue": major_units(minor, currency)} for currency, minor in net.items()
+    ]
 
 
 # Timeline
@@ -346,7 +342,7 @@ def _event_json(event: EventFact) -> dict[str, Any]:
         "campaign": event.campaign_name,
         "interaction": event.interaction,
         "touchpoint": is_touchpoint(event),
-        "value": None if amount is None or event.currency is None else _amount(amount, event.currency),
+        "value": None if amount is None or event.currency is None else major_units(amount, event.currency),
         "currency": event.currency,
         "late": event.late,
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from scoring.analytics.facts import EventFact, LeadFacts, StageFact
-from scoring.attribution.orders import ORDER_EVENT_TYPES, Orders
+from scoring.analytics.orders import ORDER_TYPES, Orders, order_reports
 from scoring.attribution.rules import STAGE_CONVERSIONS, AttributionRules
 from scoring.attribution.touchpoints import Touchpoint, touchpoint_of, touchpoints_before
 
@@ -76,8 +76,9 @@ class ConversionFacts:
         touchpoint = touchpoint_of(event, self._rules)
         if touchpoint is not None:
             return self._add_touchpoint(event, touchpoint) or first
-        if event.type in ORDER_EVENT_TYPES:
-            self._orders.add(event)
+        if event.type in ORDER_TYPES:
+            for report in order_reports([event]):
+                self._orders.add(report)
             return True
         if event.type == "conversion_recorded" and event.conversion_type:
             return self._add_record(event) or first

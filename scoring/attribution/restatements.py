@@ -10,6 +10,7 @@ something occurred, and changes what was credited only from its place in the log
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from scoring.analytics import orders
 from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, StageFact
 from scoring.attribution.conversions import (
     AttributedConversion,
@@ -38,8 +39,8 @@ MERGE: Final = "merge"
 SPLIT: Final = "split"
 MORE: Final = "more"
 _REASON_OF_TYPE: Final = {
-    "purchase_made": PURCHASE,
-    "purchase_refunded": REFUND,
+    orders.PURCHASE: PURCHASE,
+    orders.REFUND: REFUND,
     "conversion_recorded": CONVERSION,
 }
 

@@ -47,6 +47,9 @@ LONGEST_FIELD_TEXT = 256
 
 LARGEST_AMOUNT = 2**53
 
+NO_CURRENCY = "XXX"
+"""The code of ISO 4217 for an amount without a currency."""
+
 CURRENCIES_WITHOUT_DECIMALS = frozenset(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split()  # noqa: SIM905 - ISO 4217, as a line
 )
@@ -358,15 +361,20 @@ def minor_units(value: Decimal, currency: str) -> int:
     return min(minor, LARGEST_AMOUNT)
 
 
+def major_units(minor: int | Decimal, currency: str) -> Decimal:
+    """An amount of minor units as people write it, with the decimals of its currency: 5000.00. A fraction of a unit, as in
+    a mean, is rounded half to even.
+    """
+    return Decimal(round(minor)).scaleb(-decimals_of(currency))
+
+
 def revenue(sums: Mapping[str, int]) -> dict[str, Decimal]:
     """Purchases less refunds by currency, in major units, of the sums of a lead's features."""
-    by_currency = {
-        name.removeprefix(PURCHASE_PREFIX): minor
+    return {
+        currency: major_units(minor, currency)
         for name, minor in sorted(sums.items())
         if name.startswith(PURCHASE_PREFIX)
-    }
-    return {
-        currency: Decimal(minor).scaleb(-decimals_of(currency)) for currency, minor in by_currency.items()
+        for currency in [name.removeprefix(PURCHASE_PREFIX)]
     }
 
 

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from scoring.analytics.facts import EventFact, LeadFacts
-from scoring.analytics.orders import Order
+from scoring.analytics.orders import Money, Order, order_reports, orders_of, revenue_of
 from scoring.features.calendar import Calendar
-from scoring.journeys.counted_events import Money, counted_once, is_touchpoint, orders_of_lead, revenue_of
+from scoring.journeys.counted_events import counted_once, is_touchpoint
 from scoring.journeys.journey import date_of_day
 from scoring.models.points import ONE_POINT, rounded_points
 
@@ -76,7 +76,7 @@ def day_summaries(facts: LeadFacts, days: Calendar) -> list[DaySummary]:
     for event in counted_once(facts.events):
         if is_touchpoint(event):
             by_day[days.day_of(event.occurred_at)].events.append(event)
-    for order in orders_of_lead(facts.events):
+    for order in orders_of(order_reports(facts.events)):
         by_day[days.day_of(order.at)].orders.append(order)
     for change in facts.scores:
         day = by_day[days.day_of(change.at)]

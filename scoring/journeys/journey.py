@@ -11,16 +11,10 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
 from scoring.analytics.facts import LeadFacts
+from scoring.analytics.orders import PURCHASE, Money, order_reports, orders_of
 from scoring.analytics.shares import TrendDirection
 from scoring.features.calendar import Calendar
-from scoring.journeys.counted_events import (
-    CONTACT_TYPES,
-    Money,
-    counted_once,
-    is_touchpoint,
-    orders_of_lead,
-    revenue_of,
-)
+from scoring.journeys.counted_events import CONTACT_TYPES, counted_once, is_touchpoint
 from scoring.lifecycle.transitions import FUNNEL_STAGES
 from scoring.models.points import rounded_points
 
@@ -87,7 +81,8 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
     counted = [event for event in counted_once(facts.events) if is_touchpoint(event)]
     interactions = [event for event in counted if event.interaction]
     moments = [event.occurred_at for event in interactions]
-    orders = orders_of_lead(facts.events)
+    reports = list(order_reports(facts.events))
+    orders = orders_of(reports)
     entered = _entered(facts)
     reached = _reached(facts)
     contacts = [event.occurred_at for event in facts.events if event.type in CONTACT_TYPES]
@@ -107,8 +102,8 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
         type_counts=dict(sorted(Counter(event.type for event in counted).items())),
         channel_counts=dict(sorted(Counter(event.channel for event in counted).items())),
         average_gap_ms=(moments[-1] - moments[0]) // (len(moments) - 1) if len(moments) > 1 else None,
-        gross=revenue_of(orders_of_lead(facts.events, refunds=False)),
-        net=revenue_of(orders),
+        gross=orders_of(report for report in reports if report.type == PURCHASE).revenue,
+        net=orders.revenue,
         orders=len(orders),
         score=rounded_points(facts.scores[-1].total) if facts.scores else 0,
     )

@@ -6,8 +6,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from scoring.analytics.orders import Money, sum_of_money
 from scoring.analytics.periods import PeriodType, first_day_of_period, next_period, period_name
-from scoring.journeys.counted_events import Money
 from scoring.journeys.day_summary import COUNTED_TYPES, DaySummary
 from scoring.journeys.journey import date_of_day, day_of_date
 
@@ -40,16 +40,12 @@ def period_summaries(days: Iterable[DaySummary], period_type: PeriodType) -> lis
 
 
 def _summary(period_type: PeriodType, first: int, days: Sequence[DaySummary]) -> PeriodSummary:
-    net: defaultdict[str, int] = defaultdict(int)
-    for day in days:
-        for currency, minor in day.net.items():
-            net[currency] += minor
     return PeriodSummary(
         name=period_name(period_type, first),
         begin=date_of_day(first),
         until=date_of_day(next_period(period_type, first)),
         counts={name: sum(getattr(day, name) for day in days) for name in SUMMED},
-        net=dict(sorted(net.items())),
+        net=sum_of_money(day.net for day in days),
         engagement=sum((day.engagement for day in days), Decimal(0)),
         score_start=days[0].score_start,
         score_end=days[-1].score_end,

@@ -90,6 +90,7 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
     openapi_extra=request_docs(EXAMPLES["calculate"], body_schema_of(ConversionRequest)),
     responses=answer_docs(EXAMPLES["calculated"], "The credits of the conversion by the model."),
 )
+@router.post("/{lead_id:path}/calculate/", include_in_schema=False)
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)

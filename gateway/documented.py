@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct, json
 
+from schemas.generate import simplified_schema
+
 Responses = dict[int | str, dict[str, Any]]
 OBJECT_SCHEMA: Mapping[str, Any] = MappingProxyType({"type": "object"})
 """Of a body whose fields follow from its example (`gateway.openapi`)."""
@@ -48,5 +50,5 @@ def request_docs(
 def body_schema_of(kind: type[Struct]) -> dict[str, Any]:
     """The JSON Schema of a request's body."""
     _, schemas = json.schema_components([kind], ref_template="{name}")
-    schema: dict[str, Any] = schemas[kind.__name__]
+    schema: dict[str, Any] = simplified_schema(schemas[kind.__name__])
     return schema

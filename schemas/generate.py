@@ -64,7 +64,7 @@ def _definitions(kinds: Iterable[type[Struct]], ref_template: str) -> dict[str, 
     """The schemas of these types and of the types of their fields, by class name."""
     kinds = tuple(kinds)
     _, definitions = msgspec.json.schema_components(kinds, ref_template=ref_template)
-    shortened = {name: _simplified_schema(schema) for name, schema in definitions.items()}
+    shortened = {name: simplified_schema(schema) for name, schema in definitions.items()}
     for kind in kinds:
         if issubclass(kind, Event):
             schema = shortened[kind.__name__]
@@ -79,7 +79,7 @@ def _required_ids(kind: type[Event], required: list[str]) -> Schema:
     return {"anyOf": [{"required": ["visitor_id"]}, {"required": ["lead_id"]}]}
 
 
-def _simplified_schema(schema: Any) -> Any:
+def simplified_schema(schema: Any) -> Any:
     """The schema with the limits of amounts, which msgspec cannot state, and with shorter nullable types."""
     match schema:
         case {"type": "string" | ["string", "null"] as type_, "format": "decimal", **rest}:
@@ -91,16 +91,16 @@ def _simplified_schema(schema: Any) -> Any:
                 "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$",
             }
         case {"anyOf": [{"type": str(type_), **form}, {"type": "null"}], **rest}:
-            return _simplified_schema({"type": [type_, "null"], **form, **rest})
+            return simplified_schema({"type": [type_, "null"], **form, **rest})
         case dict():
             return {
                 name: " ".join(value.split())
                 if name == "description" and isinstance(value, str)
-                else _simplified_schema(value)
+                else simplified_schema(value)
                 for name, value in schema.items()
             }
         case list():
-            return [_simplified_schema(entry) for entry in schema]
+            return [simplified_schema(entry) for entry in schema]
         case _:
             return schema
 

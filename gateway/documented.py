@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, json
 
-from schemas.generate import simplified_schema
+from schemas.events import AMOUNT_LIMITS
 
 Responses = dict[int | str, dict[str, Any]]
 OBJECT_SCHEMA: Mapping[str, Any] = MappingProxyType({"type": "object"})
@@ -50,5 +50,18 @@ def request_docs(
 def body_schema_of(kind: type[Struct]) -> dict[str, Any]:
     """The JSON Schema of a request's body."""
     _, schemas = json.schema_components([kind], ref_template="{name}")
-    schema: dict[str, Any] = simplified_schema(schemas[kind.__name__])
+    schema: dict[str, Any] = _with_amounts(schemas[kind.__name__])
     return schema
+
+
+def _with_amounts(schema: Any) -> Any:
+    """Callers send amounts as numbers too, which msgspec's schema of a decimal does not say."""
+    match schema:
+        case {"type": "string", "format": "decimal", **rest}:
+            return {**rest, "type": ["number", "string"], **AMOUNT_LIMITS}
+        case dict():
+            return {name: _with_amounts(each) for name, each in schema.items()}
+        case list():
+            return [_with_amounts(each) for each in schema]
+        case _:
+            return schema

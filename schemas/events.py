@@ -5,7 +5,7 @@ fields.
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -29,6 +29,8 @@ Amount = Annotated[
     Decimal, Meta(description="a number or its text, 0 to 1000000000000 with at most six decimals")
 ]
 """`decode` checks the limits, since msgspec cannot bound decimals."""
+AMOUNT_LIMITS: Final = {"minimum": 0, "maximum": 10**12, "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$"}
+"""The same in words of JSON Schema: of an amount as a number, and as a text."""
 Stage = Literal[
     "new",
     "contacted",

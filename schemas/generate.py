@@ -19,7 +19,7 @@ from schemas import examples
 from schemas.activity import ACTIVITY_TYPES
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES
 from schemas.envelope import Event, tag_of
-from schemas.events import EVENT_TYPES, IDENTITY_EVENT_TYPES
+from schemas.events import AMOUNT_LIMITS, EVENT_TYPES, IDENTITY_EVENT_TYPES
 from schemas.statements import STATEMENT_TYPES, DeadLetter
 from schemas.topics import DEFAULT_PARTITIONS, EVENTS, MSGPACK_MEDIA_TYPE, TOPICS, Topic
 
@@ -64,7 +64,7 @@ def _definitions(kinds: Iterable[type[Struct]], ref_template: str) -> dict[str, 
     """The schemas of these types and of the types of their fields, by class name."""
     kinds = tuple(kinds)
     _, definitions = msgspec.json.schema_components(kinds, ref_template=ref_template)
-    shortened = {name: simplified_schema(schema) for name, schema in definitions.items()}
+    shortened = {name: _simplified_schema(schema) for name, schema in definitions.items()}
     for kind in kinds:
         if issubclass(kind, Event):
             schema = shortened[kind.__name__]
@@ -79,28 +79,26 @@ def _required_ids(kind: type[Event], required: list[str]) -> Schema:
     return {"anyOf": [{"required": ["visitor_id"]}, {"required": ["lead_id"]}]}
 
 
-def simplified_schema(schema: Any) -> Any:
+def _simplified_schema(schema: Any) -> Any:
     """The schema with the limits of amounts, which msgspec cannot state, and with shorter nullable types."""
     match schema:
         case {"type": "string" | ["string", "null"] as type_, "format": "decimal", **rest}:
             return {
                 **rest,
                 "type": ["number", *([type_] if isinstance(type_, str) else type_)],
-                "minimum": 0,
-                "maximum": 10**12,
-                "pattern": r"^[0-9]{1,13}(\.[0-9]{1,6})?$",
+                **AMOUNT_LIMITS,
             }
         case {"anyOf": [{"type": str(type_), **form}, {"type": "null"}], **rest}:
-            return simplified_schema({"type": [type_, "null"], **form, **rest})
+            return _simplified_schema({"type": [type_, "null"], **form, **rest})
         case dict():
             return {
                 name: " ".join(value.split())
                 if name == "description" and isinstance(value, str)
-                else simplified_schema(value)
+                else _simplified_schema(value)
                 for name, value in schema.items()
             }
         case list():
-            return [simplified_schema(entry) for entry in schema]
+            return [_simplified_schema(entry) for entry in schema]
         case _:
             return schema
 

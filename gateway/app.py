@@ -202,10 +202,10 @@ def _answer_validation_error(_request: Request, error: Exception) -> Response:
     return answer_to_problem(RequestProblem(422, _reason_of(first, field), field=field))
 
 
-def _reason_of(found: Mapping[str, Any], field: str | None) -> str:
+def _reason_of(error: Mapping[str, Any], field: str | None) -> str:
     """Patterns are for machines: what they mean is said in words."""
-    if found["type"] != "string_pattern_mismatch":
-        return str(found["msg"])
+    if error["type"] != "string_pattern_mismatch":
+        return str(error["msg"])
     if field == "cursor":
         return "must be the cursor that the page before gave"
     return f"has a character or a form that {field} cannot have: see /docs"

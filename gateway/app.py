@@ -6,7 +6,7 @@ It starts, takes events and answers /health while Postgres is unavailable; reque
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -198,6 +198,14 @@ def _answer_validation_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    return answer_to_problem(
-        RequestProblem(422, first["msg"], field=str(first["loc"][-1]) if first["loc"] else None)
-    )
+    field = str(first["loc"][-1]) if first["loc"] else None
+    return answer_to_problem(RequestProblem(422, _reason_of(first, field), field=field))
+
+
+def _reason_of(error: Mapping[str, Any], field: str | None) -> str:
+    """Patterns are for machines: what they mean is said in words."""
+    if error["type"] != "string_pattern_mismatch":
+        return str(error["msg"])
+    if field == "cursor":
+        return "must be the cursor that the page before gave"
+    return f"has a character or a form that {field} cannot have: see /docs"

@@ -303,13 +303,30 @@ def _major_units(minor: str, currency: str) -> str:
         when {currency} in ({_THREE_DECIMALS}) then {minor} / 1000.000 else {minor} / 100.00 end"""
 
 
+_IN_MAJOR_UNITS: Final = """(select coalesce(jsonb_object_agg(m.key, trim_scale(m.value::numeric / case
+        when m.key = any({zero_decimals}) then 1 when m.key = any({three_decimals}) then 1000 else 100 end)), '{{}}'::jsonb)
+    from jsonb_each_text({money}) m)"""
+
+
+def _in_major_units(money: str) -> str:
+    """Money by currency as people write it."""
+    return _IN_MAJOR_UNITS.format(
+        money=money,
+        zero_decimals=f"array{sorted(CURRENCIES_WITHOUT_DECIMALS)}",
+        three_decimals=f"array{sorted(CURRENCIES_WITH_THREE_DECIMALS)}",
+    )
+
+
+_CONVERSION_VALUES: Final = """(select coalesce(jsonb_object_agg(a.value ->> 0, a.value -> 1), '{}'::jsonb)
+    from jsonb_array_elements(c.amounts) a)"""
+
 _ATTRIBUTION: Final = f"""select
     {_number("c.lead_key || '/' || c.conversion_key || '/' || m.model")} as id,
     c.tenant,
     c.lead_id,
     c.conversion_type,
     c.conversion_id,
-    {_major_units("v.minor", "v.currency")} as conversion_value,
+    trim_scale({_major_units("v.minor", "v.currency")}) as conversion_value,
     v.currency,
     c.converted_at as conversion_date,
     m.model as attribution_model,
@@ -321,7 +338,8 @@ _ATTRIBUTION: Final = f"""select
     t.main -> 1 as secondary_touchpoint,
     round(c.journey_ms / 86400000.0, 2) as journey_duration_days,
     round(c.average_gap_ms / 3600000.0, 2) as avg_time_between_touches_hours,
-    c.identified
+    c.identified,
+    {_in_major_units(_CONVERSION_VALUES)} as conversion_values
 from live.lead_conversions c
 cross join unnest('{{{",".join(TOUCH_MODELS)}}}'::text[]) with ordinality m(model, number)
 left join lateral (
@@ -337,9 +355,9 @@ cross join lateral (
             'channel', e.item -> 2,
             'type', e.item -> 3,
             'name', e.item -> 4,
-            'weight', (e.item ->> (4 + m.number::int))::bigint / 1000000000.0) as item
+            'weight', trim_scale((e.item ->> (4 + m.number::int))::bigint / 1000000000.0)) as item
         from jsonb_array_elements(c.weighed) with ordinality e(item, number)) w) t"""
-"""A conversion with values in several currencies has no single value."""
+"""A conversion with values in several currencies has no single value: `conversion_values` has them all."""
 
 _TYPES: Final = ", ".join(f"'{name}'" for name in TOUCHPOINT_TYPES)
 
@@ -428,20 +446,6 @@ _ZONE: Final = """coalesce((select s.settings::jsonb ->> 'time_zone' from live.a
 _IDLE_DAYS: Final = (
     "greatest(d.today - coalesce(j.last_interaction_day, (j.created_at at time zone d.zone)::date), 0)"
 )
-_IN_MAJOR_UNITS: Final = """(select coalesce(jsonb_object_agg(m.key, trim_scale(m.value::numeric / case
-        when m.key = any({zero_decimals}) then 1 when m.key = any({three_decimals}) then 1000 else 100 end)), '{{}}'::jsonb)
-    from jsonb_each_text({money}) m)"""
-
-
-def _in_major_units(money: str) -> str:
-    """Money by currency as people write it."""
-    return _IN_MAJOR_UNITS.format(
-        money=money,
-        zero_decimals=f"array{sorted(CURRENCIES_WITHOUT_DECIMALS)}",
-        three_decimals=f"array{sorted(CURRENCIES_WITH_THREE_DECIMALS)}",
-    )
-
-
 _LEAD_JOURNEYS: Final = f"""select
     case when j.lead_id ~ '^[1-9][0-9]{{0,14}}$' then j.lead_id::bigint
         else (j.lead_key >> 11) & 9007199254740991 end as id,
@@ -501,6 +505,10 @@ _SUMMARY_NUMBER: Final = _number(
     "w.tenant || '/l/' || j.lead_id || ' ' || p.period_type || ' ' || p.period_start::text"
 )
 
+_NET_OF_PERIOD: Final = """(select coalesce(jsonb_object_agg(s.currency, s.minor), '{}'::jsonb) from (
+        select n.key as currency, sum(n.value::numeric) as minor from live.lead_days o, jsonb_each_text(o.net) n
+        where o.lead_key = w.lead_key and o.day >= p.period_start and o.day < p.period_end group by n.key) s)"""
+
 _LEAD_ACTIVITY_SUMMARY: Final = f"""select
     {_SUMMARY_NUMBER} as id,
     w.tenant,
@@ -519,7 +527,8 @@ _LEAD_ACTIVITY_SUMMARY: Final = f"""select
     case when max(w.last_interaction_at) is null then 'inactive' else (
         select case when idle <= {ACTIVE_DAYS} then 'active' when idle <= {DORMANT_DAYS} then 'dormant' else 'inactive' end
         from (select least(p.period_end - 1, d.today) - (max(w.last_interaction_at) at time zone d.zone)::date as idle) i)
-    end as activity_status
+    end as activity_status,
+    {_in_major_units(_NET_OF_PERIOD)} as revenue
 from live.lead_days w
 join live.lead_journeys j on j.lead_key = w.lead_key
 cross join lateral (select z.zone, (now() at time zone z.zone)::date as today from (select {_ZONE} as zone) z) d

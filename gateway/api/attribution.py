@@ -97,6 +97,7 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
         ),
     },
 )
+@router.post("/{lead_id:path}/calculate/", include_in_schema=False)
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)

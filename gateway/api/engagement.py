@@ -23,7 +23,7 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
 from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.services import authorized_caller, services_of, tenant_of
-from gateway.api.window import LONGEST_WINDOW_DAYS, Days, From, To, read_window
+from gateway.api.window import Days, From, To, read_window
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.recording import record_events
@@ -135,7 +135,7 @@ async def history(
     first = until = None
     if days is not None or begin is not None or end is not None:
         zone = (await services.ports.published(tenant)).zone
-        window = read_window(zone, services.ports.now(), days, begin, end, default_days=LONGEST_WINDOW_DAYS)
+        window = read_window(zone, services.ports.now(), days, begin, end, default_days=None)
         first, until, shown = window.begin, window.end, window.shown()
     filters = EngagementFilters(
         tuple(engagement_type or ()),

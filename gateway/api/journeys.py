@@ -60,7 +60,7 @@ from scoring.journeys.timeline import KEY_LENGTH, TimelineItem, TimelineKey, pag
 TIMELINE_PAGE, LONGEST_TIMELINE_PAGE = 50, 500
 SUMMARIES_PAGE = 50
 DEFAULT_DAYS: Mapping[PeriodType, int] = {"daily": 30, "weekly": 12 * 7, "monthly": 365}
-ALL_TIME_DAYS = 3_650
+ALL_TIME = None
 """The overview is about all leads unless a window is named."""
 EMAIL_ENGAGEMENTS = ("email_opened", "email_clicked", "email_replied")
 MILESTONES = ("qualified", "opportunity", "customer")
@@ -93,7 +93,7 @@ async def overview(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = _window(services, active, days, begin, end, ALL_TIME_DAYS)
+    window = _window(services, active, days, begin, end, ALL_TIME)
     of_leads = tenant, window.begin, window.end
     async with services.store.snapshot() as ask:
         rows, revenue = await ask.all(
@@ -437,7 +437,7 @@ async def lead_summaries(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = _window(services, active, days, begin, end, ALL_TIME_DAYS)
+    window = _window(services, active, days, begin, end, ALL_TIME)
     async with services.store.snapshot() as ask:
         lead, facts = await _facts_of_lead(ask, tenant, lead_id)
     first, until = _days_of(window)
@@ -514,7 +514,7 @@ def _window(
     days: int | None,
     begin: str | None,
     end: str | None,
-    default_days: int,
+    default_days: int | None,
 ) -> Window:
     return read_window(active.zone, services.ports.now(), days, begin, end, default_days=default_days)
 

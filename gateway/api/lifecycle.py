@@ -67,6 +67,7 @@ async def _spans(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row,
     summary="What moves leads from stage to stage: text and table",
     responses=answer_docs(EXAMPLES["rules"], "The transitions in force."),
 )
+@router.get("/rules/", include_in_schema=False)
 async def rules(request: Request) -> Response:
     text = (await services_of(request).ports.published(tenant_of(request))).lifecycle
     lifecycle = compile_lifecycle(text)
@@ -81,6 +82,7 @@ async def rules(request: Request) -> Response:
     responses=answer_docs(EXAMPLES["moved"], "The stage that the lead is in now.")
     | {202: {"description": "The move does not show yet: the stage before, and `location`."}},
 )
+@router.post("/{lead_id:path}/transition/", include_in_schema=False)
 async def transition(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
@@ -110,6 +112,7 @@ async def transition(request: Request, lead_id: str) -> Response:
     summary="Every stage that a lead was in, with what happened there",
     responses=answer_docs(EXAMPLES["history"], "The stages in order; the last one is the current one."),
 )
+@router.get("/{lead_id:path}/history/", include_in_schema=False)
 async def history(request: Request, lead_id: str) -> Response:
     lead, spans = await _spans(services_of(request), tenant_of(request), lead_id)
     return JsonAnswer(
@@ -123,6 +126,7 @@ async def history(request: Request, lead_id: str) -> Response:
 
 
 @router.get("/{lead_id:path}/current", summary="The stage that a lead is in", responses=CURRENT_STAGE_ANSWER)
+@router.get("/{lead_id:path}/current/", include_in_schema=False)
 async def current(request: Request, lead_id: str) -> Response:
     return JsonAnswer(_current_json(*await _spans(services_of(request), tenant_of(request), lead_id)))
 

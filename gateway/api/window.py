@@ -60,9 +60,15 @@ class Window(NamedTuple):
 
 
 def read_window(
-    zone: Calendar, now: datetime, days: int | None, begin: str | None, end: str | None, *, default_days: int
+    zone: Calendar,
+    now: datetime,
+    days: int | None,
+    begin: str | None,
+    end: str | None,
+    *,
+    default_days: int | None,
 ) -> Window:
-    """The window that a request names. Raises RequestProblem."""
+    """The window that a request names. `default_days` None: it begins in 1970. Raises RequestProblem."""
     if days is not None and (begin is not None or end is not None):
         raise RequestProblem(422, "send days, or from and to, not both", field="days")
     tomorrow = zone.day_of(millis(now)) + 1
@@ -71,7 +77,8 @@ def read_window(
         since = _read_moment(zone, begin, "from")
     else:
         last = tomorrow if end is None else zone.day_of(until - 1) + 1
-        since = zone.start_of(last - (days or default_days))
+        counted = days or default_days
+        since = zone.start_of(min(last, 0) if counted is None else last - counted)
     if end is None:
         until = max(since, until)
     if since > until:

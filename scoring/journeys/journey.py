@@ -61,7 +61,7 @@ class LeadJourney(NamedTuple):
     engagements: int
     """Interactions of the person; each order and submission once."""
     touchpoints: int
-    """Interactions, and e-mails, text messages and calls to the lead, as stages count them."""
+    """Interactions, and e-mails, text messages and calls to the lead; each order, submission and message once."""
     type_counts: dict[str, int]
     """Touchpoints by event type; each order, submission and message once."""
     channel_counts: dict[str, int]
@@ -98,7 +98,7 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
         last_interaction_at=max(moments, default=None),
         last_interaction_day=local_date(days, max(moments)) if moments else None,
         engagements=len(interactions),
-        touchpoints=sum(map(is_touchpoint, facts.events)),
+        touchpoints=len(counted),
         type_counts=dict(sorted(Counter(event.type for event in counted).items())),
         channel_counts=dict(sorted(Counter(event.channel for event in counted).items())),
         average_gap_ms=(moments[-1] - moments[0]) // (len(moments) - 1) if len(moments) > 1 else None,

@@ -323,6 +323,26 @@ async def test_a_merged_lead_names_the_one_to_ask_for_and_a_timeline_pages_to_it
     assert events[-2:] == ["email_opened", "form_submitted"]
 
 
+async def test_a_wrong_cursor_is_refused_in_words(database_url):
+    house = House(database_url)
+    house.tell("form_submitted", 0, lead_id="A")
+    async with house.visited() as http:
+        for path in ("journey/A", "summaries/A", "engagement/A/history"):
+            error = (await read(http, f"{path}?cursor=x", status=422))["error"]
+            assert error == {"field": "cursor", "reason": "must be the cursor that the page before gave"}
+
+
+async def test_without_a_window_the_overview_is_of_all_leads_however_old(database_url):
+    house = House(database_url)
+    house.tell("form_submitted", -40 * 365, lead_id="A")
+    compute(house)
+    async with house.visited() as http:
+        of_all = await read(http, "journey/stats/overview")
+        until = await read(http, "journey/stats/overview?to=1960-01-01")
+    assert of_all["total_journeys"] == 1
+    assert until["total_journeys"] == 0
+
+
 def random_company(house, seed):
     chance = random.Random(seed)
     kinds = ["page_viewed", "form_submitted", "email_sent", "email_opened", "call_made", "purchase_made"]

@@ -21,11 +21,13 @@ DOCUMENTS = {
     1: "1-web-session-scoring.md",
     2: "2-lead-capture-chatbot.md",
     4: "4-rule-based-qualification.md",
+    5: "5-lead-tracking-analytics.md",
 }
 ROOT = Path(__file__).parents[2]
 SCORES = "/api/lead-qualification/lead-scores"
 RULES = "/api/lead-qualification/scoring-rules"
 CRITERIA = "/api/lead-qualification/qualification-criteria"
+TRACKING = "/api/lead-tracking"
 
 
 class Printed(NamedTuple):
@@ -57,6 +59,9 @@ PRINTED = (
     Printed(4, "lead_ids", (f"POST {SCORES}/bulk_calculate/",), "", "test_lead_scores_api.py"),
     Printed(4, "recalculate_all", (f"POST {SCORES}/bulk_calculate/",), "", "test_lead_scores_api.py"),
     Printed(4, "score_0_20", (), f"GET {SCORES}/distribution/", "test_lead_scores_api.py"),
+    Printed(5, "lead_id score", (), f"POST {TRACKING}/scoring/{{lead_id}}/calculate", "test_journeys_api.py"),
+    Printed(5, "engagement_type", (f"POST {TRACKING}/engagement/{{lead_id}}",), "", "test_journeys_api.py"),
+    Printed(5, "conversion_type", (f"POST {TRACKING}/attribution/{{lead_id}}/calculate",), "", "test_attribution_api.py"),
 )  # fmt: skip
 NOT_SERVED = {"trigger_type": "a workflow", "total_workflows": "a workflow's statistics"}
 """Printed shapes of what is not served yet, by a key of each."""
@@ -162,7 +167,7 @@ def addresses_of(number: int) -> set[tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize(("number", "count"), [(1, 5), (2, 13), (4, 7)])
+@pytest.mark.parametrize(("number", "count"), [(1, 5), (2, 13), (4, 7), (5, 17)])
 def test_every_address_of_the_documents_has_a_form_with_and_without_a_slash(number, count):
     served = {(each.method, re.sub(r"\{[^}]+\}", "X", each.path)) for each in operations()}
     # An id at the end may have slashes of its own, so one route takes both forms.

@@ -53,6 +53,14 @@ EVENTS = [
     {"type": "message_received", "lead_id": "7", "source": "telegram", "text": "Hello"},
     {"type": "qr_scanned", "visitor_id": "other", "source": "telegram"},
     {"type": "purchase_made", "lead_id": "7", "value": 12.5, "currency": "EUR", "order_id": "o"},
+    {"type": "purchase_made", "lead_id": "7", "value": 700, "currency": "JPY", "order_id": "p"},
+    {
+        "type": "purchase_refunded",
+        "lead_id": "7",
+        "value": 2.25,
+        "currency": "EUR",
+        "order_id": "o",
+    },
 ]
 
 
@@ -201,6 +209,8 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
         before = {view: rows(connection, f"select * from reports.{view} order by id") for view in QUERIES}
     assert len(before["lead_journeys"]) == 1
     assert {row["period_type"] for row in before["lead_activity_summary"]} == {"daily", "weekly", "monthly"}
+    bought = [row["revenue"] for row in before["lead_activity_summary"] if row["revenue"]]
+    assert bought == [{"EUR": Decimal("10.25"), "JPY": 700}] * 3
     rebuild(database_url, read_settings=analytics_settings)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("set timezone = 'UTC'")
@@ -243,7 +253,10 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
     assert sorted(each["engagement_type"] for each in bought) == sorted(
         event["type"] for event in EVENTS if event.get("visitor_id") != "other"
     )
-    [order] = [each for each in bought if each["engagement_type"] == "purchase_made"]
+    [order, _] = sorted(
+        (each for each in bought if each["engagement_type"] == "purchase_made"),
+        key=lambda each: each["currency"],
+    )
     assert (order["revenue"], order["currency"], order["engagement_channel"]) == (
         Decimal("12.50"),
         "EUR",
@@ -281,6 +294,8 @@ async def test_the_views_show_what_the_api_shows_also_after_a_rebuild(database_u
         row = own.pop((each["conversion_type"], each["attribution_model"]))
         assert row["total_touchpoints"] == each["total_touchpoints"]
         assert row["currency"] == each["currency"]
+        by_currency = {value["currency"]: value["value"] for value in each["values"]}
+        assert {name: float(amount) for name, amount in row["conversion_values"].items()} == by_currency
         assert (row["conversion_value"] and float(row["conversion_value"])) == each["conversion_value"]
         assert float(row["journey_duration_days"]) == each["journey_duration_days"]
         assert [[touch[name] for name in named] for touch in row["touchpoints"]] == [

@@ -5,6 +5,7 @@ now, engagement about what happened in the window. Visitors without a known iden
 rate is a share from 0 to 1, and null where there is nothing to divide by. Currencies are never added up.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -12,13 +13,13 @@ from decimal import Decimal
 from itertools import chain
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
-from gateway.api.services import ApiServices, services_of, tenant_of
+from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
 from gateway.api.window import Days, From, To, Window, read_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
@@ -60,7 +61,11 @@ ModelName = Annotated[
     str, Query(max_length=64, pattern=NO_NUL, description="The model whose scores are read.")
 ]
 
-router = APIRouter(prefix="/api/lead-tracking", tags=["analytics"])
+router = APIRouter(
+    prefix="/api/lead-tracking",
+    tags=["analytics"],
+    dependencies=[Depends(take_report_turn, scope="function")],
+)
 
 
 # Funnel
@@ -423,7 +428,7 @@ async def engagement_summary(
     window = _window(services, active, days, begin, end)
     periods = window.periods(interval)
     starts = [moment(each.begin) for each in periods]
-    before = window.begin - (window.end - window.begin)
+    before = moment(2 * millis(window.begin) - millis(window.end))
     async with services.store.snapshot() as ask:
         rows, purchases, created = await ask.all(
             analytics.engagements_by_type(tenant, before, starts, window.end, anonymous=include_anonymous),
@@ -436,6 +441,10 @@ async def engagement_summary(
         if millis(window.begin) <= order.at < millis(window.end)
     ]
     inside = [row for row in rows if row["period"]]
+    by_period = Counter[int]()
+    for row in inside:
+        by_period[row["period"]] += row["engagements"]
+    orders_of_period = _by_period(orders, periods)
     total, previous = (sum(row["engagements"] for row in each) for each in (inside, rows))
     previous -= total
     leads = sum(row["leads"] for row in created if row["period"] == 0)
@@ -453,8 +462,8 @@ async def engagement_summary(
                     "period": period.name,
                     "from": moment(period.begin),
                     "to": moment(period.end),
-                    "engagements": sum(row["engagements"] for row in inside if row["period"] == number),
-                    "revenue": _revenue(each for each in orders if period.begin <= each.at < period.end),
+                    "engagements": by_period[number],
+                    "revenue": _revenue(orders_of_period[number]),
                 }
                 for number, period in enumerate(periods, 1)
             ],
@@ -492,6 +501,15 @@ def _by_channel(orders: Iterable[Order]) -> dict[str, list[Order]]:
     for order in orders:
         by_channel[order.channel].append(order)
     return by_channel
+
+
+def _by_period(orders: Iterable[Order], periods: Sequence[Period]) -> Mapping[int, Sequence[Order]]:
+    """By the number of the period, from 1."""
+    begins = [period.begin for period in periods]
+    by_number = defaultdict[int, list[Order]](list)
+    for order in orders:
+        by_number[bisect_right(begins, order.at)].append(order)
+    return by_number
 
 
 def _engagements_by(

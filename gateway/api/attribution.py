@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
 from starlette.responses import Response
 
@@ -19,7 +19,14 @@ from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
 from gateway.api.lifecycle import lead_id_as_sent
-from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
+from gateway.api.services import (
+    ApiServices,
+    authorized_caller,
+    report_turn,
+    services_of,
+    take_report_turn,
+    tenant_of,
+)
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.recording import record_events
@@ -104,14 +111,13 @@ async def calculate(request: Request, lead_id: str) -> Response:
     body = _decoded_request(await read_body(request, LARGEST_BODY_BYTES))
     model = _known_model(body.attribution_model, "attribution_model")
     rules = (await services.ports.published(tenant)).attribution
-    lead, facts = await _lead_and_facts(services, tenant, lead_id)
+    key = (body.conversion_type, body.conversion_id)
+    lead, facts, current = await _lead_and_conversion(services, tenant, lead_id, key, rules)
     if lead["redirect"] is not None:
         raise RequestProblem(
             409, f"the lead was merged into {lead['redirect']}: calculate that", field="lead_id"
         )
-    key = (body.conversion_type, body.conversion_id)
     value = _requested_value(body, facts, rules)
-    current = _conversion(facts, rules, key)
     receipt: dict[str, Any] = {"lead_id": lead_id_as_sent(lead["lead_id"]), "event_id": None, "applied": True}
     if current is None or (value is not None and current.values != (value,)):
         event = await _record(request, caller, lead_id, body, value, services)
@@ -119,8 +125,7 @@ async def calculate(request: Request, lead_id: str) -> Response:
         receipt |= {"event_id": event.event_id, "applied": outcome is not None}
         if outcome is None:
             return JsonAnswer({**receipt, "location": location_of_outcome(event)}, 202)
-        lead, facts = await _lead_and_facts(services, tenant, outcome.lead_id)
-        current = _conversion(facts, rules, key)
+        lead, _, current = await _lead_and_conversion(services, tenant, outcome.lead_id, key, rules)
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no more
         return JsonAnswer(receipt)
     if current is None:  # a merge or a split came between
@@ -135,6 +140,7 @@ async def calculate(request: Request, lead_id: str) -> Response:
         EXAMPLES["history"],
         "`history` has one entry for each conversion and model, in the order in which conversions were made.",
     ),
+    dependencies=[Depends(take_report_turn, scope="function")],
 )
 async def history(
     request: Request,
@@ -152,25 +158,40 @@ async def history(
     models = TOUCH_MODELS if model is None else (_known_model(model, "model"),)
     rules = (await services.ports.published(tenant)).attribution
     lead, facts = await _lead_and_facts(services, tenant, lead_id.removesuffix("/"))
-    made, restated = await asyncio.to_thread(_conversions_and_restatements, facts, rules, conversion_type)
-    shown = made[cursor : cursor + limit]
-    return JsonAnswer(
-        {
-            "lead_id": lead_id_as_sent(lead["lead_id"]),
-            "merged_into": lead["redirect"],
-            "as_of": services.ports.now(),
-            "attribution_text": rules.name,
-            "lookback_days": rules.lookback_ms // DAY_MS,
-            "half_life_days": rules.half_life_ms // DAY_MS,
-            "total_conversions": len(made),
-            "history": [_attribution_json(each, name, rules) for each in shown for name in models],
-            "next_cursor": cursor + limit if cursor + limit < len(made) else None,
-            "total_restatements": len(restated),
-            "restatements": [
-                _restatement_json(each, models) for each in reversed(restated[-RESTATEMENTS_SHOWN:])
-            ],
-        }
-    )
+    about = {
+        "lead_id": lead_id_as_sent(lead["lead_id"]),
+        "merged_into": lead["redirect"],
+        "as_of": services.ports.now(),
+    }
+
+    def answer() -> JsonAnswer:
+        made, restated = _conversions_and_restatements(facts, rules, conversion_type)
+        shown = made[cursor : cursor + limit]
+        return JsonAnswer(
+            {
+                **about,
+                "attribution_text": rules.name,
+                "lookback_days": rules.lookback_ms // DAY_MS,
+                "half_life_days": rules.half_life_ms // DAY_MS,
+                "total_conversions": len(made),
+                "history": [_attribution_json(each, name, rules) for each in shown for name in models],
+                "next_cursor": cursor + limit if cursor + limit < len(made) else None,
+                "total_restatements": len(restated),
+                "restatements": [
+                    _restatement_json(each, models) for each in reversed(restated[-RESTATEMENTS_SHOWN:])
+                ],
+            }
+        )
+
+    return await asyncio.to_thread(answer)
+
+
+async def _lead_and_conversion(
+    services: ApiServices, tenant: str, lead_id: str, key: ConversionKey, rules: AttributionRules
+) -> tuple[Row, LeadFacts, AttributedConversion | None]:
+    async with report_turn(services, tenant):
+        lead, facts = await _lead_and_facts(services, tenant, lead_id)
+        return lead, facts, await asyncio.to_thread(_conversion, facts, rules, key)
 
 
 async def _lead_and_facts(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, LeadFacts]:
@@ -183,7 +204,7 @@ async def _lead_and_facts(services: ApiServices, tenant: str, lead_id: str) -> t
         raise RequestProblem(404, "no lead has this id", field="lead_id")
     lead = leads[0]
     without = LeadFacts(tenant, lead_id, lead["identified"], 0, lead["stage"])
-    return lead, facts_of_rows(*rows).get(key, without)
+    return lead, (await asyncio.to_thread(facts_of_rows, *rows)).get(key, without)
 
 
 def _conversion(facts: LeadFacts, rules: AttributionRules, key: ConversionKey) -> AttributedConversion | None:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from msgspec import json
 from starlette.responses import Response
 
 from gateway.answers import JsonAnswer
 from gateway.api.attribution import weight_json
 from gateway.api.leads import NO_NUL
-from gateway.api.services import services_of, tenant_of
+from gateway.api.services import services_of, take_report_turn, tenant_of
 from gateway.api.window import Days, From, To, read_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
@@ -52,7 +52,11 @@ class PathModels(NamedTuple):
     """By currency."""
 
 
-router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"])
+router = APIRouter(
+    prefix="/api/lead-tracking/attribution",
+    tags=["attribution"],
+    dependencies=[Depends(take_report_turn, scope="function")],
+)
 
 
 @router.get(

@@ -5,6 +5,7 @@ One lead's answers are computed from its facts at the request, those about all l
 worker keeps. Everything that depends on the present is of the moment `as_of`. Currencies are never added up.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -13,14 +14,14 @@ from itertools import pairwise
 from statistics import median
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import plain, points
 from gateway.api.lifecycle import lead_id_as_sent, weight_of_engagement
-from gateway.api.services import ApiServices, services_of, tenant_of
+from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
 from gateway.api.window import MOST_PERIODS, Days, From, To, Window, read_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
@@ -71,7 +72,9 @@ ValueGroups = Sequence[Row]
 Anonymous = Annotated[bool, Query(description="Count visitors without a known identity, too.")]
 Period = Annotated[PeriodType, Query(description="daily, weekly (ISO weeks) or monthly.")]
 
-router = APIRouter(prefix="/api/lead-tracking", tags=["journeys"])
+router = APIRouter(
+    prefix="/api/lead-tracking", tags=["journeys"], dependencies=[Depends(take_report_turn, scope="function")]
+)
 
 
 # Journeys
@@ -154,17 +157,21 @@ async def journey(
         usual, groups = await ask.all(
             statements.usual_path(tenant, facts.stage), statements.value_groups(tenant, now)
         )
-    items, following = page_before(timeline_of(facts), limit, _timeline_key(cursor))
-    return JsonAnswer(
-        {
-            "lead_id": lead_id_as_sent(lead["lead_id"]),
-            "as_of": now,
-            "time_zone": active.zone.time_zone,
-            "journey": _journey_json(facts, active.zone, now, usual, groups),
-            "timeline": [_timeline_json(item) for item in items],
-            "next_cursor": None if following is None else "_".join(map(str, following)),
-        }
-    )
+
+    def answer() -> JsonAnswer:
+        items, following = page_before(timeline_of(facts), limit, _timeline_key(cursor))
+        return JsonAnswer(
+            {
+                "lead_id": lead_id_as_sent(lead["lead_id"]),
+                "as_of": now,
+                "time_zone": active.zone.time_zone,
+                "journey": _journey_json(facts, active.zone, now, usual, groups),
+                "timeline": [_timeline_json(item) for item in items],
+                "next_cursor": None if following is None else "_".join(map(str, following)),
+            }
+        )
+
+    return await asyncio.to_thread(answer)
 
 
 def _journey_json(
@@ -440,9 +447,7 @@ async def lead_summaries(
     window = _window(services, active, days, begin, end, ALL_TIME)
     async with services.store.snapshot() as ask:
         lead, facts = await _facts_of_lead(ask, tenant, lead_id)
-    first, until = _days_of(window)
-    within = [each for each in day_summaries(facts, window.zone) if first <= each.day < until]
-    periods = period_summaries(within, period)
+    periods = await asyncio.to_thread(_summaries_within, facts, window, period)
     older = [each for each in reversed(periods) if cursor is None or each.begin.isoformat() < cursor]
     weight = weight_of_engagement(active.models)
     today = local_date(window.zone, millis(window.as_of))
@@ -454,6 +459,13 @@ async def lead_summaries(
             "summaries": [_summary_json(each, window.zone, today, weight) for each in older[:limit]],
             "next_cursor": older[limit - 1].begin if len(older) > limit else None,
         }
+    )
+
+
+def _summaries_within(facts: LeadFacts, window: Window, period: PeriodType) -> list[PeriodSummary]:
+    first, until = _days_of(window)
+    return period_summaries(
+        [each for each in day_summaries(facts, window.zone) if first <= each.day < until], period
     )
 
 
@@ -500,7 +512,7 @@ async def _facts_of_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> tuple
     leads, *rows = await ask.all(queries.lead(tenant, lead_id), *select_facts([key]))
     if not leads:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
-    facts = facts_of_rows(*rows).get(key)
+    facts = (await asyncio.to_thread(facts_of_rows, *rows)).get(key)
     if facts is None:
         other = leads[0]["redirect"]
         reason = f"the lead was merged into {other}: ask for that" if other else "the lead has no events"

@@ -1,12 +1,16 @@
 """What the API's handlers work with, one set per application: a handler finds it through its request."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from authoring.authoring import Authoring
 from gateway.access import READ_SCOPE, Caller, api_caller
+from gateway.answers import RequestProblem
 from gateway.api.recalculations import Recalculations
 from gateway.ports import AwaitOutcomes, Ports
 from gateway.store import ReadStore
@@ -14,6 +18,11 @@ from schemas.envelope import DEFAULT_TENANT
 
 WHAT_IFS_AT_ONCE = 2
 """Drafts that are evaluated at the same time; each keeps a core busy."""
+
+REPORTS_AT_ONCE = 2
+"""Reports of one tenant that are made at the same time: its other requests, and other tenants, keep database and cores."""
+REPORT_TURN_SECONDS = 10.0
+"""How long a report waits for its turn."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,10 @@ class ApiServices:
     authoring: Authoring
     applied: AwaitOutcomes
     what_if_turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WHAT_IFS_AT_ONCE))
+    report_turns: defaultdict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(REPORTS_AT_ONCE))
+    )
+    """By tenant."""
     recalculations: Recalculations = field(default_factory=Recalculations)
 
 
@@ -40,3 +53,26 @@ def authorized_caller(request: Request, scope: str) -> tuple[str, Caller]:
 def tenant_of(request: Request, scope: str = READ_SCOPE) -> str:
     tenant, _ = authorized_caller(request, scope)
     return tenant
+
+
+@asynccontextmanager
+async def report_turn(services: ApiServices, tenant: str) -> AsyncIterator[None]:
+    """The turn of one of the tenant's expensive reports. Raises RequestProblem, if it does not come in time."""
+    turns = services.report_turns[tenant]
+    try:
+        async with asyncio.timeout(REPORT_TURN_SECONDS):
+            await turns.acquire()
+    except TimeoutError:
+        raise RequestProblem(
+            503, f"{REPORTS_AT_ONCE} reports are being made: ask for fewer at once", retry_after_s=2
+        ) from None
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+async def take_report_turn(request: Request) -> AsyncIterator[None]:
+    """A dependency of routes whose answers are expensive."""
+    async with report_turn(services_of(request), tenant_of(request)):
+        yield

@@ -166,7 +166,7 @@ def found_at(expression: Expression, content: object) -> object:
 
 def _is_true(value: object) -> bool:
     """As JMESPath has it: 0 is true, and what is empty is not."""
-    return value not in (None, False, "", [], {})
+    return value is not None and value is not False and value not in ("", [], {})
 
 
 def _text(value: object) -> str | None:

@@ -7,7 +7,7 @@ database.
 """
 
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
@@ -19,14 +19,16 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.documented import OBJECT_SCHEMA, answer_docs, example_bodies
 from gateway.door.body import read_body
 from gateway.door.chat_accounts import ChatAccount, ChatRequest, has_secret, has_signed
-from gateway.door.chat_messages import CHAT, MOST_MESSAGES, events_of, found_at
+from gateway.door.chat_messages import CHAT, MOST_MESSAGES, MessageEvents, events_of, found_at
 from gateway.door.messenger_events import decoded, form_parameters, record
-from gateway.door.pace import run_paced
+from gateway.door.pace import PacedSteps, TooLong, run_on_thread
 from gateway.door.services import door_of
 from gateway.ports import Ports
 
 LARGEST_BODY = 1_000_000
 LONGEST_CHALLENGE = 512
+LONGEST_READING_SECONDS = 5.0
+"""Of one body: a mapping that looks into the whole body for each message multiplies the two."""
 EXAMPLES = example_bodies("chats")
 ChatName = Annotated[str, Path(description="The name of the chat, as LEADSTREAM_CHATS has it.")]
 
@@ -94,12 +96,15 @@ async def take_messages(request: Request, chat: ChatName) -> Response:
     mapping = account.mapping
     body = await read_body(request, min(LARGEST_BODY, door.ports.max_body_bytes))
     url = _called_url(request, door.ports)
-    content = _proven_content(account, url, request.headers, body)
-    if mapping.challenge.field is not None:
-        stated = found_at(mapping.challenge.field, content)
-        if isinstance(stated, str):
-            return PlainTextResponse(stated[:LONGEST_CHALLENGE])
-    result = await run_paced(events_of(chat, mapping, content))
+    try:
+        result = await run_on_thread(
+            _read_request(account, ChatRequest(url, request.headers, body)), LONGEST_READING_SECONDS
+        )
+    except TooLong:
+        reason = f"it takes more than {LONGEST_READING_SECONDS:g} s to read: send fewer messages at once"
+        raise RequestProblem(413, reason, field="body") from None
+    if isinstance(result, str):
+        return PlainTextResponse(result[:LONGEST_CHALLENGE])
     if result.messages > MOST_MESSAGES:
         raise RequestProblem(413, f"at most {MOST_MESSAGES:,} messages in one request", field="body")
     door.event_buckets.take(f"{CHAT}:{chat}", len(result.events) or 1, time.monotonic())
@@ -115,16 +120,28 @@ async def take_messages(request: Request, chat: ChatName) -> Response:
     )
 
 
-def _proven_content(account: ChatAccount, url: str, headers: Mapping[str, str], body: bytes) -> object:
+def _read_request(account: ChatAccount, request: ChatRequest) -> PacedSteps[MessageEvents | str]:
+    """The events of a request, or the challenge in it. Raises AccessDenied, RequestProblem."""
+    mapping = account.mapping
+    content = _proven_content(account, request)
+    yield
+    if mapping.challenge.field is not None:
+        stated = found_at(mapping.challenge.field, content)
+        if isinstance(stated, str):
+            return stated
+    return (yield from events_of(account.name, mapping, content))
+
+
+def _proven_content(account: ChatAccount, request: ChatRequest) -> object:
     """The content of a body that comes from the provider. It is only read before that is proven where the proof is in it.
     Raises AccessDenied.
     """
     mapping = account.mapping
-    parameters = form_parameters(body) if mapping.form else ()
+    parameters = form_parameters(request.body) if mapping.form else ()
     expression = mapping.authentication.field
-    if expression is None and not has_signed(account, ChatRequest(url, headers, body, parameters)):
+    if expression is None and not has_signed(account, replace(request, parameters=parameters)):
         raise _unproven(account)
-    content = dict(parameters) if mapping.form else decoded(body)
+    content = dict(parameters) if mapping.form else decoded(request.body)
     if expression is not None and not has_secret(account, found_at(expression, content)):
         raise _unproven(account)
     return content

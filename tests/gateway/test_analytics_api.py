@@ -530,6 +530,41 @@ def test_nothing_gives_zeros_and_nulls(database_url):
     visit(database_url, FourLeads(), ask)
 
 
+WINDOWED = [
+    "analytics/funnel",
+    "analytics/cohort",
+    "analytics/lead-quality",
+    "analytics/deciles",
+    "analytics/touchpoints-to-conversion",
+    "analytics/speed-to-contact",
+    "engagement/stats/summary",
+    "attribution/stats/summary",
+    "journey/stats/overview",
+    "summaries",
+]
+
+
+@pytest.mark.parametrize("zone", ["America/Adak", "Pacific/Kiritimati"])
+def test_windows_at_the_ends_of_the_calendar_are_answered(database_url, zone):
+    """The trend looks at the window before: before year 1 there is none."""
+    company = FourLeads()
+    company.zone = ZoneInfo(zone)
+
+    async def ask(http):
+        for path in WINDOWED:
+            for asked in (
+                {"to": "0001-01-01"},
+                {"to": "0001-01-01T00:00:00-14:00"},
+                {"from": "9999-12-31"},
+                {"from": "9999-12-31T23:59:59.999-14:00", "to": "9999-12-31"},
+                {"from": "0001-01-01", "to": "9999-12-31"},
+            ):
+                answer = await http.get(f"{PREFIX}/{path}", params=asked)
+                assert answer.status_code in {200, 422}, (path, asked, answer.text)
+
+    visit(database_url, company, ask)
+
+
 WRONG_REQUESTS = [
     ("funnel", {"days": 7, "from": "2030-01-01"}, "days", "not both"),
     ("funnel", {"from": "2030-02-30"}, "from", "must be a date"),

@@ -496,6 +496,29 @@ async def test_a_request_has_a_bounded_number_of_messages(door):
 
 
 @pytest.mark.anyio
+async def test_a_body_that_takes_too_long_to_read_is_refused(door, monkeypatch):
+    monkeypatch.setattr("gateway.door.chats.LONGEST_READING_SECONDS", 0)
+    http, appended = door
+    answer = await http.post(
+        "/v1/chats/own",
+        json={"parts": [{"id": 1, "author": {"id": "u", "type": "user"}, "body": "Hi"}]},
+        headers={"Authorization": f"Bearer {SECRET}"},
+    )
+    assert (answer.status_code, answer.json()["error"]["field"]) == (413, "body")
+    assert not appended
+
+
+@pytest.mark.parametrize(
+    ("skip", "ignored"), [(0, 1), (True, 1), ("no", 1), (False, 0), (None, 0), ("", 0), ([], 0), ({}, 0)]
+)
+def test_what_jmespath_calls_true_is_ignored(tmp_path, skip, ignored):
+    """https://jmespath.org/specification.html#or-expressions: a number is never false."""
+    (tmp_path / "own.toml").write_text(FIELD + '[messages]\nignore = ["skip"]\n')
+    mapping = load_mapping("own", tmp_path)
+    assert meaning(mapping, {"from": "u", "text": "Hi", "skip": skip}).ignored == ignored
+
+
+@pytest.mark.anyio
 async def test_a_message_makes_a_lead(database_url):
     """1 for the message, 10 for the phone, 20 for being recent; the request comes twice."""
     settings = Settings(

@@ -259,13 +259,13 @@ def test_an_expensive_lead_rests_while_others_are_computed(db, monkeypatch):
     assert events_of("slow") == 3, "its mark was kept"
 
 
-def test_one_worker_computes_and_another_takes_over_when_it_ends(database_url, db, monkeypatch):
+def test_one_worker_computes_and_another_takes_over_when_it_ends(read_models_url, db, monkeypatch):
     monkeypatch.setattr(analytics, "RETRY_SECONDS", 0.05)
     monkeypatch.setattr(analytics, "IDLE_SECONDS", 0.05)
     stops = [threading.Event(), threading.Event()]
     workers = [
         threading.Thread(
-            target=run_analytics, args=(lambda: database_url, no_settings), kwargs={"stop": stop}
+            target=run_analytics, args=(lambda: read_models_url, no_settings), kwargs={"stop": stop}
         )
         for stop in stops
     ]
@@ -290,11 +290,11 @@ def test_one_worker_computes_and_another_takes_over_when_it_ends(database_url, d
             each.join(20)
 
 
-def test_a_swap_waits_for_the_worker(database_url, db):
+def test_a_swap_waits_for_the_worker(read_models_url, db):
     """Rows that were computed of the old tables never come into the new ones."""
     project_records(db, recorded([attached("i#0", "A", 1, page_view("e", 1)), lead_scored("A", 1)]))
     db.commit()
-    with psycopg.connect(database_url) as other:
+    with psycopg.connect(read_models_url) as other:
         with db.transaction():
             compute_stale_leads(db, no_settings)
             with pytest.raises(psycopg.errors.LockNotAvailable):

@@ -20,14 +20,14 @@ from scoring.analytics.facts import LeadFacts
 
 
 @pytest.fixture
-def facts_of(database_url: str, db: psycopg.Connection[Any]):
+def facts_of(read_models_url: str, db: psycopg.Connection[Any]):
     """Projects records and reads the facts of leads."""
 
     def read(said: Sequence[Any], *lead_ids: str) -> list[LeadFacts | None]:
         project_records(db, recorded(said))
         db.commit()
         keys = [lead_row_key("default", lead_id) for lead_id in lead_ids]
-        with psycopg.connect(database_url, options=READ_OPTIONS, row_factory=dict_row) as connection:
+        with psycopg.connect(read_models_url, options=READ_OPTIONS, row_factory=dict_row) as connection:
             rows = [connection.execute(*sql_and_parameters(each)).fetchall() for each in select_facts(keys)]
         found = facts_of_rows(*rows)
         return [found.get(key) for key in keys]

@@ -110,10 +110,10 @@ def test_what_a_lead_had_before_a_split_is_known(facts_of):
     assert b.former_events == []
 
 
-def test_facts_are_counted_without_reading_them(facts_of, database_url):
+def test_facts_are_counted_without_reading_them(facts_of, read_models_url):
     facts_of([attached("default/v/a#0", "A", 1, page_view("ea", 1)), lead_scored("A", 3, {})], "A")
     statement = count_facts([lead_row_key("default", "A"), 5])
-    with psycopg.connect(database_url, options=READ_OPTIONS) as connection:
+    with psycopg.connect(read_models_url, options=READ_OPTIONS) as connection:
         assert connection.execute(*sql_and_parameters(statement)).fetchall() == [
             (lead_row_key("default", "A"), 1)
         ]

@@ -139,6 +139,8 @@ class House:
             answer = self.http.get(f"http://127.0.0.1:{self.ports['prometheus']}/api/v1/{what}")
         except httpx.TransportError:
             return []
+        if answer.status_code == 503:  # it is starting
+            return []
         data = answer.json().get("data", {})
         return data.get("alerts", data.get("result", []))
 

@@ -629,7 +629,8 @@ async def test_a_token_that_may_only_write_is_not_told_a_score(database_url):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gateway.api.lead_score.UPDATE_SECONDS", 0.05)
             user = await http.post("/api/lead-score/user/update", json={"userId": "v1"}, headers=writer)
-        assert (user.status_code, user.json()) == (202, {"success": True, "user_id": "v1"})
+        assert user.status_code == 202
+        assert user.json() == {"success": True, "user_id": "v1", "location": "/api/leads/anon%3Av1"}
         for token, status in ((writer, 403), (reader, 200)):
             answer = await http.post("/api/lead-score/user", json={"userId": "v1"}, headers=token)
             assert answer.status_code == status

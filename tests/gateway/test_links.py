@@ -7,6 +7,7 @@ from http.cookies import SimpleCookie
 
 import httpx
 import pytest
+import structlog
 from msgspec import structs
 from structlog.testing import capture_logs
 
@@ -393,6 +394,7 @@ async def test_beyond_the_rate_people_go_on_unrecorded():
 
 
 async def test_no_log_shows_a_token(links):
+    structlog.reset_defaults()  # requests are logged at the level of debugging
     with capture_logs() as logs:
         await links.follow(CLICK)
         await links.get("/api/links/" + seal_link(CLICK, KEYS))

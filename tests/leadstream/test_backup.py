@@ -62,7 +62,7 @@ def scan(number: int) -> dict[str, Any]:
 
 def scores(server: Any) -> dict[str, dict[str, Any]]:
     """Per lead what its page shows, but for the moment of asking."""
-    found = server.client.get("/api/leads", params={"model": "temperature", "limit": 100}).json()["leads"]
+    found = server.client.get("/api/leads", params={"limit": 100}).json()["leads"]
     pages = [server.client.get(f"/api/leads/{lead['lead_id']}").json() for lead in found]
     return {page["lead"]["lead_id"]: {**page, "as_of": None} for page in pages}
 

@@ -45,6 +45,12 @@ sys.path += [str(Path(__file__).parents[1] / name) for name in ("kafka", "projec
 from projected_topics import await_all, projecting
 from projection_records import contents
 
+
+def _of_every_version(db):
+    """Rows of all tables but one: of former owners, an older version kept only the last, and a rebuild finds all."""
+    return {table: rows for table, rows in contents(db).items() if table != "identity_history"}
+
+
 pytestmark = pytest.mark.postgres
 VERSIONS = ["0.1"]
 """Each with what it wrote; a release that changes a format adds its own."""
@@ -101,9 +107,9 @@ def test_an_embedded_store_is_read_rebuilt_and_gone_on_with(embedded: str):
         append_and_settle(driver, embedded, [])
         with psycopg.connect(embedded) as db:
             assert_history_is_there(db)
-            before = contents(db)
+            before = _of_every_version(db)
             rebuild(embedded)
-            assert contents(db) == before
+            assert _of_every_version(db) == before
             append_and_settle(driver, embedded, more())
             assert_more_is_there(db)
     finally:
@@ -143,9 +149,9 @@ def test_topics_and_changelogs_are_read_and_gone_on_with(cluster, database_url: 
     with projecting(cluster, lambda: database_url) as projection, psycopg.connect(database_url) as db:
         await_all(cluster, database_url, projection)
         assert_history_is_there(db)
-        before = contents(db)
+        before = _of_every_version(db)
         rebuild_from_kafka(cluster, database_url)
-        assert contents(db) == before
+        assert _of_every_version(db) == before
         asyncio.run(tell(cluster, more()))
         await_all(cluster, database_url, projection)
         assert_more_is_there(db)

@@ -13,10 +13,12 @@ from sqlalchemy import TextClause, text
 
 from scoring.analytics.periods import PeriodType
 from scoring.analytics.shares import STABLE_WITHIN_PERCENT
+from scoring.features.calendar import DAY_SECONDS
 from scoring.journeys.journey import (
     ACTIVE_DAYS,
     CHURN_DAYS,
     DECILES,
+    DECLINING_RISK,
     DORMANT_DAYS,
     HIGH_CHURN_RISK,
     TREND_DAYS,
@@ -28,7 +30,6 @@ GROWN_AGE: Final = timedelta(days=90)
 
 _DECILE: Final = f"least(greatest(score, 0) / 10, {DECILES - 1})"
 _IDLE_DAYS: Final = "(:today - coalesce(j.last_interaction_day, (j.created_at at time zone :zone)::date))"
-_DAY_SECONDS: Final = 86_400
 _TRUNCATED_TO: Final[dict[PeriodType, str]] = {"daily": "day", "weekly": "week", "monthly": "month"}
 
 
@@ -91,7 +92,7 @@ def journey_overview(
             offset 0),
         risks as (
             select *, least(least(idle_days, {CHURN_DAYS})
-                + case trend when 'declining' then {CHURN_DAYS // 10} else 0 end, {CHURN_DAYS}) as risk
+                + case trend when 'declining' then {int(DECLINING_RISK * CHURN_DAYS)} else 0 end, {CHURN_DAYS}) as risk
             from trends offset 0)
         select
             count(*) as leads,
@@ -104,7 +105,7 @@ def journey_overview(
             count(*) filter (where last_interaction_day is null or idle_days > {DORMANT_DAYS}) as inactive,
             count(*) filter (where risk > {high_risk}) as high_risk,
             sum(risk) as risk,
-            sum(date_part('epoch', greatest(last_interaction_at, created_at) - created_at)) / {_DAY_SECONDS} as duration_days,
+            sum(date_part('epoch', greatest(last_interaction_at, created_at) - created_at)) / {DAY_SECONDS} as duration_days,
             sum(idle_days) as idle_days,
             sum(engagements) as engagements,
             sum(touchpoints) as touchpoints

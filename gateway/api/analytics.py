@@ -20,7 +20,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
 from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
-from gateway.api.window import Days, From, To, Window, read_window
+from gateway.api.window import Anonymous, Days, From, To, Window, read_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import analytics
@@ -39,6 +39,7 @@ from scoring.analytics.periods import (
 )
 from scoring.analytics.shares import mean, percentile_of_counts, share, trend_direction
 from scoring.evaluation.ranking import TiedLeads
+from scoring.features.calendar import DAY_SECONDS
 from scoring.features.signals import major_units, minor_units
 from scoring.lifecycle.lifecycle import compile_lifecycle
 from scoring.lifecycle.transitions import SIDE_STAGES
@@ -49,13 +50,11 @@ GRADE, TEMPERATURE = "grade", "temperature"
 """The model's sets of bands."""
 DEFAULT_DAYS = 90
 DEFAULT_COHORTS = 12
-DAY_SECONDS = 86_400
 A_AND_B = frozenset({"A+", "A", "B+", "B"})
 TOUCHPOINT_RANGES = ((0, 0), (1, 1), (2, 3), (4, 6), (7, 10), (11, 20), (21, None))
 NO_STAYS: Row = {"stays": 0, "mean": None, "median": None, "p90": None}
 EXAMPLES = example_bodies("analytics")
 
-Anonymous = Annotated[bool, Query(description="Count visitors without a known identity, too.")]
 Interval = Annotated[PeriodType, Query(description="The length of the periods.")]
 ModelName = Annotated[
     str, Query(max_length=64, pattern=NO_NUL, description="The model whose scores are read.")

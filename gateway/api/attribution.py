@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
@@ -29,6 +29,7 @@ from gateway.api.services import (
 )
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.door.recording import record_events
 from gateway.ports import EventKey, event_key, location_of_outcome
 from gateway.store import Row
@@ -39,7 +40,6 @@ from schemas.decode import Refusal
 from schemas.envelope import ANONYMOUS_PREFIX, Line, tag_of
 from schemas.events import Amount, ConversionRecorded, Currency
 from schemas.moment import moment
-from schemas.refusal import explain_error, json_type_name
 from scoring.analytics.facts import LeadFacts
 from scoring.analytics.orders import order_reports, orders_of
 from scoring.attribution.conversions import (
@@ -108,7 +108,7 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    body = _decoded_request(await read_body(request, LARGEST_BODY_BYTES))
+    body = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), ConversionRequest)
     model = _known_model(body.attribution_model, "attribution_model")
     rules = (await services.ports.published(tenant)).attribution
     key = (body.conversion_type, body.conversion_id)
@@ -272,20 +272,6 @@ def _known_model(name: str, field: str) -> str:
     if name not in TOUCH_MODELS:
         raise RequestProblem(422, f"no such model; those are {MODELS_LISTED}", field=field)
     return name
-
-
-def _decoded_request(body: bytes) -> ConversionRequest:
-    try:
-        content = json.decode(body)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
-    try:
-        return convert(content, ConversionRequest)
-    except ValidationError as error:
-        refusal = explain_error(error, content, ConversionRequest)
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 
 # Shapes

@@ -13,7 +13,7 @@ from gateway.answers import JsonAnswer
 from gateway.api.attribution import weight_json
 from gateway.api.leads import NO_NUL
 from gateway.api.services import services_of, take_report_turn, tenant_of
-from gateway.api.window import Days, From, To, read_window
+from gateway.api.window import Anonymous, Days, From, To, read_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import attribution
@@ -84,9 +84,7 @@ async def summary(
     intervals: Annotated[
         bool, Query(description="Add the interval of each channel and model; it costs up to some seconds.")
     ] = False,
-    include_anonymous: Annotated[
-        bool, Query(description="Count visitors without a known identity, too.")
-    ] = False,
+    include_anonymous: Anonymous = False,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)

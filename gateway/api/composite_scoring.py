@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from msgspec import DecodeError, ValidationError, convert, json
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
@@ -32,12 +31,12 @@ from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
 from projections.lead_scores import named_leads_to_score
 from schemas.moment import millis
-from schemas.refusal import explain_error, json_type_name
 from scoring.models.model import Model, Subject
 from scoring.models.score import ExplainedLine, explain_score, score_lead
 
@@ -190,16 +189,7 @@ async def _requested_leads(request: Request) -> SeveralLeads:
     body = await read_body(request, LARGEST_BODY)
     if not body.strip():
         return SeveralLeads(recalculate_all=True)
-    try:
-        content = json.decode(body)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
+    content = json_object(body)
     if not content:
         return SeveralLeads(recalculate_all=True)
-    try:
-        return convert(content, SeveralLeads)
-    except ValidationError as error:
-        refusal = explain_error(error, content, SeveralLeads)
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
+    return struct_of(content, SeveralLeads)

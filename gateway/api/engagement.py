@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.routing import APIRoute
-from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json
+from msgspec import Meta, Struct
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
@@ -26,6 +26,7 @@ from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.window import Days, From, To, read_window
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.door.recording import record_events
 from gateway.ports import event_key, location_of_outcome
 from gateway.store import Row
@@ -36,7 +37,6 @@ from schemas.decode import Refusal
 from schemas.envelope import ANONYMOUS_PREFIX, EventId, Line, Moment
 from schemas.events import Amount, Currency
 from schemas.moment import millis, moment
-from schemas.refusal import explain_error, json_type_name
 from scoring.analytics.orders import ORDER_TYPES
 from scoring.features.features import CUSTOM_PREFIX
 from scoring.features.identity import is_anonymous
@@ -181,7 +181,7 @@ async def history(
 async def track(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     _, caller = authorized_caller(request, WRITE_SCOPE)
-    engagement = _decoded_engagement(await read_body(request, LARGEST_BODY_BYTES))
+    engagement = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), Engagement)
     event = _event_of(lead_id.removesuffix("/"), engagement, services.ports.now())
     try:
         (recorded,) = await record_events(request, caller, [event])
@@ -210,20 +210,6 @@ _FIELD_OF_EVENT: Mapping[str, str] = {
     "name": "engagement_type",
     "extra": "metadata",
 }
-
-
-def _decoded_engagement(body: bytes) -> Engagement:
-    try:
-        content = json.decode(body)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
-    try:
-        return convert(content, Engagement)
-    except ValidationError as error:
-        refusal = explain_error(error, content, Engagement)
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 
 def _event_of(lead_id: str, engagement: Engagement, now: datetime) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import plain, points
 from gateway.api.lifecycle import lead_id_as_sent, weight_of_engagement
 from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
-from gateway.api.window import MOST_PERIODS, Days, From, To, Window, read_window
+from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, read_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
 from projections import journeys as statements
@@ -34,7 +34,7 @@ from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, ScoreFact, 
 from scoring.analytics.orders import Money
 from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
-from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar
+from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar, date_of_day, day_of_date
 from scoring.features.signals import major_units
 from scoring.journeys.counted_events import counted_once, is_touchpoint
 from scoring.journeys.day_summary import DaySummary, day_summaries
@@ -47,8 +47,6 @@ from scoring.journeys.journey import (
     activity_status_of,
     churn_risk_of,
     completed_stages,
-    date_of_day,
-    day_of_date,
     decile_of,
     journey_of,
     local_date,
@@ -69,7 +67,6 @@ TIMELINE_CURSOR = rf"^-?\d{{1,19}}(_-?\d{{1,19}}){{{KEY_LENGTH - 1}}}$"
 EXAMPLES = example_bodies("journeys")
 
 ValueGroups = Sequence[Row]
-Anonymous = Annotated[bool, Query(description="Count visitors without a known identity, too.")]
 Period = Annotated[PeriodType, Query(description="daily, weekly (ISO weeks) or monthly.")]
 
 router = APIRouter(

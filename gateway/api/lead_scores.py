@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Query, Request
-from msgspec import DecodeError, Struct, ValidationError, convert, json
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE
@@ -30,8 +30,10 @@ from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
 from gateway.api.reevaluation import advance_lead
 from gateway.api.services import authorized_caller, services_of, tenant_of
+from gateway.api.window import Anonymous
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.store import Row, StoreSnapshot
 from projections import queries
 from projections.lead_scores import (
@@ -42,7 +44,6 @@ from projections.lead_scores import (
     score_distribution,
 )
 from schemas.moment import millis, moment
-from schemas.refusal import explain_error, json_type_name
 from schemas.topics import lead_key
 from scoring.models.model import ONE_POINT, Model, rounded_points
 
@@ -161,9 +162,7 @@ async def history(
 async def distribution(
     request: Request,
     *,
-    include_anonymous: Annotated[
-        bool, Query(description="Count visitors without a known identity, too.")
-    ] = False,
+    include_anonymous: Anonymous = False,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     rows = await services.store.rows(score_distribution(tenant, MODEL, anonymous=include_anonymous))
@@ -192,7 +191,7 @@ async def distribution(
 async def calculate(request: Request) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    lead_id = str(_converted(await _body(request), OneLead).lead_id)
+    lead_id = str(struct_of(await _body(request), OneLead).lead_id)
     active = await services.ports.published(tenant)
     model, now = active_model(active, MODEL), services.ports.now()
     async with services.store.snapshot() as ask:
@@ -230,7 +229,7 @@ async def bulk_calculate(request: Request) -> Response:
     services = services_of(request)
     tenant, _ = authorized_caller(request, WRITE_SCOPE)
     body = await _body(request, empty={"recalculate_all": True})
-    asked_for = _converted(body, SeveralLeads)
+    asked_for = struct_of(body, SeveralLeads)
     started = await start_recalculation(services, tenant, MODEL, asked_for)
     return progress_answer(started, _location_of(started))
 
@@ -383,18 +382,4 @@ async def _body(request: Request, *, empty: dict[str, Any] | None = None) -> dic
     body = await read_body(request, LARGEST_BODY)
     if empty is not None and not body.strip():
         return empty
-    try:
-        content = json.decode(body)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
-    return content
-
-
-def _converted(content: dict[str, Any], kind: Any) -> Any:
-    try:
-        return convert(content, kind)
-    except ValidationError as error:
-        refusal = explain_error(error, content, kind)
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
+    return json_object(body)

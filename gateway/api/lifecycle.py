@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from fastapi import APIRouter, Request
-from msgspec import DecodeError, Struct, ValidationError, convert, json
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE
@@ -20,6 +20,7 @@ from gateway.api.leads import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.ports import event_key, location_of_outcome
 from gateway.store import Row, StoreSnapshot
 from projections import queries
@@ -28,16 +29,14 @@ from schemas.decode import Refusal, decode_source, encode_source, key_of
 from schemas.envelope import ANONYMOUS_PREFIX, Line
 from schemas.events import Stage, StageChanged
 from schemas.record import Outgoing
-from schemas.refusal import explain_error, json_type_name
 from schemas.topics import EVENTS
-from scoring.features.calendar import DAY_MS
+from scoring.features.calendar import DAY_MS, DAY_SECONDS
 from scoring.features.identity import is_anonymous
 from scoring.lifecycle.lifecycle import Transition, compile_lifecycle
 from scoring.models.model import Model, built_in_models, compile_model
 
 LARGEST_BODY_BYTES = 10_000
 APPLY_SECONDS = 5.0
-DAY_SECONDS = DAY_MS // 1000
 LARGEST_ID = 2**53
 EXAMPLES = example_bodies("lifecycle")
 CURRENT_STAGE_ANSWER = answer_docs(EXAMPLES["current"], "The stage that the lead is in.")
@@ -86,7 +85,7 @@ async def rules(request: Request) -> Response:
 async def transition(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    move = _decoded_move(await read_body(request, LARGEST_BODY_BYTES))
+    move = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), Move)
     async with services.store.snapshot() as ask:
         lead = await _existing_lead(ask, tenant, lead_id)
     if lead["redirect"] is not None:
@@ -136,20 +135,6 @@ async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     if not rows:
         raise RequestProblem(404, "no lead has this id", field="lead_id")
     return rows[0]
-
-
-def _decoded_move(body: bytes) -> Move:
-    try:
-        content = json.decode(body)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
-    try:
-        return convert(content, Move)
-    except ValidationError as error:
-        refusal = explain_error(error, content, Move)
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
 
 
 def _stage_changed_event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:

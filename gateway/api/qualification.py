@@ -12,7 +12,6 @@ from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Path, Request
-from msgspec import DecodeError, json
 from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
@@ -23,6 +22,7 @@ from gateway.api.models import author_of_caller
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
@@ -539,13 +539,7 @@ def _retired() -> RequestProblem:
 
 
 async def _body(request: Request) -> Body:
-    try:
-        content = json.decode(await read_body(request, LARGEST_BODY))
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}")
-    return content
+    return json_object(await read_body(request, LARGEST_BODY))
 
 
 def _lead_id(body: Body) -> str:

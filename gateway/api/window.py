@@ -13,7 +13,7 @@ from fastapi import Query
 from gateway.answers import RequestProblem
 from schemas.moment import millis, moment
 from scoring.analytics.periods import Period, PeriodType, periods_of
-from scoring.features.calendar import Calendar
+from scoring.features.calendar import Calendar, day_of_date
 
 LONGEST_WINDOW_DAYS = 3_660
 MOST_PERIODS = 400
@@ -28,6 +28,8 @@ From = Annotated[
 To = Annotated[
     str | None, Query(alias="to", max_length=40, description="A date or moment; it is not included.")
 ]
+Anonymous = Annotated[bool, Query(description="Count visitors without a known identity, too.")]
+"""The parameter `include_anonymous` of reports over many leads."""
 
 
 class Window(NamedTuple):
@@ -89,8 +91,7 @@ def read_window(
 def _read_moment(zone: Calendar, text: str, field: str) -> int:
     try:
         if len(text) == len("2030-01-31"):
-            day = date.fromisoformat(text).toordinal() - date(1970, 1, 1).toordinal()
-            return zone.start_of(day)
+            return zone.start_of(day_of_date(date.fromisoformat(text)))
         at = datetime.fromisoformat(text.replace(" ", "+"))  # a query's plus sign is a space
         return millis(at if at.tzinfo else at.replace(tzinfo=ZoneInfo(zone.time_zone)))
     except (ValueError, OverflowError):

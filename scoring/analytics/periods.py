@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Literal, NamedTuple
 
-from scoring.features.calendar import Calendar
+from scoring.features.calendar import Calendar, date_of_day, day_of_date
 
 PeriodType = Literal["daily", "weekly", "monthly"]
 
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
+_LAST_DAY = day_of_date(date.max)
 
 
 class Period(NamedTuple):
@@ -45,7 +44,7 @@ def first_day_of_period(period_type: PeriodType, day: int) -> int:
         case "weekly":
             return day - (day + 3) % 7  # 1970-01-01 was a Thursday
         case "monthly":
-            return day - _date(day).day + 1
+            return day - date_of_day(day).day + 1
 
 
 def next_period(period_type: PeriodType, first_day: int) -> int:
@@ -66,7 +65,7 @@ def previous_period(period_type: PeriodType, first_day: int) -> int:
 
 def period_name(period_type: PeriodType, day: int) -> str:
     """The name of the period that the day is in."""
-    on = _date(day)
+    on = date_of_day(day)
     match period_type:
         case "daily":
             return on.isoformat()
@@ -75,7 +74,3 @@ def period_name(period_type: PeriodType, day: int) -> str:
             return f"{year}-W{week:02}"
         case "monthly":
             return f"{on.year:04}-{on.month:02}"
-
-
-def _date(day: int) -> date:
-    return date.fromordinal(min(max(day + _EPOCH_ORDINAL, 1), date.max.toordinal()))

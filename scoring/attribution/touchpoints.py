@@ -1,7 +1,7 @@
 """Which events of a lead are touchpoints, and of which channel and source each is. Pure; linear in the events."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from scoring.analytics.facts import EventFact
@@ -45,22 +45,6 @@ def touchpoint_of(event: EventFact, rules: AttributionRules) -> Touchpoint | Non
         source_type,
         source_name,
     )
-
-
-def touchpoints_of(events: Iterable[EventFact], rules: AttributionRules) -> list[Touchpoint]:
-    """The touchpoints among the events, in order. A form's submission that several events report is one: the first."""
-    touchpoints: list[Touchpoint] = []
-    seen: set[tuple[str, tuple[str, ...]]] = set()
-    for event in sorted(events, key=lambda each: (each.occurred_at, each.recorded_order)):
-        touchpoint = touchpoint_of(event, rules)
-        if touchpoint is None:
-            continue
-        if event.key is not None:
-            if (event.type, event.key) in seen:
-                continue
-            seen.add((event.type, event.key))
-        touchpoints.append(touchpoint)
-    return touchpoints
 
 
 def touchpoints_before(touchpoints: Sequence[Touchpoint], at: int, lookback_ms: int) -> Sequence[Touchpoint]:

@@ -5,16 +5,17 @@ at the first moment whose local date has reached it, even where clocks go back o
 Total for every moment of the years 1 to 9999; other moments are clamped.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from schemas.moment import EARLIEST_MS, LATEST_MS
 
 DAY_MS = 86_400_000
+DAY_SECONDS = 86_400
 HOUR_MS = 3_600_000
 
-_EPOCH_ORDINAL = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MILLISECOND = timedelta(milliseconds=1)
 _RANGE_MARGIN_MS = 2 * DAY_MS
 _LARGEST_OFFSET_MS = 18 * HOUR_MS  # more than the offset of any zone from UTC, ever
@@ -85,3 +86,12 @@ def calendar(time_zone: str) -> Calendar:
             f"time_zone: {time_zone!r} is no time zone; use an IANA name such as Europe/Berlin"
         ) from unknown
     return Calendar(time_zone, zone)
+
+
+def date_of_day(day: int) -> date:
+    """The date of a local day, clamped to the years 1 to 9999."""
+    return date.fromordinal(min(max(day + _EPOCH_ORDINAL, 1), date.max.toordinal()))
+
+
+def day_of_date(on: date) -> int:
+    return on.toordinal() - _EPOCH_ORDINAL

@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 
 from scoring.analytics.facts import EventFact, LeadFacts
 from scoring.analytics.orders import Money, Order, order_reports, orders_of, revenue_of
-from scoring.features.calendar import Calendar
+from scoring.features.calendar import Calendar, date_of_day
 from scoring.journeys.counted_events import counted_once, is_touchpoint
-from scoring.journeys.journey import date_of_day
 from scoring.models.points import ONE_POINT, rounded_points
 
 COUNTED_TYPES: Final = {

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from scoring.analytics.facts import LeadFacts
 from scoring.analytics.orders import PURCHASE, Money, order_reports, orders_of
 from scoring.analytics.shares import TrendDirection
-from scoring.features.calendar import Calendar
+from scoring.features.calendar import Calendar, date_of_day
 from scoring.journeys.counted_events import CONTACT_TYPES, counted_once, is_touchpoint
 from scoring.lifecycle.transitions import FUNNEL_STAGES
 from scoring.models.points import rounded_points
@@ -27,6 +27,8 @@ HIGH_CHURN_RISK: Final = Decimal("0.7")
 """A risk above this is high."""
 CHURN_DAYS: Final = 90
 """After so many idle days the risk is 1."""
+DECLINING_RISK: Final = Decimal("0.1")
+"""What a declining trend adds to the risk."""
 ACTIVE_DAYS: Final = 30
 DORMANT_DAYS: Final = 90
 LONGEST_PATH: Final = 50
@@ -34,7 +36,6 @@ LONGEST_PATH: Final = 50
 PATH_ARROW: Final = " > "
 DECILES: Final = 10
 
-_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 _FUNNEL_STEP: Final[dict[str, int]] = {stage: step for step, stage in enumerate(FUNNEL_STAGES)}
 _FUNNEL_STEP_OF_SIDE_STAGE: Final = {"churned": _FUNNEL_STEP["customer"]}
 """A lead that churned was a customer."""
@@ -113,15 +114,6 @@ def local_date(days: Calendar, at: int) -> date:
     return date_of_day(days.day_of(at))
 
 
-def date_of_day(day: int) -> date:
-    """The date of a local day as calendars number them."""
-    return date.fromordinal(min(max(_EPOCH_ORDINAL + day, 1), date.max.toordinal()))
-
-
-def day_of_date(day: date) -> int:
-    return day.toordinal() - _EPOCH_ORDINAL
-
-
 # Stages
 
 
@@ -165,9 +157,9 @@ def _reached(facts: LeadFacts) -> dict[str, int]:
 
 
 def churn_risk_of(idle_days: int, trend: TrendDirection) -> Decimal:
-    """Idle days / 90, plus 0.1 if the trend is declining; 1 at most."""
+    """Idle days / 90, plus DECLINING_RISK if the trend is declining; 1 at most."""
     risk = min(Decimal(max(idle_days, 0)) / CHURN_DAYS, Decimal(1))
-    return min(risk + (Decimal("0.1") if trend == "declining" else 0), Decimal(1))
+    return min(risk + (DECLINING_RISK if trend == "declining" else 0), Decimal(1))
 
 
 def activity_status_of(idle_days: int | None) -> ActivityStatus:

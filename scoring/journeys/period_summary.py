@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from scoring.analytics.orders import Money, sum_of_money
 from scoring.analytics.periods import PeriodType, first_day_of_period, next_period, period_name
+from scoring.features.calendar import date_of_day, day_of_date
 from scoring.journeys.day_summary import COUNTED_TYPES, DaySummary
-from scoring.journeys.journey import date_of_day, day_of_date
 
 SUMMED: Final = ("interactions", "touchpoints", *COUNTED_TYPES.values(), "orders", "stage_changes")
 

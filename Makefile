@@ -41,7 +41,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 
 side-by-side:
-	@echo $(SIDE_BY_SIDE)
+	@printf '%s\n' '$(SIDE_BY_SIDE)'
 
 # For the daily loop: no Kafka, no PostgreSQL, nothing slow.
 check: setup lint

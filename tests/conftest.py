@@ -8,7 +8,6 @@ order are set here.
 import gc
 import itertools
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +24,9 @@ from leadstream.embedded_postgres import create_database, start_postgres, stop_p
 from projections.migrate import migrate
 from streams.kafka.cluster import Cluster
 from tests.hanging import (
-    SERVER_DIRECTORY,
     pytest_configure,  # noqa: F401 - a hook of pytest
     pytest_runtest_makereport,  # noqa: F401 - another one
+    server_directory,
 )
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
@@ -95,16 +94,6 @@ def pytest_collection() -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
-
-
-@contextmanager
-def server_directory(directories: pytest.TempPathFactory) -> Iterator[Path]:
-    """Removed with its server: it is large. Of a killed process, `tests.hanging` removes it."""
-    directory = directories.mktemp(SERVER_DIRECTORY)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

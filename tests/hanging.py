@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,16 @@ SERVER_DIRECTORY = "server"
 """Directories of servers in a process's temporary directory begin so."""
 _DEADLOCKED_SECONDS = 60
 """After so many more, the process is ended even if the test keeps the interpreter's lock."""
+
+
+@contextmanager
+def server_directory(directories: pytest.TempPathFactory) -> Iterator[Path]:
+    """Removed with its server: it is large. The controller removes that of a process that has ended itself."""
+    directory = directories.mktemp(SERVER_DIRECTORY)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -102,6 +112,7 @@ class _Controller:
 
     def __init__(self) -> None:
         self._reports: list[Path] = []
+        self._scheduler: LoadFileScheduling | None = None
 
     def pytest_configure_node(self, node: Any) -> None:
         name = f"leadstream-tests-{node.workerinput['testrunuid']}-{node.gateway.id}"
@@ -110,7 +121,19 @@ class _Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-        return _EachOnce(config, log) if config.getoption("dist") == "loadfile" else None
+        if config.getoption("dist") != "loadfile":
+            return None
+        self._scheduler = _EachOnce(config, log)
+        return self._scheduler
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """After too many ended processes xdist gives up, as if tests that did not run were no matter."""
+        if (
+            session.exitstatus == pytest.ExitCode.TESTS_FAILED
+            and self._scheduler
+            and self._scheduler.has_pending
+        ):
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
         """Removes what a killed process could not: its servers and their directories."""

@@ -72,17 +72,14 @@ def test_after():
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> tuple[Path, str]:
-    """(the directory of the tests, what pytest said)"""
-    directory = tmp_path_factory.mktemp("hanging")
-    (directory / "test_some.py").write_text(TESTS)
-    (directory / "test_other.py").write_text("def test_other(): pass\n")
+def pytest_on(directory: Path, *options: str) -> tuple[int, str]:
+    """(the exit code of pytest, what it said)"""
     (directory / "pytest.ini").write_text("[pytest]\n")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-p", "tests.hanging", "-n", "2", "--dist", "loadfile"),
-            *("--timeout", "2", "--rootdir", directory, f"--basetemp={directory / 'temporary'}", directory),
+            *(sys.executable, "-m", "pytest", "-p", "tests.hanging", "-p", "no:schemathesis", *options),
+            *("--dist", "loadfile", "--timeout", "2", "--rootdir", directory),
+            *(f"--basetemp={directory / 'temporary'}", directory),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -91,8 +88,17 @@ def run(tmp_path_factory) -> tuple[Path, str]:
         cwd=Path(__file__).parents[2],
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
     )
-    said = done.stdout.decode()
-    assert done.returncode == 1, said
+    return done.returncode, done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> tuple[Path, str]:
+    """(the directory of the tests, what pytest said)"""
+    directory = tmp_path_factory.mktemp("hanging")
+    (directory / "test_some.py").write_text(TESTS)
+    (directory / "test_other.py").write_text("def test_other(): pass\n")
+    code, said = pytest_on(directory, "-n", "2")
+    assert code == 1, said
     return directory, said
 
 
@@ -131,3 +137,11 @@ def test_nothing_of_the_ended_process_stays(run: tuple[Path, str]):
     process = Path("/proc", (directory / "daemon").read_text(), "stat")
     assert not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z"
     assert not list((directory / "temporary").glob("*/server0"))
+
+
+def test_a_run_that_leaves_tests_out_has_another_exit_code_than_one_with_failures(tmp_path: Path):
+    (tmp_path / "test_few.py").write_text(
+        "import os\ndef test_ends(): os._exit(1)\ndef test_left_out(): pass\n"
+    )
+    code, said = pytest_on(tmp_path, "-n", "1", "--max-worker-restart", "0")
+    assert code == 3, said

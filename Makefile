@@ -1,7 +1,7 @@
 # Every target depends on .venv/.ready, so each works on a fresh machine and from any state.
 PY := .venv/bin/python
 
-.PHONY: setup demo kafka lint check test pytest coverage soak bench lock schemas clean
+.PHONY: setup demo kafka lint side-by-side check test pytest coverage soak bench lock schemas clean
 
 setup: .venv/.ready
 
@@ -39,6 +39,9 @@ export PYTHONDONTWRITEBYTECODE :=
 # Several processes, each with servers of its own; a file stays in one process. tests/conftest.py sets how many, and
 # which files start first.
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
+
+side-by-side:
+	@printf '%s\n' '$(SIDE_BY_SIDE)'
 
 # For the daily loop: no Kafka, no PostgreSQL, nothing slow.
 check: setup lint

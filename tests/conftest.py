@@ -8,8 +8,6 @@ order are set here.
 import gc
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,11 @@ from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 from projections.migrate import migrate
 from streams.kafka.cluster import Cluster
+from tests.hanging import (
+    pytest_configure,  # noqa: F401 - a hook of pytest
+    pytest_runtest_makereport,  # noqa: F401 - another one
+    server_directory,
+)
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -94,14 +97,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server's own database; fsync is off, since no test pulls the plug on this one."""
-    data_dir = Path(tempfile.mkdtemp(prefix="leadstream-tests-"))
-    try:
-        yield start_postgres(data_dir, {"fsync": "off", "full_page_writes": "off"})
-    finally:
-        stop_postgres(data_dir)
-        shutil.rmtree(data_dir, ignore_errors=True)
+    with server_directory(tmp_path_factory) as data_dir:
+        try:
+            yield start_postgres(data_dir, {"fsync": "off", "full_page_writes": "off"})
+        finally:
+            stop_postgres(data_dir)
 
 
 @contextmanager
@@ -141,36 +143,33 @@ def read_models_url(postgres_url: str, migrated_once: str) -> Iterator[str]:
 
 
 @contextmanager
-def _broker(*, proxy: int | None = None) -> Iterator[Broker]:
-    data_dir = Path(tempfile.mkdtemp(prefix="leadstream-kafka-"))
-    try:
+def _broker(directories: pytest.TempPathFactory, *, proxy: int | None = None) -> Iterator[Broker]:
+    with server_directory(directories) as data_dir:
         broker = start_broker(data_dir, free_port(), proxy=proxy)
         try:
             yield broker
         finally:
             broker.kill()
-    finally:
-        shutil.rmtree(data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def kafka_broker() -> Iterator[Broker]:
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real broker, started by the first test that asks for it; no test may stop it."""
-    with _broker() as broker:
+    with _broker(tmp_path_factory) as broker:
         yield broker
 
 
 @pytest.fixture
-def own_broker() -> Iterator[Broker]:
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that the test may kill and restart."""
-    with _broker() as broker:
+    with _broker(tmp_path_factory) as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
-def proxied_broker() -> Iterator[Broker]:
+def proxied_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker whose clients at `behind_proxy` are sent to the port `proxy`, where a test has to serve them."""
-    with _broker(proxy=free_port()) as broker:
+    with _broker(tmp_path_factory, proxy=free_port()) as broker:
         yield broker
 
 

@@ -146,14 +146,14 @@ class Broker:
             self._process.wait()
         self._give_free()
 
-    def stop(self) -> None:
-        """Ends it in order; kills it if that takes too long."""
+    def stop(self, seconds: float = _STOPPING_SECONDS) -> None:
+        """Ends it in order; kills it if that takes longer."""
         try:
             if self._process is not None:
                 self._process.terminate()
-                self._process.wait(_STOPPING_SECONDS)
+                self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self._report(f"The broker has not stopped within {_STOPPING_SECONDS:.0f} seconds and is killed.")
+            self._report(f"The broker has not stopped within {seconds:.0f} seconds and is killed.")
         finally:
             self.kill()
 

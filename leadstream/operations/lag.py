@@ -21,6 +21,7 @@ from leadstream.operations.kafka_projection import followed_topics, projection_p
 from projections.source import RECREATED_REMEDY
 from schemas.record import LogPartition
 from schemas.topics import EVENTS
+from streams.kafka.closing import close_in_time
 from streams.kafka.cluster import Cluster
 from streams.kafka.journal import JournalNote, read_notes
 
@@ -115,28 +116,30 @@ class LagMeter:
             count = None if projection.unknown else projection.records
             return Backlog(stages, count, projection.unknown, ages, unowned)
 
-    async def is_settled(self) -> bool:
-        """Whether the stages have nothing left to fold.
+    async def unfolded(self) -> int:
+        """How many positions the stages have not folded; 0: nothing is left.
 
         Stage 2 writes into the source of stage 1, too, and may do so after that one was measured. So this measures
         twice: if no source has grown in between, every stage had folded everything at the end of the first time.
         """
         async with asyncio.timeout(MEASUREMENT_SECONDS):
             await self.partitions()
-            ends = await self._folded_ends()
-            return ends is not None and ends == await self._folded_ends()
+            left, ends = await self._unfolded_and_ends()
+            if left:
+                return left
+            left, later = await self._unfolded_and_ends()
+            return left or sum(later.values()) - sum(ends.values())
 
-    async def _folded_ends(self) -> dict[TopicPartition, int] | None:
-        """The ends of the stages' sources; None: a stage has not folded its source to the end."""
-        ends: dict[TopicPartition, int] = {}
+    async def _unfolded_and_ends(self) -> tuple[int, dict[TopicPartition, int]]:
+        """(positions that the stages have not folded, the ends of their sources)"""
+        left, ends = 0, dict[TopicPartition, int]()
         for source in self._sources.values():
             partitions = self._topic_partitions([self._cluster.topic(source)])
             of_source = await self._consumer.end_offsets(partitions)
             offsets = await committed_offsets(self._admin, self._cluster.group, partitions)
-            if (await self._behind(of_source, offsets)).left:
-                return None
+            left += (await self._behind(of_source, offsets)).records
             ends |= of_source
-        return ends
+        return left, ends
 
     async def unarchived(self) -> int | None:
         """How many positions of `events` the archive lacks; None if that is unknown."""
@@ -287,8 +290,8 @@ async def kafka_clients(cluster: Cluster) -> AsyncIterator[tuple[AIOKafkaConsume
         await admin.start()
         yield consumer, admin
     finally:
-        await consumer.stop()
-        await admin.close()
+        await close_in_time(consumer.stop())
+        await close_in_time(admin.close())
 
 
 async def partition_count(admin: AIOKafkaAdminClient, cluster: Cluster) -> int:

@@ -7,10 +7,11 @@ nothing in the embedded log, and writes only into new topics.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import islice
 
 import psycopg
+from aiokafka.errors import KafkaError
 
 from leadstream.console import Failure, print_status
 from leadstream.operations.event_loop import BlockingLoop, event_loop
@@ -31,6 +32,8 @@ from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import KafkaUnavailable
 
 CHUNK_RECORDS = 1_000
+STALLED_SECONDS = 600.0
+"""How long the workers may score nothing; a person may have to start one first."""
 _POLL_SECONDS = 0.2
 _RETRY_FOR_SECONDS = 60.0
 
@@ -133,17 +136,53 @@ class _TargetTopics:
         self._loop.run(topics.publish_records(self._cluster, publication_records(publication)))
 
     def _wait_for_workers(self, publication: Publication) -> None:
-        if self._lag is None:
-            raise RuntimeError("the topics are not opened")
-        reported = False
-        while not self._loop.run(self._lag.is_settled()):
-            if not reported and not self._loop.run(self._lag.workers()).members:
+        """Raises Failure if the workers score nothing for too long."""
+        publication_name = f"Version {publication.version} of {_publication_name(publication)}"
+        before, moved_at, reported = None, time.monotonic(), False
+        while (left := self._unfolded()) != 0:
+            if left is not None:
+                moved_at = time.monotonic() if before is None or left < before else moved_at
+                before = left
+            if time.monotonic() - moved_at > STALLED_SECONDS:
+                raise Failure(
+                    f"{publication_name} was published when {self.events:,} events were recorded. They are in Kafka, and "
+                    f"{'some' if before is None else f'{before:,}'} of their records are not scored there: for "
+                    f"{STALLED_SECONDS / 60:.0f} minutes no worker has scored any ({self._no_worker_reason()}). Fix that, and "
+                    "start again with other topics (set LEADSTREAM_KAFKA_PREFIX, or delete these)."
+                )
+            if not reported and not self._members():
                 print_status(
-                    f"Version {publication.version} of {_publication_name(publication)} was published here. Before it goes into Kafka, "
-                    "all earlier events must be scored there: start `leadstream worker`. This command continues by itself."
+                    f"{publication_name} was published here. Before it goes into Kafka, all earlier events must be scored "
+                    "there: start `leadstream worker` with the same LEADSTREAM_KAFKA and LEADSTREAM_KAFKA_PREFIX. This "
+                    "command continues by itself."
                 )
                 reported = True
             time.sleep(_POLL_SECONDS)
+
+    def _unfolded(self) -> int | None:
+        """None if Kafka does not answer now."""
+        with suppress(KafkaError, TimeoutError):
+            return self._loop.run(self._opened_lag.unfolded())
+        return None
+
+    def _members(self) -> int:
+        with suppress(KafkaError, TimeoutError):
+            return len(self._loop.run(self._opened_lag.workers()).members)
+        return 0
+
+    @property
+    def _opened_lag(self) -> LagMeter:
+        if self._lag is None:
+            raise RuntimeError("the topics are not opened")
+        return self._lag
+
+    def _no_worker_reason(self) -> str:
+        group = self._cluster.group
+        return (
+            f"there are workers in the group {group}: their log says more"
+            if self._members()
+            else f"there is none in the group {group}: start `leadstream worker`"
+        )
 
     def close(self) -> None:
         self._loop.run(self._stack.aclose())

@@ -33,6 +33,8 @@ _MOST_APPENDS_AHEAD = 8
 _POLL_SECONDS = 0.2
 _RECOVERING_SECONDS = 60.0
 """How long parts of a system on Kafka may be unavailable or restoring before scoring counts as halted."""
+STALLED_SECONDS = 600.0
+"""How long nothing may be stored, or scored, although every part says that it works."""
 
 
 class StoreAccess(NamedTuple):
@@ -124,7 +126,12 @@ def store_of_system(system: System) -> StoreAccess:
 
 def _wait_until_stored(appended: "Future[list[Record]]") -> None:
     try:
-        appended.result()
+        appended.result(STALLED_SECONDS)
+    except TimeoutError as cause:
+        raise Failure(
+            f"The log has stored nothing for {STALLED_SECONDS / 60:.0f} minutes: look at PostgreSQL and its disk. Then repeat "
+            "the command: nothing is counted twice."
+        ) from cause
     except NotStored as cause:
         raise Failure(f"{cause}. Fix that and repeat the command: nothing is counted twice.") from cause
 
@@ -138,21 +145,27 @@ def wait_until_scored(
 ) -> None:
     """Returns when no record is left to score, nor any lead whose timer had fired when this began.
 
-    Raises Failure when scoring is halted and makes no progress for longer than `patience`.
+    Raises Failure when scoring is halted and makes no progress for longer than `patience`, or makes none for very long.
     """
     begun, moved_at = now_ms(), time.monotonic()
-    least: int | None = None
+    before: int | None = None
     done = False
     with connect_watched(database_url, autocommit=True, options=READ_OPTIONS) as connection:
         while True:
             current = status()
             left = _work_left(current, connection, begun)
-            if left is not None and (least is None or left < least):
-                least, moved_at = left, time.monotonic()
+            if left is not None:
+                moved_at = time.monotonic() if before is None or left < before else moved_at
+                before = left
             if current.get("ready") is False and time.monotonic() - moved_at >= patience:
                 raise Failure(
                     f"Scoring is halted ({current.get('reason')}); the events are stored. `leadstream doctor` shows "
                     "more, and `leadstream skip` skips a record that cannot be processed."
+                )
+            if time.monotonic() - moved_at >= STALLED_SECONDS:
+                raise Failure(
+                    f"Nothing was scored for {STALLED_SECONDS / 60:.0f} minutes ({_words_for(left)}); the events are stored. "
+                    "`leadstream doctor` shows more, and so does the log of what scores: the server or `leadstream worker`."
                 )
             if left is not None:
                 report(left)
@@ -160,6 +173,10 @@ def wait_until_scored(
                 return
             done = left == 0
             time.sleep(_POLL_SECONDS)
+
+
+def _words_for(left: int | None) -> str:
+    return "how much is left is unknown" if left is None else f"{left:,} records and leads are left"
 
 
 def _work_left(status: ReadinessStatus, connection: psycopg.Connection[Any], moment: int) -> int | None:

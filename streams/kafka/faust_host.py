@@ -38,7 +38,13 @@ from streams.kafka.faust_commands import add_commands
 from streams.kafka.member import Member
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.restoring import KafkaChangelogStorage
-from streams.kafka.topics import TopicsMissing, check_topics, partition_count_of
+from streams.kafka.topics import (
+    TopicProblem,
+    TopicsMissing,
+    TopicsRefused,
+    check_topics,
+    partition_count_of,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +53,8 @@ PROGRESS_SECONDS = 5.0
 """Between two log lines on the progress of a restore."""
 RETRY_SECONDS = 2.0
 """Between two attempts to find a broker at the start."""
+TOPICS_SECONDS = 60.0
+"""How long a start waits for missing topics."""
 ATTEMPTS_PER_WARNING = 15
 """Attempts between two log lines about them."""
 LAST_COMMIT_SECONDS = 6.0
@@ -268,15 +276,20 @@ class LeadstreamApp(faust.App):
             self._member.start()
 
     async def _find_topics(self) -> int | None:
-        """Waits for a broker; the number of partitions of the topics. None: the app stops before."""
+        """Waits for a broker, and for a while for topics that somebody else may be creating; the number of partitions of
+        the topics. None: the app stops before.
+        """
+        missing_until = self.loop.time() + TOPICS_SECONDS
         for attempt in count():
             if self.should_stop:
                 return None
             try:
-                partitions = await partition_count_of(self.cluster)
-                names = [stage.name for stage in self.stages]
-                problems = await check_topics(self.cluster, partitions=partitions, stages=names)
-            except KafkaUnavailable as cause:
+                partitions, problems = await self._check_existing_topics()
+            except (KafkaUnavailable, TopicsMissing) as cause:
+                if isinstance(cause, KafkaUnavailable):
+                    missing_until = self.loop.time() + TOPICS_SECONDS
+                elif self.loop.time() >= missing_until:
+                    raise
                 if attempt % ATTEMPTS_PER_WARNING == 0:
                     _log.warning("waiting for Kafka", reason=str(cause))
                 await self.sleep(RETRY_SECONDS)
@@ -285,9 +298,18 @@ class LeadstreamApp(faust.App):
             for problem in tolerable:
                 _log.warning("a topic keeps less than it should", reason=str(problem))
             if severe := [str(problem) for problem in problems if problem not in tolerable]:
-                raise TopicsMissing(" ".join(severe))
+                raise TopicsRefused(" ".join(severe))
             return partitions
         return None
+
+    async def _check_existing_topics(self) -> tuple[int, list[TopicProblem]]:
+        """(partitions, what is wrong). Raises KafkaUnavailable, TopicsMissing."""
+        partitions = await partition_count_of(self.cluster)
+        names = [stage.name for stage in self.stages]
+        problems = await check_topics(self.cluster, partitions=partitions, stages=names)
+        if missing := [str(problem) for problem in problems if problem.is_missing]:
+            raise TopicsMissing(" ".join(missing))
+        return partitions, problems
 
     async def on_stop(self) -> None:
         owned, self._stopping = len(self.status()), True

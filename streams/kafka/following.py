@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from schemas.record import Chunk, LogPartition, LogUnreadableError, Record, skip_reason
+from streams.kafka.closing import close_in_time
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.private_names import close_consumer
 from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader, is_about_content
@@ -79,7 +80,7 @@ async def describe_topics(cluster: Cluster, topics: Iterable[str]) -> DescribedT
     except (KafkaError, TimeoutError) as cause:
         raise no_answer_error(cluster) from cause
     finally:
-        await admin.close()
+        await close_in_time(admin.close())
     log_partitions = [
         (names[each["topic"]], partition["partition"])
         for each in topic_metadata
@@ -177,6 +178,8 @@ class _Following:
         """The turn for which every partition was positioned; None: positions must be asked for again."""
         self._unreadable: dict[LogPartition, str] = {}
         """Unreadable partitions, and why. The others are read on."""
+        self._paused: set[LogPartition] = set()
+        """Those of them that are not looked at again just now."""
         self._look_again_at = 0.0
         self._next: dict[LogPartition, int] = {}
         """The position after what the taker took, per partition."""
@@ -229,7 +232,7 @@ class _Following:
         self._reader.forget()
         for log_partition, position in positions.items():
             self._reader.seek(log_partition, position)
-        self._unreadable = {}
+        self._unreadable, self._paused = {}, set()
         self._next, self._committed = dict(positions), {}
         self._positioned_turn = turn
         self._received_at = _now()
@@ -240,13 +243,13 @@ class _Following:
             if not self._members.log_partitions:  # more members than partitions
                 await asyncio.sleep(READ_SECONDS)
                 return []
-            if self._unreadable and _now() >= self._look_again_at:
-                self._consumer.resume(*map(self._reader.partition, self._unreadable))
-                self._unreadable.clear()
+            if self._paused and _now() >= self._look_again_at:
+                self._consumer.resume(*map(self._reader.partition, self._paused))
+                self._paused.clear()
             log_partitions = [
                 log_partition
                 for log_partition in self._reader.log_partitions
-                if log_partition not in self._unreadable
+                if log_partition not in self._paused
             ]
             if not log_partitions:
                 await asyncio.sleep(READ_SECONDS)
@@ -271,8 +274,10 @@ class _Following:
         for chunk in chunks:
             try:
                 readable.append(await with_skip_reason(self._cluster, chunk))
+                self._unreadable.pop((chunk.topic, chunk.partition), None)
             except LogUnreadableError as error:
                 self._unreadable[error.slot] = str(error)
+                self._paused.add(error.slot)
                 self._look_again_at = _now() + RETRY_UNREADABLE_SECONDS
                 self._reader.seek(error.slot, error.position)
                 self._consumer.pause(
@@ -335,8 +340,7 @@ class _Following:
         behind = [
             log_partition
             for log_partition, at in self._next.items()
-            if log_partition not in self._unreadable
-            and ends.get(self._reader.partition(log_partition), at) > at
+            if log_partition not in self._paused and ends.get(self._reader.partition(log_partition), at) > at
         ]
         if (
             behind
@@ -358,7 +362,7 @@ class _Following:
 
     def _cluster_answered(self) -> None:
         self._answered_at = _now()
-        self._report(next(iter(self._unreadable.values()), None))
+        self._report(" ".join(why for _, why in sorted(self._unreadable.items())) or None)
 
 
 async def with_skip_reason(cluster: Cluster, chunk: Chunk) -> Chunk:

@@ -4,25 +4,28 @@ Damaged records in that topic are ignored: the record whose skip cannot be read 
 it.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 
 from schemas.record import LogPartition, Record
-from streams.kafka.cluster import Cluster
+from streams.kafka.closing import close_in_time
+from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
 
 Skips = Mapping[LogPartition, Mapping[int, str]]
 """Topic partition -> position -> why."""
 
 _WAIT_SECONDS = 0.2
+_FETCH_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
 
 
 async def fetch_skips(cluster: Cluster, log_partitions: Collection[LogPartition]) -> Skips:
-    """Opens a consumer of its own. Raises aiokafka's errors."""
+    """Opens a consumer of its own. Raises KafkaUnavailable, aiokafka's errors."""
     consumer = AIOKafkaConsumer(
         **cluster.client(),
         enable_auto_commit=False,
@@ -30,11 +33,16 @@ async def fetch_skips(cluster: Cluster, log_partitions: Collection[LogPartition]
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
     )
-    await consumer.start()
     try:
-        return await read_skips(consumer, cluster, log_partitions)
+        async with asyncio.timeout(_FETCH_SECONDS):
+            await consumer.start()
+            return await read_skips(consumer, cluster, log_partitions)
+    except TimeoutError as cause:
+        raise KafkaUnavailable(
+            f"Kafka at {cluster.brokers} does not give what {cluster.skips} holds: try again when it answers."
+        ) from cause
     finally:
-        await consumer.stop()
+        await close_in_time(consumer.stop())
 
 
 async def read_skips(

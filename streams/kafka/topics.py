@@ -8,12 +8,14 @@ Must never change or delete an existing topic, nor let a broker create one becau
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    IllegalOperation,
     KafkaConnectionError,
     KafkaError,
     NodeNotReadyError,
@@ -25,9 +27,12 @@ from aiokafka.structs import RecordMetadata
 
 from schemas.record import Outgoing
 from schemas.topics import DAY_MS, EVENTS, PARTITION_WIDE_KEY, RETAIN_FOREVER, TOPICS, partition_of
+from streams.kafka.closing import CLOSING_SECONDS, close_in_time
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from streams.kafka.end_txn import end_once
+from streams.kafka.private_names import transaction_failure
 from streams.kafka.reading import COMMITTED_ISOLATION, ChunkReader
+from streams.kafka.transactions import root_cause
 
 STAGE_NAMES = ("track_sessions", "score_leads")
 CREATE_COMMAND = "leadstream topics create"
@@ -56,10 +61,10 @@ _TRANSACTION_MS = 20_000
 """When a broker aborts what a killed publisher left open; until then nobody can read what comes after it."""
 _READY_SECONDS = 60.0
 _PUBLISHING_SECONDS = 60.0
-_CLOSING_SECONDS = 3.0
 _ALREADY_EXISTS = 36
 _RETRY_PAUSES_SECONDS = (0.2, 0.3, 0.5, 0.8, 1.3, 2.1, 3.4, 5.5)
-"""Between the attempts of a publisher that another one has fenced; longer than a publication takes."""
+"""Between the attempts of a publisher that another one has fenced, longer than a publication takes; the last one again and
+again."""
 
 
 class TopicsRefused(RuntimeError):
@@ -70,6 +75,9 @@ class TopicsMissing(TopicsRefused):
     """A topic does not exist."""
 
 
+_MISSING = "is missing"
+
+
 class TopicProblem(NamedTuple):
     """What is wrong with a topic (its name in Kafka): fault and remedy without a full stop."""
 
@@ -78,6 +86,10 @@ class TopicProblem(NamedTuple):
     remedy: str
     tolerable: bool = False
     """It causes no fault at once."""
+
+    @property
+    def is_missing(self) -> bool:
+        return self.fault == _MISSING
 
     def __str__(self) -> str:
         return f"Topic {self.topic} {self.fault}: {self.remedy}."
@@ -149,7 +161,7 @@ async def check_topics(
         existing = await _partition_counts(admin, required)
         configs = await _settings_by_topic(admin, list(existing))
     missing = [
-        TopicProblem(name, "is missing", f"`{CREATE_COMMAND}` creates it")
+        TopicProblem(name, _MISSING, f"`{CREATE_COMMAND}` creates it")
         for name in required
         if name not in existing
     ]
@@ -167,7 +179,7 @@ async def partition_count_of(cluster: Cluster) -> int:
     async with _admin_client(cluster) as admin:
         existing = await _partition_counts(admin, [events])
     if events not in existing:
-        raise TopicsMissing(str(TopicProblem(events, "is missing", f"`{CREATE_COMMAND}` creates it")))
+        raise TopicsMissing(str(TopicProblem(events, _MISSING, f"`{CREATE_COMMAND}` creates it")))
     return existing[events]
 
 
@@ -209,15 +221,21 @@ class _Publication:
             self.mark = None
             if self._unless is not None and await self._unless(self._cluster):
                 return
-            await producer.begin_transaction()
             try:
-                acknowledged = await self._write(producer)
-            except BaseException:
-                await _abort(producer)
-                raise
-            if acknowledged:
-                self.mark = _TransactionMark(self._routed[0][0], acknowledged[0].offset)
-            await producer.commit_transaction()
+                await self._transaction(producer)
+            except (KafkaError, IllegalOperation, AssertionError) as error:
+                raise root_cause(error, transaction_failure(producer)) from error
+
+    async def _transaction(self, producer: AIOKafkaProducer) -> None:
+        await producer.begin_transaction()
+        try:
+            acknowledged = await self._write(producer)
+        except BaseException:
+            await _abort(producer)
+            raise
+        if acknowledged:
+            self.mark = _TransactionMark(self._routed[0][0], acknowledged[0].offset)
+        await producer.commit_transaction()
 
     async def _write(self, producer: AIOKafkaProducer) -> list[RecordMetadata]:
         sent = [
@@ -235,7 +253,7 @@ async def _publish_unless(
     publication = _Publication(cluster, routed, unless)
     with suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISHING_SECONDS):
-            for pause in _RETRY_PAUSES_SECONDS:
+            for pause in chain(_RETRY_PAUSES_SECONDS, repeat(_RETRY_PAUSES_SECONDS[-1])):
                 try:
                     return await publication.attempt()
                 except KafkaError as cause:
@@ -286,13 +304,13 @@ async def _publisher(cluster: Cluster) -> AsyncIterator[AIOKafkaProducer]:
         await producer.start()
         yield producer
     finally:
-        await _close_in_time(producer.stop())
+        await close_in_time(producer.stop())
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
     """Aborts: an open transaction keeps every reader waiting until the broker aborts it."""
     with suppress(TimeoutError, KafkaError, AssertionError):  # it asserts that it was not fenced
-        await asyncio.wait_for(producer.abort_transaction(), _CLOSING_SECONDS)
+        await asyncio.wait_for(producer.abort_transaction(), CLOSING_SECONDS)
 
 
 async def _is_committed(cluster: Cluster, mark: _TransactionMark) -> bool:
@@ -345,13 +363,7 @@ async def _uncommitted_reader(cluster: Cluster) -> AsyncIterator[AIOKafkaConsume
         await consumer.start()
         yield consumer
     finally:
-        await _close_in_time(consumer.stop())
-
-
-async def _close_in_time(closing: Awaitable[None]) -> None:
-    """A client waits for an unavailable broker even when it closes."""
-    with suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(closing, _CLOSING_SECONDS)
+        await close_in_time(consumer.stop())
 
 
 @asynccontextmanager
@@ -366,7 +378,7 @@ async def _admin_client(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
             "(`make kafka`), or set LEADSTREAM_KAFKA to HOST:PORT of one that runs."
         ) from cause
     finally:
-        await admin.close()
+        await close_in_time(admin.close())
 
 
 async def _partitions_by_topic(admin: AIOKafkaAdminClient) -> dict[str, list[Mapping[str, Any]]]:

@@ -15,7 +15,7 @@ import pytest
 
 from leadstream.embedded_postgres import create_database
 from tests.gateway.fake_telegram import SECRET, TOKEN
-from tests.leadstream.command_line import Server, environment, serving
+from tests.leadstream.command_line import Server, environment, serving_once
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BOTS = f"default:realty:{SECRET}:{TOKEN}"
@@ -35,8 +35,8 @@ def server(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(create_database("examples"))
     url = postgres_url.replace("/leadstream?", "/examples?")
-    with serving(
-        tmp_path_factory.mktemp("examples") / "store",
+    with serving_once(
+        tmp_path_factory,
         LEADSTREAM_DATABASE_URL=url,
         LEADSTREAM_PARTITIONS="2",
         LEADSTREAM_TELEGRAM_BOTS=BOTS,

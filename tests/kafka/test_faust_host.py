@@ -31,6 +31,7 @@ from schemas import events
 from schemas.decode import encode_source
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SESSION_SCORES, visitor_key
 from streams.engine.shard import FoldFailed
+from streams.kafka import faust_host
 from streams.kafka.faust_host import MOST_WAITING_CHUNKS, LeadstreamApp
 from streams.kafka.restoring import KafkaChangelogStorage
 from streams.kafka.transactions import KafkaTransactions
@@ -332,12 +333,28 @@ def test_a_worker_that_counts_buckets_otherwise_is_refused_with_the_remedy(clust
     assert "LEADSTREAM_BUCKETS must be the same for all" in capsys.readouterr().out
 
 
-def test_missing_topics_are_named_with_the_remedy(cluster, tmp_path, capsys):
+def test_a_worker_waits_for_topics_that_are_being_created(cluster, tmp_path, capfd):
+    said = ""
+
+    def waits():
+        nonlocal said
+        said += "".join(capfd.readouterr())
+        return "waiting for Kafka" in said and "events is missing" in said
+
+    with working(cluster, tmp_path) as (app, _):
+        until(waits, "it says that it waits")
+        make_topics(cluster, [CountEvents()])
+        ready(app)
+
+
+def test_missing_topics_are_named_with_the_remedy(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(faust_host, "TOPICS_SECONDS", 0.0)
     with working(cluster, tmp_path, fail=lambda _: None) as (_, thread):
         assert "leadstream topics create" in str(until(lambda: thread.failed, "it fails"))
 
 
-def test_a_topic_that_is_missing_beside_the_others_is_named(cluster, tmp_path):
+def test_a_topic_that_is_missing_beside_the_others_is_named(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(faust_host, "TOPICS_SECONDS", 0.0)
     make_topics(cluster, [])
     with working(cluster, tmp_path, fail=lambda _: None) as (_, thread):
         assert cluster.changelog("count_events") in str(until(lambda: thread.failed, "it fails"))

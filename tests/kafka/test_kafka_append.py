@@ -20,6 +20,7 @@ from schemas.topics import EVENTS, partition_of
 from streams.kafka import append as appending
 from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster, KafkaUnavailable
+from tests.hanging import server_directory
 
 pytestmark = pytest.mark.kafka
 
@@ -34,12 +35,13 @@ AT_ONCE = 1.0
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
     """One of this module's own, to be killed."""
-    broker = start(tmp_path_factory.mktemp("kafka-append"), free_port())
-    try:
-        asyncio.run(_make_topic(Cluster(broker.address)))
-        yield broker
-    finally:
-        broker.kill()
+    with server_directory(tmp_path_factory) as directory:
+        broker = start(directory, free_port())
+        try:
+            asyncio.run(_make_topic(Cluster(broker.address)))
+            yield broker
+        finally:
+            broker.kill()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 
 from deploy.kafka.broker import free_port
 from leadstream.console import Failure
+from leadstream.operations import migrate_to_kafka
 from leadstream.operations import store_access_kafka as reach_kafka
 from leadstream.operations.open_store import open_store
 from leadstream.settings import Settings
@@ -228,7 +229,7 @@ def test_a_gateway_without_kafka_says_so_at_once(tmp_path: Path):
 
 @pytest.mark.postgres
 def test_an_embedded_log_is_carried_with_its_publications_and_scores_the_same(
-    settings, database_url: str, postgres_url: str, tmp_path: Path
+    settings, database_url: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     embedded = {"LEADSTREAM_DATABASE_URL": database_url, "LEADSTREAM_DATA_DIR": str(tmp_path / "here")}
     changed = tmp_path / "temperature.toml"
@@ -246,6 +247,12 @@ def test_an_embedded_log_is_carried_with_its_publications_and_scores_the_same(
             done("publish", changed, **embedded)
         else:
             done("import", "events", "-", stdin=events, **embedded)
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate_to_kafka, "STALLED_SECONDS", 0.5)
+        elsewhere = settings | {"LEADSTREAM_KAFKA_PREFIX": f"{settings['LEADSTREAM_KAFKA_PREFIX']}stalled-"}
+        told = done("export", "--to-kafka", code=1, **elsewhere, **embedded)
+    assert "Version 2 of the model temperature was published when 3 events were recorded." in told
+    assert "stalled-leadstream: start `leadstream worker`" in told
     there = settings | {"LEADSTREAM_DATA_DIR": str(tmp_path / "there")}
     with (
         psycopg.connect(postgres_url, autocommit=True) as connection,

@@ -17,6 +17,7 @@ from projections.metrics import UnprojectedRecords, exposition
 from schemas.record import Outgoing
 from schemas.topics import SCORE_CHANGED
 from streams.kafka.cluster import Cluster
+from tests.hanging import server_directory
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -24,11 +25,12 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory):
     """A broker of this module's own, to be killed."""
-    broker = start(tmp_path_factory.mktemp("kafka-projection"), free_port())
-    try:
-        yield broker
-    finally:
-        broker.kill()
+    with server_directory(tmp_path_factory) as directory:
+        broker = start(directory, free_port())
+        try:
+            yield broker
+        finally:
+            broker.kill()
 
 
 def count(url: str) -> int:

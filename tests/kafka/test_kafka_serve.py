@@ -436,7 +436,9 @@ def test_a_rebuild_beside_it_changes_nothing_that_is_seen_also_in_the_reports(se
     assert before
 
 
-def test_restated_nobody_moves(server: Server, tmp_path: Path):
+def test_restated_nobody_moves_and_the_restated_store_is_copied_beside_the_old_topics(
+    server: Server, settings, tmp_path: Path
+):
     """As docs/upgrading.md shows, from a store that imports, publications, chats and a direct producer have filled."""
     into = tmp_path / "restated"
     done = leadstream("restate", "--into", into, "--json", "--data-dir", server.data_dir)
@@ -449,6 +451,24 @@ def test_restated_nobody_moves(server: Server, tmp_path: Path):
     moving = [mover for mover in leads["movers"] if (mover["tenant"], mover["lead_id"]) not in MAY_MOVE]
     assert moving == []
     assert leads["moving"] <= len(MAY_MOVE)
+
+    there = settings_for(settings["LEADSTREAM_KAFKA"], "restated-") | {
+        "LEADSTREAM_DATA_DIR": str(tmp_path / "there")
+    }
+    said = tmp_path / "worker"
+    with said.open("wb") as file:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "leadstream", "worker"], env=environment(**there), stdout=file, stderr=file
+        )
+    try:
+        assert _eventually(lambda: "restated-events is missing" in said.read_text()), said.read_text()
+        copied = leadstream("export", "--to-kafka", "--data-dir", into, **there)
+    finally:
+        worker.terminate()
+        worker.wait(60)
+    assert copied.returncode == 0, copied.stderr.decode() + said.read_text()
+    events = restated["events"] - restated["dead_letters"][1]
+    assert f"{events:,} events are in Kafka." in copied.stdout.decode() + copied.stderr.decode()
 
 
 def test_everything_answered_is_there_once_after_a_kill(server: Server):

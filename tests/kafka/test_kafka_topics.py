@@ -384,6 +384,25 @@ def test_a_publication_whose_answer_was_lost_stands_exactly_once(cluster, losing
     assert read(cluster, LEAD_ACTIVITY, 1) == [("~", b"first")]
 
 
+def test_a_publisher_that_is_shut_out_amid_its_transaction_tries_again(cluster, monkeypatch):
+    """Its client says then only that there is no transaction: a task in the background has learned why."""
+    create(cluster)
+    real, others = AIOKafkaProducer.begin_transaction, []
+
+    async def begin(self):
+        await real(self)
+        if not others:
+            others.append(Outgoing(EVENTS, "~", b"other"))
+            await publish_records(cluster, others)
+            while self._txn_manager.is_in_transaction():
+                await self.send(cluster.topic(EVENTS), b"never", b"~", 0)
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(AIOKafkaProducer, "begin_transaction", begin)
+    asyncio.run(publish_records(cluster, ONE))
+    assert read(cluster, EVENTS, 0) == [("~", b"other"), ("~", b"first")]
+
+
 def test_a_publication_that_another_one_shut_out_is_made_after_it(cluster, monkeypatch):
     """Where its record was written, a record stands: the other one's is behind it."""
     create(cluster)
@@ -434,6 +453,7 @@ def test_a_broker_killed_before_the_commit_and_restarted_has_the_publication_onc
         return await real(self)
 
     monkeypatch.setattr(AIOKafkaProducer, "commit_transaction", commit)
+    monkeypatch.setattr(topics, "_PUBLISHING_SECONDS", 300.0)  # a start takes as long as it takes
     asyncio.run(publish_records(cluster, ONE))
     restarts[0].join()
     assert read(cluster, EVENTS, 0) == read(cluster, EVENTS, 1) == [("~", b"first")]

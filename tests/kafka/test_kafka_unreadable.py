@@ -58,7 +58,8 @@ def change_on_disk(broker, topic, partition, position, change):
 @contextmanager
 def changing(broker):
     """While the broker is stopped; it stops cleanly, or it would repair its files as it starts."""
-    broker.stop()
+    broker.stop(300)
+    assert (broker.data_dir / "log" / ".kafka_cleanshutdown").exists()
     yield
     broker.start()
 
@@ -88,6 +89,8 @@ def test_what_cannot_be_read_on_disk_is_named_and_skipped_and_the_rest_counts(
     settings = settings_of(cluster, database_url)
     with projecting(cluster, lambda: database_url) as projection:
         reasons = {0: "its checksum is wrong", 1: "compressed with codec 5"}
+        places = [f"{EVENTS}/{partition} at position {at[partition, 1]}" for partition in reasons]
+        until(_named(projection, *places), "the projection names both at once")
         while (failed := work(cluster, tmp_path)) is not None:
             assert isinstance(failed, LogUnreadableError)
             (topic, partition), position = failed.slot, failed.position
@@ -95,11 +98,6 @@ def test_what_cannot_be_read_on_disk_is_named_and_skipped_and_the_rest_counts(
             assert f"{EVENTS}/{partition} at position {position} cannot be read: " in str(failed)
             assert reasons.pop(partition) in str(failed)
             assert f"`leadstream skip {EVENTS} {partition} {position} --reason WHY`" in str(failed)
-            # The projection waits for the same word, and serves the other partitions meanwhile.
-            until(
-                _named(projection, f"{EVENTS}/{partition} at position {position}"),
-                "the projection names it, too",
-            )
             with pytest.raises(Failure, match="can be read"):
                 publish_skip(settings, topic, partition, at[partition, 0], "a typing error")
             publish_skip(settings, topic, partition, position, "a bad disk")
@@ -119,8 +117,9 @@ def test_what_cannot_be_read_on_disk_is_named_and_skipped_and_the_rest_counts(
         assert kept.fetchall() == [(0, 6), (1, 6), (2, 9), (3, 9)]
 
 
-def _named(projection, place):
-    return lambda: any(place in (said or "") for said in projection.said)
+def _named(projection, *places):
+    """It waits for the same word as the worker, whichever that meets first, and serves the other partitions meanwhile."""
+    return lambda: any(all(place in (said or "") for place in places) for said in projection.said)
 
 
 def test_a_rebuild_passes_what_was_skipped_and_names_what_was_not(own_broker, database_url, tmp_path):

@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import httpx
+import pytest
 
 from leadstream.cli.root import main
+from tests.hanging import server_directory
 
 STARTING_SECONDS = 300
 
@@ -140,3 +143,10 @@ def serving(
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def serving_once(directories: pytest.TempPathFactory, **more: Any) -> Iterator[Server]:
+    """`serving` in a directory that is removed afterwards."""
+    with server_directory(directories) as directory, serving(directory / "store", **more) as server:
+        yield server

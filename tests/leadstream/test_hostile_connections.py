@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from command_line import Server, serving
+from command_line import Server, serving_once
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -23,8 +23,7 @@ EVENT = {"type": "page_viewed", "visitor_id": "browser-1"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    data_dir = tmp_path_factory.mktemp("served") / "store"
-    with serving(data_dir, program=("-c", FEW_FILES), LEADSTREAM_HEAD_SECONDS="600") as running:
+    with serving_once(tmp_path_factory, program=("-c", FEW_FILES), LEADSTREAM_HEAD_SECONDS="600") as running:
         yield running
 
 

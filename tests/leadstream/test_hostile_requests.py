@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from command_line import Server, serving
+from command_line import Server, serving_once
 from starlette.routing import BaseRoute, Route
 
 from gateway.app import create_app
@@ -187,7 +187,7 @@ BEARER = "Bearer a-secret-token"
 
 @pytest.fixture(scope="module", params=[{}, KEYS], ids=["open", "with keys"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("hostile") / "store", **request.param) as running:
+    with serving_once(tmp_path_factory, **request.param) as running:
         running.client.headers["Authorization"] = BEARER
         known = {"visitor_id": "browser-1", "session_id": "visit-1"}
         events = [

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from command_line import Server, free_port, leadstream, serving
+from command_line import Server, free_port, leadstream, serving_once
 
 ROOT = Path(__file__).parents[2]
 NAME = "leads.example.com"
@@ -77,8 +77,8 @@ def certificate(directory: Path) -> Certificate:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(
-        tmp_path_factory.mktemp("served") / "store",
+    with serving_once(
+        tmp_path_factory,
         LEADSTREAM_WRITE_KEYS="default:a-public-key",
         LEADSTREAM_API_TOKENS="default:read+write:a-secret-token",
         LEADSTREAM_TRUSTED_PROXIES="127.0.0.1",
@@ -89,7 +89,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("open") / "store") as running:
+    with serving_once(tmp_path_factory) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from chats import answers_of_concurrent_callers, right_answers
-from command_line import Server, free_port, leadstream, serving
+from command_line import Server, free_port, leadstream, serving, serving_once
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served") / "store") as running:
+    with serving_once(tmp_path_factory) as running:
         yield running
 
 

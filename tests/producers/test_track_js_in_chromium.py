@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.leadstream.command_line import Server, serving
+from tests.leadstream.command_line import Server, serving_once
 from tests.producers.chromium import Chromium, Person, Tab, chromium, until
 from tests.producers.own_site import Site, own_site
 
@@ -33,7 +33,7 @@ def server(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "LEADSTREAM_API_TOKENS": f"default:read+write:{TOKEN}",
         "LEADSTREAM_LINK_KEYS": "a-key-for-links-of-24-characters",
     }
-    with serving(tmp_path_factory.mktemp("served") / "store", **settings) as running:
+    with serving_once(tmp_path_factory, **settings) as running:
         running.client.headers["Authorization"] = f"Bearer {TOKEN}"
         yield running
 

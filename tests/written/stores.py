@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -227,19 +228,15 @@ async def _lag(cluster: Cluster) -> int:
 
 
 async def read_all(cluster: Cluster) -> list[Partition]:
-    consumer = AIOKafkaConsumer(
-        **cluster.client(),
-        enable_auto_commit=False,
-        isolation_level=COMMITTED_ISOLATION,
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
+    """Everything that is written by now. A consumer of committed records alone would end too early: the mark that ends a
+    transaction comes to each partition in its own time, after the commit.
+    """
     found = []
-    try:
+    async with _consuming(cluster, "read_uncommitted") as written, _consuming(cluster) as consumer:
         for topic in followed_topics(cluster):
             for number in range(PARTITIONS):
                 place = TopicPartition(cluster.topic(topic), number)
-                end = (await consumer.end_offsets([place]))[place]
+                end = await _end(written, place)
                 consumer.assign([place])
                 records: list[Written] = []
                 while await consumer.position(place) < end:
@@ -248,9 +245,29 @@ async def read_all(cluster: Cluster) -> list[Partition]:
                             Written(topic, number, r.offset, r.key, r.value, r.timestamp) for r in read
                         ]
                 found.append(Partition(topic, number, records, end))
+    return found
+
+
+@asynccontextmanager
+async def _consuming(
+    cluster: Cluster, isolation: str = COMMITTED_ISOLATION
+) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **cluster.client(),
+        enable_auto_commit=False,
+        isolation_level=isolation,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    try:
+        yield consumer
     finally:
         await consumer.stop()
-    return found
+
+
+async def _end(consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
+    end: int = (await consumer.end_offsets([place]))[place]
+    return end
 
 
 def read_file(file: Path) -> list[Partition]:
@@ -262,8 +279,13 @@ async def load_kafka(written: list[Partition], cluster: Cluster) -> None:
     undone ones, as there stood marks.
     """
     await create_topics(cluster, partitions=PARTITIONS, genesis=[])
-    async with producing(cluster) as plain, producing(cluster, f"{cluster.prefix}loader") as marking:
+    async with (
+        producing(cluster) as plain,
+        producing(cluster, f"{cluster.prefix}loader") as marking,
+        _consuming(cluster, "read_uncommitted") as reader,
+    ):
         for partition in written:
+            place = TopicPartition(cluster.topic(partition.topic), partition.partition)
             for run, gap in _runs(partition):
                 if gap % 2 == 0:
                     await _send(plain, cluster, run)
@@ -274,6 +296,9 @@ async def load_kafka(written: list[Partition], cluster: Cluster) -> None:
                     await marking.begin_transaction()
                     await _send(marking, cluster, run[-1:])
                     await marking.abort_transaction()
+                # What another producer sends next would come before the mark, which the broker writes after its answer.
+                while await _end(reader, place) <= run[-1].offset + gap:  # noqa: ASYNC110 - a broker tells nobody
+                    await asyncio.sleep(0.005)
 
 
 async def _send(producer: AIOKafkaProducer, cluster: Cluster, run: list[Written]) -> None:

@@ -115,10 +115,16 @@ def _database(postgres_url: str, created: Callable[[str], Composed]) -> Iterator
 
 
 @pytest.fixture
-def database_url(postgres_url: str) -> Iterator[str]:
+def empty_database_url(postgres_url: str) -> Iterator[str]:
     """A fresh, empty database, dropped after the test."""
     with _database(postgres_url, create_database) as url:
         yield url
+
+
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """The same; packages whose tests are about what comes after the migrations have `read_models_url` instead."""
+    return empty_database_url
 
 
 @pytest.fixture(scope="session")

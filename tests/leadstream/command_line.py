@@ -15,6 +15,8 @@ from unittest import mock
 import httpx
 
 from leadstream.cli.root import main
+from tests import forked_programs
+from tests.forked_programs import Program
 
 STARTING_SECONDS = 300
 
@@ -28,14 +30,8 @@ def environment(**given: str) -> dict[str, str]:
 def leadstream(
     *arguments: object, stdin: bytes = b"", **settings: str
 ) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [sys.executable, "-m", "leadstream", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=500,
-        env=environment(**settings),
-    )
+    command = [sys.executable, "-m", "leadstream", *map(str, arguments)]
+    return forked_programs.run(command, stdin=stdin, timeout=500, env=environment(**settings))
 
 
 def leadstream_here(*arguments: object, **settings: str) -> "subprocess.CompletedProcess[bytes]":
@@ -72,13 +68,13 @@ class Server:
         self._arguments = arguments
         self._settings = settings
         self.said = data_dir.with_name(data_dir.name + ".said")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
         self.client = httpx.Client(timeout=30)
 
     def start(self) -> None:
         port = free_port()
         with self.said.open("ab") as said:
-            self.process = subprocess.Popen(
+            self.process = Program(
                 [
                     sys.executable,
                     *self._program,

@@ -127,6 +127,15 @@ def database_url(empty_database_url: str) -> str:
     return empty_database_url
 
 
+@pytest.fixture(scope="session", autouse=True)
+def place_of_made_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For `serving` in tests/leadstream/command_line.py: the same place for all processes of a test run."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    os.environ["TESTS_MADE_STORE"] = str(directory / "made-store")
+
+
 @pytest.fixture(scope="session")
 def migrated_once(postgres_url: str) -> Iterator[str]:
     """The name of a database with empty read models, to copy from."""

@@ -5,9 +5,13 @@ needs them; a fresh database, and topics under a prefix of its own, per test.
 order are set here.
 """
 
+import fcntl
 import gc
 import itertools
 import os
+import shutil
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Composed, Identifier
 
-from deploy.kafka.broker import Broker, free_port
+from deploy.kafka.broker import Broker, find_jars, free_port
 from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 from projections.migrate import migrate
@@ -117,10 +121,25 @@ def _database(postgres_url: str, created: Callable[[str], Composed]) -> Iterator
 
 
 @pytest.fixture
-def database_url(postgres_url: str) -> Iterator[str]:
+def empty_database_url(postgres_url: str) -> Iterator[str]:
     """A fresh, empty database, dropped after the test."""
     with _database(postgres_url, create_database) as url:
         yield url
+
+
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """The same; packages whose tests are about what comes after the migrations have `read_models_url` instead."""
+    return empty_database_url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def place_of_made_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For `serving` in tests/leadstream/command_line.py: the same place for all processes of a test run."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    os.environ["TESTS_MADE_STORE"] = str(directory / "made-store")
 
 
 @pytest.fixture(scope="session")
@@ -142,8 +161,38 @@ def read_models_url(postgres_url: str, migrated_once: str) -> Iterator[str]:
         yield url
 
 
+def share_loaded_classes() -> None:
+    """Lets every broker that starts from now on map the classes that one has loaded before: loading them is half of a start.
+
+    The archive stands beside the broker's jars; the first test run on a machine makes it.
+    """
+    jars = find_jars()
+    archive, part = (jars.with_name(f"{jars.name}.{ending}") for ending in ("jsa", "part"))
+    if str(archive) in os.environ["JDK_JAVA_OPTIONS"]:
+        return
+    before = os.environ["JDK_JAVA_OPTIONS"]
+    with jars.with_name(f"{jars.name}.jsa-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            with tempfile.TemporaryDirectory(prefix="leadstream-kafka-") as directory:
+                made = Path(directory) / "classes"
+                os.environ["JDK_JAVA_OPTIONS"] = f"{before} -XX:ArchiveClassesAtExit={made}"
+                broker = start_broker(Path(directory) / "broker", free_port())
+                made.unlink()  # of the program that has prepared the directory
+                os.kill(int((broker.data_dir / "broker.pid").read_text()), signal.SIGTERM)
+                broker.wait()  # it writes the archive, which may take longer than an ordinary end
+                broker.stop()
+                if made.exists():
+                    shutil.copy(made, part)
+                    part.rename(archive)
+    os.environ["JDK_JAVA_OPTIONS"] = (
+        f"{before} -XX:SharedArchiveFile={archive}" if archive.exists() else before
+    )
+
+
 @contextmanager
 def _broker(directories: pytest.TempPathFactory, *, proxy: int | None = None) -> Iterator[Broker]:
+    share_loaded_classes()
     with server_directory(directories) as data_dir:
         broker = start_broker(data_dir, free_port(), proxy=proxy)
         try:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import counting
 import psycopg
@@ -19,6 +18,7 @@ from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_SCORES, SCORE_CHANGED
 from streams.embedded import log
 from streams.embedded.driver import Driver
 from streams.embedded.waiting import AppendQueueFull
+from tests.forked_programs import Program
 
 
 def folded_once(reader):
@@ -63,11 +63,11 @@ def test_a_process_killed_in_mid_load_counts_everything_exactly_once(database_ur
     chance = random.Random(11)
     acknowledged = set()
     for round_ in range(6):
-        with subprocess.Popen(
+        with Program(
             [sys.executable, counting.__file__, database_url, str(round_ * 1_000_000)],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            env=os.environ,
         ) as child:
             acknowledged.add(child.stdout.readline().strip())  # it is under way
             threading.Timer(chance.uniform(0.02, 0.6), child.kill).start()

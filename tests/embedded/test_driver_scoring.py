@@ -2,6 +2,7 @@
 its own recorded order says, and nothing else.
 """
 
+import os
 import random
 import subprocess
 import sys
@@ -9,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from schemas.decode import decode_activity
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, LEAD_SCORES, SCORE_CHANGED, SESSION_SCORES
 from streams.embedded import log
 from streams.engine.shard import Shard
+from tests.forked_programs import Program
 
 
 class Memory:
@@ -124,11 +125,11 @@ def test_the_log_tells_what_a_pure_fold_of_it_says(database_url):
 def test_killed_at_random_the_log_still_tells_what_a_pure_fold_of_it_says(database_url):
     chance, stored = random.Random(3), 0
     for _ in range(10):
-        with subprocess.Popen(
+        with Program(
             [sys.executable, scoring_process.__file__, database_url, str(stored)],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            env=os.environ,
         ) as process:
             for line in islice(process.stdout, 1):
                 stored = int(line)

@@ -14,6 +14,7 @@ import pytest
 
 from leadstream import embedded_postgres as postgres
 from leadstream.embedded_postgres import PostgresUnavailable, find_postgres, start_postgres, stop_postgres
+from tests.forked_programs import Program
 
 STARTER = """
 import sys, time
@@ -27,11 +28,11 @@ exec(sys.argv[2])
 @contextmanager
 def child(data_dir, then):
     """A process that starts the server in `data_dir` and does `then`; killed at the end. With its URL."""
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-c", STARTER, str(data_dir), then],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        env=os.environ,
     ) as process:
         try:
             yield process, process.stdout.readline().strip()

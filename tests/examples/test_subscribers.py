@@ -22,6 +22,7 @@ from confluent_kafka import Producer
 from deploy.kafka.broker import Broker, free_port
 from schemas.topics import LEAD_CHANGES, LEAD_SCORES
 from streams.kafka.cluster import Cluster
+from tests.forked_programs import Program
 from tests.leadstream.command_line import environment, leadstream_here
 from tests.system.kafka_log import KafkaLog
 
@@ -136,7 +137,7 @@ def worker(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     assert made.returncode == 0, made.stderr.decode()
     log = tmp_path_factory.mktemp("worker") / "log"
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        process = Program(
             [sys.executable, "-m", "leadstream", "worker"],
             stdout=file,
             stderr=file,
@@ -153,7 +154,7 @@ def worker(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 @contextmanager
 def subscribed(
     client: Client, place: Path, settings: dict[str, str], *, die_at: int = 0
-) -> Iterator["subprocess.Popen[bytes]"]:
+) -> Iterator[Program]:
     """`die_at`: the number of the commit before which it is killed."""
     with (place / "said").open("ab") as said:
         process = subprocess.Popen(
@@ -226,9 +227,7 @@ def in_the_log(settings: dict[str, str]) -> tuple[Kept, set[str]]:
     return kept, cards.keys() - leads.keys()
 
 
-def eventually(
-    condition: Callable[[], Any], what: str, process: "subprocess.Popen[bytes] | None" = None
-) -> Any:
+def eventually(condition: Callable[[], Any], what: str, process: Program | None = None) -> Any:
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert process is None or process.poll() is None, f"it has ended: {what}"

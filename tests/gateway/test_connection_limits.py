@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from gateway.access import read_access
 from gateway.server.connections import ConnectionLimits, ConnectionRegister, address_to_count
+from tests.forked_programs import Program
 
 PROGRAM = Path(__file__).with_name("limited_server.py")
 PATIENCE = 60
@@ -27,8 +29,11 @@ class Attacked:
     def __init__(self, log, **limits):
         self._log = log
         with log.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, PROGRAM, json.dumps(limits)], stdout=subprocess.PIPE, stderr=errors
+            self.process = Program(
+                [sys.executable, PROGRAM, json.dumps(limits)],
+                env=os.environ,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         self.port = int(self.process.stdout.readline())
 

@@ -4,7 +4,6 @@ log from an embedded store into Kafka; and what an operator is told when somethi
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from leadstream.settings import Settings
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
+from tests.forked_programs import Program
 from tests.leadstream.command_line import environment, leadstream, leadstream_here
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -45,21 +45,16 @@ def settings(cluster) -> dict[str, str]:
     }
 
 
-DEAF = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
-"""As a script starts a job in the background: SIGINT is ignored, until the program says otherwise."""
-
-
 @contextmanager
-def running(
-    *command: str, said: Path, ended_by: int = signal.SIGTERM, **settings: str
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """The command, until it is told to stop, which it does without an error and in time."""
+def running(*command: str, said: Path, ended_by: int = signal.SIGTERM, **settings: str) -> Iterator[Program]:
+    """The command as a script starts a job in the background: SIGINT is ignored, until the program says otherwise. It runs until it is told to stop, which it does without an error and in time."""
     with said.open("wb") as file:
-        process = subprocess.Popen(
-            [*DEAF, sys.executable, "-m", "leadstream", *command],
+        process = Program(
+            [sys.executable, "-m", "leadstream", *command],
             stdout=file,
             stderr=file,
             env=environment(**settings),
+            ignored=[signal.SIGINT],
         )
     try:
         yield process
@@ -260,7 +255,7 @@ def test_an_embedded_log_is_carried_with_its_publications_and_scores_the_same(
     ):
         there["LEADSTREAM_DATABASE_URL"] = postgres_url.replace("/leadstream?", f"/{name}?")
         with (tmp_path / "carried").open("wb") as said:
-            carrying = subprocess.Popen(
+            carrying = Program(
                 [sys.executable, "-m", "leadstream", "export", "--to-kafka"],
                 stdout=said,
                 stderr=said,

@@ -441,8 +441,8 @@ def test_topics_that_are_not_made_yet_are_waited_for(cluster, database_url):
     assert len(rows_of(database_url)["identities"]) == 1
 
 
-def test_a_database_that_was_never_migrated_has_no_positions(database_url):
-    assert projection_positions(database_url) == {}
+def test_a_database_that_was_never_migrated_has_no_positions(empty_database_url):
+    assert projection_positions(empty_database_url) == {}
 
 
 def test_postgres_may_go_away_and_come_back(topics, writer, postgres_url, database_url):

@@ -27,6 +27,7 @@ from leadstream.wiring import open_system, ports_of
 from leadstream.wiring_kafka import kafka_ports, make_topics
 from projections.migrate import migrate
 from projections.tables import READ_OPTIONS
+from tests.forked_programs import Program
 from tests.leadstream.chats import answers_of_concurrent_callers, right_answers
 from tests.leadstream.command_line import Server, environment, leadstream, serving
 from tests.leadstream.systems_doors import (
@@ -245,7 +246,7 @@ def test_an_import_of_leads_goes_on_after_a_kill_and_again_changes_nothing(serve
                    where tenant = 'crm' and model = 'temperature' order by lead_id"""
             ).fetchall()
 
-    killed = subprocess.Popen(
+    killed = Program(
         [sys.executable, "-m", "leadstream", "import", "leads", "-", *where],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -416,7 +417,7 @@ def test_a_rebuild_beside_it_changes_nothing_that_is_seen_also_in_the_reports(se
             answer = server.client.post("/v1/events", params={"wait": wait}, json=event, headers=headers)
             assert answer.status_code in ({200, 202} if wait else {200}), answer.text
 
-        rebuilding = subprocess.Popen(
+        rebuilding = Program(
             [sys.executable, "-m", "leadstream", "rebuild", "--data-dir", str(server.data_dir)],
             env=environment(),
             stderr=subprocess.PIPE,

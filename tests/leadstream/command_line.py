@@ -1,6 +1,7 @@
 """The command line as a user meets it: a process with arguments, an environment and three streams."""
 
 import contextlib
+import fcntl
 import io
 import os
 import socket
@@ -17,9 +18,13 @@ import httpx
 import pytest
 
 from leadstream.cli.root import main
+from tests import forked_programs
+from tests.forked_programs import Program
 from tests.hanging import server_directory
 
 STARTING_SECONDS = 300
+STORED = {"LEADSTREAM_DATABASE_URL", "LEADSTREAM_PARTITIONS", "LEADSTREAM_KAFKA"}
+"""Settings that decide what a first start makes."""
 
 
 def environment(**given: str) -> dict[str, str]:
@@ -31,14 +36,8 @@ def environment(**given: str) -> dict[str, str]:
 def leadstream(
     *arguments: object, stdin: bytes = b"", **settings: str
 ) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [sys.executable, "-m", "leadstream", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=500,
-        env=environment(**settings),
-    )
+    command = [sys.executable, "-m", "leadstream", *map(str, arguments)]
+    return forked_programs.run(command, stdin=stdin, timeout=500, env=environment(**settings))
 
 
 def leadstream_here(*arguments: object, **settings: str) -> "subprocess.CompletedProcess[bytes]":
@@ -64,6 +63,26 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+MADE_STORE = "TESTS_MADE_STORE"
+"""The environment variable with the place of an embedded store as a first start leaves it: PostgreSQL set up, tables, built-in
+models. The first server that needs a new store makes it, for all processes of a test run.
+"""
+
+
+def make_store(data_dir: Path) -> None:
+    """A new store, without what a first start costs."""
+    made = Path(os.environ[MADE_STORE])
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            first = made.with_suffix(".first")
+            with serving(first, new=True) as server:
+                assert server.stop() == 0
+            first.rename(made)
+    data_dir.mkdir()
+    subprocess.run(["cp", "-a", "--reflink=auto", made / "postgres", data_dir / "postgres"], check=True)
+
+
 class Server:
     """`leadstream serve` on a data directory; it may be killed and started again."""
 
@@ -75,13 +94,13 @@ class Server:
         self._arguments = arguments
         self._settings = settings
         self.said = data_dir.with_name(data_dir.name + ".said")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
         self.client = httpx.Client(timeout=30)
 
     def start(self) -> None:
         port = free_port()
         with self.said.open("ab") as said:
-            self.process = subprocess.Popen(
+            self.process = Program(
                 [
                     sys.executable,
                     *self._program,
@@ -134,9 +153,14 @@ def serving(
     *,
     program: Sequence[str] = ("-m", "leadstream"),
     arguments: Sequence[str] = (),
+    new: bool = False,
     **settings: str,
 ) -> Iterator[Server]:
-    """`arguments` of `serve`; `settings` are environment variables."""
+    """`arguments` of `serve`; `settings` are environment variables. If the directory does not exist, it gets a copy of a store
+    as a first start leaves it; `new` leaves that to the server.
+    """
+    if not (new or arguments or STORED.intersection(settings) or data_dir.exists()):
+        make_store(data_dir)
     server = Server(data_dir, program=program, arguments=arguments, **settings)
     try:
         server.start()

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from command_line import environment
 from leadstream.console import Failure
 from leadstream.settings import read_settings
 from leadstream.simulation.demo import free_port_from
+from tests.forked_programs import Program
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ def test_the_demo_shows_moving_scores_within_two_minutes_and_stops_when_told(tmp
     began = time.monotonic()
     said = tmp_path / "said"
     with said.open("wb") as output:
-        process = subprocess.Popen(
+        process = Program(
             [sys.executable, "-m", "leadstream", "demo", "--no-browser", "--leads", "150"],
             stdout=output,
             stderr=output,

@@ -3,7 +3,6 @@
 import gzip
 import json
 import subprocess
-import sys
 import tomllib
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from schemas.envelope import Event, tag_of
 from schemas.events import ProfileUpdated
 from schemas.record import Outgoing
 from streams.replay import Replay
+from tests.leadstream.command_line import leadstream
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
 HUBSPOT = (
@@ -456,9 +456,11 @@ def test_a_longer_file_takes_no_more_memory():
 @pytest.mark.postgres
 def test_the_command_imports_once_asks_before_it_counts_and_joins_leads(database_url: str, tmp_path: Path):
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "leadstream", "import", "leads", str(path), *options]
-        command += ["--database-url", database_url, "--data-dir", str(tmp_path / "data")]
-        return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        where = ("--database-url", database_url, "--data-dir", tmp_path / "data")
+        done = leadstream("import", "leads", path, *options, *where)
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
 
     def stored() -> list[tuple[Any, ...]]:
         with psycopg.connect(database_url) as connection:

@@ -1,5 +1,7 @@
 """Restating: an older store as today's door and folds take its events; today's store as it is."""
 
+import contextlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -22,6 +24,7 @@ from leadstream.embedded_postgres import (
     start_postgres,
     stop_postgres,
 )
+from tests.forked_programs import Program
 from tests.written.older_door import AS_RECORDED, MADE, NOTE, PHONE, REGION, RESTATED, SENT, recorded_at
 from tests.written.stores import FILES, load_embedded
 
@@ -234,19 +237,41 @@ def test_a_mistyped_directory_is_no_new_store(tmp_path: Path):
     assert not (tmp_path / "mistyped").exists()
 
 
-@pytest.mark.parametrize("seconds", [2.0, 4.0, 6.0, 8.0, 10.0, 12.0])
-def test_killed_at_any_moment_the_store_is_the_old_one_or_the_restated_one(store: Path, seconds: float):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "leadstream", "restate", "--apply", "--yes", "--data-dir", str(store)],
-        env=environment(**SETTINGS),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(seconds)
-    process.kill()
-    process.wait()
+KILLED_AT = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
+"""Parts of the time that a whole restatement takes here."""
+
+
+def test_killed_at_any_moment_the_store_is_the_old_one_or_the_restated_one(older_store: Path, tmp_path: Path):
+    """Killed again and again, with what the kills before it have left; and then not killed."""
+
+    def begun(data_dir: Path) -> Program:
+        return Program(
+            [sys.executable, "-m", "leadstream", "restate", "--apply", "--yes", "--data-dir", str(data_dir)],
+            env=environment(**SETTINGS),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    store = shutil.copytree(older_store, tmp_path / "store-0")
+    began = time.monotonic()
+    assert begun(store).wait(300) == 0
+    seconds = time.monotonic() - began
     with database(store) as db:
-        assert set(temperatures(db)) in (set(AS_RECORDED), set(RESTATED))
+        assert temperatures(db) == RESTATED
+
+    stores = (shutil.copytree(older_store, tmp_path / f"store-{number}") for number in itertools.count(1))
+    store = next(stores)
+    for part in KILLED_AT:
+        process = begun(store)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds * part)
+        process.kill()
+        process.wait()
+        with database(store) as db:
+            found = temperatures(db)
+        assert found in (AS_RECORDED, RESTATED)
+        if found == RESTATED:
+            store = next(stores)
     command("restate", "--apply", "--yes", "--data-dir", store)
     with database(store) as db:
         assert temperatures(db) == RESTATED

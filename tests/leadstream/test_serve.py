@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving_once(tmp_path_factory) as running:
+    with serving_once(tmp_path_factory, new=True) as running:
         yield running
 
 

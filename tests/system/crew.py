@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
+from tests.forked_programs import Program
+
 PATIENCE = 240.0
 AGAIN_SECONDS = 0.2
 """Before an ended process is started again."""
@@ -54,7 +56,7 @@ class Member:
         with self.log.open("ab") as log:
             log.write(f"--- life {self.lives}\n".encode())
             log.flush()
-            self.process = subprocess.Popen(self._command, env=env, stdout=subprocess.PIPE, stderr=log)
+            self.process = Program(self._command, env=env, stdout=subprocess.PIPE, stderr=log)
         threading.Thread(target=self._listen, args=(self.process.stdout, self.words), daemon=True).start()
 
     @staticmethod

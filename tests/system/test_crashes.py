@@ -21,11 +21,12 @@ from schemas.decode import encode_source
 from schemas.events import LeadIdentified, PageViewed
 from schemas.moment import moment
 from scoring.models.model import built_in_models
+from tests.forked_programs import Program
 
 PROCESS = Path(__file__).with_name("embedded_process.py")
-EVENTS = 20_000
-GROUPS, CROWDS = 60, 2
-MOVING = 2_400
+EVENTS = 10_000
+GROUPS, CROWDS = 40, 2
+MOVING = 1_600
 """Of them, events of people who are merged, split, and share devices."""
 CHATS = 30
 """Sessions of a chat, besides."""
@@ -36,7 +37,7 @@ class Running:
     """The process under test; a thread notes how far it says it is."""
 
     def __init__(self, *arguments):
-        self.process = subprocess.Popen(
+        self.process = Program(
             [sys.executable, str(PROCESS), *map(str, arguments)],
             stdout=subprocess.PIPE,
             text=True,
@@ -91,7 +92,7 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     rng = random.Random(seed)
     file = tmp_path / "events.ndjson"
     events = []
-    for event in simulated_events(seed=7, leads=2_000, days=60, until=datetime.now(UTC)):
+    for event in simulated_events(seed=7, leads=1_000, days=60, until=datetime.now(UTC)):
         events.append(recorded(event))
         if len(events) == EVENTS - MOVING:
             break
@@ -119,17 +120,17 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     last.finish()
 
     cards = assert_equals_the_fold(database_url)
-    assert len(cards) > 500
+    assert len(cards) > 300
     assert_entangled(cards)
     assert_chat_sessions(database_url, CHATS)
 
 
 @pytest.mark.slow
-def test_a_publication_over_ten_thousand_leads_survives_a_kill_in_mid_sweep(database_url, tmp_path):
-    leads, now = 10_000, int(time.time() * 1000)
+def test_a_publication_over_thousands_of_leads_survives_a_kill_in_mid_sweep(database_url, tmp_path):
+    leads, now = 4_000, int(time.time() * 1000)
     first, more, model = tmp_path / "first.ndjson", tmp_path / "more.ndjson", tmp_path / "temperature.toml"
     write_events(first, (visit(i, f"e{i}", now - 3_600_000) for i in range(leads)))
-    write_events(more, (visit(i * 7 % leads, f"f{i}", now) for i in range(2_000)))
+    write_events(more, (visit(i * 7 % leads, f"f{i}", now) for i in range(1_000)))
     text = built_in_models()["temperature"]
     changed = text.replace("points = 10", "points = 9")
     assert changed != text
@@ -140,9 +141,10 @@ def test_a_publication_over_ten_thousand_leads_survives_a_kill_in_mid_sweep(data
     running.finish()
     running = Running(database_url, more, 0, model, 5)
     running.wait_for("published")
-    time.sleep(0.3)
+    while not swept(database_url):
+        time.sleep(0.005)
     at = running.kill()
-    assert swept(database_url) < leads, "the kill came too late to mean anything"
+    assert 0 < swept(database_url) < leads, "the kill came too late to mean anything"
     running = Running(database_url, more, at)
     running.wait_for("folded", 300)
     running.finish()

@@ -49,7 +49,7 @@ pytestmark = [
 ]
 
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
-EVENTS_PER_TURN = 25_000
+EVENTS_PER_TURN = 15_000
 ROUND = 60
 WORKERS = ("worker-0", "worker-1", "worker-2")
 BROKERS = 3

@@ -48,9 +48,9 @@ pytestmark = [
 ]
 
 TURNS = int(os.environ.get("CHAOS_TURNS", "1"))
-HOW_MANY = 50_000 * TURNS
-GROUPS, CROWDS = 100, 2
-MOVING = 3_800
+HOW_MANY = 20_000 * TURNS
+GROUPS, CROWDS = 60, 2
+MOVING = 2_400
 """Of them, events of people who are merged, split, and share devices."""
 CHATS = 60 * TURNS
 """Sessions of a chat, besides."""
@@ -187,7 +187,7 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     print(f"CHAOS_SEED={seed}", flush=True)
     cluster = Cluster(own_broker.address, prefix="chaos-")
     make_topics(cluster)
-    events = simulated(HOW_MANY - MOVING, 5_000 * TURNS)
+    events = simulated(HOW_MANY - MOVING, 2_000 * TURNS)
     moving = entangled(seed, GROUPS, events[0].recorded_at, events[-1].recorded_at, crowds=CROWDS)
     events = mixed_in(events, moving[:MOVING])
     rng = random.Random(f"{seed}/chats")
@@ -246,7 +246,7 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     assert len(counted) > HOW_MANY * 0.9
     assert not any(log.read(DEAD_LETTERS).values())
     cards = assert_equals_the_fold(database_url, log)
-    assert len(cards) > 1_000
+    assert len(cards) > 500
     assert_entangled(cards)
     assert_chat_sessions(database_url, CHATS)
 

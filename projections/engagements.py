@@ -1,11 +1,26 @@
-"""A statement that lists a lead's engagements page by page. No I/O."""
+"""Statements that list a lead's engagements page by page, and sum up what engagements earned. No I/O."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, Select, Text, any_, literal, select, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Select,
+    Text,
+    any_,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 
-from projections.tables import engagement_history, identities, lead_row_key
+from projections.lifecycle import TOUCHPOINT_TYPES
+from projections.tables import engagement_history, identities, lead_row_key, leads
+from scoring.analytics.orders import ORDER_TYPES
 
 
 class EventCursor(NamedTuple):
@@ -78,4 +93,29 @@ def select_engagements(
         .where(identities.c.lead_key == lead_row_key(tenant, lead_id))
         .order_by(latest.c.occurred_at.desc(), latest.c.partition.desc(), latest.c.position.desc())
         .limit(limit)
+    )
+
+
+def revenue_of_engagements(
+    tenant: str, starts: Sequence[datetime], end: datetime, *, anonymous: bool
+) -> Select[Any]:
+    """(type, channel, period, currency, minor): what the engagements of all leads earned that are no orders. A row
+    names its period by its number, from 1.
+    """
+    event = engagement_history.c
+    period = func.width_bucket(event.occurred_at, literal(list(starts), ARRAY(DateTime(timezone=True))))
+    named = event.type, event.channel, period.label("period"), event.currency
+    return (
+        select(*named, func.sum(event.revenue_minor).label("minor"))
+        .join(identities, identities.c.identity_key == event.identity_key)
+        .join(leads, leads.c.lead_key == identities.c.lead_key)
+        .where(
+            event.tenant == tenant,
+            event.occurred_at >= (starts[0] if starts else end),
+            event.occurred_at < end,
+            event.revenue_minor.is_not(None),
+            event.type == any_(literal(sorted(set(TOUCHPOINT_TYPES) - ORDER_TYPES), ARRAY(Text()))),
+            or_(literal(anonymous), leads.c.identified),
+        )
+        .group_by(*named)
     )

@@ -20,10 +20,10 @@ from starlette.types import Scope
 
 from gateway.access import WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import NO_NUL
-from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.services import authorized_caller, services_of, tenant_of
-from gateway.api.window import Days, From, To, read_window
+from gateway.api.window import Days, From, To, report_window
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
@@ -135,7 +135,7 @@ async def history(
     first = until = None
     if days is not None or begin is not None or end is not None:
         zone = (await services.ports.published(tenant)).zone
-        window = read_window(zone, services.ports.now(), days, begin, end, default_days=None)
+        window = report_window(services, zone, days, begin, end, default_days=None)
         first, until, shown = window.begin, window.end, window.shown()
     filters = EngagementFilters(
         tuple(engagement_type or ()),
@@ -151,13 +151,12 @@ async def history(
             queries.lead(tenant, lead_id),
             select_engagements(tenant, lead_id, filters, limit=limit + 1, before=_event_cursor(cursor)),
         )
-    if not leads:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    lead = found_lead(leads)
     last = rows[limit - 1] if len(rows) > limit else None
     return JsonAnswer(
         {
-            "lead_id": lead_id_as_sent(leads[0]["lead_id"]),
-            "merged_into": leads[0]["redirect"],
+            "lead_id": lead_id_as_sent(lead["lead_id"]),
+            "merged_into": merged_into(lead),
             **shown,
             "engagements": [_engagement_json(row) for row in rows[:limit]],
             "next_cursor": last and f"{millis(last['occurred_at'])}_{last['partition']}_{last['position']}",
@@ -293,6 +292,9 @@ def _engagement_json(row: Row) -> dict[str, Any]:
         "revenue": _revenue(row["revenue_minor"], row["currency"]),
         "currency": row["currency"],
         "device_type": row["device_type"],
+        "os": row["os"],
+        "browser": row["browser"],
+        "ip_address": row["ip"],
         "location": row["location"],
         "details": details or None,
         "metadata": metadata,

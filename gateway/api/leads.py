@@ -17,6 +17,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
+from gateway.api.found_leads import found_lead
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -250,10 +251,7 @@ def _outcomes(rows: Sequence[Row]) -> dict[EventKey, EventOutcome]:
 
 
 async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
-    rows = await ask(queries.lead(tenant, lead_id))
-    if not rows:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    return rows[0]
+    return found_lead(await ask(queries.lead(tenant, lead_id)))
 
 
 async def _scores(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:

@@ -7,7 +7,7 @@ import json
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -286,7 +286,8 @@ async def compare_engagement(http, oracle, asked):
     assert shown["total_engagements"] == len(inside)
     assert shown["total_leads"] == leads
     close(shown["engagement_rate"], len(inside) / leads if leads else None, digits=2)
-    assert shown["revenue"] == revenue(orders)
+    earned = [each for each in inside if each["currency"] and each["type"] != "purchase_made"]
+    money_is_right(shown, len(inside), orders, earned)
     for column in ("type", "channel"):
         counts = Counter(each[column] for each in inside)
         rows = {each[f"engagement_{column}"]: each for each in shown[f"by_{column}"]}
@@ -297,12 +298,18 @@ async def compare_engagement(http, oracle, asked):
                 for o in orders
                 if name in ("purchase_made", o[2]) and (column == "channel") == (name == o[2])
             ]
-            assert each["revenue"] == revenue(sold)
+            money_is_right(each, counts[name], sold, [e for e in earned if e[column] == name])
     daily = Counter(oracle.day(each["occurred_at"]).isoformat() for each in inside)
     assert {
         each["period"]: each["engagements"] for each in shown["by_period"] if each["engagements"]
     } == daily
     assert len(shown["by_period"]) == 60
+    for each in shown["by_period"]:
+        of_day = [
+            [one for one in among if oracle.day(at(one)).isoformat() == each["period"]]
+            for among, at in ((orders, lambda o: o[1]), (earned, lambda e: e["occurred_at"]))
+        ]
+        money_is_right(each, daily[each["period"]], *of_day)
     begin, end = (local_midnight(day, oracle.zone) for day in (first, last))
     before = sum(
         begin - (end - begin) <= each["occurred_at"] < begin
@@ -313,6 +320,18 @@ async def compare_engagement(http, oracle, asked):
     steady = abs(len(inside) - before) <= before / 5
     assert shown["trend"]["direction"] == (
         "stable" if steady else "increasing" if len(inside) > before else "declining"
+    )
+
+
+def money_is_right(shown, engagements, orders, earned):
+    assert shown["revenue"] == revenue(orders)
+    assert shown["revenue_per_engagement"] == {
+        currency: (amount / engagements).quantize(Decimal(1).scaleb(-CENTS[currency]), ROUND_HALF_EVEN)
+        for currency, amount in revenue(orders).items()
+        if engagements
+    }
+    assert shown["engagement_revenue"] == revenue(
+        [(None, None, None, each["currency"], each["revenue_minor"]) for each in earned]
     )
 
 

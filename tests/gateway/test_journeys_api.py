@@ -240,6 +240,7 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
         ({"engagement_type": "purchase_made"}, "revenue"),
         ({"engagement_type": "form_submitted", "engagement_value": 101}, "engagement_value"),
         ({"title": "no type"}, "engagement_type"),
+        ({"engagement_type": "form_submitted", "engagement_valeu": 85}, "engagement_valeu"),
     ],
 )
 async def test_a_wrong_engagement_is_refused_by_its_field_and_not_recorded(database_url, body, field):
@@ -384,17 +385,13 @@ async def test_the_overview_and_summaries_of_all_are_the_sum_of_those_of_each(da
                     key: value for key, value in summary.items() if type(value) is int and "score" not in key
                 }
                 totals.setdefault(name, Counter()).update(counts)
-                revenue.setdefault(name, Counter()).update(
-                    {each["currency"]: each["revenue"] for each in summary["revenue"]}
-                )
+                revenue.setdefault(name, Counter()).update(summary["revenue"])
                 active[name] += summary["total_engagements"] > 0
             assert [each["period"] for each in every["summaries"]] == sorted(totals, reverse=True)
             for each in every["summaries"]:
                 name = each["period"]
                 assert {key: each[key] for key in totals[name]} == totals[name]
-                assert {one["currency"]: one["revenue"] for one in each["revenue"]} == pytest.approx(
-                    revenue[name]
-                )
+                assert each["revenue"] == pytest.approx(revenue[name])
                 assert each["active_leads"] == active[name]
             assert sum(each["new_leads"] for each in every["summaries"]) == len(leads)
     assert overview["total_journeys"] == len(leads) == 6
@@ -407,11 +404,11 @@ async def test_the_overview_and_summaries_of_all_are_the_sum_of_those_of_each(da
     assert overview["avg_risk_of_churn"] == pytest.approx(risk, abs=0.006)
     days = sum(each["duration_days"] for each in journeys) / len(journeys)
     assert overview["avg_duration_days"] == pytest.approx(days, abs=0.01)
-    for row in overview["revenue"]:
-        of_leads = [
-            each for journey in journeys for each in journey["revenue"] if each["currency"] == row["currency"]
+    for currency, row in overview["revenue"].items():
+        net = [
+            each["revenue"][currency]["lifetime_value"] for each in journeys if currency in each["revenue"]
         ]
-        assert row["total_lifetime_value"] == pytest.approx(sum(each["lifetime_value"] for each in of_leads))
+        assert row["total_lifetime_value"] == pytest.approx(sum(net))
 
 
 async def test_a_late_event_corrects_its_day_and_a_refund_the_day_of_the_order(database_url):
@@ -426,7 +423,7 @@ async def test_a_late_event_corrects_its_day_and_a_refund_the_day_of_the_order(d
         )
         after = await read(http, "summaries/1001?days=60")
     (first,) = before["summaries"]
-    assert (first["period"], first["revenue"]) == ("2030-01-01", [{"currency": "EUR", "revenue": 100}])
+    assert (first["period"], first["revenue"]) == ("2030-01-01", {"EUR": 100})
     days = {each["period"]: each for each in after["summaries"]}
-    assert days["2030-01-01"]["revenue"] == [{"currency": "EUR", "revenue": 70}]
+    assert days["2030-01-01"]["revenue"] == {"EUR": 70}
     assert (days["2030-01-02"]["emails_opened"], days["2030-01-02"]["total_engagements"]) == (1, 1)

@@ -209,9 +209,29 @@ def _answer_validation_error(_request: Request, error: Exception) -> Response:
 
 
 def _reason_of(error: Mapping[str, Any], field: str | None) -> str:
-    """Patterns are for machines: what they mean is said in words."""
-    if error["type"] != "string_pattern_mismatch":
-        return str(error["msg"])
+    """In words for callers. Patterns are for machines, and so is a cursor."""
+    limits = error.get("ctx", {})
     if field == "cursor":
         return "must be the cursor that the page before gave"
-    return f"has a character or a form that {field} cannot have: see /docs"
+    match error["type"]:
+        case "missing":
+            return "missing"
+        case "int_parsing" | "int_from_float" | "int_type":
+            return "must be a whole number"
+        case "bool_parsing" | "bool_type":
+            return "must be true or false"
+        case "literal_error":
+            return f"must be one of {str(limits['expected']).replace(' or ', ', ').replace(chr(39), '')}"
+        case "greater_than_equal":
+            return f"must be at least {limits['ge']}"
+        case "less_than_equal":
+            return f"must be at most {limits['le']}"
+        case "less_than":
+            return f"must be below {limits['lt']}"
+        case "string_too_long":
+            return f"must have at most {limits['max_length']} characters"
+        case "too_long":
+            return f"must be there at most {limits['max_length']} times"
+        case "string_pattern_mismatch":
+            return f"has a character or a form that {field} cannot have: see /docs"
+    return str(error["msg"])

@@ -7,14 +7,20 @@ LONGEST_NAME_SHOWN = 64
 
 
 def unknown_name(kind: str, name: str, names: Collection[str]) -> str:
-    """`kind` is what it names: parameter or field. A long name takes no longer than a short one."""
+    """`kind` is what it names: parameter or field."""
     shown = name if len(name) <= LONGEST_NAME_SHOWN else f"{name[:LONGEST_NAME_SHOWN]}..."
+    meant = meant_name(name, names)
+    hint = f"; did you mean `{meant}`?" if meant else "."
+    return f"unknown {kind} `{shown}`{hint} This endpoint takes: {', '.join(sorted(names)) or f'no {kind}s'}"
+
+
+def meant_name(name: str, names: Collection[str]) -> str | None:
+    """The one that is most like it, or that contains it. A long name takes no longer than a short one."""
     by_form, form = {_plain(each): each for each in sorted(names)}, _plain(name[:LONGEST_NAME_SHOWN])
     similar = get_close_matches(form, by_form, n=1) or [
         each for each in by_form if min(len(form), len(each)) > 2 and (form in each or each in form)
     ]
-    hint = f"; did you mean `{by_form[similar[0]]}`?" if similar else "."
-    return f"unknown {kind} `{shown}`{hint} This endpoint takes: {', '.join(sorted(names)) or f'no {kind}s'}"
+    return by_form[similar[0]] if similar else None
 
 
 def _plain(name: str) -> str:

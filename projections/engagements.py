@@ -9,6 +9,7 @@ from sqlalchemy import (
     DateTime,
     Select,
     Text,
+    and_,
     any_,
     func,
     literal,
@@ -21,6 +22,8 @@ from sqlalchemy import (
 from projections.lifecycle import TOUCHPOINT_TYPES
 from projections.tables import engagement_history, identities, lead_row_key, leads
 from scoring.analytics.orders import ORDER_TYPES
+
+CUSTOM_TYPE: Final = "custom"
 
 
 class EventCursor(NamedTuple):
@@ -35,6 +38,8 @@ class EngagementFilters(NamedTuple):
     """Each filter that is set narrows the list."""
 
     types: tuple[str, ...] = ()
+    custom_names: tuple[str, ...] = ()
+    """Beside `types`: custom events of these names."""
     channels: tuple[str, ...] = ()
     source_type: str | None = None
     source_id: str | None = None
@@ -61,8 +66,10 @@ def select_engagements(
     event = engagement_history.c
     order = event.occurred_at, event.partition, event.position
     conditions = [event.identity_key == identities.c.identity_key]
-    if filters.types:
-        conditions.append(event.type == any_(literal(list(filters.types), ARRAY(Text()))))
+    if filters.types or filters.custom_names:
+        of_type = event.type == any_(literal(list(filters.types), ARRAY(Text())))
+        named = event.details["name"].astext == any_(literal(list(filters.custom_names), ARRAY(Text())))
+        conditions.append(or_(of_type, and_(event.type == CUSTOM_TYPE, named)))
     if filters.channels:
         conditions.append(event.channel == any_(literal(list(filters.channels), ARRAY(Text()))))
     if filters.source_type is not None:
@@ -115,6 +122,7 @@ def revenue_of_engagements(
             event.occurred_at < end,
             event.revenue_minor.is_not(None),
             event.type == any_(literal(sorted(set(TOUCHPOINT_TYPES) - ORDER_TYPES), ARRAY(Text()))),
+            leads.c.identities > 0,
             or_(literal(anonymous), leads.c.identified),
         )
         .group_by(*named)

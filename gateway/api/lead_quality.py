@@ -249,6 +249,6 @@ async def conversion_by_decile(
 def _model(active: ActiveRules, name: str) -> Model:
     if name not in active.models:
         raise RequestProblem(
-            422, f"{name} is not active; active are {', '.join(sorted(active.models))}", field="model"
+            422, f"no such model is active; active are {', '.join(sorted(active.models))}", field="model"
         )
     return active.models[name]

@@ -14,6 +14,8 @@ StructType = TypeVar("StructType", bound=Struct)
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Problem 400 if the body is no JSON, 422 if it is something else than an object."""
+    if not body.strip():
+        raise RequestProblem(400, "the body is empty: a JSON object is needed")
     try:
         content = json.decode(body)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -461,6 +461,7 @@ class FourLeads:
             for n, (grade, heat, total) in bands.items()
         ]
         sold = {"value": 600, "currency": "EUR", "order_id": "o1"}
+        earned = {"form_submitted": (12_000, "EUR")}
         events = [
             (1, day(1, 9), "page_viewed", "web", {}),
             (1, day(1, 10), "email_sent", "email", {}),
@@ -477,6 +478,7 @@ class FourLeads:
         self.events = [
             {"identity_key": 10 * n, "tenant": "default", "event_id": f"e{position}", "position": position}
             | {"occurred_at": at, "type": kind, "channel": channel, "details": details}
+            | dict(zip(("revenue_minor", "currency"), earned.get(kind, (None, None)), strict=True))
             for position, (n, at, kind, channel, details) in enumerate(events)
         ]
 
@@ -589,11 +591,14 @@ WRONG_REQUESTS = [
     ("funnel", {"from": "2030-02-30"}, "from", "must be a date"),
     ("funnel", {"to": "tomorrow"}, "to", "must be a date"),
     ("funnel", {"from": "2030-02-01", "to": "2030-01-01"}, "from", "from is after to"),
-    ("funnel", {"days": 0}, "days", "greater than or equal to 1"),
-    ("cohort", {"cohort_type": "yearly"}, "cohort_type", "'monthly' or 'weekly'"),
+    ("funnel", {"days": 0}, "days", "must be at least 1"),
+    ("funnel", {"days": "week"}, "days", "must be a whole number"),
+    ("funnel", {"days": 4000}, "days", "must be at most 3660"),
+    ("funnel", {"include_anonymous": "some"}, "include_anonymous", "must be true or false"),
+    ("cohort", {"cohort_type": "yearly"}, "cohort_type", "must be one of monthly, weekly"),
     ("lead-quality", {"interval": "daily", "from": "0001-01-01"}, None, "more than 400 periods"),
-    ("distribution", {"model": "warmth"}, "model", "warmth is not active; active are"),
-    ("deciles", {"model": "warmth"}, "model", "warmth is not active; active are"),
+    ("distribution", {"model": "warmth"}, "model", "no such model is active; active are"),
+    ("deciles", {"model": "warmth"}, "model", "no such model is active; active are"),
 ]
 
 

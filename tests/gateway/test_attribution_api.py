@@ -87,7 +87,7 @@ async def test_the_example_of_the_requirement_is_answered_as_it_prints_it(house)
     for middle in touchpoints[1:-1]:
         assert abs(middle["weight"] - Decimal("0.2") / 6) <= Decimal("1e-9")
     assert sum(each["weight"] for each in touchpoints) == 1
-    assert [each["credit"]["EUR"] for each in touchpoints] == [
+    assert [each["credit"]["XXX"] for each in touchpoints] == [
         2000,
         *[Decimal("166.67")] * 4,
         *[Decimal("166.66")] * 2,

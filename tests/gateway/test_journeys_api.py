@@ -202,6 +202,12 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
             "engagement/123/history?engagement_type=form_submitted&engagement_type=sms_sent&source_id=456",
         )
         none = await read(http, "engagement/123/history?to=2030-01-01")
+        either = "engagement/123/history?engagement_type=custom:webinar&engagement_type=meeting_scheduled"
+        own, other = await read(http, either), await read(http, f"{either.partition('&')[0]}s")
+        wrong = [
+            await read(http, f"engagement/123/history?{filter_}", status=422)
+            for filter_ in ("engagement_type=form", "engagement_type=custom", "engagement_channel=pigeon")
+        ]
         revenue = (await http.get("/api/leads/123")).json()["revenue"]
     assert (recorded["lead_id"], recorded["engagement_type"], recorded["applied"]) == (
         123,
@@ -221,6 +227,14 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
         (1200.5, "EUR", None),
     ]
     assert shown[0]["metadata"] == {"room": "b"}
+    assert [each["engagement_type"] for each in own["engagements"]] == ["custom:webinar", "meeting_scheduled"]
+    assert other["engagements"] == []
+    assert [each["error"]["field"] for each in wrong] == [
+        "engagement_type",
+        "engagement_type",
+        "engagement_channel",
+    ]
+    assert "did you mean form_submitted?" in wrong[0]["error"]["reason"]
     assert [each["source_id"] for each in forms["engagements"]] == [456]
     assert none["engagements"] == []
     assert older["next_cursor"] is None
@@ -240,6 +254,7 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
         ({"engagement_type": "purchase_made"}, "revenue"),
         ({"engagement_type": "form_submitted", "engagement_value": 101}, "engagement_value"),
         ({"title": "no type"}, "engagement_type"),
+        ({"engagement_type": "email_sent", "details": {"message_id": 7}}, "details.message_id"),
         ({"engagement_type": "form_submitted", "engagement_valeu": 85}, "engagement_valeu"),
     ],
 )

@@ -64,7 +64,7 @@ from gateway.wait import OutcomeWaiters
 API_DESCRIPTION = (
     "Send events to /v1/events; read leads, their scores and the reason for every point from /api/leads. "
     "An answer to a change comes once it shows in the scores; after some seconds it comes with status 202, and `location` "
-    "is where to look. Parameters that an address does not take are refused. "
+    "is where to look. Parameters and fields that an address does not take are refused. "
     'Answers to wrong requests look like {"error": {"field": ..., "reason": ...}}.'
 )
 

@@ -30,6 +30,7 @@ from schemas.envelope import Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import key_of_identity
+from scoring.features.signals import decimals_of
 from scoring.models.model import ONE_POINT, Model, Subject, explain_score, rounded_points, score_lead
 
 BOARD_MODEL = "temperature"
@@ -180,7 +181,7 @@ async def lead(
         "lead": _lead(row, scores),
         "profile": row["fields"],
         "counts": row["counts"],
-        "revenue": row["revenue"],
+        "revenue": _revenue(row["revenue"]),
         "merged_into": row["redirect"],
         **ledger,
         "identities": [_identity(each) for each in identities],
@@ -244,6 +245,16 @@ def _outcomes(rows: Sequence[Row]) -> dict[EventKey, EventOutcome]:
             row["outcome"], row["lead_id"], row["scores"]
         )
         for row in rows
+    }
+
+
+def _revenue(amounts: Mapping[str, Any] | None) -> dict[str, Decimal] | None:
+    """By currency, with its decimals, which a number of JSON has lost."""
+    if amounts is None:
+        return None
+    return {
+        currency: Decimal(str(amount)).quantize(Decimal(1).scaleb(-decimals_of(currency)))
+        for currency, amount in amounts.items()
     }
 
 

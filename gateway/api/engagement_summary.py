@@ -6,17 +6,16 @@ Currencies are never added up.
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from decimal import Decimal
-from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from gateway.answers import JsonAnswer
 from gateway.api.services import services_of, take_report_turn, tenant_of
-from gateway.api.window import Anonymous, Days, From, Interval, To, report_window
+from gateway.api.window import Anonymous, Days, From, Interval, To, Window, report_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import analytics
@@ -29,7 +28,6 @@ from scoring.analytics.orders import (
     OrderReport,
     Orders,
     amounts_of,
-    revenue_of,
     sum_of_money,
 )
 from scoring.analytics.periods import Period
@@ -37,6 +35,16 @@ from scoring.analytics.shares import mean, share, trend_direction
 from scoring.features.signals import major_units, minor_units
 
 EXAMPLES = example_bodies("analytics")
+
+
+class SoldOrders(NamedTuple):
+    """The net revenue of the window's orders."""
+
+    total: Money
+    by_channel: dict[str, Money]
+    by_period: dict[int, Money]
+    """By the number of the period, from 1."""
+
 
 router = APIRouter(
     prefix="/api/lead-tracking",
@@ -67,22 +75,18 @@ async def engagement_summary(
     starts = [moment(each.begin) for each in periods]
     before = moment(2 * millis(window.begin) - millis(window.end))
     async with services.store.snapshot() as ask:
-        rows, earned, purchases, created = await ask.all(
+        rows, earned, created = await ask.all(
             analytics.engagements_by_type(tenant, before, starts, window.end, anonymous=include_anonymous),
             revenue_of_engagements(tenant, starts, window.end, anonymous=include_anonymous),
-            analytics.purchase_reports(tenant, anonymous=include_anonymous),
             analytics.leads_created(tenant, [window.end], anonymous=include_anonymous),
         )
-    orders = [
-        order
-        for order in _orders_of_leads(purchases)
-        if millis(window.begin) <= order.at < millis(window.end)
-    ]
+        reports = ask.stream(analytics.purchase_reports(tenant, anonymous=include_anonymous))
+        sold = await _sold_in(window, periods, reports)
     inside = [row for row in rows if row["period"]]
     by_period = Counter[int]()
     for row in inside:
         by_period[row["period"]] += row["engagements"]
-    orders_of_period, earned_in_period = _by_period(orders, periods), _earned_by("period", earned)
+    earned_in_period = _earned_by("period", earned)
     total, previous = (sum(row["engagements"] for row in each) for each in (inside, rows))
     previous -= total
     leads = sum(row["leads"] for row in created if row["period"] == 0)
@@ -92,16 +96,16 @@ async def engagement_summary(
             "total_engagements": total,
             "total_leads": leads,
             "engagement_rate": mean(total, leads),
-            **_money_json(total, orders, sum_of_money(_money_of(row) for row in earned)),
-            "by_type": _engagements_by("type", inside, leads, {PURCHASE: orders}, earned),
-            "by_channel": _engagements_by("channel", inside, leads, _by_channel(orders), earned),
+            **_money_json(total, sold.total, sum_of_money(_money_of(row) for row in earned)),
+            "by_type": _engagements_by("type", inside, leads, {PURCHASE: sold.total}, earned),
+            "by_channel": _engagements_by("channel", inside, leads, sold.by_channel, earned),
             "by_period": [
                 {
                     "period": period.name,
                     "from": moment(period.begin),
                     "to": moment(period.end),
                     "engagements": by_period[number],
-                    **_money_json(by_period[number], orders_of_period[number], earned_in_period[number]),
+                    **_money_json(by_period[number], sold.by_period[number], earned_in_period[number]),
                 }
                 for number, period in enumerate(periods, 1)
             ],
@@ -114,47 +118,49 @@ async def engagement_summary(
     )
 
 
-def _orders_of_leads(rows: Iterable[Row]) -> Iterator[Order]:
-    """The orders of all leads, of every report of a purchase or a refund."""
-    by_lead = defaultdict[int, Orders](Orders)
-    for row in rows:
-        by_lead[row["lead_key"]].add(
-            OrderReport(
-                row["identity_key"],
-                row["event_id"],
-                row["type"],
-                row["channel"],
-                millis(row["occurred_at"]),
-                row["order_id"],
-                row["refund_id"],
-                row["currency"],
-                minor_units(row["value"], row["currency"]),
-            )
-        )
-    return chain.from_iterable(by_lead.values())
+async def _sold_in(
+    window: Window, periods: Sequence[Period], reports: AsyncIterator[Sequence[Row]]
+) -> SoldOrders:
+    """Of every report of a purchase or a refund, lead by lead. In memory are one lead's orders and the sums."""
+    sold = SoldOrders({}, defaultdict(dict), defaultdict(dict))
+    lead_key, orders = None, Orders()
+    async for rows in reports:
+        for row in rows:
+            if row["lead_key"] != lead_key:
+                _add_orders(sold, orders, window, periods)
+                lead_key, orders = row["lead_key"], Orders()
+            orders.add(_order_report(row))
+    _add_orders(sold, orders, window, periods)
+    return sold
 
 
-def _by_channel(orders: Iterable[Order]) -> dict[str, list[Order]]:
-    by_channel = defaultdict[str, list[Order]](list)
+def _add_orders(sold: SoldOrders, orders: Iterable[Order], window: Window, periods: Sequence[Period]) -> None:
     for order in orders:
-        by_channel[order.channel].append(order)
-    return by_channel
+        if millis(window.begin) <= order.at < millis(window.end):
+            number = bisect_right(periods, order.at, key=lambda period: period.begin)
+            for sums in (sold.total, sold.by_channel[order.channel], sold.by_period[number]):
+                sums[order.currency] = sums.get(order.currency, 0) + order.amount
 
 
-def _by_period(orders: Iterable[Order], periods: Sequence[Period]) -> Mapping[int, Sequence[Order]]:
-    """By the number of the period, from 1."""
-    begins = [period.begin for period in periods]
-    by_number = defaultdict[int, list[Order]](list)
-    for order in orders:
-        by_number[bisect_right(begins, order.at)].append(order)
-    return by_number
+def _order_report(row: Row) -> OrderReport:
+    return OrderReport(
+        row["identity_key"],
+        row["event_id"],
+        row["type"],
+        row["channel"],
+        millis(row["occurred_at"]),
+        row["order_id"],
+        row["refund_id"],
+        row["currency"],
+        minor_units(row["value"], row["currency"]),
+    )
 
 
 def _engagements_by(
     column: str,
     rows: Sequence[Row],
     leads: int,
-    orders: Mapping[str, Sequence[Order]],
+    revenue: Mapping[str, Money],
     earned: Sequence[Row],
 ) -> list[dict[str, Any]]:
     """The most frequent first."""
@@ -168,9 +174,9 @@ def _engagements_by(
             "engagements": counts[name],
             "share": share(counts[name], counts.total()),
             "engagement_rate": mean(counts[name], leads),
-            **_money_json(counts[name], orders.get(name, ()), earned_by_name[name]),
+            **_money_json(counts[name], revenue.get(name, {}), earned_by_name[name]),
         }
-        for name in sorted(counts.keys() | orders.keys(), key=lambda name: (-counts[name], name))
+        for name in sorted(counts.keys() | revenue.keys(), key=lambda name: (-counts[name], name))
     ]
 
 
@@ -186,8 +192,7 @@ def _earned_by(column: str, rows: Iterable[Row]) -> Mapping[Any, Money]:
     return earned
 
 
-def _money_json(engagements: int, orders: Iterable[Order], earned: Money) -> dict[str, Any]:
-    revenue = revenue_of(orders)
+def _money_json(engagements: int, revenue: Money, earned: Money) -> dict[str, Any]:
     each = {currency: Decimal(minor) / engagements for currency, minor in revenue.items() if engagements}
     return {
         "revenue": amounts_of(revenue),

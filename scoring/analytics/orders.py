@@ -142,7 +142,7 @@ def sum_of_money(parts: Iterable[Money]) -> Money:
 
 def amounts_of(money: Mapping[str, int]) -> dict[str, Decimal]:
     """Money as answers show it: the amount in main units by currency."""
-    return {currency: major_units(minor, currency) for currency, minor in money.items()}
+    return {currency: major_units(minor, currency) for currency, minor in sorted(money.items())}
 
 
 def _key_of(report: OrderReport) -> OrderKey | None:

@@ -26,10 +26,13 @@ from gateway.api import (
     attribution,
     attribution_summary,
     capture_bot,
+    chat_leads,
     composite_scoring,
     engagement,
+    engagement_summary,
     experiments,
     journeys,
+    lead_quality,
     lead_score,
     lead_scores,
     leads,
@@ -61,7 +64,7 @@ from gateway.wait import OutcomeWaiters
 API_DESCRIPTION = (
     "Send events to /v1/events; read leads, their scores and the reason for every point from /api/leads. "
     "An answer to a change comes once it shows in the scores; after some seconds it comes with status 202, and `location` "
-    "is where to look. Parameters that an address does not take are refused. "
+    "is where to look. Parameters and fields that an address does not take are refused. "
     'Answers to wrong requests look like {"error": {"field": ..., "reason": ...}}.'
 )
 
@@ -69,9 +72,12 @@ ROUTED_MODULES = (
     collect,
     ab_test,
     analytics,
+    lead_quality,
+    engagement_summary,
     attribution_summary,
     attribution,
     capture_bot,
+    chat_leads,
     composite_scoring,
     engagement,
     experiments,
@@ -203,9 +209,29 @@ def _answer_validation_error(_request: Request, error: Exception) -> Response:
 
 
 def _reason_of(error: Mapping[str, Any], field: str | None) -> str:
-    """Patterns are for machines: what they mean is said in words."""
-    if error["type"] != "string_pattern_mismatch":
-        return str(error["msg"])
+    """In words for callers. Patterns are for machines, and so is a cursor."""
+    limits = error.get("ctx", {})
     if field == "cursor":
         return "must be the cursor that the page before gave"
-    return f"has a character or a form that {field} cannot have: see /docs"
+    match error["type"]:
+        case "missing":
+            return "missing"
+        case "int_parsing" | "int_from_float" | "int_type":
+            return "must be a whole number"
+        case "bool_parsing" | "bool_type":
+            return "must be true or false"
+        case "literal_error":
+            return f"must be one of {str(limits['expected']).replace(' or ', ', ').replace(chr(39), '')}"
+        case "greater_than_equal":
+            return f"must be at least {limits['ge']}"
+        case "less_than_equal":
+            return f"must be at most {limits['le']}"
+        case "less_than":
+            return f"must be below {limits['lt']}"
+        case "string_too_long":
+            return f"must have at most {limits['max_length']} characters"
+        case "too_long":
+            return f"must be there at most {limits['max_length']} times"
+        case "string_pattern_mismatch":
+            return f"has a character or a form that {field} cannot have: see /docs"
+    return str(error["msg"])

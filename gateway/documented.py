@@ -12,9 +12,7 @@ from schemas.events import AMOUNT_LIMITS
 Responses = dict[int | str, dict[str, Any]]
 OBJECT_SCHEMA: Mapping[str, Any] = MappingProxyType({"type": "object"})
 """Of a body whose fields follow from its example (`gateway.openapi`)."""
-PROBLEM_EXAMPLE: Mapping[str, Any] = {
-    "error": {"field": "limit", "reason": "Input should be less than or equal to 500"}
-}
+PROBLEM_EXAMPLE: Mapping[str, Any] = {"error": {"field": "limit", "reason": "must be at most 500"}}
 
 
 def example_bodies(name: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ where one is expected. `ANY_QUERY` lists the exceptions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -16,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from gateway.answers import RequestProblem
+from gateway.unknown_names import LONGEST_NAME_SHOWN, unknown_name
 
 ANY_QUERY: Mapping[str, str] = {
     "/": "a page: links to it have utm tags and click ids",
@@ -31,7 +31,6 @@ ANY_QUERY: Mapping[str, str] = {
     "/ready": "monitors of uptime add cache-busters, and a refusal would look like an outage",
 }
 """Addresses that take any query, each with the reason. A slash at the end makes no difference."""
-LONGEST_NAME_SHOWN = 64
 
 
 class QueryNames(NamedTuple):
@@ -85,26 +84,11 @@ async def refuse_unknown_parameters(request: Request) -> None:
     seen = set()
     for name, _ in request.query_params.multi_items():
         if name not in declared.names:
-            raise QueryRefused(422, _unknown(name, declared.names), field=name[:LONGEST_NAME_SHOWN])
+            reason = unknown_name("parameter", name, declared.names)
+            raise QueryRefused(422, reason, field=name[:LONGEST_NAME_SHOWN])
         if name in seen and name not in declared.several:
             raise QueryRefused(422, f"the parameter `{name}` is there twice: give it once", field=name)
         seen.add(name)
-
-
-def _unknown(name: str, names: frozenset[str]) -> str:
-    shown = name if len(name) <= LONGEST_NAME_SHOWN else f"{name[:LONGEST_NAME_SHOWN]}..."
-    by_form, form = {_plain(each): each for each in sorted(names)}, _plain(name[:LONGEST_NAME_SHOWN])
-    similar = get_close_matches(form, by_form, n=1) or [
-        each for each in by_form if min(len(form), len(each)) > 2 and (form in each or each in form)
-    ]
-    hint = f"; did you mean `{by_form[similar[0]]}`?" if similar else "."
-    takes = ", ".join(sorted(names)) or "no query parameters"
-    return f"unknown parameter `{shown}`{hint} This endpoint takes: {takes}"
-
-
-def _plain(name: str) -> str:
-    """Without what people spell differently: `min-score`, `minScore`, `MIN_SCORE`."""
-    return name.lower().replace("_", "").replace("-", "").replace(".", "")
 
 
 def _declared(route: APIRoute) -> QueryNames:

@@ -76,6 +76,13 @@ class StoreSnapshot:
             ]
             return [await _fetched(each) for each in cursors]
 
+    async def stream(self, question: Question) -> AsyncIterator[Sequence[Row]]:
+        """The rows of a query, ROWS_AT_ONCE at a time: for more rows than memory should have."""
+        async with self.connection.cursor("stream") as cursor:
+            await cursor.execute(*_sql_and_parameters(question))
+            while some := await cursor.fetchmany(ROWS_AT_ONCE):
+                yield some
+
 
 async def _fetched(cursor: psycopg.AsyncCursor[DictRow]) -> Sequence[Row]:
     """All rows; between some of them other requests have their turn."""

@@ -8,33 +8,42 @@ in the log. Secrets never appear in messages.
 import difflib
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.access import Access, read_access
 from gateway.door.chat_accounts import ChatAccount, read_chats
-from gateway.door.page_address import public_suffix_of, read_page_address
 from gateway.door.signed_links import LinkKeys, read_link_keys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots, with_replies
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
 from gateway.server.connections import ConnectionLimits
 from leadstream.console import Failure
-from leadstream.experiments_folder import active_experiments
+from leadstream.setting_types import (
+    ApiTokens,
+    Brokers,
+    ExistingFile,
+    ExperimentsFolder,
+    LinkSecrets,
+    Networks,
+    PostgresAddress,
+    SecretTexts,
+    Sites,
+    TelegramBots,
+    Texts,
+    WhatsappNumbers,
+    WriteKeys,
+    clear_texts,
+)
 from schemas.topics import DEFAULT_PARTITIONS
-from scoring.experiments.experiment_text import ExperimentError
 from streams.kafka.cluster import Cluster, KafkaSecurity, SaslMechanism, SecurityProtocol
 
 VARIABLE_PREFIX = "LEADSTREAM_"
 LOCAL_KAFKA_BROKER = "127.0.0.1:9092"
-_BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class SettingError(Failure):
@@ -59,7 +68,7 @@ class Settings(BaseSettings):
         description="Directory of the embedded PostgreSQL and its files. Only one process at a time can use it. If it is "
         "not set, processes on Kafka use the directory on-kafka inside it.",
     )
-    database_url: SecretStr | None = Field(
+    database_url: PostgresAddress | None = Field(
         None,
         description="A PostgreSQL of your own (postgresql://USER:PASSWORD@HOST/DATABASE) instead of the embedded one.",
     )
@@ -69,17 +78,17 @@ class Settings(BaseSettings):
         le=1024,
         description="Partitions of every topic, 1 to 1024. Fixed from the first start: later it must stay what it was.",
     )
-    write_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    write_keys: WriteKeys = Field(
         (),
         description="Keys by which producers send events, separated by commas, each TENANT:KEY "
         "(the key in clear, at least 8 characters, or as sha256:HEX).",
     )
-    api_tokens: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_tokens: ApiTokens = Field(
         (),
         description="Bearer tokens of the API, separated by commas, each TENANT:SCOPES:TOKEN "
         "(scopes read, write and metrics, joined by +; the token in clear or as sha256:HEX).",
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    trusted_proxies: Networks = Field(
         (),
         description="Networks of reverse proxies whose X-Forwarded-For is believed, separated by commas (10.0.0.0/8).",
     )
@@ -93,7 +102,7 @@ class Settings(BaseSettings):
         pattern=r"^[A-Z]{2}$",
         description="Country (two capital letters, AE) of phone numbers that come without a country code.",
     )
-    own_sites: Annotated[tuple[str, ...], NoDecode] = Field(
+    own_sites: Sites = Field(
         (),
         description="Hosts of your own sites, separated by commas (acme.example,acme-shop.example): coming from one of "
         "them, or from its subdomains, is no referral. The host of the page itself always counts as own.",
@@ -158,12 +167,12 @@ class Settings(BaseSettings):
         le=3_600,
         description="Seconds after which a client that does not read its answer is disconnected, 1 to 3600.",
     )
-    telegram_bots: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    telegram_bots: TelegramBots = Field(
         (),
         description="Telegram bots whose updates become events, separated by commas, each TENANT:NAME:SECRET:TOKEN "
         "(a secret of your own, 16 to 256 letters, digits, _ and -; the token that @BotFather has given).",
     )
-    telegram_replies: Annotated[tuple[str, ...], NoDecode] = Field(
+    telegram_replies: Texts = Field(
         (),
         description="Names of bots, separated by commas, that ask the questions of the chat's flow (the table [flow] of the "
         "model chatbot). The others only listen.",
@@ -173,12 +182,12 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s/@]+(/[^\s?#]*[^\s?#/])?$",
         description="The address of Telegram's Bot API, or of a Bot API server of your own.",
     )
-    whatsapp: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    whatsapp: WhatsappNumbers = Field(
         (),
         description="WhatsApp numbers whose messages become events, separated by commas, each "
         "TENANT:NAME:VERIFY_TOKEN:APP_SECRET (a verify token of your own; the app secret of Meta's dashboard).",
     )
-    link_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    link_keys: LinkSecrets = Field(
         (),
         description="Secrets that sign the links of codes and mails, separated by commas, each at least 24 characters "
         "(openssl rand -hex 32). The first signs, all of them open: to change the key, put the new one first.",
@@ -188,7 +197,7 @@ class Settings(BaseSettings):
         description="Whether links set the visitor's cookie (leadstream-visitor) where there is none: on or off. With off, "
         "they only use one that track.js has set.",
     )
-    chats: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    chats: SecretTexts = Field(
         (),
         description="Chats of other providers whose messages become events, separated by commas, each "
         "TENANT:NAME:MAPPING:SECRET or TENANT:NAME:MAPPING:SECRET:VERIFY_TOKEN (the mapping messenger, twilio, viber, or one "
@@ -202,12 +211,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )
-    experiments: Path | None = Field(
+    experiments: ExperimentsFolder | None = Field(
         None,
         description="A folder with your own experiments, one .toml file each (copy one from scoring/experiments). "
         "They are added to the built-in ones; an experiment replaces the built-in one of the same name.",
     )
-    kafka: str | None = Field(
+    kafka: Brokers | None = Field(
         None,
         description="Brokers of Apache Kafka, HOST:PORT, separated by commas. If it is set, the log is in Kafka "
         "instead of PostgreSQL. Commands that always need Kafka use 127.0.0.1:9092 if it is not set.",
@@ -235,7 +244,7 @@ class Settings(BaseSettings):
     )
     kafka_username: str | None = Field(None, description="User name at Kafka, for SASL.")
     kafka_password: SecretStr | None = Field(None, description="Password at Kafka, for SASL.")
-    kafka_ca_file: Path | None = Field(
+    kafka_ca_file: ExistingFile | None = Field(
         None,
         description="For SSL: a PEM file with the certificates of the authorities that signed the brokers' "
         "certificates. Without it, this machine's trusted authorities apply.",
@@ -283,65 +292,6 @@ class Settings(BaseSettings):
         "needs its own.",
     )
 
-    @field_validator(
-        "write_keys",
-        "api_tokens",
-        "trusted_proxies",
-        "own_sites",
-        "telegram_bots",
-        "telegram_replies",
-        "whatsapp",
-        "chats",
-        "link_keys",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as cause:
-                raise PydanticCustomError("network", "{cause}", {"cause": str(cause)}) from cause
-        return value
-
-    @field_validator("own_sites")
-    @classmethod
-    def _are_sites(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_host_of_site(text) for text in value)
-
-    @field_validator("write_keys", "api_tokens")
-    @classmethod
-    def _are_keys(cls, value: tuple[SecretStr, ...], info: Any) -> tuple[SecretStr, ...]:
-        clear = [secret.get_secret_value() for secret in value]
-        try:
-            read_access(**{"write_keys" if info.field_name == "write_keys" else "tokens": clear})
-        except ValueError as cause:
-            raise PydanticCustomError("key", "{cause}", {"cause": str(cause)}) from cause
-        return value
-
-    @field_validator("telegram_bots")
-    @classmethod
-    def _are_bots(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        try:
-            read_bots(secret.get_secret_value() for secret in value)
-        except ValueError as cause:
-            raise PydanticCustomError("bots", "{cause}", {"cause": str(cause)}) from None
-        return value
-
-    @field_validator("whatsapp")
-    @classmethod
-    def _are_numbers(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        try:
-            read_numbers(secret.get_secret_value() for secret in value)
-        except ValueError as cause:
-            raise PydanticCustomError("numbers", "{cause}", {"cause": str(cause)}) from None
-        return value
-
     @model_validator(mode="after")
     def _has_bots_that_reply(self) -> "Settings":
         try:
@@ -359,62 +309,6 @@ class Settings(BaseSettings):
         except ValueError as cause:
             raise PydanticCustomError("chats", "LEADSTREAM_CHATS: {cause}", {"cause": str(cause)}) from None
         return self
-
-    @field_validator("link_keys")
-    @classmethod
-    def _are_link_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        try:
-            read_link_keys(secret.get_secret_value() for secret in value)
-        except ValueError as cause:
-            raise PydanticCustomError("link_keys", "{cause}", {"cause": str(cause)}) from None
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise PydanticCustomError("scheme", "it must begin with postgresql://")
-        return value
-
-    @field_validator("kafka")
-    @classmethod
-    def _are_brokers(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        brokers = [part.strip() for part in value.split(",")]
-        for broker in brokers:
-            match = _BROKER.fullmatch(broker)
-            if match is None or not 1 <= int(match[1]) <= 65_535:
-                raise PydanticCustomError(
-                    "brokers", "{broker} is not HOST:PORT", {"broker": repr(broker) if broker else "nothing"}
-                )
-        return ",".join(brokers)
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _is_conninfo(value.get_secret_value()):
-            raise PydanticCustomError(
-                "conninfo",
-                "it is not the address of a PostgreSQL server (write % as %25 and @ as %40 in a password)",
-            )
-        return value
-
-    @field_validator("experiments")
-    @classmethod
-    def _are_experiments(cls, value: Path | None) -> Path | None:
-        try:
-            active_experiments(value)
-        except ExperimentError as wrong:
-            raise PydanticCustomError("experiments", "{wrong}", {"wrong": str(wrong)}) from wrong
-        return value
-
-    @field_validator("kafka_ca_file")
-    @classmethod
-    def _is_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise PydanticCustomError("file", "there is no such file")
-        return value
 
     @model_validator(mode="after")
     def _fits_the_protocol(self) -> "Settings":
@@ -467,28 +361,23 @@ class Settings(BaseSettings):
 
     @property
     def access(self) -> Access:
-        return read_access(
-            [key.get_secret_value() for key in self.write_keys],
-            [token.get_secret_value() for token in self.api_tokens],
-            self.trusted_proxies,
-        )
+        return read_access(clear_texts(self.write_keys), clear_texts(self.api_tokens), self.trusted_proxies)
 
     @property
     def bots(self) -> Mapping[str, TelegramBot]:
-        bots = read_bots(bot.get_secret_value() for bot in self.telegram_bots)
-        return with_replies(bots, self.telegram_replies)
+        return with_replies(read_bots(clear_texts(self.telegram_bots)), self.telegram_replies)
 
     @property
     def whatsapp_numbers(self) -> Mapping[str, WhatsappNumber]:
-        return read_numbers(number.get_secret_value() for number in self.whatsapp)
+        return read_numbers(clear_texts(self.whatsapp))
 
     @property
     def signing_keys(self) -> LinkKeys:
-        return read_link_keys(key.get_secret_value() for key in self.link_keys)
+        return read_link_keys(clear_texts(self.link_keys))
 
     @property
     def chat_accounts(self) -> Mapping[str, ChatAccount]:
-        return read_chats((chat.get_secret_value() for chat in self.chats), self.chat_mappings)
+        return read_chats(clear_texts(self.chats), self.chat_mappings)
 
     @property
     def connection_limits(self) -> ConnectionLimits:
@@ -523,22 +412,6 @@ class Settings(BaseSettings):
         """The address at which this machine reaches the server."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-
-def _host_of_site(text: str) -> str:
-    """The host of a site, written as a host or as an address."""
-    address = read_page_address(text)
-    if address is None or public_suffix_of(address.host) == address.host:
-        raise PydanticCustomError("site", "{text} is no host of a site", {"text": repr(text[:80])})
-    return address.host.removeprefix("www.")
-
-
-def _is_conninfo(address: str) -> bool:
-    try:
-        parts = conninfo_to_dict(address)
-    except ProgrammingError:
-        return False
-    return "@" not in str(parts.get("host", ""))
 
 
 def _conflicting_settings_error(template: str, name: str, protocol: str) -> PydanticCustomError:

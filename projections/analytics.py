@@ -200,7 +200,7 @@ def engagements_by_type(
 
 def purchase_reports(tenant: str, *, anonymous: bool) -> TextClause:
     """Every report of a purchase or a refund, of all times: an order counts when it was first reported, as it was last
-    reported, less its refunds.
+    reported, less its refunds. Those of a lead come together.
     """
     return _statement(
         f"""select i.lead_key, e.identity_key, e.event_id, e.type, e.channel, e.occurred_at,
@@ -210,7 +210,7 @@ def purchase_reports(tenant: str, *, anonymous: bool) -> TextClause:
         join identities i on i.identity_key = e.identity_key
         join leads l on l.lead_key = i.lead_key
         where e.tenant = :tenant and e.{IS_ORDER_CONDITION}
-            and {_OF_TENANT}""",
+            and {_OF_TENANT} order by i.lead_key""",
         tenant=tenant,
         anonymous=anonymous,
     )

@@ -1,11 +1,29 @@
-"""A statement that lists a lead's engagements page by page. No I/O."""
+"""Statements that list a lead's engagements page by page, and sum up what engagements earned. No I/O."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, Select, Text, any_, literal, select, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    DateTime,
+    Select,
+    Text,
+    and_,
+    any_,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 
-from projections.tables import engagement_history, identities, lead_row_key
+from projections.lifecycle import TOUCHPOINT_TYPES
+from projections.tables import engagement_history, identities, lead_row_key, leads
+from scoring.analytics.orders import ORDER_TYPES
+
+CUSTOM_TYPE: Final = "custom"
 
 
 class EventCursor(NamedTuple):
@@ -20,6 +38,8 @@ class EngagementFilters(NamedTuple):
     """Each filter that is set narrows the list."""
 
     types: tuple[str, ...] = ()
+    custom_names: tuple[str, ...] = ()
+    """Beside `types`: custom events of these names."""
     channels: tuple[str, ...] = ()
     source_type: str | None = None
     source_id: str | None = None
@@ -46,8 +66,10 @@ def select_engagements(
     event = engagement_history.c
     order = event.occurred_at, event.partition, event.position
     conditions = [event.identity_key == identities.c.identity_key]
-    if filters.types:
-        conditions.append(event.type == any_(literal(list(filters.types), ARRAY(Text()))))
+    if filters.types or filters.custom_names:
+        of_type = event.type == any_(literal(list(filters.types), ARRAY(Text())))
+        named = event.details["name"].astext == any_(literal(list(filters.custom_names), ARRAY(Text())))
+        conditions.append(or_(of_type, and_(event.type == CUSTOM_TYPE, named)))
     if filters.channels:
         conditions.append(event.channel == any_(literal(list(filters.channels), ARRAY(Text()))))
     if filters.source_type is not None:
@@ -78,4 +100,30 @@ def select_engagements(
         .where(identities.c.lead_key == lead_row_key(tenant, lead_id))
         .order_by(latest.c.occurred_at.desc(), latest.c.partition.desc(), latest.c.position.desc())
         .limit(limit)
+    )
+
+
+def revenue_of_engagements(
+    tenant: str, starts: Sequence[datetime], end: datetime, *, anonymous: bool
+) -> Select[Any]:
+    """(type, channel, period, currency, minor): what the engagements of all leads earned that are no orders. A row
+    names its period by its number, from 1.
+    """
+    event = engagement_history.c
+    period = func.width_bucket(event.occurred_at, literal(list(starts), ARRAY(DateTime(timezone=True))))
+    named = event.type, event.channel, period.label("period"), event.currency
+    return (
+        select(*named, func.sum(event.revenue_minor).label("minor"))
+        .join(identities, identities.c.identity_key == event.identity_key)
+        .join(leads, leads.c.lead_key == identities.c.lead_key)
+        .where(
+            event.tenant == tenant,
+            event.occurred_at >= (starts[0] if starts else end),
+            event.occurred_at < end,
+            event.revenue_minor.is_not(None),
+            event.type == any_(literal(sorted(set(TOUCHPOINT_TYPES) - ORDER_TYPES), ARRAY(Text()))),
+            leads.c.identities > 0,
+            or_(literal(anonymous), leads.c.identified),
+        )
+        .group_by(*named)
     )

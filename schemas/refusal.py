@@ -83,6 +83,8 @@ def _plain_reason(problem: str, kind: type[Struct], steps: list[str]) -> str:
     if bounded := re.fullmatch(r"Expected `(\w+)` (of length )?([<>]=) (\S+)", problem):
         type_, of_length, sign, limit = bounded.groups()
         unit = "" if not of_length else " characters" if type_ == "str" else " entries"
+        if (unit, sign, limit) == (" characters", ">=", "1"):
+            return "must not be empty"
         return f"must {'have' if unit else 'be'} at {'most' if sign == '<=' else 'least'} {limit}{unit}"
     if pattern := re.fullmatch(r"(?s)Expected `str` matching regex '(.*)'", problem):
         return f"must be {_DESCRIPTION_BY_PATTERN.get(pattern[1].encode().decode('unicode_escape'), 'text of another form')}"

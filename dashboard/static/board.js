@@ -324,7 +324,8 @@ function causeOf(entry) {
     return about ? `${words(type)}: ${about}` : words(type);
   }
   const [kind, ...rest] = entry.caused_by.split(":");
-  const told = { due: "time passed", model: `model ${rest.join(" ")} was published`, attached: "a visitor was recognised as this lead", detached: "a visitor turned out to be somebody else", redirect: "leads were merged or parted" };
+  const [name, version] = rest.slice(-2);
+  const told = { due: "time passed", model: `model ${name}, version ${version}, was published`, settings: `settings, version ${version}, were published`, attached: "a visitor was recognised as this lead", detached: "a visitor turned out to be somebody else", redirect: "leads were merged or parted" };
   return told[kind] ?? entry.caused_by;
 }
 

@@ -33,7 +33,7 @@ function typeOf(schema) {
 function rowsOf(schema, path = "") {
   const rows = Object.entries(schema.properties ?? {}).flatMap(([name, each]) => [
     el("tr", {}, el("th", { scope: "row" }, `${path}${name}`),
-      el("td", { class: "kind" }, `${typeOf(each)}${schema.required?.includes(name) ? "" : ", may be missing"}`), el("td", {}, each.description ?? "")),
+      el("td", { class: "kind" }, `${typeOf(each)}${schema.required?.includes(name) ? "" : ", may be missing"}`), el("td", {}, ...prose(each.description))),
     ...rowsOf(each, `${path}${name}.`),
   ]);
   const inside = [...(schema.anyOf ?? []), ...(schema.items ? [schema.items] : [])].flatMap((each) => rowsOf(each, path));
@@ -84,13 +84,18 @@ function addressOf(path, inputs) {
   return query.size ? `${address}?${query}` : address;
 }
 
+/** The description's text and the names in it, which stand between backticks. */
+function prose(text) {
+  return (text ?? "").split("`").map((part, number) => (number % 2 ? el("code", {}, part) : part));
+}
+
 function contentOf(path, method, operation) {
   const inputs = (operation.parameters ?? []).filter((each) => each.in !== "header").map((parameter) => ({
     parameter, input: el("input", { "aria-label": parameter.name, placeholder: parameter.schema?.default ?? "" }),
   }));
   const rows = inputs.map(({ parameter, input }) => el("tr", {},
     el("th", { scope: "row" }, `${parameter.name}${parameter.required ? " (needed)" : ""}`),
-    el("td", { class: "kind" }, typeOf(parameter.schema ?? {})), el("td", {}, input), el("td", {}, parameter.description ?? "")));
+    el("td", { class: "kind" }, typeOf(parameter.schema ?? {})), el("td", {}, input), el("td", {}, ...prose(parameter.description))));
   const request = operation.requestBody?.content;
   const [first, ...others] = examplesOf(request);
   const body = request ? el("textarea", { class: "body", "aria-label": "Body", spellcheck: "false" }, JSON.stringify(first, null, 2)) : null;
@@ -98,9 +103,9 @@ function contentOf(path, method, operation) {
   const button = el("button", { type: "button" }, `Send ${method}`);
   button.addEventListener("click", () => send(method, addressOf(path, inputs), body?.value, result));
   const answers = Object.entries(operation.responses ?? {}).flatMap(([status, each]) => [
-    el("p", {}, el("b", {}, status), ` ${each.description ?? ""}`),
+    el("p", {}, el("b", {}, status), " ", ...prose(each.description)),
     ...(status.startsWith("2") ? [...examplesOf(each.content).map(printed), fieldsOf(each.content)] : [])]);
-  return el("div", { class: "endpoint" }, operation.description ? el("p", {}, operation.description) : null,
+  return el("div", { class: "endpoint" }, operation.description ? el("p", {}, ...prose(operation.description)) : null,
     rows.length ? el("h3", {}, "Parameters") : null, rows.length ? el("table", { class: "fields" }, el("tbody", {}, ...rows)) : null,
     body ? el("h3", {}, "Request") : null, body, ...others.map(printed), fieldsOf(request),
     el("p", { class: "send" }, button), result, el("h3", {}, "Answers"), ...answers);
@@ -115,7 +120,7 @@ function endpoint(path, method, operation) {
 
 const openapi = await (await fetch("/openapi.json")).json();
 const main = document.getElementById("endpoints");
-main.append(el("h2", {}, openapi.info.title), el("p", {}, openapi.info.description ?? ""));
+main.append(el("h2", {}, openapi.info.title), el("p", {}, ...prose(openapi.info.description)));
 const groups = new Map();
 for (const [path, methods] of Object.entries(openapi.paths)) {
   for (const [method, operation] of Object.entries(methods)) {

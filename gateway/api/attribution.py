@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import NO_NUL
-from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.services import (
     ApiServices,
     authorized_caller,
@@ -41,7 +41,7 @@ from schemas.envelope import ANONYMOUS_PREFIX, Line, tag_of
 from schemas.events import Amount, ConversionRecorded, Currency
 from schemas.moment import moment
 from scoring.analytics.facts import LeadFacts
-from scoring.analytics.orders import order_reports, orders_of
+from scoring.analytics.orders import amounts_of, order_reports, orders_of
 from scoring.attribution.conversions import (
     AttributedConversion,
     ConversionKey,
@@ -60,7 +60,7 @@ from scoring.attribution.rules import TOUCH_MODELS, AttributionRules
 from scoring.attribution.touchpoints import Touchpoint
 from scoring.features.calendar import DAY_MS, HOUR_MS
 from scoring.features.identity import is_anonymous
-from scoring.features.signals import NO_CURRENCY, major_units, minor_units
+from scoring.features.signals import NO_CURRENCY, minor_units
 
 LARGEST_BODY_BYTES = 10_000
 APPLY_SECONDS = 5.0
@@ -113,10 +113,7 @@ async def calculate(request: Request, lead_id: str) -> Response:
     rules = (await services.ports.published(tenant)).attribution
     key = (body.conversion_type, body.conversion_id)
     lead, facts, current = await _lead_and_conversion(services, tenant, lead_id, key, rules)
-    if lead["redirect"] is not None:
-        raise RequestProblem(
-            409, f"the lead was merged into {lead['redirect']}: calculate that", field="lead_id"
-        )
+    found_unmerged_lead([lead], "calculate that")
     value = _requested_value(body, facts, rules)
     receipt: dict[str, Any] = {"lead_id": lead_id_as_sent(lead["lead_id"]), "event_id": None, "applied": True}
     if current is None or (value is not None and current.values != (value,)):
@@ -160,7 +157,7 @@ async def history(
     lead, facts = await _lead_and_facts(services, tenant, lead_id.removesuffix("/"))
     about = {
         "lead_id": lead_id_as_sent(lead["lead_id"]),
-        "merged_into": lead["redirect"],
+        "merged_into": merged_into(lead),
         "as_of": services.ports.now(),
     }
 
@@ -196,13 +193,11 @@ async def _lead_and_conversion(
 
 async def _lead_and_facts(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, LeadFacts]:
     if "\0" in lead_id:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
+        found_lead([])
     key = lead_row_key(tenant, lead_id)
     async with services.store.snapshot() as ask:
         leads, *rows = await ask.all(queries.lead(tenant, lead_id), *select_facts([key]))
-    if not leads:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    lead = leads[0]
+    lead = found_lead(leads)
     without = LeadFacts(tenant, lead_id, lead["identified"], 0, lead["stage"])
     return lead, (await asyncio.to_thread(facts_of_rows, *rows)).get(key, without)
 
@@ -319,9 +314,9 @@ def _attribution_json(
 
 def _value_json(values: Sequence[CurrencyAmount]) -> dict[str, Any]:
     """One value as the requirement shows it; several, in different currencies, are never one."""
-    amounts = [{"currency": each, "value": major_units(minor, each)} for each, minor in values]
-    alone = amounts[0] if len(amounts) == 1 else {"currency": None, "value": None}
-    return {"conversion_value": alone["value"], "currency": alone["currency"], "values": amounts}
+    amounts = amounts_of(dict(values))
+    currency, value = next(iter(amounts.items())) if len(amounts) == 1 else (None, None)
+    return {"conversion_value": value, "currency": currency, "values": amounts}
 
 
 def _main_touchpoint_json(touchpoint: Touchpoint, weight: int) -> dict[str, Any]:
@@ -346,10 +341,12 @@ def _touchpoint_json(
         "date": moment(touchpoint.at),
         "event_id": touchpoint.event_id,
         "weight": weight_json(credited.weights[index]),
-        "credit": [
-            {"currency": currency, "value": major_units(amounts[index], currency)}
-            for (currency, _), amounts in zip(values, credited.amounts, strict=True)
-        ],
+        "credit": amounts_of(
+            {
+                currency: amounts[index]
+                for (currency, _), amounts in zip(values, credited.amounts, strict=True)
+            }
+        ),
     }
 
 

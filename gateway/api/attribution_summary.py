@@ -13,7 +13,7 @@ from gateway.answers import JsonAnswer
 from gateway.api.attribution import weight_json
 from gateway.api.leads import NO_NUL
 from gateway.api.services import services_of, take_report_turn, tenant_of
-from gateway.api.window import Anonymous, Days, From, To, read_window
+from gateway.api.window import Anonymous, Days, From, To, report_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row
 from projections import attribution
@@ -35,7 +35,6 @@ from scoring.attribution.weights import WEIGHT_UNITS, divide
 from scoring.features.calendar import DAY_MS
 from scoring.features.signals import decimals_of, major_units
 
-DEFAULT_DAYS = 90
 EXAMPLES = example_bodies("attribution")
 MARKOV, SHAPLEY = PATH_MODELS
 
@@ -88,7 +87,7 @@ async def summary(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = read_window(active.zone, services.ports.now(), days, begin, end, default_days=DEFAULT_DAYS)
+    window = report_window(services, active.zone, days, begin, end)
     counted = ConversionWindow(tenant, window.begin, window.end, include_anonymous)
     order = int(markov_order)
     async with services.store.snapshot() as ask:
@@ -122,7 +121,9 @@ async def summary(
             **window.shown(),
             "attribution_text": rates.name,
             "total_conversions": sum(row["conversions"] for row in by_type),
-            "total_revenue": [_amount(row["currency"], row["amount"]) for row in _by_currency(revenue)],
+            "total_revenue": {
+                row["currency"]: _to_decimals(row["amount"], row["currency"]) for row in _by_currency(revenue)
+            },
             "reporting": _reporting(revenue, rates),
             "avg_journey_duration_days": _mean_days(by_type),
             "conversions_by_type": _types_json(by_type, values),
@@ -230,16 +231,15 @@ def _types_json(rows: Sequence[Row], values: Sequence[Row]) -> list[dict[str, An
             "conversion_type": row["conversion_type"],
             "conversions": row["conversions"],
             "without_touchpoints": row["untouched"],
-            "values": [
-                {
-                    "currency": each["currency"],
+            "values": {
+                each["currency"]: {
                     "value": major_units(each["minor"], each["currency"]),
                     "conversions": each["conversions"],
                     "avg_value": major_units(Decimal(each["minor"]) / each["conversions"], each["currency"]),
                 }
                 for each in _by_currency(values)
                 if each["conversion_type"] == row["conversion_type"]
-            ],
+            },
             "avg_journey_duration_days": _days(row["journey_ms"]),
             "touchpoints_to_conversion": {
                 "mean": _rounded(row["touchpoints"]),
@@ -312,10 +312,10 @@ def _amounts_by_currency(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 def _credits_json(conversions: Mapping[str, int], amounts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     return {
         "conversions": {model: weight_json(units) for model, units in conversions.items()},
-        "values": [
-            {"currency": currency, **{model: major_units(minor, currency) for model, minor in own.items()}}
+        "values": {
+            currency: {model: major_units(minor, currency) for model, minor in own.items()}
             for currency, own in sorted(amounts.items())
-        ],
+        },
     }
 
 
@@ -333,10 +333,6 @@ def _reporting(revenue: Sequence[Row], rules: AttributionRules) -> dict[str, Any
         "total_revenue": _to_decimals(total, currency),
         "without_rate": sorted(row["currency"] for row in revenue if row["currency"] not in rates),
     }
-
-
-def _amount(currency: str, value: Decimal) -> dict[str, Any]:
-    return {"currency": currency, "value": _to_decimals(value, currency)}
 
 
 def _to_decimals(value: Decimal, currency: str) -> Decimal:

@@ -1,6 +1,7 @@
-"""Calculates the scores of several leads, or of all, by one model. What differs from what is stored goes through the log.
+"""Calculates the scores of one lead, of several, or of all, by one model. What differs from what is stored goes through
+the log.
 
-A call waits ANSWER_SECONDS and then answers how far it is; the calculation goes on.
+A call for several waits ANSWER_SECONDS and then answers how far it is; the calculation goes on.
 """
 
 import asyncio
@@ -13,9 +14,9 @@ from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.lifecycle import lead_id_as_sent
+from gateway.api.found_leads import lead_id_as_sent, merged_reason
 from gateway.api.recalculations import Recalculation
-from gateway.api.reevaluation import advance_leads
+from gateway.api.reevaluation import advance_lead, advance_leads
 from gateway.api.services import ApiServices
 from gateway.store import Row
 from projections.lead_scores import features_of, leads_counted, leads_to_score, named_leads_to_score
@@ -30,6 +31,8 @@ MOST_LEADS = 10_000
 CHUNK = 200
 """Leads that are calculated together: their features are in memory at the same time."""
 CHUNK_SECONDS = 30.0
+UPDATE_SECONDS = 5.0
+"""So long a call waits for the score of its one lead."""
 ANSWER_SECONDS = 5.0
 """So long a call waits for the leads that it asked for."""
 LeadNumber = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -38,6 +41,15 @@ LeadNumber = Identifier | Annotated[int, Meta(ge=0, le=2**63 - 1)]
 class SeveralLeads(Struct):
     lead_ids: Annotated[list[LeadNumber], Meta(max_length=MOST_LEADS)] | None = None
     recalculate_all: bool = False
+
+
+async def calculate_lead(
+    services: ApiServices, tenant: str, active: ActiveRules, model: str, lead_id: str, now: datetime
+) -> bool:
+    """Whether the stored score of a lead is that of now, if necessary after waiting for it."""
+    rows = await services.store.rows(named_leads_to_score(tenant, model, [lead_id]))
+    differing = await differing_leads(services, tenant, active, model, rows, now)
+    return not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
 
 
 async def start_recalculation(
@@ -126,8 +138,8 @@ async def _recalculate(services: ApiServices, recalculation: Recalculation, name
         for lead_id in chunk:
             if lead_id not in existing:
                 recalculation.fail(lead_id, "no lead has this id")
-            elif (redirect := existing[lead_id]["redirect"]) is not None:
-                recalculation.fail(lead_id, f"the lead was merged into {redirect}: calculate that")
+            elif existing[lead_id]["redirect"] is not None:
+                recalculation.fail(lead_id, merged_reason(existing[lead_id], "calculate that"))
         own = [row for row in rows if row["redirect"] is None]
         await _recalculate_chunk(services, recalculation, own)
 

@@ -19,23 +19,21 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import (
     SeveralLeads,
     active_model,
-    differing_leads,
+    calculate_lead,
     progress_answer,
     running_recalculation,
     start_recalculation,
 )
+from gateway.api.found_leads import found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import plain, points
-from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
-from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
-from gateway.door.json_body import json_object, struct_of
+from gateway.door.json_body import json_object, refuse_fields, struct_of
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
-from projections.lead_scores import named_leads_to_score
 from schemas.moment import millis
 from scoring.models.model import Model, Subject
 from scoring.models.score import ExplainedLine, explain_score, score_lead
@@ -47,7 +45,6 @@ GRADE, TEMPERATURE = "grade", "temperature"
 ONE_WEIGHT = 1000
 """Weights are thousandths."""
 LARGEST_BODY = 1_000_000
-UPDATE_SECONDS = 5.0
 EXAMPLES = example_bodies("composite_scoring")
 UNDER_WAY = answer_docs(
     EXAMPLES["recalculation_under_way"],
@@ -107,11 +104,10 @@ async def bulk_progress(
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    refuse_fields(await read_body(request, LARGEST_BODY))
     active, now = await services.ports.published(tenant), services.ports.now()
-    lead = await _scored_lead(services, tenant, lead_id)
-    (stored,) = await services.store.rows(named_leads_to_score(tenant, MODEL, [lead_id]))
-    differing = await differing_leads(services, tenant, active, MODEL, [stored], now)
-    current = not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
+    lead = found_unmerged_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")
+    current = await calculate_lead(services, tenant, active, MODEL, lead_id, now)
     status = 200 if current else 202
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
         return JsonAnswer({"lead_id": lead_id_as_sent(lead_id), "calculated": current}, status)
@@ -128,18 +124,9 @@ async def calculate(request: Request, lead_id: str) -> Response:
 async def score(request: Request, lead_id: str) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active, now = await services.ports.published(tenant), services.ports.now()
-    lead = await _scored_lead(services, tenant, lead_id.removesuffix("/"))
+    rows = await services.store.rows(queries.lead(tenant, lead_id.removesuffix("/")))
+    lead = found_unmerged_lead(rows, "ask for that")
     return JsonAnswer(await _score_json(services, active, tenant, lead, now))
-
-
-async def _scored_lead(services: ApiServices, tenant: str, lead_id: str) -> Row:
-    """Raises RequestProblem."""
-    rows = await services.store.rows(queries.lead(tenant, lead_id))
-    if not rows:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    if (other := rows[0]["redirect"]) is not None:
-        raise RequestProblem(409, f"the lead was merged into {other}: ask for that", field="lead_id")
-    return rows[0]
 
 
 async def _score_json(

@@ -6,7 +6,7 @@ value; of any other type it is kept for reports and is no purchase.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -20,19 +20,20 @@ from starlette.types import Scope
 
 from gateway.access import WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import NO_NUL
-from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.services import authorized_caller, services_of, tenant_of
-from gateway.api.window import Days, From, To, read_window
+from gateway.api.window import Days, From, To, report_window
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
 from gateway.door.recording import record_events
 from gateway.ports import event_key, location_of_outcome
 from gateway.store import Row
+from gateway.unknown_names import meant_name
 from projections import queries
 from projections.channels import CHANNEL_FIXED_BY_TYPE, CHANNEL_OF_SOURCE, DEFAULT_CHANNEL_OF_TYPE
-from projections.engagements import EngagementFilters, EventCursor, select_engagements
+from projections.engagements import CUSTOM_TYPE, EngagementFilters, EventCursor, select_engagements
 from schemas.decode import Refusal
 from schemas.envelope import ANONYMOUS_PREFIX, EventId, Line, Moment
 from schemas.events import Amount, Currency
@@ -48,8 +49,8 @@ PAGE, LONGEST_PAGE = 50, 500
 MOST_FILTERS = 50
 SOURCE_OF_CHANNEL: Mapping[str, str] = {channel: source for source, channel in CHANNEL_OF_SOURCE.items()}
 DEFAULT_SOURCE: Final = "crm"
-TYPES_LISTED = ", ".join(sorted(EVENT_TYPE_BY_TAG.keys() - {"custom"}))
-CUSTOM: Final = "custom"
+TYPES = sorted(EVENT_TYPE_BY_TAG.keys() - {"custom"})
+ALL_CHANNELS = {*SOURCE_OF_CHANNEL, *CHANNEL_FIXED_BY_TYPE.values(), *DEFAULT_CHANNEL_OF_TYPE.values()}
 CURSOR = r"^-?\d{1,16}_\d{1,9}_\d{1,18}$"
 EXAMPLES = example_bodies("engagement")
 
@@ -135,11 +136,16 @@ async def history(
     first = until = None
     if days is not None or begin is not None or end is not None:
         zone = (await services.ports.published(tenant)).zone
-        window = read_window(zone, services.ports.now(), days, begin, end, default_days=None)
+        window = report_window(services, zone, days, begin, end, default_days=None)
         first, until, shown = window.begin, window.end, window.shown()
+    types, custom_names = _filters_of_types(engagement_type or ())
+    channels = tuple(engagement_channel or ())
+    if not ALL_CHANNELS.issuperset(channels):
+        raise _no_such_channel(ALL_CHANNELS)
     filters = EngagementFilters(
-        tuple(engagement_type or ()),
-        tuple(engagement_channel or ()),
+        types,
+        custom_names,
+        channels,
         source_type,
         source_id,
         first,
@@ -151,13 +157,12 @@ async def history(
             queries.lead(tenant, lead_id),
             select_engagements(tenant, lead_id, filters, limit=limit + 1, before=_event_cursor(cursor)),
         )
-    if not leads:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    lead = found_lead(leads)
     last = rows[limit - 1] if len(rows) > limit else None
     return JsonAnswer(
         {
-            "lead_id": lead_id_as_sent(leads[0]["lead_id"]),
-            "merged_into": leads[0]["redirect"],
+            "lead_id": lead_id_as_sent(lead["lead_id"]),
+            "merged_into": merged_into(lead),
             **shown,
             "engagements": [_engagement_json(row) for row in rows[:limit]],
             "next_cursor": last and f"{millis(last['occurred_at'])}_{last['partition']}_{last['position']}",
@@ -187,6 +192,8 @@ async def track(request: Request, lead_id: str) -> Response:
         (recorded,) = await record_events(request, caller, [event])
     except Refusal as refusal:
         field = _FIELD_OF_EVENT.get(refusal.field or "", refusal.field)
+        if field is not None and field.partition(".")[0] in (engagement.details or {}):
+            field = f"details.{field}"
         raise RequestProblem(422, refusal.reason, field=field) from None
     key = event_key(recorded)
     outcome = (await services.applied([key], APPLY_SECONDS)).get(key)
@@ -216,9 +223,8 @@ def _event_of(lead_id: str, engagement: Engagement, now: datetime) -> dict[str, 
     """The event that the engagement is. Raises RequestProblem."""
     kind = engagement.engagement_type
     custom_name = kind.removeprefix(CUSTOM_PREFIX) if kind.startswith(CUSTOM_PREFIX) else None
-    if custom_name is None and (kind == CUSTOM or kind not in EVENT_TYPE_BY_TAG):
-        reason = f"no such type; for one of your own write custom:NAME. There are {TYPES_LISTED}"
-        raise RequestProblem(422, reason, field="engagement_type")
+    if custom_name is None and (kind == CUSTOM_TYPE or kind not in EVENT_TYPE_BY_TAG):
+        raise _no_such_type(kind)
     if (engagement.revenue is None) is not (engagement.currency is None):
         missing = "revenue" if engagement.revenue is None else "currency"
         raise RequestProblem(422, "missing: revenue needs a currency, and a currency revenue", field=missing)
@@ -243,7 +249,7 @@ def _event_of(lead_id: str, engagement: Engagement, now: datetime) -> dict[str, 
     }
     return {
         **(engagement.details or {}),
-        "type": CUSTOM if custom_name is not None else kind,
+        "type": CUSTOM_TYPE if custom_name is not None else kind,
         **({} if custom_name is None else {"name": custom_name}),
         **(worth if kind in ORDER_TYPES else {}),
         "event_id": engagement.engagement_id or f"engagement-{uuid.uuid4()}",
@@ -267,9 +273,31 @@ def _source_of(engagement: Engagement) -> str:
         channel = CHANNEL_FIXED_BY_TYPE.get(kind) or DEFAULT_CHANNEL_OF_TYPE.get(kind, "")
         return SOURCE_OF_CHANNEL.get(channel, DEFAULT_SOURCE)
     if channel not in SOURCE_OF_CHANNEL:
-        reason = f"no such channel; there are {', '.join(sorted(SOURCE_OF_CHANNEL))}"
-        raise RequestProblem(422, reason, field="engagement_channel")
+        raise _no_such_channel(SOURCE_OF_CHANNEL)
     return SOURCE_OF_CHANNEL[channel]
+
+
+def _no_such_type(kind: str) -> RequestProblem:
+    meant = meant_name(kind, TYPES)
+    hint = f"did you mean {meant}? For" if meant else "for"
+    reason = f"no such type; {hint} one of your own write custom:NAME. There are {', '.join(TYPES)}"
+    return RequestProblem(422, reason, field="engagement_type")
+
+
+def _no_such_channel(channels: Iterable[str]) -> RequestProblem:
+    reason = f"no such channel; there are {', '.join(sorted(channels))}"
+    return RequestProblem(422, reason, field="engagement_channel")
+
+
+def _filters_of_types(types: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(types of events, names of custom ones). Raises RequestProblem."""
+    for kind in types:
+        if kind not in TYPES and not kind.startswith(CUSTOM_PREFIX):
+            raise _no_such_type(kind)
+    return (
+        tuple(kind for kind in types if not kind.startswith(CUSTOM_PREFIX)),
+        tuple(kind.removeprefix(CUSTOM_PREFIX) for kind in types if kind.startswith(CUSTOM_PREFIX)),
+    )
 
 
 def _engagement_json(row: Row) -> dict[str, Any]:
@@ -278,7 +306,7 @@ def _engagement_json(row: Row) -> dict[str, Any]:
     kind = row["type"]
     return {
         "engagement_id": row["event_id"],
-        "engagement_type": f"{CUSTOM_PREFIX}{details.get('name')}" if kind == CUSTOM else kind,
+        "engagement_type": f"{CUSTOM_PREFIX}{details.get('name')}" if kind == CUSTOM_TYPE else kind,
         "engagement_channel": row["channel"],
         "channel_group": row["channel_group"],
         "occurred_at": row["occurred_at"],
@@ -293,6 +321,9 @@ def _engagement_json(row: Row) -> dict[str, Any]:
         "revenue": _revenue(row["revenue_minor"], row["currency"]),
         "currency": row["currency"],
         "device_type": row["device_type"],
+        "os": row["os"],
+        "browser": row["browser"],
+        "ip_address": row["ip"],
         "location": row["location"],
         "details": details or None,
         "metadata": metadata,

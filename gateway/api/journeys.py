@@ -17,12 +17,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason
 from gateway.api.leads import plain, points
-from gateway.api.lifecycle import lead_id_as_sent, weight_of_engagement
-from gateway.api.services import ApiServices, services_of, take_report_turn, tenant_of
-from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, read_window
+from gateway.api.lifecycle import weight_of_engagement
+from gateway.api.services import services_of, take_report_turn, tenant_of
+from gateway.api.window import MOST_PERIODS, Anonymous, Days, From, To, Window, report_window
 from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
 from projections import journeys as statements
@@ -31,7 +31,7 @@ from projections.lead_facts import facts_of_rows, select_facts
 from projections.tables import lead_row_key
 from schemas.moment import millis, moment
 from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, ScoreFact, StageFact
-from scoring.analytics.orders import Money
+from scoring.analytics.orders import Money, amounts_of
 from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
 from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar, date_of_day, day_of_date
@@ -64,6 +64,7 @@ ALL_TIME = None
 EMAIL_ENGAGEMENTS = ("email_opened", "email_clicked", "email_replied")
 MILESTONES = ("qualified", "opportunity", "customer")
 TIMELINE_CURSOR = rf"^-?\d{{1,19}}(_-?\d{{1,19}}){{{KEY_LENGTH - 1}}}$"
+VALUE_NAMES = ("lifetime_value", "total_revenue", "predicted_value")
 EXAMPLES = example_bodies("journeys")
 
 ValueGroups = Sequence[Row]
@@ -93,7 +94,7 @@ async def overview(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = _window(services, active, days, begin, end, ALL_TIME)
+    window = report_window(services, active.zone, days, begin, end, ALL_TIME)
     of_leads = tenant, window.begin, window.end
     async with services.store.snapshot() as ask:
         rows, revenue = await ask.all(
@@ -124,7 +125,7 @@ async def overview(
             "high_churn_risk_count": counted["high_risk"],
             "high_churn_risk_share": share(counted["high_risk"], leads),
             "avg_risk_of_churn": average("risk", CHURN_DAYS),
-            "revenue": [_overview_revenue(row, leads) for row in revenue],
+            "revenue": {row["currency"]: _overview_revenue(row, leads) for row in revenue},
         }
     )
 
@@ -253,21 +254,20 @@ def _path_json(path: Sequence[str], usual: Sequence[Row]) -> dict[str, Any]:
 
 
 def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> dict[str, Any]:
-    """One row for each currency; the names alone are of the only one, else null."""
+    """By currency; the names alone are of the only one, else null."""
     decile = decile_of(of_lead.score)
     currencies = sorted({*of_lead.gross, *(row["currency"] for row in groups if row["currency"])})
-    rows = [
-        {
-            "currency": currency,
+    revenue = {
+        currency: {
             "lifetime_value": major_units(of_lead.net.get(currency, 0), currency),
             "total_revenue": major_units(of_lead.gross.get(currency, 0), currency),
             "predicted_value": _predicted(groups, currency, facts.stage, decile),
         }
         for currency in currencies
-    ]
-    names = ("lifetime_value", "total_revenue", "predicted_value")
-    only = rows[0] if len(rows) == 1 else None
-    return {**{name: only and only[name] for name in names}, "revenue": rows}
+    }
+    only = currencies[0] if len(currencies) == 1 else None
+    alone = dict.fromkeys(VALUE_NAMES) if only is None else revenue[only]
+    return {**alone, "currency": only, "revenue": revenue}
 
 
 def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> Decimal | None:
@@ -291,18 +291,11 @@ def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> D
 def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
     currency = row["currency"]
     return {
-        "currency": currency,
         "customers": row["customers"],
         "total_lifetime_value": major_units(row["net"], currency),
         "avg_lifetime_value": major_units(Decimal(row["net"]) / leads, currency) if leads else None,
         "total_revenue": major_units(row["gross"], currency),
     }
-
-
-def _money_rows(net: Money) -> list[dict[str, Any]]:
-    return [
-        {"currency": currency, "revenue": major_units(minor, currency)} for currency, minor in net.items()
-    ]
 
 
 # Timeline
@@ -378,7 +371,7 @@ async def summaries(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = _window(services, active, days, begin, end, DEFAULT_DAYS[period])
+    window = report_window(services, active.zone, days, begin, end, DEFAULT_DAYS[period])
     window.periods(period)  # refuses too many
     within = tenant, period, *_days_of(window)
     async with services.store.snapshot() as ask:
@@ -410,7 +403,7 @@ async def summaries(
                     "active_leads": row["active_leads"],
                     "new_leads": by_period.get(row["period"], 0),
                     **_counts_json(row),
-                    "revenue": _money_rows(money[row["period"]]),
+                    "revenue": amounts_of(money[row["period"]]),
                     "engagement_score": plain(round(Decimal(row["engagement"]) / weight, 6)),
                     "avg_score_change": mean(row["score_change"], row["leads"]),
                 }
@@ -441,7 +434,7 @@ async def lead_summaries(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    window = _window(services, active, days, begin, end, ALL_TIME)
+    window = report_window(services, active.zone, days, begin, end, ALL_TIME)
     async with services.store.snapshot() as ask:
         lead, facts = await _facts_of_lead(ask, tenant, lead_id)
     periods = await asyncio.to_thread(_summaries_within, facts, window, period)
@@ -476,7 +469,7 @@ def _summary_json(each: PeriodSummary, zone: Calendar, today: date, weight: Deci
         "period_start": moment(zone.start_of(day_of_date(each.begin))),
         "period_end": moment(zone.start_of(day_of_date(each.until))),
         **_counts_json(each.counts),
-        "revenue": _money_rows(each.net),
+        "revenue": amounts_of(each.net),
         "engagement_score": plain(round(each.engagement / weight, 6)),
         "score_start": each.score_start,
         "score_end": each.score_end,
@@ -507,25 +500,13 @@ async def _facts_of_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> tuple
     lead_id = lead_id.removesuffix("/")
     key = lead_row_key(tenant, lead_id)
     leads, *rows = await ask.all(queries.lead(tenant, lead_id), *select_facts([key]))
-    if not leads:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    lead = found_lead(leads)
     facts = (await asyncio.to_thread(facts_of_rows, *rows)).get(key)
     if facts is None:
-        other = leads[0]["redirect"]
-        reason = f"the lead was merged into {other}: ask for that" if other else "the lead has no events"
+        merged = lead["redirect"] is not None
+        reason = merged_reason(lead, "ask for that") if merged else "the lead has no events"
         raise RequestProblem(409, reason, field="lead_id")
-    return leads[0], facts
-
-
-def _window(
-    services: ApiServices,
-    active: ActiveRules,
-    days: int | None,
-    begin: str | None,
-    end: str | None,
-    default_days: int | None,
-) -> Window:
-    return read_window(active.zone, services.ports.now(), days, begin, end, default_days=default_days)
+    return lead, facts
 
 
 def _days_of(window: Window) -> tuple[date, date]:

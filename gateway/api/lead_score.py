@@ -7,17 +7,17 @@ then (or, 202, with what was stored before and where to look, if the folds have 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from msgspec import DecodeError, Meta, Struct, ValidationError, json
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
-from gateway.answers import JsonAnswer
+from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
 from gateway.api.reevaluation import advance_lead
@@ -31,6 +31,7 @@ from gateway.documented import (
     request_docs,
 )
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
@@ -41,7 +42,7 @@ from scoring.features.identity import anonymous_lead_id
 from scoring.models.model import Conclusion, Model, rounded_points, score_lead, score_session
 from scoring.models.points import points_text
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 LARGEST_BODY = 10_000
 UPDATE_SECONDS = 5.0
 CLAIM_LOOKS = 20
@@ -87,10 +88,6 @@ SESSION_ANSWER = answer_docs(EXAMPLES["session"], "The score of the session.") |
 USER_ANSWER = (
     answer_docs(EXAMPLES["user"], "The mean score of the user's ended sessions.") | PROBLEMS | BODY_PROBLEMS
 )
-_read_session = json.Decoder(OfSession).decode
-_read_user = json.Decoder(OfUser).decode
-
-
 router = APIRouter(prefix="/api/lead-score", tags=["lead score"])
 
 
@@ -129,7 +126,7 @@ async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
 async def _session_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE if update else READ_SCOPE)
-    session_id = str((await _decoded(request, _read_session)).session_id)
+    session_id = str((await _decoded(request, OfSession)).session_id)
     model = await _model(services, tenant)
     session, status = await _session(services, tenant, session_id), 200
     if update:
@@ -143,7 +140,7 @@ async def _session_score(request: Request, *, update: bool) -> Response:
 async def _user_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
     tenant, caller = authorized_caller(request, WRITE_SCOPE if update else READ_SCOPE)
-    user_id = str((await _decoded(request, _read_user)).user_id)
+    user_id = str((await _decoded(request, OfUser)).user_id)
     await _model(services, tenant)
     lead, status = await _lead(services, tenant, user_id), 200
     if update:
@@ -241,14 +238,13 @@ async def _answer(response: Awaitable[Response]) -> Response:
         return JsonAnswer({"success": False, "error": problem.error}, problem.status)
 
 
-async def _decoded(request: Request, read: Callable[[bytes], T]) -> T:
+async def _decoded(request: Request, kind: type[T]) -> T:
     body = await read_body(request, LARGEST_BODY)
     try:
-        return read(body)
-    except ValidationError as error:
-        raise Unanswerable(422, str(error)) from None
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unanswerable(400, f"the body is no JSON: {error}") from None
+        return struct_of(json_object(body), kind)
+    except RequestProblem as problem:
+        text = problem.reason if problem.field is None else f"{problem.field}: {problem.reason}"
+        raise Unanswerable(problem.status, text) from None
 
 
 def _shown(score: int, caller: Caller) -> dict[str, int]:

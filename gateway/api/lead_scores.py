@@ -20,15 +20,14 @@ from gateway.api.bulk_scores import (
     LeadNumber,
     SeveralLeads,
     active_model,
-    differing_leads,
+    calculate_lead,
     progress_answer,
     running_recalculation,
     start_recalculation,
 )
+from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
-from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.recalculations import Recalculation
-from gateway.api.reevaluation import advance_lead
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.window import Anonymous
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
@@ -39,7 +38,6 @@ from projections import queries
 from projections.lead_scores import (
     ScoreFilters,
     current_scores,
-    named_leads_to_score,
     points_by_group,
     score_distribution,
 )
@@ -52,7 +50,6 @@ SCALE = "stage"
 """The set of the model's bands that is the qualification stage."""
 PREFIX = "/api/lead-qualification/lead-scores"
 LARGEST_BODY = 1_000_000
-UPDATE_SECONDS = 5.0
 HISTORY = 100
 RANGES = ("score_0_20", "score_20_40", "score_40_60", "score_60_80", "score_80_100")
 EXAMPLES = example_bodies("lead_scores")
@@ -133,7 +130,7 @@ async def history(
         at, _, position = cursor.partition("_")
         before = queries.LedgerCursor(moment(int(at)), int(position))
     async with services.store.snapshot() as ask:
-        lead = _one(await ask(queries.lead(tenant, lead_id)))
+        lead = found_lead(await ask(queries.lead(tenant, lead_id)))
         rows = await ask(queries.ledger(tenant, lead_id, model=MODEL, limit=limit + 1, before=before))
         entries = rows[:limit]
         newest = queries.LedgerCursor(entries[0]["at"], entries[0]["position"]) if entries else None
@@ -194,14 +191,8 @@ async def calculate(request: Request) -> Response:
     lead_id = str(struct_of(await _body(request), OneLead).lead_id)
     active = await services.ports.published(tenant)
     model, now = active_model(active, MODEL), services.ports.now()
-    async with services.store.snapshot() as ask:
-        lead = _one(await ask(queries.lead(tenant, lead_id)))
-        if lead["redirect"] is not None:
-            reason = f"the lead was merged into {lead['redirect']}: calculate that"
-            raise RequestProblem(409, reason, field="lead_id")
-        (stored,) = await ask(named_leads_to_score(tenant, MODEL, [lead_id]))
-    differing = await differing_leads(services, tenant, active, MODEL, [stored], now)
-    current = not differing or await advance_lead(services, tenant, lead_id, UPDATE_SECONDS)
+    found_unmerged_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")
+    current = await calculate_lead(services, tenant, active, MODEL, lead_id, now)
     location = f"{PREFIX}/?lead_id={lead_id_as_sent(lead_id)}"
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
         return JsonAnswer({"lead": lead_id_as_sent(lead_id), "calculated": current}, 200 if current else 202)
@@ -370,12 +361,6 @@ def _stage_filter(model: Model, stage: str | None) -> tuple[str, str] | None:
             422, f"no such stage; there are {', '.join(stages) or 'none'}", field="qualification_stage"
         )
     return SCALE, stage
-
-
-def _one(rows: Sequence[Row]) -> Row:
-    if not rows:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    return rows[0]
 
 
 async def _body(request: Request, *, empty: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
+from gateway.api.found_leads import found_lead
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -29,6 +30,7 @@ from schemas.envelope import Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import key_of_identity
+from scoring.features.signals import decimals_of
 from scoring.models.model import ONE_POINT, Model, Subject, explain_score, rounded_points, score_lead
 
 BOARD_MODEL = "temperature"
@@ -179,7 +181,7 @@ async def lead(
         "lead": _lead(row, scores),
         "profile": row["fields"],
         "counts": row["counts"],
-        "revenue": row["revenue"],
+        "revenue": _revenue(row["revenue"]),
         "merged_into": row["redirect"],
         **ledger,
         "identities": [_identity(each) for each in identities],
@@ -246,14 +248,21 @@ def _outcomes(rows: Sequence[Row]) -> dict[EventKey, EventOutcome]:
     }
 
 
+def _revenue(amounts: Mapping[str, Any] | None) -> dict[str, Decimal] | None:
+    """By currency, with its decimals, which a number of JSON has lost."""
+    if amounts is None:
+        return None
+    return {
+        currency: Decimal(str(amount)).quantize(Decimal(1).scaleb(-decimals_of(currency)))
+        for currency, amount in amounts.items()
+    }
+
+
 # Questions
 
 
 async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
-    rows = await ask(queries.lead(tenant, lead_id))
-    if not rows:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    return rows[0]
+    return found_lead(await ask(queries.lead(tenant, lead_id)))
 
 
 async def _scores(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, dict[str, Row]]:

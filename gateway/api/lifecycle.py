@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import plain
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
@@ -37,7 +38,6 @@ from scoring.models.model import Model, built_in_models, compile_model
 
 LARGEST_BODY_BYTES = 10_000
 APPLY_SECONDS = 5.0
-LARGEST_ID = 2**53
 EXAMPLES = example_bodies("lifecycle")
 CURRENT_STAGE_ANSWER = answer_docs(EXAMPLES["current"], "The stage that the lead is in.")
 
@@ -55,7 +55,7 @@ router = APIRouter(prefix="/api/lead-tracking/lifecycle", tags=["lifecycle"])
 
 async def _spans(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, list[dict[str, Any]]]:
     async with services.store.snapshot() as ask:
-        lead = await _existing_lead(ask, tenant, lead_id)
+        lead = found_lead(await _leads(ask, tenant, lead_id))
         spans = await ask(select_stage_spans(tenant, lead_id))
     now, weight = services.ports.now(), weight_of_engagement((await services.ports.published(tenant)).models)
     return lead, [_span_json(each, now, weight) for each in spans]
@@ -87,9 +87,7 @@ async def transition(request: Request, lead_id: str) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
     move = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), Move)
     async with services.store.snapshot() as ask:
-        lead = await _existing_lead(ask, tenant, lead_id)
-    if lead["redirect"] is not None:
-        raise RequestProblem(409, f"the lead was merged into {lead['redirect']}: move that", field="lead_id")
+        found_unmerged_lead(await _leads(ask, tenant, lead_id), "move that")
     event = _stage_changed_event(tenant, lead_id, move, services.ports.now())
     await services.ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
     key = event_key(event)
@@ -117,7 +115,7 @@ async def history(request: Request, lead_id: str) -> Response:
     return JsonAnswer(
         {
             "lead_id": lead_id_as_sent(lead["lead_id"]),
-            "merged_into": lead["redirect"],
+            "merged_into": merged_into(lead),
             "current_stage": spans[-1]["stage"],
             "history": spans,
         }
@@ -130,11 +128,8 @@ async def current(request: Request, lead_id: str) -> Response:
     return JsonAnswer(_current_json(*await _spans(services_of(request), tenant_of(request), lead_id)))
 
 
-async def _existing_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
-    rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
-    if not rows:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    return rows[0]
+async def _leads(ask: StoreSnapshot, tenant: str, lead_id: str) -> Sequence[Row]:
+    return [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
 
 
 def _stage_changed_event(tenant: str, lead_id: str, move: Move, now: datetime) -> StageChanged:
@@ -162,14 +157,8 @@ def _stage_changed_event(tenant: str, lead_id: str, move: Move, now: datetime) -
 # Shapes
 
 
-def lead_id_as_sent(lead_id: str) -> str | int:
-    """A lead's id as a number, where it is one exactly: some callers number their leads."""
-    number = int(lead_id) if lead_id.isascii() and lead_id.isdigit() and len(lead_id) <= 16 else None
-    return lead_id if number is None or number > LARGEST_ID or str(number) != lead_id else number
-
-
 def _current_json(lead: Row, spans: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"lead_id": lead_id_as_sent(lead["lead_id"]), "merged_into": lead["redirect"], **spans[-1]}
+    return {"lead_id": lead_id_as_sent(lead["lead_id"]), "merged_into": merged_into(lead), **spans[-1]}
 
 
 def weight_of_engagement(models: Mapping[str, Model]) -> Decimal:

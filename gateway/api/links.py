@@ -7,7 +7,7 @@ import asyncio
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
-from msgspec import DecodeError, Struct, ValidationError, convert, json
+from msgspec import Struct
 from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE
@@ -15,14 +15,14 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import Responses, answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
+from gateway.door.json_body import json_object, struct_of
 from gateway.door.link_definitions import LinkDefinition, MailDefinition, address_of_link
 from gateway.door.signed_links import NO_KEYS_REMEDY, open_link
 from gateway.link_making import LinkMaker, MadeLink, hints_of, make_link, make_mail, shown_link
 from gateway.ports import Ports
 from gateway.qr_codes import LONGEST_CONTENT, ErrorCorrection, qr_png, qr_svg
 from schemas.broken_text import refuse_broken_ids, repair_broken_text
-from schemas.nearest import letter_pairs_by_name, nearest_name
-from schemas.refusal import Refusal, explain_error, json_type_name, shorten
+from schemas.refusal import Refusal
 
 LARGEST_DEFINITION = 20_000
 LARGEST_MAIL = 1_000_000
@@ -180,24 +180,9 @@ def _content_of_code(made: MadeLink) -> str:
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:
+    decoded = struct_of(json_object(repair_broken_text(body)), kind)
     try:
-        content = json.decode(repair_broken_text(body))
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestProblem(400, f"the body is no JSON: {error}", field="body") from None
-    if not isinstance(content, dict):
-        raise RequestProblem(422, f"the body must be an object, not {json_type_name(content)}", field="body")
-    names = kind.__struct_encode_fields__
-    for name in content:
-        if name not in names:
-            nearest = nearest_name(name, letter_pairs_by_name(names))
-            meant = f"perhaps {nearest} is meant" if nearest else f"the fields are {', '.join(names)}"
-            raise RequestProblem(422, f"is not known: {meant}", field=shorten(name))
-    try:
-        decoded = convert(content, kind)
         refuse_broken_ids(decoded)
-    except ValidationError as error:
-        refusal = explain_error(error, content, kind)
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
     except Refusal as refusal:
         raise RequestProblem(422, refusal.reason, field=refusal.field) from None
     return decoded

@@ -16,13 +16,13 @@ from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.found_leads import found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import points
-from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.models import author_of_caller
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
-from gateway.door.json_body import json_object
+from gateway.door.json_body import json_object, refuse_unknown_fields
 from gateway.store import Row
 from gateway.subject import subject_of
 from projections import queries
@@ -209,14 +209,14 @@ async def test_unsaved(request: Request) -> Response:
 async def test_rule(request: Request, number: Number) -> Response:
     return await _tested(
         request,
-        await _body(request),
+        await _lead_alone(request),
         lambda text, folding: criterion_check.single_rule_numbered(text, number, folding),
     )
 
 
 async def check(request: Request, number: Number) -> Response:
     services, tenant = services_of(request), tenant_of(request)
-    body = await _body(request)
+    body = await _lead_alone(request)
     newest = await _model_text(services, tenant)
     criterion = await asyncio.to_thread(
         _edited, lambda text: qualification.criterion_numbered(text, number), newest.text
@@ -449,13 +449,7 @@ async def _after_change(
 async def _lead(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, Subject]:
     async with services.store.snapshot() as ask:
         rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
-    if not rows:
-        raise RequestProblem(404, "no lead has this id", field="lead_id")
-    (lead,) = rows
-    if lead["redirect"] is not None:
-        raise RequestProblem(
-            409, f"the lead was merged into {lead['redirect']}: ask about that", field="lead_id"
-        )
+    lead = found_unmerged_lead(rows, "ask about that")
     subject = await subject_of(services.store, tenant, lead_id, lead["stage"])
     if subject is None:
         raise RequestProblem(
@@ -540,6 +534,12 @@ def _retired() -> RequestProblem:
 
 async def _body(request: Request) -> Body:
     return json_object(await read_body(request, LARGEST_BODY))
+
+
+async def _lead_alone(request: Request) -> Body:
+    body = await _body(request)
+    refuse_unknown_fields(body, ("lead_id",))
+    return body
 
 
 def _lead_id(body: Body) -> str:

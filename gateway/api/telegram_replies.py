@@ -26,7 +26,7 @@ import structlog
 
 from gateway import metrics, telegram_client
 from gateway.answers import RequestProblem
-from gateway.api.capture_bot import flow_of
+from gateway.api.chat_sessions import flow_of
 from gateway.api.services import ApiServices
 from gateway.door.messenger_events import record
 from gateway.door.telegram_bots import TelegramBot

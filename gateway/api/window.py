@@ -11,10 +11,12 @@ from zoneinfo import ZoneInfo
 from fastapi import Query
 
 from gateway.answers import RequestProblem
+from gateway.api.services import ApiServices
 from schemas.moment import millis, moment
 from scoring.analytics.periods import Period, PeriodType, periods_of
 from scoring.features.calendar import Calendar, day_of_date
 
+DEFAULT_DAYS = 90
 LONGEST_WINDOW_DAYS = 3_660
 MOST_PERIODS = 400
 
@@ -30,6 +32,7 @@ To = Annotated[
 ]
 Anonymous = Annotated[bool, Query(description="Count visitors without a known identity, too.")]
 """The parameter `include_anonymous` of reports over many leads."""
+Interval = Annotated[PeriodType, Query(description="The length of the periods.")]
 
 
 class Window(NamedTuple):
@@ -59,6 +62,18 @@ class Window(NamedTuple):
                 )
             periods.append(each)
         return periods
+
+
+def report_window(
+    services: ApiServices,
+    zone: Calendar,
+    days: int | None,
+    begin: str | None,
+    end: str | None,
+    default_days: int | None = DEFAULT_DAYS,
+) -> Window:
+    """The window of a report that is made now. Raises RequestProblem."""
+    return read_window(zone, services.ports.now(), days, begin, end, default_days=default_days)
 
 
 def read_window(

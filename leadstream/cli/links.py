@@ -1,7 +1,7 @@
 """`leadstream links`: makes codes, catalogue links and measured mails, without a server."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,6 @@ from leadstream.console import Failure, print_facts, print_line, print_status, p
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from gateway.door.link_definitions import LinkDefinition
     from gateway.link_making import LinkMaker
     from leadstream.settings import Settings
 
@@ -80,20 +79,7 @@ def qr(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Make the link of a QR code, whose scans count, and its picture."""
-    from gateway.door.link_definitions import LinkDefinition
-
-    definition = LinkDefinition(
-        kind="qr",
-        target=target,
-        telegram_bot=telegram_bot,
-        qr_id=qr_id,
-        location=location,
-        lead_id=lead_id,
-        property_id=property_id,
-        agent_id=agent_id,
-        campaign=campaign,
-    )
-    _make(definition, tenant, svg, png, size, error)
+    _make("qr", **locals())
 
 
 @links.command("catalog")
@@ -113,20 +99,7 @@ def catalog(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Make a link to a catalogue, whose views count, and its QR code."""
-    from gateway.door.link_definitions import LinkDefinition
-
-    definition = LinkDefinition(
-        kind="catalog",
-        target=target,
-        telegram_bot=telegram_bot,
-        catalog_id=catalog_id,
-        title=title,
-        lead_id=lead_id,
-        property_id=property_id,
-        agent_id=agent_id,
-        campaign=campaign,
-    )
-    _make(definition, tenant, svg, png, size, error)
+    _make("catalog", **locals())
 
 
 @links.command("email")
@@ -181,8 +154,17 @@ def show(link: Annotated[str, typer.Argument(help="The link's address, or its to
 
 
 def _make(
-    definition: "LinkDefinition", tenant: str, svg: Path | None, png: Path | None, size: int, error: str
+    kind: Literal["qr", "catalog"],
+    *,
+    tenant: str,
+    svg: Path | None,
+    png: Path | None,
+    size: int,
+    error: str,
+    **fields: str | None,
 ) -> None:
+    """Prints the link, and writes its code. `fields` are those of its definition."""
+    from gateway.door.link_definitions import LinkDefinition
     from gateway.link_making import hints_of, make_link
     from gateway.qr_codes import LONGEST_CONTENT, qr_png, qr_svg
     from schemas.refusal import Refusal
@@ -192,7 +174,7 @@ def _make(
     settings = settings_from()
     maker = _maker(settings, tenant)
     try:
-        made = make_link(definition, maker)
+        made = make_link(LinkDefinition(kind=kind, **fields), maker)
     except Refusal as refusal:
         raise Failure(f"{refusal}.") from None
     if (svg or png) and len(made.url) > LONGEST_CONTENT:

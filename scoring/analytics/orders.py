@@ -9,12 +9,13 @@ fold forgets orders: of each identity it remembers the latest.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Final, NamedTuple
 
 from scoring.analytics.facts import EventFact
 from scoring.features.keyed_events import KeyedEvent, joined_reports, key_digest
-from scoring.features.signals import real_id
+from scoring.features.signals import major_units, real_id
 
 PURCHASE: Final = "purchase_made"
 REFUND: Final = "purchase_refunded"
@@ -137,6 +138,11 @@ def sum_of_money(parts: Iterable[Money]) -> Money:
         for currency, minor in part.items():
             total[currency] += minor
     return dict(sorted(total.items()))
+
+
+def amounts_of(money: Mapping[str, int]) -> dict[str, Decimal]:
+    """Money as answers show it: the amount in main units by currency."""
+    return {currency: major_units(minor, currency) for currency, minor in sorted(money.items())}
 
 
 def _key_of(report: OrderReport) -> OrderKey | None:

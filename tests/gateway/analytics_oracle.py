@@ -111,7 +111,14 @@ class Company:
                 "channel": chance.choice(CHANNELS),
                 "type": chance.choice([*TYPES, "purchase_made", "purchase_refunded"]),
                 "details": {},
+                "revenue_minor": None,
+                "currency": None,
             }
+            if chance.random() < 0.2:  # what the context of an event says that it earned
+                event |= {
+                    "revenue_minor": chance.choice([0, 1, 12_050]),
+                    "currency": chance.choice(["EUR", "JPY", "KWD"]),
+                }
             if event["type"].startswith("purchase"):
                 event["details"] = {
                     "value": chance.choice([0, 1, 12.5, 99.99, 1000]),

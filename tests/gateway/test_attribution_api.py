@@ -87,7 +87,7 @@ async def test_the_example_of_the_requirement_is_answered_as_it_prints_it(house)
     for middle in touchpoints[1:-1]:
         assert abs(middle["weight"] - Decimal("0.2") / 6) <= Decimal("1e-9")
     assert sum(each["weight"] for each in touchpoints) == 1
-    assert [each["credit"][0]["value"] for each in touchpoints] == [
+    assert [each["credit"]["XXX"] for each in touchpoints] == [
         2000,
         *[Decimal("166.67")] * 4,
         *[Decimal("166.66")] * 2,
@@ -136,7 +136,7 @@ async def test_the_history_has_every_conversion_by_every_model(house):
     for each in customer:
         assert each["conversion_value"] == Decimal("89.99")
         assert sum(touch["weight"] for touch in each["touchpoints"]) == 1
-        assert sum(touch["credit"][0]["value"] for touch in each["touchpoints"]) == Decimal("89.99")
+        assert sum(touch["credit"]["EUR"] for touch in each["touchpoints"]) == Decimal("89.99")
     assert history["total_conversions"] == 2
     assert [
         (each["reason"], each["before"]["conversion_value"], each["after"]["conversion_value"])
@@ -167,7 +167,7 @@ async def test_a_merge_restates_the_credits_of_the_lead_that_stays(house):
     assert restated["reason"] == "merge"
     assert restated["before"]["weights"]["first_touch"] == {"Sales": 1}
     assert restated["after"]["weights"]["first_touch"] == {"Paid Search": 1}
-    assert (merged["merged_into"], merged["history"]) == ("1001", [])
+    assert (merged["merged_into"], merged["history"]) == (1001, [])
     assert "1001" in refused["error"]["reason"]
 
 

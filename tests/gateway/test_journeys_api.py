@@ -202,6 +202,12 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
             "engagement/123/history?engagement_type=form_submitted&engagement_type=sms_sent&source_id=456",
         )
         none = await read(http, "engagement/123/history?to=2030-01-01")
+        either = "engagement/123/history?engagement_type=custom:webinar&engagement_type=meeting_scheduled"
+        own, other = await read(http, either), await read(http, f"{either.partition('&')[0]}s")
+        wrong = [
+            await read(http, f"engagement/123/history?{filter_}", status=422)
+            for filter_ in ("engagement_type=form", "engagement_type=custom", "engagement_channel=pigeon")
+        ]
         revenue = (await http.get("/api/leads/123")).json()["revenue"]
     assert (recorded["lead_id"], recorded["engagement_type"], recorded["applied"]) == (
         123,
@@ -221,6 +227,14 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
         (1200.5, "EUR", None),
     ]
     assert shown[0]["metadata"] == {"room": "b"}
+    assert [each["engagement_type"] for each in own["engagements"]] == ["custom:webinar", "meeting_scheduled"]
+    assert other["engagements"] == []
+    assert [each["error"]["field"] for each in wrong] == [
+        "engagement_type",
+        "engagement_type",
+        "engagement_channel",
+    ]
+    assert "did you mean form_submitted?" in wrong[0]["error"]["reason"]
     assert [each["source_id"] for each in forms["engagements"]] == [456]
     assert none["engagements"] == []
     assert older["next_cursor"] is None
@@ -240,6 +254,8 @@ async def test_an_engagement_keeps_revenue_currency_and_device_of_every_type(dat
         ({"engagement_type": "purchase_made"}, "revenue"),
         ({"engagement_type": "form_submitted", "engagement_value": 101}, "engagement_value"),
         ({"title": "no type"}, "engagement_type"),
+        ({"engagement_type": "email_sent", "details": {"message_id": 7}}, "details.message_id"),
+        ({"engagement_type": "form_submitted", "engagement_valeu": 85}, "engagement_valeu"),
     ],
 )
 async def test_a_wrong_engagement_is_refused_by_its_field_and_not_recorded(database_url, body, field):
@@ -384,17 +400,13 @@ async def test_the_overview_and_summaries_of_all_are_the_sum_of_those_of_each(da
                     key: value for key, value in summary.items() if type(value) is int and "score" not in key
                 }
                 totals.setdefault(name, Counter()).update(counts)
-                revenue.setdefault(name, Counter()).update(
-                    {each["currency"]: each["revenue"] for each in summary["revenue"]}
-                )
+                revenue.setdefault(name, Counter()).update(summary["revenue"])
                 active[name] += summary["total_engagements"] > 0
             assert [each["period"] for each in every["summaries"]] == sorted(totals, reverse=True)
             for each in every["summaries"]:
                 name = each["period"]
                 assert {key: each[key] for key in totals[name]} == totals[name]
-                assert {one["currency"]: one["revenue"] for one in each["revenue"]} == pytest.approx(
-                    revenue[name]
-                )
+                assert each["revenue"] == pytest.approx(revenue[name])
                 assert each["active_leads"] == active[name]
             assert sum(each["new_leads"] for each in every["summaries"]) == len(leads)
     assert overview["total_journeys"] == len(leads) == 6
@@ -407,11 +419,11 @@ async def test_the_overview_and_summaries_of_all_are_the_sum_of_those_of_each(da
     assert overview["avg_risk_of_churn"] == pytest.approx(risk, abs=0.006)
     days = sum(each["duration_days"] for each in journeys) / len(journeys)
     assert overview["avg_duration_days"] == pytest.approx(days, abs=0.01)
-    for row in overview["revenue"]:
-        of_leads = [
-            each for journey in journeys for each in journey["revenue"] if each["currency"] == row["currency"]
+    for currency, row in overview["revenue"].items():
+        net = [
+            each["revenue"][currency]["lifetime_value"] for each in journeys if currency in each["revenue"]
         ]
-        assert row["total_lifetime_value"] == pytest.approx(sum(each["lifetime_value"] for each in of_leads))
+        assert row["total_lifetime_value"] == pytest.approx(sum(net))
 
 
 async def test_a_late_event_corrects_its_day_and_a_refund_the_day_of_the_order(database_url):
@@ -426,7 +438,7 @@ async def test_a_late_event_corrects_its_day_and_a_refund_the_day_of_the_order(d
         )
         after = await read(http, "summaries/1001?days=60")
     (first,) = before["summaries"]
-    assert (first["period"], first["revenue"]) == ("2030-01-01", [{"currency": "EUR", "revenue": 100}])
+    assert (first["period"], first["revenue"]) == ("2030-01-01", {"EUR": 100})
     days = {each["period"]: each for each in after["summaries"]}
-    assert days["2030-01-01"]["revenue"] == [{"currency": "EUR", "revenue": 70}]
+    assert days["2030-01-01"]["revenue"] == {"EUR": 70}
     assert (days["2030-01-02"]["emails_opened"], days["2030-01-02"]["total_engagements"]) == (1, 1)

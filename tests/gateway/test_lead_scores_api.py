@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway.access import read_access
-from gateway.api import lead_scores
+from gateway.api import bulk_scores
 from gateway.app import create_app
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
@@ -342,7 +342,7 @@ async def test_a_score_that_does_not_show_in_time_is_answered_with_where_to_look
     async with serving(database_url, clock=clock) as http:
         before = await john(http)
         clock.ahead = timedelta(days=31)
-        monkeypatch.setattr(lead_scores, "UPDATE_SECONDS", 0.0)
+        monkeypatch.setattr(bulk_scores, "UPDATE_SECONDS", 0.0)
         answer = await http.post(f"{SCORES}calculate/", json={"lead_id": 123})
         location = answer.json()["location"]
         for _ in range(100):

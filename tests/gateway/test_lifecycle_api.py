@@ -218,7 +218,7 @@ async def test_what_cannot_be_moved_is_refused_with_the_reason(house):
         assert (await http.post(f"{PREFIX}/1001/transition", content=b"{")).status_code == 400
         assert (await http.get(f"{PREFIX}/nobody/history")).status_code == 404
         merged = await told(http, "7/history")
-    assert merged["merged_into"] == "1001"
+    assert merged["merged_into"] == 1001
 
 
 async def test_who_is_not_told_in_time_learns_what_is_stored(house, monkeypatch):

@@ -57,7 +57,7 @@ def test_every_parameter_that_the_documents_name_is_taken_and_the_refusal_lists_
         names = {each["name"] for each in shown.get("parameters", ()) if each["in"] == "query"}
         (answer,) = asked((operation.method, f"{operation.address()}?zyx_qqq=1"))
         listed = answer.json()["error"]["reason"].partition("takes: ")[2]
-        assert listed == (", ".join(sorted(names)) or "no query parameters"), operation
+        assert listed == (", ".join(sorted(names)) or "no parameters"), operation
 
 
 def test_a_route_and_its_form_with_a_slash_take_the_same_parameters():
@@ -85,7 +85,7 @@ def test_every_exception_is_a_route_and_takes_any_query():
         ("/api/lead-qualification/lead-scores?minScore=5", "did you mean `min_score`?"),
         ("/api/lead-qualification/lead-scores/?stage=sql", "did you mean `qualification_stage`?"),
         ("/api/tenants/acme/leads/?temprature=hot", "did you mean `temperature`?"),
-        ("/api/models?name=x", "This endpoint takes: no query parameters"),
+        ("/api/models?name=x", "This endpoint takes: no parameters"),
         ("/api/leads?=5", "unknown parameter ``"),
         ("/api/leads?limit=5&limit=6", "the parameter `limit` is there twice: give it once"),
     ],

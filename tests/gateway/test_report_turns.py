@@ -5,7 +5,15 @@ import asyncio
 import pytest
 
 from gateway.answers import RequestProblem
-from gateway.api import analytics, attribution, attribution_summary, journeys, services
+from gateway.api import (
+    analytics,
+    attribution,
+    attribution_summary,
+    engagement_summary,
+    journeys,
+    lead_quality,
+    services,
+)
 from gateway.api.services import REPORTS_AT_ONCE, ApiServices, report_turn, take_report_turn
 
 
@@ -41,7 +49,7 @@ async def test_a_tenants_reports_wait_for_their_turn_and_others_do_not_wait_for_
 
 
 def test_every_report_takes_a_turn():
-    for module in (analytics, attribution, attribution_summary, journeys):
+    for module in (analytics, lead_quality, engagement_summary, attribution, attribution_summary, journeys):
         for route in module.router.routes:
             if "GET" in route.methods:
                 taken = [each.call for each in route.dependant.dependencies]

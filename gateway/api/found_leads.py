@@ -1,0 +1,39 @@
+"""The lead that a request names: refusals where there is none, or where it was merged, and ids as callers know them."""
+
+from collections.abc import Sequence
+
+from gateway.answers import RequestProblem
+from gateway.store import Row
+
+LARGEST_ID = 2**53
+
+
+def lead_id_as_sent(lead_id: str) -> str | int:
+    """A lead's id as a number, where it is one exactly: some callers number their leads."""
+    number = int(lead_id) if lead_id.isascii() and lead_id.isdigit() and len(lead_id) <= 16 else None
+    return lead_id if number is None or number > LARGEST_ID or str(number) != lead_id else number
+
+
+def merged_into(lead: Row) -> str | int | None:
+    """The lead that this one was merged into, in the form of the id beside it."""
+    redirect = lead["redirect"]
+    return None if redirect is None else lead_id_as_sent(redirect)
+
+
+def found_lead(rows: Sequence[Row]) -> Row:
+    """Problem 404 if there is none."""
+    if not rows:
+        raise RequestProblem(404, "no lead has this id", field="lead_id")
+    return rows[0]
+
+
+def found_unmerged_lead(rows: Sequence[Row], remedy: str) -> Row:
+    """Problem 409 if it was merged into another; `remedy` is what to do with that one, such as "calculate that"."""
+    lead = found_lead(rows)
+    if lead["redirect"] is not None:
+        raise RequestProblem(409, merged_reason(lead, remedy), field="lead_id")
+    return lead
+
+
+def merged_reason(lead: Row, remedy: str) -> str:
+    return f"the lead was merged into {lead['redirect']}: {remedy}"

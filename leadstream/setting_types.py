@@ -1,0 +1,138 @@
+"""What the text of a setting must be like: types of the settings that need more than a range or a pattern.
+
+A check raises PydanticCustomError, whose message never repeats a secret.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
+
+from gateway.access import read_access
+from gateway.door.page_address import public_suffix_of, read_page_address
+from gateway.door.signed_links import read_link_keys
+from gateway.door.telegram_bots import read_bots
+from gateway.door.whatsapp_numbers import read_numbers
+from leadstream.experiments_folder import active_experiments
+from scoring.experiments.experiment_text import ExperimentError
+
+_BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+
+Secrets = tuple[SecretStr, ...]
+
+
+def clear_texts(secrets: Secrets) -> list[str]:
+    return [secret.get_secret_value() for secret in secrets]
+
+
+def _split(value: object) -> object:
+    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
+
+
+def _readable_by(read: Callable[[Iterable[str]], object]) -> AfterValidator:
+    """The check that `read` takes the secrets."""
+
+    def check(secrets: Secrets) -> Secrets:
+        try:
+            read(clear_texts(secrets))
+        except ValueError as cause:
+            raise PydanticCustomError("unreadable", "{cause}", {"cause": str(cause)}) from None
+        return secrets
+
+    return AfterValidator(check)
+
+
+def _are_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as cause:
+            raise PydanticCustomError("network", "{cause}", {"cause": str(cause)}) from cause
+    return networks
+
+
+def _hosts_of_sites(sites: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_host_of_site(text) for text in sites)
+
+
+def _host_of_site(text: str) -> str:
+    """The host of a site, written as a host or as an address."""
+    address = read_page_address(text)
+    if address is None or public_suffix_of(address.host) == address.host:
+        raise PydanticCustomError("site", "{text} is no host of a site", {"text": repr(text[:80])})
+    return address.host.removeprefix("www.")
+
+
+def _is_postgres(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise PydanticCustomError("scheme", "it must begin with postgresql://")
+    if not _is_conninfo(value.get_secret_value()):
+        raise PydanticCustomError(
+            "conninfo",
+            "it is not the address of a PostgreSQL server (write % as %25 and @ as %40 in a password)",
+        )
+    return value
+
+
+def _is_conninfo(address: str) -> bool:
+    try:
+        parts = conninfo_to_dict(address)
+    except ProgrammingError:
+        return False
+    return "@" not in str(parts.get("host", ""))
+
+
+def _are_brokers(value: str) -> str:
+    brokers = [part.strip() for part in value.split(",")]
+    for broker in brokers:
+        match = _BROKER.fullmatch(broker)
+        if match is None or not 1 <= int(match[1]) <= 65_535:
+            raise PydanticCustomError(
+                "brokers", "{broker} is not HOST:PORT", {"broker": repr(broker) if broker else "nothing"}
+            )
+    return ",".join(brokers)
+
+
+def _has_experiments(folder: Path) -> Path:
+    try:
+        active_experiments(folder)
+    except ExperimentError as wrong:
+        raise PydanticCustomError("experiments", "{wrong}", {"wrong": str(wrong)}) from wrong
+    return folder
+
+
+def _is_file(file: Path) -> Path:
+    if not file.is_file():
+        raise PydanticCustomError("file", "there is no such file")
+    return file
+
+
+def _access_of_write_keys(keys: Iterable[str]) -> object:
+    return read_access(write_keys=keys)
+
+
+def _access_of_tokens(tokens: Iterable[str]) -> object:
+    return read_access(tokens=tokens)
+
+
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Separated by commas or spaces."""
+SecretTexts = Annotated[Secrets, NoDecode, BeforeValidator(_split)]
+WriteKeys = Annotated[SecretTexts, _readable_by(_access_of_write_keys)]
+ApiTokens = Annotated[SecretTexts, _readable_by(_access_of_tokens)]
+TelegramBots = Annotated[SecretTexts, _readable_by(read_bots)]
+WhatsappNumbers = Annotated[SecretTexts, _readable_by(read_numbers)]
+LinkSecrets = Annotated[SecretTexts, _readable_by(read_link_keys)]
+Networks = Annotated[Texts, AfterValidator(_are_networks)]
+Sites = Annotated[Texts, AfterValidator(_hosts_of_sites)]
+PostgresAddress = Annotated[SecretStr, AfterValidator(_is_postgres)]
+Brokers = Annotated[str, AfterValidator(_are_brokers)]
+ExperimentsFolder = Annotated[Path, AfterValidator(_has_experiments)]
+ExistingFile = Annotated[Path, AfterValidator(_is_file)]

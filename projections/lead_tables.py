@@ -12,12 +12,13 @@ from sqlalchemy import Table
 
 from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
 from projections.facts import jsonb_text
-from projections.rows import LeadDayRow, LeadJourneyRow
+from projections.rows import LeadDayRow, LeadEngagementsRow, LeadJourneyRow
 from projections.tables import (
     credit_restatements,
     lead_conversions,
     lead_credits,
     lead_days,
+    lead_engagements,
     lead_journeys,
     lead_paths,
     lead_row_key,
@@ -27,6 +28,7 @@ from scoring.analytics.facts import LeadFacts
 from scoring.analytics.settings import AnalyticsSettings
 from scoring.features.calendar import calendar
 from scoring.journeys.day_summary import day_summaries
+from scoring.journeys.engagement_counts import engagement_counts
 from scoring.journeys.journey import journey_of
 
 
@@ -68,6 +70,7 @@ def journey_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[Lead
         net=jsonb_text(journey.net),
         orders=journey.orders,
         score=journey.score,
+        first_outreach_at=_moment_or_none(journey.first_outreach_at),
     )
 
 
@@ -86,9 +89,18 @@ def day_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadDayR
         )
 
 
+def engagement_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadEngagementsRow]:
+    counts = engagement_counts(facts, calendar(settings.time_zone))
+    if counts:
+        lead_key = lead_row_key(facts.tenant, facts.lead_id)
+        by_day = jsonb_text([(each.day.isoformat(), *each[1:]) for each in counts])
+        yield LeadEngagementsRow(lead_key, facts.tenant, facts.identified, by_day)
+
+
 LEAD_TABLES: Final[tuple[LeadTable, ...]] = (
     LeadTable(lead_journeys, journey_rows),
     LeadTable(lead_days, day_rows),
+    LeadTable(lead_engagements, engagement_rows),
     LeadTable(lead_conversions, conversion_rows),
     LeadTable(lead_credits, credit_rows),
     LeadTable(lead_paths, path_rows),

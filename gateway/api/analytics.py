@@ -28,7 +28,7 @@ from projections.lead_scores import RANGE, score_distribution
 from schemas.moment import millis, moment
 from scoring.analytics.deciles import deciles
 from scoring.analytics.funnel import Conversion, conversions, funnel_steps
-from scoring.analytics.orders import PURCHASE, Order, OrderReport, Orders, revenue_of
+from scoring.analytics.orders import PURCHASE, Money, Order, OrderReport, Orders, revenue_of, sum_of_money
 from scoring.analytics.periods import (
     Period,
     PeriodType,
@@ -166,13 +166,13 @@ async def cohort(
     starts = [moment(each.begin) for each in periods]
     async with services.store.snapshot() as ask:
         counted, spent = await ask.all(
-            analytics.cohorts(tenant, starts, window.end, MODEL, anonymous=include_anonymous),
+            analytics.cohorts(tenant, starts, window.end, anonymous=include_anonymous),
             analytics.cohort_revenue(tenant, starts, window.end, anonymous=include_anonymous),
         )
     counts = {row["period"]: row for row in counted}
-    amounts: dict[int, dict[str, Decimal]] = defaultdict(dict)
+    amounts: dict[int, Money] = defaultdict(dict)
     for row in spent:
-        amounts[row["period"]][row["currency"]] = row["amount"]
+        amounts[row["period"]][row["currency"]] = row["minor"]
     return JsonAnswer(
         {
             **window.shown(),
@@ -198,18 +198,14 @@ def _begin_of_last_periods(window: Window, period_type: PeriodType, count: int) 
     return moment(window.zone.start_of(first))
 
 
-def _cohort_json(rows: Sequence[Row], revenues: Iterable[Mapping[str, Decimal]]) -> dict[str, Any]:
-    leads, customers, scored = (sum(row[name] for row in rows) for name in ("leads", "customers", "scored"))
-    amounts: dict[str, Decimal] = {}
-    for each in revenues:
-        for currency, amount in each.items():
-            amounts[currency] = amounts.get(currency, Decimal(0)) + amount
+def _cohort_json(rows: Sequence[Row], revenues: Iterable[Money]) -> dict[str, Any]:
+    leads, customers, points = (sum(row[name] for row in rows) for name in ("leads", "customers", "points"))
     return {
         "leads": leads,
         "customers": customers,
         "conversion_rate": share(customers, leads),
-        "revenue": dict(sorted(amounts.items())),
-        "average_score": mean(sum(row["points"] or 0 for row in rows), scored),
+        "revenue": _revenue(sum_of_money(revenues)),
+        "average_score": mean(points, leads),
     }
 
 
@@ -243,7 +239,7 @@ async def lead_quality(
     async with services.store.snapshot() as ask:
         bands, gains, created = await ask.all(
             analytics.leads_by_band(tenant, MODEL, anonymous=include_anonymous),
-            analytics.points_gained(tenant, ends, anonymous=include_anonymous),
+            analytics.points_gained(tenant, window.zone, ends, anonymous=include_anonymous),
             analytics.leads_created(tenant, ends, anonymous=include_anonymous),
         )
     leads, points = sum(row["leads"] for row in bands), sum(row["points"] for row in bands)
@@ -430,7 +426,9 @@ async def engagement_summary(
     before = moment(2 * millis(window.begin) - millis(window.end))
     async with services.store.snapshot() as ask:
         rows, purchases, created = await ask.all(
-            analytics.engagements_by_type(tenant, before, starts, window.end, anonymous=include_anonymous),
+            analytics.engagements_by_type(
+                tenant, window.zone, before, starts, window.end, anonymous=include_anonymous
+            ),
             analytics.purchase_reports(tenant, anonymous=include_anonymous),
             analytics.leads_created(tenant, [window.end], anonymous=include_anonymous),
         )
@@ -453,7 +451,7 @@ async def engagement_summary(
             "total_engagements": total,
             "total_leads": leads,
             "engagement_rate": mean(total, leads),
-            "revenue": _revenue(orders),
+            "revenue": _revenue(revenue_of(orders)),
             "by_type": _engagements_by("type", inside, leads, {PURCHASE: orders}),
             "by_channel": _engagements_by("channel", inside, leads, _by_channel(orders)),
             "by_period": [
@@ -462,7 +460,7 @@ async def engagement_summary(
                     "from": moment(period.begin),
                     "to": moment(period.end),
                     "engagements": by_period[number],
-                    "revenue": _revenue(orders_of_period[number]),
+                    "revenue": _revenue(revenue_of(orders_of_period[number])),
                 }
                 for number, period in enumerate(periods, 1)
             ],
@@ -524,14 +522,14 @@ def _engagements_by(
             "engagements": counts[name],
             "share": share(counts[name], counts.total()),
             "engagement_rate": mean(counts[name], leads),
-            "revenue": _revenue(orders.get(name, ())),
+            "revenue": _revenue(revenue_of(orders.get(name, ()))),
         }
         for name in sorted(counts.keys() | orders.keys(), key=lambda name: (-counts[name], name))
     ]
 
 
-def _revenue(orders: Iterable[Order]) -> dict[str, Decimal]:
-    return {currency: major_units(minor, currency) for currency, minor in revenue_of(orders).items()}
+def _revenue(money: Money) -> dict[str, Decimal]:
+    return {currency: major_units(minor, currency) for currency, minor in money.items()}
 
 
 # Conversion and contact

@@ -37,7 +37,8 @@ from projections.analytics_worker import compute_all_leads, no_settings
 from projections.lead_scores import score_distribution
 from projections.migrate import migrate
 from projections.tables import LIVE_SCHEMA, READ_OPTIONS, hashed_key, lead_row_key
-from scoring.analytics.periods import PeriodType
+from schemas.moment import millis, moment
+from scoring.analytics.periods import PeriodType, periods_of
 from scoring.attribution.conversions import CUSTOMER
 from scoring.features.calendar import calendar
 from scoring.lifecycle.transitions import FUNNEL_STAGES
@@ -179,33 +180,38 @@ def _compute_if_empty(url: str) -> None:
 
 
 def measured_queries() -> Iterator[tuple[str, list[Statement]]]:
-    """(name, statements) of every report, over 90 days and over a year."""
+    """(name, statements) of every report, over 90 days and over a year, in whole local days and not."""
     whole = {"anonymous": False}
-    for days in (90, YEAR):
-        begin = NOW - timedelta(days=days)
-        made = attribution.ConversionWindow(TENANT, begin, NOW, anonymous=False)
-        leads, weeks = (TENANT, begin, NOW), [begin + timedelta(days=7 * n) for n in range(days // 7 + 1)]
-        months = [begin + timedelta(days=30 * n) for n in range(days // 30)]
+    midnight = datetime(NOW.year, NOW.month, NOW.day + 1, tzinfo=UTC)
+    for days, end in ((90, midnight), (YEAR, midnight), (YEAR, NOW - timedelta(days=2))):
+        begin = end - timedelta(days=days)
+        made = attribution.ConversionWindow(TENANT, begin, end, anonymous=False)
+        leads, weeks, months = (
+            (TENANT, begin, end),
+            _starts("weekly", begin, end),
+            _starts("monthly", begin, end),
+        )
+        ends = [*weeks[1:], end]
         reports: dict[str, list[Statement]] = {
             "funnel": [
                 analytics.furthest_steps(*leads, **whole),
                 analytics.stage_stays(*leads, **whole),
             ],
             "cohorts": [
-                analytics.cohorts(TENANT, months, NOW, **whole),
-                analytics.cohort_revenue(TENANT, months, NOW, **whole),
+                analytics.cohorts(TENANT, months, end, **whole),
+                analytics.cohort_revenue(TENANT, months, end, **whole),
             ],
             "lead quality": [
                 analytics.leads_by_band(TENANT, "composite", **whole),
-                analytics.points_gained(TENANT, UTC_DAYS, weeks, **whole),
-                analytics.leads_created(TENANT, weeks, **whole),
+                analytics.points_gained(TENANT, UTC_DAYS, ends, **whole),
+                analytics.leads_created(TENANT, ends, **whole),
             ],
             "engagement summary": [
-                analytics.engagements_by_type(TENANT, UTC_DAYS, begin - (NOW - begin), weeks, NOW, **whole),
+                analytics.engagements_by_type(TENANT, UTC_DAYS, begin - (end - begin), weeks, end, **whole),
                 analytics.purchase_reports(TENANT, **whole),
-                analytics.leads_created(TENANT, [NOW], **whole),
+                analytics.leads_created(TENANT, [end], **whole),
             ],
-            "deciles": [analytics.scores_before_conversion(TENANT, "composite", begin, NOW, **whole)],
+            "deciles": [analytics.scores_before_conversion(TENANT, "composite", begin, end, **whole)],
             "touchpoints to conversion": [analytics.touchpoints_before_conversion(*leads, **whole)],
             "speed to contact": [analytics.speed_to_contact(*leads, **whole)],
             "attribution": [
@@ -224,14 +230,14 @@ def measured_queries() -> Iterator[tuple[str, list[Statement]]]:
             ],
         }
         for period_type in PERIOD_TYPES:
-            within = TENANT, period_type, begin.date(), NOW.date()
+            within = TENANT, period_type, begin.date(), end.date()
             reports[f"{period_type} summaries"] = [
                 journeys.tenant_summaries(*within, **whole),
                 journeys.tenant_revenue(*within, **whole),
-                journeys.new_leads(TENANT, period_type, begin, NOW, zone="UTC", **whole),
+                journeys.new_leads(TENANT, period_type, begin, end, zone="UTC", **whole),
             ]
         for name, statements in reports.items():
-            yield f"{name}, {days} days", statements
+            yield f"{name}, {days} days{'' if end == midnight else ', until a moment'}", statements
     yield "distribution", [score_distribution(TENANT, "composite")]
     yield (
         "of other leads, for one journey",
@@ -240,6 +246,11 @@ def measured_queries() -> Iterator[tuple[str, list[Statement]]]:
             journeys.value_groups(TENANT, NOW),
         ],
     )
+
+
+def _starts(period_type: PeriodType, begin: datetime, end: datetime) -> list[datetime]:
+    periods = periods_of(UTC_DAYS, period_type, millis(begin), millis(end))
+    return [moment(each.begin) for each in periods]
 
 
 async def _measured_pages(url: str, leads: int, only: str) -> list[Measured]:

@@ -41,20 +41,24 @@ _WHOLE_POINTS: Final = "case when {0} >= 0 then {0}::int else floor({0} + 0.5)::
 
 
 class _CutDays(NamedTuple):
-    """Local days that begin before a moment and end after it, as arrays."""
+    """Local days that begin before a moment and end after it, as arrays: their parts within a window."""
 
     cut_days: list[date]
     cut_begins: list[datetime]
     cut_ends: list[datetime]
 
 
-def _cut_days(zone: Calendar, moments: Iterable[datetime]) -> _CutDays:
+def _cut_days(
+    zone: Calendar, moments: Iterable[datetime], begin: datetime, end: datetime | None = None
+) -> _CutDays:
+    """Those that contain one of the moments, cut at the ends of the window."""
     inside = {(zone.day_of(at), at) for at in map(millis, moments)}
     days = sorted({day for day, at in inside if zone.start_of(day) < at})
+    begins, ends = ([moment(zone.start_of(day + more)) for day in days] for more in (0, 1))
     return _CutDays(
         [date_of_day(day) for day in days],
-        [moment(zone.start_of(day)) for day in days],
-        [moment(zone.start_of(day + 1)) for day in days],
+        [max(at, begin) for at in begins],
+        ends if end is None else [min(at, end) for at in ends],
     )
 
 
@@ -88,12 +92,7 @@ def stage_stays(tenant: str, begin: datetime, end: datetime, *, anonymous: bool)
     stay counts once it has ended; a lead that comes back has two.
     """
     return _statement(
-        f"""with created as materialized (select j.lead_key, j.created_at from lead_journeys j where {_CREATED}),
-        entered as (
-            select s.previous as stage, s.at, coalesce(
-                lag(s.at) over (partition by s.lead_key order by s.at, s.position), least(c.created_at, s.at)) as since
-            from stage_history s join created c on c.lead_key = s.lead_key),
-        stays as (select stage, date_part('epoch', at - since) as seconds from entered)
+        f"""with stays as (select stage, stayed_ms / 1e3::float8 as seconds from lead_stays j where {_CREATED})
         select stage, count(*) as stays, avg(seconds) as mean,
             percentile_cont(0.5) within group (order by seconds) as median,
             percentile_cont(0.9) within group (order by seconds) as p90
@@ -168,15 +167,14 @@ def points_gained(tenant: str, zone: Calendar, starts: Sequence[datetime], *, an
                 of_day (day, begun, ended)
             join lead_days d on d.tenant = :tenant and d.day = of_day.day and (:anonymous or d.identified)
             join score_history h on h.lead_key = d.lead_key and h.at >= of_day.begun and h.at < of_day.ended
-            where h.model = '{QUALITY_MODEL}' and h.at >= :begin)
+                and h.model = '{QUALITY_MODEL}')
         select period, cast(sum(points) as bigint) as points
         from (select * from whole union all select * from cut) gained group by period""",
         tenant=tenant,
-        begin=starts[0],
         starts=list(starts),
         first=_local_dates(zone, starts[:1])[0],
         first_days=_local_dates(zone, starts),
-        **_cut_days(zone, starts)._asdict(),
+        **_cut_days(zone, starts, starts[0])._asdict(),
         anonymous=anonymous,
     )
 
@@ -215,21 +213,20 @@ def engagements_by_type(
             select e.type, e.channel, width_bucket(e.occurred_at, cast(:starts as timestamptz[])) as period,
                 1 as engagements
             from unnest(cast(:cut_begins as timestamptz[]), cast(:cut_ends as timestamptz[])) of_day (begun, ended)
-            join engagement_history e on e.occurred_at >= of_day.begun and e.occurred_at < of_day.ended
+            cross join lateral (
+                select * from engagement_history e
+                where e.tenant = :tenant and e.occurred_at >= of_day.begun and e.occurred_at < of_day.ended
+                    and e.type = any(:types) offset 0) e
             join identities i on i.identity_key = e.identity_key
-            join lead_journeys j on j.lead_key = i.lead_key
-            where e.tenant = :tenant and e.occurred_at >= :begin and e.occurred_at < :end
-                and e.type = any(:types) and {_OF_TENANT})
+            join lead_journeys j on j.lead_key = i.lead_key and {_OF_TENANT})
         select type, channel, period, cast(sum(engagements) as bigint) as engagements
         from (select * from whole union all select * from cut) counted group by 1, 2, 3""",
         tenant=tenant,
-        begin=begin,
         starts=list(starts),
-        end=end,
         first=_local_dates(zone, [begin])[0],
         last=date_of_day(zone.day_of(millis(end) - 1)),
         first_days=_local_dates(zone, starts),
-        **_cut_days(zone, [begin, *starts, end])._asdict(),
+        **_cut_days(zone, [begin, *starts, end], begin, end)._asdict(),
         types=list(TOUCHPOINT_TYPES),
         anonymous=anonymous,
     )

@@ -342,6 +342,19 @@ class LeadEngagementsRow(NamedTuple):
     """[day, type, channel, engagements], as `scoring.journeys.engagement_counts`."""
 
 
+class LeadStayRow(NamedTuple):
+    """A stay in a stage that has ended."""
+
+    lead_key: BigIntColumn
+    number: int
+    tenant: str
+    identified: bool
+    created_at: datetime
+    """The lead."""
+    stage: str
+    stayed_ms: BigIntColumn
+
+
 class TenantDayRow(NamedTuple):
     """The sums of `lead_days` over a tenant's leads, those with a known identity and the others apart."""
 

@@ -56,6 +56,7 @@ from projections.rows import (
     LeadPathRow,
     LeadRow,
     LeadScoreRow,
+    LeadStayRow,
     PublicationRow,
     ScoreChangeRow,
     SessionRow,
@@ -377,6 +378,17 @@ lead_days = _table(
     key=("lead_key", "day"),
     analytics=True,
     comment="what each lead did on each local day; weeks and months are sums of days",
+)
+
+lead_stays = _table(
+    "lead_stays",
+    LeadStayRow,
+    Index(
+        "lead_stays_tenant", "tenant", "created_at", postgresql_include=["identified", "stage", "stayed_ms"]
+    ),
+    key=("lead_key", "number"),
+    analytics=True,
+    comment="how long each lead was in each stage that it has left",
 )
 
 lead_engagements = _table(

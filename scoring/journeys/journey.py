@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 from scoring.analytics.facts import LeadFacts
@@ -132,6 +133,11 @@ def path_of(facts: LeadFacts) -> list[str]:
 def completed_stages(path: Sequence[str]) -> list[str]:
     """The stages that a lead has left, in the order in which it entered them first."""
     return list(dict.fromkeys(stage for stage in path[:-1] if stage != path[-1]))
+
+
+def ended_stays(facts: LeadFacts) -> list[tuple[str, int]]:
+    """(stage, ms) of every stay in a stage that has ended, in order."""
+    return [(stage, left_at - at) for (at, stage), (left_at, _) in pairwise(_entries(facts))]
 
 
 def _entries(facts: LeadFacts) -> list[tuple[int, str]]:

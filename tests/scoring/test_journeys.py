@@ -20,6 +20,7 @@ from scoring.journeys.journey import (
     churn_risk_of,
     completed_stages,
     decile_of,
+    ended_stays,
     journey_of,
     path_deviation,
     predicted_value,
@@ -64,6 +65,12 @@ def test_a_journey_is_what_a_reader_of_the_history_counts(seed):
     assert journey.orders == len(orders)
     assert journey.score == (whole(lead.scores[-1]["total"]) if lead.scores else 0)
 
+    entered = [min([lead.created, *(entry["at"] for entry in lead.stages[:1])])]
+    entered += [entry["at"] for entry in lead.stages]
+    assert ended_stays(lead.facts) == [
+        (entry["previous"], (left - at) // timedelta(milliseconds=1))
+        for entry, (at, left) in zip(lead.stages, itertools.pairwise(entered), strict=True)
+    ]
     visited = ["new", *(entry["stage"] for entry in lead.stages)]
     assert journey.stage_path == " > ".join(visited)
     steps = [5 if stage == "churned" else FUNNEL.index(stage) if stage in FUNNEL else 0 for stage in visited]

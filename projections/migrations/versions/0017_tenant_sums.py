@@ -47,6 +47,24 @@ def upgrade() -> None:
         "lead_days_orders", "lead_days", ["tenant", "day"], postgresql_where=sa.text("orders > 0")
     )
     op.create_table(
+        "lead_stays",
+        required("lead_key", sa.BigInteger),
+        required("number", sa.Integer),
+        required("tenant", TEXT),
+        required("identified", sa.Boolean),
+        required("created_at", sa.DateTime(timezone=True)),
+        required("stage", TEXT),
+        required("stayed_ms", sa.BigInteger),
+        sa.PrimaryKeyConstraint("lead_key", "number"),
+        comment="how long each lead was in each stage that it has left",
+    )
+    op.create_index(
+        "lead_stays_tenant",
+        "lead_stays",
+        ["tenant", "created_at"],
+        postgresql_include=["identified", "stage", "stayed_ms"],
+    )
+    op.create_table(
         "lead_engagements",
         required("lead_key", sa.BigInteger),
         required("tenant", TEXT),

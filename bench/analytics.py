@@ -1,42 +1,67 @@
-"""Reports over many leads: the time of each query on a million engagements of 100,000 leads.
+"""Reports over many leads and pages of long lists, on a million engagements of 100,000 leads.
 
 The rows are invented from a seed and written by COPY into the tables of a fresh database, in the order of time as a log
-writes them, then analysed. Each query runs five times; the table has the medians of time and of CPU. Of a query above
-its aim the plan follows, with EXPLAIN (ANALYZE, BUFFERS). Aims: 300 ms for a report.
+writes them, then analysed. The analytics worker computes what it keeps of them, as in a rebuild. Each query and page runs
+five times; the tables have the medians of time and of CPU. Aims: 300 ms for a report, 50 ms for a page at any depth. Of a
+query above its aim the plan follows, with EXPLAIN (ANALYZE, BUFFERS); `--plans` prints all. One lead has 20,000
+engagements: its lists are long.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
 import psycopg
 from sqlalchemy import Select, TextClause
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 from bench.report import print_results, report_progress, write_line
+from gateway.app import create_app
+from gateway.ports import Ports
 from gateway.store import SORT_MEMORY
 from leadstream.embedded_postgres import start_postgres, stop_postgres
-from projections import analytics
+from projections import analytics, attribution, journeys
+from projections.analytics_worker import compute_all_leads, no_settings
 from projections.lead_scores import score_distribution
 from projections.migrate import migrate
-from projections.tables import READ_OPTIONS, hashed_key, lead_row_key
+from projections.tables import LIVE_SCHEMA, READ_OPTIONS, hashed_key, lead_row_key
+from schemas.moment import millis, moment
+from scoring.analytics.periods import PeriodType, periods_of
+from scoring.attribution.conversions import CUSTOMER
+from scoring.features.calendar import calendar
 from scoring.lifecycle.transitions import FUNNEL_STAGES
 
 TENANT = "default"
-NOW = datetime(2030, 6, 30, 18, tzinfo=UTC)
+NOW = datetime(2030, 6, 17, 18, tzinfo=UTC)
 YEAR = 365
 RUNS = 5
-REPORT_AIM_MS = 300.0
+REPORT_AIM_MS, PAGE_AIM_MS = 300.0, 50.0
+UTC_DAYS = calendar("UTC")
+PERIOD_TYPES: tuple[PeriodType, ...] = ("daily", "weekly", "monthly")
+BUSY = "lead-0"
+BUSY_EVENTS = 20_000
+COUNTED_LISTS = ("/api/leads", "/api/lead-qualification/lead-scores/", f"/api/tenants/{TENANT}/leads")
+"""They go on by `offset`."""
+LISTS = {
+    **{f"leads, {path}": path for path in COUNTED_LISTS},
+    "changes of a lead's scores": f"/api/leads/{BUSY}/ledger",
+    "history of one score": f"/api/lead-qualification/lead-scores/history/?lead_id={BUSY}",
+    "engagements of a lead": f"/api/lead-tracking/engagement/{BUSY}/history",
+    "timeline of a lead": f"/api/lead-tracking/journey/{BUSY}",
+    "days of a lead": f"/api/lead-tracking/summaries/{BUSY}",
+}
 
 KINDS = (
     *[("page_viewed", "web")] * 10,
@@ -56,37 +81,68 @@ Statement = TextClause | Select[Any]
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--leads", type=int, default=100_000, help="leads, each with ten engagements")
+    parser.add_argument("--plans", action="store_true", help="print the plan of every query")
+    parser.add_argument("--only", default="", help="only queries and pages whose name contains this")
     parser.add_argument(
         "--url",
         help="a database on this machine; one that has leads is used as it is; by default a new server is started",
     )
 
 
+class Measured(NamedTuple):
+    name: str
+    wall: float
+    """In ms, as all here."""
+    cpu: float
+    aim: float
+
+    @property
+    def above(self) -> bool:
+        """CPU is what it takes at rest."""
+        return min(self.wall, self.cpu) > self.aim
+
+
 def run(chosen: argparse.Namespace) -> None:
     with _database(chosen.url) as url:
         migrate(url)
         _fill_if_empty(url, chosen.leads)
-        rows, slow, figures = [], list[tuple[str, Statement]](), {}
+        _compute_if_empty(url)
+        queries = []
         with psycopg.connect(url, options=f"{READ_OPTIONS} -c work_mem={SORT_MEMORY}") as connection:
-            for name, aim, statements in measured_queries():
-                times = sorted(_milliseconds(connection, statements) for _ in range(RUNS))
-                wall, cpu = median(wall for wall, _ in times), median(cpu for _, cpu in times)
-                figures[name] = {"median_ms": round(wall, 1), "cpu_ms": round(cpu, 1), "aim_ms": aim}
-                above = min(wall, cpu) > aim
-                rows.append((name, f"{wall:,.0f}", f"{cpu:,.0f}", f"{aim:,.0f}", "above" if above else ""))
-                slow += [(name, each) for each in statements] if above else []
-            for name, statement in slow:
-                for line in (f"\n{name}", *_plan(connection, statement)):
-                    report_progress(line)
-    print_results(
-        f"{10 * chosen.leads:,} engagements of {chosen.leads:,} leads",
-        ("query", "median ms", "CPU ms", "aim ms", ""),
-        rows,
-        [
-            "CPU is that of the server's process: what the query takes at rest, if other programs keep the machine busy."
-        ],
+            for name, statements in measured_queries():
+                if chosen.only in name:
+                    queries.append(_measured_query(connection, name, statements))
+                    if chosen.plans or queries[-1].above:
+                        for statement in statements:
+                            for line in (f"\n{name}", *_plan(connection, statement)):
+                                report_progress(line)
+        pages = asyncio.run(_measured_pages(url, chosen.leads, chosen.only))
+    notes = [
+        "CPU is that of the server's process: what the query takes at rest, if others keep the machine busy."
+    ]
+    title = f"{10 * chosen.leads:,} engagements of {chosen.leads:,} leads"
+    for what, results in (("query", queries), ("page", pages)):
+        rows = [
+            (
+                each.name,
+                f"{each.wall:,.0f}",
+                f"{each.cpu:,.0f}",
+                f"{each.aim:,.0f}",
+                "above" if each.above else "",
+            )
+            for each in results
+        ]
+        if rows:
+            print_results(title, (what, "median ms", "CPU ms", "aim ms", ""), rows, notes)
+        notes = ["CPU of a page is that of the server's process and of the gateway."]
+    write_line(
+        "analytics",
+        leads=chosen.leads,
+        **{
+            name: {each.name: each._asdict() for each in results}
+            for name, results in (("queries", queries), ("pages", pages))
+        },
     )
-    write_line("analytics", leads=chosen.leads, queries=figures)
 
 
 def _fill_if_empty(url: str, leads: int) -> None:
@@ -101,39 +157,161 @@ def _fill_if_empty(url: str, leads: int) -> None:
     report_progress(f"written in {time.perf_counter() - started:.0f} s, {size / 1e6:,.0f} MB")
 
 
-def measured_queries() -> Iterator[tuple[str, float, list[Statement]]]:
-    """(name, aim in ms, statements) of every report, over 90 days and over a year."""
+def _compute_if_empty(url: str) -> None:
+    """The analytics of all leads, as the last step of a rebuild computes them."""
+    options = "-c timezone=UTC -c jit=off -c synchronous_commit=off"
+    with psycopg.connect(url, autocommit=True, options=options) as connection:
+        if connection.execute("select from live.lead_journeys limit 1").fetchone() is not None:
+            return
+        ((leads,),) = connection.execute("select count(*) from live.leads").fetchall()
+        started, cpu, own = (
+            time.perf_counter(),
+            _cpu_seconds(connection.info.backend_pid),
+            time.process_time(),
+        )
+        compute_all_leads(connection, no_settings, LIVE_SCHEMA)
+        wall = time.perf_counter() - started
+        cpu, own = _cpu_seconds(connection.info.backend_pid) - cpu, time.process_time() - own
+        connection.execute("vacuum analyze")
+    report_progress(
+        f"analytics of {leads:,} leads in {wall:.0f} s, {leads / wall:,.0f} a second; CPU: {own:.0f} s of the worker, "
+        f"{cpu:.0f} s of the server"
+    )
+
+
+def measured_queries() -> Iterator[tuple[str, list[Statement]]]:
+    """(name, statements) of every report, over 90 days and over a year, in whole local days and not."""
     whole = {"anonymous": False}
-    for days in (90, YEAR):
-        begin = NOW - timedelta(days=days)
-        leads, weeks = (TENANT, begin, NOW), [begin + timedelta(days=7 * n) for n in range(days // 7 + 1)]
-        months = [begin + timedelta(days=30 * n) for n in range(days // 30)]
+    midnight = datetime(NOW.year, NOW.month, NOW.day + 1, tzinfo=UTC)
+    for days, end in ((90, midnight), (YEAR, midnight), (YEAR, NOW - timedelta(days=2))):
+        begin = end - timedelta(days=days)
+        made = attribution.ConversionWindow(TENANT, begin, end, anonymous=False)
+        leads, weeks, months = (
+            (TENANT, begin, end),
+            _starts("weekly", begin, end),
+            _starts("monthly", begin, end),
+        )
+        ends = [*weeks[1:], end]
         reports: dict[str, list[Statement]] = {
             "funnel": [
                 analytics.furthest_steps(*leads, **whole),
                 analytics.stage_stays(*leads, **whole),
             ],
             "cohorts": [
-                analytics.cohorts(TENANT, months, NOW, "composite", **whole),
-                analytics.cohort_revenue(TENANT, months, NOW, **whole),
+                analytics.cohorts(TENANT, months, end, **whole),
+                analytics.cohort_revenue(TENANT, months, end, **whole),
             ],
             "lead quality": [
                 analytics.leads_by_band(TENANT, "composite", **whole),
-                analytics.points_gained(TENANT, weeks, **whole),
-                analytics.leads_created(TENANT, weeks, **whole),
+                analytics.points_gained(TENANT, UTC_DAYS, ends, **whole),
+                analytics.leads_created(TENANT, ends, **whole),
             ],
             "engagement summary": [
-                analytics.engagements_by_type(TENANT, begin - (NOW - begin), weeks, NOW, **whole),
+                analytics.engagements_by_type(TENANT, UTC_DAYS, begin - (end - begin), weeks, end, **whole),
                 analytics.purchase_reports(TENANT, **whole),
-                analytics.leads_created(TENANT, [NOW], **whole),
+                analytics.leads_created(TENANT, [end], **whole),
             ],
-            "deciles": [analytics.scores_before_conversion(TENANT, "composite", begin, NOW, **whole)],
+            "deciles": [analytics.scores_before_conversion(TENANT, "composite", begin, end, **whole)],
             "touchpoints to conversion": [analytics.touchpoints_before_conversion(*leads, **whole)],
             "speed to contact": [analytics.speed_to_contact(*leads, **whole)],
+            "attribution": [
+                attribution.conversions_by_type(made),
+                attribution.values_by_type(made),
+                attribution.revenue_of_customers(made),
+                attribution.credits_by_channel(made, CUSTOMER),
+                attribution.credits_by_source(made, CUSTOMER),
+                attribution.converting_paths(made, CUSTOMER),
+                attribution.values_of_paths(made, CUSTOMER),
+                attribution.open_paths(made, CUSTOMER),
+            ],
+            "journeys": [
+                journeys.journey_overview(*leads, today=NOW.date(), zone="UTC", **whole),
+                journeys.journey_revenue(*leads, **whole),
+            ],
         }
+        for period_type in PERIOD_TYPES:
+            within = TENANT, period_type, begin.date(), end.date()
+            reports[f"{period_type} summaries"] = [
+                journeys.tenant_summaries(*within, **whole),
+                journeys.tenant_revenue(*within, **whole),
+                journeys.new_leads(TENANT, period_type, begin, end, zone="UTC", **whole),
+            ]
         for name, statements in reports.items():
-            yield f"{name}, {days} days", REPORT_AIM_MS, statements
-    yield "distribution", REPORT_AIM_MS, [score_distribution(TENANT, "composite")]
+            yield f"{name}, {days} days{'' if end == midnight else ', until a moment'}", statements
+    yield "distribution", [score_distribution(TENANT, "composite")]
+    yield (
+        "of other leads, for one journey",
+        [
+            journeys.usual_path(TENANT, "new"),
+            journeys.value_groups(TENANT, NOW),
+        ],
+    )
+
+
+def _starts(period_type: PeriodType, begin: datetime, end: datetime) -> list[datetime]:
+    periods = periods_of(UTC_DAYS, period_type, millis(begin), millis(end))
+    return [moment(each.begin) for each in periods]
+
+
+async def _measured_pages(url: str, leads: int, only: str) -> list[Measured]:
+    """Each list at its beginning and near its end, as the gateway answers."""
+    results = []
+    app = create_app(Ports(append=_append_nothing, database_url=url, now=lambda: NOW))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as http,
+    ):
+        for name, path in LISTS.items():
+            if only in name:
+                for depth, asked in (("first", {}), ("last", await _deepest(http, path, leads))):
+                    times = sorted([await _page_milliseconds(http, url, path, asked) for _ in range(RUNS)])
+                    wall, cpu = median(wall for wall, _ in times), median(cpu for _, cpu in times)
+                    results.append(Measured(f"{name}, {depth}", wall, cpu, PAGE_AIM_MS))
+    return results
+
+
+async def _append_nothing(_records: object) -> None:
+    raise RuntimeError("pages write nothing")
+
+
+async def _deepest(http: httpx.AsyncClient, path: str, leads: int) -> dict[str, str | int]:
+    """What asks for a page near the end."""
+    if path in COUNTED_LISTS:
+        return {"offset": max(leads * 8 // 10, 0)}
+    asked: dict[str, str | int] = {}
+    while True:
+        answer = await http.get(_address(path, {"limit": 500, **asked}))
+        answer.raise_for_status()
+        following = answer.json().get("next_cursor") if isinstance(answer.json(), dict) else None
+        if following is None and (link := answer.links.get("next")):
+            following = httpx.URL(link["url"]).params["cursor"]
+        if following is None:
+            return asked
+        asked = {"cursor": following}
+
+
+def _address(path: str, asked: Mapping[str, str | int]) -> httpx.URL:
+    return httpx.URL(path).copy_merge_params(asked)
+
+
+async def _page_milliseconds(
+    http: httpx.AsyncClient, url: str, path: str, asked: Mapping[str, str | int]
+) -> tuple[float, float]:
+    """(wall clock, CPU of the server's processes and of this one)."""
+    with psycopg.connect(url) as connection:
+        pids = [
+            pid
+            for (pid,) in connection.execute(
+                "select pid from pg_stat_activity where application_name = 'leadstream gateway'"
+            )
+        ]
+    before = sum(map(_cpu_seconds, pids))
+    started, own = time.perf_counter(), time.process_time()
+    answer = await http.get(_address(path, asked))
+    answer.raise_for_status()
+    wall, own = time.perf_counter() - started, time.process_time() - own
+    return wall * 1_000, (sum(map(_cpu_seconds, pids)) - before + own) * 1_000
 
 
 _DIALECT = dialect.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped
@@ -144,20 +322,31 @@ def _sql(statement: Statement) -> tuple[bytes, Any]:
     return str(compiled).encode(), compiled.params
 
 
+def _measured_query(
+    connection: psycopg.Connection[Any], name: str, statements: Sequence[Statement]
+) -> Measured:
+    times = sorted(_milliseconds(connection, statements) for _ in range(RUNS))
+    return Measured(name, median(wall for wall, _ in times), median(cpu for _, cpu in times), REPORT_AIM_MS)
+
+
 def _milliseconds(
     connection: psycopg.Connection[Any], statements: Iterable[Statement]
 ) -> tuple[float, float]:
     """(wall clock, CPU of the server's process)."""
-    started, cpu = time.perf_counter(), _cpu_seconds(connection)
+    started, cpu = time.perf_counter(), _cpu_seconds(connection.info.backend_pid)
     for statement in statements:
         connection.execute(*_sql(statement)).fetchall()
-    return (time.perf_counter() - started) * 1_000, (_cpu_seconds(connection) - cpu) * 1_000
+    cpu = _cpu_seconds(connection.info.backend_pid) - cpu
+    return (time.perf_counter() - started) * 1_000, cpu * 1_000
 
 
-def _cpu_seconds(connection: psycopg.Connection[Any]) -> float:
-    """In hundredths; the server is on this machine."""
-    fields = Path(f"/proc/{connection.info.backend_pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _cpu_seconds(pid: int) -> float:
+    """Of a process on this machine."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text("utf-8").split()[0]) / 1e9
+    except OSError:  # a kernel without it counts in hundredths
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _plan(connection: psycopg.Connection[Any], statement: Statement) -> list[str]:
@@ -241,6 +430,12 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
     )
     _copy(
         connection,
+        "identity_history",
+        "identity_key epoch tenant lead_key lead_id attached_at partition position",
+        ((identities[n], 1, TENANT, keys[n], f"lead-{n}", created[n], n % 8, n) for n in range(leads)),
+    )
+    _copy(
+        connection,
         "lead_scores",
         "lead_key model version total rounded bands as_of position",
         (
@@ -251,7 +446,7 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
     )
     report_progress("leads, identities and scores are written")
     stages = sorted(
-        (created[n] + timedelta(hours=chance.randrange(1, 400) * step), n, step)
+        (min(created[n] + timedelta(hours=chance.randrange(1, 400) * step), NOW), n, step)
         for n in range(leads)
         for step in range(1, reached[n] + 1)
     )
@@ -280,7 +475,7 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
             each,
         )
         for n in range(leads)
-        for each in range(10)
+        for each in range(BUSY_EVENTS if n == 0 else 10)
     )
     _copy(
         connection,
@@ -347,7 +542,8 @@ def _ledger(
     )
     for position, (at, n, _) in enumerate(events):
         seen[n] += 1
-        total, previous = (Decimal(scores[n] * number) / 10 for number in (seen[n], seen[n] - 1))
+        steps = BUSY_EVENTS if n == 0 else 10
+        total, previous = (Decimal(scores[n] * number) / steps for number in (seen[n], seen[n] - 1))
         for number, model in enumerate(MODELS):
             yield (
                 keys[n], model, min(at, NOW), position * len(MODELS) + number, 1, total, previous, total - previous,

@@ -3,28 +3,32 @@
 Each reads one tenant. Leads that were merged into others are left out, and so are visitors without a known identity,
 unless `anonymous`. Periods come as their first moments, since only `scoring.features.calendar` knows local days; a row
 names its period by its number, from 1.
+
+They read what the analytics worker keeps: `lead_journeys` of each lead, and sums of days over all leads. Of a day that a
+window cuts they read the facts.
 """
 
 # ruff: noqa: S608 - every statement is made of constants
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import TextClause, text
 
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP, TOUCHPOINT_TYPES
 from projections.tables import IS_ORDER_CONDITION
-from scoring.journeys.counted_events import CONTACT_TYPES
-from scoring.lifecycle.transitions import CUSTOMER_STAGES, FUNNEL_STEP
+from schemas.moment import millis, moment
+from scoring.features.calendar import Calendar, date_of_day
+from scoring.lifecycle.transitions import FUNNEL_STEP
 
 CONTACT_LIMITS: Final = {"within_5_minutes": 300, "within_1_hour": 3_600, "within_1_day": 86_400}
 """Seconds."""
 
 QUALITY_MODEL: Final = ENGAGEMENT_MODEL_AND_GROUP[0]
 
-_OF_TENANT: Final = "l.tenant = :tenant and l.identities > 0 and (:anonymous or l.identified)"
-_CREATED: Final = f"{_OF_TENANT} and l.created_at >= :begin and l.created_at < :end"
+_OF_TENANT: Final = "j.tenant = :tenant and (:anonymous or j.identified)"
+_CREATED: Final = f"{_OF_TENANT} and j.created_at >= :begin and j.created_at < :end"
 
 _STEP: Final = (
     "case {} "
@@ -35,9 +39,31 @@ _STEP: Final = (
 _WHOLE_POINTS: Final = "case when {0} >= 0 then {0}::int else floor({0} + 0.5)::int end"
 """Half up, as `rounded_points`. The cast rounds half away from zero, and costs a fifth of `floor`."""
 
-_ELIGIBLE: Final = f"""eligible as materialized (
-            select i.identity_key, i.lead_key from identities i join leads l on l.lead_key = i.lead_key where {_OF_TENANT})"""
-"""Found first, so that a million events meet one small table instead of two."""
+
+class _CutDays(NamedTuple):
+    """Local days that begin before a moment and end after it, as arrays: their parts within a window."""
+
+    cut_days: list[date]
+    cut_begins: list[datetime]
+    cut_ends: list[datetime]
+
+
+def _cut_days(
+    zone: Calendar, moments: Iterable[datetime], begin: datetime, end: datetime | None = None
+) -> _CutDays:
+    """Those that contain one of the moments, cut at the ends of the window."""
+    inside = {(zone.day_of(at), at) for at in map(millis, moments)}
+    days = sorted({day for day, at in inside if zone.start_of(day) < at})
+    begins, ends = ([moment(zone.start_of(day + more)) for day in days] for more in (0, 1))
+    return _CutDays(
+        [date_of_day(day) for day in days],
+        [max(at, begin) for at in begins],
+        ends if end is None else [min(at, end) for at in ends],
+    )
+
+
+def _local_dates(zone: Calendar, moments: Iterable[datetime]) -> list[date]:
+    return [date_of_day(zone.day_of(millis(at))) for at in moments]
 
 
 def _statement(sql: str, /, **parameters: Any) -> TextClause:
@@ -51,14 +77,9 @@ def furthest_steps(tenant: str, begin: datetime, end: datetime, *, anonymous: bo
     """(step, stage, leads): how many of the leads created in the window are in each stage now, and which step of the
     funnel they have reached.
     """
-    entered = f"max(greatest({_STEP.format('s.stage')}, {_STEP.format('s.previous')}))"
     return _statement(
-        f"""with created as materialized (select l.lead_key, l.stage from leads l where {_CREATED}),
-        entered as (
-            select s.lead_key, {entered} as step
-            from stage_history s join created c on c.lead_key = s.lead_key group by s.lead_key)
-        select greatest(e.step, {_STEP.format("c.stage")}) as step, c.stage, count(*) as leads
-        from created c left join entered e on e.lead_key = c.lead_key group by 1, 2""",
+        f"""select {_STEP.format("j.furthest_stage")} as step, j.stage, count(*) as leads
+        from lead_journeys j where {_CREATED} group by 1, 2""",
         tenant=tenant,
         begin=begin,
         end=end,
@@ -71,12 +92,7 @@ def stage_stays(tenant: str, begin: datetime, end: datetime, *, anonymous: bool)
     stay counts once it has ended; a lead that comes back has two.
     """
     return _statement(
-        f"""with created as materialized (select l.lead_key, l.created_at from leads l where {_CREATED}),
-        entered as (
-            select s.previous as stage, s.at, coalesce(
-                lag(s.at) over (partition by s.lead_key order by s.at, s.position), least(c.created_at, s.at)) as since
-            from stage_history s join created c on c.lead_key = s.lead_key),
-        stays as (select stage, cast(extract(epoch from at - since) as float8) as seconds from entered)
+        f"""with stays as (select stage, stayed_ms / 1e3::float8 as seconds from lead_stays j where {_CREATED})
         select stage, count(*) as stays, avg(seconds) as mean,
             percentile_cont(0.5) within group (order by seconds) as median,
             percentile_cont(0.9) within group (order by seconds) as p90
@@ -91,41 +107,28 @@ def stage_stays(tenant: str, begin: datetime, end: datetime, *, anonymous: bool)
 # Cohorts
 
 
-def cohorts(
-    tenant: str, starts: Sequence[datetime], end: datetime, model: str, *, anonymous: bool
-) -> TextClause:
-    """(period, leads, customers, scored, points): the leads by the period of their creation. `customers` have become
-    one at any time since; `points` are the sum of the current rounded totals.
+def cohorts(tenant: str, starts: Sequence[datetime], end: datetime, *, anonymous: bool) -> TextClause:
+    """(period, leads, customers, points): the leads by the period of their creation. `customers` have become one at
+    any time since; `points` are the sum of the current rounded totals.
     """
     return _statement(
-        f"""with created as materialized (
-            select l.lead_key, l.stage, width_bucket(l.created_at, cast(:starts as timestamptz[])) as period
-            from leads l where {_CREATED}),
-        customers as (
-            select distinct s.lead_key from stage_history s join created c on c.lead_key = s.lead_key
-            where s.stage = any(:customer_stages) or s.previous = any(:customer_stages))
-        select c.period, count(*) as leads,
-            count(*) filter (where u.lead_key is not null or c.stage = any(:customer_stages)) as customers,
-            count(r.rounded) as scored, sum(r.rounded) as points
-        from created c left join customers u on u.lead_key = c.lead_key
-        left join lead_scores r on r.lead_key = c.lead_key and r.model = :model
-        group by c.period""",
+        f"""select width_bucket(j.created_at, cast(:starts as timestamptz[])) as period,
+            count(*) as leads, count(j.customer_at) as customers, sum(j.score) as points
+        from lead_journeys j where {_CREATED} group by 1""",
         tenant=tenant,
         begin=starts[0] if starts else end,
         end=end,
         starts=list(starts),
-        model=model,
         anonymous=anonymous,
-        customer_stages=list(CUSTOMER_STAGES),
     )
 
 
 def cohort_revenue(tenant: str, starts: Sequence[datetime], end: datetime, *, anonymous: bool) -> TextClause:
-    """(period, currency, amount): purchases less refunds to date, by the period in which the lead was created."""
+    """(period, currency, minor): purchases less refunds to date, by the period in which the lead was created."""
     return _statement(
-        f"""select width_bucket(l.created_at, cast(:starts as timestamptz[])) as period,
-            spent.key as currency, sum(cast(spent.value as numeric)) as amount
-        from leads l, jsonb_each_text(l.revenue) spent where {_CREATED} and l.revenue is not null group by 1, 2""",
+        f"""select width_bucket(j.created_at, cast(:starts as timestamptz[])) as period,
+            spent.key as currency, cast(sum(cast(spent.value as numeric)) as bigint) as minor
+        from lead_journeys j, jsonb_each_text(j.net) spent where {_CREATED} and j.orders > 0 group by 1, 2""",
         tenant=tenant,
         begin=starts[0] if starts else end,
         end=end,
@@ -141,7 +144,7 @@ def leads_by_band(tenant: str, model: str, *, anonymous: bool) -> TextClause:
     """(bands, leads, points): every lead with a score by the model, by all its bands together."""
     return _statement(
         f"""select r.bands, count(*) as leads, sum(r.rounded) as points
-        from leads l join lead_scores r on r.lead_key = l.lead_key and r.model = :model
+        from lead_journeys j join lead_scores r on r.lead_key = j.lead_key and r.model = :model
         where {_OF_TENANT} group by r.bands""",
         tenant=tenant,
         model=model,
@@ -149,17 +152,29 @@ def leads_by_band(tenant: str, model: str, *, anonymous: bool) -> TextClause:
     )
 
 
-def points_gained(tenant: str, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
+def points_gained(tenant: str, zone: Calendar, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
     """(period, points): by how much the rounded totals of all leads rose in each period; the last one has no end."""
     changes = f"{_WHOLE_POINTS.format('h.total')} - {_WHOLE_POINTS.format('h.previous')}"
     return _statement(
-        f"""with existing as materialized (select l.lead_key from leads l where {_OF_TENANT})
-        select width_bucket(h.at, cast(:starts as timestamptz[])) as period, sum({changes}) as points
-        from score_history h join existing x on x.lead_key = h.lead_key
-        where h.model = '{QUALITY_MODEL}' and h.at >= :begin group by 1""",
+        f"""with whole as (
+            select width_bucket(d.day, cast(:first_days as date[])) as period, d.score_change as points
+            from tenant_days d
+            where d.tenant = :tenant and (:anonymous or d.identified) and d.day >= :first
+                and d.day <> all(cast(:cut_days as date[]))),
+        cut as (
+            select width_bucket(h.at, cast(:starts as timestamptz[])) as period, {changes} as points
+            from unnest(cast(:cut_days as date[]), cast(:cut_begins as timestamptz[]), cast(:cut_ends as timestamptz[]))
+                of_day (day, begun, ended)
+            join lead_days d on d.tenant = :tenant and d.day = of_day.day and (:anonymous or d.identified)
+            join score_history h on h.lead_key = d.lead_key and h.at >= of_day.begun and h.at < of_day.ended
+                and h.model = '{QUALITY_MODEL}')
+        select period, cast(sum(points) as bigint) as points
+        from (select * from whole union all select * from cut) gained group by period""",
         tenant=tenant,
-        begin=starts[0],
         starts=list(starts),
+        first=_local_dates(zone, starts[:1])[0],
+        first_days=_local_dates(zone, starts),
+        **_cut_days(zone, starts, starts[0])._asdict(),
         anonymous=anonymous,
     )
 
@@ -167,8 +182,8 @@ def points_gained(tenant: str, starts: Sequence[datetime], *, anonymous: bool) -
 def leads_created(tenant: str, starts: Sequence[datetime], *, anonymous: bool) -> TextClause:
     """(period, leads) created in each period. Period 0 is everything before; the last one has no end."""
     return _statement(
-        f"""select width_bucket(l.created_at, cast(:starts as timestamptz[])) as period, count(*) as leads
-        from leads l where {_OF_TENANT} group by 1""",
+        f"""select width_bucket(j.created_at, cast(:starts as timestamptz[])) as period, count(*) as leads
+        from lead_journeys j where {_OF_TENANT} group by 1""",
         tenant=tenant,
         starts=list(starts),
         anonymous=anonymous,
@@ -179,20 +194,39 @@ def leads_created(tenant: str, starts: Sequence[datetime], *, anonymous: bool) -
 
 
 def engagements_by_type(
-    tenant: str, begin: datetime, starts: Sequence[datetime], end: datetime, *, anonymous: bool
+    tenant: str,
+    zone: Calendar,
+    begin: datetime,
+    starts: Sequence[datetime],
+    end: datetime,
+    *,
+    anonymous: bool,
 ) -> TextClause:
     """(type, channel, period, engagements) of all leads. Period 0: from `begin` to the first period."""
     return _statement(
-        f"""with {_ELIGIBLE}
-        select e.type, e.channel, width_bucket(e.occurred_at, cast(:starts as timestamptz[])) as period,
-            count(*) as engagements
-        from engagement_history e join eligible i on i.identity_key = e.identity_key
-        where e.tenant = :tenant and e.occurred_at >= :begin and e.occurred_at < :end and e.type = any(:types)
-        group by 1, 2, 3""",
+        f"""with whole as (
+            select t.type, t.channel, width_bucket(t.day, cast(:first_days as date[])) as period, t.engagements
+            from tenant_engagements t
+            where t.tenant = :tenant and (:anonymous or t.identified) and t.day >= :first and t.day <= :last
+                and t.day <> all(cast(:cut_days as date[]))),
+        cut as (
+            select e.type, e.channel, width_bucket(e.occurred_at, cast(:starts as timestamptz[])) as period,
+                1 as engagements
+            from unnest(cast(:cut_begins as timestamptz[]), cast(:cut_ends as timestamptz[])) of_day (begun, ended)
+            cross join lateral (
+                select * from engagement_history e
+                where e.tenant = :tenant and e.occurred_at >= of_day.begun and e.occurred_at < of_day.ended
+                    and e.type = any(:types) offset 0) e
+            join identities i on i.identity_key = e.identity_key
+            join lead_journeys j on j.lead_key = i.lead_key and {_OF_TENANT})
+        select type, channel, period, cast(sum(engagements) as bigint) as engagements
+        from (select * from whole union all select * from cut) counted group by 1, 2, 3""",
         tenant=tenant,
-        begin=begin,
         starts=list(starts),
-        end=end,
+        first=_local_dates(zone, [begin])[0],
+        last=date_of_day(zone.day_of(millis(end) - 1)),
+        first_days=_local_dates(zone, starts),
+        **_cut_days(zone, [begin, *starts, end], begin, end)._asdict(),
         types=list(TOUCHPOINT_TYPES),
         anonymous=anonymous,
     )
@@ -208,7 +242,7 @@ def purchase_reports(tenant: str, *, anonymous: bool) -> TextClause:
             e.details ->> 'currency' as currency, cast(e.details ->> 'value' as numeric) as value
         from engagement_history e
         join identities i on i.identity_key = e.identity_key
-        join leads l on l.lead_key = i.lead_key
+        join lead_journeys j on j.lead_key = i.lead_key
         where e.tenant = :tenant and e.{IS_ORDER_CONDITION}
             and {_OF_TENANT} order by i.lead_key""",
         tenant=tenant,
@@ -226,19 +260,14 @@ def scores_before_conversion(
     first became a customer, or have now if they have not. A lead without an earlier change had 0.
     """
     return _statement(
-        f"""with created as materialized (
-            select l.lead_key, l.stage, l.created_at from leads l where {_CREATED}),
-        converted as (
-            select s.lead_key, min(s.at) as at from stage_history s join created c on c.lead_key = s.lead_key
-            where s.stage = any(:customer_stages) group by s.lead_key),
-        scored as (
-            select case when v.at is null then r.rounded else coalesce((
+        f"""with scored as (
+            select case when j.customer_at is null then r.rounded else coalesce((
                     select {_WHOLE_POINTS.format("h.total")} from score_history h
-                    where h.lead_key = c.lead_key and h.model = :model and h.at < v.at
+                    where h.lead_key = j.lead_key and h.model = :model and h.at < j.customer_at
                     order by h.at desc, h.position desc limit 1), 0) end as rounded,
-                v.at is not null as customer
-            from created c left join converted v on v.lead_key = c.lead_key
-            left join lead_scores r on r.lead_key = c.lead_key and r.model = :model)
+                j.customer_at is not null as customer
+            from lead_journeys j left join lead_scores r on r.lead_key = j.lead_key and r.model = :model
+            where {_CREATED})
         select rounded, count(*) as leads, count(*) filter (where customer) as customers
         from scored where rounded is not null group by rounded""",
         tenant=tenant,
@@ -246,7 +275,6 @@ def scores_before_conversion(
         begin=begin,
         end=end,
         anonymous=anonymous,
-        customer_stages=list(CUSTOMER_STAGES),
     )
 
 
@@ -257,23 +285,17 @@ def touchpoints_before_conversion(
     touchpoints up to then; `seconds` is the sum of the times since their creation.
     """
     return _statement(
-        f"""with converted as (
-            select s.lead_key, min(s.at) as at, min(l.created_at) as created_at
-            from stage_history s join leads l on l.lead_key = s.lead_key
-            where s.stage = any(:customer_stages) and {_OF_TENANT} group by s.lead_key
-            having min(s.at) >= :begin and min(s.at) < :end),
-        counted as (
-            select v.lead_key, extract(epoch from v.at - least(v.created_at, v.at)) as seconds, (
+        f"""with counted as (
+            select extract(epoch from j.customer_at - least(j.created_at, j.customer_at)) as seconds, (
                 select count(*) from identities i join engagement_history e on e.identity_key = i.identity_key
-                where i.lead_key = v.lead_key and e.occurred_at <= v.at and e.type = any(:types)) as touchpoints
-            from converted v)
+                where i.lead_key = j.lead_key and e.occurred_at <= j.customer_at and e.type = any(:types)) as touchpoints
+            from lead_journeys j where {_OF_TENANT} and j.customer_at >= :begin and j.customer_at < :end)
         select touchpoints, count(*) as leads, sum(seconds) as seconds from counted group by touchpoints""",
         tenant=tenant,
         begin=begin,
         end=end,
         types=list(TOUCHPOINT_TYPES),
         anonymous=anonymous,
-        customer_stages=list(CUSTOMER_STAGES),
     )
 
 
@@ -289,16 +311,9 @@ def speed_to_contact(tenant: str, begin: datetime, end: datetime, *, anonymous: 
         for name, seconds in CONTACT_LIMITS.items()
     )
     return _statement(
-        f"""with created as materialized (
-            select l.lead_key, l.created_at from leads l where {_CREATED}),
-        contacts as (
-            select c.lead_key, min(e.occurred_at) as at
-            from created c join identities i on i.lead_key = c.lead_key
-            join engagement_history e on e.identity_key = i.identity_key and e.type = any(:types)
-            group by c.lead_key),
-        waits as (
-            select extract(epoch from t.at - c.created_at) as seconds
-            from created c left join contacts t on t.lead_key = c.lead_key)
+        f"""with waits as (
+            select date_part('epoch', j.first_outreach_at - j.created_at) as seconds
+            from lead_journeys j where {_CREATED})
         select count(*) filter (where seconds is null or seconds > 0) as leads,
             count(*) filter (where seconds > 0) as contacted,
             count(*) filter (where seconds <= 0) as outbound,
@@ -310,6 +325,5 @@ def speed_to_contact(tenant: str, begin: datetime, end: datetime, *, anonymous: 
         tenant=tenant,
         begin=begin,
         end=end,
-        types=sorted(CONTACT_TYPES),
         anonymous=anonymous,
     )

@@ -32,6 +32,7 @@ from projections.lead_facts import count_facts, facts_of_rows, select_facts
 from projections.lead_tables import LEAD_TABLES
 from projections.queries import sql_and_parameters
 from projections.tables import LIVE_SCHEMA
+from projections.tenant_tables import add_difference
 from projections.worker import open_cursor
 from schemas.control import EVERY_TENANT
 from scoring.analytics.facts import LeadFacts
@@ -316,6 +317,7 @@ def _replace_rows(
             copy.set_types(upserts.postgres_types_of(table))
             for row in rows:
                 copy.write_row(row)
+        add_difference(cursor, schema, table, f"computed_{table.name}", lead_keys)
         cursor.execute(
             SQL(
                 "delete from {table} stored where lead_key = any(%b::int8[]) and not exists ("

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import TextClause, text
 
-from scoring.analytics.periods import PeriodType
+from scoring.analytics.periods import PeriodType, first_day_of_period, next_period
 from scoring.analytics.shares import STABLE_WITHIN_PERCENT
-from scoring.features.calendar import DAY_SECONDS
+from scoring.features.calendar import DAY_SECONDS, date_of_day, day_of_date
 from scoring.journeys.journey import (
     ACTIVE_DAYS,
     CHURN_DAYS,
@@ -30,6 +30,9 @@ GROWN_AGE: Final = timedelta(days=90)
 
 _DECILE: Final = f"least(greatest(score, 0) / 10, {DECILES - 1})"
 _IDLE_DAYS: Final = "(:today - coalesce(j.last_interaction_day, (j.created_at at time zone :zone)::date))"
+_OF_TENANT: Final = "tenant = :tenant and (:anonymous or identified)"
+_OF_DAYS: Final = f"{_OF_TENANT} and day >= :first and day < :until"
+_LEADS: Final = "cast(sum(leads) as bigint) as leads, cast(sum(active_leads) as bigint) as active_leads"
 _TRUNCATED_TO: Final[dict[PeriodType, str]] = {"daily": "day", "weekly": "week", "monthly": "month"}
 
 
@@ -51,14 +54,13 @@ def value_groups(tenant: str, as_of: datetime) -> TextClause:
     """(stage, decile, currency, leads, minor): identified leads that are old enough. The rows without a currency count
     the leads; the others sum the net revenue of one currency.
     """
+    grown = "tenant = :tenant and identified and created_at <= :grown"
     return _statement(
-        f"""with grown as materialized (
-            select stage, {_DECILE} as decile, net from lead_journeys
-            where tenant = :tenant and identified and created_at <= :grown)
-        select stage, decile, null as currency, count(*) as leads, null::numeric as minor from grown group by 1, 2
+        f"""select stage, {_DECILE} as decile, null as currency, count(*) as leads, null::numeric as minor
+        from lead_journeys where {grown} group by 1, 2
         union all
-        select stage, decile, n.key, null, sum(n.value::numeric) from grown, jsonb_each_text(net) n
-        where net <> '{{}}' group by 1, 2, 3""",
+        select stage, {_DECILE}, n.key, null, sum(n.value::numeric)
+        from lead_journeys, jsonb_each_text(net) n where {grown} and orders > 0 group by 1, 2, 3""",
         tenant=tenant,
         grown=as_of - GROWN_AGE,
     )
@@ -138,27 +140,55 @@ def journey_revenue(tenant: str, begin: datetime, end: datetime, *, anonymous: b
 def tenant_summaries(
     tenant: str, period_type: PeriodType, first: date, until: date, *, anonymous: bool
 ) -> TextClause:
-    """By period, the latest first: (period, active_leads, engagement, score_change, scored) and the sums of SUMMED."""
-    sums = ", ".join(f"sum({name}) as {name}" for name in SUMMED)
+    """By period, the latest first: (period, leads, active_leads, engagement, score_change) and the sums of SUMMED."""
     of_period = f"date_trunc('{_TRUNCATED_TO[period_type]}', day::timestamp)::date as period"
-    of_tenant = "tenant = :tenant and day >= :first and day < :until and (:anonymous or identified)"
-    # Leads are counted apart: that reads only the index, and hashes only keys.
+    sums = ", ".join(f"sum({name}) as {name}" for name in (*SUMMED, "engagement", "score_change"))
+    window = {"tenant": tenant, "first": first, "until": until, "anonymous": anonymous}
+    if period_type == "daily":
+        return _statement(
+            f"""select day as period, {_LEADS}, {sums} from tenant_days where {_OF_DAYS}
+            group by 1 order by period desc""",
+            **window,
+        )
+    # Of a week or month that the window cuts, leads are counted one by one. That reads only an index.
     return _statement(
-        f"""with sums as (
-            select {of_period}, {sums}, sum(engagement) as engagement, sum(score_end - score_start) as score_change
-            from lead_days where {of_tenant} group by 1),
-        counts as (
-            select period, count(*) as leads, count(*) filter (where interactions > 0) as active_leads
+        f"""with sums as (select {of_period}, {sums} from tenant_days where {_OF_DAYS} group by 1),
+        counted as (
+            select first_day as period, leads, active_leads from tenant_periods
+            where {_OF_TENANT} and period_type = :period_type and first_day >= :whole_from and first_day < :whole_until
+            union all
+            select period, count(*), count(*) filter (where interactions > 0)
             from (
                 select {of_period}, lead_key, max(interactions) as interactions
-                from lead_days where {of_tenant} group by 1, 2) of_lead
-            group by period)
+                from unnest(cast(:cut_from as date[]), cast(:cut_until as date[])) cut (begun, ended)
+                join lead_days on {_OF_TENANT} and day >= cut.begun and day < cut.ended group by 1, 2) of_lead
+            group by period),
+        counts as (select period, {_LEADS} from counted group by period)
         select * from sums join counts using (period) order by period desc""",
-        tenant=tenant,
-        first=first,
-        until=until,
-        anonymous=anonymous,
+        period_type=period_type,
+        **window,
+        **_cut_periods(period_type, first, until),
     )
+
+
+def _cut_periods(period_type: PeriodType, first: date, until: date) -> dict[str, Any]:
+    """The weeks or months that are whole within [first, until), and the days that are not in one of them."""
+    begin, end = day_of_date(first), day_of_date(until)
+    whole_from = begin
+    if first_day_of_period(period_type, begin) < begin:
+        whole_from = max(next_period(period_type, first_day_of_period(period_type, begin)), begin)
+    whole_until = max(first_day_of_period(period_type, end), whole_from)
+    cut = [
+        (date_of_day(since), date_of_day(till))
+        for since, till in ((begin, min(whole_from, end)), (whole_until, end))
+        if since < till
+    ]
+    return {
+        "whole_from": date_of_day(whole_from),
+        "whole_until": date_of_day(whole_until),
+        "cut_from": [since for since, _ in cut],
+        "cut_until": [till for _, till in cut],
+    }
 
 
 def tenant_revenue(

@@ -12,22 +12,25 @@ from sqlalchemy import Table
 
 from projections.attribution_rows import conversion_rows, credit_rows, path_rows, restatement_rows
 from projections.facts import jsonb_text
-from projections.rows import LeadDayRow, LeadJourneyRow
+from projections.rows import LeadDayRow, LeadEngagementsRow, LeadJourneyRow, LeadStayRow
 from projections.tables import (
     credit_restatements,
     lead_conversions,
     lead_credits,
     lead_days,
+    lead_engagements,
     lead_journeys,
     lead_paths,
     lead_row_key,
+    lead_stays,
 )
 from schemas.moment import moment
 from scoring.analytics.facts import LeadFacts
 from scoring.analytics.settings import AnalyticsSettings
 from scoring.features.calendar import calendar
 from scoring.journeys.day_summary import day_summaries
-from scoring.journeys.journey import journey_of
+from scoring.journeys.engagement_counts import engagement_counts
+from scoring.journeys.journey import ended_stays, journey_of
 
 
 class LeadTable(NamedTuple):
@@ -68,6 +71,7 @@ def journey_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[Lead
         net=jsonb_text(journey.net),
         orders=journey.orders,
         score=journey.score,
+        first_outreach_at=_moment_or_none(journey.first_outreach_at),
     )
 
 
@@ -86,9 +90,25 @@ def day_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadDayR
         )
 
 
+def stay_rows(facts: LeadFacts, _: AnalyticsSettings) -> Iterable[LeadStayRow]:
+    lead_key, created_at = lead_row_key(facts.tenant, facts.lead_id), moment(facts.created_at)
+    for number, (stage, stayed_ms) in enumerate(ended_stays(facts)):
+        yield LeadStayRow(lead_key, number, facts.tenant, facts.identified, created_at, stage, stayed_ms)
+
+
+def engagement_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[LeadEngagementsRow]:
+    counts = engagement_counts(facts, calendar(settings.time_zone))
+    if counts:
+        lead_key = lead_row_key(facts.tenant, facts.lead_id)
+        by_day = jsonb_text([(each.day.isoformat(), *each[1:]) for each in counts])
+        yield LeadEngagementsRow(lead_key, facts.tenant, facts.identified, by_day)
+
+
 LEAD_TABLES: Final[tuple[LeadTable, ...]] = (
     LeadTable(lead_journeys, journey_rows),
     LeadTable(lead_days, day_rows),
+    LeadTable(lead_stays, stay_rows),
+    LeadTable(lead_engagements, engagement_rows),
     LeadTable(lead_conversions, conversion_rows),
     LeadTable(lead_credits, credit_rows),
     LeadTable(lead_paths, path_rows),

@@ -305,6 +305,7 @@ class LeadJourneyRow(NamedTuple):
     net: JsonColumn
     orders: int
     score: int
+    first_outreach_at: datetime | None
 
 
 class LeadDayRow(NamedTuple):
@@ -331,6 +332,73 @@ class LeadDayRow(NamedTuple):
     stage_end: str
     stage_changes: int
     last_interaction_at: datetime | None
+
+
+class LeadEngagementsRow(NamedTuple):
+    lead_key: BigIntColumn
+    tenant: str
+    identified: bool
+    by_day: JsonColumn
+    """[day, type, channel, engagements], as `scoring.journeys.engagement_counts`."""
+
+
+class LeadStayRow(NamedTuple):
+    """A stay in a stage that has ended."""
+
+    lead_key: BigIntColumn
+    number: int
+    tenant: str
+    identified: bool
+    created_at: datetime
+    """The lead."""
+    stage: str
+    stayed_ms: BigIntColumn
+
+
+class TenantDayRow(NamedTuple):
+    """The sums of `lead_days` over a tenant's leads, those with a known identity and the others apart."""
+
+    tenant: str
+    day: date
+    identified: bool
+    leads: BigIntColumn
+    """For whom something happened."""
+    active_leads: BigIntColumn
+    """Who did something."""
+    interactions: BigIntColumn
+    touchpoints: BigIntColumn
+    emails_sent: BigIntColumn
+    emails_opened: BigIntColumn
+    emails_clicked: BigIntColumn
+    emails_replied: BigIntColumn
+    forms_submitted: BigIntColumn
+    pages_viewed: BigIntColumn
+    orders: BigIntColumn
+    stage_changes: BigIntColumn
+    score_change: BigIntColumn
+    engagement: Decimal
+
+
+class TenantPeriodRow(NamedTuple):
+    """The leads of `lead_days` in a week or month, each counted once."""
+
+    tenant: str
+    period_type: str
+    first_day: date
+    identified: bool
+    leads: BigIntColumn
+    active_leads: BigIntColumn
+
+
+class TenantEngagementRow(NamedTuple):
+    """The sums of `lead_engagements` over a tenant's leads."""
+
+    tenant: str
+    day: date
+    identified: bool
+    type: str
+    channel: str
+    engagements: BigIntColumn
 
 
 class LeadConversionRow(NamedTuple):

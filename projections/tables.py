@@ -51,16 +51,21 @@ from projections.rows import (
     IdentityRow,
     LeadConversionRow,
     LeadDayRow,
+    LeadEngagementsRow,
     LeadJourneyRow,
     LeadPathRow,
     LeadRow,
     LeadScoreRow,
+    LeadStayRow,
     PublicationRow,
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
     StageEntryRow,
     StaleLeadRow,
+    TenantDayRow,
+    TenantEngagementRow,
+    TenantPeriodRow,
     WorkerPartRow,
     WorkerTimerRow,
 )
@@ -110,6 +115,19 @@ IS_EXPOSURE_CONDITION: Final = "type = 'experiment_exposed'"
 
 IS_ORDER_CONDITION: Final = "type in ('purchase_made', 'purchase_refunded')"
 """The engagements that report orders."""
+
+LEAD_OUTCOMES: Final = (
+    "identified",
+    "stage",
+    "furthest_stage",
+    "customer_at",
+    "first_outreach_at",
+    "score",
+)
+"""What reports over many leads read of each; an index has it, since the rows are wide."""
+
+_UPDATED_IN_PLACE: Final = {"fillfactor": 50}
+"""Rows that nearly every batch updates, and no index but the key."""
 
 HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
 """The conversions that have a value: few among many."""
@@ -258,12 +276,6 @@ lead_scores = _table(
 score_history = _table(
     "score_history",
     ScoreChangeRow,
-    Index(
-        "score_history_composite",
-        "at",
-        postgresql_include=["lead_key", "total", "previous"],
-        postgresql_where=text("model = 'composite'"),
-    ),
     key=("lead_key", "at", "position"),
     comment="the ledger: every change of a score, with the lines that changed",
 )
@@ -346,6 +358,13 @@ lead_journeys = _table(
     "lead_journeys",
     LeadJourneyRow,
     Index("lead_journeys_path", "tenant", "stage", "stage_path"),
+    Index(
+        "lead_journeys_created",
+        "tenant",
+        "created_at",
+        postgresql_include=["lead_key", *LEAD_OUTCOMES],
+    ),
+    Index("lead_journeys_buyers", "tenant", "created_at", postgresql_where=text("orders > 0")),
     key=("lead_key",),
     analytics=True,
     comment="each lead's journey in numbers; what depends on the present is computed at the read",
@@ -355,9 +374,56 @@ lead_days = _table(
     "lead_days",
     LeadDayRow,
     Index("lead_days_tenant", "tenant", "day", postgresql_include=["lead_key", "identified", "interactions"]),
+    Index("lead_days_orders", "tenant", "day", postgresql_where=text("orders > 0")),
     key=("lead_key", "day"),
     analytics=True,
     comment="what each lead did on each local day; weeks and months are sums of days",
+)
+
+lead_stays = _table(
+    "lead_stays",
+    LeadStayRow,
+    Index(
+        "lead_stays_tenant", "tenant", "created_at", postgresql_include=["identified", "stage", "stayed_ms"]
+    ),
+    key=("lead_key", "number"),
+    analytics=True,
+    comment="how long each lead was in each stage that it has left",
+)
+
+lead_engagements = _table(
+    "lead_engagements",
+    LeadEngagementsRow,
+    key=("lead_key",),
+    analytics=True,
+    comment="what each lead adds to tenant_engagements",
+)
+
+tenant_days = _table(
+    "tenant_days",
+    TenantDayRow,
+    key=("tenant", "day", "identified"),
+    analytics=True,
+    comment="sums of lead_days; reports over many leads read them",
+    postgresql_with=_UPDATED_IN_PLACE,
+)
+
+tenant_periods = _table(
+    "tenant_periods",
+    TenantPeriodRow,
+    key=("tenant", "period_type", "first_day", "identified"),
+    analytics=True,
+    comment="how many leads had an active week or month: no sum of days says it",
+    postgresql_with=_UPDATED_IN_PLACE,
+)
+
+tenant_engagements = _table(
+    "tenant_engagements",
+    TenantEngagementRow,
+    key=("tenant", "day", "identified", "type", "channel"),
+    analytics=True,
+    comment="engagements by local day, type and channel",
+    postgresql_with=_UPDATED_IN_PLACE,
 )
 
 lead_conversions = _table(

@@ -5,7 +5,7 @@ asked for. A rate is a share from 0 to 1, and null where there is nothing to div
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from gateway.store import Row
 from projections import analytics
 from schemas.moment import millis, moment
 from scoring.analytics.funnel import Conversion, conversions, funnel_steps
+from scoring.analytics.orders import Money, amounts_of, sum_of_money
 from scoring.analytics.periods import (
     PeriodType,
     first_day_of_period,
@@ -151,13 +152,13 @@ async def cohort(
     starts = [moment(each.begin) for each in periods]
     async with services.store.snapshot() as ask:
         counted, spent = await ask.all(
-            analytics.cohorts(tenant, starts, window.end, MODEL, anonymous=include_anonymous),
+            analytics.cohorts(tenant, starts, window.end, anonymous=include_anonymous),
             analytics.cohort_revenue(tenant, starts, window.end, anonymous=include_anonymous),
         )
     counts = {row["period"]: row for row in counted}
-    amounts: dict[int, dict[str, Decimal]] = defaultdict(dict)
+    amounts: dict[int, Money] = defaultdict(dict)
     for row in spent:
-        amounts[row["period"]][row["currency"]] = row["amount"]
+        amounts[row["period"]][row["currency"]] = row["minor"]
     return JsonAnswer(
         {
             **window.shown(),
@@ -183,18 +184,14 @@ def _begin_of_last_periods(window: Window, period_type: PeriodType, count: int) 
     return moment(window.zone.start_of(first))
 
 
-def _cohort_json(rows: Sequence[Row], revenues: Iterable[Mapping[str, Decimal]]) -> dict[str, Any]:
-    leads, customers, scored = (sum(row[name] for row in rows) for name in ("leads", "customers", "scored"))
-    amounts: dict[str, Decimal] = {}
-    for each in revenues:
-        for currency, amount in each.items():
-            amounts[currency] = amounts.get(currency, Decimal(0)) + amount
+def _cohort_json(rows: Sequence[Row], revenues: Iterable[Money]) -> dict[str, Any]:
+    leads, customers, points = (sum(row[name] for row in rows) for name in ("leads", "customers", "points"))
     return {
         "leads": leads,
         "customers": customers,
         "conversion_rate": share(customers, leads),
-        "revenue": dict(sorted(amounts.items())),
-        "average_score": mean(sum(row["points"] or 0 for row in rows), scored),
+        "revenue": amounts_of(sum_of_money(revenues)),
+        "average_score": mean(points, leads),
     }
 
 

@@ -76,7 +76,9 @@ async def engagement_summary(
     before = moment(2 * millis(window.begin) - millis(window.end))
     async with services.store.snapshot() as ask:
         rows, earned, created = await ask.all(
-            analytics.engagements_by_type(tenant, before, starts, window.end, anonymous=include_anonymous),
+            analytics.engagements_by_type(
+                tenant, window.zone, before, starts, window.end, anonymous=include_anonymous
+            ),
             revenue_of_engagements(tenant, starts, window.end, anonymous=include_anonymous),
             analytics.leads_created(tenant, [window.end], anonymous=include_anonymous),
         )

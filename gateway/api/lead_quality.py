@@ -82,7 +82,7 @@ async def lead_quality(
     async with services.store.snapshot() as ask:
         bands, gains, created = await ask.all(
             analytics.leads_by_band(tenant, MODEL, anonymous=include_anonymous),
-            analytics.points_gained(tenant, ends, anonymous=include_anonymous),
+            analytics.points_gained(tenant, window.zone, ends, anonymous=include_anonymous),
             analytics.leads_created(tenant, ends, anonymous=include_anonymous),
         )
     leads, points = sum(row["leads"] for row in bands), sum(row["points"] for row in bands)

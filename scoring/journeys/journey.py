@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 from scoring.analytics.facts import LeadFacts
@@ -54,8 +55,10 @@ class LeadJourney(NamedTuple):
     """When each stage was first entered; the first stage when the lead was created."""
     reached: dict[str, int]
     """When the lead first was in each stage of the funnel or in a later one."""
+    first_outreach_at: int | None
+    """The first e-mail, text message or call to the lead."""
     first_contact_at: int | None
-    """The first e-mail, text message or call to the lead, or the entry into `contacted` if that was earlier."""
+    """The first outreach, or the entry into `contacted` if that was earlier."""
     first_interaction_at: int | None
     last_interaction_at: int | None
     last_interaction_day: date | None
@@ -86,14 +89,15 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
     orders = orders_of(reports)
     entered = _entered(facts)
     reached = _reached(facts)
-    contacts = [event.occurred_at for event in facts.events if event.type in CONTACT_TYPES]
-    first_contacts = contacts + ([entered["contacted"]] if "contacted" in entered else [])
+    outreach = [event.occurred_at for event in facts.events if event.type in CONTACT_TYPES]
+    first_contacts = outreach + ([entered["contacted"]] if "contacted" in entered else [])
     return LeadJourney(
         cohort_month=local_date(days, facts.created_at).replace(day=1),
         furthest_stage=max(reached, key=lambda stage: _FUNNEL_STEP[stage]),
         stage_path=PATH_ARROW.join(path_of(facts)),
         entered=entered,
         reached=reached,
+        first_outreach_at=min(outreach, default=None),
         first_contact_at=min(first_contacts, default=None),
         first_interaction_at=min(moments, default=None),
         last_interaction_at=max(moments, default=None),
@@ -129,6 +133,11 @@ def path_of(facts: LeadFacts) -> list[str]:
 def completed_stages(path: Sequence[str]) -> list[str]:
     """The stages that a lead has left, in the order in which it entered them first."""
     return list(dict.fromkeys(stage for stage in path[:-1] if stage != path[-1]))
+
+
+def ended_stays(facts: LeadFacts) -> list[tuple[str, int]]:
+    """(stage, ms) of every stay in a stage that has ended, in order."""
+    return [(stage, left_at - at) for (at, stage), (left_at, _) in pairwise(_entries(facts))]
 
 
 def _entries(facts: LeadFacts) -> list[tuple[int, str]]:

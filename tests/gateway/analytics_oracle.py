@@ -15,6 +15,7 @@ SIDE = ["recycled", "disqualified", "churned", "lost"]
 CONTACTS = {"email_sent", "sms_sent", "call_made"}
 TYPES = [*sorted(CONTACTS), "page_viewed", "form_submitted", "email_opened", "note_added", "session_ended"]
 ENGAGEMENTS = {*CONTACTS, "page_viewed", "form_submitted", "email_opened", "purchase_made"}
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]
 CHANNELS = ["web", "email", "phone", "sales"]
 GRADES = [("A+", 90), ("A", 80), ("B+", 70), ("B", 60), ("C+", 50), ("C", 40), ("D", 0)]
 CENTS = {"EUR": 2, "JPY": 0, "KWD": 3}
@@ -25,7 +26,7 @@ class Company:
 
     def __init__(self, seed):
         chance = random.Random(seed)
-        self.zone = ZoneInfo(chance.choice(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]))
+        self.zone = ZoneInfo(chance.choice(ZONES))
         self.now = datetime(2030, chance.choice([3, 4, 11]), 28, 12, 34, 56, tzinfo=UTC)
         self.leads, self.identities, self.stages, self.ledger = [], [], [], []
         self.events, self.scores = [], []
@@ -66,6 +67,30 @@ class Company:
             )
             self._act(chance, identity, owner["tenant"], created)
 
+    def restate(self, chance):
+        """The past changes: identities go to other leads, late events and refunds come, leads become known, and the zone
+        is another.
+        """
+        leads = {lead["lead_key"]: lead for lead in self.leads}
+        for identity in self.identities:
+            lead = leads[identity["lead_key"]]
+            others = [
+                each
+                for each in self.leads
+                if each["tenant"] == identity["tenant"] and each["identities"] and each is not lead
+            ]
+            if chance.random() < 0.3 and others and lead["identities"]:
+                into = chance.choice(others)
+                identity["lead_key"] = into["lead_key"]
+                lead["identities"] -= 1
+                into["identities"] += 1
+            if chance.random() < 0.4:
+                created = leads[identity["lead_key"]]["created_at"]
+                self._act(chance, identity["identity_key"], identity["tenant"], created, first=1_000)
+        for lead in self.leads:
+            lead["identified"] ^= chance.random() < 0.2
+        self.zone = ZoneInfo(chance.choice(ZONES))
+
     def _some_time_ago(self, chance):
         midnight = (
             chance.random() < 0.3
@@ -97,8 +122,8 @@ class Company:
         }
         self.scores.append({"lead_key": key, "total": total, "rounded": points, "bands": bands})
 
-    def _act(self, chance, identity, tenant, created):
-        for number in range(chance.randrange(0, 25)):
+    def _act(self, chance, identity, tenant, created, first=0):
+        for number in range(first, first + chance.randrange(0, 25)):
             ahead = timedelta(
                 seconds=chance.choice([0, 1, 299, 300, 301, 3_600, 86_400, 2_000_000, 9_000_000])
             )
@@ -231,6 +256,19 @@ class Oracle:
                 currency,
                 max(minor(last["details"]) - back, 0),
             )
+
+    def interactions(self):
+        """(lead, at) of what people did, each order once."""
+        seen = set()
+        for event in sorted(self.events, key=lambda each: (each["occurred_at"], each["position"])):
+            if event["type"] not in ENGAGEMENTS - CONTACTS:
+                continue
+            order = (event["details"].get("order_id") or "").strip()
+            if order not in {"", "N/A"}:
+                if (event["lead_key"], order) in seen:
+                    continue
+                seen.add((event["lead_key"], order))
+            yield event["lead_key"], event["occurred_at"]
 
     def average_at(self, moment):
         """Of the leads created before that moment: their rounded totals then."""

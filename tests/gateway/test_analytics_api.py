@@ -4,6 +4,7 @@ to numbers calculated by hand.
 
 import asyncio
 import json
+import random
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from analytics_oracle import (
     Company,
     Oracle,
     local_midnight,
+    minor,
     percentile,
     previous_month,
 )
@@ -33,7 +35,10 @@ from authoring.active_models import built_in_rules
 from gateway import documented
 from gateway.app import create_app
 from gateway.ports import Ports
+from projections.analytics_worker import compute_every_stale_lead
 from projections.migrate import migrate
+from projections.tables import ANALYTICS_TABLES, LIVE_SCHEMA, lead_row_key
+from scoring.analytics.settings import AnalyticsSettings
 from scoring.features.calendar import calendar
 
 pytestmark = pytest.mark.postgres
@@ -77,57 +82,63 @@ async def report(http, path, **asked):
     return json.loads(answer.text, parse_float=Decimal)
 
 
-def store(url, company):
-    """The company's rows and nothing else, with the revenue that the core would have counted for each lead."""
-    spent = defaultdict(Counter)
-    for lead, _, _, currency, amount in Oracle(company, anonymous=True).orders():
-        spent[lead][currency] += Decimal(amount).scaleb(-CENTS[currency])
-    for lead in company.leads:
-        lead["revenue"] = spent[lead["lead_key"]]
+def store(url, company, *, restated=False):
+    """The company's rows and nothing else, and what the analytics worker makes of them; or of what changed since."""
+    keys = {each["lead_key"]: lead_row_key(each["tenant"], f"L{each['lead_key']}") for each in company.leads}
+
+    def keyed(rows):
+        return [each | {"lead_key": keys[each["lead_key"]]} for each in rows]
+
+    def bought(event):
+        if event["type"] != "purchase_made":
+            return {}
+        return {"revenue_minor": minor(event["details"]), "currency": event["details"]["currency"]}
+
     tables = {
         "leads": [
-            EMPTY_LEAD
-            | each
-            | {
-                "lead_id": f"L{each['lead_key']}",
-                "position": 0,
-                "revenue": json.dumps(each["revenue"], default=float),
-            }
-            for each in company.leads
+            EMPTY_LEAD | each | {"lead_id": f"L{number}", "position": 0}
+            for number, each in zip(keys, keyed(company.leads), strict=True)
         ],
         "identities": [
             each
-            | {"identity": str(each["identity_key"]), "lead_id": f"L{each['lead_key']}", "epoch": 1}
+            | {"identity": str(each["identity_key"]), "lead_id": "", "epoch": 1}
             | {"home": "", "attached_at": company.now}
-            for each in company.identities
+            for each in keyed(company.identities)
         ],
-        "stage_history": [each | {"reason": "", "caused_by": ""} for each in company.stages],
+        "stage_history": [each | {"reason": "", "caused_by": ""} for each in keyed(company.stages)],
         "score_history": [
             each
             | {"model": "composite", "version": 1, "change": each["total"] - each["previous"]}
             | {"bands": "{}", "lines": "[]", "caused_by": ""}
-            for each in company.ledger
+            for each in keyed(company.ledger)
         ],
         "lead_scores": [
             each
             | {"model": "composite", "version": 1, "bands": json.dumps(each["bands"]), "position": 0}
             | {"as_of": company.now}
-            for each in company.scores
+            for each in keyed(company.scores)
         ],
         "engagement_history": [
             each
             | {"partition": 0, "source": "web", "recorded_at": each["occurred_at"], "late": False}
             | {"imported": False, "details": json.dumps(each["details"])}
+            | bought(each)
             for each in company.events
         ],
     }
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        for table in () if restated else ANALYTICS_TABLES:
+            cursor.execute(f"truncate live.{table.name}")
         for table, rows in tables.items():
             cursor.execute(f"truncate live.{table}")
             if rows:
                 names = ", ".join(rows[0])
                 values = ", ".join(f"%({name})s" for name in rows[0])
                 cursor.executemany(f"insert into live.{table} ({names}) values ({values})", rows)
+        in_zone = {"*": AnalyticsSettings(company.zone.key)}
+        mark = "insert into live.stale_leads (lead_key, marked_at) select lead_key, now() from live.leads"
+        cursor.execute(mark)
+        compute_every_stale_lead(connection, lambda _: in_zone, LIVE_SCHEMA)
 
 
 def share(part, whole):
@@ -153,6 +164,9 @@ def test_every_report_equals_plain_loops_over_the_rows(database_url, monkeypatch
         company = house.company = Company(seed)
         store(database_url, company)
         runner.run(compare(http, Oracle(company, anonymous=anonymous), anonymous))
+        company.restate(random.Random(seed))
+        store(database_url, company, restated=True)
+        runner.run(compare(http, Oracle(company, anonymous=anonymous), anonymous))
 
     with asyncio.Runner() as runner:
         visit = visited(database_url, house)
@@ -171,6 +185,7 @@ async def compare(http, oracle, anonymous):
     await compare_engagement(http, oracle, asked)
     await compare_conversions(http, oracle, asked)
     await compare_speed(http, oracle, asked)
+    await compare_summaries(http, oracle, asked)
 
 
 def window_of(oracle, days):
@@ -217,7 +232,7 @@ async def compare_cohorts(http, oracle, asked):
         shown = await report(http, "analytics/cohort", cohort_type=cohort_type, **asked)
         assert len(shown["cohorts"]) == 12
         by_name = {each["cohort"]: each for each in shown["cohorts"]}
-        cohorts = defaultdict(list)
+        cohorts, orders = defaultdict(list), list(oracle.orders())
         for key, lead in oracle.leads.items():
             day = oracle.day(lead["created_at"])
             week = "{}-W{:02}".format(*day.isocalendar()[:2])
@@ -229,10 +244,7 @@ async def compare_cohorts(http, oracle, asked):
             close(each["conversion_rate"], share(each["customers"], len(keys)))
             points = [oracle.score[key]["rounded"] for key in keys]
             close(each["average_score"], sum(points) / len(points) if points else None, digits=2)
-            money = Counter()
-            for key in keys:
-                money.update(oracle.leads[key]["revenue"])
-            assert each["revenue"] == money
+            assert each["revenue"] == revenue(order for order in orders if order[0] in keys)
         assert shown["total"]["leads"] == sum(each["leads"] for each in shown["cohorts"])
 
 
@@ -257,9 +269,13 @@ async def compare_quality(http, oracle, asked):
         points, leads = oracle.average_at(at)
         return points / leads if leads else None
 
-    for each in shown["trend"]:
-        end = datetime.fromisoformat(each["to"])
-        close(each["average_score"], average(end) if end <= oracle.now else now, digits=2)
+    cut = {"from": (oracle.now - timedelta(days=33, seconds=7)).isoformat(), "to": oracle.now.isoformat()}
+    for window in ({"days": 90, "interval": "monthly"}, cut):
+        trend = (await report(http, "analytics/lead-quality", **window, **asked))["trend"]
+        assert trend
+        for each in trend:
+            end = datetime.fromisoformat(each["to"])
+            close(each["average_score"], average(end) if end <= oracle.now else now, digits=2)
     this_month = oracle.day(oracle.now).replace(day=1)
     before = average(local_midnight(this_month, oracle.zone))
     improvement = shown["score_improvement"]
@@ -275,15 +291,20 @@ async def compare_quality(http, oracle, asked):
 
 
 async def compare_engagement(http, oracle, asked):
-    first, last = window_of(oracle, 60)
-    shown = await report(http, "engagement/stats/summary", days=60, interval="daily", **asked)
+    midnights = [local_midnight(day, oracle.zone) for day in window_of(oracle, 60)]
+    await compare_engagement_within(http, oracle, *midnights, asked | {"days": 60})
+    cut = [oracle.now - timedelta(days=50, seconds=11_111), oracle.now - timedelta(seconds=1)]
+    names = {"from": cut[0].isoformat(), "to": cut[1].isoformat()}
+    await compare_engagement_within(http, oracle, *cut, asked | names)
+
+
+async def compare_engagement_within(http, oracle, begin, end, asked):
+    shown = await report(http, "engagement/stats/summary", interval="daily", **asked)
     inside = [
-        each
-        for each in oracle.events
-        if each["type"] in ENGAGEMENTS and oracle.within(each["occurred_at"], first, last)
+        each for each in oracle.events if each["type"] in ENGAGEMENTS and begin <= each["occurred_at"] < end
     ]
-    orders = [each for each in oracle.orders() if oracle.within(each[1], first, last)]
-    leads = sum(oracle.day(lead["created_at"]) < last for lead in oracle.leads.values())
+    orders = [each for each in oracle.orders() if begin <= each[1] < end]
+    leads = sum(lead["created_at"] < end for lead in oracle.leads.values())
     assert shown["total_engagements"] == len(inside)
     assert shown["total_leads"] == leads
     close(shown["engagement_rate"], len(inside) / leads if leads else None, digits=2)
@@ -304,14 +325,14 @@ async def compare_engagement(http, oracle, asked):
     assert {
         each["period"]: each["engagements"] for each in shown["by_period"] if each["engagements"]
     } == daily
-    assert len(shown["by_period"]) == 60
+    last_day = oracle.day(end - timedelta(milliseconds=1))
+    assert len(shown["by_period"]) == (last_day - oracle.day(begin)).days + 1
     for each in shown["by_period"]:
         of_day = [
             [one for one in among if oracle.day(at(one)).isoformat() == each["period"]]
             for among, at in ((orders, lambda o: o[1]), (earned, lambda e: e["occurred_at"]))
         ]
         money_is_right(each, daily[each["period"]], *of_day)
-    begin, end = (local_midnight(day, oracle.zone) for day in (first, last))
     before = sum(
         begin - (end - begin) <= each["occurred_at"] < begin
         for each in oracle.events
@@ -334,6 +355,32 @@ def money_is_right(shown, engagements, orders, earned):
     assert shown["engagement_revenue"] == revenue(
         [(None, None, None, each["currency"], each["revenue_minor"]) for each in earned]
     )
+
+
+async def compare_summaries(http, oracle, asked):
+    """Weeks and months that the window cuts count only what is inside."""
+    for days, period in ((3, "weekly"), (45, "daily"), (45, "weekly"), (45, "monthly"), (200, "monthly")):
+        first, last = window_of(oracle, days)
+        shown = await report(http, "summaries", days=days, period=period, **asked)
+        expected = defaultdict(list)
+        for lead, at in oracle.interactions():
+            if oracle.within(at, first, last):
+                expected[period_name(period, oracle.day(at))].append(lead)
+        rows = {each["period"]: each for each in shown["summaries"]}
+        assert expected.keys() <= rows.keys()
+        created = Counter(
+            period_name(period, oracle.day(oracle.leads[key]["created_at"]))
+            for key in oracle.created(first, last)
+        )
+        for name, row in rows.items():
+            assert row["total_engagements"] == len(expected[name])
+            assert row["active_leads"] == len(set(expected[name]))
+            assert row["new_leads"] == created[name]
+
+
+def period_name(period, on):
+    week = "{}-W{:02}".format(*on.isocalendar()[:2])
+    return {"daily": on.isoformat(), "weekly": week, "monthly": f"{on:%Y-%m}"}[period]
 
 
 def revenue(orders):

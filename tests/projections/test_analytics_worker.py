@@ -3,8 +3,10 @@
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from datetime import date, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -23,12 +25,14 @@ from projection_records import (
     recorded,
     tombstone,
 )
+from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 from stream_histories import history, specs
 from stream_simulator import Pipeline
 
 from projections import analytics_worker as analytics
 from projections.analytics_worker import (
+    ReadSettings,
     TurnTaker,
     compute_all_leads,
     compute_every_stale_lead,
@@ -36,6 +40,7 @@ from projections.analytics_worker import (
     no_settings,
     run_analytics,
 )
+from projections.lifecycle import TOUCHPOINT_TYPES
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.tables import ANALYTICS_TABLES, LIVE_SCHEMA, PROJECTED_TOPICS, lead_row_key, stale_leads
@@ -43,6 +48,7 @@ from projections.worker import project_records
 from schemas.record import Outgoing, Record
 from schemas.topics import partition_of
 from scoring.analytics.settings import AnalyticsSettings
+from scoring.journeys.period_summary import SUMMED
 from scoring.models.model import built_in_models
 
 pytestmark = pytest.mark.postgres
@@ -83,10 +89,12 @@ def forget(db: psycopg.Connection[Any]) -> None:
     db.commit()
 
 
-def computed_from_nothing(db: psycopg.Connection[Any]) -> dict[str, list[str]]:
+def computed_from_nothing(
+    db: psycopg.Connection[Any], read_settings: ReadSettings = no_settings
+) -> dict[str, list[str]]:
     for table in ANALYTICS_TABLES:
         db.execute(SQL("delete from {}").format(Identifier(LIVE_SCHEMA, table.name)))
-    compute_all_leads(db, no_settings, LIVE_SCHEMA)
+    compute_all_leads(db, read_settings, LIVE_SCHEMA)
     db.commit()
     return analytics_rows(db)
 
@@ -95,10 +103,67 @@ class KilledError(Exception):
     pass
 
 
+def week_of(day: date) -> tuple[str, date]:
+    return "weekly", day - timedelta(days=day.weekday())
+
+
+def month_of(day: date) -> tuple[str, date]:
+    return "monthly", day.replace(day=1)
+
+
+def check_tenant_tables(db: psycopg.Connection[Any], zone: str) -> None:
+    """Against loops over the leads' days, and over the events themselves."""
+    with db.cursor(row_factory=dict_row) as cursor:
+        days = cursor.execute("select * from live.lead_days").fetchall()
+        events = cursor.execute(
+            "select tenant, occurred_at, identified, type, channel from live.engagement_history e "
+            "join live.identities i using (identity_key, tenant) join live.leads l using (lead_key, tenant)"
+        ).fetchall()
+        of_days = cursor.execute("select * from live.tenant_days").fetchall()
+    sums: defaultdict[Any, Counter[str]] = defaultdict(Counter)
+    leads_of: defaultdict[Any, set[int]] = defaultdict(set)
+    active_of: defaultdict[Any, set[int]] = defaultdict(set)
+    for row in days:
+        summed = sums[row["tenant"], row["day"], row["identified"]]
+        summed.update({name: row[name] for name in (*SUMMED, "engagement")})
+        summed["score_change"] += row["score_end"] - row["score_start"]
+        for period in (("daily", row["day"]), week_of(row["day"]), month_of(row["day"])):
+            key = row["tenant"], *period, row["identified"]
+            leads_of[key].add(row["lead_key"])
+            if row["interactions"]:
+                active_of[key].add(row["lead_key"])
+    assert len(of_days) == len(sums)
+    for row in of_days:
+        key = row["tenant"], row["day"], row["identified"]
+        assert {name: row[name] for name in (*SUMMED, "engagement", "score_change")} == {
+            name: sums[key][name] for name in (*SUMMED, "engagement", "score_change")
+        }
+    periods = [(each["tenant"], "daily", *list(each.values())[1:5]) for each in of_days]
+    periods += db.execute("select * from live.tenant_periods").fetchall()
+    assert {tuple(each[:4]): tuple(each[4:]) for each in periods} == {
+        key: (len(leads), len(active_of[key])) for key, leads in leads_of.items()
+    }
+    counted = Counter[Any]()
+    for each in events:
+        if each["type"] in TOUCHPOINT_TYPES:
+            day = each["occurred_at"].astimezone(ZoneInfo(zone)).date()
+            counted[each["tenant"], day, each["identified"], each["type"], each["channel"]] += 1
+    stored = db.execute("select * from live.tenant_engagements").fetchall()
+    assert {tuple(each[:5]): each[5] for each in stored} == counted
+
+
 @EXAMPLES
-@given(spec=specs(5, 40), seed=st.integers(0, 2**30))
-def test_what_is_kept_equals_what_all_facts_give(db, monkeypatch, spec, seed):
+@given(
+    spec=specs(5, 40),
+    seed=st.integers(0, 2**30),
+    zone=st.sampled_from(["UTC", "Asia/Kolkata", "Pacific/Apia"]),
+)
+def test_what_is_kept_equals_what_all_facts_give(db, monkeypatch, spec, seed, zone):
     """Merges, splits, late events and stages; topics and partitions in any order; killed at any step."""
+
+    def in_zone(_: Any) -> dict[str, AnalyticsSettings]:
+        return {"*": AnalyticsSettings(zone)}
+
     pipeline = RecordingPipeline()
     pipeline.run(seed, history(spec))
     forget(db)
@@ -122,15 +187,16 @@ def test_what_is_kept_equals_what_all_facts_give(db, monkeypatch, spec, seed):
         del lane[:count]
         if rng.random() < 0.5:
             try:
-                compute_stale_leads(db, no_settings)
+                compute_stale_leads(db, in_zone)
                 db.commit()
             except KilledError:
                 db.rollback()
     monkeypatch.setattr(analytics, "_replace_rows", replace_rows)
-    compute_every_stale_lead(db, no_settings, LIVE_SCHEMA)
+    compute_every_stale_lead(db, in_zone, LIVE_SCHEMA)
     db.commit()
     kept = analytics_rows(db)
-    assert kept == computed_from_nothing(db)
+    check_tenant_tables(db, zone)
+    assert kept == computed_from_nothing(db, in_zone)
     leads = db.execute("select count(*) from live.leads where identities > 0").fetchone()
     assert len(kept["lead_journeys"]) == (leads or [0])[0]
 
@@ -154,6 +220,7 @@ def test_a_rebuild_computes_the_same_while_the_log_grows(database_url):
         rebuild(database_url)
         assert analytics_rows(db) == before
         db.execute("delete from live.lead_days")  # whatever happened to them
+        db.execute("update live.tenant_days set leads = 7")
         db.commit()
         rebuild(database_url, progress=lambda *_: write_once(database_url, merged, ends))
         compute_every_stale_lead(db, no_settings, LIVE_SCHEMA)

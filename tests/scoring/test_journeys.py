@@ -14,11 +14,13 @@ from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, StageFact
 from scoring.analytics.shares import trend_direction
 from scoring.features.calendar import calendar
 from scoring.journeys.day_summary import day_summaries
+from scoring.journeys.engagement_counts import engagement_counts
 from scoring.journeys.journey import (
     activity_status_of,
     churn_risk_of,
     completed_stages,
     decile_of,
+    ended_stays,
     journey_of,
     path_deviation,
     predicted_value,
@@ -63,6 +65,12 @@ def test_a_journey_is_what_a_reader_of_the_history_counts(seed):
     assert journey.orders == len(orders)
     assert journey.score == (whole(lead.scores[-1]["total"]) if lead.scores else 0)
 
+    entered = [min([lead.created, *(entry["at"] for entry in lead.stages[:1])])]
+    entered += [entry["at"] for entry in lead.stages]
+    assert ended_stays(lead.facts) == [
+        (entry["previous"], (left - at) // timedelta(milliseconds=1))
+        for entry, (at, left) in zip(lead.stages, itertools.pairwise(entered), strict=True)
+    ]
     visited = ["new", *(entry["stage"] for entry in lead.stages)]
     assert journey.stage_path == " > ".join(visited)
     steps = [5 if stage == "churned" else FUNNEL.index(stage) if stage in FUNNEL else 0 for stage in visited]
@@ -74,8 +82,24 @@ def test_a_journey_is_what_a_reader_of_the_history_counts(seed):
     contacts = [
         event["at"] for event in lead.events if event["type"] in {"email_sent", "sms_sent", "call_made"}
     ]
+    first = round(min(contacts).timestamp() * 1000) if contacts else None
+    assert journey.first_outreach_at == first
     contacts += [entry["at"] for entry in lead.stages if entry["stage"] == "contacted"][:1]
     assert journey.first_contact_at == (round(min(contacts).timestamp() * 1000) if contacts else None)
+
+
+@EXAMPLES
+@given(SEEDS)
+def test_engagements_are_counted_by_day_type_and_channel_with_every_further_report(seed):
+    lead = RandomLead(seed)
+    expected = Counter(
+        (lead.local_day(event["at"]), event["type"], event["channel"])
+        for event in lead.events
+        if is_touch(event)
+    )
+    counts = engagement_counts(lead.facts, calendar(lead.zone.key))
+    assert {each[:3]: each.engagements for each in counts} == expected
+    assert counts == sorted(counts)
 
 
 @EXAMPLES

@@ -1,11 +1,15 @@
 """The text of workflows: what it accepts, and how it refuses: by line, workflow, key and reason."""
 
+import re
 from contextlib import suppress
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.statements import SilencedBy
 from scoring.workflows.actions import ACTION_TYPES, ACTIONS, LEAD_ACTIONS
 from scoring.workflows.built_in_workflows import built_in_workflows
 from scoring.workflows.workflow import (
@@ -307,3 +311,25 @@ def test_what_no_active_model_has_is_named_before_a_publication():
         (2, "trigger.to"),
         (3, "trigger.set"),
     ]
+
+
+# The page
+
+
+PAGE = (Path(__file__).parent.parent.parent / "docs/workflows.md").read_text(encoding="utf-8")
+
+
+def test_the_texts_of_the_page_are_one_text_without_a_mistake():
+    text = "".join(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+    assert [workflow.id for workflow in compile_workflows(text)][:1] == [1]
+    assert len(compile_workflows(text)) == 7
+
+
+def test_the_page_has_every_trigger_and_every_key_of_every_action():
+    for trigger in TRIGGER_TYPE.values():
+        assert f"| `{trigger}` |" in PAGE
+    for action, keys in ACTIONS.items():
+        [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{action}` |")]
+        assert [key for key in keys if f"`{key}`" not in row] == []
+    for reason in get_args(SilencedBy):
+        assert f"`{reason}`" in PAGE or not reason

@@ -86,6 +86,7 @@ def test_prometheus_looks_where_the_services_listen():
         "gateway": (["gateway"], fields["port"].default),
         "worker": (["worker"], fields["worker_port"].default),
         "projection": (["projections"], fields["projection_port"].default),
+        "delivery": (["delivery"], fields["delivery_port"].default),
     }
     assert {name for names, _ in found.values() for name in names} <= set(SERVICES)
 

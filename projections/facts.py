@@ -29,10 +29,12 @@ from projections.rows import (
     SupersededRows,
     TableChange,
     UnreadableRecordError,
+    WorkflowExecutionRow,
 )
 from projections.state_rows import changes_of_state, stage_of
 from projections.tables import (
     event_row_key,
+    execution_number,
     hashed_key,
     lead_row_key,
     lead_scores,
@@ -64,6 +66,7 @@ from schemas.statements import (
     SessionScored,
     StageEntered,
     Statement,
+    WorkflowTriggered,
 )
 from scoring.features.signals import minor_units
 from scoring.features.texts import fold_text
@@ -388,6 +391,33 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
     ]
 
 
+def _workflow_execution(statement: WorkflowTriggered, lead_key: int, record: Record) -> list[TableChange]:
+    return [
+        WorkflowExecutionRow(
+            statement.tenant,
+            execution_number(statement.tenant, statement.lead_id, statement.workflow_id, statement.arm),
+            lead_key,
+            storable_text(statement.lead_id),
+            statement.workflow_id,
+            storable_text(statement.workflow),
+            statement.version,
+            storable_text(statement.trigger),
+            storable_text(statement.reason),
+            storable_text(statement.action),
+            jsonb_text(statement.config),
+            storable_text(statement.arm),
+            statement.silent,
+            storable_text(statement.silenced_by) or None,
+            _within_int(statement.hops),
+            _within_int(statement.priority),
+            statement.at,
+            storable_text(statement.caused_by),
+            record.partition,
+            record.position,
+        )
+    ]
+
+
 CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], list[TableChange]]]] = {
     SessionScored: _session_score,
     SessionRetracted: _retracted_session_score,
@@ -396,6 +426,7 @@ CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], l
     StageEntered: _stage_entry,
     EventApplied: _applied_event,
     LeadScored: _lead_and_scores,
+    WorkflowTriggered: _workflow_execution,
 }
 """The function that makes the changes of a statement from (statement, key of its lead, record)."""
 
@@ -487,9 +518,14 @@ def exact_decimal(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
+def _within_int(number: int) -> int:
+    """Limited to what an integer column can store."""
+    return max(-LARGEST_INT, min(number, LARGEST_INT))
+
+
 def rounded_column_points(total: float) -> int:
     """Rounded as boards and thresholds round, and limited to what the column can store."""
-    return max(-LARGEST_INT, min(rounded_points(int(exact_decimal(total) * ONE_POINT)), LARGEST_INT))
+    return _within_int(rounded_points(int(exact_decimal(total) * ONE_POINT)))
 
 
 def _storable_or_none(value: str | None) -> str | None:

@@ -22,7 +22,13 @@ from leadstream.settings import Settings
 from leadstream.stages import SOURCE_BY_STAGE
 from leadstream.wiring_kafka import kafka_errors_explained
 from projections.connection import connect_watched
-from schemas.control import SettingsPublished
+from schemas.control import (
+    ModelPublished,
+    ModelRetired,
+    SettingsPublished,
+    WorkflowsDue,
+    WorkflowsPublished,
+)
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -137,7 +143,7 @@ class _TargetTopics:
 
     def _wait_for_workers(self, publication: Publication) -> None:
         """Raises Failure if the workers score nothing for too long."""
-        publication_name = f"Version {publication.version} of {_publication_name(publication)}"
+        publication_name = _publication_name(publication)
         before, moved_at, reported = None, time.monotonic(), False
         while (left := self._unfolded()) != 0:
             if left is not None:
@@ -145,14 +151,14 @@ class _TargetTopics:
                 before = left
             if time.monotonic() - moved_at > STALLED_SECONDS:
                 raise Failure(
-                    f"{publication_name} was published when {self.events:,} events were recorded. They are in Kafka, and "
+                    f"{publication_name} when {self.events:,} events were recorded. They are in Kafka, and "
                     f"{'some' if before is None else f'{before:,}'} of their records are not scored there: for "
                     f"{STALLED_SECONDS / 60:.0f} minutes no worker has scored any ({self._no_worker_reason()}). Fix that, and "
                     "start again with other topics (set LEADSTREAM_KAFKA_PREFIX, or delete these)."
                 )
             if not reported and not self._members():
                 print_status(
-                    f"{publication_name} was published here. Before it goes into Kafka, all earlier events must be scored "
+                    f"{publication_name} here. Before this goes into Kafka, all earlier events must be scored "
                     "there: start `leadstream worker` with the same LEADSTREAM_KAFKA and LEADSTREAM_KAFKA_PREFIX. This "
                     "command continues by itself."
                 )
@@ -190,4 +196,14 @@ class _TargetTopics:
 
 
 def _publication_name(publication: Publication) -> str:
-    return "the settings" if isinstance(publication, SettingsPublished) else f"the model {publication.model}"
+    """The beginning of a sentence that ends with `here`."""
+    if isinstance(publication, WorkflowsDue):
+        return f"The schedule of workflow {publication.workflow_id} came"
+    what = {
+        ModelPublished: "the model",
+        ModelRetired: "the model",
+        SettingsPublished: "the settings",
+        WorkflowsPublished: "the workflows",
+    }[type(publication)]
+    named = f" {publication.model}" if isinstance(publication, ModelPublished | ModelRetired) else ""
+    return f"Version {publication.version} of {what}{named} was published"

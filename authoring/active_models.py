@@ -72,6 +72,8 @@ class ActiveModelsFilter(NamedTuple):
     """Of this name; None: all."""
     lifecycles: bool = False
     """The settings, too."""
+    workflows: bool = False
+    """The workflows and their moments, too."""
 
 
 ReadShards = Callable[[ActiveModelsFilter], Awaitable[Sequence[ActiveModels]]]

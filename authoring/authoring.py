@@ -32,9 +32,11 @@ from authoring.revisions import (
     unpublishable_reason,
 )
 from authoring.sweep_progress import SweepProgress, progress_by_partition, sweep_progress_of
+from authoring.workflow_moments import RecordedMoments, due_moments
 from projections import authoring as rows
 from projections.authoring import Draft, PublishedVersion
-from schemas.control import EVERY_TENANT
+from schemas.control import EVERY_TENANT, WorkflowsDue
+from schemas.moment import millis
 from scoring.lifecycle.lifecycle import compile_lifecycle
 
 __all__ = ["Authoring", "Publication", "TextEdit"]
@@ -391,3 +393,16 @@ class Authoring:
                     return None
                 claimed = await self._publisher.claim_draft(lock, await self._finished_draft(lock, draft))
             return await self._publisher.send_claimed_draft(lock.connection, claimed)
+
+    # Schedules of workflows
+
+    async def record_due_moments(self, recorded: RecordedMoments) -> list[WorkflowsDue]:
+        """Records the moments of schedules that have come; of those missed meanwhile, the latest. Again it changes nothing.
+        `recorded` keeps those that are in the log, and perhaps not folded yet.
+        """
+        shards = await self._shards(ActiveModelsFilter(model="", lifecycles=True, workflows=True))
+        due = due_moments(shards, self._now(), recorded)
+        for each in due:
+            await self._publisher.append_control(each)
+            recorded[each.tenant, each.workflow_id] = millis(each.scheduled_for)
+        return due

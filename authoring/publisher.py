@@ -29,7 +29,7 @@ from authoring.revisions import (
 from projections import authoring as rows
 from projections.authoring import Draft, PublishedVersion
 from projections.connection import BoundedAsyncConnection, connection_parameters
-from schemas.control import EVERY_TENANT
+from schemas.control import EVERY_TENANT, WorkflowsDue
 from schemas.moment import millis, moment
 from schemas.publications import publication_records
 from schemas.record import Outgoing
@@ -212,6 +212,10 @@ class Publisher:
             folding=NEWEST_COMPARISON.folding,
         )
         return await self.send_claimed_draft(lock.connection, claimed)
+
+    async def append_control(self, record: WorkflowsDue) -> None:
+        """Appends a control record to every partition. Raises Problem while the log takes none."""
+        await self._append(publication_records(record))
 
     async def claim_draft(self, lock: PublisherLock, draft: Draft) -> Draft:
         """The draft with the next version, on its way; within the caller's transaction."""

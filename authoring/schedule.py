@@ -1,7 +1,8 @@
-"""Publishes scheduled drafts when their moment comes, and appends publications that a crash left unsent.
+"""Publishes scheduled drafts when their moment comes, appends publications that a crash left unsent, and records the
+moments of workflows' schedules.
 
-Runs beside every gateway; with any number of gateways, each draft is published once. It reads authoring's clock,
-so that no fold compares dates. While the database or the log is unavailable, it waits.
+Runs beside every gateway; with any number of gateways, each draft is published once, and each moment counts once. It
+reads authoring's clock, so that no fold compares dates. While the database or the log is unavailable, it waits.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import structlog
 
 from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
+from authoring.workflow_moments import RecordedMoments
 
 SCHEDULE_SECONDS = 5.0
 """Between two checks."""
@@ -20,13 +22,21 @@ _log = structlog.get_logger(__name__)
 
 async def keep_schedule(authoring: Authoring, *, seconds: float = SCHEDULE_SECONDS) -> None:
     """Never returns."""
+    recorded: RecordedMoments = {}
     while True:
         try:
             await publish_scheduled(authoring)
+            for due in await authoring.record_due_moments(recorded):
+                _log.info(
+                    "a schedule came",
+                    tenant=due.tenant,
+                    workflow=due.workflow_id,
+                    scheduled_for=due.scheduled_for,
+                )
         except Problem as problem:
             _log.debug("publications wait", reason=problem.reason)
         except psycopg.Error as cause:
-            _log.error("publications that are due cannot be looked for", cause=str(cause))
+            _log.error("what is due cannot be looked for", cause=str(cause))
         await asyncio.sleep(seconds)
 
 

@@ -51,13 +51,16 @@ TEXT_BEGINNING_BYTES = 24
 
 _SELECT_SHARD_PARTS = """
 with filtered as (
-    select partition, part, value, case part when %(sweep)s then value else substr(value, 1, %(beginning)s) end as beginning
+    select partition, part, value,
+           case when part = %(sweep)s or named[1] = 'moments' then value else substr(value, 1, %(beginning)s) end as beginning
     from shard_state, string_to_array(part, ':') as named
     where stage = %(stage)s
       and case named[1]
           when 'model' then (%(tenants)s::text[] is null or named[2] = any(%(tenants)s))
                         and (%(model)s::text is null or named[3] = %(model)s)
           when 'settings' then %(lifecycles)s
+          when 'workflows' then %(workflows)s and (%(tenants)s::text[] is null or named[2] = any(%(tenants)s))
+          when 'moments' then %(workflows)s and (%(tenants)s::text[] is null or named[2] = any(%(tenants)s))
           else part = %(sweep)s end
 )
 select partition, part, beginning,
@@ -77,6 +80,7 @@ def active_models_of_shards(database_url: str, shard_filter: ActiveModelsFilter)
         "tenants": None if shard_filter.tenants is None else list(shard_filter.tenants),
         "model": shard_filter.model,
         "lifecycles": shard_filter.lifecycles,
+        "workflows": shard_filter.workflows,
         "sweep": PublishedState.SWEEP,
         "beginning": TEXT_BEGINNING_BYTES,
     }

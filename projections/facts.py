@@ -64,6 +64,7 @@ from schemas.statements import (
     SessionScored,
     StageEntered,
     Statement,
+    WorkflowTriggered,
 )
 from scoring.features.signals import minor_units
 from scoring.features.texts import fold_text
@@ -348,6 +349,11 @@ def _stage_entry(statement: StageEntered, lead_key: int, record: Record) -> list
     ]
 
 
+def _triggered_workflow(_statement: WorkflowTriggered, _lead_key: int, _record: Record) -> list[TableChange]:
+    """No table has it yet."""
+    return []
+
+
 def _applied_event(statement: EventApplied, lead_key: int, record: Record) -> list[TableChange]:
     return [
         AppliedEventRow(
@@ -394,6 +400,7 @@ CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], l
     ScoreChanged: _score_change,
     BandChanged: _band_change,
     StageEntered: _stage_entry,
+    WorkflowTriggered: _triggered_workflow,
     EventApplied: _applied_event,
     LeadScored: _lead_and_scores,
 }

@@ -7,7 +7,7 @@ the end and have a default. Times are milliseconds since the epoch.
 
 from msgspec import Struct
 
-from schemas.control import Carried, FieldType, FoldingVersion, PublicationVersion
+from schemas.control import Carried, FieldType, FoldingVersion, PublicationVersion, WorkflowId
 
 
 class Activity(Struct, array_like=True, tag_field="type", frozen=True):
@@ -140,6 +140,24 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     attribution: str = ""
 
 
+class WorkflowsChanged(Activity, tag="workflows", frozen=True):
+    """`control.WorkflowsPublished` in this partition."""
+
+    version: PublicationVersion
+    text: str
+    by: str | None = None
+    note: str | None = None
+    change: str | None = None
+    folding: FoldingVersion = 1
+
+
+class WorkflowMomentCame(Activity, tag="moment", frozen=True):
+    """`control.WorkflowsDue` in this partition."""
+
+    workflow_id: WorkflowId
+    scheduled_for: int
+
+
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     IdentityAttached,
     IdentityDetached,
@@ -150,4 +168,6 @@ ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     ModelChanged,
     ModelRemoved,
     SettingsChanged,
+    WorkflowsChanged,
+    WorkflowMomentCame,
 )

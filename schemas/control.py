@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schemas.envelope import MAX_INTEGER, FieldName, Line, Moment
+from schemas.envelope import MAX_INTEGER, FieldName, Line, Moment, Tenant
 from schemas.events import Stage
 
 EVERY_TENANT = "*"
@@ -91,6 +91,37 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     """What earns credit for conversions, which no fold reads; empty: the text that comes with Leadstream."""
 
 
+class WorkflowsPublished(Control, tag="workflows_published", frozen=True, kw_only=True):
+    """From this record on, these are the tenant's workflows: the whole text. It fires nothing by itself.
+
+    A shard ignores a `version` that is not above its own. An empty text means that the tenant has none.
+    """
+
+    tenant: Tenant
+    version: PublicationVersion
+    text: LongText
+    by: Line | None = None
+    note: Line | None = None
+    change: Line | None = None
+    """The change, if it was smaller than a whole text: workflow_created 5."""
+    folding: FoldingVersion = 1
+    """How its conditions compare texts."""
+
+
+WorkflowId = Annotated[int, Meta(ge=1, le=MAX_INTEGER - 1)]
+"""Given once by whoever writes the text, and never used again for another workflow."""
+
+
+class WorkflowsDue(Control, tag="workflows_due", frozen=True, kw_only=True):
+    """A moment of a workflow's schedule has come. A shard visits the tenant's leads once, and ignores a moment that is not
+    later than the last one of the workflow. So a lost record may be sent again, and a doubled one changes nothing.
+    """
+
+    tenant: Tenant
+    workflow_id: WorkflowId
+    scheduled_for: Moment
+
+
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
     """Written by stage 2 into `events`, back to the visitor that owns the identity.
 
@@ -129,5 +160,11 @@ class Refused(Derived, tag="refused", frozen=True, kw_only=True):
     """The lead is full: the identity goes to an anonymous lead of its own."""
 
 
-CONTROL_TYPES: tuple[type[Control], ...] = (ModelPublished, ModelRetired, SettingsPublished)
+CONTROL_TYPES: tuple[type[Control], ...] = (
+    ModelPublished,
+    ModelRetired,
+    SettingsPublished,
+    WorkflowsPublished,
+    WorkflowsDue,
+)
 DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused)

@@ -158,6 +158,8 @@ class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=T
     """Imported or backfilled: thresholds that it crosses fire nothing."""
     reply: bool = False
     """A caller waits: an `event_applied` statement follows, whatever the event changes."""
+    hops: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    """How many actions of workflows, one after the other, led to the event. At five, it sets off no further ones."""
     extra: Properties | None = None
     """Fields that this version does not know, kept as received."""
     v: Annotated[int, Meta(ge=1)] = 1

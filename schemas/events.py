@@ -351,6 +351,13 @@ class ExperimentExposed(Event, tag="experiment_exposed", frozen=True, kw_only=Tr
     variant: Line
 
 
+class WorkflowRequested(Event, tag="workflow_requested", frozen=True, kw_only=True):
+    """A person runs a workflow for the lead now, whatever it waits for. Its conditions must hold."""
+
+    workflow_id: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    by: Line | None = None
+
+
 class LeadErased(Event, tag="lead_erased", frozen=True, kw_only=True):
     """The person asked for erasure."""
 
@@ -410,6 +417,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     CampaignJoined,
     NoteAdded,
     ExperimentExposed,
+    WorkflowRequested,
     LeadErased,
     Custom,
 )

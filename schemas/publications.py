@@ -1,17 +1,24 @@
-"""The records of a publication (a model or settings): one for each stage, in every partition.
+"""The records of a publication (a model, settings or workflows): one for each stage, in every partition.
 
 The log carries the whole text, so that a replay makes the same decisions and no fold looks anything up. A shard
-ignores a publication whose version is not above its own.
+ignores a publication whose version is not above its own. A moment of a workflow's schedule is recorded in the same way.
 """
 
-from schemas.activity import Activity, ModelChanged, ModelRemoved, SettingsChanged
-from schemas.control import ModelPublished, ModelRetired, SettingsPublished
+from schemas.activity import (
+    Activity,
+    ModelChanged,
+    ModelRemoved,
+    SettingsChanged,
+    WorkflowMomentCame,
+    WorkflowsChanged,
+)
+from schemas.control import ModelPublished, ModelRetired, SettingsPublished, WorkflowsDue, WorkflowsPublished
 from schemas.decode import encode_activity, encode_source
 from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 
-Publication = ModelPublished | ModelRetired | SettingsPublished
+Publication = ModelPublished | ModelRetired | SettingsPublished | WorkflowsPublished | WorkflowsDue
 
 
 def publication_records(publication: Publication) -> list[Outgoing]:
@@ -61,4 +68,20 @@ def _activity_of(publication: Publication) -> Activity:
                 publication.by,
                 publication.profile_fields,
                 publication.attribution,
+            )
+        case WorkflowsPublished():
+            return WorkflowsChanged(
+                publication.tenant,
+                "",
+                at,
+                publication.version,
+                publication.text,
+                publication.by,
+                publication.note,
+                publication.change,
+                publication.folding,
+            )
+        case WorkflowsDue():
+            return WorkflowMomentCame(
+                publication.tenant, "", at, publication.workflow_id, millis(publication.scheduled_for)
             )

@@ -1,12 +1,12 @@
 """Statements: what Leadstream concludes, for consumers, projections and delivery.
 
 They are JSON. Each has a deterministic id, by which a consumer can drop repetitions, and names its cause: `event:ID`, `due:MOMENT` (time alone), `model:NAME:VERSION` (a publication),
-`attached:IDENTITY`, `detached:IDENTITY`, `redirect:EVENT_ID`.
+`attached:IDENTITY`, `detached:IDENTITY`, `redirect:EVENT_ID`, `schedule:MOMENT` (of a workflow).
 Points are JSON numbers with at most six decimals: millionths of a point are exact.
 """
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -100,6 +100,38 @@ class StageEntered(Statement, tag="stage_entered", frozen=True, kw_only=True):
     note: str | None = None
 
 
+WorkflowTriggerType = Literal[
+    "score_threshold", "score_falls", "stage_change", "field_update", "event", "time_based", "manual"
+]
+SilencedBy = Literal["", "import", "late", "consent", "hops", "publication"]
+
+
+class WorkflowTriggered(Statement, tag="workflow_triggered", frozen=True, kw_only=True):
+    """A workflow has something to do for the lead: its trigger came and its conditions held. `silent`: it was concluded, but
+    nothing may be done, as `silenced_by` says: `import`, `late` (an event more than 24 hours old), `consent` (the lead may
+    not be profiled), `hops` (too many actions of workflows led here) or `publication` (of a model or of settings).
+    """
+
+    workflow_id: int
+    workflow: str
+    """Its name."""
+    version: int
+    """Of the published workflows."""
+    trigger: WorkflowTriggerType
+    reason: str
+    """One sentence: rules rose from 71 to 78, through 75."""
+    action: str
+    config: dict[str, Any] = {}
+    """Of the action, as published."""
+    arm: str
+    """With the lead and the workflow, what makes this firing unique. It names the cause and no position of the log, so another
+    copy of the log has the same."""
+    silent: bool = False
+    silenced_by: SilencedBy = ""
+    hops: int = 0
+    """How many actions of workflows, one after the other, led here. The events of this action have one more."""
+
+
 class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):
     """The answer to an event whose producer waits. `outcome`: applied, duplicate or bot."""
 
@@ -157,6 +189,7 @@ STATEMENT_TYPES: tuple[type[Statement], ...] = (
     ScoreChanged,
     BandChanged,
     StageEntered,
+    WorkflowTriggered,
     EventApplied,
     LeadScored,
 )

@@ -19,6 +19,7 @@ from schemas.statements import (
     SessionScored,
     StageEntered,
     Statement,
+    WorkflowTriggered,
 )
 
 DAY_MS = 86_400_000
@@ -59,6 +60,7 @@ STATEMENT_TOPICS: Mapping[type[Statement], str] = {
     LeadScored: LEAD_SCORES,
     BandChanged: LEAD_CHANGES,
     StageEntered: LEAD_CHANGES,
+    WorkflowTriggered: LEAD_CHANGES,
     EventApplied: LEAD_CHANGES,
 }
 """The topic of each statement."""
@@ -80,7 +82,7 @@ VISITOR_KEY_FORM = "TENANT/v/VISITOR_ID, or TENANT/l/LEAD_ID for an event withou
 TOPICS: tuple[Topic, ...] = (
     Topic(
         name=EVENTS,
-        about="Events as producers report them, and what changes their meaning: models and settings.",
+        about="Events as producers report them, and what changes their meaning: models, settings and workflows.",
         key=VISITOR_KEY_FORM,
         encoding=JSON_MEDIA_TYPE,
         types=_tags_of((*EVENT_TYPES, *CONTROL_TYPES, *DERIVED_TYPES)),
@@ -119,7 +121,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(
         name=LEAD_CHANGES,
-        about="Bands and stages that leads entered, and answers to producers that wait.",
+        about="Bands and stages that leads entered, workflows that they set off, and answers to producers that wait.",
         key=LEAD_KEY_FORM,
         encoding=JSON_MEDIA_TYPE,
         types=_statements_on(LEAD_CHANGES),

@@ -1,9 +1,10 @@
-"""What is published for the tenants of a shard: models and settings, as control records of the log set them.
+"""What is published for the tenants of a shard: models, settings and workflows, as control records of the log set them.
 
 Both stages keep this in their shard's shared state and change it only by control records, so that
 no fold depends on a side table, a setting or a default in the code.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from msgspec import msgpack
@@ -13,8 +14,18 @@ from scoring.attribution.attribution_text import AttributionError, compiled_attr
 from scoring.features.calendar import calendar
 from scoring.features.features import NewerCodec
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
-from scoring.models.active import RETIRED_MODEL_TEXT, ActiveModels, ModelVersion, SweepState, TenantSettings
+from scoring.models.active import (
+    RETIRED_MODEL_TEXT,
+    ActiveModels,
+    ModelVersion,
+    SweepState,
+    TenantSettings,
+    WorkflowsVersion,
+)
 from scoring.models.model import ModelError, compile_model
+from scoring.workflows.schedule import Schedule
+from scoring.workflows.workflow import ScheduleTrigger, Workflow
+from scoring.workflows.workflow_text import WorkflowsError, compiled_workflows
 
 __all__ = [
     "PUBLISHED_CODEC",
@@ -24,15 +35,18 @@ __all__ = [
     "PublishedState",
     "SweepState",
     "TenantSettings",
+    "WorkflowsVersion",
     "body_behind_codec",
     "check_model",
     "check_settings",
+    "check_workflows",
     "compiled_lifecycle",
     "compiled_model",
+    "compiled_workflows",
 ]
 
-PUBLISHED_CODEC = 2
-"""2 added the folding of a model: a worker that reads only 1 would forget it, and score otherwise."""
+PUBLISHED_CODEC = 3
+"""2 added the folding of a model, 3 the workflows: a worker that reads less would forget them."""
 
 compiled_model = lru_cache(maxsize=256)(compile_model)
 """The model of a text and its folding; texts are few and models immutable."""
@@ -70,6 +84,35 @@ def check_settings(time_zone: str, lifecycle: str = "", attribution: str = "") -
         raise Refusal("attribution", str(error)) from error
 
 
+def check_workflows(text: str, folding: int) -> None:
+    """Raises Refusal for workflows that no fold could apply."""
+    try:
+        compiled_workflows(text, folding)
+    except WorkflowsError as error:
+        raise Refusal("text", str(error)) from error
+
+
+def scheduled_moments(
+    before: WorkflowsVersion | None, moments: Mapping[int, int], new: WorkflowsVersion, at: int
+) -> dict[int, int]:
+    """The last moment of each schedule of the new text: as it was if the schedule did not change, else the publication, so
+    that no earlier moment counts.
+    """
+    old = {} if before is None else _schedules(compiled_workflows(before.text, before.folding))
+    return {
+        number: moments.get(number, at) if old.get(number) == schedule else at
+        for number, schedule in _schedules(compiled_workflows(new.text, new.folding)).items()
+    }
+
+
+def _schedules(workflows: tuple[Workflow, ...]) -> dict[int, Schedule]:
+    return {
+        workflow.id: workflow.trigger.schedule
+        for workflow in workflows
+        if workflow.active and isinstance(workflow.trigger, ScheduleTrigger)
+    }
+
+
 class PublishedState:
     """`ActiveModels` as the shared state of a shard, each text a part of its own. Stages cache what they
     derive from it and forget that in `refresh`.
@@ -88,6 +131,10 @@ class PublishedState:
                     self.published.models.setdefault(tenant, {})[name] = model
                 case ["settings", tenant]:
                     self.published.settings[tenant] = msgpack.decode(body, type=TenantSettings)
+                case ["workflows", tenant]:
+                    self.published.workflows[tenant] = msgpack.decode(body, type=WorkflowsVersion)
+                case ["moments", tenant]:
+                    self.published.moments[tenant] = msgpack.decode(body, type=dict[int, int])
                 case [self.SWEEP]:
                     self.published.sweep = msgpack.decode(body, type=SweepState)
 
@@ -101,6 +148,23 @@ class PublishedState:
     def publish_settings(self, tenant: str, new: TenantSettings, what: str = "") -> SweepState | None:
         sweep = self.published.publish_settings(tenant, new, what)
         return self._published(f"settings:{tenant}", sweep)
+
+    def publish_workflows(
+        self, tenant: str, new: WorkflowsVersion, at: int, what: str = ""
+    ) -> SweepState | None:
+        """`at`: the moment of the publication (ms)."""
+        before, last = self.published.workflows.get(tenant), self.published.moments.get(tenant, {})
+        moments = scheduled_moments(before, last, new, at)
+        sweep = self.published.publish_workflows(tenant, new, moments, what)
+        if sweep is not None:
+            self._changed.add(f"moments:{tenant}")
+        return self._published(f"workflows:{tenant}", sweep)
+
+    def reach_moment(self, tenant: str, workflow_id: int, at: int, what: str = "") -> SweepState | None:
+        sweep = self.published.reach_moment(tenant, workflow_id, at, what)
+        if sweep is not None:
+            self._changed.add(f"moments:{tenant}")
+        return sweep
 
     def _published(self, part: str, sweep: SweepState | None) -> SweepState | None:
         if sweep is not None:
@@ -119,12 +183,16 @@ class PublishedState:
         return changed
 
     def _encoded(self, part: str) -> bytes | None:
-        value: ModelVersion | TenantSettings | SweepState | None
+        value: ModelVersion | TenantSettings | WorkflowsVersion | dict[int, int] | SweepState | None
         match part.split(":"):
             case ["model", tenant, name]:
                 value = self.published.models[tenant][name]
             case ["settings", tenant]:
                 value = self.published.settings[tenant]
+            case ["workflows", tenant]:
+                value = self.published.workflows[tenant]
+            case ["moments", tenant]:
+                value = self.published.moments[tenant]
             case _:
                 value = self.published.sweep
         return None if value is None else bytes([PUBLISHED_CODEC]) + msgpack.encode(value)

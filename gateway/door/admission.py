@@ -146,6 +146,7 @@ def admit_event(event: Event, facts: RequestFacts, now: datetime) -> Event:
         recorded_at=now,
         imported=False,
         reply=facts.reply,
+        hops=0,
         **_derived_fields(event, _context_of_request(event, facts), facts.own_sites, facts.page),
         **_normalized_address_fields(event, facts.phone_region),
     )
@@ -162,6 +163,7 @@ def admit_import(
         recorded_at=event.occurred_at,
         imported=True,
         reply=False,
+        hops=0,
         **_derived_fields(event, event.context, own_sites),
         **_normalized_address_fields(event, phone_region),
     )

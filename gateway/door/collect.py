@@ -37,12 +37,22 @@ from schemas.events import (
     NoteAdded,
     StageChanged,
     TaskCreated,
+    WorkflowRequested,
 )
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 
 LONGEST_WAIT_SECONDS = 10.0
-STAFF_EVENT_TYPES = (LeadsMerged, MergeUndone, StageChanged, LeadErased, LeadAssigned, TaskCreated, NoteAdded)
+STAFF_EVENT_TYPES = (
+    LeadsMerged,
+    MergeUndone,
+    StageChanged,
+    LeadErased,
+    LeadAssigned,
+    TaskCreated,
+    NoteAdded,
+    WorkflowRequested,
+)
 """Decisions of staff about leads: a visitor's browser may not send them."""
 EXAMPLES = example_bodies("collect")
 EVENT_SCHEMA: dict[str, Any] = {

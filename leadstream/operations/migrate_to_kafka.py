@@ -21,7 +21,13 @@ from leadstream.settings import Settings
 from leadstream.stages import SOURCE_BY_STAGE
 from leadstream.wiring_kafka import kafka_errors_explained
 from projections.connection import connect_watched
-from schemas.control import SettingsPublished
+from schemas.control import (
+    ModelPublished,
+    ModelRetired,
+    SettingsPublished,
+    WorkflowsDue,
+    WorkflowsPublished,
+)
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
@@ -139,8 +145,8 @@ class _TargetTopics:
         while not self._loop.run(self._lag.is_settled()):
             if not reported and not self._loop.run(self._lag.workers()).members:
                 print_status(
-                    f"Version {publication.version} of {_publication_name(publication)} was published here. Before it goes into Kafka, "
-                    "all earlier events must be scored there: start `leadstream worker`. This command continues by itself."
+                    f"{_publication_name(publication)} here. Before this goes into Kafka, all earlier events must be scored "
+                    "there: start `leadstream worker`. This command continues by itself."
                 )
                 reported = True
             time.sleep(_POLL_SECONDS)
@@ -151,4 +157,14 @@ class _TargetTopics:
 
 
 def _publication_name(publication: Publication) -> str:
-    return "the settings" if isinstance(publication, SettingsPublished) else f"the model {publication.model}"
+    """The beginning of a sentence that ends with `here`."""
+    if isinstance(publication, WorkflowsDue):
+        return f"The schedule of workflow {publication.workflow_id} came"
+    what = {
+        ModelPublished: "the model",
+        ModelRetired: "the model",
+        SettingsPublished: "the settings",
+        WorkflowsPublished: "the workflows",
+    }[type(publication)]
+    named = f" {publication.model}" if isinstance(publication, ModelPublished | ModelRetired) else ""
+    return f"Version {publication.version} of {what}{named} was published"

@@ -15,6 +15,7 @@ DAY_MS = 86_400_000
 DAY_SECONDS = 86_400
 HOUR_MS = 3_600_000
 
+_EPOCH_LOCAL = datetime(1970, 1, 1)  # noqa: DTZ001 - of any zone's clocks
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MILLISECOND = timedelta(milliseconds=1)
 _RANGE_MARGIN_MS = 2 * DAY_MS
@@ -45,6 +46,28 @@ class Calendar:
     def start_of(self, day: int) -> int:
         """The first moment of the local day."""
         return day * DAY_MS if self._zone is None else _start_of_day(self, day)
+
+    def at_local_time(self, local: datetime) -> int:
+        """The moment at which the zone's clocks first show this date and time; if they skip it, when they go forward over
+        it.
+        """
+        shown = (local - _EPOCH_LOCAL) // _MILLISECOND
+        if self._zone is None:
+            return shown
+        old = self._offset(shown - _LARGEST_OFFSET_MS)
+        new = self._offset(shown + _LARGEST_OFFSET_MS)
+        if self._offset(shown - old) == old:
+            return shown - old
+        if self._offset(shown - new) == new:
+            return shown - new
+        before, after = shown - new, shown - old
+        while after - before > 1:
+            middle = (before + after) // 2
+            if self._offset(middle) == old:
+                before = middle
+            else:
+                after = middle
+        return after
 
     def _offset(self, at_ms: int) -> int:
         """How far local time is ahead of UTC then."""

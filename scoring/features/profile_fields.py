@@ -23,6 +23,9 @@ FieldTypes = Mapping[str, FieldType]
 MANUAL_STAGE_FIELD: Final = "manual_stage"
 """Where a stage that a person chose is kept; no event fills it as a profile field."""
 
+PROFILING_CONSENT_FIELD: Final = "profiling_consent"
+"""False: the person objects to profiling, and no workflow acts on the lead."""
+
 STANDARD_FIELDS: Final[FieldTypes] = {
     "email": "text",
     "phone": "text",
@@ -46,6 +49,7 @@ STANDARD_FIELDS: Final[FieldTypes] = {
     "payment_method": "text",
     "email_consent": "flag",
     "sms_consent": "flag",
+    PROFILING_CONSENT_FIELD: "flag",
     "assigned_to": "text",
     MANUAL_STAGE_FIELD: "text",
 }

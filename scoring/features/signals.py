@@ -168,6 +168,7 @@ EFFECT_BY_EVENT_TYPE: dict[type[Event], EventEffect] = {
     events.CampaignJoined: _NO_INTERACTION_EFFECT,
     events.NoteAdded: _NO_INTERACTION_EFFECT,
     events.ExperimentExposed: _NO_INTERACTION_EFFECT,
+    events.WorkflowRequested: _NO_INTERACTION_EFFECT,
     events.LeadErased: _NO_INTERACTION_EFFECT,
     events.Custom: _INTERACTION_EFFECT,
 }
@@ -325,8 +326,12 @@ class SignalCatalogue:
         )
 
 
+def event_as_tested(event: Event, declared: FieldTypes = NO_DECLARED_FIELDS) -> Event:
+    """The event as a definition's test reads it: a blank profile field is not set."""
+    return _without_blanks(event, profile_fields_of(event, declared))
+
+
 def _without_blanks(event: Event, fields: Mapping[str, FieldValue]) -> Event:
-    """The event as signals read it: a blank profile field is not set."""
     match event:
         case events.FormSubmitted() | events.ProfileUpdated():
             return replace(event, fields=fields)

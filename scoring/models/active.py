@@ -1,4 +1,4 @@
-"""The models and settings that score the leads of one shard, per tenant, and the versions that they have.
+"""The models, settings and workflows of the leads of one shard, per tenant, and the versions that they have.
 
 Both stages keep this in their shared state; authoring and the gateway read it from there. Pure.
 """
@@ -46,6 +46,14 @@ class TenantSettings(Struct, array_like=True, frozen=True):
         return self.idle_minutes * MINUTE_MS
 
 
+class WorkflowsVersion(Struct, array_like=True, frozen=True):
+    """A tenant's workflows; an empty text has none."""
+
+    version: int
+    text: str
+    folding: int = 1
+
+
 class SweepState(Struct, array_like=True):
     """The sweep of one control record: `what` names it, `cursor` is the last key visited. `before`
     is what it replaced: a lead that was not visited yet lives under that.
@@ -58,6 +66,9 @@ class SweepState(Struct, array_like=True):
     """None: settings."""
     model_before: ModelVersion | None = None
     settings_before: TenantSettings | None = None
+    workflows: bool = False
+    """It visits for workflows: a publication, or a moment of a schedule, which replaces nothing."""
+    workflows_before: WorkflowsVersion | None = None
 
 
 class ActiveModels(Struct):
@@ -66,6 +77,9 @@ class ActiveModels(Struct):
     models: dict[str, dict[str, ModelVersion]] = {}
     settings: dict[str, TenantSettings] = {}
     sweep: SweepState | None = None
+    workflows: dict[str, WorkflowsVersion] = {}
+    moments: dict[str, dict[int, int]] = {}
+    """Per tenant and workflow with a schedule: its last moment (ms), or when it was published; only later ones count."""
 
     def settings_of(self, tenant: str) -> TenantSettings:
         return self.settings.get(tenant) or self.settings.get(EVERY_TENANT) or TenantSettings()
@@ -95,18 +109,38 @@ class ActiveModels(Struct):
         self.settings[tenant] = new
         return SweepState(what, "", tenant, None, settings_before=active)
 
+    def publish_workflows(
+        self, tenant: str, new: WorkflowsVersion, moments: dict[int, int], what: str = ""
+    ) -> SweepState | None:
+        """Activates a tenant's workflows, whose schedules have these moments; as `publish_model`."""
+        active = self.workflows.get(tenant)
+        if active is not None and active.version >= new.version:
+            return None
+        self.workflows[tenant], self.moments[tenant] = new, moments
+        return SweepState(what, "", tenant, None, workflows=True, workflows_before=active)
+
+    def reach_moment(self, tenant: str, workflow_id: int, at: int, what: str = "") -> SweepState | None:
+        """A moment of a schedule; None if it is not later than the last one, or there is no such schedule."""
+        last = self.moments.get(tenant, {}).get(workflow_id)
+        if last is None or at <= last:
+            return None
+        self.moments[tenant] = {**self.moments[tenant], workflow_id: at}
+        return SweepState(what, "", tenant, None, workflows=True, workflows_before=self.workflows.get(tenant))
+
     def before_sweep(self) -> "ActiveModels":
         """As it was before the sweep under way began."""
         sweep = self.sweep
         if sweep is None:
             return self
         models = {tenant: dict(own) for tenant, own in self.models.items()}
-        settings = dict(self.settings)
-        if sweep.model is None:
+        settings, workflows = dict(self.settings), dict(self.workflows)
+        if sweep.workflows:
+            _restore_entry(workflows, sweep.tenant, sweep.workflows_before)
+        elif sweep.model is None:
             _restore_entry(settings, sweep.tenant, sweep.settings_before)
         else:
             _restore_entry(models[sweep.tenant], sweep.model, sweep.model_before)
-        return ActiveModels(models, settings)
+        return ActiveModels(models, settings, workflows=workflows)
 
 
 def _restore_entry(table: dict[str, T], key: str, before: T | None) -> None:

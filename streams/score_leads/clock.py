@@ -7,10 +7,11 @@ from functools import partial
 from scoring.models.model import (
     Model,
 )
-from streams.score_leads.lead_state import SESSIONS_TIMER
+from streams.score_leads.lead_state import LAPSE_TIMER, SESSIONS_TIMER
 from streams.score_leads.lead_step import LeadStep
 from streams.score_leads.scores import evaluate_lead
 from streams.score_leads.session_scores import emit_ended_sessions
+from streams.score_leads.workflow_triggers import trigger_lapses
 
 
 def advance_clock(step: LeadStep, to: int) -> None:
@@ -29,6 +30,8 @@ def advance_clock(step: LeadStep, to: int) -> None:
         if SESSIONS_TIMER in at_hand:
             last_at = due - step.rules.idle_ms
             emit_ended_sessions(step, cause, last_at - 1, last_at)
+        if LAPSE_TIMER in at_hand:
+            trigger_lapses(step, cause)
     head.clock = to
 
 

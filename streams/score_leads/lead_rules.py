@@ -3,25 +3,39 @@
 Nothing here is a default: everything came as control records in the shard's own partition.
 """
 
+from scoring.workflows.workflow_plan import WorkflowPlan, workflow_plan
 from streams.published import (
     ModelVersion,
     PublishedState,
     SweepState,
     TenantSettings,
+    WorkflowsVersion,
     compiled_lifecycle,
     compiled_model,
+    compiled_workflows,
 )
 
 
 class LeadRules:
-    """What a tenant's leads are scored by."""
+    """What a tenant's leads are scored by, and the workflows that they set off."""
 
-    def __init__(self, settings: TenantSettings, active: dict[str, ModelVersion]) -> None:
+    def __init__(
+        self,
+        settings: TenantSettings,
+        active: dict[str, ModelVersion],
+        workflows: WorkflowsVersion | None = None,
+    ) -> None:
         self.zone = settings.zone
         self.idle_ms = settings.idle_ms
         self.lifecycle = compiled_lifecycle(settings.lifecycle)
         self.models = {name: compiled_model(a.text, a.folding) for name, a in active.items()}
         self.versions = {name: a.version for name, a in active.items()}
+        self.profile_fields = settings.profile_fields
+        self.workflows: WorkflowPlan | None = (
+            None
+            if workflows is None
+            else workflow_plan(workflows.version, compiled_workflows(workflows.text, workflows.folding))
+        )
         self.reading_sessions = [name for name, model in self.models.items() if model.scores_sessions]
 
 
@@ -36,7 +50,9 @@ class PublishedLeadRules(PublishedState):
         rules = self._rules.get((tenant, before_sweep))
         if rules is None:
             published = self.published.before_sweep() if before_sweep else self.published
-            rules = LeadRules(published.settings_of(tenant), published.models_of(tenant))
+            rules = LeadRules(
+                published.settings_of(tenant), published.models_of(tenant), published.workflows.get(tenant)
+            )
             self._rules[tenant, before_sweep] = rules
         return rules
 

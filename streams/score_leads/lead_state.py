@@ -31,7 +31,7 @@ from scoring.models.model import NEVER, ONE_POINT
 from streams.published import body_behind_codec
 
 LEAD_CODEC = 1
-SESSIONS_TIMER, STAGE_TIMER = "~sessions", "~stage"
+SESSIONS_TIMER, STAGE_TIMER, LAPSE_TIMER = "~sessions", "~stage", "~lapse"
 COUNTED_SIGNALS = (
     "interaction",
     "page_viewed",
@@ -59,6 +59,15 @@ class EmittedScore(Struct, array_like=True):
     disarmed: list[str]
 
 
+class LeadWorkflows(Struct, array_like=True, frozen=True):
+    """What workflows remember of a lead; at most as many numbers as the tenant has workflows."""
+
+    disarmed: tuple[int, ...] = ()
+    """The workflows that wait for a score and have fired since it last moved back far enough; ascending."""
+    late: bool = False
+    """The last event was late, and so what time changes next fires nothing."""
+
+
 class LeadHead(Struct, array_like=True):
     clock: int = 0
     position: lifecycle.StagePosition = field(default_factory=lifecycle.StagePosition)
@@ -69,7 +78,9 @@ class LeadHead(Struct, array_like=True):
     silent: bool = False
     """The last event was imported or late: what time changes next fires no crossing, either."""
     timers: dict[str, int] = {}
-    """Per model (and SESSIONS, STAGE): no time before this changes it; missing: time never does."""
+    """Per model (and SESSIONS, STAGE, LAPSE): no time before this changes it; missing: time never does."""
+    workflows: LeadWorkflows | None = None
+    """None: there is nothing to remember."""
 
 
 class LeadState:

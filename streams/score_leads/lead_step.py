@@ -3,13 +3,15 @@
 The number is part of a statement's id, so folding the same log again gives the same ids.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from schemas import statements
 from schemas.decode import encode_statement
 from schemas.moment import moment
 from schemas.topics import LEAD_CHANGES
+from scoring.features.profile_fields import FieldValue
 from scoring.models.model import (
     ONE_POINT,
 )
@@ -28,6 +30,18 @@ class StatementEnvelope(TypedDict):
     caused_by: str
 
 
+class EventOfStep(NamedTuple):
+    """The event behind a record, as workflows look at it, and what it found."""
+
+    raw: bytes
+    arm: str
+    """event:KEY:EVENT_ID"""
+    fields: Mapping[str, FieldValue]
+    """The profile fields that workflows watch, before the event."""
+    is_repetition: bool
+    """The lead knew already what its natural key names: the order, the form's submission."""
+
+
 class LeadStep:
     """One record of one lead: its statements, numbered, so that their ids are deterministic."""
 
@@ -36,6 +50,8 @@ class LeadStep:
         self.state = state
         self.head = state.head
         self.emit = emit
+        self.event: EventOfStep | None = None
+        """The event that workflows look at; None: there is none, or the tenant has no workflows."""
         self._origin = origin
         self._number = 0
 

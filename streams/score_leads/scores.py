@@ -20,6 +20,7 @@ from streams.score_leads.lead_stage import run_lifecycle, stage_reason
 from streams.score_leads.lead_state import EmittedScore, LeadState
 from streams.score_leads.lead_step import LeadStep
 from streams.score_leads.timers import set_timers
+from streams.score_leads.workflow_triggers import arm_without_model, standing_of_lead, trigger_workflows
 
 
 def any_model(_: Model) -> bool:
@@ -45,6 +46,7 @@ def evaluate_lead(
     the person who moved the lead, and the reason.
     """
     rules, state, head = step.rules, step.state, step.head
+    before = None if rules.workflows is None else standing_of_lead(step)
     concluded = {
         name: _conclusion_of_model(rules, state, model)
         for name, model in rules.models.items()
@@ -74,6 +76,8 @@ def evaluate_lead(
     for name, conclusion in concluded.items():
         _emit_score(step, name, conclusion, cause, reassigned=reassigned, silent=silent, time_only=time_only)
     set_timers(step, concluded, exact=time_only)
+    if before is not None:
+        trigger_workflows(step, before, cause, reassigned=reassigned, silent=silent)
 
 
 def _conclusion_of_model(rules: LeadRules, state: LeadState, model: Model) -> Conclusion:
@@ -158,6 +162,7 @@ def retract_model_score(step: LeadStep, name: str, version: int, cause: str) -> 
             ),
         )
     _leave_bands(step, name, version, emitted.bands, cause)
+    arm_without_model(step, name)
     step.state.mark_changed()
 
 

@@ -18,6 +18,8 @@ from schemas.activity import (
     RedirectChanged,
     SettingsChanged,
     TimePassed,
+    WorkflowMomentCame,
+    WorkflowsChanged,
 )
 from schemas.control import EVERY_TENANT
 from schemas.decode import decode_activity, encode_activity, encode_statement
@@ -31,8 +33,10 @@ from streams.published import (
     ModelVersion,
     SweepState,
     TenantSettings,
+    WorkflowsVersion,
     check_model,
     check_settings,
+    check_workflows,
 )
 from streams.score_leads.clock import advance_clock
 from streams.score_leads.identities import apply_event, attach_identity, detach_identity, redirect_lead
@@ -42,6 +46,10 @@ from streams.score_leads.lead_step import LeadStep, emit_event_applied
 from streams.score_leads.scores import evaluate_lead, retract_model_score
 from streams.score_leads.session_scores import emit_ended_sessions
 from streams.score_leads.timers import next_change_by_time
+from streams.score_leads.workflow_triggers import adopt_workflows, event_of_step, trigger_schedule
+
+ForEveryLead = ModelChanged | ModelRemoved | SettingsChanged | WorkflowsChanged | WorkflowMomentCame
+"""The records that concern every lead of a tenant, or of all."""
 
 
 class ScoreLeads:
@@ -57,10 +65,12 @@ class ScoreLeads:
                 check_model(model, text, folding)
             case SettingsChanged(time_zone=time_zone, lifecycle=lifecycle, attribution=attribution):
                 check_settings(time_zone, lifecycle, attribution)
+            case WorkflowsChanged(text=text, folding=folding):
+                check_workflows(text, folding)
         return activity
 
     def key_of(self, message: Activity) -> str | None:
-        if isinstance(message, ModelChanged | ModelRemoved | SettingsChanged):
+        if isinstance(message, ForEveryLead):
             return None
         return lead_key(message.tenant, message.lead_id)
 
@@ -71,7 +81,7 @@ class ScoreLeads:
         return LeadState(key, parts)
 
     def apply_to_all(self, shared: PublishedLeadRules, message: Activity) -> None:
-        if not isinstance(message, ModelChanged | ModelRemoved | SettingsChanged):
+        if not isinstance(message, ForEveryLead):
             return
         under_way, what = shared.published.sweep, _sweep_name(message)
         if under_way is not None and under_way.what == what:
@@ -91,6 +101,9 @@ class ScoreLeads:
         self, shared: PublishedLeadRules, state: LeadState, message: Activity, origin: str, emit: Emit
     ) -> None:
         if not state.exists or message.tenant not in (EVERY_TENANT, state.tenant):
+            return
+        if isinstance(message, WorkflowsChanged | WorkflowMomentCame):
+            _visit_for_workflows(shared, state, message, origin, emit)
             return
         # Up to here the lead was scored by what was active before; from here on by the new text.
         before = shared.rules(state.tenant, before_sweep=True)
@@ -137,6 +150,7 @@ class ScoreLeads:
     ) -> None:
         step = LeadStep(shared.rules(state.tenant), state, origin, emit)
         advance_clock(step, message.recorded_at)
+        step.event = event_of_step(step, message)
         match message:
             case IdentityAttached():
                 attach_identity(step, message)
@@ -165,9 +179,27 @@ class ScoreLeads:
             state.remove()
 
 
-def _apply_publication(
-    shared: PublishedLeadRules, message: ModelChanged | ModelRemoved | SettingsChanged, what: str
-) -> SweepState | None:
+def _visit_for_workflows(
+    shared: PublishedLeadRules,
+    state: LeadState,
+    message: WorkflowsChanged | WorkflowMomentCame,
+    origin: str,
+    emit: Emit,
+) -> None:
+    """Most leads stay untouched: nothing is due by then, and the workflows have nothing to remember of them, or to do."""
+    step = LeadStep(shared.rules(state.tenant, before_sweep=True), state, origin, emit)
+    if state.fires_at <= message.recorded_at:
+        advance_clock(step, message.recorded_at)
+        state.mark_changed()
+    match message:
+        case WorkflowsChanged(recorded_at=at):
+            step.use_rules(shared.rules(state.tenant))
+            adopt_workflows(step, at)
+        case WorkflowMomentCame(recorded_at=at, workflow_id=number, scheduled_for=scheduled_for):
+            trigger_schedule(step, number, scheduled_for, at)
+
+
+def _apply_publication(shared: PublishedLeadRules, message: ForEveryLead, what: str) -> SweepState | None:
     match message:
         case ModelChanged(tenant=tenant, model=model):
             active = ModelVersion(message.version, message.text, message.folding)
@@ -184,6 +216,11 @@ def _apply_publication(
                 message.attribution,
             )
             return shared.publish_settings(tenant, settings, what)
+        case WorkflowsChanged(tenant=tenant, version=version, text=text, folding=folding):
+            workflows = WorkflowsVersion(version, text, folding)
+            return shared.publish_workflows(tenant, workflows, message.recorded_at, what)
+        case WorkflowMomentCame(tenant=tenant, workflow_id=number, scheduled_for=scheduled_for):
+            return shared.reach_moment(tenant, number, scheduled_for, what)
 
 
 def _is_model_named(name: str, model: Model) -> bool:
@@ -196,6 +233,10 @@ def _sweep_name(message: Activity) -> str:
             return f"model:{message.tenant}:{message.model}:{message.version}"
         case SettingsChanged(tenant=tenant, version=version):
             return f"settings:{tenant}:{version}"
+        case WorkflowsChanged(tenant=tenant, version=version):
+            return f"workflows:{tenant}:{version}"
+        case WorkflowMomentCame(tenant=tenant, workflow_id=number, scheduled_for=scheduled_for):
+            return f"schedule:{tenant}:{number}:{scheduled_for}"
         case _:
             return ""
 

@@ -1,4 +1,4 @@
-"""When time alone next changes a lead: its scores, its open sessions, its stage. Emits nothing."""
+"""When time alone next changes a lead: its scores, its open sessions, its stage, its workflows. Emits nothing."""
 
 from collections.abc import Iterable
 
@@ -10,8 +10,9 @@ from scoring.models.model import (
 )
 from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_stage import next_stage_change_at
-from streams.score_leads.lead_state import SESSIONS_TIMER, STAGE_TIMER, LeadState
+from streams.score_leads.lead_state import LAPSE_TIMER, SESSIONS_TIMER, STAGE_TIMER, LeadState
 from streams.score_leads.lead_step import LeadStep
+from streams.score_leads.workflow_lapses import next_lapse_at
 
 
 def next_session_end(state: LeadState, idle_ms: int) -> int:
@@ -43,6 +44,8 @@ def set_timers(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
             timers[name] = next_moment(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
     timers[SESSIONS_TIMER] = next_session_end(state, rules.idle_ms)
     timers[STAGE_TIMER] = next_stage_change_at(rules, state) if state.identities else NEVER
+    if rules.workflows is not None:
+        timers[LAPSE_TIMER] = next_lapse_at(rules, state, head.clock)
     for name, fires_at in timers.items():
         if head.clock < fires_at < NEVER:  # what is due by now has been concluded
             head.timers[name] = fires_at
@@ -56,7 +59,11 @@ def next_change_by_time(rules: LeadRules, state: LeadState) -> int:
         return NEVER
     subject = Subject(state.features, state.head.position.stage)
     clock = state.head.clock
-    at = min(next_session_end(state, rules.idle_ms), next_stage_change_at(rules, state))
+    at = min(
+        next_session_end(state, rules.idle_ms),
+        next_stage_change_at(rules, state),
+        next_lapse_at(rules, state, clock),
+    )
     for model in rules.models.values():
         at = min(at, next_visible_time_change(model, subject, clock, rules.zone, rules.idle_ms))
     return at

@@ -23,6 +23,7 @@ from schemas.control import (
     Reassigned,
     Refused,
     SettingsPublished,
+    WorkflowsPublished,
 )
 from schemas.decode import decode_source, encode_source, key_of
 from schemas.envelope import Event, tag_of
@@ -47,6 +48,7 @@ from streams.published import (
     TenantSettings,
     check_model,
     check_settings,
+    check_workflows,
 )
 from streams.track_sessions.signal_catalogues import PublishedSignals
 from streams.track_sessions.visitor_state import VisitorState
@@ -78,6 +80,8 @@ class TrackSessions:
                 check_model(model, text, folding)
             case SettingsPublished(time_zone=time_zone, lifecycle=lifecycle, attribution=attribution):
                 check_settings(time_zone, lifecycle, attribution)
+            case WorkflowsPublished(text=text, folding=folding):
+                check_workflows(text, folding)
             case Event() if record.appended_at is not None:
                 return _checked_event(source, value, record.key, record.appended_at)
         return value, source

@@ -64,6 +64,7 @@ OUTSIDE_SESSIONS: frozenset[type[Event]] = frozenset(
         e.CampaignJoined,
         e.NoteAdded,
         e.ExperimentExposed,
+        e.WorkflowRequested,
         e.LeadErased,
     )
 )

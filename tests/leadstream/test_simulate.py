@@ -13,7 +13,7 @@ from leadstream.simulation.personas import CRAWLERS, make_person
 from leadstream.simulation.simulate import live_events, simulated_events
 from schemas.decode import encode_source, key_of, read_event
 from schemas.envelope import Event
-from schemas.events import EVENT_TYPES, LeadErased
+from schemas.events import EVENT_TYPES, LeadErased, WorkflowRequested
 
 UNTIL = datetime(2026, 6, 30, 12, tzinfo=UTC)
 
@@ -50,8 +50,9 @@ def test_events_come_in_the_order_they_were_recorded_within_the_days_asked_for(c
     assert all(event.occurred_at <= event.recorded_at for event in company)
 
 
-def test_every_type_of_event_occurs_but_erasure(company: list[Event]):
-    assert set(EVENT_TYPES) - {type(event) for event in company} == {LeadErased}
+def test_every_type_of_event_occurs_but_erasure_and_runs_of_workflows(company: list[Event]):
+    """Nobody of the company asks to be forgotten, and it has no workflows."""
+    assert set(EVENT_TYPES) - {type(event) for event in company} == {LeadErased, WorkflowRequested}
 
 
 def test_every_channel_speaks(company: list[Event]):

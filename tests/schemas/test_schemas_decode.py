@@ -25,6 +25,8 @@ from schemas.activity import (
     SessionPut,
     SettingsChanged,
     TimePassed,
+    WorkflowMomentCame,
+    WorkflowsChanged,
 )
 from schemas.control import CONTROL_TYPES, DERIVED_TYPES, Carried, Reassigned
 from schemas.decode import (
@@ -347,8 +349,10 @@ def test_the_years_1_and_9999_are_taken_and_what_lies_beyond_in_utc_is_not(read)
     assert refusal_of(read, raw_event(occurred_at="0001-01-01T00:00:00+00:01")).field == "occurred_at"
     assert refusal_of(read, raw_event(recorded_at="9999-12-31T23:59:59-00:01")).field == "recorded_at"
     assert (
-        refusal_of(read, raw_event("task_created", title="t", due_at="9999-12-31T23:59:59-23:59")).field
-        == "due_at"
+        refusal_of(
+            read, raw_event("task_created", title="t", scheduled_for="9999-12-31T23:59:59-23:59")
+        ).field
+        == "scheduled_for"
     )
 
 
@@ -485,6 +489,10 @@ ACTIVITIES: list[Activity] = [
     SettingsChanged(
         tenant="*", lead_id="", recorded_at=1, version=1, time_zone="UTC", idle_minutes=30, lifecycle="l"
     ),
+    WorkflowsChanged(
+        tenant="t", lead_id="", recorded_at=1, version=3, text="é", by="x", change="y", folding=3
+    ),
+    WorkflowMomentCame(tenant="t", lead_id="", recorded_at=2, workflow_id=4, scheduled_for=1),
 ]
 
 

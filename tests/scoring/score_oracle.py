@@ -22,6 +22,7 @@ NO_ACTS = {
     "session_ended", "session_heartbeat", "email_sent", "sms_sent", "consent_changed", "profile_updated",
     "lead_identified", "leads_merged", "merge_undone", "stage_changed", "conversion_recorded",
     "lead_assigned", "purchase_refunded", "task_created", "campaign_joined", "note_added", "experiment_exposed", "lead_erased",
+    "workflow_requested",
 }  # fmt: skip
 INTENT = {"demo_requested", "meeting_scheduled", "form_submitted", "purchase_made", "cta_clicked"}
 

@@ -28,6 +28,7 @@ PROFILE_CRM_CONSENT_IDENTITY = {
     "conversion_recorded",
     "purchase_refunded",
     "experiment_exposed",
+    "workflow_requested",
 }
 TIME = {"session_heartbeat", "session_ended"}
 WHAT_THE_PERSON_DID = {
@@ -73,6 +74,7 @@ NEEDED = {
     "note_added": {"text": "Called"},
     "conversion_recorded": {"conversion_type": "order"},
     "experiment_exposed": {"experiment": "greeting", "variant": "A"},
+    "workflow_requested": {"workflow_id": 1},
     "custom": {"name": "tour_taken"},
 }
 

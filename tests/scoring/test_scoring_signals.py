@@ -40,6 +40,7 @@ def needed(kind):
         "campaign_joined": {"campaign_id": "x"},
         "note_added": {"text": "x"},
         "experiment_exposed": {"experiment": "x", "variant": "y"},
+        "workflow_requested": {"workflow_id": 1},
         "custom": {"name": "x"},
     }.get(kind, {})
 

@@ -8,7 +8,13 @@ import random
 from collections import defaultdict
 
 from schemas.activity import Activity, TimePassed
-from schemas.control import ModelPublished, ModelRetired, SettingsPublished
+from schemas.control import (
+    ModelPublished,
+    ModelRetired,
+    SettingsPublished,
+    WorkflowsDue,
+    WorkflowsPublished,
+)
 from schemas.decode import decode_activity, decode_statement, encode_activity, encode_source, key_of
 from schemas.moment import millis, moment
 from schemas.publications import publication_records
@@ -27,8 +33,10 @@ from streams.score_leads.stage import SCORE_LEADS, LeadState
 from streams.track_sessions import TRACK_SESSIONS
 
 PARTITIONS = 3
-SETTINGS = "settings"
-"""In a list of publications, instead of a model's name."""
+SETTINGS, WORKFLOWS, MOMENT = "settings", "workflows", "moment"
+"""In a list of publications, instead of a model's name: (SETTINGS, version, zone, idle minutes), (WORKFLOWS, version, text)
+and (MOMENT, workflow, milliseconds after the beginning).
+"""
 
 
 class Store:
@@ -101,6 +109,18 @@ class Pipeline:
         said = SettingsPublished(tenant=tenant, recorded_at=moment(at), version=version, **settings)
         self.say_everywhere(said, partitions)
 
+    def publish_workflows(self, version, text, at, *, partitions=range(PARTITIONS), tenant="default"):
+        said = WorkflowsPublished(
+            tenant=tenant, recorded_at=moment(at), version=version, text=text, folding=3
+        )
+        self.say_everywhere(said, partitions)
+
+    def schedule_comes(self, number, scheduled_for, at, *, partitions=range(PARTITIONS), tenant="default"):
+        said = WorkflowsDue(
+            tenant=tenant, recorded_at=moment(at), workflow_id=number, scheduled_for=moment(scheduled_for)
+        )
+        self.say_everywhere(said, partitions)
+
     def say_everywhere(self, said, partitions):
         for record in publication_records(said):
             for p in partitions:
@@ -153,6 +173,10 @@ class Pipeline:
                     self.publish_settings(
                         "*", version, self.latest, partitions=[act[1]], time_zone=zone, idle_minutes=idle
                     )
+                elif name == WORKFLOWS:
+                    self.publish_workflows(version, *what, self.latest, partitions=[act[1]])
+                elif name == MOMENT:
+                    self.schedule_comes(version, *what, self.latest, partitions=[act[1]])
                 else:
                     self.publish(name, version, *what, self.latest, partitions=[act[1]])
             else:

@@ -55,6 +55,21 @@ class Settings:
         self.version, self.when, self.tenant, self.settings = version, when, tenant, settings
 
 
+class PublishWorkflows:
+    """A tenant's workflows come into force."""
+
+    def __init__(self, text, version, when, *, tenant="default"):
+        self.text, self.version, self.when, self.tenant = text, version, when, tenant
+
+
+class ScheduleComes:
+    """A moment of a workflow's schedule is recorded, perhaps some time after it came."""
+
+    def __init__(self, number, when, *, recorded=None, tenant="default"):
+        self.number, self.when, self.tenant = number, when, tenant
+        self.recorded = when if recorded is None else recorded
+
+
 class Story:
     """`when` goes on with the story and forgets what was said before; `then` compares what was said."""
 
@@ -85,6 +100,20 @@ class Story:
                         happening.version,
                         NOON + happening.when,
                         **happening.settings,
+                    )
+                case PublishWorkflows():
+                    self.pipeline.publish_workflows(
+                        happening.version,
+                        happening.text,
+                        NOON + happening.when,
+                        tenant=happening.tenant,
+                    )
+                case ScheduleComes():
+                    self.pipeline.schedule_comes(
+                        happening.number,
+                        NOON + happening.when,
+                        NOON + happening.recorded,
+                        tenant=happening.tenant,
                     )
                 case event:
                     self.pipeline.produce(event)
@@ -143,6 +172,8 @@ def told(statement):
             return f"{lead}: session {session} scores {score:g}, {'ended' if ended else 'open'}"
         case say.SessionRetracted(lead_id=lead, session_id=session):
             return f"{lead}: session {session} never was"
+        case say.WorkflowTriggered(lead_id=lead, workflow_id=number, reason=reason, silenced_by=silenced_by):
+            return f"{lead}: workflow {number}: {reason}{f', silent ({silenced_by})' if silenced_by else ''}"
         case say.EventApplied(event_id=event_id, outcome=outcome):
             return f"{event_id}: {outcome}"
     raise AssertionError(statement)

@@ -11,9 +11,10 @@ import pytest
 from example_counts import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_histories import DAY, MINUTE, history, key_of_lead, specs
+from stream_histories import DAY, MINUTE, START, history, key_of_lead, specs
 from stream_reference import reference
-from stream_simulator import SETTINGS, Pipeline, refold
+from stream_simulator import MOMENT, SETTINGS, WORKFLOWS, Pipeline, refold
+from stream_workflows import fired_by_ledger
 
 from schemas import events as e
 from schemas import statements as say
@@ -87,8 +88,74 @@ RETIRED_LATER = (("m", 14, ""), ("m", 15, model(3, 4)), ("s", 16, ""))
 SETTINGS_LATER = ((SETTINGS, 21, "Asia/Kolkata", 10), (SETTINGS, 22, "America/New_York", 45))
 
 
-def started(**kwargs):
-    return Pipeline(FIRST, **kwargs)
+WATCHED = """
+[[workflow]]
+id = 1
+name = "Warm"
+trigger = { type = "score_threshold", model = "m", score = 25 }
+action = { type = "create_task", title = "Look" }
+[[workflow]]
+id = 2
+name = "Hot"
+anonymous = true
+priority = 5
+trigger = { type = "score_threshold", model = "m", score = 32, rearm = 12 }
+action = { type = "create_task", title = "Call" }
+[[workflow]]
+id = 3
+name = "Cools"
+anonymous = true
+trigger = { type = "score_falls", model = "m", score = 20, rearm = 3 }
+action = { type = "create_task", title = "Write" }
+[[workflow]]
+id = 4
+name = "Moves on"
+trigger = { type = "stage_change" }
+action = { type = "send_notification", message = "Moved" }
+[[workflow]]
+id = 5
+name = "Another phone"
+anonymous = true
+trigger = { type = "field_update", field = "phone" }
+conditions = [{ value = "score.m", greater_or_equal = 10 }]
+action = { type = "send_webhook", channel = "crm" }
+[[workflow]]
+id = 6
+name = "Form"
+anonymous = true
+trigger = { type = "event", event = ["form_submitted", "qr_scanned"] }
+action = { type = "send_webhook", channel = "crm" }
+[[workflow]]
+id = 7
+name = "Quiet"
+anonymous = true
+trigger = { type = "time_based", days_without = 1 }
+action = { type = "send_email", subject = "Still there?", text = "We are." }
+[[workflow]]
+id = 8
+name = "Daily"
+anonymous = true
+trigger = { type = "time_based", cron = "0 9 * * *" }
+conditions = [{ once = "page_viewed" }]
+action = { type = "send_notification", message = "Good morning" }
+"""
+CHANGED = WATCHED.replace("score = 32, rearm = 12", "score = 28, rearm = 1").replace(
+    "days_without = 1", "days_without = 2"
+)
+WORKFLOWS_LATER = (
+    (WORKFLOWS, 31, CHANGED),
+    (WORKFLOWS, 32, ""),
+    (WORKFLOWS, 33, WATCHED.replace('name = "Warm"', 'name = "Warm"\nactive = false')),
+    (WORKFLOWS, 34, WATCHED),
+)
+MOMENTS = tuple((MOMENT, 8, START + day * DAY) for day in (2, 1, 3, 3))
+
+
+def started(*, workflows=None, **kwargs):
+    pipeline = Pipeline(FIRST, **kwargs)
+    if workflows is not None:
+        pipeline.publish_workflows(1, workflows, 0)
+    return pipeline
 
 
 def seen(features):
@@ -206,10 +273,18 @@ def test_after_a_split_a_lead_is_as_if_never_merged(spec, seed, cycles):
 
 @EXAMPLES
 @given(
-    specs(), seeds, st.lists(st.sampled_from(LATER + SETTINGS_LATER + RETIRED_LATER), max_size=4, unique=True)
+    specs(),
+    seeds,
+    st.lists(
+        st.sampled_from(LATER + SETTINGS_LATER + RETIRED_LATER + WORKFLOWS_LATER + MOMENTS),
+        max_size=5,
+        unique=True,
+    ),
 )
 def test_folding_the_recorded_activity_again_says_the_same(spec, seed, publications):
-    recorded = started().run(seed, history(spec, cycles=True), timers=6, models=publications, crash=0.3)
+    recorded = started(workflows=WATCHED).run(
+        seed, history(spec, cycles=True), timers=6, models=publications, crash=0.3
+    )
     for again in (refold(recorded, 1, crash=0, burst=1000), refold(recorded, 2, crash=0.35, sweep_step=1)):
         assert sorted(map(plain, again.said)) == sorted(map(plain, recorded.said))
         assert {k: plain(c) for k, c in again.cards.items()} == {
@@ -318,10 +393,15 @@ def ledgers(pipeline):
 
 
 @EXAMPLES
-@given(specs(), seeds, st.booleans())
-def test_lost_late_and_doubled_timers_leave_every_ledger_identical(spec, seed, settings_too):
-    models = LATER[:1] + (SETTINGS_LATER[:1] if settings_too else ())
-    recorded = started().run(seed, history(spec), models=models)
+@given(
+    specs(),
+    seeds,
+    st.booleans(),
+    st.lists(st.sampled_from(WORKFLOWS_LATER + MOMENTS), max_size=3, unique=True),
+)
+def test_lost_late_and_doubled_timers_leave_every_ledger_identical(spec, seed, settings_too, workflows):
+    models = LATER[:1] + (SETTINGS_LATER[:1] if settings_too else ()) + tuple(workflows)
+    recorded = started(workflows=WATCHED).run(seed, history(spec), models=models)
 
     class Never(random.Random):
         def choice(self, seq):
@@ -386,6 +466,92 @@ def test_merges_and_splits_alone_never_fire_a_threshold_twice(spec, seed, moves)
     # Time may pass in between and arm a threshold; and an anonymous lead of which nothing remained is
     # forgotten, with what it fired.
     assert not {x for x in again & disarmed if x[0] not in fell and not is_anonymous(x[0])}
+
+
+@EXAMPLES
+@given(specs(), seeds, st.lists(st.sampled_from(LATER + RETIRED_LATER), max_size=2, unique=True))
+def test_a_score_fires_a_workflow_when_its_ledger_says_so_and_never_else(spec, seed, publications):
+    """No interleaving fires a threshold twice or misses it: what the ledger of each lead shows decides alone."""
+    pipeline = started(workflows=WATCHED).run(
+        seed, history(spec, cycles=True), timers=6, models=publications, crash=0.3
+    )
+    assert fired_by_ledger(pipeline, WATCHED) == [
+        (s.lead_id, s.workflow_id, s.caused_by)
+        for s in pipeline.statements(say.WorkflowTriggered)
+        if s.trigger in {"score_threshold", "score_falls"}
+    ]
+
+
+@EXAMPLES
+@given(
+    specs(),
+    seeds,
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=8),
+)
+def test_merges_and_splits_alone_never_fire_a_workflow_that_waits_for_a_score_twice(spec, seed, moves):
+    pipeline = started(workflows=WATCHED).run(seed, history(spec, merges=False))
+    fired = {(s.lead_id, s.workflow_id) for s in pipeline.statements(say.WorkflowTriggered)}
+    disarmed = {
+        (s.lead_id, number)
+        for s in pipeline.leads().values()
+        if s.head.workflows is not None
+        for number in s.head.workflows.disarmed
+    }
+    assert disarmed <= fired
+    before, at = len(pipeline.said), moment(pipeline.latest)
+    for i, (a, b, merge) in enumerate(moves):
+        envelope = {
+            "event_id": f"z{i}",
+            "occurred_at": at,
+            "recorded_at": at,
+            "lead_id": f"L{a}",
+            "source": "crm",
+        }
+        if merge and a != b:
+            pipeline.produce(e.LeadsMerged(**envelope, into=f"L{b}"))
+        elif not merge:
+            pipeline.produce(e.MergeUndone(**envelope))
+    pipeline.run(seed + 1)
+    after = [s for _, s in pipeline.said[before:]]
+    moved = ("attached", "detached", "redirect")
+    fell = {
+        s.lead_id
+        for s in after
+        if isinstance(s, say.ScoreChanged) and s.change < 0 and not s.caused_by.startswith(moved)
+    }
+    again = {
+        (s.lead_id, s.workflow_id)
+        for s in after
+        if isinstance(s, say.WorkflowTriggered) and s.trigger == "score_threshold"
+    }
+    assert not {x for x in again & disarmed if x[0] not in fell and not is_anonymous(x[0])}
+
+
+def test_a_crash_amid_a_moment_of_a_schedule_is_resumed_and_every_lead_is_visited_once():
+    events = [
+        e.PageViewed(
+            event_id=f"e{i}",
+            occurred_at=moment(DAY),
+            recorded_at=moment(DAY),
+            visitor_id=f"v{i}",
+            lead_id=f"L{i:02d}",
+        )
+        for i in range(30)
+    ]
+    pipeline = started(workflows=WATCHED, sweep_step=3).run(1, events)
+    for _ in range(2):  # doubled
+        pipeline.schedule_comes(8, 2 * DAY, 2 * DAY + 5)
+    pipeline.schedule_comes(8, DAY, 2 * DAY + 6)  # late: an earlier moment than the last
+    steps = 0
+    while pending := pipeline.pending(LEAD_ACTIVITY):
+        pipeline.step(LEAD_ACTIVITY, pending[0], 10, crash=steps % 2 == 0)
+        steps += 1
+    assert steps > 2 * 30 / 3
+    visited = [s for s in pipeline.statements(say.WorkflowTriggered) if s.workflow_id == 8]
+    assert sorted(s.lead_id for s in visited) == [f"L{i:02d}" for i in range(30)]
+    assert {(s.caused_by, s.arm, s.at) for s in visited} == {
+        (f"schedule:{2 * DAY}", f"schedule:{2 * DAY}", moment(2 * DAY + 5))
+    }
 
 
 @EXAMPLES

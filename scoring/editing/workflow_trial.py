@@ -64,7 +64,7 @@ def try_workflow(
     read = ConditionSubject(view_of(subject, as_of, zone), standings)
     return WorkflowTrial(
         _trigger_result(workflow, read, as_of, zone),
-        tuple(TrialResult(each.holds(read), each.evidence(read)) for each in workflow.conditions),
+        tuple(TrialResult(each.is_met(read), each.evidence(read)) for each in workflow.conditions),
     )
 
 
@@ -127,12 +127,12 @@ def _trigger_result(workflow: Workflow, read: ConditionSubject, as_of: int, zone
                 band == to if to is not None else None,
                 f"the band of {model}, {scale}, is {band or 'none'}: it fires on entering {_change(to, source)}",
             )
-        case FieldTrigger(field, holds):
+        case FieldTrigger(field, test):
             value = profile_value(view, field)
             return TrialResult(
-                None if holds is None else holds(value),
+                None if test is None else test(value),
                 f"{field} is {'not set' if value is None else shorten_value(value)}: it fires when the field changes"
-                f"{'' if holds is None else ' to such a value'}",
+                f"{'' if test is None else ' to such a value'}",
             )
         case EventTrigger(tests):
             return TrialResult(None, f"it fires at each event {' or '.join(tests)} that fits")

@@ -15,9 +15,16 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from leadstream.console import WaitFor
+from leadstream.delivering import DeliveryThread
 from leadstream.settings import Settings
 from leadstream.wiring import database_errors_explained, database_server, refuse_database_with_log
-from leadstream.wiring_kafka import PartFailed, ProjectionThread, kafka_errors_explained, make_topics
+from leadstream.wiring_kafka import (
+    PartFailed,
+    ProjectionThread,
+    kafka_append,
+    kafka_errors_explained,
+    make_topics,
+)
 from leadstream.worker import with_journal, worker_app
 from streams.kafka.cluster import KafkaUnavailable
 from streams.kafka.failures import explain_failure
@@ -27,7 +34,7 @@ BROKER_SECONDS = 60.0
 """How long a start waits for a broker that does not answer yet."""
 _RETRY_SECONDS = 1.0
 STOPPING_SECONDS = 8.0
-"""How long the worker and the projection together may take to stop, of the ten seconds that a supervisor allows."""
+"""How long the worker, the projection and the delivery together may take to stop, of the ten seconds that a supervisor allows."""
 
 _log = structlog.get_logger(__name__)
 
@@ -42,11 +49,13 @@ class KafkaSystem:
         self._app.on_failure = with_journal(settings, lambda _: None)
         self._worker = WorkerThread(self._app)
         self._projection = ProjectionThread(settings, database)
+        self._delivery = DeliveryThread(settings, self.database_url, kafka_append(settings))
         self._deadline: float | None = None
 
     def start(self) -> None:
         self._projection.start()
         self._worker.start()
+        self._delivery.start()
 
     def missing(self) -> list[str]:
         """Why parts of this process are not ready."""
@@ -70,6 +79,7 @@ class KafkaSystem:
         if self._deadline is None:
             self._deadline = time.monotonic() + STOPPING_SECONDS
             self._projection.begin_stopping()
+            self._delivery.begin_stopping()
             threading.Thread(target=self._worker.stop, args=(STOPPING_SECONDS,), daemon=True).start()
 
     def stop(self) -> None:
@@ -77,6 +87,7 @@ class KafkaSystem:
         self.begin_stopping()
         self._worker.stop(self._left())
         self._projection.stop(self._left())
+        self._delivery.stop(self._left())
 
     def _left(self) -> float:
         return max(0.1, (self._deadline or 0.0) - time.monotonic())

@@ -199,6 +199,24 @@ class Settings(BaseSettings):
         description="A folder with your own mappings of chats, one .toml file each. A file replaces the built-in mapping of "
         "the same name.",
     )
+    delivery: Path | None = Field(
+        None,
+        description="A TOML file with the channels, templates and owners of workflows (deploy/delivery.toml is a sample). Without "
+        "it, workflows change leads and write notifications, and send nothing.",
+    )
+    delivery_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address on which the /metrics and /ready of `leadstream delivery` listen. They show no personal data, and "
+        "ask for no key.",
+    )
+    delivery_port: int = Field(
+        6068,
+        ge=0,
+        le=65_535,
+        description="TCP port of the /metrics and /ready of `leadstream delivery`, 1 to 65535, or 0 for none. Each of these "
+        "processes of a machine needs its own.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe messages that are logged: debug, info, warning or error."
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-COMMANDS_UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway", "telegram"}
+COMMANDS_UNTIL_STOPPED = {"serve", "demo", "worker", "project", "gateway", "delivery", "telegram"}
 """Commands that run until a signal stops them."""
 
 _SIGNAL_NUMBERS = (signal.SIGTERM, signal.SIGINT)

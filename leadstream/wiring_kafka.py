@@ -20,6 +20,7 @@ from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
 from leadstream.clock import utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
+from leadstream.delivering import OpenAppend
 from leadstream.operations.kafka_projection import run_projection
 from leadstream.operations.lag import PROJECTION_STEP, Backlog, LagMeter, open_lag_meter
 from leadstream.operations.projection_pages import serve_pages
@@ -115,6 +116,21 @@ def append_port_on_kafka(append: KafkaAppend, cluster: Cluster) -> AppendRecords
             raise LogUnavailable(str(cause)) from cause
 
     return append_or_publish
+
+
+def kafka_append(settings: Settings) -> OpenAppend:
+    """Opens an append to Kafka of its own, on the event loop that uses it."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AppendRecords]:
+        append = KafkaAppend(settings.cluster)
+        await append.start()
+        try:
+            yield append_port_on_kafka(append, settings.cluster)
+        finally:
+            await append.stop()
+
+    return opened
 
 
 class MeasuredBacklog(NamedTuple):

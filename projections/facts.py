@@ -13,6 +13,7 @@ import msgspec
 
 from projections.channels import channel_of
 from projections.rows import (
+    WORKFLOWS,
     AppliedEventRow,
     BandChangeRow,
     DeadLetterRow,
@@ -29,10 +30,12 @@ from projections.rows import (
     SupersededRows,
     TableChange,
     UnreadableRecordError,
+    WorkflowExecutionRow,
 )
 from projections.state_rows import changes_of_state, stage_of
 from projections.tables import (
     event_row_key,
+    execution_number,
     hashed_key,
     lead_row_key,
     lead_scores,
@@ -48,6 +51,7 @@ from schemas.activity import (
     ModelChanged,
     ModelRemoved,
     SessionPut,
+    WorkflowsChanged,
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
 from schemas.envelope import Campaign, Context, Device, Event, tag_of
@@ -147,6 +151,8 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             yield from (_retracted_session_row(session_id, activity) for session_id in activity.retracted)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
             yield _publication_row(activity)
+        case WorkflowsChanged() if record.partition == 0:
+            yield _row_of_workflows(activity)
         case _:
             return
 
@@ -164,6 +170,21 @@ def _publication_row(change: ModelChanged | ModelRemoved) -> PublicationRow:
         change="retired" if published is None else _storable_or_none(published.change),
         recorded_at=moment(change.recorded_at),
         folding=1 if published is None else published.folding,
+    )
+
+
+def _row_of_workflows(change: WorkflowsChanged) -> PublicationRow:
+    return PublicationRow(
+        tenant=storable_text(change.tenant),
+        model=WORKFLOWS,
+        version=change.version,
+        text=storable_text(change.text),
+        fire=False,
+        by=_storable_or_none(change.by),
+        note=_storable_or_none(change.note),
+        change=_storable_or_none(change.change),
+        recorded_at=moment(change.recorded_at),
+        folding=change.folding,
     )
 
 
@@ -349,11 +370,6 @@ def _stage_entry(statement: StageEntered, lead_key: int, record: Record) -> list
     ]
 
 
-def _triggered_workflow(_statement: WorkflowTriggered, _lead_key: int, _record: Record) -> list[TableChange]:
-    """No table has it yet."""
-    return []
-
-
 def _applied_event(statement: EventApplied, lead_key: int, record: Record) -> list[TableChange]:
     return [
         AppliedEventRow(
@@ -394,15 +410,42 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
     ]
 
 
+def _workflow_execution(statement: WorkflowTriggered, lead_key: int, record: Record) -> list[TableChange]:
+    return [
+        WorkflowExecutionRow(
+            statement.tenant,
+            execution_number(statement.tenant, statement.lead_id, statement.workflow_id, statement.arm),
+            lead_key,
+            storable_text(statement.lead_id),
+            statement.workflow_id,
+            storable_text(statement.workflow),
+            statement.version,
+            storable_text(statement.trigger),
+            storable_text(statement.reason),
+            storable_text(statement.action),
+            jsonb_text(statement.config),
+            storable_text(statement.arm),
+            statement.silent,
+            storable_text(statement.silenced_by) or None,
+            _within_int(statement.hops),
+            _within_int(statement.priority),
+            statement.at,
+            storable_text(statement.caused_by),
+            record.partition,
+            record.position,
+        )
+    ]
+
+
 CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], list[TableChange]]]] = {
     SessionScored: _session_score,
     SessionRetracted: _retracted_session_score,
     ScoreChanged: _score_change,
     BandChanged: _band_change,
     StageEntered: _stage_entry,
-    WorkflowTriggered: _triggered_workflow,
     EventApplied: _applied_event,
     LeadScored: _lead_and_scores,
+    WorkflowTriggered: _workflow_execution,
 }
 """The function that makes the changes of a statement from (statement, key of its lead, record)."""
 
@@ -494,9 +537,14 @@ def exact_decimal(value: float) -> Decimal:
     return Decimal(repr(value))
 
 
+def _within_int(number: int) -> int:
+    """Limited to what an integer column can store."""
+    return max(-LARGEST_INT, min(number, LARGEST_INT))
+
+
 def rounded_column_points(total: float) -> int:
     """Rounded as boards and thresholds round, and limited to what the column can store."""
-    return max(-LARGEST_INT, min(rounded_points(int(exact_decimal(total) * ONE_POINT)), LARGEST_INT))
+    return _within_int(rounded_points(int(exact_decimal(total) * ONE_POINT)))
 
 
 def _storable_or_none(value: str | None) -> str | None:

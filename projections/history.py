@@ -34,7 +34,12 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     topics.SESSION_SCORES: (tables.session_scores,),
     topics.SCORE_CHANGED: (tables.score_history,),
     topics.LEAD_SCORES: (tables.lead_scores, tables.leads),
-    topics.LEAD_CHANGES: (tables.applied_events, tables.band_changes, tables.stage_history),
+    topics.LEAD_CHANGES: (
+        tables.applied_events,
+        tables.band_changes,
+        tables.stage_history,
+        tables.workflow_executions,
+    ),
     topics.DEAD_LETTERS: (tables.dead_letters,),
 }
 _STATE_TABLES: Final = (tables.worker_dues, tables.worker_state)
@@ -148,7 +153,7 @@ def add_facts(connection: Connection, cut: Mapping[Table, int]) -> None:
 
 def _rows_before(table: Table, start: int) -> Composable:
     """Only rows of records before the log's start are kept; the fold makes the later ones again. `identities`,
-    `identity_history`, `sessions`, `dead_letters` and `publications` have no position of their record, so all of their rows are kept.
+    `identity_history`, `sessions`, `dead_letters`, `publications` and `workflow_executions` are not newest by a position, so all of their rows are kept.
     """
     if table in FACT_TABLES or table.info[NEWEST_BY_INFO_KEY] == ("position",):
         return SQL(" where position < {}").format(Literal(start))

@@ -19,6 +19,7 @@ from projections import analytics_worker, history, positions, worker
 from projections.connection import Connection, connect_watched
 from projections.embedded_log import EmbeddedLog, NothingToRebuildError
 from projections.history import HistoryLostError
+from projections.outbox import add_deliveries_of_swap
 from projections.reports import create_reports
 from projections.tables import ANALYTICS_TABLES, FACT_TABLES, LIVE_SCHEMA, READ_MODEL_TABLES, SHADOW_SCHEMA
 from projections.views import create_views
@@ -96,7 +97,8 @@ def rebuild(
     3. Complete the facts, their keys and indexes.
     4. Compute the analytics of every lead.
     5. Fold what the log has gained, and compute the leads that it changed, until little is left.
-    6. While writers wait: fold the rest, and rename the schemas. The analytics worker computes what the rest changed.
+    6. While writers wait: fold the rest, deliver the workflows that the live tables do not know yet, and rename the schemas.
+       The analytics worker computes what the rest changed.
 
     `read_settings` reads what the analytics depend on. Returns the names of the tables that keep rows from before the
     log's start. `accept_loss` names tables that may lack
@@ -214,6 +216,7 @@ def _swap_schemas(connection: Connection, log: LogSource, report: RebuildProgres
     with connection.transaction():
         connection.execute("lock table public.positions in exclusive mode")
         _fold_log(connection, log, report)
+        add_deliveries_of_swap(connection, SHADOW_SCHEMA)
         connection.execute("delete from public.positions where generation = %s", (LIVE_SCHEMA,))
         connection.execute(
             "update public.positions set generation = %s where generation = %s", (LIVE_SCHEMA, SHADOW_SCHEMA)

@@ -418,6 +418,79 @@ class CreditRestatementRow(NamedTuple):
     after: JsonColumn | None
 
 
+class WorkflowExecutionRow(NamedTuple):
+    """A workflow that was triggered for a lead, whatever became of its action: that is in the outbox."""
+
+    tenant: str
+    execution_id: BigIntColumn
+    lead_key: BigIntColumn
+    lead_id: str
+    workflow_id: BigIntColumn
+    workflow: str
+    version: BigIntColumn
+    trigger: str
+    reason: str
+    action: str
+    config: JsonColumn
+    arm: str
+    silent: bool
+    silenced_by: str | None
+    hops: int
+    priority: int
+    at: datetime
+    caused_by: str
+    partition: int
+    position: BigIntColumn
+
+
+class OutboxRow(NamedTuple):
+    """A row of `outbox`: an action that a channel has to carry out, and how far that is. A notification may have several."""
+
+    tenant: str
+    execution_id: BigIntColumn
+    lead_key: BigIntColumn
+    lead_id: str
+    workflow_id: BigIntColumn
+    workflow: str
+    version: BigIntColumn
+    trigger: str
+    reason: str
+    action: str
+    config: JsonColumn
+    hops: int
+    at: datetime
+    caused_by: str
+    channel: str
+    """The name of the channel in the settings of delivery; `lead` for actions that change the lead."""
+    priority: int
+    status: str
+    attempts: int
+    next_attempt_at: datetime
+    """Of a row that is being delivered: when another worker may take it."""
+    created_at: datetime
+    last_attempt_at: datetime | None = None
+    delivered_at: datetime | None = None
+    last_error: str | None = None
+    decision: JsonColumn | None = None
+    """What was chosen before the first attempt, so that every attempt does the same: the owner of a lead."""
+
+
+class NotificationRow(NamedTuple):
+    """A row of `notifications`: a message to people inside the application."""
+
+    tenant: str
+    execution_id: BigIntColumn
+    lead_id: str
+    workflow_id: BigIntColumn
+    recipient: str | None
+    """The owner it is for; None: everybody."""
+    title: str
+    message: str
+    created_at: datetime
+    read_at: datetime | None = None
+    read_by: str | None = None
+
+
 class Draft(NamedTuple):
     """A row of `model_drafts`; its fields are the columns."""
 
@@ -472,5 +545,6 @@ Row = (
     | WorkerPartRow
     | WorkerTimerRow
     | PublicationRow
+    | WorkflowExecutionRow
 )
 TableChange = Row | SupersededRows

@@ -55,6 +55,8 @@ from projections.rows import (
     LeadPathRow,
     LeadRow,
     LeadScoreRow,
+    NotificationRow,
+    OutboxRow,
     PublicationRow,
     ScoreChangeRow,
     SessionRow,
@@ -63,6 +65,7 @@ from projections.rows import (
     StaleLeadRow,
     WorkerPartRow,
     WorkerTimerRow,
+    WorkflowExecutionRow,
 )
 from schemas.topics import (
     DEAD_LETTERS,
@@ -114,6 +117,9 @@ IS_ORDER_CONDITION: Final = "type in ('purchase_made', 'purchase_refunded')"
 HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
 """The conversions that have a value: few among many."""
 
+TO_BE_DELIVERED_CONDITION: Final = "status in ('waiting', 'delivering', 'failed')"
+"""The rows of the outbox that a worker has to take: few among many."""
+
 metadata: Final = MetaData(naming_convention={"pk": "%(table_name)s_pkey"})
 
 
@@ -134,6 +140,14 @@ def session_row_key(identity: str, session_id: str) -> int:
 
 def event_row_key(tenant: str, event_id: str) -> int:
     return hashed_key(f"{tenant}/{event_id}")
+
+
+def execution_number(tenant: str, lead_id: str, workflow_id: int, arm: str) -> int:
+    """The id of what a workflow did for a lead: the first 53 bits of a hash, a number that JSON keeps exactly. `arm` is what
+    made this firing unique.
+    """
+    text_of_key = f"{lead_key(tenant, lead_id)} {workflow_id} {arm}"
+    return int.from_bytes(blake2b(text_of_key.encode(), digest_size=8).digest(), "big") >> 11
 
 
 def _table(
@@ -325,6 +339,17 @@ publications = _table(
 )
 """Mutable only so that a publication which comes twice changes nothing."""
 
+workflow_executions = _table(
+    "workflow_executions",
+    WorkflowExecutionRow,
+    Index("workflow_executions_tenant", "tenant", "at", "execution_id"),
+    Index("workflow_executions_lead", "lead_key", "at"),
+    key=("tenant", "execution_id"),
+    newest_by=("execution_id",),
+    comment="every workflow that was triggered, for which lead, and why; `outbox` has what became of it",
+)
+"""Mutable only so that an execution which comes twice changes nothing."""
+
 stale_leads = _table(
     "stale_leads",
     StaleLeadRow,
@@ -464,6 +489,30 @@ model_drafts = _table(
     key=("id",),
     schema=PUBLIC_SCHEMA,
     comment="models as authors write them, and what is published of them, on its way to the log",
+)
+
+outbox = _table(
+    "outbox",
+    OutboxRow,
+    CheckConstraint(
+        "status in ('waiting', 'delivering', 'failed', 'delivered', 'dead', 'skipped')", name="outbox_status"
+    ),
+    Index("outbox_next", "channel", "next_attempt_at", postgresql_where=text(TO_BE_DELIVERED_CONDITION)),
+    Index("outbox_dead", "tenant", "execution_id", postgresql_where=text("status = 'dead'")),
+    Index("outbox_lead", "lead_key", "last_attempt_at"),
+    Index("outbox_workflow", "tenant", "workflow_id", "last_attempt_at"),
+    key=("tenant", "execution_id", "channel"),
+    schema=PUBLIC_SCHEMA,
+    comment="actions of workflows on their way to the world; no rebuild and no import adds a row",
+)
+
+notifications = _table(
+    "notifications",
+    NotificationRow,
+    Index("notifications_tenant", "tenant", "created_at", "execution_id"),
+    key=("tenant", "execution_id"),
+    schema=PUBLIC_SCHEMA,
+    comment="messages of workflows to people inside the application, and who has read them",
 )
 
 _REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)

@@ -26,6 +26,7 @@ from projections import metrics, positions, upserts
 from projections.archive import archived_events, store_events
 from projections.connection import Connection
 from projections.facts import changes_of_record, dead_letter_of_foreign_record
+from projections.outbox import add_deliveries
 from projections.rows import AppliedEventRow, EngagementRow, LeadRow, Row, TableChange, UnreadableRecordError
 from projections.state_rows import stage_of
 from projections.tables import (
@@ -40,6 +41,7 @@ from projections.tables import (
     leads,
     score_history,
     stage_history,
+    workflow_executions,
 )
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
@@ -65,8 +67,12 @@ _SELECT_FOLLOWED = "select topic, partition, position from public.positions wher
 _log = structlog.get_logger(__name__)
 
 
-def project_records(connection: Connection, records: Sequence[Record], *, schema: str = LIVE_SCHEMA) -> None:
-    """Writes the rows of `records` and their positions. Records of any topics, in the order of each partition."""
+def project_records(
+    connection: Connection, records: Sequence[Record], *, schema: str = LIVE_SCHEMA, deliver: bool = True
+) -> None:
+    """Writes the rows of `records` and their positions. Records of any topics, in the order of each partition. With
+    `deliver`, workflows that the live tables learn of are delivered.
+    """
     _check_transaction(connection)
     projected = [record for record in records if record.topic in PROJECTED_TOPICS]
     if not projected:
@@ -80,6 +86,8 @@ def project_records(connection: Connection, records: Sequence[Record], *, schema
             return
         rows = write_rows(connection, cursor, schema, new, reached)
         if schema == LIVE_SCHEMA:
+            if deliver:
+                add_deliveries(cursor, rows.get(workflow_executions, ()))
             cursor.execute(_NOTIFY, (NOTIFY_CHANNEL, _notify_payload(rows.get(applied_events, ()))))
 
 
@@ -118,6 +126,7 @@ def project_chunks(
                 changes_of_record if strict else _changes_or_dead_letter,
             )
             if schema == LIVE_SCHEMA:
+                add_deliveries(cursor, rows.get(workflow_executions, ()))
                 cursor.execute(_NOTIFY, (NOTIFY_CHANNEL, _notify_payload(rows.get(applied_events, ()))))
     return {
         log_partition: position + 1

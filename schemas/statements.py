@@ -130,6 +130,8 @@ class WorkflowTriggered(Statement, tag="workflow_triggered", frozen=True, kw_onl
     silenced_by: SilencedBy = ""
     hops: int = 0
     """How many actions of workflows, one after the other, led here. The events of this action have one more."""
+    priority: int = 0
+    """Of the workflow: of what waits for one channel, the highest is carried out first."""
 
 
 class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from leadstream.cli import (
     backup,
     chats,
     dead_letters,
+    delivery,
     demo,
     doctor,
     evaluate,
@@ -90,7 +91,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, dead_letters, skip, rebuild, restate, backup, settings,
+    doctor, dead_letters, delivery, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

@@ -69,6 +69,7 @@ def serve(
     """
     with report_waits("loading the program") as wait_for:
         import leadstream.wiring  # noqa: F401 - loaded before signals interrupt what runs
+        from leadstream.delivery_configuration import delivery_configuration
         from leadstream.logs import configure_logs
         from leadstream.operations.store_directory import settings_for_process_on_kafka
         from leadstream.serving import ensure_directory, open_listener
@@ -76,6 +77,7 @@ def serve(
         read = settings_with_kafka_default if kafka else settings_from
         settings = read(host=host, port=port, data_dir=data_dir, database_url=database_url)
         configure_logs(settings.log_level)
+        delivery_configuration(settings)  # refused before anything slow begins
         with until_stopped(), open_listener(settings) as listener:
             if settings.kafka is None:
                 ensure_directory(settings.data_dir)
@@ -88,6 +90,7 @@ def serve(
 
 
 def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: WaitFor) -> None:
+    from leadstream.delivering import delivery_beside
     from leadstream.serving import run_gateway
     from leadstream.wiring import open_system, ports_open
 
@@ -98,7 +101,7 @@ def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: Wai
         )
 
     wait_for(f"starting the database ({store_location(settings)})")
-    with open_system(settings) as system:
+    with open_system(settings) as system, delivery_beside(system, settings):
         run_gateway(settings, listener, lambda: ports_open(system, settings), announce)
 
 

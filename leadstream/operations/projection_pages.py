@@ -1,4 +1,4 @@
-"""A small HTTP server for the status of a projection: /metrics and /ready. It shows no personal data, requires no
+"""A small HTTP server for the status of a projection or a delivery: /metrics and /ready. It shows no personal data, requires no
 key, and serves a few requests at a time: it is for Prometheus and the doctor, not for the public.
 """
 
@@ -48,9 +48,14 @@ class _PagesServer(ThreadingHTTPServer):
 
 @contextmanager
 def serve_pages(
-    host: str, port: int, metrics: Callable[[], bytes], unready: Callable[[], str | None]
+    host: str,
+    port: int,
+    metrics: Callable[[], bytes],
+    unready: Callable[[], str | None],
+    *,
+    process: str = "projection",
 ) -> Iterator[None]:
-    """Raises Failure if the port is in use. `unready` returns why the process is not ready, or None."""
+    """Raises Failure if the port is in use; `process` names the process, and its settings. `unready` returns why the process is not ready, or None."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -78,8 +83,8 @@ def serve_pages(
         server = _PagesServer((host, port), Pages)
     except OSError as cause:
         raise Failure(
-            f"A projection's pages cannot listen on {host}:{port} ({cause.strerror}): set LEADSTREAM_PROJECTION_PORT to a "
-            "free port (each projection of a machine needs its own), or to 0 for none."
+            f"The pages of a {process} cannot listen on {host}:{port} ({cause.strerror}): set "
+            f"LEADSTREAM_{process.upper()}_PORT to a free port (each {process} of a machine needs its own), or to 0 for none."
         ) from cause
     threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
     try:

@@ -9,6 +9,7 @@ that today's door names differently.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -35,8 +36,7 @@ from leadstream.stages import STAGES
 from leadstream.wiring import repeated_for_every_partition
 from projections.connection import Connection, connect_watched
 from projections.migrate import migrate
-from projections.rows import Draft
-from projections.tables import LIVE_SCHEMA, READ_OPTIONS, model_drafts
+from projections.tables import LIVE_SCHEMA, READ_OPTIONS, model_drafts, notifications, outbox
 from projections.tables import hashed_key as row_key
 from projections.views import create_views
 from projections.worker import project_records
@@ -117,7 +117,7 @@ def restate(
         [stage() for stage in STAGES],
         connect=connect_watched,
         partitions=partitions,
-        project=project_records,
+        project=partial(project_records, deliver=False),
     )
     door = _Door(settings)
     done = 0
@@ -307,19 +307,20 @@ def _append(
 
 
 def keep_beside_log(old: Connection, new: Connection) -> None:
-    """Copies what is not in the log: drafts of models, and which dead letters were sent again. Removes what only the
-    comparison needed.
+    """Copies what is not in the log: drafts of models, actions of workflows on their way, notifications, and which dead letters
+    were sent again. Removes what only the comparison needed.
     """
-    columns = SQL(", ").join(map(Identifier, Draft._fields))
-    drafts = Identifier("public", model_drafts.name)
-    with (
-        old.cursor() as reading,
-        new.cursor() as writing,
-        reading.copy(SQL("copy (select {} from {}) to stdout").format(columns, drafts)) as rows,
-        writing.copy(SQL("copy {} ({}) from stdin").format(drafts, columns)) as copy,
-    ):
-        for data in rows:
-            copy.write(data)
+    for table in (model_drafts, outbox, notifications):
+        columns = SQL(", ").join(map(Identifier, table.columns.keys()))
+        name = Identifier("public", table.name)
+        with (
+            old.cursor() as reading,
+            new.cursor() as writing,
+            reading.copy(SQL("copy (select {} from {}) to stdout").format(columns, name)) as rows,
+            writing.copy(SQL("copy {} ({}) from stdin").format(name, columns)) as copy,
+        ):
+            for data in rows:
+                copy.write(data)
     new.execute(
         "select setval(pg_get_serial_sequence('public.model_drafts', 'id'), max(id)) from public.model_drafts having max(id) > 0"
     )

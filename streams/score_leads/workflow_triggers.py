@@ -294,6 +294,7 @@ def _emit_fired(
                 silent=silenced_by != "",
                 silenced_by=silenced_by,
                 hops=hops,
+                priority=workflow.priority,
             ),
         )
     return done

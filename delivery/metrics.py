@@ -1,0 +1,56 @@
+"""Every metric of delivery, with a help text that an operator understands. The process that delivers exposes them at /metrics.
+
+Labels have few, fixed values: kinds of channels, outcomes, and the names of channels in the configuration.
+"""
+
+import math
+from functools import partial
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY: Final = CollectorRegistry()
+_gauge = partial(Gauge, registry=REGISTRY)
+
+ATTEMPTS = Counter(
+    "leadstream_delivery_attempts",
+    "Attempts to carry out actions of workflows, by kind of channel (email, webhook, apprise, hubspot, pipedrive, odoo, "
+    "notifications, lead) and outcome (delivered, failed: it is tried again, dead).",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
+ATTEMPT_SECONDS = Histogram(
+    "leadstream_delivery_attempt_seconds",
+    "Time of one attempt, by kind of channel.",
+    ["kind"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    registry=REGISTRY,
+)
+WAITING = _gauge(
+    "leadstream_delivery_waiting",
+    "Actions of workflows that were not carried out yet, those that wait for a repetition or for the end of quiet hours "
+    "included. NaN in a process that delivers nothing.",
+)
+DEAD = _gauge(
+    "leadstream_delivery_dead_letters",
+    "Actions of workflows that were given up. `leadstream delivery status` shows why, `leadstream delivery retry` sends them "
+    "again. NaN in a process that delivers nothing.",
+)
+OLDEST_SECONDS = _gauge(
+    "leadstream_delivery_oldest_seconds",
+    "For how long the oldest action that was not carried out yet has been due; 0 when none is. NaN in a process that delivers "
+    "nothing.",
+)
+RESTING = _gauge(
+    "leadstream_delivery_channel_resting",
+    "1 while a channel rests after failures in a row, or because its receiver asked for a pause; by the channel's name in the "
+    "configuration.",
+    ["channel"],
+)
+for each in (WAITING, DEAD, OLDEST_SECONDS):
+    each.set(math.nan)
+
+
+def delivery_exposition() -> bytes:
+    """The text that Prometheus scrapes; the gateway exposes it, too, since it may be the process that delivers."""
+    return generate_latest(REGISTRY)

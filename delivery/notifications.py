@@ -1,0 +1,132 @@
+"""Messages to people inside the application, with who has read them. A repetition under the same execution adds nothing."""
+
+from datetime import datetime
+from typing import Any, Final, LiteralString
+
+from psycopg.rows import dict_row
+
+from delivery import built_in_texts
+from delivery.message import Message
+from delivery.outcomes import DeliveryRejectedError
+from delivery.templates import TemplateRefusedError, render_published, render_text
+from projections.connection import Connection
+
+_ADD: Final[LiteralString] = """
+  insert into public.notifications (tenant, execution_id, lead_id, workflow_id, recipient, title, message, created_at)
+  values (%(tenant)s, %(execution_id)s, %(lead_id)s, %(workflow_id)s, %(recipient)s, %(title)s, %(message)s, %(at)s)
+  on conflict (tenant, execution_id) do nothing
+"""
+_SELECT: Final[LiteralString] = """
+  select execution_id, lead_id, workflow_id, recipient, title, message, created_at, read_at, read_by
+  from public.notifications
+  where tenant = %(tenant)s and (not %(unread)s or read_at is null)
+    and (%(recipient)s::text is null or recipient is null or recipient = %(recipient)s)
+    and (%(before_at)s::timestamptz is null or (created_at, execution_id) < (%(before_at)s, %(before_id)s::int8))
+  order by created_at desc, execution_id desc limit %(most)s
+"""
+_MARK_READ: Final[LiteralString] = """
+  update public.notifications set read_at = %(at)s, read_by = %(by)s
+  where tenant = %(tenant)s and execution_id = any(%(execution_ids)s) and read_at is null
+"""
+_MARK_ALL_READ: Final[LiteralString] = """
+  update public.notifications set read_at = %(at)s, read_by = %(by)s
+  where tenant = %(tenant)s and read_at is null and created_at <= %(until)s
+    and (%(recipient)s::text is null or recipient is null or recipient = %(recipient)s)
+"""
+_MARK_UNREAD: Final[LiteralString] = """
+  update public.notifications set read_at = null, read_by = null
+  where tenant = %(tenant)s and execution_id = any(%(execution_ids)s)
+"""
+
+
+def notification_texts(message: Message) -> tuple[str, str]:
+    """(title, message). Raises DeliveryRejectedError."""
+    own_title, own = message.config.get("title"), message.config.get("message")
+    try:
+        title = (
+            render_published(str(own_title), message)
+            if own_title
+            else render_text(built_in_texts.TITLE, message)
+        )
+        text = render_published(str(own), message) if own else message.reason
+    except TemplateRefusedError as cause:
+        raise DeliveryRejectedError(f"the text cannot be made: {cause}") from cause
+    return title, text
+
+
+def add_notification(connection: Connection, message: Message, title: str, text: str, now: datetime) -> None:
+    recipient = message.config.get("owner_id")
+    if message.config.get("to") == "owner" and message.owner is not None:
+        recipient = message.owner.owner_id
+    with connection.transaction():
+        connection.execute(
+            _ADD,
+            {
+                "tenant": message.tenant,
+                "execution_id": message.execution_id,
+                "lead_id": message.lead.lead_id,
+                "workflow_id": message.workflow_id,
+                "recipient": None if recipient is None else str(recipient),
+                "title": title,
+                "message": text,
+                "at": now,
+            },
+        )
+
+
+def select_notifications(
+    connection: Connection,
+    tenant: str,
+    *,
+    recipient: str | None = None,
+    unread: bool = False,
+    before: tuple[datetime, int] | None = None,
+    most: int = 50,
+) -> list[dict[str, Any]]:
+    """The newest first: of everybody, or those for `recipient` and for all. `before` is (created_at, execution_id) of the last
+    one of the page before.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            _SELECT,
+            {
+                "tenant": tenant,
+                "recipient": recipient,
+                "unread": unread,
+                "before_at": before[0] if before else None,
+                "before_id": before[1] if before else None,
+                "most": most,
+            },
+        ).fetchall()
+
+
+def mark_read(
+    connection: Connection, tenant: str, execution_ids: list[int], *, by: str | None, at: datetime
+) -> int:
+    """Returns how many were unread."""
+    with connection.transaction():
+        return connection.execute(
+            _MARK_READ, {"tenant": tenant, "execution_ids": execution_ids, "by": by, "at": at}
+        ).rowcount
+
+
+def mark_all_read(
+    connection: Connection,
+    tenant: str,
+    *,
+    recipient: str | None,
+    by: str | None,
+    at: datetime,
+    until: datetime,
+) -> int:
+    """Marks the messages up to a moment: all, or those for `recipient` and for everybody. Returns how many were unread."""
+    with connection.transaction():
+        return connection.execute(
+            _MARK_ALL_READ,
+            {"tenant": tenant, "recipient": recipient, "by": by, "at": at, "until": until},
+        ).rowcount
+
+
+def mark_unread(connection: Connection, tenant: str, execution_ids: list[int]) -> int:
+    with connection.transaction():
+        return connection.execute(_MARK_UNREAD, {"tenant": tenant, "execution_ids": execution_ids}).rowcount

@@ -3,8 +3,9 @@ recipients of the channel.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from delivery.configuration import DeliveryConfiguration
@@ -65,19 +66,23 @@ def channels_of(message: Message) -> list[str]:
 async def send_trial(
     configuration: DeliveryConfiguration,
     message: Message,
-    notify: Callable[[Callable[[Connection], None]], Any],
+    notify: Callable[[Callable[[Connection], None]], Awaitable[None]],
     now: datetime,
 ) -> list[TrialResultOfChannel]:
-    """By channel, whether the message was sent. `notify` runs a change of rows and awaits it."""
+    """By channel, whether the message was sent. `notify` runs a change of rows."""
     results = []
     for channel in channels_of(message):
         try:
             if channel == NOTIFICATIONS_CHANNEL:
-                title, text = notification_texts(message)
-                await notify(lambda connection: add_notification(connection, message, title, text, now))
+                await notify(partial(_add_notification, message=message, now=now))
             else:
                 await send_sample(configuration, channel, now, message)
             results.append(TrialResultOfChannel(channel, sent=True))
         except DeliveryError as failed:
             results.append(TrialResultOfChannel(channel, sent=False, error=failed.reason))
     return results
+
+
+def _add_notification(connection: Connection, *, message: Message, now: datetime) -> None:
+    title, text = notification_texts(message)
+    add_notification(connection, message, title, text, now)

@@ -33,7 +33,7 @@ EXECUTION_STATUSES: Final = (
     SILENT_STATUS,
 )
 
-_STATUS: Final[ColumnElement[str]] = func.coalesce(outbox.c.status, literal(SILENT_STATUS))
+_status: Final[ColumnElement[str]] = func.coalesce(outbox.c.status, literal(SILENT_STATUS))
 _SILENCED_BY: Final[ColumnElement[Any]] = case(
     (outbox.c.status.is_(None), func.coalesce(workflow_executions.c.silenced_by, literal(SILENCED_BY_AGE)))
 )
@@ -72,7 +72,7 @@ def executions(
     if filters.workflow_id is not None:
         conditions.append(execution.workflow_id == filters.workflow_id)
     if filters.status is not None:
-        conditions.append(filters.status == _STATUS)
+        conditions.append(_status == filters.status)
     if filters.trigger is not None:
         conditions.append(execution.trigger == filters.trigger)
     if filters.begin is not None:
@@ -121,7 +121,7 @@ def _executions(*conditions: ColumnElement[bool]) -> Select[Any]:
             row.hops,
             row.at,
             row.caused_by,
-            _STATUS.label("status"),
+            _status.label("status"),
             _SILENCED_BY.label("silenced_by"),
             delivery.channel,
             func.coalesce(delivery.attempts, 0).label("attempts"),
@@ -142,12 +142,13 @@ def execution_counts(tenant: str, since: datetime | None) -> Select[Any]:
     conditions = [workflow_executions.c.tenant == tenant]
     if since is not None:
         conditions.append(workflow_executions.c.at >= since)
-    return (
-        select(_STATUS.label("status"), func.count().label("executions"))
+    counted: Select[Any] = (
+        select(_status.label("status"), func.count().label("executions"))
         .select_from(workflow_executions.outerjoin(outbox, _DELIVERY))
         .where(*conditions)
-        .group_by(_STATUS)
+        .group_by(_status)
     )
+    return counted
 
 
 # Messages inside the application

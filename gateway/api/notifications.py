@@ -141,9 +141,7 @@ async def mark_notification_unread(request: Request, number: NotificationNumber)
     )
 
 
-async def _mark(
-    request: Request, number: int, mark: Callable[[Connection, str, str], int]
-) -> Response:
+async def _mark(request: Request, number: int, mark: Callable[[Connection, str, str], int]) -> Response:
     """A repetition changes nothing."""
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
     body = await decoded_body(request, NotificationReader)

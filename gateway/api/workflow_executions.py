@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from delivery.outbox import retry
+from gateway.access import READ_SCOPE, WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL, PAGE, Limit
 from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.pages import Cursor, next_page, page_cursor
-from gateway.api.services import services_of, tenant_of
+from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.slashed import add_slashed_route
 from gateway.api.window import From, To, read_moment_of
 from gateway.documented import answer_docs, example_bodies
@@ -94,7 +96,9 @@ async def retry_execution(request: Request, number: ExecutionNumber) -> Response
 def _not_retried_reason(status: str) -> str:
     match status:
         case "silent":
-            return "it was concluded silently, and is never carried out; run the workflow for the lead instead"
+            return (
+                "it was concluded silently, and is never carried out; run the workflow for the lead instead"
+            )
         case "delivered":
             return "it is carried out already"
         case _:

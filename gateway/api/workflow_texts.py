@@ -19,7 +19,6 @@ from gateway.api.models import (
     BaseVersion,
     ChangeNote,
     DraftId,
-    Number,
     ShortText,
     answer_for_later,
     author_of_caller,
@@ -30,7 +29,7 @@ from gateway.api.models import (
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.whatif import answer_of_steps
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
-from schemas.control import LongText
+from schemas.control import LongText, PublicationVersion
 from schemas.envelope import MAX_INTEGER, Moment
 from scoring.editing.workflow_edits import workflows_of
 from scoring.workflows.built_in_workflows import built_in_workflows
@@ -55,7 +54,7 @@ class WorkflowsToPublish(ChangeNote, kw_only=True):
 
 
 class WorkflowsRollBack(ChangeNote, kw_only=True):
-    version: Number
+    version: PublicationVersion
 
 
 class ChangedWorkflowsDraft(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -22,7 +22,7 @@ from delivery.templates import SAMPLE
 from delivery.trial_sending import send_trial, trial_message
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.lead_scores import LeadNumber
+from gateway.api.bulk_scores import LeadNumber
 from gateway.api.lifecycle import lead_id_as_sent
 from gateway.api.models import ShortText, author_of_caller
 from gateway.api.qualification import lead_and_subject
@@ -291,7 +291,9 @@ async def send_test_message(request: Request, number: WorkflowNumber) -> Respons
     results = await send_trial(
         services.ports.delivery, message, partial(change_rows, services.ports.database_url), now
     )
-    return JsonAnswer({"sent": all(each.sent for each in results), "channels": [each._asdict() for each in results]})
+    return JsonAnswer(
+        {"sent": all(each.sent for each in results), "channels": [each._asdict() for each in results]}
+    )
 
 
 async def _lead_card(services: ApiServices, tenant: str, lead_id: str) -> LeadCard:

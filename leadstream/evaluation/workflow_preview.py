@@ -147,7 +147,7 @@ def _scheduled_moments(
 
 
 def _due_records(tenant: str, at: int, workflow: int) -> list[Outgoing]:
-    due = WorkflowsDue(tenant=tenant, recorded_at=moment(at), workflow_id=workflow, due_at=moment(at))
+    due = WorkflowsDue(tenant=tenant, recorded_at=moment(at), workflow_id=workflow, scheduled_for=moment(at))
     return publication_records(due)
 
 

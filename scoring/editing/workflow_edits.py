@@ -6,7 +6,7 @@ and a change that the text does not allow UneditableText.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
@@ -178,8 +178,8 @@ def summary_of_changes(before: str, after: str) -> str | None:
 def highest_id(text: str) -> int:
     """The highest id that was ever given."""
     document = tomllib.loads(text)
-    ids = [entry["id"] for entry in document.get(LIST_KEY, []) if "id" in entry]
-    return max([document.get(HIGHEST_KEY, 0), *ids])
+    ids = [int(entry["id"]) for entry in document.get(LIST_KEY, []) if "id" in entry]
+    return max([int(document.get(HIGHEST_KEY, 0)), *ids])
 
 
 # Reading
@@ -276,8 +276,3 @@ def _block(table: Json) -> Any:
 
 def _index(entries: Any, number: int) -> int:
     return next(index for index, entry in enumerate(entries) if entry.get("id") == number)
-
-
-def ids_of(text: str) -> Iterator[int]:
-    """The ids of all workflows of a text."""
-    return (entry["id"] for entry in _entries(text))

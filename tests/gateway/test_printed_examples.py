@@ -95,9 +95,7 @@ def shape_of(number: int, printed: dict[str, Any]) -> Printed:
     fitting = [
         each for each in PRINTED if each.document == number and set(each.keys.split()) <= printed.keys()
     ]
-    assert fitting, (
-        f"requirement {number} prints {printed}: add it to PRINTED"
-    )
+    assert fitting, f"requirement {number} prints {printed}: add it to PRINTED"
     return max(fitting, key=lambda each: len(each.keys.split()))
 
 

@@ -329,7 +329,9 @@ async def make_data(http: httpx.AsyncClient) -> Made:
     calculation = await post(http, "A", f"{rules}/lead-scores/bulk_calculate/", {"lead_ids": [LEAD.of_a]})
     link = await post(http, "A", "/api/links", {"kind": "qr", "qr_id": MARK, "place": NAME, "target": TARGET})
     workflow = await post(http, "A", f"{rules}/workflows/", WORKFLOW)
-    ran = await post(http, "A", f"{rules}/workflows/{workflow['id']}/run/", {"lead_id": LEAD.of_a, "by": MARK})
+    ran = await post(
+        http, "A", f"{rules}/workflows/{workflow['id']}/run/", {"lead_id": LEAD.of_a, "by": MARK}
+    )
     text = (await asked_by_a(http, "/api/workflows"))["text"]
     workflows_draft = await post(http, "A", "/api/workflows/drafts", {"text": text, "note": MARK})
     number = str(ran["execution"]["id"])

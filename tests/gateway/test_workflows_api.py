@@ -8,6 +8,7 @@ import pytest
 
 from gateway.access import read_access
 from gateway.app import create_app
+from leadstream.delivering import delivery_beside
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
 from tests.scoring.test_workflow_edits import FOLLOW_UP, HOT, NOTIFY, STATUS, UNNUMBERED
@@ -30,7 +31,7 @@ DEMO = {
 @asynccontextmanager
 async def serving(url, **access):
     settings = Settings(database_url=url, partitions=2)
-    with open_system(settings) as system:
+    with open_system(settings) as system, delivery_beside(system, settings):
         ports = ports_of(system, settings)
         if access:
             object.__setattr__(ports, "access", read_access(**access))
@@ -168,7 +169,7 @@ async def test_a_run_by_hand_is_an_execution_with_its_reason(database_url):
 async def test_executions_are_listed_by_pages_and_filters_and_counted(database_url):
     async with serving(database_url) as http:
         await made(http, DEMO | {"conditions": []}, STATUS)
-        for number in range(5):
+        for number in range(1, 6):
             await tell(http, {"type": "demo_requested"}, lead=str(number))
         await http.post(f"{WORKFLOWS}2/run/", json={"lead_id": 3})
         address, pages = f"{EXECUTIONS}?limit=2", []

@@ -320,7 +320,9 @@ async def hot_lead_workflows(http: httpx.AsyncClient) -> Answers:
     lead = await shown(http, "leads/123")
     assert lead["assigned_to"] == "5"
     assert lead["stage"] == "qualified"
-    [message] = [each for each in (await shown(http, "notifications"))["notifications"] if each["workflow"] == 3][:1]
+    [message] = [
+        each for each in (await shown(http, "notifications"))["notifications"] if each["workflow"] == 3
+    ][:1]
     assert message["message"] == "🔥 Hot lead! Score increased to 80+"
     return without_moments(answers, "")
 

@@ -61,8 +61,10 @@ _FIELD = re.compile(r"(?:profile\.)?([a-z][a-z0-9_]{0,63})", re.ASCII)
 _CUSTOM_EVENT = re.compile(rf"{CUSTOM_PREFIX}[a-z][a-z0-9_]{{0,63}}", re.ASCII)
 _EVENT_TYPES = EVENT_TYPE_BY_TAG.keys() - {"custom"}
 _HEADER = re.compile(r"^[ \t]*\[\[[ \t]*[\"']?workflow[\"']?[ \t]*\]\]", re.MULTILINE)
+_NEXT_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _TOP_KEYS = ("workflow", "highest_workflow_id", "about")
 _KEYS = ("id", "name", "active", "priority", "anonymous", "trigger", "conditions", "action", "created_at")
+_NEXT_KEY = re.compile(rf"^[ \t]*(?:\[|(?:{'|'.join(_KEYS)})[ \t]*=)", re.MULTILINE)
 
 
 class WorkflowsError(ValueError):
@@ -439,16 +441,17 @@ def _line_of_key(text: str, number: int, count: int, key: str) -> int:
         return line_of(text, r"^[ \t]*\[*[ \t]*workflow\b")
     begin = headers[number].end()
     end = headers[number + 1].start() if number + 1 < count else len(text)
-    at = begin
-    for part in key.split("."):
-        own = re.compile(
-            rf"^[ \t]*(?:\[+[ \t]*workflow\.)?[\"']?{re.escape(part)}\b"
-            if at == begin
-            else rf"\b{re.escape(part)}\b",
-            re.MULTILINE,
+    first, *inner = key.split(".")
+    own = re.compile(rf"^[ \t]*(\[+[ \t]*workflow\.)?[\"']?{re.escape(first)}\b", re.MULTILINE).search(
+        text, begin, end
+    )
+    if own is None:
+        return text.count("\n", 0, begin) + 1
+    at = own.end()
+    next_part = (_NEXT_TABLE if own[1] else _NEXT_KEY).search(text, at, end)
+    for part in inner:
+        match = re.compile(rf"(?<![\w\"'.]){re.escape(part)}[ \t]*=").search(
+            text, at, next_part.start() if next_part else end
         )
-        match = own.search(text, at, end)
-        if match is None:
-            break
-        at = match.end()
+        at = match.end() if match else at
     return text.count("\n", 0, at) + 1

@@ -7,7 +7,13 @@ from msgspec import msgpack
 from authoring.active_models import ActiveModelsFilter
 from leadstream import active_models
 from leadstream.active_models import active_models_of_shards
-from streams.published import PUBLISHED_CODEC, ModelVersion, SweepState, TenantSettings
+from streams.published import (
+    PUBLISHED_CODEC,
+    ModelVersion,
+    SweepState,
+    TenantSettings,
+    WorkflowsVersion,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -94,3 +100,20 @@ def test_a_text_that_every_partition_has_is_read_from_one(state, database_url, m
     monkeypatch.setattr(active_models, "connect_watched", listened)
     assert len(active_models_of_shards(database_url, ActiveModelsFilter())) == 24
     assert len(LONG) < sum(read) < len(LONG) + 24 * 100
+
+
+def test_workflows_come_with_the_moments_of_each_partition_and_without_models(state, database_url):
+    for partition in (0, 1):
+        state(partition, "model:acme:rules", ModelVersion(2, LONG))
+        state(partition, "settings:acme", TenantSettings(1, "Europe/Berlin"))
+        state(partition, "workflows:acme", WorkflowsVersion(3, LONG, 3))
+        state(partition, "moments:acme", {7: 1_000 + partition})
+    shards = active_models_of_shards(
+        database_url, ActiveModelsFilter(model="", lifecycles=True, workflows=True)
+    )
+    assert [shard.moments for shard in shards] == [{"acme": {7: 1_000}}, {"acme": {7: 1_001}}]
+    assert {(shard.workflows["acme"].version, shard.settings_of("acme").time_zone) for shard in shards} == {
+        (3, "Europe/Berlin")
+    }
+    assert [shard.models for shard in shards] == [{}, {}]
+    assert active_models_of_shards(database_url, ActiveModelsFilter())[0].workflows == {}

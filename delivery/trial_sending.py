@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from delivery.configuration import DeliveryConfiguration
-from delivery.message import LeadCard, Message, OwnerCard
+from delivery.message import ChannelResult, LeadCard, Message, OwnerCard
 from delivery.notifications import add_notification, notification_texts
 from delivery.outcomes import DeliveryError
 from delivery.sending import send_sample
@@ -18,12 +18,6 @@ from projections.outbox import NOTIFICATIONS_CHANNEL
 from scoring.workflows.workflow import Workflow
 
 EXECUTION_BITS: Final = 53
-
-
-class TrialResultOfChannel(NamedTuple):
-    channel: str
-    sent: bool
-    error: str | None = None
 
 
 def trial_message(
@@ -68,7 +62,7 @@ async def send_trial(
     message: Message,
     notify: Callable[[Callable[[Connection], None]], Awaitable[None]],
     now: datetime,
-) -> list[TrialResultOfChannel]:
+) -> list[ChannelResult]:
     """By channel, whether the message was sent. `notify` runs a change of rows."""
     results = []
     for channel in channels_of(message):
@@ -77,9 +71,9 @@ async def send_trial(
                 await notify(partial(_add_notification, message=message, now=now))
             else:
                 await send_sample(configuration, channel, now, message)
-            results.append(TrialResultOfChannel(channel, sent=True))
+            results.append(ChannelResult(channel, sent=True))
         except DeliveryError as failed:
-            results.append(TrialResultOfChannel(channel, sent=False, error=failed.reason))
+            results.append(ChannelResult(channel, sent=False, error=failed.reason))
     return results
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
-from delivery.configuration import BUILT_IN_CONFIGURATION, DeliveryConfiguration
+from delivery.message import ChannelResult, Message
 from gateway.access import Access, RateLimit
 from gateway.answers import RequestProblem
 from gateway.door.chat_accounts import ChatAccount
@@ -103,6 +103,14 @@ def no_preview(_tenant: str, _text: str, _days: int) -> Iterator[StepsDone | Map
     raise RequestProblem(503, "this gateway cannot preview workflows")
 
 
+SendTrial = Callable[[Message], Awaitable[Sequence[ChannelResult]]]
+"""Sends a message at once, and returns by channel what became of it."""
+
+
+async def no_trial(_message: Message) -> Sequence[ChannelResult]:
+    raise RequestProblem(503, "this gateway cannot send messages")
+
+
 def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[StepsDone | Mapping[str, object]]:
     raise RequestProblem(503, "this gateway cannot try drafts")
 
@@ -130,8 +138,8 @@ class Ports:
     what_if: RunWhatIf = no_what_if
     """Tries a draft on all of a tenant's leads."""
     preview_workflows: PreviewWorkflows = no_preview
-    delivery: DeliveryConfiguration = BUILT_IN_CONFIGURATION
-    """The channels over which test messages of workflows are sent."""
+    send_trial: SendTrial = no_trial
+    """Sends the message of a workflow as a test."""
     public_url: str = "http://127.0.0.1:8000"
     rate: RateLimit = RateLimit()  # noqa: RUF009 - an immutable tuple
     max_body_bytes: int = 1_000_000

@@ -33,7 +33,7 @@ EXECUTION_STATUSES: Final = (
     SILENT_STATUS,
 )
 
-_status: Final[ColumnElement[str]] = func.coalesce(outbox.c.status, literal(SILENT_STATUS))
+_status: Final[Any] = func.coalesce(outbox.c.status, literal(SILENT_STATUS))
 _SILENCED_BY: Final[ColumnElement[Any]] = case(
     (outbox.c.status.is_(None), func.coalesce(workflow_executions.c.silenced_by, literal(SILENCED_BY_AGE)))
 )
@@ -142,13 +142,12 @@ def execution_counts(tenant: str, since: datetime | None) -> Select[Any]:
     conditions = [workflow_executions.c.tenant == tenant]
     if since is not None:
         conditions.append(workflow_executions.c.at >= since)
-    counted: Select[Any] = (
+    return (
         select(_status.label("status"), func.count().label("executions"))
         .select_from(workflow_executions.outerjoin(outbox, _DELIVERY))
         .where(*conditions)
         .group_by(_status)
     )
-    return counted
 
 
 # Messages inside the application

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from authoring.published_texts import WORKFLOWS, MissingReference
 from delivery.message import LeadCard
 from delivery.templates import SAMPLE
-from delivery.trial_sending import send_trial, trial_message
+from delivery.trial_sending import trial_message
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import LeadNumber
@@ -35,7 +35,6 @@ from gateway.documented import answer_docs, body_schema_of, example_bodies, requ
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
 from gateway.ports import event_key, location_of_outcome
-from gateway.row_changes import change_rows
 from projections import queries
 from projections.workflow_queries import execution_counts, executions_caused_by
 from schemas.decode import Refusal, decode_source, encode_source, key_of
@@ -286,11 +285,9 @@ async def send_test_message(request: Request, number: WorkflowNumber) -> Respons
             field="id",
         )
     lead = SAMPLE.lead if body.lead_id is None else await _lead_card(services, tenant, str(body.lead_id))
-    by, now = body.by or author_of_caller(caller), services.ports.now()
-    message = trial_message(tenant, workflow, version, lead, by=by, now=now)
-    results = await send_trial(
-        services.ports.delivery, message, partial(change_rows, services.ports.database_url), now
-    )
+    by = body.by or author_of_caller(caller)
+    message = trial_message(tenant, workflow, version, lead, by=by, now=services.ports.now())
+    results = await services.ports.send_trial(message)
     return JsonAnswer(
         {"sent": all(each.sent for each in results), "channels": [each._asdict() for each in results]}
     )

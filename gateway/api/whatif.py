@@ -55,9 +55,9 @@ async def what_if(request: Request, name: ModelNameInPath) -> Response:
     return await answer_of_steps(request, services.ports.what_if(tenant, name, draft.text))
 
 
-async def answer_of_steps(request: Request, found: Iterator[WhatIfStep]) -> Response:
+async def answer_of_steps(request: Request, work: Iterator[WhatIfStep]) -> Response:
     """The result of long work in small steps, a few at once; with progress for a caller that accepts NDJSON."""
-    steps = _steps_in_threads(services_of(request).what_if_turns, found)
+    steps = _steps_in_threads(services_of(request).what_if_turns, work)
     # The first step reads the text: what is wrong with it is answered before anything is streamed.
     first = await anext(steps)
     media_type = request.headers.get("accept", "").partition(";")[0].strip().lower()

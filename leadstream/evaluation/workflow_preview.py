@@ -132,7 +132,7 @@ def _scheduled_moments(
     workflows: tuple[Workflow, ...], zone: Calendar, begin: int, now: int
 ) -> list[tuple[int, int]]:
     """(moment, workflow), in order."""
-    found = []
+    scheduled = list[tuple[int, int]]()
     for workflow in workflows:
         if not isinstance(workflow.trigger, ScheduleTrigger) or not workflow.active:
             continue
@@ -142,8 +142,8 @@ def _scheduled_moments(
                 break
             moments.append(following)
             at = following
-        found += [(each, workflow.id) for each in moments[-MOST_MOMENTS:]]
-    return sorted(found)
+        scheduled += [(each, workflow.id) for each in moments[-MOST_MOMENTS:]]
+    return sorted(scheduled)
 
 
 def _due_records(tenant: str, at: int, workflow: int) -> list[Outgoing]:

@@ -67,8 +67,8 @@ def workflow_json(table: Table) -> Json:
 
 def workflow_from_json(body: Json) -> Json:
     """The table of a workflow in the API's form, without its id. Refusal names the field and the reason."""
-    wanted = {key: value for key, value in body.items() if key not in READ_ONLY_WORKFLOW_FIELDS}
-    check_keys(wanted, WORKFLOW_FIELDS, required=("name", "trigger_type", "action_type"))
+    sent = {key: value for key, value in body.items() if key not in READ_ONLY_WORKFLOW_FIELDS}
+    check_keys(sent, WORKFLOW_FIELDS, required=("name", "trigger_type", "action_type"))
     if not isinstance(body["name"], str):
         raise Refusal("name", f"must be text, not {json_type_name(body['name'])}")
     trigger = {"type": body["trigger_type"], **_config(body, "trigger_config")}

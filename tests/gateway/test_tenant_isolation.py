@@ -147,7 +147,7 @@ def number_in(path: str, made: "Made") -> str:
         "/workflow-executions/": made.execution,
         "/notifications/": made.execution,
     }
-    return next(number for part, number in numbers.items() if part in path)
+    return next((number for part, number in numbers.items() if part in path), made.rule)
 
 
 QUERY_VALUES = {

@@ -11,6 +11,7 @@ from gateway.app import create_app
 from leadstream.delivering import delivery_beside
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
+from tests.leadstream.systems_doors import hot_lead_workflows
 from tests.scoring.test_workflow_edits import FOLLOW_UP, HOT, NOTIFY, STATUS, UNNUMBERED
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -317,3 +318,84 @@ async def test_messages_are_read_by_somebody_and_counted(database_url):
         while (await http.get(f"{WORKFLOWS}statistics/")).json()["successful_executions"] < 3:
             assert asyncio.get_running_loop().time() < deadline
             await asyncio.sleep(0.2)
+
+
+async def test_the_workflows_of_the_user_guide_act_on_a_hot_lead(database_url):
+    async with serving(database_url) as http:
+        await hot_lead_workflows(http)
+
+
+async def test_a_test_message_goes_to_people_and_never_changes_a_lead(database_url):
+    async with serving(database_url) as http:
+        await made(http, NOTIFY | {"action_config": {"message": "Hot: {{ lead.name }}"}}, HOT)
+        slack = NOTIFY | {"name": "Slack", "action_config": {"message": "Hot", "channels": ["slack"]}}
+        await made(http, slack)
+        await tell(http, {"type": "profile_updated", "fields": {"name": "John Doe"}})
+        sent = (await http.post(f"{WORKFLOWS}1/test-send/", json={"lead_id": 123, "by": "ada"})).json()
+        assert sent == {"sent": True, "channels": [{"channel": "notifications", "sent": True, "error": None}]}
+        (message,) = (await http.get("/api/notifications")).json()["notifications"]
+        assert (message["message"], message["lead"]) == ("Hot: John Doe", 123)
+        assert message["title"].startswith("Test: Notify on hot lead")
+        invented = (await http.post(f"{WORKFLOWS}1/test-send", json={})).json()
+        assert invented["sent"] is True
+        refused = await http.post(f"{WORKFLOWS}2/test-send/", json={})
+        assert error(refused) == (422, "id")
+        assert "assign_owner sends no message" in refused.json()["error"]["reason"]
+        half = (await http.post(f"{WORKFLOWS}3/test-send/", json={})).json()
+        assert (half["sent"], [each["sent"] for each in half["channels"]]) == (False, [True, False])
+        assert "slack" in half["channels"][1]["error"]
+        assert (await http.get(EXECUTIONS)).json() == []
+
+
+async def test_a_dead_execution_is_tried_again_and_others_are_not(database_url):
+    webhook = DEMO | {"action_type": "send_webhook", "action_config": {"channel": "crm"}, "conditions": []}
+    async with serving(database_url) as http:
+        await made(http, webhook, NOTIFY)
+        ran = [
+            (await http.post(f"{WORKFLOWS}{number}/run/", json={"lead_id": 123})).status_code
+            for number in (1, 2)
+        ]
+        assert ran == [404, 404], "the lead is not there yet"
+        await tell(http, {"type": "qr_scanned"})
+        dead, sent = [
+            (await http.post(f"{WORKFLOWS}{number}/run/", json={"lead_id": 123})).json()["execution"]["id"]
+            for number in (1, 2)
+        ]
+
+        async def ended(number, status):
+            deadline = asyncio.get_running_loop().time() + 60
+            while (row := (await http.get(f"{EXECUTIONS}{number}")).json())["status"] != status:
+                assert asyncio.get_running_loop().time() < deadline, row
+                await asyncio.sleep(0.1)
+            return row
+
+        assert "crm" in (await ended(dead, "dead"))["error"], "no such channel is configured"
+        await ended(sent, "delivered")
+        assert (await http.get(EXECUTIONS, params={"status": "dead"})).json()[0]["id"] == dead
+        assert (await http.get(f"{WORKFLOWS}statistics/")).json() == {
+            "total_workflows": 2,
+            "active_workflows": 2,
+            "total_executions": 2,
+            "successful_executions": 1,
+            "failed_executions": 1,
+        }
+        again = await http.post(f"{EXECUTIONS}{dead}/retry/")
+        assert (again.status_code, again.json()["id"]) == (200, dead)
+        await ended(dead, "dead")
+        refused = await http.post(f"{EXECUTIONS}{sent}/retry")
+        assert error(refused) == (409, "status")
+        assert "carried out already" in refused.json()["error"]["reason"]
+        assert error(await http.post(f"{EXECUTIONS}7/retry/")) == (404, "id")
+
+
+async def test_what_a_late_event_sets_off_is_listed_as_silent_and_nothing_is_done(database_url):
+    async with serving(database_url) as http:
+        await made(http, DEMO | {"conditions": []})
+        old = {"type": "demo_requested", "occurred_at": "2026-01-01T00:00:00Z"}
+        await tell(http, old)
+        (silent,) = (await http.get(EXECUTIONS)).json()
+        assert (silent["status"], silent["silenced_by"], silent["channel"]) == ("silent", "late", None)
+        assert (await http.get(f"{WORKFLOWS}statistics/")).json()["total_executions"] == 0
+        refused = await http.post(f"{EXECUTIONS}{silent['id']}/retry/")
+        assert error(refused) == (409, "status")
+        assert "silently" in refused.json()["error"]["reason"]

@@ -236,6 +236,7 @@ async def try_workflow_on_lead(request: Request, number: WorkflowNumber) -> Resp
     trial = await asyncio.to_thread(
         try_workflow,
         workflow,
+        lead["lead_id"],
         subject,
         active.models,
         millis(services.ports.now()),
@@ -249,10 +250,10 @@ async def try_workflow_on_lead(request: Request, number: WorkflowNumber) -> Resp
             "lead": lead["company"] or lead["name"] or lead["lead_id"],
             "lead_id": lead_id_as_sent(lead["lead_id"]),
             "is_active": workflow.active,
-            "would_fire": workflow.active and trial.would_fire,
+            "would_fire": trial.would_fire,
             "trigger": trial.trigger._asdict(),
             "conditions": [each._asdict() for each in trial.conditions],
-            "failed_condition": next((each.text for each in trial.conditions if not each.met), None),
+            "failed_condition": trial.failed_condition,
             "action": {
                 "action_type": workflow.action,
                 "action_config": workflow.config,

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from schemas.moment import moment
 from scoring.features.calendar import DAY_MS, Calendar
+from scoring.features.identity import is_anonymous
+from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 from scoring.features.view import View, created_at, profile_value, view_of
 from scoring.models.model import Model, Subject, rounded_points, score_lead
 from scoring.models.text_refusals import shorten_value
@@ -40,15 +42,23 @@ class TrialResult(NamedTuple):
 class WorkflowTrial(NamedTuple):
     trigger: TrialResult
     conditions: tuple[TrialResult, ...]
+    hindrance: str | None
+    """Why nothing is done for this lead, whatever the conditions are; None: nothing hinders."""
 
     @property
     def would_fire(self) -> bool:
         """If the trigger came now."""
-        return self.trigger.met is not False and all(each.met for each in self.conditions)
+        return self.trigger.met is not False and self.failed_condition is None
+
+    @property
+    def failed_condition(self) -> str | None:
+        """What hinders, else the first condition that does not hold."""
+        return self.hindrance or next((each.text for each in self.conditions if not each.met), None)
 
 
 def try_workflow(
     workflow: Workflow,
+    lead_id: str,
     subject: Subject,
     models: Mapping[str, Model],
     as_of: int,
@@ -65,7 +75,18 @@ def try_workflow(
     return WorkflowTrial(
         _trigger_result(workflow, read, as_of, zone),
         tuple(TrialResult(each.is_met(read), each.evidence(read)) for each in workflow.conditions),
+        _hindrance(workflow, lead_id, read.view),
     )
+
+
+def _hindrance(workflow: Workflow, lead_id: str, view: View) -> str | None:
+    if not workflow.active:
+        return "the workflow is switched off"
+    if is_anonymous(lead_id) and not workflow.anonymous:
+        return "nobody knows who the lead is, and the workflow is not for anonymous visitors"
+    if profile_value(view, PROFILING_CONSENT_FIELD) is False:
+        return f"the lead does not want to be profiled ({PROFILING_CONSENT_FIELD} is false)"
+    return None
 
 
 def action_text(action: ActionType, config: Mapping[str, Any]) -> str:

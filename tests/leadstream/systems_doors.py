@@ -317,8 +317,7 @@ async def hot_lead_workflows(http: httpx.AsyncClient) -> Answers:
     numbers = answers["statistics"]
     assert (numbers["total_workflows"], numbers["active_workflows"]) == (4, 4)
     assert (numbers["total_executions"], numbers["failed_executions"]) == (5, 0)
-    lead = await shown(http, "leads/123")
-    assert lead["assigned_to"] == "5"
+    assert (await shown(http, "leads/123"))["lead"]["assigned_to"] == "5"
     [message] = [
         each for each in (await shown(http, "notifications"))["notifications"] if each["workflow"] == 3
     ][:1]

@@ -183,7 +183,7 @@ def dead_letter(position: int, reason: str = "type: missing", **fields: Any) -> 
     return Outgoing(DEAD_LETTERS, letter.key or "", encode_dead_letter(letter))
 
 
-def published(said: ModelChanged | ModelRemoved) -> list[Outgoing]:
+def published(said: Activity) -> list[Outgoing]:
     """In every partition, as it is appended."""
     return [
         activity(said)._replace(key=PARTITION_WIDE_KEY, partition=partition)

@@ -64,14 +64,14 @@ async def list_notifications(
     *,
     unread: Annotated[bool, Query(description="Only messages that nobody has read.")] = False,
     recipient: Recipient = None,
-    lead: Annotated[
+    lead_id: Annotated[
         str | None, Query(max_length=128, pattern=NO_NUL, description="Only about this lead, by its id.")
     ] = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response:
     tenant = tenant_of(request)
-    filters = NotificationFilters(unread, recipient, lead)
+    filters = NotificationFilters(unread, recipient, lead_id)
     async with services_of(request).store.snapshot() as ask:
         rows, (counted,) = await ask.all(
             notification_rows(tenant, filters, limit=limit + 1, before=page_cursor(cursor)),

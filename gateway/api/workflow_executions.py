@@ -38,10 +38,10 @@ _route = partial(add_slashed_route, router)
 async def workflow_executions(
     request: Request,
     *,
-    lead: Annotated[
+    lead_id: Annotated[
         str | None, Query(max_length=128, pattern=NO_NUL, description="Only for this lead, by its id.")
     ] = None,
-    workflow: Annotated[
+    workflow_id: Annotated[
         int | None, Query(ge=1, le=MAX_INTEGER, description="Only of this workflow, by its id.")
     ] = None,
     status: Annotated[ExecutionStatus | None, Query(description="Only with this status.")] = None,
@@ -54,8 +54,8 @@ async def workflow_executions(
     services, tenant = services_of(request), tenant_of(request)
     zone = (await services.ports.published(tenant)).zone
     filters = ExecutionFilters(
-        lead,
-        workflow,
+        lead_id,
+        workflow_id,
         status,
         trigger,
         read_moment_of(zone, begin, "from"),

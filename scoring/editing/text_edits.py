@@ -184,7 +184,7 @@ def toml_value(value: Any) -> str:
         case Decimal():
             return f"{value:f}"
         case datetime():
-            return value.isoformat()
+            return value.isoformat().replace("+00:00", "Z")
     return str(value)
 
 

@@ -49,6 +49,9 @@ def create_workflow(text: str, body: Json, now: datetime) -> tuple[str, int]:
     _check_name_is_free(text, table["name"], number)
 
     def edit(document: Document) -> None:
+        if HIGHEST_KEY not in document and LIST_KEY not in document:
+            document[HIGHEST_KEY] = number
+            document.add(tomlkit.nl())
         document[HIGHEST_KEY] = number
         _append(document, table)
 

@@ -156,8 +156,7 @@ QUERY_VALUES = {
     "session_id": CHAT,
     "q": Ids(MARK, "nobody--0"),
     "source_id": Ids(f"{MARK}-form", "nobody--0-form"),
-    "lead": LEAD,
-    "workflow": Ids("1", "999999999"),
+    "workflow_id": Ids("1", "999999999"),
     "recipient": Ids(MARK, "nobody--0"),
 }
 BODY_VALUES = {

@@ -189,10 +189,10 @@ async def test_executions_are_listed_by_pages_and_filters_and_counted(database_u
         async def counted(**query):
             return len((await http.get(EXECUTIONS, params=query)).json())
 
-        assert await counted(lead="3") == 2
-        assert await counted(workflow=2) == 1
+        assert await counted(lead_id="3") == 2
+        assert await counted(workflow_id=2) == 1
         assert await counted(trigger="manual") == 1
-        assert await counted(trigger="event", lead="3") == 1
+        assert await counted(trigger="event", lead_id="3") == 1
         assert await counted(status="dead") == 0
         assert await counted(to="2000-01-01") == 0
         assert await counted(**{"from": "2000-01-01"}) == 6

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from projections.tables import LIVE_SCHEMA, READ_MODEL_TABLES
 from schemas import statements as say
-from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, ModelRemoved, SessionPut
+from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, SessionPut
 from schemas.decode import encode_activity, encode_dead_letter, encode_source, encode_statement
 from schemas.envelope import Event
 from schemas.events import PageViewed

@@ -1,4 +1,5 @@
-"""Authoring of models: drafts, publications (now or scheduled) and retirement.
+"""Authoring of models and workflows: drafts, publications (now or scheduled) and retirement. Where a method takes
+a `model`, WORKFLOWS means the tenant's workflows.
 
 An edit starts from the newest text, so no edit is lost. A draft, or a whole text with `based_on`, is refused if
 someone has published since; a whole text without `based_on` replaces the newest one. `authoring.publisher`
@@ -12,13 +13,13 @@ from typing import Any
 
 from authoring.active_models import ActiveModelsFilter, ReadShards, lifecycles_of_scored_tenants
 from authoring.problem import Conflict
+from authoring.published_texts import WORKFLOWS, change_in, finished_text, refuse_missing_references
 from authoring.publisher import AppendPublication, Publisher, PublisherLock
 from authoring.revisions import (
     OtherDraftScheduled,
     Publication,
     changed_meanwhile_conflict,
     check_basis,
-    checked_model_text,
     draft_basis,
     draft_numbered,
     is_outdated,
@@ -62,13 +63,14 @@ class Authoring:
             newest_versions = await self._publisher.newest_versions(connection, tenant)
         models = {name: each for (owner, name), each in newest_versions.items() if owner == EVERY_TENANT}
         models |= {name: each for (owner, name), each in newest_versions.items() if owner == tenant}
+        models.pop(WORKFLOWS, None)
         return {name: models[name] for name in sorted(models) if models[name].text is not None}
 
     async def newest_of_all_tenants(self) -> list[PublishedVersion]:
         """The newest publication of each model that anybody has, retired ones, too."""
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, None)
-        return [newest_versions[key] for key in sorted(newest_versions)]
+        return [newest_versions[key] for key in sorted(newest_versions) if key[1] != WORKFLOWS]
 
     async def scheduled_or_failed(self, tenant: str | None) -> list[Draft]:
         """What is scheduled, and what was and could not be published; of all tenants, if none is given."""
@@ -150,10 +152,11 @@ class Authoring:
         """
         async with self._publisher.locked(tenant, model) as lock:
             check_basis(lock.newest, model, based_on)
-            text = await asyncio.to_thread(lambda: checked_model_text(model, edit(lock.text)))
+            edited = await asyncio.to_thread(edit, lock.text)
+            text = await self._finished(tenant, model, edited, lock.text)
             if (same := newest_if_unchanged(lock.newest, tenant, text)) is not None:
                 return same
-            done = change() if callable(change) else change
+            done = change() if callable(change) else change or change_in(model, lock.text, text)
             return await self._publisher.publish(lock, text, by=by, note=note, change=done, fire=fire)
 
     async def roll_back(
@@ -172,7 +175,7 @@ class Authoring:
             text = text_of_version(history, model, version)
             return await self._publisher.publish(
                 lock,
-                await asyncio.to_thread(checked_model_text, model, text),
+                await self._finished(tenant, model, text, lock.text, restored=True),
                 by=by,
                 note=note,
                 change=f"rolled back to version {version}",
@@ -217,10 +220,11 @@ class Authoring:
         based_on: int | None = None,
     ) -> Draft:
         """A draft on top of what is newest now; raises Conflict if the author was `based_on` something else."""
-        await asyncio.to_thread(checked_model_text, model, text)
         async with self._publisher.connected() as connection:
             newest_versions = await self._publisher.newest_versions(connection, tenant, model)
-            basis = draft_basis(newest_for_tenant(newest_versions, tenant, model), tenant, model, based_on)
+            newest = newest_for_tenant(newest_versions, tenant, model)
+            await self._finished(tenant, model, text, newest and newest.text)
+            basis = draft_basis(newest, tenant, model, based_on)
             return await self._publisher.insert(
                 connection,
                 tenant=tenant,
@@ -241,14 +245,14 @@ class Authoring:
         text starts from: Conflict if it is not the newest. `seen` is the change time that the author saw: Conflict if
         the draft was changed later. A scheduled draft that loses its `effective_from` is no longer scheduled.
         """
-        if "text" in changed:
-            await asyncio.to_thread(checked_model_text, model, changed["text"])
         async with self._publisher.connected() as connection:
-            if "based_on" in changed:
+            if {"text", "based_on"} & changed.keys():
                 newest_versions = await self._publisher.newest_versions(connection, tenant, model)
-                changed |= draft_basis(
-                    newest_for_tenant(newest_versions, tenant, model), tenant, model, changed["based_on"]
-                )
+                newest = newest_for_tenant(newest_versions, tenant, model)
+                if "text" in changed:
+                    await self._finished(tenant, model, changed["text"], newest and newest.text)
+                if "based_on" in changed:
+                    changed |= draft_basis(newest, tenant, model, changed["based_on"])
             if "effective_from" in changed and changed["effective_from"] is None:
                 changed["state"] = rows.STATE_DRAFT
             async with connection.transaction():
@@ -303,12 +307,27 @@ class Authoring:
     async def _schedule_or_claim(self, lock: PublisherLock, draft: Draft, *, force: bool) -> Draft:
         """Scheduled, or on its way; within the caller's transaction."""
         if draft.effective_from is None or draft.effective_from <= self._now():
-            await asyncio.to_thread(checked_model_text, draft.model, draft.text or "")
-            return await self._publisher.claim_draft(lock, draft)
+            return await self._publisher.claim_draft(lock, await self._finished_draft(lock, draft))
         other = None if force else await rows.other_scheduled_draft(lock.connection, draft)
         if other is not None:
             raise OtherDraftScheduled(other)
         return await self._publisher.save_draft(lock.connection, draft._replace(state=rows.STATE_SCHEDULED))
+
+    async def _finished_draft(self, lock: PublisherLock, draft: Draft) -> Draft:
+        """The draft with its text as it is published now, and with what it changes. Raises Invalid."""
+        text = await self._finished(draft.tenant, draft.model, draft.text or "", lock.text)
+        return draft._replace(text=text, change=draft.change or change_in(draft.model, lock.text, text))
+
+    async def _finished(
+        self, tenant: str, model: str, text: str, newest: str | None, *, restored: bool = False
+    ) -> str:
+        """The text as it is published on top of the newest one. Raises Invalid for one with a mistake."""
+        finished = await asyncio.to_thread(finished_text, model, text, newest, self._now(), restored=restored)
+        if model == WORKFLOWS:
+            shards = await self._shards(ActiveModelsFilter([tenant, EVERY_TENANT]))
+            models = shards[0].models_of(tenant) if shards else {}
+            await asyncio.to_thread(refuse_missing_references, finished, newest, models)
+        return finished
 
     async def _send_if_claimed(self, lock: PublisherLock, ready: Draft) -> Draft:
         """In the log, if it is on its way; after the transaction."""
@@ -332,8 +351,8 @@ class Authoring:
         """The text, as a draft that is published when its moment has come; at once if it has. Raises Conflict,
         and writes no draft, if another one of the model waits for its moment.
         """
-        await asyncio.to_thread(checked_model_text, model, text)
         async with self._publisher.locked(tenant, model) as lock:
+            await self._finished(tenant, model, text, lock.text)
             async with lock.connection.transaction():
                 draft = await self._publisher.insert(
                     lock.connection,
@@ -366,12 +385,13 @@ class Authoring:
                 draft = await rows.due_draft(lock.connection, tenant, model, self._now())
                 if draft is None:
                     return None
-                if (problem := await asyncio.to_thread(unpublishable_reason, draft, lock.newest)) is not None:
+                problem = await asyncio.to_thread(unpublishable_reason, draft, lock.newest, self._now())
+                if problem is not None:
                     await self._publisher.save_draft(
                         lock.connection, draft._replace(state=rows.STATE_DRAFT, problem=problem)
                     )
                     return None
-                claimed = await self._publisher.claim_draft(lock, draft)
+                claimed = await self._publisher.claim_draft(lock, await self._finished_draft(lock, draft))
             return await self._publisher.send_claimed_draft(lock.connection, claimed)
 
     # Schedules of workflows

@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 
 from authoring.active_models import ActiveModelsFilter, ReadShards
 from authoring.problem import Conflict, Problem, TryLater
+from authoring.published_texts import WORKFLOWS, title_of
 from authoring.revisions import (
     OPEN_DRAFT_STATES,
     Publication,
@@ -162,10 +163,16 @@ class Publisher:
         self, tenants: Sequence[str] | None, model: str | None
     ) -> list[PublishedVersion]:
         """What shards have, of these tenants."""
-        shards = await self._shards(ActiveModelsFilter(tenants, model))
+        shards = await self._shards(ActiveModelsFilter(tenants, model, workflows=model in {None, WORKFLOWS}))
         if not shards:
             raise TryLater("the active models are not known yet", retry_after_s=2)
-        return [
+        workflows = [
+            PublishedVersion(tenant, WORKFLOWS, active.version, active.text, folding=active.folding)
+            for shard in shards
+            for tenant, active in shard.workflows.items()
+            if model in {None, WORKFLOWS} and (tenants is None or tenant in tenants)
+        ]
+        return workflows + [
             PublishedVersion(
                 tenant,
                 name,
@@ -240,7 +247,9 @@ class Publisher:
             **checked_draft_columns({**columns, "changed_at": self._now()}),
         )
         if kept is None:
-            raise Conflict(f"draft {number} of {model} was published or discarded meanwhile", field="id")
+            raise Conflict(
+                f"draft {number} of {title_of(model)} was published or discarded meanwhile", field="id"
+            )
         return kept
 
     async def insert(self, connection: rows.Connection, **columns: Any) -> Draft:
@@ -256,7 +265,7 @@ class Publisher:
             await self._append(publication_records(control_record_of(publication, fire=claimed.fire)))
         except Problem as problem:
             raise TryLater(
-                f"version {publication.version} of {publication.model} is on record and takes effect as soon as the log takes "
+                f"version {publication.version} of {title_of(publication.model)} is on record and takes effect as soon as the log takes "
                 f"records again: do not publish it a second time ({problem.reason})",
             ) from problem
         with suppress(

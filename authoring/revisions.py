@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, convert
 
 from authoring.problem import Conflict, Invalid, NotFound, Problem
+from authoring.published_texts import WORKFLOWS, address_of, finished_text, title_of
 from projections.authoring import STATE_DRAFT, STATE_SCHEDULED, Draft, PublishedVersion
-from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired
+from schemas.control import EVERY_TENANT, ModelPublished, ModelRetired, WorkflowsPublished
 from schemas.envelope import Line
 from schemas.moment import millis, moment
 from scoring.features.comparison import NEWEST_COMPARISON
-from scoring.models.model import ModelError, compile_model
 
 OPEN_DRAFT_STATES = (STATE_DRAFT, STATE_SCHEDULED)
 """A draft's states in which it may still be changed and published."""
@@ -37,7 +37,7 @@ class OutdatedBasis(Conflict):
     def __init__(self, model: str, based_on: int | None, newest: int) -> None:
         super().__init__(
             f"this is based on version {based_on}, and version {newest} is the newest: see what changed at "
-            f"/api/models/{model}/versions?diff={based_on}..{newest}, bring it into the text and send that with "
+            f"{address_of(model)}/versions?diff={based_on}..{newest}, bring it into the text and send that with "
             f"based_on {newest}, or publish with force to replace it",
             field="based_on",
         )
@@ -50,8 +50,8 @@ class OtherDraftScheduled(Conflict):
     def __init__(self, other: Draft) -> None:
         moment = None if other.effective_from is None else other.effective_from.isoformat()
         super().__init__(
-            f"draft {other.id} of {other.model} is scheduled already, for {moment}: discard it at "
-            f"/api/models/{other.model}/drafts/{other.id}, or publish this draft with force",
+            f"draft {other.id} of {title_of(other.model)} is scheduled already, for {moment}: discard it at "
+            f"{address_of(other.model)}/drafts/{other.id}, or publish this draft with force",
             field="effective_from",
         )
         self.other = other
@@ -73,17 +73,6 @@ class Publication(NamedTuple):
     """How its rules compare texts."""
 
 
-def checked_model_text(model: str, text: str) -> str:
-    """The text, if it is a model of this name without a mistake; else raises Invalid."""
-    try:
-        named = compile_model(text).name
-    except ModelError as refusal:
-        raise Invalid(str(refusal), field="text") from refusal
-    if named != model:
-        raise Invalid(f"the text is of the model {named!r}, not of {model!r}", field="text")
-    return text
-
-
 def checked_draft_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a draft, checked as the log checks its texts. Raises Invalid. A moment outside the calendar
     becomes the nearest one inside: the database would store it, and fail to read it.
@@ -102,7 +91,9 @@ def text_of_version(history: list[PublishedVersion], model: str, version: int) -
     chosen = next((each for each in history if each.version == version), None)
     if chosen is None:
         numbers = ", ".join(str(each.version) for each in history[:20]) or "none"
-        raise NotFound(f"there is no version {version} of {model}; there are: {numbers}", field="version")
+        raise NotFound(
+            f"there is no version {version} of {title_of(model)}; there are: {numbers}", field="version"
+        )
     if chosen.text is None:
         raise NotFound(f"version {version} of {model} is its retirement and has no text", field="version")
     return chosen.text
@@ -125,7 +116,7 @@ def version_headline(version: PublishedVersion) -> str:
     """`rules version 2, 2030-01-31 12:00:00Z, by ada: demos count more`, on one line."""
     at = "" if version.recorded_at is None else f", {version.recorded_at:%Y-%m-%d %H:%M:%S}Z"
     by, reason = author_of_version(version), reason_of_version(version)
-    headline = f"{version.model} version {version.version}{at}{f', by {by}' if by else ''}{f': {reason}' if reason else ''}"
+    headline = f"{title_of(version.model)} version {version.version}{at}{f', by {by}' if by else ''}{f': {reason}' if reason else ''}"
     return " ".join(headline.split())
 
 
@@ -181,14 +172,16 @@ def is_outdated(draft: Draft, newest: PublishedVersion | None) -> bool:
 
 
 def unknown_model_problem(model: str) -> NotFound:
+    if model == WORKFLOWS:
+        return NotFound("no workflows are published yet: publish some at /api/workflows/publish")
     return NotFound(f"no model {model} is active: /api/models lists the active ones", field="model")
 
 
-def unpublishable_reason(draft: Draft, newest: PublishedVersion | None) -> str | None:
+def unpublishable_reason(draft: Draft, newest: PublishedVersion | None, now: datetime) -> str | None:
     if is_outdated(draft, newest):
         return outdated_basis(draft.model, draft.based_on, newest).reason
     try:
-        checked_model_text(draft.model, draft.text or "")
+        finished_text(draft.model, draft.text or "", newest and newest.text, now)
     except Problem as refusal:
         return refusal.reason
     return None
@@ -200,20 +193,20 @@ def outdated_basis(model: str, based_on: int | None, newest: PublishedVersion | 
 
 def draft_numbered(draft: Draft | None, model: str, number: int) -> Draft:
     if draft is None:
-        raise NotFound(f"there is no draft {number} of {model}", field="id")
+        raise NotFound(f"there is no draft {number} of {title_of(model)}", field="id")
     return draft
 
 
 def open_draft(draft: Draft | None, model: str, number: int) -> Draft:
     draft = draft_numbered(draft, model, number)
     if draft.state not in OPEN_DRAFT_STATES:
-        raise Conflict(f"draft {number} of {model} is {draft.state} already", field="id")
+        raise Conflict(f"draft {number} of {title_of(model)} is {draft.state} already", field="id")
     return draft
 
 
 def changed_meanwhile_conflict(draft: Draft) -> Conflict:
     return Conflict(
-        f"draft {draft.id} of {draft.model} was changed at {draft.changed_at.isoformat()} by {draft.by}: read it "
+        f"draft {draft.id} of {title_of(draft.model)} was changed at {draft.changed_at.isoformat()} by {draft.by}: read it "
         "again, bring your change into it, and send that",
         field="changed_at",
     )
@@ -284,7 +277,20 @@ def newest_if_unchanged(newest: PublishedVersion | None, tenant: str, text: str)
     )
 
 
-def control_record_of(publication: Publication, *, fire: bool) -> ModelPublished | ModelRetired:
+def control_record_of(
+    publication: Publication, *, fire: bool
+) -> ModelPublished | ModelRetired | WorkflowsPublished:
+    if publication.model == WORKFLOWS:
+        return WorkflowsPublished(
+            tenant=publication.tenant,
+            recorded_at=publication.at,
+            version=publication.version,
+            text=publication.text,
+            by=publication.by,
+            note=publication.note,
+            change=publication.change,
+            folding=publication.folding,
+        )
     if not publication.text:
         return ModelRetired(
             tenant=publication.tenant,

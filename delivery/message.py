@@ -52,3 +52,11 @@ class Message(NamedTuple):
     def key(self) -> str:
         """The idempotency key: receivers that know it drop repetitions."""
         return f"wf-{self.execution_id}"
+
+
+class ChannelResult(NamedTuple):
+    """What became of a message that was sent as a test."""
+
+    channel: str
+    sent: bool
+    error: str | None = None

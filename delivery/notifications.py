@@ -28,6 +28,11 @@ _MARK_READ: Final[LiteralString] = """
   update public.notifications set read_at = %(at)s, read_by = %(by)s
   where tenant = %(tenant)s and execution_id = any(%(execution_ids)s) and read_at is null
 """
+_MARK_ALL_READ: Final[LiteralString] = """
+  update public.notifications set read_at = %(at)s, read_by = %(by)s
+  where tenant = %(tenant)s and read_at is null and created_at <= %(until)s
+    and (%(recipient)s::text is null or recipient is null or recipient = %(recipient)s)
+"""
 _MARK_UNREAD: Final[LiteralString] = """
   update public.notifications set read_at = null, read_by = null
   where tenant = %(tenant)s and execution_id = any(%(execution_ids)s)
@@ -102,6 +107,23 @@ def mark_read(
     with connection.transaction():
         return connection.execute(
             _MARK_READ, {"tenant": tenant, "execution_ids": execution_ids, "by": by, "at": at}
+        ).rowcount
+
+
+def mark_all_read(
+    connection: Connection,
+    tenant: str,
+    *,
+    recipient: str | None,
+    by: str | None,
+    at: datetime,
+    until: datetime,
+) -> int:
+    """Marks the messages up to a moment: all, or those for `recipient` and for everybody. Returns how many were unread."""
+    with connection.transaction():
+        return connection.execute(
+            _MARK_ALL_READ,
+            {"tenant": tenant, "recipient": recipient, "by": by, "at": at, "until": until},
         ).rowcount
 
 

@@ -39,11 +39,15 @@ from gateway.api import (
     lifecycle,
     links,
     models,
+    notifications,
     probes,
     qualification,
     telegram_files,
     tenant_leads,
     whatif,
+    workflow_executions,
+    workflow_texts,
+    workflows,
 )
 from gateway.api.services import ApiServices
 from gateway.api.telegram_replies import TelegramReplies
@@ -92,6 +96,10 @@ ROUTED_MODULES = (
     whatif,
     probes,
     qualification,
+    workflows,
+    workflow_executions,
+    workflow_texts,
+    notifications,
     tracking_script,
     telegram,
     telegram_files,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
+from delivery.message import ChannelResult, Message
 from gateway.access import Access, RateLimit
 from gateway.answers import RequestProblem
 from gateway.door.chat_accounts import ChatAccount
@@ -92,6 +93,24 @@ Raises ModelError.
 """
 
 
+PreviewWorkflows = Callable[[str, str, int], Iterator[StepsDone | Mapping[str, object]]]
+"""(tenant, text of workflows, days) -> how far it is, again and again, and at the end which of them would have fired for
+whom in the last days. Steps as those of `RunWhatIf`. Raises WorkflowsError and RequestProblem.
+"""
+
+
+def no_preview(_tenant: str, _text: str, _days: int) -> Iterator[StepsDone | Mapping[str, object]]:
+    raise RequestProblem(503, "this gateway cannot preview workflows")
+
+
+SendTrial = Callable[[Message], Awaitable[Sequence[ChannelResult]]]
+"""Sends a message at once, and returns by channel what became of it."""
+
+
+async def no_trial(_message: Message) -> Sequence[ChannelResult]:
+    raise RequestProblem(503, "this gateway cannot send messages")
+
+
 def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[StepsDone | Mapping[str, object]]:
     raise RequestProblem(503, "this gateway cannot try drafts")
 
@@ -118,6 +137,9 @@ class Ports:
     """How far scoring has come with what was published."""
     what_if: RunWhatIf = no_what_if
     """Tries a draft on all of a tenant's leads."""
+    preview_workflows: PreviewWorkflows = no_preview
+    send_trial: SendTrial = no_trial
+    """Sends the message of a workflow as a test."""
     public_url: str = "http://127.0.0.1:8000"
     rate: RateLimit = RateLimit()  # noqa: RUF009 - an immutable tuple
     max_body_bytes: int = 1_000_000

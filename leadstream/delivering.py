@@ -10,17 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 
 import structlog
 
-from delivery.configuration import (
-    BUILT_IN_CONFIGURATION,
-    ConfigurationError,
-    DeliveryConfiguration,
-    read_configuration,
-)
 from delivery.worker import STOPPING_SECONDS, DeliveryPorts, DeliveryWorker
 from gateway.ports import AppendRecords
 from leadstream.active_models import analytics_settings
 from leadstream.clock import utc_now
-from leadstream.settings import SettingError, Settings
+from leadstream.delivery_configuration import delivery_configuration
+from leadstream.settings import Settings
 from leadstream.wiring import System, append_port_of_driver
 from projections.connection import Connection
 
@@ -28,16 +23,6 @@ OpenAppend = Callable[[], AbstractAsyncContextManager[AppendRecords]]
 """Opens the port to the log, on the event loop of the worker."""
 
 _log = structlog.get_logger(__name__)
-
-
-def delivery_configuration(settings: Settings) -> DeliveryConfiguration:
-    """Raises SettingError."""
-    if settings.delivery is None:
-        return BUILT_IN_CONFIGURATION
-    try:
-        return read_configuration(settings.delivery)
-    except ConfigurationError as cause:
-        raise SettingError(f"LEADSTREAM_DELIVERY: {cause}.") from None
 
 
 def time_zones(connection: Connection) -> Mapping[str, str]:

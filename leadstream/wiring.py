@@ -26,8 +26,10 @@ from leadstream.active_models import analytics_settings, published_port, shards_
 from leadstream.clock import now_ms, utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
+from leadstream.delivery_configuration import trial_port
 from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.evaluation.what_if import what_if_port
+from leadstream.evaluation.workflow_preview import preview_port
 from leadstream.experiments_folder import active_experiments
 from leadstream.settings import Settings
 from leadstream.stages import STAGES
@@ -340,6 +342,8 @@ def make_ports(
         published=published_port(database_url),
         shards=shards_port(database_url),
         what_if=what_if_port(database_url, now_ms),
+        preview_workflows=preview_port(database_url, now_ms),
+        send_trial=trial_port(settings, database_url),
         public_url=settings.public_url or settings.address,
         rate=RateLimit(settings.events_per_second, 5 * settings.events_per_second),
         max_body_bytes=settings.max_body_bytes,

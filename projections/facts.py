@@ -13,6 +13,7 @@ import msgspec
 
 from projections.channels import channel_of
 from projections.rows import (
+    WORKFLOWS,
     AppliedEventRow,
     BandChangeRow,
     DeadLetterRow,
@@ -50,6 +51,7 @@ from schemas.activity import (
     ModelChanged,
     ModelRemoved,
     SessionPut,
+    WorkflowsChanged,
 )
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
 from schemas.envelope import Campaign, Context, Device, Event, tag_of
@@ -149,6 +151,8 @@ def _changes_of_activity(activity: Activity, record: Record) -> Iterator[TableCh
             yield from (_retracted_session_row(session_id, activity) for session_id in activity.retracted)
         case ModelChanged() | ModelRemoved() if record.partition == 0:  # every partition has it
             yield _publication_row(activity)
+        case WorkflowsChanged() if record.partition == 0:
+            yield _row_of_workflows(activity)
         case _:
             return
 
@@ -166,6 +170,21 @@ def _publication_row(change: ModelChanged | ModelRemoved) -> PublicationRow:
         change="retired" if published is None else _storable_or_none(published.change),
         recorded_at=moment(change.recorded_at),
         folding=1 if published is None else published.folding,
+    )
+
+
+def _row_of_workflows(change: WorkflowsChanged) -> PublicationRow:
+    return PublicationRow(
+        tenant=storable_text(change.tenant),
+        model=WORKFLOWS,
+        version=change.version,
+        text=storable_text(change.text),
+        fire=False,
+        by=_storable_or_none(change.by),
+        note=_storable_or_none(change.note),
+        change=_storable_or_none(change.change),
+        recorded_at=moment(change.recorded_at),
+        folding=change.folding,
     )
 
 

@@ -6,7 +6,7 @@ refused by PostgreSQL: `projections.facts` replaces what it cannot store (NUL, h
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import BigInteger, Table
@@ -234,6 +234,10 @@ class WorkerTimerRow(NamedTuple):
     key: str
     due_at: BigIntColumn
     position: BigIntColumn
+
+
+WORKFLOWS: Final = "#workflows"
+"""The `model` of a row in `publications` and `model_drafts` that has the workflows of a tenant. No model can have it."""
 
 
 class PublicationRow(NamedTuple):

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, ValidationError, json, structs
 from starlette.responses import Response
 
+from authoring.published_texts import WORKFLOWS
 from authoring.revisions import Publication, unknown_model_problem, version_diff
 from authoring.sweep_progress import SweepProgress
 from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
@@ -48,7 +49,7 @@ PUBLISHED_ANSWER = answer_docs(
 )
 DRAFT_ANSWER = answer_docs(EXAMPLES["draft"], "The draft as it is now.")
 WHOLE_DRAFT_ANSWER = answer_docs(EXAMPLES["draft_with_text"], "The draft as it is now, with its text.")
-_VERSIONS_TO_DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
+VERSIONS_TO_DIFF = re.compile(r"(\d{1,16})\.\.(\d{1,16})")
 
 
 class ChangeNote(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -150,7 +151,7 @@ async def retire(
 ) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
     return JsonAnswer(
-        _publication_json(
+        publication_json(
             await services_of(request).authoring.retire(
                 tenant, name, by=by or author_of_caller(caller), note=note, force=force
             )
@@ -174,7 +175,7 @@ async def versions(
     offset: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
 ) -> Response:
     tenant = tenant_of(request)
-    pair = None if diff is None else _VERSIONS_TO_DIFF.fullmatch(diff)
+    pair = None if diff is None else VERSIONS_TO_DIFF.fullmatch(diff)
     if diff is not None and pair is None:
         raise RequestProblem(422, "two versions like 3..5 are needed", field="diff")
     compared = [] if pair is None else [int(version) for version in pair.groups()]
@@ -185,14 +186,14 @@ async def versions(
         shown, end = history[offset : offset + limit], offset + limit
         return JsonAnswer(
             {
-                "model": name,
-                "versions": [_version_json(each) for each in shown],
+                **named_text(name),
+                "versions": [version_json(each) for each in shown],
                 "next_offset": end if end < len(history) else None,
             }
         )
     old, new = compared
     diff = await asyncio.to_thread(version_diff, history, name, old, new)
-    return JsonAnswer({"model": name, "from": old, "to": new, "diff": diff})
+    return JsonAnswer({**named_text(name), "from": old, "to": new, "diff": diff})
 
 
 @router.get(
@@ -219,7 +220,7 @@ async def progress(request: Request, name: ModelNameInPath) -> Response:
 )
 async def publish(request: Request, name: ModelNameInPath) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    body = await _decoded(request, PublishRequest)
+    body = await decoded_body(request, PublishRequest)
     if (body.text is None) != body.shipped:
         raise RequestProblem(
             422,
@@ -229,7 +230,7 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
     text = built_in_text(name) if body.text is None else body.text
     by = body.by or author_of_caller(caller)
     if body.effective_from is not None:
-        return _answer_for_later(
+        return answer_for_later(
             caller,
             await services_of(request).authoring.schedule(
                 tenant,
@@ -243,7 +244,7 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
             ),
         )
     return JsonAnswer(
-        _publication_json(
+        publication_json(
             await services_of(request).authoring.publish(
                 tenant,
                 name,
@@ -265,10 +266,10 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
 )
 async def roll_back(request: Request, name: ModelNameInPath) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    body = await _decoded(request, RolledBack)
+    body = await decoded_body(request, RolledBack)
     by = body.by or author_of_caller(caller)
     return JsonAnswer(
-        _publication_json(
+        publication_json(
             await services_of(request).authoring.roll_back(
                 tenant, name, body.version, by=by, note=body.note, fire=body.fire
             )
@@ -290,7 +291,7 @@ async def drafts(
 ) -> Response:
     tenant = tenant_of(request)
     open_drafts = await services_of(request).authoring.drafts(tenant, name, before=before)
-    return JsonAnswer({"drafts": [_draft_json(each) for each in open_drafts]})
+    return JsonAnswer({"drafts": [draft_json(each) for each in open_drafts]})
 
 
 @router.post(
@@ -302,7 +303,7 @@ async def drafts(
 )
 async def write_draft(request: Request, name: ModelNameInPath) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    body = await _decoded(request, NewDraft)
+    body = await decoded_body(request, NewDraft)
     by = body.by or author_of_caller(caller)
     written = await services_of(request).authoring.write_draft(
         tenant,
@@ -314,13 +315,13 @@ async def write_draft(request: Request, name: ModelNameInPath) -> Response:
         effective_from=body.effective_from,
         based_on=body.based_on,
     )
-    return JsonAnswer(_changed_draft_json(written, caller), 201)
+    return JsonAnswer(changed_draft_json(written, caller), 201)
 
 
 @router.get("/{name}/drafts/{number}", summary="A draft, with its text", responses=WHOLE_DRAFT_ANSWER)
 async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant = tenant_of(request)
-    return JsonAnswer(_draft_json_with_text(await services_of(request).authoring.draft(tenant, name, number)))
+    return JsonAnswer(draft_json_with_text(await services_of(request).authoring.draft(tenant, name, number)))
 
 
 @router.put(
@@ -331,13 +332,13 @@ async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Res
 )
 async def change_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    body = structs.asdict(await _decoded(request, ChangedDraft))
+    body = structs.asdict(await decoded_body(request, ChangedDraft))
     seen = body.pop("changed_at")
     changes = {"by": author_of_caller(caller)} | {
         field: value for field, value in body.items() if value is not UNSET
     }
     return JsonAnswer(
-        _changed_draft_json(
+        changed_draft_json(
             await services_of(request).authoring.change_draft(tenant, name, number, seen=seen, **changes),
             caller,
         )
@@ -348,8 +349,8 @@ async def change_draft(request: Request, name: ModelNameInPath, number: DraftId)
 async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
     return JsonAnswer(
-        _changed_draft_json(
-            await services_of(request).authoring.discard_draft(tenant, name, number), caller, _draft_json
+        changed_draft_json(
+            await services_of(request).authoring.discard_draft(tenant, name, number), caller, draft_json
         )
     )
 
@@ -362,8 +363,8 @@ async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId
 )
 async def publish_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
     tenant, caller = authorized_caller(request, WRITE_SCOPE)
-    body = await _decoded(request, PublishDraftRequest)
-    return _answer_for_later(
+    body = await decoded_body(request, PublishDraftRequest)
+    return answer_for_later(
         caller,
         await services_of(request).authoring.publish_draft(
             tenant,
@@ -418,7 +419,7 @@ def _about_of_text(text: str) -> str | None:
     return tomllib.loads(text).get("about")
 
 
-def _version_json(version: PublishedVersion) -> dict[str, Any]:
+def version_json(version: PublishedVersion) -> dict[str, Any]:
     return {
         "version": version.version,
         "at": version.recorded_at,
@@ -432,9 +433,14 @@ def _version_json(version: PublishedVersion) -> dict[str, Any]:
     }
 
 
-def _publication_json(publication: Publication) -> dict[str, Any]:
+def named_text(name: str) -> dict[str, Any]:
+    """What an answer says of the text that it is about: the model's name, or nothing, for workflows."""
+    return {} if name == WORKFLOWS else {"model": name}
+
+
+def publication_json(publication: Publication) -> dict[str, Any]:
     return {
-        "model": publication.model,
+        **named_text(publication.model),
         "version": publication.version,
         "state": "unchanged" if publication.unchanged else "published",
         "by": publication.by,
@@ -445,32 +451,33 @@ def _publication_json(publication: Publication) -> dict[str, Any]:
 
 
 _SHOWN_DRAFT_FIELDS = tuple(
-    field for field in Draft._fields if field not in {"tenant", "text", "based_on_tenant"}
+    field for field in Draft._fields if field not in {"tenant", "model", "text", "based_on_tenant"}
 )
 
 
-def _draft_json(draft: Draft) -> dict[str, Any]:
+def draft_json(draft: Draft) -> dict[str, Any]:
     columns = draft._asdict()
-    return {field: columns[field] for field in _SHOWN_DRAFT_FIELDS}
+    shown = {field: columns[field] for field in _SHOWN_DRAFT_FIELDS}
+    return shown | named_text(draft.model)
 
 
-def _draft_json_with_text(draft: Draft) -> dict[str, Any]:
-    return {**_draft_json(draft), "text": draft.text}
+def draft_json_with_text(draft: Draft) -> dict[str, Any]:
+    return {**draft_json(draft), "text": draft.text}
 
 
-def _changed_draft_json(
-    draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = _draft_json_with_text
+def changed_draft_json(
+    draft: Draft, caller: Caller, shown: Callable[[Draft], dict[str, Any]] = draft_json_with_text
 ) -> dict[str, Any]:
     """The answer to a change. A token that may only write learns that it is done, not what there is."""
     if READ_SCOPE in caller.scopes:
         return shown(draft)
-    return {"id": draft.id, "model": draft.model, "state": draft.state, "version": draft.version}
+    return {"id": draft.id, **named_text(draft.model), "state": draft.state, "version": draft.version}
 
 
-def _answer_for_later(caller: Caller, draft: Draft) -> JsonAnswer:
+def answer_for_later(caller: Caller, draft: Draft) -> JsonAnswer:
     """202: it is for later."""
     return JsonAnswer(
-        _changed_draft_json(draft, caller, _draft_json), 200 if draft.version is not None else 202
+        changed_draft_json(draft, caller, draft_json), 200 if draft.version is not None else 202
     )
 
 
@@ -498,7 +505,7 @@ def _progress_json(model: str, progress: SweepProgress, tenant: str) -> dict[str
 # Requests
 
 
-async def _decoded(request: Request, kind: type[T]) -> T:
+async def decoded_body(request: Request, kind: type[T]) -> T:
     content = await read_body(request, LARGEST_BODY_BYTES)
     try:
         return json.decode(content or b"{}", type=kind)

@@ -6,7 +6,7 @@ Rules and criteria are edited by the same handlers: `Editable` says where the tw
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -20,6 +20,8 @@ from gateway.api.found_leads import found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import points
 from gateway.api.models import author_of_caller
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
+from gateway.api.slashed import Endpoint, add_slashed_route
+from gateway.api.text_editing import edited
 from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, refuse_unknown_fields
@@ -28,12 +30,12 @@ from gateway.subject import subject_of
 from projections import queries
 from schemas.envelope import MAX_INTEGER
 from schemas.moment import millis, moment
-from schemas.refusal import Refusal, json_type_name
+from schemas.refusal import json_type_name
 from scoring.editing import criterion_check, qualification
 from scoring.editing.criterion_check import SingleRule
 from scoring.editing.rule_json import Json as Body
 from scoring.editing.rule_json import rule_from_json
-from scoring.editing.text_edits import UneditableText, UnknownId, read_numbered, signals_defined_in
+from scoring.editing.text_edits import read_numbered, signals_defined_in
 from scoring.features.profile_fields import BUILT_IN_FIELDS, types_of_fields
 from scoring.models.model import ModelError, Subject, compile_model, explain_score, score_lead
 
@@ -41,7 +43,6 @@ MODEL = "rules"
 LARGEST_BODY = 100_000
 EXAMPLES = example_bodies("qualification")
 Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
-Endpoint = Callable[..., Awaitable[Response]]
 
 router = APIRouter(prefix="/api/lead-qualification", tags=["rules and criteria"])
 
@@ -81,20 +82,7 @@ CRITERIA = Editable(
 )
 
 
-def _route(
-    method: str, path: str, summary: str, endpoint: Endpoint, name: str | None = None, **documented: Any
-) -> None:
-    """Under the address with a slash at its end, and without."""
-    for address, shown in ((f"{path}/", True), (path, False)):
-        router.add_api_route(
-            address,
-            endpoint,
-            methods=[method],
-            name=name,
-            summary=summary,
-            include_in_schema=shown,
-            **documented,
-        )
+_route = partial(add_slashed_route, router)
 
 
 # Rules and criteria alike
@@ -219,9 +207,9 @@ async def check(request: Request, number: Number) -> Response:
     body = await _lead_alone(request)
     newest = await _model_text(services, tenant)
     criterion = await asyncio.to_thread(
-        _edited, lambda text: qualification.criterion_numbered(text, number), newest.text
+        edited, lambda text: qualification.criterion_numbered(text, number), newest.text
     )
-    lead, subject = await _lead(services, tenant, _lead_id(body))
+    lead, subject = await lead_and_subject(services, tenant, lead_id_of(body))
     active = await services.ports.published(tenant)
     checked = await asyncio.to_thread(
         criterion_check.check_criterion,
@@ -413,7 +401,7 @@ async def _from_text(request: Request, reader: Callable[[str], Any]) -> Response
     """What the newest text has; its version is the answer's tag."""
     newest = await _model_text(services_of(request), tenant_of(request))
     return JsonAnswer(
-        await asyncio.to_thread(_edited, reader, newest.text), headers={"ETag": f'"{newest.version}"'}
+        await asyncio.to_thread(edited, reader, newest.text), headers={"ETag": f'"{newest.version}"'}
     )
 
 
@@ -429,7 +417,7 @@ async def _publish(
     def edit_checked(text: str | None) -> str:
         if text is None:
             raise _retired()
-        return _whole(_edited(edit, text))
+        return _whole(edited(edit, text))
 
     published = await services_of(request).authoring.publish(
         tenant, MODEL, edit_checked, by=author_of_caller(caller), change=change
@@ -446,7 +434,7 @@ async def _after_change(
     return JsonAnswer(await asyncio.to_thread(kind.numbered, text, number), status)
 
 
-async def _lead(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, Subject]:
+async def lead_and_subject(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, Subject]:
     async with services.store.snapshot() as ask:
         rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
     lead = found_unmerged_lead(rows, "ask about that")
@@ -462,8 +450,8 @@ async def _tested(request: Request, body: Body, alone: Callable[[str, int], Sing
     """What one rule alone gives a lead now. `alone` makes it of the newest text and its folding."""
     services, tenant = services_of(request), tenant_of(request)
     newest = await _model_text(services, tenant)
-    rule = await asyncio.to_thread(_edited, lambda text: alone(text, newest.folding), newest.text)
-    lead, subject = await _lead(services, tenant, _lead_id(body))
+    rule = await asyncio.to_thread(edited, lambda text: alone(text, newest.folding), newest.text)
+    lead, subject = await lead_and_subject(services, tenant, lead_id_of(body))
     active = await services.ports.published(tenant)
     now = millis(services.ports.now())
     lines = explain_score(rule.model, subject, now, active.zone, active.idle_ms)
@@ -505,18 +493,6 @@ def _checked(checked: criterion_check.CriterionResult) -> dict[str, Any]:
     }
 
 
-def _edited(edit: Callable[[str], Any], text: str) -> Any:
-    """What is made of the text; a mistake becomes the answer that says what to do."""
-    try:
-        return edit(text)
-    except Refusal as refusal:
-        raise RequestProblem(422, refusal.reason, field=refusal.field) from None
-    except UnknownId as unknown:
-        raise RequestProblem(404, str(unknown.args[0]), field="id") from None
-    except UneditableText as uneditable:
-        raise RequestProblem(409, str(uneditable)) from None
-
-
 def _whole(text: str) -> str:
     """The text, if the model takes the change; the change is right by itself, so a refusal is 409."""
     try:
@@ -542,7 +518,7 @@ async def _lead_alone(request: Request) -> Body:
     return body
 
 
-def _lead_id(body: Body) -> str:
+def lead_id_of(body: Body) -> str:
     """Leads may be named by numbers, too."""
     lead_id = body.get("lead_id")
     if isinstance(lead_id, bool) or not isinstance(lead_id, str | int) or lead_id == "":

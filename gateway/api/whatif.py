@@ -22,6 +22,7 @@ from gateway.ports import StepsDone
 from gateway.store import UNAVAILABLE_ERRORS, TableMissing
 from schemas.control import LongText
 from scoring.models.model import ModelError
+from scoring.workflows.workflow_text import WorkflowsError
 
 EXAMPLES = example_bodies("what_if")
 WhatIfStep = StepsDone | Mapping[str, object]
@@ -51,7 +52,12 @@ router = APIRouter(tags=["models"])
 async def what_if(request: Request, name: ModelNameInPath) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     draft = await _decoded_request(request)
-    steps = _steps_in_threads(services.what_if_turns, services.ports.what_if(tenant, name, draft.text))
+    return await answer_of_steps(request, services.ports.what_if(tenant, name, draft.text))
+
+
+async def answer_of_steps(request: Request, work: Iterator[WhatIfStep]) -> Response:
+    """The result of long work in small steps, a few at once; with progress for a caller that accepts NDJSON."""
+    steps = _steps_in_threads(services_of(request).what_if_turns, work)
     # The first step reads the text: what is wrong with it is answered before anything is streamed.
     first = await anext(steps)
     media_type = request.headers.get("accept", "").partition(";")[0].strip().lower()
@@ -102,7 +108,7 @@ async def _next_in_thread(steps: Iterator[WhatIfStep]) -> WhatIfStep | None:
 def _next_or_none(steps: Iterator[WhatIfStep]) -> WhatIfStep | None:
     try:
         return next(steps, None)
-    except ModelError as refusal:
+    except (ModelError, WorkflowsError) as refusal:
         raise RequestProblem(422, str(refusal), field="text") from refusal
     except psycopg.errors.UndefinedTable as error:
         raise TableMissing from error

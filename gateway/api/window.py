@@ -103,6 +103,11 @@ def read_window(
     return Window(moment(since), moment(until), zone, now)
 
 
+def read_moment_of(zone: Calendar, text: str | None, field: str) -> datetime | None:
+    """The moment that a parameter like `from` names; None: it is not there. Raises RequestProblem."""
+    return None if text is None else moment(_read_moment(zone, text, field))
+
+
 def _read_moment(zone: Calendar, text: str, field: str) -> int:
     try:
         if len(text) == len("2030-01-31"):

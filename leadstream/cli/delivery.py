@@ -156,7 +156,7 @@ def retry(
 def check() -> None:
     """Check the file that LEADSTREAM_DELIVERY names, its secrets and templates, and list its channels."""
     from delivery.sending import kinds_of_channels
-    from leadstream.delivering import delivery_configuration
+    from leadstream.delivery_configuration import delivery_configuration
 
     settings = settings_from()
     configuration = delivery_configuration(settings)
@@ -175,7 +175,7 @@ def try_channel(
     from delivery.outcomes import DeliveryError
     from delivery.sending import send_sample
     from leadstream.clock import utc_now
-    from leadstream.delivering import delivery_configuration
+    from leadstream.delivery_configuration import delivery_configuration
 
     configuration = delivery_configuration(settings_from())
     if channel not in configuration.channels:

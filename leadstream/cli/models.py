@@ -125,6 +125,7 @@ def diff(
 @models.command("drafts")
 def drafts(tenant: OnlyTenant = None, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """List what is scheduled, and what could not be published at its time, with the reason."""
+    from authoring.published_texts import title_of
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import authoring_for_reading, run_request
 
@@ -132,7 +133,10 @@ def drafts(tenant: OnlyTenant = None, data_dir: DataDir = None, database_url: Da
         scheduled = run_request(authoring_for_reading(url).scheduled_or_failed(tenant))
     _print_records(
         ("Draft", "Model", "For", "By", "Note", "Status"),
-        [(each.id, each.model, each.tenant, each.by, each.note, _draft_status(each)) for each in scheduled],
+        [
+            (each.id, title_of(each.model), each.tenant, each.by, each.note, _draft_status(each))
+            for each in scheduled
+        ],
     )
 
 
@@ -143,6 +147,7 @@ def discard(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Discard a scheduled draft, so that it does not take effect."""
+    from authoring.published_texts import title_of
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import authoring_for_reading, run_request
 
@@ -154,11 +159,12 @@ def discard(
         if draft is None:
             raise Failure(f"There is no scheduled draft {number}: `leadstream models drafts` lists them.")
         discarded = run_request(authoring.discard_draft(draft.tenant, draft.model, number))
-    print_line(f"Draft {discarded.id} of {discarded.model} is discarded.")
+    print_line(f"Draft {discarded.id} of {title_of(discarded.model)} is discarded.")
 
 
 def _print_active_models(database_url: str, tenant: str | None) -> None:
     """The active models, of one tenant or of all; then what is scheduled and what else can be published by name."""
+    from authoring.published_texts import title_of
     from authoring.revisions import author_of_version, reason_of_version
     from leadstream.operations.publishing import authoring_for_reading, run_request
     from scoring.models.model import optional_models
@@ -185,7 +191,7 @@ def _print_active_models(database_url: str, tenant: str | None) -> None:
         ],
     )
     for draft in run_request(authoring.scheduled_or_failed(tenant)):
-        print_status(f"{draft.model} for {draft.tenant}, draft {draft.id}: {_draft_status(draft)}")
+        print_status(f"{title_of(draft.model)} for {draft.tenant}, draft {draft.id}: {_draft_status(draft)}")
     for name in sorted(optional_models().keys() - {each.model for each in active}):
         print_status(f"{name} is available, too: leadstream publish {name}")
 

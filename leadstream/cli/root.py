@@ -34,6 +34,7 @@ from leadstream.cli import (
     telegram,
     topics,
     worker,
+    workflows,
 )
 from leadstream.console import Failure, print_error, print_line, print_trace
 from leadstream.signals import COMMANDS_UNTIL_STOPPED, interrupt_on_signal
@@ -89,7 +90,7 @@ app = typer.Typer(
 for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
-    explain, publish, models, evaluate, experiments,
+    explain, publish, models, evaluate, experiments, workflows,
     doctor, dead_letters, delivery, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip

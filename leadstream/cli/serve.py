@@ -69,7 +69,7 @@ def serve(
     """
     with report_waits("loading the program") as wait_for:
         import leadstream.wiring  # noqa: F401 - loaded before signals interrupt what runs
-        from leadstream.delivering import delivery_configuration
+        from leadstream.delivery_configuration import delivery_configuration
         from leadstream.logs import configure_logs
         from leadstream.operations.store_directory import settings_for_process_on_kafka
         from leadstream.serving import ensure_directory, open_listener

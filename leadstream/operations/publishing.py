@@ -16,6 +16,7 @@ import psycopg
 from authoring.active_models import ActiveModelsFilter
 from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
+from authoring.published_texts import WORKFLOWS, title_of
 from authoring.revisions import OtherDraftScheduled, OutdatedBasis
 from authoring.sweep_progress import progress_by_partition
 from leadstream.active_models import active_by_shard, active_models_of_shards, shards_port
@@ -33,6 +34,7 @@ from scoring.features.calendar import calendar
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.model import ModelError, all_models, compile_model
 from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields
+from scoring.workflows.built_in_workflows import built_in_workflows
 from streams.published import ActiveModels, TenantSettings, compiled_model
 
 BUILT_IN_TEXT = "default"
@@ -90,6 +92,38 @@ def publish_model(
     return run_request(
         authoring.publish(tenant, name, lambda _: text, by=by, note=note, fire=fire, based_on=based_on)
     )
+
+
+def workflows_text(source: str) -> str:
+    """A text of workflows: of a file, or a built-in set by its name. Raises Failure."""
+    built_in = built_in_workflows()
+    if source in built_in and not Path(source).exists():
+        return built_in[source]
+    return _text_of_file(source, f"pass a .toml file, or the name of a built-in set: {', '.join(built_in)}")
+
+
+def publish_workflows(
+    store: StoreAccess,
+    text: str,
+    *,
+    tenant: str,
+    by: str | None = None,
+    note: str | None = None,
+    at: datetime | None = None,
+    based_on: int | None = None,
+) -> Publication | Draft:
+    """As `publish_model`, for all workflows of a tenant."""
+    store.settle(lambda _: None)
+    authoring, by = authoring_of(store), by or operating_user()
+    if at is not None and at > utc_now():
+        return run_request(
+            authoring.schedule(tenant, WORKFLOWS, text, at, by=by, note=note, based_on=based_on)
+        )
+    published = run_request(
+        authoring.publish(tenant, WORKFLOWS, lambda _: text, by=by, note=note, based_on=based_on)
+    )
+    store.settle(lambda _: None)
+    return published
 
 
 def retire_model(
@@ -152,18 +186,22 @@ def problems_as_failures() -> Iterator[None]:
         yield
     except OutdatedBasis as late:
         raise Failure(
-            f"This is based on version {late.based_on} of {late.model}, and version {late.newest} is the newest: see "
-            f"`leadstream models diff {late.model} {late.based_on} {late.newest}`, bring that into the text, and "
+            f"This is based on version {late.based_on} of {title_of(late.model)}, and version {late.newest} is the newest: "
+            f"see `{_diff_command(late.model)} {late.based_on} {late.newest}`, bring that into the text, and "
             f"publish it with --based-on {late.newest}."
         ) from late
     except OtherDraftScheduled as second:
         other = second.other
         raise Failure(
-            f"Draft {other.id} of {other.model} is scheduled already, for {other.effective_from}, and of two the later "
+            f"Draft {other.id} of {title_of(other.model)} is scheduled already, for {other.effective_from}, and of two the later "
             f"one would undo the other: `leadstream models discard {other.id}` makes room for this one."
         ) from second
     except Problem as problem:
         raise Failure(f"{problem.reason[:1].upper()}{problem.reason[1:]}.") from problem
+
+
+def _diff_command(name: str) -> str:
+    return "leadstream workflows diff" if name == WORKFLOWS else f"leadstream models diff {name}"
 
 
 def operating_user() -> str:

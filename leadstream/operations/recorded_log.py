@@ -14,8 +14,16 @@ import psycopg
 from leadstream.console import Failure
 from leadstream.operations.export import StoredEvent, merged_by_recording, stored_events
 from projections.connection import Connection
+from projections.rows import WORKFLOWS
 from projections.state_rows import SCORE_LEADS
-from schemas.control import DERIVED_TYPES, FoldingVersion, ModelPublished, ModelRetired, SettingsPublished
+from schemas.control import (
+    DERIVED_TYPES,
+    FoldingVersion,
+    ModelPublished,
+    ModelRetired,
+    SettingsPublished,
+    WorkflowsPublished,
+)
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
 from schemas.publications import Publication
@@ -91,7 +99,7 @@ class ArchivedParts:
             yield publication
         yield chain(following, events)
 
-    def _publications(self) -> list[ModelPublished | ModelRetired]:
+    def _publications(self) -> list[ModelPublished | ModelRetired | WorkflowsPublished]:
         rows = self._connection.execute(
             """select tenant, model, version, text, fire, by, note, change, recorded_at, folding
                from publications
@@ -140,7 +148,18 @@ def _publication(
     change: str | None,
     recorded_at: datetime,
     folding: FoldingVersion,
-) -> ModelPublished | ModelRetired:
+) -> ModelPublished | ModelRetired | WorkflowsPublished:
+    if model == WORKFLOWS:
+        return WorkflowsPublished(
+            tenant=tenant,
+            recorded_at=recorded_at,
+            version=version,
+            text=text or "",
+            by=by,
+            note=note,
+            change=change,
+            folding=folding,
+        )
     if text is None:
         return ModelRetired(
             tenant=tenant, recorded_at=recorded_at, model=model, version=version, by=by, note=note

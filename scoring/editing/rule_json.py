@@ -50,9 +50,7 @@ def rule_from_json(body: Json, defined: DefinedSignals) -> tuple[str, Json]:
     phrase = phrase_of(body["field_name"], defined)
     phrase_read = parse_phrase(phrase, defined)
     operator, points = body["operator"], exact_number(body["points"])
-    if not isinstance(operator, str) or operator not in OPERATORS:
-        raise Refusal("operator", f"{operator!r} is none of {', '.join(OPERATORS)}")
-    read, sample = OPERAND_READER_AND_SAMPLE[operator]
+    read, sample = _reader_and_sample(operator)
     active, priority = body.get("is_active", True), exact_number(body.get("priority", 0))
     on = {"name": "rule", "value": phrase, "points": 0}
     compile_each(
@@ -68,6 +66,39 @@ def rule_from_json(body: Json, defined: DefinedSignals) -> tuple[str, Json]:
     compile_each({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
     table = {"name": body["name"], "value": phrase, operator: operand, "points": points}
     return group, table | listing_keys(priority, active)
+
+
+def comparison_from_json(body: Json, defined: DefinedSignals) -> Json:
+    """{"value": phrase, OPERATOR: operand} of what a rule of the API tests: its field_name, operator and value. Raises
+    Refusal.
+    """
+    phrase = phrase_of(body["field_name"], defined)
+    operator = body["operator"]
+    read, sample = _reader_and_sample(operator)
+    on = {"name": "rule", "value": phrase, "points": 0}
+    compile_each({"operator": on | {operator: sample}}, lambda table: compile_rule(table, defined))
+    operand = _operand_for_field(read(body.get("value")), operator, parse_phrase(phrase, defined))
+    compile_each({"value": on | {operator: operand}}, lambda table: compile_rule(table, defined))
+    return {"value": phrase, operator: operand}
+
+
+def comparison_json(table: Table, defined: DefinedSignals) -> Json:
+    """field_name, operator and value of a `value` rule or condition of the text."""
+    phrase, operator = table["value"], operator_of(table)
+    return {
+        "field_name": field_name(phrase, defined),
+        "operator": operator,
+        "value": None
+        if operator in OPERATORS_WITHOUT_VALUE
+        else _operand_text(table[operator], dates=phrase == CREATED_ON_PHRASE),
+    }
+
+
+def _reader_and_sample(operator: Any) -> tuple[Callable[[Any], Any], Any]:
+    """How the operator reads the API's value, and an operand that fits any field it can test. Raises Refusal."""
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        raise Refusal("operator", f"{operator!r} is none of {', '.join(OPERATORS)}")
+    return OPERAND_READER_AND_SAMPLE[operator]
 
 
 def rule_json(group: str, table: Table, defined: DefinedSignals) -> Json:
@@ -86,15 +117,7 @@ def rule_json(group: str, table: Table, defined: DefinedSignals) -> Json:
         "editable": "value" in table,
     }
     if "value" in table:
-        phrase = table["value"]
-        operator = operator_of(table)
-        rule["field_name"] = field_name(phrase, defined)
-        rule["operator"] = operator
-        rule["value"] = (
-            None
-            if operator in OPERATORS_WITHOUT_VALUE
-            else _operand_text(table[operator], dates=phrase == CREATED_ON_PHRASE)
-        )
+        rule |= comparison_json(table, defined)
     return rule
 
 

@@ -7,6 +7,7 @@ if it does not match the edit, the edit is refused.
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
@@ -70,10 +71,19 @@ def read_numbered(text: str) -> Document:
 
 
 def edit_text(text: str, edit: Callable[[Document], object]) -> str:
-    """The text after an edit, with numbers for all entries."""
+    """The model's text after an edit, with numbers for all entries."""
+
+    def numbered(document: Document) -> None:
+        _number_all(document)
+        edit(document)
+
+    return edit_document(text, numbered)
+
+
+def edit_document(text: str, edit: Callable[[TOMLDocument], object]) -> str:
+    """Any TOML text after an edit."""
     try:
         document = tomlkit.parse(text)
-        _number_all(document)
         edit(document)
         result = document.as_string()
         as_meant = tomllib.loads(result) == document.unwrap()
@@ -173,6 +183,8 @@ def toml_value(value: Any) -> str:
             )
         case Decimal():
             return f"{value:f}"
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
     return str(value)
 
 
@@ -230,11 +242,20 @@ def _replace_entry(kind: EntryKind, document: Document, section: str, entry: Ent
         table[key] = _inline_table(kind, entry)
     else:
         current = entries[_index_of_entry(entries, entry["id"])] if isinstance(entries, AoT) else entries
-        for removed in [name for name in current if name not in entry]:
-            del current[removed]
-        for name, value in entry.items():
-            if name not in current or _plain_value(current[name]) != value:
-                current[name] = tomlkit.value(toml_value(value))
+        change_table(current, entry)
+
+
+def change_table(current: Any, entry: EntryTable) -> None:
+    """Give the table the keys and values of the entry. What does not change keeps its place and its comments."""
+    for removed in [name for name in current if name not in entry]:
+        del current[removed]
+    for name, value in entry.items():
+        if name in current and isinstance(current[name], Table) and isinstance(value, Mapping):
+            change_table(current[name], value)
+        elif name not in current or plain_value(current[name]) != value:
+            if isinstance(current.get(name), AoT | Table):
+                del current[name]  # a value in one line goes before all tables
+            current[name] = tomlkit.value(toml_value(value))
 
 
 def _index_of_entry(entries: list[Any], number: int) -> int:
@@ -279,10 +300,12 @@ def _child_table(table: Document, key: str, new: Table | InlineTable) -> Any:
     return table[key]
 
 
-def _plain_value(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value of the edited text, as `read_numbered` returns it."""
     if isinstance(value, bool):
         return value
+    if isinstance(value, AoT | Table):
+        return value.unwrap()
     return tomllib.loads(f"value = {value.as_string()}", parse_float=Decimal)["value"]
 
 

@@ -57,6 +57,11 @@ def compile_condition(table: Any, by: ValueComparison) -> Condition:
     return Condition(is_met, lambda subject: body.evidence(subject.view))
 
 
+def is_standing_phrase(phrase: object) -> bool:
+    """Whether a value phrase is a score or a band, which rules do not read."""
+    return _standing_reader(phrase) is not None
+
+
 def _standing_reader(phrase: Any) -> Callable[[ConditionSubject], Any] | None:
     """How to read a score or a band; None: the phrase is one of rules."""
     if not isinstance(phrase, str):

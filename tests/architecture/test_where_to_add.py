@@ -26,7 +26,7 @@ ENTRIES = {
 ROUTERS = [
     path.relative_to(ROOT).as_posix()
     for path in sorted((ROOT / "gateway/api").rglob("*.py"))
-    if "APIRouter" in path.read_text("utf-8")
+    if "= APIRouter(" in path.read_text("utf-8")
 ]
 
 

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 from gateway.app import create_app
 from gateway.openapi import KEYLESS, examples_of
 from gateway.query_parameters import ANY_QUERY
+from leadstream.delivering import delivery_beside
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_open
 from tests.gateway.route_table import Operation, app_without_store, operations
@@ -106,6 +107,9 @@ NEUTRAL = frozenset(
         "with_revenue",
         "error",
         "size",
+        "status",
+        "trigger",
+        "unread",
     ]
 )
 """Query parameters that name nothing of a tenant. A cursor is a place in the order of time."""
@@ -125,15 +129,25 @@ def path_values(operation: Operation, made: "Made") -> dict[str, Ids]:
         "bot": Ids(f"{MARK}-bot", "nobody--0-bot"),
         "file_id": Ids(f"{MARK}-file", f"{MARK}-file"),
         "name": SHARED if path.startswith("/api/experiments/") else MODEL,
-        "number": Ids(made.draft, "999999999")
-        if "/drafts/" in path
-        else Ids(made.criterion, "999999999")
-        if "criteria" in path
-        else Ids(made.rule, "999999999"),
+        "number": Ids(number_in(path, made), "999999999"),
     }
     missing = [name for name in operation.parameters if name not in values]
     assert not missing, f"{operation}: say in path_values of {HERE} which id of A stands for {missing}"
     return {name: values[name] for name in operation.parameters}
+
+
+def number_in(path: str, made: "Made") -> str:
+    """Which number of A the address has."""
+    numbers = {
+        "/api/workflows/drafts/": made.workflows_draft,
+        "/drafts/": made.draft,
+        "-criteria/": made.criterion,
+        "-rules/": made.rule,
+        "/workflows/": made.workflow,
+        "/workflow-executions/": made.execution,
+        "/notifications/": made.execution,
+    }
+    return next((number for part, number in numbers.items() if part in path), made.rule)
 
 
 QUERY_VALUES = {
@@ -142,6 +156,8 @@ QUERY_VALUES = {
     "session_id": CHAT,
     "q": Ids(MARK, "nobody--0"),
     "source_id": Ids(f"{MARK}-form", "nobody--0-form"),
+    "workflow_id": Ids("1", "999999999"),
+    "recipient": Ids(MARK, "nobody--0"),
 }
 BODY_VALUES = {
     "lead_id": LEAD,
@@ -153,6 +169,14 @@ BODY_VALUES = {
 }
 
 
+WORKFLOW = {
+    "name": MARK,
+    "trigger_type": "manual",
+    "action_type": "send_notification",
+    "action_config": {"message": NAME},
+}
+
+
 class Made(NamedTuple):
     """What A has that got its id from the server."""
 
@@ -161,6 +185,9 @@ class Made(NamedTuple):
     criterion: str
     recalculation: str
     link: str
+    workflow: str
+    execution: str
+    workflows_draft: str
 
 
 class Call(NamedTuple):
@@ -243,7 +270,7 @@ def call_of(app: Any, operation: Operation, made: Made, place: int, *, ids_in_qu
 @asynccontextmanager
 async def serving(url: str) -> Any:
     settings = Settings(database_url=url, partitions=2, **SETTINGS)
-    with open_system(settings) as system:
+    with open_system(settings) as system, delivery_beside(system, settings):
         async with ports_open(system, settings) as ports:
             app = create_app(ports)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -300,9 +327,33 @@ async def make_data(http: httpx.AsyncClient) -> Made:
     made_criterion = await post(http, "A", f"{rules}/qualification-criteria/", criterion)
     calculation = await post(http, "A", f"{rules}/lead-scores/bulk_calculate/", {"lead_ids": [LEAD.of_a]})
     link = await post(http, "A", "/api/links", {"kind": "qr", "qr_id": MARK, "place": NAME, "target": TARGET})
-    return Made(
-        str(draft["id"]), str(made_rule["id"]), str(made_criterion["id"]), calculation["id"], link["token"]
+    workflow = await post(http, "A", f"{rules}/workflows/", WORKFLOW)
+    ran = await post(
+        http, "A", f"{rules}/workflows/{workflow['id']}/run/", {"lead_id": LEAD.of_a, "by": MARK}
     )
+    text = (await asked_by_a(http, "/api/workflows"))["text"]
+    workflows_draft = await post(http, "A", "/api/workflows/drafts", {"text": text, "note": MARK})
+    number = str(ran["execution"]["id"])
+    for _ in range(300):
+        if str(number) in json.dumps(await asked_by_a(http, "/api/notifications")):
+            break
+        await asyncio.sleep(0.1)
+    return Made(
+        str(draft["id"]),
+        str(made_rule["id"]),
+        str(made_criterion["id"]),
+        calculation["id"],
+        link["token"],
+        str(workflow["id"]),
+        number,
+        str(workflows_draft["id"]),
+    )
+
+
+async def asked_by_a(http: httpx.AsyncClient, address: str) -> Any:
+    answer = await http.get(address, headers={"Authorization": f"Bearer {TOKENS['A']}"})
+    assert answer.status_code == 200, (address, answer.text)
+    return answer.json()
 
 
 MOVING = re.compile(
@@ -395,7 +446,7 @@ async def test_one_tenant_sees_and_changes_nothing_of_another(database_url):
 
 
 async def test_every_operation_needs_a_key_and_a_token_that_may_only_write_reads_nothing(database_url):
-    read_by_post = {"test_rule", "check", "what-if", "session", "user"}
+    read_by_post = {"test_rule", "check", "what-if", "session", "user", "test", "preview"}
     async with serving(database_url) as (app, http):
         made = await make_data(http)
         for operation in DOCUMENTED:

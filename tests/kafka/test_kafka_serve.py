@@ -21,6 +21,7 @@ import pytest
 from deploy.kafka.broker import free_port
 from gateway.api import capture_bot
 from gateway.ports import Ports
+from leadstream.delivering import delivery_beside
 from leadstream.embedded_postgres import find_postgres
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_of
@@ -34,6 +35,7 @@ from tests.leadstream.systems_doors import (
     Answers,
     Clock,
     expo_visitor,
+    hot_lead_workflows,
     qualified_lead,
     sent,
     shown,
@@ -228,6 +230,23 @@ def test_leads_and_scores_of_the_documents_are_those_of_an_embedded_store(
 
     with embedded_ports(database_url) as ports:
         assert asyncio.run(on_kafka()) == asyncio.run(played(ports))
+
+
+def test_workflows_of_the_documents_act_as_in_an_embedded_store(server: Server, database_url: str):
+    headers = {"x-tenant": "workflows"}
+
+    async def over_http() -> Answers:
+        address = server.client.base_url
+        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=SECONDS) as http:
+            return await hot_lead_workflows(http)
+
+    async def embedded(ports: Ports) -> Answers:
+        async with visited(ports, **headers) as http:
+            return await hot_lead_workflows(http)
+
+    given = Settings(database_url=database_url, partitions=4)
+    with open_system(given) as system, delivery_beside(system, given):
+        assert asyncio.run(over_http()) == asyncio.run(embedded(ports_of(system, given)))
 
 
 def test_an_import_of_leads_goes_on_after_a_kill_and_again_changes_nothing(server: Server, tmp_path: Path):

@@ -5,11 +5,13 @@ two modes can be compared.
 """
 
 import asyncio
+import json
 import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ import httpx
 from gateway.app import create_app
 from gateway.ports import Ports
 
+REQUIREMENTS = Path(__file__).parents[3] / "shared" / "requirements"
 SECONDS = 300.0
 """So long a talk waits for a loaded machine."""
 SHORT = ("Retail", "Mumbai", "2–5", "₹50K–₹2L", "Billing")
@@ -252,6 +255,97 @@ async def qualified_lead(http: httpx.AsyncClient, clock: Clock) -> Answers:
     assert (answers["all"]["calculated"], answers["all"]["changed"]) == (2, 0)
     assert [(each["lead"], each["score"]) for each in answers["list"]] == [(123, 53), (124, 15)]
     return without_moments(answers, "")
+
+
+WORKFLOWS = "/api/lead-qualification/workflows/"
+EXECUTIONS = "/api/lead-qualification/workflow-executions/"
+HOT_RULES = RULES.replace(
+    "[groups.firmographic]",
+    """[groups.behavioral_demo]
+rules = [ { id = 6, name = "Demo", value = "demo_requested", greater_or_equal = 1, points = 20 } ]
+[groups.firmographic]""",
+).replace("highest_rule_id = 5", "highest_rule_id = 6")
+
+
+async def hot_lead_workflows(http: httpx.AsyncClient) -> Answers:
+    """The four workflows of the rules' document, printed bodies as they are. The lead has 45 points, then 68, which passes 60
+    and 65, then 88, which passes 75 and 80; a second demo passes nothing.
+    """
+    published = await http.post("/api/models/rules/publish", json={"text": HOT_RULES})
+    assert published.status_code == 200, published.text
+    for body in printed_workflows():
+        made = await http.post(WORKFLOWS, json=body)
+        assert made.status_code == 201, made.text
+        assert {name: made.json()[name] for name in body} == body
+    profile = {"name": "John Doe", "title": "Sales director", "industry": "SaaS"}
+    await recorded(http, {"lead_id": "123", "type": "profile_updated", "fields": profile})
+    await scored(http, "123", 45)
+    assert await executed(http, 0) == []
+    form = {"lead_id": "123", "type": "form_submitted", "fields": {"company_size": "500+"}}
+    await recorded(http, form | {"event_id": "form-1"})
+    two = await executed(http, 2)
+    await recorded(http, {"lead_id": "123", "type": "demo_requested", "event_id": "demo-1"})
+    four = await executed(http, 4)
+    await recorded(http, {"lead_id": "123", "type": "demo_requested", "event_id": "demo-2"})
+    tried = await http.post(f"{WORKFLOWS}1/test/", json={"lead_id": 123})
+    ran = await http.post(f"{WORKFLOWS}3/run/", json={"lead_id": 123, "by": "ada"})
+    deadline = time.monotonic() + SECONDS
+    while ran.status_code == 202:
+        assert time.monotonic() < deadline, ran.text
+        await applied(http, ran.json()["location"], deadline)
+        ran = await http.post(f"{WORKFLOWS}3/run/", json={"lead_id": 123, "by": "ada"})
+    five = await executed(http, 5)
+    answers: Answers = {
+        "workflows": (await http.get(WORKFLOWS)).json(),
+        "executions": five[1:],  # the newest was run under an id of its own
+        "tried": tried.json(),
+        "statistics": (await http.get(f"{WORKFLOWS}statistics/")).json(),
+        "history": (await http.get(f"{WORKFLOWS}1/history/")).json(),
+    }
+    assert {each["workflow_name"] for each in two} == {"Follow up on SQL", "Move to qualified status"}
+    assert {each["workflow_name"] for each in four} - {each["workflow_name"] for each in two} == {
+        "Assign hot leads to senior rep",
+        "Notify on hot lead",
+    }
+    [owner] = [each for each in four if each["action_type"] == "assign_owner"]
+    assert (owner["lead"], owner["lead_name"], owner["action_config"]) == (123, "John Doe", {"owner_id": 5})
+    assert owner["reason"] == "rules rose from 68 to 88, through 75"
+    assert (answers["tried"]["would_fire"], answers["tried"]["action"]["text"]) == (
+        True,
+        "assigns the lead to owner 5",
+    )
+    numbers = answers["statistics"]
+    assert (numbers["total_workflows"], numbers["active_workflows"]) == (4, 4)
+    assert (numbers["total_executions"], numbers["failed_executions"]) == (5, 0)
+    assert (await shown(http, "leads/123"))["lead"]["assigned_to"] == "5"
+    [message] = [
+        each for each in (await shown(http, "notifications"))["notifications"] if each["workflow"] == 3
+    ][:1]
+    assert message["message"] == "🔥 Hot lead! Score increased to 80+"
+    return without_moments(answers, "")
+
+
+def printed_workflows() -> list[dict[str, Any]]:
+    """The workflows that the rules' document prints."""
+    text = (REQUIREMENTS / "4-rule-based-qualification.md").read_text(encoding="utf-8")
+    found = [json.loads(each) for each in re.findall(r"```json\n(\{.*?^\})", text, re.MULTILINE | re.DOTALL)]
+    workflows = [each for each in found if "trigger_type" in each]
+    assert len(workflows) == 4
+    return workflows
+
+
+async def executed(http: httpx.AsyncClient, count: int) -> Any:
+    """The executions, once there are so many and every action was carried out."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        answer = await http.get(EXECUTIONS)
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()
+        assert len(shown) <= count
+        if len(shown) == count and all(each["status"] == "delivered" for each in shown):
+            return shown
+        assert time.monotonic() < deadline, answer.text
+        await asyncio.sleep(0.1)
 
 
 async def recorded(http: httpx.AsyncClient, event: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from projections.tables import LIVE_SCHEMA, READ_MODEL_TABLES
 from schemas import statements as say
-from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, ModelRemoved, SessionPut
+from schemas.activity import Activity, IdentityAttached, IdentityDelta, ModelChanged, SessionPut
 from schemas.decode import encode_activity, encode_dead_letter, encode_source, encode_statement
 from schemas.envelope import Event
 from schemas.events import PageViewed
@@ -202,7 +202,7 @@ def dead_letter(position: int, reason: str = "type: missing", **fields: Any) -> 
     return Outgoing(DEAD_LETTERS, letter.key or "", encode_dead_letter(letter))
 
 
-def published(said: ModelChanged | ModelRemoved) -> list[Outgoing]:
+def published(said: Activity) -> list[Outgoing]:
     """In every partition, as it is appended."""
     return [
         activity(said)._replace(key=PARTITION_WIDE_KEY, partition=partition)

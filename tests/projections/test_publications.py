@@ -3,8 +3,8 @@
 from projection_records import PARTITIONS, START, TENANT, at, published, recorded
 
 from projections.facts import changes_of_record
-from projections.rows import PublicationRow
-from schemas.activity import ModelChanged, ModelRemoved
+from projections.rows import WORKFLOWS, PublicationRow
+from schemas.activity import ModelChanged, ModelRemoved, WorkflowsChanged
 
 
 def rows_of(said):
@@ -27,3 +27,12 @@ def test_a_retirement_is_a_version_without_a_text():
 def test_what_postgres_cannot_hold_is_replaced():
     (row,) = rows_of(ModelChanged(TENANT, "", START, "rules", 5, "a\0b", by="\0", note="n\0"))
     assert (row.text, row.by, row.note) == ("a\ufffdb", "\ufffd", "n\ufffd")
+
+
+def test_the_workflows_of_a_tenant_are_a_row_under_a_name_that_no_model_has():
+    said = WorkflowsChanged(TENANT, "", START, 2, "text", "ada", "why", "workflow_created 5", folding=2)
+    assert rows_of(said) == [
+        PublicationRow(
+            TENANT, WORKFLOWS, 2, "text", False, "ada", "why", "workflow_created 5", at(0), folding=2
+        )
+    ]

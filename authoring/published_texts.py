@@ -1,0 +1,84 @@
+"""What authoring publishes: the text of each model, and one text with all workflows of a tenant. Pure.
+
+Both have drafts, versions, a history and an outbox of publications under a name. This module has what differs by name.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+
+from authoring.problem import Invalid
+from projections.rows import WORKFLOWS
+from schemas.refusal import Refusal
+from scoring.editing.workflow_edits import finished_workflows, summary_of_changes
+from scoring.models.active import ModelVersion
+from scoring.models.model import ModelError, compile_model
+from scoring.workflows.workflow_text import (
+    UnknownReference,
+    WorkflowsError,
+    compile_workflows,
+    unknown_references,
+)
+
+__all__ = ["WORKFLOWS", "MissingReference", "address_of", "change_in", "finished_text", "title_of"]
+
+_compiled_model = lru_cache(maxsize=64)(compile_model)
+
+
+def title_of(name: str) -> str:
+    """The name as people read it: of a model, or "workflows"."""
+    return name.removeprefix("#")
+
+
+def address_of(name: str) -> str:
+    """Where the API has the text, with its versions and drafts below it."""
+    return "/api/workflows" if name == WORKFLOWS else f"/api/models/{name}"
+
+
+def change_in(name: str, before: str | None, after: str) -> str | None:
+    """What a whole text changes, in words; None: nothing, or it is a model's."""
+    return summary_of_changes(before or "", after) if name == WORKFLOWS else None
+
+
+def finished_text(name: str, text: str, newest: str | None, now: datetime, *, restored: bool = False) -> str:
+    """The text as it is published on top of the newest one; raises Invalid for a text with a mistake. The text of a
+    model stays as it is; workflows get ids and moments of creation. `restored`: the text was published before.
+    """
+    if name != WORKFLOWS:
+        return _checked_model(name, text)
+    try:
+        return finished_workflows(text, newest or "", now, restored=restored)
+    except WorkflowsError as refusal:
+        raise Invalid(str(refusal), field="text") from refusal
+    except Refusal as refusal:
+        raise Invalid(refusal.reason, field=refusal.field) from refusal
+
+
+class MissingReference(Invalid):
+    """A trigger waits for a model, or a band, that nobody has published. `key` is the trigger's key in the text."""
+
+    def __init__(self, missing: UnknownReference) -> None:
+        super().__init__(f"workflow {missing.workflow}, {missing.key}: {missing.reason}", field="text")
+        self.key, self.detail = missing.key, missing.reason
+
+
+def refuse_missing_references(text: str, newest: str | None, models: Mapping[str, ModelVersion]) -> None:
+    """Raises MissingReference for what a text of workflows waits for in vain, and the newest one did not. What was published
+    while its model was active stays.
+    """
+    band_sets = {name: _compiled_model(each.text, each.folding).band_sets for name, each in models.items()}
+    before = set(unknown_references(compile_workflows(newest or ""), band_sets))
+    for missing in unknown_references(compile_workflows(text), band_sets):
+        if missing not in before:
+            raise MissingReference(missing)
+
+
+def _checked_model(name: str, text: str) -> str:
+    """The text, if it is a model of this name without a mistake."""
+    try:
+        named = compile_model(text).name
+    except ModelError as refusal:
+        raise Invalid(str(refusal), field="text") from refusal
+    if named != name:
+        raise Invalid(f"the text is of the model {named!r}, not of {name!r}", field="text")
+    return text

@@ -1,0 +1,256 @@
+"""`leadstream publish-workflows` and `leadstream workflows`: what leads set off, its versions, and a preview.
+
+`workflows` publishes nothing. Texts go to standard output as they are, so that you can edit and publish them again.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leadstream.cli.options import SCORES, AsJson, DatabaseUrl, DataDir, Tenant, settings_of_store
+from leadstream.cli.publish import AuthorName
+from leadstream.console import print_line, print_records, print_status, print_text
+from schemas.envelope import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from projections.authoring import PublishedVersion
+
+app = typer.Typer()
+workflows = typer.Typer(
+    help="What leads set off: e-mails, tasks, owners. Without a command: list the workflows with trigger and action."
+)
+app.add_typer(workflows, name="workflows", rich_help_panel=SCORES)
+
+WorkflowNote = Annotated[
+    str | None, typer.Option("--note", help="Reason, kept in the history.", show_default=False)
+]
+
+
+@app.command("publish-workflows", rich_help_panel=SCORES)
+def publish_workflows(
+    file: Annotated[str, typer.Argument(help="A .toml file, or the name of a built-in set of workflows.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    note: WorkflowNote = None,
+    by: AuthorName = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(help="Publish at this moment (UTC); a server must run then.", show_default="now"),
+    ] = None,
+    based_on: Annotated[
+        int | None,
+        typer.Option(help="Publish only if this is still the newest version.", min=0, show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Publish the workflows of a tenant, all in one text. It replaces the text before.
+
+    A text with a mistake is rejected with line and reason, and nothing
+    changes. Workflows without an id get one, which is never given again.
+    Publishing fires nothing: a workflow fires when something happens
+    afterwards. To change workflows, take their text from `leadstream
+    workflows show`, and publish the edited copy with the --based-on that
+    it prints: then nobody's edit is lost.
+    """
+    from leadstream.operations import publishing
+    from leadstream.operations.open_store import open_store
+    from projections.authoring import Draft
+
+    text = publishing.workflows_text(file)
+    moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
+    with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
+        published = publishing.publish_workflows(
+            store, text, tenant=tenant, by=by, note=note, at=moment, based_on=based_on
+        )
+    if isinstance(published, Draft):
+        print_line(f"The workflows take effect at {published.effective_from} (draft {published.id}).")
+    elif published.unchanged:
+        print_line(f"The workflows, version {published.version}, are unchanged: they have this text already.")
+    else:
+        done = f": {published.change}" if published.change else ""
+        print_line(f"The workflows, version {published.version}, are active{done}.")
+
+
+@workflows.callback(invoke_without_command=True)
+def list_workflows(
+    context: typer.Context,
+    tenant: Tenant = DEFAULT_TENANT,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """List the published workflows, the highest priority first."""
+    if context.invoked_subcommand is None:
+        _print_workflows(tenant, data_dir, database_url)
+
+
+@workflows.command("list")
+def list_command(
+    tenant: Tenant = DEFAULT_TENANT, data_dir: DataDir = None, database_url: DatabaseUrl = None
+) -> None:
+    """List the published workflows, the highest priority first."""
+    _print_workflows(tenant, data_dir, database_url)
+
+
+@workflows.command("show")
+def show(
+    version: Annotated[
+        int | None, typer.Option(help="Version to show.", min=1, show_default="the newest")
+    ] = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Print the text of all workflows to standard output, and the command that publishes an edited copy to standard
+    error.
+    """
+    from authoring.published_texts import WORKFLOWS
+    from authoring.revisions import text_of_version
+    from leadstream.operations.open_store import open_database_url
+    from leadstream.operations.publishing import problems_as_failures
+
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+        newest = _history(url, tenant)[0].version
+        shown = newest if version is None else version
+        with problems_as_failures():
+            print_text(text_of_version(_history(url, tenant, shown), WORKFLOWS, shown))
+    option = "" if tenant == DEFAULT_TENANT else f" --tenant {tenant}"
+    print_status(
+        f"This is version {shown} of the workflows{'' if shown == newest else f'; the newest is {newest}'}. To publish "
+        f"an edited copy: leadstream publish-workflows FILE{option} --based-on {newest}"
+    )
+
+
+@workflows.command("history")
+def history(
+    tenant: Tenant = DEFAULT_TENANT, data_dir: DataDir = None, database_url: DatabaseUrl = None
+) -> None:
+    """List the versions of the workflows, newest first: when, by whom, what changed and why."""
+    from leadstream.operations.open_store import open_database_url
+
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+        versions = _history(url, tenant)
+    _print_records(
+        ("Version", "At", "By", "Change", "Reason"),
+        [
+            (each.version, _moment_text(each.recorded_at), each.by, each.change, each.note)
+            for each in versions
+        ],
+    )
+
+
+@workflows.command("diff")
+def diff(
+    old: Annotated[int, typer.Argument(min=1, help="A version.")],
+    new: Annotated[int, typer.Argument(min=1, help="A later version.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Show what changed between two versions of the workflows."""
+    from authoring.published_texts import WORKFLOWS
+    from authoring.revisions import version_diff
+    from leadstream.operations.open_store import open_database_url
+    from leadstream.operations.publishing import problems_as_failures
+
+    with (
+        open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url,
+        problems_as_failures(),
+    ):
+        *headlines, changes = version_diff(_history(url, tenant, old, new), WORKFLOWS, old, new).split(
+            "\n", 2
+        )
+        for headline in headlines:
+            print_line(headline)  # authors and reasons are texts of others, also in a pipe
+        print_text(changes)
+
+
+@workflows.command("preview")
+def preview(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="A .toml file, or the name of a built-in set.", show_default="what is published"),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3_660, help="Of the last so many days.")] = 30,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: AsJson = False,  # noqa: FBT002 - a switch
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Show which workflows would have fired in the last days, and for how many leads. Sends and changes nothing.
+
+    It folds every recorded event of the tenant with these workflows, so it
+    takes as long as a replay.
+    """
+    from leadstream.evaluation.workflow_preview_report import print_preview, run_preview
+    from leadstream.operations.open_store import open_database_url
+    from leadstream.operations.publishing import workflows_text
+
+    text = None if file is None else workflows_text(file)
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+        newest = _newest_text(url, tenant)
+        preview = run_preview(url, tenant, newest if text is None else text, newest, days)
+    print_preview(preview, as_json=as_json)
+
+
+def _print_workflows(tenant: str, data_dir: DataDir, database_url: DatabaseUrl) -> None:
+    from leadstream.operations.open_store import open_database_url
+    from scoring.editing.workflow_edits import workflows_of
+    from scoring.workflows.built_in_workflows import built_in_workflows
+
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+        listed = workflows_of(_newest_text(url, tenant))
+    _print_records(
+        ("Id", "Name", "Active", "Priority", "Trigger", "Action"),
+        [
+            (
+                each["id"],
+                each["name"],
+                "yes" if each["is_active"] else "no",
+                each["priority"],
+                _kind_and_config(each["trigger_type"], each["trigger_config"]),
+                _kind_and_config(each["action_type"], each["action_config"]),
+            )
+            for each in listed
+        ],
+    )
+    if not listed:
+        sets = ", ".join(built_in_workflows())
+        print_status(
+            f"No workflows are published for {tenant}. `leadstream publish-workflows NAME` publishes a built-in set: {sets}."
+        )
+
+
+def _kind_and_config(kind: str, config: dict[str, object]) -> str:
+    return " ".join([kind, *(f"{key}={value}" for key, value in config.items())])
+
+
+def _newest_text(database_url: str, tenant: str) -> str:
+    """The newest text; empty if nothing is published."""
+    from authoring.published_texts import WORKFLOWS
+    from leadstream.operations.publishing import authoring_for_reading, run_request
+
+    newest = run_request(authoring_for_reading(database_url).text(tenant, WORKFLOWS))
+    return "" if newest is None else newest[1]
+
+
+def _history(database_url: str, tenant: str, *texts_of: int) -> "list[PublishedVersion]":
+    """The versions of the workflows, newest first, with the texts of some. Raises Failure."""
+    from authoring.published_texts import WORKFLOWS
+    from authoring.revisions import unknown_model_problem
+    from leadstream.operations.publishing import authoring_for_reading, problems_as_failures, run_request
+
+    versions = run_request(authoring_for_reading(database_url).history(tenant, WORKFLOWS, texts_of=texts_of))
+    with problems_as_failures():
+        if not versions:
+            raise unknown_model_problem(WORKFLOWS)
+    return versions
+
+
+def _moment_text(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _print_records(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    print_records(columns, [["" if value is None else str(value) for value in row] for row in rows])

@@ -30,7 +30,7 @@ from projections.migrate import migrate
 from projections.tables import READ_OPTIONS
 from tests.forked_programs import Program
 from tests.leadstream.chats import answers_of_concurrent_callers, right_answers
-from tests.leadstream.command_line import Server, environment, leadstream, serving
+from tests.leadstream.command_line import Server, environment, leadstream, serving, serving_once
 from tests.leadstream.systems_doors import (
     Answers,
     Clock,
@@ -83,7 +83,7 @@ def settings(kafka_broker) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, settings) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served") / "store", arguments=("--kafka",), **settings) as running:
+    with serving_once(tmp_path_factory, arguments=("--kafka",), **settings) as running:
         yield running
 
 

@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString, NamedTuple
 
 import msgspec
+import psycopg
+import structlog
 from psycopg.rows import dict_row
 
 from delivery.message import LeadCard, Message
@@ -54,6 +56,8 @@ class Refuse(NamedTuple):
 Plan = Proceed | Postpone | Skip | Refuse
 Prepare = Callable[[Connection, Row, LeadCard | None], Plan]
 """Decides about a claimed row, within the transaction that claims it."""
+
+_log = structlog.get_logger(__name__)
 
 _CLAIM: Final[LiteralString] = """
   select o.* from unnest(%(channels)s::text[], %(most)s::int4[]) as open (name, most), lateral (
@@ -127,7 +131,7 @@ def claim(
             _CLAIM_UNKNOWN, {"channels": list(known_channels), "now": now, "most": MOST_UNKNOWN}
         ).fetchall()
         for row in rows:
-            plan = prepare(connection, row, read_lead(connection, row["lead_key"]))
+            plan = _plan_of(connection, row, prepare, read_lead(connection, row["lead_key"]))
             key = {name: row[name] for name in ("tenant", "execution_id", "channel")}
             match plan:
                 case Proceed(message, decision):
@@ -142,6 +146,17 @@ def claim(
                 case Refuse(reason):
                     cursor.execute(_END, {**key, "status": "dead", "reason": reason})
     return messages
+
+
+def _plan_of(connection: Connection, row: Row, prepare: Prepare, lead: LeadCard | None) -> Plan:
+    """A row about which nobody can decide keeps no other waiting."""
+    try:
+        return prepare(connection, row, lead)
+    except psycopg.Error:
+        raise
+    except Exception as cause:  # noqa: BLE001 - a fault of one row
+        _log.exception("an action cannot be prepared", execution=row["execution_id"])
+        return Refuse(f"it cannot be prepared ({type(cause).__name__}); the log of the worker says more")
 
 
 MOST_UNKNOWN: Final = 100

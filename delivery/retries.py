@@ -14,7 +14,7 @@ def backoff_seconds(attempt: int, first: float, longest: float, chance: float) -
 @dataclass
 class CircuitBreaker:
     """Rests a channel after `failures` failed attempts in a row. After the rest one attempt may go; if it fails, the
-    channel rests twice as long, up to LONGEST_RESTS times. A receiver that asks for a pause (Retry-After) gets it at once.
+    channel rests twice as long, up to LONGEST_RESTS times `rest_seconds`. A receiver that asks for a pause (Retry-After) gets it at once.
     """
 
     failures: int
@@ -43,4 +43,4 @@ class CircuitBreaker:
         self.open_until = max(self.open_until, now + max(rest, retry_after or 0.0))
 
 
-LONGEST_RESTS = 16
+LONGEST_RESTS = 4

@@ -44,8 +44,12 @@ def _service(url: SecretText) -> Any:
 async def send_by_apprise(channel: AppriseChannel, message: Message) -> None:
     """Raises DeliveryError."""
     try:
-        title = render_text(built_in_texts.TITLE, message)
-        own = message.config.get("message")
+        own_title, own = message.config.get("title"), message.config.get("message")
+        title = (
+            render_published(str(own_title), message)
+            if own_title
+            else render_text(built_in_texts.TITLE, message)
+        )
         body = render_published(str(own), message) if own else render_text(built_in_texts.TEXT, message)
     except TemplateRefusedError as cause:
         raise DeliveryRejectedError(f"the text cannot be made: {cause}") from cause

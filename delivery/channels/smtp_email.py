@@ -15,7 +15,12 @@ from email.utils import format_datetime, parseaddr
 from typing import Annotated, Final, Literal
 
 import aiosmtplib
-from aiosmtplib import SMTPAuthenticationError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
+from aiosmtplib import (
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
 from email_validator import EmailNotValidError, validate_email
 from msgspec import Meta, Struct
 
@@ -134,11 +139,14 @@ def _rendered(templates: Mapping[str, EmailTemplate], message: Message) -> tuple
     template = BUILT_IN_TEMPLATE if name is None else templates.get(str(name))
     if template is None:
         raise DeliveryRejectedError(f"there is no template {str(name)[:80]!r} in the configuration")
-    own_text = config.get("text") or config.get("message")
+    own_subject, own_text = (
+        config.get("subject") or config.get("title"),
+        config.get("text") or config.get("message"),
+    )
     try:
         subject = (
-            render_published(str(config["subject"]), message)
-            if config.get("subject")
+            render_published(str(own_subject), message)
+            if own_subject
             else render_text(template.subject, message)
         )
         if own_text and name is None:
@@ -203,7 +211,11 @@ async def send_email(
         raise _refused([each.code for each in cause.recipients], "the recipients") from cause
     except SMTPResponseException as cause:
         raise _refused([cause.code], "the message") from cause
-    except (SMTPException, OSError, ValueError) as cause:
+    except SMTPException as cause:
+        if "STARTTLS" in str(cause):
+            raise DeliveryFailedError("the mail server does not offer STARTTLS") from cause
+        raise unreachable("the mail server", cause) from cause
+    except (OSError, ValueError) as cause:
         raise unreachable("the mail server", cause) from cause
     finally:
         with contextlib.suppress(SMTPException, OSError, TimeoutError):

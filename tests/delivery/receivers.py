@@ -111,12 +111,12 @@ class HttpReceiver:
 class MailServer:
     """Answers each message by the next of `answers`; when there is none left, it takes the message."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.messages: list[bytes] = []
         self.recipients: list[list[str]] = []
         self.answers: list[str] = []
         self.recipient_answers: list[str] = []
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), **options)
 
     @property
     def port(self) -> int:

@@ -83,7 +83,7 @@ def test_the_rest_is_bounded(outcomes):
             breaker.succeeded()
         else:
             breaker.failed(now, None)
-        assert breaker.open_until <= now + 16
+        assert breaker.open_until <= now + 4
 
 
 def test_the_sample_moment_is_a_friday():

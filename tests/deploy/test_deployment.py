@@ -146,6 +146,7 @@ def test_every_process_of_the_program_has_a_service():
         "gateway",
         "worker",
         "project",
+        "delivery",
     }
 
 

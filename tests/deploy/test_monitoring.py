@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from delivery.metrics import delivery_exposition
 from gateway.metrics import exposition as gateway
 from leadstream.settings import Settings
 from projections.metrics import UnprojectedRecords
@@ -38,9 +39,14 @@ SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_cou
 
 
 def given():
-    """Every series that a gateway, a worker and a projection give, as Prometheus reads them."""
+    """Every series that a gateway, a worker, a projection and a delivery give, as Prometheus reads them."""
     UnprojectedRecords().set_remaining({("events", 0): 0})
-    pages = (gateway({}), projection(), WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition())
+    pages = (
+        gateway({}),
+        projection(),
+        WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition(),
+        delivery_exposition(),
+    )
     families = [family for page in pages for family in text_string_to_metric_families(page.decode())]
     return {family.name + part for family in families for part in SERIES[family.type]}
 
@@ -86,6 +92,7 @@ def test_prometheus_looks_where_the_services_listen():
         "gateway": (["gateway"], fields["port"].default),
         "worker": (["worker"], fields["worker_port"].default),
         "projection": (["projections"], fields["projection_port"].default),
+        "delivery": (["delivery"], fields["delivery_port"].default),
     }
     assert {name for names, _ in found.values() for name in names} <= set(SERVICES)
 
@@ -132,7 +139,12 @@ def test_panels_have_their_own_places_and_say_what_they_show():
 
 def test_no_metric_has_two_definitions_and_each_has_its_help():
     """`process_...` is each process's own, `leadstream_analytics_...` that of whichever process computes them."""
-    pages = (gateway({}), projection(), WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition())
+    pages = (
+        gateway({}),
+        projection(),
+        WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition(),
+        delivery_exposition(),
+    )
     defined = [
         family
         for page in pages

@@ -115,6 +115,7 @@ TOPIC_OF = {
     say.ScoreChanged: SCORE_CHANGED,
     say.BandChanged: LEAD_CHANGES,
     say.StageEntered: LEAD_CHANGES,
+    say.WorkflowTriggered: LEAD_CHANGES,
     say.EventApplied: LEAD_CHANGES,
     say.LeadScored: LEAD_SCORES,
 }
@@ -173,6 +174,24 @@ def session_retracted(identity: str, session_id: str, lead_id: str, seconds: flo
     return statement(say.SessionRetracted, lead_id, seconds, identity=identity, session_id=session_id)
 
 
+def workflow_triggered(lead_id: str, n: int) -> Outgoing:
+    return statement(
+        say.WorkflowTriggered,
+        lead_id,
+        n,
+        workflow_id=n % 3 + 1,
+        workflow="Call hot leads",
+        version=n + 1,
+        trigger="score_threshold",
+        reason="rules rose from 71 to 78, through 75",
+        action="create_task",
+        config={"title": "Call"},
+        arm=f"event:{n}",
+        silent=n % 4 == 0,
+        silenced_by="import" if n % 4 == 0 else "",
+    )
+
+
 def tombstone(lead_id: str) -> Outgoing:
     return Outgoing(LEAD_SCORES, lead_key(TENANT, lead_id), None)
 
@@ -204,6 +223,8 @@ def batch(n: int) -> list[Outgoing]:
         statement(say.EventApplied, lead, n, event_id=f"a{n}", outcome="applied", scores={}),
         statement(say.StageEntered, lead, n, stage="qualified", previous="new", reason="mql"),
     ]
+    if n % 6 == 0:
+        said.append(workflow_triggered(lead, n))
     if n % 4 == 0:
         said.append(delta(identity, lead, epoch, page_view(f"r{n}"), retracted=[f"a{n}"], revision=2 * n + 2))
     if n % 3 == 0:

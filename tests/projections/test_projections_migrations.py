@@ -177,7 +177,7 @@ def stored(connection):
     found = {
         name: connection.execute(f"select t::text from {name} t order by 1").fetchall()
         for name in names
-        if not name.startswith(("live.worker_", "live.publications"))
+        if not name.startswith(("live.work", "live.publications"))
     }
     connection.rollback()
     return found

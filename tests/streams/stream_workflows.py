@@ -16,11 +16,12 @@ def rounded(points):
     return int(Decimal(repr(points)).quantize(Decimal(1), ROUND_HALF_UP))
 
 
-def fired_by_ledger(pipeline, text):
+def fired_by_ledger(pipeline, text, retirements=()):
     """[(lead, workflow, cause)] in the order in which they were said, while one text of workflows is active.
 
     An identity that comes may take a score up; `attached:` is also the cause of an identity's first record without an
-    event. A lead that is forgotten, an anonymous shell, begins again.
+    event. A model that is retired scores nobody: that is no fall, and what waits for its score begins again;
+    `retirements` are the causes that these have.
     """
     workflows = [
         workflow
@@ -40,6 +41,9 @@ def fired_by_ledger(pipeline, text):
             if trigger["model"] != statement.model or (
                 lead.startswith("anon:") and not workflow.get("anonymous")
             ):
+                continue
+            if statement.caused_by in retirements:
+                disarmed.discard((lead, workflow["id"]))
                 continue
             score, rearm, mark = trigger["score"], trigger.get("rearm", 5), (lead, workflow["id"])
             if trigger["type"] == "score_threshold":

@@ -21,7 +21,7 @@ from schemas.decode import Refusal, encode_activity, encode_source, key_of, read
 from schemas.envelope import Campaign, Context, Event
 from schemas.moment import EARLIEST_MS, LATEST_MS, moment
 from schemas.record import Outgoing
-from schemas.topics import EVENTS, LEAD_ACTIVITY, lead_key, partition_of
+from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, lead_key, partition_of
 from scoring.features.features import Features, Session, encode_delta, encode_features, evolve, put_session
 from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue
 from streams.published import compiled_model
@@ -295,6 +295,31 @@ carried = st.none() | st.builds(Carried, st.sampled_from(["new", "customer", "lo
 paths = st.lists(leads, max_size=4)
 event_ids = st.sampled_from(["a", "b", "c"])
 flags = st.booleans()
+raws = st.one_of(st.just(b"{}"), events.map(encode_source))
+
+
+def watching(*triggers):
+    """A workflow for everybody of each trigger, and one more that has conditions."""
+    action = 'anonymous = true\naction = { type = "create_task", title = "Call" }\n'
+    texts = [
+        f'[[workflow]]\nid = {number}\nname = "W"\ntrigger = {{ type = {trigger} }}\n{action}'
+        for number, trigger in enumerate(triggers, 1)
+    ]
+    reads = 'conditions = [{ value = "score" , is_set = true }, { value = "days since created", is_set = true }]\n'
+    return "".join([*texts, texts[-1].replace("id = ", "id = 9") + reads])
+
+
+WORKFLOWS = watching(
+    '"score_threshold", model = "temperature", score = 1',
+    '"score_falls", model = "temperature", score = 20',
+    '"stage_change"',
+    '"stage_change", set = "temperature", model = "temperature"',
+    '"field_update", field = "email"',
+    '"event", event = ["page_viewed", "custom:a", "profile_updated"]',
+    '"time_based", days_without = 1',
+    '"time_based", cron = "0 9 * * *"',
+)
+to_everybody = {"tenant": st.just("default"), "lead_id": st.just(""), "recorded_at": clocks}
 to_whom = {"tenant": st.just("default"), "lead_id": leads, "recorded_at": clocks}
 activities = st.one_of(
     st.builds(
@@ -303,13 +328,17 @@ activities = st.one_of(
     ),
     st.builds(a.IdentityDetached, **to_whom, identity=identities, epoch=epochs, gone=flags),
     st.builds(
-        a.IdentityDelta, **to_whom, identity=identities, epoch=epochs, event=st.just(b"{}"), event_id=event_ids,
+        a.IdentityDelta, **to_whom, identity=identities, epoch=epochs, event=raws, event_id=event_ids,
         lift=lifts.map(encode_delta), sessions=several_puts, retracted=st.lists(st.sampled_from(["s", "t", "u"]), max_size=2),
         late=flags, silent=flags, reply=flags, forgotten=st.lists(st.sampled_from(["s", "u"]), max_size=1),
     ),
     st.builds(a.EventNoted, **to_whom, event_id=event_ids, outcome=st.sampled_from(["duplicate", "bot", "?"])),
     st.builds(a.RedirectChanged, **to_whom, to=st.none() | leads, event_id=event_ids),
     st.builds(a.TimePassed, **to_whom),
+    st.builds(
+        a.WorkflowsChanged, **to_everybody, version=st.integers(1, 9), text=st.sampled_from(["", WORKFLOWS, watching('"manual"')]),
+    ),
+    st.builds(a.WorkflowMomentCame, **to_everybody, workflow_id=st.sampled_from([1, 8, 99]), scheduled_for=clocks),
 )  # fmt: skip
 
 
@@ -318,8 +347,9 @@ activities = st.one_of(
 def test_activity_folds_in_any_order_from_anybody(several, chunk):
     pipeline = Pipeline(SHIPPED)
     for one in several:
-        key = lead_key(one.tenant, one.lead_id)
-        pipeline.append(Outgoing(LEAD_ACTIVITY, key, encode_activity(one), partition_of(key, PARTITIONS)))
+        key = lead_key(one.tenant, one.lead_id) if one.lead_id else PARTITION_WIDE_KEY
+        for partition in [partition_of(key, PARTITIONS)] if one.lead_id else range(PARTITIONS):
+            pipeline.append(Outgoing(LEAD_ACTIVITY, key, encode_activity(one), partition))
     while pending := pipeline.pending(LEAD_ACTIVITY):
         pipeline.step(LEAD_ACTIVITY, pending[0], chunk)
     assert pipeline.dead == []
@@ -336,6 +366,8 @@ def test_every_kind_of_activity_is_drawn():
         a.EventNoted,
         a.RedirectChanged,
         a.TimePassed,
+        a.WorkflowsChanged,
+        a.WorkflowMomentCame,
     }
     assert drawn | {a.ModelChanged, a.ModelRemoved, a.SettingsChanged} == set(a.ACTIVITY_TYPES)
 

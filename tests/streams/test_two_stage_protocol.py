@@ -475,7 +475,8 @@ def test_a_score_fires_a_workflow_when_its_ledger_says_so_and_never_else(spec, s
     pipeline = started(workflows=WATCHED).run(
         seed, history(spec, cycles=True), timers=6, models=publications, crash=0.3
     )
-    assert fired_by_ledger(pipeline, WATCHED) == [
+    retirements = [f"model:*:{name}:{version}" for name, version, text in RETIRED_LATER if not text]
+    assert fired_by_ledger(pipeline, WATCHED, retirements) == [
         (s.lead_id, s.workflow_id, s.caused_by)
         for s in pipeline.statements(say.WorkflowTriggered)
         if s.trigger in {"score_threshold", "score_falls"}

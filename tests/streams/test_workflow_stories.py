@@ -208,18 +208,20 @@ def test_a_publication_fires_nothing_and_what_was_passed_already_has_to_fall_fir
 
 
 def test_a_workflow_keeps_what_it_remembers_unless_its_trigger_changed():
-    text = workflow('type = "score_threshold", score = 40')
-    story = published(text, profile("a", 0, **FIRM))
+    text = workflow('type = "score_threshold", score = 42')
+    story = published(text, profile("a", 0, **FIRM), profile("b", 1, email="a@gmail.com"))  # 45, 40
     story.when(PublishWorkflows(text.replace("Call", "Write"), 2, HOUR)).then(kinds=FIRED)
-    story.when(profile("b", 2 * HOUR, email="a@gmail.com")).then(kinds=FIRED)
-    # With a higher threshold it is another one, and not passed.
-    story.when(PublishWorkflows(text.replace("40", "41"), 3, 3 * HOUR))
-    story.when(profile("c", 4 * HOUR, email=None)).then(
+    story.when(profile("c", 2 * HOUR, email=None), profile("d", 3 * HOUR, email="a@gmail.com")).then(
+        kinds=FIRED
+    )
+    # With another threshold it is another one, and not passed.
+    story.when(PublishWorkflows(text.replace("42", "41"), 3, 4 * HOUR)).then(kinds=FIRED)
+    story.when(profile("e", 5 * HOUR, email=None)).then(
         "L: workflow 1: rules rose from 40 to 45, through 41", kinds=FIRED
     )
     # An older version comes too late.
-    story.when(PublishWorkflows(text.replace("40", "60"), 2, 5 * HOUR))
-    story.when(profile("d", 6 * HOUR, **DIRECTOR)).then(kinds=FIRED)
+    story.when(PublishWorkflows(text.replace("42", "60"), 2, 6 * HOUR))
+    story.when(profile("f", 7 * HOUR, **DIRECTOR)).then(kinds=FIRED)
 
 
 @pytest.mark.parametrize("fire", [False, True])
@@ -392,6 +394,14 @@ def test_days_without_an_interaction_come_exactly_then_and_once_for_each_lapse()
         "L: workflow 1: 14 days passed without interaction", kinds=FIRED
     )
     assert [s.at for s in story.statements(*FIRED)] == [at(414 * DAY)]
+
+
+def test_several_workflows_wait_for_days_each_for_its_own():
+    text = workflow('type = "time_based", days_without = 14') + workflow(
+        'type = "time_based", days_without = 7', number=2
+    )
+    story = published(text, crm("page_viewed", "a", 0)).when(Time(100 * DAY))
+    assert [(s.workflow_id, s.at) for s in story.statements(*FIRED)] == [(2, at(7 * DAY)), (1, at(14 * DAY))]
 
 
 def test_a_lead_that_never_did_it_waits_from_its_first_event():

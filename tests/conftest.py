@@ -54,6 +54,7 @@ SERVERS = {
 
 SLOWEST_FIRST = [
     "system/test_kafka_chaos.py",
+    "kafka/test_kafka_serve.py",
     "deploy/test_alerts_live.py",
     "docs/test_readme_walk.py",
     "gateway/test_openapi_by_schemathesis.py",
@@ -61,6 +62,8 @@ SLOWEST_FIRST = [
     "system/test_kafka_brokers.py",
     "kafka/test_read_only_root.py",
     "system/test_crashes.py",
+    "leadstream/test_restate.py",
+    "kafka/test_kafka_projection.py",
     "system/test_late_ends.py",
     "kafka/test_kafka_retention.py",
     "kafka/test_faust_host.py",
@@ -161,6 +164,12 @@ def read_models_url(postgres_url: str, migrated_once: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session", autouse=True)
+def classes_of_brokers(request: pytest.FixtureRequest) -> None:
+    if any(item.get_closest_marker("kafka") for item in request.session.items):
+        share_loaded_classes()
+
+
 def share_loaded_classes() -> None:
     """Lets every broker that starts from now on map the classes that one has loaded before: loading them is half of a start.
 
@@ -192,7 +201,6 @@ def share_loaded_classes() -> None:
 
 @contextmanager
 def _broker(directories: pytest.TempPathFactory, *, proxy: int | None = None) -> Iterator[Broker]:
-    share_loaded_classes()
     with server_directory(directories) as data_dir:
         broker = start_broker(data_dir, free_port(), proxy=proxy)
         try:

@@ -15,7 +15,6 @@ from faust_counting import PARTITIONS, make_topics, until
 from deploy.kafka.broker import free_port
 from leadstream.stages import STAGES
 from leadstream.wiring import genesis
-from tests.forked_programs import Program
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,9 +23,10 @@ def faust(*command, **settings):
     """The program, started; `settings` are variables without their prefix."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
     environment |= {f"LEADSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
-    return Program(
+    return subprocess.Popen(
         [sys.executable, "-m", "faust", "-A", "leadstream.worker", *command],
         env=environment | {"COLUMNS": "200"},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -111,9 +111,10 @@ def test_a_worker_that_restores_is_told_to_stop(cluster, tmp_path):
     hold.touch()
     settings = {"kafka": cluster.brokers, "kafka_prefix": cluster.prefix, "worker_port": free_port()}
     environment = {f"LEADSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
-    worker = Program(
+    worker = subprocess.Popen(
         [sys.executable, ROOT / "tests" / "system" / "kafka_worker.py"],
         env=os.environ | environment | {"LEADSTREAM_DATA_DIR": str(tmp_path), "CHAOS_HOLD": str(hold)},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -37,7 +37,7 @@ from streams.kafka.cluster import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "120"))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "200"))
 SHARES = {
     "EndTxn": 0.34,
     "AddPartitionsToTxn": 0.15,

@@ -25,7 +25,7 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE, AccessDenied, Caller, api_caller, collector_caller
 from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
 from gateway.api.leads import plain
-from gateway.api.services import ApiServices, services_of, tenant_of
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
@@ -492,8 +492,7 @@ async def _lead(request: Request, path_id: str) -> tuple[ChatSession, Row, Row |
     since its identity may show before its lead.
     """
     services, session_id = services_of(request), _plain_id(path_id)
-    caller = api_caller(request, services.ports.access, READ_SCOPE)
-    tenant = caller.tenant or DEFAULT_TENANT
+    tenant, caller = authorized_caller(request)
     for _ in range(CLAIM_LOOKS):
         session = await _session(services, caller, session_id)
         if session.lead_id is None:

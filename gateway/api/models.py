@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from authoring.revisions import Publication, unknown_model_problem, version_diff
 from authoring.sweep_progress import SweepProgress
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
 from gateway.api.services import authorized_caller, services_of, tenant_of
@@ -148,7 +148,7 @@ async def retire(
     note: OptionalText = None,
     force: bool = False,  # noqa: FBT001, FBT002 - a query parameter
 ) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     return JsonAnswer(
         _publication_json(
             await services_of(request).authoring.retire(
@@ -218,7 +218,7 @@ async def progress(request: Request, name: ModelNameInPath) -> Response:
     | answer_docs(EXAMPLES["draft"], "It is for later: the draft of it.", status=202),
 )
 async def publish(request: Request, name: ModelNameInPath) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await _decoded(request, PublishRequest)
     if (body.text is None) != body.shipped:
         raise RequestProblem(
@@ -264,7 +264,7 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
     responses=PUBLISHED_ANSWER,
 )
 async def roll_back(request: Request, name: ModelNameInPath) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await _decoded(request, RolledBack)
     by = body.by or author_of_caller(caller)
     return JsonAnswer(
@@ -301,7 +301,7 @@ async def drafts(
     status_code=201,
 )
 async def write_draft(request: Request, name: ModelNameInPath) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await _decoded(request, NewDraft)
     by = body.by or author_of_caller(caller)
     written = await services_of(request).authoring.write_draft(
@@ -330,7 +330,7 @@ async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Res
     responses=WHOLE_DRAFT_ANSWER,
 )
 async def change_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = structs.asdict(await _decoded(request, ChangedDraft))
     seen = body.pop("changed_at")
     changes = {"by": author_of_caller(caller)} | {
@@ -346,7 +346,7 @@ async def change_draft(request: Request, name: ModelNameInPath, number: DraftId)
 
 @router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=DRAFT_ANSWER)
 async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     return JsonAnswer(
         _changed_draft_json(
             await services_of(request).authoring.discard_draft(tenant, name, number), caller, _draft_json
@@ -361,7 +361,7 @@ async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId
     responses=DRAFT_ANSWER | {202: {"description": "It is for later."}},
 )
 async def publish_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await _decoded(request, PublishDraftRequest)
     return _answer_for_later(
         caller,

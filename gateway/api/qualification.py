@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import points
 from gateway.api.lifecycle import lead_id_as_sent
@@ -110,7 +110,7 @@ async def read_one(kind: Editable, request: Request, number: Number) -> Response
 
 async def create(kind: Editable, request: Request) -> Response:
     body, numbers = await _body(request), list[int]()
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
 
     def edit(text: str) -> str:
         edited, number = kind.create(text, body)
@@ -131,7 +131,7 @@ async def change_part(kind: Editable, request: Request, number: Number) -> Respo
 
 async def _change(kind: Editable, request: Request, number: int, *, partly: bool) -> Response:
     body = await _body(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     text = await _publish(
         request,
         tenant,
@@ -143,7 +143,7 @@ async def _change(kind: Editable, request: Request, number: int, *, partly: bool
 
 
 async def delete(kind: Editable, request: Request, number: Number) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     await _publish(
         request, tenant, caller, lambda text: kind.delete(text, number), f"{kind.name}_deleted {number}"
     )
@@ -159,7 +159,7 @@ async def deactivate(kind: Editable, request: Request, number: Number) -> Respon
 
 
 async def _switch(kind: Editable, request: Request, number: int, *, active: bool) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     text = await _publish(
         request,
         tenant,

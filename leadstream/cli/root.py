@@ -21,6 +21,7 @@ from leadstream.cli import (
     explain,
     export,
     imports,
+    keys,
     links,
     models,
     publish,
@@ -32,6 +33,7 @@ from leadstream.cli import (
     skip,
     telegram,
     topics,
+    users,
     worker,
 )
 from leadstream.console import Failure, print_error, print_line, print_trace
@@ -89,7 +91,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments,
-    doctor, dead_letters, skip, rebuild, restate, backup, settings,
+    doctor, keys, users, dead_letters, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

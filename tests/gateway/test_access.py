@@ -55,7 +55,7 @@ def test_a_digest_with_a_slip_is_refused_and_never_a_secret_in_clear(slip):
         (["justakey"], [], "write key 1: it must begin with its tenant"),
         (["Acme:long-enough"], [], "write key 1: it must begin with its tenant"),
         (["acme:short"], [], "write key 1: give at least 8 characters"),
-        ([], ["acme:admin:long-enough"], "API token 1: scopes are"),
+        ([], ["acme:owner:long-enough"], "API token 1: scopes are"),
         ([], ["acme:read:"], "API token 1: give at least 8 characters"),
     ],
 )

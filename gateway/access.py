@@ -355,18 +355,26 @@ class TokenBuckets:
         self._what = what
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def require(self, key: str, at: float) -> None:
+        """Takes nothing, and raises AccessDenied(429) if the key's bucket is empty at the second `at`."""
+        if (level := self._level(key, at)) < 1:
+            raise self._denied(1 - level)
+
     def take(self, key: str, cost: int, at: float) -> None:
         """Takes `cost` from the key's bucket at the second `at`, or raises AccessDenied(429)."""
-        level, since = self._levels.get(key, (self._rate.burst, at))
-        level = min(self._rate.burst, level + (at - since) * self._rate.per_second)
+        level = self._level(key, at)
         cost_now = min(cost, self._rate.burst)
         self._levels[key] = (level if level < cost_now else level - cost_now, at)
         self._levels.move_to_end(key)
         if len(self._levels) > MOST_BUCKETS:
             self._levels.popitem(last=False)
         if level < cost_now:
-            raise AccessDenied(
-                429,
-                self._what.format(f"{self._rate.per_second:g}"),
-                retry_after_s=(cost_now - level) / self._rate.per_second,
-            )
+            raise self._denied(cost_now - level)
+
+    def _level(self, key: str, at: float) -> float:
+        level, since = self._levels.get(key, (self._rate.burst, at))
+        return min(self._rate.burst, level + (at - since) * self._rate.per_second)
+
+    def _denied(self, missing: float) -> AccessDenied:
+        reason = self._what.format(f"{self._rate.per_second:g}")
+        return AccessDenied(429, reason, retry_after_s=missing / self._rate.per_second)

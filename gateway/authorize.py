@@ -18,6 +18,7 @@ from gateway.access import (
     operator_caller,
 )
 from gateway.accounts.audit import EVERYBODY, REFUSED, AuditEntry
+from gateway.accounts.lock_out import address_subject
 from gateway.accounts.services import AccountServices, accounts_of
 from gateway.accounts.sessions import (
     COOKIE,
@@ -89,12 +90,21 @@ async def _recognise_person(request: Request, services: AccountServices) -> None
 
 
 async def session_of_request(request: Request, services: AccountServices) -> UserSession | None:
-    """Raises RequestProblem while the database does not answer."""
+    """Raises RequestProblem while the database does not answer, or for an address that has guessed too often."""
     token = cookie_value(request, COOKIE, secure=services.is_secure(request))
     if token is None:
         return None
+    network = _network_of(request, services)
+    services.refusal_buckets.require(network, time.monotonic())
     async with services.database.transaction() as connection:
-        return await session_of(connection, token, services.ports.now(), services.ports.session_times)
+        session = await session_of(connection, token, services.ports.now(), services.ports.session_times)
+    if session is None:  # a lookup for nobody
+        services.refusal_buckets.take(network, 1, time.monotonic())
+    return session
+
+
+def _network_of(request: Request, services: AccountServices) -> str:
+    return address_subject(client_address(request, services.ports.access))
 
 
 def _recorded(
@@ -113,10 +123,11 @@ def _recorded(
         address=address,
         outcome=REFUSED,
     )
-    services.audit.record_refusal(entry)
+    if denied.status != 401 or request.headers.get("authorization") or request.cookies:
+        services.audit.record_refusal(entry)  # a request that claims nothing is not worth a row
     if denied.status == 401:
         try:
-            services.refusal_buckets.take(address, 1, time.monotonic())
+            services.refusal_buckets.take(address_subject(address), 1, time.monotonic())
         except AccessDenied as too_often:
             return too_often
     return denied

@@ -56,6 +56,7 @@ async def list_keys(
 @router.post("/api/keys/", include_in_schema=False)
 @router.post(
     "/api/keys",
+    status_code=201,
     summary="Make a key",
     openapi_extra=request_docs(EXAMPLES["new_key"], body_schema_of(NewKey)),
     responses=answer_docs(EXAMPLES["made_key"], "The key and its secret: store it now.", status=201),
@@ -93,6 +94,7 @@ async def revoke_key(request: Request, key_id: KeyId) -> Response:
 @router.post("/api/keys/{key_id}/rotate/", include_in_schema=False)
 @router.post(
     "/api/keys/{key_id}/rotate",
+    status_code=201,
     summary="Make the successor of a key",
     openapi_extra=request_docs(EXAMPLES["rotation"], body_schema_of(KeyRotation), required=False),
     responses=answer_docs(

@@ -68,6 +68,11 @@ EVENT_SCHEMA: dict[str, Any] = {
         },
         "visitor_id": {"type": "string", "description": "A browser, a chat or another device."},
         "lead_id": {"type": "string", "description": "The person, by an id of a system of yours."},
+        "lead_signature": {
+            "type": "string",
+            "description": "The signature of lead_id, which a public key needs where the tenant signs ids: docs/access.md. "
+            "It is not stored.",
+        },
         "session_id": {
             "type": "string",
             "description": "Your id of the visit. Another one begins another visit.",

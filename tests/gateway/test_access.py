@@ -156,6 +156,18 @@ def test_a_bucket_refills_with_time():
     buckets.take("k", 5, at=100.5)
 
 
+def test_an_empty_bucket_refuses_before_the_work_and_the_number_of_buckets_is_bounded():
+    buckets = TokenBuckets(RateLimit(per_second=1, burst=1), "too often: {}")
+    buckets.require("k", at=0.0)
+    buckets.take("k", 1, at=0.0)
+    with pytest.raises(AccessDenied, match="too often: 1"):
+        buckets.require("k", at=0.5)
+    buckets.require("k", at=1.0)
+    for number in range(20_000):
+        buckets.take(f"address-{number}", 1, at=2.0)
+    assert len(buckets._levels) == 10_000
+
+
 def test_a_batch_larger_than_the_bucket_needs_a_full_one():
     buckets = TokenBuckets(RateLimit(per_second=10, burst=20))
     buckets.take("k", 1_000, at=0.0)

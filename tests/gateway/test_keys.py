@@ -221,7 +221,8 @@ async def test_refusals_are_listed_up_to_a_rate_and_then_counted(database_url):
     async with accounts_server(database_url) as server, server.browser() as http:
         admin = await server.key("admin")
         for _ in range(40):
-            await http.get("/api/leads")
+            await http.get("/api/leads", headers=bearer("a-key-of-nobody"))
+        assert (await http.get("/api/experiments")).status_code == 401
         await asyncio.sleep(0)
         await server.app.state.accounts.audit.write_waiting()
         rows = (await http.get("/api/audit?outcome=refused&limit=1000", headers=bearer(admin.secret))).json()

@@ -109,6 +109,18 @@ async def test_a_key_ends_by_expiry_and_by_rotation_after_the_overlap(database_u
         assert (await http.get("/api/session", headers=bearer(new["secret"]))).status_code == 401
 
 
+async def test_a_key_that_another_process_revokes_is_refused_after_the_next_refresh(database_url):
+    async with accounts_server(database_url) as server, server.browser() as http:
+        key = await server.key("collect")
+        await server.run(
+            lambda connection, author: keys.revoke_key(connection, author, None, key.row["key_id"])
+        )
+        await server.refresh()
+        assert (
+            await http.post("/v1/events", json=EVENT, headers={"X-Write-Key": key.secret})
+        ).status_code == 401
+
+
 async def test_the_last_use_is_written_lazily(database_url):
     async with accounts_server(database_url) as server, server.browser() as http:
         key = await server.key("read")

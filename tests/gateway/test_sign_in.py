@@ -1,5 +1,6 @@
 """People sign in by password: the page, sessions, roles, and what attackers try."""
 
+import asyncio
 import re
 from datetime import timedelta
 
@@ -189,6 +190,16 @@ async def test_an_account_locks_out_whether_or_not_it_exists_and_forgives_in_tim
         assert not server.rows(
             "select 1 from sign_in_attempts where subject like 'account:%%' and attempts > 6"
         )
+
+
+async def test_attempts_at_the_same_time_do_not_pass_the_lock_together(database_url):
+    async with accounts_server(database_url) as server:
+        await server.person()
+        browsers = [server.browser(f"198.51.100.{number}") for number in range(12)]
+        answers = await asyncio.gather(*(sign_in(each, password="wrong wrong wrong") for each in browsers))
+        statuses = [each.status_code for each in answers]
+        assert statuses.count(403) <= 5
+        assert statuses.count(429) >= 7
 
 
 async def test_an_address_that_tries_many_accounts_is_locked_out_and_others_are_not(database_url):

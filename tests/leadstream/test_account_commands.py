@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from gateway.access import digest_of_secret
 from gateway.accounts.passwords import verify_password
-from leadstream.operations.accounts import command_text
+from leadstream.operations.accounts import command_text, recorded_command
 
 SECRET = "postgresql://u:hunter2@h/d"
 
@@ -55,6 +55,21 @@ def test_a_key_from_its_making_to_its_end(command, read_models_url):
         log = connection.execute("select actor, action from audit_log order by entry_id").fetchall()
     assert [row["action"] for row in log] == ["key.create", "key.create", "key.rotate", "key.revoke"]
     assert all(row["actor"].startswith("cli:") for row in log)
+
+
+@pytest.mark.postgres
+def test_a_command_that_changes_a_store_leaves_a_row_also_if_it_fails(read_models_url, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["leadstream", "publish", "x.toml", "--note", "for ada@example.com"])
+    with recorded_command(read_models_url):
+        pass
+    with pytest.raises(ZeroDivisionError), recorded_command(read_models_url):
+        _ = 1 / 0
+    with psycopg.connect(read_models_url, row_factory=dict_row) as connection:
+        rows = connection.execute(
+            "select action, outcome, tenant from audit_log order by entry_id"
+        ).fetchall()
+    action = "leadstream publish x.toml --note for a***@example.com"
+    assert rows == [{"action": action, "outcome": outcome, "tenant": "*"} for outcome in ("done", "failed")]
 
 
 def test_a_command_is_shown_without_secrets():

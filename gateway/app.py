@@ -19,12 +19,15 @@ from starlette.routing import BaseRoute
 from authoring.authoring import Authoring
 from authoring.problem import Problem
 from dashboard import pages
+from gateway.accounts.services import make_account_services, running_accounts
 from gateway.answers import RequestProblem, answer_to_problem
 from gateway.api import (
     ab_test,
+    access_keys,
     analytics,
     attribution,
     attribution_summary,
+    audit,
     capture_bot,
     chat_leads,
     composite_scoring,
@@ -42,6 +45,7 @@ from gateway.api import (
     notifications,
     probes,
     qualification,
+    sign_in,
     telegram_files,
     tenant_leads,
     whatif,
@@ -51,6 +55,9 @@ from gateway.api import (
 )
 from gateway.api.services import ApiServices
 from gateway.api.telegram_replies import TelegramReplies
+from gateway.api_cors import with_api_cors
+from gateway.audited import with_audit
+from gateway.authorize import authorize_request
 from gateway.door import chats, collect, followed_links, telegram, whatsapp
 from gateway.door.cors import cors_headers
 from gateway.door.crawlers import load_crawlers
@@ -106,6 +113,9 @@ ROUTED_MODULES = (
     tenant_leads,
     whatsapp,
     chats,
+    access_keys,
+    audit,
+    sign_in,
     pages,
 )
 """Modules with a router, in the order in which addresses are matched."""
@@ -129,10 +139,12 @@ def create_app(ports: Ports) -> FastAPI:
     store = ReadStore(ports.database_url)
     authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
     applied = OutcomeWaiters(ports.database_url, leads.outcomes_from(store))
+    accounts = contextlib.AsyncExitStack()
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await store.open()
+        await accounts.enter_async_context(running_accounts(app.state.accounts))
         # The first event does not wait until the lists are compiled, nor does anybody beside it.
         loading = asyncio.create_task(
             asyncio.to_thread(_load_recognition_lists), name="load lists of crawlers, devices and channels"
@@ -149,6 +161,7 @@ def create_app(ports: Ports) -> FastAPI:
             if app.state.door.recordings:
                 await asyncio.wait(app.state.door.recordings, timeout=LAST_RECORDINGS_SECONDS)
             await loading
+            await accounts.aclose()
             await store.close()
 
     app = DescribedApi(
@@ -159,10 +172,11 @@ def create_app(ports: Ports) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         servers=[{"url": ports.public_url}],
-        dependencies=[Depends(refuse_unknown_parameters)],
+        dependencies=[Depends(refuse_unknown_parameters), Depends(authorize_request)],
     )
     app.state.end_waiting = applied.end
     app.state.authoring = authoring
+    app.state.accounts = make_account_services(ports)
     open_door(app, ports, applied.wait)
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
     app.state.telegram_replies = TelegramReplies(app.state.api)
@@ -171,6 +185,8 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.query_names = query_names_of(
         route for module in ROUTED_MODULES for route in module.router.routes
     )
+    app.add_middleware(with_audit)
+    app.add_middleware(with_api_cors, origins=ports.cors_origins, credentials=ports.cors_credentials)
     app.add_middleware(with_observation)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http_error)

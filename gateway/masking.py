@@ -25,18 +25,19 @@ def mask_text(text: str) -> str:
 
 def mask_personal(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """The processor."""
-    return {key: value if key in EXEMPT_FIELDS else _masked_value(key, value) for key, value in entry.items()}
+    return {key: value if key in EXEMPT_FIELDS else masked_value(key, value) for key, value in entry.items()}
 
 
-def _masked_value(key: object, value: Any) -> Any:
+def masked_value(key: object, value: Any) -> Any:
+    """The value of the field `key`, and everything in it."""
     if key in PERSONAL_FIELDS and value is not None:
         return MASK
     match value:
         case str():
             return mask_text(value)
         case Mapping():
-            return {each: _masked_value(each, of) for each, of in value.items()}
+            return {each: masked_value(each, of) for each, of in value.items()}
         case list() | tuple():
-            return [_masked_value(None, each) for each in value]
+            return [masked_value(None, each) for each in value]
         case _:
             return value

@@ -48,19 +48,24 @@ KEYLESS: Mapping[str, str] = {
     "/o/{token}.gif": "programs for mail load the picture; the token is signed",
     "/v1/chats/{chat}": "the provider's signature or secret protects it, and a verify token its check",
     "/v1/whatsapp/{number}": "Meta's signature protects it, and a verify token its check",
+    "/sign-in": "people get in here; a token of the form protects it",
+    "/sign-in/oidc": "people get in here, by their provider",
+    "/sign-in/oidc/callback": "the provider's signature protects it",
+    "/sign-out": "a token of the form protects it",
 }
 """Addresses that take no key of ours, each with the reason."""
 KEYS: Mapping[str, Any] = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API token of LEADSTREAM_API_TOKENS. It is secret, and belongs to a tenant.",
+        "description": "A key of `leadstream keys create`, or a token of LEADSTREAM_API_TOKENS. It is secret, and belongs to a "
+        "tenant. Browsers of people who have signed in send a cookie in its place (docs/access.md).",
     },
     "write_key": {
         "type": "apiKey",
         "in": "header",
         "name": "X-Write-Key",
-        "description": "A write key of LEADSTREAM_WRITE_KEYS. It is public: it may only send.",
+        "description": "A key with the scope collect alone, or one of LEADSTREAM_WRITE_KEYS. It is public: it may only send.",
     },
 }
 PROBLEMS: Mapping[str, str] = {
@@ -68,7 +73,7 @@ PROBLEMS: Mapping[str, str] = {
     "the current state, 413 the body is too large, 429 too many requests.",
     "400": "The body is not JSON.",
     "401": "The key is missing or not known.",
-    "403": "The key may not do this.",
+    "403": "The key or the role may not do this: the reason names the scope.",
     "422": "A parameter or a field is wrong: `field` names it.",
     "503": "The database or the log does not answer. Try again after `Retry-After` seconds.",
 }

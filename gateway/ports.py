@@ -6,13 +6,14 @@ waiting callers only as `AwaitOutcomes`. So it takes events while Postgres is un
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
 from delivery.message import ChannelResult, Message
 from gateway.access import Access, RateLimit
+from gateway.accounts.account_settings import OidcSettings, SessionTimes
 from gateway.answers import RequestProblem
 from gateway.door.chat_accounts import ChatAccount
 from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
@@ -142,6 +143,19 @@ class Ports:
     """Sends the message of a workflow as a test."""
     public_url: str = "http://127.0.0.1:8000"
     rate: RateLimit = RateLimit()  # noqa: RUF009 - an immutable tuple
+    request_rate: RateLimit = RateLimit(500, 2_500)  # noqa: RUF009 - an immutable tuple
+    """Of one caller of the API."""
+    refusal_rate: RateLimit = RateLimit(50, 1_000)  # noqa: RUF009 - as above
+    """Of one address without a right key."""
+    cors_origins: Collection[str] = ()
+    """Origins whose pages may call the API; `*`: all."""
+    cors_credentials: bool = False
+    """Whether these pages may use the session of who has signed in."""
+    session_times: SessionTimes = SessionTimes(timedelta(hours=8), timedelta(days=7))  # noqa: RUF009 - as above
+    oidc: OidcSettings | None = None
+    """None: people sign in by password only."""
+    identity_secrets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By tenant: the secrets by which lead ids are signed that come with a public key."""
     max_body_bytes: int = 1_000_000
     """Of a request, unpacked."""
     max_batch: int = 10_000

@@ -24,6 +24,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/track.js": "a file of other people's pages: they add cache-busters (?v=2)",
     "/l/{token}": "a link that people follow: mail programs and networks add tags to it",
     "/o/{token}.gif": "a picture in a mail: mail programs add tags to its address",
+    "/sign-in/oidc/callback": "the provider decides what it sends",
     "/v1/telegram/{bot}": "a webhook: the vendor decides what it sends",
     "/v1/chats/{chat}": "a webhook: the vendor decides what it sends",
     "/v1/whatsapp/{number}": "a webhook: the vendor decides what it sends",

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from gateway.access import read_access
+from gateway.accounts.account_settings import checked_issuer, read_identity_secrets, read_origins
 from gateway.door.page_address import public_suffix_of, read_page_address
 from gateway.door.signed_links import read_link_keys
 from gateway.door.telegram_bots import read_bots
@@ -114,6 +115,20 @@ def _is_file(file: Path) -> Path:
     return file
 
 
+def _are_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return read_origins(origins)
+    except ValueError as cause:
+        raise PydanticCustomError("origins", "{cause}", {"cause": str(cause)}) from None
+
+
+def _is_issuer(issuer: str) -> str:
+    try:
+        return checked_issuer(issuer)
+    except ValueError as cause:
+        raise PydanticCustomError("issuer", "{cause}", {"cause": str(cause)}) from None
+
+
 def _access_of_write_keys(keys: Iterable[str]) -> object:
     return read_access(write_keys=keys)
 
@@ -130,8 +145,11 @@ ApiTokens = Annotated[SecretTexts, _readable_by(_access_of_tokens)]
 TelegramBots = Annotated[SecretTexts, _readable_by(read_bots)]
 WhatsappNumbers = Annotated[SecretTexts, _readable_by(read_numbers)]
 LinkSecrets = Annotated[SecretTexts, _readable_by(read_link_keys)]
+IdentitySecrets = Annotated[SecretTexts, _readable_by(read_identity_secrets)]
 Networks = Annotated[Texts, AfterValidator(_are_networks)]
 Sites = Annotated[Texts, AfterValidator(_hosts_of_sites)]
+Origins = Annotated[Texts, AfterValidator(_are_origins)]
+OidcIssuer = Annotated[str, AfterValidator(_is_issuer)]
 PostgresAddress = Annotated[SecretStr, AfterValidator(_is_postgres)]
 Brokers = Annotated[str, AfterValidator(_are_brokers)]
 ExperimentsFolder = Annotated[Path, AfterValidator(_has_experiments)]

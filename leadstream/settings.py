@@ -8,7 +8,9 @@ in the log. Secrets never appear in messages.
 import difflib
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,13 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.access import Access, read_access
+from gateway.access import Access, StoredKeys, read_access
+from gateway.accounts.account_settings import (
+    EVERY_ORIGIN,
+    OidcSettings,
+    SessionTimes,
+    read_identity_secrets,
+)
 from gateway.door.chat_accounts import ChatAccount, read_chats
 from gateway.door.signed_links import LinkKeys, read_link_keys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots, with_replies
@@ -28,8 +36,11 @@ from leadstream.setting_types import (
     Brokers,
     ExistingFile,
     ExperimentsFolder,
+    IdentitySecrets,
     LinkSecrets,
     Networks,
+    OidcIssuer,
+    Origins,
     PostgresAddress,
     SecretTexts,
     Sites,
@@ -86,7 +97,60 @@ class Settings(BaseSettings):
     api_tokens: ApiTokens = Field(
         (),
         description="Bearer tokens of the API, separated by commas, each TENANT:SCOPES:TOKEN "
-        "(scopes read, write and metrics, joined by +; the token in clear or as sha256:HEX).",
+        "(scopes read, write, author, admin, collect and metrics, joined by +; the token in clear or as sha256:HEX). "
+        "`leadstream keys create` makes keys without a setting.",
+    )
+    keys_required: Literal["on", "off"] = Field(
+        "off",
+        description="Whether callers on this machine need a key even while there is none: on or off. With on, the server may "
+        "listen on other addresses with no keys but those of `leadstream keys create`.",
+    )
+    identity_secrets: IdentitySecrets = Field(
+        (),
+        description="Secrets by which a tenant's own server signs lead ids, separated by commas, each TENANT:SECRET (at least "
+        "24 characters). With one, public keys name leads only with a signature. Several of a tenant are all taken.",
+    )
+    requests_per_second: int = Field(
+        500,
+        ge=1,
+        le=1_000_000,
+        description="Requests a second that one caller of the API may make before it gets status 429, 1 to 1000000; five times "
+        "as many at once.",
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="Origins whose pages may call the API, separated by commas (https://app.example), or * for all. Events are "
+        "taken from pages of all sites anyway.",
+    )
+    cors_credentials: Literal["on", "off"] = Field(
+        "off",
+        description="Whether pages of LEADSTREAM_CORS_ORIGINS may use the session of who has signed in: on or off. Not with *.",
+    )
+    session_idle_minutes: int = Field(
+        480,
+        ge=1,
+        le=43_200,
+        description="Minutes without a request after which a signed-in person must sign in again, 1 to 43200.",
+    )
+    session_hours: int = Field(
+        168,
+        ge=1,
+        le=8_760,
+        description="Hours after which a signed-in person must sign in again in any case, 1 to 8760.",
+    )
+    oidc_issuer: OidcIssuer | None = Field(
+        None,
+        description="The issuer of the OpenID Connect provider by which people sign in (https://login.example).",
+    )
+    oidc_client_id: str | None = Field(None, description="The client id of Leadstream at the provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="The client secret of Leadstream at the provider; none for a public client."
+    )
+    oidc_label: str = Field(
+        "OpenID Connect",
+        min_length=1,
+        max_length=60,
+        description="What the sign-in page calls the provider.",
     )
     trusted_proxies: Networks = Field(
         (),
@@ -311,6 +375,25 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
+    def _gives_no_session_to_every_origin(self) -> "Settings":
+        if self.cors_credentials == "on" and (not self.cors_origins or EVERY_ORIGIN in self.cors_origins):
+            raise PydanticCustomError(
+                "conflict",
+                "LEADSTREAM_CORS_CREDENTIALS: on needs the origins by name, so that no other page acts as who has signed in: "
+                "list them in LEADSTREAM_CORS_ORIGINS",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_whole_provider(self) -> "Settings":
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise PydanticCustomError(
+                "conflict",
+                "LEADSTREAM_OIDC_ISSUER: it goes together with LEADSTREAM_OIDC_CLIENT_ID: set both, or none",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_bots_that_reply(self) -> "Settings":
         try:
             _ = self.bots
@@ -367,11 +450,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_keys_if_open_to_others(self) -> "Settings":
-        if not (is_loopback(self.host) or self.write_keys or self.api_tokens):
+        if not (is_loopback(self.host) or self.write_keys or self.api_tokens or self.keys_required == "on"):
             raise PydanticCustomError(
                 "conflict",
                 "LEADSTREAM_HOST: {host} can be reached by others, and no keys are configured: set "
-                "LEADSTREAM_WRITE_KEYS=TENANT:KEY and LEADSTREAM_API_TOKENS=TENANT:read+write:TOKEN, "
+                "LEADSTREAM_WRITE_KEYS=TENANT:KEY and LEADSTREAM_API_TOKENS=TENANT:read+write:TOKEN, or set "
+                "LEADSTREAM_KEYS_REQUIRED=on and make keys by `leadstream keys create`, "
                 "or leave LEADSTREAM_HOST at 127.0.0.1",
                 {"host": self.host},
             )
@@ -380,6 +464,31 @@ class Settings(BaseSettings):
     @property
     def access(self) -> Access:
         return read_access(clear_texts(self.write_keys), clear_texts(self.api_tokens), self.trusted_proxies)
+
+    @property
+    def served_access(self) -> Access:
+        """The access of a server: with the keys that were made, of which it will read a copy."""
+        return replace(self.access, stored=StoredKeys(), required=self.keys_required == "on")
+
+    @property
+    def oidc(self) -> OidcSettings | None:
+        if self.oidc_issuer is None or self.oidc_client_id is None:
+            return None
+        secret = self.oidc_client_secret
+        return OidcSettings(
+            self.oidc_issuer,
+            self.oidc_client_id,
+            secret.get_secret_value() if secret else None,
+            self.oidc_label,
+        )
+
+    @property
+    def session_times(self) -> SessionTimes:
+        return SessionTimes(timedelta(minutes=self.session_idle_minutes), timedelta(hours=self.session_hours))
+
+    @property
+    def signed_identities(self) -> Mapping[str, Sequence[str]]:
+        return read_identity_secrets(clear_texts(self.identity_secrets))
 
     @property
     def bots(self) -> Mapping[str, TelegramBot]:

@@ -587,6 +587,87 @@ class Draft(NamedTuple):
     """How the published model compares texts. None: it is not published, or by a version that knew one way only."""
 
 
+class ApiKeyRow(NamedTuple):
+    """A key that somebody made (`leadstream keys`, `/api/keys`). Its secret is nowhere: only its digest."""
+
+    key_id: str
+    tenant: str
+    name: str
+    scopes: str
+    """Joined by +."""
+    digest: str
+    """SHA-256 of the secret, which has 256 random bits."""
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    """From then on it is refused. None: never."""
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """A minute late at most."""
+    replaces: str | None
+    """The key that it was rotated from."""
+
+
+class UserRow(NamedTuple):
+    """A person who may sign in."""
+
+    user_id: str
+    tenant: str
+    email: str
+    """In lower case; unique among all tenants, since people sign in by it."""
+    name: str
+    role: str
+    password_hash: str | None
+    """By argon2id. None: this person signs in by OpenID Connect only."""
+    oidc_issuer: str | None
+    oidc_subject: str | None
+    """Who it is at the provider, from the first sign-in there."""
+    created_at: datetime
+    created_by: str
+    disabled_at: datetime | None
+    last_signed_in_at: datetime | None
+
+
+class UserSessionRow(NamedTuple):
+    """A browser that somebody has signed in with."""
+
+    digest: str
+    """SHA-256 of the cookie."""
+    user_id: str
+    created_at: datetime
+    last_seen_at: datetime
+    """A minute late at most."""
+    expires_at: datetime
+    address: str
+
+
+class SignInAttemptsRow(NamedTuple):
+    """Attempts to sign in, of one account or from one address, since the last that succeeded."""
+
+    subject: str
+    """`account:` and a hash of the e-mail address, whether or not anybody has it; or `address:` and the network."""
+    attempts: int
+    last_at: datetime
+    locked_until: datetime | None
+
+
+class AuditRow(NamedTuple):
+    """Who changed what, or was refused. A trigger keeps it from being changed."""
+
+    entry_id: SerialColumn
+    tenant: str
+    at: datetime
+    actor: str
+    """`key:ID`, `user:ID`, `setting`, `cli:ACCOUNT`, `local` (without keys) or `nobody`."""
+    action: str
+    target: str | None
+    before: str | None
+    after: str | None
+    address: str | None
+    outcome: str
+    """done, refused or failed."""
+
+
 class SupersededRows(NamedTuple):
     """Not a row: it deletes the table's rows under this key, or under the key's first columns, that an older record
     wrote.

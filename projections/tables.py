@@ -38,8 +38,10 @@ from sqlalchemy.types import TypeEngine
 
 from projections.rows import (
     AnalyticsSettingsRow,
+    ApiKeyRow,
     AppliedEventRow,
     ArchivedEventRow,
+    AuditRow,
     BandChangeRow,
     BigIntColumn,
     CreditRestatementRow,
@@ -63,11 +65,14 @@ from projections.rows import (
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
+    SignInAttemptsRow,
     StageEntryRow,
     StaleLeadRow,
     TenantDayRow,
     TenantEngagementRow,
     TenantPeriodRow,
+    UserRow,
+    UserSessionRow,
     WorkerPartRow,
     WorkerTimerRow,
     WorkflowExecutionRow,
@@ -579,6 +584,54 @@ notifications = _table(
     key=("tenant", "execution_id"),
     schema=PUBLIC_SCHEMA,
     comment="messages of workflows to people inside the application, and who has read them",
+)
+
+api_keys = _table(
+    "api_keys",
+    ApiKeyRow,
+    Index("api_keys_digest", "digest", unique=True),
+    Index("api_keys_tenant", "tenant", "created_at"),
+    key=("key_id",),
+    schema=PUBLIC_SCHEMA,
+    comment="keys that were made; of a secret only its digest",
+)
+
+users = _table(
+    "users",
+    UserRow,
+    Index("users_email", "email", unique=True),
+    Index("users_oidc", "oidc_issuer", "oidc_subject", unique=True),
+    key=("user_id",),
+    schema=PUBLIC_SCHEMA,
+    comment="people who may sign in, with their roles",
+)
+
+user_sessions = _table(
+    "user_sessions",
+    UserSessionRow,
+    Index("user_sessions_user", "user_id"),
+    Index("user_sessions_expiry", "expires_at"),
+    key=("digest",),
+    schema=PUBLIC_SCHEMA,
+    comment="browsers that people have signed in with; of a cookie only its digest",
+)
+
+sign_in_attempts = _table(
+    "sign_in_attempts",
+    SignInAttemptsRow,
+    Index("sign_in_attempts_last", "last_at"),
+    key=("subject",),
+    schema=PUBLIC_SCHEMA,
+    comment="attempts to sign in, by account and by address, for the lock-out; a day",
+)
+
+audit_log = _table(
+    "audit_log",
+    AuditRow,
+    Index("audit_log_tenant", "tenant", "entry_id"),
+    key=("entry_id",),
+    schema=PUBLIC_SCHEMA,
+    comment="who changed what, signed in or was refused; append-only, personal data masked",
 )
 
 _REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)

@@ -404,6 +404,13 @@ function tellLive(state, text) {
   if (by("live-text").textContent !== text) by("live-text").textContent = text;
 }
 
+// Who has signed in; a token in this tab goes first, and then nobody is shown.
+async function showPerson() {
+  const answer = await ask("/api/session").catch(() => null);
+  by("person").hidden = !answer?.person;
+  if (answer?.person) by("person-name").textContent = answer.person.name;
+}
+
 async function loop() {
   for (;;) {
     if (!document.hidden) await refresh();
@@ -438,5 +445,6 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 addEventListener("hashchange", route);
 showBands();
+showPerson();
 route();
 loop();

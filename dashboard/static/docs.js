@@ -56,8 +56,16 @@ function curlOf(method, address, body) {
   return parts.join(" ");
 }
 
+// A change by a signed-in browser needs the session's token against forged requests.
+async function csrf(method) {
+  if (token.value || method === "GET") return {};
+  const answer = await fetch("/api/session", { cache: "no-store" }).catch(() => null);
+  const session = answer?.ok ? await answer.json() : null;
+  return session?.person ? { "X-CSRF-Token": session.person.csrf_token } : {};
+}
+
 async function send(method, address, body, result) {
-  const headers = { ...(token.value && { Authorization: `Bearer ${token.value.trim()}` }), ...(body && { "Content-Type": "application/json" }) };
+  const headers = { ...(token.value && { Authorization: `Bearer ${token.value.trim()}` }), ...(body && { "Content-Type": "application/json" }), ...(await csrf(method)) };
   const began = performance.now();
   result.replaceChildren(el("p", { class: "status" }, "Waiting …"));
   try {

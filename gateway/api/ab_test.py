@@ -15,12 +15,13 @@ from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.access import Caller, client_address, collector_caller
+from gateway.access import WRITE_SCOPE, Caller, client_address, collector_caller
 from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
+from gateway.door.lead_signatures import SIGNATURE_FIELD, with_signed_lead
 from gateway.door.services import door_of
 from gateway.ports import Ports
 from gateway.query_parameters import write_key_parameter
@@ -42,6 +43,7 @@ class Assignee(Struct):
 
     session_id: str | None = None
     lead_id: str | None = None
+    lead_signature: str | None = None
 
 
 class GoalReached(Assignee, kw_only=True):
@@ -104,7 +106,10 @@ async def _record_event(request: Request, caller: Caller, values: dict[str, Any]
     )
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        event = admit_event(read_producer_event(json.encode(present), str(uuid.uuid4()), now), facts, now)
+        event = read_producer_event(json.encode(present), str(uuid.uuid4()), now)
+        secrets = None if WRITE_SCOPE in caller.scopes else ports.identity_secrets.get(caller.tenant or "")
+        event, _ = with_signed_lead(event, secrets)
+        event = admit_event(event, facts, now)
     except Refusal as refusal:
         field = CALLERS_FIELD_NAMES.get(refusal.field or "", refusal.field)
         raise RequestProblem(422, refusal.reason, field=field) from None
@@ -124,6 +129,7 @@ async def _assign_variant(request: Request, test_name: str) -> Response:
             "event_id": _exposure_id(test_name, assigned.variant.name, who),
             "visitor_id": who.session_id,
             "lead_id": who.lead_id,
+            SIGNATURE_FIELD: who.lead_signature,
             "experiment": test_name,
             "variant": assigned.variant.name,
         }
@@ -150,6 +156,7 @@ async def _record_conversion(request: Request) -> Response:
         "event_id": reached.event_id,
         "visitor_id": reached.session_id,
         "lead_id": reached.lead_id,
+        SIGNATURE_FIELD: reached.lead_signature,
         "conversion_type": conversion,
         "conversion_id": reached.conversion_id,
         "value": reached.value,

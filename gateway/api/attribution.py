@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import NO_NUL
@@ -107,7 +107,7 @@ router = APIRouter(prefix="/api/lead-tracking/attribution", tags=["attribution"]
 @router.post("/{lead_id:path}/calculate/", include_in_schema=False)
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), ConversionRequest)
     model = _known_model(body.attribution_model, "attribution_model")
     rules = (await services.ports.published(tenant)).attribution

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, api_caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.chat_sessions import (
     UNQUALIFIED,
@@ -27,12 +26,11 @@ from gateway.api.chat_sessions import (
     whole_second,
 )
 from gateway.api.leads import plain
-from gateway.api.services import services_of, tenant_of
+from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.query_parameters import write_key_parameter
 from gateway.store import Row
 from projections import chat, queries
-from schemas.envelope import DEFAULT_TENANT
 from schemas.moment import millis, moment
 from scoring.chat.flow import parts_of
 
@@ -180,8 +178,7 @@ async def _lead(request: Request, path_id: str) -> tuple[ChatSession, Row, Row |
     since its identity may show before its lead.
     """
     services, session_id = services_of(request), _plain_id(path_id)
-    caller = api_caller(request, services.ports.access, READ_SCOPE)
-    tenant = caller.tenant or DEFAULT_TENANT
+    tenant, caller = authorized_caller(request)
     for _ in range(CLAIM_LOOKS):
         session = await session_of(services, caller, session_id)
         if session.lead_id is None:

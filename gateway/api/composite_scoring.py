@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from authoring.active_models import ActiveRules
-from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import (
     SeveralLeads,
@@ -67,7 +67,7 @@ router = APIRouter(prefix=PREFIX, tags=["scoring"])
 @router.post("/bulk-calculate/", include_in_schema=False)
 async def bulk_calculate(request: Request) -> Response:
     services = services_of(request)
-    tenant, _ = authorized_caller(request, WRITE_SCOPE)
+    tenant, _ = authorized_caller(request)
     started = await start_recalculation(services, tenant, MODEL, await _requested_leads(request))
     return progress_answer(started, _location_of(started))
 
@@ -84,7 +84,7 @@ async def bulk_calculate(request: Request) -> Response:
 async def bulk_progress(
     request: Request, recalculation_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 ) -> Response:
-    started = running_recalculation(services_of(request), tenant_of(request, WRITE_SCOPE), recalculation_id)
+    started = running_recalculation(services_of(request), tenant_of(request), recalculation_id)
     return progress_answer(started, _location_of(started))
 
 
@@ -103,7 +103,7 @@ async def bulk_progress(
 @router.post("/{lead_id:path}/calculate/", include_in_schema=False)
 async def calculate(request: Request, lead_id: str) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     refuse_fields(await read_body(request, LARGEST_BODY))
     active, now = await services.ports.published(tenant), services.ports.now()
     lead = found_unmerged_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")

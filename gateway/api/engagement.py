@@ -18,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from gateway.access import WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import NO_NUL
@@ -185,7 +184,7 @@ async def history(
 )
 async def track(request: Request, lead_id: str) -> Response:
     services = services_of(request)
-    _, caller = authorized_caller(request, WRITE_SCOPE)
+    _, caller = authorized_caller(request)
     engagement = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), Engagement)
     event = _event_of(lead_id.removesuffix("/"), engagement, services.ports.now())
     try:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.leads import SESSION_MODEL
@@ -125,7 +125,7 @@ async def _lead(services: ApiServices, tenant: str, user_id: str) -> Row:
 
 async def _session_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE if update else READ_SCOPE)
+    tenant, caller = authorized_caller(request)
     session_id = str((await _decoded(request, OfSession)).session_id)
     model = await _model(services, tenant)
     session, status = await _session(services, tenant, session_id), 200
@@ -139,7 +139,7 @@ async def _session_score(request: Request, *, update: bool) -> Response:
 
 async def _user_score(request: Request, *, update: bool) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE if update else READ_SCOPE)
+    tenant, caller = authorized_caller(request)
     user_id = str((await _decoded(request, OfUser)).user_id)
     await _model(services, tenant)
     lead, status = await _lead(services, tenant, user_id), 200

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import (
     LeadNumber,
@@ -187,7 +187,7 @@ async def distribution(
 @router.post("/calculate", include_in_schema=False)
 async def calculate(request: Request) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     lead_id = str(struct_of(await _body(request), OneLead).lead_id)
     active = await services.ports.published(tenant)
     model, now = active_model(active, MODEL), services.ports.now()
@@ -218,7 +218,7 @@ async def calculate(request: Request) -> Response:
 @router.post("/bulk_calculate", include_in_schema=False)
 async def bulk_calculate(request: Request) -> Response:
     services = services_of(request)
-    tenant, _ = authorized_caller(request, WRITE_SCOPE)
+    tenant, _ = authorized_caller(request)
     body = await _body(request, empty={"recalculate_all": True})
     asked_for = struct_of(body, SeveralLeads)
     started = await start_recalculation(services, tenant, MODEL, asked_for)
@@ -237,7 +237,7 @@ async def bulk_calculate(request: Request) -> Response:
 async def bulk_progress(
     request: Request, recalculation_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 ) -> Response:
-    started = running_recalculation(services_of(request), tenant_of(request, WRITE_SCOPE), recalculation_id)
+    started = running_recalculation(services_of(request), tenant_of(request), recalculation_id)
     return progress_answer(started, _location_of(started))
 
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent, merged_into
 from gateway.api.leads import plain
@@ -84,7 +84,7 @@ async def rules(request: Request) -> Response:
 @router.post("/{lead_id:path}/transition/", include_in_schema=False)
 async def transition(request: Request, lead_id: str) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     move = struct_of(json_object(await read_body(request, LARGEST_BODY_BYTES)), Move)
     async with services.store.snapshot() as ask:
         found_unmerged_lead(await _leads(ask, tenant, lead_id), "move that")

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Path, Query, Request
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import Responses, answer_docs, body_schema_of, example_bodies, request_docs
@@ -58,7 +57,7 @@ router = APIRouter(tags=["links"])
 @router.post("/api/links/", include_in_schema=False)
 async def post_link(request: Request) -> Response:
     ports = services_of(request).ports
-    maker = _maker(ports, tenant_of(request, WRITE_SCOPE))
+    maker = _maker(ports, tenant_of(request))
     definition = _decoded(await read_body(request, LARGEST_DEFINITION), LinkDefinition)
     try:
         made = make_link(definition, maker)
@@ -77,7 +76,7 @@ async def post_link(request: Request) -> Response:
 @router.post("/api/links/email/", include_in_schema=False)
 async def post_mail(request: Request) -> Response:
     ports = services_of(request).ports
-    maker = _maker(ports, tenant_of(request, WRITE_SCOPE))
+    maker = _maker(ports, tenant_of(request))
     body = await read_body(request, min(LARGEST_MAIL, ports.max_body_bytes))
     mail = _decoded(body, MailDefinition)
     try:
@@ -157,7 +156,7 @@ def _maker(ports: Ports, tenant: str) -> LinkMaker:
 
 
 def _link_of_tenant(request: Request, token: str) -> MadeLink:
-    tenant = tenant_of(request, READ_SCOPE)
+    tenant = tenant_of(request)
     ports = services_of(request).ports
     link = open_link(token, ports.link_keys)
     if link is None or link.tenant != tenant:

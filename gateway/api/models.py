@@ -18,7 +18,7 @@ from starlette.responses import Response
 from authoring.published_texts import WORKFLOWS
 from authoring.revisions import Publication, unknown_model_problem, version_diff
 from authoring.sweep_progress import SweepProgress
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
 from gateway.api.services import authorized_caller, services_of, tenant_of
@@ -149,7 +149,7 @@ async def retire(
     note: OptionalText = None,
     force: bool = False,  # noqa: FBT001, FBT002 - a query parameter
 ) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     return JsonAnswer(
         publication_json(
             await services_of(request).authoring.retire(
@@ -219,7 +219,7 @@ async def progress(request: Request, name: ModelNameInPath) -> Response:
     | answer_docs(EXAMPLES["draft"], "It is for later: the draft of it.", status=202),
 )
 async def publish(request: Request, name: ModelNameInPath) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, PublishRequest)
     if (body.text is None) != body.shipped:
         raise RequestProblem(
@@ -265,7 +265,7 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
     responses=PUBLISHED_ANSWER,
 )
 async def roll_back(request: Request, name: ModelNameInPath) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, RolledBack)
     by = body.by or author_of_caller(caller)
     return JsonAnswer(
@@ -302,7 +302,7 @@ async def drafts(
     status_code=201,
 )
 async def write_draft(request: Request, name: ModelNameInPath) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, NewDraft)
     by = body.by or author_of_caller(caller)
     written = await services_of(request).authoring.write_draft(
@@ -331,7 +331,7 @@ async def draft(request: Request, name: ModelNameInPath, number: DraftId) -> Res
     responses=WHOLE_DRAFT_ANSWER,
 )
 async def change_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = structs.asdict(await decoded_body(request, ChangedDraft))
     seen = body.pop("changed_at")
     changes = {"by": author_of_caller(caller)} | {
@@ -347,7 +347,7 @@ async def change_draft(request: Request, name: ModelNameInPath, number: DraftId)
 
 @router.delete("/{name}/drafts/{number}", summary="Discard a draft", responses=DRAFT_ANSWER)
 async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     return JsonAnswer(
         changed_draft_json(
             await services_of(request).authoring.discard_draft(tenant, name, number), caller, draft_json
@@ -362,7 +362,7 @@ async def discard_draft(request: Request, name: ModelNameInPath, number: DraftId
     responses=DRAFT_ANSWER | {202: {"description": "It is for later."}},
 )
 async def publish_draft(request: Request, name: ModelNameInPath, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, PublishDraftRequest)
     return answer_for_later(
         caller,

@@ -9,7 +9,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from delivery.notifications import mark_all_read, mark_read, mark_unread
-from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import lead_id_as_sent
 from gateway.api.leads import NO_NUL, PAGE, Limit
@@ -100,7 +100,7 @@ async def read_notification(request: Request, number: NotificationNumber) -> Res
 @router.post("/read/", include_in_schema=False)
 async def read_all_notifications(request: Request) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, AllRead)
     by, until = body.by or author_of_caller(caller), body.until or services.ports.now()
     marked = await change_rows(
@@ -143,7 +143,7 @@ async def mark_notification_unread(request: Request, number: NotificationNumber)
 
 async def _mark(request: Request, number: int, mark: Callable[[Connection, str, str], int]) -> Response:
     """A repetition changes nothing."""
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, NotificationReader)
     by = body.by or author_of_caller(caller)
     row = await _existing(request, tenant, number)

@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from delivery.metrics import delivery_exposition
-from gateway.access import operator_caller
 from gateway.answers import JsonAnswer
 from gateway.api.services import services_of
 from gateway.documented import answer_docs, example_bodies
@@ -91,6 +90,5 @@ async def ready(request: Request) -> JsonAnswer:
 )
 async def metrics(request: Request) -> Response:
     ports = services_of(request).ports
-    operator_caller(request, ports.access)
     page = exposition(await _status(ports)) + analytics_exposition() + delivery_exposition()
     return Response(page, media_type=CONTENT_TYPE_LATEST)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import points
@@ -98,7 +98,7 @@ async def read_one(kind: Editable, request: Request, number: Number) -> Response
 
 async def create(kind: Editable, request: Request) -> Response:
     body, numbers = await _body(request), list[int]()
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
 
     def edit(text: str) -> str:
         edited, number = kind.create(text, body)
@@ -119,7 +119,7 @@ async def change_part(kind: Editable, request: Request, number: Number) -> Respo
 
 async def _change(kind: Editable, request: Request, number: int, *, partly: bool) -> Response:
     body = await _body(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     text = await _publish(
         request,
         tenant,
@@ -131,7 +131,7 @@ async def _change(kind: Editable, request: Request, number: int, *, partly: bool
 
 
 async def delete(kind: Editable, request: Request, number: Number) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     await _publish(
         request, tenant, caller, lambda text: kind.delete(text, number), f"{kind.name}_deleted {number}"
     )
@@ -147,7 +147,7 @@ async def deactivate(kind: Editable, request: Request, number: Number) -> Respon
 
 
 async def _switch(kind: Editable, request: Request, number: int, *, active: bool) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     text = await _publish(
         request,
         tenant,

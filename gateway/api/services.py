@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from authoring.authoring import Authoring
-from gateway.access import READ_SCOPE, Caller, api_caller
+from gateway.access import Caller
 from gateway.answers import RequestProblem
 from gateway.api.recalculations import Recalculations
 from gateway.ports import AwaitOutcomes, Ports
@@ -44,14 +44,14 @@ def services_of(request: Request) -> ApiServices:
     return services
 
 
-def authorized_caller(request: Request, scope: str) -> tuple[str, Caller]:
-    """The tenant that the caller may see, and the caller. Raises Denied without the scope."""
-    caller = api_caller(request, services_of(request).ports.access, scope)
+def authorized_caller(request: Request) -> tuple[str, Caller]:
+    """The tenant that the caller may see, and the caller, which `gateway.authorize` has let in by the route's scope."""
+    caller: Caller = request.state.caller
     return caller.tenant or DEFAULT_TENANT, caller
 
 
-def tenant_of(request: Request, scope: str = READ_SCOPE) -> str:
-    tenant, _ = authorized_caller(request, scope)
+def tenant_of(request: Request) -> str:
+    tenant, _ = authorized_caller(request)
     return tenant
 
 

@@ -12,9 +12,8 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from gateway import telegram_client
-from gateway.access import READ_SCOPE, api_caller
 from gateway.answers import RequestProblem
-from gateway.api.services import services_of
+from gateway.api.services import authorized_caller, services_of
 from gateway.door.telegram import bot_of, unknown_bot_problem
 from gateway.telegram_client import TelegramRefused, TelegramUnavailable
 
@@ -51,7 +50,7 @@ async def voice_file(
     ],
 ) -> Response:
     ports = services_of(request).ports
-    caller = api_caller(request, ports.access, READ_SCOPE)
+    _, caller = authorized_caller(request)
     sender = bot_of(ports, bot)
     if caller.tenant not in {None, sender.tenant}:
         raise unknown_bot_problem()

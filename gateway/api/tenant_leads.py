@@ -12,11 +12,11 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from gateway.access import READ_SCOPE, TENANT_NAME_PATTERN, api_caller
+from gateway.access import TENANT_NAME_PATTERN
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.leads import BOARD_MODEL, DEEPEST, LONGEST_SEARCH, NO_NUL, PAGE, Limit, plain
-from gateway.api.services import services_of
+from gateway.api.services import authorized_caller, services_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
 from gateway.door.telegram_updates import TELEGRAM_BOT
@@ -70,7 +70,7 @@ async def tenant_leads(
     offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many leads come before the page.")] = 0,
 ) -> Response:
     services = services_of(request)
-    caller = api_caller(request, services.ports.access, READ_SCOPE)
+    _, caller = authorized_caller(request)
     if caller.tenant not in {None, tenant} or not TENANT_NAME_PATTERN.fullmatch(tenant):
         raise RequestProblem(404, "there is no such tenant for this token", field="tenant")
     async with services.store.snapshot() as ask:

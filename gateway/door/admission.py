@@ -15,6 +15,7 @@ from msgspec import DecodeError, Raw, json, structs
 from gateway.door.addresses import EMAIL, PHONE, STATED_FIELD_OF_ADDRESS, normalize_addresses
 from gateway.door.crawlers import crawler_of, mail_crawler_of
 from gateway.door.devices import device_of
+from gateway.door.lead_signatures import SIGNATURE_FIELD
 from gateway.door.page_address import campaign_of, link_tags_of, read_page_address
 from gateway.door.resolving import RESOLVED_BY_FIELD
 from gateway.door.traffic_origins import CHANNEL_OF_GROUP, INTERNAL_GROUP, OwnHosts, traffic_origin_of
@@ -43,7 +44,9 @@ or was tried before. A wrong time zone is off by an hour or more, so this is jus
 """
 STATED_TIME_FIELD = "stated_occurred_at"
 """Where the producer's own time is kept when the door corrected it."""
-DOOR_FIELDS = frozenset({STATED_TIME_FIELD, RESOLVED_BY_FIELD, *STATED_FIELD_OF_ADDRESS.values()})
+DOOR_FIELDS = frozenset(
+    {STATED_TIME_FIELD, RESOLVED_BY_FIELD, SIGNATURE_FIELD, *STATED_FIELD_OF_ADDRESS.values()}
+)
 BROWSER_PREFIX = "Mozilla/"
 SENT_AT = "sent_at"
 OPTIONAL_FIELDS = frozenset({"event_id", "occurred_at"})

@@ -21,6 +21,7 @@ from gateway.documented import PROBLEM_EXAMPLE, answer_docs, example_bodies
 from gateway.door.admission import RequestFacts, admit_event, misspelling_hint, read_producer_event
 from gateway.door.body import EventBatch, read_body, sent_at_of, split_batch
 from gateway.door.cors import answer_preflight, cors_headers
+from gateway.door.lead_signatures import with_signed_lead
 from gateway.door.pace import PacedSteps, run_paced
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import DoorServices, door_of
@@ -77,6 +78,11 @@ EVENT_SCHEMA: dict[str, Any] = {
         },
         "visitor_id": {"type": "string", "description": "A browser, a chat or another device."},
         "lead_id": {"type": "string", "description": "The person, by an id of a system of yours."},
+        "lead_signature": {
+            "type": "string",
+            "description": "The signature of lead_id, which a public key needs where the tenant signs ids: docs/access.md. "
+            "It is not stored.",
+        },
         "session_id": {
             "type": "string",
             "description": "Your id of the visit. Another one begins another visit.",
@@ -197,12 +203,14 @@ def _admit_all(
     batch: EventBatch, facts: RequestFacts, ports: Ports, *, staff: bool
 ) -> PacedSteps[tuple[list[Event], list[dict[str, Any]]]]:
     now = ports.now()
+    secrets = None if staff else ports.identity_secrets.get(facts.tenant or "")
     admitted: list[Event] = []
     answers: list[dict[str, Any]] = []
     for index, raw in enumerate(batch.raws):
         yield
         try:
-            event = admit_event(_read_event(raw, now, staff=staff), facts, now)
+            event, unsigned = with_signed_lead(_read_event(raw, now, staff=staff), secrets)
+            event = admit_event(event, facts, now)
         except Refusal as refusal:
             answers.append(
                 {"index": index, "status": "refused", "field": refusal.field, "reason": refusal.reason}
@@ -212,8 +220,8 @@ def _admit_all(
             answer = {"index": index, "event_id": event.event_id, "status": "accepted"}
             if event.bot is not None:
                 answer["bot"] = event.bot
-            if (unread := misspelling_hint(event)) is not None:
-                answer["hint"] = unread
+            if hints := [hint for hint in (unsigned, misspelling_hint(event)) if hint is not None]:
+                answer["hint"] = "; ".join(hints)
             answers.append(answer)
     return admitted, answers
 

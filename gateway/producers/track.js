@@ -106,6 +106,8 @@
     }).catch(() => failed());
   };
 
+  // By lead id: what the site's own server has signed.
+  const signatures = {};
   let here;
   let url;
   let referrer = document.referrer;
@@ -116,7 +118,8 @@
     const visitor_id = visitor();
     if (!visitor_id) return;
     last = clock();
-    const event = { ...fields, type, event_id: newId(), occurred_at: new Date(), visitor_id, context: { url: address(location.href), referrer: address(referrer) } };
+    const signature = fields && fields.lead_id && signatures[fields.lead_id];
+    const event = { ...fields, ...(signature && { lead_signature: signature }), type, event_id: newId(), occurred_at: new Date(), visitor_id, context: { url: address(location.href), referrer: address(referrer) } };
     const key = QUEUED + last + "-" + event.event_id;
     queue.set(key, event);
     local("setItem", key, JSON.stringify(event));
@@ -182,7 +185,8 @@
       if (name.startsWith("custom:")) emit("custom", { name: name.slice(7), properties });
       else emit(name, properties);
     },
-    identify: (lead_id, fields) => {
+    identify: (lead_id, fields, signature) => {
+      if (lead_id && signature) signatures[lead_id] = "" + signature;
       if (lead_id) emit("lead_identified", { lead_id: "" + lead_id });
       if (fields) emit("profile_updated", { lead_id: lead_id ? "" + lead_id : undefined, fields });
     },

@@ -98,13 +98,14 @@ def retry(
 
     from leadstream.clock import utc_now
     from leadstream.operations import dead_letters as operations
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_store
 
     try:
         value = replacement.read_bytes() if replacement else None
     except OSError as cause:
         raise Failure(f"{replacement} cannot be read ({cause.strerror}).") from cause
-    with open_store(settings) as store:
+    with open_store(settings) as store, recorded_command(store.database_url):
         chosen = (
             operations.all_waiting_dead_letters(store.database_url)
             if location is None

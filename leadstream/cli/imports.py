@@ -152,6 +152,7 @@ def import_leads(
     without a running server.
     """
     from leadstream.clock import utc_now
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.lead_files import read_lead_file
     from leadstream.operations.lead_import import LeadImportCounts, rejects_file, store_resolver
@@ -182,7 +183,11 @@ def import_leads(
             )
         with_counters = _with_counters(list(own.counters), choice=counters, from_stdin=file == "-")
         counts = LeadImportCounts()
-        with open_store(settings) as store, rejects_file(rejects) as reject:
+        with (
+            open_store(settings) as store,
+            recorded_command(store.database_url),
+            rejects_file(rejects) as reject,
+        ):
             before = count_leads(store.database_url)
             with progress_bar(f"Reading {file}", source.size) as report:
                 try:
@@ -269,11 +274,16 @@ def _import(
     """`see` introduces the address of the board, and `view` is the part of it that shows what was imported; `otherwise`
     is the advice for a file of which no line could be read.
     """
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.imports import count_leads, open_source
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle_with_bar
 
-    with open_source(file) as source, open_store(settings) as store:
+    with (
+        open_source(file) as source,
+        open_store(settings) as store,
+        recorded_command(store.database_url),
+    ):
         before = count_leads(store.database_url)
         with progress_bar(f"Reading {file}", source.size) as report:
             counts = import_lines(source.lines(report), store)

@@ -148,6 +148,7 @@ def discard(
 ) -> None:
     """Discard a scheduled draft, so that it does not take effect."""
     from authoring.published_texts import title_of
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_database_url
     from leadstream.operations.publishing import authoring_for_reading, run_request
 
@@ -158,7 +159,8 @@ def discard(
         )
         if draft is None:
             raise Failure(f"There is no scheduled draft {number}: `leadstream models drafts` lists them.")
-        discarded = run_request(authoring.discard_draft(draft.tenant, draft.model, number))
+        with recorded_command(url):
+            discarded = run_request(authoring.discard_draft(draft.tenant, draft.model, number))
     print_line(f"Draft {discarded.id} of {title_of(discarded.model)} is discarded.")
 
 

@@ -56,13 +56,14 @@ def publish(
     built-in model, publish it by its name.
     """
     from leadstream.operations import publishing
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_store
     from projections.authoring import Draft
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     publishing.checked_model(model)  # before anything is started
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
-    with open_store(settings) as store:
+    with open_store(settings) as store, recorded_command(store.database_url):
         publication = publishing.publish_model(
             store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
         )
@@ -96,9 +97,13 @@ def retire(
 ) -> None:
     """Stop a model from scoring. Its past scores stay in the score history; publish it again to bring it back."""
     from leadstream.operations import publishing
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_store
 
-    with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
+    with (
+        open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store,
+        recorded_command(store.database_url),
+    ):
         publication = publishing.retire_model(store, model, tenant=tenant, force=force, by=by, note=note)
         _rescore(store, publication)
         print_line(f"Model {publication.model} is retired, as version {publication.version}.")

@@ -39,6 +39,7 @@ def rebuild(
     Rows of records that the log no longer has are kept.
     """
     from leadstream.active_models import analytics_settings
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_database_url, require_embedded, settings_as_served
     from projections.positions import PositionGapError
     from projections.rebuild import HistoryLostError, NothingToRebuildError, RebuildRunsError
@@ -46,7 +47,7 @@ def rebuild(
     from projections.rows import UnreadableRecordError
 
     settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
-    with open_database_url(settings) as url:
+    with open_database_url(settings) as url, recorded_command(url):
         try:
             with progress_bar("Rebuilding", 1.0) as report:
 

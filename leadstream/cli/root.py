@@ -22,6 +22,7 @@ from leadstream.cli import (
     explain,
     export,
     imports,
+    keys,
     links,
     models,
     publish,
@@ -33,6 +34,7 @@ from leadstream.cli import (
     skip,
     telegram,
     topics,
+    users,
     worker,
     workflows,
 )
@@ -91,7 +93,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, dead_letters, delivery, skip, rebuild, restate, backup, settings,
+    doctor, keys, users, dead_letters, delivery, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

@@ -80,12 +80,16 @@ def publish_settings(
     itself, and edit the copy. It changes no score.
     """
     from leadstream.clock import utc_now
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_store
     from leadstream.operations.publishing import publish_settings as publish
     from scoring.attribution.attribution_text import compiled_attribution
     from scoring.lifecycle.lifecycle import compile_lifecycle
 
-    with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
+    with (
+        open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store,
+        recorded_command(store.database_url),
+    ):
         with progress_bar("Rescoring", None):
             published = publish(
                 store,

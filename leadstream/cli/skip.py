@@ -52,6 +52,7 @@ def skip(
 
 
 def _skip_embedded(settings: "Settings", topic: str, partition: int, position: int, reason: str) -> None:
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_database_url, require_embedded
     from leadstream.stages import STAGES
     from projections.connection import connect_watched
@@ -60,7 +61,11 @@ def _skip_embedded(settings: "Settings", topic: str, partition: int, position: i
     stages = {stage.source: stage.name for stage in STAGES}
     if topic not in stages:
         raise Failure(f"No stage reads {topic}: only records of {' and '.join(stages)} can be skipped.")
-    with open_database_url(settings) as url, connect_watched(url) as connection:
+    with (
+        open_database_url(settings) as url,
+        recorded_command(url),
+        connect_watched(url) as connection,
+    ):
         require_embedded(url)
         try:
             log.write_skip(connection, stages[topic], topic, partition, position, reason)

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from msgspec import structs
 from psycopg.sql import SQL, Identifier
+from sqlalchemy import Table
 
 from gateway.door.addresses import EMAIL, PHONE
 from gateway.door.admission import readmit
@@ -36,7 +37,17 @@ from leadstream.stages import STAGES
 from leadstream.wiring import repeated_for_every_partition
 from projections.connection import Connection, connect_watched
 from projections.migrate import migrate
-from projections.tables import LIVE_SCHEMA, READ_OPTIONS, model_drafts, notifications, outbox
+from projections.tables import (
+    LIVE_SCHEMA,
+    READ_OPTIONS,
+    api_keys,
+    audit_log,
+    model_drafts,
+    notifications,
+    outbox,
+    user_sessions,
+    users,
+)
 from projections.tables import hashed_key as row_key
 from projections.views import create_views
 from projections.worker import project_records
@@ -306,23 +317,33 @@ def _append(
         _settle(writer)
 
 
+def _copy_table(old: Connection, new: Connection, table: Table) -> None:
+    """Copies the rows of a table in `public`, of a store of this version."""
+    columns = SQL(", ").join(Identifier(column.name) for column in table.columns)
+    name = Identifier("public", table.name)
+    with (
+        old.cursor() as reading,
+        new.cursor() as writing,
+        reading.copy(SQL("copy (select {} from {}) to stdout").format(columns, name)) as rows,
+        writing.copy(SQL("copy {} ({}) from stdin").format(name, columns)) as copy,
+    ):
+        for data in rows:
+            copy.write(data)
+
+
 def keep_beside_log(old: Connection, new: Connection) -> None:
-    """Copies what is not in the log: drafts of models, actions of workflows on their way, notifications, and which dead letters
-    were sent again. Removes what only the comparison needed.
+    """Copies what is not in the log: drafts of models, actions of workflows on their way, notifications, keys, people and the
+    audit log, and which dead letters were sent again. Removes what only the comparison needed.
     """
     for table in (model_drafts, outbox, notifications):
-        columns = SQL(", ").join(map(Identifier, table.columns.keys()))
-        name = Identifier("public", table.name)
-        with (
-            old.cursor() as reading,
-            new.cursor() as writing,
-            reading.copy(SQL("copy (select {} from {}) to stdout").format(columns, name)) as rows,
-            writing.copy(SQL("copy {} ({}) from stdin").format(name, columns)) as copy,
-        ):
-            for data in rows:
-                copy.write(data)
+        _copy_table(old, new, table)
     new.execute(
         "select setval(pg_get_serial_sequence('public.model_drafts', 'id'), max(id)) from public.model_drafts having max(id) > 0"
+    )
+    for table in (api_keys, users, user_sessions, audit_log):
+        _copy_table(old, new, table)
+    new.execute(
+        "select setval(pg_get_serial_sequence('public.audit_log', 'entry_id'), max(entry_id)) from public.audit_log having max(entry_id) > 0"
     )
     retried = old.execute(
         """select l.topic, l.key, l.original, r.at from dead_letters l

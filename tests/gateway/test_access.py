@@ -55,7 +55,7 @@ def test_a_digest_with_a_slip_is_refused_and_never_a_secret_in_clear(slip):
         (["justakey"], [], "write key 1: it must begin with its tenant"),
         (["Acme:long-enough"], [], "write key 1: it must begin with its tenant"),
         (["acme:short"], [], "write key 1: give at least 8 characters"),
-        ([], ["acme:admin:long-enough"], "API token 1: scopes are"),
+        ([], ["acme:owner:long-enough"], "API token 1: scopes are"),
         ([], ["acme:read:"], "API token 1: give at least 8 characters"),
     ],
 )
@@ -154,6 +154,18 @@ def test_a_bucket_refills_with_time():
         buckets.take("k", 5, at=100.1)
     assert denied.value.retry_after_s == pytest.approx(0.4)
     buckets.take("k", 5, at=100.5)
+
+
+def test_an_empty_bucket_refuses_before_the_work_and_the_number_of_buckets_is_bounded():
+    buckets = TokenBuckets(RateLimit(per_second=1, burst=1), "too often: {}")
+    buckets.require("k", at=0.0)
+    buckets.take("k", 1, at=0.0)
+    with pytest.raises(AccessDenied, match="too often: 1"):
+        buckets.require("k", at=0.5)
+    buckets.require("k", at=1.0)
+    for number in range(20_000):
+        buckets.take(f"address-{number}", 1, at=2.0)
+    assert len(buckets._levels) == 10_000
 
 
 def test_a_batch_larger_than_the_bucket_needs_a_full_one():

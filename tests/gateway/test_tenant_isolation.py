@@ -41,7 +41,7 @@ TOKENS = {
 TARGET = f"https://{MARK}.example/expo"
 WRITE_KEY = "public-write-key-of-a"
 SETTINGS = {
-    "api_tokens": f"{A}:read+write:{TOKENS['A']},{B}:read+write:{TOKENS['B']},"
+    "api_tokens": f"{A}:read+write+admin:{TOKENS['A']},{B}:read+write+admin:{TOKENS['B']},"
     f"{A}:write:{TOKENS['A writes']},{A}:read:{TOKENS['A reads']}",
     "write_keys": f"{A}:{WRITE_KEY}",
     "telegram_bots": f"{A}:{MARK}-bot:0123456789abcdef-secret:123:{'t' * 30}",
@@ -110,6 +110,10 @@ NEUTRAL = frozenset(
         "status",
         "trigger",
         "unread",
+        "ended",
+        "outcome",
+        "actor",
+        "action",
     ]
 )
 """Query parameters that name nothing of a tenant. A cursor is a place in the order of time."""
@@ -127,6 +131,7 @@ def path_values(operation: Operation, made: "Made") -> dict[str, Ids]:
         "token": Ids(made.link, made.link[::-1]),
         "test_name": SHARED,
         "bot": Ids(f"{MARK}-bot", "nobody--0-bot"),
+        "key_id": Ids(made.key, "0" * 12),
         "file_id": Ids(f"{MARK}-file", f"{MARK}-file"),
         "name": SHARED if path.startswith("/api/experiments/") else MODEL,
         "number": Ids(number_in(path, made), "999999999"),
@@ -155,6 +160,7 @@ QUERY_VALUES = {
     "visitor_id": VISITOR,
     "session_id": CHAT,
     "q": Ids(MARK, "nobody--0"),
+    "target": Ids(f"name={MARK}_model", "name=nobody_00_model"),
     "source_id": Ids(f"{MARK}-form", "nobody--0-form"),
     "workflow_id": Ids("1", "999999999"),
     "recipient": Ids(MARK, "nobody--0"),
@@ -188,6 +194,7 @@ class Made(NamedTuple):
     workflow: str
     execution: str
     workflows_draft: str
+    key: str
 
 
 class Call(NamedTuple):
@@ -326,6 +333,7 @@ async def make_data(http: httpx.AsyncClient) -> Made:
     made_rule = await post(http, "A", f"{rules}/scoring-rules/", rule)
     made_criterion = await post(http, "A", f"{rules}/qualification-criteria/", criterion)
     calculation = await post(http, "A", f"{rules}/lead-scores/bulk_calculate/", {"lead_ids": [LEAD.of_a]})
+    key = await post(http, "A", "/api/keys", {"name": MARK, "scopes": ["read"]})
     link = await post(http, "A", "/api/links", {"kind": "qr", "qr_id": MARK, "place": NAME, "target": TARGET})
     workflow = await post(http, "A", f"{rules}/workflows/", WORKFLOW)
     ran = await post(
@@ -347,6 +355,7 @@ async def make_data(http: httpx.AsyncClient) -> Made:
         str(workflow["id"]),
         number,
         str(workflows_draft["id"]),
+        key["key"]["id"],
     )
 
 

@@ -10,7 +10,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 
 TEXT = sa.Text(collation="C")
 UPDATED_IN_PLACE = {"fillfactor": 50}

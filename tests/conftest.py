@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Composed, Identifier
 
-from deploy.kafka.broker import Broker, find_jars, free_port
+from deploy.kafka.broker import Broker, find_jars
 from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 from projections.migrate import migrate
@@ -32,6 +32,7 @@ from tests.hanging import (
     pytest_runtest_makereport,  # noqa: F401 - another one
     server_directory,
 )
+from tests.ports import free_port
 
 # At a desk, properties look for new counterexamples at every run; a landing is judged by the same ones.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 
 from aiosmtpd.controller import Controller
 
+from tests.ports import free_port
+
 SILENT = "silent"
 """The server takes the request and never answers."""
 CUT = "cut"
@@ -144,9 +146,3 @@ class MailServer:
 
     def __exit__(self, *_: object) -> None:
         self._controller.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]

@@ -17,7 +17,7 @@ from outboxes import (
     triggered,
     webhook_channel,
 )
-from receivers import CUT, SILENT, Answer, free_port
+from receivers import CUT, SILENT, Answer
 from standardwebhooks import Webhook
 
 from delivery.outbox import retry
@@ -31,6 +31,7 @@ from schemas.events import (
     StageChanged,
     TaskCreated,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.postgres
 

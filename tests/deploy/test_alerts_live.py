@@ -15,7 +15,6 @@ import yaml
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from deploy.kafka.broker import free_port
 from leadstream.clock import utc_now
 from leadstream.wiring import genesis
 from projections.migrate import migrate
@@ -25,6 +24,7 @@ from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster
 from streams.kafka.topics import create_topics
 from streams.kafka.transactions import KafkaTransactions
+from tests.ports import free_port
 from tests.projections.tcp_proxy import Proxy
 from tests.system.crew import Crew
 

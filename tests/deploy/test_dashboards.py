@@ -18,7 +18,6 @@ import psycopg
 import pytest
 import yaml
 
-from deploy.kafka.broker import free_port
 from gateway.metrics import exposition as gateway
 from leadstream.operations.imports import append_all
 from leadstream.operations.store_access import store_of_system
@@ -29,6 +28,7 @@ from projections.metrics import exposition as projection
 from scoring.features.signals import EVENT_TYPE_BY_TAG
 from streams.kafka.metrics import WorkerMetrics
 from streams.kafka.topics import STAGE_NAMES
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"

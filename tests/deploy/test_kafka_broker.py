@@ -13,11 +13,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from deploy.kafka.broker import Broker, BrokerFailed, _answers, free_port, start
+from deploy.kafka.broker import Broker, BrokerFailed, _answers, start
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from streams.kafka.cluster import Cluster
 from streams.kafka.topics import check_topics, create_topics
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 

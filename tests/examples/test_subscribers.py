@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import pytest
 from confluent_kafka import Producer
 
-from deploy.kafka.broker import Broker, free_port
+from deploy.kafka.broker import Broker
 from schemas.topics import LEAD_CHANGES, LEAD_SCORES
 from streams.kafka.cluster import Cluster
 from tests.forked_programs import Program
 from tests.leadstream.command_line import environment, leadstream_here
+from tests.ports import free_port
 from tests.system.kafka_log import KafkaLog
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

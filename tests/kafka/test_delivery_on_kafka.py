@@ -11,7 +11,6 @@ import httpx
 import psycopg
 import pytest
 
-from deploy.kafka.broker import free_port
 from leadstream.all_in_one import open_kafka_system
 from leadstream.settings import read_settings
 from leadstream.wiring_kafka import kafka_append
@@ -21,6 +20,7 @@ from schemas.events import DemoRequested, ProfileUpdated
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
+from tests.ports import free_port
 
 sys.path.append(str(Path(__file__).parents[1] / "delivery"))
 

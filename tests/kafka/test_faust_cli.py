@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from faust_counting import PARTITIONS, make_topics, until
 
-from deploy.kafka.broker import free_port
 from leadstream.stages import STAGES
 from leadstream.wiring import genesis
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

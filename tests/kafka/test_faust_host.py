@@ -26,7 +26,6 @@ from faust_counting import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.kafka.broker import free_port
 from schemas import events
 from schemas.decode import encode_source
 from schemas.topics import EVENTS, LEAD_ACTIVITY, SESSION_SCORES, visitor_key
@@ -35,6 +34,7 @@ from streams.kafka import faust_host
 from streams.kafka.faust_host import MOST_WAITING_CHUNKS, LeadstreamApp
 from streams.kafka.restoring import KafkaChangelogStorage
 from streams.kafka.transactions import KafkaTransactions
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 

@@ -14,13 +14,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from deploy.kafka.broker import free_port, start
+from deploy.kafka.broker import start
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, partition_of
 from streams.kafka import append as appending
 from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster, KafkaUnavailable
 from tests.hanging import server_directory
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 

@@ -15,7 +15,6 @@ import httpx
 import psycopg
 import pytest
 
-from deploy.kafka.broker import free_port
 from leadstream.console import Failure
 from leadstream.operations import migrate_to_kafka
 from leadstream.operations import store_access_kafka as reach_kafka
@@ -26,6 +25,7 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS
 from tests.forked_programs import Program
 from tests.leadstream.command_line import environment, leadstream, leadstream_here
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from projected_topics import Projection, Writer, await_all, make_topics, project
 from projection_records import attached, page_view
 from tcp_proxy import Proxy
 
-from deploy.kafka.broker import free_port, start
+from deploy.kafka.broker import start
 from leadstream.operations.kafka_projection import run_projection
 from projections import connection
 from projections.metrics import UnprojectedRecords, exposition
@@ -18,6 +18,7 @@ from schemas.record import Outgoing
 from schemas.topics import SCORE_CHANGED
 from streams.kafka.cluster import Cluster
 from tests.hanging import server_directory
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 

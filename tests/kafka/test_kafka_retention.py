@@ -10,7 +10,6 @@ from projected_topics import Writer, await_all, let_go, make_topics, projecting,
 from projection_records import batch, contents, page_view
 from psycopg.sql import SQL, Identifier
 
-from deploy.kafka.broker import free_port
 from leadstream.embedded_postgres import create_database, find_postgres
 from leadstream.operations.backup import dump_database, load_dump
 from leadstream.operations.kafka_projection import rebuild_from_kafka, run_projection
@@ -21,6 +20,7 @@ from schemas.topics import EVENTS, SCORE_CHANGED, TOPICS
 from streams.kafka.cluster import Cluster
 from streams.kafka.following import PositionOutOfRange
 from tests.leadstream.command_line import Server, leadstream, serving
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 

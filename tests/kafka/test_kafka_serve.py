@@ -18,7 +18,6 @@ import httpx
 import psycopg
 import pytest
 
-from deploy.kafka.broker import free_port
 from gateway.api import capture_bot
 from gateway.ports import Ports
 from leadstream.delivering import delivery_beside
@@ -42,6 +41,7 @@ from tests.leadstream.systems_doors import (
     visited,
     whole_session,
 )
+from tests.ports import free_port
 from tests.projections.reports_reader import assert_reads_reports_only, reports_reader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]

@@ -10,7 +10,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError
 
-from deploy.kafka.broker import free_port
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 from streams.kafka import topics
@@ -23,6 +22,7 @@ from streams.kafka.topics import (
     partition_count_of,
     publish_records,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 

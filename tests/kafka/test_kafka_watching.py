@@ -12,7 +12,6 @@ from aiokafka import AIOKafkaConsumer
 from projected_topics import PARTITIONS, Writer, make_topics
 from test_kafka_cli import done, running
 
-from deploy.kafka.broker import free_port
 from leadstream.operations.doctor_kafka import journal_findings
 from leadstream.operations.lag import open_lag_meter
 from leadstream.stages import SOURCE_BY_STAGE
@@ -20,6 +19,7 @@ from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from streams.kafka import journal
 from streams.kafka.journal import Journal, JournalNote, most_starts_and_fencings
+from tests.ports import free_port
 from tests.projections.tcp_proxy import Proxy
 
 pytestmark = [pytest.mark.kafka]

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from deploy.kafka.broker import free_port
 from tests.leadstream.command_line import environment
+from tests.ports import free_port
 
 READ_ONLY = 'mount -t tmpfs tmpfs "$0" && mount -o remount,ro,bind / && cd / && ! touch /tmp/x 2>/dev/null && exec "$@"'
 PATIENCE = 120

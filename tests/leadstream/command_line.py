@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from leadstream.cli.root import main
 from tests import forked_programs
 from tests.forked_programs import Program
 from tests.hanging import server_directory
+from tests.ports import free_port
 
 STARTING_SECONDS = 300
 STORED = {"LEADSTREAM_DATABASE_URL", "LEADSTREAM_PARTITIONS", "LEADSTREAM_KAFKA"}
@@ -55,12 +55,6 @@ def leadstream_here(*arguments: object, **settings: str) -> "subprocess.Complete
         except SystemExit as end:
             code = end.code
     return subprocess.CompletedProcess(arguments, code, out.buffer.getvalue(), err.buffer.getvalue())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 MADE_STORE = "TESTS_MADE_STORE"

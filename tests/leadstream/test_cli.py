@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from command_line import free_port, leadstream, leadstream_here
+from command_line import leadstream, leadstream_here
 from typer.testing import CliRunner
 
 from leadstream.cli.root import app
+from tests.ports import free_port
 
 COMMANDS = {
     (): {

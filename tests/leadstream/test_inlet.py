@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from command_line import free_port
 from msgspec import msgpack
 from starlette.responses import PlainTextResponse
 
@@ -23,6 +22,7 @@ from leadstream.operations.control_socket import (
     write_note,
 )
 from schemas.record import Outgoing
+from tests.ports import free_port
 
 SECRET = "only-for-this-test"
 

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from command_line import Server, free_port, leadstream, serving_once
+from command_line import Server, leadstream, serving_once
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 NAME = "leads.example.com"

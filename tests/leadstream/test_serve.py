@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from chats import answers_of_concurrent_callers, right_answers
-from command_line import Server, free_port, leadstream, serving, serving_once
+from command_line import Server, leadstream, serving, serving_once
+
+from tests.ports import free_port
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -8,9 +8,10 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from command_line import environment, free_port
+from command_line import environment
 
 from leadstream.signals import COMMANDS_UNTIL_STOPPED, uninterrupted
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

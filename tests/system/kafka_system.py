@@ -16,12 +16,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from chaos_producers import ToKafka
 
-from deploy.kafka.broker import free_port
 from leadstream.simulation.simulate import simulated_events
 from leadstream.wiring import genesis
 from schemas.events import PageViewed
 from schemas.topics import EVENTS, LEAD_ACTIVITY
 from streams.kafka.topics import create_topics
+from tests.ports import free_port
 
 WORKER = Path(__file__).with_name("kafka_worker.py")
 PARTITIONS = 6

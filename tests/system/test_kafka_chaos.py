@@ -35,10 +35,10 @@ from recorded_order import (
     refold,
 )
 
-from deploy.kafka.broker import free_port
 from leadstream.operations.kafka_projection import projection_positions
 from schemas.topics import DEAD_LETTERS
 from streams.kafka.cluster import Cluster
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.kafka,

@@ -23,7 +23,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from deploy.kafka.broker import free_port
 from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import _PROGRAMS_FOLDER, start_postgres, stop_postgres
 from leadstream.operations.kafka_projection import followed_topics
@@ -39,6 +38,7 @@ from streams.kafka import bare_host
 from streams.kafka.cluster import Cluster
 from streams.kafka.reading import COMMITTED_ISOLATION
 from streams.kafka.topics import create_topics
+from tests.ports import free_port
 from tests.written.known_history import PARTITIONS, WRITTEN_AT, history_records
 
 FILES = Path(__file__).parent / "fixtures"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from scoring.workflows.score_crossing import ScoreTrigger
 from scoring.workflows.workflow import (
     FieldTrigger,
     LapseTrigger,
@@ -19,9 +20,9 @@ class WorkflowPlan(NamedTuple):
     by_id: Mapping[int, Workflow]
     reacting: tuple[Workflow, ...]
     """Those that a change of the lead or an event sets off, in the order in which they fire."""
-    scores: tuple[Workflow, ...]
+    scores: tuple[tuple[Workflow, ScoreTrigger], ...]
     """Those of them that wait for a score."""
-    lapses: tuple[Workflow, ...]
+    lapses: tuple[tuple[Workflow, LapseTrigger], ...]
     fields: frozenset[str]
     """The profile fields that triggers watch."""
 
@@ -41,8 +42,10 @@ def workflow_plan(version: int, workflows: tuple[Workflow, ...]) -> WorkflowPlan
         by_id={each.id: each for each in active},
         reacting=reacting,
         scores=tuple(
-            each for each in reacting if isinstance(each.trigger, ScoreRiseTrigger | ScoreFallTrigger)
+            (each, each.trigger)
+            for each in reacting
+            if isinstance(each.trigger, ScoreRiseTrigger | ScoreFallTrigger)
         ),
-        lapses=tuple(each for each in active if isinstance(each.trigger, LapseTrigger)),
+        lapses=tuple((each, each.trigger) for each in active if isinstance(each.trigger, LapseTrigger)),
         fields=frozenset(each.trigger.field for each in active if isinstance(each.trigger, FieldTrigger)),
     )

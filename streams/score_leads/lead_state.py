@@ -115,6 +115,10 @@ class LeadState:
         if identity is not None:
             self._changed.add(f"id:{identity}")
 
+    def mark_head_changed(self) -> None:
+        """Something changed that the lead's card does not show."""
+        self._changed.add("head")
+
     def attach(self, name: str, current: LeadIdentity) -> None:
         self.identities[name] = current
         self._merged = None

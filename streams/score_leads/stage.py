@@ -186,17 +186,20 @@ def _visit_for_workflows(
     origin: str,
     emit: Emit,
 ) -> None:
-    """Most leads stay untouched: nothing is due by then, and the workflows have nothing to remember of them, or to do."""
+    """Every lead's clock comes to the record, whether a timer was due or not: else a later record that is dated before it
+    would count at another moment. Only leads that changed get a new card.
+    """
     step = LeadStep(shared.rules(state.tenant, before_sweep=True), state, origin, emit)
     if state.fires_at <= message.recorded_at:
-        advance_clock(step, message.recorded_at)
         state.mark_changed()
+    advance_clock(step, message.recorded_at)
+    state.mark_head_changed()
     match message:
-        case WorkflowsChanged(recorded_at=at):
+        case WorkflowsChanged():
             step.use_rules(shared.rules(state.tenant))
-            adopt_workflows(step, at)
-        case WorkflowMomentCame(recorded_at=at, workflow_id=number, scheduled_for=scheduled_for):
-            trigger_schedule(step, number, scheduled_for, at)
+            adopt_workflows(step)
+        case WorkflowMomentCame(workflow_id=number, scheduled_for=scheduled_for):
+            trigger_schedule(step, number, scheduled_for)
 
 
 def _apply_publication(shared: PublishedLeadRules, message: ForEveryLead, what: str) -> SweepState | None:

@@ -12,21 +12,20 @@ from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_state import LeadState
 
 
-def lapses_of_lead(rules: LeadRules, state: LeadState) -> Iterator[tuple[int, Workflow]]:
-    """(the moment, the workflow) of each; moments that have passed, too. In the order in which they fire."""
+def lapses_of_lead(rules: LeadRules, state: LeadState) -> Iterator[tuple[int, Workflow, LapseTrigger]]:
+    """(the moment, the workflow, what it waits for) of each; moments that have passed, too. In the order in which they fire."""
     if rules.workflows is None or not rules.workflows.lapses or not state.identities:
         return
     signals, anonymous = state.features.signals, is_anonymous(state.lead_id)
-    for workflow in rules.workflows.lapses:
-        trigger = workflow.trigger
-        if not isinstance(trigger, LapseTrigger) or (anonymous and not workflow.anonymous):
+    for workflow, trigger in rules.workflows.lapses:
+        if anonymous and not workflow.anonymous:
             continue
         signal = signals.get(trigger.signal)
         since = created_at(signals) if signal is None else signal.last
         if since is not None and since + trigger.days * DAY_MS <= LATEST_MS:
-            yield since + trigger.days * DAY_MS, workflow
+            yield since + trigger.days * DAY_MS, workflow, trigger
 
 
 def next_lapse_at(rules: LeadRules, state: LeadState, after: int) -> int:
     """The next moment after `after`; exact."""
-    return min((at for at, _ in lapses_of_lead(rules, state) if at > after), default=NEVER)
+    return min((at for at, *_ in lapses_of_lead(rules, state) if at > after), default=NEVER)

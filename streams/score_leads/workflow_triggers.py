@@ -141,16 +141,16 @@ def trigger_lapses(step: LeadStep, cause: str) -> None:
     if plan is None:
         return
     fired = [
-        FiredTrigger(workflow, workflow.trigger_type, _lapse_reason(workflow))
-        for at, workflow in lapses_of_lead(step.rules, step.state)
+        FiredTrigger(workflow, workflow.trigger_type, _lapse_reason(trigger))
+        for at, workflow, trigger in lapses_of_lead(step.rules, step.state)
         if at == head.clock
     ]
     _emit_fired(step, plan, fired, cause, _silence_of(step, None, cause, silent=False), None)
 
 
-def trigger_schedule(step: LeadStep, number: int, scheduled_for: int, at: int) -> None:
-    """A moment of a workflow's schedule, which was recorded at `at`. A lead for which it does not fire stays as it is."""
-    plan, state, head = step.rules.workflows, step.state, step.head
+def trigger_schedule(step: LeadStep, number: int, scheduled_for: int) -> None:
+    """A moment of a workflow's schedule, at the lead's clock."""
+    plan, state = step.rules.workflows, step.state
     workflow = None if plan is None else plan.by_id.get(number)
     if (
         plan is None
@@ -158,15 +158,12 @@ def trigger_schedule(step: LeadStep, number: int, scheduled_for: int, at: int) -
         or not isinstance(workflow.trigger, ScheduleTrigger)
         or not state.identities
         or (is_anonymous(state.lead_id) and not workflow.anonymous)
-        or unmet_condition(workflow, _condition_subject(step, max(head.clock, at))) is not None
     ):
         return
-    head.clock = max(head.clock, at)
     cause = f"schedule:{scheduled_for}"
     reason = f"the schedule {workflow.trigger.schedule.text} came"
     fired = FiredTrigger(workflow, workflow.trigger_type, reason)
     _emit_fired(step, plan, [fired], cause, _silence_of(step, None, cause, silent=False), None)
-    state.mark_changed()
 
 
 def _fired_by_record(
@@ -245,10 +242,7 @@ def _field_reason(trigger: FieldTrigger, before: Mapping[str, FieldValue], state
     return f"{trigger.field} changed from {_shown(was)} to {_shown(now)}"
 
 
-def _lapse_reason(workflow: Workflow) -> str:
-    trigger = workflow.trigger
-    if not isinstance(trigger, LapseTrigger):
-        raise TypeError(f"workflow {workflow.id} waits for no days")
+def _lapse_reason(trigger: LapseTrigger) -> str:
     return f"{trigger.days} {'day' if trigger.days == 1 else 'days'} passed without {trigger.signal}"
 
 
@@ -357,10 +351,7 @@ def _remember_scores(
 ) -> None:
     remembered = _remembered(step.head)
     disarmed = set(remembered.disarmed)
-    for workflow in plan.scores:
-        trigger = workflow.trigger
-        if not isinstance(trigger, ScoreRiseTrigger | ScoreFallTrigger):
-            continue
+    for workflow, trigger in plan.scores:
         was, now = (each.by_model.get(trigger.model, NO_STANDING).total for each in (before, after))
         if was == now:
             continue
@@ -376,28 +367,23 @@ def arm_without_model(step: LeadStep, model: str) -> None:
     plan = step.rules.workflows
     if plan is None or step.head.workflows is None:
         return
-    waiting = {
-        each.id
-        for each in plan.scores
-        if isinstance(each.trigger, ScoreRiseTrigger | ScoreFallTrigger) and each.trigger.model == model
-    }
+    waiting = {workflow.id for workflow, trigger in plan.scores if trigger.model == model}
     remembered = step.head.workflows
     disarmed = tuple(each for each in remembered.disarmed if each not in waiting)
     _remember(step, LeadWorkflows(disarmed, remembered.late))
 
 
-def adopt_workflows(step: LeadStep, at: int) -> None:
-    """New workflows are active from `at` on; `step.before` has those that were. What a lead has passed already does not
+def adopt_workflows(step: LeadStep) -> None:
+    """New workflows are active from the lead's clock on; `step.before` has those that were. What a lead has passed already does not
     fire, and days without an event that are over by then have passed.
     """
     state, head, new = step.state, step.head, step.rules.workflows
     remembered = _remembered(head)
     disarmed = () if new is None else tuple(sorted(_disarmed_at_first(step, new, remembered)))
     _remember(step, LeadWorkflows(disarmed, remembered.late))
-    lapse = next_lapse_at(step.rules, state, max(head.clock, at))
+    lapse = next_lapse_at(step.rules, state, head.clock)
     if lapse == head.timers.get(LAPSE_TIMER, NEVER):
         return
-    head.clock = max(head.clock, at)
     if lapse < NEVER:
         head.timers[LAPSE_TIMER] = lapse
     else:
@@ -409,11 +395,8 @@ def _disarmed_at_first(step: LeadStep, new: WorkflowPlan, remembered: LeadWorkfl
     old = {} if step.before.workflows is None else step.before.workflows.by_id
     standings = standing_of_lead(step).by_model
     anonymous = is_anonymous(step.state.lead_id)
-    for workflow in new.scores:
-        trigger = workflow.trigger
-        if not isinstance(trigger, ScoreRiseTrigger | ScoreFallTrigger) or (
-            anonymous and not workflow.anonymous
-        ):
+    for workflow, trigger in new.scores:
+        if anonymous and not workflow.anonymous:
             continue
         same = workflow.id in old and old[workflow.id].trigger == trigger
         if (

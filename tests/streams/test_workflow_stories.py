@@ -587,3 +587,12 @@ def test_a_tenant_without_workflows_remembers_nothing():
     )
     assert story.lead("L").head.workflows is None
     assert all(topic != EVENTS for topic, _ in story.pipeline.said)
+
+
+@pytest.mark.parametrize("timer", [[], [Time(2 * HOUR)]])
+def test_what_is_dated_before_a_publication_and_comes_after_it_counts_at_the_publication(timer):
+    """Whether a timer had brought the lead along or not."""
+    text = workflow('type = "score_threshold", score = 40')
+    story = published("", crm("page_viewed", "a", 0), *timer, PublishWorkflows(text, 2, 5 * HOUR))
+    [fired] = story.when(profile("b", HOUR, **FIRM)).statements(*FIRED)
+    assert fired.at == at(5 * HOUR)

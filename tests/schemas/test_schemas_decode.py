@@ -349,10 +349,8 @@ def test_the_years_1_and_9999_are_taken_and_what_lies_beyond_in_utc_is_not(read)
     assert refusal_of(read, raw_event(occurred_at="0001-01-01T00:00:00+00:01")).field == "occurred_at"
     assert refusal_of(read, raw_event(recorded_at="9999-12-31T23:59:59-00:01")).field == "recorded_at"
     assert (
-        refusal_of(
-            read, raw_event("task_created", title="t", scheduled_for="9999-12-31T23:59:59-23:59")
-        ).field
-        == "scheduled_for"
+        refusal_of(read, raw_event("task_created", title="t", due_at="9999-12-31T23:59:59-23:59")).field
+        == "due_at"
     )
 
 

@@ -1,9 +1,7 @@
 """Messages to people inside the application, with who has read them. A repetition under the same execution adds nothing."""
 
 from datetime import datetime
-from typing import Any, Final, LiteralString
-
-from psycopg.rows import dict_row
+from typing import Final, LiteralString
 
 from delivery import built_in_texts
 from delivery.message import Message
@@ -15,14 +13,6 @@ _ADD: Final[LiteralString] = """
   insert into public.notifications (tenant, execution_id, lead_id, workflow_id, recipient, title, message, created_at)
   values (%(tenant)s, %(execution_id)s, %(lead_id)s, %(workflow_id)s, %(recipient)s, %(title)s, %(message)s, %(at)s)
   on conflict (tenant, execution_id) do nothing
-"""
-_SELECT: Final[LiteralString] = """
-  select execution_id, lead_id, workflow_id, recipient, title, message, created_at, read_at, read_by
-  from public.notifications
-  where tenant = %(tenant)s and (not %(unread)s or read_at is null)
-    and (%(recipient)s::text is null or recipient is null or recipient = %(recipient)s)
-    and (%(before_at)s::timestamptz is null or (created_at, execution_id) < (%(before_at)s, %(before_id)s::int8))
-  order by created_at desc, execution_id desc limit %(most)s
 """
 _MARK_READ: Final[LiteralString] = """
   update public.notifications set read_at = %(at)s, read_by = %(by)s
@@ -72,32 +62,6 @@ def add_notification(connection: Connection, message: Message, title: str, text:
                 "at": now,
             },
         )
-
-
-def select_notifications(
-    connection: Connection,
-    tenant: str,
-    *,
-    recipient: str | None = None,
-    unread: bool = False,
-    before: tuple[datetime, int] | None = None,
-    most: int = 50,
-) -> list[dict[str, Any]]:
-    """The newest first: of everybody, or those for `recipient` and for all. `before` is (created_at, execution_id) of the last
-    one of the page before.
-    """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            _SELECT,
-            {
-                "tenant": tenant,
-                "recipient": recipient,
-                "unread": unread,
-                "before_at": before[0] if before else None,
-                "before_id": before[1] if before else None,
-                "most": most,
-            },
-        ).fetchall()
 
 
 def mark_read(

@@ -35,6 +35,7 @@ from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_life
 from scoring.models.model import ModelError, all_models, compile_model
 from scoring.models.profile_fields_text import ProfileFieldsError, read_profile_fields
 from scoring.workflows.built_in_workflows import built_in_workflows
+from scoring.workflows.workflow_text import WorkflowsError, compile_workflows
 from streams.published import ActiveModels, TenantSettings, compiled_model
 
 BUILT_IN_TEXT = "default"
@@ -95,11 +96,16 @@ def publish_model(
 
 
 def workflows_text(source: str) -> str:
-    """A text of workflows: of a file, or a built-in set by its name. Raises Failure."""
+    """A text of workflows without a mistake: of a file, or a built-in set by its name. Raises Failure."""
     built_in = built_in_workflows()
     if source in built_in and not Path(source).exists():
         return built_in[source]
-    return _text_of_file(source, f"pass a .toml file, or the name of a built-in set: {', '.join(built_in)}")
+    text = _text_of_file(source, f"pass a .toml file, or the name of a built-in set: {', '.join(built_in)}")
+    try:
+        compile_workflows(text, numbered=False)
+    except WorkflowsError as refusal:
+        raise Failure(f"{source}: {refusal}.") from refusal
+    return text
 
 
 def publish_workflows(

@@ -4,10 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 from outboxes import configured, deliver, lead, triggered
+from psycopg.rows import dict_row
 
-from delivery.notifications import mark_read, mark_unread, select_notifications
+from delivery.notifications import mark_all_read, mark_read, mark_unread
 from delivery.outbox import counts_by_channel, prune
 from projections.connection import connect_watched
+from projections.queries import sql_and_parameters
+from projections.workflow_queries import NotificationFilters, PageCursor, notification_rows
 
 pytestmark = pytest.mark.postgres
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,6 +27,17 @@ def connection(outbox):
     deliver(outbox, configured())
     with connect_watched(outbox.url, options="-c timezone=UTC") as connection:
         yield connection
+
+
+def select_notifications(connection, tenant, *, before=None, most=50, **filters):
+    statement = notification_rows(
+        tenant,
+        NotificationFilters(**filters),
+        limit=most,
+        before=None if before is None else PageCursor(*before),
+    )
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(*sql_and_parameters(statement)).fetchall()
 
 
 def messages(rows):
@@ -55,6 +69,17 @@ def test_one_that_was_read_is_unread_no_more_and_of_another_tenant_untouched(con
     assert (read["read_by"], read["read_at"]) == ("ada", NOW)
     assert mark_unread(connection, "default", ids) == 1
     assert len(select_notifications(connection, "default", unread=True)) == 3
+
+
+def test_all_messages_of_an_owner_are_read_at_once_up_to_what_was_seen(connection):
+    def read_all(recipient, until):
+        return mark_all_read(connection, "default", recipient=recipient, by="ada", at=NOW, until=until)
+
+    newest = select_notifications(connection, "default")[0]["created_at"]
+    assert read_all("5", datetime(2000, 1, 1, tzinfo=UTC)) == 0, "they came later"
+    assert read_all("5", newest) == 2, "their own, and that for everybody"
+    assert read_all(None, newest) == 1
+    assert len(select_notifications(connection, "acme", unread=True)) == 1
 
 
 def test_old_rows_of_the_outbox_are_deleted_and_notifications_and_executions_stay(connection, outbox):

@@ -55,6 +55,6 @@ def test_workflows_from_their_publication_to_their_history(command, tmp_path):
     assert [each["name"] for each in preview["workflows"]] == ["Call", "Tell"]
     assert "would have fired" in command("workflows", "preview").lower()
     file.write_text(UNNUMBERED.replace("75", "-1"), encoding="utf-8")
-    assert "Line 4, workflow 'Call', trigger.score" in command("publish-workflows", file, code=1)
+    assert "ours.toml: line 4, workflow 'Call', trigger.score" in command("publish-workflows", file, code=1)
     assert "built-in set" in command("publish-workflows", "nowhere", code=1)
     assert "are active: workflow_deleted 1, 2" in command("publish-workflows", "progressive")

@@ -285,7 +285,7 @@ async def _deepest(http: httpx.AsyncClient, path: str, leads: int) -> dict[str, 
         return {"offset": max(leads * 8 // 10, 0)}
     asked: dict[str, str | int] = {}
     for _ in range(2 if path in COMPUTED_LISTS else 1_000):
-        answer = await http.get(_address(path, {"limit": 500, **asked}))
+        answer = await http.get(_address(path, {"limit": 200, **asked}))
         answer.raise_for_status()
         following = answer.json().get("next_cursor") if isinstance(answer.json(), dict) else None
         if following is None and (link := answer.links.get("next")):

@@ -259,15 +259,17 @@ def scores_before_conversion(
     """(rounded, leads, customers): the leads created in the window by the rounded total that they had before they
     first became a customer, or have now if they have not. A lead without an earlier change had 0.
     """
+    current, scores = "r.rounded", "left join lead_scores r on r.lead_key = j.lead_key and r.model = :model"
+    if model == QUALITY_MODEL:  # whose score every journey has
+        current, scores = "j.score", ""
     return _statement(
         f"""with scored as (
-            select case when j.customer_at is null then r.rounded else coalesce((
+            select case when j.customer_at is null then {current} else coalesce((
                     select {_WHOLE_POINTS.format("h.total")} from score_history h
                     where h.lead_key = j.lead_key and h.model = :model and h.at < j.customer_at
                     order by h.at desc, h.position desc limit 1), 0) end as rounded,
                 j.customer_at is not null as customer
-            from lead_journeys j left join lead_scores r on r.lead_key = j.lead_key and r.model = :model
-            where {_CREATED})
+            from lead_journeys j {scores} where {_CREATED})
         select rounded, count(*) as leads, count(*) filter (where customer) as customers
         from scored where rounded is not null group by rounded""",
         tenant=tenant,

@@ -65,6 +65,18 @@ def current_scores(
         conditions.append(lead_scores.c.bands[scale].astext == band)
     if filters.minimum is not None:
         conditions.append(lead_scores.c.rounded >= filters.minimum)
+    scored = leads.join(lead_scores, lead_scores.c.lead_key == leads.c.lead_key)
+    order = lead_scores.c.rounded.desc(), leads.c.created_at.desc(), leads.c.lead_id
+    # The page is found first, so that the last change is looked up only for its rows.
+    page = (
+        select(leads.c.lead_key)
+        .select_from(scored)
+        .where(*conditions)
+        .order_by(*order)
+        .limit(limit)
+        .offset(offset)
+        .subquery("page")
+    )
     return (
         select(
             leads.c.lead_key,
@@ -78,13 +90,9 @@ def current_scores(
             latest.c.changed_position,
             latest.c.previous,
         )
-        .select_from(
-            leads.join(lead_scores, lead_scores.c.lead_key == leads.c.lead_key).outerjoin(latest, true())
-        )
-        .where(*conditions)
-        .order_by(lead_scores.c.rounded.desc(), leads.c.created_at.desc(), leads.c.lead_id)
-        .limit(limit)
-        .offset(offset)
+        .select_from(scored.join(page, page.c.lead_key == leads.c.lead_key).outerjoin(latest, true()))
+        .where(lead_scores.c.model == model)
+        .order_by(*order)
     )
 
 

@@ -268,9 +268,11 @@ def test_killed_at_any_moment_the_store_is_the_old_one_or_the_restated_one(older
         process.kill()
         process.wait()
         with database(store) as db:
-            found = temperatures(db)
-        assert found in (AS_RECORDED, RESTATED)
-        if found == RESTATED:
+            found = set(
+                temperatures(db)
+            )  # only the leads: of the old store's scores, time may not be concluded yet
+        assert found in (set(AS_RECORDED), set(RESTATED))
+        if found == set(RESTATED):
             store = next(stores)
     command("restate", "--apply", "--yes", "--data-dir", store)
     with database(store) as db:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
 import tomlkit
 from tomlkit import TOMLDocument
@@ -52,7 +52,7 @@ def create_workflow(text: str, body: Json, now: datetime) -> tuple[str, int]:
     def edit(document: TOMLDocument) -> None:
         if HIGHEST_KEY not in document and LIST_KEY not in document:
             document[HIGHEST_KEY] = number
-            cast(TOMLDocument, document).add(tomlkit.nl())
+            document.add(tomlkit.nl())
         document[HIGHEST_KEY] = number
         _append(document, table)
 

@@ -60,7 +60,7 @@ WRONG_KEYS = [
     ({"name": "x", "scopes": ["everything"]}, "scopes"),
     ({"name": "x", "scopes": ["metrics"]}, "scopes"),
     ({"name": "x", "scopes": ["read"], "expires_at": "2001-01-01T00:00:00Z"}, "expires_at"),
-    ({"name": "x", "scopes": ["read"], "tenant": "globex"}, None),
+    ({"name": "x", "scopes": ["read"], "tenant": "globex"}, "tenant"),
 ]
 
 

@@ -21,9 +21,11 @@ TAKES_ANY_FIELD = {
 }
 """Each with the reason. Whatever is not here refuses."""
 NEEDS_MORE = {
+    "/api/keys": 503,  # tables: test_keys.py
     "/api/links": 409,  # keys: test_links.py
     "/api/lead-qualification/scoring-rules/": 503,  # the text with the rules: test_qualification_api.py
     "/api/lead-qualification/qualification-criteria/": 503,
+    "/api/lead-qualification/workflows/": 503,  # the text with the workflows: test_workflows_api.py
 }
 """Addresses by their beginnings, and what an application without keys and a store answers before it reads fields."""
 

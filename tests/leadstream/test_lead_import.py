@@ -450,7 +450,7 @@ def peak_memory_of_import(rows: int) -> int:
 
 
 def test_a_longer_file_takes_no_more_memory():
-    assert peak_memory_of_import(2_400) <= 1.2 * peak_memory_of_import(1_200)
+    assert peak_memory_of_import(4_000) <= 1.2 * peak_memory_of_import(2_000)
 
 
 @pytest.mark.postgres

@@ -53,7 +53,11 @@ def operations_with_bodies():
 def test_every_route_refuses_a_field_that_its_body_does_not_take():
     refusing = [each for each in operations_with_bodies() if each[1] not in TAKES_ANY_FIELD]
     requests = [
-        (method, path.replace("{", "").replace("}", "").replace("number", "1"), body | {"zyx_qqq": 1})
+        (
+            method,
+            path.replace("key_id", "ab").replace("{", "").replace("}", "").replace("number", "1"),
+            body | {"zyx_qqq": 1},
+        )
         for method, path, body in refusing
     ]
     for (method, path, _), answer in zip(refusing, posted(*requests), strict=True):

@@ -167,7 +167,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/workflows/drafts
             GET /api/workflows/drafts/{number}
             GET /api/notifications
-            GET /api/notifications/{number}
+            GET /api/notifications/{number:int}
         """,
         WRITE_SCOPE: """
             POST /api/lead-qualification/lead-scores/bulk_calculate
@@ -187,8 +187,8 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             POST /api/lead-qualification/workflows/{number:int}/test-send
             POST /api/lead-qualification/workflow-executions/{number:int}/retry
             POST /api/notifications/read
-            POST /api/notifications/{number}/read
-            POST /api/notifications/{number}/unread
+            POST /api/notifications/{number:int}/read
+            POST /api/notifications/{number:int}/unread
         """,
         AUTHOR_SCOPE: """
             POST /api/lead-qualification/qualification-criteria

@@ -85,8 +85,8 @@ async def list_notifications(
     )
 
 
-@router.get("/{number}", summary="A message", responses=answer_docs(EXAMPLES["one"]))
-@router.get("/{number}/", include_in_schema=False)
+@router.get("/{number:int}", summary="A message", responses=answer_docs(EXAMPLES["one"]))
+@router.get("/{number:int}/", include_in_schema=False)
 async def read_notification(request: Request, number: NotificationNumber) -> Response:
     return JsonAnswer(_notification_json(await _existing(request, tenant_of(request), number)))
 
@@ -113,12 +113,12 @@ async def read_all_notifications(request: Request) -> Response:
 
 
 @router.post(
-    "/{number}/read",
+    "/{number:int}/read",
     summary="Mark a message read",
     openapi_extra=request_docs(EXAMPLES["reader"], body_schema_of(NotificationReader), required=False),
     responses=answer_docs(EXAMPLES["one"], "The message, with its first reader."),
 )
-@router.post("/{number}/read/", include_in_schema=False)
+@router.post("/{number:int}/read/", include_in_schema=False)
 async def mark_notification_read(request: Request, number: NotificationNumber) -> Response:
     now = services_of(request).ports.now()
     return await _mark(
@@ -129,12 +129,12 @@ async def mark_notification_read(request: Request, number: NotificationNumber) -
 
 
 @router.post(
-    "/{number}/unread",
+    "/{number:int}/unread",
     summary="Mark a message unread",
     openapi_extra=request_docs(EXAMPLES["reader"], body_schema_of(NotificationReader), required=False),
     responses=answer_docs(EXAMPLES["unread"], "The message, as if nobody had read it."),
 )
-@router.post("/{number}/unread/", include_in_schema=False)
+@router.post("/{number:int}/unread/", include_in_schema=False)
 async def mark_notification_unread(request: Request, number: NotificationNumber) -> Response:
     return await _mark(
         request, number, lambda connection, tenant, _: mark_unread(connection, tenant, [number])

@@ -161,7 +161,7 @@ async def roll_back_workflows(request: Request) -> Response:
 @router.post(
     "/preview",
     summary="Which workflows of a text would have fired, and for whom",
-    openapi_extra=request_docs(EXAMPLES["to_preview"], body_schema_of(WorkflowsToPreview)),
+    openapi_extra=request_docs(EXAMPLES["to_preview"], body_schema_of(WorkflowsToPreview), required=False),
     responses=answer_docs(
         EXAMPLES["preview"],
         "The recorded events, folded with these workflows. Nothing is sent or changed. With `Accept: "

@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 from outboxes import (
     WEBHOOK_SECRET,
     EventLog,
@@ -136,10 +137,13 @@ def test_a_channel_that_fails_again_and_again_rests_and_the_others_go_on(outbox,
 def test_a_slow_receiver_keeps_no_other_channel_waiting(outbox, receiver):
     receiver.answers = [SILENT] * 4
     outbox.project(lead(), *(triggered("send_webhook", arm=f"event:{n}") for n in range(4)))
-    log = EventLog()
+    log, fast = EventLog(), webhook_channel(receiver.url)
+    patient = structs.replace(
+        fast, limits=structs.replace(fast.limits, timeout_seconds=20.0, lease_seconds=60.0)
+    )
 
     async def run() -> None:
-        worker = DeliveryWorker(webhook_channel(receiver.url), ports(outbox.url, log))
+        worker = DeliveryWorker(patient, ports(outbox.url, log))
         stop = threading.Event()
         running = asyncio.create_task(worker.run(stop))
         while len(receiver.requests) < 4:  # noqa: ASYNC110 - the server is on a thread
@@ -151,7 +155,7 @@ def test_a_slow_receiver_keeps_no_other_channel_waiting(outbox, receiver):
         stop.set()
         await running
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 60))
     assert "update_field" in {row["action"] for row in outbox.rows() if row["status"] == "delivered"}
 
 

@@ -34,7 +34,11 @@ def faust(*command, **settings):
 
 
 def ended(process):
-    out, err = process.communicate(timeout=60)
+    """A worker waits a minute for its topics before it ends."""
+    try:
+        out, err = process.communicate(timeout=180)
+    finally:
+        process.kill()
     return process.returncode, out, err
 
 

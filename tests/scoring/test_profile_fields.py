@@ -359,7 +359,9 @@ def test_a_hostile_text_costs_no_more_than_its_length():
 
 
 def test_the_order_of_the_standard_fields_is_as_it_was():
-    """Recorded state depends on which names are standard: none may be added or removed."""
+    """Which of too many fields a lead keeps depends on which names are standard: none may be added or removed without need.
+    An objection to profiling must never be the one that goes.
+    """
     from scoring.features.profile_fields import STANDARD_FIELDS
 
     assert sorted(STANDARD_FIELDS) == sorted(
@@ -386,6 +388,7 @@ def test_the_order_of_the_standard_fields_is_as_it_was():
             "payment_method",
             "email_consent",
             "sms_consent",
+            "profiling_consent",
             "assigned_to",
             "manual_stage",
         ]

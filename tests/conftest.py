@@ -159,7 +159,9 @@ def read_models_url(postgres_url: str, migrated_once: str) -> Iterator[str]:
     """A fresh database with empty read models. It is a copy: migrations take longer than most tests."""
 
     def copied(name: str) -> Composed:
-        return SQL("create database {} template {}").format(Identifier(name), Identifier(migrated_once))
+        return SQL("create database {} template {} strategy file_copy").format(
+            Identifier(name), Identifier(migrated_once)
+        )
 
     with _database(postgres_url, copied) as url:
         yield url

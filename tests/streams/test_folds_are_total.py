@@ -469,6 +469,7 @@ def hostile(rounds):
         )
 
 
+@pytest.mark.slow
 def test_a_hostile_producer_reaches_a_bound_and_no_further():
     """By twice the effort nothing grows but the ids that are remembered (512 bytes more of them)."""
     once, twice = parts_of(folded(*hostile(2))), parts_of(folded(*hostile(4)))

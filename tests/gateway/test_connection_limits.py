@@ -18,6 +18,8 @@ from gateway.access import read_access
 from gateway.server.connections import ConnectionLimits, ConnectionRegister, address_to_count
 from tests.forked_programs import Program
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("limited_server.py")
 PATIENCE = 60
 MEGABYTE = 1_000_000

@@ -16,6 +16,8 @@ from jsonschema import Draft202012Validator
 from tests.gateway.route_table import app_without_store, operations
 from tests.gateway.test_tenant_isolation import closed
 
+pytestmark = pytest.mark.slow
+
 REQUIREMENTS = Path(__file__).parents[3] / "shared" / "requirements"
 DOCUMENTS = {
     1: "1-web-session-scoring.md",

@@ -48,6 +48,7 @@ def test_every_route_refuses_a_parameter_that_it_does_not_declare():
     assert len(REFUSING) > 80
 
 
+@pytest.mark.slow
 def test_every_parameter_that_the_documents_name_is_taken_and_the_refusal_lists_them():
     documented = app_without_store().openapi()["paths"]
     for operation in REFUSING:

@@ -29,6 +29,8 @@ from gateway.scopes import (
 )
 from tests.gateway.route_table import no_log, operations
 
+pytestmark = pytest.mark.slow
+
 KEYS = {scope: f"key-of-the-scope-{scope}" for scope in sorted(SCOPES)}
 ALLOWED_BY = {
     ANY_CALLER: SCOPES,

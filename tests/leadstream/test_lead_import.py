@@ -164,6 +164,7 @@ def test_what_is_no_such_file_is_refused_with_a_remedy(content: bytes):
         read_lead_file(iter([content] if content else []))
 
 
+@pytest.mark.slow
 def test_an_open_quote_costs_a_bounded_part_of_the_file_and_no_memory():
     endless = chain([b"name,email\n", b'"A,a@acme-homes.ae\n'], repeat(b"B,b@acme-homes.ae\n", 300_000))
     tracemalloc.start()
@@ -449,6 +450,7 @@ def peak_memory_of_import(rows: int) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_a_longer_file_takes_no_more_memory():
     assert peak_memory_of_import(4_000) <= 1.2 * peak_memory_of_import(2_000)
 

@@ -13,6 +13,8 @@ from scoring.editing.text_edits import UneditableText, edit_text
 from scoring.lifecycle.lifecycle import compile_lifecycle
 from scoring.models.model import compile_model
 
+pytestmark = pytest.mark.slow
+
 HEAD = 'model = "rules"\n'
 RULE = '[groups.all]\nrules = [{ name = "Base", base = 10 }]\n'
 SMALL, LARGE = 12_000, 96_000

@@ -14,7 +14,7 @@ from leadstream.console import Failure, print_line, print_records, print_status,
 from schemas.control import EVERY_TENANT
 
 if TYPE_CHECKING:
-    from projections.authoring import Draft, PublishedVersion
+    from projections.authoring import Draft
 
 app = typer.Typer()
 models = typer.Typer(
@@ -53,13 +53,13 @@ def show(
     """Print a model's text to standard output, and the command that publishes an edited copy to standard error."""
     from authoring.revisions import text_of_version
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import problems_as_failures
+    from leadstream.operations.publishing import problems_as_failures, published_versions
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
-        newest = _history(url, tenant, model)[0].version
+        newest = published_versions(url, tenant, model)[0].version
         shown = newest if version is None else version
         with problems_as_failures():
-            print_text(text_of_version(_history(url, tenant, model, shown), model, shown))
+            print_text(text_of_version(published_versions(url, tenant, model, shown), model, shown))
     option = "" if tenant == EVERY_TENANT else f" --tenant {tenant}"
     print_status(
         f"This is version {shown} of {model}{'' if shown == newest else f'; the newest is {newest}'}. To publish an "
@@ -77,9 +77,10 @@ def versions(
     """List a model's versions, newest first: when, by whom, what changed and why."""
     from authoring.revisions import author_of_version, reason_of_version
     from leadstream.operations.open_store import open_database_url
+    from leadstream.operations.publishing import published_versions
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
-        history = _history(url, tenant, model)
+        history = published_versions(url, tenant, model)
     _print_records(
         ("Version", "For", "At", "By", "Change", "Reason"),
         [
@@ -106,20 +107,11 @@ def diff(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show what changed between two versions of a model, and when, by whom and why each was published."""
-    from authoring.revisions import version_diff
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import problems_as_failures
+    from leadstream.operations.publishing import print_version_diff
 
-    with (
-        open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url,
-        problems_as_failures(),
-    ):
-        *headlines, changes = version_diff(_history(url, tenant, model, old, new), model, old, new).split(
-            "\n", 2
-        )
-        for headline in headlines:
-            print_line(headline)  # authors and reasons are texts of others, also in a pipe
-        print_text(changes)
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+        print_version_diff(url, tenant, model, old, new)
 
 
 @models.command("drafts")
@@ -196,18 +188,6 @@ def _print_active_models(database_url: str, tenant: str | None) -> None:
         print_status(f"{title_of(draft.model)} for {draft.tenant}, draft {draft.id}: {_draft_status(draft)}")
     for name in sorted(optional_models().keys() - {each.model for each in active}):
         print_status(f"{name} is available, too: leadstream publish {name}")
-
-
-def _history(database_url: str, tenant: str, model: str, *texts_of: int) -> "list[PublishedVersion]":
-    """The versions of a model, newest first, with the texts of some. Raises Failure."""
-    from authoring.revisions import unknown_model_problem
-    from leadstream.operations.publishing import authoring_for_reading, problems_as_failures, run_request
-
-    history = run_request(authoring_for_reading(database_url).history(tenant, model, texts_of=texts_of))
-    with problems_as_failures():
-        if not history:
-            raise unknown_model_problem(model)
-    return history
 
 
 def _draft_status(draft: "Draft") -> str:

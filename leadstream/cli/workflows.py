@@ -15,7 +15,7 @@ from leadstream.console import print_line, print_records, print_status, print_te
 from schemas.envelope import DEFAULT_TENANT
 
 if TYPE_CHECKING:
-    from projections.authoring import PublishedVersion
+    pass
 
 app = typer.Typer()
 workflows = typer.Typer(
@@ -108,13 +108,13 @@ def show(
     from authoring.published_texts import WORKFLOWS
     from authoring.revisions import text_of_version
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import problems_as_failures
+    from leadstream.operations.publishing import problems_as_failures, published_versions
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
-        newest = _history(url, tenant)[0].version
+        newest = published_versions(url, tenant, WORKFLOWS)[0].version
         shown = newest if version is None else version
         with problems_as_failures():
-            print_text(text_of_version(_history(url, tenant, shown), WORKFLOWS, shown))
+            print_text(text_of_version(published_versions(url, tenant, WORKFLOWS, shown), WORKFLOWS, shown))
     option = "" if tenant == DEFAULT_TENANT else f" --tenant {tenant}"
     print_status(
         f"This is version {shown} of the workflows{'' if shown == newest else f'; the newest is {newest}'}. To publish "
@@ -127,10 +127,12 @@ def history(
     tenant: Tenant = DEFAULT_TENANT, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
     """List the versions of the workflows, newest first: when, by whom, what changed and why."""
+    from authoring.published_texts import WORKFLOWS
     from leadstream.operations.open_store import open_database_url
+    from leadstream.operations.publishing import published_versions
 
     with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
-        versions = _history(url, tenant)
+        versions = published_versions(url, tenant, WORKFLOWS)
     _print_records(
         ("Version", "At", "By", "Change", "Reason"),
         [
@@ -150,20 +152,11 @@ def diff(
 ) -> None:
     """Show what changed between two versions of the workflows."""
     from authoring.published_texts import WORKFLOWS
-    from authoring.revisions import version_diff
     from leadstream.operations.open_store import open_database_url
-    from leadstream.operations.publishing import problems_as_failures
+    from leadstream.operations.publishing import print_version_diff
 
-    with (
-        open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url,
-        problems_as_failures(),
-    ):
-        *headlines, changes = version_diff(_history(url, tenant, old, new), WORKFLOWS, old, new).split(
-            "\n", 2
-        )
-        for headline in headlines:
-            print_line(headline)  # authors and reasons are texts of others, also in a pipe
-        print_text(changes)
+    with open_database_url(settings_of_store(data_dir=data_dir, database_url=database_url)) as url:
+        print_version_diff(url, tenant, WORKFLOWS, old, new)
 
 
 @workflows.command("preview")
@@ -233,19 +226,6 @@ def _newest_text(database_url: str, tenant: str) -> str:
 
     newest = run_request(authoring_for_reading(database_url).text(tenant, WORKFLOWS))
     return "" if newest is None else newest[1]
-
-
-def _history(database_url: str, tenant: str, *texts_of: int) -> "list[PublishedVersion]":
-    """The versions of the workflows, newest first, with the texts of some. Raises Failure."""
-    from authoring.published_texts import WORKFLOWS
-    from authoring.revisions import unknown_model_problem
-    from leadstream.operations.publishing import authoring_for_reading, problems_as_failures, run_request
-
-    versions = run_request(authoring_for_reading(database_url).history(tenant, WORKFLOWS, texts_of=texts_of))
-    with problems_as_failures():
-        if not versions:
-            raise unknown_model_problem(WORKFLOWS)
-    return versions
 
 
 def _moment_text(at: datetime | None) -> str:

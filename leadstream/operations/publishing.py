@@ -17,13 +17,18 @@ from authoring.active_models import ActiveModelsFilter
 from authoring.authoring import Authoring, Publication
 from authoring.problem import Problem
 from authoring.published_texts import WORKFLOWS, title_of
-from authoring.revisions import OtherDraftScheduled, OutdatedBasis
+from authoring.revisions import (
+    OtherDraftScheduled,
+    OutdatedBasis,
+    unknown_model_problem,
+    version_diff,
+)
 from authoring.sweep_progress import progress_by_partition
 from leadstream.active_models import active_by_shard, active_models_of_shards, shards_port
 from leadstream.clock import utc_now
-from leadstream.console import Failure
+from leadstream.console import Failure, print_line, print_text
 from leadstream.operations.store_access import StoreAccess
-from projections.authoring import LOCK_TIMEOUT, Draft
+from projections.authoring import LOCK_TIMEOUT, Draft, PublishedVersion
 from projections.connection import connect_watched
 from projections.tables import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
@@ -345,3 +350,22 @@ def check_lifecycle_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], 
                     f"The lifecycle waits for {qualification.model}, {qualification.scale}: {', '.join(unknown)}, and no active "
                     "model has such bands: correct it, or publish the model first."
                 )
+
+
+def published_versions(database_url: str, tenant: str, name: str, *texts_of: int) -> list[PublishedVersion]:
+    """The versions of a model, or of the workflows, newest first, with the texts of some. Raises Failure."""
+    versions = run_request(authoring_for_reading(database_url).history(tenant, name, texts_of=texts_of))
+    with problems_as_failures():
+        if not versions:
+            raise unknown_model_problem(name)
+    return versions
+
+
+def print_version_diff(database_url: str, tenant: str, name: str, old: int, new: int) -> None:
+    """Prints what changed between two versions of a model, or of the workflows. Raises Failure."""
+    with problems_as_failures():
+        versions = published_versions(database_url, tenant, name, old, new)
+        *headlines, changes = version_diff(versions, name, old, new).split("\n", 2)
+    for headline in headlines:
+        print_line(headline)  # authors and reasons are texts of others, also in a pipe
+    print_text(changes)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard, assert_never
 
 from schemas.envelope import MAX_INTEGER, Event
 from scoring.features.comparison import COMPARISON_BY_FOLDING, NEWEST_COMPARISON, ValueComparison
@@ -416,8 +416,19 @@ def unknown_references(
                     for key, band in (("to", to), ("from", source))
                     if band is not None and band not in bands
                 ]
-            case _:
+            case (
+                ScoreRiseTrigger()
+                | ScoreFallTrigger()
+                | StageTrigger()
+                | FieldTrigger()
+                | EventTrigger()
+                | ScheduleTrigger()
+                | LapseTrigger()
+                | ManualTrigger()
+            ):
                 pass
+            case other:
+                assert_never(other)
     return missing
 
 

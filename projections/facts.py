@@ -23,6 +23,7 @@ from projections.rows import (
     LeadRow,
     LeadScoreRow,
     PublicationRow,
+    QualificationOverrideRow,
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
@@ -63,6 +64,8 @@ from schemas.statements import (
     DeadLetter,
     EventApplied,
     LeadScored,
+    OverriddenBand,
+    QualificationOverridden,
     ScoreChanged,
     SessionRetracted,
     SessionScored,
@@ -356,6 +359,26 @@ def _band_change(statement: BandChanged, lead_key: int, record: Record) -> list[
     ]
 
 
+def _qualification_override(
+    statement: QualificationOverridden, lead_key: int, record: Record
+) -> list[TableChange]:
+    return [
+        QualificationOverrideRow(
+            lead_key,
+            statement.at,
+            record.position,
+            storable_text(statement.model),
+            storable_text(statement.scale),
+            _storable_or_none(statement.band),
+            _storable_or_none(statement.previous),
+            _storable_or_none(statement.by),
+            statement.until,
+            statement.silent,
+            storable_text(statement.caused_by),
+        )
+    ]
+
+
 def _stage_entry(statement: StageEntered, lead_key: int, record: Record) -> list[TableChange]:
     return [
         StageEntryRow(
@@ -442,6 +465,7 @@ CHANGES_OF_STATEMENT: Final[dict[type[Statement], Callable[[Any, int, Record], l
     SessionRetracted: _retracted_session_score,
     ScoreChanged: _score_change,
     BandChanged: _band_change,
+    QualificationOverridden: _qualification_override,
     StageEntered: _stage_entry,
     EventApplied: _applied_event,
     LeadScored: _lead_and_scores,
@@ -478,7 +502,16 @@ def _lead_row(statement: LeadScored, lead_key: int, position: int) -> LeadRow:
         fields=jsonb_text(fields),
         position=position,
         revenue=None if statement.revenue is None else jsonb_text(statement.revenue),
+        qualification_override=_override_column(statement.qualification_override),
+        contact_clock=None,
     )
+
+
+def _override_column(override: OverriddenBand | None) -> str | None:
+    if override is None:
+        return None
+    shown = {"band": override.band, "since": override.since, "by": override.by, "until": override.until}
+    return jsonb_text(shown)
 
 
 def _removed_lead(key: str, position: int) -> tuple[TableChange, ...]:

@@ -37,6 +37,7 @@ _TABLES_OF: Final[Mapping[str, tuple[Table, ...]]] = {
     topics.LEAD_CHANGES: (
         tables.applied_events,
         tables.band_changes,
+        tables.qualification_overrides,
         tables.stage_history,
         tables.workflow_executions,
     ),

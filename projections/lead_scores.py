@@ -83,6 +83,7 @@ def current_scores(
             leads.c.lead_id,
             leads.c.name,
             leads.c.company,
+            leads.c.qualification_override,
             lead_scores.c.rounded,
             lead_scores.c.bands,
             lead_scores.c.as_of,

@@ -37,6 +37,7 @@ from projections.tables import (
     identities,
     lead_row_key,
     lead_scores,
+    qualification_overrides,
     retried_dead_letters,
     score_history,
     session_scores,
@@ -188,6 +189,15 @@ def bands(tenant: str, lead_id: str) -> Select[Any]:
         select(band_changes)
         .where(band_changes.c.lead_key == lead_row_key(tenant, lead_id))
         .order_by(band_changes.c.at, band_changes.c.position)
+    )
+
+
+def overrides(tenant: str, lead_id: str) -> Select[Any]:
+    """The qualifications that somebody set by hand, and their ends, in order."""
+    return (
+        select(qualification_overrides)
+        .where(qualification_overrides.c.lead_key == lead_row_key(tenant, lead_id))
+        .order_by(qualification_overrides.c.at, qualification_overrides.c.position)
     )
 
 

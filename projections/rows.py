@@ -142,6 +142,8 @@ class LeadRow(NamedTuple):
     fields: JsonColumn
     position: BigIntColumn
     revenue: JsonColumn | None
+    qualification_override: JsonColumn | None
+    contact_clock: JsonColumn | None
 
 
 class LeadScoreRow(NamedTuple):
@@ -190,6 +192,20 @@ class BandChangeRow(NamedTuple):
     band: str | None
     previous: str | None
     crossed: JsonColumn
+    silent: bool
+    caused_by: str
+
+
+class QualificationOverrideRow(NamedTuple):
+    lead_key: BigIntColumn
+    at: datetime
+    position: BigIntColumn
+    model: str
+    scale: str
+    band: str | None
+    previous: str | None
+    by: str | None
+    until: datetime | None
     silent: bool
     caused_by: str
 
@@ -689,6 +705,7 @@ Row = (
     | ScoreChangeRow
     | StageEntryRow
     | BandChangeRow
+    | QualificationOverrideRow
     | AppliedEventRow
     | DeadLetterRow
     | WorkerPartRow

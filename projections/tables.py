@@ -62,6 +62,7 @@ from projections.rows import (
     NotificationRow,
     OutboxRow,
     PublicationRow,
+    QualificationOverrideRow,
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
@@ -311,6 +312,13 @@ band_changes = _table(
     BandChangeRow,
     key=("lead_key", "at", "position"),
     comment="every band that a lead left or entered",
+)
+
+qualification_overrides = _table(
+    "qualification_overrides",
+    QualificationOverrideRow,
+    key=("lead_key", "at", "position"),
+    comment="every band that somebody set by hand, and its end",
 )
 
 applied_events = _table(

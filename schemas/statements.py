@@ -89,6 +89,23 @@ class BandChanged(Statement, tag="band_changed", frozen=True, kw_only=True):
     silent: bool = False
 
 
+class QualificationOverridden(Statement, tag="qualification_overridden", frozen=True, kw_only=True):
+    """Somebody set the lead's band by hand, or that has ended. The computed band goes on in `score_changed`; the lifecycle and
+    workflows read `band` instead of it.
+    """
+
+    model: str
+    scale: str
+    band: str | None
+    """By hand; None: the computed band counts again."""
+    previous: str | None
+    """The band by hand before, if there was one."""
+    by: str | None = None
+    until: Moment | None = None
+    """It ends then; None: when somebody removes it."""
+    silent: bool = False
+
+
 class StageEntered(Statement, tag="stage_entered", frozen=True, kw_only=True):
     """The lead's stage changed; `reason` names the rule or the person."""
 
@@ -153,6 +170,15 @@ class ModelScore(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """Time alone does not change the score before this moment."""
 
 
+class OverriddenBand(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A qualification that somebody set by hand."""
+
+    band: str
+    since: Moment
+    by: str | None = None
+    until: Moment | None = None
+
+
 class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     """The whole current lead. The topic keeps the newest record of each lead; a tombstone means that the lead no
     longer exists.
@@ -170,6 +196,7 @@ class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     scores: dict[str, ModelScore] = {}
     revenue: dict[str, Decimal] | None = None
     """Purchases less refunds, by currency, in major units (49.95); None: an older version wrote the record."""
+    qualification_override: OverriddenBand | None = None
 
 
 class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):
@@ -190,6 +217,7 @@ STATEMENT_TYPES: tuple[type[Statement], ...] = (
     SessionRetracted,
     ScoreChanged,
     BandChanged,
+    QualificationOverridden,
     StageEntered,
     WorkflowTriggered,
     EventApplied,

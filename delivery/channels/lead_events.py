@@ -16,13 +16,16 @@ from schemas.envelope import ANONYMOUS_PREFIX, Event
 from schemas.events import CampaignJoined, LeadAssigned, ProfileUpdated, Stage, StageChanged, TaskCreated
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
+from scoring.features.profile_fields import (
+    QUALIFICATION_FIELD,
+    QUALIFICATION_FIELD_BY,
+    QUALIFICATION_FIELD_UNTIL,
+)
 
 AppendEvents = Callable[[Sequence[Outgoing]], Awaitable[None]]
 """Returns once the log has the records."""
 
 LIFECYCLE_STAGES: Final = frozenset(get_args(Stage))
-QUALIFICATION_FIELD: Final = "qualification_override"
-"""The profile field that a move to mql, sql or hot fills; it is shown beside the computed band."""
 WORKFLOW_SOURCE: Final = "workflow"
 
 
@@ -92,8 +95,8 @@ def _changed_stage(envelope: dict[str, Any], message: Message, by: str) -> Event
         **envelope,
         fields={
             QUALIFICATION_FIELD: stage,
-            f"{QUALIFICATION_FIELD}_by": by,
-            f"{QUALIFICATION_FIELD}_until": until.isoformat() if until else None,
+            QUALIFICATION_FIELD_BY: by,
+            QUALIFICATION_FIELD_UNTIL: until.isoformat() if until else None,
         },
     )
 

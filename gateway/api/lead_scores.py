@@ -27,6 +27,7 @@ from gateway.api.bulk_scores import (
 )
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
+from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.window import Anonymous
@@ -101,7 +102,7 @@ async def scores(
     )
     async with services.store.snapshot() as ask:
         rows = await ask(current_scores(tenant, MODEL, filters, limit=limit + 1, offset=offset))
-        shown = await _with_breakdowns(ask, tenant, model, rows[:limit])
+        shown = await _with_breakdowns(ask, tenant, model, rows[:limit], services.ports.now())
     more = len(rows) > limit and offset + limit <= DEEPEST
     return JsonAnswer(shown, headers=_next_page(request, offset=offset + limit) if more else None)
 
@@ -135,12 +136,14 @@ async def history(
         entries = rows[:limit]
         newest = queries.LedgerCursor(entries[0]["at"], entries[0]["position"]) if entries else None
         sums = await ask(points_by_group([lead["lead_key"]], MODEL, newest)) if entries else ()
+        overrides = await ask(queries.overrides(tenant, lead_id))
     points = _points(sums).get(lead["lead_key"], {})
     shown: list[dict[str, Any]] = []
     for entry in entries:
         score, previous = _whole(entry["total"]), _whole(entry["previous"])
         made = _Change(entry["at"], entry["position"], previous)
-        shown.append(_shape(tenant, lead, model, score, entry["bands"], made, points, entry["at"]))
+        override = override_in_history(overrides, entry["at"])
+        shown.append(_shape(tenant, lead, model, score, entry["bands"], made, points, entry["at"], override))
         points = _before(points, entry["lines"])
     more = len(rows) > limit
     oldest = f"{millis(entries[-1]['at'])}_{entries[-1]['position']}" if more else ""
@@ -198,7 +201,7 @@ async def calculate(request: Request) -> Response:
         return JsonAnswer({"lead": lead_id_as_sent(lead_id), "calculated": current}, 200 if current else 202)
     async with services.store.snapshot() as ask:
         rows = await ask(current_scores(tenant, MODEL, ScoreFilters(lead_id), limit=1))
-        shown = await _with_breakdowns(ask, tenant, model, rows)
+        shown = await _with_breakdowns(ask, tenant, model, rows, now)
     if not shown:
         raise RequestProblem(503, "the lead is not scored yet", field="lead_id", retry_after_s=1)
     if not current:
@@ -265,6 +268,7 @@ def _shape(
     change: _Change | None,
     points: Mapping[str, Decimal],
     calculated_at: datetime,
+    override: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     previous = 0 if change is None else change.previous
     return {
@@ -280,6 +284,7 @@ def _shape(
         },
         "qualification_stage": bands.get(SCALE),
         "calculated_at": calculated_at,
+        **({} if override is None else {"qualification_override": override}),
     }
 
 
@@ -293,7 +298,7 @@ def _score_id(tenant: str, lead_id: str, change: _Change | None) -> int:
 
 
 async def _with_breakdowns(
-    ask: StoreSnapshot, tenant: str, model: Model, rows: Sequence[Row]
+    ask: StoreSnapshot, tenant: str, model: Model, rows: Sequence[Row], now: datetime
 ) -> list[dict[str, Any]]:
     keys = [row["lead_key"] for row in rows]
     points = _points(await ask(points_by_group(keys, MODEL)) if keys else ())
@@ -312,6 +317,7 @@ async def _with_breakdowns(
                 made,
                 points.get(row["lead_key"], {}),
                 row["as_of"],
+                override_in_row(row, now),
             )
         )
     return shown

@@ -18,6 +18,7 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.found_leads import found_lead
+from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
@@ -75,6 +76,7 @@ async def board(
     offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
+    now = services.ports.now()
     active = await services.ports.published(tenant)
     if sort not in {BOARD_MODEL, *active.models}:
         raise RequestProblem(
@@ -99,13 +101,16 @@ async def board(
     return JsonAnswer(
         {
             "leads": [
-                _listed(row, _shaped(scores.get(row["lead_key"], {})), visits.get(row["lead_key"], 0))
+                {
+                    **_listed(row, _shaped(scores.get(row["lead_key"], {})), visits.get(row["lead_key"], 0)),
+                    "qualification_override": override_in_row(row, now),
+                }
                 for row in shown
             ],
             "includes_anonymous": anonymous,
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
             "next_offset": offset + limit if len(rows) > limit else None,
-            "as_of": services.ports.now(),
+            "as_of": now,
         }
     )
 
@@ -157,7 +162,7 @@ async def lead(
         tag = None if as_of is not None else _tag(row)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        score_rows, lines, entries, identities, visits, engagements, stages = await ask.all(
+        score_rows, lines, entries, identities, visits, engagements, stages, overrides = await ask.all(
             queries.scores(tenant, lead_id)
             if until is None
             else queries.last_changes(tenant, lead_id, until),
@@ -167,6 +172,7 @@ async def lead(
             queries.sessions_of(tenant, lead_id, model=SESSION_MODEL, limit=SESSIONS),
             queries.engagements(tenant, lead_id, limit=ENGAGEMENTS, before=until and until + INSTANT),
             queries.stages(tenant, lead_id),
+            queries.overrides(tenant, lead_id),
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
     scores = {each["model"]: (_past_score if past else _score)(each) for each in score_rows}
@@ -178,7 +184,12 @@ async def lead(
         _add_evidence(scores, active, subject)
     content = {
         "as_of": at,
-        "lead": _lead(row, scores),
+        "lead": {
+            **_lead(row, scores),
+            "qualification_override": override_in_history(overrides, at)
+            if past
+            else override_in_row(row, at),
+        },
         "profile": row["fields"],
         "counts": row["counts"],
         "revenue": _revenue(row["revenue"]),

@@ -17,6 +17,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.leads import BOARD_MODEL
+from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.statements import select_events_named, select_lead_of_visitor
 from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subject_of
@@ -55,6 +56,7 @@ class ExplainedLead(NamedTuple):
     identities: Sequence[Row]
     stages: Sequence[Row]
     bands: Sequence[Row]
+    overrides: Sequence[Row]
     events: EventsById
 
 
@@ -101,6 +103,13 @@ def _lines_of_lead(
     yield from explanations.lead_summary(
         lead, facts.stages, facts.identities, clock, past=at is not None and at <= clock.now
     )
+    override = (
+        override_in_history(facts.overrides, at)
+        if at is not None and at <= clock.now
+        else override_in_row(lead, at or clock.now)
+    )
+    if override is not None:
+        yield f"  {explanations.override_in_words(override, clock)}"
     if lead["redirect"]:
         yield f"  Merged into {lead['redirect']}, which scores for it: leadstream explain {lead['redirect']}"
     if at is not None:
@@ -139,18 +148,21 @@ async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: dateti
     scores = (
         queries.scores(tenant, lead_id) if until is None else queries.last_changes(tenant, lead_id, until)
     )
-    score_rows, lines, ledger, identities, stages, bands = await ask.all(
+    score_rows, lines, ledger, identities, stages, bands, overrides = await ask.all(
         scores,
         queries.breakdowns(tenant, lead_id, until),
         queries.ledger(tenant, lead_id, model=request.model, limit=MOST_LEDGER_ENTRIES, until=until),
         queries.identities_of(tenant, lead_id),
         queries.stages(tenant, lead_id),
         queries.bands(tenant, lead_id),
+        queries.overrides(tenant, lead_id),
     )
     ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
     events = await ask(select_events_named(tenant, lead_id, ids)) if ids else ()
     past = [row for row in stages if until is None or row["at"] <= until]
-    return ExplainedLead(leads[0], score_rows, lines, ledger, identities, past, bands, by_id(events))
+    return ExplainedLead(
+        leads[0], score_rows, lines, ledger, identities, past, bands, overrides, by_id(events)
+    )
 
 
 def _event_of(caused_by: str) -> str | None:

@@ -107,6 +107,17 @@ def lead_summary(
         yield "  Known as " + ", ".join(names) + (f" and {more} more" if more else "")
 
 
+def override_in_words(override: Mapping[str, Any], clock: ExplanationClock) -> str:
+    """A qualification that somebody set by hand; moments may be texts, as in JSON."""
+    since, until = (
+        datetime.fromisoformat(each) if isinstance(each, str) else each
+        for each in (override["since"], override["until"])
+    )
+    by = f" by {override['by']}" if override["by"] else ""
+    end = f" until {clock.date(until)}" if until else ""
+    return f"Qualification set by hand: {override['band']}{by}, since {clock.date(since)}{end}"
+
+
 def identity_in_words(identity: str) -> str:
     """The key of an identity in words: visitor w-1, lead L."""
     key, _ = key_of_identity(identity)

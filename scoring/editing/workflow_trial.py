@@ -11,6 +11,12 @@ from schemas.moment import moment
 from scoring.features.calendar import DAY_MS, Calendar
 from scoring.features.identity import is_anonymous
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
+from scoring.features.qualification_override import (
+    QUALIFICATION_MODEL,
+    QUALIFICATION_SET,
+    bands_that_count,
+    override_in,
+)
 from scoring.features.view import View, created_at, profile_value, view_of
 from scoring.models.model import Model, Subject, rounded_points, score_lead
 from scoring.models.text_refusals import shorten_value
@@ -66,8 +72,13 @@ def try_workflow(
     idle_ms: int,
 ) -> WorkflowTrial:
     """The workflow, active or not, for a lead at a moment (ms)."""
+    rules = models.get(QUALIFICATION_MODEL)
+    bands = () if rules is None else rules.band_sets.get(QUALIFICATION_SET, ())
+    override = override_in(subject.features.fields, bands, as_of)
     standings = {
-        name: ModelStanding(rounded_points(concluded.total), concluded.bands)
+        name: ModelStanding(
+            rounded_points(concluded.total), bands_that_count(name, concluded.bands, override)
+        )
         for name, model in models.items()
         for concluded in [score_lead(model, subject, as_of, zone, idle_ms)]
     }

@@ -26,6 +26,11 @@ MANUAL_STAGE_FIELD: Final = "manual_stage"
 PROFILING_CONSENT_FIELD: Final = "profiling_consent"
 """False: the person objects to profiling, and no workflow acts on the lead."""
 
+QUALIFICATION_FIELD: Final = "qualification_override"
+"""A band (mql, sql, hot) that a person or a workflow set by hand; null removes it."""
+QUALIFICATION_FIELD_BY: Final = "qualification_override_by"
+QUALIFICATION_FIELD_UNTIL: Final = "qualification_override_until"
+
 STANDARD_FIELDS: Final[FieldTypes] = {
     "email": "text",
     "phone": "text",
@@ -51,6 +56,9 @@ STANDARD_FIELDS: Final[FieldTypes] = {
     "sms_consent": "flag",
     PROFILING_CONSENT_FIELD: "flag",
     "assigned_to": "text",
+    QUALIFICATION_FIELD: "text",
+    QUALIFICATION_FIELD_BY: "text",
+    QUALIFICATION_FIELD_UNTIL: "date",
     MANUAL_STAGE_FIELD: "text",
 }
 """Fields that other fields never displace, however many a lead has."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from schemas.control import Carried
 from schemas.decode import Refusal, decode_source
 from schemas.events import StageChanged
+from scoring.features.qualification_override import bands_that_count
 from scoring.lifecycle import lifecycle
 from scoring.models.model import Conclusion
 from streams.score_leads.lead_rules import LeadRules
@@ -100,5 +101,6 @@ def _qualifications_met(
         qualification
         for qualification in rules.lifecycle.qualifications
         if (latest := concluded.get(qualification.model) or head.emitted.get(qualification.model)) is not None
-        and latest.bands.get(qualification.scale) in qualification.bands
+        and bands_that_count(qualification.model, latest.bands, head.override).get(qualification.scale)
+        in qualification.bands
     )

@@ -25,13 +25,16 @@ from scoring.features.lead_identity import (
     encode_lead_identity,
     features_of_lead,
 )
+from scoring.features.qualification_override import QualificationOverride
 from scoring.features.signals import revenue
 from scoring.lifecycle import lifecycle
 from scoring.models.model import NEVER, ONE_POINT
 from streams.published import body_behind_codec
 
-LEAD_CODEC = 1
-SESSIONS_TIMER, STAGE_TIMER, LAPSE_TIMER = "~sessions", "~stage", "~lapse"
+LEAD_CODEC = 2
+"""2 added what somebody set by hand, and the clock from qualified to the first contact: a worker that reads less would forget
+them."""
+SESSIONS_TIMER, STAGE_TIMER, LAPSE_TIMER, OVERRIDE_TIMER = "~sessions", "~stage", "~lapse", "~override"
 COUNTED_SIGNALS = (
     "interaction",
     "page_viewed",
@@ -78,9 +81,11 @@ class LeadHead(Struct, array_like=True):
     silent: bool = False
     """The last event was imported or late: what time changes next fires no crossing, either."""
     timers: dict[str, int] = {}
-    """Per model (and SESSIONS, STAGE, LAPSE): no time before this changes it; missing: time never does."""
+    """Per model (and SESSIONS, STAGE, LAPSE, OVERRIDE): no time before this changes it; missing: time never does."""
     workflows: LeadWorkflows | None = None
     """None: there is nothing to remember."""
+    override: QualificationOverride | None = None
+    """The qualification by hand that was last emitted."""
 
 
 class LeadState:
@@ -222,4 +227,14 @@ def lead_card(state: LeadState) -> statements.LeadScored:
             for name, emitted in sorted(head.emitted.items())
         },
         revenue=revenue(features.sums),
+        qualification_override=_overridden_band(head.override),
+    )
+
+
+def _overridden_band(override: QualificationOverride | None) -> statements.OverriddenBand | None:
+    if override is None:
+        return None
+    until = None if override.until is None else moment(override.until)
+    return statements.OverriddenBand(
+        band=override.band, since=moment(override.since), by=override.by, until=until
     )

@@ -19,6 +19,7 @@ from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_stage import run_lifecycle, stage_reason
 from streams.score_leads.lead_state import EmittedScore, LeadState
 from streams.score_leads.lead_step import LeadStep
+from streams.score_leads.overrides import conclude_override
 from streams.score_leads.timers import set_timers
 from streams.score_leads.workflow_triggers import arm_without_model, standing_of_lead, trigger_workflows
 
@@ -52,6 +53,7 @@ def evaluate_lead(
         for name, model in rules.models.items()
         if name not in head.emitted or affects(model)
     }
+    conclude_override(step, cause, silent=silent)
     if state.identities:
         stage = head.position.stage
         merged = (
@@ -163,6 +165,7 @@ def retract_model_score(step: LeadStep, name: str, version: int, cause: str) -> 
         )
     _leave_bands(step, name, version, emitted.bands, cause)
     arm_without_model(step, name)
+    conclude_override(step, cause, silent=True)
     step.state.mark_changed()
 
 

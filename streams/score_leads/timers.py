@@ -1,4 +1,4 @@
-"""When time alone next changes a lead: its scores, its open sessions, its stage, its workflows. Emits nothing."""
+"""When time alone next changes a lead: its scores, its open sessions, its stage, an override, its workflows. Emits nothing."""
 
 from collections.abc import Iterable
 
@@ -10,8 +10,9 @@ from scoring.models.model import (
 )
 from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_stage import next_stage_change_at
-from streams.score_leads.lead_state import LAPSE_TIMER, SESSIONS_TIMER, STAGE_TIMER, LeadState
+from streams.score_leads.lead_state import LAPSE_TIMER, OVERRIDE_TIMER, SESSIONS_TIMER, STAGE_TIMER, LeadState
 from streams.score_leads.lead_step import LeadStep
+from streams.score_leads.overrides import next_override_end
 from streams.score_leads.workflow_lapses import next_lapse_at
 
 
@@ -44,6 +45,7 @@ def set_timers(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
             timers[name] = next_moment(rules.models[name], subject, head.clock, rules.zone, rules.idle_ms)
     timers[SESSIONS_TIMER] = next_session_end(state, rules.idle_ms)
     timers[STAGE_TIMER] = next_stage_change_at(rules, state) if state.identities else NEVER
+    timers[OVERRIDE_TIMER] = next_override_end(state)
     if rules.workflows is not None:
         timers[LAPSE_TIMER] = next_lapse_at(rules, state, head.clock)
     for name, fires_at in timers.items():
@@ -62,6 +64,7 @@ def next_change_by_time(rules: LeadRules, state: LeadState) -> int:
     at = min(
         next_session_end(state, rules.idle_ms),
         next_stage_change_at(rules, state),
+        next_override_end(state),
         next_lapse_at(rules, state, clock),
     )
     for model in rules.models.values():

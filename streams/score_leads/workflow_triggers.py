@@ -19,6 +19,7 @@ from schemas.topics import LEAD_CHANGES
 from scoring.features.features import FeatureDelta, Features, decode_delta, decode_features
 from scoring.features.identity import is_anonymous, key_of_identity
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD, FieldValue
+from scoring.features.qualification_override import bands_that_count
 from scoring.features.signals import event_as_tested, signal_of
 from scoring.features.view import Subject, view_of
 from scoring.models.points import NEVER, rounded_points
@@ -71,7 +72,9 @@ def standing_of_lead(step: LeadStep) -> LeadStanding:
     return LeadStanding(
         head.position.stage,
         {
-            name: ModelStanding(rounded_points(emitted.total), emitted.bands)
+            name: ModelStanding(
+                rounded_points(emitted.total), bands_that_count(name, emitted.bands, head.override)
+            )
             for name, emitted in head.emitted.items()
         },
     )

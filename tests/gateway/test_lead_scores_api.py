@@ -354,3 +354,38 @@ async def test_a_score_that_does_not_show_in_time_is_answered_with_where_to_look
     assert before["score"] == 68
     assert answer.json()["score"] in {68, 53}, "as the fold was faster or slower than the answer"
     assert shown["score"] == 53
+
+
+async def test_a_qualification_set_by_hand_is_shown_beside_the_computed_one(database_url):
+    """In the list, in the history from the moment on that it was set, and on the lead's page at any moment."""
+    clock, until = Clock(), (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    by_hand = {
+        "qualification_override": "hot",
+        "qualification_override_by": "workflow 3",
+        "qualification_override_until": until,
+    }
+    async with serving(database_url, clock=clock) as http:
+        await john(http)
+        before = datetime.now(UTC).isoformat()
+        await record(http, {"type": "profile_updated", "fields": by_hand})
+        [listed] = (await http.get(SCORES, params={"lead_id": "123"})).json()
+        shown = (await http.get("/api/leads/123")).json()["lead"]
+        past = (await http.get("/api/leads/123", params={"as_of": before})).json()["lead"]
+        later = (datetime.now(UTC) + timedelta(days=4)).isoformat()
+        future = (await http.get("/api/leads/123", params={"as_of": later})).json()["lead"]
+        board = (await http.get("/api/leads")).json()["leads"]
+        clock.ahead = timedelta(days=3, seconds=1)  # no timer has fired yet
+        [ended] = (await http.get(SCORES, params={"lead_id": "123"})).json()
+        clock.ahead = timedelta(0)
+        await record(http, {"type": "profile_updated", "fields": {"qualification_override": None}})
+        [removed] = (await http.get(SCORES, params={"lead_id": "123"})).json()
+    override = listed["qualification_override"]
+    assert listed["qualification_stage"] == "sql"
+    assert (override["band"], override["by"]) == ("hot", "workflow 3")
+    assert datetime.fromisoformat(override["until"]) == datetime.fromisoformat(until).replace(
+        microsecond=datetime.fromisoformat(until).microsecond // 1000 * 1000
+    )
+    assert shown["qualification_override"] == override == board[0]["qualification_override"]
+    assert past["qualification_override"] is future["qualification_override"] is None
+    assert "qualification_override" not in ended
+    assert "qualification_override" not in removed

@@ -114,6 +114,7 @@ TOPIC_OF = {
     say.SessionRetracted: SESSION_SCORES,
     say.ScoreChanged: SCORE_CHANGED,
     say.BandChanged: LEAD_CHANGES,
+    say.QualificationOverridden: LEAD_CHANGES,
     say.StageEntered: LEAD_CHANGES,
     say.WorkflowTriggered: LEAD_CHANGES,
     say.EventApplied: LEAD_CHANGES,

@@ -166,6 +166,8 @@ def told(statement):
             return (
                 f"{lead}: {model} is {band}, was {previous}{fired}{' silently' if statement.silent else ''}"
             )
+        case say.QualificationOverridden(lead_id=lead, model=model, band=band, previous=previous, by=by):
+            return f"{lead}: {model} set to {band} by {by}, was {previous}"
         case say.StageEntered(lead_id=lead, stage=stage, previous=previous, reason=reason):
             return f"{lead}: {previous} -> {stage}: {reason}"
         case say.SessionScored(lead_id=lead, session_id=session, score=score, ended=ended):

@@ -1,0 +1,40 @@
+"""Qualifications that somebody set by hand, and the clock from qualified to the first contact.
+
+Leads have none until their next record, as the folds had none before.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0021"
+down_revision = "0017"
+
+TEXT = sa.Text(collation="C")
+
+
+def required(name: str, type_: Any) -> sa.Column[Any]:
+    return sa.Column(name, type_, nullable=False, autoincrement=False)
+
+
+def upgrade() -> None:
+    op.add_column("leads", sa.Column("qualification_override", JSONB))
+    op.add_column("leads", sa.Column("contact_clock", JSONB))
+    op.create_table(
+        "qualification_overrides",
+        required("lead_key", sa.BigInteger),
+        required("at", sa.DateTime(timezone=True)),
+        required("position", sa.BigInteger),
+        required("model", TEXT),
+        required("scale", TEXT),
+        sa.Column("band", TEXT),
+        sa.Column("previous", TEXT),
+        sa.Column("by", TEXT),
+        sa.Column("until", sa.DateTime(timezone=True)),
+        required("silent", sa.Boolean),
+        required("caused_by", TEXT),
+        sa.PrimaryKeyConstraint("lead_key", "at", "position"),
+        comment="every band that somebody set by hand, and its end",
+    )

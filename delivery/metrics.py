@@ -3,7 +3,6 @@
 Labels have few, fixed values: kinds of channels, outcomes, and the names of channels in the configuration.
 """
 
-import math
 from functools import partial
 from typing import Final
 
@@ -29,17 +28,21 @@ ATTEMPT_SECONDS = Histogram(
 WAITING = _gauge(
     "leadstream_delivery_waiting",
     "Actions of workflows that were not carried out yet, those that wait for a repetition or for the end of quiet hours "
-    "included. NaN in a process that delivers nothing.",
+    "included; by the channel's name in the configuration. A process that delivers nothing gives none.",
+    ["channel"],
 )
 DEAD = _gauge(
     "leadstream_delivery_dead_letters",
-    "Actions of workflows that were given up. `leadstream delivery status` shows why, `leadstream delivery retry` sends them "
-    "again. NaN in a process that delivers nothing.",
+    "Actions of workflows that were given up, by the channel's name in the configuration; `(not configured)` for every other "
+    "name. `leadstream delivery status` shows why, `leadstream delivery retry` sends them again. A process that delivers nothing "
+    "gives none.",
+    ["channel"],
 )
 OLDEST_SECONDS = _gauge(
     "leadstream_delivery_oldest_seconds",
-    "For how long the oldest action that was not carried out yet has been due; 0 when none is. NaN in a process that delivers "
-    "nothing.",
+    "For how long the oldest action that was not carried out yet has been due; 0 when none is; by the channel's name in the "
+    "configuration. A process that delivers nothing gives none.",
+    ["channel"],
 )
 RESTING = _gauge(
     "leadstream_delivery_channel_resting",
@@ -47,8 +50,8 @@ RESTING = _gauge(
     "configuration.",
     ["channel"],
 )
-for each in (WAITING, DEAD, OLDEST_SECONDS):
-    each.set(math.nan)
+NOT_CONFIGURED: Final = "(not configured)"
+"""The label of every channel that the configuration does not have: published texts may name any."""
 
 
 def delivery_exposition() -> bytes:

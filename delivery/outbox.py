@@ -244,9 +244,10 @@ _DEAD: Final[LiteralString] = """
   order by tenant, execution_id limit %(most)s
 """
 _BACKLOG: Final[LiteralString] = """
-  select count(*) filter (where status <> 'dead'), count(*) filter (where status = 'dead'),
-    coalesce(extract(epoch from now() - min(next_attempt_at) filter (where status <> 'dead')), 0)::float8
-  from public.outbox where status in ('waiting', 'delivering', 'failed', 'dead')
+  select case when channel = any(%(configured)s) then channel end, count(*) filter (where status <> 'dead'),
+    count(*) filter (where status = 'dead'),
+    greatest(coalesce(extract(epoch from now() - min(next_attempt_at) filter (where status <> 'dead')), 0), 0)::float8
+  from public.outbox where status in ('waiting', 'delivering', 'failed', 'dead') group by 1
 """
 
 
@@ -260,17 +261,18 @@ def dead_letters(connection: Connection, tenant: str | None = None, most: int = 
         return cursor.execute(_DEAD, {"tenant": tenant, "most": most}).fetchall()
 
 
-class OutboxBacklog(NamedTuple):
-    waiting: int
-    dead: int
-    oldest_seconds: float
-    """For how long the oldest row has been due; negative: it is due later."""
+class ChannelBacklog(NamedTuple):
+    waiting: int = 0
+    dead: int = 0
+    oldest_seconds: float = 0.0
+    """For how long the oldest row has been due; 0 when none is."""
 
 
-def backlog(connection: Connection) -> OutboxBacklog:
+def backlog(connection: Connection, configured: Collection[str]) -> dict[str | None, ChannelBacklog]:
+    """By channel of the configuration; under None the rows of every other one."""
     with connection.cursor() as cursor:
-        ((waiting, dead, seconds),) = cursor.execute(_BACKLOG).fetchall()
-    return OutboxBacklog(waiting, dead, seconds)
+        rows = cursor.execute(_BACKLOG, {"configured": list(configured)}).fetchall()
+    return {channel: ChannelBacklog(*counts) for channel, *counts in rows}
 
 
 def lead_card(

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ from delivery.preparation import preparation
 from delivery.retries import CircuitBreaker, backoff_seconds
 from delivery.sending import kinds_of_channels, send_message
 from projections.connection import Connection, connect_watched
-from projections.outbox import NOTIFICATIONS_CHANNEL
+from projections.outbox import NOTIFICATIONS_CHANNEL, OUTBOX_DAYS
 from projections.tables import lead_row_key
 from scoring.workflows.actions import LEAD_ACTIONS
 
@@ -49,8 +49,6 @@ ZONES_SECONDS: Final = 30.0
 """How old the known time zones of the tenants may be."""
 MEASURE_SECONDS: Final = 10.0
 PRUNE_SECONDS: Final = 3_600.0
-DAYS_KEPT: Final = 90
-"""Delivered and skipped rows of the outbox are deleted after so many days; the executions stay in the read models."""
 _OPTIONS: Final = (
     "-c search_path=live -c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
 )
@@ -104,10 +102,10 @@ class DeliveryWorker:
                         claimed = await self._claim()
                         if time.monotonic() - measured >= MEASURE_SECONDS:
                             measured = time.monotonic()
-                            await self._in_database(_measure)
+                            await self._in_database(_measure, self.breakers)
                         if time.monotonic() - pruned >= PRUNE_SECONDS:
                             pruned = time.monotonic()
-                            await self._in_database(outbox.prune, DAYS_KEPT)
+                            await self._in_database(outbox.prune, OUTBOX_DAYS)
                         self._reported = False
                     except Exception as cause:  # noqa: BLE001 - reported, and tried again
                         await self._pause(cause, stop)
@@ -310,11 +308,14 @@ class DeliveryWorker:
             await asyncio.wait(left, timeout=1.0)
 
 
-def _measure(connection: Connection) -> None:
-    now = outbox.backlog(connection)
-    metrics.WAITING.set(now.waiting)
-    metrics.DEAD.set(now.dead)
-    metrics.OLDEST_SECONDS.set(max(now.oldest_seconds, 0.0))
+def _measure(connection: Connection, configured: Collection[str]) -> None:
+    backlog = outbox.backlog(connection, configured)
+    for channel in (*configured, None):
+        now = backlog.get(channel, outbox.ChannelBacklog())
+        label = metrics.NOT_CONFIGURED if channel is None else channel
+        metrics.WAITING.labels(label).set(now.waiting)
+        metrics.DEAD.labels(label).set(now.dead)
+        metrics.OLDEST_SECONDS.labels(label).set(now.oldest_seconds)
 
 
 def _read_lead(connection: Connection, lead_key: int) -> LeadCard | None:

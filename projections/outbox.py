@@ -19,6 +19,9 @@ LEAD_CHANNEL: Final = "lead"
 NOTIFICATIONS_CHANNEL: Final = "notifications"
 """The channel of messages inside the application."""
 
+OUTBOX_DAYS: Final = 90
+"""Delivered and skipped rows of the outbox are deleted after so many days; the executions stay in the read models."""
+
 _INSERT: LiteralString = """
   insert into public.outbox (
     tenant, execution_id, lead_key, lead_id, workflow_id, workflow, version, trigger, reason, action, config, hops, at,

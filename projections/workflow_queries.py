@@ -3,43 +3,69 @@
 Nothing here does I/O. Every statement reads or changes rows of one tenant.
 """
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Text,
     and_,
+    any_,
     case,
     func,
     literal,
     select,
+    true,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
+from projections.outbox import OUTBOX_DAYS
 from projections.tables import lead_row_key, leads, notifications, outbox, workflow_executions
 
 SILENT_STATUS: Final = "silent"
 """Of an execution whose action is not carried out."""
 SILENCED_BY_AGE: Final = "age"
 """Concluded more than a day before it reached the outbox."""
-EXECUTION_STATUSES: Final = (
-    "waiting",
-    "delivering",
-    "failed",
-    "delivered",
-    "dead",
-    "skipped",
-    SILENT_STATUS,
+FORGOTTEN_STATUS: Final = "forgotten"
+"""Of an execution that was carried out or skipped so long ago that the outbox no longer has it."""
+OUTBOX_STATUSES: Final = ("dead", "failed", "delivering", "waiting", "skipped", "delivered")
+"""The first of them that one of its channels has is the status of an execution."""
+EXECUTION_STATUSES: Final = (*OUTBOX_STATUSES, SILENT_STATUS, FORGOTTEN_STATUS)
+
+
+def _rank(status: ColumnElement[Any]) -> ColumnElement[int]:
+    return func.array_position(literal(list(OUTBOX_STATUSES), ARRAY(Text())), status)
+
+
+_DELIVERY: Final = (
+    select(outbox)
+    .where(
+        outbox.c.tenant == workflow_executions.c.tenant,
+        outbox.c.execution_id == workflow_executions.c.execution_id,
+    )
+    .order_by(_rank(outbox.c.status), outbox.c.channel)
+    .limit(1)
+    .lateral("delivery")
+)
+_FORGOTTEN: Final = and_(
+    ~workflow_executions.c.silent, workflow_executions.c.at < func.now() - timedelta(days=OUTBOX_DAYS)
 )
 
-_status: Final[Any] = func.coalesce(outbox.c.status, literal(SILENT_STATUS))
+
+def _status_of(outbox_status: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case(
+        (outbox_status.is_not(None), outbox_status),
+        (_FORGOTTEN, literal(FORGOTTEN_STATUS)),
+        else_=literal(SILENT_STATUS),
+    )
+
+
+_status: Final[Any] = _status_of(_DELIVERY.c.status)
 _SILENCED_BY: Final[ColumnElement[Any]] = case(
-    (outbox.c.status.is_(None), func.coalesce(workflow_executions.c.silenced_by, literal(SILENCED_BY_AGE)))
-)
-_DELIVERY: Final = and_(
-    outbox.c.tenant == workflow_executions.c.tenant,
-    outbox.c.execution_id == workflow_executions.c.execution_id,
+    (_status == SILENT_STATUS, func.coalesce(workflow_executions.c.silenced_by, literal(SILENCED_BY_AGE)))
 )
 
 
@@ -73,6 +99,11 @@ def executions(
         conditions.append(execution.workflow_id == filters.workflow_id)
     if filters.status is not None:
         conditions.append(_status == filters.status)
+        if filters.status in OUTBOX_STATUSES:  # few of many, which an index finds
+            has_it = select(outbox.c.execution_id).where(
+                outbox.c.tenant == tenant, outbox.c.status == filters.status
+            )
+            conditions.append(execution.execution_id.in_(has_it))
     if filters.trigger is not None:
         conditions.append(execution.trigger == filters.trigger)
     if filters.begin is not None:
@@ -102,7 +133,7 @@ def executions_caused_by(tenant: str, lead_id: str, workflow_id: int, cause: str
 
 
 def _executions(*conditions: ColumnElement[bool]) -> Select[Any]:
-    row, delivery = workflow_executions.c, outbox.c
+    row, delivery = workflow_executions.c, _DELIVERY.c
     lead = leads.c
     return (
         select(
@@ -131,9 +162,34 @@ def _executions(*conditions: ColumnElement[bool]) -> Select[Any]:
             delivery.last_error,
         )
         .select_from(
-            workflow_executions.outerjoin(outbox, _DELIVERY).outerjoin(leads, lead.lead_key == row.lead_key)
+            workflow_executions.outerjoin(_DELIVERY, true()).outerjoin(leads, lead.lead_key == row.lead_key)
         )
         .where(*conditions)
+    )
+
+
+def executions_of_lead(
+    tenant: str, lead_id: str, *, limit: int, until: datetime | None = None
+) -> Select[Any]:
+    """What workflows did for a lead up to a moment, newest first."""
+    row = workflow_executions.c
+    conditions = [row.tenant == tenant, row.lead_key == lead_row_key(tenant, lead_id)]
+    if until is not None:
+        conditions.append(row.at <= until)
+    return _executions(*conditions).order_by(row.at.desc(), row.execution_id.desc()).limit(limit)
+
+
+def executions_by_causes(tenant: str, lead_id: str, causes: Sequence[str], *, limit: int) -> Select[Any]:
+    """What workflows did for a lead because of these causes, by workflow."""
+    row = workflow_executions.c
+    return (
+        _executions(
+            row.tenant == tenant,
+            row.lead_key == lead_row_key(tenant, lead_id),
+            row.caused_by == any_(literal(list(causes), ARRAY(Text()))),
+        )
+        .order_by(row.at.desc(), row.priority.desc(), row.workflow_id)
+        .limit(limit)
     )
 
 
@@ -142,11 +198,20 @@ def execution_counts(tenant: str, since: datetime | None) -> Select[Any]:
     conditions = [workflow_executions.c.tenant == tenant]
     if since is not None:
         conditions.append(workflow_executions.c.at >= since)
+    ranked = (
+        select(outbox.c.execution_id, func.min(_rank(outbox.c.status)).label("rank"))
+        .where(outbox.c.tenant == tenant)
+        .group_by(outbox.c.execution_id)
+        .subquery("ranked")
+    )
+    status = _status_of(case(*((ranked.c.rank == n, each) for n, each in enumerate(OUTBOX_STATUSES, 1))))
     return (
-        select(_status.label("status"), func.count().label("executions"))
-        .select_from(workflow_executions.outerjoin(outbox, _DELIVERY))
+        select(status.label("status"), func.count().label("executions"))
+        .select_from(
+            workflow_executions.outerjoin(ranked, ranked.c.execution_id == workflow_executions.c.execution_id)
+        )
         .where(*conditions)
-        .group_by(_status)
+        .group_by(status)
     )
 
 

@@ -275,6 +275,8 @@ function showDetail(detail) {
     ...detail.sessions.map(sessionOf),
     el("h3", {}, "What happened"),
     detail.ledger.length ? el("ol", { class: "entries" }, ...grouped(detail.ledger).map(entryOf)) : el("p", { class: "muted" }, "No score has changed yet."),
+    detail.workflows.length ? el("h3", {}, "Workflows") : "",
+    detail.workflows.length ? el("ol", { class: "entries" }, ...detail.workflows.map(executionOf)) : "",
     el("h3", {}, "Known as"),
     el("ul", { class: "entries" }, ...detail.identities.map((each) => el("li", { class: "entry" },
       el("span", { class: "muted" }, each.kind), el("p", {}, each.name)))),
@@ -350,6 +352,17 @@ function entryOf(entries) {
         entry.change ? `${words(entry.model)} ${number(entry.previous)} → ${number(entry.total)}` : `${words(entry.model)}: ${words(bandOf(entry.bands) ?? number(entry.total))}`,
         entry.change ? ` (${netted(entry.lines).map(lineOf).join(", ")})` : "")),
       time(main.at)));
+}
+
+function executionOf(execution) {
+  const { workflow_name: name, reason, action_type: action, outcome, executed_at: at } = execution;
+  return el("li", { class: "entry" },
+    el("span", { class: "change" }, "⚙"),
+    el("div", {},
+      el("p", { dir: "auto" }, name),
+      el("p", { class: "why" }, `${words(action)}: ${outcome}`),
+      el("p", { class: "why", dir: "auto" }, reason),
+      time(at)));
 }
 
 const lineOf = (line) => `${signed(line.points)} ${nameOf(line)}`;

@@ -18,6 +18,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from gateway.answers import JsonAnswer, RequestProblem
+from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, lead_id_as_sent, merged_reason
 from gateway.api.leads import plain, points
 from gateway.api.lifecycle import weight_of_engagement
@@ -29,8 +30,9 @@ from projections import journeys as statements
 from projections import queries
 from projections.lead_facts import facts_of_rows, select_facts
 from projections.tables import lead_row_key
+from projections.workflow_queries import executions_of_lead
 from schemas.moment import millis, moment
-from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, ScoreFact, StageFact
+from scoring.analytics.facts import EventFact, ExecutionFact, LeadFacts, OwnerFact, ScoreFact, StageFact
 from scoring.analytics.orders import Money, amounts_of
 from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
@@ -57,6 +59,8 @@ from scoring.journeys.period_summary import SUMMED, PeriodSummary, period_summar
 from scoring.journeys.timeline import KEY_LENGTH, TimelineItem, TimelineKey, page_before, timeline_of
 
 TIMELINE_PAGE, LONGEST_TIMELINE_PAGE = 50, 500
+EXECUTIONS_READ = 1_000
+"""Workflows that were triggered for a lead, the latest, in its timeline."""
 SUMMARIES_PAGE = 50
 DEFAULT_DAYS: Mapping[PeriodType, int] = {"daily": 30, "weekly": 12 * 7, "monthly": 365}
 ALL_TIME = None
@@ -152,19 +156,23 @@ async def journey(
     now = services.ports.now()
     async with services.store.snapshot() as ask:
         lead, facts = await _facts_of_lead(ask, tenant, lead_id)
-        usual, groups = await ask.all(
-            statements.usual_path(tenant, facts.stage), statements.value_groups(tenant, now)
+        usual, groups, executions = await ask.all(
+            statements.usual_path(tenant, facts.stage),
+            statements.value_groups(tenant, now),
+            executions_of_lead(tenant, lead["lead_id"], limit=EXECUTIONS_READ),
         )
 
     def answer() -> JsonAnswer:
-        items, following = page_before(timeline_of(facts), limit, _timeline_key(cursor))
+        by_number = {row["execution_id"]: row for row in executions}
+        triggered = [ExecutionFact(millis(row["at"]), number) for number, row in by_number.items()]
+        items, following = page_before(timeline_of(facts, triggered), limit, _timeline_key(cursor))
         return JsonAnswer(
             {
                 "lead_id": lead_id_as_sent(lead["lead_id"]),
                 "as_of": now,
                 "time_zone": active.zone.time_zone,
                 "journey": _journey_json(facts, active.zone, now, usual, groups),
-                "timeline": [_timeline_json(item) for item in items],
+                "timeline": [_timeline_json(item, by_number) for item in items],
                 "next_cursor": None if following is None else "_".join(map(str, following)),
             }
         )
@@ -301,9 +309,11 @@ def _overview_revenue(row: Row, leads: int) -> dict[str, Any]:
 # Timeline
 
 
-def _timeline_json(item: TimelineItem) -> dict[str, Any]:
+def _timeline_json(item: TimelineItem, executions: Mapping[int, Row]) -> dict[str, Any]:
     shown: dict[str, Any] = {"kind": item.kind, "at": moment(item.at)}
     match item.fact:
+        case ExecutionFact() as execution:
+            return shown | {"execution": short_execution_json(executions[execution.execution_id])}
         case EventFact() as event:
             return shown | _event_json(event)
         case ScoreFact() as change:

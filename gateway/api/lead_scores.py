@@ -25,6 +25,7 @@ from gateway.api.bulk_scores import (
     running_recalculation,
     start_recalculation,
 )
+from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent
 from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
 from gateway.api.overrides import override_in_history, override_in_row
@@ -42,6 +43,7 @@ from projections.lead_scores import (
     points_by_group,
     score_distribution,
 )
+from projections.workflow_queries import executions_by_causes
 from schemas.moment import millis, moment
 from schemas.topics import lead_key
 from scoring.models.model import ONE_POINT, Model, rounded_points
@@ -52,6 +54,8 @@ SCALE = "stage"
 PREFIX = "/api/lead-qualification/lead-scores"
 LARGEST_BODY = 1_000_000
 HISTORY = 100
+MOST_EXECUTIONS = 1_000
+"""Workflows that are listed beside a page of the history."""
 RANGES = ("score_0_20", "score_20_40", "score_40_60", "score_60_80", "score_80_100")
 EXAMPLES = example_bodies("lead_scores")
 UNDER_WAY = answer_docs(
@@ -137,17 +141,29 @@ async def history(
         newest = queries.LedgerCursor(entries[0]["at"], entries[0]["position"]) if entries else None
         sums = await ask(points_by_group([lead["lead_key"]], MODEL, newest)) if entries else ()
         overrides = await ask(queries.overrides(tenant, lead_id))
+        causes = sorted({entry["caused_by"] for entry in entries})
+        by_causes = executions_by_causes(tenant, lead["lead_id"], causes, limit=MOST_EXECUTIONS)
+        triggered = _by_change(await ask(by_causes) if entries else ())
     points = _points(sums).get(lead["lead_key"], {})
     shown: list[dict[str, Any]] = []
     for entry in entries:
         score, previous = _whole(entry["total"]), _whole(entry["previous"])
         made = _Change(entry["at"], entry["position"], previous)
         override = override_in_history(overrides, entry["at"])
-        shown.append(_shape(tenant, lead, model, score, entry["bands"], made, points, entry["at"], override))
+        score_then = _shape(tenant, lead, model, score, entry["bands"], made, points, entry["at"], override)
+        shown.append({**score_then, "workflows": triggered.get((entry["at"], entry["caused_by"]), [])})
         points = _before(points, entry["lines"])
     more = len(rows) > limit
     oldest = f"{millis(entries[-1]['at'])}_{entries[-1]['position']}" if more else ""
     return JsonAnswer(shown, headers=_next_page(request, cursor=oldest) if more else None)
+
+
+def _by_change(executions: Sequence[Row]) -> dict[tuple[datetime, str], list[dict[str, Any]]]:
+    """What workflows did, by the moment and cause of the change of the score that came with it."""
+    by_change: dict[tuple[datetime, str], list[dict[str, Any]]] = {}
+    for row in executions:
+        by_change.setdefault((row["at"], row["caused_by"]), []).append(short_execution_json(row))
+    return by_change
 
 
 @router.get(

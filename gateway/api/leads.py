@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
+from zlib import crc32
 
 import msgspec
 from fastapi import APIRouter, Query, Request
@@ -17,6 +18,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
+from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.services import services_of, tenant_of
@@ -27,6 +29,7 @@ from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subject_of
 from gateway.wait import LookUpOutcomes
 from projections import queries
+from projections.workflow_queries import executions_of_lead
 from schemas.envelope import Moment
 from schemas.moment import millis, moment
 from schemas.topics import visitor_key
@@ -44,6 +47,7 @@ LONGEST_SEARCH = 320
 LEDGER_PAGE = 100
 ENGAGEMENTS = 30
 SESSIONS = 20
+EXECUTIONS = 10
 INSTANT = timedelta(microseconds=1)
 NO_NUL = r"^[^\x00]*$"
 
@@ -159,7 +163,8 @@ async def lead(
     until = at if past else None
     async with store.snapshot() as ask:
         row = await _existing_lead(ask, tenant, lead_id)
-        tag = None if as_of is not None else _tag(row)
+        executions = await ask(executions_of_lead(tenant, lead_id, limit=EXECUTIONS, until=until))
+        tag = None if as_of is not None else _tag(row, executions)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
         score_rows, lines, entries, identities, visits, engagements, stages, overrides = await ask.all(
@@ -199,6 +204,7 @@ async def lead(
         "sessions": [session_row(each) for each in visits if each["opened_at"] <= at],
         "engagements": [_engagement(each) for each in engagements],
         "stages": [_stage(each) for each in stages if each["at"] <= at],
+        "workflows": [short_execution_json(each) for each in executions],
         "scores": scores,
     }
     return JsonAnswer(content, headers={"ETag": tag} if tag else None)
@@ -290,9 +296,10 @@ async def _visits(ask: StoreSnapshot, lead_keys: Sequence[int]) -> dict[int, int
     return {row["lead_key"]: row["sessions"] for row in rows}
 
 
-def _tag(row: Row) -> str:
-    """Every change of a lead writes its row again, from a later record of the log."""
-    return f'"{row["position"]}-{millis(row["as_of"])}"'
+def _tag(row: Row, executions: Sequence[Row]) -> str:
+    """Every change of a lead writes its row again, from a later record of the log. What becomes of an execution does not."""
+    states = "|".join(f"{each['execution_id']} {each['status']} {each['attempts']}" for each in executions)
+    return f'"{row["position"]}-{millis(row["as_of"])}-{crc32(states.encode()):x}"'
 
 
 async def _ledger(

@@ -5,7 +5,7 @@ An execution is in the read models; how its action was carried out is in the out
 """
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from delivery.outbox import retry
 from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.found_leads import lead_id_as_sent
+from gateway.api.execution_shapes import execution_json
 from gateway.api.leads import NO_NUL, PAGE, Limit
 from gateway.api.pages import Cursor, next_page, page_cursor
 from gateway.api.services import authorized_caller, services_of, tenant_of
@@ -22,6 +22,7 @@ from gateway.api.window import From, To, read_moment_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.row_changes import change_rows
 from gateway.store import Row
+from projections.outbox import OUTBOX_DAYS
 from projections.workflow_queries import ExecutionFilters, execution, executions
 from schemas.envelope import MAX_INTEGER
 from schemas.statements import WorkflowTriggerType
@@ -29,7 +30,9 @@ from schemas.statements import WorkflowTriggerType
 RECENT = 10
 EXAMPLES = example_bodies("workflow_executions")
 ExecutionNumber = Annotated[int, Path(ge=0, le=MAX_INTEGER)]
-ExecutionStatus = Literal["waiting", "delivering", "failed", "delivered", "dead", "skipped", "silent"]
+ExecutionStatus = Literal[
+    "waiting", "delivering", "failed", "delivered", "dead", "skipped", "silent", "forgotten"
+]
 
 router = APIRouter(prefix="/api/lead-qualification/workflow-executions", tags=["workflow executions"])
 _route = partial(add_slashed_route, router)
@@ -101,6 +104,8 @@ def _not_retried_reason(status: str) -> str:
             )
         case "delivered":
             return "it is carried out already"
+        case "forgotten":
+            return f"the outbox keeps what was carried out or skipped for {OUTBOX_DAYS} days, and no longer has it"
         case _:
             return f"it is {status}: only a dead or skipped execution is tried again by hand"
 
@@ -110,32 +115,6 @@ async def _existing(request: Request, tenant: str, number: int) -> Row:
     if not rows:
         raise RequestProblem(404, "no execution has this id", field="id")
     return rows[0]
-
-
-def execution_json(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["execution_id"],
-        "workflow": row["workflow_id"],
-        "workflow_name": row["workflow"],
-        "version": row["version"],
-        "lead": lead_id_as_sent(row["lead_id"]),
-        "lead_name": row["lead_name"],
-        "trigger_type": row["trigger"],
-        "reason": row["reason"],
-        "action_type": row["action"],
-        "action_config": row["config"],
-        "status": row["status"],
-        "silenced_by": row["silenced_by"],
-        "executed_at": row["at"],
-        "caused_by": row["caused_by"],
-        "hops": row["hops"],
-        "channel": row["channel"],
-        "attempts": row["attempts"],
-        "last_attempt_at": row["last_attempt_at"],
-        "next_attempt_at": row["next_attempt_at"] if row["status"] in {"waiting", "failed"} else None,
-        "delivered_at": row["delivered_at"],
-        "error": row["last_error"],
-    }
 
 
 # Addresses: those with a word where others have a number come first

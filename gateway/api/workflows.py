@@ -23,6 +23,7 @@ from delivery.trial_sending import trial_message
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.bulk_scores import LeadNumber
+from gateway.api.execution_shapes import execution_json
 from gateway.api.found_leads import lead_id_as_sent
 from gateway.api.models import ShortText, author_of_caller
 from gateway.api.qualification import lead_and_subject
@@ -30,7 +31,6 @@ from gateway.api.services import ApiServices, authorized_caller, services_of, te
 from gateway.api.slashed import add_slashed_route
 from gateway.api.text_editing import edited
 from gateway.api.window import LONGEST_WINDOW_DAYS
-from gateway.api.workflow_executions import execution_json
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
@@ -222,7 +222,7 @@ def _statistics_json(shown: list[Body], counts: Mapping[str, int]) -> dict[str, 
         "total_workflows": len(shown),
         "active_workflows": sum(each["is_active"] for each in shown),
         "total_executions": sum(counts.values()) - counts["silent"],
-        "successful_executions": counts["delivered"],
+        "successful_executions": counts["delivered"] + counts["forgotten"],
         "failed_executions": counts["failed"] + counts["dead"],
     }
 
@@ -424,7 +424,7 @@ _route(
     responses=answer_docs(
         EXAMPLES["statistics"],
         "An execution is successful when its action was carried out, and failed when its last attempt failed. Silent ones "
-        "are not counted.",
+        "are not counted. Those of more than 90 days ago that were skipped count as successful.",
     ),
 )
 _route(

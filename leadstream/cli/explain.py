@@ -21,12 +21,14 @@ def explain(
         str | None,
         typer.Option(help="A moment, past or future: 2030-01-31, 2030-01-31T12:00.", show_default="now"),
     ] = None,
-    changes: Annotated[int, typer.Option(help="Number of latest changes to show.", min=0, max=500)] = 10,
+    changes: Annotated[
+        int, typer.Option(help="Number of latest changes, and of workflows, to show.", min=0, max=500)
+    ] = 10,
     tenant: Tenant = DEFAULT_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Explain a lead: who it is, each score line by line, and the latest changes.
+    """Explain a lead: who it is, each score line by line, the latest changes, and what workflows did.
 
     The lines add up to the score. For a moment in the future, scores are
     computed as if nothing more happened until then. It works with or

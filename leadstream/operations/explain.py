@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
+from gateway.api.execution_shapes import outcome_text
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.statements import select_events_named, select_lead_of_visitor
@@ -25,6 +26,7 @@ from leadstream.active_models import published_port
 from leadstream.console import Failure
 from leadstream.operations import explanations
 from projections import queries
+from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis
 from scoring.models.model import ONE_POINT, ExplainedLine, LineLabel, Model, Subject, score_lead
@@ -57,6 +59,7 @@ class ExplainedLead(NamedTuple):
     stages: Sequence[Row]
     bands: Sequence[Row]
     overrides: Sequence[Row]
+    executions: Sequence[Row]
     events: EventsById
 
 
@@ -135,6 +138,11 @@ def _lines_of_lead(
         yield ""
         yield "Latest changes"
         yield from (f"  {line}" for line in explanations.history_lines(causes, clock))
+    if facts.executions:
+        yield ""
+        yield "Latest workflows"
+        shown = [{**row, "outcome": outcome_text(row)} for row in facts.executions]
+        yield from (f"  {line}" for line in explanations.execution_lines(shown, clock))
 
 
 # Reading
@@ -148,7 +156,7 @@ async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: dateti
     scores = (
         queries.scores(tenant, lead_id) if until is None else queries.last_changes(tenant, lead_id, until)
     )
-    score_rows, lines, ledger, identities, stages, bands, overrides = await ask.all(
+    score_rows, lines, ledger, identities, stages, bands, overrides, executions = await ask.all(
         scores,
         queries.breakdowns(tenant, lead_id, until),
         queries.ledger(tenant, lead_id, model=request.model, limit=MOST_LEDGER_ENTRIES, until=until),
@@ -156,12 +164,13 @@ async def _lead_facts(ask: StoreSnapshot, request: ExplainRequest, until: dateti
         queries.stages(tenant, lead_id),
         queries.bands(tenant, lead_id),
         queries.overrides(tenant, lead_id),
+        executions_of_lead(tenant, lead_id, limit=request.changes, until=until),
     )
     ids = sorted({event for row in [*ledger, *stages] if (event := _event_of(row["caused_by"]))})
     events = await ask(select_events_named(tenant, lead_id, ids)) if ids else ()
     past = [row for row in stages if until is None or row["at"] <= until]
     return ExplainedLead(
-        leads[0], score_rows, lines, ledger, identities, past, bands, overrides, by_id(events)
+        leads[0], score_rows, lines, ledger, identities, past, bands, overrides, executions, by_id(events)
     )
 
 

@@ -199,6 +199,16 @@ def history_lines(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> 
             yield f"  stage {stage['previous']} -> {stage['stage']}: {stage['reason']}"
 
 
+# What workflows did
+
+
+def execution_lines(executions: Iterable[Row], clock: ExplanationClock) -> Iterator[str]:
+    """Each workflow that was triggered, with its reason and, below, its action and what became of that (`outcome`)."""
+    for each in executions:
+        yield f"{clock.date(each['at'])}  {each['workflow']}: {each['reason']}"
+        yield f"  {each['action']}: {each['outcome']}"
+
+
 def with_time_merged(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> Iterator[ExplainedCause]:
     """The causes in the same order, with consecutive changes by time alone merged into one."""
     for by_time, several in groupby(causes, key=lambda cause: cause.by_time):

@@ -82,6 +82,13 @@ class StageFact(NamedTuple):
     caused_by: str
 
 
+class ExecutionFact(NamedTuple):
+    """A workflow was triggered for the lead. `at` is the lead's own clock."""
+
+    at: int
+    execution_id: int
+
+
 class ScoreFact(NamedTuple):
     """A score changed. Points are exact decimals as millionths. `engagement` is the change of the group `engagement`,
     weighted as in the total.

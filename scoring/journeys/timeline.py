@@ -1,19 +1,20 @@
-"""Everything that happened to a lead, in one order: events, scores, stages, merges and splits. Pure."""
+"""Everything that happened to a lead, in one order: events, scores, stages, workflows, merges and splits. Pure."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
-from scoring.analytics.facts import EventFact, LeadFacts, OwnerFact, ScoreFact, StageFact
+from scoring.analytics.facts import EventFact, ExecutionFact, LeadFacts, OwnerFact, ScoreFact, StageFact
 
-TimelineKind = Literal["merged", "event", "score", "stage", "split"]
+TimelineKind = Literal["merged", "event", "score", "stage", "split", "workflow"]
 _ORDER_WITHIN_A_MOMENT: Final[dict[TimelineKind, int]] = {
     "merged": 0,
     "event": 1,
     "score": 2,
     "stage": 3,
     "split": 4,
+    "workflow": 5,
 }
 TimelineKey = tuple[int, ...]
 KEY_LENGTH: Final = 5
@@ -25,16 +26,17 @@ class TimelineItem(NamedTuple):
     key: TimelineKey
     kind: TimelineKind
     at: int
-    fact: EventFact | ScoreFact | StageFact | OwnerFact
+    fact: EventFact | ScoreFact | StageFact | OwnerFact | ExecutionFact
     other_lead: str | None = None
     """Of a merge the lead that the identity came from, of a split the one that it went to."""
 
 
-def timeline_of(facts: LeadFacts) -> list[TimelineItem]:
+def timeline_of(facts: LeadFacts, executions: Sequence[ExecutionFact] = ()) -> list[TimelineItem]:
     """Every item, the oldest first."""
     items = [_item("event", event.occurred_at, event, *event.recorded_order) for event in facts.events]
     items += [_item("score", change.at, change, change.position) for change in facts.scores]
     items += [_item("stage", entry.at, entry, entry.position) for entry in facts.stages]
+    items += [_item("workflow", each.at, each, each.execution_id) for each in executions]
     return sorted(items + _moves(facts), key=lambda item: item.key)
 
 

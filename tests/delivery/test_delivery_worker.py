@@ -21,6 +21,8 @@ from outboxes import (
 from receivers import CUT, SILENT, Answer
 from standardwebhooks import Webhook
 
+from delivery.metrics import delivery_exposition
+from delivery.outbox import backlog as read_backlog
 from delivery.outbox import retry
 from delivery.worker import DeliveryWorker
 from projections.connection import connect_watched
@@ -546,3 +548,40 @@ def test_logs_and_errors_name_no_address_and_no_secret(outbox, caplog, capsys):
     assert "cannot be reached" in printed
     for secret in ("hunter2", WEBHOOK_SECRET, "ada@example.com", "127.0.0.1"):
         assert secret not in printed
+
+
+# Metrics
+
+
+def test_metrics_count_what_waits_and_what_is_dead_by_channel(outbox, receiver):
+    receiver.otherwise = Answer(500)
+    outbox.project(
+        lead(),
+        triggered("send_webhook", arm="event:fails"),
+        triggered("send_webhook", {"channel": "nowhere"}, arm="event:nobody"),
+        triggered("send_webhook", {"channel": "elsewhere"}, arm="event:neither"),
+        triggered("send_notification", {"message": "Look"}, arm="event:passes"),
+    )
+    configuration = webhook_channel(receiver.url)
+    deliver(outbox, configuration, passes=1)
+    outbox.execute(
+        "update public.outbox set next_attempt_at = now() - interval '1 hour' where status = 'failed'"
+    )
+
+    def gauges():
+        with connect_watched(outbox.url, autocommit=True) as connection:
+            backlog = read_backlog(connection, ["webhook", "notifications"])
+        return {
+            channel: (each.waiting, each.dead, each.oldest_seconds // 600)
+            for channel, each in backlog.items()
+        }
+
+    assert gauges() == {"webhook": (1, 0, 6), None: (0, 2, 0)}
+    receiver.otherwise = Answer(200)
+    deliver(outbox, configuration)
+    assert gauges() == {None: (0, 2, 0)}
+    deliver(outbox, configuration, passes=1)  # a worker measures when it starts
+    shown = delivery_exposition().decode()
+    assert 'leadstream_delivery_dead_letters{channel="(not configured)"} 2.0' in shown
+    assert 'leadstream_delivery_waiting{channel="webhook"} 0.0' in shown
+    assert "nowhere" not in shown, "a published text makes no series"

@@ -24,6 +24,7 @@ from streams.kafka.append import KafkaAppend
 from streams.kafka.cluster import Cluster
 from streams.kafka.topics import create_topics
 from streams.kafka.transactions import KafkaTransactions
+from tests.delivery.receivers import Answer, HttpReceiver
 from tests.ports import free_port
 from tests.projections.tcp_proxy import Proxy
 from tests.system.crew import Crew
@@ -49,6 +50,35 @@ main()
 """`leadstream`, whose workers do not end restoring while there is a file HOLD."""
 
 
+WORKFLOWS = "".join(
+    f"""
+[[workflow]]
+id = {number}
+name = "Tell {channel}"
+trigger = {{ type = "event", event = "demo_requested" }}
+action = {{ type = "send_webhook", channel = "{channel}" }}
+"""
+    for number, channel in ((1, "failing"), (2, "gone"))
+)
+CHANNELS = """
+[limits]
+circuit_failures = 1
+circuit_seconds = 3_600
+first_retry_seconds = 0.1
+
+[channels.failing]
+type = "webhook"
+url = "env:FAILING_URL"
+secrets = ["env:HOOK_SECRET"]
+
+[channels.gone]
+type = "webhook"
+url = "env:GONE_URL"
+secrets = ["env:HOOK_SECRET"]
+"""
+"""A receiver that fails, which rests for good after its first failure, and one that wants no more messages (410)."""
+
+
 def quickened(rules: str) -> str:
     """The rules, waiting seconds for minutes and with ages in fewer seconds; what they ask for stays."""
     rules = re.sub(r"(for: \d+)m", r"\1s", rules)
@@ -68,7 +98,11 @@ class House:
         self.proxy = Proxy(database_url)
         self.hold = directory / "hold"
         self.crew = Crew(directory)
-        self.ports = {name: free_port() for name in ("gateway", "worker", "projection", "prometheus")}
+        self.ports = {
+            name: free_port() for name in ("gateway", "worker", "projection", "delivery", "prometheus")
+        }
+        self.receiver = HttpReceiver()
+        self.receiver.otherwise = lambda request: Answer(410 if request.path == "/gone" else 500)
         self.fired: set[str] = set()
         self._directory = directory
         self._number = 0
@@ -77,8 +111,16 @@ class House:
 
     def open(self) -> None:
         asyncio.run(create_topics(self.cluster, partitions=PARTITIONS, genesis=genesis(utc_now())))
+        self.receiver.__enter__()
+        channels = self._directory / "delivery.toml"
+        channels.write_text(CHANNELS)
         env = {
             "HOLD": str(self.hold),
+            "HOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "FAILING_URL": f"{self.receiver.url}/failing",
+            "GONE_URL": f"{self.receiver.url}/gone",
+            "LEADSTREAM_DELIVERY": str(channels),
+            "LEADSTREAM_DELIVERY_PORT": str(self.ports["delivery"]),
             "LEADSTREAM_KAFKA": self.cluster.brokers,
             "LEADSTREAM_DATABASE_URL": self.proxy.url,
             "LEADSTREAM_DATA_DIR": str(self._directory / "data"),
@@ -86,7 +128,12 @@ class House:
             "LEADSTREAM_WORKER_PORT": str(self.ports["worker"]),
             "LEADSTREAM_PROJECTION_PORT": str(self.ports["projection"]),
         }
-        for name, command in (("gateway", "gateway"), ("worker", "worker"), ("projection", "project")):
+        for name, command in (
+            ("gateway", "gateway"),
+            ("worker", "worker"),
+            ("projection", "project"),
+            ("delivery", "delivery"),
+        ):
             self.crew.add(name, [sys.executable, "-c", HELD, command], env | {"LEADSTREAM_WORKER_ID": name})
         for name in ("projection", "worker", "gateway"):
             self.until(lambda name=name: self.ready(name), f"{name} is ready")
@@ -99,7 +146,7 @@ class House:
                 "job_name": name,
                 "static_configs": [{"targets": [f"127.0.0.1:{self.ports[name]}"]}],
             }
-            for name in ("gateway", "worker", "projection")
+            for name in ("gateway", "worker", "projection", "delivery")
         ]
         config = {
             "global": {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "1s"},
@@ -125,6 +172,7 @@ class House:
             self._prometheus.kill()
             self._prometheus.wait()
         self.crew.close()
+        self.receiver.__exit__()
         self.proxy.close()
         self.http.close()
 
@@ -169,6 +217,17 @@ class House:
         ]
         url = f"http://127.0.0.1:{self.ports['gateway']}/v1/events"
         return self.http.post(url, json=events).status_code
+
+    def publish_workflows(self) -> None:
+        url = f"http://127.0.0.1:{self.ports['gateway']}/api/workflows/publish"
+        answer = self.http.post(url, json={"text": WORKFLOWS})
+        assert answer.is_success, answer.text
+
+    def request_demo(self, number: int) -> None:
+        """Each demo has an action for the failing receiver, and one for the receiver that is gone."""
+        url = f"http://127.0.0.1:{self.ports['gateway']}/v1/events"
+        event = {"type": "demo_requested", "lead_id": f"d{number}", "event_id": f"d{number}"}
+        assert self.http.post(url, json=event).status_code == 200
 
     def until(self, condition, what: str) -> None:
         deadline = time.monotonic() + SECONDS
@@ -233,6 +292,14 @@ def test_every_alert_fires_when_the_system_is_broken_in_its_way(house):
     house.until(lambda: house.ready("gateway"), "all is scored")
     time.sleep(5)
     assert house.firing() == set(), "all is well"
+
+    # Two demos: the second message to the failing receiver waits while its channel rests after the first.
+    house.publish_workflows()
+    house.request_demo(1)
+    house.request_demo(2)
+    house.fires("DeliveryLags", "ChannelRests", "ActionsGivenUp")
+    house.crew.end("delivery", 30)
+    house.fires("DeliveryGone")
 
     house.proxy.silent()
     house.post()

@@ -1,5 +1,5 @@
 """Every query of both dashboards, run by what they are for: a real PostgreSQL by the role that only reads, and a real Prometheus
-that scrapes what the three kinds of process give.
+that scrapes what the four kinds of process give.
 """
 
 import json
@@ -18,6 +18,8 @@ import psycopg
 import pytest
 import yaml
 
+from delivery import metrics as delivery
+from delivery.metrics import delivery_exposition
 from gateway.metrics import exposition as gateway
 from leadstream.operations.imports import append_all
 from leadstream.operations.store_access import store_of_system
@@ -156,20 +158,24 @@ def test_every_query_of_the_operators_dashboard_runs_in_a_real_prometheus(tmp_pa
             for target in panel["targets"]:
                 ask(target["expr"].replace("$__rate_interval", "1m"))
         assert ask("min(leadstream_ready)"), "what the panels ask for is there"
+        shown = ask("max by (channel) (leadstream_delivery_waiting)")
+        assert {"channel": "crm"} in [each["metric"] for each in shown]
 
 
-JOBS = ("gateway", "worker", "projection")
+JOBS = ("gateway", "worker", "projection", "delivery")
 
 
 @contextmanager
 def exposing():
-    """A server with the metrics of all three kinds of process, each at /JOB."""
+    """A server with the metrics of all four kinds of process, each at /JOB."""
     UnprojectedRecords().set_remaining({("events", 0): 0})
+    delivery.WAITING.labels("crm").set(3)
     status = {"ready": True, "behind": {"track_sessions": 0}, "ages": {"track_sessions": 0.0}}
     pages = {
         "/gateway": gateway(status),
         "/projection": projection(),
         "/worker": WorkerMetrics(STAGE_NAMES, list, dict, dict).exposition(),
+        "/delivery": delivery_exposition(),
     }
 
     class Pages(BaseHTTPRequestHandler):

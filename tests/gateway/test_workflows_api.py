@@ -399,3 +399,52 @@ async def test_what_a_late_event_sets_off_is_listed_as_silent_and_nothing_is_don
         refused = await http.post(f"{EXECUTIONS}{silent['id']}/retry/")
         assert error(refused) == (409, "status")
         assert "silently" in refused.json()["error"]["reason"]
+
+
+async def test_a_lead_shows_which_workflows_were_triggered_why_and_with_what_outcome(database_url):
+    async with serving(database_url) as http:
+        half = DEMO["action_config"] | {"channels": ["slack"]}
+        await made(
+            http, DEMO | {"conditions": []}, DEMO | {"name": "Half", "conditions": [], "action_config": half}
+        )
+        await tell(http, {"type": "demo_requested", "event_id": "old", "occurred_at": "2026-01-01T00:00:00Z"})
+        before = await http.get("/api/leads/123")
+        await tell(http, {"type": "demo_requested", "event_id": "new"})
+        deadline = asyncio.get_running_loop().time() + 60
+        while {"waiting", "delivering"} & {
+            each["status"] for each in (await http.get("/api/leads/123")).json()["workflows"]
+        }:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.1)
+        ended = await http.get("/api/leads/123", headers={"if-none-match": before.headers["etag"]})
+        shown = {
+            (each["workflow_name"], each["caused_by"]): each["outcome"] for each in ended.json()["workflows"]
+        }
+        assert shown == {
+            ("Demo", "event:old"): "nothing is done: the event came more than 24 hours late",
+            ("Half", "event:old"): "nothing is done: the event came more than 24 hours late",
+            ("Demo", "event:new"): "carried out",
+            (
+                "Half",
+                "event:new",
+            ): "given up: there is no channel 'slack' for this tenant: LEADSTREAM_DELIVERY names the file that defines channels",
+        }
+        assert {each["reason"] for each in ended.json()["workflows"]} == {"the event demo_requested came"}
+        same = await http.get("/api/leads/123", headers={"if-none-match": ended.headers["etag"]})
+        assert same.status_code == 304
+        assert (await http.get("/api/leads/123?as_of=2020-01-01T00:00:00Z")).json()["workflows"] == []
+
+        # an execution of several channels is one, everywhere
+        listed = (await http.get(EXECUTIONS, params={"limit": 3})).json()
+        assert [each["status"] for each in listed[:2]] in (["delivered", "dead"], ["dead", "delivered"])
+        assert len((await http.get(EXECUTIONS)).json()) == 4
+        numbers = (await http.get(f"{WORKFLOWS}statistics/")).json()
+        assert (numbers["total_executions"], numbers["failed_executions"]) == (2, 1)
+
+        newest, *_ = (await http.get("/api/lead-qualification/lead-scores/history/?lead_id=123")).json()
+        assert {each["caused_by"] for each in newest["workflows"]} == {"event:new"}
+        assert len(newest["workflows"]) == 2
+        timeline = (await http.get("/api/lead-tracking/journey/123")).json()["timeline"]
+        of_workflows = [each["execution"] for each in timeline if each["kind"] == "workflow"]
+        assert {each["id"] for each in of_workflows} == {each["id"] for each in ended.json()["workflows"]}
+        assert len(of_workflows) == 4

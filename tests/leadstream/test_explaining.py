@@ -31,6 +31,15 @@ EXPO = [
 ]
 
 
+WARM_TASK = """
+[[workflow]]
+id = 1
+name = "Call warm leads"
+trigger = { type = "score_threshold", model = "temperature", score = 60 }
+action = { type = "create_task", title = "Call" }
+"""
+
+
 @pytest.fixture
 def store(database_url: str, tmp_path: Path) -> dict[str, str]:
     """The settings of a store that has scored it all."""
@@ -39,6 +48,10 @@ def store(database_url: str, tmp_path: Path) -> dict[str, str]:
         "LEADSTREAM_DATA_DIR": str(tmp_path),
         "LEADSTREAM_PARTITIONS": "2",
     }
+    workflows = tmp_path / "workflows.toml"
+    workflows.write_text(WARM_TASK)
+    done = leadstream_here("publish-workflows", workflows, **settings)
+    assert done.returncode == 0, done.stderr.decode()
     told = tmp_path / "expo.jsonl"
     with told.open("w") as file:
         for number, (minute, kind, whose, fields) in enumerate(EXPO):
@@ -83,19 +96,26 @@ def test_a_lead_is_explained_now_then_and_in_time_to_come(store: dict[str, str])
         "  no points for: Payment, Last interaction",
         "",
     ]
-    assert now[now.index("Latest changes") :] == [
+    latest = now.index("Latest workflows")
+    assert now[now.index("Latest changes") : latest - 1] == [
         "Latest changes",
         "  5 Mar 2024, 10:25  Time passed, 4 times since 2 Mar 2024, 11:25",
         "    temperature 67 -> 47: Last interaction -20, now warm",
         "  2 Mar 2024, 10:25  Message received (telegram): Which payment plans are there?",
         "    temperature 61 -> 67: Messages +1, Voice message +5",
     ]
+    # 51 + 10 points of the profile's last three fields: the only rise through 60
+    assert now[latest:] == [
+        "Latest workflows",
+        "  2 Mar 2024, 10:20  Call warm leads: temperature rose from 46 to 61, through 60",
+        "    create_task: nothing is done: it was imported",
+    ]
 
     # then: the guide's total, with recency, and the message that made it
     then = said("ahmad", "--model", "temperature", "--as-of", "2024-03-02T10:25:00Z", "--changes", "1")
     assert "  As it was 2 Mar 2024, 10:25" in then
     assert "temperature: 67, hot" in then
-    assert then[-2:] == [
+    assert then[-6:-4] == [
         "  2 Mar 2024, 10:25  Message received (telegram): Which payment plans are there?",
         "    temperature 61 -> 67: Messages +1, Voice message +5",
     ]

@@ -59,7 +59,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         NO_KEY: """
             GET /
             GET /docs
-            GET /static/{name}
+            GET /static/{name:path}
             GET /health
             GET /ready
             GET /track.js

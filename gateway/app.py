@@ -29,6 +29,7 @@ from gateway.api import (
     attribution_summary,
     audit,
     capture_bot,
+    changes,
     chat_leads,
     composite_scoring,
     engagement,
@@ -64,6 +65,8 @@ from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
+from gateway.listen import NotificationReceiver, listen
+from gateway.live_changes import LiveChanges
 from gateway.observe import with_observation
 from gateway.openapi import completed
 from gateway.ports import Ports
@@ -71,6 +74,7 @@ from gateway.producers import tracking_script
 from gateway.query_parameters import QueryRefused, query_names_of, refuse_unknown_parameters
 from gateway.store import ReadStore
 from gateway.wait import OutcomeWaiters
+from projections.worker import CHANGES_CHANNEL, NOTIFY_CHANNEL
 
 API_DESCRIPTION = (
     "Send events to /v1/events; read leads, their scores and the reason for every point from /api/leads. "
@@ -93,6 +97,7 @@ ROUTED_MODULES = (
     engagement,
     experiments,
     journeys,
+    changes,
     leads,
     lead_score,
     lead_scores,
@@ -134,11 +139,13 @@ class DescribedApi(FastAPI):
 
 def create_app(ports: Ports) -> FastAPI:
     """`app.state.end_waiting()` releases waiting callers, so that the server can stop;
-    `app.state.authoring` publishes models. Handlers use `app.state.door` and `app.state.api`.
+    `app.state.authoring` publishes models. Handlers use `app.state.door`, `app.state.api` and `app.state.changes`.
     """
     store = ReadStore(ports.database_url)
     authoring = Authoring(ports.database_url, ports.append, ports.shards, ports.now)
-    applied = OutcomeWaiters(ports.database_url, leads.outcomes_from(store))
+    applied = OutcomeWaiters(leads.outcomes_from(store))
+    live = LiveChanges(store, ports.now)
+    receivers: dict[str, NotificationReceiver] = {NOTIFY_CHANNEL: applied, CHANGES_CHANNEL: live}
     accounts = contextlib.AsyncExitStack()
 
     @contextlib.asynccontextmanager
@@ -149,13 +156,18 @@ def create_app(ports: Ports) -> FastAPI:
         loading = asyncio.create_task(
             asyncio.to_thread(_load_recognition_lists), name="load lists of crawlers, devices and channels"
         )
-        listening = asyncio.create_task(applied.run(), name="listen for applied events")
+        listening = asyncio.create_task(
+            listen(ports.database_url, receivers), name="listen for applied events and changes"
+        )
+        watching = asyncio.create_task(live.run(), name="read changes for those who watch")
         try:
             yield
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            live.end()
+            for task in (listening, watching):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await app.state.telegram_replies.end()
             await app.state.api.recalculations.end()
             if app.state.door.recordings:
@@ -174,7 +186,13 @@ def create_app(ports: Ports) -> FastAPI:
         servers=[{"url": ports.public_url}],
         dependencies=[Depends(refuse_unknown_parameters), Depends(authorize_request)],
     )
-    app.state.end_waiting = applied.end
+
+    def end_waiting() -> None:
+        applied.end()
+        live.end()
+
+    app.state.end_waiting = end_waiting
+    app.state.changes = live
     app.state.authoring = authoring
     app.state.accounts = make_account_services(ports)
     open_door(app, ports, applied.wait)

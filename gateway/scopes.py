@@ -59,7 +59,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         NO_KEY: """
             GET /
             GET /docs
-            GET /static/{name}
+            GET /static/{name:path}
             GET /health
             GET /ready
             GET /track.js
@@ -98,6 +98,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
         """,
         READ_SCOPE: """
             GET /api/analytics/leads
+            GET /api/changes
             GET /api/lead/summary/{session_id:path}
             GET /api/lead/export/{session_id:path}
             GET /api/score/{session_id:path}

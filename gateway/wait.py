@@ -1,4 +1,4 @@
-"""Lets a caller wait until its events show in Postgres: one LISTEN connection per process.
+"""Lets a caller wait until its events show in Postgres, by the notifications that `gateway.listen` hands over.
 
 A waiter is registered first and looks into the table then, so a notification between the two is
 not missed; a slow poll covers whatever was missed while the connection was down. Waiting ends
@@ -11,20 +11,12 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
-import psycopg
-import stamina
-from psycopg import sql
 
 from gateway import metrics
 from gateway.answers import RequestProblem
 from gateway.ports import EventKey, EventOutcome
-from projections.connection import BoundedAsyncConnection, connection_parameters
-from projections.worker import NOTIFY_CHANNEL
 
 POLL_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 5.0
-QUIET_SECONDS = 10.0
-"""Without a notification, until the connection is checked."""
 
 LookUpOutcomes = Callable[[Sequence[EventKey]], Awaitable[Mapping[EventKey, EventOutcome]]]
 """Which of these events are applied by now. Raises Problem while the database cannot be asked."""
@@ -38,10 +30,9 @@ _decode_payload = msgspec.json.Decoder(_NotifyPayload).decode
 
 
 class OutcomeWaiters:
-    """The waiters of this process. `run` listens for as long as the process lives."""
+    """The waiters of this process."""
 
-    def __init__(self, database_url: str, look: LookUpOutcomes) -> None:
-        self._database_url = database_url
+    def __init__(self, look: LookUpOutcomes) -> None:
         self._look = look
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._ended = False
@@ -74,29 +65,9 @@ class OutcomeWaiters:
         self._ended = True
         self._wake_all()
 
-    async def run(self) -> None:
-        """Listens, and listens again whenever the connection breaks."""
-        while True:
-            async for attempt in stamina.retry_context(
-                on=psycopg.OperationalError, attempts=None, timeout=None, wait_max=LONGEST_PAUSE_SECONDS
-            ):
-                with attempt:
-                    await self._listen()
-
-    async def _listen(self) -> None:
-        url = self._database_url
-        options = connection_parameters(url, autocommit=True, application_name="leadstream listen")
-        async with await BoundedAsyncConnection.connect(url, **options) as connection:
-            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(NOTIFY_CHANNEL)))
-            self._wake_all()
-            metrics.LISTENING.set(1)
-            try:
-                while True:
-                    async for notification in connection.notifies(timeout=QUIET_SECONDS):
-                        self.notified(notification.payload)
-                    await connection.execute("")
-            finally:
-                metrics.LISTENING.set(0)
+    def reconnected(self) -> None:
+        """Nobody knows what was applied while nothing was heard: every waiter looks."""
+        self._wake_all()
 
     def notified(self, payload: str) -> None:
         """Wakes the waiters of the ids in the payload; all waiters, if it names none."""

@@ -225,7 +225,8 @@ def _swap_schemas(connection: Connection, log: LogSource, report: RebuildProgres
             connection.execute(SQL("alter schema {} rename to {}").format(Identifier(old), Identifier(new)))
         create_reports(connection, replace=True)
         log.swapped(connection)
-        connection.execute("select pg_notify(%s, '{}')", (worker.NOTIFY_CHANNEL,))
+        for channel in (worker.NOTIFY_CHANNEL, worker.CHANGES_CHANNEL):
+            connection.execute("select pg_notify(%s, '{}')", (channel,))
 
 
 def _drop_schema(connection: Connection, schema: str) -> None:

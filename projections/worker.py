@@ -8,9 +8,9 @@ by a retry; the caller must roll back.
 for Kafka, where a record that another program wrote becomes a dead letter.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, LiteralString, cast
 
 import msgspec
 import psycopg
@@ -27,7 +27,15 @@ from projections.archive import archived_events, store_events
 from projections.connection import Connection
 from projections.facts import changes_of_record, dead_letter_of_foreign_record
 from projections.outbox import add_deliveries
-from projections.rows import AppliedEventRow, EngagementRow, LeadRow, Row, TableChange, UnreadableRecordError
+from projections.rows import (
+    AppliedEventRow,
+    EngagementRow,
+    LeadRow,
+    Row,
+    ScoreChangeRow,
+    TableChange,
+    UnreadableRecordError,
+)
 from projections.state_rows import stage_of
 from projections.tables import (
     APPLIED_EVENTS_KEPT,
@@ -43,11 +51,17 @@ from projections.tables import (
     stage_history,
     workflow_executions,
 )
+from schemas.moment import millis
 from schemas.record import Chunk, LogPartition, Record
 from schemas.topics import EVENTS, LEAD_ACTIVITY, LEAD_CHANGES
 
 NOTIFY_CHANNEL: Final = "leadstream"
 """The channel to LISTEN on: one notification for each batch, {"applied": [event ids]}, or {} if they do not fit."""
+CHANGES_CHANNEL: Final = "leadstream_changes"
+"""The channel with the leads that changed: {"position": of the batch, "leads": [[lead key, since in milliseconds], ...]},
+several for a larger batch, and no "leads" for one that changed too many. A lead whose score and stage have not changed
+has null. `delivery.notifications` notifies it of {"notification": [tenant, execution id]}.
+"""
 
 MOST_SINGLE_INSERTS: Final = 8
 """For at most so many rows of a table, single inserts in a pipeline are the fastest."""
@@ -55,7 +69,12 @@ ROWS_PER_STATEMENT: Final = 1_000
 """Larger arrays cost more for each row."""
 
 _LONGEST_NOTIFY_PAYLOAD = 7_500
-_NOTIFY = "select pg_notify(%s, %s)"
+_LEADS_PER_NOTIFICATION = 150
+_MOST_CHANGED_LEADS = 600
+"""Of a batch; an import changes more, and readers then read everything again."""
+_NOTIFY: Final[LiteralString] = """
+  select pg_notify(channel, payload) from unnest(%b::text[], %b::text[]) as n (channel, payload)
+"""
 _MARK_STALE = """
   insert into {schema}.stale_leads (lead_key, identity_key, marked_at)
   select lead, null, now() from unnest(%b::int8[]) lead
@@ -88,7 +107,7 @@ def project_records(
         if schema == LIVE_SCHEMA:
             if deliver:
                 add_deliveries(cursor, rows.get(workflow_executions, ()))
-            cursor.execute(_NOTIFY, (NOTIFY_CHANNEL, _notify_payload(rows.get(applied_events, ()))))
+            _notify(cursor, rows, reached)
 
 
 def project_chunks(
@@ -127,7 +146,7 @@ def project_chunks(
             )
             if schema == LIVE_SCHEMA:
                 add_deliveries(cursor, rows.get(workflow_executions, ()))
-                cursor.execute(_NOTIFY, (NOTIFY_CHANNEL, _notify_payload(rows.get(applied_events, ()))))
+                _notify(cursor, rows, reached)
     return {
         log_partition: position + 1
         for log_partition, position in {**archive, **contained, **archived_to, **reached}.items()
@@ -292,7 +311,41 @@ def _dead_letter_changes(record: Record, reason: str) -> Iterable[TableChange]:
     return () if record.topic == LEAD_ACTIVITY else (dead_letter_of_foreign_record(record, reason),)
 
 
-def _notify_payload(applied: Iterable[Row]) -> str:
+def _notify(
+    cursor: psycopg.Cursor[Any], rows: Mapping[Table, Sequence[Row]], reached: Mapping[LogPartition, int]
+) -> None:
+    payloads = [(NOTIFY_CHANNEL, _applied_payload(rows.get(applied_events, ())))]
+    payloads += [(CHANGES_CHANNEL, each) for each in _change_payloads(rows, reached)]
+    cursor.execute(_NOTIFY, upserts.transposed(payloads))
+
+
+def _change_payloads(rows: Mapping[Table, Sequence[Row]], reached: Mapping[LogPartition, int]) -> list[str]:
+    """Which leads the rows change. All listeners hear of batches in the same order, and know them by the same position."""
+    since: dict[int, int | None] = {
+        row.lead_key: None for row in cast("Sequence[LeadRow]", rows.get(leads, ()))
+    }
+    for table in (score_history, stage_history):
+        for row in cast("Sequence[ScoreChangeRow]", rows.get(table, ())):
+            at, earlier = millis(row.at), since.get(row.lead_key)
+            since[row.lead_key] = at if earlier is None else min(at, earlier)
+    if not since:
+        return []
+    topic, partition = min(reached)
+    position = f"{topic}.{partition}.{reached[topic, partition]}"
+    if len(since) > _MOST_CHANGED_LEADS:
+        return [msgspec.json.encode({"position": position}).decode()]
+    return [
+        msgspec.json.encode({"position": position, "leads": some}).decode()
+        for some in _batches(list(since.items()))
+    ]
+
+
+def _batches(changed: Sequence[tuple[int, int | None]]) -> Iterator[Sequence[tuple[int, int | None]]]:
+    for start in range(0, len(changed), _LEADS_PER_NOTIFICATION):
+        yield changed[start : start + _LEADS_PER_NOTIFICATION]
+
+
+def _applied_payload(applied: Iterable[Row]) -> str:
     ids = [row.event_id for row in applied if isinstance(row, AppliedEventRow)]
     payload = msgspec.json.encode({"applied": ids})
     return payload.decode() if len(payload) <= _LONGEST_NOTIFY_PAYLOAD else "{}"

@@ -251,7 +251,8 @@ def test_what_the_build_is_given_is_enough_for_the_whole_package(tmp_path):
     source.mkdir()
     for name in kept:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            left_out = shutil.ignore_patterns("__pycache__", "node_modules")
+            shutil.copytree(ROOT / name, source / name, ignore=left_out)
         else:
             shutil.copy(ROOT / name, source)
     offline = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
@@ -260,8 +261,32 @@ def test_what_the_build_is_given_is_enough_for_the_whole_package(tmp_path):
     )
     (wheel,) = tmp_path.glob("leadstream-*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    here = (
-        path.relative_to(source) for name in kept for path in (source / name).rglob("*") if path.is_file()
-    )
-    assert {path.as_posix() for path in here} - packed == set()
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    assert set(packages["wheel"]["packages"]) <= set(kept)
+    here = {
+        path.relative_to(source).as_posix()
+        for name in kept
+        for path in (source / name).rglob("*")
+        if path.is_file()
+    }
+    sources_of_pages = {name for name in here if name.startswith("dashboard/app/")}
+    assert here - packed == sources_of_pages, "a wheel has the built pages, and not what they are built from"
     assert {"scoring/models/rules.toml", "projections/migrations/env.py", "schemas/asyncapi.json"} <= packed
+    assert "dashboard/static/dist/index.html" in packed
+
+
+def test_no_wheel_is_built_without_the_pages(tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dashboard/app/hatch_build.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (built.returncode, built.stderr.strip()) == (
+        1,
+        "The pages are not built: run `python dashboard/app/build.py` first.",
+    )

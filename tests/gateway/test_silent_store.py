@@ -6,12 +6,13 @@ import time
 import httpx
 import pytest
 
-from gateway import metrics, store, wait
+from gateway import listen, metrics, store, wait
 from gateway.api import probes
 from gateway.app import create_app
 from gateway.ports import EventKey, EventOutcome, Ports
 from gateway.wait import OutcomeWaiters
 from projections.migrate import migrate
+from projections.worker import NOTIFY_CHANNEL
 from tests.gateway.test_wait import notify
 from tests.projections.tcp_proxy import Proxy
 
@@ -89,8 +90,8 @@ def test_what_is_waited_for_leaves_room_within_the_bound():
 
 async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
     """No notification comes over a dead path, and no error either: the listener asks now and then."""
-    monkeypatch.setattr(wait, "QUIET_SECONDS", 0.3)
-    monkeypatch.setattr(wait.BoundedAsyncConnection, "patience", 0.5)
+    monkeypatch.setattr(listen, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(listen.BoundedAsyncConnection, "patience", 0.5)
     one = EventKey("default", "default/v/a", "e1")
     seen: dict[EventKey, EventOutcome] = {}
     looks = 0
@@ -100,8 +101,8 @@ async def test_a_listener_whose_path_died_listens_anew(proxy, monkeypatch):
         looks += 1
         return dict(seen)
 
-    applied = OutcomeWaiters(proxy.url, look)
-    listening = asyncio.create_task(applied.run())
+    applied = OutcomeWaiters(look)
+    listening = asyncio.create_task(listen.listen(proxy.url, {NOTIFY_CHANNEL: applied}))
     try:
         await until(metrics.LISTENING._value.get)
         proxy.silent()

@@ -113,6 +113,7 @@ NEUTRAL = frozenset(
         "ended",
         "outcome",
         "actor",
+        "after",
         "action",
     ]
 )
@@ -366,7 +367,7 @@ async def asked_by_a(http: httpx.AsyncClient, address: str) -> Any:
 
 
 MOVING = re.compile(
-    r'"(as_of|timestamp|duration_days|calculated_at|seconds|leads_per_second|cursor|calculated)":[^,}]*'
+    r'"(as_of|timestamp|duration_days|calculated_at|seconds|leads_per_second|cursor|position|calculated)":[^,}]*'
 )
 """What differs between two answers because time goes on."""
 

@@ -8,8 +8,10 @@ import psycopg
 import pytest
 
 from gateway.answers import RequestProblem
+from gateway.listen import listen
 from gateway.ports import EventKey, EventOutcome
 from gateway.wait import OutcomeWaiters
+from projections.worker import NOTIFY_CHANNEL
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -31,8 +33,8 @@ class Table:
 
 @asynccontextmanager
 async def listening(url, table):
-    applied = OutcomeWaiters(url, table.look)
-    task = asyncio.create_task(applied.run())
+    applied = OutcomeWaiters(table.look)
+    task = asyncio.create_task(listen(url, {NOTIFY_CHANNEL: applied}))
     await asyncio.sleep(0.2)
     try:
         yield applied
@@ -73,12 +75,12 @@ async def test_somebody_elses_event_wakes_nobody(database_url):
 async def test_what_was_applied_before_is_seen_at_once(database_url):
     table = Table()
     table.rows[ONE] = DONE
-    assert await OutcomeWaiters(database_url, table.look).wait([ONE, ONE], 5) == {ONE: DONE}
+    assert await OutcomeWaiters(table.look).wait([ONE, ONE], 5) == {ONE: DONE}
 
 
 async def test_a_lost_notification_is_covered_by_polling(database_url):
     table = Table()
-    applied = OutcomeWaiters(database_url, table.look)
+    applied = OutcomeWaiters(table.look)
     waiting = asyncio.create_task(applied.wait([ONE], 5))
     await asyncio.sleep(0.1)
     table.rows[ONE] = DONE
@@ -90,7 +92,7 @@ async def test_a_lost_notification_is_covered_by_polling(database_url):
 async def test_what_was_seen_in_time_is_told_and_the_rest_is_not(database_url):
     table = Table()
     table.rows[TWO] = DONE
-    applied = OutcomeWaiters(database_url, table.look)
+    applied = OutcomeWaiters(table.look)
     started = time.monotonic()
     assert await applied.wait([ONE, TWO], 0.3) == {TWO: DONE}
     assert time.monotonic() - started < 0.6
@@ -100,11 +102,11 @@ async def test_while_the_database_is_away_nothing_was_seen_and_nothing_is_raised
     async def away(_events):
         raise RequestProblem(503, "the database does not answer")
 
-    assert await OutcomeWaiters("", away).wait([ONE], 0.05) == {}
+    assert await OutcomeWaiters(away).wait([ONE], 0.05) == {}
 
 
 async def test_no_waiter_is_left_behind(database_url):
-    applied = OutcomeWaiters(database_url, Table().look)
+    applied = OutcomeWaiters(Table().look)
     await asyncio.gather(*(applied.wait([ONE, TWO], 0.05) for _ in range(20)))
     assert not applied._waiters
 

@@ -13,9 +13,11 @@ from schemas.refusal import Refusal
 from scoring.editing.workflow_edits import finished_workflows, summary_of_changes
 from scoring.models.active import ModelVersion
 from scoring.models.model import ModelError, compile_model
+from scoring.workflows.speed_to_lead import unknown_band
 from scoring.workflows.workflow_text import (
     UnknownReference,
     WorkflowsError,
+    compile_speed_to_lead,
     compile_workflows,
     unknown_references,
 )
@@ -68,6 +70,9 @@ def refuse_missing_references(text: str, newest: str | None, models: Mapping[str
     """
     band_sets = {name: _compiled_model(each.text, each.folding).band_sets for name, each in models.items()}
     before = set(unknown_references(compile_workflows(newest or ""), band_sets))
+    without = unknown_band(compile_speed_to_lead(text), band_sets)
+    if without is not None and without != unknown_band(compile_speed_to_lead(newest or ""), band_sets):
+        raise Invalid(f"speed_to_lead.after: {without}", field="text")
     for missing in unknown_references(compile_workflows(text), band_sets):
         if missing not in before:
             raise MissingReference(missing)

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
-from delivery.hours import Hours, end_of_hours, read_hours
+from delivery.hours import end_of_hours
+from scoring.workflows.working_hours import Hours, read_hours
 
 
 class Owner(Struct, frozen=True, forbid_unknown_fields=True):

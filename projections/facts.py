@@ -61,6 +61,7 @@ from schemas.moment import millis, moment
 from schemas.record import Record
 from schemas.statements import (
     BandChanged,
+    ContactTimes,
     DeadLetter,
     EventApplied,
     LeadScored,
@@ -78,6 +79,7 @@ from scoring.features.texts import fold_text
 from scoring.models.points import ONE_POINT, rounded_points
 
 LARGEST_INT: Final = 2**31 - 1
+CONTACT_TIMES: Final = ("qualified_at", "limit_at", "contacted_at", "ended_at")
 NO_POSITION: Final = -1
 """Before every position."""
 
@@ -503,7 +505,7 @@ def _lead_row(statement: LeadScored, lead_key: int, position: int) -> LeadRow:
         position=position,
         revenue=None if statement.revenue is None else jsonb_text(statement.revenue),
         qualification_override=_override_column(statement.qualification_override),
-        contact_clock=None,
+        speed_to_lead=_contact_column(statement.speed_to_lead),
     )
 
 
@@ -512,6 +514,10 @@ def _override_column(override: OverriddenBand | None) -> str | None:
         return None
     shown = {"band": override.band, "since": override.since, "by": override.by, "until": override.until}
     return jsonb_text(shown)
+
+
+def _contact_column(times: ContactTimes | None) -> str | None:
+    return None if times is None else jsonb_text({name: getattr(times, name) for name in CONTACT_TIMES})
 
 
 def _removed_lead(key: str, position: int) -> tuple[TableChange, ...]:

@@ -143,7 +143,7 @@ class LeadRow(NamedTuple):
     position: BigIntColumn
     revenue: JsonColumn | None
     qualification_override: JsonColumn | None
-    contact_clock: JsonColumn | None
+    speed_to_lead: JsonColumn | None
 
 
 class LeadScoreRow(NamedTuple):

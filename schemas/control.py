@@ -134,11 +134,25 @@ class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen
     epoch: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
 
+_Millis = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+
+class CarriedClock(Struct, array_like=True, frozen=True):
+    """The clock from qualified to the first contact (ms) that runs for a redirected lead."""
+
+    qualified_at: _Millis
+    limit_at: _Millis | None = None
+    contacted_at: _Millis | None = None
+    fired: Annotated[list[int], Meta(max_length=100)] = []
+    """The workflows that it has set off."""
+
+
 class Carried(Struct, array_like=True, frozen=True):
-    """The stage that a redirected lead passes on with an identity, and when the lead entered it."""
+    """The stage that a redirected lead passes on with an identity, when the lead entered it, and the clock that runs for it."""
 
     stage: Stage
-    entered_at: Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+    entered_at: _Millis
+    clock: CarriedClock | None = None
 
 
 class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):

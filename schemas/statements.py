@@ -118,7 +118,14 @@ class StageEntered(Statement, tag="stage_entered", frozen=True, kw_only=True):
 
 
 WorkflowTriggerType = Literal[
-    "score_threshold", "score_falls", "stage_change", "field_update", "event", "time_based", "manual"
+    "score_threshold",
+    "score_falls",
+    "stage_change",
+    "field_update",
+    "event",
+    "time_based",
+    "not_contacted",
+    "manual",
 ]
 SilencedBy = Literal["", "import", "late", "consent", "hops", "publication"]
 
@@ -179,6 +186,17 @@ class OverriddenBand(Struct, kw_only=True, omit_defaults=True, frozen=True):
     until: Moment | None = None
 
 
+class ContactTimes(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """How long a qualified lead has waited for its first contact."""
+
+    qualified_at: Moment
+    limit_at: Moment | None = None
+    """The limit; None: there is none, since an import or a publication qualified the lead."""
+    contacted_at: Moment | None = None
+    ended_at: Moment | None = None
+    """When the lead no longer waited: it was put aside, became a customer, or fell below the band."""
+
+
 class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     """The whole current lead. The topic keeps the newest record of each lead; a tombstone means that the lead no
     longer exists.
@@ -197,6 +215,8 @@ class LeadScored(Statement, tag="lead_scored", frozen=True, kw_only=True):
     revenue: dict[str, Decimal] | None = None
     """Purchases less refunds, by currency, in major units (49.95); None: an older version wrote the record."""
     qualification_override: OverriddenBand | None = None
+    speed_to_lead: ContactTimes | None = None
+    """Of its latest qualification."""
 
 
 class DeadLetter(Struct, kw_only=True, omit_defaults=True, frozen=True, tag_field="type", tag="dead_letter"):

@@ -18,6 +18,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
 from gateway.api.causes import EventsById, by_id, cause_of
+from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
 from gateway.api.overrides import override_in_history, override_in_row
@@ -108,6 +109,7 @@ async def board(
                 {
                     **_listed(row, _shaped(scores.get(row["lead_key"], {})), visits.get(row["lead_key"], 0)),
                     "qualification_override": override_in_row(row, now),
+                    "speed_to_lead": contact_times_in_row(row, now),
                 }
                 for row in shown
             ],
@@ -194,6 +196,7 @@ async def lead(
             "qualification_override": override_in_history(overrides, at)
             if past
             else override_in_row(row, at),
+            "speed_to_lead": contact_times_in_row(row, at),
         },
         "profile": row["fields"],
         "counts": row["counts"],

@@ -30,6 +30,7 @@ from scoring.workflows.workflow import (
     LapseTrigger,
     ManualTrigger,
     ModelStanding,
+    NoContactTrigger,
     ScheduleTrigger,
     ScoreFallTrigger,
     ScoreRiseTrigger,
@@ -174,6 +175,11 @@ def _trigger_result(workflow: Workflow, read: ConditionSubject, as_of: int, zone
             return TrialResult(None, f"its schedule is {schedule.text!r}: the next moment is {at}")
         case LapseTrigger(days, signal):
             return _lapse_result(view, days, signal, as_of)
+        case NoContactTrigger(minutes):
+            return TrialResult(
+                None,
+                f"it fires {minutes} minutes after the lead qualified, unless somebody has contacted it by then",
+            )
         case ManualTrigger():
             return TrialResult(None, "a person runs it")
 

@@ -75,6 +75,12 @@ class LapseTrigger(NamedTuple):
     signal: str
 
 
+class NoContactTrigger(NamedTuple):
+    """So many minutes after the lead qualified, nobody has contacted it. What that means, scoring.workflows.speed_to_lead has."""
+
+    minutes: int
+
+
 class ManualTrigger(NamedTuple):
     """Only a person sets it off. A person may run every other workflow, too."""
 
@@ -88,6 +94,7 @@ Trigger = (
     | EventTrigger
     | ScheduleTrigger
     | LapseTrigger
+    | NoContactTrigger
     | ManualTrigger
 )
 
@@ -100,6 +107,7 @@ TRIGGER_TYPE: Mapping[type[Trigger], WorkflowTriggerType] = {
     EventTrigger: "event",
     ScheduleTrigger: "time_based",
     LapseTrigger: "time_based",
+    NoContactTrigger: "not_contacted",
     ManualTrigger: "manual",
 }
 """The type by which texts, statements and the API know each."""

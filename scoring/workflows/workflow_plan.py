@@ -8,6 +8,7 @@ from scoring.workflows.workflow import (
     FieldTrigger,
     LapseTrigger,
     ManualTrigger,
+    NoContactTrigger,
     ScheduleTrigger,
     ScoreFallTrigger,
     ScoreRiseTrigger,
@@ -23,6 +24,8 @@ class WorkflowPlan(NamedTuple):
     scores: tuple[tuple[Workflow, ScoreTrigger], ...]
     """Those of them that wait for a score."""
     lapses: tuple[tuple[Workflow, LapseTrigger], ...]
+    contacts: tuple[tuple[Workflow, NoContactTrigger], ...]
+    """Those that wait for nobody to contact a qualified lead."""
     fields: frozenset[str]
     """The profile fields that triggers watch."""
 
@@ -35,7 +38,7 @@ def workflow_plan(version: int, workflows: tuple[Workflow, ...]) -> WorkflowPlan
     reacting = tuple(
         each
         for each in active
-        if not isinstance(each.trigger, ScheduleTrigger | LapseTrigger | ManualTrigger)
+        if not isinstance(each.trigger, ScheduleTrigger | LapseTrigger | NoContactTrigger | ManualTrigger)
     )
     return WorkflowPlan(
         version=version,
@@ -47,5 +50,6 @@ def workflow_plan(version: int, workflows: tuple[Workflow, ...]) -> WorkflowPlan
             if isinstance(each.trigger, ScoreRiseTrigger | ScoreFallTrigger)
         ),
         lapses=tuple((each, each.trigger) for each in active if isinstance(each.trigger, LapseTrigger)),
+        contacts=tuple((each, each.trigger) for each in active if isinstance(each.trigger, NoContactTrigger)),
         fields=frozenset(each.trigger.field for each in active if isinstance(each.trigger, FieldTrigger)),
     )

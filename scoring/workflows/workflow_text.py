@@ -31,6 +31,12 @@ from scoring.models.text_refusals import (
 from scoring.workflows.actions import ActionError, check_action
 from scoring.workflows.conditions import DEFAULT_MODEL, ConditionError, compile_condition, one_operator
 from scoring.workflows.schedule import ScheduleError, parse_schedule
+from scoring.workflows.speed_to_lead import (
+    MOST_MINUTES,
+    SpeedToLead,
+    SpeedToLeadError,
+    read_speed_to_lead,
+)
 from scoring.workflows.workflow import (
     BandTrigger,
     Condition,
@@ -38,6 +44,7 @@ from scoring.workflows.workflow import (
     FieldTrigger,
     LapseTrigger,
     ManualTrigger,
+    NoContactTrigger,
     ScheduleTrigger,
     ScoreFallTrigger,
     ScoreRiseTrigger,
@@ -62,7 +69,8 @@ _CUSTOM_EVENT = re.compile(rf"{CUSTOM_PREFIX}[a-z][a-z0-9_]{{0,63}}", re.ASCII)
 _EVENT_TYPES = EVENT_TYPE_BY_TAG.keys() - {"custom"}
 _HEADER = re.compile(r"^[ \t]*\[\[[ \t]*[\"']?workflow[\"']?[ \t]*\]\]", re.MULTILINE)
 _NEXT_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
-_TOP_KEYS = ("workflow", "highest_workflow_id", "about")
+SPEED_TO_LEAD_KEY = "speed_to_lead"
+_TOP_KEYS = ("workflow", "highest_workflow_id", "about", SPEED_TO_LEAD_KEY)
 _KEYS = ("id", "name", "active", "priority", "anonymous", "trigger", "conditions", "action", "created_at")
 _NEXT_KEY = re.compile(rf"^[ \t]*(?:\[|(?:{'|'.join(_KEYS)})[ \t]*=)", re.MULTILINE)
 
@@ -105,6 +113,7 @@ def compile_workflows(
             1, "", f"folding {folding} is not known; the newest is {NEWEST_COMPARISON.folding}"
         )
     document = _document(text)
+    limit = _speed_to_lead(text, document).minutes
     tables = document.get("workflow", [])
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         raise _refusal(text, "workflow", "wants [[workflow]], one for each")
@@ -114,7 +123,7 @@ def compile_workflows(
     ids: set[int] = set()
     for number, table in enumerate(tables):
         try:
-            workflow = _workflow(table, by, ids, numbered=numbered)
+            workflow = _workflow(table, by, ids, numbered=numbered, limit=limit)
         except _KeyError as wrong:
             raise WorkflowsError(
                 _line_of_key(text, number, len(tables), wrong.key),
@@ -129,6 +138,23 @@ def compile_workflows(
 
 compiled_workflows = lru_cache(maxsize=64)(compile_workflows)
 """The workflows of a text and its folding; texts are few and workflows immutable."""
+
+
+def compile_speed_to_lead(text: str) -> SpeedToLead:
+    """What a text of workflows says about the time from qualified to the first contact. Raises WorkflowsError."""
+    return _speed_to_lead(text, _document(text))
+
+
+compiled_speed_to_lead = lru_cache(maxsize=64)(compile_speed_to_lead)
+
+
+def _speed_to_lead(text: str, document: TomlTable) -> SpeedToLead:
+    try:
+        return read_speed_to_lead(document.get(SPEED_TO_LEAD_KEY))
+    except SpeedToLeadError as wrong:
+        line = line_of(text, rf"^[ \t]*\[*[ \t]*{re.escape(wrong.key or SPEED_TO_LEAD_KEY)}\b")
+        key = f"{SPEED_TO_LEAD_KEY}.{wrong.key}" if wrong.key else SPEED_TO_LEAD_KEY
+        raise WorkflowsError(line, key, str(wrong)) from None
 
 
 def _document(text: str) -> TomlTable:
@@ -150,7 +176,10 @@ def _document(text: str) -> TomlTable:
     return document
 
 
-def _workflow(table: TomlTable, by: ValueComparison, taken: set[int], *, numbered: bool) -> Workflow:
+def _workflow(
+    table: TomlTable, by: ValueComparison, taken: set[int], *, numbered: bool, limit: int
+) -> Workflow:
+    """`limit`: the minutes of a trigger not_contacted that names none."""
     if unknown := sorted(table.keys() - set(_KEYS)):
         raise _KeyError(unknown[0], f"unknown; a workflow has {', '.join(_KEYS)}")
     if (numbered or "id" in table) and not is_whole_number(table.get("id"), 1, MAX_INTEGER - 1):
@@ -171,7 +200,7 @@ def _workflow(table: TomlTable, by: ValueComparison, taken: set[int], *, numbere
     created_at = table.get("created_at")
     if created_at is not None and not (isinstance(created_at, datetime) and created_at.tzinfo is not None):
         raise _KeyError("created_at", "is a moment with its zone: 2026-03-01T09:00:00Z")
-    trigger = _trigger(table.get("trigger"), by)
+    trigger = _trigger(table.get("trigger"), by, limit)
     conditions = _conditions(table.get("conditions", []), by)
     action = _typed_table("action", table.get("action"), 'action = { type = "create_task", title = "Call" }')
     kind = action.pop("type", None)
@@ -216,13 +245,15 @@ def _conditions(tables: Any, by: ValueComparison) -> tuple[Condition, ...]:
 # Triggers
 
 
-def _trigger(value: Any, by: ValueComparison) -> Trigger:
+def _trigger(value: Any, by: ValueComparison, limit: int) -> Trigger:
     table = _typed_table("trigger", value, 'trigger = { type = "score_threshold", score = 75 }')
     kind = table.pop("type", None)
     read = _TRIGGERS.get(kind) if isinstance(kind, str) else None
     if read is None:
         problem = "missing" if kind is None else f"{shorten_value(kind)} is no trigger"
         raise _KeyError("trigger.type", f"{problem}; those are {', '.join(_TRIGGERS)}")
+    if kind == "not_contacted":
+        table.setdefault("minutes", limit)
     trigger = read(table, by)
     if table:
         key = min(table)
@@ -352,6 +383,15 @@ def _time_trigger(table: TomlTable, _by: ValueComparison) -> Trigger:
     return LapseTrigger(days, signal)
 
 
+def _contact_trigger(table: TomlTable, _by: ValueComparison) -> Trigger:
+    minutes = table.pop("minutes")
+    if not is_whole_number(minutes, 1, MOST_MINUTES):
+        raise _KeyError(
+            "trigger.minutes", f"is 1 to {MOST_MINUTES:,} whole minutes, not {shorten_value(minutes)}"
+        )
+    return NoContactTrigger(minutes)
+
+
 def _manual_trigger(_table: TomlTable, _by: ValueComparison) -> Trigger:
     return ManualTrigger()
 
@@ -363,6 +403,7 @@ _TRIGGERS: Mapping[str, Callable[[TomlTable, ValueComparison], Trigger]] = {
     "field_update": _field_trigger,
     "event": _event_trigger,
     "time_based": _time_trigger,
+    "not_contacted": _contact_trigger,
     "manual": _manual_trigger,
 }
 _TRIGGER_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -372,6 +413,7 @@ _TRIGGER_KEYS: Mapping[str, tuple[str, ...]] = {
     "field_update": ("field", "is, or one operator"),
     "event": ("event", "where", "source"),
     "time_based": ("cron", "days_without", "of"),
+    "not_contacted": ("minutes",),
     "manual": (),
 }
 
@@ -424,6 +466,7 @@ def unknown_references(
                 | EventTrigger()
                 | ScheduleTrigger()
                 | LapseTrigger()
+                | NoContactTrigger()
                 | ManualTrigger()
             ):
                 pass

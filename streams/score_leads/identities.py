@@ -17,6 +17,7 @@ from scoring.features.features import Session, decode_delta, decode_features
 from scoring.features.identity import MOST_IDENTITIES, forwarded_identity, key_of_identity
 from scoring.features.lead_identity import LeadIdentity
 from scoring.models.model import may_change_score
+from streams.score_leads.contact_clock import carried_clock, pass_clock_on
 from streams.score_leads.lead_step import LeadStep, emit_event_applied
 from streams.score_leads.scores import evaluate_lead
 from streams.score_leads.session_scores import emit_session_score
@@ -45,6 +46,7 @@ def attach_identity(step: LeadStep, attached: IdentityAttached) -> None:
         state.detach(attached.identity)
         state.mark_changed()
         if _forward_identity(step, attached, head.redirect):
+            pass_clock_on(state)
             evaluate_lead(step, cause, reassigned=True, silent=attached.silent)
             if attached.reply and attached.event_id:
                 emit_event_applied(step, key_of_identity(attached.identity)[0], attached.event_id, "applied")
@@ -109,7 +111,9 @@ def _reassign_identity(
                 to=to,
                 path=list(path),
                 final=settled,
-                carried=Carried(position.stage, position.entered_at) if to is not None else None,
+                carried=None
+                if to is None
+                else Carried(position.stage, position.entered_at, carried_clock(step.head.contact)),
             )
         ),
     )

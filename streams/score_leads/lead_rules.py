@@ -3,7 +3,9 @@
 Nothing here is a default: everything came as control records in the shard's own partition.
 """
 
+from scoring.workflows.speed_to_lead import SpeedToLead
 from scoring.workflows.workflow_plan import WorkflowPlan, workflow_plan
+from scoring.workflows.workflow_text import compiled_speed_to_lead
 from streams.published import (
     ModelVersion,
     PublishedState,
@@ -36,6 +38,7 @@ class LeadRules:
             if workflows is None
             else workflow_plan(workflows.version, compiled_workflows(workflows.text, workflows.folding))
         )
+        self.speed_to_lead = SpeedToLead() if workflows is None else compiled_speed_to_lead(workflows.text)
         self.reading_sessions = [name for name, model in self.models.items() if model.scores_sessions]
 
 

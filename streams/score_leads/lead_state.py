@@ -34,7 +34,13 @@ from streams.published import body_behind_codec
 LEAD_CODEC = 2
 """2 added what somebody set by hand, and the clock from qualified to the first contact: a worker that reads less would forget
 them."""
-SESSIONS_TIMER, STAGE_TIMER, LAPSE_TIMER, OVERRIDE_TIMER = "~sessions", "~stage", "~lapse", "~override"
+SESSIONS_TIMER, STAGE_TIMER, LAPSE_TIMER, OVERRIDE_TIMER, CONTACT_TIMER = (
+    "~sessions",
+    "~stage",
+    "~lapse",
+    "~override",
+    "~contact",
+)
 COUNTED_SIGNALS = (
     "interaction",
     "page_viewed",
@@ -71,6 +77,25 @@ class LeadWorkflows(Struct, array_like=True, frozen=True):
     """The last event was late, and so what time changes next fires nothing."""
 
 
+class ContactClock(Struct, array_like=True, frozen=True):
+    """From qualified to the first contact; all times in milliseconds."""
+
+    started_at: int
+    limit_at: int | None
+    """The limit of that time; None: nobody is late, since an import or a publication qualified the lead."""
+    contacted_at: int | None = None
+    ended_at: int | None = None
+    """The lead no longer waits."""
+    fired: tuple[int, ...] = ()
+    """The workflows whose minutes are over; ascending."""
+    passed_on: bool = False
+    """It ended here, and goes on at the lead that this one was merged into."""
+
+    @property
+    def waits(self) -> bool:
+        return self.contacted_at is None and self.ended_at is None
+
+
 class LeadHead(Struct, array_like=True):
     clock: int = 0
     position: lifecycle.StagePosition = field(default_factory=lifecycle.StagePosition)
@@ -81,11 +106,13 @@ class LeadHead(Struct, array_like=True):
     silent: bool = False
     """The last event was imported or late: what time changes next fires no crossing, either."""
     timers: dict[str, int] = {}
-    """Per model (and SESSIONS, STAGE, LAPSE, OVERRIDE): no time before this changes it; missing: time never does."""
+    """Per model (and SESSIONS, STAGE, LAPSE, OVERRIDE, CONTACT): no time before this changes it; missing: time never does."""
     workflows: LeadWorkflows | None = None
     """None: there is nothing to remember."""
     override: QualificationOverride | None = None
     """The qualification by hand that was last emitted."""
+    contact: ContactClock | None = None
+    """Of the latest qualification."""
 
 
 class LeadState:
@@ -228,6 +255,7 @@ def lead_card(state: LeadState) -> statements.LeadScored:
         },
         revenue=revenue(features.sums),
         qualification_override=_overridden_band(head.override),
+        speed_to_lead=_contact_times(head.contact),
     )
 
 
@@ -237,4 +265,15 @@ def _overridden_band(override: QualificationOverride | None) -> statements.Overr
     until = None if override.until is None else moment(override.until)
     return statements.OverriddenBand(
         band=override.band, since=moment(override.since), by=override.by, until=until
+    )
+
+
+def _contact_times(clock: ContactClock | None) -> statements.ContactTimes | None:
+    if clock is None:
+        return None
+    due, contacted, ended = (
+        None if at is None else moment(at) for at in (clock.limit_at, clock.contacted_at, clock.ended_at)
+    )
+    return statements.ContactTimes(
+        qualified_at=moment(clock.started_at), limit_at=due, contacted_at=contacted, ended_at=ended
     )

@@ -15,13 +15,19 @@ from scoring.models.model import (
     rounded_points,
     score_lead,
 )
+from streams.score_leads.contact_clock import advance_contact_clock, is_qualified
 from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_stage import run_lifecycle, stage_reason
 from streams.score_leads.lead_state import EmittedScore, LeadState
 from streams.score_leads.lead_step import LeadStep
 from streams.score_leads.overrides import conclude_override
 from streams.score_leads.timers import set_timers
-from streams.score_leads.workflow_triggers import arm_without_model, standing_of_lead, trigger_workflows
+from streams.score_leads.workflow_triggers import (
+    arm_without_model,
+    standing_of_lead,
+    trigger_without_contact,
+    trigger_workflows,
+)
 
 
 def any_model(_: Model) -> bool:
@@ -48,6 +54,7 @@ def evaluate_lead(
     """
     rules, state, head = step.rules, step.state, step.head
     before = None if rules.workflows is None else standing_of_lead(step)
+    was_qualified = is_qualified(rules, state)
     concluded = {
         name: _conclusion_of_model(rules, state, model)
         for name, model in rules.models.items()
@@ -77,9 +84,19 @@ def evaluate_lead(
             state.mark_changed()
     for name, conclusion in concluded.items():
         _emit_score(step, name, conclusion, cause, reassigned=reassigned, silent=silent, time_only=time_only)
+    advance_contact_clock(
+        rules,
+        state,
+        was_qualified=was_qualified,
+        reassigned=reassigned,
+        silent=silent,
+        carried=None if carried is None else carried.clock,
+        event=event,
+    )
     set_timers(step, concluded, exact=time_only)
     if before is not None:
         trigger_workflows(step, before, cause, reassigned=reassigned, silent=silent)
+        trigger_without_contact(step, cause)
 
 
 def _conclusion_of_model(rules: LeadRules, state: LeadState, model: Model) -> Conclusion:

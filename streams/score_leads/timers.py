@@ -8,9 +8,17 @@ from scoring.models.model import (
     earliest_time_change,
     next_visible_time_change,
 )
+from streams.score_leads.contact_clock import next_contact_moment
 from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_stage import next_stage_change_at
-from streams.score_leads.lead_state import LAPSE_TIMER, OVERRIDE_TIMER, SESSIONS_TIMER, STAGE_TIMER, LeadState
+from streams.score_leads.lead_state import (
+    CONTACT_TIMER,
+    LAPSE_TIMER,
+    OVERRIDE_TIMER,
+    SESSIONS_TIMER,
+    STAGE_TIMER,
+    LeadState,
+)
 from streams.score_leads.lead_step import LeadStep
 from streams.score_leads.overrides import next_override_end
 from streams.score_leads.workflow_lapses import next_lapse_at
@@ -48,6 +56,7 @@ def set_timers(step: LeadStep, models: Iterable[str], *, exact: bool) -> None:
     timers[OVERRIDE_TIMER] = next_override_end(state)
     if rules.workflows is not None:
         timers[LAPSE_TIMER] = next_lapse_at(rules, state, head.clock)
+        timers[CONTACT_TIMER] = next_contact_moment(rules, state)
     for name, fires_at in timers.items():
         if head.clock < fires_at < NEVER:  # what is due by now has been concluded
             head.timers[name] = fires_at
@@ -66,6 +75,7 @@ def next_change_by_time(rules: LeadRules, state: LeadState) -> int:
         next_stage_change_at(rules, state),
         next_override_end(state),
         next_lapse_at(rules, state, clock),
+        next_contact_moment(rules, state),
     )
     for model in rules.models.values():
         at = min(at, next_visible_time_change(model, subject, clock, rules.zone, rules.idle_ms))

@@ -31,6 +31,7 @@ from scoring.workflows.workflow import (
     FieldTrigger,
     LapseTrigger,
     ModelStanding,
+    NoContactTrigger,
     ScheduleTrigger,
     ScoreFallTrigger,
     ScoreRiseTrigger,
@@ -39,7 +40,13 @@ from scoring.workflows.workflow import (
     unmet_condition,
 )
 from scoring.workflows.workflow_plan import WorkflowPlan
-from streams.score_leads.lead_state import LAPSE_TIMER, LeadHead, LeadState, LeadWorkflows
+from streams.score_leads.contact_clock import (
+    adopt_contact_clock,
+    contact_moments,
+    next_contact_moment,
+    remember_fired,
+)
+from streams.score_leads.lead_state import CONTACT_TIMER, LAPSE_TIMER, LeadHead, LeadState, LeadWorkflows
 from streams.score_leads.lead_step import EventOfStep, LeadStep
 from streams.score_leads.workflow_lapses import lapses_of_lead, next_lapse_at
 
@@ -151,6 +158,23 @@ def trigger_lapses(step: LeadStep, cause: str) -> None:
     _emit_fired(step, plan, fired, cause, _silence_of(step, None, cause, silent=False), None)
 
 
+def trigger_without_contact(step: LeadStep, cause: str) -> None:
+    """Minutes are over in which nobody contacted the lead: of each workflow once for each qualification. At the lead's clock,
+    which a merge may have brought here late.
+    """
+    plan, state, head = step.rules.workflows, step.state, step.head
+    over = [each for each in contact_moments(step.rules, state) if each[0] <= head.clock]
+    if plan is None or not over or head.contact is None:
+        return
+    remember_fired(state, [workflow.id for _, workflow, _ in over])
+    fired = [
+        FiredTrigger(workflow, workflow.trigger_type, _contact_reason(trigger))
+        for _, workflow, trigger in over
+    ]
+    silenced_by = _silence_of(step, None, cause, silent=False)
+    _emit_fired(step, plan, fired, cause, silenced_by, None, arm=f"qualified:{head.contact.started_at}")
+
+
 def trigger_schedule(step: LeadStep, number: int, scheduled_for: int) -> None:
     """A moment of a workflow's schedule, at the lead's clock."""
     plan, state = step.rules.workflows, step.state
@@ -249,6 +273,11 @@ def _lapse_reason(trigger: LapseTrigger) -> str:
     return f"{trigger.days} {'day' if trigger.days == 1 else 'days'} passed without {trigger.signal}"
 
 
+def _contact_reason(trigger: NoContactTrigger) -> str:
+    minutes = f"{trigger.minutes} minute{'' if trigger.minutes == 1 else 's'}"
+    return f"{minutes} passed without contact since the lead qualified"
+
+
 def _shown(value: FieldValue) -> str:
     text = "nothing" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
@@ -264,12 +293,14 @@ def _emit_fired(
     cause: str,
     silenced_by: SilencedBy,
     event: Event | None,
+    arm: str | None = None,
 ) -> set[int]:
-    """Emits those whose conditions hold; returns their ids."""
+    """Emits those whose conditions hold; returns their ids. `arm`: unless the event or the cause is it."""
     if not fired:
         return set()
     subject = _condition_subject(step, step.head.clock)
-    arm = step.event.arm if event is not None and step.event is not None else cause
+    if arm is None:
+        arm = step.event.arm if event is not None and step.event is not None else cause
     hops = 0 if event is None else event.hops
     done = set()
     for workflow, trigger, reason in fired:
@@ -384,14 +415,19 @@ def adopt_workflows(step: LeadStep) -> None:
     remembered = _remembered(head)
     disarmed = () if new is None else tuple(sorted(_disarmed_at_first(step, new, remembered)))
     _remember(step, LeadWorkflows(disarmed, remembered.late))
-    lapse = next_lapse_at(step.rules, state, head.clock)
-    if lapse == head.timers.get(LAPSE_TIMER, NEVER):
-        return
-    if lapse < NEVER:
-        head.timers[LAPSE_TIMER] = lapse
-    else:
-        head.timers.pop(LAPSE_TIMER, None)
-    state.mark_changed()
+    adopt_contact_clock(step.rules, step.before, state)
+    moments = {
+        LAPSE_TIMER: next_lapse_at(step.rules, state, head.clock),
+        CONTACT_TIMER: next_contact_moment(step.rules, state),
+    }
+    for name, fires_at in moments.items():
+        if fires_at == head.timers.get(name, NEVER):
+            continue
+        if fires_at < NEVER:
+            head.timers[name] = fires_at
+        else:
+            head.timers.pop(name, None)
+        state.mark_changed()
 
 
 def _disarmed_at_first(step: LeadStep, new: WorkflowPlan, remembered: LeadWorkflows) -> Iterator[int]:

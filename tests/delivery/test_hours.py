@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.hours import end_of_hours, read_hours, start_of_day
+from delivery.hours import end_of_hours, start_of_day
+from scoring.workflows.working_hours import read_hours
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 

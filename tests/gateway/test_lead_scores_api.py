@@ -356,7 +356,7 @@ async def test_a_score_that_does_not_show_in_time_is_answered_with_where_to_look
     assert shown["score"] == 53
 
 
-async def test_a_qualification_set_by_hand_is_shown_beside_the_computed_one(database_url):
+async def test_a_qualification_set_by_hand_and_the_time_to_contact_are_shown(database_url):
     """In the list, in the history from the moment on that it was set, and on the lead's page at any moment."""
     clock, until = Clock(), (datetime.now(UTC) + timedelta(days=3)).isoformat()
     by_hand = {
@@ -374,6 +374,11 @@ async def test_a_qualification_set_by_hand_is_shown_beside_the_computed_one(data
         later = (datetime.now(UTC) + timedelta(days=4)).isoformat()
         future = (await http.get("/api/leads/123", params={"as_of": later})).json()["lead"]
         board = (await http.get("/api/leads")).json()["leads"]
+        clock.ahead = timedelta(minutes=6)
+        waiting = (await http.get("/api/leads/123")).json()["lead"]["speed_to_lead"]
+        clock.ahead = timedelta(0)
+        await record(http, {"type": "call_made"})
+        contacted = (await http.get("/api/leads/123")).json()["lead"]["speed_to_lead"]
         clock.ahead = timedelta(days=3, seconds=1)  # no timer has fired yet
         [ended] = (await http.get(SCORES, params={"lead_id": "123"})).json()
         clock.ahead = timedelta(0)
@@ -389,3 +394,14 @@ async def test_a_qualification_set_by_hand_is_shown_beside_the_computed_one(data
     assert past["qualification_override"] is future["qualification_override"] is None
     assert "qualification_override" not in ended
     assert "qualification_override" not in removed
+    # Qualified by its 45 points, with the built-in limit of five minutes.
+    begun = datetime.fromisoformat(waiting["qualified_at"])
+    assert datetime.fromisoformat(waiting["limit_at"]) - begun == timedelta(minutes=5)
+    assert (waiting["first_contacted_at"], waiting["minutes_to_contact"], waiting["breached"]) == (
+        None,
+        None,
+        True,
+    )
+    assert begun <= datetime.fromisoformat(contacted["first_contacted_at"])
+    assert (contacted["minutes_to_contact"] < 5, contacted["breached"]) == (True, False)
+    assert past["speed_to_lead"]["first_contacted_at"] is None

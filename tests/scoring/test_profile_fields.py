@@ -360,7 +360,7 @@ def test_a_hostile_text_costs_no_more_than_its_length():
 
 def test_the_order_of_the_standard_fields_is_as_it_was():
     """Which of too many fields a lead keeps depends on which names are standard: none may be added or removed without need.
-    An objection to profiling must never be the one that goes.
+    An objection to profiling, or a qualification set by hand, must never be the one that goes.
     """
     from scoring.features.profile_fields import STANDARD_FIELDS
 
@@ -389,6 +389,9 @@ def test_the_order_of_the_standard_fields_is_as_it_was():
             "email_consent",
             "sms_consent",
             "profiling_consent",
+            "qualification_override",
+            "qualification_override_by",
+            "qualification_override_until",
             "assigned_to",
             "manual_stage",
         ]

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from schemas.statements import SilencedBy
 from scoring.workflows.actions import ACTION_TYPES, ACTIONS, LEAD_ACTIONS
 from scoring.workflows.built_in_workflows import built_in_workflows
+from scoring.workflows.speed_to_lead import SpeedToLead, unknown_band
 from scoring.workflows.workflow import (
     TRIGGER_TYPE,
     BandTrigger,
     LapseTrigger,
+    NoContactTrigger,
     ScoreFallTrigger,
     ScoreRiseTrigger,
     StageTrigger,
@@ -24,6 +26,7 @@ from scoring.workflows.workflow_text import (
     LONGEST_TEXT,
     MOST_WORKFLOWS,
     WorkflowsError,
+    compile_speed_to_lead,
     compile_workflows,
     unknown_references,
 )
@@ -101,6 +104,8 @@ due_in_days = 1
             'type = "stage_change", model = "temperature", set = "temperature", to = "hot"',
             BandTrigger("temperature", "temperature", "hot", None),
         ),
+        ('type = "not_contacted"', NoContactTrigger(5)),
+        ('type = "not_contacted", minutes = 30', NoContactTrigger(30)),
         ('type = "time_based", days_without = 14', LapseTrigger(14, "interaction")),
         ('type = "time_based", days_without = 1, of = "custom:tour"', LapseTrigger(1, "custom:tour")),
     ],
@@ -116,7 +121,7 @@ def test_the_highest_priority_comes_first_then_the_lowest_id():
 
 def test_every_type_of_trigger_has_an_example_that_compiles():
     assert set(TRIGGER_TYPE.values()) == {
-        "score_threshold", "score_falls", "stage_change", "field_update", "event", "time_based", "manual",
+        "score_threshold", "score_falls", "stage_change", "field_update", "event", "time_based", "not_contacted", "manual",
     }  # fmt: skip
 
 
@@ -156,7 +161,12 @@ def test_the_built_in_texts_get_their_ids_from_the_publisher():
     for text in built_in_workflows().values():
         assert {workflow.id for workflow in compile_workflows(text, numbered=False)} == {0}
         assert refused(text).key == "id"
-    assert set(built_in_workflows()) == {"chatbot_alerts", "progressive", "qualification_examples"}
+    assert set(built_in_workflows()) == {
+        "chatbot_alerts",
+        "progressive",
+        "qualification_examples",
+        "speed_to_lead",
+    }
 
 
 # How it refuses
@@ -194,6 +204,8 @@ def test_the_built_in_texts_get_their_ids_from_the_publisher():
             "has no field 'nope'",
         ),
         ('type = "time_based"', "trigger.cron", "cron = "),
+        ('type = "not_contacted", minutes = 0', "trigger.minutes", "1 to 10,080"),
+        ('type = "not_contacted", days = 1', "trigger.days", "not_contacted has minutes"),
         ('type = "time_based", cron = "0 9 * * 1", days_without = 3', "trigger.cron", "not both"),
         ('type = "time_based", cron = "0 25 * * *"', "trigger.cron", "the hour is 0 to 23, not '25'"),
         ('type = "time_based", cron = "*/5 * * * *"', "trigger.cron", "at most once an hour"),
@@ -322,7 +334,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs/workflows.md").read_text(enc
 def test_the_texts_of_the_page_are_one_text_without_a_mistake():
     text = "".join(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
     assert [workflow.id for workflow in compile_workflows(text)][:1] == [1]
-    assert len(compile_workflows(text)) == 7
+    assert len(compile_workflows(text)) == 9
 
 
 def test_the_page_has_every_trigger_and_every_key_of_every_action():
@@ -333,3 +345,49 @@ def test_the_page_has_every_trigger_and_every_key_of_every_action():
         assert [key for key in keys if f"`{key}`" not in row] == []
     for reason in get_args(SilencedBy):
         assert f"`{reason}`" in PAGE or not reason
+
+
+# Speed to lead
+
+
+def test_speed_to_lead_in_full_and_its_defaults():
+    assert compile_speed_to_lead("") == SpeedToLead(
+        "qualified", ("call_made", "email_sent", "sms_sent"), 5, ()
+    )
+    text = (
+        '[speed_to_lead]\nafter = "sql"\ncontacts = ["call_made", "custom:visit"]\nminutes = 30\n'
+        'working_hours = ["mon-fri 09:00-17:30", "sat 10:00-12:00"]\n'
+    )
+    compiled = compile_speed_to_lead(text)
+    assert (compiled.after, compiled.contacts, compiled.minutes) == ("sql", ("call_made", "custom:visit"), 30)
+    assert [(sorted(each.days), each.begin, each.end) for each in compiled.working_hours] == [
+        ([0, 1, 2, 3, 4], 540, 1050),
+        ([5], 600, 720),
+    ]
+    assert only(text + text_of('{ type = "not_contacted" }')).trigger == NoContactTrigger(30)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "part"),
+    [
+        ("afer = 1", "afer", "has after, contacts, minutes, working_hours"),
+        ('after = "customer"', "after", "no stage in which a lead waits"),
+        ("after = 7", "after", "one stage of the lifecycle or one band"),
+        ("minutes = 0", "minutes", "1 to 10,080 whole minutes"),
+        ('contacts = "call_made"', "contacts", "a list of 1 to 32"),
+        ('contacts = ["phoned"]', "contacts", "no type of an event"),
+        ('contacts = ["custom:"]', "contacts", "no type of an event"),
+        ('working_hours = "9-17"', "working_hours", "is not HH:MM-HH:MM"),
+        ('working_hours = "mon 09:00-09:30"', "working_hours", "fewer than 60 minutes"),
+    ],
+)
+def test_a_mistake_in_speed_to_lead_is_refused_by_its_line(line, key, part):
+    refusal = refused(f"[speed_to_lead]\n\n{line}\n")
+    assert (refusal.line, refusal.key) == (3, f"speed_to_lead.{key}")
+    assert part in refusal.reason
+
+
+def test_a_band_that_the_rules_do_not_have_would_start_no_clock():
+    sets = {"rules": {"stage": ("hot", "sql", "none")}}
+    assert unknown_band(SpeedToLead("sql"), sets) is unknown_band(SpeedToLead("qualified"), {}) is None
+    assert "neither a stage" in (unknown_band(SpeedToLead("mql"), sets) or "")

@@ -318,6 +318,7 @@ WORKFLOWS = watching(
     '"event", event = ["page_viewed", "custom:a", "profile_updated"]',
     '"time_based", days_without = 1',
     '"time_based", cron = "0 9 * * *"',
+    '"not_contacted", minutes = 5',
 )
 to_everybody = {"tenant": st.just("default"), "lead_id": st.just(""), "recorded_at": clocks}
 to_whom = {"tenant": st.just("default"), "lead_id": leads, "recorded_at": clocks}

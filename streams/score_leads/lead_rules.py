@@ -3,6 +3,9 @@
 Nothing here is a default: everything came as control records in the shard's own partition.
 """
 
+from functools import cached_property
+from typing import Self
+
 from scoring.workflows.workflow_plan import WorkflowPlan, workflow_plan
 from streams.published import (
     ModelVersion,
@@ -14,6 +17,7 @@ from streams.published import (
     compiled_model,
     compiled_workflows,
 )
+from streams.score_leads.lead_state import LeadState
 
 
 class LeadRules:
@@ -36,7 +40,21 @@ class LeadRules:
             if workflows is None
             else workflow_plan(workflows.version, compiled_workflows(workflows.text, workflows.folding))
         )
-        self.reading_sessions = [name for name, model in self.models.items() if model.scores_sessions]
+        self._settings, self._workflows = settings, workflows
+
+    @property
+    def reading_sessions(self) -> list[str]:
+        return [name for name, model in self.models.items() if model.scores_sessions]
+
+    @cached_property
+    def without_profiling(self) -> Self:
+        """For a lead that objects to profiling: no model scores it, and only people move it from stage to stage."""
+        unprofiled = type(self)(self._settings, {}, self._workflows)
+        unprofiled.lifecycle = self.lifecycle.without_transitions()
+        return unprofiled
+
+    def for_lead(self, state: LeadState) -> Self:
+        return self.without_profiling if state.refuses_profiling else self
 
 
 class PublishedLeadRules(PublishedState):

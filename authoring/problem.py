@@ -27,5 +27,9 @@ class Invalid(Problem):
     """The request contains a mistake."""
 
 
+class Gone(Problem):
+    """What the request needs was there, and was removed for good."""
+
+
 class TryLater(Problem):
     """The database, the log or another author is in the way; nothing is wrong with the request."""

@@ -44,7 +44,8 @@ ACCEPTED_EVENTS = _counter(
 REFUSED = _counter(
     "leadstream_events_refused_total",
     "Refusals at the collector. event: one event was wrong; body: a whole body could not be read; "
-    "access: no or wrong key; rate: too many; log: the log could not take them.",
+    "access: no or wrong key; rate: too many; log: the log could not take them; consent: an event was not stored, since "
+    "the visitor had not consented.",
     ["reason"],
 )
 TELEGRAM_UPDATES = _counter(

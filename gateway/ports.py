@@ -16,6 +16,7 @@ from gateway.access import Access, RateLimit
 from gateway.accounts.account_settings import OidcSettings, SessionTimes
 from gateway.answers import RequestProblem
 from gateway.door.chat_accounts import ChatAccount
+from gateway.door.ip_truncation import IpTruncation
 from gateway.door.resolving import IDENTIFY_BY, LookUpAddresses
 from gateway.door.signed_links import LinkKeys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot
@@ -80,6 +81,16 @@ that the oldest of them has waited) and `unowned` (those that nobody takes); `re
 """
 
 
+ConsentRequiredSince = Callable[[str], Awaitable[int | None]]
+"""(tenant) -> since when (ms) its web events need consent; None: they need none, or nobody knows now. It never raises, and
+never takes long.
+"""
+
+
+async def never_required(_tenant: str) -> int | None:
+    return None
+
+
 class StepsDone(NamedTuple):
     """Of something long: so much is done of so much, which may be a guess."""
 
@@ -134,6 +145,7 @@ class Ports:
     now: Callable[[], datetime] = utc_now
     published: ActiveRulesOf = built_in_rules
     """What a tenant's leads are scored by now."""
+    consent_required_since: ConsentRequiredSince = never_required
     shards: ReadShards = built_in_shards
     """How far scoring has come with what was published."""
     what_if: RunWhatIf = no_what_if
@@ -164,6 +176,8 @@ class Ports:
     resolve: LookUpAddresses | None = None
     """Resolves addresses to leads; None: none are resolved, and visitors keep the ids that they send."""
     identify_by: Sequence[str] = IDENTIFY_BY
+    ip_truncation: IpTruncation = "none"
+    """What is kept of visitors' addresses."""
     phone_region: str | None = None
     """Two letters (AE): where a phone number without a country code is taken to be."""
     own_sites: Collection[str] = ()

@@ -16,7 +16,7 @@ from authoring.active_models import (
     ActiveRulesOf,
     ReadShards,
 )
-from gateway.ports import LogUnavailable
+from gateway.ports import ConsentRequiredSince, LogUnavailable
 from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
 from scoring.analytics.settings import AnalyticsSettings
@@ -107,13 +107,54 @@ select part, value from shard_state where stage = %s and partition = 0 and start
 
 def analytics_settings(connection: Connection) -> dict[str, AnalyticsSettings]:
     """The settings of analytics by tenant, `*` for those without their own. Reads over the caller's connection."""
+    return {
+        tenant: AnalyticsSettings(settings.time_zone, settings.attribution)
+        for tenant, settings in _published_settings(connection).settings.items()
+    }
+
+
+CONSENT_SECONDS = 0.25
+"""So long an event waits at most for the settings about consent."""
+
+
+def consent_port(database_url: str) -> ConsentRequiredSince:
+    """The port by which the door reads from when on tenants require consent. It reads the database beside the requests,
+    once a second at most, and goes on with what it knows while the database is unavailable.
+    """
+    settings = ActiveModels()
+    read_at = -CACHE_SECONDS
+    reading: asyncio.Task[None] | None = None
+
+    async def read() -> None:
+        nonlocal settings, read_at
+        try:
+            shards = await asyncio.to_thread(_settings_of_shard, database_url)
+        except psycopg.Error:
+            return  # the folds apply the settings all the same
+        finally:
+            read_at = time.monotonic()
+        settings = shards
+
+    async def required_since(tenant: str) -> int | None:
+        nonlocal reading
+        if time.monotonic() - read_at >= CACHE_SECONDS and (reading is None or reading.done()):
+            reading = asyncio.create_task(read())
+            await asyncio.wait([reading], timeout=CONSENT_SECONDS)
+        return settings.settings_of(tenant).consent_required_since
+
+    return required_since
+
+
+def _settings_of_shard(database_url: str) -> ActiveModels:
+    with connect_watched(database_url, options=READ_OPTIONS) as connection:
+        return _published_settings(connection)
+
+
+def _published_settings(connection: Connection) -> ActiveModels:
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(_SELECT_SETTINGS_PARTS, (ScoreLeads.name,))
         parts = {part: bytes(value) for part, value in cursor}
-    return {
-        tenant: AnalyticsSettings(settings.time_zone, settings.attribution)
-        for tenant, settings in PublishedState(parts).published.settings.items()
-    }
+    return PublishedState(parts).published
 
 
 def shards_port(database_url: str) -> ReadShards:

@@ -26,6 +26,7 @@ from gateway.accounts.account_settings import (
     read_identity_secrets,
 )
 from gateway.door.chat_accounts import ChatAccount, read_chats
+from gateway.door.ip_truncation import IpTruncation
 from gateway.door.signed_links import LinkKeys, read_link_keys
 from gateway.door.telegram_bots import TELEGRAM_API, TelegramBot, read_bots, with_replies
 from gateway.door.whatsapp_numbers import WhatsappNumber, read_numbers
@@ -170,6 +171,25 @@ class Settings(BaseSettings):
         (),
         description="Hosts of your own sites, separated by commas (acme.example,acme-shop.example): coming from one of "
         "them, or from its subdomains, is no referral. The host of the page itself always counts as own.",
+    )
+    ip_truncation: IpTruncation = Field(
+        "none",
+        description="What is kept of visitors' IP addresses: none (all is kept), last_octet (IPv4 /24, IPv6 /48), two_octets "
+        "(/16, /32), or all (no address is kept). It is cut off before anything is stored, in imports, too.",
+    )
+    log_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after which recorded events and other records are removed from the embedded log, or from the archive of "
+        "Kafka's events; 0 keeps them all. Scores and read models stay; a replay of all events is no longer possible. "
+        "`leadstream retention` shows what would go.",
+    )
+    visitor_id_key: SecretStr | None = Field(
+        None,
+        min_length=24,
+        description="A secret from which, with address and browser, `leadstream import access-log` makes the ids of visitors (openssl "
+        "rand -hex 32). Where addresses are cut off, an import needs it: without it, an id betrays the address.",
     )
     identify_by: str = Field(
         "email,phone",

@@ -22,7 +22,7 @@ import psycopg
 from gateway.access import RateLimit
 from gateway.answers import RequestProblem
 from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
-from leadstream.active_models import analytics_settings, published_port, shards_port
+from leadstream.active_models import analytics_settings, consent_port, published_port, shards_port
 from leadstream.clock import now_ms, utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
@@ -31,6 +31,7 @@ from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, st
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.evaluation.workflow_preview import preview_port
 from leadstream.experiments_folder import active_experiments
+from leadstream.operations.retention import run_retention
 from leadstream.settings import Settings
 from leadstream.stages import STAGES
 from projections.analytics_worker import run_analytics
@@ -55,6 +56,8 @@ APPEND_SECONDS = 10.0
 """The longest time that a request waits until its events are on disk. It is longer than the server takes to
 restart a killed database."""
 
+RETENTION_STOPPING_SECONDS = 5.0
+"""How long a stop waits for the transaction under way."""
 ANALYTICS_STOPPING_SECONDS = 1.0
 """How long a stop waits for the analytics under way. What has not committed by then is computed after the next start."""
 
@@ -157,7 +160,7 @@ def open_system(settings: Settings, server: Mapping[str, str] | None = None) -> 
                     connection, LIVE_SCHEMA
                 )  # they read the log's tables, which the first start has just created
         try:
-            with analytics_running(database):
+            with analytics_running(database), retention_running(database, settings.log_retention_days):
                 yield System(driver, database())
         finally:
             driver.stop()
@@ -182,6 +185,28 @@ def analytics_running(database: Callable[[], str]) -> Iterator[threading.Event]:
     finally:
         stop.set()
         thread.join(ANALYTICS_STOPPING_SECONDS)
+
+
+@contextmanager
+def retention_running(database: Callable[[], str], days: int) -> Iterator[None]:
+    """Removes what is older than so many days on a thread; 0: everything is kept."""
+    stop = threading.Event()
+    if not days:
+        yield
+        return
+    thread = threading.Thread(
+        target=run_retention,
+        args=(cache(database), days),
+        kwargs={"stop": stop},
+        name="retention",
+        daemon=True,
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(RETENTION_STOPPING_SECONDS)
 
 
 def refuse_database_following_kafka(database_url: str) -> None:
@@ -340,6 +365,7 @@ def make_ports(
         access=settings.served_access,
         status=status,
         published=published_port(database_url),
+        consent_required_since=consent_port(database_url),
         shards=shards_port(database_url),
         what_if=what_if_port(database_url, now_ms),
         preview_workflows=preview_port(database_url, now_ms),
@@ -357,6 +383,7 @@ def make_ports(
         experiments=active_experiments(settings.experiments),
         phone_region=settings.default_phone_region,
         own_sites=settings.own_sites,
+        ip_truncation=settings.ip_truncation,
         telegram_bots=settings.bots,
         telegram_api=settings.telegram_api,
         whatsapp_numbers=settings.whatsapp_numbers,

@@ -26,7 +26,7 @@ from leadstream.operations.lag import PROJECTION_STEP, Backlog, LagMeter, open_l
 from leadstream.operations.projection_pages import serve_pages
 from leadstream.settings import Settings
 from leadstream.stages import SOURCE_BY_STAGE
-from leadstream.wiring import analytics_running, genesis, make_ports
+from leadstream.wiring import analytics_running, genesis, make_ports, retention_running
 from projections.metrics import UnprojectedRecords, exposition
 from projections.migrate import OutdatedError
 from projections.positions import PositionGapError
@@ -260,6 +260,7 @@ class ProjectionThread:
             self._pages.enter_context(serve_pages(host, port, self._metrics, lambda: self.reason))
         self._journal.started()
         self._analytics_stop = self._pages.enter_context(analytics_running(self._database))
+        self._pages.enter_context(retention_running(self._database, self._settings.log_retention_days))
         self._thread.start()
 
     def _metrics(self) -> bytes:

@@ -108,12 +108,13 @@ def stage_stays(tenant: str, begin: datetime, end: datetime, *, anonymous: bool)
 
 
 def cohorts(tenant: str, starts: Sequence[datetime], end: datetime, *, anonymous: bool) -> TextClause:
-    """(period, leads, customers, points): the leads by the period of their creation. `customers` have become one at
-    any time since; `points` are the sum of the current rounded totals.
+    """(period, leads, customers, scored, points): the leads by the period of their creation. `customers` have become one at
+    any time since; `points` are the sum of the current rounded totals, which `scored` of the leads have.
     """
     return _statement(
         f"""select width_bucket(j.created_at, cast(:starts as timestamptz[])) as period,
-            count(*) as leads, count(j.customer_at) as customers, sum(j.score) as points
+            count(*) as leads, count(j.customer_at) as customers, count(j.score) as scored,
+            coalesce(sum(j.score), 0) as points
         from lead_journeys j where {_CREATED} group by 1""",
         tenant=tenant,
         begin=starts[0] if starts else end,

@@ -10,7 +10,8 @@ from typing import Any, Final
 from sqlalchemy import Float, Select, and_, any_, case, cast, func, literal, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from projections.tables import engagement_history, hashed_key, identities, lead_scores
+from projections.queries import REFUSES_PROFILING
+from projections.tables import engagement_history, hashed_key, identities, lead_scores, leads
 from schemas.envelope import tag_of
 from schemas.events import QuestionAnswered, QuestionsCompleted, SessionStarted
 from schemas.topics import visitor_key
@@ -96,10 +97,12 @@ def chat_totals(tenant: str, since: datetime) -> Select[Any]:
                 "unqualified"
             ),
             func.count(func.distinct(lead_key)).label("leads"),
-            func.avg(func.coalesce(lead_scores.c.rounded, 0)).label("average"),
+            func.avg(func.coalesce(lead_scores.c.rounded, 0)).filter(~REFUSES_PROFILING).label("average"),
             (func.sum(sessions.c.seconds) / func.nullif(func.sum(sessions.c.timed), 0)).label("response"),
         )
-        .select_from(sessions.outerjoin(lead_scores, score))
+        .select_from(
+            sessions.outerjoin(lead_scores, score).outerjoin(leads, leads.c.lead_key == sessions.c.lead_key)
+        )
         .where(sessions.c.started)
     )
 

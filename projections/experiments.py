@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import ARRAY, Select, Text, and_, any_, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from projections.tables import IS_EXPOSURE_CONDITION, engagement_history, identities
+from projections.queries import REFUSES_PROFILING
+from projections.tables import IS_EXPOSURE_CONDITION, engagement_history, identities, leads
 from schemas.envelope import tag_of
 from schemas.events import ConversionRecorded, Custom
 from scoring.experiments.assignment import Experiment
@@ -77,7 +78,10 @@ def select_conversions(tenant: str, experiment: Experiment) -> Select[Any]:
 
 
 def _exposure_events(tenant: str, experiment: str) -> Iterable[Any]:
+    """Without leads that object to profiling."""
+    refusing = select(leads.c.lead_key).where(leads.c.lead_key == identities.c.lead_key, REFUSES_PROFILING)
     return (
+        ~refusing.exists(),
         _events.tenant == tenant,
         text(IS_EXPOSURE_CONDITION),  # as in the index, so that a prepared statement finds it, too
         _events.details["experiment"].astext == experiment,

@@ -339,6 +339,7 @@ def _score_change(statement: ScoreChanged, lead_key: int, record: Record) -> lis
             jsonb_text(statement.bands),
             jsonb_text(statement.lines),
             storable_text(statement.caused_by),
+            statement.removed,
         )
     ]
 

@@ -270,6 +270,7 @@ def _scores(keys: Any) -> Select[Any]:
             change.previous,
             engagement.label("engagement"),
             change.caused_by,
+            change.removed,
         )
         .where(change.lead_key == keys.c.lead_key, change.model == model)
         .order_by(change.at.desc(), change.position.desc())
@@ -360,6 +361,7 @@ def _score_fact(row: Row) -> ScoreFact:
         previous=int(row["previous"] * ONE_POINT),
         engagement=int(row["engagement"] * ONE_POINT),
         caused_by=row["caused_by"],
+        removed=row["removed"],
     )
 
 

@@ -47,6 +47,7 @@ from projections.tables import (
 from projections.tables import leads as lead_rows
 from projections.views import lead_features
 from schemas.topics import lead_key
+from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 from scoring.features.texts import fold_text
 
 
@@ -74,7 +75,15 @@ class LeadFilters(NamedTuple):
     """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
 
 
+REFUSES_PROFILING: Final = func.coalesce(lead_rows.c.fields[PROFILING_CONSENT_FIELD].astext == "false", False)
+"""The leads that object to profiling: nothing scores them."""
+
 ALL_IDENTIFIED_LEADS: Final = LeadFilters()
+
+
+def refuses_profiling(lead: Mapping[str, Any]) -> bool:
+    """The same of a lead's row."""
+    return lead["fields"].get(PROFILING_CONSENT_FIELD) is False
 
 
 def leads(
@@ -249,14 +258,18 @@ def ledger(
 
 
 def last_changes(tenant: str, lead_id: str, at: datetime) -> Select[Any]:
-    """The entry of each model that made its total and bands at a past moment. A model without an entry had a total of 0."""
+    """The entry of each model that made its total and bands at a past moment. A model without an entry had a total of 0;
+    one whose score was taken back by then is not there.
+    """
     changes = score_history.c
-    return (
+    latest = (
         select(score_history)
         .ext(distinct_on(changes.model))
         .where(changes.lead_key == lead_row_key(tenant, lead_id), changes.at <= at)
         .order_by(changes.model, changes.at.desc(), changes.position.desc())
+        .subquery("latest")
     )
+    return select(latest).where(~latest.c.removed).order_by(latest.c.model)
 
 
 def breakdowns(tenant: str, lead_id: str, until: datetime | None = None) -> Select[Any]:
@@ -293,10 +306,14 @@ def sessions_of(tenant: str, lead_id: str, *, model: str, limit: int = 50, offse
 
 
 def _sessions(tenant: str, model: str) -> Select[Any]:
-    """Each session with its lead and its latest score."""
+    """Each session with its lead and its latest score; without it, if the lead objects to profiling."""
     latest_score = (
         select(session_scores)
-        .where(session_scores.c.session_key == sessions.c.session_key, session_scores.c.model == model)
+        .where(
+            session_scores.c.session_key == sessions.c.session_key,
+            session_scores.c.model == model,
+            ~_owner_refuses(identities.c.lead_key),
+        )
         .order_by(
             session_scores.c.scored_at.desc(),
             desc(session_scores.c.lead_key == identities.c.lead_key),
@@ -324,6 +341,10 @@ def _sessions(tenant: str, model: str) -> Select[Any]:
         .where(sessions.c.tenant == tenant, ~sessions.c.retracted)
         .order_by(sessions.c.opened_at.desc(), sessions.c.session_id.desc())
     )
+
+
+def _owner_refuses(key: ColumnElement[Any]) -> ColumnElement[bool]:
+    return select(lead_rows.c.lead_key).where(lead_rows.c.lead_key == key, REFUSES_PROFILING).exists()
 
 
 # Operators

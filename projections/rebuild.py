@@ -44,7 +44,7 @@ SWAP_BELOW_RECORDS: Final = 1_000
 MOST_PASSES: Final = 20
 """Passes that catch up with the log. If the log grows faster, the rest is folded while writers wait."""
 
-_REBUILD_LOCK_ID = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per database
+REBUILD_LOCK_ID = 0x6C656164_72656264  # "leadrebd": advisory locks are numbered per database
 
 
 class LogSource(Protocol):
@@ -123,7 +123,7 @@ def rebuild(
 
 @contextmanager
 def _only_rebuild(connection: Connection) -> Iterator[None]:
-    row = connection.execute("select pg_try_advisory_lock(%s)", (_REBUILD_LOCK_ID,)).fetchone()
+    row = connection.execute("select pg_try_advisory_lock(%s)", (REBUILD_LOCK_ID,)).fetchone()
     if row is None or not row[0]:
         raise RebuildRunsError(
             "Another process is rebuilding the read models of this database. Wait until it ends."
@@ -131,7 +131,7 @@ def _only_rebuild(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("select pg_advisory_unlock(%s)", (_REBUILD_LOCK_ID,))
+        connection.execute("select pg_advisory_unlock(%s)", (REBUILD_LOCK_ID,))
 
 
 def _begin_shadow(connection: Connection, log: LogSource, accept_loss: Collection[str]) -> dict[Table, int]:

@@ -58,6 +58,11 @@ def _score(model: str, column: str = "rounded") -> str:
     )
 
 
+def _unless_refused(score: str) -> str:
+    """Null for a lead that objects to profiling: it is not cold, nobody scores it."""
+    return f"case when l.fields @> '{{\"profiling_consent\": false}}' then null else {score} end"
+
+
 def _band(model: str, scale: str) -> str:
     return _score(model, f"bands ->> '{scale}'")
 
@@ -111,11 +116,11 @@ _LEADS: Final = f"""select
     l.fields ->> 'transaction_type' as transaction_type,
     l.fields ->> 'payment_method' as payment_method,
     l.fields as profile,
-    coalesce({_score("temperature")}, 0) as lead_score,
-    coalesce({_band("temperature", "temperature")}, 'cold')::varchar(20) as temperature,
+    {_unless_refused(f"coalesce({_score('temperature')}, 0)")} as lead_score,
+    {_unless_refused(f"coalesce({_band('temperature', 'temperature')}, 'cold')::varchar(20)")} as temperature,
     {", ".join(f"{_count(signal)} as {name}" for name, signal in _COUNTS.items())},
     {" + ".join(map(_count, _COUNTS.values()))} as total_interactions,
-    coalesce({_score("chatbot")}, 0) as chatbot_score,
+    {_unless_refused(f"coalesce({_score('chatbot')}, 0)")} as chatbot_score,
     {_band("chatbot", "category")} as lead_classification,
     {_band("chatbot", "category")} as lead_type,
     {_band("rules", "stage")} as qualification_stage,
@@ -136,7 +141,7 @@ _USERS: Final = f"""select
     l.identified,
     l.name,
     l.email,
-    coalesce({_score("web_session")}, 0) as lead_score,
+    {_unless_refused(f"coalesce({_score('web_session')}, 0)")} as lead_score,
     l.created_at,
     l.last_interaction_at
 from live.leads l where l.identities > 0"""
@@ -149,7 +154,8 @@ _SESSIONS: Final = f"""select
     i.lead_id as user_id,
     i.lead_id,
     {_VISITOR} as visitor_id,
-    coalesce(floor(s.score + 0.5)::int, 0) as lead_score,
+    (select {_unless_refused("coalesce(floor(s.score + 0.5)::int, 0)")} from live.leads l where l.lead_key = i.lead_key)
+        as lead_score,
     w.opened_at as started_at,
     w.last_at as ended_at,
     floor(extract(epoch from w.last_at - w.opened_at))::int as duration_seconds,

@@ -170,6 +170,8 @@ class ScoreChangeRow(NamedTuple):
     bands: JsonColumn
     lines: JsonColumn
     caused_by: str
+    removed: bool
+    """The model no longer scores the lead."""
 
 
 class StageEntryRow(NamedTuple):
@@ -324,7 +326,8 @@ class LeadJourneyRow(NamedTuple):
     gross: JsonColumn
     net: JsonColumn
     orders: int
-    score: int
+    score: int | None
+    """None: no model scores the lead any more."""
     first_outreach_at: datetime | None
 
 
@@ -557,6 +560,18 @@ class OutboxRow(NamedTuple):
     last_error: str | None = None
     decision: JsonColumn | None = None
     """What was chosen before the first attempt, so that every attempt does the same: the owner of a lead."""
+
+
+class RemovedRecordsRow(NamedTuple):
+    """What retention has removed of a partition of the log."""
+
+    topic: str
+    partition: int
+    """-1: of the archive of Kafka's events."""
+    position: BigIntColumn
+    """The first one that was not removed."""
+    recorded_before: datetime
+    removed_at: datetime
 
 
 class NotificationRow(NamedTuple):

@@ -36,11 +36,15 @@ class TopicsRecreatedError(SourceError):
 
 def refuse_embedded(connection: Connection) -> None:
     """Raises SourceError if the database has an embedded log. Works without Leadstream's tables."""
-    if _table_exists(connection, "public.format"):
+    if embedded_log_exists(connection):
         raise SourceError(
             "This database has an embedded log, so it cannot follow Kafka: pass another --data-dir, or set "
             "LEADSTREAM_DATABASE_URL to another database. `leadstream export --to-kafka` copies the events."
         )
+
+
+def embedded_log_exists(connection: Connection) -> bool:
+    return _table_exists(connection, "public.format")
 
 
 def refuse_kafka(connection: Connection) -> None:

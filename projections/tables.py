@@ -63,6 +63,7 @@ from projections.rows import (
     OutboxRow,
     PublicationRow,
     QualificationOverrideRow,
+    RemovedRecordsRow,
     ScoreChangeRow,
     SessionRow,
     SessionScoreRow,
@@ -640,6 +641,14 @@ audit_log = _table(
     key=("entry_id",),
     schema=PUBLIC_SCHEMA,
     comment="who changed what, signed in or was refused; append-only, personal data masked",
+)
+
+removed_records = _table(
+    "removed_records",
+    RemovedRecordsRow,
+    key=("topic", "partition"),
+    schema=PUBLIC_SCHEMA,
+    comment="what retention has removed of the log, so that whoever needs all of it can say so",
 )
 
 _REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)

@@ -138,6 +138,7 @@ class SettingsChanged(Activity, tag="settings", frozen=True):
     by: str | None = None
     profile_fields: dict[str, FieldType] = {}
     attribution: str = ""
+    consent_required_since: int | None = None
 
 
 class WorkflowsChanged(Activity, tag="workflows", frozen=True):

@@ -129,7 +129,7 @@ _TYPED: Final[dict[type[Event], dict[str, tuple[type, Any]]]] = {
     ContactShared: dict.fromkeys(("name", "first_name", "last_name", "email", "phone"), _TEXT),
     QuestionAnswered: {"text": _TEXT},
     LeadAssigned: {"assigned_to": _TEXT},
-    ConsentChanged: dict.fromkeys(("email", "sms"), _FLAG),
+    ConsentChanged: dict.fromkeys(("email", "sms", "profiling", "tracking"), _FLAG),
     FormSubmitted: {"fields": _FIELDS},
     ProfileUpdated: {"fields": _FIELDS},
     Custom: {"properties": _OBJECT},

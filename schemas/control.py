@@ -89,6 +89,8 @@ class SettingsPublished(Control, tag="settings_published", frozen=True, kw_only=
     """The types of the tenant's own profile fields, for the events that follow."""
     attribution: LongText = ""
     """What earns credit for conversions, which no fold reads; empty: the text that comes with Leadstream."""
+    consent_required_since: Moment | None = None
+    """Web events of visitors that are recorded from then on need `tracking_consent`; null: they need none."""
 
 
 class WorkflowsPublished(Control, tag="workflows_published", frozen=True, kw_only=True):

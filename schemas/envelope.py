@@ -160,6 +160,9 @@ class Event(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=T
     """A caller waits: an `event_applied` statement follows, whatever the event changes."""
     hops: Annotated[int, Meta(ge=0, le=1_000)] = 0
     """How many actions of workflows, one after the other, led to the event. At five, it sets off no further ones."""
+    tracking_consent: bool | None = None
+    """What the visitor said about being tracked when it happened. An event with false is not stored; without it, the
+    tenant's settings and the visitor's last `consent_changed` decide."""
     extra: Properties | None = None
     """Fields that this version does not know, kept as received."""
     v: Annotated[int, Meta(ge=1)] = 1

@@ -267,10 +267,14 @@ class PurchaseRefunded(Event, tag="purchase_refunded", frozen=True, kw_only=True
 
 
 class ConsentChanged(Event, tag="consent_changed", frozen=True, kw_only=True):
-    """The lead allowed or forbade e-mail or text messages; null changes nothing."""
+    """The lead allowed or forbade e-mail or text messages, agreed or objected to profiling (being scored), or the visitor
+    to being tracked; null changes nothing.
+    """
 
     email: bool | None = None
     sms: bool | None = None
+    profiling: bool | None = None
+    tracking: bool | None = None
 
 
 class ProfileUpdated(Event, tag="profile_updated", frozen=True, kw_only=True):

@@ -10,6 +10,10 @@ ALLOWED_CLOCK_LEAD = timedelta(minutes=5)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+def moment_or_none(ms: int | None) -> datetime | None:
+    return None if ms is None else moment(ms)
+
+
 def millis(at: datetime) -> int:
     """Milliseconds since the epoch, rounded down."""
     return (at - EPOCH) // _MILLISECOND

@@ -68,6 +68,9 @@ def _activity_of(publication: Publication) -> Activity:
                 publication.by,
                 publication.profile_fields,
                 publication.attribution,
+                None
+                if publication.consent_required_since is None
+                else millis(publication.consent_required_since),
             )
         case WorkflowsPublished():
             return WorkflowsChanged(

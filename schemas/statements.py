@@ -53,7 +53,7 @@ class SessionScored(Statement, tag="session_scored", frozen=True, kw_only=True):
 
 
 class SessionRetracted(Statement, tag="session_retracted", frozen=True, kw_only=True):
-    """A late event joined this session to another one: it never was a session."""
+    """The session's scores are void: a late event joined the session to another one, or the lead objects to profiling."""
 
     identity: str
     session_id: str
@@ -71,6 +71,8 @@ class ScoreChanged(Statement, tag="score_changed", frozen=True, kw_only=True):
     change: float
     bands: dict[str, str | None]
     lines: list[Line]
+    removed: bool = False
+    """The model no longer scores the lead: it was retired, or the lead objects to profiling. The total of 0 is no score."""
 
 
 class BandChanged(Statement, tag="band_changed", frozen=True, kw_only=True):
@@ -159,7 +161,7 @@ class WorkflowTriggered(Statement, tag="workflow_triggered", frozen=True, kw_onl
 
 
 class EventApplied(Statement, tag="event_applied", frozen=True, kw_only=True):
-    """The answer to an event whose producer waits. `outcome`: applied, duplicate or bot."""
+    """The answer to an event whose producer waits. `outcome`: applied, duplicate, bot or no_consent."""
 
     event_id: str
     outcome: str

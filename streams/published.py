@@ -45,8 +45,9 @@ __all__ = [
     "compiled_workflows",
 ]
 
-PUBLISHED_CODEC = 3
-"""2 added the folding of a model, 3 the workflows: a worker that reads less would forget them."""
+PUBLISHED_CODEC = 4
+"""2 added the folding of a model, 3 the workflows, 4 from when on consent is required: a worker that reads less would
+forget them."""
 
 compiled_model = lru_cache(maxsize=256)(compile_model)
 """The model of a text and its folding; texts are few and models immutable."""

@@ -137,7 +137,9 @@ function rowOf(lead) {
     el("div", { class: "who" },
       el("div", { class: "name" },
         el("button", { class: "open", type: "button", dir: "auto", onclick: () => go(lead.lead_id) }, name),
-        el("span", { class: "score", "aria-label": `score ${total}` }, `[${total}]`),
+        lead.do_not_score
+          ? el("span", { class: "score", title: "does not wish to be scored" }, "not scored")
+          : el("span", { class: "score", "aria-label": `score ${total}` }, `[${total}]`),
         fresh ? el("span", { class: `delta ${direction(fresh.points)}` }, `${fresh.points < 0 ? "▼" : "▲"} ${signed(fresh.points)}`) : null),
       el("div", { class: "sub" }, contact.join(" · ") || "\u00a0")),
     el("div", { class: "counts" }, ...countsOf(lead)),

@@ -23,6 +23,7 @@ from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
 from gateway.door.lead_signatures import SIGNATURE_FIELD, with_signed_lead
 from gateway.door.services import door_of
+from gateway.door.storable import NOT_STORED_REASON, storable_events
 from gateway.ports import Ports
 from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
@@ -113,8 +114,11 @@ async def _record_event(request: Request, caller: Caller, values: dict[str, Any]
     except Refusal as refusal:
         field = CALLERS_FIELD_NAMES.get(refusal.field or "", refusal.field)
         raise RequestProblem(422, refusal.reason, field=field) from None
+    (stored,) = await storable_events([event], ports)
+    if stored is None:
+        raise RequestProblem(422, NOT_STORED_REASON, field="tracking_consent")
     with metrics.APPEND_SECONDS.time():
-        await ports.append([Outgoing(EVENTS, key_of(event), encode_source(event))])
+        await ports.append([Outgoing(EVENTS, key_of(stored), encode_source(stored))])
     metrics.ACCEPTED_EVENTS.labels("yes" if event.bot else "no").inc()
 
 

@@ -185,13 +185,15 @@ def _begin_of_last_periods(window: Window, period_type: PeriodType, count: int) 
 
 
 def _cohort_json(rows: Sequence[Row], revenues: Iterable[Money]) -> dict[str, Any]:
-    leads, customers, points = (sum(row[name] for row in rows) for name in ("leads", "customers", "points"))
+    leads, customers, scored, points = (
+        sum(row[name] for row in rows) for name in ("leads", "customers", "scored", "points")
+    )
     return {
         "leads": leads,
         "customers": customers,
         "conversion_rate": share(customers, leads),
         "revenue": amounts_of(sum_of_money(revenues)),
-        "average_score": mean(points, leads),
+        "average_score": mean(points, scored),
     }
 
 

@@ -22,7 +22,7 @@ from gateway.store import Row
 from projections.lead_scores import features_of, leads_counted, leads_to_score, named_leads_to_score
 from schemas.envelope import Identifier
 from schemas.moment import millis
-from scoring.features.features import NewerCodec
+from scoring.features.features import NewerCodec, refuses_profiling
 from scoring.features.lead_identity import decode_lead_identity, features_of_lead
 from scoring.models.model import Model, Subject, rounded_points, score_lead
 
@@ -188,6 +188,8 @@ def _compare(
             }
         except (NewerCodec, DecodeError, ValidationError):
             identities = {}
+        if refuses_profiling(each.features for each in identities.values()):
+            continue
         if identities:
             subject = Subject(features_of_lead(lead_id, identities), row["stage"])
             concluded = score_lead(model, subject, now, active.zone, active.idle_ms)

@@ -22,10 +22,9 @@ from gateway.answers import JsonAnswer, RequestProblem, answer_to_problem
 from gateway.api.chat_sessions import (
     NO_SESSION,
     ChatSession,
-    band_of,
     chat_score,
     flow_of_caller,
-    points_of,
+    score_json,
     session_of,
     session_or_none,
     whole_second,
@@ -39,6 +38,7 @@ from gateway.door.recording import record_events
 from gateway.door.services import door_of
 from gateway.ports import event_key, location_of_outcome
 from gateway.query_parameters import write_key_parameter
+from projections import queries
 from schemas.broken_text import refuse_broken_ids, repair_broken_text
 from schemas.envelope import DEFAULT_TENANT, Identifier, tag_of
 from schemas.events import QuestionsCompleted, SessionStarted
@@ -245,11 +245,13 @@ async def _score_for(request: Request, caller: Caller, session: ChatSession) -> 
     """Nothing for a caller that may only write."""
     if READ_SCOPE not in caller.scopes or session.lead_id is None:
         return {}
+    services, tenant = services_of(request), caller.tenant or DEFAULT_TENANT
     try:
-        score = await chat_score(services_of(request), caller.tenant or DEFAULT_TENANT, session.lead_id)
+        leads = await services.store.rows(queries.lead(tenant, session.lead_id))
+        score = await chat_score(services, tenant, session.lead_id)
     except RequestProblem:  # the log has the events, whatever cannot be looked up now
         return {}
-    return {"lead_score": points_of(score), "classification": band_of(score)}
+    return score_json(score, leads[0]) if leads else {}
 
 
 async def _record(

@@ -18,10 +18,9 @@ from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.chat_sessions import (
     UNQUALIFIED,
     ChatSession,
-    band_of,
     chat_score,
     flow_of,
-    points_of,
+    score_json,
     session_of,
     whole_second,
 )
@@ -80,8 +79,7 @@ async def lead_summary(request: Request, session_id: PathSessionId) -> Response:
             "lead_data": {
                 **{name: lead[name] for name in ("name", "email", "phone")},
                 **{name: fields.get(name) for name in PROFILE},
-                "lead_score": points_of(score),
-                "classification": band_of(score),
+                **score_json(score, lead),
                 "utm_source": session.started and session.started["campaign_source"],
                 "created_at": _opened(session, lead),
                 "updated_at": whole_second(lead["as_of"]),
@@ -103,8 +101,7 @@ async def lead_export(request: Request, session_id: PathSessionId) -> Response:
             "contact_info": lead["phone"] or lead["email"],
             "email": lead["email"],
             "phone": lead["phone"],
-            "lead_score": points_of(score),
-            "lead_type": band_of(score),
+            **score_json(score, lead, "lead_type"),
             "utm_source": session.started and session.started["campaign_source"],
             "session_start_time": _opened(session, lead),
             "assigned_to": lead["assigned_to"] or flow.assigned_to,
@@ -117,8 +114,7 @@ async def lead_score(request: Request, session_id: PathSessionId) -> Response:
     return JsonAnswer(
         {
             "session_id": _plain_id(session_id),
-            "lead_score": points_of(score),
-            "classification": band_of(score),
+            **score_json(score, lead),
             "score_breakdown": await _behaviors(request, session, lead),
         }
     )

@@ -5,7 +5,7 @@ A session is a visitor, and its id the visitor's id.
 
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi import Request
 
@@ -61,12 +61,16 @@ async def chat_score(services: ApiServices, tenant: str, lead_id: str) -> Row | 
     return next((row for row in rows if row["model"] == chat.MODEL), None)
 
 
-def points_of(score: Row | None) -> int:
-    return 0 if score is None else int(score["rounded"])
-
-
-def band_of(score: Row | None) -> str:
-    return UNQUALIFIED if score is None else str(score["bands"].get(chat.SCALE, UNQUALIFIED))
+def score_json(score: Row | None, lead: Row, name_of_band: str = "classification") -> dict[str, Any]:
+    """Nulls, if the lead objects to profiling."""
+    if queries.refuses_profiling(lead):
+        return {"lead_score": None, name_of_band: None}
+    if score is None:
+        return {"lead_score": 0, name_of_band: UNQUALIFIED}
+    return {
+        "lead_score": int(score["rounded"]),
+        name_of_band: str(score["bands"].get(chat.SCALE, UNQUALIFIED)),
+    }
 
 
 def whole_second(at: datetime) -> datetime:

@@ -24,7 +24,7 @@ from gateway.api.bulk_scores import (
     running_recalculation,
     start_recalculation,
 )
-from gateway.api.found_leads import found_unmerged_lead, lead_id_as_sent
+from gateway.api.found_leads import found_scorable_lead, lead_id_as_sent
 from gateway.api.leads import plain, points
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
@@ -106,7 +106,7 @@ async def calculate(request: Request, lead_id: str) -> Response:
     tenant, caller = authorized_caller(request)
     refuse_fields(await read_body(request, LARGEST_BODY))
     active, now = await services.ports.published(tenant), services.ports.now()
-    lead = found_unmerged_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")
+    lead = found_scorable_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")
     current = await calculate_lead(services, tenant, active, MODEL, lead_id, now)
     status = 200 if current else 202
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
@@ -125,7 +125,7 @@ async def score(request: Request, lead_id: str) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active, now = await services.ports.published(tenant), services.ports.now()
     rows = await services.store.rows(queries.lead(tenant, lead_id.removesuffix("/")))
-    lead = found_unmerged_lead(rows, "ask for that")
+    lead = found_scorable_lead(rows, "ask for that")
     return JsonAnswer(await _score_json(services, active, tenant, lead, now))
 
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from gateway.answers import RequestProblem
 from gateway.store import Row
+from projections.queries import refuses_profiling
 
 LARGEST_ID = 2**53
+REFUSED_REASON = "the lead does not wish to be scored: its profile field profiling_consent is false"
 
 
 def lead_id_as_sent(lead_id: str) -> str | int:
@@ -32,6 +34,14 @@ def found_unmerged_lead(rows: Sequence[Row], remedy: str) -> Row:
     lead = found_lead(rows)
     if lead["redirect"] is not None:
         raise RequestProblem(409, merged_reason(lead, remedy), field="lead_id")
+    return lead
+
+
+def found_scorable_lead(rows: Sequence[Row], remedy: str) -> Row:
+    """As `found_unmerged_lead`; problem 409 also if the lead objects to profiling."""
+    lead = found_unmerged_lead(rows, remedy)
+    if refuses_profiling(lead):
+        raise RequestProblem(409, REFUSED_REASON, field="lead_id")
     return lead
 
 

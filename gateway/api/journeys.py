@@ -263,13 +263,13 @@ def _path_json(path: Sequence[str], usual: Sequence[Row]) -> dict[str, Any]:
 
 def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> dict[str, Any]:
     """By currency; the names alone are of the only one, else null."""
-    decile = decile_of(of_lead.score)
+    decile = None if of_lead.score is None else decile_of(of_lead.score)
     currencies = sorted({*of_lead.gross, *(row["currency"] for row in groups if row["currency"])})
     revenue = {
         currency: {
             "lifetime_value": major_units(of_lead.net.get(currency, 0), currency),
             "total_revenue": major_units(of_lead.gross.get(currency, 0), currency),
-            "predicted_value": _predicted(groups, currency, facts.stage, decile),
+            "predicted_value": None if decile is None else _predicted(groups, currency, facts.stage, decile),
         }
         for currency in currencies
     }

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
+from gateway.api.found_leads import REFUSED_REASON
 from gateway.api.leads import SESSION_MODEL
 from gateway.api.reevaluation import advance_lead
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
@@ -129,6 +130,7 @@ async def _session_score(request: Request, *, update: bool) -> Response:
     session_id = str((await _decoded(request, OfSession)).session_id)
     model = await _model(services, tenant)
     session, status = await _session(services, tenant, session_id), 200
+    await _refuse_unscored(services, tenant, session["lead_id"])
     if update:
         status = 200 if await advance_lead(services, tenant, session["lead_id"], UPDATE_SECONDS) else 202
         session = await _session(services, tenant, session_id)
@@ -143,6 +145,8 @@ async def _user_score(request: Request, *, update: bool) -> Response:
     user_id = str((await _decoded(request, OfUser)).user_id)
     await _model(services, tenant)
     lead, status = await _lead(services, tenant, user_id), 200
+    if queries.refuses_profiling(lead):
+        raise Unanswerable(409, REFUSED_REASON)
     if update:
         status = 200 if await advance_lead(services, tenant, lead["lead_id"], UPDATE_SECONDS) else 202
         score = await _stored_mean(services, tenant, lead["lead_id"])
@@ -150,6 +154,11 @@ async def _user_score(request: Request, *, update: bool) -> Response:
         score = await _current_mean(services, tenant, lead)
     shown = {"success": True, "user_id": user_id, **_shown(score, caller)}
     return _current_or_later(shown, status, f"/api/leads/{quote(lead['lead_id'], safe='')}")
+
+
+async def _refuse_unscored(services: ApiServices, tenant: str, lead_id: str) -> None:
+    if any(map(queries.refuses_profiling, await services.store.rows(queries.lead(tenant, lead_id)))):
+        raise Unanswerable(409, REFUSED_REASON)
 
 
 def _current_or_later(shown: dict[str, Any], status: int, location: str) -> Response:

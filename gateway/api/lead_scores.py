@@ -26,7 +26,7 @@ from gateway.api.bulk_scores import (
     start_recalculation,
 )
 from gateway.api.execution_shapes import short_execution_json
-from gateway.api.found_leads import found_lead, found_unmerged_lead, lead_id_as_sent
+from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent
 from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.recalculations import Recalculation
@@ -210,7 +210,7 @@ async def calculate(request: Request) -> Response:
     lead_id = str(struct_of(await _body(request), OneLead).lead_id)
     active = await services.ports.published(tenant)
     model, now = active_model(active, MODEL), services.ports.now()
-    found_unmerged_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")
+    found_scorable_lead(await services.store.rows(queries.lead(tenant, lead_id)), "calculate that")
     current = await calculate_lead(services, tenant, active, MODEL, lead_id, now)
     location = f"{PREFIX}/?lead_id={lead_id_as_sent(lead_id)}"
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score

@@ -186,7 +186,7 @@ async def lead(
     _add_lines(scores, lines)
     subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
     if at > now:
-        scores = _scores_to_come(active, subject, at)
+        scores = {} if queries.refuses_profiling(row) else _scores_to_come(active, subject, at)
     elif subject is not None:
         _add_evidence(scores, active, subject)
     content = {
@@ -390,11 +390,12 @@ def _lead(row: Row, scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     scans, views, messages = (
         counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
     )
-    warmth = scores.get(BOARD_MODEL)
+    warmth, refuses = scores.get(BOARD_MODEL), queries.refuses_profiling(row)
     return {
         **{name: row[name] for name in LEAD_FIELDS},
-        "lead_score": warmth["rounded"] if warmth else 0,
+        "lead_score": None if refuses else warmth["rounded"] if warmth else 0,
         "temperature": warmth["bands"].get(BOARD_MODEL) if warmth else None,
+        "do_not_score": refuses,
         "qr_scan_count": scans,
         "catalog_views": views,
         "messages_count": messages,

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
-from gateway.api.found_leads import found_unmerged_lead, lead_id_as_sent
+from gateway.api.found_leads import found_scorable_lead, lead_id_as_sent
 from gateway.api.leads import points
 from gateway.api.models import author_of_caller
 from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
@@ -437,7 +437,7 @@ async def _after_change(
 async def lead_and_subject(services: ApiServices, tenant: str, lead_id: str) -> tuple[Row, Subject]:
     async with services.store.snapshot() as ask:
         rows = [] if "\0" in lead_id else await ask(queries.lead(tenant, lead_id))
-    lead = found_unmerged_lead(rows, "ask about that")
+    lead = found_scorable_lead(rows, "ask about that")
     subject = await subject_of(services.store, tenant, lead_id, lead["stage"])
     if subject is None:
         raise RequestProblem(

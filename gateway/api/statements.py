@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, literal, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, case, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from gateway.ports import EventKey
@@ -125,16 +125,21 @@ def leads_by_rounded_score(
 ) -> Select[Any]:
     """Leads with their scores by `model`, the highest rounded total first, then the newest.
 
-    `band` and `minimum` narrow the list; a lead without a score has 0 and the lowest band.
+    `band` and `minimum` narrow the list; a lead without a score has 0 and the lowest band. One that objects to profiling
+    has none, and comes last.
     """
     score = lead_scores.c
-    rounded = func.coalesce(score.rounded, 0)
+    rounded = case((~queries.REFUSES_PROFILING, func.coalesce(score.rounded, 0)))
     statement = queries.leads(tenant, model=model, filters=filters, limit=limit, offset=offset)
+    if band is not None or minimum is not None:
+        statement = statement.where(~queries.REFUSES_PROFILING)
     if band is not None:
         statement = statement.where(func.coalesce(score.bands[model].astext, lowest_band) == band)
     if minimum is not None:
         statement = statement.where(rounded >= minimum)
-    return statement.order_by(None).order_by(rounded.desc(), leads.c.created_at.desc(), leads.c.lead_id)
+    return statement.order_by(None).order_by(
+        rounded.desc().nulls_last(), leads.c.created_at.desc(), leads.c.lead_id
+    )
 
 
 def latest_voices(lead_keys: Sequence[int]) -> Select[Any]:

@@ -111,7 +111,7 @@ def _next(request: Request, offset: int) -> str:
 
 
 def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
-    counts, fields = row["counts"], row["fields"]
+    counts, fields, refuses = row["counts"], row["fields"], queries.refuses_profiling(row)
     scans, views, messages = (
         counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
     )
@@ -122,8 +122,8 @@ def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
         "email": row["email"],
         **{name: _number(fields.get(name)) for name in BUDGETS},
         **{name: fields.get(name) for name in PROPERTY_FACTS},
-        "lead_score": row["rounded"] or 0,
-        "temperature": (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
+        "lead_score": None if refuses else row["rounded"] or 0,
+        "temperature": None if refuses else (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
         "qr_scan_count": scans,
         "catalog_views": views,
         "messages_count": messages,

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from msgspec import DecodeError, Struct, ValidationError, json
 from starlette.responses import Response, StreamingResponse
 
+from authoring.problem import Problem
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.models import LARGEST_BODY_BYTES, ModelNameInPath
 from gateway.api.services import services_of, tenant_of
@@ -125,7 +126,7 @@ async def _ndjson_lines(first: WhatIfStep, steps: AsyncGenerator[WhatIfStep, Non
             yield _ndjson_line(first)
             async for step in steps:
                 yield _ndjson_line(step)
-    except RequestProblem as problem:
+    except Problem as problem:
         yield _encode({"error": {"field": problem.field, "reason": problem.reason}}) + b"\n"
 
 

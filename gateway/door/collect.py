@@ -7,7 +7,7 @@ to, and no response reveals it: write keys are public.
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from gateway.door.lead_signatures import with_signed_lead
 from gateway.door.pace import PacedSteps, run_paced
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import DoorServices, door_of
+from gateway.door.storable import NOT_STORED_REASON, storable_events
 from gateway.ports import EventKey, EventOutcome, LogUnavailable, Ports, event_key, location_of_outcome
 from gateway.query_parameters import write_key_parameter
 from schemas.decode import Refusal, encode_source, key_of
@@ -182,21 +183,37 @@ async def _take_batch(request: Request, door: DoorServices) -> JsonAnswer:
     door.event_buckets.take(caller.key, len(batch.raws), time.monotonic())
     facts = _request_facts(request, ports, caller, batch, reply=wait > 0)
     admitted, answers = await run_paced(_admit_all(batch, facts, ports, staff=WRITE_SCOPE in caller.scopes))
+    decided = await storable_events(admitted, ports)
+    unconsented = _mark_not_stored(answers, decided)
+    admitted = [event for event in decided if event is not None]
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
             admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region
         )
     if admitted:
         await _append_events(admitted, ports)
-    refused = len(answers) - len(admitted)
+    refused = len(answers) - len(admitted) - unconsented
     if refused:
         metrics.REFUSED.labels("event").inc(refused)
-    status = 200 if not refused else 207 if admitted else 422
+    status = 200 if not refused else 207 if admitted or unconsented else 422
     if wait > 0 and admitted:
         seen = await door.applied([event_key(event) for event in admitted], wait)
         all_seen = _add_outcomes(answers, admitted, seen, caller)
         status = status if all_seen or refused else 202
-    return JsonAnswer({"accepted": len(admitted), "refused": refused, "events": answers}, status)
+    counts = {"accepted": len(admitted), "refused": refused}
+    if unconsented:
+        counts["not_stored"] = unconsented
+    return JsonAnswer({**counts, "events": answers}, status)
+
+
+def _mark_not_stored(answers: list[dict[str, Any]], decided: Sequence[Event | None]) -> int:
+    """Says of each event that nobody has consented to that it is not stored; returns how many there are."""
+    taken = [answer for answer in answers if answer["status"] == "accepted"]
+    unconsented = [answer for answer, event in zip(taken, decided, strict=True) if event is None]
+    for answer in unconsented:
+        answer.pop("bot", None)
+        answer |= {"status": "not_stored", "reason": NOT_STORED_REASON}
+    return len(unconsented)
 
 
 def _admit_all(

@@ -12,9 +12,11 @@ from msgspec import json
 
 from gateway import metrics
 from gateway.access import Caller, client_address
+from gateway.answers import RequestProblem
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
+from gateway.door.storable import NOT_STORED_REASON, storable_events
 from gateway.ports import Ports
 from schemas.decode import encode_source, key_of
 from schemas.envelope import Event
@@ -43,13 +45,17 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
         admit_event(read_producer_event(json.encode(each), each["event_id"], now), facts, now)
         for each in events
     ]
-    return await append_admitted(admitted, ports)
+    stored = await append_admitted(admitted, ports)
+    if len(stored) < len(admitted):
+        raise RequestProblem(422, NOT_STORED_REASON, field="tracking_consent")
+    return stored
 
 
 async def append_admitted(admitted: list[Event], ports: Ports) -> list[Event]:
-    """Returns the events, with the leads that their addresses belong to, once the log has them. Raises Unavailable
-    while the log takes none.
+    """Returns the events, with the leads that their addresses belong to, once the log has them; without those that nobody
+    has consented to. Raises Unavailable while the log takes none.
     """
+    admitted = [event for event in await storable_events(admitted, ports) if event is not None]
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
             admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region

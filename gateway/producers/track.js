@@ -119,7 +119,7 @@
     if (!visitor_id) return;
     last = clock();
     const signature = fields && fields.lead_id && signatures[fields.lead_id];
-    const event = { ...fields, ...(signature && { lead_signature: signature }), type, event_id: newId(), occurred_at: new Date(), visitor_id, context: { url: address(location.href), referrer: address(referrer) } };
+    const event = { ...fields, ...(signature && { lead_signature: signature }), type, event_id: newId(), occurred_at: new Date(), visitor_id, tracking_consent: load(CONSENT) === "yes" || undefined, context: { url: address(location.href), referrer: address(referrer) } };
     const key = QUEUED + last + "-" + event.event_id;
     queue.set(key, event);
     local("setItem", key, JSON.stringify(event));

@@ -49,6 +49,8 @@ def export(
 def _export_to_file(settings: "Settings", path: Path | None) -> None:
     from leadstream.operations.export import opened_output, write_events
     from leadstream.operations.open_store import open_database_url, settings_as_served
+    from leadstream.operations.retention import archive_begins
+    from projections.connection import connect_watched
 
     settings = settings_as_served(settings)
     with open_database_url(settings) as url, opened_output(path) as output:
@@ -56,7 +58,14 @@ def _export_to_file(settings: "Settings", path: Path | None) -> None:
             _warn_of_unarchived(settings, url)
         write = output.write if path else lambda line: output.write(printable_json(line))
         counts = write_events(url, write)
+        with connect_watched(url) as connection:
+            begins = archive_begins(connection)
     print_status(f"Wrote {counts.events:,} events.")
+    if begins is not None:
+        print_warning(
+            f"Events that were recorded before {begins:%Y-%m-%d %H:%M} UTC were removed (LEADSTREAM_LOG_RETENTION_DAYS): an import "
+            "of this file gives other scores."
+        )
     if counts.left_out:
         print_warning(
             f"{counts.left_out:,} records cannot be read and were left out: `leadstream dead-letters list`."

@@ -60,6 +60,7 @@ def import_access_log(
     running server.
     """
     from leadstream.clock import utc_now
+    from leadstream.operations.import_privacy import import_privacy
     from leadstream.operations.imports import import_access_log as import_lines
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
@@ -68,7 +69,13 @@ def import_access_log(
         file,
         settings,
         lambda lines, store: import_lines(
-            lines, store.append, utc_now(), tenant=tenant, site=site, own_sites=own_sites
+            lines,
+            store.append,
+            utc_now(),
+            tenant=tenant,
+            site=site,
+            own_sites=own_sites,
+            privacy=import_privacy(settings, store.database_url, visitor_ids_made=True),
         ),
         unit="Page views",
         model="web_session",
@@ -92,6 +99,7 @@ def import_events(
     running server.
     """
     from leadstream.clock import utc_now
+    from leadstream.operations.import_privacy import import_privacy
     from leadstream.operations.imports import import_events as import_lines
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
@@ -100,7 +108,12 @@ def import_events(
         file,
         settings,
         lambda lines, store: import_lines(
-            lines, store.append, utc_now(), phone_region=region, own_sites=own_sites
+            lines,
+            store.append,
+            utc_now(),
+            phone_region=region,
+            own_sites=own_sites,
+            privacy=import_privacy(settings, store.database_url),
         ),
         unit="Events",
         model="temperature",

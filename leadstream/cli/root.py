@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from authoring.problem import Problem
 from leadstream.cli import (
     backup,
     chats,
@@ -28,6 +29,7 @@ from leadstream.cli import (
     publish,
     rebuild,
     restate,
+    retention,
     serve,
     settings,
     simulate,
@@ -93,7 +95,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, skip, rebuild, restate, backup, settings,
+    doctor, keys, users, dead_letters, delivery, skip, rebuild, restate, retention, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)
@@ -126,6 +128,9 @@ def main() -> None:
     except Failure as failure:
         print_error(str(failure))
         sys.exit(failure.code)
+    except Problem as problem:
+        print_error(f"{problem.reason[:1].upper()}{problem.reason[1:].rstrip('.')}.")
+        sys.exit(1)
     except UnicodeEncodeError:
         if all(argument.isprintable() or argument.isascii() for argument in sys.argv):
             raise

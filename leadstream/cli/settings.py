@@ -59,6 +59,13 @@ def publish_settings(
             help="What earns credit for conversions: a .toml file, or default for the built-in text."
         ),
     ] = None,
+    consent_required: Annotated[
+        bool | None,
+        typer.Option(
+            "--consent-required/--no-consent-required",
+            help="From now on, store and count web events of visitors only if they say that the visitor agreed.",
+        ),
+    ] = None,
     tenant: TargetTenant = EVERY_TENANT,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -78,6 +85,8 @@ def publish_settings(
     To change which events earn credit for conversions, for how long and in
     which channels, copy scoring/attribution/default.toml, which explains
     itself, and edit the copy. It changes no score.
+
+    What consent gates is in docs/consent.md.
     """
     from leadstream.clock import utc_now
     from leadstream.operations.accounts import recorded_command
@@ -100,6 +109,7 @@ def publish_settings(
                 lifecycle=lifecycle,
                 profile_fields=profile_fields,
                 attribution=attribution,
+                consent_required=consent_required,
             )
         print_line(
             f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "
@@ -108,6 +118,9 @@ def publish_settings(
         )
         if published.attribution:
             print_line(f"Credit for conversions follows {compiled_attribution(published.attribution).name}.")
+        if published.consent_required_since is not None:
+            since = published.consent_required_since
+            print_line(f"Web events need the visitor's consent since {since:%Y-%m-%d %H:%M:%S} UTC.")
         if published.profile_fields:
             declared = ", ".join(f"{name} ({field})" for name, field in published.profile_fields.items())
             print_line(f"Types of profile fields, for events from now on: {declared}.")

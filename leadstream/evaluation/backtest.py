@@ -174,7 +174,11 @@ class BacktestRun:
         # Identity depends on no model, so all replays have the same leads.
         for leads in zip(*(replay.leads() for replay in self._replays), strict=True):
             lead = leads[0]
-            if not lead.identities or not self._converted.isdisjoint(lead.identities):
+            if (
+                not lead.identities
+                or lead.refuses_profiling
+                or not self._converted.isdisjoint(lead.identities)
+            ):
                 continue
             if is_anonymous(lead.lead_id) and not self._plan.anonymous:
                 continue
@@ -208,7 +212,13 @@ def _contents_key(model_set: ModelSet) -> tuple[Any, ...]:
     """A key that is equal for model sets that score equally."""
     active = model_set.settings
     fields = tuple(sorted(active.profile_fields.items()))
-    settings = (active.time_zone, active.idle_minutes, active.lifecycle, fields)
+    settings = (
+        active.time_zone,
+        active.idle_minutes,
+        active.lifecycle,
+        fields,
+        active.consent_required_since,
+    )
     return settings, tuple(sorted((name, each.text, each.folding) for name, each in model_set.models.items()))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from leadstream.active_models import active_by_shard
 from schemas.control import EVERY_TENANT, ModelPublished, SettingsPublished
-from schemas.moment import moment
+from schemas.moment import moment, moment_or_none
 from schemas.publications import Publication, publication_records
 from schemas.record import Outgoing
 from scoring.evaluation.what_if import EvaluationTime
@@ -56,6 +56,7 @@ class ModelSet(NamedTuple):
                 lifecycle=settings.lifecycle,
                 profile_fields=settings.profile_fields,
                 attribution=settings.attribution,
+                consent_required_since=moment_or_none(settings.consent_required_since),
             )
         ]
         publications += [

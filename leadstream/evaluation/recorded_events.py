@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 from msgspec import msgpack
 
 from leadstream.operations.export import stored_event_of
+from leadstream.operations.retention import require_whole_archive
 from projections.connection import Connection
 from schemas.moment import millis
 
@@ -38,7 +39,10 @@ _encode = msgpack.Encoder().encode
 
 
 def count_events(connection: Connection, tenant: str) -> int:
-    """How many events of the tenant the archive has."""
+    """How many events of the tenant the archive has. Raises ArchiveShortened if the oldest were removed: every caller
+    replays them.
+    """
+    require_whole_archive(connection)
     row = connection.execute(
         "select count(*) from event_archive where key >= %s and key < %s", _key_range(tenant)
     ).fetchone()
@@ -48,7 +52,10 @@ def count_events(connection: Connection, tenant: str) -> int:
 def recorded_events(
     connection: Connection, tenant: str, *, in_memory: int = EVENTS_IN_MEMORY
 ) -> Iterator[RecordedEvent]:
-    """The events without the unreadable ones, which are dead letters. The transaction must stay open."""
+    """The events without the unreadable ones, which are dead letters. The transaction must stay open. Raises
+    ArchiveShortened.
+    """
+    require_whole_archive(connection)
     unsorted = _archived_events(connection, tenant)
     first = sorted(islice(unsorted, in_memory))
     with ExitStack() as files:

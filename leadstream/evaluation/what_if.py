@@ -144,7 +144,8 @@ def _compare_stored(
         if len(parts) > 1 or "head" not in parts:  # a lead without identities has only its head
             if "head" in parts:
                 lead = lead_as_of(LeadState(key, parts), run.rules, run.when.at)
-                yield lead.lead_id, _comparison(lead, run)
+                if not lead.refuses_profiling:
+                    yield lead.lead_id, _comparison(lead, run)
             else:
                 yield key, None
             done += 1
@@ -206,7 +207,7 @@ def _compare_replayed(
     when, (before, after) = run.when, replays
     # Identity depends on no model, so both replays have the same leads.
     for one, other in zip(before.leads(), after.leads(), strict=True):
-        if one.identities:
+        if one.identities and not one.refuses_profiling:
             was, now = subject_of(one), subject_of(other)
             old, new = conclusion_or_empty(run.active, was, when), conclusion_or_empty(run.draft, now, when)
             crossed = fired_thresholds(run.draft, _current_score(one, run.draft), new)

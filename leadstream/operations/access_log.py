@@ -7,6 +7,7 @@ crawler's. A request without a user agent is marked as a bot's here, if the log 
 """
 
 import hashlib
+import hmac
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -66,11 +67,13 @@ class LogLine(NamedTuple):
     """False: the log does not record user agents, so no crawler can be recognised."""
 
 
-def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> Iterator[LogLine]:
+def read_access_log(
+    lines: Iterable[bytes], *, tenant: str, site: str = "", visitor_id_key: bytes = b""
+) -> Iterator[LogLine]:
     """Each line that is a request or malformed. `site` (https://www.shop.example) is put before the paths; without it,
     the host that the line names. Raises UnknownLogFormatError if no line at the beginning has a supported format.
     """
-    reader, repetitions, downloads = LogReader(), _Repetitions(), _Downloads()
+    reader, repetitions, downloads = LogReader(), _Repetitions(visitor_id_key), _Downloads()
     unread: list[int] = []
     for number, raw in enumerate(lines, 1):
         text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
@@ -80,7 +83,7 @@ def read_access_log(lines: Iterable[bytes], *, tenant: str, site: str = "") -> I
             case LoggedRequest() as request:
                 yield from (LogLine(each, None, MALFORMED) for each in unread)
                 unread.clear()
-                visitor_id = visitor_id_of(request.address, request.agent or "")
+                visitor_id = visitor_id_of(request.address, request.agent or "", visitor_id_key)
                 url, reason = _address_and_skip_reason(request, site.rstrip("/"))
                 if reason is None and downloads.has_begun(visitor_id, url, request):
                     reason = DOWNLOAD_PIECE
@@ -152,9 +155,14 @@ def _page_view(request: LoggedRequest, url: str, event_id: str, visitor_id: str,
     )
 
 
-def visitor_id_of(ip: str, user_agent: str) -> str:
-    """The visitor id of one browser at one address: a log shows no more."""
-    return "log-" + hashlib.sha256(f"{ip}\0{user_agent}".encode()).hexdigest()[:16]
+def visitor_id_of(ip: str, user_agent: str, key: bytes = b"") -> str:
+    """The visitor id of one browser at one address: a log shows no more. Without the key, nobody can tell the address."""
+    return "log-" + _digest(f"{ip}\0{user_agent}", key).hex()[:16]
+
+
+def _digest(text: str, key: bytes) -> bytes:
+    """Addresses are few enough to try them all, so only a secret key hides them."""
+    return hmac.digest(key, text.encode(), "sha256") if key else hashlib.sha256(text.encode()).digest()
 
 
 def _query_of(path: str) -> str | None:
@@ -170,11 +178,12 @@ class _Repetitions:
     newest are dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes) -> None:
+        self._key = key
         self._days: dict[int, dict[bytes, int]] = {}
 
     def name(self, text: str, at: datetime) -> str:
-        digest = hashlib.sha256(text.encode()).digest()[:16]
+        digest = _digest(text, self._key)[:16]
         today = at.toordinal()
         if today not in self._days:
             oldest = max([today, *self._days]) - _IDENTICAL_WITHIN.days

@@ -118,7 +118,8 @@ def _lines_of_lead(
     if at is not None:
         yield f"  {'As it was' if at <= clock.now else 'As it will be, if nothing happens,'} {clock.date(at)}"
     if at is not None and at > clock.now:
-        scores = _future_scores(active, subject, at)
+        refuses = queries.refuses_profiling(lead)
+        scores = [] if refuses else _future_scores(active, subject, at)
     else:
         scores = [_current_score(row, facts.lines, active, subject, clock.now) for row in facts.scores]
     if request.model is not None and request.model not in {*active.models, *(each.model for each in scores)}:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.blank import is_blank_text
 from scoring.features.identity import key_of_identity
+from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 
 Row = Mapping[str, Any]
 
@@ -99,6 +100,8 @@ def lead_summary(
         yield f"  Assigned to {lead['assigned_to']}"
     yield f"  First seen {clock.date(lead['created_at'])} ({clock.ago(lead['created_at'])})"
     last = lead["last_interaction_at"]
+    if not past and lead["fields"].get(PROFILING_CONSENT_FIELD) is False:
+        yield f"  Does not wish to be scored ({PROFILING_CONSENT_FIELD} is false): no model and no workflow looks at this lead"
     if not past:
         yield f"  Last active {clock.date(last)} ({clock.ago(last)})" if last else "  Never active"
     if identities:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, cast
 from msgspec import structs
 
 from gateway.door.admission import admit_import
+from gateway.door.ip_truncation import IpTruncation, with_truncated_ip
 from leadstream.console import Failure, ReportProgress
 from leadstream.operations.access_log import MALFORMED, read_access_log
 from leadstream.operations.log_formats.formats import UnknownLogFormatError
@@ -31,12 +32,36 @@ from schemas.decode import MAX_EVENT_BYTES, Refusal, encode_source, key_of, read
 from schemas.envelope import ANONYMOUS_PREFIX, Event
 from schemas.record import Outgoing
 from schemas.topics import EVENTS
+from scoring.features.consent import may_be_counted
 
 CHUNK = 1_000
 """Events that go into the log at once."""
 EXAMPLES = 5
 
 Append = Callable[[Sequence[Outgoing]], None]
+ConsentSince = Callable[[str], int | None]
+
+
+def _never(_tenant: str) -> int | None:
+    return None
+
+
+class ImportPrivacy(NamedTuple):
+    """What of the events may be stored."""
+
+    ip_truncation: IpTruncation = "none"
+    visitor_id_key: bytes = b""
+    """Makes the ids of visitors of an access log; empty: anybody can make them."""
+    consent_required_since: ConsentSince = _never
+    """By tenant (ms)."""
+
+    def admits(self, event: Event) -> bool:
+        return may_be_counted(event, self.consent_required_since(event.tenant))
+
+
+OPEN_IMPORT = ImportPrivacy()
+NO_CONSENT = "no consent"
+"""Why an event was not imported."""
 
 
 class Complaint(NamedTuple):
@@ -100,6 +125,7 @@ def import_events(
     *,
     phone_region: str | None = None,
     own_sites: Collection[str] = (),
+    privacy: ImportPrivacy = OPEN_IMPORT,
 ) -> ImportCounts:
     """Imports events as NDJSON, one per line."""
     tally = ImportCounts()
@@ -113,9 +139,12 @@ def import_events(
                 event = archived(read_event(raw), now, phone_region, own_sites)
             except Refusal as refusal:
                 tally.refuse(number, "refused", complaint=str(refusal))
-            else:
-                tally.take(event)
-                yield event
+                continue
+            if not privacy.admits(event):
+                tally.refuse(number, NO_CONSENT)
+                continue
+            tally.take(event)
+            yield with_truncated_ip(event, privacy.ip_truncation)
 
     append_all(admitted(), append)
     return tally
@@ -129,12 +158,13 @@ def import_access_log(
     tenant: str,
     site: str = "",
     own_sites: Collection[str] = (),
+    privacy: ImportPrivacy = OPEN_IMPORT,
 ) -> ImportCounts:
     """Imports the page views of an access log. Raises Failure if its format is not supported."""
     tally = ImportCounts()
 
     def admitted() -> Iterator[Event]:
-        for line in read_access_log(lines, tenant=tenant, site=site):
+        for line in read_access_log(lines, tenant=tenant, site=site, visitor_id_key=privacy.visitor_id_key):
             tally.lines += 1
             tally.without_agent += not line.records_agent
             if line.event is None:
@@ -147,8 +177,11 @@ def import_access_log(
             except Refusal as refusal:
                 tally.refuse(line.number, MALFORMED, complaint=str(refusal))
                 continue
+            if not privacy.admits(event):
+                tally.refuse(line.number, NO_CONSENT)
+                continue
             tally.take(event)
-            yield event
+            yield with_truncated_ip(event, privacy.ip_truncation)
 
     try:
         append_all(admitted(), append)

@@ -18,6 +18,7 @@ from leadstream.operations.event_loop import BlockingLoop, event_loop
 from leadstream.operations.export import StoredEvent
 from leadstream.operations.lag import LagMeter, open_lag_meter
 from leadstream.operations.recorded_log import EmbeddedParts
+from leadstream.operations.retention import require_whole_archive
 from leadstream.settings import Settings
 from leadstream.stages import SOURCE_BY_STAGE
 from leadstream.wiring_kafka import kafka_errors_explained
@@ -45,9 +46,10 @@ _RETRY_FOR_SECONDS = 60.0
 
 
 def migrate_to_kafka(settings: Settings, database_url: str, report: Callable[[int], None]) -> int:
-    """Returns the number of events. Raises Failure."""
+    """Returns the number of events. Raises Failure, and ArchiveShortened if the oldest events were removed."""
     with connect_watched(database_url) as connection, kafka_errors_explained(), event_loop() as loop:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        require_whole_archive(connection)
         partition_count = partitions_of(connection)
         target = _TargetTopics(loop, settings)
         try:

@@ -32,6 +32,7 @@ from projections.authoring import LOCK_TIMEOUT, Draft, PublishedVersion
 from projections.connection import connect_watched
 from projections.tables import hashed_key
 from schemas.control import EVERY_TENANT, FieldType, SettingsPublished
+from schemas.moment import moment_or_none
 from schemas.publications import publication_records
 from schemas.record import Outgoing
 from scoring.attribution.attribution_text import AttributionError, compile_attribution
@@ -233,6 +234,7 @@ def publish_settings(
     lifecycle: str | None = None,
     profile_fields: str | None = None,
     attribution: str | None = None,
+    consent_required: bool | None = None,
 ) -> SettingsPublished:
     """Returns the publication once every lead is rescored by it. A setting that is None keeps its value.
     `lifecycle` and `attribution` are files, or BUILT_IN_TEXT; `profile_fields` is a file. Raises Failure.
@@ -241,7 +243,9 @@ def publish_settings(
     declared = None if profile_fields is None else declared_fields(profile_fields)
     credited = None if attribution is None else attribution_text(attribution)
     with _lock_settings(store.database_url):
-        return _publish_settings(store, now, tenant, time_zone, idle_minutes, text, declared, credited)
+        return _publish_settings(
+            store, now, tenant, time_zone, idle_minutes, text, declared, credited, required=consent_required
+        )
 
 
 @contextmanager
@@ -267,6 +271,8 @@ def _publish_settings(
     text: str | None,
     declared: dict[str, FieldType] | None,
     credited: str | None,
+    *,
+    required: bool | None,
 ) -> SettingsPublished:
     store.settle(lambda _: None)
     shards = active_by_shard(store.database_url)
@@ -280,6 +286,9 @@ def _publish_settings(
         raise Failure(f"{cause}: use a name such as Europe/Berlin.") from cause
     if text is not None:
         check_lifecycle_bands(compile_lifecycle(text), shards[:1], tenant)
+    since = moment_or_none(current.consent_required_since)
+    if required is not None:
+        since = (since or now) if required else None
     settings = SettingsPublished(
         tenant=tenant,
         recorded_at=now,
@@ -289,6 +298,7 @@ def _publish_settings(
         lifecycle=text or current.lifecycle or built_in_lifecycle(),
         profile_fields=current.profile_fields if declared is None else declared,
         attribution=current.attribution if credited is None else credited,
+        consent_required_since=since,
         by=operating_user(),
     )
     store.append(publication_records(settings))

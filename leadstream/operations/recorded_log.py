@@ -26,6 +26,7 @@ from schemas.control import (
 )
 from schemas.decode import decode_source
 from schemas.envelope import tag_of
+from schemas.moment import moment_or_none
 from schemas.publications import Publication
 from schemas.topics import PARTITION_WIDE_KEY
 from streams.published import PublishedState
@@ -122,6 +123,7 @@ class ArchivedParts:
                 lifecycle=own.lifecycle,
                 profile_fields=own.profile_fields,
                 attribution=own.attribution,
+                consent_required_since=moment_or_none(own.consent_required_since),
             )
 
 

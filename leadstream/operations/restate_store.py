@@ -29,6 +29,7 @@ from leadstream.operations.open_store import open_database_url, open_store, requ
 from leadstream.operations.recorded_log import ArchivedParts, EmbeddedParts
 from leadstream.operations.restate import keep_beside_log, restate
 from leadstream.operations.restated_leads import LeadMoves, compare_leads
+from leadstream.operations.retention import require_whole_archive
 from leadstream.operations.store_access import settle_with_bar
 from leadstream.serving import ensure_directory
 from leadstream.settings import Settings
@@ -170,6 +171,8 @@ def replace_store(settings: Settings, restated: Path) -> Path:
 
 
 def _recorded(old: Connection, settings: Settings) -> RecordedLog:
+    """Raises ArchiveShortened if the oldest events were removed."""
+    require_whole_archive(old)
     on_kafka = bound_source(old) is not None
     if on_kafka:
         parts: EmbeddedParts | ArchivedParts = ArchivedParts(old)

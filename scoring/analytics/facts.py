@@ -101,6 +101,8 @@ class ScoreFact(NamedTuple):
     previous: int
     engagement: int
     caused_by: str
+    removed: bool = False
+    """The model no longer scores the lead."""
 
 
 class OwnerFact(NamedTuple):

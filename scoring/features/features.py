@@ -29,7 +29,7 @@ from scoring.features.keyed_events import (
     put_report,
     remove_excess,
 )
-from scoring.features.profile_fields import STANDARD_FIELDS, FieldValue
+from scoring.features.profile_fields import PROFILING_CONSENT_FIELD, STANDARD_FIELDS, FieldValue
 
 DAYS_KEPT = 100
 FIELDS_KEPT = 64
@@ -200,12 +200,30 @@ def last_counted(features: Features, signal: str) -> int | None:
 
 def merge_fields(parts: Sequence[tuple[bool, Features]]) -> dict[str, WrittenField]:
     """Profile fields of a lead. Those of identities at home (True) win over those of merged leads; among equals the
-    last writer wins.
+    last writer wins. Of the consent to profiling the last writer of all wins: a merge takes back no objection.
     """
     fields = _last_written_fields(part.fields for at_home, part in parts if not at_home)
     fields |= _last_written_fields(part.fields for at_home, part in parts if at_home)
+    consent = _profiling_consent(part for _, part in parts)
+    if consent is not None:
+        fields[PROFILING_CONSENT_FIELD] = consent
     _drop_excess_names(fields, FIELDS_KEPT)
     return fields
+
+
+def refuses_profiling(parts: Iterable[Features]) -> bool:
+    """Does the lead of these features object to profiling? The last word of all its identities counts."""
+    consent = _profiling_consent(parts)
+    return consent is not None and consent[2] is False
+
+
+def _profiling_consent(parts: Iterable[Features]) -> WrittenField | None:
+    newest = None
+    for part in parts:
+        written = part.fields.get(PROFILING_CONSENT_FIELD)
+        if written is not None and (newest is None or _later_written(written, newest)):
+            newest = written
+    return newest
 
 
 def count_in(signal: Signal, after: int, until: int) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from schemas.envelope import ANONYMOUS_PREFIX
+from scoring.features.consent import TrackingWord
 
 MOST_SEGMENTS = 20
 """Persons behind one key. Further persons share one more segment, in an anonymous lead of its own."""
@@ -45,6 +46,7 @@ class Visitor(Struct, array_like=True):
     current: int = 0
     claim: tuple[int, str, str] = (-1, "", "")
     """(occurred_at, event_id, lead) of the latest claim."""
+    tracking: TrackingWord | None = None
 
 
 class Reassignment(NamedTuple):

@@ -24,7 +24,7 @@ MANUAL_STAGE_FIELD: Final = "manual_stage"
 """Where a stage that a person chose is kept; no event fills it as a profile field."""
 
 PROFILING_CONSENT_FIELD: Final = "profiling_consent"
-"""False: the person objects to profiling, and no workflow acts on the lead."""
+"""False: the person objects to profiling: no model scores the lead, and no workflow acts on it."""
 
 QUALIFICATION_FIELD: Final = "qualification_override"
 """A band (mql, sql, hot) that a person or a workflow set by hand; null removes it."""

@@ -26,6 +26,7 @@ from scoring.features.operators import OPERATORS, OperandError, ValueTest
 from scoring.features.profile_fields import (
     MANUAL_STAGE_FIELD,
     NO_DECLARED_FIELDS,
+    PROFILING_CONSENT_FIELD,
     FieldTypes,
     FieldValue,
     stated_fields,
@@ -97,7 +98,11 @@ def _answer_field(event: events.QuestionAnswered) -> Mapping[str, FieldValue]:
 
 
 def _consent_fields(event: events.ConsentChanged) -> Mapping[str, FieldValue]:
-    consent = {"email_consent": event.email, "sms_consent": event.sms}
+    consent = {
+        "email_consent": event.email,
+        "sms_consent": event.sms,
+        PROFILING_CONSENT_FIELD: event.profiling,
+    }
     return {name: value for name, value in consent.items() if value is not None}
 
 

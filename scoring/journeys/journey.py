@@ -76,7 +76,7 @@ class LeadJourney(NamedTuple):
     net: Money
     """Purchases less refunds."""
     orders: int
-    score: int
+    score: int | None
     """The rounded total of the model `composite`."""
 
 
@@ -110,8 +110,15 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
         gross=orders_of(report for report in reports if report.type == PURCHASE).revenue,
         net=orders.revenue,
         orders=len(orders),
-        score=rounded_points(facts.scores[-1].total) if facts.scores else 0,
+        score=_current_score(facts),
     )
+
+
+def _current_score(facts: LeadFacts) -> int | None:
+    if not facts.scores:
+        return 0
+    latest = facts.scores[-1]
+    return None if latest.removed else rounded_points(latest.total)
 
 
 def local_date(days: Calendar, at: int) -> date:

@@ -93,3 +93,7 @@ class Lifecycle(NamedTuple):
     qualifications: tuple[Qualification, ...]
     targets: tuple[ConversionTarget, ...] = BUILT_IN_TARGETS
     """What reports compare conversions with; no fold reads them."""
+
+    def without_transitions(self) -> "Lifecycle":
+        """Only a person, or a merge, moves a lead."""
+        return self._replace(transitions=(), onward=dict.fromkeys(STAGES, ()), qualifications=())

@@ -36,6 +36,8 @@ class TenantSettings(Struct, array_like=True, frozen=True):
     """The types of the tenant's own profile fields."""
     attribution: str = ""
     """What earns credit for conversions: its text; none: that which comes with Leadstream."""
+    consent_required_since: int | None = None
+    """Web events that are recorded from then on (ms) need consent."""
 
     @property
     def zone(self) -> Calendar:

@@ -3,6 +3,9 @@
 Nothing here is a default: everything came as control records in the shard's own partition.
 """
 
+from functools import cached_property
+from typing import Self
+
 from scoring.workflows.speed_to_lead import SpeedToLead
 from scoring.workflows.workflow_plan import WorkflowPlan, workflow_plan
 from scoring.workflows.workflow_text import compiled_speed_to_lead
@@ -16,6 +19,7 @@ from streams.published import (
     compiled_model,
     compiled_workflows,
 )
+from streams.score_leads.lead_state import LeadState
 
 
 class LeadRules:
@@ -39,7 +43,21 @@ class LeadRules:
             else workflow_plan(workflows.version, compiled_workflows(workflows.text, workflows.folding))
         )
         self.speed_to_lead = SpeedToLead() if workflows is None else compiled_speed_to_lead(workflows.text)
-        self.reading_sessions = [name for name, model in self.models.items() if model.scores_sessions]
+        self._settings, self._workflows = settings, workflows
+
+    @property
+    def reading_sessions(self) -> list[str]:
+        return [name for name, model in self.models.items() if model.scores_sessions]
+
+    @cached_property
+    def without_profiling(self) -> Self:
+        """For a lead that objects to profiling: no model scores it, and only people move it from stage to stage."""
+        unprofiled = type(self)(self._settings, {}, self._workflows)
+        unprofiled.lifecycle = self.lifecycle.without_transitions()
+        return unprofiled
+
+    def for_lead(self, state: LeadState) -> Self:
+        return self.without_profiling if state.refuses_profiling else self
 
 
 class PublishedLeadRules(PublishedState):

@@ -16,6 +16,7 @@ from scoring.features.features import (
     Session,
     evolve,
     put_session,
+    refuses_profiling,
     retract_session,
 )
 from scoring.features.identity import is_anonymous
@@ -140,6 +141,10 @@ class LeadState:
         if self._merged is None:
             self._merged = features_of_lead(self.lead_id, self.identities)
         return self._merged
+
+    @property
+    def refuses_profiling(self) -> bool:
+        return refuses_profiling(each.features for each in self.identities.values())
 
     def mark_changed(self, identity: str | None = None) -> None:
         self.exists = self.card_changed = True

@@ -46,8 +46,10 @@ class LeadStep:
     """One record of one lead: its statements, numbered, so that their ids are deterministic."""
 
     def __init__(self, rules: LeadRules, state: LeadState, origin: str, emit: Emit) -> None:
-        self.rules = self.before = rules
+        self._rules = self.before = rules
         self.state = state
+        self.began_refusing = state.refuses_profiling
+        """Before the record, the lead objected to profiling."""
         self.head = state.head
         self.emit = emit
         self.event: EventOfStep | None = None
@@ -57,7 +59,17 @@ class LeadStep:
 
     def use_rules(self, rules: LeadRules) -> None:
         """From here on these rules are active; `before` keeps those of the last statements."""
-        self.before, self.rules = self.rules, rules
+        self.before, self._rules = self._rules, rules
+
+    @property
+    def rules(self) -> LeadRules:
+        """What is active for the lead as it is now: no model, if it objects to profiling."""
+        return self._rules.for_lead(self.state)
+
+    @property
+    def agreed_again(self) -> bool:
+        """With this record the lead is scored again."""
+        return self.began_refusing and not self.state.refuses_profiling
 
     def envelope(self, caused_by: str) -> StatementEnvelope:
         self._number += 1

@@ -21,9 +21,11 @@ from streams.score_leads.lead_stage import run_lifecycle, stage_reason
 from streams.score_leads.lead_state import EmittedScore, LeadState
 from streams.score_leads.lead_step import LeadStep
 from streams.score_leads.overrides import conclude_override
+from streams.score_leads.session_scores import emit_all_session_scores, retract_session_scores
 from streams.score_leads.timers import set_timers
 from streams.score_leads.workflow_triggers import (
     arm_without_model,
+    disarm_passed,
     standing_of_lead,
     trigger_without_contact,
     trigger_workflows,
@@ -53,6 +55,8 @@ def evaluate_lead(
     the person who moved the lead, and the reason.
     """
     rules, state, head = step.rules, step.state, step.head
+    if state.refuses_profiling:
+        _stop_scoring(step, cause)
     before = None if rules.workflows is None else standing_of_lead(step)
     was_qualified = is_qualified(rules, state)
     concluded = {
@@ -82,21 +86,45 @@ def evaluate_lead(
                 if name in concluded or model.reads.stage:
                     concluded[name] = _conclusion_of_model(rules, state, model)
             state.mark_changed()
+    agreed_again = step.agreed_again
     for name, conclusion in concluded.items():
-        _emit_score(step, name, conclusion, cause, reassigned=reassigned, silent=silent, time_only=time_only)
+        _emit_score(
+            step,
+            name,
+            conclusion,
+            cause,
+            reassigned=reassigned,
+            silent=silent or agreed_again,
+            time_only=time_only,
+        )
+    if agreed_again:
+        emit_all_session_scores(step, cause)
     advance_contact_clock(
         rules,
         state,
         was_qualified=was_qualified,
         reassigned=reassigned,
-        silent=silent,
+        silent=silent or agreed_again,
         carried=None if carried is None else carried.clock,
         event=event,
     )
     set_timers(step, concluded, exact=time_only)
     if before is not None:
+        if agreed_again:  # what the lead had passed already fires nothing
+            before = standing_of_lead(step)
         trigger_workflows(step, before, cause, reassigned=reassigned, silent=silent)
         trigger_without_contact(step, cause)
+        if agreed_again:
+            disarm_passed(step)
+
+
+def _stop_scoring(step: LeadStep, cause: str) -> None:
+    """The lead objects to profiling: what models have concluded about it is taken back."""
+    emitted = step.head.emitted
+    if any(name in emitted for name in step.before.reading_sessions):
+        retract_session_scores(step, cause)
+    for name in sorted(emitted):
+        retract_model_score(step, name, emitted[name].version, cause)
 
 
 def _conclusion_of_model(rules: LeadRules, state: LeadState, model: Model) -> Conclusion:
@@ -178,6 +206,7 @@ def retract_model_score(step: LeadStep, name: str, version: int, cause: str) -> 
                 change=-emitted.total / ONE_POINT,
                 bands=bands,
                 lines=lines,
+                removed=True,
             ),
         )
     _leave_bands(step, name, version, emitted.bands, cause)

@@ -69,3 +69,26 @@ def emit_ended_sessions(step: LeadStep, cause: str, after: int, until: int) -> N
     )
     for name, session_id in ended:
         emit_session_score(step, name, session_id, None, cause)
+
+
+def emit_all_session_scores(step: LeadStep, cause: str) -> None:
+    """The lead is scored again, and so are its sessions."""
+    for name, session_id in _sessions_in_order(step):
+        emit_session_score(step, name, session_id, None, cause)
+
+
+def retract_session_scores(step: LeadStep, cause: str) -> None:
+    """The lead objects to profiling: the scores of its sessions are void."""
+    for name, session_id in _sessions_in_order(step):
+        step.emit_statement(
+            SESSION_SCORES,
+            statements.SessionRetracted(**step.envelope(cause), identity=name, session_id=session_id),
+        )
+
+
+def _sessions_in_order(step: LeadStep) -> list[tuple[str, str]]:
+    return sorted(
+        (name, session_id)
+        for name, identity in step.state.identities.items()
+        for session_id in identity.features.sessions
+    )

@@ -138,7 +138,7 @@ class ScoreLeads:
     def check_timer(self, shared: PublishedLeadRules, state: LeadState, now: int) -> tuple[bool, int | None]:
         if not state.exists:
             return False, None
-        at = next_change_by_time(shared.rules(state.tenant), state)
+        at = next_change_by_time(shared.rules(state.tenant).for_lead(state), state)
         return (True, None) if at <= now else (False, at if at < NEVER else None)
 
     def wake_up(self, state: LeadState, now: int) -> Outgoing:
@@ -217,6 +217,7 @@ def _apply_publication(shared: PublishedLeadRules, message: ForEveryLead, what: 
                 message.lifecycle,
                 message.profile_fields,
                 message.attribution,
+                message.consent_required_since,
             )
             return shared.publish_settings(tenant, settings, what)
         case WorkflowsChanged(tenant=tenant, version=version, text=text, folding=folding):

@@ -18,7 +18,7 @@ from schemas.statements import SilencedBy, WorkflowTriggerType
 from schemas.topics import LEAD_CHANGES
 from scoring.features.features import FeatureDelta, Features, decode_delta, decode_features
 from scoring.features.identity import is_anonymous, key_of_identity
-from scoring.features.profile_fields import PROFILING_CONSENT_FIELD, FieldValue
+from scoring.features.profile_fields import FieldValue
 from scoring.features.qualification_override import bands_that_count
 from scoring.features.signals import event_as_tested, signal_of
 from scoring.features.view import Subject, view_of
@@ -340,8 +340,7 @@ def _silence_of(step: LeadStep, event: Event | None, cause: str, *, silent: bool
             return "publication"
         late = _remembered(step.head).late if event is None else not event.imported
         return "late" if late else "import"
-    features = step.state.features
-    if step.state.identities and _value_of_field(features.fields, PROFILING_CONSENT_FIELD) is False:
+    if step.state.refuses_profiling:
         return "consent"
     return "hops" if event is not None and event.hops >= MOST_HOPS else ""
 
@@ -405,6 +404,20 @@ def arm_without_model(step: LeadStep, model: str) -> None:
     remembered = step.head.workflows
     disarmed = tuple(each for each in remembered.disarmed if each not in waiting)
     _remember(step, LeadWorkflows(disarmed, remembered.late))
+
+
+def disarm_passed(step: LeadStep) -> None:
+    """The lead is scored again after it objected to profiling: what its scores have passed already has fired."""
+    plan = step.rules.workflows
+    if plan is None:
+        return
+    standings = standing_of_lead(step).by_model
+    passed = [
+        workflow.id
+        for workflow, trigger in plan.scores
+        if passed_already(trigger, standings.get(trigger.model, NO_STANDING).total)
+    ]
+    _remember(step, LeadWorkflows(tuple(sorted(passed)), _remembered(step.head).late))
 
 
 def adopt_workflows(step: LeadStep) -> None:

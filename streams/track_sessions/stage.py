@@ -32,6 +32,7 @@ from schemas.record import Record
 from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS
 from scoring.features import identity, sessions
+from scoring.features.consent import last_tracking_word, may_be_counted
 from scoring.features.features import (
     Features,
     encode_delta,
@@ -111,8 +112,15 @@ class TrackSessions:
             case ModelRetired() as m:
                 shared.publish_model(m.tenant, m.model, ModelVersion(m.version, RETIRED_MODEL_TEXT))
             case SettingsPublished() as s:
+                since = s.consent_required_since
                 settings = TenantSettings(
-                    s.version, s.time_zone, s.idle_minutes, s.lifecycle, s.profile_fields, s.attribution
+                    s.version,
+                    s.time_zone,
+                    s.idle_minutes,
+                    s.lifecycle,
+                    s.profile_fields,
+                    s.attribution,
+                    None if since is None else millis(since),
                 )
                 shared.publish_settings(s.tenant, settings)
 
@@ -172,13 +180,20 @@ def _is_prefetch(opened: e.EmailOpened, at: int, features: Features) -> bool:
 def _apply_event(shared: PublishedSignals, step: VisitorStep, event: Event, raw: bytes) -> None:
     state, visitor = step.state, step.visitor
     recorded = millis(event.recorded_at or event.occurred_at)
+    settings = shared.published.settings_of(state.tenant)
+    uncounted = None
     if event.bot is not None:
+        uncounted = "bot"
+    elif not may_be_counted(event, settings.consent_required_since, visitor.tracking):
+        uncounted = "no_consent"
+    if uncounted is not None:
         if event.reply:
-            owner = visitor.segments[visitor.current].owner
+            owner, at_clock = visitor.segments[visitor.current].owner, max(recorded, step.clock)
             step.emit_activity(
-                EventNoted(state.tenant, owner, max(recorded, step.clock), event.event_id, "bot", state.key)
+                EventNoted(state.tenant, owner, at_clock, event.event_id, uncounted, state.key)
             )
         return
+    visitor.tracking = last_tracking_word(event, visitor.tracking)
     visitor.clock = max(visitor.clock, recorded)
     occurred = min(millis(event.occurred_at), recorded + ALLOWED_CLOCK_LEAD_MS)
     state.mark_changed()
@@ -196,7 +211,6 @@ def _apply_event(shared: PublishedSignals, step: VisitorStep, event: Event, raw:
             )
         return
 
-    settings = shared.published.settings_of(state.tenant)
     body = state.body(at)
     if isinstance(event, e.EmailOpened) and _is_prefetch(event, occurred, body.features):
         if event.reply:

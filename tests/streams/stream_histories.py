@@ -59,6 +59,8 @@ def act(kind, envelope, number, lead):
         case "beat":
             return e.SessionHeartbeat(**envelope)
         case "profile":
+            if lead == 2 and number % 3 < 2:  # an objection to profiling, or an agreement
+                return e.ProfileUpdated(**envelope, fields={"profiling_consent": number % 3 == 1})
             fields = {("phone", "email", "company", "title")[lead % 4]: f"value {number}"}
             return e.ProfileUpdated(**envelope, fields=fields)
     raise AssertionError(kind)

@@ -139,7 +139,7 @@ def reference(events, *, merges=True):
                 signals[name].append(t)
             if isinstance(event, e.ProfileUpdated):
                 for name, value in event.fields.items():
-                    own = home == root
+                    own = home == root or name == "profiling_consent"  # a merge takes back no objection
                     mine = (own, t, event.event_id, value)
                     if name not in fields or mine > fields[name]:
                         fields[name] = mine

@@ -165,7 +165,7 @@ def seen(features):
         if name in REFERENCE_SIGNALS:
             first = s.last_day - len(s.days) + 1
             signals[name] = (s.count, s.first, s.last, {first + i: n for i, n in enumerate(s.days) if n})
-    fields = {n: tuple(v) for n, v in features.fields.items() if n in ("phone", "email", "company", "title")}
+    fields = {n: tuple(v) for n, v in features.fields.items() if n in REFERENCE_FIELDS}
     rows = {
         i: (s.opened_at, s.last_at, s.closed, s.pages, s.clicks, s.important_clicks)
         for i, s in features.sessions.items()
@@ -173,6 +173,7 @@ def seen(features):
     return signals, fields, rows
 
 
+REFERENCE_FIELDS = ("phone", "email", "company", "title", "profiling_consent")
 REFERENCE_SIGNALS = (
     "page_viewed", "element_clicked", "form_submitted", "qr_scanned", "session_ended", "session_heartbeat",
     "profile_updated", "lead_identified", "email_sent", "leads_merged", "merge_undone", "stage_changed", "interaction",
@@ -330,6 +331,10 @@ def test_ledger_lines_sum_to_the_score_and_the_chain_of_previous_scores_is_unbro
 def test_what_was_said_is_what_the_features_say_now(spec, seed):
     def check(pipeline):
         for state in pipeline.leads().values():
+            consent = state.features.fields.get("profiling_consent") if state.identities else None
+            if consent is not None and consent[2] is False:
+                assert not state.head.emitted
+                continue
             if not state.identities or state.head.emitted.keys() != {"m", "s"}:
                 continue
             for name, text in FIRST:

@@ -522,8 +522,25 @@ def test_time_after_an_import_fires_no_score_and_yet_days_without():
 
 def test_no_workflow_acts_on_a_lead_that_objects_to_profiling():
     story = published(workflow('type = "score_threshold", score = 40'))
+    story.when(profile("a", 0, profiling_consent="no", **FIRM)).then(kinds=FIRED)
+    story = published(workflow('type = "event", event = "profile_updated"'))
     story.when(profile("a", 0, profiling_consent="no", **FIRM)).then(
-        "L: workflow 1: rules rose from 0 to 45, through 40, silent (consent)", kinds=FIRED
+        "L: workflow 1: the event profile_updated came, silent (consent)", kinds=FIRED
+    )
+
+
+def test_an_objection_and_its_end_fire_no_workflow_that_waits_for_a_score_a_band_or_a_stage():
+    text = (
+        workflow('type = "score_threshold", score = 40')
+        + workflow('type = "score_falls", score = 30', number=2)
+        + workflow('type = "stage_change"', number=3)
+    )
+    story = published(text, profile("a", 0, **FIRM))
+    story.when(profile("b", 1, profiling_consent=False)).then(kinds=FIRED)
+    story.when(profile("c", 2, profiling_consent=True)).then(kinds=FIRED)
+    assert story.scores("L")["rules"] == 45
+    story.when(profile("d", 3, industry=None)).then(
+        "L: workflow 2: rules fell from 45 to 25, below 30", kinds=FIRED
     )
 
 

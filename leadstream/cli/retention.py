@@ -1,0 +1,96 @@
+"""`leadstream retention`: what is older than the retention, and removing it now."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leadstream.cli.options import OPERATE, DatabaseUrl, DataDir, settings_of_store
+from leadstream.console import Failure, print_line, print_records, print_status, progress_bar
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from projections.connection import Connection
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=OPERATE)
+def retention(
+    days: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of so many days. Default: LEADSTREAM_LOG_RETENTION_DAYS.", show_default=False
+        ),
+    ] = None,
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Remove it now; without this, it is only shown.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Show which records are older than the retention, or remove them.
+
+    They are records of the embedded log, or Kafka's events in their archive.
+    A server removes them every hour if LEADSTREAM_LOG_RETENTION_DAYS is set;
+    this command works with or without a running server. Scores, histories
+    and read models stay. A replay of all events (what-if with new signals,
+    backtest, restate, export --to-kafka) is no longer possible afterwards,
+    and says so.
+    """
+    from datetime import timedelta
+
+    from leadstream.clock import utc_now
+    from leadstream.operations.accounts import recorded_command
+    from leadstream.operations.open_store import open_database_url, settings_as_served
+    from leadstream.operations.retention import RebuildUnderWayError, remove_everything_old
+    from projections.connection import connect_watched
+
+    settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
+    kept_days = days or settings.log_retention_days
+    if not kept_days:
+        raise Failure(
+            "Everything is kept: LEADSTREAM_LOG_RETENTION_DAYS is 0. `leadstream retention --days 90` shows what is older than "
+            "90 days."
+        )
+    before = utc_now() - timedelta(days=kept_days)
+    with open_database_url(settings) as url, connect_watched(url, autocommit=True) as connection:
+        if not apply:
+            _show_old(connection, before, kept_days)
+            return
+        with recorded_command(url), progress_bar("Removing", None) as report:
+            removed = 0
+            try:
+                for count in remove_everything_old(connection, before):
+                    removed += count
+                    report(removed)
+            except RebuildUnderWayError as cause:
+                raise Failure(str(cause)) from cause
+        print_line(f"{removed:,} records were removed.")
+
+
+def _show_old(connection: "Connection", before: "datetime", days: int) -> None:
+    from leadstream.operations.retention import (
+        archive_begins,
+        old_events_of_archive,
+        old_records,
+    )
+    from projections.source import embedded_log_exists
+
+    if embedded_log_exists(connection):
+        old = dict[str, int]()
+        for each in old_records(connection, before):
+            topic = each.partition[0]
+            old[topic] = old.get(topic, 0) + each.end - each.first
+    else:
+        old = {"events, in the archive": old_events_of_archive(connection, before)}
+    rows = [[topic, f"{count:,}"] for topic, count in old.items() if count]
+    if rows:
+        print_records(["topic", "records"], rows)
+    print_line(
+        f"{sum(old.values()):,} records are older than {days} days (recorded before {before:%Y-%m-%d %H:%M} UTC)"
+        f"{': `leadstream retention --apply` removes them.' if rows else '.'}"
+    )
+    if (begins := archive_begins(connection)) is not None:
+        print_status(f"Events that were recorded before {begins:%Y-%m-%d %H:%M} UTC were removed already.")

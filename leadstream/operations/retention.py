@@ -1,0 +1,352 @@
+"""Removes what is older than the retention: records of the embedded log, or Kafka's events in their archive.
+
+Records go from the oldest on, in small transactions, each of which notes how far it came: so a run that is killed goes on
+where it was, and no position is ever given twice. Only what every fold and projection has passed is removed. The state of
+the folds and the rows of the read models stay, so a restart and a rebuild need none of it. What would need it says so:
+`require_whole_archive`.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import psycopg
+import structlog
+from msgspec import DecodeError
+from psycopg.sql import SQL, Identifier
+
+from authoring.problem import Gone
+from leadstream.clock import utc_now
+from projections.archive import FIRST_YEAR, LAST_YEAR
+from projections.connection import Connection, connect_watched
+from projections.rebuild import REBUILD_LOCK_ID
+from projections.source import embedded_log_exists
+from projections.tables import LIVE_SCHEMA
+from schemas import topics
+from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source, decode_statement
+from schemas.envelope import Event
+from schemas.moment import millis, moment
+from schemas.record import LogPartition, Record
+
+REMOVED_AT_ONCE: Final = 2_000
+"""Records of one transaction."""
+SECONDS_BETWEEN_RUNS: Final = 3_600.0
+SECONDS_BEFORE_FIRST: Final = 60.0
+ARCHIVE: Final = -1
+"""In `removed_records`, the partition that stands for the whole archive of Kafka's events."""
+
+_REMOVAL_ORDER: Final = (
+    *(topic.name for topic in topics.TOPICS if not topic.compacted and topic.name != topics.DEAD_LETTERS),
+    topics.DEAD_LETTERS,
+)
+"""A dead letter goes after the record that it is of."""
+
+_log = structlog.get_logger(__name__)
+
+
+class OldRecords(NamedTuple):
+    """Records of one partition that are older than the retention: from `first` on, and none from `end` on."""
+
+    partition: LogPartition
+    first: int
+    end: int
+
+
+class RebuildUnderWayError(RuntimeError):
+    """A rebuild reads the log now; the message says what to do."""
+
+
+def old_records(connection: Connection, before: datetime) -> Iterator[OldRecords]:
+    """What of the embedded log was recorded before that moment, partition by partition. Writes nothing."""
+    starts = dict[LogPartition, int]()
+    for partition, end_of_use in sorted(_ends_of_use(connection).items(), key=_in_removal_order):
+        first = position = _first_position(connection, partition)
+        while page := _page(connection, partition, position, end_of_use):
+            old = _old_prefix(page, before, starts)
+            position += len(old)
+            if len(old) < len(page):
+                break
+        starts[partition] = position
+        if position > first:
+            yield OldRecords(partition, first, position)
+
+
+def remove_old_records(connection: Connection, before: datetime) -> Iterator[int]:
+    """Removes them; yields how many, after each transaction. The connection must be in autocommit mode. Raises
+    RebuildUnderWayError.
+    """
+    starts = dict[LogPartition, int]()
+    for partition, end_of_use in sorted(_ends_of_use(connection).items(), key=_in_removal_order):
+        position = _first_position(connection, partition)
+        while page := _page(connection, partition, position, end_of_use):
+            old = _old_prefix(page, before, starts)
+            if old:
+                with connection.transaction(), _no_rebuild(connection):
+                    _remove(connection, partition, old, before)
+                position = old[-1].position + 1
+                yield len(old)
+            if len(old) < len(page):
+                break
+        starts[partition] = position
+    _remove_dead_letter_rows(connection, starts)
+
+
+def remove_old_archive(connection: Connection, before: datetime) -> Iterator[int]:
+    """Removes events that were recorded before that moment from the archive of Kafka's events; yields how many, after each
+    transaction. Months that are empty then are dropped. The connection must be in autocommit mode.
+    """
+    while True:
+        with connection.transaction():
+            removed = connection.execute(
+                """delete from public.event_archive where (partition, position, recorded_at) in (
+                     select partition, position, recorded_at from public.event_archive
+                     where recorded_at < %s limit %s)""",
+                (before, REMOVED_AT_ONCE),
+            ).rowcount
+            if removed:
+                _note_removed(connection, (topics.EVENTS, ARCHIVE), 0, before)
+        if not removed:
+            break
+        yield removed
+    _drop_empty_months(connection, before)
+
+
+def old_events_of_archive(connection: Connection, before: datetime) -> int:
+    row = connection.execute(
+        "select count(*) from public.event_archive where recorded_at < %s", (before,)
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def run_retention(
+    database: Callable[[], str], days: int, *, stop: threading.Event, now: Callable[[], datetime] = utc_now
+) -> None:
+    """Removes what is older than so many days, again and again, until `stop`. Never raises."""
+    pause = SECONDS_BEFORE_FIRST
+    while not stop.wait(pause):
+        pause = SECONDS_BETWEEN_RUNS
+        try:
+            removed = _remove_once(database(), now() - timedelta(days=days), stop)
+        except RebuildUnderWayError:
+            pause = SECONDS_BEFORE_FIRST
+        except (psycopg.Error, OSError) as cause:
+            _log.warning("old records could not be removed; trying again", cause=str(cause))
+            pause = SECONDS_BEFORE_FIRST
+        else:
+            if removed:
+                _log.info("old records were removed", records=removed, days=days)
+
+
+def _remove_once(database_url: str, before: datetime, stop: threading.Event) -> int:
+    removed = 0
+    with connect_watched(database_url, autocommit=True) as connection:
+        for count in remove_everything_old(connection, before):
+            removed += count
+            if stop.is_set():
+                break
+    return removed
+
+
+def remove_everything_old(connection: Connection, before: datetime) -> Iterator[int]:
+    """Of the embedded log if this database has one, else of the archive."""
+    remove = remove_old_records if embedded_log_exists(connection) else remove_old_archive
+    yield from remove(connection, before)
+
+
+# The log
+
+
+def _ends_of_use(connection: Connection) -> dict[LogPartition, int]:
+    """Up to which position, excluded, everything has used a partition's records: the stage that folds them, and the
+    projection.
+    """
+    ends = dict[LogPartition, int]()
+    for topic, partition, folded, projected, unprojected in connection.execute(
+        """select h.topic, h.partition, c.position, p.position + 1, u.position
+           from public.heads h
+           left join public.checkpoints c on c.partition = h.partition and c.stage = case h.topic
+             when 'events' then 'track_sessions' when 'lead-activity' then 'score_leads' end
+           left join public.positions p on (p.topic, p.partition) = (h.topic, h.partition) and p.generation = %s
+           left join public.unprojected u on (u.topic, u.partition) = (h.topic, h.partition)""",
+        (LIVE_SCHEMA,),
+    ):
+        uses = [] if unprojected is None else [unprojected]
+        if topic in {topics.EVENTS, topics.LEAD_ACTIVITY}:
+            uses.append(folded or 0)
+        if topic != topics.EVENTS:
+            uses.append(projected or 0)
+        if topic in _REMOVAL_ORDER:
+            ends[topic, partition] = min(uses)
+    return ends
+
+
+def _in_removal_order(entry: tuple[LogPartition, int]) -> tuple[int, int]:
+    (topic, partition), _ = entry
+    return _REMOVAL_ORDER.index(topic), partition
+
+
+def _first_position(connection: Connection, partition: LogPartition) -> int:
+    """The end, if nothing is left."""
+    row = connection.execute(
+        """select coalesce((select min(r.position) from public.records r
+             where (r.topic, r.partition) = (h.topic, h.partition)), h.position)
+           from public.heads h where h.topic = %s and h.partition = %s""",
+        partition,
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def _page(connection: Connection, partition: LogPartition, start: int, end: int) -> list[Record]:
+    rows = connection.execute(
+        """select topic, partition, position, key, value from public.records
+           where topic = %s and partition = %s and position >= %s and position < %s order by position limit %s""",
+        (*partition, start, end, REMOVED_AT_ONCE),
+    )
+    return [Record(*row) for row in rows.fetchall()]
+
+
+def _old_prefix(
+    page: Sequence[Record], before: datetime, starts: dict[LogPartition, int]
+) -> Sequence[Record]:
+    """The records before the first young one. One whose time nobody can read goes with an old one after it."""
+    limit, count = millis(before), 0
+    for number, record in enumerate(page, 1):
+        if record.topic == topics.DEAD_LETTERS:
+            is_old: bool | None = _source_is_removed(record, starts)
+        else:
+            at = _recorded_at(record)
+            is_old = None if at is None else at < limit
+        if is_old is False:
+            break
+        if is_old:
+            count = number
+    return page[:count]
+
+
+def _recorded_at(record: Record) -> int | None:
+    """None: nobody can read it."""
+    value = record.value or b""
+    try:
+        match record.topic:
+            case topics.EVENTS:
+                source = decode_source(value)
+                at = (
+                    source.recorded_at or source.occurred_at
+                    if isinstance(source, Event)
+                    else source.recorded_at
+                )
+                return millis(at)
+            case topics.LEAD_ACTIVITY:
+                return decode_activity(value).recorded_at
+            case _:
+                return millis(decode_statement(value).at)
+    except (Refusal, DecodeError):
+        return None
+
+
+def _source_is_removed(record: Record, starts: dict[LogPartition, int]) -> bool:
+    """A dead letter has no time of its own: it is as old as the record that it is of."""
+    try:
+        of = decode_dead_letter(record.value or b"")
+    except (Refusal, DecodeError):
+        return False
+    return of.position < starts.get((of.topic, of.partition), 0)
+
+
+@contextmanager
+def _no_rebuild(connection: Connection) -> Iterator[None]:
+    """Inside of a transaction: no rebuild runs until its end. Raises RebuildUnderWayError."""
+    row = connection.execute("select pg_try_advisory_xact_lock(%s)", (REBUILD_LOCK_ID,)).fetchone()
+    if row is None or not row[0]:
+        raise RebuildUnderWayError("A rebuild reads the log now: try again when it has ended.")
+    yield
+
+
+def _remove(
+    connection: Connection, partition: LogPartition, records: Sequence[Record], before: datetime
+) -> None:
+    end = records[-1].position + 1
+    connection.execute(
+        "delete from public.records where topic = %s and partition = %s and position < %s", (*partition, end)
+    )
+    _note_removed(connection, partition, end, before)
+
+
+def _note_removed(connection: Connection, partition: LogPartition, position: int, before: datetime) -> None:
+    connection.execute(
+        """insert into public.removed_records (topic, partition, position, recorded_before, removed_at)
+           values (%s, %s, %s, %s, now())
+           on conflict (topic, partition) do update set position = excluded.position,
+             recorded_before = greatest(excluded.recorded_before, removed_records.recorded_before),
+             removed_at = excluded.removed_at""",
+        (*partition, position, before),
+    )
+
+
+def _remove_dead_letter_rows(connection: Connection, starts: dict[LogPartition, int]) -> None:
+    """What the records of dead letters were made into: it has the whole record of a person."""
+    for (topic, partition), start in starts.items():
+        if start:
+            connection.execute(
+                SQL("delete from {} where topic = %s and partition = %s and position < %s").format(
+                    Identifier(LIVE_SCHEMA, "dead_letters")
+                ),
+                (topic, partition, start),
+            )
+
+
+# The archive
+
+
+def _drop_empty_months(connection: Connection, before: datetime) -> None:
+    """The month of `before` and later ones stay."""
+    rows = connection.execute(
+        """select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+           where i.inhparent = 'public.event_archive'::regclass order by 1"""
+    ).fetchall()
+    for (name,) in rows:
+        year, _, month = name.removeprefix("event_archive_").partition("_")
+        if not (year.isdigit() and month.isdigit()) or not FIRST_YEAR <= int(year) <= LAST_YEAR:
+            continue
+        if (int(year), int(month)) >= (before.year, before.month):
+            continue
+        table = Identifier("public", name)
+        with connection.transaction():
+            connection.execute("set local lock_timeout = '2s'")
+            try:
+                with connection.transaction():
+                    connection.execute(SQL("lock table {} in access exclusive mode").format(table))
+                    empty = connection.execute(
+                        SQL("select not exists (select from {})").format(table)
+                    ).fetchone()
+                    if empty == (True,):
+                        connection.execute(SQL("drop table {}").format(table))
+            except psycopg.errors.LockNotAvailable:
+                continue  # the next run drops it
+
+
+# What needs everything
+
+
+class ArchiveShortened(Gone):
+    """The oldest events were removed, so a replay would give wrong scores. The message says so."""
+
+
+def archive_begins(connection: Connection) -> datetime | None:
+    """Events that were recorded before that moment were removed; None: there are all."""
+    row = connection.execute(
+        "select max(recorded_before) from public.removed_records where topic = %s", (topics.EVENTS,)
+    ).fetchone()
+    return None if row is None or row[0] is None else moment(millis(row[0]))
+
+
+def require_whole_archive(connection: Connection) -> None:
+    """Raises ArchiveShortened if events are missing that a replay from the beginning needs."""
+    begins = archive_begins(connection)
+    if begins is not None:
+        raise ArchiveShortened(
+            f"events that were recorded before {begins:%Y-%m-%d %H:%M} UTC were removed (LEADSTREAM_LOG_RETENTION_DAYS), so a "
+            "replay of the events would give other scores than there are. Scores, histories and the read models are whole."
+        )

@@ -13,6 +13,7 @@ import typer
 from leadstream.cli import (
     backup,
     chats,
+    crm,
     dead_letters,
     delivery,
     demo,
@@ -93,7 +94,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, skip, rebuild, restate, backup, settings,
+    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

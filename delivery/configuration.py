@@ -17,13 +17,22 @@ from delivery.channels.apprise_services import AppriseChannel
 from delivery.channels.crm import HubspotChannel, OdooChannel, PipedriveChannel
 from delivery.channels.smtp_email import EmailChannel, EmailTemplate, address_of
 from delivery.channels.webhook import WebhookChannel
+from delivery.crm.inbound import CrmWebhookChannel
 from delivery.owners import Owner
 from delivery.secret_text import environment_variables, secret_hook
 from delivery.templates import TemplateRefusedError
 from projections.outbox import LEAD_CHANNEL, NOTIFICATIONS_CHANNEL
 from scoring.workflows.working_hours import Hours, read_hours
 
-Channel = EmailChannel | WebhookChannel | AppriseChannel | HubspotChannel | PipedriveChannel | OdooChannel
+Channel = (
+    EmailChannel
+    | WebhookChannel
+    | AppriseChannel
+    | HubspotChannel
+    | PipedriveChannel
+    | OdooChannel
+    | CrmWebhookChannel
+)
 RESERVED_NAMES: Final = frozenset({LEAD_CHANNEL, NOTIFICATIONS_CHANNEL})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 

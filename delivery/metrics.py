@@ -52,6 +52,30 @@ RESTING = _gauge(
 )
 NOT_CONFIGURED: Final = "(not configured)"
 """The label of every channel that the configuration does not have: published texts may name any."""
+CRM_RECORDS = Counter(
+    "leadstream_crm_records",
+    "Records of CRMs that were read or reported, by channel and result: events (something changed for a lead), unchanged "
+    "(nothing new, or our own change), unknown (no lead is this contact), refused (the log takes no such event).",
+    ["channel", "result"],
+    registry=REGISTRY,
+)
+CRM_EVENTS = Counter(
+    "leadstream_crm_events",
+    "Events that changes in CRMs have made, by channel.",
+    ["channel"],
+    registry=REGISTRY,
+)
+CRM_FAILURES = Counter(
+    "leadstream_crm_failures",
+    "Attempts to read a CRM that failed and are tried again, by channel. `leadstream crm status` shows the reason.",
+    ["channel"],
+    registry=REGISTRY,
+)
+CRM_PULL_SECONDS = _gauge(
+    "leadstream_crm_pull_age_seconds",
+    "How long ago all changes of a CRM had been read, by channel. It grows while the CRM cannot be read.",
+    ["channel"],
+)
 
 
 def delivery_exposition() -> bytes:

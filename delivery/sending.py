@@ -6,11 +6,18 @@ from datetime import datetime
 import httpx
 
 from delivery.channels.apprise_services import AppriseChannel, send_by_apprise
-from delivery.channels.crm import HubspotChannel, OdooChannel, PipedriveChannel, push_to_crm
+from delivery.channels.crm import (
+    HubspotChannel,
+    OdooChannel,
+    PipedriveChannel,
+    PushedRecord,
+    push_to_crm,
+)
 from delivery.channels.http_requests import http_client
 from delivery.channels.smtp_email import EmailChannel, send_email
 from delivery.channels.webhook import WebhookChannel, send_webhook
 from delivery.configuration import DeliveryConfiguration
+from delivery.crm.inbound import CrmWebhookChannel
 from delivery.message import Message
 from delivery.outcomes import DeliveryRejectedError
 from delivery.templates import SAMPLE
@@ -19,8 +26,8 @@ from projections.outbox import LEAD_CHANNEL, NOTIFICATIONS_CHANNEL
 
 async def send_message(
     configuration: DeliveryConfiguration, message: Message, http: httpx.AsyncClient, now: datetime
-) -> None:
-    """Raises DeliveryError."""
+) -> PushedRecord | None:
+    """Returns the record of a CRM that it has written. Raises DeliveryError."""
     match configuration.channel(message.channel, message.tenant):
         case EmailChannel() as channel:
             seconds = configuration.limits.timeout_seconds
@@ -30,9 +37,14 @@ async def send_message(
         case AppriseChannel() as channel:
             await send_by_apprise(channel, message)
         case HubspotChannel() | PipedriveChannel() | OdooChannel() as channel:
-            await push_to_crm(channel, message, http, now)
+            return await push_to_crm(channel, message, http, now)
+        case CrmWebhookChannel():
+            raise DeliveryRejectedError(
+                f"the channel {message.channel[:64]!r} only takes what a CRM reports: nothing can be sent over it"
+            )
         case None:
             raise DeliveryRejectedError(f"there is no channel {message.channel[:64]!r} for this tenant")
+    return None
 
 
 async def send_sample(

@@ -25,6 +25,7 @@ from delivery import metrics, outbox
 from delivery.channels.http_requests import http_client
 from delivery.channels.lead_events import AppendEvents, append_event
 from delivery.configuration import DeliveryConfiguration
+from delivery.crm.crm_state import remember_push
 from delivery.message import LeadCard, Message
 from delivery.notifications import add_notification, notification_texts
 from delivery.outcomes import DeliveryFailedError, DeliveryRejectedError
@@ -238,7 +239,16 @@ class DeliveryWorker:
             title, text = notification_texts(message)
             await self._in_database(add_notification, message, title, text, self.ports.now())
             return
-        await send_message(self.configuration, message, self._http, self.ports.now())
+        pushed = await send_message(self.configuration, message, self._http, self.ports.now())
+        if pushed is not None:
+            await self._in_database(
+                remember_push,
+                message.tenant,
+                message.channel,
+                (pushed.kind, pushed.record_id),
+                message.lead.lead_id,
+                pushed.values,
+            )
 
     async def _mark_failed(self, message: Message, reason: str, until: datetime | None) -> None:
         await self._mark(lambda connection: outbox.mark_failed(connection, message, reason, until))

@@ -47,6 +47,7 @@ KEYLESS: Mapping[str, str] = {
     "/l/{token}": "people follow links; the token is signed",
     "/o/{token}.gif": "programs for mail load the picture; the token is signed",
     "/v1/chats/{chat}": "the provider's signature or secret protects it, and a verify token its check",
+    "/v1/crm/{crm}": "the CRM's signature, password or token protects it",
     "/v1/whatsapp/{number}": "Meta's signature protects it, and a verify token its check",
     "/sign-in": "people get in here; a token of the form protects it",
     "/sign-in/oidc": "people get in here, by their provider",

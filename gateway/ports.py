@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
+from delivery.channels.crm import InboundChannel
 from delivery.message import ChannelResult, Message
 from gateway.access import Access, RateLimit
 from gateway.accounts.account_settings import OidcSettings, SessionTimes
@@ -194,3 +195,5 @@ class Ports:
     """Whether links set the visitor's cookie where there is none."""
     chats: Mapping[str, ChatAccount] = field(default_factory=dict)
     """By name."""
+    crms: Mapping[str, InboundChannel] = field(default_factory=dict)
+    """CRMs whose webhooks report changes, by the names of their channels."""

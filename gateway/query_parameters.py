@@ -27,6 +27,7 @@ ANY_QUERY: Mapping[str, str] = {
     "/sign-in/oidc/callback": "the provider decides what it sends",
     "/v1/telegram/{bot}": "a webhook: the vendor decides what it sends",
     "/v1/chats/{chat}": "a webhook: the vendor decides what it sends",
+    "/v1/crm/{crm}": "a webhook: the vendor decides what it sends",
     "/v1/whatsapp/{number}": "a webhook: the vendor decides what it sends",
     "/health": "monitors of uptime add cache-busters, and a refusal would look like an outage",
     "/ready": "monitors of uptime add cache-busters, and a refusal would look like an outage",

@@ -75,6 +75,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             POST /v1/whatsapp/{number}
             GET /v1/chats/{chat}
             POST /v1/chats/{chat}
+            POST /v1/crm/{crm}
         """,
         ANY_CALLER: """
             GET /api/session

@@ -17,7 +17,10 @@ import psycopg
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery
+from delivery.crm.crm_worker import CrmContact, FindLeads, FoundLead
+from delivery.outcomes import DeliveryFailedError
+from gateway.door.addresses import EMAIL, PHONE, email_of_one_person, phone_of_one_person
+from gateway.door.resolving import IDENTIFY_BY, AddressMatches, AddressQuery, resolve_lead
 from gateway.ports import Ports
 from leadstream.settings import Settings
 from projections.connection import BoundedAsyncConnection, check_connection, connection_parameters
@@ -159,6 +162,54 @@ def _home_lead_and_owner(assignment: tuple[str, str] | None) -> tuple[str | None
     the visitor for a lead.
     """
     return (None, None) if assignment is None or is_anonymous(assignment[0]) else assignment
+
+
+@asynccontextmanager
+async def lead_finder(settings: Settings, database_url: str) -> AsyncIterator[FindLeads]:
+    """Finds the leads of a CRM's contacts, by the rules by which the door finds those of events."""
+    by = [kind for kind in IDENTIFY_BY if kind in settings.identify_by.split(",")]
+    contacts = AddressLookup(database_url)
+    await contacts.open()
+
+    async def find(tenant: str, these: Sequence[CrmContact]) -> Sequence[FoundLead | None]:
+        region = settings.default_phone_region
+        queries = [_address_query(tenant, each, by, region) for each in these]
+        usable = [each for each in queries if each is not None]
+        matches = iter(await contacts.resolve(usable) if usable else ())
+        found: list[FoundLead | None] = []
+        for query in queries:
+            match = None if query is None else next(matches)
+            if query is not None and match is None:
+                raise DeliveryFailedError("the read models do not answer", channel_fails=False)
+            found.append(None if query is None or match is None else _found_lead(query, match))
+        return found
+
+    try:
+        yield find
+    finally:
+        await contacts.close()
+
+
+def _address_query(
+    tenant: str, contact: CrmContact, by: Sequence[str], region: str | None
+) -> AddressQuery | None:
+    email = email_of_one_person(contact.email) if contact.email and EMAIL in by else None
+    phone = phone_of_one_person(contact.phone, region, "crm") if contact.phone and PHONE in by else None
+    if email is None and phone is None:
+        return None
+    return AddressQuery(tenant, contact.visitor_id, email, phone)
+
+
+def _found_lead(query: AddressQuery, matches: AddressMatches) -> FoundLead | None:
+    lead = resolve_lead(query, matches)
+    if lead is None:
+        return None
+    addresses = {EMAIL: query.email, PHONE: query.phone}
+    return FoundLead(
+        lead.lead_id,
+        bool(matches.by_email or matches.by_phone),
+        {kind: address for kind, address in addresses.items() if address is not None},
+    )
 
 
 @asynccontextmanager

@@ -10,10 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 
 import structlog
 
+from delivery.crm.crm_worker import CrmPorts, CrmWorker
 from delivery.worker import STOPPING_SECONDS, DeliveryPorts, DeliveryWorker
 from gateway.ports import AppendRecords
 from leadstream.active_models import analytics_settings
 from leadstream.clock import utc_now
+from leadstream.contacts import lead_finder
 from leadstream.delivery_configuration import delivery_configuration
 from leadstream.settings import Settings
 from leadstream.wiring import System, append_port_of_driver
@@ -34,6 +36,7 @@ class DeliveryThread:
     """A worker on a thread. Raises SettingError for a configuration that cannot be used."""
 
     def __init__(self, settings: Settings, database_url: str, open_append: OpenAppend) -> None:
+        self._settings = settings
         self._configuration = delivery_configuration(settings)
         self._database_url = database_url
         self._open_append = open_append
@@ -62,9 +65,16 @@ class DeliveryThread:
             _log.exception("delivery has failed; nothing is delivered until the next start")
 
     async def _deliver(self) -> None:
-        async with self._open_append() as append:
+        async with (
+            self._open_append() as append,
+            lead_finder(self._settings, self._database_url) as find_leads,
+        ):
             ports = DeliveryPorts(lambda: self._database_url, append, utc_now, time_zones)
-            await DeliveryWorker(self._configuration, ports).run(self._stop)
+            crm_ports = CrmPorts(lambda: self._database_url, append, utc_now, find_leads)
+            await asyncio.gather(
+                DeliveryWorker(self._configuration, ports).run(self._stop),
+                CrmWorker(self._configuration, crm_ports).run(self._stop),
+            )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from types import MappingProxyType
 
 import psycopg
 
+from delivery.crm.crm_worker import inbound_channels
 from gateway.access import RateLimit
 from gateway.answers import RequestProblem
 from gateway.ports import AppendRecords, LogUnavailable, Ports, ReadinessStatus
@@ -26,7 +27,7 @@ from leadstream.active_models import analytics_settings, consent_port, published
 from leadstream.clock import now_ms, utc_now
 from leadstream.console import Failure
 from leadstream.contacts import with_address_lookup
-from leadstream.delivery_configuration import trial_port
+from leadstream.delivery_configuration import delivery_configuration, trial_port
 from leadstream.embedded_postgres import PostgresUnavailable, start_postgres, stop_postgres
 from leadstream.evaluation.what_if import what_if_port
 from leadstream.evaluation.workflow_preview import preview_port
@@ -390,4 +391,5 @@ def make_ports(
         link_keys=settings.signing_keys,
         link_cookie=settings.link_cookie == "on",
         chats=settings.chat_accounts,
+        crms=inbound_channels(delivery_configuration(settings)),
     )

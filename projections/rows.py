@@ -682,6 +682,53 @@ class SignInAttemptsRow(NamedTuple):
     locked_until: datetime | None
 
 
+class CrmRecordRow(NamedTuple):
+    """A row of `crm_records`: a contact or deal of a CRM."""
+
+    tenant: str
+    crm: str
+    """The name of the channel in the settings of delivery."""
+    kind: str
+    record_id: str
+    lead_id: str | None
+    status: str | None
+    """Of a deal: open, won or lost."""
+    known: JsonColumn
+    """What the last events were made of."""
+    pushed: JsonColumn
+    """The values that Leadstream has written there and not read since, by the CRM's fields."""
+    changed_at: datetime | None = None
+
+
+class CrmCursorRow(NamedTuple):
+    """A row of `crm_cursors`: how far the changes of a CRM were read, by kind of record."""
+
+    tenant: str
+    crm: str
+    kind: str
+    since: datetime
+    page: str | None
+    next_at: datetime
+    failures: int
+    pulled_at: datetime | None = None
+    """When nothing more was to be read."""
+    last_error: str | None = None
+
+
+class CrmInboxRow(NamedTuple):
+    """A row of `crm_inbox`: a webhook has reported that a record changed."""
+
+    number: SerialColumn
+    tenant: str
+    crm: str
+    kind: str
+    record_id: str
+    received_at: datetime
+    next_at: datetime
+    record: JsonColumn | None = None
+    """None: the record is read from the CRM."""
+
+
 class AuditRow(NamedTuple):
     """Who changed what, or was refused. A trigger keeps it from being changed."""
 

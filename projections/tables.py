@@ -46,6 +46,9 @@ from projections.rows import (
     BigIntColumn,
     CreditRestatementRow,
     CreditRow,
+    CrmCursorRow,
+    CrmInboxRow,
+    CrmRecordRow,
     DeadLetterRow,
     Draft,
     EngagementRow,
@@ -593,6 +596,41 @@ notifications = _table(
     key=("tenant", "execution_id"),
     schema=PUBLIC_SCHEMA,
     comment="messages of workflows to people inside the application, and who has read them",
+)
+
+crm_records = _table(
+    "crm_records",
+    CrmRecordRow,
+    Index("crm_records_lead", "tenant", "lead_id"),
+    key=("tenant", "crm", "kind", "record_id"),
+    schema=PUBLIC_SCHEMA,
+    comment="records of CRMs: whose they are, what the last events of them were made of, what we wrote there",
+)
+
+crm_cursors = _table(
+    "crm_cursors",
+    CrmCursorRow,
+    key=("tenant", "crm", "kind"),
+    schema=PUBLIC_SCHEMA,
+    comment="how far the changes of each CRM were read, and when they are read next",
+)
+
+crm_inbox = _table(
+    "crm_inbox",
+    CrmInboxRow,
+    Index(
+        "crm_inbox_record",
+        "tenant",
+        "crm",
+        "kind",
+        "record_id",
+        unique=True,
+        postgresql_where=text("record is null"),
+    ),
+    Index("crm_inbox_next", "tenant", "crm", "number"),
+    key=("number",),
+    schema=PUBLIC_SCHEMA,
+    comment="what webhooks of CRMs have reported, until it is in the log",
 )
 
 api_keys = _table(

@@ -6,13 +6,15 @@ the record by its e-mail address first, so a repetition updates what the first a
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
 from msgspec import Struct
 
-from delivery.channels.http_requests import check_address, request
+from delivery.channels.http_requests import HttpAnswer, check_address, request
+from delivery.crm.inbound import CrmInbound, CrmWebhookChannel, RecordKind
+from delivery.crm.records import id_of, text_of
 from delivery.message import Message
 from delivery.outcomes import DeliveryRejectedError
 from delivery.secret_text import SecretText
@@ -45,10 +47,13 @@ class HubspotChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="hubsp
     fields: dict[str, str] = {}
     address: str = "https://api.hubapi.com"
     tenants: tuple[str, ...] = ()
+    inbound: CrmInbound | None = None
+    """How changes there come back."""
 
     def check(self) -> None:
         """Raises ValueError."""
         check_address(self.address)
+        _check_inbound(self.inbound)
 
 
 class PipedriveChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="pipedrive", tag_field="type"):
@@ -58,10 +63,13 @@ class PipedriveChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="pip
     address: str
     fields: dict[str, str] = {}
     tenants: tuple[str, ...] = ()
+    inbound: CrmInbound | None = None
+    """How changes there come back."""
 
     def check(self) -> None:
         """Raises ValueError."""
         check_address(self.address)
+        _check_inbound(self.inbound)
 
 
 class OdooChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="odoo", tag_field="type"):
@@ -72,13 +80,36 @@ class OdooChannel(Struct, frozen=True, forbid_unknown_fields=True, tag="odoo", t
     database: str | None = None
     fields: dict[str, str] = {}
     tenants: tuple[str, ...] = ()
+    inbound: CrmInbound | None = None
+    """How changes there come back."""
 
     def check(self) -> None:
         """Raises ValueError."""
         check_address(self.address)
+        _check_inbound(self.inbound)
 
 
 CrmChannel = HubspotChannel | PipedriveChannel | OdooChannel
+InboundChannel = CrmChannel | CrmWebhookChannel
+
+
+def rules_of(channel: InboundChannel) -> CrmInbound:
+    """What the changes of a CRM mean."""
+    return channel.inbound or CrmInbound()
+
+
+def _check_inbound(inbound: CrmInbound | None) -> None:
+    """Raises ValueError."""
+    if inbound is not None:
+        inbound.check()
+
+
+class PushedRecord(NamedTuple):
+    """The record that a push has made or updated, and what it wrote there, by the CRM's names."""
+
+    kind: RecordKind
+    record_id: str
+    values: Mapping[str, str]
 
 
 def mapped_fields(fields: Mapping[str, str], message: Message) -> dict[str, Any]:
@@ -111,23 +142,44 @@ def _value(name: str, message: Message) -> Any:
             return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-async def push_to_crm(channel: CrmChannel, message: Message, http: httpx.AsyncClient, now: datetime) -> None:
-    """Raises DeliveryError."""
+async def push_to_crm(
+    channel: CrmChannel, message: Message, http: httpx.AsyncClient, now: datetime
+) -> PushedRecord | None:
+    """None: the CRM does not say which record it is. Raises DeliveryError."""
     email = message.lead.email
     if not email:
         raise DeliveryRejectedError("the lead has no e-mail address, by which the CRM would find it")
     match channel:
         case HubspotChannel():
-            await _push_to_hubspot(channel, message, email, http, now)
+            return await _push_to_hubspot(channel, message, email, http, now)
         case PipedriveChannel():
-            await _push_to_pipedrive(channel, message, email, http, now)
+            return await _push_to_pipedrive(channel, message, email, http, now)
         case OdooChannel():
-            await _push_to_odoo(channel, message, email, http, now)
+            return await _push_to_odoo(channel, message, email, http, now)
+
+
+def _pushed_record(kind: RecordKind, record_id: Any, values: Mapping[str, Any]) -> PushedRecord | None:
+    number = id_of(record_id)
+    if number is None:
+        return None
+    texts = {name: text for name, value in values.items() if (text := text_of(value)) is not None}
+    return PushedRecord(kind, number, texts)
+
+
+def _id_in(answer: HttpAnswer, *path: str | int) -> Any:
+    """What is there in the answer; None if it has another form: the push was made all the same."""
+    try:
+        found = msgspec.json.decode(answer.body)
+        for step in path:
+            found = found[step]
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+        return None
+    return found
 
 
 async def _push_to_hubspot(
     channel: HubspotChannel, message: Message, email: str, http: httpx.AsyncClient, now: datetime
-) -> None:
+) -> PushedRecord | None:
     properties = {
         name: _hubspot_text(value)
         for name, value in mapped_fields({**HUBSPOT_FIELDS, **channel.fields}, message).items()
@@ -157,6 +209,7 @@ async def _push_to_hubspot(
     )
     if answer.status == 207:  # several results, of which some are errors: there is only one
         raise DeliveryRejectedError("HubSpot does not take the fields of the contact")
+    return _pushed_record("contact", _id_in(answer, "results", 0, "id"), properties)
 
 
 def _hubspot_text(value: Any) -> str:
@@ -166,7 +219,7 @@ def _hubspot_text(value: Any) -> str:
 
 async def _push_to_pipedrive(
     channel: PipedriveChannel, message: Message, email: str, http: httpx.AsyncClient, now: datetime
-) -> None:
+) -> PushedRecord | None:
     lead, persons = message.lead, f"{channel.address.rstrip('/')}/api/v2/persons"
     headers = {"x-api-token": channel.token.reveal(), "content-type": "application/json"}
     search = await request(
@@ -192,7 +245,7 @@ async def _push_to_pipedrive(
         del person["emails"]  # the person may have others
         person.pop("phones", None)
         address = f"{persons}/{int(items[0]['item']['id'])}"
-    await request(
+    written = await request(
         http,
         "PATCH" if items else "POST",
         address,
@@ -201,11 +254,12 @@ async def _push_to_pipedrive(
         headers=headers,
         body=msgspec.json.encode(person),
     )
+    return _pushed_record("contact", _id_in(written, "data", "id"), person.get("custom_fields", {}))
 
 
 async def _push_to_odoo(
     channel: OdooChannel, message: Message, email: str, http: httpx.AsyncClient, now: datetime
-) -> None:
+) -> PushedRecord | None:
     async def call(method: str, **arguments: Any) -> Any:
         answer = await request(
             http,
@@ -227,7 +281,8 @@ async def _push_to_odoo(
     if ids:
         await call("write", ids=ids, vals=values)
     else:
-        await call("create", vals_list=[{"name": message.lead.name or email, **values}])
+        ids = await call("create", vals_list=[{"name": message.lead.name or email, **values}])
+    return _pushed_record("deal", ids[0] if isinstance(ids, list) and ids else None, values)
 
 
 def _odoo_literal(text: str) -> str:

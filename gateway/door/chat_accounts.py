@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.access import TENANT_NAME_PATTERN
-from gateway.door.chat_mapping import ChatMapping, MappingError, load_mapping
+from gateway.door.chat_mapping import ChatAuthentication, ChatMapping, MappingError, load_mapping
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 MAPPING_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -49,16 +49,20 @@ def has_signed(account: ChatAccount, request: ChatRequest) -> bool:
     """Whether the request has the signature or the secret in a header. Compares in constant time. A secret in the body
     is no matter of this function, since the body must be read first.
     """
-    proof = account.mapping.authentication
+    return is_proven(account.mapping.authentication, account.secret, request)
+
+
+def is_proven(proof: ChatAuthentication, secret: str, request: ChatRequest) -> bool:
+    """Whether the request has the secret, or a signature that it makes, where `proof` says. Compares in constant time."""
     match proof.method:
         case "bearer":
             kind, _, token = request.headers.get("authorization", "").partition(" ")
-            return kind.lower() == "bearer" and _same(account.secret, token.strip())
+            return kind.lower() == "bearer" and _same(secret, token.strip())
         case "header":
-            return _same(account.secret, request.headers.get(proof.header, ""))
+            return _same(secret, request.headers.get(proof.header, ""))
         case "hmac":
             stated = request.headers.get(proof.header, "")
-            return _same(proof.prefix + _signature(account, request), stated)
+            return _same(proof.prefix + _signature(proof, secret, request), stated)
         case _:
             return False
 
@@ -68,13 +72,12 @@ def has_secret(account: ChatAccount, stated: object) -> bool:
     return isinstance(stated, str) and _same(account.secret, stated)
 
 
-def _signature(account: ChatAccount, request: ChatRequest) -> str:
-    proof = account.mapping.authentication
+def _signature(proof: ChatAuthentication, secret: str, request: ChatRequest) -> str:
     signed = b"".join(
         _signed_part(text, request) if number % 2 else text.encode()
         for number, text in enumerate(_PART.split(proof.signed))
     )
-    digest = hmac.new(account.secret.encode(), signed, getattr(hashlib, proof.algorithm)).digest()
+    digest = hmac.new(secret.encode(), signed, getattr(hashlib, proof.algorithm)).digest()
     return digest.hex() if proof.encoding == "hex" else base64.b64encode(digest).decode()
 
 

@@ -14,6 +14,7 @@ from authoring.problem import Problem
 from leadstream.cli import (
     backup,
     chats,
+    crm,
     dead_letters,
     delivery,
     demo,
@@ -95,7 +96,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, skip, rebuild, restate, retention, backup, settings,
+    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, restate, retention, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

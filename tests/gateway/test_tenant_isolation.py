@@ -131,6 +131,7 @@ def path_values(operation: Operation, made: "Made") -> dict[str, Ids]:
         "tenant": Ids(A, "charl"),
         "token": Ids(made.link, made.link[::-1]),
         "test_name": SHARED,
+        "crm": Ids(f"{MARK}-crm", "nobody--0-crm"),
         "bot": Ids(f"{MARK}-bot", "nobody--0-bot"),
         "key_id": Ids(made.key, "0" * 12),
         "file_id": Ids(f"{MARK}-file", f"{MARK}-file"),

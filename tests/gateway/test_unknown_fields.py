@@ -11,6 +11,7 @@ TAKES_ANY_FIELD = {
     "/v1/events": "events keep fields that they do not know",
     "/v1/telegram/{bot}": "a webhook: the vendor decides what it sends",
     "/v1/chats/{chat}": "a webhook: the vendor decides what it sends",
+    "/v1/crm/{crm}": "a webhook: the vendor decides what it sends",
     "/v1/whatsapp/{number}": "a webhook: the vendor decides what it sends",
     "/api/session/start": "chats of others: an answer of a person is worth more than the hint",
     "/api/answer": "chats of others: an answer of a person is worth more than the hint",

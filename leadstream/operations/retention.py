@@ -17,7 +17,7 @@ import structlog
 from msgspec import DecodeError
 from psycopg.sql import SQL, Identifier
 
-from authoring.problem import Gone
+from authoring.problem import NoLongerKept
 from leadstream.clock import utc_now
 from projections.archive import FIRST_YEAR, LAST_YEAR
 from projections.connection import Connection, connect_watched
@@ -330,7 +330,7 @@ def _drop_empty_months(connection: Connection, before: datetime) -> None:
 # What needs everything
 
 
-class ArchiveShortened(Gone):
+class ArchiveShortened(NoLongerKept):
     """The oldest events were removed, so a replay would give wrong scores. The message says so."""
 
 

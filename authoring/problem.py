@@ -27,7 +27,7 @@ class Invalid(Problem):
     """The request contains a mistake."""
 
 
-class Gone(Problem):
+class NoLongerKept(Problem):
     """What the request needs was there, and was removed for good."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from msgspec import json
 from starlette.responses import Response
 
-from authoring.problem import Conflict, Gone, Invalid, NotFound, Problem, TryLater
+from authoring.problem import Conflict, Invalid, NoLongerKept, NotFound, Problem, TryLater
 
 _encode = json.Encoder(decimal_format="number").encode
 
@@ -30,7 +30,13 @@ class RequestProblem(Problem):
         self.status = status
 
 
-STATUS_BY_PROBLEM: Mapping[type, int] = {NotFound: 404, Conflict: 409, Gone: 410, Invalid: 422, TryLater: 503}
+STATUS_BY_PROBLEM: Mapping[type, int] = {
+    NotFound: 404,
+    Conflict: 409,
+    NoLongerKept: 410,
+    Invalid: 422,
+    TryLater: 503,
+}
 """Of what authoring refuses."""
 
 

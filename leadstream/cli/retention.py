@@ -89,7 +89,7 @@ def _show_old(connection: "Connection", before: "datetime", days: int) -> None:
     if rows:
         print_records(["topic", "records"], rows)
     print_line(
-        f"{sum(old.values()):,} records are older than {days} days (recorded before {before:%Y-%m-%d %H:%M} UTC)"
+        f"{sum(old.values()):,} records are older than {days} {'day' if days == 1 else 'days'} (recorded before {before:%Y-%m-%d %H:%M} UTC)"
         f"{': `leadstream retention --apply` removes them.' if rows else '.'}"
     )
     if (begins := archive_begins(connection)) is not None:

@@ -197,7 +197,8 @@ def history_lines(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> 
                 for group, rule, kind, points in entry["lines"]
             ]
             details = ", ".join([*lines, *now_in])
-            yield f"  {entry['model']} {points_text(entry['previous'])} -> {points_text(entry['total'])}: {details}"
+            total = "not scored" if entry["removed"] else points_text(entry["total"])
+            yield f"  {entry['model']} {points_text(entry['previous'])} -> {total}: {details}"
         for stage in cause.stages:
             yield f"  stage {stage['previous']} -> {stage['stage']}: {stage['reason']}"
 

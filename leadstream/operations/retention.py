@@ -17,7 +17,7 @@ import structlog
 from msgspec import DecodeError
 from psycopg.sql import SQL, Identifier
 
-from authoring.problem import Gone
+from authoring.problem import NoLongerKept
 from leadstream.clock import utc_now
 from projections.archive import FIRST_YEAR, LAST_YEAR
 from projections.connection import Connection, connect_watched
@@ -210,7 +210,7 @@ def _page(connection: Connection, partition: LogPartition, start: int, end: int)
 def _old_prefix(
     page: Sequence[Record], before: datetime, starts: dict[LogPartition, int]
 ) -> Sequence[Record]:
-    """The records before the first young one. One whose time nobody can read goes with an old one after it."""
+    """The records before the first young one. One without a time goes with an old one after it."""
     limit, count = millis(before), 0
     for number, record in enumerate(page, 1):
         if record.topic == topics.DEAD_LETTERS:
@@ -226,7 +226,9 @@ def _old_prefix(
 
 
 def _recorded_at(record: Record) -> int | None:
-    """None: nobody can read it."""
+    """None: nobody can read it, or it is a publication, which stays active when its record is removed."""
+    if record.key == topics.PARTITION_WIDE_KEY:
+        return None
     value = record.value or b""
     try:
         match record.topic:
@@ -330,7 +332,7 @@ def _drop_empty_months(connection: Connection, before: datetime) -> None:
 # What needs everything
 
 
-class ArchiveShortened(Gone):
+class ArchiveShortened(NoLongerKept):
     """The oldest events were removed, so a replay would give wrong scores. The message says so."""
 
 

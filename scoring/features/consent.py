@@ -32,5 +32,5 @@ def last_tracking_word(event: Event, word: TrackingWord | None) -> TrackingWord 
     """The visitor's last word after this event, by the time at which it was said."""
     if not isinstance(event, ConsentChanged) or event.tracking is None:
         return word
-    said = (millis(event.occurred_at), event.event_id, event.tracking)
-    return said if word is None or said > word else word
+    newest = (millis(event.occurred_at), event.event_id, event.tracking)
+    return newest if word is None or newest > word else word

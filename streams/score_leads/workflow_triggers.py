@@ -412,12 +412,12 @@ def disarm_passed(step: LeadStep) -> None:
     if plan is None:
         return
     standings = standing_of_lead(step).by_model
-    passed = [
+    fired_before = [
         workflow.id
         for workflow, trigger in plan.scores
         if passed_already(trigger, standings.get(trigger.model, NO_STANDING).total)
     ]
-    _remember(step, LeadWorkflows(tuple(sorted(passed)), _remembered(step.head).late))
+    _remember(step, LeadWorkflows(tuple(sorted(fired_before)), _remembered(step.head).late))
 
 
 def adopt_workflows(step: LeadStep) -> None:

@@ -59,7 +59,7 @@ class Store:
         now = millis(BEGAN + timedelta(days=DAYS + 1))
         driver = Driver(
             lambda: self.url, [stage() for stage in STAGES], now=lambda: now, partitions=3,
-            genesis=genesis(BEGAN), project=project_records,
+            genesis=genesis(BEGAN + timedelta(days=DAYS)), project=project_records,
         )  # fmt: skip
         driver.start()
         try:

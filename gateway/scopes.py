@@ -16,7 +16,7 @@ WRITE_SCOPE: Final = "write"
 AUTHOR_SCOPE: Final = "author"
 """To publish models, rules and texts."""
 ADMIN_SCOPE: Final = "admin"
-"""To manage keys and to read the audit log; it includes the others of the tenant."""
+"""To manage keys and people, and to read the audit log; it includes the others of the tenant."""
 METRICS_SCOPE: Final = "metrics"
 """To see what concerns every tenant."""
 
@@ -231,6 +231,10 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             POST /api/keys
             DELETE /api/keys/{key_id}
             POST /api/keys/{key_id}/rotate
+            GET /api/users
+            POST /api/users
+            PATCH /api/users/{user_id}
+            POST /api/users/{user_id}/password
         """,
     }
 )

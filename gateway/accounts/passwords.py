@@ -6,8 +6,10 @@ Who is not known costs the same time as a wrong password: a hash of nothing is c
 import asyncio
 import secrets
 import unicodedata
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -22,6 +24,8 @@ AT_ONCE = 2
 """Passwords that are checked at the same time; each takes 64 MiB."""
 MOST_WAITING = 20
 
+T = TypeVar("T")
+
 _hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 _threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
 
@@ -34,13 +38,18 @@ class PasswordChecks:
 
     async def is_right(self, password_hash: str | None, password: str) -> bool:
         """`password_hash` None: nobody has this password, and it takes as long to say so. Raises RequestProblem."""
+        return await self._in_turn(verify_password, password_hash, password)
+
+    async def hashed(self, password: str) -> str:
+        """Raises RequestProblem."""
+        return await self._in_turn(hash_password, password)
+
+    async def _in_turn(self, work: Callable[..., T], *arguments: Any) -> T:
         if self._running >= AT_ONCE + MOST_WAITING:
             raise RequestProblem(503, "too many people sign in at the moment", retry_after_s=2)
         self._running += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                _threads, verify_password, password_hash, password
-            )
+            return await asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
         finally:
             self._running -= 1
 
@@ -56,6 +65,11 @@ def checked_password(password: str, email: str) -> str:
             422, "this password is easy to guess: take some words that only you connect", field="password"
         )
     return password
+
+
+def generated_password() -> str:
+    """120 random bits, to be passed on once."""
+    return secrets.token_urlsafe(15)
 
 
 def hash_password(password: str) -> str:

@@ -15,6 +15,7 @@ from gateway.accounts.key_copy import KeyCopy
 from gateway.accounts.keys import Author
 from gateway.accounts.passwords import PasswordChecks
 from gateway.accounts.sessions import is_https
+from gateway.answers import RequestProblem
 from gateway.ports import Ports
 
 if TYPE_CHECKING:
@@ -69,6 +70,19 @@ def _oidc_client(ports: Ports) -> "OidcClient | None":
 def accounts_of(request: Request) -> AccountServices:
     services: AccountServices = request.app.state.accounts
     return services
+
+
+def stored_accounts(services: AccountServices) -> AccountServices:
+    """Raises RequestProblem where keys and people are only in the settings."""
+    if services.keys is None:
+        raise RequestProblem(503, "this gateway keeps no keys and no people")
+    return services
+
+
+async def refreshed_keys(services: AccountServices) -> None:
+    """What was changed counts in this process at once."""
+    if services.keys is not None:
+        await services.keys.refresh()
 
 
 @contextlib.asynccontextmanager

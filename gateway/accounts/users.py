@@ -1,7 +1,7 @@
 """People who may sign in, with their roles. Nothing here commits: the caller's transaction has the audit log's row, too."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
@@ -32,6 +32,28 @@ def checked_email(email: str) -> str:
         return normal_email(validate_email(email.strip(), check_deliverability=False).normalized)
     except EmailNotValidError as wrong:
         raise RequestProblem(422, f"is no e-mail address: {wrong}", field="email") from None
+
+
+def checked_name(name: str) -> str:
+    """Raises RequestProblem."""
+    plain = " ".join(name.split())[:LONGEST_NAME]
+    if not plain or not plain.isprintable():
+        raise RequestProblem(422, f"say in 1 to {LONGEST_NAME} characters who the person is", field="name")
+    return plain
+
+
+def user_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["user_id"],
+        **{name: row[name] for name in ("email", "name", "role", "created_at", "created_by", "disabled_at")},
+        "last_signed_in_at": row["last_signed_in_at"],
+        "signs_in_by": ways_to_sign_in(row),
+    }
+
+
+def ways_to_sign_in(row: Mapping[str, Any]) -> list[str]:
+    ways = ["password"] * (row["password_hash"] is not None)
+    return ways + ["openid_connect"] * (row["oidc_subject"] is not None or row["password_hash"] is None)
 
 
 def normal_email(email: str) -> str:
@@ -73,6 +95,15 @@ async def list_users(connection: AccountsConnection, tenant: str | None) -> Sequ
 
 async def user_by_email(connection: AccountsConnection, email: str) -> dict[str, Any] | None:
     cursor = await connection.execute(f"select {_COLUMNS} from users where email = %s", (email,))  # noqa: S608 - made of constants
+    return await cursor.fetchone()
+
+
+async def user_by_id(connection: AccountsConnection, tenant: str, user_id: str) -> dict[str, Any] | None:
+    """Within the transaction nobody else changes the person."""
+    cursor = await connection.execute(
+        f"select {_COLUMNS} from users where user_id = %s and tenant = %s for update",  # noqa: S608 - made of constants
+        (user_id, tenant),
+    )
     return await cursor.fetchone()
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway.accounts import keys
 from gateway.accounts.keys import MadeKey
-from gateway.accounts.services import AccountServices, accounts_of
+from gateway.accounts.services import AccountServices, accounts_of, refreshed_keys, stored_accounts
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.services import authorized_caller
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
@@ -48,7 +48,7 @@ async def list_keys(
 ) -> Response:
     services = accounts_of(request)
     tenant, _ = authorized_caller(request)
-    async with _stored(services).database.transaction() as connection:
+    async with stored_accounts(services).database.transaction() as connection:
         rows = await keys.list_keys(connection, tenant, now=services.ports.now(), ended=ended)
     return JsonAnswer({"keys": [keys.key_json(row) for row in rows]})
 
@@ -62,7 +62,7 @@ async def list_keys(
     responses=answer_docs(EXAMPLES["made_key"], "The key and its secret: store it now.", status=201),
 )
 async def create_key(request: Request) -> Response:
-    services = _stored(accounts_of(request))
+    services = stored_accounts(accounts_of(request))
     body = struct_of(json_object(await read_body(request, LARGEST_BODY)), NewKey)
     tenant, caller = authorized_caller(request)
     author = services.author(request, caller.actor)
@@ -82,12 +82,12 @@ async def create_key(request: Request) -> Response:
     responses=answer_docs(EXAMPLES["revoked_key"], "The key. It is refused from now on."),
 )
 async def revoke_key(request: Request, key_id: KeyId) -> Response:
-    services = _stored(accounts_of(request))
+    services = stored_accounts(accounts_of(request))
     tenant, caller = authorized_caller(request)
     request.state.audited = True
     async with services.database.transaction() as connection:
         row = await keys.revoke_key(connection, services.author(request, caller.actor), tenant, key_id)
-    await _refresh(services)
+    await refreshed_keys(services)
     return JsonAnswer({"key": keys.key_json(row)})
 
 
@@ -102,7 +102,7 @@ async def revoke_key(request: Request, key_id: KeyId) -> Response:
     ),
 )
 async def rotate_key(request: Request, key_id: KeyId) -> Response:
-    services = _stored(accounts_of(request))
+    services = stored_accounts(accounts_of(request))
     text = await read_body(request, LARGEST_BODY)
     body = struct_of(json_object(text), KeyRotation) if text else KeyRotation()
     tenant, caller = authorized_caller(request)
@@ -122,18 +122,6 @@ async def rotate_key(request: Request, key_id: KeyId) -> Response:
     return await _answer_with_secret(services, made)
 
 
-def _stored(services: AccountServices) -> AccountServices:
-    if services.keys is None:
-        raise RequestProblem(503, "this gateway keeps no keys")
-    return services
-
-
-async def _refresh(services: AccountServices) -> None:
-    """What was changed counts in this process at once."""
-    if services.keys is not None:
-        await services.keys.refresh()
-
-
 async def _answer_with_secret(services: AccountServices, made: MadeKey) -> Response:
-    await _refresh(services)
+    await refreshed_keys(services)
     return JsonAnswer({"key": keys.key_json(made.row), "secret": made.secret}, 201)

@@ -47,6 +47,7 @@ def restore(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Load a backup into an empty store: a new --data-dir, or an empty database. Then start `leadstream serve`."""
+    from leadstream.operations.accounts import CommandNote, record_command
     from leadstream.operations.backup import load_dump, require_dump
     from leadstream.serving import ensure_directory
     from leadstream.settings import variable_name
@@ -57,5 +58,6 @@ def restore(
     ensure_directory(settings.data_dir)
     with database_server(settings) as database, database_errors_explained(settings):
         load_dump(database(), file)
+        record_command(database(), CommandNote(after="the store as it was when the backup was made"))
     target = variable_name("database_url") if settings.database_url else settings.data_dir
     print_line(f"The store of {file} is in {target}.")

@@ -137,16 +137,23 @@ def retry(
 ) -> None:
     """Send dead letters again, under their old keys: receivers that know the key drop what they already have."""
     from delivery import outbox
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.open_store import open_database_url
     from projections.connection import connect_watched
+    from schemas.control import EVERY_TENANT
 
     if every == bool(execution_ids):
         raise typer.BadParameter("give the numbers of executions, or --all")
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    with open_database_url(settings) as url, connect_watched(url) as connection:
+    with (
+        open_database_url(settings) as url,
+        recorded_command(url, tenant or EVERY_TENANT) as row,
+        connect_watched(url) as connection,
+    ):
         retried = outbox.retry(
             connection, tenant=tenant, execution_ids=execution_ids or None, channel=channel
         )
+        row.after = f"{retried} will be sent again"
     if not retried:
         raise Failure("No dead letter fits: `leadstream delivery status` shows them.")
     print_line(f"{retried} will be sent again.")

@@ -73,6 +73,7 @@ def _export_to_file(settings: "Settings", path: Path | None) -> None:
 
 
 def _export_to_kafka(settings: "Settings") -> None:
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.control_socket import running_server
     from leadstream.operations.migrate_to_kafka import migrate_to_kafka
     from leadstream.operations.open_store import open_database_url, require_embedded
@@ -82,7 +83,7 @@ def _export_to_kafka(settings: "Settings") -> None:
         raise Failure(
             f"A server accepts events at {note.address} (pid {note.pid}): stop it first, so that no event is missed."
         )
-    with open_database_url(settings) as url:
+    with open_database_url(settings) as url, recorded_command(url):
         require_embedded(url)
         with progress_bar("Copying events to Kafka", None) as report:
             copied = migrate_to_kafka(settings, url, report)

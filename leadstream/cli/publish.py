@@ -56,18 +56,19 @@ def publish(
     built-in model, publish it by its name.
     """
     from leadstream.operations import publishing
-    from leadstream.operations.accounts import recorded_command
+    from leadstream.operations.accounts import note_version, recorded_command
     from leadstream.operations.open_store import open_store
     from projections.authoring import Draft
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     publishing.checked_model(model)  # before anything is started
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
-    with open_store(settings) as store, recorded_command(store.database_url):
+    with open_store(settings) as store, recorded_command(store.database_url, tenant) as row:
         publication = publishing.publish_model(
             store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
         )
         if isinstance(publication, Draft):
+            row.after = f"draft {publication.id}"
             print_line(
                 f"Model {publication.model} takes effect at {publication.effective_from} (draft {publication.id})."
             )
@@ -76,6 +77,7 @@ def publish(
         if publication.unchanged:
             print_line(f"{name} is unchanged: it has this text already.")
             return
+        note_version(row, store.database_url, tenant, publication.model, publication.version)
         _rescore(store, publication)
         print_line(f"{name} is active.")
         _print_changes(store.database_url, publication)
@@ -97,14 +99,15 @@ def retire(
 ) -> None:
     """Stop a model from scoring. Its past scores stay in the score history; publish it again to bring it back."""
     from leadstream.operations import publishing
-    from leadstream.operations.accounts import recorded_command
+    from leadstream.operations.accounts import note_version, recorded_command
     from leadstream.operations.open_store import open_store
 
     with (
         open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store,
-        recorded_command(store.database_url),
+        recorded_command(store.database_url, tenant) as row,
     ):
         publication = publishing.retire_model(store, model, tenant=tenant, force=force, by=by, note=note)
+        note_version(row, store.database_url, tenant, publication.model, publication.version)
         _rescore(store, publication)
         print_line(f"Model {publication.model} is retired, as version {publication.version}.")
 

@@ -42,6 +42,8 @@ def restate(
     """
     import msgspec
 
+    from leadstream.operations.accounts import CommandNote, record_command
+    from leadstream.operations.open_store import open_database_url
     from leadstream.operations.restate_report import print_restatement
     from leadstream.operations.restate_store import (
         RESTATING,
@@ -73,6 +75,8 @@ def restate(
                 print_status("Nothing was changed.")
             elif apply:
                 kept = replace_store(settings, target)
+                with open_database_url(settings) as restated_url:
+                    record_command(restated_url, CommandNote(before=f"kept in {kept.name}"))
                 print_result(f"The store in {settings.data_dir} is restated. The old one is in {kept}.")
                 print_status(
                     "To compare, serve the old one on another port. Delete it when you need it no more."

@@ -97,7 +97,7 @@ def publish_settings(
 
     with (
         open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store,
-        recorded_command(store.database_url),
+        recorded_command(store.database_url, tenant) as row,
     ):
         with progress_bar("Rescoring", None):
             published = publish(
@@ -111,6 +111,7 @@ def publish_settings(
                 attribution=attribution,
                 consent_required=consent_required,
             )
+        row.target, row.after = "settings", f"version {published.version}"
         print_line(
             f"Settings, version {published.version}, are active: days end at midnight in {published.time_zone}, "
             f"sessions after {published.idle_minutes} idle minutes, and stages follow the lifecycle "

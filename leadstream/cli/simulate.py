@@ -60,12 +60,13 @@ def simulate(
 
 def _import_simulated(events: "Iterable[Event]", settings: "Settings", what: str) -> None:
     from leadstream.clock import utc_now
+    from leadstream.operations.accounts import recorded_command
     from leadstream.operations.imports import append_all, archived, count_leads, counted
     from leadstream.operations.open_store import open_store
     from leadstream.operations.store_access import settle_with_bar
 
     now = utc_now()
-    with open_store(settings) as store:
+    with open_store(settings) as store, recorded_command(store.database_url):
         with progress_bar(what, None) as report:
             append_all(counted((archived(event, now) for event in events), report), store.append)
         settle_with_bar(store)

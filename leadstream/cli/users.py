@@ -35,6 +35,9 @@ Role = Annotated[
 PasswordFromInput = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, not from a prompt.")
 ]
+GeneratePassword = Annotated[
+    bool, typer.Option("--generate-password", help="Make a random password and print it once.")
+]
 
 
 @users.command("create")
@@ -45,6 +48,7 @@ def create(
         str | None, typer.Option(help="The person's name.", show_default="the e-mail address")
     ] = None,
     password_stdin: PasswordFromInput = False,  # noqa: FBT002 - a switch
+    generate_password: GeneratePassword = False,  # noqa: FBT002 - a switch
     no_password: Annotated[  # noqa: FBT002 - a switch
         bool, typer.Option("--no-password", help="The person signs in by OpenID Connect only.")
     ] = False,
@@ -62,10 +66,11 @@ def create(
     from leadstream.operations.accounts import run_on_accounts
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    checked_email, checked_role = _checked(email, role)
-    password_hash = (
-        None if no_password else hash_password(_password(checked_email, from_input=password_stdin))
-    )
+    checked_email, checked_role, checked_name = _checked(email, role, name or email)
+    password = None
+    if not no_password:
+        password = _password(checked_email, from_input=password_stdin, generate=generate_password)
+    password_hash = None if password is None else hash_password(password)
 
     async def work(connection: "AccountsConnection", author: "Author") -> dict[str, Any]:
         return await stored.create_user(
@@ -73,12 +78,14 @@ def create(
             author,
             tenant=tenant,
             email=checked_email,
-            name=(name or checked_email)[: stored.LONGEST_NAME],
+            name=checked_name,
             role=checked_role,
             password_hash=password_hash,
         )
 
     row = run_on_accounts(settings, work)
+    if generate_password:
+        print_line(f"Password (shown once): {password}")
     print_line(f"{row['email']} may sign in as {row['role']} of the tenant {row['tenant']}.")
 
 
@@ -99,7 +106,9 @@ def list_users(tenant: OnlyTenant = None, data_dir: DataDir = None, database_url
                 row["tenant"],
                 row["role"],
                 row["name"],
-                _ways(row),
+                ", ".join(
+                    way.replace("openid_connect", "OpenID Connect") for way in stored.ways_to_sign_in(row)
+                ),
                 f"{row['last_signed_in_at'].astimezone(UTC):%Y-%m-%d %H:%M}Z"
                 if row["last_signed_in_at"]
                 else "never",
@@ -147,7 +156,7 @@ def set_role(
     from leadstream.operations.accounts import run_on_accounts
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
-    _, checked_role = _checked(None, role)
+    _, checked_role, _ = _checked(None, role)
     row = run_on_accounts(
         settings,
         lambda connection, author: stored.set_role(
@@ -161,6 +170,7 @@ def set_role(
 def set_password(
     email: Email,
     password_stdin: PasswordFromInput = False,  # noqa: FBT002 - a switch
+    generate_password: GeneratePassword = False,  # noqa: FBT002 - a switch
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -171,30 +181,39 @@ def set_password(
 
     settings = settings_of_store(data_dir=data_dir, database_url=database_url)
     known_as = stored.normal_email(email)
-    password_hash = hash_password(_password(known_as, from_input=password_stdin))
+    password = _password(known_as, from_input=password_stdin, generate=generate_password)
+    password_hash = hash_password(password)
     row = run_on_accounts(
         settings,
         lambda connection, author: stored.set_password(connection, author, known_as, password_hash),
     )
+    if generate_password:
+        print_line(f"Password (shown once): {password}")
     print_line(f"{row['email']} has a new password, and is signed out everywhere.")
 
 
-def _checked(email: str | None, role: str) -> tuple[str, str]:
+def _checked(email: str | None, role: str, name: str | None = None) -> tuple[str, str, str]:
     """Raises Failure."""
     from gateway.accounts import users as stored
     from gateway.answers import RequestProblem
 
     try:
-        return ("" if email is None else stored.checked_email(email)), stored.checked_role(role)
+        return (
+            "" if email is None else stored.checked_email(email),
+            stored.checked_role(role),
+            "" if name is None else stored.checked_name(name),
+        )
     except RequestProblem as problem:
         raise Failure(f"{problem.field}: {problem.reason}.") from problem
 
 
-def _password(email: str, *, from_input: bool) -> str:
+def _password(email: str, *, from_input: bool, generate: bool) -> str:
     """Raises Failure."""
-    from gateway.accounts.passwords import checked_password
+    from gateway.accounts.passwords import checked_password, generated_password
     from gateway.answers import RequestProblem
 
+    if generate:
+        return generated_password()
     if from_input:
         password = sys.stdin.readline().rstrip("\r\n")
     elif sys.stdin.isatty():
@@ -205,9 +224,3 @@ def _password(email: str, *, from_input: bool) -> str:
         return checked_password(password, email)
     except RequestProblem as problem:
         raise Failure(f"{problem.reason}.") from problem
-
-
-def _ways(row: dict[str, Any]) -> str:
-    ways = ["password"] * (row["password_hash"] is not None)
-    ways += ["OpenID Connect"] * (row["oidc_subject"] is not None or row["password_hash"] is None)
-    return ", ".join(ways)

@@ -54,16 +54,25 @@ def publish_workflows(
     workflows show`, and publish the edited copy with the --based-on that
     it prints: then nobody's edit is lost.
     """
+    from authoring.published_texts import WORKFLOWS
     from leadstream.operations import publishing
+    from leadstream.operations.accounts import note_version, recorded_command
     from leadstream.operations.open_store import open_store
     from projections.authoring import Draft
 
     text = publishing.workflows_text(file)
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
-    with open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store:
+    with (
+        open_store(settings_of_store(data_dir=data_dir, database_url=database_url)) as store,
+        recorded_command(store.database_url, tenant) as row,
+    ):
         published = publishing.publish_workflows(
             store, text, tenant=tenant, by=by, note=note, at=moment, based_on=based_on
         )
+        if isinstance(published, Draft):
+            row.after = f"draft {published.id}"
+        elif not published.unchanged:
+            note_version(row, store.database_url, tenant, WORKFLOWS, published.version)
     if isinstance(published, Draft):
         print_line(f"The workflows take effect at {published.effective_from} (draft {published.id}).")
     elif published.unchanged:

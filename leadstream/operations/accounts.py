@@ -9,10 +9,12 @@ import getpass
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
 
+from authoring.published_texts import title_of
 from gateway.accounts.audit import DONE, EVERYBODY, FAILED, AuditEntry, write_entries
 from gateway.accounts.database import AccountsConnection, accounts_parameters
 from gateway.accounts.keys import Author
@@ -21,6 +23,7 @@ from leadstream.clock import utc_now
 from leadstream.console import Failure, print_warning
 from leadstream.operations.open_store import open_database_url
 from leadstream.settings import Settings
+from schemas.control import EVERY_TENANT
 
 T = TypeVar("T")
 AccountsWork = Callable[[AccountsConnection, Author], Awaitable[T]]
@@ -55,19 +58,54 @@ def cli_actor() -> str:
         return "cli"
 
 
+@dataclass
+class CommandNote:
+    """What the row of a command says beside its arguments. `tenant`: the only one that it concerns."""
+
+    tenant: str = EVERYBODY
+    target: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
 @contextmanager
-def recorded_command(database_url: str) -> Iterator[None]:
-    """Leaves a row in the audit log for the command of this process, when it has ended."""
-    outcome = FAILED
+def recorded_command(database_url: str, tenant: str = EVERYBODY) -> Iterator[CommandNote]:
+    """Leaves a row in the audit log for the command of this process, when it has ended, with what the command has noted."""
+    note, outcome = CommandNote(EVERYBODY if tenant == EVERY_TENANT else tenant), FAILED
     try:
-        yield
+        yield note
         outcome = DONE
     finally:
-        entry = AuditEntry(EVERYBODY, utc_now(), cli_actor(), command_text(sys.argv[1:]), outcome=outcome)
-        try:
-            asyncio.run(_write(database_url, entry))
-        except (psycopg.Error, RuntimeError) as cause:
-            print_warning(f"The audit log has no row of this command: {' '.join(str(cause).split())}")
+        record_command(database_url, note, outcome)
+
+
+def record_command(database_url: str, note: CommandNote, outcome: str = DONE) -> None:
+    entry = AuditEntry(
+        note.tenant,
+        utc_now(),
+        cli_actor(),
+        command_text(sys.argv[1:]),
+        note.target,
+        note.before,
+        note.after,
+        outcome=outcome,
+    )
+    try:
+        asyncio.run(_write(database_url, entry))
+    except (psycopg.Error, RuntimeError) as cause:
+        print_warning(f"The audit log has no row of this command: {' '.join(str(cause).split())}")
+
+
+def note_version(note: CommandNote, database_url: str, tenant: str, name: str, version: int) -> None:
+    """Notes which version of a model or of the workflows came after which."""
+    from leadstream.operations.publishing import published_versions  # noqa: PLC0415 - commands about keys need none of it
+
+    earlier = [
+        each.version for each in published_versions(database_url, tenant, name) if each.version < version
+    ]
+    note.target = title_of(name)
+    note.before = f"version {max(earlier)}" if earlier else None
+    note.after = f"version {version}"
 
 
 async def _write(url: str, entry: AuditEntry) -> None:

@@ -134,6 +134,7 @@ def path_values(operation: Operation, made: "Made") -> dict[str, Ids]:
         "crm": Ids(f"{MARK}-crm", "nobody--0-crm"),
         "bot": Ids(f"{MARK}-bot", "nobody--0-bot"),
         "key_id": Ids(made.key, "0" * 12),
+        "user_id": Ids(made.user, "0" * 12),
         "file_id": Ids(f"{MARK}-file", f"{MARK}-file"),
         "name": SHARED if path.startswith("/api/experiments/") else MODEL,
         "number": Ids(number_in(path, made), "999999999"),
@@ -197,6 +198,7 @@ class Made(NamedTuple):
     execution: str
     workflows_draft: str
     key: str
+    user: str
 
 
 class Call(NamedTuple):
@@ -336,6 +338,7 @@ async def make_data(http: httpx.AsyncClient) -> Made:
     made_criterion = await post(http, "A", f"{rules}/qualification-criteria/", criterion)
     calculation = await post(http, "A", f"{rules}/lead-scores/bulk_calculate/", {"lead_ids": [LEAD.of_a]})
     key = await post(http, "A", "/api/keys", {"name": MARK, "scopes": ["read"]})
+    user = await post(http, "A", "/api/users", {"email": f"{MARK}@people.example", "name": MARK})
     link = await post(http, "A", "/api/links", {"kind": "qr", "qr_id": MARK, "place": NAME, "target": TARGET})
     workflow = await post(http, "A", f"{rules}/workflows/", WORKFLOW)
     ran = await post(
@@ -358,6 +361,7 @@ async def make_data(http: httpx.AsyncClient) -> Made:
         number,
         str(workflows_draft["id"]),
         key["key"]["id"],
+        user["user"]["id"],
     )
 
 

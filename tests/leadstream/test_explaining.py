@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from command_line import leadstream_here
 
@@ -131,6 +132,16 @@ def test_a_lead_is_explained_now_then_and_in_time_to_come(store: dict[str, str])
     assert {"chatbot: 0", "rules: 0", "web_session: 0"} < set(headings)
     assert "  2 Mar 2024, 10:11  The events of visitor tg-7 were added to this lead" in everything
     assert not [line for line in everything if " 0 -> 0" in line]
+
+    # the commands that made the store left rows in its audit log
+    with psycopg.connect(store["LEADSTREAM_DATABASE_URL"]) as connection:
+        rows = connection.execute(
+            "select split_part(action, ' ', 2), tenant, target, before, after, outcome from audit_log order by entry_id"
+        ).fetchall()
+    assert rows == [
+        ("publish-workflows", "default", "the workflows", None, "version 1", "done"),
+        ("import", "*", None, None, None, "done"),
+    ]
 
     # what cannot be explained says what to do
     assert refused("ahmet") == "Error: There is no lead 'ahmet'; did you mean ahmad (Ahmad Rezaei)?"

@@ -4,9 +4,11 @@ on, and says after every request how far the log has them.
 
 import sys
 import time
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
+from leadstream.delivering import delivery_beside
 from leadstream.settings import Settings
 from leadstream.wiring import open_system, repeated_for_every_partition
 from schemas.control import EVERY_TENANT, ModelPublished
@@ -20,9 +22,11 @@ REQUEST = 200
 WAITING = 4
 
 
-def main(url: str, events: str, start: str, model: str = "", version: str = "0") -> None:
+def main(url: str, events: str, start: str, model: str = "", version: str = "0", channels: str = "") -> None:
+    """With `channels`, the configuration of delivery, it delivers, too."""
     lines = Path(events).read_bytes().splitlines()
-    with open_system(Settings(database_url=url, partitions=6)) as system:
+    settings = Settings(database_url=url, partitions=6, delivery=Path(channels) if channels else None)
+    with open_system(settings) as system, delivery_beside(system, settings) if channels else nullcontext():
         print("ready", flush=True)
         if model:
             text = Path(model).read_text(encoding="utf-8")

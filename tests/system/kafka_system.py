@@ -17,9 +17,10 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from chaos_producers import ToKafka
 
 from leadstream.simulation.simulate import simulated_events
-from leadstream.wiring import genesis
+from leadstream.wiring import genesis, repeated_for_every_partition
 from schemas.events import PageViewed
 from schemas.topics import EVENTS, LEAD_ACTIVITY
+from streams.kafka.append import KafkaAppend
 from streams.kafka.topics import create_topics
 from tests.ports import free_port
 
@@ -132,6 +133,20 @@ def simulated(count, leads):
 
 def make_topics(cluster):
     asyncio.run(create_topics(cluster, partitions=PARTITIONS, genesis=genesis(datetime.now(UTC))))
+
+
+def publish(cluster, records):
+    """Records for whole shards, in every partition."""
+
+    async def run():
+        append = KafkaAppend(cluster)
+        await append.start()
+        try:
+            await append(repeated_for_every_partition(records, PARTITIONS))
+        finally:
+            await append.stop()
+
+    asyncio.run(run())
 
 
 class Load(threading.Thread):

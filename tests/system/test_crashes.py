@@ -13,9 +13,25 @@ from pathlib import Path
 import pytest
 from chat_sessions import assert_chat_sessions, chat_sessions
 from entangled import assert_entangled, entangled, mixed_in
-from recorded_order import assert_equals_the_fold, digest
+from recorded_order import EmbeddedLog, assert_equals_the_fold, digest
+from workflow_people import (
+    assert_delivered,
+    assert_fired,
+    expected_firings,
+    moment_of_schedule,
+    moody_receiver,
+    publications,
+    scattered_in,
+    started_now,
+    wait_until_delivered,
+    workflow_events,
+    write_channels,
+)
 
+from leadstream.delivering import delivery_beside
+from leadstream.settings import Settings
 from leadstream.simulation.simulate import simulated_events
+from leadstream.wiring import open_system, repeated_for_every_partition
 from projections.rebuild import rebuild
 from schemas.decode import encode_source
 from schemas.events import LeadIdentified, PageViewed
@@ -100,11 +116,40 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
     events = mixed_in(events, moving[:MOVING])
     assert len(events) == EVENTS
     events = mixed_in(events, chat_sessions(rng, CHATS, events[0].recorded_at, events[-1].recorded_at))
+    now, scheduled_for = started_now()
+    people = list(workflow_events(seed, now))
+    events = scattered_in(events, people, rng)
     write_events(file, events)
+    settings = Settings(database_url=database_url, partitions=6)
+    with open_system(settings) as system:
+        system.driver.append(repeated_for_every_partition(publications(now), 6)).result()
 
+    with moody_receiver() as receiver:
+        channels = write_channels(tmp_path, receiver)
+        kill_at_random(rng, database_url, file, channels)
+        settings = Settings(database_url=database_url, partitions=6, delivery=channels)
+        with open_system(settings) as system, delivery_beside(system, settings):
+            for _ in range(2):  # a moment that is recorded twice changes nothing
+                moment = moment_of_schedule(now, scheduled_for)
+                system.driver.append(repeated_for_every_partition(moment, 6)).result()
+            firings = list(expected_firings(people, scheduled_for))
+            wait_until_delivered(database_url, len(firings))
+            while any(system.driver.status().backlog.values()):
+                time.sleep(0.05)
+
+    cards = assert_equals_the_fold(database_url)
+    assert len(cards) > 300
+    assert_entangled(cards)
+    assert_chat_sessions(database_url, CHATS)
+    assert_fired(EmbeddedLog(database_url), firings)
+    assert_delivered(database_url, EmbeddedLog(database_url), receiver, firings)
+
+
+def kill_at_random(rng, database_url, file, channels):
+    """KILLS times, then it may end."""
     kills, at, stride = 0, 0, EVENTS // (KILLS + 2)
     while kills < KILLS:
-        running = Running(database_url, file, at)
+        running = Running(database_url, file, at, "", 0, channels)
         goal = at + rng.randint(1, stride)
         if rng.random() < 0.2:
             time.sleep(rng.random())  # while it starts
@@ -115,14 +160,9 @@ def test_killed_at_random_it_equals_the_pure_fold_of_the_recorded_order(database
             time.sleep(rng.random() * 0.05)
         at = max(at, running.kill())
         kills += 1
-    last = Running(database_url, file, at)
+    last = Running(database_url, file, at, "", 0, channels)
     last.wait_for("folded", 300)
     last.finish()
-
-    cards = assert_equals_the_fold(database_url)
-    assert len(cards) > 300
-    assert_entangled(cards)
-    assert_chat_sessions(database_url, CHATS)
 
 
 @pytest.mark.slow

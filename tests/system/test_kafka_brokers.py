@@ -26,6 +26,7 @@ from kafka_system import (
     add_worker,
     come_to_rest,
     make_topics,
+    publish,
     shards_at,
     simulated,
 )
@@ -35,6 +36,15 @@ from recorded_order import (
     counting_events,
     folded_activity,
     refold,
+)
+from workflow_people import (
+    assert_fired,
+    expected_firings,
+    people_in,
+    publications,
+    scattered_in,
+    started_now,
+    workflow_events,
 )
 
 from deploy.kafka.broker import start_several
@@ -194,6 +204,10 @@ def test_brokers_die_leaders_move_and_workers_come_and_go_under_load(brokers, cr
     cluster = Cluster(",".join(broker.address for broker in brokers), prefix="brokers-")
     make_topics(cluster)
     events = simulated(TURNS * EVENTS_PER_TURN, TURNS * 2_000)
+    now, _ = started_now()
+    publish(cluster, publications(now))
+    people = workflow_events(seed, now, idle=0)
+    events = scattered_in(events, people, random.Random(f"{seed}/people"))
     producer = ToKafka("to kafka", events, cluster)
     load = Load(cluster, producer)
     ends = Ends(cluster)
@@ -228,3 +242,6 @@ def test_brokers_die_leaders_move_and_workers_come_and_go_under_load(brokers, cr
     said, cards = refold(folded_activity(log))
     assert_statements(log, said)
     assert len(cards) > 100
+    firings = list(expected_firings(people_in(log)))
+    assert len(firings) > 20
+    assert_fired(log, firings)

@@ -1,6 +1,7 @@
-"""On Kafka, whatever dies at whatever moment: everything equals the fold of the recorded order.
+"""On Kafka, whatever dies at whatever moment: everything equals the fold of the recorded order, and what workflows set off is
+carried out, each under one key.
 
-Two workers, a projection and a gateway, as an operator runs them, under a supervisor that starts again
+Two workers, a projection, a delivery and a gateway, as an operator runs them, under a supervisor that starts again
 whoever ends. CHAOS_TURNS says how often everything happens, CHAOS_SEED reproduces what the test itself chooses.
 """
 
@@ -24,6 +25,7 @@ from kafka_system import (
     come_to_rest,
     environment,
     make_topics,
+    publish,
     shards_at,
     simulated,
 )
@@ -34,8 +36,22 @@ from recorded_order import (
     folded_activity,
     refold,
 )
+from workflow_people import (
+    assert_delivered,
+    assert_fired,
+    expected_firings,
+    moment_of_schedule,
+    moody_receiver,
+    publications,
+    scattered_in,
+    started_now,
+    wait_until_delivered,
+    workflow_events,
+    write_channels,
+)
 
 from leadstream.operations.kafka_projection import projection_positions
+from schemas.envelope import DEFAULT_TENANT
 from schemas.topics import DEAD_LETTERS
 from streams.kafka.cluster import Cluster
 from tests.ports import free_port
@@ -58,6 +74,7 @@ WORKERS = ("worker-0", "worker-1")
 AT_WORK = dict.fromkeys(WORKERS, "state restored") | {
     "projection": "Building the read models",
     "gateway": "The gateway serves",
+    "delivery": "Delivering the actions",
 }
 """What they log once they are."""
 LOADING_SECONDS = 5.0
@@ -169,8 +186,8 @@ class Director:
 
 
 def script(rng):
-    acts = [("kill", rng.choice(WORKERS)) for _ in range(6)]
-    acts += [("kill", "projection")] * 3 + [("kill", "gateway")] * 2
+    acts = [("kill", rng.choice(WORKERS)) for _ in range(5)]
+    acts += [("kill", "projection")] * 2 + [("kill", "gateway")] * 2 + [("kill", "delivery")] * 2
     acts += [("die_at", step) for step in STEPS]
     acts += [("freeze", rng.choice(WORKERS)), ("break", "broker")]
     acts += [("stop", who) for who in (*WORKERS, "projection", "gateway")]
@@ -192,20 +209,32 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     events = mixed_in(events, moving[:MOVING])
     rng = random.Random(f"{seed}/chats")
     events = mixed_in(events, chat_sessions(rng, CHATS, events[0].recorded_at, events[-1].recorded_at))
+    now, scheduled_for = started_now()
+    people = list(workflow_events(seed, now))
+    events = scattered_in(events, people, random.Random(f"{seed}/people"))
+    publish(cluster, publications(now))
+    receiver = moody_receiver()
     port = free_port()
     ports = {who: add_worker(crew, who, cluster, hold) for who in WORKERS}
     command = [sys.executable, "-m", "leadstream"]
     env = environment(cluster, database_url=database_url, data_dir=tmp_path / "data")
     crew.add("projection", [*command, "project"], env)
     crew.add("gateway", [*command, "gateway"], env | {"LEADSTREAM_PORT": str(port)})
+    channels = {
+        "LEADSTREAM_DELIVERY": str(write_channels(tmp_path, receiver)),
+        "LEADSTREAM_DELIVERY_PORT": "0",
+    }
+    crew.add("delivery", [*command, "delivery"], env | channels)
 
     ways = [[], []]
     for event in events:  # those of one visitor come one way, in order
-        ways[random.Random(f"{seed}/{event.visitor_id or event.lead_id}").random() < 0.3].append(event)
+        of_key = random.Random(f"{seed}/{event.visitor_id or event.lead_id}")
+        ways[event.tenant == DEFAULT_TENANT and of_key.random() < 0.3].append(event)
     producers = [ToKafka("to kafka", ways[0], cluster), ToGateway("to gateway", ways[1], port)]
     nudge = Nudges(cluster)
     ends = Ends(cluster)
     director = Director(crew, own_broker, random.Random(f"{seed}/moments"), nudge, ports, ends)
+    receiver.__enter__()
     try:
         for way in (*producers, nudge):
             way.start()
@@ -228,14 +257,23 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     )
     assert loaded >= 0.75 * len(director.struck)
 
+    firings = list(expected_firings(people, scheduled_for))
     try:
         come_to_rest(crew, ends)
+        for _ in range(2):  # a moment that is recorded twice changes nothing
+            publish(cluster, moment_of_schedule(now, scheduled_for))
+        crew.kill(WORKERS[0])
+        crew.kill("delivery")
+        wait_until_delivered(database_url, len(firings))
+        come_to_rest(crew, ends)
+        crew.end("delivery")
         for who in WORKERS:
             crew.end(who)
         projected = ends.of(*{topic for topic, _ in projection_positions(database_url)})
         crew.wait_for(lambda: reached(database_url, projected), "everything is projected")
     finally:
         ends.close()
+        receiver.__exit__()
     for who in ("projection", "gateway"):
         crew.end(who)
     print(f"exits: {[tuple(e) for e in crew.exits]}; turned away: {producers[1].turned_away}")
@@ -249,6 +287,8 @@ def test_whatever_dies_everything_equals_the_fold_of_the_recorded_order(
     assert len(cards) > 500
     assert_entangled(cards)
     assert_chat_sessions(database_url, CHATS)
+    assert_fired(log, firings)
+    assert_delivered(database_url, log, receiver, firings)
 
 
 def reached(url, ends):

@@ -22,6 +22,7 @@ from kafka_system import (
     add_worker,
     come_to_rest,
     make_topics,
+    publish,
     simulated,
 )
 from recorded_order import (
@@ -30,6 +31,15 @@ from recorded_order import (
     counting_events,
     folded_activity,
     refold,
+)
+from workflow_people import (
+    assert_fired,
+    expected_firings,
+    people_in,
+    publications,
+    scattered_in,
+    started_now,
+    workflow_events,
 )
 
 from schemas.topics import DEAD_LETTERS
@@ -67,6 +77,10 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
     direct = Cluster(proxied_broker.address, prefix=f"network-{seed}-")
     make_topics(direct)
     events = simulated(HOW_MANY, HOW_MANY // 10)
+    now, _ = started_now()
+    publish(direct, publications(now))
+    people = workflow_events(seed, now, idle=0)
+    events = scattered_in(events, people, random.Random(f"{seed}/people"))
     producer = ToKafka("to kafka", events, direct)
     load = Load(direct, producer, most=2_000)
     quotas = {kind: max(1, round(FAULTS * share)) for kind, share in SHARES.items()}
@@ -115,6 +129,9 @@ def test_whatever_the_network_does_everything_equals_the_fold_of_the_recorded_or
     said, cards = refold(folded_activity(log))
     assert_statements(log, said)
     assert len(cards) > 100
+    firings = list(expected_firings(people_in(log)))
+    assert len(firings) > 20
+    assert_fired(log, firings)
 
 
 def shown(plan, producer):

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -27,6 +28,7 @@ from deploy.kafka.broker import start as start_broker
 from leadstream.embedded_postgres import create_database, start_postgres, stop_postgres
 from projections.migrate import migrate
 from streams.kafka.cluster import Cluster
+from tests.emptied_databases import description_of, emptied
 from tests.hanging import (
     pytest_configure,  # noqa: F401 - a hook of pytest
     pytest_runtest_makereport,  # noqa: F401 - another one
@@ -154,17 +156,41 @@ def migrated_once(postgres_url: str) -> Iterator[str]:
         yield conninfo_to_dict(url)["dbname"]
 
 
+class EmptiedCopies(NamedTuple):
+    """Of `migrated_once`."""
+
+    description: tuple[object, ...]
+    names: list[str]
+    """Those that no test uses now."""
+
+
+@pytest.fixture(scope="session")
+def emptied_copies(postgres_url: str, migrated_once: str) -> EmptiedCopies:
+    return EmptiedCopies(description_of(postgres_url.replace("/leadstream?", f"/{migrated_once}?")), [])
+
+
 @pytest.fixture
-def read_models_url(postgres_url: str, migrated_once: str) -> Iterator[str]:
-    """A fresh database with empty read models. It is a copy: migrations take longer than most tests."""
-
-    def copied(name: str) -> Composed:
-        return SQL("create database {} template {} strategy file_copy").format(
-            Identifier(name), Identifier(migrated_once)
-        )
-
-    with _database(postgres_url, copied) as url:
-        yield url
+def read_models_url(postgres_url: str, migrated_once: str, emptied_copies: EmptiedCopies) -> Iterator[str]:
+    """A database with empty read models: a copy, since migrations take longer than most tests, or one that a test has left
+    as it was but for its rows.
+    """
+    if emptied_copies.names:
+        name = emptied_copies.names.pop()
+    else:
+        name = f"test_{next(_numbers)}"
+        copied = SQL("create database {} template {} strategy file_copy")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(copied.format(Identifier(name), Identifier(migrated_once)))
+    url = postgres_url.replace("/leadstream?", f"/{name}?")
+    yield url
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        ending = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s"
+        if all(ended for (ended,) in connection.execute(ending, [name])) and emptied(
+            url, emptied_copies.description
+        ):
+            emptied_copies.names.append(name)
+        else:
+            connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,6 +35,7 @@ from gateway.store import SORT_MEMORY
 from leadstream.embedded_postgres import start_postgres, stop_postgres
 from projections import analytics, attribution, journeys
 from projections.analytics_worker import compute_all_leads, no_settings
+from projections.facts import keys_of_bands
 from projections.lead_scores import score_distribution
 from projections.migrate import migrate
 from projections.tables import LIVE_SCHEMA, READ_OPTIONS, hashed_key, lead_row_key
@@ -48,17 +49,27 @@ TENANT = "default"
 NOW = datetime(2030, 6, 17, 18, tzinfo=UTC)
 YEAR = 365
 RUNS = 5
+WARMING_REQUESTS = 20
+"""Of a new process: connections prepare their statements, and caches fill."""
 REPORT_AIM_MS, PAGE_AIM_MS = 300.0, 50.0
 UTC_DAYS = calendar("UTC")
 PERIOD_TYPES: tuple[PeriodType, ...] = ("daily", "weekly", "monthly")
 BUSY = "lead-0"
 BUSY_EVENTS = 20_000
-COUNTED_LISTS = ("/api/leads", "/api/lead-qualification/lead-scores/", f"/api/tenants/{TENANT}/leads")
-"""They go on by `offset`."""
-COMPUTED_LISTS = (f"/api/lead-tracking/journey/{BUSY}",)
-"""Every page computes the whole list, so that all cost the same; a second one is enough."""
+SORTED_LISTS = (
+    "/api/leads",
+    "/api/leads?include_anonymous=true",
+    "/api/leads?band=cold",
+    "/api/leads?stage=opportunity",
+    "/api/leads?q=customers",
+    "/api/lead-qualification/lead-scores/",
+    f"/api/tenants/{TENANT}/leads",
+    f"/api/tenants/{TENANT}/leads?temperature=burning",
+    f"/api/tenants/{TENANT}/leads?q=lead-99",
+)
+"""They go on by a cursor, or by `offset`."""
 LISTS = {
-    **{f"leads, {path}": path for path in COUNTED_LISTS},
+    **{f"leads, {path}": path for path in SORTED_LISTS},
     "changes of a lead's scores": f"/api/leads/{BUSY}/ledger",
     "history of one score": f"/api/lead-qualification/lead-scores/history/?lead_id={BUSY}",
     "engagements of a lead": f"/api/lead-tracking/engagement/{BUSY}/history",
@@ -247,7 +258,7 @@ def measured_queries() -> Iterator[tuple[str, list[Statement]]]:
         "of other leads, for one journey",
         [
             journeys.usual_path(TENANT, "new"),
-            journeys.value_groups(TENANT, NOW),
+            journeys.value_groups(TENANT, "new", NOW),
         ],
     )
 
@@ -266,9 +277,11 @@ async def _measured_pages(url: str, leads: int, only: str) -> list[Measured]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as http,
     ):
+        for _ in range(WARMING_REQUESTS):
+            await http.get(SORTED_LISTS[0])
         for name, path in LISTS.items():
             if only in name:
-                for depth, asked in (("first", {}), ("last", await _deepest(http, path, leads))):
+                for depth, asked in (await _depths(http, path, leads)).items():
                     times = sorted([await _page_milliseconds(http, url, path, asked) for _ in range(RUNS)])
                     wall, cpu = median(wall for wall, _ in times), median(cpu for _, cpu in times)
                     results.append(Measured(f"{name}, {depth}", wall, cpu, PAGE_AIM_MS))
@@ -279,21 +292,37 @@ async def _append_nothing(_records: object) -> None:
     raise RuntimeError("pages write nothing")
 
 
-async def _deepest(http: httpx.AsyncClient, path: str, leads: int) -> dict[str, str | int]:
-    """What asks for a page near the end."""
-    if path in COUNTED_LISTS:
-        return {"offset": max(leads * 8 // 10, 0)}
+async def _depths(http: httpx.AsyncClient, path: str, leads: int) -> dict[str, dict[str, str | int]]:
+    """What asks for the first page, and for one near the end."""
+    if path not in SORTED_LISTS:
+        return {"first": {}, "last": await _last(http, path)}
+    deep = {"offset": max(leads * 8 // 10, 0)}
+    following = _following(await http.get(_address(path, deep)))
+    by_cursor = {"last, by cursor": {"after": following}} if following else {}
+    return {"first": {}, **by_cursor, "last, by offset": dict(deep)}
+
+
+async def _last(http: httpx.AsyncClient, path: str) -> dict[str, str | int]:
+    """What asks for a page near the end, after at most 1,000 others."""
     asked: dict[str, str | int] = {}
-    for _ in range(2 if path in COMPUTED_LISTS else 1_000):
-        answer = await http.get(_address(path, {"limit": 200, **asked}))
-        answer.raise_for_status()
-        following = answer.json().get("next_cursor") if isinstance(answer.json(), dict) else None
-        if following is None and (link := answer.links.get("next")):
-            following = httpx.URL(link["url"]).params["cursor"]
+    for _ in range(1_000):
+        following = _following(await http.get(_address(path, {"limit": 200, **asked})))
         if following is None:
             break
         asked = {"cursor": following}
     return asked
+
+
+def _following(answer: httpx.Response) -> str | None:
+    """The cursor of the next page."""
+    answer.raise_for_status()
+    content = answer.json()
+    if isinstance(content, dict):
+        return content.get("next") or content.get("next_cursor")
+    if link := answer.links.get("next"):
+        named = httpx.URL(link["url"]).params
+        return named.get("after") or named.get("cursor")
+    return None
 
 
 def _address(path: str, asked: Mapping[str, str | int]) -> httpx.URL:
@@ -452,9 +481,24 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
     _copy(
         connection,
         "lead_scores",
-        "lead_key model version total rounded bands as_of position",
+        "lead_key model version total rounded bands as_of position tenant identified listed created_at stage band_keys",
         (
-            (keys[n], model, 1, Decimal(scores[n]), scores[n], json.dumps(_bands(scores[n])), NOW, n)
+            (
+                keys[n],
+                model,
+                1,
+                Decimal(scores[n]),
+                scores[n],
+                json.dumps(_bands(scores[n])),
+                NOW,
+                n,
+                TENANT,
+                n % 10 > 0,
+                True,
+                created[n],
+                FUNNEL_STAGES[reached[n]],
+                keys_of_bands(_bands(scores[n])),
+            )
             for n in range(leads)
             for model in MODELS
         ),

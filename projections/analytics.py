@@ -142,11 +142,17 @@ def cohort_revenue(tenant: str, starts: Sequence[datetime], end: datetime, *, an
 
 
 def leads_by_band(tenant: str, model: str, *, anonymous: bool) -> TextClause:
-    """(bands, leads, points): every lead with a score by the model, by all its bands together."""
+    """(bands, leads, points): every lead with a score by the model, by all its bands together. It counts in an index, and
+    reads the bands of one lead of each group.
+    """
     return _statement(
-        f"""select r.bands, count(*) as leads, sum(r.rounded) as points
-        from lead_journeys j join lead_scores r on r.lead_key = j.lead_key and r.model = :model
-        where {_OF_TENANT} group by r.bands""",
+        """with counted as (
+            select band_keys, count(*) as leads, sum(rounded) as points, min(lead_key) as lead_key
+            from lead_scores
+            where tenant = :tenant and model = :model and listed and (:anonymous or identified)
+            group by band_keys)
+        select r.bands, c.leads, c.points
+        from counted c join lead_scores r on r.lead_key = c.lead_key and r.model = :model""",
         tenant=tenant,
         model=model,
         anonymous=anonymous,
@@ -167,8 +173,10 @@ def points_gained(tenant: str, zone: Calendar, starts: Sequence[datetime], *, an
             from unnest(cast(:cut_days as date[]), cast(:cut_begins as timestamptz[]), cast(:cut_ends as timestamptz[]))
                 of_day (day, begun, ended)
             join lead_days d on d.tenant = :tenant and d.day = of_day.day and (:anonymous or d.identified)
-            join score_history h on h.lead_key = d.lead_key and h.at >= of_day.begun and h.at < of_day.ended
-                and h.model = '{QUALITY_MODEL}')
+            cross join lateral (
+                select h.total, h.previous, h.at from score_history h
+                where h.lead_key = d.lead_key and h.at >= of_day.begun and h.at < of_day.ended
+                    and h.model = '{QUALITY_MODEL}' offset 0) h)
         select period, cast(sum(points) as bigint) as points
         from (select * from whole union all select * from cut) gained group by period""",
         tenant=tenant,

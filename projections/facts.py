@@ -5,8 +5,9 @@ lead, so a merge or a split changes no fact.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,7 @@ from projections.rows import (
 )
 from projections.state_rows import changes_of_state, stage_of
 from projections.tables import (
+    band_key,
     event_row_key,
     execution_number,
     hashed_key,
@@ -426,6 +428,12 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
             score.as_of,
             score.next_due,
             record.position,
+            statement.tenant,
+            statement.identified,
+            statement.identities > 0,
+            statement.created_at,
+            statement.stage,
+            keys_of_bands(score.bands),
         )
         for model, score in statement.scores.items()
     ]
@@ -434,6 +442,17 @@ def _lead_and_scores(statement: LeadScored, lead_key: int, record: Record) -> li
         *scores,
         SupersededRows(lead_scores, (lead_key,), record.position),
     ]
+
+
+@lru_cache(maxsize=1_024)
+def _keys_of_band(scale: str, band: str) -> str:
+    scale, band = storable_text(scale), storable_text(band)
+    return f" {band_key(scale)} {band_key(scale, band)}"
+
+
+def keys_of_bands(bands: Mapping[str, str | None]) -> str:
+    """The `band_keys` of a score: of each scale on which it has a band, and of the band."""
+    return "".join(_keys_of_band(scale, band) for scale, band in sorted(bands.items()) if band is not None)
 
 
 def _workflow_execution(statement: WorkflowTriggered, lead_key: int, record: Record) -> list[TableChange]:

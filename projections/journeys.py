@@ -50,18 +50,20 @@ def usual_path(tenant: str, stage: str) -> TextClause:
     )
 
 
-def value_groups(tenant: str, as_of: datetime) -> TextClause:
-    """(stage, decile, currency, leads, minor): identified leads that are old enough. The rows without a currency count
-    the leads; the others sum the net revenue of one currency.
+def value_groups(tenant: str, stage: str, as_of: datetime) -> TextClause:
+    """(decile, currency, leads, minor): identified leads that are old enough, those of the stage by decile, and all others
+    under null. The rows without a currency count the leads; the others sum the net revenue of one currency.
     """
     grown = "tenant = :tenant and identified and created_at <= :grown"
+    decile = f"case when stage = :stage then {_DECILE} end as decile"
     return _statement(
-        f"""select stage, {_DECILE} as decile, null as currency, count(*) as leads, null::numeric as minor
-        from lead_journeys where {grown} group by 1, 2
+        f"""select {decile}, null as currency, count(*) as leads, null::numeric as minor
+        from lead_journeys where {grown} group by 1
         union all
-        select stage, {_DECILE}, n.key, null, sum(n.value::numeric)
-        from lead_journeys, jsonb_each_text(net) n where {grown} and orders > 0 group by 1, 2, 3""",
+        select {decile}, n.key, null, sum(n.value::numeric)
+        from lead_journeys, jsonb_each_text(net) n where {grown} and orders > 0 group by 1, 2""",
         tenant=tenant,
+        stage=stage,
         grown=as_of - GROWN_AGE,
     )
 

@@ -22,14 +22,17 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    or_,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from projections.lifecycle import ENGAGEMENT_MODEL_AND_GROUP
 from projections.tables import engagement_history, identities, identity_history, score_history, stage_history
 from projections.tables import leads as lead_rows
+from schemas.moment import moment
 from scoring.analytics.facts import (
     EventDetails,
     EventFact,
@@ -43,6 +46,7 @@ from scoring.analytics.facts import (
 )
 from scoring.analytics.orders import PURCHASE
 from scoring.features.signals import NO_CURRENCY, minor_units, real_id
+from scoring.journeys.timeline import ORDER_WITHIN_A_MOMENT, TimelineKey, TimelineKind
 from scoring.models.points import ONE_POINT
 
 EVENTS_READ: Final = 20_000
@@ -87,15 +91,64 @@ def count_facts(lead_keys: Sequence[int]) -> Select[Any]:
     return select(keys.c.lead_key, func.count().label("facts")).join(owned, true()).group_by(keys.c.lead_key)
 
 
+def has_many_facts(lead_key: int, most: int) -> Select[Any]:
+    """(many): whether the lead has more events, or more changes of its score, than `most`."""
+    events = identities.join(
+        engagement_history, engagement_history.c.identity_key == identities.c.identity_key
+    )
+    change, (model, _) = score_history.c, ENGAGEMENT_MODEL_AND_GROUP
+    one = select(literal(1)).offset(most).limit(1)
+    more_events = one.select_from(events).where(identities.c.lead_key == lead_key)
+    more_changes = one.select_from(score_history).where(change.lead_key == lead_key, change.model == model)
+    return select(or_(more_events.exists(), more_changes.exists()).label("many"))
+
+
+def select_latest_facts(lead_key: int, limit: int, before: TimelineKey | None) -> tuple[Select[Any], ...]:
+    """The statements that read what a page of a lead's timeline may contain: of each kind the latest `limit` facts before
+    the key, and every owner. As `select_facts`, without the former events.
+    """
+    keys = _requested([lead_key])
+    event, entry, change = engagement_history.c, stage_history.c, score_history.c
+    return (
+        _leads(keys),
+        _events(
+            keys, *_before(before, "event", (event.occurred_at, event.partition, event.position)), limit=limit
+        ),
+        _stages(keys)
+        .where(*_before(before, "stage", (entry.at, entry.position)))
+        .order_by(entry.at.desc(), entry.position.desc())
+        .limit(limit),
+        _scores(keys, *_before(before, "score", (change.at, change.position)), limit=limit),
+        _owners(keys),
+    )
+
+
+def _before(
+    before: TimelineKey | None, kind: TimelineKind, columns: Sequence[ColumnElement[Any]]
+) -> Sequence[ColumnElement[bool]]:
+    """What comes before the key of a timeline. The columns are those of the kind's own keys; the first is the moment."""
+    if before is None:
+        return ()
+    at, order, *own = before
+    if order > ORDER_WITHIN_A_MOMENT[kind]:
+        return (columns[0] <= moment(at),)
+    if order < ORDER_WITHIN_A_MOMENT[kind]:
+        return (columns[0] < moment(at),)
+    values = [literal(number, BigInteger()) for number in own[: len(columns) - 1]]
+    return (tuple_(*columns) < tuple_(literal(moment(at)), *values),)
+
+
 def facts_of_rows(
     leads: Iterable[Row],
     events: Iterable[Row],
     stages: Iterable[Row],
     scores: Iterable[Row],
     owners: Iterable[Row],
-    former_events: Iterable[Row],
+    former_events: Iterable[Row] = (),
 ) -> dict[int, LeadFacts]:
-    """The facts of each lead, by its key, from the rows of `select_facts` in its order."""
+    """The facts of each lead, by its key, from the rows of `select_facts` in its order, or of
+    `select_latest_facts`.
+    """
     events_of = _by_lead(events, _event_fact)
     stages_of = _by_lead(stages, _stage_fact)
     scores_of = _by_lead(scores, _score_fact)
@@ -192,25 +245,27 @@ def _event_columns() -> list[ColumnElement[Any]]:
 _DETAIL_NAMES: Final = (*EventDetails._fields, "campaign_id", "value", "currency")
 
 
-def _latest_events(identity_key: ColumnElement[int], *conditions: ColumnElement[bool]) -> Any:
+def _latest_events(
+    identity_key: ColumnElement[int], *conditions: ColumnElement[bool], limit: int = EVENTS_READ
+) -> Any:
     event = engagement_history.c
     return (
         select(*_event_columns())
         .where(event.identity_key == identity_key, *conditions)
         .order_by(event.occurred_at.desc(), event.partition.desc(), event.position.desc())
-        .limit(EVENTS_READ)
+        .limit(limit)
         .lateral("latest")
     )
 
 
-def _events(keys: Any) -> Select[Any]:
-    mine = _latest_events(identities.c.identity_key)
+def _events(keys: Any, *conditions: ColumnElement[bool], limit: int = EVENTS_READ) -> Select[Any]:
+    mine = _latest_events(identities.c.identity_key, *conditions, limit=limit)
     of_lead = (
         select(*mine.c)
         .select_from(identities.join(mine, true()))
         .where(identities.c.lead_key == keys.c.lead_key)
-        .order_by(mine.c.occurred_at.desc(), mine.c.recorded_at.desc())
-        .limit(EVENTS_READ)
+        .order_by(mine.c.occurred_at.desc(), mine.c.partition.desc(), mine.c.position.desc())
+        .limit(limit)
         .lateral("of_lead")
     )
     return select(keys.c.lead_key, *of_lead.c).select_from(keys.join(of_lead, true()))
@@ -253,7 +308,7 @@ def _stages(keys: Any) -> Select[Any]:
     ).join_from(keys, stage_history, entry.lead_key == keys.c.lead_key)
 
 
-def _scores(keys: Any) -> Select[Any]:
+def _scores(keys: Any, *conditions: ColumnElement[bool], limit: int = EVENTS_READ) -> Select[Any]:
     change, (model, group) = score_history.c, ENGAGEMENT_MODEL_AND_GROUP
     line = func.jsonb_array_elements(change.lines, type_=JSONB).column_valued("line")
     engagement = (
@@ -272,9 +327,9 @@ def _scores(keys: Any) -> Select[Any]:
             change.caused_by,
             change.removed,
         )
-        .where(change.lead_key == keys.c.lead_key, change.model == model)
+        .where(change.lead_key == keys.c.lead_key, change.model == model, *conditions)
         .order_by(change.at.desc(), change.position.desc())
-        .limit(EVENTS_READ)
+        .limit(limit)
         .lateral("latest")
     )
     return select(keys.c.lead_key, *latest.c).select_from(keys.join(latest, true()))

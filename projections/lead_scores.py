@@ -4,7 +4,7 @@ Nothing here does I/O. Every statement reads one tenant.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -18,7 +18,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -30,71 +29,6 @@ from schemas.topics import lead_key
 
 RANGE = 20
 """Points in each range of the distribution; the last one includes its end."""
-
-
-class ScoreFilters(NamedTuple):
-    """Each filter that is set narrows the list. `band` is (scale, band) of the model."""
-
-    lead_id: str | None = None
-    band: tuple[str, str] | None = None
-    minimum: int | None = None
-    """The least rounded total."""
-    anonymous: bool = False
-    """Include visitors without a known identity."""
-
-
-def current_scores(
-    tenant: str, model: str, filters: ScoreFilters, *, limit: int, offset: int = 0
-) -> Select[Any]:
-    """Scores with the change that made each: the highest rounded total first, then the newest lead."""
-    change = score_history.c
-    latest = (
-        select(change.at.label("changed_at"), change.position.label("changed_position"), change.previous)
-        .where(change.lead_key == lead_scores.c.lead_key, change.model == lead_scores.c.model)
-        .order_by(change.at.desc(), change.position.desc())
-        .limit(1)
-        .lateral("latest")
-    )
-    conditions = [leads.c.tenant == tenant, leads.c.identities > 0, lead_scores.c.model == model]
-    if filters.lead_id is not None:
-        conditions.append(leads.c.lead_key == lead_row_key(tenant, filters.lead_id))
-    elif not filters.anonymous:
-        conditions.append(leads.c.identified)
-    if filters.band is not None:
-        scale, band = filters.band
-        conditions.append(lead_scores.c.bands[scale].astext == band)
-    if filters.minimum is not None:
-        conditions.append(lead_scores.c.rounded >= filters.minimum)
-    scored = leads.join(lead_scores, lead_scores.c.lead_key == leads.c.lead_key)
-    order = lead_scores.c.rounded.desc(), leads.c.created_at.desc(), leads.c.lead_id
-    # The page is found first, so that the last change is looked up only for its rows.
-    page = (
-        select(leads.c.lead_key)
-        .select_from(scored)
-        .where(*conditions)
-        .order_by(*order)
-        .limit(limit)
-        .offset(offset)
-        .subquery("page")
-    )
-    return (
-        select(
-            leads.c.lead_key,
-            leads.c.lead_id,
-            leads.c.name,
-            leads.c.company,
-            leads.c.qualification_override,
-            lead_scores.c.rounded,
-            lead_scores.c.bands,
-            lead_scores.c.as_of,
-            latest.c.changed_at,
-            latest.c.changed_position,
-            latest.c.previous,
-        )
-        .select_from(scored.join(page, page.c.lead_key == leads.c.lead_key).outerjoin(latest, true()))
-        .where(lead_scores.c.model == model)
-        .order_by(*order)
-    )
 
 
 def points_by_group(lead_keys: Sequence[int], model: str, until: LedgerCursor | None = None) -> Select[Any]:

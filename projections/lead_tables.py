@@ -72,6 +72,8 @@ def journey_rows(facts: LeadFacts, settings: AnalyticsSettings) -> Iterable[Lead
         orders=journey.orders,
         score=journey.score,
         first_outreach_at=_moment_or_none(journey.first_outreach_at),
+        median_gap_ms=journey.median_gap_ms,
+        longest_gap_ms=journey.longest_gap_ms,
     )
 
 

@@ -2,12 +2,12 @@
 
 Every statement about leads reads one tenant. `sql_and_parameters` turns a statement into SQL for psycopg:
 
-    sql, parameters = compiled(leads("default", model="temperature"))
+    sql, parameters = sql_and_parameters(lead("default", "L1"))
     async with pool.connection() as connection:
         rows = await (await connection.execute(sql, parameters)).fetchall()
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -48,7 +48,6 @@ from projections.tables import leads as lead_rows
 from projections.views import lead_features
 from schemas.topics import lead_key
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
-from scoring.features.texts import fold_text
 
 
 def sql_and_parameters(statement: Select[Any] | Insert) -> tuple[str, Mapping[str, Any]]:
@@ -60,78 +59,13 @@ def sql_and_parameters(statement: Select[Any] | Insert) -> tuple[str, Mapping[st
 # Leads
 
 
-class LeadFilters(NamedTuple):
-    """Each filter that is set narrows the list of leads. `band` is (scale, band) of the model."""
-
-    anonymous: bool = False
-    """Include visitors without a known identity."""
-    stage: str | None = None
-    band: tuple[str, str] | None = None
-    minimum: float | None = None
-    """The least total of the model."""
-    search: str | None = None
-    """Part of a name, e-mail address, phone number or lead id."""
-    addresses: Sequence[str] = ()
-    """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
-
-
 REFUSES_PROFILING: Final = func.coalesce(lead_rows.c.fields[PROFILING_CONSENT_FIELD].astext == "false", False)
 """The leads that object to profiling: nothing scores them."""
-
-ALL_IDENTIFIED_LEADS: Final = LeadFilters()
 
 
 def refuses_profiling(lead: Mapping[str, Any]) -> bool:
     """The same of a lead's row."""
     return lead["fields"].get(PROFILING_CONSENT_FIELD) is False
-
-
-def leads(
-    tenant: str, *, model: str, filters: LeadFilters = ALL_IDENTIFIED_LEADS, limit: int = 50, offset: int = 0
-) -> Select[Any]:
-    """The board: the highest total of `model` first, then the newest lead; its scores beside each."""
-    score = lead_scores
-    return (
-        select(
-            lead_rows,
-            score.c.total,
-            score.c.rounded,
-            score.c.bands,
-            score.c.version,
-            score.c.as_of.label("scored_at"),
-            score.c.next_due,
-        )
-        .select_from(_leads_with_score(model))
-        .where(*_filter_conditions(tenant, filters))
-        .order_by(score.c.total.desc().nulls_last(), lead_rows.c.created_at.desc(), lead_rows.c.lead_id)
-        .limit(limit)
-        .offset(offset)
-    )
-
-
-def _leads_with_score(model: str) -> Any:
-    mine = and_(lead_scores.c.lead_key == lead_rows.c.lead_key, lead_scores.c.model == model)
-    return lead_rows.outerjoin(lead_scores, mine)
-
-
-def _filter_conditions(tenant: str, filters: LeadFilters) -> list[ColumnElement[bool]]:
-    conditions = [lead_rows.c.tenant == tenant, lead_rows.c.identities > 0]
-    if not filters.anonymous:
-        conditions.append(lead_rows.c.identified)
-    if filters.stage is not None:
-        conditions.append(lead_rows.c.stage == filters.stage)
-    if filters.band is not None:
-        scale, band = filters.band
-        conditions.append(lead_scores.c.bands[scale].astext == band)
-    if filters.minimum is not None:
-        conditions.append(lead_scores.c.total >= filters.minimum)
-    if filters.search:
-        # Rows that an earlier version wrote, and nobody has scored since, have only their capital letters folded.
-        forms = {fold_text(filters.search), filters.search.casefold()}
-        parts = (lead_rows.c.search.contains(form, autoescape=True) for form in sorted(forms))
-        columns = (lead_rows.c.email, lead_rows.c.phone)
-        conditions.append(or_(*parts, *(column == each for each in filters.addresses for column in columns)))
-    return conditions
 
 
 def any_identified(tenant: str) -> Select[Any]:

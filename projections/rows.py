@@ -156,6 +156,15 @@ class LeadScoreRow(NamedTuple):
     as_of: datetime
     next_due: datetime | None
     position: BigIntColumn
+    tenant: str
+    """This and what follows repeats the lead's row, of the same record: an index of the lists needs it."""
+    identified: bool
+    listed: bool
+    """The lead was not merged into another one."""
+    created_at: datetime
+    stage: str
+    band_keys: str
+    """Of `bands`, as `band_key`: an index row has no room for names of any length."""
 
 
 class ScoreChangeRow(NamedTuple):
@@ -329,6 +338,8 @@ class LeadJourneyRow(NamedTuple):
     score: int | None
     """None: no model scores the lead any more."""
     first_outreach_at: datetime | None
+    median_gap_ms: BigIntColumn | None
+    longest_gap_ms: BigIntColumn | None
 
 
 class LeadDayRow(NamedTuple):

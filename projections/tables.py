@@ -14,7 +14,7 @@ The tables of ANALYTICS_TABLES are not made of records but of the other tables, 
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, md5
 from types import NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
@@ -142,6 +142,8 @@ LEAD_OUTCOMES: Final = (
 _UPDATED_IN_PLACE: Final = {"fillfactor": 50}
 """Rows that nearly every batch updates, and no index but the key."""
 
+BAND_KEY_LENGTH: Final = 12
+
 HAS_VALUE_CONDITION: Final = "amounts <> '[]'"
 """The conversions that have a value: few among many."""
 
@@ -164,6 +166,12 @@ def lead_row_key(tenant: str, lead_id: str) -> int:
 def session_row_key(identity: str, session_id: str) -> int:
     """Session ids contain no space, so no two pairs have the same text."""
     return hashed_key(f"{identity} {session_id}")
+
+
+def band_key(scale: str, band: str | None = None) -> str:
+    """Names a band of a scale, or any of its bands, in `lead_scores.band_keys`; a migration computes the same in SQL."""
+    name = scale if band is None else f"{scale}\x1f{band}"
+    return md5(name.encode(), usedforsecurity=False).hexdigest()[:BAND_KEY_LENGTH]
 
 
 def event_row_key(tenant: str, event_id: str) -> int:
@@ -271,7 +279,14 @@ session_scores = _table(
 leads = _table(
     "leads",
     LeadRow,
-    Index("leads_tenant", "tenant", "identified"),
+    Index(
+        "leads_listed",
+        "tenant",
+        "identified",
+        "created_at",
+        "lead_key",
+        postgresql_include=["identities"],
+    ),
     Index(
         "leads_email",
         "tenant",
@@ -292,9 +307,20 @@ leads = _table(
 lead_scores = _table(
     "lead_scores",
     LeadScoreRow,
+    Index(
+        "lead_scores_listed",
+        "tenant",
+        "model",
+        "identified",
+        "rounded",
+        "created_at",
+        "lead_key",
+        postgresql_include=["stage", "band_keys"],
+        postgresql_where=text("listed"),
+    ),
     key=("lead_key", "model"),
     newest_by=("position",),
-    comment="each lead's current scores; no index on the total, which would cost every update",
+    comment="each lead's current scores; lists of leads read only its index up to their page",
 )
 
 score_history = _table(

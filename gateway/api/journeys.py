@@ -2,7 +2,8 @@
 brought.
 
 One lead's answers are computed from its facts at the request, those about all leads from the tables that the analytics
-worker keeps. Everything that depends on the present is of the moment `as_of`. Currencies are never added up.
+worker keeps. Those tables also answer for a lead with more facts than COMPUTED_FACTS; only its timeline, which is read page
+by page, is never behind. Everything that depends on the present is of the moment `as_of`. Currencies are never added up.
 """
 
 import asyncio
@@ -10,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
-from statistics import median
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -28,8 +27,8 @@ from gateway.documented import answer_docs, example_bodies
 from gateway.store import Row, StoreSnapshot
 from projections import journeys as statements
 from projections import queries
-from projections.lead_facts import facts_of_rows, select_facts
-from projections.tables import lead_row_key
+from projections.lead_facts import facts_of_rows, has_many_facts, select_facts, select_latest_facts
+from projections.stored_journeys import day_of_row, journey_of_row, stored_days, stored_journey
 from projections.workflow_queries import executions_of_lead
 from schemas.moment import millis, moment
 from scoring.analytics.facts import EventFact, ExecutionFact, LeadFacts, OwnerFact, ScoreFact, StageFact
@@ -38,7 +37,7 @@ from scoring.analytics.periods import PeriodType, period_name
 from scoring.analytics.shares import mean, share, trend_direction
 from scoring.features.calendar import DAY_MS, HOUR_MS, Calendar, date_of_day, day_of_date
 from scoring.features.signals import major_units
-from scoring.journeys.counted_events import counted_once, is_touchpoint
+from scoring.journeys.counted_events import is_touchpoint
 from scoring.journeys.day_summary import DaySummary, day_summaries
 from scoring.journeys.journey import (
     CHURN_DAYS,
@@ -63,6 +62,9 @@ EXECUTIONS_READ = 1_000
 """Workflows that were triggered for a lead, the latest, in its timeline."""
 SUMMARIES_PAGE = 50
 DEFAULT_DAYS: Mapping[PeriodType, int] = {"daily": 30, "weekly": 12 * 7, "monthly": 365}
+COMPUTED_FACTS = 500
+"""Events of a lead, and changes of its score, of which a request computes the numbers itself."""
+LONGEST_PERIOD_DAYS: Mapping[PeriodType, int] = {"daily": 1, "weekly": 7, "monthly": 31}
 ALL_TIME = None
 """The overview is about all leads unless a window is named."""
 EMAIL_ENGAGEMENTS = ("email_opened", "email_clicked", "email_replied")
@@ -153,25 +155,42 @@ async def journey(
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
-    now = services.ports.now()
+    now, before, zone = services.ports.now(), _timeline_key(cursor), active.zone
+    today = local_date(zone, millis(now))
     async with services.store.snapshot() as ask:
-        lead, facts = await _facts_of_lead(ask, tenant, lead_id)
+        lead = await _lead(ask, tenant, lead_id)
+        stored = await _stored_journey(ask, lead)
+        if stored is None:
+            facts, days = await _facts_of_lead(ask, lead), None
+        else:
+            *latest, rows = await ask.all(
+                *select_latest_facts(lead["lead_key"], limit + 1, before),
+                stored_days(
+                    lead["lead_key"],
+                    today - timedelta(2 * TREND_DAYS - 1),
+                    today + timedelta(1),
+                    limit=2 * TREND_DAYS,
+                ),
+            )
+            facts, days = facts_of_rows(*latest)[lead["lead_key"]], [day_of_row(row) for row in rows]
         usual, groups, executions = await ask.all(
-            statements.usual_path(tenant, facts.stage),
-            statements.value_groups(tenant, now),
+            statements.usual_path(tenant, lead["stage"]),
+            statements.value_groups(tenant, lead["stage"], now),
             executions_of_lead(tenant, lead["lead_id"], limit=EXECUTIONS_READ),
         )
 
     def answer() -> JsonAnswer:
         by_number = {row["execution_id"]: row for row in executions}
         triggered = [ExecutionFact(millis(row["at"]), number) for number, row in by_number.items()]
-        items, following = page_before(timeline_of(facts, triggered), limit, _timeline_key(cursor))
+        items, following = page_before(timeline_of(facts, triggered), limit, before)
+        of_lead = journey_of(facts, zone) if stored is None else stored
+        trend = _interactions_of_trend(day_summaries(facts, zone) if days is None else days, today)
         return JsonAnswer(
             {
                 "lead_id": lead_id_as_sent(lead["lead_id"]),
                 "as_of": now,
-                "time_zone": active.zone.time_zone,
-                "journey": _journey_json(facts, active.zone, now, usual, groups),
+                "time_zone": zone.time_zone,
+                "journey": _journey_json(lead, of_lead, zone, today, trend, usual, groups),
                 "timeline": [_timeline_json(item, by_number) for item in items],
                 "next_cursor": None if following is None else "_".join(map(str, following)),
             }
@@ -181,22 +200,26 @@ async def journey(
 
 
 def _journey_json(
-    facts: LeadFacts, zone: Calendar, now: datetime, usual: Sequence[Row], groups: ValueGroups
+    lead: Row,
+    of_lead: LeadJourney,
+    zone: Calendar,
+    today: date,
+    interactions: tuple[int, int],
+    usual: Sequence[Row],
+    groups: ValueGroups,
 ) -> dict[str, Any]:
-    of_lead = journey_of(facts, zone)
-    today = local_date(zone, millis(now))
-    recent, before = _interactions_of_trend(day_summaries(facts, zone), today)
+    recent, before = interactions
     trend = trend_direction(recent, before)
-    last_day = of_lead.last_interaction_day
-    idle_days = max((today - (last_day or local_date(zone, facts.created_at))).days, 0)
+    created_at, last_day = millis(lead["created_at"]), of_lead.last_interaction_day
+    idle_days = max((today - (last_day or local_date(zone, created_at))).days, 0)
     risk = churn_risk_of(idle_days, trend)
     last_at = of_lead.last_interaction_at
     path = of_lead.stage_path.split(PATH_ARROW)
     return {
-        "journey_start_date": moment(facts.created_at),
+        "journey_start_date": moment(created_at),
         "last_activity_date": _moment_or_none(last_at),
-        "duration_days": round(max((last_at or 0) - facts.created_at, 0) / DAY_MS, 2),
-        "current_stage": facts.stage,
+        "duration_days": round(max((last_at or 0) - created_at, 0) / DAY_MS, 2),
+        "current_stage": lead["stage"],
         "furthest_stage": of_lead.furthest_stage,
         "completed_stages": completed_stages(path),
         "stages_entered": {stage: moment(at) for stage, at in of_lead.entered.items()},
@@ -212,14 +235,18 @@ def _journey_json(
         "purchases": of_lead.orders,
         "touchpoints_by_type": of_lead.type_counts,
         "touchpoints_by_channel": of_lead.channel_counts,
-        "time_between_touches": _gaps_json(facts),
+        "time_between_touches": {
+            "average_hours": _hours_or_none(of_lead.average_gap_ms),
+            "median_hours": _hours_or_none(of_lead.median_gap_ms),
+            "longest_hours": _hours_or_none(of_lead.longest_gap_ms),
+        },
         "engagement_trend": trend,
         "trend": {"days": TREND_DAYS, "recent": recent, "before": before},
         "days_since_last_activity": None if last_day is None else max((today - last_day).days, 0),
         "activity_status": activity_status_of(None if last_day is None else idle_days),
         "risk_of_churn": float(round(risk, 4)),
         "high_churn_risk": risk > HIGH_CHURN_RISK,
-        **_value_json(facts, of_lead, groups),
+        **_value_json(of_lead, groups),
         "path": _path_json(path, usual),
     }
 
@@ -236,17 +263,6 @@ def _interactions_of_trend(days: Iterable[DaySummary], today: date) -> tuple[int
     return recent, before
 
 
-def _gaps_json(facts: LeadFacts) -> dict[str, Any]:
-    """Between one interaction and the next."""
-    moments = [event.occurred_at for event in counted_once(facts.events) if event.interaction]
-    gaps = [after - before for before, after in pairwise(moments)]
-    return {
-        "average_hours": _hours(sum(gaps) / len(gaps)) if gaps else None,
-        "median_hours": _hours(median(gaps)) if gaps else None,
-        "longest_hours": _hours(max(gaps)) if gaps else None,
-    }
-
-
 def _path_json(path: Sequence[str], usual: Sequence[Row]) -> dict[str, Any]:
     """The lead's stages beside the commonest path of the leads that are in the same stage now."""
     common = usual[0]["stage_path"].split(PATH_ARROW) if usual else None
@@ -261,7 +277,7 @@ def _path_json(path: Sequence[str], usual: Sequence[Row]) -> dict[str, Any]:
 # Values
 
 
-def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> dict[str, Any]:
+def _value_json(of_lead: LeadJourney, groups: ValueGroups) -> dict[str, Any]:
     """By currency; the names alone are of the only one, else null."""
     decile = None if of_lead.score is None else decile_of(of_lead.score)
     currencies = sorted({*of_lead.gross, *(row["currency"] for row in groups if row["currency"])})
@@ -269,7 +285,7 @@ def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> 
         currency: {
             "lifetime_value": major_units(of_lead.net.get(currency, 0), currency),
             "total_revenue": major_units(of_lead.gross.get(currency, 0), currency),
-            "predicted_value": None if decile is None else _predicted(groups, currency, facts.stage, decile),
+            "predicted_value": None if decile is None else _predicted(groups, currency, decile),
         }
         for currency in currencies
     }
@@ -278,14 +294,12 @@ def _value_json(facts: LeadFacts, of_lead: LeadJourney, groups: ValueGroups) -> 
     return {**alone, "currency": only, "revenue": revenue}
 
 
-def _predicted(groups: ValueGroups, currency: str, stage: str, decile: int) -> Decimal | None:
+def _predicted(groups: ValueGroups, currency: str, decile: int) -> Decimal | None:
     counted = [row for row in groups if row["currency"] is None]
     earned = [row for row in groups if row["currency"] == currency]
 
     def total(rows: Iterable[Row], name: str, *, own: bool) -> int:
-        return sum(
-            int(row[name]) for row in rows if not own or (row["stage"], row["decile"]) == (stage, decile)
-        )
+        return sum(int(row[name]) for row in rows if not own or row["decile"] == decile)
 
     value = predicted_value(
         total(earned, "minor", own=True),
@@ -356,7 +370,13 @@ def _event_json(event: EventFact) -> dict[str, Any]:
 
 
 def _timeline_key(cursor: str | None) -> TimelineKey | None:
-    return None if cursor is None else tuple(int(part) for part in cursor.split("_"))
+    """Raises RequestProblem."""
+    if cursor is None:
+        return None
+    key = tuple(int(part) for part in cursor.split("_"))
+    if not all(-(2**63) <= number < 2**63 for number in key):
+        raise RequestProblem(422, "must be the cursor that the page before gave", field="cursor")
+    return key
 
 
 # Summaries
@@ -445,10 +465,19 @@ async def lead_summaries(
     services, tenant = services_of(request), tenant_of(request)
     active = await services.ports.published(tenant)
     window = report_window(services, active.zone, days, begin, end, ALL_TIME)
+    first, until = _days_of(window)
+    before = _day_of_cursor(cursor)
     async with services.store.snapshot() as ask:
-        lead, facts = await _facts_of_lead(ask, tenant, lead_id)
-    periods = await asyncio.to_thread(_summaries_within, facts, window, period)
-    older = [each for each in reversed(periods) if cursor is None or each.begin.isoformat() < cursor]
+        lead = await _lead(ask, tenant, lead_id)
+        if await _stored_journey(ask, lead) is None:
+            facts = await _facts_of_lead(ask, lead)
+            active_days = await asyncio.to_thread(day_summaries, facts, window.zone)
+        else:
+            most = (limit + 1) * LONGEST_PERIOD_DAYS[period]
+            rows = await ask(stored_days(lead["lead_key"], first, min(until, before or until), limit=most))
+            active_days = [day_of_row(row) for row in reversed(rows)]
+    periods = period_summaries([each for each in active_days if first <= each.day < until], period)
+    older = [each for each in reversed(periods) if before is None or each.begin < before]
     weight = weight_of_engagement(active.models)
     today = local_date(window.zone, millis(window.as_of))
     return JsonAnswer(
@@ -462,11 +491,12 @@ async def lead_summaries(
     )
 
 
-def _summaries_within(facts: LeadFacts, window: Window, period: PeriodType) -> list[PeriodSummary]:
-    first, until = _days_of(window)
-    return period_summaries(
-        [each for each in day_summaries(facts, window.zone) if first <= each.day < until], period
-    )
+def _day_of_cursor(cursor: str | None) -> date | None:
+    """Raises RequestProblem."""
+    try:
+        return None if cursor is None else date.fromisoformat(cursor)
+    except ValueError:
+        raise RequestProblem(422, "must be the cursor that the page before gave", field="cursor") from None
 
 
 def _summary_json(each: PeriodSummary, zone: Calendar, today: date, weight: Decimal) -> dict[str, Any]:
@@ -505,18 +535,26 @@ def _counts_json(counts: Mapping[str, Any]) -> dict[str, int]:
 # What they share
 
 
-async def _facts_of_lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> tuple[Row, LeadFacts]:
+async def _lead(ask: StoreSnapshot, tenant: str, lead_id: str) -> Row:
     """Raises RequestProblem."""
-    lead_id = lead_id.removesuffix("/")
-    key = lead_row_key(tenant, lead_id)
-    leads, *rows = await ask.all(queries.lead(tenant, lead_id), *select_facts([key]))
-    lead = found_lead(leads)
-    facts = (await asyncio.to_thread(facts_of_rows, *rows)).get(key)
-    if facts is None:
+    lead = found_lead(await ask(queries.lead(tenant, lead_id.removesuffix("/"))))
+    if lead["identities"] == 0:
         merged = lead["redirect"] is not None
         reason = merged_reason(lead, "ask for that") if merged else "the lead has no events"
         raise RequestProblem(409, reason, field="lead_id")
-    return lead, facts
+    return lead
+
+
+async def _facts_of_lead(ask: StoreSnapshot, lead: Row) -> LeadFacts:
+    rows = await ask.all(*select_facts([lead["lead_key"]]))
+    return (await asyncio.to_thread(facts_of_rows, *rows))[lead["lead_key"]]
+
+
+async def _stored_journey(ask: StoreSnapshot, lead: Row) -> LeadJourney | None:
+    """Of a lead with many facts, as the worker computed it last."""
+    (counted,) = await ask(has_many_facts(lead["lead_key"], COMPUTED_FACTS))
+    rows = await ask(stored_journey(lead["lead_key"])) if counted["many"] else ()
+    return journey_of_row(rows[0]) if rows else None
 
 
 def _days_of(window: Window) -> tuple[date, date]:
@@ -526,8 +564,8 @@ def _days_of(window: Window) -> tuple[date, date]:
     return date_of_day(first), date_of_day(until)
 
 
-def _hours(ms: float) -> float:
-    return round(ms / HOUR_MS, 2)
+def _hours_or_none(ms: int | None) -> float | None:
+    return None if ms is None else round(ms / HOUR_MS, 2)
 
 
 def _moment_or_none(at: int | None) -> datetime | None:

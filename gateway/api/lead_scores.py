@@ -27,7 +27,8 @@ from gateway.api.bulk_scores import (
 )
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead, found_scorable_lead, lead_id_as_sent
-from gateway.api.leads import DEEPEST, NO_NUL, PAGE, Limit, plain
+from gateway.api.lead_pages import PAGE, After, Limit, Offset, page_of, page_start
+from gateway.api.leads import NO_NUL, plain
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.recalculations import Recalculation
 from gateway.api.services import authorized_caller, services_of, tenant_of
@@ -37,12 +38,8 @@ from gateway.door.body import read_body
 from gateway.door.json_body import json_object, struct_of
 from gateway.store import Row, StoreSnapshot
 from projections import queries
-from projections.lead_scores import (
-    ScoreFilters,
-    current_scores,
-    points_by_group,
-    score_distribution,
-)
+from projections.lead_lists import LeadFilters, current_scores
+from projections.lead_scores import points_by_group, score_distribution
 from projections.workflow_queries import executions_by_causes
 from schemas.moment import millis, moment
 from schemas.topics import lead_key
@@ -97,18 +94,24 @@ async def scores(
         bool, Query(description="List visitors without a known identity, too.")
     ] = False,
     limit: Limit = PAGE,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
+    after: After = None,
+    offset: Offset = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     model = active_model(await services.ports.published(tenant), MODEL)
-    filters = ScoreFilters(
-        lead_id, _stage_filter(model, qualification_stage), min_score, anonymous=include_anonymous
+    filters = LeadFilters(
+        anonymous=include_anonymous or lead_id is not None,
+        lead_id=lead_id,
+        band=_stage_filter(model, qualification_stage),
+        minimum=min_score,
     )
+    start = page_start(after, offset)
     async with services.store.snapshot() as ask:
-        rows = await ask(current_scores(tenant, MODEL, filters, limit=limit + 1, offset=offset))
-        shown = await _with_breakdowns(ask, tenant, model, rows[:limit], services.ports.now())
-    more = len(rows) > limit and offset + limit <= DEEPEST
-    return JsonAnswer(shown, headers=_next_page(request, offset=offset + limit) if more else None)
+        page = page_of(await ask(current_scores(tenant, MODEL, filters, limit=limit + 1, start=start)), limit)
+        shown = await _with_breakdowns(ask, tenant, model, page.rows, services.ports.now())
+    return JsonAnswer(
+        shown, headers=None if page.following is None else _next_page(request, after=page.following)
+    )
 
 
 @router.get(
@@ -216,7 +219,7 @@ async def calculate(request: Request) -> Response:
     if READ_SCOPE not in caller.scopes:  # a token that may only write sees no score
         return JsonAnswer({"lead": lead_id_as_sent(lead_id), "calculated": current}, 200 if current else 202)
     async with services.store.snapshot() as ask:
-        rows = await ask(current_scores(tenant, MODEL, ScoreFilters(lead_id), limit=1))
+        rows = await ask(current_scores(tenant, MODEL, LeadFilters(anonymous=True, lead_id=lead_id), limit=1))
         shown = await _with_breakdowns(ask, tenant, model, rows, now)
     if not shown:
         raise RequestProblem(503, "the lead is not scored yet", field="lead_id", retry_after_s=1)
@@ -367,7 +370,7 @@ def _whole(total: Decimal) -> int:
 
 def _next_page(request: Request, **changed: object) -> dict[str, str]:
     """A relative address, so that it is right behind any proxy."""
-    address = request.url.include_query_params(**changed)
+    address = request.url.remove_query_params("offset").include_query_params(**changed)
     return {"Link": f'<{address.path}?{address.query}>; rel="next"'}
 
 

@@ -21,6 +21,7 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
+from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.services import services_of, tenant_of
 from gateway.documented import answer_docs, example_bodies
@@ -30,6 +31,7 @@ from gateway.store import ReadStore, Row, StoreSnapshot
 from gateway.subject import subject_of
 from gateway.wait import LookUpOutcomes
 from projections import queries
+from projections.lead_lists import LeadFilters
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import Moment
 from schemas.moment import millis, moment
@@ -40,9 +42,6 @@ from scoring.models.model import ONE_POINT, Model, Subject, explain_score, round
 
 BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
-PAGE = 50
-LARGEST_PAGE = 500
-DEEPEST = 100_000
 LONGEST_SEARCH = 320
 """Characters: a name and an e-mail address."""
 LEDGER_PAGE = 100
@@ -53,7 +52,6 @@ INSTANT = timedelta(microseconds=1)
 NO_NUL = r"^[^\x00]*$"
 
 ModelName = Annotated[str, Query(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE)]
 
 
 EXAMPLES = example_bodies("leads")
@@ -63,6 +61,9 @@ router = APIRouter(tags=["leads"])
 @router.get(
     "/api/leads",
     summary="The board: leads, the highest score first",
+    description="A page has the highest rounded scores first, then the newest leads; leads that the model has not scored come "
+    "last. `next` is the cursor of the next page: send it as `after`, with the same `sort` and filters. Any page is quick, and "
+    "while scores change, a lead that keeps its score comes exactly once. `offset` counts leads instead, up to 100,000.",
     responses=answer_docs(EXAMPLES["board"], "The page of leads, highest score first."),
 )
 async def board(
@@ -78,7 +79,8 @@ async def board(
     band: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
     q: Annotated[str | None, Query(max_length=LONGEST_SEARCH, pattern=NO_NUL)] = None,
     limit: Limit = PAGE,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST)] = 0,
+    after: After = None,
+    offset: Offset = 0,
 ) -> Response:
     services, tenant = services_of(request), tenant_of(request)
     now = services.ports.now()
@@ -87,21 +89,20 @@ async def board(
         raise RequestProblem(
             422, f"no such model; active are {', '.join(sorted(active.models))}", field="sort"
         )
-    in_band = _band(active, sort, band)
+    in_band, start = _band(active, sort, band), page_start(after, offset)
     async with services.store.snapshot() as ask:
         anonymous = include_anonymous
         if anonymous is None:
             anonymous = not await ask(queries.any_identified(tenant))
-        filters = queries.LeadFilters(
+        filters = LeadFilters(
             anonymous=anonymous,
             stage=stage,
             band=in_band,
             search=q or None,
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
         )
-        rows = await ask(queries.leads(tenant, model=sort, filters=filters, limit=limit + 1, offset=offset))
-        shown = rows[:limit]
-        keys = [row["lead_key"] for row in shown]
+        page = await leads_page(ask, tenant, sort, filters, start, limit)
+        keys = [row["lead_key"] for row in page.rows]
         scores, visits = await _scores(ask, keys), await _visits(ask, keys)
     return JsonAnswer(
         {
@@ -111,11 +112,14 @@ async def board(
                     "qualification_override": override_in_row(row, now),
                     "speed_to_lead": contact_times_in_row(row, now),
                 }
-                for row in shown
+                for row in page.rows
             ],
+            "next": page.following,
             "includes_anonymous": anonymous,
             "models": sorted(active.models, key=lambda name: (name != BOARD_MODEL, name)),
-            "next_offset": offset + limit if len(rows) > limit else None,
+            "next_offset": None
+            if page.following is None or after is not None
+            else next_offset(offset, limit),
             "as_of": now,
         }
     )

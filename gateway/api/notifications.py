@@ -12,7 +12,8 @@ from delivery.notifications import mark_all_read, mark_read, mark_unread
 from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.found_leads import lead_id_as_sent
-from gateway.api.leads import NO_NUL, PAGE, Limit
+from gateway.api.lead_pages import PAGE, Limit
+from gateway.api.leads import NO_NUL
 from gateway.api.models import ShortText, author_of_caller, decoded_body
 from gateway.api.pages import Cursor, next_page, page_cursor
 from gateway.api.services import authorized_caller, services_of, tenant_of

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, case, func, literal, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, any_, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from gateway.ports import EventKey
-from projections import queries
 from projections.tables import (
     applied_events,
     engagement_history,
@@ -16,7 +15,6 @@ from projections.tables import (
     identities,
     lead_row_key,
     lead_scores,
-    leads,
     sessions,
 )
 from schemas.envelope import tag_of
@@ -109,36 +107,6 @@ def select_lead_of_visitor(tenant: str, visitor_id: str) -> Select[Any]:
         .where(_is_any_of(identities.c.identity_key, mine))
         .order_by(identities.c.attached_at.desc())
         .limit(1)
-    )
-
-
-def leads_by_rounded_score(
-    tenant: str,
-    *,
-    model: str,
-    filters: queries.LeadFilters,
-    band: str | None,
-    lowest_band: str,
-    minimum: int | None,
-    limit: int,
-    offset: int,
-) -> Select[Any]:
-    """Leads with their scores by `model`, the highest rounded total first, then the newest.
-
-    `band` and `minimum` narrow the list; a lead without a score has 0 and the lowest band. One that objects to profiling
-    has none, and comes last.
-    """
-    score = lead_scores.c
-    rounded = case((~queries.REFUSES_PROFILING, func.coalesce(score.rounded, 0)))
-    statement = queries.leads(tenant, model=model, filters=filters, limit=limit, offset=offset)
-    if band is not None or minimum is not None:
-        statement = statement.where(~queries.REFUSES_PROFILING)
-    if band is not None:
-        statement = statement.where(func.coalesce(score.bands[model].astext, lowest_band) == band)
-    if minimum is not None:
-        statement = statement.where(rounded >= minimum)
-    return statement.order_by(None).order_by(
-        rounded.desc().nulls_last(), leads.c.created_at.desc(), leads.c.lead_id
     )
 
 

@@ -15,13 +15,15 @@ from starlette.responses import Response
 from gateway.access import TENANT_NAME_PATTERN
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
-from gateway.api.leads import BOARD_MODEL, DEEPEST, LONGEST_SEARCH, NO_NUL, PAGE, Limit, plain
+from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, page_start
+from gateway.api.leads import BOARD_MODEL, LONGEST_SEARCH, NO_NUL, plain
 from gateway.api.services import authorized_caller, services_of
 from gateway.documented import answer_docs, example_bodies
 from gateway.door.addresses import searched_addresses
 from gateway.door.telegram_updates import TELEGRAM_BOT
 from gateway.store import Row
 from projections import queries
+from projections.lead_lists import LeadFilters
 from scoring.features.signals import LARGEST_AMOUNT
 
 COLDEST = "cold"
@@ -67,46 +69,41 @@ async def tenant_leads(
         ),
     ] = None,
     limit: Limit = PAGE,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many leads come before the page.")] = 0,
+    after: After = None,
+    offset: Offset = 0,
 ) -> Response:
     services = services_of(request)
     _, caller = authorized_caller(request)
     if caller.tenant not in {None, tenant} or not TENANT_NAME_PATTERN.fullmatch(tenant):
         raise RequestProblem(404, "there is no such tenant for this token", field="tenant")
+    start = page_start(after, offset)
     async with services.store.snapshot() as ask:
         if include_anonymous is None:
             include_anonymous = not await ask(queries.any_identified(tenant))
-        filters = queries.LeadFilters(
+        filters = LeadFilters(
             anonymous=include_anonymous,
             stage=stage,
+            band=None if temperature is None else (BOARD_MODEL, temperature),
+            lowest_band=COLDEST,
+            minimum=min_score,
             search=q or None,
             addresses=searched_addresses(q, services.ports.phone_region) if q else (),
         )
-        rows = await ask(
-            statements.leads_by_rounded_score(
-                tenant,
-                model=BOARD_MODEL,
-                filters=filters,
-                band=temperature,
-                lowest_band=COLDEST,
-                minimum=min_score,
-                limit=limit + 1,
-                offset=offset,
-            )
-        )
-        shown = rows[:limit]
-        voices = await ask(statements.latest_voices([row["lead_key"] for row in shown])) if shown else ()
+        page = await leads_page(ask, tenant, BOARD_MODEL, filters, start, limit)
+        keys = [row["lead_key"] for row in page.rows]
+        voices = await ask(statements.latest_voices(keys)) if keys else ()
     recordings = {voice["lead_key"]: voice for voice in voices}
-    more = len(rows) > limit and offset + limit <= DEEPEST
+    following = page.following
     return JsonAnswer(
-        [_lead(row, recordings.get(row["lead_key"], {})) for row in shown],
-        headers={"Link": f'<{_next(request, offset + limit)}>; rel="next"'} if more else None,
+        [_lead(row, recordings.get(row["lead_key"], {})) for row in page.rows],
+        headers=None if following is None else {"Link": f'<{_next(request, following)}>; rel="next"'},
     )
 
 
-def _next(request: Request, offset: int) -> str:
+def _next(request: Request, after: str) -> str:
     """The address of the page that begins there."""
-    parameters = {**dict(request.query_params), "offset": offset}
+    parameters = {**dict(request.query_params), "after": after}
+    parameters.pop("offset", None)
     return f"{services_of(request).ports.public_url}{quote(request.url.path)}?{urlencode(parameters)}"
 
 

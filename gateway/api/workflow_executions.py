@@ -14,7 +14,8 @@ from delivery.outbox import retry
 from gateway.access import READ_SCOPE
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.execution_shapes import execution_json
-from gateway.api.leads import NO_NUL, PAGE, Limit
+from gateway.api.lead_pages import PAGE, Limit
+from gateway.api.leads import NO_NUL
 from gateway.api.pages import Cursor, next_page, page_cursor
 from gateway.api.services import authorized_caller, services_of, tenant_of
 from gateway.api.slashed import add_slashed_route

@@ -17,6 +17,7 @@ from authoring.active_models import ActiveRules
 from gateway.answers import RequestProblem
 from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.execution_shapes import outcome_text
+from gateway.api.lead_pages import leads_page
 from gateway.api.leads import BOARD_MODEL
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.statements import select_events_named, select_lead_of_visitor
@@ -26,6 +27,7 @@ from leadstream.active_models import published_port
 from leadstream.console import Failure
 from leadstream.operations import explanations
 from projections import queries
+from projections.lead_lists import FIRST_PAGE, LeadFilters
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis
@@ -203,10 +205,10 @@ async def _no_such_lead_text(ask: StoreSnapshot, tenant: str, lead_id: str) -> s
 async def _similar_leads(ask: StoreSnapshot, tenant: str, text: str) -> Sequence[Row]:
     """Leads whose name, e-mail, phone or id contains the text; if there are none, an ever shorter beginning of it."""
     for length in range(len(text), max(2, len(text) // 2 - 1), -1):
-        filters = queries.LeadFilters(anonymous=True, search=text[:length])
-        leads = await ask(queries.leads(tenant, model=BOARD_MODEL, filters=filters, limit=MOST_SIMILAR_LEADS))
-        if leads:
-            return leads
+        filters = LeadFilters(anonymous=True, search=text[:length])
+        page = await leads_page(ask, tenant, BOARD_MODEL, filters, FIRST_PAGE, MOST_SIMILAR_LEADS)
+        if page.rows:
+            return page.rows
     return ()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
+from statistics import median
 from typing import Final, Literal, NamedTuple
 
 from scoring.analytics.facts import LeadFacts
@@ -71,7 +72,9 @@ class LeadJourney(NamedTuple):
     channel_counts: dict[str, int]
     """Touchpoints by channel."""
     average_gap_ms: int | None
-    """The mean time between two interactions, rounded down; None: there are not two."""
+    """The mean time from one interaction to the next, rounded down; None: there are not two."""
+    median_gap_ms: int | None
+    longest_gap_ms: int | None
     gross: Money
     net: Money
     """Purchases less refunds."""
@@ -87,6 +90,7 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
     moments = [event.occurred_at for event in interactions]
     reports = list(order_reports(facts.events))
     orders = orders_of(reports)
+    gaps = [after - before for before, after in pairwise(moments)]
     entered = _entered(facts)
     reached = _reached(facts)
     outreach = [event.occurred_at for event in facts.events if event.type in CONTACT_TYPES]
@@ -106,7 +110,9 @@ def journey_of(facts: LeadFacts, days: Calendar) -> LeadJourney:
         touchpoints=len(counted),
         type_counts=dict(sorted(Counter(event.type for event in counted).items())),
         channel_counts=dict(sorted(Counter(event.channel for event in counted).items())),
-        average_gap_ms=(moments[-1] - moments[0]) // (len(moments) - 1) if len(moments) > 1 else None,
+        average_gap_ms=sum(gaps) // len(gaps) if gaps else None,
+        median_gap_ms=int(median(gaps)) if gaps else None,
+        longest_gap_ms=max(gaps, default=None),
         gross=orders_of(report for report in reports if report.type == PURCHASE).revenue,
         net=orders.revenue,
         orders=len(orders),

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from scoring.analytics.facts import EventFact, ExecutionFact, LeadFacts, OwnerFact, ScoreFact, StageFact
 
 TimelineKind = Literal["merged", "event", "score", "stage", "split", "workflow"]
-_ORDER_WITHIN_A_MOMENT: Final[dict[TimelineKind, int]] = {
+ORDER_WITHIN_A_MOMENT: Final[dict[TimelineKind, int]] = {
     "merged": 0,
     "event": 1,
     "score": 2,
@@ -21,7 +21,9 @@ KEY_LENGTH: Final = 5
 
 
 class TimelineItem(NamedTuple):
-    """`key` sorts items and names each. An event is at its own time, all else at the lead's clock."""
+    """`key` sorts items and names each: the moment, the kind, the place in the log. An event is at its own time, all else
+    at the lead's clock.
+    """
 
     key: TimelineKey
     kind: TimelineKind
@@ -33,7 +35,9 @@ class TimelineItem(NamedTuple):
 
 def timeline_of(facts: LeadFacts, executions: Sequence[ExecutionFact] = ()) -> list[TimelineItem]:
     """Every item, the oldest first."""
-    items = [_item("event", event.occurred_at, event, *event.recorded_order) for event in facts.events]
+    items = [
+        _item("event", event.occurred_at, event, event.partition, event.position) for event in facts.events
+    ]
     items += [_item("score", change.at, change, change.position) for change in facts.scores]
     items += [_item("stage", entry.at, entry, entry.position) for entry in facts.stages]
     items += [_item("workflow", each.at, each, each.execution_id) for each in executions]
@@ -50,7 +54,7 @@ def page_before(
 
 
 def _item(kind: TimelineKind, at: int, fact: Any, *order: int, other_lead: str | None = None) -> TimelineItem:
-    key = (at, _ORDER_WITHIN_A_MOMENT[kind], *order)
+    key = (at, ORDER_WITHIN_A_MOMENT[kind], *order)
     return TimelineItem((*key, *[0] * (KEY_LENGTH - len(key))), kind, at, fact, other_lead)
 
 

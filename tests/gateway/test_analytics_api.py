@@ -36,6 +36,7 @@ from gateway import documented
 from gateway.app import create_app
 from gateway.ports import Ports
 from projections.analytics_worker import compute_every_stale_lead
+from projections.facts import keys_of_bands
 from projections.migrate import migrate
 from projections.tables import ANALYTICS_TABLES, LIVE_SCHEMA, lead_row_key
 from scoring.analytics.settings import AnalyticsSettings
@@ -89,6 +90,8 @@ def store(url, company, *, restated=False):
     def keyed(rows):
         return [each | {"lead_key": keys[each["lead_key"]]} for each in rows]
 
+    of_key = {each["lead_key"]: each for each in keyed(company.leads)}
+
     def bought(event):
         if event["type"] != "purchase_made":
             return {}
@@ -115,8 +118,11 @@ def store(url, company, *, restated=False):
         "lead_scores": [
             each
             | {"model": "composite", "version": 1, "bands": json.dumps(each["bands"]), "position": 0}
-            | {"as_of": company.now}
+            | {"as_of": company.now, "band_keys": keys_of_bands(each["bands"])}
+            | {name: lead[name] for name in ("tenant", "identified", "created_at", "stage")}
+            | {"listed": lead["identities"] > 0}
             for each in keyed(company.scores)
+            for lead in [of_key[each["lead_key"]]]
         ],
         "engagement_history": [
             each

@@ -11,6 +11,7 @@ import pytest
 from test_lifecycle_api import DAY, T0, House
 
 from authoring.active_models import ActiveRules
+from gateway.api import journeys
 from gateway.api.composite_scoring import components_json
 from gateway.app import create_app
 from leadstream.settings import Settings
@@ -339,12 +340,64 @@ async def test_a_merged_lead_names_the_one_to_ask_for_and_a_timeline_pages_to_it
     assert events[-2:] == ["email_opened", "form_submitted"]
 
 
+async def all_pages(http, path, entries, limit):
+    """(the first answer without its list, every entry)"""
+    found, cursor = [], ""
+    while cursor is not None:
+        answer = await read(
+            http, f"{path}{'&' if '?' in path else '?'}limit={limit}{cursor and f'&cursor={cursor}'}"
+        )
+        found += answer.pop(entries)
+        cursor = answer.pop("next_cursor")
+    return answer, found
+
+
+async def test_a_lead_with_many_events_has_the_same_answers_from_what_is_stored(database_url, monkeypatch):
+    """The numbers from the worker's tables, the timeline page by page from the facts: as computed of all facts at once."""
+    chance = random.Random(5)
+    house = House(database_url)
+    kinds = ("page_viewed", "email_sent", "email_clicked", "call_made", "form_submitted")
+    for number in range(30):
+        lead_id = chance.choice("AB")
+        house.tell(
+            chance.choice(kinds), chance.choice([-60, -40, -20, -9, -1]) + number % 3 / 2, lead_id=lead_id
+        )
+    house.tell("purchase_made", -3, lead_id="A", order_id="o1", value=100, currency="EUR")
+    house.tell("purchase_refunded", -2, lead_id="A", order_id="o1", value=40, currency="EUR")
+    house.tell("leads_merged", 0, lead_id="B", into="A")
+    compute(house)
+    paths = [
+        ("journey/A", "timeline", (1, 3, 500)),
+        ("summaries/A", "summaries", (1, 4, 300)),
+        ("summaries/A?period=weekly", "summaries", (1, 300)),
+        ("summaries/A?period=monthly", "summaries", (1, 300)),
+        ("summaries/A?days=30&period=weekly", "summaries", (2,)),
+    ]
+    answers = {}
+    async with house.visited() as http:
+        for most in (500, 0):
+            monkeypatch.setattr(journeys, "COMPUTED_FACTS", most)
+            answers[most] = [
+                await all_pages(http, path, entries, limit)
+                for path, entries, limits in paths
+                for limit in limits
+            ]
+    assert answers[0] == answers[500]
+    assert len(answers[0][0][1]) > 40
+
+
 async def test_a_wrong_cursor_is_refused_in_words(database_url):
     house = House(database_url)
     house.tell("form_submitted", 0, lead_id="A")
     async with house.visited() as http:
-        for path in ("journey/A", "summaries/A", "engagement/A/history"):
-            error = (await read(http, f"{path}?cursor=x", status=422))["error"]
+        for path in (
+            "journey/A?cursor=x",
+            f"journey/A?cursor={10**19 - 1}_0_0_0_0",
+            "summaries/A?cursor=x",
+            "summaries/A?cursor=2030-13-01",
+            "engagement/A/history?cursor=x",
+        ):
+            error = (await read(http, path, status=422))["error"]
             assert error == {"field": "cursor", "reason": "must be the cursor that the page before gave"}
 
 

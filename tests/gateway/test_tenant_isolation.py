@@ -72,6 +72,7 @@ NEUTRAL = frozenset(
         "limit",
         "offset",
         "cursor",
+        "after",
         "sort",
         "stage",
         "band",

@@ -239,6 +239,7 @@ def query_of(chance: random.Random) -> bytes:
         "limit",
         "offset",
         "cursor",
+        "after",
         "as_of",
         "model",
         "sort",

@@ -116,7 +116,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
     there = recorded(
         [
             attached("default/v/a#0", "l", 1, page_view("e1")),
-            lead_scored("l", 1, {"rules": 5}),
+            lead_scored("l", 1, {"rules": 5}, bands={"stage": "mql", "grade": "Ä+", "b": None}),
             score_changed("l", 1, [("g", "r", 5)], 5),
             Outgoing("events", "default/v/v", encode_source(page_view("e1"))),
         ]
@@ -127,6 +127,10 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute(
             "alter table live.leads add revenue jsonb"
         )  # today's writer needs it; null, as then
+        connection.execute(
+            "alter table live.lead_scores add tenant text, add identified bool, add listed bool, "
+            "add created_at timestamptz, add stage text, add band_keys text"
+        )
         connection.execute(
             "create table live.identity_history (identity_key int8, epoch int4, tenant text, lead_key int8, "
             "lead_id text, attached_at timestamptz, partition int4, position int8, primary key (identity_key, epoch))"
@@ -143,6 +147,10 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute("alter table live.leads drop revenue")
+        connection.execute(
+            "alter table live.lead_scores drop tenant, drop identified, drop listed, drop created_at, drop stage, "
+            "drop band_keys"
+        )
         connection.execute("drop table live.identity_history, live.stale_leads")
         connection.commit()
     migrate(database_url)

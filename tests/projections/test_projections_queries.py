@@ -25,8 +25,17 @@ from projection_records import (
 from psycopg.rows import dict_row
 
 from projections import queries
+from projections.lead_lists import (
+    ALL_IDENTIFIED_LEADS,
+    LeadFilters,
+    PageStart,
+    position_of,
+    scored_and_all,
+    scored_leads,
+    unscored_leads,
+)
 from projections.migrate import migrate
-from projections.queries import LeadFilters, LedgerCursor, sql_and_parameters
+from projections.queries import LedgerCursor, sql_and_parameters
 from projections.tables import READ_OPTIONS
 from projections.worker import project_records
 from schemas import statements as say
@@ -66,34 +75,41 @@ def ids(rows: Rows) -> list[str]:
 # The board
 
 
-def test_the_board_lists_the_highest_total_first_then_the_newest_lead(tell, ask):
+def board(tenant="default", model="temperature", filters=ALL_IDENTIFIED_LEADS, **page):
+    return scored_leads(tenant, model, filters, **{"limit": 50} | page)
+
+
+def test_the_board_lists_the_highest_rounded_total_first_then_the_newest_lead(tell, ask):
     tell(
-        lead_scored("old", 1, {"temperature": 50}, created_at=at(1)),
+        lead_scored("old", 1, {"temperature": 50.4}, created_at=at(1)),
         lead_scored("new", 1, {"temperature": 50}, created_at=at(2)),
         lead_scored("best", 1, {"temperature": 67, "rules": 1}, created_at=at(0)),
         lead_scored("unscored", 1, {"rules": 99}, created_at=at(3)),
     )
-    board = ask(queries.leads("default", model="temperature"))
-    assert ids(board) == ["best", "new", "old", "unscored"]
-    assert board[0]["total"] == 67
-    assert board[3]["total"] is None
-    assert ids(ask(queries.leads("default", model="rules", limit=1))) == ["unscored"]
-    assert ids(ask(queries.leads("default", model="temperature", limit=2, offset=1))) == ["new", "old"]
+    rows = ask(board())
+    assert ids(rows) == ["best", "new", "old"]
+    assert rows[0]["total"] == 67
+    assert ids(ask(board(model="rules", limit=1))) == ["unscored"]
+    assert ids(ask(board(limit=2, start=PageStart(offset=1)))) == ["new", "old"]
+    assert ids(ask(board(start=PageStart(position_of(rows[0]))))) == ["new", "old"]
+    (rest,) = ask(unscored_leads("default", "temperature", ALL_IDENTIFIED_LEADS, limit=9, start=PageStart()))
+    assert (rest["lead_id"], rest["total"]) == ("unscored", None)
+    assert ask(scored_and_all("default", "temperature", anonymous=False)) == [{"scored": 3, "leads": 4}]
 
 
 def test_the_board_leaves_out_strangers_shells_and_other_tenants(tell, ask):
     tell(
-        lead_scored("known", 1),
-        lead_scored("anon:v", 1, identified=False),
-        lead_scored("merged-away", 1, identities=0, redirect="known"),
-        lead_scored("theirs", 1, tenant="other"),
-        lead_scored("gone", 1),
+        lead_scored("known", 1, {"rules": 1}),
+        lead_scored("anon:v", 1, {"rules": 1}, identified=False),
+        lead_scored("merged-away", 1, {"rules": 0}, identities=0, redirect="known"),
+        lead_scored("theirs", 1, {"rules": 1}, tenant="other"),
+        lead_scored("gone", 1, {"rules": 1}),
         tombstone("gone"),
     )
-    assert ids(ask(queries.leads("default", model="rules"))) == ["known"]
-    assert ids(ask(queries.leads("other", model="rules"))) == ["theirs"]
+    assert ids(ask(board(model="rules"))) == ["known"]
+    assert ids(ask(board("other", "rules"))) == ["theirs"]
     with_strangers = LeadFilters(anonymous=True)
-    assert sorted(ids(ask(queries.leads("default", model="rules", filters=with_strangers)))) == [
+    assert sorted(ids(ask(board(model="rules", filters=with_strangers)))) == [
         "anon:v",
         "known",
     ]
@@ -108,7 +124,7 @@ def test_the_board_leaves_out_strangers_shells_and_other_tenants(tell, ask):
         (LeadFilters(band=("temperature", "hot")), ["ann"]),
         (LeadFilters(band=("grade", "A")), []),
         (LeadFilters(minimum=30), ["ann", "bob"]),
-        (LeadFilters(minimum=30.5), ["ann"]),
+        (LeadFilters(minimum=31), ["ann"]),
         (LeadFilters(search="ÅNN"), ["ann"]),
         (LeadFilters(search="@x.de"), ["ann", "bob"]),
         (LeadFilters(search="4912"), ["bob"]),
@@ -135,9 +151,9 @@ def test_filters_narrow_the_board(tell, ask, filters, found):
             fields={"name": "Ånn Öz", "email": "Ann@x.de"},
         ),
         lead_scored("bob", 1, {"temperature": 30}, fields={"phone": "+4912", "email": "bob@x.de"}),
-        lead_scored("percent%", 1),
+        lead_scored("percent%", 1, {"temperature": 0}),
     )
-    assert ids(ask(queries.leads("default", model="temperature", filters=filters))) == found
+    assert ids(ask(board(filters=filters))) == found
 
 
 # One lead

@@ -1,0 +1,283 @@
+"""Statements of the lists of leads by their score: the highest rounded total first, then the newest lead. No I/O.
+
+A page begins after a position (`after`), which costs the same at any depth, or after `offset` leads, which are only
+counted in an index. A position names no lead that must still be there: while scores change, each lead that keeps its
+place comes exactly once.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Subquery,
+    and_,
+    cast,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
+
+from projections.queries import REFUSES_PROFILING
+from projections.tables import band_key, lead_row_key, lead_scores, leads, score_history
+from scoring.features.texts import fold_text
+
+
+class LeadPosition(NamedTuple):
+    """The place of a lead in a list. `rounded` is None if the lead has no score by the list's model: it comes last."""
+
+    rounded: int | None
+    created_at: datetime
+    lead_key: int
+
+
+class LeadFilters(NamedTuple):
+    """Each filter that is set narrows the list of leads."""
+
+    anonymous: bool = False
+    """Include visitors without a known identity."""
+    lead_id: str | None = None
+    stage: str | None = None
+    band: tuple[str, str] | None = None
+    """(scale, band) of the model."""
+    lowest_band: str | None = None
+    """What a lead without a band of the scale counts as."""
+    minimum: int | None = None
+    """The least rounded total of the model; a lead without a score has 0."""
+    search: str | None = None
+    """Part of a name, e-mail address, phone number or lead id."""
+    addresses: Sequence[str] = ()
+    """E-mail addresses and phone numbers that are searched for beside `search`, whole and in their one form."""
+
+    @property
+    def include_unscored(self) -> bool:
+        """Whether a lead without a score may match."""
+        in_band = self.band is None or self.band[1] == self.lowest_band
+        return in_band and (self.minimum is None or self.minimum <= 0)
+
+
+class PageStart(NamedTuple):
+    """Where a page begins: after a position, and after so many more leads."""
+
+    after: LeadPosition | None = None
+    offset: int = 0
+
+
+ALL_IDENTIFIED_LEADS: Final = LeadFilters()
+FIRST_PAGE: Final = PageStart()
+
+
+def scored_leads(
+    tenant: str,
+    model: str,
+    filters: LeadFilters = ALL_IDENTIFIED_LEADS,
+    *,
+    limit: int,
+    start: PageStart = FIRST_PAGE,
+) -> Select[Any]:
+    """A page of the leads that have a score by the model, whole, with that score."""
+    return _with_score(_scored_page(tenant, model, filters, limit=limit, start=start), model)
+
+
+def unscored_leads(
+    tenant: str, model: str, filters: LeadFilters, *, limit: int, start: PageStart
+) -> Select[Any]:
+    """A page of the leads that have none, as `scored_leads`: the end of the list."""
+    lead = leads.c
+    scored = (
+        select(lead_scores.c.lead_key)
+        .where(lead_scores.c.lead_key == lead.lead_key, lead_scores.c.model == model)
+        .exists()
+    )
+    conditions = [
+        *_of_tenant(tenant, anonymous=filters.anonymous),
+        ~scored,
+        *_lead_conditions(filters),
+        true() if filters.stage is None else lead.stage == filters.stage,
+        # Nothing scores a lead that objects to profiling: it is in no band, not in the lowest.
+        true() if filters.band is None and filters.minimum is None else ~REFUSES_PROFILING,
+        true() if filters.lead_id is None else lead.lead_key == lead_row_key(tenant, filters.lead_id),
+    ]
+    if start.after is not None and start.after.rounded is None:
+        position = literal(start.after.created_at), literal(start.after.lead_key, BigInteger())
+        conditions.append(tuple_(lead.created_at, lead.lead_key) < tuple_(*position))
+    page = (
+        select(lead.lead_key, cast(null(), Integer).label("rounded"), lead.created_at)
+        .where(*conditions)
+        .order_by(lead.created_at.desc(), lead.lead_key.desc())
+        .limit(limit)
+        .offset(start.offset)
+        .subquery("page")
+    )
+    return _with_score(page, model)
+
+
+def scored_and_all(tenant: str, model: str, *, anonymous: bool) -> Select[Any]:
+    """(scored, leads): how many leads have a score by the model, and how many there are. Both are counted in indexes."""
+    scored = select(func.count()).select_from(lead_scores).where(*_of_model(tenant, model))
+    if not anonymous:
+        scored = scored.where(lead_scores.c.identified)
+    every = select(func.count()).select_from(leads).where(*_of_tenant(tenant, anonymous=anonymous))
+    return select(scored.scalar_subquery().label("scored"), every.scalar_subquery().label("leads"))
+
+
+def count_scored(tenant: str, model: str, filters: LeadFilters) -> Select[Any]:
+    """(leads): how many leads with a score by the model match."""
+    scored = _scored(tenant, model, filters)
+    if not filters.anonymous:
+        scored = scored.where(lead_scores.c.identified)
+    return select(func.count().label("leads")).select_from(scored.subquery("scored"))
+
+
+def current_scores(
+    tenant: str, model: str, filters: LeadFilters, *, limit: int, start: PageStart = FIRST_PAGE
+) -> Select[Any]:
+    """A page of scores by the model, each with the change that made it."""
+    change = score_history.c
+    latest = (
+        select(change.at.label("changed_at"), change.position.label("changed_position"), change.previous)
+        .where(change.lead_key == lead_scores.c.lead_key, change.model == lead_scores.c.model)
+        .order_by(change.at.desc(), change.position.desc())
+        .limit(1)
+        .lateral("latest")
+    )
+    page = _scored_page(tenant, model, filters, limit=limit, start=start)
+    score = and_(lead_scores.c.lead_key == page.c.lead_key, lead_scores.c.model == model)
+    return (
+        select(
+            leads.c.lead_key,
+            leads.c.lead_id,
+            leads.c.name,
+            leads.c.company,
+            leads.c.created_at,
+            leads.c.qualification_override,
+            lead_scores.c.rounded,
+            lead_scores.c.bands,
+            lead_scores.c.as_of,
+            latest.c.changed_at,
+            latest.c.changed_position,
+            latest.c.previous,
+        )
+        .select_from(
+            page.join(leads, leads.c.lead_key == page.c.lead_key)
+            .join(lead_scores, score)
+            .outerjoin(latest, true())
+        )
+        .order_by(*_order(page.c))
+    )
+
+
+def position_of(row: Any) -> LeadPosition:
+    """Of a row of these statements."""
+    return LeadPosition(row["rounded"], row["created_at"], row["lead_key"])
+
+
+def _with_score(page: Subquery, model: str) -> Select[Any]:
+    score = lead_scores.c
+    return (
+        select(
+            leads,
+            score.total,
+            score.rounded,
+            score.bands,
+            score.version,
+            score.as_of.label("scored_at"),
+            score.next_due,
+        )
+        .select_from(
+            page.join(leads, leads.c.lead_key == page.c.lead_key).outerjoin(
+                lead_scores, and_(score.lead_key == page.c.lead_key, score.model == model)
+            )
+        )
+        .order_by(*_order(page.c))
+    )
+
+
+def _scored_page(tenant: str, model: str, filters: LeadFilters, *, limit: int, start: PageStart) -> Subquery:
+    """(lead_key, rounded, created_at) of the page. Without a search it reads only the index.
+
+    The index has identified leads and anonymous ones apart, so that few of the ones are quickly found among many of the
+    others. A list of both merges the beginnings of two lists.
+    """
+    scored = _scored(tenant, model, filters, start.after)
+    score = lead_scores.c
+    if not filters.anonymous:
+        page = scored.where(score.identified).order_by(*_order(score))
+        return page.limit(limit).offset(start.offset).subquery("page")
+    apart = (scored.where(score.identified), scored.where(~score.identified))
+    both = union_all(*(part.order_by(*_order(score)).limit(start.offset + limit) for part in apart)).subquery(
+        "both"
+    )
+    return select(both).order_by(*_order(both.c)).limit(limit).offset(start.offset).subquery("page")
+
+
+def _scored(tenant: str, model: str, filters: LeadFilters, after: LeadPosition | None = None) -> Select[Any]:
+    """(lead_key, rounded, created_at) of every lead that matches, whether identified or not."""
+    score = lead_scores.c
+    conditions = [*_of_model(tenant, model), *_score_conditions(tenant, filters)]
+    if after is not None:
+        if after.rounded is None:
+            conditions.append(false())
+        else:
+            place = tuple_(score.rounded, score.created_at, score.lead_key)
+            last = literal(after.rounded), literal(after.created_at), literal(after.lead_key, BigInteger())
+            conditions.append(place < tuple_(*last))
+    of_lead = _lead_conditions(filters)
+    table = lead_scores.join(leads, leads.c.lead_key == score.lead_key) if of_lead else lead_scores
+    return (
+        select(score.lead_key, score.rounded, score.created_at)
+        .select_from(table)
+        .where(*conditions, *of_lead)
+    )
+
+
+def _order(columns: Any) -> Iterable[ColumnElement[Any]]:
+    return columns.rounded.desc(), columns.created_at.desc(), columns.lead_key.desc()
+
+
+def _of_model(tenant: str, model: str) -> list[ColumnElement[bool]]:
+    return [lead_scores.c.tenant == tenant, lead_scores.c.model == model, lead_scores.c.listed]
+
+
+def _of_tenant(tenant: str, *, anonymous: bool) -> list[ColumnElement[bool]]:
+    conditions = [leads.c.tenant == tenant, leads.c.identities > 0]
+    return conditions if anonymous else [*conditions, leads.c.identified]
+
+
+def _score_conditions(tenant: str, filters: LeadFilters) -> list[ColumnElement[bool]]:
+    score, conditions = lead_scores.c, []
+    if filters.lead_id is not None:
+        conditions.append(score.lead_key == lead_row_key(tenant, filters.lead_id))
+    if filters.stage is not None:
+        conditions.append(score.stage == filters.stage)
+    if filters.band is not None:
+        scale, band = filters.band
+        in_band = func.strpos(score.band_keys, band_key(scale, band)) > 0
+        if band == filters.lowest_band:
+            in_band = or_(in_band, func.strpos(score.band_keys, band_key(scale)) == 0)
+        conditions.append(in_band)
+    if filters.minimum is not None:
+        conditions.append(score.rounded >= literal(filters.minimum, BigInteger()))
+    return conditions
+
+
+def _lead_conditions(filters: LeadFilters) -> list[ColumnElement[bool]]:
+    """Those that read the lead's own row."""
+    conditions: list[ColumnElement[bool]] = []
+    if filters.search:
+        # Rows that an earlier version wrote, and nobody has scored since, have only their capital letters folded.
+        forms = {fold_text(filters.search), filters.search.casefold()}
+        parts = (leads.c.search.contains(form, autoescape=True) for form in sorted(forms))
+        columns = (leads.c.email, leads.c.phone)
+        conditions.append(or_(*parts, *(column == each for each in filters.addresses for column in columns)))
+    return conditions

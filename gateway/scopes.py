@@ -229,6 +229,11 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             POST /api/keys
             DELETE /api/keys/{key_id}
             POST /api/keys/{key_id}/rotate
+            POST /api/erasures
+            GET /api/erasures
+            GET /api/erasures/{erasure_id}
+            DELETE /api/leads/{lead_id:path}
+            POST /api/person-exports
         """,
     }
 )

@@ -49,6 +49,7 @@ from projections.rows import (
     DeadLetterRow,
     Draft,
     EngagementRow,
+    ErasureRow,
     IdentityAttachmentRow,
     IdentityRow,
     LeadConversionRow,
@@ -632,6 +633,16 @@ audit_log = _table(
     key=("entry_id",),
     schema=PUBLIC_SCHEMA,
     comment="who changed what, signed in or was refused; append-only, personal data masked",
+)
+
+erasures = _table(
+    "erasures",
+    ErasureRow,
+    CheckConstraint("step in ('registered', 'recorded', 'emptied', 'done')", name="erasures_step"),
+    Index("erasures_tenant", "tenant", "requested_at"),
+    key=("erasure_id",),
+    schema=PUBLIC_SCHEMA,
+    comment="people who were erased, as keyed hashes by which later events are refused",
 )
 
 _REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)

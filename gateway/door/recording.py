@@ -13,6 +13,7 @@ from msgspec import json
 from gateway import metrics
 from gateway.access import Caller, client_address
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
+from gateway.door.erased import refuse_erased
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
 from gateway.ports import Ports
@@ -48,8 +49,9 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
 
 async def append_admitted(admitted: list[Event], ports: Ports) -> list[Event]:
     """Returns the events, with the leads that their addresses belong to, once the log has them. Raises Unavailable
-    while the log takes none.
+    while the log takes none, and RequestProblem for a person who was erased.
     """
+    refuse_erased(ports.erased, admitted)
     if ports.resolve is not None:
         admitted = await with_resolved_leads(
             admitted, ports.resolve, by=ports.identify_by, region=ports.phone_region

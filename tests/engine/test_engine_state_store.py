@@ -145,5 +145,6 @@ def test_the_format_covers_the_codecs_of_every_part():
         1: first,
         2: {**first, "what is published": 2, "features": 2},  # how a model compares texts; what counts once
         3: {**first, "what is published": 3, "features": 2},  # workflows
+        4: {**first, "what is published": 4, "features": 2},  # who was erased
     }
     assert of_format[STATE_FORMAT] == codecs

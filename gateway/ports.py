@@ -7,7 +7,7 @@ waiting callers only as `AwaitOutcomes`. So it takes events while Postgres is un
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, urlencode
 
 from authoring.active_models import ActiveRulesOf, ReadShards, built_in_rules, built_in_shards
@@ -28,6 +28,7 @@ from schemas.record import Outgoing
 from schemas.topics import lead_key, visitor_key
 from scoring.experiments.assignment import Experiment
 from scoring.experiments.experiment_text import built_in_experiments_by_name as shipped_experiments
+from scoring.features.erased_people import ErasedPeople
 
 
 class LogUnavailable(RequestProblem):
@@ -124,6 +125,34 @@ async def no_trial(_message: Message) -> Sequence[ChannelResult]:
     raise RequestProblem(503, "this gateway cannot send messages")
 
 
+PreviewErasure = Callable[[str, str], Mapping[str, object] | None]
+"""(tenant, lead_id) -> what an erasure would remove; None: there is no such lead. It blocks."""
+BeginErasure = Callable[[str, str, str], Mapping[str, object] | None]
+"""(tenant, lead_id, who asks) -> the erasure, which goes on by itself; None: there is no such lead. It blocks."""
+ExportPerson = Callable[[str, str, BinaryIO], bool]
+"""(tenant, lead_id, file) -> whether there is such a lead, whose archive it has written. It blocks."""
+
+
+def no_preview_of_erasure(_tenant: str, _lead_id: str) -> Mapping[str, object] | None:
+    raise RequestProblem(503, "this gateway cannot erase people")
+
+
+def no_erasure(_tenant: str, _lead_id: str, _by: str) -> Mapping[str, object] | None:
+    raise RequestProblem(503, "this gateway cannot erase people")
+
+
+def no_export_of_person(_tenant: str, _lead_id: str, _file: BinaryIO) -> bool:
+    raise RequestProblem(503, "this gateway cannot export people")
+
+
+class PersonRights(NamedTuple):
+    """What people may ask for: to see everything about them, and to have it erased."""
+
+    preview: PreviewErasure = no_preview_of_erasure
+    erase: BeginErasure = no_erasure
+    export: ExportPerson = no_export_of_person
+
+
 def no_what_if(_tenant: str, _model: str, _text: str) -> Iterator[StepsDone | Mapping[str, object]]:
     raise RequestProblem(503, "this gateway cannot try drafts")
 
@@ -154,6 +183,9 @@ class Ports:
     preview_workflows: PreviewWorkflows = no_preview
     send_trial: SendTrial = no_trial
     """Sends the message of a workflow as a test."""
+    erased: ErasedPeople = field(default_factory=ErasedPeople)
+    """People whose events the door refuses. The application keeps this copy fresh."""
+    people: PersonRights = PersonRights()  # noqa: RUF009 - an immutable tuple
     public_url: str = "http://127.0.0.1:8000"
     rate: RateLimit = RateLimit()  # noqa: RUF009 - an immutable tuple
     request_rate: RateLimit = RateLimit(500, 2_500)  # noqa: RUF009 - an immutable tuple

@@ -235,6 +235,11 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             POST /api/users
             PATCH /api/users/{user_id}
             POST /api/users/{user_id}/password
+            POST /api/erasures
+            GET /api/erasures
+            GET /api/erasures/{erasure_id}
+            DELETE /api/leads/{lead_id:path}
+            POST /api/person-exports
         """,
     }
 )

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         description="Directory of the embedded PostgreSQL and its files. Only one process at a time can use it. If it is "
         "not set, processes on Kafka use the directory on-kafka inside it.",
     )
+    erasures_file: Path | None = Field(
+        None,
+        description="File that remembers the people who were erased, by keyed hashes, so that a restored backup brings nobody "
+        "back. Keep it outside of the backups. If it is not set: the name of the data directory with -erasures.jsonl, beside it.",
+    )
     database_url: PostgresAddress | None = Field(
         None,
         description="A PostgreSQL of your own (postgresql://USER:PASSWORD@HOST/DATABASE) instead of the embedded one.",
@@ -553,6 +558,11 @@ class Settings(BaseSettings):
                 str(self.kafka_ca_file) if self.kafka_ca_file else None,
             ),
         )
+
+    @property
+    def erasure_ledger(self) -> Path:
+        """The file that remembers erasures."""
+        return self.erasures_file or self.data_dir.with_name(f"{self.data_dir.name}-erasures.jsonl")
 
     @property
     def address(self) -> str:

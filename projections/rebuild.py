@@ -106,7 +106,7 @@ def rebuild(
     """
     log = source or EmbeddedLog()
     report = progress or (lambda _done, _total: None)
-    with connect_watched(url, options=_OPTIONS, autocommit=True) as connection, _only_rebuild(connection):
+    with connect_watched(url, options=_OPTIONS, autocommit=True) as connection, only_rebuild(connection):
         cut = _begin_shadow(connection, log, accept_loss)
         _fold_log(connection, log, report)
         _complete_shadow(connection, cut)
@@ -122,7 +122,7 @@ def rebuild(
 
 
 @contextmanager
-def _only_rebuild(connection: Connection) -> Iterator[None]:
+def only_rebuild(connection: Connection) -> Iterator[None]:
     row = connection.execute("select pg_try_advisory_lock(%s)", (REBUILD_LOCK_ID,)).fetchone()
     if row is None or not row[0]:
         raise RebuildRunsError(

@@ -757,6 +757,25 @@ class AuditRow(NamedTuple):
     """done, refused or failed."""
 
 
+class ErasureRow(NamedTuple):
+    """A person who was erased: keyed hashes of what named them, and how far the erasure is."""
+
+    erasure_id: str
+    tenant: str
+    salt: str
+    """The key of the tenant's hashes, in hexadecimal."""
+    hashes: JsonColumn
+    requested_at: datetime
+    requested_by: str
+    step: str
+    """One of `projections.erasures.STEPS`."""
+    person: JsonColumn | None
+    """Who it is, until it is done: an erasure goes on after a crash."""
+    removed: JsonColumn
+    remains: JsonColumn
+    finished_at: datetime | None
+
+
 class SupersededRows(NamedTuple):
     """Not a row: it deletes the table's rows under this key, or under the key's first columns, that an older record
     wrote.

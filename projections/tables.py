@@ -52,6 +52,7 @@ from projections.rows import (
     DeadLetterRow,
     Draft,
     EngagementRow,
+    ErasureRow,
     IdentityAttachmentRow,
     IdentityRow,
     LeadConversionRow,
@@ -713,6 +714,16 @@ removed_records = _table(
     key=("topic", "partition"),
     schema=PUBLIC_SCHEMA,
     comment="what retention has removed of the log, so that whoever needs all of it can say so",
+)
+
+erasures = _table(
+    "erasures",
+    ErasureRow,
+    CheckConstraint("step in ('registered', 'recorded', 'emptied', 'done')", name="erasures_step"),
+    Index("erasures_tenant", "tenant", "requested_at"),
+    key=("erasure_id",),
+    schema=PUBLIC_SCHEMA,
+    comment="people who were erased, as keyed hashes by which later events are refused",
 )
 
 _REBUILT_TABLES: Final = tuple(table for table in metadata.sorted_tables if table.schema is None)

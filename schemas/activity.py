@@ -159,6 +159,13 @@ class WorkflowMomentCame(Activity, tag="moment", frozen=True):
     scheduled_for: int
 
 
+class ErasureRecorded(Activity, tag="erased", frozen=True):
+    """`control.PersonErased` in this partition. Whatever comes later about a lead of these hashes removes that lead."""
+
+    salt: str
+    hashes: list[str]
+
+
 ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     IdentityAttached,
     IdentityDetached,
@@ -171,4 +178,5 @@ ACTIVITY_TYPES: tuple[type[Activity], ...] = (
     SettingsChanged,
     WorkflowsChanged,
     WorkflowMomentCame,
+    ErasureRecorded,
 )

@@ -124,6 +124,29 @@ class WorkflowsDue(Control, tag="workflows_due", frozen=True, kw_only=True):
     scheduled_for: Moment
 
 
+ErasureHash = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{16}$(?!\n)", description="a keyed hash of one id, address or number of the person"
+    ),
+]
+MOST_ERASURE_HASHES = 2_000
+"""Of one record; a person with more has several records."""
+
+
+class PersonErased(Control, tag="person_erased", frozen=True, kw_only=True):
+    """A person was erased. From this record on, every event that names the person is refused, and so is what other
+    partitions still send about the person's leads. Again, it changes nothing. The record names nobody: it has hashes.
+    """
+
+    tenant: Tenant
+    salt: Annotated[
+        str,
+        Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", description="the tenant's key of these hashes, in hexadecimal"),
+    ]
+    hashes: Annotated[list[ErasureHash], Meta(min_length=1, max_length=MOST_ERASURE_HASHES)]
+
+
 class Derived(Struct, kw_only=True, omit_defaults=True, tag_field="type", frozen=True):
     """Written by stage 2 into `events`, back to the visitor that owns the identity.
 
@@ -172,6 +195,12 @@ class Reassigned(Derived, tag="reassigned", frozen=True, kw_only=True):
     carried: Carried | None = None
 
 
+class IdentityErased(Derived, tag="identity_erased", frozen=True, kw_only=True):
+    """The person behind this identity was erased: stage 1 forgets what it knows of the identity. It comes after
+    `person_erased`, and an embedded log forgets it again.
+    """
+
+
 class Refused(Derived, tag="refused", frozen=True, kw_only=True):
     """The lead is full: the identity goes to an anonymous lead of its own."""
 
@@ -182,5 +211,6 @@ CONTROL_TYPES: tuple[type[Control], ...] = (
     SettingsPublished,
     WorkflowsPublished,
     WorkflowsDue,
+    PersonErased,
 )
-DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused)
+DERIVED_TYPES: tuple[type[Derived], ...] = (Reassigned, Refused, IdentityErased)

@@ -1,24 +1,35 @@
 """The records of a publication (a model, settings or workflows): one for each stage, in every partition.
 
 The log carries the whole text, so that a replay makes the same decisions and no fold looks anything up. A shard
-ignores a publication whose version is not above its own. A moment of a workflow's schedule is recorded in the same way.
+ignores a publication whose version is not above its own. A moment of a workflow's schedule is recorded in the same way,
+and so is the erasure of a person.
 """
 
 from schemas.activity import (
     Activity,
+    ErasureRecorded,
     ModelChanged,
     ModelRemoved,
     SettingsChanged,
     WorkflowMomentCame,
     WorkflowsChanged,
 )
-from schemas.control import ModelPublished, ModelRetired, SettingsPublished, WorkflowsDue, WorkflowsPublished
+from schemas.control import (
+    ModelPublished,
+    ModelRetired,
+    PersonErased,
+    SettingsPublished,
+    WorkflowsDue,
+    WorkflowsPublished,
+)
 from schemas.decode import encode_activity, encode_source
 from schemas.moment import millis
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY
 
-Publication = ModelPublished | ModelRetired | SettingsPublished | WorkflowsPublished | WorkflowsDue
+Publication = (
+    ModelPublished | ModelRetired | SettingsPublished | WorkflowsPublished | WorkflowsDue | PersonErased
+)
 
 
 def publication_records(publication: Publication) -> list[Outgoing]:
@@ -88,3 +99,5 @@ def _activity_of(publication: Publication) -> Activity:
             return WorkflowMomentCame(
                 publication.tenant, "", at, publication.workflow_id, millis(publication.scheduled_for)
             )
+        case PersonErased():
+            return ErasureRecorded(publication.tenant, "", at, publication.salt, publication.hashes)

@@ -29,6 +29,19 @@ class Record(NamedTuple):
     """If set, this record stands for records that cannot be read, and `value` is their bytes in the log."""
 
 
+ERASED_KEY = "~erased"
+"""The key of a stub: a record of an embedded log that named a person who was erased. It has its position, and no value."""
+
+
+def is_stub(record: Record) -> bool:
+    return record.value is None and record.key == ERASED_KEY
+
+
+def stub_of(record: Record) -> Record:
+    """What is kept of a record that names a person who was erased."""
+    return Record(record.topic, record.partition, record.position, ERASED_KEY, None)
+
+
 class Chunk(NamedTuple):
     """The records of one partition from position `start` up to, but not including, `next`.
 

@@ -1,10 +1,11 @@
-"""What is published for the tenants of a shard: models, settings and workflows, as control records of the log set them.
+"""What is published for the tenants of a shard: models, settings and workflows, as control records of the log set them; and
+who was erased.
 
 Both stages keep this in their shard's shared state and change it only by control records, so that
 no fold depends on a side table, a setting or a default in the code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from msgspec import msgpack
@@ -12,6 +13,7 @@ from msgspec import msgpack
 from schemas.decode import Refusal
 from scoring.attribution.attribution_text import AttributionError, compiled_attribution
 from scoring.features.calendar import calendar
+from scoring.features.erased_people import HASH_BYTES, ErasedPeople
 from scoring.features.features import NewerCodec
 from scoring.lifecycle.lifecycle import Lifecycle, LifecycleError, built_in_lifecycle, compile_lifecycle
 from scoring.models.active import (
@@ -46,8 +48,8 @@ __all__ = [
 ]
 
 PUBLISHED_CODEC = 4
-"""2 added the folding of a model, 3 the workflows, 4 from when on consent is required: a worker that reads less would
-forget them."""
+"""2 added the folding of a model, 3 the workflows, 4 from when on consent is required, and who was erased: a worker
+that reads less would forget them."""
 
 compiled_model = lru_cache(maxsize=256)(compile_model)
 """The model of a text and its folding; texts are few and models immutable."""
@@ -123,7 +125,9 @@ class PublishedState:
 
     def __init__(self, parts: dict[str, bytes]) -> None:
         self.published = ActiveModels()
+        self.erased = ErasedPeople()
         self._changed: set[str] = set()
+        erased: dict[str, list[bytes]] = {}
         for part, stored in parts.items():
             body = body_behind_codec(stored, PUBLISHED_CODEC)
             match part.split(":"):
@@ -138,6 +142,14 @@ class PublishedState:
                     self.published.moments[tenant] = msgpack.decode(body, type=dict[int, int])
                 case [self.SWEEP]:
                     self.published.sweep = msgpack.decode(body, type=SweepState)
+                case ["salt", tenant]:
+                    self.erased.remember(tenant, body, ())
+                case ["erased", tenant, _]:
+                    erased.setdefault(tenant, []).append(body)
+        for tenant, groups in erased.items():
+            salt = self.erased.salt(tenant)
+            if salt is not None:
+                self.erased.remember(tenant, salt, _hashes_of_groups(groups))
 
     def refresh(self) -> None:
         """Something else is active now."""
@@ -167,6 +179,14 @@ class PublishedState:
             self._changed.add(f"moments:{tenant}")
         return sweep
 
+    def remember_erased(self, tenant: str, salt: str, hashes: Iterable[str]) -> None:
+        """The people of these hashes were erased. Hashes are stored in groups by their first byte, so that a part stays small."""
+        salt_before = self.erased.salt(tenant)
+        new = self.erased.remember(tenant, bytes.fromhex(salt), map(bytes.fromhex, hashes))
+        if salt_before is None:
+            self._changed.add(f"salt:{tenant}")
+        self._changed |= {f"erased:{tenant}:{each[:1].hex()}" for each in new}
+
     def _published(self, part: str, sweep: SweepState | None) -> SweepState | None:
         if sweep is not None:
             self._changed.add(part)
@@ -194,9 +214,21 @@ class PublishedState:
                 value = self.published.workflows[tenant]
             case ["moments", tenant]:
                 value = self.published.moments[tenant]
+            case ["salt", tenant]:
+                return bytes([PUBLISHED_CODEC]) + (self.erased.salt(tenant) or b"")
+            case ["erased", tenant, group]:
+                first = bytes.fromhex(group)
+                hashes = sorted(each for each in self.erased.hashes(tenant) if each.startswith(first))
+                return bytes([PUBLISHED_CODEC]) + b"".join(hashes)
             case _:
                 value = self.published.sweep
         return None if value is None else bytes([PUBLISHED_CODEC]) + msgpack.encode(value)
+
+
+def _hashes_of_groups(groups: Iterable[bytes]) -> Iterator[bytes]:
+    for group in groups:
+        for start in range(0, len(group), HASH_BYTES):
+            yield group[start : start + HASH_BYTES]
 
 
 def body_behind_codec(stored: bytes, newest: int) -> bytes:

@@ -16,6 +16,7 @@ from gateway.accounts.keys import Author
 from gateway.accounts.passwords import PasswordChecks
 from gateway.accounts.sessions import is_https
 from gateway.answers import RequestProblem
+from gateway.erased_copy import ErasedCopy
 from gateway.ports import Ports
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class AccountServices:
     audit: AuditLog
     keys: KeyCopy | None
     """None: only settings have keys."""
+    erased: ErasedCopy
     passwords: PasswordChecks
     oidc: "OidcClient | None"
     request_buckets: TokenBuckets
@@ -52,6 +54,7 @@ def make_account_services(ports: Ports) -> AccountServices:
         database,
         AuditLog(database),
         None if stored is None else KeyCopy(database, stored, ports.now),
+        ErasedCopy(database, ports.erased),
         PasswordChecks(),
         _oidc_client(ports),
         TokenBuckets(ports.request_rate, "this key may make {} requests a second"),
@@ -89,7 +92,11 @@ async def refreshed_keys(services: AccountServices) -> None:
 async def running_accounts(services: AccountServices) -> AsyncIterator[None]:
     """Keys are fresh, and the audit log is written, as long as this is open."""
     await services.database.open()
-    tasks = [asyncio.create_task(services.audit.run(), name="write the audit log")]
+    await services.erased.read_first()
+    tasks = [
+        asyncio.create_task(services.audit.run(), name="write the audit log"),
+        asyncio.create_task(services.erased.run(), name="refresh the erasures"),
+    ]
     if services.keys is not None:
         await services.keys.read_first()
         tasks.append(asyncio.create_task(services.keys.run(), name="refresh the keys"))

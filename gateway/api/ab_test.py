@@ -21,6 +21,7 @@ from gateway.documented import answer_docs, body_schema_of, example_bodies, requ
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
 from gateway.door.body import read_body
 from gateway.door.cors import answer_preflight, cors_headers
+from gateway.door.erased import refuse_erased
 from gateway.door.lead_signatures import SIGNATURE_FIELD, with_signed_lead
 from gateway.door.services import door_of
 from gateway.door.storable import NOT_STORED_REASON, storable_events
@@ -114,6 +115,7 @@ async def _record_event(request: Request, caller: Caller, values: dict[str, Any]
     except Refusal as refusal:
         field = CALLERS_FIELD_NAMES.get(refusal.field or "", refusal.field)
         raise RequestProblem(422, refusal.reason, field=field) from None
+    refuse_erased(ports.erased, [event])
     (stored,) = await storable_events([event], ports)
     if stored is None:
         raise RequestProblem(422, NOT_STORED_REASON, field="tracking_consent")

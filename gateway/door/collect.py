@@ -21,6 +21,7 @@ from gateway.documented import PROBLEM_EXAMPLE, answer_docs, example_bodies
 from gateway.door.admission import RequestFacts, admit_event, misspelling_hint, read_producer_event
 from gateway.door.body import EventBatch, read_body, sent_at_of, split_batch
 from gateway.door.cors import answer_preflight, cors_headers
+from gateway.door.erased import check_not_erased
 from gateway.door.lead_signatures import with_signed_lead
 from gateway.door.pace import PacedSteps, run_paced
 from gateway.door.resolving import with_resolved_leads
@@ -228,6 +229,7 @@ def _admit_all(
         try:
             event, unsigned = with_signed_lead(_read_event(raw, now, staff=staff), secrets)
             event = admit_event(event, facts, now)
+            check_not_erased(ports.erased, event)
         except Refusal as refusal:
             answers.append(
                 {"index": index, "status": "refused", "field": refusal.field, "reason": refusal.reason}

@@ -10,6 +10,7 @@ from msgspec import DecodeError, json
 from gateway import metrics
 from gateway.answers import RequestProblem
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
+from gateway.door.erased import check_not_erased
 from gateway.door.recording import append_admitted
 from gateway.ports import Ports
 from schemas.broken_text import repair_broken_text
@@ -35,9 +36,9 @@ async def record(
     admitted: list[Event] = []
     for raw in raws:
         try:
-            admitted.append(
-                admit_event(read_producer_event(json.encode(raw), raw["event_id"], now), facts, now)
-            )
+            event = admit_event(read_producer_event(json.encode(raw), raw["event_id"], now), facts, now)
+            check_not_erased(ports.erased, event)
+            admitted.append(event)
         except Refusal as refusal:
             metrics.REFUSED.labels("event").inc()
             log.warning("event of a messenger refused", source=raw["source"], field=refusal.field)

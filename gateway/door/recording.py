@@ -14,6 +14,7 @@ from gateway import metrics
 from gateway.access import Caller, client_address
 from gateway.answers import RequestProblem
 from gateway.door.admission import RequestFacts, admit_event, read_producer_event
+from gateway.door.erased import refuse_erased
 from gateway.door.resolving import with_resolved_leads
 from gateway.door.services import door_of
 from gateway.door.storable import NOT_STORED_REASON, storable_events
@@ -53,8 +54,9 @@ async def record_events(request: Request, caller: Caller, events: Sequence[Mappi
 
 async def append_admitted(admitted: list[Event], ports: Ports) -> list[Event]:
     """Returns the events, with the leads that their addresses belong to, once the log has them; without those that nobody
-    has consented to. Raises Unavailable while the log takes none.
+    has consented to. Raises Unavailable while the log takes none, and RequestProblem for a person who was erased.
     """
+    refuse_erased(ports.erased, admitted)
     admitted = [event for event in await storable_events(admitted, ports) if event is not None]
     if ports.resolve is not None:
         admitted = await with_resolved_leads(

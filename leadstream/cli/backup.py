@@ -43,18 +43,35 @@ def backup(
 @app.command(rich_help_panel=OPERATE)
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `leadstream backup` wrote.")],
+    erasures: Annotated[
+        Path | None,
+        typer.Option(
+            help="The ledger of erasures of the store that the backup is of, if it is not where this store looks for it "
+            "(docs/privacy.md).",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Load a backup into an empty store: a new --data-dir, or an empty database. Then start `leadstream serve`."""
+    """Load a backup into an empty store: a new --data-dir, or an empty database. Then start `leadstream serve`.
+
+    Before it answers, it erases again the people who were erased since.
+    """
     from leadstream.operations.accounts import CommandNote, record_command
     from leadstream.operations.backup import load_dump, require_dump
+    from leadstream.operations.erasure_ledger import add_to_ledger, read_ledger
     from leadstream.serving import ensure_directory
     from leadstream.settings import variable_name
     from leadstream.wiring import database_errors_explained, database_server
 
     settings = settings_from(data_dir=data_dir, database_url=database_url)
     require_dump(file)
+    if erasures is not None:
+        recorded = read_ledger(erasures)
+        if not recorded:
+            raise Failure(f"{erasures} is no ledger of erasures, or it is empty: name the right file.")
+        add_to_ledger(settings.erasure_ledger, recorded)
     ensure_directory(settings.data_dir)
     with database_server(settings) as database, database_errors_explained(settings):
         load_dump(database(), file)

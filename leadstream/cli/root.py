@@ -19,6 +19,7 @@ from leadstream.cli import (
     delivery,
     demo,
     doctor,
+    erase,
     evaluate,
     experiments,
     explain,
@@ -96,7 +97,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, restate, retention, backup, settings,
+    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, restate, retention, backup, erase, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

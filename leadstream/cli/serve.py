@@ -90,9 +90,13 @@ def serve(
 
 
 def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: WaitFor) -> None:
+    from leadstream.clock import utc_now
     from leadstream.delivering import delivery_beside
+    from leadstream.operations.erasing import resume_erasures
+    from leadstream.operations.store_access import store_of_system
+    from leadstream.person_rights import embedded_ports
     from leadstream.serving import run_gateway
-    from leadstream.wiring import open_system, ports_open
+    from leadstream.wiring import open_system
 
     async def announce(_append: "AppendRecords") -> None:
         wait_for(None)
@@ -101,8 +105,12 @@ def _serve_embedded(settings: "Settings", listener: socket.socket, wait_for: Wai
         )
 
     wait_for(f"starting the database ({store_location(settings)})")
-    with open_system(settings) as system, delivery_beside(system, settings):
-        run_gateway(settings, listener, lambda: ports_open(system, settings), announce)
+    with open_system(settings) as system:
+        # Before the first answer: what an older backup does not know, and what a crash has interrupted.
+        if resume_erasures(store_of_system(system), settings.erasure_ledger, utc_now):
+            print_status("Erasures of people were applied again.")
+        with delivery_beside(system, settings):
+            run_gateway(settings, listener, lambda: embedded_ports(system, settings), announce)
 
 
 def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: WaitFor) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from authoring.published_texts import title_of
-from gateway.accounts.audit import DONE, EVERYBODY, FAILED, AuditEntry, write_entries
+from gateway.accounts.audit import DONE, EVERYBODY, FAILED, AuditEntry, hashed_id, write_entries
 from gateway.accounts.database import AccountsConnection, accounts_parameters
 from gateway.accounts.keys import Author
 from gateway.answers import RequestProblem
@@ -106,6 +106,21 @@ def note_version(note: CommandNote, database_url: str, tenant: str, name: str, v
     note.target = title_of(name)
     note.before = f"version {max(earlier)}" if earlier else None
     note.after = f"version {version}"
+
+
+def record_entry(
+    database_url: str, tenant: str, action: str, target: str | None, *, lead_id: str | None = None
+) -> None:
+    """Leaves a row in the audit log for a command about one person, whom the row does not name: of the lead's id it has a
+    hash.
+    """
+    if lead_id is not None:
+        target = f"lead_id={hashed_id(tenant, lead_id)}"
+    entry = AuditEntry(tenant, utc_now(), cli_actor(), action, target)
+    try:
+        asyncio.run(_write(database_url, entry))
+    except (psycopg.Error, RuntimeError) as cause:
+        print_warning(f"The audit log has no row of this command: {' '.join(str(cause).split())}")
 
 
 async def _write(url: str, entry: AuditEntry) -> None:

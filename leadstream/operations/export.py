@@ -18,6 +18,7 @@ from msgspec import json
 from leadstream.console import Failure
 from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
+from schemas.record import ERASED_KEY
 from streams.recorded_order import RecordedTimes, merged, recorded_times
 
 _PAGE_ROWS = 2_000
@@ -72,6 +73,8 @@ def stored_events(connection: Connection, query: LiteralString, partition: int) 
         cursor.itersize = _PAGE_ROWS
         cursor.execute(query, (partition,))
         for key, value in cursor:
+            if key == ERASED_KEY:
+                continue
             yield stored_event_of(key, bytes(value or b""))
 
 

@@ -26,6 +26,7 @@ from projections.connection import connect_watched
 from schemas.control import (
     ModelPublished,
     ModelRetired,
+    PersonErased,
     SettingsPublished,
     WorkflowsDue,
     WorkflowsPublished,
@@ -201,6 +202,8 @@ def _publication_name(publication: Publication) -> str:
     """The beginning of a sentence that ends with `here`."""
     if isinstance(publication, WorkflowsDue):
         return f"The schedule of workflow {publication.workflow_id} came"
+    if isinstance(publication, PersonErased):
+        return "A person was erased"
     what = {
         ModelPublished: "the model",
         ModelRetired: "the model",

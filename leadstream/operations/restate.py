@@ -42,6 +42,7 @@ from projections.tables import (
     READ_OPTIONS,
     api_keys,
     audit_log,
+    erasures,
     model_drafts,
     notifications,
     outbox,
@@ -335,7 +336,7 @@ def keep_beside_log(old: Connection, new: Connection) -> None:
     """Copies what is not in the log: drafts of models, actions of workflows on their way, notifications, keys, people and the
     audit log, and which dead letters were sent again. Removes what only the comparison needed.
     """
-    for table in (model_drafts, outbox, notifications):
+    for table in (model_drafts, outbox, notifications, erasures):
         _copy_table(old, new, table)
     new.execute(
         "select setval(pg_get_serial_sequence('public.model_drafts', 'id'), max(id)) from public.model_drafts having max(id) > 0"

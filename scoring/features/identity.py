@@ -167,6 +167,8 @@ def reassign_as_requested(
     if at >= len(visitor.segments):
         return None
     segment = visitor.segments[at]
+    if not segment.born:
+        return None
     if to is None:
         return reassign_segment(visitor, at, segment.home)
     if segment.owner == holder and segment.epoch == epoch:
@@ -179,6 +181,20 @@ def park_refused_segment(visitor: Visitor, at: int, identity: str, epoch: int) -
     if at >= len(visitor.segments) or visitor.segments[at].epoch != epoch:
         return None
     return reassign_segment(visitor, at, anonymous_lead_id(identity), final=True)
+
+
+def erase_segment(visitor: Visitor, key: str, at: int) -> Segment | None:
+    """The person behind the segment was erased: a stranger, whose anonymous lead is the segment's own, takes the place. The
+    others behind the key stay as they are. Returns what was there; None: there was nothing.
+    """
+    if at >= len(visitor.segments) or not visitor.segments[at].born:
+        return None
+    before = visitor.segments[at]
+    stranger = anonymous_lead_id(identity_id(key, at))
+    visitor.segments[at] = Segment(stranger, stranger, before.epoch + 1)
+    if visitor.claim[2] in {before.home, before.owner, *before.path}:
+        visitor.claim = (visitor.claim[0], "", "")
+    return before
 
 
 class ForwardedIdentity(NamedTuple):

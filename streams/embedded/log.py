@@ -7,12 +7,12 @@ Only the process with the appender's lock may write; reading needs no lock. Noth
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import LiteralString
 
 from psycopg.sql import SQL, Identifier, Literal
 
-from schemas.record import LogPartition, Record
+from schemas.record import ERASED_KEY, LogPartition, Record, is_stub
 from schemas.topics import DEFAULT_PARTITIONS, TOPICS
 from streams.embedded.rows import COPY_FROM_ROWS, Connection, copy_rows, upsert_into, upsert_rows
 
@@ -225,6 +225,22 @@ def write_records(connection: Connection, records: Sequence[Record]) -> None:
     )
 
 
+def write_stubs(connection: Connection, addresses: Collection[tuple[str, int, int]]) -> int:
+    """Makes stubs of the records at these (topic, partition, position): the positions stay, so that every reader still
+    finds the log without a gap. The folds must be behind them. Returns how many were no stubs yet.
+    """
+    if not addresses:
+        return 0
+    topics, partitions, positions = zip(*sorted(addresses), strict=True)
+    return connection.execute(
+        """update records r set key = %s, value = null
+           from unnest(%s::text[], %s::integer[], %s::bigint[]) as a (topic, partition, position)
+           where r.topic = a.topic and r.partition = a.partition and r.position = a.position
+             and (r.value is not null or r.key <> %s)""",
+        (ERASED_KEY, list(topics), list(partitions), list(positions), ERASED_KEY),
+    ).rowcount
+
+
 def write_compacted(connection: Connection, records: Sequence[Record]) -> None:
     """Keeps each key's newest record; a tombstone removes the key."""
     newest = {(record.topic, record.key): record for record in records}
@@ -257,11 +273,11 @@ def read_records(
 
 
 def scan_topic(connection: Connection, topic: str) -> Iterator[Record]:
-    """Every record of a topic, partition by partition, in order."""
+    """Every record of a topic but stubs, partition by partition, in order."""
     for partition in range(partitions_of(connection)):
         position = 0
         while page := read_records(connection, topic, partition, position, PAGE_RECORDS):
-            yield from page
+            yield from (record for record in page if not is_stub(record))
             position = page[-1].position + 1
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from schemas.record import LogPartition, Outgoing, Record
+from schemas.record import LogPartition, Outgoing, Record, is_stub, stub_of
 from schemas.topics import DEAD_LETTERS, EVENTS, partition_of
 from streams.embedded import log
 from streams.embedded.rows import COPY_FROM_ROWS, Connection
@@ -133,6 +133,8 @@ class Writer:
         self._state = PostgresStateStore(connection)
         self._project = project
         self._written: list[Record] = []
+        self._refused: set[tuple[str, int, int]] = set()
+        """(topic, partition, position) of records that nobody may keep: they name a person who was erased."""
         checkpoints = log.read_checkpoints(connection)
         self._tasks = {
             stage.source: [
@@ -254,7 +256,7 @@ class Writer:
             return self._stored.get((record.topic, record.partition), 0) > record.position
         stored = log.read_records(self._connection, *record[:3], 1)
         self._connection.commit()
-        return stored == [record]
+        return stored == [record] or (bool(stored) and is_stub(stored[0]))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -267,6 +269,7 @@ class Writer:
             self._unprojected = unprojected
             self._heads = dict(self._stored)
             self._written = []
+            self._refused.clear()
             self._state.forget()
             for task in self._all_tasks():
                 task.reset()
@@ -275,6 +278,7 @@ class Writer:
             raise
         self._stored = dict(self._heads)
         self._written = []
+        self._refused.clear()
         for task in self._all_tasks():
             task.committed = task.position
 
@@ -382,13 +386,19 @@ class Writer:
         """Folds them, but appends no outputs."""
         outcome = task.shard.fold(records)
         self._state.put(task.task_id, outcome.parts, outcome.timers)
+        self._refused |= {(*task.log_partition, position) for position in outcome.refused}
         task.advance(outcome.applied)
         task.sweeping = outcome.applied < len(records)
         return outcome
 
     def _store(self) -> None:
         """Writes the rows of the transaction, in one round trip if they are few."""
-        kept = [record for record in self._written if record.topic not in log.COMPACTED_TOPICS]
+        kept = [
+            stub_of(record) if record[:3] in self._refused else record
+            for record in self._written
+            if record.topic not in log.COMPACTED_TOPICS
+        ]
+        older = self._refused - {record[:3] for record in kept} if self._refused else ()
         newer = [record for record in self._written if record.topic in log.COMPACTED_TOPICS]
         heads = [
             (*log_partition, head)
@@ -401,6 +411,7 @@ class Writer:
         few = len(self._written) + len(checkpoints) + self._state.waiting < COPY_FROM_ROWS
         with self._connection.pipeline() if few else nullcontext():
             log.write_records(self._connection, kept)
+            log.write_stubs(self._connection, older)
             log.write_compacted(self._connection, newer)
             log.write_heads(self._connection, heads)
             log.write_checkpoints(self._connection, checkpoints)

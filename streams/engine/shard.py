@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from schemas.decode import Refusal, encode_dead_letter
-from schemas.record import Outgoing, Record
+from schemas.record import ERASED_KEY, Outgoing, Record, is_stub
 from schemas.refusal import shorten
 from schemas.statements import DeadLetter
 from schemas.topics import DEAD_LETTERS, PARTITION_WIDE_KEY, partition_of
@@ -23,6 +23,7 @@ DEAD_LETTER_ORIGINAL_BYTES = 1_000_000
 """Of a record that cannot be read: its dead letter, in base64, must fit where any producer's record did."""
 MOST_KEY_CHARACTERS = 1_024
 """Characters."""
+REFUSED_PERSON = "the event names a person who was erased: it is refused, and nothing of it is kept"
 
 StateT = TypeVar("StateT", bound="KeyState")
 SharedT = TypeVar("SharedT", bound="SharedState")
@@ -118,6 +119,14 @@ class TimedStage(Protocol[SharedT_contra, StateT_contra]):
 
 
 @runtime_checkable
+class RefusingStage(Protocol[SharedT_contra]):
+    """What a stage has besides if nobody may keep some records: those that name a person who was erased."""
+
+    def refuses(self, shared: SharedT_contra, message: Message) -> bool:
+        """Whether the record is refused. It then changes nothing, and its dead letter has none of its bytes."""
+
+
+@runtime_checkable
 class SummarizingStage(Protocol[StateT_contra]):
     """What a stage has besides if it emits something once per chunk and key, however many records changed it."""
 
@@ -138,6 +147,8 @@ class FoldOutcome(NamedTuple):
     """Of them, those that stood in another partition than their key's."""
     ends: Sequence[int] = ()
     """How many outputs there were after each of them. What is emitted once per chunk comes behind."""
+    refused: Sequence[int] = ()
+    """The positions of records that name a person who was erased: nobody may keep them."""
 
 
 class MisplacedRecord(Refusal):
@@ -203,6 +214,7 @@ class Shard(Generic[SharedT, StateT]):
         self._summary: SummarizingStage[StateT] | None = (
             stage if isinstance(stage, SummarizingStage) else None
         )
+        self._refusing: RefusingStage[SharedT] | None = stage if isinstance(stage, RefusingStage) else None
         self.partition = partition
         self._partitions = partitions
         """Of the source, where strangers choose a record's partition; None: only we do."""
@@ -229,7 +241,9 @@ class Shard(Generic[SharedT, StateT]):
         applied = 0
         for record, (message, key) in zip(records, read, strict=True):
             try:
-                if key is not None:
+                if self._refusing is not None and key is not None and self._refusing.refuses(shared, message):
+                    chunk.refuse(record)
+                elif key is not None:
                     folded[key] = state = states[key]
                     evolve(shared, state, message, origin_of % record.position, emit)
                 elif not self._apply_to_all(shared, message, record, chunk):
@@ -269,6 +283,8 @@ class Shard(Generic[SharedT, StateT]):
 
     def _read(self, record: Record) -> tuple[Message | Refusal, str | None]:
         """(its decoded message, the key whose state it concerns)"""
+        if is_stub(record):
+            return _STUB, None
         try:
             message = self.stage.decode(record)
             key = self.stage.key_of(message)
@@ -286,6 +302,8 @@ class Shard(Generic[SharedT, StateT]):
         self, shared: SharedT, message: Message | Refusal, record: Record, chunk: "_ChunkFold"
     ) -> bool:
         """What concerns no single key. Whether it is consumed: false while its sweep is under way."""
+        if message is _STUB:
+            return True
         if isinstance(message, Refusal):
             chunk.emit(
                 DEAD_LETTERS,
@@ -350,6 +368,10 @@ class Shard(Generic[SharedT, StateT]):
                 del self._states[key]
 
 
+_STUB: Message = object()
+"""What a stub is read as: nothing that any stage knows."""
+
+
 class _ChunkFold:
     """What one call of `fold` emits and changes."""
 
@@ -357,12 +379,19 @@ class _ChunkFold:
         self.outputs: list[Outgoing] = []
         self.folded: dict[str, Any] = {}
         self.misplaced = 0
+        self.refused: list[int] = []
         self.ends: list[int] = []
         self._timers = timers
         self._summary = summary
 
     def emit(self, topic: str, key: str, value: bytes | None) -> None:
         self.outputs.append(Outgoing(topic, key, value))
+
+    def refuse(self, record: Record) -> None:
+        """The dead letter says where the record stood, and nothing of what it said."""
+        stub = record._replace(key=ERASED_KEY, value=None)
+        self.emit(DEAD_LETTERS, ERASED_KEY, encoded_dead_letter(stub, REFUSED_PERSON))
+        self.refused.append(record.position)
 
     def outcome(self, shared: SharedState, applied: int) -> FoldOutcome:
         parts = {(PARTITION_WIDE_KEY, part): value for part, value in shared.changes().items()}
@@ -374,7 +403,7 @@ class _ChunkFold:
                 parts[key, part] = value
             if self._timers is not None:
                 timers[key] = self._timers.next_timer(state)
-        return FoldOutcome(self.outputs, parts, timers, applied, self.misplaced, self.ends)
+        return FoldOutcome(self.outputs, parts, timers, applied, self.misplaced, self.ends, self.refused)
 
 
 def encoded_dead_letter(record: Record, reason: str, field: str | None = None) -> bytes:

@@ -188,6 +188,13 @@ class LeadState:
         self.exists = False
         self.head = LeadHead()
 
+    def erase(self) -> None:
+        """Nothing is left of the lead. Again, it changes nothing."""
+        self._changed |= {f"id:{name}" for name in self.identities}
+        self.identities, self._merged = {}, None
+        self.card_changed = self.card_changed or self.exists
+        self.remove()
+
     def changes(self) -> dict[str, bytes | None]:
         changed: dict[str, bytes | None] = {}
         for part in sorted(self._changed):

@@ -9,6 +9,7 @@ from functools import partial
 
 from schemas.activity import (
     Activity,
+    ErasureRecorded,
     EventNoted,
     IdentityAttached,
     IdentityDelta,
@@ -25,6 +26,7 @@ from schemas.control import EVERY_TENANT
 from schemas.decode import decode_activity, encode_activity, encode_statement
 from schemas.record import Outgoing, Record
 from schemas.topics import LEAD_ACTIVITY, LEAD_SCORES, lead_key
+from scoring.features.erased_people import is_key_erased
 from scoring.features.identity import is_anonymous
 from scoring.models.model import NEVER, Model
 from streams.engine.shard import Emit
@@ -70,7 +72,7 @@ class ScoreLeads:
         return activity
 
     def key_of(self, message: Activity) -> str | None:
-        if isinstance(message, ForEveryLead):
+        if isinstance(message, ForEveryLead | ErasureRecorded):
             return None
         return lead_key(message.tenant, message.lead_id)
 
@@ -81,6 +83,8 @@ class ScoreLeads:
         return LeadState(key, parts)
 
     def apply_to_all(self, shared: PublishedLeadRules, message: Activity) -> None:
+        if isinstance(message, ErasureRecorded):
+            shared.remember_erased(message.tenant, message.salt, message.hashes)
         if not isinstance(message, ForEveryLead):
             return
         under_way, what = shared.published.sweep, _sweep_name(message)
@@ -148,6 +152,9 @@ class ScoreLeads:
     def evolve(
         self, shared: PublishedLeadRules, state: LeadState, message: Activity, origin: str, emit: Emit
     ) -> None:
+        if shared.erased and is_key_erased(shared.erased, state.key):
+            state.erase()
+            return
         step = LeadStep(shared.rules(state.tenant), state, origin, emit)
         advance_clock(step, message.recorded_at)
         step.event = event_of_step(step, message)

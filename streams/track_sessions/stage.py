@@ -13,13 +13,16 @@ from schemas import events as e
 from schemas.activity import (
     EventNoted,
     IdentityDelta,
+    IdentityDetached,
     RedirectChanged,
 )
 from schemas.control import (
     Control,
     Derived,
+    IdentityErased,
     ModelPublished,
     ModelRetired,
+    PersonErased,
     Reassigned,
     Refused,
     SettingsPublished,
@@ -33,6 +36,7 @@ from schemas.refusal import Refusal, shorten
 from schemas.topics import EVENTS
 from scoring.features import identity, sessions
 from scoring.features.consent import last_tracking_word, may_be_counted
+from scoring.features.erased_people import is_key_erased
 from scoring.features.features import (
     Features,
     encode_delta,
@@ -123,6 +127,12 @@ class TrackSessions:
                     None if since is None else millis(since),
                 )
                 shared.publish_settings(s.tenant, settings)
+            case PersonErased() as p:
+                shared.remember_erased(p.tenant, p.salt, p.hashes)
+
+    def refuses(self, shared: PublishedSignals, message: tuple[bytes, Event | Control | Derived]) -> bool:
+        source = message[1]
+        return bool(shared.erased) and isinstance(source, Event) and shared.erased.is_named_in(source)
 
     def evolve(
         self,
@@ -135,9 +145,28 @@ class TrackSessions:
         raw, source = message
         step = VisitorStep(state, emit)
         if isinstance(source, Derived):
-            _apply_reassignment(step, source)
+            if is_key_erased(shared.erased, state.key):
+                state.remove()
+            elif isinstance(source, IdentityErased):
+                _forget_identity(step, source)
+            else:
+                _apply_reassignment(step, source)
         elif isinstance(source, Event):
             _apply_event(shared, step, source, raw)
+
+
+def _forget_identity(step: VisitorStep, derived: IdentityErased) -> None:
+    """Somebody else uses the same browser: only this person's segment goes."""
+    at = identity.key_of_identity(derived.identity)[1]
+    before = identity.erase_segment(step.visitor, step.state.key, at)
+    if before is None:
+        return
+    step.state.clear_body(at)
+    step.emit_activity(
+        IdentityDetached(
+            step.state.tenant, before.owner, step.clock, step.identity(at), before.epoch + 1, gone=True
+        )
+    )
 
 
 def _apply_reassignment(step: VisitorStep, derived: Derived) -> None:

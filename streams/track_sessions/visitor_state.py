@@ -61,6 +61,8 @@ class VisitorState:
             value[i : i + 8] for value in self._seen_parts.values() for i in range(8, len(value), 8)
         }
         self._changed: set[str] = set()
+        self._stored = frozenset(parts)
+        self._removed = False
 
     def body(self, segment: int) -> SegmentBody:
         if segment not in self.bodies:
@@ -69,6 +71,20 @@ class VisitorState:
 
     def mark_changed(self, segment: int | None = None) -> None:
         self._changed.update(["head"] if segment is None else [f"features:{segment}", f"kept:{segment}"])
+
+    def clear_body(self, segment: int) -> None:
+        """Nothing is left of what the segment's events said."""
+        self.bodies[segment] = SegmentBody(Features(), KeptEvents())
+        self.mark_changed()
+        self.mark_changed(segment)
+
+    def remove(self) -> None:
+        """Nothing is left of the visitor."""
+        self._stored |= self._changed
+        self._changed.clear()
+        self.visitor = identity.new_visitor(self.key)
+        self.bodies, self._seen_parts, self._seen = {}, {}, set()
+        self._removed = True
 
     def remember(self, event_id: str) -> bool:
         """Remembers the id; False if it was seen before."""
@@ -99,6 +115,10 @@ class VisitorState:
 
     def changes(self) -> dict[str, bytes | None]:
         changed: dict[str, bytes | None] = {}
+        if self._removed:
+            changed = dict.fromkeys(sorted(self._stored))
+            self._stored, self._removed = frozenset(), False
+        self._stored |= self._changed
         for part in sorted(self._changed):
             if part == "head":
                 changed[part] = bytes([VISITOR_CODEC]) + msgpack.encode(self.visitor)

@@ -145,7 +145,7 @@ def test_the_format_covers_the_codecs_of_every_part():
         1: first,
         2: {**first, "what is published": 2, "features": 2},  # how a model compares texts; what counts once
         3: {**first, "what is published": 3, "features": 2},  # workflows
-        # what somebody set by hand, the clock to the first contact, consent to being tracked
+        # what somebody set by hand, the clock to the first contact, consent to being tracked, who was erased
         4: {**first, "a visitor": 2, "what is published": 4, "features": 2, "a lead": 2},
     }
     assert of_format[STATE_FORMAT] == codecs

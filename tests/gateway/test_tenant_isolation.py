@@ -9,11 +9,16 @@ the tables below.
 import asyncio
 import json
 import re
+import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -21,8 +26,11 @@ from gateway.app import create_app
 from gateway.openapi import KEYLESS, examples_of
 from gateway.query_parameters import ANY_QUERY
 from leadstream.delivering import delivery_beside
+from leadstream.person_rights import embedded_ports
 from leadstream.settings import Settings
-from leadstream.wiring import open_system, ports_open
+from leadstream.wiring import open_system
+from projections import erasures
+from projections.erasures import Erasure
 from tests.gateway.route_table import Operation, app_without_store, operations
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
@@ -65,6 +73,7 @@ VISITOR = Ids(f"{MARK}-browser", "nobody--0-browser")
 CHAT = Ids(f"{MARK}-chat", "nobody--0-chat")
 VISIT = Ids(f"{MARK}-visit", "nobody--0-visit")
 MODEL = Ids(f"{MARK}_model", "nobody_00_model")
+ERASURE = Ids("5d41402abc4b2a76", "0" * 16)
 SHARED = Ids("greeting_message", "greeting_message")
 """An experiment: the operator defines them for all tenants, and a tenant sees its own leads in the results."""
 NEUTRAL = frozenset(
@@ -136,6 +145,7 @@ def path_values(operation: Operation, made: "Made") -> dict[str, Ids]:
         "bot": Ids(f"{MARK}-bot", "nobody--0-bot"),
         "key_id": Ids(made.key, "0" * 12),
         "user_id": Ids(made.user, "0" * 12),
+        "erasure_id": ERASURE,
         "file_id": Ids(f"{MARK}-file", f"{MARK}-file"),
         "name": SHARED if path.startswith("/api/experiments/") else MODEL,
         "number": Ids(number_in(path, made), "999999999"),
@@ -281,9 +291,14 @@ def call_of(app: Any, operation: Operation, made: Made, place: int, *, ids_in_qu
 
 @asynccontextmanager
 async def serving(url: str) -> Any:
-    settings = Settings(database_url=url, partitions=2, **SETTINGS)
+    ledger = Path(tempfile.gettempdir()) / f"{uuid.uuid4()}-erasures.jsonl"
+    settings = Settings(database_url=url, partitions=2, erasures_file=ledger, **SETTINGS)
     with open_system(settings) as system, delivery_beside(system, settings):
-        async with ports_open(system, settings) as ports:
+        with psycopg.connect(url) as connection:
+            erasures.insert(
+                connection, Erasure(ERASURE.of_a, A, "00" * 16, [], datetime.now(UTC), MARK, erasures.DONE)
+            )
+        async with embedded_ports(system, settings) as ports:
             app = create_app(ports)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with (
@@ -291,6 +306,7 @@ async def serving(url: str) -> Any:
                 httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as http,
             ):
                 yield app, http
+    ledger.unlink(missing_ok=True)
 
 
 async def asked(http: httpx.AsyncClient, who: str, call: Call) -> httpx.Response:
@@ -382,6 +398,7 @@ def without_ids(answer: httpx.Response, call: Call) -> str:
     """The answer, without the ids that the call has."""
     text = re.sub(r'"(published_at|created_at|changed_at|id)":[^,}]*', "", MOVING.sub("", answer.text))
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT", text)  # each call has its own
+    text = re.sub(r'(?<="erasure_id":")[0-9a-f]{16}|(?<=/erasures/)[0-9a-f]{16}', "ERASURE", text)
     text = re.sub(r"/(l|o)/[\w-]+", "LINK", text)  # a sealed link has the ids of the call, as nobody can read
     ids = {*call.address.split("/"), *call.query.values(), *_texts(call.body)} - {""}
     for each in sorted(ids, key=len, reverse=True):

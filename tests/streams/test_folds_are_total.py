@@ -22,6 +22,7 @@ from schemas.envelope import Campaign, Context, Event
 from schemas.moment import EARLIEST_MS, LATEST_MS, moment
 from schemas.record import Outgoing
 from schemas.topics import EVENTS, LEAD_ACTIVITY, PARTITION_WIDE_KEY, lead_key, partition_of
+from scoring.features.erased_people import PersonName, hash_of_name
 from scoring.features.features import Features, Session, encode_delta, encode_features, evolve, put_session
 from scoring.features.signals import EFFECT_BY_EVENT_TYPE, SignalCatalogue
 from streams.published import compiled_model
@@ -320,6 +321,12 @@ WORKFLOWS = watching(
     '"time_based", cron = "0 9 * * *"',
     '"not_contacted", minutes = 5',
 )
+
+
+def hashes_of(lead_id):
+    return [hash_of_name(bytes(16), PersonName("lead", lead_id)).hex()]
+
+
 to_everybody = {"tenant": st.just("default"), "lead_id": st.just(""), "recorded_at": clocks}
 to_whom = {"tenant": st.just("default"), "lead_id": leads, "recorded_at": clocks}
 activities = st.one_of(
@@ -340,6 +347,7 @@ activities = st.one_of(
         a.WorkflowsChanged, **to_everybody, version=st.integers(1, 9), text=st.sampled_from(["", WORKFLOWS, watching('"manual"')]),
     ),
     st.builds(a.WorkflowMomentCame, **to_everybody, workflow_id=st.sampled_from([1, 8, 99]), scheduled_for=clocks),
+    st.builds(a.ErasureRecorded, **to_everybody, salt=st.sampled_from(["00" * 16, "11" * 16]), hashes=leads.map(hashes_of)),
 )  # fmt: skip
 
 
@@ -369,6 +377,7 @@ def test_every_kind_of_activity_is_drawn():
         a.TimePassed,
         a.WorkflowsChanged,
         a.WorkflowMomentCame,
+        a.ErasureRecorded,
     }
     assert drawn | {a.ModelChanged, a.ModelRemoved, a.SettingsChanged} == set(a.ACTIVITY_TYPES)
 

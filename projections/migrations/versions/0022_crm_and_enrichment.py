@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0022"
-down_revision = "0017"
+down_revision = "0021"
 
 TEXT = sa.Text(collation="C")
 MOMENT = sa.DateTime(timezone=True)

@@ -1,0 +1,144 @@
+"""Which records of an embedded log are about one person. They become stubs: their positions stay, their bytes go.
+
+Every record of the person's keys is one; of a browser that others use, too, only those of this person. It reads each topic
+once, since a log has no index on keys.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, LiteralString
+
+from projections.connection import Connection
+from projections.person import Person
+from projections.tables import hashed_key
+from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged
+from schemas.control import Derived
+from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source
+from schemas.envelope import Event
+from schemas.events import LeadsMerged
+from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
+
+RecordAddress = tuple[str, int, int]
+"""(topic, partition, position)"""
+STATEMENT_TOPICS: Final = (SESSION_SCORES, SCORE_CHANGED, LEAD_CHANGES)
+
+_OF_KEYS: LiteralString = (
+    "select topic, partition, position from public.records where topic = %s and key = any(%s)"
+)
+_VALUES_OF_KEYS: LiteralString = "select partition, position, value from public.records where topic = %s and key = any(%s) and value is not null"
+_VALUES: LiteralString = (
+    "select partition, position, value from public.records where topic = %s and value is not null"
+)
+_FORMER_LEADS: LiteralString = """
+  select distinct tenant || '/l/' || lead_id from live.identity_history where identity_key = any(%s)
+"""
+_EVENT_IDS_OF_OTHERS: LiteralString = """
+  select e.event_id from live.identities i join live.engagement_history e using (identity_key)
+  where i.tenant = %s and regexp_replace(i.identity, '#[0-9]+$', '') = any(%s) and i.identity_key <> all(%s)
+"""
+_DEAD_LETTERS: LiteralString = """
+  select topic, partition, position from live.dead_letters
+  where key = any(%s) or exists (select from unnest(%s::bytea[]) as name where position(name in original) > 0)
+"""
+
+
+def records_of_person(connection: Connection, person: Person, names: Sequence[bytes]) -> set[RecordAddress]:
+    """`names` are searched for in records that nobody could read. Read it before the rows are deleted."""
+    addresses = set(_of_keys(connection, (*STATEMENT_TOPICS, LEAD_ACTIVITY), person.lead_keys))
+    addresses |= set(_of_keys(connection, (EVENTS,), person.source_keys))
+    addresses |= set(_of_keys(connection, (DEAD_LETTERS,), person.source_keys))
+    addresses |= set(_events_of_shared_visitors(connection, person))
+    addresses |= set(_activity_at_other_leads(connection, person))
+    addresses |= set(_events_of_merged_leads(connection, person))
+    addresses |= set(_dead_letters(connection, person, names))
+    return addresses
+
+
+def _of_keys(connection: Connection, topics: Sequence[str], keys: Sequence[str]) -> Iterator[RecordAddress]:
+    for topic in topics:
+        for row in connection.execute(_OF_KEYS, (topic, keys)):
+            yield row[0], row[1], row[2]
+
+
+def _selected(
+    connection: Connection, topic: str, keys: Sequence[str], selects: Callable[[bytes], bool]
+) -> Iterator[RecordAddress]:
+    if not keys:
+        return
+    for partition, position, value in connection.execute(_VALUES_OF_KEYS, (topic, keys)):
+        if selects(bytes(value)):
+            yield topic, partition, position
+
+
+def _events_of_shared_visitors(connection: Connection, person: Person) -> Iterator[RecordAddress]:
+    """Of a browser that others use, too: what was counted for them stays, and what names another lead."""
+    rows = connection.execute(
+        _EVENT_IDS_OF_OTHERS, (person.tenant, person.shared_visitors, person.identity_keys)
+    )
+    of_others, leads, identities = {row[0] for row in rows}, set(person.leads), set(person.identities)
+
+    def is_theirs(value: bytes) -> bool:
+        try:
+            source = decode_source(value)
+        except Refusal:
+            return False  # a dead letter, which is searched for names
+        if isinstance(source, Derived):
+            return source.identity in identities
+        return (
+            isinstance(source, Event)
+            and source.event_id not in of_others
+            and (source.lead_id is None or source.lead_id in leads)
+        )
+
+    yield from _selected(connection, EVENTS, person.shared_visitors, is_theirs)
+
+
+def _activity_at_other_leads(connection: Connection, person: Person) -> Iterator[RecordAddress]:
+    """What was sent to leads that had one of the identities for a while: a merge that was undone."""
+    keys = [hashed_key(identity) for identity in person.identities]
+    rows = connection.execute(_FORMER_LEADS, (keys,))
+    others = sorted({row[0] for row in rows} - set(person.lead_keys))
+    identities = set(person.identities)
+
+    def is_theirs(value: bytes) -> bool:
+        activity = decode_activity(value)
+        return (
+            isinstance(activity, IdentityAttached | IdentityDelta | IdentityDetached)
+            and activity.identity in identities
+        )
+
+    yield from _selected(connection, LEAD_ACTIVITY, others, is_theirs)
+
+
+def _events_of_merged_leads(connection: Connection, person: Person) -> Iterator[RecordAddress]:
+    """The merges of other leads into this one, which were undone: they name it."""
+    leads = set(person.leads)
+
+    def names_them(value: bytes) -> bool:
+        try:
+            source = decode_source(value)
+        except Refusal:
+            return False
+        return isinstance(source, LeadsMerged) and source.into in leads
+
+    def activity_names_them(value: bytes) -> bool:
+        match decode_activity(value):
+            case RedirectChanged(to=to):
+                return to in leads
+            case IdentityAttached(event=bytes(raw)) | IdentityDelta(event=raw):
+                return names_them(raw)
+            case _:
+                return False
+
+    yield from _selected(connection, EVENTS, person.merged_keys, names_them)
+    yield from _selected(connection, LEAD_ACTIVITY, person.merged_keys, activity_names_them)
+
+
+def _dead_letters(connection: Connection, person: Person, names: Sequence[bytes]) -> Iterator[RecordAddress]:
+    """Records that nobody could read, and their dead letters."""
+    rows = connection.execute(_DEAD_LETTERS, (person.source_keys, list(names)))
+    sources: set[RecordAddress] = {(row[0], row[1], row[2]) for row in rows}
+    yield from sources
+    for partition, position, value in connection.execute(_VALUES, (DEAD_LETTERS,)):
+        dead_letter = decode_dead_letter(bytes(value))
+        if (dead_letter.topic, dead_letter.partition, dead_letter.position) in sources:
+            yield DEAD_LETTERS, partition, position

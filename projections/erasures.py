@@ -1,0 +1,341 @@
+"""Erasures of people: the table that remembers them, and the rows that an erasure deletes.
+
+`public.erasures` has one row for each. While it runs, the row has the person's names, so that it goes on after a crash;
+afterwards it has only keyed hashes, and no rebuild changes it. Which rows are a person's follows from the columns of
+`projections.tables`: a new table with a lead's or an identity's key is covered by itself. Nothing here commits.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from secrets import token_bytes, token_hex
+from typing import Any, Final, LiteralString
+
+import msgspec
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy import Table
+
+from projections import tables
+from projections.connection import Connection
+from projections.person import Person
+from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
+from scoring.features.erased_people import ErasedPeople
+
+REGISTERED: Final = "registered"
+"""Later events are refused at the door."""
+RECORDED: Final = "recorded"
+"""The folds have forgotten the person."""
+EMPTIED: Final = "emptied"
+"""Rows and records are gone."""
+DONE: Final = "done"
+STEPS: Final = (REGISTERED, RECORDED, EMPTIED, DONE)
+
+BY_OTHER_KEYS: Final = frozenset(
+    {"dead_letters", "notifications", "session_scores", "worker_dues", "worker_state"}
+)
+"""Tables whose rows of a person are found by other columns than `lead_key` and `identity_key`."""
+NAMELESS_TABLES: Final = frozenset(
+    {
+        "analytics_settings",
+        "api_keys",
+        "audit_log",
+        "erasures",
+        "event_archive",
+        "log_source",
+        "model_drafts",
+        "positions",
+        "publications",
+        "retried_letters",
+        "sign_in_attempts",
+        "tenant_days",
+        "tenant_engagements",
+        "tenant_periods",
+        "user_sessions",
+        "users",
+    }
+)
+"""Tables without rows of one lead: sums, texts, staff. `audit_log` keeps its rows, and the person's names in them are
+masked; `event_archive` is the log, which is emptied with the log.
+"""
+
+MASK: Final = "***"
+_SHORTEST_MASKED: Final = 4
+"""Characters of a name that is masked in the audit log: a shorter one would hit what it does not mean."""
+
+_INSERT: LiteralString = """
+  insert into public.erasures (erasure_id, tenant, salt, hashes, requested_at, requested_by, step, person, removed, remains)
+  values (%(erasure_id)s, %(tenant)s, %(salt)s, %(hashes)s, %(requested_at)s, %(requested_by)s, %(step)s, %(person)s, '{}', '[]')
+  on conflict (erasure_id) do nothing
+"""
+_COLUMNS: LiteralString = "erasure_id, tenant, salt, hashes, requested_at, requested_by, step, person, removed, remains, finished_at"
+
+
+class Erasure(msgspec.Struct):
+    """A row of `public.erasures`."""
+
+    erasure_id: str
+    tenant: str
+    salt: str
+    hashes: list[str]
+    requested_at: datetime
+    requested_by: str
+    step: str
+    person: Person | None = None
+    removed: dict[str, int] = {}
+    """Table or topic -> how many rows or records went."""
+    remains: list[dict[str, Any]] = []
+    """What Kafka still has of the person, by topic."""
+    finished_at: datetime | None = None
+
+
+def salt_of_tenant(connection: Connection, tenant: str) -> str:
+    """The key of the tenant's hashes, in hexadecimal: that of its first erasure, or a new one."""
+    row = connection.execute(
+        "select salt from public.erasures where tenant = %s order by requested_at, erasure_id limit 1",
+        (tenant,),
+    ).fetchone()
+    return token_bytes(16).hex() if row is None else str(row[0])
+
+
+def register(connection: Connection, person: Person, requested_at: datetime, requested_by: str) -> Erasure:
+    """The first step. Two erasures of one person at the same time become two rows; that does no harm."""
+    connection.execute("lock table public.erasures in share row exclusive mode")
+    salt = salt_of_tenant(connection, person.tenant)
+    hashes = [each.hex() for each in person.hashes(bytes.fromhex(salt))]
+    erasure = Erasure(
+        token_hex(8), person.tenant, salt, hashes, requested_at, requested_by, REGISTERED, person
+    )
+    insert(connection, erasure)
+    return erasure
+
+
+def insert(connection: Connection, erasure: Erasure) -> None:
+    connection.execute(
+        _INSERT,
+        {
+            "erasure_id": erasure.erasure_id,
+            "tenant": erasure.tenant,
+            "salt": erasure.salt,
+            "hashes": msgspec.json.encode(erasure.hashes).decode(),
+            "requested_at": erasure.requested_at,
+            "requested_by": erasure.requested_by,
+            "step": erasure.step,
+            "person": _encoded(erasure.person),
+        },
+    )
+
+
+def save(connection: Connection, erasure: Erasure) -> None:
+    """Writes what has changed."""
+    connection.execute(
+        """update public.erasures set hashes = %s, step = %s, person = %s, removed = %s, remains = %s, finished_at = %s
+           where erasure_id = %s""",
+        (
+            _encoded(erasure.hashes),
+            erasure.step,
+            _encoded(erasure.person),
+            _encoded(erasure.removed),
+            _encoded(erasure.remains),
+            erasure.finished_at,
+            erasure.erasure_id,
+        ),
+    )
+
+
+def read_erasures(
+    connection: Connection,
+    *,
+    tenant: str | None = None,
+    erasure_id: str | None = None,
+    unfinished: bool = False,
+) -> list[Erasure]:
+    """The oldest first."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            SQL(
+                """select {} from public.erasures where (%(tenant)s::text is null or tenant = %(tenant)s)
+                   and (%(erasure_id)s::text is null or erasure_id = %(erasure_id)s)
+                   and (not %(unfinished)s or step <> 'done') order by requested_at, erasure_id"""
+            ).format(SQL(_COLUMNS)),
+            {"tenant": tenant, "erasure_id": erasure_id, "unfinished": unfinished},
+        )
+        return [msgspec.convert(row, Erasure) for row in cursor]
+
+
+def erased_people(erasures: Iterable[Erasure]) -> ErasedPeople:
+    people = ErasedPeople()
+    for each in erasures:
+        people.remember(each.tenant, bytes.fromhex(each.salt), map(bytes.fromhex, each.hashes))
+    return people
+
+
+def erasure_json(erasure: Erasure) -> dict[str, Any]:
+    """An erasure as callers see it: without the names that it has until it is done."""
+    return {
+        "erasure_id": erasure.erasure_id,
+        "requested_at": erasure.requested_at,
+        "requested_by": erasure.requested_by,
+        "step": erasure.step,
+        "done": erasure.step == DONE,
+        "finished_at": erasure.finished_at,
+        "removed": erasure.removed,
+        "remains": erasure.remains,
+    }
+
+
+# Rows
+
+
+def tables_of_people() -> list[tuple[Table, str]]:
+    """(table, column): each table in which a row belongs to the lead or the identity of this column. The analytics worker
+    removes what it has made of the others.
+    """
+    return [
+        (table, column)
+        for table in tables.metadata.sorted_tables
+        if not table.info.get(ANALYTICS_INFO_KEY) and table.name not in BY_OTHER_KEYS | NAMELESS_TABLES
+        for column in ("identity_key", "lead_key")
+        if column in table.columns and not (column == "lead_key" and "identity_key" in table.columns)
+    ]
+
+
+def count_rows(connection: Connection, person: Person) -> dict[str, int]:
+    """What `delete_rows` would delete, by table."""
+    counts: dict[str, int] = {}
+    for table, condition, parameters in row_conditions(person):
+        row = connection.execute(
+            SQL("select count(*) from {} where {}").format(table_name(table), condition), parameters
+        ).fetchone()
+        counts[table.name] = counts.get(table.name, 0) + (0 if row is None else row[0])
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def delete_rows(connection: Connection, person: Person) -> dict[str, int]:
+    """Deletes the person's rows and marks the leads, so that the analytics worker takes them out of every sum. Returns how
+    many went, by table. A rebuild must not run.
+    """
+    connection.execute("lock table public.positions in row exclusive mode")  # no swap of a rebuild in between
+    removed: dict[str, int] = {}
+    for table, condition, parameters in row_conditions(person):
+        count = connection.execute(
+            SQL("delete from {} where {}").format(table_name(table), condition), parameters
+        ).rowcount
+        removed[table.name] = removed.get(table.name, 0) + count
+    connection.execute(
+        SQL("insert into {} (lead_key, marked_at) select unnest(%s::bigint[]), now()").format(
+            table_name(tables.stale_leads)
+        ),
+        (person.row_keys,),
+    )
+    return {name: count for name, count in removed.items() if count}
+
+
+def row_conditions(person: Person) -> list[tuple[Table, Composed, Sequence[Any]]]:
+    """In the order in which rows are deleted: what is found by the rows of another table goes before these."""
+    conditions: list[tuple[Table, Composed, Sequence[Any]]] = [
+        (
+            tables.session_scores,
+            SQL(
+                "lead_key = any(%s) or session_key in (select session_key from {} where identity_key = any(%s))"
+            ).format(table_name(tables.sessions)),
+            (person.row_keys, person.identity_keys),
+        ),
+        (
+            tables.notifications,
+            SQL("tenant = %s and lead_id = any(%s)").format(),
+            (person.tenant, person.leads),
+        ),
+        (
+            tables.engagement_history,
+            SQL(
+                "tenant = %s and type = 'leads_merged' and details ->> 'into' = any(%s) and identity_key <> all(%s)"
+            ).format(),
+            (person.tenant, person.leads, person.identity_keys),
+        ),
+        *(
+            (table, SQL("key = any(%s)").format(), (person.source_keys,))
+            for table in (tables.worker_state, tables.worker_dues)
+        ),
+        (
+            tables.dead_letters,
+            SQL("key = any(%s) or {}").format(_names_searched("original")),
+            (person.source_keys, _searched_bytes(person)),
+        ),
+    ]
+    for table, column in tables_of_people():
+        keys = person.identity_keys if column == "identity_key" else person.row_keys
+        conditions.append((table, SQL("{} = any(%s)").format(Identifier(column)), (keys,)))
+    return conditions
+
+
+def table_name(table: Table) -> Identifier:
+    return Identifier(table.schema or LIVE_SCHEMA, table.name)
+
+
+def _names_searched(column: str) -> Composed:
+    """Whether the bytes contain one of the names."""
+    return SQL("exists (select from unnest(%s::bytea[]) as name where position(name in {}) > 0)").format(
+        Identifier(column)
+    )
+
+
+def _searched_bytes(person: Person) -> list[bytes]:
+    return [name.encode() for name in searched_texts(person)]
+
+
+def searched_texts(person: Person) -> list[str]:
+    """The person's names as they may stand in texts that nobody could read. Short ones would hit other people's."""
+    visitors = [key.split("/", 2)[2] for key in person.visitors]
+    own = [
+        *person.leads,
+        *visitors,
+        *(each for each in (*person.emails, *person.phones) if each not in person.shared_addresses),
+    ]
+    return sorted({name for name in own if len(name) > _SHORTEST_MASKED})
+
+
+def mask_audit_log(connection: Connection, person: Person) -> int:
+    """The audit log keeps its entries; where one names the person, the name is replaced."""
+    names = searched_texts(person)
+    if not names:
+        return 0
+    connection.execute("select set_config('leadstream.erasure', 'on', true)")
+    changed = 0
+    for name in sorted(names, key=len, reverse=True):
+        changed += connection.execute(
+            """update public.audit_log set action = replace(action, %(name)s, %(mask)s), target = replace(target, %(name)s, %(mask)s),
+                 before = replace(before, %(name)s, %(mask)s), after = replace(after, %(name)s, %(mask)s)
+               where tenant in (%(tenant)s, '*')
+                 and position(%(name)s in concat_ws(' ', action, target, before, after)) > 0""",
+            {"name": name, "mask": MASK, "tenant": person.tenant},
+        ).rowcount
+    connection.execute("select set_config('leadstream.erasure', 'off', true)")
+    return changed
+
+
+def analytics_wait(connection: Connection, person: Person) -> bool:
+    """Whether the analytics worker has still to compute these leads again."""
+    row = connection.execute(
+        SQL("select exists (select from {} where lead_key = any(%s))").format(table_name(tables.stale_leads)),
+        (person.row_keys,),
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def vacuum_rows(connection: Connection, *, full: bool) -> None:
+    """Removes deleted rows from the files, and values from the statistics of the planner. `full` writes every file anew,
+    which also empties the free space of pages; readers wait meanwhile. Outside of a transaction.
+    """
+    for table in tables.metadata.sorted_tables:
+        if (
+            "lead_key" in table.columns
+            or "identity_key" in table.columns
+            or table.name in BY_OTHER_KEYS | {"audit_log", "erasures", "event_archive"}
+        ):
+            connection.execute(
+                SQL("vacuum ({}analyze) {}").format(SQL("full, " if full else ""), table_name(table))
+            )
+
+
+def _encoded(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

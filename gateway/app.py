@@ -64,6 +64,7 @@ from gateway.door.crawlers import load_crawlers
 from gateway.door.devices import load_devices
 from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
+from gateway.masked_answers import MaskedAnswers
 from gateway.observe import with_observation
 from gateway.openapi import completed
 from gateway.ports import Ports
@@ -185,6 +186,8 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.query_names = query_names_of(
         route for module in ROUTED_MODULES for route in module.router.routes
     )
+    if ports.mask_for_viewers:
+        app.add_middleware(MaskedAnswers)
     app.add_middleware(with_audit)
     app.add_middleware(with_api_cors, origins=ports.cors_origins, credentials=ports.cors_credentials)
     app.add_middleware(with_observation)

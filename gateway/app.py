@@ -70,6 +70,7 @@ from gateway.door.services import open_door
 from gateway.door.traffic_origins import load_channels
 from gateway.listen import NotificationReceiver, listen
 from gateway.live_changes import LiveChanges
+from gateway.masked_answers import MaskedAnswers
 from gateway.observe import with_observation
 from gateway.openapi import completed
 from gateway.ports import Ports
@@ -211,6 +212,8 @@ def create_app(ports: Ports) -> FastAPI:
     app.state.api = ApiServices(ports, store, authoring, applied.wait)
     app.state.telegram_replies = TelegramReplies(app.state.api)
     app.state.query_names = query_names_of(_all_routes())
+    if ports.mask_for_viewers:
+        app.add_middleware(MaskedAnswers)
     app.add_middleware(with_audit)
     app.add_middleware(with_api_cors, origins=ports.cors_origins, credentials=ports.cors_credentials)
     app.add_middleware(with_observation)

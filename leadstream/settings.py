@@ -182,6 +182,11 @@ class Settings(BaseSettings):
         description="What is kept of visitors' IP addresses: none (all is kept), last_octet (IPv4 /24, IPv6 /48), two_octets "
         "(/16, /32), or all (no address is kept). It is cut off before anything is stored, in imports, too.",
     )
+    mask_for_viewers: Literal["on", "off"] = Field(
+        "off",
+        description="Whether people with the role viewer see names, e-mail addresses, phone numbers and IP addresses masked: on or "
+        "off.",
+    )
     log_retention_days: int = Field(
         0,
         ge=0,

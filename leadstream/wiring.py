@@ -385,6 +385,7 @@ def make_ports(
         phone_region=settings.default_phone_region,
         own_sites=settings.own_sites,
         ip_truncation=settings.ip_truncation,
+        mask_for_viewers=settings.mask_for_viewers == "on",
         telegram_bots=settings.bots,
         telegram_api=settings.telegram_api,
         whatsapp_numbers=settings.whatsapp_numbers,

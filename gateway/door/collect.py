@@ -144,7 +144,11 @@ COLLECT_DOCS: dict[str, Any] = {
         }
     ],
     "responses": {
-        "200": _answer_docs("response", "Every event is in the log (and, with `wait`, in the scores)."),
+        "200": _answer_docs(
+            "response",
+            "Every event is in the log (and, with `wait`, in the scores). One that the visitor has not consented to is not stored: "
+            "its status is `not_stored`, and `not_stored` counts them.",
+        ),
         "202": _answer_docs("later", "In the log; what does not show yet has a `location` to look at."),
         "207": _answer_docs("some_refused", "Some were refused, each with the field and the reason."),
         "422": answer_docs(

@@ -25,7 +25,13 @@ from leadstream.operations.explanations import (
 
 NOW = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
 CLOCK = ExplanationClock(NOW, ZoneInfo("Europe/Berlin"))
-ENTRY = {"model": "temperature", "at": NOW, "total": Decimal(67), "bands": {"temperature": "hot"}}
+ENTRY = {
+    "model": "temperature",
+    "at": NOW,
+    "total": Decimal(67),
+    "bands": {"temperature": "hot"},
+    "removed": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,7 @@ LEAD = {
     "assigned_to": "maria",
     "created_at": NOW - timedelta(days=3),
     "last_interaction_at": NOW - timedelta(hours=2),
+    "fields": {},
 }
 STAGES = [{"stage": "contacted", "at": NOW - timedelta(days=1), "reason": "e-mail, SMS or call to the lead"}]
 
@@ -85,6 +92,26 @@ def test_who_nobody_knows_yet():
         "  First seen 11 Mar 2026, 13:00 (3 days ago)",
         "  Never active",
     ]
+
+
+def test_who_does_not_wish_to_be_scored():
+    refusing = LEAD | {"fields": {"profiling_consent": False}}
+    told = list(lead_summary(refusing, STAGES, [], CLOCK, past=False))
+    assert (
+        "  Does not wish to be scored (profiling_consent is false): no model and no workflow looks at this lead"
+        in told
+    )
+
+
+def test_a_score_that_was_taken_back_is_no_0():
+    entry = ENTRY | {
+        "previous": Decimal(67),
+        "total": Decimal(0),
+        "lines": [["", "Phone", "points", -67]],
+        "removed": True,
+    }
+    told = list(history_lines([ExplainedCause(NOW, "Because", [entry], (), [])], CLOCK))
+    assert told[1] == "  temperature 67 -> not scored: Phone -67"
 
 
 def test_a_breakdown_is_aligned_and_by_group():
@@ -253,7 +280,7 @@ def test_a_model_that_sees_a_lead_for_the_first_time_and_knows_nothing_is_not_to
 
 def passed(hours, previous, total, *lines, band=None):
     at = NOW + timedelta(hours=hours)
-    entry = {"model": "temperature", "previous": Decimal(previous), "total": Decimal(total), "lines": lines}
+    entry = ENTRY | {"previous": Decimal(previous), "total": Decimal(total), "lines": lines}
     bands = [{"model": "temperature", "scale": "temperature", **band}] if band else []
     return ExplainedCause(at, "Time passed", [entry], (), bands, by_time=True)
 

@@ -151,6 +151,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/models/{name}/progress
             GET /api/models/{name}/versions
             POST /api/models/{name}/what-if
+            POST /api/models/{name}/preview
             GET /api/tenants/{tenant}/leads
             GET /v1/telegram/{bot}/files/{file_id}
             GET /api/lead-qualification/workflows/statistics

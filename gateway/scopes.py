@@ -107,6 +107,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/lead-qualification/lead-scores
             GET /api/lead-qualification/lead-scores/distribution
             GET /api/lead-qualification/lead-scores/history
+            GET /api/lead-qualification/lead-scores/recalculations
             GET /api/lead-qualification/profile-fields
             GET /api/lead-qualification/qualification-criteria
             GET /api/lead-qualification/qualification-criteria/{number:int}

@@ -559,6 +559,19 @@ class OutboxRow(NamedTuple):
     """What was chosen before the first attempt, so that every attempt does the same: the owner of a lead."""
 
 
+class RecalculationRow(NamedTuple):
+    tenant: str
+    scheduled_for: datetime
+    started_by: str
+    started_at: datetime
+    ended_at: datetime | None
+    partition: int
+    key: str
+    checked: BigIntColumn
+    differing: BigIntColumn
+    differences: JsonColumn
+
+
 class NotificationRow(NamedTuple):
     """A row of `notifications`: a message to people inside the application."""
 

@@ -27,6 +27,7 @@ from leadstream.cli import (
     models,
     publish,
     rebuild,
+    recalculate,
     restate,
     serve,
     settings,
@@ -93,7 +94,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, skip, rebuild, restate, backup, settings,
+    doctor, keys, users, dead_letters, delivery, skip, rebuild, recalculate, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

@@ -125,6 +125,11 @@ READY = _gauge(
     "leadstream_ready",
     "1 if events are taken and scores follow, else 0; /ready says why.",
 )
+RECALCULATION_DIFFERENCES = _gauge(
+    "leadstream_recalculation_differences",
+    "Leads whose stored score or stage differed when they were last recalculated, of all tenants; none are expected. "
+    "`leadstream recalculate` names them.",
+)
 LISTENING = _gauge(
     "leadstream_listening",
     "1 while this process hears from Postgres which events were applied; else it polls.",

@@ -179,6 +179,10 @@ class Ports:
     shards: ReadShards = built_in_shards
     """How far scoring has come with what was published."""
     what_if: RunWhatIf = no_what_if
+    fire_preview: RunWhatIf = no_what_if
+    """Which workflows a publication with `fire` would set off."""
+    fire_on_publication: RunWhatIf = no_what_if
+    """The same, where a publication can wait for it."""
     """Tries a draft on all of a tenant's leads."""
     preview_workflows: PreviewWorkflows = no_preview
     send_trial: SendTrial = no_trial

@@ -109,6 +109,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/lead-qualification/lead-scores
             GET /api/lead-qualification/lead-scores/distribution
             GET /api/lead-qualification/lead-scores/history
+            GET /api/lead-qualification/lead-scores/recalculations
             GET /api/lead-qualification/profile-fields
             GET /api/lead-qualification/qualification-criteria
             GET /api/lead-qualification/qualification-criteria/{number:int}
@@ -153,6 +154,7 @@ _ROUTES_BY_SCOPE: Final[Mapping[str, str]] = MappingProxyType(
             GET /api/models/{name}/progress
             GET /api/models/{name}/versions
             POST /api/models/{name}/what-if
+            POST /api/models/{name}/preview
             GET /api/tenants/{tenant}/leads
             GET /v1/telegram/{bot}/files/{file_id}
             GET /api/lead-qualification/workflows/statistics

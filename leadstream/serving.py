@@ -18,6 +18,7 @@ from gateway.app import create_app
 from gateway.ports import AppendRecords, Ports
 from gateway.server.http_server import HttpServer, limits_within_open_files
 from leadstream.console import Failure
+from leadstream.nightly import keep_recalculating
 from leadstream.operations.control_socket import (
     KafkaAddress,
     ServerNote,
@@ -119,7 +120,11 @@ async def _run_server(
             timeout_keep_alive=settings.idle_seconds,
             timeout_graceful_shutdown=STOPPING_SECONDS,
         )
-        companions = (lambda: beside(ports.append), lambda: keep_schedule(app.state.authoring))
+        companions = (
+            lambda: beside(ports.append),
+            lambda: keep_schedule(app.state.authoring),
+            lambda: keep_recalculating(ports.database_url),
+        )
         server = HttpServer(config, port, limits, settings.access.trusted_proxies)
         await _serve_with_companions(server, companions, begin_stopping)
 

@@ -23,10 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from projections.queries import LedgerCursor
-from projections.tables import lead_row_key, lead_scores, leads, score_history
+from projections.tables import lead_row_key, lead_scores, leads, recalculations, score_history
 from projections.views import lead_features
 from schemas.topics import lead_key
 
+RECALCULATIONS_SHOWN = 30
 RANGE = 20
 """Points in each range of the distribution; the last one includes its end."""
 
@@ -67,6 +68,16 @@ def score_distribution(tenant: str, model: str, *, anonymous: bool = False) -> S
         .select_from(leads.join(lead_scores, mine))
         .where(*conditions)
         .group_by("number")
+    )
+
+
+def recalculations_of(tenant: str) -> Select[Any]:
+    """The recalculations of all leads, the newest first."""
+    return (
+        select(recalculations)
+        .where(recalculations.c.tenant == tenant)
+        .order_by(recalculations.c.scheduled_for.desc())
+        .limit(RECALCULATIONS_SHOWN)
     )
 
 

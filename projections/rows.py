@@ -585,6 +585,19 @@ class RemovedRecordsRow(NamedTuple):
     removed_at: datetime
 
 
+class RecalculationRow(NamedTuple):
+    tenant: str
+    scheduled_for: datetime
+    started_by: str
+    started_at: datetime
+    ended_at: datetime | None
+    partition: int
+    key: str
+    checked: BigIntColumn
+    differing: BigIntColumn
+    differences: JsonColumn
+
+
 class NotificationRow(NamedTuple):
     """A row of `notifications`: a message to people inside the application."""
 

@@ -67,6 +67,7 @@ from projections.rows import (
     OutboxRow,
     PublicationRow,
     QualificationOverrideRow,
+    RecalculationRow,
     RemovedRecordsRow,
     ScoreChangeRow,
     SessionRow,
@@ -614,6 +615,14 @@ outbox = _table(
     key=("tenant", "execution_id", "channel"),
     schema=PUBLIC_SCHEMA,
     comment="actions of workflows on their way to the world; no rebuild and no import adds a row",
+)
+
+recalculations = _table(
+    "recalculations",
+    RecalculationRow,
+    key=("tenant", "scheduled_for"),
+    schema=PUBLIC_SCHEMA,
+    comment="recalculations of all leads of a tenant: how far each is, and what differed",
 )
 
 notifications = _table(

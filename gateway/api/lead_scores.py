@@ -39,7 +39,7 @@ from gateway.door.json_body import json_object, struct_of
 from gateway.store import Row, StoreSnapshot
 from projections import queries
 from projections.lead_lists import LeadFilters, current_scores
-from projections.lead_scores import points_by_group, score_distribution
+from projections.lead_scores import points_by_group, recalculations_of, score_distribution
 from projections.workflow_queries import executions_by_causes
 from schemas.moment import millis, moment
 from schemas.topics import lead_key
@@ -192,6 +192,20 @@ async def distribution(
     return JsonAnswer(
         {**{name: leads.get(number, 0) for number, name in enumerate(RANGES)}, "avg_score": plain(average)}
     )
+
+
+@router.get(
+    "/recalculations/",
+    summary="The nightly recalculations of all leads, the newest first",
+    responses=answer_docs(
+        EXAMPLES["recalculations"],
+        "An array of at most 30. None are expected to find a lead that differs.",
+    ),
+)
+@router.get("/recalculations", include_in_schema=False)
+async def nightly_recalculations(request: Request) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    return JsonAnswer([_nightly(row) for row in await services.store.rows(recalculations_of(tenant))])
 
 
 # Calculating
@@ -372,6 +386,19 @@ def _next_page(request: Request, **changed: object) -> dict[str, str]:
     """A relative address, so that it is right behind any proxy."""
     address = request.url.remove_query_params("offset").include_query_params(**changed)
     return {"Link": f'<{address.path}?{address.query}>; rel="next"'}
+
+
+def _nightly(row: Row) -> dict[str, Any]:
+    return {
+        "scheduled_for": row["scheduled_for"],
+        "status": "running" if row["ended_at"] is None else "done",
+        "started_by": row["started_by"],
+        "started_at": row["started_at"],
+        "ended_at": row["ended_at"],
+        "checked": row["checked"],
+        "differing": row["differing"],
+        "differences": row["differences"],
+    }
 
 
 # Parameters

@@ -7,7 +7,7 @@ What is published over the API is the tenant's own; what every tenant has is pub
 import asyncio
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
@@ -21,7 +21,7 @@ from authoring.sweep_progress import SweepProgress
 from gateway.access import READ_SCOPE, Caller
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.leads import NO_NUL
-from gateway.api.services import authorized_caller, services_of, tenant_of
+from gateway.api.services import ApiServices, authorized_caller, services_of, tenant_of
 from gateway.documented import answer_docs, body_schema_of, example_bodies, request_docs
 from gateway.door.body import read_body
 from projections.authoring import Draft, PublishedVersion
@@ -29,7 +29,7 @@ from schemas.control import EVERY_TENANT, LongText
 from schemas.control import PublicationVersion as Number
 from schemas.envelope import MAX_INTEGER, Moment
 from schemas.topics import lead_key
-from scoring.models.model import all_models, optional_models
+from scoring.models.model import ModelError, all_models, optional_models
 
 T = TypeVar("T")
 LARGEST_BODY_BYTES = 1_300_000
@@ -243,19 +243,27 @@ async def publish(request: Request, name: ModelNameInPath) -> Response:
                 based_on=body.based_on,
             ),
         )
-    return JsonAnswer(
-        publication_json(
-            await services_of(request).authoring.publish(
-                tenant,
-                name,
-                lambda _: text,
-                by=by,
-                note=body.note,
-                fire=body.fire,
-                based_on=body.based_on,
-            )
-        )
+    to_fire = await _workflows_to_fire(services_of(request), tenant, name, text) if body.fire else {}
+    published = await services_of(request).authoring.publish(
+        tenant,
+        name,
+        lambda _: text,
+        by=by,
+        note=body.note,
+        fire=body.fire,
+        based_on=body.based_on,
     )
+    return JsonAnswer({**publication_json(published), **({} if published.unchanged else to_fire)})
+
+
+async def _workflows_to_fire(services: ApiServices, tenant: str, name: str, text: str) -> dict[str, Any]:
+    """What the publication will set off, counted before it; nothing for a text that it will refuse."""
+    try:
+        async with services.what_if_turns:
+            *_, last = await asyncio.to_thread(list, services.ports.fire_on_publication(tenant, name, text))
+    except ModelError:
+        return {}
+    return {"workflows": last["workflows"]} if isinstance(last, Mapping) else {}
 
 
 @router.post(

@@ -56,6 +56,23 @@ async def what_if(request: Request, name: ModelNameInPath) -> Response:
     return await answer_of_steps(request, services.ports.what_if(tenant, name, draft.text))
 
 
+@router.post(
+    "/api/models/{name}/preview",
+    summary="Which workflows a publication with `fire` would set off, and for whom",
+    responses=answer_docs(
+        EXAMPLES["preview"],
+        "The workflows that would act now. Without `fire`, a publication sets off none. With "
+        "`Accept: application/x-ndjson` lines of progress come first.",
+    ),
+    openapi_extra=request_docs(EXAMPLES["request"], WHAT_IF_SCHEMA),
+)
+@router.post("/api/models/{name}/preview/", include_in_schema=False)
+async def preview_of_publication(request: Request, name: ModelNameInPath) -> Response:
+    services, tenant = services_of(request), tenant_of(request)
+    draft = await _decoded_request(request)
+    return await answer_of_steps(request, services.ports.fire_preview(tenant, name, draft.text))
+
+
 async def answer_of_steps(request: Request, work: Iterator[WhatIfStep]) -> Response:
     """The result of long work in small steps, a few at once; with progress for a caller that accepts NDJSON."""
     steps = _steps_in_threads(services_of(request).what_if_turns, work)

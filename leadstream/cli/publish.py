@@ -1,5 +1,6 @@
 """`leadstream publish` and `retire`: which model scores whose leads."""
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ def publish(
     model: Annotated[str, typer.Argument(help="A .toml file, or the name of a built-in model.")],
     tenant: TargetTenant = EVERY_TENANT,
     fire: Annotated[  # noqa: FBT002 - a switch
-        bool, typer.Option("--fire", help="Trigger the actions of thresholds that leads cross by it.")
+        bool, typer.Option("--fire", help="Set off the workflows of leads that it moves; shows them first.")
     ] = False,
     note: Note = None,
     by: AuthorName = None,
@@ -64,6 +65,9 @@ def publish(
     publishing.checked_model(model)  # before anything is started
     moment = None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
     with open_store(settings) as store, recorded_command(store.database_url, tenant) as row:
+        if fire and at is None and not _fires_as_wanted(store, model, tenant):
+            print_line("Nothing is published.")
+            return
         publication = publishing.publish_model(
             store, model, tenant=tenant, fire=fire, by=by, note=note, at=moment, based_on=based_on
         )
@@ -110,6 +114,32 @@ def retire(
         note_version(row, store.database_url, tenant, publication.model, publication.version)
         _rescore(store, publication)
         print_line(f"Model {publication.model} is retired, as version {publication.version}.")
+
+
+def _fires_as_wanted(store: "StoreAccess", model: str, tenant: str) -> bool:
+    """Shows which workflows the publication would set off, of each tenant; at a terminal it asks whether to go on."""
+    from leadstream.active_models import active_by_shard
+    from leadstream.clock import now_ms
+    from leadstream.evaluation.fire_preview import preview_of_fire
+    from leadstream.evaluation.what_if_report import print_workflows_set_off
+    from leadstream.operations.publishing import checked_model
+
+    store.settle(lambda _: None)
+    name, text = checked_model(model)
+    shards = active_by_shard(store.database_url, first_only=True)
+    several = [
+        each for shard in shards for each in sorted(shard.workflows) if name not in shard.models.get(each, {})
+    ]
+    fires = False
+    for each in several if tenant == EVERY_TENANT else [tenant]:
+        *_, result = preview_of_fire(store.database_url, each, name, text, now_ms())
+        if not isinstance(result, dict):
+            continue
+        if tenant == EVERY_TENANT:
+            print_line(f"Tenant {each}:")
+        print_workflows_set_off(result["workflows"])
+        fires = fires or bool(result["workflows"])
+    return not (fires and sys.stdin.isatty()) or typer.confirm("Publish, and set these off?", err=True)
 
 
 def _rescore(store: "StoreAccess", publication: "Publication") -> None:

@@ -30,6 +30,7 @@ from leadstream.cli import (
     models,
     publish,
     rebuild,
+    recalculate,
     restate,
     retention,
     serve,
@@ -97,7 +98,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, restate, retention, backup, erase, settings,
+    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, recalculate, restate, retention, backup, erase, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

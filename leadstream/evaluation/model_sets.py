@@ -14,7 +14,7 @@ from schemas.record import Outgoing
 from scoring.evaluation.what_if import EvaluationTime
 from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.models.model import Model, ModelError
-from streams.published import ModelVersion, TenantSettings, compiled_model
+from streams.published import ModelVersion, TenantSettings, WorkflowsVersion, compiled_model
 from streams.score_leads.lead_rules import LeadRules
 
 
@@ -25,10 +25,12 @@ class ModelSet(NamedTuple):
     models: dict[str, ModelVersion]
     own: frozenset[str] = frozenset()
     """Names of the tenant's own models: a publication for all tenants does not change them."""
+    workflows: WorkflowsVersion | None = None
+    """Those of the tenant, which a replay leaves out."""
 
     @property
     def rules(self) -> LeadRules:
-        return LeadRules(self.settings, self.models)
+        return LeadRules(self.settings, self.models, self.workflows)
 
     def when(self, at: int) -> EvaluationTime:
         """The moment, with the time zone and idle time of these settings."""
@@ -80,7 +82,10 @@ def model_set_for(database_url: str, tenant: str) -> ModelSet:
         return ModelSet(TenantSettings(), {})
     first = shards[0]
     return ModelSet(
-        first.settings_of(tenant), first.models_of(tenant), frozenset(first.models.get(tenant, {}))
+        first.settings_of(tenant),
+        first.models_of(tenant),
+        frozenset(first.models.get(tenant, {})),
+        first.workflows.get(tenant),
     )
 
 

@@ -8,15 +8,16 @@ cost of a replay. A replay folds the archive twice, with the active model and wi
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from typing import Any, NamedTuple
 
 import psycopg
 
 from gateway.ports import RunWhatIf, StepsDone
+from leadstream.evaluation.fire_preview import fire_result
 from leadstream.evaluation.model_sets import ModelSet, compile_draft, model_set_for
 from leadstream.evaluation.recorded_events import count_events, recorded_events
+from leadstream.evaluation.stored_leads import LEADS_PER_PROGRESS, stored_parts
 from projections.connection import Connection, connect_watched
 from projections.tables import READ_OPTIONS
 from schemas.record import Outgoing
@@ -43,11 +44,8 @@ from streams.score_leads.lead_rules import LeadRules
 from streams.score_leads.lead_stage import stage_after_conclusions
 from streams.score_leads.lead_state import LeadState
 
-LEADS_PER_PROGRESS = 500
-"""Leads between two reports of progress: a few milliseconds."""
 SAMPLE_EVENTS = 200
 """How many events measure the pace of a replay."""
-_PAGE_ROWS = 4_000
 
 WhatIfStep = StepsDone | dict[str, Any]
 
@@ -103,6 +101,12 @@ def what_if(
                 continue
             counts = anonymous if is_anonymous(lead) else identified
             add_comparison(counts, (tenant, lead), compared, run.active, draft)
+        workflows: list[dict[str, Any]] = []
+        for part in fire_result(connection, tenant, draft, current, text, now):
+            if isinstance(part, StepsDone):
+                yield part
+            else:
+                workflows = part["workflows"]
         leads = sum_of_counts([identified, anonymous]).leads
         seconds = time.perf_counter() - began
         yield {
@@ -114,6 +118,7 @@ def what_if(
             "needs_replay": None if replay or not run.uncounted else _replay_needed_result(connection, run),
             "leads": _with_lead_names(connection, tenant, counts_json(identified)),
             "anonymous": counts_json(anonymous),
+            "workflows": workflows,
             "not_readable_yet": unread,
             "seconds": round(seconds, 3),
             "leads_per_second": round(leads / seconds),
@@ -140,7 +145,7 @@ def _compare_stored(
         "select count(*) from leads where tenant = %s and identities > 0", (run.tenant,)
     ).fetchone()
     count, done = row[0] if row else 0, 0
-    for key, parts in _stored_parts(connection, run.tenant):
+    for key, parts in stored_parts(connection, run.tenant):
         if len(parts) > 1 or "head" not in parts:  # a lead without identities has only its head
             if "head" in parts:
                 lead = lead_as_of(LeadState(key, parts), run.rules, run.when.at)
@@ -171,17 +176,6 @@ def _comparison(lead: LeadState, run: WhatIfRun) -> LeadComparison:
 def _current_score(lead: LeadState, draft: Model) -> CurrentScore:
     emitted = lead.head.emitted.get(draft.name)
     return NO_CURRENT_SCORE if emitted is None else CurrentScore(emitted.total, emitted.disarmed)
-
-
-def _stored_parts(connection: Connection, tenant: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    with connection.cursor(name="what_if", binary=True) as cursor:
-        cursor.itersize = _PAGE_ROWS
-        cursor.execute(
-            "select key, part, value from lead_parts where key >= %s and key < %s order by partition, key",
-            (f"{tenant}/l/", f"{tenant}/l0"),
-        )
-        for key, rows in groupby(cursor, key=itemgetter(0)):
-            yield key, {part: value for _, part, value in rows}
 
 
 # On a replay

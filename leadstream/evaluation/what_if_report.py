@@ -37,6 +37,7 @@ def print_what_if(result: WhatIfResult) -> None:
     _print_distribution(leads["distribution"])
     _print_flows(leads["bands"])
     _print_fires(leads, anonymous)
+    print_workflows_set_off(result["workflows"])
     for stage in leads["stages"]:
         print_line(f"{_counted_text(stage['leads'])} would go from stage {stage['from']} to {stage['to']}.")
     _print_movers(leads["movers"])
@@ -98,17 +99,32 @@ def _print_flows(flows: Sequence[WhatIfResult]) -> None:
 
 def _print_fires(leads: WhatIfResult, anonymous: WhatIfResult) -> None:
     if not leads["fires"] and not anonymous["fires"]:
-        print_line("No threshold would fire: publishing with --fire would start no workflow.")
+        print_line("No threshold would fire.")
         return
-    print_line(
-        "With --fire, publishing would fire these thresholds and start the workflows that wait for them:"
-    )
+    print_line("With --fire, publishing would fire these thresholds:")
     anonymous_leads = {(fired["scale"], fired["band"]): fired["leads"] for fired in anonymous["fires"]}
     identified = {(fired["scale"], fired["band"]): fired["leads"] for fired in leads["fires"]}
     for scale, band in sorted(identified.keys() | anonymous_leads.keys()):
         anonymous_count = anonymous_leads.get((scale, band), 0)
         more = f", and for {_counted_text(anonymous_count, 'anonymous visitor')}" if anonymous_count else ""
         print_line(f"  {scale} {band}: for {_counted_text(identified.get((scale, band), 0))}{more}")
+
+
+def print_workflows_set_off(workflows: Sequence[WhatIfResult]) -> None:
+    """What a publication with --fire would start."""
+    if not workflows:
+        print_line("Publishing with --fire would set off no workflow.")
+        return
+    print_line("Publishing with --fire would set off these workflows; without --fire, none:")
+    for each in workflows:
+        anonymous = (
+            f" and {_counted_text(each['anonymous'], 'anonymous visitor')}" if each["anonymous"] else ""
+        )
+        named = ", ".join(first["lead_id"] for first in each["first"][:LINES_SHOWN])
+        print_line(
+            f"  {each['workflow_id']} {each['workflow']} ({each['action']}): for {_counted_text(each['leads'])}{anonymous}, "
+            f"such as {named}"
+        )
 
 
 def _print_movers(movers: Sequence[WhatIfResult]) -> None:

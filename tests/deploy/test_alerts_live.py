@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -311,6 +312,12 @@ def test_every_alert_fires_when_the_system_is_broken_in_its_way(house):
         house.cluster, Outgoing(EVENTS, "default/v/x", b"\xff", 0), Outgoing(SCORE_CHANGED, "x", b"\xff", 0)
     )
     house.fires("DeadLetters", "ForeignRecords")
+
+    with psycopg.connect(house.proxy.url) as connection:
+        connection.execute(
+            "insert into public.recalculations values ('default', now(), 'test', now(), now(), 0, '', 1, 1, '[]')"
+        )
+    house.fires("RecalculationDiffers")
 
     for _ in range(4):
         life, seen = house.crew["worker"].lives, house.started("worker")

@@ -405,3 +405,41 @@ async def test_a_qualification_set_by_hand_and_the_time_to_contact_are_shown(dat
     assert begun <= datetime.fromisoformat(contacted["first_contacted_at"])
     assert (contacted["minutes_to_contact"] < 5, contacted["breached"]) == (True, False)
     assert past["speed_to_lead"]["first_contacted_at"] is None
+
+
+TO_PUBLISH = MODEL.replace("points = 15 }", "points = 50 }", 1)
+"""A director has 35 points more: 80 instead of 45."""
+WORKFLOW = """
+[[workflow]]
+name    = "Call"
+trigger = { type = "score_threshold", score = 75 }
+action  = { type = "create_task", title = "Call" }
+"""
+
+
+async def test_a_publication_shows_before_and_after_what_it_sets_off(database_url):
+    async with serving(database_url) as http:
+        published = await http.post("/api/workflows/publish", json={"text": WORKFLOW})
+        assert published.status_code == 200, published.text
+        profile = {"name": "John Doe", "title": "Sales director", "industry": "SaaS"}
+        await record(http, {"type": "profile_updated", "fields": profile})
+        await scored(http, "123", 45)
+        preview = (await http.post("/api/models/rules/preview", json={"text": TO_PUBLISH})).json()
+        tried = (await http.post("/api/models/rules/what-if", json={"text": TO_PUBLISH})).json()
+        wrong = await http.post("/api/models/rules/preview", json={"text": "model = 5"})
+        fired = (await http.post("/api/models/rules/publish", json={"text": TO_PUBLISH, "fire": True})).json()
+        await scored(http, "123", 80)
+        executions = (await http.get("/api/lead-qualification/workflow-executions/")).json()
+    call = {
+        "workflow_id": 1,
+        "workflow": "Call",
+        "trigger": "score_threshold",
+        "action": "create_task",
+        "leads": 1,
+        "anonymous": 0,
+        "first": [{"lead_id": "123", "reason": "rules rose from 45 to 80, through 75"}],
+    }
+    assert preview == {"model": "rules", "tenant": "default", "compared": 1, "workflows": [call]}
+    assert tried["workflows"] == fired["workflows"] == [call]
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "text")
+    assert len(executions if isinstance(executions, list) else executions["executions"]) == 1

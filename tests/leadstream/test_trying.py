@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 from command_line import leadstream_here
+from msgspec import structs
 
 from gateway.access import read_access
 from gateway.app import create_app
@@ -18,8 +19,16 @@ from leadstream.clock import now_ms
 from leadstream.embedded_postgres import create_database
 from leadstream.evaluation.recorded_events import recorded_events
 from leadstream.evaluation.what_if import what_if, what_if_port
+from leadstream.operations import recalculation
+from leadstream.operations.recalculation import (
+    begin_recalculation,
+    differing_leads_of_all,
+    recalculate,
+    recalculate_what_is_due,
+)
 from projections.tables import READ_OPTIONS
 from scoring.models.model import built_in_models
+from streams.score_leads.lead_state import LeadState
 
 pytestmark = pytest.mark.postgres
 
@@ -304,3 +313,92 @@ def test_a_backtest_says_what_its_figures_cannot_tell(store):
     told = command("backtest", "temperature", *options, aside=True)
     assert "At 7 of 7 cutoffs there are no more leads than --capacity" in told
     assert "one conversion counts at several cutoffs" in told
+
+
+# Recalculating
+
+
+def stored_state(connection):
+    return connection.execute(
+        "select partition, key, part, value from lead_parts order by 1, 2, 3"
+    ).fetchall()
+
+
+def begun(url, at, tenant="default"):
+    with psycopg.connect(url, options=READ_OPTIONS) as connection:
+        begin_recalculation(connection, tenant, at, "test", at)
+
+
+def test_a_recalculation_of_every_lead_finds_nothing_and_changes_nothing(store, monkeypatch):
+    """In pages; broken off after the first one, it goes on behind it. A page that another process has is left to it."""
+    command, url = store
+    monkeypatch.setattr(recalculation, "PAGE_LEADS", 5)
+    at = datetime.now(UTC)
+    begun(url, at)
+    with psycopg.connect(url, options=READ_OPTIONS) as connection:
+        before = stored_state(connection)
+        first = next(recalculate(url, "default", at, at))
+        assert (first.checked, first.ended_at) == (5, None)
+        connection.execute("select * from public.recalculations for update")
+        assert list(recalculate(url, "default", at, at)) == []
+        connection.rollback()
+        *_, last = recalculate(url, "default", at, at)
+        assert (last.checked, last.differing, last.ended_at) == (LEADS + 1, 0, at)
+        assert list(recalculate(url, "default", at, at)) == []
+        assert stored_state(connection) == before
+    assert json.loads(command("recalculate", "--json"))["checked"] == LEADS + 1
+
+
+def test_a_recalculation_names_the_lead_and_the_lines_that_differ(store):
+    """A stored score that somebody has changed: 10 points more than the lead's events give."""
+    command, url = store
+    with psycopg.connect(url, options=READ_OPTIONS) as connection:
+        [(value,)] = connection.execute(
+            "select partition, value from lead_parts where key = 'default/l/lead05' and part = 'head'"
+        ).fetchall()
+        state = LeadState("default/l/lead05", {"head": bytes(value)})
+        emitted = state.head.emitted["temperature"]
+        vector = [emitted.vector[0] + 10_000_000, *emitted.vector[1:]]
+        state.head.emitted["temperature"] = structs.replace(
+            emitted, total=emitted.total + 10_000_000, vector=vector
+        )
+        state.mark_head_changed()
+        wrong = state.changes()["head"]
+        found = replaced(connection, bytes(value), wrong)
+    try:
+        at = datetime.now(UTC)
+        begun(url, at)
+        *_, status = recalculate(url, "default", at, at)
+        assert (found, status.differing) == (1, 1)
+        [difference] = status.differences
+        assert (difference["lead_id"], difference["what"]) == ("lead05", "temperature")
+        stored, right = (int(difference[name].partition(",")[0]) for name in ("stored", "recalculated"))
+        assert stored == right + 10
+        assert [line["points"] for line in difference["lines"]] == [-10]
+        assert differing_leads_of_all(url) == 1
+        command("recalculate", code=1)
+    finally:
+        with psycopg.connect(url, options=READ_OPTIONS) as connection:
+            replaced(connection, wrong, bytes(value))
+    begun(url, datetime.now(UTC))
+    command("recalculate")
+    assert differing_leads_of_all(url) == 0
+
+
+def replaced(connection, old, new):
+    changed = connection.execute("update public.state set value = %s where value = %s", (new, old)).rowcount
+    connection.commit()
+    return changed
+
+
+def test_every_night_at_two_of_the_tenants_clocks_a_recalculation_begins_once(store):
+    _, url = store
+    since = datetime(2040, 3, 1, 12, tzinfo=UTC)
+    night = datetime(2040, 3, 2, 2, tzinfo=UTC)
+    for now in (since, night - timedelta(seconds=1), night, night + timedelta(hours=3)):
+        recalculate_what_is_due(url, now, since)
+    with psycopg.connect(url, options=READ_OPTIONS) as connection:
+        nights = connection.execute(
+            "select tenant, scheduled_for, started_at, ended_at, checked from public.recalculations where started_by = 'schedule'"
+        ).fetchall()
+    assert nights == [("default", night, night, night, LEADS + 1)]

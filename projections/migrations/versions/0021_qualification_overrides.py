@@ -1,4 +1,4 @@
-"""Qualifications that somebody set by hand, and the clock from qualified to the first contact.
+"""Qualifications that somebody set by hand, the clock from qualified to the first contact, and nightly recalculations.
 
 Leads have none until their next record, as the folds had none before.
 """
@@ -37,4 +37,20 @@ def upgrade() -> None:
         required("caused_by", TEXT),
         sa.PrimaryKeyConstraint("lead_key", "at", "position"),
         comment="every band that somebody set by hand, and its end",
+    )
+    op.create_table(
+        "recalculations",
+        required("tenant", TEXT),
+        required("scheduled_for", sa.DateTime(timezone=True)),
+        required("started_by", TEXT),
+        required("started_at", sa.DateTime(timezone=True)),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        required("partition", sa.Integer),
+        required("key", TEXT),
+        required("checked", sa.BigInteger),
+        required("differing", sa.BigInteger),
+        required("differences", JSONB),
+        sa.PrimaryKeyConstraint("tenant", "scheduled_for"),
+        schema="public",
+        comment="recalculations of all leads of a tenant: how far each is, and what differed",
     )

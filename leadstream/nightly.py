@@ -1,0 +1,34 @@
+"""Recalculates every lead, every night, beside a gateway; with any number of gateways each page of leads is compared once.
+
+While the database is unavailable, it waits.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+
+import psycopg
+import structlog
+
+from gateway.metrics import RECALCULATION_DIFFERENCES
+from leadstream.operations.recalculation import recalculate_what_is_due
+
+LOOK_SECONDS = 60.0
+"""Between two looks at the clock."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def keep_recalculating(database_url: str, *, seconds: float = LOOK_SECONDS) -> None:
+    """Never returns."""
+    since = datetime.now(UTC)
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            now = datetime.now(UTC)
+            differing = await asyncio.to_thread(recalculate_what_is_due, database_url, now, since)
+        except psycopg.Error as cause:
+            _log.warning("the nightly recalculation waits", cause=str(cause))
+            continue
+        RECALCULATION_DIFFERENCES.set(differing)
+        if differing:
+            _log.warning("recalculated scores differ from those stored", leads=differing)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from gateway.access import TENANT_NAME_PATTERN
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
+from gateway.api.lead_flags import bands_and_flags
 from gateway.api.leads import BOARD_MODEL, DEEPEST, LONGEST_SEARCH, NO_NUL, PAGE, Limit, plain
 from gateway.api.services import authorized_caller, services_of
 from gateway.documented import answer_docs, example_bodies
@@ -23,6 +24,7 @@ from gateway.door.telegram_updates import TELEGRAM_BOT
 from gateway.store import Row
 from projections import queries
 from scoring.features.signals import LARGEST_AMOUNT
+from scoring.models.model import Model
 
 COLDEST = "cold"
 BUDGETS = ("budget", "budget_min", "budget_max")
@@ -96,10 +98,11 @@ async def tenant_leads(
         )
         shown = rows[:limit]
         voices = await ask(statements.latest_voices([row["lead_key"] for row in shown])) if shown else ()
+    model = (await services.ports.published(tenant)).models.get(BOARD_MODEL) if shown else None
     recordings = {voice["lead_key"]: voice for voice in voices}
     more = len(rows) > limit and offset + limit <= DEEPEST
     return JsonAnswer(
-        [_lead(row, recordings.get(row["lead_key"], {})) for row in shown],
+        [_lead(row, recordings.get(row["lead_key"], {}), model) for row in shown],
         headers={"Link": f'<{_next(request, offset + limit)}>; rel="next"'} if more else None,
     )
 
@@ -110,7 +113,7 @@ def _next(request: Request, offset: int) -> str:
     return f"{services_of(request).ports.public_url}{quote(request.url.path)}?{urlencode(parameters)}"
 
 
-def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
+def _lead(row: Row, voice: Mapping[str, Any], model: Model | None) -> dict[str, Any]:
     counts, fields = row["counts"], row["fields"]
     scans, views, messages = (
         counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
@@ -124,6 +127,7 @@ def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
         **{name: fields.get(name) for name in PROPERTY_FACTS},
         "lead_score": row["rounded"] or 0,
         "temperature": (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
+        "flags": bands_and_flags(row["bands"] or {}, model)["flags"],
         "qr_scan_count": scans,
         "catalog_views": views,
         "messages_count": messages,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.blank import is_blank_text
 from scoring.features.identity import key_of_identity
+from scoring.models.flags import FLAG_PREFIX, RaisedFlag, raised_flags, split_flags
 
 Row = Mapping[str, Any]
 
@@ -36,7 +37,7 @@ class ExplainedScore(NamedTuple):
     model: str
     total: Decimal
     bands: Mapping[str, str | None]
-
+    """Flags included."""
     lines: Sequence[BreakdownLine]
     nothing_for: Sequence[str] = ()
     """Rules that give no points."""
@@ -44,6 +45,8 @@ class ExplainedScore(NamedTuple):
     """The moment of its evidence, if that is not now."""
     of_ended_visits: bool = False
     """Its model counts a visit only when it has ended."""
+    flags: Sequence[RaisedFlag] = ()
+    """With their evidence; empty: as `bands` have them."""
 
 
 class ExplainedCause(NamedTuple):
@@ -121,6 +124,8 @@ def breakdown_lines(score: ExplainedScore, clock: ExplanationClock) -> Iterator[
     """The score and its lines, by group. The lines add up to the score."""
     as_of = f" (as of {clock.date(score.as_of)})" if score.as_of else ""
     yield f"{score.model}: {points_text(score.total)}{_in_bands(score.bands)}{as_of}"
+    for flag in score.flags or raised_flags(score.bands):
+        yield f"  {flag.colour} flag: {flag.text or flag.name}{f' ({flag.evidence})' if flag.evidence else ''}"
     if not score.lines:
         yield f"  nothing counts yet{'; a visit counts when it has ended' if score.of_ended_visits else ''}"
         return
@@ -141,10 +146,17 @@ def breakdown_lines(score: ExplainedScore, clock: ExplanationClock) -> Iterator[
 
 def _in_bands(bands: Mapping[str, str | None]) -> str:
     """The bands as a suffix: `, hot`; with names if there are several sets: `, grade B+, temperature hot`."""
+    bands, _ = split_flags(bands)
     current = {scale: band for scale, band in bands.items() if band is not None}
     if len(bands) <= 1:
         return "".join(f", {band}" for band in current.values())
     return "".join(f", {scale} {band}" for scale, band in current.items())
+
+
+def _band_name(change: Mapping[str, Any], which: str) -> str:
+    scale: str = change["scale"]
+    flag = f" flag {scale.removeprefix(FLAG_PREFIX)}" if scale.startswith(FLAG_PREFIX) else ""
+    return f"{change[which]}{flag}"
 
 
 def label_of_line(line: BreakdownLine) -> str:
@@ -176,7 +188,10 @@ def history_lines(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> 
             if not entry["lines"] and all(each["previous"] is None for each in bands):
                 continue  # the model saw the lead for the first time, and no rule applied
             now_in = [
-                f"now {each['band']}" if each["band"] else f"no longer {each['previous']}" for each in bands
+                f"now {_band_name(each, 'band')}"
+                if each["band"]
+                else f"no longer {_band_name(each, 'previous')}"
+                for each in bands
             ]
             lines = [
                 f"{label_of_line(BreakdownLine(group, rule, kind, Decimal(0)))} {signed_points_text(Decimal(str(points)))}"

@@ -200,8 +200,8 @@ def _emit_bands(
     """Emits bands that changed and thresholds that fired; returns the thresholds disarmed afterwards."""
     disarmed = []
     before, after = rounded_points(emitted.total), rounded_points(new.total)
-    for scale in model.band_sets:
-        thresholds = model.scales.get(scale, ())  # a matrix has none
+    for scale in model.emitted_scales:
+        thresholds = model.scales.get(scale, ())  # a matrix and a flag have none
         mine = [mark for mark in emitted.disarmed if mark.startswith(f"{scale}:")]
         crossed = cross_thresholds(named_thresholds(scale, thresholds), before, after, mine, moved=reassigned)
         disarmed += crossed.disarmed
@@ -220,6 +220,6 @@ def _emit_bands(
                     silent=silent,
                 ),
             )
-    removed = {scale: band for scale, band in emitted.bands.items() if scale not in model.band_sets}
+    removed = {scale: band for scale, band in emitted.bands.items() if scale not in model.emitted_scales}
     _leave_bands(step, model.name, version, removed, cause)
     return sorted(disarmed)

@@ -11,6 +11,7 @@ import msgspec
 from psycopg.rows import dict_row
 
 from projections.connection import Connection
+from projections.tables import lead_row_key
 
 _DUE: Final[LiteralString] = """
   select q.identity_key, q.tenant, q.noticed_at, q.attempts, l.lead_id, l.email, l.phone, l.fields, l.identified
@@ -18,6 +19,9 @@ _DUE: Final[LiteralString] = """
   left join live.identities i on i.identity_key = q.identity_key
   left join live.leads l on l.lead_key = i.lead_key
   where q.next_at <= %s order by q.next_at limit %s
+"""
+_LEAD: Final[LiteralString] = """
+  select 0, tenant, as_of, 0, lead_id, email, phone, fields, identified from live.leads where lead_key = %s
 """
 _DONE: Final[LiteralString] = (
     "delete from public.enrichment_queue where identity_key = %s and noticed_at = %s"
@@ -77,6 +81,13 @@ class CachedAnswer(NamedTuple):
 def due_persons(connection: Connection, now: datetime, most: int) -> list[PersonToAsk]:
     with connection.cursor() as cursor:
         return [PersonToAsk(*row) for row in cursor.execute(_DUE, (now, most)).fetchall()]
+
+
+def person_of_lead(connection: Connection, tenant: str, lead_id: str) -> PersonToAsk | None:
+    """A lead as if an event had just given it an address."""
+    with connection.cursor() as cursor:
+        row = cursor.execute(_LEAD, (lead_row_key(tenant, lead_id),)).fetchone()
+    return None if row is None else PersonToAsk(*row)
 
 
 def finish(connection: Connection, person: PersonToAsk) -> None:

@@ -18,6 +18,7 @@ from leadstream.cli import (
     delivery,
     demo,
     doctor,
+    enrichment,
     evaluate,
     experiments,
     explain,
@@ -94,7 +95,7 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, restate, backup, settings,
+    doctor, keys, users, dead_letters, delivery, crm, enrichment, skip, rebuild, restate, backup, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

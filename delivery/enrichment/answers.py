@@ -13,7 +13,7 @@ from jmespath.exceptions import JMESPathError
 
 from delivery.channels.http_requests import request
 from delivery.crm.inbound import compiled
-from delivery.enrichment.sources import PLACE, FileSource, HttpSource
+from delivery.enrichment.sources import KEY_TEMPLATE, FileSource, HttpSource
 from delivery.outcomes import DeliveryRejectedError
 
 MOST_ROWS: Final = 1_000_000
@@ -35,7 +35,7 @@ async def ask_api(name: str, source: HttpSource, key: str, http: httpx.AsyncClie
     """The fields of the answer; none if the API knows nothing of the key. Raises DeliveryError."""
     body = None
     if source.body is not None:
-        body = source.body.replace(PLACE, msgspec.json.encode(key).decode()[1:-1]).encode()
+        body = source.body.replace(KEY_TEMPLATE, msgspec.json.encode(key).decode()[1:-1]).encode()
     headers = {header: value.reveal() for header, value in source.headers.items()}
     if body is not None:
         headers.setdefault("content-type", "application/json")
@@ -43,7 +43,7 @@ async def ask_api(name: str, source: HttpSource, key: str, http: httpx.AsyncClie
         answer = await request(
             http,
             source.method,
-            source.url.replace(PLACE, quote(key, safe="")),
+            source.url.replace(KEY_TEMPLATE, quote(key, safe="")),
             now,
             what=f"the source {name!r}",
             headers=headers,

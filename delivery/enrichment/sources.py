@@ -14,7 +14,7 @@ from delivery.secret_text import SecretText
 from scoring.features.profile_fields import MANUAL_STAGE_FIELD, PROFILING_CONSENT_FIELD
 
 KeyKind = Literal["company_domain", "email", "phone"]
-PLACE: Final = "{key}"
+KEY_TEMPLATE: Final = "{key}"
 NOT_ENRICHED: Final = frozenset(
     {
         "email",
@@ -49,10 +49,10 @@ class HttpSource(Struct, frozen=True, forbid_unknown_fields=True, tag="http", ta
 
     def check(self) -> None:
         """Raises ValueError."""
-        check_address(self.url.replace(PLACE, "key"))
-        if PLACE in self.url.partition("://")[2].partition("/")[0]:
+        check_address(self.url.replace(KEY_TEMPLATE, "key"))
+        if KEY_TEMPLATE in self.url.partition("://")[2].partition("/")[0]:
             raise ValueError("url: {key} belongs into the path or the query, not into the host")
-        if PLACE not in self.url + (self.body or ""):
+        if KEY_TEMPLATE not in self.url + (self.body or ""):
             raise ValueError("url: {key} is missing: say where the key goes")
         if self.body is not None and self.method == "GET":
             raise ValueError('body: only method = "POST" has one')

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.blank import is_blank_text
 from scoring.features.identity import key_of_identity
-from scoring.models.flags import FLAG_PREFIX, RaisedFlag, raised_flags, split_flags
+from scoring.models.flags import RaisedFlag, raised_flags, split_flags
 
 Row = Mapping[str, Any]
 
@@ -153,12 +153,6 @@ def _in_bands(bands: Mapping[str, str | None]) -> str:
     return "".join(f", {scale} {band}" for scale, band in current.items())
 
 
-def _band_name(change: Mapping[str, Any], which: str) -> str:
-    scale: str = change["scale"]
-    flag = f" flag {scale.removeprefix(FLAG_PREFIX)}" if scale.startswith(FLAG_PREFIX) else ""
-    return f"{change[which]}{flag}"
-
-
 def label_of_line(line: BreakdownLine) -> str:
     if line.rule:
         return line.rule if line.kind == "points" else f"{line.rule}, {_kind_in_words(line.kind)}"
@@ -188,10 +182,7 @@ def history_lines(causes: Iterable[ExplainedCause], clock: ExplanationClock) -> 
             if not entry["lines"] and all(each["previous"] is None for each in bands):
                 continue  # the model saw the lead for the first time, and no rule applied
             now_in = [
-                f"now {_band_name(each, 'band')}"
-                if each["band"]
-                else f"no longer {_band_name(each, 'previous')}"
-                for each in bands
+                f"now {each['band']}" if each["band"] else f"no longer {each['previous']}" for each in bands
             ]
             lines = [
                 f"{label_of_line(BreakdownLine(group, rule, kind, Decimal(0)))} {signed_points_text(Decimal(str(points)))}"

@@ -130,11 +130,6 @@ class Model:
     """What the chat asks, whose answers its rules count; it gives no points itself."""
 
     @property
-    def emitted_scales(self) -> tuple[str, ...]:
-        """The names among a score's bands: its sets of bands and its flags."""
-        return (*self.band_sets, *(flag.scale for flag in self.flags))
-
-    @property
     def scores_sessions(self) -> bool:
         """Its rules see one session at a time, and a lead gets their mean."""
         return self.mean is not None

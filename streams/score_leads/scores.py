@@ -6,6 +6,7 @@ from schemas import statements
 from schemas.control import Carried
 from schemas.topics import LEAD_CHANGES, SCORE_CHANGED
 from scoring.models.crossings import cross_thresholds, named_thresholds
+from scoring.models.flags import split_flags
 from scoring.models.model import (
     ONE_POINT,
     Conclusion,
@@ -169,8 +170,8 @@ def retract_model_score(step: LeadStep, name: str, version: int, cause: str) -> 
 def _leave_bands(
     step: LeadStep, model: str, version: int, left: Mapping[str, str | None], cause: str
 ) -> None:
-    """The model no longer has these band sets."""
-    for scale, band in left.items():
+    """The model no longer has these band sets. Flags are no bands that somebody enters or leaves."""
+    for scale, band in split_flags(left)[0].items():
         if band is not None:
             step.emit_statement(
                 LEAD_CHANGES,
@@ -200,8 +201,8 @@ def _emit_bands(
     """Emits bands that changed and thresholds that fired; returns the thresholds disarmed afterwards."""
     disarmed = []
     before, after = rounded_points(emitted.total), rounded_points(new.total)
-    for scale in model.emitted_scales:
-        thresholds = model.scales.get(scale, ())  # a matrix and a flag have none
+    for scale in model.band_sets:
+        thresholds = model.scales.get(scale, ())  # a matrix has none
         mine = [mark for mark in emitted.disarmed if mark.startswith(f"{scale}:")]
         crossed = cross_thresholds(named_thresholds(scale, thresholds), before, after, mine, moved=reassigned)
         disarmed += crossed.disarmed
@@ -220,6 +221,6 @@ def _emit_bands(
                     silent=silent,
                 ),
             )
-    removed = {scale: band for scale, band in emitted.bands.items() if scale not in model.emitted_scales}
+    removed = {scale: band for scale, band in emitted.bands.items() if scale not in model.band_sets}
     _leave_bands(step, model.name, version, removed, cause)
     return sorted(disarmed)

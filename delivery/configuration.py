@@ -18,6 +18,7 @@ from delivery.channels.crm import HubspotChannel, OdooChannel, PipedriveChannel
 from delivery.channels.smtp_email import EmailChannel, EmailTemplate, address_of
 from delivery.channels.webhook import WebhookChannel
 from delivery.crm.inbound import CrmWebhookChannel
+from delivery.enrichment.sources import EnrichmentSource
 from delivery.owners import Owner
 from delivery.secret_text import environment_variables, secret_hook
 from delivery.templates import TemplateRefusedError
@@ -74,6 +75,7 @@ class DeliveryConfiguration(Struct, frozen=True, forbid_unknown_fields=True):
     channels: dict[str, Channel] = {}
     templates: dict[str, EmailTemplate] = {}
     owners: dict[str, Owner] = {}
+    enrichment: dict[str, EnrichmentSource] = {}
     limits: Limits = Limits()
 
     def channel(self, name: str, tenant: str) -> Channel | None:
@@ -114,7 +116,7 @@ def compile_configuration(
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as cause:
         raise ConfigurationError(f"it is not TOML: {cause}") from None
-    table = _with_texts_of_files(table, folder)
+    table = _with_paths_from_folder(_with_texts_of_files(table, folder), folder)
     hook = secret_hook(environment, folder)
     for name in table:
         if name not in {"limits", *_ENTRIES}:
@@ -131,7 +133,11 @@ def compile_configuration(
 
 def _problems(configuration: DeliveryConfiguration) -> Iterator[tuple[str, str]]:
     """What the types of the fields cannot say."""
-    for kind, names in (("channels", configuration.channels), ("templates", configuration.templates)):
+    for kind, names in (
+        ("channels", configuration.channels),
+        ("templates", configuration.templates),
+        ("enrichment", configuration.enrichment),
+    ):
         for name in names:
             if not _NAME.fullmatch(name):
                 yield (
@@ -145,6 +151,11 @@ def _problems(configuration: DeliveryConfiguration) -> Iterator[tuple[str, str]]
             channel.check()
         except ValueError as cause:
             yield f"channels.{name}", str(cause)
+    for name, source in configuration.enrichment.items():
+        try:
+            source.check()
+        except ValueError as cause:
+            yield f"enrichment.{name}", str(cause)
     for name, template in configuration.templates.items():
         try:
             template.check()
@@ -197,7 +208,26 @@ def _with_texts_of_files(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**table, "templates": read}
 
 
-_ENTRIES: Final[Mapping[str, Any]] = {"channels": Channel, "templates": EmailTemplate, "owners": Owner}
+def _with_paths_from_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`path` of a source of enrichment begins at the folder of the configuration."""
+    sources = table.get("enrichment")
+    if not isinstance(sources, dict):
+        return table
+    placed = {
+        name: {**source, "path": str(folder / source["path"])}
+        if isinstance(source, dict) and isinstance(source.get("path"), str)
+        else source
+        for name, source in sources.items()
+    }
+    return {**table, "enrichment": placed}
+
+
+_ENTRIES: Final[Mapping[str, Any]] = {
+    "channels": Channel,
+    "templates": EmailTemplate,
+    "owners": Owner,
+    "enrichment": EnrichmentSource,
+}
 """The tables of named entries, with the type of each entry."""
 _PATH: Final = re.compile(r"(?P<reason>.*) - at `(?:key in )?\$(?P<path>[^`]*)`", re.DOTALL)
 

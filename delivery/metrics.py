@@ -76,6 +76,13 @@ CRM_PULL_SECONDS = _gauge(
     "How long ago all changes of a CRM had been read, by channel. It grows while the CRM cannot be read.",
     ["channel"],
 )
+ENRICHMENT = Counter(
+    "leadstream_enrichment_answers",
+    "What sources of enrichment were good for, by source and result: asked, cache (an answer that was still good), file, budget "
+    "(put off: the budget is used up), failed (tried again), rejected (no repetition helps).",
+    ["source", "result"],
+    registry=REGISTRY,
+)
 
 
 def delivery_exposition() -> bytes:

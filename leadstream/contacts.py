@@ -176,13 +176,13 @@ async def lead_finder(settings: Settings, database_url: str) -> AsyncIterator[Fi
         queries = [_address_query(tenant, each, by, region) for each in these]
         usable = [each for each in queries if each is not None]
         matches = iter(await contacts.resolve(usable) if usable else ())
-        found: list[FoundLead | None] = []
+        leads: list[FoundLead | None] = []
         for query in queries:
             match = None if query is None else next(matches)
             if query is not None and match is None:
                 raise DeliveryFailedError("the read models do not answer", channel_fails=False)
-            found.append(None if query is None or match is None else _found_lead(query, match))
-        return found
+            leads.append(None if query is None or match is None else _found_lead(query, match))
+        return leads
 
     try:
         yield find

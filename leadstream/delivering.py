@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 import structlog
 
 from delivery.crm.crm_worker import CrmPorts, CrmWorker
+from delivery.enrichment.enrichment_worker import EnrichmentPorts, EnrichmentWorker
 from delivery.worker import STOPPING_SECONDS, DeliveryPorts, DeliveryWorker
 from gateway.ports import AppendRecords
 from leadstream.active_models import analytics_settings
@@ -74,6 +75,9 @@ class DeliveryThread:
             await asyncio.gather(
                 DeliveryWorker(self._configuration, ports).run(self._stop),
                 CrmWorker(self._configuration, crm_ports).run(self._stop),
+                EnrichmentWorker(
+                    self._configuration, EnrichmentPorts(lambda: self._database_url, append, utc_now)
+                ).run(self._stop),
             )
 
 

@@ -717,7 +717,7 @@ class CrmRecordRow(NamedTuple):
     lead_id: str | None
     status: str | None
     """Of a deal: open, won or lost."""
-    known: JsonColumn
+    state: JsonColumn
     """What the last events were made of."""
     pushed: JsonColumn
     """The values that Leadstream has written there and not read since, by the CRM's fields."""
@@ -751,6 +751,38 @@ class CrmInboxRow(NamedTuple):
     next_at: datetime
     record: JsonColumn | None = None
     """None: the record is read from the CRM."""
+
+
+class EnrichmentQueueRow(NamedTuple):
+    """A row of `enrichment_queue`: a person whom an event may have given a new address."""
+
+    identity_key: BigIntColumn
+    tenant: str
+    noticed_at: datetime
+    next_at: datetime
+    attempts: int
+
+
+class EnrichmentCacheRow(NamedTuple):
+    """A row of `enrichment_cache`: what a source has answered about a key, of which only the digest is kept."""
+
+    key_digest: str
+    tenant: str
+    source: str
+    fields: JsonColumn
+    previous: JsonColumn
+    """What it answered before that."""
+    fetched_at: datetime
+    expires_at: datetime
+
+
+class EnrichmentUsageRow(NamedTuple):
+    """A row of `enrichment_usage`: how many requests a source had on a day (UTC)."""
+
+    tenant: str
+    source: str
+    day: date
+    requests: int
 
 
 class AuditRow(NamedTuple):

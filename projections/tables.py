@@ -52,6 +52,9 @@ from projections.rows import (
     DeadLetterRow,
     Draft,
     EngagementRow,
+    EnrichmentCacheRow,
+    EnrichmentQueueRow,
+    EnrichmentUsageRow,
     ErasureRow,
     IdentityAttachmentRow,
     IdentityRow,
@@ -667,6 +670,32 @@ crm_inbox = _table(
     key=("number",),
     schema=PUBLIC_SCHEMA,
     comment="what webhooks of CRMs have reported, until it is in the log",
+)
+
+enrichment_queue = _table(
+    "enrichment_queue",
+    EnrichmentQueueRow,
+    Index("enrichment_queue_next", "next_at"),
+    key=("identity_key",),
+    schema=PUBLIC_SCHEMA,
+    comment="persons whom a live event may have given a new address, until sources were asked about them",
+)
+
+enrichment_cache = _table(
+    "enrichment_cache",
+    EnrichmentCacheRow,
+    Index("enrichment_cache_expiry", "expires_at"),
+    key=("key_digest",),
+    schema=PUBLIC_SCHEMA,
+    comment="what sources have answered; of a key only its digest",
+)
+
+enrichment_usage = _table(
+    "enrichment_usage",
+    EnrichmentUsageRow,
+    key=("tenant", "source", "day"),
+    schema=PUBLIC_SCHEMA,
+    comment="how many requests each source had, by day, for the budgets",
 )
 
 api_keys = _table(

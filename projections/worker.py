@@ -25,6 +25,7 @@ from sqlalchemy import Table
 from projections import metrics, positions, upserts
 from projections.archive import archived_events, store_events
 from projections.connection import Connection
+from projections.enrichment_queue import note_addresses
 from projections.facts import changes_of_record, dead_letter_of_foreign_record
 from projections.outbox import add_deliveries
 from projections.rows import (
@@ -107,6 +108,7 @@ def project_records(
         if schema == LIVE_SCHEMA:
             if deliver:
                 add_deliveries(cursor, rows.get(workflow_executions, ()))
+                note_addresses(cursor, rows.get(engagement_history, ()))
             _notify(cursor, rows, reached)
 
 
@@ -146,6 +148,7 @@ def project_chunks(
             )
             if schema == LIVE_SCHEMA:
                 add_deliveries(cursor, rows.get(workflow_executions, ()))
+                note_addresses(cursor, rows.get(engagement_history, ()))
                 _notify(cursor, rows, reached)
     return {
         log_partition: position + 1

@@ -169,12 +169,12 @@ def _pushed_record(kind: RecordKind, record_id: Any, values: Mapping[str, Any]) 
 def _id_in(answer: HttpAnswer, *path: str | int) -> Any:
     """What is there in the answer; None if it has another form: the push was made all the same."""
     try:
-        found = msgspec.json.decode(answer.body)
+        content = msgspec.json.decode(answer.body)
         for step in path:
-            found = found[step]
+            content = content[step]
     except (msgspec.DecodeError, KeyError, IndexError, TypeError):
         return None
-    return found
+    return content
 
 
 async def _push_to_hubspot(

@@ -21,15 +21,15 @@ RecordKey = tuple[RecordKind, str]
 """Kind and id of a record."""
 LONGEST_ERROR: Final = 500
 
-_KNOWN: Final[LiteralString] = """
-  select kind, record_id, known::text, pushed::text from public.crm_records
+_CURRENT: Final[LiteralString] = """
+  select kind, record_id, state::text, pushed::text from public.crm_records
   where tenant = %s and crm = %s and (kind, record_id) in (select * from unnest(%s::text[], %s::text[]))
 """
 _SAVE: Final[LiteralString] = """
-  insert into public.crm_records (tenant, crm, kind, record_id, lead_id, status, known, pushed, changed_at)
-  values (%(tenant)s, %(crm)s, %(kind)s, %(record_id)s, %(lead_id)s, %(status)s, %(known)s::jsonb, '{}', %(changed_at)s)
+  insert into public.crm_records (tenant, crm, kind, record_id, lead_id, status, state, pushed, changed_at)
+  values (%(tenant)s, %(crm)s, %(kind)s, %(record_id)s, %(lead_id)s, %(status)s, %(state)s::jsonb, '{}', %(changed_at)s)
   on conflict (tenant, crm, kind, record_id) do update
-  set lead_id = excluded.lead_id, status = excluded.status, known = excluded.known, changed_at = excluded.changed_at,
+  set lead_id = excluded.lead_id, status = excluded.status, state = excluded.state, changed_at = excluded.changed_at,
     pushed = public.crm_records.pushed - %(consumed)s::text[]
 """
 _DEALS: Final[LiteralString] = """
@@ -74,8 +74,8 @@ _PUT_OFF: Final[LiteralString] = """
   update public.crm_inbox set next_at = %s where tenant = %s and crm = %s and next_at <= %s
 """
 _PUSHED: Final[LiteralString] = """
-  insert into public.crm_records (tenant, crm, kind, record_id, lead_id, known, pushed)
-  values (%(tenant)s, %(crm)s, %(kind)s, %(record_id)s, %(lead_id)s, %(known)s::jsonb, %(pushed)s::jsonb)
+  insert into public.crm_records (tenant, crm, kind, record_id, lead_id, state, pushed)
+  values (%(tenant)s, %(crm)s, %(kind)s, %(record_id)s, %(lead_id)s, %(state)s::jsonb, %(pushed)s::jsonb)
   on conflict (tenant, crm, kind, record_id) do update set pushed = public.crm_records.pushed || excluded.pushed
 """
 _STATUS: Final[LiteralString] = """
@@ -119,18 +119,18 @@ class _StoredRecord(msgspec.Struct):
     reason: str | None = None
 
 
-def known_records(
+def current_records(
     connection: Connection, tenant: str, crm: str, keys: Collection[RecordKey]
 ) -> dict[RecordKey, KnownRecord]:
     kinds, ids = [kind for kind, _ in keys], [record_id for _, record_id in keys]
     with connection.cursor() as cursor:
-        rows = cursor.execute(_KNOWN, (tenant, crm, kinds, ids)).fetchall()
+        rows = cursor.execute(_CURRENT, (tenant, crm, kinds, ids)).fetchall()
     return {
         (kind, number): msgspec.structs.replace(
-            msgspec.json.decode(known, type=KnownRecord),
+            msgspec.json.decode(current, type=KnownRecord),
             pushed=msgspec.json.decode(pushed, type=dict[str, str]),
         )
-        for kind, number, known, pushed in rows
+        for kind, number, current, pushed in rows
     }
 
 
@@ -151,13 +151,13 @@ def save_records(
                     "crm": crm,
                     "kind": kind,
                     "record_id": record_id,
-                    "lead_id": known.lead_id,
-                    "status": known.values.get("status"),
-                    "known": _encoded(known),
-                    "changed_at": known.changed_at,
+                    "lead_id": current.lead_id,
+                    "status": current.values.get("status"),
+                    "state": _encoded(current),
+                    "changed_at": current.changed_at,
                     "consumed": list(consumed.get((kind, record_id), ())),
                 }
-                for (kind, record_id), known in records.items()
+                for (kind, record_id), current in records.items()
             ],
         )
 
@@ -290,15 +290,15 @@ def remember_push(
                 "kind": kind,
                 "record_id": record_id,
                 "lead_id": lead_id,
-                "known": _encoded(KnownRecord(lead_id=lead_id)),
+                "state": _encoded(KnownRecord(lead_id=lead_id)),
                 "pushed": msgspec.json.encode(values).decode(),
             },
         )
 
 
-def _encoded(known: KnownRecord) -> str:
+def _encoded(current: KnownRecord) -> str:
     """`pushed` has a column of its own, since a push changes it beside a pull."""
-    return msgspec.json.encode(msgspec.structs.replace(known, pushed={})).decode()
+    return msgspec.json.encode(msgspec.structs.replace(current, pushed={})).decode()
 
 
 def crm_status(connection: Connection, tenant: str | None = None) -> list[dict[str, Any]]:

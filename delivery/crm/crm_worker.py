@@ -76,10 +76,10 @@ class CrmContact(NamedTuple):
 
 
 class FoundLead(NamedTuple):
-    """`known`: somebody has these addresses already; else the id is made of them. `addresses`: in their one form."""
+    """`is_known`: somebody has these addresses already; else the id is made of them. `addresses`: in their one form."""
 
     lead_id: str
-    known: bool
+    is_known: bool
     addresses: Mapping[str, str] = {}
 
 
@@ -280,12 +280,14 @@ class CrmWorker:
         if not records:
             await self._in_database(_in_transaction, finish)
             return PullReport()
-        known = await self._known(name, rules.tenant, records)
+        current = await self._current(name, rules.tenant, records)
         if ask is not None and not isinstance(channel, CrmWebhookChannel):
-            records = newest_states([*await self._missing_contacts(channel, records, known, ask), *records])
-            known = await self._known(name, rules.tenant, records)
-        leads = await self._leads_of(name, rules, records, known)
-        plans, skipped = await self._in_database(_plans, name, rules, records, known, leads, self.ports.now())
+            records = newest_states([*await self._missing_contacts(channel, records, current, ask), *records])
+            current = await self._current(name, rules.tenant, records)
+        leads = await self._leads_of(name, rules, records, current)
+        plans, skipped = await self._in_database(
+            _plans, name, rules, records, current, leads, self.ports.now()
+        )
         events = _with_made_leads(rules, name, plans, records, leads, self.ports.now())
         await self._in_database(_announce, rules.tenant, name, plans)
         outgoing, refused = _encoded(events)
@@ -306,22 +308,22 @@ class CrmWorker:
         metrics.CRM_EVENTS.labels(name).inc(len(outgoing))
         return PullReport(len(records), len(outgoing), skipped)
 
-    async def _known(
+    async def _current(
         self, name: str, tenant: str, records: Sequence[CrmRecord]
     ) -> dict[RecordKey, KnownRecord]:
         """What is known of the records and of the contacts of deals."""
         keys: set[RecordKey] = {(each.kind, each.record_id) for each in records}
         keys |= {("contact", contact) for each in records for contact in each.contact_ids}
-        known: dict[RecordKey, KnownRecord] = await self._in_database(
-            crm_state.known_records, tenant, name, sorted(keys)
+        current: dict[RecordKey, KnownRecord] = await self._in_database(
+            crm_state.current_records, tenant, name, sorted(keys)
         )
-        return known
+        return current
 
     async def _missing_contacts(
         self,
         channel: CrmChannel,
         records: Sequence[CrmRecord],
-        known: Mapping[RecordKey, KnownRecord],
+        current: Mapping[RecordKey, KnownRecord],
         ask: Ask,
     ) -> list[CrmRecord]:
         """The contacts of deals of which nothing is known yet."""
@@ -330,7 +332,7 @@ class CrmWorker:
             contact
             for each in records
             for contact in each.contact_ids
-            if contact not in here and ("contact", contact) not in known
+            if contact not in here and ("contact", contact) not in current
         )
         return await records_by_id(channel, "contact", list(missing), ask) if missing else []
 
@@ -339,19 +341,19 @@ class CrmWorker:
         name: str,
         rules: CrmInbound,
         records: Sequence[CrmRecord],
-        known: Mapping[RecordKey, KnownRecord],
+        current: Mapping[RecordKey, KnownRecord],
     ) -> dict[RecordKey, FoundLead]:
         """The lead of each record: the one that it was counted for, the one that a push has left there, the one of its
         addresses; of a deal, the one of its contact.
         """
         leads: dict[RecordKey, FoundLead] = {
-            key: FoundLead(each.lead_id, known=True) for key, each in known.items() if each.lead_id
+            key: FoundLead(each.lead_id, is_known=True) for key, each in current.items() if each.lead_id
         }
         stated = {each.lead_id for each in records if each.lead_id}
         present = await self._in_database(crm_state.stages_of, rules.tenant, stated) if stated else {}
         for each in records:
             if each.lead_id in present:
-                leads.setdefault((each.kind, each.record_id), FoundLead(each.lead_id, known=True))
+                leads.setdefault((each.kind, each.record_id), FoundLead(each.lead_id, is_known=True))
         searched = [
             each
             for each in records
@@ -362,15 +364,15 @@ class CrmWorker:
                 CrmContact(f"crm-{_digest(name, each.record_id)}", each.email, each.phone)
                 for each in searched
             ]
-            found = await self.ports.find_leads(rules.tenant, contacts)
-            for each, lead in zip(searched, found, strict=True):
-                if lead is not None and (lead.known or rules.unknown_leads == "create"):
+            matched = await self.ports.find_leads(rules.tenant, contacts)
+            for each, lead in zip(searched, matched, strict=True):
+                if lead is not None and (lead.is_known or rules.unknown_leads == "create"):
                     leads[each.kind, each.record_id] = lead
         for each in records:
             contacts_of: list[RecordKey] = [("contact", contact) for contact in each.contact_ids]
             owner = next((leads[contact] for contact in contacts_of if contact in leads), None)
             if owner is not None:
-                leads.setdefault((each.kind, each.record_id), owner._replace(known=True))
+                leads.setdefault((each.kind, each.record_id), owner._replace(is_known=True))
         return leads
 
     async def _owns(self, name: str) -> bool:
@@ -437,12 +439,12 @@ def _plans(
     name: str,
     rules: CrmInbound,
     records: Sequence[CrmRecord],
-    known: Mapping[RecordKey, KnownRecord],
+    current: Mapping[RecordKey, KnownRecord],
     leads: Mapping[RecordKey, FoundLead],
     now: datetime,
 ) -> tuple[list[tuple[RecordKey, CrmPlan]], int]:
     """A plan for each record that is a lead's, and how many are not."""
-    known = dict(known)
+    current = dict(current)
     ids = {lead.lead_id for lead in leads.values()}
     deals, stages = (
         crm_state.deals_of(connection, rules.tenant, ids),
@@ -463,14 +465,14 @@ def _plans(
         )
         plan = plan_changes(
             record,
-            known.get(key, KnownRecord()),
+            current.get(key, KnownRecord()),
             rules,
             crm=name,
             lead_id=lead.lead_id,
             now=now,
             situation=LeadSituation(stages.get(lead.lead_id), states),
         )
-        known[key] = plan.known
+        current[key] = plan.after
         if record.kind == "deal" and (status := record.values.get("status")) is not None:
             others[name, record.record_id] = status
         plans.append((key, plan))
@@ -489,7 +491,7 @@ def _with_made_leads(
     made: list[Event] = []
     for record in records:
         lead = leads.get((record.kind, record.record_id))
-        if lead is not None and not lead.known:
+        if lead is not None and not lead.is_known:
             made.append(
                 ProfileUpdated(
                     event_id=f"crm-{_digest(rules.tenant, name, record.kind, record.record_id, 'made')}",
@@ -541,7 +543,7 @@ def _store(
             connection,
             tenant,
             name,
-            {key: plan.known for key, plan in plans},
+            {key: plan.after for key, plan in plans},
             {key: plan.consumed for key, plan in plans},
         )
         finish(connection)

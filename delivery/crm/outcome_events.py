@@ -5,11 +5,11 @@ that is read again has the same id. A deal that is won is an order; won again, a
 is refunded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -41,10 +41,12 @@ class KnownRecord(Struct, frozen=True, kw_only=True):
     changed_at: datetime | None = None
     wins: int = 0
     """How often the deal was won; the number of its last order."""
-    order: Literal["", "open", "closing"] = ""
-    """Of the last order: none is on record, it may be on record, its refund may be on record, too."""
+    is_open: bool = False
+    """The last order may be on record, and is not to be refunded."""
     amounts: dict[str, str] = {}
-    """Of the last order: currency -> the highest amount that may be on record."""
+    """Of an open order: currency -> the highest amount that may be on record."""
+    closing: dict[int, dict[str, str]] = {}
+    """The amounts of orders whose refunds may not be on record yet, by their numbers."""
 
 
 class LeadSituation(NamedTuple):
@@ -59,23 +61,24 @@ NO_OTHER_DEALS: Final = LeadSituation()
 
 
 class CrmPlan(NamedTuple):
-    """`announced` is on record before the events are in the log, `known` afterwards."""
+    """`announced` is on record before the events are in the log, `after` afterwards."""
 
     events: list[Event]
     announced: KnownRecord
-    known: KnownRecord
+    after: KnownRecord
     own: int
     """Changes that we have made ourselves; they are no events."""
     consumed: frozenset[str] = frozenset()
     """The CRM's fields of which the value that we pushed was read now."""
 
 
-class _Order(NamedTuple):
+class _Orders(NamedTuple):
     """As in KnownRecord."""
 
     wins: int
-    order: Literal["", "open", "closing"]
+    is_open: bool
     amounts: dict[str, str]
+    closing: dict[int, dict[str, str]]
 
 
 class _Origin(NamedTuple):
@@ -116,7 +119,7 @@ class _Origin(NamedTuple):
 
 def plan_changes(
     record: CrmRecord,
-    known: KnownRecord,
+    current: KnownRecord,
     rules: CrmInbound,
     *,
     crm: str,
@@ -125,52 +128,58 @@ def plan_changes(
     situation: LeadSituation = NO_OTHER_DEALS,
 ) -> CrmPlan:
     """The events of a record of a lead. An older state of the record than the known one means nothing."""
-    if known.changed_at is not None and record.changed_at < known.changed_at:
-        return CrmPlan([], known, known, 0)
-    changed = {name for name, value in record.values.items() if known.values.get(name) != value}
+    if current.changed_at is not None and record.changed_at < current.changed_at:
+        return CrmPlan([], current, current, 0)
+    changed = {name for name, value in record.values.items() if current.values.get(name) != value}
     echoed = {
         name
         for name, theirs in record.names.items()
-        if theirs in known.pushed and known.pushed[theirs] == record.values.get(name)
+        if theirs in current.pushed and current.pushed[theirs] == record.values.get(name)
     }
     news = changed - echoed
     origin = _Origin(rules.tenant, crm, record, lead_id, now)
-    order = _Order(known.wins, known.order, known.amounts)
+    orders = _Orders(current.wins, current.is_open, current.amounts, current.closing)
     events: list[Event] = []
-    announced = order
+    announced = orders
     if record.kind == "deal":
-        events, announced, order = _deal_events(origin, known, rules, news, situation)
+        events, announced, orders = _deal_events(origin, current, rules, news, situation)
     elif "stage" in news and (stage := rules.stage_of(record.values["stage"])) is not None:
-        envelope = origin.envelope("stage", record.changed_at, known.values.get("stage"), stage)
+        envelope = origin.envelope("stage", record.changed_at, current.values.get("stage"), stage)
         reason = f"{crm} has the contact as {record.values['stage']}"
         events.append(StageChanged(**envelope, stage=stage, reason=reason[:512], by=origin.by))
-    events += _owner_events(origin, known, rules, news)
-    events += _field_events(origin, known, news)
+    events += _owner_events(origin, current, rules, news)
+    events += _field_events(origin, current, news)
     after = KnownRecord(
         lead_id=lead_id,
-        values={**known.values, **record.values},
+        values={**current.values, **record.values},
         changed_at=record.changed_at,
-        **order._asdict(),
+        **orders._asdict(),
     )
     consumed = frozenset(record.names[name] for name in echoed)
     return CrmPlan(
-        events, replace(known, lead_id=lead_id, **announced._asdict()), after, len(changed & echoed), consumed
+        events,
+        replace(current, lead_id=lead_id, **announced._asdict()),
+        after,
+        len(changed & echoed),
+        consumed,
     )
 
 
-def _owner_events(origin: _Origin, known: KnownRecord, rules: CrmInbound, news: set[str]) -> Iterator[Event]:
+def _owner_events(
+    origin: _Origin, current: KnownRecord, rules: CrmInbound, news: set[str]
+) -> Iterator[Event]:
     if "owner" in news:
         raw = origin.record.values["owner"]
         owner = None if raw is None else rules.owner_of(raw, origin.crm)
-        envelope = origin.envelope("owner", origin.record.changed_at, known.values.get("owner"), raw)
+        envelope = origin.envelope("owner", origin.record.changed_at, current.values.get("owner"), raw)
         yield LeadAssigned(**envelope, assigned_to=owner, by=origin.by)
 
 
-def _field_events(origin: _Origin, known: KnownRecord, news: set[str]) -> Iterator[Event]:
+def _field_events(origin: _Origin, current: KnownRecord, news: set[str]) -> Iterator[Event]:
     names = sorted(name for name in news if name.startswith(FIELD_PREFIX))
     if names:
         values = origin.record.values
-        parts = [f"{name}={known.values.get(name)!r}>{values[name]!r}" for name in names]
+        parts = [f"{name}={current.values.get(name)!r}>{values[name]!r}" for name in names]
         envelope = origin.envelope("fields", origin.record.changed_at, *parts)
         yield ProfileUpdated(
             **envelope, fields={name.removeprefix(FIELD_PREFIX): values[name] for name in names}
@@ -178,28 +187,28 @@ def _field_events(origin: _Origin, known: KnownRecord, news: set[str]) -> Iterat
 
 
 def _deal_events(
-    origin: _Origin, known: KnownRecord, rules: CrmInbound, news: set[str], situation: LeadSituation
-) -> tuple[list[Event], _Order, _Order]:
-    """The events, and the deal's order as it is on record before them and after them."""
-    record, order = origin.record, _Order(known.wins, known.order, known.amounts)
-    was_won = order.order != ""
-    events: list[Event] = []
-    if record.values.get("status") != "won":
-        if was_won:
-            events += _refunds(origin, order)
-            order = order._replace(order="closing")
-        events += _moves(origin, known, rules, news, situation, was_won=was_won)
-        return events, order, order._replace(order="") if was_won else order
-    is_new = known.values.get("status") != "won"
-    if order.order == "closing":  # its refund may be on record: the deal was won again meanwhile
-        events += _refunds(origin, order)
-    if order.order != "open":
-        is_new, order = True, _Order(order.wins + 1, "open", {})
-    if is_new or news & {"value", "currency"}:
-        at = min((record.closed_at if is_new else None) or record.changed_at, record.changed_at)
-        event, order = _win(origin, rules, order, at)
-        events.append(event)
-    return events, order, order
+    origin: _Origin, current: KnownRecord, rules: CrmInbound, news: set[str], situation: LeadSituation
+) -> tuple[list[Event], _Orders, _Orders]:
+    """The events, and the deal's orders as they are on record before them and after them."""
+    record = origin.record
+    orders = _Orders(current.wins, current.is_open, current.amounts, current.closing)
+    is_won = record.values.get("status") == "won"
+    was_open = orders.is_open
+    if was_open and not is_won:
+        closing = {**orders.closing, orders.wins: orders.amounts}
+        orders = _Orders(orders.wins, is_open=False, amounts={}, closing=closing)
+    events: list[Event] = list(_refunds(origin, orders.closing))
+    if is_won:
+        is_new = current.values.get("status") != "won"
+        if not was_open:
+            orders = _Orders(orders.wins + 1, is_open=True, amounts={}, closing=orders.closing)
+        if is_new or not was_open or news & {"value", "currency"}:
+            at = min((record.closed_at if is_new else None) or record.changed_at, record.changed_at)
+            event, orders = _win(origin, rules, orders, at)
+            events.append(event)
+    else:
+        events += _moves(origin, current, rules, news, situation, was_won=was_open or bool(current.closing))
+    return events, orders, orders._replace(closing={})
 
 
 def order_id(crm: str, record_id: str, wins: int) -> str:
@@ -207,41 +216,42 @@ def order_id(crm: str, record_id: str, wins: int) -> str:
     return f"{crm}-deal-{record_id}" + (f"-{wins}" if wins > 1 else "")
 
 
-def _win(origin: _Origin, rules: CrmInbound, order: _Order, at: datetime) -> tuple[Event, _Order]:
+def _win(origin: _Origin, rules: CrmInbound, orders: _Orders, at: datetime) -> tuple[Event, _Orders]:
     """A purchase; without any currency the lead becomes a customer whose revenue is unknown."""
     values = origin.record.values
     currency = currency_of(values.get("currency")) or rules.currency
     amount = amount_of(values.get("value")) or Decimal(0)
-    envelope = origin.envelope("won", at, order.wins, amount, currency)
+    envelope = origin.envelope("won", at, orders.wins, amount, currency)
     if currency is None:
         reason = f"deal {origin.record.record_id} of {origin.crm} was won; it names no currency"
-        return StageChanged(**envelope, stage=CUSTOMER, reason=reason[:512], by=origin.by), order
-    highest = max(amount, Decimal(order.amounts.get(currency, "0")))
+        return StageChanged(**envelope, stage=CUSTOMER, reason=reason[:512], by=origin.by), orders
+    highest = max(amount, Decimal(orders.amounts.get(currency, "0")))
     purchase = PurchaseMade(
         **envelope,
         value=amount,
         currency=currency,
-        order_id=order_id(origin.crm, origin.record.record_id, order.wins),
+        order_id=order_id(origin.crm, origin.record.record_id, orders.wins),
     )
-    return purchase, order._replace(amounts={**order.amounts, currency: str(highest)})
+    return purchase, orders._replace(amounts={**orders.amounts, currency: str(highest)})
 
 
-def _refunds(origin: _Origin, order: _Order) -> Iterator[Event]:
-    """All that may be on record of the order; a refund lowers an order to zero at most."""
-    number = order_id(origin.crm, origin.record.record_id, order.wins)
-    for currency, amount in sorted(order.amounts.items()):
-        yield PurchaseRefunded(
-            **origin.envelope("reopened", origin.record.changed_at, order.wins, currency, amount),
-            order_id=number,
-            value=Decimal(amount),
-            currency=currency,
-            refund_id=f"{number}-reopened-{currency}",
-        )
+def _refunds(origin: _Origin, closing: Mapping[int, Mapping[str, str]]) -> Iterator[Event]:
+    """All that may be on record of the orders; a refund lowers an order to zero at most."""
+    for wins, amounts in sorted(closing.items()):
+        number = order_id(origin.crm, origin.record.record_id, wins)
+        for currency, amount in sorted(amounts.items()):
+            yield PurchaseRefunded(
+                **origin.envelope("reopened", origin.record.changed_at, wins, currency, amount),
+                order_id=number,
+                value=Decimal(amount),
+                currency=currency,
+                refund_id=f"{number}-reopened-{currency}",
+            )
 
 
 def _moves(
     origin: _Origin,
-    known: KnownRecord,
+    current: KnownRecord,
     rules: CrmInbound,
     news: set[str],
     situation: LeadSituation,
@@ -265,7 +275,7 @@ def _moves(
             return
         stage = own_stage or rules.open_stage
         if stage and not is_customer:
-            envelope = origin.envelope("open", origin.record.changed_at, known.values.get("stage"), stage)
+            envelope = origin.envelope("open", origin.record.changed_at, current.values.get("stage"), stage)
             reason = f"deal {origin.record.record_id} of {origin.crm} is open"
             if values.get("stage"):
                 reason += f", in stage {values['stage']}"

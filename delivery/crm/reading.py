@@ -132,7 +132,7 @@ async def _hubspot_changes(
     channel: HubspotChannel, kind: RecordKind, since: datetime, page: str | None, ask: Ask
 ) -> RecordPage:
     changed = _HUBSPOT_CHANGED[kind]
-    found = await ask(
+    answer = await ask(
         "POST",
         f"/crm/objects/2026-03/{HUBSPOT_OBJECTS[kind]}/search",
         {
@@ -153,8 +153,8 @@ async def _hubspot_changes(
             **({"after": page} if page else {}),
         },
     )
-    following = _at(found, "paging", "next", "after")
-    return RecordPage(await _hubspot_records(channel, kind, _list(found, "results"), ask), id_of(following))
+    following = _at(answer, "paging", "next", "after")
+    return RecordPage(await _hubspot_records(channel, kind, _list(answer, "results"), ask), id_of(following))
 
 
 async def _hubspot_by_id(
@@ -162,7 +162,7 @@ async def _hubspot_by_id(
 ) -> list[CrmRecord]:
     records = []
     for begin in range(0, len(ids), HUBSPOT_BATCH):
-        found = await ask(
+        answer = await ask(
             "POST",
             f"/crm/objects/2026-03/{HUBSPOT_OBJECTS[kind]}/batch/read",
             {
@@ -170,7 +170,7 @@ async def _hubspot_by_id(
                 "inputs": [{"id": each} for each in ids[begin : begin + HUBSPOT_BATCH]],
             },
         )
-        records += await _hubspot_records(channel, kind, _list(found, "results"), ask)
+        records += await _hubspot_records(channel, kind, _list(answer, "results"), ask)
     return records
 
 
@@ -190,12 +190,12 @@ async def _hubspot_records(
 async def _hubspot_contacts_of(deals: Sequence[str], ask: Ask) -> dict[str, tuple[str, ...]]:
     contacts = {}
     for begin in range(0, len(deals), HUBSPOT_BATCH):
-        found = await ask(
+        answer = await ask(
             "POST",
             "/crm/associations/2026-03/deals/contacts/batch/read",
             {"inputs": [{"id": each} for each in deals[begin : begin + HUBSPOT_BATCH]]},
         )
-        for each in _list(found, "results"):
+        for each in _list(answer, "results"):
             deal = id_of(_at(each, "from", "id"))
             if deal is not None:
                 contacts[deal] = tuple(
@@ -256,7 +256,7 @@ def _hubspot_record(
 async def _pipedrive_changes(
     channel: PipedriveChannel, kind: RecordKind, since: datetime, page: str | None, ask: Ask
 ) -> RecordPage:
-    found = await ask(
+    answer = await ask(
         "GET",
         _PIPEDRIVE_PATHS[kind],
         None,
@@ -269,7 +269,7 @@ async def _pipedrive_changes(
         },
     )
     return RecordPage(
-        _pipedrive_records(channel, kind, found), text_of(_at(found, "additional_data", "next_cursor"))
+        _pipedrive_records(channel, kind, answer), text_of(_at(answer, "additional_data", "next_cursor"))
     )
 
 
@@ -279,17 +279,17 @@ async def _pipedrive_by_id(
     records = []
     for begin in range(0, len(ids), PIPEDRIVE_BATCH):
         some = ",".join(ids[begin : begin + PIPEDRIVE_BATCH])
-        found = await ask("GET", _PIPEDRIVE_PATHS[kind], None, {"ids": some, "limit": str(PIPEDRIVE_BATCH)})
-        records += _pipedrive_records(channel, kind, found)
+        answer = await ask("GET", _PIPEDRIVE_PATHS[kind], None, {"ids": some, "limit": str(PIPEDRIVE_BATCH)})
+        records += _pipedrive_records(channel, kind, answer)
     return records
 
 
 _PIPEDRIVE_PATHS: Final[Mapping[RecordKind, str]] = {"contact": "/api/v2/persons", "deal": "/api/v2/deals"}
 
 
-def _pipedrive_records(channel: PipedriveChannel, kind: RecordKind, found: Any) -> list[CrmRecord]:
+def _pipedrive_records(channel: PipedriveChannel, kind: RecordKind, answer: Any) -> list[CrmRecord]:
     read = _pipedrive_person if kind == "contact" else _pipedrive_deal
-    return [record for each in _list(found, "data") if (record := read(channel, each)) is not None]
+    return [record for each in _list(answer, "data") if (record := read(channel, each)) is not None]
 
 
 def _pipedrive_person(channel: PipedriveChannel, person: Any) -> CrmRecord | None:
@@ -347,7 +347,7 @@ def _primary(addresses: Sequence[Any]) -> str | None:
 async def _odoo_page(channel: OdooChannel, domain: list[Any], offset: int, ask: Ask) -> RecordPage:
     """Archived records, too: a lost lead is archived."""
     own = [channel.fields[OWN_LEAD_ID]] if OWN_LEAD_ID in channel.fields else []
-    found = await ask(
+    answer = await ask(
         "POST",
         f"/json/2/{ODOO_RECORD}/search_read",
         {
@@ -359,10 +359,10 @@ async def _odoo_page(channel: OdooChannel, domain: list[Any], offset: int, ask: 
             "context": {"active_test": False},
         },
     )
-    if not isinstance(found, list):
+    if not isinstance(answer, list):
         raise DeliveryFailedError("the answer of Odoo is no list of records")
-    records = [record for each in found if (record := _odoo_record(channel, each)) is not None]
-    return RecordPage(records, str(offset + ODOO_PAGE) if len(found) == ODOO_PAGE else None)
+    records = [record for each in answer if (record := _odoo_record(channel, each)) is not None]
+    return RecordPage(records, str(offset + ODOO_PAGE) if len(answer) == ODOO_PAGE else None)
 
 
 def _odoo_record(channel: OdooChannel, lead: Any) -> CrmRecord | None:
@@ -434,5 +434,5 @@ def _at(value: Any, *path: str) -> Any:
 
 
 def _list(value: Any, name: str) -> Sequence[Any]:
-    found = _at(value, name)
-    return found if isinstance(found, list) else []
+    answer = _at(value, name)
+    return answer if isinstance(answer, list) else []

@@ -122,8 +122,8 @@ def _hubspot_keys(notification: Any) -> list[RecordKey]:
 
 def reported_records(channel: CrmWebhookChannel, body: Any, now: datetime) -> tuple[list[CrmRecord], int]:
     """The records of a body by the channel's mapping, and how many lack an id or what they are; at most MOST_RECORDS."""
-    found = body if channel.each is None else _found(channel.each, body)
-    items = found if isinstance(found, list) else [found]
+    answer = body if channel.each is None else _located(channel.each, body)
+    items = answer if isinstance(answer, list) else [answer]
     records, skipped = [], 0
     for item in items[:MOST_RECORDS]:
         record = _mapped_record(channel, item, now)
@@ -138,7 +138,7 @@ def _mapped_record(channel: CrmWebhookChannel, item: Any, now: datetime) -> CrmR
     """A field that the mapping does not name says nothing: it keeps what is known."""
 
     def at(key: str) -> str | None:
-        return text_of(_found(channel.record[key], item)) if key in channel.record else None
+        return text_of(_located(channel.record[key], item)) if key in channel.record else None
 
     rules, record_id = channel.inbound, id_of(at("id"))
     kind = at("kind") or "deal"
@@ -169,7 +169,7 @@ def _mapped_record(channel: CrmWebhookChannel, item: Any, now: datetime) -> CrmR
     )
 
 
-def _found(expression: str, content: Any) -> Any:
+def _located(expression: str, content: Any) -> Any:
     """None also where a function of the expression does not fit what was sent."""
     try:
         return compiled(expression, "record").search(content)

@@ -18,7 +18,7 @@ from gateway import metrics
 from gateway.access import AccessDenied
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api.services import services_of
-from gateway.documented import OBJECT_SCHEMA, answer_docs, example_bodies, request_docs
+from gateway.documented import answer_docs, example_bodies, request_docs
 from gateway.door.body import read_body
 from gateway.door.chat_accounts import ChatRequest, is_proven
 from gateway.door.chat_mapping import ChatAuthentication
@@ -28,7 +28,6 @@ from gateway.row_changes import change_rows
 LARGEST_REPORT = 1_000_000
 """Bytes; vendors send a hundred changes at once."""
 EXAMPLES = example_bodies("crm")
-REPORT_SCHEMA = {"type": ["array", "object"], "items": dict(OBJECT_SCHEMA)}
 CrmName = Annotated[
     str, Path(max_length=64, description="The name of the channel in the configuration of delivery.")
 ]
@@ -47,7 +46,7 @@ router = APIRouter(tags=["crm"])
         404: {"description": "No channel of this name takes reports."},
         503: {"description": "The database does not answer; try again after Retry-After seconds."},
     },
-    openapi_extra=request_docs(EXAMPLES["report"], REPORT_SCHEMA),
+    openapi_extra=request_docs(EXAMPLES["report"]),
 )
 async def take_report(
     request: Request,

@@ -21,6 +21,7 @@ from gateway.api.causes import EventsById, by_id, cause_of
 from gateway.api.contact_times import contact_times_in_row
 from gateway.api.execution_shapes import short_execution_json
 from gateway.api.found_leads import found_lead
+from gateway.api.lead_flags import bands_and_flags, shown_flag
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, next_offset, page_start
 from gateway.api.overrides import override_in_history, override_in_row
 from gateway.api.services import services_of, tenant_of
@@ -38,7 +39,16 @@ from schemas.moment import millis, moment
 from schemas.topics import visitor_key
 from scoring.features.identity import key_of_identity
 from scoring.features.signals import decimals_of
-from scoring.models.model import ONE_POINT, Model, Subject, explain_score, rounded_points, score_lead
+from scoring.models.flags import split_flags
+from scoring.models.model import (
+    ONE_POINT,
+    Model,
+    Subject,
+    explain_flags,
+    explain_score,
+    rounded_points,
+    score_lead,
+)
 
 BOARD_MODEL = "temperature"
 SESSION_MODEL = "web_session"
@@ -108,7 +118,9 @@ async def board(
         {
             "leads": [
                 {
-                    **_listed(row, _shaped(scores.get(row["lead_key"], {})), visits.get(row["lead_key"], 0)),
+                    **_listed(
+                        row, _shaped(scores.get(row["lead_key"], {}), active), visits.get(row["lead_key"], 0)
+                    ),
                     "qualification_override": override_in_row(row, now),
                     "speed_to_lead": contact_times_in_row(row, now),
                 }
@@ -186,7 +198,8 @@ async def lead(
             queries.overrides(tenant, lead_id),
         )
         ledger = await _ledger(ask, tenant, lead_id, entries, limit=LEDGER_PAGE)
-    scores = {each["model"]: (_past_score if past else _score)(each) for each in score_rows}
+    shape = _past_score if past else _score
+    scores = {each["model"]: shape(each, active.models.get(each["model"])) for each in score_rows}
     _add_lines(scores, lines)
     subject = None if past else await subject_of(store, tenant, lead_id, row["stage"])
     if at > now:
@@ -338,7 +351,8 @@ def _scores_to_come(active: ActiveRules, subject: Subject | None, at: datetime) 
         scores[name] = {
             "total": points(concluded.total),
             "rounded": rounded_points(concluded.total),
-            "bands": concluded.bands,
+            "bands": split_flags(concluded.bands)[0],
+            "flags": _explained_flags(active, model, subject, at),
             "as_of": at,
             "lines": _explained(active, model, subject, at),
         }
@@ -356,6 +370,9 @@ def _add_evidence(scores: dict[str, Any], active: ActiveRules, subject: Subject)
         if model is None:
             continue
         lines = _explained(active, model, subject, score["as_of"])
+        evident = _explained_flags(active, model, subject, score["as_of"])
+        if [each["name"] for each in evident] == [each["name"] for each in score["flags"]]:
+            score["flags"] = evident
         if abs(sum(line["points"] for line in lines) - score["total"]) < 1 / ONE_POINT:
             score["lines"] = lines
             continue
@@ -369,6 +386,13 @@ def _explained(active: ActiveRules, model: Model, subject: Subject, at: datetime
     """Lines that give or take something, in the model's order."""
     lines = explain_score(model, subject, millis(at), active.zone, active.idle_ms)
     return [{**line._asdict(), "points": points(line.points)} for line in lines if line.points]
+
+
+def _explained_flags(
+    active: ActiveRules, model: Model, subject: Subject, at: datetime
+) -> list[dict[str, Any]]:
+    flags = explain_flags(model, subject, millis(at), active.zone, active.idle_ms)
+    return [shown_flag(flag) for flag in flags]
 
 
 # Shapes
@@ -430,28 +454,28 @@ def _add_lines(scores: dict[str, dict[str, Any]], lines: Sequence[Row]) -> None:
             scores[line["model"]]["lines"].append({**names, "points": plain(line["points"])})
 
 
-def _shaped(scores: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
-    return {model: _score(row) for model, row in scores.items()}
+def _shaped(scores: Mapping[str, Row], active: ActiveRules) -> dict[str, dict[str, Any]]:
+    return {model: _score(row, active.models.get(model)) for model, row in scores.items()}
 
 
-def _score(row: Row) -> dict[str, Any]:
+def _score(row: Row, model: Model | None) -> dict[str, Any]:
     return {
         "total": plain(row["total"]),
         "rounded": row["rounded"],
         "version": row["version"],
-        "bands": row["bands"],
+        **bands_and_flags(row["bands"], model),
         "as_of": row["as_of"],
         "next_due": row["next_due"],
     }
 
 
-def _past_score(change: Row) -> dict[str, Any]:
+def _past_score(change: Row, model: Model | None) -> dict[str, Any]:
     """The score of a model at that moment; one without a score yet is not there."""
     return {
         "total": plain(change["total"]),
         "rounded": rounded_points(int(change["total"] * ONE_POINT)),
         "version": change["version"],
-        "bands": change["bands"],
+        **bands_and_flags(change["bands"], model),
         "as_of": change["at"],
     }
 
@@ -465,7 +489,7 @@ def _entry(row: Row, events: EventsById) -> dict[str, Any]:
         "change": plain(row["change"]),
         "previous": plain(row["previous"]),
         "total": plain(row["total"]),
-        "bands": row["bands"],
+        **bands_and_flags(row["bands"]),
         "lines": [
             {"group": group, "rule": rule, "kind": kind, "points": line_points}
             for group, rule, kind, line_points in row["lines"]

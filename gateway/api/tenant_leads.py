@@ -15,6 +15,7 @@ from starlette.responses import Response
 from gateway.access import TENANT_NAME_PATTERN
 from gateway.answers import JsonAnswer, RequestProblem
 from gateway.api import statements
+from gateway.api.lead_flags import bands_and_flags
 from gateway.api.lead_pages import PAGE, After, Limit, Offset, leads_page, page_start
 from gateway.api.leads import BOARD_MODEL, LONGEST_SEARCH, NO_NUL, plain
 from gateway.api.services import authorized_caller, services_of
@@ -25,6 +26,7 @@ from gateway.store import Row
 from projections import queries
 from projections.lead_lists import LeadFilters
 from scoring.features.signals import LARGEST_AMOUNT
+from scoring.models.model import Model
 
 COLDEST = "cold"
 BUDGETS = ("budget", "budget_min", "budget_max")
@@ -92,10 +94,11 @@ async def tenant_leads(
         page = await leads_page(ask, tenant, BOARD_MODEL, filters, start, limit)
         keys = [row["lead_key"] for row in page.rows]
         voices = await ask(statements.latest_voices(keys)) if keys else ()
+    model = (await services.ports.published(tenant)).models.get(BOARD_MODEL) if keys else None
     recordings = {voice["lead_key"]: voice for voice in voices}
     following = page.following
     return JsonAnswer(
-        [_lead(row, recordings.get(row["lead_key"], {})) for row in page.rows],
+        [_lead(row, recordings.get(row["lead_key"], {}), model) for row in page.rows],
         headers=None if following is None else {"Link": f'<{_next(request, following)}>; rel="next"'},
     )
 
@@ -107,7 +110,7 @@ def _next(request: Request, after: str) -> str:
     return f"{services_of(request).ports.public_url}{quote(request.url.path)}?{urlencode(parameters)}"
 
 
-def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
+def _lead(row: Row, voice: Mapping[str, Any], model: Model | None) -> dict[str, Any]:
     counts, fields, refuses = row["counts"], row["fields"], queries.refuses_profiling(row)
     scans, views, messages = (
         counts.get(signal, 0) for signal in ("qr_scanned", "catalog_viewed", "message_received")
@@ -121,6 +124,7 @@ def _lead(row: Row, voice: Mapping[str, Any]) -> dict[str, Any]:
         **{name: fields.get(name) for name in PROPERTY_FACTS},
         "lead_score": None if refuses else row["rounded"] or 0,
         "temperature": None if refuses else (row["bands"] or {}).get(BOARD_MODEL) or COLDEST,
+        "flags": bands_and_flags(row["bands"] or {}, model)["flags"],
         "qr_scan_count": scans,
         "catalog_views": views,
         "messages_count": messages,

@@ -19,6 +19,7 @@ from leadstream.cli import (
     delivery,
     demo,
     doctor,
+    enrichment,
     erase,
     evaluate,
     experiments,
@@ -98,7 +99,8 @@ for part in (
     serve, demo, telegram, chats,
     imports, simulate, export, links,
     explain, publish, models, evaluate, experiments, workflows,
-    doctor, keys, users, dead_letters, delivery, crm, skip, rebuild, recalculate, restate, retention, backup, erase, settings,
+    doctor, keys, users, dead_letters, delivery, crm, enrichment, skip, rebuild, recalculate,
+    restate, retention, backup, erase, settings,
     worker, topics,
 ):  # fmt: skip
     app.add_typer(part.app)

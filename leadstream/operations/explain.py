@@ -6,7 +6,7 @@ future it evaluates the current state, as if no event happened until then, and t
 
 import asyncio
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby, islice
@@ -31,7 +31,16 @@ from projections.lead_lists import FIRST_PAGE, LeadFilters
 from projections.workflow_queries import executions_of_lead
 from schemas.envelope import ANONYMOUS_PREFIX
 from schemas.moment import millis
-from scoring.models.model import ONE_POINT, ExplainedLine, LineLabel, Model, Subject, score_lead
+from scoring.models.flags import RaisedFlag, raised_flags
+from scoring.models.model import (
+    ONE_POINT,
+    ExplainedLine,
+    LineLabel,
+    Model,
+    Subject,
+    explain_flags,
+    score_lead,
+)
 from scoring.models.model import explain_score as explained_by
 
 CHANGES_SHOWN = 10
@@ -262,7 +271,9 @@ def _current_score(
     score = explanations.ExplainedScore(name, row["total"], row["bands"], recorded_lines)
     if model is None or subject is None:
         return score
-    score = score._replace(of_ended_visits=model.scores_sessions)
+    score = score._replace(
+        of_ended_visits=model.scores_sessions, flags=_flags_of(model, subject, active, row["bands"], at)
+    )
     evident: list[ExplainedLine] = []
     for moment in (now, at):
         evident = explained_by(model, subject, millis(moment), active.zone, active.idle_ms)
@@ -270,6 +281,16 @@ def _current_score(
             return _score_with_evidence(score, evident)._replace(as_of=None if moment == now else at)
     texts = {line[:4]: line.evidence for line in map(_line_with_evidence, evident)}
     return score._replace(lines=[line._replace(evidence=texts.get(line[:4], "")) for line in recorded_lines])
+
+
+def _flags_of(
+    model: Model, subject: Subject, active: ActiveRules, bands: Mapping[str, str | None], at: datetime
+) -> list[RaisedFlag]:
+    """The flags with their evidence, if the features of that moment raise the same ones."""
+    evident = explain_flags(model, subject, millis(at), active.zone, active.idle_ms)
+    recorded = raised_flags(bands, model.flags)
+    same = [flag.name for flag in evident] == [flag.name for flag in recorded]
+    return evident if same else recorded
 
 
 def _score_with_evidence(
@@ -303,7 +324,14 @@ def _future_score(
     concluded = score_lead(model, subject, millis(at), active.zone, active.idle_ms)
     evident = explained_by(model, subject, millis(at), active.zone, active.idle_ms)
     return _score_with_evidence(
-        explanations.ExplainedScore(name, Decimal(concluded.total) / ONE_POINT, concluded.bands, []), evident
+        explanations.ExplainedScore(
+            name,
+            Decimal(concluded.total) / ONE_POINT,
+            concluded.bands,
+            [],
+            flags=_flags_of(model, subject, active, concluded.bands, at),
+        ),
+        evident,
     )
 
 

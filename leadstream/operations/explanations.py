@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from schemas.blank import is_blank_text
 from scoring.features.identity import key_of_identity
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
+from scoring.models.flags import RaisedFlag, raised_flags, split_flags
 
 Row = Mapping[str, Any]
 
@@ -37,7 +38,7 @@ class ExplainedScore(NamedTuple):
     model: str
     total: Decimal
     bands: Mapping[str, str | None]
-
+    """Flags included."""
     lines: Sequence[BreakdownLine]
     nothing_for: Sequence[str] = ()
     """Rules that give no points."""
@@ -45,6 +46,8 @@ class ExplainedScore(NamedTuple):
     """The moment of its evidence, if that is not now."""
     of_ended_visits: bool = False
     """Its model counts a visit only when it has ended."""
+    flags: Sequence[RaisedFlag] = ()
+    """With their evidence; empty: as `bands` have them."""
 
 
 class ExplainedCause(NamedTuple):
@@ -135,6 +138,8 @@ def breakdown_lines(score: ExplainedScore, clock: ExplanationClock) -> Iterator[
     """The score and its lines, by group. The lines add up to the score."""
     as_of = f" (as of {clock.date(score.as_of)})" if score.as_of else ""
     yield f"{score.model}: {points_text(score.total)}{_in_bands(score.bands)}{as_of}"
+    for flag in score.flags or raised_flags(score.bands):
+        yield f"  {flag.colour} flag: {flag.text or flag.name}{f' ({flag.evidence})' if flag.evidence else ''}"
     if not score.lines:
         yield f"  nothing counts yet{'; a visit counts when it has ended' if score.of_ended_visits else ''}"
         return
@@ -155,6 +160,7 @@ def breakdown_lines(score: ExplainedScore, clock: ExplanationClock) -> Iterator[
 
 def _in_bands(bands: Mapping[str, str | None]) -> str:
     """The bands as a suffix: `, hot`; with names if there are several sets: `, grade B+, temperature hot`."""
+    bands, _ = split_flags(bands)
     current = {scale: band for scale, band in bands.items() if band is not None}
     if len(bands) <= 1:
         return "".join(f", {band}" for band in current.values())

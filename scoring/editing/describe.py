@@ -30,6 +30,7 @@ def describe_model(text: str) -> str:
         *(_bands_text(scale, bands) for scale, bands in document.get("bands", {}).items()),
         *(_requirements_text(band, needs) for band, needs in document.get("needs", {}).items()),
         *(_matrix_text(name, matrix) for name, matrix in document.get("matrix", {}).items()),
+        _flags_text(document.get("flag", [])),
         "" if model.flow is None else _flow_text(model.flow),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -210,6 +211,37 @@ def _matrix_text(name: str, matrix: Table) -> str:
     return f"Bands {_as_code(name)}, by the points of two groups before their weights\n\n" + markdown_table(
         (corner, *head), cells
     )
+
+
+def _flags_text(flags: list[Table]) -> str:
+    """One row for each flag."""
+    if not flags:
+        return ""
+    rows = [
+        (
+            flag["colour"],
+            _as_code(flag["name"]),
+            flag["text"],
+            " and ".join(map(_flag_condition_text, flag["when"])),
+        )
+        for flag in flags
+    ]
+    return "Flags\n\n" + markdown_table(("colour", "flag", "says", "while"), rows)
+
+
+def _flag_condition_text(condition: Table) -> str:
+    if "none_of" in condition:
+        since = f" since the last {_as_code(condition['since'])}" if "since" in condition else ""
+        return f"no {_all_of_text(condition['none_of'])}{since}"
+    rest = dict(condition)
+    kind = next(kind for kind in ("value", "has", "once") if kind in rest)
+    subject = rest.pop(kind)
+    names = subject if isinstance(subject, list) else [subject]
+    listed = " or ".join(map(_as_code, names))
+    if kind != "value":
+        return f"{'has' if kind == 'has' else 'once'} {listed}"
+    ((operator, operand),) = rest.items()
+    return f"{listed} {operator.replace('_', ' ')} {operand}".rstrip()
 
 
 def _flow_text(flow: ChatFlow) -> str:

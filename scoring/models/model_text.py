@@ -19,6 +19,8 @@ from scoring.models.band_text import (
     compile_scales,
 )
 from scoring.models.decay import HalfLifeError, half_life_shares, read_half_life_days
+from scoring.models.flag_text import compile_flags
+from scoring.models.flags import FLAG, reads_of_flags
 from scoring.models.phrases import Reads, SignalWindows, join_reads, parse_phrase
 from scoring.models.plan import (
     BandRequirement,
@@ -56,7 +58,7 @@ MOST_SESSIONS_IN_MEAN = 200
 
 _MODEL_KEYS = frozenset(
     {"model", "about", "reads", "lead", "min", "max", "decay", "round", "bands", "band_on"}
-    | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id", FLOW}
+    | {"needs", "matrix", "signals", "groups", "highest_rule_id", "highest_criterion_id", FLOW, FLAG}
 )
 
 DefinedSignals = Mapping[str, SignalDefinition]
@@ -89,6 +91,7 @@ def compile_model(text: str, folding: int = NEWEST_COMPARISON.folding) -> Model:
     groups = _groups(text, document, defined, by, by_session=mean is not None)
     scales = compile_scales(text, document)
     needs = compile_requirements(text, document, defined, scales)
+    flags = compile_flags(text, document, defined, by, by_session=mean is not None)
     lowest, highest = (_score_bound(text, document, key) for key in ("min", "max"))
     if lowest is not None and highest is not None and lowest > highest:
         raise model_refusal(text, "min", "above max")
@@ -100,8 +103,17 @@ def compile_model(text: str, folding: int = NEWEST_COMPARISON.folding) -> Model:
     limited = lowest is not None or highest is not None
     bodies = [rule.body for group in groups for rule in group.rules]
     interaction_reads = Reads(signals=frozenset({INTERACTION_SIGNAL} if decay else ()))
-    reads = join_reads([*(body.reads for body in bodies), _reads_of_requirements(needs), interaction_reads])
+    reads = join_reads(
+        [
+            *(body.reads for body in bodies),
+            _reads_of_requirements(needs),
+            reads_of_flags(flags),
+            interaction_reads,
+        ]
+    )
+    conditions = [condition for flag in flags for condition in flag.conditions]
     moments = [moment for body in bodies for moment in body.moments]
+    moments += [moment for condition in conditions for moment in condition.moments]
     moments += [
         (action, need.within)
         for several in needs.values()
@@ -129,10 +141,14 @@ def compile_model(text: str, folding: int = NEWEST_COMPARISON.folding) -> Model:
         rounding=rounding,
         signals=tuple(defined.values()),
         reads=reads,
-        windows=_joined_windows([windows for body in bodies for windows in body.windows]),
+        windows=_joined_windows(
+            [windows for body in bodies for windows in body.windows]
+            + [windows for condition in conditions for windows in condition.windows]
+        ),
         moments=_grouped_by_signal(moments),
         group_plans=group_plans(groups),
         comparison=by,
+        flags=flags,
         flow=compile_flow(text, document[FLOW]) if FLOW in document else None,
     )
 

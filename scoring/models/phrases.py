@@ -136,7 +136,7 @@ def _count_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str)
     signal = defined.get(name)
     if signal is not None and signal.distinct:
         return _distinct_phrase_of_stored(text, signal.stored)
-    stored = _stored_signal(defined, name)
+    stored = stored_signal(defined, name)
 
     def read(view: View) -> int:
         occurrences = view.signals.get(stored)
@@ -146,7 +146,7 @@ def _count_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str)
 
 
 def _window_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> ValuePhrase:
-    stored, length = _stored_signal(defined, name), _window_length(days)
+    stored, length = stored_signal(defined, name), _window_length(days)
 
     def read(view: View) -> int:
         signal = view.signals.get(stored)
@@ -183,7 +183,7 @@ def _active_days_phrase(text: str, _: Mapping[str, SignalDefinition], days: str)
 
 
 def _trend_phrase(text: str, defined: Mapping[str, SignalDefinition], name: str, days: str) -> ValuePhrase:
-    stored, length = _stored_signal(defined, name), _window_length(days, LONGEST_WINDOW_DAYS // 2)
+    stored, length = stored_signal(defined, name), _window_length(days, LONGEST_WINDOW_DAYS // 2)
 
     def read(view: View) -> str:
         signal = view.signals.get(stored)
@@ -209,7 +209,7 @@ def _since_phrase(
         return ValuePhrase(
             text, "number", age, Reads(created=True), elapsed=ElapsedSinceSignal(CREATED_SIGNAL, unit)
         )
-    stored = _stored_signal(defined, name)
+    stored = stored_signal(defined, name)
 
     def read(view: View) -> int | None:
         signal = view.signals.get(stored)
@@ -270,7 +270,8 @@ def _session_phrase(text: str, _: Mapping[str, SignalDefinition], name: str) -> 
     return ValuePhrase(text, "count", read, Reads(sessions=True))
 
 
-def _stored_signal(defined: Mapping[str, SignalDefinition], name: str) -> str:
+def stored_signal(defined: Mapping[str, SignalDefinition], name: str) -> str:
+    """The name under which features keep the signal. Raises PhraseError."""
     signal = defined.get(name)
     if signal is None:
         if is_counted_always(name):

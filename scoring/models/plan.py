@@ -14,6 +14,7 @@ from scoring.features.features import CUSTOM_PREFIX, FeatureDelta
 from scoring.features.signals import SignalDefinition
 from scoring.features.view import View
 from scoring.models.decay import DECAYED_AFTER_DAYS, WHOLE_SHARE
+from scoring.models.flags import Flag
 from scoring.models.phrases import Reads
 from scoring.models.points import ONE_POINT, MicroPoints, MilliPoints
 from scoring.models.rules import Rule
@@ -123,6 +124,8 @@ class Model:
     """The groups in the form that the innermost loop reads."""
     comparison: ValueComparison
     """How its rules and signals compare values."""
+    flags: tuple[Flag, ...] = ()
+    """What is shown of a lead beside its score; they give no points."""
     flow: ChatFlow | None = None
     """What the chat asks, whose answers its rules count; it gives no points itself."""
 

@@ -11,6 +11,7 @@ from scoring.features.calendar import DAY_MS, Calendar
 from scoring.features.features import Features, Session
 from scoring.features.signals import INTERACTION_SIGNAL
 from scoring.features.view import Subject, View, profile_value, view_of, view_of_session
+from scoring.models.flags import RaisedFlag, raised_flags
 from scoring.models.plan import (
     BandRequirement,
     LineLabel,
@@ -21,7 +22,7 @@ from scoring.models.plan import (
     points_decayed,
     round_to_whole_points,
 )
-from scoring.models.points import ONE_POINT, MicroPoints, points_text
+from scoring.models.points import ONE_POINT, MicroPoints, points_text, rounded_points
 from scoring.models.rules import Rule
 
 
@@ -30,7 +31,7 @@ class Conclusion(NamedTuple):
     vector: list[MicroPoints]
     """One number for each entry of the model."""
     bands: dict[str, str | None]
-    """The lead's band in each set of bands, matrices included."""
+    """The lead's band in each set of bands, matrices included; and the colour of each flag that is raised."""
 
 
 class ExplainedLine(NamedTuple):
@@ -130,6 +131,15 @@ def explain_score(
         for entry, points in zip(model.line_labels, concluded.vector, strict=True)
         if points or entry.kind == "points"
     ]
+
+
+def explain_flags(
+    model: Model, subject: Subject, as_of: int, zone: Calendar, idle_ms: int
+) -> list[RaisedFlag]:
+    """The flags that are raised, with their evidence."""
+    concluded = score_lead(model, subject, as_of, zone, idle_ms)
+    view = view_of(subject, as_of, zone)
+    return raised_flags(concluded.bands, model.flags, view, rounded_points(concluded.total))
 
 
 def _counted_text(count: int, what: str) -> str:
@@ -265,6 +275,10 @@ def _bands_reached(
         row = _band_on_axis(matrix.rows, vector, rounds=model.band_on_rounded)
         column = _band_on_axis(matrix.columns, vector, rounds=model.band_on_rounded)
         bands[name] = None if row is None or column is None else row + column
+    rounded = rounded_points(total) if model.flags else 0
+    for flag in model.flags:
+        if flag.is_raised(view, rounded):
+            bands[flag.scale] = flag.colour
     return bands
 
 

@@ -6,6 +6,7 @@ from schemas import statements
 from schemas.control import Carried
 from schemas.topics import LEAD_CHANGES, SCORE_CHANGED
 from scoring.models.crossings import cross_thresholds, named_thresholds
+from scoring.models.flags import split_flags
 from scoring.models.model import (
     ONE_POINT,
     Conclusion,
@@ -218,8 +219,8 @@ def retract_model_score(step: LeadStep, name: str, version: int, cause: str) -> 
 def _leave_bands(
     step: LeadStep, model: str, version: int, left: Mapping[str, str | None], cause: str
 ) -> None:
-    """The model no longer has these band sets."""
-    for scale, band in left.items():
+    """The model no longer has these band sets. Flags are no bands that somebody enters or leaves."""
+    for scale, band in split_flags(left)[0].items():
         if band is not None:
             step.emit_statement(
                 LEAD_CHANGES,

@@ -35,9 +35,9 @@ class Reading:
 
     async def _find(self, _tenant: str, contacts: Sequence[CrmContact]) -> list[FoundLead | None]:
         return [
-            FoundLead(self.leads[each.email], known=True)
+            FoundLead(self.leads[each.email], is_known=True)
             if each.email in self.leads
-            else FoundLead(f"c-{each.email}", known=False, addresses={"email": each.email})
+            else FoundLead(f"c-{each.email}", is_known=False, addresses={"email": each.email})
             if each.email
             else None
             for each in contacts

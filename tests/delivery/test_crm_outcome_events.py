@@ -29,10 +29,10 @@ def contact(minutes=0, **values):
     return CrmRecord("contact", "512", NOON + timedelta(minutes=minutes), values, names=names)
 
 
-def planned(record, known=None, rules=RULES, **situation):
+def planned(record, current=None, rules=RULES, **situation):
     plan = plan_changes(
         record,
-        known or KnownRecord(),
+        current or KnownRecord(),
         rules,
         crm="hub",
         lead_id="ada",
@@ -56,37 +56,37 @@ def shown(plan):
 def test_a_deal_opens_is_won_changes_its_value_is_reopened_and_won_again():
     opened = planned(deal())
     assert shown(opened) == [("stage_changed", "opportunity")]
-    won = planned(deal(1, status="won"), opened.known)
+    won = planned(deal(1, status="won"), opened.after)
     assert shown(won) == [("purchase_made", Decimal("1200.50"), "EUR", "hub-deal-9")]
-    dearer = planned(deal(2, status="won", value="1500"), won.known)
+    dearer = planned(deal(2, status="won", value="1500"), won.after)
     assert shown(dearer) == [("purchase_made", Decimal(1500), "EUR", "hub-deal-9")]
-    reopened = planned(deal(3, value="1500"), dearer.known, stage="customer")
+    reopened = planned(deal(3, value="1500"), dearer.after, stage="customer")
     assert shown(reopened) == [
         ("purchase_refunded", Decimal(1500), "EUR", "hub-deal-9", "hub-deal-9-reopened-EUR"),
         ("stage_changed", "opportunity"),
     ]
-    again = planned(deal(4, status="won", value="900"), reopened.known)
+    again = planned(deal(4, status="won", value="900"), reopened.after)
     assert shown(again) == [("purchase_made", Decimal(900), "EUR", "hub-deal-9-2")]
-    assert shown(planned(deal(4, status="won", value="900"), again.known)) == []
+    assert shown(planned(deal(4, status="won", value="900"), again.after)) == []
 
 
 def test_the_stage_of_an_open_deal_and_its_owner_come_back():
     plan = planned(deal(stage="demo", owner="71"))
     assert shown(plan) == [("stage_changed", "engaged"), ("lead_assigned", "5")]
-    plan = planned(deal(1, stage="offer", owner="72"), plan.known)
+    plan = planned(deal(1, stage="offer", owner="72"), plan.after)
     assert shown(plan) == [("lead_assigned", "hub:72")]
-    assert shown(planned(deal(2, stage="offer"), plan.known)) == [("lead_assigned", None)]
+    assert shown(planned(deal(2, stage="offer"), plan.after)) == [("lead_assigned", None)]
 
 
 def test_a_lost_deal_loses_its_lead_unless_another_one_is_alive_or_won():
     lost = deal(1, status="lost")._replace(reason="too expensive")
     text = "deal 9 of 1200.5 EUR was lost in hub: too expensive"
-    known = planned(deal()).known
-    assert shown(planned(lost, known)) == [("stage_changed", "lost")]
-    assert planned(lost, known).events[0].reason == text
-    assert shown(planned(lost, known, other_deals=frozenset({"open"}))) == [("note_added", text)]
-    assert shown(planned(lost, known, other_deals=frozenset({"won"}))) == [("note_added", text)]
-    assert shown(planned(lost, known, stage="customer")) == [("note_added", text)]
+    current = planned(deal()).after
+    assert shown(planned(lost, current)) == [("stage_changed", "lost")]
+    assert planned(lost, current).events[0].reason == text
+    assert shown(planned(lost, current, other_deals=frozenset({"open"}))) == [("note_added", text)]
+    assert shown(planned(lost, current, other_deals=frozenset({"won"}))) == [("note_added", text)]
+    assert shown(planned(lost, current, stage="customer")) == [("note_added", text)]
 
 
 def test_a_second_deal_moves_no_customer_back():
@@ -118,31 +118,34 @@ def test_a_contact_moves_by_the_vendors_stages_or_by_those_of_the_configuration(
 
 
 def test_what_we_have_written_ourselves_does_not_come_back_and_a_later_return_to_it_does():
-    known = planned(contact(owner="70")).known
+    current = planned(contact(owner="70")).after
     pushed = KnownRecord(
-        **{**{n: getattr(known, n) for n in known.__struct_fields__}, "pushed": {"hubspot_owner_id": "71"}}
+        **{
+            **{n: getattr(current, n) for n in current.__struct_fields__},
+            "pushed": {"hubspot_owner_id": "71"},
+        }
     )
     echo = planned(contact(1, owner="71"), pushed)
     assert shown(echo) == []
     assert echo.own == 1
     assert echo.consumed == {"hubspot_owner_id"}
-    away = planned(contact(2, owner="70"), echo.known)
+    away = planned(contact(2, owner="70"), echo.after)
     assert shown(away) == [("lead_assigned", "hub:70")]
-    assert shown(planned(contact(3, owner="71"), away.known)) == [("lead_assigned", "5")]
+    assert shown(planned(contact(3, owner="71"), away.after)) == [("lead_assigned", "5")]
 
 
 def test_fields_come_back_and_an_emptied_one_is_cleared():
     record = contact(**{"field:industry": "Retail"})
     plan = planned(record)
     assert shown(plan) == [("profile_updated", {"industry": "Retail"})]
-    plan = planned(contact(1, **{"field:industry": None}), plan.known)
+    plan = planned(contact(1, **{"field:industry": None}), plan.after)
     assert shown(plan) == [("profile_updated", {"industry": None})]
 
 
 def test_an_older_state_means_nothing():
-    known = planned(deal(5, status="won")).known
-    plan = planned(deal(4), known)
-    assert (plan.events, plan.known) == ([], known)
+    current = planned(deal(5, status="won")).after
+    plan = planned(deal(4), current)
+    assert (plan.events, plan.after) == ([], current)
 
 
 def test_amounts_and_moments_are_read_as_vendors_write_them():
@@ -190,7 +193,7 @@ def test_whenever_a_worker_is_killed_the_revenue_is_that_of_the_deals_last_state
         if state.killed != "before the log":
             log.update({event.event_id: event for event in plan.events})
             if not state.killed:
-                stored = plan.known
+                stored = plan.after
     reports = [
         OrderReport(
             0, event.event_id, tag_of(type(event)), "crm", int(event.occurred_at.timestamp() * 1_000), event.order_id,

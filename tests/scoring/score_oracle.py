@@ -351,7 +351,21 @@ class Oracle:
         for name, matrix in self.model.get("matrix", {}).items():
             sides = [self.side(matrix[side]) for side in ("rows", "columns")]
             out[name] = None if None in sides else "".join(sides)
+        for flag in self.model.get("flag", []):
+            if all(map(self.flag_condition, flag["when"])):
+                out[f"flag:{flag['name']}"] = flag["colour"]
         return out
+
+    def flag_condition(self, condition):
+        if "none_of" in condition:
+            since = self.named(condition["since"]) if "since" in condition else []
+            after = max(since) if since else -(1 << 60)
+            return not any(moment >= after for name in condition["none_of"] for moment in self.named(name))
+        if condition.get("value") == "score":
+            total = half_up(self.score()[0])
+            least, above = condition.get("greater_or_equal"), condition.get("greater_than")
+            return total >= least if least is not None else total > above
+        return self.points({**condition, "name": "condition", "points": 1}, None) > 0
 
     def side(self, axis):
         """Which band of one group's own points, before its weight."""

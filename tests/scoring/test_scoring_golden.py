@@ -186,7 +186,7 @@ def test_the_expo_visitor_warms_up_step_by_step():
         events.append(happened(kind, T0 + minute * MINUTE, **fields))
         seen.append(scored(model, events, T0 + minute * MINUTE).total)
     assert seen == [expected * ONE_POINT for *_, expected in TIMELINE]
-    assert scored(model, events, LAST).bands == {"temperature": "hot"}
+    assert scored(model, events, LAST).bands["temperature"] == "hot"
 
 
 def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
@@ -199,8 +199,8 @@ def test_the_expo_visitor_cools_down_at_1_6_24_and_72_hours():
     assert dues == [HOUR_MS, 6 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS]
     totals = [score_lead(model, subject, LAST + after, UTC, IDLE).total // ONE_POINT for after in dues]
     assert totals == [62, 57, 52, 47]
-    assert score_lead(model, subject, LAST + 72 * HOUR_MS, UTC, IDLE).bands == {"temperature": "warm"}
-    assert score_lead(model, subject, LAST + 72 * HOUR_MS - 1, UTC, IDLE).bands == {"temperature": "hot"}
+    assert score_lead(model, subject, LAST + 72 * HOUR_MS, UTC, IDLE).bands["temperature"] == "warm"
+    assert score_lead(model, subject, LAST + 72 * HOUR_MS - 1, UTC, IDLE).bands["temperature"] == "hot"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_temperature_bands_begin_at_their_thresholds(total, band):
     text = built_in_models()["temperature"]
     rest = text[: text.index("[signals]")]
     given = compile_model(rest + f'[groups.g]\nrules = [{{ name = "given", base = {total} }}]')
-    assert scored(given, []).bands == {"temperature": band}
+    assert scored(given, []).bands["temperature"] == band
 
 
 COMPONENTS = {"demographic": 85, "behavioral": 72, "firmographic": 65, "engagement": 90, "intent": 68}

@@ -1,4 +1,4 @@
-"""What CRMs report: what is known of their records, how far they were read, and what webhooks have said."""
+"""What CRMs report, and what sources of enrichment were asked and have answered."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def upgrade() -> None:
         required("record_id", TEXT),
         sa.Column("lead_id", TEXT),
         sa.Column("status", TEXT),
-        required("known", JSONB),
+        required("state", JSONB),
         required("pushed", JSONB),
         sa.Column("changed_at", MOMENT),
         sa.PrimaryKeyConstraint("tenant", "crm", "kind", "record_id"),
@@ -72,3 +72,39 @@ def upgrade() -> None:
         postgresql_where=sa.text("record is null"),
     )
     op.create_index("crm_inbox_next", "crm_inbox", ["tenant", "crm", "number"], schema="public")
+    op.create_table(
+        "enrichment_queue",
+        required("identity_key", sa.BigInteger),
+        required("tenant", TEXT),
+        required("noticed_at", MOMENT),
+        required("next_at", MOMENT),
+        required("attempts", sa.Integer),
+        sa.PrimaryKeyConstraint("identity_key"),
+        schema="public",
+        comment="persons whom a live event may have given a new address, until sources were asked about them",
+    )
+    op.create_index("enrichment_queue_next", "enrichment_queue", ["next_at"], schema="public")
+    op.create_table(
+        "enrichment_cache",
+        required("key_digest", TEXT),
+        required("tenant", TEXT),
+        required("source", TEXT),
+        required("fields", JSONB),
+        required("previous", JSONB),
+        required("fetched_at", MOMENT),
+        required("expires_at", MOMENT),
+        sa.PrimaryKeyConstraint("key_digest"),
+        schema="public",
+        comment="what sources have answered; of a key only its digest",
+    )
+    op.create_index("enrichment_cache_expiry", "enrichment_cache", ["expires_at"], schema="public")
+    op.create_table(
+        "enrichment_usage",
+        required("tenant", TEXT),
+        required("source", TEXT),
+        required("day", sa.Date),
+        required("requests", sa.Integer),
+        sa.PrimaryKeyConstraint("tenant", "source", "day"),
+        schema="public",
+        comment="how many requests each source had, by day, for the budgets",
+    )

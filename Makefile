@@ -82,6 +82,7 @@ lock: setup
 schemas: setup
 	$(PY) -m schemas.generate
 	$(PY) -m leadstream.operations.scoring_page
+	$(PY) -m leadstream.operations.reference_pages
 
 clean:
 	rm -rf .venv dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -89,6 +89,7 @@ lock: setup
 schemas: setup
 	$(PY) -m schemas.generate
 	$(PY) -m leadstream.operations.scoring_page
+	$(PY) -m leadstream.operations.reference_pages
 
 clean:
 	rm -rf .venv dist build dashboard/static/dist dashboard/app/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

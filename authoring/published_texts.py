@@ -13,6 +13,7 @@ from schemas.refusal import Refusal
 from scoring.editing.workflow_edits import finished_workflows, summary_of_changes
 from scoring.models.active import ModelVersion
 from scoring.models.model import ModelError, compile_model
+from scoring.workflows.message_texts import unusable_messages
 from scoring.workflows.speed_to_lead import unknown_band
 from scoring.workflows.workflow_text import (
     UnknownReference,
@@ -57,7 +58,9 @@ def finished_text(name: str, text: str, newest: str | None, now: datetime, *, re
 
 
 class MissingReference(Invalid):
-    """A trigger waits for a model, or a band, that nobody has published. `key` is the trigger's key in the text."""
+    """A trigger waits for a model, or a band, that nobody has published, or a message cannot be made. `key` is the key in the
+    text: trigger.model, action.message.
+    """
 
     def __init__(self, missing: UnknownReference) -> None:
         super().__init__(f"workflow {missing.workflow}, {missing.key}: {missing.reason}", field="text")
@@ -65,15 +68,20 @@ class MissingReference(Invalid):
 
 
 def refuse_missing_references(text: str, newest: str | None, models: Mapping[str, ModelVersion]) -> None:
-    """Raises MissingReference for what a text of workflows waits for in vain, and the newest one did not. What was published
-    while its model was active stays.
+    """Raises MissingReference for what a text of workflows waits for in vain, or cannot write, and the newest one did not. What
+    was published before stays.
     """
     band_sets = {name: _compiled_model(each.text, each.folding).band_sets for name, each in models.items()}
-    before = set(unknown_references(compile_workflows(newest or ""), band_sets))
     without = unknown_band(compile_speed_to_lead(text), band_sets)
     if without is not None and without != unknown_band(compile_speed_to_lead(newest or ""), band_sets):
         raise Invalid(f"speed_to_lead.after: {without}", field="text")
-    for missing in unknown_references(compile_workflows(text), band_sets):
+
+    def missing_of(version: str) -> list[UnknownReference]:
+        workflows = compile_workflows(version)
+        return unknown_references(workflows, band_sets) + unusable_messages(workflows)
+
+    before = set(missing_of(newest or ""))
+    for missing in missing_of(text):
         if missing not in before:
             raise MissingReference(missing)
 

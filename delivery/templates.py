@@ -8,25 +8,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, TemplateError, nodes
+from jinja2 import StrictUndefined, TemplateError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from delivery.message import LeadCard, Message, OwnerCard
+from scoring.workflows.message_texts import MessageTextError, refuse_logic
 
 MOST_RENDERED_CHARACTERS: Final = 500_000
-_PLAIN_NODES: Final = (
-    nodes.Template,
-    nodes.Output,
-    nodes.TemplateData,
-    nodes.Name,
-    nodes.Getattr,
-    nodes.Getitem,
-    nodes.Const,
-    nodes.Or,
-    nodes.Filter,
-)
-_PLAIN_FILTERS: Final = frozenset({"default", "d", "upper", "lower", "title", "capitalize", "trim"})
 
 
 class TemplateRefusedError(ValueError):
@@ -84,25 +73,11 @@ def render_html(template: str, message: Message) -> str:
 
 def render_published(template: str, message: Message) -> str:
     """As `render_text`, for a text of a published workflow."""
-    refuse_logic(template)
-    return _render(_TEXT, template, values_of(message))
-
-
-def refuse_logic(template: str) -> None:
-    """Raises TemplateRefusedError unless the text has places for values only."""
     try:
-        tree = _TEXT.parse(template)
-    except TemplateError as cause:
-        raise TemplateRefusedError(str(cause)) from cause
-    except RecursionError:
-        raise TemplateRefusedError("it is nested too deeply") from None
-    for node in tree.find_all(nodes.Node):
-        if not isinstance(node, _PLAIN_NODES) or (
-            isinstance(node, nodes.Filter) and node.name not in _PLAIN_FILTERS
-        ):
-            raise TemplateRefusedError(
-                f"{type(node).__name__.lower()} is not for texts of workflows: use {{{{ lead.name }}}} and the like"
-            )
+        refuse_logic(template)
+    except MessageTextError as mistake:
+        raise TemplateRefusedError(str(mistake)) from mistake
+    return _render(_TEXT, template, values_of(message))
 
 
 def check_template(template: str, *, html: bool = False) -> None:

@@ -14,7 +14,7 @@ from delivery.notifications import add_notification, notification_texts
 from delivery.outcomes import DeliveryError
 from delivery.sending import send_sample
 from projections.connection import Connection
-from projections.outbox import NOTIFICATIONS_CHANNEL
+from projections.outbox import DEFAULT_CHANNELS, NOTIFICATIONS_CHANNEL
 from scoring.workflows.workflow import Workflow
 
 EXECUTION_BITS: Final = 53
@@ -51,10 +51,8 @@ def channels_of(message: Message) -> list[str]:
     match message.action:
         case "send_notification":
             return [NOTIFICATIONS_CHANNEL, *message.config.get("channels", [])]
-        case "send_email":
-            return [message.config.get("channel", "email")]
-        case _:
-            return [message.config["channel"]]
+        case action:
+            return [message.config.get("channel", DEFAULT_CHANNELS[action])]
 
 
 async def send_trial(

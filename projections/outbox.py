@@ -4,11 +4,13 @@ Only the live projection adds rows, in the transaction of the execution's own ro
 add none: what was concluded silently, or more than a day ago, is never delivered.
 """
 
+import json
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any, Final, LiteralString, cast
 
 import psycopg
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from projections.connection import Connection
 from projections.rows import Row, WorkflowExecutionRow
@@ -18,6 +20,9 @@ LEAD_CHANNEL: Final = "lead"
 """The channel of actions that change the lead."""
 NOTIFICATIONS_CHANNEL: Final = "notifications"
 """The channel of messages inside the application."""
+
+DEFAULT_CHANNELS: Final = MappingProxyType({"send_email": "email", "send_webhook": "webhook"})
+"""Of the actions that go to a channel of the configuration: the one that they go to if they name none."""
 
 OUTBOX_DAYS: Final = 90
 """Delivered and skipped rows of the outbox are deleted after so many days; the executions stay in the read models."""
@@ -30,11 +35,11 @@ _INSERT: LiteralString = """
     caused_by, channel, priority, 'waiting', 0, now(), now()
   from {schema}.workflow_executions
   cross join lateral (
-    select case action
-      when 'send_email' then coalesce(config ->> 'channel', 'email')
-      when 'send_webhook' then coalesce(config ->> 'channel', 'webhook')
-      when 'send_notification' then 'notifications'
-      else 'lead' end
+    select case
+      when action = 'send_notification' then {notifications}
+      when {default_channels}::jsonb ? action
+        then coalesce(config ->> 'channel', {default_channels}::jsonb ->> action)
+      else {lead} end
     union
     select jsonb_array_elements_text(config -> 'channels')
     where action = 'send_notification' and jsonb_typeof(config -> 'channels') = 'array') as way (channel)
@@ -63,7 +68,7 @@ def add_deliveries(cursor: psycopg.Cursor[Any], executions: Iterable[Row]) -> No
     added = [row for row in cast("Iterable[WorkflowExecutionRow]", executions) if not row.silent]
     if added:
         cursor.execute(
-            SQL(_ADD).format(schema=Identifier(LIVE_SCHEMA)),
+            _statement(_ADD, LIVE_SCHEMA),
             ([row.tenant for row in added], [row.execution_id for row in added]),
         )
 
@@ -72,4 +77,13 @@ def add_deliveries_of_swap(connection: Connection, schema: str) -> None:
     """Adds the actions of executions that only the tables which will be live know, before they replace the live ones: the
     live projection will not meet their records again.
     """
-    connection.execute(SQL(_ADD_OF_SWAP).format(schema=Identifier(schema)), (LIVE_SCHEMA,))
+    connection.execute(_statement(_ADD_OF_SWAP, schema), (LIVE_SCHEMA,))
+
+
+def _statement(text: LiteralString, schema: str) -> Composed:
+    return SQL(text).format(
+        schema=Identifier(schema),
+        default_channels=Literal(json.dumps(dict(DEFAULT_CHANNELS))),
+        lead=Literal(LEAD_CHANNEL),
+        notifications=Literal(NOTIFICATIONS_CHANNEL),
+    )

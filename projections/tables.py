@@ -403,6 +403,7 @@ workflow_executions = _table(
     "workflow_executions",
     WorkflowExecutionRow,
     Index("workflow_executions_tenant", "tenant", "at", "execution_id"),
+    Index("workflow_executions_workflow", "tenant", "workflow_id", "at", "execution_id"),
     Index("workflow_executions_lead", "lead_key", "at"),
     key=("tenant", "execution_id"),
     newest_by=("execution_id",),

@@ -36,7 +36,7 @@ def http_client(seconds: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         follow_redirects=False,
         timeout=seconds,
-        headers={"user-agent": "Leadstream"},
+        headers={"user-agent": "Leadstream", "accept-encoding": "identity"},
         limits=httpx.Limits(max_connections=50, max_keepalive_connections=10),
     )
 
@@ -72,7 +72,7 @@ async def request(
             method, url, headers=dict(headers), content=body, params=dict(parameters) if parameters else None
         ) as response:
             received = bytearray()
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():  # a packed answer could be of any size
                 received += part
                 if len(received) > MOST_ANSWER_BYTES:
                     break

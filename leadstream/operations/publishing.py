@@ -365,6 +365,11 @@ def check_lifecycle_bands(lifecycle: Lifecycle, shards: Sequence[ActiveModels], 
 def published_versions(database_url: str, tenant: str, name: str, *texts_of: int) -> list[PublishedVersion]:
     """The versions of a model, or of the workflows, newest first, with the texts of some. Raises Failure."""
     versions = run_request(authoring_for_reading(database_url).history(tenant, name, texts_of=texts_of))
+    if not versions and name == WORKFLOWS:
+        raise Failure(
+            f"No workflows are published for {tenant}: `leadstream publish-workflows FILE` publishes a text, or a built-in set "
+            "by its name."
+        )
     with problems_as_failures():
         if not versions:
             raise unknown_model_problem(name)

@@ -426,7 +426,7 @@ def _is_name(value: Any) -> TypeGuard[str]:
 
 
 class UnknownReference(NamedTuple):
-    """A trigger that waits for what no active model has."""
+    """A trigger that waits for what no active model has, or a message with a place for a value that there is not."""
 
     workflow: int
     key: str

@@ -139,7 +139,7 @@ def test_a_lead_is_explained_now_then_and_in_time_to_come(store: dict[str, str])
             "select split_part(action, ' ', 2), tenant, target, before, after, outcome from audit_log order by entry_id"
         ).fetchall()
     assert rows == [
-        ("publish-workflows", "default", "the workflows", None, "version 1", "done"),
+        ("publish-workflows", "default", "workflows", None, "version 1", "done"),
         ("import", "*", None, None, None, "done"),
     ]
 

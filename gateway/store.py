@@ -32,8 +32,9 @@ SORT_MEMORY = "16MB"
 """Of each sort and hash of a report; more goes to disk."""
 CONNECTION_OPTIONS = (
     f"{READ_OPTIONS} -c default_transaction_read_only=on -c statement_timeout={STATEMENT_SECONDS}s "
-    f"-c work_mem={SORT_MEMORY}"
+    f"-c work_mem={SORT_MEMORY} -c plan_cache_mode=force_custom_plan"
 )
+"""A plan for any values would not know how small a page is, or how many leads a filter matches."""
 UNAVAILABLE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database is unavailable, or every connection busy; a statement that took too long counts, too."""
 

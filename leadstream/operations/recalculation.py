@@ -4,7 +4,7 @@ It computes scores and stages again from the stored features and reports what di
 fault, and `leadstream restate` computes everything from the events again.
 
 1. A night that has come gets a row in `public.recalculations`, once.
-2. A page of leads is compared, and its end and what it found are written in one transaction, under a lock of the row. So any
+2. A page of leads is compared, and its end and what differs are written in one transaction, under a lock of the row. So any
    number of gateways share the work, and after a crash it goes on behind the last page.
 3. While a publication is being swept, leads are between two rules: then it waits.
 """
@@ -74,7 +74,7 @@ class _Page(NamedTuple):
     last: tuple[int, str] | None
     """(partition, key) of its last lead; None: there are no more."""
     checked: int
-    found: list[LeadDifference]
+    differences: list[LeadDifference]
 
 
 def begin_recalculation(
@@ -126,9 +126,9 @@ def _advance(
         page = _compared(
             connection, database_url, shards, tenant, (row["partition"], row["key"]), millis(now)
         )
-        named = [*row["differences"], *map(_difference_json, page.found)][:MOST_NAMED]
+        named = [*row["differences"], *map(_difference_json, page.differences)][:MOST_NAMED]
         partition, key = page.last or (row["partition"], row["key"])
-        differing = row["differing"] + len({each.lead_id for each in page.found})
+        differing = row["differing"] + len({each.lead_id for each in page.differences})
         ended_at = now if page.last is None else None
         cursor.execute(
             "update public.recalculations set partition = %s, key = %s, checked = %s, differing = %s, differences = %s, "
@@ -171,22 +171,22 @@ def _compared(
     at: int,
 ) -> _Page:
     leads = _leads_after(connection, tenant, after, PAGE_LEADS)
-    found: list[LeadDifference] = []
-    for place, parts in leads.items():
-        differences = _differences(shards, place, parts, at)
+    differences: list[LeadDifference] = []
+    for stored_key, parts in leads.items():
+        of_lead = _differences(shards, stored_key, parts, at)
         for _ in range(LOOKS):
-            if not differences:
+            if not of_lead:
                 break
             shards = active_by_shard(database_url, stage=ScoreLeads.name)
-            differences = _differences(shards, place, _parts_of(connection, place), at)
-        found += differences
-    return _Page(max(leads, default=None) if len(leads) == PAGE_LEADS else None, len(leads), found)
+            of_lead = _differences(shards, stored_key, _parts_of(connection, stored_key), at)
+        differences += of_lead
+    return _Page(max(leads, default=None) if len(leads) == PAGE_LEADS else None, len(leads), differences)
 
 
 def _differences(
-    shards: list[ActiveModels], place: tuple[int, str], parts: dict[str, bytes], at: int
+    shards: list[ActiveModels], stored_key: tuple[int, str], parts: dict[str, bytes], at: int
 ) -> list[LeadDifference]:
-    partition, key = place
+    partition, key = stored_key
     if "head" not in parts or partition >= len(shards) or shards[partition].sweep is not None:
         return []
     tenant, shard = key.partition("/")[0], shards[partition]
@@ -209,14 +209,14 @@ def _leads_after(
         binary=True,
     )
     return {
-        place: {part: bytes(value) for *_, part, value in several}
-        for place, several in groupby(rows, key=itemgetter(0, 1))
+        stored_key: {part: bytes(value) for *_, part, value in several}
+        for stored_key, several in groupby(rows, key=itemgetter(0, 1))
     }
 
 
-def _parts_of(connection: Connection, place: tuple[int, str]) -> dict[str, bytes]:
+def _parts_of(connection: Connection, stored_key: tuple[int, str]) -> dict[str, bytes]:
     rows = connection.execute(
-        "select part, value from lead_parts where partition = %s and key = %s", place, binary=True
+        "select part, value from lead_parts where partition = %s and key = %s", stored_key, binary=True
     )
     return {part: bytes(value) for part, value in rows}
 
@@ -239,7 +239,7 @@ def _difference_json(difference: LeadDifference) -> dict[str, Any]:
 
 def recalculate_what_is_due(database_url: str, now: datetime, since: datetime) -> int:
     """Begins the nights that have come, goes on with what has not ended, and returns how many leads the last recalculations
-    of all tenants found to differ. A tenant's first night is the first one after `since`.
+    of all tenants saw differ. A tenant's first night is the first one after `since`.
     """
     with connect_watched(database_url, options=READ_OPTIONS) as connection:
         tenants = [row[0] for row in connection.execute(_TENANTS).fetchall()]

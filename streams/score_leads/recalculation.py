@@ -41,7 +41,7 @@ def differences_of_lead(lead: LeadState, rules: LeadRules, at: int) -> list[Lead
 
 
 def _of_models(lead: LeadState, rules: LeadRules) -> list[LeadDifference]:
-    head, found = lead.head, []
+    head, differences = lead.head, []
     subject = Subject(lead.features, head.position.stage)
     for name, model in rules.models.items():
         emitted = head.emitted.get(name)
@@ -53,12 +53,12 @@ def _of_models(lead: LeadState, rules: LeadRules) -> list[LeadDifference]:
         if stored != recalculated:
             lines = changed_lines(model, emitted.vector, model, new.vector)
             lines.sort(key=lambda line: -abs(line[3]))
-            found.append(
+            differences.append(
                 LeadDifference(
                     lead.lead_id, name, _in_words(*stored), _in_words(*recalculated), lines[:MOST_LINES]
                 )
             )
-    return found
+    return differences
 
 
 def _of_stage(lead: LeadState, rules: LeadRules) -> list[LeadDifference]:

@@ -111,6 +111,12 @@ async def test_the_talk_of_the_expo_visitor(database_url):
     created, last = lead.pop("created_at"), lead.pop("last_interaction_at")
     assert created < last
     assert lead.pop("id").startswith("c-")
+    flags = [(flag["colour"], flag["name"]) for flag in lead.pop("flags")]
+    assert flags == [
+        ("red", "phone_without_follow_up"),
+        ("red", "voice_without_response"),
+        ("green", "ready_to_close"),
+    ]
     assert lead == {
         "name": "Ahmad Rezaei",
         "phone": "+971501234567",

@@ -10,6 +10,7 @@ from command_line import leadstream_here
 
 pytestmark = pytest.mark.postgres
 
+NOBODY = "no call_made, sms_sent, email_sent, meeting_scheduled"
 START = datetime(2024, 3, 2, 10, 0, tzinfo=UTC)
 TELEGRAM = {"visitor_id": "tg-7", "source": "telegram"}
 CRM = {"visitor_id": "tg-7", "source": "crm"}
@@ -83,6 +84,12 @@ def test_a_lead_is_explained_now_then_and_in_time_to_come(store: dict[str, str])
     at = now.index("temperature: 47, warm")
     assert now[at : now.index("Latest changes")] == [
         "temperature: 47, warm",
+        f"  red flag: Phone shared, and no follow-up: call immediately (has phone; {NOBODY} since the last contact_shared)",
+        (
+            "  red flag: Voice message, and no response: listen and reply "
+            f"(voice_message has happened; {NOBODY} since the last voice_message)"
+        ),
+        "  green flag: Voice message, budget and phone: ready to close (voice_message has happened; has budget_max; has phone)",
         "  engagement",
         "    QR scans        +3  1 x 3 points",
         "    Catalog views   +2  1 x 2 points",

@@ -264,7 +264,7 @@ def _answer_validation_error(_request: Request, error: Exception) -> Response:
 def _reason_of(error: Mapping[str, Any], field: str | None) -> str:
     """In words for callers. Patterns are for machines, and so is a cursor."""
     limits = error.get("ctx", {})
-    if field == "cursor":
+    if field in {"after", "cursor"}:
         return "must be the cursor that the page before gave"
     match error["type"]:
         case "missing":

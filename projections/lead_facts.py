@@ -9,6 +9,7 @@ Of a lead with very many events the latest EVENTS_READ count, so no lead costs m
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -213,7 +214,8 @@ def _leads(keys: Any) -> Select[Any]:
     )
 
 
-def _event_columns() -> list[ColumnElement[Any]]:
+@cache  # making them costs more than reading fifty events
+def _event_columns() -> Sequence[ColumnElement[Any]]:
     event = engagement_history.c
     details = {name: event.details[name].astext.label(name) for name in _DETAIL_NAMES}
     return [

@@ -272,4 +272,6 @@ async def test_a_wrong_beginning_of_a_page_is_named(shop, path, asked, field):
             for each in ("1_-999999999999999_0", f"none_{10**15 - 1}_0")
         ]
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+    if field == "after":
+        assert answer.json()["error"]["reason"] == "must be the cursor that the page before gave"
     assert ends == [([], None)] * 2

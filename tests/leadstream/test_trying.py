@@ -354,7 +354,7 @@ def test_a_recalculation_names_the_lead_and_the_lines_that_differ(store):
     command, url = store
     with psycopg.connect(url, options=READ_OPTIONS) as connection:
         [(value,)] = connection.execute(
-            "select partition, value from lead_parts where key = 'default/l/lead05' and part = 'head'"
+            "select value from lead_parts where key = 'default/l/lead05' and part = 'head'"
         ).fetchall()
         state = LeadState("default/l/lead05", {"head": bytes(value)})
         emitted = state.head.emitted["temperature"]

@@ -211,6 +211,20 @@ def test_a_merge_that_is_undone_in_time_leaves_the_lead_waiting():
     assert [(s.lead_id, s.at) for s in story.statements(*FIRED)] == [("A", at(HOUR + 5 * MINUTE))]
 
 
+def test_a_merge_that_is_undone_later_makes_nobody_late_again():
+    """The other lead was late meanwhile, and the one that comes back has not qualified anew."""
+    story = given(
+        PublishWorkflows(LATE, 1, 0),
+        profile("b", 0, "B", company="Beta"),
+        override("q", HOUR, "sql", lead="A"),
+        crm("leads_merged", "m", HOUR + MINUTE, lead="A", into="B"),
+        Time(2 * HOUR),
+        crm("merge_undone", "u", 3 * HOUR, lead="A"),
+        Time(DAY),
+    )
+    assert [(s.lead_id, s.at) for s in story.pipeline.statements(*FIRED)] == [("B", at(HOUR + 5 * MINUTE))]
+
+
 def test_the_built_in_text_waits_for_five_minutes_and_for_half_an_hour_of_work():
     """Qualified on Friday at 17:50, ten minutes before the end of work."""
     text = numbered(built_in_workflows()["speed_to_lead"])

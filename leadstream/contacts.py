@@ -169,9 +169,13 @@ async def lead_finder(settings: Settings, database_url: str) -> AsyncIterator[Fi
     """Finds the leads of a CRM's contacts, by the rules by which the door finds those of events."""
     by = [kind for kind in IDENTIFY_BY if kind in settings.identify_by.split(",")]
     contacts = AddressLookup(database_url)
-    await contacts.open()
+    is_open = False
 
     async def find(tenant: str, these: Sequence[CrmContact]) -> Sequence[FoundLead | None]:
+        nonlocal is_open
+        if not is_open:  # most systems read no CRM, and need no connections for it
+            await contacts.open()
+            is_open = True
         region = settings.default_phone_region
         queries = [_address_query(tenant, each, by, region) for each in these]
         usable = [each for each in queries if each is not None]
@@ -187,7 +191,8 @@ async def lead_finder(settings: Settings, database_url: str) -> AsyncIterator[Fi
     try:
         yield find
     finally:
-        await contacts.close()
+        if is_open:
+            await contacts.close()
 
 
 def _address_query(

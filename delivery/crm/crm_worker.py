@@ -13,7 +13,7 @@ import asyncio
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -133,6 +133,8 @@ class CrmWorker:
     """CRMs that this process reads, by a lock of its connection."""
     _complete_at: dict[str, float] = field(default_factory=dict)
     """When everything of a CRM had been read, or reading began (monotonic)."""
+    _failed_reports: Counter[str] = field(default_factory=Counter)
+    """How often in a row the records that a CRM has reported could not be read."""
 
     def __post_init__(self) -> None:
         self.channels = inbound_channels(self.configuration)
@@ -258,14 +260,17 @@ class CrmWorker:
                 for kind in kinds_of(channel):
                     if hints[kind]:
                         records += await records_by_id(channel, kind, hints[kind], ask)
-            return await self._record(
+            report = await self._record(
                 name, channel, records, ask, lambda connection: crm_state.remove_items(connection, items)
             )
         except DeliveryError as cause:
             metrics.CRM_FAILURES.labels(name).inc()
-            until = now + timedelta(seconds=self._wait_seconds(1, cause))
+            self._failed_reports[name] += 1
+            until = now + timedelta(seconds=self._wait_seconds(self._failed_reports[name], cause))
             await self._in_database(crm_state.put_off_items, rules.tenant, name, now, until)
             raise
+        self._failed_reports[name] = 0
+        return report
 
     async def _record(
         self,

@@ -113,6 +113,8 @@ class EnrichmentWorker:
                     if time.monotonic() - pruned >= PRUNE_SECONDS:
                         pruned = time.monotonic()
                         await self._in_database(enrichment_state.prune, self.ports.now(), OLDEST)
+                        if not self.sources:  # nothing else needs the connection
+                            await self._in_database(Connection.close)
                     owns: bool = await self._in_database(_try_lock) if self.sources else False
                     if owns:
                         while not stop.is_set() and await self.step():

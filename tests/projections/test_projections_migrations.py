@@ -127,6 +127,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute(
             "alter table live.leads add revenue jsonb"
         )  # today's writer needs it; null, as then
+        connection.execute("alter table live.score_history add column removed boolean")
         connection.execute(
             "create table live.identity_history (identity_key int8, epoch int4, tenant text, lead_key int8, "
             "lead_id text, attached_at timestamptz, partition int4, position int8, primary key (identity_key, epoch))"
@@ -143,6 +144,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         before = stored(connection)
         connection.execute("alter table live.engagement_history drop column channel_group")
         connection.execute("alter table live.leads drop revenue")
+        connection.execute("alter table live.score_history drop removed")
         connection.execute("drop table live.identity_history, live.stale_leads")
         connection.commit()
     migrate(database_url)

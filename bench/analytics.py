@@ -551,7 +551,7 @@ def _fill(connection: psycopg.Connection[Any], leads: int) -> None:
     _copy(
         connection,
         "score_history",
-        "lead_key model at position version total previous change bands lines caused_by",
+        "lead_key model at position version total previous change bands lines caused_by removed",
         _ledger(events, keys, scores),
     )
 
@@ -606,7 +606,7 @@ def _ledger(
         for number, model in enumerate(MODELS):
             yield (
                 keys[n], model, min(at, NOW), position * len(MODELS) + number, 1, total, previous, total - previous,
-                "{}", lines, f"event:event-{position}",
+                "{}", lines, f"event:event-{position}", False,
             )  # fmt: skip
 
 

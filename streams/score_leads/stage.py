@@ -142,6 +142,8 @@ class ScoreLeads:
     def check_timer(self, shared: PublishedLeadRules, state: LeadState, now: int) -> tuple[bool, int | None]:
         if not state.exists:
             return False, None
+        if state.refuses_profiling and state.head.emitted:
+            return True, None  # a version that did not know objections has scored it
         at = next_change_by_time(shared.rules(state.tenant).for_lead(state), state)
         return (True, None) if at <= now else (False, at if at < NEVER else None)
 

@@ -112,7 +112,7 @@ def store(url, company, *, restated=False):
         "score_history": [
             each
             | {"model": "composite", "version": 1, "change": each["total"] - each["previous"]}
-            | {"bands": "{}", "lines": "[]", "caused_by": ""}
+            | {"bands": "{}", "lines": "[]", "caused_by": "", "removed": False}
             for each in keyed(company.ledger)
         ],
         "lead_scores": [

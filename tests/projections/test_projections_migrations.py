@@ -127,6 +127,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
         connection.execute(
             "alter table live.leads add revenue jsonb"
         )  # today's writer needs it; null, as then
+        connection.execute("alter table live.score_history add column removed boolean")
         connection.execute(
             "alter table live.lead_scores add tenant text, add identified bool, add listed bool, "
             "add created_at timestamptz, add stage text, add band_keys text"
@@ -151,6 +152,7 @@ def test_an_embedded_store_loses_nothing_when_it_learns_of_kafka(database_url):
             "alter table live.lead_scores drop tenant, drop identified, drop listed, drop created_at, drop stage, "
             "drop band_keys"
         )
+        connection.execute("alter table live.score_history drop removed")
         connection.execute("drop table live.identity_history, live.stale_leads")
         connection.commit()
     migrate(database_url)

@@ -10,6 +10,8 @@ from stream_simulator import refold
 from stream_stories import DAY, MINUTE, Publish, Time, given, happened
 
 from schemas import statements as say
+from streams.score_leads.lead_state import LeadState
+from streams.score_leads.stage import SCORE_LEADS
 
 SCORES = (say.ScoreChanged, say.BandChanged, say.SessionScored, say.StageEntered)
 
@@ -109,6 +111,18 @@ def test_a_merge_takes_back_no_objection():
     story.when(happened("merge_undone", "n", 2 * DAY, lead_id="L", source="crm"))
     assert story.card("B").scores.keys() >= {"rules"}
     assert story.card("L").scores == {}
+
+
+def test_a_lead_that_objected_under_an_earlier_version_loses_its_scores_when_its_timer_comes(monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(LeadState, "refuses_profiling", property(lambda _: False))
+        story = given(*warm(), objection("o", 20 * MINUTE))
+    assert story.card("L").scores
+    state = story.lead("L")
+    assert SCORE_LEADS.check_timer(None, state, state.head.clock) == (True, None)
+    story.when(Time(40 * DAY))
+    assert story.card("L").scores == {}
+    assert {s.removed for s in story.statements(say.ScoreChanged)} == {True}
 
 
 happenings = st.lists(

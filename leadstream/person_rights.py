@@ -4,17 +4,25 @@ An erasure that fails, since a part of the system is unavailable, is tried again
 """
 
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
+import psycopg
 import structlog
 
 from gateway.ports import PersonRights, Ports
 from leadstream.clock import utc_now
 from leadstream.console import Failure
-from leadstream.operations.erasing import preview_erasure, register_erasure, resume_erasures
+from leadstream.operations.erasing import (
+    Remains,
+    nothing_remains,
+    preview_erasure,
+    register_erasure,
+    resume_erasures,
+)
 from leadstream.operations.person_export import write_archive
 from leadstream.operations.store_access import StoreAccess, store_of_system
 from leadstream.settings import Settings
@@ -54,7 +62,11 @@ class ErasureThread:
     def _finish(self) -> bool:
         try:
             with self._opened() as store:
-                resume_erasures(store, self._settings.erasure_ledger, utc_now)
+                resume_erasures(
+                    store, self._settings.erasure_ledger, utc_now, remains=remains_of(self._settings)
+                )
+        except psycopg.errors.UndefinedTable:
+            pass  # the tables are being made
         except Failure as cause:
             _log.warning("an erasure waits", cause=str(cause))
         except Exception:  # noqa: BLE001 - whatever it is, the next attempt may do
@@ -72,8 +84,37 @@ async def embedded_ports(system: System, settings: Settings) -> AsyncIterator[Po
         yield replace(ports, people=rights)
 
 
+@asynccontextmanager
+async def kafka_ports_with_rights(
+    settings: Settings, database_url: str, missing: Callable[[], Sequence[str]] | None = None
+) -> AsyncIterator[Ports]:
+    """The ports of a gateway on Kafka, with what people may ask for. What an older backup brought back is erased beside it."""
+    from leadstream.operations.store_access_kafka import kafka_store  # noqa: PLC0415 - embedded mode needs no Kafka
+    from leadstream.wiring_kafka import kafka_ports  # noqa: PLC0415 - as above
+
+    rights, thread = _rights_and_thread(settings, database_url, lambda: kafka_store(settings, database_url))
+    async with kafka_ports(settings, database_url, missing) as ports:
+        thread.wake()
+        yield replace(ports, people=rights)
+
+
+def remains_of(settings: Settings) -> Remains:
+    """What tells what a log still has."""
+    if settings.kafka is None:
+        return nothing_remains
+    from leadstream.operations.erased_on_kafka import remaining_on_kafka  # noqa: PLC0415 - embedded mode needs no Kafka
+
+    return partial(remaining_on_kafka, settings)
+
+
 def person_rights(settings: Settings, database_url: str, opened: OpenStore) -> PersonRights:
     """`opened` gives access to the log, for as long as an erasure works on it."""
+    return _rights_and_thread(settings, database_url, opened)[0]
+
+
+def _rights_and_thread(
+    settings: Settings, database_url: str, opened: OpenStore
+) -> tuple[PersonRights, ErasureThread]:
     thread = ErasureThread(settings, opened)
 
     def preview(tenant: str, lead_id: str) -> Mapping[str, object] | None:
@@ -99,4 +140,4 @@ def person_rights(settings: Settings, database_url: str, opened: OpenStore) -> P
     def export(tenant: str, lead_id: str, file: BinaryIO) -> bool:
         return write_archive(database_url, tenant, lead_id, file, utc_now()) is not None
 
-    return PersonRights(preview, erase, export)
+    return PersonRights(preview, erase, export), thread

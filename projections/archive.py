@@ -19,6 +19,7 @@ from schemas.envelope import Event
 from schemas.moment import happened_at, millis, moment
 from schemas.record import Record
 from schemas.topics import EVENTS
+from scoring.features.erased_people import ErasedPeople
 
 FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2099
@@ -31,8 +32,10 @@ _COPY = SQL("copy {} (partition, position, recorded_at, key, value) from stdin (
 _COPY_TYPES: Final = ("int4", "int8", "timestamptz", "text", "bytea")
 
 
-def archived_events(records: Iterable[Record]) -> Iterator[ArchivedEventRow]:
-    """The events among records of the topic `events`. Their times are filled in as stage 1 does it."""
+def archived_events(records: Iterable[Record], people: ErasedPeople) -> Iterator[ArchivedEventRow]:
+    """The events among records of the topic `events`, but for those of erased people, which stage 1 refuses. Their times are
+    filled in as stage 1 does it.
+    """
     for record in records:
         if record.unreadable is not None:
             continue
@@ -40,7 +43,7 @@ def archived_events(records: Iterable[Record]) -> Iterator[ArchivedEventRow]:
             event = decode_source(record.value or b"")
         except Refusal:
             continue
-        if isinstance(event, Event) and record.key == key_of(event):
+        if isinstance(event, Event) and record.key == key_of(event) and not people.is_named_in(event):
             yield _archived_event(record, event)
 
 

@@ -5,7 +5,7 @@ afterwards it has only keyed hashes, and no rebuild changes it. Which rows are a
 `projections.tables`: a new table with a lead's or an identity's key is covered by itself. Nothing here commits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from secrets import token_bytes, token_hex
 from typing import Any, Final, LiteralString
@@ -19,7 +19,12 @@ from projections import tables
 from projections.connection import Connection
 from projections.person import Person
 from projections.tables import ANALYTICS_INFO_KEY, LIVE_SCHEMA
-from scoring.features.erased_people import ErasedPeople
+from schemas.control import Derived
+from schemas.decode import Refusal, decode_source
+from schemas.envelope import Event
+from schemas.record import Record
+from schemas.topics import EVENTS
+from scoring.features.erased_people import ErasedPeople, is_key_erased
 
 REGISTERED: Final = "registered"
 """Later events are refused at the door."""
@@ -183,6 +188,20 @@ def erasure_json(erasure: Erasure) -> dict[str, Any]:
     }
 
 
+def read_erased_people(connection: Connection) -> ErasedPeople:
+    """Everybody who was erased, for a projection from Kafka, whose topics still have their records."""
+    row = connection.execute("select exists (select from public.erasures)").fetchone()
+    return erased_people(read_erasures(connection)) if row is not None and row[0] else ErasedPeople()
+
+
+def is_record_erased(people: ErasedPeople, record: Record) -> bool:
+    """Whether a record of Kafka is about an erased person. One without a value deletes, and so it counts."""
+    if record.value is None:
+        return False
+    key = record.key.partition("\0")[0]  # a changelog has the part behind it
+    return key.count("/") >= 2 and is_key_erased(people, key)
+
+
 # Rows
 
 
@@ -292,6 +311,55 @@ def searched_texts(person: Person) -> list[str]:
         *(each for each in (*person.emails, *person.phones) if each not in person.shared_addresses),
     ]
     return sorted({name for name in own if len(name) > _SHORTEST_MASKED})
+
+
+def delete_archived_events(connection: Connection, person: Person) -> dict[str, int]:
+    """Deletes the person's events from the archive that a database has beside Kafka. Read it before the rows are deleted."""
+    own = connection.execute(
+        "delete from public.event_archive where key = any(%s)", (person.source_keys,)
+    ).rowcount
+    kept = {
+        event_id
+        for (event_id,) in connection.execute(
+            SQL(
+                "select e.event_id from {} i join {} e using (identity_key) where i.tenant = %s "
+                "and regexp_replace(i.identity, '#[0-9]+$', '') = any(%s) and i.identity_key <> all(%s)"
+            ).format(table_name(tables.identities), table_name(tables.engagement_history)),
+            (person.tenant, person.shared_visitors, person.identity_keys),
+        )
+    }
+    rows = connection.execute(
+        "select partition, position, value from public.event_archive where key = any(%s)",
+        (person.shared_visitors,),
+    ).fetchall()
+    theirs = [
+        (partition, position)
+        for partition, position, value in rows
+        if is_of_person(bytes(value), person, kept)
+    ]
+    if theirs:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "delete from public.event_archive where partition = %s and position = %s", theirs
+            )
+    return {EVENTS: own + len(theirs)}
+
+
+def is_of_person(value: bytes, person: Person, event_ids_of_others: Collection[str]) -> bool:
+    """Whether an event of a browser that others use, too, is this person's: it counted for nobody else, and names no other
+    lead.
+    """
+    try:
+        source = decode_source(value)
+    except Refusal:
+        return False  # a dead letter, which is searched for names
+    if isinstance(source, Derived):
+        return source.identity in person.identities
+    return (
+        isinstance(source, Event)
+        and source.event_id not in event_ids_of_others
+        and (source.lead_id is None or source.lead_id in person.leads)
+    )
 
 
 def mask_audit_log(connection: Connection, person: Person) -> int:

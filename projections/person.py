@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, LiteralString
 
 from msgspec import Struct, field
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, Text, any_, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.connection import Connection
 from projections.queries import sql_and_parameters
@@ -197,7 +198,8 @@ def select_lead_of_id(tenant: str, lead_id: str) -> Select[Any]:
 
 def select_leads_of_addresses(tenant: str, addresses: Sequence[str]) -> Select[Any]:
     """Those that have one of these e-mail addresses or phone numbers, in their one form."""
-    one_of = or_(leads.c.email.in_(addresses), leads.c.phone.in_(addresses))
+    listed = literal(list(addresses), ARRAY(Text))
+    one_of = or_(leads.c.email == any_(listed), leads.c.phone == any_(listed))
     return (
         select(leads.c.lead_id)
         .where(leads.c.tenant == tenant, leads.c.identified, leads.c.identities > 0, one_of)

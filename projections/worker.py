@@ -26,6 +26,7 @@ from projections import metrics, positions, upserts
 from projections.archive import archived_events, store_events
 from projections.connection import Connection
 from projections.enrichment_queue import note_addresses
+from projections.erasures import is_record_erased, read_erased_people
 from projections.facts import changes_of_record, dead_letter_of_foreign_record
 from projections.outbox import add_deliveries
 from projections.rows import (
@@ -129,13 +130,16 @@ def project_chunks(
         return {}
     events = [chunk for chunk in projected if chunk.topic == EVENTS]
     others = [chunk for chunk in projected if chunk.topic != EVENTS]
+    people = read_erased_people(connection)
     with open_cursor(connection) as cursor:
         archive = positions.lock_positions(cursor, PUBLIC_SCHEMA, _log_partitions_of(events))
         contained = positions.lock_positions(cursor, schema, _log_partitions_of(others))
         archived_records, archived_to = positions.new_records_of_chunks(events, archive)
         new, reached = positions.new_records_of_chunks(others, contained)
+        if people:  # Kafka keeps their records until its retention ends
+            new = [record for record in new if not is_record_erased(people, record)]
         if archived_to:
-            store_events(cursor, list(archived_events(archived_records)))
+            store_events(cursor, list(archived_events(archived_records, people)))
             positions.advance_positions(cursor, PUBLIC_SCHEMA, archived_to)
         if reached:
             rows = write_rows(

@@ -46,6 +46,14 @@ def erase(
     resume: Annotated[  # noqa: FBT002 - a switch
         bool, typer.Option("--resume", help="Finish the erasures that were interrupted.")
     ] = False,
+    delete_records: Annotated[
+        str | None,
+        typer.Option(
+            help="On Kafka: delete now what remains of this erasure, with everything that others did before "
+            "(docs/privacy.md).",
+            show_default=False,
+        ),
+    ] = None,
     rewrite: Annotated[  # noqa: FBT002 - a switch
         bool,
         typer.Option(
@@ -68,9 +76,12 @@ def erase(
     from leadstream.operations.named_lead import lead_named
     from leadstream.operations.open_store import open_database_url, settings_as_served
 
-    if (lead is None) == (not resume):
-        raise Failure("Name one lead, or pass --resume.")
+    if [lead is not None, resume, delete_records is not None].count(True) != 1:
+        raise Failure("Name one lead, or pass --resume or --delete-records.")
     settings = settings_as_served(settings_of_store(data_dir=data_dir, database_url=database_url))
+    if delete_records is not None:
+        _delete_records(settings, delete_records, sure=yes)
+        return
     if lead is None:
         _resume(settings)
         return
@@ -97,6 +108,7 @@ def _erase(settings: "Settings", tenant: str, lead_id: str, *, rewrite: bool) ->
     from leadstream.operations.accounts import cli_actor, record_entry
     from leadstream.operations.erasing import finish_erasure, register_erasure
     from leadstream.operations.open_store import open_store
+    from leadstream.person_rights import remains_of
 
     with open_store(settings) as store:
         ledger = settings.erasure_ledger
@@ -105,7 +117,13 @@ def _erase(settings: "Settings", tenant: str, lead_id: str, *, rewrite: bool) ->
             raise Failure("The lead was erased by somebody else a moment ago.")
         record_entry(store.database_url, tenant, "leadstream erase", f"erasure={erasure.erasure_id}")
         return finish_erasure(
-            store, ledger, erasure, utc_now, lambda step: print_status(STEP_TEXTS[step]), rewrite=rewrite
+            store,
+            ledger,
+            erasure,
+            utc_now,
+            lambda step: print_status(STEP_TEXTS[step]),
+            remains=remains_of(settings),
+            rewrite=rewrite,
         )
 
 
@@ -113,12 +131,46 @@ def _resume(settings: "Settings") -> None:
     from leadstream.clock import utc_now
     from leadstream.operations.erasing import resume_erasures
     from leadstream.operations.open_store import open_store
+    from leadstream.person_rights import remains_of
 
     with open_store(settings) as store:
         finished = resume_erasures(
-            store, settings.erasure_ledger, utc_now, lambda step: print_status(STEP_TEXTS[step])
+            store,
+            settings.erasure_ledger,
+            utc_now,
+            lambda step: print_status(STEP_TEXTS[step]),
+            remains=remains_of(settings),
         )
     print_line(f"{finished} erasures were finished." if finished else "No erasure was interrupted.")
+
+
+def _delete_records(settings: "Settings", erasure_id: str, *, sure: bool) -> None:
+    from leadstream.operations.erased_on_kafka import delete_remaining
+    from leadstream.operations.open_store import open_database_url
+    from projections import erasures
+    from projections.connection import connect_watched
+    from projections.tables import READ_OPTIONS
+
+    if settings.kafka is None:
+        raise Failure(
+            "Only a log in Kafka keeps records of erased people: an embedded one has stubs already."
+        )
+    with open_database_url(settings) as url, connect_watched(url, options=READ_OPTIONS) as connection:
+        listed = erasures.read_erasures(connection, erasure_id=erasure_id)
+        if not listed or listed[0].step != erasures.DONE:
+            raise Failure("No finished erasure has this id: `leadstream erasures` lists them.")
+        (erasure,) = listed
+        _print_remains(erasure)
+        print_status(
+            "This deletes every record before these positions, of everybody, not only of the person. Scores and read models "
+            "stay. Subscribers of yours that have not read them lose them, and a rebuild keeps the rows that it cannot make again."
+        )
+        if not (sure or typer.confirm("Delete these records?", err=True)):
+            raise typer.Exit(1)
+        topics = delete_remaining(settings, erasure)
+        erasure.remains = [each for each in erasure.remains if each["topic"] not in topics]
+        erasures.save(connection, erasure)
+    print_line(f"Deleted from {', '.join(topics)}.")
 
 
 def _print_preview(preview: "ErasurePreview") -> None:

@@ -118,8 +118,8 @@ def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: Wai
     import asyncio
 
     from leadstream.all_in_one import open_kafka_system
+    from leadstream.person_rights import kafka_ports_with_rights
     from leadstream.serving import run_gateway
-    from leadstream.wiring_kafka import kafka_ports
 
     with open_kafka_system(settings, wait_for) as system:
 
@@ -141,7 +141,7 @@ def _serve_on_kafka(settings: "Settings", listener: socket.socket, wait_for: Wai
         run_gateway(
             settings,
             listener,
-            lambda: kafka_ports(settings, system.database_url, system.missing),
+            lambda: kafka_ports_with_rights(settings, system.database_url, system.missing),
             watch,
             stopping=system.begin_stopping,
         )

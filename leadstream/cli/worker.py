@@ -73,8 +73,8 @@ def gateway(
     from leadstream.embedded_postgres import postgres_url
     from leadstream.logs import configure_logs
     from leadstream.operations.store_directory import settings_for_process_on_kafka
+    from leadstream.person_rights import kafka_ports_with_rights
     from leadstream.serving import open_listener, run_gateway
-    from leadstream.wiring_kafka import kafka_ports
 
     settings = settings_for_process_on_kafka(
         settings_with_kafka_default(host=host, port=port, data_dir=data_dir, database_url=database_url)
@@ -88,4 +88,4 @@ def gateway(
         print_status(f"The gateway serves {settings.address} (Kafka: {settings.kafka}). Ctrl-C stops it.")
 
     with until_stopped(), open_listener(settings) as listener:
-        run_gateway(settings, listener, lambda: kafka_ports(settings, url), announce, inlet=False)
+        run_gateway(settings, listener, lambda: kafka_ports_with_rights(settings, url), announce, inlet=False)

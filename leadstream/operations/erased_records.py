@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, LiteralString
 
 from projections.connection import Connection
+from projections.erasures import is_of_person
 from projections.person import Person
 from projections.tables import hashed_key
 from schemas.activity import IdentityAttached, IdentityDelta, IdentityDetached, RedirectChanged
-from schemas.control import Derived
 from schemas.decode import Refusal, decode_activity, decode_dead_letter, decode_source
-from schemas.envelope import Event
 from schemas.events import LeadsMerged
 from schemas.topics import DEAD_LETTERS, EVENTS, LEAD_ACTIVITY, LEAD_CHANGES, SCORE_CHANGED, SESSION_SCORES
 
@@ -74,20 +73,10 @@ def _events_of_shared_visitors(connection: Connection, person: Person) -> Iterat
     rows = connection.execute(
         _EVENT_IDS_OF_OTHERS, (person.tenant, person.shared_visitors, person.identity_keys)
     )
-    of_others, leads, identities = {row[0] for row in rows}, set(person.leads), set(person.identities)
+    of_others = {row[0] for row in rows}
 
     def is_theirs(value: bytes) -> bool:
-        try:
-            source = decode_source(value)
-        except Refusal:
-            return False  # a dead letter, which is searched for names
-        if isinstance(source, Derived):
-            return source.identity in identities
-        return (
-            isinstance(source, Event)
-            and source.event_id not in of_others
-            and (source.lead_id is None or source.lead_id in leads)
-        )
+        return is_of_person(value, person, of_others)
 
     yield from _selected(connection, EVENTS, person.shared_visitors, is_theirs)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -54,8 +54,15 @@ _OPTIONS = f"-c search_path={LIVE_SCHEMA},{PUBLIC_SCHEMA} -c timezone=UTC"
 
 Report = Callable[[str], None]
 """The step that was completed."""
+Remains = Callable[[Person, datetime], list[dict[str, Any]]]
+"""What a log that nobody can change still has of the person."""
 
 _log = structlog.get_logger(__name__)
+
+
+def nothing_remains(_person: Person, _at: datetime) -> list[dict[str, Any]]:
+    """An embedded log has stubs."""
+    return []
 
 
 class ErasurePreview(NamedTuple):
@@ -99,6 +106,7 @@ def finish_erasure(
     now: Callable[[], datetime],
     report: Report = lambda _: None,
     *,
+    remains: Remains = nothing_remains,
     rewrite: bool = False,
 ) -> Erasure:
     """The steps from where it is. `rewrite` writes the files of the tables anew. Raises Failure."""
@@ -106,6 +114,8 @@ def finish_erasure(
         _record(store, ledger, erasure, now)
         report(RECORDED)
     if erasure.step == RECORDED:
+        if erasure.person is not None:
+            erasure.remains = remains(erasure.person, now())
         _empty(store.database_url, erasure)
         report(EMPTIED)
     if erasure.step == EMPTIED:
@@ -115,7 +125,12 @@ def finish_erasure(
 
 
 def resume_erasures(
-    store: StoreAccess, ledger: Path, now: Callable[[], datetime], report: Report = lambda _: None
+    store: StoreAccess,
+    ledger: Path,
+    now: Callable[[], datetime],
+    report: Report = lambda _: None,
+    *,
+    remains: Remains = nothing_remains,
 ) -> int:
     """Brings to their end those that a crash has interrupted, and those that an older backup does not know. Returns how many
     there were. Raises Failure.
@@ -135,7 +150,7 @@ def resume_erasures(
         unfinished = erasures.read_erasures(connection, unfinished=True)
     for each in unfinished:
         try:
-            finish_erasure(store, ledger, each, now, report)
+            finish_erasure(store, ledger, each, now, report, remains=remains)
         except Failure as cause:
             if each.step != EMPTIED:
                 raise
@@ -246,7 +261,8 @@ def _empty(database_url: str, erasure: Erasure) -> None:
     ):
         person = erasure.person
         if person is not None:
-            removed = {} if _is_on_kafka(connection) else _stub_records(connection, person)
+            empty_log = erasures.delete_archived_events if _is_on_kafka(connection) else _stub_records
+            removed = empty_log(connection, person)
             removed |= erasures.delete_rows(connection, person)
             if masked := erasures.mask_audit_log(connection, person):
                 removed["audit_log"] = masked
@@ -315,8 +331,7 @@ def _clean_up(database_url: str, erasure: Erasure, now: Callable[[], datetime], 
         erasure.person, erasure.step, erasure.finished_at = None, DONE, now()
         erasures.save(connection, erasure)
         connection.execute(f"vacuum ({'full, ' if rewrite else ''}analyze) public.erasures".encode())
-        if rewrite:
-            _write_files(connection)
+        _write_files(connection, full=rewrite)
 
 
 def _vacuum_log(connection: Connection, *, full: bool) -> None:
@@ -326,12 +341,16 @@ def _vacuum_log(connection: Connection, *, full: bool) -> None:
         connection.execute(f"vacuum ({option}analyze) public.{name}".encode())
 
 
-def _write_files(connection: Connection) -> None:
-    """Files of tables are on disk, and the write-ahead log begins anew. A server of others may not allow it."""
+def _write_files(connection: Connection, *, full: bool) -> None:
+    """The planner's older statistics have values, too. With `full`, the files are on disk afterwards. PostgreSQL lets only its
+    own administrator do both; a server of others does them by itself, later.
+    """
     try:
-        connection.execute("checkpoint")
+        connection.execute(f"vacuum ({'full' if full else 'full false'}) pg_catalog.pg_statistic".encode())
+        if full:
+            connection.execute("checkpoint")
     except psycopg.errors.InsufficientPrivilege:
-        _log.info("PostgreSQL makes its next checkpoint by itself")
+        _log.info("PostgreSQL cleans its statistics and makes its next checkpoint by itself")
 
 
 def _is_on_kafka(connection: Connection) -> bool:

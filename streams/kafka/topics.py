@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import (
     IllegalOperation,
     KafkaConnectionError,
@@ -25,7 +26,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import RecordMetadata
 
-from schemas.record import Outgoing
+from schemas.record import LogPartition, Outgoing
 from schemas.topics import DAY_MS, EVENTS, PARTITION_WIDE_KEY, RETAIN_FOREVER, TOPICS, partition_of
 from streams.kafka.closing import CLOSING_SECONDS, close_in_time
 from streams.kafka.cluster import Cluster, KafkaUnavailable
@@ -181,6 +182,16 @@ async def partition_count_of(cluster: Cluster) -> int:
     if events not in existing:
         raise TopicsMissing(str(TopicProblem(events, _MISSING, f"`{CREATE_COMMAND}` creates it")))
     return existing[events]
+
+
+async def delete_records(cluster: Cluster, positions: Mapping[LogPartition, int]) -> None:
+    """Deletes everything before these positions, whoever it is about. Raises KafkaUnavailable, KafkaError."""
+    before = {
+        TopicPartition(cluster.topic(topic), partition): RecordsToDelete(position)
+        for (topic, partition), position in positions.items()
+    }
+    async with _admin_client(cluster) as admin:
+        await admin.delete_records(before)
 
 
 async def publish_records(cluster: Cluster, records: Sequence[Outgoing]) -> None:

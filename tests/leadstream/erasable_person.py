@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -179,6 +180,18 @@ def _values_in(
         ).fetchone()
         if row is not None and row[0]:
             yield value
+
+
+def values_in_files(url: str) -> set[str]:
+    """The values in any file of the database, whether or not a row has them."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "select current_setting('data_directory'), oid from pg_database where datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    files = Path(row[0], "base", str(row[1])).iterdir()
+    texts = [file.read_bytes() for file in files if file.is_file()]
+    return {value for value in VALUES if any(value.encode() in text for text in texts)}
 
 
 def read_rows(url: str) -> dict[str, list[dict[str, Any]]]:

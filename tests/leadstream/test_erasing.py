@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from erasable_person import LEAD, VALUES, fill, found_values, of_person, outgoing, read_rows
+from erasable_person import LEAD, VALUES, fill, found_values, of_person, outgoing, read_rows, values_in_files
 
 from leadstream.active_models import analytics_settings
 from leadstream.console import Failure
@@ -80,10 +80,14 @@ def test_nothing_of_an_erased_person_is_left_and_the_others_are_as_they_were(sys
     preview = preview_erasure(url, "default", LEAD)
     assert preview is not None
     before = read_rows(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("checkpoint")
+    assert values_in_files(url) == set(VALUES)
 
-    done = finish_erasure(system.store, system.ledger, system.registered(), now)
+    done = finish_erasure(system.store, system.ledger, system.registered(), now, rewrite=True)
 
     assert found_values(url) == {}
+    assert values_in_files(url) == set(), "tables are written anew: not even free space has a value"
     rows = {name: count for name, count in preview.rows.items() if name not in BY_TOMBSTONE}
     assert {name: done.removed.get(name) for name in rows} == rows
     assert done.removed.keys() == rows.keys() | preview.records.keys()

@@ -8,9 +8,20 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 PERSONAL_FIELDS = frozenset(
-    {"email", "phone", "name", "first_name", "last_name", "authorization", "write_key", "token"}
+    {
+        "email",
+        "phone",
+        "name",
+        "first_name",
+        "last_name",
+        "authorization",
+        "write_key",
+        "token",
+        "password",
+        "secret",
+    }
 )
-"""Keys whose values are never shown."""
+"""Keys whose values are never shown: of persons, and what proves who somebody is."""
 EXEMPT_FIELDS = frozenset({"timestamp", "level", "logger"})
 MASK = "***"
 _EMAIL = re.compile(r"([^\s@/:<>\"'=&?,;]{1,64})@((?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24})")

@@ -13,9 +13,12 @@ from jinja2.exceptions import TemplateError
 from scoring.workflows.workflow import Workflow
 from scoring.workflows.workflow_text import UnknownReference
 
-MESSAGE_KEYS: Final = ("message", "title", "subject", "text")
-"""Keys of actions whose texts may have places for values."""
-RENDERED_ACTIONS: Final = frozenset({"send_email", "send_notification"})
+MESSAGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "send_email": ("subject", "text"),
+    "send_notification": ("title", "message"),
+    "create_task": ("title", "description"),
+}
+"""By action, the keys whose texts may have places for values."""
 VALUE_NAMES: Final[Mapping[str, frozenset[str] | None]] = {
     "lead": frozenset(
         {"id", "name", "email", "phone", "company", "stage", "assigned_to", "fields", "scores"}
@@ -53,8 +56,7 @@ def unusable_messages(workflows: Iterable[Workflow]) -> list[UnknownReference]:
     """The texts of messages that cannot be made, each with the reason."""
     mistakes = []
     for workflow in workflows:
-        keys = MESSAGE_KEYS if workflow.action in RENDERED_ACTIONS else ()
-        for key in keys:
+        for key in MESSAGE_KEYS.get(workflow.action, ()):
             text: Any = workflow.config.get(key)
             try:
                 if isinstance(text, str):

@@ -84,6 +84,16 @@ async def test_what_is_wrong_is_refused_with_its_field_and_enters_nobody(databas
         assert (await http.get("/api/users", headers=admin)).json() == {"users": []}
 
 
+async def test_a_password_is_in_no_row_of_the_audit_log_also_if_it_could_not_be_set(database_url):
+    async with accounts_server(database_url) as server, server.browser() as http:
+        admin = bearer((await server.key("admin")).secret)
+        server.app.state.accounts.passwords._running = 1_000  # as if a thousand people signed in
+        assert (await http.post("/api/users", json=NEW, headers=admin)).status_code == 503
+        entries = (await http.get("/api/audit?outcome=failed", headers=admin)).json()["entries"]
+        assert [each["action"] for each in entries] == ["POST /api/users"]
+        assert PASSWORD not in json.dumps(server.rows("select * from audit_log"), default=str)
+
+
 async def test_people_of_another_tenant_are_absent_and_others_may_not_look(database_url):
     async with accounts_server(database_url) as server, server.browser() as http:
         ours, theirs = await server.key("admin"), await server.person("eve@globex.example", tenant="globex")

@@ -3,8 +3,11 @@
 import pytest
 
 from delivery.templates import SAMPLE, render_published, values_of
+from scoring.workflows.actions import ACTIONS
+from scoring.workflows.built_in_workflows import built_in_workflows
 from scoring.workflows.message_texts import (
     LEAD_MAPPINGS,
+    MESSAGE_KEYS,
     VALUE_NAMES,
     MessageTextError,
     check_message_text,
@@ -64,3 +67,9 @@ action = { type = "send_notification", title = "Hot", message = "{{ lead.nmae }}
 """
     (mistake,) = unusable_messages(compile_workflows(text))
     assert (mistake.workflow, mistake.key) == (4, "action.message")
+
+
+def test_built_in_texts_can_be_made_and_the_keys_are_those_of_the_actions():
+    for text in built_in_workflows().values():
+        assert unusable_messages(compile_workflows(text, numbered=False)) == []
+    assert all(key in ACTIONS[action] for action, keys in MESSAGE_KEYS.items() for key in keys)

@@ -77,9 +77,10 @@ SLOWEST_FIRST = [
 """Files that take a minute or more. They start first, so that no process works on one alone at the end."""
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """The number of processes of `make test`: one more than there are cores, since many tests wait."""
-    return min((os.cpu_count() or 1) + 1, 4)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The number of processes: of `make check` as many as there are cores, of `make test` one more, since tests of servers wait."""
+    waiting = config.getoption("markexpr") != "pure"
+    return min((os.cpu_count() or 1) + waiting, 4)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks

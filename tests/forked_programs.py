@@ -25,6 +25,7 @@ import traceback
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -240,6 +241,10 @@ def _arguments_of_fork(requests: socket.socket) -> list[str]:
         if not message:
             os._exit(0)
         *streams, answers, file = fds
+        with os.fdopen(file, "rb", closefd=False) as asked:
+            request = json.load(asked)
+        if "serve" in request["arguments"]:
+            _prepare_gateway()
         watching = os.fork()
         if watching:
             for fd in fds:
@@ -257,9 +262,7 @@ def _arguments_of_fork(requests: socket.socket) -> list[str]:
             os._exit(0)
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
-        with os.fdopen(file, "rb") as asked:
-            request = json.load(asked)
-        for fd in (*streams, answers):
+        for fd in (*streams, answers, file):
             os.close(fd)
         requests.close()
         os.environ.clear()
@@ -271,12 +274,14 @@ def _arguments_of_fork(requests: socket.socket) -> list[str]:
         return request["arguments"]
 
 
+@cache
 def _prepare_gateway() -> None:
     """What each server would do in its first seconds: analyse all routes, and compile the lists of crawlers and devices."""
     for route in importlib.import_module("gateway.app").API.routes:
         route.matches({"type": "http", "method": "GET", "path": "/", "root_path": ""})
     for module, load in LOADED:
         getattr(importlib.import_module(module), load)()
+    gc.freeze()
 
 
 def _run_program(arguments: list[str]) -> None:
@@ -317,7 +322,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path.cwd())
     for name in IMPORTED:
         importlib.import_module(name)
-    _prepare_gateway()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as ours:

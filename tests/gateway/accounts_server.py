@@ -4,22 +4,25 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 from urllib.parse import urlsplit
 
 import httpx
 import psycopg
+from argon2 import PasswordHasher
 from psycopg.rows import dict_row
 
 from gateway.access import Access, StoredKeys
-from gateway.accounts import keys, users
+from gateway.accounts import keys, passwords, users
 from gateway.accounts.database import accounts_parameters
 from gateway.accounts.keys import Author
-from gateway.accounts.passwords import hash_password
 from gateway.app import create_app
 from gateway.ports import Ports
 
 PASSWORD = "correct horse battery staple"
-HASH = hash_password(PASSWORD)
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""By the smallest parameters, since the others take a quarter of a second each time (test_keys.py has those)."""
+HASH = QUICK.hash(PASSWORD)
 HOST = "http://leads.example"
 
 
@@ -91,8 +94,9 @@ async def accounts_server(url, *, access=None, **ports):
 
     access = replace(access or Access(), stored=StoredKeys())
     app = create_app(Ports(append=append, database_url=url, access=access, now=clock, **ports))
-    async with app.router.lifespan_context(app):
-        yield Server(app, url, clock, appended)
+    with mock.patch.object(passwords, "_hasher", QUICK):
+        async with app.router.lifespan_context(app):
+            yield Server(app, url, clock, appended)
 
 
 def bearer(secret):

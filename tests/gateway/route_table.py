@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from fastapi.routing import APIRoute
@@ -16,6 +17,12 @@ async def no_log(_records: object) -> None: ...
 
 def app_without_store() -> Any:
     return create_app(Ports(append=no_log, database_url="", now=lambda: datetime(2030, 1, 31, tzinfo=UTC)))
+
+
+@cache
+def openapi() -> Any:
+    """/openapi.json, made once for all tests of a process, which takes longer than most of them."""
+    return app_without_store().openapi()
 
 
 class Operation(NamedTuple):

@@ -3,7 +3,6 @@
 import re
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.openapi import KEYLESS, METHODS, Fields, examples_of, fields_of_tag, schema_of
-from tests.gateway.route_table import app_without_store, operations
+from tests.gateway.route_table import openapi, operations
 
 
 class Documented(NamedTuple):
@@ -22,11 +21,6 @@ class Documented(NamedTuple):
     def file(self) -> str:
         """Where its fields are described."""
         return f"gateway/fields/{self.operation['tags'][0].replace(' ', '_')}.toml"
-
-
-@cache
-def openapi() -> dict[str, Any]:
-    return app_without_store().openapi()
 
 
 def documented() -> Iterator[Documented]:

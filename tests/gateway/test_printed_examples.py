@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.gateway.route_table import app_without_store, operations
+from tests.gateway.route_table import openapi, operations
 from tests.gateway.test_tenant_isolation import closed
 
 pytestmark = pytest.mark.slow
@@ -103,7 +103,7 @@ def shape_of(number: int, printed: dict[str, Any]) -> Printed:
 
 def schema_of(operation: str, side: str) -> dict[str, Any]:
     method, path = operation.split(" ")
-    shown = app_without_store().openapi()["paths"][path][method.lower()]
+    shown = openapi()["paths"][path][method.lower()]
     if side == "request":
         return shown["requestBody"]["content"]["application/json"]["schema"]
     status = next(each for each in shown["responses"] if each in {"200", "201"})

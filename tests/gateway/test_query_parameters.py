@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, Query
 
 from gateway.query_parameters import ANY_QUERY, query_names_of, takes_any_query
-from tests.gateway.route_table import app_without_store, operations
+from tests.gateway.route_table import app_without_store, openapi, operations
 
 REFUSING = [each for each in operations() if not takes_any_query(each.path, each.method)]
 FREE = [each for each in operations() if takes_any_query(each.path, each.method) and each.method != "OPTIONS"]
@@ -50,7 +50,7 @@ def test_every_route_refuses_a_parameter_that_it_does_not_declare():
 
 @pytest.mark.slow
 def test_every_parameter_that_the_documents_name_is_taken_and_the_refusal_lists_them():
-    documented = app_without_store().openapi()["paths"]
+    documented = openapi()["paths"]
     for operation in REFUSING:
         shown = documented.get(operation.documented_path, {}).get(operation.method.lower())
         if shown is None:

@@ -27,7 +27,7 @@ from leadstream.settings import Settings
 from leadstream.wiring import open_system, ports_open
 from projections import erasures
 from projections.erasures import Erasure
-from tests.gateway.route_table import Operation, app_without_store, operations
+from tests.gateway.route_table import Operation, openapi, operations
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -224,7 +224,7 @@ def model_text(name: str) -> str:
 def examples() -> dict[tuple[str, str], Any]:
     """The first example body of each operation."""
     found = {}
-    for path, methods in app_without_store().openapi()["paths"].items():
+    for path, methods in openapi()["paths"].items():
         for method, shown in methods.items():
             for content in shown.get("requestBody", {}).get("content", {}).values():
                 found.setdefault((method.upper(), path), examples_of(content)[0])
@@ -232,11 +232,7 @@ def examples() -> dict[tuple[str, str], Any]:
 
 
 EXAMPLES = examples()
-SHOWN = {
-    (method.upper(), path)
-    for path, methods in app_without_store().openapi()["paths"].items()
-    for method in methods
-}
+SHOWN = {(method.upper(), path) for path, methods in openapi()["paths"].items() for method in methods}
 CHECKED = [
     each
     for each in operations()
@@ -500,7 +496,7 @@ async def test_every_operation_needs_a_key_and_a_token_that_may_only_write_reads
 
 async def test_every_answer_has_only_what_its_schema_describes(database_url):
     """Real answers, against the schemas of /openapi.json without the freedom that JSON Schema leaves by itself."""
-    documented = app_without_store().openapi()["paths"]
+    documented = openapi()["paths"]
     async with serving(database_url) as (app, http):
         made = await make_data(http)
         compared = 0

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.gateway.route_table import app_without_store
+from tests.gateway.route_table import app_without_store, openapi
 
 TAKES_ANY_FIELD = {
     "/v1/events": "events keep fields that they do not know",
@@ -44,7 +44,7 @@ def posted(*requests):
 
 
 def operations_with_bodies():
-    for path, methods in app_without_store().openapi()["paths"].items():
+    for path, methods in openapi()["paths"].items():
         for method, operation in methods.items():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             examples = [content.get("example"), *(e["value"] for e in content.get("examples", {}).values())]

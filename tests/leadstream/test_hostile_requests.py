@@ -14,9 +14,8 @@ import pytest
 from command_line import Server, serving_once
 from starlette.routing import BaseRoute, Route
 
-from gateway.app import create_app
 from gateway.door.signed_links import QrLink, read_link_keys, seal_link
-from gateway.ports import Ports
+from tests.gateway.route_table import app_without_store, openapi
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -201,9 +200,6 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-async def _no_log(_records: object) -> None: ...
-
-
 def walked(routes: Iterable[BaseRoute]) -> Iterator[Route]:
     """The routes of the application and of the routers that it includes."""
     for route in routes:
@@ -214,8 +210,8 @@ def walked(routes: Iterable[BaseRoute]) -> Iterator[Route]:
 
 def routes() -> list[tuple[str, str, Any]]:
     """Method, path and an example body of every route that the application has."""
-    app = create_app(Ports(append=_no_log, database_url=""))
-    documented = app.openapi()["paths"]
+    app = app_without_store()
+    documented = openapi()["paths"]
     found = []
     for route in walked(app.routes):
         for method in sorted(route.methods or ()):

@@ -42,7 +42,7 @@ class LeadRules:
         )
         self._settings, self._workflows = settings, workflows
 
-    @property
+    @cached_property
     def reading_sessions(self) -> list[str]:
         return [name for name, model in self.models.items() if model.scores_sessions]
 

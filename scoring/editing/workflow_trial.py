@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from schemas.moment import moment
 from scoring.features.calendar import DAY_MS, Calendar
+from scoring.features.features import refuses_profiling
 from scoring.features.identity import is_anonymous
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 from scoring.features.view import View, created_at, profile_value, view_of
@@ -69,6 +70,7 @@ def try_workflow(
     standings = {
         name: ModelStanding(rounded_points(concluded.total), concluded.bands)
         for name, model in models.items()
+        if not refuses_profiling([subject.features])
         for concluded in [score_lead(model, subject, as_of, zone, idle_ms)]
     }
     read = ConditionSubject(view_of(subject, as_of, zone), standings)

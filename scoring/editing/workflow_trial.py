@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from schemas.moment import moment
 from scoring.features.calendar import DAY_MS, Calendar
+from scoring.features.features import refuses_profiling
 from scoring.features.identity import is_anonymous
 from scoring.features.profile_fields import PROFILING_CONSENT_FIELD
 from scoring.features.qualification_override import (
@@ -81,6 +82,7 @@ def try_workflow(
             rounded_points(concluded.total), bands_that_count(name, concluded.bands, override)
         )
         for name, model in models.items()
+        if not refuses_profiling([subject.features])
         for concluded in [score_lead(model, subject, as_of, zone, idle_ms)]
     }
     read = ConditionSubject(view_of(subject, as_of, zone), standings)

@@ -45,7 +45,7 @@ class LeadRules:
         self.speed_to_lead = SpeedToLead() if workflows is None else compiled_speed_to_lead(workflows.text)
         self._settings, self._workflows = settings, workflows
 
-    @property
+    @cached_property
     def reading_sessions(self) -> list[str]:
         return [name for name, model in self.models.items() if model.scores_sessions]
 

@@ -70,6 +70,12 @@ def test_what_hinders_it_is_said(more, lead_id, events, words):
     assert words in trial.failed_condition
 
 
+def test_no_model_scores_a_lead_that_objects_to_profiling():
+    refusal = happened("profile_updated", T0 + 1, fields={"profiling_consent": False})
+    trial = tried('{ type = "score_threshold", model = "rules", score = 10 }', refusal)
+    assert trial.trigger.text.startswith("there is no score by rules")
+
+
 def test_an_anonymous_visitor_is_no_hindrance_to_a_workflow_for_visitors():
     assert tried('{ type = "manual" }', more="anonymous = true", lead_id="anon:w-1").would_fire
 

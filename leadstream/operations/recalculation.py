@@ -129,21 +129,21 @@ def _advance(
         named = [*row["differences"], *map(_difference_json, page.differences)][:MOST_NAMED]
         partition, key = page.last or (row["partition"], row["key"])
         differing = row["differing"] + len({each.lead_id for each in page.differences})
-        ended_at = now if page.last is None else None
-        cursor.execute(
+        written = cursor.execute(
             "update public.recalculations set partition = %s, key = %s, checked = %s, differing = %s, differences = %s, "
-            "ended_at = %s where tenant = %s and scheduled_for = %s",
+            "ended_at = case when %s then clock_timestamp() end where tenant = %s and scheduled_for = %s returning ended_at",
             (
                 partition,
                 key,
                 row["checked"] + page.checked,
                 differing,
                 Jsonb(named),
-                ended_at,
+                page.last is None,
                 tenant,
                 scheduled_for,
             ),
-        )
+        ).fetchone()
+        ended_at = None if written is None else written["ended_at"]
         if ended_at is not None:
             cursor.execute(
                 "delete from public.recalculations where tenant = %s and scheduled_for not in (select scheduled_for "

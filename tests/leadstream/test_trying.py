@@ -343,7 +343,7 @@ def test_a_recalculation_of_every_lead_finds_nothing_and_changes_nothing(store, 
         assert list(recalculate(url, "default", at, at)) == []
         connection.rollback()
         *_, last = recalculate(url, "default", at, at)
-        assert (last.checked, last.differing, last.ended_at) == (LEADS + 1, 0, at)
+        assert (last.checked, last.differing, last.ended_at > at) == (LEADS + 1, 0, True)
         assert list(recalculate(url, "default", at, at)) == []
         assert stored_state(connection) == before
     assert json.loads(command("recalculate", "--json"))["checked"] == LEADS + 1
@@ -399,6 +399,6 @@ def test_every_night_at_two_of_the_tenants_clocks_a_recalculation_begins_once(st
         recalculate_what_is_due(url, now, since)
     with psycopg.connect(url, options=READ_OPTIONS) as connection:
         nights = connection.execute(
-            "select tenant, scheduled_for, started_at, ended_at, checked from public.recalculations where started_by = 'schedule'"
+            "select tenant, scheduled_for, started_at, ended_at is not null, checked from public.recalculations where started_by = 'schedule'"
         ).fetchall()
-    assert nights == [("default", night, night, night, LEADS + 1)]
+    assert nights == [("default", night, night, True, LEADS + 1)]

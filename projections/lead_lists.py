@@ -229,9 +229,9 @@ def _scored(tenant: str, model: str, filters: LeadFilters, after: LeadPosition |
         if after.rounded is None:
             conditions.append(false())
         else:
-            place = tuple_(score.rounded, score.created_at, score.lead_key)
+            columns = tuple_(score.rounded, score.created_at, score.lead_key)
             last = literal(after.rounded), literal(after.created_at), literal(after.lead_key, BigInteger())
-            conditions.append(place < tuple_(*last))
+            conditions.append(columns < tuple_(*last))
     of_lead = _lead_conditions(filters)
     table = lead_scores.join(leads, leads.c.lead_key == score.lead_key) if of_lead else lead_scores
     return (

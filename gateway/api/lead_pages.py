@@ -90,10 +90,10 @@ async def leads_page(
     if len(rows) <= limit and filters.include_unscored:
         counted = (await ask(scored_and_all(tenant, model, anonymous=filters.anonymous)))[0]
         if counted["scored"] < counted["leads"]:
-            passed = 0
+            skipped = 0
             if start.offset and not rows:
-                passed = (await ask(count_scored(tenant, model, filters)))[0]["leads"]
-            begin = PageStart(start.after, max(start.offset - passed, 0) if not rows else 0)
+                skipped = (await ask(count_scored(tenant, model, filters)))[0]["leads"]
+            begin = PageStart(start.after, max(start.offset - skipped, 0) if not rows else 0)
             rows += await ask(
                 unscored_leads(tenant, model, filters, limit=limit + 1 - len(rows), start=begin)
             )

@@ -165,7 +165,7 @@ def test_every_report_equals_plain_loops_over_the_rows(database_url, monkeypatch
     house = House()
 
     @given(seed=st.integers(0, 2**32), anonymous=st.booleans())
-    @settings(max_examples=20, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck))
     def compare_company(seed, anonymous):
         company = house.company = Company(seed)
         store(database_url, company)

@@ -1,11 +1,10 @@
 """Publishing on a real PostgreSQL: versions are never shared, no edit is lost, a crash is made good."""
 
 import asyncio
-import subprocess
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -20,6 +19,7 @@ from schemas.control import ModelPublished, ModelRetired
 from scoring.features.comparison import NEWEST_COMPARISON
 from scoring.models.active import RETIRED_MODEL_TEXT, ActiveModels, ModelVersion, TenantSettings
 from scoring.models.model import built_in_models
+from tests.forked_programs import run
 
 pytestmark = [pytest.mark.postgres, pytest.mark.anyio]
 
@@ -98,13 +98,8 @@ asyncio.run(desks.authoring(die).publish("acme", "house", lambda _: text(7), by=
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_what_a_killed_publisher_left_is_appended_by_whoever_comes_next(desks, when):
-    killed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", KILLED, desks.url, when],
-        check=False,
-        timeout=120,
-        cwd=Path(__file__).parents[2],
-    )
+    program = [sys.executable, "-c", KILLED, desks.url, when]
+    killed = await asyncio.to_thread(run, program, stdin=b"", timeout=120, env=os.environ)
     assert killed.returncode == 9
     said = await desks.authoring().publish("acme", "house", say("after it"), by="ada")
     assert said.version == 2

@@ -12,7 +12,7 @@ from test_collect import House
 
 from gateway.door.resolving import AddressMatches
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SMALL, LARGE = 8_000, 64_000
 LARGER = {"empty members": 12, "members of a byte": 12, "an address that many share": 7}

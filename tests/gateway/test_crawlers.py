@@ -27,6 +27,7 @@ SAFARI = (
 )
 
 
+@pytest.mark.slow
 def test_at_least_98_percent_of_bots_are_flagged():
     agents = [case["user_agent"] for case in bots()]
     assert len(agents) > 1300
@@ -39,12 +40,14 @@ def test_every_security_scanner_is_flagged():
     assert [each for each in scanners if crawler_of(each) is None] == []
 
 
+@pytest.mark.slow
 def test_at_least_98_percent_of_another_lists_instances_are_flagged():
     instances = [each for entry in CRAWLER_USER_AGENTS_DATA for each in entry.get("instances", ())]
     assert len(instances) > 2000
     assert sum(crawler_of(each) is not None for each in instances) >= 0.98 * len(instances)
 
 
+@pytest.mark.slow
 def test_at_most_two_in_a_thousand_people_are_called_bots():
     agents = [case["user_agent"] for case in people()]
     assert len(agents) > 30_000

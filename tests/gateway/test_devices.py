@@ -23,6 +23,7 @@ RIGHT = {"desktop": 0.95, "mobile": 0.99, "tablet": 0.99, "tv": 0.99, "other": 0
 """The least share of each kind that has to be right."""
 
 
+@pytest.mark.slow
 def test_devices_are_of_the_kind_that_their_makers_state():
     right, all_cases = Counter(), Counter()
     for number, case in enumerate(people()):

@@ -24,7 +24,10 @@ from scoring.models.model import compile_model
 from streams.published import TenantSettings
 
 BANK = Path(__file__).parents[2] / "../shared/data/bank-marketing/bank-full.csv"
-pytestmark = pytest.mark.skipif(not BANK.exists(), reason="the bank marketing data is not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BANK.exists(), reason="the bank marketing data is not here"),
+]
 
 MINUTE, DAY = 60_000, 86_400_000
 START = 18_000 * DAY

@@ -23,6 +23,7 @@ from scoring.attribution.restatements import MOST_COMPARISONS, restatements_of
 from scoring.attribution.rules import TOUCH_MODELS
 from scoring.attribution.touchpoints import MOST_TOUCHPOINTS
 from scoring.attribution.weights import WEIGHT_UNITS
+from tests.example_counts import scaled
 
 RULES = compiled_attribution("")
 
@@ -372,7 +373,7 @@ def naive_conversions(lead):
     return answer
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(random_stories())
 def test_conversions_and_credits_of_random_histories_are_those_of_a_naive_reading(story):
     lead = story.facts_now()
@@ -398,7 +399,7 @@ def test_conversions_and_credits_of_random_histories_are_those_of_a_naive_readin
                 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60))
 @given(random_stories())
 def test_restatements_lead_from_each_state_of_a_conversion_to_the_next_and_end_at_what_is_now(story):
     lead = story.facts_now()

@@ -28,6 +28,7 @@ from scoring.attribution.markov import (
     step_counts,
 )
 from scoring.attribution.shapley import shapley_parts, shapley_values
+from tests.example_counts import scaled
 
 PUBLISHED_PATHS = [
     PathCount(("google ads",), 2, 1),
@@ -108,7 +109,7 @@ def path_lists(channels=CHANNELS):
     return st.lists(st.builds(PathCount, path, st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(path_lists(), st.sampled_from([1, 2, 3]))
 def test_removal_effects_are_those_of_the_definition(paths, order):
     paths = [each for each in paths if each.converted + each.abandoned]
@@ -191,7 +192,7 @@ def test_the_published_example_of_shapley_values():
     assert brute_force_shapley(paths, ["F", "O", "L"]) == right
 
 
-@settings(max_examples=40)
+@settings(max_examples=scaled(40))
 @given(path_lists("ABCDEFG"))
 def test_shapley_values_are_those_of_the_definition_over_all_subsets(paths):
     worths = [(each.path, each.converted) for each in paths]

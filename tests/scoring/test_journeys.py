@@ -27,9 +27,10 @@ from scoring.journeys.journey import (
 )
 from scoring.journeys.period_summary import period_summaries
 from scoring.journeys.timeline import page_before, timeline_of
+from tests.example_counts import scaled
 
 SEEDS = st.integers(0, 2**32)
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = settings(max_examples=scaled(150))
 
 
 def summed(amounts):

@@ -100,6 +100,7 @@ def test_folding_a_folded_text_changes_nothing(text):
     assert unify_spelling(unify_spelling(text)) == unify_spelling(text)
 
 
+@pytest.mark.slow
 def test_folding_is_idempotent_for_every_character():
     """A thousand of them in one text, between other characters."""
     for begin in range(0, sys.maxunicode + 1, 1_000):

@@ -432,6 +432,7 @@ def busy(count):
             yield happened("page_viewed", event_id, when, context=context, **given_to)
 
 
+@pytest.mark.slow
 def test_no_stored_part_of_a_busy_customer_exceeds_64_kilobytes():
     parts = parts_of(folded(*busy(2_500)))
     assert max(parts.values()) < 64 * KILOBYTE, parts

@@ -117,6 +117,7 @@ function Recent() {
   const tick = useSignal(0);
   useEffect(() => { const clock = setInterval(() => { tick.value += 1; }, 15_000); return () => clearInterval(clock); }, []);
   void tick.value;
+  const titles = new Map(leads.value.map((lead) => [lead.lead_id, titleOf(lead)]));
   return (
     <aside class="recent" aria-labelledby="recent">
       <h2 id="recent">{text("recent")}</h2>
@@ -126,7 +127,7 @@ function Recent() {
           const rule = each.lines.reduce((best, line) => (Math.abs(line.points) > Math.abs(best?.points ?? 0) ? line : best), each.lines[0])?.rule;
           return (
             <li key={`${each.lead_id} ${each.at}`}>
-              <a href={leadAddress(each.lead_id)} dir="auto">{each.name}</a>{" "}
+              <a href={leadAddress(each.lead_id)} dir="auto">{titles.get(each.lead_id) ?? each.lead_id}</a>{" "}
               <b class={each.change < 0 ? "down" : "up"}>{signed(each.change)}</b>{" "}
               <span class="soft">{rule ? `${rule}, ` : ""}{ago(each.at)}{bandOf(each.bands) ? ` · ${bandName(bandOf(each.bands) ?? "")}` : ""}</span>
             </li>

@@ -45,9 +45,9 @@ export class Row extends Component<RowProps> {
           <span class="then">
             {reason?.gain && <span class="gain">{signed(reason.gain.change)}</span>}
             {(reason?.event || lead.last_interaction_at) && <time dateTime={reason?.event?.occurred_at ?? lead.last_interaction_at ?? ""}>{ago(reason?.event?.occurred_at ?? lead.last_interaction_at)}</time>}
+            {reason?.missing && reason.missing.points > 0 && <span>{text("toNext", { points: number(reason.missing.points), band: bandWord(reason.missing.band) })}</span>}
             {reason?.budget ? <span title={text("budget", { amount: number(reason.budget) })}>💰 {shortNumber(reason.budget)}</span> : null}
             {reason?.property && <bdi>🏡 {reason.property}</bdi>}
-            {reason?.missing && reason.missing.points > 0 && <span>{text("toNext", { points: number(reason.missing.points), band: bandWord(reason.missing.band) })}</span>}
           </span>
         </span>
         <span role="gridcell" class="counts">{countsOf(lead, model, reason)}</span>

@@ -6,7 +6,7 @@ import { isLocked, read, Refused } from "../api";
 import { follow, type Changes, type ScoreChange } from "../live";
 import { query } from "../route";
 import { clockSkew } from "../text";
-import { BOARD_MODEL, type Lead, type LeadPage, type Reason, titleOf } from "./lead";
+import { BOARD_MODEL, type Lead, type LeadPage, type Reason } from "./lead";
 
 const PAGE = 100;
 const REFRESH_MS = 700;
@@ -30,7 +30,6 @@ const filters = computed(() => {
 
 type Counts = { leads: number; bands: Record<string, number>; stages: Record<string, number> };
 type Movement = { points: number; until: number };
-type Recent = ScoreChange & { name: string };
 
 export const leads = signal<readonly Lead[]>([]);
 export const models = signal<string[]>([BOARD_MODEL]);
@@ -43,7 +42,7 @@ export const orderWaits = signal(false);
 export const counts = signal<{ identified: Counts; anonymous: Counts } | null>(null);
 export const reasons = signal<ReadonlyMap<string, Reason>>(new Map());
 export const movements = signal<ReadonlyMap<string, Movement>>(new Map());
-export const recent = signal<readonly Recent[]>([]);
+export const recent = signal<readonly ScoreChange[]>([]);
 
 let starts: string[] = [""]; // the query of each loaded page beyond the filters
 let isHeld = false;
@@ -181,11 +180,9 @@ function scheduleCounts(): void {
 }
 
 function noteRecent(changes: readonly ScoreChange[]): void {
-  const names = new Map(leads.peek().map((lead) => [lead.lead_id, titleOf(lead)]));
   const seen = new Set(recent.peek().map((each) => `${each.lead_id} ${each.at}`));
   const fresh = changes
-    .filter((each) => each.model === model.peek() && each.change && !seen.has(`${each.lead_id} ${each.at}`))
-    .map((each) => ({ ...each, name: names.get(each.lead_id) ?? each.lead_id }))
+    .filter((each) => each.model === model.peek() && each.change && (includesAnonymous.peek() || !each.lead_id.startsWith("anon:")) && !seen.has(`${each.lead_id} ${each.at}`))
     .reverse();
   if (fresh.length) recent.value = [...fresh, ...recent.peek()].slice(0, MOST_RECENT);
 }
